@@ -1,0 +1,43 @@
+/**
+ * Every way in which auxcred fails on purpose, and the exit status of each.
+ * 2 is a mistake in the call, 3 and up tell a script what to do next; 1 is a defect of auxcred itself.
+ */
+export const exitStatus = {
+  'usage': 2,
+  'invalid-manifest': 3,
+  'not-found': 4,
+  'refused': 5,
+  'malformed': 6,
+  'no-recipient': 7,
+  'not-pinned': 8,
+  'no-tpm': 10,
+  'other-tpm': 11,
+  'pcr-mismatch': 12,
+  'tpm-lockout': 13,
+  'tpm': 14,
+  'timeout': 15,
+  'system': 16,
+} as const;
+
+export type FailureCode = keyof typeof exitStatus;
+
+/**
+ * A failure that the user can act on. The message names the thing, lower case and without a full stop;
+ * the hint names the way out. Neither ever holds secret bytes.
+ */
+export class Failure extends Error {
+  override readonly name = 'Failure';
+  readonly code: FailureCode;
+  readonly hint: string | undefined;
+
+  constructor(code: FailureCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.hint = options.hint;
+  }
+}
+
+/** The text of anything that was thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

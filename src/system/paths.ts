@@ -1,0 +1,36 @@
+import { join } from 'node:path';
+
+/** Every path that auxcred reads or writes, under `root` (`/`, or the target of an installation in progress). */
+export function pathsUnder(root: string) {
+  const at = (path: string): string => join(root, path);
+  return {
+    /** Manifest folders, strongest first: a file hides those of the same name in the folders after it. */
+    manifestFolders: [at('/etc/auxcred/secrets.d'), at('/run/auxcred/secrets.d'), at('/usr/lib/auxcred/secrets.d')],
+    /** What `apply` rendered: a symlink to a folder with `manifest` (the text it came from) and `units/`. */
+    rendered: at('/etc/auxcred/rendered'),
+    /** Scope names and key ids that this machine accepts, written by `seal`. */
+    pins: at('/etc/auxcred/scopes.json'),
+    store: at('/var/lib/auxcred'),
+    seeds: at('/var/lib/auxcred/seeds.age'),
+    /** An age identity, made where the machine has no ssh host key. */
+    ageHostKey: at('/var/lib/auxcred/host.key'),
+    /** The provisioned snapshot: a symlink into `generations`. */
+    snapshot: at('/var/lib/auxcred/provisioned'),
+    generations: at('/var/lib/auxcred/generations'),
+    sshHostKey: at('/etc/ssh/ssh_host_ed25519_key'),
+    hostname: at('/etc/hostname'),
+    /** What `seal` tells auxcred.service about the recipients: the host key, the TPM. */
+    brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
+    credentialSocket: at('/run/auxcred/credentials.sock'),
+    stageSocket: at('/run/auxcred/stage.sock'),
+    stageFolder: at('/run/credstore'),
+  };
+}
+
+export type Paths = ReturnType<typeof pathsUnder>;
+
+/** The file name of every drop-in that auxcred renders: `UNIT.d/50-auxcred.conf`. */
+export const dropInName = '50-auxcred.conf';
+
+/** Where the Debian package and the install step put the executables. */
+export const libraryFolder = '/usr/lib/auxcred';
