@@ -1,0 +1,58 @@
+/** The program `auxcred`: finds the verb and leaves the rest to its module in `commands/`. */
+import { Failure } from './failure.ts';
+import { print, sayFailure } from './commands/say.ts';
+import { version } from './version.ts';
+
+const usage = `Usage:
+    auxcred seal [--with-key=KEY] [--tpm2-pcrs=PCRS] (--recipient=AGE... | --print-words | --no-recovery)
+    auxcred unseal [--reveal]
+    auxcred check
+    auxcred apply
+    auxcred provision
+
+    seal       make this machine's seed, or take one, and lock it to the machine
+    unseal     prove that the seed opens here, and show its key id
+    check      say what is wrong with the manifest
+    apply      put the manifest in force: drop-ins for the units, secrets for the broker
+    provision  put the manifest's secrets in force, without touching the drop-ins
+
+Called by units: auxcred stage UNIT
+
+KEY is host (the ssh host key), tpm2, tpm2+host (both needed) or auto (tpm2 where there is one).
+PCRS are TPM registers that have to be as they are now, such as 7+14.
+The manifest is in /etc/auxcred/secrets.d.
+
+Example:
+    $ auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...
+    $ cat > /etc/auxcred/secrets.d/web.toml
+    [secret.session-key]
+    kind  = "hex"
+    units = ["web.service"]
+    $ auxcred apply
+    $ systemctl restart web.service     # reads $CREDENTIALS_DIRECTORY/session-key`;
+
+/** One module a verb, loaded only when it is called: units wait for `stage`. */
+const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
+  seal: async (argv) => (await import('./commands/seal.ts')).seal(argv),
+  unseal: async (argv) => (await import('./commands/unseal.ts')).unseal(argv),
+  check: async (argv) => (await import('./commands/check.ts')).check(argv),
+  apply: async (argv) => (await import('./commands/apply.ts')).apply(argv),
+  provision: async (argv) => (await import('./commands/provision.ts')).provisionCommand(argv),
+  stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
+};
+
+async function main([verb, ...argv]: readonly string[]): Promise<number> {
+  if (verb === undefined || verb === 'help' || verb === '--help' || verb === '-h' || argv.includes('--help')) {
+    print(usage);
+    return 0;
+  }
+  if (verb === '--version') {
+    print(version);
+    return 0;
+  }
+  const run = Object.hasOwn(verbs, verb) ? verbs[verb] : undefined;
+  if (!run) throw new Failure('usage', `auxcred has no verb ${verb}`, { hint: `it has ${Object.keys(verbs).join(', ')}; auxcred --help says more` });
+  return await run(argv);
+}
+
+main(process.argv.slice(2)).catch(sayFailure).then((status) => { process.exitCode = status; }, () => { process.exitCode = 1; });

@@ -1,0 +1,27 @@
+import { readManifest } from '../manifest/manifest.ts';
+import type { Problem } from '../manifest/problem.ts';
+import { exitStatus } from '../failure.ts';
+import { Options } from './options.ts';
+import { print, printJson, say } from './say.ts';
+
+/** `auxcred check`: every problem of the manifest, with its place and the way out. */
+export function check(argv: readonly string[]): number {
+  const options = new Options('check', argv, { flags: ['json'], values: ['root'] });
+  options.exactly();
+  const { files, declarations, problems } = readManifest(options.value('root') ?? '/');
+  const broken = problems.some(({ severity }) => severity === 'error');
+  if (options.flag('json')) {
+    printJson({ files: files.map(({ path }) => path), secrets: declarations.length, problems });
+  } else {
+    for (const problem of problems) print(problemText(problem));
+    const units = new Set(declarations.flatMap((declaration) => declaration.units));
+    say(`${String(declarations.length)} secrets for ${String(units.size)} units in ${String(files.length)} files: ${broken ? 'not usable as they are' : 'ok'}`);
+  }
+  return broken ? exitStatus['invalid-manifest'] : 0;
+}
+
+/** `FILE:LINE: error: what is wrong (the way out)`. */
+export function problemText({ file, line, key, message, hint, severity }: Problem): string {
+  const place = `${file}${line === undefined ? '' : `:${String(line)}`}`;
+  return `${place}: ${severity}: ${key === undefined ? '' : `${key}: `}${message}${hint === undefined ? '' : `\n    ${hint}`}`;
+}

@@ -1,0 +1,58 @@
+import mri from 'mri';
+import { Failure } from '../failure.ts';
+
+/** The options that one verb takes. */
+export interface OptionNames {
+  readonly flags?: readonly string[];
+  readonly values?: readonly string[];
+  /** Values that may be given several times. */
+  readonly lists?: readonly string[];
+}
+
+/** Options as given, before a verb makes sense of them. */
+export class Options {
+  readonly operands: readonly string[];
+  readonly #given: Readonly<Record<string, unknown>>;
+
+  /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
+  constructor(verb: string, argv: readonly string[], { flags = [], values = [], lists = [] }: OptionNames) {
+    const known = [...flags, ...values, ...lists];
+    const { _: operands, ...given } = mri([...argv], {
+      boolean: [...flags],
+      string: [...values, ...lists],
+      unknown: (option) => {
+        const name = option.replace(/^-+/, '').replace(/=.*/s, '');
+        const near = known.find((candidate) => candidate.startsWith(name) || name.startsWith(candidate));
+        throw new Failure('usage', `auxcred ${verb} has no option ${option.replace(/=.*/s, '')}`, { hint: near === undefined ? `auxcred ${verb} takes ${known.map((item) => `--${item}`).join(', ') || 'no options'}` : `did you mean --${near}?` });
+      },
+    });
+    this.operands = operands;
+    this.#given = given;
+    for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
+    for (const name of [...values, ...lists]) if (this.list(name).includes('')) throw new Failure('usage', `--${name} needs a value`, { hint: `--${name}=...` });
+    for (const name of values) if (this.list(name).length > 1) throw new Failure('usage', `--${name} is given more than once`);
+  }
+
+  flag(name: string): boolean {
+    return this.#given[name] === true;
+  }
+
+  value(name: string): string | undefined {
+    return this.list(name)[0];
+  }
+
+  list(name: string): string[] {
+    const given = this.#given[name];
+    if (given === undefined) return [];
+    return (Array.isArray(given) ? given : [given]).map(String);
+  }
+
+  /** @throws Failure `usage` unless there are exactly as many operands as names. */
+  exactly(...names: readonly string[]): readonly string[] {
+    const extra = this.operands[names.length];
+    if (extra !== undefined) throw new Failure('usage', `unexpected argument ${extra}`);
+    const missing = names[this.operands.length];
+    if (missing !== undefined) throw new Failure('usage', `${missing} is missing`);
+    return this.operands;
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * The only module that speaks to the person at the terminal. What was asked for goes to standard output; everything else goes
+ * to standard error behind `auxcred: `, lower case, without a full stop.
+ */
+import { exitStatus, Failure, messageOf } from '../failure.ts';
+
+/** Output that was asked for, one line. */
+export function print(line: string): void {
+  process.stdout.write(`${line}\n`);
+}
+
+/** What happened. */
+export function say(text: string): void {
+  process.stderr.write(`auxcred: ${text}\n`);
+}
+
+/** What may go wrong later, and optionally the way out. */
+export function warn(text: string, hint?: string): void {
+  say(`warning: ${text}`);
+  if (hint !== undefined) say(`hint: ${hint}`);
+}
+
+/** Says why a command failed and returns the exit status that goes with it. */
+export function sayFailure(error: unknown): number {
+  if (!(error instanceof Failure)) {
+    say(`unexpected error: ${messageOf(error)}`);
+    if (error instanceof Error && process.env['AUXCRED_DEBUG'] !== undefined) process.stderr.write(`${error.stack ?? ''}\n`);
+    return 1;
+  }
+  say(error.message);
+  if (error.hint !== undefined) say(`hint: ${error.hint}`);
+  return exitStatus[error.code];
+}
+
+/** Rows in aligned columns, the first row a heading. */
+export function printTable(rows: readonly (readonly string[])[]): void {
+  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+  for (const row of rows) print(row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  '));
+}
+
+/** JSON for programs, indented. */
+export function printJson(value: unknown): void {
+  print(JSON.stringify(value, undefined, 2));
+}

@@ -1,0 +1,58 @@
+import { connect } from 'node:net';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { stagedName } from '../deliver/drop-in.ts';
+import { parseAnswer } from '../deliver/stage-message.ts';
+import { Failure, messageOf } from '../failure.ts';
+import { ensureFolder, replaceFile } from '../system/files.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { Options } from './options.ts';
+
+/** The broker answers within its own limits; this one only ends a wait for a broker that is stuck. */
+const answerLimit = 60_000;
+
+/**
+ * `auxcred stage UNIT` fetches a unit's staged secrets from the broker and lays them in /run/credstore, where the drop-in's
+ * `LoadCredential=` finds them; `--remove` takes them away again. Fails rather than leave one out.
+ */
+export async function stage(argv: readonly string[]): Promise<number> {
+  const options = new Options('stage', argv, { flags: ['remove'] });
+  const [unit = ''] = options.exactly('the unit');
+  const paths = pathsUnder('/');
+  if (options.flag('remove')) {
+    const prefix = stagedName(unit, '');
+    for (const name of namesIn(paths.stageFolder)) if (name.startsWith(prefix)) rmSync(join(paths.stageFolder, name), { force: true });
+    return 0;
+  }
+  const answer = await ask(paths.stageSocket, unit);
+  try {
+    const credentials = parseAnswer(answer);
+    ensureFolder(paths.stageFolder, { mode: 0o700 });
+    for (const { unit: declared, credential, value } of credentials) replaceFile(join(paths.stageFolder, stagedName(declared, credential)), value, { mode: 0o600 });
+  } finally {
+    answer.fill(0);
+  }
+  return 0;
+}
+
+function namesIn(folder: string): string[] {
+  return existsSync(folder) ? readdirSync(folder) : [];
+}
+
+/** The broker's whole answer. @throws Failure `system` where there is none. */
+function ask(socketPath: string, unit: string): Promise<Buffer> {
+  return new Promise((resolve, reject) => {
+    const received: Buffer[] = [];
+    const socket = connect(socketPath);
+    socket.setTimeout(answerLimit, () => { socket.destroy(new Error('no answer in time')); });
+    socket.on('data', (chunk) => received.push(chunk));
+    socket.on('end', () => {
+      resolve(Buffer.concat(received));
+      for (const chunk of received) chunk.fill(0);
+    });
+    socket.on('error', (error) => {
+      reject(new Failure('system', `the broker does not answer at ${socketPath}: ${messageOf(error)}`, { hint: 'systemctl status auxcred.socket auxcred.service', cause: error }));
+    });
+    socket.end(unit);
+  });
+}

@@ -1,0 +1,30 @@
+import { keyId } from '../derive/tree.ts';
+import { openStore } from '../store/open.ts';
+import { scopeName, wipeScopes } from '../store/scope.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { meansOf } from './means.ts';
+import { Options } from './options.ts';
+import { print, printJson, printTable, say } from './say.ts';
+import { wordsOf } from './words.ts';
+
+/** `auxcred unseal`: proves that the seeds open here and shows their key ids; `--reveal` prints each seed as 24 words. */
+export async function unseal(argv: readonly string[]): Promise<number> {
+  const options = new Options('unseal', argv, { flags: ['reveal', 'json'], values: ['root', 'tpm2-device'] });
+  options.exactly();
+  const paths = pathsUnder(options.value('root') ?? '/');
+  const { payload, openedBy } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  try {
+    const scopes = payload.scopes.map((scope) => ({ scope: scopeName(scope), epoch: scope.epoch, keyId: Buffer.from(keyId(scope.seed)).toString('hex') }));
+    if (options.flag('reveal')) {
+      for (const scope of payload.scopes) print(payload.scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
+    } else if (options.flag('json')) {
+      printJson({ openedBy, counter: payload.counter, scopes, sealing: payload.sealing });
+    } else {
+      printTable([['SCOPE', 'EPOCH', 'KEY ID'], ...scopes.map((row) => [row.scope, String(row.epoch), row.keyId])]);
+    }
+    say(`${paths.seeds} opens with ${openedBy}`);
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+  return 0;
+}

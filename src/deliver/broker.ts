@@ -1,0 +1,199 @@
+/**
+ * auxcred.service: opens the machine's seeds once, then answers each unit with that unit's own secrets.
+ *
+ * systemd takes whatever it can read before the connection closes for the secret, an empty answer included. So all that can fail
+ * or take time comes before the first accept, an answer is computed and written in the turn of the event loop that accepted its
+ * connection, and whatever goes wrong later is answered with a refusal, never with a closed connection.
+ */
+import { createServer, type Server, type Socket } from 'node:net';
+import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { activatedSockets } from '../system/activation.ts';
+import { journal } from '../system/journal.ts';
+import { notify } from '../system/notify.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { type Peer, peerOf } from '../system/peer.ts';
+import { wipeScopes } from '../store/scope.ts';
+import { openReleases } from './opening.ts';
+import { recordRefusal, recordRelease } from './record.ts';
+import { refuse } from './refusal.ts';
+import { ReleaseBook, valueOf } from './releases.ts';
+import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
+import { encodeGrant, encodeRefusal } from './stage-message.ts';
+
+/** How long opening the seeds may take: a TPM that hangs must not hold up the units that wait. */
+const openingLimit = 20_000;
+/** How long a broker that can't open the seeds refuses before it makes way for a fresh attempt. */
+const refusingTime = 3_000;
+const idleTime = 60_000;
+/** As many as the kernel allows by default; a smaller one makes PID 1's clients wait in connect(2). */
+const backlog = 4096;
+/** A unit's name has at most 255 bytes. */
+const stageRequestLimit = 256;
+const stageRequestTime = 5_000;
+
+/** Answers from the book, or, where the seeds could not be opened, the reason for every refusal. */
+type Answers = { readonly book: ReleaseBook } | { readonly closed: Failure };
+
+class Broker {
+  readonly #answers: Answers;
+  readonly #servers: Server[] = [];
+  readonly #connections = new Set<Socket>();
+  #idle: NodeJS.Timeout | undefined;
+  #exitCode: number | undefined;
+
+  constructor(answers: Answers) {
+    this.#answers = answers;
+  }
+
+  listen(sockets: ReadonlyMap<string, number>): void {
+    this.#serve(sockets.get('credentials'), (socket) => { this.#answerSystemd(socket); });
+    this.#serve(sockets.get('stage'), (socket) => { this.#answerStage(socket); });
+    this.#watchIdle();
+  }
+
+  /** Accepts nothing more, finishes the refusals under way, then exits with `code`. */
+  leave(code: number): void {
+    if (this.#exitCode !== undefined) return;
+    this.#exitCode = code;
+    for (const server of this.#servers) server.close();
+    this.#exitWhenDone();
+  }
+
+  #serve(fd: number | undefined, answer: (socket: Socket) => void): void {
+    if (fd === undefined) return;
+    // allowHalfOpen: systemd shuts its writing side down at once, and Node would close the connection before the answer.
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      this.#connections.add(socket);
+      clearTimeout(this.#idle);
+      socket.on('error', () => { socket.destroy(); });
+      socket.on('close', () => {
+        this.#connections.delete(socket);
+        this.#watchIdle();
+        this.#exitWhenDone();
+      });
+      answer(socket);
+    });
+    server.listen({ fd, backlog });
+    this.#servers.push(server);
+  }
+
+  #watchIdle(): void {
+    clearTimeout(this.#idle);
+    if (this.#connections.size === 0 && this.#exitCode === undefined) this.#idle = setTimeout(() => { this.leave(0); }, idleTime);
+  }
+
+  #exitWhenDone(): void {
+    if (this.#exitCode !== undefined && this.#connections.size === 0) process.exit(this.#exitCode);
+  }
+
+  #answerSystemd(socket: Socket): void {
+    let request: CredentialRequest | undefined;
+    try {
+      const peer = peerOf(socket);
+      request = parsePeerName(peer.name);
+      const value = this.#release(request, peer);
+      socket.end(value, () => { value.fill(0); });
+    } catch (error) {
+      recordRefusal(request, messageOf(error));
+      refuse(socket);
+    }
+    socket.resume();
+  }
+
+  #answerStage(socket: Socket): void {
+    const received: Buffer[] = [];
+    const limit = setTimeout(() => { socket.destroy(); }, stageRequestTime);
+    socket.on('close', () => { clearTimeout(limit); });
+    socket.on('data', (chunk) => {
+      received.push(chunk);
+      if (received.reduce((length, part) => length + part.length, 0) > stageRequestLimit) socket.destroy();
+    });
+    socket.on('end', () => {
+      clearTimeout(limit);
+      this.#grantStage(socket, Buffer.concat(received).toString('utf8'));
+    });
+  }
+
+  #grantStage(socket: Socket, unit: string): void {
+    const values: Uint8Array[] = [];
+    let request: CredentialRequest | undefined;
+    try {
+      const peer = peerOf(socket);
+      const requests = 'book' in this.#answers ? this.#answers.book.staged(unit) : [];
+      if (requests.length === 0) throw this.#closed() ?? new Failure('refused', `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`);
+      const credentials = requests.map(({ unit: declared, credential }) => {
+        request = { unit, credential };
+        const value = this.#release(request, peer);
+        values.push(value);
+        return { unit: declared, credential, value };
+      });
+      const grant = encodeGrant(credentials);
+      socket.end(grant, () => { grant.fill(0); });
+    } catch (error) {
+      recordRefusal(request ?? { unit, credential: '' }, messageOf(error));
+      socket.end(encodeRefusal(messageOf(error)));
+    } finally {
+      for (const value of values) value.fill(0);
+    }
+  }
+
+  #closed(): Failure | undefined {
+    return 'closed' in this.#answers ? this.#answers.closed : undefined;
+  }
+
+  /** The secret's bytes, recorded. @throws Failure with the reason for a refusal. */
+  #release(request: CredentialRequest | undefined, peer: Peer): Uint8Array {
+    if (!request) throw new Failure('refused', 'the peer is not systemd asking for a credential');
+    if (!mayAskFor(request.unit, peer)) throw new Failure('refused', `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}) is not part of ${request.unit}`);
+    if ('closed' in this.#answers) throw this.#answers.closed;
+    const decision = this.#answers.book.decide(request);
+    if ('refusal' in decision) throw new Failure('refused', decision.refusal);
+    const value = valueOf(decision);
+    recordRelease(request, decision.release);
+    return value;
+  }
+}
+
+async function within<T>(limit: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => { reject(new Failure('timeout', `the seeds could not be opened within ${String(limit / 1000)} s`, { hint: 'is the TPM answering? auxcred unseal shows where it hangs' })); }, limit);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+async function main(): Promise<void> {
+  const sockets = activatedSockets(process.env);
+  if (!sockets.has('credentials')) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl start auxcred.socket' });
+  let broker: Broker;
+  try {
+    const { releases, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), process.env));
+    process.on('exit', () => { wipeScopes(scopes); });
+    broker = new Broker({ book: new ReleaseBook(releases, scopes) });
+  } catch (error) {
+    const closed = error instanceof Failure ? error : new Failure('system', messageOf(error));
+    journal({ MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`, PRIORITY: '3', AUXCRED_REASON: closed.code });
+    broker = new Broker({ closed });
+    setTimeout(() => {
+      // A thread that waits for a TPM for ever would also hold up an ordinary exit.
+      if (closed.code === 'timeout') process.kill(process.pid, 'SIGKILL');
+      broker.leave(exitStatus[closed.code]);
+    }, refusingTime);
+  }
+  process.on('SIGTERM', () => { broker.leave(0); });
+  process.on('uncaughtException', (error) => {
+    journal({ MESSAGE: `stopping after an unexpected error: ${messageOf(error)}`, PRIORITY: '2' });
+    broker.leave(1);
+  });
+  broker.listen(sockets);
+  notify('READY=1');
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`auxcred: ${messageOf(error)}\n`);
+  process.exitCode = error instanceof Failure ? exitStatus[error.code] : 1;
+});

@@ -1,0 +1,41 @@
+/** One journal record for every release and every refusal, with fields that a program can read. Never a value. */
+import { journal } from '../system/journal.ts';
+import type { Release } from '../store/snapshot.ts';
+import type { CredentialRequest } from './request.ts';
+
+/** Constant ids, so that `journalctl MESSAGE_ID=...` finds every release or every refusal (systemd.journal-fields(7)). */
+export const messageIds = {
+  released: 'f0a0c2a48c3f4b0f9a5a7d2a54a2f6f1',
+  refused: '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57',
+} as const;
+
+/** `host/web1 password db-password`: what names a secret to a reader of the journal. */
+export const realmText = ({ scope, recipe }: Release): string => `${scope} ${recipe.options.kind} ${recipe.name}`;
+
+export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
+  journal({
+    MESSAGE: `released ${credential} to ${unit}`,
+    MESSAGE_ID: messageIds.released,
+    PRIORITY: '6',
+    AUXCRED_OUTCOME: 'released',
+    AUXCRED_UNIT: unit,
+    AUXCRED_CREDENTIAL: credential,
+    AUXCRED_REALM: realmText(release),
+    AUXCRED_PERIOD: release.recipe.period,
+    AUXCRED_GENERATION: String(release.recipe.generation),
+    AUXCRED_DELIVERY: release.delivery,
+  });
+}
+
+export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
+  const what = request === undefined ? 'a connection' : `${request.credential || 'credentials'} for ${request.unit}`;
+  journal({
+    MESSAGE: `refused ${what}: ${reason}`,
+    MESSAGE_ID: messageIds.refused,
+    PRIORITY: '4',
+    AUXCRED_OUTCOME: 'refused',
+    AUXCRED_UNIT: request?.unit ?? '',
+    AUXCRED_CREDENTIAL: request?.credential ?? '',
+    AUXCRED_REASON: reason,
+  });
+}

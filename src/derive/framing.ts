@@ -1,0 +1,35 @@
+/**
+ * Length-prefixed framing: `LP(x) = u16be(byte length) || x`. Two different lists of fields never
+ * concatenate to the same bytes, which is what every key derivation input here relies on.
+ */
+
+const encoder = new TextEncoder();
+
+/** The UTF-8 bytes of `text`. */
+export const utf8 = (text: string): Uint8Array => encoder.encode(text);
+
+/** All parts in one array. */
+export function concat(...parts: readonly Uint8Array[]): Uint8Array {
+  const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    joined.set(part, offset);
+    offset += part.length;
+  }
+  return joined;
+}
+
+/** `value` as 4 bytes, most significant first. Throws RangeError outside 0..2^32-1. */
+export function u32be(value: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) throw new RangeError(`not an unsigned 32-bit number: ${String(value)}`);
+  new DataView(bytes.buffer).setUint32(0, value);
+  return bytes;
+}
+
+/** `LP(field)`: two bytes of length, then the field's bytes (text as UTF-8). Throws RangeError over 65535 bytes. */
+export function framed(field: string | Uint8Array): Uint8Array {
+  const bytes = typeof field === 'string' ? utf8(field) : field;
+  if (bytes.length > 0xffff) throw new RangeError(`a field of ${String(bytes.length)} bytes does not fit its length prefix`);
+  return concat(Uint8Array.of(bytes.length >> 8, bytes.length & 0xff), bytes);
+}

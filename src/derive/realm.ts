@@ -1,0 +1,12 @@
+/** Everything that names one derived secret. Two realms that differ anywhere share no key. */
+export interface Realm {
+  /** The kind of secret, or an auxiliary value's own type. */
+  readonly type: string;
+  readonly name: string;
+  /** `2026`, `2026-Q4`, `2026-11`, `2026-W47`, `2026-11-23`, or empty for a secret that does not rotate. */
+  readonly period: string;
+  /** Counts from 1. */
+  readonly generation: number;
+  /** `key=value\n` for every option, defaults filled in, in byte order of the keys. */
+  readonly params: string;
+}

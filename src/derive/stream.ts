@@ -1,0 +1,58 @@
+import { chacha20 } from '@noble/ciphers/chacha.js';
+
+const chunkLength = 1024;
+const blocksInChunk = chunkLength / 64;
+const zeroNonce = new Uint8Array(12);
+
+/**
+ * The bytes that one leaf key yields: the ChaCha20 keystream (RFC 8439 section 2.4) with a zero nonce and a counter
+ * that starts at 0. A key is used for one stream only, so the nonce may be constant.
+ */
+export class KeyStream {
+  readonly #key: Uint8Array;
+  #chunk = new Uint8Array(chunkLength);
+  #position = chunkLength;
+  #counter = 0;
+
+  /** Takes over `key` (32 bytes) and wipes it in {@link wipe}. */
+  constructor(key: Uint8Array) {
+    this.#key = key;
+  }
+
+  /** The next byte. */
+  byte(): number {
+    if (this.#position === chunkLength) {
+      this.#chunk.fill(0);
+      chacha20(this.#key, zeroNonce, this.#chunk, this.#chunk, this.#counter);
+      this.#counter += blocksInChunk;
+      this.#position = 0;
+    }
+    const byte = this.#chunk[this.#position++];
+    if (byte === undefined) throw new RangeError('read past the chunk');
+    return byte;
+  }
+
+  /** The next `length` bytes. */
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.byte());
+  }
+
+  /**
+   * A number in 0..`bound`-1 (`bound` 1..256), each equally likely: bytes at or above the largest multiple of `bound`
+   * are thrown away, since a plain remainder would favour the low numbers.
+   */
+  below(bound: number): number {
+    if (!Number.isInteger(bound) || bound < 1 || bound > 256) throw new RangeError(`not a bound of one byte: ${String(bound)}`);
+    const limit = 256 - (256 % bound);
+    for (;;) {
+      const byte = this.byte();
+      if (byte < limit) return byte % bound;
+    }
+  }
+
+  wipe(): void {
+    this.#key.fill(0);
+    this.#chunk.fill(0);
+    this.#position = chunkLength;
+  }
+}

@@ -1,0 +1,41 @@
+/**
+ * The seed tree: fleet seed -> host and group scopes -> one leaf for each secret.
+ * Every step is HKDF-SHA256 (RFC 5869) with a salt of its own, so that no key serves two purposes.
+ * Frozen: `test/vectors/derivation.json` guards every byte.
+ */
+import { hkdf } from '@noble/hashes/hkdf.js';
+import { sha256 } from '@noble/hashes/sha2.js';
+import { concat, framed, u32be, utf8 } from './framing.ts';
+import type { Realm } from './realm.ts';
+
+/** Bytes in a fleet seed, a scope seed and a leaf. */
+export const seedLength = 32;
+
+export type ScopeKind = 'host' | 'group';
+
+const empty = new Uint8Array(0);
+
+function derived(key: Uint8Array, purpose: string, info: Uint8Array, length: number): Uint8Array {
+  if (key.length !== seedLength) throw new RangeError(`a seed has ${String(seedLength)} bytes, not ${String(key.length)}`);
+  return hkdf(sha256, key, utf8(`auxcred/v1/${purpose}`), info, length);
+}
+
+/**
+ * The seed (32 bytes) of a scope below `parent` (32 bytes). A scope can't be turned back into its parent or a sibling.
+ * `epoch` counts from 1; a new epoch is a new seed, which is how a scope is revoked.
+ */
+export function scopeSeed(parent: Uint8Array, kind: ScopeKind, name: string, epoch: number): Uint8Array {
+  return derived(parent, 'node', concat(framed(kind), framed(name), u32be(epoch)), seedLength);
+}
+
+/** The key (32 bytes) from which one secret's stream is drawn. */
+export function leafKey(scope: Uint8Array, realm: Realm): Uint8Array {
+  const info = concat(framed(realm.type), framed(realm.name), framed(realm.period), u32be(realm.generation), framed(realm.params));
+  return derived(scope, 'leaf', info, seedLength);
+}
+
+/** A scope seed's public fingerprint, 16 bytes. */
+export const keyId = (scope: Uint8Array): Uint8Array => derived(scope, 'id', empty, 16);
+
+/** The key (32 bytes) that authenticates what a machine records beside its seeds: the provisioned snapshot. */
+export const stateKey = (scope: Uint8Array): Uint8Array => derived(scope, 'state', empty, seedLength);

@@ -1,0 +1,111 @@
+import { openAgeFile, type Unwrapper } from '../age/file.ts';
+import { parseOpensshKey } from '../age/openssh-key.ts';
+import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
+import { x25519Unwrapper } from '../age/x25519.ts';
+import type { Stanza } from '../age/header.ts';
+import { Failure } from '../failure.ts';
+import { readIfPresent } from '../system/files.ts';
+import type { Paths } from '../system/paths.ts';
+import { openTpm } from '../tpm2/tpm.ts';
+import { unseal } from '../tpm2/sealed-object.ts';
+import { type Payload, parsePayload } from './payload.ts';
+import { parsePins, verifyPins } from './pins.ts';
+import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
+
+/** The names under which auxcred.service gets the machine's host keys as credentials. */
+export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key' } as const;
+
+/** Files with the machine's own private keys; undefined where there is none. */
+export interface HostKeys {
+  /** An OpenSSH ed25519 private key. */
+  readonly ssh: string | undefined;
+  /** An age identity. */
+  readonly age: string | undefined;
+}
+
+export interface Means {
+  readonly keys: HostKeys;
+  /** The TPM device in systemd's notation; undefined for the default one. */
+  readonly device: string | undefined;
+}
+
+export interface OpenStore {
+  readonly payload: Payload;
+  /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`. */
+  readonly openedBy: string;
+}
+
+/**
+ * Opens this machine's seeds and checks that they are the ones it expects. The caller wipes them (`wipeScopes`).
+ * @throws Failure that says which recipient failed and why
+ */
+export async function openStore(paths: Paths, means: Means): Promise<OpenStore> {
+  const file = readIfPresent(paths.seeds);
+  if (!file) throw new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'run auxcred seal' });
+  const pins = readIfPresent(paths.pins);
+  if (!pins) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'run auxcred seal, or restore the file' });
+  const store = await openSeeds(file, means);
+  verifyPins(store.payload.scopes, parsePins(pins, paths.pins));
+  return store;
+}
+
+/** Opens the bytes of a seeds.age without looking at pins. @throws Failure */
+export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenStore> {
+  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(means));
+  try {
+    return { payload: parsePayload(plaintext), openedBy };
+  } finally {
+    plaintext.fill(0);
+  }
+}
+
+/** What this machine can try, the cheapest first. */
+function unwrappers({ keys, device }: Means): Unwrapper[] {
+  const all: Unwrapper[] = [];
+  const sshKey = keyFile(keys.ssh);
+  const ageKey = keyFile(keys.age);
+  if (sshKey) all.push(sshUnwrapper(parseOpensshKey(sshKey)));
+  if (ageKey) all.push(x25519Unwrapper(new TextDecoder().decode(ageKey)));
+  all.push(tpmUnwrapper('auxcred/tpm2', device, sshKey), tpmUnwrapper('auxcred/tpm2+host', device, sshKey));
+  return all;
+}
+
+const keyFile = (path: string | undefined): Uint8Array | undefined => (path === undefined ? undefined : readIfPresent(path));
+
+function tpmUnwrapper(type: TpmStanzaType, device: string | undefined, sshKey: Uint8Array | undefined): Unwrapper {
+  const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
+    const parsed = parseStanza(stanza);
+    const secrets: Uint8Array[] = [];
+    try {
+      if (type === 'auxcred/tpm2+host') {
+        if (!sshKey) throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
+        secrets.push(sshSharedSecret(parseOpensshKey(sshKey), stanza));
+      }
+      const tpm = await openTpm(device);
+      try {
+        secrets.unshift(await unseal(tpm, parsed.sealed));
+      } finally {
+        await tpm.close();
+      }
+      return unwrapStanza(type, parsed, secrets);
+    } finally {
+      for (const secret of secrets) secret.fill(0);
+    }
+  };
+  return {
+    name: type.slice('auxcred/'.length),
+    unwrap: async (stanzas) => {
+      const mine = stanzas.filter(({ args }) => args[0] === type);
+      let failure: unknown;
+      for (const stanza of mine) {
+        try {
+          return await unwrap(stanza);
+        } catch (error) {
+          failure ??= error;
+        }
+      }
+      if (failure !== undefined) throw failure;
+      return undefined;
+    },
+  };
+}

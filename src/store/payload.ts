@@ -1,0 +1,73 @@
+/**
+ * What `seeds.age` holds once it is open: canonical JSON, so that two equal stores are equal byte for byte.
+ * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from here only.
+ */
+import { seedLength, type ScopeKind } from '../derive/tree.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+import { namePattern, type Scope } from './scope.ts';
+
+/** What opens a store at boot. */
+export const keySources = ['host', 'tpm2', 'tpm2+host'] as const;
+export type KeySource = (typeof keySources)[number];
+
+/** How a store was sealed, so that it can be sealed again the same way. */
+export interface Sealing {
+  readonly withKey: KeySource;
+  /** Ordinary age recipients that can open the store without this machine. */
+  readonly recovery: readonly string[];
+  /** PCR indices of the TPM policy; empty without one. */
+  readonly pcrs: readonly number[];
+  /** The TPM device in systemd's notation; undefined without a TPM. */
+  readonly device: string | undefined;
+}
+
+export interface Payload {
+  /** Counts the seals of this store. */
+  readonly counter: number;
+  readonly scopes: readonly Scope[];
+  readonly sealing: Sealing;
+}
+
+const version = 1;
+const most32 = 0xffffffff;
+const scopeKinds: readonly ScopeKind[] = ['host', 'group'];
+
+/** The payload as UTF-8 JSON. The caller wipes it. */
+export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array {
+  const text = canonicalJson({
+    version,
+    counter,
+    scopes: scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') })),
+    recipients: sealing.recovery,
+    policy: { withKey: sealing.withKey, pcrs: sealing.pcrs, ...(sealing.device === undefined ? {} : { device: sealing.device }) },
+  });
+  return new TextEncoder().encode(text);
+}
+
+/**
+ * Reads a payload back, strictly.
+ * @throws Failure `malformed` for anything that {@link encodePayload} would not have written.
+ */
+export function parsePayload(bytes: Uint8Array): Payload {
+  const json = Json.parse(bytes, 'the content of seeds.age', 'restore seeds.age from a backup, or seal again from the recovery words');
+  json.at('version').whole(version, version);
+  const policy = json.at('policy');
+  return {
+    counter: json.at('counter').whole(1, most32),
+    scopes: json.at('scopes').list().map(parseScope),
+    sealing: {
+      withKey: policy.at('withKey').oneOf(keySources),
+      recovery: json.at('recipients').list().map((item) => item.text()),
+      pcrs: policy.at('pcrs').list().map((item) => item.whole(0, 23)),
+      device: policy.at('device').optional((item) => item.text()),
+    },
+  };
+}
+
+function parseScope(item: Json): Scope {
+  const name = item.at('name').text();
+  if (!namePattern.test(name)) throw item.at('name').unexpected('a scope name');
+  const seed = new Uint8Array(Buffer.from(item.at('seed').text(), 'base64'));
+  if (seed.length !== seedLength) throw item.at('seed').unexpected(`${String(seedLength)} bytes`);
+  return { kind: item.at('kind').oneOf(scopeKinds), name, epoch: item.at('epoch').whole(1, most32), seed };
+}

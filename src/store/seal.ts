@@ -1,0 +1,65 @@
+/** Writing seeds.age. Only commands come here: the age library takes longer to load than the whole boot path may. */
+import { Encrypter, type Recipient, Stanza } from 'age-encryption';
+import { sshEphemeralSecret, sshStanza } from '../age/ssh-ed25519.ts';
+import type { Stanza as ParsedStanza } from '../age/header.ts';
+import { Failure } from '../failure.ts';
+import type { PcrPolicy } from '../tpm2/pcr.ts';
+import { seal } from '../tpm2/sealed-object.ts';
+import type { Tpm } from '../tpm2/tpm.ts';
+import { encodePayload, type Payload } from './payload.ts';
+import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
+
+/** The machine's own keys that a store can be sealed to. */
+export interface Locks {
+  /** The ssh-ed25519 host key's public half, 32 bytes. */
+  readonly sshHostKey: Uint8Array | undefined;
+  /** The recipient of the age identity that stands in where there is no ssh host key. */
+  readonly ageHostKey: string | undefined;
+  readonly tpm: { readonly tpm: Tpm; readonly policy: PcrPolicy } | undefined;
+}
+
+/** The bytes of a seeds.age for `payload`, whose sealing says which locks to use and who can recover it. @throws Failure */
+export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
+  const encrypter = new Encrypter();
+  encrypter.addRecipient(machineRecipient(payload, locks));
+  for (const recipient of payload.sealing.recovery) encrypter.addRecipient(recipient);
+  const plaintext = encodePayload(payload);
+  try {
+    return await encrypter.encrypt(plaintext);
+  } finally {
+    plaintext.fill(0);
+  }
+}
+
+function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, tpm }: Locks): string | Recipient {
+  if (sealing.withKey === 'host') {
+    if (sshHostKey) return wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey));
+    if (ageHostKey !== undefined) return ageHostKey;
+    throw new Failure('no-recipient', 'this machine has no host key to seal to');
+  }
+  if (!tpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
+  if (sealing.withKey === 'tpm2') return wrappingWith((fileKey) => tpmStanza(['auxcred/tpm2'], tpm, [], fileKey));
+  if (!sshHostKey) throw new Failure('no-recipient', 'tpm2+host needs the ssh host key, and this machine has none', { hint: 'ssh-keygen -A makes one; --with-key=tpm2 does without' });
+  return wrappingWith(async (fileKey) => {
+    const { tag, share, secret } = sshEphemeralSecret(sshHostKey);
+    return await tpmStanza(['auxcred/tpm2+host', tag, share], tpm, [secret], fileKey);
+  });
+}
+
+function wrappingWith(wrap: (fileKey: Uint8Array) => ParsedStanza | Promise<ParsedStanza>): Recipient {
+  return {
+    wrapFileKey: async (fileKey) => {
+      const { args, body } = await wrap(fileKey);
+      return [new Stanza([...args], body)];
+    },
+  };
+}
+
+async function tpmStanza(args: Parameters<typeof wrapStanza>[0], { tpm, policy }: NonNullable<Locks['tpm']>, hostSecret: readonly Uint8Array[], fileKey: Uint8Array): Promise<ParsedStanza> {
+  const tpmSecret = freshTpmSecret();
+  try {
+    return wrapStanza(args, await seal(tpm, tpmSecret, policy), [tpmSecret, ...hostSecret], fileKey);
+  } finally {
+    for (const secret of [tpmSecret, ...hostSecret]) secret.fill(0);
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * Foreign functions through koffi's native file, loaded as it is: the package's own loader takes ten times as long.
+ * Nothing but plain calls: structures stay opaque buffers (see `tpm2/wire.ts`).
+ */
+import { existsSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { Failure, messageOf } from '../failure.ts';
+
+/** What a function takes: numbers, text, memory, or a pointer that another function returned. */
+export type Argument = number | bigint | string | Uint8Array | null;
+/** What a function returns; a pointer is a bigint. */
+export type Result = number | bigint;
+
+/** A function of a library; `async` runs it on a thread, so that one that hangs holds up nothing else. */
+export interface NativeFunction {
+  (...args: readonly Argument[]): Result;
+  async(...args: readonly Argument[]): Promise<Result>;
+}
+
+/** The letters of a signature such as `u:puuuup`: the result, then the arguments. */
+const types: Readonly<Record<string, string>> = { v: 'void', b: 'uint8', h: 'uint16', i: 'int', u: 'uint32', l: 'int64', z: 'size_t', s: 'str', p: 'void *' };
+
+type Callback = (error: unknown, result: unknown) => void;
+interface Callable {
+  (...args: readonly Argument[]): unknown;
+  async(...args: readonly (Argument | Callback)[]): unknown;
+}
+interface Library {
+  func(name: string, result: string, args: readonly string[]): unknown;
+}
+interface Koffi {
+  load(library: string): unknown;
+}
+
+const hasMethod = <Name extends string>(value: unknown, name: Name): value is Record<Name, unknown> =>
+  value !== null && (typeof value === 'object' || typeof value === 'function') && typeof Reflect.get(value, name) === 'function';
+const isKoffi = (value: unknown): value is Koffi => hasMethod(value, 'load');
+const isLibrary = (value: unknown): value is Library => hasMethod(value, 'func');
+const isCallable = (value: unknown): value is Callable => typeof value === 'function' && hasMethod(value, 'async');
+
+let koffi: Koffi | undefined;
+
+function nativeFile(): string {
+  const here = typeof __dirname === 'string' ? __dirname : import.meta.dirname;
+  const installed = join(here, 'koffi.node');
+  if (existsSync(installed)) return installed;
+  const platform = `linux-${process.arch}`;
+  const inPackage = join('node_modules/@koromix', `koffi-${platform}`, platform.replace('-', '_'), 'koffi.node');
+  for (let folder = here; ; folder = dirname(folder)) {
+    const candidate = join(folder, inPackage);
+    if (existsSync(candidate)) return candidate;
+    if (folder === dirname(folder)) throw new Failure('system', `koffi has no native file for ${platform}`, { hint: 'npm ci' });
+  }
+}
+
+function loadKoffi(): Koffi {
+  const module: { exports: unknown } = { exports: {} };
+  process.dlopen(module, nativeFile());
+  if (!isKoffi(module.exports)) throw new Failure('system', 'koffi\'s native file is not the one expected', { hint: 'npm ci' });
+  return module.exports;
+}
+
+/**
+ * Binds functions of a shared library, named by its soname, by a table of signatures.
+ * @throws Failure `system` where the library or one of its functions is missing
+ */
+export function bind<Name extends string>(library: string, table: Readonly<Record<Name, string>>): Record<Name, NativeFunction> {
+  koffi ??= loadKoffi();
+  let handle: unknown;
+  try {
+    handle = koffi.load(library);
+  } catch (error) {
+    throw new Failure('system', `${library} can't be loaded: ${messageOf(error)}`, { cause: error });
+  }
+  if (!isLibrary(handle)) throw new Failure('system', `${library} can't be loaded`);
+  const bound: Partial<Record<Name, NativeFunction>> = {};
+  for (const name in table) bound[name] = wrap(handle, name, table[name]);
+  return complete(bound, table);
+}
+
+function complete<Name extends string>(bound: Partial<Record<Name, NativeFunction>>, table: Readonly<Record<Name, string>>): Record<Name, NativeFunction> {
+  const isComplete = (candidate: Partial<Record<Name, NativeFunction>>): candidate is Record<Name, NativeFunction> => Object.keys(table).every((name) => name in candidate);
+  if (!isComplete(bound)) throw new Failure('system', 'a function is not bound');
+  return bound;
+}
+
+function wrap(library: Library, name: string, signature: string): NativeFunction {
+  const [result = '', args = ''] = signature.split(':');
+  const typeOf = (letter: string): string => types[letter] ?? 'void';
+  const native = library.func(name, typeOf(result), [...args].map(typeOf));
+  if (!isCallable(native)) throw new Failure('system', `${name} can't be bound`);
+  const call = (...given: readonly Argument[]): Result => asResult(native(...given));
+  return Object.assign(call, {
+    async: (...given: readonly Argument[]) =>
+      new Promise<Result>((resolve, reject) => {
+        native.async(...given, (error: unknown, value: unknown) => {
+          if (error === null || error === undefined) resolve(asResult(value));
+          else reject(error instanceof Error ? error : new Error(messageOf(error)));
+        });
+      }),
+  });
+}
+
+/** A function without a result counts as 0. */
+const asResult = (value: unknown): Result => (typeof value === 'number' || typeof value === 'bigint' ? value : 0);

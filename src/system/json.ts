@@ -1,0 +1,85 @@
+import { Failure } from '../failure.ts';
+
+/**
+ * A parsed JSON value that knows where it stands, for reading files whose shape must be exact.
+ * Every accessor throws Failure `malformed` that names the file and the place, never the value.
+ */
+export class Json {
+  readonly #value: unknown;
+  readonly #file: string;
+  readonly #place: string;
+  readonly #hint: string;
+
+  private constructor(value: unknown, file: string, place: string, hint: string) {
+    this.#value = value;
+    this.#file = file;
+    this.#place = place;
+    this.#hint = hint;
+  }
+
+  /** Parses UTF-8 JSON; `file` and `hint` (the way out) go into every failure. */
+  static parse(bytes: Uint8Array, file: string, hint: string): Json {
+    try {
+      return new Json(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)), file, '', hint);
+    } catch {
+      // The parser's own text quotes its input, which may be a secret.
+      throw new Failure('malformed', `${file} is not JSON`, { hint });
+    }
+  }
+
+  at(key: string): Json {
+    const record = this.#record();
+    return new Json(Object.hasOwn(record, key) ? record[key] : undefined, this.#file, this.#place === '' ? key : `${this.#place}.${key}`, this.#hint);
+  }
+
+  entries(): [string, Json][] {
+    return Object.keys(this.#record()).map((key) => [key, this.at(key)]);
+  }
+
+  list(): Json[] {
+    if (!Array.isArray(this.#value)) throw this.unexpected('a list');
+    return this.#value.map((item: unknown, i) => new Json(item, this.#file, `${this.#place}[${String(i)}]`, this.#hint));
+  }
+
+  text(): string {
+    if (typeof this.#value !== 'string') throw this.unexpected('text');
+    return this.#value;
+  }
+
+  /** One of `choices`. */
+  oneOf<T extends string>(choices: readonly T[]): T {
+    const choice = choices.find((candidate) => candidate === this.#value);
+    if (choice === undefined) throw this.unexpected(`one of ${choices.join(', ')}`);
+    return choice;
+  }
+
+  whole(least: number, most: number): number {
+    if (typeof this.#value !== 'number' || !Number.isInteger(this.#value) || this.#value < least || this.#value > most) throw this.unexpected(`a whole number from ${String(least)} to ${String(most)}`);
+    return this.#value;
+  }
+
+  /** `read(this)`, or undefined where the key is absent. */
+  optional<T>(read: (value: Json) => T): T | undefined {
+    return this.#value === undefined ? undefined : read(this);
+  }
+
+  unexpected(wanted: string): Failure {
+    return new Failure('malformed', `${this.#file}: ${this.#place || 'the top level'} is not ${wanted}`, { hint: this.#hint });
+  }
+
+  #record(): Record<string, unknown> {
+    if (!isRecord(this.#value)) throw this.unexpected('an object');
+    return this.#value;
+  }
+}
+
+function isRecord(value: unknown): value is Record<string, unknown> {
+  return value !== null && typeof value === 'object' && !Array.isArray(value);
+}
+
+/** JSON with the keys of every object in code-point order and no white space, so that equal values are equal bytes. */
+export function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_, item: unknown) =>
+    isRecord(item) ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
+  );
+}

@@ -1,0 +1,40 @@
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { createMachine, type Machine, type MachineOptions, type RunningTpm } from './machine/machine.ts';
+import { startSwtpm } from './swtpm.ts';
+
+/** The Debian package that `npm run deb` made: what is tested is what users install. */
+export function debianPackage(): string {
+  const name = readdirSync('dist').find((entry) => entry.endsWith('.deb'));
+  if (name === undefined) throw new Error('there is no package in dist/: npm run deb');
+  return join('dist', name);
+}
+
+/** A machine with auxcred installed from its package, switched off. */
+export async function auxcredMachine(options: MachineOptions): Promise<Machine> {
+  const machine = await createMachine(options);
+  await machine.install(debianPackage());
+  return machine;
+}
+
+/** What this machine's firmware measures at power-on: values of our own for PCRs 7 and 14, and whatever a test adds. */
+export interface Firmware {
+  readonly measured: Record<number, string[]>;
+  start(folder: string): Promise<RunningTpm>;
+}
+
+const digest = (byte: string): string => byte.repeat(32);
+
+export function firmware(): Firmware {
+  const measured: Record<number, string[]> = { 7: [digest('a7')], 14: [digest('ae')] };
+  return { measured, start: async (folder) => await startSwtpm({ folder, pcrs: measured }) };
+}
+
+/** A manifest file under /etc/auxcred/secrets.d. */
+export const manifestPath = (name: string): string => `/etc/auxcred/secrets.d/${name}.toml`;
+
+/** TOML for one secret. */
+export function secretToml(name: string, units: readonly string[], more: Readonly<Record<string, string | number>> = {}): string {
+  const lines = Object.entries({ kind: 'hex', ...more }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
+  return `[secret.${JSON.stringify(name)}]\n${lines.join('\n')}\nunits = ${JSON.stringify(units)}\n\n`;
+}

@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
+import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { systemdVersions } from '../machine/root.ts';
+import { probed, writeProbeUnit } from '../machine/units.ts';
+
+/** Connects to a socket under a name of its own choosing and prints how much came back, or that it was not let in. */
+const forger = `
+use Socket;
+my ($path, $name) = @ARGV;
+socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
+bind($s, pack_sockaddr_un("\\0$name")) or die "bind: $!";
+if (!connect($s, pack_sockaddr_un($path))) { print "denied\\n"; exit 0 }
+shutdown($s, 1);
+my $all = '';
+while (sysread($s, my $part, 65536)) { $all .= $part }
+print length($all), "\\n";
+`;
+const credentialSocket = '/run/auxcred/credentials.sock';
+const forgedName = 'deadbeef/unit/a.service/key-a';
+/** More than systemd accepts as one credential. */
+const refusal = 1024 * 1024;
+
+for (const version of systemdVersions)
+  describe(`isolation on systemd ${version}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    /** Runs the forger in a unit of its own. */
+    const forge = async (name: string, properties: readonly string[] = [], unit = 'forger.service'): Promise<string> => {
+      const { stdout } = await machine.run(['systemd-run', '--quiet', '--wait', '--pipe', '--collect', `--unit=${unit}`, ...properties.map((property) => `--property=${property}`), 'perl', '/usr/local/lib/forger.pl', credentialSocket, name]);
+      return stdout.trim();
+    };
+    before(async () => {
+      machine = await auxcredMachine({ systemd: version, name: 'web1' });
+      await writeProbeUnit(machine, 'a.service', {});
+      await machine.write('/usr/local/lib/forger.pl', forger);
+      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']));
+      await machine.run(['auxcred', 'seal', '--no-recovery']);
+      await machine.run(['auxcred', 'apply']);
+      await machine.boot();
+      await machine.systemctl('start', 'a.service');
+    });
+    after(async () => { await machine?.destroy(); });
+
+    test('a unit that names a credential it was not given does not start, whatever its fallback', async () => {
+      await writeProbeUnit(machine, 'thief.service', { service: [`LoadCredential=key-a:${credentialSocket}`, 'SetCredential=key-a:fallback'] });
+      await machine.systemctl('daemon-reload');
+      assert.notEqual((await machine.run(['systemctl', 'start', 'thief.service'], { check: false })).status, 0);
+      assert.equal(await probed(machine, 'thief.service'), undefined);
+      assert.equal((await machine.properties('thief.service', 'ExecMainStatus'))['ExecMainStatus'], '243');
+      const [entry] = await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_UNIT=thief.service');
+      assert.match(String(entry?.['AUXCRED_REASON']), /no credential key-a is provisioned for thief\.service/);
+    });
+
+    test('a process without privileges can not even connect', async () => {
+      assert.equal(await forge(forgedName, ['DynamicUser=yes']), 'denied');
+      assert.equal(await forge(forgedName, ['User=nobody']), 'denied');
+    });
+
+    test('root in another unit is refused when it takes a unit\'s name', async () => {
+      assert.ok(Number(await forge(forgedName)) > refusal);
+      const entries = await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_UNIT=a.service');
+      assert.match(String(entries.at(-1)?.['AUXCRED_REASON']), /is not part of a\.service/);
+    });
+
+    test('a unit whose name only resembles another is not taken for it', async () => {
+      assert.ok(Number(await forge(forgedName, [], 'not-a.service')) > refusal);
+    });
+
+    test('names that systemd would not send are refused', async () => {
+      for (const name of ['', 'x', 'deadbeef/unit/a.service', 'deadbeef/unit/a.service/key-a/more', 'DEADBEEF/unit/a.service/key-a', 'deadbeef/user/a.service/key-a', `deadbeef/unit/${'x'.repeat(60)}/y`]) {
+        assert.ok(Number(await forge(name)) > refusal, name);
+      }
+    });
+
+    test('the unit itself still gets its secret', async () => {
+      await machine.systemctl('restart', 'a.service');
+      assert.match((await probed(machine, 'a.service'))?.['key-a']?.toString('latin1') ?? '', /^[0-9a-f]{64}$/);
+    });
+
+    test('nobody but root and the broker can read the store', async () => {
+      const { stdout } = await machine.shell('stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/credentials.sock /run/auxcred/stage.sock');
+      assert.equal(stdout.trim(), [
+        '/var/lib/auxcred root:auxcred 750', '/var/lib/auxcred/seeds.age root:auxcred 640', '/var/lib/auxcred/provisioned/releases.json root:auxcred 640',
+        '/run/auxcred/credentials.sock root:root 600', '/run/auxcred/stage.sock root:root 600',
+      ].join('\n'));
+    });
+
+    test('the broker runs as nobody, without capabilities', async () => {
+      await machine.systemctl('restart', 'a.service');
+      const { MainPID } = await machine.properties('auxcred.service', 'MainPID');
+      const status = (await machine.read(`/proc/${String(MainPID)}/status`)).toString();
+      const user = (await machine.shell('id -u auxcred')).stdout.trim();
+      assert.match(status, new RegExp(`^Uid:\\t${user}\\t${user}\\t${user}\\t${user}$`, 'm'));
+      for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.match(status, new RegExp(`^${set}:\\t0{16}$`, 'm'));
+      assert.match(status, /^NoNewPrivs:\t1$/m);
+      assert.match((await machine.read(`/proc/${String(MainPID)}/limits`)).toString(), /^Max core file size +0 +0/m);
+      const { MemorySwapMax } = await machine.properties('auxcred.service', 'MemorySwapMax');
+      assert.equal(MemorySwapMax, '0');
+    });
+  });
