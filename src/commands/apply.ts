@@ -19,7 +19,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
     warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
   }
   // The secrets come first: a unit must never wait for a credential that the broker does not know.
-  const { units } = applyRendering(root, manifest);
+  const units = applyRendering(pathsUnder(root), manifest);
   for (const { unit, change } of units) say(`${change} ${unit}`);
   if (units.length === 0) say('the drop-ins are as they should be');
   if (systemIsRunning(root)) {

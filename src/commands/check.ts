@@ -1,5 +1,5 @@
 import { readManifest } from '../manifest/manifest.ts';
-import type { Problem } from '../manifest/problem.ts';
+import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
 import { Options } from './options.ts';
 import { print, printJson, say } from './say.ts';

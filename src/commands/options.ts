@@ -17,15 +17,8 @@ export class Options {
   /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
   constructor(verb: string, argv: readonly string[], { flags = [], values = [], lists = [] }: OptionNames) {
     const known = [...flags, ...values, ...lists];
-    const { _: operands, ...given } = mri([...argv], {
-      boolean: [...flags],
-      string: [...values, ...lists],
-      unknown: (option) => {
-        const name = option.replace(/^-+/, '').replace(/=.*/s, '');
-        const near = known.find((candidate) => candidate.startsWith(name) || name.startsWith(candidate));
-        throw new Failure('usage', `auxcred ${verb} has no option ${option.replace(/=.*/s, '')}`, { hint: near === undefined ? `auxcred ${verb} takes ${known.map((item) => `--${item}`).join(', ') || 'no options'}` : `did you mean --${near}?` });
-      },
-    });
+    const { _: operands, ...given } = mri([...argv], { boolean: [...flags], string: [...values, ...lists] });
+    for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;
     for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
@@ -55,4 +48,10 @@ export class Options {
     if (missing !== undefined) throw new Failure('usage', `${missing} is missing`);
     return this.operands;
   }
+}
+
+function unknownOption(verb: string, name: string, known: readonly string[]): Failure {
+  const near = known.find((candidate) => candidate.startsWith(name) || name.startsWith(candidate));
+  const all = known.map((item) => `--${item}`).join(', ') || 'no options';
+  return new Failure('usage', `auxcred ${verb} has no option ${name.length === 1 ? '-' : '--'}${name}`, { hint: near === undefined ? `it takes ${all}` : `did you mean --${near}?` });
 }

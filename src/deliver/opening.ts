@@ -6,6 +6,9 @@ import { hostScope, parseSnapshot, readSnapshot, type Release } from '../store/s
 import type { Scope } from '../store/scope.ts';
 import type { Paths } from '../system/paths.ts';
 
+/** Milliseconds: at boot the broker may be asked before udev has made the TPM's device node. */
+const devicePatience = 15_000;
+
 /**
  * Opens the seeds with what the service was given (the host key as a credential, the TPM device in AUXCRED_TCTI) and reads
  * the snapshot. The caller wipes the scopes.
@@ -18,7 +21,7 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
     return path !== undefined && existsSync(path) ? path : undefined;
   };
   const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
-  const { payload } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'] });
+  const { payload } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
   return { releases: releasesIn(paths, payload.scopes), scopes: payload.scopes };
 }
 

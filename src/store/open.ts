@@ -6,7 +6,7 @@ import type { Stanza } from '../age/header.ts';
 import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { openTpm } from '../tpm2/tpm.ts';
+import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { unseal } from '../tpm2/sealed-object.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { parsePins, verifyPins } from './pins.ts';
@@ -27,6 +27,8 @@ export interface Means {
   readonly keys: HostKeys;
   /** The TPM device in systemd's notation; undefined for the default one. */
   readonly device: string | undefined;
+  /** Milliseconds to wait for the TPM's device node. */
+  readonly patience?: number;
 }
 
 export interface OpenStore {
@@ -60,28 +62,31 @@ export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenSto
 }
 
 /** What this machine can try, the cheapest first. */
-function unwrappers({ keys, device }: Means): Unwrapper[] {
+function unwrappers({ keys, device, patience = 0 }: Means): Unwrapper[] {
   const all: Unwrapper[] = [];
+  const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
   const sshKey = keyFile(keys.ssh);
   const ageKey = keyFile(keys.age);
   if (sshKey) all.push(sshUnwrapper(parseOpensshKey(sshKey)));
   if (ageKey) all.push(x25519Unwrapper(new TextDecoder().decode(ageKey)));
-  all.push(tpmUnwrapper('auxcred/tpm2', device, sshKey), tpmUnwrapper('auxcred/tpm2+host', device, sshKey));
+  all.push(tpmUnwrapper('auxcred/tpm2', openDevice, sshKey), tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey));
   return all;
 }
 
 const keyFile = (path: string | undefined): Uint8Array | undefined => (path === undefined ? undefined : readIfPresent(path));
 
-function tpmUnwrapper(type: TpmStanzaType, device: string | undefined, sshKey: Uint8Array | undefined): Unwrapper {
+function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKey: Uint8Array | undefined): Unwrapper {
   const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
     const parsed = parseStanza(stanza);
     const secrets: Uint8Array[] = [];
     try {
       if (type === 'auxcred/tpm2+host') {
         if (!sshKey) throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
-        secrets.push(sshSharedSecret(parseOpensshKey(sshKey), stanza));
+        const hostSecret = sshSharedSecret(parseOpensshKey(sshKey), stanza);
+        if (!hostSecret) throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: 'open the store with a recovery identity and seal again' });
+        secrets.push(hostSecret);
       }
-      const tpm = await openTpm(device);
+      const tpm = await openDevice();
       try {
         secrets.unshift(await unseal(tpm, parsed.sealed));
       } finally {

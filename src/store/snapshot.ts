@@ -13,14 +13,11 @@ import { characterClasses, type KindOptions, kindNames } from '../derive/kind.ts
 import type { Recipe } from '../derive/secret.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { deliveries, type Delivery } from '../manifest/declaration.ts';
 import { type Access, ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import { scopeName, type Scope } from './scope.ts';
-
-/** How a secret reaches its unit. */
-export const deliveries = ['socket', 'stage'] as const;
-export type Delivery = (typeof deliveries)[number];
 
 /** One credential of one unit. */
 export interface Release {

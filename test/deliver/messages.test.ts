@@ -45,7 +45,7 @@ test('the book knows a unit\'s own credentials, then its template\'s, and nothin
   assert.deepEqual(book.staged('a.service'), []);
 });
 
-const credentials = fc.array(fc.record({ unit: fc.string({ maxLength: 20 }), credential: fc.string({ maxLength: 20 }), value: fc.uint8Array({ maxLength: 300 }) }), { maxLength: 5 });
+const credentials = fc.array(fc.record({ unit: fc.string({ maxLength: 20 }), credential: fc.string({ maxLength: 20 }), value: fc.uint8Array({ maxLength: 300 }) }, { noNullPrototype: true }), { maxLength: 5 });
 
 test('a grant survives a round trip, and no part of one is taken for a whole', () => {
   fc.assert(fc.property(credentials, (given) => {

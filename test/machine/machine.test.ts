@@ -145,7 +145,8 @@ function traces(pid: number | undefined): string[] {
     .flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`));
   const groups = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' '))
     .filter(([, , type]) => type === 'cgroup' || type === 'cgroup2')
-    .flatMap(([, folder = '']) => readdirSync(folder).map((name) => `${folder}/${name}`));
+    .flatMap(([, folder = '']) => [folder, `${folder}/system.slice`]).filter((folder) => existsSync(folder))
+    .flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`));
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
   return [...mounts, ...folders, ...groups].filter((text) => id.test(text)).concat(processes);
 }

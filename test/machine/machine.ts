@@ -41,7 +41,7 @@ const machines = new Set<Layer>();
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
   const layer = createLayer(await debianRoot(options.systemd));
-  if (machines.size === 0) cleanUpOnExit();
+  cleanUpOnExit();
   machines.add(layer);
   const name = options.name ?? 'machine';
   const hostKey = join(layer.root, 'etc/ssh/ssh_host_ed25519_key');

@@ -1,0 +1,116 @@
+/**
+ * The header of an age file (C2SP age.md), parsed as strictly as the specification asks, so that a header that parses
+ * encodes back to the same bytes.
+ *
+ *     age-encryption.org/v1
+ *     -> TYPE ARGUMENT...
+ *     BODY in base64 without padding, 64 columns a line, the last line shorter
+ *     --- MAC
+ */
+import { createHmac, hkdfSync, timingSafeEqual } from 'node:crypto';
+import { Failure } from '../failure.ts';
+
+/** One recipient's part of the header. */
+export interface Stanza {
+  /** The type, then its arguments. */
+  readonly args: readonly string[];
+  readonly body: Uint8Array;
+}
+
+export interface Header {
+  readonly stanzas: readonly Stanza[];
+  /** 32 bytes. */
+  readonly mac: Uint8Array;
+  /** Everything that the MAC covers: up to and with `---`. */
+  readonly authenticated: Uint8Array;
+  /** Bytes in the whole header. */
+  readonly length: number;
+}
+
+const magic = 'age-encryption.org/v1';
+const columns = 64;
+/** A header with hundreds of recipients is a tenth of this. */
+const longestHeader = 1024 * 1024;
+
+export const malformed = (what: string): Failure => new Failure('malformed', `not a valid age file: ${what}`, { hint: 'restore it from a backup' });
+
+/** @throws Failure `malformed` */
+export function parseHeader(file: Uint8Array): Header {
+  const lines = new Lines(file.subarray(0, longestHeader));
+  if (lines.next() !== magic) throw malformed('it does not begin with age-encryption.org/v1');
+  const stanzas: Stanza[] = [];
+  for (;;) {
+    const start = lines.offset;
+    const line = lines.next();
+    if (line.startsWith('-> ')) {
+      stanzas.push({ args: parseArguments(line.slice(3)), body: parseBody(lines) });
+      continue;
+    }
+    if (!line.startsWith('--- ')) throw malformed('a stanza or the header\'s end is missing');
+    if (stanzas.length === 0) throw malformed('it has no recipient');
+    const mac = decodeBase64(line.slice(4));
+    if (mac.length !== 32) throw malformed('its MAC is not 32 bytes');
+    return { stanzas, mac, authenticated: file.subarray(0, start + 3), length: lines.offset };
+  }
+}
+
+/** The bytes of a header: what {@link parseHeader} read, to the letter. */
+export function encodeHeader({ stanzas, mac }: Pick<Header, 'stanzas' | 'mac'>): Uint8Array {
+  const lines = [magic];
+  for (const { args, body } of stanzas) {
+    const text = encodeBase64(body);
+    lines.push(`-> ${args.join(' ')}`, ...(text.match(/.{1,64}/g) ?? []));
+    if (text.length % columns === 0) lines.push('');
+  }
+  return Buffer.from(`${lines.join('\n')}\n--- ${encodeBase64(mac)}\n`, 'latin1');
+}
+
+/** @throws Failure `malformed` unless the header was made with `fileKey` (16 bytes) */
+export function verifyMac({ authenticated, mac }: Header, fileKey: Uint8Array): void {
+  const key = Buffer.from(hkdfSync('sha256', fileKey, new Uint8Array(0), 'header', 32));
+  const expected = createHmac('sha256', key).update(authenticated).digest();
+  key.fill(0);
+  if (!timingSafeEqual(expected, mac)) throw malformed('its header was changed');
+}
+
+/** Base64 (RFC 4648 section 4) without padding, in its one canonical form. @throws Failure `malformed` */
+export function decodeBase64(text: string): Uint8Array {
+  const bytes = Buffer.from(text, 'base64');
+  if (encodeBase64(bytes) !== text) throw malformed('base64 that is not canonical');
+  return new Uint8Array(bytes);
+}
+
+export const encodeBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64').replace(/=+$/, '');
+
+function parseArguments(text: string): string[] {
+  const args = text.split(' ');
+  if (!args.every((argument) => /^[\x21-\x7e]+$/.test(argument))) throw malformed('a stanza with an argument that is empty or not printable');
+  return args;
+}
+
+function parseBody(lines: Lines): Uint8Array {
+  let text = '';
+  for (;;) {
+    const line = lines.next();
+    if (line.length > columns) throw malformed('a stanza line that is too long');
+    text += line;
+    if (line.length < columns) return decodeBase64(text);
+  }
+}
+
+class Lines {
+  readonly #bytes: Buffer;
+  offset = 0;
+
+  constructor(bytes: Uint8Array) {
+    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  }
+
+  next(): string {
+    const end = this.#bytes.indexOf(0x0a, this.offset);
+    if (end === -1) throw malformed('its header is cut off');
+    const line = this.#bytes.toString('latin1', this.offset, end);
+    this.offset = end + 1;
+    return line;
+  }
+}

@@ -1,0 +1,44 @@
+/** The payload of an age file (C2SP age.md, STREAM): chunks of 64 KiB, each sealed on its own, the last one marked. */
+import { createDecipheriv, hkdfSync } from 'node:crypto';
+import { malformed } from './header.ts';
+
+const chunkLength = 64 * 1024;
+const tagLength = 16;
+const saltLength = 16;
+
+/** The content behind the header. `fileKey` has 16 bytes. @throws Failure `malformed` */
+export function decryptPayload(payload: Uint8Array, fileKey: Uint8Array): Uint8Array {
+  if (payload.length < saltLength) throw malformed('its payload is cut off');
+  const key = Buffer.from(hkdfSync('sha256', fileKey, payload.subarray(0, saltLength), 'payload', 32));
+  try {
+    return decryptChunks(payload.subarray(saltLength), key);
+  } finally {
+    key.fill(0);
+  }
+}
+
+function decryptChunks(sealed: Uint8Array, key: Uint8Array): Uint8Array {
+  const sealedLength = chunkLength + tagLength;
+  const count = Math.max(1, Math.ceil(sealed.length / sealedLength));
+  const plaintext = Buffer.alloc(Math.max(0, sealed.length - count * tagLength));
+  const nonce = Buffer.alloc(12);
+  for (let i = 0; i < count; i++) {
+    const chunk = sealed.subarray(i * sealedLength, (i + 1) * sealedLength);
+    // The nonce: 11 bytes that count the chunks, then one that marks the last chunk.
+    nonce.writeUIntBE(i, 5, 6);
+    nonce[11] = i === count - 1 ? 1 : 0;
+    if (chunk.length < tagLength || (chunk.length === tagLength && i > 0)) throw malformed('its payload is cut off');
+    try {
+      const decipher = createDecipheriv('chacha20-poly1305', key, nonce, { authTagLength: tagLength });
+      decipher.setAuthTag(chunk.subarray(chunk.length - tagLength));
+      const opened = decipher.update(chunk.subarray(0, chunk.length - tagLength));
+      decipher.final();
+      opened.copy(plaintext, i * chunkLength);
+      opened.fill(0);
+    } catch {
+      plaintext.fill(0);
+      throw malformed('its payload was changed or cut off');
+    }
+  }
+  return plaintext;
+}

@@ -1,0 +1,47 @@
+import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { pathsUnder } from '../system/paths.ts';
+
+/** A manifest file in force: its folder is the strongest that has its name. */
+export interface ManifestFile {
+  /** As the system at `root` sees it. */
+  readonly path: string;
+  /** Empty for a mask; undefined where it can't be read. */
+  readonly text: string | undefined;
+}
+
+/**
+ * The manifest files in force under `root`, folder by folder from the strongest, by byte order of their names within one: a file hides
+ * those of the same name in weaker folders, and a link to /dev/null hides them without saying anything itself, as in systemd.
+ * `generators/auxcred-generator` lists them in the same order.
+ */
+export function manifestFiles(root: string): ManifestFile[] {
+  const seen = new Set<string>();
+  return pathsUnder('/').manifestFolders.flatMap((folder) =>
+    namesIn(join(root, folder)).filter((name) => !seen.has(name)).map((name) => {
+      seen.add(name);
+      return { path: join(folder, name), text: read(join(root, folder, name)) };
+    }));
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => /^[^.].*\.(?:toml|json)$/s.test(name)).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  } catch {
+    return [];
+  }
+}
+
+function read(path: string): string | undefined {
+  try {
+    // /dev/null, and nothing else that could be waited for: a FIFO would hold up PID 1.
+    const kind = statSync(path);
+    if (kind.isFile()) return readFileSync(path, 'utf8');
+    return kind.isCharacterDevice() ? '' : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** What `apply` keeps beside its rendering and the generator compares with: each file's path on a line, then their contents. */
+export const manifestText = (files: readonly ManifestFile[]): string => [...files.map(({ path }) => `${path}\n`), ...files.map(({ text }) => text ?? '')].join('');

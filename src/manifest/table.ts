@@ -1,0 +1,71 @@
+import type { Problem } from './declaration.ts';
+
+/** One table of a manifest file, read key by key; whatever is wrong is noted with its place and reading goes on. */
+export class Table {
+  readonly #record: Readonly<Record<string, unknown>>;
+  readonly #key: string;
+  readonly #note: (problem: Omit<Problem, 'file' | 'line'>) => void;
+
+  constructor(record: Readonly<Record<string, unknown>>, key: string, note: (problem: Omit<Problem, 'file' | 'line'>) => void) {
+    this.#record = record;
+    this.#key = key;
+    this.#note = note;
+  }
+
+  keys(): string[] {
+    return Object.keys(this.#record);
+  }
+
+  problem(key: string, message: string, hint: string | undefined, severity: Problem['severity'] = 'error'): void {
+    this.#note({ severity, key: key === '' ? this.#key : `${this.#key}.${key}`, message, hint });
+  }
+
+  text(key: string, fallback: string): string {
+    const value = this.#value(key);
+    if (value === undefined || typeof value === 'string') return value ?? fallback;
+    this.problem(key, 'text is expected here', `${key} = "${fallback}"`);
+    return fallback;
+  }
+
+  oneOf<T extends string>(key: string, fallback: T, choices: readonly T[]): T {
+    const value = this.text(key, fallback);
+    const choice = choices.find((candidate) => candidate === value);
+    if (choice === undefined) this.problem(key, `${JSON.stringify(value)} is not known here`, nearest(value, choices) ?? `one of ${choices.join(', ')}`);
+    return choice ?? fallback;
+  }
+
+  whole(key: string, fallback: number, least: number, most: number): number {
+    const value = this.#value(key) ?? fallback;
+    if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
+    this.problem(key, `a whole number from ${String(least)} to ${String(most)} is expected here`, `${key} = ${String(fallback)}`);
+    return fallback;
+  }
+
+  list(key: string): string[] {
+    const value = this.#value(key) ?? [];
+    if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value;
+    this.problem(key, 'a list of texts is expected here', `${key} = ["..."]`);
+    return [];
+  }
+
+  #value(key: string): unknown {
+    return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;
+  }
+}
+
+/** `did you mean ...?` for the choice that is at most two edits away. */
+export function nearest(word: string, choices: readonly string[]): string | undefined {
+  const [best] = choices.map((choice) => ({ choice, distance: edits(word.toLowerCase(), choice) })).filter(({ distance }) => distance <= 2).sort((a, b) => a.distance - b.distance);
+  return best && `did you mean ${best.choice}?`;
+}
+
+/** The edit distance of Levenshtein; words of a manifest are short. */
+function edits(a: string, b: string): number {
+  let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+  for (let i = 1; i <= a.length; i++) {
+    const next = [i];
+    for (let j = 1; j <= b.length; j++) next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1));
+    row = next;
+  }
+  return row[b.length] ?? 0;
+}

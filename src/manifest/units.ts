@@ -1,0 +1,36 @@
+/** Which units can have secrets. */
+
+/** A service or a service template: the characters of systemd.unit(5), at most 255 bytes. */
+const servicePattern = /^[A-Za-z0-9:_.\\@-]{1,247}\.service$/;
+
+/** Units that the broker itself waits for, and why they can't wait for it. */
+const beforeTheBroker: Readonly<Record<string, string>> = {
+  'auxcred.service': 'it is the broker',
+  'auxcred-provision.service': 'it provisions the broker',
+  'systemd-sysusers.service': 'it makes the broker\'s user',
+  'systemd-journald.service': 'the broker logs to it',
+  'systemd-udevd.service': 'it makes the TPM\'s device node',
+  'systemd-udev-trigger.service': 'it makes the TPM\'s device node',
+  'systemd-remount-fs.service': 'it makes the broker\'s files readable',
+  'systemd-fsck-root.service': 'it checks the broker\'s file system',
+  'systemd-fsck@.service': 'it checks the broker\'s file system',
+};
+
+/** Why a unit can't have secrets, or undefined. */
+export function unitProblem(unit: string): { message: string; hint: string | undefined } | undefined {
+  if (!servicePattern.test(unit) || unit.startsWith('@')) {
+    const hint = /\.(?:socket|mount|swap|target|timer|path|slice|scope|device|automount)$/.test(unit) ? 'only services have credentials on every systemd' : 'the full name, such as web.service or web@.service';
+    return { message: `${JSON.stringify(unit)} is not the name of a service`, hint };
+  }
+  const reason = beforeTheBroker[unit];
+  return reason === undefined ? undefined : { message: `${unit} starts before the broker and would wait for ever: ${reason}`, hint: 'leave it out; systemd-creds can serve it' };
+}
+
+/**
+ * The room that systemd leaves for a unit's name and a credential's id together: sun_path has 108 bytes, of which a NUL at both
+ * ends, 16 hexadecimal digits and `/unit//` are taken (unix(7); systemd src/core/exec-credential.c).
+ */
+export const socketNameRoom = 83;
+
+/** Every name of a service in a text, valid or not: what a file that can't be parsed may have meant. */
+export const servicesIn = (text: string): string[] => [...new Set(text.match(/[A-Za-z0-9:_.\\@-]+\.service\b/g) ?? [])];

@@ -1,0 +1,89 @@
+/** Platform configuration registers: what a machine measured on its way up. */
+import { createHash } from 'node:crypto';
+import { Failure } from '../failure.ts';
+import type { Tpm } from './tpm.ts';
+import { contentOf, fromStructure, toStructure, u16, u32 } from './wire.ts';
+
+/** The values that PCRs had when something was sealed; an object sealed with none opens in every state. */
+export interface PcrPolicy {
+  readonly bank: 'sha256';
+  /** 32 bytes by index, in ascending order. */
+  readonly values: ReadonlyMap<number, Uint8Array>;
+}
+
+const sha256 = 0x000b;
+const policyPcr = 0x0000017f;
+const digestLength = 32;
+/** A TPML_DIGEST holds eight digests, so a PCR_Read returns no more at once (part 2, table 109). */
+const digestsInAnswer = 8;
+
+/** Reads systemd's notation, `7+14`. @returns indices, ascending @throws Failure `usage` */
+export function parsePcrs(text: string): number[] {
+  const parts = text === '' ? [] : text.split('+');
+  const pcrs = parts.map((part) => (/^(?:[0-9]|1[0-9]|2[0-3])$/.test(part) ? Number(part) : Number.NaN));
+  if (pcrs.some(Number.isNaN)) throw new Failure('usage', `${text} is not a list of PCRs`, { hint: 'indices from 0 to 23 with + between them, such as 7+14' });
+  return [...new Set(pcrs)].sort((a, b) => a - b);
+}
+
+/** Refuses PCRs that can't work as literal values. @returns a warning for each choice that has a risk of its own @throws Failure `usage` */
+export function pcrAdvice(pcrs: readonly number[]): string[] {
+  if (pcrs.includes(11)) {
+    throw new Failure('usage', 'PCR 11 changes while the machine boots (sysinit, ready), so a literal value of it never matches when a unit starts', { hint: 'leave it out: --tpm2-pcrs=7+14' });
+  }
+  const risks: Readonly<Record<number, string>> = {
+    12: 'PCR 12 holds the kernel command line and its credentials: systemd itself changes it between boots',
+    15: 'PCR 15 holds the machine\'s identity: seal when the root file system is mounted as it is at boot',
+  };
+  const warnings = pcrs.flatMap((pcr) => risks[pcr] ?? []);
+  if (pcrs.length === 1 && pcrs[0] === 7) warnings.unshift('PCR 7 alone lets every system that Secure Boot accepts open the seed, and changes with every update of its key lists');
+  return warnings;
+}
+
+/** TPML_PCR_SELECTION for one bank (part 2, tables 94 and 111). */
+export function encodeSelection(pcrs: readonly number[]): Uint8Array {
+  const bits = new Uint8Array(3);
+  for (const pcr of pcrs) bits[pcr >> 3] = (bits[pcr >> 3] ?? 0) | (1 << (pcr & 7));
+  return Uint8Array.from([...u32(1), ...u16(sha256), bits.length, ...bits]);
+}
+
+/**
+ * The policy digest (32 bytes) of an object that opens only while the PCRs have these values: what PolicyPCR does to a fresh session
+ * (part 3, section 23.7). Without PCRs it is that of a session without any policy command.
+ */
+export function policyDigest({ values }: PcrPolicy): Uint8Array {
+  const start = new Uint8Array(digestLength);
+  if (values.size === 0) return start;
+  const pcrs = [...values.keys()];
+  const digest = createHash('sha256');
+  for (const value of values.values()) digest.update(value);
+  return createHash('sha256').update(start).update(u32(policyPcr)).update(encodeSelection(pcrs)).update(digest.digest()).digest();
+}
+
+/** The present values. @throws Failure `usage` where the TPM has no SHA-256 bank for one of them */
+export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
+  const values = new Map<number, Uint8Array>();
+  for (let i = 0; i < pcrs.length; i += digestsInAnswer) {
+    const wanted = pcrs.slice(i, i + digestsInAnswer);
+    const digests = await readDigests(tpm, wanted);
+    wanted.forEach((pcr, position) => {
+      const value = digests[position];
+      if (value?.length !== digestLength) throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, { hint: 'enable the SHA-256 bank in the firmware' });
+      values.set(pcr, value);
+    });
+  }
+  return { bank: 'sha256', values };
+}
+
+async function readDigests(tpm: Tpm, pcrs: readonly number[]): Promise<Uint8Array[]> {
+  const [, digests] = await tpm.outputs(2, async (selection, values) => {
+    await tpm.call('Esys_PCR_Read', tpm.none, tpm.none, tpm.none, toStructure('TPML_PCR_SELECTION', encodeSelection(pcrs)), Buffer.alloc(4), selection, values);
+  }, (pointers) => pointers.map((pointer, i) => fromStructure(i === 0 ? 'TPML_PCR_SELECTION' : 'TPML_DIGEST', pointer)));
+  if (!digests) return [];
+  const list: Uint8Array[] = [];
+  for (let offset = 4; offset < digests.length; ) {
+    const length = 2 + (digests[offset] ?? 0) * 256 + (digests[offset + 1] ?? 0);
+    list.push(contentOf(digests.subarray(offset, offset + length)));
+    offset += length;
+  }
+  return list;
+}

@@ -1,0 +1,50 @@
+/** What TPM and TSS response codes mean to a person (TPM 2.0 part 2, section 6.6; TSS 2.0 overview, section 4). */
+import { Failure } from '../failure.ts';
+
+/** The codes that are told apart, without the handle, session or parameter they complain about. */
+export const responseCodes = {
+  pcrChanged: 0x128,
+  sessionMemory: 0x903,
+  objectMemory: 0x902,
+  lockout: 0x921,
+  policyFail: 0x09d,
+  integrity: 0x09f,
+  value: 0x084,
+  handle: 0x08b,
+} as const;
+
+const layer = (code: number): number => code & 0xff0000;
+const isFormatOne = (code: number): boolean => (code & 0x80) !== 0;
+
+/** A response code without the part that says which handle, session or parameter it is about. */
+export function baseCode(code: number): number {
+  if (layer(code) !== 0) return code;
+  return isFormatOne(code) ? code & 0xbf : code & 0x97f;
+}
+
+/** A call that did not succeed; what it means depends on the call. */
+export class TpmError extends Error {
+  override readonly name = 'TpmError';
+  /** As the TSS returned it. */
+  readonly code: number;
+
+  constructor(call: string, code: number) {
+    super(`${call} returned 0x${code.toString(16)}`);
+    this.code = code;
+  }
+
+  is(wanted: keyof typeof responseCodes): boolean {
+    return baseCode(this.code) === responseCodes[wanted];
+  }
+}
+
+/** The failure that a person is told of for an error that no caller gave a better meaning. */
+export function tpmFailure(error: unknown): unknown {
+  if (!(error instanceof TpmError)) return error;
+  const options = (hint: string): { hint: string; cause: unknown } => ({ hint, cause: error });
+  if (error.is('lockout')) return new Failure('tpm-lockout', 'the TPM is in dictionary attack lockout', options('wait, or reset it with tpm2_dictionarylockout --clear-lockout; auxcred\'s own objects never cause one'));
+  if (error.is('sessionMemory') || error.is('objectMemory')) return new Failure('tpm', 'the TPM has no room left for a session or an object', options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'));
+  if (error.is('integrity')) return new Failure('other-tpm', 'the sealed object was not made by this TPM, or it is damaged', options('open the store with a recovery identity and seal again'));
+  if (layer(error.code) !== 0) return new Failure('no-tpm', `the TPM can't be reached: ${error.message}`, options('is the device right, and may this user open it?'));
+  return new Failure('tpm', `the TPM refused: ${error.message}`, options('tpm2_rc_decode explains the code'));
+}

@@ -1,0 +1,80 @@
+/** The storage root key: the parent of everything that is sealed. */
+import { Failure } from '../failure.ts';
+import { TpmError } from './response.ts';
+import { esysHandles, type Tpm } from './tpm.ts';
+import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
+
+/** Where an installed system keeps its SRK (TCG TPM v2.0 Provisioning Guidance, section 7.8). */
+const persistentSrk = 0x81000001;
+
+/** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt (part 2, table 31). */
+const srkAttributes = 0x00030472;
+const none = 0x0010;
+const aes128Cfb = Uint8Array.from([...u16(0x0006), ...u16(128), ...u16(0x0043)]);
+const template = (type: number, parameters: readonly number[]): Uint8Array =>
+  sized(Uint8Array.from([...u16(type), ...u16(0x000b), ...u32(srkAttributes), ...u16(0), ...aes128Cfb, ...u16(none), ...parameters]));
+
+/** ECC P-256 with an empty `unique`, as systemd and tpm2-tools make it: other tools fill it in and get another key. */
+const eccTemplate = template(0x0023, [...u16(0x0003), ...u16(none), ...u16(0), ...u16(0)]);
+const rsaTemplate = template(0x0001, [...u16(2048), ...u32(0), ...u16(0)]);
+
+const emptySensitive = Uint8Array.from([0, 4, 0, 0, 0, 0]);
+const emptySelection = u32(0);
+
+export interface Srk {
+  readonly handle: number;
+  /** Algorithm and hash of its public area, 34 bytes. */
+  readonly name: Uint8Array;
+  /** TPM2B_PUBLIC from which it can be made again. */
+  readonly template: Uint8Array;
+}
+
+/** The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one. @throws TpmError */
+export async function findSrk(tpm: Tpm): Promise<Srk> {
+  const persistent = await openPersistent(tpm);
+  if (persistent) return persistent;
+  try {
+    return await createSrk(tpm, eccTemplate);
+  } catch (error) {
+    if (!(error instanceof TpmError)) throw error;
+    return await createSrk(tpm, rsaTemplate);
+  }
+}
+
+/**
+ * Exactly the SRK with this Name: the persistent one if it is it, else made again from its template.
+ * @throws Failure `other-tpm` where neither is: nothing may be encrypted to a key that somebody else put there
+ */
+export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array): Promise<Srk> {
+  const persistent = await openPersistent(tpm);
+  if (persistent && Buffer.compare(persistent.name, name) === 0) return persistent;
+  const made = await createSrk(tpm, recorded);
+  if (Buffer.compare(made.name, name) === 0) return made;
+  await tpm.release(made.handle);
+  throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: 'open the store with a recovery identity and seal again' });
+}
+
+async function openPersistent(tpm: Tpm): Promise<Srk | undefined> {
+  try {
+    const handle = await tpm.persistentHandle(async (slot) => { await tpm.call('Esys_TR_FromTPMPublic', persistentSrk, tpm.none, tpm.none, tpm.none, slot); });
+    return { handle, name: await nameOf(tpm, handle), template: eccTemplate };
+  } catch (error) {
+    if (error instanceof TpmError && error.is('handle')) return undefined;
+    throw error;
+  }
+}
+
+async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
+  const handle = await tpm.handle(async (slot) => {
+    await tpm.outputs(4, async (...slots) => {
+      await tpm.call('Esys_CreatePrimary', esysHandles.owner, esysHandles.password, tpm.none, tpm.none,
+        toStructure('TPM2B_SENSITIVE_CREATE', emptySensitive), toStructure('TPM2B_PUBLIC', publicTemplate),
+        toStructure('TPM2B_DATA', u16(0)), toStructure('TPML_PCR_SELECTION', emptySelection), slot, ...slots);
+    }, () => undefined);
+  });
+  return { handle, name: await nameOf(tpm, handle), template: publicTemplate };
+}
+
+async function nameOf(tpm: Tpm, handle: number): Promise<Uint8Array> {
+  return await tpm.outputs(1, async (slot) => { await tpm.call('Esys_TR_GetName', handle, slot); }, ([pointer = 0n]) => contentOf(fromStructure('TPM2B_NAME', pointer)));
+}

@@ -1,0 +1,173 @@
+/** A connection to a TPM 2.0 through libtss2's ESYS (TSS 2.0 Enhanced System API). */
+import { existsSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Failure } from '../failure.ts';
+import { type Argument, bind, type NativeFunction } from '../system/ffi.ts';
+import { TpmError, tpmFailure } from './response.ts';
+
+export const defaultDevice = 'device:/dev/tpmrm0';
+
+/** ESYS' own numbers for handles (ESYS specification, section 4). */
+export const esysHandles = { none: 0xfff, password: 0xff, owner: 0x101 } as const;
+
+const startupClear = 0;
+
+const signatures = {
+  Esys_Initialize: 'u:ppp',
+  Esys_Finalize: 'v:p',
+  Esys_Free: 'v:p',
+  Esys_Startup: 'u:ph',
+  Esys_TR_FromTPMPublic: 'u:puuuup',
+  Esys_TR_GetName: 'u:pup',
+  Esys_CreatePrimary: 'u:puuuupppp' + 'ppppp',
+  Esys_StartAuthSession: 'u:puuuuupbphp',
+  Esys_TRSess_SetAttributes: 'u:pubb',
+  Esys_PolicyPCR: 'u:puuuupp',
+  Esys_PCR_Read: 'u:puuupppp',
+  Esys_Create: 'u:puuuupppp' + 'ppppp',
+  Esys_Load: 'u:puuuuppp',
+  Esys_Unseal: 'u:puuuup',
+  Esys_FlushContext: 'u:pu',
+} as const;
+
+interface Libraries {
+  readonly esys: Record<keyof typeof signatures, NativeFunction>;
+  readonly libc: Record<'explicit_bzero', NativeFunction>;
+  readonly loader: Record<'Tss2_TctiLdr_Initialize' | 'Tss2_TctiLdr_Finalize', NativeFunction>;
+}
+
+let libraries: Libraries | undefined;
+
+function loadLibraries(): Libraries {
+  // libtss2 writes to standard error by itself, and reads this when it first has something to say.
+  process.env['TSS2_LOG'] = 'all+none';
+  try {
+    return {
+      esys: bind('libtss2-esys.so.0', signatures),
+      libc: bind('libc.so.6', { explicit_bzero: 'v:pz' }),
+      loader: bind('libtss2-tctildr.so.0', { Tss2_TctiLdr_Initialize: 'u:sp', Tss2_TctiLdr_Finalize: 'v:p' }),
+    };
+  } catch (error) {
+    throw new Failure('no-tpm', 'the TPM library libtss2 is not installed', { hint: 'on Debian: apt install libtss2-esys-3.0.2-0 libtss2-tctildr0 (with t64 at the end from Debian 13 on)', cause: error });
+  }
+}
+
+/**
+ * The TCTI of a device in systemd's notation: `device:/dev/tpmrm0`, `/dev/tpmrm0`, `swtpm:path=/run/swtpm.sock`.
+ * Nothing is probed: a root process must never fall through to somebody's socket. @throws Failure `usage`
+ */
+export function parseDevice(text: string): string {
+  if (text.startsWith('/')) return `device:${text}`;
+  if (!/^[a-z]+:\S/.test(text)) throw new Failure('usage', `${text} is not a TPM device`, { hint: 'device:/dev/tpmrm0, or swtpm:path=/path/of/socket' });
+  return text;
+}
+
+const nodeOf = (tcti: string): string | undefined => /^device:(.+)$/.exec(tcti)?.[1];
+
+/** Whether there is something to open at a device, the default one if none is named. */
+export function tpmPresent(device: string | undefined): boolean {
+  const node = nodeOf(parseDevice(device ?? defaultDevice));
+  return node === undefined || existsSync(node);
+}
+
+/**
+ * Opens a TPM. Every command runs on a thread of its own, so that a TPM that hangs does not stop the process.
+ * @param device - in systemd's notation; undefined for the default one
+ * @param patience - milliseconds to wait for the device node, which udev makes while the machine boots
+ * @throws Failure `no-tpm`
+ */
+export async function openTpm(device: string | undefined, patience = 0): Promise<Tpm> {
+  const tcti = parseDevice(device ?? defaultDevice);
+  const node = nodeOf(tcti);
+  for (const deadline = Date.now() + patience; node !== undefined && !existsSync(node); await sleep(50)) {
+    if (Date.now() >= deadline) throw new Failure('no-tpm', `there is no TPM at ${node}`, { hint: 'is it enabled in the firmware? --with-key=host does without' });
+  }
+  libraries ??= loadLibraries();
+  const transport = Buffer.alloc(8);
+  const context = Buffer.alloc(8);
+  const opened = Number(await libraries.loader.Tss2_TctiLdr_Initialize.async(tcti, transport));
+  if (opened !== 0) throw new Failure('no-tpm', `the TPM at ${tcti} can't be opened`, { hint: 'is the device right, and may this user open it?', cause: new TpmError('Tss2_TctiLdr_Initialize', opened) });
+  const initialized = Number(libraries.esys.Esys_Initialize(context, transport.readBigUInt64LE(), null));
+  if (initialized !== 0) {
+    libraries.loader.Tss2_TctiLdr_Finalize(transport);
+    throw tpmFailure(new TpmError('Esys_Initialize', initialized));
+  }
+  const tpm = new Tpm(libraries, transport, context);
+  try {
+    await tpm.call('Esys_Startup', startupClear);
+    return tpm;
+  } catch (error) {
+    await tpm.close();
+    throw tpmFailure(error);
+  }
+}
+
+/** An open TPM. Whatever it holds is flushed when it is closed. */
+export class Tpm {
+  readonly none = esysHandles.none;
+  readonly #libraries: Libraries;
+  readonly #tcti: Buffer;
+  readonly #context: Buffer;
+  readonly #transient = new Set<number>();
+
+  constructor(opened: Libraries, tcti: Buffer, context: Buffer) {
+    this.#libraries = opened;
+    this.#tcti = tcti;
+    this.#context = context;
+  }
+
+  /** One ESYS call; the context is put in front of `args`. @throws TpmError */
+  async call(name: keyof typeof signatures, ...args: readonly Argument[]): Promise<void> {
+    const code = Number(await this.#libraries.esys[name].async(this.#context.readBigUInt64LE(), ...args));
+    if (code !== 0) throw new TpmError(name, code);
+  }
+
+  /** A call whose last output is the handle of an object or session, which {@link release} or {@link close} flushes. */
+  async handle(make: (slot: Buffer) => Promise<void>): Promise<number> {
+    const slot = Buffer.alloc(4);
+    await make(slot);
+    const handle = slot.readUInt32LE();
+    this.#transient.add(handle);
+    return handle;
+  }
+
+  /** The handle of a persistent object, which is not flushed. */
+  async persistentHandle(make: (slot: Buffer) => Promise<void>): Promise<number> {
+    const slot = Buffer.alloc(4);
+    await make(slot);
+    return slot.readUInt32LE();
+  }
+
+  /**
+   * A call with `count` outputs that ESYS allocates: `make` gets a slot for each, `read` the pointers, and then they are freed.
+   */
+  async outputs<T>(count: number, make: (...slots: Buffer[]) => Promise<void>, read: (pointers: bigint[]) => T): Promise<T> {
+    const slots = Array.from({ length: count }, () => Buffer.alloc(8));
+    await make(...slots);
+    const pointers = slots.map((slot) => slot.readBigUInt64LE());
+    try {
+      return read(pointers);
+    } finally {
+      for (const pointer of pointers) if (pointer !== 0n) this.#libraries.esys.Esys_Free(pointer);
+    }
+  }
+
+  /** Overwrites `length` bytes at a pointer that ESYS returned. */
+  wipe(pointer: bigint, length: number): void {
+    this.#libraries.libc.explicit_bzero(pointer, length);
+  }
+
+  /** Flushes a transient object or a session. */
+  async release(handle: number): Promise<void> {
+    if (this.#transient.delete(handle)) await this.call('Esys_FlushContext', handle);
+  }
+
+  /** Flushes what is left and ends the connection. Never throws: it runs after failures too. */
+  async close(): Promise<void> {
+    for (const handle of this.#transient) {
+      await this.release(handle).catch(() => undefined);
+    }
+    this.#libraries.esys.Esys_Finalize(this.#context);
+    this.#libraries.loader.Tss2_TctiLdr_Finalize(this.#tcti);
+  }
+}

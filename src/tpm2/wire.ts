@@ -1,0 +1,65 @@
+/**
+ * Structures of the TPM in their wire form (big-endian, TPM 2.0 part 2). This project reads and writes wire bytes only; the C
+ * structures that ESYS wants stay opaque, and libtss2-mu converts.
+ */
+import { bind, type NativeFunction } from '../system/ffi.ts';
+import { TpmError } from './response.ts';
+
+/** More than the largest structure in use (TPM2B_ATTEST, 2306 bytes), so that no size has to be known exactly. */
+const structureSize = 4096;
+
+const signatures = {
+  Tss2_MU_TPM2B_PUBLIC_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_PUBLIC_Marshal: 'u:ppzp',
+  Tss2_MU_TPM2B_PRIVATE_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_PRIVATE_Marshal: 'u:ppzp',
+  Tss2_MU_TPM2B_SENSITIVE_CREATE_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_DATA_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_DIGEST_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_DIGEST_Marshal: 'u:ppzp',
+  Tss2_MU_TPM2B_NAME_Marshal: 'u:ppzp',
+  Tss2_MU_TPML_PCR_SELECTION_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPML_PCR_SELECTION_Marshal: 'u:ppzp',
+  Tss2_MU_TPML_DIGEST_Marshal: 'u:ppzp',
+  Tss2_MU_TPMT_SYM_DEF_Unmarshal: 'u:pzpp',
+} as const;
+
+type Call = keyof typeof signatures;
+
+let library: Record<Call, NativeFunction> | undefined;
+/** Loaded when it is first needed: a machine that seals to its host key needs no libtss2. */
+const mu = (): Record<Call, NativeFunction> => (library ??= bind('libtss2-mu.so.0', signatures));
+
+type Unmarshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Unmarshal` ? Type : never }[Call];
+type Marshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Marshal` ? Type : never }[Call];
+
+/**
+ * The C structure for wire bytes, to be passed to ESYS. The caller wipes it where it holds a secret.
+ * @throws TpmError where the bytes are not exactly one such structure: mu itself does not mind trailing bytes
+ */
+export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
+  const structure = Buffer.alloc(structureSize);
+  const offset = Buffer.alloc(8);
+  const code = Number(mu()[`Tss2_MU_${type}_Unmarshal`](wire, wire.length, offset, structure));
+  if (code !== 0) throw new TpmError(`unmarshalling ${type}`, code);
+  if (offset.readBigUInt64LE() !== BigInt(wire.length)) throw new TpmError(`unmarshalling ${type} with trailing bytes`, 0x90006);
+  return structure;
+}
+
+/** The wire bytes of a C structure at a pointer that ESYS returned. */
+export function fromStructure(type: Marshalled, structure: bigint): Uint8Array {
+  const wire = Buffer.alloc(structureSize);
+  const offset = Buffer.alloc(8);
+  const code = Number(mu()[`Tss2_MU_${type}_Marshal`](structure, wire, wire.length, offset));
+  if (code !== 0) throw new TpmError(`marshalling ${type}`, code);
+  const bytes = Uint8Array.from(wire.subarray(0, Number(offset.readBigUInt64LE())));
+  wire.fill(0);
+  return bytes;
+}
+
+export const u16 = (value: number): Uint8Array => Uint8Array.of((value >> 8) & 0xff, value & 0xff);
+export const u32 = (value: number): Uint8Array => Uint8Array.of((value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
+/** A TPM2B: two bytes of size, then the content. */
+export const sized = (content: Uint8Array): Uint8Array => Uint8Array.from([...u16(content.length), ...content]);
+/** The content of a TPM2B. */
+export const contentOf = (tpm2b: Uint8Array): Uint8Array => tpm2b.slice(2);

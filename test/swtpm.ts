@@ -1,0 +1,81 @@
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export interface SwtpmOptions {
+  /** Where its state and its socket are; a temporary one, removed in `stop`, if not given. */
+  readonly folder?: string;
+  /** What firmware measures before anybody else can: SHA-256 digests in hexadecimal, by PCR. */
+  readonly pcrs?: Readonly<Record<number, readonly string[]>>;
+}
+
+/** A software TPM 2.0 that serves one client at a time on a socket. */
+export interface Swtpm {
+  /** In systemd's notation. */
+  readonly device: string;
+  readonly folder: string;
+  stop(): Promise<void>;
+  /** Ends it without TPM2_Shutdown, as a power cut does, and starts it again with the same state. */
+  powerCut(): Promise<void>;
+  /** Runs one of tpm2-tools against it. @returns standard output; throws what it said where it fails */
+  tool(name: string, ...args: string[]): string;
+  /** Stops and continues it, so that it hangs. */
+  signal(name: 'SIGSTOP' | 'SIGCONT'): void;
+}
+
+/** Starts a TPM with Startup(CLEAR) and the firmware's measurements done. */
+export async function startSwtpm({ folder = mkdtempSync(join(tmpdir(), 'swtpm-')), pcrs = {} }: SwtpmOptions = {}): Promise<Swtpm> {
+  const temporary = folder.includes('swtpm-');
+  const state = join(folder, 'state');
+  const socket = join(folder, 'tpm');
+  mkdirSync(state, { recursive: true });
+  let child = await start(state, socket);
+  const device = `swtpm:path=${socket}`;
+  const tool = (name: string, ...args: string[]): string => {
+    const { status, stdout, stderr, error } = spawnSync(name, args, { encoding: 'utf8', cwd: folder, env: { PATH: process.env['PATH'], TPM2TOOLS_TCTI: device }, timeout: 30_000 });
+    if (status !== 0) throw new Error(`${name} ${args.join(' ')}: ${error?.message ?? stderr}`);
+    return stdout;
+  };
+  const measure = (): void => {
+    const extensions = Object.entries(pcrs).flatMap(([pcr, digests]) => digests.map((digest) => `${pcr}:sha256=${digest}`));
+    if (extensions.length > 0) tool('tpm2_pcrextend', ...extensions);
+  };
+  measure();
+  const end = async (): Promise<void> => {
+    if (child.exitCode !== null || child.signalCode !== null) return;
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+  };
+  return {
+    device,
+    folder,
+    tool,
+    stop: async () => {
+      await end();
+      if (temporary) rmSync(folder, { recursive: true, force: true });
+    },
+    powerCut: async () => {
+      await end();
+      child = await start(state, socket);
+      measure();
+    },
+    signal: (name) => { child.kill(name); },
+  };
+}
+
+async function start(state: string, socket: string): Promise<ReturnType<typeof spawn>> {
+  for (const path of [socket, `${socket}.ctrl`]) rmSync(path, { force: true });
+  // It ends with this process even when that is killed: setpriv asks the kernel for it.
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', 'pipe'] });
+  let said = '';
+  child.stderr?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+  for (let waited = 0; !existsSync(socket) || !existsSync(`${socket}.ctrl`); waited += 5) {
+    if (child.exitCode !== null || waited > 10_000) throw new Error(`swtpm did not start: ${said}`);
+    await sleep(5);
+  }
+  for (const path of [socket, `${socket}.ctrl`]) chmodSync(path, 0o666);
+  return child;
+}

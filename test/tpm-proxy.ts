@@ -1,0 +1,87 @@
+import { once } from 'node:events';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+/** Stands between a program and a swtpm and sees every command. */
+export interface TpmProxy {
+  readonly device: string;
+  /** The code of every command so far (TPM 2.0 part 2, table 12). */
+  readonly commands: number[];
+  /** Everything that crossed the bus, both ways. */
+  traffic(): Buffer;
+  stop(): Promise<void>;
+}
+
+const path = (device: string): string => device.replace('swtpm:path=', '');
+
+/**
+ * @param before - a command of its own to run in front of one that comes by, or undefined
+ */
+export async function startTpmProxy(device: string, before: (code: number) => Buffer | undefined = () => undefined): Promise<TpmProxy> {
+  const folder = mkdtempSync(join(tmpdir(), 'proxy-'));
+  const socket = join(folder, 'tpm');
+  const commands: number[] = [];
+  const seen: Buffer[] = [];
+  const upstreams = new Set<Socket>();
+  const track = (upstream: Socket): Socket => {
+    upstreams.add(upstream);
+    upstream.on('close', () => upstreams.delete(upstream));
+    return upstream;
+  };
+  const servers = [
+    createServer((client) => { relay(client, path(device)); }).listen(socket),
+    createServer((client) => {
+      const upstream = track(connect(`${path(device)}.ctrl`));
+      client.pipe(upstream).pipe(client);
+      for (const end of [client, upstream]) end.on('error', () => { client.destroy(); upstream.destroy(); });
+    }).listen(`${socket}.ctrl`),
+  ];
+  await Promise.all(servers.map(async (server) => await once(server, 'listening')));
+
+  const relay = (client: Socket, target: string): void => {
+    const upstream = track(connect(target));
+    let swallow = 0;
+    for (const end of [client, upstream]) end.on('error', () => { client.destroy(); upstream.destroy(); });
+    client.on('close', () => { upstream.end(); });
+    upstream.on('data', (response) => {
+      seen.push(response);
+      if (swallow > 0) swallow--;
+      else client.write(response);
+    });
+    let pending = Buffer.alloc(0);
+    client.on('data', (chunk) => {
+      pending = Buffer.concat([pending, chunk]);
+      while (pending.length >= 10 && pending.length >= pending.readUInt32BE(2)) {
+        const command = pending.subarray(0, pending.readUInt32BE(2));
+        pending = pending.subarray(command.length);
+        const code = command.readUInt32BE(6);
+        commands.push(code);
+        seen.push(Buffer.from(command));
+        const extra = before(code);
+        if (extra) {
+          swallow++;
+          // The TPM answers in order, so the next command can follow as soon as this one's answer is there.
+          upstream.write(extra, () => { upstream.once('data', () => { upstream.write(command); }); });
+        } else {
+          upstream.write(command);
+        }
+      }
+    });
+  };
+  return {
+    device: `swtpm:path=${socket}`,
+    commands,
+    traffic: () => Buffer.concat(seen),
+    stop: async () => {
+      for (const server of servers) server.close();
+      // The TPM serves one client at a time, so the next one has to find these gone.
+      await Promise.all([...upstreams].map(async (upstream) => {
+        upstream.destroy();
+        await once(upstream, 'close');
+      }));
+      rmSync(folder, { recursive: true, force: true });
+    },
+  };
+}
