@@ -17,7 +17,10 @@ export class Options {
   /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
   constructor(verb: string, argv: readonly string[], { flags = [], values = [], lists = [] }: OptionNames) {
     const known = [...flags, ...values, ...lists];
-    const { _: operands, ...given } = mri([...argv], { boolean: [...flags], string: [...values, ...lists] });
+    const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: [...values, ...lists] });
+    // mri takes --no-x for x = false; here it is an option of its own.
+    const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
+    const given: Record<string, unknown> = Object.fromEntries([...Object.entries(parsed).filter(([name]) => !negated.includes(`no-${name}`)), ...negated.map((name) => [name, true])]);
     for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;

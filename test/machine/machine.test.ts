@@ -33,7 +33,7 @@ for (const version of systemdVersions)
       assert.equal(await machine.boot(), 'running');
       const found = Number(/^systemd (\d+)/.exec((await machine.systemctl('--version')).stdout)?.[1]);
       // Debian testing moves on: there it is this version or a later one.
-      assert.ok(version === systemdVersions.at(-1) ? found >= Number(version) : found === Number(version), `systemd ${found}`);
+      assert.ok(version === '262' ? found >= Number(version) : found === Number(version), `systemd ${found}`);
       const [major = 0, minor = 0] = (await machine.run(['node', '--version'])).stdout.slice(1).split('.').map(Number);
       assert.ok(major > 20 || (major === 20 && minor >= 19), `node ${major}.${minor}`);
       assert.equal((await machine.run(['hostname'])).stdout, `with-${version}\n`);

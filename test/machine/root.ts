@@ -32,8 +32,8 @@ const recipes = {
 
 export type SystemdVersion = keyof typeof recipes;
 
-/** The versions that can be booted, oldest first. */
-export const systemdVersions = ['252', '254', '257', '262'] as const satisfies readonly SystemdVersion[];
+/** The versions that can be booted, oldest first; `AUXCRED_TEST_SYSTEMD=257` keeps a developer's run to one of them. */
+export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257', '262'] as const).filter((version) => (process.env['AUXCRED_TEST_SYSTEMD'] ?? version) === version);
 
 /** From the npm registry, where Node's official binaries are packages; pinned by the tarball's SRI hash. */
 const officialNode = {
