@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createMachine, type Machine, type MachineOptions, type RunningTpm } from './machine/machine.ts';
-import { startSwtpm } from './swtpm.ts';
+import { startSwtpm, type Swtpm } from './swtpm.ts';
 
 /** The Debian package that `npm run deb` made: what is tested is what users install. */
 export function debianPackage(): string {
@@ -20,6 +20,8 @@ export async function auxcredMachine(options: MachineOptions): Promise<Machine> 
 /** What this machine's firmware measures at power-on: values of our own for PCRs 7 and 14, and whatever a test adds. */
 export interface Firmware {
   readonly measured: Record<number, string[]>;
+  /** The TPM of the present boot. */
+  tpm: Swtpm | undefined;
   start(folder: string): Promise<RunningTpm>;
 }
 
@@ -27,7 +29,8 @@ const digest = (byte: string): string => byte.repeat(32);
 
 export function firmware(): Firmware {
   const measured: Record<number, string[]> = { 7: [digest('a7')], 14: [digest('ae')] };
-  return { measured, start: async (folder) => await startSwtpm({ folder, pcrs: measured }) };
+  const self: Firmware = { measured, tpm: undefined, start: async (folder) => (self.tpm = await startSwtpm({ folder, pcrs: measured })) };
+  return self;
 }
 
 /** A manifest file under /etc/auxcred/secrets.d. */

@@ -33,7 +33,12 @@ async function show(machine: Machine, command: string): Promise<void> {
   for (const line of `${stdout}${stderr}`.trimEnd().split('\n')) if (line !== '') console.log(`  ${line}`);
 }
 
-const showSecrets = 'for unit in web db worker; do for file in /run/demo/$unit.service/*; do [ -e "$file" ] && echo "$unit.service  ${file##*/} = $(cat "$file")"; done; done; true';
+/** Prints what each unit found, long after systemd took the credentials away again. */
+const showSecrets = `#!/bin/sh
+for file in /run/demo/*/*; do
+    [ ! -e "$file" ] || printf '%-16s %-12s %s\\n' "$(basename "\${file%/*}")" "\${file##*/}" "$(cat "$file")"
+done
+`;
 
 async function main(): Promise<void> {
   const started = Date.now();
@@ -44,6 +49,7 @@ async function main(): Promise<void> {
     for (const unit of units) {
       await writeProbeUnit(machine, unit, { service: ['DynamicUser=yes', `ExecStart=/bin/sh -c 'cp "$CREDENTIALS_DIRECTORY"/* /run/demo/%n/'`, 'ReadWritePaths=/run/probe /run/demo'], steps: [] });
     }
+    await machine.write('/usr/local/bin/show-secrets', showSecrets, 0o755);
     await machine.write('/etc/tmpfiles.d/demo.conf', units.map((unit) => `d /run/demo/${unit} 1777 root root\n`).join(''));
     await machine.boot();
     note(`booted in a container, ${(await machine.run(['systemctl', '--version'])).stdout.split('\n')[0] ?? ''}`);
@@ -55,16 +61,17 @@ async function main(): Promise<void> {
     heading('2. Declare: which unit gets which secret');
     await machine.write(manifestPath('demo'), manifest);
     await show(machine, `cat ${manifestPath('demo')}`);
-    await show(machine, `AUXCRED_TCTI=${device} auxcred apply`);
+    await show(machine, 'auxcred apply');
     await machine.systemctl('enable', ...units);
 
     heading('3. Reboot: nothing is on the network, nobody types a password');
     const state = await machine.reboot();
     note(`the machine is ${state}; each unit found its own secret in $CREDENTIALS_DIRECTORY, the last one staged:`);
-    await show(machine, showSecrets);
+    await show(machine, 'show-secrets');
     await show(machine, 'journalctl -b -u auxcred.service -o cat | grep released');
-    note('The store on disk is ciphertext:');
-    await show(machine, 'head -c 60 /var/lib/auxcred/seeds.age | strings | head -3; ! grep -rqF "$(cat /run/demo/web.service/session-key)" /var /etc && echo "no secret under /var or /etc"');
+    note('no secret is on the disk, and the sealed seed is ciphertext:');
+    await show(machine, 'grep -rlF -f /run/demo/web.service/session-key /etc /usr /var /root | wc -l');
+    await show(machine, 'head -n 2 /var/lib/auxcred/seeds.age | cut -c 1-60');
 
     heading('4. Another boot chain: PCR 7 is extended before the machine starts, as a changed Secure Boot state would');
     tpm.measured[7]?.push('bb'.repeat(32));
@@ -74,12 +81,12 @@ async function main(): Promise<void> {
     await show(machine, `systemctl list-units --all --plain --no-legend ${units.join(' ')}`);
     await show(machine, 'journalctl -b -u auxcred.service -o cat | grep -E "stay closed" | tail -n 1');
     await show(machine, 'journalctl -b AUXCRED_OUTCOME=refused -o cat | sort -u | head -n 4');
-    await show(machine, showSecrets);
+    await show(machine, 'show-secrets');
 
     heading('5. The old boot chain again');
     tpm.measured[7]?.pop();
     await machine.reboot();
-    await show(machine, showSecrets);
+    await show(machine, 'show-secrets');
     heading(`Done in ${String(Math.round((Date.now() - started) / 1000))} s. The machine is thrown away.`);
   } finally {
     await machine.destroy();

@@ -156,7 +156,7 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
   ensureFolder(paths.store, { mode: 0o750, group });
   ensureFolder(pathOf(paths.pins), { mode: 0o755 });
   ensureFolder(pathOf(paths.brokerDropIn), { mode: 0o755 });
-  replaceFile(paths.pins, encodePins(pinsOf(scopes)), { mode: 0o644 });
+  replaceFile(paths.pins, encodePins(pinsOf(scopes, sealing.device)), { mode: 0o644 });
   replaceFile(paths.brokerDropIn, utf8(brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined })), { mode: 0o644 });
   replaceFile(paths.seeds, sealed, { mode: 0o640, group });
   if (!systemIsRunning(root)) return;

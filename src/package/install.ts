@@ -1,8 +1,30 @@
-/** `node build/src/package/install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--remove]` */
+/** `node build/src/package/install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--remove]`, after `npm run build` */
+import { resolve } from 'node:path';
 import mri from 'mri';
 import { install, remove } from './layout.ts';
 
-const { destdir, prefix, node, remove: removing } = mri(process.argv.slice(2), { boolean: ['remove'], string: ['destdir', 'prefix', 'node'], default: { destdir: '/', prefix: '/usr', node: process.execPath, remove: false } });
-const place = { destination: String(destdir), prefix: String(prefix) };
-if (removing === true) remove(place);
-else for (const path of install({ ...place, node: String(node) })) console.log(path);
+const usage = 'install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--remove]';
+/** What the broker's sandbox hides from it, and no unit should run a program of. */
+const hidden = /^\/(?:home|root|run\/user|tmp|var\/tmp)\//;
+
+function stop(message: string): never {
+  process.stderr.write(`auxcred: ${message}\n`);
+  process.exit(2);
+}
+
+const names = ['destdir', 'prefix', 'node'];
+const options = mri(process.argv.slice(2), {
+  boolean: ['remove'],
+  string: names,
+  default: { destdir: '/', prefix: '/usr', node: process.execPath },
+  unknown: (option) => stop(`${option} is not an option\nusage: ${usage}`),
+});
+const [destdir = '', prefix = '', node = ''] = names.map((name) => String(options[name]));
+if (options._.length > 0) stop(`usage: ${usage}`);
+for (const [name, path] of [['prefix', prefix], ['node', node]] as const) if (!/^\/[\w./+-]+$/.test(path)) stop(`--${name}=${path} is not an absolute path without spaces`);
+if (destdir === '') stop('--destdir is empty');
+if (hidden.test(node)) stop(`the broker's sandbox hides ${node} from it\nhint: --node= with a Node below /usr`);
+
+const place = { destination: resolve(destdir), prefix: resolve(prefix) };
+if (options['remove'] === true) remove(place);
+else for (const path of install({ ...place, dist: 'dist', node })) console.log(path);

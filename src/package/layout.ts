@@ -1,21 +1,24 @@
 /** What is installed where. */
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { shebang } from './executable.ts';
 
 interface InstalledFile {
   readonly source: string;
   /** Below the prefix. */
   readonly destination: string;
   readonly mode: number;
-  /** Whether `@node@`, `@libdir@`, `@bindir@` and `@root@` in it are replaced. */
-  readonly template: boolean;
+  /** Whether `@node@`, `@libdir@`, `@bindir@` and `@root@` in it are replaced, or its first line. */
+  readonly filled: 'placeholders' | 'shebang' | undefined;
 }
 
 export interface Place {
-  /** The root of the system or of the package being built. */
+  /** The root of the system, or of the package being built. */
   readonly destination: string;
-  /** `/usr`. */
+  /** `/usr`, or `/usr/local`. */
   readonly prefix: string;
+  /** The dist folder that `npm run build` made. */
+  readonly dist: string;
   /** The Node that runs it there. */
   readonly node: string;
 }
@@ -23,51 +26,72 @@ export interface Place {
 const unitFolder = 'lib/systemd/system';
 const libraryFolder = 'lib/auxcred';
 const link = { path: 'bin/auxcred', target: `../${libraryFolder}/auxcred.cjs` };
+/** Where other packages put their manifests: read from this one place, whatever the prefix. */
+const vendorFolder = '/usr/lib/auxcred/secrets.d';
 
-const file = (source: string, destination: string, { mode = 0o644, template = false } = {}): InstalledFile => ({ source, destination, mode, template });
+const file = (source: string, destination: string, { mode = 0o644, filled }: { mode?: number; filled?: 'placeholders' | 'shebang' } = {}): InstalledFile => ({ source, destination, mode, filled });
 
-const files: readonly InstalledFile[] = [
-  file('dist/auxcred.cjs', `${libraryFolder}/auxcred.cjs`, { mode: 0o755, template: true }),
-  file('dist/auxcred-broker.cjs', `${libraryFolder}/auxcred-broker.cjs`),
-  file('dist/auxcred-generator.cjs', `${libraryFolder}/auxcred-generator.cjs`),
-  file('dist/koffi.node', `${libraryFolder}/koffi.node`),
-  file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', { mode: 0o755, template: true }),
-  ...['auxcred.socket', 'auxcred-stage.socket', 'auxcred.service', 'auxcred-provision.service'].map((unit) => file(`units/${unit}`, `${unitFolder}/${unit}`, { template: true })),
+const filesFrom = (dist: string): readonly InstalledFile[] => [
+  file(join(dist, 'auxcred.cjs'), `${libraryFolder}/auxcred.cjs`, { mode: 0o755, filled: 'shebang' }),
+  file(join(dist, 'auxcred-broker.cjs'), `${libraryFolder}/auxcred-broker.cjs`),
+  file(join(dist, 'auxcred-generator.cjs'), `${libraryFolder}/auxcred-generator.cjs`),
+  file(join(dist, 'koffi.node'), `${libraryFolder}/koffi.node`),
+  file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', { mode: 0o755, filled: 'placeholders' }),
+  ...['auxcred.socket', 'auxcred-stage.socket', 'auxcred.service', 'auxcred-provision.service'].map((unit) => file(`units/${unit}`, `${unitFolder}/${unit}`, { filled: 'placeholders' })),
   file('units/sysusers.conf', 'lib/sysusers.d/auxcred.conf'),
   file('units/tmpfiles.conf', 'lib/tmpfiles.d/auxcred.conf'),
   file('src/manifest/schema.json', 'share/auxcred/secrets.schema.json'),
   file('LICENSE', 'share/doc/auxcred/copyright'),
-  file('dist/THIRD-PARTY', 'share/doc/auxcred/THIRD-PARTY'),
+  file(join(dist, 'THIRD-PARTY'), 'share/doc/auxcred/THIRD-PARTY'),
 ];
 
-/** Puts everything in place. @returns the paths, as the installed system will see them */
-export function install({ destination, prefix, node }: Place): string[] {
+/**
+ * Puts everything in place, over what an earlier version left.
+ * @returns the paths, as the installed system will see them
+ */
+export function install({ destination, prefix, dist, node }: Place): string[] {
   const values: Readonly<Record<string, string>> = { node, libdir: join(prefix, libraryFolder), bindir: join(prefix, 'bin'), root: '' };
+  const files = filesFrom(dist);
   for (const entry of files) {
     const path = join(destination, prefix, entry.destination);
     mkdirSync(dirname(path), { recursive: true });
     const content = readFileSync(entry.source);
-    writeFileSync(path, entry.template ? filled(content.toString('utf8'), values) : content);
+    // A new file in place of the old one: what runs from the old one goes on undisturbed.
+    rmSync(path, { force: true });
+    writeFileSync(path, entry.filled === undefined ? content : filled(content.toString('utf8'), entry.filled, values));
     chmodSync(path, entry.mode);
   }
   const linkPath = join(destination, prefix, link.path);
   mkdirSync(dirname(linkPath), { recursive: true });
   rmSync(linkPath, { force: true });
   symlinkSync(link.target, linkPath);
-  return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path)];
+  mkdirSync(join(destination, vendorFolder), { recursive: true });
+  return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path), vendorFolder];
 }
 
-/** Removes what {@link install} put there, and the folders that are empty then. */
-export function remove({ destination, prefix }: Omit<Place, 'node'>): void {
-  for (const below of [...files.map((entry) => entry.destination), link.path]) {
+/** Removes what {@link install} put there, and the folders that are empty then. What holds secrets stays. */
+export function remove({ destination, prefix }: Pick<Place, 'destination' | 'prefix'>): void {
+  const removeEmpty = (folder: string): void => {
+    for (let at = folder; at.length > destination.length && isEmpty(at); at = dirname(at)) rmdirSync(at);
+  };
+  removeEmpty(join(destination, vendorFolder));
+  for (const below of [...filesFrom('').map((entry) => entry.destination), link.path]) {
     const path = join(destination, prefix, below);
     rmSync(path, { force: true });
-    for (let folder = dirname(path); folder.length > destination.length && isEmpty(folder); folder = dirname(folder)) rmdirSync(folder);
+    removeEmpty(dirname(path));
   }
 }
 
-const isEmpty = (folder: string): boolean => existsSync(folder) && readdirSync(folder).length === 0;
+function isEmpty(folder: string): boolean {
+  try {
+    return readdirSync(folder).length === 0;
+  } catch {
+    return false;
+  }
+}
 
-function filled(text: string, values: Readonly<Record<string, string>>): string {
-  return text.replace(/@(node|libdir|bindir|root)@/g, (_, name: string) => values[name] ?? '');
+function filled(text: string, what: 'placeholders' | 'shebang', values: Readonly<Record<string, string>>): string {
+  if (what === 'placeholders') return text.replace(/@(node|libdir|bindir|root)@/g, (_, name: string) => values[name] ?? '');
+  if (!text.startsWith(`${shebang}\n`)) throw new Error('the command does not start with its shebang: npm run build');
+  return `#!${values['node'] ?? ''}${text.slice(shebang.length)}`;
 }

@@ -25,7 +25,7 @@ export interface HostKeys {
 
 export interface Means {
   readonly keys: HostKeys;
-  /** The TPM device in systemd's notation; undefined for the default one. */
+  /** The TPM device in systemd's notation; undefined for the one that was sealed to. */
   readonly device: string | undefined;
   /** Milliseconds to wait for the TPM's device node. */
   readonly patience?: number;
@@ -44,10 +44,11 @@ export interface OpenStore {
 export async function openStore(paths: Paths, means: Means): Promise<OpenStore> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'run auxcred seal' });
-  const pins = readIfPresent(paths.pins);
-  if (!pins) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'run auxcred seal, or restore the file' });
-  const store = await openSeeds(file, means);
-  verifyPins(store.payload.scopes, parsePins(pins, paths.pins));
+  const pinsFile = readIfPresent(paths.pins);
+  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'run auxcred seal, or restore the file' });
+  const pins = parsePins(pinsFile, paths.pins);
+  const store = await openSeeds(file, { ...means, device: means.device ?? pins.device });
+  verifyPins(store.payload.scopes, pins);
   return store;
 }
 

@@ -1,5 +1,5 @@
 /**
- * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts. Anybody can encrypt
+ * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts, and its TPM. Anybody can encrypt
  * a file to a public host key or SRK, so a store that opens proves nothing about who made it; the pins do.
  */
 import { timingSafeEqual } from 'node:crypto';
@@ -14,18 +14,22 @@ export interface Pin {
   readonly keyId: Uint8Array;
 }
 
-export type Pins = ReadonlyMap<string, Pin>;
+export interface Pins {
+  readonly scopes: ReadonlyMap<string, Pin>;
+  /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
+  readonly device: string | undefined;
+}
 
 const hint = 'run auxcred seal again, or restore /etc/auxcred/scopes.json';
 
-export function pinsOf(scopes: readonly Scope[]): Pins {
-  return new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }]));
+export function pinsOf(scopes: readonly Scope[], device: string | undefined): Pins {
+  return { scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])), device };
 }
 
 /** Pretty-printed: people read this file and keep it in their configuration. */
 export function encodePins(pins: Pins): Uint8Array {
-  const scopes = Object.fromEntries([...pins].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]));
-  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes }));
+  const scopes = Object.fromEntries([...pins.scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]));
+  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes, ...(pins.device === undefined ? {} : { tpm2Device: pins.device }) }));
   return new TextEncoder().encode(`${JSON.stringify(sorted, undefined, 2)}\n`);
 }
 
@@ -33,20 +37,19 @@ export function encodePins(pins: Pins): Uint8Array {
 export function parsePins(bytes: Uint8Array, file: string): Pins {
   const json = Json.parse(bytes, file, hint);
   json.at('version').whole(1, 1);
-  return new Map(
-    json.at('scopes').entries().map(([name, pin]): [string, Pin] => {
-      const id = pin.at('keyId').text();
-      if (!/^[0-9a-f]{32}$/.test(id)) throw pin.at('keyId').unexpected('32 hexadecimal digits');
-      return [name, { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: new Uint8Array(Buffer.from(id, 'hex')) }];
-    }),
-  );
+  const scopes = json.at('scopes').entries().map(([name, pin]): [string, Pin] => {
+    const id = pin.at('keyId').text();
+    if (!/^[0-9a-f]{32}$/.test(id)) throw pin.at('keyId').unexpected('32 hexadecimal digits');
+    return [name, { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: new Uint8Array(Buffer.from(id, 'hex')) }];
+  });
+  return { scopes: new Map(scopes), device: json.at('tpm2Device').optional((item) => item.text()) };
 }
 
 /**
  * Refuses a store with a scope that is not pinned, and one that lacks a pinned scope.
  * @throws Failure `not-pinned` that names the scope.
  */
-export function verifyPins(scopes: readonly Scope[], pins: Pins): void {
+export function verifyPins(scopes: readonly Scope[], { scopes: pins }: Pins): void {
   for (const scope of scopes) {
     const pin = pins.get(scopeName(scope));
     if (!pin) throw new Failure('not-pinned', `the store holds a seed for ${scopeName(scope)}, which this machine does not expect`, { hint });

@@ -47,7 +47,7 @@ describe('payload', () => {
 });
 
 describe('pins', () => {
-  const pins = pinsOf([host, group]);
+  const pins = pinsOf([host, group], 'device:/dev/tpmrm0');
   test('survive a round trip', () => {
     assert.deepEqual(parsePins(encodePins(pins), 'scopes.json'), pins);
     assert.match(new TextDecoder().decode(encodePins(pins)), /"host\/web1": \{\n\s+"epoch": 1,\n\s+"keyId": "[0-9a-f]{32}"/);

@@ -1,0 +1,60 @@
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { rolldown } from 'rolldown';
+
+/** A program in one CommonJS file. */
+export interface Executable {
+  readonly name: string;
+  readonly entry: string;
+  /** Started by its path, so that it needs a first line that names Node. */
+  readonly command?: boolean;
+  /** Packages that it must not hold: they take longer to load than the boot path has. */
+  readonly without: readonly string[];
+}
+
+/** The first line of a command before `install` puts the target's own Node there. */
+export const shebang = '#!/usr/bin/env node';
+
+/**
+ * Writes `NAME.cjs` to a folder, with everything but Node's own modules inside. Same sources, same bytes.
+ * @returns the names of the packages inside
+ * @throws Error where a package of `without` is inside, or where it takes more than one file
+ */
+export async function bundle({ name, entry, command = false, without }: Executable, folder: string): Promise<Set<string>> {
+  const build = await rolldown({ input: entry, platform: 'node', external: [/^node:/], treeshake: { moduleSideEffects: false }, logLevel: 'warn' });
+  const { output } = await build.generate({ format: 'cjs', minify: true, codeSplitting: false, banner: command ? shebang : '' });
+  await build.close();
+  const [chunk] = output;
+  if (output.length !== 1) throw new Error(`${name} is in ${String(output.length)} parts`);
+  const packages = new Set(chunk.moduleIds.flatMap((id) => packageAt(id) ?? []));
+  const heavy = without.filter((unwanted) => packages.has(unwanted));
+  if (heavy.length > 0) throw new Error(`${name} holds ${heavy.join(', ')}, which the boot path has no time for`);
+  writeFileSync(join(folder, `${name}.cjs`), chunk.code);
+  return packages;
+}
+
+const packageAt = (path: string): string | undefined => /^.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1];
+
+/**
+ * The licence of each package, with its text.
+ * @throws Error for a package that has none
+ */
+export function licencesOf(packages: ReadonlySet<string>): string {
+  return [...packages].sort().map((name) => {
+    const folder = join('node_modules', name);
+    const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.md|\.txt)?$/i.test(entry));
+    if (file === undefined) throw new Error(`${name} has no licence file`);
+    const { version, license } = manifestOf(folder);
+    return `${[name, version].filter((part) => part !== '').join(' ')}${license === '' ? '' : `, ${license}`}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n\n`;
+  }).join(`${'-'.repeat(72)}\n`);
+}
+
+function manifestOf(folder: string): { version: string; license: string } {
+  if (!readdirSync(folder).includes('package.json')) return { version: '', license: '' };
+  const content: unknown = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
+  const text = (key: string): string => {
+    const value: unknown = content !== null && typeof content === 'object' ? Reflect.get(content, key) : undefined;
+    return typeof value === 'string' ? value : '';
+  };
+  return { version: text('version'), license: text('license') };
+}

@@ -1,0 +1,62 @@
+/** What dpkg runs around installing and removing the package; without a running systemd (a chroot, an image) nothing is started. */
+
+const sockets = 'auxcred.socket auxcred-stage.socket';
+
+const postinst = `#!/bin/sh
+set -e
+[ "$1" = configure ] || exit 0
+
+systemd-sysusers auxcred.conf
+# The folders below /run can wait for the boot where there is no /run yet.
+systemd-tmpfiles --create auxcred.conf || [ ! -d /run/systemd/system ]
+
+for unit in ${sockets}; do
+    deb-systemd-helper unmask "$unit" > /dev/null || true
+    # An administrator's systemctl disable survives an upgrade.
+    if deb-systemd-helper --quiet was-enabled "$unit"; then
+        deb-systemd-helper enable "$unit" > /dev/null || true
+    else
+        deb-systemd-helper update-state "$unit" > /dev/null || true
+    fi
+done
+
+if [ -d /run/systemd/system ]; then
+    systemctl --system daemon-reload > /dev/null || true
+    # The sockets go on listening, and the next request starts the new version.
+    [ -z "$2" ] || deb-systemd-invoke stop auxcred.service > /dev/null || true
+    deb-systemd-invoke start ${sockets} > /dev/null || true
+fi
+`;
+
+const prerm = `#!/bin/sh
+set -e
+if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
+    deb-systemd-invoke stop ${sockets} auxcred.service > /dev/null || true
+fi
+`;
+
+const postrm = `#!/bin/sh
+set -e
+case $1 in
+    remove)
+        if [ -d /run/systemd/system ]; then
+            systemctl --system daemon-reload > /dev/null || true
+        fi
+        rm -f /run/auxcred/credentials.sock /run/auxcred/stage.sock
+        ;;
+    purge)
+        if command -v deb-systemd-helper > /dev/null; then
+            deb-systemd-helper purge ${sockets} > /dev/null || true
+        fi
+        rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
+        # The seed may be the only one: no secret can be derived again without it.
+        if [ -e /var/lib/auxcred/seeds.age ]; then
+            echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in /etc/auxcred and /etc/systemd/system/auxcred.service.d"
+        else
+            rmdir --ignore-fail-on-non-empty /etc/auxcred/secrets.d /etc/auxcred /var/lib/auxcred 2> /dev/null || true
+        fi
+        ;;
+esac
+`;
+
+export const maintainerScripts: Readonly<Record<'postinst' | 'prerm' | 'postrm', string>> = { postinst, prerm, postrm };

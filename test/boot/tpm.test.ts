@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
+import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { systemdVersions } from '../machine/root.ts';
+import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+
+for (const version of systemdVersions)
+  describe(`a seed in the TPM on systemd ${version}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    const power = firmware();
+    const key = async (): Promise<string | undefined> => (await probed(machine, 'a.service'))?.['key-a']?.toString();
+    const start = async (): Promise<number> => {
+      await machine.run(['systemctl', 'stop', 'a.service', 'auxcred.service'], { check: false });
+      await machine.run(['systemctl', 'reset-failed'], { check: false });
+      await forgetProbes(machine);
+      return (await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status;
+    };
+    const told = async (): Promise<string> => (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
+    before(async () => {
+      machine = await auxcredMachine({ systemd: version, name: 'web1', tpm: power.start });
+      await writeProbeUnit(machine, 'a.service', {});
+      await writeProbeUnit(machine, 'simple.service', { service: ['Type=simple'] });
+      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service', 'simple.service']));
+      await machine.boot();
+    });
+    after(async () => { await machine?.destroy(); });
+
+    let sealedKey: string | undefined;
+    test('seal asks for a recovery, and refuses what can not work', async () => {
+      const seal = async (...args: string[]) => await machine.run(['auxcred', 'seal', ...args], { check: false });
+      const missing = await seal('--with-key=tpm2', `--tpm2-device=${machine.tpm?.device ?? ''}`);
+      assert.equal(missing.status, 2);
+      assert.match(missing.stderr, /needs a way to recover it.*\n.*--recipient=age1/);
+      assert.match((await seal('--with-key=tpm2', '--tpm2-pcrs=7+11', '--no-recovery', `--tpm2-device=${machine.tpm?.device ?? ''}`)).stderr, /PCR 11 changes while the machine boots/);
+      const absent = await seal('--with-key=tpm2', '--no-recovery');
+      assert.equal(absent.status, 10);
+      assert.match(absent.stderr, /there is no TPM at \/dev\/tpmrm0/);
+      assert.match((await seal('--with-key=tmp2', '--no-recovery')).stderr, /one of host, tpm2, tpm2\+host, auto/);
+    });
+
+    for (const withKey of ['tpm2', 'tpm2+host'])
+      test(`${withKey}: the same secret at every boot with the same measurements`, async () => {
+        const sealed = await machine.run(['auxcred', 'seal', '--replace', `--with-key=${withKey}`, `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=7+14', '--no-recovery']);
+        assert.match(sealed.stderr, /sealed host\/web1 to tpm2.* with PCR 7\+14/);
+        await machine.run(['auxcred', 'apply']);
+        assert.match((await machine.run(['auxcred', 'unseal'])).stderr, new RegExp(`opens with ${withKey.replace('+', '\\+')}`));
+        assert.equal(await start(), 0);
+        sealedKey = await key();
+        assert.match(sealedKey ?? '', /^[0-9a-f]{64}$/);
+        await machine.reboot();
+        assert.equal(await start(), 0);
+        assert.equal(await key(), sealedKey);
+      });
+
+    test('one unsealing serves every unit', async () => {
+      await machine.systemctl('stop', 'auxcred.service');
+      await machine.systemctl('start', 'auxcred.service');
+      power.tpm?.signal('SIGSTOP');
+      try {
+        await machine.systemctl('restart', 'a.service');
+        assert.equal(await key(), sealedKey);
+      } finally {
+        power.tpm?.signal('SIGCONT');
+      }
+    });
+
+    test('other measurements: no unit starts, and the reason names the PCR', async () => {
+      power.measured[14]?.push('01'.repeat(32));
+      await machine.reboot();
+      assert.notEqual(await start(), 0);
+      assert.equal(await key(), undefined);
+      assert.match(await told(), /the seeds stay closed: the machine did not boot as it did when it was sealed: PCR 14 \(/);
+      power.measured[14]?.pop();
+      await machine.reboot();
+      assert.equal(await start(), 0);
+      assert.equal(await key(), sealedKey);
+    });
+
+    test('a TPM that hangs holds nobody up for longer than the deadline', async () => {
+      await machine.run(['systemctl', 'stop', 'auxcred.service', 'a.service']);
+      power.tpm?.signal('SIGSTOP');
+      try {
+        await forgetProbes(machine);
+        const started = Date.now();
+        await machine.run(['systemctl', 'start', '--no-block', 'simple.service']);
+        assert.notEqual((await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status, 0);
+        assert.ok(Date.now() - started < 30_000, `${String(Date.now() - started)} ms`);
+        await machine.waitFor('simple.service', 'failed');
+        assert.equal(await probed(machine, 'simple.service'), undefined);
+        assert.match(await told(), /could not be opened within 20 s/);
+      } finally {
+        power.tpm?.signal('SIGCONT');
+      }
+      await machine.waitFor('auxcred.service', ['failed', 'inactive']);
+      assert.equal(await start(), 0);
+    });
+
+    test('a TPM that is gone refuses at once', async () => {
+      await power.tpm?.stop();
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /the TPM at swtpm:path=\S+ can't be opened/);
+      await machine.reboot();
+      assert.equal(await start(), 0);
+    });
+
+    test('another TPM is said to be another TPM', async () => {
+      await machine.shutdown();
+      rmSync(join(power.tpm?.folder ?? '', 'state'), { recursive: true });
+      await machine.boot();
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /sealed to another TPM, or this one was cleared/);
+    });
+  });
