@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { Ajv2020 } from 'ajv/dist/2020.js';
+import fc from 'fast-check';
+import { type Manifest, readManifest } from '../../src/manifest/manifest.ts';
+import { servicesIn } from '../../src/manifest/units.ts';
+
+let root = '';
+beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'manifest-')); });
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+const write = (path: string, text: string): void => {
+  mkdirSync(dirname(join(root, path)), { recursive: true });
+  writeFileSync(join(root, path), text);
+};
+const admin = '/etc/auxcred/secrets.d/web.toml';
+const read = (text: string, path = admin): Manifest => {
+  write(path, text);
+  return readManifest(root);
+};
+const errors = ({ problems }: Manifest): string[] => problems.filter(({ severity }) => severity === 'error').map(({ message }) => message);
+
+describe('a declaration', () => {
+  test('has defaults for everything', () => {
+    const { declarations, problems } = read('[secret."web/api"]\nunits = ["web.service"]\n');
+    assert.deepEqual(problems, []);
+    assert.deepEqual(declarations, [{
+      name: 'web/api', generation: 1, units: ['web.service'], credential: 'web_api', delivery: 'socket', file: admin,
+      options: { kind: 'password', length: 32, alphabet: '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz', require: [] },
+    }]);
+  });
+
+  test('is the same in TOML and in JSON', () => {
+    const declared = { secret: { key: { kind: 'password', length: 20, alphabet: 'zyx!', require: ['symbol'], units: ['a.service', 'b@.service'], credential: 'K', delivery: 'stage', generation: 3 } } };
+    const fromToml = read('[secret.key]\nkind = "password"\nlength = 20\nalphabet = "zyx!"\nrequire = ["symbol"]\nunits = ["a.service", "b@.service"]\ncredential = "K"\ndelivery = "stage"\ngeneration = 3\n').declarations;
+    rmSync(join(root, admin));
+    const fromJson = read(JSON.stringify(declared), '/etc/auxcred/secrets.d/web.json').declarations;
+    assert.deepEqual(fromJson.map((item) => ({ ...item, file: '' })), fromToml.map((item) => ({ ...item, file: '' })));
+    assert.deepEqual(fromToml[0]?.options, { kind: 'password', length: 20, alphabet: '!xyz', require: ['symbol'] });
+  });
+});
+
+/** What is declared, what is said about it, at which line. */
+const mistakes: readonly [string, RegExp, number | undefined][] = [
+  ['[secret.a]\nlenght = 3\nunits = ["a.service"]', /a password secret has no key lenght/, 2],
+  ['[secret.a]\nkind = "hexx"', /"hexx" is not known here/, 2],
+  ['[secret.a]\nkind = "hex"\nlength = 3', /a hex secret has no key length/, 3],
+  ['[secret.A]\nunits = ["a.service"]', /"A" is not a secret's name/, 1],
+  ['[secret."a/../b"]', /is not a secret's name/, 1],
+  ['[secret.a]\nunits = "a.service"', /a list of texts is expected/, 2],
+  ['[secret.a]\nunits = ["a"]', /"a" is not the name of a service/, 2],
+  ['[secret.a]\nunits = ["var.mount"]', /"var.mount" is not the name of a service/, 2],
+  ['[secret.a]\nunits = ["a b.service"]', /is not the name of a service/, 2],
+  ['[secret.a]\nunits = ["systemd-udevd.service"]', /starts before the broker/, 2],
+  ['[secret.a]\nunits = ["auxcred.service"]', /it is the broker/, 2],
+  [`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`, /have 84 bytes together, and systemd's socket credentials have room for 83/, 2],
+  ['[secret.a]\ncredential = "a b"', /is not usable as a credential's id/, 2],
+  ['[secret.a]\ncredential = "%i"', /is not usable as a credential's id/, 2],
+  ['[secret.a]\nlength = 0', /a whole number from 1 to 131072/, 2],
+  ['[secret.a]\nlength = "3"', /a whole number/, 2],
+  ['[secret.a]\nkind = "hex"\nbytes = 65537', /a whole number from 1 to 65536/, 3],
+  ['[secret.a]\nalphabet = "aaa"', /an alphabet needs two different/, 2],
+  ['[secret.a]\nalphabet = "äö"', /an alphabet needs two different/, 2],
+  ['[secret.a]\nrequire = ["vowel"]', /"vowel" is not a class/, 2],
+  ['[secret.a]\nalphabet = "digits"\nrequire = ["upper"]', /the alphabet has no upper character/, 3],
+  ['[secret.a]\nlength = 1\nrequire = ["upper", "lower"]', /2 required classes do not fit 1 characters/, 3],
+  ['[secret.a]\ngeneration = 1.5', /a whole number/, 2],
+  ['[secrets.a]\n', /a manifest has no such table/, undefined],
+  ['secret = 3', /a table is expected here/, undefined],
+  ['[secret]\na = 3', /a table is expected here/, undefined],
+  ['[secret.a]\nunits = [', /it is not TOML/, 2],
+  ['[secret.a]\nunits = ["a.service"]\n[secret.b]\ncredential = "a"\nunits = ["a.service"]', /a.service gets a under the id a already/, undefined],
+  ['[secret."x/y"]\nunits = ["a.service"]\n[secret.x_y]\nunits = ["a.service"]', /a.service gets x\/y under the id x_y already/, undefined],
+];
+
+describe('a mistake', () => {
+  for (const [text, message, line] of mistakes)
+    test(text.replaceAll('\n', ' '), () => {
+      const { problems, declarations } = read(text);
+      const found = problems.filter(({ severity }) => severity === 'error');
+      assert.equal(found.length, 1, JSON.stringify(problems));
+      assert.match(found[0]?.message ?? '', message);
+      assert.equal(found[0]?.file, admin);
+      if (line !== undefined) assert.equal(found[0]?.line, line);
+      assert.deepEqual(declarations, []);
+    });
+
+  test('in a key has a suggestion', () => {
+    assert.equal(read('[secret.a]\nlenght = 3\nunits = ["a.service"]').problems[0]?.hint, 'did you mean length?');
+    assert.match(read(`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`).problems[0]?.hint ?? '', /delivery = "stage"/);
+  });
+
+  test('is found beside all others, and leaves the other files alone', () => {
+    write('/etc/auxcred/secrets.d/a.toml', '[secret.a]\nlenght = 3\nkind = "hexx"\nunits = ["a"]\n');
+    write('/etc/auxcred/secrets.d/b.json', '{"secret": {"b": {"units": ["b.service"]}}}');
+    write('/etc/auxcred/secrets.d/c.json', '{"secret": ');
+    const manifest = readManifest(root);
+    assert.equal(errors(manifest).length, 4);
+    assert.deepEqual(manifest.declarations.map(({ name }) => name), ['b']);
+  });
+
+  test('no unit at all is worth a warning', () => {
+    assert.deepEqual(read('[secret.a]').problems.map(({ severity, message }) => [severity, message]), [['warning', 'no unit gets this secret']]);
+  });
+});
+
+describe('folders', () => {
+  const secret = (name: string): string => `[secret.${name}]\nunits = ["${name}.service"]\n`;
+  const names = (): string[] => readManifest(root).declarations.map(({ name }) => name);
+
+  test('the stronger folder\'s file of a name replaces the others', () => {
+    write('/usr/lib/auxcred/secrets.d/x.toml', secret('vendor'));
+    assert.deepEqual(names(), ['vendor']);
+    write('/run/auxcred/secrets.d/x.toml', secret('runtime'));
+    assert.deepEqual(names(), ['runtime']);
+    write('/etc/auxcred/secrets.d/x.toml', secret('admin'));
+    assert.deepEqual(names(), ['admin']);
+    write('/usr/lib/auxcred/secrets.d/y.toml', secret('other'));
+    assert.deepEqual(names(), ['admin', 'other']);
+  });
+
+  test('a link to /dev/null masks', () => {
+    write('/usr/lib/auxcred/secrets.d/x.toml', secret('vendor'));
+    mkdirSync(join(root, '/etc/auxcred/secrets.d'), { recursive: true });
+    symlinkSync('/dev/null', join(root, '/etc/auxcred/secrets.d/x.toml'));
+    assert.deepEqual(names(), []);
+    assert.deepEqual(readManifest(root).problems, []);
+  });
+
+  test('hidden files and other endings are not read; a folder in a file\'s place is an error', () => {
+    write('/etc/auxcred/secrets.d/.x.toml', secret('hidden'));
+    write('/etc/auxcred/secrets.d/x.toml~', secret('backup'));
+    assert.deepEqual(readManifest(root).files, []);
+    mkdirSync(join(root, '/etc/auxcred/secrets.d/y.toml'));
+    assert.deepEqual(errors(readManifest(root)), ['it can\'t be read']);
+  });
+
+  test('a secret can not be declared in two files', () => {
+    write('/etc/auxcred/secrets.d/x.toml', secret('a'));
+    write('/usr/lib/auxcred/secrets.d/y.toml', secret('a'));
+    assert.match(errors(readManifest(root))[0] ?? '', /a is declared in \/etc\/auxcred\/secrets.d\/x.toml too/);
+  });
+});
+
+describe('any text', () => {
+  const word = fc.constantFrom('[secret.a]', '[secret."b/c"]', '[secret]', 'units', '=', '["a.service"]', '"x"', 'kind', '\n', '"hex"', '3', '[', ']', '{', '}', ':', ',', '"secret"', 'a.service', '\u0000', 'length', '__proto__', 'true', '1979-05-27');
+  test('is read without an exception', () => {
+    fc.assert(fc.property(fc.array(word, { maxLength: 25 }), fc.boolean(), (words, json) => {
+      const path = `/etc/auxcred/secrets.d/x.${json ? 'json' : 'toml'}`;
+      const { declarations, problems } = read(words.join(' '), path);
+      assert.ok(declarations.length === 0 || problems.every(({ severity }) => severity === 'warning'));
+      // Whatever the parser accepts as a unit, the scan that blocks units of broken files finds too.
+      for (const { units } of declarations) for (const unit of units) assert.ok(servicesIn(words.join(' ')).includes(unit));
+      rmSync(join(root, path));
+    }), { numRuns: 400 });
+  });
+});
+
+test('the published schema agrees with the parser', () => {
+  const validate = new Ajv2020({ strict: false }).compile<unknown>(JSON.parse(readFileSync('src/manifest/schema.json', 'utf8')));
+  const path = '/etc/auxcred/secrets.d/x.json';
+  const value = fc.oneof(fc.constantFrom('password', 'hex', 'uuid', 'stage', 'socket', 'alnum', 'a b', '', 'ab', 'A'), fc.constantFrom(0, 1, 20, 131072, 131073, 1.5), fc.constantFrom(['a.service'], ['a'], ['lower'], [], [3]), fc.boolean());
+  const secret = fc.dictionary(fc.constantFrom('kind', 'length', 'alphabet', 'require', 'bytes', 'units', 'credential', 'delivery', 'generation', 'other'), value, { maxKeys: 4, noNullPrototype: true });
+  let agreed = 0;
+  fc.assert(fc.property(fc.dictionary(fc.constantFrom('a', 'b/c', 'D', '..'), secret, { maxKeys: 2, noNullPrototype: true }), (secrets) => {
+    const manifest = read(JSON.stringify({ secret: secrets }), path);
+    const parserAccepts = errors(manifest).length === 0;
+    // What a schema can't express (two secrets under one id, encoded sizes, classes missing from an alphabet) only the parser refuses.
+    if (parserAccepts) assert.ok(validate({ secret: secrets }), JSON.stringify(validate.errors));
+    if (!validate({ secret: secrets })) assert.ok(!parserAccepts);
+    if (parserAccepts) agreed++;
+  }), { numRuns: 1500 });
+  assert.ok(agreed > 50, `${String(agreed)} valid manifests`);
+});
