@@ -71,4 +71,4 @@ const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
 if (major < 20 || (major === 20 && minor < 19)) stop(`Node ${process.versions.node} is too old, 20.19 is needed`);
 installDebianPackages();
 installNodeModules();
-run('npm', ['run', '--silent', 'build']);
+run('npm', ['run', '--silent', 'deb']);

@@ -9,7 +9,7 @@ import { fileURLToPath } from 'node:url';
 process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 const folder = join('build', 'test');
 const names = process.argv.slice(2);
-const minutes = Number(process.env.AUXCRED_TEST_MINUTES ?? 60);
+const minutes = Number(process.env.AUXCRED_TEST_MINUTES ?? 38);
 const underCi = process.env.CI !== undefined;
 
 const files = readdirSync(folder, { recursive: true }).map(String).filter((file) => file.endsWith('.test.js'))

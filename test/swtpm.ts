@@ -1,12 +1,13 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface SwtpmOptions {
-  /** Where its state and its socket are; a temporary one, removed in `stop`, if not given. */
+  /** Where its state and its socket are, an absolute path; a temporary one, removed in `stop`, if not given. */
   readonly folder?: string;
   /** What firmware measures before anybody else can: SHA-256 digests in hexadecimal, by PCR. */
   readonly pcrs?: Readonly<Record<number, readonly string[]>>;
@@ -26,11 +27,15 @@ export interface Swtpm {
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
 }
 
-/** Starts a TPM with Startup(CLEAR) and the firmware's measurements done. */
-export async function startSwtpm({ folder = mkdtempSync(join(tmpdir(), 'swtpm-')), pcrs = {} }: SwtpmOptions = {}): Promise<Swtpm> {
-  const temporary = folder.includes('swtpm-');
+/** sizeof(sun_path) less the NUL and the `.ctrl` of the control socket. */
+const longestSocketPath = 102;
+
+/** Starts a TPM with Startup(CLEAR) and the firmware's measurements done. Any user may connect who can reach the folder. */
+export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}): Promise<Swtpm> {
+  const folder = given ?? mkdtempSync(join(tmpdir(), 'swtpm-'));
   const state = join(folder, 'state');
   const socket = join(folder, 'tpm');
+  if (Buffer.byteLength(socket) > longestSocketPath) throw new Error(`${socket} is too long for a socket`);
   mkdirSync(state, { recursive: true });
   let child = await start(state, socket);
   const device = `swtpm:path=${socket}`;
@@ -43,20 +48,26 @@ export async function startSwtpm({ folder = mkdtempSync(join(tmpdir(), 'swtpm-')
     const extensions = Object.entries(pcrs).flatMap(([pcr, digests]) => digests.map((digest) => `${pcr}:sha256=${digest}`));
     if (extensions.length > 0) tool('tpm2_pcrextend', ...extensions);
   };
-  measure();
   const end = async (): Promise<void> => {
     if (child.exitCode !== null || child.signalCode !== null) return;
     child.kill('SIGKILL');
     await once(child, 'exit');
   };
+  const stop = async (): Promise<void> => {
+    await end();
+    if (given === undefined) rmSync(folder, { recursive: true, force: true });
+  };
+  try {
+    measure();
+  } catch (error) {
+    await stop();
+    throw error;
+  }
   return {
     device,
     folder,
     tool,
-    stop: async () => {
-      await end();
-      if (temporary) rmSync(folder, { recursive: true, force: true });
-    },
+    stop,
     powerCut: async () => {
       await end();
       child = await start(state, socket);
@@ -72,10 +83,28 @@ async function start(state: string, socket: string): Promise<ReturnType<typeof s
   const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', 'pipe'] });
   let said = '';
   child.stderr?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
-  for (let waited = 0; !existsSync(socket) || !existsSync(`${socket}.ctrl`); waited += 5) {
-    if (child.exitCode !== null || waited > 10_000) throw new Error(`swtpm did not start: ${said}`);
-    await sleep(5);
+  for (const path of [socket, `${socket}.ctrl`]) {
+    for (let waited = 0; !(await accepts(path)); waited += 5) {
+      if (child.exitCode !== null || waited > 10_000) {
+        child.kill('SIGKILL');
+        throw new Error(`swtpm did not start: ${said}`);
+      }
+      await sleep(5);
+    }
+    chmodSync(path, 0o666);
   }
-  for (const path of [socket, `${socket}.ctrl`]) chmodSync(path, 0o666);
   return child;
+}
+
+/** A socket's file exists a moment before somebody listens on it. */
+async function accepts(path: string): Promise<boolean> {
+  const client = connect(path);
+  try {
+    await once(client, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    client.destroy();
+  }
 }

@@ -1,5 +1,5 @@
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,9 +18,10 @@ const path = (device: string): string => device.replace('swtpm:path=', '');
 
 /**
  * @param before - a command of its own to run in front of one that comes by, or undefined
+ * @param within - the folder for its socket's folder
  */
-export async function startTpmProxy(device: string, before: (code: number) => Buffer | undefined = () => undefined): Promise<TpmProxy> {
-  const folder = mkdtempSync(join(tmpdir(), 'proxy-'));
+export async function startTpmProxy(device: string, before: (code: number) => Buffer | undefined = () => undefined, within = tmpdir()): Promise<TpmProxy> {
+  const folder = mkdtempSync(join(within, 'proxy-'));
   const socket = join(folder, 'tpm');
   const commands: number[] = [];
   const seen: Buffer[] = [];
@@ -39,6 +40,8 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
     }).listen(`${socket}.ctrl`),
   ];
   await Promise.all(servers.map(async (server) => await once(server, 'listening')));
+  chmodSync(folder, 0o755);
+  for (const name of [socket, `${socket}.ctrl`]) chmodSync(name, 0o666);
 
   const relay = (client: Socket, target: string): void => {
     const upstream = track(connect(target));

@@ -17,6 +17,7 @@ export class Options {
   /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
   constructor(verb: string, argv: readonly string[], { flags = [], values = [], lists = [] }: OptionNames) {
     const known = [...flags, ...values, ...lists];
+    for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
     const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: [...values, ...lists] });
     // mri takes --no-x for x = false; here it is an option of its own.
     const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
@@ -24,7 +25,6 @@ export class Options {
     for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;
-    for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
     for (const name of [...values, ...lists]) if (this.list(name).includes('')) throw new Failure('usage', `--${name} needs a value`, { hint: `--${name}=...` });
     for (const name of values) if (this.list(name).length > 1) throw new Failure('usage', `--${name} is given more than once`);
   }

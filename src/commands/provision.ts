@@ -1,11 +1,11 @@
 import { provision } from '../deliver/provision.ts';
 import { Failure } from '../failure.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
-import { openStore } from '../store/open.ts';
+import { devicePatience, openStore } from '../store/open.ts';
 import type { Release } from '../store/snapshot.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { systemctl, systemIsRunning } from '../system/systemctl.ts';
+import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -34,10 +34,10 @@ export function usableManifest(root: string): Manifest {
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
 export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest): Promise<{ releases: Release[]; changed: boolean }> {
   const paths = pathsUnder(root);
-  const { payload } = await openStore(paths, meansOf(paths, device));
+  const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
     const result = provision(root, paths, manifest.declarations, payload.scopes);
-    if (result.changed && systemIsRunning(root)) systemctl('stop', 'auxcred.service');
+    if (result.changed && systemIsRunning(root)) stopRunning('auxcred.service');
     return result;
   } finally {
     wipeScopes(payload.scopes);

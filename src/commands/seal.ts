@@ -15,7 +15,7 @@ import { namePattern, type Scope, scopeName, wipeScopes } from '../store/scope.t
 import { brokerDropIn } from '../deliver/broker-drop-in.ts';
 import { ensureFolder, groupId, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { systemctl, systemIsRunning } from '../system/systemctl.ts';
+import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs } from '../tpm2/pcr.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
 import { meansOf } from './means.ts';
@@ -161,7 +161,7 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
   replaceFile(paths.seeds, sealed, { mode: 0o640, group });
   if (!systemIsRunning(root)) return;
   systemctl('daemon-reload');
-  systemctl('stop', 'auxcred.service');
+  stopRunning('auxcred.service');
 }
 
 const pathOf = (file: string): string => file.slice(0, file.lastIndexOf('/'));

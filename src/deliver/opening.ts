@@ -1,13 +1,10 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure } from '../failure.ts';
-import { hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
+import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
 import { hostScope, parseSnapshot, readSnapshot, type Release } from '../store/snapshot.ts';
 import type { Scope } from '../store/scope.ts';
 import type { Paths } from '../system/paths.ts';
-
-/** Milliseconds: at boot the broker may be asked before udev has made the TPM's device node. */
-const devicePatience = 15_000;
 
 /**
  * Opens the seeds with what the service was given (the host key as a credential, the TPM device in AUXCRED_TCTI) and reads

@@ -1,4 +1,4 @@
-/** `npm run build`: one CommonJS file for each executable, koffi's native file and the licences of what is inside. `--output=DIR` in place of dist. */
+/** `npm run build`: one CommonJS file for each executable, koffi's native file and the licences of what is inside. `--dist=DIR` in place of dist. */
 import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import mri from 'mri';
@@ -11,13 +11,13 @@ const executables: readonly Executable[] = [
   { name: 'auxcred-generator', entry: 'src/deliver/generator.ts', without: [...commandsOnly, '@noble/hashes', '@noble/ciphers'] },
 ];
 
-const output = String(mri(process.argv.slice(2), { string: ['output'], default: { output: 'dist' } })['output']);
-rmSync(output, { recursive: true, force: true });
-mkdirSync(output, { recursive: true });
+const dist = String(mri(process.argv.slice(2), { string: ['dist'], default: { dist: 'dist' } })['dist']);
+rmSync(dist, { recursive: true, force: true });
+mkdirSync(dist, { recursive: true });
 // koffi's native file is compiled with node-addon-api's headers.
 const inside = new Set(['koffi', 'koffi/vendor/node-addon-api']);
-for (const executable of executables) for (const name of await bundle(executable, output)) inside.add(name);
+for (const executable of executables) for (const name of await bundle(executable, dist)) inside.add(name);
 const platform = `linux-${process.arch}`;
-copyFileSync(join('node_modules/@koromix', `koffi-${platform}`, platform.replace('-', '_'), 'koffi.node'), join(output, 'koffi.node'));
-chmodSync(join(output, 'koffi.node'), 0o644);
-writeFileSync(join(output, 'THIRD-PARTY'), licencesOf(inside));
+copyFileSync(join('node_modules/@koromix', `koffi-${platform}`, platform.replace('-', '_'), 'koffi.node'), join(dist, 'koffi.node'));
+chmodSync(join(dist, 'koffi.node'), 0o644);
+writeFileSync(join(dist, 'THIRD-PARTY'), licencesOf(inside));

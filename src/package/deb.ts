@@ -46,13 +46,12 @@ function* tree(folder: string): Generator<string> {
   }
 }
 
-const { dist } = mri(process.argv.slice(2), { string: ['dist'], default: { dist: 'dist' } });
-const distFolder = String(dist);
+const dist = String(mri(process.argv.slice(2), { string: ['dist'], default: { dist: 'dist' } })['dist']);
 const architecture = architectures[process.arch];
 if (architecture === undefined) throw new Error(`there is no package for ${process.arch}`);
 const folder = mkdtempSync(join(tmpdir(), 'auxcred-deb-'));
 try {
-  install({ destination: folder, prefix: '/usr', dist: distFolder, node: '/usr/bin/node' });
+  install({ destination: folder, prefix: '/usr', dist, node: '/usr/bin/node' });
   const files = [...tree(folder)].filter((path) => lstatSync(path).isFile());
   const sums = files.map((path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`);
   const kibibytes = files.reduce((sum, path) => sum + Math.ceil(lstatSync(path).size / 1024), 0);
@@ -64,7 +63,7 @@ try {
     if (lstatSync(path).isDirectory()) chmodSync(path, 0o755);
     lutimesSync(path, sourceDate, sourceDate);
   }
-  const file = join(distFolder, `auxcred_${version}_${architecture}.deb`);
+  const file = join(dist, `auxcred_${version}_${architecture}.deb`);
   const environment = { ...process.env, SOURCE_DATE_EPOCH: String(sourceDate) };
   const { status, error } = spawnSync('dpkg-deb', ['--root-owner-group', '-Zxz', '--build', folder, file], { stdio: ['ignore', 'ignore', 'inherit'], env: environment });
   if (status !== 0) throw new Error(`dpkg-deb failed: ${error?.message ?? String(status)}`);

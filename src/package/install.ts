@@ -1,9 +1,9 @@
-/** `node build/src/package/install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--remove]`, after `npm run build` */
+/** `node build/src/package/install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--dist=dist] [--remove]`, after `npm run build` */
 import { resolve } from 'node:path';
 import mri from 'mri';
 import { install, remove } from './layout.ts';
 
-const usage = 'install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--remove]';
+const usage = 'install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--dist=dist] [--remove]';
 /** What the broker's sandbox hides from it, and no unit should run a program of. */
 const hidden = /^\/(?:home|root|run\/user|tmp|var\/tmp)\//;
 
@@ -12,14 +12,14 @@ function stop(message: string): never {
   process.exit(2);
 }
 
-const names = ['destdir', 'prefix', 'node'];
+const names = ['destdir', 'prefix', 'node', 'dist'];
 const options = mri(process.argv.slice(2), {
   boolean: ['remove'],
   string: names,
-  default: { destdir: '/', prefix: '/usr', node: process.execPath },
+  default: { destdir: '/', prefix: '/usr', node: process.execPath, dist: 'dist', remove: false },
   unknown: (option) => stop(`${option} is not an option\nusage: ${usage}`),
 });
-const [destdir = '', prefix = '', node = ''] = names.map((name) => String(options[name]));
+const [destdir = '', prefix = '', node = '', dist = ''] = names.map((name) => String(options[name]));
 if (options._.length > 0) stop(`usage: ${usage}`);
 for (const [name, path] of [['prefix', prefix], ['node', node]] as const) if (!/^\/[\w./+-]+$/.test(path)) stop(`--${name}=${path} is not an absolute path without spaces`);
 if (destdir === '') stop('--destdir is empty');
@@ -27,4 +27,4 @@ if (hidden.test(node)) stop(`the broker's sandbox hides ${node} from it\nhint: -
 
 const place = { destination: resolve(destdir), prefix: resolve(prefix) };
 if (options['remove'] === true) remove(place);
-else for (const path of install({ ...place, dist: 'dist', node })) console.log(path);
+else for (const path of install({ ...place, dist, node })) console.log(path);

@@ -17,8 +17,8 @@ export interface Place {
   readonly destination: string;
   /** `/usr`, or `/usr/local`. */
   readonly prefix: string;
-  /** The dist folder that `npm run build` made. */
-  readonly dist: string;
+  /** Where `npm run build` put what it made; `dist` if not given. */
+  readonly dist?: string;
   /** The Node that runs it there. */
   readonly node: string;
 }
@@ -47,9 +47,9 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
 
 /**
  * Puts everything in place, over what an earlier version left.
- * @returns the paths, as the installed system will see them
+ * @returns the files, as the installed system will see them
  */
-export function install({ destination, prefix, dist, node }: Place): string[] {
+export function install({ destination, prefix, dist = 'dist', node }: Place): string[] {
   const values: Readonly<Record<string, string>> = { node, libdir: join(prefix, libraryFolder), bindir: join(prefix, 'bin'), root: '' };
   const files = filesFrom(dist);
   for (const entry of files) {
@@ -66,7 +66,7 @@ export function install({ destination, prefix, dist, node }: Place): string[] {
   rmSync(linkPath, { force: true });
   symlinkSync(link.target, linkPath);
   mkdirSync(join(destination, vendorFolder), { recursive: true });
-  return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path), vendorFolder];
+  return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path)];
 }
 
 /** Removes what {@link install} put there, and the folders that are empty then. What holds secrets stays. */

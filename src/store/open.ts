@@ -15,6 +15,9 @@ import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
 export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key' } as const;
 
+/** Milliseconds that a boot may wait for udev to make the TPM's device node. */
+export const devicePatience = 15_000;
+
 /** Files with the machine's own private keys; undefined where there is none. */
 export interface HostKeys {
   /** An OpenSSH ed25519 private key. */

@@ -17,6 +17,13 @@ export interface NativeFunction {
   async(...args: readonly Argument[]): Promise<Result>;
 }
 
+/** A shared library that is not installed, or can't be used. */
+export class LibraryMissing extends Failure {
+  constructor(library: string, cause: unknown) {
+    super('system', `${library} can't be loaded: ${messageOf(cause)}`, { cause });
+  }
+}
+
 /** The letters of a signature such as `u:puuuup`: the result, then the arguments. */
 const types: Readonly<Record<string, string>> = { v: 'void', b: 'uint8', h: 'uint16', i: 'int', u: 'uint32', l: 'int64', z: 'size_t', s: 'str', p: 'void *' };
 
@@ -62,7 +69,8 @@ function loadKoffi(): Koffi {
 
 /**
  * Binds functions of a shared library, named by its soname, by a table of signatures.
- * @throws Failure `system` where the library or one of its functions is missing
+ * @throws LibraryMissing
+ * @throws Failure `system` where koffi or one of the functions is missing
  */
 export function bind<Name extends string>(library: string, table: Readonly<Record<Name, string>>): Record<Name, NativeFunction> {
   koffi ??= loadKoffi();
@@ -70,9 +78,9 @@ export function bind<Name extends string>(library: string, table: Readonly<Recor
   try {
     handle = koffi.load(library);
   } catch (error) {
-    throw new Failure('system', `${library} can't be loaded: ${messageOf(error)}`, { cause: error });
+    throw new LibraryMissing(library, error);
   }
-  if (!isLibrary(handle)) throw new Failure('system', `${library} can't be loaded`);
+  if (!isLibrary(handle)) throw new LibraryMissing(library, 'koffi returned no library');
   const bound: Partial<Record<Name, NativeFunction>> = {};
   for (const name in table) bound[name] = wrap(handle, name, table[name]);
   return complete(bound, table);
@@ -86,13 +94,24 @@ function complete<Name extends string>(bound: Partial<Record<Name, NativeFunctio
 
 function wrap(library: Library, name: string, signature: string): NativeFunction {
   const [result = '', args = ''] = signature.split(':');
-  const typeOf = (letter: string): string => types[letter] ?? 'void';
-  const native = library.func(name, typeOf(result), [...args].map(typeOf));
+  const typeOf = (letter: string): string => {
+    const type = types[letter];
+    if (type === undefined) throw new TypeError(`${signature} is not a signature for ${name}`);
+    return type;
+  };
+  const parameters = [...args].map(typeOf);
+  let native: unknown;
+  try {
+    native = library.func(name, typeOf(result), parameters);
+  } catch (error) {
+    throw new Failure('system', `${name} can't be bound: ${messageOf(error)}`, { cause: error });
+  }
   if (!isCallable(native)) throw new Failure('system', `${name} can't be bound`);
   const call = (...given: readonly Argument[]): Result => asResult(native(...given));
   return Object.assign(call, {
     async: (...given: readonly Argument[]) =>
       new Promise<Result>((resolve, reject) => {
+        // The callback closes over `given`: that keeps the memory behind it alive for as long as the thread uses it.
         native.async(...given, (error: unknown, value: unknown) => {
           if (error === null || error === undefined) resolve(asResult(value));
           else reject(error instanceof Error ? error : new Error(messageOf(error)));

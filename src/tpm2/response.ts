@@ -11,9 +11,13 @@ export const responseCodes = {
   integrity: 0x09f,
   value: 0x084,
   handle: 0x08b,
+  authFail: 0x08e,
+  badAuth: 0x0a2,
 } as const;
 
+/** Which part of the TSS speaks (TSS 2.0 overview, section 4.2); 0 is the TPM itself. */
 const layer = (code: number): number => code & 0xff0000;
+const layers = { marshalling: 0x90000, transmission: 0xa0000 } as const;
 const isFormatOne = (code: number): boolean => (code & 0x80) !== 0;
 
 /** A response code without the part that says which handle, session or parameter it is about. */
@@ -33,6 +37,11 @@ export class TpmError extends Error {
     this.code = code;
   }
 
+  /** Whether the TPM could make nothing of a parameter, as opposed to a handle, a session or its own state (part 2, section 6.6.2). */
+  get ofParameter(): boolean {
+    return layer(this.code) === 0 && (this.code & 0xc0) === 0xc0;
+  }
+
   is(wanted: keyof typeof responseCodes): boolean {
     return baseCode(this.code) === responseCodes[wanted];
   }
@@ -45,6 +54,8 @@ export function tpmFailure(error: unknown): unknown {
   if (error.is('lockout')) return new Failure('tpm-lockout', 'the TPM is in dictionary attack lockout', options('wait, or reset it with tpm2_dictionarylockout --clear-lockout; auxcred\'s own objects never cause one'));
   if (error.is('sessionMemory') || error.is('objectMemory')) return new Failure('tpm', 'the TPM has no room left for a session or an object', options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'));
   if (error.is('integrity')) return new Failure('other-tpm', 'the sealed object was not made by this TPM, or it is damaged', options('open the store with a recovery identity and seal again'));
-  if (layer(error.code) !== 0) return new Failure('no-tpm', `the TPM can't be reached: ${error.message}`, options('is the device right, and may this user open it?'));
+  if (error.is('badAuth') || error.is('authFail')) return new Failure('tpm', 'the owner hierarchy of this TPM, or its SRK, has a password', options('remove it, or store the standard SRK at 0x81000001 with tpm2_createprimary and tpm2_evictcontrol'));
+  if (layer(error.code) === layers.transmission) return new Failure('no-tpm', `the TPM can't be reached: ${error.message}`, options('is the device right, and may this user open it?'));
+  if (layer(error.code) === layers.marshalling) return new Failure('malformed', `the sealed object is damaged: ${error.message}`, options('open the store with a recovery identity and seal again'));
   return new Failure('tpm', `the TPM refused: ${error.message}`, options('tpm2_rc_decode explains the code'));
 }

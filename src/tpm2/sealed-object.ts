@@ -31,20 +31,23 @@ const none = 0x0010;
 const sessionTypes = { hmac: 0, policy: 1 } as const;
 /** continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and each response is hidden. */
 const encryptedSession = 0x61;
+/** continueSession and audit: a session beside the authorization has to be there for something. */
+const plainSession = 0x81;
+/** What a sealed object can hold (MAX_SYM_DATA in part 2) is 128 bytes, but the wire form used here, TPM2B_DIGEST, ends at 64. */
+const longestSecret = 64;
 const aes128Cfb = Uint8Array.from([...u16(0x0006), ...u16(128), ...u16(0x0043)]);
 /** As often as systemd tries (RETRY_UNSEAL_MAX in its src/shared/tpm2-util.c). */
 const pcrChangeRetries = 30;
-
 
 /** How the traffic of one sealing or unsealing is protected; tests switch the encryption off to see that they would notice. */
 export interface Protection {
   readonly encrypted: boolean;
 }
 
-/** Seals `secret` (at most 64 bytes) to the PCR values of `policy`. @throws Failure */
+/** Seals `secret` (at most 64 bytes) to the PCR values of `policy`. @throws Failure @throws RangeError for a longer secret */
 export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, protection: Protection = { encrypted: true }): Promise<SealedObject> {
   const template = sized(Uint8Array.from([...u16(keyedHash), ...u16(sha256), ...u32(sealedAttributes), ...sized(policyDigest(policy)), ...u16(none), ...u16(0)]));
-  const wire = sized(Uint8Array.from([...u16(0), ...sized(secret)]));
+  const wire = sensitiveCreate(secret);
   const sensitive = toStructure('TPM2B_SENSITIVE_CREATE', wire);
   try {
     const srk = await findSrk(tpm);
@@ -125,8 +128,18 @@ async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Pro
   const session = await tpm.handle(async (slot) => {
     await tpm.call('Esys_StartAuthSession', srk.handle, tpm.none, tpm.none, tpm.none, tpm.none, null, type, toStructure('TPMT_SYM_DEF', aes128Cfb), sha256, slot);
   });
-  if (type === sessionTypes.hmac) await tpm.call('Esys_TRSess_SetAttributes', session, encrypted ? encryptedSession : 0x81, 0xff);
+  if (type === sessionTypes.hmac) await tpm.call('Esys_TRSess_SetAttributes', session, encrypted ? encryptedSession : plainSession, 0xff);
   return session;
+}
+
+/** TPM2B_SENSITIVE_CREATE with an empty authorization value (part 2, tables 145 and 146), in the one buffer that the caller wipes. */
+function sensitiveCreate(secret: Uint8Array): Uint8Array {
+  if (secret.length > longestSecret) throw new RangeError(`a secret of ${String(secret.length)} bytes does not fit into a sealed object`);
+  const wire = new Uint8Array(6 + secret.length);
+  wire.set(u16(4 + secret.length));
+  wire.set(u16(secret.length), 4);
+  wire.set(secret, 6);
+  return wire;
 }
 
 function structuresOf(sealed: SealedObject): { privateArea: Buffer; publicArea: Buffer } {

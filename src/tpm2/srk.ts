@@ -18,6 +18,9 @@ const template = (type: number, parameters: readonly number[]): Uint8Array =>
 const eccTemplate = template(0x0023, [...u16(0x0003), ...u16(none), ...u16(0), ...u16(0)]);
 const rsaTemplate = template(0x0001, [...u16(2048), ...u32(0), ...u16(0)]);
 
+/** The standard templates, and the bytes of an empty `unique` at their end: x and y, or the modulus. */
+const standardTemplates = [{ template: eccTemplate, unique: 4 }, { template: rsaTemplate, unique: 2 }] as const;
+
 const emptySensitive = Uint8Array.from([0, 4, 0, 0, 0, 0]);
 const emptySelection = u32(0);
 
@@ -29,10 +32,15 @@ export interface Srk {
   readonly template: Uint8Array;
 }
 
-/** The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one. @throws TpmError */
+/**
+ * The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one.
+ * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power cuts as wrong guesses (no noDA).
+ * @throws TpmError
+ */
 export async function findSrk(tpm: Tpm): Promise<Srk> {
   const persistent = await openPersistent(tpm);
-  if (persistent) return persistent;
+  const standard = persistent && await standardTemplateOf(tpm, persistent.handle);
+  if (persistent && standard) return { ...persistent, template: standard };
   try {
     return await createSrk(tpm, eccTemplate);
   } catch (error) {
@@ -47,21 +55,38 @@ export async function findSrk(tpm: Tpm): Promise<Srk> {
  */
 export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array): Promise<Srk> {
   const persistent = await openPersistent(tpm);
-  if (persistent && Buffer.compare(persistent.name, name) === 0) return persistent;
-  const made = await createSrk(tpm, recorded);
-  if (Buffer.compare(made.name, name) === 0) return made;
-  await tpm.release(made.handle);
+  if (persistent && Buffer.compare(persistent.name, name) === 0) return { ...persistent, template: recorded };
+  const made = await recreateSrk(tpm, recorded);
+  if (made && Buffer.compare(made.name, name) === 0) return made;
+  if (made) await tpm.release(made.handle);
   throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: 'open the store with a recovery identity and seal again' });
 }
 
-async function openPersistent(tpm: Tpm): Promise<Srk | undefined> {
+/** The key of a recorded template; undefined where this TPM can't make one like it. */
+async function recreateSrk(tpm: Tpm, recorded: Uint8Array): Promise<Srk | undefined> {
+  try {
+    return await createSrk(tpm, recorded);
+  } catch (error) {
+    if (error instanceof TpmError && error.ofParameter) return undefined;
+    throw error;
+  }
+}
+
+async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | undefined> {
   try {
     const handle = await tpm.persistentHandle(async (slot) => { await tpm.call('Esys_TR_FromTPMPublic', persistentSrk, tpm.none, tpm.none, tpm.none, slot); });
-    return { handle, name: await nameOf(tpm, handle), template: eccTemplate };
+    return { handle, name: await nameOf(tpm, handle) };
   } catch (error) {
     if (error instanceof TpmError && error.is('handle')) return undefined;
     throw error;
   }
+}
+
+/** The standard template that a key has the attributes and algorithms of, if there is one. */
+async function standardTemplateOf(tpm: Tpm, handle: number): Promise<Uint8Array | undefined> {
+  const area = await tpm.outputs(3, async (...slots) => { await tpm.call('Esys_ReadPublic', handle, tpm.none, tpm.none, tpm.none, ...slots); },
+    ([pointer = 0n]) => contentOf(fromStructure('TPM2B_PUBLIC', pointer)));
+  return standardTemplates.find(({ template: { length }, template: standard, unique }) => Buffer.compare(area.subarray(0, length - 2 - unique), contentOf(standard).subarray(0, -unique)) === 0)?.template;
 }
 
 async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
-import { type Argument, bind, type NativeFunction } from '../system/ffi.ts';
+import { type Argument, bind, LibraryMissing, type NativeFunction } from '../system/ffi.ts';
 import { TpmError, tpmFailure } from './response.ts';
 
 export const defaultDevice = 'device:/dev/tpmrm0';
@@ -24,6 +24,8 @@ const signatures = {
   Esys_TRSess_SetAttributes: 'u:pubb',
   Esys_PolicyPCR: 'u:puuuupp',
   Esys_PCR_Read: 'u:puuupppp',
+  Esys_ReadPublic: 'u:puuuuppp',
+  Esys_GetCapability: 'u:puuuuuupp',
   Esys_Create: 'u:puuuupppp' + 'ppppp',
   Esys_Load: 'u:puuuuppp',
   Esys_Unseal: 'u:puuuup',
@@ -48,6 +50,7 @@ function loadLibraries(): Libraries {
       loader: bind('libtss2-tctildr.so.0', { Tss2_TctiLdr_Initialize: 'u:sp', Tss2_TctiLdr_Finalize: 'v:p' }),
     };
   } catch (error) {
+    if (!(error instanceof LibraryMissing)) throw error;
     throw new Failure('no-tpm', 'the TPM library libtss2 is not installed', { hint: 'on Debian: apt install libtss2-esys-3.0.2-0 libtss2-tctildr0 (with t64 at the end from Debian 13 on)', cause: error });
   }
 }
@@ -62,7 +65,8 @@ export function parseDevice(text: string): string {
   return text;
 }
 
-const nodeOf = (tcti: string): string | undefined => /^device:(.+)$/.exec(tcti)?.[1];
+/** The device node of a TCTI; undefined for one without. */
+export const nodeOf = (tcti: string): string | undefined => /^device:(.+)$/.exec(tcti)?.[1];
 
 /** Whether there is something to open at a device, the default one if none is named. */
 export function tpmPresent(device: string | undefined): boolean {

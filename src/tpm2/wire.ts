@@ -21,6 +21,7 @@ const signatures = {
   Tss2_MU_TPML_PCR_SELECTION_Unmarshal: 'u:pzpp',
   Tss2_MU_TPML_PCR_SELECTION_Marshal: 'u:ppzp',
   Tss2_MU_TPML_DIGEST_Marshal: 'u:ppzp',
+  Tss2_MU_TPMS_CAPABILITY_DATA_Marshal: 'u:ppzp',
   Tss2_MU_TPMT_SYM_DEF_Unmarshal: 'u:pzpp',
 } as const;
 
@@ -50,11 +51,13 @@ export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
 export function fromStructure(type: Marshalled, structure: bigint): Uint8Array {
   const wire = Buffer.alloc(structureSize);
   const offset = Buffer.alloc(8);
-  const code = Number(mu()[`Tss2_MU_${type}_Marshal`](structure, wire, wire.length, offset));
-  if (code !== 0) throw new TpmError(`marshalling ${type}`, code);
-  const bytes = Uint8Array.from(wire.subarray(0, Number(offset.readBigUInt64LE())));
-  wire.fill(0);
-  return bytes;
+  try {
+    const code = Number(mu()[`Tss2_MU_${type}_Marshal`](structure, wire, wire.length, offset));
+    if (code !== 0) throw new TpmError(`marshalling ${type}`, code);
+    return Uint8Array.from(wire.subarray(0, Number(offset.readBigUInt64LE())));
+  } finally {
+    wire.fill(0);
+  }
 }
 
 export const u16 = (value: number): Uint8Array => Uint8Array.of((value >> 8) & 0xff, value & 0xff);

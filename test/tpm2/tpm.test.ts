@@ -1,33 +1,16 @@
 import assert from 'node:assert/strict';
-import { randomBytes } from 'node:crypto';
+import { randomInt } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Failure } from '../../src/failure.ts';
 import { encodeSelection, parsePcrs, pcrAdvice, policyDigest, readPcrs } from '../../src/tpm2/pcr.ts';
-import { baseCode } from '../../src/tpm2/response.ts';
-import { seal, type SealedObject, unseal } from '../../src/tpm2/sealed-object.ts';
-import { openTpm, parseDevice, type Tpm } from '../../src/tpm2/tpm.ts';
+import { baseCode, TpmError, tpmFailure } from '../../src/tpm2/response.ts';
+import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
+import { openTpm, parseDevice } from '../../src/tpm2/tpm.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const failsWith = (code: string, text?: RegExp) => (error: unknown): boolean => error instanceof Failure && error.code === code && (text === undefined || text.test(error.message));
-const digest = (byte: string): string => byte.repeat(32);
-const secret = (): Uint8Array => new Uint8Array(randomBytes(32));
-
-async function withTpm<T>(device: string, work: (tpm: Tpm) => Promise<T>): Promise<T> {
-  const tpm = await openTpm(device);
-  try {
-    return await work(tpm);
-  } finally {
-    await tpm.close();
-  }
-}
-
-const sealTo = async (device: string, value: Uint8Array, pcrs: readonly number[]): Promise<SealedObject> => await withTpm(device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, pcrs)));
-const unsealAt = async (device: string, sealed: SealedObject): Promise<Uint8Array> => await withTpm(device, async (tpm) => await unseal(tpm, sealed));
+import { commandCodes, createPrimary, digest, failsWith, hex, leftIn, lockoutCounter, makePersistent, pcrExtend, removePersistent, sealTo, secret, unsealAt, withTpm } from './sealing.ts';
 
 describe('without a TPM', () => {
   test('PCR lists', () => {
@@ -56,6 +39,12 @@ describe('without a TPM', () => {
     assert.equal(baseCode(0x128), 0x128);
     assert.equal(baseCode(0x921), 0x921);
   });
+  test('response codes become failures', () => {
+    const codes = { 0x921: 'tpm-lockout', 0x903: 'tpm', 0x1df: 'other-tpm', 0x9a2: 'tpm', 0xa000a: 'no-tpm', 0x90006: 'malformed', 0x70018: 'tpm', 0x101: 'tpm' } as const;
+    for (const [code, expected] of Object.entries(codes)) assert.ok(failsWith(expected)(tpmFailure(new TpmError('Esys_Unseal', Number(code)))), code);
+    const other = new Error('not the TPM\'s');
+    assert.equal(tpmFailure(other), other);
+  });
   test('a missing device is said to be missing', async () => {
     await assert.rejects(openTpm('device:/dev/tpm-not-here'), failsWith('no-tpm', /no TPM at \/dev\/tpm-not-here/));
     await assert.rejects(openTpm('swtpm:path=/nonexistent'), failsWith('no-tpm'));
@@ -67,25 +56,17 @@ describe('with a TPM', () => {
   before(async () => { swtpm = await startSwtpm({ pcrs: { 7: [digest('a7')], 14: [digest('ae')] } }); });
   after(async () => { await swtpm.stop(); });
 
-  const loaded = (): string => ['handles-transient', 'handles-loaded-session', 'handles-saved-session'].map((kind) => swtpm.tool('tpm2_getcap', kind)).join('');
-  const lockoutCounter = (): number => Number(/TPM2_PT_LOCKOUT_COUNTER: (0x[0-9A-Fa-f]+)/.exec(swtpm.tool('tpm2_getcap', 'properties-variable'))?.[1]);
-
-  /** The SRK as systemd and tpm2-tools make it, in srk.ctx. */
-  const createSrk = (): void => {
-    swtpm.tool('tpm2_createprimary', '-C', 'o', '-G', 'ecc256:null:aes128cfb', '-a', 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt', '-c', 'srk.ctx');
-    swtpm.tool('tpm2_flushcontext', '-t');
-  };
-
   test('what is sealed comes back, with PCRs and without', async () => {
     for (const pcrs of [[], [7], [7, 14], [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 14]]) {
       const value = secret();
       assert.equal(hex(await unsealAt(swtpm.device, await sealTo(swtpm.device, value, pcrs))), hex(value));
     }
-    assert.equal(loaded(), '');
+    assert.equal(leftIn(swtpm), '');
   });
 
   test('the policy digest is the TPM\'s own', async () => {
-    for (const pcrs of [[7], [7, 14], [0, 23], [1, 2, 3, 4, 5, 6, 7, 8], [16, 17, 18]]) {
+    const random = (): number[] => parsePcrs(Array.from({ length: randomInt(1, 9) }, () => String(randomInt(24))).join('+'));
+    for (const pcrs of [[7], [7, 14], [0, 23], [1, 2, 3, 4, 5, 6, 7, 8], [16, 17, 18], ...Array.from({ length: 8 }, random)]) {
       swtpm.tool('tpm2_startauthsession', '-S', join(swtpm.folder, 'trial.ctx'));
       swtpm.tool('tpm2_policypcr', '-S', 'trial.ctx', '-l', `sha256:${pcrs.join(',')}`, '-L', 'policy.bin');
       swtpm.tool('tpm2_flushcontext', 'trial.ctx');
@@ -99,7 +80,7 @@ describe('with a TPM', () => {
     const sealed = await sealTo(swtpm.device, value, [7, 14]);
     writeFileSync(join(swtpm.folder, 'object.pub'), sealed.public);
     writeFileSync(join(swtpm.folder, 'object.priv'), sealed.private);
-    createSrk();
+    createPrimary(swtpm);
     swtpm.tool('tpm2_load', '-C', 'srk.ctx', '-u', 'object.pub', '-r', 'object.priv', '-c', 'object.ctx');
     swtpm.tool('tpm2_flushcontext', '-t');
     swtpm.tool('tpm2_unseal', '-c', 'object.ctx', '-p', 'pcr:sha256:7,14', '-o', 'secret.bin');
@@ -108,37 +89,13 @@ describe('with a TPM', () => {
     assert.match(swtpm.tool('tpm2_print', '-t', 'TPM2B_PUBLIC', 'object.pub'), /value: fixedtpm\|fixedparent\|noda\n/);
   });
 
-  test('the persistent SRK is taken where there is one, and found again where it is gone', async () => {
-    const value = secret();
-    const before = await sealTo(swtpm.device, value, [7]);
-    swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', 'srk.ctx', '0x81000001');
-    swtpm.tool('tpm2_flushcontext', '-t');
-    const during = await sealTo(swtpm.device, value, [7]);
-    assert.equal(hex(during.srkName), hex(before.srkName));
-    assert.equal(hex(await unsealAt(swtpm.device, before)), hex(value));
-    swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', '0x81000001');
-    assert.equal(hex(await unsealAt(swtpm.device, during)), hex(value));
-    assert.equal(loaded(), '');
-  });
-
-  test('a persistent key that is not the SRK is not sealed to', async () => {
-    const value = secret();
-    const sealed = await sealTo(swtpm.device, value, []);
-    swtpm.tool('tpm2_createprimary', '-C', 'o', '-G', 'rsa2048', '-c', 'other.ctx');
-    swtpm.tool('tpm2_flushcontext', '-t');
-    swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', 'other.ctx', '0x81000001');
-    swtpm.tool('tpm2_flushcontext', '-t');
-    assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
-    swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', '0x81000001');
-  });
-
   test('a changed PCR is named, and nothing stays behind in the TPM', async () => {
     const sealed = await sealTo(swtpm.device, secret(), [7, 14, 16]);
     swtpm.tool('tpm2_pcrextend', `16:sha256=${digest('01')}`);
     await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /: PCR 16 \(sealed at 0{16}, now [0-9a-f]{16}\)$/));
     swtpm.tool('tpm2_pcrreset', '16');
     await unsealAt(swtpm.device, sealed);
-    assert.equal(loaded(), '');
+    assert.equal(leftIn(swtpm), '');
   });
 
   test('a PCR that changes between the policy and the unsealing is tried again', async () => {
@@ -153,7 +110,37 @@ describe('with a TPM', () => {
     } finally {
       await proxy.stop();
     }
-    assert.equal(loaded(), '');
+    assert.equal(leftIn(swtpm), '');
+  });
+
+  test('a PCR of the policy that changes in between ends in a mismatch', async () => {
+    const sealed = await sealTo(swtpm.device, secret(), [13]);
+    let unsealings = 0;
+    const proxy = await startTpmProxy(swtpm.device, (code) => (code === commandCodes.unseal && unsealings++ === 0 ? pcrExtend(13) : undefined));
+    try {
+      await assert.rejects(unsealAt(proxy.device, sealed), failsWith('pcr-mismatch', /: PCR 13 /));
+      assert.equal(unsealings, 2);
+    } finally {
+      await proxy.stop();
+    }
+    assert.equal(leftIn(swtpm), '');
+  });
+
+  test('PCRs that never rest end the attempts', async () => {
+    const sealed = await sealTo(swtpm.device, secret(), [7]);
+    let unsealings = 0;
+    const proxy = await startTpmProxy(swtpm.device, (code) => {
+      if (code !== commandCodes.unseal) return undefined;
+      unsealings++;
+      return pcrExtend(10);
+    });
+    try {
+      await assert.rejects(unsealAt(proxy.device, sealed), failsWith('tpm', /0x128/));
+      assert.equal(unsealings, 31);
+    } finally {
+      await proxy.stop();
+    }
+    assert.equal(leftIn(swtpm), '');
   });
 
   test('power cuts after unsealing do not count as wrong guesses', async () => {
@@ -165,8 +152,25 @@ describe('with a TPM', () => {
       await swtpm.powerCut();
       await tpm.close();
     }
-    assert.equal(lockoutCounter(), 0);
+    assert.equal(lockoutCounter(swtpm), 0);
     assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+  });
+
+  test('what is sealed opens even while the TPM is in lockout', async () => {
+    const value = secret();
+    const sealed = await sealTo(swtpm.device, value, [7]);
+    createPrimary(swtpm);
+    swtpm.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=1');
+    swtpm.tool('tpm2_create', '-C', 'srk.ctx', '-G', 'ecc256', '-p', 'pin', '-u', 'guessed.pub', '-r', 'guessed.priv', '-c', 'guessed.ctx');
+    swtpm.tool('tpm2_flushcontext', '-t');
+    const sign = (pin: string): string => swtpm.tool('tpm2_sign', '-c', 'guessed.ctx', '-p', pin, '-o', 'signature', 'guessed.pub');
+    assert.throws(() => sign('wrong'));
+    swtpm.tool('tpm2_flushcontext', '-t');
+    assert.throws(() => sign('pin'), /lockout/);
+    swtpm.tool('tpm2_flushcontext', '-t');
+    assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+    swtpm.tool('tpm2_dictionarylockout', '--clear-lockout');
+    assert.equal(leftIn(swtpm), '');
   });
 
   test('another TPM is said to be another TPM', async () => {
@@ -182,10 +186,30 @@ describe('with a TPM', () => {
   test('what was tampered with does not open', async () => {
     const sealed = await sealTo(swtpm.device, secret(), [7]);
     const flip = (bytes: Uint8Array, at: number): Uint8Array => Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 1 : byte));
-    for (const tampered of [{ private: flip(sealed.private, 20) }, { public: flip(sealed.public, 30) }, { private: sealed.private.slice(0, -1) }, { public: Uint8Array.from([...sealed.public, 0]) }, { private: new Uint8Array(0) }, { srkTemplate: flip(sealed.srkTemplate, 9) }, { srkName: flip(sealed.srkName, 5) }]) {
-      await assert.rejects(unsealAt(swtpm.device, { ...sealed, ...tampered }), Failure);
+    const cases = [
+      [{ private: flip(sealed.private, 20) }, 'other-tpm'],
+      [{ public: flip(sealed.public, 30) }, 'other-tpm'],
+      [{ private: sealed.private.slice(0, -1) }, 'malformed'],
+      [{ private: new Uint8Array(0) }, 'malformed'],
+      [{ private: Uint8Array.from([...sealed.private, 0]) }, 'malformed'],
+      [{ public: Uint8Array.from([...sealed.public, 0]) }, 'malformed'],
+      [{ srkTemplate: sealed.srkTemplate.slice(0, -1) }, 'malformed'],
+      [{ srkTemplate: flip(sealed.srkTemplate, 7) }, 'other-tpm'],
+      [{ srkName: flip(sealed.srkName, 5) }, 'other-tpm'],
+      [{ policy: { bank: 'sha256', values: new Map([[14, new Uint8Array(32)]]) } }, 'pcr-mismatch'],
+      [{ policy: { bank: 'sha256', values: new Map() } }, 'malformed'],
+    ] as const;
+    for (const [tampered, code] of cases) {
+      await assert.rejects(unsealAt(swtpm.device, { ...sealed, ...tampered }), failsWith(code), `${Object.keys(tampered).join()} ${code}`);
+      assert.equal(leftIn(swtpm), '');
     }
-    assert.equal(loaded(), '');
+  });
+
+  test('a secret too long to come back is not sealed', async () => {
+    const longest = new Uint8Array(64).fill(1);
+    assert.equal(hex(await unsealAt(swtpm.device, await sealTo(swtpm.device, longest, []))), hex(longest));
+    await assert.rejects(sealTo(swtpm.device, new Uint8Array(65), []), RangeError);
+    assert.equal(leftIn(swtpm), '');
   });
 
   test('the secret never crosses the bus in the clear', async () => {
@@ -225,8 +249,8 @@ describe('with a TPM', () => {
   });
 
   test('unsealing takes at most ten commands', async () => {
-    createSrk();
-    swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', 'srk.ctx', '0x81000001');
+    createPrimary(swtpm);
+    makePersistent(swtpm);
     const sealed = await sealTo(swtpm.device, secret(), [7, 14]);
     const proxy = await startTpmProxy(swtpm.device);
     try {
@@ -234,22 +258,7 @@ describe('with a TPM', () => {
       assert.ok(proxy.commands.length <= 10, proxy.commands.map((code) => code.toString(16)).join(' '));
     } finally {
       await proxy.stop();
-      swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', '0x81000001');
+      removePersistent(swtpm);
     }
   });
 });
-
-const commandCodes = { unseal: 0x15e, pcrExtend: 0x182 } as const;
-
-/** TPM2_PCR_Extend with an empty password (TPM 2.0 part 3, section 22.2), as it goes over the wire. */
-function pcrExtend(pcr: number): Buffer {
-  const body = Buffer.concat([
-    Buffer.from([0, 0, 0, pcr, 0, 0, 0, 9, 0x40, 0, 0, 9, 0, 0, 0, 0, 0]),
-    Buffer.from([0, 0, 0, 1, 0, 0x0b]), Buffer.alloc(32, 1),
-  ]);
-  const header = Buffer.alloc(10);
-  header.writeUInt16BE(0x8002);
-  header.writeUInt32BE(10 + body.length, 2);
-  header.writeUInt32BE(commandCodes.pcrExtend, 6);
-  return Buffer.concat([header, body]);
-}

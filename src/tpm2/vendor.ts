@@ -1,0 +1,37 @@
+/** Who made a TPM: a virtual one protects from other tenants and stolen disks, but not from its host. */
+import type { Tpm } from './tpm.ts';
+import { fromStructure } from './wire.ts';
+
+export interface TpmVendor {
+  /** The TCG's vendor id, such as `INTC`, or `IBM` for a software TPM. */
+  readonly manufacturer: string;
+  readonly model: string;
+  /** Four numbers with dots between them. */
+  readonly firmware: string;
+}
+
+const tpmProperties = 6;
+/** TPM_PT_MANUFACTURER, and from there to TPM_PT_FIRMWARE_VERSION_2 (part 2, table 23). */
+const firstProperty = 0x105;
+const properties = { manufacturer: 0x105, model: [0x106, 0x107, 0x108, 0x109], firmware: [0x10b, 0x10c] } as const;
+const propertyCount = 8;
+/** Capability and count, in front of pairs of property and value (part 2, tables 101 and 119). */
+const headerLength = 8;
+const pairLength = 8;
+
+/** What the TPM says about itself. @throws TpmError */
+export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
+  const wire = await tpm.outputs(1, async (slot) => {
+    await tpm.call('Esys_GetCapability', tpm.none, tpm.none, tpm.none, tpmProperties, firstProperty, propertyCount, Buffer.alloc(1), slot);
+  }, ([pointer = 0n]) => Buffer.from(fromStructure('TPMS_CAPABILITY_DATA', pointer)));
+  const values = new Map<number, Buffer>();
+  for (let offset = headerLength; offset < wire.length; offset += pairLength) values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
+  const bytesOf = (...ids: readonly number[]): Buffer => Buffer.concat(ids.map((id) => values.get(id) ?? Buffer.alloc(4)));
+  const textOf = (...ids: readonly number[]): string => bytesOf(...ids).toString('latin1').replaceAll('\0', '').trim();
+  const firmware = bytesOf(...properties.firmware);
+  return {
+    manufacturer: textOf(properties.manufacturer),
+    model: textOf(...properties.model),
+    firmware: [0, 2, 4, 6].map((offset) => firmware.readUInt16BE(offset)).join('.'),
+  };
+}

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { exitStatus } from '../../src/failure.ts';
+
+/** A machine's root folder as an installer sees it: nothing of it runs. */
+let root = '';
+const at = (path: string): string => join(root, path);
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'root-'));
+  for (const folder of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(folder), { recursive: true });
+  writeFileSync(at('etc/hostname'), 'Web1\n');
+  writeFileSync(at('etc/group'), 'root:x:0:\n');
+  writeFileSync(at('etc/auxcred/secrets.d/web.toml'), '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n');
+  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status, 0);
+});
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+interface Said { status: number | null; stdout: string; stderr: string }
+const auxcred = (args: readonly string[], input = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
+const here = (verb: string, ...args: string[]): Said => auxcred([verb, `--root=${root}`, ...args]);
+
+/** What is called, the status it ends with, and what it says on standard error. */
+const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] = [
+  [['sael'], 'usage', /^auxcred: auxcred has no verb sael\nauxcred: hint: it has seal, /],
+  [['seal', '--with-kay=host'], 'usage', /no option --with-kay\nauxcred: hint: /],
+  [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],
+  [['seal', '--name='], 'usage', /--name needs a value/],
+  [['seal', '--name=a', '--name=b'], 'usage', /given more than once/],
+  [['seal', 'web1'], 'usage', /unexpected argument web1/],
+  [['stage'], 'usage', /the unit is missing/],
+  [['check', '--json=1'], 'usage', /--json takes no value/],
+];
+
+describe('the command line', () => {
+  test('without a verb says how it is used', () => {
+    const { status, stdout } = auxcred([]);
+    assert.equal(status, 0);
+    assert.match(stdout, /^Usage:\n {4}auxcred seal/);
+    assert.equal(auxcred(['seal', '--help']).stdout, stdout);
+  });
+  for (const [args, code, message] of mistakes)
+    test(`auxcred ${args.join(' ')}`, () => {
+      const { status, stdout, stderr } = auxcred(args);
+      assert.equal(status, exitStatus[code]);
+      assert.match(stderr, message);
+      assert.equal(stdout, '');
+    });
+});
+
+describe('seal', () => {
+  test('a new seed needs a recovery', () => {
+    const { status, stderr } = here('seal');
+    assert.equal(status, exitStatus.usage);
+    assert.match(stderr, /a new seed needs a way to recover it.*\n.*--recipient=age1\.\.\., --print-words .* --no-recovery/);
+    assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
+  });
+
+  test('to the host key, opened again by the age program with that key and with a recovery identity', () => {
+    assert.equal(spawnSync('age-keygen', ['-o', at('identity')]).status, 0);
+    const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
+    const sealed = here('seal', `--recipient=${recipient}`);
+    assert.equal(sealed.status, 0, sealed.stderr);
+    assert.match(sealed.stderr, /sealed host\/web1 to host; key id [0-9a-f]{32}/);
+    const opened = [at('etc/ssh/ssh_host_ed25519_key'), at('identity')].map((identity) => spawnSync('age', ['-d', '-i', identity, at('var/lib/auxcred/seeds.age')], { encoding: 'utf8' }).stdout);
+    assert.match(opened[0] ?? '', /^\{"counter":1,"policy":\{"pcrs":\[\],"withKey":"host"\},"recipients":\["age1[0-9a-z]+"\],"scopes":\[\{"epoch":1,"kind":"host","name":"web1","seed":"[^"]{44}"\}\],"version":1\}$/);
+    assert.equal(opened[1], opened[0]);
+    assert.equal(statSync(at('var/lib/auxcred/seeds.age')).mode & 0o777, 0o640);
+    assert.equal(statSync(at('var/lib/auxcred')).mode & 0o777, 0o750);
+  });
+
+  test('never over a seed that is there, unless it is told to', () => {
+    assert.equal(here('seal', '--no-recovery').status, 0);
+    const before = readFileSync(at('var/lib/auxcred/seeds.age'));
+    const again = here('seal', '--no-recovery');
+    assert.equal(again.status, exitStatus.refused);
+    assert.match(again.stderr, /exists, and a new seed changes every secret/);
+    assert.ok(before.equals(readFileSync(at('var/lib/auxcred/seeds.age'))));
+    assert.equal(here('seal', '--no-recovery', '--replace').status, 0);
+  });
+
+  test('24 words give the same seed, and so the same secrets, on another machine', () => {
+    const first = here('seal', '--print-words');
+    const words = first.stdout.trim();
+    assert.equal(words.split(' ').length, 24);
+    assert.equal(here('unseal', '--reveal').stdout.trim(), words);
+    const id = /key id ([0-9a-f]{32})/.exec(first.stderr)?.[1];
+    const again = auxcred(['seal', `--root=${root}`, '--replace', '--seed-file=-'], words);
+    assert.equal(/key id ([0-9a-f]{32})/.exec(again.stderr)?.[1], id);
+    for (const [bad, message] of [['abandon '.repeat(24), /checksum of the 24 words is wrong/], [words.replace(/ \w+$/, ' xyzzy'), /word 24 is not in the BIP-39 English list/], [words.replace(/ \w+$/, ''), /a seed has 24 words, not 23/]] as const) {
+      const refused = auxcred(['seal', `--root=${root}`, '--replace', '--seed-file=-'], bad);
+      assert.equal(refused.status, exitStatus.usage);
+      assert.match(refused.stderr, message);
+      assert.ok(!refused.stderr.includes(words.split(' ')[3] ?? ''.padEnd(99)));
+    }
+  });
+
+  test('makes an age identity where there is no ssh host key, and says so', () => {
+    rmSync(at('etc/ssh/ssh_host_ed25519_key'));
+    const { status, stderr } = here('seal', '--no-recovery');
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /warning: this machine has no ssh host key, so an age identity was made at .*host\.key/);
+    assert.equal(statSync(at('var/lib/auxcred/host.key')).mode & 0o777, 0o600);
+    assert.match(here('unseal').stderr, /opens with age host key/);
+    assert.match(readFileSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), 'utf8'), /^LoadCredential=age-host-key:\/var\/lib\/auxcred\/host\.key$/m);
+    assert.equal(spawnSync('age', ['-d', '-i', at('var/lib/auxcred/host.key'), at('var/lib/auxcred/seeds.age')]).status, 0);
+  });
+
+  test('auto says what it chose', () => {
+    const { stderr } = here('seal', '--with-key=auto', '--tpm2-device=device:/dev/tpm-not-here', '--no-recovery');
+    assert.match(stderr, /--with-key=auto chose host/);
+  });
+
+  test('a name that is no scope name is refused', () => {
+    writeFileSync(at('etc/hostname'), '../x\n');
+    assert.match(here('seal', '--no-recovery').stderr, /\.\.\/x is not usable as a scope name/);
+    assert.equal(here('seal', '--no-recovery', '--name=web2').status, 0);
+  });
+});
+
+describe('unseal', () => {
+  test('says what is wrong', () => {
+    assert.equal(here('unseal').status, exitStatus['not-found']);
+    here('seal', '--no-recovery');
+    assert.match(here('unseal').stdout, /^SCOPE +EPOCH +KEY ID\nhost\/web1 +1 +[0-9a-f]{32}\n$/);
+    const json: unknown = JSON.parse(here('unseal', '--json').stdout);
+    assert.ok(json !== null && typeof json === 'object' && !('seed' in json) && !JSON.stringify(json).includes('"seed"'));
+    rmSync(at('etc/auxcred/scopes.json'));
+    assert.equal(here('unseal').status, exitStatus['not-pinned']);
+  });
+
+  test('a changed host key is named', () => {
+    here('seal', '--no-recovery');
+    rmSync(at('etc/ssh/ssh_host_ed25519_key'));
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]);
+    const { status, stderr } = here('unseal');
+    assert.equal(status, exitStatus['no-recipient']);
+    assert.match(stderr, /none of this machine's keys opens the file, which is for ssh-ed25519\nauxcred: hint: the host key may have changed/);
+  });
+});
+
+describe('apply', () => {
+  test('puts everything in force once', () => {
+    here('seal', '--no-recovery');
+    const first = here('apply');
+    assert.match(first.stderr, /1 credentials are now in force\nauxcred: added web\.service\n/);
+    assert.match(readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'), /^SourcePath=\/etc\/auxcred\/secrets\.d\/web\.toml$/m);
+    const second = here('apply');
+    assert.match(second.stderr, /1 credentials were already in force\nauxcred: the drop-ins are as they should be\n/);
+  });
+
+  test('changes nothing where the manifest has an error', () => {
+    here('seal', '--no-recovery');
+    here('apply');
+    const before = readFileSync(at('var/lib/auxcred/provisioned/releases.json'));
+    writeFileSync(at('etc/auxcred/secrets.d/more.toml'), '[secret.x]\nunits = ["x.servce"]\n');
+    const { status, stdout, stderr } = here('apply');
+    assert.equal(status, exitStatus['invalid-manifest']);
+    assert.match(stdout, /more\.toml:2: error: secret\.x\.units: "x\.servce" is not the name of a service/);
+    assert.match(stderr, /the manifest has errors, so nothing was changed/);
+    assert.ok(before.equals(readFileSync(at('var/lib/auxcred/provisioned/releases.json'))));
+  });
+
+  test('before a seed is sealed renders and warns', () => {
+    const { status, stderr } = here('apply');
+    assert.equal(status, 0);
+    assert.match(stderr, /warning: no seed is sealed yet/);
+  });
+});
+
+test('check prints problems for people and for programs', () => {
+  assert.match(here('check').stderr, /1 secrets for 1 units in 1 files: ok/);
+  writeFileSync(at('etc/auxcred/secrets.d/x.json'), '{"secret": {"y": {"knid": "hex"}}}');
+  const { status, stdout } = here('check', '--json');
+  assert.equal(status, exitStatus['invalid-manifest']);
+  const { problems }: { problems: { file: string; hint: string; severity: string }[] } = JSON.parse(stdout);
+  assert.deepEqual(problems.filter(({ severity }) => severity === 'error').map(({ file, hint }) => [file, hint]), [['/etc/auxcred/secrets.d/x.json', 'did you mean kind?']]);
+});

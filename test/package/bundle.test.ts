@@ -1,0 +1,73 @@
+import assert from 'node:assert/strict';
+import { readFileSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { bundle, licencesOf } from '../../src/package/executable.ts';
+import { contentOf, filesIn, program, run, scratch, succeed } from './built.ts';
+
+describe('the executables', () => {
+  const first = scratch();
+  const second = scratch();
+  const dist = join(first.path, 'dist');
+  before(() => { succeed(process.execPath, program('bundle'), `--dist=${dist}`); });
+  after(() => {
+    first.remove();
+    second.remove();
+  });
+
+  test('are one file each, beside the native file and the licences', () => {
+    assert.deepEqual(filesIn(dist), ['THIRD-PARTY', 'auxcred-broker.cjs', 'auxcred-generator.cjs', 'auxcred.cjs', 'koffi.node']);
+  });
+
+  test('are the same bytes when built again', () => {
+    succeed(process.execPath, program('bundle'), `--dist=${join(second.path, 'dist')}`);
+    assert.deepEqual(contentOf(join(second.path, 'dist')), contentOf(dist));
+  });
+
+  test('are small where a boot waits for them', () => {
+    for (const [name, kibibytes] of [['auxcred-broker', 80], ['auxcred-generator', 56], ['auxcred', 400]] as const) {
+      const { size } = statSync(join(dist, `${name}.cjs`));
+      assert.ok(size < kibibytes * 1024, `${name}.cjs has ${String(size)} bytes`);
+    }
+  });
+
+  test('hold only what the boot path has time for', async () => {
+    assert.deepEqual([...await bundle({ name: 'broker', entry: 'src/deliver/broker.ts', without: [] }, second.path)].sort(), ['@noble/ciphers', '@noble/hashes']);
+    assert.deepEqual([...await bundle({ name: 'generator', entry: 'src/deliver/generator.ts', without: [] }, second.path)].sort(), ['smol-toml']);
+    const commands = await bundle({ name: 'commands', entry: 'src/auxcred.ts', without: [] }, second.path);
+    assert.ok(commands.has('age-encryption'), 'the bundler tells which packages are inside');
+  });
+
+  test('are refused with a package that loads for too long', async () => {
+    await assert.rejects(bundle({ name: 'commands', entry: 'src/auxcred.ts', without: ['mri', 'age-encryption'] }, second.path), /commands holds mri, age-encryption/);
+  });
+
+  test('load no module but Node\'s own', () => {
+    for (const name of ['auxcred-broker', 'auxcred-generator', 'auxcred']) {
+      const required = [...readFileSync(join(dist, `${name}.cjs`), 'utf8').matchAll(/\brequire\((["'`])(.*?)\1\)/g)].map((match) => match[2] ?? '');
+      assert.ok(required.length > 0, name);
+      assert.deepEqual(required.filter((module) => !module.startsWith('node:')), [], name);
+    }
+  });
+
+  test('start: the command, the generator, and the broker without the compiler', () => {
+    assert.match(succeed(process.execPath, join(dist, 'auxcred.cjs'), '--version'), /^\d+\.\d+\.\d+\n$/);
+    const generator = run(process.execPath, join(dist, 'auxcred-generator.cjs'));
+    assert.equal(generator.status, 2);
+    assert.match(generator.stderr, /the folder to write to is missing/);
+    const broker = run(process.execPath, '--jitless', join(dist, 'auxcred-broker.cjs'));
+    assert.equal(broker.status, 2);
+    assert.match(broker.stderr, /the broker is started by auxcred\.socket/);
+  });
+
+  test('come with the licence of every package inside', () => {
+    const text = readFileSync(join(dist, 'THIRD-PARTY'), 'utf8');
+    const parts = text.split(/^-{72}$/m).map((part) => part.trim());
+    for (const name of ['@noble/ciphers', '@noble/curves', '@noble/hashes', '@scure/base', '@scure/bip39', 'age-encryption', 'koffi', 'mri', 'smol-toml']) {
+      const part = parts.find((candidate) => candidate.startsWith(`${name} `));
+      assert.match(part ?? '', /copyright/i, name);
+    }
+    for (const part of parts) assert.ok(part.length > 500, part);
+    assert.throws(() => licencesOf(new Set([`@koromix/koffi-linux-${process.arch}`])), /has no licence file/);
+  });
+});

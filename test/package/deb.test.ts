@@ -1,0 +1,138 @@
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { cpSync, existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { version } from '../../src/version.ts';
+import { cannotBoot, createMachine, type Machine } from '../machine/machine.ts';
+import { systemdVersions } from '../machine/root.ts';
+import { program, run, scratch, succeed } from './built.ts';
+
+const built = scratch();
+const dist = join(built.path, 'dist');
+let deb = '';
+before(() => {
+  succeed(process.execPath, program('bundle'), `--dist=${dist}`);
+  deb = succeed(process.execPath, program('deb'), `--dist=${dist}`).trim();
+});
+after(() => { built.remove(); });
+
+describe('the Debian package', () => {
+  const field = (name: string): string => succeed('dpkg-deb', '--field', deb, name).trim();
+
+  test('is the same bytes when built again', () => {
+    const again = join(built.path, 'again');
+    cpSync(dist, again, { recursive: true });
+    const other = succeed(process.execPath, program('deb'), `--dist=${again}`).trim();
+    assert.notEqual(other, deb);
+    assert.ok(readFileSync(other).equals(readFileSync(deb)));
+  });
+
+  test('says what it is and what it needs', () => {
+    assert.equal(field('Package'), 'auxcred');
+    assert.equal(field('Version'), version);
+    assert.equal(field('Architecture'), succeed('dpkg', '--print-architecture').trim());
+    const depends = field('Depends').split(', ');
+    for (const wanted of ['nodejs (>= 20.19)', 'systemd (>= 252)', 'libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64', 'libtss2-tctildr0 | libtss2-tctildr0t64']) assert.ok(depends.includes(wanted), wanted);
+    assert.match(field('Recommends'), /libtss2-tcti-device0 \| libtss2-tcti-device0t64/);
+    assert.ok(Number(field('Installed-Size')) > statSync(join(dist, 'koffi.node')).size / 1024);
+  });
+
+  test('holds files of root, checksums and no conffile', () => {
+    const lines = succeed('dpkg-deb', '--contents', deb).trim().split('\n');
+    for (const line of lines) assert.match(line, /^(?:drwxr-xr-x|-rw-r--r--|-rwxr-xr-x|lrwxrwxrwx) root\/root /);
+    const paths = lines.map((line) => line.split(/\s+/)[5] ?? '');
+    for (const path of ['./usr/bin/auxcred', './usr/lib/auxcred/koffi.node', './usr/lib/auxcred/secrets.d/', './usr/lib/systemd/system/auxcred.socket', './usr/lib/systemd/system-generators/auxcred-generator']) assert.ok(paths.includes(path), path);
+    assert.deepEqual(paths.filter((path) => !path.startsWith('./usr/') && path !== './'), []);
+
+    using unpacked = scratch();
+    succeed('dpkg-deb', '--raw-extract', deb, unpacked.path);
+    assert.deepEqual(readdirSync(join(unpacked.path, 'DEBIAN')).sort(), ['control', 'md5sums', 'postinst', 'postrm', 'prerm']);
+    const sums = readFileSync(join(unpacked.path, 'DEBIAN/md5sums'), 'utf8').trim().split('\n').map((line) => line.split('  '));
+    assert.equal(sums.length, lines.filter((line) => line.startsWith('-')).length);
+    for (const [sum, path = ''] of sums) assert.equal(createHash('md5').update(readFileSync(join(unpacked.path, path))).digest('hex'), sum, path);
+    for (const script of ['postinst', 'postrm', 'prerm']) assert.equal(run('sh', '-n', join(unpacked.path, 'DEBIAN', script)).status, 0, script);
+    assert.equal(readFileSync(join(unpacked.path, 'usr/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/usr/bin/node');
+  });
+});
+
+for (const systemd of systemdVersions)
+  describe(`the Debian package with systemd ${systemd}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    before(async () => { machine = await createMachine({ systemd, name: 'packaged' }); });
+    after(async () => { await machine?.destroy(); });
+
+    const isActive = async (...names: string[]): Promise<string[]> => (await machine.run(['systemctl', 'is-active', ...names], { check: false })).stdout.trim().split('\n');
+
+    test('installs where systemd does not run, and serves from the next boot on', async () => {
+      await machine.install(deb);
+      assert.equal((await machine.run(['dpkg', '--verify', 'auxcred'])).stdout, '');
+      assert.equal((await machine.shell('stat -c "%U:%G %a" /var/lib/auxcred')).stdout, 'root:auxcred 750\n');
+      await machine.write('/etc/auxcred/secrets.d/web.toml', '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n');
+      await machine.write('/etc/systemd/system/web.service', '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c "wc -c < $${CREDENTIALS_DIRECTORY}/key > /run/web"\n[Install]\nWantedBy=multi-user.target\n');
+      await machine.shell('auxcred seal --no-recovery; auxcred apply; systemctl enable web.service');
+      assert.equal(await machine.boot(), 'running');
+      assert.equal((await machine.read('/run/web')).toString().trim(), '64');
+      assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), ['active', 'active', 'active']);
+    });
+
+    test('systemd has nothing to say against its units', async () => {
+      const { stderr } = await machine.run(['systemd-analyze', 'verify', '--man=no', 'auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-provision.service']);
+      assert.equal(stderr, '');
+      await machine.run(['systemd-analyze', 'security', '--no-pager', '--threshold=9', 'auxcred.service']);
+    });
+
+    test('its broker waits for nothing that could wait for it', async () => {
+      const { After = '' } = await machine.properties('auxcred.service', 'After');
+      const allowed = new Set(['auxcred.socket', 'auxcred-stage.socket', 'systemd-sysusers.service', 'systemd-journald.socket', 'system.slice', '-.mount']);
+      // The mount of its own credentials, from systemd 254 on.
+      assert.deepEqual(After.split(' ').filter((unit) => !allowed.has(unit) && unit !== 'run-credentials-auxcred.service.mount'), []);
+    });
+
+    test('its broker is cut off from what it does not need', async () => {
+      await machine.systemctl('restart', 'web.service');
+      const { MainPID = '' } = await machine.properties('auxcred.service', 'MainPID');
+      const of = async (what: string): Promise<string> => (await machine.shell(what.replaceAll('PID', MainPID))).stdout;
+      assert.match(await of('cat /proc/PID/status'), /^Seccomp:\t2$/m);
+      assert.notEqual(await of('readlink /proc/PID/ns/net'), await of('readlink /proc/1/ns/net'));
+      const mounts = await of('cat /proc/PID/mountinfo');
+      assert.match(mounts, / \/ \/ ro\b/, 'the file system is read-only');
+      for (const folder of ['/tmp', '/root', '/home']) assert.match(mounts, new RegExp(`/inaccessible/dir ${folder} |systemd/inaccessible/dir ${folder} | ${folder} ro`), folder);
+      assert.doesNotMatch(await of('cat /proc/PID/maps'), /^\S+ rwx/m, 'no memory is both writable and executable');
+    });
+
+    test('each socket can be restarted while the broker runs', async () => {
+      for (const socket of ['auxcred-stage.socket', 'auxcred.socket']) {
+        await machine.systemctl('restart', 'web.service');
+        await machine.systemctl('restart', socket);
+        await machine.systemctl('restart', 'web.service');
+        assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket'), ['active', 'active']);
+      }
+    });
+
+    test('an upgrade ends the broker and keeps what the administrator switched off', async () => {
+      await machine.systemctl('restart', 'web.service');
+      await machine.systemctl('disable', 'auxcred-stage.socket');
+      await machine.install(deb);
+      assert.deepEqual(await isActive('auxcred.socket', 'auxcred.service'), ['active', 'inactive']);
+      assert.equal((await machine.run(['systemctl', 'is-enabled', 'auxcred-stage.socket'], { check: false })).stdout, 'disabled\n');
+      await machine.systemctl('restart', 'web.service');
+    });
+
+    test('removing and purging it keep the sealed seed', async () => {
+      const seeds = await machine.read('/var/lib/auxcred/seeds.age');
+      await machine.run(['apt-get', 'remove', '--yes', '--quiet', 'auxcred']);
+      assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), ['inactive', 'inactive', 'inactive']);
+      assert.equal((await machine.shell('find /usr /run/auxcred -name "*auxcred*" -not -path "/usr/share/doc/*"; find /run/auxcred -type s')).stdout.replace('/run/auxcred\n', ''), '');
+      assert.ok(existsSync(join(machine.root, 'etc/auxcred/scopes.json')));
+      const { stdout } = await machine.run(['apt-get', 'purge', '--yes', '--quiet', 'auxcred']);
+      assert.match(stdout, /the sealed seed stays in \/var\/lib\/auxcred/);
+      assert.ok((await machine.read('/var/lib/auxcred/seeds.age')).equals(seeds));
+      assert.equal((await machine.shell('ls -A /etc/auxcred; ls /etc/systemd/system/sockets.target.wants 2>/dev/null | grep auxcred || true')).stdout, 'scopes.json\nsecrets.d\n');
+
+      await machine.install(deb);
+      await machine.run(['auxcred', 'apply']);
+      await machine.systemctl('restart', 'web.service');
+      assert.equal((await machine.read('/run/web')).toString().trim(), '64', 'installed again, it opens the same seed');
+    });
+  });
