@@ -1,4 +1,4 @@
-import { applyRendering } from '../deliver/rendering.ts';
+import { applyRendering } from '../deliver/rendered-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { existsSync } from 'node:fs';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';

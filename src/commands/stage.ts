@@ -1,5 +1,4 @@
 import { connect } from 'node:net';
-import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { stagedName } from '../deliver/drop-in.ts';
 import { parseAnswer } from '../deliver/stage-message.ts';
@@ -13,17 +12,12 @@ const answerLimit = 60_000;
 
 /**
  * `auxcred stage UNIT` fetches a unit's staged secrets from the broker and lays them in /run/credstore, where the drop-in's
- * `LoadCredential=` finds them; `--remove` takes them away again. Fails rather than leave one out.
+ * `LoadCredential=` finds them; its `ExecStopPost=` removes them again. Fails rather than leave one out.
  */
 export async function stage(argv: readonly string[]): Promise<number> {
-  const options = new Options('stage', argv, { flags: ['remove'] });
+  const options = new Options('stage', argv, {});
   const [unit = ''] = options.exactly('the unit');
   const paths = pathsUnder('/');
-  if (options.flag('remove')) {
-    const prefix = stagedName(unit, '');
-    for (const name of namesIn(paths.stageFolder)) if (name.startsWith(prefix)) rmSync(join(paths.stageFolder, name), { force: true });
-    return 0;
-  }
   const answer = await ask(paths.stageSocket, unit);
   try {
     const credentials = parseAnswer(answer);
@@ -33,10 +27,6 @@ export async function stage(argv: readonly string[]): Promise<number> {
     answer.fill(0);
   }
   return 0;
-}
-
-function namesIn(folder: string): string[] {
-  return existsSync(folder) ? readdirSync(folder) : [];
 }
 
 /** The broker's whole answer. @throws Failure `system` where there is none. */

@@ -1,4 +1,3 @@
-import { createHash } from 'node:crypto';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { pathsUnder } from '../system/paths.ts';
 
@@ -14,6 +13,8 @@ const filesHeading = '# From ';
  * @param unit - as declared: a template's instances share one file
  */
 export function stagedName(unit: string, credential: string): string {
+  // Loaded here, since the generator has to be quick and most manifests stage nothing.
+  const { createHash } = process.getBuiltinModule('node:crypto');
   return `auxcred.${createHash('sha256').update(unit).digest('hex').slice(0, 32)}.${credential}`;
 }
 
@@ -38,9 +39,9 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[]): stri
     ...socket.map((id) => `LoadCredential=${id}:${pathsUnder('/').credentialSocket}`),
   ];
   if (staged.length > 0) {
-    lines.push('ExecStartPre=+/usr/bin/auxcred stage %n');
+    lines.push('ExecStartPre=+auxcred stage %n');
     // An instance that stops must not take the file from its siblings.
-    if (!unit.endsWith('@.service')) lines.push('ExecStopPost=-+/usr/bin/auxcred stage --remove %n');
+    if (!unit.endsWith('@.service')) lines.push(`ExecStopPost=-+rm -f ${staged.map((id) => `/run/credstore/${stagedName(unit, id)}`).join(' ')}`);
     lines.push(...staged.map((id) => `LoadCredential=${id}:${stagedName(unit, id)}`));
   }
   return `${lines.join('\n')}\n`;

@@ -5,7 +5,7 @@
  *
  * Arguments: the folder to write to (systemd.generator(7) passes two more), then the root, which is empty but in tests.
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brokenFiles, readManifest } from '../manifest/manifest.ts';
 import { servicesIn } from '../manifest/units.ts';
@@ -35,7 +35,7 @@ function generate(folder: string, root: string): void {
 
 function write(folder: string, unit: string, name: string, text: string): void {
   const dropInFolder = join(folder, `${unit}.d`);
-  mkdirSync(dropInFolder, { recursive: true });
+  if (!existsSync(dropInFolder)) mkdirSync(dropInFolder);
   writeFileSync(join(dropInFolder, name), text);
 }
 

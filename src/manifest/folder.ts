@@ -42,6 +42,3 @@ function read(path: string): string | undefined {
     return undefined;
   }
 }
-
-/** What `apply` keeps beside its rendering and the generator compares with: each file's path on a line, then their contents. */
-export const manifestText = (files: readonly ManifestFile[]): string => [...files.map(({ path }) => `${path}\n`), ...files.map(({ text }) => text ?? '')].join('');

@@ -4,7 +4,7 @@ import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSyn
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { applyRendering } from '../../src/deliver/rendering.ts';
+import { applyRendering } from '../../src/deliver/rendered-folder.ts';
 import { readManifest } from '../../src/manifest/manifest.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
@@ -33,7 +33,7 @@ for (const shell of ['dash', 'bash'])
     /** Runs the front as systemd does. @returns everything that it wrote, by path */
     const generate = ({ node = process.execPath, environment = {} }: { node?: string; environment?: Record<string, string> } = {}): Record<string, string> => {
       const out = mkdtempSync(join(folder, 'out-'));
-      const script = readFileSync('generators/auxcred-generator', 'utf8').replace('@root@', root).replace('@node@', node).replace('@libdir@', 'dist').replace('/dev/kmsg', join(folder, 'kmsg'));
+      const script = readFileSync('generators/auxcred-generator', 'utf8').replaceAll('@root@', root).replace('@node@', node).replace('@libdir@', join(process.cwd(), 'dist')).replace('/dev/kmsg', join(folder, 'kmsg'));
       const front = join(folder, 'front');
       writeFileSync(front, script);
       const { status } = spawnSync(shell, [front, out, `${out}.early`, `${out}.late`], { stdio: 'ignore', env: { PATH: process.env['PATH'], NODE_OPTIONS: '--no-such-option', ...environment } });
@@ -51,7 +51,7 @@ for (const shell of ['dash', 'bash'])
       const copied = generate({ node: noNode });
       assert.deepEqual(Object.keys(copied).sort(), [dropIn('a.service'), dropIn('both.service'), dropIn('v.service')]);
       assert.match(copied[dropIn('a.service')] ?? '', /^LoadCredential=a:\/run\/auxcred\/credentials\.sock$/m);
-      assert.match(copied[dropIn('v.service')] ?? '', /^ExecStartPre=\+\/usr\/bin\/auxcred stage %n\n.*\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m);
+      assert.match(copied[dropIn('v.service')] ?? '', /^ExecStartPre=\+auxcred stage %n\nExecStopPost=-\+rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m);
     });
 
     test('renders the same without what was applied, and has it provisioned first', () => {
@@ -133,6 +133,7 @@ for (const shell of ['dash', 'bash'])
       apply();
       assert.deepEqual(generate({ environment: { SYSTEMD_IN_INITRD: '1' } }), {});
       rmSync(root, { recursive: true });
+      mkdirSync(root);
       assert.deepEqual(generate({ node: noNode }), {});
     });
   });

@@ -1,0 +1,71 @@
+/** What `auxcred apply` leaves for the generator: the drop-ins, and by what it knows that they are those of the present manifest. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { utf8 } from '../derive/framing.ts';
+import type { ManifestFile } from '../manifest/folder.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import { ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
+import { dropInName, type Paths } from '../system/paths.ts';
+import { readRendering, renderUnits, type Rendering } from './rendering.ts';
+
+/**
+ * The manifest's files as `sha256sum --check` reads them in the root folder, in the order in which they are in force. A name
+ * that sha256sum would have to escape never matches, so that the generator renders such a manifest anew each time.
+ */
+export const manifestSums = (files: readonly ManifestFile[]): string =>
+  files.map(({ path, text }) => `${createHash('sha256').update(text ?? '').digest('hex')}  ${path.slice(1)}\n`).join('');
+
+export interface UnitChange {
+  readonly unit: string;
+  readonly change: 'added' | 'changed' | 'removed';
+}
+
+/** What putting `after` in place of `before` would do. */
+export function changesOf(before: Rendering, after: Rendering): UnitChange[] {
+  return [...new Set([...before.keys(), ...after.keys()])].sort().flatMap((unit): UnitChange[] => {
+    if (before.get(unit) === after.get(unit)) return [];
+    return [{ unit, change: !before.has(unit) ? 'added' : after.has(unit) ? 'changed' : 'removed' }];
+  });
+}
+
+/**
+ * Writes the manifest's rendering beside the sums of what it came from, in a fresh folder that one symlink swap puts in force.
+ * @returns what it changed
+ */
+export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
+  const rendering = renderUnits(manifest.declarations);
+  const changes = changesOf(readRendering(paths), rendering);
+  const text = utf8(manifestSums(manifest.files));
+  const current = readIfPresent(join(paths.rendered, 'manifest'));
+  if (changes.length === 0 && current && Buffer.compare(current, text) === 0) return changes;
+
+  const parent = dirname(paths.rendered);
+  ensureFolder(parent, { mode: 0o755 });
+  const old = linkTarget(paths.rendered);
+  const next = `.rendered.${String(Number(/(\d+)$/.exec(old ?? '')?.[1] ?? 0) + 1)}`;
+  const folder = join(parent, next);
+  rmSync(folder, { recursive: true, force: true });
+  mkdirSync(join(folder, 'units'), { recursive: true, mode: 0o755 });
+  writeNew(join(folder, 'manifest'), text, { mode: 0o644 });
+  for (const [unit, dropIn] of rendering) {
+    mkdirSync(join(folder, 'units', `${unit}.d`), { mode: 0o755 });
+    writeNew(join(join(folder, 'units', `${unit}.d`), dropInName), utf8(dropIn), { mode: 0o644 });
+  }
+  syncFolder(folder);
+  const link = `${paths.rendered}.new`;
+  rmSync(link, { force: true });
+  symlinkSync(next, link);
+  renameSync(link, paths.rendered);
+  syncFolder(parent);
+  if (old !== undefined && old.startsWith('.rendered.')) rmSync(join(parent, basename(old)), { recursive: true, force: true });
+  return changes;
+}
+
+function linkTarget(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
