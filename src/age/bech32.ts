@@ -1,35 +1,47 @@
-/** Bech32 (BIP 173, without its limit of 90 characters), as age writes its keys. Decoding only. */
+/** Bech32 (BIP 173, without its limit of 90 characters), as age writes its keys. Decoding only, and on bytes: what it decodes is secret. */
 const digits = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
 const generators = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
+const checksumLength = 6;
 
-function checksum(values: readonly number[]): number {
-  let sum = 1;
-  for (const value of values) {
-    const top = sum >>> 25;
-    sum = ((sum & 0x1ffffff) << 5) ^ value;
-    generators.forEach((generator, i) => { if ((top >>> i) & 1) sum ^= generator; });
-  }
-  return sum;
+function absorb(sum: number, value: number): number {
+  const top = sum >>> 25;
+  let next = ((sum & 0x1ffffff) << 5) ^ value;
+  generators.forEach((generator, i) => { if ((top >>> i) & 1) next ^= generator; });
+  return next;
 }
 
-/** The bytes behind `prefix`, which is given in the case that the text has to have; undefined where the text is anything else. */
-export function decodeBech32(prefix: string, text: string): Uint8Array | undefined {
-  const upper = prefix === prefix.toUpperCase();
-  if (text !== (upper ? text.toUpperCase() : text.toLowerCase()) || !text.startsWith(`${prefix}1`)) return undefined;
-  const human = [...prefix.toLowerCase()].map((character) => character.charCodeAt(0));
-  const values = [...text.slice(prefix.length + 1).toLowerCase()].map((character) => digits.indexOf(character));
-  if (values.length < 6 || values.includes(-1)) return undefined;
-  if (checksum([...human.map((code) => code >> 5), 0, ...human.map((code) => code & 31), ...values]) !== 1) return undefined;
-  const bytes: number[] = [];
+/**
+ * The bytes behind `prefix`, which is given in the case that the whole text has to have; undefined where `text` (ASCII) is anything else.
+ * The caller wipes both.
+ */
+export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | undefined {
+  const human = Buffer.from(`${prefix}1`);
+  const alphabet = prefix === prefix.toUpperCase() ? digits.toUpperCase() : digits;
+  if (text.length < human.length + checksumLength || !human.equals(text.subarray(0, human.length))) return undefined;
+  const values = Uint8Array.from(text.subarray(human.length), (character) => alphabet.indexOf(String.fromCharCode(character)) & 0xff);
+  try {
+    const codes = Buffer.from(prefix.toLowerCase());
+    const sum = [...codes.map((code) => code >> 5), 0, ...codes.map((code) => code & 31)].reduce(absorb, 1);
+    if (values.includes(0xff) || values.reduce(absorb, sum) !== 1) return undefined;
+    return fromFiveBits(values.subarray(0, -checksumLength));
+  } finally {
+    values.fill(0);
+  }
+}
+
+function fromFiveBits(values: Uint8Array): Uint8Array | undefined {
+  const bytes = new Uint8Array(Math.floor((values.length * 5) / 8));
   let buffer = 0;
   let bits = 0;
-  for (const value of values.slice(0, -6)) {
+  let length = 0;
+  for (const value of values) {
     buffer = ((buffer << 5) | value) & 0xfff;
     bits += 5;
-    if (bits >= 8) {
-      bits -= 8;
-      bytes.push((buffer >> bits) & 0xff);
-    }
+    if (bits < 8) continue;
+    bits -= 8;
+    bytes[length++] = buffer >> bits;
   }
-  return bits < 5 && (buffer & ((1 << bits) - 1)) === 0 ? Uint8Array.from(bytes) : undefined;
+  if (bits < 5 && (buffer & ((1 << bits) - 1)) === 0) return bytes;
+  bytes.fill(0);
+  return undefined;
 }

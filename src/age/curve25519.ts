@@ -1,52 +1,73 @@
-/** X25519 (RFC 7748) by Node's own OpenSSL, on raw 32-byte keys. */
-import { createPrivateKey, createPublicKey, diffieHellman } from 'node:crypto';
+/** X25519 (RFC 7748) and what it shares with Ed25519 (RFC 8032), by Node's own OpenSSL, on raw 32-byte keys. */
+import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject } from 'node:crypto';
 
 export const keyLength = 32;
 
-/** What comes before the 32 bytes in PKCS #8 and in SubjectPublicKeyInfo for X25519 (RFC 8410). */
-const privatePrefix = Buffer.from('302e020100300506032b656e04220420', 'hex');
-const publicPrefix = Buffer.from('302a300506032b656e032100', 'hex');
+/** What comes before the 32 bytes in PKCS #8 and in SubjectPublicKeyInfo (RFC 8410). */
+const privatePrefix = { x25519: Buffer.from('302e020100300506032b656e04220420', 'hex'), ed25519: Buffer.from('302e020100300506032b657004220420', 'hex') };
+const x25519PublicPrefix = Buffer.from('302a300506032b656e032100', 'hex');
 
 /** The u coordinate 9. */
 export const basePoint = Uint8Array.from({ length: keyLength }, (_, i) => (i === 0 ? 9 : 0));
 
+function privateKeyOf(curve: keyof typeof privatePrefix, secret: Uint8Array): KeyObject {
+  const key = Buffer.concat([privatePrefix[curve], secret]);
+  try {
+    return createPrivateKey({ key, format: 'der', type: 'pkcs8' });
+  } finally {
+    key.fill(0);
+  }
+}
+
 /**
- * The scalar `secret` (clamped as RFC 7748 section 5 says) times the point `point`, 32 bytes each.
+ * The scalar `secret` (clamped as RFC 7748 section 5 says) times the point `point`, 32 bytes each. The caller wipes the result.
  * @returns undefined where the result is zero: a point of low order, which an attacker may choose
  */
 export function x25519(secret: Uint8Array, point: Uint8Array): Uint8Array | undefined {
-  const pkcs8 = Buffer.concat([privatePrefix, secret]);
+  const privateKey = privateKeyOf('x25519', secret);
+  const publicKey = createPublicKey({ key: Buffer.concat([x25519PublicPrefix, point]), format: 'der', type: 'spki' });
   try {
-    const privateKey = createPrivateKey({ key: pkcs8, format: 'der', type: 'pkcs8' });
-    const publicKey = createPublicKey({ key: Buffer.concat([publicPrefix, point]), format: 'der', type: 'spki' });
-    const shared = new Uint8Array(diffieHellman({ privateKey, publicKey }));
+    const shared = diffieHellman({ privateKey, publicKey });
     return shared.every((byte) => byte === 0) ? undefined : shared;
   } catch {
     // OpenSSL itself refuses a zero result.
     return undefined;
-  } finally {
-    pkcs8.fill(0);
   }
 }
 
+/** The Ed25519 public key (32 bytes) of a 32-byte seed. */
+export const ed25519PublicKey = (seed: Uint8Array): Uint8Array =>
+  createPublicKey(privateKeyOf('ed25519', seed)).export({ format: 'der', type: 'spki' }).subarray(-keyLength);
+
 const p = 2n ** 255n - 19n;
+const modulo = (n: bigint): bigint => ((n % p) + p) % p;
 
 function power(base: bigint, exponent: bigint): bigint {
   let result = 1n;
-  for (let square = base % p; exponent > 0n; exponent >>= 1n, square = (square * square) % p) {
+  for (let square = modulo(base); exponent > 0n; exponent >>= 1n, square = (square * square) % p) {
     if (exponent & 1n) result = (result * square) % p;
   }
   return result;
 }
 
+const inverse = (n: bigint): bigint => power(n, p - 2n);
+
+/** The curve's constant: -x² + y² = 1 + d x² y² (RFC 8032 section 5.1). */
+const d = modulo(-121665n * inverse(121666n));
+
 /**
  * The X25519 public key of an Ed25519 public key (32 bytes): u = (1 + y) / (1 - y), RFC 7748 section 4.1.
  * Public keys only, so that the time it takes reveals nothing.
+ * @returns undefined where the bytes are no canonical point of the curve. Points of low order show in {@link x25519}
  */
-export function montgomeryPoint(edwards: Uint8Array): Uint8Array {
-  const littleEndian = Buffer.from(edwards).reverse();
-  littleEndian[0] = (littleEndian[0] ?? 0) & 0x7f;
-  const y = BigInt(`0x${littleEndian.toString('hex')}`);
-  const u = ((1n + y) * power(((1n - y) % p) + p, p - 2n)) % p;
-  return new Uint8Array(Buffer.from(u.toString(16).padStart(2 * keyLength, '0'), 'hex').reverse());
+export function montgomeryPoint(edwards: Uint8Array): Uint8Array | undefined {
+  if (edwards.length !== keyLength) return undefined;
+  const bigEndian = Buffer.from(edwards).reverse();
+  bigEndian[0] = (bigEndian[0] ?? 0) & 0x7f;
+  const y = BigInt(`0x${bigEndian.toString('hex')}`);
+  // x² = (y² - 1) / (d y² + 1) has a root where numerator times denominator is a square: Euler's criterion.
+  const square = modulo((y * y - 1n) * (d * y * y + 1n));
+  if (y >= p || power(square, (p - 1n) / 2n) === p - 1n) return undefined;
+  const u = modulo((1n + y) * inverse(1n - y));
+  return Buffer.from(u.toString(16).padStart(2 * keyLength, '0'), 'hex').reverse();
 }

@@ -1,5 +1,6 @@
 import { Failure } from '../failure.ts';
-import { malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
+import { fileKeyLength } from './file-key.ts';
+import { type Header, malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
 import { decryptPayload } from './stream.ts';
 
 /** A way to a file key. */
@@ -10,31 +11,39 @@ export interface Unwrapper {
   unwrap(stanzas: readonly Stanza[]): Promise<Uint8Array | undefined>;
 }
 
-const fileKeyLength = 16;
+interface Attempt {
+  readonly name: string;
+  readonly failure: Failure;
+}
 
 /**
- * Opens an age file (C2SP age.md) with the first unwrapper that has a stanza in it. Unknown stanzas are skipped.
+ * Opens an age file (C2SP age.md) with the first unwrapper that gets a file key out of it. Unknown stanzas are skipped.
+ * A file key that does not fit the header's MAC or the payload ends it: no other unwrapper is asked for another one.
  * The caller wipes the plaintext.
- * @throws Failure of the first unwrapper whose stanza did not open; `no-recipient` where none had one; `malformed`
+ * @throws Failure `malformed`; the failure of the one unwrapper that had a stanza; `no-recipient`, which names each failure, where several or none had
  */
 export async function openAgeFile(file: Uint8Array, unwrappers: readonly Unwrapper[]): Promise<{ plaintext: Uint8Array; openedBy: string }> {
   const header = parseHeader(file);
   if (header.stanzas.length > 1 && header.stanzas.some(({ args }) => args[0] === 'scrypt')) throw malformed('a passphrase stanza that is not alone');
-  let failure: unknown;
-  for (const { name, unwrap } of unwrappers) {
-    try {
-      const fileKey = await unwrap(header.stanzas);
-      if (fileKey) return { plaintext: opened(file, header, fileKey), openedBy: name };
-    } catch (error) {
-      failure ??= error;
-    }
+  const attempts: Attempt[] = [];
+  for (const unwrapper of unwrappers) {
+    const result = await attempt(unwrapper, header.stanzas);
+    if (result instanceof Uint8Array) return { plaintext: opened(file, header, result), openedBy: unwrapper.name };
+    if (result) attempts.push({ name: unwrapper.name, failure: result });
   }
-  if (failure !== undefined) throw failure instanceof Error ? failure : malformed(String(failure));
-  const types = [...new Set(header.stanzas.map(({ args }) => args[0]))].join(', ');
-  throw new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: 'the host key may have changed; open it with a recovery identity and seal again' });
+  throw notOpened(header, attempts);
 }
 
-function opened(file: Uint8Array, header: ReturnType<typeof parseHeader>, fileKey: Uint8Array): Uint8Array {
+async function attempt(unwrapper: Unwrapper, stanzas: readonly Stanza[]): Promise<Uint8Array | Failure | undefined> {
+  try {
+    return await unwrapper.unwrap(stanzas);
+  } catch (error) {
+    if (error instanceof Failure) return error;
+    throw error;
+  }
+}
+
+function opened(file: Uint8Array, header: Header, fileKey: Uint8Array): Uint8Array {
   try {
     if (fileKey.length !== fileKeyLength) throw malformed('a file key of another length');
     verifyMac(header, fileKey);
@@ -42,4 +51,17 @@ function opened(file: Uint8Array, header: ReturnType<typeof parseHeader>, fileKe
   } finally {
     fileKey.fill(0);
   }
+}
+
+function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
+  const [only] = attempts;
+  if (only && attempts.length === 1) return only.failure;
+  if (only) {
+    const why = attempts.map(({ name, failure }) => `${name}: ${failure.message}`).join('; ');
+    const hints = new Set(attempts.map(({ failure }) => failure.hint).filter((hint) => hint !== undefined));
+    return new Failure('no-recipient', `none of this machine's keys opens the file: ${why}`, { hint: [...hints].join('; or ') || 'open it with a recovery identity and seal again' });
+  }
+  // Types are whatever the file says: shown in part, so that a file can't fill the journal.
+  const types = [...new Set(stanzas.map(({ args: [type = ''] }) => type.slice(0, 40)))].slice(0, 8).join(', ');
+  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: 'the host key may have changed; open it with a recovery identity and seal again' });
 }

@@ -29,12 +29,12 @@ export interface Header {
 
 const magic = 'age-encryption.org/v1';
 const columns = 64;
-/** A header with hundreds of recipients is a tenth of this. */
+/** Bytes. A header with hundreds of recipients is a tenth of this. */
 const longestHeader = 1024 * 1024;
 
 export const malformed = (what: string): Failure => new Failure('malformed', `not a valid age file: ${what}`, { hint: 'restore it from a backup' });
 
-/** @throws Failure `malformed` */
+/** The header at the start of `file`; at most 1 MiB of it is looked at. @throws Failure `malformed` */
 export function parseHeader(file: Uint8Array): Header {
   const lines = new Lines(file.subarray(0, longestHeader));
   if (lines.next() !== magic) throw malformed('it does not begin with age-encryption.org/v1');
@@ -108,7 +108,7 @@ class Lines {
 
   next(): string {
     const end = this.#bytes.indexOf(0x0a, this.offset);
-    if (end === -1) throw malformed('its header is cut off');
+    if (end === -1) throw malformed(this.#bytes.length < longestHeader ? 'its header is cut off' : 'its header is longer than 1 MiB');
     const line = this.#bytes.toString('latin1', this.offset, end);
     this.offset = end + 1;
     return line;

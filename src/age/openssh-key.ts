@@ -1,46 +1,132 @@
-/** An OpenSSH private key file (openssh PROTOCOL.key) with one ed25519 key and no passphrase. */
+/** OpenSSH's files for one ed25519 key: the private one (openssh PROTOCOL.key) without a passphrase, and the public line. */
 import { Failure } from '../failure.ts';
+import { ed25519PublicKey, keyLength } from './curve25519.ts';
+import { decodeBase64 } from './header.ts';
 
-export interface SshKeyPair {
-  /** The Ed25519 seed, 32 bytes (RFC 8032). */
-  readonly seed: Uint8Array;
+export interface SshPublicKey {
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
+  readonly comment: string;
 }
 
-const begin = '-----BEGIN OPENSSH PRIVATE KEY-----';
-const end = '-----END OPENSSH PRIVATE KEY-----';
-const magic = Buffer.from('openssh-key-v1\0');
+export interface SshKeyPair extends SshPublicKey {
+  /** The Ed25519 seed, 32 bytes (RFC 8032). The caller wipes it. */
+  readonly seed: Uint8Array;
+}
 
-/** @throws Failure `no-recipient` for anything else, with the reason */
+const keyType = 'ssh-ed25519';
+const begin = Buffer.from('-----BEGIN OPENSSH PRIVATE KEY-----\n');
+const end = Buffer.from('-----END OPENSSH PRIVATE KEY-----');
+const magic = Buffer.from('openssh-key-v1\0');
+/** The private part is padded to this with 1, 2, 3... where there is no cipher. */
+const blockLength = 8;
+
+/**
+ * The key of an OpenSSH private key file, its halves checked against each other. The caller wipes `file`.
+ * @throws Failure `no-recipient` for anything else, with the reason
+ */
 export function parseOpensshKey(file: Uint8Array): SshKeyPair {
-  const text = Buffer.from(file).toString('latin1');
-  const from = text.indexOf(begin);
+  const text = Buffer.from(file.buffer, file.byteOffset, file.byteLength);
   const to = text.indexOf(end);
-  if (from === -1 || to < from) throw unusable('it is not an OpenSSH private key');
-  const bytes = Buffer.from(text.slice(from + begin.length, to).replaceAll(/\s/g, ''), 'base64');
+  if (!begin.equals(text.subarray(0, begin.length)) || to === -1) throw unusable('it is not an OpenSSH private key');
+  const bytes = decodeLines(text.subarray(begin.length, to));
   try {
-    if (!bytes.subarray(0, magic.length).equals(magic)) throw unusable('it is not an OpenSSH private key');
+    if (!magic.equals(bytes.subarray(0, magic.length))) throw unusable('it is not an OpenSSH private key');
     const outer = new Fields(bytes.subarray(magic.length));
-    if (outer.text() !== 'none') throw unusable('it has a passphrase');
+    const cipher = outer.text();
     outer.skip(2);
     if (outer.number() !== 1) throw unusable('it does not hold exactly one key');
-    outer.skip(1);
-    const inner = new Fields(outer.field());
-    if (inner.number() !== inner.number()) throw unusable('it is damaged');
-    const type = inner.text();
-    if (type !== 'ssh-ed25519') throw unusable(`it is of type ${type}`);
-    const publicKey = Uint8Array.from(inner.field());
-    const both = inner.field();
-    if (publicKey.length !== 32 || both.length !== 64) throw unusable('it is damaged');
-    return { seed: Uint8Array.from(both.subarray(0, 32)), publicKey };
+    const publicKey = parseWireKey(outer.field());
+    if (cipher !== 'none') throw unusable('it has a passphrase', 'nobody types it during boot: remove it with ssh-keygen -p, or seal with another key');
+    const pair = parsePrivate(outer.field());
+    if (!outer.atEnd() || !publicKey.equals(pair.publicKey)) throw damaged();
+    return pair;
   } finally {
     bytes.fill(0);
   }
 }
 
-const unusable = (why: string): Failure =>
-  new Failure('no-recipient', `the ssh host key is not usable: ${why}`, { hint: 'auxcred needs the unencrypted ssh-ed25519 host key that ssh-keygen -A makes' });
+/** Nothing from here goes into a message: with a damaged length, any field may hold the seed. */
+function parsePrivate(section: Buffer): SshKeyPair {
+  const inner = new Fields(section);
+  if (inner.number() !== inner.number() || inner.text() !== keyType) throw damaged();
+  const publicKey = Uint8Array.from(inner.field());
+  const both = inner.field();
+  const comment = inner.field().toString();
+  const padding = inner.rest();
+  const seed = Uint8Array.from(both.subarray(0, keyLength));
+  const whole = both.length === 2 * keyLength && both.subarray(keyLength).equals(publicKey) &&
+    section.length % blockLength === 0 && padding.length < blockLength && padding.every((byte, i) => byte === i + 1);
+  if (whole && Buffer.from(ed25519PublicKey(seed)).equals(publicKey)) return { seed, publicKey, comment };
+  seed.fill(0);
+  throw damaged();
+}
+
+/**
+ * The key of a line such as ssh_host_ed25519_key.pub has: `ssh-ed25519 AAAA... comment`.
+ * @throws Failure `no-recipient` for anything else, with the reason
+ */
+export function parseSshPublicKey(line: string): SshPublicKey {
+  const [type = '', encoded = '', ...comment] = line.trimEnd().split(' ');
+  if (type !== keyType) throw unusable(/^(ssh|ecdsa|sk-)[\w@.-]{1,60}$/.test(type) ? `it is of type ${type}` : 'it is not an OpenSSH public key');
+  return { publicKey: parseWireKey(fromBase64(encoded)), comment: comment.join(' ') };
+}
+
+function fromBase64(text: string): Buffer {
+  try {
+    return Buffer.from(decodeBase64(text));
+  } catch {
+    throw damaged();
+  }
+}
+
+/** RFC 8709 section 4. Public, so that the type may be named. */
+function parseWireKey(bytes: Buffer): Buffer {
+  const fields = new Fields(bytes);
+  const type = fields.text();
+  if (type !== keyType) throw unusable(/^[\w@.-]{1,64}$/.test(type) ? `it is of type ${type}` : 'it is damaged');
+  const publicKey = fields.field();
+  if (publicKey.length !== keyLength || !fields.atEnd()) throw damaged();
+  return publicKey;
+}
+
+/** Base64 in lines, straight from bytes to bytes: a string could not be wiped. */
+function decodeLines(lines: Uint8Array): Buffer {
+  const bytes = Buffer.alloc(Math.floor((lines.length * 3) / 4));
+  let length = 0;
+  let buffer = 0;
+  let bits = 0;
+  let padding = 0;
+  for (const character of lines) {
+    if (character === 0x0a || character === 0x0d) continue;
+    const value = sixBits(character);
+    if (character === 0x3d) padding++;
+    else if (value === undefined || padding > 0) { bytes.fill(0); throw damaged(); }
+    else {
+      buffer = ((buffer << 6) | value) & 0x3fff;
+      bits += 6;
+      if (bits < 8) continue;
+      bits -= 8;
+      bytes[length++] = buffer >> bits;
+    }
+  }
+  if (bits / 2 === padding && (buffer & ((1 << bits) - 1)) === 0) return bytes.subarray(0, length);
+  bytes.fill(0);
+  throw damaged();
+}
+
+function sixBits(character: number): number | undefined {
+  if (character >= 0x41 && character <= 0x5a) return character - 0x41;
+  if (character >= 0x61 && character <= 0x7a) return character - 0x61 + 26;
+  if (character >= 0x30 && character <= 0x39) return character - 0x30 + 52;
+  if (character === 0x2b) return 62;
+  return character === 0x2f ? 63 : undefined;
+}
+
+const unusable = (why: string, hint = 'auxcred needs the unencrypted ssh-ed25519 host key that ssh-keygen -A makes'): Failure =>
+  new Failure('no-recipient', `the ssh host key is not usable: ${why}`, { hint });
+
+const damaged = (): Failure => unusable('it is damaged', 'restore it from a backup, or make a new one with ssh-keygen -A and seal again');
 
 /** The strings and numbers of RFC 4251 section 5. */
 class Fields {
@@ -52,14 +138,14 @@ class Fields {
   }
 
   number(): number {
-    if (this.#offset + 4 > this.#bytes.length) throw unusable('it is cut off');
+    if (this.#offset + 4 > this.#bytes.length) throw damaged();
     this.#offset += 4;
     return this.#bytes.readUInt32BE(this.#offset - 4);
   }
 
   field(): Buffer {
     const length = this.number();
-    if (this.#offset + length > this.#bytes.length) throw unusable('it is cut off');
+    if (this.#offset + length > this.#bytes.length) throw damaged();
     this.#offset += length;
     return this.#bytes.subarray(this.#offset - length, this.#offset);
   }
@@ -70,5 +156,13 @@ class Fields {
 
   skip(count: number): void {
     for (let i = 0; i < count; i++) this.field();
+  }
+
+  rest(): Buffer {
+    return this.#bytes.subarray(this.#offset);
+  }
+
+  atEnd(): boolean {
+    return this.#offset === this.#bytes.length;
   }
 }

@@ -2,12 +2,13 @@
  * The ssh-ed25519 stanza of age: `-> ssh-ed25519 TAG SHARE`. The Ed25519 host key serves as an X25519 key, and the shared
  * secret is multiplied by a tweak that depends on the host key's public half.
  */
-import { createCipheriv, createHash, hkdfSync, randomBytes } from 'node:crypto';
+import { createHash, hkdfSync, randomBytes } from 'node:crypto';
+import { Failure } from '../failure.ts';
 import { basePoint, keyLength, montgomeryPoint, x25519 } from './curve25519.ts';
 import type { Unwrapper } from './file.ts';
+import { unwrapFileKey, wrapFileKey } from './file-key.ts';
 import { decodeBase64, encodeBase64, malformed, type Stanza } from './header.ts';
-import type { SshKeyPair } from './openssh-key.ts';
-import { unwrapFileKey } from './x25519.ts';
+import { parseOpensshKey, type SshKeyPair } from './openssh-key.ts';
 
 const type = 'ssh-ed25519';
 const label = 'age-encryption.org/v1/ssh-ed25519';
@@ -22,71 +23,111 @@ const tagOf = (publicKey: Uint8Array): string => encodeBase64(createHash('sha256
 
 const tweakOf = (publicKey: Uint8Array): Uint8Array => new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
 
-function tweaked(publicKey: Uint8Array, shared: Uint8Array | undefined): Uint8Array {
-  const secret = shared && x25519(tweakOf(publicKey), shared);
-  shared?.fill(0);
+/** Tweak times shared secret; wipes `shared`. */
+function tweaked(publicKey: Uint8Array, shared: Uint8Array): Uint8Array | undefined {
+  const secret = x25519(tweakOf(publicKey), shared);
+  shared.fill(0);
+  return secret;
+}
+
+/** The X25519 secret of an Ed25519 seed (RFC 8032 section 5.1.5): the first half of its hash. The caller wipes it. */
+function montgomerySecret(seed: Uint8Array): Uint8Array {
+  const hash = createHash('sha512').update(seed).digest();
+  hash.fill(0, keyLength);
+  return hash.subarray(0, keyLength);
+}
+
+interface Agreement {
+  /** The first 4 bytes of the SHA-256 of the host key's public half, in base64: whom it is for. */
+  readonly tag: string;
+  /** The ephemeral X25519 public key, 32 bytes in base64. */
+  readonly share: string;
+  /** 32 bytes. The caller wipes it. */
+  readonly secret: Uint8Array;
+}
+
+/**
+ * One fresh agreement with a host key (32 bytes): what goes into a stanza's arguments, and the secret behind it.
+ * @throws Failure `no-recipient` for a host key that is not on the curve or of low order, with which anyone could open the file
+ */
+export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
+  const point = montgomeryPoint(publicKey);
+  const ephemeral = randomBytes(keyLength);
+  try {
+    const shared = point && x25519(ephemeral, point);
+    const secret = shared && tweaked(publicKey, shared);
+    const share = x25519(ephemeral, basePoint);
+    if (!secret || !share) throw new Failure('no-recipient', 'the ssh host key\'s public half is not a usable ed25519 key', { hint: 'make a new host key with ssh-keygen -A' });
+    return { tag: tagOf(publicKey), share: encodeBase64(share), secret };
+  } finally {
+    ephemeral.fill(0);
+  }
+}
+
+/**
+ * The 32-byte secret of {@link sshEphemeralSecret}, from the host key's private half and a stanza `TYPE TAG SHARE`;
+ * undefined where the stanza is for another key. The caller wipes it.
+ * @throws Failure `malformed`
+ */
+export function sshSharedSecret({ seed, publicKey }: SshKeyPair, { args }: Stanza): Uint8Array | undefined {
+  const [, tag = '', share = ''] = args;
+  const point = decodeBase64(share);
+  if (args.length !== 3 || decodeBase64(tag).length !== 4 || point.length !== keyLength) throw malformed('an ssh-ed25519 stanza without a tag or a share');
+  if (tag !== tagOf(publicKey)) return undefined;
+  const own = montgomerySecret(seed);
+  const shared = x25519(own, point);
+  own.fill(0);
+  const secret = shared && tweaked(publicKey, shared);
   if (!secret) throw malformed('an ssh-ed25519 share of low order');
   return secret;
 }
 
-/** The X25519 secret of an Ed25519 key (RFC 8032 section 5.1.5): half of the hash of its seed. The caller wipes it. */
-function montgomerySecret({ seed }: SshKeyPair): Uint8Array {
-  const hash = createHash('sha512').update(seed).digest();
-  const secret = Uint8Array.from(hash.subarray(0, keyLength));
-  hash.fill(0);
-  return secret;
-}
-
-/** One fresh agreement with a host key: what goes into a stanza's arguments, and the 32-byte secret behind it. */
-export function sshEphemeralSecret(publicKey: Uint8Array): { tag: string; share: string; secret: Uint8Array } {
-  const ephemeral = new Uint8Array(randomBytes(keyLength));
-  const share = x25519(ephemeral, basePoint);
-  const secret = tweaked(publicKey, x25519(ephemeral, montgomeryPoint(publicKey)));
-  ephemeral.fill(0);
-  if (!share) throw malformed('an ssh-ed25519 share of low order');
-  return { tag: tagOf(publicKey), share: encodeBase64(share), secret };
+/** The stanza that wraps `fileKey` (16 bytes) for a host key (32 bytes). @throws Failure `no-recipient` as {@link sshEphemeralSecret} */
+export function sshStanza(publicKey: Uint8Array, fileKey: Uint8Array): Stanza {
+  const { tag, share, secret } = sshEphemeralSecret(publicKey);
+  try {
+    const salt = Buffer.concat([decodeBase64(share), montgomeryPoint(publicKey) ?? new Uint8Array(0)]);
+    return { args: [type, tag, share], body: wrapFileKey(fileKey, { shared: secret, salt, label }) };
+  } finally {
+    secret.fill(0);
+  }
 }
 
 /**
- * The 32-byte secret of {@link sshEphemeralSecret}, from the host key's private half and a stanza's tag and share;
- * undefined where the stanza is for another key. @throws Failure `malformed`
+ * Opens with the machine's ssh host key: the pair, or the bytes of its file, which are parsed only when there is a stanza to open.
+ * The caller wipes either. Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed` for a damaged stanza.
  */
-export function sshSharedSecret(pair: SshKeyPair, { args }: Stanza): Uint8Array | undefined {
-  const [, tag = '', share = ''] = args;
-  const point = decodeBase64(share);
-  if (args.length !== 3 || decodeBase64(tag).length !== 4 || point.length !== keyLength) throw malformed('an ssh-ed25519 stanza without a tag or a share');
-  if (tag !== tagOf(pair.publicKey)) return undefined;
-  const secret = montgomerySecret(pair);
-  const shared = x25519(secret, point);
-  secret.fill(0);
-  return tweaked(pair.publicKey, shared);
-}
-
-/** The stanza that wraps `fileKey` (16 bytes) for a host key (32 bytes). */
-export function sshStanza(publicKey: Uint8Array, fileKey: Uint8Array): Stanza {
-  const { tag, share, secret } = sshEphemeralSecret(publicKey);
-  const key = Buffer.from(hkdfSync('sha256', secret, Buffer.concat([decodeBase64(share), montgomeryPoint(publicKey)]), label, 32));
-  const cipher = createCipheriv('chacha20-poly1305', key, Buffer.alloc(12), { authTagLength: 16 });
-  const body = Buffer.concat([cipher.update(fileKey), cipher.final(), cipher.getAuthTag()]);
-  secret.fill(0);
-  key.fill(0);
-  return { args: [type, tag, share], body: new Uint8Array(body) };
-}
-
-/** Opens with the machine's ssh host key. */
-export function sshUnwrapper(pair: SshKeyPair): Unwrapper {
-  const unwrap = (stanza: Stanza): Uint8Array | undefined => {
-    const shared = sshSharedSecret(pair, stanza);
-    const secret = montgomerySecret(pair);
-    const own = x25519(secret, basePoint);
-    secret.fill(0);
-    if (!shared || !own) return undefined;
-    const fileKey = unwrapFileKey(shared, Buffer.concat([decodeBase64(stanza.args[2] ?? ''), own]), label, stanza.body);
-    if (!fileKey) throw malformed('an ssh-ed25519 stanza that its own key does not open');
-    return fileKey;
-  };
+export function sshUnwrapper(key: SshKeyPair | Uint8Array): Unwrapper {
   return {
     name: 'ssh host key',
-    unwrap: (stanzas) => Promise.resolve(stanzas.filter(({ args }) => args[0] === type).map(unwrap).find((fileKey) => fileKey !== undefined)),
+    unwrap: async (stanzas) => {
+      const mine = stanzas.filter(({ args }) => args[0] === type);
+      if (mine.length === 0) return undefined;
+      if (!(key instanceof Uint8Array)) return unwrapWith(key, mine);
+      const pair = parseOpensshKey(key);
+      try {
+        return unwrapWith(pair, mine);
+      } finally {
+        pair.seed.fill(0);
+      }
+    },
   };
+}
+
+function unwrapWith(pair: SshKeyPair, stanzas: readonly Stanza[]): Uint8Array | undefined {
+  for (const stanza of stanzas) {
+    const shared = sshSharedSecret(pair, stanza);
+    if (!shared) continue;
+    const secret = montgomerySecret(pair.seed);
+    try {
+      const own = x25519(secret, basePoint) ?? new Uint8Array(0);
+      const fileKey = unwrapFileKey(stanza.body, { shared, salt: Buffer.concat([decodeBase64(stanza.args[2] ?? ''), own]), label });
+      if (!fileKey) throw malformed('an ssh-ed25519 stanza that its own key does not open');
+      return fileKey;
+    } finally {
+      shared.fill(0);
+      secret.fill(0);
+    }
+  }
+  return undefined;
 }

@@ -6,7 +6,7 @@ const chunkLength = 64 * 1024;
 const tagLength = 16;
 const saltLength = 16;
 
-/** The content behind the header. `fileKey` has 16 bytes. @throws Failure `malformed` */
+/** The content behind the header, all of it or none; the caller wipes it. `fileKey` has 16 bytes. @throws Failure `malformed` */
 export function decryptPayload(payload: Uint8Array, fileKey: Uint8Array): Uint8Array {
   if (payload.length < saltLength) throw malformed('its payload is cut off');
   const key = Buffer.from(hkdfSync('sha256', fileKey, payload.subarray(0, saltLength), 'payload', 32));
@@ -27,18 +27,28 @@ function decryptChunks(sealed: Uint8Array, key: Uint8Array): Uint8Array {
     // The nonce: 11 bytes that count the chunks, then one that marks the last chunk.
     nonce.writeUIntBE(i, 5, 6);
     nonce[11] = i === count - 1 ? 1 : 0;
-    if (chunk.length < tagLength || (chunk.length === tagLength && i > 0)) throw malformed('its payload is cut off');
-    try {
-      const decipher = createDecipheriv('chacha20-poly1305', key, nonce, { authTagLength: tagLength });
-      decipher.setAuthTag(chunk.subarray(chunk.length - tagLength));
-      const opened = decipher.update(chunk.subarray(0, chunk.length - tagLength));
-      decipher.final();
-      opened.copy(plaintext, i * chunkLength);
-      opened.fill(0);
-    } catch {
+    const content = openChunk(chunk, key, nonce);
+    // Only the whole payload may be empty, not a last chunk after others.
+    if (!content || (content.length === 0 && i > 0)) {
       plaintext.fill(0);
       throw malformed('its payload was changed or cut off');
     }
+    content.copy(plaintext, i * chunkLength);
+    content.fill(0);
   }
   return plaintext;
+}
+
+function openChunk(chunk: Uint8Array, key: Uint8Array, nonce: Uint8Array): Buffer | undefined {
+  if (chunk.length < tagLength) return undefined;
+  const decipher = createDecipheriv('chacha20-poly1305', key, nonce, { authTagLength: tagLength });
+  decipher.setAuthTag(chunk.subarray(chunk.length - tagLength));
+  const content = decipher.update(chunk.subarray(0, chunk.length - tagLength));
+  try {
+    decipher.final();
+    return content;
+  } catch {
+    content.fill(0);
+    return undefined;
+  }
 }

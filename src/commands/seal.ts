@@ -16,7 +16,7 @@ import { brokerDropIn } from '../deliver/broker-drop-in.ts';
 import { ensureFolder, groupId, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
-import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs } from '../tpm2/pcr.ts';
+import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -55,6 +55,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
     wipeScopes(reopened.payload.scopes);
     install(root, paths, payload, sealed);
     say(`sealed ${scopeName(scope)} to ${withKey}${pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : ''}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+    if (options.flag('replace')) say(`${given ? 'the secrets stay those of the seed' : 'every secret of this machine is a new one'}; auxcred apply puts them in force`);
     if (printWords) {
       say('write these 24 words down: they are the seed, and this is the only time that they are shown');
       print(wordsOf(scope.seed));
@@ -135,6 +136,7 @@ async function withLocks<T>(paths: Paths, sealing: Sealing, work: (locks: Locks)
   const tpm = await openTpm(sealing.device);
   try {
     const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
+    for (const pcr of unmeasuredPcrs(policy)) warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
     return await work({ sshHostKey, ageHostKey: undefined, tpm: { tpm, policy } });
   } finally {
     await tpm.close();

@@ -39,6 +39,11 @@ export function pcrAdvice(pcrs: readonly number[]): string[] {
   return warnings;
 }
 
+/** The PCRs that still have the value of a reset, all zeros or all ones (part 1, section 17). */
+export function unmeasuredPcrs({ values }: PcrPolicy): number[] {
+  return [...values].filter(([, value]) => value.every((byte) => byte === 0) || value.every((byte) => byte === 0xff)).map(([pcr]) => pcr);
+}
+
 /** TPML_PCR_SELECTION for one bank (part 2, tables 94 and 111). */
 export function encodeSelection(pcrs: readonly number[]): Uint8Array {
   const bits = new Uint8Array(3);

@@ -85,17 +85,17 @@ for (const version of systemdVersions)
       }
     });
 
-    /** Restarts the unit again and again while the broker gets a signal every 50 ms; how many starts saw a secret of which length. */
+    /** Restarts the unit again and again while the broker gets a signal every 0.1 to 0.4 s; how many starts saw a secret of which length. */
     const storm = async (signal: string): Promise<Map<number, number>> => {
       await machine.write('/usr/local/lib/storm', [
         '#!/bin/bash', 'systemctl stop a.service',
-        `( for i in $(seq 60); do systemctl kill --signal=${signal} auxcred.service 2>/dev/null; sleep 0.05; done ) &`, 'killer=$!',
-        'for i in $(seq 40); do', '  rm -rf /run/probe/a.service; systemctl reset-failed a.service auxcred.service auxcred.socket 2>/dev/null; systemctl start auxcred.socket',
+        `( for i in $(seq 40); do systemctl kill --signal=${signal} auxcred.service 2>/dev/null; sleep 0.$(( RANDOM % 300 + 100 )); done ) &`, 'killer=$!',
+        'for i in $(seq 80); do', '  rm -rf /run/probe/a.service; systemctl reset-failed a.service auxcred.service auxcred.socket 2>/dev/null; systemctl start auxcred.socket',
         '  if systemctl restart a.service 2>/dev/null; then read -r id value < /run/probe/a.service/ExecStart; echo "$(( ${#value} / 2 ))"; fi', 'done', 'wait $killer', '',
       ].join('\n'), 0o755);
       const { stdout } = await machine.run(['/usr/local/lib/storm'], { timeoutMs: 180_000 });
       const lengths = new Map<number, number>();
-      for (const line of stdout.trim().split('\n')) lengths.set(Number(line), (lengths.get(Number(line)) ?? 0) + 1);
+      for (const line of stdout.split('\n').filter((text) => text !== '')) lengths.set(Number(line), (lengths.get(Number(line)) ?? 0) + 1);
       return lengths;
     };
 

@@ -41,6 +41,12 @@ for (const version of systemdVersions)
       assert.match((await seal('--with-key=tmp2', '--no-recovery')).stderr, /one of host, tpm2, tpm2\+host, auto/);
     });
 
+    test('seal warns of what binds little', async () => {
+      const { stderr } = await machine.run(['auxcred', 'seal', '--with-key=tpm2', `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=4+15', '--no-recovery']);
+      assert.match(stderr, /warning: PCR 15 holds the machine's identity/);
+      assert.match(stderr, /warning: PCR 4 has never been extended/);
+    });
+
     for (const withKey of ['tpm2', 'tpm2+host'])
       test(`${withKey}: the same secret at every boot with the same measurements`, async () => {
         const sealed = await machine.run(['auxcred', 'seal', '--replace', `--with-key=${withKey}`, `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=7+14', '--no-recovery']);

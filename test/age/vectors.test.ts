@@ -1,0 +1,104 @@
+/** Age's own vectors (C2SP CCTV) judge the reader. Armor, passphrases and post-quantum keys have no place in seeds.age, and are judged as far as it looks at them. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { describe, test } from 'node:test';
+import { inflateSync } from 'node:zlib';
+import * as cctv from 'cctv-age';
+import { openAgeFile } from '../../src/age/file.ts';
+import { encodeHeader, parseHeader } from '../../src/age/header.ts';
+import { decryptPayload } from '../../src/age/stream.ts';
+import { x25519Unwrapper } from '../../src/age/x25519.ts';
+import { isFailure, latin1 } from './expect.ts';
+
+interface Vector {
+  readonly name: string;
+  readonly kind: 'armored' | 'passphrase' | 'post-quantum' | 'ours';
+  readonly expect: string;
+  readonly identities: readonly string[];
+  readonly fileKey: string | undefined;
+  /** SHA-256 in hex. */
+  readonly payload: string | undefined;
+  readonly file: Uint8Array;
+}
+
+/** `key: value` lines, an empty line, then the file. */
+function parseVector(name: string, bytes: Uint8Array): Vector {
+  const end = Buffer.from(bytes).indexOf('\n\n');
+  const fields = latin1(bytes.subarray(0, end)).split('\n').map((line): [string, string] => [line.slice(0, line.indexOf(': ')), line.slice(line.indexOf(': ') + 2)]);
+  const all = (key: string): string[] => fields.filter(([name]) => name === key).map(([, value]) => value);
+  const body = bytes.subarray(end + 2);
+  const identities = all('identity');
+  const kind = all('armored').length > 0 ? 'armored' : all('passphrase').length > 0 ? 'passphrase' : identities.some((identity) => identity.startsWith('AGE-SECRET-KEY-PQ-')) ? 'post-quantum' : 'ours';
+  return { name, kind, expect: all('expect')[0] ?? '', identities, fileKey: all('file key')[0], payload: all('payload')[0], file: all('compressed')[0] === 'zlib' ? inflateSync(body) : body };
+}
+
+const vectors = Object.entries(cctv).map(([name, bytes]) => parseVector(name, bytes));
+const ofKind = (kind: Vector['kind']): Vector[] => vectors.filter((vector) => vector.kind === kind);
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+test('every vector is of a kind and an outcome that is judged below', () => {
+  const counts: Record<string, number> = {};
+  for (const { kind, expect } of vectors) counts[`${kind}, ${expect}`] = (counts[`${kind}, ${expect}`] ?? 0) + 1;
+  assert.deepEqual(counts, {
+    'ours, success': 14, 'ours, no match': 3, 'ours, HMAC failure': 1, 'ours, header failure': 31, 'ours, payload failure': 18,
+    'passphrase, success': 1, 'passphrase, no match': 4, 'passphrase, header failure': 20,
+    'post-quantum, success': 4, 'post-quantum, no match': 5, 'post-quantum, header failure': 9,
+    'armored, success': 7, 'armored, no match': 1, 'armored, armor failure': 22, 'armored, header failure': 2, 'armored, payload failure': 1,
+  });
+});
+
+describe('files for X25519 open, or fail as they should', () => {
+  const headerChanged = /its header was changed/;
+  const payloadChanged = /its payload was changed/;
+  const judge: Readonly<Record<string, (error: unknown) => boolean>> = {
+    'no match': isFailure('no-recipient', /which is for/),
+    'HMAC failure': isFailure('malformed', headerChanged),
+    'payload failure': isFailure('malformed', payloadChanged),
+    'header failure': (error) => isFailure('malformed')(error) && !isFailure('malformed', headerChanged)(error) && !isFailure('malformed', payloadChanged)(error),
+  };
+  for (const { name, expect, identities, payload, file } of ofKind('ours'))
+    test(name, async () => {
+      const opening = openAgeFile(file, identities.map((identity) => x25519Unwrapper(identity)));
+      if (expect === 'success') assert.equal(sha256((await opening).plaintext), payload);
+      else await assert.rejects(opening, judge[expect] ?? assert.fail(expect));
+    });
+});
+
+describe('files for anything else are refused, and a passphrase has to be alone', () => {
+  const own = [x25519Unwrapper('AGE-SECRET-KEY-1EGTZVFFV20835NWYV6270LXYVK2VKNX2MMDKWYKLMGR48UAWX40Q2P2LM0')];
+  /** The format itself is wrong, whatever the stanza's type. */
+  const badFormat = ['scrypt_not_canonical_body', 'hybrid_not_canonical_body'];
+  const notAlone = ['scrypt_and_x25519', 'scrypt_double'];
+
+  for (const { name, file } of [...ofKind('passphrase'), ...ofKind('post-quantum')])
+    test(name, async () => {
+      const refusal = notAlone.includes(name) ? isFailure('malformed', /passphrase stanza that is not alone/)
+        : badFormat.includes(name) ? isFailure('malformed', /base64/)
+        : isFailure('no-recipient', /which is for (scrypt|SCRYPT|mlkem768x25519|MLKEM768X25519)/);
+      // The hybrid files that hold an X25519 stanza as well hold it for this identity, which would open them.
+      await assert.rejects(openAgeFile(file, name.includes('x25519') && !notAlone.includes(name) ? [] : own), refusal);
+    });
+
+  test('armor', async () => {
+    for (const { name, file } of ofKind('armored')) await assert.rejects(openAgeFile(file, own), isFailure('malformed', /does not begin with age-encryption.org\/v1|header is cut off/), name);
+  });
+});
+
+test('every header that parses encodes back to its own bytes', () => {
+  const parsed = vectors.filter(({ kind, expect }) => kind !== 'armored' && expect !== 'header failure');
+  for (const { name, file } of parsed) {
+    const header = parseHeader(file);
+    assert.equal(latin1(encodeHeader(header)), latin1(file.subarray(0, header.length)), name);
+  }
+  assert.equal(parsed.length, 50);
+});
+
+test('every payload with a known file key decrypts, whoever it is for, or fails', () => {
+  const known = vectors.filter(({ kind, expect, fileKey }) => kind !== 'armored' && fileKey !== undefined && ['success', 'payload failure'].includes(expect));
+  for (const { name, expect, fileKey = '', payload, file } of known) {
+    const open = (): Uint8Array => decryptPayload(file.subarray(parseHeader(file).length), Buffer.from(fileKey, 'hex'));
+    if (expect === 'success') assert.equal(sha256(open()), payload, name);
+    else assert.throws(open, isFailure('malformed'), name);
+  }
+  assert.equal(known.length, 37);
+});
