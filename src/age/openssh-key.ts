@@ -15,6 +15,8 @@ export interface SshKeyPair extends SshPublicKey {
 }
 
 const keyType = 'ssh-ed25519';
+/** The types of other keys, fit to be shown. */
+const anyType = /^(ssh-|ecdsa-|sk-)[\w@.-]{1,60}$/;
 const begin = Buffer.from('-----BEGIN OPENSSH PRIVATE KEY-----\n');
 const end = Buffer.from('-----END OPENSSH PRIVATE KEY-----');
 const magic = Buffer.from('openssh-key-v1\0');
@@ -68,7 +70,7 @@ function parsePrivate(section: Buffer): SshKeyPair {
  */
 export function parseSshPublicKey(line: string): SshPublicKey {
   const [type = '', encoded = '', ...comment] = line.trimEnd().split(' ');
-  if (type !== keyType) throw unusable(/^(ssh|ecdsa|sk-)[\w@.-]{1,60}$/.test(type) ? `it is of type ${type}` : 'it is not an OpenSSH public key');
+  if (type !== keyType) throw unusable(anyType.test(type) ? `it is of type ${type}` : 'it is not an OpenSSH public key');
   return { publicKey: parseWireKey(fromBase64(encoded)), comment: comment.join(' ') };
 }
 
@@ -84,7 +86,7 @@ function fromBase64(text: string): Buffer {
 function parseWireKey(bytes: Buffer): Buffer {
   const fields = new Fields(bytes);
   const type = fields.text();
-  if (type !== keyType) throw unusable(/^[\w@.-]{1,64}$/.test(type) ? `it is of type ${type}` : 'it is damaged');
+  if (type !== keyType) throw anyType.test(type) ? unusable(`it is of type ${type}`) : damaged();
   const publicKey = fields.field();
   if (publicKey.length !== keyLength || !fields.atEnd()) throw damaged();
   return publicKey;

@@ -5,14 +5,16 @@
  * or take time comes before the first accept, an answer is computed and written in the turn of the event loop that accepted its
  * connection, and whatever goes wrong later is answered with a refusal, never with a closed connection.
  */
-import { createServer, type Server, type Socket } from 'node:net';
+import { once } from 'node:events';
+import { connect, createServer, type Server, type Socket } from 'node:net';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { activatedSockets } from '../system/activation.ts';
 import { journal } from '../system/journal.ts';
 import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
-import { wipeScopes } from '../store/scope.ts';
+import { type Scope, wipeScopes } from '../store/scope.ts';
+import type { Release } from '../store/snapshot.ts';
 import { openReleases } from './opening.ts';
 import { recordRefusal, recordRelease } from './record.ts';
 import { refuse } from './refusal.ts';
@@ -33,6 +35,12 @@ const stageRequestTime = 5_000;
 
 /** Answers from the book, or, where the seeds could not be opened, the reason for every refusal. */
 type Answers = { readonly book: ReleaseBook } | { readonly closed: Failure };
+
+interface Granted {
+  readonly request: CredentialRequest;
+  readonly release: Release;
+  readonly value: Uint8Array;
+}
 
 class Broker {
   readonly #answers: Answers;
@@ -91,8 +99,10 @@ class Broker {
     try {
       const peer = peerOf(socket);
       request = parsePeerName(peer.name);
-      const value = this.#release(request, peer);
-      socket.end(value, () => { value.fill(0); });
+      const granted = this.#grant(request, peer);
+      socket.end(granted.value, () => { granted.value.fill(0); });
+      // After the answer: who kills the broker now costs the journal a line, and not the unit its secret.
+      recordRelease(granted.request, granted.release);
     } catch (error) {
       recordRefusal(request, messageOf(error));
       refuse(socket);
@@ -115,7 +125,7 @@ class Broker {
   }
 
   #grantStage(socket: Socket, unit: string): void {
-    const values: Uint8Array[] = [];
+    const granted: Granted[] = [];
     let request: CredentialRequest | undefined;
     try {
       const peer = peerOf(socket);
@@ -123,17 +133,18 @@ class Broker {
       if (requests.length === 0) throw this.#closed() ?? new Failure('refused', `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`);
       const credentials = requests.map(({ unit: declared, credential }) => {
         request = { unit, credential };
-        const value = this.#release(request, peer);
-        values.push(value);
-        return { unit: declared, credential, value };
+        const one = this.#grant(request, peer);
+        granted.push(one);
+        return { unit: declared, credential, value: one.value };
       });
-      const grant = encodeGrant(credentials);
-      socket.end(grant, () => { grant.fill(0); });
+      const answer = encodeGrant(credentials);
+      socket.end(answer, () => { answer.fill(0); });
+      for (const one of granted) recordRelease(one.request, one.release);
     } catch (error) {
       recordRefusal(request ?? { unit, credential: '' }, messageOf(error));
       socket.end(encodeRefusal(messageOf(error)));
     } finally {
-      for (const value of values) value.fill(0);
+      for (const { value } of granted) value.fill(0);
     }
   }
 
@@ -141,16 +152,42 @@ class Broker {
     return 'closed' in this.#answers ? this.#answers.closed : undefined;
   }
 
-  /** The secret's bytes, recorded. @throws Failure with the reason for a refusal. */
-  #release(request: CredentialRequest | undefined, peer: Peer): Uint8Array {
+  /** @throws Failure with the reason for a refusal */
+  #grant(request: CredentialRequest | undefined, peer: Peer): Granted {
     if (!request) throw new Failure('refused', 'the peer is not systemd asking for a credential');
     if (!mayAskFor(request.unit, peer)) throw new Failure('refused', `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}) is not part of ${request.unit}`);
     if ('closed' in this.#answers) throw this.#answers.closed;
     const decision = this.#answers.book.decide(request);
     if ('refusal' in decision) throw new Failure('refused', decision.refusal);
-    const value = valueOf(decision);
-    recordRelease(request, decision.release);
-    return value;
+    return { request, release: decision.release, value: valueOf(decision) };
+  }
+}
+
+/**
+ * Goes through a whole answer once, over a socket of its own: the first one takes milliseconds, in which a SIGKILL would leave
+ * a unit with an empty secret, and those that follow a fraction of it.
+ */
+async function rehearse(releases: readonly Release[], scopes: readonly Scope[]): Promise<void> {
+  const [release] = releases;
+  const [scope] = scopes;
+  if (!release || !scope) return;
+  const name = `\0auxcred-rehearsal-${String(process.pid)}`;
+  const server = createServer({ allowHalfOpen: true }, (socket) => {
+    const peer = peerOf(socket);
+    mayAskFor(parsePeerName(peer.name ?? '0/unit/none.service/none')?.unit ?? '', peer);
+    const value = valueOf({ release, seed: scope.seed });
+    socket.end(value, () => { value.fill(0); });
+    socket.resume();
+  });
+  try {
+    server.listen(name);
+    await once(server, 'listening');
+    const client = connect(name);
+    client.end();
+    client.resume();
+    await once(client, 'close');
+  } finally {
+    server.close();
   }
 }
 
@@ -174,6 +211,7 @@ async function main(): Promise<void> {
     const { releases, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), process.env));
     process.on('exit', () => { wipeScopes(scopes); });
     broker = new Broker({ book: new ReleaseBook(releases, scopes) });
+    await rehearse(releases, scopes);
   } catch (error) {
     const closed = error instanceof Failure ? error : new Failure('system', messageOf(error));
     journal({ MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`, PRIORITY: '3', AUXCRED_REASON: closed.code });

@@ -97,17 +97,17 @@ describe('a key file', () => {
         if (!isFailure('no-recipient', /^the ssh host key is not usable: (it is damaged|it has a passphrase|it does not hold exactly one key|it is not an OpenSSH private key|it is of type [\w@.-]+)$/)(error)) throw error;
       }
     }), { numRuns: 2000 });
-    // Each byte behind the base64 as well, lengths above all.
+    // Each byte behind the base64 as well, lengths above all: what the private part holds is never named.
     const body = Buffer.from(whole.toString().split('\n').slice(1, -2).join(''), 'base64');
-    for (let i = 0; i < body.length; i++) {
+    const privateFrom = body.indexOf(key().publicKey) + 32;
+    for (let i = privateFrom; i < body.length; i++) {
       for (const value of [0, 1, 32, 64, 255]) {
         const changed = Buffer.from(body);
         changed[i] = value;
         try {
           assert.equal(hex(parseOpensshKey(Buffer.from(`-----BEGIN OPENSSH PRIVATE KEY-----\n${changed.toString('base64')}\n-----END OPENSSH PRIVATE KEY-----\n`)).seed), hex(seed));
         } catch (error) {
-          if (!(error instanceof Failure)) throw error;
-          assert.match(error.message, /^the ssh host key is not usable: (it is damaged|it has a passphrase|it does not hold exactly one key|it is not an OpenSSH private key)$/);
+          if (!isFailure('no-recipient', /^the ssh host key is not usable: it is damaged$/)(error)) throw error;
         }
       }
     }
