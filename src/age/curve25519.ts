@@ -25,7 +25,10 @@ function privateKeyOf(curve: keyof typeof privatePrefix, secret: Uint8Array): Ke
  */
 export function x25519(secret: Uint8Array, point: Uint8Array): Uint8Array | undefined {
   const privateKey = privateKeyOf('x25519', secret);
-  const publicKey = createPublicKey({ key: Buffer.concat([x25519PublicPrefix, point]), format: 'der', type: 'spki' });
+  // The point may itself be a secret: the one that a tweak multiplies.
+  const key = Buffer.concat([x25519PublicPrefix, point]);
+  const publicKey = createPublicKey({ key, format: 'der', type: 'spki' });
+  key.fill(0);
   try {
     const shared = diffieHellman({ privateKey, publicKey });
     return shared.every((byte) => byte === 0) ? undefined : shared;

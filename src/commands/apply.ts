@@ -1,6 +1,6 @@
+import { existsSync } from 'node:fs';
 import { applyRendering } from '../deliver/rendered-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { existsSync } from 'node:fs';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
 import { provisionManifest, usableManifest } from './provision.ts';

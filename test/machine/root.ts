@@ -44,8 +44,17 @@ const officialNode = {
   },
 } as const;
 
-/** Debian's own mirror, unless `AUXCRED_TEST_MIRROR` names another; `AUXCRED_TEST_CACHE` moves the roots. */
-const mirror = process.env['AUXCRED_TEST_MIRROR'] ?? 'http://deb.debian.org/debian';
+/** The mirror that this machine's own apt uses, unless `AUXCRED_TEST_MIRROR` names another. */
+function debianMirror(): string {
+  const named = process.env['AUXCRED_TEST_MIRROR'];
+  if (named !== undefined) return named;
+  const { stdout } = spawnSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], { encoding: 'utf8' });
+  const own = stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
+  if (own === undefined) throw new Error('apt has no source that ends in /debian: name a mirror in AUXCRED_TEST_MIRROR');
+  return own;
+}
+
+/** `AUXCRED_TEST_CACHE` moves the roots. */
 const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
 
 /** Raise it when `build` changes in a way that the recipe itself doesn't show. */
@@ -77,6 +86,7 @@ export async function debianRoot(version: SystemdVersion): Promise<string> {
 async function build(recipe: Recipe, folder: string): Promise<void> {
   const local = recipe.officialNode ? [await nodePackage()] : [];
   const proxy = spawnSync('apt-config', ['dump', 'Acquire::http::Proxy'], { encoding: 'utf8' }).stdout.trim();
+  const mirror = debianMirror();
   const sources = [`deb ${mirror} ${recipe.suite} main`];
   const preferences: string[] = [];
   if (recipe.backports !== undefined) {
