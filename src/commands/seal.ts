@@ -18,6 +18,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
+import { tpmVendor } from '../tpm2/vendor.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { print, say, warn } from './say.ts';
@@ -135,6 +136,8 @@ async function withLocks<T>(paths: Paths, sealing: Sealing, work: (locks: Locks)
   if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), tpm: undefined });
   const tpm = await openTpm(sealing.device);
   try {
+    const { manufacturer, model, firmware } = await tpmVendor(tpm);
+    say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
     const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
     for (const pcr of unmeasuredPcrs(policy)) warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
     return await work({ sshHostKey, ageHostKey: undefined, tpm: { tpm, policy } });

@@ -1,6 +1,7 @@
 /** Platform configuration registers: what a machine measured on its way up. */
 import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
+import { tpmFailure } from './response.ts';
 import type { Tpm } from './tpm.ts';
 import { contentOf, fromStructure, toStructure, u16, u32 } from './wire.ts';
 
@@ -64,12 +65,12 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
   return createHash('sha256').update(start).update(u32(policyPcr)).update(encodeSelection(pcrs)).update(digest.digest()).digest();
 }
 
-/** The present values. @throws Failure `usage` where the TPM has no SHA-256 bank for one of them */
+/** The present values. @throws Failure, `usage` where the TPM has no SHA-256 bank for one of them */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
   const values = new Map<number, Uint8Array>();
   for (let i = 0; i < pcrs.length; i += digestsInAnswer) {
     const wanted = pcrs.slice(i, i + digestsInAnswer);
-    const digests = await readDigests(tpm, wanted);
+    const digests = await readDigests(tpm, wanted).catch((error: unknown) => { throw tpmFailure(error); });
     wanted.forEach((pcr, position) => {
       const value = digests[position];
       if (value?.length !== digestLength) throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, { hint: 'enable the SHA-256 bank in the firmware' });

@@ -1,4 +1,5 @@
 /** Who made a TPM: a virtual one protects from other tenants and stolen disks, but not from its host. */
+import { tpmFailure } from './response.ts';
 import type { Tpm } from './tpm.ts';
 import { fromStructure } from './wire.ts';
 
@@ -19,11 +20,9 @@ const propertyCount = 8;
 const headerLength = 8;
 const pairLength = 8;
 
-/** What the TPM says about itself. @throws TpmError */
+/** What the TPM says about itself. @throws Failure */
 export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
-  const wire = await tpm.outputs(1, async (slot) => {
-    await tpm.call('Esys_GetCapability', tpm.none, tpm.none, tpm.none, tpmProperties, firstProperty, propertyCount, Buffer.alloc(1), slot);
-  }, ([pointer = 0n]) => Buffer.from(fromStructure('TPMS_CAPABILITY_DATA', pointer)));
+  const wire = await capability(tpm).catch((error: unknown) => { throw tpmFailure(error); });
   const values = new Map<number, Buffer>();
   for (let offset = headerLength; offset < wire.length; offset += pairLength) values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
   const bytesOf = (...ids: readonly number[]): Buffer => Buffer.concat(ids.map((id) => values.get(id) ?? Buffer.alloc(4)));
@@ -34,4 +33,10 @@ export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
     model: textOf(...properties.model),
     firmware: [0, 2, 4, 6].map((offset) => firmware.readUInt16BE(offset)).join('.'),
   };
+}
+
+async function capability(tpm: Tpm): Promise<Buffer> {
+  return await tpm.outputs(1, async (slot) => {
+    await tpm.call('Esys_GetCapability', tpm.none, tpm.none, tpm.none, tpmProperties, firstProperty, propertyCount, Buffer.alloc(1), slot);
+  }, ([pointer = 0n]) => Buffer.from(fromStructure('TPMS_CAPABILITY_DATA', pointer)));
 }

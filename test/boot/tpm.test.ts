@@ -43,6 +43,7 @@ for (const version of systemdVersions)
 
     test('seal warns of what binds little', async () => {
       const { stderr } = await machine.run(['auxcred', 'seal', '--with-key=tpm2', `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=4+15', '--no-recovery']);
+      assert.match(stderr, /^auxcred: the TPM is IBM SW TPM, firmware [0-9.]+$/m);
       assert.match(stderr, /warning: PCR 15 holds the machine's identity/);
       assert.match(stderr, /warning: PCR 4 has never been extended/);
     });
