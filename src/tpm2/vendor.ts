@@ -26,7 +26,7 @@ export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
   const values = new Map<number, Buffer>();
   for (let offset = headerLength; offset < wire.length; offset += pairLength) values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
   const bytesOf = (...ids: readonly number[]): Buffer => Buffer.concat(ids.map((id) => values.get(id) ?? Buffer.alloc(4)));
-  const textOf = (...ids: readonly number[]): string => bytesOf(...ids).toString('latin1').replaceAll('\0', '').trim();
+  const textOf = (...ids: readonly number[]): string => bytesOf(...ids).toString('latin1').replaceAll(/[\0\s]+/g, ' ').trim();
   const firmware = bytesOf(...properties.firmware);
   return {
     manufacturer: textOf(properties.manufacturer),

@@ -176,6 +176,16 @@ describe('the ssh-ed25519 stanza', () => {
     }
   });
 
+  test('opens without a compiler, as the broker runs', () => {
+    run('age', ['-R', 'key.pub', '-o', 'jitless.age'], Buffer.from('the seeds'));
+    const modules = ['file', 'ssh-ed25519'].map((name) => new URL(`../../src/age/${name}.js`, import.meta.url).href);
+    const script = `const { readFileSync } = await import('node:fs');
+      const [{ openAgeFile }, { sshUnwrapper }] = await Promise.all(${JSON.stringify(modules)}.map((url) => import(url)));
+      const { plaintext } = await openAgeFile(readFileSync('jitless.age'), [sshUnwrapper(readFileSync('key'))]);
+      console.log(String(plaintext), typeof WebAssembly);`;
+    assert.equal(run(process.execPath, ['--jitless', '--input-type=module', '-e', script]).toString().trim(), 'the seeds undefined');
+  });
+
   test('that is made here opens with the age program', async () => {
     const encrypter = new Encrypter();
     for (const name of ['other.pub', 'key.pub']) {
