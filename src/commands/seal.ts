@@ -132,7 +132,10 @@ function checkedRecipient(text: string): string {
 /** Runs `work` with what the machine is sealed to; the TPM is closed afterwards. */
 async function withLocks<T>(paths: Paths, sealing: Sealing, work: (locks: Locks) => Promise<T>): Promise<T> {
   const sshKey = readIfPresent(paths.sshHostKey);
-  const sshHostKey = sshKey && parseOpensshKey(sshKey).publicKey;
+  const pair = sshKey && parseOpensshKey(sshKey);
+  const sshHostKey = pair?.publicKey;
+  pair?.seed.fill(0);
+  sshKey?.fill(0);
   if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), tpm: undefined });
   const tpm = await openTpm(sealing.device);
   try {

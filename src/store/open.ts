@@ -71,8 +71,8 @@ function unwrappers({ keys, device, patience = 0 }: Means): Unwrapper[] {
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
   const sshKey = keyFile(keys.ssh);
   const ageKey = keyFile(keys.age);
-  if (sshKey) all.push(sshUnwrapper(parseOpensshKey(sshKey)));
-  if (ageKey) all.push(x25519Unwrapper(new TextDecoder().decode(ageKey)));
+  if (sshKey) all.push(sshUnwrapper(sshKey));
+  if (ageKey) all.push(x25519Unwrapper(ageKey));
   all.push(tpmUnwrapper('auxcred/tpm2', openDevice, sshKey), tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey));
   return all;
 }
@@ -86,7 +86,9 @@ function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKe
     try {
       if (type === 'auxcred/tpm2+host') {
         if (!sshKey) throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
-        const hostSecret = sshSharedSecret(parseOpensshKey(sshKey), stanza);
+        const pair = parseOpensshKey(sshKey);
+        const hostSecret = sshSharedSecret(pair, stanza);
+        pair.seed.fill(0);
         if (!hostSecret) throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: 'open the store with a recovery identity and seal again' });
         secrets.push(hostSecret);
       }

@@ -57,6 +57,24 @@ describe('a key file', () => {
     }
   });
 
+  test('has the padding that OpenSSH writes, and no other', () => {
+    const paddings = new Set<number>();
+    for (let length = 0; length < 8; length++) {
+      const name = `p${String(length)}`;
+      const comment = '#'.repeat(length + 1);
+      run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', comment, '-f', name]);
+      const body = Buffer.from(read(name).toString().split('\n').slice(1, -2).join(''), 'base64');
+      const from = body.lastIndexOf(comment) + comment.length;
+      paddings.add(body.length - from);
+      for (let i = from; i < body.length; i++) {
+        const changed = Buffer.from(body);
+        changed[i] = 9;
+        assert.throws(() => parseOpensshKey(Buffer.from(`-----BEGIN OPENSSH PRIVATE KEY-----\n${changed.toString('base64')}\n-----END OPENSSH PRIVATE KEY-----\n`)), isFailure('no-recipient', /it is damaged$/));
+      }
+    }
+    assert.equal(paddings.size, 8);
+  });
+
   test('that is not usable is refused with the reason and a way out', () => {
     const refused = (parse: () => unknown, reason: RegExp): void => assert.throws(parse, (error) => isFailure('no-recipient', reason)(error) && error instanceof Failure && error.hint !== undefined, String(reason));
     refused(() => parseOpensshKey(read('locked')), /it has a passphrase$/);
