@@ -21,7 +21,8 @@ export function warn(text: string, hint?: string): void {
 }
 
 /** Says why a command failed and returns the exit status that goes with it. */
-export function sayFailure(error: unknown): number {
+export function sayFailure(thrown: unknown): number {
+  const error = systemFailure(thrown) ?? thrown;
   if (!(error instanceof Failure)) {
     say(`unexpected error: ${messageOf(error)}`);
     if (error instanceof Error && process.env['AUXCRED_DEBUG'] !== undefined) process.stderr.write(`${error.stack ?? ''}\n`);
@@ -30,6 +31,13 @@ export function sayFailure(error: unknown): number {
   say(error.message);
   if (error.hint !== undefined) say(`hint: ${error.hint}`);
   return exitStatus[error.code];
+}
+
+/** The failure for an error that a system call returned, such as a file that may not be read; undefined for any other. */
+function systemFailure(error: unknown): Failure | undefined {
+  if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
+  const denied = error.code === 'EACCES' || error.code === 'EPERM';
+  return new Failure('system', error.message, denied ? { hint: 'run it as root', cause: error } : { cause: error });
 }
 
 /** Rows in aligned columns, the first row a heading. */

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline/promises';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { brokerGroup } from '../deliver/provision.ts';
+import { namePattern } from '../derive/realm.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
@@ -11,7 +12,7 @@ import { type KeySource, keySources, type Payload, type Sealing } from '../store
 import { encodePins, pinsOf } from '../store/pins.ts';
 import { openSeeds } from '../store/open.ts';
 import { type Locks, sealPayload } from '../store/seal.ts';
-import { namePattern, type Scope, scopeName, wipeScopes } from '../store/scope.ts';
+import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
 import { brokerDropIn } from '../deliver/broker-drop-in.ts';
 import { ensureFolder, groupId, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';

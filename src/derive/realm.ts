@@ -1,3 +1,6 @@
+/** The name of a scope or a secret: segments joined by `/`, lower-case, so that it means the same on every file system. */
+export const namePattern = /^[a-z0-9_][a-z0-9._@+-]*(?:\/[a-z0-9_][a-z0-9._@+-]*)*$/;
+
 /** Everything that names one derived secret. Two realms that differ anywhere share no key. */
 export interface Realm {
   /** The kind of secret, or an auxiliary value's own type. */

@@ -1,6 +1,7 @@
 /** The manifest: which unit gets which secret. Reading it never throws; what is wrong comes back as problems. */
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { type KindName, kindNames } from '../derive/kind.ts';
+import { namePattern } from '../derive/realm.ts';
 import { deliveries, type Problem, type SecretDeclaration } from './declaration.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
 import { optionKeys, readOptions } from './options.ts';
@@ -15,8 +16,6 @@ export interface Manifest {
 }
 
 const commonKeys = ['kind', 'generation', 'units', 'credential', 'delivery'];
-/** Segments joined by `/`: lower case, so that a name means the same on every file system. */
-const secretName = /^[a-z0-9_][a-z0-9._@+-]*(?:\/[a-z0-9_][a-z0-9._@+-]*)*$/;
 /** systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files, nothing more. */
 const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
@@ -75,7 +74,7 @@ const fileProblem = (file: string, line: number | undefined, message: string, hi
 const isTable = (value: unknown): value is Readonly<Record<string, unknown>> => value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
 
 function parseSecret(file: string, name: string, table: Table): SecretDeclaration {
-  if (!secretName.test(name) || name.length > longestId) table.problem('', `${JSON.stringify(name)} is not a secret's name`, 'lower-case letters, digits and . _ @ + -, in segments joined by /');
+  if (!namePattern.test(name) || name.length > longestId) table.problem('', `${JSON.stringify(name)} is not a secret's name`, 'lower-case letters, digits and . _ @ + -, in segments joined by /');
   const kind = readKind(table);
   const keys = [...commonKeys, ...optionKeys[kind]];
   for (const key of table.keys()) if (!keys.includes(key)) table.problem(key, `a ${kind} secret has no key ${key}`, nearest(key, keys) ?? `it has ${keys.join(', ')}`);

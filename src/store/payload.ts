@@ -2,9 +2,10 @@
  * What `seeds.age` holds once it is open: canonical JSON, so that two equal stores are equal byte for byte.
  * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from here only.
  */
+import { namePattern } from '../derive/realm.ts';
 import { seedLength, type ScopeKind } from '../derive/tree.ts';
 import { canonicalJson, Json } from '../system/json.ts';
-import { namePattern, type Scope } from './scope.ts';
+import type { Scope } from './scope.ts';
 
 /** What opens a store at boot. */
 export const keySources = ['host', 'tpm2', 'tpm2+host'] as const;

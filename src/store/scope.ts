@@ -13,9 +13,6 @@ export interface Scope {
 /** `host/web1`, `group/db`. */
 export const scopeName = (scope: Pick<Scope, 'kind' | 'name'>): string => `${scope.kind}/${scope.name}`;
 
-/** A name's segments, joined by `/`: lower-case, so that it means the same on every file system. */
-export const namePattern = /^[a-z0-9_][a-z0-9._@+-]*(?:\/[a-z0-9_][a-z0-9._@+-]*)*$/;
-
 /** Overwrites every seed. */
 export function wipeScopes(scopes: readonly Scope[]): void {
   for (const scope of scopes) scope.seed.fill(0);

@@ -110,6 +110,12 @@ describe('seal', () => {
     assert.equal(spawnSync('age', ['-d', '-i', at('var/lib/auxcred/host.key'), at('var/lib/auxcred/seeds.age')]).status, 0);
   });
 
+  test('a file that can not be read is a failure of the system, not of auxcred', () => {
+    const { status, stderr } = here('seal', '--no-recovery', '--seed-file=/nonexistent');
+    assert.equal(status, exitStatus.system);
+    assert.match(stderr, /^auxcred: ENOENT: no such file or directory, open '\/nonexistent'$/m);
+  });
+
   test('auto says what it chose', () => {
     const { stderr } = here('seal', '--with-key=auto', '--tpm2-device=device:/dev/tpm-not-here', '--no-recovery');
     assert.match(stderr, /--with-key=auto chose host/);
