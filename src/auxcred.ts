@@ -6,15 +6,26 @@ import { version } from './version.ts';
 const usage = `Usage:
     auxcred seal [--with-key=KEY] [--tpm2-pcrs=PCRS] (--recipient=AGE... | --print-words | --no-recovery)
     auxcred unseal [--reveal]
-    auxcred check
-    auxcred apply
-    auxcred provision
+    auxcred check | plan | apply | provision
+    auxcred ls | graph | get NAME | public NAME | history NAME
 
     seal       make this machine's seed, or take one, and lock it to the machine
     unseal     prove that the seed opens here, and show its key id
     check      say what is wrong with the manifest
     apply      put the manifest in force: drop-ins for the units, secrets for the broker
+    plan       show what apply would change, and which units it would touch
     provision  put the manifest's secrets in force, without touching the drop-ins
+
+    ls         list the secrets that are declared
+    graph      show which unit gets what, and what it is made of (--dot for Graphviz)
+    get        print a secret (--at=2026-07 that of a period)
+    public     print the public half of a key pair (--all --json for configuration)
+    history    show what of a secret was in force when
+
+On the operator's side, with a vault that derives the seeds of all hosts:
+    auxcred init [--vault=DIR] (--recipient=AGE... | --passphrase)
+    auxcred scopes HOST | ssh root@HOST auxcred seal --scopes=-
+    auxcred ls | graph | get NAME | public NAME  --host=HOST [--vault=DIR]
 
 Called by units: auxcred stage UNIT
 
@@ -38,6 +49,14 @@ const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   check: async (argv) => (await import('./commands/check.ts')).check(argv),
   apply: async (argv) => (await import('./commands/apply.ts')).apply(argv),
   provision: async (argv) => (await import('./commands/provision.ts')).provisionCommand(argv),
+  plan: async (argv) => (await import('./commands/plan.ts')).plan(argv),
+  ls: async (argv) => (await import('./commands/ls.ts')).ls(argv),
+  graph: async (argv) => (await import('./commands/graph.ts')).graph(argv),
+  get: async (argv) => (await import('./commands/get.ts')).get(argv),
+  public: async (argv) => (await import('./commands/public.ts')).publicCommand(argv),
+  history: async (argv) => (await import('./commands/history.ts')).history(argv),
+  init: async (argv) => (await import('./commands/init.ts')).init(argv),
+  scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
 };
 
@@ -54,5 +73,8 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
   if (!run) throw new Failure('usage', `auxcred has no verb ${verb}`, { hint: `it has ${Object.keys(verbs).join(', ')}; auxcred --help says more` });
   return await run(argv);
 }
+
+// Whoever reads may have seen enough: `auxcred graph | head`.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => { process.exit(error.code === 'EPIPE' ? 0 : 1); });
 
 main(process.argv.slice(2)).catch(sayFailure).then((status) => { process.exitCode = status; }, () => { process.exitCode = 1; });

@@ -17,6 +17,8 @@ export const exitStatus = {
   'tpm': 14,
   'timeout': 15,
   'system': 16,
+  'clock': 17,
+  'hook': 18,
 } as const;
 
 export type FailureCode = keyof typeof exitStatus;

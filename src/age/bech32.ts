@@ -1,4 +1,4 @@
-/** Bech32 (BIP 173, without its limit of 90 characters), as age writes its keys. Decoding only, and on bytes: what it decodes is secret. */
+/** Bech32 (BIP 173, without its limit of 90 characters), as age writes its keys. On bytes, since what it reads and writes is secret. */
 const digits = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
 const generators = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
 const checksumLength = 6;
@@ -20,13 +20,47 @@ export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | und
   if (text.length < human.length + checksumLength || !human.equals(text.subarray(0, human.length))) return undefined;
   const values = Uint8Array.from(text.subarray(human.length), (character) => alphabet.indexOf(String.fromCharCode(character)) & 0xff);
   try {
-    const codes = Buffer.from(prefix.toLowerCase());
-    const sum = [...codes.map((code) => code >> 5), 0, ...codes.map((code) => code & 31)].reduce(absorb, 1);
-    if (values.includes(0xff) || values.reduce(absorb, sum) !== 1) return undefined;
+    if (values.includes(0xff) || values.reduce(absorb, checksumOf(prefix)) !== 1) return undefined;
     return fromFiveBits(values.subarray(0, -checksumLength));
   } finally {
     values.fill(0);
   }
+}
+
+/** `bytes` behind `prefix`, in the prefix's case. The caller wipes both. */
+export function encodeBech32(prefix: string, bytes: Uint8Array): Uint8Array {
+  const alphabet = Buffer.from(prefix === prefix.toUpperCase() ? digits.toUpperCase() : digits);
+  const values = toFiveBits(bytes);
+  const checksum = [...values, 0, 0, 0, 0, 0, 0].reduce(absorb, checksumOf(prefix)) ^ 1;
+  const human = Buffer.from(`${prefix}1`);
+  const text = new Uint8Array(human.length + values.length + checksumLength);
+  text.set(human);
+  values.forEach((value, i) => { text[human.length + i] = alphabet[value] ?? 0; });
+  for (let i = 0; i < checksumLength; i++) text[human.length + values.length + i] = alphabet[(checksum >>> (5 * (checksumLength - 1 - i))) & 31] ?? 0;
+  values.fill(0);
+  return text;
+}
+
+/** What the checksum starts from: the prefix. */
+function checksumOf(prefix: string): number {
+  const codes = Buffer.from(prefix.toLowerCase());
+  return [...codes.map((code) => code >> 5), 0, ...codes.map((code) => code & 31)].reduce(absorb, 1);
+}
+
+function toFiveBits(bytes: Uint8Array): Uint8Array {
+  const values = new Uint8Array(Math.ceil((bytes.length * 8) / 5));
+  let buffer = 0;
+  let bits = 0;
+  let length = 0;
+  for (const byte of bytes) {
+    buffer = ((buffer << 8) | byte) & 0xfff;
+    for (bits += 8; bits >= 5; ) {
+      bits -= 5;
+      values[length++] = (buffer >> bits) & 31;
+    }
+  }
+  if (bits > 0) values[length] = (buffer << (5 - bits)) & 31;
+  return values;
 }
 
 function fromFiveBits(values: Uint8Array): Uint8Array | undefined {

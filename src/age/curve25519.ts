@@ -38,6 +38,10 @@ export function x25519(secret: Uint8Array, point: Uint8Array): Uint8Array | unde
   }
 }
 
+/** The X25519 public key (32 bytes) of a 32-byte secret, clamped or not. */
+export const x25519PublicKey = (secret: Uint8Array): Uint8Array =>
+  createPublicKey(privateKeyOf('x25519', secret)).export({ format: 'der', type: 'spki' }).subarray(-keyLength);
+
 /** The Ed25519 public key (32 bytes) of a 32-byte seed. */
 export const ed25519PublicKey = (seed: Uint8Array): Uint8Array =>
   createPublicKey(privateKeyOf('ed25519', seed)).export({ format: 'der', type: 'spki' }).subarray(-keyLength);

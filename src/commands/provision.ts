@@ -1,24 +1,33 @@
-import { provision } from '../deliver/provision.ts';
-import { Failure } from '../failure.ts';
+import { runHook } from '../deliver/hook.ts';
+import { provision, type Provisioned } from '../deliver/provision.ts';
+import { stepsFor, takeSteps } from '../deliver/running-units.ts';
+import type { ReleaseChange } from '../deliver/plan.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
-import type { Release } from '../store/snapshot.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
-import { print, say } from './say.ts';
+import { print, say, warn } from './say.ts';
 
 /** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
-  const options = new Options('provision', argv, { values: ['root', 'tpm2-device'] });
+  const options = new Options('provision', argv, { flags: ['early', 'due', 'no-restart', 'accept-clock'], values: ['root', 'tpm2-device'] });
   options.exactly();
   const root = options.value('root') ?? '/';
-  const { releases, changed } = await provisionManifest(root, options.value('tpm2-device'), usableManifest(root));
-  say(changed ? `${String(releases.length)} credentials are in force` : 'nothing to do: the manifest is in force already');
-  return 0;
+  const manifest = usableManifest(root);
+  if (options.flag('due') && !manifest.declarations.some(({ content }) => content.form === 'derived' && content.rotate !== undefined)) {
+    say('no secret rotates');
+    return 0;
+  }
+  const early = options.flag('early');
+  const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock') });
+  say(provisioned.changed ? `${String(provisioned.plan.releases.length)} credentials are in force` : 'nothing to do: the manifest is in force already');
+  if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.plan.changes);
+  return sayHeld(provisioned);
 }
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
@@ -32,14 +41,27 @@ export function usableManifest(root: string): Manifest {
 }
 
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
-export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest): Promise<{ releases: Release[]; changed: boolean }> {
+export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock }: { early: boolean; acceptClock: boolean }): Promise<Provisioned> {
   const paths = pathsUnder(root);
   const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
-    const result = provision(root, paths, manifest.declarations, payload.scopes);
-    if (result.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-    return result;
+    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), acceptEarlier: acceptClock, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+    if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
+    return provisioned;
   } finally {
     wipeScopes(payload.scopes);
   }
+}
+
+/** Lets the units that run see what changed, and says so. */
+export function restartChanged(changes: readonly ReleaseChange[]): void {
+  for (const { unit, action } of takeSteps(stepsFor(changes))) say(`${action} ${unit}: ${changes.filter((change) => change.unit === unit || unit.startsWith(change.unit.replace('.service', ''))).map(({ credential, why }) => `${credential} (${why})`).join(', ')}`);
+}
+
+/** Says which secrets stay what they are and which hooks did not run, and returns the exit status. */
+export function sayHeld({ held, postponed, untold }: Provisioned): number {
+  for (const name of untold) warn(`the hook of ${name} did not run: the seed that its old value came from is gone`, `tell the service its new value: auxcred get ${name}`);
+  for (const name of postponed) say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
+  for (const [name, reason] of held) warn(`${name} stays what it is: ${reason}`, 'auxcred provision tries again');
+  return held.size === 0 ? 0 : exitStatus.hook;
 }

@@ -2,11 +2,17 @@
  * The only module that speaks to the person at the terminal. What was asked for goes to standard output; everything else goes
  * to standard error behind `auxcred: `, lower case, without a full stop.
  */
+import { writeSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 
 /** Output that was asked for, one line. */
 export function print(line: string): void {
   process.stdout.write(`${line}\n`);
+}
+
+/** Output that was asked for, byte for byte. */
+export function printBytes(bytes: Uint8Array): void {
+  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written);
 }
 
 /** What happened. */

@@ -8,8 +8,8 @@ import { namePattern } from '../derive/realm.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
-import { type KeySource, keySources, type Payload, type Sealing } from '../store/payload.ts';
-import { encodePins, pinsOf } from '../store/pins.ts';
+import { type KeySource, keySources, parseScopes, type Payload, type Sealing } from '../store/payload.ts';
+import { encodePins, parsePins, pinsOf } from '../store/pins.ts';
 import { openSeeds } from '../store/open.ts';
 import { type Locks, sealPayload } from '../store/seal.ts';
 import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
@@ -27,7 +27,7 @@ import { seedOfWords, wordsOf } from './words.ts';
 
 const optionNames = {
   flags: ['no-recovery', 'print-words', 'replace'],
-  values: ['with-key', 'tpm2-pcrs', 'tpm2-device', 'root', 'name', 'seed-file'],
+  values: ['with-key', 'tpm2-pcrs', 'tpm2-device', 'root', 'name', 'seed-file', 'scopes'],
   lists: ['recipient'],
 };
 
@@ -40,32 +40,56 @@ export async function seal(argv: readonly string[]): Promise<number> {
   if (existsSync(paths.seeds) && !options.flag('replace')) {
     throw new Failure('refused', `${paths.seeds} exists, and a new seed changes every secret of this machine`, { hint: 'auxcred unseal shows what it holds; --replace seals a new one in its place' });
   }
-  const name = hostName(options.value('name'), paths);
   const means = meansOf(paths, options.value('tpm2-device'));
   const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
   const pcrs = chosenPcrs(options.value('tpm2-pcrs'), withKey);
-  const given = givenSeed(options.value('seed-file'));
-  const { recovery, printWords } = await chosenRecovery(options, given !== undefined);
+  const { scopes, known } = chosenScopes(options, paths);
+  const { recovery, printWords } = await chosenRecovery(options, known);
 
-  const scope: Scope = { kind: 'host', name, epoch: 1, seed: given ?? new Uint8Array(randomBytes(seedLength)) };
   const sealing: Sealing = { withKey, recovery, pcrs, device: withKey === 'host' ? undefined : means.device };
-  const payload: Payload = { counter: 1, scopes: [scope], sealing };
+  const payload: Payload = { counter: 1, scopes, sealing };
   try {
     const sealed = await withLocks(paths, sealing, async (locks) => await sealPayload(payload, locks));
     // A file that does not open again must not replace one that does.
     const reopened = await openSeeds(sealed, meansOf(paths, means.device));
     wipeScopes(reopened.payload.scopes);
+    const before = pinsBefore(paths);
     install(root, paths, payload, sealed);
-    say(`sealed ${scopeName(scope)} to ${withKey}${pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : ''}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
-    if (options.flag('replace')) say(`${given ? 'the secrets stay those of the seed' : 'every secret of this machine is a new one'}; auxcred apply puts them in force`);
+    for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : ''}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+    if (options.flag('replace')) sayReplaced(scopes, before);
     if (printWords) {
       say('write these 24 words down: they are the seed, and this is the only time that they are shown');
-      print(wordsOf(scope.seed));
+      for (const scope of scopes) print(scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
     }
   } finally {
-    wipeScopes([scope]);
+    wipeScopes(scopes);
   }
   return 0;
+}
+
+const pinsBefore = (paths: Paths): ReturnType<typeof parsePins>['scopes'] => {
+  const file = readIfPresent(paths.pins);
+  return file ? parsePins(file, paths.pins).scopes : new Map();
+};
+
+/** Which scopes' secrets are new ones now. */
+function sayReplaced(scopes: readonly Scope[], before: ReturnType<typeof pinsBefore>): void {
+  const fresh = scopes.filter((scope) => Buffer.compare(before.get(scopeName(scope))?.keyId ?? new Uint8Array(0), keyId(scope.seed)) !== 0).map(scopeName);
+  say(`${fresh.length === 0 ? 'the secrets stay what they were' : `every secret of ${fresh.join(' and ')} is a new one`}; auxcred apply puts them in force`);
+}
+
+/** The scopes to seal: those that the operator gave, or this host's own with a seed that was given or is new. */
+function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known: boolean } {
+  const file = options.value('scopes');
+  const given = givenSeed(options.value('seed-file'));
+  if (file === undefined) return { scopes: [{ kind: 'host', name: hostName(options.value('name'), paths), epoch: 1, seed: given ?? new Uint8Array(randomBytes(seedLength)) }], known: given !== undefined };
+  for (const other of ['seed-file', 'name']) if (options.value(other) !== undefined) throw new Failure('usage', `--scopes and --${other} do not go together`, { hint: 'the scopes have their seeds and names' });
+  const bytes = new Uint8Array(readFileSync(file === '-' ? 0 : file));
+  try {
+    return { scopes: parseScopes(bytes, file === '-' ? 'standard input' : file), known: true };
+  } finally {
+    bytes.fill(0);
+  }
 }
 
 /** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. */

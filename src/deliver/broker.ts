@@ -13,12 +13,12 @@ import { journal } from '../system/journal.ts';
 import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
-import { type Scope, wipeScopes } from '../store/scope.ts';
+import { seedsOf, wipeScopes } from '../store/scope.ts';
 import type { Release } from '../store/snapshot.ts';
 import { openReleases } from './opening.ts';
 import { recordRefusal, recordRelease } from './record.ts';
 import { refuse } from './refusal.ts';
-import { ReleaseBook, valueOf } from './releases.ts';
+import { ReleaseBook } from './releases.ts';
 import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
 import { encodeGrant, encodeRefusal } from './stage-message.ts';
 
@@ -157,9 +157,9 @@ class Broker {
     if (!request) throw new Failure('refused', 'the peer is not systemd asking for a credential');
     if (!mayAskFor(request.unit, peer)) throw new Failure('refused', `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}) is not part of ${request.unit}`);
     if ('closed' in this.#answers) throw this.#answers.closed;
-    const decision = this.#answers.book.decide(request);
-    if ('refusal' in decision) throw new Failure('refused', decision.refusal);
-    return { request, release: decision.release, value: valueOf(decision) };
+    const { book } = this.#answers;
+    const release = book.find(request);
+    return { request, release, value: book.valueOf(release) };
   }
 }
 
@@ -167,15 +167,14 @@ class Broker {
  * Goes through a whole answer once, over a socket of its own: the first one takes milliseconds, in which a SIGKILL would leave
  * a unit with an empty secret, and those that follow a fraction of it.
  */
-async function rehearse(releases: readonly Release[], scopes: readonly Scope[]): Promise<void> {
+async function rehearse(book: ReleaseBook, releases: readonly Release[]): Promise<void> {
   const [release] = releases;
-  const [scope] = scopes;
-  if (!release || !scope) return;
+  if (!release) return;
   const name = `\0auxcred-rehearsal-${String(process.pid)}`;
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     const peer = peerOf(socket);
     mayAskFor(parsePeerName(peer.name ?? '0/unit/none.service/none')?.unit ?? '', peer);
-    const value = valueOf({ release, seed: scope.seed });
+    const value = book.valueOf(release);
     socket.end(value, () => { value.fill(0); });
     socket.resume();
   });
@@ -210,8 +209,9 @@ async function main(): Promise<void> {
   try {
     const { releases, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), process.env));
     process.on('exit', () => { wipeScopes(scopes); });
-    broker = new Broker({ book: new ReleaseBook(releases, scopes) });
-    await rehearse(releases, scopes);
+    const book = new ReleaseBook(releases, seedsOf(scopes));
+    broker = new Broker({ book });
+    await rehearse(book, releases);
   } catch (error) {
     const closed = error instanceof Failure ? error : new Failure('system', messageOf(error));
     journal({ MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`, PRIORITY: '3', AUXCRED_REASON: closed.code });

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
-import { hostScope, parseSnapshot, readSnapshot, type Release } from '../store/snapshot.ts';
+import { hostScope, parseReleases, readReleases, type Release } from '../store/snapshot.ts';
 import type { Scope } from '../store/scope.ts';
 import type { Paths } from '../system/paths.ts';
 
@@ -23,7 +23,7 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
 }
 
 function releasesIn(paths: Paths, scopes: readonly Scope[]): Release[] {
-  const snapshot = readSnapshot(paths);
+  const snapshot = readReleases(paths);
   if (!snapshot) throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: 'run auxcred apply' });
-  return parseSnapshot(snapshot, hostScope(scopes));
+  return parseReleases(snapshot, hostScope(scopes));
 }

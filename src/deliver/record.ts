@@ -1,5 +1,6 @@
 /** One journal record for every release and every refusal, with fields that a program can read. Never a value. */
 import { journal } from '../system/journal.ts';
+import { ingredients, kindOf, nameOf } from '../derive/recipe.ts';
 import type { Release } from '../store/snapshot.ts';
 import type { CredentialRequest } from './request.ts';
 
@@ -9,8 +10,11 @@ export const messageIds = {
   refused: '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57',
 } as const;
 
-/** `host/web1 password db-password`: what names a secret to a reader of the journal. */
-export const realmText = ({ scope, recipe }: Release): string => `${scope} ${recipe.options.kind} ${recipe.name}`;
+/** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
+export const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
+
+/** Of every derived secret in it, in order. */
+const each = ({ recipe }: Release, field: 'period' | 'generation'): string => ingredients(recipe).map((derived) => String(derived[field])).join('+');
 
 export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
   journal({
@@ -21,8 +25,8 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
     AUXCRED_UNIT: unit,
     AUXCRED_CREDENTIAL: credential,
     AUXCRED_REALM: realmText(release),
-    AUXCRED_PERIOD: release.recipe.period,
-    AUXCRED_GENERATION: String(release.recipe.generation),
+    AUXCRED_PERIOD: each(release, 'period'),
+    AUXCRED_GENERATION: each(release, 'generation'),
     AUXCRED_DELIVERY: release.delivery,
   });
 }

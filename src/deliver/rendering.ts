@@ -3,12 +3,16 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../manifest/manifest.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
+import { systemdVersion } from '../system/systemctl.ts';
 import { renderDropIn, type UnitSecret } from './drop-in.ts';
+
+/** The first systemd with RefreshOnReload=credentials (systemd.service(5)). */
+const refreshingVersion = 260;
 
 /** Drop-in text by unit. */
 export type Rendering = ReadonlyMap<string, string>;
 
-/** The drop-ins of every unit that the declarations name. */
+/** The drop-ins of every unit that the declarations name, for the systemd that is installed. */
 export function renderUnits(declarations: Manifest['declarations']): Rendering {
   const secrets = new Map<string, UnitSecret[]>();
   for (const declaration of declarations) {
@@ -18,7 +22,9 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
       else secrets.set(unit, [declaration]);
     }
   }
-  return new Map([...secrets].sort(([a], [b]) => (a < b ? -1 : 1)).map(([unit, ofUnit]) => [unit, renderDropIn(unit, ofUnit)]));
+  // Only where it matters, since the generator has to be quick.
+  const canRefresh = declarations.some(({ change }) => change === 'reload') && systemdVersion() >= refreshingVersion;
+  return new Map([...secrets].sort(([a], [b]) => (a < b ? -1 : 1)).map(([unit, ofUnit]) => [unit, renderDropIn(unit, ofUnit, canRefresh)]));
 }
 
 /** The drop-ins that were applied last. */

@@ -15,14 +15,34 @@ export type KindOptions =
       readonly require: readonly CharacterClass[];
     }
   | {
+      readonly kind: 'passphrase';
+      readonly words: number;
+      /** Printable ASCII between two words; may be empty. */
+      readonly separator: string;
+      /** Whether each word begins with a capital. */
+      readonly capitalize: boolean;
+    }
+  | {
       readonly kind: 'hex' | 'base64' | 'bytes';
       /** Random bytes, before they are encoded. */
       readonly bytes: number;
     }
-  | { readonly kind: 'uuid' };
+  | { readonly kind: 'uuid' | 'wireguard-psk' }
+  | { readonly kind: Exclude<KeyKind, 'ssh-ed25519'> }
+  | {
+      readonly kind: 'ssh-ed25519';
+      /** Says whose key it is; another comment is still the same key. */
+      readonly comment: string;
+    };
 
-export const kindNames = ['password', 'hex', 'base64', 'bytes', 'uuid'] as const satisfies readonly KindOptions['kind'][];
+/** Kinds with a public half. */
+export const keyKinds = ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256'] as const;
+export type KeyKind = (typeof keyKinds)[number];
+
+export const kindNames = ['password', 'passphrase', 'hex', 'base64', 'bytes', 'uuid', 'wireguard-psk', ...keyKinds] as const satisfies readonly KindOptions['kind'][];
 export type KindName = (typeof kindNames)[number];
+
+export const isKeyKind = (kind: string): kind is KeyKind => keyKinds.some((known) => known === kind);
 
 /** The class of an ASCII character. */
 export function classOf(code: number): CharacterClass {

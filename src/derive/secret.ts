@@ -1,24 +1,28 @@
-import { utf8 } from './framing.ts';
-import { type CharacterClass, classOf, type KindOptions } from './kind.ts';
+import { base64, hex } from './encoding.ts';
+import { concat, utf8 } from './framing.ts';
+import { drawKey, encodePrivate, encodePublic } from './key-pair.ts';
+import { type CharacterClass, classOf, isKeyKind, type KeyKind, type KindOptions } from './kind.ts';
 import type { Realm } from './realm.ts';
 import { KeyStream } from './stream.ts';
 import { leafKey } from './tree.ts';
+import { wordAt, wordCount } from './words.ts';
 
-/** What the manifest says about one derived secret, defaults filled in. */
-export interface Recipe {
+/** What a derived secret is derived from, beside its scope's seed. */
+export interface Derivation {
   readonly name: string;
+  /** Defaults filled in. */
   readonly options: KindOptions;
   readonly period: string;
   readonly generation: number;
 }
 
-const hexDigits = '0123456789abcdef';
-const base64Digits = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/';
+/** Options that change how a secret is written down, not which secret it is. */
+const presentation = ['kind', 'comment'];
 
-/** The realm that a recipe names: its options, all of them, become part of the derivation. */
-export function realmOf({ name, options, period, generation }: Recipe): Realm {
+/** The realm that a derivation names: its options, all that matter to the secret, become part of it. */
+export function realmOf({ name, options, period, generation }: Derivation): Realm {
   const params = Object.entries(options)
-    .filter(([key]) => key !== 'kind')
+    .filter(([key]) => !presentation.includes(key))
     .map(([key, value]: [string, unknown]) => `${key}=${Array.isArray(value) ? [...value].sort().join(',') : String(value)}\n`)
     .sort()
     .join('');
@@ -26,22 +30,60 @@ export function realmOf({ name, options, period, generation }: Recipe): Realm {
 }
 
 /**
- * The secret's bytes, as a unit reads them: no newline at the end. The same scope seed (32 bytes) and recipe give the same
- * bytes on every machine and in every release. The caller wipes the result.
+ * The secret's bytes, as a unit reads them: no newline at the end, but in PEM. The same scope seed (32 bytes) and derivation give the
+ * same bytes on every machine and in every release. The caller wipes the result.
  */
-export function deriveSecret(scope: Uint8Array, recipe: Recipe): Uint8Array {
-  const stream = new KeyStream(leafKey(scope, realmOf(recipe)));
+export function deriveSecret(scope: Uint8Array, derivation: Derivation): Uint8Array {
+  const { options } = derivation;
+  const realm = realmOf(derivation);
+  if (isKeyOptions(options)) {
+    return withKey(scope, realm, options.kind, (key) => {
+      const check = options.kind === 'ssh-ed25519' ? drawn(scope, { ...realm, type: 'ssh-ed25519-check' }, (stream) => stream.bytes(4)) : new Uint8Array(0);
+      return encodePrivate(options.kind, key, check, commentOf(options));
+    });
+  }
+  return drawn(scope, realm, (stream) => draw(stream, options));
+}
+
+/**
+ * The public half of a key pair, as its programs read it.
+ * @returns undefined for a kind that has none
+ */
+export function derivePublic(scope: Uint8Array, derivation: Derivation): Uint8Array | undefined {
+  const { options } = derivation;
+  if (!isKeyOptions(options)) return undefined;
+  return withKey(scope, realmOf(derivation), options.kind, (key) => encodePublic(options.kind, key, commentOf(options)));
+}
+
+type KeyOptions = Extract<KindOptions, { kind: KeyKind }>;
+const isKeyOptions = (options: KindOptions): options is KeyOptions => isKeyKind(options.kind);
+const commentOf = (options: KeyOptions): string => (options.kind === 'ssh-ed25519' ? options.comment : '');
+
+/** Runs `draw` on a realm's stream, and wipes the stream. */
+export function drawn<T>(scope: Uint8Array, realm: Realm, draw: (stream: KeyStream) => T): T {
+  const stream = new KeyStream(leafKey(scope, realm));
   try {
-    return drawn(stream, recipe.options);
+    return draw(stream);
   } finally {
     stream.wipe();
   }
 }
 
-function drawn(stream: KeyStream, options: KindOptions): Uint8Array {
+function withKey(scope: Uint8Array, realm: Realm, kind: KeyKind, encode: (key: Uint8Array) => Uint8Array): Uint8Array {
+  const key = drawn(scope, realm, (stream) => drawKey(stream, kind));
+  try {
+    return encode(key);
+  } finally {
+    key.fill(0);
+  }
+}
+
+function draw(stream: KeyStream, options: Exclude<KindOptions, KeyOptions>): Uint8Array {
   switch (options.kind) {
     case 'password':
       return password(stream, options.length, options.alphabet, options.require);
+    case 'passphrase':
+      return passphrase(stream, options.words, options.separator, options.capitalize);
     case 'bytes':
       return stream.bytes(options.bytes);
     case 'hex':
@@ -50,6 +92,8 @@ function drawn(stream: KeyStream, options: KindOptions): Uint8Array {
       return encoded(stream, options.bytes, base64);
     case 'uuid':
       return encoded(stream, 16, uuid);
+    case 'wireguard-psk':
+      return encoded(stream, 32, base64);
   }
 }
 
@@ -63,36 +107,22 @@ function password(stream: KeyStream, length: number, alphabet: string, required:
   return drawnPassword;
 }
 
+function passphrase(stream: KeyStream, words: number, separator: string, capitalize: boolean): Uint8Array {
+  const parts = Array.from({ length: words }, (_, i) => {
+    const word = utf8(`${i === 0 ? '' : separator}${wordAt(stream.below(wordCount))}`);
+    const first = i === 0 ? 0 : separator.length;
+    if (capitalize) word[first] = (word[first] ?? 0) & ~0x20;
+    return word;
+  });
+  const phrase = concat(...parts);
+  for (const part of parts) part.fill(0);
+  return phrase;
+}
+
 function encoded(stream: KeyStream, length: number, encode: (bytes: Uint8Array) => Uint8Array): Uint8Array {
   const bytes = stream.bytes(length);
   const text = encode(bytes);
   bytes.fill(0);
-  return text;
-}
-
-const code = (digits: string, index: number): number => digits.charCodeAt(index);
-
-// The encoders write bytes, never strings: a string can't be wiped.
-
-function hex(bytes: Uint8Array): Uint8Array {
-  const text = new Uint8Array(bytes.length * 2);
-  bytes.forEach((byte, i) => {
-    text[2 * i] = code(hexDigits, byte >> 4);
-    text[2 * i + 1] = code(hexDigits, byte & 15);
-  });
-  return text;
-}
-
-/** RFC 4648 section 4, with padding. */
-function base64(bytes: Uint8Array): Uint8Array {
-  const text = new Uint8Array(Math.ceil(bytes.length / 3) * 4).fill(0x3d);
-  for (let i = 0, out = 0; i < bytes.length; i += 3, out += 4) {
-    const [a = 0, b, c] = bytes.subarray(i, i + 3);
-    text[out] = code(base64Digits, a >> 2);
-    text[out + 1] = code(base64Digits, ((a & 3) << 4) | ((b ?? 0) >> 4));
-    if (b !== undefined) text[out + 2] = code(base64Digits, ((b & 15) << 2) | ((c ?? 0) >> 6));
-    if (c !== undefined) text[out + 3] = code(base64Digits, c & 63);
-  }
   return text;
 }
 

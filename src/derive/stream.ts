@@ -38,15 +38,17 @@ export class KeyStream {
   }
 
   /**
-   * A number in 0..`bound`-1 (`bound` 1..256), each equally likely: bytes at or above the largest multiple of `bound`
-   * are thrown away, since a plain remainder would favour the low numbers.
+   * A number in 0..`bound`-1 (`bound` 1..65536), each equally likely. It takes one byte, or two (the first one is the higher)
+   * where `bound` is over 256; values at or above the largest multiple of `bound` are thrown away, since a plain remainder
+   * would favour the low numbers.
    */
   below(bound: number): number {
-    if (!Number.isInteger(bound) || bound < 1 || bound > 256) throw new RangeError(`not a bound of one byte: ${String(bound)}`);
-    const limit = 256 - (256 % bound);
+    if (!Number.isInteger(bound) || bound < 1 || bound > 65536) throw new RangeError(`not a bound of two bytes: ${String(bound)}`);
+    const values = bound > 256 ? 65536 : 256;
+    const limit = values - (values % bound);
     for (;;) {
-      const byte = this.byte();
-      if (byte < limit) return byte % bound;
+      const value = values === 256 ? this.byte() : this.byte() * 256 + this.byte();
+      if (value < limit) return value % bound;
     }
   }
 

@@ -1,22 +1,81 @@
-import type { KindOptions } from '../derive/kind.ts';
+import { isKeyKind, type KindOptions } from '../derive/kind.ts';
+import type { Rotation } from '../derive/period.ts';
+import type { Escape, HashMethod } from '../derive/recipe.ts';
 
 /** How a secret reaches its unit. */
 export const deliveries = ['socket', 'stage'] as const;
 export type Delivery = (typeof deliveries)[number];
 
+/** What happens to a running unit whose secret changed. */
+export const unitActions = ['restart', 'reload', 'none'] as const;
+export type UnitAction = (typeof unitActions)[number];
+
+/** A secret of its own. */
+export interface DerivedContent {
+  readonly form: 'derived';
+  readonly options: KindOptions;
+  /** Counts from 1; another one is another secret. */
+  readonly generation: number;
+  /** The group that shares it; undefined for a secret of this host alone. */
+  readonly share: string | undefined;
+  /** How often it becomes another secret; undefined for never. */
+  readonly rotate: Rotation | undefined;
+  /** Whether the one before it is delivered beside it. */
+  readonly previous: boolean;
+}
+
+/** Another secret's hash. */
+export interface HashedContent {
+  readonly form: 'crypt';
+  /** The other secret's name. */
+  readonly of: string;
+  readonly method: HashMethod;
+  readonly rounds: number;
+}
+
+/** A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`, which one is known once all names are. */
+export interface Reference {
+  readonly reference: string;
+  readonly escapes: readonly Escape[];
+}
+
+/** A text with other secrets in it. */
+export interface ComposedContent {
+  readonly form: 'template';
+  readonly pieces: readonly (string | Reference)[];
+}
+
+export type Content = DerivedContent | HashedContent | ComposedContent;
+
 /** One `[secret.NAME]` of the manifest, checked, defaults filled in. */
 export interface SecretDeclaration {
   readonly name: string;
-  readonly options: KindOptions;
-  /** Counts from 1; a higher one is another secret. */
-  readonly generation: number;
+  readonly content: Content;
   /** Services, or templates for all their instances. */
   readonly units: readonly string[];
   /** The credential's id, under which the unit reads it. */
   readonly credential: string;
   readonly delivery: Delivery;
+  readonly change: UnitAction;
+  /** A command that is told the old and the new value before units are; empty for none. */
+  readonly hook: readonly string[];
   readonly file: string;
 }
+
+/** What a credential holds of its secret. */
+export const parts = ['secret', 'public', 'previous'] as const;
+export type Part = (typeof parts)[number];
+
+/** The credentials that a declaration gives to each of its units: the secret under its id, and what goes with it. */
+export function credentialsOf({ credential, content }: Pick<SecretDeclaration, 'credential' | 'content'>): { readonly id: string; readonly part: Part }[] {
+  const all: { id: string; part: Part }[] = [{ id: credential, part: 'secret' }];
+  if (content.form === 'derived' && isKeyKind(content.options.kind)) all.push({ id: `${credential}.pub`, part: 'public' });
+  if (content.form === 'derived' && content.previous) all.push({ id: `${credential}.previous`, part: 'previous' });
+  return all;
+}
+
+/** `password`, `crypt`, `template`. */
+export const kindOfContent = (content: Content): string => (content.form === 'derived' ? content.options.kind : content.form);
 
 /** What is wrong with a manifest, where, and the way out. */
 export interface Problem {

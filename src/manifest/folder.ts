@@ -15,9 +15,12 @@ export interface ManifestFile {
  * those of the same name in weaker folders, and a link to /dev/null hides them without saying anything itself, as in systemd.
  * `generators/auxcred-generator` lists them in the same order.
  */
-export function manifestFiles(root: string): ManifestFile[] {
+export const manifestFiles = (root: string): ManifestFile[] => filesIn(pathsUnder('/').manifestFolders, root);
+
+/** The same for folders of one's own, the strongest first, below `root`. */
+export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] {
   const seen = new Set<string>();
-  return pathsUnder('/').manifestFolders.flatMap((folder) =>
+  return folders.flatMap((folder) =>
     namesIn(join(root, folder)).filter((name) => !seen.has(name)).map((name) => {
       seen.add(name);
       return { path: join(folder, name), text: read(join(root, folder, name)) };

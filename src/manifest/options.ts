@@ -1,49 +1,89 @@
-/** The options of each kind of secret, read from a declaration. */
-import { characterClasses, classOf, type KindName, type KindOptions } from '../derive/kind.ts';
+/** The options of each kind of derived secret, read from a declaration. */
+import { characterClasses, classOf, isKeyKind, type KindName, type KindOptions } from '../derive/kind.ts';
+import { acceptance, strengthOf } from '../derive/strength.ts';
 import type { Table } from './table.ts';
 
 const range = (from: string, to: string): string => Array.from({ length: to.charCodeAt(0) - from.charCodeAt(0) + 1 }, (_, i) => String.fromCharCode(from.charCodeAt(0) + i)).join('');
 const digits = range('0', '9');
 const upper = range('A', 'Z');
 const lower = range('a', 'z');
+const alnum = digits + upper + lower;
 
 /** Alphabets that have a name; any other text stands for its own characters. All are in code-point order. */
 export const namedAlphabets: Readonly<Record<string, string>> = {
-  alnum: digits + upper + lower,
+  alnum,
   digits,
   upper,
   lower,
   hex: `${digits}abcdef`,
   printable: range('!', '~'),
+  /** Without those that look alike. */
+  readable: [...alnum].filter((character) => !'0O1Il'.includes(character)).join(''),
+  /** Needs no escape in a URL, a shell or a file's name. */
+  url: `-${digits}${upper}_${lower}`,
 };
 
 /** The keys that each kind adds to a declaration. */
-export const optionKeys: Readonly<Record<KindName, readonly string[]>> = {
-  password: ['length', 'alphabet', 'require'],
-  hex: ['bytes'],
-  base64: ['bytes'],
-  bytes: ['bytes'],
-  uuid: [],
-};
+export function optionKeys(kind: KindName): readonly string[] {
+  switch (kind) {
+    case 'password':
+      return ['length', 'alphabet', 'require', 'weak'];
+    case 'passphrase':
+      return ['words', 'separator', 'capitalize', 'weak'];
+    case 'hex':
+    case 'base64':
+    case 'bytes':
+      return ['bytes', 'weak'];
+    case 'ssh-ed25519':
+      return ['comment'];
+    default:
+      return [];
+  }
+}
 
 /** The most that the credentials socket delivers in one piece; see docs/formats.md. */
 export const largestSecret = 128 * 1024;
 
+/** Bits that a secret must have unless `weak = true` says that a guessable one is meant, such as a PIN. */
+export const weakestStrength = 64;
+/** Passwords are drawn until one holds every required class: fewer than this many of all drawn would take too long. */
+const leastAcceptance = 1 / 1000;
+
 /** Random bytes that fill {@link largestSecret} once they are encoded. */
 const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = { hex: largestSecret / 2, base64: Math.floor(largestSecret / 4) * 3, bytes: largestSecret };
+const mostWords = 1024;
 
-/** The options of a declaration of this kind. What is wrong goes to the table's problems. */
+/** The options of a declaration of this kind; an ssh key's comment is empty where none is given. What is wrong goes to the table's problems. */
 export function readOptions(kind: KindName, table: Table): KindOptions {
+  const options = optionsOf(kind, table);
+  const bits = strengthOf(options);
+  if (!isKeyKind(kind) && optionKeys(kind).includes('weak') && !table.flag('weak', false) && bits < weakestStrength) {
+    table.problem('', `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and ${String(weakestStrength)} are the least`, 'make it longer; weak = true where a weak one is meant, such as a PIN');
+  }
+  return options;
+}
+
+function optionsOf(kind: KindName, table: Table): KindOptions {
   switch (kind) {
     case 'password':
       return readPassword(table);
+    case 'passphrase':
+      return { kind, words: table.whole('words', 6, 1, mostWords), separator: printable(table, 'separator', '-', 16), capitalize: table.flag('capitalize', false) };
     case 'hex':
     case 'base64':
     case 'bytes':
       return { kind, bytes: table.whole('bytes', 32, 1, largestSource[kind]) };
-    case 'uuid':
+    case 'ssh-ed25519':
+      return { kind, comment: printable(table, 'comment', '', 200) };
+    default:
       return { kind };
   }
+}
+
+function printable(table: Table, key: string, fallback: string, most: number): string {
+  const text = table.text(key, fallback);
+  if (!/^[ -~]*$/.test(text) || text.length > most) table.problem(key, `printable ASCII of at most ${String(most)} characters is expected here`, `${key} = "${fallback}"`);
+  return text;
 }
 
 function readPassword(table: Table): KindOptions {
@@ -51,13 +91,22 @@ function readPassword(table: Table): KindOptions {
   const alphabet = [...new Set(Object.hasOwn(namedAlphabets, named) ? namedAlphabets[named] : named)].sort().join('');
   const length = table.whole('length', 32, 1, largestSecret);
   const required = [...new Set(table.list('require'))].sort();
-  if (!/^[!-~]{2,}$/.test(alphabet)) table.problem('alphabet', 'an alphabet needs two different printable ASCII characters or more', `a name (${Object.keys(namedAlphabets).join(', ')}) or the characters themselves`);
-  if (required.length > length) table.problem('require', `${String(required.length)} required classes do not fit ${String(length)} characters`, undefined);
+  if (!/^[!-~]{2,}$/.test(alphabet)) {
+    table.problem('alphabet', 'an alphabet needs two different printable ASCII characters or more', `a name (${Object.keys(namedAlphabets).join(', ')}) or the characters themselves`);
+    return { kind: 'password', length: 32, alphabet: alnum, require: [] };
+  }
+  if (required.length > length) {
+    table.problem('require', `${String(required.length)} required classes do not fit ${String(length)} characters`, undefined);
+    return { kind: 'password', length: 32, alphabet, require: [] };
+  }
   const require = required.flatMap((name) => {
     const known = characterClasses.find((candidate) => candidate === name);
     if (known === undefined) table.problem('require', `${JSON.stringify(name)} is not a class of characters`, `classes are ${characterClasses.join(', ')}`);
     else if (![...alphabet].some((character) => classOf(character.charCodeAt(0)) === known)) table.problem('require', `the alphabet has no ${known} character`, undefined);
-    return known === undefined ? [] : [known];
+    else return [known];
+    return [];
   });
-  return { kind: 'password', length, alphabet, require };
+  const options: KindOptions = { kind: 'password', length, alphabet, require };
+  if (acceptance(options) < leastAcceptance) table.problem('require', 'fewer than one in a thousand passwords of this alphabet and length have a character of each class', 'make it longer, or the alphabet more even');
+  return options;
 }

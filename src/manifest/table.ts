@@ -21,7 +21,7 @@ export class Table {
   }
 
   text(key: string, fallback: string): string {
-    const value = this.#value(key);
+    const value = this.value(key);
     if (value === undefined || typeof value === 'string') return value ?? fallback;
     this.problem(key, 'text is expected here', `${key} = "${fallback}"`);
     return fallback;
@@ -35,20 +35,28 @@ export class Table {
   }
 
   whole(key: string, fallback: number, least: number, most: number): number {
-    const value = this.#value(key) ?? fallback;
+    const value = this.value(key) ?? fallback;
     if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
     this.problem(key, `a whole number from ${String(least)} to ${String(most)} is expected here`, `${key} = ${String(fallback)}`);
     return fallback;
   }
 
+  flag(key: string, fallback: boolean): boolean {
+    const value = this.value(key) ?? fallback;
+    if (typeof value === 'boolean') return value;
+    this.problem(key, 'true or false is expected here', `${key} = ${String(fallback)}`);
+    return fallback;
+  }
+
   list(key: string): string[] {
-    const value = this.#value(key) ?? [];
+    const value = this.value(key) ?? [];
     if (Array.isArray(value) && value.every((item) => typeof item === 'string')) return value;
     this.problem(key, 'a list of texts is expected here', `${key} = ["..."]`);
     return [];
   }
 
-  #value(key: string): unknown {
+  /** As it was parsed; undefined where the table has no such key. */
+  value(key: string): unknown {
     return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;
   }
 }

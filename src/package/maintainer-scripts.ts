@@ -1,6 +1,7 @@
 /** What dpkg runs around installing and removing the package; without a running systemd (a chroot, an image) nothing is started. */
 
-const sockets = 'auxcred.socket auxcred-stage.socket';
+/** What is enabled and started. */
+const units = 'auxcred.socket auxcred-stage.socket auxcred-rotate.timer';
 
 const postinst = `#!/bin/sh
 set -e
@@ -10,7 +11,7 @@ systemd-sysusers auxcred.conf
 # The folders below /run can wait for the boot where there is no /run yet.
 systemd-tmpfiles --create auxcred.conf || [ ! -d /run/systemd/system ]
 
-for unit in ${sockets}; do
+for unit in ${units}; do
     deb-systemd-helper unmask "$unit" > /dev/null || true
     # An administrator's systemctl disable survives an upgrade.
     if deb-systemd-helper --quiet was-enabled "$unit"; then
@@ -24,14 +25,14 @@ if [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload > /dev/null || true
     # The sockets go on listening, and the next request starts the new version.
     [ -z "$2" ] || deb-systemd-invoke stop auxcred.service > /dev/null || true
-    deb-systemd-invoke start ${sockets} > /dev/null || true
+    deb-systemd-invoke start ${units} > /dev/null || true
 fi
 `;
 
 const prerm = `#!/bin/sh
 set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    deb-systemd-invoke stop ${sockets} auxcred.service > /dev/null || true
+    deb-systemd-invoke stop ${units} auxcred.service > /dev/null || true
 fi
 `;
 
@@ -46,7 +47,7 @@ case $1 in
         ;;
     purge)
         if command -v deb-systemd-helper > /dev/null; then
-            deb-systemd-helper purge ${sockets} > /dev/null || true
+            deb-systemd-helper purge ${units} > /dev/null || true
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         # The seed may be the only one: no secret can be derived again without it.

@@ -33,12 +33,14 @@ const version = 1;
 const most32 = 0xffffffff;
 const scopeKinds: readonly ScopeKind[] = ['host', 'group'];
 
+const scopesJson = (scopes: readonly Scope[]): unknown => scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') }));
+
 /** The payload as UTF-8 JSON. The caller wipes it. */
 export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array {
   const text = canonicalJson({
     version,
     counter,
-    scopes: scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') })),
+    scopes: scopesJson(scopes),
     recipients: sealing.recovery,
     policy: { withKey: sealing.withKey, pcrs: sealing.pcrs, ...(sealing.device === undefined ? {} : { device: sealing.device }) },
   });
@@ -63,6 +65,22 @@ export function parsePayload(bytes: Uint8Array): Payload {
       device: policy.at('device').optional((item) => item.text()),
     },
   };
+}
+
+/** Scopes on their way from the operator to a host, as UTF-8 JSON and a newline. The caller wipes it. */
+export const encodeScopes = (scopes: readonly Scope[]): Uint8Array => new TextEncoder().encode(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);
+
+/**
+ * Reads {@link encodeScopes} back. The caller wipes the scopes.
+ * @throws Failure `malformed` for anything else, or for scopes that do not have one host among them
+ */
+export function parseScopes(bytes: Uint8Array, file: string): Scope[] {
+  const json = Json.parse(bytes, file, 'auxcred scopes HOST makes it');
+  json.at('version').whole(version, version);
+  const scopes = json.at('scopes').list().map(parseScope);
+  const names = new Set(scopes.map(({ kind, name }) => `${kind}/${name}`));
+  if (scopes.filter(({ kind }) => kind === 'host').length !== 1 || names.size !== scopes.length) throw json.at('scopes').unexpected('one host and its groups');
+  return scopes;
 }
 
 function parseScope(item: Json): Scope {

@@ -1,4 +1,6 @@
 import type { ScopeKind } from '../derive/tree.ts';
+import type { SeedOf } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
 
 /** A scope whose seed this machine holds. */
 export interface Scope {
@@ -12,6 +14,16 @@ export interface Scope {
 
 /** `host/web1`, `group/db`. */
 export const scopeName = (scope: Pick<Scope, 'kind' | 'name'>): string => `${scope.kind}/${scope.name}`;
+
+/** Finds the seeds of these scopes. */
+export function seedsOf(scopes: readonly Scope[]): SeedOf {
+  const seeds = new Map(scopes.map((scope) => [scopeName(scope), scope]));
+  return (name, epoch) => {
+    const scope = seeds.get(name);
+    if (scope?.epoch !== epoch) throw new Failure('not-found', `this machine holds no seed for ${name}${scope ? ` in epoch ${String(epoch)}` : ''}`, { hint: 'run auxcred provision' });
+    return scope.seed;
+  };
+}
 
 /** Overwrites every seed. */
 export function wipeScopes(scopes: readonly Scope[]): void {

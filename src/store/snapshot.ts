@@ -2,21 +2,22 @@
  * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it and from
  * nothing else, so an edited manifest or a half-copied file changes no answer.
  *
- * `generations/N/releases.json`: a line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON.
- * The HMAC key comes from the machine's own scope seed, so that whoever can write /var can't hand one unit's secret to another.
+ * `generations/N/releases.json` is what the broker reads, `generations/N/record.json` what the next `provision` has to know. Each is a
+ * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
+ * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { readdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { concat, utf8 } from '../derive/framing.ts';
-import { characterClasses, type KindOptions, kindNames } from '../derive/kind.ts';
-import type { Recipe } from '../derive/secret.ts';
+import type { Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { deliveries, type Delivery } from '../manifest/declaration.ts';
 import { type Access, ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
+import { parseRecipe } from './recipe-json.ts';
 import { scopeName, type Scope } from './scope.ts';
 
 /** One credential of one unit. */
@@ -25,12 +26,27 @@ export interface Release {
   readonly unit: string;
   readonly credential: string;
   readonly delivery: Delivery;
-  /** `host/web1`. */
-  readonly scope: string;
   readonly recipe: Recipe;
 }
 
-const fileName = 'releases.json';
+/** A secret that was put in force, and when. */
+export interface HistoryEntry {
+  /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
+  readonly since: string;
+  readonly recipe: Recipe;
+}
+
+/** By secret, the oldest entry first; the last is the one in force. */
+export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
+
+export interface Snapshot {
+  readonly releases: readonly Release[];
+  readonly history: History;
+}
+
+const version = 2;
+const releasesFile = 'releases.json';
+const recordFile = 'record.json';
 const macLength = 64;
 const hint = 'run auxcred provision';
 
@@ -48,74 +64,74 @@ function mac(host: Scope, body: Uint8Array): Uint8Array {
   return digest;
 }
 
-/** The snapshot's bytes. Equal releases give equal bytes. */
-export function encodeSnapshot(releases: readonly Release[], host: Scope): Uint8Array {
-  const body = utf8(canonicalJson({ version: 1, host: scopeName(host), releases }));
+function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
+  const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
   return concat(utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`), body);
 }
 
-/** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
-export function parseSnapshot(bytes: Uint8Array, host: Scope): Release[] {
+function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(macLength + 1);
   const claimed = Buffer.from(new TextDecoder().decode(bytes.subarray(0, macLength)), 'hex');
   if (claimed.length !== macLength / 2 || !timingSafeEqual(claimed, mac(host, body))) {
     throw new Failure('malformed', 'the provisioned snapshot was not made with this machine\'s seed', { hint });
   }
   const json = Json.parse(body, 'the provisioned snapshot', hint);
-  json.at('version').whole(1, 1);
-  return json.at('releases').list().map(parseRelease);
+  json.at('version').whole(version, version);
+  return json;
 }
 
-function parseRelease(item: Json): Release {
-  const recipe = item.at('recipe');
-  return {
+/** The broker's file. Equal releases give equal bytes. */
+export const encodeReleases = (releases: readonly Release[], host: Scope): Uint8Array => authenticated({ kind: 'releases', releases }, host);
+
+/** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
+export function parseReleases(bytes: Uint8Array, host: Scope): Release[] {
+  const json = verified(bytes, host);
+  json.at('kind').oneOf(['releases']);
+  return json.at('releases').list().map((item) => ({
     unit: item.at('unit').text(),
     credential: item.at('credential').text(),
     delivery: item.at('delivery').oneOf(deliveries),
-    scope: item.at('scope').text(),
-    recipe: {
-      name: recipe.at('name').text(),
-      options: parseOptions(recipe.at('options')),
-      period: recipe.at('period').text(),
-      generation: recipe.at('generation').whole(1, 0xffffffff),
-    },
-  };
+    recipe: parseRecipe(item.at('recipe')),
+  }));
 }
 
-function parseOptions(item: Json): KindOptions {
-  const size = (key: string): number => item.at(key).whole(1, 0xffffffff);
-  const kind = item.at('kind').oneOf(kindNames);
-  switch (kind) {
-    case 'password':
-      return { kind, length: size('length'), alphabet: item.at('alphabet').text(), require: item.at('require').list().map((name) => name.oneOf(characterClasses)) };
-    case 'hex':
-    case 'base64':
-    case 'bytes':
-      return { kind, bytes: size('bytes') };
-    case 'uuid':
-      return { kind };
-  }
+const encodeRecord = (history: History, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history) }, host);
+
+function parseRecord(bytes: Uint8Array, host: Scope): History {
+  const json = verified(bytes, host);
+  json.at('kind').oneOf(['record']);
+  return new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))]));
 }
 
-/** The snapshot in force, or undefined before the first provision. */
-export function readSnapshot(paths: Paths): Uint8Array | undefined {
-  return readIfPresent(join(paths.snapshot, fileName));
+/** The bytes of the broker's file in force, or undefined before the first provision. */
+export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPresent(join(paths.snapshot, releasesFile));
+
+/**
+ * The snapshot in force, or undefined before the first provision.
+ * @throws Failure `malformed` where it was not written by this machine's own provision
+ */
+export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
+  const releases = readReleases(paths);
+  const record = readIfPresent(join(paths.snapshot, recordFile));
+  if (!releases || !record) return undefined;
+  return { releases: parseReleases(releases, host), history: parseRecord(record, host) };
 }
 
 /**
  * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
  * @returns false where the same bytes are in force already.
  */
-export function installSnapshot(paths: Paths, snapshot: Uint8Array, group: number | undefined): boolean {
-  const current = readSnapshot(paths);
-  if (current && Buffer.compare(current, snapshot) === 0) return false;
+export function installSnapshot(paths: Paths, { releases, history }: Snapshot, host: Scope, group: number | undefined): boolean {
+  const files = { [releasesFile]: encodeReleases(releases, host), [recordFile]: encodeRecord(history, host) };
+  if (Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0)) return false;
   const folderAccess: Access = { mode: 0o750, group };
   ensureFolder(paths.store, folderAccess);
   ensureFolder(paths.generations, folderAccess);
   const number = 1 + Math.max(0, ...readdirSync(paths.generations).map(Number).filter(Number.isInteger));
   const folder = join(paths.generations, String(number));
   ensureFolder(folder, folderAccess);
-  writeNew(join(folder, fileName), snapshot, { mode: 0o640, group });
+  writeNew(join(folder, releasesFile), files[releasesFile], { mode: 0o640, group });
+  writeNew(join(folder, recordFile), files[recordFile], { mode: 0o600 });
   syncFolder(folder);
   syncFolder(paths.generations);
   const link = `${paths.snapshot}.new`;

@@ -27,6 +27,11 @@ export class Json {
     }
   }
 
+  /** A value that another parser made, such as TOML's. */
+  static of(value: unknown, file: string, hint: string): Json {
+    return new Json(value, file, '', hint);
+  }
+
   at(key: string): Json {
     const record = this.#record();
     return new Json(Object.hasOwn(record, key) ? record[key] : undefined, this.#file, this.#place === '' ? key : `${this.#place}.${key}`, this.#hint);
@@ -43,6 +48,15 @@ export class Json {
 
   text(): string {
     if (typeof this.#value !== 'string') throw this.unexpected('text');
+    return this.#value;
+  }
+
+  isText(): boolean {
+    return typeof this.#value === 'string';
+  }
+
+  flag(): boolean {
+    if (typeof this.#value !== 'boolean') throw this.unexpected('true or false');
     return this.#value;
   }
 
@@ -77,9 +91,9 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-/** JSON with the keys of every object in code-point order and no white space, so that equal values are equal bytes. */
-export function canonicalJson(value: unknown): string {
+/** JSON with the keys of every object in code-point order, but without `omitted`, and no white space, so that equal values are equal bytes. */
+export function canonicalJson(value: unknown, omitted?: string): string {
   return JSON.stringify(value, (_, item: unknown) =>
-    isRecord(item) ? Object.fromEntries(Object.entries(item).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
+    isRecord(item) ? Object.fromEntries(Object.entries(item).filter(([key]) => key !== omitted).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
   );
 }

@@ -13,8 +13,20 @@ export function stopRunning(unit: string): void {
   if (spawnSync('systemctl', ['is-active', '--quiet', unit]).status === 0) systemctl('stop', unit);
 }
 
+/** The major version of systemd, as 257; 0 where it can't be told. */
+export function systemdVersion(): number {
+  const { stdout } = spawnSync('systemctl', ['--version'], { encoding: 'utf8' });
+  return Number(/^systemd (\d+)/.exec(stdout ?? '')?.[1] ?? 0);
+}
+
+/** What systemctl prints. @throws Failure `system` with what it said. */
+export function systemctlOutput(...args: readonly string[]): string {
+  const { status, stdout, stderr, error } = spawnSync('systemctl', args, { encoding: 'utf8', maxBuffer: 64 << 20, stdio: ['ignore', 'pipe', 'pipe'] });
+  if (error !== undefined || status !== 0) throw new Failure('system', `systemctl ${args.slice(0, 3).join(' ')} failed: ${error?.message ?? stderr.trim()}`);
+  return stdout;
+}
+
 /** Runs systemctl. @throws Failure `system` with what it said. */
 export function systemctl(...args: readonly string[]): void {
-  const { status, stderr, error } = spawnSync('systemctl', args, { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });
-  if (error !== undefined || status !== 0) throw new Failure('system', `systemctl ${args.join(' ')} failed: ${error?.message ?? stderr.trim()}`);
+  systemctlOutput(...args);
 }

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { ReleaseBook, valueOf } from '../../src/deliver/releases.ts';
+import { ReleaseBook } from '../../src/deliver/releases.ts';
 import { mayAskFor, parsePeerName, templateOf } from '../../src/deliver/request.ts';
 import { encodeGrant, encodeRefusal, parseAnswer } from '../../src/deliver/stage-message.ts';
 import { Failure } from '../../src/failure.ts';
+import type { Recipe } from '../../src/derive/recipe.ts';
+import { seedsOf } from '../../src/store/scope.ts';
 import type { Release } from '../../src/store/snapshot.ts';
 
 test('a peer name is read by its slashes, whatever the random number\'s length', () => {
@@ -30,17 +32,20 @@ test('templates', () => {
   for (const unit of ['web.service', 'web@.service', '@a.service']) assert.equal(templateOf(unit), undefined, unit);
 });
 
-const release = (unit: string, credential: string, more: Partial<Release> = {}): Release => ({ unit, credential, delivery: 'socket', scope: 'host/h', recipe: { name: credential, options: { kind: 'uuid' }, period: '', generation: 1 }, ...more });
+const uuid = (name: string, scope = 'host/h', epoch = 1): Recipe => ({ form: 'derived', scope, epoch, name, options: { kind: 'uuid' }, period: '', generation: 1 });
+const release = (unit: string, credential: string, more: Partial<Release> = {}): Release => ({ unit, credential, delivery: 'socket', recipe: uuid(credential), ...more });
 
 test('the book knows a unit\'s own credentials, then its template\'s, and nothing else', () => {
   const book = new ReleaseBook(
-    [release('a.service', 'x'), release('t@.service', 'x'), release('t@one.service', 'x', { scope: 'host/gone' }), release('t@.service', 's', { delivery: 'stage' }), release('t@one.service', 'own', { delivery: 'stage' })],
-    [{ kind: 'host', name: 'h', epoch: 1, seed: new Uint8Array(32) }],
+    [release('a.service', 'x'), release('t@.service', 'x'), release('t@one.service', 'x', { recipe: uuid('x', 'host/gone') }), release('t@.service', 's', { delivery: 'stage' }), release('t@one.service', 'own', { delivery: 'stage' })],
+    seedsOf([{ kind: 'host', name: 'h', epoch: 1, seed: new Uint8Array(32) }]),
   );
-  const decision = book.decide({ unit: 'a.service', credential: 'x' });
-  assert.ok('release' in decision && valueOf(decision).length === 36);
-  assert.ok('release' in book.decide({ unit: 't@two.service', credential: 'x' }));
-  for (const refused of [{ unit: 'b.service', credential: 'x' }, { unit: 'a.service', credential: 'y' }, { unit: 't@one.service', credential: 'x' }, { unit: 'a.service/x', credential: '' }]) assert.ok('refusal' in book.decide(refused), JSON.stringify(refused));
+  assert.equal(book.valueOf(book.find({ unit: 'a.service', credential: 'x' })).length, 36);
+  assert.equal(book.find({ unit: 't@two.service', credential: 'x' }).unit, 't@.service');
+  for (const refused of [{ unit: 'b.service', credential: 'x' }, { unit: 'a.service', credential: 'y' }, { unit: 'a.service/x', credential: '' }]) assert.throws(() => book.find(refused), /is provisioned for/, JSON.stringify(refused));
+  // A seed of another scope, or of another epoch, is no seed.
+  assert.throws(() => book.valueOf(book.find({ unit: 't@one.service', credential: 'x' })), /no seed for host\/gone/);
+  assert.throws(() => book.valueOf(release('a.service', 'x', { recipe: uuid('x', 'host/h', 2) })), /no seed for host\/h in epoch 2/);
   assert.deepEqual(book.staged('t@one.service').map(({ credential }) => credential), ['own', 's']);
   assert.deepEqual(book.staged('a.service'), []);
 });

@@ -13,9 +13,7 @@ interface Recipe {
   readonly officialNode?: true;
 }
 
-const everywhere = [
-  'systemd', 'systemd-sysv', 'dbus', 'procps', 'socat', 'openssh-client', 'age', 'tpm2-tools',
-];
+const everywhere = ['systemd', 'systemd-sysv', 'dbus', 'procps', 'socat', 'openssh-client', 'age', 'tpm2-tools', 'libfaketime'];
 const tssBookworm = ['libtss2-esys-3.0.2-0', 'libtss2-mu0', 'libtss2-rc0', 'libtss2-tctildr0', 'libtss2-tcti-swtpm0', 'libtss2-tcti-device0'];
 const tssTime64 = ['libtss2-esys-3.0.2-0t64', 'libtss2-mu-4.0.1-0t64', 'libtss2-rc0t64', 'libtss2-tctildr0t64', 'libtss2-tcti-swtpm0t64', 'libtss2-tcti-device0t64'];
 

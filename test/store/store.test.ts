@@ -5,19 +5,28 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Failure } from '../../src/failure.ts';
-import { encodePayload, type Payload, parsePayload } from '../../src/store/payload.ts';
+import { encodePayload, encodeScopes, type Payload, parsePayload, parseScopes } from '../../src/store/payload.ts';
 import { encodePins, parsePins, pinsOf, verifyPins } from '../../src/store/pins.ts';
 import type { Scope } from '../../src/store/scope.ts';
-import { encodeSnapshot, installSnapshot, parseSnapshot, readSnapshot, type Release } from '../../src/store/snapshot.ts';
+import type { KindOptions } from '../../src/derive/kind.ts';
+import type { Derived } from '../../src/derive/recipe.ts';
+import { encodeReleases, installSnapshot, parseReleases, readSnapshot, type Release, type Snapshot } from '../../src/store/snapshot.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
 const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
 const host: Scope = { kind: 'host', name: 'web1', epoch: 1, seed: seed(1) };
 const group: Scope = { kind: 'group', name: 'db', epoch: 3, seed: seed(2) };
 const payload: Payload = { counter: 7, scopes: [host, group], sealing: { withKey: 'tpm2', recovery: ['age1abc'], pcrs: [7, 14], device: 'device:/dev/tpmrm0' } };
+const derived = (name: string, options: KindOptions, more: Partial<Derived> = {}): Derived => ({ form: 'derived', scope: 'host/web1', epoch: 1, name, options, period: '', generation: 1, ...more });
+const password = derived('p', { kind: 'password', length: 20, alphabet: 'abc', require: ['lower'] }, { scope: 'group/db', epoch: 3, period: '2026-11', generation: 2 });
+const wireguard = derived('wg', { kind: 'wireguard' });
 const releases: Release[] = [
-  { unit: 'a.service', credential: 'x', delivery: 'socket', scope: 'host/web1', recipe: { name: 'x', options: { kind: 'hex', bytes: 32 }, period: '', generation: 1 } },
-  { unit: 'b.service', credential: 'p', delivery: 'stage', scope: 'host/web1', recipe: { name: 'p', options: { kind: 'password', length: 20, alphabet: 'abc', require: ['lower'] }, period: '', generation: 2 } },
+  { unit: 'a.service', credential: 'x', delivery: 'socket', recipe: derived('x', { kind: 'hex', bytes: 32 }) },
+  { unit: 'b.service', credential: 'p', delivery: 'stage', recipe: password },
+  { unit: 'c.service', credential: 'w', delivery: 'socket', recipe: { form: 'public', of: wireguard } },
+  { unit: 'd.service', credential: 's', delivery: 'socket', recipe: derived('s', { kind: 'ssh-ed25519', comment: 's@web1' }) },
+  { unit: 'e.service', credential: 'pp', delivery: 'socket', recipe: derived('pp', { kind: 'passphrase', words: 6, separator: '-', capitalize: true }) },
+  { unit: 'f.service', credential: 't', delivery: 'socket', recipe: { form: 'template', name: 't', pieces: ['a=', { of: { form: 'crypt', name: 'c', method: 'bcrypt', rounds: 10, of: password, sealed: 'AAAA' }, escapes: ['url', 'json'] }, { of: { form: 'public', of: wireguard }, escapes: [] }] } },
 ];
 const isFailure = (code: string) => (error: unknown): boolean => error instanceof Failure && error.code === code;
 
@@ -63,50 +72,67 @@ describe('pins', () => {
 
 describe('snapshot', () => {
   test('survives a round trip and is canonical', () => {
-    const bytes = encodeSnapshot(releases, host);
-    assert.deepEqual(parseSnapshot(bytes, host), releases);
-    assert.deepEqual(encodeSnapshot(parseSnapshot(bytes, host), host), bytes);
+    const bytes = encodeReleases(releases, host);
+    assert.deepEqual(parseReleases(bytes, host), releases);
+    assert.deepEqual(encodeReleases(parseReleases(bytes, host), host), bytes);
   });
 
   test('no bit of it can be changed, and no other machine\'s is taken', () => {
-    const bytes = encodeSnapshot(releases, host);
+    const bytes = encodeReleases(releases, host);
     for (let i = 0; i < bytes.length; i++) {
       const changed = Uint8Array.from(bytes);
       changed[i] = (changed[i] ?? 0) ^ 1;
       // The newline behind the HMAC is framing, not content.
-      if (i !== 64) assert.throws(() => parseSnapshot(changed, host), isFailure('malformed'), `byte ${String(i)}`);
+      if (i !== 64) assert.throws(() => parseReleases(changed, host), isFailure('malformed'), `byte ${String(i)}`);
     }
-    for (let length = 0; length < bytes.length; length++) assert.throws(() => parseSnapshot(bytes.subarray(0, length), host), isFailure('malformed'));
-    assert.throws(() => parseSnapshot(bytes, { ...host, seed: seed(3) }), isFailure('malformed'));
+    for (let length = 0; length < bytes.length; length++) assert.throws(() => parseReleases(bytes.subarray(0, length), host), isFailure('malformed'));
+    assert.throws(() => parseReleases(bytes, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
 
   let root = '';
   before(() => { root = mkdtempSync(join(tmpdir(), 'auxcred-')); });
   after(() => { rmSync(root, { recursive: true }); });
 
+  const snapshot = (count: number): Snapshot => ({ releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]) });
+
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);
-    assert.equal(readSnapshot(paths), undefined);
-    const first = encodeSnapshot(releases, host);
-    assert.equal(installSnapshot(paths, first, undefined), true);
-    assert.equal(installSnapshot(paths, first, undefined), false);
-    assert.deepEqual(readSnapshot(paths), first);
+    assert.equal(readSnapshot(paths, host), undefined);
+    assert.equal(installSnapshot(paths, snapshot(6), host, undefined), true);
+    assert.equal(installSnapshot(paths, snapshot(6), host, undefined), false);
+    assert.deepEqual(readSnapshot(paths, host), snapshot(6));
     assert.equal(statSync(join(paths.snapshot, 'releases.json')).mode & 0o777, 0o640);
+    assert.equal(statSync(join(paths.snapshot, 'record.json')).mode & 0o777, 0o600);
     assert.equal(statSync(paths.generations).mode & 0o777, 0o750);
     for (let generation = 1; generation <= 5; generation++) {
-      const next = encodeSnapshot(releases.slice(0, generation % 2), host);
-      assert.equal(installSnapshot(paths, next, undefined), true);
-      assert.deepEqual(readSnapshot(paths), next);
+      assert.equal(installSnapshot(paths, snapshot(generation % 2), host, undefined), true);
+      assert.deepEqual(readSnapshot(paths, host), snapshot(generation % 2));
     }
     assert.equal(readdirSync(paths.generations).length, 2);
     assert.deepEqual(readdirSync(paths.store).sort(), ['generations', 'provisioned']);
   });
 
+  test('neither file passes for the other, nor for another seed\'s', () => {
+    const paths = pathsUnder(root);
+    installSnapshot(paths, snapshot(2), host, undefined);
+    assert.throws(() => parseReleases(readFileSync(join(paths.snapshot, 'record.json')), host), isFailure('malformed'));
+    assert.throws(() => readSnapshot(paths, { ...host, seed: seed(3) }), isFailure('malformed'));
+  });
+
   test('what an interrupted provision left behind is no obstacle', () => {
     const paths = pathsUnder(root);
     writeFileSync(`${paths.snapshot}.new`, '');
-    const before = readFileSync(join(paths.snapshot, 'releases.json'));
-    assert.equal(installSnapshot(paths, encodeSnapshot([], host), undefined), !Buffer.from(encodeSnapshot([], host)).equals(before));
-    assert.deepEqual(readSnapshot(paths), encodeSnapshot([], host));
+    assert.equal(installSnapshot(paths, snapshot(3), host, undefined), true);
+    assert.deepEqual(readSnapshot(paths, host), snapshot(3));
+  });
+});
+
+describe('scopes on their way to a host', () => {
+  test('survive a round trip', () => {
+    assert.deepEqual(parseScopes(encodeScopes([host, group]), 'standard input'), [host, group]);
+  });
+  test('are one host and its groups, each once', () => {
+    for (const wrong of [[], [group], [host, host], [host, group, group], [host, { ...host, name: 'web2' }]]) assert.throws(() => parseScopes(encodeScopes(wrong), 'standard input'), isFailure('malformed'));
+    assert.throws(() => parseScopes(new TextEncoder().encode('{}'), 'standard input'), /standard input: version is not/);
   });
 });

@@ -1,0 +1,62 @@
+import { parsePeriod, type Period } from '../derive/period.ts';
+import { type Recipe } from '../derive/recipe.ts';
+import { valueOf } from '../derive/value.ts';
+import { computeHash } from '../derive/hash.ts';
+import { Failure } from '../failure.ts';
+import { Recipes } from '../manifest/recipes.ts';
+import { Options } from './options.ts';
+import { printBytes, say } from './say.ts';
+import { viewLists, viewOptions, withOpenView, type OpenView } from './view.ts';
+
+/**
+ * `auxcred get NAME` prints a secret's bytes: on a machine the one in force, on the operator's side the one of now; with `--at=` that of
+ * a period, with `--generation=` that of another generation.
+ */
+export async function get(argv: readonly string[]): Promise<number> {
+  const options = new Options('get', argv, { values: [...viewOptions, 'at', 'generation'], lists: viewLists });
+  const [name = ''] = options.exactly('the secret');
+  const value = await withOpenView(options, (view) => {
+    const recipe = chosen(view, name, options);
+    return valueOf(hashed(recipe, view), view.seedOf);
+  });
+  printBytes(value);
+  value.fill(0);
+  return 0;
+}
+
+/** The recipe that `--at=` and `--generation=` ask for; without them the one in force. @throws Failure */
+export function chosen(view: OpenView, name: string, options: Options): Recipe {
+  const at = options.value('at');
+  const generation = options.value('generation');
+  const current = view.inForce(name);
+  if (at === undefined && generation === undefined && current !== undefined) return current;
+  const period = at === undefined ? undefined : periodNamed(at);
+  const recipe = new Recipes(view.manifest.declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(name);
+  if (period) checkPeriod(view, name, period);
+  if (generation === undefined) return recipe;
+  const number = Number(generation);
+  if (recipe.form !== 'derived' || !/^[1-9]\d*$/.test(generation) || number > 0xffffffff) throw new Failure('usage', recipe.form === 'derived' ? '--generation= takes a number from 1' : `a ${recipe.form} has no generation`);
+  say(`generation ${generation} of ${name}`);
+  return { ...recipe, generation: number };
+}
+
+/** @throws Failure `usage` */
+export function periodNamed(text: string): Period {
+  const period = parsePeriod(text);
+  if (!period) throw new Failure('usage', `${text} is not a period`, { hint: '2026, 2026-Q4, 2026-11, 2026-W47 or 2026-11-23, in UTC' });
+  return period;
+}
+
+/** A month does not say which of its days is meant. @throws Failure `usage` */
+function checkPeriod({ manifest, standpoint }: OpenView, name: string, { name: asked, start, end }: Period): void {
+  const at = (time: Date): Recipe => new Recipes(manifest.declarations, { ...standpoint, at: time }).of(name);
+  if (JSON.stringify(at(start)) === JSON.stringify(at(new Date(end.getTime() - 1)))) return;
+  throw new Failure('usage', `${name} changes within ${asked}`, { hint: 'name a shorter period, such as a day: --at=2026-11-23' });
+}
+
+/** A hash that was never put in force is computed here and now. */
+function hashed(recipe: Recipe, view: OpenView): Recipe {
+  if (recipe.form === 'template') return { ...recipe, pieces: recipe.pieces.map((piece) => (typeof piece === 'string' ? piece : { ...piece, of: hashed(piece.of, view) })) };
+  if (recipe.form !== 'crypt' || recipe.sealed !== '') return recipe;
+  return { ...recipe, sealed: computeHash(view.seedOf(recipe.of.scope, recipe.of.epoch), recipe) };
+}

@@ -1,0 +1,68 @@
+import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { dependenciesOf } from '../manifest/dependencies.ts';
+import { Options } from './options.ts';
+import { print } from './say.ts';
+import { viewLists, viewOf, viewOptions } from './view.ts';
+
+/** `auxcred graph`: who gets what, and what it is made of; `--dot` for Graphviz. Opens no seed. */
+export function graph(argv: readonly string[]): number {
+  const options = new Options('graph', argv, { flags: ['dot'], values: [...viewOptions], lists: viewLists });
+  options.exactly();
+  const { manifest, standpoint } = viewOf(options);
+  const declarations = [...manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1));
+  for (const line of options.flag('dot') ? dot(declarations, standpoint.host) : tree(declarations, standpoint.host)) print(line);
+  return 0;
+}
+
+const scopeOf = ({ content }: SecretDeclaration, host: string): string | undefined => (content.form === 'derived' ? (content.share === undefined ? host : `group/${content.share}`) : undefined);
+
+function madeOf(declaration: SecretDeclaration, byName: ReadonlyMap<string, SecretDeclaration>): { name: string; part: string }[] {
+  const seen = new Set<string>();
+  return dependenciesOf(declaration.content, (name) => byName.has(name)).filter(({ name, part }) => !seen.has(`${name}.${part}`) && seen.add(`${name}.${part}`));
+}
+
+function tree(declarations: readonly SecretDeclaration[], host: string): string[] {
+  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+  const describe = (name: string, part: string): string => {
+    const declaration = byName.get(name);
+    if (!declaration) return name;
+    return `${name}${part === 'secret' ? '' : `.${part}`}  ${[kindOfContent(declaration.content), scopeOf(declaration, host)].filter((word) => word !== undefined).join(' of ')}`;
+  };
+  const below = (declaration: SecretDeclaration, indent: string): string[] => {
+    const items = madeOf(declaration, byName);
+    return items.flatMap(({ name, part }, i) => {
+      const last = i === items.length - 1;
+      const next = byName.get(name);
+      return [`${indent}${last ? '└─ ' : '├─ '}${describe(name, part)}`, ...(next ? below(next, `${indent}${last ? '   ' : '│  '}`) : [])];
+    });
+  };
+  const units = [...new Set(declarations.flatMap((declaration) => declaration.units))].sort();
+  return units.flatMap((unit) => {
+    const given = declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ declaration, id, part })));
+    return [unit, ...given.flatMap(({ declaration, id, part }, i) => {
+      const last = i === given.length - 1;
+      return [`${last ? '└─ ' : '├─ '}${id === (part === 'secret' ? declaration.name : `${declaration.name}.${part}`) ? '' : `${id} = `}${describe(declaration.name, part)}`, ...(part === 'secret' ? below(declaration, last ? '   ' : '│  ') : [])];
+    })];
+  });
+}
+
+function dot(declarations: readonly SecretDeclaration[], host: string): string[] {
+  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+  const quoted = (text: string): string => JSON.stringify(text);
+  return [
+    'digraph secrets {',
+    '  rankdir=LR;',
+    ...[...new Set(declarations.flatMap((declaration) => declaration.units))].sort().map((unit) => `  ${quoted(unit)} [shape=box];`),
+    ...declarations.map((declaration) => `  ${quoted(`secret ${declaration.name}`)} [label=${quoted(`${declaration.name}\n${kindOfContent(declaration.content)}`)}, shape=ellipse];`),
+    ...declarations.flatMap((declaration) => {
+      const scope = scopeOf(declaration, host);
+      const self = quoted(`secret ${declaration.name}`);
+      return [
+        ...(scope === undefined ? [] : [`  ${quoted(scope)} -> ${self};`]),
+        ...madeOf(declaration, byName).map(({ name, part }) => `  ${quoted(`secret ${name}`)} -> ${self}${part === 'secret' ? '' : ` [label=${quoted(part)}]`};`),
+        ...declaration.units.map((unit) => `  ${self} -> ${quoted(unit)}${declaration.credential === declaration.name ? '' : ` [label=${quoted(declaration.credential)}]`};`),
+      ];
+    }),
+    '}',
+  ];
+}

@@ -1,0 +1,29 @@
+import { difference } from '../deliver/plan.ts';
+import { ingredients, kindOf, nameOf, type Recipe } from '../derive/recipe.ts';
+import { Failure } from '../failure.ts';
+import type { HistoryEntry } from '../store/snapshot.ts';
+import { Options } from './options.ts';
+import { printJson, printTable } from './say.ts';
+import { withOpenView } from './view.ts';
+
+/** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
+export async function history(argv: readonly string[]): Promise<number> {
+  const options = new Options('history', argv, { flags: ['json'], values: ['root', 'tpm2-device'] });
+  const [name = ''] = options.exactly('the secret');
+  const entries = await withOpenView(options, ({ snapshot }) => snapshot?.history.get(name) ?? []);
+  if (entries.length === 0) throw new Failure('not-found', `${name} was never in force on this machine`, { hint: 'auxcred apply puts what is declared in force' });
+  const rows = entries.map((entry, i) => rowOf(entry, entries[i - 1]?.recipe));
+  if (options.flag('json')) printJson(rows);
+  else printTable([['SINCE', 'KIND', 'SCOPE', 'EPOCH', 'PERIOD', 'GENERATION', 'CHANGE'], ...rows.map((row) => [row.since, row.kind, row.scope, row.epoch, row.period, row.generation, row.change])]);
+  return 0;
+}
+
+/** A template has the periods and generations of all that it is made of. */
+function rowOf({ since, recipe }: HistoryEntry, before: Recipe | undefined): { since: string; kind: string; scope: string; epoch: string; period: string; generation: string; change: string } {
+  const derived = [...new Map(ingredients(recipe).map((one) => [one.name, one])).values()];
+  const each = (text: (one: (typeof derived)[number]) => string): string => (recipe.form === 'derived' ? derived.map(text).join('') : derived.filter((one) => text(one) !== '').map((one) => `${nameOf(one)}=${text(one)}`).join(' '));
+  return {
+    since, kind: kindOf(recipe), scope: [...new Set(derived.map(({ scope }) => scope))].join(' '), epoch: [...new Set(derived.map(({ epoch }) => String(epoch)))].join(' '),
+    period: each(({ period }) => period), generation: each(({ generation }) => String(generation)), change: before ? difference(before, recipe) : 'new',
+  };
+}

@@ -1,0 +1,71 @@
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync } from 'node:fs';
+import { timingSafeEqual } from 'node:crypto';
+import { seedLength, keyId } from '../derive/tree.ts';
+import { utf8 } from '../derive/framing.ts';
+import { Failure } from '../failure.ts';
+import { ensureFolder, replaceFile } from '../system/files.ts';
+import { sealFleetSeed } from '../vault/fleet-seed.ts';
+import { vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { Options } from './options.ts';
+import { askSecret } from './prompt.ts';
+import { print, say } from './say.ts';
+import { seedOfWords, wordsOf } from './words.ts';
+
+const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
+#
+# [host.web1]
+# groups   = ["db"]
+# epoch    = 1
+# manifest = ["hosts/web1", "all"]     # folders with its secrets.d files, the strongest first
+#
+# [group.db]
+# epoch = 1
+`;
+
+/** Keeps the seed out of git, where a leaked identity would open it for ever. */
+const ignored = 'seed.age\n';
+
+/** `auxcred init`: makes the operator's vault with a fleet seed, or one from paper. */
+export async function init(argv: readonly string[]): Promise<number> {
+  const options = new Options('init', argv, { flags: ['passphrase', 'print-words', 'from-words'], values: ['vault', 'passphrase-file'], lists: ['recipient'] });
+  options.exactly();
+  const folder = vaultFolder(options.value('vault'), process.env);
+  const files = vaultFiles(folder);
+  if (existsSync(files.seed)) throw new Failure('refused', `${files.seed} exists, and a new fleet seed changes every secret of every host`, { hint: '--vault=DIR for another vault' });
+  const lock = chosenLock(options);
+  const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
+  try {
+    const sealed = await sealFleetSeed(seed, lock);
+    ensureFolder(folder, { mode: 0o700 });
+    replaceFile(files.seed, sealed, { mode: 0o600 });
+    if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
+    if (!existsSync(`${folder}/.gitignore`)) replaceFile(`${folder}/.gitignore`, utf8(ignored), { mode: 0o600 });
+    say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
+    if (options.flag('print-words')) {
+      say('write these 24 words down: they are the fleet seed, and this is the only time that they are shown');
+      print(wordsOf(seed));
+    } else if (!options.flag('from-words')) {
+      say('the fleet seed is in this one file: --print-words would have shown it for paper, so keep a copy of the file and of what opens it');
+    }
+  } finally {
+    seed.fill(0);
+  }
+  return 0;
+}
+
+function chosenLock(options: Options): Parameters<typeof sealFleetSeed>[1] {
+  const recipients = options.list('recipient');
+  const file = options.value('passphrase-file');
+  if (recipients.length > 0 && (options.flag('passphrase') || file !== undefined)) throw new Failure('usage', 'an age file has a passphrase or recipients, not both');
+  if (recipients.length > 0) return { recipients };
+  if (file !== undefined) return { passphrase: readFileSync(file, 'utf8').replace(/\r?\n$/, '') };
+  if (!options.flag('passphrase')) throw new Failure('usage', 'a fleet seed needs something that opens it', { hint: '--recipient=age1... (any number) or --passphrase' });
+  const hint = '--passphrase-file=FILE';
+  const [first, second] = ['passphrase', 'passphrase again'].map((question) => askSecret(question, hint));
+  if (!first || !second || first.length === 0) throw new Failure('usage', 'the passphrase is empty');
+  if (first.length !== second.length || !timingSafeEqual(first, second)) throw new Failure('usage', 'the two passphrases differ');
+  return { passphrase: new TextDecoder().decode(first) };
+}
+
+const givenWords = (): string => (process.stdin.isTTY ? new TextDecoder().decode(askSecret('24 words', 'auxcred init --from-words < FILE')) : readFileSync(0, 'utf8'));

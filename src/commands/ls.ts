@@ -1,0 +1,59 @@
+import { isKeyKind } from '../derive/kind.ts';
+import { ingredients } from '../derive/recipe.ts';
+import { strengthOf } from '../derive/strength.ts';
+import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { dependenciesOf } from '../manifest/dependencies.ts';
+import { Recipes } from '../manifest/recipes.ts';
+import { Options } from './options.ts';
+import { printJson, printTable } from './say.ts';
+import { type View, viewLists, viewOf, viewOptions } from './view.ts';
+
+/** What `ls --json` says of one secret. */
+interface Row {
+  readonly name: string;
+  readonly kind: string;
+  /** Bits; undefined for what is made of others. */
+  readonly strength: number | undefined;
+  readonly scopes: readonly string[];
+  readonly rotate: string | undefined;
+  /** By this machine's clock; what is in force is `auxcred history`'s to say. */
+  readonly period: string;
+  readonly generation: number | undefined;
+  readonly public: boolean;
+  readonly units: readonly string[];
+  readonly credentials: readonly string[];
+  readonly delivery: string;
+  readonly change: string;
+  readonly madeOf: readonly string[];
+  readonly file: string;
+}
+
+/** `auxcred ls`: the secrets of the manifest. Opens no seed. */
+export function ls(argv: readonly string[]): number {
+  const options = new Options('ls', argv, { flags: ['json'], values: [...viewOptions], lists: viewLists });
+  options.exactly();
+  const view = viewOf(options);
+  const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
+  if (options.flag('json')) printJson(rows);
+  else printTable([['NAME', 'KIND', 'BITS', 'SCOPE', 'PERIOD', 'GENERATION', 'UNITS'], ...rows.map((row) => [
+    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
+  ])]);
+  return 0;
+}
+
+export function rowOf(declaration: SecretDeclaration, { manifest, standpoint }: View): Row {
+  const { name, content, units, delivery, change, file } = declaration;
+  // A machine that is not sealed yet has no scopes, and its manifest can be listed all the same.
+  const epochs = new Map([...standpoint.epochs, ...scopesNamed(manifest.declarations, standpoint).filter((scope) => !standpoint.epochs.has(scope)).map((scope): [string, number] => [scope, 1])]);
+  const recipe = new Recipes(manifest.declarations, { ...standpoint, epochs }).of(name);
+  const derived = content.form === 'derived' ? content : undefined;
+  return {
+    name, kind: kindOfContent(content), strength: derived ? Math.round(strengthOf(derived.options) * 10) / 10 : undefined,
+    scopes: [...new Set(ingredients(recipe).map(({ scope }) => scope))].sort(), rotate: derived?.rotate, period: recipe.form === 'derived' ? recipe.period : '', generation: derived?.generation,
+    public: derived !== undefined && isKeyKind(derived.options.kind), units, credentials: units.length === 0 ? [] : credentialsOf(declaration).map(({ id }) => id), delivery, change,
+    madeOf: [...new Set(dependenciesOf(content, (other) => manifest.declarations.some((one) => one.name === other)).map((dependency) => dependency.name))], file,
+  };
+}
+
+const scopesNamed = (declarations: readonly SecretDeclaration[], { host }: View['standpoint']): string[] =>
+  [host, ...declarations.flatMap(({ content }) => (content.form === 'derived' && content.share !== undefined ? [`group/${content.share}`] : []))];

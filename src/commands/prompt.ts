@@ -1,0 +1,52 @@
+import { closeSync, openSync, readSync, writeSync } from 'node:fs';
+import { ReadStream } from 'node:tty';
+import { Failure } from '../failure.ts';
+
+/**
+ * Asks at the terminal, without an echo, whatever standard input is. The caller wipes the answer.
+ * @throws Failure `usage` where there is no terminal, or the question is left with ^C or ^D
+ */
+export function askSecret(question: string, hint: string): Uint8Array {
+  let fd: number;
+  try {
+    fd = openSync('/dev/tty', 'r+');
+  } catch (error) {
+    throw new Failure('usage', `there is no terminal to ask for the ${question}`, { hint, cause: error });
+  }
+  const terminal = new ReadStream(fd);
+  const answer = Buffer.alloc(4096);
+  try {
+    writeSync(fd, `${question}: `);
+    terminal.setRawMode(true);
+    return readLine(fd, answer);
+  } finally {
+    terminal.setRawMode(false);
+    writeSync(fd, '\n');
+    terminal.destroy();
+    answer.fill(0);
+    closeQuietly(fd);
+  }
+}
+
+function readLine(fd: number, answer: Buffer): Uint8Array {
+  for (let length = 0; length < answer.length; ) {
+    if (readSync(fd, answer, length, 1, null) === 0) break;
+    const key = answer[length] ?? 0;
+    if (key === 0x0d || key === 0x0a) return Uint8Array.from(answer.subarray(0, length));
+    if (key === 0x03 || key === 0x04) break;
+    if (key === 0x7f || key === 0x08) {
+      // The last character may have several bytes of UTF-8.
+      do length = Math.max(0, length - 1); while (length > 0 && ((answer[length] ?? 0) & 0xc0) === 0x80);
+    } else if (key === 0x15) length = 0;
+    else length++;
+  }
+  throw new Failure('usage', 'nothing was entered');
+}
+
+function closeQuietly(fd: number): void {
+  try {
+    closeSync(fd);
+  } catch {
+    // The stream has closed it.
+  }
+}

@@ -1,0 +1,32 @@
+import { keyId } from '../derive/tree.ts';
+import { encodeScopes } from '../store/payload.ts';
+import { scopeName, wipeScopes } from '../store/scope.ts';
+import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
+import { Options } from './options.ts';
+import { printBytes, printTable, say } from './say.ts';
+import { withFleetSeed } from './view.ts';
+
+/**
+ * `auxcred scopes HOST` prints what the host's `auxcred seal --scopes=-` takes: its own seed and those of its groups, and nothing that any
+ * other secret could be derived from. At a terminal it shows their key ids instead.
+ */
+export async function scopes(argv: readonly string[]): Promise<number> {
+  const options = new Options('scopes', argv, { flags: ['reveal'], values: ['vault'], lists: ['identity'] });
+  const [name = ''] = options.exactly('the host');
+  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const host = hostOf(vault, name);
+  await withFleetSeed(vault, options, (fleetSeed) => {
+    const all = scopesOf(vault, host, fleetSeed);
+    try {
+      const encoded = encodeScopes(all);
+      if (process.stdout.isTTY && !options.flag('reveal')) {
+        printTable([['SCOPE', 'EPOCH', 'KEY ID'], ...all.map((scope) => [scopeName(scope), String(scope.epoch), Buffer.from(keyId(scope.seed)).toString('hex')])]);
+        say(`seeds are not for the screen: auxcred scopes ${name} | ssh root@${name} auxcred seal --scopes=-`);
+      } else printBytes(encoded);
+      encoded.fill(0);
+    } finally {
+      wipeScopes(all);
+    }
+  });
+  return 0;
+}

@@ -1,0 +1,128 @@
+/** Whose secrets a command is about: this machine's, or on the operator's side those of a host in the vault. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { Recipe } from '../derive/recipe.ts';
+import type { SeedOf } from '../derive/value.ts';
+import { snapshotInForce } from '../deliver/provision.ts';
+import { inForce, standpointOf } from '../deliver/plan.ts';
+import { Failure } from '../failure.ts';
+import { filesIn, manifestFiles } from '../manifest/folder.ts';
+import { type Manifest, manifestOf } from '../manifest/manifest.ts';
+import type { Standpoint } from '../manifest/recipes.ts';
+import { parsePins } from '../store/pins.ts';
+import { openStore } from '../store/open.ts';
+import { seedsOf, wipeScopes } from '../store/scope.ts';
+import type { Snapshot } from '../store/snapshot.ts';
+import { readIfPresent } from '../system/files.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { type FleetKeys, openFleetSeed } from '../vault/fleet-seed.ts';
+import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
+import { problemText } from './check.ts';
+import { meansOf } from './means.ts';
+import type { Options } from './options.ts';
+import { askSecret } from './prompt.ts';
+import { say } from './say.ts';
+
+/** The options by which a command finds out. */
+export const viewOptions = ['host', 'vault', 'root', 'tpm2-device'] as const;
+export const viewLists = ['identity', 'manifest'] as const;
+
+/** What can be said without a seed. */
+export interface View {
+  readonly manifest: Manifest;
+  /** Where it stands now. */
+  readonly standpoint: Standpoint;
+}
+
+/** What can be said with the seeds, which are wiped afterwards. */
+export interface OpenView extends View {
+  readonly seedOf: SeedOf;
+  /** The recipe in force of a secret on this machine; undefined for one that is not, and on the operator's side. */
+  inForce(name: string): Recipe | undefined;
+  readonly snapshot: Snapshot | undefined;
+}
+
+/** Whether the vault is meant rather than this machine. */
+export const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
+
+/** @throws Failure `usage` for options of one side together with those of the other */
+function hostIn(vault: Vault, options: Options): VaultHost {
+  const name = options.value('host');
+  if (name === undefined) throw new Failure('usage', 'whose secret is meant', { hint: `--host=${[...vault.hosts.keys()].join(', --host=') || 'NAME'}` });
+  return hostOf(vault, name);
+}
+
+/** A manifest without errors. @throws Failure `invalid-manifest` after saying every error */
+export function sound(manifest: Manifest): Manifest {
+  const errors = manifest.problems.filter(({ severity }) => severity === 'error');
+  for (const problem of errors) say(problemText(problem));
+  if (errors.length > 0) throw new Failure('invalid-manifest', 'the manifest has errors', { hint: 'auxcred check says all of them' });
+  return manifest;
+}
+
+function operatorView(vault: Vault, host: VaultHost, options: Options): View {
+  const folders = options.list('manifest');
+  const manifest = sound(manifestOf(filesIn(folders.length > 0 ? folders : host.manifest)));
+  if (manifest.files.length === 0) throw new Failure('not-found', `there is no manifest for ${host.name} in ${(folders.length > 0 ? folders : host.manifest).join(' or ')}`, { hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml' });
+  return { manifest, standpoint: { host: `host/${host.name}`, epochs: epochsOf(vault, host), at: new Date() } };
+}
+
+/** @throws Failure */
+export function viewOf(options: Options): View {
+  if (isOperator(options)) {
+    const vault = readVault(vaultFolder(options.value('vault'), process.env));
+    return operatorView(vault, hostIn(vault, options), options);
+  }
+  const root = options.value('root') ?? '/';
+  const paths = pathsUnder(root);
+  const manifest = sound(manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)));
+  const pinsFile = readIfPresent(paths.pins);
+  const pins = pinsFile ? [...parsePins(pinsFile, paths.pins).scopes] : [];
+  return { manifest, standpoint: { host: pins.find(([name]) => name.startsWith('host/'))?.[0] ?? 'host', epochs: new Map(pins.map(([name, { epoch }]) => [name, epoch])), at: new Date() } };
+}
+
+/** Opens the seeds for `work`. @throws Failure */
+export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
+  if (isOperator(options)) {
+    const vault = readVault(vaultFolder(options.value('vault'), process.env));
+    const host = hostIn(vault, options);
+    const view = operatorView(vault, host, options);
+    return await withFleetSeed(vault, options, (fleetSeed) => {
+      const scopes = scopesOf(vault, host, fleetSeed);
+      try {
+        return work({ ...view, seedOf: seedsOf(scopes), inForce: () => undefined, snapshot: undefined });
+      } finally {
+        wipeScopes(scopes);
+      }
+    });
+  }
+  const { manifest } = viewOf(options);
+  const paths = pathsUnder(options.value('root') ?? '/');
+  const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  try {
+    const snapshot = snapshotInForce(paths, payload.scopes);
+    return work({ manifest, standpoint: standpointOf(payload.scopes, new Date()), seedOf: seedsOf(payload.scopes), inForce: (name) => inForce(snapshot?.history, name), snapshot });
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+}
+
+/** Opens the fleet seed for `work`, and wipes it. @throws Failure */
+export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fleetSeed: Uint8Array) => T): Promise<T> {
+  const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
+  try {
+    return work(fleetSeed);
+  } finally {
+    fleetSeed.fill(0);
+  }
+}
+
+/** The identities that were named, else the vault's, else the user's own. */
+function fleetKeys(vault: Vault, options: Options): FleetKeys {
+  const named = [...options.list('identity'), ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']])];
+  const own = [join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'), join(homedir(), '.ssh/id_ed25519')];
+  return {
+    identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
+    passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase of the fleet seed', '--identity=FILE opens a seed that is sealed to a key'))),
+  };
+}

@@ -1,0 +1,26 @@
+import { spawnSync } from 'node:child_process';
+import { Failure } from '../failure.ts';
+import { withMemoryFile } from '../system/memory-file.ts';
+import type { Hook } from './provision.ts';
+
+const hookTime = 60_000;
+
+/**
+ * Runs a secret's hook with the old value on descriptor 3 and the new one on 4: files in memory, never arguments, variables or a disk.
+ * What it prints goes to standard error.
+ * @throws Failure `hook` where it can't be run, does not return 0 or takes over a minute
+ */
+export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
+  const [command = '', ...args] = hook;
+  withMemoryFile(before, (old) => {
+    withMemoryFile(after, (now) => {
+      const { status, signal, error } = spawnSync(command, args, {
+        stdio: ['ignore', 2, 2, old, now],
+        env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', AUXCRED_SECRET: name, AUXCRED_UNITS: units.join(' '), AUXCRED_OLD: '/dev/fd/3', AUXCRED_NEW: '/dev/fd/4' },
+        timeout: hookTime,
+        killSignal: 'SIGKILL',
+      });
+      if (error !== undefined || status !== 0) throw new Failure('hook', `${command} ${error !== undefined ? `can't run: ${error.message}` : signal !== null ? `was ended by ${signal}` : `failed with status ${String(status)}`}`);
+    });
+  });
+};

@@ -1,0 +1,132 @@
+/** What the manifest asks for, beside what is in force. Looks only: nothing is computed from a seed here. */
+import { parsePeriod } from '../derive/period.ts';
+import { type Derived, ingredients, kindOf, type Recipe, sameRecipe } from '../derive/recipe.ts';
+import { Failure } from '../failure.ts';
+import { credentialsOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
+import { dependenciesOf } from '../manifest/dependencies.ts';
+import { Recipes, type Standpoint } from '../manifest/recipes.ts';
+import { hostScope, type History, type Release, type Snapshot } from '../store/snapshot.ts';
+import { scopeName, type Scope } from '../store/scope.ts';
+
+/** A credential of a unit that will be another one than it is. */
+export interface ReleaseChange {
+  readonly unit: string;
+  readonly credential: string;
+  /** `new`, `removed`, or what became of it: `period 2026-10 -> 2026-11`. */
+  readonly why: string;
+  /** What the unit needs to see it. */
+  readonly action: UnitAction;
+}
+
+/** A secret that was in force and will be replaced. */
+export interface Replacement {
+  readonly declaration: SecretDeclaration;
+  readonly before: Recipe;
+  readonly after: Recipe;
+}
+
+export interface Plan {
+  readonly releases: readonly Release[];
+  /** The recipe of each secret that a unit gets, or that is part of one. */
+  readonly secrets: ReadonlyMap<string, Recipe>;
+  readonly changes: readonly ReleaseChange[];
+  readonly replaced: readonly Replacement[];
+}
+
+export interface PlanOptions {
+  /** The time whose periods are to be in force. */
+  readonly at: Date;
+  /** Whether a period that is over may be put in force again. */
+  readonly acceptEarlier: boolean;
+  /** Secrets that stay what they are. */
+  readonly held?: ReadonlyMap<string, Recipe>;
+}
+
+/** Where a machine with these scopes stands. */
+export const standpointOf = (scopes: readonly Scope[], at: Date): Standpoint => ({ host: scopeName(hostScope(scopes)), epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])), at });
+
+/** The recipe in force of a secret; undefined for one that never was. */
+export const inForce = (history: History | undefined, name: string): Recipe | undefined => history?.get(name)?.at(-1)?.recipe;
+
+/**
+ * @param before - what is in force; undefined where nothing is
+ * @throws Failure `not-found` where a scope's seed is not at hand, `clock` where the clock ran backwards past a recorded period
+ */
+export function planOf(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], before: Snapshot | undefined, options: PlanOptions): Plan {
+  const recipes = new Recipes(declarations, standpointOf(scopes, options.at), options.held);
+  const secrets = new Map([...neededNames(declarations)].map((name) => [name, recipes.of(name)]));
+  if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at);
+  const releases: Release[] = [];
+  const changes: ReleaseChange[] = [];
+  const old = new Map(before?.releases.map((release) => [keyOf(release), release]));
+  for (const declaration of declarations) {
+    for (const unit of declaration.units) {
+      for (const { id, part } of credentialsOf(declaration)) {
+        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part) };
+        releases.push(release);
+        const was = old.get(keyOf(release));
+        old.delete(keyOf(release));
+        if (!was || !sameRecipe(was.recipe, release.recipe)) changes.push({ unit, credential: id, why: was ? difference(was.recipe, release.recipe) : 'new', action: declaration.change });
+      }
+    }
+  }
+  for (const { unit, credential } of old.values()) changes.push({ unit, credential, why: 'removed', action: 'none' });
+  const replaced = declarations.flatMap((declaration): Replacement[] => {
+    const was = inForce(before?.history, declaration.name);
+    const after = secrets.get(declaration.name);
+    return was && after && !sameRecipe(was, after) ? [{ declaration, before: was, after }] : [];
+  });
+  return { releases: sorted(releases), secrets, changes: sorted(changes), replaced };
+}
+
+const keyOf = ({ unit, credential }: { readonly unit: string; readonly credential: string }): string => `${unit}/${credential}`;
+
+function sorted<T extends { readonly unit: string; readonly credential: string }>(items: readonly T[]): T[] {
+  return items.map((item) => ({ item, key: Buffer.from(keyOf(item)) })).sort((a, b) => Buffer.compare(a.key, b.key)).map(({ item }) => item);
+}
+
+/** The secrets that units get, and those that they are made of. */
+function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
+  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+  const needed = new Set<string>();
+  const need = (name: string): void => {
+    const declaration = byName.get(name);
+    if (!declaration || needed.has(name)) return;
+    needed.add(name);
+    for (const dependency of dependenciesOf(declaration.content, (other) => byName.has(other))) need(dependency.name);
+  };
+  for (const { name, units } of declarations) if (units.length > 0) need(name);
+  return needed;
+}
+
+/** Another period than the recorded one that lies before it: the clock is wrong now, or was. */
+function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | undefined, at: Date): void {
+  for (const [name, recipe] of secrets) {
+    const was = inForce(history, name);
+    if (recipe.form !== 'derived' || was?.form !== 'derived') continue;
+    const now = parsePeriod(recipe.period);
+    const recorded = parsePeriod(was.period);
+    if (!now || !recorded || now.end > recorded.start) continue;
+    throw new Failure('clock', `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is in its period ${recorded.name} already, so nothing was changed`, {
+      hint: 'set the clock; if it is right now and was wrong before, auxcred provision --accept-clock',
+    });
+  }
+}
+
+/** What became of a recipe, in a few words. */
+export function difference(before: Recipe, after: Recipe): string {
+  if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
+  if (before.form === 'derived' && after.form === 'derived') return derivedDifference(before, after);
+  const [old, now] = [before, after].map((recipe) => new Map(ingredients(recipe).map((derived) => [derived.name, derived])));
+  const inside = [...(now ?? [])].flatMap(([name, derived]) => {
+    const was = old?.get(name);
+    return was && sameRecipe(was, derived) ? [] : [`${name}: ${was ? derivedDifference(was, derived) : 'new'}`];
+  });
+  return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
+}
+
+function derivedDifference(before: Derived, after: Derived): string {
+  const fields = ['scope', 'epoch', 'period', 'generation'] as const;
+  const changed = fields.filter((field) => before[field] !== after[field]).map((field) => `${field} ${String(before[field] || 'none')} -> ${String(after[field] || 'none')}`);
+  return changed.length === 0 ? 'options' : changed.join(', ');
+}

@@ -1,0 +1,8 @@
+import type { HashMethod } from './recipe.ts';
+
+/** The least, the usual and the greatest cost of each method. */
+export const hashRounds: Readonly<Record<HashMethod, { readonly least: number; readonly usual: number; readonly most: number }>> = {
+  'yescrypt': { least: 1, usual: 5, most: 11 },
+  'sha512-crypt': { least: 1000, usual: 5000, most: 999_999_999 },
+  'bcrypt': { least: 4, usual: 10, most: 17 },
+};

@@ -1,0 +1,69 @@
+import { Failure } from '../failure.ts';
+import { base64 } from './encoding.ts';
+import { concat, utf8 } from './framing.ts';
+import { openHash } from './hash-seal.ts';
+import type { Escape, Recipe } from './recipe.ts';
+import { derivePublic, deriveSecret } from './secret.ts';
+
+/** The seed (32 bytes) of a scope in an epoch. @throws Failure where it is not at hand. */
+export type SeedOf = (scope: string, epoch: number) => Uint8Array;
+
+/**
+ * The bytes that a recipe yields. The caller wipes them.
+ * @throws Failure where a seed is not at hand, or a hash has not been computed
+ */
+export function valueOf(recipe: Recipe, seedOf: SeedOf): Uint8Array {
+  switch (recipe.form) {
+    case 'derived':
+      return deriveSecret(seedOf(recipe.scope, recipe.epoch), recipe);
+    case 'public': {
+      const value = derivePublic(seedOf(recipe.of.scope, recipe.of.epoch), recipe.of);
+      if (!value) throw new Failure('malformed', `a ${recipe.of.options.kind} secret has no public half`);
+      return value;
+    }
+    case 'crypt':
+      return openHash(seedOf(recipe.of.scope, recipe.of.epoch), recipe);
+    case 'template': {
+      const parts = recipe.pieces.map((piece) => (typeof piece === 'string' ? utf8(piece) : escaped(valueOf(piece.of, seedOf), piece.escapes)));
+      const text = concat(...parts);
+      for (const part of parts) part.fill(0);
+      return text;
+    }
+  }
+}
+
+/** Takes `value` over and wipes it. */
+function escaped(value: Uint8Array, escapes: readonly Escape[]): Uint8Array {
+  return escapes.reduce((bytes, escape) => {
+    const next = escapers[escape](bytes);
+    bytes.fill(0);
+    return next;
+  }, value);
+}
+
+/** Bytes with some of them replaced: by what `replace` returns, or kept where that is undefined. */
+function replaced(bytes: Uint8Array, replace: (byte: number) => string | undefined): Uint8Array {
+  const length = bytes.reduce((sum, byte) => sum + (replace(byte)?.length ?? 1), 0);
+  const text = new Uint8Array(length);
+  let at = 0;
+  for (const byte of bytes) {
+    const replacement = replace(byte);
+    if (replacement === undefined) text[at++] = byte;
+    else for (let i = 0; i < replacement.length; i++) text[at++] = replacement.charCodeAt(i);
+  }
+  return text;
+}
+
+const hexadecimal = (byte: number, digits: number): string => byte.toString(16).toUpperCase().padStart(digits, '0');
+const unreserved = /^[A-Za-z0-9._~-]$/;
+
+/** What makes a value harmless where it is put. Text goes in and comes out as UTF-8. */
+export const escapers: Readonly<Record<Escape, (bytes: Uint8Array) => Uint8Array>> = {
+  base64: (bytes) => base64(bytes),
+  /** RFC 3986 section 2.1: all but unreserved characters, so that it fits any part of a URL. */
+  url: (bytes) => replaced(bytes, (byte) => (unreserved.test(String.fromCharCode(byte)) ? undefined : `%${hexadecimal(byte, 2)}`)),
+  /** Between the double quotes of a string of RFC 8259 section 7. */
+  json: (bytes) => replaced(bytes, (byte) => (byte === 0x22 || byte === 0x5c ? `\\${String.fromCharCode(byte)}` : byte < 0x20 ? `\\u${hexadecimal(byte, 4)}` : undefined)),
+  /** Between double quotes, for EnvironmentFile= (systemd's src/basic/env-file.c) and for a shell alike: both take a backslash before these four, and only these. */
+  env: (bytes) => replaced(bytes, (byte) => (byte === 0x22 || byte === 0x5c || byte === 0x24 || byte === 0x60 ? `\\${String.fromCharCode(byte)}` : undefined)),
+};

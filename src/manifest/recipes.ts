@@ -1,0 +1,82 @@
+import { parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
+import type { Derived, Hashed, Recipe } from '../derive/recipe.ts';
+import { Failure } from '../failure.ts';
+import type { DerivedContent, HashedContent, Part, SecretDeclaration } from './declaration.ts';
+import { dependencyOf } from './dependencies.ts';
+
+/** Whose secrets are meant, and when. */
+export interface Standpoint {
+  /** `host/web1`. */
+  readonly host: string;
+  /** The epoch of each scope at hand, by its name. */
+  readonly epochs: ReadonlyMap<string, number>;
+  /** The time whose periods are in force. */
+  readonly at: Date;
+}
+
+/** The derivation before this one: of the period before, or else of the generation before. */
+export function previousOf(recipe: Derived): Derived {
+  const period = parsePeriod(recipe.period);
+  return period ? { ...recipe, period: periodBefore(period).name } : { ...recipe, generation: Math.max(1, recipe.generation - 1) };
+}
+
+/** The recipes of a manifest without errors, as they are at one standpoint. */
+export class Recipes {
+  readonly #declarations: ReadonlyMap<string, SecretDeclaration>;
+  readonly #standpoint: Standpoint;
+  readonly #known: Map<string, Recipe>;
+
+  /** @param held - recipes that stay what they are, by secret, whatever the manifest says */
+  constructor(declarations: readonly SecretDeclaration[], standpoint: Standpoint, held: ReadonlyMap<string, Recipe> = new Map()) {
+    this.#declarations = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+    this.#standpoint = standpoint;
+    this.#known = new Map(held);
+  }
+
+  /** @throws Failure `not-found` for a secret that is not declared, or whose scope is not at hand */
+  of(name: string, part: Part = 'secret'): Recipe {
+    const recipe = this.#known.get(name) ?? this.#make(name);
+    this.#known.set(name, recipe);
+    if (part === 'secret') return recipe;
+    if (recipe.form !== 'derived') throw new Failure('not-found', `${name} has no ${part} part`);
+    return part === 'public' ? { form: 'public', of: recipe } : previousOf(recipe);
+  }
+
+  #make(name: string): Recipe {
+    const declaration = this.#declarations.get(name);
+    if (!declaration) throw new Failure('not-found', `no secret ${name} is declared`, { hint: 'auxcred ls shows those that are' });
+    const { content } = declaration;
+    switch (content.form) {
+      case 'derived':
+        return this.#derived(name, content);
+      case 'crypt':
+        return this.#hashed(name, content);
+      case 'template':
+        return {
+          form: 'template', name,
+          pieces: content.pieces.map((piece) => (typeof piece === 'string' ? piece : { of: this.#referenced(name, piece.reference), escapes: piece.escapes })),
+        };
+    }
+  }
+
+  #derived(name: string, { options, generation, share, rotate }: DerivedContent): Derived {
+    const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
+    const epoch = this.#standpoint.epochs.get(scope);
+    if (epoch === undefined) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, { hint: 'seal the machine with that group: auxcred seal --scopes=FILE, with what auxcred scopes gave' });
+    const owner = scope.slice(scope.indexOf('/') + 1);
+    const commented = options.kind === 'ssh-ed25519' && options.comment === '' ? { ...options, comment: `${name}@${owner}` } : options;
+    return { form: 'derived', scope, epoch, name, options: commented, period: rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name, generation };
+  }
+
+  #hashed(name: string, { of, method, rounds }: HashedContent): Hashed {
+    const source = this.#referenced(name, of);
+    if (source.form !== 'derived') throw new Failure('invalid-manifest', `${name}: ${of} can't be hashed`, { hint: 'auxcred check' });
+    return { form: 'crypt', name, method, rounds, of: source, sealed: '' };
+  }
+
+  #referenced(name: string, reference: string): Recipe {
+    const dependency = dependencyOf(reference, (other) => this.#declarations.has(other));
+    if (!dependency) throw new Failure('invalid-manifest', `${name}: no secret ${reference} is declared`, { hint: 'auxcred check' });
+    return this.of(dependency.name, dependency.part);
+  }
+}

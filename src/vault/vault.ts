@@ -1,0 +1,103 @@
+/**
+ * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts and groups (`vault.toml`), and
+ * optionally the hosts' manifests.
+ */
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { parse as parseToml, TomlError } from 'smol-toml';
+import { namePattern } from '../derive/realm.ts';
+import { scopeSeed, type ScopeKind } from '../derive/tree.ts';
+import { Failure } from '../failure.ts';
+import { scopeName, type Scope } from '../store/scope.ts';
+import { readIfPresent } from '../system/files.ts';
+import { Json } from '../system/json.ts';
+
+export interface VaultHost {
+  readonly name: string;
+  /** Counts from 1; a new one gives the host new secrets. */
+  readonly epoch: number;
+  readonly groups: readonly string[];
+  /** Folders with its manifest, the strongest first. */
+  readonly manifest: readonly string[];
+}
+
+export interface Vault {
+  readonly folder: string;
+  readonly hosts: ReadonlyMap<string, VaultHost>;
+  /** Epochs of groups that are not in their first. */
+  readonly groupEpochs: ReadonlyMap<string, number>;
+  /** Files with keys that open the fleet seed. */
+  readonly identities: readonly string[];
+}
+
+export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml') });
+
+/** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
+export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
+  return resolve(asked ?? environment['AUXCRED_VAULT'] ?? join(environment['XDG_DATA_HOME'] ?? join(homedir(), '.local/share'), 'auxcred'));
+}
+
+const hint = 'docs/formats.md says what it may hold';
+
+/** @throws Failure `not-found` where there is no vault, `malformed` for a vault.toml that is not one */
+export function readVault(folder: string): Vault {
+  const { settings } = vaultFiles(folder);
+  const bytes = readIfPresent(settings);
+  if (!bytes) throw new Failure('not-found', `there is no vault at ${folder}: ${settings} is missing`, { hint: 'auxcred init makes one; --vault=DIR or AUXCRED_VAULT names another' });
+  const top = parsed(settings, bytes);
+  allow(top, ['host', 'group', 'identity'], settings);
+  const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
+    allow(entry, ['epoch', 'groups', 'manifest'], settings);
+    return {
+      name: checkedName(entry, name),
+      epoch: epochOf(entry),
+      groups: textsOf(entry, 'groups').map((group) => checkedName(entry, group)),
+      manifest: (entry.at('manifest').optional((item) => item.list().map((path) => path.text())) ?? [join('hosts', name), 'all']).map((path) => resolve(folder, path)),
+    };
+  });
+  const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
+    allow(entry, ['epoch'], settings);
+    return [checkedName(entry, name), epochOf(entry)];
+  });
+  return { folder, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, path.replace(/^~(?=\/)/, homedir()))) };
+}
+
+function parsed(file: string, bytes: Uint8Array): Json {
+  try {
+    return Json.of(parseToml(new TextDecoder().decode(bytes)), file, hint);
+  } catch (error) {
+    if (error instanceof TomlError) throw new Failure('malformed', `${file}:${String(error.line)}: it is not TOML`, { hint });
+    throw error;
+  }
+}
+
+function allow(table: Json, keys: readonly string[], file: string): void {
+  for (const [key] of table.entries()) if (!keys.includes(key)) throw new Failure('malformed', `${file} has no key ${key} there`, { hint: `it has ${keys.join(', ')}` });
+}
+
+const tables = (top: Json, key: string): [string, Json][] => top.at(key).optional((item) => item.entries()) ?? [];
+const textsOf = (table: Json, key: string): string[] => table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
+const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
+
+function checkedName(place: Json, name: string): string {
+  if (!namePattern.test(name)) throw place.unexpected(`for a name: ${name}`);
+  return name;
+}
+
+/** @throws Failure `not-found` for a host that the vault does not know: a misspelt one would get secrets of its own */
+export function hostOf(vault: Vault, name: string): VaultHost {
+  const host = vault.hosts.get(name);
+  if (!host) throw new Failure('not-found', `the vault at ${vault.folder} knows no host ${name}`, { hint: `[host.${name}] in vault.toml makes it known` });
+  return host;
+}
+
+/** A host's own scope and those of its groups, and nothing else. The caller wipes them (`wipeScopes`). */
+export function scopesOf(vault: Vault, host: VaultHost, fleetSeed: Uint8Array): Scope[] {
+  const scope = (kind: ScopeKind, name: string, epoch: number): Scope => ({ kind, name, epoch, seed: scopeSeed(fleetSeed, kind, name, epoch) });
+  return [scope('host', host.name, host.epoch), ...[...new Set(host.groups)].map((group) => scope('group', group, vault.groupEpochs.get(group) ?? 1))];
+}
+
+/** The epoch of each scope of a host, by its name. */
+export function epochsOf(vault: Vault, host: VaultHost): Map<string, number> {
+  return new Map([[scopeName({ kind: 'host', name: host.name }), host.epoch], ...host.groups.map((group): [string, number] => [scopeName({ kind: 'group', name: group }), vault.groupEpochs.get(group) ?? 1])]);
+}

@@ -1,0 +1,182 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
+import { exitStatus } from '../../src/failure.ts';
+import { cannotBoot, type Machine } from '../machine/machine.ts';
+
+/** As long as the machine's commands and the timer's service are told so, it is this time. */
+const november = '2026-11-23 12:00:00';
+const december = '2026-12-01 00:00:01';
+const january = '2027-01-01 00:00:01';
+
+const manifest = (hook: string): string => `
+[secret.db]
+rotate = "monthly"
+previous = true
+units = ["web.service", "stopped.service", "tmpl@.service"]
+
+[secret.quiet]
+rotate = "monthly"
+units = ["quiet.service"]
+change = "none"
+
+[secret.live]
+rotate = "monthly"
+units = ["live.service"]
+change = "reload"
+
+[secret.fixed]
+kind = "uuid"
+units = ["other.service"]
+
+[secret.told]
+rotate = "monthly"
+units = ["told.service"]
+hook = ["${hook}"]
+
+[secret.app-env]
+kind = "template"
+units = ["web.service"]
+env = { URL = "postgres://web:{{db | url}}@db/$x\\"\`\\\\", ODD = "{{odd}}" }
+
+[secret.odd]
+alphabet = "printable"
+length = 200
+`;
+
+for (const version of ['252', '257', '262'] as const)
+  describe(`rotation on systemd ${version}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    const faked = (time: string): string[] => ['LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1', `FAKETIME=@${time}`, 'FAKETIME_DONT_FAKE_MONOTONIC=1', 'TZ=UTC'];
+    const at = async (time: string, ...command: readonly string[]) => await machine.run(['env', ...faked(time), ...command], { check: false });
+    /** Moves the clock of the timer's service. */
+    const clockOfRotation = async (time: string): Promise<void> => {
+      await machine.write('/etc/systemd/system/auxcred-rotate.service.d/clock.conf', `[Service]\n${faked(time).map((pair) => `Environment="${pair}"\n`).join('')}`);
+      if (machine.leader !== undefined) await machine.systemctl('daemon-reload');
+    };
+    const units = ['web.service', 'quiet.service', 'live.service', 'other.service', 'told.service', 'tmpl@one.service'];
+    const invocations = async (): Promise<Record<string, string | undefined>> =>
+      Object.fromEntries(await Promise.all(units.map(async (unit) => [unit, (await machine.properties(unit, 'InvocationID'))['InvocationID']] as const)));
+    /** What a running unit finds in its credentials now. */
+    const credential = async (unit: string, id: string): Promise<string> => {
+      const { MainPID: pid } = await machine.properties(unit, 'MainPID');
+      return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
+    };
+    const settled = async (): Promise<void> => {
+      for (let i = 0; i < 100; i++) {
+        if ((await machine.shell('systemctl list-jobs --no-legend | grep -vc auxcred-rotate.service || true')).stdout.trim() === '0') return;
+        await machine.shell('sleep 0.1');
+      }
+      assert.fail('jobs are still waiting');
+    };
+    const rotate = async (time: string): Promise<number> => {
+      await clockOfRotation(time);
+      await machine.run(['systemctl', 'stop', 'auxcred-rotate.service']);
+      // Not waited for by systemctl: before systemd 254 a start that will be tried again counts as under way all the while.
+      await machine.run(['systemctl', 'start', '--no-block', 'auxcred-rotate.service']);
+      for (let i = 0; i < 200 && (i === 0 || (await machine.properties('auxcred-rotate.service', 'SubState'))['SubState'] === 'start'); i++) await machine.shell('sleep 0.1');
+      await settled();
+      return Number((await machine.properties('auxcred-rotate.service', 'ExecMainStatus'))['ExecMainStatus']);
+    };
+
+    before(async () => {
+      machine = await auxcredMachine({ systemd: version, name: 'web1' });
+      for (const unit of [...units.slice(0, 5), 'stopped.service', 'tmpl@.service']) {
+        await machine.write(`/etc/systemd/system/${unit}`, '[Service]\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n');
+      }
+      await machine.write('/usr/local/lib/tell', '#!/bin/sh\n[ ! -e /etc/told-broken ] && echo "$(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> /var/log/told\n', 0o755);
+      await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell'));
+      await machine.run(['auxcred', 'seal', '--no-recovery']);
+      const applied = await at(november, 'auxcred', 'apply');
+      assert.equal(applied.status, 0, applied.stderr);
+      await machine.run(['systemctl', 'enable', 'web.service', 'quiet.service', 'live.service', 'other.service', 'told.service', 'tmpl@one.service']);
+      // Without it the timer would make up for a boundary that this machine never had.
+      await clockOfRotation(november);
+      await machine.boot();
+      await settled();
+    });
+    after(async () => { await machine?.destroy(); });
+
+    test('the timer waits for the next midnight of UTC', async () => {
+      const { NextElapseUSecRealtime: next } = await machine.properties('auxcred-rotate.timer', 'NextElapseUSecRealtime');
+      const seconds = Number((await machine.run(['date', '-u', '-d', String(next), '+%s'])).stdout);
+      assert.equal(seconds % 86_400, 0);
+      assert.ok(seconds > Date.now() / 1000 && seconds <= Date.now() / 1000 + 86_400);
+    });
+
+    test('nothing happens while the period is the recorded one', async () => {
+      const before = await invocations();
+      assert.equal(await rotate('2026-11-30 23:59:58'), 0);
+      assert.deepEqual(await invocations(), before);
+    });
+
+    test('an environment file means to systemd what the template says', async () => {
+      await machine.shell('nsenter -t $(systemctl show -P MainPID web.service) -m cat /run/credentials/web.service/app-env > /run/app.env');
+      await machine.shell('systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env sh -c \'printf %s "$ODD" > /run/odd; printf %s "$URL" > /run/url\'');
+      assert.equal((await machine.read('/run/odd')).toString(), (await machine.run(['auxcred', 'get', 'odd'])).stdout);
+      assert.equal((await machine.read('/run/url')).toString(), `postgres://web:${await credential('web.service', 'db')}@db/$x"\`\\`);
+    });
+
+    test('at the boundary what changed is restarted or reloaded, as each secret says, and nothing else', async () => {
+      const before = await invocations();
+      const old = { db: await credential('web.service', 'db'), live: await credential('live.service', 'live'), quiet: await credential('quiet.service', 'quiet'), told: await credential('told.service', 'told') };
+      const { MainPID: livePid } = await machine.properties('live.service', 'MainPID');
+      assert.equal(await rotate(december), 0, (await machine.run(['journalctl', '-b', '-u', 'auxcred-rotate.service', '--no-pager'])).stdout);
+      const now = await invocations();
+      const restarted = units.filter((unit) => before[unit] !== now[unit]);
+      const refreshes = Number(version) >= 260;
+      assert.deepEqual(restarted, ['web.service', ...(refreshes ? [] : ['live.service']), 'told.service', 'tmpl@one.service']);
+      assert.equal((await machine.properties('live.service', 'MainPID'))['MainPID'] === livePid, refreshes);
+      assert.equal((await machine.properties('stopped.service', 'ActiveState'))['ActiveState'], 'inactive');
+
+      const fresh = await credential('web.service', 'db');
+      assert.notEqual(fresh, old.db);
+      assert.equal(await credential('web.service', 'db.previous'), old.db);
+      assert.equal(await credential('tmpl@one.service', 'db'), fresh);
+      assert.match(await credential('web.service', 'app-env'), new RegExp(`postgres://web:${fresh}@db/`));
+      assert.notEqual(await credential('live.service', 'live'), old.live);
+      assert.equal(await credential('quiet.service', 'quiet'), old.quiet);
+      assert.equal((await machine.read('/var/log/told')).toString(), `${old.told} ${await credential('told.service', 'told')}\n`);
+
+      const { stdout } = await at(december, 'auxcred', 'history', 'db', '--json');
+      assert.deepEqual(JSON.parse(stdout).map((entry: { period: string; change: string }) => [entry.period, entry.change]), [['2026-11', 'new'], ['2026-12', 'period 2026-11 -> 2026-12']]);
+      assert.equal((await at(december, 'auxcred', 'get', 'db')).stdout, fresh);
+      assert.equal((await at(december, 'auxcred', 'get', 'db', '--at=2026-11')).stdout, old.db);
+    });
+
+    test('a clock that ran backwards changes nothing, and says how to go on', async () => {
+      const before = await invocations();
+      assert.equal(await rotate(november), exitStatus.clock);
+      assert.deepEqual(await invocations(), before);
+      const { stdout } = await machine.run(['journalctl', '-b', '-u', 'auxcred-rotate.service', '-o', 'cat', '--no-pager']);
+      assert.match(stdout, /the clock says 2026-11-23T12:00Z, but db is in its period 2026-12 already, so nothing was changed/);
+      assert.match(stdout, /set the clock; if it is right now and was wrong before, auxcred provision --accept-clock/);
+      await machine.run(['systemctl', 'reset-failed', 'auxcred-rotate.service']);
+    });
+
+    test('a hook that fails holds its own secret back, and is tried again', async () => {
+      const old = await credential('told.service', 'told');
+      await machine.shell('touch /etc/told-broken');
+      const planned = await at(january, 'auxcred', 'plan');
+      assert.match(planned.stdout, /^web\.service +db +period 2026-12 -> 2027-01 +restart$/m);
+      assert.match(planned.stderr, /would run \/usr\/local\/lib\/tell for told/);
+      assert.equal(await rotate(january), exitStatus.hook);
+      assert.equal(await credential('told.service', 'told'), old);
+      assert.equal((await machine.properties('auxcred-rotate.service', 'SubState'))['SubState'], 'auto-restart');
+      const web = await credential('web.service', 'db');
+      await machine.shell('rm /etc/told-broken');
+      assert.equal(await rotate(january), 0);
+      assert.notEqual(await credential('told.service', 'told'), old);
+      assert.equal(await credential('web.service', 'db'), web);
+    });
+
+    test('a boundary that the machine slept through is made up for at the next boot', async () => {
+      const before = await credential('web.service', 'db');
+      await clockOfRotation('2027-02-01 08:00:00');
+      await machine.shell('touch -d "3 days ago" /var/lib/systemd/timers/stamp-auxcred-rotate.timer');
+      await machine.reboot();
+      for (let i = 0; i < 100 && (await machine.run(['auxcred', 'history', 'db', '--json'])).stdout.includes('2027-02') === false; i++) await machine.shell('sleep 0.2');
+      await settled();
+      assert.equal(await credential('web.service', 'db.previous'), before);
+    });
+  });

@@ -1,0 +1,198 @@
+import assert from 'node:assert/strict';
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { planOf, type ReleaseChange } from '../../src/deliver/plan.ts';
+import { type Hook, provision, type Provisioned, snapshotInForce } from '../../src/deliver/provision.ts';
+import { runHook } from '../../src/deliver/hook.ts';
+import { stepsFor } from '../../src/deliver/running-units.ts';
+import { ingredients } from '../../src/derive/recipe.ts';
+import { valueOf } from '../../src/derive/value.ts';
+import { Failure } from '../../src/failure.ts';
+import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
+import { manifestOf } from '../../src/manifest/manifest.ts';
+import { type Scope, seedsOf } from '../../src/store/scope.ts';
+import { pathsUnder } from '../../src/system/paths.ts';
+
+let root = '';
+beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'plan-')); });
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({ kind, name, epoch, seed: new Uint8Array(32).fill(byte) });
+const scopes: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 2)];
+const november = new Date('2026-11-23T12:00:00Z');
+const december = new Date('2026-12-01T00:00:00Z');
+
+function declared(text: string): readonly SecretDeclaration[] {
+  const { declarations, problems } = manifestOf([{ path: '/etc/auxcred/secrets.d/x.toml', text }]);
+  assert.deepEqual(problems.filter(({ severity }) => severity === 'error'), []);
+  return declarations;
+}
+
+const put = (text: string, { at = november, hook = 'later', with: these = scopes, acceptEarlier = false }: { at?: Date; hook?: Hook | 'later'; with?: readonly Scope[]; acceptEarlier?: boolean } = {}): Provisioned =>
+  provision(root, pathsUnder(root), declared(text), these, { at, acceptEarlier, hook });
+const brief = (changes: readonly ReleaseChange[]): string[] => changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
+const historyOf = (name: string): string[] => (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) => ingredients(recipe).map(({ period, generation }) => `${period} ${String(generation)}`).join());
+const inForce = (unit: string, credential: string, these = scopes): string => {
+  const release = snapshotInForce(pathsUnder(root), these)?.releases.find((one) => one.unit === unit && one.credential === credential);
+  assert.ok(release, `${unit}/${credential}`);
+  return new TextDecoder().decode(valueOf(release.recipe, seedsOf(these)));
+};
+
+const rotating = '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
+
+describe('provision', () => {
+  test('once more changes nothing', () => {
+    const first = put(rotating);
+    assert.equal(first.changed, true);
+    assert.deepEqual(brief(first.plan.changes), ['a.service/a: new', 'a.service/a.previous: new', 'b.service/a: new', 'b.service/a.previous: new', 'b.service/b: new', 'c.service/t: new']);
+    const second = put(rotating);
+    assert.equal(second.changed, false);
+    assert.deepEqual(second.plan.changes, []);
+  });
+
+  test('a new period changes what rotates, what is made of it, and nothing else', () => {
+    put(rotating);
+    const old = inForce('a.service', 'a');
+    const { plan } = put(rotating, { at: december });
+    assert.deepEqual(brief(plan.changes), [
+      'a.service/a: period 2026-11 -> 2026-12', 'a.service/a.previous: period 2026-10 -> 2026-11', 'b.service/a: period 2026-11 -> 2026-12', 'b.service/a.previous: period 2026-10 -> 2026-11',
+      'c.service/t: a: period 2026-11 -> 2026-12',
+    ]);
+    assert.notEqual(inForce('a.service', 'a'), old);
+    assert.equal(inForce('a.service', 'a.previous'), old);
+    assert.equal(inForce('c.service', 't'), `x=${inForce('b.service', 'a')}`);
+    assert.deepEqual(historyOf('a'), ['2026-11 1', '2026-12 1']);
+    assert.deepEqual(historyOf('b'), [' 1']);
+  });
+
+  test('two hosts of a group have the same secret, also the previous one, whenever they were provisioned', () => {
+    put(rotating);
+    put(rotating, { at: december });
+    const here = ['a', 'a.previous'].map((id) => inForce('a.service', id));
+    rmSync(root, { recursive: true });
+    const other = [scope('host', 'web2', 9), scope('group', 'db', 2)];
+    put(rotating, { at: new Date('2026-12-24T00:00:00Z'), with: other });
+    assert.deepEqual(['a', 'a.previous'].map((id) => inForce('a.service', id, other)), here);
+    assert.notEqual(inForce('b.service', 'b', other), '');
+  });
+
+  test('a group that this machine is not in is named', () => {
+    assert.throws(() => put(rotating, { with: [scope('host', 'web1', 1)] }), (error) => error instanceof Failure && error.code === 'not-found' && /a is shared by group\/db/.test(error.message));
+  });
+
+  test('a clock that ran backwards is refused, with the way out, until it is accepted', () => {
+    put(rotating, { at: december });
+    const old = inForce('a.service', 'a');
+    assert.throws(() => put(rotating), (error) => error instanceof Failure && error.code === 'clock' && error.message.includes('the clock says 2026-11-23T12:00Z, but a is in its period 2026-12 already') && (error.hint ?? '').includes('--accept-clock'));
+    assert.equal(inForce('a.service', 'a'), old);
+    assert.equal(put(rotating, { acceptEarlier: true }).changed, true);
+    assert.notEqual(inForce('a.service', 'a'), old);
+  });
+
+  test('another rotation of the same day is not a clock that ran backwards', () => {
+    put(rotating);
+    for (const rotate of ['daily', 'yearly', 'weekly', 'quarterly', 'monthly']) assert.equal(put(rotating.replace('monthly', rotate)).changed, true, rotate);
+  });
+
+  test('generation, options, epoch and scope are told apart in what changed', () => {
+    const one = (more: string): string => `[secret.a]\nkind = "hex"\nunits = ["a.service"]\n${more}\n`;
+    put(one(''));
+    const why = (more: string, these = scopes): string[] => put(one(more), { with: these }).plan.changes.map((change) => `${change.credential}: ${change.why}`);
+    assert.deepEqual(why('generation = 2\nprevious = true'), ['a: generation 1 -> 2', 'a.previous: new']);
+    assert.deepEqual(why('generation = 2\nbytes = 16'), ['a: options', 'a.previous: removed']);
+    assert.deepEqual(why('generation = 2\nbytes = 16\nshare = "db"'), ['a: scope host/web1 -> group/db']);
+    assert.deepEqual(why('generation = 2\nbytes = 16\nshare = "db"', [scope('host', 'web1', 1), scope('group', 'db', 7, 2)]), ['a: epoch 1 -> 2']);
+    assert.deepEqual(why('share = "db"'), ['a: epoch 2 -> 1, generation 2 -> 1']);
+    // Another seed: nothing of what is in force can be trusted to be its own.
+    assert.deepEqual(why('', [scope('host', 'web1', 8), scope('group', 'db', 2)]), ['a: new']);
+  });
+
+  test('a hash in force is not computed again', () => {
+    const hash = '[secret.p]\n[secret.h]\nkind = "crypt"\nof = "p"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n';
+    put(hash);
+    const first = inForce('a.service', 'h');
+    assert.match(first, /^\$6\$[./0-9A-Za-z]{16}\$[./0-9A-Za-z]{86}$/);
+    assert.equal(put(hash).changed, false);
+    put(`${hash}[secret.more]\nunits = ["a.service"]\n`);
+    assert.equal(inForce('a.service', 'h'), first);
+  });
+});
+
+describe('plan', () => {
+  test('says what provision would do, and changes nothing', () => {
+    put(rotating);
+    const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
+    const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false });
+    assert.ok(before.equals(readFileSync(join(pathsUnder(root).snapshot, 'releases.json'))));
+    assert.deepEqual(put(rotating, { at: december }).plan.changes, planned.changes);
+  });
+
+  test('a unit is restarted once, if one of its secrets asks for it; else reloaded', () => {
+    const change = (unit: string, action: ReleaseChange['action']): ReleaseChange => ({ unit, credential: 'x', why: 'new', action });
+    assert.deepEqual(stepsFor([change('a', 'none'), change('a', 'reload'), change('a', 'restart'), change('a', 'reload'), change('b', 'none'), change('b', 'reload'), change('c', 'none')]), [{ unit: 'a', action: 'restart' }, { unit: 'b', action: 'reload' }, { unit: 'c', action: 'none' }]);
+  });
+});
+
+describe('a hook', () => {
+  const log = (): string => join(root, 'log');
+  /** A service that has to be told both: writes what it was given down, and fails while there is a file `broken`. */
+  const script = (): string => {
+    const path = join(root, 'hook');
+    writeFileSync(path, `#!/bin/sh\necho "$AUXCRED_SECRET $1 $(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> ${log()}\n[ ! -e ${join(root, 'broken')} ]\n`);
+    chmodSync(path, 0o755);
+    return path;
+  };
+  const manifest = (): string => `[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\nhook = [${JSON.stringify(script())}, "web"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
+
+  test('is not run for what was never in force', () => {
+    assert.equal(put(manifest(), { hook: runHook }).held.size, 0);
+    assert.throws(() => readFileSync(log()), /ENOENT/);
+  });
+
+  test('is told the old and the new value, as files that no disk has', () => {
+    put(manifest(), { hook: runHook });
+    const old = inForce('a.service', 'a');
+    const { held } = put(manifest(), { at: december, hook: runHook });
+    assert.equal(held.size, 0);
+    assert.equal(readFileSync(log(), 'utf8'), `a web ${old} ${inForce('a.service', 'a')}\n`);
+  });
+
+  test('that fails keeps its secret and all that is made of it as they were; the others go on, and the next run tries again', () => {
+    put(manifest(), { hook: runHook });
+    const old = inForce('a.service', 'a');
+    writeFileSync(join(root, 'broken'), '');
+    const { held, plan } = put(manifest(), { at: december, hook: runHook });
+    assert.match(held.get('a') ?? '', /hook failed with status 1/);
+    assert.deepEqual(brief(plan.changes), ['b.service/b: period 2026-11 -> 2026-12']);
+    assert.equal(inForce('a.service', 'a'), old);
+    assert.equal(inForce('c.service', 't'), `x=${old}`);
+    rmSync(join(root, 'broken'));
+    assert.deepEqual(brief(put(manifest(), { at: december, hook: runHook }).plan.changes), ['a.service/a: period 2026-11 -> 2026-12', 'c.service/t: a: period 2026-11 -> 2026-12']);
+    assert.equal(readFileSync(log(), 'utf8').split('\n').length, 3);
+  });
+
+  test('is left for later while the machine boots', () => {
+    put(manifest());
+    const old = inForce('a.service', 'a');
+    const { postponed } = put(manifest(), { at: december });
+    assert.deepEqual(postponed, ['a']);
+    assert.equal(inForce('a.service', 'a'), old);
+  });
+
+  test('can not be told a value whose seed is gone, and holds nothing back for that', () => {
+    put(manifest(), { hook: runHook });
+    const shared = manifest().replace('rotate', 'share = "db"\nrotate');
+    put(shared, { hook: runHook });
+    const { untold, held } = put(shared, { hook: runHook, with: [scope('host', 'web1', 1), scope('group', 'db', 7, 2)] });
+    assert.deepEqual([untold, held.size], [['a'], 0]);
+    assert.equal(readFileSync(log(), 'utf8').split('\n').length, 2);
+  });
+
+  test('that is no program is a failure, not a crash', () => {
+    const missing = manifest().replace(script(), '/nonexistent/hook');
+    put(missing, { hook: runHook });
+    assert.match(put(missing, { at: december, hook: runHook }).held.get('a') ?? '', /\/nonexistent\/hook can't run/);
+  });
+});

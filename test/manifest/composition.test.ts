@@ -1,0 +1,79 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { describe, test } from 'node:test';
+import fc from 'fast-check';
+import { escapers } from '../../src/derive/value.ts';
+import { manifestOf } from '../../src/manifest/manifest.ts';
+
+const declared = (secrets: Readonly<Record<string, unknown>>) => manifestOf([{ path: '/etc/auxcred/secrets.d/x.json', text: JSON.stringify({ secret: secrets }) }]);
+
+/** The text of the template `t`, with `value` in place of each secret. */
+function filled(template: Readonly<Record<string, unknown>>, value: string): string {
+  const { declarations, problems } = declared({ a: {}, 'b/c': { kind: 'age' }, 'a.public': {}, t: { kind: 'template', ...template } });
+  assert.deepEqual(problems.filter(({ severity }) => severity === 'error'), []);
+  const content = declarations.find(({ name }) => name === 't')?.content;
+  assert.ok(content?.form === 'template');
+  return Buffer.concat(content.pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece) : piece.escapes.reduce((bytes: Uint8Array, escape) => escapers[escape](bytes), Buffer.from(value))))).toString();
+}
+
+/** What a shell makes of a file of variables. */
+function sourced(shell: string, file: string, name: string): string {
+  const { stdout, status } = spawnSync(shell, ['-c', `eval "$(cat)"; printf '%s.' "$${name}"`], { input: file, encoding: 'utf8' });
+  assert.equal(status, 0);
+  return stdout.slice(0, -1);
+}
+
+/** Whatever a vault or a person may come up with, but for NUL, which no variable can hold. */
+const nasty = fc.string({ unit: fc.constantFrom('"', '\\', '$', '`', '\'', '\n', '\t', ' ', '#', '!', '{', '}', '=', '$(id)', '${x}', '%', 'ä', '\u2028', 'a'), maxLength: 12 });
+
+describe('a template', () => {
+  test('fills secrets in, and its own text stays as it is', () => {
+    assert.equal(filled({ content: 'x={{a}} y={{ b/c.public }} {{ "{{" }}a}} {{"}}"}}\n' }, 'V'), 'x=V y=V {{a}} }}\n');
+    assert.equal(filled({ content: '{{a | url}}{{a|base64}}{{a|json}}{{a|env}}{{a | base64 | json}}' }, 'ä"$'), '%C3%A4%22%24w6QiJA=="ä\\"$""ä\\"\\$""w6QiJA=="');
+  });
+
+  test('takes a secret of the whole name before the part of another one', () => {
+    const { declarations } = declared({ a: { kind: 'age' }, 'a.public': {}, t: { kind: 'template', content: '{{a.public}}' } });
+    assert.equal(declarations.length, 3);
+    assert.equal(filled({ content: '{{a.public}}' }, 'V'), 'V');
+  });
+
+  test('of JSON says what the manifest says, whatever the secret is', () => {
+    fc.assert(fc.property(nasty, nasty, (value, around) => {
+      fc.pre(!around.includes('{') && !around.includes('__proto__'));
+      const json = { text: `${around}{{a}}${around}`, list: [1, 2.5, true, null, '{{a}}', [], {}], [around]: { deep: '{{a | base64}}' } };
+      assert.deepEqual(JSON.parse(filled({ json }, value)), { text: `${around}${value}${around}`, list: [1, 2.5, true, null, value, [], {}], [around]: { deep: Buffer.from(value).toString('base64') } });
+    }));
+  });
+
+  for (const shell of ['dash', 'bash'])
+    test(`of variables is read by ${shell} as what the manifest says, whatever the secret is`, () => {
+      fc.assert(fc.property(nasty, nasty, (value, around) => {
+        fc.pre(!around.includes('{') && !around.includes('__proto__'));
+        const file = filled({ env: { FIRST: `${around}{{a}}${around}`, PORT: 5432, ON: true } }, value);
+        assert.equal(sourced(shell, file, 'FIRST'), `${around}${value}${around}`);
+        assert.equal(sourced(shell, file, 'PORT'), '5432');
+      }), { numRuns: 60 });
+    });
+});
+
+describe('circles', () => {
+  const template = (content: string) => ({ kind: 'template', content, units: ['a.service'] });
+  const messages = (secrets: Readonly<Record<string, unknown>>): string[] => declared(secrets).problems.filter(({ severity }) => severity === 'error').map(({ message }) => message);
+  test('are shown once each, with the whole chain', () => {
+    assert.deepEqual(messages({ a: template('{{b}}'), b: template('{{c}}'), c: template('{{a}}'), x: template('{{y}}'), y: template('{{x}}'), z: template('{{a}}') }), ['it is made of itself: a -> b -> c -> a', 'it is made of itself: x -> y -> x']);
+  });
+  test('secrets that are used twice are none', () => {
+    assert.deepEqual(messages({ p: {}, a: template('{{p}}{{b}}{{c}}'), b: template('{{p}}'), c: template('{{b}}{{p}}') }), []);
+  });
+});
+
+test('a secret that is only part of another one needs no unit', () => {
+  const { problems } = declared({ p: {}, h: { kind: 'crypt', of: 'p' }, t: { kind: 'template', content: '{{h}}', units: ['a.service'] } });
+  assert.deepEqual(problems, []);
+});
+
+test('a misspelt name has a suggestion', () => {
+  const { problems } = declared({ 'db-password': {}, t: { kind: 'template', content: '{{db-pasword}}', units: ['a.service'] } });
+  assert.equal(problems.find(({ severity }) => severity === 'error')?.hint, 'did you mean db-password?');
+});
