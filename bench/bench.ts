@@ -2,6 +2,9 @@
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { hkdfSync } from 'node:crypto';
+import type { KindOptions } from '../src/derive/kind.ts';
+import { deriveSecret } from '../src/derive/secret.ts';
 import { applyRendering } from '../src/deliver/rendered-folder.ts';
 import { readManifest } from '../src/manifest/manifest.ts';
 import { pathsUnder } from '../src/system/paths.ts';
@@ -72,6 +75,71 @@ function benchGenerator(): void {
     if (readdirSync(join(folder, 'fast')).length !== 20 || readdirSync(join(folder, 'slow')).length !== 21) throw new Error('the generator did not do its work');
     compare('generator, manifest as applied', 'auxcred', times.fast, 'systemd-fstab-generator', times.fstab, 1);
     compare('generator, manifest changed', 'auxcred', times.slow, 'node -e 0', times.node, 1.15);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** Secrets a second of each kind, against the one HKDF of OpenSSL's that any of them needs at least. */
+function benchKinds(): void {
+  const seed = new Uint8Array(32).fill(7);
+  const alnum = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
+  const kinds: readonly KindOptions[] = [
+    { kind: 'password', length: 32, alphabet: alnum, require: [] }, { kind: 'passphrase', words: 6, separator: '-', capitalize: false }, { kind: 'hex', bytes: 32 }, { kind: 'base64', bytes: 32 },
+    { kind: 'bytes', bytes: 32 }, { kind: 'uuid' }, { kind: 'wireguard-psk' }, { kind: 'wireguard' }, { kind: 'age' }, { kind: 'ssh-ed25519', comment: 'a@b' }, { kind: 'ed25519' }, { kind: 'x25519' }, { kind: 'ec-p256' },
+  ];
+  const rate = (work: (i: number) => void): number => {
+    for (let i = 0; i < 200; i++) work(i);
+    const start = performance.now();
+    let done = 0;
+    while (performance.now() - start < 300) for (let i = 0; i < 20; i++) work(done++);
+    return (done / (performance.now() - start)) * 1000;
+  };
+  const floor = rate((i) => hkdfSync('sha256', seed, 'auxcred/v1/leaf', String(i), 32));
+  for (const options of kinds) {
+    const each = rate((i) => deriveSecret(seed, { name: `secret-${String(i)}`, options, period: '', generation: 1 }));
+    rows.push({ what: `derive, ${options.kind}`, measured: `auxcred ${each.toFixed(0)}/s`, against: `OpenSSL's HKDF ${floor.toFixed(0)}/s`, ratio: `${(floor / each).toFixed(1)} x`, goal: '' });
+  }
+}
+
+/** How time grows from 2,500 secrets to 10,000: 4 x is linear. */
+function benchGrowth(): void {
+  const folder = mkdtempSync('/dev/shm/bench-');
+  try {
+    const sizes = [2500, 10_000] as const;
+    const roots = sizes.map((size) => {
+      const root = join(folder, String(size));
+      for (const path of ['etc/auxcred/secrets.d', 'etc/ssh', 'out']) mkdirSync(join(root, path), { recursive: true });
+      writeFileSync(join(root, 'etc/hostname'), 'bench\n');
+      writeFileSync(join(root, 'etc/group'), 'root:x:0:\n');
+      writeFileSync(join(root, 'etc/auxcred/secrets.d/web.toml'), Array.from({ length: size }, (_, i) => secretToml(`key-${String(i)}`, [`unit-${String(i % (size / 10))}.service`], { rotate: 'monthly' })).join(''));
+      spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(root, 'etc/ssh/ssh_host_ed25519_key')]);
+      spawnSync(process.execPath, ['dist/auxcred.cjs', 'seal', '--no-recovery', `--root=${root}`]);
+      return root;
+    });
+    const verbs: readonly (readonly [string, (root: string) => string[]])[] = [
+      ['check', (root) => ['dist/auxcred.cjs', 'check', `--root=${root}`]],
+      ['plan', (root) => ['dist/auxcred.cjs', 'plan', `--root=${root}`]],
+      ['generator', (root) => ['dist/auxcred-generator.cjs', join(root, 'out'), root]],
+      ['apply', (root) => ['dist/auxcred.cjs', 'apply', `--root=${root}`]],
+      ['plan, nothing to do', (root) => ['dist/auxcred.cjs', 'plan', `--root=${root}`]],
+    ];
+    for (const [what, argv] of verbs) {
+      const [small = Number.NaN, large = Number.NaN] = roots.map((root) => median(Array.from({ length: what === 'apply' ? 1 : 3 }, () => {
+        const start = performance.now();
+        const { status, stderr } = spawnSync(process.execPath, argv(root), { encoding: 'utf8', maxBuffer: 64 << 20 });
+        if (status !== 0) throw new Error(`${what}: ${stderr.slice(-500)}`);
+        return performance.now() - start;
+      })));
+      compare(`${what}, 10,000 secrets`, 'auxcred', large, '2,500 secrets', small, 4.4);
+    }
+    const [one = ''] = roots;
+    writeFileSync(join(folder, 'master'), 'correct horse battery staple\n');
+    writeFileSync(join(one, 'etc/auxcred/secrets.d/web.toml'), secretToml('key', ['unit.service'], { kind: 'password' }));
+    spawnSync(process.execPath, ['dist/auxcred.cjs', 'apply', `--root=${one}`]);
+    const times = timeCommands(15, { ours: [process.execPath, 'dist/auxcred.cjs', 'get', 'key', `--root=${one}`], gokey: ['gokey', '-P', join(folder, 'master'), '-r', 'example.com', '-l', '32'], node: [process.execPath, '-e', '0'] });
+    compare('one derived password', 'auxcred get', times.ours, 'gokey', times.gokey, undefined);
+    compare('one derived password', 'auxcred get', times.ours, 'node -e 0', times.node, undefined);
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -176,6 +244,8 @@ async function benchTpm(): Promise<void> {
   }
 }
 
+benchKinds();
+benchGrowth();
 benchGenerator();
 const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
 try {

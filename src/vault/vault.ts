@@ -49,15 +49,15 @@ export function readVault(folder: string): Vault {
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
     allow(entry, ['epoch', 'groups', 'manifest'], settings);
     return {
-      name: checkedName(entry, name),
+      name: checkedName(settings, name),
       epoch: epochOf(entry),
-      groups: textsOf(entry, 'groups').map((group) => checkedName(entry, group)),
+      groups: textsOf(entry, 'groups').map((group) => checkedName(settings, group)),
       manifest: (entry.at('manifest').optional((item) => item.list().map((path) => path.text())) ?? [join('hosts', name), 'all']).map((path) => resolve(folder, path)),
     };
   });
   const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
     allow(entry, ['epoch'], settings);
-    return [checkedName(entry, name), epochOf(entry)];
+    return [checkedName(settings, name), epochOf(entry)];
   });
   return { folder, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, path.replace(/^~(?=\/)/, homedir()))) };
 }
@@ -79,8 +79,8 @@ const tables = (top: Json, key: string): [string, Json][] => top.at(key).optiona
 const textsOf = (table: Json, key: string): string[] => table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
 const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
 
-function checkedName(place: Json, name: string): string {
-  if (!namePattern.test(name)) throw place.unexpected(`for a name: ${name}`);
+function checkedName(settings: string, name: string): string {
+  if (!namePattern.test(name)) throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, { hint: 'lower-case letters, digits and . _ @ + -' });
   return name;
 }
 
