@@ -50,7 +50,10 @@ for (const version of systemdVersions)
       }
     });
     test('no sealed seed', async () => { await refuses(`rm ${store}/seeds.age`, /no seed is sealed on this machine/); });
-    test('a damaged seed file', async () => { await refuses(`printf x | dd of=${store}/seeds.age bs=1 seek=100 conv=notrunc status=none`, /the seeds stay closed/); });
+    test('a damaged seed file', async () => {
+      // No byte of an age header.
+      await refuses(`printf '\\377' | dd of=${store}/seeds.age bs=1 seek=100 conv=notrunc status=none`, /the seeds stay closed/);
+    });
     test('an empty seed file', async () => { await refuses(`: > ${store}/seeds.age`, /the seeds stay closed/); });
     test('a seed that is not pinned', async () => {
       await refuses('mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
