@@ -37,7 +37,7 @@ export function firmware(): Firmware {
 export const manifestPath = (name: string): string => `/etc/auxcred/secrets.d/${name}.toml`;
 
 /** TOML for one secret. */
-export function secretToml(name: string, units: readonly string[], more: Readonly<Record<string, string | number>> = {}): string {
+export function secretToml(name: string, units: readonly string[], more: Readonly<Record<string, string | number | boolean>> = {}): string {
   const lines = Object.entries({ kind: 'hex', ...more }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   return `[secret.${JSON.stringify(name)}]\n${lines.join('\n')}\nunits = ${JSON.stringify(units)}\n\n`;
 }

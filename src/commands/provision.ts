@@ -55,7 +55,9 @@ export async function provisionManifest(root: string, device: string | undefined
 
 /** Lets the units that run see what changed, and says so. */
 export function restartChanged(changes: readonly ReleaseChange[]): void {
-  for (const { unit, action } of takeSteps(stepsFor(changes))) say(`${action} ${unit}: ${changes.filter((change) => change.unit === unit || unit.startsWith(change.unit.replace('.service', ''))).map(({ credential, why }) => `${credential} (${why})`).join(', ')}`);
+  for (const { unit, declared, action } of takeSteps(stepsFor(changes))) {
+    say(`${action} ${unit}: ${changes.filter((change) => change.unit === declared).map(({ credential, why }) => `${credential} (${why})`).join(', ')}`);
+  }
 }
 
 /** Says which secrets stay what they are and which hooks did not run, and returns the exit status. */

@@ -15,7 +15,7 @@ import { seedsOf, wipeScopes } from '../store/scope.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { type FleetKeys, openFleetSeed } from '../vault/fleet-seed.ts';
+import type { FleetKeys } from '../vault/fleet-seed.ts';
 import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
@@ -109,6 +109,8 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
 
 /** Opens the fleet seed for `work`, and wipes it. @throws Failure */
 export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fleetSeed: Uint8Array) => T): Promise<T> {
+  // Only here: on a machine of its own no command waits for the age library to load.
+  const { openFleetSeed } = await import('../vault/fleet-seed.ts');
   const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
   try {
     return work(fleetSeed);

@@ -2,6 +2,7 @@
 import type { UnitAction } from '../manifest/declaration.ts';
 import { systemctl, systemctlOutput } from '../system/systemctl.ts';
 import type { ReleaseChange } from './plan.ts';
+import { templateOf } from './request.ts';
 
 export interface UnitStep {
   readonly unit: string;
@@ -20,13 +21,27 @@ export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   return [...steps].map(([unit, action]) => ({ unit, action }));
 }
 
+/** What was done with a unit that runs. */
+export interface TakenStep extends UnitStep {
+  /** The unit's name in the manifest: an instance's template. */
+  readonly declared: string;
+}
+
 /**
  * Restarts or reloads the units of `steps` that run, without waiting for them. A systemd that can't give a running unit new credentials
  * (before 260) restarts where a reload was asked for.
  * @returns what was done, instances by their own names
  */
-export function takeSteps(steps: readonly UnitStep[]): UnitStep[] {
-  const taken = steps.filter(({ action }) => action !== 'none').flatMap(({ unit, action }) => running(unit).map((name): UnitStep => ({ unit: name, action: action === 'reload' && !refreshes(name) ? 'restart' : action })));
+export function takeSteps(steps: readonly UnitStep[]): TakenStep[] {
+  const wanted = new Map(steps.filter(({ action }) => action !== 'none').map(({ unit, action }) => [unit, action]));
+  if (wanted.size === 0) return [];
+  const running = runningOf([...wanted.keys()]).flatMap((unit): TakenStep[] => {
+    const declared = wanted.has(unit) ? unit : templateOf(unit);
+    const action = declared === undefined ? undefined : wanted.get(declared);
+    return declared === undefined || action === undefined ? [] : [{ unit, declared, action }];
+  });
+  const refreshing = refreshable(running.filter(({ action }) => action === 'reload').map(({ unit }) => unit));
+  const taken = running.map((step): TakenStep => (step.action === 'reload' && !refreshing.has(step.unit) ? { ...step, action: 'restart' } : step));
   for (const action of ['reload', 'restart'] as const) {
     const units = taken.filter((step) => step.action === action).map(({ unit }) => unit);
     // try-restart: one that stopped in the meantime stays stopped.
@@ -35,11 +50,16 @@ export function takeSteps(steps: readonly UnitStep[]): UnitStep[] {
   return taken;
 }
 
-/** A service that runs, or the instances of a template that do. */
-function running(unit: string): string[] {
-  const pattern = unit.replace('@.service', '@*.service').replaceAll('\\', '\\\\');
-  return systemctlOutput('list-units', '--plain', '--no-legend', '--full', '--state=active,activating,reloading', '--', pattern)
+/** Those services that run, and the instances of templates that do. */
+function runningOf(units: readonly string[]): string[] {
+  const patterns = units.map((unit) => unit.replace('@.service', '@*.service').replaceAll('\\', '\\\\'));
+  return systemctlOutput('list-units', '--plain', '--no-legend', '--full', '--state=active,activating,reloading', '--', ...patterns)
     .split('\n').map((line) => line.split(' ')[0] ?? '').filter((name) => name !== '');
 }
 
-const refreshes = (unit: string): boolean => /\bcredentials\b/.test(systemctlOutput('show', '--property=RefreshOnReload', '--value', '--', unit));
+/** Those that get their new credentials when they reload. */
+function refreshable(units: readonly string[]): Set<string> {
+  if (units.length === 0) return new Set();
+  const blocks = systemctlOutput('show', '--property=Id,RefreshOnReload', '--', ...units).split('\n\n').map((block) => new Map(block.split('\n').map((line): [string, string] => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])));
+  return new Set(blocks.filter((block) => /\bcredentials\b/.test(block.get('RefreshOnReload') ?? '')).map((block) => block.get('Id') ?? ''));
+}

@@ -6,6 +6,8 @@ import { systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 
 const hexSecret = /^[0-9a-f]{64}$/;
+/** Every kind that is made from the seed alone. */
+const kinds = ['password', 'passphrase', 'hex', 'base64', 'bytes', 'uuid', 'ssh-ed25519', 'wireguard', 'wireguard-psk', 'age', 'ed25519', 'x25519', 'ec-p256'];
 const text = (value: Buffer | undefined): string => value?.toString('latin1') ?? '';
 
 for (const version of systemdVersions)
@@ -26,17 +28,21 @@ for (const version of systemdVersions)
       await writeProbeUnit(machine, escaped, {});
       await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'], install: ['WantedBy=sysinit.target'] });
       await writeProbeUnit(machine, 'none.service', {});
+      await writeProbeUnit(machine, 'kinds.service', {});
       await machine.write(manifestPath('web'), [
         secretToml('key-a', ['a.service']), secretToml('key-b', ['b.service']), secretToml('key-simple', ['simple.service']),
         secretToml('key-dynamic', ['dynamic.service'], { kind: 'password' }), secretToml('key-several', ['several.service']),
         secretToml('key-template', ['tmpl@.service']), secretToml('key-early', ['early.service']), secretToml('key-long', [longUnit], { delivery: 'stage' }),
         secretToml('key-escaped', [escaped]), secretToml('key-staged', ['a.service'], { delivery: 'stage', kind: 'uuid' }),
         secretToml('big', ['b.service'], { kind: 'bytes', bytes: 131072 }),
+        ...kinds.map((kind) => secretToml(kind, ['kinds.service'], { kind })),
+        secretToml('hash', ['kinds.service'], { kind: 'crypt', of: 'password' }), secretToml('old', ['kinds.service'], { rotate: 'yearly', previous: true }),
+        secretToml('text', ['kinds.service'], { kind: 'template', content: 'a={{password}} b={{wireguard.public}} c={{hash | json}} d={{old.previous | base64}}\n' }),
       ].join(''));
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       const applied = await machine.run(['auxcred', 'apply']);
       assert.match(applied.stderr, /credentials are now in force/);
-      await machine.run(['systemctl', 'enable', 'a.service', 'b.service', 'simple.service', 'dynamic.service', 'several.service', 'tmpl@one.service', 'tmpl@two\\x2dthree.service', longUnit, escaped, 'early.service', 'none.service']);
+      await machine.run(['systemctl', 'enable', 'a.service', 'b.service', 'simple.service', 'dynamic.service', 'several.service', 'tmpl@one.service', 'tmpl@two\\x2dthree.service', longUnit, escaped, 'early.service', 'none.service', 'kinds.service']);
       await machine.boot();
     });
     after(async () => { await machine?.destroy(); });
@@ -62,6 +68,17 @@ for (const version of systemdVersions)
 
     test('a secret of 128 KiB arrives whole', async () => {
       assert.equal((await probed(machine, 'b.service'))?.['big']?.length, 131072);
+    });
+
+    test('every kind arrives as the commands show it, with its public half and its previous value', async () => {
+      const got = (await probed(machine, 'kinds.service')) ?? {};
+      const shown = async (...args: readonly string[]): Promise<string> => (await machine.run(['auxcred', ...args])).stdout;
+      for (const id of [...kinds.filter((kind) => kind !== 'bytes'), 'hash', 'old', 'text']) assert.equal(got[id]?.toString(), await shown('get', id), id);
+      for (const id of ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256']) assert.equal(`${got[`${id}.pub`]?.toString().trimEnd() ?? ''}\n`, await shown('public', id), id);
+      assert.match(text(got['hash']), /^\$y\$j9T\$/);
+      assert.notEqual(text(got['old.previous']), text(got['old']));
+      assert.equal(text(got['text']), `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''}\n`);
+      assert.equal(Object.keys(got).length, kinds.length + 6 + 4);
     });
 
     test('each step of a start sees the same secret', async () => {
