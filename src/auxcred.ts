@@ -23,9 +23,18 @@ const usage = `Usage:
     history    show what of a secret was in force when
 
 On the operator's side, with a vault that derives the seeds of all hosts:
-    auxcred init [--vault=DIR] (--recipient=AGE... | --passphrase)
+    auxcred init | rewrap [--vault=DIR] (--recipient=AGE... | --passphrase)
     auxcred scopes HOST | ssh root@HOST auxcred seal --scopes=-
     auxcred ls | graph | get NAME | public NAME  --host=HOST [--vault=DIR]
+
+Secrets that somebody else issued, in the vault (host/web1/wifi, group/db/token) or on this machine (wifi):
+    auxcred put | get | edit | rm NAME | mv | cp FROM TO | generate NAME [--kind=KIND]
+    auxcred ls [FOLDER] | find TEXT | verify
+    auxcred import pass | ./FOLDER TO      take secrets over from another vault
+    auxcred fetch                          get those of kind "vault" from pass, age, sops, gokey or any command
+    auxcred vault list | get | fingerprint | copy VAULT [NAME]
+    auxcred rekey [--next] host/web1       after a new epoch
+    auxcred gokey -P FILE -r REALM ...     gokey's own flags and bytes
 
 Called by units: auxcred stage UNIT
 
@@ -55,13 +64,27 @@ const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   get: async (argv) => (await import('./commands/get.ts')).get(argv),
   public: async (argv) => (await import('./commands/public.ts')).publicCommand(argv),
   history: async (argv) => (await import('./commands/history.ts')).history(argv),
+  put: async (argv) => (await import('./commands/put.ts')).put(argv),
+  edit: async (argv) => (await import('./commands/edit.ts')).edit(argv),
+  find: async (argv) => (await import('./commands/find.ts')).find(argv),
+  rm: async (argv) => (await import('./commands/rm.ts')).rm(argv),
+  mv: async (argv) => (await import('./commands/mv.ts')).mv(argv),
+  cp: async (argv) => (await import('./commands/mv.ts')).cp(argv),
+  generate: async (argv) => (await import('./commands/generate.ts')).generate(argv),
+  import: async (argv) => (await import('./commands/import.ts')).importCommand(argv),
+  verify: async (argv) => (await import('./commands/verify.ts')).verify(argv),
+  rekey: async (argv) => (await import('./commands/rekey.ts')).rekey(argv),
+  fetch: async (argv) => (await import('./commands/fetch.ts')).fetch(argv),
+  vault: async (argv) => (await import('./commands/vault.ts')).vaultCommand(argv),
+  gokey: async (argv) => (await import('./commands/gokey.ts')).gokey(argv),
+  rewrap: async (argv) => (await import('./commands/rewrap.ts')).rewrap(argv),
   init: async (argv) => (await import('./commands/init.ts')).init(argv),
   scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
 };
 
 async function main([verb, ...argv]: readonly string[]): Promise<number> {
-  if (verb === undefined || verb === 'help' || verb === '--help' || verb === '-h' || argv.includes('--help')) {
+  if (verb === undefined || verb === 'help' || verb === '--help' || verb === '-h' || (argv.includes('--help') && verb !== 'gokey')) {
     print(usage);
     return 0;
   }

@@ -19,6 +19,9 @@ export const exitStatus = {
   'system': 16,
   'clock': 17,
   'hook': 18,
+  'older': 19,
+  'locked': 20,
+  'vault': 21,
 } as const;
 
 export type FailureCode = keyof typeof exitStatus;

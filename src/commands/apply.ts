@@ -8,12 +8,12 @@ import { say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
-  const options = new Options('apply', argv, { flags: ['no-restart', 'accept-clock'], values: ['root', 'tpm2-device'] });
+  const options = new Options('apply', argv, { flags: ['no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
   options.exactly();
   const root = options.value('root') ?? '/';
   const manifest = usableManifest(root);
   const sealed = existsSync(pathsUnder(root).seeds);
-  const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock') }) : undefined;
+  const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
   if (provisioned) say(`${String(provisioned.plan.releases.length)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
   else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
   // The secrets come first: a unit must never wait for a credential that the broker does not know.

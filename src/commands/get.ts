@@ -3,25 +3,55 @@ import { type Recipe } from '../derive/recipe.ts';
 import { valueOf } from '../derive/value.ts';
 import { computeHash } from '../derive/hash.ts';
 import { Failure } from '../failure.ts';
+import { pathProblem, splitName } from '../fixed/name.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
+import { isVault, nameIn, placeOf, withSeeds } from './place.ts';
 import { printBytes, say } from './say.ts';
-import { viewLists, viewOptions, withOpenView, type OpenView } from './view.ts';
+import { viewLists, viewOf, viewOptions, withOpenView, type OpenView } from './view.ts';
 
 /**
- * `auxcred get NAME` prints a secret's bytes: on a machine the one in force, on the operator's side the one of now; with `--at=` that of
- * a period, with `--generation=` that of another generation.
+ * `auxcred get NAME` prints a secret's bytes: one that is declared (on a machine as it is in force, on the operator's side as it is now; with
+ * `--at=` that of a period, with `--generation=` that of another generation), else the file of the fixed folder that has that name.
  */
 export async function get(argv: readonly string[]): Promise<number> {
-  const options = new Options('get', argv, { values: [...viewOptions, 'at', 'generation'], lists: viewLists });
+  const options = new Options('get', argv, { values: [...viewOptions, 'group', 'at', 'generation'], lists: viewLists });
   const [name = ''] = options.exactly('the secret');
-  const value = await withOpenView(options, (view) => {
+  const value = isFile(name, options) ? await fixedValue(name, options) : await withOpenView(options, (view) => {
     const recipe = chosen(view, name, options);
-    return valueOf(hashed(recipe, view), view.seedOf);
+    return valueOf(hashed(recipe, view), view.sources);
   });
   printBytes(value);
   value.fill(0);
   return 0;
+}
+
+/** `host/web1/wifi` is a file of the fixed folder, and so is a name that the manifest does not declare and the folder has. */
+function isFile(name: string, options: Options): boolean {
+  if (options.value('at') !== undefined || options.value('generation') !== undefined || options.list('manifest').length > 0) return false;
+  if (splitName(name) !== undefined || (isVault(options) && options.value('host') === undefined)) return true;
+  if (pathProblem(name) !== undefined || hasScope(options) === undefined) return false;
+  const place = placeOf(options);
+  if (place.folder.read(nameIn(place, name)) === undefined) return false;
+  try {
+    return viewOf(options).manifest.declarations.every((declaration) => declaration.name !== name);
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'not-found') return true;
+    throw error;
+  }
+}
+
+function hasScope(options: Options): string | undefined {
+  try {
+    return placeOf(options).scope;
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'not-found') return undefined;
+    throw error;
+  }
+}
+
+async function fixedValue(text: string, options: Options): Promise<Uint8Array> {
+  return await withSeeds(options, (place) => place.folder.open(nameIn(place, text), place.seedOf, place.former).value);
 }
 
 /** The recipe that `--at=` and `--generation=` ask for; without them the one in force. @throws Failure */
@@ -58,5 +88,5 @@ function checkPeriod({ manifest, standpoint }: OpenView, name: string, { name: a
 function hashed(recipe: Recipe, view: OpenView): Recipe {
   if (recipe.form === 'template') return { ...recipe, pieces: recipe.pieces.map((piece) => (typeof piece === 'string' ? piece : { ...piece, of: hashed(piece.of, view) })) };
   if (recipe.form !== 'crypt' || recipe.sealed !== '') return recipe;
-  return { ...recipe, sealed: computeHash(view.seedOf(recipe.of.scope, recipe.of.epoch), recipe) };
+  return { ...recipe, sealed: computeHash(view.sources, recipe) };
 }

@@ -14,7 +14,7 @@ export function graph(argv: readonly string[]): number {
   return 0;
 }
 
-const scopeOf = ({ content }: SecretDeclaration, host: string): string | undefined => (content.form === 'derived' ? (content.share === undefined ? host : `group/${content.share}`) : undefined);
+const scopeOf = ({ content }: SecretDeclaration, host: string): string | undefined => (content.form === 'derived' || content.form === 'fixed' ? (content.share === undefined ? host : `group/${content.share}`) : undefined);
 
 function madeOf(declaration: SecretDeclaration, byName: ReadonlyMap<string, SecretDeclaration>): { name: string; part: string }[] {
   const seen = new Set<string>();

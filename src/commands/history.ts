@@ -1,5 +1,5 @@
 import { difference } from '../deliver/plan.ts';
-import { ingredients, kindOf, nameOf, type Recipe } from '../derive/recipe.ts';
+import { generationOf, ingredients, kindOf, nameOf, periodOf, type Recipe } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
 import type { HistoryEntry } from '../store/snapshot.ts';
 import { Options } from './options.ts';
@@ -21,9 +21,9 @@ export async function history(argv: readonly string[]): Promise<number> {
 /** A template has the periods and generations of all that it is made of. */
 function rowOf({ since, recipe }: HistoryEntry, before: Recipe | undefined): { since: string; kind: string; scope: string; epoch: string; period: string; generation: string; change: string } {
   const derived = [...new Map(ingredients(recipe).map((one) => [one.name, one])).values()];
-  const each = (text: (one: (typeof derived)[number]) => string): string => (recipe.form === 'derived' ? derived.map(text).join('') : derived.filter((one) => text(one) !== '').map((one) => `${nameOf(one)}=${text(one)}`).join(' '));
+  const each = (text: (one: (typeof derived)[number]) => string): string => (recipe.form === 'derived' || recipe.form === 'fixed' ? derived.map(text).join('') : derived.filter((one) => text(one) !== '').map((one) => `${nameOf(one)}=${text(one)}`).join(' '));
   return {
     since, kind: kindOf(recipe), scope: [...new Set(derived.map(({ scope }) => scope))].join(' '), epoch: [...new Set(derived.map(({ epoch }) => String(epoch)))].join(' '),
-    period: each(({ period }) => period), generation: each(({ generation }) => String(generation)), change: before ? difference(before, recipe) : 'new',
+    period: each(periodOf), generation: each((source) => String(generationOf(source))), change: before ? difference(before, recipe) : 'new',
   };
 }

@@ -6,10 +6,11 @@ import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { sealFleetSeed } from '../vault/fleet-seed.ts';
+import { startRepository } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
-import { print, say } from './say.ts';
+import { print, say, warn } from './say.ts';
 import { seedOfWords, wordsOf } from './words.ts';
 
 const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
@@ -21,14 +22,17 @@ const settingsTemplate = `# What this vault knows of hosts and groups. A new epo
 #
 # [group.db]
 # epoch = 1
+#
+# [vault.bao]                          # other vaults; pass, gopass and passage need no settings
+# get = ["bao", "kv", "get", "-field=value", "secret/{name}"]
 `;
 
 /** Keeps the seed out of git, where a leaked identity would open it for ever. */
-const ignored = 'seed.age\n';
+const ignored = 'seed.age\nfetched.json\n';
 
 /** `auxcred init`: makes the operator's vault with a fleet seed, or one from paper. */
 export async function init(argv: readonly string[]): Promise<number> {
-  const options = new Options('init', argv, { flags: ['passphrase', 'print-words', 'from-words'], values: ['vault', 'passphrase-file'], lists: ['recipient'] });
+  const options = new Options('init', argv, { flags: ['passphrase', 'print-words', 'from-words', 'git'], values: ['vault', 'passphrase-file'], lists: ['recipient'] });
   options.exactly();
   const folder = vaultFolder(options.value('vault'), process.env);
   const files = vaultFiles(folder);
@@ -41,6 +45,8 @@ export async function init(argv: readonly string[]): Promise<number> {
     replaceFile(files.seed, sealed, { mode: 0o600 });
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
     if (!existsSync(`${folder}/.gitignore`)) replaceFile(`${folder}/.gitignore`, utf8(ignored), { mode: 0o600 });
+    const problem = options.flag('git') ? startRepository(folder) : undefined;
+    if (problem !== undefined) warn(`the vault is made, but git did not take it: ${problem}`, `git -C ${folder} status`);
     say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
     if (options.flag('print-words')) {
       say('write these 24 words down: they are the fleet seed, and this is the only time that they are shown');
@@ -54,7 +60,8 @@ export async function init(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-function chosenLock(options: Options): Parameters<typeof sealFleetSeed>[1] {
+/** What is to open the fleet seed. @throws Failure `usage` */
+export function chosenLock(options: Options): Parameters<typeof sealFleetSeed>[1] {
   const recipients = options.list('recipient');
   const file = options.value('passphrase-file');
   if (recipients.length > 0 && (options.flag('passphrase') || file !== undefined)) throw new Failure('usage', 'an age file has a passphrase or recipients, not both');

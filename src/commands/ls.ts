@@ -1,3 +1,7 @@
+import { Failure } from '../failure.ts';
+import { readHeader } from '../fixed/file.ts';
+import type { FixedFolder } from '../fixed/folder.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
 import { isKeyKind } from '../derive/kind.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { strengthOf } from '../derive/strength.ts';
@@ -5,7 +9,9 @@ import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifes
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
-import { printJson, printTable } from './say.ts';
+import { belowIn, isVault, placeOf } from './place.ts';
+import { treeLines } from './tree.ts';
+import { print, printJson, printTable } from './say.ts';
 import { type View, viewLists, viewOf, viewOptions } from './view.ts';
 
 /** What `ls --json` says of one secret. */
@@ -28,10 +34,12 @@ interface Row {
   readonly file: string;
 }
 
-/** `auxcred ls`: the secrets of the manifest. Opens no seed. */
+/** `auxcred ls`: the secrets of the manifest; of the operator's vault, or below a name, the tree of the fixed folder. Opens no seed. */
 export function ls(argv: readonly string[]): number {
-  const options = new Options('ls', argv, { flags: ['json'], values: [...viewOptions], lists: viewLists });
-  options.exactly();
+  const options = new Options('ls', argv, { flags: ['json', 'flat', 'fixed'], values: [...viewOptions, 'group'], lists: viewLists });
+  if (options.operands.length > 1) options.exactly('the folder');
+  const below = options.operands[0];
+  if (below !== undefined || options.flag('flat') || options.flag('fixed') || options.value('group') !== undefined || (isVault(options) && options.value('host') === undefined && options.list('manifest').length === 0)) return lsFixed(options, below);
   const view = viewOf(options);
   const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
   if (options.flag('json')) printJson(rows);
@@ -39,6 +47,27 @@ export function ls(argv: readonly string[]): number {
     row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
   ])]);
   return 0;
+}
+
+function lsFixed(options: Options, below: string | undefined): number {
+  const place = placeOf(options);
+  const { scope, path } = belowIn(place, below);
+  const { names } = place.folder.list(scope, path);
+  if (names.length === 0 && below !== undefined) throw new Failure('not-found', `there is no ${below} in ${place.folder.path}`, { hint: 'auxcred ls --fixed shows all there is' });
+  if (options.flag('json')) printJson(names.map((name) => ({ name: nameText(name), ...changedAt(place.folder, name) })));
+  else if (options.flag('flat')) for (const name of names) print(nameText(name));
+  else for (const line of treeLines(below ?? place.folder.path, names.map((name) => nameText(name).slice([scope, path].filter((part) => part !== undefined && part !== '').join('/').length).replace(/^\//, '')))) print(line);
+  return 0;
+}
+
+/** When a file was written, as far as its own header says. */
+function changedAt(folder: FixedFolder, name: FixedName): { sequence: number; changed: string } | Record<string, never> {
+  try {
+    const { sequence } = readHeader(name, folder.bytes(name));
+    return { sequence, changed: new Date(sequence).toISOString() };
+  } catch {
+    return {};
+  }
 }
 
 export function rowOf(declaration: SecretDeclaration, { manifest, standpoint }: View): Row {
@@ -56,4 +85,4 @@ export function rowOf(declaration: SecretDeclaration, { manifest, standpoint }: 
 }
 
 const scopesNamed = (declarations: readonly SecretDeclaration[], { host }: View['standpoint']): string[] =>
-  [host, ...declarations.flatMap(({ content }) => (content.form === 'derived' && content.share !== undefined ? [`group/${content.share}`] : []))];
+  [host, ...declarations.flatMap(({ content }) => ((content.form === 'derived' || content.form === 'fixed') && content.share !== undefined ? [`group/${content.share}`] : []))];

@@ -3,9 +3,11 @@ import { snapshotInForce } from '../deliver/provision.ts';
 import { changesOf } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
 import { stepsFor } from '../deliver/running-units.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { Shelf } from '../fixed/shelf.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { openStore } from '../store/open.ts';
-import { wipeScopes } from '../store/scope.ts';
+import { scopeSeedsOf, wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { periodNamed } from './get.ts';
 import { meansOf } from './means.ts';
@@ -15,7 +17,7 @@ import { sound } from './view.ts';
 
 /** `auxcred plan`: what `auxcred apply` would change and which units it would touch. Changes nothing. */
 export async function plan(argv: readonly string[]): Promise<number> {
-  const options = new Options('plan', argv, { flags: ['json', 'accept-clock'], values: ['root', 'tpm2-device', 'at'] });
+  const options = new Options('plan', argv, { flags: ['json', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device', 'at'] });
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
@@ -23,7 +25,7 @@ export async function plan(argv: readonly string[]): Promise<number> {
   const at = options.value('at');
   const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
-    const planned = planOf(declarations, payload.scopes, snapshotInForce(paths, payload.scopes), { at: at === undefined ? new Date() : periodNamed(at).start, acceptEarlier: at !== undefined || options.flag('accept-clock') });
+    const planned = planOf(declarations, payload.scopes, snapshotInForce(paths, payload.scopes), { at: at === undefined ? new Date() : periodNamed(at).start, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older'), fixed: new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes)).find });
     const dropIns = changesOf(readRendering(paths), renderUnits(declarations));
     const steps = stepsFor(planned.changes);
     const hooks = planned.replaced.filter(({ declaration }) => declaration.hook.length > 0).map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook }));

@@ -28,6 +28,23 @@ export function askSecret(question: string, hint: string): Uint8Array {
   }
 }
 
+/** Asks a question at the terminal; anything but yes means no. @throws Failure `usage` where there is no terminal */
+export function askYes(question: string, hint: string): boolean {
+  let fd: number;
+  try {
+    fd = openSync('/dev/tty', 'r+');
+  } catch (error) {
+    throw new Failure('usage', `there is no terminal to ask: ${question}`, { hint, cause: error });
+  }
+  try {
+    writeSync(fd, `${question} [y/N] `);
+    const answer = Buffer.alloc(256);
+    return /^y(?:es)?\s*$/i.test(answer.toString('utf8', 0, readSync(fd, answer)));
+  } finally {
+    closeSync(fd);
+  }
+}
+
 function readLine(fd: number, answer: Buffer): Uint8Array {
   for (let length = 0; length < answer.length; ) {
     if (readSync(fd, answer, length, 1, null) === 0) break;

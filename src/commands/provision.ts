@@ -15,7 +15,7 @@ import { print, say, warn } from './say.ts';
 
 /** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
-  const options = new Options('provision', argv, { flags: ['early', 'due', 'no-restart', 'accept-clock'], values: ['root', 'tpm2-device'] });
+  const options = new Options('provision', argv, { flags: ['early', 'due', 'no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
   options.exactly();
   const root = options.value('root') ?? '/';
   const manifest = usableManifest(root);
@@ -24,7 +24,7 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     return 0;
   }
   const early = options.flag('early');
-  const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock') });
+  const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
   say(provisioned.changed ? `${String(provisioned.plan.releases.length)} credentials are in force` : 'nothing to do: the manifest is in force already');
   if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.plan.changes);
   return sayHeld(provisioned);
@@ -41,11 +41,11 @@ export function usableManifest(root: string): Manifest {
 }
 
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
-export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock }: { early: boolean; acceptClock: boolean }): Promise<Provisioned> {
+export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock, acceptOlder }: { early: boolean; acceptClock: boolean; acceptOlder: boolean }): Promise<Provisioned> {
   const paths = pathsUnder(root);
   const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
-    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), acceptEarlier: acceptClock, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
     if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
     return provisioned;
   } finally {

@@ -36,6 +36,6 @@ const keyPairs = ({ manifest }: OpenView): string[] => manifest.declarations.fil
 function publicHalf(view: OpenView, name: string, options: Options): string {
   const recipe = chosen(view, name, options);
   if (recipe.form !== 'derived' || !isKeyKind(recipe.options.kind)) throw new Failure('usage', `${name} has no public half`, { hint: `key pairs are ${keyPairs(view).join(', ') || 'none in this manifest'}` });
-  return new TextDecoder().decode(valueOf({ form: 'public', of: recipe }, view.seedOf));
+  return new TextDecoder().decode(valueOf({ form: 'public', of: recipe }, view.sources));
 }
 

@@ -4,7 +4,7 @@ import { createInterface } from 'node:readline/promises';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { brokerGroup } from '../deliver/provision.ts';
-import { namePattern } from '../derive/realm.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
@@ -96,7 +96,7 @@ function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known:
 function hostName(given: string | undefined, paths: Paths): string {
   const name = given ?? new TextDecoder().decode(readIfPresent(paths.hostname) ?? new Uint8Array(0)).trim().toLowerCase();
   if (name === '') throw new Failure('usage', `${paths.hostname} is missing or empty, so this machine has no name`, { hint: '--name=web1' });
-  if (!namePattern.test(name)) throw new Failure('usage', `${name} is not usable as a scope name`, { hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1' });
+  if (!scopeNamePattern.test(name)) throw new Failure('usage', `${name} is not usable as a scope name`, { hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1' });
   return name;
 }
 

@@ -2,19 +2,22 @@
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Recipe } from '../derive/recipe.ts';
-import type { SeedOf } from '../derive/value.ts';
+import type { Sources } from '../derive/value.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { inForce, standpointOf } from '../deliver/plan.ts';
 import { Failure } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { Shelf, unopened } from '../fixed/shelf.ts';
+import { fixedValues } from '../fixed/value.ts';
 import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
 import { parsePins } from '../store/pins.ts';
 import { openStore } from '../store/open.ts';
-import { seedsOf, wipeScopes } from '../store/scope.ts';
-import type { Snapshot } from '../store/snapshot.ts';
+import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../store/scope.ts';
+import { readFixedFile, type Snapshot } from '../store/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import type { FleetKeys } from '../vault/fleet-seed.ts';
 import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
 import { problemText } from './check.ts';
@@ -36,7 +39,7 @@ export interface View {
 
 /** What can be said with the seeds, which are wiped afterwards. */
 export interface OpenView extends View {
-  readonly seedOf: SeedOf;
+  readonly sources: Sources;
   /** The recipe in force of a secret on this machine; undefined for one that is not, and on the operator's side. */
   inForce(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
@@ -64,7 +67,7 @@ function operatorView(vault: Vault, host: VaultHost, options: Options): View {
   const folders = options.list('manifest');
   const manifest = sound(manifestOf(filesIn(folders.length > 0 ? folders : host.manifest)));
   if (manifest.files.length === 0) throw new Failure('not-found', `there is no manifest for ${host.name} in ${(folders.length > 0 ? folders : host.manifest).join(' or ')}`, { hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml' });
-  return { manifest, standpoint: { host: `host/${host.name}`, epochs: epochsOf(vault, host), at: new Date() } };
+  return { manifest, standpoint: { host: `host/${host.name}`, epochs: epochsOf(vault, host), at: new Date(), fixed: unopened(new FixedFolder(vaultFiles(vault.folder).fixed)) } };
 }
 
 /** @throws Failure */
@@ -78,7 +81,7 @@ export function viewOf(options: Options): View {
   const manifest = sound(manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)));
   const pinsFile = readIfPresent(paths.pins);
   const pins = pinsFile ? [...parsePins(pinsFile, paths.pins).scopes] : [];
-  return { manifest, standpoint: { host: pins.find(([name]) => name.startsWith('host/'))?.[0] ?? 'host', epochs: new Map(pins.map(([name, { epoch }]) => [name, epoch])), at: new Date() } };
+  return { manifest, standpoint: { host: pins.find(([name]) => name.startsWith('host/'))?.[0] ?? 'host', epochs: new Map(pins.map(([name, { epoch }]) => [name, epoch])), at: new Date(), fixed: unopened(new FixedFolder(paths.fixed)) } };
 }
 
 /** Opens the seeds for `work`. @throws Failure */
@@ -90,7 +93,8 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
     return await withFleetSeed(vault, options, (fleetSeed) => {
       const scopes = scopesOf(vault, host, fleetSeed);
       try {
-        return work({ ...view, seedOf: seedsOf(scopes), inForce: () => undefined, snapshot: undefined });
+        const shelf = new Shelf(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
+        return work({ manifest: view.manifest, standpoint: { ...view.standpoint, fixed: shelf.find }, sources: sourcesOf(scopes, shelf), inForce: () => undefined, snapshot: undefined });
       } finally {
         wipeScopes(scopes);
       }
@@ -101,26 +105,33 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
     const snapshot = snapshotInForce(paths, payload.scopes);
-    return work({ manifest, standpoint: standpointOf(payload.scopes, new Date()), seedOf: seedsOf(payload.scopes), inForce: (name) => inForce(snapshot?.history, name), snapshot });
+    const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
+    return work({ manifest, standpoint: standpointOf(payload.scopes, new Date(), shelf.find), sources: sourcesOf(payload.scopes, shelf, paths), inForce: (name) => inForce(snapshot?.history, name), snapshot });
   } finally {
     wipeScopes(payload.scopes);
   }
 }
 
+/** What is in force on a machine may be in its snapshot alone. */
+function sourcesOf(scopes: readonly Scope[], shelf: Shelf, paths?: Paths): Sources {
+  const seedOf = seedsOf(scopes);
+  return { seedOf, fixedValue: fixedValues(seedOf, (recipe) => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))) };
+}
+
 /** Opens the fleet seed for `work`, and wipes it. @throws Failure */
-export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fleetSeed: Uint8Array) => T): Promise<T> {
+export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fleetSeed: Uint8Array) => T | Promise<T>): Promise<T> {
   // Only here: on a machine of its own no command waits for the age library to load.
   const { openFleetSeed } = await import('../vault/fleet-seed.ts');
   const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
   try {
-    return work(fleetSeed);
+    return await work(fleetSeed);
   } finally {
     fleetSeed.fill(0);
   }
 }
 
 /** The identities that were named, else the vault's, else the user's own. */
-function fleetKeys(vault: Vault, options: Options): FleetKeys {
+export function fleetKeys(vault: Vault, options: Options): FleetKeys {
   const named = [...options.list('identity'), ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']])];
   const own = [join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'), join(homedir(), '.ssh/id_ed25519')];
   return {

@@ -13,7 +13,7 @@ import { journal } from '../system/journal.ts';
 import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
-import { seedsOf, wipeScopes } from '../store/scope.ts';
+import { wipeScopes } from '../store/scope.ts';
 import type { Release } from '../store/snapshot.ts';
 import { openReleases } from './opening.ts';
 import { recordRefusal, recordRelease } from './record.ts';
@@ -207,9 +207,9 @@ async function main(): Promise<void> {
   if (!sockets.has('credentials')) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl start auxcred.socket' });
   let broker: Broker;
   try {
-    const { releases, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), process.env));
+    const { releases, sources, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), process.env));
     process.on('exit', () => { wipeScopes(scopes); });
-    const book = new ReleaseBook(releases, seedsOf(scopes));
+    const book = new ReleaseBook(releases, sources);
     broker = new Broker({ book });
     await rehearse(book, releases);
   } catch (error) {

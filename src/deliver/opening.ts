@@ -1,17 +1,20 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
+import { ingredients } from '../derive/recipe.ts';
+import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
+import { fixedValues } from '../fixed/value.ts';
 import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
-import { hostScope, parseReleases, readReleases, type Release } from '../store/snapshot.ts';
-import type { Scope } from '../store/scope.ts';
+import { hostScope, parseReleases, readFixedFile, readReleases, type Release } from '../store/snapshot.ts';
+import { type Scope, seedsOf } from '../store/scope.ts';
 import type { Paths } from '../system/paths.ts';
 
 /**
  * Opens the seeds with what the service was given (the host key as a credential, the TPM device in AUXCRED_TCTI) and reads
- * the snapshot. The caller wipes the scopes.
+ * the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<{ releases: Release[]; scopes: readonly Scope[] }> {
+export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<{ releases: Release[]; sources: Sources; scopes: readonly Scope[] }> {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
@@ -19,7 +22,10 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
   };
   const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
   const { payload } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
-  return { releases: releasesIn(paths, payload.scopes), scopes: payload.scopes };
+  const releases = releasesIn(paths, payload.scopes);
+  const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));
+  const seedOf = seedsOf(payload.scopes);
+  return { releases, sources: { seedOf, fixedValue: fixedValues(seedOf, ({ file }) => files.get(file)) }, scopes: payload.scopes };
 }
 
 function releasesIn(paths: Paths, scopes: readonly Scope[]): Release[] {

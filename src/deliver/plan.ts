@@ -1,10 +1,10 @@
 /** What the manifest asks for, beside what is in force. Looks only: nothing is computed from a seed here. */
 import { parsePeriod } from '../derive/period.ts';
-import { type Derived, ingredients, kindOf, type Recipe, sameRecipe } from '../derive/recipe.ts';
+import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
 import { credentialsOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
-import { Recipes, type Standpoint } from '../manifest/recipes.ts';
+import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type History, type Release, type Snapshot } from '../store/snapshot.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 
@@ -38,24 +38,29 @@ export interface PlanOptions {
   readonly at: Date;
   /** Whether a period that is over may be put in force again. */
   readonly acceptEarlier: boolean;
+  /** Whether a fixed secret's file may be older than the one that was in force. */
+  readonly acceptOlder?: boolean;
+  /** Looks at the file of a fixed secret. */
+  readonly fixed: FixedLookup;
   /** Secrets that stay what they are. */
   readonly held?: ReadonlyMap<string, Recipe>;
 }
 
 /** Where a machine with these scopes stands. */
-export const standpointOf = (scopes: readonly Scope[], at: Date): Standpoint => ({ host: scopeName(hostScope(scopes)), epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])), at });
+export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLookup): Standpoint => ({ host: scopeName(hostScope(scopes)), epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])), at, fixed });
 
 /** The recipe in force of a secret; undefined for one that never was. */
 export const inForce = (history: History | undefined, name: string): Recipe | undefined => history?.get(name)?.at(-1)?.recipe;
 
 /**
  * @param before - what is in force; undefined where nothing is
- * @throws Failure `not-found` where a scope's seed is not at hand, `clock` where the clock ran backwards past a recorded period
+ * @throws Failure `not-found` where a scope's seed or a fixed secret is not at hand, `clock` where the clock ran backwards past a recorded period, `older` for a file that was replaced before
  */
 export function planOf(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], before: Snapshot | undefined, options: PlanOptions): Plan {
-  const recipes = new Recipes(declarations, standpointOf(scopes, options.at), options.held);
-  const secrets = new Map([...neededNames(declarations)].map((name) => [name, recipes.of(name)]));
+  const recipes = new Recipes(declarations, standpointOf(scopes, options.at, options.fixed), options.held);
+  const secrets = recipesOf(neededNames(declarations), recipes);
   if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at);
+  if (options.acceptOlder !== true) refuseOlder(secrets, before?.history);
   const releases: Release[] = [];
   const changes: ReleaseChange[] = [];
   const old = new Map(before?.releases.map((release) => [keyOf(release), release]));
@@ -99,6 +104,36 @@ function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
   return needed;
 }
 
+/** The recipe of each secret. @throws Failure that names every one that is missing, not the first alone */
+function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Recipe> {
+  const missing: Failure[] = [];
+  const known = new Map<string, Recipe>();
+  for (const name of names) {
+    try {
+      known.set(name, recipes.of(name));
+    } catch (error) {
+      if (!(error instanceof Failure) || error.code !== 'not-found') throw error;
+      if (missing.every(({ message }) => message !== error.message)) missing.push(error);
+    }
+  }
+  const [first] = missing;
+  if (!first) return known;
+  throw missing.length === 1 ? first : new Failure('not-found', missing.map(({ message }) => message).join('\nauxcred: '), first.hint === undefined ? {} : { hint: first.hint });
+}
+
+/** Somebody may have brought an old file back, with an old value in it. */
+function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | undefined): void {
+  for (const [name, recipe] of secrets) {
+    const was = inForce(history, name);
+    if (recipe.form !== 'fixed' || was?.form !== 'fixed' || recipe.scope !== was.scope || recipe.path !== was.path || recipe.epoch !== was.epoch || recipe.sequence >= was.sequence) continue;
+    throw new Failure('older', `the file of ${recipe.scope}/${recipe.path} is older than the one that is in force (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`, {
+      hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
+    });
+  }
+}
+
+const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
+
 /** Another period than the recorded one that lies before it: the clock is wrong now, or was. */
 function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | undefined, at: Date): void {
   for (const [name, recipe] of secrets) {
@@ -116,17 +151,26 @@ function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | 
 /** What became of a recipe, in a few words. */
 export function difference(before: Recipe, after: Recipe): string {
   if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
-  if (before.form === 'derived' && after.form === 'derived') return derivedDifference(before, after);
-  const [old, now] = [before, after].map((recipe) => new Map(ingredients(recipe).map((derived) => [derived.name, derived])));
-  const inside = [...(now ?? [])].flatMap(([name, derived]) => {
+  if (isSource(before) && isSource(after)) return sourceDifference(before, after);
+  const [old, now] = [before, after].map((recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])));
+  const inside = [...(now ?? [])].flatMap(([name, source]) => {
     const was = old?.get(name);
-    return was && sameRecipe(was, derived) ? [] : [`${name}: ${was ? derivedDifference(was, derived) : 'new'}`];
+    return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
   });
   return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
 }
 
-function derivedDifference(before: Derived, after: Derived): string {
-  const fields = ['scope', 'epoch', 'period', 'generation'] as const;
-  const changed = fields.filter((field) => before[field] !== after[field]).map((field) => `${field} ${String(before[field] || 'none')} -> ${String(after[field] || 'none')}`);
-  return changed.length === 0 ? 'options' : changed.join(', ');
+const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
+
+const fieldsOf = (source: Source): [string, string][] => [
+  ['scope', source.scope], ['epoch', String(source.epoch)],
+  ...(source.form === 'derived' ? [['period', periodOf(source)], ['generation', String(source.generation)]] satisfies [string, string][] : [['path', source.path]] satisfies [string, string][]),
+];
+
+function sourceDifference(before: Source, after: Source): string {
+  if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
+  const old = new Map(fieldsOf(before));
+  const changed = fieldsOf(after).flatMap(([field, value]) => (old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`]));
+  if (changed.length > 0) return changed.join(', ');
+  return after.form === 'fixed' ? 'value' : 'options';
 }

@@ -1,13 +1,16 @@
 import { computeHash } from '../derive/hash.ts';
-import { type Hashed, ingredients, type Recipe, sameRecipe } from '../derive/recipe.ts';
-import { type SeedOf, valueOf } from '../derive/value.ts';
+import { type Fixed, type Hashed, ingredients, type Recipe, recipeText, sameRecipe } from '../derive/recipe.ts';
+import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { Shelf } from '../fixed/shelf.ts';
+import { fixedValues } from '../fixed/value.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
+import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
-import { canonicalJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
-import { type History, type HistoryEntry, hostScope, installSnapshot, readSnapshot, type Snapshot } from '../store/snapshot.ts';
-import { type Scope, scopeName, seedsOf } from '../store/scope.ts';
+import { type History, type HistoryEntry, hostScope, installSnapshot, readFixedFile, readSnapshot, type Release, type Snapshot } from '../store/snapshot.ts';
+import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
 import { type Plan, planOf, type PlanOptions, type Replacement } from './plan.ts';
 
 /** The group that may read the store: the broker's. */
@@ -19,7 +22,7 @@ const longestHistory = 64;
 /** Tells a service of a secret's old and new value, and throws where that failed. */
 export type Hook = (declaration: SecretDeclaration, values: { readonly before: Uint8Array; readonly after: Uint8Array }) => void;
 
-export interface ProvisionOptions extends Omit<PlanOptions, 'held'> {
+export interface ProvisionOptions extends Omit<PlanOptions, 'held' | 'fixed'> {
   /** Runs a hook; `later` leaves secrets that have one as they are. */
   readonly hook: Hook | 'later';
 }
@@ -53,10 +56,15 @@ export function snapshotInForce(paths: Paths, scopes: readonly Scope[]): Snapsho
  * Killed at any point it leaves the old snapshot or the new one, and the next run runs a hook again whose change is not in force yet.
  * @throws Failure and leaves everything as it is
  */
-export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions): Provisioned {
+export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: ProvisionOptions): Provisioned {
+  const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(scopes));
+  const options: ProvisionOptions & PlanOptions = { ...given, fixed: shelf.find };
+  // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
+  const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? readFixedFile(paths, recipe);
   const seedOf = seedsOf(scopes);
+  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const before = snapshotInForce(paths, scopes);
-  const hashes = new Hashes(before, seedOf);
+  const hashes = new Hashes(before, sources);
   const first = planOf(declarations, scopes, before, options);
   const hooked = first.replaced.filter(({ declaration }) => declaration.hook.length > 0);
   const untold = hooked.filter(({ before: old }) => !isAtHand(old, scopes));
@@ -67,7 +75,7 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
       postponed.push(replacement);
       continue;
     }
-    const failure = failureOf(options.hook, replacement, hashes, seedOf);
+    const failure = failureOf(options.hook, replacement, hashes, sources);
     if (failure !== undefined) failed.set(replacement, failure);
   }
   const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
@@ -76,21 +84,35 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
     releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
     history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
   };
+  for (const release of snapshot.releases) checkSize(release, sources);
   const nameOf = ({ declaration }: Replacement): string => declaration.name;
   return {
     plan, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
-    changed: installSnapshot(paths, snapshot, hostScope(scopes), groupId(root, brokerGroup)),
+    changed: installSnapshot(paths, snapshot, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
   };
 }
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
 const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean => ingredients(recipe).every(({ scope, epoch }) => scopes.some((one) => scopeName(one) === scope && one.epoch === epoch));
 
-function failureOf(hook: Hook, { declaration, before, after }: Replacement, hashes: Hashes, seedOf: SeedOf): string | undefined {
+function missing({ scope, path }: Fixed): never {
+  throw new Failure('not-found', `the file of ${scope}/${path} is gone`, { hint: 'run auxcred provision' });
+}
+
+/** How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
+function checkSize({ unit, credential, recipe }: Release, sources: Sources): void {
+  if (recipe.form !== 'template' || ingredients(recipe).every(({ form }) => form === 'derived')) return;
+  const value = valueOf(recipe, sources);
+  const { length } = value;
+  value.fill(0);
+  if (length > largestSecret) throw new Failure('invalid-manifest', `${credential} of ${unit} has ${String(length)} bytes, and ${String(largestSecret)} are the most that can be delivered`, { hint: 'split it' });
+}
+
+function failureOf(hook: Hook, { declaration, before, after }: Replacement, hashes: Hashes, sources: Sources): string | undefined {
   const values: Uint8Array[] = [];
   try {
     const [old = new Uint8Array(0), now = new Uint8Array(0)] = [before, hashes.fill(after)].map((recipe) => {
-      const value = valueOf(recipe, seedOf);
+      const value = valueOf(recipe, sources);
       values.push(value);
       return value;
     });
@@ -106,10 +128,10 @@ function failureOf(hook: Hook, { declaration, before, after }: Replacement, hash
 /** Password hashes are slow to compute, so one that is in force is taken from there. */
 class Hashes {
   readonly #known = new Map<string, string>();
-  readonly #seedOf: SeedOf;
+  readonly #sources: Sources;
 
-  constructor(snapshot: Snapshot | undefined, seedOf: SeedOf) {
-    this.#seedOf = seedOf;
+  constructor(snapshot: Snapshot | undefined, sources: Sources) {
+    this.#sources = sources;
     for (const { recipe } of snapshot?.releases ?? []) this.#learn(recipe);
     for (const entries of snapshot?.history.values() ?? []) for (const { recipe } of entries) this.#learn(recipe);
   }
@@ -124,13 +146,13 @@ class Hashes {
     if (recipe.form === 'template') return { ...recipe, pieces: recipe.pieces.map((piece) => (typeof piece === 'string' ? piece : { ...piece, of: this.fill(piece.of) })) };
     if (recipe.form !== 'crypt') return recipe;
     const key = keyOf(recipe);
-    const sealed = this.#known.get(key) ?? computeHash(this.#seedOf(recipe.of.scope, recipe.of.epoch), recipe);
+    const sealed = this.#known.get(key) ?? computeHash(this.#sources, recipe);
     this.#known.set(key, sealed);
     return { ...recipe, sealed };
   }
 }
 
-const keyOf = (recipe: Hashed): string => canonicalJson(recipe, 'sealed');
+const keyOf = (recipe: Hashed): string => recipeText(recipe);
 
 /** The history with what is in force now at its end. */
 function continued(history: History | undefined, secrets: ReadonlyMap<string, Recipe>): History {

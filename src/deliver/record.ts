@@ -1,6 +1,6 @@
 /** One journal record for every release and every refusal, with fields that a program can read. Never a value. */
 import { journal } from '../system/journal.ts';
-import { ingredients, kindOf, nameOf } from '../derive/recipe.ts';
+import { generationOf, ingredients, kindOf, nameOf, periodOf, type Source } from '../derive/recipe.ts';
 import type { Release } from '../store/snapshot.ts';
 import type { CredentialRequest } from './request.ts';
 
@@ -13,8 +13,8 @@ export const messageIds = {
 /** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
 export const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
 
-/** Of every derived secret in it, in order. */
-const each = ({ recipe }: Release, field: 'period' | 'generation'): string => ingredients(recipe).map((derived) => String(derived[field])).join('+');
+/** Of every secret in it, in order. */
+const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');
 
 export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
   journal({
@@ -25,8 +25,8 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
     AUXCRED_UNIT: unit,
     AUXCRED_CREDENTIAL: credential,
     AUXCRED_REALM: realmText(release),
-    AUXCRED_PERIOD: each(release, 'period'),
-    AUXCRED_GENERATION: each(release, 'generation'),
+    AUXCRED_PERIOD: each(release, periodOf),
+    AUXCRED_GENERATION: each(release, (source) => String(generationOf(source))),
     AUXCRED_DELIVERY: release.delivery,
   });
 }

@@ -1,16 +1,16 @@
-import { type SeedOf, valueOf } from '../derive/value.ts';
+import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import type { Release } from '../store/snapshot.ts';
 import { type CredentialRequest, templateOf } from './request.ts';
 
-/** The releases in force and the seeds they are made from, ready to answer. */
+/** The releases in force and what they are made from, ready to answer. */
 export class ReleaseBook {
   readonly #releases = new Map<string, Release>();
   readonly #units = new Map<string, Release[]>();
-  readonly #seedOf: SeedOf;
+  readonly #sources: Sources;
 
-  constructor(releases: readonly Release[], seedOf: SeedOf) {
-    this.#seedOf = seedOf;
+  constructor(releases: readonly Release[], sources: Sources) {
+    this.#sources = sources;
     for (const release of releases) {
       this.#releases.set(keyOf(release), release);
       const ofUnit = this.#units.get(release.unit);
@@ -32,7 +32,7 @@ export class ReleaseBook {
 
   /** The secret's bytes. The caller wipes them. @throws Failure where this machine holds no seed for it */
   valueOf({ recipe }: Release): Uint8Array {
-    return valueOf(recipe, this.#seedOf);
+    return valueOf(recipe, this.#sources);
   }
 
   /** What a unit gets staged: its own declarations and those of its template. */

@@ -3,7 +3,8 @@ import { cryptHash } from '../system/crypt.ts';
 import { hashRounds } from './hash-rounds.ts';
 import { sealHash, saltOf } from './hash-seal.ts';
 import type { Hashed, HashMethod } from './recipe.ts';
-import { deriveSecret } from './secret.ts';
+import { type Sources, valueOf } from './value.ts';
+import { Failure } from '../failure.ts';
 
 const cryptDigits = './0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const bcryptDigits = './ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
@@ -53,16 +54,28 @@ function bigEndian(bytes: Uint8Array): string {
 
 /**
  * The hash, encrypted, in base64, for {@link Hashed}'s `sealed`.
- * @param scope - the seed of the hashed secret's scope
- * @throws Failure `system` where crypt(3) is missing or does not know the method
+ * @throws Failure `system` where crypt(3) is missing or does not know the method, `malformed` for a fixed secret that can't be hashed,
+ * and where the secret's seed or file is not at hand
  */
-export function computeHash(scope: Uint8Array, recipe: Omit<Hashed, 'sealed'>): string {
-  const phrase = deriveSecret(scope, recipe.of);
-  const hash = cryptHash(phrase, hashSetting(recipe.method, recipe.rounds, saltOf(scope, recipe)));
+export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): string {
+  const scope = sources.seedOf(recipe.of.scope, recipe.of.epoch);
+  const phrase = valueOf(recipe.of, sources);
   try {
-    return sealHash(scope, recipe, hash);
+    const problem = unhashable(phrase, recipe.method);
+    if (problem !== undefined) throw new Failure('malformed', `${recipe.name}: ${recipe.of.name} ${problem}, so it can't be hashed`, { hint: `auxcred put ${recipe.of.scope}/${recipe.of.form === 'fixed' ? recipe.of.path : recipe.of.name} replaces it` });
+    const hash = cryptHash(phrase, hashSetting(recipe.method, recipe.rounds, saltOf(scope, recipe)));
+    try {
+      return sealHash(scope, recipe, hash);
+    } finally {
+      hash.fill(0);
+    }
   } finally {
     phrase.fill(0);
-    hash.fill(0);
   }
+}
+
+function unhashable(phrase: Uint8Array, method: HashMethod): string | undefined {
+  if (phrase.includes(0x0a)) return 'has more than one line';
+  if (phrase.includes(0)) return 'has a zero byte in it';
+  return method === 'bcrypt' && phrase.length > 72 ? 'has more than the 72 bytes that bcrypt reads' : undefined;
 }

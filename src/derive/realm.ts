@@ -1,4 +1,7 @@
-/** The name of a scope or a secret: segments joined by `/`, lower-case, so that it means the same on every file system. */
+/** The name of a host or a group: one segment, so that a path below it can't be mistaken for another one's. */
+export const scopeNamePattern = /^[a-z0-9_][a-z0-9._@+-]*$/;
+
+/** The name of a secret: segments joined by `/`, lower-case, so that it means the same on every file system. */
 export const namePattern = /^[a-z0-9_][a-z0-9._@+-]*(?:\/[a-z0-9_][a-z0-9._@+-]*)*$/;
 
 /** Everything that names one derived secret. Two realms that differ anywhere share no key. */

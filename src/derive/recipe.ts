@@ -14,6 +14,26 @@ export interface Derived extends Derivation {
   readonly epoch: number;
 }
 
+/** A secret that somebody chose, in a file of the fixed folder. */
+export interface Fixed {
+  readonly form: 'fixed';
+  readonly name: string;
+  readonly scope: string;
+  /** Counts from 1. */
+  readonly epoch: number;
+  /** Inside the scope. */
+  readonly path: string;
+  /** Of the file; grows with each change. */
+  readonly sequence: number;
+  /** SHA-256 of the file, in hexadecimal. */
+  readonly file: string;
+  /** Keyed, of the value, in hexadecimal: another file with the same value has the same. Empty where it was not opened. */
+  readonly fingerprint: string;
+}
+
+/** What is taken from nothing else. */
+export type Source = Derived | Fixed;
+
 /** The public half of a key pair. */
 export interface PublicHalf {
   readonly form: 'public';
@@ -30,7 +50,7 @@ export interface Hashed {
   readonly method: HashMethod;
   /** Rounds of sha512-crypt, the binary logarithm of bcrypt's, the cost factor of yescrypt. */
   readonly rounds: number;
-  readonly of: Derived;
+  readonly of: Source;
   /** The hash as `provision` computed it, encrypted, in base64; empty before that. */
   readonly sealed: string;
 }
@@ -52,12 +72,13 @@ export interface Composed {
   readonly pieces: readonly (string | Slot)[];
 }
 
-export type Recipe = Derived | PublicHalf | Hashed | Composed;
+export type Recipe = Derived | Fixed | PublicHalf | Hashed | Composed;
 
-/** A recipe's derived secrets, itself included, in the order in which they stand. */
-export function ingredients(recipe: Recipe): Derived[] {
+/** The derived and fixed secrets that a recipe is made of, itself included, in the order in which they stand. */
+export function ingredients(recipe: Recipe): Source[] {
   switch (recipe.form) {
     case 'derived':
+    case 'fixed':
       return [recipe];
     case 'public':
     case 'crypt':
@@ -67,20 +88,28 @@ export function ingredients(recipe: Recipe): Derived[] {
   }
 }
 
-/** `password`, `crypt`, `template`; `public` for a public half. */
+/** `password`, `fixed`, `crypt`, `template`; `public` for a public half. */
 export const kindOf = (recipe: Recipe): string => (recipe.form === 'derived' ? recipe.options.kind : recipe.form);
 
 /** The name that the manifest gives it. */
 export const nameOf = (recipe: Recipe): string => (recipe.form === 'public' ? recipe.of.name : recipe.name);
 
-/** Whether two recipes yield the same bytes: what was computed from them, the encrypted hash, does not count. */
-export const sameRecipe = (a: Recipe, b: Recipe): boolean => textOf(a) === textOf(b);
+/** Whether two recipes yield the same bytes: the encrypted hash that was computed from one, and the file that a fixed value lies in, do not count. */
+export const sameRecipe = (a: Recipe, b: Recipe): boolean => recipeText(a) === recipeText(b);
 
-const textOf = (recipe: Recipe): string => canonicalJson(recipe, 'sealed');
+/** The same text for all recipes that yield the same bytes. */
+export const recipeText = (recipe: Recipe): string => canonicalJson(recipe, ['sealed', 'file', 'sequence']);
 
-/** The public name of one derived secret (32 bytes): SHA-256 over its scope and realm. */
-export function realmDigest({ scope, epoch, ...derivation }: Derived): Uint8Array {
-  const realm = realmOf(derivation);
+/** The period of a secret that rotates; else empty. */
+export const periodOf = (source: Source): string => (source.form === 'derived' ? source.period : '');
+
+/** The generation of a derived secret, the sequence of a fixed one. */
+export const generationOf = (source: Source): number => (source.form === 'derived' ? source.generation : source.sequence);
+
+/** The public name of one secret's value (32 bytes): SHA-256 over its scope and realm; a fixed one's realm has its path for a name and its fingerprint for params. */
+export function realmDigest({ epoch, ...source }: Source): Uint8Array {
+  const { scope } = source;
+  const realm = source.form === 'derived' ? realmOf(source) : { type: 'fixed', name: source.path, period: '', generation: 1, params: `fingerprint=${source.fingerprint}\n` };
   return createHash('sha256')
     .update(concat(framed(scope), u32be(epoch), framed(realm.type), framed(realm.name), framed(realm.period), u32be(realm.generation), framed(realm.params)))
     .digest();

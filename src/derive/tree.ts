@@ -37,5 +37,11 @@ export function leafKey(scope: Uint8Array, realm: Realm): Uint8Array {
 /** A scope seed's public fingerprint, 16 bytes. */
 export const keyId = (scope: Uint8Array): Uint8Array => derived(scope, 'id', empty, 16);
 
+/** The key (32 bytes) of one file of the fixed folder; `path` is the one inside the scope. */
+export const fixedKey = (scope: Uint8Array, path: string): Uint8Array => derived(scope, 'fixed', framed(path), seedLength);
+
+/** The key (32 bytes) of fingerprints, by which two values of a scope are compared without being kept. */
+export const fingerprintKey = (scope: Uint8Array): Uint8Array => derived(scope, 'fingerprint', empty, seedLength);
+
 /** The key (32 bytes) that authenticates what a machine records beside its seeds: the provisioned snapshot. */
 export const stateKey = (scope: Uint8Array): Uint8Array => derived(scope, 'state', empty, seedLength);

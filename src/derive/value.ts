@@ -2,18 +2,28 @@ import { Failure } from '../failure.ts';
 import { base64 } from './encoding.ts';
 import { concat, utf8 } from './framing.ts';
 import { openHash } from './hash-seal.ts';
-import type { Escape, Recipe } from './recipe.ts';
+import type { Escape, Fixed, Recipe } from './recipe.ts';
 import { derivePublic, deriveSecret } from './secret.ts';
 
 /** The seed (32 bytes) of a scope in an epoch. @throws Failure where it is not at hand. */
 export type SeedOf = (scope: string, epoch: number) => Uint8Array;
 
+/** What values are made from. */
+export interface Sources {
+  readonly seedOf: SeedOf;
+  /** The value of a fixed secret, which the caller wipes. @throws Failure where its file is not at hand or does not open */
+  readonly fixedValue: (recipe: Fixed) => Uint8Array;
+}
+
 /**
  * The bytes that a recipe yields. The caller wipes them.
- * @throws Failure where a seed is not at hand, or a hash has not been computed
+ * @throws Failure where a seed or a file is not at hand, or a hash has not been computed
  */
-export function valueOf(recipe: Recipe, seedOf: SeedOf): Uint8Array {
+export function valueOf(recipe: Recipe, sources: Sources): Uint8Array {
+  const { seedOf, fixedValue } = sources;
   switch (recipe.form) {
+    case 'fixed':
+      return fixedValue(recipe);
     case 'derived':
       return deriveSecret(seedOf(recipe.scope, recipe.epoch), recipe);
     case 'public': {
@@ -24,7 +34,7 @@ export function valueOf(recipe: Recipe, seedOf: SeedOf): Uint8Array {
     case 'crypt':
       return openHash(seedOf(recipe.of.scope, recipe.of.epoch), recipe);
     case 'template': {
-      const parts = recipe.pieces.map((piece) => (typeof piece === 'string' ? utf8(piece) : escaped(valueOf(piece.of, seedOf), piece.escapes)));
+      const parts = recipe.pieces.map((piece) => (typeof piece === 'string' ? utf8(piece) : escaped(valueOf(piece.of, sources), piece.escapes)));
       const text = concat(...parts);
       for (const part of parts) part.fill(0);
       return text;

@@ -2,14 +2,15 @@
 import { hashRounds } from '../derive/hash-rounds.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
 import { rotations } from '../derive/period.ts';
-import { namePattern } from '../derive/realm.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
 import { hashMethods } from '../derive/recipe.ts';
 import { compositionKeys, readComposition } from './composition.ts';
-import type { Content, DerivedContent, HashedContent } from './declaration.ts';
+import { pathProblem } from '../fixed/name.ts';
+import type { Content, DerivedContent, FixedContent, HashedContent } from './declaration.ts';
 import { optionKeys, readOptions } from './options.ts';
 import type { Table } from './table.ts';
 
-export const contentKinds = [...kindNames, 'crypt', 'template'] as const;
+export const contentKinds = [...kindNames, 'fixed', 'vault', 'crypt', 'template'] as const;
 export type ContentKind = (typeof contentKinds)[number];
 
 const derivedKeys = ['generation', 'share', 'rotate', 'previous'];
@@ -17,23 +18,46 @@ const derivedKeys = ['generation', 'share', 'rotate', 'previous'];
 /** The keys that a kind adds to those that every declaration has. */
 export function contentKeys(kind: ContentKind): readonly string[] {
   if (kind === 'template') return compositionKeys;
+  if (kind === 'fixed') return ['path', 'share'];
+  if (kind === 'vault') return ['vault', 'path', 'options', 'share'];
   return kind === 'crypt' ? ['of', 'method', 'rounds'] : [...derivedKeys, ...optionKeys(kind)];
 }
 
 /** What is wrong goes to the table's problems. */
-export function readContent(kind: ContentKind, table: Table): Content {
+export function readContent(kind: ContentKind, name: string, table: Table): Content {
+  if (kind === 'fixed' || kind === 'vault') return readFixed(kind, name, table);
   if (kind === 'template') return readComposition(table);
   return kind === 'crypt' ? readHashed(table) : readDerived(kind, table);
 }
 
 function readDerived(kind: KindName, table: Table): DerivedContent {
-  const share = optionalText(table, 'share');
-  if (share !== undefined && !namePattern.test(share)) table.problem('share', `${JSON.stringify(share)} is not the name of a group`, 'lower-case letters, digits and . _ @ + -, in segments joined by /');
+  const share = readShare(table);
   const rotate = table.value('rotate') === undefined ? undefined : table.oneOf('rotate', 'monthly', rotations);
   const generation = table.whole('generation', 1, 1, 0xffffffff);
   const previous = table.flag('previous', share !== undefined && rotate !== undefined);
   if (previous && rotate === undefined && generation === 1) table.problem('previous', 'nothing comes before the first generation of a secret that does not rotate', 'rotate = "monthly", or leave it out until generation = 2');
   return { form: 'derived', options: readOptions(kind, table), generation, share, rotate, previous };
+}
+
+function readShare(table: Table): string | undefined {
+  const share = optionalText(table, 'share');
+  if (share !== undefined && !scopeNamePattern.test(share)) table.problem('share', `${JSON.stringify(share)} is not the name of a group`, 'lower-case letters, digits and . _ @ + -');
+  return share;
+}
+
+/** A vault's secret has a file of the secret's own name, which `auxcred fetch` writes. */
+function readFixed(kind: 'fixed' | 'vault', name: string, table: Table): FixedContent {
+  const share = readShare(table);
+  const path = table.text('path', name);
+  if (kind === 'fixed') {
+    const problem = pathProblem(path);
+    if (problem !== undefined) table.problem('path', problem, 'path = "wifi/home"');
+    return { form: 'fixed', path, share, vault: undefined };
+  }
+  const vault = optionalText(table, 'vault') ?? '';
+  if (!scopeNamePattern.test(vault)) table.problem('vault', 'the name of a vault is expected here', 'vault = "pass"; vault.toml says what that is');
+  if (path === '') table.problem('path', 'the name of the secret in the vault is expected here', 'path = "web/api"');
+  return { form: 'fixed', path: name, share, vault: { name: vault, path, options: table.texts('options') } };
 }
 
 function readHashed(table: Table): HashedContent {

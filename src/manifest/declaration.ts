@@ -24,6 +24,26 @@ export interface DerivedContent {
   readonly previous: boolean;
 }
 
+/** Where another program keeps a secret. */
+export interface VaultReference {
+  /** The vault's name in vault.toml, or that of a program `auxcred-vault-NAME`. */
+  readonly name: string;
+  /** The secret's name there. */
+  readonly path: string;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** A secret that somebody chose. */
+export interface FixedContent {
+  readonly form: 'fixed';
+  /** In the scope's part of the fixed folder. */
+  readonly path: string;
+  /** The group that shares it; undefined for a secret of this host alone. */
+  readonly share: string | undefined;
+  /** Where `auxcred fetch` gets it; undefined where `auxcred put` does. */
+  readonly vault: VaultReference | undefined;
+}
+
 /** Another secret's hash. */
 export interface HashedContent {
   readonly form: 'crypt';
@@ -45,7 +65,7 @@ export interface ComposedContent {
   readonly pieces: readonly (string | Reference)[];
 }
 
-export type Content = DerivedContent | HashedContent | ComposedContent;
+export type Content = DerivedContent | FixedContent | HashedContent | ComposedContent;
 
 /** One `[secret.NAME]` of the manifest, checked, defaults filled in. */
 export interface SecretDeclaration {
@@ -74,8 +94,11 @@ export function credentialsOf({ credential, content }: Pick<SecretDeclaration, '
   return all;
 }
 
-/** `password`, `crypt`, `template`. */
-export const kindOfContent = (content: Content): string => (content.form === 'derived' ? content.options.kind : content.form);
+/** `password`, `fixed`, `vault`, `crypt`, `template`. */
+export function kindOfContent(content: Content): string {
+  if (content.form === 'fixed') return content.vault === undefined ? 'fixed' : 'vault';
+  return content.form === 'derived' ? content.options.kind : content.form;
+}
 
 /** What is wrong with a manifest, where, and the way out. */
 export interface Problem {

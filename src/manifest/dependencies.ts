@@ -55,7 +55,7 @@ export function checkDependencies(declarations: readonly SecretDeclaration[], no
 
 function unusable(content: Content, other: SecretDeclaration, part: Part, escapes: readonly Escape[]): { message: string; hint: string | undefined }[] {
   const { content: made } = other;
-  if (content.form === 'crypt' && (made.form !== 'derived' || made.options.kind === 'bytes' || isKeyKind(made.options.kind) || part !== 'secret')) {
+  if (content.form === 'crypt' && made.form !== 'fixed' && (made.form !== 'derived' || made.options.kind === 'bytes' || isKeyKind(made.options.kind) || part !== 'secret')) {
     return [{ message: 'only a password or another secret of one line can be hashed', hint: undefined }];
   }
   if (content.form === 'crypt' && content.method === 'bcrypt' && made.form === 'derived' && mostOf(made.options) > 72) return [{ message: 'bcrypt reads no more than 72 bytes', hint: 'method = "yescrypt", or a shorter secret' }];
@@ -90,6 +90,8 @@ const growth: Readonly<Record<Escape, number>> = { base64: 4 / 3, url: 3, json: 
 function mostBytes({ name, content }: SecretDeclaration, byName: ReadonlyMap<string, SecretDeclaration>, sizes: Map<string, number>, circular: ReadonlySet<string>): number {
   if (content.form === 'derived') return mostOf(content.options);
   if (content.form === 'crypt') return 128;
+  // A fixed secret's size is known once it is put in force, and looked at there.
+  if (content.form === 'fixed') return 0;
   const known = sizes.get(name);
   if (known !== undefined) return known;
   const size = content.pieces.reduce((sum, piece) => {

@@ -85,6 +85,7 @@ const isTable = (value: unknown): value is Readonly<Record<string, unknown>> => 
 
 function parseSecret(file: string, name: string, table: Table): SecretDeclaration {
   if (!namePattern.test(name) || name.length > longestId) table.problem('', `${JSON.stringify(name)} is not a secret's name`, 'lower-case letters, digits and . _ @ + -, in segments joined by /');
+  if (/^(?:host|group)\//.test(name)) table.problem('', `${name} would be mistaken for a file of the fixed folder`, 'a name that does not begin with host/ or group/');
   const kind = table.oneOf('kind', 'password', contentKinds);
   const keys = [...commonKeys, ...contentKeys(kind)];
   for (const key of table.keys()) if (!keys.includes(key)) table.problem(key, `a ${kind} secret has no key ${key}`, nearest(key, keys) ?? `it has ${keys.join(', ')}`);
@@ -94,7 +95,7 @@ function parseSecret(file: string, name: string, table: Table): SecretDeclaratio
   const hook = table.list('hook');
   if (hook.length > 0 && !hook[0]?.startsWith('/')) table.problem('hook', 'a hook is a command by its absolute path, and its arguments', 'hook = ["/usr/local/bin/tell-db", "web"]');
   const declaration: SecretDeclaration = {
-    name, content: readContent(kind, table), units: [...new Set(table.list('units'))], credential, delivery, change: table.oneOf('change', 'restart', unitActions), hook, file,
+    name, content: readContent(kind, name, table), units: [...new Set(table.list('units'))], credential, delivery, change: table.oneOf('change', 'restart', unitActions), hook, file,
   };
   for (const unit of declaration.units) checkUnit(unit, declaration, table);
   return declaration;
@@ -130,6 +131,15 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
         ids.set(`${unit}/${id}`, declaration);
       }
     }
+  }
+  const files = new Map<string, SecretDeclaration>();
+  for (const declaration of declarations) {
+    const { content } = declaration;
+    if (content.form !== 'fixed') continue;
+    const file = `${content.share ?? ''}/${content.path}`;
+    const other = files.get(file);
+    if (other?.content.form === 'fixed' && (other.content.vault ?? content.vault) !== undefined) note(declaration, `${other.name} has the same file in the fixed folder, and one of them comes from a vault`, 'path = "another/one", or another name');
+    files.set(file, declaration);
   }
   checkDependencies(declarations, note);
   const named = new Set(declarations.flatMap(({ content }) => dependenciesOf(content, (name) => names.has(name)).map(({ name }) => name)));

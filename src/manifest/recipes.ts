@@ -1,7 +1,7 @@
 import { parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
-import type { Derived, Hashed, Recipe } from '../derive/recipe.ts';
+import type { Derived, Fixed, Hashed, Recipe } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
-import type { DerivedContent, HashedContent, Part, SecretDeclaration } from './declaration.ts';
+import type { DerivedContent, FixedContent, HashedContent, Part, SecretDeclaration } from './declaration.ts';
 import { dependencyOf } from './dependencies.ts';
 
 /** Whose secrets are meant, and when. */
@@ -12,7 +12,12 @@ export interface Standpoint {
   readonly epochs: ReadonlyMap<string, number>;
   /** The time whose periods are in force. */
   readonly at: Date;
+  /** Looks at the file of a fixed secret. */
+  readonly fixed: FixedLookup;
 }
+
+/** @throws Failure `not-found` where there is no such file, `malformed` where it is not what it should be */
+export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;
 
 /** The derivation before this one: of the period before, or else of the generation before. */
 export function previousOf(recipe: Derived): Derived {
@@ -49,6 +54,8 @@ export class Recipes {
     switch (content.form) {
       case 'derived':
         return this.#derived(name, content);
+      case 'fixed':
+        return this.#fixed(name, content);
       case 'crypt':
         return this.#hashed(name, content);
       case 'template':
@@ -60,17 +67,32 @@ export class Recipes {
   }
 
   #derived(name: string, { options, generation, share, rotate }: DerivedContent): Derived {
-    const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
-    const epoch = this.#standpoint.epochs.get(scope);
-    if (epoch === undefined) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, { hint: 'seal the machine with that group: auxcred seal --scopes=FILE, with what auxcred scopes gave' });
+    const { scope, epoch } = this.#scopeOf(name, share);
     const owner = scope.slice(scope.indexOf('/') + 1);
     const commented = options.kind === 'ssh-ed25519' && options.comment === '' ? { ...options, comment: `${name}@${owner}` } : options;
     return { form: 'derived', scope, epoch, name, options: commented, period: rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name, generation };
   }
 
+  #fixed(name: string, { share, path, vault }: FixedContent): Fixed {
+    const { scope, epoch } = this.#scopeOf(name, share);
+    try {
+      return { form: 'fixed', name, scope, epoch, path, ...this.#standpoint.fixed(scope, path) };
+    } catch (error) {
+      if (vault && error instanceof Failure && error.code === 'not-found') throw new Failure('not-found', `${name} has not been fetched from the vault ${vault.name} yet`, { hint: 'auxcred fetch', cause: error });
+      throw error;
+    }
+  }
+
+  #scopeOf(name: string, share: string | undefined): { scope: string; epoch: number } {
+    const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
+    const epoch = this.#standpoint.epochs.get(scope);
+    if (epoch === undefined) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, { hint: 'seal the machine with that group: auxcred seal --scopes=FILE, with what auxcred scopes gave' });
+    return { scope, epoch };
+  }
+
   #hashed(name: string, { of, method, rounds }: HashedContent): Hashed {
     const source = this.#referenced(name, of);
-    if (source.form !== 'derived') throw new Failure('invalid-manifest', `${name}: ${of} can't be hashed`, { hint: 'auxcred check' });
+    if (source.form !== 'derived' && source.form !== 'fixed') throw new Failure('invalid-manifest', `${name}: ${of} can't be hashed`, { hint: 'auxcred check' });
     return { form: 'crypt', name, method, rounds, of: source, sealed: '' };
   }
 

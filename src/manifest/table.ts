@@ -55,6 +55,15 @@ export class Table {
     return [];
   }
 
+  /** A table of texts. */
+  texts(key: string): Record<string, string> {
+    const value = this.value(key) ?? {};
+    const entries: [string, unknown][] = typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : [['', undefined]];
+    const texts = entries.flatMap(([name, text]): [string, string][] => (typeof text === 'string' || typeof text === 'number' ? [[name, String(text)]] : []));
+    if (texts.length !== entries.length) this.problem(key, 'a table of texts is expected here', `${key} = { name = "value" }`);
+    return Object.fromEntries(texts);
+  }
+
   /** As it was parsed; undefined where the table has no such key. */
   value(key: string): unknown {
     return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;

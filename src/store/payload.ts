@@ -2,7 +2,7 @@
  * What `seeds.age` holds once it is open: canonical JSON, so that two equal stores are equal byte for byte.
  * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from here only.
  */
-import { namePattern } from '../derive/realm.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
 import { seedLength, type ScopeKind } from '../derive/tree.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Scope } from './scope.ts';
@@ -85,7 +85,7 @@ export function parseScopes(bytes: Uint8Array, file: string): Scope[] {
 
 function parseScope(item: Json): Scope {
   const name = item.at('name').text();
-  if (!namePattern.test(name)) throw item.at('name').unexpected('a scope name');
+  if (!scopeNamePattern.test(name)) throw item.at('name').unexpected('a scope name');
   const seed = new Uint8Array(Buffer.from(item.at('seed').text(), 'base64'));
   if (seed.length !== seedLength) throw item.at('seed').unexpected(`${String(seedLength)} bytes`);
   return { kind: item.at('kind').oneOf(scopeKinds), name, epoch: item.at('epoch').whole(1, most32), seed };

@@ -1,26 +1,47 @@
 /** Recipes as the snapshot holds them: what is in force is read back as strictly as it was written. */
 import { characterClasses, type KindOptions, kindNames } from '../derive/kind.ts';
-import { type Derived, escapes, hashMethods, type Recipe, type Slot } from '../derive/recipe.ts';
+import { type Derived, escapes, type Fixed, hashMethods, type Recipe, type Slot, type Source } from '../derive/recipe.ts';
 import type { Json } from '../system/json.ts';
 
 const most32 = 0xffffffff;
 
 /** @throws Failure `malformed` */
 export function parseRecipe(item: Json): Recipe {
-  const form = item.at('form').oneOf(['derived', 'public', 'crypt', 'template']);
+  const form = item.at('form').oneOf(['derived', 'fixed', 'public', 'crypt', 'template']);
   switch (form) {
     case 'derived':
       return parseDerived(item);
+    case 'fixed':
+      return parseFixed(item);
     case 'public':
       return { form, of: parseDerived(item.at('of')) };
     case 'crypt':
-      return { form, name: item.at('name').text(), method: item.at('method').oneOf(hashMethods), rounds: item.at('rounds').whole(1, most32), of: parseDerived(item.at('of')), sealed: item.at('sealed').text() };
+      return { form, name: item.at('name').text(), method: item.at('method').oneOf(hashMethods), rounds: item.at('rounds').whole(1, most32), of: parseSource(item.at('of')), sealed: item.at('sealed').text() };
     case 'template':
       return { form, name: item.at('name').text(), pieces: item.at('pieces').list().map((piece) => (piece.isText() ? piece.text() : parseSlot(piece))) };
   }
 }
 
 const parseSlot = (item: Json): Slot => ({ of: parseRecipe(item.at('of')), escapes: item.at('escapes').list().map((escape) => escape.oneOf(escapes)) });
+
+const parseSource = (item: Json): Source => (item.at('form').oneOf(['derived', 'fixed']) === 'fixed' ? parseFixed(item) : parseDerived(item));
+
+const digest = /^[0-9a-f]{64}$/;
+
+function parseFixed(item: Json): Fixed {
+  // The digest becomes part of a path.
+  for (const key of ['file', 'fingerprint']) if (!digest.test(item.at(key).text())) throw item.at(key).unexpected('64 hexadecimal digits');
+  return {
+    form: item.at('form').oneOf(['fixed']),
+    name: item.at('name').text(),
+    scope: item.at('scope').text(),
+    epoch: item.at('epoch').whole(1, most32),
+    path: item.at('path').text(),
+    sequence: item.at('sequence').whole(0, Number.MAX_SAFE_INTEGER),
+    file: item.at('file').text(),
+    fingerprint: item.at('fingerprint').text(),
+  };
+}
 
 function parseDerived(item: Json): Derived {
   return {

@@ -1,6 +1,7 @@
 import type { ScopeKind } from '../derive/tree.ts';
 import type { SeedOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
+import type { ScopeSeed } from '../fixed/folder.ts';
 
 /** A scope whose seed this machine holds. */
 export interface Scope {
@@ -22,6 +23,16 @@ export function seedsOf(scopes: readonly Scope[]): SeedOf {
     const scope = seeds.get(name);
     if (scope?.epoch !== epoch) throw new Failure('not-found', `this machine holds no seed for ${name}${scope ? ` in epoch ${String(epoch)}` : ''}`, { hint: 'run auxcred provision' });
     return scope.seed;
+  };
+}
+
+/** Finds the seed and the epoch of a scope by its name. */
+export function scopeSeedsOf(scopes: readonly Scope[]): ScopeSeed {
+  const byName = new Map(scopes.map((scope) => [scopeName(scope), scope]));
+  return (name) => {
+    const scope = byName.get(name);
+    if (!scope) throw new Failure('not-found', `there is no seed for ${name} here`, { hint: `scopes here are ${[...byName.keys()].join(', ')}` });
+    return scope;
   };
 }
 

@@ -2,7 +2,8 @@
  * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it and from
  * nothing else, so an edited manifest or a half-copied file changes no answer.
  *
- * `generations/N/releases.json` is what the broker reads, `generations/N/record.json` what the next `provision` has to know. Each is a
+ * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their SHA-256 in
+ * `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know. Each of the two is a
  * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
  * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
@@ -10,7 +11,7 @@ import { createHmac, timingSafeEqual } from 'node:crypto';
 import { readdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { concat, utf8 } from '../derive/framing.ts';
-import type { Recipe } from '../derive/recipe.ts';
+import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { deliveries, type Delivery } from '../manifest/declaration.ts';
@@ -47,6 +48,7 @@ export interface Snapshot {
 const version = 2;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
+const fixedFolder = 'fixed';
 const macLength = 64;
 const hint = 'run auxcred provision';
 
@@ -117,13 +119,19 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   return { releases: parseReleases(releases, host), history: parseRecord(record, host) };
 }
 
+/** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
+export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undefined => readIfPresent(join(paths.snapshot, fixedFolder, file));
+
 /**
  * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
+ * @param fileOf - finds the file of a fixed secret
  * @returns false where the same bytes are in force already.
  */
-export function installSnapshot(paths: Paths, { releases, history }: Snapshot, host: Scope, group: number | undefined): boolean {
+export function installSnapshot(paths: Paths, { releases, history }: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
   const files = { [releasesFile]: encodeReleases(releases, host), [recordFile]: encodeRecord(history, host) };
-  if (Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0)) return false;
+  const fixed = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
+  const isInForce = Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0);
+  if (isInForce && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)) return false;
   const folderAccess: Access = { mode: 0o750, group };
   ensureFolder(paths.store, folderAccess);
   ensureFolder(paths.generations, folderAccess);
@@ -132,6 +140,11 @@ export function installSnapshot(paths: Paths, { releases, history }: Snapshot, h
   ensureFolder(folder, folderAccess);
   writeNew(join(folder, releasesFile), files[releasesFile], { mode: 0o640, group });
   writeNew(join(folder, recordFile), files[recordFile], { mode: 0o600 });
+  if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
+  for (const [digest, recipe] of fixed) {
+    writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
+  }
+  if (fixed.size > 0) syncFolder(join(folder, fixedFolder));
   syncFolder(folder);
   syncFolder(paths.generations);
   const link = `${paths.snapshot}.new`;

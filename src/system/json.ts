@@ -91,9 +91,9 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-/** JSON with the keys of every object in code-point order, but without `omitted`, and no white space, so that equal values are equal bytes. */
-export function canonicalJson(value: unknown, omitted?: string): string {
+/** JSON with the keys of every object in code-point order, but without those `omitted`, and no white space, so that equal values are equal bytes. */
+export function canonicalJson(value: unknown, omitted: readonly string[] = []): string {
   return JSON.stringify(value, (_, item: unknown) =>
-    isRecord(item) ? Object.fromEntries(Object.entries(item).filter(([key]) => key !== omitted).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
+    isRecord(item) ? Object.fromEntries(Object.entries(item).filter(([key]) => !omitted.includes(key)).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
   );
 }

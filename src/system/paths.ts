@@ -12,6 +12,10 @@ export function pathsUnder(root: string) {
     pins: at('/etc/auxcred/scopes.json'),
     store: at('/var/lib/auxcred'),
     seeds: at('/var/lib/auxcred/seeds.age'),
+    /** Ciphertext of secrets that somebody chose. */
+    fixed: at('/var/lib/auxcred/fixed'),
+    /** The vaults that this machine itself fetches from. */
+    vaults: at('/etc/auxcred/vault.toml'),
     /** An age identity, made where the machine has no ssh host key. */
     ageHostKey: at('/var/lib/auxcred/host.key'),
     /** The provisioned snapshot: a symlink into `generations`. */

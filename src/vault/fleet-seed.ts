@@ -39,10 +39,11 @@ function addRecipient(encrypter: Encrypter, recipient: string): void {
 
 /**
  * The fleet seed's 32 bytes. The caller wipes them.
+ * @param content - the file's bytes, where it is not on the disk yet
  * @throws Failure `not-found`, `no-recipient`, `malformed`
  */
-export async function openFleetSeed(file: string, keys: FleetKeys): Promise<Uint8Array> {
-  const bytes = readIfPresent(file);
+export async function openFleetSeed(file: string, keys: FleetKeys, content?: Uint8Array): Promise<Uint8Array> {
+  const bytes = content ?? readIfPresent(file);
   if (!bytes) throw new Failure('not-found', `there is no fleet seed at ${file}`, { hint: 'auxcred init makes one; init --from-words makes it from paper' });
   const seed = await opened(bytes, file, keys);
   if (seed.length === seedLength) return seed;

@@ -1,16 +1,17 @@
 /**
- * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts and groups (`vault.toml`), and
- * optionally the hosts' manifests.
+ * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts, groups and other vaults
+ * (`vault.toml`), secrets that somebody chose (`fixed`), and optionally the hosts' manifests.
  */
+import { dirname, join, resolve } from 'node:path';
 import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
 import { parse as parseToml, TomlError } from 'smol-toml';
-import { namePattern } from '../derive/realm.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
 import { scopeSeed, type ScopeKind } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Json } from '../system/json.ts';
+import { fromHome, readSources, type SourceSettings } from './source-settings.ts';
 
 export interface VaultHost {
   readonly name: string;
@@ -28,9 +29,13 @@ export interface Vault {
   readonly groupEpochs: ReadonlyMap<string, number>;
   /** Files with keys that open the fleet seed. */
   readonly identities: readonly string[];
+  /** Other vaults, by name. */
+  readonly sources: ReadonlyMap<string, SourceSettings>;
+  /** Whether changes of the fixed folder are committed where the vault is a git repository. */
+  readonly git: boolean;
 }
 
-export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml') });
+export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed') });
 
 /** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
@@ -39,13 +44,22 @@ export function vaultFolder(asked: string | undefined, environment: NodeJS.Proce
 
 const hint = 'docs/formats.md says what it may hold';
 
+/** The vaults that a machine without an operator fetches from: `[vault.NAME]` of this file. @throws Failure `malformed` */
+export function readMachineSources(file: string): ReadonlyMap<string, SourceSettings> {
+  const bytes = readIfPresent(file);
+  if (!bytes) return new Map();
+  const top = parsed(file, bytes);
+  allow(top, ['vault'], file);
+  return readSources(top, file, dirname(file));
+}
+
 /** @throws Failure `not-found` where there is no vault, `malformed` for a vault.toml that is not one */
 export function readVault(folder: string): Vault {
   const { settings } = vaultFiles(folder);
   const bytes = readIfPresent(settings);
   if (!bytes) throw new Failure('not-found', `there is no vault at ${folder}: ${settings} is missing`, { hint: 'auxcred init makes one; --vault=DIR or AUXCRED_VAULT names another' });
   const top = parsed(settings, bytes);
-  allow(top, ['host', 'group', 'identity'], settings);
+  allow(top, ['host', 'group', 'identity', 'vault', 'git'], settings);
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
     allow(entry, ['epoch', 'groups', 'manifest'], settings);
     return {
@@ -59,7 +73,8 @@ export function readVault(folder: string): Vault {
     allow(entry, ['epoch'], settings);
     return [checkedName(settings, name), epochOf(entry)];
   });
-  return { folder, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, path.replace(/^~(?=\/)/, homedir()))) };
+  const sources = readSources(top, settings, folder);
+  return { folder, sources, git: top.at('git').optional((item) => item.flag()) ?? true, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))) };
 }
 
 function parsed(file: string, bytes: Uint8Array): Json {
@@ -80,7 +95,7 @@ const textsOf = (table: Json, key: string): string[] => table.at(key).optional((
 const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
 
 function checkedName(settings: string, name: string): string {
-  if (!namePattern.test(name)) throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, { hint: 'lower-case letters, digits and . _ @ + -' });
+  if (!scopeNamePattern.test(name)) throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, { hint: 'lower-case letters, digits and . _ @ + -' });
   return name;
 }
 
@@ -89,6 +104,15 @@ export function hostOf(vault: Vault, name: string): VaultHost {
   const host = vault.hosts.get(name);
   if (!host) throw new Failure('not-found', `the vault at ${vault.folder} knows no host ${name}`, { hint: `[host.${name}] in vault.toml makes it known` });
   return host;
+}
+
+/** The epoch of `host/web1` or `group/db`. @throws Failure `not-found` for a scope that the vault does not know */
+export function epochOfScope(vault: Vault, scope: string): number {
+  const name = scope.slice(scope.indexOf('/') + 1);
+  if (scope.startsWith('host/')) return hostOf(vault, name).epoch;
+  const known = vault.groupEpochs.get(name) ?? ([...vault.hosts.values()].some(({ groups }) => groups.includes(name)) ? 1 : undefined);
+  if (known === undefined) throw new Failure('not-found', `the vault at ${vault.folder} knows no group ${name}`, { hint: `a host with groups = ["${name}"], or [group.${name}], in vault.toml makes it known` });
+  return known;
 }
 
 /** A host's own scope and those of its groups, and nothing else. The caller wipes them (`wipeScopes`). */

@@ -38,7 +38,7 @@ const release = (unit: string, credential: string, more: Partial<Release> = {}):
 test('the book knows a unit\'s own credentials, then its template\'s, and nothing else', () => {
   const book = new ReleaseBook(
     [release('a.service', 'x'), release('t@.service', 'x'), release('t@one.service', 'x', { recipe: uuid('x', 'host/gone') }), release('t@.service', 's', { delivery: 'stage' }), release('t@one.service', 'own', { delivery: 'stage' })],
-    seedsOf([{ kind: 'host', name: 'h', epoch: 1, seed: new Uint8Array(32) }]),
+    { seedOf: seedsOf([{ kind: 'host', name: 'h', epoch: 1, seed: new Uint8Array(32) }]), fixedValue: () => assert.fail('no secret is fixed') },
   );
   assert.equal(book.valueOf(book.find({ unit: 'a.service', credential: 'x' })).length, 36);
   assert.equal(book.find({ unit: 't@two.service', credential: 'x' }).unit, 't@.service');

@@ -7,7 +7,7 @@ import { planOf, type ReleaseChange } from '../../src/deliver/plan.ts';
 import { type Hook, provision, type Provisioned, snapshotInForce } from '../../src/deliver/provision.ts';
 import { runHook } from '../../src/deliver/hook.ts';
 import { stepsFor } from '../../src/deliver/running-units.ts';
-import { ingredients } from '../../src/derive/recipe.ts';
+import { generationOf, ingredients, periodOf } from '../../src/derive/recipe.ts';
 import { valueOf } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
 import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
@@ -33,11 +33,11 @@ function declared(text: string): readonly SecretDeclaration[] {
 const put = (text: string, { at = november, hook = 'later', with: these = scopes, acceptEarlier = false }: { at?: Date; hook?: Hook | 'later'; with?: readonly Scope[]; acceptEarlier?: boolean } = {}): Provisioned =>
   provision(root, pathsUnder(root), declared(text), these, { at, acceptEarlier, hook });
 const brief = (changes: readonly ReleaseChange[]): string[] => changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
-const historyOf = (name: string): string[] => (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) => ingredients(recipe).map(({ period, generation }) => `${period} ${String(generation)}`).join());
+const historyOf = (name: string): string[] => (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) => ingredients(recipe).map((source) => `${periodOf(source)} ${String(generationOf(source))}`).join());
 const inForce = (unit: string, credential: string, these = scopes): string => {
   const release = snapshotInForce(pathsUnder(root), these)?.releases.find((one) => one.unit === unit && one.credential === credential);
   assert.ok(release, `${unit}/${credential}`);
-  return new TextDecoder().decode(valueOf(release.recipe, seedsOf(these)));
+  return new TextDecoder().decode(valueOf(release.recipe, { seedOf: seedsOf(these), fixedValue: () => assert.fail('no secret is fixed') }));
 };
 
 const rotating = '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
@@ -124,7 +124,7 @@ describe('plan', () => {
   test('says what provision would do, and changes nothing', () => {
     put(rotating);
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
-    const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false });
+    const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed') });
     assert.ok(before.equals(readFileSync(join(pathsUnder(root).snapshot, 'releases.json'))));
     assert.deepEqual(put(rotating, { at: december }).plan.changes, planned.changes);
   });

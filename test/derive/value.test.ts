@@ -8,7 +8,7 @@ import { computeHash } from '../../src/derive/hash.ts';
 import { keyKinds, type KindOptions } from '../../src/derive/kind.ts';
 import { type Composed, type Derived, type Escape, type Hashed, ingredients, kindOf, nameOf, type Recipe, sameRecipe } from '../../src/derive/recipe.ts';
 import { derivePublic, deriveSecret } from '../../src/derive/secret.ts';
-import { escapers, type SeedOf, valueOf } from '../../src/derive/value.ts';
+import { escapers, type SeedOf, type Sources, valueOf } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
 import { isFailure } from '../age/expect.ts';
 import { options } from './arbitraries.ts';
@@ -21,18 +21,19 @@ const seedOf: SeedOf = (scope, epoch) => {
   if (!seed) throw new Failure('not-found', `no seed of ${scope}`);
   return seed;
 };
+const sources: Sources = { seedOf, fixedValue: () => assert.fail('no secret is fixed') };
 const derived = (name: string, shape: KindOptions, scope = 'host/web1', epoch = 1): Derived => ({ form: 'derived', scope, epoch, name, options: shape, period: '', generation: 1 });
 const secretOf = (recipe: Derived): string => text(deriveSecret(seedOf(recipe.scope, recipe.epoch), recipe));
 const template = (...pieces: Composed['pieces']): Composed => ({ form: 'template', name: 'made', pieces });
 const slot = (of: Recipe, ...escapes: Escape[]): { of: Recipe; escapes: Escape[] } => ({ of, escapes });
-const value = (recipe: Recipe): string => text(valueOf(recipe, seedOf));
+const value = (recipe: Recipe): string => text(valueOf(recipe, sources));
 
 const password = derived('db-password', { kind: 'password', length: 40, alphabet: '!"#$%&\'()*+,-./:;<=>?@[\\]^_`{|}~', require: [] }, 'group/db', 2);
 const token = derived('token', { kind: 'base64', bytes: 33 });
 const key = derived('login', { kind: 'ssh-ed25519', comment: 'login@web1' });
 const shadow = ((): Hashed => {
   const recipe = { form: 'crypt', name: 'shadow', method: 'sha512-crypt', rounds: 1000, of: password } as const;
-  return { ...recipe, sealed: computeHash(seedOf('group/db', 2), recipe) };
+  return { ...recipe, sealed: computeHash(sources, recipe) };
 })();
 
 describe('the value of a recipe', () => {
@@ -40,7 +41,7 @@ describe('the value of a recipe', () => {
     assert.equal(value(password), secretOf(password));
     for (const kind of keyKinds) {
       const pair = derived('pair', kind === 'ssh-ed25519' ? { kind, comment: 'c' } : { kind });
-      assert.equal(hex(valueOf({ form: 'public', of: pair }, seedOf)), hex(derivePublic(seedOf('host/web1', 1), pair) ?? new Uint8Array(0)));
+      assert.equal(hex(valueOf({ form: 'public', of: pair }, sources)), hex(derivePublic(seedOf('host/web1', 1), pair) ?? new Uint8Array(0)));
     }
     assert.match(value(shadow), /^\$6\$rounds=1000\$[./0-9A-Za-z]{16}\$[./0-9A-Za-z]{86}$/);
   });
@@ -65,20 +66,20 @@ describe('the value of a recipe', () => {
   test('does not exist without the seed of its scope and epoch, wherever it stands', () => {
     for (const foreign of [{ ...password, epoch: 1 }, { ...password, scope: 'group/other' }, { ...key, scope: 'host/web2' }]) {
       const recipes: Recipe[] = [foreign, { form: 'public', of: foreign }, { ...shadow, of: foreign }, template('a', slot(foreign)), template(slot(template(slot(token), slot(foreign, 'json'))))];
-      for (const recipe of recipes) assert.throws(() => valueOf(recipe, seedOf), isFailure('not-found'));
+      for (const recipe of recipes) assert.throws(() => valueOf(recipe, sources), isFailure('not-found'));
     }
   });
 
   test('does not exist where a secret has no public half, or its hash is not computed or another one\'s', () => {
-    assert.throws(() => valueOf({ form: 'public', of: password }, seedOf), isFailure('malformed', /^a password secret has no public half$/));
+    assert.throws(() => valueOf({ form: 'public', of: password }, sources), isFailure('malformed', /^a password secret has no public half$/));
     for (const broken of [{ ...shadow, sealed: '' }, { ...shadow, rounds: 1001 }, { ...shadow, of: { ...password, generation: 2 } }]) {
-      assert.throws(() => valueOf(template(slot(broken)), seedOf), isFailure('malformed', /^the hash shadow is not the one of db-password$/));
+      assert.throws(() => valueOf(template(slot(broken)), sources), isFailure('malformed', /^the hash shadow is not the one of db-password$/));
     }
   });
 
   test('leaves the seeds as they are', () => {
     fc.assert(fc.property(options, (shape) => {
-      valueOf(template(slot(derived('a', shape), 'base64'), slot(derived('b', shape, 'group/db', 2))), seedOf);
+      valueOf(template(slot(derived('a', shape), 'base64'), slot(derived('b', shape, 'group/db', 2))), sources);
       assert.deepEqual([...held.values()].map(hex), ['11'.repeat(32), '22'.repeat(32)]);
     }), { numRuns: 50 });
   });
@@ -169,7 +170,7 @@ describe('variables', () => {
 
   test('a template of variables gives a shell the secrets as they are', () => {
     const file = template('DATABASE_URL="postgres://web:', slot(password, 'url', 'env'), '@db/web"\nPASSWORD="', slot(password, 'env'), '"\nTOKEN="', slot(token, 'env'), '"\nSHADOW="', slot(shadow, 'env'), '"\nKEY="', slot(key, 'env'), '"\n');
-    folder.write('vars', valueOf(file, seedOf));
+    folder.write('vars', valueOf(file, sources));
     const output = folder.run('sh', ['-c', '. ./vars; printf "%s\\0" "$DATABASE_URL" "$PASSWORD" "$TOKEN" "$SHADOW" "$KEY"']).toString();
     const [address = '', ...rest] = output.split('\0').slice(0, -1);
     assert.deepEqual(rest, [secretOf(password), secretOf(token), value(shadow), secretOf(key)]);

@@ -1,0 +1,85 @@
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { Failure } from '../failure.ts';
+import { nameText } from '../fixed/name.ts';
+import { readIfPresent } from '../system/files.ts';
+import { Options } from './options.ts';
+import { commit, nameIn, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { say, warn } from './say.ts';
+
+/** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; a new one where there is none. */
+export async function edit(argv: readonly string[]): Promise<number> {
+  const options = new Options('edit', argv, { values: [...placeOptions], lists: placeLists });
+  const [operand = ''] = options.exactly('the secret');
+  const place = placeOf(options);
+  const name = nameIn(place, operand);
+  const changed = await withSeeds(options, ({ folder, seedOf, former }) => {
+    const before = folder.read(name) === undefined ? new Uint8Array(0) : folder.open(name, seedOf, former).value;
+    const after = edited(before, name.path);
+    try {
+      if (after.length === 0) throw new Failure('usage', 'the secret is empty now, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
+      if (Buffer.compare(before, after) === 0) return undefined;
+      folder.write(name, after, seedOf);
+      return before.length === 0 ? 'Add' : 'Change';
+    } finally {
+      before.fill(0);
+      after.fill(0);
+    }
+  });
+  say(changed === undefined ? `${nameText(name)} is unchanged` : `${changed === 'Add' ? 'put' : 'replaced'} ${nameText(name)}`);
+  if (changed !== undefined) commit(place, `${changed} ${nameText(name)}`);
+  return 0;
+}
+
+/** What the editor made of it. The caller wipes it. */
+function edited(before: Uint8Array, path: string): Uint8Array {
+  const folder = mkdtempSync(join(memoryFolder(), 'auxcred-'));
+  const file = join(folder, basename(path));
+  try {
+    writeFileSync(file, before, { mode: 0o600 });
+    const editor = process.env['VISUAL'] ?? process.env['EDITOR'] ?? 'vi';
+    const words = editor.split(' ').filter((word) => word !== '');
+    const { status, error } = spawnSync(words[0] ?? 'vi', [...words.slice(1), ...withoutTraces(words[0] ?? ''), file], { stdio: 'inherit' });
+    if (error) throw new Failure('system', `the editor ${editor} can't be run: ${error.message}`, { hint: 'EDITOR=nano auxcred edit ...' });
+    if (status !== 0) throw new Failure('system', `the editor ended with status ${String(status)}, so nothing was changed`);
+    const after = readFileSync(file);
+    // Most editors end the last line, whatever it was before.
+    const added = after.at(-1) === 0x0a && before.at(-1) !== 0x0a && (before.length > 0 || after.indexOf(0x0a) === after.length - 1);
+    const value = Uint8Array.from(after.subarray(0, added ? after.length - 1 : after.length));
+    after.fill(0);
+    return value;
+  } finally {
+    overwrite(file);
+    rmSync(folder, { recursive: true });
+  }
+}
+
+/** What keeps an editor from leaving a copy in its history, its undo files or its swap file. */
+const withoutTraces = (editor: string): string[] => (/^(?:n?vim|vi)(?:\.[a-z]+)?$/.test(basename(editor)) && usesVim(editor) ? ['-n', '-i', 'NONE', '-c', 'set noundofile nobackup nowritebackup'] : []);
+
+const usesVim = (editor: string): boolean => /vim/i.test(spawnSync(editor, ['--version'], { encoding: 'utf8' }).stdout ?? '');
+
+function overwrite(file: string): void {
+  const size = statSync(file, { throwIfNoEntry: false })?.size;
+  if (size !== undefined) writeFileSync(file, randomBytes(size));
+}
+
+/** TMPFS_MAGIC and RAMFS_MAGIC (linux/magic.h). */
+const inMemory = [0x01021994, 0x858458f6];
+
+/** A folder that is no disk. @throws Failure `system` where there is none */
+function memoryFolder(): string {
+  const folder = [process.env['XDG_RUNTIME_DIR'], '/dev/shm', '/run'].find((candidate) => {
+    try {
+      return candidate !== undefined && inMemory.includes(statfsSync(candidate).type);
+    } catch {
+      return false;
+    }
+  });
+  if (folder === undefined) throw new Failure('system', 'there is no folder in memory to edit in', { hint: 'mount a tmpfs on /dev/shm; auxcred put needs none' });
+  const swaps = new TextDecoder().decode(readIfPresent('/proc/swaps') ?? new Uint8Array(0)).split('\n').slice(1).filter((line) => line !== '' && !line.startsWith('/dev/zram'));
+  if (swaps.length > 0) warn('this machine swaps to a disk, which may see what is being edited', 'encrypted swap, or auxcred put');
+  return folder;
+}

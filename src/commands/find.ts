@@ -1,0 +1,18 @@
+import { Failure } from '../failure.ts';
+import { nameText } from '../fixed/name.ts';
+import { Options } from './options.ts';
+import { placeLists, placeOf, placeOptions } from './place.ts';
+import { print, printJson } from './say.ts';
+
+/** `auxcred find TEXT...`: the names of fixed secrets that have one of the texts in them. Opens no seed. */
+export function find(argv: readonly string[]): number {
+  const options = new Options('find', argv, { flags: ['json'], values: [...placeOptions], lists: placeLists });
+  const terms = options.operands.map((term) => term.normalize('NFC').toLowerCase());
+  if (terms.length === 0) throw new Failure('usage', 'what to look for is missing', { hint: 'auxcred find wifi' });
+  const { folder, scope } = placeOf(options);
+  const found = folder.list(scope).names.map(nameText).filter((name) => terms.some((term) => name.toLowerCase().includes(term)));
+  if (options.flag('json')) printJson(found);
+  else for (const name of found) print(name);
+  if (found.length === 0) throw new Failure('not-found', `no fixed secret has ${options.operands.join(' or ')} in its name`);
+  return 0;
+}

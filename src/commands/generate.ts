@@ -1,0 +1,66 @@
+import { randomBytes } from 'node:crypto';
+import { type KindName, kindNames } from '../derive/kind.ts';
+import { derivePublic, deriveSecret } from '../derive/secret.ts';
+import { strengthOf } from '../derive/strength.ts';
+import { seedLength } from '../derive/tree.ts';
+import { Failure } from '../failure.ts';
+import { nameText } from '../fixed/name.ts';
+import { optionKeys, readOptions } from '../manifest/options.ts';
+import { Table } from '../manifest/table.ts';
+import { Options } from './options.ts';
+import { commit, nameIn, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { mayWrite } from './put.ts';
+import { print, say } from './say.ts';
+
+const texts = ['alphabet', 'separator', 'comment'];
+const numbers = ['length', 'words', 'bytes'];
+const flags = ['weak', 'capitalize'];
+
+/**
+ * `auxcred generate NAME`: keeps a random secret of any kind, for one that has to be chosen once and stay, whatever becomes of the seed.
+ * Never shows it; of a key pair it prints the public half.
+ */
+export async function generate(argv: readonly string[]): Promise<number> {
+  const options = new Options('generate', argv, { flags: ['force', ...flags], values: [...placeOptions, 'kind', ...texts, ...numbers], lists: [...placeLists, 'require'] });
+  const [operand = ''] = options.exactly('the secret');
+  const place = placeOf(options);
+  const name = nameIn(place, operand);
+  const kind = kindIn(options.value('kind') ?? 'password');
+  const chosen = readOptions(kind, tableOf(kind, options));
+  mayWrite(place, name, options);
+  // A seed of this one moment: nobody can derive the secret again.
+  const seed = new Uint8Array(randomBytes(seedLength));
+  const derivation = { name: operand, options: chosen, period: '', generation: 1 };
+  const value = deriveSecret(seed, derivation);
+  const publicHalf = derivePublic(seed, derivation);
+  seed.fill(0);
+  try {
+    await withSeeds(options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
+  } finally {
+    value.fill(0);
+  }
+  say(`generated ${nameText(name)}: ${kind}, ${strengthOf(chosen).toFixed(0)} bits`);
+  if (publicHalf) print(new TextDecoder().decode(publicHalf).trimEnd());
+  commit(place, `Generate ${nameText(name)}`);
+  return 0;
+}
+
+function kindIn(text: string): KindName {
+  const kind = kindNames.find((candidate) => candidate === text);
+  if (!kind) throw new Failure('usage', `--kind=${text} is not known`, { hint: `one of ${kindNames.join(', ')}` });
+  return kind;
+}
+
+/** The options as a manifest would have them, so that one place judges both. @throws Failure `usage` */
+function tableOf(kind: KindName, options: Options): Table {
+  const given: [string, unknown][] = [
+    ...texts.map((key): [string, unknown] => [key, options.value(key)]),
+    ...numbers.map((key): [string, unknown] => [key, options.value(key) === undefined ? undefined : Number(options.value(key))]),
+    ...flags.map((key): [string, unknown] => [key, options.flag(key) ? true : undefined]),
+    ['require', options.list('require').length > 0 ? options.list('require').flatMap((item) => item.split(',')) : undefined],
+  ];
+  const record = Object.fromEntries(given.filter(([, value]) => value !== undefined));
+  const unknown = Object.keys(record).find((key) => !optionKeys(kind).includes(key));
+  if (unknown !== undefined) throw new Failure('usage', `a ${kind} has no --${unknown}`, { hint: optionKeys(kind).map((key) => `--${key}`).join(', ') || 'it has no options' });
+  return new Table(record, '', ({ key, message, hint }) => { throw new Failure('usage', `${key === undefined || key === '' ? '' : `--${key.slice(1)}: `}${message}`, hint === undefined ? {} : { hint: hint.replaceAll(' = ', '=') }); });
+}

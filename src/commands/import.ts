@@ -1,0 +1,62 @@
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { exitStatus, Failure } from '../failure.ts';
+import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
+import type { VaultSource } from '../vault/protocol.ts';
+import { Options } from './options.ts';
+import { belowIn, commit, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { say } from './say.ts';
+import { sourceFor } from './source.ts';
+
+/**
+ * `auxcred import VAULT DESTINATION [NAME...]`: takes secrets over from another vault, or the files of a folder as they are.
+ * One that fails does not stop the others.
+ */
+export async function importCommand(argv: readonly string[]): Promise<number> {
+  const options = new Options('import', argv, { flags: ['force', 'dry-run'], values: [...placeOptions], lists: placeLists });
+  const [from, to, ...asked] = options.operands;
+  if (from === undefined || to === undefined) throw new Failure('usage', from === undefined ? 'the vault or folder to import from is missing' : 'the destination is missing', { hint: 'auxcred import pass host/web1, auxcred import ./secrets group/db/imported' });
+  const place = placeOf(options);
+  const { scope, path } = belowIn(place, to);
+  if (scope === undefined || !scope.includes('/')) throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1, group/db/imported' });
+  const source = from.includes('/') ? folderSource(from) : sourceFor(from, place);
+  const names = asked.length > 0 ? asked : source.list();
+  if (names.length === 0) throw new Failure('not-found', `there is no secret in ${from}`);
+  const targets = names.map((name): [string, FixedName] => [name, { scope, path: [path, name.normalize('NFC')].filter((part) => part !== '').join('/') }]);
+  let failed = 0;
+  const failure = (name: string, error: unknown): void => {
+    if (!(error instanceof Failure)) throw error;
+    failed++;
+    say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+  };
+  const done = await withSeeds(options, ({ folder, seedOf }) => targets.filter(([name, target]) => {
+    try {
+      const problem = pathProblem(target.path);
+      if (problem !== undefined) throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, { hint: 'auxcred put takes it under another' });
+      if (folder.read(target) !== undefined && !options.flag('force')) throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
+      if (options.flag('dry-run')) say(`would import ${nameText(target)}`);
+      else {
+        const value = source.get({ name, options: {}, host: undefined });
+        try {
+          folder.write(target, value, seedOf);
+        } finally {
+          value.fill(0);
+        }
+      }
+      return true;
+    } catch (error) {
+      failure(name, error);
+      return false;
+    }
+  }).length);
+  if (options.flag('dry-run')) return 0;
+  say(`imported ${String(done)} of ${String(names.length)} secrets from ${from} to ${to}`);
+  if (done > 0) commit(place, `Import ${String(done)} secrets from ${from}`);
+  return failed === 0 ? 0 : exitStatus.vault;
+}
+
+/** Plain files, as they are. */
+function folderSource(folder: string): Pick<VaultSource, 'get' | 'list'> {
+  const walk = (below: string): string[] => readdirSync(join(folder, below), { withFileTypes: true }).filter(({ name }) => !name.startsWith('.')).flatMap((entry) => (entry.isDirectory() ? walk(`${below}${entry.name}/`) : entry.isFile() ? [`${below}${entry.name}`] : []));
+  return { list: () => walk('').sort(), get: ({ name }) => new Uint8Array(readFileSync(join(folder, name))) };
+}

@@ -1,0 +1,60 @@
+import { Failure } from '../failure.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
+import { Options } from './options.ts';
+import { belowIn, commit, nameIn, type OpenPlace, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { mayWrite } from './put.ts';
+import { say } from './say.ts';
+
+/** `auxcred mv FROM TO`: gives a fixed secret, or all below a name, another name; the file is encrypted anew, as its name is part of its key. */
+export const mv = async (argv: readonly string[]): Promise<number> => await transfer('mv', argv);
+
+/** `auxcred cp FROM TO`: the same, and the old one stays. */
+export const cp = async (argv: readonly string[]): Promise<number> => await transfer('cp', argv);
+
+async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<number> {
+  const options = new Options(verb, argv, { flags: ['force'], values: [...placeOptions], lists: placeLists });
+  const [from = '', to = ''] = options.exactly('the secret', 'its new name');
+  const place = placeOf(options);
+  const pairs = pairsOf(place, from, to);
+  for (const [, target] of pairs) mayWrite(place, target, options);
+  await withSeeds(options, (open) => {
+    // All of them open, or nothing moves.
+    for (const [source] of pairs) open.folder.open(source, open.seedOf, open.former).value.fill(0);
+    for (const [source, target] of pairs) copy(open, source, target);
+    if (verb === 'mv') for (const [source] of pairs) open.folder.remove(source);
+  });
+  const what = pairs.length === 1 ? pairs.map(([source, target]) => `${nameText(source)} to ${nameText(target)}`).join('') : `${String(pairs.length)} secrets from ${from} to ${to}`;
+  say(`${verb === 'mv' ? 'moved' : 'copied'} ${what}`);
+  commit(place, `${verb === 'mv' ? 'Move' : 'Copy'} ${what}`);
+  return 0;
+}
+
+/** One secret, or each of a folder; a target that ends with a slash is a folder. */
+function pairsOf(place: ReturnType<typeof placeOf>, from: string, to: string): [FixedName, FixedName][] {
+  const below = belowIn(place, from);
+  const single = below.scope !== undefined && below.path !== '' ? nameIn(place, from) : undefined;
+  const last = from.replace(/\/+$/, '').split('/').at(-1) ?? '';
+  if (single && place.folder.read(single) !== undefined) {
+    const target = nameIn(place, to.endsWith('/') ? `${to}${last}` : to);
+    if (nameText(target) === nameText(single)) throw new Failure('usage', `${nameText(single)} has that name`);
+    return [[single, target]];
+  }
+  const inside = place.folder.list(below.scope, below.path).names;
+  if (inside.length === 0) throw new Failure('not-found', `there is no ${from} in ${place.folder.path}`, { hint: 'auxcred ls and auxcred find show what there is' });
+  const target = belowIn(place, to);
+  if (target.scope === undefined || !target.scope.includes('/')) throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1/..., group/db/...' });
+  const { scope, path } = target;
+  const above = below.path === '' ? '' : `${below.path}/`;
+  const start = `${below.scope ?? ''}/${above}`;
+  if (`${scope}/${path}/`.startsWith(start)) throw new Failure('usage', `${to} is inside ${from}`);
+  return inside.map((name) => [name, { scope, path: [path, name.path.slice(above.length)].filter((part) => part !== '').join('/') }]);
+}
+
+function copy({ folder, seedOf }: OpenPlace, source: FixedName, target: FixedName): void {
+  const { value } = folder.open(source, seedOf);
+  try {
+    folder.write(target, value, seedOf);
+  } finally {
+    value.fill(0);
+  }
+}

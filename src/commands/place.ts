@@ -1,0 +1,129 @@
+/** Which fixed folder a command is about: the operator's vault where there is one, else this machine's own. */
+import { existsSync } from 'node:fs';
+import { scopeSeed, type ScopeKind } from '../derive/tree.ts';
+import { Failure } from '../failure.ts';
+import { FixedFolder, type FormerSeeds, type ScopeSeed } from '../fixed/folder.ts';
+import { checkedPath, type FixedName, splitName } from '../fixed/name.ts';
+import { openStore } from '../store/open.ts';
+import { parsePins } from '../store/pins.ts';
+import { scopeSeedsOf, wipeScopes } from '../store/scope.ts';
+import { readIfPresent } from '../system/files.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { commitVault } from '../vault/git.ts';
+import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { meansOf } from './means.ts';
+import type { Options } from './options.ts';
+import { warn } from './say.ts';
+import { withFleetSeed } from './view.ts';
+
+/** The options by which a command finds out. */
+export const placeOptions = ['host', 'group', 'vault', 'root', 'tpm2-device'] as const;
+export const placeLists = ['identity'] as const;
+
+export interface Place {
+  readonly folder: FixedFolder;
+  /** The operator's; undefined on a machine. */
+  readonly vault: Vault | undefined;
+  readonly paths: Paths;
+  /** The scope of names that come without one; undefined where they have to come with it. */
+  readonly scope: string | undefined;
+}
+
+/** A place whose seeds are at hand. */
+export interface OpenPlace extends Place {
+  readonly seedOf: ScopeSeed;
+  readonly former: FormerSeeds;
+}
+
+/** Whether the operator's vault is meant. */
+export function isVault(options: Options): boolean {
+  if (options.value('root') !== undefined) return false;
+  return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
+}
+
+/** @throws Failure */
+export function placeOf(options: Options): Place {
+  const paths = pathsUnder(options.value('root') ?? '/');
+  const [host, group] = [options.value('host'), options.value('group')];
+  if (host !== undefined && group !== undefined) throw new Failure('usage', 'a secret is a host\'s or a group\'s, not both');
+  const named = group === undefined ? (host === undefined ? undefined : `host/${host}`) : `group/${group}`;
+  if (isVault(options)) {
+    const vault = readVault(vaultFolder(options.value('vault'), process.env));
+    if (named !== undefined) epochOfScope(vault, named);
+    return { folder: new FixedFolder(vaultFiles(vault.folder).fixed), vault, paths, scope: named };
+  }
+  const pins = readIfPresent(paths.pins);
+  const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
+  if (scopes.length === 0) throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', { hint: 'auxcred init makes a vault; auxcred seal makes this machine\'s own seed' });
+  return { folder: new FixedFolder(paths.fixed), vault: undefined, paths, scope: named ?? scopes.find((scope) => scope.startsWith('host/')) };
+}
+
+/** The secret that an operand names. @throws Failure `usage` */
+export function nameIn({ scope, vault }: Place, text: string): FixedName {
+  const full = splitName(text);
+  if (full) {
+    checkedPath(full.path);
+    return full;
+  }
+  if (scope !== undefined) return { scope, path: checkedPath(text) };
+  const example = vault?.hosts.keys().next().value ?? 'web1';
+  throw new Failure('usage', `${JSON.stringify(text)} does not say whose secret it is`, { hint: `host/${example}/${text}, or group/NAME/${text}; --host= and --group= say it once` });
+}
+
+/** What `ls` and the like are asked to look below: a scope and a path in it, or all. @throws Failure `usage` */
+export function belowIn(place: Place, text: string | undefined): { readonly scope: string | undefined; readonly path: string } {
+  const asked = text?.replace(/\/+$/, '');
+  if (asked === undefined || asked === '') return { scope: place.scope, path: '' };
+  const [kind, name, ...rest] = asked.split('/');
+  if ((kind === 'host' || kind === 'group') && rest.length === 0) return { scope: name === undefined ? kind : `${kind}/${name}`, path: '' };
+  return nameIn(place, asked);
+}
+
+/** Opens the seeds for `work`, and wipes them. @throws Failure */
+export async function withSeeds<T>(options: Options, work: (place: OpenPlace) => T): Promise<T> {
+  const place = placeOf(options);
+  const { vault } = place;
+  if (!vault) {
+    const { payload } = await openStore(place.paths, meansOf(place.paths, options.value('tpm2-device')));
+    try {
+      return work({ ...place, seedOf: scopeSeedsOf(payload.scopes), former: () => [] });
+    } finally {
+      wipeScopes(payload.scopes);
+    }
+  }
+  return await withFleetSeed(vault, options, (fleetSeed) => {
+    const known = new Map<string, { seed: Uint8Array; epoch: number }>();
+    const derive = (scope: string, epoch: number): { seed: Uint8Array; epoch: number } => {
+      const [kind, name] = partsOf(scope);
+      return { seed: scopeSeed(fleetSeed, kind, name, epoch), epoch };
+    };
+    try {
+      return work({
+        ...place,
+        seedOf: (scope) => {
+          const found = known.get(scope) ?? derive(scope, epochOfScope(vault, scope));
+          known.set(scope, found);
+          return found;
+        },
+        former: (scope) => Array.from({ length: Math.min(mostFormer, epochOfScope(vault, scope) - 1) }, (_, i) => derive(scope, epochOfScope(vault, scope) - 1 - i)),
+      });
+    } finally {
+      for (const { seed } of known.values()) seed.fill(0);
+    }
+  });
+}
+
+/** Epochs that are looked back through for a file that does not open. */
+const mostFormer = 1000;
+
+function partsOf(scope: string): [ScopeKind, string] {
+  const name = scope.slice(scope.indexOf('/') + 1);
+  return [scope.startsWith('group/') ? 'group' : 'host', name];
+}
+
+/** Keeps a change in the vault's history, where it has one. */
+export function commit({ vault }: Place, message: string): void {
+  if (!vault?.git) return;
+  const problem = commitVault(vault.folder, message);
+  if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
+}

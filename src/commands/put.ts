@@ -1,0 +1,71 @@
+import { readFileSync } from 'node:fs';
+import { timingSafeEqual } from 'node:crypto';
+import { Failure } from '../failure.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
+import { Options } from './options.ts';
+import { commit, nameIn, type Place, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { askSecret, askYes } from './prompt.ts';
+import { say, warn } from './say.ts';
+
+/** `auxcred put NAME`: keeps a secret that somebody chose. Asks for it without an echo, or takes standard input or a file byte for byte. */
+export async function put(argv: readonly string[]): Promise<number> {
+  const options = new Options('put', argv, { flags: ['force', 'multiline', 'line'], values: [...placeOptions, 'file'], lists: placeLists });
+  const [operand = ''] = options.exactly('the secret');
+  const place = placeOf(options);
+  const name = nameIn(place, operand);
+  const isNew = mayWrite(place, name, options);
+  const value = givenValue(options, nameText(name));
+  try {
+    if (value.length === 0) throw new Failure('usage', 'the secret is empty, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
+    await withSeeds(options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
+  } finally {
+    value.fill(0);
+  }
+  say(`${isNew ? 'put' : 'replaced'} ${nameText(name)}`);
+  commit(place, `${isNew ? 'Add' : 'Change'} ${nameText(name)}`);
+  return 0;
+}
+
+/**
+ * Whether a secret may be written there; one that exists is asked about at a terminal.
+ * @returns whether it is a new one
+ * @throws Failure `refused`
+ */
+export function mayWrite({ folder }: Place, name: FixedName, options: Options): boolean {
+  if (folder.read(name) === undefined) return true;
+  if (options.flag('force')) return false;
+  const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, { hint: '--force replaces it' });
+  if (!process.stdin.isTTY) throw refusal;
+  if (!askYes(`${nameText(name)} exists; replace it?`, '--force replaces it')) throw refusal;
+  return false;
+}
+
+/** The caller wipes it. */
+function givenValue(options: Options, name: string): Uint8Array {
+  const file = options.value('file');
+  if (file === undefined && process.stdin.isTTY && !options.flag('multiline')) return askTwice(name);
+  if (file === undefined && process.stdin.isTTY) say(`${name}: end with a line of its own that holds ^D`);
+  const bytes = new Uint8Array(readFileSync(file === undefined || file === '-' ? 0 : file));
+  const lines = bytes.filter((byte) => byte === 0x0a).length;
+  if (options.flag('line')) {
+    const end = bytes.indexOf(0x0a);
+    const line = Uint8Array.from(end === -1 ? bytes : bytes.subarray(0, bytes[end - 1] === 0x0d ? end - 1 : end));
+    bytes.fill(0);
+    return line;
+  }
+  if (lines === 1 && bytes.at(-1) === 0x0a) warn(`${name} is one line and ends with a newline, which is part of it now`, '--line takes the first line without it');
+  return bytes;
+}
+
+function askTwice(name: string): Uint8Array {
+  const hint = 'a pipe or --file=FILE gives it too';
+  const first = askSecret(name, hint);
+  const second = askSecret(`${name}, again`, hint);
+  try {
+    if (first.length === second.length && timingSafeEqual(first, second)) return first;
+  } finally {
+    second.fill(0);
+  }
+  first.fill(0);
+  throw new Failure('usage', 'the two differ, so nothing was changed');
+}

@@ -1,0 +1,38 @@
+import { timingSafeEqual } from 'node:crypto';
+import { Failure } from '../failure.ts';
+import { replaceFile } from '../system/files.ts';
+import { openFleetSeed, sealFleetSeed } from '../vault/fleet-seed.ts';
+import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { chosenLock } from './init.ts';
+import { Options } from './options.ts';
+import { say } from './say.ts';
+import { fleetKeys, withFleetSeed } from './view.ts';
+
+/** `auxcred rewrap`: locks the fleet seed to other recipients or another passphrase; the seed, and so every secret, stays the same. */
+export async function rewrap(argv: readonly string[]): Promise<number> {
+  const options = new Options('rewrap', argv, { flags: ['passphrase', 'force'], values: ['vault', 'passphrase-file'], lists: ['recipient', 'identity'] });
+  options.exactly();
+  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const { seed: file } = vaultFiles(vault.folder);
+  await withFleetSeed(vault, options, async (seed) => {
+    const lock = chosenLock(options);
+    const sealed = await sealFleetSeed(seed, lock);
+    if (!options.flag('force')) await prove(sealed, seed, 'passphrase' in lock ? { identities: [], passphrase: () => Promise.resolve(lock.passphrase) } : fleetKeys(vault, options));
+    replaceFile(file, sealed, { mode: 0o600 });
+  });
+  say(`${file} opens with ${options.list('recipient').length > 0 ? options.list('recipient').map((recipient) => recipient.slice(0, 24)).join(', ') : 'the new passphrase'} now; copies of the old file still open as they did`);
+  return 0;
+}
+
+/** A file that does not open again must not replace one that does. @throws Failure `no-recipient` */
+async function prove(sealed: Uint8Array, seed: Uint8Array, keys: Parameters<typeof openFleetSeed>[1]): Promise<void> {
+  let again: Uint8Array;
+  try {
+    again = await openFleetSeed('the new file', keys, sealed);
+  } catch (error) {
+    throw new Failure('no-recipient', 'none of the keys at hand opens the new file, so nothing was changed', { hint: '--identity=FILE with one that does, a recipient of yours beside the others, or --force', cause: error });
+  }
+  const same = again.length === seed.length && timingSafeEqual(again, seed);
+  again.fill(0);
+  if (!same) throw new Failure('malformed', 'the new file does not hold the same seed, so nothing was changed');
+}

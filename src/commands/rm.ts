@@ -1,0 +1,26 @@
+import { Failure } from '../failure.ts';
+import { nameText } from '../fixed/name.ts';
+import { Options } from './options.ts';
+import { belowIn, commit, nameIn, placeLists, placeOf, placeOptions } from './place.ts';
+import { askYes } from './prompt.ts';
+import { say } from './say.ts';
+
+/** `auxcred rm NAME`: deletes a fixed secret, or with `--recursive` all below a name. */
+export function rm(argv: readonly string[]): number {
+  const options = new Options('rm', argv, { flags: ['force', 'recursive'], values: [...placeOptions], lists: placeLists });
+  const [operand = ''] = options.exactly('the secret');
+  const place = placeOf(options);
+  const { folder } = place;
+  const below = belowIn(place, operand);
+  const single = options.flag('recursive') ? undefined : nameIn(place, operand);
+  if (single && folder.read(single) === undefined && folder.list(below.scope, below.path).names.length > 0) throw new Failure('refused', `${operand} is a folder, so nothing was changed`, { hint: '--recursive deletes all that is in it' });
+  if (single) folder.bytes(single);
+  const names = single ? [single] : folder.list(below.scope, below.path).names;
+  if (names.length === 0) throw new Failure('not-found', `there is nothing below ${operand}`);
+  const what = names.length === 1 ? names.map(nameText).join('') : `${String(names.length)} secrets below ${operand}`;
+  if (!options.flag('force') && !askYes(`delete ${what}?`, '--force deletes without asking')) throw new Failure('refused', 'nothing was changed');
+  for (const name of names) folder.remove(name);
+  say(`deleted ${what}`);
+  commit(place, `Remove ${names.length === 1 ? what : operand}`);
+  return 0;
+}

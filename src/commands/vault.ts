@@ -1,0 +1,46 @@
+import { Failure } from '../failure.ts';
+import type { VaultRequest } from '../vault/protocol.ts';
+import { hostOf } from '../vault/vault.ts';
+import { Options } from './options.ts';
+import { placeOf } from './place.ts';
+import { print, printBytes, printJson } from './say.ts';
+import { sourceFor } from './source.ts';
+
+/** `auxcred vault VERB NAME [SECRET]`: asks another vault by hand, to see what it answers. */
+export async function vaultCommand(argv: readonly string[]): Promise<number> {
+  const options = new Options('vault', argv, { values: ['vault', 'root', 'host', 'target'], lists: ['option'] });
+  const [verb, name, secret] = options.operands;
+  if (verb === undefined || name === undefined) throw new Failure('usage', 'the verb or the vault is missing', { hint: 'auxcred vault get pass web/api; verbs are get, list, fingerprint, copy' });
+  const place = placeOf(options);
+  const source = sourceFor(name, place);
+  const request = (): VaultRequest => {
+    if (secret === undefined) throw new Failure('usage', 'the secret is missing', { hint: `auxcred vault ${verb} ${name} web/api` });
+    return { name: secret, host: options.value('host'), options: Object.fromEntries(options.list('option').map((text) => [text.split('=')[0] ?? '', text.slice(text.indexOf('=') + 1)])) };
+  };
+  switch (verb) {
+    case 'get': {
+      const value = source.get(request());
+      printBytes(value);
+      value.fill(0);
+      return await Promise.resolve(0);
+    }
+    case 'list':
+      for (const entry of source.list()) print(entry);
+      return 0;
+    case 'fingerprint': {
+      const fingerprint = source.fingerprint(request());
+      if (fingerprint === undefined) throw new Failure('not-found', `the vault ${name} can't tell whether ${secret ?? ''} has changed`, { hint: 'auxcred fetch compares the values then' });
+      print(fingerprint);
+      return 0;
+    }
+    case 'copy': {
+      const host = options.value('host');
+      if (host === undefined) throw new Failure('usage', 'the host is missing', { hint: `auxcred vault copy ${name} --host=web1` });
+      if (place.vault) hostOf(place.vault, host);
+      printJson({ pairs: source.copy(host, options.value('target') ?? `root@${host}`) });
+      return 0;
+    }
+    default:
+      throw new Failure('usage', `a vault has no verb ${verb}`, { hint: 'get, list, fingerprint, copy' });
+  }
+}

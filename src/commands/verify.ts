@@ -1,0 +1,30 @@
+import { exitStatus, Failure } from '../failure.ts';
+import { Options } from './options.ts';
+import { belowIn, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { printJson, say } from './say.ts';
+
+/** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say. */
+export async function verify(argv: readonly string[]): Promise<number> {
+  const options = new Options('verify', argv, { flags: ['json'], values: [...placeOptions], lists: placeLists });
+  if (options.operands.length > 1) options.exactly('the folder');
+  const place = placeOf(options);
+  const [below] = options.operands;
+  const { scope, path } = belowIn(place, below);
+  const { names, strangers } = place.folder.list(scope, path);
+  if (names.length + strangers.length === 0 && below !== undefined) throw new Failure('not-found', `there is nothing below ${below}`);
+  const problems = await withSeeds(options, ({ folder, seedOf, former }) => names.flatMap((name) => {
+    try {
+      folder.open(name, seedOf, former).value.fill(0);
+      return [];
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      return [error];
+    }
+  }));
+  if (options.flag('json')) printJson({ secrets: names.length, problems: problems.map(({ message, hint }) => ({ message, hint })), strangers });
+  for (const { message, hint } of problems) say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
+  for (const stranger of strangers) say(`${stranger} is no fixed secret`);
+  const broken = problems.length + strangers.length;
+  say(`${String(names.length - problems.length)} of ${String(names.length)} secrets open under their names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`);
+  return broken === 0 ? 0 : exitStatus.malformed;
+}

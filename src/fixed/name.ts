@@ -1,0 +1,42 @@
+/** Names of fixed secrets: a scope and a path inside it. `host/web1/wifi/home` is the path `wifi/home` of `host/web1`. */
+import { scopeNamePattern } from '../derive/realm.ts';
+import { Failure } from '../failure.ts';
+
+export interface FixedName {
+  /** `host/web1`, `group/db`. */
+  readonly scope: string;
+  /** Segments joined by `/`. */
+  readonly path: string;
+}
+
+/** The most bytes that a segment of a path has: a file system's 255, less the ending. */
+export const longestSegment = 200;
+
+/** What keeps `path` from being one inside a scope; undefined where nothing does. */
+export function pathProblem(path: string): string | undefined {
+  if (path === '') return 'a name is missing';
+  if (/\p{Surrogate}/u.test(path) || path !== path.normalize('NFC')) return 'it is not Unicode in normal form C';
+  if (/\p{Cc}|\p{Zl}|\p{Zp}/u.test(path)) return 'it has control characters';
+  for (const segment of path.split('/')) {
+    if (segment === '') return 'it begins or ends with a slash, or has two in a row';
+    if (segment.startsWith('.')) return 'a part of it begins with a dot';
+    if (Buffer.byteLength(segment) > longestSegment) return `a part of it has more than ${String(longestSegment)} bytes`;
+  }
+  return undefined;
+}
+
+/** @throws Failure `usage` for a path that can't be one */
+export function checkedPath(path: string): string {
+  const problem = pathProblem(path);
+  if (problem !== undefined) throw new Failure('usage', `${JSON.stringify(path)} can't be the name of a secret: ${problem}`, { hint: 'host/web1/wifi, group/db/api/token' });
+  return path;
+}
+
+/** `host/web1/wifi` as what it stands for; undefined for a text without a scope and a path. */
+export function splitName(text: string): FixedName | undefined {
+  const [kind = '', name = '', ...path] = text.split('/');
+  if ((kind !== 'host' && kind !== 'group') || !scopeNamePattern.test(name) || path.length === 0) return undefined;
+  return { scope: `${kind}/${name}`, path: path.join('/') };
+}
+
+export const nameText = ({ scope, path }: FixedName): string => `${scope}/${path}`;

@@ -1,0 +1,15 @@
+import type { Fixed } from '../derive/recipe.ts';
+import type { SeedOf, Sources } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import { decodeFixed } from './file.ts';
+import { digestOf } from './folder.ts';
+import { nameText } from './name.ts';
+
+/** Opens fixed secrets from the very files that their recipes name. */
+export const fixedValues = (seedOf: SeedOf, fileOf: (recipe: Fixed) => Uint8Array | undefined): Sources['fixedValue'] => (recipe) => {
+  const seed = seedOf(recipe.scope, recipe.epoch);
+  const bytes = fileOf(recipe);
+  const value = bytes && digestOf(bytes) === recipe.file ? decodeFixed(seed, recipe.path, bytes) : undefined;
+  if (!value) throw new Failure('malformed', `the file of ${nameText(recipe)} is not the one that was put in force`, { hint: 'run auxcred provision' });
+  return value;
+};
