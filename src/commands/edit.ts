@@ -46,8 +46,9 @@ function edited(before: Uint8Array, path: string): Uint8Array {
     if (status !== 0) throw new Failure('system', `the editor ended with status ${String(status)}, so nothing was changed`);
     const after = readFileSync(file);
     // Most editors end the last line, whatever it was before.
-    const added = after.at(-1) === 0x0a && before.at(-1) !== 0x0a && (before.length > 0 || after.indexOf(0x0a) === after.length - 1);
-    const value = Uint8Array.from(after.subarray(0, added ? after.length - 1 : after.length));
+    const ended = after.at(-1) === 0x0a && before.at(-1) !== 0x0a;
+    const shorter = after.subarray(0, after.length - 1);
+    const value = Uint8Array.from(ended && (!shorter.includes(0x0a) || Buffer.compare(shorter, before) === 0) ? shorter : after);
     after.fill(0);
     return value;
   } finally {

@@ -162,6 +162,8 @@ function continued(history: History | undefined, secrets: ReadonlyMap<string, Re
     const entries = next.get(name) ?? [];
     const last = entries.at(-1);
     if (!last || !sameRecipe(last.recipe, recipe)) next.set(name, [...entries, { since, recipe }].slice(-longestHistory));
+    // The same value from another file: what is in force names the file that is there.
+    else next.set(name, [...entries.slice(0, -1), { since: last.since, recipe }]);
   }
   return next;
 }

@@ -2,18 +2,26 @@ import { readFileSync } from 'node:fs';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
-import { epochOfScope, readVault, type Vault, vaultFiles } from './vault.ts';
+import { epochOfScope, readVault, type Vault, vaultFiles, vaultOf } from './vault.ts';
 
 /** Raises a scope's epoch by one in vault.toml, and leaves all else in it as it is, comments too. @returns the new epoch. @throws Failure */
 export function raiseEpoch({ folder }: Vault, scope: string): number {
   const { settings } = vaultFiles(folder);
-  const before = readVault(folder);
-  const epoch = epochOfScope(before, scope) + 1;
-  const text = readFileSync(settings, 'utf8');
-  replaceFile(settings, utf8(withEpoch(text, scope, epoch)), { mode: 0o600 });
-  if (epochOfScope(readVault(folder), scope) === epoch) return epoch;
-  replaceFile(settings, utf8(text), { mode: 0o600 });
+  const epoch = epochOfScope(readVault(folder), scope) + 1;
+  const edited = utf8(withEpoch(readFileSync(settings, 'utf8'), scope, epoch));
+  if (isEpoch(folder, edited, scope, epoch)) {
+    replaceFile(settings, edited, { mode: 0o600 });
+    return epoch;
+  }
   throw new Failure('refused', `${settings} is written in a way that auxcred does not edit`, { hint: `set epoch = ${String(epoch)} for ${scope} by hand, then run auxcred rekey ${scope}` });
+}
+
+function isEpoch(folder: string, settings: Uint8Array, scope: string, epoch: number): boolean {
+  try {
+    return epochOfScope(vaultOf(folder, settings), scope) === epoch;
+  } catch {
+    return false;
+  }
 }
 
 function withEpoch(text: string, scope: string, epoch: number): string {

@@ -58,6 +58,12 @@ export function readVault(folder: string): Vault {
   const { settings } = vaultFiles(folder);
   const bytes = readIfPresent(settings);
   if (!bytes) throw new Failure('not-found', `there is no vault at ${folder}: ${settings} is missing`, { hint: 'auxcred init makes one; --vault=DIR or AUXCRED_VAULT names another' });
+  return vaultOf(folder, bytes);
+}
+
+/** The vault that a vault.toml of these bytes would make. @throws Failure `malformed` */
+export function vaultOf(folder: string, bytes: Uint8Array): Vault {
+  const { settings } = vaultFiles(folder);
   const top = parsed(settings, bytes);
   allow(top, ['host', 'group', 'identity', 'vault', 'git'], settings);
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {

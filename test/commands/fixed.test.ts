@@ -1,0 +1,428 @@
+/** The fixed folder by the commands, as its users see it: the operator's vault, and a machine of its own. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { exitStatus } from '../../src/failure.ts';
+
+interface Said { readonly status: number | null; readonly stdout: string; readonly stderr: string }
+
+let folder = '';
+const at = (path: string): string => join(folder, path);
+const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder, AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity'), GIT_AUTHOR_NAME: 'a', GIT_AUTHOR_EMAIL: 'a@example.org', GIT_COMMITTER_NAME: 'a', GIT_COMMITTER_EMAIL: 'a@example.org' });
+const program = join(process.cwd(), 'dist/auxcred.cjs');
+const auxcred = (args: readonly string[], input: string | Buffer = '', more: NodeJS.ProcessEnv = {}): Said => {
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { input, env: { ...environment(), ...more } });
+  return { status, stdout: stdout.toString('latin1'), stderr: stderr.toString() };
+};
+function works(args: readonly string[], input: string | Buffer = ''): string {
+  const { status, stdout, stderr } = auxcred(args, input);
+  assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+function fails(args: readonly string[], status: number, message: RegExp, input: string | Buffer = ''): void {
+  const said = auxcred(args, input);
+  assert.equal(said.status, status, `${args.join(' ')}: ${said.stderr}`);
+  assert.match(said.stderr, message);
+}
+/** At a terminal, with these keys typed. */
+function typed(args: readonly string[], keys: string): Said {
+  const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
+  const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { input: keys, env: environment(), encoding: 'utf8' });
+  return { status, stdout, stderr: stdout };
+}
+const file = (name: string): string => at(`vault/fixed/${name}.sealed`);
+const names = (): string[] => works(['ls', '--flat']).split('\n').filter((line) => line !== '');
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'fixed-'));
+  assert.equal(spawnSync('age-keygen', ['-o', at('identity')]).status, 0);
+  works(['init', `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+  writeFileSync(at('vault/vault.toml'), '# our hosts\n[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n');
+});
+afterEach(() => { rmSync(folder, { recursive: true }); });
+
+describe('put and get', () => {
+  test('keep any bytes as they are, in a file that only its owner may read', () => {
+    const binary = Buffer.from(Array.from({ length: 512 }, (_, i) => i & 255));
+    works(['put', 'host/web1/key'], binary);
+    assert.equal(works(['get', 'host/web1/key']), binary.toString('latin1'));
+    assert.equal(statSync(file('host/web1/key')).mode & 0o777, 0o600);
+    assert.equal(statSync(at('vault/fixed/host/web1')).mode & 0o777, 0o700);
+    assert.ok(!readFileSync(file('host/web1/key')).includes(binary.subarray(0, 16)));
+    works(['put', '--group=db', 'Api Tokens/größe'], 'two\nlines\n');
+    assert.equal(works(['get', 'group/db/Api Tokens/größe'].map((word) => word)), 'two\nlines\n');
+    assert.equal(works(['get', 'Api Tokens/größe', '--group=db']), 'two\nlines\n');
+    writeFileSync(at('token'), 'abc');
+    works(['put', '--host=web2', 'token', `--file=${at('token')}`]);
+    assert.equal(works(['get', 'host/web2/token']), 'abc');
+  });
+
+  test('say that a lone newline at the end became part of the secret, and --line leaves it out', () => {
+    const { stderr } = auxcred(['put', 'host/web1/a'], 'abc\n');
+    assert.match(stderr, /host\/web1\/a is one line and ends with a newline, which is part of it now\nauxcred: hint: --line/);
+    assert.equal(works(['get', 'host/web1/a']), 'abc\n');
+    works(['put', 'host/web1/b', '--line'], 'abc\r\nmore\n');
+    assert.equal(works(['get', 'host/web1/b']), 'abc');
+  });
+
+  test('ask without an echo, twice, and before they replace', () => {
+    const said = typed(['put', 'host/web1/a'], 'hunter2\nhunter2\n');
+    assert.equal(said.status, 0, said.stdout);
+    assert.ok(!said.stdout.split('\n').slice(2).join('').includes('hunter2'));
+    assert.equal(works(['get', 'host/web1/a']), 'hunter2');
+    assert.equal(typed(['put', 'host/web1/b'], 'one\ntwo\n').status, exitStatus.usage);
+    assert.equal(typed(['put', 'host/web1/a'], 'n\n').status, exitStatus.refused);
+    assert.equal(works(['get', 'host/web1/a']), 'hunter2');
+    assert.equal(typed(['put', 'host/web1/a'], 'y\nnew\nnew\n').status, 0);
+    assert.equal(works(['get', 'host/web1/a']), 'new');
+  });
+
+  test('refuse what pass lets through: an empty secret, and a silent overwrite from a pipe', () => {
+    works(['put', 'host/web1/a'], 'old');
+    const before = readFileSync(file('host/web1/a'));
+    fails(['put', 'host/web1/a'], exitStatus.refused, /host\/web1\/a exists, so nothing was changed\nauxcred: hint: --force replaces it/, 'new');
+    fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /the secret is empty, so nothing was changed/);
+    fails(['put', 'host/web1/a', '--force', '--line'], exitStatus.usage, /empty/, '\nabc');
+    fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /131073 bytes, and 131072 are the most/, 'x'.repeat(131073));
+    assert.deepEqual(readFileSync(file('host/web1/a')), before);
+    works(['put', 'host/web1/a', '--force'], 'new');
+    assert.equal(works(['get', 'host/web1/a']), 'new');
+  });
+
+  test('refuse names that lead out of the folder, and scopes that nobody knows', () => {
+    for (const name of ['host/web1/../web2/a', 'host/web1//a', 'host/web1/.git/a', 'host/web1/a\nb', 'host/web1/a/']) fails(['put', name], exitStatus.usage, /can't be the name of a secret/, 'x');
+    for (const name of ['a', '/etc/passwd', '../a', 'host/web1', 'hosts/web1/a']) fails(['put', name], exitStatus.usage, /does not say whose secret it is|can't be the name/, 'x');
+    fails(['put', 'host/wbe1/a'], exitStatus['not-found'], /knows no host wbe1/, 'x');
+    fails(['put', 'group/dbs/a'], exitStatus['not-found'], /knows no group dbs/, 'x');
+    fails(['put', 'a', '--host=wbe1'], exitStatus['not-found'], /knows no host wbe1/, 'x');
+    fails(['get', 'host/web1/nothing'], exitStatus['not-found'], /there is no host\/web1\/nothing/);
+    works(['put', 'host/web1/Token'], 'x');
+    fails(['put', 'host/web1/token'], exitStatus.refused, /differ from host\/web1\/Token in its case only/, 'x');
+    fails(['put', 'host/web1/TOKEN/a'.replace('TOKEN', 'token.sealed')], exitStatus.refused, /case only/, 'x');
+    assert.deepEqual(names(), ['host/web1/Token']);
+  });
+
+  test('count up, also where the clock runs backwards', () => {
+    const sequence = (): number => JSON.parse(works(['ls', '--json', 'host/web1'])).map((entry: { sequence: number }) => entry.sequence)[0];
+    works(['put', 'host/web1/a'], 'x');
+    const first = sequence();
+    assert.ok(Math.abs(first - Date.now()) < 60_000);
+    const { status } = spawnSync('faketime', ['2020-01-01', process.execPath, program, 'put', 'host/web1/a', '--force'], { input: 'y', env: environment() });
+    assert.equal(status, 0);
+    assert.equal(sequence(), first + 1);
+    works(['put', 'host/web1/a', '--force'], 'z');
+    assert.ok(sequence() > first);
+  });
+});
+
+describe('ls and find', () => {
+  test('show the tree, a part of it, or plain names, without a key', () => {
+    for (const name of ['host/web1/b', 'host/web1/a/x', 'host/web1/a', 'group/db/token']) works(['put', name], 'v');
+    rmSync(at('identity'));
+    assert.equal(works(['ls']), Buffer.from(`${at('vault/fixed')}\n├── group\n│   └── db\n│       └── token\n└── host\n    └── web1\n        ├── a\n        │   └── x\n        └── b\n`).toString('latin1'));
+    assert.deepEqual(names(), ['group/db/token', 'host/web1/a', 'host/web1/a/x', 'host/web1/b']);
+    assert.equal(works(['ls', 'host/web1/a', '--flat']), 'host/web1/a\nhost/web1/a/x\n');
+    assert.equal(works(['ls', 'group', '--flat']), 'group/db/token\n');
+    assert.equal(works(['find', 'TOK', '/b']), 'group/db/token\nhost/web1/b\n');
+    fails(['find', 'zzz'], exitStatus['not-found'], /no fixed secret has zzz in its name/);
+    fails(['ls', 'host/web1/zzz'], exitStatus['not-found'], /there is no host\/web1\/zzz/);
+  });
+});
+
+describe('rm, mv and cp', () => {
+  beforeEach(() => { for (const name of ['host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']) works(['put', name], name); });
+
+  test('rm takes a secret and the folders that it leaves empty; more than one only when told to', () => {
+    fails(['rm', 'host/web1/dir'], exitStatus.refused, /is a folder/);
+    fails(['rm', 'host/web1/zzz', '--force'], exitStatus['not-found'], /there is no/);
+    assert.equal(typed(['rm', 'host/web1/a'], 'n\n').status, exitStatus.refused);
+    assert.equal(typed(['rm', 'host/web1/a'], 'y\n').status, 0);
+    works(['rm', '--recursive', '--force', 'host/web1/dir']);
+    assert.deepEqual(names(), []);
+    assert.ok(!existsSync(at('vault/fixed/host')));
+  });
+
+  test('mv and cp encrypt anew, also for another scope', () => {
+    const before = readFileSync(file('host/web1/a'));
+    works(['cp', 'host/web1/a', 'group/db/a']);
+    works(['mv', 'host/web1/a', 'host/web2/']);
+    assert.equal(works(['get', 'host/web2/a']), 'host/web1/a');
+    assert.equal(works(['get', 'group/db/a']), 'host/web1/a');
+    assert.notDeepEqual(readFileSync(file('host/web2/a')), before);
+    works(['mv', 'host/web1/dir', 'group/db/moved']);
+    assert.deepEqual(names(), ['group/db/a', 'group/db/moved/b', 'group/db/moved/c', 'host/web2/a']);
+    assert.equal(works(['get', 'group/db/moved/c']), 'host/web1/dir/c');
+    fails(['mv', 'group/db/a', 'group/db/moved/b'], exitStatus.refused, /group\/db\/moved\/b exists/);
+    fails(['mv', 'group/db/moved', 'group/db/moved/inside'], exitStatus.usage, /is inside/);
+    fails(['cp', 'host/web9/a', 'host/web1/a'], exitStatus['not-found'], /there is no/);
+  });
+
+  test('mv of a folder with a file that does not open moves nothing', () => {
+    writeFileSync(file('host/web1/dir/c'), 'damaged');
+    fails(['mv', 'host/web1/dir', 'group/db/moved'], exitStatus.malformed, /host\/web1\/dir\/c is no file of a fixed folder/);
+    assert.deepEqual(names(), ['host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']);
+  });
+});
+
+describe('edit', () => {
+  const editor = (script: string): NodeJS.ProcessEnv => {
+    writeFileSync(at('editor'), `#!/bin/sh\nstat -f -c %T "$1" > ${at('where')}; stat -c %a "$1" >> ${at('where')}\n${script}\n`, { mode: 0o755 });
+    return { EDITOR: at('editor') };
+  };
+
+  test('happens in memory and leaves nothing there', () => {
+    works(['put', 'host/web1/a'], 'old');
+    const left = (): string[] => ['/dev/shm', '/run'].flatMap((place) => readdirSync(place)).filter((name) => name.startsWith('auxcred-'));
+    const before = left();
+    assert.equal(auxcred(['edit', 'host/web1/a'], '', editor('printf "new\\nlines\\n" > "$1"')).status, 0);
+    assert.equal(readFileSync(at('where'), 'utf8'), 'tmpfs\n600\n');
+    assert.equal(works(['get', 'host/web1/a']), 'new\nlines\n');
+    assert.deepEqual(left(), before);
+  });
+
+  test('keeps what was there where nothing changed, all was deleted, or the editor failed', () => {
+    works(['put', 'host/web1/a'], 'old');
+    const before = readFileSync(file('host/web1/a'));
+    assert.match(auxcred(['edit', 'host/web1/a'], '', editor('true')).stderr, /host\/web1\/a is unchanged/);
+    assert.equal(auxcred(['edit', 'host/web1/a'], '', editor(': > "$1"')).status, exitStatus.usage);
+    assert.equal(auxcred(['edit', 'host/web1/a'], '', editor('echo x > "$1"; exit 3')).status, exitStatus.system);
+    assert.match(auxcred(['edit', 'host/web1/a'], '', { EDITOR: '/no/such/editor' }).stderr, /the editor \/no\/such\/editor can't be run/);
+    assert.deepEqual(readFileSync(file('host/web1/a')), before);
+  });
+
+  test('drops the newline that an editor adds to a secret that had none', () => {
+    works(['put', 'host/web1/a'], 'old');
+    assert.match(auxcred(['edit', 'host/web1/a'], '', editor('echo >> "$1"')).stderr, /unchanged/);
+    assert.equal(auxcred(['edit', 'host/web1/a'], '', editor('echo new > "$1"')).status, 0);
+    assert.equal(works(['get', 'host/web1/a']), 'new');
+    assert.equal(auxcred(['edit', 'host/web1/fresh'], '', editor('echo one > "$1"')).status, 0);
+    assert.equal(works(['get', 'host/web1/fresh']), 'one');
+  });
+});
+
+describe('generate', () => {
+  test('keeps a random secret of any kind, and shows no more than a public half', () => {
+    assert.equal(works(['generate', 'host/web1/a', '--length=40', '--alphabet=readable', '--require=digit,upper']), '');
+    assert.match(works(['get', 'host/web1/a']), /^(?=.*\d)(?=.*[A-Z])[2-9A-HJ-NP-Za-km-z]{40}$/);
+    const shown = works(['generate', 'host/web1/key', '--kind=ssh-ed25519', '--comment=me']);
+    writeFileSync(at('key'), works(['get', 'host/web1/key']), { mode: 0o600 });
+    assert.equal(shown, spawnSync('ssh-keygen', ['-y', '-f', at('key')], { encoding: 'utf8' }).stdout);
+    works(['generate', 'host/web1/words', '--kind=passphrase', '--words=8', '--separator= ']);
+    assert.equal(works(['get', 'host/web1/words']).split(' ').length, 8);
+    const [first, second] = [works(['get', 'host/web1/a']), (works(['generate', 'host/web1/a', '--length=40', '--force']), works(['get', 'host/web1/a']))];
+    assert.notEqual(first, second);
+  });
+
+  test('refuses what can be guessed, what a kind does not have, and an overwrite', () => {
+    fails(['generate', 'host/web1/a', '--length=8'], exitStatus.usage, /it can be guessed: it has 48 bits/);
+    works(['generate', 'host/web1/a', '--length=8', '--weak']);
+    fails(['generate', 'host/web1/b', '--kind=uuid', '--length=8'], exitStatus.usage, /a uuid has no --length/);
+    fails(['generate', 'host/web1/b', '--kind=pasword'], exitStatus.usage, /--kind=pasword is not known/);
+    fails(['generate', 'host/web1/b', '--length=x'], exitStatus.usage, /--length: a whole number/);
+    fails(['generate', 'host/web1/a'], exitStatus.refused, /exists/);
+  });
+});
+
+describe('verify', () => {
+  beforeEach(() => { for (const name of ['host/web1/a', 'host/web1/b', 'host/web1/c', 'host/web2/d', 'group/db/e']) works(['put', name], name); });
+
+  test('opens all of them', () => {
+    assert.match(auxcred(['verify']).stderr, /5 of 5 secrets open under their names\n$/);
+    assert.match(auxcred(['verify', 'host/web1']).stderr, /3 of 3/);
+  });
+
+  test('tells a renamed, a swapped, a copied, a truncated, an altered file and a stranger apart', () => {
+    const [a, b] = [readFileSync(file('host/web1/a')), readFileSync(file('host/web1/b'))];
+    writeFileSync(file('host/web1/a'), b);
+    writeFileSync(file('host/web1/b'), a);
+    renameSync(file('host/web1/c'), file('host/web1/renamed'));
+    writeFileSync(file('host/web2/d'), readFileSync(file('host/web2/d')).subarray(0, 100));
+    copyFileSync(file('group/db/e'), file('host/web2/e'));
+    writeFileSync(file('group/db/e'), readFileSync(file('group/db/e')).map((byte, i) => (i === 70 ? byte ^ 1 : byte)));
+    writeFileSync(at('vault/fixed/host/web1/notes.txt'), 'x');
+    const { status, stderr, stdout } = auxcred(['verify', '--json']);
+    assert.equal(status, exitStatus.malformed);
+    for (const message of [/host\/web1\/a is the file of host\/web1\/b under another name/, /host\/web1\/b is the file of host\/web1\/a under another name/, /host\/web1\/renamed does not open: it was changed, or it is the file of a name that is gone/,
+      /host\/web2\/d is cut off/, /host\/web2\/e was encrypted for another scope, or for another epoch than 1 of host\/web2/, /group\/db\/e does not open: it was changed/, /host\/web1\/notes\.txt is no fixed secret/, /0 of 6 secrets open under their names; 7 files do not belong/]) assert.match(stderr, message);
+    assert.equal(JSON.parse(stdout).problems.length, 6);
+    fails(['get', 'host/web1/a'], exitStatus.malformed, /is the file of host\/web1\/b under another name/);
+    fails(['edit', 'host/web2/d'], exitStatus.malformed, /cut off/);
+    works(['put', 'host/web2/d', '--force'], 'whole');
+    assert.equal(works(['get', 'host/web2/d']), 'whole');
+  });
+});
+
+describe('a new epoch', () => {
+  test('closes the old files by name, and rekey opens them again, also after it was ended halfway', () => {
+    for (const name of ['host/web1/a', 'host/web1/b', 'host/web2/c', 'group/db/d']) works(['put', name], name);
+    const old = readFileSync(file('host/web1/a'));
+    const text = readFileSync(at('vault/vault.toml'), 'utf8');
+    writeFileSync(at('vault/vault.toml'), text.replace('[host.web1]\n', '[host.web1]\nepoch = 3\n'));
+    fails(['get', 'host/web1/a'], exitStatus.malformed, /host\/web1\/a is of epoch 1, and host\/web1 is in epoch 3\nauxcred: hint: auxcred rekey host\/web1/);
+    fails(['verify'], exitStatus.malformed, /2 files do not belong/);
+    assert.match(auxcred(['rekey', 'host/web1']).stderr, /2 secrets are encrypted anew/);
+    assert.equal(works(['get', 'host/web1/a']), 'host/web1/a');
+    writeFileSync(file('host/web1/a'), old);
+    assert.match(auxcred(['rekey']).stderr, /1 secret is encrypted anew/);
+    assert.match(auxcred(['rekey']).stderr, /0 secrets are encrypted anew/);
+    works(['verify']);
+  });
+
+  test('--next raises it in vault.toml and leaves all else there as it is', () => {
+    works(['put', 'host/web2/c'], 'c');
+    works(['put', 'group/db/d'], 'd');
+    const settings = (): string => readFileSync(at('vault/vault.toml'), 'utf8');
+    const before = settings();
+    works(['rekey', '--next', 'host/web2']);
+    assert.equal(settings(), before.replace('[host.web2]\n', '[host.web2]\nepoch = 2\n'));
+    works(['rekey', '--next', 'host/web2', 'group/db']);
+    assert.equal(settings(), `${before.replace('[host.web2]\n', '[host.web2]\nepoch = 3\n')}\n[group."db"]\nepoch = 2\n`);
+    works(['verify']);
+    assert.equal(works(['get', 'group/db/d']), 'd');
+    writeFileSync(at('vault/vault.toml'), 'host = { web1 = { groups = ["db"] } }\n');
+    fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred does not edit/);
+    assert.equal(settings(), 'host = { web1 = { groups = ["db"] } }\n');
+  });
+});
+
+describe('git', () => {
+  const git = (...args: string[]): string => spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8', env: environment() }).stdout;
+
+  test('takes every change, and never the fleet seed', () => {
+    rmSync(at('vault'), { recursive: true });
+    works(['init', '--git', `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+    writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
+    works(['put', 'host/web1/a'], 'x');
+    works(['put', 'host/web1/a', '--force'], 'y');
+    works(['generate', 'host/web1/b']);
+    works(['mv', 'host/web1/a', 'host/web1/c']);
+    works(['rm', '--force', 'host/web1/b']);
+    works(['rekey', '--next', 'host/web1']);
+    assert.deepEqual(git('log', '--format=%s', '--reverse').trim().split('\n'), ['Make the vault', 'Add host/web1/a', 'Change host/web1/a', 'Generate host/web1/b', 'Move host/web1/a to host/web1/c', 'Remove host/web1/b', 'Rekey host/web1']);
+    assert.deepEqual(git('ls-files').trim().split('\n'), ['.gitignore', 'fixed/host/web1/c.sealed', 'vault.toml']);
+    assert.equal(git('status', '--porcelain'), '');
+  });
+
+  test('that fails loses the commit and nothing else; git = false makes none', () => {
+    mkdirSync(at('vault/.git'));
+    const { status, stderr } = auxcred(['put', 'host/web1/a'], 'x');
+    assert.equal(status, 0);
+    assert.match(stderr, /warning: the change is made, but git did not commit it/);
+    assert.equal(works(['get', 'host/web1/a']), 'x');
+    rmSync(at('vault/.git'), { recursive: true });
+    git('init', '-q');
+    writeFileSync(at('vault/vault.toml'), 'git = false\n[host.web1]\n');
+    works(['put', 'host/web1/b'], 'x');
+    assert.equal(git('log', '--format=%s'), '');
+  });
+});
+
+describe('the fleet seed', () => {
+  const newKey = (name: string): string => {
+    spawnSync('age-keygen', ['-o', at(name)]);
+    return spawnSync('age-keygen', ['-y', at(name)], { encoding: 'utf8' }).stdout.trim();
+  };
+
+  test('is locked to other recipients, and stays the same seed', () => {
+    works(['put', 'host/web1/a'], 'x');
+    const scopes = works(['scopes', 'web1']);
+    const [mine, theirs] = [newKey('mine'), newKey('theirs')];
+    fails(['rewrap', `--recipient=${theirs}`], exitStatus['no-recipient'], /none of the keys at hand opens the new file, so nothing was changed/);
+    assert.equal(works(['scopes', 'web1']), scopes);
+    works(['rewrap', `--recipient=${theirs}`, `--recipient=${mine}`, `--identity=${at('identity')}`, `--identity=${at('mine')}`]);
+    for (const identity of ['mine', 'theirs']) assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
+    assert.equal(auxcred(['scopes', 'web1']).status, exitStatus['no-recipient']);
+    assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
+  });
+
+  test('is locked to a passphrase, and back', () => {
+    const scopes = works(['scopes', 'web1']);
+    writeFileSync(at('passphrase'), 'correct horse\n');
+    works(['rewrap', `--passphrase-file=${at('passphrase')}`]);
+    assert.equal(typed(['scopes', 'web1'], 'wrong\n').status, exitStatus['no-recipient']);
+    const back = typed(['rewrap', `--recipient=${newKey('new')}`, '--force'], 'correct horse\n');
+    assert.equal(back.status, 0, back.stdout);
+    assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at('new') }).stdout, scopes);
+  });
+});
+
+describe('a machine without a vault', () => {
+  const on = (verb: string, ...args: string[]): string[] => [verb, `--root=${at('box')}`, ...args];
+  const declare = (text: string): void => { writeFileSync(at('box/etc/auxcred/secrets.d/a.toml'), text); };
+
+  beforeEach(() => {
+    for (const path of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(`box/${path}`), { recursive: true });
+    writeFileSync(at('box/etc/hostname'), 'box\n');
+    writeFileSync(at('box/etc/group'), 'root:x:0:\n');
+    assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('box/etc/ssh/ssh_host_ed25519_key')]).status, 0);
+    works(on('seal', '--no-recovery'));
+  });
+
+  test('keeps fixed secrets of its own, and puts them in force beside derived ones, hashed and in templates', () => {
+    works(on('put', 'wifi'), 'hunter2');
+    declare('[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n');
+    works(on('apply'));
+    assert.equal(works(on('get', 'wifi')), 'hunter2');
+    assert.equal(works(on('get', 't')), `W="hunter2"\nD="${works(on('get', 'd'))}"\n`);
+    const hash = works(on('get', 'h'));
+    assert.equal(spawnSync('perl', ['-e', 'print crypt($ARGV[0], $ARGV[1])', 'hunter2', hash], { encoding: 'utf8' }).stdout, hash);
+    works(on('put', 'wifi', '--force'), 'hunter2');
+    assert.match(auxcred(on('plan')).stderr, /nothing would change/);
+    works(on('apply'));
+    assert.equal(works(on('get', 'h')), hash);
+    works(on('put', 'wifi', '--force'), 'changed');
+    assert.match(works(on('plan')), /iwd\.service +wifi +value +restart\n.*h +wifi: value +restart\n.*t +wifi: value +restart/);
+    assert.equal(works(on('get', 'wifi')), 'hunter2');
+    works(on('apply'));
+    assert.equal(works(on('get', 'wifi')), 'changed');
+  });
+
+  test('names every secret that is missing, and changes nothing', () => {
+    declare('[secret.a]\nunits = ["a.service"]\n');
+    works(on('apply'));
+    declare('[secret.a]\ngeneration = 2\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n[secret.x]\nkind = "vault"\nvault = "pass"\nunits = ["a.service"]\n');
+    const before = works(on('history', 'a'));
+    fails(on('apply'), exitStatus['not-found'], /there is no host\/box\/w in .*\nauxcred: x has not been fetched from the vault pass yet\n/);
+    assert.equal(works(on('history', 'a')), before);
+  });
+
+  test('refuses a file that was replaced before, unless it is meant', () => {
+    const path = at('box/var/lib/auxcred/fixed/host/box/w.sealed');
+    works(on('put', 'w'), 'old');
+    const old = readFileSync(path);
+    works(on('put', 'w', '--force'), 'new');
+    declare('[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n');
+    works(on('apply'));
+    writeFileSync(path, old);
+    fails(on('apply'), exitStatus.older, /the file of host\/box\/w is older than the one that is in force .*, so nothing was changed\nauxcred: hint: .*--accept-older/);
+    assert.equal(works(on('get', 'w')), 'new');
+    works(on('apply', '--accept-older'));
+    assert.equal(works(on('get', 'w')), 'old');
+  });
+
+  test('serves what is in force, whatever happens to the folder', () => {
+    works(on('put', 'w'), 'kept');
+    declare('[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n');
+    works(on('apply'));
+    const [generation = ''] = readdirSync(at('box/var/lib/auxcred/generations'));
+    const [copy = ''] = readdirSync(at(`box/var/lib/auxcred/generations/${generation}/fixed`));
+    rmSync(at('box/var/lib/auxcred/fixed'), { recursive: true });
+    fails(on('apply'), exitStatus['not-found'], /there is no host\/box\/w/);
+    works(on('put', 'w'), 'kept');
+    rmSync(at(`box/var/lib/auxcred/provisioned/fixed/${copy}`));
+    works(on('apply'));
+    assert.equal(works(on('get', 'w')), 'kept');
+  });
+
+  test('refuses a template that fixed secrets make too long, and a hash of more than a line', () => {
+    works(on('put', 'w'), 'x'.repeat(100_000));
+    works(on('put', 'l'), 'two\nlines');
+    declare('[secret.w]\nkind = "fixed"\n[secret.t]\nkind = "template"\ncontent = "{{w}}{{w}}"\nunits = ["a.service"]\n');
+    fails(on('apply'), exitStatus['invalid-manifest'], /t of a\.service has 200000 bytes, and 131072 are the most/);
+    declare('[secret.l]\nkind = "fixed"\n[secret.h]\nkind = "crypt"\nof = "l"\nunits = ["a.service"]\n');
+    fails(on('apply'), exitStatus.malformed, /h: l has more than one line, so it can't be hashed/);
+  });
+});
