@@ -24,8 +24,8 @@ const recipes = {
     backports: { suite: 'bookworm-backports', packages: ['systemd', 'systemd-sysv', 'libsystemd0', 'libsystemd-shared', 'libpam-systemd', 'udev', 'libudev1'] },
   },
   '257': { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs'] },
-  /** Debian testing: 262 when this was written, later versions as Debian moves on. */
-  '262': { suite: 'forky', packages: [...everywhere, ...tssTime64, 'nodejs'] },
+  /** Debian testing: 262 when this was written, later versions as Debian moves on. Its gokey is the first that uses its seed files. */
+  '262': { suite: 'forky', packages: [...everywhere, ...tssTime64, 'nodejs', 'gokey'] },
 } as const satisfies Record<string, Recipe>;
 
 export type SystemdVersion = keyof typeof recipes;
