@@ -36,10 +36,13 @@ for (const version of systemdVersions)
         secretToml('key-escaped', [escaped]), secretToml('key-staged', ['a.service'], { delivery: 'stage', kind: 'uuid' }),
         secretToml('big', ['b.service'], { kind: 'bytes', bytes: 131072 }),
         ...kinds.map((kind) => secretToml(kind, ['kinds.service'], { kind })),
+        secretToml('wifi', ['kinds.service'], { kind: 'fixed' }), secretToml('api', ['kinds.service'], { kind: 'vault', vault: 'script', path: 'web/api' }),
         secretToml('hash', ['kinds.service'], { kind: 'crypt', of: 'password' }), secretToml('old', ['kinds.service'], { rotate: 'yearly', previous: true }),
-        secretToml('text', ['kinds.service'], { kind: 'template', content: 'a={{password}} b={{wireguard.public}} c={{hash | json}} d={{old.previous | base64}}\n' }),
+        secretToml('text', ['kinds.service'], { kind: 'template', content: 'a={{password}} b={{wireguard.public}} c={{hash | json}} d={{old.previous | base64}} e={{wifi}} f={{api | url}}\n' }),
       ].join(''));
       await machine.run(['auxcred', 'seal', '--no-recovery']);
+      await machine.write('/etc/auxcred/vault.toml', '[vault.script]\nget = ["printf", "%s of %s", "{name}", "{host}"]\n');
+      await machine.shell('printf "hunter2\\001" | auxcred put wifi && auxcred fetch');
       const applied = await machine.run(['auxcred', 'apply']);
       assert.match(applied.stderr, /credentials are now in force/);
       await machine.run(['systemctl', 'enable', 'a.service', 'b.service', 'simple.service', 'dynamic.service', 'several.service', 'tmpl@one.service', 'tmpl@two\\x2dthree.service', longUnit, escaped, 'early.service', 'none.service', 'kinds.service']);
@@ -73,12 +76,12 @@ for (const version of systemdVersions)
     test('every kind arrives as the commands show it, with its public half and its previous value', async () => {
       const got = (await probed(machine, 'kinds.service')) ?? {};
       const shown = async (...args: readonly string[]): Promise<string> => (await machine.run(['auxcred', ...args])).stdout;
-      for (const id of [...kinds.filter((kind) => kind !== 'bytes'), 'hash', 'old', 'text']) assert.equal(got[id]?.toString(), await shown('get', id), id);
+      for (const id of [...kinds.filter((kind) => kind !== 'bytes'), 'hash', 'old', 'text', 'wifi', 'api']) assert.equal(got[id]?.toString(), await shown('get', id), id);
       for (const id of ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256']) assert.equal(`${got[`${id}.pub`]?.toString().trimEnd() ?? ''}\n`, await shown('public', id), id);
       assert.match(text(got['hash']), /^\$y\$j9T\$/);
       assert.notEqual(text(got['old.previous']), text(got['old']));
-      assert.equal(text(got['text']), `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''}\n`);
-      assert.equal(Object.keys(got).length, kinds.length + 6 + 4);
+      assert.equal(text(got['text']), `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`);
+      assert.equal(Object.keys(got).length, kinds.length + 6 + 6);
     });
 
     test('each step of a start sees the same secret', async () => {

@@ -5,9 +5,41 @@ import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFile
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
 
 interface Said { readonly status: number | null; readonly stdout: string; readonly stderr: string }
+
+/** An age plugin that turns every bit of the file key over: the protocol of C2SP's age-plugin, without a device. */
+const agePlugin = `#!${process.execPath}
+const { readSync, writeSync } = require('node:fs');
+let left = '';
+const line = () => {
+  for (;;) {
+    const end = left.indexOf('\\n');
+    if (end !== -1) { const found = left.slice(0, end); left = left.slice(end + 1); return found; }
+    const chunk = Buffer.alloc(4096);
+    left += chunk.toString('latin1', 0, readSync(0, chunk));
+  }
+};
+const stanza = () => {
+  const [, type, ...args] = line().split(' ');
+  let body = '', more;
+  do { more = line(); body += more; } while (more.length === 64);
+  return { type, args, body: Buffer.from(body, 'base64') };
+};
+const send = (head, body = Buffer.alloc(0)) => writeSync(1, '-> ' + head + '\\n' + body.toString('base64').replace(/=+$/, '') + '\\n');
+const turned = (key) => key.map((byte) => byte ^ 255);
+const received = [];
+for (let next = stanza(); next.type !== 'done'; next = stanza()) received.push(next);
+const mine = received.filter(({ type, args }) => type === 'wrap-file-key' || (type === 'recipient-stanza' && args[1] === 'auxtest'));
+for (const { type, body } of mine) {
+  if (type === 'wrap-file-key') send('recipient-stanza 0 auxtest', turned(body));
+  else send('file-key 0', turned(body));
+  stanza();
+}
+send('done');
+`;
 
 let folder = '';
 const at = (path: string): string => join(folder, path);
@@ -336,6 +368,21 @@ describe('the fleet seed', () => {
     for (const identity of ['mine', 'theirs']) assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
     assert.equal(auxcred(['scopes', 'web1']).status, exitStatus['no-recipient']);
     assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
+  });
+
+  test('is locked to a plugin beside other recipients, by the age program', () => {
+    mkdirSync(at('bin'));
+    writeFileSync(at('bin/age-plugin-auxtest'), agePlugin, { mode: 0o755 });
+    const path = `${at('bin')}:${process.env['PATH'] ?? ''}`;
+    const [recipient = '', identity = ''] = ['age1auxtest', 'age-plugin-auxtest-'].map((prefix) => Buffer.from(encodeBech32(prefix, new Uint8Array(32).fill(1))).toString());
+    writeFileSync(at('plugged'), `# a key that never leaves its device\n${identity.toUpperCase()}\n`);
+    const scopes = works(['scopes', 'web1']);
+    const said = auxcred(['rewrap', `--recipient=${recipient}`, `--recipient=${newKey('mine')}`], '', { PATH: path, AUXCRED_IDENTITY: at('plugged') });
+    assert.equal(said.status, exitStatus['no-recipient'], said.stderr);
+    const wrapped = auxcred(['rewrap', `--recipient=${recipient}`, `--recipient=${newKey('mine')}`, `--identity=${at('identity')}`, `--identity=${at('plugged')}`], '', { PATH: path });
+    assert.equal(wrapped.status, 0, wrapped.stderr);
+    assert.match(readFileSync(at('vault/seed.age'), 'latin1'), /\n-> auxtest\n(?:.*\n)*-> X25519 /);
+    for (const key of ['plugged', 'mine']) assert.equal(auxcred(['scopes', 'web1'], '', { PATH: path, AUXCRED_IDENTITY: at(key) }).stdout, scopes);
   });
 
   test('is locked to a passphrase, and back', () => {
