@@ -31,13 +31,14 @@ function compare(what: string, name: string, measured: number, peer: string, flo
 }
 
 /** The median time of each command, run in turn, so that a change of the machine's mood meets all alike. */
-function timeCommands<Name extends string>(rounds: number, commands: Readonly<Record<Name, readonly string[]>>): Record<Name, number> {
+function timeCommands<Name extends string>(rounds: number, commands: Readonly<Record<Name, readonly string[]>>, more: NodeJS.ProcessEnv = {}): Record<Name, number> {
   const times = new Map<string, number[]>();
   for (let round = 0; round < rounds; round++) {
     for (const name in commands) {
       const [program = '', ...args] = commands[name];
       const started = process.hrtime.bigint();
-      spawnSync(program, args, { stdio: 'ignore', env: { PATH: process.env['PATH'] } });
+      const { status } = spawnSync(program, args, { stdio: 'ignore', env: { PATH: process.env['PATH'], ...more } });
+      if (status !== 0) throw new Error(`${name} failed with status ${String(status)}`);
       times.set(name, [...(times.get(name) ?? []), Number(process.hrtime.bigint() - started) / 1e6]);
     }
   }
@@ -99,6 +100,55 @@ function benchKinds(): void {
   for (const options of kinds) {
     const each = rate((i) => deriveSecret(seed, { name: `secret-${String(i)}`, options, period: '', generation: 1 }));
     rows.push({ what: `derive, ${options.kind}`, measured: `auxcred ${each.toFixed(0)}/s`, against: `OpenSSL's HKDF ${floor.toFixed(0)}/s`, ratio: `${(floor / each).toFixed(1)} x`, goal: '' });
+  }
+}
+
+/** A fixed folder of 10,000 secrets, beside one of 10 and beside a password store of the same size. */
+function benchFixed(): void {
+  const folder = mkdtempSync('/dev/shm/bench-');
+  const environment = { HOME: folder, GNUPGHOME: join(folder, 'gnupg'), PASSWORD_STORE_DIR: join(folder, 'store'), AUXCRED_IDENTITY: join(folder, 'identity') };
+  const must = (program: string, args: readonly string[], input = ''): string => {
+    const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', input, env: { PATH: process.env['PATH'], ...environment }, maxBuffer: 64 << 20 });
+    if (status !== 0) throw new Error(`${program} ${args[0] ?? ''}: ${stderr.slice(-500)}`);
+    return stdout.trim();
+  };
+  const auxcred = (size: number, ...args: readonly string[]): string[] => [process.execPath, 'dist/auxcred.cjs', ...args, `--vault=${join(folder, String(size))}`];
+  try {
+    must('age-keygen', ['-o', join(folder, 'identity')]);
+    const recipient = must('age-keygen', ['-y', join(folder, 'identity')]);
+    for (const size of [10, 2500, 10_000]) {
+      const plain = join(folder, `plain-${String(size)}`);
+      for (let i = 0; i < size; i++) {
+        if (i % 100 === 0) mkdirSync(join(plain, `d${String(i / 100)}`), { recursive: true });
+        writeFileSync(join(plain, `d${String(Math.floor(i / 100))}/secret-${String(i)}`), `value ${String(i)}`);
+      }
+      const [, ...init] = auxcred(size, 'init', `--recipient=${recipient}`);
+      must(process.execPath, init);
+      writeFileSync(join(folder, String(size), 'vault.toml'), '[host.web1]\n');
+      const [, ...taken] = auxcred(size, 'import', plain, 'host/web1');
+      must(process.execPath, taken);
+    }
+    mkdirSync(join(folder, 'gnupg'), { mode: 0o700 });
+    must('gpg', ['--batch', '--quiet', '--passphrase', '', '--quick-gen-key', 'bench@example.org']);
+    must('pass', ['init', 'bench@example.org']);
+    must('pass', ['insert', '-e', 'd0/secret-0'], 'value 0\n');
+    const encrypted = readFileSync(join(folder, 'store/d0/secret-0.gpg'));
+    for (let i = 0; i < 10_000; i++) {
+      mkdirSync(join(folder, `store/d${String(Math.floor(i / 100))}`), { recursive: true });
+      writeFileSync(join(folder, `store/d${String(Math.floor(i / 100))}/secret-${String(i)}.gpg`), encrypted);
+    }
+    const times = timeCommands(11, {
+      ls: auxcred(10_000, 'ls'), passLs: ['pass', 'ls'], get: auxcred(10_000, 'get', 'host/web1/d0/secret-0'), getOfTen: auxcred(10, 'get', 'host/web1/d0/secret-0'), passShow: ['pass', 'show', 'd0/secret-0'],
+    }, environment);
+    const checks = timeCommands(3, { all: auxcred(10_000, 'verify'), quarter: auxcred(2500, 'verify') }, environment);
+    compare('ls, 10,000 fixed secrets', 'auxcred', times.ls, 'pass ls', times.passLs, undefined);
+    compare('get, of 10,000 fixed secrets', 'auxcred', times.get, 'pass show', times.passShow, undefined);
+    compare('get, of 10,000 fixed secrets', 'auxcred', times.get, 'of 10', times.getOfTen, 1.15);
+    compare('verify, 10,000 fixed secrets', 'auxcred', checks.all, '2,500 fixed secrets', checks.quarter, 4.4);
+    compare('verify, each of 10,000', 'auxcred', checks.all / 10_000, 'pass show', times.passShow, 1);
+  } finally {
+    spawnSync('gpgconf', ['--kill', 'all'], { env: { PATH: process.env['PATH'], ...environment } });
+    rmSync(folder, { recursive: true });
   }
 }
 
@@ -245,6 +295,7 @@ async function benchTpm(): Promise<void> {
 }
 
 benchKinds();
+benchFixed();
 benchGrowth();
 benchGenerator();
 const machine = await auxcredMachine({ systemd: '257', name: 'bench' });

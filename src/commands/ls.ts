@@ -11,7 +11,7 @@ import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
 import { belowIn, isVault, placeOf } from './place.ts';
 import { treeLines } from './tree.ts';
-import { print, printJson, printTable } from './say.ts';
+import { print, printJson, printTable, say } from './say.ts';
 import { type View, viewLists, viewOf, viewOptions } from './view.ts';
 
 /** What `ls --json` says of one secret. */
@@ -53,10 +53,17 @@ function lsFixed(options: Options, below: string | undefined): number {
   const place = placeOf(options);
   const { scope, path } = belowIn(place, below);
   const { names } = place.folder.list(scope, path);
+  if (names.length === 0 && !options.flag('json') && below === undefined) {
+    say(`there is nothing in ${place.folder.path} yet`);
+    return 0;
+  }
   if (names.length === 0 && below !== undefined) throw new Failure('not-found', `there is no ${below} in ${place.folder.path}`, { hint: 'auxcred ls --fixed shows all there is' });
   if (options.flag('json')) printJson(names.map((name) => ({ name: nameText(name), ...changedAt(place.folder, name) })));
-  else if (options.flag('flat')) for (const name of names) print(nameText(name));
-  else for (const line of treeLines(below ?? place.folder.path, names.map((name) => nameText(name).slice([scope, path].filter((part) => part !== undefined && part !== '').join('/').length).replace(/^\//, '')))) print(line);
+  else if (options.flag('flat')) print(names.map(nameText).join('\n'));
+  else {
+    const start = [scope, path].filter((part) => part !== undefined && part !== '').join('/').length;
+    print(treeLines(below ?? place.folder.path, names.map((name) => nameText(name).slice(start).replace(/^\//, ''))).join('\n'));
+  }
   return 0;
 }
 

@@ -144,7 +144,8 @@ export class FixedFolder {
     const exact = scope !== undefined && prefix !== '' && this.read({ scope, path: prefix }) !== undefined;
     if (exact) names.push({ scope, path: prefix });
     walk(start);
-    return { names: names.sort((a, b) => (nameText(a) < nameText(b) ? -1 : 1)), strangers };
+    const texts = new Map(names.map((name) => [nameText(name), name]));
+    return { names: [...texts.keys()].sort().flatMap((text) => texts.get(text) ?? []), strangers };
   }
 }
 
