@@ -1,9 +1,10 @@
 /** The fleet seed at rest: `seed.age`, an age file that holds its 32 bytes. */
 import { spawnSync } from 'node:child_process';
-import { Decrypter, Encrypter } from 'age-encryption';
+import type { Encrypter } from 'age-encryption';
 import { openAgeFile } from '../age/file.ts';
 import { parseHeader } from '../age/header.ts';
 import { sshUnwrapper } from '../age/ssh-ed25519.ts';
+import { x25519Unwrapper } from '../age/x25519.ts';
 import { seedLength } from '../derive/tree.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
@@ -18,6 +19,7 @@ export interface FleetKeys {
 
 /** The file's bytes. @throws Failure `usage` for a recipient that is none, `system` where a plugin needs the age program and it fails */
 export async function sealFleetSeed(seed: Uint8Array, lock: { readonly recipients: readonly string[] } | { readonly passphrase: string }): Promise<Uint8Array> {
+  const { Encrypter } = await library();
   const encrypter = new Encrypter();
   if ('passphrase' in lock) {
     encrypter.setPassphrase(lock.passphrase);
@@ -28,6 +30,9 @@ export async function sealFleetSeed(seed: Uint8Array, lock: { readonly recipient
   for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
   return await encrypter.encrypt(seed);
 }
+
+/** Only where its own reader does not do: it takes longer to load than all the rest of a command. */
+const library = async (): Promise<typeof import('age-encryption')> => await import('age-encryption');
 
 function addRecipient(encrypter: Encrypter, recipient: string): void {
   try {
@@ -54,6 +59,7 @@ export async function openFleetSeed(file: string, keys: FleetKeys, content?: Uin
 async function opened(bytes: Uint8Array, file: string, { identities, passphrase }: FleetKeys): Promise<Uint8Array> {
   const stanzas = parseHeader(bytes).stanzas.map(({ args }) => args[0]);
   if (stanzas.includes('scrypt')) {
+    const { Decrypter } = await library();
     const decrypter = new Decrypter();
     decrypter.addPassphrase(await passphrase());
     return await decrypter.decrypt(bytes).catch((error: unknown) => { throw new Failure('no-recipient', `that passphrase does not open ${file}`, { cause: error }); });
@@ -77,8 +83,11 @@ async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): P
   const text = new TextDecoder().decode(key);
   if (text.startsWith('-----BEGIN OPENSSH PRIVATE KEY-----')) return (await openAgeFile(bytes, [sshUnwrapper(key)])).plaintext;
   if (/^AGE-PLUGIN-/m.test(text)) return runAge(['-d', '-i', identity], bytes);
+  const lines = text.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('AGE-SECRET-KEY-'));
+  if (lines.length > 0 && lines.every((line) => line.startsWith('AGE-SECRET-KEY-1'))) return (await openAgeFile(bytes, lines.map(x25519Unwrapper))).plaintext;
+  const { Decrypter } = await library();
   const decrypter = new Decrypter();
-  for (const line of text.split('\n')) if (line.startsWith('AGE-SECRET-KEY-')) decrypter.addIdentity(line.trim());
+  for (const line of lines) decrypter.addIdentity(line);
   return await decrypter.decrypt(bytes);
 }
 
