@@ -1,41 +1,46 @@
-import { readFileSync } from 'node:fs';
+import { lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { timingSafeEqual } from 'node:crypto';
 import { Failure, messageOf } from '../failure.ts';
-import { gokey as derive, type GokeyType, gokeyTypes } from '../gokey/gokey.ts';
+import { type GokeyFlags, parseFlags } from '../gokey/flags.ts';
+import { gokey as derive, gokeyTypes } from '../gokey/gokey.ts';
 import { makeSeedFile } from '../gokey/seed-file.ts';
+import { trimSpace } from '../gokey/white-space.ts';
 import { utf8 } from '../derive/framing.ts';
 import { replaceFile } from '../system/files.ts';
 import { askSecret } from './prompt.ts';
 import { printBytes, say } from './say.ts';
-import { trimmed } from './source.ts';
-
-/** What gokey's own flags ask for; its names, its defaults. */
-interface Flags {
-  P: string;
-  r: string;
-  s: string;
-  skip: string;
-  t: string;
-  l: string | undefined;
-  o: string;
-  u: boolean;
-}
 
 /** gokey's own exit statuses: 1 for whatever went wrong, 2 for flags that it does not understand. */
 const failed = 1;
 const misunderstood = 2;
 
+const usage = `gokey's flags
+    -P FILE     the master password is in FILE (else in GOKEY_ROOT_PASS, else asked for)
+    -r REALM    what the secret is for
+    -t TYPE     ${gokeyTypes.join(', ')} or seed; pass without it
+    -l LENGTH   characters of pass (10), bytes of raw (32)
+    -s FILE     seed file, made by -t seed
+    -skip N     leave N bytes out at the seed file's beginning
+    -u          allow keys and raw bytes without a seed file
+    -o FILE     write to FILE, for its owner only`;
+
 /**
  * `auxcred gokey`: gokey's own flags and bytes (0.2.0). The master password comes from `-P FILE`, GOKEY_ROOT_PASS or the terminal;
  * `-p` is refused, since every process on the machine can read the arguments of all others.
+ *
+ * The exit statuses are gokey's too, except where it crashes (2): a seed file under 12 bytes, a length that no memory holds. Those are 1 here.
  */
 export async function gokey(argv: readonly string[]): Promise<number> {
-  let flags: Flags;
+  let flags: GokeyFlags | undefined;
   try {
-    flags = parse(argv);
+    flags = parseFlags(argv);
   } catch (error) {
     say(messageOf(error));
     return misunderstood;
+  }
+  if (!flags) {
+    say(usage);
+    return 0;
   }
   try {
     write(flags, run(flags));
@@ -47,59 +52,27 @@ export async function gokey(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** As Go's package flag reads them: one dash or two, a value after `=` or in the next argument, and nothing more after the first argument that is no flag. */
-function parse(argv: readonly string[]): Flags {
-  const flags: Flags = { P: '', r: '', s: '', skip: '0', t: 'pass', l: undefined, o: '', u: false };
-  for (let i = 0; i < argv.length; i++) {
-    const [, name, assigned] = /^--?([^-=][^=]*)(?:=(.*))?$/s.exec(argv[i] ?? '') ?? [];
-    if (name === undefined) break;
-    const value = (): string => {
-      const next = assigned ?? argv[++i];
-      if (next === undefined) throw new Failure('usage', `flag needs an argument: -${name}`);
-      return next;
-    };
-    const whole = (): string => {
-      const text = value();
-      if (!/^[+-]?\d+$/.test(text)) throw new Failure('usage', `invalid value ${JSON.stringify(text)} for flag -${name}: parse error`);
-      return text;
-    };
-    switch (name) {
-      case 'P': case 'r': case 's': case 't': case 'o':
-        flags[name] = value();
-        break;
-      case 'l': case 'skip':
-        flags[name] = whole();
-        break;
-      case 'u':
-        if (assigned !== undefined && !['1', 't', 'T', 'true', 'TRUE', 'True', '0', 'f', 'F', 'false', 'FALSE', 'False'].includes(assigned)) throw new Failure('usage', `invalid boolean value ${JSON.stringify(assigned)} for -u: parse error`);
-        flags.u = assigned === undefined || /^(?:1|t)/i.test(assigned);
-        break;
-      case 'p':
-        throw new Failure('usage', '-p would show the master password to every process on this machine: give it in a file (-P FILE), in GOKEY_ROOT_PASS or at the prompt');
-      default:
-        throw new Failure('usage', `flag provided but not defined: -${name}`);
-    }
-  }
-  return flags;
-}
-
 /** The caller wipes it. */
-function run({ P, r, s, skip, t, l, u }: Flags): Uint8Array {
-  if (t === 'seed') {
-    if (l !== undefined) throw new Failure('usage', 'key type seed does not support length parameter');
-    return withPassword(P, true, makeSeedFile);
-  }
+function run({ P, r, s, skip, t, l, u }: GokeyFlags): Uint8Array {
+  if (t === 'seed') return withPassword(P, true, makeSeedFile);
   if (r === '') throw new Failure('usage', 'no realm provided');
+  const realm = asGiven('the realm', r);
   const type = gokeyTypes.find((known) => known === t);
   if (!type) throw unknownType(t);
-  if (l !== undefined && Number(l) < 1 && (type === 'pass' || type === 'raw')) throw new Failure('usage', 'invalid length parameter');
-  if (!/^\+?\d/.test(skip) && s !== '') throw new Failure('usage', 'invalid skip parameter');
-  const file = s === '' ? undefined : new Uint8Array(readFileSync(s));
-  if (file && Number(skip) >= file.length) throw new Failure('usage', 'invalid skip parameter');
-  return withPassword(P, file === undefined, (masterPassword) => derive({ masterPassword, realm: r, type, allowUnsafe: u, ...(file ? { seed: file.subarray(Number(skip)) } : {}), ...lengthOf(type, l) }));
+  const file = s === '' ? undefined : readFileSync(s);
+  try {
+    if (file && (skip < 0 || skip >= file.length)) throw new Failure('usage', 'invalid skip parameter');
+    return withPassword(P, file === undefined, (masterPassword) => derive({ masterPassword, realm, type, allowUnsafe: u, ...(file ? { seed: file.subarray(skip) } : {}), ...(l === undefined ? {} : { length: l }) }));
+  } finally {
+    file?.fill(0);
+  }
 }
 
-const lengthOf = (type: GokeyType, given: string | undefined): { length?: number } => (given === undefined ? {} : { length: type === 'pass' || type === 'raw' ? Number(given) : Number.NaN });
+/** Node puts U+FFFD in place of bytes that are not UTF-8. gokey takes them as they are, so its secret would be another one. */
+function asGiven(what: string, text: string): string {
+  if (text.includes('\ufffd')) throw new Failure('usage', `${what} is not UTF-8`);
+  return text;
+}
 
 function unknownType(type: string): Failure {
   if (!/^rsa(?:2048|4096)$/.test(type)) return new Failure('usage', `unknown key type: ${type}`);
@@ -109,7 +82,7 @@ function unknownType(type: string): Failure {
 }
 
 function withPassword(file: string, twice: boolean, work: (masterPassword: Uint8Array) => Uint8Array): Uint8Array {
-  const password = masterPassword(file, twice);
+  const password = givenPassword(file) ?? askedPassword(twice);
   try {
     return work(password);
   } finally {
@@ -117,23 +90,37 @@ function withPassword(file: string, twice: boolean, work: (masterPassword: Uint8
   }
 }
 
-function masterPassword(file: string, twice: boolean): Uint8Array {
-  const given = file === '' ? utf8(process.env['GOKEY_ROOT_PASS'] ?? '') : trimmed(new Uint8Array(readFileSync(file)));
-  if (given.length > 0) return given;
-  const hint = '-P FILE or GOKEY_ROOT_PASS';
-  const first = askSecret('Master password', hint);
-  if (!twice) return first;
-  const second = askSecret('Master password again', hint);
-  try {
-    if (first.length === second.length && timingSafeEqual(first, second)) return first;
-  } finally {
-    second.fill(0);
-  }
-  throw new Failure('usage', 'passwords do not match');
+/** The file's, else that of the environment; undefined where neither has one. */
+function givenPassword(file: string): Uint8Array | undefined {
+  const ofFile = file === '' ? undefined : trimSpace(readFileSync(file));
+  if (ofFile && ofFile.length > 0) return ofFile;
+  const ofEnvironment = process.env['GOKEY_ROOT_PASS'] ?? '';
+  return ofEnvironment === '' ? undefined : utf8(asGiven('GOKEY_ROOT_PASS', ofEnvironment));
 }
 
-function write({ o }: Flags, output: Uint8Array): void {
-  if (o === '') printBytes(output);
-  else replaceFile(o, output, { mode: 0o600 });
-  output.fill(0);
+/** Asks until there is one and, where a mistake would otherwise go unnoticed, until it was entered the same way twice. */
+function askedPassword(twice: boolean): Uint8Array {
+  const hint = '-P FILE or GOKEY_ROOT_PASS';
+  for (;;) {
+    const first = askSecret('master password', hint);
+    if (first.length === 0) continue;
+    if (!twice) return first;
+    const second = askSecret('master password again', hint);
+    const same = first.length === second.length && timingSafeEqual(first, second);
+    second.fill(0);
+    if (same) return first;
+    first.fill(0);
+    say('the master passwords are not the same: try again');
+  }
+}
+
+/** What is there and is no file, such as /dev/stdout, a pipe or a link, is written to; a file is replaced. */
+function write({ o }: GokeyFlags, output: Uint8Array): void {
+  try {
+    if (o === '') printBytes(output);
+    else if (lstatSync(o, { throwIfNoEntry: false })?.isFile() ?? true) replaceFile(o, output, { mode: 0o600 });
+    else writeFileSync(o, output, { mode: 0o600 });
+  } finally {
+    output.fill(0);
+  }
 }

@@ -12,7 +12,15 @@ export function print(line: string): void {
 
 /** Output that was asked for, byte for byte. */
 export function printBytes(bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length; ) written += writeSync(1, bytes, written);
+  for (let written = 0; written < bytes.length; ) {
+    try {
+      written += writeSync(1, bytes, written);
+    } catch (error) {
+      // A pipe whose reader is slow, which another process has made non-blocking.
+      if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    }
+  }
 }
 
 /** What happened. */

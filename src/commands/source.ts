@@ -1,4 +1,6 @@
 import { readFileSync } from 'node:fs';
+import { Failure } from '../failure.ts';
+import { trimSpace } from '../gokey/white-space.ts';
 import type { VaultSource } from '../vault/protocol.ts';
 import { sourceOf } from '../vault/sources.ts';
 import { readMachineSources } from '../vault/vault.ts';
@@ -7,15 +9,12 @@ import { askSecret } from './prompt.ts';
 
 /** The other vault of that name, as the operator's vault.toml knows it, or the machine's own. @throws Failure `not-found` */
 export const sourceFor = (name: string, { vault, paths }: Place): VaultSource =>
-  sourceOf(name, vault?.sources ?? readMachineSources(paths.vaults), (file) => (file === undefined ? askSecret(`master password of ${name}`, `password-file = "FILE" in [vault.${name}]`) : trimmed(new Uint8Array(readFileSync(file)))), process.env);
+  sourceOf(name, vault?.sources ?? readMachineSources(paths.vaults), (file) => masterPassword(name, file), process.env);
 
-/** gokey takes the white space around a password in a file away. */
-export function trimmed(bytes: Uint8Array): Uint8Array {
-  const isSpace = (byte: number | undefined): boolean => byte !== undefined && (byte === 0x20 || (byte >= 0x09 && byte <= 0x0d));
-  let [start, end] = [0, bytes.length];
-  while (start < end && isSpace(bytes[start])) start++;
-  while (end > start && isSpace(bytes[end - 1])) end--;
-  const password = bytes.slice(start, end);
-  bytes.fill(0);
+/** gokey's own, which it trims where it reads it from a file. @throws Failure `usage` for an empty one */
+function masterPassword(name: string, file: string | undefined): Uint8Array {
+  const password = file === undefined ? askSecret(`master password of ${name}`, `password-file = "FILE" in [vault.${name}]`) : trimSpace(readFileSync(file));
+  if (password.length === 0) throw new Failure('usage', `the master password of ${name} is empty`);
   return password;
 }
+

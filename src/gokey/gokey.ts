@@ -64,11 +64,12 @@ export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }
     }
   } finally {
     key.fill(0);
+    stream.wipe();
   }
 }
 
-/** PBKDF2-HMAC-SHA256 (RFC 8018 section 5.2), 32 bytes. */
-export const passwordKey = (masterPassword: Uint8Array, salt: Uint8Array): Uint8Array => new Uint8Array(pbkdf2Sync(masterPassword, salt, iterations, 32, 'sha256'));
+/** PBKDF2-HMAC-SHA256 (RFC 8018 section 5.2), 32 bytes. The caller wipes them. */
+export const passwordKey = (masterPassword: Uint8Array, salt: Uint8Array): Uint8Array => pbkdf2Sync(masterPassword, salt, iterations, 32, 'sha256');
 
 /** HKDF-SHA256 (RFC 5869) over nonce, opened body and tag; nonce and tag are the salt. */
 function seededKey(masterPassword: Uint8Array, file: Uint8Array, info: Uint8Array): Uint8Array {

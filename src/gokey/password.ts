@@ -22,13 +22,13 @@ export function drawPassword(stream: GokeyStream, length: number): Uint8Array {
 /** A number below 94: a byte below twice that, halved. */
 function draw(stream: GokeyStream): number {
   for (;;) {
-    const [byte = 0] = stream.bytes(1);
+    const byte = stream.byte();
     if (byte < 2 * alphabet.length) return byte >> 1;
   }
 }
 
 function isCompliant(password: Uint8Array): boolean {
-  const count = (from: number, to: number): number => password.filter((byte) => byte >= from && byte <= to).length;
+  const count = (from: number, to: number): number => password.reduce((sum, byte) => sum + (byte >= from && byte <= to ? 1 : 0), 0);
   const [lower, upper, digits] = [count(0x61, 0x7a), count(0x41, 0x5a), count(0x30, 0x39)];
   return lower >= 3 && upper >= 3 && digits >= 1 && password.length - lower - upper - digits >= 1;
 }

@@ -9,14 +9,21 @@ const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'he
 const pkcs8 = (arc: '6e' | '70'): Uint8Array => bytesOf(`302e020100300506032b65${arc}04220420`);
 
 /** PEM of an Ed25519 seed (RFC 8032). */
-export const ed25519PrivateKey = (stream: GokeyStream): Uint8Array => encoded('PRIVATE KEY', concat(pkcs8('70'), stream.bytes(32)));
+export const ed25519PrivateKey = (stream: GokeyStream): Uint8Array => pkcs8Pem('70', stream.bytes(32));
 
 /** PEM of an X25519 key, clamped (RFC 7748 section 5) before it is written. */
 export function x25519PrivateKey(stream: GokeyStream): Uint8Array {
   const key = stream.bytes(32);
   key[0] = (key[0] ?? 0) & 0xf8;
   key[31] = ((key[31] ?? 0) & 0x7f) | 0x40;
-  return encoded('PRIVATE KEY', concat(pkcs8('6e'), key));
+  return pkcs8Pem('6e', key);
+}
+
+/** Takes the key over and wipes it. */
+function pkcs8Pem(arc: '6e' | '70', key: Uint8Array): Uint8Array {
+  const content = concat(pkcs8(arc), key);
+  key.fill(0);
+  return encoded('PRIVATE KEY', content);
 }
 
 interface Curve {
@@ -38,22 +45,26 @@ const curves: Readonly<Record<'ec256' | 'ec384' | 'ec521', Curve>> = {
   ec521: { name: 'secp521r1', most: '01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386408', size: 66, drawn: 73, oid: '06052b81040023' },
 };
 
-/** PEM of an ECPrivateKey with its curve and its public key (RFC 5915 section 3). */
+/** PEM of an ECPrivateKey with its curve and its public key (RFC 5915 section 3). The number passes through a BigInt, which nothing can wipe. */
 export function ecPrivateKey(stream: GokeyStream, type: 'ec256' | 'ec384' | 'ec521'): Uint8Array {
   const { name, most, size, drawn, oid } = curves[type];
-  const scalar = (BigInt(`0x${Buffer.from(stream.bytes(drawn)).toString('hex')}`) % BigInt(`0x${most}`)) + 1n;
-  const key = bytesOf(scalar.toString(16).padStart(2 * size, '0'));
+  const bytes = stream.bytes(drawn);
+  let rest = (bytes.reduce((number, byte) => (number << 8n) | BigInt(byte), 0n) % BigInt(`0x${most}`)) + 1n;
+  bytes.fill(0);
+  const key = new Uint8Array(size);
+  for (let i = size - 1; i >= 0; i--, rest >>= 8n) key[i] = Number(rest & 0xffn);
   const pair = createECDH(name);
   pair.setPrivateKey(key);
-  const point = concat(Uint8Array.of(0), new Uint8Array(pair.getPublicKey()));
-  return encoded('EC PRIVATE KEY', der(0x30, concat(bytesOf('020101'), der(0x04, key), der(0xa0, bytesOf(oid)), der(0xa1, der(0x03, point)))));
+  return encoded('EC PRIVATE KEY', der(0x30, bytesOf('020101'), der(0x04, key), der(0xa0, bytesOf(oid)), der(0xa1, der(0x03, Uint8Array.of(0), pair.getPublicKey()))));
 }
 
-/** A DER element of up to 65535 bytes (X.690 section 8.1). */
-function der(tag: number, content: Uint8Array): Uint8Array {
-  const { length } = content;
+/** A DER element of up to 65535 bytes (X.690 section 8.1). Takes the parts of its content over and wipes them. */
+function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
   const header = length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
-  return concat(Uint8Array.from(header), content);
+  const element = concat(Uint8Array.from(header), ...parts);
+  for (const part of parts) part.fill(0);
+  return element;
 }
 
 /** Takes the DER over and wipes it. */

@@ -35,7 +35,9 @@ export interface Run {
 export function runVault({ vault, asked, command, folder, timeout, input, protocol, isList = false }: Run): Uint8Array {
   const [program = '', ...args] = command;
   const limit = isList ? longestList : largestValue + 2;
-  const { status, signal, stdout, error } = spawnSync(program, args, { cwd: folder, stdio: [input ? 'pipe' : 'ignore', 'pipe', 'inherit'], ...(input ? { input } : {}), timeout: timeout * 1000, killSignal: 'SIGKILL', maxBuffer: limit });
+  const { status, signal, stdout, error: thrown } = spawnSync(program, args, { cwd: folder, stdio: [input ? 'pipe' : 'ignore', 'pipe', 'inherit'], ...(input ? { input } : {}), timeout: timeout * 1000, killSignal: 'SIGKILL', maxBuffer: limit });
+  // A program may answer without having read what it was asked.
+  const error = thrown && 'code' in thrown && thrown.code === 'EPIPE' ? undefined : thrown;
   if (!error && status === 0) return stdout;
   stdout?.fill(0);
   const fail = (code: FailureCode, what: string, hint: string): Failure => new Failure(code, `the vault ${vault} ${what}${asked === '' ? '' : ` (asked for ${asked})`}`, { hint, ...(error ? { cause: error } : {}) });
