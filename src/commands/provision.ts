@@ -7,6 +7,7 @@ import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { withLock } from '../system/lock.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
@@ -45,9 +46,12 @@ export async function provisionManifest(root: string, device: string | undefined
   const paths = pathsUnder(root);
   const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
-    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
-    if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-    return provisioned;
+    // One after the other: each sees what the one before it has put in force.
+    return await withLock(paths.lock, () => { say('another auxcred is at work, waiting for it'); }, () => {
+      const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+      if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
+      return provisioned;
+    });
   } finally {
     wipeScopes(payload.scopes);
   }

@@ -3,7 +3,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseOpensshKey } from '../age/openssh-key.ts';
-import { brokerGroup } from '../deliver/provision.ts';
+import { brokerGroup, snapshotInForce } from '../deliver/provision.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
@@ -47,7 +47,8 @@ export async function seal(argv: readonly string[]): Promise<number> {
   const { recovery, printWords } = await chosenRecovery(options, known);
 
   const sealing: Sealing = { withKey, recovery, pcrs, device: withKey === 'host' ? undefined : means.device };
-  const payload: Payload = { counter: 1, scopes, sealing };
+  // Over what was in force with this seed before, so that the file it replaces can't come back in its place.
+  const payload: Payload = { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing };
   try {
     const sealed = await withLocks(paths, sealing, async (locks) => await sealPayload(payload, locks));
     // A file that does not open again must not replace one that does.

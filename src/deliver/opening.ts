@@ -5,7 +5,7 @@ import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
-import { hostScope, parseReleases, readFixedFile, readReleases, type Release } from '../store/snapshot.ts';
+import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../store/snapshot.ts';
 import { type Scope, seedsOf } from '../store/scope.ts';
 import type { Paths } from '../system/paths.ts';
 
@@ -14,7 +14,7 @@ import type { Paths } from '../system/paths.ts';
  * the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<{ releases: Release[]; sources: Sources; scopes: readonly Scope[] }> {
+export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<{ releases: readonly Release[]; sources: Sources; scopes: readonly Scope[] }> {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
@@ -22,14 +22,21 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
   };
   const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
   const { payload } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
-  const releases = releasesIn(paths, payload.scopes);
+  const { counter, releases } = releasesIn(paths, payload.scopes);
+  refuseOldSeeds(payload.counter, counter);
   const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));
   const seedOf = seedsOf(payload.scopes);
   return { releases, sources: { seedOf, fixedValue: fixedValues(seedOf, ({ file }) => files.get(file)) }, scopes: payload.scopes };
 }
 
-function releasesIn(paths: Paths, scopes: readonly Scope[]): Release[] {
+function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
   const snapshot = readReleases(paths);
   if (!snapshot) throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: 'run auxcred apply' });
   return parseReleases(snapshot, hostScope(scopes));
+}
+
+/** @throws Failure `older` for a seeds.age that was replaced before: somebody has brought it back */
+export function refuseOldSeeds(counter: number, recorded: number): void {
+  if (counter >= recorded) return;
+  throw new Failure('older', `seeds.age is number ${String(counter)} of its kind, and number ${String(recorded)} was in force here`, { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
 }

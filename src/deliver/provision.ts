@@ -11,6 +11,7 @@ import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { type History, type HistoryEntry, hostScope, installSnapshot, readFixedFile, readSnapshot, type Release, type Snapshot } from '../store/snapshot.ts';
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
+import { refuseOldSeeds } from './opening.ts';
 import { type Plan, planOf, type PlanOptions, type Replacement } from './plan.ts';
 
 /** The group that may read the store: the broker's. */
@@ -23,6 +24,8 @@ const longestHistory = 64;
 export type Hook = (declaration: SecretDeclaration, values: { readonly before: Uint8Array; readonly after: Uint8Array }) => void;
 
 export interface ProvisionOptions extends Omit<PlanOptions, 'held' | 'fixed'> {
+  /** That of the seeds.age which was opened. */
+  readonly counter: number;
   /** Runs a hook; `later` leaves secrets that have one as they are. */
   readonly hook: Hook | 'later';
 }
@@ -80,7 +83,9 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
   }
   const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
   const plan = held.size === 0 ? first : planOf(declarations, scopes, before, { ...options, held });
+  if (options.acceptOlder !== true) refuseOldSeeds(options.counter, before?.counter ?? 0);
   const snapshot: Snapshot = {
+    counter: options.counter,
     releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
     history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
   };

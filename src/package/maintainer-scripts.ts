@@ -50,6 +50,7 @@ case $1 in
             deb-systemd-helper purge ${units} > /dev/null || true
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
+        rm -f /var/lib/auxcred/lock
         # The seed may be the only one: no secret can be derived again without it.
         if [ -e /var/lib/auxcred/seeds.age ]; then
             echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in /etc/auxcred and /etc/systemd/system/auxcred.service.d"

@@ -23,7 +23,7 @@ export interface Sealing {
 }
 
 export interface Payload {
-  /** Counts the seals of this store. */
+  /** Counts the seals of this store: one with a lower number than was in force is refused. */
   readonly counter: number;
   readonly scopes: readonly Scope[];
   readonly sealing: Sealing;

@@ -41,11 +41,13 @@ export interface HistoryEntry {
 export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 
 export interface Snapshot {
+  /** That of the seeds.age it was made with: an older one is not believed after it. */
+  readonly counter: number;
   readonly releases: readonly Release[];
   readonly history: History;
 }
 
-const version = 2;
+const version = 3;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
 const fixedFolder = 'fixed';
@@ -82,19 +84,22 @@ function verified(bytes: Uint8Array, host: Scope): Json {
   return json;
 }
 
+/** What the broker answers from. */
+export type Releases = Pick<Snapshot, 'counter' | 'releases'>;
+
 /** The broker's file. Equal releases give equal bytes. */
-export const encodeReleases = (releases: readonly Release[], host: Scope): Uint8Array => authenticated({ kind: 'releases', releases }, host);
+export const encodeReleases = ({ counter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, releases }, host);
 
 /** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
-export function parseReleases(bytes: Uint8Array, host: Scope): Release[] {
+export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
-  return json.at('releases').list().map((item) => ({
+  return { counter: json.at('counter').whole(0, 0xffffffff), releases: json.at('releases').list().map((item) => ({
     unit: item.at('unit').text(),
     credential: item.at('credential').text(),
     delivery: item.at('delivery').oneOf(deliveries),
     recipe: parseRecipe(item.at('recipe')),
-  }));
+  })) };
 }
 
 const encodeRecord = (history: History, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history) }, host);
@@ -116,7 +121,7 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
   const record = readIfPresent(join(paths.snapshot, recordFile));
   if (!releases || !record) return undefined;
-  return { releases: parseReleases(releases, host), history: parseRecord(record, host) };
+  return { ...parseReleases(releases, host), history: parseRecord(record, host) };
 }
 
 /** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
@@ -127,8 +132,8 @@ export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undef
  * @param fileOf - finds the file of a fixed secret
  * @returns false where the same bytes are in force already.
  */
-export function installSnapshot(paths: Paths, { releases, history }: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
-  const files = { [releasesFile]: encodeReleases(releases, host), [recordFile]: encodeRecord(history, host) };
+export function installSnapshot(paths: Paths, { counter, releases, history }: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
+  const files = { [releasesFile]: encodeReleases({ counter, releases }, host), [recordFile]: encodeRecord(history, host) };
   const fixed = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
   const isInForce = Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0);
   if (isInForce && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)) return false;

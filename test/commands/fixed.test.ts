@@ -1,6 +1,7 @@
 /** The fixed folder by the commands, as its users see it: the operator's vault, and a machine of its own. */
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -448,6 +449,32 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'w')), 'new');
     works(on('apply', '--accept-older'));
     assert.equal(works(on('get', 'w')), 'old');
+  });
+
+  test('refuses a seeds.age that was replaced before, unless it is meant', () => {
+    const seeds = at('box/var/lib/auxcred/seeds.age');
+    declare('[secret.a]\nunits = ["a.service"]\n');
+    works(on('apply'));
+    const [old, value] = [readFileSync(seeds), works(on('get', 'a'))];
+    writeFileSync(at('seed'), works(on('unseal', '--reveal')));
+    works(on('seal', '--replace', '--no-recovery', `--seed-file=${at('seed')}`));
+    works(on('apply'));
+    assert.equal(works(on('get', 'a')), value);
+    writeFileSync(seeds, old);
+    fails(on('apply'), exitStatus.older, /seeds\.age is number 1 of its kind, and number 2 was in force here/);
+    works(on('apply', '--accept-older'));
+    assert.equal(works(on('get', 'a')), value);
+  });
+
+  test('waits for another one that is at work', async () => {
+    declare('[secret.a]\nunits = ["a.service"]\n');
+    works(on('apply'));
+    const holder = spawn('flock', [at('box/var/lib/auxcred/lock'), 'sh', '-c', 'echo held; sleep 2'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    await once(holder.stdout, 'data');
+    const { status, stderr } = auxcred(on('apply'));
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /another auxcred is at work, waiting for it/);
+    assert.ok(!/waiting/.test(auxcred(on('apply')).stderr));
   });
 
   test('serves what is in force, whatever happens to the folder', () => {

@@ -30,8 +30,8 @@ function declared(text: string): readonly SecretDeclaration[] {
   return declarations;
 }
 
-const put = (text: string, { at = november, hook = 'later', with: these = scopes, acceptEarlier = false }: { at?: Date; hook?: Hook | 'later'; with?: readonly Scope[]; acceptEarlier?: boolean } = {}): Provisioned =>
-  provision(root, pathsUnder(root), declared(text), these, { at, acceptEarlier, hook });
+const put = (text: string, { at = november, hook = 'later', with: these = scopes, acceptEarlier = false, acceptOlder = false, counter = 1 }: { at?: Date; hook?: Hook | 'later'; with?: readonly Scope[]; acceptEarlier?: boolean; acceptOlder?: boolean; counter?: number } = {}): Provisioned =>
+  provision(root, pathsUnder(root), declared(text), these, { at, counter, acceptEarlier, hook, acceptOlder });
 const brief = (changes: readonly ReleaseChange[]): string[] => changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
 const historyOf = (name: string): string[] => (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) => ingredients(recipe).map((source) => `${periodOf(source)} ${String(generationOf(source))}`).join());
 const inForce = (unit: string, credential: string, these = scopes): string => {
@@ -50,6 +50,15 @@ describe('provision', () => {
     const second = put(rotating);
     assert.equal(second.changed, false);
     assert.deepEqual(second.plan.changes, []);
+  });
+
+  test('refuses a seeds.age that was replaced before, and takes it where it is meant', () => {
+    put(rotating, { counter: 3 });
+    assert.throws(() => put(rotating, { counter: 2 }), (error) => error instanceof Failure && error.code === 'older' && /number 2 of its kind, and number 3 was in force/.test(error.message));
+    assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
+    assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
+    assert.equal(put(rotating, { counter: 2 }).changed, false);
+    assert.deepEqual(put(rotating, { counter: 4 }).plan.changes, []);
   });
 
   test('a new period changes what rotates, what is made of it, and nothing else', () => {

@@ -72,13 +72,13 @@ describe('pins', () => {
 
 describe('snapshot', () => {
   test('survives a round trip and is canonical', () => {
-    const bytes = encodeReleases(releases, host);
-    assert.deepEqual(parseReleases(bytes, host), releases);
+    const bytes = encodeReleases({ counter: 4, releases }, host);
+    assert.deepEqual(parseReleases(bytes, host), { counter: 4, releases });
     assert.deepEqual(encodeReleases(parseReleases(bytes, host), host), bytes);
   });
 
   test('no bit of it can be changed, and no other machine\'s is taken', () => {
-    const bytes = encodeReleases(releases, host);
+    const bytes = encodeReleases({ counter: 4, releases }, host);
     for (let i = 0; i < bytes.length; i++) {
       const changed = Uint8Array.from(bytes);
       changed[i] = (changed[i] ?? 0) ^ 1;
@@ -93,7 +93,7 @@ describe('snapshot', () => {
   before(() => { root = mkdtempSync(join(tmpdir(), 'auxcred-')); });
   after(() => { rmSync(root, { recursive: true }); });
 
-  const snapshot = (count: number): Snapshot => ({ releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]) });
+  const snapshot = (count: number): Snapshot => ({ counter: 1, releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]) });
 
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);

@@ -1,0 +1,26 @@
+import { closeSync, openSync } from 'node:fs';
+import { Failure } from '../failure.ts';
+import { bind } from './ffi.ts';
+
+/** LOCK_EX and LOCK_NB (flock(2)). */
+const exclusive = 2;
+const atOnce = 4;
+
+/**
+ * Runs `work` while no other process of ours holds the lock on `file`, which is made where it is missing. The kernel takes the lock back from a process that dies.
+ * @param waits - called once where another one holds it
+ * @throws Failure `system`, and whatever `work` throws
+ */
+export async function withLock<T>(file: string, waits: () => void, work: () => T | Promise<T>): Promise<T> {
+  const { flock } = bind('libc.so.6', { flock: 'i:ii' });
+  const fd = openSync(file, 'a', 0o600);
+  try {
+    if (flock(fd, exclusive | atOnce) !== 0) {
+      waits();
+      if ((await flock.async(fd, exclusive)) !== 0) throw new Failure('system', `${file} can't be locked`);
+    }
+    return await work();
+  } finally {
+    closeSync(fd);
+  }
+}
