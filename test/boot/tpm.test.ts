@@ -52,13 +52,14 @@ for (const version of systemdVersions)
       test(`${withKey}: the same secret at every boot with the same measurements`, async () => {
         const sealed = await machine.run(['auxcred', 'seal', '--replace', `--with-key=${withKey}`, `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=7+14', '--no-recovery']);
         assert.match(sealed.stderr, /sealed host\/web1 to tpm2.* with PCR 7\+14/);
-        await machine.run(['auxcred', 'apply']);
+        // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no resource manager.
+        await machine.run(['auxcred', 'apply', '--no-restart']);
         assert.match((await machine.run(['auxcred', 'unseal'])).stderr, new RegExp(`opens with ${withKey.replace('+', '\\+')}`));
-        assert.equal(await start(), 0);
+        assert.equal(await start(), 0, await told());
         sealedKey = await key();
         assert.match(sealedKey ?? '', /^[0-9a-f]{64}$/);
         await machine.reboot();
-        assert.equal(await start(), 0);
+        assert.equal(await start(), 0, await told());
         assert.equal(await key(), sealedKey);
       });
 
@@ -82,7 +83,7 @@ for (const version of systemdVersions)
       assert.match(await told(), /the seeds stay closed: the machine did not boot as it did when it was sealed: PCR 14 \(/);
       power.measured[14]?.pop();
       await machine.reboot();
-      assert.equal(await start(), 0);
+      assert.equal(await start(), 0, await told());
       assert.equal(await key(), sealedKey);
     });
 
@@ -102,7 +103,7 @@ for (const version of systemdVersions)
         power.tpm?.signal('SIGCONT');
       }
       await machine.waitFor('auxcred.service', ['failed', 'inactive']);
-      assert.equal(await start(), 0);
+      assert.equal(await start(), 0, await told());
     });
 
     test('a TPM that is gone refuses at once', async () => {
@@ -110,7 +111,7 @@ for (const version of systemdVersions)
       assert.notEqual(await start(), 0);
       assert.match(await told(), /the TPM at swtpm:path=\S+ can't be opened/);
       await machine.reboot();
-      assert.equal(await start(), 0);
+      assert.equal(await start(), 0, await told());
     });
 
     test('another TPM is said to be another TPM', async () => {
