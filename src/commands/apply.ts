@@ -3,7 +3,7 @@ import { applyRendering } from '../deliver/rendered-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
-import { provisionManifest, restartChanged, sayHeld, usableManifest } from './provision.ts';
+import { oneAtATime, provisionManifest, restartChanged, sayHeld, usableManifest } from './provision.ts';
 import { say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
@@ -11,18 +11,20 @@ export async function apply(argv: readonly string[]): Promise<number> {
   const options = new Options('apply', argv, { flags: ['no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
   options.exactly();
   const root = options.value('root') ?? '/';
-  const manifest = usableManifest(root);
-  const sealed = existsSync(pathsUnder(root).seeds);
-  const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
-  if (provisioned) say(`${String(provisioned.plan.releases.length)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
-  else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
-  // The secrets come first: a unit must never wait for a credential that the broker does not know.
-  const units = applyRendering(pathsUnder(root), manifest);
-  for (const { unit, change } of units) say(`${change} ${unit}`);
-  if (units.length === 0) say('the drop-ins are as they should be');
-  if (systemIsRunning(root)) {
-    systemctl('daemon-reload');
-    if (provisioned && !options.flag('no-restart')) restartChanged(provisioned.plan.changes);
-  }
-  return provisioned ? sayHeld(provisioned) : 0;
+  return await oneAtATime(root, 'wait', async () => {
+    const manifest = usableManifest(root);
+    const sealed = existsSync(pathsUnder(root).seeds);
+    const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
+    if (provisioned) say(`${String(provisioned.plan.releases.length)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
+    else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
+    // The secrets come first: a unit must never wait for a credential that the broker does not know.
+    const units = applyRendering(pathsUnder(root), manifest);
+    for (const { unit, change } of units) say(`${change} ${unit}`);
+    if (units.length === 0) say('the drop-ins are as they should be');
+    if (systemIsRunning(root)) {
+      systemctl('daemon-reload');
+      if (provisioned && !options.flag('no-restart')) restartChanged(provisioned.plan.changes);
+    }
+    return provisioned ? sayHeld(provisioned) : 0;
+  });
 }

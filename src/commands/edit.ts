@@ -15,7 +15,7 @@ export async function edit(argv: readonly string[]): Promise<number> {
   const [operand = ''] = options.exactly('the secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);
-  const changed = await withSeeds(options, ({ folder, seedOf, former }) => {
+  const changed = await withSeeds(place, options, ({ folder, seedOf, former }) => {
     const before = folder.read(name) === undefined ? new Uint8Array(0) : folder.open(name, seedOf, former).value;
     const after = edited(before, name.path);
     try {

@@ -1,19 +1,23 @@
 import { exitStatus, Failure, type FailureCode } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
-import type { FixedContent, VaultReference } from '../manifest/declaration.ts';
+import type { OpenFile } from '../fixed/folder.ts';
+import type { VaultReference } from '../manifest/declaration.ts';
+import { canonicalJson } from '../system/json.ts';
 import { Fetched } from '../vault/fetched.ts';
-import type { VaultSource } from '../vault/protocol.ts';
+import type { OtherVault } from '../vault/protocol.ts';
 import { Options } from './options.ts';
-import { commit, isVault, type OpenPlace, type Place, placeOf, withSeeds } from './place.ts';
+import { commit, type OpenPlace, type Place, placeOf, withSeeds } from './place.ts';
 import { say } from './say.ts';
-import { sourceFor } from './source.ts';
+import { otherVault } from './other-vault.ts';
 import { viewLists, viewOf, viewOptions } from './view.ts';
 
 /** A secret of another vault, and where it goes. */
 interface Wanted {
   readonly name: FixedName;
   readonly vault: VaultReference;
+  /** One that declares it. */
   readonly host: string | undefined;
+  readonly isShared: boolean;
 }
 
 /**
@@ -21,25 +25,27 @@ interface Wanted {
  * A file is written only where the value is another one. A vault that fails keeps what was fetched before, and the others go on.
  */
 export async function fetch(argv: readonly string[]): Promise<number> {
-  const lists = [...viewLists];
-  const taken = { flags: ['dry-run', 'all'], values: [...viewOptions], lists };
-  const options = new Options('fetch', argv, taken);
+  const options = new Options('fetch', argv, { flags: ['dry-run', 'all'], values: [...viewOptions], lists: viewLists });
   const place = placeOf(options);
   const hosts = place.vault && options.value('host') === undefined ? [...place.vault.hosts.keys()] : [options.value('host')];
   const wanted = new Map<string, Wanted>();
   for (const host of hosts) {
-    for (const one of wantedBy(isVault(options) ? new Options('fetch', [...argv.filter((argument) => !/^--(?:host|vault)=/.test(argument)), ...(host === undefined ? [] : [`--host=${host}`]), ...(place.vault ? [`--vault=${place.vault.folder}`] : [])], taken) : options, host)) wanted.set(nameText(one.name), one);
+    for (const one of wantedBy(place.vault && host !== undefined ? options.with('vault', place.vault.folder).with('host', host) : options, host)) {
+      const other = wanted.get(nameText(one.name));
+      if (other && canonicalJson(other.vault) !== canonicalJson(one.vault)) throw new Failure('invalid-manifest', `${nameText(one.name)} is declared to come from two places in other vaults`, { hint: `the manifests of ${other.host ?? ''} and ${host ?? ''} have to agree on it` });
+      wanted.set(nameText(one.name), one);
+    }
   }
   const chosen = [...wanted.values()].filter(({ name }) => options.operands.length === 0 || options.operands.includes(name.path) || options.operands.includes(nameText(name)));
   const unknown = options.operands.find((operand) => !chosen.some(({ name }) => name.path === operand || nameText(name) === operand));
   if (unknown !== undefined) throw new Failure('not-found', `no secret ${unknown} of kind "vault" is declared`, { hint: [...wanted.keys()].join(', ') });
   const failures: FailureCode[] = [];
-  const changed = chosen.length === 0 ? [] : await withSeeds(options, (open) => {
-    const fetched = new Fetched(open.folder.path);
-    const sources = new Map<string, VaultSource | Failure>();
+  const changed = chosen.length === 0 ? [] : await withSeeds(place, options, (open) => {
+    const fetched = new Fetched(place.fetched);
+    const vaults = new Map<string, OtherVault | Failure>();
     const names = chosen.filter((one) => {
       try {
-        return fetchOne(open, one, sourceIn(sources, one.vault.name, place), fetched, options);
+        return fetchOne(open, one, vaultIn(vaults, one.vault.name, place), fetched, options);
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         failures.push(error.code);
@@ -59,33 +65,31 @@ export async function fetch(argv: readonly string[]): Promise<number> {
 
 function wantedBy(options: Options, host: string | undefined): Wanted[] {
   const { manifest, standpoint } = viewOf(options);
-  return manifest.declarations.flatMap(({ content }) => (isFetched(content) ? [{ name: { scope: content.share === undefined ? standpoint.host : `group/${content.share}`, path: content.path }, vault: content.vault, host }] : []));
+  return manifest.declarations.flatMap(({ content }) => (content.form === 'fixed' && content.vault !== undefined ? [{ name: { scope: content.share === undefined ? standpoint.host : `group/${content.share}`, path: content.path }, vault: content.vault, host, isShared: content.share !== undefined }] : []));
 }
 
-const isFetched = (content: { readonly form: string }): content is FixedContent & { readonly vault: VaultReference } => content.form === 'fixed' && 'vault' in content && content.vault !== undefined;
-
 /** A vault that can't be asked at all fails for each of its secrets alike. */
-function sourceIn(sources: Map<string, VaultSource | Failure>, name: string, place: Place): VaultSource {
-  let source = sources.get(name);
-  if (source === undefined) {
+function vaultIn(vaults: Map<string, OtherVault | Failure>, name: string, place: Place): OtherVault {
+  let vault = vaults.get(name);
+  if (vault === undefined) {
     try {
-      source = sourceFor(name, place);
+      vault = otherVault(name, place);
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
-      source = error;
+      vault = error;
     }
-    sources.set(name, source);
+    vaults.set(name, vault);
   }
-  if (source instanceof Failure) throw source;
-  return source;
+  if (vault instanceof Failure) throw vault;
+  return vault;
 }
 
 /** @returns whether the value is another one */
-function fetchOne({ folder, seedOf, former }: OpenPlace, { name, vault, host }: Wanted, source: VaultSource, fetched: Fetched, options: Options): boolean {
-  const exists = folder.read(name) !== undefined;
-  const old = exists ? folder.open(name, seedOf, former) : undefined;
+function fetchOne(open: OpenPlace, { name, vault, host, isShared }: Wanted, source: OtherVault, fetched: Fetched, options: Options): boolean {
+  const { folder, seedOf } = open;
+  const old = present(open, name);
   try {
-    const request = { name: vault.path, options: vault.options, host };
+    const request = { name: vault.path, options: vault.options, host: isShared ? undefined : host };
     const fingerprint = source.fingerprint(request);
     if (old && fingerprint !== undefined && !options.flag('all') && fetched.has(name, vault, fingerprint, old.sequence)) return false;
     const value = source.get(request);
@@ -100,5 +104,15 @@ function fetchOne({ folder, seedOf, former }: OpenPlace, { name, vault, host }: 
     }
   } finally {
     old?.value.fill(0);
+  }
+}
+
+/** What was fetched before; a file that is damaged or of an earlier epoch is fetched again. */
+function present({ folder, seedOf }: OpenPlace, name: FixedName): OpenFile | undefined {
+  try {
+    return folder.open(name, seedOf);
+  } catch (error) {
+    if (error instanceof Failure && (error.code === 'not-found' || error.code === 'malformed')) return undefined;
+    throw error;
   }
 }

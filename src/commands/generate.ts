@@ -35,7 +35,7 @@ export async function generate(argv: readonly string[]): Promise<number> {
   const publicHalf = derivePublic(seed, derivation);
   seed.fill(0);
   try {
-    await withSeeds(options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
+    await withSeeds(place, options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
   } finally {
     value.fill(0);
   }

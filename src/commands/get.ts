@@ -6,7 +6,7 @@ import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
-import { isVault, nameIn, placeOf, withSeeds } from './place.ts';
+import { isMachine, isVault, nameIn, placeOf, withSeeds } from './place.ts';
 import { printBytes, say } from './say.ts';
 import { viewLists, viewOf, viewOptions, withOpenView, type OpenView } from './view.ts';
 
@@ -29,10 +29,11 @@ export async function get(argv: readonly string[]): Promise<number> {
 /** `host/web1/wifi` is a file of the fixed folder, and so is a name that the manifest does not declare and the folder has. */
 function isFile(name: string, options: Options): boolean {
   if (options.value('at') !== undefined || options.value('generation') !== undefined || options.list('manifest').length > 0) return false;
-  if (splitName(name) !== undefined || (isVault(options) && options.value('host') === undefined)) return true;
-  if (pathProblem(name) !== undefined || hasScope(options) === undefined) return false;
-  const place = placeOf(options);
-  if (place.folder.read(nameIn(place, name)) === undefined) return false;
+  if (splitName(name) !== undefined || options.value('group') !== undefined) return true;
+  if (!isMachine(options) && options.value('host') === undefined) return isVault(options);
+  if (pathProblem(name) !== undefined) return false;
+  const place = placeOf(isMachine(options) ? options.with('root', options.value('root') ?? '/') : options);
+  if (place.scope === undefined || place.folder.read({ scope: place.scope, path: name }) === undefined) return false;
   try {
     return viewOf(options).manifest.declarations.every((declaration) => declaration.name !== name);
   } catch (error) {
@@ -41,17 +42,9 @@ function isFile(name: string, options: Options): boolean {
   }
 }
 
-function hasScope(options: Options): string | undefined {
-  try {
-    return placeOf(options).scope;
-  } catch (error) {
-    if (error instanceof Failure && error.code === 'not-found') return undefined;
-    throw error;
-  }
-}
-
 async function fixedValue(text: string, options: Options): Promise<Uint8Array> {
-  return await withSeeds(options, (place) => place.folder.open(nameIn(place, text), place.seedOf, place.former).value);
+  const place = placeOf(splitName(text) === undefined && isMachine(options) ? options.with('root', options.value('root') ?? '/') : options);
+  return await withSeeds(place, options, ({ folder, seedOf, former }) => folder.open(nameIn(place, text), seedOf, former).value);
 }
 
 /** The recipe that `--at=` and `--generation=` ask for; without them the one in force. @throws Failure */

@@ -1,6 +1,7 @@
 import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Options } from './options.ts';
+import { type Branch, drawTree } from './tree.ts';
 import { print } from './say.ts';
 import { viewLists, viewOf, viewOptions } from './view.ts';
 
@@ -28,21 +29,14 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
     if (!declaration) return name;
     return `${name}${part === 'secret' ? '' : `.${part}`}  ${[kindOfContent(declaration.content), scopeOf(declaration, host)].filter((word) => word !== undefined).join(' of ')}`;
   };
-  const below = (declaration: SecretDeclaration, indent: string): string[] => {
-    const items = madeOf(declaration, byName);
-    return items.flatMap(({ name, part }, i) => {
-      const last = i === items.length - 1;
-      const next = byName.get(name);
-      return [`${indent}${last ? '└─ ' : '├─ '}${describe(name, part)}`, ...(next ? below(next, `${indent}${last ? '   ' : '│  '}`) : [])];
-    });
+  const branch = (name: string, part: string, shown = ''): Branch => {
+    const declaration = byName.get(name);
+    return { label: `${shown}${describe(name, part)}`, below: declaration && part === 'secret' ? madeOf(declaration, byName).map((item) => branch(item.name, item.part)) : [] };
   };
   const units = [...new Set(declarations.flatMap((declaration) => declaration.units))].sort();
   return units.flatMap((unit) => {
-    const given = declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ declaration, id, part })));
-    return [unit, ...given.flatMap(({ declaration, id, part }, i) => {
-      const last = i === given.length - 1;
-      return [`${last ? '└─ ' : '├─ '}${id === (part === 'secret' ? declaration.name : `${declaration.name}.${part}`) ? '' : `${id} = `}${describe(declaration.name, part)}`, ...(part === 'secret' ? below(declaration, last ? '   ' : '│  ') : [])];
-    })];
+    const given = declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })));
+    return [unit, ...drawTree(given.map(({ name, id, part }) => branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `)))];
   });
 }
 

@@ -1,12 +1,12 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { exitStatus, Failure } from '../failure.ts';
+import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
-import type { VaultSource } from '../vault/protocol.ts';
+import type { OtherVault } from '../vault/protocol.ts';
 import { Options } from './options.ts';
 import { belowIn, commit, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
 import { say } from './say.ts';
-import { sourceFor } from './source.ts';
+import { otherVault } from './other-vault.ts';
 
 /**
  * `auxcred import VAULT DESTINATION [NAME...]`: takes secrets over from another vault, or the files of a folder as they are.
@@ -19,7 +19,7 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
   const place = placeOf(options);
   const { scope, path } = belowIn(place, to);
   if (scope === undefined || !scope.includes('/')) throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1, group/db/imported' });
-  const source = from.includes('/') ? folderSource(from) : sourceFor(from, place);
+  const source = from.includes('/') ? folderSource(from) : otherVault(from, place);
   const names = asked.length > 0 ? asked : source.list();
   if (names.length === 0) throw new Failure('not-found', `there is no secret in ${from}`);
   const targets = names.map((name): [string, FixedName] => [name, { scope, path: [path, name.normalize('NFC')].filter((part) => part !== '').join('/') }]);
@@ -29,7 +29,7 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
     failed++;
     say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
   };
-  const done = await withSeeds(options, ({ folder, seedOf }) => targets.filter(([name, target]) => {
+  const done = await withSeeds(place, options, ({ folder, seedOf }) => targets.filter(([name, target]) => {
     try {
       const problem = pathProblem(target.path);
       if (problem !== undefined) throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, { hint: 'auxcred put takes it under another' });
@@ -56,7 +56,15 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
 }
 
 /** Plain files, as they are. */
-function folderSource(folder: string): Pick<VaultSource, 'get' | 'list'> {
+function folderSource(folder: string): Pick<OtherVault, 'get' | 'list'> {
   const walk = (below: string): string[] => readdirSync(join(folder, below), { withFileTypes: true }).filter(({ name }) => !name.startsWith('.')).flatMap((entry) => (entry.isDirectory() ? walk(`${below}${entry.name}/`) : entry.isFile() ? [`${below}${entry.name}`] : []));
-  return { list: () => walk('').sort(), get: ({ name }) => new Uint8Array(readFileSync(join(folder, name))) };
+  return { list: () => walk('').sort(), get: ({ name }) => readable(join(folder, name)) };
+}
+
+function readable(path: string): Uint8Array {
+  try {
+    return new Uint8Array(readFileSync(path));
+  } catch (error) {
+    throw new Failure('system', messageOf(error), { cause: error });
+  }
 }

@@ -9,8 +9,8 @@ import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifes
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
-import { belowIn, isVault, placeOf } from './place.ts';
-import { treeLines } from './tree.ts';
+import { belowIn, isMachine, isVault, placeOf } from './place.ts';
+import { branchesOf, drawTree } from './tree.ts';
 import { print, printJson, printTable, say } from './say.ts';
 import { type View, viewLists, viewOf, viewOptions } from './view.ts';
 
@@ -39,7 +39,7 @@ export function ls(argv: readonly string[]): number {
   const options = new Options('ls', argv, { flags: ['json', 'flat', 'fixed'], values: [...viewOptions, 'group'], lists: viewLists });
   if (options.operands.length > 1) options.exactly('the folder');
   const below = options.operands[0];
-  if (below !== undefined || options.flag('flat') || options.flag('fixed') || options.value('group') !== undefined || (isVault(options) && options.value('host') === undefined && options.list('manifest').length === 0)) return lsFixed(options, below);
+  if (below !== undefined || options.flag('flat') || options.flag('fixed') || options.value('group') !== undefined || (!isMachine(options) && isVault(options) && options.value('host') === undefined && options.list('manifest').length === 0)) return lsFixed(options, below);
   const view = viewOf(options);
   const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
   if (options.flag('json')) printJson(rows);
@@ -62,7 +62,7 @@ function lsFixed(options: Options, below: string | undefined): number {
   else if (options.flag('flat')) print(names.map(nameText).join('\n'));
   else {
     const start = [scope, path].filter((part) => part !== undefined && part !== '').join('/').length;
-    print(treeLines(below ?? place.folder.path, names.map((name) => nameText(name).slice(start).replace(/^\//, ''))).join('\n'));
+    print([below ?? place.folder.path, ...drawTree(branchesOf(names.map((name) => nameText(name).slice(start).replace(/^\//, ''))))].join('\n'));
   }
   return 0;
 }

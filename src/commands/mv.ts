@@ -17,7 +17,7 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
   const place = placeOf(options);
   const pairs = pairsOf(place, from, to);
   for (const [, target] of pairs) mayWrite(place, target, options);
-  await withSeeds(options, (open) => {
+  await withSeeds(place, options, (open) => {
     // All of them open, or nothing moves.
     for (const [source] of pairs) open.folder.open(source, open.seedOf, open.former).value.fill(0);
     for (const [source, target] of pairs) copy(open, source, target);

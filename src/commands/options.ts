@@ -12,10 +12,15 @@ export interface OptionNames {
 /** Options as given, before a verb makes sense of them. */
 export class Options {
   readonly operands: readonly string[];
-  readonly #given: Readonly<Record<string, unknown>>;
+  #given: Readonly<Record<string, unknown>>;
+  readonly #verb: string;
+  readonly #names: OptionNames;
 
   /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
-  constructor(verb: string, argv: readonly string[], { flags = [], values = [], lists = [] }: OptionNames) {
+  constructor(verb: string, argv: readonly string[], names: OptionNames) {
+    const { flags = [], values = [], lists = [] } = names;
+    this.#verb = verb;
+    this.#names = names;
     const known = [...flags, ...values, ...lists];
     for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
     const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: [...values, ...lists] });
@@ -27,6 +32,13 @@ export class Options {
     this.#given = given;
     for (const name of [...values, ...lists]) if (this.list(name).includes('')) throw new Failure('usage', `--${name} needs a value`, { hint: `--${name}=...` });
     for (const name of values) if (this.list(name).length > 1) throw new Failure('usage', `--${name} is given more than once`);
+  }
+
+  /** The same options with another value of one of them, and no operands. */
+  with(name: string, value: string): Options {
+    const other = new Options(this.#verb, [], this.#names);
+    other.#given = { ...this.#given, [name]: value };
+    return other;
   }
 
   flag(name: string): boolean {

@@ -1,6 +1,6 @@
 /** Which fixed folder a command is about: the operator's vault where there is one, else this machine's own. */
 import { existsSync } from 'node:fs';
-import { scopeSeed, type ScopeKind } from '../derive/tree.ts';
+import { scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FormerSeeds, type ScopeSeed } from '../fixed/folder.ts';
 import { checkedPath, type FixedName, splitName } from '../fixed/name.ts';
@@ -22,6 +22,8 @@ export const placeLists = ['identity'] as const;
 
 export interface Place {
   readonly folder: FixedFolder;
+  /** Where `auxcred fetch` notes what it has seen of other vaults. */
+  readonly fetched: string;
   /** The operator's; undefined on a machine. */
   readonly vault: Vault | undefined;
   readonly paths: Paths;
@@ -41,6 +43,10 @@ export function isVault(options: Options): boolean {
   return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
 }
 
+/** Whether a name without a scope means a secret that this machine declares: it has a seed, and nothing else was asked for. */
+export const isMachine = (options: Options): boolean =>
+  options.value('root') !== undefined || (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
+
 /** @throws Failure */
 export function placeOf(options: Options): Place {
   const paths = pathsUnder(options.value('root') ?? '/');
@@ -50,12 +56,13 @@ export function placeOf(options: Options): Place {
   if (isVault(options)) {
     const vault = readVault(vaultFolder(options.value('vault'), process.env));
     if (named !== undefined) epochOfScope(vault, named);
-    return { folder: new FixedFolder(vaultFiles(vault.folder).fixed), vault, paths, scope: named };
+    const { fixed, fetched } = vaultFiles(vault.folder);
+    return { folder: new FixedFolder(fixed), fetched, vault, paths, scope: named };
   }
   const pins = readIfPresent(paths.pins);
   const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
   if (scopes.length === 0) throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', { hint: 'auxcred init makes a vault; auxcred seal makes this machine\'s own seed' });
-  return { folder: new FixedFolder(paths.fixed), vault: undefined, paths, scope: named ?? scopes.find((scope) => scope.startsWith('host/')) };
+  return { folder: new FixedFolder(paths.fixed), fetched: paths.fetched, vault: undefined, paths, scope: named ?? scopes.find((scope) => scope.startsWith('host/')) };
 }
 
 /** The secret that an operand names. @throws Failure `usage` */
@@ -80,8 +87,7 @@ export function belowIn(place: Place, text: string | undefined): { readonly scop
 }
 
 /** Opens the seeds for `work`, and wipes them. @throws Failure */
-export async function withSeeds<T>(options: Options, work: (place: OpenPlace) => T): Promise<T> {
-  const place = placeOf(options);
+export async function withSeeds<T>(place: Place, options: Options, work: (place: OpenPlace) => T): Promise<T> {
   const { vault } = place;
   if (!vault) {
     const { payload } = await openStore(place.paths, meansOf(place.paths, options.value('tpm2-device')));
@@ -94,7 +100,7 @@ export async function withSeeds<T>(options: Options, work: (place: OpenPlace) =>
   return await withFleetSeed(vault, options, (fleetSeed) => {
     const known = new Map<string, { seed: Uint8Array; epoch: number }>();
     const derive = (scope: string, epoch: number): { seed: Uint8Array; epoch: number } => {
-      const [kind, name] = partsOf(scope);
+      const { kind, name } = scopeParts(scope);
       return { seed: scopeSeed(fleetSeed, kind, name, epoch), epoch };
     };
     try {
@@ -116,14 +122,9 @@ export async function withSeeds<T>(options: Options, work: (place: OpenPlace) =>
 /** Epochs that are looked back through for a file that does not open. */
 const mostFormer = 1000;
 
-function partsOf(scope: string): [ScopeKind, string] {
-  const name = scope.slice(scope.indexOf('/') + 1);
-  return [scope.startsWith('group/') ? 'group' : 'host', name];
-}
-
-/** Keeps a change in the vault's history, where it has one. */
-export function commit({ vault }: Place, message: string): void {
+/** Keeps a change of the fixed folder, and of the files named, in the vault's history, where it has one. */
+export function commit({ vault }: Place, message: string, ...files: readonly string[]): void {
   if (!vault?.git) return;
-  const problem = commitVault(vault.folder, message);
+  const problem = commitVault(vault.folder, message, ['fixed', ...files]);
   if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
 }

@@ -1,5 +1,5 @@
 import { runHook } from '../deliver/hook.ts';
-import { provision, type Provisioned } from '../deliver/provision.ts';
+import { brokerGroup, provision, type Provisioned } from '../deliver/provision.ts';
 import { stepsFor, takeSteps } from '../deliver/running-units.ts';
 import type { ReleaseChange } from '../deliver/plan.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -7,6 +7,7 @@ import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { ensureFolder, groupId } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
@@ -19,16 +20,34 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
   const options = new Options('provision', argv, { flags: ['early', 'due', 'no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
   options.exactly();
   const root = options.value('root') ?? '/';
-  const manifest = usableManifest(root);
-  if (options.flag('due') && !manifest.declarations.some(({ content }) => content.form === 'derived' && content.rotate !== undefined)) {
-    say('no secret rotates');
-    return 0;
-  }
   const early = options.flag('early');
-  const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
-  say(provisioned.changed ? `${String(provisioned.plan.releases.length)} credentials are in force` : 'nothing to do: the manifest is in force already');
-  if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.plan.changes);
-  return sayHeld(provisioned);
+  // A broker that starts while another one is at work, for a hook of it, must not wait for it.
+  return await oneAtATime(root, early ? 'leave' : 'wait', async () => {
+    const manifest = usableManifest(root);
+    if (options.flag('due') && !manifest.declarations.some(({ content }) => content.form === 'derived' && content.rotate !== undefined)) {
+      say('no secret rotates');
+      return 0;
+    }
+    const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
+    say(provisioned.changed ? `${String(provisioned.plan.releases.length)} credentials are in force` : 'nothing to do: the manifest is in force already');
+    if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.plan.changes);
+    return sayHeld(provisioned);
+  });
+}
+
+/**
+ * Runs what changes the store, from reading the manifest to the last drop-in, while nobody else does: a manifest that was read before another one
+ * was put in force would undo it.
+ * @returns the exit status of `work`; 0 where another one is at work and `whenHeld` is to leave
+ */
+export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
+  const paths = pathsUnder(root);
+  ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
+  const status = await withLock(paths.lock, () => {
+    say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
+    return whenHeld;
+  }, work);
+  return status ?? 0;
 }
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
@@ -46,12 +65,9 @@ export async function provisionManifest(root: string, device: string | undefined
   const paths = pathsUnder(root);
   const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
-    // One after the other: each sees what the one before it has put in force.
-    return await withLock(paths.lock, () => { say('another auxcred is at work, waiting for it'); }, () => {
-      const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
-      if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-      return provisioned;
-    });
+    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+    if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
+    return provisioned;
   } finally {
     wipeScopes(payload.scopes);
   }

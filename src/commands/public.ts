@@ -23,7 +23,7 @@ export async function publicCommand(argv: readonly string[]): Promise<number> {
   const hosts = everyHost ? [...readVault(vaultFolder(options.value('vault'), process.env)).hosts.keys()] : [undefined];
   const keys: Record<string, Record<string, string>> = {};
   for (const host of hosts) {
-    const ofHost = host === undefined ? options : new Options('public', [...argv, `--host=${host}`], { flags: ['all', 'json'], values: [...viewOptions, 'at'], lists: viewLists });
+    const ofHost = host === undefined ? options : options.with('host', host);
     keys[host ?? ''] = await withOpenView(ofHost, (view) => Object.fromEntries(keyPairs(view).map((name) => [name, publicHalf(view, name, ofHost)])));
   }
   if (options.flag('json')) printJson(everyHost ? keys : keys['']);

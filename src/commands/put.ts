@@ -17,7 +17,7 @@ export async function put(argv: readonly string[]): Promise<number> {
   const value = givenValue(options, nameText(name));
   try {
     if (value.length === 0) throw new Failure('usage', 'the secret is empty, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
-    await withSeeds(options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
+    await withSeeds(place, options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
   } finally {
     value.fill(0);
   }

@@ -21,11 +21,13 @@ export async function rekey(argv: readonly string[]): Promise<number> {
   if (options.flag('next')) for (const scope of given) say(`${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every derived secret of it is a new one; auxcred scopes and auxcred seal --replace bring it to the hosts`);
   const scopes = given.length > 0 ? given : [...new Set(folder.list().names.map(({ scope }) => scope))];
   let failed = 0;
-  const done = await withSeeds(options, (place) => {
+  // Read again: the epochs may be others now.
+  const place = placeOf(options);
+  const done = await withSeeds(place, options, (open) => {
     let count = 0;
     for (const name of scopes.flatMap((scope) => folder.list(scope).names)) {
       try {
-        if (rekeyed(place, name)) count++;
+        if (rekeyed(open, name)) count++;
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         failed++;
@@ -35,7 +37,7 @@ export async function rekey(argv: readonly string[]): Promise<number> {
     return count;
   });
   say(`${String(done)} ${done === 1 ? 'secret is' : 'secrets are'} encrypted anew`);
-  commit(placeOf(options), `Rekey ${given.join(', ') || 'all scopes'}`);
+  commit(place, `Rekey ${given.join(', ') || 'all scopes'}`, 'vault.toml');
   return failed === 0 ? 0 : exitStatus.malformed;
 }
 

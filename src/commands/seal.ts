@@ -22,6 +22,7 @@ import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
+import { oneAtATime } from './provision.ts';
 import { print, say, warn } from './say.ts';
 import { seedOfWords, wordsOf } from './words.ts';
 
@@ -37,9 +38,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  if (existsSync(paths.seeds) && !options.flag('replace')) {
-    throw new Failure('refused', `${paths.seeds} exists, and a new seed changes every secret of this machine`, { hint: 'auxcred unseal shows what it holds; --replace seals a new one in its place' });
-  }
+  refuseExisting(paths, options);
   const means = meansOf(paths, options.value('tpm2-device'));
   const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
   const pcrs = chosenPcrs(options.value('tpm2-pcrs'), withKey);
@@ -47,25 +46,34 @@ export async function seal(argv: readonly string[]): Promise<number> {
   const { recovery, printWords } = await chosenRecovery(options, known);
 
   const sealing: Sealing = { withKey, recovery, pcrs, device: withKey === 'host' ? undefined : means.device };
-  // Over what was in force with this seed before, so that the file it replaces can't come back in its place.
-  const payload: Payload = { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing };
-  try {
-    const sealed = await withLocks(paths, sealing, async (locks) => await sealPayload(payload, locks));
-    // A file that does not open again must not replace one that does.
-    const reopened = await openSeeds(sealed, meansOf(paths, means.device));
-    wipeScopes(reopened.payload.scopes);
-    const before = pinsBefore(paths);
-    install(root, paths, payload, sealed);
-    for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : ''}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
-    if (options.flag('replace')) sayReplaced(scopes, before);
-    if (printWords) {
-      say('write these 24 words down: they are the seed, and this is the only time that they are shown');
-      for (const scope of scopes) print(scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
+  return await oneAtATime(root, 'wait', async () => {
+    refuseExisting(paths, options);
+    // Over what was in force with this seed before, so that the file it replaces can't come back in its place.
+    const payload: Payload = { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing };
+    try {
+      const sealed = await withLocks(paths, sealing, async (locks) => await sealPayload(payload, locks));
+      // A file that does not open again must not replace one that does.
+      const reopened = await openSeeds(sealed, meansOf(paths, means.device));
+      wipeScopes(reopened.payload.scopes);
+      const before = pinsBefore(paths);
+      install(root, paths, payload, sealed);
+      for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : ''}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+      if (options.flag('replace')) sayReplaced(scopes, before);
+      if (printWords) {
+        say('write these 24 words down: they are the seed, and this is the only time that they are shown');
+        for (const scope of scopes) print(scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
+      }
+    } finally {
+      wipeScopes(scopes);
     }
-  } finally {
-    wipeScopes(scopes);
-  }
-  return 0;
+    return 0;
+  });
+}
+
+/** @throws Failure `refused` */
+function refuseExisting({ seeds }: Paths, options: Options): void {
+  if (!existsSync(seeds) || options.flag('replace')) return;
+  throw new Failure('refused', `${seeds} exists, and a new seed changes every secret of this machine`, { hint: 'auxcred unseal shows what it holds; --replace seals a new one in its place' });
 }
 
 const pinsBefore = (paths: Paths): ReturnType<typeof parsePins>['scopes'] => {

@@ -1,19 +1,29 @@
-/** Names with slashes as a tree, as pass and tree(1) draw it. */
-export function treeLines(title: string, names: readonly string[]): string[] {
-  interface Node { readonly below: Map<string, Node> }
-  const root: Node = { below: new Map() };
+/** Trees as pass and tree(1) draw them. */
+export interface Branch {
+  readonly label: string;
+  readonly below: readonly Branch[];
+}
+
+/** The lines below a tree's first. */
+export const drawTree = (branches: readonly Branch[], indent = ''): string[] =>
+  branches.flatMap(({ label, below }, i) => {
+    const last = i === branches.length - 1;
+    return [`${indent}${last ? '└── ' : '├── '}${label}`, ...drawTree(below, `${indent}${last ? '    ' : '│   '}`)];
+  });
+
+/** Names with slashes as folders and what is in them, in the order in which they come. */
+export function branchesOf(names: readonly string[]): Branch[] {
+  const grown: (Branch & { readonly below: Branch[] })[] = [];
+  const known = new Map<string, Branch[]>([['', grown]]);
   for (const name of names) {
-    let node = root;
-    for (const segment of name.split('/')) {
-      const next = node.below.get(segment) ?? { below: new Map<string, Node>() };
-      node.below.set(segment, next);
-      node = next;
-    }
-  }
-  const draw = ({ below }: Node, indent: string): string[] =>
-    [...below].flatMap(([segment, node], i) => {
-      const last = i === below.size - 1;
-      return [`${indent}${last ? '└── ' : '├── '}${segment}`, ...draw(node, `${indent}${last ? '    ' : '│   '}`)];
+    const segments = name.split('/');
+    segments.forEach((label, i) => {
+      const path = segments.slice(0, i + 1).join('/');
+      if (known.has(path)) return;
+      const below: Branch[] = [];
+      known.set(path, below);
+      known.get(segments.slice(0, i).join('/'))?.push({ label, below });
     });
-  return [title, ...draw(root, '')];
+  }
+  return grown;
 }

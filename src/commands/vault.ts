@@ -4,7 +4,7 @@ import { hostOf } from '../vault/vault.ts';
 import { Options } from './options.ts';
 import { placeOf } from './place.ts';
 import { print, printBytes, printJson } from './say.ts';
-import { sourceFor } from './source.ts';
+import { otherVault } from './other-vault.ts';
 
 /** `auxcred vault VERB NAME [SECRET]`: asks another vault by hand, to see what it answers. */
 export async function vaultCommand(argv: readonly string[]): Promise<number> {
@@ -12,7 +12,7 @@ export async function vaultCommand(argv: readonly string[]): Promise<number> {
   const [verb, name, secret] = options.operands;
   if (verb === undefined || name === undefined) throw new Failure('usage', 'the verb or the vault is missing', { hint: 'auxcred vault get pass web/api; verbs are get, list, fingerprint, copy' });
   const place = placeOf(options);
-  const source = sourceFor(name, place);
+  const source = otherVault(name, place);
   const request = (): VaultRequest => {
     if (secret === undefined) throw new Failure('usage', 'the secret is missing', { hint: `auxcred vault ${verb} ${name} web/api` });
     return { name: secret, host: options.value('host'), options: Object.fromEntries(options.list('option').map((text) => [text.split('=')[0] ?? '', text.slice(text.indexOf('=') + 1)])) };

@@ -12,7 +12,7 @@ export async function verify(argv: readonly string[]): Promise<number> {
   const { scope, path } = belowIn(place, below);
   const { names, strangers } = place.folder.list(scope, path);
   if (names.length + strangers.length === 0 && below !== undefined) throw new Failure('not-found', `there is nothing below ${below}`);
-  const problems = await withSeeds(options, ({ folder, seedOf, former }) => names.flatMap((name) => {
+  const problems = await withSeeds(place, options, ({ folder, seedOf, former }) => names.flatMap((name) => {
     try {
       folder.open(name, seedOf, former).value.fill(0);
       return [];

@@ -118,7 +118,7 @@ function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Re
   }
   const [first] = missing;
   if (!first) return known;
-  throw missing.length === 1 ? first : new Failure('not-found', missing.map(({ message }) => message).join('\nauxcred: '), first.hint === undefined ? {} : { hint: first.hint });
+  throw missing.length === 1 ? first : new Failure('not-found', missing.map(({ message }) => message).join('; '), first.hint === undefined ? {} : { hint: first.hint });
 }
 
 /** Somebody may have brought an old file back, with an old value in it. */

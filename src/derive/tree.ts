@@ -13,6 +13,12 @@ export const seedLength = 32;
 
 export type ScopeKind = 'host' | 'group';
 
+/** `host/web1` as its kind and its name. */
+export function scopeParts(scope: string): { readonly kind: ScopeKind; readonly name: string } {
+  const slash = scope.indexOf('/');
+  return { kind: scope.slice(0, slash) === 'group' ? 'group' : 'host', name: scope.slice(slash + 1) };
+}
+
 const empty = new Uint8Array(0);
 
 function derived(key: Uint8Array, purpose: string, info: Uint8Array, length: number): Uint8Array {

@@ -7,7 +7,7 @@
  *
  * Frozen: `test/vectors/fixed.json` guards every byte.
  */
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { concat, framed, u32be, utf8 } from '../derive/framing.ts';
 import { fingerprintKey, fixedKey, keyId } from '../derive/tree.ts';
@@ -86,6 +86,9 @@ export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): 
     plaintext?.fill(0);
   }
 }
+
+/** What a recipe names a file by: its SHA-256, in hexadecimal. */
+export const digestOf = (file: Uint8Array): string => createHash('sha256').update(file).digest('hex');
 
 /** HMAC-SHA256 over `LP(path) || u32be(length) || value` under the scope's fingerprint key, in hexadecimal: two files with one value have one. */
 export function fingerprintOf(seed: Uint8Array, path: string, value: Uint8Array): string {

@@ -1,13 +1,12 @@
 /**
  * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file a secret. Looking around in it takes no seed.
  */
-import { createHash } from 'node:crypto';
 import { readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
-import { decodeFixed, encodeFixed, fingerprintOf, type FixedHeader, readHeader } from './file.ts';
+import { decodeFixed, digestOf, encodeFixed, fingerprintOf, type FixedHeader, readHeader } from './file.ts';
 import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
 
 const ending = '.sealed';
@@ -27,8 +26,6 @@ export interface OpenFile extends FixedHeader {
   readonly digest: string;
   readonly fingerprint: string;
 }
-
-export const digestOf = (file: Uint8Array): string => createHash('sha256').update(file).digest('hex');
 
 export class FixedFolder {
   readonly path: string;

@@ -1,7 +1,7 @@
 import type { Fixed } from '../derive/recipe.ts';
 import type { FixedLookup } from '../manifest/recipes.ts';
-import { readHeader } from './file.ts';
-import { digestOf, type FixedFolder, type ScopeSeed } from './folder.ts';
+import { digestOf, readHeader } from './file.ts';
+import { type FixedFolder, type ScopeSeed } from './folder.ts';
 
 /** The files of the fixed folder that a manifest names, each opened once to see that it is sound. */
 export class Shelf {

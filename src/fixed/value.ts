@@ -1,8 +1,7 @@
 import type { Fixed } from '../derive/recipe.ts';
 import type { SeedOf, Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
-import { decodeFixed } from './file.ts';
-import { digestOf } from './folder.ts';
+import { decodeFixed, digestOf } from './file.ts';
 import { nameText } from './name.ts';
 
 /** Opens fixed secrets from the very files that their recipes name. */

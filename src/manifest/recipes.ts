@@ -1,5 +1,6 @@
 import { parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
 import type { Derived, Fixed, Hashed, Recipe } from '../derive/recipe.ts';
+import { scopeParts } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import type { DerivedContent, FixedContent, HashedContent, Part, SecretDeclaration } from './declaration.ts';
 import { dependencyOf } from './dependencies.ts';
@@ -68,8 +69,7 @@ export class Recipes {
 
   #derived(name: string, { options, generation, share, rotate }: DerivedContent): Derived {
     const { scope, epoch } = this.#scopeOf(name, share);
-    const owner = scope.slice(scope.indexOf('/') + 1);
-    const commented = options.kind === 'ssh-ed25519' && options.comment === '' ? { ...options, comment: `${name}@${owner}` } : options;
+    const commented = options.kind === 'ssh-ed25519' && options.comment === '' ? { ...options, comment: `${name}@${scopeParts(scope).name}` } : options;
     return { form: 'derived', scope, epoch, name, options: commented, period: rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name, generation };
   }
 

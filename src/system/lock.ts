@@ -8,15 +8,16 @@ const atOnce = 4;
 
 /**
  * Runs `work` while no other process of ours holds the lock on `file`, which is made where it is missing. The kernel takes the lock back from a process that dies.
- * @param waits - called once where another one holds it
+ * @param whenHeld - called once where another one holds it; says whether to wait for it
+ * @returns undefined where `work` did not run
  * @throws Failure `system`, and whatever `work` throws
  */
-export async function withLock<T>(file: string, waits: () => void, work: () => T | Promise<T>): Promise<T> {
+export async function withLock<T>(file: string, whenHeld: () => 'wait' | 'leave', work: () => T | Promise<T>): Promise<T | undefined> {
   const { flock } = bind('libc.so.6', { flock: 'i:ii' });
   const fd = openSync(file, 'a', 0o600);
   try {
     if (flock(fd, exclusive | atOnce) !== 0) {
-      waits();
+      if (whenHeld() === 'leave') return undefined;
       if ((await flock.async(fd, exclusive)) !== 0) throw new Failure('system', `${file} can't be locked`);
     }
     return await work();

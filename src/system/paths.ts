@@ -16,6 +16,8 @@ export function pathsUnder(root: string) {
     lock: at('/var/lib/auxcred/lock'),
     /** Ciphertext of secrets that somebody chose. */
     fixed: at('/var/lib/auxcred/fixed'),
+    /** What `auxcred fetch` has seen of other vaults. */
+    fetched: at('/var/lib/auxcred/fetched.json'),
     /** The vaults that this machine itself fetches from. */
     vaults: at('/etc/auxcred/vault.toml'),
     /** An age identity, made where the machine has no ssh host key. */

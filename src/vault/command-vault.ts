@@ -3,13 +3,13 @@ import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
-import type { CopyPair, VaultRequest, VaultSource } from './protocol.ts';
+import type { CopyPair, VaultRequest, OtherVault } from './protocol.ts';
 import { linesOf, runVault } from './program.ts';
 import { pairsOf } from './protocol-vault.ts';
-import { type Command, type CommandSettings, fromHome } from './source-settings.ts';
+import { type Command, type CommandSettings, fromHome } from './settings.ts';
 
 /** A vault that is asked by commands, as vault.toml says. */
-export class CommandVault implements VaultSource {
+export class CommandVault implements OtherVault {
   readonly #name: string;
   readonly #settings: CommandSettings;
 

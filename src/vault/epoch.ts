@@ -1,4 +1,5 @@
 import { readFileSync } from 'node:fs';
+import { scopeParts } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
@@ -25,7 +26,7 @@ function isEpoch(folder: string, settings: Uint8Array, scope: string, epoch: num
 }
 
 function withEpoch(text: string, scope: string, epoch: number): string {
-  const [kind = '', name = ''] = scope.split('/');
+  const { kind, name } = scopeParts(scope);
   const lines = text.split('\n');
   const heading = lines.findIndex((line) => {
     const [, table, quoted, bare] = /^\s*\[\s*(host|group)\s*\.\s*(?:["']([^"']*)["']|([A-Za-z0-9_-]+))\s*\]/.exec(line) ?? [];

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { utf8 } from '../derive/framing.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { Failure } from '../failure.ts';
@@ -18,10 +17,9 @@ export class Fetched {
   readonly #file: string;
   readonly #notes: Map<string, Note>;
 
-  /** @param folder - the fixed folder */
-  constructor(folder: string) {
-    this.#file = join(folder, '..', 'fetched.json');
-    this.#notes = notesIn(this.#file);
+  constructor(file: string) {
+    this.#file = file;
+    this.#notes = notesIn(file);
   }
 
   has(name: FixedName, vault: VaultReference, fingerprint: string, sequence: number): boolean {

@@ -1,17 +1,18 @@
 import { Failure } from '../failure.ts';
 import { gokey, type GokeyType, gokeyTypes } from '../gokey/gokey.ts';
 import { readIfPresent } from '../system/files.ts';
-import type { CopyPair, VaultRequest, VaultSource } from './protocol.ts';
-import type { GokeySettings } from './source-settings.ts';
+import type { CopyPair, VaultRequest, OtherVault } from './protocol.ts';
+import type { GokeySettings } from './settings.ts';
 
-/** Finds the master password: in a file, or by asking. The caller wipes it. */
+/** Finds the master password: in a file, or by asking. */
 export type MasterPassword = (file: string | undefined) => Uint8Array;
 
 /** gokey's secrets, byte for byte those of the program: the name is the realm; `type` and `length` are options. */
-export class GokeyVault implements VaultSource {
+export class GokeyVault implements OtherVault {
   readonly #name: string;
   readonly #settings: GokeySettings;
   readonly #masterPassword: MasterPassword;
+  #known: Uint8Array | undefined;
 
   constructor(name: string, settings: GokeySettings, masterPassword: MasterPassword) {
     this.#name = name;
@@ -26,12 +27,12 @@ export class GokeyVault implements VaultSource {
     const length = options['length'];
     if (length !== undefined && !/^[1-9]\d{0,5}$/.test(length)) throw this.#fail(`has no secrets of length ${length}`, 'options = { length = "16" }');
     const seed = this.#seed();
-    const masterPassword = this.#masterPassword(this.#settings.passwordFile);
+    // Asked for once, however many secrets there are.
+    this.#known ??= this.#masterPassword(this.#settings.passwordFile);
     try {
       // Whoever points auxcred at gokey without a seed file has decided that the master password is enough.
-      return gokey({ masterPassword, realm, type, allowUnsafe: true, ...(seed ? { seed } : {}), ...(length === undefined ? {} : { length: Number(length) }) });
+      return gokey({ masterPassword: this.#known, realm, type, allowUnsafe: true, ...(seed ? { seed } : {}), ...(length === undefined ? {} : { length: Number(length) }) });
     } finally {
-      masterPassword.fill(0);
       seed?.fill(0);
     }
   }
@@ -40,7 +41,7 @@ export class GokeyVault implements VaultSource {
     throw this.#fail('can\'t list its secrets', 'gokey derives any name; auxcred import takes names after the destination');
   }
 
-  /** gokey's secrets follow from the seed file, the master password and the name: where the first and the last are the same, only the password could differ. */
+  /** It would take the master password, and then the value is as near. */
   fingerprint(): string | undefined {
     return undefined;
   }

@@ -1,14 +1,14 @@
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { Json } from '../system/json.ts';
-import type { CopyPair, VaultRequest, VaultSource } from './protocol.ts';
+import type { CopyPair, VaultRequest, OtherVault } from './protocol.ts';
 import { linesOf, runVault } from './program.ts';
-import type { ProgramSettings } from './source-settings.ts';
+import type { ProgramSettings } from './settings.ts';
 
 const version = 1;
 
 /** A program that speaks the vault protocol: the verb is its argument, the request JSON on its standard input. */
-export class ProtocolVault implements VaultSource {
+export class ProtocolVault implements OtherVault {
   readonly #name: string;
   readonly #settings: ProgramSettings;
 

@@ -19,7 +19,7 @@ export interface CopyPair {
 }
 
 /** Where secrets come from. Every method throws Failure, which names the vault. */
-export interface VaultSource {
+export interface OtherVault {
   /** The secret's bytes; the caller wipes them. */
   get(request: VaultRequest): Uint8Array;
   /** The names of all secrets. */

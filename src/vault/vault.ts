@@ -6,12 +6,12 @@ import { dirname, join, resolve } from 'node:path';
 import { homedir } from 'node:os';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { scopeNamePattern } from '../derive/realm.ts';
-import { scopeSeed, type ScopeKind } from '../derive/tree.ts';
+import { scopeParts, scopeSeed, type ScopeKind } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Json } from '../system/json.ts';
-import { fromHome, readSources, type SourceSettings } from './source-settings.ts';
+import { fromHome, readOtherVaults, type OtherVaultSettings } from './settings.ts';
 
 export interface VaultHost {
   readonly name: string;
@@ -30,12 +30,12 @@ export interface Vault {
   /** Files with keys that open the fleet seed. */
   readonly identities: readonly string[];
   /** Other vaults, by name. */
-  readonly sources: ReadonlyMap<string, SourceSettings>;
+  readonly others: ReadonlyMap<string, OtherVaultSettings>;
   /** Whether changes of the fixed folder are committed where the vault is a git repository. */
   readonly git: boolean;
 }
 
-export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed') });
+export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json') });
 
 /** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
@@ -45,12 +45,12 @@ export function vaultFolder(asked: string | undefined, environment: NodeJS.Proce
 const hint = 'docs/formats.md says what it may hold';
 
 /** The vaults that a machine without an operator fetches from: `[vault.NAME]` of this file. @throws Failure `malformed` */
-export function readMachineSources(file: string): ReadonlyMap<string, SourceSettings> {
+export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultSettings> {
   const bytes = readIfPresent(file);
   if (!bytes) return new Map();
   const top = parsed(file, bytes);
   allow(top, ['vault'], file);
-  return readSources(top, file, dirname(file));
+  return readOtherVaults(top, file, dirname(file));
 }
 
 /** @throws Failure `not-found` where there is no vault, `malformed` for a vault.toml that is not one */
@@ -79,8 +79,7 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
     allow(entry, ['epoch'], settings);
     return [checkedName(settings, name), epochOf(entry)];
   });
-  const sources = readSources(top, settings, folder);
-  return { folder, sources, git: top.at('git').optional((item) => item.flag()) ?? true, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))) };
+  return { folder, others: readOtherVaults(top, settings, folder), git: top.at('git').optional((item) => item.flag()) ?? true, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))) };
 }
 
 function parsed(file: string, bytes: Uint8Array): Json {
@@ -114,8 +113,8 @@ export function hostOf(vault: Vault, name: string): VaultHost {
 
 /** The epoch of `host/web1` or `group/db`. @throws Failure `not-found` for a scope that the vault does not know */
 export function epochOfScope(vault: Vault, scope: string): number {
-  const name = scope.slice(scope.indexOf('/') + 1);
-  if (scope.startsWith('host/')) return hostOf(vault, name).epoch;
+  const { kind, name } = scopeParts(scope);
+  if (kind === 'host') return hostOf(vault, name).epoch;
   const known = vault.groupEpochs.get(name) ?? ([...vault.hosts.values()].some(({ groups }) => groups.includes(name)) ? 1 : undefined);
   if (known === undefined) throw new Failure('not-found', `the vault at ${vault.folder} knows no group ${name}`, { hint: `a host with groups = ["${name}"], or [group.${name}], in vault.toml makes it known` });
   return known;

@@ -433,7 +433,7 @@ describe('a machine without a vault', () => {
     works(on('apply'));
     declare('[secret.a]\ngeneration = 2\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n[secret.x]\nkind = "vault"\nvault = "pass"\nunits = ["a.service"]\n');
     const before = works(on('history', 'a'));
-    fails(on('apply'), exitStatus['not-found'], /there is no host\/box\/w in .*\nauxcred: x has not been fetched from the vault pass yet\n/);
+    fails(on('apply'), exitStatus['not-found'], /there is no host\/box\/w in .*; x has not been fetched from the vault pass yet\n/);
     assert.equal(works(on('history', 'a')), before);
   });
 

@@ -165,7 +165,7 @@ describe('looking', () => {
   });
 
   test('graph shows who gets what, as text and for Graphviz', () => {
-    assert.match(works(on('web1', 'graph')), /^web\.service\n├─ db-password  password of group\/db\n├─ db-password\.previous  password of group\/db\n├─ deploy  ssh-ed25519 of host\/web1\n/);
+    assert.match(works(on('web1', 'graph')), /^web\.service\n├── db-password  password of group\/db\n├── db-password\.previous  password of group\/db\n├── deploy  ssh-ed25519 of host\/web1\n/);
     const dot = works(on('web1', 'graph', '--dot'));
     assert.match(dot, /^digraph secrets \{/);
     assert.match(dot, /"secret db-password" -> "secret web-env";/);

@@ -45,7 +45,7 @@ export interface GokeySettings {
   readonly passwordFile: string | undefined;
 }
 
-export type SourceSettings = CommandSettings | ProgramSettings | GokeySettings;
+export type OtherVaultSettings = CommandSettings | ProgramSettings | GokeySettings;
 
 /** A path that may begin with `~/`. */
 export const fromHome = (path: string): string => path.replace(/^~(?=\/)/, homedir());
@@ -53,14 +53,14 @@ export const fromHome = (path: string): string => path.replace(/^~(?=\/)/, homed
 export const defaultTimeout = 60;
 
 /** @throws Failure `malformed` */
-export function readSources(top: Json, file: string, folder: string): ReadonlyMap<string, SourceSettings> {
+export function readOtherVaults(top: Json, file: string, folder: string): ReadonlyMap<string, OtherVaultSettings> {
   return new Map((top.at('vault').optional((item) => item.entries()) ?? []).map(([name, entry]) => {
     if (!scopeNamePattern.test(name)) throw new Failure('malformed', `${file}: ${JSON.stringify(name)} is not the name of a vault`, { hint: 'lower-case letters, digits and . _ @ + -' });
-    return [name, readSource(entry, folder)];
+    return [name, readOtherVault(entry, folder)];
   }));
 }
 
-function readSource(entry: Json, folder: string): SourceSettings {
+function readOtherVault(entry: Json, folder: string): OtherVaultSettings {
   const keys = entry.entries().map(([key]) => key);
   const allow = (...allowed: readonly string[]): void => {
     for (const key of keys) if (!allowed.includes(key)) throw entry.at(key).unexpected(`a key there: it has ${allowed.join(', ')}`);
@@ -95,7 +95,7 @@ function commandOf(item: Json): Command {
 const pathOf = (entry: Json, key: string, folder: string): string | undefined => entry.at(key).optional((item) => resolve(folder, fromHome(item.text())));
 
 /** Vaults that need no settings. */
-export const knownSources: Readonly<Record<string, (environment: NodeJS.ProcessEnv) => SourceSettings>> = {
+export const knownVaults: Readonly<Record<string, (environment: NodeJS.ProcessEnv) => OtherVaultSettings>> = {
   pass: (environment) => passLike('pass', environment['PASSWORD_STORE_DIR'] ?? '~/.password-store', '.gpg'),
   gopass: () => ({ ...passLike('gopass', '', ''), get: ['gopass', 'show', '--noparsing', '--', '{name}'], list: ['gopass', 'ls', '--flat'], file: undefined }),
   passage: (environment) => passLike('passage', environment['PASSAGE_DIR'] ?? '~/.passage/store', '.age'),

@@ -1,15 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import { trimSpace } from '../gokey/white-space.ts';
-import type { VaultSource } from '../vault/protocol.ts';
-import { sourceOf } from '../vault/sources.ts';
-import { readMachineSources } from '../vault/vault.ts';
+import type { OtherVault } from '../vault/protocol.ts';
+import { findVault } from '../vault/find.ts';
+import { readMachineVaults } from '../vault/vault.ts';
 import type { Place } from './place.ts';
 import { askSecret } from './prompt.ts';
 
 /** The other vault of that name, as the operator's vault.toml knows it, or the machine's own. @throws Failure `not-found` */
-export const sourceFor = (name: string, { vault, paths }: Place): VaultSource =>
-  sourceOf(name, vault?.sources ?? readMachineSources(paths.vaults), (file) => masterPassword(name, file), process.env);
+export const otherVault = (name: string, { vault, paths }: Place): OtherVault =>
+  findVault(name, vault?.others ?? readMachineVaults(paths.vaults), (file) => masterPassword(name, file), process.env);
 
 /** gokey's own, which it trims where it reads it from a file. @throws Failure `usage` for an empty one */
 function masterPassword(name: string, file: string | undefined): Uint8Array {

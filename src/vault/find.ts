@@ -3,17 +3,17 @@ import { delimiter, join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { CommandVault } from './command-vault.ts';
 import { GokeyVault, type MasterPassword } from './gokey-vault.ts';
-import type { VaultSource } from './protocol.ts';
+import type { OtherVault } from './protocol.ts';
 import { ProtocolVault } from './protocol-vault.ts';
-import { defaultTimeout, knownSources, type SourceSettings } from './source-settings.ts';
+import { defaultTimeout, knownVaults, type OtherVaultSettings } from './settings.ts';
 
 /**
  * The vault of a name: as vault.toml says, else a program `auxcred-vault-NAME` on the path, else one that auxcred knows.
  * @throws Failure `not-found`
  */
-export function sourceOf(name: string, settings: ReadonlyMap<string, SourceSettings>, masterPassword: MasterPassword, environment: NodeJS.ProcessEnv): VaultSource {
+export function findVault(name: string, settings: ReadonlyMap<string, OtherVaultSettings>, masterPassword: MasterPassword, environment: NodeJS.ProcessEnv): OtherVault {
   const program = programOnPath(`auxcred-vault-${name}`, environment);
-  const known = Object.hasOwn(knownSources, name) ? knownSources[name] : undefined;
+  const known = Object.hasOwn(knownVaults, name) ? knownVaults[name] : undefined;
   const chosen = settings.get(name) ?? (program === undefined ? known?.(environment) : { type: 'program', program, timeout: defaultTimeout, folder: '/' } as const);
   switch (chosen?.type) {
     case 'command':
@@ -23,7 +23,7 @@ export function sourceOf(name: string, settings: ReadonlyMap<string, SourceSetti
     case 'gokey':
       return new GokeyVault(name, chosen, masterPassword);
     case undefined:
-      throw new Failure('not-found', `there is no vault ${name}`, { hint: `[vault.${name}] in vault.toml with get = ["COMMAND", "{name}"], or a program auxcred-vault-${name}; known without settings are ${Object.keys(knownSources).join(', ')}` });
+      throw new Failure('not-found', `there is no vault ${name}`, { hint: `[vault.${name}] in vault.toml with get = ["COMMAND", "{name}"], or a program auxcred-vault-${name}; known without settings are ${Object.keys(knownVaults).join(', ')}` });
   }
 }
 
