@@ -5,11 +5,13 @@ import { version } from './version.ts';
 
 const usage = `Usage:
     auxcred seal [--with-key=KEY] [--tpm2-pcrs=PCRS] (--recipient=AGE... | --print-words | --no-recovery)
+    auxcred reseal [--tpm2-pcrs=PCRS] [--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...] [--identity=FILE]
     auxcred unseal [--reveal]
     auxcred check | plan | apply | provision
     auxcred ls | graph | get NAME | public NAME | history NAME
 
     seal       make this machine's seed, or take one, and lock it to the machine
+    reseal     lock the same seed again: to the PCRs as they are now, another key, other recovery keys
     unseal     prove that the seed opens here, and show its key id
     check      say what is wrong with the manifest
     apply      put the manifest in force: drop-ins for the units, secrets for the broker
@@ -54,6 +56,7 @@ Example:
 /** One module a verb, loaded only when it is called: units wait for `stage`. */
 const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   seal: async (argv) => (await import('./commands/seal.ts')).seal(argv),
+  reseal: async (argv) => (await import('./commands/reseal.ts')).reseal(argv),
   unseal: async (argv) => (await import('./commands/unseal.ts')).unseal(argv),
   check: async (argv) => (await import('./commands/check.ts')).check(argv),
   apply: async (argv) => (await import('./commands/apply.ts')).apply(argv),

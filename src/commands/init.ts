@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { timingSafeEqual } from 'node:crypto';
+import { encryptTo, type Recipients } from '../age/identities.ts';
 import { seedLength, keyId } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
-import { sealFleetSeed } from '../vault/fleet-seed.ts';
 import { startRepository } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { Options } from './options.ts';
@@ -40,7 +40,7 @@ export async function init(argv: readonly string[]): Promise<number> {
   const lock = chosenLock(options);
   const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
   try {
-    const sealed = await sealFleetSeed(seed, lock);
+    const sealed = await encryptTo(lock, seed);
     ensureFolder(folder, { mode: 0o700 });
     replaceFile(files.seed, sealed, { mode: 0o600 });
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
@@ -61,7 +61,7 @@ export async function init(argv: readonly string[]): Promise<number> {
 }
 
 /** What is to open the fleet seed. @throws Failure `usage` */
-export function chosenLock(options: Options): Parameters<typeof sealFleetSeed>[1] {
+export function chosenLock(options: Options): Recipients {
   const recipients = options.list('recipient');
   const file = options.value('passphrase-file');
   if (recipients.length > 0 && (options.flag('passphrase') || file !== undefined)) throw new Failure('usage', 'an age file has a passphrase or recipients, not both');

@@ -1,7 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
+import { encryptTo } from '../age/identities.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
-import { openFleetSeed, sealFleetSeed } from '../vault/fleet-seed.ts';
+import { openFleetSeed } from '../vault/fleet-seed.ts';
 import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { chosenLock } from './init.ts';
 import { Options } from './options.ts';
@@ -16,7 +17,7 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
   const { seed: file } = vaultFiles(vault.folder);
   await withFleetSeed(vault, options, async (seed) => {
     const lock = chosenLock(options);
-    const sealed = await sealFleetSeed(seed, lock);
+    const sealed = await encryptTo(lock, seed);
     if (!options.flag('force')) await prove(sealed, seed, 'passphrase' in lock ? { identities: [], passphrase: () => Promise.resolve(lock.passphrase) } : fleetKeys(vault, options));
     replaceFile(file, sealed, { mode: 0o600 });
   });

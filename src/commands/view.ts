@@ -1,6 +1,7 @@
 /** Whose secrets a command is about: this machine's, or on the operator's side those of a host in the vault. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import type { Identities } from '../age/identities.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
@@ -18,7 +19,6 @@ import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../store/scope.ts
 import { readFixedFile, type Snapshot } from '../store/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import type { FleetKeys } from '../vault/fleet-seed.ts';
 import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
@@ -131,11 +131,12 @@ export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fl
 }
 
 /** The identities that were named, else the vault's, else the user's own. */
-export function fleetKeys(vault: Vault, options: Options): FleetKeys {
+export function fleetKeys(vault: Vault, options: Options): Identities {
   const named = [...options.list('identity'), ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']])];
   const own = [join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'), join(homedir(), '.ssh/id_ed25519')];
   return {
     identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
     passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase of the fleet seed', '--identity=FILE opens a seed that is sealed to a key'))),
+    hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',
   };
 }

@@ -19,3 +19,6 @@ export function brokerDropIn({ withKey, device }: Pick<Sealing, 'withKey' | 'dev
   }
   return `${lines.join('\n')}\n`;
 }
+
+/** What either of two such drop-ins allows, for the time in which one takes the place of the other. */
+export const mergedDropIn = (one: string, other: string): string => `${[...new Set([...one.split('\n'), ...other.split('\n')])].filter((line) => line !== '').join('\n')}\n`;

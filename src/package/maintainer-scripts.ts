@@ -1,7 +1,9 @@
 /** What dpkg runs around installing and removing the package; without a running systemd (a chroot, an image) nothing is started. */
 
-/** What is enabled and started. */
+/** What is started. */
 const units = 'auxcred.socket auxcred-stage.socket auxcred-rotate.timer';
+/** What is enabled: the first boot of an installation binds its seed. */
+const enabled = `${units} auxcred-bind.service`;
 
 const postinst = `#!/bin/sh
 set -e
@@ -11,7 +13,7 @@ systemd-sysusers auxcred.conf
 # The folders below /run can wait for the boot where there is no /run yet.
 systemd-tmpfiles --create auxcred.conf || [ ! -d /run/systemd/system ]
 
-for unit in ${units}; do
+for unit in ${enabled}; do
     deb-systemd-helper unmask "$unit" > /dev/null || true
     # An administrator's systemctl disable survives an upgrade.
     if deb-systemd-helper --quiet was-enabled "$unit"; then
@@ -47,7 +49,7 @@ case $1 in
         ;;
     purge)
         if command -v deb-systemd-helper > /dev/null; then
-            deb-systemd-helper purge ${units} > /dev/null || true
+            deb-systemd-helper purge ${enabled} > /dev/null || true
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         rm -f /var/lib/auxcred/lock

@@ -18,6 +18,8 @@ export interface Sealing {
   readonly recovery: readonly string[];
   /** PCR indices of the TPM policy; empty without one. */
   readonly pcrs: readonly number[];
+  /** PCR indices that are bound at the first boot of an installation, whose own PCRs they are not; empty once they are. */
+  readonly pcrsAtFirstBoot: readonly number[];
   /** The TPM device in systemd's notation; undefined without a TPM. */
   readonly device: string | undefined;
 }
@@ -42,7 +44,7 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
     counter,
     scopes: scopesJson(scopes),
     recipients: sealing.recovery,
-    policy: { withKey: sealing.withKey, pcrs: sealing.pcrs, ...(sealing.device === undefined ? {} : { device: sealing.device }) },
+    policy: { withKey: sealing.withKey, pcrs: sealing.pcrs, ...(sealing.pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot: sealing.pcrsAtFirstBoot }), ...(sealing.device === undefined ? {} : { device: sealing.device }) },
   });
   return new TextEncoder().encode(text);
 }
@@ -61,11 +63,14 @@ export function parsePayload(bytes: Uint8Array): Payload {
     sealing: {
       withKey: policy.at('withKey').oneOf(keySources),
       recovery: json.at('recipients').list().map((item) => item.text()),
-      pcrs: policy.at('pcrs').list().map((item) => item.whole(0, 23)),
+      pcrs: pcrsOf(policy.at('pcrs')),
+      pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
       device: policy.at('device').optional((item) => item.text()),
     },
   };
 }
+
+const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 23));
 
 /** Scopes on their way from the operator to a host, as UTF-8 JSON and a newline. The caller wipes it. */
 export const encodeScopes = (scopes: readonly Scope[]): Uint8Array => new TextEncoder().encode(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);

@@ -16,6 +16,8 @@ export interface Pin {
 
 export interface Pins {
   readonly scopes: ReadonlyMap<string, Pin>;
+  /** Those of a store that is taking the place of the other one at this moment; undefined otherwise. */
+  readonly next?: ReadonlyMap<string, Pin>;
   /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
   readonly device: string | undefined;
 }
@@ -27,29 +29,41 @@ export function pinsOf(scopes: readonly Scope[], device: string | undefined): Pi
 }
 
 /** Pretty-printed: people read this file and keep it in their configuration. */
-export function encodePins(pins: Pins): Uint8Array {
-  const scopes = Object.fromEntries([...pins.scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]));
-  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes, ...(pins.device === undefined ? {} : { tpm2Device: pins.device }) }));
+export function encodePins({ scopes, next, device }: Pins): Uint8Array {
+  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes: jsonOf(scopes), ...(next === undefined ? {} : { next: jsonOf(next) }), ...(device === undefined ? {} : { tpm2Device: device }) }));
   return new TextEncoder().encode(`${JSON.stringify(sorted, undefined, 2)}\n`);
 }
+
+const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown => Object.fromEntries([...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]));
 
 /** @throws Failure `malformed`. */
 export function parsePins(bytes: Uint8Array, file: string): Pins {
   const json = Json.parse(bytes, file, hint);
   json.at('version').whole(1, 1);
-  const scopes = json.at('scopes').entries().map(([name, pin]): [string, Pin] => {
-    const id = pin.at('keyId').text();
-    if (!/^[0-9a-f]{32}$/.test(id)) throw pin.at('keyId').unexpected('32 hexadecimal digits');
-    return [name, { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: new Uint8Array(Buffer.from(id, 'hex')) }];
+  const next = json.at('next').optional(scopesIn);
+  return { scopes: scopesIn(json.at('scopes')), ...(next === undefined ? {} : { next }), device: json.at('tpm2Device').optional((item) => item.text()) };
+}
+
+const scopesIn = (item: Json): ReadonlyMap<string, Pin> => new Map(item.entries().map(([name, pin]): [string, Pin] => {
+  const id = pin.at('keyId').text();
+  if (!/^[0-9a-f]{32}$/.test(id)) throw pin.at('keyId').unexpected('32 hexadecimal digits');
+  return [name, { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: new Uint8Array(Buffer.from(id, 'hex')) }];
+}));
+
+/** Whether two stores have the same scopes, epochs and seeds. */
+export function samePins(one: ReadonlyMap<string, Pin>, other: ReadonlyMap<string, Pin>): boolean {
+  return one.size === other.size && [...one].every(([name, { epoch, keyId: id }]) => {
+    const pin = other.get(name);
+    return pin?.epoch === epoch && timingSafeEqual(pin.keyId, id);
   });
-  return { scopes: new Map(scopes), device: json.at('tpm2Device').optional((item) => item.text()) };
 }
 
 /**
  * Refuses a store with a scope that is not pinned, and one that lacks a pinned scope.
  * @throws Failure `not-pinned` that names the scope.
  */
-export function verifyPins(scopes: readonly Scope[], { scopes: pins }: Pins): void {
+export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, device }: Pins): void {
+  if (next !== undefined && samePins(pinsOf(scopes, device).scopes, next)) return;
   for (const scope of scopes) {
     const pin = pins.get(scopeName(scope));
     if (!pin) throw new Failure('not-pinned', `the store holds a seed for ${scopeName(scope)}, which this machine does not expect`, { hint });

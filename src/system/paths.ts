@@ -12,6 +12,8 @@ export function pathsUnder(root: string) {
     pins: at('/etc/auxcred/scopes.json'),
     store: at('/var/lib/auxcred'),
     seeds: at('/var/lib/auxcred/seeds.age'),
+    /** There while PCRs wait for the first boot to be bound. */
+    unbound: at('/var/lib/auxcred/unbound'),
     /** Held by whoever changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** Ciphertext of secrets that somebody chose. */

@@ -1,100 +1,19 @@
 /** The fleet seed at rest: `seed.age`, an age file that holds its 32 bytes. */
-import { spawnSync } from 'node:child_process';
-import type { Encrypter } from 'age-encryption';
-import { openAgeFile } from '../age/file.ts';
-import { parseHeader } from '../age/header.ts';
-import { sshUnwrapper } from '../age/ssh-ed25519.ts';
-import { x25519Unwrapper } from '../age/x25519.ts';
+import { decryptWith, type Identities } from '../age/identities.ts';
 import { seedLength } from '../derive/tree.ts';
-import { Failure, messageOf } from '../failure.ts';
+import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
-
-/** What opens the fleet seed. */
-export interface FleetKeys {
-  /** Files with age identities (plugins' too) or OpenSSH ed25519 private keys. */
-  readonly identities: readonly string[];
-  /** Asks for the passphrase. */
-  readonly passphrase: () => Promise<string>;
-}
-
-/** The file's bytes. @throws Failure `usage` for a recipient that is none, `system` where a plugin needs the age program and it fails */
-export async function sealFleetSeed(seed: Uint8Array, lock: { readonly recipients: readonly string[] } | { readonly passphrase: string }): Promise<Uint8Array> {
-  const { Encrypter } = await library();
-  const encrypter = new Encrypter();
-  if ('passphrase' in lock) {
-    encrypter.setPassphrase(lock.passphrase);
-    return await encrypter.encrypt(seed);
-  }
-  // The library knows age's own recipients; ssh keys and plugins are the age program's.
-  if (!lock.recipients.every((recipient) => /^age1[a-z0-9]+$/.test(recipient) && !/^age1[a-z0-9]+1/.test(recipient))) return runAge(['-e', ...lock.recipients.flatMap((recipient) => ['-r', recipient])], seed);
-  for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
-  return await encrypter.encrypt(seed);
-}
-
-/** Only where its own reader does not do: it takes longer to load than all the rest of a command. */
-const library = async (): Promise<typeof import('age-encryption')> => await import('age-encryption');
-
-function addRecipient(encrypter: Encrypter, recipient: string): void {
-  try {
-    encrypter.addRecipient(recipient);
-  } catch (error) {
-    throw new Failure('usage', `${recipient.slice(0, 16)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it', cause: error });
-  }
-}
 
 /**
  * The fleet seed's 32 bytes. The caller wipes them.
  * @param content - the file's bytes, where it is not on the disk yet
  * @throws Failure `not-found`, `no-recipient`, `malformed`
  */
-export async function openFleetSeed(file: string, keys: FleetKeys, content?: Uint8Array): Promise<Uint8Array> {
+export async function openFleetSeed(file: string, keys: Identities, content?: Uint8Array): Promise<Uint8Array> {
   const bytes = content ?? readIfPresent(file);
   if (!bytes) throw new Failure('not-found', `there is no fleet seed at ${file}`, { hint: 'auxcred init makes one; init --from-words makes it from paper' });
-  const seed = await opened(bytes, file, keys);
+  const seed = await decryptWith(keys, file, bytes);
   if (seed.length === seedLength) return seed;
   seed.fill(0);
   throw new Failure('malformed', `${file} does not hold a seed of ${String(seedLength)} bytes`);
-}
-
-async function opened(bytes: Uint8Array, file: string, { identities, passphrase }: FleetKeys): Promise<Uint8Array> {
-  const stanzas = parseHeader(bytes).stanzas.map(({ args }) => args[0]);
-  if (stanzas.includes('scrypt')) {
-    const { Decrypter } = await library();
-    const decrypter = new Decrypter();
-    decrypter.addPassphrase(await passphrase());
-    return await decrypter.decrypt(bytes).catch((error: unknown) => { throw new Failure('no-recipient', `that passphrase does not open ${file}`, { cause: error }); });
-  }
-  const failures: string[] = [];
-  for (const identity of identities) {
-    const key = readIfPresent(identity);
-    if (!key) continue;
-    try {
-      return await openWith(bytes, identity, key);
-    } catch (error) {
-      failures.push(`${identity}: ${messageOf(error)}`);
-    } finally {
-      key.fill(0);
-    }
-  }
-  throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, { hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml' });
-}
-
-async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): Promise<Uint8Array> {
-  const text = new TextDecoder().decode(key);
-  if (text.startsWith('-----BEGIN OPENSSH PRIVATE KEY-----')) return (await openAgeFile(bytes, [sshUnwrapper(key)])).plaintext;
-  if (/^AGE-PLUGIN-/m.test(text)) return runAge(['-d', '-i', identity], bytes);
-  const lines = text.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('AGE-SECRET-KEY-'));
-  if (lines.length > 0 && lines.every((line) => line.startsWith('AGE-SECRET-KEY-1'))) return (await openAgeFile(bytes, lines.map(x25519Unwrapper))).plaintext;
-  const { Decrypter } = await library();
-  const decrypter = new Decrypter();
-  for (const line of lines) decrypter.addIdentity(line);
-  return await decrypter.decrypt(bytes);
-}
-
-/** The age program, which speaks with plugins; they ask for a PIN or a touch at the terminal. */
-function runAge(args: readonly string[], input: Uint8Array): Uint8Array {
-  const { status, stdout, error } = spawnSync('age', args, { input, stdio: ['pipe', 'pipe', 'inherit'] });
-  if (error !== undefined) throw new Failure('system', `the age program can't run: ${error.message}`, { hint: 'apt install age' });
-  if (status !== 0) throw new Failure('system', `age ${args[0] ?? ''} failed with status ${String(status)}`);
-  return stdout;
 }

@@ -176,6 +176,8 @@ for (const version of ['252', '257', '262'] as const)
       await machine.shell('touch -d "3 days ago" /var/lib/systemd/timers/stamp-auxcred-rotate.timer');
       await machine.reboot();
       for (let i = 0; i < 100 && (await machine.run(['auxcred', 'history', 'db', '--json'])).stdout.includes('2027-02') === false; i++) await machine.shell('sleep 0.2');
+      // The units are restarted after the secrets are in force.
+      await machine.waitFor('auxcred-rotate.service', ['inactive', 'failed']);
       await settled();
       assert.equal(await credential('web.service', 'db.previous'), before);
     });

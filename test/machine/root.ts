@@ -13,7 +13,7 @@ interface Recipe {
   readonly officialNode?: true;
 }
 
-const everywhere = ['systemd', 'systemd-sysv', 'dbus', 'procps', 'socat', 'openssh-client', 'age', 'tpm2-tools', 'libfaketime'];
+const everywhere = ['systemd', 'systemd-sysv', 'dbus', 'procps', 'socat', 'iproute2', 'openssh-client', 'openssh-server', 'age', 'tpm2-tools', 'libfaketime'];
 const tssBookworm = ['libtss2-esys-3.0.2-0', 'libtss2-mu0', 'libtss2-rc0', 'libtss2-tctildr0', 'libtss2-tcti-swtpm0', 'libtss2-tcti-device0'];
 const tssTime64 = ['libtss2-esys-3.0.2-0t64', 'libtss2-mu-4.0.1-0t64', 'libtss2-rc0t64', 'libtss2-tctildr0t64', 'libtss2-tcti-swtpm0t64', 'libtss2-tcti-device0t64'];
 
@@ -56,7 +56,7 @@ function debianMirror(): string {
 const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
 
 /** Raise it when `build` changes in a way that the recipe itself doesn't show. */
-const layout = 2;
+const layout = 3;
 
 /**
  * The folder of a Debian root with this systemd version, built if it isn't there: about 20 s and a mirror.
@@ -107,6 +107,8 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     '--customize-hook=rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf',
     // The console is a pipe: a login prompt there would be started over and over.
     '--customize-hook=ln -sf /dev/null "$1"/etc/systemd/system/console-getty.service',
+    // A machine that somebody should reach by ssh enables it, and has a host key of its own.
+    '--customize-hook=chroot "$1" systemctl --quiet disable ssh.service ssh.socket; rm -f "$1"/etc/ssh/ssh_host_*',
     recipe.suite, folder, ...sources,
   ]);
 }

@@ -16,7 +16,7 @@ import { pathsUnder } from '../../src/system/paths.ts';
 const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
 const host: Scope = { kind: 'host', name: 'web1', epoch: 1, seed: seed(1) };
 const group: Scope = { kind: 'group', name: 'db', epoch: 3, seed: seed(2) };
-const payload: Payload = { counter: 7, scopes: [host, group], sealing: { withKey: 'tpm2', recovery: ['age1abc'], pcrs: [7, 14], device: 'device:/dev/tpmrm0' } };
+const payload: Payload = { counter: 7, scopes: [host, group], sealing: { withKey: 'tpm2', recovery: ['age1abc'], pcrs: [7, 14], pcrsAtFirstBoot: [4], device: 'device:/dev/tpmrm0' } };
 const derived = (name: string, options: KindOptions, more: Partial<Derived> = {}): Derived => ({ form: 'derived', scope: 'host/web1', epoch: 1, name, options, period: '', generation: 1, ...more });
 const password = derived('p', { kind: 'password', length: 20, alphabet: 'abc', require: ['lower'] }, { scope: 'group/db', epoch: 3, period: '2026-11', generation: 2 });
 const wireguard = derived('wg', { kind: 'wireguard' });
@@ -60,6 +60,15 @@ describe('pins', () => {
   test('survive a round trip', () => {
     assert.deepEqual(parsePins(encodePins(pins), 'scopes.json'), pins);
     assert.match(new TextDecoder().decode(encodePins(pins)), /"host\/web1": \{\n\s+"epoch": 1,\n\s+"keyId": "[0-9a-f]{32}"/);
+  });
+  test('accept the old scopes and the new ones while these take their place', () => {
+    const other = { ...host, seed: seed(9) };
+    const both = { ...pins, next: pinsOf([other], undefined).scopes };
+    assert.deepEqual(parsePins(encodePins(both), 'scopes.json'), both);
+    verifyPins([host, group], both);
+    verifyPins([other], both);
+    assert.throws(() => verifyPins([other, group], both), isFailure('not-pinned'));
+    assert.throws(() => verifyPins([host], both), isFailure('not-pinned'));
   });
   test('accept exactly the pinned scopes', () => {
     verifyPins([host, group], pins);

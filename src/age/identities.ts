@@ -1,0 +1,95 @@
+/** Files with keys of people, and what age files they open: where the project's own reader does not do, the age library or the age program. */
+import { spawnSync } from 'node:child_process';
+import type { Encrypter } from 'age-encryption';
+import { Failure, messageOf } from '../failure.ts';
+import { readIfPresent } from '../system/files.ts';
+import { openAgeFile } from './file.ts';
+import { parseHeader } from './header.ts';
+import { sshUnwrapper } from './ssh-ed25519.ts';
+import { x25519Unwrapper } from './x25519.ts';
+
+/** What opens an age file. */
+export interface Identities {
+  /** Files with age identities (plugins' too) or OpenSSH ed25519 private keys. */
+  readonly identities: readonly string[];
+  /** Asks for the passphrase. */
+  readonly passphrase: () => Promise<string>;
+  /** How a user names other identities. */
+  readonly hint?: string;
+}
+
+/** What an age file is to be opened by. */
+export type Recipients = { readonly recipients: readonly string[] } | { readonly passphrase: string };
+
+/** The age file's bytes. @throws Failure `usage` for a recipient that is none, `system` where a plugin needs the age program and it fails */
+export async function encryptTo(lock: Recipients, plaintext: Uint8Array): Promise<Uint8Array> {
+  const { Encrypter } = await library();
+  const encrypter = new Encrypter();
+  if ('passphrase' in lock) {
+    encrypter.setPassphrase(lock.passphrase);
+    return await encrypter.encrypt(plaintext);
+  }
+  // The library knows age's own recipients; ssh keys and plugins are the age program's.
+  if (!lock.recipients.every((recipient) => /^age1[a-z0-9]+$/.test(recipient) && !/^age1[a-z0-9]+1/.test(recipient))) return runAge(['-e', ...lock.recipients.flatMap((recipient) => ['-r', recipient])], plaintext);
+  for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
+  return await encrypter.encrypt(plaintext);
+}
+
+/** Only where its own reader does not do: it takes longer to load than all the rest of a command. */
+const library = async (): Promise<typeof import('age-encryption')> => await import('age-encryption');
+
+function addRecipient(encrypter: Encrypter, recipient: string): void {
+  try {
+    encrypter.addRecipient(recipient);
+  } catch (error) {
+    throw new Failure('usage', `${recipient.slice(0, 16)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it', cause: error });
+  }
+}
+
+/**
+ * What the age file `bytes` holds, which the caller wipes.
+ * @param file - its name, for the failure
+ * @throws Failure `no-recipient`
+ */
+export async function decryptWith({ identities, passphrase, hint }: Identities, file: string, bytes: Uint8Array): Promise<Uint8Array> {
+  const stanzas = parseHeader(bytes).stanzas.map(({ args }) => args[0]);
+  if (stanzas.includes('scrypt')) {
+    const { Decrypter } = await library();
+    const decrypter = new Decrypter();
+    decrypter.addPassphrase(await passphrase());
+    return await decrypter.decrypt(bytes).catch((error: unknown) => { throw new Failure('no-recipient', `that passphrase does not open ${file}`, { cause: error }); });
+  }
+  const failures: string[] = [];
+  for (const identity of identities) {
+    const key = readIfPresent(identity);
+    if (!key) continue;
+    try {
+      return await openWith(bytes, identity, key);
+    } catch (error) {
+      failures.push(`${identity}: ${messageOf(error)}`);
+    } finally {
+      key.fill(0);
+    }
+  }
+  throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, hint === undefined ? {} : { hint });
+}
+
+async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): Promise<Uint8Array> {
+  const text = new TextDecoder().decode(key);
+  if (text.startsWith('-----BEGIN OPENSSH PRIVATE KEY-----')) return (await openAgeFile(bytes, [sshUnwrapper(key)])).plaintext;
+  if (/^AGE-PLUGIN-/m.test(text)) return runAge(['-d', '-i', identity], bytes);
+  const lines = text.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('AGE-SECRET-KEY-'));
+  if (lines.length > 0 && lines.every((line) => line.startsWith('AGE-SECRET-KEY-1'))) return (await openAgeFile(bytes, lines.map(x25519Unwrapper))).plaintext;
+  const { Decrypter } = await library();
+  const decrypter = new Decrypter();
+  for (const line of lines) decrypter.addIdentity(line);
+  return await decrypter.decrypt(bytes);
+}
+
+/** The age program, which speaks with plugins; they ask for a PIN or a touch at the terminal. */
+function runAge(args: readonly string[], input: Uint8Array): Uint8Array {
+  const { status, stdout, error } = spawnSync('age', args, { input, stdio: ['pipe', 'pipe', 'inherit'] });
+  if (error !== undefined) throw new Failure('system', `the age program can't run: ${error.message}`, { hint: 'apt install age' });
+  if (status !== 0) throw new Failure('system', `age ${args[0] ?? ''} failed with status ${String(status)}`);
+  return stdout;
+}
