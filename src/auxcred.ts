@@ -27,6 +27,7 @@ const usage = `Usage:
 On the operator's side, with a vault that derives the seeds of all hosts:
     auxcred init | rewrap [--vault=DIR] (--recipient=AGE... | --passphrase)
     auxcred scopes HOST | ssh root@HOST auxcred seal --scopes=-
+    ssh root@HOST auxcred enroll | auxcred enroll HOST --from=-    (auxcred enroll HOST shows it)
     auxcred ls | graph | get NAME | public NAME  --host=HOST [--vault=DIR]
 
 Secrets that somebody else issued, in the vault (host/web1/wifi, group/db/token) or on this machine (wifi):
@@ -82,6 +83,7 @@ const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   gokey: async (argv) => (await import('./commands/gokey.ts')).gokey(argv),
   rewrap: async (argv) => (await import('./commands/rewrap.ts')).rewrap(argv),
   init: async (argv) => (await import('./commands/init.ts')).init(argv),
+  enroll: async (argv) => (await import('./commands/enroll.ts')).enroll(argv),
   scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
 };

@@ -23,6 +23,9 @@ const tagOf = (publicKey: Uint8Array): string => encodeBase64(createHash('sha256
 
 const tweakOf = (publicKey: Uint8Array): Uint8Array => new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
 
+/** The key's fingerprint as `ssh-keygen -l` shows it. */
+export const sshFingerprint = (publicKey: Uint8Array): string => `SHA256:${encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest())}`;
+
 /** Tweak times shared secret; wipes `shared`. */
 function tweaked(publicKey: Uint8Array, shared: Uint8Array): Uint8Array | undefined {
   const secret = x25519(tweakOf(publicKey), shared);

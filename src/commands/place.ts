@@ -124,7 +124,12 @@ const mostFormer = 1000;
 
 /** Keeps a change of the fixed folder, and of the files named, in the vault's history, where it has one. */
 export function commit({ vault }: Place, message: string, ...files: readonly string[]): void {
-  if (!vault?.git) return;
-  const problem = commitVault(vault.folder, message, ['fixed', ...files]);
+  if (vault) keep(vault, message, 'fixed', ...files);
+}
+
+/** Keeps a change of the files and folders named in the vault's history, where it has one. */
+export function keep(vault: Vault, message: string, ...files: readonly string[]): void {
+  if (!vault.git) return;
+  const problem = commitVault(vault.folder, message, files);
   if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
 }

@@ -2,19 +2,17 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { snapshotInForce } from '../deliver/provision.ts';
-import { scopeNamePattern } from '../derive/realm.ts';
 import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { parseScopes, type Sealing } from '../store/payload.ts';
 import { type Pins, pinsOf } from '../store/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
-import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { oneAtATime } from './provision.ts';
 import { print, say } from './say.ts';
-import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
+import { checkedRecipient, chosenKey, chosenPcrs, hostName, pinsIn, sealMachine } from './sealing.ts';
 import { seedOfWords, wordsOf } from './words.ts';
 
 const optionNames = {
@@ -82,14 +80,6 @@ function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known:
   } finally {
     bytes.fill(0);
   }
-}
-
-/** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. */
-function hostName(given: string | undefined, paths: Paths): string {
-  const name = given ?? new TextDecoder().decode(readIfPresent(paths.hostname) ?? new Uint8Array(0)).trim().toLowerCase();
-  if (name === '') throw new Failure('usage', `${paths.hostname} is missing or empty, so this machine has no name`, { hint: '--name=web1' });
-  if (!scopeNamePattern.test(name)) throw new Failure('usage', `${name} is not usable as a scope name`, { hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1' });
-  return name;
 }
 
 function givenSeed(file: string | undefined): Uint8Array | undefined {

@@ -5,11 +5,12 @@ import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { brokerDropIn, mergedDropIn } from '../deliver/broker-drop-in.ts';
 import { brokerGroup, snapshotInForce } from '../deliver/provision.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
 import { keyId } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { openSeeds } from '../store/open.ts';
-import { type KeySource, keySources, type Payload, type Sealing } from '../store/payload.ts';
+import { type KeySource, keySources, type Payload, recipientPattern, type Sealing } from '../store/payload.ts';
 import { encodePins, parsePins, type Pins, pinsOf, samePins } from '../store/pins.ts';
 import { type Locks, sealPayload } from '../store/seal.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
@@ -18,6 +19,7 @@ import { ensureFolder, groupId, readIfPresent, replaceFile } from '../system/fil
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { seal } from '../tpm2/sealed-object.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { meansOf } from './means.ts';
@@ -50,9 +52,17 @@ export function chosenPcrs(text: string | undefined, withKey: KeySource, root: s
   return systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs };
 }
 
+/** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. @throws Failure `usage` */
+export function hostName(given: string | undefined, paths: Paths): string {
+  const name = given ?? new TextDecoder().decode(readIfPresent(paths.hostname) ?? new Uint8Array(0)).trim().toLowerCase();
+  if (name === '') throw new Failure('usage', `${paths.hostname} is missing or empty, so this machine has no name`, { hint: '--name=web1' });
+  if (!scopeNamePattern.test(name)) throw new Failure('usage', `${name} is not usable as a scope name`, { hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1' });
+  return name;
+}
+
 /** @throws Failure `usage` */
 export function checkedRecipient(text: string): string {
-  if (!/^age1[a-z0-9]+$/.test(text)) throw new Failure('usage', `${text.slice(0, 12)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it' });
+  if (!recipientPattern.test(text)) throw new Failure('usage', `${text.slice(0, 12)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it' });
   return text;
 }
 
@@ -106,14 +116,14 @@ async function withLocks<T>(paths: Paths, sealing: Sealing, work: (locks: Locks)
   const sshHostKey = pair?.publicKey;
   pair?.seed.fill(0);
   sshKey?.fill(0);
-  if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), tpm: undefined });
+  if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), sealToTpm: undefined });
   const tpm = await openTpm(sealing.device);
   try {
     const { manufacturer, model, firmware } = await tpmVendor(tpm);
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
     const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
     for (const pcr of unmeasuredPcrs(policy)) warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
-    return await work({ sshHostKey, ageHostKey: undefined, tpm: { tpm, policy } });
+    return await work({ sshHostKey, ageHostKey: undefined, sealToTpm: async (secret) => await seal(tpm, secret, policy) });
   } finally {
     await tpm.close();
   }

@@ -11,6 +11,13 @@ import type { Scope } from './scope.ts';
 export const keySources = ['host', 'tpm2', 'tpm2+host'] as const;
 export type KeySource = (typeof keySources)[number];
 
+/** Those that an operator can seal to from afar, with what the machine said of itself. */
+export const remoteKeySources = ['host', 'tpm2', 'tpm2+host'] as const satisfies readonly KeySource[];
+export type RemoteKeySource = (typeof remoteKeySources)[number];
+
+/** An age recipient, as far as its characters tell. */
+export const recipientPattern = /^age1[a-z0-9]+$/;
+
 /** How a store was sealed, so that it can be sealed again the same way. */
 export interface Sealing {
   readonly withKey: KeySource;

@@ -3,26 +3,25 @@ import { Encrypter, type Recipient, Stanza } from 'age-encryption';
 import { sshEphemeralSecret, sshStanza } from '../age/ssh-ed25519.ts';
 import type { Stanza as ParsedStanza } from '../age/header.ts';
 import { Failure } from '../failure.ts';
-import type { PcrPolicy } from '../tpm2/pcr.ts';
-import { seal } from '../tpm2/sealed-object.ts';
-import type { Tpm } from '../tpm2/tpm.ts';
+import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { encodePayload, type Payload } from './payload.ts';
 import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
 
-/** The machine's own keys that a store can be sealed to. */
+/** The keys of a machine, this one or another, that a store can be sealed to. */
 export interface Locks {
   /** The ssh-ed25519 host key's public half, 32 bytes. */
   readonly sshHostKey: Uint8Array | undefined;
   /** The recipient of the age identity that stands in where there is no ssh host key. */
   readonly ageHostKey: string | undefined;
-  readonly tpm: { readonly tpm: Tpm; readonly policy: PcrPolicy } | undefined;
+  /** Seals K (32 bytes) to its TPM. */
+  readonly sealToTpm: ((secret: Uint8Array) => SealedObject | Promise<SealedObject>) | undefined;
 }
 
 /** The bytes of a seeds.age for `payload`, whose sealing says which locks to use and who can recover it. @throws Failure */
 export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
   const encrypter = new Encrypter();
   encrypter.addRecipient(machineRecipient(payload, locks));
-  for (const recipient of payload.sealing.recovery) encrypter.addRecipient(recipient);
+  for (const recipient of payload.sealing.recovery) addRecovery(encrypter, recipient);
   const plaintext = encodePayload(payload);
   try {
     return await encrypter.encrypt(plaintext);
@@ -31,18 +30,27 @@ export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8
   }
 }
 
-function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, tpm }: Locks): string | Recipient {
+/** @throws Failure `usage` */
+function addRecovery(encrypter: Encrypter, recipient: string): void {
+  try {
+    encrypter.addRecipient(recipient);
+  } catch (error) {
+    throw new Failure('usage', `${recipient.slice(0, 24)} is not a recipient that can be encrypted to`, { hint: 'age1..., as age-keygen prints it', cause: error });
+  }
+}
+
+function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, sealToTpm }: Locks): string | Recipient {
   if (sealing.withKey === 'host') {
     if (sshHostKey) return wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey));
     if (ageHostKey !== undefined) return ageHostKey;
     throw new Failure('no-recipient', 'this machine has no host key to seal to');
   }
-  if (!tpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
-  if (sealing.withKey === 'tpm2') return wrappingWith((fileKey) => tpmStanza(['auxcred/tpm2'], tpm, [], fileKey));
+  if (!sealToTpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
+  if (sealing.withKey === 'tpm2') return wrappingWith((fileKey) => tpmStanza(['auxcred/tpm2'], sealToTpm, [], fileKey));
   if (!sshHostKey) throw new Failure('no-recipient', 'tpm2+host needs the ssh host key, and this machine has none', { hint: 'ssh-keygen -A makes one; --with-key=tpm2 does without' });
   return wrappingWith(async (fileKey) => {
     const { tag, share, secret } = sshEphemeralSecret(sshHostKey);
-    return await tpmStanza(['auxcred/tpm2+host', tag, share], tpm, [secret], fileKey);
+    return await tpmStanza(['auxcred/tpm2+host', tag, share], sealToTpm, [secret], fileKey);
   });
 }
 
@@ -55,10 +63,10 @@ function wrappingWith(wrap: (fileKey: Uint8Array) => ParsedStanza | Promise<Pars
   };
 }
 
-async function tpmStanza(args: Parameters<typeof wrapStanza>[0], { tpm, policy }: NonNullable<Locks['tpm']>, hostSecret: readonly Uint8Array[], fileKey: Uint8Array): Promise<ParsedStanza> {
+async function tpmStanza(args: Parameters<typeof wrapStanza>[0], sealToTpm: NonNullable<Locks['sealToTpm']>, hostSecret: readonly Uint8Array[], fileKey: Uint8Array): Promise<ParsedStanza> {
   const tpmSecret = freshTpmSecret();
   try {
-    return wrapStanza(args, await seal(tpm, tpmSecret, policy), [tpmSecret, ...hostSecret], fileKey);
+    return wrapStanza(args, await sealToTpm(tpmSecret), [tpmSecret, ...hostSecret], fileKey);
   } finally {
     for (const secret of [tpmSecret, ...hostSecret]) secret.fill(0);
   }

@@ -3,6 +3,7 @@
  *
  *     arguments: for tpm2+host the host key's 4-byte tag and the ephemeral share, base64 without padding, as in age's ssh-ed25519 stanza
  *     body:      LP(SRK Name) LP(SRK template) LP(policy) LP(TPM2B_PUBLIC) LP(TPM2B_PRIVATE) || wrapped file key (32 bytes)
+ *                sealed on another machine, with one field more: ... LP(duplicate) LP(TPM2B_ENCRYPTED_SECRET) || wrapped file key
  *     policy:    canonical JSON {"bank":"sha256","pcrs":{"7":"hex of the PCR's value when it was sealed"}}
  *     wrap key:  HKDF-SHA256(ikm = K or K||S, salt = SHA-256(LP(type) LP(argument)... LP(body before the wrapped key)), info = "auxcred/v1/" || type, 32)
  *     file key:  ChaCha20-Poly1305(wrap key, zero nonce)
@@ -42,7 +43,7 @@ function wrapKey(type: string, secrets: readonly Uint8Array[], salt: Uint8Array)
 
 /** Wraps `fileKey` (16 bytes) under `secrets`: K, or K and S (32 bytes each). `args` starts with the type. */
 export function wrapStanza(args: readonly [TpmStanzaType, ...string[]], sealed: SealedObject, secrets: readonly Uint8Array[], fileKey: Uint8Array): Stanza {
-  const body = concat(framed(sealed.srkName), framed(sealed.srkTemplate), framed(encodePolicy(sealed.policy)), framed(sealed.public), framed(sealed.private));
+  const body = concat(framed(sealed.srkName), framed(sealed.srkTemplate), framed(encodePolicy(sealed.policy)), framed(sealed.public), ...('private' in sealed ? [sealed.private] : [sealed.duplicate, sealed.encryptedSeed]).map(framed));
   const key = wrapKey(args[0], secrets, saltOf(args, body));
   const cipher = createCipheriv('chacha20-poly1305', key, zeroNonce, { authTagLength: 16 });
   const wrapped = concat(cipher.update(fileKey), cipher.final(), cipher.getAuthTag());
@@ -53,10 +54,11 @@ export function wrapStanza(args: readonly [TpmStanzaType, ...string[]], sealed: 
 /** @throws Failure `malformed`. */
 export function parseStanza({ args, body }: Stanza): ParsedTpmStanza {
   const framedBody = body.subarray(0, Math.max(0, body.length - wrappedLength));
-  const [srkName, srkTemplate, policy, publicArea, privateArea] = unframed(framedBody, 5);
-  if (!srkName || !srkTemplate || !policy || !publicArea || !privateArea) throw malformed();
+  const [srkName, srkTemplate, policy, publicArea, privateArea, encryptedSeed, ...more] = unframed(framedBody);
+  if (!srkName || !srkTemplate || !policy || !publicArea || !privateArea || more.length > 0) throw malformed();
+  const common = { srkName, srkTemplate, policy: parsePolicy(policy), public: publicArea };
   return {
-    sealed: { srkName, srkTemplate, policy: parsePolicy(policy), public: publicArea, private: privateArea },
+    sealed: encryptedSeed ? { ...common, duplicate: privateArea, encryptedSeed } : { ...common, private: privateArea },
     salt: saltOf(args, framedBody),
     wrapped: body.subarray(framedBody.length),
   };
@@ -81,7 +83,7 @@ export const freshTpmSecret = (): Uint8Array => new Uint8Array(randomBytes(32));
 
 const malformed = (): Failure => new Failure('malformed', 'the TPM stanza of seeds.age is damaged', { hint });
 
-function unframed(bytes: Uint8Array, count: number): Uint8Array[] {
+function unframed(bytes: Uint8Array): Uint8Array[] {
   const fields: Uint8Array[] = [];
   let offset = 0;
   while (offset < bytes.length) {
@@ -91,7 +93,6 @@ function unframed(bytes: Uint8Array, count: number): Uint8Array[] {
     fields.push(bytes.slice(offset + 2, end));
     offset = end;
   }
-  if (fields.length !== count) throw malformed();
   return fields;
 }
 

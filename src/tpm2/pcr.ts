@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
 import { tpmFailure } from './response.ts';
 import type { Tpm } from './tpm.ts';
-import { contentOf, fromStructure, toStructure, u16, u32 } from './wire.ts';
+import { algorithms, contentOf, fromStructure, toStructure, u16, u32 } from './wire.ts';
 
 /** The values that PCRs had when something was sealed; an object sealed with none opens in every state. */
 export interface PcrPolicy {
@@ -12,9 +12,10 @@ export interface PcrPolicy {
   readonly values: ReadonlyMap<number, Uint8Array>;
 }
 
-const sha256 = 0x000b;
 const policyPcr = 0x0000017f;
 const digestLength = 32;
+/** Those of a PC (TCG PC Client Platform TPM Profile, section 4.6). */
+const allPcrs = Array.from({ length: 24 }, (_, i) => i);
 /** A TPML_DIGEST holds eight digests, so a PCR_Read returns no more at once (part 2, table 109). */
 const digestsInAnswer = 8;
 
@@ -49,7 +50,7 @@ export function unmeasuredPcrs({ values }: PcrPolicy): number[] {
 export function encodeSelection(pcrs: readonly number[]): Uint8Array {
   const bits = new Uint8Array(3);
   for (const pcr of pcrs) bits[pcr >> 3] = (bits[pcr >> 3] ?? 0) | (1 << (pcr & 7));
-  return Uint8Array.from([...u32(1), ...u16(sha256), bits.length, ...bits]);
+  return Uint8Array.from([...u32(1), ...u16(algorithms.sha256), bits.length, ...bits]);
 }
 
 /**
@@ -67,29 +68,48 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
 
 /** The present values. @throws Failure, `usage` where the TPM has no SHA-256 bank for one of them */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
-  const values = new Map<number, Uint8Array>();
-  for (let i = 0; i < pcrs.length; i += digestsInAnswer) {
-    const wanted = pcrs.slice(i, i + digestsInAnswer);
-    const digests = await readDigests(tpm, wanted).catch((error: unknown) => { throw tpmFailure(error); });
-    wanted.forEach((pcr, position) => {
-      const value = digests[position];
-      if (value?.length !== digestLength) throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, { hint: 'enable the SHA-256 bank in the firmware' });
-      values.set(pcr, value);
-    });
-  }
-  return { bank: 'sha256', values };
+  return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);
 }
 
-async function readDigests(tpm: Tpm, pcrs: readonly number[]): Promise<Uint8Array[]> {
-  const [, digests] = await tpm.outputs(2, async (selection, values) => {
+/** A policy over some of the PCRs whose values are known. @throws Failure `usage` where the TPM has no SHA-256 bank for one of them */
+export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonly number[]): PcrPolicy {
+  return { bank: 'sha256', values: new Map(pcrs.map((pcr) => {
+    const value = known.get(pcr);
+    if (!value) throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, { hint: 'enable the SHA-256 bank in the firmware' });
+    return [pcr, value];
+  })) };
+}
+
+/** Those of `pcrs` for which the TPM has a SHA-256 value, 32 bytes each. @throws Failure */
+export async function readPresentPcrs(tpm: Tpm, pcrs: readonly number[] = allPcrs): Promise<ReadonlyMap<number, Uint8Array>> {
+  const values = new Map<number, Uint8Array>();
+  for (let i = 0; i < pcrs.length; i += digestsInAnswer) {
+    const { selection, digests } = await readDigests(tpm, pcrs.slice(i, i + digestsInAnswer)).catch((error: unknown) => { throw tpmFailure(error); });
+    selectedIn(selection).forEach((pcr, position) => {
+      const value = digests[position];
+      if (value?.length === digestLength) values.set(pcr, value);
+    });
+  }
+  return values;
+}
+
+/** The indices of a TPML_PCR_SELECTION with one bank, ascending. */
+function selectedIn(selection: Uint8Array): number[] {
+  const bits = selection.subarray(7);
+  return allPcrs.filter((pcr) => (((bits[pcr >> 3] ?? 0) >> (pcr & 7)) & 1) === 1);
+}
+
+/** What the TPM read, which is less than it was asked for where it has not all of them. */
+async function readDigests(tpm: Tpm, pcrs: readonly number[]): Promise<{ selection: Uint8Array; digests: Uint8Array[] }> {
+  const [read = new Uint8Array(0), digests] = await tpm.outputs(2, async (selection, values) => {
     await tpm.call('Esys_PCR_Read', tpm.none, tpm.none, tpm.none, toStructure('TPML_PCR_SELECTION', encodeSelection(pcrs)), Buffer.alloc(4), selection, values);
   }, (pointers) => pointers.map((pointer, i) => fromStructure(i === 0 ? 'TPML_PCR_SELECTION' : 'TPML_DIGEST', pointer)));
-  if (!digests) return [];
+  if (!digests) return { selection: read, digests: [] };
   const list: Uint8Array[] = [];
   for (let offset = 4; offset < digests.length; ) {
     const length = 2 + (digests[offset] ?? 0) * 256 + (digests[offset + 1] ?? 0);
     list.push(contentOf(digests.subarray(offset, offset + length)));
     offset += length;
   }
-  return list;
+  return { selection: read, digests: list };
 }

@@ -4,11 +4,11 @@ import { encodeSelection, type PcrPolicy, policyDigest, readPcrs } from './pcr.t
 import { TpmError, tpmFailure } from './response.ts';
 import { findSrk, reopenSrk, type Srk } from './srk.ts';
 import type { Tpm } from './tpm.ts';
-import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
+import { aes128Cfb, algorithms, contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
 export type { PcrPolicy };
 
-export interface SealedObject {
+interface Sealed {
   /** The Name of the SRK it is sealed to, 34 bytes. */
   readonly srkName: Uint8Array;
   /** TPM2B_PUBLIC from which that SRK can be made again. */
@@ -16,18 +16,29 @@ export interface SealedObject {
   readonly policy: PcrPolicy;
   /** TPM2B_PUBLIC. */
   readonly public: Uint8Array;
+}
+
+/** Made by the TPM itself, and fixed to it. */
+export interface NativeObject extends Sealed {
   /** TPM2B_PRIVATE. */
   readonly private: Uint8Array;
 }
+
+/** Made on another machine for this TPM, which imports it before it loads it. */
+export interface ImportableObject extends Sealed {
+  /** TPM2B_PRIVATE in an outer duplication wrapper. */
+  readonly duplicate: Uint8Array;
+  /** TPM2B_ENCRYPTED_SECRET: the seed of that wrapper, for the SRK alone. */
+  readonly encryptedSeed: Uint8Array;
+}
+
+export type SealedObject = NativeObject | ImportableObject;
 
 /**
  * fixedTPM, fixedParent and noDA (part 2, table 31). No userWithAuth: the policy is the only way in. There is no PIN to guess, and
  * without noDA every power cut between unsealing and TPM2_Shutdown would count as a wrong guess until the TPM locks itself.
  */
 const sealedAttributes = 0x00000412;
-const keyedHash = 0x0008;
-const sha256 = 0x000b;
-const none = 0x0010;
 const sessionTypes = { hmac: 0, policy: 1 } as const;
 /** continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and each response is hidden. */
 const encryptedSession = 0x61;
@@ -35,7 +46,6 @@ const encryptedSession = 0x61;
 const plainSession = 0x81;
 /** What a sealed object can hold (MAX_SYM_DATA in part 2) is 128 bytes, but the wire form used here, TPM2B_DIGEST, ends at 64. */
 const longestSecret = 64;
-const aes128Cfb = Uint8Array.from([...u16(0x0006), ...u16(128), ...u16(0x0043)]);
 /** As often as systemd tries (RETRY_UNSEAL_MAX in its src/shared/tpm2-util.c). */
 const pcrChangeRetries = 30;
 
@@ -44,9 +54,13 @@ export interface Protection {
   readonly encrypted: boolean;
 }
 
+/** TPM2B_PUBLIC of a sealed object. `unique` is empty in a template. */
+export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint8Array): Uint8Array =>
+  sized(Uint8Array.from([...u16(algorithms.keyedHash), ...u16(algorithms.sha256), ...u32(attributes), ...sized(policyDigest(policy)), ...u16(algorithms.null), ...sized(unique)]));
+
 /** Seals `secret` (at most 64 bytes) to the PCR values of `policy`. @throws Failure @throws RangeError for a longer secret */
-export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, protection: Protection = { encrypted: true }): Promise<SealedObject> {
-  const template = sized(Uint8Array.from([...u16(keyedHash), ...u16(sha256), ...u32(sealedAttributes), ...sized(policyDigest(policy)), ...u16(none), ...u16(0)]));
+export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, protection: Protection = { encrypted: true }): Promise<NativeObject> {
+  const template = sealedPublic(sealedAttributes, policy, new Uint8Array(0));
   const wire = sensitiveCreate(secret);
   const sensitive = toStructure('TPM2B_SENSITIVE_CREATE', wire);
   try {
@@ -75,12 +89,13 @@ export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, prot
  * @throws Failure `pcr-mismatch` that names the PCRs, `other-tpm`, `tpm-lockout`, `malformed`, `tpm`
  */
 export async function unseal(tpm: Tpm, sealed: SealedObject, protection: Protection = { encrypted: true }): Promise<Uint8Array> {
-  const { privateArea, publicArea } = structuresOf(sealed);
+  const structures = structuresOf(sealed);
   try {
     const srk = await reopenSrk(tpm, sealed.srkName, sealed.srkTemplate);
     const session = await startSession(tpm, srk, sessionTypes.hmac, protection);
     try {
-      const object = await tpm.handle(async (slot) => { await tpm.call('Esys_Load', srk.handle, session, tpm.none, tpm.none, privateArea, publicArea, slot); });
+      const privateArea = structures.encryptedSeed ? await imported(tpm, srk, session, structures) : structures.privateArea;
+      const object = await tpm.handle(async (slot) => { await tpm.call('Esys_Load', srk.handle, session, tpm.none, tpm.none, privateArea, structures.publicArea, slot); });
       try {
         return await unsealObject(tpm, object, srk, session, sealed.policy);
       } finally {
@@ -126,7 +141,7 @@ async function unsealObject(tpm: Tpm, object: number, srk: Srk, session: number,
 /** Salted to the SRK, so that nobody on the bus can compute the keys that encrypt its parameters (part 1, section 19.6). */
 async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Protection): Promise<number> {
   const session = await tpm.handle(async (slot) => {
-    await tpm.call('Esys_StartAuthSession', srk.handle, tpm.none, tpm.none, tpm.none, tpm.none, null, type, toStructure('TPMT_SYM_DEF', aes128Cfb), sha256, slot);
+    await tpm.call('Esys_StartAuthSession', srk.handle, tpm.none, tpm.none, tpm.none, tpm.none, null, type, toStructure('TPMT_SYM_DEF', aes128Cfb), algorithms.sha256, slot);
   });
   if (type === sessionTypes.hmac) await tpm.call('Esys_TRSess_SetAttributes', session, encrypted ? encryptedSession : plainSession, 0xff);
   return session;
@@ -142,11 +157,39 @@ function sensitiveCreate(secret: Uint8Array): Uint8Array {
   return wire;
 }
 
-function structuresOf(sealed: SealedObject): { privateArea: Buffer; publicArea: Buffer } {
+interface Structures {
+  readonly publicArea: Buffer;
+  /** That of a duplicate where there is a seed. */
+  readonly privateArea: Buffer;
+  readonly encryptedSeed: Buffer | undefined;
+}
+
+function structuresOf(sealed: SealedObject): Structures {
+  const isNative = 'private' in sealed;
   try {
-    return { privateArea: toStructure('TPM2B_PRIVATE', sealed.private), publicArea: toStructure('TPM2B_PUBLIC', sealed.public) };
+    return {
+      publicArea: toStructure('TPM2B_PUBLIC', sealed.public),
+      privateArea: toStructure('TPM2B_PRIVATE', isNative ? sealed.private : sealed.duplicate),
+      encryptedSeed: isNative ? undefined : toStructure('TPM2B_ENCRYPTED_SECRET', sealed.encryptedSeed),
+    };
   } catch (error) {
-    throw new Failure('malformed', 'the sealed object is damaged', { hint: 'restore seeds.age from a backup, or open it with a recovery identity and seal again', cause: error });
+    throw damaged(error);
+  }
+}
+
+const damaged = (cause: unknown): Failure => new Failure('malformed', 'the sealed object is damaged', { hint: 'restore seeds.age from a backup, or open it with a recovery identity and seal again', cause });
+
+/**
+ * TPM2_Import (part 3, section 13.3): what the TPM can load, made of what another machine sealed to its SRK, which is known to be the right one.
+ * @throws Failure `malformed` where the TPM can make nothing of it
+ */
+async function imported(tpm: Tpm, srk: Srk, session: number, { publicArea, privateArea, encryptedSeed }: Structures): Promise<Buffer> {
+  try {
+    return await tpm.outputs(1, async (slot) => {
+      await tpm.call('Esys_Import', srk.handle, session, tpm.none, tpm.none, toStructure('TPM2B_DATA', u16(0)), publicArea, privateArea, encryptedSeed ?? null, toStructure('TPMT_SYM_DEF_OBJECT', u16(algorithms.null)), slot);
+    }, ([pointer = 0n]) => toStructure('TPM2B_PRIVATE', fromStructure('TPM2B_PRIVATE', pointer)));
+  } catch (error) {
+    throw error instanceof TpmError && error.ofParameter ? damaged(error) : error;
   }
 }
 

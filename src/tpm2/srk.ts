@@ -1,25 +1,24 @@
 /** The storage root key: the parent of everything that is sealed. */
+import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
 import { TpmError } from './response.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
+import { aes128Cfb, algorithms, contentOf, fromStructure, nistP256, sized, toStructure, u16, u32 } from './wire.ts';
 
 /** Where an installed system keeps its SRK (TCG TPM v2.0 Provisioning Guidance, section 7.8). */
 const persistentSrk = 0x81000001;
 
 /** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt (part 2, table 31). */
 const srkAttributes = 0x00030472;
-const none = 0x0010;
-const aes128Cfb = Uint8Array.from([...u16(0x0006), ...u16(128), ...u16(0x0043)]);
 const template = (type: number, parameters: readonly number[]): Uint8Array =>
-  sized(Uint8Array.from([...u16(type), ...u16(0x000b), ...u32(srkAttributes), ...u16(0), ...aes128Cfb, ...u16(none), ...parameters]));
+  sized(Uint8Array.from([...u16(type), ...u16(algorithms.sha256), ...u32(srkAttributes), ...u16(0), ...aes128Cfb, ...u16(algorithms.null), ...parameters]));
 
 /** ECC P-256 with an empty `unique`, as systemd and tpm2-tools make it: other tools fill it in and get another key. */
-const eccTemplate = template(0x0023, [...u16(0x0003), ...u16(none), ...u16(0), ...u16(0)]);
-const rsaTemplate = template(0x0001, [...u16(2048), ...u32(0), ...u16(0)]);
+const eccTemplate = template(algorithms.ecc, [...u16(nistP256), ...u16(algorithms.null), ...u16(0), ...u16(0)]);
+const rsaTemplate = template(algorithms.rsa, [...u16(2048), ...u32(0), ...u16(0)]);
 
-/** The standard templates, and the bytes of an empty `unique` at their end: x and y, or the modulus. */
-const standardTemplates = [{ template: eccTemplate, unique: 4 }, { template: rsaTemplate, unique: 2 }] as const;
+/** The standard templates, and how many TPM2B an empty `unique` at their end has: x and y, or the modulus. */
+const standardTemplates = [{ template: eccTemplate, fields: 2 }, { template: rsaTemplate, fields: 1 }] as const;
 
 const emptySensitive = Uint8Array.from([0, 4, 0, 0, 0, 0]);
 const emptySelection = u32(0);
@@ -32,6 +31,55 @@ export interface Srk {
   readonly template: Uint8Array;
 }
 
+/** The public half of an SRK, and nothing that is not public: what another machine needs to seal to it. */
+export interface SrkPublic extends Pick<Srk, 'name' | 'template'> {
+  /** TPM2B_PUBLIC. */
+  readonly public: Uint8Array;
+  /** x and y of a point of P-256, or the modulus of RSA 2048 alone, whose exponent is 65537. */
+  readonly unique: readonly Uint8Array[];
+}
+
+/** The SRK with this TPM2B_PUBLIC; undefined where it has not exactly the attributes and algorithms of a standard one. */
+export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
+  const area = contentOf(publicArea);
+  if (Buffer.compare(sized(area), publicArea) !== 0) return undefined;
+  for (const { template: standard, fields } of standardTemplates) {
+    const common = contentOf(standard).subarray(0, -2 * fields);
+    const unique = Buffer.compare(area.subarray(0, common.length), common) === 0 ? uniqueIn(area.subarray(common.length)) : [];
+    if (unique.length === fields) return { name: nameOfPublic(area), template: standard, public: publicArea, unique };
+  }
+  return undefined;
+}
+
+/** The TPM2B that `bytes` are made of; none where they are not. */
+function uniqueIn(bytes: Uint8Array): Uint8Array[] {
+  const all: Uint8Array[] = [];
+  for (let offset = 0; offset < bytes.length; ) {
+    const end = offset + 2 + (bytes[offset] ?? 0) * 256 + (bytes[offset + 1] ?? 0);
+    if (end > bytes.length) return [];
+    all.push(bytes.slice(offset + 2, end));
+    offset = end;
+  }
+  return all;
+}
+
+/** The Name of the object with this TPMT_PUBLIC, whose name algorithm is SHA-256 (part 1, section 16). */
+export const nameOfPublic = (area: Uint8Array): Uint8Array => Uint8Array.from([...u16(algorithms.sha256), ...createHash('sha256').update(area).digest()]);
+
+/**
+ * The public half of the SRK that {@link findSrk} finds here. @throws TpmError, Failure
+ */
+export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
+  const { handle, name } = await findSrk(tpm);
+  try {
+    const srk = parseSrkPublic(await readPublic(tpm, handle));
+    if (!srk || Buffer.compare(srk.name, name) !== 0) throw new Failure('tpm', 'the SRK of this TPM is not the one that was asked for');
+    return srk;
+  } finally {
+    await tpm.release(handle);
+  }
+}
+
 /**
  * The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one.
  * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power cuts as wrong guesses (no noDA).
@@ -39,8 +87,8 @@ export interface Srk {
  */
 export async function findSrk(tpm: Tpm): Promise<Srk> {
   const persistent = await openPersistent(tpm);
-  const standard = persistent && await standardTemplateOf(tpm, persistent.handle);
-  if (persistent && standard) return { ...persistent, template: standard };
+  const standard = persistent && parseSrkPublic(await readPublic(tpm, persistent.handle));
+  if (persistent && standard) return { ...persistent, template: standard.template };
   try {
     return await createSrk(tpm, eccTemplate);
   } catch (error) {
@@ -82,11 +130,10 @@ async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | 
   }
 }
 
-/** The standard template that a key has the attributes and algorithms of, if there is one. */
-async function standardTemplateOf(tpm: Tpm, handle: number): Promise<Uint8Array | undefined> {
-  const area = await tpm.outputs(3, async (...slots) => { await tpm.call('Esys_ReadPublic', handle, tpm.none, tpm.none, tpm.none, ...slots); },
-    ([pointer = 0n]) => contentOf(fromStructure('TPM2B_PUBLIC', pointer)));
-  return standardTemplates.find(({ template: { length }, template: standard, unique }) => Buffer.compare(area.subarray(0, length - 2 - unique), contentOf(standard).subarray(0, -unique)) === 0)?.template;
+/** TPM2B_PUBLIC of a loaded key. */
+async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
+  return await tpm.outputs(3, async (...slots) => { await tpm.call('Esys_ReadPublic', handle, tpm.none, tpm.none, tpm.none, ...slots); },
+    ([pointer = 0n]) => fromStructure('TPM2B_PUBLIC', pointer));
 }
 
 async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {

@@ -27,6 +27,7 @@ const signatures = {
   Esys_ReadPublic: 'u:puuuuppp',
   Esys_GetCapability: 'u:puuuuuupp',
   Esys_Create: 'u:puuuupppp' + 'ppppp',
+  Esys_Import: 'u:puuuu' + 'pppppp',
   Esys_Load: 'u:puuuuppp',
   Esys_Unseal: 'u:puuuup',
   Esys_FlushContext: 'u:pu',

@@ -14,6 +14,7 @@ const signatures = {
   Tss2_MU_TPM2B_PRIVATE_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_PRIVATE_Marshal: 'u:ppzp',
   Tss2_MU_TPM2B_SENSITIVE_CREATE_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_ENCRYPTED_SECRET_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_DATA_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_DIGEST_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_DIGEST_Marshal: 'u:ppzp',
@@ -23,6 +24,7 @@ const signatures = {
   Tss2_MU_TPML_DIGEST_Marshal: 'u:ppzp',
   Tss2_MU_TPMS_CAPABILITY_DATA_Marshal: 'u:ppzp',
   Tss2_MU_TPMT_SYM_DEF_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPMT_SYM_DEF_OBJECT_Unmarshal: 'u:pzpp',
 } as const;
 
 type Call = keyof typeof signatures;
@@ -62,6 +64,12 @@ export function fromStructure(type: Marshalled, structure: bigint): Uint8Array {
 
 export const u16 = (value: number): Uint8Array => Uint8Array.of((value >> 8) & 0xff, value & 0xff);
 export const u32 = (value: number): Uint8Array => Uint8Array.of((value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
+/** TPM_ALG_ID (part 2, table 9). */
+export const algorithms = { rsa: 0x0001, aes: 0x0006, keyedHash: 0x0008, sha256: 0x000b, null: 0x0010, ecc: 0x0023, cfb: 0x0043 } as const;
+/** TPM_ECC_NIST_P256 (part 2, table 10). */
+export const nistP256 = 0x0003;
+/** TPMT_SYM_DEF and TPMT_SYM_DEF_OBJECT of AES-128-CFB. */
+export const aes128Cfb = Uint8Array.from([...u16(algorithms.aes), ...u16(128), ...u16(algorithms.cfb)]);
 /** A TPM2B: two bytes of size, then the content. */
 export const sized = (content: Uint8Array): Uint8Array => Uint8Array.from([...u16(content.length), ...content]);
 /** The content of a TPM2B. */

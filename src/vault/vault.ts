@@ -8,9 +8,11 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { scopeParts, scopeSeed, type ScopeKind } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { recipientPattern, type RemoteKeySource, remoteKeySources } from '../store/payload.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Json } from '../system/json.ts';
+import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { fromHome, readOtherVaults, type OtherVaultSettings } from './settings.ts';
 
 export interface VaultHost {
@@ -20,6 +22,12 @@ export interface VaultHost {
   readonly groups: readonly string[];
   /** Folders with its manifest, the strongest first. */
   readonly manifest: readonly string[];
+  /** What its seeds are sealed to. */
+  readonly withKey: RemoteKeySource;
+  /** PCRs that have to be as they were when it was enrolled, ascending; empty for none. */
+  readonly pcrs: readonly number[];
+  /** Age recipients that can open its seeds without it, those of all hosts among them. */
+  readonly recipients: readonly string[];
 }
 
 export interface Vault {
@@ -35,7 +43,7 @@ export interface Vault {
   readonly git: boolean;
 }
 
-export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json') });
+export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string; readonly enrolled: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json'), enrolled: join(folder, 'enrolled') });
 
 /** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
@@ -65,14 +73,19 @@ export function readVault(folder: string): Vault {
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
   const top = parsed(settings, bytes);
-  allow(top, ['host', 'group', 'identity', 'vault', 'git'], settings);
+  allow(top, ['host', 'group', 'identity', 'vault', 'git', 'recipients'], settings);
+  const everywhere = recipientsOf(top);
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
-    allow(entry, ['epoch', 'groups', 'manifest'], settings);
+    allow(entry, ['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients'], settings);
+    const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
     return {
       name: checkedName(settings, name),
       epoch: epochOf(entry),
       groups: textsOf(entry, 'groups').map((group) => checkedName(settings, group)),
       manifest: (entry.at('manifest').optional((item) => item.list().map((path) => path.text())) ?? [join('hosts', name), 'all']).map((path) => resolve(folder, path)),
+      withKey,
+      pcrs: entry.at('tpm2-pcrs').optional((item) => pcrsIn(item, withKey)) ?? [],
+      recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
     };
   });
   const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
@@ -98,6 +111,24 @@ function allow(table: Json, keys: readonly string[], file: string): void {
 const tables = (top: Json, key: string): [string, Json][] => top.at(key).optional((item) => item.entries()) ?? [];
 const textsOf = (table: Json, key: string): string[] => table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
 const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
+
+const recipientsOf = (table: Json): string[] => table.at('recipients').optional((item) => item.list().map((entry) => {
+  if (!recipientPattern.test(entry.text())) throw entry.unexpected('an age recipient');
+  return entry.text();
+})) ?? [];
+
+/** @throws Failure `malformed` */
+function pcrsIn(item: Json, withKey: RemoteKeySource): number[] {
+  if (withKey === 'host') throw item.unexpected('of use without with-key = "tpm2" or "tpm2+host"');
+  try {
+    const pcrs = parsePcrs(item.text());
+    pcrAdvice(pcrs);
+    return pcrs;
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'usage') throw item.unexpected(`possible: ${error.message}`);
+    throw error;
+  }
+}
 
 function checkedName(settings: string, name: string): string {
   if (!scopeNamePattern.test(name)) throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, { hint: 'lower-case letters, digits and . _ @ + -' });

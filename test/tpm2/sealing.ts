@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Failure, type FailureCode } from '../../src/failure.ts';
 import { readPcrs } from '../../src/tpm2/pcr.ts';
-import { seal, type SealedObject, unseal } from '../../src/tpm2/sealed-object.ts';
+import { type NativeObject, seal, type SealedObject, unseal } from '../../src/tpm2/sealed-object.ts';
 import { openTpm, type Tpm } from '../../src/tpm2/tpm.ts';
 import type { Swtpm } from '../swtpm.ts';
 
@@ -19,7 +19,7 @@ export async function withTpm<T>(device: string, work: (tpm: Tpm) => Promise<T>)
   }
 }
 
-export const sealTo = async (device: string, value: Uint8Array, pcrs: readonly number[]): Promise<SealedObject> => await withTpm(device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, pcrs)));
+export const sealTo = async (device: string, value: Uint8Array, pcrs: readonly number[]): Promise<NativeObject> => await withTpm(device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, pcrs)));
 export const unsealAt = async (device: string, sealed: SealedObject): Promise<Uint8Array> => await withTpm(device, async (tpm) => await unseal(tpm, sealed));
 
 /** What a client left behind in a TPM; empty for nothing. */

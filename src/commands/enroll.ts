@@ -1,0 +1,130 @@
+import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { parseSshPublicKey } from '../age/openssh-key.ts';
+import { sshFingerprint } from '../age/ssh-ed25519.ts';
+import { Failure } from '../failure.ts';
+import { encodeEnrolled, encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
+import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { tpmFailure } from '../tpm2/response.ts';
+import { readSrkPublic } from '../tpm2/srk.ts';
+import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
+import { enrolledFile, readEnrolled } from '../vault/enrolled.ts';
+import { hostOf, readVault, type Vault, type VaultHost, vaultFolder } from '../vault/vault.ts';
+import { meansOf } from './means.ts';
+import { Options } from './options.ts';
+import { keep } from './place.ts';
+import { printBytes, printJson, printTable, say, warn } from './say.ts';
+import { hostName } from './sealing.ts';
+
+/**
+ * `auxcred enroll`: on a machine prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` keeps that in the vault,
+ * `auxcred enroll HOST` shows it.
+ */
+export async function enroll(argv: readonly string[]): Promise<number> {
+  const options = new Options('enroll', argv, { flags: ['replace', 'json'], values: ['from', 'vault', 'root', 'name', 'tpm2-device'] });
+  if (options.operands.length === 0) {
+    refuse(options, ['from', 'vault'], 'the host is missing', 'auxcred enroll web1 --from=FILE');
+    printBytes(encodeEnrollment(await ownEnrollment(options)));
+    return 0;
+  }
+  const [name = ''] = options.exactly('the host');
+  refuse(options, ['root', 'name', 'tpm2-device'], 'they are about this machine, which has no operand', 'auxcred enroll, without the host');
+  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const host = hostOf(vault, name);
+  const from = options.value('from');
+  if (from === undefined) show(vault, host, options.flag('json'));
+  else take(vault, host, parseEnrollment(new Uint8Array(readFileSync(from === '-' ? 0 : from)), from === '-' ? 'standard input' : from), options.flag('replace'));
+  return 0;
+}
+
+function refuse(options: Options, names: readonly string[], why: string, hint: string): void {
+  const given = names.find((name) => options.value(name) !== undefined);
+  if (given !== undefined) throw new Failure('usage', `--${given}: ${why}`, { hint });
+}
+
+/** @throws Failure */
+async function ownEnrollment(options: Options): Promise<Enrollment> {
+  const paths = pathsUnder(options.value('root') ?? '/');
+  const host = hostName(options.value('name'), paths);
+  const line = readIfPresent(`${paths.sshHostKey}.pub`);
+  const sshHostKey = line && parseSshPublicKey(new TextDecoder().decode(line)).publicKey;
+  const tpm = await ownTpm(meansOf(paths, options.value('tpm2-device')).device, options.value('tpm2-device') !== undefined);
+  if (!sshHostKey) warn(`this machine has no ssh-ed25519 host key at ${paths.sshHostKey}`, 'ssh-keygen -A makes one');
+  if (!sshHostKey && !tpm) throw new Failure('no-recipient', 'this machine has neither an ssh-ed25519 host key nor a TPM to seal to', { hint: 'ssh-keygen -A' });
+  return { host, sshHostKey, tpm };
+}
+
+/** Without one that was asked for by name, a TPM that can't be used is no reason to have nothing. */
+async function ownTpm(device: string | undefined, required: boolean): Promise<EnrolledTpm | undefined> {
+  if (!tpmPresent(device) && !required) {
+    say('there is no TPM here');
+    return undefined;
+  }
+  try {
+    return await readTpm(device);
+  } catch (error) {
+    if (required || !(error instanceof Failure)) throw error;
+    warn(`the TPM is left out: ${error.message}`, error.hint);
+    return undefined;
+  }
+}
+
+async function readTpm(device: string | undefined): Promise<EnrolledTpm> {
+  const tpm = await openTpm(device);
+  try {
+    return { device, srk: await readSrkPublic(tpm), pcrs: await readPresentPcrs(tpm) };
+  } catch (error) {
+    throw tpmFailure(error);
+  } finally {
+    await tpm.close();
+  }
+}
+
+/** Keeps what a machine said of itself. @throws Failure `refused` where it is not the machine that was enrolled before */
+function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boolean): void {
+  if (machine.host !== host.name) throw new Failure('refused', `that machine calls itself ${machine.host}, not ${host.name}`, { hint: `where it is the right one: auxcred enroll --name=${host.name} there` });
+  const before = readEnrolled(vault, host.name)?.machine;
+  const changes = before ? differences(before, machine) : [];
+  if (changes.length > 0 && !replace) throw new Failure('refused', `that is not the machine that is enrolled as ${host.name}: ${changes.join('; ')}`, { hint: 'find out why; --replace where you know' });
+  const file = enrolledFile(vault, host.name);
+  ensureFolder(dirname(file), { mode: 0o700 });
+  replaceFile(file, encodeEnrolled({ since: `${new Date().toISOString().slice(0, 19)}Z`, machine }), { mode: 0o600 });
+  keep(vault, `Enroll ${host.name}`, 'enrolled');
+  for (const change of changes) say(`replaced: ${change}`);
+  if (before?.tpm && machine.tpm) for (const pcr of host.pcrs) if (!same(before.tpm.pcrs.get(pcr), machine.tpm.pcrs.get(pcr))) say(`PCR ${String(pcr)} has another value than before`);
+  sayMissing(host, machine);
+  say(`enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${short(machine.tpm)}`].filter((part) => part !== undefined).join(', ')}`);
+}
+
+/** What the vault wants of this host and the machine has not. */
+function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
+  if (withKey !== 'tpm2' && !sshHostKey) warn(`with-key = "${withKey}" needs the ssh-ed25519 host key that ${name} has not`);
+  if (withKey === 'host') return;
+  if (!tpm) warn(`with-key = "${withKey}" needs the TPM that ${name} has not`);
+  else for (const pcr of unmeasuredPcrs({ bank: 'sha256', values: new Map([...tpm.pcrs].filter(([pcr]) => pcrs.includes(pcr))) })) warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
+}
+
+const same = (one: Uint8Array | undefined, other: Uint8Array | undefined): boolean => (one && other ? Buffer.compare(one, other) === 0 : one === other);
+const short = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toString('hex').slice(0, 20);
+
+/** What tells two machines apart, in words. */
+function differences(before: Enrollment, now: Enrollment): string[] {
+  const key = ({ sshHostKey }: Enrollment): string => (sshHostKey ? sshFingerprint(sshHostKey) : 'none');
+  const srk = ({ tpm }: Enrollment): string => (tpm ? Buffer.from(tpm.srk.name).toString('hex') : 'none');
+  return [
+    ...(key(before) === key(now) ? [] : [`its ssh host key is ${key(now)}, not ${key(before)}`]),
+    ...(srk(before) === srk(now) ? [] : [`its SRK is ${srk(now)}, not ${srk(before)}`]),
+  ];
+}
+
+function show(vault: Vault, { name }: VaultHost, json: boolean): void {
+  const enrolled = readEnrolled(vault, name);
+  if (!enrolled) throw new Failure('not-found', `${name} is not enrolled`, { hint: `ssh root@${name} auxcred enroll | auxcred enroll ${name} --from=-` });
+  const { since, machine: { sshHostKey, tpm } } = enrolled;
+  const fingerprint = sshHostKey && sshFingerprint(sshHostKey);
+  const srk = tpm && Buffer.from(tpm.srk.name).toString('hex');
+  if (json) printJson({ host: name, sshHostKey: fingerprint, srk, device: tpm?.device, since });
+  else printTable([['HOST', 'SSH HOST KEY', 'SRK', 'SINCE'], [name, fingerprint ?? 'none', srk ?? 'none', since]]);
+}

@@ -1,0 +1,94 @@
+/**
+ * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part 1, section 23.3.2
+ * "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or libtss2.
+ */
+import { constants, createCipheriv, createHash, createHmac, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, publicEncrypt, randomBytes } from 'node:crypto';
+import { concat } from '../derive/framing.ts';
+import { Failure } from '../failure.ts';
+import { kdfa, kdfe, noContext } from './key-derivation.ts';
+import type { PcrPolicy } from './pcr.ts';
+import { type ImportableObject, sealedPublic } from './sealed-object.ts';
+import { nameOfPublic, type SrkPublic } from './srk.ts';
+import { algorithms, contentOf, sized, u16 } from './wire.ts';
+
+/**
+ * noDA alone: an object that comes from outside can't have fixedTPM or fixedParent. It can't be duplicated all the same, since that
+ * takes a policy with TPM2_PolicyCommandCode(TPM_CC_Duplicate), and its own has none.
+ */
+const importedAttributes = 0x00000400;
+const label = 'DUPLICATE';
+const seedLength = 32;
+const symmetricKeyLength = 16;
+const coordinateLength = 32;
+const modulusLength = 256;
+const exponent = 65537;
+
+/**
+ * Seals `secret` (at most 64 bytes) to the TPM with this SRK and to the PCR values of `policy`.
+ * @throws Failure `malformed` for an SRK that is no key @throws RangeError for a longer secret
+ */
+export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPolicy): ImportableObject {
+  const obfuscation = new Uint8Array(randomBytes(seedLength));
+  const publicArea = sealedPublic(importedAttributes, policy, createHash('sha256').update(obfuscation).update(secret).digest());
+  const sensitive = sized(concat(u16(algorithms.keyedHash), sized(new Uint8Array(0)), sized(obfuscation), sized(secret)));
+  const { seed, encryptedSeed } = freshSeed(srk);
+  try {
+    return { srkName: srk.name, srkTemplate: srk.template, policy, public: publicArea, duplicate: wrapped(seed, nameOfPublic(contentOf(publicArea)), sensitive), encryptedSeed };
+  } finally {
+    for (const bytes of [obfuscation, sensitive, seed]) bytes.fill(0);
+  }
+}
+
+/** TPM2B_PRIVATE: an HMAC, and the sensitive area encrypted. Both are bound to the Name of the object. */
+function wrapped(seed: Uint8Array, name: Uint8Array, sensitive: Uint8Array): Uint8Array {
+  const symmetricKey = kdfa(seed, 'STORAGE', [name, new Uint8Array(0)], symmetricKeyLength);
+  const hmacKey = kdfa(seed, 'INTEGRITY', noContext, seedLength);
+  try {
+    // The zero vector is the TPM's own choice, and sound because a seed encrypts one object.
+    const cipher = createCipheriv('aes-128-cfb', symmetricKey, new Uint8Array(16));
+    const encrypted = concat(cipher.update(sensitive), cipher.final());
+    return sized(concat(sized(createHmac('sha256', hmacKey).update(encrypted).update(name).digest()), encrypted));
+  } finally {
+    symmetricKey.fill(0);
+    hmacKey.fill(0);
+  }
+}
+
+interface FreshSeed {
+  /** 32 bytes. The caller wipes it. */
+  readonly seed: Uint8Array;
+  /** TPM2B_ENCRYPTED_SECRET, from which the TPM gets the same seed. */
+  readonly encryptedSeed: Uint8Array;
+}
+
+function freshSeed(srk: SrkPublic): FreshSeed {
+  const publicKey = keyOf(srk);
+  if (publicKey.asymmetricKeyType === 'ec') return agreedSeed(srk, publicKey);
+  const seed = new Uint8Array(randomBytes(seedLength));
+  return { seed, encryptedSeed: sized(publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: Buffer.from(`${label}\0`) }, seed)) };
+}
+
+function agreedSeed({ unique: [x = new Uint8Array(0)] }: SrkPublic, publicKey: KeyObject): FreshSeed {
+  const ephemeral = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+  const shared = diffieHellman({ privateKey: ephemeral.privateKey, publicKey });
+  const point = ephemeral.publicKey.export({ format: 'der', type: 'spki' }).subarray(-2 * coordinateLength);
+  const [ownX, ownY] = [point.subarray(0, coordinateLength), point.subarray(coordinateLength)];
+  try {
+    return { seed: kdfe(shared, label, [ownX, x]), encryptedSeed: sized(concat(sized(ownX), sized(ownY))) };
+  } finally {
+    shared.fill(0);
+  }
+}
+
+/** @throws Failure `malformed` for a point that is not on the curve, and a modulus of another length */
+export function keyOf({ unique: [first = new Uint8Array(0), second] }: SrkPublic): KeyObject {
+  const invalid = (cause?: unknown): Failure => new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
+  const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
+  const padded = (coordinate: Uint8Array): string => base64url(Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - coordinate.length)), coordinate]));
+  if (second ? first.length > coordinateLength || second.length > coordinateLength : first.length !== modulusLength) throw invalid();
+  try {
+    return createPublicKey({ format: 'jwk', key: second ? { kty: 'EC', crv: 'P-256', x: padded(first), y: padded(second) } : { kty: 'RSA', n: base64url(first), e: base64url(Uint8Array.of(exponent >> 16, (exponent >> 8) & 0xff, exponent & 0xff)) } });
+  } catch (error) {
+    throw invalid(error);
+  }
+}

@@ -1,0 +1,25 @@
+/** The TPM's own key derivation functions, with SHA-256 (TPM 2.0 part 1, section 11.4.10). */
+import { createHash, createHmac } from 'node:crypto';
+import { concat, u32be, utf8 } from '../derive/framing.ts';
+
+const digestLength = 32;
+
+/** What a key is derived from beside the secret: two parties or contexts, either of them empty. */
+type Context = readonly [Uint8Array, Uint8Array];
+const none = new Uint8Array(0);
+
+/**
+ * KDFa: SP 800-108 in counter mode with HMAC-SHA256. The caller wipes the key.
+ * @param label - without the zero byte that follows it
+ * @param length - bytes of the key, at most 32
+ */
+export function kdfa(key: Uint8Array, label: string, [u, v]: Context, length: number): Uint8Array {
+  if (length > digestLength) throw new RangeError(`a key of ${String(length)} bytes takes more than one block`);
+  return new Uint8Array(createHmac('sha256', key).update(concat(u32be(1), utf8(`${label}\0`), u, v, u32be(8 * length))).digest().subarray(0, length));
+}
+
+/** KDFe: the one-step derivation of SP 800-56A with SHA-256, from a shared point's x coordinate (32 bytes). @returns 32 bytes, which the caller wipes */
+export const kdfe = (z: Uint8Array, label: string, [u, v]: Context): Uint8Array =>
+  new Uint8Array(createHash('sha256').update(u32be(1)).update(z).update(utf8(`${label}\0`)).update(u).update(v).digest());
+
+export const noContext: Context = [none, none];
