@@ -3,10 +3,11 @@ import { dirname } from 'node:path';
 import { parseSshPublicKey } from '../age/openssh-key.ts';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
-import { encodeEnrolled, encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
+import { encodeEnrolled, encodeEnrollment, enrolledPolicy, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+import { pcrAdvice, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
@@ -46,24 +47,25 @@ function refuse(options: Options, names: readonly string[], why: string, hint: s
 
 /** @throws Failure */
 async function ownEnrollment(options: Options): Promise<Enrollment> {
-  const paths = pathsUnder(options.value('root') ?? '/');
+  const root = options.value('root') ?? '/';
+  const paths = pathsUnder(root);
   const host = hostName(options.value('name'), paths);
   const line = readIfPresent(`${paths.sshHostKey}.pub`);
   const sshHostKey = line && parseSshPublicKey(new TextDecoder().decode(line)).publicKey;
-  const tpm = await ownTpm(meansOf(paths, options.value('tpm2-device')).device, options.value('tpm2-device') !== undefined);
+  const tpm = await ownTpm(root, meansOf(paths, options.value('tpm2-device')).device, options.value('tpm2-device') !== undefined);
   if (!sshHostKey) warn(`this machine has no ssh-ed25519 host key at ${paths.sshHostKey}`, 'ssh-keygen -A makes one');
   if (!sshHostKey && !tpm) throw new Failure('no-recipient', 'this machine has neither an ssh-ed25519 host key nor a TPM to seal to', { hint: 'ssh-keygen -A' });
   return { host, sshHostKey, tpm };
 }
 
 /** Without one that was asked for by name, a TPM that can't be used is no reason to have nothing. */
-async function ownTpm(device: string | undefined, required: boolean): Promise<EnrolledTpm | undefined> {
+async function ownTpm(root: string, device: string | undefined, required: boolean): Promise<EnrolledTpm | undefined> {
   if (!tpmPresent(device) && !required) {
     say('there is no TPM here');
     return undefined;
   }
   try {
-    return await readTpm(device);
+    return await readTpm(root, device);
   } catch (error) {
     if (required || !(error instanceof Failure)) throw error;
     warn(`the TPM is left out: ${error.message}`, error.hint);
@@ -71,10 +73,10 @@ async function ownTpm(device: string | undefined, required: boolean): Promise<En
   }
 }
 
-async function readTpm(device: string | undefined): Promise<EnrolledTpm> {
+async function readTpm(root: string, device: string | undefined): Promise<EnrolledTpm> {
   const tpm = await openTpm(device);
   try {
-    return { device, srk: await readSrkPublic(tpm), pcrs: await readPresentPcrs(tpm) };
+    return { device, srk: await readSrkPublic(tpm), pcrs: systemIsRunning(root) ? await readPresentPcrs(tpm) : undefined };
   } catch (error) {
     throw tpmFailure(error);
   } finally {
@@ -93,20 +95,29 @@ function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boole
   replaceFile(file, encodeEnrolled({ since: `${new Date().toISOString().slice(0, 19)}Z`, machine }), { mode: 0o600 });
   keep(vault, `Enroll ${host.name}`, 'enrolled');
   for (const change of changes) say(`replaced: ${change}`);
-  if (before?.tpm && machine.tpm) for (const pcr of host.pcrs) if (!same(before.tpm.pcrs.get(pcr), machine.tpm.pcrs.get(pcr))) say(`PCR ${String(pcr)} has another value than before`);
+  sayPcrs(host, before?.tpm?.pcrs, machine.tpm?.pcrs);
   sayMissing(host, machine);
   say(`enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${short(machine.tpm)}`].filter((part) => part !== undefined).join(', ')}`);
 }
 
-/** What the vault wants of this host and the machine has not. */
+/** What the vault wants of this host and the machine has not, and what that leaves open. */
 function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
   if (withKey !== 'tpm2' && !sshHostKey) warn(`with-key = "${withKey}" needs the ssh-ed25519 host key that ${name} has not`);
   if (withKey === 'host') return;
+  if (pcrs.length === 0) warn(`no PCR is bound: whoever boots anything on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
+  for (const advice of pcrAdvice(pcrs)) warn(advice);
   if (!tpm) warn(`with-key = "${withKey}" needs the TPM that ${name} has not`);
-  else for (const pcr of unmeasuredPcrs({ bank: 'sha256', values: new Map([...tpm.pcrs].filter(([pcr]) => pcrs.includes(pcr))) })) warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
+  else if (!tpm.pcrs && pcrs.length > 0) say(`${name} is being installed: PCR ${pcrs.join('+')} is bound at its first boot`);
+  else for (const pcr of unmeasuredPcrs(enrolledPolicy(tpm, pcrs))) warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
 }
 
-const same = (one: Uint8Array | undefined, other: Uint8Array | undefined): boolean => (one && other ? Buffer.compare(one, other) === 0 : one === other);
+/** What booted differently since the last enrollment, as far as the host's seeds depend on it. */
+function sayPcrs({ pcrs }: VaultHost, before: EnrolledTpm['pcrs'], now: EnrolledTpm['pcrs']): void {
+  const changed = pcrs.filter((pcr) => before && now && Buffer.compare(before.get(pcr) ?? none, now.get(pcr) ?? none) !== 0);
+  if (changed.length > 0) say(`PCR ${changed.join(' and PCR ')} changed since it was enrolled`);
+}
+
+const none = new Uint8Array(0);
 const short = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toString('hex').slice(0, 20);
 
 /** What tells two machines apart, in words. */

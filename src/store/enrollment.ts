@@ -17,8 +17,8 @@ export interface EnrolledTpm {
   /** In systemd's notation; undefined for the default one. */
   readonly device: string | undefined;
   readonly srk: SrkPublic;
-  /** The SHA-256 values of all PCRs that it has, 32 bytes each, in ascending order. */
-  readonly pcrs: ReadonlyMap<number, Uint8Array>;
+  /** The SHA-256 values of all PCRs that it has, 32 bytes each, in ascending order; undefined while it is being installed, since those of the installer are not its own. */
+  readonly pcrs: ReadonlyMap<number, Uint8Array> | undefined;
 }
 
 export interface Enrollment {
@@ -46,7 +46,7 @@ const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, 
   version,
   host,
   ...(sshHostKey && { sshHostKey: base64(sshHostKey) }),
-  ...(tpm && { tpm: { ...(tpm.device !== undefined && { device: tpm.device }), srk: base64(tpm.srk.public), pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) } }),
+  ...(tpm && { tpm: { ...(tpm.device !== undefined && { device: tpm.device }), srk: base64(tpm.srk.public), ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }) } }),
 });
 
 /** One line of canonical JSON. */
@@ -84,12 +84,13 @@ function tpmIn(json: Json): EnrolledTpm {
   const srk = parseSrkPublic(bytesIn(json.at('srk'), 'base64'));
   if (!srk) throw json.at('srk').unexpected('a storage root key with a standard template');
   keyOf(srk);
-  const pcrs = json.at('pcrs').entries().map(([key, item]): [number, Uint8Array] => {
-    if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw item.unexpected('a PCR');
-    return [Number(key), bytesIn(item, 'hex', 32)];
-  });
-  return { device: json.at('device').optional(deviceIn), srk, pcrs: new Map(pcrs.sort(([a], [b]) => a - b)) };
+  return { device: json.at('device').optional(deviceIn), srk, pcrs: json.at('pcrs').optional(pcrsIn) };
 }
+
+const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> => new Map(json.entries().map(([key, item]): [number, Uint8Array] => {
+  if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw item.unexpected('a PCR');
+  return [Number(key), bytesIn(item, 'hex', 32)];
+}).sort(([a], [b]) => a - b));
 
 function deviceIn(item: Json): string {
   const device = item.text();
@@ -113,17 +114,18 @@ function allow(json: Json, ...keys: readonly string[]): void {
   for (const [key] of json.entries()) if (!keys.includes(key)) throw json.at(key).unexpected(`a key there: it has ${keys.join(', ')}`);
 }
 
-/** The policy of something that opens only while this machine's PCRs are as it said. @throws Failure `usage` for a PCR that it has not */
-export const enrolledPolicy = ({ pcrs }: EnrolledTpm, wanted: readonly number[]): PcrPolicy => policyOver(pcrs, wanted);
+/** The policy of something that opens only while these PCRs are as the machine said. @throws Failure `usage` for one that it has not */
+export const enrolledPolicy = ({ pcrs = new Map() }: EnrolledTpm, wanted: readonly number[]): PcrPolicy => policyOver(pcrs, wanted);
 
 /** What an operator wants a machine's seeds sealed to; a host of the vault has it. */
 export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
   readonly recipients: readonly string[];
 }
 
-/** How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. */
+/** How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled while it was being installed binds its PCRs at its first boot. */
 export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
-  return { withKey, pcrs, recovery: recipients, pcrsAtFirstBoot: [], device: withKey === 'host' ? undefined : tpm?.device };
+  const known = tpm?.pcrs !== undefined;
+  return { withKey, pcrs: known ? pcrs : [], recovery: recipients, pcrsAtFirstBoot: known ? [] : pcrs, device: withKey === 'host' ? undefined : tpm?.device };
 }
 
 /**

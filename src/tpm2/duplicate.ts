@@ -7,7 +7,7 @@ import { concat } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { kdfa, kdfe, noContext } from './key-derivation.ts';
 import type { PcrPolicy } from './pcr.ts';
-import { type ImportableObject, sealedPublic } from './sealed-object.ts';
+import { type ImportableObject, refuseLong, sealedPublic } from './sealed-object.ts';
 import { nameOfPublic, type SrkPublic } from './srk.ts';
 import { algorithms, contentOf, sized, u16 } from './wire.ts';
 
@@ -28,15 +28,23 @@ const exponent = 65537;
  * @throws Failure `malformed` for an SRK that is no key @throws RangeError for a longer secret
  */
 export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPolicy): ImportableObject {
+  refuseLong(secret);
   const obfuscation = new Uint8Array(randomBytes(seedLength));
   const publicArea = sealedPublic(importedAttributes, policy, createHash('sha256').update(obfuscation).update(secret).digest());
-  const sensitive = sized(concat(u16(algorithms.keyedHash), sized(new Uint8Array(0)), sized(obfuscation), sized(secret)));
+  const sensitive = sensitiveArea(obfuscation, secret);
   const { seed, encryptedSeed } = freshSeed(srk);
   try {
     return { srkName: srk.name, srkTemplate: srk.template, policy, public: publicArea, duplicate: wrapped(seed, nameOfPublic(contentOf(publicArea)), sensitive), encryptedSeed };
   } finally {
     for (const bytes of [obfuscation, sensitive, seed]) bytes.fill(0);
   }
+}
+
+/** TPM2B_SENSITIVE of a sealed object with an empty authorization value (part 2, tables 138 and 139), in the one buffer that the caller wipes. */
+function sensitiveArea(obfuscation: Uint8Array, secret: Uint8Array): Uint8Array {
+  const fields: readonly Uint8Array[] = [u16(algorithms.keyedHash), u16(0), u16(obfuscation.length), obfuscation, u16(secret.length), secret];
+  const length = fields.reduce((sum, field) => sum + field.length, 0);
+  return concat(u16(length), ...fields);
 }
 
 /** TPM2B_PRIVATE: an HMAC, and the sensitive area encrypted. Both are bound to the Name of the object. */

@@ -147,9 +147,14 @@ async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Pro
   return session;
 }
 
+/** @throws RangeError */
+export function refuseLong(secret: Uint8Array): void {
+  if (secret.length > longestSecret) throw new RangeError(`a secret of ${String(secret.length)} bytes does not fit into a sealed object`);
+}
+
 /** TPM2B_SENSITIVE_CREATE with an empty authorization value (part 2, tables 145 and 146), in the one buffer that the caller wipes. */
 function sensitiveCreate(secret: Uint8Array): Uint8Array {
-  if (secret.length > longestSecret) throw new RangeError(`a secret of ${String(secret.length)} bytes does not fit into a sealed object`);
+  refuseLong(secret);
   const wire = new Uint8Array(6 + secret.length);
   wire.set(u16(4 + secret.length));
   wire.set(u16(secret.length), 4);
