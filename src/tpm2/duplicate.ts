@@ -73,7 +73,12 @@ function freshSeed(srk: SrkPublic): FreshSeed {
   const publicKey = keyOf(srk);
   if (publicKey.asymmetricKeyType === 'ec') return agreedSeed(srk, publicKey);
   const seed = new Uint8Array(randomBytes(seedLength));
-  return { seed, encryptedSeed: sized(publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: Buffer.from(`${label}\0`) }, seed)) };
+  try {
+    return { seed, encryptedSeed: sized(publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: Buffer.from(`${label}\0`) }, seed)) };
+  } catch (error) {
+    seed.fill(0);
+    throw unusable(error);
+  }
 }
 
 function agreedSeed({ unique: [x = new Uint8Array(0)] }: SrkPublic, publicKey: KeyObject): FreshSeed {
@@ -88,15 +93,17 @@ function agreedSeed({ unique: [x = new Uint8Array(0)] }: SrkPublic, publicKey: K
   }
 }
 
-/** @throws Failure `malformed` for a point that is not on the curve, and a modulus of another length */
+const unusable = (cause?: unknown): Failure => new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
+
+/** @throws Failure `malformed` for a point that is not on the curve, and a modulus that is not odd or has not exactly 2048 bits */
 export function keyOf({ unique: [first = new Uint8Array(0), second] }: SrkPublic): KeyObject {
-  const invalid = (cause?: unknown): Failure => new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
   const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
   const padded = (coordinate: Uint8Array): string => base64url(Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - coordinate.length)), coordinate]));
-  if (second ? first.length > coordinateLength || second.length > coordinateLength : first.length !== modulusLength) throw invalid();
+  const isModulus = first.length === modulusLength && (first[0] ?? 0) >= 0x80 && (first.at(-1) ?? 0) % 2 === 1;
+  if (second ? first.length > coordinateLength || second.length > coordinateLength : !isModulus) throw unusable();
   try {
     return createPublicKey({ format: 'jwk', key: second ? { kty: 'EC', crv: 'P-256', x: padded(first), y: padded(second) } : { kty: 'RSA', n: base64url(first), e: base64url(Uint8Array.of(exponent >> 16, (exponent >> 8) & 0xff, exponent & 0xff)) } });
   } catch (error) {
-    throw invalid(error);
+    throw unusable(error);
   }
 }

@@ -194,7 +194,8 @@ async function imported(tpm: Tpm, srk: Srk, session: number, { publicArea, priva
       await tpm.call('Esys_Import', srk.handle, session, tpm.none, tpm.none, toStructure('TPM2B_DATA', u16(0)), publicArea, privateArea, encryptedSeed ?? null, toStructure('TPMT_SYM_DEF_OBJECT', u16(algorithms.null)), slot);
     }, ([pointer = 0n]) => toStructure('TPM2B_PRIVATE', fromStructure('TPM2B_PRIVATE', pointer)));
   } catch (error) {
-    throw error instanceof TpmError && error.ofParameter ? damaged(error) : error;
+    // libtpms calls an RSA seed that does not decrypt a failure of its own. A TPM that does fail has refused the session before.
+    throw error instanceof TpmError && (error.ofParameter || error.is('failure')) ? damaged(error) : error;
   }
 }
 

@@ -1,0 +1,289 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { sealForImport } from '../../src/tpm2/duplicate.ts';
+import { kdfa, kdfe } from '../../src/tpm2/key-derivation.ts';
+import { type PcrPolicy, policyOver, readPresentPcrs } from '../../src/tpm2/pcr.ts';
+import { type ImportableObject, unseal } from '../../src/tpm2/sealed-object.ts';
+import { nameOfPublic, parseSrkPublic, readSrkPublic, type SrkPublic } from '../../src/tpm2/srk.ts';
+import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { startTpmProxy } from '../tpm-proxy.ts';
+import { commandCodes, createPrimary, digest, failsWith, hex, leftIn, lockoutCounter, makePersistent, pcrExtend, removePersistent, secret, unsealAt, withTpm } from './sealing.ts';
+
+/** What an operator has of a machine. */
+const enroll = async (device: string): Promise<{ srk: SrkPublic; pcrs: ReadonlyMap<number, Uint8Array> }> =>
+  await withTpm(device, async (tpm) => ({ srk: await readSrkPublic(tpm), pcrs: await readPresentPcrs(tpm) }));
+async function sealFor(device: string, value: Uint8Array, pcrs: readonly number[]): Promise<ImportableObject> {
+  const { srk, pcrs: known } = await enroll(device);
+  return sealForImport(srk, value, policyOver(known, pcrs));
+}
+/** Runs `work` while a key of this kind is where an installed system has its SRK; it gets its Name. */
+async function withPersistent(swtpm: Swtpm, algorithm: string, work: (name: string) => Promise<void>): Promise<void> {
+  createPrimary(swtpm, algorithm);
+  const name = makePersistent(swtpm);
+  try {
+    await work(name);
+  } finally {
+    removePersistent(swtpm);
+  }
+}
+const algorithms = ['ecc256:null:aes128cfb', 'rsa2048:null:aes128cfb'] as const;
+const flip = (bytes: Uint8Array, at: number, by = 1): Uint8Array => Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ by : byte));
+
+describe('key derivation is OpenSSL\'s own', () => {
+  const openssl = (length: number, kdf: string, ...options: readonly string[]): string => {
+    const { status, stdout, stderr } = spawnSync('openssl', ['kdf', '-keylen', String(length), ...options.flatMap((option) => ['-kdfopt', option]), '-binary', kdf]);
+    assert.equal(status, 0, stderr.toString());
+    return stdout.toString('hex');
+  };
+  const bytes = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
+
+  test('KDFa: SP 800-108', () => {
+    for (const length of [16, 32]) for (const label of ['STORAGE', 'INTEGRITY', 'x']) for (const [u, v] of [[0, 0], [34, 0], [0, 16], [34, 34]] as const) {
+      const [key, left, right] = [bytes(32), bytes(u), bytes(v)];
+      const context = hex(left) + hex(right);
+      const told = openssl(length, 'KBKDF', 'mac:HMAC', 'digest:SHA256', 'mode:COUNTER', `hexkey:${hex(key)}`, `salt:${label}`, ...(context === '' ? [] : [`hexinfo:${context}`]));
+      assert.equal(hex(kdfa(key, label, [left, right], length)), told);
+    }
+    assert.throws(() => kdfa(bytes(32), 'STORAGE', [bytes(0), bytes(0)], 33), RangeError);
+  });
+
+  test('KDFe: SP 800-56A in one step', () => {
+    for (let i = 0; i < 5; i++) {
+      const [z, u, v] = [bytes(32), bytes(32), bytes(32)];
+      assert.equal(hex(kdfe(z, 'DUPLICATE', [u, v])), openssl(32, 'SSKDF', 'digest:SHA256', `hexkey:${hex(z)}`, `hexinfo:${Buffer.from('DUPLICATE\0').toString('hex')}${hex(u)}${hex(v)}`));
+    }
+  });
+});
+
+describe('sealed without the TPM, to its storage root key', () => {
+  let swtpm: Swtpm;
+  before(async () => { swtpm = await startSwtpm({ pcrs: { 7: [digest('a7')], 14: [digest('ae')] } }); });
+  after(async () => { await swtpm.stop(); });
+
+  for (const algorithm of algorithms)
+    test(`opens with a persistent ${algorithm} key, and where it is made again`, async () => {
+      const sealed: { value: Uint8Array; object: ImportableObject }[] = [];
+      await withPersistent(swtpm, algorithm, async (name) => {
+        const { srk, pcrs } = await enroll(swtpm.device);
+        assert.equal(hex(srk.name), name);
+        for (const chosen of [[], [7], [7, 14], [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 14, 23]]) {
+          const value = secret();
+          sealed.push({ value, object: sealForImport(srk, value, policyOver(pcrs, chosen)) });
+        }
+        for (const { value, object } of sealed) assert.equal(hex(await unsealAt(swtpm.device, object)), hex(value));
+      });
+      for (const { value, object } of sealed) assert.equal(hex(await unsealAt(swtpm.device, object)), hex(value));
+      assert.equal(leftIn(swtpm), '');
+      assert.equal(lockoutCounter(swtpm), 0);
+    });
+
+  test('the key and its Name are what tpm2-tools read, the PCRs too', async () => {
+    const { srk, pcrs } = await enroll(swtpm.device);
+    await withPersistent(swtpm, algorithms[0], async (name) => {
+      assert.equal(hex(srk.name), name);
+      swtpm.tool('tpm2_readpublic', '-c', '0x81000001', '-o', 'srk.pub');
+    });
+    assert.equal(hex(srk.public), readFileSync(join(swtpm.folder, 'srk.pub')).toString('hex'));
+    assert.equal(hex(srk.name), hex(nameOfPublic(srk.public.subarray(2))));
+    const told = new Map([...swtpm.tool('tpm2_pcrread', 'sha256').matchAll(/^ +(\d+) *: 0x([0-9A-F]{64})$/gm)].map(([, pcr = '', value = '']): [number, string] => [Number(pcr), value.toLowerCase()]));
+    assert.equal(told.size, 24);
+    assert.deepEqual(new Map([...pcrs].map(([pcr, value]) => [pcr, hex(value)])), told);
+  });
+
+  test('what a TPM lacks is not read as another PCR', async () => {
+    const lacking = await startSwtpm();
+    try {
+      lacking.tool('tpm2_pcrallocate', 'sha1:all+sha256:none');
+      await lacking.powerCut();
+      assert.equal((await withTpm(lacking.device, async (tpm) => await readPresentPcrs(tpm))).size, 0);
+      await assert.rejects(sealFor(lacking.device, secret(), [7]), failsWith('usage', /no SHA-256 value for PCR 7/));
+    } finally {
+      await lacking.stop();
+    }
+  });
+
+  const store = (files: Readonly<Record<string, Uint8Array>>): void => { for (const [name, content] of Object.entries(files)) writeFileSync(join(swtpm.folder, name), content); };
+
+  for (const algorithm of algorithms)
+    test(`tpm2-tools import, load and unseal it with ${algorithm}`, async () => {
+      const value = secret();
+      await withPersistent(swtpm, algorithm, async () => {
+        const object = await sealFor(swtpm.device, value, [7, 14]);
+        store({ 'object.pub': object.public, 'object.dup': object.duplicate, 'object.seed': object.encryptedSeed });
+        swtpm.tool('tpm2_import', '-C', '0x81000001', '-u', 'object.pub', '-i', 'object.dup', '-s', 'object.seed', '-r', 'object.priv');
+        swtpm.tool('tpm2_load', '-C', '0x81000001', '-u', 'object.pub', '-r', 'object.priv', '-c', 'object.ctx');
+        swtpm.tool('tpm2_flushcontext', '-t');
+        swtpm.tool('tpm2_unseal', '-c', 'object.ctx', '-p', 'pcr:sha256:7,14', '-o', 'secret.bin');
+        swtpm.tool('tpm2_flushcontext', '-t');
+        assert.equal(readFileSync(join(swtpm.folder, 'secret.bin')).toString('hex'), hex(value));
+        assert.match(swtpm.tool('tpm2_print', '-t', 'TPM2B_PUBLIC', 'object.pub'), /value: noda\n/);
+        // Nobody gets it out again: its policy has no way to authorize that.
+        swtpm.tool('tpm2_startauthsession', '--policy-session', '-S', 'duplicate.ctx');
+        swtpm.tool('tpm2_policypcr', '-S', 'duplicate.ctx', '-l', 'sha256:7,14');
+        const duplicate = (): string => swtpm.tool('tpm2_duplicate', '-C', '0x81000001', '-c', 'object.ctx', '-G', 'null', '-p', 'session:duplicate.ctx', '-r', 'again.dup', '-s', 'again.seed');
+        assert.throws(duplicate, /Esys_Duplicate/);
+        swtpm.tool('tpm2_policycommandcode', '-S', 'duplicate.ctx', 'TPM2_CC_Duplicate');
+        assert.throws(duplicate, /Esys_Duplicate/);
+        swtpm.tool('tpm2_flushcontext', 'duplicate.ctx');
+        swtpm.tool('tpm2_flushcontext', '-t');
+      });
+    });
+
+  test('another PCR value is named, and nothing stays behind', async () => {
+    const value = secret();
+    const object = await sealFor(swtpm.device, value, [7, 14, 16]);
+    swtpm.tool('tpm2_pcrextend', `16:sha256=${digest('01')}`);
+    await assert.rejects(unsealAt(swtpm.device, object), failsWith('pcr-mismatch', /: PCR 16 \(sealed at 0{16}, now [0-9a-f]{16}\)$/));
+    assert.equal(leftIn(swtpm), '');
+    swtpm.tool('tpm2_pcrreset', '16');
+    assert.equal(hex(await unsealAt(swtpm.device, object)), hex(value));
+  });
+
+  test('a PCR that changes between the policy and the unsealing is tried again', async () => {
+    const value = secret();
+    const object = await sealFor(swtpm.device, value, [7]);
+    let unsealings = 0;
+    const proxy = await startTpmProxy(swtpm.device, (code) => (code === commandCodes.unseal && unsealings++ < 2 ? pcrExtend(10) : undefined));
+    try {
+      assert.equal(hex(await unsealAt(proxy.device, object)), hex(value));
+    } finally {
+      await proxy.stop();
+    }
+    assert.equal(proxy.commands.filter((code) => code === commandCodes.import).length, 1);
+    assert.equal(leftIn(swtpm), '');
+  });
+
+  test('nothing is asked of another TPM, nor given to it', async () => {
+    const object = await sealFor(swtpm.device, secret(), []);
+    const other = await startSwtpm();
+    const proxy = await startTpmProxy(other.device);
+    try {
+      await assert.rejects(unsealAt(proxy.device, object), failsWith('other-tpm'));
+      assert.ok(!proxy.commands.includes(commandCodes.import) && !proxy.commands.includes(commandCodes.startAuthSession));
+      await proxy.stop();
+      // With a Name that fits, the seed in it is still for the first one only.
+      const { srk } = await enroll(other.device);
+      await assert.rejects(unsealAt(other.device, { ...object, srkName: srk.name }), failsWith('malformed'));
+      assert.equal(leftIn(other), '');
+    } finally {
+      await proxy.stop();
+      await other.stop();
+    }
+  });
+
+  for (const algorithm of algorithms)
+    test(`what was tampered with does not open with ${algorithm}`, async () => {
+      await withPersistent(swtpm, algorithm, async () => {
+        const object = await sealFor(swtpm.device, secret(), [7]);
+        const none: PcrPolicy = { bank: 'sha256', values: new Map() };
+        const cases = [
+          [{ duplicate: flip(object.duplicate, 10) }, 'malformed'],
+          [{ duplicate: flip(object.duplicate, 60) }, 'malformed'],
+          [{ duplicate: object.duplicate.slice(0, -1) }, 'malformed'],
+          [{ duplicate: new Uint8Array(0) }, 'malformed'],
+          [{ duplicate: Uint8Array.of(0, 0) }, 'malformed'],
+          [{ encryptedSeed: flip(object.encryptedSeed, 20) }, 'malformed'],
+          [{ encryptedSeed: flip(object.encryptedSeed, object.encryptedSeed.length - 1) }, 'malformed'],
+          [{ encryptedSeed: Uint8Array.of(0, 0) }, 'malformed'],
+          [{ encryptedSeed: Uint8Array.from([...object.encryptedSeed, 0]) }, 'malformed'],
+          [{ public: flip(object.public, 30) }, 'malformed'],
+          [{ public: flip(object.public, 9, 0x02) }, 'malformed'],
+          [{ public: flip(object.public, object.public.length - 1) }, 'malformed'],
+          [{ srkTemplate: flip(object.srkTemplate, 7), srkName: flip(object.srkName, 3) }, 'other-tpm'],
+          [{ srkName: flip(object.srkName, 5) }, 'other-tpm'],
+          [{ policy: none }, 'malformed'],
+          [{ policy: { ...none, values: new Map([[14, new Uint8Array(32)]]) } }, 'pcr-mismatch'],
+        ] as const;
+        for (const [tampered, code] of cases) {
+          await assert.rejects(unsealAt(swtpm.device, { ...object, ...tampered }), failsWith(code), `${Object.entries(tampered).map(([key, value]) => `${key} ${value instanceof Uint8Array ? hex(value) : ''}`).join()} ${code}`);
+          assert.equal(leftIn(swtpm), '');
+        }
+      });
+    });
+
+  for (const algorithm of algorithms)
+    test(`whatever is in its place, it is said to be damaged, with ${algorithm}`, async () => {
+      await withPersistent(swtpm, algorithm, async () => {
+        const object = await sealFor(swtpm.device, secret(), []);
+        await withTpm(swtpm.device, async (tpm) => {
+          const fields = fc.constantFrom('public', 'duplicate', 'encryptedSeed');
+          await fc.assert(fc.asyncProperty(fields, fc.nat(), fc.integer({ min: 1, max: 255 }), async (field, at, by) => {
+            await assert.rejects(unseal(tpm, { ...object, [field]: flip(object[field], at % object[field].length, by) }), failsWith('malformed'));
+          }), { numRuns: 40 });
+          await fc.assert(fc.asyncProperty(fields, fc.uint8Array({ maxLength: 300 }), async (field, bytes) => {
+            await assert.rejects(unseal(tpm, { ...object, [field]: bytes }), failsWith('malformed'));
+          }), { numRuns: 30 });
+        });
+        assert.equal(leftIn(swtpm), '');
+      });
+    });
+
+  test('the secret never crosses the bus in the clear', async () => {
+    const value = secret();
+    const object = await sealFor(swtpm.device, value, [7, 14]);
+    for (const encrypted of [true, false]) {
+      const proxy = await startTpmProxy(swtpm.device);
+      try {
+        assert.equal(hex(await withTpm(proxy.device, async (tpm) => await unseal(tpm, object, { encrypted }))), hex(value));
+        assert.equal(proxy.traffic().includes(Buffer.from(value)), !encrypted, 'the test would notice');
+        assert.ok(proxy.commands.includes(commandCodes.import));
+      } finally {
+        await proxy.stop();
+      }
+    }
+  });
+
+  test('importing is one command more than unsealing takes', async () => {
+    await withPersistent(swtpm, algorithms[0], async () => {
+      const object = await sealFor(swtpm.device, secret(), [7, 14]);
+      const proxy = await startTpmProxy(swtpm.device);
+      try {
+        await unsealAt(proxy.device, object);
+      } finally {
+        await proxy.stop();
+      }
+      assert.ok(proxy.commands.length <= 11, proxy.commands.map((code) => code.toString(16)).join(' '));
+    });
+  });
+
+  test('power cuts afterwards do not count as wrong guesses', async () => {
+    const value = secret();
+    const object = await sealFor(swtpm.device, value, [7, 14]);
+    for (let cut = 0; cut < 2; cut++) {
+      await withTpm(swtpm.device, async (tpm) => {
+        assert.equal(hex(await unseal(tpm, object)), hex(value));
+        await swtpm.powerCut();
+      });
+    }
+    assert.equal(lockoutCounter(swtpm), 0);
+  });
+
+  test('two seals of one secret have nothing in common but the policy', async () => {
+    const value = secret();
+    const [one, other] = [await sealFor(swtpm.device, value, [7]), await sealFor(swtpm.device, value, [7])];
+    for (const field of ['public', 'duplicate', 'encryptedSeed'] as const) assert.notEqual(hex(one[field]), hex(other[field]));
+    const longest = new Uint8Array(64).fill(1);
+    assert.equal(hex(await unsealAt(swtpm.device, await sealFor(swtpm.device, longest, []))), hex(longest));
+    await assert.rejects(sealFor(swtpm.device, new Uint8Array(65), []), RangeError);
+  });
+
+  test('a key that is no standard SRK, or no key at all, is not sealed to', async () => {
+    for (const algorithm of algorithms)
+      await withPersistent(swtpm, algorithm, async () => {
+        const { srk } = await enroll(swtpm.device);
+        for (const [at, by] of [[3, 2], [5, 1], [7, 2], [9, 0x40], [20, 1]] as const) assert.equal(parseSrkPublic(flip(srk.public, at, by)), undefined, String(at));
+        for (const wrong of [srk.public.slice(0, -1), Uint8Array.from([...srk.public, 0]), new Uint8Array(0), flip(srk.public, 1)]) assert.equal(parseSrkPublic(wrong), undefined);
+        // A template alone, a point beside the curve, an even modulus.
+        for (const wrong of [srk.template, flip(srk.public, srk.public.length - 1)]) {
+          const parsed = parseSrkPublic(wrong);
+          assert.ok(parsed);
+          assert.throws(() => sealForImport(parsed, secret(), { bank: 'sha256', values: new Map() }), failsWith('malformed', /the SRK is not a usable key/));
+        }
+      });
+  });
+});
