@@ -1,10 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { parseSshPublicKey } from '../age/openssh-key.ts';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
 import { encodeEnrolled, encodeEnrollment, enrolledPolicy, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
-import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
+import { ensureFolder, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { pcrAdvice, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
@@ -17,7 +16,7 @@ import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { keep } from './place.ts';
 import { printBytes, printJson, printTable, say, warn } from './say.ts';
-import { hostName } from './sealing.ts';
+import { hostName, sshHostKeyOf } from './sealing.ts';
 
 /**
  * `auxcred enroll`: on a machine prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` keeps that in the vault,
@@ -50,8 +49,7 @@ async function ownEnrollment(options: Options): Promise<Enrollment> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   const host = hostName(options.value('name'), paths);
-  const line = readIfPresent(`${paths.sshHostKey}.pub`);
-  const sshHostKey = line && parseSshPublicKey(new TextDecoder().decode(line)).publicKey;
+  const sshHostKey = sshHostKeyOf(paths);
   const tpm = await ownTpm(root, meansOf(paths, options.value('tpm2-device')).device, options.value('tpm2-device') !== undefined);
   if (!sshHostKey) warn(`this machine has no ssh-ed25519 host key at ${paths.sshHostKey}`, 'ssh-keygen -A makes one');
   if (!sshHostKey && !tpm) throw new Failure('no-recipient', 'this machine has neither an ssh-ed25519 host key nor a TPM to seal to', { hint: 'ssh-keygen -A' });

@@ -109,13 +109,18 @@ function recordCounter(root: string, paths: Paths, { scopes, counter }: Payload)
   });
 }
 
+/** The public half (32 bytes) of the key that opens at boot, whatever is in the file beside it; undefined where there is none. @throws Failure `no-recipient` */
+export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
+  const file = readIfPresent(paths.sshHostKey);
+  const pair = file && parseOpensshKey(file);
+  pair?.seed.fill(0);
+  file?.fill(0);
+  return pair?.publicKey;
+}
+
 /** Runs `work` with what the machine is sealed to; the TPM is closed afterwards. */
 async function withLocks<T>(paths: Paths, sealing: Sealing, work: (locks: Locks) => Promise<T>): Promise<T> {
-  const sshKey = readIfPresent(paths.sshHostKey);
-  const pair = sshKey && parseOpensshKey(sshKey);
-  const sshHostKey = pair?.publicKey;
-  pair?.seed.fill(0);
-  sshKey?.fill(0);
+  const sshHostKey = sshHostKeyOf(paths);
   if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), sealToTpm: undefined });
   const tpm = await openTpm(sealing.device);
   try {

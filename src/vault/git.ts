@@ -14,7 +14,7 @@ export function startRepository(folder: string): string | undefined {
     const { status, said } = git(folder, 'init', '-q');
     if (status !== 0) return said;
   }
-  return commitVault(folder, 'Make the vault', ['fixed', 'vault.toml', '.gitignore']);
+  return commitVault(folder, 'Make the vault', ['fixed', 'enrolled', 'vault.toml', '.gitignore']);
 }
 
 /** Commits what changed in these files or folders, where the vault is a git repository. @returns what went wrong, which loses nothing but the commit */
