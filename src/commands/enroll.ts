@@ -1,16 +1,14 @@
 import { readFileSync } from 'node:fs';
-import { dirname } from 'node:path';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
-import { encodeEnrolled, encodeEnrollment, enrolledPolicy, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
-import { ensureFolder, replaceFile } from '../system/files.ts';
+import { encodeEnrollment, enrolledPolicy, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { pcrAdvice, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
-import { enrolledFile, readEnrolled } from '../vault/enrolled.ts';
+import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { hostOf, readVault, type Vault, type VaultHost, vaultFolder } from '../vault/vault.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -88,14 +86,12 @@ function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boole
   const before = readEnrolled(vault, host.name)?.machine;
   const changes = before ? differences(before, machine) : [];
   if (changes.length > 0 && !replace) throw new Failure('refused', `that is not the machine that is enrolled as ${host.name}: ${changes.join('; ')}`, { hint: 'find out why; --replace where you know' });
-  const file = enrolledFile(vault, host.name);
-  ensureFolder(dirname(file), { mode: 0o700 });
-  replaceFile(file, encodeEnrolled({ since: `${new Date().toISOString().slice(0, 19)}Z`, machine }), { mode: 0o600 });
+  writeEnrolled(vault, host.name, machine);
   keep(vault, `Enroll ${host.name}`, 'enrolled');
   for (const change of changes) say(`replaced: ${change}`);
   sayPcrs(host, before?.tpm?.pcrs, machine.tpm?.pcrs);
   sayMissing(host, machine);
-  say(`enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${short(machine.tpm)}`].filter((part) => part !== undefined).join(', ')}`);
+  say(`enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${nameOf(machine.tpm).slice(0, 20)}`].filter((part) => part !== undefined).join(', ')}`);
 }
 
 /** What the vault wants of this host and the machine has not, and what that leaves open. */
@@ -116,16 +112,14 @@ function sayPcrs({ pcrs }: VaultHost, before: EnrolledTpm['pcrs'], now: Enrolled
 }
 
 const none = new Uint8Array(0);
-const short = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toString('hex').slice(0, 20);
+const nameOf = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toString('hex');
 
-/** What tells two machines apart, in words. */
+/** What tells two machines apart, in words. A key that none was known of before tells nothing. */
 function differences(before: Enrollment, now: Enrollment): string[] {
-  const key = ({ sshHostKey }: Enrollment): string => (sshHostKey ? sshFingerprint(sshHostKey) : 'none');
-  const srk = ({ tpm }: Enrollment): string => (tpm ? Buffer.from(tpm.srk.name).toString('hex') : 'none');
-  return [
-    ...(key(before) === key(now) ? [] : [`its ssh host key is ${key(now)}, not ${key(before)}`]),
-    ...(srk(before) === srk(now) ? [] : [`its SRK is ${srk(now)}, not ${srk(before)}`]),
-  ];
+  const key = ({ sshHostKey }: Enrollment): string | undefined => sshHostKey && sshFingerprint(sshHostKey);
+  const srk = ({ tpm }: Enrollment): string | undefined => tpm && nameOf(tpm);
+  const differs = (what: string, was: string | undefined, is: string | undefined): string[] => (was === undefined || was === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${was}`]);
+  return [...differs('ssh host key', key(before), key(now)), ...differs('SRK', srk(before), srk(now))];
 }
 
 function show(vault: Vault, { name }: VaultHost, json: boolean): void {
@@ -133,7 +127,7 @@ function show(vault: Vault, { name }: VaultHost, json: boolean): void {
   if (!enrolled) throw new Failure('not-found', `${name} is not enrolled`, { hint: `ssh root@${name} auxcred enroll | auxcred enroll ${name} --from=-` });
   const { since, machine: { sshHostKey, tpm } } = enrolled;
   const fingerprint = sshHostKey && sshFingerprint(sshHostKey);
-  const srk = tpm && Buffer.from(tpm.srk.name).toString('hex');
+  const srk = tpm && nameOf(tpm);
   if (json) printJson({ host: name, sshHostKey: fingerprint, srk, device: tpm?.device, since });
   else printTable([['HOST', 'SSH HOST KEY', 'SRK', 'SINCE'], [name, fingerprint ?? 'none', srk ?? 'none', since]]);
 }

@@ -124,8 +124,8 @@ export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
 
 /** How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled while it was being installed binds its PCRs at its first boot. */
 export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
-  const known = tpm?.pcrs !== undefined;
-  return { withKey, pcrs: known ? pcrs : [], recovery: recipients, pcrsAtFirstBoot: known ? [] : pcrs, device: withKey === 'host' ? undefined : tpm?.device };
+  const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
+  return { withKey, pcrs: isInstalling ? [] : pcrs, recovery: recipients, pcrsAtFirstBoot: isInstalling ? pcrs : [], device: withKey === 'host' ? undefined : tpm?.device };
 }
 
 /**

@@ -1,6 +1,6 @@
-import { join } from 'node:path';
-import { type Enrolled, parseEnrolled } from '../store/enrollment.ts';
-import { readIfPresent } from '../system/files.ts';
+import { dirname, join } from 'node:path';
+import { encodeEnrolled, type Enrolled, type Enrollment, parseEnrolled } from '../store/enrollment.ts';
+import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Vault, vaultFiles } from './vault.ts';
 
 export const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
@@ -10,4 +10,11 @@ export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   const file = enrolledFile(vault, host);
   const bytes = readIfPresent(file);
   return bytes && parseEnrolled(bytes, file);
+}
+
+/** Keeps what a host said of itself, from now on. */
+export function writeEnrolled(vault: Vault, host: string, machine: Enrollment): void {
+  const file = enrolledFile(vault, host);
+  ensureFolder(dirname(file), { mode: 0o700 });
+  replaceFile(file, encodeEnrolled({ since: `${new Date().toISOString().slice(0, 19)}Z`, machine }), { mode: 0o600 });
 }
