@@ -8,7 +8,7 @@ import { say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
-  const options = new Options('apply', argv, { flags: ['no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
+  const options = new Options('apply', argv);
   options.exactly();
   const root = options.value('root') ?? '/';
   return await oneAtATime(root, 'wait', async () => {

@@ -6,7 +6,7 @@ import { print, printJson, say } from './say.ts';
 
 /** `auxcred check`: every problem of the manifest, with its place and the way out. */
 export function check(argv: readonly string[]): number {
-  const options = new Options('check', argv, { flags: ['json'], values: ['root'] });
+  const options = new Options('check', argv);
   options.exactly();
   const { files, declarations, problems } = readManifest(options.value('root') ?? '/');
   const broken = problems.some(({ severity }) => severity === 'error');

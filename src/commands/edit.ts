@@ -6,12 +6,12 @@ import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Options } from './options.ts';
-import { commit, nameIn, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { commit, nameIn, placeOf, withSeeds } from './place.ts';
 import { say, warn } from './say.ts';
 
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; a new one where there is none. */
 export async function edit(argv: readonly string[]): Promise<number> {
-  const options = new Options('edit', argv, { values: [...placeOptions], lists: placeLists });
+  const options = new Options('edit', argv);
   const [operand = ''] = options.exactly('the secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);

@@ -21,7 +21,7 @@ import { hostName, sshHostKeyOf } from './sealing.ts';
  * `auxcred enroll HOST` shows it.
  */
 export async function enroll(argv: readonly string[]): Promise<number> {
-  const options = new Options('enroll', argv, { flags: ['replace', 'json'], values: ['from', 'vault', 'root', 'name', 'tpm2-device'] });
+  const options = new Options('enroll', argv);
   if (options.operands.length === 0) {
     refuse(options, ['from', 'vault'], 'the host is missing', 'auxcred enroll web1 --from=FILE');
     printBytes(encodeEnrollment(await ownEnrollment(options)));

@@ -9,7 +9,7 @@ import { Options } from './options.ts';
 import { commit, type OpenPlace, type Place, placeOf, withSeeds } from './place.ts';
 import { say } from './say.ts';
 import { otherVault } from './other-vault.ts';
-import { viewLists, viewOf, viewOptions } from './view.ts';
+import { viewOf } from './view.ts';
 
 /** A secret of another vault, and where it goes. */
 interface Wanted {
@@ -25,7 +25,7 @@ interface Wanted {
  * A file is written only where the value is another one. A vault that fails keeps what was fetched before, and the others go on.
  */
 export async function fetch(argv: readonly string[]): Promise<number> {
-  const options = new Options('fetch', argv, { flags: ['dry-run', 'all'], values: [...viewOptions], lists: viewLists });
+  const options = new Options('fetch', argv);
   const place = placeOf(options);
   const hosts = place.vault && options.value('host') === undefined ? [...place.vault.hosts.keys()] : [options.value('host')];
   const wanted = new Map<string, Wanted>();

@@ -1,12 +1,12 @@
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { Options } from './options.ts';
-import { placeLists, placeOf, placeOptions } from './place.ts';
+import { placeOf } from './place.ts';
 import { print, printJson } from './say.ts';
 
 /** `auxcred find TEXT...`: the names of fixed secrets that have one of the texts in them. Opens no seed. */
 export function find(argv: readonly string[]): number {
-  const options = new Options('find', argv, { flags: ['json'], values: [...placeOptions], lists: placeLists });
+  const options = new Options('find', argv);
   const terms = options.operands.map((term) => term.normalize('NFC').toLowerCase());
   if (terms.length === 0) throw new Failure('usage', 'what to look for is missing', { hint: 'auxcred find wifi' });
   const { folder, scope } = placeOf(options);

@@ -8,7 +8,7 @@ import { nameText } from '../fixed/name.ts';
 import { optionKeys, readOptions } from '../manifest/options.ts';
 import { Table } from '../manifest/table.ts';
 import { Options } from './options.ts';
-import { commit, nameIn, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { commit, nameIn, placeOf, withSeeds } from './place.ts';
 import { mayWrite } from './put.ts';
 import { print, say } from './say.ts';
 
@@ -21,7 +21,7 @@ const flags = ['weak', 'capitalize'];
  * Never shows it; of a key pair it prints the public half.
  */
 export async function generate(argv: readonly string[]): Promise<number> {
-  const options = new Options('generate', argv, { flags: ['force', ...flags], values: [...placeOptions, 'kind', ...texts, ...numbers], lists: [...placeLists, 'require'] });
+  const options = new Options('generate', argv);
   const [operand = ''] = options.exactly('the secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);

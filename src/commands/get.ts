@@ -8,14 +8,14 @@ import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
 import { isMachine, isVault, nameIn, placeOf, withSeeds } from './place.ts';
 import { printBytes, say } from './say.ts';
-import { viewLists, viewOf, viewOptions, withOpenView, type OpenView } from './view.ts';
+import { viewOf, withOpenView, type OpenView } from './view.ts';
 
 /**
  * `auxcred get NAME` prints a secret's bytes: one that is declared (on a machine as it is in force, on the operator's side as it is now; with
  * `--at=` that of a period, with `--generation=` that of another generation), else the file of the fixed folder that has that name.
  */
 export async function get(argv: readonly string[]): Promise<number> {
-  const options = new Options('get', argv, { values: [...viewOptions, 'group', 'at', 'generation'], lists: viewLists });
+  const options = new Options('get', argv);
   const [name = ''] = options.exactly('the secret');
   const value = isFile(name, options) ? await fixedValue(name, options) : await withOpenView(options, (view) => {
     const recipe = chosen(view, name, options);

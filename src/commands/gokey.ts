@@ -7,22 +7,13 @@ import { makeSeedFile } from '../gokey/seed-file.ts';
 import { trimSpace } from '../gokey/white-space.ts';
 import { utf8 } from '../derive/framing.ts';
 import { replaceFile } from '../system/files.ts';
+import { optionLines } from './help.ts';
 import { askSecret } from './prompt.ts';
 import { printBytes, say } from './say.ts';
 
 /** gokey's own exit statuses: 1 for whatever went wrong, 2 for flags that it does not understand. */
 const failed = 1;
 const misunderstood = 2;
-
-const usage = `gokey's flags
-    -P FILE     the master password is in FILE (else in GOKEY_ROOT_PASS, else asked for)
-    -r REALM    what the secret is for
-    -t TYPE     ${gokeyTypes.join(', ')} or seed; pass without it
-    -l LENGTH   characters of pass (10), bytes of raw (32)
-    -s FILE     seed file, made by -t seed
-    -skip N     leave N bytes out at the seed file's beginning
-    -u          allow keys and raw bytes without a seed file
-    -o FILE     write to FILE, for its owner only`;
 
 /**
  * `auxcred gokey`: gokey's own flags and bytes (0.2.0). The master password comes from `-P FILE`, GOKEY_ROOT_PASS or the terminal;
@@ -39,7 +30,7 @@ export async function gokey(argv: readonly string[]): Promise<number> {
     return misunderstood;
   }
   if (!flags) {
-    say(usage);
+    say(`gokey's flags\n${optionLines('gokey')}`);
     return 0;
   }
   try {

@@ -3,11 +3,11 @@ import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Options } from './options.ts';
 import { type Branch, drawTree } from './tree.ts';
 import { print } from './say.ts';
-import { viewLists, viewOf, viewOptions } from './view.ts';
+import { viewOf } from './view.ts';
 
 /** `auxcred graph`: who gets what, and what it is made of; `--dot` for Graphviz. Opens no seed. */
 export function graph(argv: readonly string[]): number {
-  const options = new Options('graph', argv, { flags: ['dot'], values: [...viewOptions], lists: viewLists });
+  const options = new Options('graph', argv);
   options.exactly();
   const { manifest, standpoint } = viewOf(options);
   const declarations = [...manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1));

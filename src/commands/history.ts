@@ -8,7 +8,7 @@ import { withOpenView } from './view.ts';
 
 /** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
 export async function history(argv: readonly string[]): Promise<number> {
-  const options = new Options('history', argv, { flags: ['json'], values: ['root', 'tpm2-device'] });
+  const options = new Options('history', argv);
   const [name = ''] = options.exactly('the secret');
   const entries = await withOpenView(options, ({ snapshot }) => snapshot?.history.get(name) ?? []);
   if (entries.length === 0) throw new Failure('not-found', `${name} was never in force on this machine`, { hint: 'auxcred apply puts what is declared in force' });

@@ -4,7 +4,7 @@ import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
 import type { OtherVault } from '../vault/protocol.ts';
 import { Options } from './options.ts';
-import { belowIn, commit, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { belowIn, commit, placeOf, withSeeds } from './place.ts';
 import { say } from './say.ts';
 import { otherVault } from './other-vault.ts';
 
@@ -13,7 +13,7 @@ import { otherVault } from './other-vault.ts';
  * One that fails does not stop the others.
  */
 export async function importCommand(argv: readonly string[]): Promise<number> {
-  const options = new Options('import', argv, { flags: ['force', 'dry-run'], values: [...placeOptions], lists: placeLists });
+  const options = new Options('import', argv);
   const [from, to, ...asked] = options.operands;
   if (from === undefined || to === undefined) throw new Failure('usage', from === undefined ? 'the vault or folder to import from is missing' : 'the destination is missing', { hint: 'auxcred import pass host/web1, auxcred import ./secrets group/db/imported' });
   const place = placeOf(options);

@@ -35,7 +35,7 @@ const ignored = 'seed.age\nfetched.json\n';
 
 /** `auxcred init`: makes the operator's vault with a fleet seed, or one from paper. */
 export async function init(argv: readonly string[]): Promise<number> {
-  const options = new Options('init', argv, { flags: ['passphrase', 'print-words', 'from-words', 'git'], values: ['vault', 'passphrase-file'], lists: ['recipient'] });
+  const options = new Options('init', argv);
   options.exactly();
   const folder = vaultFolder(options.value('vault'), process.env);
   const files = vaultFiles(folder);

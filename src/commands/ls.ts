@@ -12,7 +12,7 @@ import { Options } from './options.ts';
 import { belowIn, isMachine, isVault, placeOf } from './place.ts';
 import { branchesOf, drawTree } from './tree.ts';
 import { print, printJson, printTable, say } from './say.ts';
-import { type View, viewLists, viewOf, viewOptions } from './view.ts';
+import { type View, viewOf } from './view.ts';
 
 /** What `ls --json` says of one secret. */
 interface Row {
@@ -36,7 +36,7 @@ interface Row {
 
 /** `auxcred ls`: the secrets of the manifest; of the operator's vault, or below a name, the tree of the fixed folder. Opens no seed. */
 export function ls(argv: readonly string[]): number {
-  const options = new Options('ls', argv, { flags: ['json', 'flat', 'fixed'], values: [...viewOptions, 'group'], lists: viewLists });
+  const options = new Options('ls', argv);
   if (options.operands.length > 1) options.exactly('the folder');
   const below = options.operands[0];
   if (below !== undefined || options.flag('flat') || options.flag('fixed') || options.value('group') !== undefined || (!isMachine(options) && isVault(options) && options.value('host') === undefined && options.list('manifest').length === 0)) return lsFixed(options, below);

@@ -1,7 +1,7 @@
 import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { Options } from './options.ts';
-import { belowIn, commit, nameIn, type OpenPlace, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { belowIn, commit, nameIn, type OpenPlace, placeOf, withSeeds } from './place.ts';
 import { mayWrite } from './put.ts';
 import { say } from './say.ts';
 
@@ -12,7 +12,7 @@ export const mv = async (argv: readonly string[]): Promise<number> => await tran
 export const cp = async (argv: readonly string[]): Promise<number> => await transfer('cp', argv);
 
 async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<number> {
-  const options = new Options(verb, argv, { flags: ['force'], values: [...placeOptions], lists: placeLists });
+  const options = new Options(verb, argv);
   const [from = '', to = ''] = options.exactly('the secret', 'its new name');
   const place = placeOf(options);
   const pairs = pairsOf(place, from, to);

@@ -1,42 +1,35 @@
 import mri from 'mri';
 import { Failure } from '../failure.ts';
-
-/** The options that one verb takes. */
-export interface OptionNames {
-  readonly flags?: readonly string[];
-  readonly values?: readonly string[];
-  /** Values that may be given several times. */
-  readonly lists?: readonly string[];
-}
+import { type Verb, manual } from './manual.ts';
 
 /** Options as given, before a verb makes sense of them. */
 export class Options {
   readonly operands: readonly string[];
   #given: Readonly<Record<string, unknown>>;
-  readonly #verb: string;
-  readonly #names: OptionNames;
+  readonly #verb: Verb;
 
   /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
-  constructor(verb: string, argv: readonly string[], names: OptionNames) {
-    const { flags = [], values = [], lists = [] } = names;
+  constructor(verb: Verb, argv: readonly string[]) {
+    const entries = manual[verb].options;
+    const flags = entries.filter(({ value }) => value === undefined).map(({ name }) => name);
+    const values = entries.filter(({ value }) => value !== undefined);
     this.#verb = verb;
-    this.#names = names;
-    const known = [...flags, ...values, ...lists];
+    const known = entries.map(({ name }) => name);
     for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
-    const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: [...values, ...lists] });
+    const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: values.map(({ name }) => name) });
     // mri takes --no-x for x = false; here it is an option of its own.
     const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
     const given: Record<string, unknown> = Object.fromEntries([...Object.entries(parsed).filter(([name]) => !negated.includes(`no-${name}`)), ...negated.map((name) => [name, true])]);
     for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;
-    for (const name of [...values, ...lists]) if (this.list(name).includes('')) throw new Failure('usage', `--${name} needs a value`, { hint: `--${name}=...` });
-    for (const name of values) if (this.list(name).length > 1) throw new Failure('usage', `--${name} is given more than once`);
+    for (const { name, value } of values) if (this.list(name).includes('')) throw new Failure('usage', `--${name} needs a value`, { hint: `--${name}=${value ?? '...'}` });
+    for (const { name, repeated } of values) if (repeated !== true && this.list(name).length > 1) throw new Failure('usage', `--${name} is given more than once`);
   }
 
   /** The same options with another value of one of them, and no operands. */
   with(name: string, value: string): Options {
-    const other = new Options(this.#verb, [], this.#names);
+    const other = new Options(this.#verb, []);
     other.#given = { ...this.#given, [name]: value };
     return other;
   }

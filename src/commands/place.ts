@@ -16,10 +16,6 @@ import type { Options } from './options.ts';
 import { warn } from './say.ts';
 import { withFleetSeed } from './view.ts';
 
-/** The options by which a command finds out. */
-export const placeOptions = ['host', 'group', 'vault', 'root', 'tpm2-device'] as const;
-export const placeLists = ['identity'] as const;
-
 export interface Place {
   readonly folder: FixedFolder;
   /** Where `auxcred fetch` notes what it has seen of other vaults. */

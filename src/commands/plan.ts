@@ -17,7 +17,7 @@ import { sound } from './view.ts';
 
 /** `auxcred plan`: what `auxcred apply` would change and which units it would touch. Changes nothing. */
 export async function plan(argv: readonly string[]): Promise<number> {
-  const options = new Options('plan', argv, { flags: ['json', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device', 'at'] });
+  const options = new Options('plan', argv);
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);

@@ -17,7 +17,7 @@ import { print, say, warn } from './say.ts';
 
 /** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
-  const options = new Options('provision', argv, { flags: ['early', 'due', 'no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
+  const options = new Options('provision', argv);
   options.exactly();
   const root = options.value('root') ?? '/';
   const early = options.flag('early');

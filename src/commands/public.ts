@@ -5,11 +5,11 @@ import { readVault, vaultFolder } from '../vault/vault.ts';
 import { chosen } from './get.ts';
 import { Options } from './options.ts';
 import { print, printJson, printTable } from './say.ts';
-import { isOperator, type OpenView, viewLists, viewOptions, withOpenView } from './view.ts';
+import { isOperator, type OpenView, withOpenView } from './view.ts';
 
 /** `auxcred public NAME` prints the public half of a key pair; `--all` those of all that the manifest has. */
 export async function publicCommand(argv: readonly string[]): Promise<number> {
-  const options = new Options('public', argv, { flags: ['all', 'json'], values: [...viewOptions, 'at'], lists: viewLists });
+  const options = new Options('public', argv);
   if (!options.flag('all')) {
     const [name = ''] = options.exactly('the secret');
     const value = await withOpenView(options, (view) => publicHalf(view, name, options));

@@ -3,13 +3,13 @@ import { timingSafeEqual } from 'node:crypto';
 import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { Options } from './options.ts';
-import { commit, nameIn, type Place, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { commit, nameIn, type Place, placeOf, withSeeds } from './place.ts';
 import { askSecret, askYes } from './prompt.ts';
 import { say, warn } from './say.ts';
 
 /** `auxcred put NAME`: keeps a secret that somebody chose. Asks for it without an echo, or takes standard input or a file byte for byte. */
 export async function put(argv: readonly string[]): Promise<number> {
-  const options = new Options('put', argv, { flags: ['force', 'multiline', 'line'], values: [...placeOptions, 'file'], lists: placeLists });
+  const options = new Options('put', argv);
   const [operand = ''] = options.exactly('the secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);

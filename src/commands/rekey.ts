@@ -12,7 +12,7 @@ import { say } from './say.ts';
  * What it was ended in the middle of, it finishes when it is run again.
  */
 export async function rekey(argv: readonly string[]): Promise<number> {
-  const options = new Options('rekey', argv, { flags: ['next'], values: ['vault'], lists: ['identity'] });
+  const options = new Options('rekey', argv);
   const { vault, folder } = placeOf(options);
   if (!vault) throw new Failure('usage', 'only the operator\'s vault knows earlier epochs', { hint: '--vault=DIR' });
   const given = options.operands.map((scope) => scope.replace(/\/+$/, ''));

@@ -20,7 +20,7 @@ import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './
  * with `--identity=` a recovery key opens them where the machine itself can't any more. Every secret stays what it is.
  */
 export async function reseal(argv: readonly string[]): Promise<number> {
-  const options = new Options('reseal', argv, { flags: ['no-tpm2-pcrs'], values: ['with-key', 'tpm2-pcrs', 'tpm2-device', 'root'], lists: ['add-recipient', 'remove-recipient', 'identity'] });
+  const options = new Options('reseal', argv);
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);

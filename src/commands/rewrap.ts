@@ -11,7 +11,7 @@ import { fleetKeys, withFleetSeed } from './view.ts';
 
 /** `auxcred rewrap`: locks the fleet seed to other recipients or another passphrase; the seed, and so every secret, stays the same. */
 export async function rewrap(argv: readonly string[]): Promise<number> {
-  const options = new Options('rewrap', argv, { flags: ['passphrase', 'force'], values: ['vault', 'passphrase-file'], lists: ['recipient', 'identity'] });
+  const options = new Options('rewrap', argv);
   options.exactly();
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const { seed: file } = vaultFiles(vault.folder);

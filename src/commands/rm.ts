@@ -1,13 +1,13 @@
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { Options } from './options.ts';
-import { belowIn, commit, nameIn, placeLists, placeOf, placeOptions } from './place.ts';
+import { belowIn, commit, nameIn, placeOf } from './place.ts';
 import { askYes } from './prompt.ts';
 import { say } from './say.ts';
 
 /** `auxcred rm NAME`: deletes a fixed secret, or with `--recursive` all below a name. */
 export function rm(argv: readonly string[]): number {
-  const options = new Options('rm', argv, { flags: ['force', 'recursive'], values: [...placeOptions], lists: placeLists });
+  const options = new Options('rm', argv);
   const [operand = ''] = options.exactly('the secret');
   const place = placeOf(options);
   const { folder } = place;

@@ -11,7 +11,7 @@ import { withFleetSeed } from './view.ts';
  * other secret could be derived from. At a terminal it shows their key ids instead.
  */
 export async function scopes(argv: readonly string[]): Promise<number> {
-  const options = new Options('scopes', argv, { flags: ['reveal'], values: ['vault'], lists: ['identity'] });
+  const options = new Options('scopes', argv);
   const [name = ''] = options.exactly('the host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);

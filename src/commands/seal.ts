@@ -15,15 +15,9 @@ import { print, say } from './say.ts';
 import { checkedRecipient, chosenKey, chosenPcrs, hostName, pinsIn, sealMachine } from './sealing.ts';
 import { seedOfWords, wordsOf } from './words.ts';
 
-const optionNames = {
-  flags: ['no-recovery', 'print-words', 'replace'],
-  values: ['with-key', 'tpm2-pcrs', 'tpm2-device', 'root', 'name', 'seed-file', 'scopes'],
-  lists: ['recipient'],
-};
-
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
 export async function seal(argv: readonly string[]): Promise<number> {
-  const options = new Options('seal', argv, optionNames);
+  const options = new Options('seal', argv);
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);

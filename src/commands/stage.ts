@@ -15,7 +15,7 @@ const answerLimit = 60_000;
  * `LoadCredential=` finds them; its `ExecStopPost=` removes them again. Fails rather than leave one out.
  */
 export async function stage(argv: readonly string[]): Promise<number> {
-  const options = new Options('stage', argv, {});
+  const options = new Options('stage', argv);
   const [unit = ''] = options.exactly('the unit');
   const paths = pathsUnder('/');
   const answer = await ask(paths.stageSocket, unit);

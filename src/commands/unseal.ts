@@ -9,7 +9,7 @@ import { wordsOf } from './words.ts';
 
 /** `auxcred unseal`: proves that the seeds open here and shows their key ids; `--reveal` prints each seed as 24 words. */
 export async function unseal(argv: readonly string[]): Promise<number> {
-  const options = new Options('unseal', argv, { flags: ['reveal', 'json'], values: ['root', 'tpm2-device'] });
+  const options = new Options('unseal', argv);
   options.exactly();
   const paths = pathsUnder(options.value('root') ?? '/');
   const { payload, openedBy } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));

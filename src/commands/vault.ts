@@ -8,7 +8,7 @@ import { otherVault } from './other-vault.ts';
 
 /** `auxcred vault VERB NAME [SECRET]`: asks another vault by hand, to see what it answers. */
 export async function vaultCommand(argv: readonly string[]): Promise<number> {
-  const options = new Options('vault', argv, { values: ['vault', 'root', 'host', 'target'], lists: ['option'] });
+  const options = new Options('vault', argv);
   const [verb, name, secret] = options.operands;
   if (verb === undefined || name === undefined) throw new Failure('usage', 'the verb or the vault is missing', { hint: 'auxcred vault get pass web/api; verbs are get, list, fingerprint, copy' });
   const place = placeOf(options);

@@ -1,11 +1,11 @@
 import { exitStatus, Failure } from '../failure.ts';
 import { Options } from './options.ts';
-import { belowIn, placeLists, placeOf, placeOptions, withSeeds } from './place.ts';
+import { belowIn, placeOf, withSeeds } from './place.ts';
 import { printJson, say } from './say.ts';
 
 /** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say. */
 export async function verify(argv: readonly string[]): Promise<number> {
-  const options = new Options('verify', argv, { flags: ['json'], values: [...placeOptions], lists: placeLists });
+  const options = new Options('verify', argv);
   if (options.operands.length > 1) options.exactly('the folder');
   const place = placeOf(options);
   const [below] = options.operands;

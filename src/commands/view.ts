@@ -26,10 +26,6 @@ import type { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
 import { say } from './say.ts';
 
-/** The options by which a command finds out. */
-export const viewOptions = ['host', 'vault', 'root', 'tpm2-device'] as const;
-export const viewLists = ['identity', 'manifest'] as const;
-
 /** What can be said without a seed. */
 export interface View {
   readonly manifest: Manifest;

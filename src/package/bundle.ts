@@ -1,8 +1,10 @@
-/** `npm run build`: one CommonJS file for each executable, koffi's native file and the licences of what is inside. `--dist=DIR` in place of dist. */
-import { chmodSync, copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+/** `npm run build`: one CommonJS file for each executable, koffi's native file, the licences of what is inside, manual pages and completion. `--dist=DIR` in place of dist. */
+import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import mri from 'mri';
+import { completion, completionFiles, type Shell } from './completion.ts';
 import { bundle, type Executable, licencesOf } from './executable.ts';
+import { manPages } from './man-pages.ts';
 
 const commandsOnly = ['age-encryption', '@noble/curves', '@noble/post-quantum', '@scure/base', '@scure/bip39', 'mri'];
 const executables: readonly Executable[] = [
@@ -21,3 +23,8 @@ const platform = `linux-${process.arch}`;
 copyFileSync(join('node_modules/@koromix', `koffi-${platform}`, platform.replace('-', '_'), 'koffi.node'), join(dist, 'koffi.node'));
 chmodSync(join(dist, 'koffi.node'), 0o644);
 writeFileSync(join(dist, 'THIRD-PARTY'), licencesOf(inside));
+mkdirSync(join(dist, 'man'));
+for (const { name, manual, text } of manPages((path) => readFileSync(path, 'utf8'))) writeFileSync(join(dist, 'man', `${name}.${String(manual)}`), text);
+mkdirSync(join(dist, 'completion'));
+const shells: readonly Shell[] = ['bash', 'zsh', 'fish'];
+for (const shell of shells) writeFileSync(join(dist, 'completion', basename(completionFiles[shell])), completion[shell]());

@@ -8,11 +8,10 @@ import mri from 'mri';
 import { version } from '../version.ts';
 import { install } from './layout.ts';
 import { maintainerScripts } from './maintainer-scripts.ts';
+import { sourceDate } from './source-date.ts';
 
 /** Debian's names of the processor architectures that koffi has a native file for. */
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', riscv64: 'riscv64', loong64: 'loong64' };
-/** Fixed unless the builder sets it: 2026-11-01. */
-const sourceDate = Number(process.env['SOURCE_DATE_EPOCH'] ?? 1793491200);
 
 /** The libraries' names in Debian 12 | in Debian 13 and later; koffi's native file needs the last three. */
 const depends = [

@@ -1,7 +1,9 @@
 /** What is installed where. */
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { completionFiles } from './completion.ts';
 import { shebang } from './executable.ts';
+import { manPageFiles } from './man-pages.ts';
 
 interface InstalledFile {
   readonly source: string;
@@ -41,6 +43,8 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
   file('units/sysusers.conf', 'lib/sysusers.d/auxcred.conf'),
   file('units/tmpfiles.conf', 'lib/tmpfiles.d/auxcred.conf'),
   file('src/manifest/schema.json', 'share/auxcred/secrets.schema.json'),
+  ...manPageFiles.map((page) => file(join(dist, 'man', page), `share/man/man${page.slice(-1)}/${page}`)),
+  ...Object.values(completionFiles).map((path) => file(join(dist, 'completion', basename(path)), `share/${path}`)),
   file('LICENSE', 'share/doc/auxcred/copyright'),
   file(join(dist, 'THIRD-PARTY'), 'share/doc/auxcred/THIRD-PARTY'),
 ];

@@ -40,8 +40,8 @@ describe('the command line', () => {
   test('without a verb says how it is used', () => {
     const { status, stdout } = auxcred([]);
     assert.equal(status, 0);
-    assert.match(stdout, /^Usage:\n {4}auxcred seal/);
-    assert.equal(auxcred(['seal', '--help']).stdout, stdout);
+    assert.match(stdout, /^Usage:\n {4}auxcred VERB/);
+    for (const args of [['help'], ['--help'], ['-h']]) assert.equal(auxcred(args).stdout, stdout);
   });
   for (const [args, code, message] of mistakes)
     test(`auxcred ${args.join(' ')}`, () => {

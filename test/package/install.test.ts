@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { verbNames } from '../../src/commands/manual.ts';
 import { contentOf, type Finished, filesIn, program, run, scratch, succeed } from './built.ts';
 
 const executables = ['usr/lib/auxcred/auxcred.cjs', 'usr/lib/systemd/system-generators/auxcred-generator'];
@@ -12,6 +13,8 @@ const expected = [
   ...['auxcred-broker.cjs', 'auxcred-generator.cjs', 'koffi.node'].map((name) => `usr/lib/auxcred/${name}`),
   ...units.map((unit) => `usr/lib/systemd/system/${unit}`),
   'usr/lib/sysusers.d/auxcred.conf', 'usr/lib/tmpfiles.d/auxcred.conf',
+  ...['auxcred', ...verbNames.map((verb) => `auxcred-${verb}`)].map((name) => `usr/share/man/man1/${name}.1`), 'usr/share/man/man5/auxcred-secrets.5', 'usr/share/man/man8/auxcred.service.8',
+  'usr/share/bash-completion/completions/auxcred', 'usr/share/zsh/vendor-completions/_auxcred', 'usr/share/fish/vendor_completions.d/auxcred.fish',
   'usr/share/auxcred/secrets.schema.json', 'usr/share/doc/auxcred/THIRD-PARTY', 'usr/share/doc/auxcred/copyright',
 ].sort();
 

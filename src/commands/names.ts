@@ -1,0 +1,65 @@
+import { nameText } from '../fixed/name.ts';
+import { parsePins } from '../store/pins.ts';
+import { readIfPresent } from '../system/files.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
+import { verbNames } from './manual.ts';
+import { Options } from './options.ts';
+import { isMachine, isVault, placeOf } from './place.ts';
+import { print } from './say.ts';
+import { viewOf } from './view.ts';
+
+/** `auxcred names WHAT`: what a shell offers when somebody presses TAB. Opens no seed; whatever goes wrong, it has no names and says nothing. */
+export function names(argv: readonly string[]): number {
+  const options = new Options('names', argv);
+  const [what] = options.operands;
+  for (const name of [...new Set(readable(() => namesOf(what, options)))].sort()) print(name);
+  return 0;
+}
+
+function namesOf(what: string | undefined, options: Options): string[] {
+  switch (what) {
+    case 'verbs':
+      return verbNames;
+    case 'secrets':
+      return [...readable(() => declared(options)), ...readable(() => fixed(options))];
+    case 'fixed':
+      return fixed(options);
+    case 'hosts':
+      return [...vaultOf(options).hosts.keys()];
+    case 'groups':
+      return groupsOf(options);
+    case 'scopes':
+      return isVault(options) ? [...[...vaultOf(options).hosts.keys()].map((name) => `host/${name}`), ...groupsOf(options).map((name) => `group/${name}`)] : pinned(options);
+    case 'vaults':
+      return ['pass', 'gopass', 'passage', ...readable(() => [...(isVault(options) ? vaultOf(options).others : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults)).keys()])];
+    default:
+      return [];
+  }
+}
+
+const vaultOf = (options: Options): Vault => readVault(vaultFolder(options.value('vault'), process.env));
+
+const groupsOf = (options: Options): string[] => [...vaultOf(options).hosts.values()].flatMap(({ groups }) => groups);
+
+const declared = (options: Options): string[] => (isMachine(options) || options.value('host') !== undefined ? viewOf(options).manifest.declarations.map(({ name }) => name) : []);
+
+/** As a call names them: without their scope where it is said, or is the machine's own. */
+function fixed(options: Options): string[] {
+  const { folder, scope } = placeOf(options);
+  return folder.list(scope).names.map((name) => (scope === undefined ? nameText(name) : name.path));
+}
+
+function pinned(options: Options): string[] {
+  const { pins } = pathsUnder(options.value('root') ?? '/');
+  const file = readIfPresent(pins);
+  return file ? [...parsePins(file, pins).scopes.keys()] : [];
+}
+
+function readable(read: () => string[]): string[] {
+  try {
+    return read();
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,57 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { manual, type VerbEntry, verbNames } from '../../src/commands/manual.ts';
+import { manPageFiles } from '../../src/package/man-pages.ts';
+import { filesIn, program, run, scratch, succeed } from './built.ts';
+
+/** As a reader sees it, without bold and underlined letters. */
+const shown = (file: string): string => run('sh', '-c', 'MANWIDTH=100 man -l -Tutf8 "$1" | col -bx', 'sh', file).stdout;
+
+describe('the manual pages', () => {
+  const built = scratch();
+  const dist = join(built.path, 'dist');
+  const pageOf = (name: string): string => join(dist, 'man', name);
+  before(() => { succeed(process.execPath, program('bundle'), `--dist=${dist}`); });
+  after(() => { built.remove(); });
+
+  test('are there for every verb, the manifest and the units', () => {
+    assert.deepEqual(filesIn(join(dist, 'man')), [...manPageFiles].sort());
+    assert.equal(manPageFiles.length, verbNames.length + 3);
+  });
+
+  test('neither mandoc nor groff has anything to say against them', () => {
+    for (const name of manPageFiles) {
+      const { stdout, stderr } = run('mandoc', '-T', 'lint', '-W', 'warning', pageOf(name));
+      assert.equal(`${stdout}${stderr}`, '', name);
+      assert.equal(run('man', '--warnings', '-E', 'UTF-8', '-l', '-Tutf8', '-Z', pageOf(name)).stderr, '', name);
+    }
+  });
+
+  test('they can say no', () => {
+    assert.notEqual(run('mandoc', '-T', 'lint', '-W', 'warning', 'docs/formats.md').status, 0);
+  });
+
+  test('have every option and example', () => {
+    for (const verb of ['seal', 'generate', 'gokey'] as const) {
+      const text = shown(pageOf(`auxcred-${verb}.1`));
+      const { options, examples = [] }: VerbEntry = manual[verb];
+      for (const { name, value } of options) assert.match(text, verb === 'gokey' ? new RegExp(`^ +-${name}\\b`, 'm') : new RegExp(`^ +--${name}${value === undefined ? '' : `=${value}`}( |$)`, 'm'));
+      for (const { command } of examples) assert.ok(text.includes(command), command);
+    }
+    const overview = shown(pageOf('auxcred.1'));
+    for (const verb of verbNames) assert.ok(overview.includes(`auxcred-${verb}(1)`), verb);
+    assert.match(overview, /^ +12 \(pcr-mismatch\)/m);
+  });
+
+  test('have every key of the manifest\'s schema', () => {
+    const text = shown(pageOf('auxcred-secrets.5'));
+    const schema = readFileSync('src/manifest/schema.json', 'utf8');
+    for (const key of ['kind', 'units', 'credential', 'delivery', 'change', 'hook', 'share', 'rotate', 'generation', 'previous', 'weak', 'length', 'alphabet', 'require', 'words', 'separator', 'capitalize', 'bytes', 'comment', 'vault', 'path', 'options', 'of', 'method', 'rounds']) {
+      assert.ok(schema.includes(`"${key}"`), key);
+      assert.match(text, new RegExp(`^ {7}${key}(?: {2,}|$| )`, 'm'), key);
+    }
+    assert.doesNotMatch(text, /\]\(|\*\*|`[a-z]+`/, 'no Markdown is left');
+  });
+});
