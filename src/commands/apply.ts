@@ -3,13 +3,15 @@ import { applyRendering } from '../deliver/rendered-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
+import { showPlan } from './plan.ts';
 import { oneAtATime, provisionManifest, restartChanged, sayHeld, usableManifest } from './provision.ts';
 import { say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
-  const options = new Options('apply', argv, { flags: ['no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
+  const options = new Options('apply', argv, { flags: ['dry-run', 'no-restart', 'accept-clock', 'accept-older'], values: ['root', 'tpm2-device'] });
   options.exactly();
+  if (options.flag('dry-run')) return await showPlan(options, { dropIns: true });
   const root = options.value('root') ?? '/';
   return await oneAtATime(root, 'wait', async () => {
     const manifest = usableManifest(root);
