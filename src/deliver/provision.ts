@@ -1,4 +1,4 @@
-import { computeHash } from '../derive/hash.ts';
+import { checkHashable, computeHash } from '../derive/hash.ts';
 import { type Fixed, type Hashed, ingredients, type Recipe, recipeText, sameRecipe } from '../derive/recipe.ts';
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
@@ -88,7 +88,7 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
     const planWith = (held: ReadonlyMap<string, Recipe>): Plan => planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
     const plan = planWith(new Map());
     if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
-    for (const release of plan.releases) if (!plan.fingerprints.has(releaseKey(release))) checkSize(release, hashes, sources);
+    for (const release of plan.releases) if (!plan.fingerprints.has(releaseKey(release))) checkNew(release, hashes, sources);
     const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> => new Map(releases.map((release) => [releaseKey(release), fingerprints.get(releaseKey(release)) ?? fingerprintOf(release)]));
     return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });
   });
@@ -155,7 +155,9 @@ function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sou
   throw new Failure('invalid-manifest', `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`, { hint: 'split it' });
 }
 
-function checkSize(release: Release, hashes: Hashes, sources: Sources): void {
+/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, and it is not too long. */
+function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
+  for (const hashed of hashesIn(release.recipe)) checkHashable(sources, hashed);
   if (release.recipe.form !== 'template' || ingredients(release.recipe).every(({ form }) => form === 'derived')) return;
   checkedValue(release, hashes, sources).fill(0);
 }
@@ -189,8 +191,7 @@ class Hashes {
   }
 
   #learn(recipe: Recipe): void {
-    if (recipe.form === 'crypt') this.#known.set(keyOf(recipe), recipe.sealed);
-    if (recipe.form === 'template') for (const piece of recipe.pieces) if (typeof piece !== 'string') this.#learn(piece.of);
+    for (const hashed of hashesIn(recipe)) this.#known.set(keyOf(hashed), hashed.sealed);
   }
 
   /** The recipe with every hash in it computed. */
@@ -202,6 +203,11 @@ class Hashes {
     this.#known.set(key, sealed);
     return { ...recipe, sealed };
   }
+}
+
+function hashesIn(recipe: Recipe): Hashed[] {
+  if (recipe.form === 'template') return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
+  return recipe.form === 'crypt' ? [recipe] : [];
 }
 
 const keyOf = (recipe: Hashed): string => recipeText(recipe);

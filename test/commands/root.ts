@@ -12,7 +12,10 @@ import { pathsUnder } from '../../src/system/paths.ts';
 
 export interface Said { status: number | null; stdout: string; stderr: string }
 
-export const auxcred = (args: readonly string[], input = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
+export function auxcred(args: readonly string[], input = ''): Said {
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
+  return { status, stdout, stderr };
+}
 
 /** @throws where it fails */
 export function must(args: readonly string[], input = ''): Said {
