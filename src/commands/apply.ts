@@ -3,6 +3,7 @@ import { applyRendering } from '../deliver/rendered-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
+import { showPlan } from './plan.ts';
 import { oneAtATime, provisionManifest, restartChanged, sayHeld, usableManifest } from './provision.ts';
 import { say, warn } from './say.ts';
 
@@ -10,6 +11,7 @@ import { say, warn } from './say.ts';
 export async function apply(argv: readonly string[]): Promise<number> {
   const options = new Options('apply', argv);
   options.exactly();
+  if (options.flag('dry-run')) return await showPlan(options, { dropIns: true });
   const root = options.value('root') ?? '/';
   return await oneAtATime(root, 'wait', async () => {
     const manifest = usableManifest(root);

@@ -4,6 +4,7 @@ import { valueOf } from '../derive/value.ts';
 import { computeHash } from '../derive/hash.ts';
 import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
+import { unheld } from '../manifest/declaration.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
 import { isMachine, isVault, nameIn, placeOf, withSeeds } from './place.ts';
@@ -54,7 +55,9 @@ export function chosen(view: OpenView, name: string, options: Options): Recipe {
   const current = view.inForce(name);
   if (at === undefined && generation === undefined && current !== undefined) return current;
   const period = at === undefined ? undefined : periodNamed(at);
-  const recipe = new Recipes(view.manifest.declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(name);
+  // A period that is asked for goes before the one that the secret is held in.
+  const declarations = period ? unheld(view.manifest.declarations) : view.manifest.declarations;
+  const recipe = new Recipes(declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(name);
   if (period) checkPeriod(view, name, period);
   if (generation === undefined) return recipe;
   const number = Number(generation);
@@ -72,7 +75,7 @@ export function periodNamed(text: string): Period {
 
 /** A month does not say which of its days is meant. @throws Failure `usage` */
 function checkPeriod({ manifest, standpoint }: OpenView, name: string, { name: asked, start, end }: Period): void {
-  const at = (time: Date): Recipe => new Recipes(manifest.declarations, { ...standpoint, at: time }).of(name);
+  const at = (time: Date): Recipe => new Recipes(unheld(manifest.declarations), { ...standpoint, at: time }).of(name);
   if (JSON.stringify(at(start)) === JSON.stringify(at(new Date(end.getTime() - 1)))) return;
   throw new Failure('usage', `${name} changes within ${asked}`, { hint: 'name a shorter period, such as a day: --at=2026-11-23' });
 }

@@ -22,6 +22,8 @@ interface Row {
   readonly strength: number | undefined;
   readonly scopes: readonly string[];
   readonly rotate: string | undefined;
+  /** Whether the manifest holds it in its period. */
+  readonly held: boolean;
   /** By this machine's clock; what is in force is `auxcred history`'s to say. */
   readonly period: string;
   readonly generation: number | undefined;
@@ -44,7 +46,7 @@ export function ls(argv: readonly string[]): number {
   const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
   if (options.flag('json')) printJson(rows);
   else printTable([['NAME', 'KIND', 'BITS', 'SCOPE', 'PERIOD', 'GENERATION', 'UNITS'], ...rows.map((row) => [
-    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
+    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.held ? `${row.period} (held)` : row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
   ])]);
   return 0;
 }
@@ -85,7 +87,7 @@ export function rowOf(declaration: SecretDeclaration, { manifest, standpoint }: 
   const derived = content.form === 'derived' ? content : undefined;
   return {
     name, kind: kindOfContent(content), strength: derived ? Math.round(strengthOf(derived.options) * 10) / 10 : undefined,
-    scopes: [...new Set(ingredients(recipe).map(({ scope }) => scope))].sort(), rotate: derived?.rotate, period: recipe.form === 'derived' ? recipe.period : '', generation: derived?.generation,
+    scopes: [...new Set(ingredients(recipe).map(({ scope }) => scope))].sort(), rotate: derived?.rotate, held: derived?.period !== undefined, period: recipe.form === 'derived' ? recipe.period : '', generation: derived?.generation,
     public: derived !== undefined && isKeyKind(derived.options.kind), units, credentials: units.length === 0 ? [] : credentialsOf(declaration).map(({ id }) => id), delivery, change,
     madeOf: [...new Set(dependenciesOf(content, (other) => manifest.declarations.some((one) => one.name === other)).map((dependency) => dependency.name))], file,
   };

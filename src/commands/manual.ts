@@ -162,9 +162,9 @@ export const manual = {
   apply: page({
     group: 'machine',
     summary: 'put the manifest in force: drop-ins for the units, secrets for the broker',
-    usage: ['[--no-restart]'],
+    usage: ['[--dry-run] [--no-restart]'],
     text: ['All of it, or nothing. Units that run are restarted or reloaded where one of their secrets changed.'],
-    options: [noRestart, acceptClock, acceptOlder, root, device],
+    options: [dryRun, noRestart, acceptClock, acceptOlder, root, device],
     statuses: heldBack,
     files: manifestFiles,
     seeAlso: ['auxcred-plan(1)', 'auxcred-secrets(5)'],
@@ -172,9 +172,9 @@ export const manual = {
   provision: page({
     group: 'machine',
     summary: 'put the manifest\'s secrets in force, without touching the drop-ins',
-    usage: ['[--no-restart]'],
+    usage: ['[--dry-run] [--no-restart]'],
     text: ['What a timer, a deploy tool or a configuration that renders the drop-ins itself runs. Running it twice changes nothing.'],
-    options: [noRestart, { name: 'due', help: 'stop at once where no secret rotates' }, { name: 'early', help: 'in early boot: no hooks, no restarts' }, acceptClock, acceptOlder, root, device],
+    options: [dryRun, noRestart, { name: 'due', help: 'stop at once where no secret rotates' }, { name: 'early', help: 'in early boot: no hooks, no restarts' }, acceptClock, acceptOlder, root, device],
     statuses: heldBack,
     files: manifestFiles,
   }),

@@ -3,28 +3,31 @@ import { brokerGroup, provision, type Provisioned } from '../deliver/provision.t
 import { stepsFor, takeSteps } from '../deliver/running-units.ts';
 import type { ReleaseChange } from '../deliver/plan.ts';
 import { exitStatus, Failure } from '../failure.ts';
+import { rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { ensureFolder, groupId } from '../system/files.ts';
+import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
+import { showPlan } from './plan.ts';
 import { print, say, warn } from './say.ts';
 
 /** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('provision', argv);
   options.exactly();
+  if (options.flag('dry-run')) return await showPlan(options, { dropIns: false });
   const root = options.value('root') ?? '/';
   const early = options.flag('early');
   // A broker that starts while another one is at work, for a hook of it, must not wait for it.
   return await oneAtATime(root, early ? 'leave' : 'wait', async () => {
     const manifest = usableManifest(root);
-    if (options.flag('due') && !manifest.declarations.some(({ content }) => content.form === 'derived' && content.rotate !== undefined)) {
+    if (options.flag('due') && !manifest.declarations.some(({ content }) => rotates(content))) {
       say('no secret rotates');
       return 0;
     }
@@ -46,7 +49,10 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
   const status = await withLock(paths.lock, () => {
     say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
     return whenHeld;
-  }, work);
+  }, async () => {
+    removeLeftovers(paths.store);
+    return await work();
+  });
   return status ?? 0;
 }
 

@@ -15,7 +15,7 @@ import { encodePins, parsePins, type Pins, pinsOf, samePins } from '../store/pin
 import { type Locks, sealPayload } from '../store/seal.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
 import { hostScope, installSnapshot, readFixedFile } from '../store/snapshot.ts';
-import { ensureFolder, groupId, readIfPresent, replaceFile } from '../system/files.ts';
+import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
@@ -102,7 +102,7 @@ export function pinsIn(paths: Paths): Pins | undefined {
 function recordCounter(root: string, paths: Paths, { scopes, counter }: Payload): void {
   const snapshot = snapshotInForce(paths, scopes);
   if (!snapshot) return;
-  installSnapshot(paths, { ...snapshot, counter }, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
+  installSnapshot(paths, snapshot, { ...snapshot, counter }, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
     const file = readFixedFile(paths, recipe);
     if (!file) throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, { hint: 'run auxcred provision' });
     return file;
@@ -145,13 +145,20 @@ async function ageHostRecipient(paths: Paths): Promise<string> {
 
 /** What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there. */
 function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array): void {
-  for (const file of [paths.pins, paths.brokerDropIn]) ensureFolder(dirname(file), { mode: 0o755 });
+  for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
+    ensureFolder(folder, { mode: 0o755 });
+    removeLeftovers(folder);
+  }
   const before = pinsIn(paths);
   const pins = pinsOf(scopes, sealing.device);
   const dropIn = brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined });
   const oldDropIn = new TextDecoder().decode(readIfPresent(paths.brokerDropIn));
-  const write = (file: string, bytes: Uint8Array): void => { replaceFile(file, bytes, { mode: 0o644 }); };
-  if (before && existsSync(paths.seeds) && !samePins(before.scopes, pins.scopes)) write(paths.pins, encodePins({ ...before, next: pins.scopes }));
+  const write = (file: string, bytes: Uint8Array): void => {
+    if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file)) replaceFile(file, bytes, { mode: 0o644 });
+  };
+  // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
+  if (!before || !existsSync(paths.seeds)) write(paths.pins, encodePins(pins));
+  else if (!samePins(before.scopes, pins.scopes)) write(paths.pins, encodePins({ ...before, next: pins.scopes }));
   write(paths.brokerDropIn, utf8(mergedDropIn(oldDropIn, dropIn)));
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });

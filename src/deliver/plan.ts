@@ -1,11 +1,11 @@
-/** What the manifest asks for, beside what is in force. Looks only: nothing is computed from a seed here. */
+/** What the manifest asks for, beside what is in force. Looks only. */
 import { parsePeriod } from '../derive/period.ts';
 import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
 import { credentialsOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
-import { hostScope, type History, type Release, type Snapshot } from '../store/snapshot.ts';
+import { hostScope, type History, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 
 /** A credential of a unit that will be another one than it is. */
@@ -14,6 +14,8 @@ export interface ReleaseChange {
   readonly credential: string;
   /** `new`, `removed`, or what became of it: `period 2026-10 -> 2026-11`. */
   readonly why: string;
+  /** Whether the unit gets the bytes that it has, only made in another way: nothing is done about it then. */
+  readonly sameValue: boolean;
   /** What the unit needs to see it. */
   readonly action: UnitAction;
 }
@@ -30,6 +32,8 @@ export interface Plan {
   /** The recipe of each secret that a unit gets, or that is part of one. */
   readonly secrets: ReadonlyMap<string, Recipe>;
   readonly changes: readonly ReleaseChange[];
+  /** Of each release that was in force, by {@link releaseKey}; what is new has not been computed. */
+  readonly fingerprints: ReadonlyMap<string, string>;
   readonly replaced: readonly Replacement[];
 }
 
@@ -42,6 +46,8 @@ export interface PlanOptions {
   readonly acceptOlder?: boolean;
   /** Looks at the file of a fixed secret. */
   readonly fixed: FixedLookup;
+  /** Computes what a release's value is told by. Only asked for what is made in another way than what is in force. */
+  readonly fingerprint: (release: Release) => string;
   /** Secrets that stay what they are. */
   readonly held?: ReadonlyMap<string, Recipe>;
 }
@@ -59,35 +65,49 @@ export const inForce = (history: History | undefined, name: string): Recipe | un
 export function planOf(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], before: Snapshot | undefined, options: PlanOptions): Plan {
   const recipes = new Recipes(declarations, standpointOf(scopes, options.at, options.fixed), options.held);
   const secrets = recipesOf(neededNames(declarations), recipes);
-  if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at);
+  const heldByManifest = new Set(declarations.filter(({ content }) => content.form === 'derived' && content.period !== undefined).map(({ name }) => name));
+  if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at, heldByManifest);
   if (options.acceptOlder !== true) refuseOlder(secrets, before?.history);
   const releases: Release[] = [];
   const changes: ReleaseChange[] = [];
-  const old = new Map(before?.releases.map((release) => [keyOf(release), release]));
+  const old = new Map(before?.releases.map((release) => [releaseKey(release), release]));
+  const fingerprints = new Map<string, string>();
+  /** Secrets whose value is still what it was in some unit. */
+  const kept = new Set<string>();
   for (const declaration of declarations) {
     for (const unit of declaration.units) {
       for (const { id, part } of credentialsOf(declaration)) {
         const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part) };
         releases.push(release);
-        const was = old.get(keyOf(release));
-        old.delete(keyOf(release));
-        if (!was || !sameRecipe(was.recipe, release.recipe)) changes.push({ unit, credential: id, why: was ? difference(was.recipe, release.recipe) : 'new', action: declaration.change });
+        const key = releaseKey(release);
+        const was = old.get(key);
+        old.delete(key);
+        if (!was) {
+          changes.push({ unit, credential: id, why: 'new', sameValue: false, action: declaration.change });
+          continue;
+        }
+        const recorded = before?.fingerprints.get(key);
+        const isSame = sameRecipe(was.recipe, release.recipe);
+        const fingerprint = isSame && recorded !== undefined ? recorded : options.fingerprint(release);
+        fingerprints.set(key, fingerprint);
+        if (isSame) continue;
+        const sameValue = fingerprint === recorded;
+        if (sameValue && part === 'secret') kept.add(declaration.name);
+        changes.push({ unit, credential: id, why: `${difference(was.recipe, release.recipe)}${sameValue ? ', same value' : ''}`, sameValue, action: sameValue ? 'none' : declaration.change });
       }
     }
   }
-  for (const { unit, credential } of old.values()) changes.push({ unit, credential, why: 'removed', action: 'none' });
+  for (const { unit, credential } of old.values()) changes.push({ unit, credential, why: 'removed', sameValue: false, action: 'none' });
   const replaced = declarations.flatMap((declaration): Replacement[] => {
     const was = inForce(before?.history, declaration.name);
     const after = secrets.get(declaration.name);
-    return was && after && !sameRecipe(was, after) ? [{ declaration, before: was, after }] : [];
+    return was && after && !sameRecipe(was, after) && !kept.has(declaration.name) ? [{ declaration, before: was, after }] : [];
   });
-  return { releases: sorted(releases), secrets, changes: sorted(changes), replaced };
+  return { releases: sorted(releases), secrets, changes: sorted(changes), fingerprints, replaced };
 }
 
-const keyOf = ({ unit, credential }: { readonly unit: string; readonly credential: string }): string => `${unit}/${credential}`;
-
 function sorted<T extends { readonly unit: string; readonly credential: string }>(items: readonly T[]): T[] {
-  return items.map((item) => ({ item, key: Buffer.from(keyOf(item)) })).sort((a, b) => Buffer.compare(a.key, b.key)).map(({ item }) => item);
+  return items.map((item) => ({ item, key: Buffer.from(releaseKey(item)) })).sort((a, b) => Buffer.compare(a.key, b.key)).map(({ item }) => item);
 }
 
 /** The secrets that units get, and those that they are made of. */
@@ -134,11 +154,12 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
 
 const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
 
-/** Another period than the recorded one that lies before it: the clock is wrong now, or was. */
-function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | undefined, at: Date): void {
+/** Another period than the recorded one that lies before it: the clock is wrong now, or was. One that the manifest names is meant. */
+function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | undefined, at: Date, heldByManifest: ReadonlySet<string>): void {
   for (const [name, recipe] of secrets) {
+    if (heldByManifest.has(name)) continue;
     const was = inForce(history, name);
-    if (recipe.form !== 'derived' || was?.form !== 'derived') continue;
+    if (recipe.form !== 'derived' || was?.form !== 'derived' || recipe.period === was.period) continue;
     const now = parsePeriod(recipe.period);
     const recorded = parsePeriod(was.period);
     if (!now || !recorded || now.end > recorded.start) continue;

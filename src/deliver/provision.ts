@@ -1,4 +1,4 @@
-import { computeHash } from '../derive/hash.ts';
+import { checkHashable, computeHash } from '../derive/hash.ts';
 import { type Fixed, type Hashed, ingredients, type Recipe, recipeText, sameRecipe } from '../derive/recipe.ts';
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
@@ -9,8 +9,9 @@ import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { type History, type HistoryEntry, hostScope, installSnapshot, readFixedFile, readSnapshot, type Release, type Snapshot } from '../store/snapshot.ts';
+import { type History, type HistoryEntry, hostScope, installSnapshot, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
+import { withFingerprint } from './fingerprint.ts';
 import { refuseOldSeeds } from './opening.ts';
 import { type Plan, planOf, type PlanOptions, type Replacement } from './plan.ts';
 
@@ -23,11 +24,9 @@ const longestHistory = 64;
 /** Tells a service of a secret's old and new value, and throws where that failed. */
 export type Hook = (declaration: SecretDeclaration, values: { readonly before: Uint8Array; readonly after: Uint8Array }) => void;
 
-export interface ProvisionOptions extends Omit<PlanOptions, 'held' | 'fixed'> {
+export interface ProvisionOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder'> {
   /** That of the seeds.age which was opened. */
   readonly counter: number;
-  /** Runs a hook; `later` leaves secrets that have one as they are. */
-  readonly hook: Hook | 'later';
 }
 
 export interface Provisioned {
@@ -54,47 +53,91 @@ export function snapshotInForce(paths: Paths, scopes: readonly Scope[]): Snapsho
   }
 }
 
-/**
- * Puts the declared secrets in force for the broker. Hooks run first; a secret whose hook fails stays what it is, and the others go on.
- * Killed at any point it leaves the old snapshot or the new one, and the next run runs a hook again whose change is not in force yet.
- * @throws Failure and leaves everything as it is
- */
-export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: ProvisionOptions): Provisioned {
-  const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(scopes));
-  const options: ProvisionOptions & PlanOptions = { ...given, fixed: shelf.find };
+/** What putting the manifest in force would do, with all that could stand in its way looked at. Changes nothing. */
+interface Prepared {
+  readonly plan: Plan;
+  readonly before: Snapshot | undefined;
+  readonly sources: Sources;
+  readonly hashes: Hashes;
+  /** The file of a fixed secret, of the fixed folder or of what is in force. */
+  fileOf(recipe: Fixed): Uint8Array | undefined;
+  /** The plan where these secrets stay what they are. */
+  planWith(held: ReadonlyMap<string, Recipe>): Plan;
+  /** Of every release of a plan. */
+  fingerprintsOf(plan: Plan): Map<string, string>;
+}
+
+function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: ProvisionOptions, work: (prepared: Prepared) => T): T {
+  const before = snapshotInForce(paths, scopes);
+  const fixedInForce = before?.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
+  const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(scopes), fixedInForce);
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
   const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? readFixedFile(paths, recipe);
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
-  const before = snapshotInForce(paths, scopes);
   const hashes = new Hashes(before, sources);
-  const first = planOf(declarations, scopes, before, options);
-  const hooked = first.replaced.filter(({ declaration }) => declaration.hook.length > 0);
-  const untold = hooked.filter(({ before: old }) => !isAtHand(old, scopes));
-  const postponed: Replacement[] = [];
-  const failed = new Map<Replacement, string>();
-  for (const replacement of hooked.filter((one) => !untold.includes(one))) {
-    if (options.hook === 'later') {
-      postponed.push(replacement);
-      continue;
+  return withFingerprint(hostScope(scopes).seed, (fingerprint) => {
+    const fingerprintOf = (release: Release): string => {
+      const value = checkedValue(release, hashes, sources);
+      try {
+        return fingerprint(release.unit, release.credential, value);
+      } finally {
+        value.fill(0);
+      }
+    };
+    const planWith = (held: ReadonlyMap<string, Recipe>): Plan => planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
+    const plan = planWith(new Map());
+    if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
+    for (const release of plan.releases) if (!plan.fingerprints.has(releaseKey(release))) checkNew(release, hashes, sources);
+    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> => new Map(releases.map((release) => [releaseKey(release), fingerprints.get(releaseKey(release)) ?? fingerprintOf(release)]));
+    return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });
+  });
+}
+
+/**
+ * What `provision` would do now. Changes nothing.
+ * @throws Failure for all that would keep it from doing so
+ */
+export const planned = (paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions): Plan =>
+  withPrepared(paths, declarations, scopes, options, ({ plan }) => plan);
+
+/**
+ * Puts the declared secrets in force for the broker. Everything is checked first, then hooks run; a secret whose hook fails stays what it is, and the others go on.
+ * Killed at any point it leaves the old snapshot or the new one, and the next run runs a hook again whose change is not in force yet.
+ * @param hook - runs a hook; `later` leaves secrets that have one as they are
+ * @throws Failure and leaves everything as it is
+ */
+export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions & { readonly hook: Hook | 'later' }): Provisioned {
+  return withPrepared(paths, declarations, scopes, options, ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
+    const snapshotOf = (plan: Plan): Snapshot => ({
+      counter: options.counter,
+      releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
+      history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
+      fingerprints: fingerprintsOf(plan),
+    });
+    // Computed before the first hook: what can't be computed is not put in force, so no service is to learn of it.
+    const whole = snapshotOf(first);
+    const hooked = first.replaced.filter(({ declaration }) => declaration.hook.length > 0);
+    const untold = hooked.filter(({ before: old }) => !isAtHand(old, scopes));
+    const postponed: Replacement[] = [];
+    const failed = new Map<Replacement, string>();
+    for (const replacement of hooked.filter((one) => !untold.includes(one))) {
+      if (options.hook === 'later') {
+        postponed.push(replacement);
+        continue;
+      }
+      const failure = failureOf(options.hook, replacement, hashes, sources);
+      if (failure !== undefined) failed.set(replacement, failure);
     }
-    const failure = failureOf(options.hook, replacement, hashes, sources);
-    if (failure !== undefined) failed.set(replacement, failure);
-  }
-  const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
-  const plan = held.size === 0 ? first : planOf(declarations, scopes, before, { ...options, held });
-  if (options.acceptOlder !== true) refuseOldSeeds(options.counter, before?.counter ?? 0);
-  const snapshot: Snapshot = {
-    counter: options.counter,
-    releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
-    history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
-  };
-  for (const release of snapshot.releases) checkSize(release, sources);
-  const nameOf = ({ declaration }: Replacement): string => declaration.name;
-  return {
-    plan, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
-    changed: installSnapshot(paths, snapshot, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
-  };
+    const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
+    const plan = held.size === 0 ? first : planWith(held);
+    const snapshot = held.size === 0 ? whole : snapshotOf(plan);
+    const nameOf = ({ declaration }: Replacement): string => declaration.name;
+    return {
+      plan, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
+      changed: installSnapshot(paths, before, snapshot, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
+    };
+  });
 }
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
@@ -104,13 +147,19 @@ function missing({ scope, path }: Fixed): never {
   throw new Failure('not-found', `the file of ${scope}/${path} is gone`, { hint: 'run auxcred provision' });
 }
 
-/** How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
-function checkSize({ unit, credential, recipe }: Release, sources: Sources): void {
-  if (recipe.form !== 'template' || ingredients(recipe).every(({ form }) => form === 'derived')) return;
-  const value = valueOf(recipe, sources);
-  const { length } = value;
+/** A value that goes in force, which the caller wipes. How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
+function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sources: Sources): Uint8Array {
+  const value = valueOf(hashes.fill(recipe), sources);
+  if (value.length <= largestSecret) return value;
   value.fill(0);
-  if (length > largestSecret) throw new Failure('invalid-manifest', `${credential} of ${unit} has ${String(length)} bytes, and ${String(largestSecret)} are the most that can be delivered`, { hint: 'split it' });
+  throw new Failure('invalid-manifest', `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`, { hint: 'split it' });
+}
+
+/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, and it is not too long. */
+function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
+  for (const hashed of hashesIn(release.recipe)) checkHashable(sources, hashed);
+  if (release.recipe.form !== 'template' || ingredients(release.recipe).every(({ form }) => form === 'derived')) return;
+  checkedValue(release, hashes, sources).fill(0);
 }
 
 function failureOf(hook: Hook, { declaration, before, after }: Replacement, hashes: Hashes, sources: Sources): string | undefined {
@@ -142,8 +191,7 @@ class Hashes {
   }
 
   #learn(recipe: Recipe): void {
-    if (recipe.form === 'crypt') this.#known.set(keyOf(recipe), recipe.sealed);
-    if (recipe.form === 'template') for (const piece of recipe.pieces) if (typeof piece !== 'string') this.#learn(piece.of);
+    for (const hashed of hashesIn(recipe)) this.#known.set(keyOf(hashed), hashed.sealed);
   }
 
   /** The recipe with every hash in it computed. */
@@ -155,6 +203,11 @@ class Hashes {
     this.#known.set(key, sealed);
     return { ...recipe, sealed };
   }
+}
+
+function hashesIn(recipe: Recipe): Hashed[] {
+  if (recipe.form === 'template') return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
+  return recipe.form === 'crypt' ? [recipe] : [];
 }
 
 const keyOf = (recipe: Hashed): string => recipeText(recipe);

@@ -1,11 +1,11 @@
 /** What `auxcred apply` leaves for the generator: the drop-ins, and by what it knows that they are those of the present manifest. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { utf8 } from '../derive/framing.ts';
 import type { ManifestFile } from '../manifest/folder.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
+import { ensureFolder, linkTarget, namesIn, readIfPresent, removeLeftovers, replaceLink, syncFolder, writeNew } from '../system/files.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { readRendering, renderUnits, type Rendering } from './rendering.ts';
 
@@ -38,34 +38,37 @@ export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
   const changes = changesOf(readRendering(paths), rendering);
   const text = utf8(manifestSums(manifest.files));
   const current = readIfPresent(join(paths.rendered, 'manifest'));
+  removeStrayRenderings(paths);
   if (changes.length === 0 && current && Buffer.compare(current, text) === 0) return changes;
 
   const parent = dirname(paths.rendered);
-  ensureFolder(parent, { mode: 0o755 });
-  const old = linkTarget(paths.rendered);
-  const next = `.rendered.${String(Number(/(\d+)$/.exec(old ?? '')?.[1] ?? 0) + 1)}`;
+  const next = `.rendered.${String(Number(/(\d+)$/.exec(linkTarget(paths.rendered) ?? '')?.[1] ?? 0) + 1)}`;
   const folder = join(parent, next);
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(join(folder, 'units'), { recursive: true, mode: 0o755 });
-  writeNew(join(folder, 'manifest'), text, { mode: 0o644 });
-  for (const [unit, dropIn] of rendering) {
-    mkdirSync(join(folder, 'units', `${unit}.d`), { mode: 0o755 });
-    writeNew(join(join(folder, 'units', `${unit}.d`), dropInName), utf8(dropIn), { mode: 0o644 });
+  const units = join(folder, 'units');
+  const access = { mode: 0o755 };
+  try {
+    for (const made of [parent, folder, units]) ensureFolder(made, access);
+    writeNew(join(folder, 'manifest'), text, { mode: 0o644 });
+    for (const [unit, dropIn] of rendering) {
+      ensureFolder(join(units, `${unit}.d`), access);
+      writeNew(join(units, `${unit}.d`, dropInName), utf8(dropIn), { mode: 0o644 });
+      syncFolder(join(units, `${unit}.d`));
+    }
+    for (const made of [units, folder, parent]) syncFolder(made);
+    replaceLink(paths.rendered, next);
+  } catch (error) {
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
   }
-  syncFolder(folder);
-  const link = `${paths.rendered}.new`;
-  rmSync(link, { force: true });
-  symlinkSync(next, link);
-  renameSync(link, paths.rendered);
   syncFolder(parent);
-  if (old !== undefined && old.startsWith('.rendered.')) rmSync(join(parent, basename(old)), { recursive: true, force: true });
+  removeStrayRenderings(paths);
   return changes;
 }
 
-function linkTarget(path: string): string | undefined {
-  try {
-    return readlinkSync(path);
-  } catch {
-    return undefined;
-  }
+/** Keeps the rendering in force; what it replaced goes, and what a killed run began. */
+function removeStrayRenderings(paths: Paths): void {
+  const parent = dirname(paths.rendered);
+  removeLeftovers(parent);
+  const current = linkTarget(paths.rendered);
+  for (const name of namesIn(parent)) if (name.startsWith('.rendered.') && name !== current) rmSync(join(parent, name), { recursive: true, force: true });
 }

@@ -21,18 +21,30 @@ export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   return [...steps].map(([unit, action]) => ({ unit, action }));
 }
 
-/** What was done with a unit that runs. */
+/** What is done with a unit that runs. */
 export interface TakenStep extends UnitStep {
   /** The unit's name in the manifest: an instance's template. */
   readonly declared: string;
 }
 
 /**
- * Restarts or reloads the units of `steps` that run, without waiting for them. A systemd that can't give a running unit new credentials
- * (before 260) restarts where a reload was asked for.
+ * Restarts or reloads the units of `steps` that run, without waiting for them.
  * @returns what was done, instances by their own names
  */
 export function takeSteps(steps: readonly UnitStep[]): TakenStep[] {
+  const taken = runningSteps(steps);
+  for (const action of ['reload', 'restart'] as const) {
+    const units = taken.filter((step) => step.action === action).map(({ unit }) => unit);
+    // try-restart: one that stopped in the meantime stays stopped.
+    if (units.length > 0) systemctl('--no-block', action === 'restart' ? 'try-restart' : 'reload', '--', ...units);
+  }
+  return taken;
+}
+
+/**
+ * What {@link takeSteps} would do now. A systemd that can't give a running unit new credentials (before 260) restarts where a reload was asked for.
+ */
+export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
   const wanted = new Map(steps.filter(({ action }) => action !== 'none').map(({ unit, action }) => [unit, action]));
   if (wanted.size === 0) return [];
   const running = runningOf([...wanted.keys()]).flatMap((unit): TakenStep[] => {
@@ -41,13 +53,7 @@ export function takeSteps(steps: readonly UnitStep[]): TakenStep[] {
     return declared === undefined || action === undefined ? [] : [{ unit, declared, action }];
   });
   const refreshing = refreshable(running.filter(({ action }) => action === 'reload').map(({ unit }) => unit));
-  const taken = running.map((step): TakenStep => (step.action === 'reload' && !refreshing.has(step.unit) ? { ...step, action: 'restart' } : step));
-  for (const action of ['reload', 'restart'] as const) {
-    const units = taken.filter((step) => step.action === action).map(({ unit }) => unit);
-    // try-restart: one that stopped in the meantime stays stopped.
-    if (units.length > 0) systemctl('--no-block', action === 'restart' ? 'try-restart' : 'reload', '--', ...units);
-  }
-  return taken;
+  return running.map((step): TakenStep => (step.action === 'reload' && !refreshing.has(step.unit) ? { ...step, action: 'restart' } : step));
 }
 
 /** Those services that run, and the instances of templates that do. */

@@ -59,10 +59,8 @@ function bigEndian(bytes: Uint8Array): string {
  */
 export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): string {
   const scope = sources.seedOf(recipe.of.scope, recipe.of.epoch);
-  const phrase = valueOf(recipe.of, sources);
+  const phrase = hashable(sources, recipe);
   try {
-    const problem = unhashable(phrase, recipe.method);
-    if (problem !== undefined) throw new Failure('malformed', `${recipe.name}: ${recipe.of.name} ${problem}, so it can't be hashed`, { hint: `auxcred put ${recipe.of.scope}/${recipe.of.form === 'fixed' ? recipe.of.path : recipe.of.name} replaces it` });
     const hash = cryptHash(phrase, hashSetting(recipe.method, recipe.rounds, saltOf(scope, recipe)));
     try {
       return sealHash(scope, recipe, hash);
@@ -72,6 +70,23 @@ export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): s
   } finally {
     phrase.fill(0);
   }
+}
+
+/**
+ * Looks whether a secret can be hashed, without the time that hashing it takes.
+ * @throws Failure `malformed` for a fixed secret that can't be, and where the secret's seed or file is not at hand
+ */
+export function checkHashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): void {
+  hashable(sources, recipe).fill(0);
+}
+
+/** The secret to hash, which the caller wipes. */
+function hashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): Uint8Array {
+  const phrase = valueOf(recipe.of, sources);
+  const problem = unhashable(phrase, recipe.method);
+  if (problem === undefined) return phrase;
+  phrase.fill(0);
+  throw new Failure('malformed', `${recipe.name}: ${recipe.of.name} ${problem}, so it can't be hashed`, { hint: `auxcred put ${recipe.of.scope}/${recipe.of.form === 'fixed' ? recipe.of.path : recipe.of.name} replaces it` });
 }
 
 function unhashable(phrase: Uint8Array, method: HashMethod): string | undefined {

@@ -1,6 +1,6 @@
 /** Recipes: what each credential's bytes are made of. Public: a recipe holds no secret, and without the seeds yields none. */
 import { createHash } from 'node:crypto';
-import { canonicalJson } from '../system/json.ts';
+import { canonicalJson, sameJson } from '../system/json.ts';
 import { concat, framed, u32be } from './framing.ts';
 import type { Derivation } from './secret.ts';
 import { realmOf } from './secret.ts';
@@ -95,10 +95,12 @@ export const kindOf = (recipe: Recipe): string => (recipe.form === 'derived' ? r
 export const nameOf = (recipe: Recipe): string => (recipe.form === 'public' ? recipe.of.name : recipe.name);
 
 /** Whether two recipes yield the same bytes: the encrypted hash that was computed from one, and the file that a fixed value lies in, do not count. */
-export const sameRecipe = (a: Recipe, b: Recipe): boolean => recipeText(a) === recipeText(b);
+export const sameRecipe = (a: Recipe, b: Recipe): boolean => sameJson(a, b, notOfTheValue);
 
 /** The same text for all recipes that yield the same bytes. */
-export const recipeText = (recipe: Recipe): string => canonicalJson(recipe, ['sealed', 'file', 'sequence']);
+export const recipeText = (recipe: Recipe): string => canonicalJson(recipe, notOfTheValue);
+
+const notOfTheValue = ['sealed', 'file', 'sequence'];
 
 /** The period of a secret that rotates; else empty. */
 export const periodOf = (source: Source): string => (source.form === 'derived' ? source.period : '');

@@ -1,31 +1,55 @@
+import { keyId } from '../derive/tree.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import type { FixedLookup } from '../manifest/recipes.ts';
 import { digestOf, readHeader } from './file.ts';
 import { type FixedFolder, type ScopeSeed } from './folder.ts';
+import { type FixedName, nameText } from './name.ts';
 
-/** The files of the fixed folder that a manifest names, each opened once to see that it is sound. */
+type Found = ReturnType<FixedLookup> & { readonly bytes: Uint8Array };
+
+/** The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen when the very same file was put in force. */
 export class Shelf {
   readonly #folder: FixedFolder;
   readonly #seedOf: ScopeSeed;
   readonly #known = new Map<string, ReturnType<FixedLookup>>();
   readonly #bytes = new Map<string, Uint8Array>();
+  readonly #inForce: ReadonlyMap<string, Fixed>;
+  readonly #keyIds = new Map<string, Uint8Array>();
 
-  constructor(folder: FixedFolder, seedOf: ScopeSeed) {
+  constructor(folder: FixedFolder, seedOf: ScopeSeed, inForce: readonly Fixed[] = []) {
     this.#folder = folder;
     this.#seedOf = seedOf;
+    this.#inForce = new Map(inForce.map((recipe) => [nameText(recipe), recipe]));
   }
 
   /** @throws Failure `not-found`, `malformed` */
   readonly find: FixedLookup = (scope, path) => {
-    const key = `${scope}/${path}`;
+    const key = nameText({ scope, path });
     const known = this.#known.get(key);
     if (known) return known;
-    const { value, bytes, sequence, digest: file, fingerprint } = this.#folder.open({ scope, path }, this.#seedOf);
-    value.fill(0);
+    const { bytes, sequence, file, fingerprint } = this.#unchanged({ scope, path }) ?? this.#opened({ scope, path });
     this.#known.set(key, { sequence, file, fingerprint });
     this.#bytes.set(file, bytes);
     return { sequence, file, fingerprint };
   };
+
+  /** The file that is in force, if it is this one, and the seed that opened it then is the one at hand. */
+  #unchanged(name: FixedName): Found | undefined {
+    const was = this.#inForce.get(nameText(name));
+    const bytes = was && this.#folder.read(name);
+    if (!bytes || digestOf(bytes) !== was.file) return undefined;
+    const { seed, epoch } = this.#seedOf(name.scope);
+    const id = this.#keyIds.get(name.scope) ?? keyId(seed);
+    this.#keyIds.set(name.scope, id);
+    const { keyId: actual, sequence } = readHeader(name, bytes);
+    return was.epoch === epoch && Buffer.compare(actual, id) === 0 ? { bytes, sequence, file: was.file, fingerprint: was.fingerprint } : undefined;
+  }
+
+  #opened(name: FixedName): Found {
+    const { value, digest: file, ...found } = this.#folder.open(name, this.#seedOf);
+    value.fill(0);
+    return { ...found, file };
+  }
 
   /** The file that a recipe names, as far as it was found here. */
   readonly bytes = ({ file }: Fixed): Uint8Array | undefined => this.#bytes.get(file);

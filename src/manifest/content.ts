@@ -1,7 +1,7 @@
 /** What a secret is made of, read from its declaration. */
 import { hashRounds } from '../derive/hash-rounds.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
-import { rotations } from '../derive/period.ts';
+import { parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { hashMethods } from '../derive/recipe.ts';
 import { compositionKeys, readComposition } from './composition.ts';
@@ -13,7 +13,7 @@ import type { Table } from './table.ts';
 export const contentKinds = [...kindNames, 'fixed', 'vault', 'crypt', 'template'] as const;
 export type ContentKind = (typeof contentKinds)[number];
 
-const derivedKeys = ['generation', 'share', 'rotate', 'previous'];
+const derivedKeys = ['generation', 'share', 'rotate', 'period', 'previous'];
 
 /** The keys that a kind adds to those that every declaration has. */
 export function contentKeys(kind: ContentKind): readonly string[] {
@@ -33,10 +33,22 @@ export function readContent(kind: ContentKind, name: string, table: Table): Cont
 function readDerived(kind: KindName, table: Table): DerivedContent {
   const share = readShare(table);
   const rotate = table.value('rotate') === undefined ? undefined : table.oneOf('rotate', 'monthly', rotations);
+  const period = readPeriod(table, rotate);
   const generation = table.whole('generation', 1, 1, 0xffffffff);
   const previous = table.flag('previous', share !== undefined && rotate !== undefined);
   if (previous && rotate === undefined && generation === 1) table.problem('previous', 'nothing comes before the first generation of a secret that does not rotate', 'rotate = "monthly", or leave it out until generation = 2');
-  return { form: 'derived', options: readOptions(kind, table), generation, share, rotate, previous };
+  return { form: 'derived', options: readOptions(kind, table), generation, share, rotate, period, previous };
+}
+
+/** The period that a secret is held in: one of its own rotation. */
+function readPeriod(table: Table, rotate: Rotation | undefined): string | undefined {
+  const name = optionalText(table, 'period');
+  if (name === undefined) return undefined;
+  const period = parsePeriod(name);
+  if (rotate === undefined) table.problem('period', 'a secret that does not rotate has no periods', 'rotate = "monthly"');
+  else if (period?.rotation !== rotate) table.problem('period', `${JSON.stringify(name)} is not a period of a secret that rotates ${rotate}`, `period = "${periodAt(rotate, new Date()).name}"`);
+  else return name;
+  return undefined;
 }
 
 function readShare(table: Table): string | undefined {

@@ -20,6 +20,8 @@ export interface DerivedContent {
   readonly share: string | undefined;
   /** How often it becomes another secret; undefined for never. */
   readonly rotate: Rotation | undefined;
+  /** The period that it is held in, whatever the clock says; undefined where it rotates. */
+  readonly period: string | undefined;
   /** Whether the one before it is delivered beside it. */
   readonly previous: boolean;
 }
@@ -93,6 +95,13 @@ export function credentialsOf({ credential, content }: Pick<SecretDeclaration, '
   if (content.form === 'derived' && content.previous) all.push({ id: `${credential}.previous`, part: 'previous' });
   return all;
 }
+
+/** Whether another period makes it another secret by itself. */
+export const rotates = (content: Content): boolean => content.form === 'derived' && content.rotate !== undefined && content.period === undefined;
+
+/** The same without the periods that secrets are held in. */
+export const unheld = (declarations: readonly SecretDeclaration[]): SecretDeclaration[] =>
+  declarations.map((declaration) => (declaration.content.form === 'derived' ? { ...declaration, content: { ...declaration.content, period: undefined } } : declaration));
 
 /** `password`, `fixed`, `vault`, `crypt`, `template`. */
 export function kindOfContent(content: Content): string {

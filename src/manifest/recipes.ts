@@ -67,10 +67,10 @@ export class Recipes {
     }
   }
 
-  #derived(name: string, { options, generation, share, rotate }: DerivedContent): Derived {
+  #derived(name: string, { options, generation, share, rotate, period }: DerivedContent): Derived {
     const { scope, epoch } = this.#scopeOf(name, share);
     const commented = options.kind === 'ssh-ed25519' && options.comment === '' ? { ...options, comment: `${name}@${scopeParts(scope).name}` } : options;
-    return { form: 'derived', scope, epoch, name, options: commented, period: rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name, generation };
+    return { form: 'derived', scope, epoch, name, options: commented, period: period ?? (rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name), generation };
   }
 
   #fixed(name: string, { share, path, vault }: FixedContent): Fixed {

@@ -8,15 +8,15 @@
  * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { readdirSync, readlinkSync, renameSync, rmSync, symlinkSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { concat, utf8 } from '../derive/framing.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { deliveries, type Delivery } from '../manifest/declaration.ts';
-import { type Access, ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
-import { canonicalJson, Json } from '../system/json.ts';
+import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, replaceLink, syncFolder, writeNew } from '../system/files.ts';
+import { canonicalJson, Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import { parseRecipe } from './recipe-json.ts';
 import { scopeName, type Scope } from './scope.ts';
@@ -45,9 +45,14 @@ export interface Snapshot {
   readonly counter: number;
   readonly releases: readonly Release[];
   readonly history: History;
+  /** Of each release's value, by {@link releaseKey}: what it was, without saying it. */
+  readonly fingerprints: ReadonlyMap<string, string>;
 }
 
-const version = 3;
+/** `UNIT/CREDENTIAL`. */
+export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string => `${unit}/${credential}`;
+
+const version = 4;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
 const fixedFolder = 'fixed';
@@ -102,12 +107,18 @@ export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   })) };
 }
 
-const encodeRecord = (history: History, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history) }, host);
+/** What the next `provision` has to know. */
+type Kept = Omit<Snapshot, keyof Releases>;
 
-function parseRecord(bytes: Uint8Array, host: Scope): History {
+const encodeRecord = ({ history, fingerprints }: Kept, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints) }, host);
+
+function parseRecord(bytes: Uint8Array, host: Scope): Kept {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['record']);
-  return new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))]));
+  return {
+    history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))])),
+    fingerprints: new Map(json.at('fingerprints').entries().map(([release, fingerprint]) => [release, fingerprint.text()])),
+  };
 }
 
 /** The bytes of the broker's file in force, or undefined before the first provision. */
@@ -121,7 +132,7 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
   const record = readIfPresent(join(paths.snapshot, recordFile));
   if (!releases || !record) return undefined;
-  return { ...parseReleases(releases, host), history: parseRecord(record, host) };
+  return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
 
 /** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
@@ -129,42 +140,55 @@ export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undef
 
 /**
  * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
+ * @param before - what is in force
  * @param fileOf - finds the file of a fixed secret
- * @returns false where the same bytes are in force already.
+ * @returns false where the same is in force already.
  */
-export function installSnapshot(paths: Paths, { counter, releases, history }: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
-  const files = { [releasesFile]: encodeReleases({ counter, releases }, host), [recordFile]: encodeRecord(history, host) };
-  const fixed = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
-  const isInForce = Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0);
-  if (isInForce && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)) return false;
+export function installSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
+  removeStrayGenerations(paths);
+  const fixed = new Map(snapshot.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
+  if (before !== undefined && sameSnapshot(before, snapshot) && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)) return false;
+  const { counter, releases, ...kept } = snapshot;
   const folderAccess: Access = { mode: 0o750, group };
-  ensureFolder(paths.store, folderAccess);
-  ensureFolder(paths.generations, folderAccess);
-  const number = 1 + Math.max(0, ...readdirSync(paths.generations).map(Number).filter(Number.isInteger));
-  const folder = join(paths.generations, String(number));
-  ensureFolder(folder, folderAccess);
-  writeNew(join(folder, releasesFile), files[releasesFile], { mode: 0o640, group });
-  writeNew(join(folder, recordFile), files[recordFile], { mode: 0o600 });
-  if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
-  for (const [digest, recipe] of fixed) {
-    writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
+  const next = String(1 + generationInForce(paths));
+  const folder = join(paths.generations, next);
+  try {
+    ensureFolder(paths.store, folderAccess);
+    ensureFolder(paths.generations, folderAccess);
+    ensureFolder(folder, folderAccess);
+    writeNew(join(folder, releasesFile), encodeReleases({ counter, releases }, host), { mode: 0o640, group });
+    writeNew(join(folder, recordFile), encodeRecord(kept, host), { mode: 0o600 });
+    if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
+    for (const [digest, recipe] of fixed) {
+      writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
+    }
+    if (fixed.size > 0) syncFolder(join(folder, fixedFolder));
+    syncFolder(folder);
+    syncFolder(paths.generations);
+    replaceLink(paths.snapshot, join(basename(paths.generations), next));
+  } catch (error) {
+    // A full disk has room for what is in force only if this goes.
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
   }
-  if (fixed.size > 0) syncFolder(join(folder, fixedFolder));
-  syncFolder(folder);
-  syncFolder(paths.generations);
-  const link = `${paths.snapshot}.new`;
-  rmSync(link, { force: true });
-  symlinkSync(join(basename(paths.generations), String(number)), link);
-  renameSync(link, paths.snapshot);
   syncFolder(paths.store);
-  removeOldGenerations(paths);
+  removeStrayGenerations(paths);
   return true;
 }
 
-/** Keeps the generation in force and the one before it, which a broker may be reading at this moment. */
-function removeOldGenerations(paths: Paths): void {
-  const current = Number(basename(readlinkSync(paths.snapshot)));
-  for (const name of readdirSync(paths.generations)) {
-    if (Number(name) < current - 1) rmSync(join(paths.generations, name), { recursive: true });
+/** Told without encoding them: most runs have nothing to do. */
+function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
+  const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean => one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
+  return a.counter === b.counter && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints);
+}
+
+/** The number of the generation in force; 0 where there is none. */
+const generationInForce = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
+
+/** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */
+function removeStrayGenerations(paths: Paths): void {
+  const current = generationInForce(paths);
+  for (const name of namesIn(paths.generations)) {
+    if (Number(name) !== current && Number(name) !== current - 1) rmSync(join(paths.generations, name), { recursive: true });
   }
 }

@@ -1,6 +1,6 @@
-import { chownSync, closeSync, fchmodSync, fchownSync, fsyncSync, mkdirSync, openSync, readFileSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { randomBytes } from 'node:crypto';
-import { dirname, join } from 'node:path';
+import { chownSync, closeSync, fchmodSync, fchownSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { writing } from './disk.ts';
 
 export interface Access {
   /** Permission bits, exact: the umask does not change them. */
@@ -23,30 +23,86 @@ export function readIfPresent(path: string): Uint8Array | undefined {
   }
 }
 
-/** Writes a new file and waits until the disk has it. Throws where the file exists. */
-export function writeNew(path: string, bytes: Uint8Array, { mode, group }: Access): void {
-  const fd = openSync(path, 'wx', 0o600);
+/** The names in a folder; none where there is no such folder. */
+export function namesIn(folder: string): string[] {
   try {
-    for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
-    if (group !== undefined) fchownSync(fd, process.getuid?.() ?? 0, group);
-    fchmodSync(fd, mode);
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    return readdirSync(folder);
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return [];
+    throw error;
+  }
+}
+
+/** What a symlink says; undefined where there is none. */
+export function linkTarget(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Writes a new file and waits until the disk has it. Throws where the file exists. @throws Failure `system` where the disk takes nothing */
+export function writeNew(path: string, bytes: Uint8Array, { mode, group }: Access): void {
+  writing(path, () => {
+    const fd = openSync(path, 'wx', 0o600);
+    try {
+      for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
+      if (group !== undefined) fchownSync(fd, process.getuid?.() ?? 0, group);
+      fchmodSync(fd, mode);
+      fsyncSync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  });
+}
+
+/** The name under which this process prepares what takes the place of `path`. */
+const temporaryFor = (path: string): string => join(dirname(path), `.${basename(path)}.${String(process.pid)}.new`);
+const temporaryPattern = /^\..+\.(\d+)\.new$/;
+
+/** Prepares something under a temporary name and renames it to `path`: whoever looks, also after a crash, sees the old one or the new one. */
+function replace(path: string, prepare: (temporary: string) => void): void {
+  const temporary = temporaryFor(path);
+  try {
+    rmSync(temporary, { force: true });
+    prepare(temporary);
+    writing(path, () => { renameSync(temporary, path); });
+  } catch (error) {
+    rmSync(temporary, { force: true });
+    throw error;
   }
 }
 
 /** Replaces `path` by a file with `bytes`: whoever reads it, also after a crash, sees the old file or the new one. */
 export function replaceFile(path: string, bytes: Uint8Array, access: Access): void {
-  const temporary = join(dirname(path), `.${randomBytes(8).toString('hex')}.new`);
-  try {
-    writeNew(temporary, bytes, access);
-    renameSync(temporary, path);
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
+  replace(path, (temporary) => { writeNew(temporary, bytes, access); });
   syncFolder(dirname(path));
+}
+
+/** Replaces the symlink `path` in the same way. The caller syncs the folder. */
+export function replaceLink(path: string, target: string): void {
+  replace(path, (temporary) => { writing(path, () => { symlinkSync(target, temporary); }); });
+}
+
+/**
+ * Removes what processes that were killed left in a folder while they replaced something. The caller makes sure that this process replaces
+ * nothing there meanwhile.
+ */
+export function removeLeftovers(folder: string): void {
+  for (const name of namesIn(folder)) {
+    const pid = Number(temporaryPattern.exec(name)?.[1] ?? 0);
+    if (pid > 0 && (pid === process.pid || !isAlive(pid))) rmSync(join(folder, name), { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return !hasCode(error, 'ESRCH');
+  }
 }
 
 /** Waits until the disk has the folder's entries. */
@@ -61,7 +117,7 @@ export function syncFolder(path: string): void {
 
 /** Makes a folder, and those above it with mode 0755, where they are missing. */
 export function ensureFolder(path: string, { mode, group }: Access): void {
-  if (mkdirSync(path, { recursive: true, mode: 0o755 }) === undefined) return;
+  if (writing(path, () => mkdirSync(path, { recursive: true, mode: 0o755 })) === undefined) return;
   const fd = openSync(path, 'r');
   try {
     fchmodSync(fd, mode);

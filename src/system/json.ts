@@ -93,7 +93,19 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 
 /** JSON with the keys of every object in code-point order, but without those `omitted`, and no white space, so that equal values are equal bytes. */
 export function canonicalJson(value: unknown, omitted: readonly string[] = []): string {
-  return JSON.stringify(value, (_, item: unknown) =>
-    isRecord(item) ? Object.fromEntries(Object.entries(item).filter(([key]) => !omitted.includes(key)).sort(([a], [b]) => (a < b ? -1 : 1))) : item,
-  );
+  if (Array.isArray(value)) return `[${value.map((item: unknown) => canonicalJson(item, omitted)).join(',')}]`;
+  if (!isRecord(value)) return JSON.stringify(value) ?? 'null';
+  const members = keysOf(value, omitted).sort().map((key) => `${JSON.stringify(key)}:${canonicalJson(value[key], omitted)}`);
+  return `{${members.join(',')}}`;
 }
+
+/** Whether two values have the same {@link canonicalJson}, told without writing it. */
+export function sameJson(a: unknown, b: unknown, omitted: readonly string[] = []): boolean {
+  if (a === b) return true;
+  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item: unknown, i) => sameJson(item, b[i], omitted));
+  if (!isRecord(a) || !isRecord(b)) return false;
+  const keys = keysOf(a, omitted);
+  return keys.length === keysOf(b, omitted).length && keys.every((key) => Object.hasOwn(b, key) && sameJson(a[key], b[key], omitted));
+}
+
+const keysOf = (record: Readonly<Record<string, unknown>>, omitted: readonly string[]): string[] => Object.keys(record).filter((key) => record[key] !== undefined && !omitted.includes(key));

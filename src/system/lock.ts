@@ -1,5 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 import { Failure } from '../failure.ts';
+import { writing } from './disk.ts';
 import { bind } from './ffi.ts';
 
 /** LOCK_EX and LOCK_NB (flock(2)). */
@@ -14,7 +15,7 @@ const atOnce = 4;
  */
 export async function withLock<T>(file: string, whenHeld: () => 'wait' | 'leave', work: () => T | Promise<T>): Promise<T | undefined> {
   const { flock } = bind('libc.so.6', { flock: 'i:ii' });
-  const fd = openSync(file, 'a', 0o600);
+  const fd = writing(file, () => openSync(file, 'a', 0o600));
   try {
     if (flock(fd, exclusive | atOnce) !== 0) {
       if (whenHeld() === 'leave') return undefined;

@@ -133,13 +133,13 @@ describe('plan', () => {
   test('says what provision would do, and changes nothing', () => {
     put(rotating);
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
-    const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed') });
+    const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed'), fingerprint: ({ unit, credential }) => `of ${unit}/${credential}` });
     assert.ok(before.equals(readFileSync(join(pathsUnder(root).snapshot, 'releases.json'))));
     assert.deepEqual(put(rotating, { at: december }).plan.changes, planned.changes);
   });
 
   test('a unit is restarted once, if one of its secrets asks for it; else reloaded', () => {
-    const change = (unit: string, action: ReleaseChange['action']): ReleaseChange => ({ unit, credential: 'x', why: 'new', action });
+    const change = (unit: string, action: ReleaseChange['action']): ReleaseChange => ({ unit, credential: 'x', why: 'new', sameValue: false, action });
     assert.deepEqual(stepsFor([change('a', 'none'), change('a', 'reload'), change('a', 'restart'), change('a', 'reload'), change('b', 'none'), change('b', 'reload'), change('c', 'none')]), [{ unit: 'a', action: 'restart' }, { unit: 'b', action: 'reload' }, { unit: 'c', action: 'none' }]);
   });
 });

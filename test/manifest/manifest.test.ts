@@ -29,7 +29,7 @@ describe('a declaration', () => {
     assert.deepEqual(problems, []);
     assert.deepEqual(declarations, [{
       name: 'web/api', units: ['web.service'], credential: 'web_api', delivery: 'socket', change: 'restart', hook: [], file: admin,
-      content: { form: 'derived', generation: 1, share: undefined, rotate: undefined, previous: false, options: { kind: 'password', length: 32, alphabet: '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz', require: [] } },
+      content: { form: 'derived', generation: 1, share: undefined, rotate: undefined, period: undefined, previous: false, options: { kind: 'password', length: 32, alphabet: '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz', require: [] } },
     }]);
   });
 
@@ -79,6 +79,10 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nkind = "ssh-ed25519"\ncomment = "a\\nb"', /printable ASCII of at most 200/, 3],
   ['[secret.a]\nshare = "Db"', /"Db" is not the name of a group/, 2],
   ['[secret.a]\nrotate = "hourly"', /"hourly" is not known here/, 2],
+  ['[secret.a]\nperiod = "2026-10"', /a secret that does not rotate has no periods/, 2],
+  ['[secret.a]\nrotate = "monthly"\nperiod = "2026-13"', /"2026-13" is not a period of a secret that rotates monthly/, 3],
+  ['[secret.a]\nrotate = "monthly"\nperiod = "2026-W10"', /"2026-W10" is not a period of a secret that rotates monthly/, 3],
+  ['[secret.a]\nkind = "uuid"\nrotate = "weekly"\nperiod = "2026"', /"2026" is not a period of a secret that rotates weekly/, 4],
   ['[secret.a]\nprevious = true', /nothing comes before the first generation/, 2],
   ['[secret.a]\nchange = "kill"', /"kill" is not known here/, 2],
   ['[secret.a]\nhook = ["tell"]', /by its absolute path/, 2],
@@ -196,8 +200,8 @@ describe('any text', () => {
 test('the published schema agrees with the parser', () => {
   const validate = new Ajv2020({ strict: false }).compile<unknown>(JSON.parse(readFileSync('src/manifest/schema.json', 'utf8')));
   const path = '/etc/auxcred/secrets.d/x.json';
-  const value = fc.oneof(fc.constantFrom('password', 'hex', 'uuid', 'passphrase', 'ssh-ed25519', 'age', 'crypt', 'template', 'stage', 'socket', 'alnum', 'a b', '', 'ab', 'A', 'a', 'weekly', 'reload', 'bcrypt', '{{a}}', '{{'), fc.constantFrom(0, 1, 20, 131072, 131073, 1.5), fc.constantFrom(['a.service'], ['a'], ['lower'], ['/bin/true', 'x'], [], [3]), fc.constantFrom({}, { A: '{{a}}' }, { 'a-b': 1 }), fc.boolean());
-  const secret = fc.dictionary(fc.constantFrom('kind', 'length', 'alphabet', 'require', 'bytes', 'units', 'credential', 'delivery', 'generation', 'other', 'share', 'rotate', 'previous', 'weak', 'words', 'separator', 'comment', 'of', 'method', 'rounds', 'content', 'env', 'json', 'change', 'hook'), value, { maxKeys: 5, noNullPrototype: true });
+  const value = fc.oneof(fc.constantFrom('password', 'hex', 'uuid', 'passphrase', 'ssh-ed25519', 'age', 'crypt', 'template', 'stage', 'socket', 'alnum', 'a b', '', 'ab', 'A', 'a', 'weekly', '2026-W47', '2026-11', 'reload', 'bcrypt', '{{a}}', '{{'), fc.constantFrom(0, 1, 20, 131072, 131073, 1.5), fc.constantFrom(['a.service'], ['a'], ['lower'], ['/bin/true', 'x'], [], [3]), fc.constantFrom({}, { A: '{{a}}' }, { 'a-b': 1 }), fc.boolean());
+  const secret = fc.dictionary(fc.constantFrom('kind', 'length', 'alphabet', 'require', 'bytes', 'units', 'credential', 'delivery', 'generation', 'other', 'share', 'rotate', 'period', 'previous', 'weak', 'words', 'separator', 'comment', 'of', 'method', 'rounds', 'content', 'env', 'json', 'change', 'hook'), value, { maxKeys: 5, noNullPrototype: true });
   let agreed = 0;
   fc.assert(fc.property(fc.dictionary(fc.constantFrom('a', 'b/c', 'D', '..'), secret, { maxKeys: 2, noNullPrototype: true }), (secrets) => {
     const manifest = read(JSON.stringify({ secret: secrets }), path);

@@ -102,19 +102,19 @@ describe('snapshot', () => {
   before(() => { root = mkdtempSync(join(tmpdir(), 'auxcred-')); });
   after(() => { rmSync(root, { recursive: true }); });
 
-  const snapshot = (count: number): Snapshot => ({ counter: 1, releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]) });
+  const snapshot = (count: number): Snapshot => ({ counter: 1, releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]), fingerprints: new Map([['web.service/p', 'f'.repeat(64)]]) });
 
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);
     assert.equal(readSnapshot(paths, host), undefined);
-    assert.equal(installSnapshot(paths, snapshot(6), host, undefined, () => assert.fail('no secret is fixed')), true);
-    assert.equal(installSnapshot(paths, snapshot(6), host, undefined, () => assert.fail('no secret is fixed')), false);
+    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), host, undefined, () => assert.fail('no secret is fixed')), true);
+    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), host, undefined, () => assert.fail('no secret is fixed')), false);
     assert.deepEqual(readSnapshot(paths, host), snapshot(6));
     assert.equal(statSync(join(paths.snapshot, 'releases.json')).mode & 0o777, 0o640);
     assert.equal(statSync(join(paths.snapshot, 'record.json')).mode & 0o777, 0o600);
     assert.equal(statSync(paths.generations).mode & 0o777, 0o750);
     for (let generation = 1; generation <= 5; generation++) {
-      assert.equal(installSnapshot(paths, snapshot(generation % 2), host, undefined, () => assert.fail('no secret is fixed')), true);
+      assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(generation % 2), host, undefined, () => assert.fail('no secret is fixed')), true);
       assert.deepEqual(readSnapshot(paths, host), snapshot(generation % 2));
     }
     assert.equal(readdirSync(paths.generations).length, 2);
@@ -123,7 +123,7 @@ describe('snapshot', () => {
 
   test('neither file passes for the other, nor for another seed\'s', () => {
     const paths = pathsUnder(root);
-    installSnapshot(paths, snapshot(2), host, undefined, () => assert.fail('no secret is fixed'));
+    installSnapshot(paths, readSnapshot(paths, host), snapshot(2), host, undefined, () => assert.fail('no secret is fixed'));
     assert.throws(() => parseReleases(readFileSync(join(paths.snapshot, 'record.json')), host), isFailure('malformed'));
     assert.throws(() => readSnapshot(paths, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
@@ -131,7 +131,7 @@ describe('snapshot', () => {
   test('what an interrupted provision left behind is no obstacle', () => {
     const paths = pathsUnder(root);
     writeFileSync(`${paths.snapshot}.new`, '');
-    assert.equal(installSnapshot(paths, snapshot(3), host, undefined, () => assert.fail('no secret is fixed')), true);
+    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(3), host, undefined, () => assert.fail('no secret is fixed')), true);
     assert.deepEqual(readSnapshot(paths, host), snapshot(3));
   });
 });

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { createHmac, hkdfSync } from 'node:crypto';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, test } from 'node:test';
+import { runHook } from '../../src/deliver/hook.ts';
+import { planned, provision, type Provisioned, snapshotInForce } from '../../src/deliver/provision.ts';
+import { stepsFor, type UnitStep } from '../../src/deliver/running-units.ts';
+import { valueOf } from '../../src/derive/value.ts';
+import { Failure } from '../../src/failure.ts';
+import { FixedFolder } from '../../src/fixed/folder.ts';
+import { fixedValues } from '../../src/fixed/value.ts';
+import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
+import { manifestOf } from '../../src/manifest/manifest.ts';
+import { readFixedFile } from '../../src/store/snapshot.ts';
+import { type Scope, scopeSeedsOf, seedsOf } from '../../src/store/scope.ts';
+import { pathsUnder } from '../../src/system/paths.ts';
+
+let root = '';
+const paths = () => pathsUnder(root);
+beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'fingerprint-')); });
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({ kind, name, epoch, seed: new Uint8Array(32).fill(byte) });
+const scopes: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 2)];
+const nextEpoch: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 3, 2)];
+const november = new Date('2026-11-23T12:00:00Z');
+
+function declared(text: string): readonly SecretDeclaration[] {
+  const { declarations, problems } = manifestOf([{ path: '/etc/auxcred/secrets.d/x.toml', text }]);
+  assert.deepEqual(problems.filter(({ severity }) => severity === 'error'), []);
+  return declarations;
+}
+
+interface Given { at?: Date; with?: readonly Scope[]; acceptEarlier?: boolean }
+const options = ({ at = november, acceptEarlier = false }: Given) => ({ at, counter: 1, acceptEarlier });
+const put = (text: string, given: Given = {}): Provisioned => provision(root, paths(), declared(text), given.with ?? scopes, { ...options(given), hook: runHook });
+const plan = (text: string, given: Given = {}) => planned(paths(), declared(text), given.with ?? scopes, options(given));
+const write = (name: string, value: string, these = scopes): void => {
+  const [, at = '', path = ''] = /^([^/]+\/[^/]+)\/(.+)$/.exec(name) ?? [];
+  new FixedFolder(paths().fixed).write({ scope: at, path }, Buffer.from(value), scopeSeedsOf(these));
+};
+
+/** What a unit gets, from the snapshot alone. */
+function inForce(unit: string, credential: string, these = scopes): string {
+  const release = snapshotInForce(paths(), these)?.releases.find((one) => one.unit === unit && one.credential === credential);
+  assert.ok(release, `${unit}/${credential}`);
+  const seedOf = seedsOf(these);
+  return new TextDecoder().decode(valueOf(release.recipe, { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths(), recipe)) }));
+}
+const fingerprints = (these = scopes): ReadonlyMap<string, string> => snapshotInForce(paths(), these)?.fingerprints ?? new Map();
+const touched = (steps: readonly UnitStep[]): string[] => steps.filter(({ action }) => action !== 'none').map(({ unit }) => unit);
+
+describe('a fingerprint', () => {
+  test('is the HMAC that the format says, by node:crypto alone', () => {
+    put('[secret.a]\nkind = "hex"\nunits = ["a.service", "b.service"]\n');
+    const key = Buffer.from(hkdfSync('sha256', new Uint8Array(32).fill(1), 'auxcred/v1/fingerprint', '', 32));
+    const framed = (text: string): Buffer => Buffer.concat([Buffer.from([0, text.length]), Buffer.from(text)]);
+    for (const unit of ['a.service', 'b.service']) {
+      const value = Buffer.from(inForce(unit, 'a'));
+      const length = Buffer.alloc(4);
+      length.writeUInt32BE(value.length);
+      assert.equal(fingerprints().get(`${unit}/a`), createHmac('sha256', key).update(Buffer.concat([framed(unit), framed('a'), length, value])).digest('hex'));
+    }
+    assert.notEqual(fingerprints().get('a.service/a'), fingerprints().get('b.service/a'));
+  });
+
+  test('is in the file that the broker does not read, and no value is in either', () => {
+    put('[secret.a]\nkind = "hex"\nunits = ["a.service"]\n');
+    const [releases = '', record = ''] = ['releases.json', 'record.json'].map((name) => readFileSync(join(paths().snapshot, name), 'utf8'));
+    const fingerprint = fingerprints().get('a.service/a') ?? '';
+    assert.match(fingerprint, /^[0-9a-f]{64}$/);
+    assert.ok(record.includes(fingerprint) && !releases.includes(fingerprint));
+    assert.ok(![releases, record].some((text) => text.includes(inForce('a.service', 'a'))));
+  });
+});
+
+/** Another way to make the same bytes: what the manifest said, what it says now, and what plan calls it. */
+const sameValue: readonly { readonly name: string; readonly before: string; readonly after: string; readonly with?: readonly Scope[]; readonly move?: () => void; readonly why: string }[] = [
+  { name: 'a text that moved between a template and a template in it', before: '[secret.a]\n[secret.u]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["u.service"]\n', after: '[secret.a]\n[secret.inner]\nkind = "template"\ncontent = "x="\n[secret.u]\nkind = "template"\ncontent = "{{inner}}{{a}}"\nunits = ["u.service"]\n', why: 'text' },
+  { name: 'a fixed secret that was renamed, with its file', before: '[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n', after: '[secret.new]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n', move: () => { write('host/web1/new', 'v'); }, why: 'path u -> new' },
+  { name: 'a fixed secret of a group in its next epoch, encrypted anew', before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n', after: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n', with: nextEpoch, move: () => { write('group/db/u', 'v', nextEpoch); }, why: 'epoch 1 -> 2' },
+  { name: 'a fixed secret that its own host has now', before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n', after: '[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n', why: 'scope group/db -> host/web1' },
+  { name: 'a derived secret that is kept as a fixed one', before: '[secret.d]\nkind = "hex"\ncredential = "u"\nunits = ["u.service"]\n', after: '[secret.d]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n', move: () => { write('host/web1/d', inForce('u.service', 'u')); }, why: 'hex -> fixed' },
+];
+
+describe('another recipe for the same value', () => {
+  for (const { name, before, after, with: these, move, why } of sameValue)
+    test(`${name}: no unit is touched, and plan says so`, () => {
+      for (const file of ['host/web1/u', 'group/db/u']) write(file, 'v');
+      put(before);
+      const [value, print] = [inForce('u.service', 'u'), fingerprints().get('u.service/u')];
+      move?.();
+      const given = these ? { with: these } : {};
+      const future = plan(after, given);
+      assert.deepEqual(future.changes, [{ unit: 'u.service', credential: 'u', why: `${why}, same value`, sameValue: true, action: 'none' }]);
+      const { plan: done, changed } = put(after, given);
+      assert.equal(changed, true);
+      assert.deepEqual(touched(stepsFor(done.changes)), []);
+      assert.equal(inForce('u.service', 'u', these), value);
+      assert.equal(fingerprints(these).get('u.service/u'), print);
+      assert.deepEqual([plan(after, given).changes, put(after, given).changed], [[], false]);
+    });
+
+  test('of a vault turned into a fixed secret is the same recipe', () => {
+    write('host/web1/u', 'v');
+    put('[secret.u]\nkind = "vault"\nvault = "pass"\nunits = ["u.service"]\n');
+    assert.deepEqual(plan('[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n').changes, []);
+  });
+
+  test('with another value touches its unit', () => {
+    write('host/web1/u', 'v');
+    put(sameValue[1]?.before ?? '');
+    write('host/web1/new', 'w');
+    const { plan: done } = put(sameValue[1]?.after ?? '');
+    assert.deepEqual([done.changes.map(({ why }) => why), touched(stepsFor(done.changes))], [['path u -> new'], ['u.service']]);
+  });
+
+  test('runs no hook: its service knows the value', () => {
+    const hook = `hook = ["/bin/sh", "-c", "echo $AUXCRED_SECRET >> ${join(root, 'log')}"]`;
+    write('group/db/u', 'v');
+    put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`);
+    write('group/db/u', 'v', nextEpoch);
+    const { untold, held } = put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`, { with: nextEpoch });
+    assert.deepEqual([untold, held.size, existsSync(join(root, 'log'))], [[], 0, false]);
+    write('group/db/u', 'w', nextEpoch);
+    put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`, { with: nextEpoch });
+    assert.equal(readFileSync(join(root, 'log'), 'utf8'), 'u\n');
+  });
+});
+
+describe('an unchanged fixed file', () => {
+  const text = '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n';
+  test('is taken for what it was only with the seed that opened it', () => {
+    write('group/db/u', 'v');
+    put(text);
+    assert.equal(put(text).changed, false);
+    assert.throws(() => put(text, { with: nextEpoch }), (error) => error instanceof Failure && error.code === 'malformed' && /another epoch than 2/.test(error.message));
+    // The same epoch with another seed, as after seal --replace.
+    assert.throws(() => put(text, { with: [scope('host', 'web1', 1), scope('group', 'db', 9)] }), (error) => error instanceof Failure && error.code === 'malformed');
+  });
+});
+
+test('all is looked at before the first hook runs', () => {
+  const log = join(root, 'log');
+  const hooked = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/touch", "${log}"]\n`;
+  put(hooked(1));
+  write('host/web1/big', 'x'.repeat(100_000));
+  write('host/web1/lines', 'a\nb');
+  const snapshot = readFileSync(join(paths().snapshot, 'releases.json'));
+  for (const [more, code] of [
+    ['[secret.t]\nkind = "template"\ncontent = "{{big}}{{big}}"\nunits = ["b.service"]\n[secret.big]\nkind = "fixed"\n', 'invalid-manifest'],
+    ['[secret.h]\nkind = "crypt"\nof = "lines"\nunits = ["b.service"]\n[secret.lines]\nkind = "fixed"\n', 'malformed'],
+    ['[secret.f]\nkind = "fixed"\nunits = ["b.service"]\n', 'not-found'],
+  ] as const) {
+    for (const attempt of [put, plan]) assert.throws(() => attempt(hooked(2) + more), (error) => error instanceof Failure && error.code === code, more);
+    assert.ok(!existsSync(log), more);
+    assert.ok(snapshot.equals(readFileSync(join(paths().snapshot, 'releases.json'))));
+  }
+  put(hooked(2));
+  assert.ok(existsSync(log));
+});
+
+describe('going back', () => {
+  const at = (month: number): Date => new Date(Date.UTC(2026, month - 1, 10));
+  const text = (more = ''): string => `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n`;
+
+  test('to a period by its name gives its value, and the one before it, in what is made of it too, until the key is taken out', () => {
+    const seen = new Map<number, string>();
+    for (const month of [9, 10, 11]) {
+      put(text(), { at: at(month) });
+      seen.set(month, inForce('a.service', 'a'));
+    }
+    const held = text('period = "2026-10"\n');
+    assert.deepEqual(touched(stepsFor(put(held, { at: at(11) }).plan.changes)), ['a.service', 't.service']);
+    assert.deepEqual([inForce('a.service', 'a'), inForce('a.service', 'a.previous'), inForce('t.service', 't')], [seen.get(10), seen.get(9), `x=${String(seen.get(10))}`]);
+    // It does not rotate, whatever the clock says.
+    for (const month of [11, 12, 10]) assert.equal(put(held, { at: at(month) }).changed, false);
+    assert.deepEqual(plan(held, { at: at(12) }).changes, []);
+    put(text(), { at: at(12) });
+    assert.deepEqual([inForce('a.service', 'a.previous')], [seen.get(11)]);
+    assert.deepEqual(snapshotInForce(paths(), scopes)?.history.get('a')?.map(({ recipe }) => (recipe.form === 'derived' ? recipe.period : '')), ['2026-09', '2026-10', '2026-11', '2026-10', '2026-12']);
+  });
+
+  test('by name is no clock that ran backwards; the others are still looked at', () => {
+    const two = (more: string): string => `${text(more)}[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
+    put(two(''), { at: at(11) });
+    assert.throws(() => put(two('period = "2026-09"\n'), { at: at(10) }), (error) => error instanceof Failure && error.code === 'clock' && error.message.includes('but b is in its period 2026-11 already'));
+    put(two('period = "2026-09"\n'), { at: at(11) });
+  });
+
+  test('to a lower generation gives the older value', () => {
+    const generation = (number: number): string => text(`generation = ${String(number)}\n`);
+    put(generation(1));
+    const first = inForce('a.service', 'a');
+    put(generation(2));
+    assert.notEqual(inForce('a.service', 'a'), first);
+    put(generation(1));
+    assert.equal(inForce('a.service', 'a'), first);
+  });
+
+  test('to an older manifest gives the older secrets', () => {
+    const manifests = [text(), '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n'];
+    const values = (): string[][] => (snapshotInForce(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [unit, credential, inForce(unit, credential)]);
+    const first = manifests.map((manifest) => { put(manifest); return values(); });
+    assert.notDeepEqual(first[0], first[1]);
+    const second = manifests.map((manifest) => { put(manifest); return values(); });
+    assert.deepEqual(second, first);
+  });
+});
