@@ -18,6 +18,7 @@ import { deliveries, type Delivery } from '../manifest/declaration.ts';
 import { type Access, ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
+import { parseSealing, type Sealing, sealingJson } from './payload.ts';
 import { parseRecipe } from './recipe-json.ts';
 import { scopeName, type Scope } from './scope.ts';
 
@@ -43,11 +44,15 @@ export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 export interface Snapshot {
   /** That of the seeds.age it was made with: an older one is not believed after it. */
   readonly counter: number;
+  /** What the TPM's counter says once this is in force; undefined without one. */
+  readonly tpmCounter?: number | undefined;
+  /** How those seeds are sealed, for one who has nothing left but the seeds themselves. */
+  readonly sealing: Sealing;
   readonly releases: readonly Release[];
   readonly history: History;
 }
 
-const version = 3;
+const version = 4;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
 const fixedFolder = 'fixed';
@@ -85,16 +90,17 @@ function verified(bytes: Uint8Array, host: Scope): Json {
 }
 
 /** What the broker answers from. */
-export type Releases = Pick<Snapshot, 'counter' | 'releases'>;
+export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
 
 /** The broker's file. Equal releases give equal bytes. */
-export const encodeReleases = ({ counter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, releases }, host);
+export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
 
 /** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
 export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
-  return { counter: json.at('counter').whole(0, 0xffffffff), releases: json.at('releases').list().map((item) => ({
+  const tpmCounter = json.at('tpmCounter').optional((item) => item.whole(0, Number.MAX_SAFE_INTEGER));
+  return { counter: json.at('counter').whole(0, 0xffffffff), ...(tpmCounter === undefined ? {} : { tpmCounter }), releases: json.at('releases').list().map((item) => ({
     unit: item.at('unit').text(),
     credential: item.at('credential').text(),
     delivery: item.at('delivery').oneOf(deliveries),
@@ -102,12 +108,15 @@ export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   })) };
 }
 
-const encodeRecord = (history: History, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history) }, host);
+/** What the next provision has to know, and nobody else. */
+type Dossier = Pick<Snapshot, 'sealing' | 'history'>;
 
-function parseRecord(bytes: Uint8Array, host: Scope): History {
+const encodeRecord = ({ sealing, history }: Dossier, host: Scope): Uint8Array => authenticated({ kind: 'record', ...sealingJson(sealing), history: Object.fromEntries(history) }, host);
+
+function parseRecord(bytes: Uint8Array, host: Scope): Dossier {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['record']);
-  return new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))]));
+  return { sealing: parseSealing(json), history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))])) };
 }
 
 /** The bytes of the broker's file in force, or undefined before the first provision. */
@@ -121,22 +130,34 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
   const record = readIfPresent(join(paths.snapshot, recordFile));
   if (!releases || !record) return undefined;
-  return { ...parseReleases(releases, host), history: parseRecord(record, host) };
+  return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
 
 /** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
 export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undefined => readIfPresent(join(paths.snapshot, fixedFolder, file));
+
+function contentOf(snapshot: Snapshot, host: Scope): { files: { readonly [releasesFile]: Uint8Array; readonly [recordFile]: Uint8Array }; fixed: ReadonlyMap<string, Fixed> } {
+  return {
+    files: { [releasesFile]: encodeReleases(snapshot, host), [recordFile]: encodeRecord(snapshot, host) },
+    fixed: new Map(snapshot.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source])),
+  };
+}
+
+/** Whether `snapshot` is what is in force, to the byte. */
+export function isInForce(paths: Paths, snapshot: Snapshot, host: Scope): boolean {
+  const { files, fixed } = contentOf(snapshot, host);
+  return Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0)
+    && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined);
+}
 
 /**
  * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
  * @param fileOf - finds the file of a fixed secret
  * @returns false where the same bytes are in force already.
  */
-export function installSnapshot(paths: Paths, { counter, releases, history }: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
-  const files = { [releasesFile]: encodeReleases({ counter, releases }, host), [recordFile]: encodeRecord(history, host) };
-  const fixed = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
-  const isInForce = Object.entries(files).every(([name, bytes]) => Buffer.compare(readIfPresent(join(paths.snapshot, name)) ?? new Uint8Array(0), bytes) === 0);
-  if (isInForce && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)) return false;
+export function installSnapshot(paths: Paths, snapshot: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
+  const { files, fixed } = contentOf(snapshot, host);
+  if (isInForce(paths, snapshot, host)) return false;
   const folderAccess: Access = { mode: 0o750, group };
   ensureFolder(paths.store, folderAccess);
   ensureFolder(paths.generations, folderAccess);
