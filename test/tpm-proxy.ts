@@ -19,8 +19,9 @@ const path = (device: string): string => device.replace('swtpm:path=', '');
 /**
  * @param before - a command of its own to run in front of one that comes by, or undefined
  * @param within - the folder for its socket's folder
+ * @param answer - what the client is told for the TPM's response
  */
-export async function startTpmProxy(device: string, before: (code: number) => Buffer | undefined = () => undefined, within = tmpdir()): Promise<TpmProxy> {
+export async function startTpmProxy(device: string, before: (code: number) => Buffer | undefined = () => undefined, within = tmpdir(), answer: (code: number, response: Buffer) => Buffer = (_, response) => response): Promise<TpmProxy> {
   const folder = mkdtempSync(join(within, 'proxy-'));
   const socket = join(folder, 'tpm');
   const commands: number[] = [];
@@ -51,7 +52,7 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
     upstream.on('data', (response) => {
       seen.push(response);
       if (swallow > 0) swallow--;
-      else client.write(response);
+      else client.write(answer(commands.at(-1) ?? 0, response));
     });
     let pending = Buffer.alloc(0);
     client.on('data', (chunk) => {

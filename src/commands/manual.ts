@@ -103,7 +103,7 @@ export const manual = {
       { name: 'seed-file', value: 'FILE', help: 'take a seed of 32 bytes, or its 24 words; - is standard input', choices: 'file' },
       { name: 'name', value: 'NAME', help: 'the host\'s name among the scopes; else that of /etc/hostname' },
       { name: 'replace', help: 'in place of the seed that is sealed' },
-      root, device,
+      acceptOlder, root, device,
     ],
     examples: [
       { command: 'auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...', says: 'a new seed, in the TPM, with a recovery key' },
@@ -117,7 +117,7 @@ export const manual = {
   reseal: page({
     group: 'machine',
     summary: 'lock the same seed again: to the PCRs as they are now, another key, other recovery keys',
-    usage: ['[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]', '--identity=FILE...'],
+    usage: ['[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]', '--identity=FILE... | --seed-file=FILE | --scopes=FILE'],
     text: ['Without options the key, the PCRs and the recovery recipients stay what they are, and the PCRs\' values of now are bound: what to do before or after an update of the boot chain. Every secret stays what it is. The new file is opened before it takes the place of the old one.'],
     options: [
       withKey, pcrs,
@@ -125,11 +125,15 @@ export const manual = {
       { name: 'add-recipient', value: 'AGE', help: 'one more age recipient for recovery', repeated: true },
       { name: 'remove-recipient', value: 'AGE', help: 'one of the recovery recipients less', repeated: true },
       { name: 'identity', value: 'FILE', help: 'open the seed with this recovery identity, where the machine itself can\'t', repeated: true, choices: 'file' },
-      root, device,
+      { name: 'seed-file', value: 'FILE', help: 'the seed again, 32 bytes or its 24 words, where nothing opens it; - is standard input', choices: 'file' },
+      { name: 'scopes', value: 'FILE', help: 'the seeds again, as auxcred scopes prints them; - is standard input', choices: 'file' },
+      { name: 'first-boot', help: 'only where PCRs wait for the first boot of an installation' },
+      acceptOlder, root, device,
     ],
     examples: [
       { command: 'auxcred reseal', says: 'after a firmware update, while the seed still opens' },
       { command: 'auxcred reseal --identity=/media/usb/recovery.txt', says: 'after one that locked the machine out' },
+      { command: 'auxcred reseal --seed-file=-', says: 'the same, with the 24 words' },
     ],
     files: storeFiles,
   }),

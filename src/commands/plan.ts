@@ -1,11 +1,12 @@
 import type { Plan } from '../deliver/plan.ts';
-import { planned } from '../deliver/provision.ts';
+import { planned, snapshotInForce } from '../deliver/provision.ts';
 import { changesOf, type UnitChange } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
 import { runningSteps, stepsFor } from '../deliver/running-units.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
+import { refuseRewound } from '../store/tpm-counter.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { periodNamed } from './get.ts';
@@ -32,9 +33,10 @@ export async function showPlan(options: Options, { dropIns: withDropIns }: { rea
   const paths = pathsUnder(root);
   const { declarations } = sound(readManifest(root));
   const at = options.value('at');
-  const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
-    const future = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
+    if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
+    const future = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, sealing: payload.sealing, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
     const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
     if (options.flag('json')) printJson(jsonOf(future, dropIns ?? [], root));
     else sayPlan(future, dropIns, root, options.flag('no-restart'));

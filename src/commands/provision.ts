@@ -1,5 +1,5 @@
 import { runHook } from '../deliver/hook.ts';
-import { brokerGroup, provision, type Provisioned } from '../deliver/provision.ts';
+import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
 import { stepsFor, takeSteps } from '../deliver/running-units.ts';
 import type { ReleaseChange } from '../deliver/plan.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -7,6 +7,7 @@ import { rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
+import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
@@ -69,13 +70,38 @@ export function usableManifest(root: string): Manifest {
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
 export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock, acceptOlder }: { early: boolean; acceptClock: boolean; acceptOlder: boolean }): Promise<Provisioned> {
   const paths = pathsUnder(root);
-  const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
+  const { payload, counter } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
-    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+    const tpmCounter = await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
+    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+    if (provisioned.changed) await raised(counter);
     if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
     return provisioned;
   } finally {
     wipeScopes(payload.scopes);
+  }
+}
+
+/**
+ * Raises the TPM's counter where the power went between the last snapshot and it.
+ * @param recorded - the number of the snapshot in force
+ * @returns what the counter says; undefined without one
+ * @throws Failure `older` unless `acceptOlder`
+ */
+async function caughtUp(counter: TpmCounter | undefined, recorded: number | undefined, acceptOlder: boolean): Promise<number | undefined> {
+  const value = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
+  if (value === undefined || recorded !== value + 1) return value;
+  await counter?.increment();
+  return recorded;
+}
+
+/** What is in force has the counter's next number; until the counter says so too, the one before it would be taken as well. */
+export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined): Promise<void> {
+  try {
+    await counter?.increment();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    warn(`the TPM's counter was not raised: ${error.message}`, 'auxcred provision tries again');
   }
 }
 

@@ -1,13 +1,17 @@
 import { decryptWith } from '../age/identities.ts';
+import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { Failure } from '../failure.ts';
-import { openStore } from '../store/open.ts';
+import { devicePatience, openStore } from '../store/open.ts';
 import { parsePayload, type Payload, type Sealing } from '../store/payload.ts';
-import { verifyPins } from '../store/pins.ts';
-import { wipeScopes } from '../store/scope.ts';
+import { parsePins, type Pins, verifyPins } from '../store/pins.ts';
+import { type Scope, wipeScopes } from '../store/scope.ts';
+import type { Snapshot } from '../store/snapshot.ts';
+import { refuseRewound } from '../store/tpm-counter.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { scopesIn, seedIn } from './given-seeds.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
@@ -16,26 +20,83 @@ import { say } from './say.ts';
 import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
 
 /**
- * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients;
- * with `--identity=` a recovery key opens them where the machine itself can't any more. Every secret stays what it is.
+ * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients.
+ * Where the machine can't open them any more, a recovery key does (`--identity=`), or they are given again (`--seed-file=`, `--scopes=`). Every secret stays what it is.
  */
 export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
+  refuseTogether(options, ['identity', 'seed-file', 'scopes']);
+  if (options.flag('no-tpm2-pcrs') && options.value('tpm2-pcrs') !== undefined) throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
-    const payload = options.list('identity').length > 0 ? await recovered(paths, options.list('identity')) : (await openStore(paths, meansOf(paths, options.value('tpm2-device')))).payload;
+    const payload = await opened(paths, options);
     try {
+      const { pcrsAtFirstBoot } = payload.sealing;
+      if (options.flag('first-boot') && pcrsAtFirstBoot.length === 0) {
+        say('no PCR waits for the first boot');
+        return 0;
+      }
       const counter = 1 + Math.max(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
       const sealing = changed(payload.sealing, options, root, paths);
-      await sealMachine(root, { ...payload, counter, sealing });
+      await sealMachine(root, { ...payload, counter, sealing }, options.flag('accept-older'));
+      if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
       say(sealing.recovery.length === 0 ? 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
     } finally {
       wipeScopes(payload.scopes);
     }
     return 0;
   });
+}
+
+/** @throws Failure `usage` */
+function refuseTogether(options: Options, names: readonly string[]): void {
+  const [one, other] = names.filter((name) => options.list(name).length > 0);
+  if (one !== undefined && other !== undefined) throw new Failure('usage', `--${one} and --${other} do not go together`, { hint: 'one of them is enough to have the seeds' });
+}
+
+/** The seeds, by what was named, or as the machine itself has them. @throws Failure, `older` for seeds or a snapshot that were brought back */
+async function opened(paths: Paths, options: Options): Promise<Payload> {
+  const acceptOlder = options.flag('accept-older');
+  const scopes = givenScopes(paths, options);
+  if (scopes) return givenPayload(scopes, snapshotInForce(paths, scopes), options);
+  if (options.list('identity').length > 0) {
+    const payload = await recovered(paths, options.list('identity'));
+    if (!acceptOlder) refuseOldSeeds(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
+    return payload;
+  }
+  const { payload, counter } = await openStore(paths, { ...meansOf(paths, options.value('tpm2-device')), patience: options.flag('first-boot') ? devicePatience : 0 });
+  if (acceptOlder) return payload;
+  const snapshot = snapshotInForce(paths, payload.scopes);
+  refuseRewound(counter, snapshot?.tpmCounter);
+  refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
+  return payload;
+}
+
+/** The seeds that a person brings, which are those that the machine expects. @throws Failure `not-pinned` */
+function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefined {
+  const [seedFile, scopesFile] = [options.value('seed-file'), options.value('scopes')];
+  if (seedFile === undefined && scopesFile === undefined) return undefined;
+  const pinsFile = readIfPresent(paths.pins);
+  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, { hint: 'restore it, or auxcred seal takes the seed as a new machine does' });
+  const pins = parsePins(pinsFile, paths.pins);
+  const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);
+  verifyPins(scopes, pins);
+  return scopes;
+}
+
+function soleScope({ scopes }: Pins, seedFile: string): Scope {
+  const [[name, { epoch }] = ['', { epoch: 1 }], ...more] = scopes;
+  if (more.length > 0 || !name.startsWith('host/')) throw new Failure('usage', `this machine has the seeds of ${[...scopes.keys()].join(', ')}, and one seed is not enough`, { hint: 'auxcred scopes HOST | auxcred reseal --scopes=-' });
+  return { kind: 'host', name: name.slice('host/'.length), epoch, seed: seedIn(seedFile) };
+}
+
+/** The snapshot knows how they were sealed; where there is none, the options have to say it. @throws Failure `usage` */
+function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, options: Options): Payload {
+  if (snapshot) return { scopes, counter: snapshot.counter, sealing: snapshot.sealing };
+  if (options.value('with-key') === undefined) throw new Failure('usage', 'nothing was put in force here, so nothing says how these seeds were sealed', { hint: '--with-key=host, or --with-key=tpm2 --tpm2-pcrs=7+14; --add-recipient=age1... for recovery' });
+  return { scopes, counter: 0, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } };
 }
 
 /** What a recovery key opens. Without pins, on a new disk say, its owner vouches for the seeds. @throws Failure */
@@ -59,6 +120,7 @@ function changed(sealing: Sealing, options: Options, root: string, paths: Paths)
   return { withKey, ...chosenPolicy(sealing, withKey, options, root), recovery: chosenRecovery(sealing.recovery, options), device: withKey === 'host' ? undefined : device };
 }
 
+/** The PCRs as they are now: those that were named, or else those that were bound or wait to be. */
 function chosenPolicy(sealing: Sealing, withKey: Sealing['withKey'], options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
   const asked = options.value('tpm2-pcrs');

@@ -1,19 +1,20 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { parseScopes, type Sealing } from '../store/payload.ts';
+import type { Sealing } from '../store/payload.ts';
 import { type Pins, pinsOf } from '../store/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { scopesIn, seedIn } from './given-seeds.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { oneAtATime } from './provision.ts';
 import { print, say } from './say.ts';
 import { checkedRecipient, chosenKey, chosenPcrs, hostName, pinsIn, sealMachine } from './sealing.ts';
-import { seedOfWords, wordsOf } from './words.ts';
+import { wordsOf } from './words.ts';
 
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
 export async function seal(argv: readonly string[]): Promise<number> {
@@ -34,7 +35,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       refuseExisting(paths, options);
       const before = pinsIn(paths);
       // Over what was in force with this seed before, so that the file it replaces can't come back in its place.
-      await sealMachine(root, { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing });
+      await sealMachine(root, { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing }, options.flag('accept-older'));
       if (options.flag('replace')) sayReplaced(scopes, before);
       if (printWords) {
         say('write these 24 words down: they are the seed, and this is the only time that they are shown');
@@ -65,26 +66,11 @@ function sayReplaced(scopes: readonly Scope[], before: Pins | undefined): void {
 /** The scopes to seal: those that the operator gave, or this host's own with a seed that was given or is new. */
 function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known: boolean } {
   const file = options.value('scopes');
-  const given = givenSeed(options.value('seed-file'));
+  const seedFile = options.value('seed-file');
+  const given = seedFile === undefined ? undefined : seedIn(seedFile);
   if (file === undefined) return { scopes: [{ kind: 'host', name: hostName(options.value('name'), paths), epoch: 1, seed: given ?? new Uint8Array(randomBytes(seedLength)) }], known: given !== undefined };
   for (const other of ['seed-file', 'name']) if (options.value(other) !== undefined) throw new Failure('usage', `--scopes and --${other} do not go together`, { hint: 'the scopes have their seeds and names' });
-  const bytes = new Uint8Array(readFileSync(file === '-' ? 0 : file));
-  try {
-    return { scopes: parseScopes(bytes, file === '-' ? 'standard input' : file), known: true };
-  } finally {
-    bytes.fill(0);
-  }
-}
-
-function givenSeed(file: string | undefined): Uint8Array | undefined {
-  if (file === undefined) return undefined;
-  const bytes = new Uint8Array(readFileSync(file === '-' ? 0 : file));
-  if (bytes.length === seedLength) return bytes;
-  try {
-    return seedOfWords(new TextDecoder().decode(bytes));
-  } finally {
-    bytes.fill(0);
-  }
+  return { scopes: scopesIn(file), known: true };
 }
 
 /** A new seed that only this machine could open would die with its board, so the way out is asked for up front. */

@@ -11,18 +11,21 @@ import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { openSeeds } from '../store/open.ts';
 import { type KeySource, keySources, type Payload, recipientPattern, type Sealing } from '../store/payload.ts';
-import { encodePins, parsePins, type Pins, pinsOf, samePins } from '../store/pins.ts';
+import { encodePins, parsePins, type PinnedCounter, type Pins, pinsOf, samePins } from '../store/pins.ts';
 import { type Locks, sealPayload } from '../store/seal.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
-import { hostScope, installSnapshot, readFixedFile } from '../store/snapshot.ts';
+import { hostScope, installSnapshot, readFixedFile, type Snapshot } from '../store/snapshot.ts';
+import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
+import { type Counter, counterText, ensureCounter, incrementCounter } from '../tpm2/nv-counter.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { seal } from '../tpm2/sealed-object.ts';
-import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
+import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { meansOf } from './means.ts';
+import { raised } from './provision.ts';
 import { say, warn } from './say.ts';
 
 /** What `--with-key=` names. @throws Failure `usage` */
@@ -69,22 +72,67 @@ export function checkedRecipient(text: string): string {
 /**
  * Seals `payload` as its sealing says, opens the result again with what this machine has, and only then puts it in the place of what was there.
  * Killed at any point it leaves the old seeds or the new ones, and they open. The caller holds the lock, and wipes the payload.
- * @throws Failure and leaves everything as it is
+ * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, unless `acceptOlder`
  */
-export async function sealMachine(root: string, payload: Payload): Promise<void> {
+export async function sealMachine(root: string, payload: Payload, acceptOlder: boolean): Promise<void> {
   const paths = pathsUnder(root);
-  const sealed = await withLocks(paths, payload.sealing, async (locks) => await sealPayload(payload, locks));
-  const reopened = await openSeeds(sealed, meansOf(paths, payload.sealing.device));
+  const { scopes, sealing } = payload;
+  const before = pinsIn(paths);
+  const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
+  const inForce = snapshotInForce(paths, scopes);
+  const sealed = await withLocks(paths, sealing, async (locks) => await sealPayload(payload, locks));
+  const reopened = await openSeeds(sealed, meansOf(paths, sealing.device));
   wipeScopes(reopened.payload.scopes);
-  install(root, paths, payload, sealed);
-  recordCounter(root, paths, payload);
+
+  const found = await counterOf(sealing, before?.counter);
+  if (found && found.index === before?.counter?.index && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
+  const counter = found && { ...found, value: found.value + (await isBehind(found, inForce) ? 1 : 0) };
+  const dropInChanged = install(root, paths, payload, sealed, {
+    before, counter: counter && { index: counter.index, start: counter.value },
+    record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },
+  });
+  if (inForce) await raised(counter);
   if (systemIsRunning(root)) {
-    systemctl('daemon-reload');
-    stopRunning('auxcred.service');
+    if (dropInChanged) systemctl('daemon-reload');
+    // With the same seeds a broker has the same answers, and one that is opening them with a TPM must not be stopped.
+    if (!sameSeeds) stopRunning('auxcred.service');
   }
-  const { withKey, pcrs, pcrsAtFirstBoot } = payload.sealing;
+  const { withKey, pcrs, pcrsAtFirstBoot } = sealing;
   const policy = pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : pcrsAtFirstBoot.length > 0 ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}` : '';
-  for (const scope of payload.scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+  for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+  if (before?.counter && before.counter.index !== counter?.index) say(`the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`);
+}
+
+/** A counter of the TPM that is sealed to, and how to raise it. */
+type FoundCounter = Counter & Pick<TpmCounter, 'increment'>;
+
+/** The counter that is pinned, or a new one; undefined without a TPM, or where it makes none. */
+async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined): Promise<FoundCounter | undefined> {
+  if (withKey === 'host') return undefined;
+  const withTpm = async <T>(work: (tpm: Tpm) => Promise<T>): Promise<T> => {
+    const tpm = await openTpm(device);
+    try {
+      return await work(tpm);
+    } finally {
+      await tpm.close();
+    }
+  };
+  try {
+    const counter = await withTpm(async (tpm) => await ensureCounter(tpm, pinned?.index));
+    if (counter.index !== pinned?.index) say(`the TPM's counter ${counterText(counter.index)} remembers what is in force`);
+    return { ...counter, increment: async () => { await withTpm(async (tpm) => { await incrementCounter(tpm, counter.index, undefined); }); } };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    warn(`the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`, error.hint);
+    return undefined;
+  }
+}
+
+/** Whether the power went between the snapshot in force and the counter, which is raised then. */
+async function isBehind({ value, increment }: FoundCounter, inForce: Snapshot | undefined): Promise<boolean> {
+  if (inForce?.tpmCounter !== value + 1) return false;
+  await increment();
+  return true;
 }
 
 /** The pins of what is sealed; undefined where nothing is, or the file is damaged. */
@@ -99,10 +147,8 @@ export function pinsIn(paths: Paths): Pins | undefined {
 }
 
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
-function recordCounter(root: string, paths: Paths, { scopes, counter }: Payload): void {
-  const snapshot = snapshotInForce(paths, scopes);
-  if (!snapshot) return;
-  installSnapshot(paths, snapshot, { ...snapshot, counter }, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
+function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, inForce: Snapshot): void {
+  installSnapshot(paths, inForce, { ...inForce, counter, sealing }, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
     const file = readFixedFile(paths, recipe);
     if (!file) throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, { hint: 'run auxcred provision' });
     return file;
@@ -143,26 +189,41 @@ async function ageHostRecipient(paths: Paths): Promise<string> {
   return await identityToRecipient(identity);
 }
 
-/** What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there. */
-function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array): void {
+interface Succession {
+  readonly before: Pins | undefined;
+  readonly counter: PinnedCounter | undefined;
+  /** Lets the snapshot know of the new seeds. */
+  readonly record: () => void;
+}
+
+/**
+ * What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there; a counter that only one of the two has is not asked for meanwhile.
+ * @returns whether the broker's drop-in is another one
+ */
+function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { before, counter, record: recordIt }: Succession): boolean {
   for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
     ensureFolder(folder, { mode: 0o755 });
     removeLeftovers(folder);
   }
-  const before = pinsIn(paths);
-  const pins = pinsOf(scopes, sealing.device);
-  const dropIn = brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined });
-  const oldDropIn = new TextDecoder().decode(readIfPresent(paths.brokerDropIn));
+  const pins = pinsOf(scopes, sealing.device, counter);
+  const dropIn = utf8(brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined }));
+  const oldDropIn = readIfPresent(paths.brokerDropIn);
   const write = (file: string, bytes: Uint8Array): void => {
     if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file)) replaceFile(file, bytes, { mode: 0o644 });
   };
   // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
-  if (!before || !existsSync(paths.seeds)) write(paths.pins, encodePins(pins));
-  else if (!samePins(before.scopes, pins.scopes)) write(paths.pins, encodePins({ ...before, next: pins.scopes }));
-  write(paths.brokerDropIn, utf8(mergedDropIn(oldDropIn, dropIn)));
+  write(paths.pins, encodePins(before && existsSync(paths.seeds) ? pinsBetween(before, pins) : pins));
+  write(paths.brokerDropIn, utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn))));
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
+  recordIt();
   write(paths.pins, encodePins(pins));
-  write(paths.brokerDropIn, utf8(dropIn));
+  write(paths.brokerDropIn, dropIn);
   if (sealing.pcrsAtFirstBoot.length === 0) rmSync(paths.unbound, { force: true });
+  return Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
+}
+
+/** Pins under which the old seeds open and the new ones do. */
+function pinsBetween({ counter: old, ...before }: Pins, { scopes, counter }: Pins): Pins {
+  return { ...before, ...(samePins(before.scopes, scopes) ? {} : { next: scopes }), ...(counter && counter.index === old?.index ? { counter } : {}) };
 }

@@ -7,6 +7,7 @@ import { fixedValues } from '../fixed/value.ts';
 import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
 import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../store/snapshot.ts';
 import { type Scope, seedsOf } from '../store/scope.ts';
+import { refuseRewound } from '../store/tpm-counter.ts';
 import type { Paths } from '../system/paths.ts';
 
 /**
@@ -21,8 +22,9 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
     return path !== undefined && existsSync(path) ? path : undefined;
   };
   const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
-  const { payload } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
-  const { counter, releases } = releasesIn(paths, payload.scopes);
+  const { payload, counter: tpmCounter } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
+  const { counter, tpmCounter: number, releases } = releasesIn(paths, payload.scopes);
+  refuseRewound(tpmCounter, number);
   refuseOldSeeds(payload.counter, counter);
   const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));
   const seedOf = seedsOf(payload.scopes);

@@ -9,7 +9,8 @@ import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { type History, type HistoryEntry, hostScope, installSnapshot, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
+import type { Sealing } from '../store/payload.ts';
+import { type History, type HistoryEntry, hostScope, installSnapshot, isInForce, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
 import { withFingerprint } from './fingerprint.ts';
 import { refuseOldSeeds } from './opening.ts';
@@ -27,6 +28,10 @@ export type Hook = (declaration: SecretDeclaration, values: { readonly before: U
 export interface ProvisionOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder'> {
   /** That of the seeds.age which was opened. */
   readonly counter: number;
+  /** How it is sealed. */
+  readonly sealing: Sealing;
+  /** What the TPM's counter says, and no snapshot in force has a higher number; undefined without one. The caller raises it where something changed. */
+  readonly tpmCounter?: number | undefined;
 }
 
 export interface Provisioned {
@@ -111,6 +116,7 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
   return withPrepared(paths, declarations, scopes, options, ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
     const snapshotOf = (plan: Plan): Snapshot => ({
       counter: options.counter,
+      sealing: options.sealing,
       releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
       history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
       fingerprints: fingerprintsOf(plan),
@@ -131,13 +137,20 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
     }
     const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
     const plan = held.size === 0 ? first : planWith(held);
-    const snapshot = held.size === 0 ? whole : snapshotOf(plan);
+    const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) => isInForce(paths, before, unchanged));
     const nameOf = ({ declaration }: Replacement): string => declaration.name;
     return {
       plan, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
       changed: installSnapshot(paths, before, snapshot, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
     };
   });
+}
+
+/** The number that the TPM's counter says, where that is in force already, or the next one. */
+function numbered(snapshot: Snapshot, tpmCounter: number | undefined, isInForceAs: (snapshot: Snapshot) => boolean): Snapshot {
+  if (tpmCounter === undefined) return snapshot;
+  const unchanged = { ...snapshot, tpmCounter };
+  return isInForceAs(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
 }
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */

@@ -7,9 +7,11 @@ import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
+import { incrementCounter, readCounter, type RecordedSrk } from '../tpm2/nv-counter.ts';
 import { unseal } from '../tpm2/sealed-object.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { parsePins, verifyPins } from './pins.ts';
+import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
@@ -38,6 +40,14 @@ export interface OpenStore {
   readonly payload: Payload;
   /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`. */
   readonly openedBy: string;
+  /** The counter that is pinned; undefined without one. */
+  readonly counter?: TpmCounter;
+}
+
+/** A counter to read on the way, and where it was found. */
+interface Reading {
+  readonly index: number;
+  found: { readonly value: number; readonly srk: RecordedSrk } | undefined;
 }
 
 /**
@@ -50,14 +60,27 @@ export async function openStore(paths: Paths, means: Means): Promise<OpenStore> 
   const pinsFile = readIfPresent(paths.pins);
   if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'run auxcred seal, or restore the file' });
   const pins = parsePins(pinsFile, paths.pins);
-  const store = await openSeeds(file, { ...means, device: means.device ?? pins.device });
+  const known = { ...means, device: means.device ?? pins.device };
+  const { counter } = pins;
+  const reading: Reading | undefined = counter && { index: counter.index, found: undefined };
+  const store = await openSeeds(file, known, reading);
   verifyPins(store.payload.scopes, pins);
-  return store;
+  return counter ? { ...store, counter: { ...counter, value: reading?.found?.value, increment: async () => { await raise(known, counter.index, reading?.found?.srk); } } } : store;
+}
+
+async function raise({ device, patience = 0 }: Means, index: number, srk: RecordedSrk | undefined): Promise<void> {
+  if (!srk) return;
+  const tpm = await openTpm(device, patience);
+  try {
+    await incrementCounter(tpm, index, srk);
+  } finally {
+    await tpm.close();
+  }
 }
 
 /** Opens the bytes of a seeds.age without looking at pins. @throws Failure */
-export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenStore> {
-  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(means));
+export async function openSeeds(file: Uint8Array, means: Means, reading?: Reading): Promise<OpenStore> {
+  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(means, reading));
   try {
     return { payload: parsePayload(plaintext), openedBy };
   } finally {
@@ -66,20 +89,20 @@ export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenSto
 }
 
 /** What this machine can try, the cheapest first. */
-function unwrappers({ keys, device, patience = 0 }: Means): Unwrapper[] {
+function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading | undefined): Unwrapper[] {
   const all: Unwrapper[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
   const sshKey = keyFile(keys.ssh);
   const ageKey = keyFile(keys.age);
   if (sshKey) all.push(sshUnwrapper(sshKey));
   if (ageKey) all.push(x25519Unwrapper(ageKey));
-  all.push(tpmUnwrapper('auxcred/tpm2', openDevice, sshKey), tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey));
+  all.push(tpmUnwrapper('auxcred/tpm2', openDevice, sshKey, reading), tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey, reading));
   return all;
 }
 
 const keyFile = (path: string | undefined): Uint8Array | undefined => (path === undefined ? undefined : readIfPresent(path));
 
-function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKey: Uint8Array | undefined): Unwrapper {
+function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKey: Uint8Array | undefined, reading: Reading | undefined): Unwrapper {
   const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
     const parsed = parseStanza(stanza);
     const secrets: Uint8Array[] = [];
@@ -94,7 +117,10 @@ function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKe
       }
       const tpm = await openDevice();
       try {
-        secrets.unshift(await unseal(tpm, parsed.sealed));
+        secrets.unshift(await unseal(tpm, parsed.sealed, undefined, reading && (async (session) => {
+          const value = await readCounter(tpm, reading.index, session);
+          if (value !== undefined) reading.found = { value, srk: parsed.sealed };
+        })));
       } finally {
         await tpm.close();
       }

@@ -50,10 +50,27 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
     version,
     counter,
     scopes: scopesJson(scopes),
-    recipients: sealing.recovery,
-    policy: { withKey: sealing.withKey, pcrs: sealing.pcrs, ...(sealing.pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot: sealing.pcrsAtFirstBoot }), ...(sealing.device === undefined ? {} : { device: sealing.device }) },
+    ...sealingJson(sealing),
   });
   return new TextEncoder().encode(text);
+}
+
+/** A sealing's two keys of a JSON object. */
+export const sealingJson = ({ withKey, recovery, pcrs, pcrsAtFirstBoot, device }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
+  recipients: recovery,
+  policy: { withKey, pcrs, ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }), ...(device === undefined ? {} : { device }) },
+});
+
+/** Reads {@link sealingJson} back. @throws Failure `malformed` */
+export function parseSealing(json: Json): Sealing {
+  const policy = json.at('policy');
+  return {
+    withKey: policy.at('withKey').oneOf(keySources),
+    recovery: json.at('recipients').list().map((item) => item.text()),
+    pcrs: pcrsOf(policy.at('pcrs')),
+    pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
+    device: policy.at('device').optional((item) => item.text()),
+  };
 }
 
 /**
@@ -63,18 +80,7 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
 export function parsePayload(bytes: Uint8Array): Payload {
   const json = Json.parse(bytes, 'the content of seeds.age', 'restore seeds.age from a backup, or seal again from the recovery words');
   json.at('version').whole(version, version);
-  const policy = json.at('policy');
-  return {
-    counter: json.at('counter').whole(1, most32),
-    scopes: json.at('scopes').list().map(parseScope),
-    sealing: {
-      withKey: policy.at('withKey').oneOf(keySources),
-      recovery: json.at('recipients').list().map((item) => item.text()),
-      pcrs: pcrsOf(policy.at('pcrs')),
-      pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
-      device: policy.at('device').optional((item) => item.text()),
-    },
-  };
+  return { counter: json.at('counter').whole(1, most32), scopes: json.at('scopes').list().map(parseScope), sealing: parseSealing(json) };
 }
 
 const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 23));

@@ -6,6 +6,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import { counterText } from '../tpm2/nv-counter.ts';
 import { scopeName, type Scope } from './scope.ts';
 
 export interface Pin {
@@ -14,23 +15,33 @@ export interface Pin {
   readonly keyId: Uint8Array;
 }
 
+/** The counter in the TPM that numbers what is put in force here. */
+export interface PinnedCounter {
+  /** Its NV index. */
+  readonly index: number;
+  /** What it said when these seeds were sealed: as long as it says so, nothing has been put in force with them. */
+  readonly start: number;
+}
+
 export interface Pins {
   readonly scopes: ReadonlyMap<string, Pin>;
   /** Those of a store that is taking the place of the other one at this moment; undefined otherwise. */
   readonly next?: ReadonlyMap<string, Pin>;
   /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
   readonly device: string | undefined;
+  /** Undefined without one. */
+  readonly counter?: PinnedCounter;
 }
 
 const hint = 'run auxcred seal again, or restore /etc/auxcred/scopes.json';
 
-export function pinsOf(scopes: readonly Scope[], device: string | undefined): Pins {
-  return { scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])), device };
+export function pinsOf(scopes: readonly Scope[], device: string | undefined, counter?: PinnedCounter): Pins {
+  return { ...(counter === undefined ? {} : { counter }), scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])), device };
 }
 
 /** Pretty-printed: people read this file and keep it in their configuration. */
-export function encodePins({ scopes, next, device }: Pins): Uint8Array {
-  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes: jsonOf(scopes), ...(next === undefined ? {} : { next: jsonOf(next) }), ...(device === undefined ? {} : { tpm2Device: device }) }));
+export function encodePins({ scopes, next, device, counter }: Pins): Uint8Array {
+  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes: jsonOf(scopes), ...(next === undefined ? {} : { next: jsonOf(next) }), ...(device === undefined ? {} : { tpm2Device: device }), ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index), start: counter.start } }) }));
   return new TextEncoder().encode(`${JSON.stringify(sorted, undefined, 2)}\n`);
 }
 
@@ -41,7 +52,14 @@ export function parsePins(bytes: Uint8Array, file: string): Pins {
   const json = Json.parse(bytes, file, hint);
   json.at('version').whole(1, 1);
   const next = json.at('next').optional(scopesIn);
-  return { scopes: scopesIn(json.at('scopes')), ...(next === undefined ? {} : { next }), device: json.at('tpm2Device').optional((item) => item.text()) };
+  const counter = json.at('tpm2Counter').optional(counterIn);
+  return { scopes: scopesIn(json.at('scopes')), ...(next === undefined ? {} : { next }), device: json.at('tpm2Device').optional((item) => item.text()), ...(counter === undefined ? {} : { counter }) };
+}
+
+function counterIn(item: Json): PinnedCounter {
+  const index = item.at('index').text();
+  if (!/^0x1[0-9a-f]{6}$/.test(index)) throw item.at('index').unexpected('an NV index');
+  return { index: Number(index), start: item.at('start').whole(0, Number.MAX_SAFE_INTEGER) };
 }
 
 const scopesIn = (item: Json): ReadonlyMap<string, Pin> => new Map(item.entries().map(([name, pin]): [string, Pin] => {

@@ -18,6 +18,7 @@ import { deliveries, type Delivery } from '../manifest/declaration.ts';
 import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, replaceLink, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
+import { parseSealing, type Sealing, sealingJson } from './payload.ts';
 import { parseRecipe } from './recipe-json.ts';
 import { scopeName, type Scope } from './scope.ts';
 
@@ -43,6 +44,10 @@ export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 export interface Snapshot {
   /** That of the seeds.age it was made with: an older one is not believed after it. */
   readonly counter: number;
+  /** What the TPM's counter says once this is in force; undefined without one. */
+  readonly tpmCounter?: number | undefined;
+  /** How those seeds are sealed, for one who has nothing left but the seeds themselves. */
+  readonly sealing: Sealing;
   readonly releases: readonly Release[];
   readonly history: History;
   /** Of each release's value, by {@link releaseKey}: what it was, without saying it. */
@@ -90,16 +95,17 @@ function verified(bytes: Uint8Array, host: Scope): Json {
 }
 
 /** What the broker answers from. */
-export type Releases = Pick<Snapshot, 'counter' | 'releases'>;
+export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
 
 /** The broker's file. Equal releases give equal bytes. */
-export const encodeReleases = ({ counter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, releases }, host);
+export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
 
 /** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
 export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
-  return { counter: json.at('counter').whole(0, 0xffffffff), releases: json.at('releases').list().map((item) => ({
+  const tpmCounter = json.at('tpmCounter').optional((item) => item.whole(0, Number.MAX_SAFE_INTEGER));
+  return { counter: json.at('counter').whole(0, 0xffffffff), ...(tpmCounter === undefined ? {} : { tpmCounter }), releases: json.at('releases').list().map((item) => ({
     unit: item.at('unit').text(),
     credential: item.at('credential').text(),
     delivery: item.at('delivery').oneOf(deliveries),
@@ -107,15 +113,16 @@ export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   })) };
 }
 
-/** What the next `provision` has to know. */
+/** What the next `provision` has to know, and nobody else. */
 type Kept = Omit<Snapshot, keyof Releases>;
 
-const encodeRecord = ({ history, fingerprints }: Kept, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints) }, host);
+const encodeRecord = ({ sealing, history, fingerprints }: Kept, host: Scope): Uint8Array => authenticated({ kind: 'record', ...sealingJson(sealing), history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints) }, host);
 
 function parseRecord(bytes: Uint8Array, host: Scope): Kept {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['record']);
   return {
+    sealing: parseSealing(json),
     history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))])),
     fingerprints: new Map(json.at('fingerprints').entries().map(([release, fingerprint]) => [release, fingerprint.text()])),
   };
@@ -138,6 +145,17 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
 /** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
 export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undefined => readIfPresent(join(paths.snapshot, fixedFolder, file));
 
+/** The files of fixed secrets that a snapshot needs, by their SHA-256. */
+const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> => new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
+
+/**
+ * Whether `snapshot` is what is in force. Told without encoding it: most runs have nothing to do.
+ * @param before - what is in force
+ */
+export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
+  return before !== undefined && sameSnapshot(before, snapshot) && [...fixedIn(snapshot).values()].every((recipe) => readFixedFile(paths, recipe) !== undefined);
+}
+
 /**
  * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
  * @param before - what is in force
@@ -146,9 +164,8 @@ export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undef
  */
 export function installSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
   removeStrayGenerations(paths);
-  const fixed = new Map(snapshot.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
-  if (before !== undefined && sameSnapshot(before, snapshot) && [...fixed.values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)) return false;
-  const { counter, releases, ...kept } = snapshot;
+  if (isInForce(paths, before, snapshot)) return false;
+  const fixed = fixedIn(snapshot);
   const folderAccess: Access = { mode: 0o750, group };
   const next = String(1 + generationInForce(paths));
   const folder = join(paths.generations, next);
@@ -156,8 +173,8 @@ export function installSnapshot(paths: Paths, before: Snapshot | undefined, snap
     ensureFolder(paths.store, folderAccess);
     ensureFolder(paths.generations, folderAccess);
     ensureFolder(folder, folderAccess);
-    writeNew(join(folder, releasesFile), encodeReleases({ counter, releases }, host), { mode: 0o640, group });
-    writeNew(join(folder, recordFile), encodeRecord(kept, host), { mode: 0o600 });
+    writeNew(join(folder, releasesFile), encodeReleases(snapshot, host), { mode: 0o640, group });
+    writeNew(join(folder, recordFile), encodeRecord(snapshot, host), { mode: 0o600 });
     if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
     for (const [digest, recipe] of fixed) {
       writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
@@ -176,10 +193,9 @@ export function installSnapshot(paths: Paths, before: Snapshot | undefined, snap
   return true;
 }
 
-/** Told without encoding them: most runs have nothing to do. */
 function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean => one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
-  return a.counter === b.counter && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints);
+  return a.counter === b.counter && a.tpmCounter === b.tpmCounter && sameJson(a.sealing, b.sealing) && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints);
 }
 
 /** The number of the generation in force; 0 where there is none. */

@@ -14,6 +14,8 @@ export const responseCodes = {
   handle: 0x08b,
   authFail: 0x08e,
   badAuth: 0x0a2,
+  nvSpace: 0x14b,
+  nvDefined: 0x14c,
 } as const;
 
 /** Which part of the TSS speaks (TSS 2.0 overview, section 4.2); 0 is the TPM itself. */

@@ -39,7 +39,7 @@ export type SealedObject = NativeObject | ImportableObject;
  * without noDA every power cut between unsealing and TPM2_Shutdown would count as a wrong guess until the TPM locks itself.
  */
 const sealedAttributes = 0x00000412;
-const sessionTypes = { hmac: 0, policy: 1 } as const;
+export const sessionTypes = { hmac: 0, policy: 1 } as const;
 /** continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and each response is hidden. */
 const encryptedSession = 0x61;
 /** continueSession and audit: a session beside the authorization has to be there for something. */
@@ -86,14 +86,16 @@ export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, prot
 
 /**
  * The secret again. The caller wipes it.
+ * @param alongside - what else is asked of the TPM in the same salted session, before anything is unsealed
  * @throws Failure `pcr-mismatch` that names the PCRs, `other-tpm`, `tpm-lockout`, `malformed`, `tpm`
  */
-export async function unseal(tpm: Tpm, sealed: SealedObject, protection: Protection = { encrypted: true }): Promise<Uint8Array> {
+export async function unseal(tpm: Tpm, sealed: SealedObject, protection: Protection = { encrypted: true }, alongside?: (session: number) => Promise<void>): Promise<Uint8Array> {
   const structures = structuresOf(sealed);
   try {
     const srk = await reopenSrk(tpm, sealed.srkName, sealed.srkTemplate);
     const session = await startSession(tpm, srk, sessionTypes.hmac, protection);
     try {
+      await alongside?.(session);
       const privateArea = structures.encryptedSeed ? await imported(tpm, srk, session, structures) : structures.privateArea;
       const object = await tpm.handle(async (slot) => { await tpm.call('Esys_Load', srk.handle, session, tpm.none, tpm.none, privateArea, structures.publicArea, slot); });
       try {
@@ -139,7 +141,7 @@ async function unsealObject(tpm: Tpm, object: number, srk: Srk, session: number,
 }
 
 /** Salted to the SRK, so that nobody on the bus can compute the keys that encrypt its parameters (part 1, section 19.6). */
-async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Protection): Promise<number> {
+export async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Protection): Promise<number> {
   const session = await tpm.handle(async (slot) => {
     await tpm.call('Esys_StartAuthSession', srk.handle, tpm.none, tpm.none, tpm.none, tpm.none, null, type, toStructure('TPMT_SYM_DEF', aes128Cfb), algorithms.sha256, slot);
   });

@@ -147,6 +147,7 @@ async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
   return { handle, name: await nameOf(tpm, handle), template: publicTemplate };
 }
 
-async function nameOf(tpm: Tpm, handle: number): Promise<Uint8Array> {
+/** The Name of a key or an NV index, 34 bytes. @throws TpmError */
+export async function nameOf(tpm: Tpm, handle: number): Promise<Uint8Array> {
   return await tpm.outputs(1, async (slot) => { await tpm.call('Esys_TR_GetName', handle, slot); }, ([pointer = 0n]) => contentOf(fromStructure('TPM2B_NAME', pointer)));
 }

@@ -30,6 +30,9 @@ const signatures = {
   Esys_Import: 'u:puuuu' + 'pppppp',
   Esys_Load: 'u:puuuuppp',
   Esys_Unseal: 'u:puuuup',
+  Esys_NV_DefineSpace: 'u:puuuuppp',
+  Esys_NV_Increment: 'u:puuuuu',
+  Esys_NV_Read: 'u:puuuuuhhp',
   Esys_FlushContext: 'u:pu',
 } as const;
 

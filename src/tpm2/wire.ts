@@ -23,6 +23,8 @@ const signatures = {
   Tss2_MU_TPML_PCR_SELECTION_Marshal: 'u:ppzp',
   Tss2_MU_TPML_DIGEST_Marshal: 'u:ppzp',
   Tss2_MU_TPMS_CAPABILITY_DATA_Marshal: 'u:ppzp',
+  Tss2_MU_TPM2B_NV_PUBLIC_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_MAX_NV_BUFFER_Marshal: 'u:ppzp',
   Tss2_MU_TPMT_SYM_DEF_Unmarshal: 'u:pzpp',
   Tss2_MU_TPMT_SYM_DEF_OBJECT_Unmarshal: 'u:pzpp',
 } as const;

@@ -34,7 +34,7 @@ function declared(text: string): readonly SecretDeclaration[] {
 }
 
 interface Given { at?: Date; with?: readonly Scope[]; acceptEarlier?: boolean }
-const options = ({ at = november, acceptEarlier = false }: Given) => ({ at, counter: 1, acceptEarlier });
+const options = ({ at = november, acceptEarlier = false }: Given) => ({ at, counter: 1, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } as const, acceptEarlier });
 const put = (text: string, given: Given = {}): Provisioned => provision(root, paths(), declared(text), given.with ?? scopes, { ...options(given), hook: runHook });
 const plan = (text: string, given: Given = {}) => planned(paths(), declared(text), given.with ?? scopes, options(given));
 const write = (name: string, value: string, these = scopes): void => {

@@ -31,7 +31,7 @@ function declared(text: string): readonly SecretDeclaration[] {
 }
 
 const put = (text: string, { at = november, hook = 'later', with: these = scopes, acceptEarlier = false, acceptOlder = false, counter = 1 }: { at?: Date; hook?: Hook | 'later'; with?: readonly Scope[]; acceptEarlier?: boolean; acceptOlder?: boolean; counter?: number } = {}): Provisioned =>
-  provision(root, pathsUnder(root), declared(text), these, { at, counter, acceptEarlier, hook, acceptOlder });
+  provision(root, pathsUnder(root), declared(text), these, { at, counter, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined }, acceptEarlier, hook, acceptOlder });
 const brief = (changes: readonly ReleaseChange[]): string[] => changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
 const historyOf = (name: string): string[] => (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) => ingredients(recipe).map((source) => `${periodOf(source)} ${String(generationOf(source))}`).join());
 const inForce = (unit: string, credential: string, these = scopes): string => {

@@ -1,0 +1,29 @@
+/** Seeds that a person brings: 24 words or 32 bytes, or scopes from the operator. */
+import { readFileSync } from 'node:fs';
+import { seedLength } from '../derive/tree.ts';
+import { parseScopes } from '../store/payload.ts';
+import type { Scope } from '../store/scope.ts';
+import { seedOfWords } from './words.ts';
+
+/** What `--seed-file=` names, `-` for standard input. The caller wipes the seed. @throws Failure `usage` */
+export function seedIn(file: string): Uint8Array {
+  const bytes = contentOf(file);
+  if (bytes.length === seedLength) return bytes;
+  try {
+    return seedOfWords(new TextDecoder().decode(bytes));
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+/** What `--scopes=` names, `-` for standard input. The caller wipes the scopes. @throws Failure `malformed` */
+export function scopesIn(file: string): Scope[] {
+  const bytes = contentOf(file);
+  try {
+    return parseScopes(bytes, file === '-' ? 'standard input' : file);
+  } finally {
+    bytes.fill(0);
+  }
+}
+
+const contentOf = (file: string): Uint8Array => new Uint8Array(readFileSync(file === '-' ? 0 : file));
