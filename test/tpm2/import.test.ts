@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
+import { createECDH, createPrivateKey, createPublicKey, diffieHellman, randomBytes } from 'node:crypto';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { sealForImport } from '../../src/tpm2/duplicate.ts';
+import { agreedSeed, keyOf, sealForImport } from '../../src/tpm2/duplicate.ts';
 import { kdfa, kdfe } from '../../src/tpm2/key-derivation.ts';
 import { type PcrPolicy, policyOver, readPresentPcrs } from '../../src/tpm2/pcr.ts';
 import { type ImportableObject, unseal } from '../../src/tpm2/sealed-object.ts';
@@ -33,6 +33,34 @@ async function withPersistent(swtpm: Swtpm, algorithm: string, work: (name: stri
 }
 const algorithms = ['ecc256:null:aes128cfb', 'rsa2048:null:aes128cfb'] as const;
 const flip = (bytes: Uint8Array, at: number, by = 1): Uint8Array => Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ by : byte));
+
+interface Vectors {
+  readonly kdfa: readonly { name: string; key: string; label: string; contextU: string; contextV: string; bits: number; result: string }[];
+  readonly secretSharing: readonly { name: string; label: string; ephemeralPrivate: string; publicKey: string; secret: string; ciphertext: string }[];
+}
+const vectors: Vectors = JSON.parse(readFileSync('test/vectors/tpm2.json', 'utf8'));
+
+describe('published vectors', () => {
+  const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
+  for (const { name, key, label, contextU, contextV, bits, result } of vectors.kdfa)
+    test(`KDFa ${name}`, () => { assert.equal(hex(kdfa(bytes(key), label, [bytes(contextU), bytes(contextV)], bits / 8)), result); });
+  for (const { name, label, ephemeralPrivate, publicKey, secret: expected, ciphertext } of vectors.secretSharing)
+    test(`secret sharing ${name} ${label}`, () => {
+      const point = createECDH('prime256v1');
+      point.setPrivateKey(bytes(ephemeralPrivate));
+      const coordinates = point.getPublicKey().subarray(1);
+      const part = (from: number): string => coordinates.subarray(from, from + 32).toString('base64url');
+      const jwk = { kty: 'EC', crv: 'P-256', x: part(0), y: part(32) };
+      const privateKey = createPrivateKey({ format: 'jwk', key: { ...jwk, d: Buffer.from(bytes(ephemeralPrivate)).toString('base64url') } });
+      const unique = [bytes(publicKey).slice(-66, -34), bytes(publicKey).slice(-32)];
+      const theirs = keyOf({ unique });
+      assert.equal(hex(kdfe(diffieHellman({ privateKey, publicKey: theirs }), label, [coordinates.subarray(0, 32), unique[0] ?? assert.fail()])), expected);
+      if (label !== 'DUPLICATE') return;
+      const { seed, encryptedSeed } = agreedSeed({ unique }, theirs, { privateKey, publicKey: createPublicKey({ format: 'jwk', key: jwk }) });
+      assert.equal(hex(seed), expected);
+      assert.equal(hex(encryptedSeed.subarray(2)), ciphertext);
+    });
+});
 
 describe('key derivation is OpenSSL\'s own', () => {
   const openssl = (length: number, kdf: string, ...options: readonly string[]): string => {
