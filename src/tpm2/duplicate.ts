@@ -1,8 +1,8 @@
 /**
- * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part 1, section 23.3.2
+ * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part 1, section 23.3.2.3
  * "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or libtss2.
  */
-import { constants, createCipheriv, createHash, createHmac, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, publicEncrypt, randomBytes } from 'node:crypto';
+import { constants, createCipheriv, createHash, createHmac, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, type KeyPairKeyObjectResult, publicEncrypt, randomBytes } from 'node:crypto';
 import { concat } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { kdfa, kdfe, noContext } from './key-derivation.ts';
@@ -71,7 +71,7 @@ interface FreshSeed {
 
 function freshSeed(srk: SrkPublic): FreshSeed {
   const publicKey = keyOf(srk);
-  if (publicKey.asymmetricKeyType === 'ec') return agreedSeed(srk, publicKey);
+  if (publicKey.asymmetricKeyType === 'ec') return agreedSeed(srk, publicKey, generateKeyPairSync('ec', { namedCurve: 'P-256' }));
   const seed = new Uint8Array(randomBytes(seedLength));
   try {
     return { seed, encryptedSeed: sized(publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: Buffer.from(`${label}\0`) }, seed)) };
@@ -81,8 +81,8 @@ function freshSeed(srk: SrkPublic): FreshSeed {
   }
 }
 
-function agreedSeed({ unique: [x = new Uint8Array(0)] }: SrkPublic, publicKey: KeyObject): FreshSeed {
-  const ephemeral = generateKeyPairSync('ec', { namedCurve: 'P-256' });
+/** The seed that an SRK on P-256 and a key pair of ours agree on. */
+export function agreedSeed({ unique: [x = new Uint8Array(0)] }: Pick<SrkPublic, 'unique'>, publicKey: KeyObject, ephemeral: KeyPairKeyObjectResult): FreshSeed {
   const shared = diffieHellman({ privateKey: ephemeral.privateKey, publicKey });
   const point = ephemeral.publicKey.export({ format: 'der', type: 'spki' }).subarray(-2 * coordinateLength);
   const [ownX, ownY] = [point.subarray(0, coordinateLength), point.subarray(coordinateLength)];
@@ -96,7 +96,7 @@ function agreedSeed({ unique: [x = new Uint8Array(0)] }: SrkPublic, publicKey: K
 const unusable = (cause?: unknown): Failure => new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
 
 /** @throws Failure `malformed` for a point that is not on the curve, and a modulus that is not odd or has not exactly 2048 bits */
-export function keyOf({ unique: [first = new Uint8Array(0), second] }: SrkPublic): KeyObject {
+export function keyOf({ unique: [first = new Uint8Array(0), second] }: Pick<SrkPublic, 'unique'>): KeyObject {
   const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
   const padded = (coordinate: Uint8Array): string => base64url(Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - coordinate.length)), coordinate]));
   const isModulus = first.length === modulusLength && (first[0] ?? 0) >= 0x80 && (first.at(-1) ?? 0) % 2 === 1;

@@ -99,7 +99,7 @@ export async function unseal(tpm: Tpm, sealed: SealedObject, protection: Protect
       const privateArea = structures.encryptedSeed ? await imported(tpm, srk, session, structures) : structures.privateArea;
       const object = await tpm.handle(async (slot) => { await tpm.call('Esys_Load', srk.handle, session, tpm.none, tpm.none, privateArea, structures.publicArea, slot); });
       try {
-        return await unsealObject(tpm, object, srk, session, sealed.policy);
+        return await unsealObject(tpm, object, srk, session, sealed);
       } finally {
         await tpm.release(object);
       }
@@ -112,7 +112,8 @@ export async function unseal(tpm: Tpm, sealed: SealedObject, protection: Protect
   }
 }
 
-async function unsealObject(tpm: Tpm, object: number, srk: Srk, session: number, policy: PcrPolicy): Promise<Uint8Array> {
+async function unsealObject(tpm: Tpm, object: number, srk: Srk, session: number, sealed: SealedObject): Promise<Uint8Array> {
+  const { policy } = sealed;
   for (let attempt = 0; ; attempt++) {
     const policySession = await startSession(tpm, srk, sessionTypes.policy, { encrypted: false });
     try {
@@ -132,7 +133,7 @@ async function unsealObject(tpm: Tpm, object: number, srk: Srk, session: number,
       });
     } catch (error) {
       if (!(error instanceof TpmError)) throw error;
-      if (error.is('policyFail')) throw await pcrMismatch(tpm, policy, error);
+      if (error.is('policyFail')) throw await pcrMismatch(tpm, sealed, error);
       if (!error.is('pcrChanged') || attempt === pcrChangeRetries) throw error;
     } finally {
       await tpm.release(policySession);
@@ -201,11 +202,13 @@ async function imported(tpm: Tpm, srk: Srk, session: number, { publicArea, priva
   }
 }
 
-async function pcrMismatch(tpm: Tpm, { values }: PcrPolicy, cause: TpmError): Promise<Failure> {
+async function pcrMismatch(tpm: Tpm, sealed: SealedObject, cause: TpmError): Promise<Failure> {
+  const { values } = sealed.policy;
   const now = await readPcrs(tpm, [...values.keys()]);
   const short = (value: Uint8Array | undefined): string => Buffer.from(value ?? []).toString('hex').slice(0, 16);
   const changed = [...values].filter(([pcr, value]) => Buffer.compare(value, now.values.get(pcr) ?? new Uint8Array(0)) !== 0).map(([pcr, value]) => `PCR ${String(pcr)} (sealed at ${short(value)}, now ${short(now.values.get(pcr))})`);
-  const hint = 'if the change was yours, open the store with a recovery identity or the words and seal again; if not, somebody changed what boots';
+  const wayOut = 'private' in sealed ? 'open the store with a recovery identity or the words and seal again' : 'enroll this machine again and push to it';
+  const hint = `if the change was yours, ${wayOut}; if not, somebody changed what boots`;
   if (changed.length === 0) return new Failure('malformed', 'the sealed object has another policy than the one recorded beside it', { hint, cause });
   return new Failure('pcr-mismatch', `the machine did not boot as it did when it was sealed: ${changed.join(', ')}`, { hint, cause });
 }
