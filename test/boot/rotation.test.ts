@@ -62,6 +62,8 @@ for (const version of ['252', '257', '262'] as const)
       const { MainPID: pid } = await machine.properties(unit, 'MainPID');
       return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
     };
+    /** Every file of the store and the drop-ins by what is in it. */
+    const files = async (): Promise<string> => (await machine.shell('find /var/lib/auxcred /etc/auxcred -type f -exec sha256sum {} + -o -printf "%p %l\\n" | sort')).stdout;
     const settled = async (): Promise<void> => {
       for (let i = 0; i < 100; i++) {
         if ((await machine.shell('systemctl list-jobs --no-legend | grep -vc auxcred-rotate.service || true')).stdout.trim() === '0') return;
@@ -108,6 +110,28 @@ for (const version of ['252', '257', '262'] as const)
       const before = await invocations();
       assert.equal(await rotate('2026-11-30 23:59:58'), 0);
       assert.deepEqual(await invocations(), before);
+    });
+
+    test('the second time changes no file and restarts no unit', async () => {
+      const state = async () => [await invocations(), await files()];
+      const before = await state();
+      for (const verb of ['apply', 'provision', 'apply']) {
+        const again = await at(november, 'auxcred', verb);
+        assert.equal(again.status, 0, again.stderr);
+        await settled();
+        assert.deepEqual(await state(), before, verb);
+      }
+    });
+
+    test('a dry run names the units that run and would be touched, and touches none', async () => {
+      const before = [await invocations(), await files()];
+      const { stdout, stderr } = await at(december, 'auxcred', 'apply', '--dry-run');
+      assert.match(stdout, /^web\.service +db +period 2026-11 -> 2026-12 +restart$/m);
+      const would = [...stderr.matchAll(/would (restart|reload) (\S+)/g)].map(([, action, unit]) => `${String(action)} ${String(unit)}`).sort();
+      assert.deepEqual(would, [`${Number(version) >= 260 ? 'reload' : 'restart'} live.service`, 'restart told.service', 'restart tmpl@one.service', 'restart web.service'].sort());
+      assert.equal((await at(december, 'auxcred', 'plan')).stderr, stderr);
+      assert.equal((await at(december, 'auxcred', 'provision', '--dry-run')).stdout, stdout);
+      assert.deepEqual([await invocations(), await files()], before);
     });
 
     test('an environment file means to systemd what the template says', async () => {

@@ -186,3 +186,25 @@ test('check prints problems for people and for programs', () => {
   const { problems }: { problems: { file: string; hint: string; severity: string }[] } = JSON.parse(stdout);
   assert.deepEqual(problems.filter(({ severity }) => severity === 'error').map(({ file, hint }) => [file, hint]), [['/etc/auxcred/secrets.d/x.json', 'did you mean kind?']]);
 });
+
+describe('a secret that is held in a period', () => {
+  const manifest = (more: string): void => { writeFileSync(at('etc/auxcred/secrets.d/web.toml'), `[secret.key]\nkind = "hex"\nrotate = "monthly"\nunits = ["web.service"]\n${more}`); };
+
+  test('has that period\'s value, does not rotate, and is shown as held', () => {
+    assert.equal(here('seal', '--no-recovery').status, 0);
+    manifest('');
+    assert.equal(here('apply').status, 0);
+    const october = here('get', 'key', '--at=2025-10').stdout;
+    manifest('period = "2025-10"\n');
+    assert.match(here('plan').stdout, /^web\.service +key +period \d{4}-\d\d -> 2025-10 +restart$/m);
+    assert.equal(here('apply').status, 0);
+    assert.equal(here('get', 'key').stdout, october);
+    assert.match(here('ls').stdout, /^key +hex +256 +host\/web1 +2025-10 \(held\) +1 +web\.service$/m);
+    assert.deepEqual(JSON.parse(here('ls', '--json').stdout).map(({ rotate, period, held }: Record<string, unknown>) => ({ rotate, period, held })), [{ rotate: 'monthly', period: '2025-10', held: true }]);
+    assert.match(here('history', 'key').stdout, /2025-10 +1 +period \d{4}-\d\d -> 2025-10$/m);
+    assert.match(here('provision', '--due').stderr, /no secret rotates/);
+    assert.match(here('plan', '--at=2099-01').stderr, /nothing would change/);
+    assert.notEqual(here('get', 'key', '--at=2025-11').stdout, october);
+    assert.match(here('get', 'key', '--at=2025').stderr, /key changes within 2025/);
+  });
+});
