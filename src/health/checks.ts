@@ -89,7 +89,7 @@ const explained: readonly FailureCode[] = ['not-pinned', 'pcr-mismatch', 'other-
 const opening: Check = (health) => {
   const { opening: state, seeds } = health;
   if (state.state === 'opened') return [fine('opening', `the seed opens with ${state.openedBy} in ${String(state.milliseconds)} ms`)];
-  if (state.state === 'untried' || seeds.state === 'damaged' || explained.includes(state.failure.code) || (seeds.hostKey !== undefined && seeds.hostKey !== 'same')) return [];
+  if (state.state === 'untried' || seeds.state === 'damaged' || typeof seeds.pins === 'string' || explained.includes(state.failure.code) || (seeds.hostKey !== undefined && seeds.hostKey !== 'same')) return [];
   return [found('opening', 'problem', `the seed does not open: ${state.failure.message}`, 'no unit with secrets starts', ...(state.failure.code === 'timeout' ? ['systemctl reboot'] : recovered(health)))];
 };
 
