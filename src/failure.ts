@@ -22,6 +22,7 @@ export const exitStatus = {
   'older': 19,
   'locked': 20,
   'vault': 21,
+  'unwell': 22,
 } as const;
 
 export type FailureCode = keyof typeof exitStatus;

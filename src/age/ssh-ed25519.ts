@@ -19,7 +19,8 @@ function wireKey(publicKey: Uint8Array): Buffer {
   return Buffer.concat([length(type.length), Buffer.from(type), length(keyLength), publicKey]);
 }
 
-const tagOf = (publicKey: Uint8Array): string => encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest().subarray(0, 4));
+/** Whom a stanza is for: the first 4 bytes of the SHA-256 of the host key's public half (32 bytes), in base64. */
+export const hostKeyTag = (publicKey: Uint8Array): string => encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest().subarray(0, 4));
 
 const tweakOf = (publicKey: Uint8Array): Uint8Array => new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
 
@@ -61,7 +62,7 @@ export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
     const secret = shared && tweaked(publicKey, shared);
     const share = x25519(ephemeral, basePoint);
     if (!secret || !share) throw new Failure('no-recipient', 'the ssh host key\'s public half is not a usable ed25519 key', { hint: 'make a new host key with ssh-keygen -A' });
-    return { tag: tagOf(publicKey), share: encodeBase64(share), secret };
+    return { tag: hostKeyTag(publicKey), share: encodeBase64(share), secret };
   } finally {
     ephemeral.fill(0);
   }
@@ -76,7 +77,7 @@ export function sshSharedSecret({ seed, publicKey }: SshKeyPair, { args }: Stanz
   const [, tag = '', share = ''] = args;
   const point = decodeBase64(share);
   if (args.length !== 3 || decodeBase64(tag).length !== 4 || point.length !== keyLength) throw malformed('an ssh-ed25519 stanza without a tag or a share');
-  if (tag !== tagOf(publicKey)) return undefined;
+  if (tag !== hostKeyTag(publicKey)) return undefined;
   const own = montgomerySecret(seed);
   const shared = x25519(own, point);
   own.fill(0);

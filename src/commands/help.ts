@@ -26,7 +26,8 @@ Example:
     kind  = "hex"
     units = ["web.service"]
     $ auxcred apply
-    $ systemctl restart web.service     # reads $CREDENTIALS_DIRECTORY/session-key`;
+    $ systemctl restart web.service     # reads $CREDENTIALS_DIRECTORY/session-key
+    $ auxcred status`;
 }
 
 /** One verb, its options and examples. */

@@ -64,3 +64,11 @@ export function printTable(rows: readonly (readonly string[])[]): void {
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, undefined, 2));
 }
+
+const colors = { red: 31, yellow: 33, green: 32, bold: 1 } as const;
+
+/** Text for standard output, colored where that is a terminal that shows colors and nobody minds (no-color.org). */
+export function colored(text: string, color: keyof typeof colors): string {
+  const shows = process.stdout.isTTY && process.env['TERM'] !== 'dumb' && (process.env['NO_COLOR'] ?? '') === '';
+  return shows ? `\x1b[${String(colors[color])}m${text}\x1b[0m` : text;
+}

@@ -1,6 +1,6 @@
 /** Lets units that run see their new secrets. */
 import type { UnitAction } from '../manifest/declaration.ts';
-import { systemctl, systemctlOutput } from '../system/systemctl.ts';
+import { systemctl, systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import type { ReleaseChange } from './plan.ts';
 import { templateOf } from './request.ts';
 
@@ -66,6 +66,5 @@ function runningOf(units: readonly string[]): string[] {
 /** Those that get their new credentials when they reload. */
 function refreshable(units: readonly string[]): Set<string> {
   if (units.length === 0) return new Set();
-  const blocks = systemctlOutput('show', '--property=Id,RefreshOnReload', '--', ...units).split('\n\n').map((block) => new Map(block.split('\n').map((line): [string, string] => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])));
-  return new Set(blocks.filter((block) => /\bcredentials\b/.test(block.get('RefreshOnReload') ?? '')).map((block) => block.get('Id') ?? ''));
+  return new Set(unitProperties(units, ['RefreshOnReload']).filter(({ values }) => /\bcredentials\b/.test(values.get('RefreshOnReload') ?? '')).map(({ unit }) => unit));
 }

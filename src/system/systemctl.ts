@@ -30,3 +30,10 @@ export function systemctlOutput(...args: readonly string[]): string {
 export function systemctl(...args: readonly string[]): void {
   systemctlOutput(...args);
 }
+
+/** Properties of units as `systemctl show` prints them, in the order of the units. @throws Failure `system` */
+export function unitProperties(units: readonly string[], names: readonly string[]): { readonly unit: string; readonly values: ReadonlyMap<string, string> }[] {
+  if (units.length === 0) return [];
+  const blocks = systemctlOutput('show', `--property=${names.join(',')}`, '--', ...units).trimEnd().split('\n\n');
+  return units.map((unit, i) => ({ unit, values: new Map((blocks[i] ?? '').split('\n').map((line): [string, string] => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])) }));
+}

@@ -12,6 +12,9 @@ export interface TpmVendor {
 }
 
 const tpmProperties = 6;
+/** TPM_PT_PERMANENT (part 2, table 23), and its bit inLockout (table 38, TPMA_PERMANENT). */
+const permanentProperty = 0x200;
+const inLockout = 1 << 9;
 /** TPM_PT_MANUFACTURER, and from there to TPM_PT_FIRMWARE_VERSION_2 (part 2, table 23). */
 const firstProperty = 0x105;
 const properties = { manufacturer: 0x105, model: [0x106, 0x107, 0x108, 0x109], firmware: [0x10b, 0x10c] } as const;
@@ -22,9 +25,7 @@ const pairLength = 8;
 
 /** What the TPM says about itself. @throws Failure */
 export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
-  const wire = await capability(tpm).catch((error: unknown) => { throw tpmFailure(error); });
-  const values = new Map<number, Buffer>();
-  for (let offset = headerLength; offset < wire.length; offset += pairLength) values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
+  const values = await propertiesFrom(tpm, firstProperty, propertyCount);
   const bytesOf = (...ids: readonly number[]): Buffer => Buffer.concat(ids.map((id) => values.get(id) ?? Buffer.alloc(4)));
   const textOf = (...ids: readonly number[]): string => bytesOf(...ids).toString('latin1').replaceAll(/[\0\s]+/g, ' ').trim();
   const firmware = bytesOf(...properties.firmware);
@@ -35,8 +36,22 @@ export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
   };
 }
 
-async function capability(tpm: Tpm): Promise<Buffer> {
+/** Whether too many wrong guesses, of whatever it guards, keep it from being asked (dictionary attack lockout). @throws Failure */
+export async function isLockedOut(tpm: Tpm): Promise<boolean> {
+  const permanent = (await propertiesFrom(tpm, permanentProperty, 1)).get(permanentProperty);
+  return permanent !== undefined && (permanent.readUInt32BE() & inLockout) !== 0;
+}
+
+/** Four bytes each, by their number. */
+async function propertiesFrom(tpm: Tpm, first: number, count: number): Promise<Map<number, Buffer>> {
+  const wire = await capability(tpm, first, count).catch((error: unknown) => { throw tpmFailure(error); });
+  const values = new Map<number, Buffer>();
+  for (let offset = headerLength; offset < wire.length; offset += pairLength) values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
+  return values;
+}
+
+async function capability(tpm: Tpm, first: number, count: number): Promise<Buffer> {
   return await tpm.outputs(1, async (slot) => {
-    await tpm.call('Esys_GetCapability', tpm.none, tpm.none, tpm.none, tpmProperties, firstProperty, propertyCount, Buffer.alloc(1), slot);
+    await tpm.call('Esys_GetCapability', tpm.none, tpm.none, tpm.none, tpmProperties, first, count, Buffer.alloc(1), slot);
   }, ([pointer = 0n]) => Buffer.from(fromStructure('TPMS_CAPABILITY_DATA', pointer)));
 }

@@ -1,0 +1,40 @@
+/** auxcred's own units, and what the broker wrote to this boot's journal last. */
+import { messageIds } from '../deliver/record.ts';
+import { journalEntries } from '../system/journal-entries.ts';
+import { unitProperties } from '../system/systemctl.ts';
+
+export interface OwnUnit {
+  readonly unit: string;
+  readonly installed: boolean;
+  readonly masked: boolean;
+  readonly enabled: boolean;
+  readonly active: string;
+  /** `success`, or why it failed: `service-start-limit-hit`. */
+  readonly result: string;
+}
+
+export interface Refusal {
+  /** UTC. */
+  readonly at: Date;
+  readonly unit: string;
+  readonly credential: string;
+  readonly reason: string;
+}
+
+export interface BrokerState {
+  readonly units: readonly OwnUnit[];
+  readonly lastRefusal: Refusal | undefined;
+}
+
+export const sockets = ['auxcred.socket', 'auxcred-stage.socket'] as const;
+const own = [...sockets, 'auxcred.service', 'auxcred-rotate.timer', 'auxcred-rotate.service', 'auxcred-bind.service'];
+
+export function brokerState(): BrokerState {
+  const units = unitProperties(own, ['LoadState', 'ActiveState', 'Result', 'UnitFileState']).map(({ unit, values }): OwnUnit => ({
+    unit, installed: values.get('LoadState') === 'loaded', masked: values.get('LoadState') === 'masked', enabled: values.get('UnitFileState') === 'enabled', active: values.get('ActiveState') ?? '', result: values.get('Result') ?? '',
+  }));
+  const [entry] = journalEntries('--boot', '--lines=1', `MESSAGE_ID=${messageIds.refused}`);
+  return { units, lastRefusal: entry && { at: entry.at, unit: entry.field('AUXCRED_UNIT'), credential: entry.field('AUXCRED_CREDENTIAL'), reason: entry.field('AUXCRED_REASON') } };
+}
+
+export const unitOf = ({ units }: BrokerState, name: string): OwnUnit | undefined => units.find(({ unit }) => unit === name);

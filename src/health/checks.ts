@@ -1,0 +1,204 @@
+/** What is wrong, why it matters, and what mends it: one function for each thing that is looked at. */
+import { Failure, type FailureCode } from '../failure.ts';
+import { sockets, unitOf } from './broker-state.ts';
+import { fine, type Finding, found } from './finding.ts';
+import type { Health } from './health.ts';
+
+type Check = (health: Health) => Finding[];
+
+/** Every finding, in the order in which a secret flows: what nothing can work without comes first. */
+export const findingsOf = (health: Health): Finding[] => checks.flatMap((check) => check(health));
+
+/** A call of auxcred for the system that was looked at. */
+const call = ({ root }: Health, verb: string, ...more: readonly string[]): string => ['auxcred', verb, ...(root === '/' ? [] : [`--root=${root}`]), ...more].join(' ');
+
+const list = (items: readonly string[], most = 6): string => (items.length <= most ? items.join(', ') : `${items.slice(0, most).join(', ')} and ${String(items.length - most)} more`);
+
+const runtime: Check = ({ platform }) => {
+  if (platform.nodeIsTooOld) return [found('node', 'problem', `Node ${platform.node} is too old`, 'auxcred is made for 20.19 and later', 'apt install nodejs')];
+  if (platform.koffi) return [found('node', 'problem', platform.koffi.message, 'locks, sockets and the TPM are reached through it, so the broker can\'t start', 'apt install --reinstall auxcred')];
+  return [fine('node', `Node ${platform.node}`)];
+};
+
+const library: Check = ({ platform, seeds }) => {
+  if (!platform.libtss2) return [fine('libtss2', 'the TPM library is there')];
+  const isNeeded = seeds.object !== undefined;
+  return [found('libtss2', isNeeded ? 'problem' : 'note', 'the TPM library libtss2 is not installed', isNeeded ? 'the seed is sealed to the TPM and can\'t be opened without it' : 'without it a seed can\'t be sealed to a TPM', 'apt install libtss2-esys-3.0.2-0 libtss2-tctildr0')];
+};
+
+const account: Check = ({ files }) => (files.group === undefined
+  ? [found('group', 'problem', 'there is no group auxcred', 'the broker runs as that user, and reads the store by that group', 'systemd-sysusers auxcred.conf')]
+  : [fine('group', 'the group auxcred is there')]);
+
+const access: Check = ({ files, seeds }) => {
+  const findings = files.faults.map(({ path, is, should, mend }) => found('access', 'problem', `${path} is ${is}, not ${should}`, 'others could read or replace it, or the broker can\'t read it', mend));
+  return findings.length > 0 || seeds.state === 'missing' ? findings : [fine('access', 'owners and permissions are as they should be')];
+};
+
+const leftovers: Check = ({ files }) => files.leftovers.map((path) => found('leftovers', 'warning', `${path} was being written when auxcred ended`, 'it is never read, and may hold what was to be replaced', `rm ${path}`));
+
+const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'seal', '--replace', '--seed-file=FILE-WITH-THE-WORDS')];
+
+const seed: Check = (health) => {
+  const { seeds } = health;
+  switch (seeds.state) {
+    case 'missing':
+      return [found('seed', 'problem', 'no seed is sealed here', 'no unit with secrets starts without one', call(health, 'seal', '--recipient=age1...'))];
+    case 'damaged':
+      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', `cp BACKUP ${health.paths.seeds}`, call(health, 'seal', '--replace', '--seed-file=FILE-WITH-THE-WORDS'))];
+    case 'hidden':
+      return [];
+    case 'there':
+      return [fine('seed', `a seed is sealed to ${seeds.withKey ?? ''}`)];
+  }
+};
+
+const pins: Check = (health) => {
+  const { seeds, paths, opening } = health;
+  if (seeds.state !== 'there' || seeds.pins === 'hidden') return [];
+  const mend = [`cp BACKUP ${paths.pins}`, call(health, 'reseal', '--identity=RECOVERY-KEY')];
+  if (typeof seeds.pins === 'string') return [found('pins', 'problem', `${paths.pins} is ${seeds.pins}`, 'nothing says which seeds this machine expects, so it takes none', ...mend)];
+  if (opening.state === 'failed' && opening.failure.code === 'not-pinned') return [found('pins', 'problem', opening.failure.message, 'somebody may have put a store of their own in its place', `cp BACKUP ${paths.seeds}`, ...mend)];
+  return [fine('pins', 'the seeds that this machine expects are pinned')];
+};
+
+const hostKey: Check = (health) => {
+  const { seeds, paths } = health;
+  if (seeds.hostKey === 'same') return [fine('host-key', 'the ssh host key is the one that the seed was sealed to')];
+  if (seeds.hostKey === undefined) return [];
+  return [found('host-key', 'problem', seeds.hostKey === 'missing' ? `${paths.sshHostKey} is missing` : `${paths.sshHostKey} is not the key that the seed was sealed to`, 'the seed does not open without that key', `cp BACKUP ${paths.sshHostKey}`, ...recovered(health))];
+};
+
+const tpm: Check = (health) => {
+  const { tpm: state, seeds, isUnbound } = health;
+  if (!state || !seeds.object) return [];
+  if (!state.present) return [found('tpm', 'problem', `there is no TPM at ${state.device ?? '/dev/tpmrm0'}`, 'the seed is sealed to one', 'systemctl reboot --firmware-setup', ...recovered(health))];
+  if (state.failure) return [found('tpm', 'problem', state.failure.message, 'the seed is sealed to it', ...(state.failure.code === 'tpm-lockout' ? ['tpm2_dictionarylockout --clear-lockout'] : recovered(health)))];
+  const findings: Finding[] = [];
+  if (state.lockedOut) findings.push(found('tpm', 'warning', 'the TPM is in dictionary attack lockout', 'somebody guessed too often; auxcred\'s own objects never count, but its owner can\'t be asked', 'tpm2_dictionarylockout --clear-lockout'));
+  if (state.srk === 'other') findings.push(found('tpm', 'problem', 'this is another TPM than the seed was sealed to, or it was cleared', 'it can\'t open the seed', ...recovered(health)));
+  for (const { pcr, sealed, now } of state.differences) findings.push(found('pcrs', 'problem', `PCR ${String(pcr)} is ${now.slice(0, 16)}, and was ${sealed.slice(0, 16)} when the seed was sealed`, 'the machine did not boot as it did then, so the TPM keeps the seed', ...recovered(health)));
+  for (const pcr of state.unmeasured) findings.push(found('pcrs', 'warning', `PCR ${String(pcr)} is bound, and nothing was ever measured into it`, 'it is the same whatever boots', call(health, 'reseal', '--tpm2-pcrs=PCRS')));
+  if (seeds.object.policy.values.size === 0 && !isUnbound) findings.push(found('pcrs', 'note', 'no PCR is bound', 'whoever boots anything on this machine can open the seed', call(health, 'reseal', '--tpm2-pcrs=7+14')));
+  return findings.length > 0 ? findings : [fine('tpm', `the TPM (${state.name ?? ''}) is the one that the seed was sealed to, and the machine booted as it did then`)];
+};
+
+/** What other checks say already, each with its own way out. */
+const explained: readonly FailureCode[] = ['not-pinned', 'pcr-mismatch', 'other-tpm', 'no-tpm', 'tpm-lockout'];
+
+const opening: Check = (health) => {
+  const { opening: state, seeds } = health;
+  if (state.state === 'opened') return [fine('opening', `the seed opens with ${state.openedBy} in ${String(state.milliseconds)} ms`)];
+  if (state.state === 'untried' || seeds.state === 'damaged' || typeof seeds.pins === 'string' || explained.includes(state.failure.code) || (seeds.hostKey !== undefined && seeds.hostKey !== 'same')) return [];
+  return [found('opening', 'problem', `the seed does not open: ${state.failure.message}`, 'no unit with secrets starts', ...(state.failure.code === 'timeout' ? ['systemctl reboot'] : recovered(health)))];
+};
+
+const recovery: Check = (health) => {
+  const { seeds } = health;
+  if (seeds.state !== 'there') return [];
+  if (seeds.recovery > 0) return [fine('recovery', `${String(seeds.recovery)} recovery ${seeds.recovery === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`)];
+  return [found('recovery', 'note', 'no recovery recipient', 'if the seed is neither on paper nor in a vault, it dies with this machine', call(health, 'reseal', '--add-recipient=age1...'))];
+};
+
+const unbound: Check = (health) => (health.isUnbound
+  ? [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', 'until then whoever boots anything on this machine can open the seed', health.isRunning ? 'systemctl start auxcred-bind.service' : 'boot the installed system: auxcred-bind.service does it')]
+  : []);
+
+const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.seeds.withKey === 'host'
+  ? [found('disk', 'note', 'the seed is sealed to the host key, and both are on a disk that is not encrypted', 'whoever takes the disk has the secrets', call(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14'))]
+  : []);
+
+const swap: Check = ({ system }) => (system?.swaps ?? []).map((device) => found('swap', 'note', `${device} is swap on a disk that is not encrypted`, 'the broker is kept out of it, but units with secrets in their memory are not', `swapoff ${device}`));
+
+const manifest: Check = (health) => {
+  const { declared } = health;
+  if (declared.errors > 0) return [found('manifest', 'problem', `the manifest has ${String(declared.errors)} ${declared.errors === 1 ? 'error' : 'errors'}`, 'the files that they are in are not applied, and their units will not start after the next boot', call(health, 'check'))];
+  if (declared.dropIns.length > 0 || !declared.isApplied) return [found('manifest', 'warning', `the manifest was changed since it was applied${declared.dropIns.length === 0 ? '' : `: ${list(declared.dropIns.map(({ unit, change }) => `${unit} ${change}`))}`}`, 'units see the change only then', call(health, 'apply'))];
+  return [fine('manifest', 'the manifest is the one that was applied')];
+};
+
+const snapshot: Check = (health) => {
+  const { opening: state, declared } = health;
+  if (state.state !== 'opened') return [];
+  const { inForce } = state;
+  if (inForce.snapshot === 'foreign') return [found('snapshot', 'problem', 'what is in force was not made with this machine\'s seed', 'the broker refuses it: the seed is another one now, or somebody wrote into the store', call(health, 'provision'))];
+  if (inForce.older) return [found('snapshot', 'problem', inForce.older.message, 'somebody may have brought an old store back', `cp NEWER ${health.paths.seeds}`, call(health, 'provision', '--accept-older'))];
+  if (inForce.snapshot === 'none' && declared.manifest.declarations.length > 0) return [found('snapshot', 'problem', 'nothing is in force yet', 'units that are declared get no secret', call(health, 'apply'))];
+  return [fine('snapshot', `${String(inForce.credentials)} credentials for ${String(inForce.units)} units are in force`)];
+};
+
+const secrets: Check = (health) => {
+  const { opening: state, declared } = health;
+  if (state.state !== 'opened' || declared.errors > 0) return [];
+  const { inForce } = state;
+  const findings: Finding[] = [];
+  if (inForce.refused && inForce.fixed.every(({ failure }) => failure.message !== inForce.refused?.message)) findings.push(refusedFinding(health, inForce.refused));
+  // What only the manifest's new text changes is said of the manifest.
+  const isApplied = declared.isApplied && declared.dropIns.length === 0;
+  for (const { secret, why, hook } of inForce.stale.filter((one) => isApplied || /^(?:period|value)/.test(one.why))) findings.push(found('stale', 'warning', `${secret} is not what it should be by now: ${why}`, hook ? 'its hook failed, or has not run yet' : 'its units go on with the old one', call(health, 'provision')));
+  const other = inForce.changes.filter(({ why }) => why === 'new' || why === 'removed');
+  if (other.length > 0 && inForce.snapshot === 'sound' && isApplied) findings.push(found('stale', 'warning', list(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)), 'the manifest says so, and it is not in force', call(health, 'apply')));
+  return findings.length > 0 || inForce.snapshot !== 'sound' || !isApplied ? findings : [fine('stale', 'every secret is what it should be by now')];
+};
+
+function refusedFinding(health: Health, { code, message, hint }: Failure): Finding {
+  if (code === 'clock') return found('clock', 'problem', message.replace(/, so nothing was changed$/, ''), 'the clock is wrong, or was: until it is settled nothing can be put in force', 'timedatectl', call(health, 'provision', '--accept-clock'));
+  if (code === 'older') return found('older', 'problem', message.replace(/, so nothing was changed$/, ''), 'somebody may have brought an old value back', call(health, 'provision', '--accept-older'));
+  const [, verb, name] = /auxcred ([a-z]+) (\S+\/\S+)/.exec(hint ?? '') ?? [];
+  return found('wanted', 'problem', message, 'what the manifest asks for can\'t be put in force', verb !== undefined && name !== undefined ? call(health, verb, name) : call(health, 'check'));
+}
+
+const fixed: Check = (health) => {
+  const { opening: state, paths } = health;
+  if (state.state !== 'opened') return [];
+  const { fixed: files, strangers } = state.inForce;
+  return [
+    ...files.map(({ name, failure }) => found('fixed', 'problem', failure.message, 'it can\'t be put in force', call(health, 'put', '--force', name))),
+    ...strangers.map((stranger) => found('fixed', 'warning', `${paths.fixed}/${stranger} is no fixed secret`, 'it is never read; a plain secret in it would be one for everybody who finds it', `rm '${paths.fixed}/${stranger}'`)),
+  ];
+};
+
+const ownUnits: Check = ({ system }) => {
+  if (!system) return [];
+  const { broker } = system;
+  const findings: Finding[] = [];
+  for (const name of sockets) {
+    const unit = unitOf(broker, name);
+    if (unit?.masked === true) findings.push(found('sockets', 'problem', `${name} is masked`, 'units ask there for their secrets', `systemctl unmask ${name} && systemctl enable --now ${name}`));
+    else if (unit?.installed !== true) findings.push(found('sockets', 'problem', `${name} is not installed`, 'units ask there for their secrets', 'apt install --reinstall auxcred'));
+    else if (unit.active === 'failed') findings.push(found('sockets', 'problem', `${name} failed (${unit.result})`, 'units that ask there are refused until it listens again', `systemctl reset-failed auxcred.service ${name} && systemctl start ${name}`));
+    else if (unit.active !== 'active') findings.push(found('sockets', 'problem', `${name} does not listen`, 'units ask there for their secrets', `systemctl start ${name}`));
+    if (unit?.installed === true && !unit.enabled) findings.push(found('sockets', 'warning', `${name} is not enabled`, 'after a boot it listens only once a unit wants it', `systemctl enable ${name}`));
+  }
+  const service = unitOf(broker, 'auxcred.service');
+  if (service?.active === 'failed') findings.push(found('broker', 'problem', `auxcred.service failed (${service.result})`, 'it could not open the seeds or read what is in force when a unit last asked', 'journalctl -b -u auxcred.service -p err', 'systemctl reset-failed auxcred.service'));
+  const timer = unitOf(broker, 'auxcred-rotate.timer');
+  if (timer?.installed === true && (!timer.enabled || timer.active !== 'active')) findings.push(found('timer', 'warning', 'auxcred-rotate.timer does not run', 'secrets that rotate stay what they are until auxcred provision', 'systemctl enable --now auxcred-rotate.timer'));
+  const rotation = unitOf(broker, 'auxcred-rotate.service');
+  if (rotation?.active === 'failed') findings.push(found('timer', 'warning', `auxcred-rotate.service failed (${rotation.result})`, 'secrets of a new period are not in force', 'journalctl -b -u auxcred-rotate.service', 'auxcred provision'));
+  return findings.length > 0 ? findings : [fine('sockets', 'the sockets listen, and the timer runs')];
+};
+
+const generator: Check = ({ system }) => {
+  if (!system) return [];
+  const { hasGenerator, outdated } = system.rendered;
+  if (!hasGenerator) return [found('generator', 'problem', 'auxcred-generator is not installed', 'systemd does not learn which unit gets which secret', 'apt install --reinstall auxcred')];
+  if (outdated.length > 0) return [found('generator', 'warning', `systemd has not the drop-ins of ${list(outdated)} as they were applied`, 'these units start without their secrets, or with those of before', 'systemctl daemon-reload')];
+  return [fine('generator', 'systemd has the drop-ins as they were applied')];
+};
+
+const units: Check = ({ system }) => {
+  if (!system || system.units.length === 0) return [];
+  const findings = [
+    ...system.units.filter(({ lacksSecret }) => lacksSecret).map(({ unit }) => found('units', 'problem', `${unit} did not start for lack of a secret`, 'the broker refused it, or was not there', `journalctl -b AUXCRED_UNIT=${unit}`, `systemctl restart ${unit}`)),
+    ...system.units.filter(({ state }) => state === 'unknown').map(({ unit }) => found('units', 'warning', `${unit} is declared, and does not exist on this machine`, 'its name may be mistaken: nothing gets the secret', `systemctl cat ${unit}`)),
+  ];
+  return findings.length > 0 ? findings : [fine('units', 'no unit lacks a secret')];
+};
+
+const traps: Check = ({ ownCredentials }) => ownCredentials.map(({ unit, credential, file }) =>
+  found('own-credential', 'warning', `${file} sets the credential ${credential} of ${unit} itself`, 'where nothing answers at the socket\'s path, systemd starts the unit with that value', `systemctl edit --full ${unit}`));
+
+const sight: Check = ({ hidden }) => (hidden.length === 0 ? [] : [found('sight', 'note', `this user may not see ${list(hidden)}`, 'what is in there could not be judged', 'sudo auxcred doctor')]);
+
+const checks: readonly Check[] = [runtime, library, account, seed, pins, hostKey, tpm, opening, recovery, unbound, access, leftovers, disk, swap, manifest, snapshot, secrets, fixed, generator, ownUnits, units, traps, sight];

@@ -1,0 +1,131 @@
+/** Everything that `status` and `doctor` look at, looked at once. */
+import { existsSync } from 'node:fs';
+import { Failure } from '../failure.ts';
+import { credentialsOf } from '../manifest/declaration.ts';
+import { readManifest } from '../manifest/manifest.ts';
+import { keyId } from '../derive/tree.ts';
+import { type Means, openStore } from '../store/open.ts';
+import type { Sealing } from '../store/payload.ts';
+import { scopeName, wipeScopes } from '../store/scope.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+import { type BrokerState, brokerState } from './broker-state.ts';
+import { type Declared, declaredOn, type InForce, inForceWith } from './in-force.ts';
+import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
+import { Rendered } from './rendered.ts';
+import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
+import { Sight } from './sight.ts';
+import { type StoreFiles, storeFiles } from './store-files.ts';
+import { type TpmState, tpmState } from './tpm-state.ts';
+import { ownCredentials, type OwnCredential, type UnitState, unitStates } from './unit-state.ts';
+
+/** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
+const patience = 20_000;
+
+export interface OpenedScope {
+  readonly scope: string;
+  readonly epoch: number;
+  readonly keyId: string;
+}
+
+/** What came of an attempt to open the seeds. */
+export type Opening =
+  | { readonly state: 'opened'; readonly openedBy: string; readonly milliseconds: number; readonly scopes: readonly OpenedScope[]; readonly sealing: Sealing; readonly inForce: InForce }
+  | { readonly state: 'failed'; readonly milliseconds: number; readonly failure: Failure }
+  /** Nothing to open, nobody who may, or it was not asked for. */
+  | { readonly state: 'untried' };
+
+export interface Health {
+  readonly root: string;
+  readonly paths: Paths;
+  /** Whether systemd manages this very system. */
+  readonly isRunning: boolean;
+  readonly now: Date;
+  readonly seeds: SealedSeeds;
+  readonly opening: Opening;
+  readonly isUnbound: boolean;
+  readonly declared: Declared;
+  readonly files: StoreFiles;
+  readonly platform: Platform;
+  readonly tpm: TpmState | undefined;
+  readonly ownCredentials: readonly OwnCredential[];
+  /** Undefined where systemd does not run here. */
+  readonly system: {
+    readonly broker: BrokerState;
+    readonly units: readonly UnitState[];
+    readonly rendered: Rendered;
+    readonly swaps: readonly string[];
+    readonly onEncryptedDisk: boolean | undefined;
+  } | undefined;
+  /** Paths that this user may not see. */
+  readonly hidden: readonly string[];
+  /** Whether a TPM still has not answered: its thread would hold up an ordinary exit. */
+  readonly hangs: boolean;
+}
+
+/** Looks at everything; what is missing or broken is what it is for, and no error. */
+export async function lookAt(root: string, means: (paths: Paths) => Means, { open }: { readonly open: boolean }): Promise<Health> {
+  const paths = pathsUnder(root);
+  const sight = new Sight();
+  const isRunning = systemIsRunning(root);
+  const now = new Date();
+  const seeds = sealedSeeds(sight, paths);
+  const declared = declaredOn(sight, paths, readManifest(root), now);
+  const opening = open && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(paths, means(paths), declared, now) : { state: 'untried' } as const;
+  const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
+  const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
+  const asked = isRunning || seeds.object !== undefined;
+  const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
+  const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
+  const credentials = new Map(units.map((unit) => [unit, declared.manifest.declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id }) => id))]));
+  return {
+    root, paths, isRunning, now, seeds, opening, declared,
+    isUnbound: existsSync(paths.unbound),
+    files: storeFiles(sight, root, paths),
+    platform: platform(),
+    tpm: tpm instanceof Failure ? undefined : tpm,
+    ownCredentials: ownCredentials(sight, root, credentials),
+    system: isRunning ? {
+      broker: brokerState(), units: unitStates(units), rendered: new Rendered(sight, paths),
+      swaps: existsSync('/run/systemd/container') ? [] : swapsOnDisk(sight.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(sight, swap)),
+      onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(sight, paths.seeds) : undefined,
+    } : undefined,
+    hidden: sight.hidden,
+    hangs: hung || tpm instanceof Failure,
+  };
+}
+
+async function opened(paths: Paths, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+  const start = performance.now();
+  const since = (): number => Math.round(performance.now() - start);
+  const store = await within(openStore(paths, means).catch((error: unknown) => asFailure(error)));
+  if (store instanceof Failure) return { state: 'failed', milliseconds: since(), failure: store };
+  const milliseconds = since();
+  const { payload, openedBy } = store;
+  try {
+    return {
+      state: 'opened', openedBy, milliseconds, sealing: payload.sealing,
+      scopes: payload.scopes.map((scope) => ({ scope: scopeName(scope), epoch: scope.epoch, keyId: Buffer.from(keyId(scope.seed)).toString('hex') })),
+      inForce: inForceWith(paths, manifest, store, now),
+    };
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+}
+
+function asFailure(error: unknown): Failure {
+  if (error instanceof Failure) return error;
+  if (error instanceof Error && 'syscall' in error) return new Failure('system', error.message, { cause: error });
+  throw error;
+}
+
+/** What `work` gives, or the failure of one that takes too long. */
+async function within<T>(work: Promise<T>): Promise<T | Failure> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<Failure>((resolve) => { timer = setTimeout(() => { resolve(new Failure('timeout', `the TPM does not answer within ${String(patience / 1000)} s`)); }, patience); });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,124 @@
+/** What is in force, beside what the manifest asks for now. */
+import { join } from 'node:path';
+import { inForce, type ReleaseChange } from '../deliver/plan.ts';
+import { planned } from '../deliver/provision.ts';
+import { changesOf, manifestSums, type UnitChange } from '../deliver/rendered-folder.ts';
+import { readRendering, renderUnits } from '../deliver/rendering.ts';
+import { refuseOldSeeds } from '../deliver/opening.ts';
+import { periodAt } from '../derive/period.ts';
+import { Failure } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { nameText } from '../fixed/name.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import type { OpenStore } from '../store/open.ts';
+import { hostScope, readSnapshot, type Snapshot } from '../store/snapshot.ts';
+import { type Scope, scopeName, scopeSeedsOf } from '../store/scope.ts';
+import { refuseRewound } from '../store/tpm-counter.ts';
+import type { Paths } from '../system/paths.ts';
+import type { Sight } from './sight.ts';
+
+/** A secret that is not in force as it should be by now. */
+export interface Stale {
+  readonly secret: string;
+  /** What would become of it: `period 2026-10 -> 2026-11`. */
+  readonly why: string;
+  /** Whether a hook stands between. */
+  readonly hook: boolean;
+}
+
+/** The manifest and the drop-ins, which can be judged without a seed. */
+export interface Declared {
+  readonly manifest: Manifest;
+  readonly errors: number;
+  /** Whether the manifest is the text that was applied last. */
+  readonly isApplied: boolean;
+  readonly dropIns: readonly UnitChange[];
+  /** The next time at which a secret gets another value; undefined where none rotates. */
+  readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
+}
+
+/** What only the seeds tell. */
+export interface InForce {
+  readonly snapshot: 'none' | 'foreign' | 'sound';
+  readonly since: string | undefined;
+  readonly credentials: number;
+  readonly units: number;
+  readonly changes: readonly ReleaseChange[];
+  readonly stale: readonly Stale[];
+  /** Why what the manifest asks for can't be put in force. */
+  readonly refused: Failure | undefined;
+  /** Why the broker does not take the store: it was replaced before. */
+  readonly older: Failure | undefined;
+  /** Fixed files that do not open under their names. */
+  readonly fixed: readonly { readonly name: string; readonly failure: Failure }[];
+  /** Files in the fixed folder that are none of it. */
+  readonly strangers: readonly string[];
+}
+
+export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: Date): Declared {
+  const applied = sight.text(join(paths.rendered, 'manifest'));
+  const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined ? [{ name, end: periodAt(content.rotate, now).end }] : []));
+  const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
+  return {
+    manifest,
+    errors: manifest.problems.filter(({ severity }) => severity === 'error').length,
+    isApplied: (applied ?? '') === manifestSums(manifest.files),
+    dropIns: changesOf(readRendering(paths), renderUnits(manifest.declarations)),
+    next: next && { at: next, secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name) },
+  };
+}
+
+export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter, sealing }, counter: tpmCounter }: OpenStore, now: Date): InForce {
+  const snapshot = soundSnapshot(paths, scopes);
+  const known = snapshot === 'foreign' ? undefined : snapshot;
+  const folder = new FixedFolder(paths.fixed);
+  const seedOf = scopeSeedsOf(scopes);
+  // Of seeds that were replaced `older` tells, and here the rest.
+  const plan = attempt(() => planned(paths, manifest.declarations, scopes, { at: now, counter: Math.max(counter, known?.counter ?? 0), sealing, acceptEarlier: false, acceptOlder: false }));
+  const future = plan instanceof Failure ? undefined : plan;
+  const { names, strangers } = folder.list();
+  const held = new Set(scopes.map(scopeName));
+  return {
+    snapshot: snapshot === 'foreign' ? 'foreign' : snapshot ? 'sound' : 'none',
+    since: known && [...known.history.values()].map((entries) => entries.at(-1)?.since ?? '').sort().at(-1),
+    credentials: known?.releases.length ?? 0,
+    units: new Set(known?.releases.map(({ unit }) => unit)).size,
+    changes: future?.changes ?? [],
+    stale: future?.replaced.filter(({ declaration }) => inForce(known?.history, declaration.name) !== undefined).map(({ declaration }) => ({
+      secret: declaration.name, hook: declaration.hook.length > 0,
+      why: future.changes.find(({ credential, unit }) => credential === declaration.credential && declaration.units.includes(unit))?.why ?? 'changed',
+    })) ?? [],
+    refused: plan instanceof Failure ? plan : undefined,
+    older: failureOf(() => {
+      refuseRewound(tpmCounter, known?.tpmCounter);
+      refuseOldSeeds(counter, known?.counter ?? 0);
+    }),
+    fixed: names.filter(({ scope }) => held.has(scope)).flatMap((name) => {
+      const failure = failureOf(() => { folder.open(name, seedOf).value.fill(0); });
+      return failure ? [{ name: nameText(name), failure }] : [];
+    }),
+    strangers,
+  };
+}
+
+/** Undefined where nothing was ever put in force. */
+function soundSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | 'foreign' | undefined {
+  try {
+    return readSnapshot(paths, hostScope(scopes));
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return 'foreign';
+    throw error;
+  }
+}
+
+/** What `work` gives, or the failure that it ends in. */
+function attempt<T>(work: () => T): T | Failure {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof Failure) return error;
+    throw error;
+  }
+}
+
+const failureOf = (work: () => void): Failure | undefined => attempt((): undefined => { work(); });

@@ -1,0 +1,22 @@
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { readRendering } from '../deliver/rendering.ts';
+import { dropInName, type Paths } from '../system/paths.ts';
+import type { Sight } from './sight.ts';
+
+/** Where systemd has its generators write (systemd.generator(7)). */
+const generated = '/run/systemd/generator';
+const generators = ['/usr/lib/systemd/system-generators', '/usr/local/lib/systemd/system-generators', '/etc/systemd/system-generators'];
+
+/** What systemd has of the drop-ins that were applied last. */
+export class Rendered {
+  /** Whether the generator that hands them to systemd is installed. */
+  readonly hasGenerator: boolean;
+  /** Units whose drop-in systemd has not, or has in another form. */
+  readonly outdated: readonly string[];
+
+  constructor(sight: Sight, paths: Paths) {
+    this.hasGenerator = generators.some((folder) => existsSync(join(folder, 'auxcred-generator')));
+    this.outdated = [...readRendering(paths)].filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn).map(([unit]) => unit);
+  }
+}

@@ -1,0 +1,73 @@
+/** What can be said of seeds.age without opening it: for whom it is, and whether they are still here. */
+import { parseOpensshKey } from '../age/openssh-key.ts';
+import { parseHeader, type Stanza } from '../age/header.ts';
+import { hostKeyTag } from '../age/ssh-ed25519.ts';
+import { Failure } from '../failure.ts';
+import { type Pins, parsePins } from '../store/pins.ts';
+import type { KeySource } from '../store/payload.ts';
+import { parseStanza } from '../store/tpm-stanza.ts';
+import type { Paths } from '../system/paths.ts';
+import type { SealedObject } from '../tpm2/sealed-object.ts';
+import type { Sight } from './sight.ts';
+
+export interface SealedSeeds {
+  readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
+  readonly withKey: KeySource | undefined;
+  /** Recipients that open it without this machine. */
+  readonly recovery: number;
+  /** Whether the ssh host key is the one that it was sealed to; undefined where it was sealed to none, or that can't be seen. */
+  readonly hostKey: 'same' | 'other' | 'missing' | undefined;
+  /** What the TPM holds; undefined without one. */
+  readonly object: SealedObject | undefined;
+  readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
+}
+
+export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
+  const pins = pinsSeen(sight, paths);
+  const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins };
+  const file = sight.read(paths.seeds);
+  if (!file) return { ...none, state: sight.isHidden(paths.seeds) ? 'hidden' : 'missing' };
+  try {
+    const { stanzas } = parseHeader(file);
+    const of = (type: string): Stanza[] => stanzas.filter(({ args }) => args[0] === type);
+    const [tpm] = [...of('auxcred/tpm2'), ...of('auxcred/tpm2+host')];
+    const hostKeys = [...of('ssh-ed25519'), ...of('auxcred/tpm2+host')];
+    const withKey = tpm ? (tpm.args[0] === 'auxcred/tpm2' ? 'tpm2' : 'tpm2+host') : 'host';
+    return {
+      state: 'there', withKey, pins,
+      // Without an ssh host key the machine's own recipient is one of them.
+      recovery: of('X25519').length - (withKey === 'host' && hostKeys.length === 0 ? 1 : 0),
+      hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(sight, paths, hostKeys),
+      object: tpm && parseStanza(tpm).sealed,
+    };
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return { ...none, state: 'damaged' };
+    throw error;
+  }
+}
+
+function pinsSeen(sight: Sight, paths: Paths): SealedSeeds['pins'] {
+  const file = sight.read(paths.pins);
+  if (!file) return sight.isHidden(paths.pins) ? 'hidden' : 'missing';
+  try {
+    return parsePins(file, paths.pins);
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return 'damaged';
+    throw error;
+  }
+}
+
+function hostKeySeen(sight: Sight, paths: Paths, stanzas: readonly Stanza[]): SealedSeeds['hostKey'] {
+  const file = sight.read(paths.sshHostKey);
+  if (!file) return sight.isHidden(paths.sshHostKey) ? undefined : 'missing';
+  try {
+    const { publicKey, seed } = parseOpensshKey(file);
+    seed.fill(0);
+    return stanzas.some(({ args }) => args[1] === hostKeyTag(publicKey)) ? 'same' : 'other';
+  } catch (error) {
+    if (error instanceof Failure) return 'other';
+    throw error;
+  } finally {
+    file.fill(0);
+  }
+}

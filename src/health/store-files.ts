@@ -1,0 +1,72 @@
+/** Owners and permissions of what auxcred keeps, and what a crash left behind. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { brokerGroup } from '../deliver/provision.ts';
+import { groupId } from '../system/files.ts';
+import type { Paths } from '../system/paths.ts';
+import type { Sight } from './sight.ts';
+
+/** A file that others than those who should can read or write, or that the broker can't read. */
+export interface FileFault {
+  readonly path: string;
+  /** As it is and as it should be, as stat(1) and chmod(1) write it. */
+  readonly is: string;
+  readonly should: string;
+  readonly mend: string;
+}
+
+interface Rule {
+  readonly path: string;
+  readonly mode: number;
+  /** Whether it belongs to the broker's group. */
+  readonly shared: boolean;
+}
+
+export interface StoreFiles {
+  /** Of the group that the broker runs in; undefined where there is none. */
+  readonly group: number | undefined;
+  readonly faults: readonly FileFault[];
+  /** Files that were being written when their writer ended. */
+  readonly leftovers: readonly string[];
+}
+
+export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
+  const group = groupId(root, brokerGroup);
+  return { group, faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, join(paths.pins, '..'), join(paths.brokerDropIn, '..')].flatMap(leftoversIn) };
+}
+
+/** docs/formats.md names each of these. */
+const rulesOf = (paths: Paths): Rule[] => [
+  { path: paths.store, mode: 0o750, shared: true },
+  { path: paths.seeds, mode: 0o640, shared: true },
+  { path: paths.ageHostKey, mode: 0o600, shared: false },
+  { path: paths.pins, mode: 0o644, shared: false },
+  { path: paths.brokerDropIn, mode: 0o644, shared: false },
+  { path: paths.fixed, mode: 0o700, shared: false },
+  { path: paths.generations, mode: 0o750, shared: true },
+  { path: join(paths.snapshot, 'releases.json'), mode: 0o640, shared: true },
+  { path: join(paths.snapshot, 'record.json'), mode: 0o600, shared: false },
+];
+
+function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | undefined): FileFault[] {
+  const stat = sight.stat(path);
+  if (!stat) return [];
+  const actual = stat.mode & 0o7777;
+  // Who is not root can own nothing else, and says nothing of a system that is to be root's.
+  const asRoot = process.getuid?.() === 0;
+  const owned = !asRoot || stat.uid === 0;
+  const grouped = !shared || group === undefined || !asRoot || stat.gid === group;
+  if (actual === mode && owned && grouped) return [];
+  const octal = (bits: number): string => bits.toString(8).padStart(4, '0');
+  const owner = `root:${shared && group !== undefined ? brokerGroup : 'root'}`;
+  return [{ path, is: `${String(stat.uid)}:${String(stat.gid)} ${octal(actual)}`, should: `${owner} ${octal(mode)}`, mend: `chown ${shared && group !== undefined ? `root:${String(group)}` : 'root'} ${path} && chmod ${octal(mode)} ${path}` }];
+}
+
+/** A lock is held while something is being written, so what is seen here may be at work: it is old only where nobody is. */
+function leftoversIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => /^\.[0-9a-f]{16}\.new$/.test(name)).map((name) => join(folder, name));
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,65 @@
+/** What systemd says of units: those that secrets are for, and auxcred's own. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { templateOf } from '../deliver/request.ts';
+import { unitProperties, systemctlOutput } from '../system/systemctl.ts';
+import type { Sight } from './sight.ts';
+
+export interface UnitState {
+  readonly unit: string;
+  /** As the manifest names it: an instance's template. */
+  readonly declared: string;
+  readonly state: 'runs' | 'waits' | 'failed' | 'stopped' | 'unknown';
+  /** Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or `auxcred stage` was refused). */
+  readonly lacksSecret: boolean;
+}
+
+const states: Readonly<Record<string, UnitState['state']>> = { active: 'runs', reloading: 'runs', refreshing: 'runs', activating: 'waits', failed: 'failed', inactive: 'stopped', deactivating: 'stopped' };
+
+/** The services that are declared and, of templates, the instances that systemd knows. */
+export function unitStates(declared: readonly string[]): UnitState[] {
+  const templates = declared.filter((unit) => unit.endsWith('@.service'));
+  const instances = templates.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map((unit) => unit.replace('@.service', '@*.service')));
+  const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--', ...templates));
+  const known = unitProperties([...declared.filter((unit) => !unit.endsWith('@.service')), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre']);
+  return [
+    ...known.map(({ unit, values }): UnitState => {
+      const state = values.get('LoadState') === 'not-found' ? 'unknown' : states[values.get('ActiveState') ?? ''] ?? 'stopped';
+      return { unit, declared: declared.includes(unit) ? unit : templateOf(unit) ?? unit, state, lacksSecret: (state === 'failed' || state === 'waits') && lacksSecret(values) };
+    }),
+    ...templates.filter((unit) => !installed.has(unit)).map((unit): UnitState => ({ unit, declared: unit, state: 'unknown', lacksSecret: false })),
+  ];
+}
+
+const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
+  const before = values.get('ExecStartPre') ?? '';
+  return values.get('ExecMainStatus') === '243' || /status=243\b/.test(before) || /auxcred stage [^;]*;.*?status=[1-9]/.test(before);
+};
+
+const listed = (...command: readonly string[]): string[] => systemctlOutput('--no-legend', '--no-pager', ...command).split('\n').map((line) => line.trim().split(/\s+/)[0] ?? '').filter((name) => name !== '');
+
+/** Where units' own files lie, the strongest first (systemd.unit(5)). */
+const unitFolders = ['etc/systemd/system', 'run/systemd/system', 'usr/local/lib/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system'];
+
+/** A unit's own file that sets a credential which its secret is to be. */
+export interface OwnCredential {
+  readonly unit: string;
+  readonly credential: string;
+  readonly file: string;
+}
+
+/** `SetCredential=` and the like in a unit's own files, for an id that auxcred delivers. */
+export function ownCredentials(sight: Sight, root: string, credentials: ReadonlyMap<string, readonly string[]>): OwnCredential[] {
+  return [...credentials].flatMap(([unit, ids]) => unitFolders.flatMap((folder) => [join(root, folder, unit), ...dropInsIn(join(root, folder, `${unit}.d`))]).flatMap((file) => {
+    const text = sight.text(file) ?? '';
+    return ids.filter((id) => [...text.matchAll(/^\s*SetCredential(?:Encrypted)?=([^:\n]*):/gm)].some(([, set]) => set === id)).map((credential) => ({ unit, credential, file }));
+  }));
+}
+
+function dropInsIn(folder: string): string[] {
+  try {
+    return readdirSync(folder).filter((name) => name.endsWith('.conf')).map((name) => join(folder, name));
+  } catch {
+    return [];
+  }
+}

@@ -1,0 +1,349 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { exitStatus } from '../../src/failure.ts';
+import type { Finding } from '../../src/health/finding.ts';
+import { swapsOnDisk } from '../../src/health/platform.ts';
+import { startSwtpm, type Swtpm } from '../swtpm.ts';
+
+const isRoot = process.getuid?.() === 0;
+
+/** What all of this file starts from: a system below a folder with all that it needs, in force. */
+let sound = '';
+/** A copy of it, for one test to break. */
+let root = '';
+let recoveryKey = '';
+let recipient = '';
+const at = (path: string): string => join(root, path);
+const store = (path: string): string => at(`var/lib/auxcred/${path}`);
+const manifest = 'etc/auxcred/secrets.d/web.toml';
+
+interface Said { status: number | null; stdout: string; stderr: string }
+const run = (command: readonly string[], { input = '', program = resolve('dist/auxcred.cjs'), uid, environment = {} }: { input?: string; program?: string; uid?: number; environment?: Record<string, string> } = {}): Said =>
+  spawnSync(process.execPath, [program, ...command], { encoding: 'utf8', input, env: { PATH: process.env['PATH'], ...environment }, ...(uid === undefined ? {} : { uid, gid: uid }) });
+const auxcred = (verb: string, ...args: string[]): string => {
+  const { status, stdout, stderr } = run([verb, `--root=${root}`, ...args], { input: 'value of a secret' });
+  assert.equal(status, 0, `${verb}: ${stderr}${stdout}`);
+  return stdout;
+};
+/** At another time, for a whole process. */
+const auxcredAt = (time: string, verb: string, ...args: string[]): void => {
+  const { status, stderr } = spawnSync('faketime', [time, process.execPath, resolve('dist/auxcred.cjs'), verb, `--root=${root}`, ...args], { encoding: 'utf8', env: { PATH: process.env['PATH'], TZ: 'UTC' } });
+  assert.equal(status, 0, stderr);
+};
+
+const isFinding = (value: unknown): value is Finding => typeof value === 'object' && value !== null && 'check' in value && 'level' in value && 'mend' in value;
+
+/** What doctor found, but for what is well. */
+function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
+  const { status, stdout, stderr } = run(['doctor', `--root=${root}`, '--json'], options);
+  assert.ok(status === 0 || status === exitStatus.unwell, stderr);
+  const report: unknown = JSON.parse(stdout);
+  const all: unknown = typeof report === 'object' && report !== null ? Reflect.get(report, 'findings') : undefined;
+  assert.ok(Array.isArray(all));
+  const found = all.filter(isFinding).filter(({ level }) => level !== 'ok');
+  assert.equal(status, found.some(({ level }) => level !== 'note') ? exitStatus.unwell : 0);
+  return found;
+}
+
+/** The one thing that is found. */
+function only(check: string, level: Finding['level'], message: RegExp, options: Parameters<typeof run>[1] = {}): Finding {
+  const all = findings(options);
+  assert.deepEqual(all.map((finding) => `${finding.level} ${finding.check}`), [`${level} ${check}`], JSON.stringify(all, undefined, 1));
+  const [finding] = all;
+  assert.ok(finding);
+  assert.match(finding.message, message);
+  assert.match(finding.message, /^(?:[^A-Z]|PCR|Node).*[^.]$/);
+  assert.ok(finding.why !== undefined && finding.why !== '');
+  assert.ok(finding.mend.length > 0);
+  return finding;
+}
+
+/** Types a command of a finding, with what its words in capitals stand for, and sees that nothing is left. */
+function mends({ mend }: Finding, which: number, words: Readonly<Record<string, string>> = {}, left: readonly string[] = []): void {
+  let command = mend[which] ?? '';
+  for (const [word, value] of Object.entries(words)) command = command.replace(word, value);
+  command = command.replace(/^auxcred /, `${process.execPath} ${resolve('dist/auxcred.cjs')} `);
+  const { status, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', input: 'value of a secret', env: { PATH: process.env['PATH'] } });
+  assert.equal(status, 0, `${command}: ${stderr}`);
+  assert.deepEqual(findings().map(({ check }) => check), left);
+}
+
+before(() => {
+  sound = mkdtempSync(join(tmpdir(), 'sound-'));
+  root = sound;
+  for (const folder of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(folder), { recursive: true });
+  writeFileSync(at('etc/hostname'), 'web1\n');
+  writeFileSync(at('etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
+  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status, 0);
+  recoveryKey = at('recovery.txt');
+  assert.equal(spawnSync('age-keygen', ['-o', recoveryKey]).status, 0);
+  recipient = /age1\w+/.exec(readFileSync(recoveryKey, 'utf8'))?.[0] ?? '';
+  auxcred('seal', `--recipient=${recipient}`);
+  auxcred('put', 'wifi');
+  writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n[secret.wifi]\nkind = "fixed"\nunits = ["net.service"]\n');
+  auxcred('apply');
+});
+after(() => { rmSync(sound, { recursive: true }); });
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'root-'));
+  cpSync(sound, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
+});
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+describe('doctor', () => {
+  test('finds nothing where all is well, and says so', () => {
+    assert.deepEqual(findings(), []);
+    const { status, stdout, stderr } = run(['doctor', `--root=${root}`]);
+    assert.deepEqual([status, stdout], [0, '']);
+    assert.match(stderr, /^auxcred: (\d+) of \1 checks found nothing\n$/);
+    assert.match(auxcred('doctor', '--all'), /^ok: the seed opens with ssh host key in \d+ ms$/m);
+  });
+
+  test('prints what is wrong, why, and the command', () => {
+    rmSync(store('provisioned'));
+    const { status, stdout, stderr } = run(['doctor', `--root=${root}`]);
+    assert.equal(status, exitStatus.unwell);
+    assert.equal(stdout, `problem: nothing is in force yet [snapshot]\n    units that are declared get no secret\n    $ auxcred apply --root=${root}\n`);
+    assert.match(stderr, /checks found nothing; 1 problem\n$/);
+  });
+
+  test('group', () => {
+    writeFileSync(at('etc/group'), 'root:x:0:\n');
+    assert.equal(only('group', 'problem', /no group auxcred/).mend[0], 'systemd-sysusers auxcred.conf');
+  });
+
+  test('access: the seeds for everybody, the pins for everybody to write', { skip: !isRoot }, () => {
+    for (const [path, mode] of [[store('seeds.age'), 0o644], [at('etc/auxcred/scopes.json'), 0o666], [store('fixed'), 0o755], [store('generations'), 0o777]] as const) {
+      chmodSync(path, mode);
+      mends(only('access', 'problem', new RegExp(`${path} is 0:0 0${mode.toString(8)}, not root:(?:auxcred|root) `)), 0);
+    }
+  });
+
+  test('leftovers', () => {
+    writeFileSync(store('.0123456789abcdef.new'), '');
+    mends(only('leftovers', 'warning', /was being written/), 0);
+    assert.ok(!existsSync(store('.0123456789abcdef.new')));
+  });
+
+  test('seed: none', () => {
+    rmSync(store('seeds.age'));
+    // Another seed is another snapshot.
+    mends(only('seed', 'problem', /no seed is sealed here/), 0, { 'age1...': recipient }, ['snapshot', 'fixed']);
+  });
+
+  test('seed: damaged', () => {
+    copyFileSync(store('seeds.age'), at('backup'));
+    writeFileSync(store('seeds.age'), 'age-encryption.org/v1\n');
+    mends(only('seed', 'problem', /seeds.age is damaged/), 0, { BACKUP: at('backup') });
+  });
+
+  test('opening: whole on the outside', () => {
+    copyFileSync(store('seeds.age'), at('backup'));
+    const bytes = readFileSync(store('seeds.age'));
+    bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1;
+    writeFileSync(store('seeds.age'), bytes);
+    only('opening', 'problem', /^the seed does not open: /);
+  });
+
+  test('pins: missing, damaged', () => {
+    for (const damage of [() => { rmSync(at('etc/auxcred/scopes.json')); }, () => { writeFileSync(at('etc/auxcred/scopes.json'), '{}'); }]) {
+      damage();
+      mends(only('pins', 'problem', /scopes.json is (?:missing|damaged)/), 1, { 'RECOVERY-KEY': recoveryKey });
+    }
+  });
+
+  test('pins: a store of somebody else\'s', () => {
+    copyFileSync(store('seeds.age'), at('backup'));
+    copyFileSync(at('etc/auxcred/scopes.json'), at('scopes'));
+    auxcred('seal', '--replace', `--recipient=${recipient}`);
+    copyFileSync(at('scopes'), at('etc/auxcred/scopes.json'));
+    mends(only('pins', 'problem', /the seed of host\/web1 is not the one that this machine expects/), 0, { BACKUP: at('backup') });
+  });
+
+  test('host-key: another, none', () => {
+    copyFileSync(at('etc/ssh/ssh_host_ed25519_key'), at('backup'));
+    rmSync(at('etc/ssh/ssh_host_ed25519_key'));
+    mends(only('host-key', 'problem', /ssh_host_ed25519_key is missing/), 0, { BACKUP: at('backup') });
+    rmSync(at('etc/ssh/ssh_host_ed25519_key'));
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')], { input: 'y\n' });
+    mends(only('host-key', 'problem', /is not the key that the seed was sealed to/), 1, { 'RECOVERY-KEY': recoveryKey });
+  });
+
+  test('recovery', () => {
+    auxcred('reseal', `--remove-recipient=${recipient}`);
+    mends(only('recovery', 'note', /^no recovery recipient$/), 0, { 'age1...': recipient });
+  });
+
+  test('unbound', () => {
+    writeFileSync(store('unbound'), '');
+    only('unbound', 'warning', /not bound yet/);
+  });
+
+  test('manifest: with errors, changed', () => {
+    writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hexx"\n');
+    assert.equal(only('manifest', 'problem', /has 1 error$/).mend[0], `auxcred check --root=${root}`);
+    writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hex"\nunits = ["x.service"]\n');
+    mends(only('manifest', 'warning', /changed since it was applied: x.service added/), 0);
+  });
+
+  test('snapshot: written by somebody else, of an older store', () => {
+    writeFileSync(store('provisioned/releases.json'), readFileSync(store('provisioned/releases.json'), 'utf8').replace('web.service', 'bad.service'));
+    mends(only('snapshot', 'problem', /was not made with this machine's seed/), 0);
+    copyFileSync(store('seeds.age'), at('old'));
+    auxcred('reseal');
+    copyFileSync(at('old'), store('seeds.age'));
+    mends(only('snapshot', 'problem', /seeds.age is number 1 of its kind, and number 2/), 1);
+  });
+
+  test('stale: a period that is over, and a hook that has not run', () => {
+    for (const hook of ['', 'hook = ["/bin/false"]\n']) {
+      writeFileSync(at(manifest), `[secret.key]\nkind = "hex"\nrotate = "yearly"\n${hook}units = ["web.service"]\n`);
+      rmSync(store('provisioned'));
+      auxcredAt('2020-05-05 12:00:00', 'apply');
+      const finding = only('stale', 'warning', /^key is not what it should be by now: period 2020 -> 20\d\d$/);
+      assert.equal(finding.why?.includes('hook'), hook !== '');
+      // Below another root no hook runs, so that one stays.
+      mends(finding, 0, {}, hook === '' ? [] : ['stale']);
+    }
+  });
+
+  test('stale: a file that is newer than what is in force', () => {
+    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], { input: 'another' });
+    mends(only('stale', 'warning', /^wifi is not what it should be by now: value$/), 0);
+  });
+
+  test('clock', () => {
+    writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nunits = ["web.service"]\n');
+    auxcredAt('2094-05-05 12:00:00', 'apply');
+    mends(only('clock', 'problem', /key is in its period 2094 already$/), 1);
+  });
+
+  test('wanted: a fixed secret that is not there', () => {
+    rmSync(store('fixed/host/web1/wifi.sealed'));
+    const finding = only('wanted', 'problem', /there is no host\/web1\/wifi/);
+    assert.equal(finding.mend[0], `auxcred put --root=${root} host/web1/wifi`);
+    mends(finding, 0);
+  });
+
+  test('older', () => {
+    copyFileSync(store('fixed/host/web1/wifi.sealed'), at('old'));
+    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], { input: 'another' });
+    auxcred('provision');
+    copyFileSync(at('old'), store('fixed/host/web1/wifi.sealed'));
+    mends(only('older', 'problem', /the file of host\/web1\/wifi is older than the one that is in force/), 0);
+  });
+
+  test('fixed: one that does not open, one that is none', () => {
+    const bytes = readFileSync(store('fixed/host/web1/wifi.sealed'));
+    bytes[70] = (bytes[70] ?? 0) ^ 1;
+    writeFileSync(store('fixed/host/web1/wifi.sealed'), bytes);
+    mends(only('fixed', 'problem', /host\/web1\/wifi does not open/), 0, {}, []);
+    writeFileSync(store('fixed/host/web1/notes.txt'), '');
+    mends(only('fixed', 'warning', /notes.txt is no fixed secret/), 0);
+  });
+
+  test('own-credential', () => {
+    mkdirSync(at('etc/systemd/system/web.service.d'), { recursive: true });
+    writeFileSync(at('etc/systemd/system/web.service.d/own.conf'), '[Service]\nSetCredential=other:x\nSetCredential=key:fallback\n');
+    assert.equal(only('own-credential', 'warning', /own.conf sets the credential key of web.service itself/).mend[0], 'systemctl edit --full web.service');
+  });
+
+  test('node: the native file is missing', () => {
+    copyFileSync('dist/auxcred.cjs', at('auxcred.cjs'));
+    only('node', 'problem', /koffi has no native file/, { program: at('auxcred.cjs') });
+  });
+
+  test('sight: says what it may not see, and takes nothing for missing', { skip: !isRoot }, () => {
+    chmodSync(root, 0o755);
+    copyFileSync('dist/auxcred.cjs', at('auxcred.cjs'));
+    copyFileSync('dist/koffi.node', at('koffi.node'));
+    for (const file of ['auxcred.cjs', 'koffi.node']) chmodSync(at(file), 0o644);
+    only('sight', 'note', /this user may not see \S+\/ssh_host_ed25519_key|seeds\.age/, { program: at('auxcred.cjs'), uid: 65534 });
+    const { status, stdout } = run(['status', `--root=${root}`], { program: at('auxcred.cjs'), uid: 65534 });
+    assert.equal(status, 0);
+    assert.match(stdout, /^seed +not to be seen by this user$/m);
+  });
+
+  test('swap: neither compressed memory nor what is encrypted', () => {
+    const table = 'Filename\tType\tSize\tUsed\tPriority\n/dev/sda2 partition 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n/swap file 1 0 -4\n';
+    assert.deepEqual(swapsOnDisk(table, (device) => device === '/dev/dm-1'), ['/dev/sda2', '/swap']);
+    assert.deepEqual(swapsOnDisk('Filename\tType\n', () => false), []);
+  });
+
+  test('several things at once', () => {
+    rmSync(store('seeds.age'));
+    rmSync(at('etc/auxcred/scopes.json'));
+    writeFileSync(at('etc/group'), '');
+    writeFileSync(at(manifest), 'nonsense');
+    assert.deepEqual(findings().map(({ check }) => check), ['group', 'seed', 'manifest']);
+    rmSync(at('etc'), { recursive: true });
+    rmSync(at('var'), { recursive: true });
+    assert.deepEqual(findings().map(({ check }) => check), ['group', 'seed']);
+    const { status, stdout } = run(['status', `--root=${root}`]);
+    assert.equal(status, exitStatus.unwell);
+    assert.match(stdout, /^seed +not sealed$/m);
+  });
+
+  describe('with a TPM', () => {
+    let tpm: Swtpm;
+    before(async () => { tpm = await startSwtpm({}); });
+    after(async () => { await tpm.stop(); });
+    beforeEach(() => { auxcred('seal', '--replace', '--with-key=tpm2', `--tpm2-device=${tpm.device}`, `--recipient=${recipient}`); auxcred('rm', '--force', 'wifi'); auxcred('put', 'wifi'); auxcred('apply'); });
+
+    test('pcrs: none is bound', () => {
+      only('pcrs', 'note', /no PCR is bound/);
+      assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, the one that was sealed to$/m);
+    });
+
+    test('tpm: another one, and none', async () => {
+      await tpm.stop();
+      only('tpm', 'problem', /the TPM at \S+ can't be opened/);
+      tpm = await startSwtpm({});
+      const other = { environment: { AUXCRED_TCTI: tpm.device } };
+      const all = findings(other);
+      assert.deepEqual(all.map(({ check, level }) => `${level} ${check}`), ['problem tpm', 'note pcrs']);
+      assert.match(all[0]?.message ?? '', /another TPM than the seed was sealed to/);
+      const { status } = run(['reseal', `--root=${root}`, `--tpm2-device=${tpm.device}`, `--identity=${recoveryKey}`]);
+      assert.equal(status, 0);
+      only('pcrs', 'note', /no PCR is bound/);
+    });
+  });
+});
+
+describe('status', () => {
+  test('shows it at a glance', () => {
+    const { status, stdout } = run(['status', `--root=${root}`]);
+    assert.equal(status, 0);
+    assert.match(stdout, /^seed {6}sealed to host, 1 recovery recipient\n {10}opens with ssh host key in \d+ ms: host\/web1\nin force {2}since \d{4}-\d\d-\d\d \d\d:\d\dZ: 2 credentials for 2 units; manifest and drop-ins as applied\nunits {5}2 units declared\nrotation {2}no secret rotates\nall is well\n$/);
+  });
+
+  test('does not open the seed where that is not wanted', () => {
+    assert.match(auxcred('status', '--no-open'), /^seed +sealed to host, 1 recovery recipient; not opened$/m);
+  });
+
+  test('says what is stale and what comes next', () => {
+    writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nunits = ["web.service"]\n');
+    auxcredAt('2020-05-05 12:00:00', 'apply');
+    const { status, stdout } = run(['status', `--root=${root}`]);
+    assert.equal(status, exitStatus.unwell);
+    assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what mends them\n/m);
+  });
+
+  test('as JSON has what formats.md says', () => {
+    const report: unknown = JSON.parse(auxcred('status', '--json'));
+    assert.ok(typeof report === 'object' && report !== null);
+    const documentation = readFileSync('docs/formats.md', 'utf8');
+    for (const key of Object.keys(report)) assert.ok(documentation.includes(`| \`${key}\` |`), key);
+  });
+
+  test('has colors at a terminal only, and none for who wants none', () => {
+    const inTerminal = (environment: Record<string, string>): string => spawnSync('script', ['-qec', `${process.execPath} dist/auxcred.cjs status --root=${root}`, '/dev/null'], { encoding: 'utf8', env: { PATH: process.env['PATH'], TERM: 'xterm', ...environment } }).stdout;
+    assert.ok(inTerminal({}).includes('\x1b[32mall is well\x1b[0m'));
+    for (const environment of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) assert.ok(!inTerminal(environment).includes('\x1b['));
+    assert.ok(!auxcred('status').includes('\x1b['));
+  });
+});
