@@ -1,10 +1,10 @@
 import { readFileSync } from 'node:fs';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
-import { encodeEnrollment, enrolledPolicy, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
+import { encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
-import { pcrAdvice, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { pcrAdvice, policyOver, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
@@ -23,12 +23,12 @@ import { hostName, sshHostKeyOf } from './sealing.ts';
 export async function enroll(argv: readonly string[]): Promise<number> {
   const options = new Options('enroll', argv);
   if (options.operands.length === 0) {
-    refuse(options, ['from', 'vault'], 'the host is missing', 'auxcred enroll web1 --from=FILE');
+    refuse(options, ['from', 'vault'], 'is about a host of the vault, and none is named', 'auxcred enroll web1 --from=FILE');
     printBytes(encodeEnrollment(await ownEnrollment(options)));
     return 0;
   }
   const [name = ''] = options.exactly('the host');
-  refuse(options, ['root', 'name', 'tpm2-device'], 'they are about this machine, which has no operand', 'auxcred enroll, without the host');
+  refuse(options, ['root', 'name', 'tpm2-device'], 'is about this machine, and a host of the vault is named', 'auxcred enroll, without the host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   const from = options.value('from');
@@ -39,7 +39,7 @@ export async function enroll(argv: readonly string[]): Promise<number> {
 
 function refuse(options: Options, names: readonly string[], why: string, hint: string): void {
   const given = names.find((name) => options.value(name) !== undefined);
-  if (given !== undefined) throw new Failure('usage', `--${given}: ${why}`, { hint });
+  if (given !== undefined) throw new Failure('usage', `--${given} ${why}`, { hint });
 }
 
 /** @throws Failure */
@@ -83,7 +83,7 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
 /** Keeps what a machine said of itself. @throws Failure `refused` where it is not the machine that was enrolled before */
 function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boolean): void {
   if (machine.host !== host.name) throw new Failure('refused', `that machine calls itself ${machine.host}, not ${host.name}`, { hint: `where it is the right one: auxcred enroll --name=${host.name} there` });
-  const before = readEnrolled(vault, host.name)?.machine;
+  const before = enrolledBefore(vault, host.name, replace);
   const changes = before ? differences(before, machine) : [];
   if (changes.length > 0 && !replace) throw new Failure('refused', `that is not the machine that is enrolled as ${host.name}: ${changes.join('; ')}`, { hint: 'find out why; --replace where you know' });
   writeEnrolled(vault, host.name, machine);
@@ -94,6 +94,16 @@ function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boole
   say(`enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${nameOf(machine.tpm).slice(0, 20)}`].filter((part) => part !== undefined).join(', ')}`);
 }
 
+/** What is enrolled; a file that can't be read may be replaced like any other. @throws Failure */
+function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollment | undefined {
+  try {
+    return readEnrolled(vault, host)?.machine;
+  } catch (error) {
+    if (replace && error instanceof Failure && error.code === 'malformed') return undefined;
+    throw error;
+  }
+}
+
 /** What the vault wants of this host and the machine has not, and what that leaves open. */
 function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
   if (withKey !== 'tpm2' && !sshHostKey) warn(`with-key = "${withKey}" needs the ssh-ed25519 host key that ${name} has not`);
@@ -101,8 +111,14 @@ function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enr
   if (pcrs.length === 0) warn(`no PCR is bound: whoever boots anything on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
   for (const advice of pcrAdvice(pcrs)) warn(advice);
   if (!tpm) warn(`with-key = "${withKey}" needs the TPM that ${name} has not`);
-  else if (!tpm.pcrs && pcrs.length > 0) say(`${name} is being installed: PCR ${pcrs.join('+')} is bound at its first boot`);
-  else for (const pcr of unmeasuredPcrs(enrolledPolicy(tpm, pcrs))) warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
+  else if (!tpm.pcrs) say(`${name} is being installed${pcrs.length > 0 ? `: PCR ${pcrs.join('+')} is bound at its first boot` : ''}`);
+  else sayUnfit(name, tpm.pcrs, pcrs);
+}
+
+/** Which PCRs bind nothing. */
+function sayUnfit(name: string, known: ReadonlyMap<number, Uint8Array>, wanted: readonly number[]): void {
+  for (const pcr of wanted) if (!known.has(pcr)) warn(`the TPM of ${name} has no SHA-256 value for PCR ${String(pcr)}`, 'enable the SHA-256 bank in the firmware, and enroll it again');
+  for (const pcr of unmeasuredPcrs(policyOver(known, wanted.filter((one) => known.has(one))))) warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
 }
 
 /** What booted differently since the last enrollment, as far as the host's seeds depend on it. */

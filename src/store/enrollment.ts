@@ -7,7 +7,7 @@ import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
-import { type PcrPolicy, policyOver } from '../tpm2/pcr.ts';
+import { policyOver } from '../tpm2/pcr.ts';
 import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
 import { parseDevice } from '../tpm2/tpm.ts';
 import type { Payload, Sealing } from './payload.ts';
@@ -63,7 +63,7 @@ export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array => utf8
 
 /** @throws Failure `malformed` */
 export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
-  const json = Json.parse(bytes, file, 'enroll the machine again');
+  const json = Json.parse(bytes, file, 'auxcred enroll HOST --replace --from=FILE');
   allow(json, 'version', 'since', 'machine');
   json.at('version').whole(version, version);
   const since = json.at('since').text();
@@ -114,9 +114,6 @@ function allow(json: Json, ...keys: readonly string[]): void {
   for (const [key] of json.entries()) if (!keys.includes(key)) throw json.at(key).unexpected(`a key there: it has ${keys.join(', ')}`);
 }
 
-/** The policy of something that opens only while these PCRs are as the machine said. @throws Failure `usage` for one that it has not */
-export const enrolledPolicy = ({ pcrs = new Map() }: EnrolledTpm, wanted: readonly number[]): PcrPolicy => policyOver(pcrs, wanted);
-
 /** What an operator wants a machine's seeds sealed to; a host of the vault has it. */
 export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
   readonly recipients: readonly string[];
@@ -137,6 +134,6 @@ export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: E
   const { withKey, pcrs } = payload.sealing;
   if (withKey !== 'tpm2' && !sshHostKey) throw new Failure('no-recipient', `${host} is enrolled without an ssh-ed25519 host key`, { hint: 'ssh-keygen -A there makes one; then enroll it again' });
   if (withKey !== 'host' && !tpm) throw new Failure('no-tpm', `${host} is enrolled without a TPM`, { hint: 'enroll it again when its TPM works, or with-key = "host"' });
-  const policy = tpm && withKey !== 'host' ? enrolledPolicy(tpm, pcrs) : undefined;
+  const policy = tpm && withKey !== 'host' ? policyOver(tpm.pcrs ?? new Map(), pcrs) : undefined;
   return await sealPayload(payload, { sshHostKey, ageHostKey: undefined, sealToTpm: tpm && policy && ((secret) => sealForImport(tpm.srk, secret, policy)) });
 }

@@ -40,14 +40,15 @@ type Marshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Marshal`
 
 /**
  * The C structure for wire bytes, to be passed to ESYS. The caller wipes it where it holds a secret.
- * @throws TpmError where the bytes are not exactly one such structure: mu itself does not mind trailing bytes
+ * @throws TpmError where the bytes are not exactly one such structure: mu itself minds neither trailing bytes nor, in a TPM2B_PUBLIC, the size in front
  */
 export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
   const structure = Buffer.alloc(structureSize);
   const offset = Buffer.alloc(8);
   const code = Number(mu()[`Tss2_MU_${type}_Unmarshal`](wire, wire.length, offset, structure));
   if (code !== 0) throw new TpmError(`unmarshalling ${type}`, code);
-  if (offset.readBigUInt64LE() !== BigInt(wire.length)) throw new TpmError(`unmarshalling ${type} with trailing bytes`, 0x90006);
+  const isWhole = !type.startsWith('TPM2B') || (wire[0] ?? 0) * 256 + (wire[1] ?? 0) === wire.length - 2;
+  if (!isWhole || offset.readBigUInt64LE() !== BigInt(wire.length)) throw new TpmError(`unmarshalling ${type} of another length`, 0x90006);
   return structure;
 }
 

@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import { Failure } from '../failure.ts';
 import { encodeEnrolled, type Enrolled, type Enrollment, parseEnrolled } from '../store/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Vault, vaultFiles } from './vault.ts';
@@ -9,7 +10,9 @@ export const enrolledFile = ({ folder }: Vault, host: string): string => join(va
 export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   const file = enrolledFile(vault, host);
   const bytes = readIfPresent(file);
-  return bytes && parseEnrolled(bytes, file);
+  const enrolled = bytes && parseEnrolled(bytes, file);
+  if (enrolled && enrolled.machine.host !== host) throw new Failure('malformed', `${file} is what ${enrolled.machine.host} said of itself, not ${host}`, { hint: `auxcred enroll ${host} --replace --from=FILE` });
+  return enrolled;
 }
 
 /** Keeps what a host said of itself, from now on. */

@@ -1,7 +1,7 @@
 /** `auxcred enroll`, on a machine that is being installed and in the operator's vault. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
@@ -72,7 +72,7 @@ describe('on a machine', () => {
     assert.match(works(on('web1', device())).stderr, /warning: this machine has no ssh-ed25519 host key at .*\nauxcred: hint: ssh-keygen -A/);
     fails(on('web1'), 'no-recipient', /neither an ssh-ed25519 host key nor a TPM/);
     fails(on('nowhere', device()), 'usage', /etc\/hostname is missing or empty/);
-    fails(on('web1', '--from=-'), 'usage', /--from: the host is missing/);
+    fails(on('web1', '--from=-'), 'usage', /--from is about a host of the vault, and none is named/);
   });
 });
 
@@ -117,9 +117,15 @@ describe('in the vault', () => {
     fails(operator('root@web1: permission denied', 'web1', '--from=-'), 'malformed', /standard input is not JSON\nauxcred: hint: run auxcred enroll on the machine again/);
     fails(operator('', 'web1', '--from=-'), 'malformed', /standard input is not JSON/);
     fails(operator('', 'web1'), 'not-found', /web1 is not enrolled\nauxcred: hint: ssh root@web1 auxcred enroll \| auxcred enroll web1 --from=-/);
-    fails(operator('', 'web1', device()), 'usage', /--tpm2-device: they are about this machine/);
+    fails(operator('', 'web1', device()), 'usage', /--tpm2-device is about this machine, and a host of the vault is named/);
     writeFileSync(at('vault/enrolled/web2.json'), '{}');
     fails(operator('', 'web2'), 'malformed', /enrolled\/web2\.json: version/);
+    fails(operator(said, 'web2', '--from=-'), 'refused', /calls itself web1/);
+    const web2 = works(on('web1', device(), '--name=web2')).stdout;
+    fails(operator(web2, 'web2', '--from=-'), 'malformed', /hint: auxcred enroll HOST --replace --from=FILE/);
+    works(operator(web2, 'web2', '--from=-', '--replace'));
+    copyFileSync(at('vault/enrolled/web2.json'), at('vault/enrolled/web1.json'));
+    fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is what web2 said of itself, not web1/);
   });
 
   test('says what the vault wants of the host and it has not, and which PCRs changed', () => {
@@ -131,6 +137,8 @@ describe('in the vault', () => {
     const booted = (seven: string): string => { const said: { tpm: object } = JSON.parse(installing); return JSON.stringify({ ...said, tpm: { ...said.tpm, pcrs: { 7: seven.repeat(32), 14: '00'.repeat(32) } } }); };
     assert.match(works(operator(booted('a7'), 'web1', '--from=-')).stderr, /^auxcred: warning: PCR 14 of web1 has never been extended/);
     assert.match(works(operator(booted('a8'), 'web1', '--from=-')).stderr, /^auxcred: PCR 7 changed since it was enrolled$/m);
+    settings('[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+13"\n');
+    assert.match(works(operator(booted('a8'), 'web1', '--from=-')).stderr, /warning: the TPM of web1 has no SHA-256 value for PCR 13\nauxcred: hint: enable the SHA-256 bank/);
     settings('[host.web1]\nwith-key = "tpm2"\n');
     assert.match(works(operator(booted('a8'), 'web1', '--from=-')).stderr, /warning: no PCR is bound: whoever boots anything on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/);
   });

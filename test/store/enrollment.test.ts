@@ -22,6 +22,7 @@ import { startTpmProxy } from '../tpm-proxy.ts';
 
 const failsWith = (code: FailureCode, text?: RegExp) => (error: unknown): boolean => error instanceof Failure && error.code === code && (text === undefined || text.test(error.message));
 const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+const moduleAt = (path: string): string => JSON.stringify(import.meta.resolve(path));
 const bytes = (from: string): Uint8Array => new TextEncoder().encode(from);
 
 let folder = '';
@@ -119,6 +120,22 @@ describe('seeds sealed for an enrolled machine', () => {
     const both = await sealForHost(payload(wanted('tpm2+host')), machine);
     await assert.rejects(opened(both, swtpm.device, { ssh: undefined, age: undefined }), failsWith('no-recipient', /the ssh host key is needed beside the TPM/));
     await assert.rejects(opened(both, 'swtpm:path=/nonexistent'), failsWith('no-tpm'));
+  });
+
+  test('are made where there is no libtss2', async () => {
+    const program = `
+      import { readFileSync } from 'node:fs';
+      import { bind } from ${moduleAt('../../src/system/ffi.js')};
+      import { parseEnrollment, sealForHost, sealingFor } from ${moduleAt('../../src/store/enrollment.js')};
+      try { bind('libtss2-mu.so.0', {}); process.exit(3); } catch {}
+      const machine = parseEnrollment(readFileSync(0), 'standard input');
+      const sealing = sealingFor({ withKey: 'tpm2', pcrs: [7, 14], recipients: [] }, machine);
+      process.stdout.write(await sealForHost({ counter: 3, scopes: [{ kind: 'host', name: 'web1', epoch: 1, seed: new Uint8Array(32).fill(7) }], sealing }, machine));`;
+    const libraries = spawnSync('sh', ['-c', 'ls /usr/lib/*/libtss2-*.so.0'], { encoding: 'utf8' }).stdout.trim().split('\n');
+    const hidden = 'for library; do mount --bind /dev/null "$library"; done; exec "$0" --input-type=module -e "$PROGRAM"';
+    const { status, stdout, stderr } = spawnSync('unshare', ['--mount', '--map-root-user', 'sh', '-c', hidden, process.execPath, ...libraries], { input: encodeEnrollment(machine), env: { PATH: process.env['PATH'], PROGRAM: program } });
+    assert.equal(status, 0, stderr.toString());
+    assert.deepEqual((await opened(stdout)).payload, payload(wanted('tpm2')));
   });
 
   test('one enrolled during its installation gets its PCRs at its first boot', async () => {
