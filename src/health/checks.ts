@@ -70,8 +70,8 @@ const hostKey: Check = (health) => {
 };
 
 const tpm: Check = (health) => {
-  const { tpm: state, seeds, isUnbound } = health;
-  if (!state || !seeds.object) return [];
+  const { tpm: state, seeds, isUnbound, platform } = health;
+  if (!state || !seeds.object || platform.libtss2) return [];
   if (!state.present) return [found('tpm', 'problem', `there is no TPM at ${state.device ?? '/dev/tpmrm0'}`, 'the seed is sealed to one', 'systemctl reboot --firmware-setup', ...recovered(health))];
   if (state.failure) return [found('tpm', 'problem', state.failure.message, 'the seed is sealed to it', ...(state.failure.code === 'tpm-lockout' ? ['tpm2_dictionarylockout --clear-lockout'] : recovered(health)))];
   const findings: Finding[] = [];

@@ -299,6 +299,15 @@ describe('doctor', () => {
       assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, the one that was sealed to$/m);
     });
 
+    test('tpm: locked out', () => {
+      tpm.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=0', '--recovery-time=100', '--lockout-recovery-time=100');
+      const all = findings();
+      assert.deepEqual(all.map(({ check, level }) => `${level} ${check}`), ['warning tpm', 'note pcrs']);
+      assert.match(all[0]?.message ?? '', /lockout/);
+      tpm.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=5', '--recovery-time=100', '--lockout-recovery-time=100');
+      only('pcrs', 'note', /no PCR is bound/);
+    });
+
     test('tpm: another one, and none', async () => {
       await tpm.stop();
       only('tpm', 'problem', /the TPM at \S+ can't be opened/);

@@ -1,0 +1,134 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
+import { exitStatus } from '../../src/failure.ts';
+import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { systemdVersions } from '../machine/root.ts';
+
+const service = (...lines: string[]): string => `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\nExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
+
+for (const version of systemdVersions.filter((one) => one !== '254'))
+  describe(`status and doctor on systemd ${version}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    const power = firmware();
+    before(async () => {
+      machine = await auxcredMachine({ systemd: version, name: 'web1', tpm: power.start });
+      await machine.write('/etc/systemd/system/web.service', service());
+      await machine.write('/etc/systemd/system/site@.service', service());
+      await machine.write('/etc/systemd/system/slow.service', service('ExecStartPre=/bin/sleep 600').replace('WantedBy=multi-user.target', ''));
+      await machine.write(manifestPath('web'), secretToml('key', ['web.service', 'site@.service', 'slow.service']));
+      await machine.shell('systemctl enable web.service site@blue.service; age-keygen -o /root/recovery.txt 2> /dev/null');
+      await machine.boot();
+      const recipient = /age1\w+/.exec((await machine.read('/root/recovery.txt')).toString())?.[0] ?? '';
+      await machine.run(['auxcred', 'seal', '--with-key=tpm2', '--tpm2-pcrs=7+14', `--tpm2-device=${machine.tpm?.device ?? ''}`, `--recipient=${recipient}`]);
+      await machine.run(['auxcred', 'apply']);
+      await machine.reboot();
+    });
+    after(async () => { await machine?.destroy(); });
+
+    const call = async (...args: string[]): Promise<{ status: number; stdout: string }> => {
+      const { status, stdout, stderr } = await machine.run(['auxcred', ...args], { check: false });
+      assert.ok(status === 0 || status === exitStatus.unwell, `${String(status)}: ${stderr}`);
+      return { status, stdout };
+    };
+    const wrong = async (): Promise<string> => {
+      const { status, stdout } = await call('doctor');
+      assert.equal(status, /^(?:problem|warning)/m.test(stdout) ? exitStatus.unwell : 0);
+      return stdout;
+    };
+    /** Types the command below a finding. */
+    const mend = async (finding: RegExp): Promise<void> => {
+      const said = await wrong();
+      const block = said.split(/^(?=\w+: )/m).find((text) => finding.test(text));
+      assert.ok(block, said);
+      await machine.shell(/^ {4}\$ (.*)$/m.exec(block)?.[1] ?? 'false');
+    };
+
+    test('all is well after a boot', async () => {
+      assert.equal(await wrong(), '');
+      const { status, stdout } = await call('status');
+      assert.equal(status, 0, stdout);
+      assert.match(stdout, /^seed +sealed to tpm2 with PCR 7\+14, 1 recovery recipient\n +opens with tpm2 in \d+ ms: host\/web1$/m);
+      assert.match(stdout, /^units +2 run, 1 is stopped$/m);
+      assert.match(stdout, /^broker +auxcred.socket listens, auxcred-stage.socket listens; the broker (?:runs|is idle)$/m);
+      assert.match(stdout, /^tpm +IBM SW TPM, firmware [0-9.]+, the one that was sealed to$/m);
+      assert.match(stdout, /^all is well$/m);
+      const report: unknown = JSON.parse((await call('status', '--json')).stdout);
+      assert.deepEqual(typeof report === 'object' && report !== null ? Reflect.get(report, 'units') : undefined, [
+        { unit: 'slow.service', declared: 'slow.service', state: 'stopped', lacksSecret: false }, { unit: 'web.service', declared: 'web.service', state: 'runs', lacksSecret: false },
+        { unit: 'site@blue.service', declared: 'site@.service', state: 'runs', lacksSecret: false },
+      ]);
+    });
+
+    test('a unit whose start is not over waits', async () => {
+      await machine.systemctl('start', '--no-block', 'slow.service');
+      await machine.waitFor('slow.service', 'activating');
+      assert.match((await call('status', '--no-open')).stdout, /^units +2 run, 1 waits\n +waiting: slow.service$/m);
+      await machine.systemctl('stop', 'slow.service');
+    });
+
+    test('a drop-in that systemd has not, a timer and a socket that are off, a unit that does not exist', async () => {
+      await machine.shell('rm -r /run/systemd/generator/web.service.d');
+      assert.match(await wrong(), /^warning: systemd has not the drop-ins of web.service as they were applied \[generator\]$/m);
+      await mend(/generator/);
+      await machine.systemctl('disable', '--now', 'auxcred-rotate.timer');
+      await mend(/auxcred-rotate.timer does not run \[timer\]/);
+      await machine.systemctl('stop', 'auxcred.socket', 'auxcred.service');
+      await mend(/auxcred.socket does not listen/);
+      await machine.shell('systemctl mask --now --runtime auxcred-stage.socket 2>&1; systemctl unmask --runtime auxcred-stage.socket 2>&1; systemctl disable auxcred-stage.socket 2>&1; systemctl start auxcred-stage.socket');
+      await mend(/auxcred-stage.socket is not enabled/);
+      await machine.write(manifestPath('typo'), secretToml('typo', ['wbe.service', 'wbe@.service']));
+      await machine.run(['auxcred', 'apply']);
+      const typo = await wrong();
+      for (const unit of ['wbe.service', 'wbe@.service']) assert.ok(typo.includes(`warning: ${unit} is declared, and does not exist on this machine [units]`), typo);
+      await machine.shell(`rm ${manifestPath('typo')}; auxcred apply`);
+      assert.equal(await wrong(), '');
+    });
+
+    test('a start limit that was hit', async () => {
+      await machine.shell('for i in 1 2 3 4 5 6 7; do systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done; for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done', { check: false });
+      await machine.run(['systemctl', 'start', 'slow.service', '--no-block'], { check: false });
+      await machine.waitFor('auxcred.socket', 'failed');
+      assert.match(await wrong(), /^problem: auxcred.socket failed \((?:service-start-limit-hit|trigger-limit-hit|resources)\) \[sockets\]$/m);
+      await machine.systemctl('stop', 'slow.service');
+      await mend(/auxcred.socket failed/);
+      await machine.shell('systemctl reset-failed; systemctl start auxcred.socket auxcred-stage.socket');
+      assert.equal(await wrong(), '');
+    });
+
+    test('other measurements: which PCR, which units, and the way back', async () => {
+      power.measured[14]?.push('01'.repeat(32));
+      await machine.reboot();
+      await machine.waitFor('web.service', 'failed');
+      await machine.waitFor('auxcred.service', ['failed', 'inactive']);
+      const { status, stdout } = await call('status');
+      assert.equal(status, exitStatus.unwell);
+      assert.match(stdout, /^seed +sealed to tpm2 with PCR 7\+14, 1 recovery recipient; does not open\n +the machine did not boot as it did when it was sealed: PCR 14 /m);
+      assert.match(stdout, /^ +failed for lack of a secret: (?:web.service, site@blue.service|site@blue.service, web.service)$/m);
+      assert.match(stdout, /^ +last refused \d{4}-\d\d-\d\d \d\d:\d\dZ: key for (?:web|site@blue).service: the machine did not boot as it did/m);
+      const said = await wrong();
+      assert.match(said, /^problem: PCR 14 is [0-9a-f]{16}, and was [0-9a-f]{16} when the seed was sealed \[pcrs\]\n.*\n {4}\$ auxcred reseal --identity=RECOVERY-KEY$/m);
+      assert.doesNotMatch(said, /PCR 7 |\[opening\]/);
+      await machine.shell('auxcred reseal --identity=/root/recovery.txt; systemctl reset-failed auxcred.service || true');
+      await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);
+      assert.equal(await wrong(), '');
+    });
+
+    test('a TPM library that is missing', async () => {
+      await machine.shell('for file in /usr/lib/*/libtss2-esys.so.0*; do mv "$file" "$file.away"; done');
+      assert.match(await wrong(), /^problem: the TPM library libtss2 is not installed \[libtss2\]$/m);
+      await machine.shell('for file in /usr/lib/*/libtss2-esys.so.0*.away; do mv "$file" "${file%.away}"; done');
+    });
+
+    test('a TPM that hangs is said to hang', async () => {
+      await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
+      power.tpm?.signal('SIGSTOP');
+      try {
+        const { status, stdout } = await machine.run(['auxcred', 'status'], { check: false, timeoutMs: 60_000 });
+        assert.notEqual(status, 0);
+        assert.match(stdout, /the TPM does not answer within 20 s/);
+      } finally {
+        power.tpm?.signal('SIGCONT');
+      }
+    });
+  });
