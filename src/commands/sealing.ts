@@ -92,7 +92,7 @@ export function pinsIn(paths: Paths): Pins | undefined {
 function recordCounter(root: string, paths: Paths, { scopes, counter }: Payload): void {
   const snapshot = snapshotInForce(paths, scopes);
   if (!snapshot) return;
-  installSnapshot(paths, snapshot, { ...snapshot, counter }, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
+  installSnapshot(paths, snapshot, { ...snapshot, counter }, undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
     const file = readFixedFile(paths, recipe);
     if (!file) throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, { hint: 'run auxcred provision' });
     return file;

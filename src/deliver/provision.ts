@@ -5,7 +5,7 @@ import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { Shelf } from '../fixed/shelf.ts';
 import { fixedValues } from '../fixed/value.ts';
-import type { SecretDeclaration } from '../manifest/declaration.ts';
+import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -13,7 +13,8 @@ import { type History, type HistoryEntry, hostScope, installSnapshot, readFixedF
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
 import { withFingerprint } from './fingerprint.ts';
 import { refuseOldSeeds } from './opening.ts';
-import { type Plan, planOf, type PlanOptions, type Replacement } from './plan.ts';
+import { type Plan, planOf, type PlanOptions, type ReleaseChange, type Replacement } from './plan.ts';
+import { inputsOf, isSettled, settledOf } from './settled.ts';
 
 /** The group that may read the store: the broker's. */
 export const brokerGroup = 'auxcred';
@@ -30,7 +31,9 @@ export interface ProvisionOptions extends Pick<PlanOptions, 'at' | 'acceptEarlie
 }
 
 export interface Provisioned {
-  readonly plan: Plan;
+  /** How many credentials are in force. */
+  readonly credentials: number;
+  readonly changes: readonly ReleaseChange[];
   readonly changed: boolean;
   /** Secrets that stay what they are because their hook failed, and why. */
   readonly held: ReadonlyMap<string, string>;
@@ -108,6 +111,8 @@ export const planned = (paths: Paths, declarations: readonly SecretDeclaration[]
  * @throws Failure and leaves everything as it is
  */
 export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions & { readonly hook: Hook | 'later' }): Provisioned {
+  const inputs = inputsOf(declarations, scopes, options.counter);
+  if (isSettled(paths, scopes, inputs, options.at)) return { credentials: countCredentials(declarations), changes: [], changed: false, held: new Map(), postponed: [], untold: [] };
   return withPrepared(paths, declarations, scopes, options, ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
     const snapshotOf = (plan: Plan): Snapshot => ({
       counter: options.counter,
@@ -134,11 +139,13 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
     const snapshot = held.size === 0 ? whole : snapshotOf(plan);
     const nameOf = ({ declaration }: Replacement): string => declaration.name;
     return {
-      plan, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
-      changed: installSnapshot(paths, before, snapshot, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
+      credentials: plan.releases.length, changes: plan.changes, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
+      changed: installSnapshot(paths, before, snapshot, held.size === 0 ? settledOf(snapshot, declarations, inputs, options.at) : undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
     };
   });
 }
+
+const countCredentials = (declarations: readonly SecretDeclaration[]): number => declarations.reduce((sum, declaration) => sum + declaration.units.length * credentialsOf(declaration).length, 0);
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
 const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean => ingredients(recipe).every(({ scope, epoch }) => scopes.some((one) => scopeName(one) === scope && one.epoch === epoch));
