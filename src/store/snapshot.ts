@@ -9,7 +9,7 @@
  * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { existsSync, rmSync } from 'node:fs';
+import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { concat, utf8 } from '../derive/framing.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
@@ -161,7 +161,8 @@ export function readSettled(paths: Paths, host: Scope): Settled | undefined {
   json.at('kind').oneOf(['settled']);
   const time = (key: string): number => json.at(key).whole(0, Number.MAX_SAFE_INTEGER);
   const fixed = Object.fromEntries(json.at('fixed').entries().map(([name, digest]) => [name, digest.text()]));
-  if (!Object.values(fixed).every((digest) => existsSync(join(paths.snapshot, fixedFolder, digest)))) return undefined;
+  const present = new Set(namesIn(join(paths.snapshot, fixedFolder)));
+  if (!Object.values(fixed).every((digest) => present.has(digest))) return undefined;
   return { inputs: json.at('inputs').text(), fixed, from: time('from'), until: time('until') };
 }
 
