@@ -195,6 +195,75 @@ function benchGrowth(): void {
   }
 }
 
+/** A machine's root folder with so many secrets, one in four of them a fixed one, on three tenths as many units, sealed to its host key. */
+function benchRoot(root: string, size: number): { apply: (generation?: number) => void } {
+  for (const path of ['etc/auxcred/secrets.d', 'etc/ssh']) mkdirSync(join(root, path), { recursive: true });
+  writeFileSync(join(root, 'etc/hostname'), 'bench\n');
+  writeFileSync(join(root, 'etc/group'), 'root:x:0:\n');
+  const must = (program: string, args: readonly string[]): void => {
+    const { status, stderr } = spawnSync(program, args, { encoding: 'utf8', maxBuffer: 64 << 20 });
+    if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${stderr.slice(-500)}`);
+  };
+  const manifest = (generation: number): string => Array.from({ length: size }, (_, i) => {
+    const units = [`unit-${String(i % (0.3 * size))}.service`];
+    return i % 4 === 0 ? secretToml(`key-${String(i)}`, units, { kind: 'fixed' }) : secretToml(`key-${String(i)}`, units, { rotate: 'yearly', generation: i === 1 ? generation : 1 });
+  }).join('');
+  must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(root, 'etc/ssh/ssh_host_ed25519_key')]);
+  must(process.execPath, ['dist/auxcred.cjs', 'seal', '--no-recovery', `--root=${root}`]);
+  const values = join(root, 'values');
+  mkdirSync(values);
+  for (let i = 0; i < size; i += 4) writeFileSync(join(values, `key-${String(i)}`), `value ${String(i)}`);
+  must(process.execPath, ['dist/auxcred.cjs', 'import', values, 'host/bench', `--root=${root}`]);
+  return {
+    apply: (generation = 1) => {
+      writeFileSync(join(root, 'etc/auxcred/secrets.d/web.toml'), manifest(generation));
+      must(process.execPath, ['dist/auxcred.cjs', 'apply', `--root=${root}`]);
+    },
+  };
+}
+
+/** 1,000 secrets on 300 units: for the first time, with one of them changed, with nothing to do, and beside 250 secrets on 75. */
+function benchProvision(): void {
+  const folder = mkdtempSync('/dev/shm/bench-');
+  try {
+    const timed = (work: () => void): number => {
+      const start = performance.now();
+      work();
+      return performance.now() - start;
+    };
+    const [small, large] = [join(folder, '250'), join(folder, '1000')];
+    const machines = [benchRoot(small, 250), benchRoot(large, 1000)] as const;
+    const first: number[][] = [[], []];
+    const changed: number[][] = [[], []];
+    for (let round = 0; round < 5; round++) {
+      for (const [i, { apply }] of machines.entries()) {
+        const root = i === 0 ? small : large;
+        for (const path of ['var/lib/auxcred/provisioned', 'var/lib/auxcred/generations', 'etc/auxcred/rendered']) rmSync(join(root, path), { recursive: true, force: true });
+        first[i]?.push(timed(() => { apply(); }));
+        changed[i]?.push(timed(() => { apply(2 + round); }));
+      }
+    }
+    const auxcred = (verb: string, root: string): string[] => [process.execPath, 'dist/auxcred.cjs', verb, `--root=${root}`];
+    const times = timeCommands(15, {
+      provision: auxcred('provision', large), provisionSmall: auxcred('provision', small), apply: auxcred('apply', large), plan: auxcred('plan', large), node: [process.execPath, '-e', '0'],
+      creds: ['sh', '-c', 'echo value | systemd-creds --with-key=tpm2-absent encrypt - -'],
+    });
+    const [firstSmall = Number.NaN, firstLarge = Number.NaN] = first.map(median);
+    const [changedSmall = Number.NaN, changedLarge = Number.NaN] = changed.map(median);
+    compare('apply for the first time, each of 1,000 secrets', 'auxcred', firstLarge / 1000, 'systemd-creds encrypt', times.creds, 1);
+    compare('apply for the first time, 1,000 secrets', 'auxcred', firstLarge, '250 secrets', firstSmall, 4.4);
+    compare('apply, one of 1,000 secrets changed', 'auxcred', changedLarge, 'node -e 0', times.node, undefined);
+    compare('apply, one secret changed, 1,000 secrets', 'auxcred', changedLarge, '250 secrets', changedSmall, 4.4);
+    compare('provision, nothing to do, 1,000 secrets', 'auxcred', times.provision, 'node -e 0', times.node, undefined);
+    compare('provision, nothing to do, 1,000 secrets', 'auxcred', times.provision, '250 secrets', times.provisionSmall, 4.4);
+    compare('provision, nothing to do, 1,000 secrets', 'auxcred', times.provision, '150 ms', 150, 1);
+    compare('apply, nothing to do, 1,000 secrets', 'auxcred', times.apply, 'node -e 0', times.node, undefined);
+    compare('plan, nothing to do, 1,000 secrets', 'auxcred', times.plan, 'node -e 0', times.node, undefined);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
 const count = 100;
 
 /** 100 units with a secret each, started at once, in four ways. */
@@ -297,6 +366,7 @@ async function benchTpm(): Promise<void> {
 benchKinds();
 benchFixed();
 benchGrowth();
+benchProvision();
 benchGenerator();
 const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
 try {

@@ -1,5 +1,6 @@
 import { existsSync } from 'node:fs';
-import { applyRendering } from '../deliver/rendered-folder.ts';
+import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
+import { readGenerated, readRendering } from '../deliver/rendering.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
@@ -17,15 +18,17 @@ export async function apply(argv: readonly string[]): Promise<number> {
     const manifest = usableManifest(root);
     const sealed = existsSync(pathsUnder(root).seeds);
     const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
-    if (provisioned) say(`${String(provisioned.plan.releases.length)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
+    if (provisioned) say(`${String(provisioned.credentials)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
     else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
     // The secrets come first: a unit must never wait for a credential that the broker does not know.
     const units = applyRendering(pathsUnder(root), manifest);
     for (const { unit, change } of units) say(`${change} ${unit}`);
     if (units.length === 0) say('the drop-ins are as they should be');
     if (systemIsRunning(root)) {
-      systemctl('daemon-reload');
-      if (provisioned && !options.flag('no-restart')) restartChanged(provisioned.plan.changes);
+      // Also where an earlier run was killed before it came to this.
+      const { rendered, generated } = pathsUnder(root);
+      if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
+      if (provisioned && !options.flag('no-restart')) restartChanged(provisioned.changes);
     }
     return provisioned ? sayHeld(provisioned) : 0;
   });

@@ -6,6 +6,7 @@ import { exitStatus, Failure } from '../failure.ts';
 import { rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
+import { removeStrayGenerations } from '../store/snapshot.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
 import { pathsUnder } from '../system/paths.ts';
@@ -33,8 +34,8 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
       return 0;
     }
     const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
-    say(provisioned.changed ? `${String(provisioned.plan.releases.length)} credentials are in force` : 'nothing to do: the manifest is in force already');
-    if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.plan.changes);
+    say(provisioned.changed ? `${String(provisioned.credentials)} credentials are in force` : 'nothing to do: the manifest is in force already');
+    if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.changes);
     return sayHeld(provisioned);
   });
 }
@@ -51,7 +52,9 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
     say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
     return whenHeld;
   }, async () => {
+    // Of one that was killed.
     removeLeftovers(paths.store);
+    removeStrayGenerations(paths);
     return await work();
   });
   return status ?? 0;

@@ -148,7 +148,7 @@ export function pinsIn(paths: Paths): Pins | undefined {
 
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
 function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, inForce: Snapshot): void {
-  installSnapshot(paths, inForce, { ...inForce, counter, sealing }, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
+  installSnapshot(paths, inForce, { ...inForce, counter, sealing }, undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
     const file = readFixedFile(paths, recipe);
     if (!file) throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, { hint: 'run auxcred provision' });
     return file;

@@ -5,7 +5,7 @@ import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { Shelf } from '../fixed/shelf.ts';
 import { fixedValues } from '../fixed/value.ts';
-import type { SecretDeclaration } from '../manifest/declaration.ts';
+import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -14,7 +14,8 @@ import { type History, type HistoryEntry, hostScope, installSnapshot, isInForce,
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
 import { withFingerprint } from './fingerprint.ts';
 import { refuseOldSeeds } from './opening.ts';
-import { type Plan, planOf, type PlanOptions, type Replacement } from './plan.ts';
+import { type Plan, planOf, type PlanOptions, type ReleaseChange, type Replacement } from './plan.ts';
+import { inputsOf, isSettled, settledOf } from './settled.ts';
 
 /** The group that may read the store: the broker's. */
 export const brokerGroup = 'auxcred';
@@ -35,7 +36,9 @@ export interface ProvisionOptions extends Pick<PlanOptions, 'at' | 'acceptEarlie
 }
 
 export interface Provisioned {
-  readonly plan: Plan;
+  /** How many credentials are in force. */
+  readonly credentials: number;
+  readonly changes: readonly ReleaseChange[];
   readonly changed: boolean;
   /** Secrets that stay what they are because their hook failed, and why. */
   readonly held: ReadonlyMap<string, string>;
@@ -113,6 +116,8 @@ export const planned = (paths: Paths, declarations: readonly SecretDeclaration[]
  * @throws Failure and leaves everything as it is
  */
 export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions & { readonly hook: Hook | 'later' }): Provisioned {
+  const inputsAt = (tpmCounter: number | undefined): string => inputsOf(declarations, scopes, options.counter, tpmCounter);
+  if (isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at)) return { credentials: countCredentials(declarations), changes: [], changed: false, held: new Map(), postponed: [], untold: [] };
   return withPrepared(paths, declarations, scopes, options, ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
     const snapshotOf = (plan: Plan): Snapshot => ({
       counter: options.counter,
@@ -140,8 +145,8 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
     const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) => isInForce(paths, before, unchanged));
     const nameOf = ({ declaration }: Replacement): string => declaration.name;
     return {
-      plan, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
-      changed: installSnapshot(paths, before, snapshot, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
+      credentials: plan.releases.length, changes: plan.changes, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
+      changed: installSnapshot(paths, before, snapshot, held.size === 0 ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
     };
   });
 }
@@ -152,6 +157,8 @@ function numbered(snapshot: Snapshot, tpmCounter: number | undefined, isInForceA
   const unchanged = { ...snapshot, tpmCounter };
   return isInForceAs(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
 }
+
+const countCredentials = (declarations: readonly SecretDeclaration[]): number => declarations.reduce((sum, declaration) => sum + declaration.units.length * credentialsOf(declaration).length, 0);
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
 const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean => ingredients(recipe).every(({ scope, epoch }) => scopes.some((one) => scopeName(one) === scope && one.epoch === epoch));

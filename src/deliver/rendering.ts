@@ -1,7 +1,7 @@
 /** The drop-ins of all units, as the manifest wants them and as they were applied last. */
-import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Manifest } from '../manifest/manifest.ts';
+import { namesIn, readIfPresent } from '../system/files.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemdVersion } from '../system/systemctl.ts';
 import { renderDropIn, type UnitSecret } from './drop-in.ts';
@@ -28,13 +28,14 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
 }
 
 /** The drop-ins that were applied last. */
-export function readRendering(paths: Pick<Paths, 'rendered'>): Rendering {
-  const folder = join(paths.rendered, 'units');
-  let names: string[];
-  try {
-    names = readdirSync(folder);
-  } catch {
-    return new Map();
-  }
-  return new Map(names.filter((name) => name.endsWith('.d')).map((name) => [name.slice(0, -2), readFileSync(join(folder, name, dropInName), 'utf8')]));
+export const readRendering = (paths: Pick<Paths, 'rendered'>): Rendering => dropInsIn(join(paths.rendered, 'units'));
+
+/** Those that the generator gave to the systemd that runs. */
+export const readGenerated = (paths: Pick<Paths, 'generated'>): Rendering => dropInsIn(paths.generated);
+
+function dropInsIn(folder: string): Rendering {
+  return new Map(namesIn(folder).filter((name) => name.endsWith('.d')).flatMap((name): [string, string][] => {
+    const text = readIfPresent(join(folder, name, dropInName));
+    return text ? [[name.slice(0, -2), new TextDecoder().decode(text)]] : [];
+  }));
 }

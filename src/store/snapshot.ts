@@ -3,7 +3,8 @@
  * nothing else, so an edited manifest or a half-copied file changes no answer.
  *
  * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their SHA-256 in
- * `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know. Each of the two is a
+ * `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and `generations/N/settled.json` what it
+ * came from, by which the next one sees at once that it has nothing to do. Each of the three is a
  * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
  * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
@@ -15,7 +16,7 @@ import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { deliveries, type Delivery } from '../manifest/declaration.ts';
-import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, replaceLink, syncFolder, writeNew } from '../system/files.ts';
+import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, removeLeftovers, replaceFile, replaceLink, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import { parseSealing, type Sealing, sealingJson } from './payload.ts';
@@ -54,12 +55,25 @@ export interface Snapshot {
   readonly fingerprints: ReadonlyMap<string, string>;
 }
 
+/** What a snapshot was worked out from. As long as all of it is the same, so is the snapshot. */
+export interface Settled {
+  /** SHA-256, in hexadecimal, of what it depends on beside fixed files and the clock. */
+  readonly inputs: string;
+  /** SHA-256, in hexadecimal, of each fixed file, by its scope and path. */
+  readonly fixed: Readonly<Record<string, string>>;
+  /** Milliseconds since 1970: from here on its periods are those of the clock. */
+  readonly from: number;
+  /** Milliseconds since 1970: up to here, and not at it. */
+  readonly until: number;
+}
+
 /** `UNIT/CREDENTIAL`. */
 export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string => `${unit}/${credential}`;
 
 const version = 4;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
+const settledFile = 'settled.json';
 const fixedFolder = 'fixed';
 const macLength = 64;
 const hint = 'run auxcred provision';
@@ -83,10 +97,14 @@ function authenticated(content: Readonly<Record<string, unknown>>, host: Scope):
   return concat(utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`), body);
 }
 
+function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
+  const claimed = Buffer.from(new TextDecoder().decode(bytes.subarray(0, macLength)), 'hex');
+  return claimed.length === macLength / 2 && timingSafeEqual(claimed, mac(host, bytes.subarray(macLength + 1)));
+}
+
 function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(macLength + 1);
-  const claimed = Buffer.from(new TextDecoder().decode(bytes.subarray(0, macLength)), 'hex');
-  if (claimed.length !== macLength / 2 || !timingSafeEqual(claimed, mac(host, body))) {
+  if (!isAuthentic(bytes, host)) {
     throw new Failure('malformed', 'the provisioned snapshot was not made with this machine\'s seed', { hint });
   }
   const json = Json.parse(body, 'the provisioned snapshot', hint);
@@ -142,6 +160,21 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
 
+/** What the snapshot in force came from; undefined where that is not known, or a file of the snapshot is gone or damaged. */
+export function readSettled(paths: Paths, host: Scope): Settled | undefined {
+  const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) => readIfPresent(join(paths.snapshot, name)));
+  if (!settled || ![settled, ...others].every((bytes) => bytes && isAuthentic(bytes, host))) return undefined;
+  const json = verified(settled, host);
+  json.at('kind').oneOf(['settled']);
+  const time = (key: string): number => json.at(key).whole(0, Number.MAX_SAFE_INTEGER);
+  const fixed = Object.fromEntries(json.at('fixed').entries().map(([name, digest]) => [name, digest.text()]));
+  const present = new Set(namesIn(join(paths.snapshot, fixedFolder)));
+  if (!Object.values(fixed).every((digest) => present.has(digest))) return undefined;
+  return { inputs: json.at('inputs').text(), fixed, from: time('from'), until: time('until') };
+}
+
+const encodeSettled = (settled: Settled, host: Scope): Uint8Array => authenticated({ kind: 'settled', ...settled }, host);
+
 /** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
 export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undefined => readIfPresent(join(paths.snapshot, fixedFolder, file));
 
@@ -159,13 +192,17 @@ export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: 
 /**
  * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
  * @param before - what is in force
+ * @param settled - what it came from; undefined where it is not yet all that was asked for
  * @param fileOf - finds the file of a fixed secret
  * @returns false where the same is in force already.
  */
-export function installSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
+export function installSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot, settled: Settled | undefined, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
   removeStrayGenerations(paths);
-  if (isInForce(paths, before, snapshot)) return false;
   const fixed = fixedIn(snapshot);
+  if (isInForce(paths, before, snapshot)) {
+    if (settled) replaceSettled(paths, settled, host);
+    return false;
+  }
   const folderAccess: Access = { mode: 0o750, group };
   const next = String(1 + generationInForce(paths));
   const folder = join(paths.generations, next);
@@ -175,6 +212,7 @@ export function installSnapshot(paths: Paths, before: Snapshot | undefined, snap
     ensureFolder(folder, folderAccess);
     writeNew(join(folder, releasesFile), encodeReleases(snapshot, host), { mode: 0o640, group });
     writeNew(join(folder, recordFile), encodeRecord(snapshot, host), { mode: 0o600 });
+    if (settled) writeNew(join(folder, settledFile), encodeSettled(settled, host), { mode: 0o600 });
     if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
     for (const [digest, recipe] of fixed) {
       writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
@@ -193,6 +231,13 @@ export function installSnapshot(paths: Paths, before: Snapshot | undefined, snap
   return true;
 }
 
+/** The same snapshot may come from other inputs: another comment in the manifest, the seeds sealed again. */
+function replaceSettled(paths: Paths, settled: Settled, host: Scope): void {
+  const file = join(paths.snapshot, settledFile);
+  const bytes = encodeSettled(settled, host);
+  if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0) replaceFile(file, bytes, { mode: 0o600 });
+}
+
 function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean => one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
   return a.counter === b.counter && a.tpmCounter === b.tpmCounter && sameJson(a.sealing, b.sealing) && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints);
@@ -202,8 +247,9 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
 const generationInForce = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
 
 /** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */
-function removeStrayGenerations(paths: Paths): void {
+export function removeStrayGenerations(paths: Paths): void {
   const current = generationInForce(paths);
+  removeLeftovers(paths.snapshot);
   for (const name of namesIn(paths.generations)) {
     if (Number(name) !== current && Number(name) !== current - 1) rmSync(join(paths.generations, name), { recursive: true });
   }

@@ -8,6 +8,8 @@ export function pathsUnder(root: string) {
     manifestFolders: [at('/etc/auxcred/secrets.d'), at('/run/auxcred/secrets.d'), at('/usr/lib/auxcred/secrets.d')],
     /** What `apply` rendered: a symlink to a folder with `manifest` (the text it came from) and `units/`. */
     rendered: at('/etc/auxcred/rendered'),
+    /** Where systemd has what `auxcred-generator` gave it. */
+    generated: at('/run/systemd/generator'),
     /** Scope names and key ids that this machine accepts, written by `seal`. */
     pins: at('/etc/auxcred/scopes.json'),
     store: at('/var/lib/auxcred'),

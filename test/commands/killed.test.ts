@@ -70,6 +70,7 @@ async function killEverywhere(name: string, prepare: (root: string) => void, arg
   };
   const whole = copy(`${name}-whole`);
   const changes = changesOf(whole, args(whole));
+  again(whole);
   const [old, now] = [await stateOf(origin), await stateOf(whole)];
   assert.notDeepEqual(now, old);
   // Seeds and snapshot are bound to each other only by the counter, so a run that writes both may be killed between them.

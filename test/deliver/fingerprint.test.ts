@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHmac, hkdfSync } from 'node:crypto';
-import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -95,9 +95,9 @@ describe('another recipe for the same value', () => {
       const given = these ? { with: these } : {};
       const future = plan(after, given);
       assert.deepEqual(future.changes, [{ unit: 'u.service', credential: 'u', why: `${why}, same value`, sameValue: true, action: 'none' }]);
-      const { plan: done, changed } = put(after, given);
+      const { changes, changed } = put(after, given);
       assert.equal(changed, true);
-      assert.deepEqual(touched(stepsFor(done.changes)), []);
+      assert.deepEqual(touched(stepsFor(changes)), []);
       assert.equal(inForce('u.service', 'u', these), value);
       assert.equal(fingerprints(these).get('u.service/u'), print);
       assert.deepEqual([plan(after, given).changes, put(after, given).changed], [[], false]);
@@ -113,8 +113,8 @@ describe('another recipe for the same value', () => {
     write('host/web1/u', 'v');
     put(sameValue[1]?.before ?? '');
     write('host/web1/new', 'w');
-    const { plan: done } = put(sameValue[1]?.after ?? '');
-    assert.deepEqual([done.changes.map(({ why }) => why), touched(stepsFor(done.changes))], [['path u -> new'], ['u.service']]);
+    const { changes } = put(sameValue[1]?.after ?? '');
+    assert.deepEqual([changes.map(({ why }) => why), touched(stepsFor(changes))], [['path u -> new'], ['u.service']]);
   });
 
   test('runs no hook: its service knows the value', () => {
@@ -139,6 +139,59 @@ describe('an unchanged fixed file', () => {
     assert.throws(() => put(text, { with: nextEpoch }), (error) => error instanceof Failure && error.code === 'malformed' && /another epoch than 2/.test(error.message));
     // The same epoch with another seed, as after seal --replace.
     assert.throws(() => put(text, { with: [scope('host', 'web1', 1), scope('group', 'db', 9)] }), (error) => error instanceof Failure && error.code === 'malformed');
+  });
+});
+
+describe('a run with nothing to do', () => {
+  const text = '[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\n[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n';
+  const settled = (): string => join(paths().snapshot, 'settled.json');
+  const works = (name: string, expected: boolean, given: Given = {}): void => {
+    const { changed, changes } = put(text, given);
+    assert.deepEqual([changed, changes.length > 0], [expected, expected], name);
+    assert.equal(inForce('u.service', 'u'), 'v', name);
+  };
+
+  test('is told by what the snapshot came from, and notices whatever changed', () => {
+    write('host/web1/u', 'v');
+    works('first', true);
+    works('again', false);
+    works('another month', true, { at: new Date('2026-12-01T00:00:00Z') });
+    assert.throws(() => put(text, { at: new Date('2026-11-30T23:59:59Z') }), (error) => error instanceof Failure && error.code === 'clock');
+    works('back in that month', false, { at: new Date('2026-12-31T23:59:59Z') });
+    write('host/web1/u', 'w');
+    assert.deepEqual(put(text, { at: new Date('2026-12-02T00:00:00Z') }).changes.map(({ why }) => why), ['value']);
+  });
+
+  for (const name of ['releases.json', 'record.json', 'settled.json'])
+    test(`does not rely on a damaged ${name}`, () => {
+      write('host/web1/u', 'v');
+      put(text);
+      const file = join(paths().snapshot, name);
+      const bytes = readFileSync(file);
+      const middle = Math.floor(bytes.length / 2);
+      bytes[middle] = (bytes[middle] ?? 0) ^ 1;
+      writeFileSync(file, bytes);
+      assert.equal(put(text).changed, name !== 'settled.json');
+      assert.equal(inForce('u.service', 'u'), 'v');
+      assert.equal(put(text).changed, false);
+    });
+
+  test('puts back a file of the snapshot that is gone', () => {
+    write('host/web1/u', 'v');
+    put(text);
+    rmSync(join(paths().snapshot, 'fixed'), { recursive: true });
+    assert.equal(put(text).changed, true);
+    assert.equal(inForce('u.service', 'u'), 'v');
+  });
+
+  test('is none while a hook holds something back', () => {
+    const hooked = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/test", "-e", "${join(root, 'up')}"]\n`;
+    put(hooked(1));
+    for (let i = 0; i < 2; i++) assert.deepEqual([...put(hooked(2)).held.keys()], ['a']);
+    writeFileSync(join(root, 'up'), '');
+    assert.equal(put(hooked(2)).changes.length, 1);
+    assert.equal(put(hooked(2)).changed, false);
+    assert.ok(existsSync(settled()));
   });
 });
 
@@ -173,7 +226,7 @@ describe('going back', () => {
       seen.set(month, inForce('a.service', 'a'));
     }
     const held = text('period = "2026-10"\n');
-    assert.deepEqual(touched(stepsFor(put(held, { at: at(11) }).plan.changes)), ['a.service', 't.service']);
+    assert.deepEqual(touched(stepsFor(put(held, { at: at(11) }).changes)), ['a.service', 't.service']);
     assert.deepEqual([inForce('a.service', 'a'), inForce('a.service', 'a.previous'), inForce('t.service', 't')], [seen.get(10), seen.get(9), `x=${String(seen.get(10))}`]);
     // It does not rotate, whatever the clock says.
     for (const month of [11, 12, 10]) assert.equal(put(held, { at: at(month) }).changed, false);

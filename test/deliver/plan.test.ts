@@ -46,10 +46,10 @@ describe('provision', () => {
   test('once more changes nothing', () => {
     const first = put(rotating);
     assert.equal(first.changed, true);
-    assert.deepEqual(brief(first.plan.changes), ['a.service/a: new', 'a.service/a.previous: new', 'b.service/a: new', 'b.service/a.previous: new', 'b.service/b: new', 'c.service/t: new']);
+    assert.deepEqual(brief(first.changes), ['a.service/a: new', 'a.service/a.previous: new', 'b.service/a: new', 'b.service/a.previous: new', 'b.service/b: new', 'c.service/t: new']);
     const second = put(rotating);
     assert.equal(second.changed, false);
-    assert.deepEqual(second.plan.changes, []);
+    assert.deepEqual(second.changes, []);
   });
 
   test('refuses a seeds.age that was replaced before, and takes it where it is meant', () => {
@@ -58,14 +58,14 @@ describe('provision', () => {
     assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
     assert.equal(put(rotating, { counter: 2 }).changed, false);
-    assert.deepEqual(put(rotating, { counter: 4 }).plan.changes, []);
+    assert.deepEqual(put(rotating, { counter: 4 }).changes, []);
   });
 
   test('a new period changes what rotates, what is made of it, and nothing else', () => {
     put(rotating);
     const old = inForce('a.service', 'a');
-    const { plan } = put(rotating, { at: december });
-    assert.deepEqual(brief(plan.changes), [
+    const { changes } = put(rotating, { at: december });
+    assert.deepEqual(brief(changes), [
       'a.service/a: period 2026-11 -> 2026-12', 'a.service/a.previous: period 2026-10 -> 2026-11', 'b.service/a: period 2026-11 -> 2026-12', 'b.service/a.previous: period 2026-10 -> 2026-11',
       'c.service/t: a: period 2026-11 -> 2026-12',
     ]);
@@ -108,7 +108,7 @@ describe('provision', () => {
   test('generation, options, epoch and scope are told apart in what changed', () => {
     const one = (more: string): string => `[secret.a]\nkind = "hex"\nunits = ["a.service"]\n${more}\n`;
     put(one(''));
-    const why = (more: string, these = scopes): string[] => put(one(more), { with: these }).plan.changes.map((change) => `${change.credential}: ${change.why}`);
+    const why = (more: string, these = scopes): string[] => put(one(more), { with: these }).changes.map((change) => `${change.credential}: ${change.why}`);
     assert.deepEqual(why('generation = 2\nprevious = true'), ['a: generation 1 -> 2', 'a.previous: new']);
     assert.deepEqual(why('generation = 2\nbytes = 16'), ['a: options', 'a.previous: removed']);
     assert.deepEqual(why('generation = 2\nbytes = 16\nshare = "db"'), ['a: scope host/web1 -> group/db']);
@@ -135,7 +135,7 @@ describe('plan', () => {
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
     const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed'), fingerprint: ({ unit, credential }) => `of ${unit}/${credential}` });
     assert.ok(before.equals(readFileSync(join(pathsUnder(root).snapshot, 'releases.json'))));
-    assert.deepEqual(put(rotating, { at: december }).plan.changes, planned.changes);
+    assert.deepEqual(put(rotating, { at: december }).changes, planned.changes);
   });
 
   test('a unit is restarted once, if one of its secrets asks for it; else reloaded', () => {
@@ -172,13 +172,13 @@ describe('a hook', () => {
     put(manifest(), { hook: runHook });
     const old = inForce('a.service', 'a');
     writeFileSync(join(root, 'broken'), '');
-    const { held, plan } = put(manifest(), { at: december, hook: runHook });
+    const { held, changes } = put(manifest(), { at: december, hook: runHook });
     assert.match(held.get('a') ?? '', /hook failed with status 1/);
-    assert.deepEqual(brief(plan.changes), ['b.service/b: period 2026-11 -> 2026-12']);
+    assert.deepEqual(brief(changes), ['b.service/b: period 2026-11 -> 2026-12']);
     assert.equal(inForce('a.service', 'a'), old);
     assert.equal(inForce('c.service', 't'), `x=${old}`);
     rmSync(join(root, 'broken'));
-    assert.deepEqual(brief(put(manifest(), { at: december, hook: runHook }).plan.changes), ['a.service/a: period 2026-11 -> 2026-12', 'c.service/t: a: period 2026-11 -> 2026-12']);
+    assert.deepEqual(brief(put(manifest(), { at: december, hook: runHook }).changes), ['a.service/a: period 2026-11 -> 2026-12', 'c.service/t: a: period 2026-11 -> 2026-12']);
     assert.equal(readFileSync(log(), 'utf8').split('\n').length, 3);
   });
 

@@ -107,14 +107,14 @@ describe('snapshot', () => {
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);
     assert.equal(readSnapshot(paths, host), undefined);
-    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), host, undefined, () => assert.fail('no secret is fixed')), true);
-    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), host, undefined, () => assert.fail('no secret is fixed')), false);
+    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
+    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () => assert.fail('no secret is fixed')), false);
     assert.deepEqual(readSnapshot(paths, host), snapshot(6));
     assert.equal(statSync(join(paths.snapshot, 'releases.json')).mode & 0o777, 0o640);
     assert.equal(statSync(join(paths.snapshot, 'record.json')).mode & 0o777, 0o600);
     assert.equal(statSync(paths.generations).mode & 0o777, 0o750);
     for (let generation = 1; generation <= 5; generation++) {
-      assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(generation % 2), host, undefined, () => assert.fail('no secret is fixed')), true);
+      assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(generation % 2), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
       assert.deepEqual(readSnapshot(paths, host), snapshot(generation % 2));
     }
     assert.equal(readdirSync(paths.generations).length, 2);
@@ -123,7 +123,7 @@ describe('snapshot', () => {
 
   test('neither file passes for the other, nor for another seed\'s', () => {
     const paths = pathsUnder(root);
-    installSnapshot(paths, readSnapshot(paths, host), snapshot(2), host, undefined, () => assert.fail('no secret is fixed'));
+    installSnapshot(paths, readSnapshot(paths, host), snapshot(2), undefined, host, undefined, () => assert.fail('no secret is fixed'));
     assert.throws(() => parseReleases(readFileSync(join(paths.snapshot, 'record.json')), host), isFailure('malformed'));
     assert.throws(() => readSnapshot(paths, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
@@ -131,7 +131,7 @@ describe('snapshot', () => {
   test('what an interrupted provision left behind is no obstacle', () => {
     const paths = pathsUnder(root);
     writeFileSync(`${paths.snapshot}.new`, '');
-    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(3), host, undefined, () => assert.fail('no secret is fixed')), true);
+    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(3), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
     assert.deepEqual(readSnapshot(paths, host), snapshot(3));
   });
 });
