@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, closeSync, openSync, readFileSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -79,11 +79,11 @@ export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}
 
 async function start(state: string, socket: string): Promise<ReturnType<typeof spawn>> {
   for (const path of [socket, `${socket}.ctrl`]) rmSync(path, { force: true });
-  // Not to this process: it may wait for a command that waits for the TPM, which waits for somebody to read what it says.
-  const log = openSync(`${socket}.log`, 'a');
+  // A pipe would fill up while this process waits for programs, and stop it.
+  const said = openSync(`${socket}.log`, 'w');
   // It ends with this process even when that is killed: setpriv asks the kernel for it.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', log] });
-  closeSync(log);
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', said] });
+  closeSync(said);
   for (const path of [socket, `${socket}.ctrl`]) {
     for (let waited = 0; !(await accepts(path)); waited += 5) {
       if (child.exitCode !== null || waited > 10_000) {

@@ -17,11 +17,11 @@ export interface TpmProxy {
 const path = (device: string): string => device.replace('swtpm:path=', '');
 
 /**
- * @param before - a command of its own to run in front of one that comes by, or undefined
+ * @param before - a command of its own to run in front of one that comes by, `lost` for one that never arrives, or undefined
  * @param within - the folder for its socket's folder
  * @param answer - what the client is told for the TPM's response
  */
-export async function startTpmProxy(device: string, before: (code: number) => Buffer | undefined = () => undefined, within = tmpdir(), answer: (code: number, response: Buffer) => Buffer = (_, response) => response): Promise<TpmProxy> {
+export async function startTpmProxy(device: string, before: (code: number) => Buffer | 'lost' | undefined = () => undefined, within = tmpdir(), answer: (code: number, response: Buffer) => Buffer = (_, response) => response): Promise<TpmProxy> {
   const folder = mkdtempSync(join(within, 'proxy-'));
   const socket = join(folder, 'tpm');
   const commands: number[] = [];
@@ -64,6 +64,7 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
         commands.push(code);
         seen.push(Buffer.from(command));
         const extra = before(code);
+        if (extra === 'lost') continue;
         if (extra) {
           swallow++;
           // The TPM answers in order, so the next command can follow as soon as this one's answer is there.

@@ -27,7 +27,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
   refuseTogether(options, ['identity', 'seed-file', 'scopes']);
-  if (options.flag('no-tpm2-pcrs') && options.value('tpm2-pcrs') !== undefined) throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
+  if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs'))) throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {

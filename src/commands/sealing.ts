@@ -85,10 +85,10 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder: b
   wipeScopes(reopened.payload.scopes);
 
   const found = await counterOf(sealing, before?.counter);
-  if (found && found.index === before?.counter?.index && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
+  if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
   const counter = found && { ...found, value: found.value + (await isBehind(found, inForce) ? 1 : 0) };
   const dropInChanged = install(root, paths, payload, sealed, {
-    before, counter: counter && { index: counter.index, start: counter.value },
+    before, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
     record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },
   });
   if (inForce) await raised(counter);
@@ -119,7 +119,7 @@ async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | u
   };
   try {
     const counter = await withTpm(async (tpm) => await ensureCounter(tpm, pinned?.index));
-    if (counter.index !== pinned?.index) say(`the TPM's counter ${counterText(counter.index)} remembers what is in force`);
+    if (counter.isNew) say(`the TPM's counter ${counterText(counter.index)} remembers what is in force`);
     return { ...counter, increment: async () => { await withTpm(async (tpm) => { await incrementCounter(tpm, counter.index, undefined); }); } };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
@@ -192,6 +192,7 @@ async function ageHostRecipient(paths: Paths): Promise<string> {
 interface Succession {
   readonly before: Pins | undefined;
   readonly counter: PinnedCounter | undefined;
+  readonly isCounterNew: boolean;
   /** Lets the snapshot know of the new seeds. */
   readonly record: () => void;
 }
@@ -200,7 +201,7 @@ interface Succession {
  * What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there; a counter that only one of the two has is not asked for meanwhile.
  * @returns whether the broker's drop-in is another one
  */
-function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { before, counter, record: recordIt }: Succession): boolean {
+function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { before, counter, isCounterNew, record: recordIt }: Succession): boolean {
   for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
     ensureFolder(folder, { mode: 0o755 });
     removeLeftovers(folder);
@@ -212,7 +213,7 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
     if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file)) replaceFile(file, bytes, { mode: 0o644 });
   };
   // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
-  write(paths.pins, encodePins(before && existsSync(paths.seeds) ? pinsBetween(before, pins) : pins));
+  write(paths.pins, encodePins(before && existsSync(paths.seeds) ? pinsBetween(before, pins, isCounterNew ? undefined : counter) : pins));
   write(paths.brokerDropIn, utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn))));
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
@@ -224,6 +225,6 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
 }
 
 /** Pins under which the old seeds open and the new ones do. */
-function pinsBetween({ counter: old, ...before }: Pins, { scopes, counter }: Pins): Pins {
-  return { ...before, ...(samePins(before.scopes, scopes) ? {} : { next: scopes }), ...(counter && counter.index === old?.index ? { counter } : {}) };
+function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounter | undefined): Pins {
+  return { scopes, device, ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }), ...(counter === undefined ? {} : { counter }) };
 }

@@ -26,6 +26,8 @@ const counterLength = 8;
 export interface Counter {
   readonly index: number;
   readonly value: number;
+  /** Whether it was made just now. */
+  readonly isNew: boolean;
 }
 
 /** The SRK that a seed was sealed to: its Name, and the template that it can be made from. */
@@ -89,12 +91,12 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
 export async function ensureCounter(tpm: Tpm, known: number | undefined): Promise<Counter> {
   return await salted(tpm, undefined, async (session) => {
     const value = known === undefined ? undefined : await readCounter(tpm, known, session);
-    if (known !== undefined && value !== undefined) return { index: known, value };
+    if (known !== undefined && value !== undefined) return { index: known, value, isNew: false };
     for (let index = firstCounterIndex; index < firstCounterIndex + indices; index++) {
       const handle = await defineCounter(tpm, index, session);
       if (handle === undefined) continue;
       await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
-      return { index, value: await valueOf(tpm, handle, session) };
+      return { index, value: await valueOf(tpm, handle, session), isNew: true };
     }
     throw new Failure('tpm', `all of the TPM's indices from ${counterText(firstCounterIndex)} on are taken`, { hint: 'tpm2_nvundefine -C o INDEX removes one that no system uses any more' });
   });

@@ -47,7 +47,7 @@ describe('a counter in the TPM', () => {
     assert.equal(await read(index), value + 1);
     swtpm.tool('tpm2_nvincrement', '-C', counterText(index), counterText(index));
     assert.equal(await read(index), value + 2);
-    assert.deepEqual(await ensure(index), { index, value: value + 2 });
+    assert.deepEqual(await ensure(index), { index, value: value + 2, isNew: false });
   });
 
   test('can be neither written, nor turned back by making it again', async () => {

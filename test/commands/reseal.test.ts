@@ -1,0 +1,377 @@
+/** Sealing the same seeds again, and refusing what was brought back, on a machine's root folder as an installer sees it. */
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { exitStatus, type FailureCode } from '../../src/failure.ts';
+import { Json } from '../../src/system/json.ts';
+import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { startTpmProxy } from '../tpm-proxy.ts';
+import { commandCodes, createPrimary, leftIn, makePersistent, removePersistent } from '../tpm2/sealing.ts';
+
+let root = '';
+const at = (path: string): string => join(root, path);
+const seeds = 'var/lib/auxcred/seeds.age';
+const hostKey = 'etc/ssh/ssh_host_ed25519_key';
+const program = join(process.cwd(), 'dist/auxcred.cjs');
+
+interface Said { readonly status: number | null; readonly stdout: string; readonly stderr: string }
+const auxcred = (verb: string, args: readonly string[], input = ''): Said => spawnSync(process.execPath, [program, verb, `--root=${root}`, ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] }, timeout: 60_000 });
+function works(verb: string, args: readonly string[] = [], input = ''): Said {
+  const said = auxcred(verb, args, input);
+  assert.equal(said.status, 0, `${verb} ${args.join(' ')}: ${said.stderr}`);
+  return said;
+}
+function fails(verb: string, args: readonly string[], code: FailureCode, message: RegExp, input = ''): void {
+  const said = auxcred(verb, args, input);
+  assert.equal(said.status, exitStatus[code], `${verb} ${args.join(' ')}: ${said.stderr}`);
+  assert.match(said.stderr, message);
+}
+const secret = (): string => works('get', ['key']).stdout;
+const sealing = (): Json => Json.parse(Buffer.from(works('unseal', ['--json']).stdout), 'unseal', '').at('sealing');
+const recovery = (): string[] => sealing().at('recovery').list().map((item) => item.text());
+
+function identity(name: string): { readonly file: string; readonly recipient: string } {
+  const file = at(name);
+  assert.equal(spawnSync('age-keygen', ['-o', file]).status, 0);
+  return { file, recipient: spawnSync('age-keygen', ['-y', file], { encoding: 'utf8' }).stdout.trim() };
+}
+const opensWith = (file: string): boolean => spawnSync('age', ['-d', '-i', file, at(seeds)]).status === 0;
+function newHostKey(): void {
+  rmSync(at(hostKey), { force: true });
+  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(hostKey)]).status, 0);
+}
+const declare = (more = ''): void => { writeFileSync(at('etc/auxcred/secrets.d/web.toml'), `[secret.key]\nkind = "hex"\nunits = ["web.service"]\n${more}`); };
+/** What a backup of some of the machine's files is. */
+function copyOf(...paths: readonly string[]): () => void {
+  const folder = mkdtempSync(join(root, 'copy-'));
+  for (const path of paths) cpSync(at(path), join(folder, path), { recursive: true, verbatimSymlinks: true });
+  return () => {
+    for (const path of paths) {
+      rmSync(at(path), { recursive: true });
+      cpSync(join(folder, path), at(path), { recursive: true, verbatimSymlinks: true });
+    }
+  };
+}
+
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'root-'));
+  for (const folder of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(folder), { recursive: true });
+  writeFileSync(at('etc/hostname'), 'web1\n');
+  writeFileSync(at('etc/group'), 'root:x:0:\n');
+  declare();
+  newHostKey();
+});
+afterEach(() => { rmSync(root, { recursive: true }); });
+
+describe('reseal', () => {
+  test('adds and removes recovery recipients; the secrets stay', () => {
+    const [one, two] = [identity('one'), identity('two')];
+    works('seal', [`--recipient=${one.recipient}`]);
+    works('apply');
+    const before = secret();
+    const { stderr } = works('reseal', [`--add-recipient=${two.recipient}`, `--remove-recipient=${one.recipient}`]);
+    assert.match(stderr, new RegExp(`^auxcred: recovery: ${two.recipient.slice(0, 24)}$`, 'm'));
+    assert.deepEqual([opensWith(one.file), opensWith(two.file), opensWith(at(hostKey))], [false, true, true]);
+    assert.deepEqual(recovery(), [two.recipient]);
+    assert.equal(secret(), before);
+    assert.match(works('provision').stderr, /nothing to do/);
+    assert.match(works('reseal', [`--remove-recipient=${two.recipient}`]).stderr, /nothing but this machine opens it: --add-recipient=/);
+    assert.equal(secret(), before);
+  });
+
+  test('refuses what makes no sense, and leaves the file as it was', () => {
+    const { recipient } = identity('one');
+    works('seal', ['--no-recovery']);
+    const before = readFileSync(at(seeds));
+    fails('reseal', [`--remove-recipient=${recipient}`], 'not-found', /is none of the recovery recipients\nauxcred: hint: there is none/);
+    fails('reseal', ['--add-recipient=me@example.org'], 'usage', /is not an age recipient/);
+    fails('reseal', ['--no-tpm2-pcrs', '--tpm2-pcrs=7'], 'usage', /do not go together/);
+    fails('reseal', ['--identity=x', '--seed-file=y'], 'usage', /--identity and --seed-file do not go together/);
+    fails('reseal', ['--tpm2-pcrs=7'], 'usage', /--tpm2-pcrs needs a TPM/);
+    fails('reseal', ['--with-key=tpm2', '--tpm2-device=/dev/tpm-not-here'], 'no-tpm', /there is no TPM at \/dev\/tpm-not-here/);
+    assert.ok(before.equals(readFileSync(at(seeds))));
+    assert.match(works('reseal', ['--first-boot']).stderr, /no PCR waits for the first boot/);
+    assert.ok(before.equals(readFileSync(at(seeds))));
+  });
+
+  test('a seeds.age that was replaced is refused when it is brought back, and named', () => {
+    works('seal', ['--no-recovery']);
+    works('apply');
+    const bringBack = copyOf(seeds);
+    works('reseal', [`--add-recipient=${identity('one').recipient}`]);
+    bringBack();
+    for (const verb of ['provision', 'apply', 'reseal']) fails(verb, [], 'older', /seeds\.age is number 1 of its kind, and number 2 was in force here\nauxcred: hint: .*--accept-older/);
+    works('provision', ['--accept-older']);
+    assert.match(works('provision').stderr, /nothing to do/);
+    works('reseal');
+  });
+
+  test('after the ssh host key changed, by a recovery key', () => {
+    const { file, recipient } = identity('one');
+    works('seal', [`--recipient=${recipient}`]);
+    works('apply');
+    const before = secret();
+    newHostKey();
+    fails('reseal', [], 'no-recipient', /none of this machine's keys opens the file/);
+    fails('reseal', [`--identity=${identity('stranger').file}`], 'no-recipient', /no key opens/);
+    works('reseal', [`--identity=${file}`]);
+    assert.equal(secret(), before);
+    assert.match(works('provision').stderr, /nothing to do/);
+  });
+
+  test('from the 24 words alone: what is in force knows recipients and keys', () => {
+    const { file, recipient } = identity('one');
+    const words = works('seal', ['--print-words', `--recipient=${recipient}`]).stdout;
+    newHostKey();
+    fails('reseal', ['--seed-file=-'], 'usage', /nothing says how these seeds were sealed\nauxcred: hint: --with-key=host/, words);
+    works('reseal', ['--seed-file=-', '--with-key=host', `--add-recipient=${recipient}`], words);
+    works('apply');
+    const before = secret();
+    rmSync(at(seeds));
+    newHostKey();
+    fails('reseal', ['--seed-file=-'], 'not-pinned', /the seed of host\/web1 is not the one that this machine expects/, `${'abandon '.repeat(23)}art`);
+    assert.ok(!existsSync(at(seeds)));
+    works('reseal', ['--seed-file=-'], words);
+    assert.equal(secret(), before);
+    assert.deepEqual(recovery(), [recipient]);
+    assert.ok(opensWith(file));
+    rmSync(at('etc/auxcred/scopes.json'));
+    fails('reseal', ['--seed-file=-'], 'not-pinned', /auxcred seal takes the seed/, words);
+  });
+
+  test('from the scopes of the operator, which have to be all that the machine had', () => {
+    const scope = (kind: string, name: string, byte: number): unknown => ({ kind, name, epoch: 1, seed: Buffer.alloc(32, byte).toString('base64') });
+    const scopes = (...list: readonly unknown[]): string => JSON.stringify({ scopes: list, version: 1 });
+    const both = scopes(scope('host', 'web1', 1), scope('group', 'db', 2));
+    works('seal', ['--scopes=-'], both);
+    works('apply');
+    const before = secret();
+    newHostKey();
+    fails('reseal', ['--seed-file=-'], 'usage', /has the seeds of group\/db, host\/web1, and one seed is not enough/, '');
+    fails('reseal', ['--scopes=-'], 'not-pinned', /no seed for group\/db/, scopes(scope('host', 'web1', 1)));
+    works('reseal', ['--scopes=-'], both);
+    assert.equal(secret(), before);
+  });
+
+  test('an older fixed file is refused and named', () => {
+    works('seal', ['--no-recovery']);
+    declare('[secret.wifi]\nkind = "fixed"\nunits = ["web.service"]\n');
+    works('put', ['wifi'], 'one');
+    works('apply');
+    const bringBack = copyOf('var/lib/auxcred/fixed');
+    works('put', ['wifi', '--force'], 'two');
+    works('apply');
+    bringBack();
+    fails('provision', [], 'older', /wifi.*(older|number)[^]*--accept-older/);
+    works('provision', ['--accept-older']);
+    assert.equal(works('get', ['wifi']).stdout, 'one');
+  });
+});
+
+describe('with a TPM', () => {
+  let swtpm: Swtpm;
+  before(async () => { swtpm = await startSwtpm(); });
+  after(async () => { await swtpm.stop(); });
+  const device = (): string => `--tpm2-device=${swtpm.device}`;
+  const pins = (): Json => Json.parse(readFileSync(at('etc/auxcred/scopes.json')), 'scopes.json', '');
+  const index = (): string => pins().at('tpm2Counter').at('index').text();
+  const counts = (of = index()): number => Number(`0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', of, '-s', '8', of), 'latin1').toString('hex')}`);
+  afterEach(() => {
+    for (const [found] of swtpm.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi)) swtpm.tool('tpm2_nvundefine', '-C', 'o', found);
+    assert.equal(leftIn(swtpm), '');
+  });
+
+  test('from one key of the machine to another, and back', () => {
+    works('seal', ['--no-recovery']);
+    works('apply');
+    const before = secret();
+    const dropIn = (): string => readFileSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), 'utf8');
+    let counter = '';
+    for (const withKey of ['tpm2', 'tpm2+host', 'tpm2', 'tpm2+host', 'host', 'tpm2']) {
+      const { stderr } = works('reseal', [`--with-key=${withKey}`, device()]);
+      assert.match(works('unseal').stderr, new RegExp(`opens with ${withKey === 'host' ? 'ssh host key' : withKey.replace('+', '\\+')}$`, 'm'));
+      assert.equal(secret(), before);
+      assert.equal(sealing().at('withKey').text(), withKey);
+      assert.equal(opensWith(at(hostKey)), withKey === 'host');
+      assert.deepEqual([/^LoadCredential=ssh-host-key/m.test(dropIn()), /^DeviceAllow=char-tpm/m.test(dropIn())], [withKey !== 'tpm2', withKey !== 'host'], withKey);
+      if (withKey === 'host') assert.match(stderr, new RegExp(`the TPM's counter ${counter} is no longer used; tpm2_nvundefine -C o ${counter} removes it`));
+      else counter = index();
+      assert.equal(pins().at('tpm2Counter').optional((item) => item.at('index').text()), withKey === 'host' ? undefined : counter);
+      assert.match(works('provision').stderr, /nothing to do/, withKey);
+    }
+  });
+
+  test('an installation is sealed without the installer\'s PCRs, and says so', () => {
+    const { stderr } = works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7+14', device()]);
+    assert.match(stderr, /sealed host\/web1 to tpm2, without PCRs until the first boot binds 7\+14/);
+    assert.deepEqual([sealing().at('pcrs').list().length, sealing().at('pcrsAtFirstBoot').list().map((pcr) => pcr.whole(0, 23))], [0, [7, 14]]);
+    assert.ok(existsSync(at('var/lib/auxcred/unbound')));
+    works('reseal', ['--no-tpm2-pcrs']);
+    assert.equal(sealing().at('pcrsAtFirstBoot').list().length, 0);
+    assert.ok(!existsSync(at('var/lib/auxcred/unbound')));
+  });
+
+  test('the counter counts what is put in force, and nothing else', () => {
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    const start = counts();
+    assert.equal(pins().at('tpm2Counter').at('start').whole(1, 99), start);
+    works('apply');
+    assert.equal(counts(), start + 1);
+    assert.match(works('apply').stderr, /already in force/);
+    works('provision');
+    works('unseal');
+    assert.equal(counts(), start + 1);
+    declare('[secret.more]\nunits = ["web.service"]\n');
+    works('provision');
+    assert.equal(counts(), start + 2);
+    const kept = index();
+    works('reseal');
+    assert.deepEqual([index(), counts()], [kept, start + 3]);
+    works('seal', ['--replace', '--no-recovery', '--with-key=tpm2', device()]);
+    assert.deepEqual([index(), counts()], [kept, start + 3]);
+    works('apply');
+    assert.equal(counts(), start + 4);
+  });
+
+  test('an older store as a whole is refused, and named; without a TPM it is taken', () => {
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    declare('[secret.wifi]\nkind = "fixed"\nunits = ["web.service"]\n');
+    works('put', ['wifi'], 'one');
+    works('apply');
+    const first = counts();
+    const bringBack = copyOf('var/lib/auxcred');
+    works('put', ['wifi', '--force'], 'two');
+    works('apply');
+    works('reseal');
+    bringBack();
+    for (const verb of ['provision', 'apply', 'reseal']) fails(verb, [], 'older', new RegExp(`the store on this disk is older than the TPM remembers: it is number ${String(first)}, and number ${String(first + 2)} was in force\\nauxcred: hint: .*--accept-older`));
+    works('provision', ['--accept-older']);
+    assert.equal(counts(), first + 3);
+    assert.match(works('provision').stderr, /nothing to do/);
+    assert.equal(works('get', ['wifi']).stdout, 'one');
+
+    works('reseal', ['--with-key=host']);
+    const unnoticed = copyOf('var/lib/auxcred');
+    works('put', ['wifi', '--force'], 'two');
+    works('apply');
+    unnoticed();
+    assert.match(works('provision').stderr, /nothing to do/, 'without a TPM nothing outside of the folder remembers');
+  });
+
+  test('neither a snapshot that is gone, nor one that never had a number, nor a store for another key gets around it', () => {
+    works('seal', ['--no-recovery']);
+    works('apply');
+    const withHostKey = copyOf('var/lib/auxcred');
+    works('reseal', ['--with-key=tpm2', device()]);
+    declare('[secret.more]\nunits = ["web.service"]\n');
+    works('apply');
+    const now = copyOf('var/lib/auxcred');
+    withHostKey();
+    fails('provision', [], 'older', /counter 0x1a0c4ed did not answer/);
+    now();
+    rmSync(at('var/lib/auxcred/provisioned'));
+    fails('provision', [], 'older', /number \d+ was in force, and nothing here has a number/);
+    works('provision', ['--accept-older']);
+    works('provision');
+  });
+
+  test('a power cut between the snapshot and the counter is mended by the next provision', async () => {
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('apply');
+    const before = counts();
+    const old = copyOf('var/lib/auxcred');
+    declare('[secret.more]\nunits = ["web.service"]\n');
+    let kill = (): void => undefined;
+    const proxy = await startTpmProxy(swtpm.device, (code) => {
+      if (code !== commandCodes.nvIncrement) return undefined;
+      kill();
+      return 'lost';
+    });
+    try {
+      const child = spawn(process.execPath, [program, 'provision', `--root=${root}`, `--tpm2-device=${proxy.device}`], { stdio: 'ignore' });
+      kill = () => { child.kill('SIGKILL'); };
+      assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL']);
+    } finally {
+      await proxy.stop();
+    }
+    for (const kind of ['-t', '-l', '-s']) swtpm.tool('tpm2_flushcontext', kind);
+    assert.equal(counts(), before);
+    assert.match(works('provision').stderr, /nothing to do/);
+    assert.equal(counts(), before + 1);
+    works('provision');
+    assert.equal(counts(), before + 1);
+    old();
+    fails('provision', [], 'older', /older than the TPM remembers/);
+  });
+
+  test('a counter that was removed is missed, and reseal makes another one', () => {
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('apply');
+    const before = counts();
+    swtpm.tool('tpm2_nvundefine', '-C', 'o', index());
+    for (const args of [['provision'], ['provision', '--accept-older'], ['reseal']] as const) fails(args[0], args.slice(1), 'older', /counter 0x1a0c4ed did not answer[^]*auxcred reseal --accept-older/);
+    works('reseal', ['--accept-older']);
+    assert.ok(counts() > before);
+    works('provision');
+  });
+
+  test('sealing the same seeds from words does not bless an older snapshot either', () => {
+    const words = works('seal', ['--print-words', '--with-key=tpm2', device()]).stdout;
+    works('apply');
+    const old = copyOf('var/lib/auxcred');
+    declare('[secret.more]\nunits = ["web.service"]\n');
+    works('apply');
+    old();
+    fails('reseal', ['--seed-file=-'], 'older', /older than the TPM remembers/, words);
+    fails('seal', ['--replace', '--seed-file=-', '--with-key=tpm2', device()], 'older', /older than the TPM remembers/, words);
+    works('reseal', ['--seed-file=-', '--accept-older'], words);
+    works('apply');
+  });
+
+  test('a TPM that makes no counter is no obstacle, but a warning', () => {
+    createPrimary(swtpm);
+    makePersistent(swtpm);
+    swtpm.tool('tpm2_changeauth', '-c', 'o', 'password');
+    try {
+      assert.match(works('seal', ['--no-recovery', '--with-key=tpm2', device()]).stderr, /warning: the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: the owner hierarchy .* has a password/);
+      works('apply');
+      assert.equal(pins().at('tpm2Counter').optional(() => 'there'), undefined);
+    } finally {
+      swtpm.tool('tpm2_changeauth', '-c', 'o', '-p', 'password');
+      removePersistent(swtpm);
+    }
+    works('reseal');
+    assert.equal(counts(), pins().at('tpm2Counter').at('start').whole(0, 99) + 1);
+  });
+
+  test('a virtual TPM that is put back alone is noticed; together with the disk it is not', async () => {
+    const folder = mkdtempSync(join(tmpdir(), 'vtpm-'));
+    let virtual = await startSwtpm({ folder });
+    try {
+      works('seal', ['--no-recovery', '--with-key=tpm2', `--tpm2-device=${virtual.device}`]);
+      works('apply');
+      const disk = copyOf('var/lib/auxcred', 'etc/auxcred/secrets.d');
+      await virtual.stop();
+      cpSync(join(folder, 'state'), join(folder, 'then'), { recursive: true });
+      virtual = await startSwtpm({ folder });
+      for (const more of ['[secret.two]\n', '[secret.two]\n[secret.three]\n']) {
+        declare(more.replaceAll('\n', '\nunits = ["web.service"]\n'));
+        works('apply');
+      }
+      await virtual.stop();
+      rmSync(join(folder, 'state'), { recursive: true });
+      cpSync(join(folder, 'then'), join(folder, 'state'), { recursive: true });
+      virtual = await startSwtpm({ folder });
+      fails('provision', [], 'older', /the TPM remembers less than the store on this disk[^]*put back to an earlier state/);
+      disk();
+      assert.match(works('provision').stderr, /nothing to do/);
+    } finally {
+      await virtual.stop();
+      rmSync(folder, { recursive: true });
+    }
+  });
+});
