@@ -26,6 +26,7 @@ const usage = `Usage:
 
 On the operator's side, with a vault that derives the seeds of all hosts:
     auxcred init | rewrap [--vault=DIR] (--recipient=AGE... | --passphrase)
+    auxcred push HOST... | --all [--manifest] [--dry-run]
     auxcred scopes HOST | ssh root@HOST auxcred seal --scopes=-
     ssh root@HOST auxcred enroll | auxcred enroll HOST --from=-    (auxcred enroll HOST shows it)
     auxcred ls | graph | get NAME | public NAME  --host=HOST [--vault=DIR]
@@ -85,6 +86,8 @@ const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   init: async (argv) => (await import('./commands/init.ts')).init(argv),
   enroll: async (argv) => (await import('./commands/enroll.ts')).enroll(argv),
   scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
+  push: async (argv) => (await import('./commands/push.ts')).push(argv),
+  receive: async (argv) => (await import('./commands/receive.ts')).receive(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
 };
 

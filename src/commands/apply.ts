@@ -1,5 +1,8 @@
 import { existsSync } from 'node:fs';
 import { applyRendering } from '../deliver/rendered-folder.ts';
+import type { Provisioned } from '../deliver/provision.ts';
+import type { TakenStep } from '../deliver/running-units.ts';
+import type { Manifest } from '../manifest/manifest.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
@@ -17,14 +20,17 @@ export async function apply(argv: readonly string[]): Promise<number> {
     const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
     if (provisioned) say(`${String(provisioned.plan.releases.length)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
     else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
-    // The secrets come first: a unit must never wait for a credential that the broker does not know.
-    const units = applyRendering(pathsUnder(root), manifest);
-    for (const { unit, change } of units) say(`${change} ${unit}`);
-    if (units.length === 0) say('the drop-ins are as they should be');
-    if (systemIsRunning(root)) {
-      systemctl('daemon-reload');
-      if (provisioned && !options.flag('no-restart')) restartChanged(provisioned.plan.changes);
-    }
+    putInForce(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;
   });
+}
+
+/** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what was done with the units that run */
+export function putInForce(root: string, manifest: Manifest, provisioned: Provisioned | undefined, restart: boolean): readonly TakenStep[] {
+  const units = applyRendering(pathsUnder(root), manifest);
+  for (const { unit, change } of units) say(`${change} ${unit}`);
+  if (units.length === 0) say('the drop-ins are as they should be');
+  if (!systemIsRunning(root)) return [];
+  systemctl('daemon-reload');
+  return provisioned && restart ? restartChanged(provisioned.plan.changes) : [];
 }
