@@ -27,6 +27,7 @@ const usage = `Usage:
 On the operator's side, with a vault that derives the seeds of all hosts:
     auxcred init | rewrap [--vault=DIR] (--recipient=AGE... | --passphrase)
     auxcred push HOST... | --all [--manifest] [--dry-run]
+    auxcred copy HOST [--to=DIR]           for deploy tools and installers: what belongs where
     auxcred scopes HOST | ssh root@HOST auxcred seal --scopes=-
     ssh root@HOST auxcred enroll | auxcred enroll HOST --from=-    (auxcred enroll HOST shows it)
     auxcred ls | graph | get NAME | public NAME  --host=HOST [--vault=DIR]
@@ -88,6 +89,7 @@ const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
   push: async (argv) => (await import('./commands/push.ts')).push(argv),
   receive: async (argv) => (await import('./commands/receive.ts')).receive(argv),
+  copy: async (argv) => (await import('./commands/copy.ts')).copy(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
 };
 

@@ -13,7 +13,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { putInForce } from './apply.ts';
 import { meansOf } from './means.ts';
 import { oneAtATime, provisionWith, sayHeld } from './provision.ts';
-import { pinsIn, sealMachine } from './sealing.ts';
+import { boundWhenRunning, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
 
 /** Checks everything, then writes it and puts it in force. @throws Failure, before or after anything was written */
 export async function received(root: string, device: string | undefined, request: Request, arrived: Arrived): Promise<Result> {
@@ -57,7 +57,7 @@ async function sentSeeds(root: string, device: string | undefined, { seeds, repl
     const { recovery } = payload.sealing;
     const sealing = own ? { ...own.sealing, recovery: recovery.length > 0 ? recovery : own.sealing.recovery } : payload.sealing;
     const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, own?.counter ?? 0);
-    return { counter, scopes: payload.scopes, sealing: { ...sealing, device: sealing.withKey === 'host' ? undefined : means.device ?? sealing.device } };
+    return { counter, scopes: payload.scopes, sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device: sealing.withKey === 'host' ? undefined : means.device ?? sealing.device } };
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;

@@ -7,13 +7,12 @@ import { verifyPins } from '../store/pins.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { systemIsRunning } from '../system/systemctl.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
 import { oneAtATime } from './provision.ts';
 import { say } from './say.ts';
-import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
+import { boundWhenRunning, checkedRecipient, chosenKey, chosenPcrs, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
 
 /**
  * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients;
@@ -62,9 +61,9 @@ function changed(sealing: Sealing, options: Options, root: string, paths: Paths)
 function chosenPolicy(sealing: Sealing, withKey: Sealing['withKey'], options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
   const asked = options.value('tpm2-pcrs');
-  const known = [...new Set([...sealing.pcrs, ...sealing.pcrsAtFirstBoot])].sort((a, b) => a - b);
+  const known = pcrsOf(sealing);
   if (asked !== undefined || withKey === 'host' || known.length === 0) return chosenPcrs(asked, withKey, root);
-  return systemIsRunning(root) ? { pcrs: known, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: known };
+  return boundWhenRunning(known, root);
 }
 
 /** @throws Failure `usage`, `not-found` */

@@ -49,7 +49,7 @@ export interface Vault {
   readonly git: boolean;
 }
 
-export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string; readonly enrolled: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json'), enrolled: join(folder, 'enrolled') });
+export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string; readonly enrolled: string; readonly sealed: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json'), enrolled: join(folder, 'enrolled'), sealed: join(folder, 'sealed') });
 
 /** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
