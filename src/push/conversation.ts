@@ -38,10 +38,15 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
   const said = listen(child.stderr, hear);
   const incoming = new Incoming(child.stdout);
   let isLate = false;
-  const limit = setTimeout(() => {
-    isLate = true;
+  // Its streams too: what it started itself may hold them open.
+  const end = (): void => {
     child.kill('SIGKILL');
     incoming.close();
+    child.stderr.destroy();
+  };
+  const limit = setTimeout(() => {
+    isLate = true;
+    end();
   }, timeout);
   const late = (): Failure => new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, { hint: '--timeout=SECONDS; what was sent whole the host may still finish' });
   try {
@@ -58,10 +63,9 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
     return parseResult(result, host);
   } finally {
     clearTimeout(limit);
-    // After the result the host has nothing more to do.
     child.stdin.destroy();
-    incoming.close();
-    const grace = setTimeout(() => child.kill('SIGKILL'), 2000);
+    child.stdout.resume();
+    const grace = setTimeout(end, 2000);
     await ended.catch(() => undefined);
     clearTimeout(grace);
   }
