@@ -1,7 +1,10 @@
 /** `npm run bench`: ratios against a peer or a floor, all measured in this one run on this one machine. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { userInfo } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { hkdfSync } from 'node:crypto';
 import type { KindOptions } from '../src/derive/kind.ts';
 import { deriveSecret } from '../src/derive/secret.ts';
@@ -264,6 +267,80 @@ function benchProvision(): void {
   }
 }
 
+/** Pushes to many hosts over one real sshd: each host is a root folder that the login's key chooses. All against `ssh HOST true`, as many at once. */
+async function benchPush(): Promise<void> {
+  const folder = mkdtempSync('/dev/shm/bench-');
+  const at = (path: string): string => join(folder, path);
+  const must = (program: string, args: readonly string[], input = ''): string => {
+    const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8', input, env: { PATH: process.env['PATH'], HOME: folder, AUXCRED_IDENTITY: at('identity') } });
+    if (status !== 0) throw new Error(`${program} ${args.slice(0, 3).join(' ')}: ${stderr.slice(-500)}`);
+    return stdout.trim();
+  };
+  const newKey = (file: string): void => { must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(file)]); };
+  const port = await freePort();
+  const hosts = Array.from({ length: 100 }, (_, i) => `h${String(i)}`);
+  for (const path of ['keys', 'vault', 'hosts']) mkdirSync(at(path));
+  newKey('server');
+  const logins = hosts.map((host) => {
+    newKey(`keys/${host}`);
+    for (const path of ['etc/ssh', 'etc/auxcred']) mkdirSync(at(`hosts/${host}/${path}`), { recursive: true });
+    newKey(`hosts/${host}/etc/ssh/ssh_host_ed25519_key`);
+    writeFileSync(at(`hosts/${host}/etc/group`), 'root:x:0:\n');
+    return `command="ROOT=${at(`hosts/${host}`)} ${at('login')}" ${readFileSync(at(`keys/${host}.pub`), 'utf8').trim()}`;
+  });
+  writeFileSync(at('authorized_keys'), `${logins.join('\n')}\n`);
+  writeFileSync(at('login'), '#!/bin/sh\nPATH="$(dirname "$0"):$PATH" exec sh -c "$SSH_ORIGINAL_COMMAND"\n', { mode: 0o755 });
+  writeFileSync(at('auxcred'), `#!/bin/sh\nexec '${process.execPath}' '${join(process.cwd(), 'dist/auxcred.cjs')}' "$@" --root="$ROOT"\n`, { mode: 0o755 });
+  writeFileSync(at('sudo'), '#!/bin/sh\nshift; exec "$@"\n', { mode: 0o755 });
+  writeFileSync(at('sshd'), `ListenAddress 127.0.0.1:${String(port)}\nHostKey ${at('server')}\nAuthorizedKeysFile ${at('authorized_keys')}\nStrictModes no\nUsePAM no\nPidFile none\nMaxStartups 200\nPermitRootLogin prohibit-password\n`);
+  writeFileSync(at('known_hosts'), `bench ${readFileSync(at('server.pub'), 'utf8')}`);
+  writeFileSync(at('ssh'), `Host h*\nHostName 127.0.0.1\nPort ${String(port)}\nUser ${userInfo().username}\nIdentityFile ${at('keys')}/%n\nIdentitiesOnly yes\nUserKnownHostsFile ${at('known_hosts')}\nHostKeyAlias bench\nBatchMode yes\n`);
+  if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
+  const sshd = spawn('/usr/sbin/sshd', ['-D', '-f', at('sshd')], { stdio: 'ignore' });
+  try {
+    must('age-keygen', ['-o', at('identity')]);
+    must(process.execPath, ['dist/auxcred.cjs', 'init', `--vault=${at('vault')}`, `--recipient=${must('age-keygen', ['-y', at('identity')])}`]);
+    writeFileSync(at('vault/vault.toml'), `ssh = ["ssh", "-T", "-F", "${at('ssh')}"]\n${hosts.map((host) => `[host.${host}]\ngroups = ["all"]\ntarget = "${host}"\n`).join('')}`);
+    for (const name of ['group/all/token', ...hosts.map((host) => `host/${host}/api`)]) must(process.execPath, ['dist/auxcred.cjs', 'put', name, `--vault=${at('vault')}`], 'a token');
+    mkdirSync(at('vault/all'));
+    writeFileSync(at('vault/all/web.toml'), secretToml('session', ['web.service']) + '[secret.api]\nkind = "fixed"\nunits = ["api.service"]\n[secret.token]\nkind = "fixed"\nshare = "all"\nunits = ["web.service"]\n');
+    const ssh = ['ssh', '-T', '-F', at('ssh')] as const;
+    for (let i = 0; i < 200 && spawnSync(ssh[0], [...ssh.slice(1), 'h0', 'true']).status !== 0; i++) await sleep(50);
+    const timed = (program: string, args: readonly string[], input = ''): number => {
+      const started = performance.now();
+      must(program, args, input);
+      return performance.now() - started;
+    };
+    const jobs = 16;
+    const bare = (names: readonly string[]): number => timed('xargs', ['-P', String(jobs), '-I', '{}', ...ssh, '{}', 'true'], `${names.join('\n')}\n`) / names.length;
+    const push = (names: readonly string[]): number => timed(process.execPath, ['dist/auxcred.cjs', 'push', `--vault=${at('vault')}`, '--manifest', `--jobs=${String(jobs)}`, ...names]);
+    // Everything anew, for the smaller number and then for all.
+    const few = push(hosts.slice(0, 25));
+    for (const host of hosts.slice(0, 25)) for (const path of ['var', 'etc/auxcred']) rmSync(at(`hosts/${host}/${path}`), { recursive: true });
+    const all = push(hosts);
+    const calm = median([1, 2, 3].map(() => push(hosts)));
+    const floor = median([1, 2, 3].map(() => bare(hosts)));
+    compare('push, first, each of 100 hosts', 'auxcred', all / hosts.length, 'ssh HOST true', floor, undefined);
+    compare('push, first, 100 hosts', 'auxcred', all, '25 hosts', few, 4.4);
+    compare('push, nothing to do, each of 100 hosts', 'auxcred', calm / hosts.length, 'ssh HOST true', floor, undefined);
+    const one = timeCommands(11, { receive: ['sh', '-c', `echo '{"do":"nothing","protocol":1}' | ${ssh.join(' ')} h0 auxcred receive`], bare: [...ssh, 'h0', 'true'] });
+    const more = one.receive - one.bare;
+    rows.push({ what: 'receive, nothing to do', measured: `ssh HOST auxcred receive ${ms(one.receive)}`, against: `ssh HOST true ${ms(one.bare)}`, ratio: `+ ${ms(more)}`, goal: `<= + 150 ms ${more <= 150 ? 'met' : 'MISSED'}` });
+  } finally {
+    sshd.kill();
+    rmSync(folder, { recursive: true });
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer();
+  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  const address = server.address();
+  await new Promise((resolve) => { server.close(resolve); });
+  if (address === null || typeof address === 'string') throw new Error('no port is free');
+  return address.port;
+}
+
 const count = 100;
 
 /** 100 units with a secret each, started at once, in four ways. */
@@ -368,6 +445,7 @@ benchFixed();
 benchGrowth();
 benchProvision();
 benchGenerator();
+await benchPush();
 const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
 try {
   await machine.boot();

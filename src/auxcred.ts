@@ -37,6 +37,9 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   init: async (argv) => (await import('./commands/init.ts')).init(argv),
   enroll: async (argv) => (await import('./commands/enroll.ts')).enroll(argv),
   scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
+  push: async (argv) => (await import('./commands/push.ts')).push(argv),
+  receive: async (argv) => (await import('./commands/receive.ts')).receive(argv),
+  copy: async (argv) => (await import('./commands/copy.ts')).copy(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
   names: async (argv) => (await import('./commands/names.ts')).names(argv),
 };

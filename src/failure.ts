@@ -27,6 +27,8 @@ export const exitStatus = {
 
 export type FailureCode = keyof typeof exitStatus;
 
+export const failureCodes: readonly FailureCode[] = Object.keys(exitStatus).filter((code): code is FailureCode => Object.hasOwn(exitStatus, code));
+
 /**
  * A failure that the user can act on. The message names the thing, lower case and without a full stop;
  * the hint names the way out. Neither ever holds secret bytes.

@@ -1,6 +1,9 @@
 import { existsSync } from 'node:fs';
+import type { Provisioned } from '../deliver/provision.ts';
 import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
 import { readGenerated, readRendering } from '../deliver/rendering.ts';
+import type { TakenStep } from '../deliver/running-units.ts';
+import type { Manifest } from '../manifest/manifest.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
@@ -20,16 +23,19 @@ export async function apply(argv: readonly string[]): Promise<number> {
     const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
     if (provisioned) say(`${String(provisioned.credentials)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
     else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
-    // The secrets come first: a unit must never wait for a credential that the broker does not know.
-    const units = applyRendering(pathsUnder(root), manifest);
-    for (const { unit, change } of units) say(`${change} ${unit}`);
-    if (units.length === 0) say('the drop-ins are as they should be');
-    if (systemIsRunning(root)) {
-      // Also where an earlier run was killed before it came to this.
-      const { rendered, generated } = pathsUnder(root);
-      if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
-      if (provisioned && !options.flag('no-restart')) restartChanged(provisioned.changes);
-    }
+    putInForce(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;
   });
+}
+
+/** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what was done with the units that run */
+export function putInForce(root: string, manifest: Manifest, provisioned: Provisioned | undefined, restart: boolean): readonly TakenStep[] {
+  const units = applyRendering(pathsUnder(root), manifest);
+  for (const { unit, change } of units) say(`${change} ${unit}`);
+  if (units.length === 0) say('the drop-ins are as they should be');
+  if (!systemIsRunning(root)) return [];
+  // Also where an earlier run was killed before it came to this.
+  const { rendered, generated } = pathsUnder(root);
+  if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
+  return provisioned && restart ? restartChanged(provisioned.changes) : [];
 }

@@ -47,7 +47,7 @@ export const groups = {
   machine: 'This machine',
   operator: 'The operator\'s vault, from which the seeds of all hosts come',
   fixed: 'Secrets that somebody else issued, in the vault (host/web1/wifi, group/db/token) or on this machine (wifi)',
-  units: 'Called by units and shells',
+  units: 'Called by units, shells and auxcred push',
 } as const;
 export type Group = keyof typeof groups;
 
@@ -127,7 +127,7 @@ export const manual = {
       { name: 'identity', value: 'FILE', help: 'open the seed with this recovery identity, where the machine itself can\'t', repeated: true, choices: 'file' },
       { name: 'seed-file', value: 'FILE', help: 'the seed again, 32 bytes or its 24 words, where nothing opens it; - is standard input', choices: 'file' },
       { name: 'scopes', value: 'FILE', help: 'the seeds again, as auxcred scopes prints them; - is standard input', choices: 'file' },
-      { name: 'first-boot', help: 'only where PCRs wait for the first boot of an installation' },
+      { name: 'first-boot', help: 'only where the seeds of an installation or of auxcred copy wait for the first boot' },
       acceptOlder, root, device,
     ],
     examples: [
@@ -282,6 +282,48 @@ export const manual = {
     statuses: { refused: 'another machine is enrolled under that name; --replace' },
     files: { ...vaultFiles, '~/.local/share/auxcred/enrolled/*.json': 'what the machines said of themselves' },
   }),
+  push: page({
+    group: 'operator',
+    summary: 'bring hosts what they lack over ssh, and have them put it in force',
+    usage: ['[--manifest] [--dry-run] HOST... | USER@HOST... | --all'],
+    operands: ['hosts'],
+    text: [
+      'Sends the seeds where the host has none, or those of another epoch, the fixed files that changed and, with --manifest, the host\'s manifest. The host checks all of it, seals the seeds to its own TPM or ssh host key, and does what auxcred apply does. Many hosts at once; one that fails does not stop the others, and the next push finishes it.',
+      'The seeds are sealed before they leave: to the TPM and PCRs that the host was enrolled with, else to its ssh host key. In vault.toml target of [host.NAME] says how ssh reaches it, and ssh which program that is.',
+    ],
+    options: [
+      { name: 'all', help: 'every host of the vault' },
+      { name: 'manifest', help: 'also the manifest\'s files, into /etc/auxcred/secrets.d' },
+      dryRun, json,
+      { name: 'jobs', value: 'N', help: 'how many hosts at once; 16' },
+      { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; 300' },
+      { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml says now' },
+      { name: 'replace', help: 'another seed, or manifest files, than those of the host itself' },
+      acceptOlder, identity, vault,
+    ],
+    examples: [
+      { command: 'auxcred push --manifest root@web1', says: 'the first time, and each time something changed' },
+      { command: 'auxcred push --all --dry-run', says: 'what is not on the hosts yet' },
+    ],
+    files: vaultFiles,
+    seeAlso: ['auxcred-copy(1)', 'auxcred-enroll(1)'],
+  }),
+  copy: page({
+    group: 'operator',
+    summary: 'say what a deploy tool has to bring to a host, or bring it into a folder',
+    usage: ['[--json] HOST', '--to=DIR HOST'],
+    operands: ['hosts'],
+    text: ['The sealed seeds, what expects and opens them, fixed files and manifest, as pairs of source and destination. With --to= they are brought into DIR, which becomes the host\'s root, such as that of an installation. The host has to be enrolled, and seals natively at its first boot.'],
+    options: [
+      { name: 'to', value: 'DIR', help: 'bring it into the system below DIR', choices: 'folder' },
+      { name: 'no-seeds', help: 'fixed files and manifest alone' },
+      { name: 'replace', help: 'also over seeds that are there' },
+      json, identity, vault,
+    ],
+    examples: [{ command: 'auxcred copy --to=extra web1', says: 'for nixos-anywhere --extra-files extra' }],
+    files: vaultFiles,
+    seeAlso: ['auxcred-push(1)', 'auxcred-enroll(1)'],
+  }),
   scopes: page({
     group: 'operator',
     summary: 'print the seeds of a host, for auxcred seal --scopes=-',
@@ -422,6 +464,14 @@ export const manual = {
       { name: 'u', help: 'allow keys and raw bytes without a seed file' },
       { name: 'o', value: 'FILE', help: 'write to FILE, for its owner only', choices: 'file' },
     ],
+  }),
+  receive: page({
+    group: 'units',
+    summary: 'take what auxcred push sends',
+    usage: [''],
+    text: ['Run by auxcred push, over ssh, as root. Says on standard output what is here, and takes what is missing from standard input.'],
+    options: [root, device],
+    seeAlso: ['auxcred-push(1)'],
   }),
   stage: page({
     group: 'units',

@@ -36,7 +36,7 @@ export async function showPlan(options: Options, { dropIns: withDropIns }: { rea
   const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
-    const future = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, sealing: payload.sealing, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
+    const future = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
     const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
     if (options.flag('json')) printJson(jsonOf(future, dropIns ?? [], root));
     else sayPlan(future, dropIns, root, options.flag('no-restart'));

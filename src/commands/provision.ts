@@ -1,11 +1,11 @@
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
-import { stepsFor, takeSteps } from '../deliver/running-units.ts';
+import { stepsFor, type TakenStep, takeSteps } from '../deliver/running-units.ts';
 import type { ReleaseChange } from '../deliver/plan.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
-import { devicePatience, openStore } from '../store/open.ts';
+import { devicePatience, openStore, type OpenStore } from '../store/open.ts';
 import { removeStrayGenerations } from '../store/snapshot.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
@@ -70,19 +70,31 @@ export function usableManifest(root: string): Manifest {
   return manifest;
 }
 
+export interface ProvisionFlags {
+  readonly early: boolean;
+  readonly acceptClock: boolean;
+  readonly acceptOlder: boolean;
+}
+
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
-export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock, acceptOlder }: { early: boolean; acceptClock: boolean; acceptOlder: boolean }): Promise<Provisioned> {
+export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, flags: ProvisionFlags): Promise<Provisioned> {
   const paths = pathsUnder(root);
-  const { payload, counter } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
+  const store = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
-    const tpmCounter = await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
-    const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
-    if (provisioned.changed) await raised(counter);
-    if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-    return provisioned;
+    return await provisionWith(root, store, manifest, flags);
   } finally {
-    wipeScopes(payload.scopes);
+    wipeScopes(store.payload.scopes);
   }
+}
+
+/** The same with seeds that are open already, which the caller wipes. @throws Failure */
+export async function provisionWith(root: string, { payload, counter }: OpenStore, manifest: Manifest, { early, acceptClock, acceptOlder }: ProvisionFlags): Promise<Provisioned> {
+  const paths = pathsUnder(root);
+  const tpmCounter = await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
+  const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+  if (provisioned.changed) await raised(counter);
+  if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
+  return provisioned;
 }
 
 /**
@@ -108,11 +120,13 @@ export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined)
   }
 }
 
-/** Lets the units that run see what changed, and says so. */
-export function restartChanged(changes: readonly ReleaseChange[]): void {
-  for (const { unit, declared, action } of takeSteps(stepsFor(changes))) {
+/** Lets the units that run see what changed, and says so. @returns what was done */
+export function restartChanged(changes: readonly ReleaseChange[]): readonly TakenStep[] {
+  const taken = takeSteps(stepsFor(changes));
+  for (const { unit, declared, action } of taken) {
     say(`${action} ${unit}: ${changes.filter((change) => change.unit === declared).map(({ credential, why }) => `${credential} (${why})`).join(', ')}`);
   }
+  return taken;
 }
 
 /** Says which secrets stay what they are and which hooks did not run, and returns the exit status. */

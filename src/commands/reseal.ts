@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
@@ -10,14 +11,13 @@ import type { Snapshot } from '../store/snapshot.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { systemIsRunning } from '../system/systemctl.ts';
 import { scopesIn, seedIn } from './given-seeds.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
 import { oneAtATime } from './provision.ts';
 import { say } from './say.ts';
-import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
+import { boundWhenRunning, checkedRecipient, chosenKey, chosenPcrs, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
 
 /**
  * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients.
@@ -34,8 +34,8 @@ export async function reseal(argv: readonly string[]): Promise<number> {
     const payload = await opened(paths, options);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
-      if (options.flag('first-boot') && pcrsAtFirstBoot.length === 0) {
-        say('no PCR waits for the first boot');
+      if (options.flag('first-boot') && !existsSync(paths.unbound)) {
+        say('nothing waits for the first boot');
         return 0;
       }
       const counter = 1 + Math.max(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
@@ -124,9 +124,9 @@ function changed(sealing: Sealing, options: Options, root: string, paths: Paths)
 function chosenPolicy(sealing: Sealing, withKey: Sealing['withKey'], options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
   const asked = options.value('tpm2-pcrs');
-  const known = [...new Set([...sealing.pcrs, ...sealing.pcrsAtFirstBoot])].sort((a, b) => a - b);
+  const known = pcrsOf(sealing);
   if (asked !== undefined || withKey === 'host' || known.length === 0) return chosenPcrs(asked, withKey, root);
-  return systemIsRunning(root) ? { pcrs: known, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: known };
+  return boundWhenRunning(known, root);
 }
 
 /** @throws Failure `usage`, `not-found` */

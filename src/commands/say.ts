@@ -23,9 +23,21 @@ export function printBytes(bytes: Uint8Array): void {
   }
 }
 
+/** The line at the end of a terminal that says how far a long piece of work is; empty for none. */
+let progress = '';
+
 /** What happened. */
 export function say(text: string): void {
-  process.stderr.write(`auxcred: ${text}\n`);
+  process.stderr.write(`${progress === '' ? '' : eraseLine}auxcred: ${text}\n${progress}`);
+}
+
+const eraseLine = '\r\x1b[K';
+
+/** How far a long piece of work is, in place of what was said of it before; empty at its end. Only at a terminal. */
+export function sayProgress(text: string): void {
+  if (!process.stderr.isTTY) return;
+  progress = text === '' ? '' : `auxcred: ${text}`.slice(0, process.stderr.columns - 1);
+  process.stderr.write(`${eraseLine}${progress}`);
 }
 
 /** What may go wrong later, and optionally the way out. */
@@ -48,7 +60,7 @@ export function sayFailure(thrown: unknown): number {
 }
 
 /** The failure for an error that a system call returned, such as a file that may not be read; undefined for any other. */
-function systemFailure(error: unknown): Failure | undefined {
+export function systemFailure(error: unknown): Failure | undefined {
   if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
   const denied = error.code === 'EACCES' || error.code === 'EPERM';
   return new Failure('system', error.message, denied ? { hint: 'run it as root', cause: error } : { cause: error });

@@ -52,8 +52,14 @@ export function chosenPcrs(text: string | undefined, withKey: KeySource, root: s
   if (withKey === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
   const pcrs = parsePcrs(text);
   for (const advice of pcrAdvice(pcrs)) warn(advice);
-  return systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs };
+  return boundWhenRunning(pcrs, root);
 }
+
+/** PCRs to bind now, or at the first boot of a system that is being installed. */
+export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> => (systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs });
+
+/** All PCRs of a sealing, whether they are bound by now. */
+export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] => [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);
 
 /** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. @throws Failure `usage` */
 export function hostName(given: string | undefined, paths: Paths): string {

@@ -26,9 +26,14 @@ const longestHistory = 64;
 /** Tells a service of a secret's old and new value, and throws where that failed. */
 export type Hook = (declaration: SecretDeclaration, values: { readonly before: Uint8Array; readonly after: Uint8Array }) => void;
 
-export interface ProvisionOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder'> {
+export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder'> {
   /** That of the seeds.age which was opened. */
   readonly counter: number;
+  /** The fixed folder as it will be, where that is not the one that is there. */
+  readonly folder?: FixedFolder;
+}
+
+export interface ProvisionOptions extends PlannedOptions {
   /** How it is sealed. */
   readonly sealing: Sealing;
   /** What the TPM's counter says, and no snapshot in force has a higher number; undefined without one. The caller raises it where something changed. */
@@ -75,10 +80,10 @@ interface Prepared {
   fingerprintsOf(plan: Plan): Map<string, string>;
 }
 
-function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: ProvisionOptions, work: (prepared: Prepared) => T): T {
+function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
   const before = snapshotInForce(paths, scopes);
   const fixedInForce = before?.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
-  const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(scopes), fixedInForce);
+  const shelf = new Shelf(given.folder ?? new FixedFolder(paths.fixed), scopeSeedsOf(scopes), fixedInForce);
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
   const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? readFixedFile(paths, recipe);
   const seedOf = seedsOf(scopes);
@@ -106,7 +111,7 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
  * What `provision` would do now. Changes nothing.
  * @throws Failure for all that would keep it from doing so
  */
-export const planned = (paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions): Plan =>
+export const planned = (paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions): Plan =>
   withPrepared(paths, declarations, scopes, options, ({ plan }) => plan);
 
 /**

@@ -24,6 +24,8 @@ const headerLength = magic.length + 1 + keyIdLength + 8 + nonceLength;
 
 /** The most bytes that a fixed secret has: what one write to the credentials socket delivers whole. */
 export const largestValue = 128 * 1024;
+/** The most bytes of a file: the largest value with its padding. */
+export const largestFile = headerLength + largestValue + blockLength + tagLength;
 
 /** What can be read of a file without its key. */
 export interface FixedHeader {

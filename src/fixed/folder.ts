@@ -87,13 +87,23 @@ export class FixedFolder {
   /** Encrypts `value` as that secret, in place of what it was. The caller wipes the value. @returns the new file's sequence */
   write(name: FixedName, value: Uint8Array, seedOf: ScopeSeed): number {
     const file = this.fileOf(name);
-    this.#refuseLookalike(name);
+    this.refuseLookalike(name);
     const before = readIfPresent(file);
     const sequence = Math.max(before ? sequenceOf(name, before) + 1 : 0, Date.now());
     const bytes = encodeFixed(seedOf(name.scope).seed, name.path, sequence, value);
+    this.#keep(file, bytes);
+    return sequence;
+  }
+
+  /** Puts a file that is encrypted already in place of what was there. */
+  place(name: FixedName, bytes: Uint8Array): void {
+    this.refuseLookalike(name);
+    this.#keep(this.fileOf(name), bytes);
+  }
+
+  #keep(file: string, bytes: Uint8Array): void {
     this.#ensure(dirname(file));
     replaceFile(file, bytes, { mode: 0o600 });
-    return sequence;
   }
 
   /** Folders of one's own, 0700, down to `folder`. */
@@ -102,8 +112,8 @@ export class FixedFolder {
     ensureFolder(folder, { mode: 0o700 });
   }
 
-  /** Two names that differ in their case only would be one file on other systems. */
-  #refuseLookalike({ scope, path }: FixedName): void {
+  /** Two names that differ in their case only would be one file on other systems. @throws Failure `refused` */
+  refuseLookalike({ scope, path }: FixedName): void {
     const segments = path.split('/');
     segments.forEach((segment, i) => {
       const wanted = i === segments.length - 1 ? `${segment}${ending}` : segment;

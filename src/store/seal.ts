@@ -19,9 +19,17 @@ export interface Locks {
 
 /** The bytes of a seeds.age for `payload`, whose sealing says which locks to use and who can recover it. @throws Failure */
 export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
+  return await encrypted(payload, [machineRecipient(payload, locks), ...payload.sealing.recovery]);
+}
+
+/** The same for the way to a machine that seals it natively when it is there: its ssh host key opens it, and nothing else. */
+export async function sealForTransit(payload: Payload, sshHostKey: Uint8Array): Promise<Uint8Array> {
+  return await encrypted(payload, [wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey))]);
+}
+
+async function encrypted(payload: Payload, recipients: readonly (string | Recipient)[]): Promise<Uint8Array> {
   const encrypter = new Encrypter();
-  encrypter.addRecipient(machineRecipient(payload, locks));
-  for (const recipient of payload.sealing.recovery) addRecovery(encrypter, recipient);
+  for (const recipient of recipients) addRecipient(encrypter, recipient);
   const plaintext = encodePayload(payload);
   try {
     return await encrypter.encrypt(plaintext);
@@ -31,10 +39,11 @@ export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8
 }
 
 /** @throws Failure `usage` */
-function addRecovery(encrypter: Encrypter, recipient: string): void {
+function addRecipient(encrypter: Encrypter, recipient: string | Recipient): void {
   try {
     encrypter.addRecipient(recipient);
   } catch (error) {
+    if (typeof recipient !== 'string') throw error;
     throw new Failure('usage', `${recipient.slice(0, 24)} is not a recipient that can be encrypted to`, { hint: 'age1..., as age-keygen prints it', cause: error });
   }
 }

@@ -20,6 +20,8 @@ export function pathsUnder(root: string) {
     lock: at('/var/lib/auxcred/lock'),
     /** Ciphertext of secrets that somebody chose. */
     fixed: at('/var/lib/auxcred/fixed'),
+    /** What pushes have brought here. */
+    pushed: at('/var/lib/auxcred/pushed.json'),
     /** What `auxcred fetch` has seen of other vaults. */
     fetched: at('/var/lib/auxcred/fetched.json'),
     /** The vaults that this machine itself fetches from. */

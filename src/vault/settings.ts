@@ -86,7 +86,8 @@ function readOtherVault(entry: Json, folder: string): OtherVaultSettings {
   };
 }
 
-function commandOf(item: Json): Command {
+/** @throws Failure `malformed` */
+export function commandOf(item: Json): Command {
   const command = item.list().map((word) => word.text());
   if (command.length === 0 || command[0] === '') throw item.unexpected('a command and its arguments');
   return command;

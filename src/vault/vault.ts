@@ -13,7 +13,7 @@ import { scopeName, type Scope } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Json } from '../system/json.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
-import { fromHome, readOtherVaults, type OtherVaultSettings } from './settings.ts';
+import { commandOf, fromHome, readOtherVaults, type OtherVaultSettings } from './settings.ts';
 
 export interface VaultHost {
   readonly name: string;
@@ -22,8 +22,12 @@ export interface VaultHost {
   readonly groups: readonly string[];
   /** Folders with its manifest, the strongest first. */
   readonly manifest: readonly string[];
+  /** How ssh reaches it: `root@web1.example.org`. */
+  readonly target: string;
   /** What its seeds are sealed to. */
   readonly withKey: RemoteKeySource;
+  /** Whether that was said: a host that is sealed already otherwise stays sealed as it is. */
+  readonly withKeyIsChosen: boolean;
   /** PCRs that have to be as they were when it was enrolled, ascending; empty for none. */
   readonly pcrs: readonly number[];
   /** Age recipients that can open its seeds without it, those of all hosts among them. */
@@ -39,11 +43,13 @@ export interface Vault {
   readonly identities: readonly string[];
   /** Other vaults, by name. */
   readonly others: ReadonlyMap<string, OtherVaultSettings>;
+  /** The ssh program and its options. */
+  readonly ssh: readonly string[];
   /** Whether changes of the fixed folder are committed where the vault is a git repository. */
   readonly git: boolean;
 }
 
-export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string; readonly enrolled: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json'), enrolled: join(folder, 'enrolled') });
+export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string; readonly enrolled: string; readonly sealed: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json'), enrolled: join(folder, 'enrolled'), sealed: join(folder, 'sealed') });
 
 /** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
@@ -73,17 +79,19 @@ export function readVault(folder: string): Vault {
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
   const top = parsed(settings, bytes);
-  allow(top, ['host', 'group', 'identity', 'vault', 'git', 'recipients'], settings);
+  allow(top, ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh'], settings);
   const everywhere = recipientsOf(top);
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
-    allow(entry, ['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients'], settings);
+    allow(entry, ['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'], settings);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
     return {
       name: checkedName(settings, name),
       epoch: epochOf(entry),
       groups: textsOf(entry, 'groups').map((group) => checkedName(settings, group)),
       manifest: (entry.at('manifest').optional((item) => item.list().map((path) => path.text())) ?? [join('hosts', name), 'all']).map((path) => resolve(folder, path)),
+      target: entry.at('target').optional(targetIn) ?? `root@${name}`,
       withKey,
+      withKeyIsChosen: entry.at('with-key').optional(() => true) ?? false,
       pcrs: entry.at('tpm2-pcrs').optional((item) => pcrsIn(item, withKey)) ?? [],
       recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
     };
@@ -92,7 +100,7 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
     allow(entry, ['epoch'], settings);
     return [checkedName(settings, name), epochOf(entry)];
   });
-  return { folder, others: readOtherVaults(top, settings, folder), git: top.at('git').optional((item) => item.flag()) ?? true, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))) };
+  return { folder, others: readOtherVaults(top, settings, folder), ssh: top.at('ssh').optional(commandOf) ?? ['ssh', '-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=20'], git: top.at('git').optional((item) => item.flag()) ?? true, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))) };
 }
 
 function parsed(file: string, bytes: Uint8Array): Json {
@@ -111,6 +119,15 @@ function allow(table: Json, keys: readonly string[], file: string): void {
 const tables = (top: Json, key: string): [string, Json][] => top.at(key).optional((item) => item.entries()) ?? [];
 const textsOf = (table: Json, key: string): string[] => table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
 const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
+
+/** Nothing that ssh would take for an option. @throws Failure `malformed` */
+function targetIn(item: Json): string {
+  if (!targetPattern.test(item.text())) throw item.unexpected('a destination of ssh');
+  return item.text();
+}
+
+/** A destination of ssh: `web1`, `root@web1.example.org`, `ssh://root@web1:2222`. */
+export const targetPattern = /^[A-Za-z0-9_\[][A-Za-z0-9._@:%+/\[\]-]*$/;
 
 const recipientsOf = (table: Json): string[] => table.at('recipients').optional((item) => item.list().map((entry) => {
   if (!recipientPattern.test(entry.text())) throw entry.unexpected('an age recipient');

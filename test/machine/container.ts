@@ -30,6 +30,8 @@ export interface ContainerOptions {
   readonly hostname: string;
   /** Folders that the container sees at the same path as this host. */
   readonly binds?: readonly string[];
+  /** The network namespace to run in; one of its own, without interfaces, if not given. */
+  readonly network?: string | undefined;
   /** What a boot loader would append, such as `systemd.unit=rescue.target`. */
   readonly kernelArguments?: readonly string[];
 }
@@ -39,7 +41,7 @@ export async function startContainer(layer: Layer, options: ContainerOptions, de
   const name = machineName(layer.id);
   const [command, ...args] = inOwnControlGroup(name, [
     'systemd-nspawn', '--quiet', `--directory=${layer.root}`, `--machine=${name}`, `--hostname=${options.hostname}`,
-    '--register=no', '--keep-unit', '--private-network', '--console=pipe', '--settings=no',
+    '--register=no', '--keep-unit', options.network === undefined ? '--private-network' : `--network-namespace-path=${options.network}`, '--console=pipe', '--settings=no',
     '--link-journal=no', '--resolv-conf=off', '--timezone=off',
     ...(options.binds ?? []).map((folder) => `--bind=${folder}`),
     '--boot', ...(options.kernelArguments ?? []),

@@ -39,6 +39,7 @@ export function createLayer(lower: string): Layer {
 /** Ends every process of the machine and removes all that it left. Synchronous: it also runs while this process exits. */
 export function discardLayer(id: string): void {
   for (const group of controlGroups(id)) killControlGroup(group);
+  if (existsSync(networkPath(id))) spawnSync('ip', ['netns', 'delete', machineName(id)]);
   const folder = join(folderOfLayers, id);
   // systemd-nspawn, when killed, leaves the last two.
   for (const path of [join(folder, 'root'), folder, ...['propagate', 'unix-export'].map((name) => `/run/systemd/nspawn/${name}/${machineName(id)}`)]) {
@@ -51,6 +52,30 @@ export function discardLayer(id: string): void {
 /** What systemd-nspawn, and systemd-run's scope, are called. */
 export function machineName(id: string): string {
   return `auxcred-test-${id}`;
+}
+
+/** Where a machine's network namespace is, if it has one of its own making. */
+export function networkPath(id: string): string {
+  return `/run/netns/${machineName(id)}`;
+}
+
+/** Makes a machine's network namespace, with a loopback that is up; it goes with the layer. */
+export function createNetwork({ id }: Layer): void {
+  execute('ip', 'netns', 'add', machineName(id));
+  execute('ip', '-n', machineName(id), 'link', 'set', 'lo', 'up');
+}
+
+/**
+ * A cable between two machines that have network namespaces, with an IPv4 address at each end.
+ * @param port - the name of both interfaces, at most 15 bytes
+ */
+export function createCable(port: string, ends: readonly (readonly [Layer, string])[]): void {
+  const [one, other] = ends.map(([{ id }]) => machineName(id));
+  execute('ip', 'link', 'add', port, 'netns', one ?? '', 'type', 'veth', 'peer', 'name', port, 'netns', other ?? '');
+  for (const [{ id }, address] of ends) {
+    execute('ip', '-n', machineName(id), 'address', 'add', `${address}/30`, 'dev', port);
+    execute('ip', '-n', machineName(id), 'link', 'set', port, 'up');
+  }
 }
 
 /**

@@ -1,10 +1,10 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chmodSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { rebootStatus, runInContainer, runInRoot, startContainer, type Container, type RunOptions, type RunResult } from './container.ts';
-import { createLayer, discardLayer, type Layer } from './layer.ts';
+import { createCable, createLayer, createNetwork, discardLayer, type Layer, networkPath } from './layer.ts';
 import { debianRoot, type SystemdVersion } from './root.ts';
 
 /** A TPM that answers on a socket in the folder it was started with. */
@@ -18,6 +18,8 @@ export interface MachineOptions {
   readonly systemd: SystemdVersion;
   /** The host name; `machine` if not given. */
   readonly name?: string;
+  /** Whether cables can be put in (`connect`); without it there is no network. */
+  readonly network?: boolean;
   /** Switches the machine's TPM on, before each boot: Startup(CLEAR), then what firmware would measure. Its state stays in `folder`. */
   readonly tpm?: (folder: string) => Promise<RunningTpm>;
 }
@@ -43,6 +45,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   const layer = createLayer(await debianRoot(options.systemd));
   cleanUpOnExit();
   machines.add(layer);
+  if (options.network === true) createNetwork(layer);
   const name = options.name ?? 'machine';
   const hostKey = join(layer.root, 'etc/ssh/ssh_host_ed25519_key');
   writeFileSync(join(layer.root, 'etc/machine-id'), `${randomBytes(16).toString('hex')}\n`);
@@ -65,6 +68,13 @@ export class Machine {
     this.#layer = layer;
     this.name = name;
     this.#startTpm = startTpm;
+  }
+
+  /** Puts a cable to `other` in, with an IPv4 address of one /30 network at each end; each knows the other by its name then. Before the first boot of both. */
+  connect(port: string, address: string, other: Machine, otherAddress: string): void {
+    createCable(port, [[this.#layer, address], [other.#layer, otherAddress]]);
+    appendFileSync(join(this.root, 'etc/hosts'), `${otherAddress} ${other.name}\n`);
+    appendFileSync(join(other.root, 'etc/hosts'), `${address} ${this.name}\n`);
   }
 
   /** The root folder as this host sees it; of what runs in the machine, only read it while the machine is off. */
@@ -103,7 +113,7 @@ export class Machine {
         if (entry.isSocket()) chmodSync(join(this.#layer.shared, entry.name), 0o666);
       binds.push(this.#layer.shared);
     }
-    this.#container = await startContainer(this.#layer, { hostname: this.name, binds, kernelArguments: options.kernelArguments ?? [] }, deadline);
+    this.#container = await startContainer(this.#layer, { hostname: this.name, binds, network: existsSync(networkPath(this.#layer.id)) ? networkPath(this.#layer.id) : undefined, kernelArguments: options.kernelArguments ?? [] }, deadline);
     return await this.#bootFinished(deadline);
   }
 

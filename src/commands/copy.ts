@@ -1,0 +1,158 @@
+import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
+import { dirname, join, normalize } from 'node:path';
+import { brokerDropIn, mergedDropIn } from '../deliver/broker-drop-in.ts';
+import { brokerGroup } from '../deliver/provision.ts';
+import { utf8 } from '../derive/framing.ts';
+import { Failure } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { type FixedName, splitName } from '../fixed/name.ts';
+import { type Supplies, suppliesOf } from '../push/difference.ts';
+import { encodePushed } from '../push/pushed.ts';
+import { type Enrollment, sealForHost, sealingFor } from '../store/enrollment.ts';
+import type { Payload, Sealing } from '../store/payload.ts';
+import { encodePins, pinsOf } from '../store/pins.ts';
+import { sealForTransit } from '../store/seal.ts';
+import { type Scope, wipeScopes } from '../store/scope.ts';
+import { ensureFolder, groupId, replaceFile } from '../system/files.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { readEnrolled } from '../vault/enrolled.ts';
+import type { CopyPair } from '../vault/protocol.ts';
+import { hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
+import { Options } from './options.ts';
+import { otherVault } from './other-vault.ts';
+import { placeOf } from './place.ts';
+import { printJson, printTable, say, warn } from './say.ts';
+import { withFleetSeed } from './view.ts';
+
+/** A file that a deploy tool brings to the host. */
+interface Pair extends CopyPair {
+  /** Permission bits; undefined for those that the source has. */
+  readonly mode?: number;
+  /** Whose it is: root's own group, or the broker's. */
+  readonly owner?: 'root:root' | 'root:auxcred';
+}
+
+/**
+ * `auxcred copy HOST`: what a deploy tool has to bring to a host that is not there yet, or only with its ssh host key: its sealed seeds, fixed files and
+ * manifest. The host seals natively at its first boot. `--to=DIR` brings it into a folder that becomes the host's root.
+ */
+export async function copy(argv: readonly string[]): Promise<number> {
+  const options = new Options('copy', argv);
+  const [name = ''] = options.exactly('the host');
+  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  const host = hostOf(vault, name);
+  const to = options.value('to');
+  const seedsThere = to !== undefined && existsSync(pathsUnder(to).seeds);
+  if (seedsThere && !options.flag('no-seeds') && !options.flag('replace')) throw new Failure('refused', `${pathsUnder(to).seeds} exists`, { hint: '--no-seeds leaves it, --replace takes its place' });
+  const pairs = await withFleetSeed(vault, options, async (fleetSeed) => {
+    const scopes = scopesOf(vault, host, fleetSeed);
+    try {
+      const supplies = suppliesOf(vault, host, scopes, true);
+      const seeds = options.flag('no-seeds') ? [] : await sealedPairs(vault, host, scopes, supplies, to);
+      return [...seeds, ...filePairs(supplies)];
+    } finally {
+      wipeScopes(scopes);
+    }
+  });
+  const all = [...pairs, ...otherPairs(vault, host, options)];
+  if (to !== undefined) bring(all, to);
+  if (options.flag('json')) printJson({ pairs: all.map(({ mode, ...pair }) => ({ ...pair, ...(mode === undefined ? {} : { mode: octal(mode) }) })) });
+  else if (to === undefined) printTable([['SOURCE', 'DESTINATION', 'MODE', 'OWNER'], ...all.map(({ source, destination, mode, owner }) => [source, destination, mode === undefined ? '-' : octal(mode), owner ?? '-'])]);
+  return 0;
+}
+
+const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
+
+/** The seeds, and what has to be there with them. Written below the vault, so that there is something to copy. @throws Failure */
+async function sealedPairs(vault: Vault, host: VaultHost, scopes: readonly Scope[], supplies: Supplies, to: string | undefined): Promise<Pair[]> {
+  const machine = readEnrolled(vault, host.name)?.machine;
+  if (!machine) throw new Failure('not-found', `${host.name} is not enrolled, so nothing says which key its seeds are to be sealed to`, { hint: `auxcred enroll --root=/mnt | auxcred enroll ${host.name} --from=-, from its installer` });
+  const { sealing, bytes } = await sealed(host, machine, scopes);
+  const [target, folder] = [pathsUnder('/'), join(vaultFiles(vault.folder).sealed, host.name)];
+  const tssGroup = to === undefined || groupId(to, 'tss') !== undefined;
+  const dropInFor = (one: Pick<Sealing, 'withKey' | 'device'>): string => brokerDropIn(one, { sshHostKey: machine.sshHostKey !== undefined, tssGroup });
+  // Until its first boot the seeds may be open to the ssh host key.
+  const dropIn = machine.sshHostKey ? mergedDropIn(dropInFor({ withKey: 'host', device: undefined }), dropInFor(sealing)) : dropInFor(sealing);
+  const pushed = { fixed: new Set(supplies.fixed.keys()), manifest: new Map([...supplies.manifest ?? []].map(([name, { digest }]) => [name, [digest]])), unfinished: false };
+  ensureFolder(dirname(folder), { mode: 0o700 });
+  ensureFolder(folder, { mode: 0o700 });
+  const files: readonly (readonly [string, Uint8Array, string, number, Pair['owner']])[] = [
+    ['seeds.age', bytes, target.seeds, 0o640, 'root:auxcred'],
+    ['scopes.json', encodePins(pinsOf(scopes, sealing.device)), target.pins, 0o644, 'root:root'],
+    ['50-auxcred-seal.conf', utf8(dropIn), target.brokerDropIn, 0o644, 'root:root'],
+    // The machine seals natively, to its own TPM as it is then, at its first boot.
+    ['unbound', utf8(''), target.unbound, 0o644, 'root:root'],
+    ['pushed.json', encodePushed(pushed), target.pushed, 0o600, 'root:root'],
+  ];
+  return files.map(([name, content, destination, mode, owner]) => {
+    const source = join(folder, name);
+    replaceFile(source, content, { mode: 0o600 });
+    return { source, destination, mode, ...(owner === undefined ? {} : { owner }) };
+  });
+}
+
+/** By its TPM where it is enrolled with one that it is to use, else by its ssh host key, until the first boot. @throws Failure */
+async function sealed(host: VaultHost, machine: Enrollment, scopes: readonly Scope[]): Promise<{ sealing: Sealing; bytes: Uint8Array }> {
+  const sealing = sealingFor(host, machine);
+  const payload: Payload = { counter: 1, scopes, sealing };
+  if (sealing.withKey === 'host' || machine.tpm) return { sealing, bytes: await sealForHost(payload, machine) };
+  if (!machine.sshHostKey) throw new Failure('no-recipient', `${host.name} is enrolled without an ssh-ed25519 host key and without a TPM`, { hint: 'enroll it again' });
+  const atFirstBoot: Sealing = { ...sealing, pcrs: [], pcrsAtFirstBoot: host.pcrs };
+  return { sealing: atFirstBoot, bytes: await sealForTransit({ ...payload, sealing: atFirstBoot }, machine.sshHostKey) };
+}
+
+function filePairs({ fixed, manifest }: Supplies): Pair[] {
+  const { fixed: folder, manifestFolders: [manifests = ''] } = pathsUnder('/');
+  const files = new FixedFolder(folder);
+  return [
+    ...[...fixed].map(([name, { source }]): Pair => ({ source, destination: files.fileOf(fixedName(name)), mode: 0o600, owner: 'root:root' })),
+    ...[...manifest ?? []].map(([name, { source }]): Pair => ({ source, destination: join(manifests, name), mode: 0o644, owner: 'root:root' })),
+  ];
+}
+
+function fixedName(text: string): FixedName {
+  const name = splitName(text);
+  if (!name) throw new Failure('malformed', `${text} is not the name of a fixed secret`);
+  return name;
+}
+
+/** What other vaults want to have copied. @throws Failure */
+function otherPairs(vault: Vault, host: VaultHost, options: Options): Pair[] {
+  const place = placeOf(options);
+  return [...vault.others].filter(([, settings]) => settings.type === 'command' && settings.copy !== undefined).flatMap(([name]) => {
+    const to = options.value('to');
+    if (to !== undefined) warn(`the vault ${name} may copy to ${host.target} by itself`);
+    return otherVault(name, place).copy(host.name, host.target);
+  });
+}
+
+/** Copies every pair into the folder that becomes the host's root. @throws Failure */
+function bring(pairs: readonly Pair[], to: string): void {
+  if (!statSync(to, { throwIfNoEntry: false })?.isDirectory()) throw new Failure('not-found', `there is no folder ${to}`, { hint: 'it becomes the root of the host' });
+  const paths = pathsUnder(to);
+  const group = groupId(to, brokerGroup);
+  for (const { destination } of pairs) refuseOutside(to, destination);
+  ensureFolder(paths.store, { mode: 0o750, group });
+  ensureFolder(paths.fixed, { mode: 0o700 });
+  for (const { source, destination, mode, owner } of pairs) {
+    const file = join(to, destination);
+    if (mode === undefined) cpSync(source, file, { recursive: true, preserveTimestamps: true });
+    else {
+      mkdirSync(dirname(file), { recursive: true, mode: destination.startsWith(pathsUnder('/').fixed) ? 0o700 : 0o755 });
+      replaceFile(file, new Uint8Array(readFileSync(source)), { mode: owner === 'root:auxcred' && group === undefined ? 0o600 : mode, group: owner === 'root:auxcred' ? group : undefined });
+      if (process.getuid?.() === 0 && (owner !== 'root:auxcred' || group === undefined)) chownSync(file, 0, 0);
+    }
+  }
+  say(`${String(pairs.length)} ${pairs.length === 1 ? 'file is' : 'files are'} in ${to}`);
+  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, `once it is there: chgrp ${brokerGroup} /var/lib/auxcred /var/lib/auxcred/seeds.age; chmod 640 /var/lib/auxcred/seeds.age; auxcred-bind.service does it at the first boot`);
+}
+
+/** A link in the future root that leads out of it would be followed on this machine. @throws Failure `refused` */
+function refuseOutside(to: string, destination: string): void {
+  const root = realpathSync(to);
+  let there = join(to, destination);
+  if (!destination.startsWith('/') || normalize(destination) !== destination) throw new Failure('refused', `${destination} is not a path on the host`, { hint: 'an absolute one, without . and ..' });
+  while (!existsSync(there)) there = dirname(there);
+  const real = realpathSync(there);
+  if (real !== root && !real.startsWith(root === '/' ? root : `${root}/`)) throw new Failure('refused', `${join(to, destination)} leads to ${real}, which is outside of ${to}`, { hint: 'mount what it leads to below the new root' });
+}

@@ -1,0 +1,79 @@
+/** Where what arrived from the operator is checked, sealed, written and put in force. */
+import { existsSync } from 'node:fs';
+import { snapshotInForce } from '../deliver/provision.ts';
+import { Failure } from '../failure.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import { begun, checkFiles, checkSeeds, finished, writeFiles } from '../push/arrival.ts';
+import type { Arrived, Request, Result } from '../push/protocol.ts';
+import { readPushed, writePushed } from '../push/pushed.ts';
+import { openSeeds, openStore, type OpenStore } from '../store/open.ts';
+import type { Payload } from '../store/payload.ts';
+import { wipeScopes } from '../store/scope.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { putInForce } from './apply.ts';
+import { meansOf } from './means.ts';
+import { oneAtATime, provisionManifest, provisionWith, sayHeld } from './provision.ts';
+import { boundWhenRunning, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
+
+/** Checks everything, then writes it and puts it in force. @throws Failure, before or after anything was written */
+export async function received(root: string, device: string | undefined, request: Request, arrived: Arrived): Promise<Result> {
+  const paths = pathsUnder(root);
+  let result: Result = { units: [], failure: undefined };
+  await oneAtATime(root, 'wait', async () => {
+    const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
+    const payload = opened?.payload ?? await sentSeeds(root, device, request, arrived.seeds ?? new Uint8Array(0));
+    try {
+      const before = readPushed(paths);
+      const manifest = checkFiles(root, request, arrived, payload.scopes, before);
+      const under = begun(before, arrived);
+      writePushed(paths, under);
+      if (!opened) await sealMachine(root, payload, request.acceptOlder);
+      writeFiles(paths, request, arrived);
+      result = await apply(root, device, opened, manifest, request.acceptOlder);
+      if (result.failure === undefined) writePushed(paths, finished(under, request));
+    } finally {
+      wipeScopes(payload.scopes);
+    }
+    return 0;
+  });
+  return result;
+}
+
+/**
+ * Does what `auxcred apply` does. A hook that held its secret back is a failure, though all else is in force.
+ * @param opened - the seeds, where they are those that were here before
+ * @throws Failure
+ */
+async function apply(root: string, device: string | undefined, opened: OpenStore | undefined, manifest: Manifest, acceptOlder: boolean): Promise<Result> {
+  const flags = { early: false, acceptClock: false, acceptOlder };
+  const provisioned = opened ? await provisionWith(root, opened, manifest, flags) : await provisionManifest(root, device, manifest, flags);
+  const units = putInForce(root, manifest, provisioned, true).map(({ unit, action }) => ({ unit, action }));
+  if (sayHeld(provisioned) === 0) return { units, failure: undefined };
+  return { units, failure: new Failure('hook', [...provisioned.held].map(([name, reason]) => `${name} stays what it is: ${reason}`).join('; '), { hint: 'auxcred push tries again' }) };
+}
+
+/** The seeds that were sent, as they are to be sealed here; the caller wipes them. @throws Failure */
+async function sentSeeds(root: string, device: string | undefined, { seeds, replace }: Request, file: Uint8Array): Promise<Payload> {
+  const paths = pathsUnder(root);
+  const means = meansOf(paths, device);
+  const { payload } = await openSeeds(file, { ...means, device: means.device ?? pinsIn(paths)?.device });
+  try {
+    if (seeds) checkSeeds(payload.scopes, pinsIn(paths), seeds, replace);
+    const own = seeds?.keepSealing === true && existsSync(paths.seeds) ? await ownSeal(root, device) : undefined;
+    const { recovery } = payload.sealing;
+    const sealing = own ? { ...own.sealing, recovery: recovery.length > 0 ? recovery : own.sealing.recovery } : payload.sealing;
+    const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, own?.counter ?? 0);
+    return { counter, scopes: payload.scopes, sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device: sealing.withKey === 'host' ? undefined : means.device ?? sealing.device } };
+  } catch (error) {
+    wipeScopes(payload.scopes);
+    throw error;
+  }
+}
+
+/** How this machine is sealed now, and which seal it is. @throws Failure where it does not open */
+async function ownSeal(root: string, device: string | undefined): Promise<Pick<Payload, 'sealing' | 'counter'>> {
+  const paths = pathsUnder(root);
+  const { payload: { scopes, sealing, counter } } = await openStore(paths, meansOf(paths, device));
+  wipeScopes(scopes);
+  return { sealing, counter };
+}

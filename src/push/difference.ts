@@ -1,0 +1,136 @@
+/** What the vault has for a host, and what of it the host has not. */
+import { readFileSync } from 'node:fs';
+import { basename } from 'node:path';
+import { utf8 } from '../derive/framing.ts';
+import { keyId } from '../derive/tree.ts';
+import { Failure } from '../failure.ts';
+import { digestOf, readHeader } from '../fixed/file.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { nameText } from '../fixed/name.ts';
+import { filesIn } from '../manifest/folder.ts';
+import { type Pin, pinsOf } from '../store/pins.ts';
+import { type Scope, scopeName } from '../store/scope.ts';
+import { type Vault, vaultFiles, type VaultHost } from '../vault/vault.ts';
+import { isManifestName, type Offer } from './protocol.ts';
+
+/** A file of the vault. */
+export interface Supply {
+  /** Where it lies. */
+  readonly source: string;
+  readonly bytes: Uint8Array;
+  /** SHA-256, in hexadecimal. */
+  readonly digest: string;
+}
+
+export interface FixedSupply extends Supply {
+  readonly sequence: number;
+}
+
+/** All that a host is to have. */
+export interface Supplies {
+  readonly scopes: readonly Scope[];
+  /** By name: `host/web1/wifi`. */
+  readonly fixed: ReadonlyMap<string, FixedSupply>;
+  /** By file name; undefined where the manifest is not sent. */
+  readonly manifest: ReadonlyMap<string, Supply> | undefined;
+}
+
+/**
+ * A host's fixed files, those of its groups, and its manifest.
+ * @throws Failure `malformed` for a fixed file of an earlier epoch, `usage` for a manifest file whose name can't be sent
+ */
+export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope[], withManifest: boolean): Supplies {
+  const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
+  const fixed = scopes.flatMap((scope) => {
+    const id = keyId(scope.seed);
+    return folder.list(scopeName(scope)).names.map((name): [string, FixedSupply] => {
+      const bytes = folder.bytes(name);
+      const { keyId: actual, sequence } = readHeader(name, bytes);
+      if (Buffer.compare(actual, id) !== 0) throw new Failure('malformed', `${nameText(name)} is not encrypted for epoch ${String(scope.epoch)} of ${name.scope}`, { hint: `auxcred rekey ${name.scope}` });
+      return [nameText(name), { source: folder.fileOf(name), bytes, digest: digestOf(bytes), sequence }];
+    });
+  });
+  return { scopes, fixed: new Map(fixed), manifest: withManifest ? manifestSupplies(host) : undefined };
+}
+
+/** The files in force in the host's folders; a file hides those of the same name in weaker ones. */
+function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supply> {
+  return new Map(filesIn(manifest).map(({ path, text }) => {
+    const name = basename(path);
+    if (!isManifestName(name)) throw new Failure('usage', `${path} can't be sent to ${host}`, { hint: 'letters, digits and . _ @ + - in the name of a manifest file' });
+    if (text === undefined) throw new Failure('system', `${path} can't be read`, { hint: 'a manifest is a regular file' });
+    const bytes = text === '' ? utf8('') : new Uint8Array(readFileSync(path));
+    return [name, { source: path, bytes, digest: digestOf(bytes) }];
+  }));
+}
+
+/** What a host lacks. */
+export interface Difference {
+  /** Whether its seeds are to be sealed. */
+  readonly seeds: boolean;
+  /** Key ids of seeds that are this vault's own earlier ones, by scope. */
+  readonly replaces: ReadonlyMap<string, Uint8Array>;
+  readonly fixed: readonly string[];
+  readonly removeFixed: readonly string[];
+  readonly manifest: readonly string[];
+  readonly removeManifest: readonly string[];
+}
+
+export const isNothing = ({ seeds, fixed, removeFixed, manifest, removeManifest }: Difference): boolean => !seeds && fixed.length + removeFixed.length + manifest.length + removeManifest.length === 0;
+
+export interface DifferenceOptions {
+  readonly replace: boolean;
+  readonly acceptOlder: boolean;
+  readonly reseal: boolean;
+  /** The key id that a scope has in an epoch, as this vault derives it. */
+  readonly keyIdIn: (scope: string, epoch: number) => Uint8Array;
+}
+
+/**
+ * Compares what a host offers with what it is to have.
+ * @throws Failure `not-pinned` for a host that is sealed as another one, `refused` for one with seeds of another vault, `older` for an epoch or a file that is behind the host's
+ */
+export function differenceOf(host: string, offer: Offer, supplies: Supplies, options: DifferenceOptions): Difference {
+  const { scopes, fixed, manifest } = supplies;
+  const wanted = pinsOf(scopes, undefined).scopes;
+  const sealedAs = [...offer.pins.keys()].find((name) => name.startsWith('host/'));
+  if (sealedAs !== undefined && sealedAs !== `host/${host}`) throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, { hint: `push to ${sealedAs.slice('host/'.length)}, or mend target in vault.toml; a machine that is to be another one is sealed anew on itself` });
+  const replaces = new Map<string, Uint8Array>();
+  for (const [name, pin] of offer.pins) {
+    const same = wanted.get(name);
+    if (same?.epoch === pin.epoch && equal(same, pin.keyId)) continue;
+    if (!options.replace) refuseForeign(host, name, pin, same, options.keyIdIn(name, pin.epoch));
+    replaces.set(name, pin.keyId);
+  }
+  const sealed = [...wanted].every(([name, { epoch, keyId: id }]) => {
+    const pin = offer.pins.get(name);
+    return pin?.epoch === epoch && equal(pin, id);
+  }) && offer.pins.size === wanted.size;
+  for (const [name, { digest, sequence }] of fixed) {
+    const there = offer.fixed.get(name);
+    if (there && there.digest !== digest && !options.acceptOlder) refuseOlderFile(name, there.sequence, sequence);
+  }
+  return {
+    seeds: options.reseal || !sealed, replaces,
+    fixed: changed(fixed, offer.fixed), removeFixed: gone(fixed, offer.fixed),
+    manifest: manifest ? changed(manifest, offer.manifest) : [], removeManifest: manifest ? gone(manifest, offer.manifest) : [],
+  };
+}
+
+const equal = (pin: Pin, id: Uint8Array): boolean => Buffer.compare(pin.keyId, id) === 0;
+
+type Digests = ReadonlyMap<string, { readonly digest: string }>;
+const changed = (here: Digests, there: Digests): string[] => [...here].filter(([name, { digest }]) => there.get(name)?.digest !== digest).map(([name]) => name);
+const gone = (here: Digests, there: Offer['manifest']): string[] => [...there].filter(([name, { pushed }]) => pushed && !here.has(name)).map(([name]) => name);
+
+/** A seed that is not an earlier one of this vault's own is somebody else's: what follows from it would be lost. */
+function refuseForeign(host: string, name: string, pin: Pin, wanted: Pin | undefined, own: Uint8Array): void {
+  if (!equal(pin, own)) throw new Failure('refused', `${host} has a seed for ${name} that is not this vault's, and another one changes every secret of it`, { hint: '--replace, if that is meant' });
+  if (wanted && wanted.epoch < pin.epoch) throw new Failure('older', `${host} has ${name} in epoch ${String(pin.epoch)}, and the vault is in ${String(wanted.epoch)}`, { hint: 'is vault.toml the newest one? --replace goes back' });
+}
+
+/** @throws Failure `older` */
+export function refuseOlderFile(name: string, there: number, comes: number): void {
+  if (comes >= there) return;
+  throw new Failure('older', `${name} on the host is newer than the vault's`, { hint: 'is the vault the newest one? --accept-older sends it' });
+}

@@ -1,0 +1,73 @@
+/** What a target says of itself, from what lies there: no seed is opened, and no TPM. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { parseOpensshKey } from '../age/openssh-key.ts';
+import { digestOf, readHeader } from '../fixed/file.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
+import { Failure } from '../failure.ts';
+import { parsePins, type Pin } from '../store/pins.ts';
+import { readIfPresent } from '../system/files.ts';
+import type { Paths } from '../system/paths.ts';
+import { isManifestName, type Offer, type OfferedFile, type OfferedFixed } from './protocol.ts';
+import { readPushed } from './pushed.ts';
+
+/** @throws Failure `malformed` for a record of pushes that is damaged */
+export function offerOf(paths: Paths): Offer {
+  const pushed = readPushed(paths);
+  const folder = new FixedFolder(paths.fixed);
+  const fixed = folder.list().names.flatMap((name): [string, OfferedFixed][] => {
+    const bytes = folder.read(name);
+    return bytes ? [[nameText(name), { digest: digestOf(bytes), sequence: sequenceIn(name, bytes), pushed: pushed.fixed.has(nameText(name)) }]] : [];
+  });
+  const manifest = manifestNames(paths).flatMap((name): [string, OfferedFile][] => {
+    const bytes = readIfPresent(join(paths.manifestFolders[0] ?? '', name));
+    return bytes ? [[name, { digest: digestOf(bytes), pushed: pushed.manifest.get(name)?.includes(digestOf(bytes)) ?? false }]] : [];
+  });
+  return { sshHostKey: hostKey(paths), pins: sealedPins(paths), fixed: new Map(fixed), manifest: new Map(manifest), unfinished: pushed.unfinished };
+}
+
+function hostKey({ sshHostKey }: Paths): Uint8Array | undefined {
+  const file = readIfPresent(sshHostKey);
+  if (!file) return undefined;
+  try {
+    const { publicKey, seed } = parseOpensshKey(file);
+    seed.fill(0);
+    return publicKey;
+  } catch (error) {
+    // A key of another type is none to seal to.
+    if (error instanceof Failure) return undefined;
+    throw error;
+  } finally {
+    file.fill(0);
+  }
+}
+
+/** The scopes that are sealed; none where the seeds or what they are pinned by is gone or damaged. */
+function sealedPins(paths: Paths): ReadonlyMap<string, Pin> {
+  const pins = readIfPresent(paths.seeds) && readIfPresent(paths.pins);
+  try {
+    return pins ? parsePins(pins, paths.pins).scopes : new Map<string, Pin>();
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return new Map();
+    throw error;
+  }
+}
+
+/** Only those that a push could bring. */
+function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile() && isManifestName(entry.name)).map(({ name }) => name);
+  } catch {
+    return [];
+  }
+}
+
+export function sequenceIn(name: FixedName, bytes: Uint8Array): number {
+  try {
+    return readHeader(name, bytes).sequence;
+  } catch (error) {
+    if (error instanceof Failure) return 0;
+    throw error;
+  }
+}

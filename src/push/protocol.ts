@@ -1,0 +1,203 @@
+/**
+ * What `auxcred push` and `auxcred receive` say to each other over one connection: the target's offer, the operator's request with its files'
+ * bytes behind it, the target's result. Each of the three is one line of canonical JSON. Both ends read what they get as strictly as a file.
+ */
+import { Failure, failureCodes } from '../failure.ts';
+import { utf8 } from '../derive/framing.ts';
+import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
+import { largestFile as largestFixed } from '../fixed/file.ts';
+import { type UnitAction, unitActions } from '../manifest/declaration.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
+import type { Pin } from '../store/pins.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+
+const version = 1;
+
+/** The most bytes that a line has: an offer of 50,000 fixed files. */
+export const longestLine = 16 << 20;
+/** The most bytes of a seeds.age, of a manifest file, and of all files of a request together. */
+const largestSeeds = 1 << 20;
+const largestManifest = 1 << 20;
+const largestRequest = 512 << 20;
+
+const hint = 'auxcred of the same version on both machines, and no shell there that prints something of its own';
+
+/** A file that a target has. */
+export interface OfferedFile {
+  /** SHA-256, in hexadecimal. */
+  readonly digest: string;
+  /** Whether a push brought it there. */
+  readonly pushed: boolean;
+}
+
+export interface OfferedFixed extends OfferedFile {
+  /** 0 for a damaged file. */
+  readonly sequence: number;
+}
+
+/** What a target says of itself before it is sent anything. No seed is opened for it. */
+export interface Offer {
+  /** The ssh-ed25519 host key's public half, 32 bytes; undefined without one. */
+  readonly sshHostKey: Uint8Array | undefined;
+  /** The scopes that are sealed there; empty where nothing is. */
+  readonly pins: ReadonlyMap<string, Pin>;
+  /** By name: `host/web1/wifi`. */
+  readonly fixed: ReadonlyMap<string, OfferedFixed>;
+  /** The files in its /etc/auxcred/secrets.d. */
+  readonly manifest: ReadonlyMap<string, OfferedFile>;
+  /** Whether an earlier push was not brought to its end. */
+  readonly unfinished: boolean;
+}
+
+/** A file whose bytes follow the request. */
+export interface Announced {
+  readonly name: string;
+  /** Bytes. */
+  readonly length: number;
+}
+
+export interface AnnouncedSeeds {
+  /** Bytes of an age file that only the target opens. */
+  readonly length: number;
+  /** Whether the target stays sealed as it is, whatever the age file says of that. */
+  readonly keepSealing: boolean;
+  /** Key ids (16 bytes) by scope that the operator knows as earlier ones of its own: those it means to replace. */
+  readonly replaces: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What is to change. The files follow in the order: seeds, fixed, manifest. */
+export interface Request {
+  readonly seeds: AnnouncedSeeds | undefined;
+  readonly fixed: readonly Announced[];
+  readonly removeFixed: readonly string[];
+  readonly manifest: readonly Announced[];
+  readonly removeManifest: readonly string[];
+  /** Whether seeds of another vault, and files that were made by hand, are replaced. */
+  readonly replace: boolean;
+  readonly acceptOlder: boolean;
+}
+
+/** The files of a request, by their names. */
+export interface Arrived {
+  /** An age file. */
+  readonly seeds: Uint8Array | undefined;
+  readonly fixed: ReadonlyMap<string, Uint8Array>;
+  readonly manifest: ReadonlyMap<string, Uint8Array>;
+}
+
+/** What the target did with a unit that runs. */
+export interface UnitDone {
+  readonly unit: string;
+  readonly action: UnitAction;
+}
+
+export interface Result {
+  readonly units: readonly UnitDone[];
+  /** Undefined where all went well. */
+  readonly failure: Failure | undefined;
+}
+
+/** The file names of a manifest that can be sent. */
+const manifestName = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}\.(?:toml|json)$/;
+export const isManifestName = (name: string): boolean => manifestName.test(name);
+
+const line = (content: Readonly<Record<string, unknown>>): Uint8Array => utf8(`${canonicalJson({ protocol: version, ...content })}\n`);
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: Offer): Uint8Array {
+  return line({
+    ...(sshHostKey && { sshHostKey: hex(sshHostKey) }), fixed: Object.fromEntries(fixed), manifest: Object.fromEntries(manifest), unfinished,
+    pins: Object.fromEntries([...pins].map(([name, { epoch, keyId }]) => [name, { epoch, keyId: hex(keyId) }])),
+  });
+}
+
+/** @throws Failure `malformed` */
+export function parseOffer(bytes: Uint8Array, host: string): Offer {
+  const json = opened(bytes, `what ${host} offers`);
+  return {
+    sshHostKey: json.at('sshHostKey').optional((item) => digits(item, 64)),
+    pins: new Map(json.at('pins').entries().map(([name, pin]) => [checkedScope(pin, name), { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: digits(pin.at('keyId'), 32) }])),
+    fixed: new Map(json.at('fixed').entries().map(([name, file]) => [checkedFixed(file, name), { ...offeredFile(file), sequence: file.at('sequence').whole(0, Number.MAX_SAFE_INTEGER) }])),
+    manifest: new Map(json.at('manifest').entries().map(([name, file]) => [checkedManifest(file, name), offeredFile(file)])),
+    unfinished: json.at('unfinished').flag(),
+  };
+}
+
+const offeredFile = (file: Json): OfferedFile => ({ digest: hex(digits(file.at('digest'), 64)), pushed: file.at('pushed').flag() });
+
+/** @param request - undefined where nothing is to be done */
+export const encodeRequest = (request: Request | undefined): Uint8Array => (request === undefined ? line({ do: 'nothing' }) : line({
+  ...request, do: 'receive', ...(request.seeds === undefined ? {} : { seeds: { ...request.seeds, replaces: Object.fromEntries([...request.seeds.replaces].map(([name, id]) => [name, hex(id)])) } }),
+}));
+
+/** Undefined where nothing is to be done. @throws Failure `malformed` */
+export function parseRequest(bytes: Uint8Array): Request | undefined {
+  const json = opened(bytes, 'the operator\'s request');
+  if (json.at('do').oneOf(['nothing', 'receive']) === 'nothing') return undefined;
+  const request: Request = {
+    seeds: json.at('seeds').optional((seeds) => ({
+      length: seeds.at('length').whole(1, largestSeeds), keepSealing: seeds.at('keepSealing').flag(),
+      replaces: new Map(seeds.at('replaces').entries().map(([name, item]) => [checkedScope(item, name), digits(item, 32)])),
+    })),
+    fixed: json.at('fixed').list().map((file) => ({ name: checkedFixed(file.at('name'), file.at('name').text()), length: file.at('length').whole(1, largestFixed) })),
+    removeFixed: json.at('removeFixed').list().map((name) => checkedFixed(name, name.text())),
+    manifest: json.at('manifest').list().map((file) => ({ name: checkedManifest(file.at('name'), file.at('name').text()), length: file.at('length').whole(0, largestManifest) })),
+    removeManifest: json.at('removeManifest').list().map((name) => checkedManifest(name, name.text())),
+    replace: json.at('replace').flag(), acceptOlder: json.at('acceptOlder').flag(),
+  };
+  for (const [key, names] of [['fixed', [...request.fixed.map(({ name }) => name), ...request.removeFixed]], ['manifest', [...request.manifest.map(({ name }) => name), ...request.removeManifest]]] as const) {
+    if (new Set(names).size !== names.length) throw json.at(key).unexpected('a list of names that are there once');
+  }
+  if ([...request.fixed, ...request.manifest].reduce((sum, { length }) => sum + length, 0) > largestRequest) throw json.unexpected(`at most ${String(largestRequest)} bytes`);
+  return request;
+}
+
+export const encodeResult = ({ units, failure }: Result): Uint8Array =>
+  line({ units, ...(failure === undefined ? {} : { failure: { code: failure.code, message: failure.message, ...(failure.hint === undefined ? {} : { hint: failure.hint }) } }) });
+
+/** @throws Failure `malformed` */
+export function parseResult(bytes: Uint8Array, host: string): Result {
+  const json = opened(bytes, `what ${host} answers`);
+  const units = json.at('units').list().map((item) => ({ unit: printable(item.at('unit').text()), action: item.at('action').oneOf(unitActions) }));
+  const failure = json.at('failure').optional((item) => {
+    const way = item.at('hint').optional((text) => printable(text.text()));
+    return new Failure(item.at('code').oneOf(failureCodes), printable(item.at('message').text()), way === undefined ? {} : { hint: way });
+  });
+  return { units, failure };
+}
+
+function opened(bytes: Uint8Array, what: string): Json {
+  const json = Json.parse(bytes, what, hint);
+  try {
+    json.at('protocol').whole(version, version);
+  } catch (error) {
+    throw new Failure('malformed', `${what} is not in version ${String(version)} of the protocol`, { hint, cause: error });
+  }
+  return json;
+}
+
+function digits(item: Json, length: number): Uint8Array {
+  const text = item.text();
+  if (text.length !== length || !/^[0-9a-f]*$/.test(text)) throw item.unexpected(`${String(length)} hexadecimal digits`);
+  return new Uint8Array(Buffer.from(text, 'hex'));
+}
+
+function checkedScope(item: Json, name: string): string {
+  const [kind, rest = '', ...more] = name.split('/');
+  if ((kind !== 'host' && kind !== 'group') || more.length > 0 || !scopeNamePattern.test(rest)) throw item.unexpected('named by a scope');
+  return name;
+}
+
+function checkedFixed(item: Json, text: string): string {
+  const name: FixedName | undefined = splitName(text);
+  if (!name || pathProblem(name.path) !== undefined) throw item.unexpected('named by a fixed secret');
+  return nameText(name);
+}
+
+function checkedManifest(item: Json, text: string): string {
+  if (!isManifestName(text)) throw item.unexpected('named by a manifest file');
+  return text;
+}
+
+/** What another machine says, without what a terminal would obey. */
+export const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, ' ').slice(0, 2000);

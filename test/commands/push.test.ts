@@ -1,0 +1,414 @@
+import assert from 'node:assert/strict';
+import { spawn, spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { after, before, describe, test } from 'node:test';
+import fc from 'fast-check';
+import { parseOpensshKey } from '../../src/age/openssh-key.ts';
+import { encodeFixed } from '../../src/fixed/file.ts';
+import { exitStatus, Failure } from '../../src/failure.ts';
+import { Incoming } from '../../src/push/incoming.ts';
+import { encodeOffer, encodeRequest, encodeResult, type Offer, parseOffer, parseRequest, parseResult, type Request } from '../../src/push/protocol.ts';
+import { scopeName, type Scope } from '../../src/store/scope.ts';
+import { sealForTransit } from '../../src/store/seal.ts';
+import { startSwtpm } from '../swtpm.ts';
+
+/** The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the command it was given. */
+let folder = '';
+const at = (path: string): string => join(folder, path);
+interface Said { status: number | null; stdout: string; stderr: string }
+const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder });
+const auxcred = (args: readonly string[], input: string | Uint8Array = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: environment() });
+function works(args: readonly string[], input = ''): string {
+  const { status, stdout, stderr } = auxcred(args, input);
+  assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+const operator = (verb: string, ...args: string[]): string[] => [verb, `--vault=${at('vault')}`, `--identity=${at('identity')}`, ...args];
+interface Row { host: string; result: string; sent: { seeds: boolean; fixed: string[]; manifest: string[]; removed: string[] }; units: unknown[]; failure?: { code: string; message: string; hint?: string } }
+function pushed(...args: string[]): { rows: Row[]; status: number | null; stderr: string } {
+  const { status, stdout, stderr } = auxcred(operator('push', '--json', ...args));
+  assert.notEqual(stdout, '', stderr);
+  const { hosts }: { hosts: Row[] } = JSON.parse(stdout);
+  return { rows: hosts, status, stderr };
+}
+const put = (name: string, value: string): string => works(operator('put', '--force', name), value);
+const store = (host: string): string => at(`${host}/var/lib/auxcred`);
+const vaultToml = (more = ''): void => { writeFileSync(at('vault/vault.toml'), `ssh = ["${at('bin/near-ssh')}"]\n[host.web1]\ngroups = ["db"]\n${more}[host.web2]\ngroups = ["db"]\n`); };
+
+function makeHost(name: string): void {
+  for (const path of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(`${name}/${path}`), { recursive: true });
+  writeFileSync(at(`${name}/etc/hostname`), `${name}\n`);
+  writeFileSync(at(`${name}/etc/group`), 'root:x:0:\n');
+  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${name}/etc/ssh/ssh_host_ed25519_key`)]).status, 0);
+}
+
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), 'push-'));
+  assert.equal(spawnSync('age-keygen', ['-o', at('identity')]).status, 0);
+  works(['init', `--vault=${at('vault')}`, `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+  mkdirSync(at('bin'));
+  const program = (name: string, text: string): void => { writeFileSync(at(`bin/${name}`), `#!/bin/sh\n${text}\n`, { mode: 0o755 }); };
+  program('auxcred', `exec '${process.execPath}' '${join(process.cwd(), 'dist/auxcred.cjs')}' "$@" --root='${folder}'/"$TARGET"`);
+  program('sudo', 'shift; exec "$@"');
+  for (const host of ['web1', 'web2']) makeHost(host);
+  mkdirSync(at('vault/all'));
+  writeFileSync(at('vault/all/web.toml'), '[secret.session]\nkind = "hex"\nshare = "db"\nunits = ["web.service"]\n');
+  program('near-ssh', `TARGET=\${1#*@} PATH='${at('bin')}':$PATH exec sh -c "$2"`);
+  program('far-ssh', 'sleep 60');
+  vaultToml();
+});
+after(() => { rmSync(folder, { recursive: true }); });
+
+const fails = (code: Failure['code'], says: RegExp) => (error: unknown): boolean => error instanceof Failure && error.code === code && says.test(error.message);
+
+describe('the protocol', () => {
+  const digest = 'ab'.repeat(32);
+  const offer: Offer = { sshHostKey: new Uint8Array(32).fill(7), pins: new Map([['host/web1', { epoch: 2, keyId: new Uint8Array(16).fill(1) }]]), fixed: new Map([['host/web1/wifi', { digest, pushed: true, sequence: 9 }]]), manifest: new Map([['web.toml', { digest, pushed: false }]]), unfinished: true };
+  const request: Request = { seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) }, fixed: [{ name: 'host/web1/wifi', length: 161 }], removeFixed: ['group/db/old'], manifest: [{ name: 'web.toml', length: 0 }], removeManifest: ['old.toml'], replace: false, acceptOlder: true };
+  const trimmed = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, -1);
+
+  test('is read back as it was written', () => {
+    assert.deepEqual(parseOffer(trimmed(encodeOffer(offer)), 'web1'), offer);
+    assert.deepEqual(parseRequest(trimmed(encodeRequest(request))), request);
+    assert.equal(parseRequest(trimmed(encodeRequest(undefined))), undefined);
+    const result = { units: [{ unit: 'web.service', action: 'restart' as const }], failure: new Failure('older', 'it is older', { hint: 'a newer one' }) };
+    const { units, failure } = parseResult(trimmed(encodeResult(result)), 'web1');
+    assert.deepEqual([units, failure?.code, failure?.message, failure?.hint], [result.units, 'older', 'it is older', 'a newer one']);
+  });
+
+  test('has no names that lead elsewhere', () => {
+    for (const name of ['../../etc/passwd', '/etc/passwd', 'host/web1/../x', 'host/web1/.x', 'host/web1', 'host/../x', 'wifi', 'host/web1/a//b', 'host/web1/a\n', 'group//x', 'host/web1/e\u0301']) {
+      assert.throws(() => parseRequest(encodeRequest({ ...request, fixed: [{ name, length: 161 }] })), fails('malformed', /fixed\[0\]\.name is not named by a fixed secret/), name);
+      assert.throws(() => parseRequest(encodeRequest({ ...request, removeFixed: [name] })), fails('malformed', /removeFixed/), name);
+      assert.throws(() => parseOffer(encodeOffer({ ...offer, fixed: new Map([[name, { digest, pushed: true, sequence: 1 }]]) }), 'web1'), fails('malformed', /fixed/), name);
+    }
+    for (const name of ['../web.toml', 'a/b.toml', '.web.toml', 'web', 'web.toml\n', '', '-.toml', `${'x'.repeat(250)}.toml`]) {
+      assert.throws(() => parseRequest(encodeRequest({ ...request, manifest: [{ name, length: 1 }] })), fails('malformed', /manifest/), name);
+      assert.throws(() => parseRequest(encodeRequest({ ...request, removeManifest: [name] })), fails('malformed', /removeManifest/), name);
+    }
+  });
+
+  test('has limits, and names each file once', () => {
+    for (const [bad, says] of [
+      [{ seeds: { ...request.seeds, length: (1 << 20) + 1 } }, /seeds\.length/], [{ fixed: [{ name: 'host/web1/x', length: 200_000 }] }, /fixed\[0\]\.length/], [{ manifest: [{ name: 'a.toml', length: 1.5 }] }, /manifest\[0\]\.length/],
+      [{ fixed: [...request.fixed, ...request.fixed] }, /there once/], [{ removeManifest: ['web.toml'] }, /there once/], [{ replace: 1 }, /replace is not true or false/], [{ protocol: 2 }, /not in version 1/],
+    ] as const) assert.throws(() => parseRequest(Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(encodeRequest(request)).toString()), ...bad, ...('seeds' in bad ? { seeds: { length: (1 << 20) + 1, keepSealing: true, replaces: {} } } : {}) }))), fails('malformed', says));
+    assert.throws(() => parseOffer(Buffer.from('Welcome to web1!'), 'web1'), fails('malformed', /what web1 offers is not JSON/));
+  });
+
+  test('a terminal is shown nothing that it would obey', () => {
+    const { failure } = parseResult(encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }), 'web1');
+    assert.equal(failure?.message, 'a [2Jb ');
+  });
+
+  test('whatever a host says is read or refused as malformed', () => {
+    fc.assert(fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
+      for (const parse of [(bytes: Uint8Array): unknown => parseOffer(bytes, 'web1'), parseRequest, (bytes: Uint8Array): unknown => parseResult(bytes, 'web1')]) {
+        try {
+          parse(Buffer.from(text));
+        } catch (error) {
+          if (!(error instanceof Failure) || error.code !== 'malformed') throw error;
+        }
+      }
+    }), { numRuns: 300 });
+  });
+
+  test('lines and lengths come out of a stream however it is cut', async () => {
+    await fc.assert(fc.asyncProperty(fc.uint8Array({ maxLength: 60 }), fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), async (data, cuts) => {
+      const all = Buffer.concat([Buffer.from('{"a":1}\n'), data, Buffer.from('last\n')]);
+      const chunks: Buffer[] = [];
+      for (let from = 0, i = 0; from < all.length; i++) {
+        const size = cuts[i % cuts.length] ?? 1;
+        chunks.push(all.subarray(from, from + size));
+        from += size;
+      }
+      const incoming = new Incoming(Readable.from(chunks, { objectMode: false }));
+      assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), '{"a":1}');
+      assert.deepEqual(await incoming.bytes(data.length), data);
+      assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), 'last');
+      assert.equal(await incoming.line(100), undefined);
+      assert.equal(await incoming.bytes(1), undefined);
+    }), { numRuns: 50 });
+    assert.equal(await new Incoming(Readable.from([Buffer.alloc(200, 0x61), Buffer.from('\n')], { objectMode: false })).line(100), undefined);
+  });
+});
+
+describe('push', () => {
+  test('brings what is missing, and then nothing', () => {
+    put('host/web1/wifi', 'secret one');
+    put('group/db/token', 'shared');
+    const first = pushed('--all', '--manifest');
+    assert.equal(first.status, 0, first.stderr);
+    assert.deepEqual(first.rows.map(({ host, result, sent }) => [host, result, sent]), [
+      ['web1', 'done', { seeds: true, fixed: ['host/web1/wifi', 'group/db/token'], manifest: ['web.toml'], removed: [] }],
+      ['web2', 'done', { seeds: true, fixed: ['group/db/token'], manifest: ['web.toml'], removed: [] }],
+    ]);
+    const calm = pushed('--all', '--manifest');
+    assert.deepEqual(calm.rows.map(({ result }) => result), ['nothing to do', 'nothing to do']);
+    for (const host of ['web1', 'web2']) assert.equal(works(['get', 'session', `--root=${at(host)}`]), works(operator('get', 'session', `--host=${host}`)));
+    assert.equal(works(['get', 'host/web1/wifi', `--root=${at('web1')}`]), 'secret one');
+    assert.equal(statSync(join(store('web1'), 'fixed/host/web1/wifi.sealed')).mode & 0o777, 0o600);
+    assert.equal(statSync(join(store('web1'), 'pushed.json')).mode & 0o777, 0o600);
+    assert.equal(works(['get', 'group/db/token', `--root=${at('web2')}`]), 'shared');
+    assert.ok(existsSync(at('vault/enrolled/web1.json')));
+  });
+
+  test('takes away what is gone from the vault and came by a push, and leaves the rest', () => {
+    put('host/web1/old', 'x');
+    writeFileSync(at('vault/all/old.toml'), '[secret.old]\nkind = "hex"\nunits = ["old.service"]\n');
+    pushed('web1', '--manifest');
+    works(['put', 'host/web1/mine', `--root=${at('web1')}`], 'by hand');
+    writeFileSync(at('web1/etc/auxcred/secrets.d/mine.toml'), '[secret.mine]\nkind = "fixed"\nunits = ["mine.service"]\n');
+    works(operator('rm', '--force', 'host/web1/old'));
+    rmSync(at('vault/all/old.toml'));
+    const { rows, status } = pushed('web1', '--manifest');
+    assert.equal(status, 0);
+    assert.deepEqual(rows[0]?.sent, { seeds: false, fixed: [], manifest: [], removed: ['host/web1/old', 'old.toml'] });
+    assert.deepEqual(readdirSync(at('web1/etc/auxcred/secrets.d')).sort(), ['mine.toml', 'web.toml']);
+    assert.deepEqual(readdirSync(join(store('web1'), 'fixed/host/web1')).sort(), ['mine.sealed', 'wifi.sealed']);
+  });
+
+  test('an older file is refused, and sent with --accept-older', () => {
+    const file = at('vault/fixed/host/web1/wifi.sealed');
+    const old = readFileSync(file);
+    put('host/web1/wifi', 'secret two');
+    pushed('web1');
+    writeFileSync(file, old);
+    const { rows, status } = pushed('web1');
+    assert.equal(status, exitStatus.older);
+    assert.match(rows[0]?.failure?.message ?? '', /host\/web1\/wifi on the host is newer than the vault's/);
+    assert.equal(pushed('web1', '--accept-older').status, 0);
+    assert.equal(works(['get', 'host/web1/wifi', `--root=${at('web1')}`]), 'secret one');
+  });
+
+  test('a manifest that would be wrong changes nothing', () => {
+    const before = readFileSync(at('web1/etc/auxcred/secrets.d/web.toml'), 'utf8');
+    writeFileSync(at('vault/all/bad.toml'), '[secret.bad]\nkind = "hexx"\nunits = ["web.service"]\n');
+    put('host/web1/wifi', 'secret three');
+    const { rows, status } = pushed('web1', '--manifest');
+    assert.equal(status, exitStatus['invalid-manifest']);
+    assert.match(rows[0]?.failure?.message ?? '', /the manifest would have 1 error; \/etc\/auxcred\/secrets\.d\/bad\.toml:2: /);
+    writeFileSync(at('vault/all/bad.toml'), '[secret.lost]\nkind = "fixed"\nunits = ["web.service"]\n');
+    assert.equal(pushed('web1', '--manifest').status, exitStatus['not-found']);
+    rmSync(at('vault/all/bad.toml'));
+    assert.equal(works(['get', 'host/web1/wifi', `--root=${at('web1')}`]), 'secret one');
+    assert.equal(readFileSync(at('web1/etc/auxcred/secrets.d/web.toml'), 'utf8'), before);
+    assert.equal(existsSync(at('web1/etc/auxcred/secrets.d/bad.toml')), false);
+    pushed('web1', '--manifest');
+  });
+
+  test('a new epoch is taken, one that goes back and seeds of another vault are not', () => {
+    const session = works(['get', 'session', `--root=${at('web2')}`]);
+    vaultToml('[group.db]\nepoch = 2\n');
+    works(operator('rekey', 'group/db'));
+    const { rows } = pushed('web2');
+    assert.deepEqual([rows[0]?.result, rows[0]?.sent.seeds, rows[0]?.sent.fixed], ['done', true, ['group/db/token']]);
+    assert.notEqual(works(['get', 'session', `--root=${at('web2')}`]), session);
+    vaultToml();
+    const token = readFileSync(at('vault/fixed/group/db/token.sealed'));
+    rmSync(at('vault/fixed/group/db/token.sealed'));
+    const back = pushed('web2');
+    assert.equal(back.status, exitStatus.older);
+    assert.match(back.rows[0]?.failure?.message ?? '', /web2 has group\/db in epoch 2, and the vault is in 1/);
+    vaultToml('[group.db]\nepoch = 2\n');
+    writeFileSync(at('vault/fixed/group/db/token.sealed'), token);
+
+    works(['init', `--vault=${at('other')}`, `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+    writeFileSync(at('other/vault.toml'), readFileSync(at('vault/vault.toml')));
+    const { status, stdout } = auxcred(['push', 'web2', '--json', `--vault=${at('other')}`, `--identity=${at('identity')}`]);
+    assert.equal(status, exitStatus.refused);
+    assert.match(stdout, /web2 has a seed for (?:host\/web2|group\/db) that is not this vault's/);
+    assert.ok(!existsSync(at('other/enrolled/web2.json')));
+    pushed('web1');
+  });
+
+  test('a host stays sealed as it is where vault.toml does not say how', () => {
+    const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
+    works(['reseal', `--root=${at('web2')}`, `--add-recipient=${recipient}`]);
+    assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
+    assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status, 0);
+  });
+
+  test('one that hangs, one that is not there and one that can\'t be run fail with their reasons', () => {
+    const settings = readFileSync(at('vault/vault.toml'), 'utf8');
+    writeFileSync(at('vault/vault.toml'), settings.replace('near-ssh', 'far-ssh'));
+    const started = Date.now();
+    const hanging = pushed('web1', '--timeout=1');
+    assert.deepEqual([hanging.status, hanging.rows[0]?.failure?.message], [exitStatus.timeout, 'web1 did not finish within 1 s']);
+    assert.ok(Date.now() - started < 20_000);
+    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["false"]'));
+    assert.equal(pushed('web1').status, exitStatus.system);
+    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo auxcred: not found >&2; exit 127"]'));
+    const none = pushed('web1');
+    assert.equal(none.rows[0]?.failure?.message, 'auxcred is not installed on web1');
+    assert.match(none.stderr, /^auxcred: web1: not found$/m);
+    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["/nonexistent/ssh"]'));
+    assert.match(pushed('web1').rows[0]?.failure?.message ?? '', /\/nonexistent\/ssh can't be run/);
+    writeFileSync(at('vault/vault.toml'), settings);
+  });
+
+  test('operands name hosts, and how they are reached', () => {
+    const settings = readFileSync(at('vault/vault.toml'), 'utf8');
+    writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', '[host.web2]\ntarget = "admin@web2"\n'));
+    pushed('web1');
+    assert.deepEqual(pushed('admin@web2', 'root@web1').rows.map(({ host, result }) => [host, result]), [['web2', 'nothing to do'], ['web1', 'nothing to do']]);
+    for (const [operands, code] of [[[], 'usage'], [['--all', 'web1'], 'usage'], [['web1', 'root@web1'], 'usage'], [['web9'], 'not-found'], [['root@'], 'not-found'], [['-oProxyCommand=x@web1'], 'usage']] as const) assert.equal(auxcred(operator('push', ...operands)).status, exitStatus[code], operands.join(' '));
+    for (const target of ['-oProxyCommand=x', 'a b', '']) {
+      writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', `[host.web2]\ntarget = "${target}"\n`));
+      assert.equal(auxcred(operator('push', 'web2')).status, exitStatus.malformed);
+    }
+    writeFileSync(at('vault/vault.toml'), settings);
+  });
+});
+
+describe('receive', () => {
+  const seedsOf = (host: string): Scope[] => {
+    const { scopes }: { scopes: { kind: 'host' | 'group'; name: string; epoch: number; seed: string }[] } = JSON.parse(works(operator('scopes', host)));
+    return scopes.map((scope) => ({ ...scope, seed: new Uint8Array(Buffer.from(scope.seed, 'base64')) }));
+  };
+  const nothing: Request = { seeds: undefined, fixed: [], removeFixed: [], manifest: [], removeManifest: [], replace: false, acceptOlder: false };
+  const receive = (host: string, request: Request | Uint8Array, ...files: Uint8Array[]): { status: number | null; failure: Failure | undefined; stdout: string } => {
+    const { status, stdout, stderr } = auxcred(['receive', `--root=${at(host)}`], Buffer.concat([request instanceof Uint8Array ? request : encodeRequest(request), ...files]));
+    const [, answer] = stdout.split('\n');
+    assert.notEqual(answer, undefined, stderr);
+    return { status, failure: answer === '' ? undefined : parseResult(Buffer.from(answer ?? ''), host).failure, stdout };
+  };
+  const untouched = (host: string): unknown => [readFileSync(join(store(host), 'seeds.age')), readdirSync(store(host), { recursive: true }).sort(), readFileSync(join(store(host), 'pushed.json'))];
+  const sealedTo = async (host: string, scopes: readonly Scope[]): Promise<Uint8Array> => await sealForTransit({ counter: 1, scopes, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } }, parseOpensshKey(readFileSync(at(`${host}/etc/ssh/ssh_host_ed25519_key`))).publicKey);
+  const announce = (seeds: Uint8Array): Request => ({ ...nothing, seeds: { length: seeds.length, keepSealing: false, replaces: new Map() } });
+
+  test('takes no seeds but those that it is pinned to', async () => {
+    const before = untouched('web1');
+    const other = await sealedTo('web1', seedsOf('web2'));
+    assert.equal(receive('web1', announce(other), other).failure?.message, 'this machine is host/web1, and takes no seeds of host/web2');
+    const forged = await sealedTo('web1', seedsOf('web1').map((scope) => ({ ...scope, seed: new Uint8Array(randomBytes(32)) })));
+    assert.match(receive('web1', announce(forged), forged).failure?.message ?? '', /the seed of .* here is not one that the operator knows/);
+    assert.equal(receive('web1', { ...announce(other), replace: true }, other).failure?.code, 'not-pinned');
+    const elsewhere = await sealedTo('web2', seedsOf('web1'));
+    assert.equal(receive('web1', announce(elsewhere), elsewhere).failure?.code, 'no-recipient');
+    const groupOnly = await sealedTo('web1', seedsOf('web1').slice(1));
+    assert.equal(receive('web1', announce(groupOnly), groupOnly).failure?.code, 'malformed');
+    const junk = new Uint8Array(200).fill(65);
+    assert.equal(receive('web1', announce(junk), junk).failure?.code, 'malformed');
+    assert.deepEqual(untouched('web1'), before);
+  });
+
+  test('takes no file that does not open under its name, and takes none away that it was not brought', () => {
+    const before = untouched('web1');
+    const scope = seedsOf('web1')[0];
+    assert.ok(scope);
+    const good = encodeFixed(scope.seed, 'a', Date.now(), Buffer.from('value'));
+    const one = (name: string, bytes: Uint8Array): Request => ({ ...nothing, fixed: [{ name, length: bytes.length }] });
+    assert.match(receive('web1', one('host/web1/b', good), good).failure?.message ?? '', /host\/web1\/b does not open/);
+    const bent = Uint8Array.from(good);
+    bent[80] = (bent[80] ?? 0) ^ 1;
+    assert.match(receive('web1', one('host/web1/a', bent), bent).failure?.message ?? '', /host\/web1\/a does not open/);
+    assert.match(receive('web1', one('host/web2/a', good), good).failure?.message ?? '', /no seed for host\/web2/);
+    assert.match(receive('web1', one('host/web1/WIFI', good), encodeFixed(scope.seed, 'WIFI', Date.now(), Buffer.from('value'))).failure?.message ?? '', /in its case only/);
+    assert.match(receive('web1', { ...nothing, removeFixed: ['host/web1/mine'] }).failure?.message ?? '', /host\/web1\/mine was not brought by a push/);
+    assert.equal(receive('web1', Buffer.from('{"protocol":1,"do":"receive","fixed":[{"name":"host/web1/../../../x","length":161}]}\n')).status, exitStatus.malformed);
+    assert.deepEqual(untouched('web1'), before);
+    assert.equal(scopeName(scope), 'host/web1');
+  });
+
+  test('a connection that ends before everything is there changes nothing', () => {
+    const before = untouched('web1');
+    assert.match(receive('web1', { ...nothing, fixed: [{ name: 'host/web1/a', length: 161 }] }, new Uint8Array(100)).failure?.message ?? '', /nothing was changed/);
+    assert.deepEqual(untouched('web1'), before);
+    assert.deepEqual([auxcred(['receive', `--root=${at('web1')}`]).status, untouched('web1')], [0, before]);
+  });
+
+  test('an operator who goes away once everything is there stops nothing', async () => {
+    const scope = seedsOf('web1')[0];
+    assert.ok(scope);
+    const file = encodeFixed(scope.seed, 'late', Date.now(), Buffer.from('value'));
+    const child = spawn(process.execPath, ['dist/auxcred.cjs', 'receive', `--root=${at('web1')}`], { stdio: ['pipe', 'pipe', 'pipe'], env: environment() });
+    const ended = new Promise<number | null>((resolve) => { child.once('exit', resolve); });
+    child.stdout.once('data', () => {
+      child.stdout.destroy();
+      child.stderr.destroy();
+      child.stdin.end(Buffer.concat([encodeRequest({ ...nothing, fixed: [{ name: 'host/web1/late', length: file.length }] }), file]));
+    });
+    await ended;
+    assert.equal(works(['get', 'host/web1/late', `--root=${at('web1')}`]), 'value');
+    assert.match(readFileSync(join(store('web1'), 'pushed.json'), 'utf8'), /"unfinished":false/);
+  });
+});
+
+test('a host that is enrolled with a TPM is sent what only that TPM opens', async () => {
+  const tpm = await startSwtpm({ pcrs: { 7: ['a7'.repeat(32)] } });
+  try {
+    makeHost('tpm1');
+    const settings = readFileSync(at('vault/vault.toml'), 'utf8');
+    writeFileSync(at('bin/tpm-ssh'), `#!/bin/sh\nexport AUXCRED_TCTI='${tpm.device}'\ntee '${at('carried')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`);
+    chmodSync(at('bin/tpm-ssh'), 0o755);
+    writeFileSync(at('vault/vault.toml'), `${settings.replace('near-ssh', 'tpm-ssh')}[host.tpm1]\nwith-key = "tpm2"\ntpm2-pcrs = "7"\n`);
+    works(operator('enroll', 'tpm1', '--from=-').filter((word) => !word.startsWith('--identity')), works(['enroll', `--root=${at('tpm1')}`, `--tpm2-device=${tpm.device}`]));
+    const { rows, stderr } = pushed('tpm1');
+    assert.equal(rows[0]?.result, 'done', stderr);
+    const carried = readFileSync(at('carried'), 'latin1');
+    assert.match(carried, /-> auxcred\/tpm2/);
+    assert.ok(!carried.includes('-> ssh-ed25519'));
+    assert.match(stderr, /tpm1: sealed host\/tpm1 to tpm2/);
+    assert.equal(pushed('tpm1').rows[0]?.result, 'nothing to do');
+    writeFileSync(at('vault/vault.toml'), settings);
+  } finally {
+    await tpm.stop();
+  }
+});
+
+describe('copy', () => {
+  interface Pair { source: string; destination: string; mode?: string; owner?: string }
+  const pairs = (...args: string[]): Pair[] => {
+    const { pairs: all }: { pairs: Pair[] } = JSON.parse(works(operator('copy', 'web1', '--json', ...args)));
+    return all;
+  };
+
+  test('names what a deploy tool has to bring, and where to', () => {
+    assert.deepEqual(pairs().map(({ destination, mode, owner }) => [destination, mode, owner]), [
+      ['/var/lib/auxcred/seeds.age', '0640', 'root:auxcred'], ['/etc/auxcred/scopes.json', '0644', 'root:root'], ['/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf', '0644', 'root:root'],
+      ['/var/lib/auxcred/unbound', '0644', 'root:root'], ['/var/lib/auxcred/pushed.json', '0600', 'root:root'],
+      ['/var/lib/auxcred/fixed/host/web1/wifi.sealed', '0600', 'root:root'], ['/var/lib/auxcred/fixed/group/db/token.sealed', '0600', 'root:root'], ['/etc/auxcred/secrets.d/web.toml', '0644', 'root:root'],
+    ]);
+    for (const { source } of pairs()) assert.ok(existsSync(source), source);
+    assert.equal(pairs('--no-seeds').length, 3);
+    assert.equal(auxcred(operator('copy', 'web9')).status, exitStatus['not-found']);
+    assert.match(works(operator('copy', 'web1')), /^SOURCE +DESTINATION +MODE +OWNER\n/);
+  });
+
+  test('brings it into a root, which then opens, provisions and is known to push', () => {
+    makeHost('fresh');
+    for (const name of ['ssh_host_ed25519_key', 'ssh_host_ed25519_key.pub']) writeFileSync(at(`fresh/etc/ssh/${name}`), readFileSync(at(`web1/etc/ssh/${name}`)), { mode: 0o600 });
+    const { stderr, status } = auxcred(operator('copy', 'web1', `--to=${at('fresh')}`));
+    assert.equal(status, 0, stderr);
+    assert.match(stderr, /has no group auxcred yet, so only root can read the seeds/);
+    assert.equal(statSync(join(store('fresh'), 'seeds.age')).mode & 0o777, 0o600);
+    assert.equal(auxcred(operator('copy', 'web1', `--to=${at('fresh')}`)).status, exitStatus.refused);
+    assert.match(works(['unseal', `--root=${at('fresh')}`]), /^host\/web1 /m);
+    works(['apply', `--root=${at('fresh')}`]);
+    assert.equal(works(['get', 'session', `--root=${at('fresh')}`]), works(operator('get', 'session', '--host=web1')));
+    works(['reseal', `--root=${at('fresh')}`]);
+    assert.equal(existsSync(join(store('fresh'), 'unbound')), false);
+    rmSync(at('web1'), { recursive: true });
+    spawnSync('cp', ['-a', at('fresh'), at('web1')]);
+    assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'nothing to do');
+  });
+
+  test('a group of the new root\'s own gets the seeds, and a link out of it is not followed', () => {
+    mkdirSync(at('linked/etc'), { recursive: true });
+    writeFileSync(at('linked/etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
+    works(operator('copy', 'web1', `--to=${at('linked')}`));
+    assert.equal(statSync(join(store('linked'), 'seeds.age')).mode & 0o777, 0o640);
+    mkdirSync(at('outside'));
+    mkdirSync(at('escaping/var'), { recursive: true });
+    symlinkSync(at('outside'), at('escaping/var/lib'));
+    const { status, stderr } = auxcred(operator('copy', 'web1', `--to=${at('escaping')}`));
+    assert.equal(status, exitStatus.refused);
+    assert.match(stderr, /leads to .*outside, which is outside of/);
+    assert.deepEqual(readdirSync(at('outside')), []);
+  });
+});
