@@ -89,7 +89,7 @@ function rotationLines({ declared, opening }: Health): string[] {
 function tpmLines({ tpm, seeds }: Health): string[] {
   if (!tpm || (!tpm.present && !seeds.object)) return [];
   if (!tpm.present) return ['none'];
-  return [[tpm.name ?? tpm.failure?.message ?? '', ...(tpm.lockedOut ? ['locked out'] : []), ...(tpm.srk === undefined ? [] : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to'])].join(', ')];
+  return [[tpm.name ?? tpm.failure?.message ?? '', ...(tpm.device === undefined || !seeds.object ? [] : [`at ${tpm.device}`]), ...(tpm.lockedOut ? ['locked out'] : []), ...(tpm.srk === undefined ? [] : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to'])].join(', ')];
 }
 
 /** docs/formats.md has every key of it. */

@@ -26,9 +26,11 @@ const library: Check = ({ platform, seeds }) => {
   return [found('libtss2', isNeeded ? 'problem' : 'note', 'the TPM library libtss2 is not installed', isNeeded ? 'the seed is sealed to the TPM and can\'t be opened without it' : 'without it a seed can\'t be sealed to a TPM', 'apt install libtss2-esys-3.0.2-0 libtss2-tctildr0')];
 };
 
-const account: Check = ({ files }) => (files.group === undefined
-  ? [found('group', 'problem', 'there is no group auxcred', 'the broker runs as that user, and reads the store by that group', 'systemd-sysusers auxcred.conf')]
-  : [fine('group', 'the group auxcred is there')]);
+const account: Check = ({ files }) => {
+  const missing = files.group === undefined ? 'group' : files.hasUser ? undefined : 'user';
+  if (missing === undefined) return [fine('account', 'the user and the group auxcred are there')];
+  return [found('account', 'problem', `there is no ${missing} auxcred`, 'the broker runs as that user, and reads the store by that group', 'systemd-sysusers auxcred.conf')];
+};
 
 const access: Check = ({ files, seeds }) => {
   const findings = files.faults.map(({ path, is, should, mend }) => found('access', 'problem', `${path} is ${is}, not ${should}`, 'others could read or replace it, or the broker can\'t read it', mend));

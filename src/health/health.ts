@@ -12,7 +12,7 @@ import { systemIsRunning } from '../system/systemctl.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type Declared, declaredOn, type InForce, inForceWith } from './in-force.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
-import { Rendered } from './rendered.ts';
+import { type Rendered, renderedOn } from './rendered.ts';
 import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { Sight } from './sight.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
@@ -86,7 +86,7 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
     tpm: tpm instanceof Failure ? undefined : tpm,
     ownCredentials: ownCredentials(sight, root, credentials),
     system: isRunning ? {
-      broker: brokerState(), units: unitStates(units), rendered: new Rendered(sight, paths),
+      broker: brokerState(), units: unitStates(units), rendered: renderedOn(sight, paths),
       swaps: existsSync('/run/systemd/container') ? [] : swapsOnDisk(sight.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(sight, swap)),
       onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(sight, paths.seeds) : undefined,
     } : undefined,

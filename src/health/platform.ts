@@ -44,22 +44,25 @@ export function isOnEncryptedDisk(sight: Sight, path: string): boolean | undefin
   if (number === undefined) return undefined;
   // glibc's makedev(3) for numbers as small as these are.
   const [major, minor] = [(number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00)];
-  return isEncrypted(sight, `/sys/dev/block/${String(major)}:${String(minor)}`);
+  return isEncryptedDevice(sight, `/sys/dev/block/${String(major)}:${String(minor)}`);
 }
 
 /** Whether a swap device, or the device that a swap file is on, is encrypted. */
 export function isEncryptedSwap(sight: Sight, device: string): boolean {
   const stat = statSync(device, { throwIfNoEntry: false });
   if (stat?.isBlockDevice() !== true) return isOnEncryptedDisk(sight, device) === true;
-  return isEncrypted(sight, `/sys/dev/block/${String((stat.rdev >> 8) & 0xfff)}:${String((stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00))}`) === true;
+  return isEncryptedDevice(sight, `/sys/dev/block/${String((stat.rdev >> 8) & 0xfff)}:${String((stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00))}`) === true;
 }
 
-/** dm-crypt says so in its device's id; LVM and RAID stand on others, which all have to be encrypted. */
-function isEncrypted(sight: Sight, device: string): boolean | undefined {
+/**
+ * Whether a block device, by its folder in /sys/dev/block, is encrypted; undefined where there is none.
+ * dm-crypt says so in its device's id; LVM and RAID stand on others, which all have to be encrypted.
+ */
+export function isEncryptedDevice(sight: Sight, device: string): boolean | undefined {
   if (sight.stat(device) === undefined) return undefined;
   if (sight.text(join(device, 'dm/uuid'))?.startsWith('CRYPT-') === true) return true;
   const slaves = slavesOf(device);
-  return slaves.length > 0 && slaves.every((slave) => isEncrypted(sight, slave) === true);
+  return slaves.length > 0 && slaves.every((slave) => isEncryptedDevice(sight, slave) === true);
 }
 
 function slavesOf(device: string): string[] {

@@ -9,14 +9,14 @@ const generated = '/run/systemd/generator';
 const generators = ['/usr/lib/systemd/system-generators', '/usr/local/lib/systemd/system-generators', '/etc/systemd/system-generators'];
 
 /** What systemd has of the drop-ins that were applied last. */
-export class Rendered {
+export interface Rendered {
   /** Whether the generator that hands them to systemd is installed. */
   readonly hasGenerator: boolean;
   /** Units whose drop-in systemd has not, or has in another form. */
   readonly outdated: readonly string[];
-
-  constructor(sight: Sight, paths: Paths) {
-    this.hasGenerator = generators.some((folder) => existsSync(join(folder, 'auxcred-generator')));
-    this.outdated = [...readRendering(paths)].filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn).map(([unit]) => unit);
-  }
 }
+
+export const renderedOn = (sight: Sight, paths: Paths): Rendered => ({
+  hasGenerator: generators.some((folder) => existsSync(join(folder, 'auxcred-generator'))),
+  outdated: [...readRendering(paths)].filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn).map(([unit]) => unit),
+});

@@ -25,6 +25,7 @@ interface Rule {
 export interface StoreFiles {
   /** Of the group that the broker runs in; undefined where there is none. */
   readonly group: number | undefined;
+  readonly hasUser: boolean;
   readonly faults: readonly FileFault[];
   /** Files that were being written when their writer ended. */
   readonly leftovers: readonly string[];
@@ -32,7 +33,7 @@ export interface StoreFiles {
 
 export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
-  return { group, faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, join(paths.pins, '..'), join(paths.brokerDropIn, '..')].flatMap(leftoversIn) };
+  return { group, hasUser: (sight.text(join(root, '/etc/passwd')) ?? '').split('\n').some((line) => line.startsWith(`${brokerGroup}:`)), faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, join(paths.pins, '..'), join(paths.brokerDropIn, '..')].flatMap(leftoversIn) };
 }
 
 /** docs/formats.md names each of these. */

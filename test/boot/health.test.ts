@@ -51,7 +51,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.match(stdout, /^seed +sealed to tpm2 with PCR 7\+14, 1 recovery recipient\n +opens with tpm2 in \d+ ms: host\/web1$/m);
       assert.match(stdout, /^units +2 run, 1 is stopped$/m);
       assert.match(stdout, /^broker +auxcred.socket listens, auxcred-stage.socket listens; the broker (?:runs|is idle)$/m);
-      assert.match(stdout, /^tpm +IBM SW TPM, firmware [0-9.]+, the one that was sealed to$/m);
+      assert.match(stdout, /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m);
       assert.match(stdout, /^all is well$/m);
       const report: unknown = JSON.parse((await call('status', '--json')).stdout);
       assert.deepEqual(typeof report === 'object' && report !== null ? Reflect.get(report, 'units') : undefined, [
@@ -111,6 +111,13 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.doesNotMatch(said, /PCR 7 |\[opening\]/);
       await machine.shell('auxcred reseal --identity=/root/recovery.txt; systemctl reset-failed auxcred.service || true');
       await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);
+      assert.equal(await wrong(), '');
+    });
+
+    test('a PCR that nothing is measured into', async () => {
+      await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=5+7']);
+      assert.match(await wrong(), /^warning: PCR 5 is bound, and nothing was ever measured into it \[pcrs\]$/m);
+      await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=7+14']);
       assert.equal(await wrong(), '');
     });
 

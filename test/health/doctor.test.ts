@@ -1,12 +1,15 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import type { Finding } from '../../src/health/finding.ts';
-import { swapsOnDisk } from '../../src/health/platform.ts';
+import { findingsOf } from '../../src/health/checks.ts';
+import { lookAt } from '../../src/health/health.ts';
+import { isEncryptedDevice, swapsOnDisk } from '../../src/health/platform.ts';
+import { Sight } from '../../src/health/sight.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -23,7 +26,7 @@ const manifest = 'etc/auxcred/secrets.d/web.toml';
 
 interface Said { status: number | null; stdout: string; stderr: string }
 const run = (command: readonly string[], { input = '', program = resolve('dist/auxcred.cjs'), uid, environment = {} }: { input?: string; program?: string; uid?: number; environment?: Record<string, string> } = {}): Said =>
-  spawnSync(process.execPath, [program, ...command], { encoding: 'utf8', input, env: { PATH: process.env['PATH'], ...environment }, ...(uid === undefined ? {} : { uid, gid: uid }) });
+  spawnSync(process.execPath, [program, ...command], { encoding: 'utf8', input, timeout: 60_000, env: { PATH: process.env['PATH'], ...environment }, ...(uid === undefined ? {} : { uid, gid: uid }) });
 const auxcred = (verb: string, ...args: string[]): string => {
   const { status, stdout, stderr } = run([verb, `--root=${root}`, ...args], { input: 'value of a secret' });
   assert.equal(status, 0, `${verb}: ${stderr}${stdout}`);
@@ -67,7 +70,7 @@ function mends({ mend }: Finding, which: number, words: Readonly<Record<string, 
   let command = mend[which] ?? '';
   for (const [word, value] of Object.entries(words)) command = command.replace(word, value);
   command = command.replace(/^auxcred /, `${process.execPath} ${resolve('dist/auxcred.cjs')} `);
-  const { status, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', input: 'value of a secret', env: { PATH: process.env['PATH'] } });
+  const { status, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', input: 'value of a secret', timeout: 60_000, env: { PATH: process.env['PATH'] } });
   assert.equal(status, 0, `${command}: ${stderr}`);
   assert.deepEqual(findings().map(({ check }) => check), left);
 }
@@ -78,6 +81,7 @@ before(() => {
   for (const folder of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(folder), { recursive: true });
   writeFileSync(at('etc/hostname'), 'web1\n');
   writeFileSync(at('etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
+  writeFileSync(at('etc/passwd'), 'auxcred:x:990:990:auxcred broker:/:/usr/sbin/nologin\n');
   assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status, 0);
   recoveryKey = at('recovery.txt');
   assert.equal(spawnSync('age-keygen', ['-o', recoveryKey]).status, 0);
@@ -111,9 +115,13 @@ describe('doctor', () => {
     assert.match(stderr, /checks found nothing; 1 problem\n$/);
   });
 
-  test('group', () => {
-    writeFileSync(at('etc/group'), 'root:x:0:\n');
-    assert.equal(only('group', 'problem', /no group auxcred/).mend[0], 'systemd-sysusers auxcred.conf');
+  test('account', () => {
+    copyFileSync(at('etc/group'), at('backup'));
+    for (const file of ['group', 'passwd']) {
+      writeFileSync(at(`etc/${file}`), 'root:x:0:0:\n');
+      assert.equal(only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0], 'systemd-sysusers auxcred.conf');
+      copyFileSync(at('backup'), at('etc/group'));
+    }
   });
 
   test('access: the seeds for everybody, the pins for everybody to write', { skip: !isRoot }, () => {
@@ -268,10 +276,26 @@ describe('doctor', () => {
     assert.match(stdout, /^seed +not to be seen by this user$/m);
   });
 
-  test('swap: neither compressed memory nor what is encrypted', () => {
+  test('disk, swap: what is on a disk in the clear, by what the kernel says of devices', async () => {
     const table = 'Filename\tType\tSize\tUsed\tPriority\n/dev/sda2 partition 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n/swap file 1 0 -4\n';
     assert.deepEqual(swapsOnDisk(table, (device) => device === '/dev/dm-1'), ['/dev/sda2', '/swap']);
     assert.deepEqual(swapsOnDisk('Filename\tType\n', () => false), []);
+    // /sys/dev/block as for a volume on LUKS, one on a plain disk, and one on both.
+    const device = (name: string, id: string, ...below: string[]): string => {
+      mkdirSync(at(`sys/${name}/slaves`), { recursive: true });
+      if (id !== '') { mkdirSync(at(`sys/${name}/dm`)); writeFileSync(at(`sys/${name}/dm/uuid`), id); }
+      for (const one of below) symlinkSync(at(`sys/${one}`), at(`sys/${name}/slaves/${one}`));
+      return at(`sys/${name}`);
+    };
+    const sight = new Sight();
+    const [disk, luks] = [device('sda', ''), device('dm-0', 'CRYPT-LUKS2-0-root')];
+    assert.deepEqual([disk, luks, device('dm-1', 'LVM-a', 'dm-0'), device('dm-2', 'LVM-b', 'sda'), device('dm-3', 'LVM-c', 'dm-0', 'sda'), at('sys/none')].map((path) => isEncryptedDevice(sight, path)), [false, true, true, false, false, undefined]);
+
+    const health = await lookAt(root, (paths) => ({ keys: { ssh: paths.sshHostKey, age: undefined }, device: undefined }), { open: true });
+    const system = { broker: { units: [], lastRefusal: undefined }, units: [], rendered: { hasGenerator: true, outdated: [] }, swaps: ['/dev/sda2'], onEncryptedDisk: false };
+    const notes = findingsOf({ ...health, system }).filter(({ level }) => level === 'note');
+    assert.deepEqual(notes.map(({ check, mend }) => [check, mend.length]), [['disk', 1], ['swap', 1]]);
+    assert.deepEqual(findingsOf({ ...health, platform: { ...health.platform, node: '20.18.0', nodeIsTooOld: true } }).filter(({ level }) => level !== 'ok').map(({ check }) => check), ['node']);
   });
 
   test('several things at once', () => {
@@ -279,10 +303,10 @@ describe('doctor', () => {
     rmSync(at('etc/auxcred/scopes.json'));
     writeFileSync(at('etc/group'), '');
     writeFileSync(at(manifest), 'nonsense');
-    assert.deepEqual(findings().map(({ check }) => check), ['group', 'seed', 'manifest']);
+    assert.deepEqual(findings().map(({ check }) => check), ['account', 'seed', 'manifest']);
     rmSync(at('etc'), { recursive: true });
     rmSync(at('var'), { recursive: true });
-    assert.deepEqual(findings().map(({ check }) => check), ['group', 'seed']);
+    assert.deepEqual(findings().map(({ check }) => check), ['account', 'seed']);
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
     assert.match(stdout, /^seed +not sealed$/m);
@@ -296,16 +320,28 @@ describe('doctor', () => {
 
     test('pcrs: none is bound', () => {
       only('pcrs', 'note', /no PCR is bound/);
-      assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, the one that was sealed to$/m);
+      assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m);
     });
 
-    test('tpm: locked out', () => {
-      tpm.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=0', '--recovery-time=100', '--lockout-recovery-time=100');
-      const all = findings();
-      assert.deepEqual(all.map(({ check, level }) => `${level} ${check}`), ['warning tpm', 'note pcrs']);
-      assert.match(all[0]?.message ?? '', /lockout/);
-      tpm.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=5', '--recovery-time=100', '--lockout-recovery-time=100');
-      only('pcrs', 'note', /no PCR is bound/);
+    test('tpm: locked out', async () => {
+      const guessed = await startSwtpm({});
+      try {
+        guessed.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=1', '--recovery-time=1000', '--lockout-recovery-time=1000');
+        guessed.tool('tpm2_createprimary', '--hierarchy=o', '--key-auth=right', '--attributes=fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt', '--key-context=key', '-Q');
+        guessed.tool('tpm2_flushcontext', '--transient-object');
+        assert.throws(() => guessed.tool('tpm2_create', '--parent-context=key', '--parent-auth=wrong', '--public=public', '--private=private'));
+        guessed.tool('tpm2_flushcontext', '--transient-object');
+        auxcred('reseal', `--tpm2-device=${guessed.device}`, `--identity=${recoveryKey}`);
+        const all = findings();
+        assert.deepEqual(all.map(({ check, level }) => `${level} ${check}`), ['warning tpm', 'note pcrs']);
+        assert.match(all[0]?.message ?? '', /^the TPM is in dictionary attack lockout$/);
+        assert.match(run(['status', `--root=${root}`]).stdout, /^tpm .*locked out, the one that was sealed to$/m);
+        const [program = '', ...args] = (all[0]?.mend[0] ?? '').split(' ');
+        guessed.tool(program, ...args);
+        only('pcrs', 'note', /no PCR is bound/);
+      } finally {
+        await guessed.stop();
+      }
     });
 
     test('tpm: another one, and none', async () => {

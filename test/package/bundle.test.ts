@@ -3,6 +3,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { bundle, licencesOf } from '../../src/package/executable.ts';
+import { manPageFiles } from '../../src/package/man-pages.ts';
 import { contentOf, filesIn, program, run, scratch, succeed } from './built.ts';
 
 describe('the executables', () => {
@@ -15,8 +16,8 @@ describe('the executables', () => {
     second.remove();
   });
 
-  test('are one file each, beside the native file and the licences', () => {
-    assert.deepEqual(filesIn(dist), ['THIRD-PARTY', 'auxcred-broker.cjs', 'auxcred-generator.cjs', 'auxcred.cjs', 'koffi.node']);
+  test('are one file each, beside the native file, the licences, manual pages and completion', () => {
+    assert.deepEqual(filesIn(dist), ['THIRD-PARTY', 'auxcred-broker.cjs', 'auxcred-generator.cjs', 'auxcred.cjs', 'completion/_auxcred', 'completion/auxcred', 'completion/auxcred.fish', 'koffi.node', ...manPageFiles.map((name) => `man/${name}`)].sort());
   });
 
   test('are the same bytes when built again', () => {
@@ -26,7 +27,7 @@ describe('the executables', () => {
 
   test('are small where a boot waits for them', () => {
     // Half of the broker is the word list, one string that is taken apart only for a passphrase.
-    for (const [name, kibibytes] of [['auxcred-broker', 136], ['auxcred-generator', 56], ['auxcred', 448]] as const) {
+    for (const [name, kibibytes] of [['auxcred-broker', 136], ['auxcred-generator', 56], ['auxcred', 512]] as const) {
       const { size } = statSync(join(dist, `${name}.cjs`));
       assert.ok(size < kibibytes * 1024, `${name}.cjs has ${String(size)} bytes`);
     }
