@@ -8,6 +8,8 @@ export type Shell = keyof typeof completionFiles;
 type Choices = NonNullable<OptionEntry['choices']>;
 
 const header = '# Made of auxcred\'s own table of verbs and options.';
+/** What a person types: the rest is called by units and programs, and completes for who types it all the same. */
+const isOffered = (verb: Verb): boolean => manual[verb].group !== 'units';
 const entryOf = (verb: Verb): VerbEntry => manual[verb];
 const quoted = (text: string): string => `'${text.replaceAll('\'', '\'\\\'\'')}'`;
 const dashed = (verb: Verb, name: string): string => `${hasOwnFlags(verb) ? '-' : '--'}${name}`;
@@ -45,7 +47,7 @@ _auxcred() {
     _init_completion -n = || return
     local verb=\${words[1]-} operand=0 word
     if [[ $cword -eq 1 ]]; then
-        COMPREPLY=($(compgen -W '${[...verbNames, 'help', '--help', '--version'].join(' ')}' -- "$cur"))
+        COMPREPLY=($(compgen -W '${[...verbNames.filter(isOffered), 'help', '--help', '--version'].join(' ')}' -- "$cur"))
         return
     fi
     for word in "\${words[@]:2:cword-2}"; do
@@ -89,7 +91,7 @@ _auxcred_names() {
 _auxcred() {
     local -a verbs
     verbs=(
-${indented(8, verbNames.map((verb) => quoted(`${verb}:${entryOf(verb).summary.replaceAll(':', '\\:')}`)))}
+${indented(8, verbNames.filter(isOffered).map((verb) => quoted(`${verb}:${entryOf(verb).summary.replaceAll(':', '\\:')}`)))}
         'help:what a verb does, its options, examples'
     )
     if (( CURRENT == 2 )); then
@@ -131,7 +133,7 @@ complete -c auxcred -f
 complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a help -d 'what a verb does, its options, examples'
 complete -c auxcred -n '__auxcred_verb help' -a '${verbNames.join(' ')}'
 ${verbNames.flatMap((verb) => [
-    `complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a ${verb} -d ${fishQuoted(entryOf(verb).summary)}`,
+    ...(isOffered(verb) ? [`complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a ${verb} -d ${fishQuoted(entryOf(verb).summary)}`] : []),
     ...entryOf(verb).options.map((option) => fishOption(verb, option)),
     ...operandsOf(verb).map(({ choices, from, isLast }) => `complete -c auxcred -n '__auxcred_operand ${verb} ${String(from)} ${String(isLast ? 9999 : from)}'${fishChoices(choices)}`),
   ]).join('\n')}

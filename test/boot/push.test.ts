@@ -66,7 +66,7 @@ for (const version of versions) {
       for (const host of [web1, web2]) {
         await host.shell('ssh-keygen -A; systemctl enable ssh.service');
         await host.write('/root/.ssh/authorized_keys', key, 0o600);
-        for (const unit of ['web', 'api']) await host.write(`/etc/systemd/system/${unit}.service`, '[Service]\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n');
+        for (const unit of ['web', 'api']) await host.write(`/etc/systemd/system/${unit}.service`, '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n');
         await operator.shell(`printf '%s %s\\n' ${host.name} "$(cut -d' ' -f1,2)" >> /root/.ssh/known_hosts`, { input: await host.read('/etc/ssh/ssh_host_ed25519_key.pub') });
       }
       // What goes to the hosts on standard input is kept, to be looked at.
@@ -168,12 +168,12 @@ for (const version of versions) {
     });
 
     test('what a host could not put in force is finished by the next push, with nothing to send', async () => {
-      await web1.shell('mkdir -p /etc/auxcred/rendered.new/x');
+      await web1.shell('mv /etc/auxcred/rendered /etc/auxcred/kept; mkdir -p /etc/auxcred/rendered/x');
       await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'fourth' });
       await operator.write('/root/vault/all/more.toml', '[secret.more]\nkind = "hex"\nunits = ["web.service"]\n');
       const failed = await pushed('web1', '--manifest');
       assert.equal(failed.hosts[0]?.result, 'failed', failed.stderr);
-      await web1.shell('rm -r /etc/auxcred/rendered.new');
+      await web1.shell('rm -r /etc/auxcred/rendered; mv /etc/auxcred/kept /etc/auxcred/rendered');
       const { hosts, status } = await pushed('web1', '--manifest');
       assert.equal(status, 0);
       assert.equal(hosts[0]?.result, 'done');
