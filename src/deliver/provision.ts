@@ -72,6 +72,7 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const before = snapshotInForce(paths, scopes);
+  if (options.acceptOlder !== true) refuseOldSeeds(options.counter, before?.counter ?? 0);
   const hashes = new Hashes(before, sources);
   const first = planOf(declarations, scopes, before, options);
   const hooked = first.replaced.filter(({ declaration }) => declaration.hook.length > 0);
@@ -88,7 +89,6 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
   }
   const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
   const plan = held.size === 0 ? first : planOf(declarations, scopes, before, { ...options, held });
-  if (options.acceptOlder !== true) refuseOldSeeds(options.counter, before?.counter ?? 0);
   const next: Snapshot = {
     counter: options.counter,
     sealing: options.sealing,
