@@ -64,7 +64,7 @@ export function checkedRecipient(text: string): string {
  * Killed at any point it leaves the old seeds or the new ones, and they open. The caller holds the lock, and wipes the payload.
  * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, unless `acceptOlder`
  */
-export async function sealMachine(root: string, payload: Payload, acceptOlder: boolean): Promise<void> {
+export async function sealMachine(root: string, payload: Payload, acceptOlder = false): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
