@@ -90,7 +90,7 @@ export async function provisionManifest(root: string, device: string | undefined
 /** The same with seeds that are open already, which the caller wipes. @throws Failure */
 export async function provisionWith(root: string, { payload, counter }: OpenStore, manifest: Manifest, { early, acceptClock, acceptOlder }: ProvisionFlags): Promise<Provisioned> {
   const paths = pathsUnder(root);
-  const tpmCounter = await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
+  const tpmCounter = counter && await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
   const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
   if (provisioned.changed) await raised(counter);
   if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
@@ -100,13 +100,13 @@ export async function provisionWith(root: string, { payload, counter }: OpenStor
 /**
  * Raises the TPM's counter where the power went between the last snapshot and it.
  * @param recorded - the number of the snapshot in force
- * @returns what the counter says; undefined without one
+ * @returns what the counter says
  * @throws Failure `older` unless `acceptOlder`
  */
-async function caughtUp(counter: TpmCounter | undefined, recorded: number | undefined, acceptOlder: boolean): Promise<number | undefined> {
-  const value = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
+async function caughtUp(counter: TpmCounter, recorded: number | undefined, acceptOlder: boolean): Promise<number | undefined> {
+  const value = acceptOlder && counter.value !== undefined ? counter.value : refuseRewound(counter, recorded);
   if (value === undefined || recorded !== value + 1) return value;
-  await counter?.increment();
+  await counter.increment();
   return recorded;
 }
 

@@ -19,7 +19,7 @@ import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
-import { type Counter, counterText, ensureCounter, incrementCounter } from '../tpm2/nv-counter.ts';
+import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { seal } from '../tpm2/sealed-object.ts';
 import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
@@ -80,7 +80,7 @@ export function checkedRecipient(text: string): string {
  * Killed at any point it leaves the old seeds or the new ones, and they open. The caller holds the lock, and wipes the payload.
  * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, unless `acceptOlder`
  */
-export async function sealMachine(root: string, payload: Payload, acceptOlder: boolean): Promise<void> {
+export async function sealMachine(root: string, payload: Payload, acceptOlder = false): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
@@ -92,7 +92,7 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder: b
 
   const found = await counterOf(sealing, before?.counter);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
-  const counter = found && { ...found, value: found.value + (await isBehind(found, inForce) ? 1 : 0) };
+  const counter = found && await caughtUp(found, inForce);
   const dropInChanged = install(root, paths, payload, sealed, {
     before, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
     record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },
@@ -103,30 +103,40 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder: b
     // With the same seeds a broker has the same answers, and one that is opening them with a TPM must not be stopped.
     if (!sameSeeds) stopRunning('auxcred.service');
   }
-  const { withKey, pcrs, pcrsAtFirstBoot } = sealing;
-  const policy = pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : pcrsAtFirstBoot.length > 0 ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}` : '';
-  for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+  saySealed(payload);
   if (before?.counter && before.counter.index !== counter?.index) say(`the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`);
 }
 
-/** A counter of the TPM that is sealed to, and how to raise it. */
-type FoundCounter = Counter & Pick<TpmCounter, 'increment'>;
+function saySealed({ scopes, sealing: { withKey, pcrs, pcrsAtFirstBoot } }: Payload): void {
+  const policy = pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : pcrsAtFirstBoot.length > 0 ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}` : '';
+  for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+}
 
-/** The counter that is pinned, or a new one; undefined without a TPM, or where it makes none. */
+/** The counter of the TPM that is sealed to. */
+interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
+  readonly value: number;
+  /** Whether it was made just now. */
+  readonly isNew: boolean;
+}
+
+/** The counter that is pinned, if this TPM has it, or a new one; undefined without a TPM, or where it makes none. @throws Failure */
 async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined): Promise<FoundCounter | undefined> {
   if (withKey === 'host') return undefined;
-  const withTpm = async <T>(work: (tpm: Tpm) => Promise<T>): Promise<T> => {
-    const tpm = await openTpm(device);
-    try {
-      return await work(tpm);
-    } finally {
-      await tpm.close();
-    }
-  };
+  const tpm = await openTpm(device);
   try {
-    const counter = await withTpm(async (tpm) => await ensureCounter(tpm, pinned?.index));
-    if (counter.isNew) say(`the TPM's counter ${counterText(counter.index)} remembers what is in force`);
-    return { ...counter, increment: async () => { await withTpm(async (tpm) => { await incrementCounter(tpm, counter.index, undefined); }); } };
+    const value = pinned && await counterAt(tpm, pinned.index);
+    const found = pinned && value !== undefined ? { index: pinned.index, value, isNew: false } : await newCounter(tpm);
+    return found && { ...found, increment: async () => { await increment(device, found.index); } };
+  } finally {
+    await tpm.close();
+  }
+}
+
+async function newCounter(tpm: Tpm): Promise<Omit<FoundCounter, 'increment'> | undefined> {
+  try {
+    const made = await makeCounter(tpm);
+    say(`the TPM's counter ${counterText(made.index)} remembers what is in force`);
+    return { ...made, isNew: true };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     warn(`the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`, error.hint);
@@ -134,11 +144,20 @@ async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | u
   }
 }
 
-/** Whether the power went between the snapshot in force and the counter, which is raised then. */
-async function isBehind({ value, increment }: FoundCounter, inForce: Snapshot | undefined): Promise<boolean> {
-  if (inForce?.tpmCounter !== value + 1) return false;
-  await increment();
-  return true;
+async function increment(device: string | undefined, index: number): Promise<void> {
+  const tpm = await openTpm(device);
+  try {
+    await incrementCounter(tpm, index, undefined);
+  } finally {
+    await tpm.close();
+  }
+}
+
+/** Raised where the power went between the snapshot in force and the counter. @throws Failure */
+async function caughtUp(counter: FoundCounter, inForce: Snapshot | undefined): Promise<FoundCounter> {
+  if (inForce?.tpmCounter !== counter.value + 1) return counter;
+  await counter.increment();
+  return { ...counter, value: counter.value + 1 };
 }
 
 /** The pins of what is sealed; undefined where nothing is, or the file is damaged. */

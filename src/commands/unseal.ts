@@ -2,6 +2,7 @@ import { keyId } from '../derive/tree.ts';
 import { openStore } from '../store/open.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { counterText } from '../tpm2/nv-counter.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { print, printJson, printTable, say } from './say.ts';
@@ -12,13 +13,13 @@ export async function unseal(argv: readonly string[]): Promise<number> {
   const options = new Options('unseal', argv);
   options.exactly();
   const paths = pathsUnder(options.value('root') ?? '/');
-  const { payload, openedBy } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  const { payload, openedBy, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
     const scopes = payload.scopes.map((scope) => ({ scope: scopeName(scope), epoch: scope.epoch, keyId: Buffer.from(keyId(scope.seed)).toString('hex') }));
     if (options.flag('reveal')) {
       for (const scope of payload.scopes) print(payload.scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
     } else if (options.flag('json')) {
-      printJson({ openedBy, counter: payload.counter, scopes, sealing: payload.sealing });
+      printJson({ openedBy, counter: payload.counter, scopes, sealing: payload.sealing, ...(counter === undefined ? {} : { tpmCounter: { index: counterText(counter.index), value: counter.value } }) });
     } else {
       printTable([['SCOPE', 'EPOCH', 'KEY ID'], ...scopes.map((row) => [row.scope, String(row.epoch), row.keyId])]);
     }

@@ -6,16 +6,37 @@ import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
 import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../store/snapshot.ts';
-import { type Scope, seedsOf } from '../store/scope.ts';
+import { type Scope, seedsOf, wipeScopes } from '../store/scope.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import type { Paths } from '../system/paths.ts';
+
+/** What the broker answers from. */
+interface Opened {
+  readonly releases: readonly Release[];
+  readonly sources: Sources;
+  readonly scopes: readonly Scope[];
+}
+
+/** How often seeds, snapshot and counter are read that do not belong together. */
+const attempts = 3;
 
 /**
  * Opens the seeds with what the service was given (the host key as a credential, the TPM device in AUXCRED_TCTI) and reads
  * the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<{ releases: readonly Release[]; sources: Sources; scopes: readonly Scope[] }> {
+export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<Opened> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await openOnce(paths, environment);
+    } catch (error) {
+      // The broker waits for nobody's lock, so it may have read seeds of before something was put in force, and the snapshot of after it.
+      if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
+    }
+  }
+}
+
+async function openOnce(paths: Paths, environment: NodeJS.ProcessEnv): Promise<Opened> {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
@@ -23,12 +44,21 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
   };
   const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
   const { payload, counter: tpmCounter } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
-  const { counter, tpmCounter: number, releases } = releasesIn(paths, payload.scopes);
-  refuseRewound(tpmCounter, number);
-  refuseOldSeeds(payload.counter, counter);
+  try {
+    const { counter, tpmCounter: number, releases } = releasesIn(paths, payload.scopes);
+    refuseRewound(tpmCounter, number);
+    refuseOldSeeds(payload.counter, counter);
+    return { releases, sources: sourcesOf(paths, releases, payload.scopes), scopes: payload.scopes };
+  } catch (error) {
+    wipeScopes(payload.scopes);
+    throw error;
+  }
+}
+
+function sourcesOf(paths: Paths, releases: readonly Release[], scopes: readonly Scope[]): Sources {
   const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));
-  const seedOf = seedsOf(payload.scopes);
-  return { releases, sources: { seedOf, fixedValue: fixedValues(seedOf, ({ file }) => files.get(file)) }, scopes: payload.scopes };
+  const seedOf = seedsOf(scopes);
+  return { seedOf, fixedValue: fixedValues(seedOf, ({ file }) => files.get(file)) };
 }
 
 function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {

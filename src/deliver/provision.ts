@@ -82,6 +82,7 @@ interface Prepared {
 
 function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
   const before = snapshotInForce(paths, scopes);
+  if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
   const fixedInForce = before?.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
   const shelf = new Shelf(given.folder ?? new FixedFolder(paths.fixed), scopeSeedsOf(scopes), fixedInForce);
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
@@ -100,7 +101,6 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
     };
     const planWith = (held: ReadonlyMap<string, Recipe>): Plan => planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
     const plan = planWith(new Map());
-    if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
     for (const release of plan.releases) if (!plan.fingerprints.has(releaseKey(release))) checkNew(release, hashes, sources);
     const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> => new Map(releases.map((release) => [releaseKey(release), fingerprints.get(releaseKey(release)) ?? fingerprintOf(release)]));
     return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });

@@ -106,6 +106,7 @@ function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKe
   const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
     const parsed = parseStanza(stanza);
     const secrets: Uint8Array[] = [];
+    let value: number | undefined;
     try {
       if (type === 'auxcred/tpm2+host') {
         if (!sshKey) throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
@@ -117,14 +118,14 @@ function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKe
       }
       const tpm = await openDevice();
       try {
-        secrets.unshift(await unseal(tpm, parsed.sealed, undefined, reading && (async (session) => {
-          const value = await readCounter(tpm, reading.index, session);
-          if (value !== undefined) reading.found = { value, srk: parsed.sealed };
-        })));
+        secrets.unshift(await unseal(tpm, parsed.sealed, undefined, reading && (async (session) => { value = await readCounter(tpm, reading.index, session); })));
       } finally {
         await tpm.close();
       }
-      return unwrapStanza(type, parsed, secrets);
+      const fileKey = unwrapStanza(type, parsed, secrets);
+      // Only now: the SRK that another stanza names may be anybody's.
+      if (reading) reading.found = value === undefined ? undefined : { value, srk: parsed.sealed };
+      return fileKey;
     } finally {
       for (const secret of secrets) secret.fill(0);
     }

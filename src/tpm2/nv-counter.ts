@@ -22,14 +22,6 @@ const attributes = 0x02040014;
 const written = 0x20000000;
 const counterLength = 8;
 
-/** A counter, and what it says. */
-export interface Counter {
-  readonly index: number;
-  readonly value: number;
-  /** Whether it was made just now. */
-  readonly isNew: boolean;
-}
-
 /** The SRK that a seed was sealed to: its Name, and the template that it can be made from. */
 export interface RecordedSrk {
   readonly srkName: Uint8Array;
@@ -84,19 +76,20 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
   });
 }
 
+/** What the counter at `index` says, read by itself; undefined where there is none. @throws Failure */
+export const counterAt = async (tpm: Tpm, index: number): Promise<number | undefined> => await salted(tpm, undefined, async (session) => await readCounter(tpm, index, session));
+
 /**
- * The counter at `known`, else a new one at the first index that is free: one that another system on this machine uses is left to it.
+ * Makes a counter at the first index that is free: one that another system on this machine uses is left to it.
  * @throws Failure where the TPM makes none: the owner hierarchy has a password, or there is no room left
  */
-export async function ensureCounter(tpm: Tpm, known: number | undefined): Promise<Counter> {
+export async function makeCounter(tpm: Tpm): Promise<{ readonly index: number; readonly value: number }> {
   return await salted(tpm, undefined, async (session) => {
-    const value = known === undefined ? undefined : await readCounter(tpm, known, session);
-    if (known !== undefined && value !== undefined) return { index: known, value, isNew: false };
     for (let index = firstCounterIndex; index < firstCounterIndex + indices; index++) {
       const handle = await defineCounter(tpm, index, session);
       if (handle === undefined) continue;
       await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
-      return { index, value: await valueOf(tpm, handle, session), isNew: true };
+      return { index, value: await valueOf(tpm, handle, session) };
     }
     throw new Failure('tpm', `all of the TPM's indices from ${counterText(firstCounterIndex)} on are taken`, { hint: 'tpm2_nvundefine -C o INDEX removes one that no system uses any more' });
   });

@@ -11,6 +11,7 @@ import type { Scope } from '../../src/store/scope.ts';
 import type { KindOptions } from '../../src/derive/kind.ts';
 import type { Derived } from '../../src/derive/recipe.ts';
 import { encodeReleases, installSnapshot, parseReleases, readSnapshot, type Release, type Snapshot } from '../../src/store/snapshot.ts';
+import { refuseRewound, type TpmCounter } from '../../src/store/tpm-counter.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
 const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
@@ -61,6 +62,13 @@ describe('pins', () => {
     assert.deepEqual(parsePins(encodePins(pins), 'scopes.json'), pins);
     assert.match(new TextDecoder().decode(encodePins(pins)), /"host\/web1": \{\n\s+"epoch": 1,\n\s+"keyId": "[0-9a-f]{32}"/);
   });
+  test('name the TPM\'s counter as tpm2-tools do, and no other index', () => {
+    const counted = pinsOf([host], undefined, { index: 0x01a0c4ed, start: 12 });
+    assert.deepEqual(parsePins(encodePins(counted), 'scopes.json'), counted);
+    const text = new TextDecoder().decode(encodePins(counted));
+    assert.match(text, /"tpm2Counter": \{\n\s+"index": "0x1a0c4ed",\n\s+"start": 12\n/);
+    for (const [from, to] of [['0x1a0c4ed', '0x81000001'], ['"0x1a0c4ed"', '27313389'], ['12', '-1'], ['12', '1.5'], ['"start"', '"stop"']] as const) assert.throws(() => parsePins(new TextEncoder().encode(text.replace(from, to)), 'scopes.json'), isFailure('malformed'), to);
+  });
   test('accept the old scopes and the new ones while these take their place', () => {
     const other = { ...host, seed: seed(9) };
     const both = { ...pins, next: pinsOf([other], undefined).scopes };
@@ -81,8 +89,9 @@ describe('pins', () => {
 
 describe('snapshot', () => {
   test('survives a round trip and is canonical', () => {
-    const bytes = encodeReleases({ counter: 4, releases }, host);
-    assert.deepEqual(parseReleases(bytes, host), { counter: 4, releases });
+    const bytes = encodeReleases({ counter: 4, tpmCounter: 9, releases }, host);
+    assert.deepEqual(parseReleases(bytes, host), { counter: 4, tpmCounter: 9, releases });
+    assert.deepEqual(parseReleases(encodeReleases({ counter: 4, releases }, host), host), { counter: 4, releases });
     assert.deepEqual(encodeReleases(parseReleases(bytes, host), host), bytes);
   });
 
@@ -133,6 +142,22 @@ describe('snapshot', () => {
     writeFileSync(`${paths.snapshot}.new`, '');
     assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(3), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
     assert.deepEqual(readSnapshot(paths, host), snapshot(3));
+  });
+});
+
+describe('what the TPM remembers', () => {
+  const counter = (value: number | undefined): TpmCounter => ({ index: 0x01a0c4ed, start: 5, value, increment: () => assert.fail('nothing is counted by looking') });
+  test('is the number in force, or the one before it while the power may go', () => {
+    for (const [value, recorded] of [[9, 9], [9, 10], [5, undefined], [5, 5], [5, 6]] as const) assert.equal(refuseRewound(counter(value), recorded), value);
+    assert.equal(refuseRewound(undefined, 3), undefined);
+  });
+  test('is anything else, and each is said in its own words', () => {
+    for (const [value, recorded, message] of [
+      [9, 8, /is older than the TPM remembers: it is number 8, and number 9 was in force/],
+      [9, 11, /the TPM remembers less than the store on this disk: number 9, and number 11 is in force/],
+      [6, undefined, /number 6 was in force, and nothing here has a number/],
+      [undefined, 9, /counter 0x1a0c4ed did not answer/],
+    ] as const) assert.throws(() => refuseRewound(counter(value), recorded), (error) => isFailure('older')(error) && message.test(String(error)), String(message));
   });
 });
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { counterText, ensureCounter, firstCounterIndex, incrementCounter, readCounter } from '../../src/tpm2/nv-counter.ts';
+import { counterAt, counterText, firstCounterIndex, incrementCounter, makeCounter, readCounter } from '../../src/tpm2/nv-counter.ts';
 import { readPcrs } from '../../src/tpm2/pcr.ts';
 import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
 import { TpmError } from '../../src/tpm2/response.ts';
@@ -21,7 +21,7 @@ describe('a counter in the TPM', () => {
     for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     assert.equal(leftIn(swtpm), '');
   });
-  const ensure = async (known?: number) => await withTpm(swtpm.device, async (tpm) => await ensureCounter(tpm, known));
+  const make = async () => await withTpm(swtpm.device, makeCounter);
   const raise = async (index: number): Promise<void> => { await withTpm(swtpm.device, async (tpm) => { await incrementCounter(tpm, index, undefined); }); };
   /** As it is read on the way to a seed. */
   const read = async (index: number, device = swtpm.device): Promise<number | undefined> => {
@@ -38,7 +38,7 @@ describe('a counter in the TPM', () => {
   const readByTool = (index: number): number => Number(`0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', counterText(index), '-s', '8', counterText(index)), 'latin1').toString('hex')}`);
 
   test('is what tpm2-tools see, and counts as they read', async () => {
-    const { index, value } = await ensure();
+    const { index, value } = await make();
     assert.equal(index, firstCounterIndex);
     assert.match(swtpm.tool('tpm2_nvreadpublic', counterText(index)), friendly);
     assert.equal(readByTool(index), value);
@@ -47,18 +47,18 @@ describe('a counter in the TPM', () => {
     assert.equal(await read(index), value + 1);
     swtpm.tool('tpm2_nvincrement', '-C', counterText(index), counterText(index));
     assert.equal(await read(index), value + 2);
-    assert.deepEqual(await ensure(index), { index, value: value + 2, isNew: false });
+    assert.equal(await withTpm(swtpm.device, async (tpm) => await counterAt(tpm, index)), value + 2);
   });
 
   test('can be neither written, nor turned back by making it again', async () => {
-    const { index } = await ensure();
+    const { index } = await make();
     for (let i = 0; i < 5; i++) await raise(index);
     const value = await read(index) ?? Number.NaN;
     assert.throws(() => swtpm.tool('tpm2_nvwrite', '-C', 'o', '-i', '/proc/version', counterText(index)));
     swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     assert.equal(await read(index), undefined);
     await assert.rejects(raise(index), failsWith('tpm', /counter 0x1a0c4ed is gone/));
-    const again = await ensure(index);
+    const again = await make();
     assert.equal(again.index, index);
     assert.ok(again.value > value, `${String(again.value)} after ${String(value)}`);
   });
@@ -68,9 +68,8 @@ describe('a counter in the TPM', () => {
     swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|ownerwrite|no_da|nt=counter', counterText(firstCounterIndex + 1));
     swtpm.tool('tpm2_nvincrement', '-C', 'o', counterText(firstCounterIndex + 1));
     for (const index of [firstCounterIndex, firstCounterIndex + 1]) assert.equal(await read(index), undefined);
-    assert.equal((await ensure()).index, firstCounterIndex + 2);
-    assert.equal((await ensure()).index, firstCounterIndex + 3, 'another system\'s counter is left to it');
-    assert.equal((await ensure(firstCounterIndex)).index, firstCounterIndex + 4, 'what is pinned has to be a counter');
+    assert.equal((await make()).index, firstCounterIndex + 2);
+    assert.equal((await make()).index, firstCounterIndex + 3, 'another system\'s counter is left to it');
   });
 
   test('that can not be made is said why', async () => {
@@ -78,17 +77,17 @@ describe('a counter in the TPM', () => {
     makePersistent(swtpm);
     swtpm.tool('tpm2_changeauth', '-c', 'o', 'password');
     try {
-      await assert.rejects(ensure(), failsWith('tpm', /the owner hierarchy of this TPM, or its SRK, has a password/));
+      await assert.rejects(make(), failsWith('tpm', /the owner hierarchy of this TPM, or its SRK, has a password/));
     } finally {
       swtpm.tool('tpm2_changeauth', '-c', 'o', '-p', 'password');
       removePersistent(swtpm);
     }
     for (let i = 0; i < 16; i++) swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite', counterText(firstCounterIndex + i));
-    await assert.rejects(ensure(), failsWith('tpm', /all of the TPM's indices from 0x1a0c4ed on are taken/));
+    await assert.rejects(make(), failsWith('tpm', /all of the TPM's indices from 0x1a0c4ed on are taken/));
     for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) => (code === commandCodes.nvDefineSpace ? failing(0x14b) : response));
     try {
-      await assert.rejects(withTpm(proxy.device, async (tpm) => await ensureCounter(tpm, undefined)), failsWith('tpm', /no room left for a counter/));
+      await assert.rejects(withTpm(proxy.device, makeCounter), failsWith('tpm', /no room left for a counter/));
     } finally {
       await proxy.stop();
       forgetBrokenSessions();
@@ -96,7 +95,7 @@ describe('a counter in the TPM', () => {
   });
 
   test('can not be answered for by somebody on the bus', async () => {
-    const { index } = await ensure();
+    const { index } = await make();
     const other = index + 1;
     swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|ownerwrite|no_da|nt=counter', counterText(other));
     swtpm.tool('tpm2_nvincrement', '-C', 'o', counterText(other));
@@ -127,7 +126,7 @@ describe('a counter in the TPM', () => {
   });
 
   test('costs an unsealing two commands', async () => {
-    const { index, value } = await ensure();
+    const { index, value } = await make();
     createPrimary(swtpm);
     makePersistent(swtpm);
     const sealed = await sealTo(swtpm.device, secret(), [7, 14]);
