@@ -41,7 +41,7 @@ Secrets that somebody else issued, in the vault (host/web1/wifi, group/db/token)
     auxcred rekey [--next] host/web1       after a new epoch
     auxcred gokey -P FILE -r REALM ...     gokey's own flags and bytes
 
-Called by units: auxcred stage UNIT
+Called by units: auxcred stage UNIT; by push, on the host: auxcred receive
 
 KEY is host (the ssh host key), tpm2, tpm2+host (both needed) or auto (tpm2 where there is one).
 PCRS are TPM registers that have to be as they are now, such as 7+14.
