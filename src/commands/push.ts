@@ -135,7 +135,7 @@ async function outcomeOf(vault: Vault, destination: Destination, wishes: Wishes,
   } catch (error) {
     const failure = systemFailure(error) ?? error;
     const known = failure instanceof Failure ? failure : new Failure('system', `unexpected error: ${messageOf(failure)}`);
-    say(`${host}: ${known.message}`);
+    say(known.message.startsWith(`${host} `) ? known.message : `${host}: ${known.message}`);
     if (known.hint !== undefined) say(`hint: ${known.hint}`);
     return outcome('failed', [], known);
   } finally {

@@ -36,7 +36,7 @@ const eraseLine = '\r\x1b[K';
 /** How far a long piece of work is, in place of what was said of it before; empty at its end. Only at a terminal. */
 export function sayProgress(text: string): void {
   if (!process.stderr.isTTY) return;
-  progress = text === '' ? '' : `auxcred: ${text}`.slice(0, process.stderr.columns - 1);
+  progress = text === '' ? '' : `auxcred: ${text}`.slice(0, (process.stderr.columns || 80) - 1);
   process.stderr.write(`${eraseLine}${progress}`);
 }
 

@@ -4,9 +4,10 @@ import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import { exitStatus } from '../../src/failure.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import type { RunResult } from '../machine/container.ts';
-import type { SystemdVersion } from '../machine/root.ts';
+import { systemdVersions } from '../machine/root.ts';
 
-const versions: readonly SystemdVersion[] = [...(['252', '257'] as const)].filter((version) => (process.env['AUXCRED_TEST_SYSTEMD'] ?? version) === version);
+/** ssh is the same on all of them: one of before systemd rebuilt credential folders, and one of after. */
+const versions = systemdVersions.filter((version) => process.env['AUXCRED_TEST_SYSTEMD'] !== undefined || version === '252' || version === '257');
 
 interface Pushed {
   readonly host: string;
@@ -26,6 +27,9 @@ units = ["web.service"]
 kind = "fixed"
 units = ["api.service"]
 `;
+
+/** Active only once it has its credentials. */
+const runsForEver = '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
 
 for (const version of versions) {
   describe(`push over sshd, systemd ${version}`, { skip: cannotBoot }, () => {
@@ -66,7 +70,7 @@ for (const version of versions) {
       for (const host of [web1, web2]) {
         await host.shell('ssh-keygen -A; systemctl enable ssh.service');
         await host.write('/root/.ssh/authorized_keys', key, 0o600);
-        for (const unit of ['web', 'api']) await host.write(`/etc/systemd/system/${unit}.service`, '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n');
+        for (const unit of ['web', 'api']) await host.write(`/etc/systemd/system/${unit}.service`, runsForEver);
         await operator.shell(`printf '%s %s\\n' ${host.name} "$(cut -d' ' -f1,2)" >> /root/.ssh/known_hosts`, { input: await host.read('/etc/ssh/ssh_host_ed25519_key.pub') });
       }
       // What goes to the hosts on standard input is kept, to be looked at.
@@ -138,7 +142,7 @@ for (const version of versions) {
       const first = await pushed('--all');
       assert.equal(first.status, exitStatus.system);
       assert.deepEqual(first.hosts.map(({ host, result }) => [host, result]), [['web1', 'done'], ['web2', 'failed']]);
-      assert.match(first.stderr, /web2: web2 can't be reached: ssh: connect to host web2 port 22: Connection refused/);
+      assert.match(first.stderr, /web2 can't be reached: ssh: connect to host web2 port 22: Connection refused/);
       assert.deepEqual(first.hosts[0]?.units, [{ unit: 'web.service', action: 'restart' }]);
       await settled(web1);
       assert.notEqual(await credential(web1, 'web.service', 'session'), session1);
@@ -186,7 +190,7 @@ for (const version of versions) {
       await operator.shell('cp /root/.ssh/known_hosts /root/known; sed -i "s/^web2 .*/$(grep ^web1 /root/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" /root/.ssh/known_hosts');
       const wrong = await pushed('--all');
       assert.equal(wrong.status, exitStatus.system);
-      assert.match(wrong.stderr, /web2: web2 can't be reached: Host key verification failed\./);
+      assert.match(wrong.stderr, /web2 can't be reached: Host key verification failed\./);
       assert.equal(wrong.hosts[0]?.result, 'nothing to do');
       await operator.shell('mv /root/known /root/.ssh/known_hosts');
 
@@ -206,6 +210,35 @@ for (const version of versions) {
       const { status, hosts } = await pushed('web2');
       assert.equal(status, exitStatus['not-pinned']);
       assert.match(hosts[0]?.failure?.message ?? '', /web2 is sealed as host\/web1/);
+    });
+
+    test('a root that copy filled boots with its secrets, and seals natively', async () => {
+      const web3 = await auxcredMachine({ systemd: version, name: 'web3' });
+      try {
+        for (const unit of ['web', 'api']) await web3.write(`/etc/systemd/system/${unit}.service`, runsForEver);
+        await web3.systemctl('enable', 'web.service', 'api.service');
+        await operator.shell('printf "[host.web3]\\ngroups = [\\"web\\"]\\n" >> /root/vault/vault.toml');
+        await operator.run(['auxcred', 'put', 'host/web3/token'], { input: 'of web3' });
+        await operator.run(['auxcred', 'enroll', 'web3', '--from=-'], { input: (await web3.run(['auxcred', 'enroll'])).bytes });
+        const { stdout } = await operator.run(['auxcred', 'copy', 'web3', '--json']);
+        const { pairs }: { pairs: { source: string; destination: string; mode: string; owner: string }[] } = JSON.parse(stdout);
+        for (const { source, destination, mode, owner } of pairs) {
+          await web3.write(destination, await operator.read(source), Number.parseInt(mode, 8));
+          await web3.run(['chown', owner, destination]);
+        }
+        const copied = await web3.read('/var/lib/auxcred/seeds.age');
+        await web3.boot();
+        await web3.waitFor('api.service', 'active');
+        assert.equal(await credential(web3, 'api.service', 'token'), 'of web3');
+        assert.equal(await credential(web3, 'web.service', 'session'), await credential(web1, 'web.service', 'session'));
+        for (let i = 0; i < 100 && (await web3.shell('ls /var/lib/auxcred/unbound 2>/dev/null || true')).stdout !== ''; i++) await web3.shell('sleep 0.1');
+        await web3.waitFor('auxcred-bind.service', ['inactive', 'failed']);
+        assert.equal((await web3.properties('auxcred-bind.service', 'Result'))['Result'], 'success');
+        assert.notDeepEqual(await web3.read('/var/lib/auxcred/seeds.age'), copied);
+        assert.equal((await web3.shell('stat -c "%a %U:%G" /var/lib/auxcred/seeds.age; ls /var/lib/auxcred/unbound 2>/dev/null || true')).stdout, '640 root:auxcred\n');
+      } finally {
+        await web3.destroy();
+      }
     });
 
     test('a manifest file that was edited on the host is not overwritten', async () => {

@@ -19,7 +19,7 @@ export interface Layer {
 /** Lays a tmpfs over `lower`, so that nothing is copied and nothing reaches the disk. */
 export function createLayer(lower: string): Layer {
   mkdirSync(folderOfLayers, { recursive: true, mode: 0o700 });
-  for (const id of readdirSync(folderOfLayers)) if (!ownerLives(id)) discardLayer(id);
+  for (const id of [...readdirSync(folderOfLayers), ...networks()]) if (!ownerLives(id)) discardLayer(id);
 
   const id = `${process.pid}-${startTime(process.pid) ?? 0}-${randomBytes(3).toString('hex')}`;
   const folder = join(folderOfLayers, id);
@@ -57,6 +57,12 @@ export function machineName(id: string): string {
 /** Where a machine's network namespace is, if it has one of its own making. */
 export function networkPath(id: string): string {
   return `/run/netns/${machineName(id)}`;
+}
+
+/** The ids of all machines that have one. */
+function networks(): string[] {
+  const prefix = machineName('');
+  return existsSync('/run/netns') ? readdirSync('/run/netns').filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)) : [];
 }
 
 /** Makes a machine's network namespace, with a loopback that is up; it goes with the layer. */
