@@ -1,4 +1,5 @@
-import { planOf } from '../deliver/plan.ts';
+import { staleCredentials } from '../deliver/credential-store.ts';
+import { planOf, withMade } from '../deliver/plan.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { changesOf } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
@@ -8,6 +9,7 @@ import { Shelf } from '../fixed/shelf.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { openStore } from '../store/open.ts';
 import { scopeSeedsOf, wipeScopes } from '../store/scope.ts';
+import { hostScope } from '../store/snapshot.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { periodNamed } from './get.ts';
 import { meansOf } from './means.ts';
@@ -25,7 +27,8 @@ export async function plan(argv: readonly string[]): Promise<number> {
   const at = options.value('at');
   const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
-    const planned = planOf(declarations, payload.scopes, snapshotInForce(paths, payload.scopes), { at: at === undefined ? new Date() : periodNamed(at).start, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older'), fixed: new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes)).find });
+    const wanted = planOf(declarations, payload.scopes, snapshotInForce(paths, payload.scopes), { at: at === undefined ? new Date() : periodNamed(at).start, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older'), fixed: new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes)).find });
+    const planned = withMade(wanted, staleCredentials(paths, wanted.releases, payload.sealing, hostScope(payload.scopes)), declarations);
     const dropIns = changesOf(readRendering(paths), renderUnits(declarations));
     const steps = stepsFor(planned.changes);
     const hooks = planned.replaced.filter(({ declaration }) => declaration.hook.length > 0).map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook }));
@@ -33,7 +36,7 @@ export async function plan(argv: readonly string[]): Promise<number> {
       printJson({ credentials: planned.changes, units: steps, hooks, dropIns });
       return 0;
     }
-    if (planned.changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...planned.changes.map(({ unit, credential, why, action }) => [unit, credential, why, why === 'removed' || action === 'none' ? '' : action])]);
+    if (planned.changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...planned.changes.map(({ unit, credential, why, action }) => [unit || 'any', credential, why, why === 'removed' || action === 'none' ? '' : action])]);
     for (const { secret, command } of hooks) say(`would run ${command.join(' ')} for ${secret}`);
     for (const { unit, change } of dropIns) say(`drop-in of ${unit}: ${change}`);
     const touched = steps.filter(({ action }) => action !== 'none').length;

@@ -1,15 +1,21 @@
+import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
 import { runHook } from '../deliver/hook.ts';
-import { brokerGroup, provision, type Provisioned } from '../deliver/provision.ts';
+import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
 import { stepsFor, takeSteps } from '../deliver/running-units.ts';
-import type { ReleaseChange } from '../deliver/plan.ts';
+import { type ReleaseChange, withMade } from '../deliver/plan.ts';
+import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
+import { fixedValues } from '../fixed/value.ts';
+import { anyUnit } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore } from '../store/open.ts';
-import { wipeScopes } from '../store/scope.ts';
-import { pathsUnder } from '../system/paths.ts';
+import type { Payload } from '../store/payload.ts';
+import { seedsOf, wipeScopes } from '../store/scope.ts';
+import { hostScope, readFixedFile, type Release } from '../store/snapshot.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
-import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
+import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -65,12 +71,30 @@ export async function provisionManifest(root: string, device: string | undefined
   const paths = pathsUnder(root);
   const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
+    refuseForeignCredentials(paths, manifest.declarations, hostScope(payload.scopes));
     const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
     if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-    return provisioned;
+    const made = await layOut(root, paths, payload);
+    if (made.some(({ unit }) => unit === anyUnit) && systemIsRunning(root) && systemdVersion() < importingVersion) warn('this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody', 'units = ["web.service"]');
+    return { ...provisioned, changed: provisioned.changed || made.length > 0, plan: withMade(provisioned.plan, made, manifest.declarations) };
   } finally {
     wipeScopes(payload.scopes);
   }
+}
+
+/** The first systemd with ImportCredential= (systemd.exec(5)). */
+const importingVersion = 254;
+
+/**
+ * Lays out what is in force but not asked for at run time.
+ * @returns the releases that were laid out anew
+ * @throws Failure
+ */
+async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload): Promise<Release[]> {
+  const releases = snapshotInForce(paths, scopes)?.releases ?? [];
+  const seedOf = seedsOf(scopes);
+  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
+  return await fillCredentialStore(root, paths, releases, sources, sealing, hostScope(scopes));
 }
 
 /** Lets the units that run see what changed, and says so. */

@@ -2,7 +2,7 @@
 import { parsePeriod } from '../derive/period.ts';
 import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
-import { credentialsOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
+import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type History, type Release, type Snapshot } from '../store/snapshot.ts';
@@ -65,13 +65,13 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   const changes: ReleaseChange[] = [];
   const old = new Map(before?.releases.map((release) => [keyOf(release), release]));
   for (const declaration of declarations) {
-    for (const unit of declaration.units) {
+    for (const unit of receiversOf(declaration)) {
       for (const { id, part } of credentialsOf(declaration)) {
         const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part) };
         releases.push(release);
         const was = old.get(keyOf(release));
         old.delete(keyOf(release));
-        if (!was || !sameRecipe(was.recipe, release.recipe)) changes.push({ unit, credential: id, why: was ? difference(was.recipe, release.recipe) : 'new', action: declaration.change });
+        if (!was || !sameRecipe(was.recipe, release.recipe)) changes.push({ unit, credential: id, why: was ? difference(was.recipe, release.recipe) : 'new', action: unit === anyUnit ? 'none' : declaration.change });
       }
     }
   }
@@ -82,6 +82,14 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
     return was && after && !sameRecipe(was, after) ? [{ declaration, before: was, after }] : [];
   });
   return { releases: sorted(releases), secrets, changes: sorted(changes), replaced };
+}
+
+/** The plan with what was laid out anew though its secret is the same: whoever reads it may have missed a change that was cut short. */
+export function withMade(plan: Plan, made: readonly Release[], declarations: readonly SecretDeclaration[]): Plan {
+  const actionOf = new Map(declarations.flatMap((declaration) => credentialsOf(declaration).flatMap(({ id }) => declaration.units.map((unit): [string, UnitAction] => [keyOf({ unit, credential: id }), declaration.change]))));
+  const known = new Set(plan.changes.map(keyOf));
+  const again = made.filter((release) => !known.has(keyOf(release))).map(({ unit, credential }): ReleaseChange => ({ unit, credential, why: 'made again', action: actionOf.get(keyOf({ unit, credential })) ?? 'none' }));
+  return { ...plan, changes: [...plan.changes, ...again] };
 }
 
 const keyOf = ({ unit, credential }: { readonly unit: string; readonly credential: string }): string => `${unit}/${credential}`;
@@ -100,7 +108,7 @@ function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
     needed.add(name);
     for (const dependency of dependenciesOf(declaration.content, (other) => byName.has(other))) need(dependency.name);
   };
-  for (const { name, units } of declarations) if (units.length > 0) need(name);
+  for (const declaration of declarations) if (receiversOf(declaration).length > 0) need(declaration.name);
   return needed;
 }
 

@@ -1,5 +1,5 @@
 /** Lets units that run see their new secrets. */
-import type { UnitAction } from '../manifest/declaration.ts';
+import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
 import { systemctl, systemctlOutput } from '../system/systemctl.ts';
 import type { ReleaseChange } from './plan.ts';
 import { templateOf } from './request.ts';
@@ -15,6 +15,7 @@ const strength: Readonly<Record<UnitAction, number>> = { none: 0, reload: 1, res
 export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   const steps = new Map<string, UnitAction>();
   for (const { unit, action } of changes) {
+    if (unit === anyUnit) continue;
     const known = steps.get(unit);
     if (known === undefined || strength[action] > strength[known]) steps.set(unit, action);
   }

@@ -3,7 +3,7 @@ import type { Rotation } from '../derive/period.ts';
 import type { Escape, HashMethod } from '../derive/recipe.ts';
 
 /** How a secret reaches its unit. */
-export const deliveries = ['socket', 'stage'] as const;
+export const deliveries = ['socket', 'stage', 'credstore'] as const;
 export type Delivery = (typeof deliveries)[number];
 
 /** What happens to a running unit whose secret changed. */
@@ -81,6 +81,12 @@ export interface SecretDeclaration {
   readonly hook: readonly string[];
   readonly file: string;
 }
+
+/** Stands for whoever reads a credential of the store that is not one unit's own. */
+export const anyUnit = '';
+
+/** To whom a declaration gives its credentials: its units; in systemd's own store, without units, to whoever imports them. */
+export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] => (units.length === 0 && delivery === 'credstore' ? [anyUnit] : units);
 
 /** What a credential holds of its secret. */
 export const parts = ['secret', 'public', 'previous'] as const;

@@ -2,7 +2,7 @@
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
-import { credentialsOf, deliveries, type Problem, type SecretDeclaration, unitActions } from './declaration.ts';
+import { credentialsOf, deliveries, type Problem, receiversOf, type SecretDeclaration, unitActions } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
 import { Lines } from './lines.ts';
@@ -20,6 +20,8 @@ const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook']
 /** systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files, nothing more. */
 const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
+/** What the file names of single units' credentials begin with. */
+const ownPrefix = 'auxcred.';
 
 /** Reads all manifest files in force under `root`. */
 export const readManifest = (root: string): Manifest => manifestOf(manifestFiles(root));
@@ -97,12 +99,13 @@ function parseSecret(file: string, name: string, table: Table): SecretDeclaratio
   const declaration: SecretDeclaration = {
     name, content: readContent(kind, name, table), units: [...new Set(table.list('units'))], credential, delivery, change: table.oneOf('change', 'restart', unitActions), hook, file,
   };
+  if (delivery === 'credstore' && declaration.units.length === 0 && credential.startsWith(ownPrefix)) table.problem('credential', `names that begin with ${ownPrefix} are those of single units' credentials`, 'another credential = "..."');
   for (const unit of declaration.units) checkUnit(unit, declaration, table);
   return declaration;
 }
 
 function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): void {
-  const problem = unitProblem(unit);
+  const problem = unitProblem(unit, declaration.delivery);
   if (problem) table.problem('units', problem.message, problem.hint);
   if (declaration.delivery !== 'socket') return;
   const [longest = ''] = credentialsOf(declaration).map(({ id }) => id).sort((a, b) => b.length - a.length);
@@ -124,10 +127,10 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
     const same = names.get(declaration.name);
     if (same) note(declaration, `${declaration.name} is declared in ${same.file} too`, 'a file of the same name in a stronger folder replaces another; anything else has to have a name of its own');
     names.set(declaration.name, declaration);
-    for (const unit of declaration.units) {
+    for (const unit of receiversOf(declaration)) {
       for (const { id } of credentialsOf(declaration)) {
         const other = ids.get(`${unit}/${id}`);
-        if (other && other !== declaration) note(declaration, `${unit} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
+        if (other && other !== declaration) note(declaration, `${unit || 'the credential store'} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
         ids.set(`${unit}/${id}`, declaration);
       }
     }
@@ -144,7 +147,7 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
   checkDependencies(declarations, note);
   const named = new Set(declarations.flatMap(({ content }) => dependenciesOf(content, (name) => names.has(name)).map(({ name }) => name)));
   for (const declaration of declarations) {
-    if (declaration.units.length === 0 && !named.has(declaration.name)) note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
+    if (receiversOf(declaration).length === 0 && !named.has(declaration.name)) note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
   }
   return problems;
 }

@@ -23,7 +23,7 @@ import { scopeName, type Scope } from './scope.ts';
 
 /** One credential of one unit. */
 export interface Release {
-  /** As declared: a service, or a template for all its instances. */
+  /** As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may have. */
   readonly unit: string;
   readonly credential: string;
   readonly delivery: Delivery;
@@ -68,12 +68,14 @@ function mac(host: Scope, body: Uint8Array): Uint8Array {
   return digest;
 }
 
-function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
+/** `content` as canonical JSON, after a line with its MAC. */
+export function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
   const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
   return concat(utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`), body);
 }
 
-function verified(bytes: Uint8Array, host: Scope): Json {
+/** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
+export function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(macLength + 1);
   const claimed = Buffer.from(new TextDecoder().decode(bytes.subarray(0, macLength)), 'hex');
   if (claimed.length !== macLength / 2 || !timingSafeEqual(claimed, mac(host, body))) {

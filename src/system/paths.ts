@@ -31,6 +31,10 @@ export function pathsUnder(root: string) {
     hostname: at('/etc/hostname'),
     /** What `seal` tells auxcred.service about the recipients: the host key, the TPM. */
     brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
+    /** Where systemd looks for encrypted credentials. */
+    credstore: at('/etc/credstore.encrypted'),
+    /** What `provision` knows of the files that it put there. */
+    credstoreRecord: at('/var/lib/auxcred/credstore.json'),
     credentialSocket: at('/run/auxcred/credentials.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),

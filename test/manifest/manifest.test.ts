@@ -56,6 +56,9 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nunits = ["var.mount"]', /"var.mount" is not the name of a service/, 2],
   ['[secret.a]\nunits = ["a b.service"]', /is not the name of a service/, 2],
   ['[secret.a]\nunits = ["systemd-udevd.service"]', /starts before the broker/, 2],
+  ['[secret.a]\nunits = ["auxcred.service"]\ndelivery = "credstore"', /it is the broker/, 2],
+  ['[secret.a]\ncredential = "auxcred.a"\ndelivery = "credstore"', /names that begin with auxcred\. are those of single units' credentials/, 2],
+  ['[secret.a]\ndelivery = "credstore"\n[secret.b]\ndelivery = "credstore"\ncredential = "a"', /the credential store gets a under the id a already/, 3],
   ['[secret.a]\nunits = ["auxcred.service"]', /it is the broker/, 2],
   [`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`, /have 84 bytes together, and systemd's socket credentials have room for 83/, 2],
   ['[secret.a]\ncredential = "a b"', /is not usable as a credential's id/, 2],
@@ -125,6 +128,10 @@ describe('a mistake', () => {
   test('in a key has a suggestion', () => {
     assert.equal(read('[secret.a]\nlenght = 3\nunits = ["a.service"]').problems[0]?.hint, 'did you mean length?');
     assert.match(read(`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`).problems[0]?.hint ?? '', /delivery = "stage"/);
+  });
+
+  test('credstore serves units before the broker, and needs none', () => {
+    assert.deepEqual(read('[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n[secret.b]\ndelivery = "credstore"').problems, []);
   });
 
   test('is found beside all others, and leaves the other files alone', () => {
