@@ -38,7 +38,7 @@ Secrets that somebody else issued, in the vault (host/web1/wifi, group/db/token)
     auxcred rekey [--next] host/web1       after a new epoch
     auxcred gokey -P FILE -r REALM ...     gokey's own flags and bytes
 
-Called by units: auxcred stage UNIT
+Called by units: auxcred stage UNIT, auxcred files
 
 KEY is host (the ssh host key), tpm2, tpm2+host (both needed) or auto (tpm2 where there is one).
 PCRS are TPM registers that have to be as they are now, such as 7+14.
@@ -84,6 +84,7 @@ const verbs: Record<string, (argv: readonly string[]) => Promise<number>> = {
   init: async (argv) => (await import('./commands/init.ts')).init(argv),
   scopes: async (argv) => (await import('./commands/scopes.ts')).scopes(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
+  files: async (argv) => (await import('./commands/files.ts')).files(argv),
 };
 
 async function main([verb, ...argv]: readonly string[]): Promise<number> {

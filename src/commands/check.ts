@@ -1,4 +1,5 @@
-import { readManifest } from '../manifest/manifest.ts';
+import { fileProblems } from '../deliver/file-folder.ts';
+import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
 import { Options } from './options.ts';
@@ -8,7 +9,7 @@ import { print, printJson, say } from './say.ts';
 export function check(argv: readonly string[]): number {
   const options = new Options('check', argv, { flags: ['json'], values: ['root'] });
   options.exactly();
-  const { files, declarations, problems } = readManifest(options.value('root') ?? '/');
+  const { files, declarations, problems } = withFileProblems(options.value('root') ?? '/', readManifest(options.value('root') ?? '/'));
   const broken = problems.some(({ severity }) => severity === 'error');
   if (options.flag('json')) {
     printJson({ files: files.map(({ path }) => path), secrets: declarations.length, problems });
@@ -19,6 +20,9 @@ export function check(argv: readonly string[]): number {
   }
   return broken ? exitStatus['invalid-manifest'] : 0;
 }
+
+/** The manifest's problems, and those that the machine has with its files. */
+export const withFileProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations)] });
 
 /** `FILE:LINE: error: what is wrong (the way out)`. */
 export function problemText({ file, line, key, message, hint, severity }: Problem): string {

@@ -36,7 +36,7 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
   const units = [...new Set(declarations.flatMap(receiversOf))].sort();
   return units.flatMap((unit) => {
     const given = declarations.filter((declaration) => receiversOf(declaration).includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })));
-    return [unit === anyUnit ? 'any unit that imports it' : unit, ...drawTree(given.map(({ name, id, part }) => branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `)))];
+    return [unit === anyUnit ? 'whoever may read it' : unit, ...drawTree(given.map(({ name, id, part }) => branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `)))];
   });
 }
 

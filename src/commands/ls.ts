@@ -44,7 +44,7 @@ export function ls(argv: readonly string[]): number {
   const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
   if (options.flag('json')) printJson(rows);
   else printTable([['NAME', 'KIND', 'BITS', 'SCOPE', 'PERIOD', 'GENERATION', 'UNITS'], ...rows.map((row) => [
-    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.credentials.length > 0 ? 'any that imports it' : row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
+    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.delivery === 'credstore' ? 'any that imports it' : row.delivery === 'file' ? 'whoever may read it' : row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
   ])]);
   return 0;
 }

@@ -1,6 +1,8 @@
 import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
+import { writeFiles } from '../deliver/file-folder.ts';
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
+import { recordRelease } from '../deliver/record.ts';
 import { stepsFor, takeSteps } from '../deliver/running-units.ts';
 import { type ReleaseChange, withMade } from '../deliver/plan.ts';
 import type { Sources } from '../derive/value.ts';
@@ -16,7 +18,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
-import { problemText } from './check.ts';
+import { problemText, withFileProblems } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { print, say, warn } from './say.ts';
@@ -58,7 +60,7 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
 export function usableManifest(root: string): Manifest {
-  const manifest = readManifest(root);
+  const manifest = withFileProblems(root, readManifest(root));
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
     throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', { hint: 'mend the lines above; auxcred check looks again' });
@@ -66,17 +68,22 @@ export function usableManifest(root: string): Manifest {
   return manifest;
 }
 
+/** What was put in force, and why some of it does not lie where units read it. */
+export interface InForce extends Provisioned {
+  readonly failures: readonly string[];
+}
+
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
-export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock, acceptOlder }: { early: boolean; acceptClock: boolean; acceptOlder: boolean }): Promise<Provisioned> {
+export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, { early, acceptClock, acceptOlder }: { early: boolean; acceptClock: boolean; acceptOlder: boolean }): Promise<InForce> {
   const paths = pathsUnder(root);
   const { payload } = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
     refuseForeignCredentials(paths, manifest.declarations, hostScope(payload.scopes));
     const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
     if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-    const made = await layOut(root, paths, payload);
+    const { made, failures } = await layOut(root, paths, payload, early);
     if (made.some(({ unit }) => unit === anyUnit) && systemIsRunning(root) && systemdVersion() < importingVersion) warn('this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody', 'units = ["web.service"]');
-    return { ...provisioned, changed: provisioned.changed || made.length > 0, plan: withMade(provisioned.plan, made, manifest.declarations) };
+    return { ...provisioned, failures, changed: provisioned.changed || made.length > 0, plan: withMade(provisioned.plan, made, manifest.declarations) };
   } finally {
     wipeScopes(payload.scopes);
   }
@@ -86,15 +93,33 @@ export async function provisionManifest(root: string, device: string | undefined
 const importingVersion = 254;
 
 /**
- * Lays out what is in force but not asked for at run time.
+ * Lays out what is in force but not asked for at run time. At boot, `early`, files are left to the unit that writes them.
+ * What can't be laid out keeps nothing else from it, and the next run tries again.
  * @returns the releases that were laid out anew
- * @throws Failure
  */
-async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload): Promise<Release[]> {
+async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload, early: boolean): Promise<{ made: Release[]; failures: string[] }> {
   const releases = snapshotInForce(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
-  return await fillCredentialStore(root, paths, releases, sources, sealing, hostScope(scopes));
+  const made: Release[] = [];
+  const failures: string[] = [];
+  const attempt = async (work: () => Promise<void> | void): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      failures.push(`${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+    }
+  };
+  await attempt(async () => { made.push(...(await fillCredentialStore(root, paths, releases, sources, sealing, hostScope(scopes)))); });
+  if (early || !systemIsRunning(root)) return { made, failures };
+  await attempt(() => {
+    const { written, failed } = writeFiles(paths, releases, sources, 'all');
+    for (const release of written) recordRelease(release, release);
+    made.push(...written);
+    failures.push(...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} is not written: ${reason}`)));
+  });
+  return { made, failures };
 }
 
 /** Lets the units that run see what changed, and says so. */
@@ -104,10 +129,11 @@ export function restartChanged(changes: readonly ReleaseChange[]): void {
   }
 }
 
-/** Says which secrets stay what they are and which hooks did not run, and returns the exit status. */
-export function sayHeld({ held, postponed, untold }: Provisioned): number {
+/** Says which secrets stay what they are, which hooks did not run and what could not be laid out, and returns the exit status. */
+export function sayHeld({ held, postponed, untold, failures }: InForce): number {
+  for (const failure of failures) warn(failure, 'auxcred provision tries again');
   for (const name of untold) warn(`the hook of ${name} did not run: the seed that its old value came from is gone`, `tell the service its new value: auxcred get ${name}`);
   for (const name of postponed) say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
   for (const [name, reason] of held) warn(`${name} stays what it is: ${reason}`, 'auxcred provision tries again');
-  return held.size === 0 ? 0 : exitStatus.hook;
+  return failures.length > 0 ? exitStatus.system : held.size === 0 ? 0 : exitStatus.hook;
 }

@@ -30,11 +30,11 @@ function generate(folder: string, root: string): void {
     }
   }
   for (const [unit, dropIn] of units) write(folder, unit, dropInName, dropIn);
-  for (const unit of ['auxcred.service', ...storeReaders(manifest.declarations)]) write(folder, unit, '50-auxcred-provision.conf', provisionFirst);
+  for (const unit of ['auxcred.service', ...readers(manifest.declarations)]) write(folder, unit, '50-auxcred-provision.conf', provisionFirst);
 }
 
-/** Units that find their secrets in systemd's own store, and can wait until they are there. */
-const storeReaders = (declarations: Manifest['declarations']): string[] => [...new Set(declarations.filter(({ delivery }) => delivery === 'credstore').flatMap(({ units }) => units))].filter((unit) => !isBeforeTheBroker(unit));
+/** Units that read what is provisioned without the broker, and can wait for it. */
+const readers = (declarations: Manifest['declarations']): string[] => [...new Set(declarations.flatMap(({ delivery, units }) => (delivery === 'credstore' ? units : delivery === 'file' ? ['auxcred-files.service'] : [])))].filter((unit) => !isBeforeTheBroker(unit));
 
 function write(folder: string, unit: string, name: string, text: string): void {
   const dropInFolder = join(folder, `${unit}.d`);

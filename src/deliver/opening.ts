@@ -4,24 +4,28 @@ import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
+import { devicePatience, hostKeyCredentials, type HostKeys, type Means, openStore } from '../store/open.ts';
 import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../store/snapshot.ts';
 import { type Scope, seedsOf } from '../store/scope.ts';
 import type { Paths } from '../system/paths.ts';
 
-/**
- * Opens the seeds with what the service was given (the host key as a credential, the TPM device in AUXCRED_TCTI) and reads
- * the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
- * @throws Failure
- */
-export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<{ releases: readonly Release[]; sources: Sources; scopes: readonly Scope[] }> {
+/** What a service was given to open the seeds with: the host key as a credential, the TPM device in AUXCRED_TCTI. */
+export function givenMeans(environment: NodeJS.ProcessEnv): Means {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
     return path !== undefined && existsSync(path) ? path : undefined;
   };
   const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
-  const { payload } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
+  return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
+}
+
+/**
+ * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
+ * @throws Failure
+ */
+export async function openReleases(paths: Paths, means: Means): Promise<{ releases: readonly Release[]; sources: Sources; scopes: readonly Scope[] }> {
+  const { payload } = await openStore(paths, means);
   const { counter, releases } = releasesIn(paths, payload.scopes);
   refuseOldSeeds(payload.counter, counter);
   const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));

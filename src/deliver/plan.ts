@@ -16,6 +16,8 @@ export interface ReleaseChange {
   readonly why: string;
   /** What the unit needs to see it. */
   readonly action: UnitAction;
+  /** Whether it is a file, which a reload is enough for on every systemd. */
+  readonly file?: true;
 }
 
 /** A secret that was in force and will be replaced. */
@@ -67,11 +69,11 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   for (const declaration of declarations) {
     for (const unit of receiversOf(declaration)) {
       for (const { id, part } of credentialsOf(declaration)) {
-        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part) };
+        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part), ...placementOf(declaration, id) };
         releases.push(release);
         const was = old.get(keyOf(release));
         old.delete(keyOf(release));
-        if (!was || !sameRecipe(was.recipe, release.recipe)) changes.push({ unit, credential: id, why: was ? difference(was.recipe, release.recipe) : 'new', action: unit === anyUnit ? 'none' : declaration.change });
+        if (!was || !sameRecipe(was.recipe, release.recipe)) changes.push({ unit, credential: id, why: was ? difference(was.recipe, release.recipe) : 'new', action: unit === anyUnit ? 'none' : declaration.change, ...fileMark(release) });
       }
     }
   }
@@ -88,9 +90,17 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
 export function withMade(plan: Plan, made: readonly Release[], declarations: readonly SecretDeclaration[]): Plan {
   const actionOf = new Map(declarations.flatMap((declaration) => credentialsOf(declaration).flatMap(({ id }) => declaration.units.map((unit): [string, UnitAction] => [keyOf({ unit, credential: id }), declaration.change]))));
   const known = new Set(plan.changes.map(keyOf));
-  const again = made.filter((release) => !known.has(keyOf(release))).map(({ unit, credential }): ReleaseChange => ({ unit, credential, why: 'made again', action: actionOf.get(keyOf({ unit, credential })) ?? 'none' }));
+  const again = made.filter((release) => !known.has(keyOf(release))).map((release): ReleaseChange => ({ unit: release.unit, credential: release.credential, why: 'made again', action: actionOf.get(keyOf(release)) ?? 'none', ...fileMark(release) }));
   return { ...plan, changes: [...plan.changes, ...again] };
 }
+
+/** A key pair's public half and the value before it lie beside the secret, and so do the links to them. */
+function placementOf({ credential, placement }: SecretDeclaration, id: string): Pick<Release, 'placement'> {
+  if (!placement) return {};
+  return { placement: { ...placement, link: placement.link === undefined ? undefined : `${placement.link}${id.slice(credential.length)}` } };
+}
+
+const fileMark = ({ placement }: Release): Pick<ReleaseChange, 'file'> => (placement ? { file: true } : {});
 
 const keyOf = ({ unit, credential }: { readonly unit: string; readonly credential: string }): string => `${unit}/${credential}`;
 

@@ -1,5 +1,5 @@
 /** Which units can have secrets. */
-import type { Delivery } from './declaration.ts';
+import type { SecretDeclaration } from './declaration.ts';
 
 /** A service or a service template: the characters of systemd.unit(5), at most 255 bytes. */
 const servicePattern = /^[A-Za-z0-9:_.\\@-]{1,247}\.service$/;
@@ -15,17 +15,22 @@ const beforeTheBroker: Readonly<Record<string, string>> = {
   'systemd-fsck@.service': 'it checks the broker\'s file system',
 };
 
+/** What makes users. */
+const usersUnit = 'systemd-sysusers.service';
+
 /** Those of auxcred itself, which nothing can serve. */
 const ownUnits: Readonly<Record<string, string>> = {
   'auxcred.service': 'it is the broker',
   'auxcred-provision.service': 'it provisions the broker',
+  'auxcred-files.service': 'it writes the files',
+  'auxcred-user-files.service': 'it writes the files',
 };
 
 /** Whether a unit starts before anything that auxcred runs could serve it. */
 export const isBeforeTheBroker = (unit: string): boolean => Object.hasOwn(beforeTheBroker, unit);
 
 /** Why a unit can't have secrets that are delivered like this, or undefined. */
-export function unitProblem(unit: string, delivery: Delivery): { message: string; hint: string | undefined } | undefined {
+export function unitProblem(unit: string, { delivery, placement }: Pick<SecretDeclaration, 'delivery' | 'placement'>): { message: string; hint: string | undefined } | undefined {
   if (!servicePattern.test(unit) || unit.startsWith('@')) {
     const hint = /\.(?:socket|mount|swap|target|timer|path|slice|scope|device|automount)$/.test(unit) ? 'only services have credentials on every systemd' : 'the full name, such as web.service or web@.service';
     return { message: `${JSON.stringify(unit)} is not the name of a service`, hint };
@@ -33,8 +38,8 @@ export function unitProblem(unit: string, delivery: Delivery): { message: string
   const own = ownUnits[unit];
   if (own !== undefined) return { message: `${unit} would wait for itself: ${own}`, hint: 'leave it out' };
   const reason = beforeTheBroker[unit];
-  if (reason === undefined || delivery === 'credstore') return undefined;
-  return { message: `${unit} starts before the broker and would wait for ever: ${reason}`, hint: 'delivery = "credstore"' };
+  if (reason === undefined || delivery === 'credstore' || (placement?.neededFor === 'users' && unit === usersUnit)) return undefined;
+  return { message: `${unit} starts before the broker and would wait for ever: ${reason}`, hint: unit === usersUnit && placement ? 'needed-for = "users"' : 'delivery = "credstore"' };
 }
 
 /**

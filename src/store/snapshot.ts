@@ -14,7 +14,7 @@ import { concat, utf8 } from '../derive/framing.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { deliveries, type Delivery } from '../manifest/declaration.ts';
+import { deliveries, type Delivery, needs, type Placement } from '../manifest/declaration.ts';
 import { type Access, ensureFolder, readIfPresent, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
@@ -28,6 +28,8 @@ export interface Release {
   readonly credential: string;
   readonly delivery: Delivery;
   readonly recipe: Recipe;
+  /** Of `delivery = "file"` alone. */
+  readonly placement?: Placement;
 }
 
 /** A secret that was put in force, and when. */
@@ -47,7 +49,7 @@ export interface Snapshot {
   readonly history: History;
 }
 
-const version = 3;
+const version = 4;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
 const fixedFolder = 'fixed';
@@ -101,8 +103,13 @@ export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
     credential: item.at('credential').text(),
     delivery: item.at('delivery').oneOf(deliveries),
     recipe: parseRecipe(item.at('recipe')),
+    ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
   })) };
 }
+
+const parsePlacement = (item: Json): Placement => ({
+  owner: item.at('owner').text(), group: item.at('group').text(), mode: item.at('mode').whole(0, 0o777), link: item.at('link').optional((link) => link.text()), neededFor: item.at('neededFor').oneOf(needs),
+});
 
 const encodeRecord = (history: History, host: Scope): Uint8Array => authenticated({ kind: 'record', history: Object.fromEntries(history) }, host);
 

@@ -35,6 +35,10 @@ export function pathsUnder(root: string) {
     credstore: at('/etc/credstore.encrypted'),
     /** What `provision` knows of the files that it put there. */
     credstoreRecord: at('/var/lib/auxcred/credstore.json'),
+    /** Secrets as files, on a tmpfs of its own that is never swapped out. */
+    files: at('/run/auxcred/files'),
+    /** The links that were made to them. */
+    fileLinks: at('/var/lib/auxcred/links.json'),
     credentialSocket: at('/run/auxcred/credentials.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),
