@@ -40,7 +40,8 @@ Secrets that somebody else issued, in the vault (host/web1/wifi, group/db/token)
 
 Called by units: auxcred stage UNIT, auxcred files
 
-KEY is host (the ssh host key), tpm2, tpm2+host (both needed) or auto (tpm2 where there is one).
+KEY is host (the ssh host key), tpm2, tpm2+host (both needed), auto (tpm2 where there is one) or systemd-creds
+(systemd keeps the key: --creds-key=auto, host, tpm2 or host+tpm2).
 PCRS are TPM registers that have to be as they are now, such as 7+14.
 The manifest is in /etc/auxcred/secrets.d.
 

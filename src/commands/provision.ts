@@ -93,11 +93,11 @@ export async function provisionManifest(root: string, device: string | undefined
 const importingVersion = 254;
 
 /**
- * Lays out what is in force but not asked for at run time. At boot, `early`, files are left to the unit that writes them.
+ * Lays out what is in force but not asked for at run time; with `early`, as at boot, but for the files, which have a unit of their own then.
  * What can't be laid out keeps nothing else from it, and the next run tries again.
  * @returns the releases that were laid out anew
  */
-async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload, early: boolean): Promise<{ made: Release[]; failures: string[] }> {
+export async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload, early: boolean): Promise<{ made: Release[]; failures: string[] }> {
   const releases = snapshotInForce(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };

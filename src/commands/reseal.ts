@@ -11,16 +11,16 @@ import { systemIsRunning } from '../system/systemctl.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
-import { oneAtATime } from './provision.ts';
-import { say } from './say.ts';
-import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
+import { layOut, oneAtATime } from './provision.ts';
+import { say, warn } from './say.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
 
 /**
  * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients;
  * with `--identity=` a recovery key opens them where the machine itself can't any more. Every secret stays what it is.
  */
 export async function reseal(argv: readonly string[]): Promise<number> {
-  const options = new Options('reseal', argv, { flags: ['no-tpm2-pcrs'], values: ['with-key', 'tpm2-pcrs', 'tpm2-device', 'root'], lists: ['add-recipient', 'remove-recipient', 'identity'] });
+  const options = new Options('reseal', argv, { flags: ['no-tpm2-pcrs'], values: ['with-key', 'creds-key', 'tpm2-pcrs', 'tpm2-device', 'root'], lists: ['add-recipient', 'remove-recipient', 'identity'] });
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
@@ -30,6 +30,9 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       const counter = 1 + Math.max(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
       const sealing = changed(payload.sealing, options, root, paths);
       await sealMachine(root, { ...payload, counter, sealing });
+      const { made, failures } = await layOut(root, paths, { ...payload, sealing }, true);
+      if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
+      for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(sealing.recovery.length === 0 ? 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
     } finally {
       wipeScopes(payload.scopes);
@@ -56,14 +59,15 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
 function changed(sealing: Sealing, options: Options, root: string, paths: Paths): Sealing {
   const device = meansOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey = options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
-  return { withKey, ...chosenPolicy(sealing, withKey, options, root), recovery: chosenRecovery(sealing.recovery, options), device: withKey === 'host' ? undefined : device };
+  const credsKey = chosenCredsKey(options.value('creds-key'), withKey) ?? (withKey === 'systemd-creds' ? sealing.credsKey : undefined);
+  return { withKey, credsKey, ...chosenPolicy(sealing, { withKey, credsKey }, options, root), recovery: chosenRecovery(sealing.recovery, options), device: withKey === 'host' ? undefined : device };
 }
 
-function chosenPolicy(sealing: Sealing, withKey: Sealing['withKey'], options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+function chosenPolicy(sealing: Sealing, key: Pick<Sealing, 'withKey' | 'credsKey'>, options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
   const asked = options.value('tpm2-pcrs');
   const known = [...new Set([...sealing.pcrs, ...sealing.pcrsAtFirstBoot])].sort((a, b) => a - b);
-  if (asked !== undefined || withKey === 'host' || known.length === 0) return chosenPcrs(asked, withKey, root);
+  if (asked !== undefined || key.withKey === 'host' || key.credsKey === 'host' || known.length === 0) return chosenPcrs(asked, key, root);
   return systemIsRunning(root) ? { pcrs: known, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: known };
 }
 

@@ -14,12 +14,12 @@ import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { oneAtATime } from './provision.ts';
 import { print, say } from './say.ts';
-import { checkedRecipient, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pinsIn, sealMachine } from './sealing.ts';
 import { seedOfWords, wordsOf } from './words.ts';
 
 const optionNames = {
   flags: ['no-recovery', 'print-words', 'replace'],
-  values: ['with-key', 'tpm2-pcrs', 'tpm2-device', 'root', 'name', 'seed-file', 'scopes'],
+  values: ['with-key', 'creds-key', 'tpm2-pcrs', 'tpm2-device', 'root', 'name', 'seed-file', 'scopes'],
   lists: ['recipient'],
 };
 
@@ -32,11 +32,12 @@ export async function seal(argv: readonly string[]): Promise<number> {
   refuseExisting(paths, options);
   const means = meansOf(paths, options.value('tpm2-device'));
   const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
-  const pcrs = chosenPcrs(options.value('tpm2-pcrs'), withKey, root);
+  const credsKey = chosenCredsKey(options.value('creds-key'), withKey);
+  const pcrs = chosenPcrs(options.value('tpm2-pcrs'), { withKey, credsKey }, root);
   const { scopes, known } = chosenScopes(options, paths);
   const { recovery, printWords } = await chosenRecovery(options, known);
 
-  const sealing: Sealing = { withKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
+  const sealing: Sealing = { withKey, credsKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
   try {
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);

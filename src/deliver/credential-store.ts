@@ -12,14 +12,15 @@ import { recipeText } from '../derive/recipe.ts';
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
-import type { Sealing } from '../store/payload.ts';
+import { credsLockOf, type Sealing } from '../store/payload.ts';
 import type { Scope } from '../store/scope.ts';
 import { authenticated, type Release, verified } from '../store/snapshot.ts';
+import type { CredsLock } from '../system/creds-lock.ts';
 import { ensureFolder, readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
 import { inParallel } from '../system/parallel.ts';
 import type { Paths } from '../system/paths.ts';
 import { canonicalJson } from '../system/json.ts';
-import { type CredsLock, decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
+import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { stagedName } from './drop-in.ts';
 
 /** The name of a credential's file: a unit's own has the unit in it, so that no `ImportCredential=` of another one finds it. */
@@ -39,9 +40,6 @@ interface StoredFile {
 type StoreRecord = ReadonlyMap<string, StoredFile>;
 
 const sha256 = (bytes: string | Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-
-/** systemd's own choice of key, bound to the PCRs that the seeds are bound to. */
-export const credsLockOf = ({ pcrs, device }: Sealing): CredsLock => ({ key: 'auto', pcrs, device });
 
 /** What has to lie in the store. */
 interface Wanted {

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
@@ -16,7 +16,8 @@ export function givenMeans(environment: NodeJS.ProcessEnv): Means {
     const path = credentials === undefined ? undefined : join(credentials, name);
     return path !== undefined && existsSync(path) ? path : undefined;
   };
-  const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
+  const sealed = keyAt(hostKeyCredentials.sealed);
+  const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age), sealed: sealed === undefined ? undefined : () => Promise.resolve(new Uint8Array(readFileSync(sealed))) };
   return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
 }
 

@@ -5,15 +5,18 @@
 import { scopeNamePattern } from '../derive/realm.ts';
 import { seedLength, type ScopeKind } from '../derive/tree.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import { type CredsKey, credsKeys, type CredsLock } from '../system/creds-lock.ts';
 import type { Scope } from './scope.ts';
 
 /** What opens a store at boot. */
-export const keySources = ['host', 'tpm2', 'tpm2+host'] as const;
+export const keySources = ['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const;
 export type KeySource = (typeof keySources)[number];
 
 /** How a store was sealed, so that it can be sealed again the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
+  /** What systemd-creds encrypts to; undefined where nothing was said. */
+  readonly credsKey?: CredsKey | undefined;
   /** Ordinary age recipients that can open the store without this machine. */
   readonly recovery: readonly string[];
   /** PCR indices of the TPM policy; empty without one. */
@@ -23,6 +26,9 @@ export interface Sealing {
   /** The TPM device in systemd's notation; undefined without a TPM. */
   readonly device: string | undefined;
 }
+
+/** What systemd-creds is to encrypt this machine's secrets to: what was chosen, else systemd's own choice, bound to the PCRs that the seeds are bound to. */
+export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({ key: credsKey, pcrs, device });
 
 export interface Payload {
   /** Counts the seals of this store: one with a lower number than was in force is refused. */
@@ -44,7 +50,7 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
     counter,
     scopes: scopesJson(scopes),
     recipients: sealing.recovery,
-    policy: { withKey: sealing.withKey, pcrs: sealing.pcrs, ...(sealing.pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot: sealing.pcrsAtFirstBoot }), ...(sealing.device === undefined ? {} : { device: sealing.device }) },
+    policy: { withKey: sealing.withKey, ...(sealing.credsKey === undefined ? {} : { credsKey: sealing.credsKey }), pcrs: sealing.pcrs, ...(sealing.pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot: sealing.pcrsAtFirstBoot }), ...(sealing.device === undefined ? {} : { device: sealing.device }) },
   });
   return new TextEncoder().encode(text);
 }
@@ -62,6 +68,7 @@ export function parsePayload(bytes: Uint8Array): Payload {
     scopes: json.at('scopes').list().map(parseScope),
     sealing: {
       withKey: policy.at('withKey').oneOf(keySources),
+      ...(policy.at('credsKey').optional((key) => ({ credsKey: key.oneOf(credsKeys) })) ?? {}),
       recovery: json.at('recipients').list().map((item) => item.text()),
       pcrs: pcrsOf(policy.at('pcrs')),
       pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],

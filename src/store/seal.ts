@@ -13,7 +13,7 @@ import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
 export interface Locks {
   /** The ssh-ed25519 host key's public half, 32 bytes. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** The recipient of the age identity that stands in where there is no ssh host key. */
+  /** The recipient of the age identity that systemd-creds keeps, or that stands in where there is no ssh host key. */
   readonly ageHostKey: string | undefined;
   readonly tpm: { readonly tpm: Tpm; readonly policy: PcrPolicy } | undefined;
 }
@@ -32,8 +32,8 @@ export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8
 }
 
 function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, tpm }: Locks): string | Recipient {
-  if (sealing.withKey === 'host') {
-    if (sshHostKey) return wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey));
+  if (sealing.withKey === 'host' || sealing.withKey === 'systemd-creds') {
+    if (sealing.withKey === 'host' && sshHostKey) return wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey));
     if (ageHostKey !== undefined) return ageHostKey;
     throw new Failure('no-recipient', 'this machine has no host key to seal to');
   }

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 export function pathsUnder(root: string) {
   const at = (path: string): string => join(root, path);
   return {
+    root,
     /** Manifest folders, strongest first: a file hides those of the same name in the folders after it. */
     manifestFolders: [at('/etc/auxcred/secrets.d'), at('/run/auxcred/secrets.d'), at('/usr/lib/auxcred/secrets.d')],
     /** What `apply` rendered: a symlink to a folder with `manifest` (the text it came from) and `units/`. */
@@ -24,6 +25,8 @@ export function pathsUnder(root: string) {
     vaults: at('/etc/auxcred/vault.toml'),
     /** An age identity, made where the machine has no ssh host key. */
     ageHostKey: at('/var/lib/auxcred/host.key'),
+    /** An age identity that systemd-creds has encrypted. */
+    sealedHostKey: at('/var/lib/auxcred/host.cred'),
     /** The provisioned snapshot: a symlink into `generations`. */
     snapshot: at('/var/lib/auxcred/provisioned'),
     generations: at('/var/lib/auxcred/generations'),

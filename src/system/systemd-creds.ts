@@ -1,19 +1,7 @@
 /** systemd-creds(1): encrypts credentials to this machine. Values go in and come out by pipes only. */
 import { spawn } from 'node:child_process';
 import { Failure, messageOf } from '../failure.ts';
-
-/** What `--with-key=` takes on every systemd from 252 on. `auto` is the TPM together with the host key, as far as there are any. */
-export const credsKeys = ['auto', 'host', 'tpm2', 'host+tpm2'] as const;
-export type CredsKey = (typeof credsKeys)[number];
-
-/** What a credential is encrypted to. */
-export interface CredsLock {
-  readonly key: CredsKey;
-  /** PCR indices; of no meaning to `host`. */
-  readonly pcrs: readonly number[];
-  /** The TPM in systemd's notation; undefined for the one that systemd finds. */
-  readonly device: string | undefined;
-}
+import type { CredsLock } from './creds-lock.ts';
 
 /**
  * The encrypted credential, as its file holds it: base64.
