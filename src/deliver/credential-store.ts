@@ -7,19 +7,19 @@
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { recipeText } from '../derive/recipe.ts';
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { credsLockOf, type Sealing } from '../store/payload.ts';
 import type { Scope } from '../store/scope.ts';
-import { authenticated, type Release, verified } from '../store/snapshot.ts';
+import { authenticated, type Release, unverified, verified } from '../store/snapshot.ts';
 import type { CredsLock } from '../system/creds-lock.ts';
 import { ensureFolder, readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
 import { inParallel } from '../system/parallel.ts';
 import type { Paths } from '../system/paths.ts';
-import { canonicalJson } from '../system/json.ts';
+import { canonicalJson, type Json } from '../system/json.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { stagedName } from './drop-in.ts';
 
@@ -58,13 +58,25 @@ function readRecord(paths: Paths, host: Scope): StoreRecord {
   try {
     const json = verified(bytes, host);
     json.at('kind').oneOf(['credstore']);
-    return new Map(json.at('files').entries().map(([name, item]) => [name, { of: item.at('of').text(), file: item.at('file').text() }]));
+    return filesIn(json);
   } catch (error) {
-    // Another seed's: nothing is known of what lies there.
+    if (error instanceof Failure && error.code === 'malformed') return formerRecord(paths, bytes);
+    throw error;
+  }
+}
+
+/** Another seed's record proves nothing by itself. But whoever knows the SHA-256 of a file that only root can read has made it: that file is ours, to be made anew. */
+function formerRecord(paths: Paths, bytes: Uint8Array): StoreRecord {
+  try {
+    const files = filesIn(unverified(bytes));
+    return new Map([...files].filter(([name, { file }]) => basename(name) === name && sha256(readIfPresent(join(paths.credstore, name)) ?? '') === file).map(([name, { file }]) => [name, { of: '', file }]));
+  } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return new Map();
     throw error;
   }
 }
+
+const filesIn = (json: Json): StoreRecord => new Map(json.at('files').entries().map(([name, item]) => [name, { of: item.at('of').text(), file: item.at('file').text() }]));
 
 function writeRecord(paths: Paths, host: Scope, record: StoreRecord): void {
   if (record.size === 0) rmSync(paths.credstoreRecord, { force: true });

@@ -76,6 +76,9 @@ export function authenticated(content: Readonly<Record<string, unknown>>, host: 
   return concat(utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`), body);
 }
 
+/** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
+export const unverified = (bytes: Uint8Array): Json => Json.parse(bytes.subarray(macLength + 1), 'what was provisioned', hint);
+
 /** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
 export function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(macLength + 1);

@@ -16,6 +16,7 @@ for (const version of systemdVersions)
       secretToml('key-early', ['early.service', 'systemd-journald.service'], { delivery: 'credstore' }), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'template', content: 'x={{asked}}' }),
       secretToml('asked', ['both.service']), secretToml('beside', ['both.service'], { delivery: 'credstore', kind: 'bytes', bytes: 131072 }),
       secretToml('shared.one', [], { delivery: 'credstore' }),
+      secretToml('login', [], { kind: 'password' }), secretToml('login-hash', ['systemd-sysusers.service'], { kind: 'crypt', of: 'login', delivery: 'credstore', credential: 'passwd.hashed-password.late' }),
     ].join('');
     const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
     const got = async (unit: string, id: string): Promise<string | undefined> => (await probed(machine, unit))?.[id]?.toString();
@@ -29,6 +30,8 @@ for (const version of systemdVersions)
       for (const unit of ['stored.service', 'other.service', 'both.service', 'tmpl@.service']) await writeProbeUnit(machine, unit, { unit: ['StartLimitIntervalSec=0'], install: ['WantedBy=multi-user.target', ...(unit.includes('@') ? ['DefaultInstance=one'] : [])] });
       await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'], install: ['WantedBy=sysinit.target'] });
       await writeProbeUnit(machine, 'importing.service', { service: ['ImportCredential=shared.*'] });
+      await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
+      await machine.write('/etc/systemd/system/systemd-sysusers.service.d/always.conf', '[Unit]\nConditionNeedsUpdate=\n');
       await machine.write(manifestPath('web'), manifest());
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await apply();
@@ -46,6 +49,7 @@ for (const version of systemdVersions)
       assert.deepEqual(Object.keys((await probed(machine, 'other.service')) ?? {}), ['text']);
       assert.equal((await machine.shell('cat /run/credentials/systemd-journald.service/key-early')).stdout, await shown('key-early'));
       if (imports) assert.equal(await got('importing.service', 'shared.one'), await shown('shared.one'));
+      assert.equal((await machine.shell('grep ^late: /etc/shadow')).stdout.split(':')[1], await shown('login-hash'));
     });
 
     test('nothing of auxcred runs for them', async () => {
@@ -104,7 +108,15 @@ for (const version of systemdVersions)
         await machine.run(['auxcred', 'provision', '--no-restart']);
         assert.equal((await machine.run(['systemd-creds', 'decrypt', '--name=key', await fileOf('key'), '-'])).stdout, await shown('key'));
       }
-      assert.equal((await machine.shell(`ls -A ${store} | wc -l`)).stdout.trim(), '9');
+      assert.equal((await machine.shell(`ls -A ${store} | wc -l`)).stdout.trim(), '10');
+    });
+
+    test('another seed makes all of them anew, and takes no file for somebody else\'s', async () => {
+      const before = (await files()).split('\n').filter((line) => line !== '');
+      await machine.run(['auxcred', 'seal', '--replace', '--no-recovery']);
+      await apply();
+      assert.equal((await files()).split('\n').filter((line) => before.includes(line)).length, 0);
+      assert.equal((await machine.run(['systemd-creds', 'decrypt', `${store}/shared.one`, '-'])).stdout, await shown('shared.one'));
     });
 
     test('a file of somebody else is left alone', async () => {

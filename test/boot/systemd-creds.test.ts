@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, firmware, manifestPath, nameTpm, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
@@ -6,11 +7,11 @@ import { systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 
 /** A machine with a unit before sysinit.target and one after, switched off and without a seed. */
-async function unsealed(options: Parameters<typeof auxcredMachine>[0]): Promise<Machine> {
+async function unsealed(options: Parameters<typeof auxcredMachine>[0], more = ''): Promise<Machine> {
   const machine = await auxcredMachine(options);
   await writeProbeUnit(machine, 'a.service', { unit: ['StartLimitIntervalSec=0'] });
   await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'], install: ['WantedBy=sysinit.target'] });
-  await machine.write(manifestPath('web'), secretToml('key', ['a.service']) + secretToml('key-early', ['early.service']) + secretToml('key-stored', ['a.service'], { delivery: 'credstore' }));
+  await machine.write(manifestPath('web'), secretToml('key', ['a.service']) + secretToml('key-early', ['early.service']) + secretToml('key-stored', ['a.service'], { delivery: 'credstore' }) + more);
   await machine.run(['systemctl', 'enable', 'a.service', 'early.service']);
   return machine;
 }
@@ -29,10 +30,13 @@ for (const version of systemdVersions) {
   describe(`a seed under systemd-creds on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     before(async () => {
-      machine = await unsealed({ systemd: version, name: 'web1' });
-      const { stderr } = await machine.run(['auxcred', 'seal', '--with-key=systemd-creds', '--creds-key=host', '--no-recovery']);
-      assert.match(stderr, /sealed host\/web1 to systemd-creds \(host\)/);
-      await machine.run(['auxcred', 'apply']);
+      machine = await unsealed({ systemd: version, name: 'web1' }, secretToml('key-file', ['a.service'], { delivery: 'file' }));
+      // As an installer does: from another system, with the new one's own systemd.
+      for (const args of [['seal', '--with-key=systemd-creds', '--creds-key=host', '--no-recovery'], ['apply']]) {
+        const { status, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args, `--root=${machine.root}`], { encoding: 'utf8', env: { PATH: process.env['PATH'] } });
+        assert.equal(status, 0, stderr);
+        if (args[0] === 'seal') assert.match(stderr, /sealed host\/web1 to systemd-creds \(host\)/);
+      }
       await machine.boot();
     });
     after(async () => { await machine?.destroy(); });
@@ -42,6 +46,8 @@ for (const version of systemdVersions) {
       const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
       assert.equal(await got(machine, 'early.service', 'key-early'), await shown('key-early'));
       assert.equal(await got(machine, 'a.service', 'key'), await shown('key'));
+      assert.equal(await got(machine, 'a.service', 'key-stored'), await shown('key-stored'));
+      assert.equal((await machine.read('/run/auxcred/files/key-file')).toString(), await shown('key-file'));
       assert.match((await machine.run(['auxcred', 'unseal'])).stderr, /opens with systemd-creds/);
     });
 
