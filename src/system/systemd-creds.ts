@@ -34,7 +34,7 @@ async function systemdCreds(root: string, args: readonly string[], input: Uint8A
     child.stdin.end(input);
     child.on('error', (error) => { fail(messageOf(error)); });
     child.on('close', (status, signal) => {
-      if (status === 0) resolve(new Uint8Array(Buffer.concat(output)));
+      if (status === 0) resolve(Buffer.concat(output));
       else fail(Buffer.concat(said).toString('utf8').trim().replaceAll('\n', '; ') || signal || `status ${String(status)}`);
       for (const chunk of output) chunk.fill(0);
     });

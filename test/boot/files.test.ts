@@ -7,7 +7,8 @@ import { writeProbeUnit } from '../machine/units.ts';
 
 const folder = '/run/auxcred/files';
 
-for (const version of systemdVersions)
+// 254 does nothing of this in a way of its own.
+for (const version of systemdVersions.filter((one) => one !== '254'))
   describe(`secrets as files on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     const manifest = (generation = 1): string => [
