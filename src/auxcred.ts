@@ -40,6 +40,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   push: async (argv) => (await import('./commands/push.ts')).push(argv),
   receive: async (argv) => (await import('./commands/receive.ts')).receive(argv),
   copy: async (argv) => (await import('./commands/copy.ts')).copy(argv),
+  files: async (argv) => (await import('./commands/files.ts')).files(argv),
   stage: async (argv) => (await import('./commands/stage.ts')).stage(argv),
   names: async (argv) => (await import('./commands/names.ts')).names(argv),
 };

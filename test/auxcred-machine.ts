@@ -36,6 +36,11 @@ export function firmware(): Firmware {
 /** A manifest file under /etc/auxcred/secrets.d. */
 export const manifestPath = (name: string): string => `/etc/auxcred/secrets.d/${name}.toml`;
 
+/** Has systemd itself, in the machine, use the TPM that `device` names: there is no device node in a container. */
+export async function nameTpm(machine: Machine, device: string): Promise<void> {
+  await machine.write('/etc/systemd/system.conf.d/tpm.conf', `[Manager]\nManagerEnvironment=SYSTEMD_TPM2_DEVICE=${device}\nDefaultEnvironment=SYSTEMD_TPM2_DEVICE=${device}\n`);
+}
+
 /** TOML for one secret. */
 export function secretToml(name: string, units: readonly string[], more: Readonly<Record<string, string | number | boolean>> = {}): string {
   const lines = Object.entries({ kind: 'hex', ...more }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);

@@ -1,4 +1,4 @@
-import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { anyUnit, credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Options } from './options.ts';
 import { type Branch, drawTree } from './tree.ts';
@@ -33,10 +33,10 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
     const declaration = byName.get(name);
     return { label: `${shown}${describe(name, part)}`, below: declaration && part === 'secret' ? madeOf(declaration, byName).map((item) => branch(item.name, item.part)) : [] };
   };
-  const units = [...new Set(declarations.flatMap((declaration) => declaration.units))].sort();
+  const units = [...new Set(declarations.flatMap(receiversOf))].sort();
   return units.flatMap((unit) => {
-    const given = declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })));
-    return [unit, ...drawTree(given.map(({ name, id, part }) => branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `)))];
+    const given = declarations.filter((declaration) => receiversOf(declaration).includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })));
+    return [unit === anyUnit ? 'whoever may read it' : unit, ...drawTree(given.map(({ name, id, part }) => branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `)))];
   });
 }
 

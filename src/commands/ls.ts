@@ -5,7 +5,7 @@ import { type FixedName, nameText } from '../fixed/name.ts';
 import { isKeyKind } from '../derive/kind.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { strengthOf } from '../derive/strength.ts';
-import { kindOfContent, credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { kindOfContent, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
@@ -46,7 +46,7 @@ export function ls(argv: readonly string[]): number {
   const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
   if (options.flag('json')) printJson(rows);
   else printTable([['NAME', 'KIND', 'BITS', 'SCOPE', 'PERIOD', 'GENERATION', 'UNITS'], ...rows.map((row) => [
-    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.held ? `${row.period} (held)` : row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
+    row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.held ? `${row.period} (held)` : row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.delivery === 'credstore' ? 'any that imports it' : row.delivery === 'file' ? 'whoever may read it' : row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
   ])]);
   return 0;
 }
@@ -88,7 +88,7 @@ export function rowOf(declaration: SecretDeclaration, { manifest, standpoint }: 
   return {
     name, kind: kindOfContent(content), strength: derived ? Math.round(strengthOf(derived.options) * 10) / 10 : undefined,
     scopes: [...new Set(ingredients(recipe).map(({ scope }) => scope))].sort(), rotate: derived?.rotate, held: derived?.period !== undefined, period: recipe.form === 'derived' ? recipe.period : '', generation: derived?.generation,
-    public: derived !== undefined && isKeyKind(derived.options.kind), units, credentials: units.length === 0 ? [] : credentialsOf(declaration).map(({ id }) => id), delivery, change,
+    public: derived !== undefined && isKeyKind(derived.options.kind), units, credentials: receiversOf(declaration).length === 0 ? [] : credentialsOf(declaration).map(({ id }) => id), delivery, change,
     madeOf: [...new Set(dependenciesOf(content, (other) => manifest.declarations.some((one) => one.name === other)).map((dependency) => dependency.name))], file,
   };
 }

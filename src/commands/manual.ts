@@ -64,7 +64,8 @@ const dryRun: OptionEntry = { name: 'dry-run', help: 'say what would be done, an
 const noRestart: OptionEntry = { name: 'no-restart', help: 'leave units that run as they are' };
 const acceptClock: OptionEntry = { name: 'accept-clock', help: 'put a period in force that lies before the recorded one' };
 const acceptOlder: OptionEntry = { name: 'accept-older', help: 'take a fixed file, or a seeds.age, that was replaced before' };
-const withKey: OptionEntry = { name: 'with-key', value: 'KEY', help: 'host (the ssh host key), tpm2, tpm2+host (both needed) or auto (tpm2 where there is one)', choices: ['host', 'tpm2', 'tpm2+host', 'auto'] };
+const withKey: OptionEntry = { name: 'with-key', value: 'KEY', help: 'host (the ssh host key), tpm2, tpm2+host (both needed), systemd-creds (what systemd itself encrypts to) or auto (tpm2 where there is one)', choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds', 'auto'] };
+const credsKey: OptionEntry = { name: 'creds-key', value: 'KEY', help: 'what systemd-creds encrypts to: host, tpm2, host+tpm2 or auto (its own choice)', choices: ['auto', 'host', 'tpm2', 'host+tpm2'] };
 const pcrs: OptionEntry = { name: 'tpm2-pcrs', value: 'PCRS', help: 'TPM registers that have to be as they are now, such as 7+14', choices: ['7+14', '0+7+14', '7'] };
 const passphrase: OptionEntry = { name: 'passphrase', help: 'ask for a passphrase that opens the fleet seed' };
 const passphraseFile: OptionEntry = { name: 'passphrase-file', value: 'FILE', help: 'take that passphrase from a file', choices: 'file' };
@@ -95,7 +96,7 @@ export const manual = {
       'With --root= the PCRs are those of the installer, so the seed is sealed without them, and auxcred-bind.service binds them at the first boot.',
     ],
     options: [
-      withKey, pcrs,
+      withKey, credsKey, pcrs,
       { name: 'recipient', value: 'AGE', help: 'an age recipient that can open the seed without this machine', repeated: true },
       { name: 'print-words', help: 'show the seed once as 24 words for paper' },
       { name: 'no-recovery', help: 'no way to recover the seed: it dies with the machine' },
@@ -120,7 +121,7 @@ export const manual = {
     usage: ['[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]', '--identity=FILE... | --seed-file=FILE | --scopes=FILE'],
     text: ['Without options the key, the PCRs and the recovery recipients stay what they are, and the PCRs\' values of now are bound: what to do before or after an update of the boot chain. Every secret stays what it is. The new file is opened before it takes the place of the old one.'],
     options: [
-      withKey, pcrs,
+      withKey, credsKey, pcrs,
       { name: 'no-tpm2-pcrs', help: 'bind no PCR any more' },
       { name: 'add-recipient', value: 'AGE', help: 'one more age recipient for recovery', repeated: true },
       { name: 'remove-recipient', value: 'AGE', help: 'one of the recovery recipients less', repeated: true },
@@ -472,6 +473,13 @@ export const manual = {
     text: ['Run by auxcred push, over ssh, as root. Says on standard output what is here, and takes what is missing from standard input.'],
     options: [root, device],
     seeAlso: ['auxcred-push(1)'],
+  }),
+  files: page({
+    group: 'units',
+    summary: 'write the secrets that are delivered as files',
+    usage: ['[--needed-for=users]'],
+    text: ['Run at boot by auxcred-files.service and auxcred-user-files.service. Opens the seeds itself, since the broker may not be there yet.'],
+    options: [{ name: 'needed-for', value: 'WHAT', help: 'only those that are needed before users are made: users', choices: ['users'] }],
   }),
   stage: page({
     group: 'units',

@@ -1,4 +1,5 @@
-import type { Plan } from '../deliver/plan.ts';
+import { staleCredentials } from '../deliver/credential-store.ts';
+import { type Plan, withMade } from '../deliver/plan.ts';
 import { planned, snapshotInForce } from '../deliver/provision.ts';
 import { changesOf, type UnitChange } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
@@ -6,6 +7,7 @@ import { runningSteps, stepsFor } from '../deliver/running-units.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
+import { hostScope } from '../store/snapshot.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
@@ -36,7 +38,8 @@ export async function showPlan(options: Options, { dropIns: withDropIns }: { rea
   const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
-    const future = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
+    const wanted = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
+    const future = { ...wanted, changes: withMade(wanted.changes, staleCredentials(paths, wanted.releases, payload.sealing, hostScope(payload.scopes)), declarations) };
     const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
     if (options.flag('json')) printJson(jsonOf(future, dropIns ?? [], root));
     else sayPlan(future, dropIns, root, options.flag('no-restart'));
@@ -55,7 +58,7 @@ const jsonOf = (future: Plan, dropIns: readonly UnitChange[], root: string): unk
 
 function sayPlan(future: Plan, dropIns: readonly UnitChange[] | undefined, root: string, noRestart: boolean): void {
   const { changes } = future;
-  if (changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...changes.map(({ unit, credential, why, action }) => [unit, credential, why, why === 'removed' || action === 'none' || noRestart ? '' : action])]);
+  if (changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...changes.map(({ unit, credential, why, action }) => [unit || 'any', credential, why, why === 'removed' || action === 'none' || noRestart ? '' : action])]);
   for (const { secret, command } of hooksOf(future)) say(`would run ${command.join(' ')} for ${secret}`);
   for (const { unit, change } of dropIns ?? []) say(`drop-in of ${unit}: ${change}`);
   if (changes.length + (dropIns ?? []).length === 0) {

@@ -1,18 +1,25 @@
+import { existsSync } from 'node:fs';
+import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
+import { withFileProblems, writeFiles } from '../deliver/file-folder.ts';
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
+import { recordRelease } from '../deliver/record.ts';
 import { stepsFor, type TakenStep, takeSteps } from '../deliver/running-units.ts';
-import type { ReleaseChange } from '../deliver/plan.ts';
+import { type ReleaseChange, withMade } from '../deliver/plan.ts';
+import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { rotates } from '../manifest/declaration.ts';
+import { fixedValues } from '../fixed/value.ts';
+import { anyUnit, rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore, type OpenStore } from '../store/open.ts';
-import { removeStrayGenerations } from '../store/snapshot.ts';
-import { wipeScopes } from '../store/scope.ts';
+import type { Payload } from '../store/payload.ts';
+import { seedsOf, wipeScopes } from '../store/scope.ts';
+import { hostScope, readFixedFile, type Release, removeStrayGenerations } from '../store/snapshot.ts';
 import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
-import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
+import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -62,12 +69,17 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
 export function usableManifest(root: string): Manifest {
-  const manifest = readManifest(root);
+  const manifest = withFileProblems(root, readManifest(root));
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
     throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', { hint: 'mend the lines above; auxcred check looks again' });
   }
   return manifest;
+}
+
+/** What was put in force, and why some of it does not lie where units read it. */
+export interface InForce extends Provisioned {
+  readonly failures: readonly string[];
 }
 
 export interface ProvisionFlags {
@@ -77,7 +89,7 @@ export interface ProvisionFlags {
 }
 
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
-export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, flags: ProvisionFlags): Promise<Provisioned> {
+export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, flags: ProvisionFlags): Promise<InForce> {
   const paths = pathsUnder(root);
   const store = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
@@ -88,13 +100,53 @@ export async function provisionManifest(root: string, device: string | undefined
 }
 
 /** The same with seeds that are open already, which the caller wipes. @throws Failure */
-export async function provisionWith(root: string, { payload, counter }: OpenStore, manifest: Manifest, { early, acceptClock, acceptOlder }: ProvisionFlags): Promise<Provisioned> {
+export async function provisionWith(root: string, { payload, counter }: OpenStore, manifest: Manifest, { early, acceptClock, acceptOlder }: ProvisionFlags): Promise<InForce> {
   const paths = pathsUnder(root);
+  refuseForeignCredentials(paths, manifest.declarations, hostScope(payload.scopes));
   const tpmCounter = counter && await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
   const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
   if (provisioned.changed) await raised(counter);
   if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
-  return provisioned;
+  const { made, failures } = laysOut(paths, manifest) ? await layOut(root, paths, payload, early) : { made: [], failures: [] };
+  if (made.some(({ unit }) => unit === anyUnit) && systemIsRunning(root) && systemdVersion() < importingVersion) warn('this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody', 'units = ["web.service"]');
+  return { ...provisioned, failures, changed: provisioned.changed || made.length > 0, changes: withMade(provisioned.changes, made, manifest.declarations) };
+}
+
+/** Whether something is to lie, or still lies, where units read it without the broker. */
+const laysOut = (paths: Paths, { declarations }: Manifest): boolean =>
+  declarations.some(({ delivery }) => delivery === 'credstore' || delivery === 'file') || [paths.credstoreRecord, paths.fileLinks, paths.files].some((path) => existsSync(path));
+
+/** The first systemd with ImportCredential= (systemd.exec(5)). */
+const importingVersion = 254;
+
+/**
+ * Lays out what is in force but not asked for at run time; with `early`, as at boot, but for the files, which have a unit of their own then.
+ * What can't be laid out keeps nothing else from it, and the next run tries again.
+ * @returns the releases that were laid out anew
+ */
+export async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload, early: boolean): Promise<{ made: Release[]; failures: string[] }> {
+  const releases = snapshotInForce(paths, scopes)?.releases ?? [];
+  const seedOf = seedsOf(scopes);
+  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
+  const made: Release[] = [];
+  const failures: string[] = [];
+  const attempt = async (work: () => Promise<void> | void): Promise<void> => {
+    try {
+      await work();
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      failures.push(`${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+    }
+  };
+  await attempt(async () => { made.push(...(await fillCredentialStore(root, paths, releases, sources, sealing, hostScope(scopes)))); });
+  if (early || !systemIsRunning(root)) return { made, failures };
+  await attempt(() => {
+    const { written, failed } = writeFiles(paths, releases, sources, 'all');
+    for (const release of written) recordRelease(release, release);
+    made.push(...written);
+    failures.push(...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} is not written: ${reason}`)));
+  });
+  return { made, failures };
 }
 
 /**
@@ -129,10 +181,11 @@ export function restartChanged(changes: readonly ReleaseChange[]): readonly Take
   return taken;
 }
 
-/** Says which secrets stay what they are and which hooks did not run, and returns the exit status. */
-export function sayHeld({ held, postponed, untold }: Provisioned): number {
+/** Says which secrets stay what they are, which hooks did not run and what could not be laid out, and returns the exit status. */
+export function sayHeld({ held, postponed, untold, failures }: InForce): number {
+  for (const failure of failures) warn(failure, 'auxcred provision tries again');
   for (const name of untold) warn(`the hook of ${name} did not run: the seed that its old value came from is gone`, `tell the service its new value: auxcred get ${name}`);
   for (const name of postponed) say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
   for (const [name, reason] of held) warn(`${name} stays what it is: ${reason}`, 'auxcred provision tries again');
-  return held.size === 0 ? 0 : exitStatus.hook;
+  return failures.length > 0 ? exitStatus.system : held.size === 0 ? 0 : exitStatus.hook;
 }

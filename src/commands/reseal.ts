@@ -15,9 +15,9 @@ import { scopesIn, seedIn } from './given-seeds.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
-import { oneAtATime } from './provision.ts';
-import { say } from './say.ts';
-import { boundWhenRunning, checkedRecipient, chosenKey, chosenPcrs, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
+import { layOut, oneAtATime } from './provision.ts';
+import { say, warn } from './say.ts';
+import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
 
 /**
  * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients.
@@ -42,6 +42,9 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       const sealing = changed(payload.sealing, options, root, paths);
       await sealMachine(root, { ...payload, counter, sealing }, options.flag('accept-older'));
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
+      const { made, failures } = await layOut(root, paths, { ...payload, sealing }, true);
+      if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
+      for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(sealing.recovery.length === 0 ? 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
     } finally {
       wipeScopes(payload.scopes);
@@ -117,15 +120,16 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
 function changed(sealing: Sealing, options: Options, root: string, paths: Paths): Sealing {
   const device = meansOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey = options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
-  return { withKey, ...chosenPolicy(sealing, withKey, options, root), recovery: chosenRecovery(sealing.recovery, options), device: withKey === 'host' ? undefined : device };
+  const credsKey = chosenCredsKey(options.value('creds-key'), withKey) ?? (withKey === 'systemd-creds' ? sealing.credsKey : undefined);
+  return { withKey, credsKey, ...chosenPolicy(sealing, { withKey, credsKey }, options, root), recovery: chosenRecovery(sealing.recovery, options), device: withKey === 'host' ? undefined : device };
 }
 
 /** The PCRs as they are now: those that were named, or else those that were bound or wait to be. */
-function chosenPolicy(sealing: Sealing, withKey: Sealing['withKey'], options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+function chosenPolicy(sealing: Sealing, key: Pick<Sealing, 'withKey' | 'credsKey'>, options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
   const asked = options.value('tpm2-pcrs');
   const known = pcrsOf(sealing);
-  if (asked !== undefined || withKey === 'host' || known.length === 0) return chosenPcrs(asked, withKey, root);
+  if (asked !== undefined || key.withKey === 'host' || key.credsKey === 'host' || known.length === 0) return chosenPcrs(asked, key, root);
   return boundWhenRunning(known, root);
 }
 

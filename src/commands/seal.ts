@@ -13,7 +13,7 @@ import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { oneAtATime } from './provision.ts';
 import { print, say } from './say.ts';
-import { checkedRecipient, chosenKey, chosenPcrs, hostName, pinsIn, sealMachine } from './sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName, pinsIn, sealMachine } from './sealing.ts';
 import { wordsOf } from './words.ts';
 
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
@@ -25,11 +25,12 @@ export async function seal(argv: readonly string[]): Promise<number> {
   refuseExisting(paths, options);
   const means = meansOf(paths, options.value('tpm2-device'));
   const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
-  const pcrs = chosenPcrs(options.value('tpm2-pcrs'), withKey, root);
+  const credsKey = chosenCredsKey(options.value('creds-key'), withKey);
+  const pcrs = chosenPcrs(options.value('tpm2-pcrs'), { withKey, credsKey }, root);
   const { scopes, known } = chosenScopes(options, paths);
   const { recovery, printWords } = await chosenRecovery(options, known);
 
-  const sealing: Sealing = { withKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
+  const sealing: Sealing = { withKey, credsKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
   try {
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);

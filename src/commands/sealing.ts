@@ -9,16 +9,18 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { keyId } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
-import { openSeeds } from '../store/open.ts';
-import { type KeySource, keySources, type Payload, recipientPattern, type Sealing } from '../store/payload.ts';
+import { hostKeyCredentials, openSeeds } from '../store/open.ts';
+import { credsLockOf, type KeySource, keySources, type Payload, recipientPattern, type Sealing } from '../store/payload.ts';
 import { encodePins, parsePins, type PinnedCounter, type Pins, pinsOf, samePins } from '../store/pins.ts';
 import { type Locks, sealPayload } from '../store/seal.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
 import { hostScope, installSnapshot, readFixedFile, type Snapshot } from '../store/snapshot.ts';
 import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
+import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
+import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
 import { parsePcrs, pcrAdvice, type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { seal } from '../tpm2/sealed-object.ts';
@@ -41,15 +43,29 @@ export function chosenKey(text: string, device: string | undefined): KeySource {
 }
 
 /**
+ * What `--creds-key=` names: what systemd-creds encrypts to.
+ * @throws Failure `usage`
+ */
+export function chosenCredsKey(text: string | undefined, withKey: KeySource): CredsKey | undefined {
+  if (text === undefined) return undefined;
+  if (withKey !== 'systemd-creds') throw new Failure('usage', '--creds-key needs systemd-creds', { hint: '--with-key=systemd-creds' });
+  const key = credsKeys.find((known) => known === text);
+  if (!key) throw new Failure('usage', `--creds-key=${text} is not known`, { hint: `one of ${credsKeys.join(', ')}` });
+  return key;
+}
+
+/**
  * The PCRs that `--tpm2-pcrs=` names: bound now on the running system, and at the first boot of one that is being installed, whose PCRs are not those of the installer.
  * @throws Failure `usage`
  */
-export function chosenPcrs(text: string | undefined, withKey: KeySource, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+export function chosenPcrs(text: string | undefined, { withKey, credsKey }: Pick<Sealing, 'withKey' | 'credsKey'>, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+  const key = withKey === 'systemd-creds' ? (credsKey ?? 'auto') : withKey;
   if (text === undefined) {
-    if (withKey !== 'host') warn('no PCR is bound: whoever boots anything on this machine can open the seed', '--tpm2-pcrs=7+14');
+    // What systemd chooses by itself may have no TPM in it.
+    if (key !== 'host' && key !== 'auto') warn('no PCR is bound: whoever boots anything on this machine can open the seed', '--tpm2-pcrs=7+14');
     return { pcrs: [], pcrsAtFirstBoot: [] };
   }
-  if (withKey === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
+  if (key === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
   const pcrs = parsePcrs(text);
   for (const advice of pcrAdvice(pcrs)) warn(advice);
   return boundWhenRunning(pcrs, root);
@@ -86,15 +102,17 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const inForce = snapshotInForce(paths, scopes);
-  const sealed = await withLocks(paths, sealing, async (locks) => await sealPayload(payload, locks));
-  const reopened = await openSeeds(sealed, meansOf(paths, sealing.device));
+  const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
+  const sealed = await withLocks(paths, sealing, sealedKey, async (locks) => await sealPayload(payload, locks));
+  const means = meansOf(paths, sealing.device);
+  const reopened = await openSeeds(sealed, sealedKey ? { ...means, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : means);
   wipeScopes(reopened.payload.scopes);
 
   const found = await counterOf(sealing, before?.counter);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
   const counter = found && await caughtUp(found, inForce);
   const dropInChanged = install(root, paths, payload, sealed, {
-    before, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
+    before, sealedKey, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
     record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },
   });
   if (inForce) await raised(counter);
@@ -103,13 +121,16 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
     // With the same seeds a broker has the same answers, and one that is opening them with a TPM must not be stopped.
     if (!sameSeeds) stopRunning('auxcred.service');
   }
+  // Not before systemd knows the drop-in that does without it.
+  if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
   saySealed(payload);
   if (before?.counter && before.counter.index !== counter?.index) say(`the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`);
 }
 
-function saySealed({ scopes, sealing: { withKey, pcrs, pcrsAtFirstBoot } }: Payload): void {
+function saySealed({ scopes, sealing: { withKey, credsKey, pcrs, pcrsAtFirstBoot } }: Payload): void {
+  const key = withKey === 'systemd-creds' ? `${withKey} (${credsKey ?? 'auto'})` : withKey;
   const policy = pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : pcrsAtFirstBoot.length > 0 ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}` : '';
-  for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${withKey}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+  for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${key}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
 }
 
 /** The counter of the TPM that is sealed to. */
@@ -121,7 +142,7 @@ interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
 
 /** The counter that is pinned, if this TPM has it, or a new one; undefined without a TPM, or where it makes none. @throws Failure */
 async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined): Promise<FoundCounter | undefined> {
-  if (withKey === 'host') return undefined;
+  if (withKey === 'host' || withKey === 'systemd-creds') return undefined;
   const tpm = await openTpm(device);
   try {
     const value = pinned && await counterAt(tpm, pinned.index);
@@ -189,8 +210,39 @@ export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
   return pair?.publicKey;
 }
 
+/** An age identity that only systemd-creds gives back on this machine. */
+interface SealedIdentity {
+  readonly recipient: string;
+  /** The encrypted identity. */
+  readonly credential: Uint8Array;
+  /** Decrypts it again; the caller wipes it. */
+  readonly open: () => Promise<Uint8Array>;
+}
+
+/**
+ * The identity that this machine has, or a new one, encrypted as `sealing` says. It stays the same, so that the file that takes the other one's place
+ * opens the old seeds and the new ones alike.
+ * @throws Failure `system`
+ */
+async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<SealedIdentity> {
+  const { sealed } = meansOf(paths, sealing.device).keys;
+  const known = await sealed?.(sealing.device).catch((error: unknown) => {
+    if (error instanceof Failure && error.code === 'system') return undefined;
+    throw error;
+  });
+  const identity = known ?? utf8(`${await generateX25519Identity()}\n`);
+  try {
+    const credential = await encryptCredential(paths.root, hostKeyCredentials.sealed, identity, credsLockOf(sealing));
+    const open = async (): Promise<Uint8Array> => await decryptCredential(paths.root, hostKeyCredentials.sealed, credential, sealing.device);
+    return { recipient: await identityToRecipient(new TextDecoder().decode(identity).trim()), credential, open };
+  } finally {
+    identity.fill(0);
+  }
+}
+
 /** Runs `work` with what the machine is sealed to; the TPM is closed afterwards. */
-async function withLocks<T>(paths: Paths, sealing: Sealing, work: (locks: Locks) => Promise<T>): Promise<T> {
+async function withLocks<T>(paths: Paths, sealing: Sealing, sealedKey: SealedIdentity | undefined, work: (locks: Locks) => Promise<T>): Promise<T> {
+  if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, sealToTpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);
   if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), sealToTpm: undefined });
   const tpm = await openTpm(sealing.device);
@@ -216,6 +268,7 @@ async function ageHostRecipient(paths: Paths): Promise<string> {
 
 interface Succession {
   readonly before: Pins | undefined;
+  readonly sealedKey: SealedIdentity | undefined;
   readonly counter: PinnedCounter | undefined;
   readonly isCounterNew: boolean;
   /** Lets the snapshot know of the new seeds. */
@@ -226,7 +279,7 @@ interface Succession {
  * What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there; a counter that only one of the two has is not asked for meanwhile.
  * @returns whether the broker's drop-in is another one
  */
-function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { before, counter, isCounterNew, record: recordIt }: Succession): boolean {
+function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { before, sealedKey, counter, isCounterNew, record: recordIt }: Succession): boolean {
   for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
     ensureFolder(folder, { mode: 0o755 });
     removeLeftovers(folder);
@@ -239,7 +292,11 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
   };
   // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
   write(paths.pins, encodePins(before && existsSync(paths.seeds) ? pinsBetween(before, pins, isCounterNew ? undefined : counter) : pins));
-  write(paths.brokerDropIn, utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn))));
+  if (sealedKey) replaceFile(paths.sealedHostKey, sealedKey.credential, { mode: 0o600 });
+  const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
+  write(paths.brokerDropIn, merged);
+  // A broker that starts between here and the end has to have what either of the two needs.
+  if (Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root)) systemctl('daemon-reload');
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();

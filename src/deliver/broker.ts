@@ -15,7 +15,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
 import { wipeScopes } from '../store/scope.ts';
 import type { Release } from '../store/snapshot.ts';
-import { openReleases } from './opening.ts';
+import { givenMeans, openReleases } from './opening.ts';
 import { recordRefusal, recordRelease } from './record.ts';
 import { refuse } from './refusal.ts';
 import { ReleaseBook } from './releases.ts';
@@ -207,7 +207,7 @@ async function main(): Promise<void> {
   if (!sockets.has('credentials')) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl start auxcred.socket' });
   let broker: Broker;
   try {
-    const { releases, sources, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), process.env));
+    const { releases, sources, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), givenMeans(process.env)));
     process.on('exit', () => { wipeScopes(scopes); });
     const book = new ReleaseBook(releases, sources);
     broker = new Broker({ book });

@@ -7,8 +7,8 @@
  */
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { brokenFiles, readManifest } from '../manifest/manifest.ts';
-import { servicesIn } from '../manifest/units.ts';
+import { brokenFiles, type Manifest, readManifest } from '../manifest/manifest.ts';
+import { isBeforeTheBroker, servicesIn } from '../manifest/units.ts';
 import { dropInName, pathsUnder } from '../system/paths.ts';
 import { filesOf, renderBlock } from './drop-in.ts';
 import { readRendering, renderUnits } from './rendering.ts';
@@ -30,8 +30,11 @@ function generate(folder: string, root: string): void {
     }
   }
   for (const [unit, dropIn] of units) write(folder, unit, dropInName, dropIn);
-  write(folder, 'auxcred.service', '50-auxcred-provision.conf', provisionFirst);
+  for (const unit of ['auxcred.service', ...readers(manifest.declarations)]) write(folder, unit, '50-auxcred-provision.conf', provisionFirst);
 }
+
+/** Units that read what is provisioned without the broker, and can wait for it. */
+const readers = (declarations: Manifest['declarations']): string[] => [...new Set(declarations.flatMap(({ delivery, units }) => (delivery === 'credstore' ? units : delivery === 'file' ? ['auxcred-files.service'] : [])))].filter((unit) => !isBeforeTheBroker(unit));
 
 function write(folder: string, unit: string, name: string, text: string): void {
   const dropInFolder = join(folder, `${unit}.d`);

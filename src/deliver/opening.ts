@@ -1,10 +1,10 @@
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { devicePatience, hostKeyCredentials, type HostKeys, openStore } from '../store/open.ts';
+import { devicePatience, hostKeyCredentials, type HostKeys, type Means, openStore } from '../store/open.ts';
 import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../store/snapshot.ts';
 import { type Scope, seedsOf, wipeScopes } from '../store/scope.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
@@ -21,14 +21,13 @@ interface Opened {
 const attempts = 3;
 
 /**
- * Opens the seeds with what the service was given (the host key as a credential, the TPM device in AUXCRED_TCTI) and reads
- * the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
+ * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv): Promise<Opened> {
+export async function openReleases(paths: Paths, means: Means): Promise<Opened> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await openOnce(paths, environment);
+      return await openOnce(paths, means);
     } catch (error) {
       // The broker waits for nobody's lock, so it may have read seeds of before something was put in force, and the snapshot of after it.
       if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
@@ -36,14 +35,20 @@ export async function openReleases(paths: Paths, environment: NodeJS.ProcessEnv)
   }
 }
 
-async function openOnce(paths: Paths, environment: NodeJS.ProcessEnv): Promise<Opened> {
+/** What a service was given to open the seeds with: the host key as a credential, the TPM device in AUXCRED_TCTI. */
+export function givenMeans(environment: NodeJS.ProcessEnv): Means {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
     return path !== undefined && existsSync(path) ? path : undefined;
   };
-  const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age) };
-  const { payload, counter: tpmCounter } = await openStore(paths, { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience });
+  const sealed = keyAt(hostKeyCredentials.sealed);
+  const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age), sealed: sealed === undefined ? undefined : () => Promise.resolve(new Uint8Array(readFileSync(sealed))) };
+  return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
+}
+
+async function openOnce(paths: Paths, means: Means): Promise<Opened> {
+  const { payload, counter: tpmCounter } = await openStore(paths, means);
   try {
     const { counter, tpmCounter: number, releases } = releasesIn(paths, payload.scopes);
     refuseRewound(tpmCounter, number);

@@ -2,7 +2,7 @@
 import { parsePeriod } from '../derive/period.ts';
 import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
-import { credentialsOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
+import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type History, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
@@ -18,6 +18,8 @@ export interface ReleaseChange {
   readonly sameValue: boolean;
   /** What the unit needs to see it. */
   readonly action: UnitAction;
+  /** Whether it is a file, which a reload is enough for on every systemd. */
+  readonly file?: true;
 }
 
 /** A secret that was in force and will be replaced. */
@@ -75,15 +77,16 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   /** Secrets whose value is still what it was in some unit. */
   const kept = new Set<string>();
   for (const declaration of declarations) {
-    for (const unit of declaration.units) {
+    for (const unit of receiversOf(declaration)) {
       for (const { id, part } of credentialsOf(declaration)) {
-        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part) };
+        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part), ...placementOf(declaration, id) };
         releases.push(release);
         const key = releaseKey(release);
+        const action = unit === anyUnit ? 'none' : declaration.change;
         const was = old.get(key);
         old.delete(key);
         if (!was) {
-          changes.push({ unit, credential: id, why: 'new', sameValue: false, action: declaration.change });
+          changes.push({ unit, credential: id, why: 'new', sameValue: false, action, ...fileMark(release) });
           continue;
         }
         const recorded = before?.fingerprints.get(key);
@@ -93,7 +96,7 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
         if (isSame) continue;
         const sameValue = fingerprint === recorded;
         if (sameValue && part === 'secret') kept.add(declaration.name);
-        changes.push({ unit, credential: id, why: `${difference(was.recipe, release.recipe)}${sameValue ? ', same value' : ''}`, sameValue, action: sameValue ? 'none' : declaration.change });
+        changes.push({ unit, credential: id, why: `${difference(was.recipe, release.recipe)}${sameValue ? ', same value' : ''}`, sameValue, action: sameValue ? 'none' : action, ...fileMark(release) });
       }
     }
   }
@@ -105,6 +108,22 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   });
   return { releases: sorted(releases), secrets, changes: sorted(changes), fingerprints, replaced };
 }
+
+/** The changes with what was laid out anew though its secret is the same: whoever reads it may have missed a change that was cut short. */
+export function withMade(changes: readonly ReleaseChange[], made: readonly Release[], declarations: readonly SecretDeclaration[]): ReleaseChange[] {
+  const actionOf = new Map(declarations.flatMap((declaration) => credentialsOf(declaration).flatMap(({ id }) => declaration.units.map((unit): [string, UnitAction] => [releaseKey({ unit, credential: id }), declaration.change]))));
+  const known = new Set(changes.map(releaseKey));
+  const again = made.filter((release) => !known.has(releaseKey(release))).map((release): ReleaseChange => ({ unit: release.unit, credential: release.credential, why: 'made again', sameValue: false, action: actionOf.get(releaseKey(release)) ?? 'none', ...fileMark(release) }));
+  return [...changes, ...again];
+}
+
+/** A key pair's public half and the value before it lie beside the secret, and so do the links to them. */
+function placementOf({ credential, placement }: SecretDeclaration, id: string): Pick<Release, 'placement'> {
+  if (!placement) return {};
+  return { placement: { ...placement, link: placement.link === undefined ? undefined : `${placement.link}${id.slice(credential.length)}` } };
+}
+
+const fileMark = ({ placement }: Release): Pick<ReleaseChange, 'file'> => (placement ? { file: true } : {});
 
 function sorted<T extends { readonly unit: string; readonly credential: string }>(items: readonly T[]): T[] {
   return items.map((item) => ({ item, key: Buffer.from(releaseKey(item)) })).sort((a, b) => Buffer.compare(a.key, b.key)).map(({ item }) => item);
@@ -120,7 +139,7 @@ function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
     needed.add(name);
     for (const dependency of dependenciesOf(declaration.content, (other) => byName.has(other))) need(dependency.name);
   };
-  for (const { name, units } of declarations) if (units.length > 0) need(name);
+  for (const declaration of declarations) if (receiversOf(declaration).length > 0) need(declaration.name);
   return needed;
 }
 

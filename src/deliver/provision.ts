@@ -5,7 +5,7 @@ import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { Shelf } from '../fixed/shelf.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -163,7 +163,7 @@ function numbered(snapshot: Snapshot, tpmCounter: number | undefined, isInForceA
   return isInForceAs(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
 }
 
-const countCredentials = (declarations: readonly SecretDeclaration[]): number => declarations.reduce((sum, declaration) => sum + declaration.units.length * credentialsOf(declaration).length, 0);
+const countCredentials = (declarations: readonly SecretDeclaration[]): number => declarations.reduce((sum, declaration) => sum + receiversOf(declaration).length * credentialsOf(declaration).length, 0);
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
 const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean => ingredients(recipe).every(({ scope, epoch }) => scopes.some((one) => scopeName(one) === scope && one.epoch === epoch));

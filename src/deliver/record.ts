@@ -18,7 +18,7 @@ const each = ({ recipe }: Release, text: (source: Source) => string): string => 
 
 export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
   journal({
-    MESSAGE: `released ${credential} to ${unit}`,
+    MESSAGE: `released ${credential} to ${unit || 'whoever may read it'}`,
     MESSAGE_ID: messageIds.released,
     PRIORITY: '6',
     AUXCRED_OUTCOME: 'released',
@@ -32,7 +32,7 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
 }
 
 export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
-  const what = request === undefined ? 'a connection' : `${request.credential || 'credentials'} for ${request.unit}`;
+  const what = request === undefined ? 'a connection' : `${request.credential || 'credentials'} for ${request.unit || 'whoever may read it'}`;
   journal({
     MESSAGE: `refused ${what}: ${reason}`,
     MESSAGE_ID: messageIds.refused,

@@ -4,7 +4,7 @@ import type { Manifest } from '../manifest/manifest.ts';
 import { namesIn, readIfPresent } from '../system/files.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemdVersion } from '../system/systemctl.ts';
-import { renderDropIn, type UnitSecret } from './drop-in.ts';
+import { filesTarget, renderDropIn, renderFilesTarget, type UnitSecret } from './drop-in.ts';
 
 /** The first systemd with RefreshOnReload=credentials (systemd.service(5)). */
 const refreshingVersion = 260;
@@ -12,7 +12,7 @@ const refreshingVersion = 260;
 /** Drop-in text by unit. */
 export type Rendering = ReadonlyMap<string, string>;
 
-/** The drop-ins of every unit that the declarations name, for the systemd that is installed. */
+/** The drop-ins of every unit that the declarations name, and of the target that has files written, for the systemd that is installed. */
 export function renderUnits(declarations: Manifest['declarations']): Rendering {
   const secrets = new Map<string, UnitSecret[]>();
   for (const declaration of declarations) {
@@ -24,7 +24,8 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
   }
   // Only where it matters, since the generator has to be quick.
   const canRefresh = declarations.some(({ change }) => change === 'reload') && systemdVersion() >= refreshingVersion;
-  return new Map([...secrets].sort(([a], [b]) => (a < b ? -1 : 1)).map(([unit, ofUnit]) => [unit, renderDropIn(unit, ofUnit, canRefresh)]));
+  const target = renderFilesTarget(declarations);
+  return new Map([...[...secrets].sort(([a], [b]) => (a < b ? -1 : 1)).map(([unit, ofUnit]): [string, string] => [unit, renderDropIn(unit, ofUnit, canRefresh)]), ...(target === undefined ? [] : [[filesTarget, target] satisfies [string, string]])]);
 }
 
 /** The drop-ins that were applied last. */

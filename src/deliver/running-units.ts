@@ -1,5 +1,5 @@
 /** Lets units that run see their new secrets. */
-import type { UnitAction } from '../manifest/declaration.ts';
+import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
 import { systemctl, systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import type { ReleaseChange } from './plan.ts';
 import { templateOf } from './request.ts';
@@ -7,6 +7,8 @@ import { templateOf } from './request.ts';
 export interface UnitStep {
   readonly unit: string;
   readonly action: UnitAction;
+  /** Whether only files changed: a reload then needs no new credentials. */
+  readonly files?: true;
 }
 
 const strength: Readonly<Record<UnitAction, number>> = { none: 0, reload: 1, restart: 2 };
@@ -14,11 +16,14 @@ const strength: Readonly<Record<UnitAction, number>> = { none: 0, reload: 1, res
 /** What each unit needs: the strongest of what its credentials ask for. Removed ones need nothing. */
 export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   const steps = new Map<string, UnitAction>();
-  for (const { unit, action } of changes) {
+  const refreshed = new Set<string>();
+  for (const { unit, action, file } of changes) {
+    if (unit === anyUnit) continue;
     const known = steps.get(unit);
     if (known === undefined || strength[action] > strength[known]) steps.set(unit, action);
+    if (action === 'reload' && file !== true) refreshed.add(unit);
   }
-  return [...steps].map(([unit, action]) => ({ unit, action }));
+  return [...steps].map(([unit, action]) => ({ unit, action, ...(action === 'reload' && !refreshed.has(unit) ? { files: true } : {}) }));
 }
 
 /** What is done with a unit that runs. */
@@ -45,15 +50,15 @@ export function takeSteps(steps: readonly UnitStep[]): TakenStep[] {
  * What {@link takeSteps} would do now. A systemd that can't give a running unit new credentials (before 260) restarts where a reload was asked for.
  */
 export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
-  const wanted = new Map(steps.filter(({ action }) => action !== 'none').map(({ unit, action }) => [unit, action]));
+  const wanted = new Map(steps.filter(({ action }) => action !== 'none').map((step) => [step.unit, step]));
   if (wanted.size === 0) return [];
   const running = runningOf([...wanted.keys()]).flatMap((unit): TakenStep[] => {
     const declared = wanted.has(unit) ? unit : templateOf(unit);
-    const action = declared === undefined ? undefined : wanted.get(declared);
-    return declared === undefined || action === undefined ? [] : [{ unit, declared, action }];
+    const step = declared === undefined ? undefined : wanted.get(declared);
+    return declared === undefined || step === undefined ? [] : [{ ...step, unit, declared }];
   });
-  const refreshing = refreshable(running.filter(({ action }) => action === 'reload').map(({ unit }) => unit));
-  return running.map((step): TakenStep => (step.action === 'reload' && !refreshing.has(step.unit) ? { ...step, action: 'restart' } : step));
+  const refreshing = refreshable(running.filter(({ action, files }) => action === 'reload' && files !== true).map(({ unit }) => unit));
+  return running.map((step): TakenStep => (step.action === 'reload' && step.files !== true && !refreshing.has(step.unit) ? { ...step, action: 'restart' } : step));
 }
 
 /** Those services that run, and the instances of templates that do. */

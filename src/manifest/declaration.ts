@@ -3,7 +3,7 @@ import type { Rotation } from '../derive/period.ts';
 import type { Escape, HashMethod } from '../derive/recipe.ts';
 
 /** How a secret reaches its unit. */
-export const deliveries = ['socket', 'stage'] as const;
+export const deliveries = ['socket', 'stage', 'credstore', 'file'] as const;
 export type Delivery = (typeof deliveries)[number];
 
 /** What happens to a running unit whose secret changed. */
@@ -69,6 +69,22 @@ export interface ComposedContent {
 
 export type Content = DerivedContent | FixedContent | HashedContent | ComposedContent;
 
+/** Before what a file has to be there: the units that name it, or systemd-sysusers, which makes users. */
+export const needs = ['units', 'users'] as const;
+export type Need = (typeof needs)[number];
+
+/** Where and how a secret lies as a file. */
+export interface Placement {
+  /** A user's and a group's name, or number. */
+  readonly owner: string;
+  readonly group: string;
+  /** Permission bits. */
+  readonly mode: number;
+  /** The absolute path of a symbolic link to the file; undefined for none. */
+  readonly link: string | undefined;
+  readonly neededFor: Need;
+}
+
 /** One `[secret.NAME]` of the manifest, checked, defaults filled in. */
 export interface SecretDeclaration {
   readonly name: string;
@@ -78,11 +94,19 @@ export interface SecretDeclaration {
   /** The credential's id, under which the unit reads it. */
   readonly credential: string;
   readonly delivery: Delivery;
+  /** Of `delivery = "file"` alone. */
+  readonly placement: Placement | undefined;
   readonly change: UnitAction;
   /** A command that is told the old and the new value before units are; empty for none. */
   readonly hook: readonly string[];
   readonly file: string;
 }
+
+/** Stands for whoever reads a file or a credential of the store that is not one unit's own. */
+export const anyUnit = '';
+
+/** To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to whoever reads them. */
+export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] => (units.length === 0 && (delivery === 'credstore' || delivery === 'file') ? [anyUnit] : units);
 
 /** What a credential holds of its secret. */
 export const parts = ['secret', 'public', 'previous'] as const;

@@ -2,10 +2,11 @@
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
-import { credentialsOf, deliveries, type Problem, type SecretDeclaration, unitActions } from './declaration.ts';
+import { credentialsOf, deliveries, type Problem, receiversOf, type SecretDeclaration, unitActions } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
 import { Lines } from './lines.ts';
+import { placementKeys, readPlacement } from './placement.ts';
 import { nearest, Table } from './table.ts';
 import { socketNameRoom, unitProblem } from './units.ts';
 
@@ -20,6 +21,8 @@ const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook']
 /** systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files, nothing more. */
 const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
+/** What the file names of single units' credentials begin with. */
+const ownPrefix = 'auxcred.';
 
 /** Reads all manifest files in force under `root`. */
 export const readManifest = (root: string): Manifest => manifestOf(manifestFiles(root));
@@ -87,22 +90,23 @@ function parseSecret(file: string, name: string, table: Table): SecretDeclaratio
   if (!namePattern.test(name) || name.length > longestId) table.problem('', `${JSON.stringify(name)} is not a secret's name`, 'lower-case letters, digits and . _ @ + -, in segments joined by /');
   if (/^(?:host|group)\//.test(name)) table.problem('', `${name} would be mistaken for a file of the fixed folder`, 'a name that does not begin with host/ or group/');
   const kind = table.oneOf('kind', 'password', contentKinds);
-  const keys = [...commonKeys, ...contentKeys(kind)];
-  for (const key of table.keys()) if (!keys.includes(key)) table.problem(key, `a ${kind} secret has no key ${key}`, nearest(key, keys) ?? `it has ${keys.join(', ')}`);
   const delivery = table.oneOf('delivery', 'socket', deliveries);
+  const keys = [...commonKeys, ...contentKeys(kind), ...(delivery === 'file' ? placementKeys : [])];
+  for (const key of table.keys()) if (!keys.includes(key)) table.problem(key, `a ${kind} secret has no key ${key}`, nearest(key, keys) ?? (placementKeys.some((known) => known === key) ? 'delivery = "file"' : `it has ${keys.join(', ')}`));
   const credential = table.text('credential', name.replaceAll('/', '_'));
   if (!credentialId.test(credential) || credential.length > longestId) table.problem('credential', `${JSON.stringify(credential)} is not usable as a credential's id`, 'letters, digits and . _ @ + -; systemd mangles the rest');
   const hook = table.list('hook');
   if (hook.length > 0 && !hook[0]?.startsWith('/')) table.problem('hook', 'a hook is a command by its absolute path, and its arguments', 'hook = ["/usr/local/bin/tell-db", "web"]');
   const declaration: SecretDeclaration = {
-    name, content: readContent(kind, name, table), units: [...new Set(table.list('units'))], credential, delivery, change: table.oneOf('change', 'restart', unitActions), hook, file,
+    name, content: readContent(kind, name, table), units: [...new Set(table.list('units'))], credential, delivery, placement: delivery === 'file' ? readPlacement(table) : undefined, change: table.oneOf('change', 'restart', unitActions), hook, file,
   };
+  if (delivery === 'credstore' && declaration.units.length === 0 && credential.startsWith(ownPrefix)) table.problem('credential', `names that begin with ${ownPrefix} are those of single units' credentials`, 'another credential = "..."');
   for (const unit of declaration.units) checkUnit(unit, declaration, table);
   return declaration;
 }
 
 function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): void {
-  const problem = unitProblem(unit);
+  const problem = unitProblem(unit, declaration);
   if (problem) table.problem('units', problem.message, problem.hint);
   if (declaration.delivery !== 'socket') return;
   const [longest = ''] = credentialsOf(declaration).map(({ id }) => id).sort((a, b) => b.length - a.length);
@@ -124,11 +128,23 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
     const same = names.get(declaration.name);
     if (same) note(declaration, `${declaration.name} is declared in ${same.file} too`, 'a file of the same name in a stronger folder replaces another; anything else has to have a name of its own');
     names.set(declaration.name, declaration);
-    for (const unit of declaration.units) {
+    for (const unit of receiversOf(declaration)) {
       for (const { id } of credentialsOf(declaration)) {
         const other = ids.get(`${unit}/${id}`);
-        if (other && other !== declaration) note(declaration, `${unit} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
+        if (other && other !== declaration) note(declaration, `${unit || 'the credential store'} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
         ids.set(`${unit}/${id}`, declaration);
+      }
+    }
+  }
+  const places = new Map<string, SecretDeclaration>();
+  for (const declaration of declarations) {
+    if (!declaration.placement) continue;
+    const { link } = declaration.placement;
+    for (const { id } of credentialsOf(declaration)) {
+      for (const place of [id, ...(link === undefined ? [] : [`${link}${id.slice(declaration.credential.length)}`])]) {
+        const other = places.get(place);
+        if (other && other !== declaration) note(declaration, `${other.name} has the file ${place} already`, place === id ? 'credential = "another-id"' : 'link = "/another/path"');
+        places.set(place, declaration);
       }
     }
   }
@@ -144,7 +160,7 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
   checkDependencies(declarations, note);
   const named = new Set(declarations.flatMap(({ content }) => dependenciesOf(content, (name) => names.has(name)).map(({ name }) => name)));
   for (const declaration of declarations) {
-    if (declaration.units.length === 0 && !named.has(declaration.name)) note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
+    if (receiversOf(declaration).length === 0 && !named.has(declaration.name)) note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
   }
   return problems;
 }

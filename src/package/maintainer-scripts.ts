@@ -46,13 +46,16 @@ case $1 in
             systemctl --system daemon-reload > /dev/null || true
         fi
         rm -f /run/auxcred/credentials.sock /run/auxcred/stage.sock
+        if mountpoint -q /run/auxcred/files; then
+            umount -l /run/auxcred/files || true
+        fi
         ;;
     purge)
         if command -v deb-systemd-helper > /dev/null; then
             deb-systemd-helper purge ${enabled} > /dev/null || true
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
-        rm -f /var/lib/auxcred/lock
+        rm -f /var/lib/auxcred/lock /etc/credstore.encrypted/auxcred.*
         # The seed may be the only one: no secret can be derived again without it.
         if [ -e /var/lib/auxcred/seeds.age ]; then
             echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in /etc/auxcred and /etc/systemd/system/auxcred.service.d"

@@ -15,17 +15,19 @@ import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
-export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key' } as const;
+export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', sealed: 'sealed-host-key' } as const;
 
 /** Milliseconds that a boot may wait for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
 
-/** Files with the machine's own private keys; undefined where there is none. */
+/** The machine's own private keys, the first two as files; undefined where there is none. */
 export interface HostKeys {
   /** An OpenSSH ed25519 private key. */
   readonly ssh: string | undefined;
   /** An age identity. */
   readonly age: string | undefined;
+  /** Decrypts the age identity that systemd-creds has encrypted, with the TPM that is named; the caller wipes it. */
+  readonly sealed?: ((device: string | undefined) => Promise<Uint8Array>) | undefined;
 }
 
 export interface Means {
@@ -38,7 +40,7 @@ export interface Means {
 
 export interface OpenStore {
   readonly payload: Payload;
-  /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`. */
+  /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`, `systemd-creds`. */
   readonly openedBy: string;
   /** The counter that is pinned; undefined without one. */
   readonly counter?: TpmCounter;
@@ -96,8 +98,26 @@ function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading | un
   const ageKey = keyFile(keys.age);
   if (sshKey) all.push(sshUnwrapper(sshKey));
   if (ageKey) all.push(x25519Unwrapper(ageKey));
+  const { sealed } = keys;
+  if (sealed) all.push(sealedUnwrapper(async () => await sealed(device)));
   all.push(tpmUnwrapper('auxcred/tpm2', openDevice, sshKey, reading), tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey, reading));
   return all;
+}
+
+/** Asks for the identity where there is a stanza for it, since a TPM takes its time. */
+function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
+  return {
+    name: 'systemd-creds',
+    unwrap: async (stanzas) => {
+      if (stanzas.every(({ args }) => args[0] !== 'X25519')) return undefined;
+      const key = await identity();
+      try {
+        return await x25519Unwrapper(key).unwrap(stanzas);
+      } finally {
+        key.fill(0);
+      }
+    },
+  };
 }
 
 const keyFile = (path: string | undefined): Uint8Array | undefined => (path === undefined ? undefined : readIfPresent(path));

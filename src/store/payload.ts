@@ -5,10 +5,11 @@
 import { scopeNamePattern } from '../derive/realm.ts';
 import { seedLength, type ScopeKind } from '../derive/tree.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import { type CredsKey, credsKeys, type CredsLock } from '../system/creds-lock.ts';
 import type { Scope } from './scope.ts';
 
 /** What opens a store at boot. */
-export const keySources = ['host', 'tpm2', 'tpm2+host'] as const;
+export const keySources = ['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const;
 export type KeySource = (typeof keySources)[number];
 
 /** Those that an operator can seal to from afar, with what the machine said of itself. */
@@ -21,6 +22,8 @@ export const recipientPattern = /^age1[a-z0-9]+$/;
 /** How a store was sealed, so that it can be sealed again the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
+  /** What systemd-creds encrypts to; undefined where nothing was said. */
+  readonly credsKey?: CredsKey | undefined;
   /** Ordinary age recipients that can open the store without this machine. */
   readonly recovery: readonly string[];
   /** PCR indices of the TPM policy; empty without one. */
@@ -30,6 +33,9 @@ export interface Sealing {
   /** The TPM device in systemd's notation; undefined without a TPM. */
   readonly device: string | undefined;
 }
+
+/** What systemd-creds is to encrypt this machine's secrets to: what was chosen, else systemd's own choice, bound to the PCRs that the seeds are bound to. */
+export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({ key: credsKey, pcrs, device });
 
 export interface Payload {
   /** Counts the seals of this store: one with a lower number than was in force is refused. */
@@ -56,9 +62,9 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
 }
 
 /** A sealing's two keys of a JSON object. */
-export const sealingJson = ({ withKey, recovery, pcrs, pcrsAtFirstBoot, device }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
+export const sealingJson = ({ withKey, credsKey, recovery, pcrs, pcrsAtFirstBoot, device }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
   recipients: recovery,
-  policy: { withKey, pcrs, ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }), ...(device === undefined ? {} : { device }) },
+  policy: { withKey, ...(credsKey === undefined ? {} : { credsKey }), pcrs, ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }), ...(device === undefined ? {} : { device }) },
 });
 
 /** Reads {@link sealingJson} back. @throws Failure `malformed` */
@@ -66,6 +72,7 @@ export function parseSealing(json: Json): Sealing {
   const policy = json.at('policy');
   return {
     withKey: policy.at('withKey').oneOf(keySources),
+    ...(policy.at('credsKey').optional((key) => ({ credsKey: key.oneOf(credsKeys) })) ?? {}),
     recovery: json.at('recipients').list().map((item) => item.text()),
     pcrs: pcrsOf(policy.at('pcrs')),
     pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],

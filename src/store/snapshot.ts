@@ -15,7 +15,7 @@ import { concat, utf8 } from '../derive/framing.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { deliveries, type Delivery } from '../manifest/declaration.ts';
+import { deliveries, type Delivery, needs, type Placement } from '../manifest/declaration.ts';
 import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, removeLeftovers, replaceFile, replaceLink, syncFolder, writeNew } from '../system/files.ts';
 import { canonicalJson, Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
@@ -25,11 +25,13 @@ import { scopeName, type Scope } from './scope.ts';
 
 /** One credential of one unit. */
 export interface Release {
-  /** As declared: a service, or a template for all its instances. */
+  /** As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may have. */
   readonly unit: string;
   readonly credential: string;
   readonly delivery: Delivery;
   readonly recipe: Recipe;
+  /** Of `delivery = "file"` alone. */
+  readonly placement?: Placement;
 }
 
 /** A secret that was put in force, and when. */
@@ -92,7 +94,8 @@ function mac(host: Scope, body: Uint8Array): Uint8Array {
   return digest;
 }
 
-function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
+/** `content` as canonical JSON, after a line with its MAC. */
+export function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
   const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
   return concat(utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`), body);
 }
@@ -102,7 +105,11 @@ function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
   return claimed.length === macLength / 2 && timingSafeEqual(claimed, mac(host, bytes.subarray(macLength + 1)));
 }
 
-function verified(bytes: Uint8Array, host: Scope): Json {
+/** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
+export const unverified = (bytes: Uint8Array): Json => Json.parse(bytes.subarray(macLength + 1), 'what was provisioned', hint);
+
+/** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
+export function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(macLength + 1);
   if (!isAuthentic(bytes, host)) {
     throw new Failure('malformed', 'the provisioned snapshot was not made with this machine\'s seed', { hint });
@@ -128,8 +135,13 @@ export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
     credential: item.at('credential').text(),
     delivery: item.at('delivery').oneOf(deliveries),
     recipe: parseRecipe(item.at('recipe')),
+    ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
   })) };
 }
+
+const parsePlacement = (item: Json): Placement => ({
+  owner: item.at('owner').text(), group: item.at('group').text(), mode: item.at('mode').whole(0, 0o777), link: item.at('link').optional((link) => link.text()), neededFor: item.at('neededFor').oneOf(needs),
+});
 
 /** What the next `provision` has to know, and nobody else. */
 type Kept = Omit<Snapshot, keyof Releases>;

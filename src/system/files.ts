@@ -1,10 +1,12 @@
-import { chownSync, closeSync, fchmodSync, fchownSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeSync } from 'node:fs';
+import { chownSync, closeSync, existsSync, fchmodSync, fchownSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { writing } from './disk.ts';
 
 export interface Access {
   /** Permission bits, exact: the umask does not change them. */
   readonly mode: number;
+  /** User id; the process's own without it. */
+  readonly owner?: number | undefined;
   /** Group id; the process's own without it. */
   readonly group?: number | undefined;
 }
@@ -43,12 +45,12 @@ export function linkTarget(path: string): string | undefined {
 }
 
 /** Writes a new file and waits until the disk has it. Throws where the file exists. @throws Failure `system` where the disk takes nothing */
-export function writeNew(path: string, bytes: Uint8Array, { mode, group }: Access): void {
+export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }: Access): void {
   writing(path, () => {
     const fd = openSync(path, 'wx', 0o600);
     try {
       for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
-      if (group !== undefined) fchownSync(fd, process.getuid?.() ?? 0, group);
+      if (owner !== undefined || group !== undefined) fchownSync(fd, owner ?? process.getuid?.() ?? 0, group ?? process.getgid?.() ?? 0);
       fchmodSync(fd, mode);
       fsyncSync(fd);
     } finally {
@@ -117,7 +119,9 @@ export function syncFolder(path: string): void {
 
 /** Makes a folder, and those above it with mode 0755, where they are missing. */
 export function ensureFolder(path: string, { mode, group }: Access): void {
-  if (writing(path, () => mkdirSync(path, { recursive: true, mode: 0o755 })) === undefined) return;
+  if (existsSync(path)) return;
+  ensureFolder(dirname(path), { mode: 0o755 });
+  writing(path, () => { mkdirSync(path, { mode: 0o700 }); });
   const fd = openSync(path, 'r');
   try {
     fchmodSync(fd, mode);
@@ -128,8 +132,13 @@ export function ensureFolder(path: string, { mode, group }: Access): void {
 }
 
 /** The id of a group in `root`'s own /etc/group, without asking any name service; undefined where it is not there. */
-export function groupId(root: string, name: string): number | undefined {
-  const text = readIfPresent(join(root, '/etc/group'));
+export const groupId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/group'), name);
+
+/** The same of a user in /etc/passwd. */
+export const userId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/passwd'), name);
+
+function idIn(file: string, name: string): number | undefined {
+  const text = readIfPresent(file);
   const line = text && new TextDecoder().decode(text).split('\n').find((entry) => entry.startsWith(`${name}:`));
   const id = Number(line?.split(':')[2]);
   return Number.isInteger(id) ? id : undefined;

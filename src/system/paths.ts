@@ -4,6 +4,7 @@ import { join } from 'node:path';
 export function pathsUnder(root: string) {
   const at = (path: string): string => join(root, path);
   return {
+    root,
     /** Manifest folders, strongest first: a file hides those of the same name in the folders after it. */
     manifestFolders: [at('/etc/auxcred/secrets.d'), at('/run/auxcred/secrets.d'), at('/usr/lib/auxcred/secrets.d')],
     /** What `apply` rendered: a symlink to a folder with `manifest` (the text it came from) and `units/`. */
@@ -28,6 +29,8 @@ export function pathsUnder(root: string) {
     vaults: at('/etc/auxcred/vault.toml'),
     /** An age identity, made where the machine has no ssh host key. */
     ageHostKey: at('/var/lib/auxcred/host.key'),
+    /** An age identity that systemd-creds has encrypted. */
+    sealedHostKey: at('/var/lib/auxcred/host.cred'),
     /** The provisioned snapshot: a symlink into `generations`. */
     snapshot: at('/var/lib/auxcred/provisioned'),
     generations: at('/var/lib/auxcred/generations'),
@@ -35,6 +38,14 @@ export function pathsUnder(root: string) {
     hostname: at('/etc/hostname'),
     /** What `seal` tells auxcred.service about the recipients: the host key, the TPM. */
     brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
+    /** Where systemd looks for encrypted credentials. */
+    credstore: at('/etc/credstore.encrypted'),
+    /** What `provision` knows of the files that it put there. */
+    credstoreRecord: at('/var/lib/auxcred/credstore.json'),
+    /** Secrets as files, on a tmpfs of its own that is never swapped out. */
+    files: at('/run/auxcred/files'),
+    /** The links that were made to them. */
+    fileLinks: at('/var/lib/auxcred/links.json'),
     credentialSocket: at('/run/auxcred/credentials.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),

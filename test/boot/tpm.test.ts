@@ -44,7 +44,7 @@ for (const version of systemdVersions)
       const absent = await seal('--with-key=tpm2', '--no-recovery');
       assert.equal(absent.status, 10);
       assert.match(absent.stderr, /there is no TPM at \/dev\/tpmrm0/);
-      assert.match((await seal('--with-key=tmp2', '--no-recovery')).stderr, /one of host, tpm2, tpm2\+host, auto/);
+      assert.match((await seal('--with-key=tmp2', '--no-recovery')).stderr, /one of host, tpm2, tpm2\+host, systemd-creds, auto/);
     });
 
     test('seal warns of what binds little', async () => {

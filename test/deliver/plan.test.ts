@@ -141,6 +141,9 @@ describe('plan', () => {
   test('a unit is restarted once, if one of its secrets asks for it; else reloaded', () => {
     const change = (unit: string, action: ReleaseChange['action']): ReleaseChange => ({ unit, credential: 'x', why: 'new', sameValue: false, action });
     assert.deepEqual(stepsFor([change('a', 'none'), change('a', 'reload'), change('a', 'restart'), change('a', 'reload'), change('b', 'none'), change('b', 'reload'), change('c', 'none')]), [{ unit: 'a', action: 'restart' }, { unit: 'b', action: 'reload' }, { unit: 'c', action: 'none' }]);
+    // A file is replaced, and a reload is enough to read it; one credential among the changes, and it is not.
+    const file = (unit: string): ReleaseChange => ({ ...change(unit, 'reload'), file: true });
+    assert.deepEqual(stepsFor([file('a'), file('b'), change('b', 'reload'), file('')]), [{ unit: 'a', action: 'reload', files: true }, { unit: 'b', action: 'reload' }]);
   });
 });
 

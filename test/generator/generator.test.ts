@@ -54,6 +54,23 @@ for (const shell of ['dash', 'bash'])
       assert.match(copied[dropIn('v.service')] ?? '', /^ExecStartPre=\+auxcred stage %n\nExecStopPost=-\+rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m);
     });
 
+    test('encrypted credentials and files need no broker, and are provisioned first where nobody applied them', () => {
+      const more = '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
+      write('etc/auxcred/secrets.d/web.toml', more);
+      const rendered = generate();
+      assert.match(rendered[dropIn('c.service')] ?? '', /^RequiresMountsFor=\/var\/lib\/systemd\n\n\[Service\]\nLoadCredentialEncrypted=c:\/etc\/credstore\.encrypted\/auxcred\.[0-9a-f]{32}\.c$/m);
+      assert.doesNotMatch(rendered[dropIn('c.service')] ?? '', /auxcred\.socket/);
+      assert.doesNotMatch(rendered[dropIn('systemd-udevd.service')] ?? '', /RequiresMountsFor/);
+      assert.match(rendered[dropIn('f.service')] ?? '', /^Wants=auxcred-files\.service\nAfter=auxcred-files\.service\nAssertPathExists=\/run\/auxcred\/files\/f$/m);
+      assert.match(rendered[dropIn('sysinit.target')] ?? '', /^\[Unit\]\nWants=auxcred-files\.service\nWants=auxcred-user-files\.service$/m);
+      assert.deepEqual(Object.keys(rendered).filter((path) => path.endsWith('-provision.conf')).sort(), [provisionFirst, 'auxcred-files.service.d/50-auxcred-provision.conf', 'c.service.d/50-auxcred-provision.conf'].sort());
+      apply();
+      write('etc/auxcred/secrets.d/web.toml', `${more}[`);
+      const broken = generate();
+      assert.match(broken[dropIn('f.service')] ?? '', blocked);
+      assert.equal(broken[dropIn('sysinit.target')], undefined, 'the boot itself is never blocked');
+    });
+
     test('renders the same without what was applied, and has it provisioned first', () => {
       apply();
       const copied = generate({ node: noNode });

@@ -28,7 +28,7 @@ describe('a declaration', () => {
     const { declarations, problems } = read('[secret."web/api"]\nunits = ["web.service"]\n');
     assert.deepEqual(problems, []);
     assert.deepEqual(declarations, [{
-      name: 'web/api', units: ['web.service'], credential: 'web_api', delivery: 'socket', change: 'restart', hook: [], file: admin,
+      name: 'web/api', units: ['web.service'], credential: 'web_api', delivery: 'socket', placement: undefined, change: 'restart', hook: [], file: admin,
       content: { form: 'derived', generation: 1, share: undefined, rotate: undefined, period: undefined, previous: false, options: { kind: 'password', length: 32, alphabet: '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz', require: [] } },
     }]);
   });
@@ -56,6 +56,22 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nunits = ["var.mount"]', /"var.mount" is not the name of a service/, 2],
   ['[secret.a]\nunits = ["a b.service"]', /is not the name of a service/, 2],
   ['[secret.a]\nunits = ["systemd-udevd.service"]', /starts before the broker/, 2],
+  ['[secret.a]\nunits = ["auxcred.service"]\ndelivery = "credstore"', /it is the broker/, 2],
+  ['[secret.a]\nunits = ["systemd-sysusers.service"]\ndelivery = "file"', /starts before the broker/, 2],
+  ['[secret.a]\nowner = "root"', /a password secret has no key owner/, 2],
+  ['[secret.a]\ndelivery = "file"\nowner = "a b"', /"a b" is not the name or number of a user/, 3],
+  ['[secret.a]\ndelivery = "file"\ngroup = "4294967295"', /is not the name or number of a group/, 3],
+  ['[secret.a]\ndelivery = "file"\nmode = "4755"', /"4755" is not a file's mode/, 3],
+  ['[secret.a]\ndelivery = "file"\nmode = 256', /text is expected here/, 3],
+  ['[secret.a]\ndelivery = "file"\nlink = "etc/a"', /"etc\/a" is not an absolute path/, 3],
+  ['[secret.a]\ndelivery = "file"\nlink = "/etc/../a"', /has an empty segment, \. or \.\./, 3],
+  ['[secret.a]\ndelivery = "file"\nlink = "/run/auxcred/files/b"', /lies inside \/run\/auxcred/, 3],
+  ['[secret.a]\ndelivery = "file"\nlink = "/"', /has an empty segment/, 3],
+  ['[secret.a]\ndelivery = "file"\nneeded-for = "boot"', /"boot" is not known here/, 3],
+  ['[secret.a]\ndelivery = "file"\nunits = ["a.service"]\n[secret.b]\ndelivery = "file"\ncredential = "a"\nunits = ["b.service"]', /a has the file a already/, 4],
+  ['[secret.a]\ndelivery = "file"\nlink = "/etc/a"\n[secret.b]\ndelivery = "file"\nlink = "/etc/a"', /a has the file \/etc\/a already/, 4],
+  ['[secret.a]\ncredential = "auxcred.a"\ndelivery = "credstore"', /names that begin with auxcred\. are those of single units' credentials/, 2],
+  ['[secret.a]\ndelivery = "credstore"\n[secret.b]\ndelivery = "credstore"\ncredential = "a"', /the credential store gets a under the id a already/, 3],
   ['[secret.a]\nunits = ["auxcred.service"]', /it is the broker/, 2],
   [`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`, /have 84 bytes together, and systemd's socket credentials have room for 83/, 2],
   ['[secret.a]\ncredential = "a b"', /is not usable as a credential's id/, 2],
@@ -131,6 +147,16 @@ describe('a mistake', () => {
     assert.match(read(`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`).problems[0]?.hint ?? '', /delivery = "stage"/);
   });
 
+  test('files can be there before users are, and a mode for everybody is warned of', () => {
+    const { problems, declarations } = read('[secret.a]\ndelivery = "file"\nneeded-for = "users"\nunits = ["systemd-sysusers.service"]\nmode = "0444"');
+    assert.deepEqual(problems.map(({ severity, message }) => `${severity}: ${message}`), ['warning: every user of the machine gets this secret']);
+    assert.deepEqual(declarations[0]?.placement, { owner: 'root', group: 'root', mode: 0o444, link: undefined, neededFor: 'users' });
+  });
+
+  test('credstore serves units before the broker, and needs none', () => {
+    assert.deepEqual(read('[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n[secret.b]\ndelivery = "credstore"').problems, []);
+  });
+
   test('is found beside all others, and leaves the other files alone', () => {
     write('/etc/auxcred/secrets.d/a.toml', '[secret.a]\nlenght = 3\nkind = "hexx"\nunits = ["a"]\n');
     write('/etc/auxcred/secrets.d/b.json', '{"secret": {"b": {"units": ["b.service"]}}}');
@@ -200,8 +226,8 @@ describe('any text', () => {
 test('the published schema agrees with the parser', () => {
   const validate = new Ajv2020({ strict: false }).compile<unknown>(JSON.parse(readFileSync('src/manifest/schema.json', 'utf8')));
   const path = '/etc/auxcred/secrets.d/x.json';
-  const value = fc.oneof(fc.constantFrom('password', 'hex', 'uuid', 'passphrase', 'ssh-ed25519', 'age', 'crypt', 'template', 'stage', 'socket', 'alnum', 'a b', '', 'ab', 'A', 'a', 'weekly', '2026-W47', '2026-11', 'reload', 'bcrypt', '{{a}}', '{{'), fc.constantFrom(0, 1, 20, 131072, 131073, 1.5), fc.constantFrom(['a.service'], ['a'], ['lower'], ['/bin/true', 'x'], [], [3]), fc.constantFrom({}, { A: '{{a}}' }, { 'a-b': 1 }), fc.boolean());
-  const secret = fc.dictionary(fc.constantFrom('kind', 'length', 'alphabet', 'require', 'bytes', 'units', 'credential', 'delivery', 'generation', 'other', 'share', 'rotate', 'period', 'previous', 'weak', 'words', 'separator', 'comment', 'of', 'method', 'rounds', 'content', 'env', 'json', 'change', 'hook'), value, { maxKeys: 5, noNullPrototype: true });
+  const value = fc.oneof(fc.constantFrom('password', 'hex', 'uuid', 'passphrase', 'ssh-ed25519', 'age', 'crypt', 'template', 'stage', 'socket', 'credstore', 'file', 'root', '0440', '/etc/a', 'users', 'alnum', 'a b', '', 'ab', 'A', 'a', 'weekly', '2026-W47', '2026-11', 'reload', 'bcrypt', '{{a}}', '{{'), fc.constantFrom(0, 1, 20, 131072, 131073, 1.5), fc.constantFrom(['a.service'], ['a'], ['lower'], ['/bin/true', 'x'], [], [3]), fc.constantFrom({}, { A: '{{a}}' }, { 'a-b': 1 }), fc.boolean());
+  const secret = fc.dictionary(fc.constantFrom('kind', 'length', 'alphabet', 'require', 'bytes', 'units', 'credential', 'delivery', 'generation', 'other', 'share', 'rotate', 'period', 'previous', 'weak', 'words', 'separator', 'comment', 'of', 'method', 'rounds', 'content', 'env', 'json', 'change', 'hook', 'owner', 'mode', 'link', 'needed-for'), value, { maxKeys: 5, noNullPrototype: true });
   let agreed = 0;
   fc.assert(fc.property(fc.dictionary(fc.constantFrom('a', 'b/c', 'D', '..'), secret, { maxKeys: 2, noNullPrototype: true }), (secrets) => {
     const manifest = read(JSON.stringify({ secret: secrets }), path);

@@ -77,7 +77,7 @@ for (const systemd of systemdVersions)
     });
 
     test('systemd has nothing to say against its units', async () => {
-      const { stderr } = await machine.run(['systemd-analyze', 'verify', '--man=no', 'auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-provision.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service']);
+      const { stderr } = await machine.run(['systemd-analyze', 'verify', '--man=no', 'auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service']);
       assert.equal(stderr, '');
       await machine.run(['systemd-analyze', 'security', '--no-pager', '--threshold=9', 'auxcred.service']);
     });

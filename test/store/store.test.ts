@@ -27,6 +27,7 @@ const releases: Release[] = [
   { unit: 'c.service', credential: 'w', delivery: 'socket', recipe: { form: 'public', of: wireguard } },
   { unit: 'd.service', credential: 's', delivery: 'socket', recipe: derived('s', { kind: 'ssh-ed25519', comment: 's@web1' }) },
   { unit: 'e.service', credential: 'pp', delivery: 'socket', recipe: derived('pp', { kind: 'passphrase', words: 6, separator: '-', capitalize: true }) },
+  { unit: '', credential: 'file', delivery: 'file', recipe: wireguard, placement: { owner: 'postgres', group: '42', mode: 0o440, link: '/etc/key', neededFor: 'users' } },
   { unit: 'f.service', credential: 't', delivery: 'socket', recipe: { form: 'template', name: 't', pieces: ['a=', { of: { form: 'crypt', name: 'c', method: 'bcrypt', rounds: 10, of: password, sealed: 'AAAA' }, escapes: ['url', 'json'] }, { of: { form: 'public', of: wireguard }, escapes: [] }] } },
 ];
 const isFailure = (code: string) => (error: unknown): boolean => error instanceof Failure && error.code === code;
@@ -36,6 +37,8 @@ describe('payload', () => {
     const bytes = encodePayload(payload);
     assert.deepEqual(parsePayload(bytes), payload);
     assert.deepEqual(encodePayload(parsePayload(bytes)), bytes);
+    const creds: Payload = { ...payload, sealing: { ...payload.sealing, withKey: 'systemd-creds', credsKey: 'host+tpm2' } };
+    assert.deepEqual(parsePayload(encodePayload(creds)), creds);
   });
 
   test('anything else is malformed, and its text is never quoted', () => {

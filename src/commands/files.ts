@@ -1,0 +1,30 @@
+import { writeFiles } from '../deliver/file-folder.ts';
+import { openReleases } from '../deliver/opening.ts';
+import { recordRefusal, recordRelease } from '../deliver/record.ts';
+import { exitStatus, Failure } from '../failure.ts';
+import { devicePatience } from '../store/open.ts';
+import { wipeScopes } from '../store/scope.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { meansOf } from './means.ts';
+import { Options } from './options.ts';
+
+/**
+ * `auxcred files` writes the secrets that are delivered as files, from what is in force; with `--needed-for=users` only those that are
+ * needed before users are made. Called by units at boot: the broker's user may not be there yet, so it opens the seeds itself.
+ */
+export async function files(argv: readonly string[]): Promise<number> {
+  const options = new Options('files', argv);
+  options.exactly();
+  const need = options.value('needed-for') ?? 'all';
+  if (need !== 'all' && need !== 'users') throw new Failure('usage', `--needed-for=${need} is not known`, { hint: '--needed-for=users' });
+  const paths = pathsUnder('/');
+  const { releases, sources, scopes } = await openReleases(paths, { ...meansOf(paths, undefined), patience: devicePatience });
+  try {
+    const { written, failed } = writeFiles(paths, releases, sources, need);
+    for (const release of written) recordRelease(release, release);
+    for (const [release, reason] of failed) recordRefusal(release, reason);
+    return failed.size === 0 ? 0 : exitStatus.system;
+  } finally {
+    wipeScopes(scopes);
+  }
+}

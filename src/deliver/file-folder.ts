@@ -1,0 +1,157 @@
+/**
+ * `delivery = "file"`: secrets in /run/auxcred/files, in memory that is never swapped out, each with an owner, a group, a mode and maybe a symbolic link to it.
+ * What is in force decides what has to lie there; a file that is right is not touched.
+ */
+import { lstatSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { utf8 } from '../derive/framing.ts';
+import { type Sources, valueOf } from '../derive/value.ts';
+import { Failure, messageOf } from '../failure.ts';
+import type { Placement, Problem, SecretDeclaration } from '../manifest/declaration.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import type { Release } from '../store/snapshot.ts';
+import { ensureFolder, groupId, readIfPresent, replaceFile, replaceLink, userId } from '../system/files.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+
+/** One file and everybody who was given it. */
+interface WantedFile {
+  readonly id: string;
+  readonly placement: Placement;
+  readonly releases: readonly [Release, ...Release[]];
+}
+
+export interface WrittenFiles {
+  /** Those whose file was not there or held another value. */
+  readonly written: readonly Release[];
+  /** Those whose file could not be written, and why. */
+  readonly failed: ReadonlyMap<Release, string>;
+}
+
+function wantedFiles(releases: readonly Release[]): WantedFile[] {
+  const files = new Map<string, WantedFile>();
+  for (const release of releases) {
+    if (!release.placement) continue;
+    const known = files.get(release.credential);
+    files.set(release.credential, { id: release.credential, placement: release.placement, releases: known ? [...known.releases, release] : [release] });
+  }
+  return [...files.values()];
+}
+
+/**
+ * Writes the files of `releases`, those in force, and removes what is there beside them.
+ * @param need - `users` for the files that are needed before users are made, alone: then nothing is removed
+ */
+export function writeFiles(paths: Paths, releases: readonly Release[], sources: Sources, need: 'all' | 'users'): WrittenFiles {
+  const wanted = wantedFiles(releases).filter(({ placement }) => need === 'all' || placement.neededFor === 'users');
+  const written: Release[] = [];
+  const failed = new Map<Release, string>();
+  if (wanted.length === 0 && !isMounted(paths.files) && !readIfPresent(paths.fileLinks)) return { written, failed };
+  if (wanted.length > 0) mountMemoryFolder(paths.files);
+  const links = new Set(wanted.flatMap(({ placement }) => placement.link ?? []));
+  const known = knownLinks(paths);
+  // Before a link is made, so that one that is not declared any more is found, whatever happens.
+  recordLinks(paths, new Set([...known, ...links]));
+  for (const file of wanted) {
+    try {
+      if (writeFile(paths, file, sources)) written.push(...file.releases);
+      if (file.placement.link !== undefined) makeLink(paths, file.placement.link, file.id);
+    } catch (error) {
+      for (const release of file.releases) failed.set(release, messageOf(error));
+    }
+  }
+  if (need === 'all') {
+    removeOthers(paths, new Set(wanted.map(({ id }) => id)));
+    for (const link of known) if (!links.has(link) && isOurLink(paths, link)) rmSync(link);
+    recordLinks(paths, links);
+  }
+  return { written, failed };
+}
+
+/** @returns whether its value is another one than before */
+function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
+  const path = join(paths.files, id);
+  const access = { mode: placement.mode, owner: idOf(placement.owner, userId, 'user'), group: idOf(placement.group, groupId, 'group') };
+  const value = valueOf(recipe, sources);
+  const old = readIfPresent(path);
+  try {
+    const same = old !== undefined && Buffer.compare(old, value) === 0;
+    const { mode, uid, gid } = (same ? statSync(path) : undefined) ?? {};
+    if (!same || (mode ?? 0) % 0o10000 !== access.mode || uid !== access.owner || gid !== access.group) replaceFile(path, value, access);
+    return !same;
+  } finally {
+    value.fill(0);
+    old?.fill(0);
+  }
+}
+
+/** @throws Failure `not-found` */
+function idOf(name: string, lookUp: (root: string, name: string) => number | undefined, what: string): number {
+  const id = /^\d+$/.test(name) ? Number(name) : lookUp('/', name);
+  if (id === undefined) throw new Failure('not-found', `there is no ${what} ${name}`, { hint: 'its number, or needed-for = "units", which is later' });
+  return id;
+}
+
+const isOurLink = (paths: Paths, link: string): boolean => targetOf(link)?.startsWith(`${paths.files}/`) ?? false;
+
+/** Where a symbolic link points; undefined for anything else. */
+function targetOf(link: string): string | undefined {
+  return lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === true ? readlinkSync(link) : undefined;
+}
+
+/** @throws Failure `refused` where something else is in the way */
+function makeLink(paths: Paths, link: string, id: string): void {
+  const target = join(paths.files, id);
+  if (targetOf(link) === target) return;
+  if (lstatSync(link, { throwIfNoEntry: false }) && !isOurLink(paths, link)) throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
+  ensureFolder(dirname(link), { mode: 0o755 });
+  replaceLink(link, target);
+}
+
+/** What is not declared any more, and what was being written when somebody was killed. */
+function removeOthers(paths: Paths, ids: ReadonlySet<string>): void {
+  if (!isMounted(paths.files)) return;
+  for (const name of readdirSync(paths.files)) if (!ids.has(name)) rmSync(join(paths.files, name), { recursive: true });
+}
+
+/** The list is no authority: of what it names only links into our own folder are ever removed. */
+function knownLinks(paths: Paths): string[] {
+  const bytes = readIfPresent(paths.fileLinks);
+  try {
+    return bytes ? Json.parse(bytes, paths.fileLinks, `rm ${paths.fileLinks}`).list().map((item) => item.text()) : [];
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return [];
+    throw error;
+  }
+}
+
+function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
+  const bytes = utf8(`${canonicalJson([...links].sort())}\n`);
+  if (links.size === 0) rmSync(paths.fileLinks, { force: true });
+  else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0) replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
+}
+
+/** The manifest with what the machine at `root` has against its files among its problems. */
+export const withFileProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations)] });
+
+/**
+ * What the machine at `root` has against the files that are declared: owners that it does not know, and links over something else. During an installation
+ * users may come with its first boot, but not those of a file that is needed before.
+ */
+function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+  return declarations.flatMap(({ name, file, placement }) => {
+    if (!placement) return [];
+    const problem = (key: string, message: string, hint: string): Problem => ({ severity: 'error', file, line: undefined, key: `secret.${name}.${key}`, message, hint });
+    const unknown = ([['owner', userId, 'user'], ['group', groupId, 'group']] as const).flatMap(([key, lookUp, what]) => {
+      const text = placement[key];
+      if (/^\d+$/.test(text) || text === 'root' || lookUp(root, text) !== undefined || (placement.neededFor === 'units' && !systemIsRunning(root))) return [];
+      return [problem(key, `there is no ${what} ${text} on this machine`, placement.neededFor === 'users' ? 'a number, or root: it is written before users are made' : 'make it first, or give its number')];
+    });
+    const paths = pathsUnder(root);
+    const at = placement.link === undefined ? undefined : join(root, placement.link);
+    const taken = at !== undefined && lstatSync(at, { throwIfNoEntry: false }) !== undefined && targetOf(at)?.startsWith(`${pathsUnder('/').files}/`) !== true && !isOurLink(paths, at);
+    return taken ? [...unknown, problem('link', `${placement.link ?? ''} exists, and is no link of auxcred's`, 'move it away, or another link = "..."')] : unknown;
+  });
+}

@@ -1,0 +1,142 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
+import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { systemdVersions } from '../machine/root.ts';
+import { writeProbeUnit } from '../machine/units.ts';
+
+const folder = '/run/auxcred/files';
+
+// 254 does nothing of this in a way of its own.
+for (const version of systemdVersions.filter((one) => one !== '254'))
+  describe(`secrets as files on systemd ${version}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    const manifest = (generation = 1): string => [
+      secretToml('db', ['reader.service'], { delivery: 'file', owner: 'daemon', group: 'adm', mode: '0440', link: '/etc/db/password', generation }),
+      secretToml('pair', [], { delivery: 'file', kind: 'ssh-ed25519', link: '/etc/deploy/key' }),
+      secretToml('text', ['other.service'], { delivery: 'file', kind: 'template', content: 'p={{wifi}} q={{db}}\n', owner: '65534' }),
+      secretToml('wifi', [], { kind: 'fixed' }),
+      secretToml('login', [], { weak: true, kind: 'password', length: 12 }),
+      secretToml('login-hash', ['systemd-sysusers.service', 'early.service'], { delivery: 'file', kind: 'crypt', of: 'login', 'needed-for': 'users' }),
+    ].join('');
+    const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
+    const stat = async (id: string): Promise<string> => (await machine.run(['stat', '-c', '%a %U %G %s', `${folder}/${id}`])).stdout.trim();
+    const startedAt = async (unit: string): Promise<number> => Number((await machine.properties(unit, 'ActiveEnterTimestampMonotonic'))['ActiveEnterTimestampMonotonic']);
+    const apply = async (): Promise<string> => (await machine.run(['auxcred', 'apply'])).stderr;
+    const told = async (unit: string): Promise<string> => (await machine.run(['journalctl', '-b', '-u', unit, '-o', 'cat', '--no-pager'])).stdout;
+    before(async () => {
+      machine = await auxcredMachine({ systemd: version, name: 'web1' });
+      const copy = (name: string): string => `ExecStart=/bin/sh -c 'cat ${folder}/${name} > /run/copy-of-${name}'`;
+      await writeProbeUnit(machine, 'reader.service', { unit: ['StartLimitIntervalSec=0'], service: ['User=daemon', `ExecStart=/bin/sh -c 'cat /etc/db/password > /run/reader/copy'`, 'RuntimeDirectory=reader', 'RuntimeDirectoryPreserve=yes'], steps: [] });
+      await writeProbeUnit(machine, 'other.service', { service: [copy('text')], steps: [] });
+      await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=systemd-sysusers.service sysinit.target'], service: [copy('login-hash')], steps: [], install: ['WantedBy=sysinit.target'] });
+      // A user of sysusers' making: there is none before it ran.
+      await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
+      await machine.write('/etc/systemd/system/systemd-sysusers.service.d/always.conf', '[Unit]\nConditionNeedsUpdate=\n');
+      await machine.write(manifestPath('web'), manifest() + secretToml('late', [], { delivery: 'file', owner: 'late' }));
+      await machine.run(['auxcred', 'seal', '--no-recovery']);
+      await machine.shell('printf hunter2 | auxcred put wifi');
+      await apply();
+      await machine.run(['systemctl', 'enable', 'reader.service', 'other.service', 'early.service']);
+      await machine.boot();
+    });
+    after(async () => { await machine?.destroy(); });
+
+    test('every file is there with its value, owner, group and mode', async () => {
+      const failed = (await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout;
+      assert.equal(failed, '', `${failed}\n${(await machine.run(['journalctl', '-b', '-p', 'warning', '--no-pager'])).stdout}`);
+      assert.deepEqual([await stat('db'), await stat('text'), await stat('late'), await stat('pair.pub')], ['440 daemon adm 64', `400 nobody root ${String(Buffer.byteLength(await shown('text')))}`, '400 late root 64', `400 root root ${String((await machine.run(['auxcred', 'public', 'pair'])).stdout.trimEnd().length)}`]);
+      for (const name of ['db', 'pair', 'text', 'late', 'login-hash']) assert.equal((await machine.read(`${folder}/${name}`)).toString(), await shown(name), name);
+      assert.equal((await machine.read('/etc/db/password')).toString(), await shown('db'));
+      assert.equal((await machine.read('/etc/deploy/key.pub')).toString(), (await machine.read(`${folder}/pair.pub`)).toString());
+      assert.equal((await machine.read('/run/reader/copy')).toString(), await shown('db'));
+      assert.match((await machine.read('/run/copy-of-login-hash')).toString(), /^\$y\$/);
+    });
+
+    test('they lie in memory that is never swapped out, and nobody can list them', async () => {
+      const [type = '', options = ''] = (await machine.run(['findmnt', '-n', '-o', 'FSTYPE,OPTIONS', folder])).stdout.trim().split(/\s+/);
+      assert.ok(type === 'ramfs' || (type === 'tmpfs' && options.split(',').includes('noswap')), `${type} ${options}`);
+      for (const option of ['nosuid', 'nodev', 'noexec']) assert.ok(options.split(',').includes(option), options);
+      assert.equal((await machine.run(['stat', '-c', '%a %U', folder])).stdout, '711 root\n');
+      assert.notEqual((await machine.run(['setpriv', '--reuid=daemon', '--clear-groups', 'ls', folder], { check: false })).status, 0);
+      assert.notEqual((await machine.run(['setpriv', '--reuid=daemon', '--clear-groups', 'cat', `${folder}/text`], { check: false })).status, 0);
+    });
+
+    test('those for users come before users are made, the others before sysinit.target', async () => {
+      const [early, sysusers, files, sysinit] = await Promise.all(['auxcred-user-files.service', 'systemd-sysusers.service', 'auxcred-files.service', 'sysinit.target'].map(startedAt));
+      assert.ok((early ?? NaN) < (sysusers ?? NaN) && (sysusers ?? NaN) < (files ?? NaN) && (files ?? NaN) < (sysinit ?? NaN), String([early, sysusers, files, sysinit]));
+      assert.ok((await startedAt('early.service')) < (sysusers ?? NaN));
+    });
+
+    test('the journal has a record of each', async () => {
+      const released = await machine.journal('-b', 'AUXCRED_OUTCOME=released', 'AUXCRED_DELIVERY=file');
+      assert.deepEqual(released.map((entry) => `${String(entry['AUXCRED_UNIT'])} ${String(entry['AUXCRED_CREDENTIAL'])}`).sort(), [' late', ' pair', ' pair.pub', 'early.service login-hash', 'other.service text', 'reader.service db', 'systemd-sysusers.service login-hash']);
+    });
+
+    test('once more changes nothing', async () => {
+      const inodes = async (): Promise<string> => (await machine.shell(`ls -i ${folder}`)).stdout;
+      const before = await inodes();
+      await apply();
+      assert.equal(await inodes(), before);
+    });
+
+    test('another value is written, and its units see it', async () => {
+      const others = await startedAt('other.service');
+      await machine.write(manifestPath('web'), manifest(2));
+      assert.match(await apply(), /restart reader\.service: db \(generation 1 -> 2\)/);
+      await machine.waitFor('reader.service', 'active');
+      assert.equal((await machine.read('/run/reader/copy')).toString(), await shown('db'));
+      assert.ok((await startedAt('other.service')) > others);
+      assert.equal((await machine.run(['test', '-e', `${folder}/late`], { check: false })).status, 1);
+    });
+
+    test('a run that is killed at any moment is mended by the next', async () => {
+      for (let generation = 3; generation < 9; generation++) {
+        await machine.write(manifestPath('web'), manifest(generation));
+        await machine.run(['timeout', '-s', 'KILL', (0.12 + 0.05 * (generation - 3)).toFixed(2), 'auxcred', 'provision', '--no-restart'], { check: false });
+        await machine.run(['auxcred', 'provision', '--no-restart']);
+        assert.equal((await machine.read(`${folder}/db`)).toString(), await shown('db'));
+      }
+      assert.deepEqual((await machine.shell(`ls -A ${folder}`)).stdout.trim().split('\n'), ['db', 'login-hash', 'pair', 'pair.pub', 'text']);
+    });
+
+    test('owners that are not there and links over other files are refused, and nothing changes', async () => {
+      await machine.write('/etc/important', 'x');
+      await machine.write(manifestPath('more'), secretToml('bad', [], { delivery: 'file', owner: 'nobody-knows', link: '/etc/important' }));
+      const { status, stdout } = await machine.run(['auxcred', 'apply'], { check: false });
+      assert.equal(status, 3);
+      assert.match(stdout, /secret\.bad\.owner: there is no user nobody-knows on this machine/);
+      assert.match(stdout, /secret\.bad\.link: \/etc\/important exists, and is no link of auxcred's/);
+      assert.equal((await machine.read('/etc/important')).toString(), 'x');
+      await machine.run(['rm', manifestPath('more')]);
+    });
+
+    test('what is no longer declared goes, with its link', async () => {
+      await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'file', kind: 'uuid' }));
+      await apply();
+      assert.equal((await machine.shell(`ls -A ${folder}`)).stdout, 'text\n');
+      assert.equal((await machine.shell('ls -A /etc/db /etc/deploy; ls /var/lib/auxcred')).stdout.includes('links.json'), false);
+      assert.equal((await machine.shell('ls -A /etc/db /etc/deploy')).stdout, '/etc/db:\n\n/etc/deploy:\n');
+      assert.equal((await machine.systemctl('show', '-p', 'Wants', 'sysinit.target')).stdout.includes('auxcred-user-files'), false);
+    });
+
+    test('a seed that does not open keeps their units from starting, and the journal says why', async () => {
+      await machine.run(['mv', '/etc/auxcred/scopes.json', '/etc/auxcred/scopes.away']);
+      await machine.reboot();
+      assert.equal((await machine.properties('other.service', 'ActiveState'))['ActiveState'], 'inactive');
+      assert.match(await told('other.service'), /Assertion failed|assert.*failed|AssertPathExists/i);
+      assert.match(await told('auxcred-files.service'), /scopes\.json is missing/);
+      await machine.run(['mv', '/etc/auxcred/scopes.away', '/etc/auxcred/scopes.json']);
+      await machine.run(['systemctl', 'start', 'other.service']);
+      assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
+    });
+
+    test('a machine without such files has neither unit at boot', async () => {
+      await machine.run(['rm', manifestPath('web')]);
+      await apply();
+      assert.equal((await machine.run(['ls', '-A', folder])).stdout, '');
+      await machine.reboot();
+      assert.equal((await machine.properties('auxcred-files.service', 'ActiveState'))['ActiveState'], 'inactive');
+      assert.equal((await machine.run(['test', '-e', folder], { check: false })).status, 1);
+    });
+  });
