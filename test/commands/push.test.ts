@@ -265,6 +265,28 @@ describe('push', () => {
   });
 });
 
+test('killed at any moment a host opens its seeds, old or new, and the next push finishes', (t) => {
+  const through = (from: string, to: string): void => { writeFileSync(at('vault/vault.toml'), readFileSync(at('vault/vault.toml'), 'utf8').replace(from, to)); };
+  const started = performance.now();
+  pushed('web2', '--reseal');
+  const whole = performance.now() - started;
+  let unfinished = 0;
+  for (let i = 1; i <= 10; i++) {
+    works(operator('rekey', '--next', 'host/web2'));
+    put('host/web2/round', `round ${String(i)}`);
+    writeFileSync(at('bin/killed-ssh'), `#!/bin/sh\nTARGET=\${1#*@} PATH='${at('bin')}':$PATH exec timeout -s KILL ${((whole * i) / 10_000).toFixed(3)} sh -c "$2"\n`, { mode: 0o755 });
+    through('near-ssh', 'killed-ssh');
+    const { rows } = pushed('web2');
+    if (rows[0]?.result === 'failed' && readFileSync(join(store('web2'), 'pushed.json'), 'utf8').includes('"unfinished":true')) unfinished++;
+    works(['unseal', `--root=${at('web2')}`]);
+    through('killed-ssh', 'near-ssh');
+    assert.equal(pushed('web2').status, 0);
+    assert.equal(works(['get', 'host/web2/round', `--root=${at('web2')}`]), `round ${String(i)}`);
+    assert.equal(pushed('web2').rows[0]?.result, 'nothing to do');
+  }
+  t.diagnostic(`${String(unfinished)} of 10 were killed after they had begun to write`);
+});
+
 describe('receive', () => {
   const seedsOf = (host: string): Scope[] => {
     const { scopes }: { scopes: { kind: 'host' | 'group'; name: string; epoch: number; seed: string }[] } = JSON.parse(works(operator('scopes', host)));
