@@ -43,7 +43,7 @@ function seedLines(health: Health): string[] {
 }
 
 function inForceLines({ opening, declared }: Health): string[] {
-  const manifest = declared.errors > 0 ? 'the manifest has errors' : declared.dropIns.length > 0 || !declared.isApplied ? 'the manifest was changed since: auxcred apply' : 'manifest and drop-ins as applied';
+  const manifest = { invalid: 'the manifest has errors: auxcred check', never: 'the manifest was never applied', changed: 'the manifest was changed since: auxcred apply', applied: 'manifest and drop-ins as applied' }[declared.state];
   if (opening.state !== 'opened') return [manifest];
   const { snapshot, since, credentials, units } = opening.inForce;
   return [`${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`];
@@ -103,7 +103,7 @@ function jsonOf(health: Health): Record<string, unknown> {
       failure: opening.state === 'failed' ? { code: opening.failure.code, message: opening.failure.message } : undefined, scopes: open?.scopes ?? [],
     },
     inForce: open && { snapshot: open.inForce.snapshot, since: open.inForce.since, credentials: open.inForce.credentials, units: open.inForce.units, changes: open.inForce.changes },
-    manifest: { state: declared.errors > 0 ? 'invalid' : declared.dropIns.length > 0 || !declared.isApplied ? 'changed' : 'applied', secrets: declared.manifest.declarations.length, dropIns: declared.dropIns },
+    manifest: { state: declared.state, secrets: declared.manifest.declarations.length, dropIns: declared.dropIns },
     units: system?.units,
     broker: system?.broker,
     rotation: { next: declared.next?.at.toISOString(), secrets: declared.next?.secrets ?? [], stale: open?.inForce.stale },
