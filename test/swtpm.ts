@@ -1,6 +1,6 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { chmodSync, closeSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -80,14 +80,16 @@ export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}
 async function start(state: string, socket: string): Promise<ReturnType<typeof spawn>> {
   for (const path of [socket, `${socket}.ctrl`]) rmSync(path, { force: true });
   // It ends with this process even when that is killed: setpriv asks the kernel for it.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', 'pipe'] });
-  let said = '';
-  child.stderr?.on('data', (chunk: Buffer) => { said += chunk.toString(); });
+  // A file, and no pipe: while this process waits for another one it reads none, and a full one stops the TPM.
+  const log = `${socket}.log`;
+  const logFd = openSync(log, 'w');
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', logFd] });
+  closeSync(logFd);
   for (const path of [socket, `${socket}.ctrl`]) {
     for (let waited = 0; !(await accepts(path)); waited += 5) {
       if (child.exitCode !== null || waited > 10_000) {
         child.kill('SIGKILL');
-        throw new Error(`swtpm did not start: ${said}`);
+        throw new Error(`swtpm did not start: ${readFileSync(log, 'utf8')}`);
       }
       await sleep(5);
     }
