@@ -30,13 +30,13 @@ const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).repla
 const boundPcrs = ({ seeds }: Health): number[] => [...(seeds.object?.policy.values.keys() ?? [])];
 
 function seedLines(health: Health): string[] {
-  const { seeds, opening, isUnbound } = health;
+  const { seeds, opening, isUnbound, withKey, recovery } = health;
   if (seeds.state !== 'there') return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
   const pcrs = boundPcrs(health);
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
   const policy = isUnbound ? `, PCRs ${later.join('+')} to be bound at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
-  const lines = [`sealed to ${seeds.withKey ?? ''}${policy}, ${counted(seeds.recovery, 'recovery recipient')}${opens}`];
+  const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
   if (opening.state === 'opened') lines.push(`opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`);
   if (opening.state === 'failed') lines.push(opening.failure.message);
   return lines;
@@ -98,7 +98,7 @@ function jsonOf(health: Health): Record<string, unknown> {
   const open = opening.state === 'opened' ? opening : undefined;
   return {
     seed: {
-      state: seeds.state, withKey: seeds.withKey, pcrs: boundPcrs(health), unbound: isUnbound, device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device, recovery: seeds.recovery,
+      state: seeds.state, withKey: health.withKey, pcrs: boundPcrs(health), unbound: isUnbound, device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device, recovery: health.recovery,
       opens: opening.state === 'untried' ? undefined : opening.state === 'opened', openedBy: open?.openedBy, milliseconds: opening.state === 'untried' ? undefined : opening.milliseconds,
       failure: opening.state === 'failed' ? { code: opening.failure.code, message: opening.failure.message } : undefined, scopes: open?.scopes ?? [],
     },

@@ -51,7 +51,7 @@ const seed: Check = (health) => {
     case 'hidden':
       return [];
     case 'there':
-      return [fine('seed', `a seed is sealed to ${seeds.withKey ?? ''}`)];
+      return [fine('seed', `a seed is sealed to ${health.withKey ?? ''}`)];
   }
 };
 
@@ -96,9 +96,9 @@ const opening: Check = (health) => {
 };
 
 const recovery: Check = (health) => {
-  const { seeds } = health;
+  const { seeds, recovery: count } = health;
   if (seeds.state !== 'there') return [];
-  if (seeds.recovery > 0) return [fine('recovery', `${String(seeds.recovery)} recovery ${seeds.recovery === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`)];
+  if (count > 0) return [fine('recovery', `${String(count)} recovery ${count === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`)];
   return [found('recovery', 'note', 'no recovery recipient', 'if the seed is neither on paper nor in a vault, it dies with this machine', call(health, 'reseal', '--add-recipient=age1...'))];
 };
 
@@ -106,7 +106,7 @@ const unbound: Check = (health) => (health.isUnbound
   ? [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', 'until then whoever boots anything on this machine can open the seed', health.isRunning ? 'systemctl start auxcred-bind.service' : 'boot the installed system: auxcred-bind.service does it')]
   : []);
 
-const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.seeds.withKey === 'host'
+const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.withKey === 'host'
   ? [found('disk', 'note', 'the seed is sealed to the host key, and both are on a disk that is not encrypted', 'whoever takes the disk has the secrets', call(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14'))]
   : []);
 
