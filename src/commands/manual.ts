@@ -234,7 +234,7 @@ export const manual = {
     summary: 'show at a glance whether units get their secrets, and what is in force',
     usage: ['[--no-open] [--json]'],
     text: ['Opens the seed to see that it opens, and asks the TPM and systemd. With --root= what needs a running system is left out.'],
-    options: [{ name: 'no-open', help: 'do not open the seed' }, json, root, device],
+    options: [{ name: 'no-open', help: 'neither open the seed nor ask the TPM' }, json, root, device],
     statuses: { unwell: 'something has to be done: auxcred doctor says what' },
     seeAlso: ['auxcred-doctor(1)'],
   }),

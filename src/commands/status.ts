@@ -30,20 +30,20 @@ const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).repla
 const boundPcrs = ({ seeds }: Health): number[] => [...(seeds.object?.policy.values.keys() ?? [])];
 
 function seedLines(health: Health): string[] {
-  const { seeds, opening, isUnbound } = health;
+  const { seeds, opening, isUnbound, withKey, recovery } = health;
   if (seeds.state !== 'there') return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
   const pcrs = boundPcrs(health);
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
   const policy = isUnbound ? `, PCRs ${later.join('+')} to be bound at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
-  const lines = [`sealed to ${seeds.withKey ?? ''}${policy}, ${counted(seeds.recovery, 'recovery recipient')}${opens}`];
+  const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
   if (opening.state === 'opened') lines.push(`opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`);
   if (opening.state === 'failed') lines.push(opening.failure.message);
   return lines;
 }
 
 function inForceLines({ opening, declared }: Health): string[] {
-  const manifest = declared.errors > 0 ? 'the manifest has errors' : declared.dropIns.length > 0 || !declared.isApplied ? 'the manifest was changed since: auxcred apply' : 'manifest and drop-ins as applied';
+  const manifest = { invalid: 'the manifest has errors: auxcred check', never: 'the manifest was never applied', changed: 'the manifest was changed since: auxcred apply', applied: 'manifest and drop-ins as applied' }[declared.state];
   if (opening.state !== 'opened') return [manifest];
   const { snapshot, since, credentials, units } = opening.inForce;
   return [`${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`];
@@ -98,12 +98,12 @@ function jsonOf(health: Health): Record<string, unknown> {
   const open = opening.state === 'opened' ? opening : undefined;
   return {
     seed: {
-      state: seeds.state, withKey: seeds.withKey, pcrs: boundPcrs(health), unbound: isUnbound, device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device, recovery: seeds.recovery,
+      state: seeds.state, withKey: health.withKey, pcrs: boundPcrs(health), unbound: isUnbound, device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device, recovery: health.recovery,
       opens: opening.state === 'untried' ? undefined : opening.state === 'opened', openedBy: open?.openedBy, milliseconds: opening.state === 'untried' ? undefined : opening.milliseconds,
       failure: opening.state === 'failed' ? { code: opening.failure.code, message: opening.failure.message } : undefined, scopes: open?.scopes ?? [],
     },
     inForce: open && { snapshot: open.inForce.snapshot, since: open.inForce.since, credentials: open.inForce.credentials, units: open.inForce.units, changes: open.inForce.changes },
-    manifest: { state: declared.errors > 0 ? 'invalid' : declared.dropIns.length > 0 || !declared.isApplied ? 'changed' : 'applied', secrets: declared.manifest.declarations.length, dropIns: declared.dropIns },
+    manifest: { state: declared.state, secrets: declared.manifest.declarations.length, dropIns: declared.dropIns },
     units: system?.units,
     broker: system?.broker,
     rotation: { next: declared.next?.at.toISOString(), secrets: declared.next?.secrets ?? [], stale: open?.inForce.stale },

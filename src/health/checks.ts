@@ -51,7 +51,7 @@ const seed: Check = (health) => {
     case 'hidden':
       return [];
     case 'there':
-      return [fine('seed', `a seed is sealed to ${seeds.withKey ?? ''}`)];
+      return [fine('seed', `a seed is sealed to ${health.withKey ?? ''}`)];
   }
 };
 
@@ -96,9 +96,9 @@ const opening: Check = (health) => {
 };
 
 const recovery: Check = (health) => {
-  const { seeds } = health;
+  const { seeds, recovery: count } = health;
   if (seeds.state !== 'there') return [];
-  if (seeds.recovery > 0) return [fine('recovery', `${String(seeds.recovery)} recovery ${seeds.recovery === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`)];
+  if (count > 0) return [fine('recovery', `${String(count)} recovery ${count === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`)];
   return [found('recovery', 'note', 'no recovery recipient', 'if the seed is neither on paper nor in a vault, it dies with this machine', call(health, 'reseal', '--add-recipient=age1...'))];
 };
 
@@ -106,17 +106,24 @@ const unbound: Check = (health) => (health.isUnbound
   ? [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', 'until then whoever boots anything on this machine can open the seed', health.isRunning ? 'systemctl start auxcred-bind.service' : 'boot the installed system: auxcred-bind.service does it')]
   : []);
 
-const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.seeds.withKey === 'host'
+const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.withKey === 'host'
   ? [found('disk', 'note', 'the seed is sealed to the host key, and both are on a disk that is not encrypted', 'whoever takes the disk has the secrets', call(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14'))]
   : []);
 
 const swap: Check = ({ system }) => (system?.swaps ?? []).map((device) => found('swap', 'note', `${device} is swap on a disk that is not encrypted`, 'the broker is kept out of it, but units with secrets in their memory are not', `swapoff ${device}`));
 
 const manifest: Check = (health) => {
-  const { declared } = health;
-  if (declared.errors > 0) return [found('manifest', 'problem', `the manifest has ${String(declared.errors)} ${declared.errors === 1 ? 'error' : 'errors'}`, 'the files that they are in are not applied, and their units will not start after the next boot', call(health, 'check'))];
-  if (declared.dropIns.length > 0 || !declared.isApplied) return [found('manifest', 'warning', `the manifest was changed since it was applied${declared.dropIns.length === 0 ? '' : `: ${list(declared.dropIns.map(({ unit, change }) => `${unit} ${change}`))}`}`, 'units see the change only then', call(health, 'apply'))];
-  return [fine('manifest', 'the manifest is the one that was applied')];
+  const { errors, state, dropIns } = health.declared;
+  switch (state) {
+    case 'invalid':
+      return [found('manifest', 'problem', `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`, 'the files that they are in are not applied, and their units will not start after the next boot', call(health, 'check'))];
+    case 'never':
+      return [found('manifest', 'warning', 'the manifest was never applied', 'no unit gets what it declares before that, or the next boot', call(health, 'apply'))];
+    case 'changed':
+      return [found('manifest', 'warning', `the manifest was changed since it was applied${dropIns.length === 0 ? '' : `: ${list(dropIns.map(({ unit, change }) => `${unit} ${change}`))}`}`, 'units see the change only then', call(health, 'apply'))];
+    case 'applied':
+      return [fine('manifest', 'the manifest is the one that was applied')];
+  }
 };
 
 const snapshot: Check = (health) => {
@@ -131,12 +138,12 @@ const snapshot: Check = (health) => {
 
 const secrets: Check = (health) => {
   const { opening: state, declared } = health;
-  if (state.state !== 'opened' || declared.errors > 0) return [];
+  if (state.state !== 'opened' || declared.state === 'invalid') return [];
   const { inForce } = state;
   const findings: Finding[] = [];
   if (inForce.refused && inForce.fixed.every(({ failure }) => failure.message !== inForce.refused?.message)) findings.push(refusedFinding(health, inForce.refused));
   // What only the manifest's new text changes is said of the manifest.
-  const isApplied = declared.isApplied && declared.dropIns.length === 0;
+  const isApplied = declared.state === 'applied';
   for (const { secret, why, hook } of inForce.stale.filter((one) => isApplied || /^(?:period|value)/.test(one.why))) findings.push(found('stale', 'warning', `${secret} is not what it should be by now: ${why}`, hook ? 'its hook failed, or has not run yet' : 'its units go on with the old one', call(health, 'provision')));
   const other = inForce.changes.filter(({ why }) => why === 'new' || why === 'removed');
   if (other.length > 0 && inForce.snapshot === 'sound' && isApplied) findings.push(found('stale', 'warning', list(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)), 'the manifest says so, and it is not in force', call(health, 'apply')));

@@ -5,7 +5,7 @@ import { credentialsOf } from '../manifest/declaration.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { keyId } from '../derive/tree.ts';
 import { type Means, openStore } from '../store/open.ts';
-import type { Sealing } from '../store/payload.ts';
+import type { KeySource, Sealing } from '../store/payload.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
@@ -43,6 +43,10 @@ export interface Health {
   readonly now: Date;
   readonly seeds: SealedSeeds;
   readonly opening: Opening;
+  /** As the opened payload says, else as far as the file shows it. */
+  readonly withKey: KeySource | undefined;
+  /** Recipients that open the seeds without this machine, known in the same way. */
+  readonly recovery: number;
   readonly isUnbound: boolean;
   readonly declared: Declared;
   readonly files: StoreFiles;
@@ -80,6 +84,8 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   const credentials = new Map(units.map((unit) => [unit, declared.manifest.declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id }) => id))]));
   return {
     root, paths, isRunning, now, seeds, opening, declared,
+    withKey: opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey,
+    recovery: opening.state === 'opened' ? opening.sealing.recovery.length : seeds.recovery,
     isUnbound: existsSync(paths.unbound),
     files: storeFiles(sight, root, paths),
     platform: platform(),

@@ -30,8 +30,8 @@ export interface Stale {
 export interface Declared {
   readonly manifest: Manifest;
   readonly errors: number;
-  /** Whether the manifest is the text that was applied last. */
-  readonly isApplied: boolean;
+  /** `never` and `changed`: `apply` would write something; `invalid`: it would refuse. */
+  readonly state: 'applied' | 'changed' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
   /** The next time at which a secret gets another value; undefined where none rotates. */
   readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
@@ -59,11 +59,12 @@ export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: 
   const applied = sight.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined ? [{ name, end: periodAt(content.rotate, now).end }] : []));
   const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
+  const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
+  const dropIns = changesOf(readRendering(paths), renderUnits(manifest.declarations));
+  const isSame = dropIns.length === 0 && (applied ?? '') === manifestSums(manifest.files);
   return {
-    manifest,
-    errors: manifest.problems.filter(({ severity }) => severity === 'error').length,
-    isApplied: (applied ?? '') === manifestSums(manifest.files),
-    dropIns: changesOf(readRendering(paths), renderUnits(manifest.declarations)),
+    manifest, errors, dropIns,
+    state: errors > 0 ? 'invalid' : isSame ? 'applied' : applied === undefined ? 'never' : 'changed',
     next: next && { at: next, secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name) },
   };
 }

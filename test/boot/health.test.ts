@@ -127,15 +127,18 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.shell('for file in /usr/lib/*/libtss2-esys.so.0*.away; do mv "$file" "${file%.away}"; done');
     });
 
-    test('a TPM that hangs is said to hang', async () => {
-      await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
-      power.tpm?.signal('SIGSTOP');
-      try {
-        const { status, stdout } = await machine.run(['auxcred', 'status'], { check: false, timeoutMs: 60_000 });
-        assert.notEqual(status, 0);
-        assert.match(stdout, /the TPM does not answer within 20 s/);
-      } finally {
-        power.tpm?.signal('SIGCONT');
-      }
-    });
+    // It waits for as long as it takes: once is enough.
+    if (version === systemdVersions.at(-1)) {
+      test('a TPM that hangs is said to hang', async () => {
+        await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
+        power.tpm?.signal('SIGSTOP');
+        try {
+          const { status, stdout } = await machine.run(['auxcred', 'status'], { check: false, timeoutMs: 60_000 });
+          assert.notEqual(status, 0);
+          assert.match(stdout, /the TPM does not answer within 20 s/);
+        } finally {
+          power.tpm?.signal('SIGCONT');
+        }
+      });
+    }
   });

@@ -191,7 +191,9 @@ describe('doctor', () => {
     only('unbound', 'warning', /not bound yet/);
   });
 
-  test('manifest: with errors, changed', () => {
+  test('manifest: with errors, changed, never applied', () => {
+    rmSync(at('etc/auxcred/rendered'));
+    mends(only('manifest', 'warning', /^the manifest was never applied$/), 0);
     writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hexx"\n');
     assert.equal(only('manifest', 'problem', /has 1 error$/).mend[0], `auxcred check --root=${root}`);
     writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hex"\nunits = ["x.service"]\n');
