@@ -6,8 +6,11 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, write
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
+import { openReleases } from '../../src/deliver/opening.ts';
 import { exitStatus, type FailureCode } from '../../src/failure.ts';
+import { wipeScopes } from '../../src/store/scope.ts';
 import { Json } from '../../src/system/json.ts';
+import { pathsUnder } from '../../src/system/paths.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
 import { commandCodes, createPrimary, leftIn, makePersistent, removePersistent } from '../tpm2/sealing.ts';
@@ -306,6 +309,30 @@ describe('with a TPM', () => {
     assert.equal(counts(), before + 1);
     old();
     fails('provision', [], 'older', /older than the TPM remembers/);
+  });
+
+  test('a broker that reads seeds of before and a snapshot of after looks again', async () => {
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('apply');
+    const before = copyOf(seeds);
+    works('reseal');
+    const afterwards = copyOf(seeds);
+    before();
+    let readings = 0;
+    const proxy = await startTpmProxy(swtpm.device, (code) => {
+      if (code === commandCodes.unseal && readings++ === 0) afterwards();
+      return undefined;
+    });
+    try {
+      const { releases, scopes } = await openReleases(pathsUnder(root), { AUXCRED_TCTI: proxy.device });
+      wipeScopes(scopes);
+      assert.deepEqual([releases.length, readings], [1, 2]);
+      before();
+      await assert.rejects(openReleases(pathsUnder(root), { AUXCRED_TCTI: proxy.device }), /seeds\.age is number 1 of its kind, and number 2 was in force here/);
+      assert.equal(readings, 5);
+    } finally {
+      await proxy.stop();
+    }
   });
 
   test('a counter that was removed is missed, and reseal makes another one', () => {
