@@ -47,6 +47,11 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.generations, mode: 0o750, shared: true },
   { path: join(paths.snapshot, 'releases.json'), mode: 0o640, shared: true },
   { path: join(paths.snapshot, 'record.json'), mode: 0o600, shared: false },
+  { path: join(paths.snapshot, 'settled.json'), mode: 0o600, shared: false },
+  { path: paths.sealedHostKey, mode: 0o600, shared: false },
+  { path: paths.credstoreRecord, mode: 0o600, shared: false },
+  { path: paths.fileLinks, mode: 0o600, shared: false },
+  { path: paths.pushed, mode: 0o600, shared: false },
 ];
 
 function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | undefined): FileFault[] {

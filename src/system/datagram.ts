@@ -1,4 +1,4 @@
-import { bind } from './ffi.ts';
+import { bind, type NativeFunction } from './ffi.ts';
 
 const afUnix = 1;
 const sockDatagram = 2;
@@ -8,7 +8,11 @@ const noSignal = 0x4000;
 /** sizeof(struct sockaddr_un): two bytes of family, then the path. */
 const longestPath = 107;
 
-const libc = bind('libc.so.6', { socket: 'i:iii', sendto: 'l:ipzipu', close: 'i:i' });
+const signatures = { socket: 'i:iii', sendto: 'l:ipzipu', close: 'i:i' } as const;
+
+let library: Record<keyof typeof signatures, NativeFunction> | undefined;
+/** Loaded when there is something to send: what only names the journal's records needs none. */
+const libc = (): Record<keyof typeof signatures, NativeFunction> => (library ??= bind('libc.so.6', signatures));
 
 /** The bytes of a struct sockaddr_un for a path; a leading `@` stands for the abstract name space (unix(7)). */
 function addressOf(path: string): Buffer {
@@ -29,15 +33,15 @@ export class DatagramSocket {
 
   constructor(path: string) {
     this.#address = addressOf(path);
-    this.#fd = Number(libc.socket(afUnix, sockDatagram | closeOnExec | nonBlocking, 0));
+    this.#fd = Number(libc().socket(afUnix, sockDatagram | closeOnExec | nonBlocking, 0));
   }
 
   /** @returns whether the receiver got it. */
   send(message: Uint8Array): boolean {
-    return this.#fd >= 0 && Number(libc.sendto(this.#fd, message, message.length, noSignal, this.#address, this.#address.length)) === message.length;
+    return this.#fd >= 0 && Number(libc().sendto(this.#fd, message, message.length, noSignal, this.#address, this.#address.length)) === message.length;
   }
 
   close(): void {
-    if (this.#fd >= 0) libc.close(this.#fd);
+    if (this.#fd >= 0) libc().close(this.#fd);
   }
 }

@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, write
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { openReleases } from '../../src/deliver/opening.ts';
+import { givenMeans, openReleases } from '../../src/deliver/opening.ts';
 import { exitStatus, type FailureCode } from '../../src/failure.ts';
 import { wipeScopes } from '../../src/store/scope.ts';
 import { Json } from '../../src/system/json.ts';
@@ -324,11 +324,11 @@ describe('with a TPM', () => {
       return undefined;
     });
     try {
-      const { releases, scopes } = await openReleases(pathsUnder(root), { AUXCRED_TCTI: proxy.device });
+      const { releases, scopes } = await openReleases(pathsUnder(root), givenMeans({ AUXCRED_TCTI: proxy.device }));
       wipeScopes(scopes);
       assert.deepEqual([releases.length, readings], [1, 2]);
       before();
-      await assert.rejects(openReleases(pathsUnder(root), { AUXCRED_TCTI: proxy.device }), /seeds\.age is number 1 of its kind, and number 2 was in force here/);
+      await assert.rejects(openReleases(pathsUnder(root), givenMeans({ AUXCRED_TCTI: proxy.device })), /seeds\.age is number 1 of its kind, and number 2 was in force here/);
       assert.equal(readings, 5);
     } finally {
       await proxy.stop();
