@@ -26,6 +26,9 @@ export const exitStatus = {
 
 export type FailureCode = keyof typeof exitStatus;
 
+/** The way out where a machine can't open its own seeds any more. */
+export const resealHint = 'auxcred reseal --identity=FILE with a recovery key, or --seed-file=- with the 24 words';
+
 /**
  * A failure that the user can act on. The message names the thing, lower case and without a full stop;
  * the hint names the way out. Neither ever holds secret bytes.

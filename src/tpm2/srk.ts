@@ -1,5 +1,5 @@
 /** The storage root key: the parent of everything that is sealed. */
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 import { TpmError } from './response.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
@@ -59,7 +59,7 @@ export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array
   const made = await recreateSrk(tpm, recorded);
   if (made && Buffer.compare(made.name, name) === 0) return made;
   if (made) await tpm.release(made.handle);
-  throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: 'open the store with a recovery identity and seal again' });
+  throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: resealHint });
 }
 
 /** The key of a recorded template; undefined where this TPM can't make one like it. */
