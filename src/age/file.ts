@@ -1,4 +1,4 @@
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 import { fileKeyLength } from './file-key.ts';
 import { type Header, malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
 import { decryptPayload } from './stream.ts';
@@ -59,9 +59,9 @@ function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
   if (only) {
     const why = attempts.map(({ name, failure }) => `${name}: ${failure.message}`).join('; ');
     const hints = new Set(attempts.map(({ failure }) => failure.hint).filter((hint) => hint !== undefined));
-    return new Failure('no-recipient', `none of this machine's keys opens the file: ${why}`, { hint: [...hints].join('; or ') || 'open it with a recovery identity and seal again' });
+    return new Failure('no-recipient', `none of this machine's keys opens the file: ${why}`, { hint: [...hints].join('; or ') || resealHint });
   }
   // Types are whatever the file says: shown in part, so that a file can't fill the journal.
   const types = [...new Set(stanzas.map(({ args: [type = ''] }) => type.slice(0, 40)))].slice(0, 8).join(', ');
-  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: 'the host key may have changed; open it with a recovery identity and seal again' });
+  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: `the host key may have changed; ${resealHint}` });
 }

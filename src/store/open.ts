@@ -3,7 +3,7 @@ import { parseOpensshKey } from '../age/openssh-key.ts';
 import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
 import { x25519Unwrapper } from '../age/x25519.ts';
 import type { Stanza } from '../age/header.ts';
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
@@ -133,7 +133,7 @@ function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKe
         const pair = parseOpensshKey(sshKey);
         const hostSecret = sshSharedSecret(pair, stanza);
         pair.seed.fill(0);
-        if (!hostSecret) throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: 'open the store with a recovery identity and seal again' });
+        if (!hostSecret) throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: resealHint });
         secrets.push(hostSecret);
       }
       const tpm = await openDevice();

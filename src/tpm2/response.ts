@@ -1,5 +1,5 @@
 /** What TPM and TSS response codes mean to a person (TPM 2.0 part 2, section 6.6; TSS 2.0 overview, section 4). */
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 
 /** The codes that are told apart, without the handle, session or parameter they complain about. */
 export const responseCodes = {
@@ -56,9 +56,9 @@ export function tpmFailure(error: unknown): unknown {
   const options = (hint: string): { hint: string; cause: unknown } => ({ hint, cause: error });
   if (error.is('lockout')) return new Failure('tpm-lockout', 'the TPM is in dictionary attack lockout', options('wait, or reset it with tpm2_dictionarylockout --clear-lockout; auxcred\'s own objects never cause one'));
   if (error.is('sessionMemory') || error.is('objectMemory')) return new Failure('tpm', 'the TPM has no room left for a session or an object', options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'));
-  if (error.is('integrity')) return new Failure('other-tpm', 'the sealed object was not made by this TPM, or it is damaged', options('open the store with a recovery identity and seal again'));
+  if (error.is('integrity')) return new Failure('other-tpm', 'the sealed object was not made by this TPM, or it is damaged', options(resealHint));
   if (error.is('badAuth') || error.is('authFail')) return new Failure('tpm', 'the owner hierarchy of this TPM, or its SRK, has a password', options('remove it, or store the standard SRK at 0x81000001 with tpm2_createprimary and tpm2_evictcontrol'));
   if (layer(error.code) === layers.transmission) return new Failure('no-tpm', `the TPM can't be reached: ${error.message}`, options('is the device right, and may this user open it?'));
-  if (layer(error.code) === layers.marshalling) return new Failure('malformed', `the sealed object is damaged: ${error.message}`, options('open the store with a recovery identity and seal again'));
+  if (layer(error.code) === layers.marshalling) return new Failure('malformed', `the sealed object is damaged: ${error.message}`, options(resealHint));
   return new Failure('tpm', `the TPM refused: ${error.message}`, options('tpm2_rc_decode explains the code'));
 }

@@ -1,5 +1,5 @@
 /** A secret that only this TPM gives back, and only while its PCRs have the recorded values. */
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 import { encodeSelection, type PcrPolicy, policyDigest, readPcrs } from './pcr.ts';
 import { TpmError, tpmFailure } from './response.ts';
 import { findSrk, reopenSrk, type Srk } from './srk.ts';
@@ -207,8 +207,7 @@ async function pcrMismatch(tpm: Tpm, sealed: SealedObject, cause: TpmError): Pro
   const now = await readPcrs(tpm, [...values.keys()]);
   const short = (value: Uint8Array | undefined): string => Buffer.from(value ?? []).toString('hex').slice(0, 16);
   const changed = [...values].filter(([pcr, value]) => Buffer.compare(value, now.values.get(pcr) ?? new Uint8Array(0)) !== 0).map(([pcr, value]) => `PCR ${String(pcr)} (sealed at ${short(value)}, now ${short(now.values.get(pcr))})`);
-  const wayOut = 'private' in sealed ? 'open the store with a recovery identity or the words and seal again' : 'enroll this machine again and push to it';
-  const hint = `if the change was yours, ${wayOut}; if not, somebody changed what boots`;
+  const hint = `if the change was yours, ${'private' in sealed ? resealHint : 'enroll this machine again and push to it'}; if not, somebody changed what boots`;
   if (changed.length === 0) return new Failure('malformed', 'the sealed object has another policy than the one recorded beside it', { hint, cause });
   return new Failure('pcr-mismatch', `the machine did not boot as it did when it was sealed: ${changed.join(', ')}`, { hint, cause });
 }

@@ -1,6 +1,6 @@
 /** The storage root key: the parent of everything that is sealed. */
 import { createHash } from 'node:crypto';
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 import { TpmError } from './response.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { aes128Cfb, algorithms, contentOf, fromStructure, nistP256, sized, toStructure, u16, u32 } from './wire.ts';
@@ -107,7 +107,7 @@ export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array
   const made = await recreateSrk(tpm, recorded);
   if (made && Buffer.compare(made.name, name) === 0) return made;
   if (made) await tpm.release(made.handle);
-  throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: 'open the store with a recovery identity and seal again' });
+  throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: resealHint });
 }
 
 /** The key of a recorded template; undefined where this TPM can't make one like it. */

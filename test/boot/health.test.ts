@@ -89,7 +89,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.shell('for i in 1 2 3 4 5 6 7; do systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done; for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done', { check: false });
       await machine.run(['systemctl', 'start', 'slow.service', '--no-block'], { check: false });
       await machine.waitFor('auxcred.socket', 'failed');
-      assert.match(await wrong(), /^problem: auxcred.socket failed \((?:service-start-limit-hit|trigger-limit-hit|resources)\) \[sockets\]$/m);
+      assert.match(await wrong(), /^problem: auxcred.socket failed \((?:(?:service-)?start-limit-hit|trigger-limit-hit|resources)\) \[sockets\]$/m);
       await machine.systemctl('stop', 'slow.service');
       await mend(/auxcred.socket failed/);
       await machine.shell('systemctl reset-failed; systemctl start auxcred.socket auxcred-stage.socket');

@@ -84,7 +84,7 @@ for (const version of ['252', '257', '262'] as const)
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       for (const unit of [...units.slice(0, 5), 'stopped.service', 'tmpl@.service']) {
-        await machine.write(`/etc/systemd/system/${unit}`, '[Service]\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n');
+        await machine.write(`/etc/systemd/system/${unit}`, '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n');
       }
       await machine.write('/usr/local/lib/tell', '#!/bin/sh\n[ ! -e /etc/told-broken ] && echo "$(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> /var/log/told\n', 0o755);
       await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell'));
