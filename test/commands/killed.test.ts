@@ -5,6 +5,10 @@ import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { namesIn } from '../../src/system/files.ts';
+import { createLayer, discardLayer } from '../machine/layer.ts';
+import { cannotBoot } from '../machine/machine.ts';
+import { debianRoot } from '../machine/root.ts';
 import { auxcred, furnish, listing, manifestIn, must, stateOf } from './root.ts';
 
 const older = `
@@ -56,28 +60,31 @@ function changesOf(root: string, args: readonly string[]): { call: string; numbe
   });
 }
 
-/**
- * Kills `args` before each of its changes, looks at what is in force, and runs it again.
- * @param again - how to go on afterwards, where the same command is refused once it did its work
- */
-async function killEverywhere(name: string, prepare: (root: string) => void, args: (root: string) => string[], again: (root: string) => void): Promise<void> {
-  const origin = join(folder, name);
-  furnish(origin, older);
-  prepare(origin);
-  const copy = (to: string): string => {
-    cpSync(origin, join(folder, to), { recursive: true, verbatimSymlinks: true });
-    return join(folder, to);
-  };
-  const whole = copy(`${name}-whole`);
+/** What is killed, and where. */
+interface Trial {
+  /** A root in the state before. */
+  readonly fresh: () => string;
+  readonly args: (root: string) => string[];
+  /** How to go on afterwards, where the same command is refused once it did its work. */
+  readonly again: (root: string) => void;
+  /** Looks at what else there is after a kill. */
+  readonly look?: (root: string, line: string) => void;
+}
+
+/** Kills `args` before each of its changes, looks at what is in force, and runs it again. */
+async function killEverywhere({ fresh, args, again, look }: Trial): Promise<void> {
+  const old = await stateOf(fresh());
+  const whole = fresh();
   const changes = changesOf(whole, args(whole));
   again(whole);
-  const [old, now] = [await stateOf(origin), await stateOf(whole)];
+  const now = await stateOf(whole);
+  const meantToLie = listing(whole);
   assert.notDeepEqual(now, old);
   // Seeds and snapshot are bound to each other only by the counter, so a run that writes both may be killed between them.
   const parts = (state: typeof old) => ({ seeds: [state.counter, state.recipients], snapshot: [state.releases, state.record, state.fixed], dropIns: [state.dropIns, state.rendered] });
   let killed = 0;
   for (const { call, number, line } of changes) {
-    const root = copy(`${name}-killed`);
+    const root = fresh();
     const { signal, status } = traced(['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'], args(root));
     if (signal === 'SIGKILL' || status === 137) killed++;
     const [was, is, meant] = [old, await stateOf(root), now].map(parts);
@@ -85,12 +92,25 @@ async function killEverywhere(name: string, prepare: (root: string) => void, arg
       const value = JSON.stringify(is?.[part]);
       assert.ok(value === JSON.stringify(was?.[part]) || value === JSON.stringify(meant?.[part]), `${part} after a kill at ${line}: ${value}`);
     }
+    look?.(root, line);
     again(root);
     assert.deepEqual(await stateOf(root), now, `after a kill at ${line}, and again`);
-    assert.deepEqual(listing(root), listing(whole), `left behind by a kill at ${line}`);
-    rmSync(root, { recursive: true });
+    assert.deepEqual(listing(root), meantToLie, `left behind by a kill at ${line}`);
   }
   assert.ok(killed > 0.9 * changes.length, `${String(killed)} of ${String(changes.length)} were killed`);
+}
+
+/** Copies of a folder that is made once. */
+function copiesOf(name: string, prepare: (root: string) => void): () => string {
+  const origin = join(folder, name);
+  furnish(origin, older);
+  prepare(origin);
+  const root = join(folder, `${name}-copy`);
+  return () => {
+    rmSync(root, { recursive: true, force: true });
+    cpSync(origin, root, { recursive: true, verbatimSymlinks: true });
+    return root;
+  };
 }
 
 const putFixed = (root: string): void => {
@@ -99,7 +119,7 @@ const putFixed = (root: string): void => {
 
 describe('killed at any system call that changes a file', () => {
   test('apply leaves what was in force or what was meant, and the next one leaves nothing else', async () => {
-    await killEverywhere('apply', (root) => {
+    await killEverywhere({ fresh: copiesOf('apply', (root) => {
       must(['seal', '--no-recovery', `--root=${root}`]);
       putFixed(root);
       must(['apply', `--root=${root}`]);
@@ -107,25 +127,59 @@ describe('killed at any system call that changes a file', () => {
       writeFileSync(manifestIn(root), `${older}[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n`);
       must(['apply', `--root=${root}`]);
       writeFileSync(manifestIn(root), newer);
-    }, (root) => ['apply', `--root=${root}`], (root) => { must(['apply', `--root=${root}`]); });
+    }), args: (root) => ['apply', `--root=${root}`], again: (root) => { must(['apply', `--root=${root}`]); } });
   });
 
   test('seal leaves no seed or one that opens', async () => {
-    await killEverywhere('seal', () => undefined, (root) => ['seal', '--no-recovery', `--root=${root}`], (root) => {
+    await killEverywhere({ fresh: copiesOf('seal', () => undefined), args: (root) => ['seal', '--no-recovery', `--root=${root}`], again: (root) => {
       const { status, stderr } = auxcred(['seal', '--no-recovery', `--root=${root}`]);
       if (status !== 0) assert.match(stderr, /seeds\.age exists/);
       must(['unseal', `--root=${root}`]);
-    });
+    } });
   });
 
   test('reseal leaves the old seeds or the new ones, and what is in force with them', async () => {
-    await killEverywhere('reseal', (root) => {
+    await killEverywhere({ fresh: copiesOf('reseal', (root) => {
       must(['seal', '--no-recovery', `--root=${root}`]);
       putFixed(root);
       must(['apply', `--root=${root}`]);
-    }, (root) => ['reseal', `--add-recipient=${recovery}`, `--root=${root}`], (root) => {
+    }), args: (root) => ['reseal', `--add-recipient=${recovery}`, `--root=${root}`], again: (root) => {
       if (!must(['unseal', '--json', `--root=${root}`]).stdout.includes(recovery)) must(['reseal', `--add-recipient=${recovery}`, `--root=${root}`]);
       must(['provision', `--root=${root}`]);
-    });
+    } });
+  });
+
+  test('apply leaves in systemd\'s own store the old secrets or the new ones, and the next one makes them whole', { skip: cannotBoot }, async () => {
+    // systemd-creds runs in that root, so it has to be a whole one.
+    const layer = createLayer(await debianRoot('257'));
+    try {
+      const { root } = layer;
+      const kept = ['etc/auxcred', 'etc/credstore.encrypted', 'etc/systemd/system/auxcred.service.d', 'var/lib/auxcred'];
+      const manifest = (generation: number, more: string): string => `[secret.a]\ngeneration = ${String(generation)}\ndelivery = "credstore"\nunits = ["a.service"]\n[secret.b]\ndelivery = "credstore"\nunits = ["${more}.service"]\n`;
+      furnish(root, manifest(1, 'b'));
+      writeFileSync(join(root, 'etc/machine-id'), `${'5a'.repeat(16)}\n`);
+      must(['seal', '--no-recovery', `--root=${root}`]);
+      must(['apply', `--root=${root}`]);
+      writeFileSync(manifestIn(root), manifest(2, 'c'));
+      const values = (): string[] => ['1', '2'].map((generation) => must(['get', 'a', `--generation=${generation}`, `--root=${root}`]).stdout);
+      const possible = [...values(), must(['get', 'b', `--root=${root}`]).stdout];
+      for (const path of kept) cpSync(join(root, path), join(folder, 'kept', path), { recursive: true, verbatimSymlinks: true });
+      const fresh = (): string => {
+        for (const path of kept) {
+          rmSync(join(root, path), { recursive: true, force: true });
+          cpSync(join(folder, 'kept', path), join(root, path), { recursive: true, verbatimSymlinks: true });
+        }
+        return root;
+      };
+      const look = (_: string, line: string): void => {
+        for (const name of namesIn(join(root, 'etc/credstore.encrypted')).filter((entry) => !entry.startsWith('.'))) {
+          const { status, stdout } = spawnSync('chroot', [root, 'systemd-creds', 'decrypt', `--name=${name.split('.').at(-1) ?? ''}`, `/etc/credstore.encrypted/${name}`, '-'], { encoding: 'utf8' });
+          assert.ok(status === 0 && possible.includes(stdout), `${name} after a kill at ${line}`);
+        }
+      };
+      await killEverywhere({ fresh, args: () => ['apply', `--root=${root}`], again: () => { must(['apply', `--root=${root}`]); }, look });
+    } finally {
+      discardLayer(layer.id);
+    }
   });
 });
