@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import type { Provisioned } from '../deliver/provision.ts';
 import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
 import { readGenerated, readRendering } from '../deliver/rendering.ts';
 import type { TakenStep } from '../deliver/running-units.ts';
@@ -8,7 +7,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
-import { oneAtATime, provisionManifest, restartChanged, sayHeld, usableManifest } from './provision.ts';
+import { type InForce, oneAtATime, provisionManifest, sayHeld, tellUnits, usableManifest } from './provision.ts';
 import { say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
@@ -29,7 +28,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
 }
 
 /** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what was done with the units that run */
-export function putInForce(root: string, manifest: Manifest, provisioned: Provisioned | undefined, restart: boolean): readonly TakenStep[] {
+export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): readonly TakenStep[] {
   const units = applyRendering(pathsUnder(root), manifest);
   for (const { unit, change } of units) say(`${change} ${unit}`);
   if (units.length === 0) say('the drop-ins are as they should be');
@@ -37,5 +36,5 @@ export function putInForce(root: string, manifest: Manifest, provisioned: Provis
   // Also where an earlier run was killed before it came to this.
   const { rendered, generated } = pathsUnder(root);
   if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
-  return provisioned && restart ? restartChanged(provisioned.changes) : [];
+  return provisioned ? tellUnits(root, provisioned, restart) : [];
 }

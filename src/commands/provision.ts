@@ -4,7 +4,8 @@ import { withFileProblems, writeFiles } from '../deliver/file-folder.ts';
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
 import { recordRelease } from '../deliver/record.ts';
-import { stepsFor, type TakenStep, takeSteps } from '../deliver/running-units.ts';
+import { forgetPending, notePending, pendingSteps } from '../deliver/pending.ts';
+import { mergedSteps, stepsFor, type TakenStep, takeSteps, type UnitStep } from '../deliver/running-units.ts';
 import { type ReleaseChange, withMade } from '../deliver/plan.ts';
 import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -42,7 +43,7 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     }
     const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
     say(provisioned.changed ? `${String(provisioned.credentials)} credentials are in force` : 'nothing to do: the manifest is in force already');
-    if (!early && !options.flag('no-restart') && systemIsRunning(root)) restartChanged(provisioned.changes);
+    if (!early && systemIsRunning(root)) tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });
 }
@@ -80,6 +81,8 @@ export function usableManifest(root: string): Manifest {
 /** What was put in force, and why some of it does not lie where units read it. */
 export interface InForce extends Provisioned {
   readonly failures: readonly string[];
+  /** What units need that an earlier run did not come to. */
+  readonly pending: readonly UnitStep[];
 }
 
 export interface ProvisionFlags {
@@ -102,14 +105,20 @@ export async function provisionManifest(root: string, device: string | undefined
 /** The same with seeds that are open already, which the caller wipes. @throws Failure */
 export async function provisionWith(root: string, { payload, counter }: OpenStore, manifest: Manifest, { early, acceptClock, acceptOlder }: ProvisionFlags): Promise<InForce> {
   const paths = pathsUnder(root);
-  refuseForeignCredentials(paths, manifest.declarations, hostScope(payload.scopes));
+  const host = hostScope(payload.scopes);
+  refuseForeignCredentials(paths, manifest.declarations, host);
+  const running = systemIsRunning(root);
+  const pending = early || !running ? [] : pendingSteps(paths, host);
+  const note = (changes: readonly ReleaseChange[]): void => { notePending(paths, host, mergedSteps(pending, stepsFor(changes))); };
   const tpmCounter = counter && await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
-  const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, hook: early || !systemIsRunning(root) ? 'later' : runHook });
+  const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, beforehand: early || !running ? undefined : note, hook: early || !running ? 'later' : runHook });
   if (provisioned.changed) await raised(counter);
-  if (provisioned.changed && systemIsRunning(root)) stopRunning('auxcred.service');
+  if (provisioned.changed && running) stopRunning('auxcred.service');
   const { made, failures } = laysOut(paths, manifest) ? await layOut(root, paths, payload, early) : { made: [], failures: [] };
-  if (made.some(({ unit }) => unit === anyUnit) && systemIsRunning(root) && systemdVersion() < importingVersion) warn('this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody', 'units = ["web.service"]');
-  return { ...provisioned, failures, changed: provisioned.changed || made.length > 0, changes: withMade(provisioned.changes, made, manifest.declarations) };
+  if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion) warn('this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody', 'units = ["web.service"]');
+  const changes = withMade(provisioned.changes, made, manifest.declarations);
+  if (changes.length > provisioned.changes.length && !early && running) note(changes);
+  return { ...provisioned, failures, pending, changed: provisioned.changed || made.length > 0, changes };
 }
 
 /** Whether something is to lie, or still lies, where units read it without the broker. */
@@ -172,11 +181,17 @@ export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined)
   }
 }
 
-/** Lets the units that run see what changed, and says so. @returns what was done */
-export function restartChanged(changes: readonly ReleaseChange[]): readonly TakenStep[] {
-  const taken = takeSteps(stepsFor(changes));
+/**
+ * Lets the units that run see what changed, now or in a run that was cut short, and says so.
+ * @param restart - whether they are not to be left alone
+ * @returns what was done
+ */
+export function tellUnits(root: string, { changes, pending }: InForce, restart: boolean): readonly TakenStep[] {
+  const taken = restart ? takeSteps(mergedSteps(pending, stepsFor(changes))) : [];
+  forgetPending(pathsUnder(root));
   for (const { unit, declared, action } of taken) {
-    say(`${action} ${unit}: ${changes.filter((change) => change.unit === declared).map(({ credential, why }) => `${credential} (${why})`).join(', ')}`);
+    const why = changes.filter((change) => change.unit === declared).map((change) => `${change.credential} (${change.why})`);
+    say(`${action} ${unit}: ${why.length > 0 ? why.join(', ') : 'an earlier run was ended before it came to this'}`);
   }
   return taken;
 }

@@ -36,6 +36,8 @@ export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier'
 export interface ProvisionOptions extends PlannedOptions {
   /** How it is sealed. */
   readonly sealing: Sealing;
+  /** Called with what changes for units, right before it is put in force. */
+  readonly beforehand?: ((changes: readonly ReleaseChange[]) => void) | undefined;
   /** What the TPM's counter says, and no snapshot in force has a higher number; undefined without one. The caller raises it where something changed. */
   readonly tpmCounter?: number | undefined;
 }
@@ -149,6 +151,7 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
     const plan = held.size === 0 ? first : planWith(held);
     const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) => isInForce(paths, before, unchanged));
     const nameOf = ({ declaration }: Replacement): string => declaration.name;
+    options.beforehand?.(plan.changes);
     return {
       credentials: plan.releases.length, changes: plan.changes, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
       changed: installSnapshot(paths, before, snapshot, held.size === 0 ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),

@@ -26,6 +26,17 @@ export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   return [...steps].map(([unit, action]) => ({ unit, action, ...(action === 'reload' && !refreshed.has(unit) ? { files: true } : {}) }));
 }
 
+/** What each unit of two lists needs: the stronger of the two. */
+export function mergedSteps(one: readonly UnitStep[], other: readonly UnitStep[]): UnitStep[] {
+  const steps = new Map(one.map((step) => [step.unit, step]));
+  for (const step of other) {
+    const known = steps.get(step.unit);
+    const stronger = known === undefined || strength[step.action] > strength[known.action] || (step.action === known.action && step.files !== true);
+    if (stronger) steps.set(step.unit, step);
+  }
+  return [...steps.values()];
+}
+
 /** What is done with a unit that runs. */
 export interface TakenStep extends UnitStep {
   /** The unit's name in the manifest: an instance's template. */

@@ -51,6 +51,7 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.sealedHostKey, mode: 0o600, shared: false },
   { path: paths.credstoreRecord, mode: 0o600, shared: false },
   { path: paths.fileLinks, mode: 0o600, shared: false },
+  { path: paths.pending, mode: 0o600, shared: false },
   { path: paths.pushed, mode: 0o600, shared: false },
 ];
 

@@ -205,4 +205,20 @@ for (const version of ['252', '257', '262'] as const)
       await settled();
       assert.equal(await credential('web.service', 'db.previous'), before);
     });
+
+    test('units that a killed run did not come to are told by the next one', async () => {
+      const now = '2027-02-01 08:00:00';
+      await machine.write('/run/cut/systemctl', '#!/bin/sh\ncase "$*" in *try-restart*) kill -KILL $PPID; exit 1;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
+      await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 2'));
+      const [before, old] = [await invocations(), await credential('other.service', 'fixed')];
+      assert.notEqual((await at(now, 'env', 'PATH=/run/cut:/usr/bin:/bin', 'auxcred', 'apply')).status, 0);
+      assert.deepEqual(await invocations(), before);
+      assert.match((await at(now, 'auxcred', 'provision')).stderr, /nothing to do.*\n.*restart other\.service: an earlier run was ended before it came to this/);
+      await settled();
+      const after = await invocations();
+      assert.deepEqual(units.filter((unit) => before[unit] !== after[unit]), ['other.service']);
+      assert.notEqual(await credential('other.service', 'fixed'), old);
+      assert.match((await at(now, 'auxcred', 'provision')).stderr, /^auxcred: nothing to do: the manifest is in force already\n$/);
+      assert.deepEqual(await invocations(), after);
+    });
   });
