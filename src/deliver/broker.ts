@@ -15,7 +15,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
 import { wipeScopes } from '../store/scope.ts';
 import type { Release } from '../store/snapshot.ts';
-import { givenMeans, openReleases } from './opening.ts';
+import { givenMeans, type Opened, openReleases } from './opening.ts';
 import { recordRefusal, recordRelease } from './record.ts';
 import { refuse } from './refusal.ts';
 import { ReleaseBook } from './releases.ts';
@@ -34,7 +34,7 @@ const stageRequestLimit = 256;
 const stageRequestTime = 5_000;
 
 /** Answers from the book, or, where the seeds could not be opened, the reason for every refusal. */
-type Answers = { readonly book: ReleaseBook } | { readonly closed: Failure };
+type Answers = { readonly opened: Opened; readonly book: ReleaseBook } | { readonly closed: Failure };
 
 interface Granted {
   readonly request: CredentialRequest;
@@ -43,7 +43,7 @@ interface Granted {
 }
 
 class Broker {
-  readonly #answers: Answers;
+  #answers: Answers;
   readonly #servers: Server[] = [];
   readonly #connections = new Set<Socket>();
   #idle: NodeJS.Timeout | undefined;
@@ -129,8 +129,8 @@ class Broker {
     let request: CredentialRequest | undefined;
     try {
       const peer = peerOf(socket);
-      const requests = 'book' in this.#answers ? this.#answers.book.staged(unit) : [];
-      if (requests.length === 0) throw this.#closed() ?? new Failure('refused', `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`);
+      const requests = this.#book().staged(unit);
+      if (requests.length === 0) throw new Failure('refused', `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`);
       const credentials = requests.map(({ unit: declared, credential }) => {
         request = { unit, credential };
         const one = this.#grant(request, peer);
@@ -148,16 +148,28 @@ class Broker {
     }
   }
 
-  #closed(): Failure | undefined {
-    return 'closed' in this.#answers ? this.#answers.closed : undefined;
+  /**
+   * What is in force now: something may have been put in force while this broker was starting, and then nobody ends it. Seeds that do not go with it are of no use
+   * any more, and the next broker opens those that do.
+   * @throws Failure with the reason for every refusal
+   */
+  #book(): ReleaseBook {
+    if ('closed' in this.#answers) throw this.#answers.closed;
+    try {
+      const opened = this.#answers.opened.reread();
+      if (opened) this.#answers = { opened, book: new ReleaseBook(opened.releases, opened.sources) };
+      return this.#answers.book;
+    } catch (error) {
+      this.leave(0);
+      throw error;
+    }
   }
 
   /** @throws Failure with the reason for a refusal */
   #grant(request: CredentialRequest | undefined, peer: Peer): Granted {
     if (!request) throw new Failure('refused', 'the peer is not systemd asking for a credential');
     if (!mayAskFor(request.unit, peer)) throw new Failure('refused', `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}) is not part of ${request.unit}`);
-    if ('closed' in this.#answers) throw this.#answers.closed;
-    const { book } = this.#answers;
+    const book = this.#book();
     const release = book.find(request);
     return { request, release, value: book.valueOf(release) };
   }
@@ -207,11 +219,11 @@ async function main(): Promise<void> {
   if (!sockets.has('credentials')) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl start auxcred.socket' });
   let broker: Broker;
   try {
-    const { releases, sources, scopes } = await within(openingLimit, openReleases(pathsUnder('/'), givenMeans(process.env)));
-    process.on('exit', () => { wipeScopes(scopes); });
-    const book = new ReleaseBook(releases, sources);
-    broker = new Broker({ book });
-    await rehearse(book, releases);
+    const opened = await within(openingLimit, openReleases(pathsUnder('/'), givenMeans(process.env)));
+    process.on('exit', () => { wipeScopes(opened.scopes); });
+    const book = new ReleaseBook(opened.releases, opened.sources);
+    broker = new Broker({ opened, book });
+    await rehearse(book, opened.releases);
   } catch (error) {
     const closed = error instanceof Failure ? error : new Failure('system', messageOf(error));
     journal({ MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`, PRIORITY: '3', AUXCRED_REASON: closed.code });

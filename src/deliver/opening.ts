@@ -8,13 +8,19 @@ import { devicePatience, hostKeyCredentials, type HostKeys, type Means, openStor
 import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../store/snapshot.ts';
 import { type Scope, seedsOf, wipeScopes } from '../store/scope.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
+import { linkTarget } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 
 /** What the broker answers from. */
-interface Opened {
+export interface Opened {
   readonly releases: readonly Release[];
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
+  /**
+   * The same seeds with what was put in force since; undefined where nothing was.
+   * @throws Failure where these seeds do not go with it, or it is older
+   */
+  readonly reread: () => Opened | undefined;
 }
 
 /** How often seeds, snapshot and counter are read that do not belong together. */
@@ -50,14 +56,35 @@ export function givenMeans(environment: NodeJS.ProcessEnv): Means {
 async function openOnce(paths: Paths, means: Means): Promise<Opened> {
   const { payload, counter: tpmCounter } = await openStore(paths, means);
   try {
-    const { counter, tpmCounter: number, releases } = releasesIn(paths, payload.scopes);
-    refuseRewound(tpmCounter, number);
-    refuseOldSeeds(payload.counter, counter);
-    return { releases, sources: sourcesOf(paths, releases, payload.scopes), scopes: payload.scopes };
+    // The link first: what takes its place while the rest is read is noticed later.
+    const link = linkTarget(paths.snapshot);
+    const snapshot = releasesIn(paths, payload.scopes);
+    refuseRewound(tpmCounter, snapshot.tpmCounter);
+    refuseOldSeeds(payload.counter, snapshot.counter);
+    return openedWith(paths, payload.scopes, snapshot, link);
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
   }
+}
+
+function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, link: string | undefined): Opened {
+  const { releases } = snapshot;
+  const reread = (): Opened | undefined => {
+    const now = linkTarget(paths.snapshot);
+    if (now === link) return undefined;
+    const next = releasesIn(paths, scopes);
+    refuseOlderThan(snapshot, next);
+    for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe))) seedsOf(scopes)(scope, epoch);
+    return openedWith(paths, scopes, next, now);
+  };
+  return { releases, sources: sourcesOf(paths, releases, scopes), scopes, reread };
+}
+
+/** Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same. @throws Failure `older` */
+function refuseOlderThan(known: Releases, next: Releases): void {
+  if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
+  throw new Failure('older', 'what is in force now is older than what was in force before', { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
 }
 
 function sourcesOf(paths: Paths, releases: readonly Release[], scopes: readonly Scope[]): Sources {

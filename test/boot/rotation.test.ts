@@ -221,4 +221,17 @@ for (const version of ['252', '257', '262'] as const)
       assert.match((await at(now, 'auxcred', 'provision')).stderr, /^auxcred: nothing to do: the manifest is in force already\n$/);
       assert.deepEqual(await invocations(), after);
     });
+
+    test('a broker that nobody ended, since it was starting just then, answers with what is in force all the same', async () => {
+      const now = '2027-02-01 08:00:00';
+      await machine.systemctl('restart', 'other.service');
+      const { MainPID: broker } = await machine.properties('auxcred.service', 'MainPID');
+      assert.notEqual(broker, '0');
+      await machine.write('/run/starting/systemctl', '#!/bin/sh\ncase "$*" in *is-active*) exit 3;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
+      await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 3'));
+      assert.equal((await at(now, 'env', 'PATH=/run/starting:/usr/bin:/bin', 'auxcred', 'apply')).status, 0);
+      await settled();
+      assert.equal(await credential('other.service', 'fixed'), (await at(now, 'auxcred', 'get', 'fixed')).stdout);
+      assert.equal((await machine.properties('auxcred.service', 'MainPID'))['MainPID'], broker);
+    });
   });
