@@ -83,6 +83,9 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       for (const unit of ['wbe.service', 'wbe@.service']) assert.ok(typo.includes(`warning: ${unit} is declared, and does not exist on this machine [units]`), typo);
       await machine.shell(`rm ${manifestPath('typo')}; auxcred apply`);
       assert.equal(await wrong(), '');
+      await machine.shell('mv /etc/systemd/system/site@.service /root; systemctl daemon-reload');
+      assert.match(await wrong(), /^warning: site@.service is declared, and does not exist on this machine \[units\]$/m, 'where no template that is declared exists');
+      await machine.shell('mv /root/site@.service /etc/systemd/system; systemctl daemon-reload');
     });
 
     test('a start limit that was hit', async () => {
