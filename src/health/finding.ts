@@ -1,6 +1,5 @@
 /** What a check found. */
-export const levels = ['ok', 'note', 'warning', 'problem'] as const;
-export type Level = (typeof levels)[number];
+export type Level = 'ok' | 'note' | 'warning' | 'problem';
 
 export interface Finding {
   /** Which check it was; the name stays the same. */

@@ -119,7 +119,7 @@ describe('doctor', () => {
     copyFileSync(at('etc/group'), at('backup'));
     for (const file of ['group', 'passwd']) {
       writeFileSync(at(`etc/${file}`), 'root:x:0:0:\n');
-      assert.equal(only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0], 'systemd-sysusers auxcred.conf');
+      assert.equal(only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0], `systemd-sysusers --root=${root} auxcred.conf`);
       copyFileSync(at('backup'), at('etc/group'));
     }
   });
@@ -377,7 +377,7 @@ describe('status', () => {
     auxcredAt('2020-05-05 12:00:00', 'apply');
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
-    assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what mends them\n/m);
+    assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what to do\n/m);
   });
 
   test('as JSON has what formats.md says', () => {
