@@ -321,7 +321,7 @@ export const manual = {
       { name: 'replace', help: 'also over seeds that are there' },
       json, identity, vault,
     ],
-    examples: [{ command: 'auxcred copy --to=extra web1', says: 'for nixos-anywhere --extra-files extra' }],
+    examples: [{ command: 'mkdir extra && auxcred copy --to=extra web1', says: 'for nixos-anywhere --extra-files extra' }],
     files: vaultFiles,
     seeAlso: ['auxcred-push(1)', 'auxcred-enroll(1)'],
   }),
