@@ -11,7 +11,7 @@ export const messageIds = {
 } as const;
 
 /** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
-export const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
+const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
 
 /** Of every secret in it, in order. */
 const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');

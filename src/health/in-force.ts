@@ -9,6 +9,7 @@ import { periodAt } from '../derive/period.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
+import { anyUnit } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import type { OpenStore } from '../store/open.ts';
 import { hostScope, readSnapshot, type Snapshot } from '../store/snapshot.ts';
@@ -83,7 +84,7 @@ export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scope
     snapshot: snapshot === 'foreign' ? 'foreign' : snapshot ? 'sound' : 'none',
     since: known && [...known.history.values()].map((entries) => entries.at(-1)?.since ?? '').sort().at(-1),
     credentials: known?.releases.length ?? 0,
-    units: new Set(known?.releases.map(({ unit }) => unit)).size,
+    units: new Set(known?.releases.map(({ unit }) => unit).filter((unit) => unit !== anyUnit)).size,
     changes: future?.changes ?? [],
     stale: future?.replaced.filter(({ declaration }) => inForce(known?.history, declaration.name) !== undefined).map(({ declaration }) => ({
       secret: declaration.name, hook: declaration.hook.length > 0,

@@ -6,7 +6,7 @@ import { Incoming } from './incoming.ts';
 import { longestLine, type Offer, parseOffer, parseResult, printable, type Request, type Result } from './protocol.ts';
 
 /** What a login that is not root's gets by sudo. In quotes that every login shell reads alike. */
-export const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
+const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
 
 export interface Conversation {
   /** The host's name, for failures. */
