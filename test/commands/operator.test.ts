@@ -143,6 +143,8 @@ describe('both sides', () => {
     assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json', '--host=web1'))), web1);
     writeFileSync(at('vault/vault.toml'), '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 3\n');
     assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json'))), { web1, web2: JSON.parse(works(on('web2', 'public', '--all', '--json'))) });
+    const plain = spawnSync(process.execPath, ['dist/auxcred.cjs', 'public', '--all', '--json'], { encoding: 'utf8', env: { PATH: process.env['PATH'], AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity') } });
+    assert.deepEqual(Object.keys(JSON.parse(plain.stdout)), ['web1', 'web2'], 'a machine without a seed of its own is the operator\'s');
   });
 
   test('travel in time alike', () => {
