@@ -13,8 +13,10 @@ export interface Finding {
   readonly mend: readonly string[];
 }
 
+/** Something that was looked at and is well. */
 export const fine = (check: string, message: string): Finding => ({ check, level: 'ok', message, why: undefined, mend: [] });
 
+/** Something that is not well, or that somebody may want to know of. */
 export const found = (check: string, level: Exclude<Level, 'ok'>, message: string, why: string, ...mend: readonly string[]): Finding => ({ check, level, message, why, mend });
 
 /** Whether nothing has to be done. */

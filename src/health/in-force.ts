@@ -56,6 +56,7 @@ export interface InForce {
   readonly strangers: readonly string[];
 }
 
+/** Reads what was applied, and compares. Opens no seed. */
 export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined ? [{ name, end: periodAt(content.rotate, now).end }] : []));
@@ -70,6 +71,7 @@ export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: 
   };
 }
 
+/** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
 export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, now: Date): InForce {
   const snapshot = soundSnapshot(paths, scopes);
   const known = snapshot === 'foreign' ? undefined : snapshot;

@@ -22,6 +22,7 @@ export interface SealedSeeds {
   readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
 }
 
+/** What `seeds.age` and the pins show without a key and without the TPM. */
 export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
   const pins = pinsSeen(sight, paths);
   const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins };

@@ -35,6 +35,7 @@ export interface Pins {
 
 const hint = 'run auxcred seal again, or restore /etc/auxcred/scopes.json';
 
+/** The pins under which these seeds, and no others, open. */
 export function pinsOf(scopes: readonly Scope[], device: string | undefined, counter?: PinnedCounter): Pins {
   return { ...(counter === undefined ? {} : { counter }), scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])), device };
 }
