@@ -213,7 +213,7 @@ test('a new epoch of the group gives its hosts new secrets, and says so', () => 
 
 test('a vault.toml with a mistake names it', () => {
   mkdirSync(at('bad'));
-  for (const [text, message] of [['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: it has epoch, groups, manifest/], ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/], ['[host\n', /vault\.toml:1: it is not TOML/], ['[host.A]\n', /vault\.toml: "A" is not a name/]] as const) {
+  for (const [text, message] of [['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: did you mean groups\?\n$/], ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/], ['[host\n', /vault\.toml:1: it is not TOML/], ['[host.A]\n', /vault\.toml: "A" is not a name/]] as const) {
     writeFileSync(at('bad/vault.toml'), text);
     const { status, stderr } = auxcred(['scopes', 'a', `--vault=${at('bad')}`]);
     assert.equal(status, exitStatus.malformed);
