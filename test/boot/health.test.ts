@@ -112,7 +112,9 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       const said = await wrong();
       assert.match(said, /^problem: PCR 14 is [0-9a-f]{16}, and was [0-9a-f]{16} when the seed was sealed \[pcrs\]\n.*\n {4}\$ auxcred reseal --identity=RECOVERY-KEY$/m);
       assert.doesNotMatch(said, /PCR 7 |\[opening\]/);
-      await machine.shell('auxcred reseal --identity=/root/recovery.txt; systemctl reset-failed auxcred.service || true');
+      // A broker that refuses right now makes way at once.
+      await machine.run(['systemctl', 'restart', 'web.service'], { check: false });
+      await machine.shell('auxcred reseal --identity=/root/recovery.txt');
       await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);
       assert.equal(await wrong(), '');
     });
