@@ -39,7 +39,7 @@ const access: Check = ({ files, seeds }) => {
 
 const leftovers: Check = ({ files }) => files.leftovers.map((path) => found('leftovers', 'warning', `${path} was being written when auxcred ended`, 'it is never read, and may hold what was to be replaced', `rm ${path}`));
 
-const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS')];
+const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
 
 const seed: Check = (health) => {
   const { seeds } = health;
