@@ -146,7 +146,7 @@ function bring(pairs: readonly Pair[], to: string): void {
     }
   }
   say(`${String(pairs.length)} ${pairs.length === 1 ? 'file is' : 'files are'} in ${to}`);
-  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, `once it is there: chgrp ${brokerGroup} /var/lib/auxcred /var/lib/auxcred/seeds.age; chmod 640 /var/lib/auxcred/seeds.age; auxcred-bind.service does it at the first boot`);
+  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, 'once auxcred is installed there a boot mends that, or systemd-tmpfiles --create auxcred.conf');
 }
 
 /** A link in the future root that leads out of it would be followed on this machine. @throws Failure `refused` */
