@@ -39,7 +39,7 @@ function seedLines(health: Health): string[] {
   if (seeds.state !== 'there') return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
   const pcrs = boundPcrs(health);
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
-  const policy = isUnbound ? `, PCRs ${later.join('+')} to be bound at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
+  const policy = isUnbound ? `, ${later.length === 0 ? 'to be sealed natively' : `PCRs ${later.join('+')} to be bound`} at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
   const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
   if (opening.state === 'opened') lines.push(`opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`);

@@ -102,9 +102,14 @@ const recovery: Check = (health) => {
   return [found('recovery', 'note', 'no recovery recipient', 'if the seed is neither on paper nor in a vault, it dies with this machine', call(health, 'reseal', '--add-recipient=age1...'))];
 };
 
-const unbound: Check = (health) => (health.isUnbound
-  ? [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', `until then whoever boots anything on this machine can open the seed${health.isRunning ? '' : '; the installed system binds them at its first boot'}`, health.isRunning ? 'systemctl start auxcred-bind.service' : 'systemctl reboot')]
-  : []);
+const unbound: Check = (health) => {
+  const { isUnbound, isRunning, opening: state } = health;
+  if (!isUnbound) return [];
+  const mend = isRunning ? 'systemctl start auxcred-bind.service' : 'systemctl reboot';
+  const later = isRunning ? '' : '; the installed system does it at its first boot';
+  if (state.state === 'opened' && state.sealing.pcrsAtFirstBoot.length === 0) return [found('unbound', 'warning', 'the seed was sealed on another machine, and is not sealed natively yet', `the machine that sealed it could have kept what opens it${later}`, mend)];
+  return [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', `until then whoever boots anything on this machine can open the seed${later}`, mend)];
+};
 
 const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.withKey === 'host'
   ? [found('disk', 'note', 'the seed is sealed to the host key, and both are on a disk that is not encrypted', 'whoever takes the disk has the secrets', call(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14'))]

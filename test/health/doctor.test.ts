@@ -188,7 +188,7 @@ describe('doctor', () => {
 
   test('unbound', () => {
     writeFileSync(store('unbound'), '');
-    only('unbound', 'warning', /not bound yet/);
+    only('unbound', 'warning', /not sealed natively yet/);
   });
 
   test('manifest: with errors, changed, never applied', () => {
@@ -323,6 +323,12 @@ describe('doctor', () => {
     test('pcrs: none is bound', () => {
       only('pcrs', 'note', /no PCR is bound/);
       assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m);
+    });
+
+    test('unbound: PCRs that wait for the first boot', () => {
+      auxcred('reseal', '--tpm2-pcrs=7');
+      only('unbound', 'warning', /^the PCRs that were asked for are not bound yet$/);
+      assert.match(run(['status', `--root=${root}`]).stdout, /^seed +sealed to tpm2, PCRs 7 to be bound at the first boot, 1 recovery recipient$/m);
     });
 
     test('tpm: locked out', async () => {
