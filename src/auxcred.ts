@@ -2,6 +2,7 @@
 import { Failure } from './failure.ts';
 import { isVerb, type Verb } from './commands/manual.ts';
 import { print, sayFailure } from './commands/say.ts';
+import { nearest } from './nearest.ts';
 import { version } from './version.ts';
 
 /** One module a verb, loaded only when it is called: units wait for `stage`. */
@@ -56,7 +57,7 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
     return 0;
   }
   const named = verb === 'help' ? about : verb;
-  if (named === undefined || !isVerb(named)) throw new Failure('usage', `auxcred has no verb ${String(named)}`, { hint: `it has ${Object.keys(verbs).join(', ')}; auxcred --help says more` });
+  if (named === undefined || !isVerb(named)) throw new Failure('usage', `auxcred has no verb ${String(named)}`, { hint: nearest(String(named), Object.keys(verbs)) ?? 'auxcred --help lists all it has' });
   const { asksForHelp, helpOf } = await import('./commands/help.ts');
   if (verb === 'help' || asksForHelp(named, argv)) {
     print(helpOf(named));

@@ -30,7 +30,7 @@ export type FailureCode = keyof typeof exitStatus;
 export const failureCodes: readonly FailureCode[] = Object.keys(exitStatus).filter((code): code is FailureCode => Object.hasOwn(exitStatus, code));
 
 /** The way out where a machine can't open its own seeds any more. */
-export const resealHint = 'auxcred reseal --identity=FILE with a recovery key, or --seed-file=- with the 24 words';
+export const resealHint = 'auxcred reseal --identity=FILE with a recovery key, --seed-file=- with the 24 words, or --scopes=- with what auxcred scopes prints';
 
 /**
  * A failure that the user can act on. The message names the thing, lower case and without a full stop;

@@ -60,9 +60,13 @@ export async function decryptWith({ identities, passphrase, hint }: Identities, 
     return await decrypter.decrypt(bytes).catch((error: unknown) => { throw new Failure('no-recipient', `that passphrase does not open ${file}`, { cause: error }); });
   }
   const failures: string[] = [];
+  const absent: string[] = [];
   for (const identity of identities) {
     const key = readIfPresent(identity);
-    if (!key) continue;
+    if (!key) {
+      absent.push(identity);
+      continue;
+    }
     try {
       return await openWith(bytes, identity, key);
     } catch (error) {
@@ -71,6 +75,7 @@ export async function decryptWith({ identities, passphrase, hint }: Identities, 
       key.fill(0);
     }
   }
+  if (failures.length === 0 && absent.length > 0) throw new Failure('no-recipient', `no key opens ${file}, since there is no file ${absent.join(', ')}`, hint === undefined ? {} : { hint });
   throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, hint === undefined ? {} : { hint });
 }
 

@@ -8,7 +8,7 @@ import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
 import { type InForce, oneAtATime, provisionManifest, sayHeld, tellUnits, usableManifest } from './provision.ts';
-import { say, warn } from './say.ts';
+import { counted, say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
@@ -20,7 +20,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
     const manifest = usableManifest(root);
     const sealed = existsSync(pathsUnder(root).seeds);
     const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
-    if (provisioned) say(`${String(provisioned.credentials)} credentials ${provisioned.changed ? 'are now' : 'were already'} in force`);
+    if (provisioned) say(`${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`);
     else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
     putInForce(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;
@@ -30,8 +30,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
 /** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what was done with the units that run */
 export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): readonly TakenStep[] {
   const units = applyRendering(pathsUnder(root), manifest);
-  for (const { unit, change } of units) say(`${change} ${unit}`);
-  if (units.length === 0) say('the drop-ins are as they should be');
+  for (const { unit, change } of units) say(`drop-in of ${unit}: ${change}`);
   if (!systemIsRunning(root)) return [];
   // Also where an earlier run was killed before it came to this.
   const { rendered, generated } = pathsUnder(root);

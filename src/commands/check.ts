@@ -3,7 +3,7 @@ import { readManifest } from '../manifest/manifest.ts';
 import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
 import { Options } from './options.ts';
-import { print, printJson, say } from './say.ts';
+import { counted, print, printJson, say } from './say.ts';
 
 /** `auxcred check`: every problem of the manifest, with its place and the way out. */
 export function check(argv: readonly string[]): number {
@@ -16,7 +16,7 @@ export function check(argv: readonly string[]): number {
   } else {
     for (const problem of problems) print(problemText(problem));
     const units = new Set(declarations.flatMap((declaration) => declaration.units));
-    say(`${String(declarations.length)} secrets for ${String(units.size)} units in ${String(files.length)} files: ${broken ? 'not usable as they are' : 'ok'}`);
+    say(`${counted(declarations.length, 'secret')} for ${counted(units.size, 'unit')} in ${counted(files.length, 'file')}: ${broken ? 'not usable as they are' : 'ok'}`);
   }
   return broken ? exitStatus['invalid-manifest'] : 0;
 }

@@ -15,6 +15,7 @@ import { sealForTransit } from '../store/seal.ts';
 import { type Scope, wipeScopes } from '../store/scope.ts';
 import { ensureFolder, groupId, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
 import type { CopyPair } from '../vault/protocol.ts';
 import { hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
@@ -128,7 +129,8 @@ function otherPairs(vault: Vault, host: VaultHost, options: Options): Pair[] {
 
 /** Copies every pair into the folder that becomes the host's root. @throws Failure */
 function bring(pairs: readonly Pair[], to: string): void {
-  if (!statSync(to, { throwIfNoEntry: false })?.isDirectory()) throw new Failure('not-found', `there is no folder ${to}`, { hint: 'it becomes the root of the host' });
+  if (!statSync(to, { throwIfNoEntry: false })?.isDirectory()) throw new Failure('not-found', `there is no folder ${to}`, { hint: `mkdir ${to}, which becomes the root of the host` });
+  if (systemIsRunning(realpathSync(to))) throw new Failure('usage', `${to} is the system that runs here`, { hint: 'the folder that becomes the root of another one; auxcred push brings it to one that runs' });
   const paths = pathsUnder(to);
   const group = groupId(to, brokerGroup);
   for (const { destination } of pairs) refuseOutside(to, destination);
@@ -144,7 +146,7 @@ function bring(pairs: readonly Pair[], to: string): void {
     }
   }
   say(`${String(pairs.length)} ${pairs.length === 1 ? 'file is' : 'files are'} in ${to}`);
-  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, `once it is there: chgrp ${brokerGroup} /var/lib/auxcred /var/lib/auxcred/seeds.age; chmod 640 /var/lib/auxcred/seeds.age; auxcred-bind.service does it at the first boot`);
+  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, 'once auxcred is installed there a boot mends that, or systemd-tmpfiles --create auxcred.conf');
 }
 
 /** A link in the future root that leads out of it would be followed on this machine. @throws Failure `refused` */

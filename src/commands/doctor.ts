@@ -22,6 +22,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   return left(health, findings);
 }
 
+/** Looks at the system that the options name. */
 export const look = async (options: Options, open: boolean): Promise<Health> => await lookAt(options.value('root') ?? '/', (paths) => meansOf(paths, options.value('tpm2-device')), { open });
 
 /** `2 problems, 1 warning`. */

@@ -7,9 +7,9 @@ import { pathProblem, splitName } from '../fixed/name.ts';
 import { unheld } from '../manifest/declaration.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
-import { isMachine, isVault, nameIn, placeOf, withSeeds } from './place.ts';
+import { nameIn, placeOf, withSeeds } from './place.ts';
 import { printBytes, say } from './say.ts';
-import { viewOf, withOpenView, type OpenView } from './view.ts';
+import { isMachine, isVault, viewOf, withOpenView, type OpenView } from './view.ts';
 
 /**
  * `auxcred get NAME` prints a secret's bytes: one that is declared (on a machine as it is in force, on the operator's side as it is now; with

@@ -19,7 +19,8 @@ const settingsTemplate = `# What this vault knows of hosts and groups. A new epo
 # groups   = ["db"]
 # epoch    = 1
 # manifest = ["hosts/web1", "all"]     # folders with its secrets.d files, the strongest first
-# with-key   = "tpm2"                  # or "tpm2+host"; "host" without it
+# target   = "root@web1"               # how ssh reaches it; root@NAME without it
+# with-key = "tpm2"                    # or "tpm2+host"; the ssh host key without it
 # tpm2-pcrs  = "7+14"
 # recipients = ["age1..."]             # can open this host's seeds when it is gone; at the top, those of all hosts
 #

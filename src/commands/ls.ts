@@ -9,10 +9,10 @@ import { kindOfContent, credentialsOf, receiversOf, type SecretDeclaration } fro
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
-import { belowIn, isMachine, isVault, placeOf } from './place.ts';
+import { belowIn, placeOf } from './place.ts';
 import { branchesOf, drawTree } from './tree.ts';
 import { print, printJson, printTable, say } from './say.ts';
-import { type View, viewOf } from './view.ts';
+import { isMachine, isVault, type View, viewOf } from './view.ts';
 
 /** What `ls --json` says of one secret. */
 interface Row {
@@ -45,6 +45,7 @@ export function ls(argv: readonly string[]): number {
   const view = viewOf(options);
   const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
   if (options.flag('json')) printJson(rows);
+  else if (rows.length === 0) say('no secret is declared');
   else printTable([['NAME', 'KIND', 'BITS', 'SCOPE', 'PERIOD', 'GENERATION', 'UNITS'], ...rows.map((row) => [
     row.name, row.kind, row.strength === undefined ? '' : row.strength.toFixed(0), row.scopes.join(' '), row.held ? `${row.period} (held)` : row.period, row.generation === undefined ? '' : String(row.generation), row.units.join(' ') || (row.delivery === 'credstore' ? 'any that imports it' : row.delivery === 'file' ? 'whoever may read it' : row.madeOf.length > 0 ? `made of ${row.madeOf.join(', ')}` : ''),
   ])]);

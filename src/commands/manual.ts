@@ -43,6 +43,7 @@ export interface VerbEntry {
   readonly seeAlso?: readonly string[];
 }
 
+/** The parts of the overview, and their headings. */
 export const groups = {
   machine: 'This machine',
   operator: 'The operator\'s vault, from which the seeds of all hosts come',
@@ -86,6 +87,7 @@ const encryptedAnew = 'The file is encrypted anew, since its name is part of its
 
 const page = (entry: VerbEntry): VerbEntry => entry;
 
+/** Every verb. */
 export const manual = {
   seal: page({
     group: 'machine',
@@ -321,7 +323,7 @@ export const manual = {
       { name: 'replace', help: 'also over seeds that are there' },
       json, identity, vault,
     ],
-    examples: [{ command: 'auxcred copy --to=extra web1', says: 'for nixos-anywhere --extra-files extra' }],
+    examples: [{ command: 'mkdir extra && auxcred copy --to=extra web1', says: 'for nixos-anywhere --extra-files extra' }],
     files: vaultFiles,
     seeAlso: ['auxcred-push(1)', 'auxcred-enroll(1)'],
   }),
@@ -503,6 +505,7 @@ export type Verb = keyof typeof manual;
 
 export const verbNames = Object.keys(manual).filter(isVerb);
 
+/** Whether a word of the command line is a verb. */
 export function isVerb(text: string): text is Verb {
   return Object.hasOwn(manual, text);
 }

@@ -5,9 +5,9 @@ import { pathsUnder } from '../system/paths.ts';
 import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
 import { verbNames } from './manual.ts';
 import { Options } from './options.ts';
-import { isMachine, isVault, placeOf } from './place.ts';
+import { placeOf } from './place.ts';
 import { print } from './say.ts';
-import { viewOf } from './view.ts';
+import { isMachine, isVault, viewOf } from './view.ts';
 
 /** `auxcred names WHAT`: what a shell offers when somebody presses TAB. Opens no seed; whatever goes wrong, it has no names and says nothing. */
 export function names(argv: readonly string[]): number {

@@ -1,5 +1,6 @@
 import mri from 'mri';
 import { Failure } from '../failure.ts';
+import { nearest } from '../nearest.ts';
 import { type Verb, manual } from './manual.ts';
 
 /** Options as given, before a verb makes sense of them. */
@@ -59,7 +60,8 @@ export class Options {
 }
 
 function unknownOption(verb: string, name: string, known: readonly string[]): Failure {
-  const near = known.find((candidate) => candidate.startsWith(name) || name.startsWith(candidate));
-  const all = known.map((item) => `--${item}`).join(', ') || 'no options';
-  return new Failure('usage', `auxcred ${verb} has no option ${name.length === 1 ? '-' : '--'}${name}`, { hint: near === undefined ? `it takes ${all}` : `did you mean --${near}?` });
+  const options = known.map((item) => `--${item}`);
+  const near = options.find((option) => option.startsWith(`--${name}`) || `--${name}`.startsWith(option));
+  const hint = near === undefined ? nearest(`--${name}`, options) : `did you mean ${near}?`;
+  return new Failure('usage', `auxcred ${verb} has no option ${name.length === 1 ? '-' : '--'}${name}`, { hint: hint ?? `it takes ${options.join(', ') || 'no options'}` });
 }

@@ -1,5 +1,4 @@
 /** Which fixed folder a command is about: the operator's vault where there is one, else this machine's own. */
-import { existsSync } from 'node:fs';
 import { scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FormerSeeds, type ScopeSeed } from '../fixed/folder.ts';
@@ -14,7 +13,7 @@ import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '..
 import { meansOf } from './means.ts';
 import type { Options } from './options.ts';
 import { warn } from './say.ts';
-import { withFleetSeed } from './view.ts';
+import { isVault, withFleetSeed } from './view.ts';
 
 export interface Place {
   readonly folder: FixedFolder;
@@ -32,16 +31,6 @@ export interface OpenPlace extends Place {
   readonly seedOf: ScopeSeed;
   readonly former: FormerSeeds;
 }
-
-/** Whether the operator's vault is meant. */
-export function isVault(options: Options): boolean {
-  if (options.value('root') !== undefined) return false;
-  return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
-}
-
-/** Whether a name without a scope means a secret that this machine declares: it has a seed, and nothing else was asked for. */
-export const isMachine = (options: Options): boolean =>
-  options.value('root') !== undefined || (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
 
 /** @throws Failure */
 export function placeOf(options: Options): Place {

@@ -14,7 +14,7 @@ import { systemIsRunning } from '../system/systemctl.ts';
 import { periodNamed } from './get.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
-import { printJson, printTable, say } from './say.ts';
+import { counted, printJson, printTable, say } from './say.ts';
 import { sound } from './view.ts';
 
 /** `auxcred plan`: what `auxcred apply` would change and which units it would touch. Changes nothing. */
@@ -67,8 +67,8 @@ function sayPlan(future: Plan, dropIns: readonly UnitChange[] | undefined, root:
   }
   const others = changes.filter(({ sameValue }) => !sameValue).length;
   say([
-    `${count(others, 'credential')}${dropIns === undefined ? '' : ` and ${count(dropIns.length, 'drop-in')}`} would change`,
-    ...(others === changes.length ? [] : [`${count(changes.length - others, 'credential')} would be made in another way and have the same value`]),
+    `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} would change`,
+    ...(others === changes.length ? [] : [`${counted(changes.length - others, 'credential')} would be made in another way and have the same value`]),
     ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
   ].join('; '));
 }
@@ -76,10 +76,8 @@ function sayPlan(future: Plan, dropIns: readonly UnitChange[] | undefined, root:
 /** Which units would be restarted or reloaded: those that run, where that can be told. */
 function touched({ changes }: Plan, root: string): string[] {
   const steps = stepsFor(changes);
-  if (!systemIsRunning(root)) return [`of the units that run, ${count(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`];
+  if (!systemIsRunning(root)) return [`of the units that run, ${counted(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`];
   const running = runningSteps(steps);
   for (const { unit, action } of running) say(`would ${action} ${unit}`);
-  return [`${count(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`];
+  return [`${counted(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`];
 }
-
-const count = (number: number, what: string): string => `${String(number)} ${what}${number === 1 ? '' : 's'}`;

@@ -25,7 +25,7 @@ import { problemText } from './check.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
-import { print, say, warn } from './say.ts';
+import { counted, print, say, warn } from './say.ts';
 
 /** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
@@ -42,7 +42,7 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
       return 0;
     }
     const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
-    say(provisioned.changed ? `${String(provisioned.credentials)} credentials are in force` : 'nothing to do: the manifest is in force already');
+    say(provisioned.changed ? `${counted(provisioned.credentials, 'credential')} now in force` : 'nothing to do: the manifest is in force already');
     if (!early && systemIsRunning(root)) tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });

@@ -4,8 +4,8 @@ import { Failure } from '../failure.ts';
 import { readVault, vaultFolder } from '../vault/vault.ts';
 import { chosen } from './get.ts';
 import { Options } from './options.ts';
-import { print, printJson, printTable } from './say.ts';
-import { isOperator, type OpenView, withOpenView } from './view.ts';
+import { print, printJson, printTable, say } from './say.ts';
+import { opensVault, type OpenView, withOpenView } from './view.ts';
 
 /** `auxcred public NAME` prints the public half of a key pair; `--all` those of all that the manifest has. */
 export async function publicCommand(argv: readonly string[]): Promise<number> {
@@ -19,7 +19,7 @@ export async function publicCommand(argv: readonly string[]): Promise<number> {
   }
   options.exactly();
   // On the operator's side --all without a host means every host of the vault.
-  const everyHost = isOperator(options) && options.value('host') === undefined;
+  const everyHost = opensVault(options) && options.value('host') === undefined;
   const hosts = everyHost ? [...readVault(vaultFolder(options.value('vault'), process.env)).hosts.keys()] : [undefined];
   const keys: Record<string, Record<string, string>> = {};
   for (const host of hosts) {
@@ -27,6 +27,7 @@ export async function publicCommand(argv: readonly string[]): Promise<number> {
     keys[host ?? ''] = await withOpenView(ofHost, (view) => Object.fromEntries(keyPairs(view).map((name) => [name, publicHalf(view, name, ofHost)])));
   }
   if (options.flag('json')) printJson(everyHost ? keys : keys['']);
+  else if (Object.values(keys).every((values) => Object.keys(values).length === 0)) say('no key pair is declared');
   else printTable([everyHost ? ['HOST', 'NAME', 'PUBLIC'] : ['NAME', 'PUBLIC'], ...Object.entries(keys).flatMap(([host, values]) => Object.entries(values).map(([name, value]) => [...(everyHost ? [host] : []), name, value.trimEnd().replaceAll('\n', ' ')]))]);
   return 0;
 }

@@ -105,7 +105,7 @@ async function inParallel(destinations: readonly Destination[], jobs: number, wo
       busy.delete(next.host.name);
       outcomes.set(next, outcome);
       report();
-      if (!process.stderr.isTTY && !outcome.failure) say(`${outcome.host}: ${outcome.result} (${outcome.seconds.toFixed(1)} s)`);
+      if (!process.stderr.isTTY && !outcome.failure && outcome.result !== 'nothing to do') say(`${outcome.host}: ${outcome.result} (${outcome.seconds.toFixed(1)} s)`);
     }
   };
   await Promise.all(Array.from({ length: Math.min(jobs, destinations.length) }, worker));
@@ -244,7 +244,7 @@ const counted = (count: number, what: string): string[] => (count === 0 ? [] : [
 function rowOf({ host, result, sent, units, seconds, failure }: Outcome): string[] {
   const parts = sent ? [...(sent.seeds ? ['seeds'] : []), ...counted(sent.fixed.length, 'fixed'), ...counted(sent.manifest.length, 'manifest'), ...counted(sent.removeFixed.length + sent.removeManifest.length, 'removed')] : [];
   const names = units.map(({ unit }) => unit);
-  return [host, failure ? `failed (${failure.code})` : result, failure ? '-' : parts.join(', ') || '-', (names.length > 3 ? `${String(names.length)} units` : names.join(' ')) || '-', seconds.toFixed(1)];
+  return [host, failure ? `failed (${failure.code})` : result, failure ? '-' : parts.join(', ') || '-', (names.length > 3 ? `${String(names.length)} units` : names.join(', ')) || '-', seconds.toFixed(1)];
 }
 
 function jsonOf({ host, result, sent, units, seconds, failure }: Outcome): unknown {

@@ -73,7 +73,12 @@ async function sentSeeds(root: string, device: string | undefined, { seeds, repl
 /** How this machine is sealed now, and which seal it is. @throws Failure where it does not open */
 async function ownSeal(root: string, device: string | undefined): Promise<Pick<Payload, 'sealing' | 'counter'>> {
   const paths = pathsUnder(root);
-  const { payload: { scopes, sealing, counter } } = await openStore(paths, meansOf(paths, device));
-  wipeScopes(scopes);
-  return { sealing, counter };
+  try {
+    const { payload: { scopes, sealing, counter } } = await openStore(paths, meansOf(paths, device));
+    wipeScopes(scopes);
+    return { sealing, counter };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    throw new Failure(error.code, error.message, { hint: 'with-key = "host" or "tpm2" for this host in vault.toml says what it is sealed to; then auxcred push --reseal', cause: error });
+  }
 }

@@ -11,6 +11,7 @@ import type { Snapshot } from '../store/snapshot.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { scopesIn, seedIn } from './given-seeds.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -19,6 +20,9 @@ import { layOut, oneAtATime } from './provision.ts';
 import { say, warn } from './say.ts';
 import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
 
+/** What has the seeds where the machine itself can't open them. */
+const recoveries = ['identity', 'seed-file', 'scopes'] as const;
+
 /**
  * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients.
  * Where the machine can't open them any more, a recovery key does (`--identity=`), or they are given again (`--seed-file=`, `--scopes=`). Every secret stays what it is.
@@ -26,12 +30,13 @@ import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPc
 export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
-  refuseTogether(options, ['identity', 'seed-file', 'scopes']);
+  refuseTogether(options, recoveries);
   if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs'))) throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
     const payload = await opened(paths, options);
+    const wasClosed = recoveries.some((name) => options.list(name).length > 0);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
       if (options.flag('first-boot') && !existsSync(paths.unbound)) {
@@ -41,6 +46,8 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       const counter = 1 + Math.max(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
       const sealing = changed(payload.sealing, options, root, paths);
       await sealMachine(root, { ...payload, counter, sealing }, options.flag('accept-older'));
+      // One that could not open the seeds goes on refusing for some seconds.
+      if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
       const { made, failures } = await layOut(root, paths, { ...payload, sealing }, true);
       if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
@@ -106,7 +113,7 @@ function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, 
 async function recovered(paths: Paths, identities: readonly string[]): Promise<Payload> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'restore it from a backup, or run auxcred seal' });
-  const plaintext = await decryptWith({ identities, passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase', '--identity=FILE'))), hint: 'one of the recipients that auxcred unseal --json names' }, paths.seeds, file);
+  const plaintext = await decryptWith({ identities, passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase', '--identity=FILE'))), hint: 'the key of a recipient that it was sealed with: --recipient=, --add-recipient=' }, paths.seeds, file);
   try {
     const payload = parsePayload(plaintext);
     const pins = pinsIn(paths);

@@ -72,6 +72,9 @@ export function printTable(rows: readonly (readonly string[])[]): void {
   for (const row of rows) print(row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  '));
 }
 
+/** `1 unit`, `2 units`. */
+export const counted = (number: number, what: string): string => `${String(number)} ${what}${number === 1 ? '' : 's'}`;
+
 /** JSON for programs, indented. */
 export function printJson(value: unknown): void {
   print(JSON.stringify(value, undefined, 2));

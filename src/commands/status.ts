@@ -1,11 +1,11 @@
 import { findingsOf } from '../health/checks.ts';
 import { sockets, unitOf } from '../health/broker-state.ts';
-import { isWell } from '../health/finding.ts';
+import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
 import type { UnitState } from '../health/unit-state.ts';
 import { countsOf, left, look } from './doctor.ts';
 import { Options } from './options.ts';
-import { colored, print, printJson } from './say.ts';
+import { colored, counted, print, printJson } from './say.ts';
 
 /** `auxcred status`: whether units get their secrets, and what is in force, at a glance. */
 export async function status(argv: readonly string[]): Promise<number> {
@@ -18,12 +18,17 @@ export async function status(argv: readonly string[]): Promise<number> {
     for (const [topic, lines] of [['seed', seedLines(health)], ['in force', inForceLines(health)], ['units', unitLines(health)], ['broker', brokerLines(health)], ['rotation', rotationLines(health)], ['tpm', tpmLines(health)]] as const) {
       lines.forEach((line, i) => { print(`${colored((i === 0 ? topic : '').padEnd(10), 'bold')}${line}`); });
     }
-    print(isWell(findings) ? colored('all is well', 'green') : `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: auxcred doctor says what mends them`);
+    print(verdictOf(health, findings));
   }
   return left(health, findings);
 }
 
-const counted = (number: number, what: string): string => `${String(number)} ${what}${number === 1 ? '' : 's'}`;
+/** The last line. */
+function verdictOf({ hidden }: Health, findings: readonly Finding[]): string {
+  if (!isWell(findings)) return `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: auxcred doctor says what to do`;
+  return hidden.length > 0 ? 'nothing is wrong that this user may see: sudo auxcred status' : colored('all is well', 'green');
+}
+
 const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')}Z`;
 
 /** PCRs that the seed is bound to, known from the file alone. */
@@ -34,7 +39,7 @@ function seedLines(health: Health): string[] {
   if (seeds.state !== 'there') return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
   const pcrs = boundPcrs(health);
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
-  const policy = isUnbound ? `, PCRs ${later.join('+')} to be bound at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
+  const policy = isUnbound ? `, ${later.length === 0 ? 'to be sealed natively' : `PCRs ${later.join('+')} to be bound`} at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
   const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
   if (opening.state === 'opened') lines.push(`opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`);

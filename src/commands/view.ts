@@ -1,4 +1,5 @@
 /** Whose secrets a command is about: this machine's, or on the operator's side those of a host in the vault. */
+import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import type { Identities } from '../age/identities.ts';
@@ -41,8 +42,21 @@ export interface OpenView extends View {
   readonly snapshot: Snapshot | undefined;
 }
 
-/** Whether the vault is meant rather than this machine. */
-export const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
+/** Whether there is an operator's vault that could be meant. */
+export function isVault(options: Options): boolean {
+  if (options.value('root') !== undefined) return false;
+  return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
+}
+
+/** Whether a name without a scope means a secret that this machine declares: it has a seed, and nothing else was asked for. */
+export const isMachine = (options: Options): boolean =>
+  options.value('root') !== undefined || (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
+
+/** Whether the vault was asked for. */
+const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
+
+/** Whether it is the vault's seeds that are needed: it was asked for, or this machine has none of its own. */
+export const opensVault = (options: Options): boolean => isOperator(options) || (isVault(options) && !isMachine(options));
 
 /** @throws Failure `usage` for options of one side together with those of the other */
 function hostIn(vault: Vault, options: Options): VaultHost {
@@ -82,7 +96,7 @@ export function viewOf(options: Options): View {
 
 /** Opens the seeds for `work`. @throws Failure */
 export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
-  if (isOperator(options)) {
+  if (opensVault(options)) {
     const vault = readVault(vaultFolder(options.value('vault'), process.env));
     const host = hostIn(vault, options);
     const view = operatorView(vault, host, options);

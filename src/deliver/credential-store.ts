@@ -24,7 +24,7 @@ import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts
 import { stagedName } from './drop-in.ts';
 
 /** The name of a credential's file: a unit's own has the unit in it, so that no `ImportCredential=` of another one finds it. */
-export const storedName = (unit: string, credential: string): string => (unit === anyUnit ? credential : stagedName(unit, credential));
+const storedName = (unit: string, credential: string): string => (unit === anyUnit ? credential : stagedName(unit, credential));
 
 /** The names that are given to units' own credentials, and that nobody else uses. */
 const ownName = /^auxcred\.[0-9a-f]{32}\./;

@@ -35,7 +35,6 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
     ...files.map((file) => `${filesHeading}${file}`),
     '',
     '[Unit]',
-    `SourcePath=${(files[0] ?? '').replaceAll('%', '%%')}`,
     // Wants, not Requires: a restart of the socket must not stop the unit, and without the socket the start fails anyway.
     ...(socket.length + staged.length > 0 ? ['Wants=auxcred.socket', 'After=auxcred.socket'] : []),
     ...(staged.length > 0 ? ['Wants=auxcred-stage.socket', 'After=auxcred-stage.socket'] : []),

@@ -11,11 +11,12 @@ export const messageIds = {
 } as const;
 
 /** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
-export const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
+const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
 
 /** Of every secret in it, in order. */
 const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');
 
+/** Writes to the journal which secret went to which unit; never its value. */
 export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
   journal({
     MESSAGE: `released ${credential} to ${unit || 'whoever may read it'}`,
@@ -31,6 +32,7 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
   });
 }
 
+/** Writes to the journal what was refused to whom, and why. */
 export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
   const what = request === undefined ? 'a connection' : `${request.credential || 'credentials'} for ${request.unit || 'whoever may read it'}`;
   journal({

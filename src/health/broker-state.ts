@@ -26,9 +26,11 @@ export interface BrokerState {
   readonly lastRefusal: Refusal | undefined;
 }
 
+/** Where units ask: systemd for a credential, `auxcred stage` for staged ones. */
 export const sockets = ['auxcred.socket', 'auxcred-stage.socket'] as const;
 const own = [...sockets, 'auxcred.service', 'auxcred-rotate.timer', 'auxcred-rotate.service', 'auxcred-bind.service'];
 
+/** How auxcred's own units are, and what was last refused since the boot. @throws Failure `system` where systemctl fails */
 export function brokerState(): BrokerState {
   const units = unitProperties(own, ['LoadState', 'ActiveState', 'Result', 'UnitFileState']).map(({ unit, values }): OwnUnit => ({
     unit, installed: values.get('LoadState') === 'loaded', masked: values.get('LoadState') === 'masked', enabled: values.get('UnitFileState') === 'enabled', active: values.get('ActiveState') ?? '', result: values.get('Result') ?? '',
@@ -37,4 +39,5 @@ export function brokerState(): BrokerState {
   return { units, lastRefusal: entry && { at: entry.at, unit: entry.field('AUXCRED_UNIT'), credential: entry.field('AUXCRED_CREDENTIAL'), reason: entry.field('AUXCRED_REASON') } };
 }
 
+/** One of auxcred's own units, by its name. */
 export const unitOf = ({ units }: BrokerState, name: string): OwnUnit | undefined => units.find(({ unit }) => unit === name);

@@ -26,10 +26,10 @@ const library: Check = ({ platform, seeds }) => {
   return [found('libtss2', isNeeded ? 'problem' : 'note', 'the TPM library libtss2 is not installed', isNeeded ? 'the seed is sealed to the TPM and can\'t be opened without it' : 'without it a seed can\'t be sealed to a TPM', 'apt install libtss2-esys-3.0.2-0 libtss2-tctildr0')];
 };
 
-const account: Check = ({ files }) => {
+const account: Check = ({ files, root }) => {
   const missing = files.group === undefined ? 'group' : files.hasUser ? undefined : 'user';
   if (missing === undefined) return [fine('account', 'the user and the group auxcred are there')];
-  return [found('account', 'problem', `there is no ${missing} auxcred`, 'the broker runs as that user, and reads the store by that group', 'systemd-sysusers auxcred.conf')];
+  return [found('account', 'problem', `there is no ${missing} auxcred`, 'the broker runs as that user, and reads the store by that group', `systemd-sysusers ${root === '/' ? '' : `--root=${root} `}auxcred.conf`)];
 };
 
 const access: Check = ({ files, seeds }) => {
@@ -39,7 +39,7 @@ const access: Check = ({ files, seeds }) => {
 
 const leftovers: Check = ({ files }) => files.leftovers.map((path) => found('leftovers', 'warning', `${path} was being written when auxcred ended`, 'it is never read, and may hold what was to be replaced', `rm ${path}`));
 
-const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'seal', '--replace', '--seed-file=FILE-WITH-THE-WORDS')];
+const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
 
 const seed: Check = (health) => {
   const { seeds } = health;
@@ -47,7 +47,7 @@ const seed: Check = (health) => {
     case 'missing':
       return [found('seed', 'problem', 'no seed is sealed here', 'no unit with secrets starts without one', call(health, 'seal', '--recipient=age1...'))];
     case 'damaged':
-      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', `cp BACKUP ${health.paths.seeds}`, call(health, 'seal', '--replace', '--seed-file=FILE-WITH-THE-WORDS'))];
+      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', `cp BACKUP ${health.paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'))];
     case 'hidden':
       return [];
     case 'there':
@@ -102,9 +102,14 @@ const recovery: Check = (health) => {
   return [found('recovery', 'note', 'no recovery recipient', 'if the seed is neither on paper nor in a vault, it dies with this machine', call(health, 'reseal', '--add-recipient=age1...'))];
 };
 
-const unbound: Check = (health) => (health.isUnbound
-  ? [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', 'until then whoever boots anything on this machine can open the seed', health.isRunning ? 'systemctl start auxcred-bind.service' : 'boot the installed system: auxcred-bind.service does it')]
-  : []);
+const unbound: Check = (health) => {
+  const { isUnbound, isRunning, opening: state } = health;
+  if (!isUnbound) return [];
+  const mend = isRunning ? 'systemctl start auxcred-bind.service' : 'systemctl reboot';
+  const later = isRunning ? '' : '; the installed system does it at its first boot';
+  if (state.state === 'opened' && state.sealing.pcrsAtFirstBoot.length === 0) return [found('unbound', 'warning', 'the seed was sealed on another machine, and is not sealed natively yet', `the machine that sealed it could have kept what opens it${later}`, mend)];
+  return [found('unbound', 'warning', 'the PCRs that were asked for are not bound yet', `until then whoever boots anything on this machine can open the seed${later}`, mend)];
+};
 
 const disk: Check = (health) => (health.system?.onEncryptedDisk === false && health.withKey === 'host'
   ? [found('disk', 'note', 'the seed is sealed to the host key, and both are on a disk that is not encrypted', 'whoever takes the disk has the secrets', call(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14'))]
@@ -198,8 +203,9 @@ const generator: Check = ({ system }) => {
 
 const units: Check = ({ system }) => {
   if (!system || system.units.length === 0) return [];
+  const lacking = system.units.filter(({ lacksSecret }) => lacksSecret).map(({ unit }) => unit);
   const findings = [
-    ...system.units.filter(({ lacksSecret }) => lacksSecret).map(({ unit }) => found('units', 'problem', `${unit} did not start for lack of a secret`, 'the broker refused it, or was not there', `journalctl -b AUXCRED_UNIT=${unit}`, `systemctl restart ${unit}`)),
+    ...(lacking.length === 0 ? [] : [found('units', 'problem', `${list(lacking)} did not start for lack of a secret`, 'the broker refused it, or was not there', 'journalctl -b AUXCRED_OUTCOME=refused', `systemctl restart ${lacking.join(' ')}`)]),
     ...system.units.filter(({ state }) => state === 'unknown').map(({ unit }) => found('units', 'warning', `${unit} is declared, and does not exist on this machine`, 'its name may be mistaken: nothing gets the secret', `systemctl cat ${unit}`)),
   ];
   return findings.length > 0 ? findings : [fine('units', 'no unit lacks a secret')];

@@ -1,6 +1,5 @@
 /** What a check found. */
-export const levels = ['ok', 'note', 'warning', 'problem'] as const;
-export type Level = (typeof levels)[number];
+export type Level = 'ok' | 'note' | 'warning' | 'problem';
 
 export interface Finding {
   /** Which check it was; the name stays the same. */
@@ -14,8 +13,10 @@ export interface Finding {
   readonly mend: readonly string[];
 }
 
+/** Something that was looked at and is well. */
 export const fine = (check: string, message: string): Finding => ({ check, level: 'ok', message, why: undefined, mend: [] });
 
+/** Something that is not well, or that somebody may want to know of. */
 export const found = (check: string, level: Exclude<Level, 'ok'>, message: string, why: string, ...mend: readonly string[]): Finding => ({ check, level, message, why, mend });
 
 /** Whether nothing has to be done. */

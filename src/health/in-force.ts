@@ -9,6 +9,7 @@ import { periodAt } from '../derive/period.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
+import { anyUnit } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import type { OpenStore } from '../store/open.ts';
 import { hostScope, readSnapshot, type Snapshot } from '../store/snapshot.ts';
@@ -55,6 +56,7 @@ export interface InForce {
   readonly strangers: readonly string[];
 }
 
+/** Reads what was applied, and compares. Opens no seed. */
 export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined ? [{ name, end: periodAt(content.rotate, now).end }] : []));
@@ -69,6 +71,7 @@ export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: 
   };
 }
 
+/** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
 export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, now: Date): InForce {
   const snapshot = soundSnapshot(paths, scopes);
   const known = snapshot === 'foreign' ? undefined : snapshot;
@@ -83,7 +86,7 @@ export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scope
     snapshot: snapshot === 'foreign' ? 'foreign' : snapshot ? 'sound' : 'none',
     since: known && [...known.history.values()].map((entries) => entries.at(-1)?.since ?? '').sort().at(-1),
     credentials: known?.releases.length ?? 0,
-    units: new Set(known?.releases.map(({ unit }) => unit)).size,
+    units: new Set(known?.releases.map(({ unit }) => unit).filter((unit) => unit !== anyUnit)).size,
     changes: future?.changes ?? [],
     stale: future?.replaced.filter(({ declaration }) => inForce(known?.history, declaration.name) !== undefined).map(({ declaration }) => ({
       secret: declaration.name, hook: declaration.hook.length > 0,

@@ -17,6 +17,7 @@ export interface Platform {
   readonly libtss2: Failure | undefined;
 }
 
+/** Looks at this process's Node, and tries to load the libraries. */
 export function platform(): Platform {
   const node = process.versions.node;
   const [major = 0, minor = 0] = node.split('.').map(Number);

@@ -16,6 +16,7 @@ export interface Rendered {
   readonly outdated: readonly string[];
 }
 
+/** Compares what `auxcred apply` left for the generator with what the generator gave systemd. */
 export const renderedOn = (sight: Sight, paths: Paths): Rendered => ({
   hasGenerator: generators.some((folder) => existsSync(join(folder, 'auxcred-generator'))),
   outdated: [...readRendering(paths)].filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn).map(([unit]) => unit),

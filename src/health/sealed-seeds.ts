@@ -1,4 +1,5 @@
 /** What can be said of seeds.age without opening it: for whom it is, and whether they are still here. */
+import { existsSync } from 'node:fs';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
@@ -22,6 +23,7 @@ export interface SealedSeeds {
   readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
 }
 
+/** What `seeds.age` and the pins show without a key and without the TPM. */
 export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
   const pins = pinsSeen(sight, paths);
   const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins };
@@ -32,11 +34,12 @@ export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
     const of = (type: string): Stanza[] => stanzas.filter(({ args }) => args[0] === type);
     const [tpm] = [...of('auxcred/tpm2'), ...of('auxcred/tpm2+host')];
     const hostKeys = [...of('ssh-ed25519'), ...of('auxcred/tpm2+host')];
-    const withKey = tpm ? (tpm.args[0] === 'auxcred/tpm2' ? 'tpm2' : 'tpm2+host') : 'host';
+    // Without an ssh host key the machine's own recipient is an age one.
+    const hasAgeHostKey = !tpm && hostKeys.length === 0;
+    const withKey = tpm ? (tpm.args[0] === 'auxcred/tpm2' ? 'tpm2' : 'tpm2+host') : hasAgeHostKey && existsSync(paths.sealedHostKey) ? 'systemd-creds' : 'host';
     return {
       state: 'there', withKey, pins,
-      // Without an ssh host key the machine's own recipient is one of them.
-      recovery: of('X25519').length - (withKey === 'host' && hostKeys.length === 0 ? 1 : 0),
+      recovery: of('X25519').length - (hasAgeHostKey ? 1 : 0),
       hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(sight, paths, hostKeys),
       object: tpm && parseStanza(tpm).sealed,
     };

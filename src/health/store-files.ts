@@ -31,6 +31,7 @@ export interface StoreFiles {
   readonly leftovers: readonly string[];
 }
 
+/** Owners and permissions of what lies in the store and beside it, and what a killed auxcred left there. */
 export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
   return { group, hasUser: (sight.text(join(root, '/etc/passwd')) ?? '').split('\n').some((line) => line.startsWith(`${brokerGroup}:`)), faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, join(paths.pins, '..'), join(paths.brokerDropIn, '..')].flatMap(leftoversIn) };

@@ -20,7 +20,8 @@ const states: Readonly<Record<string, UnitState['state']>> = { active: 'runs', r
 export function unitStates(declared: readonly string[]): UnitState[] {
   const templates = declared.filter((unit) => unit.endsWith('@.service'));
   const instances = templates.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map((unit) => unit.replace('@.service', '@*.service')));
-  const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--', ...templates));
+  // All of them: where none of those that are named exists, systemctl fails.
+  const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
   const known = unitProperties([...declared.filter((unit) => !unit.endsWith('@.service')), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre']);
   return [
     ...known.map(({ unit, values }): UnitState => {

@@ -6,8 +6,9 @@ import { namePattern } from '../derive/realm.ts';
 import { escapers } from '../derive/value.ts';
 import { utf8 } from '../derive/framing.ts';
 import type { Escape } from '../derive/recipe.ts';
+import { nearest } from '../nearest.ts';
 import type { ComposedContent, Reference } from './declaration.ts';
-import { nearest, type Table } from './table.ts';
+import type { Table } from './table.ts';
 
 type Piece = string | Reference;
 type Complain = (message: string, hint: string | undefined) => void;

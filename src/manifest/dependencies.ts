@@ -1,9 +1,9 @@
 /** Secrets that are made of others: who names whom, and what can't be. */
 import { isKeyKind, type KindOptions } from '../derive/kind.ts';
 import type { Escape } from '../derive/recipe.ts';
+import { nearest } from '../nearest.ts';
 import type { Content, Part, Reference, SecretDeclaration } from './declaration.ts';
 import { largestSecret } from './options.ts';
-import { nearest } from './table.ts';
 
 /** A secret that another one names, and what of it. */
 export interface Dependency {

@@ -1,13 +1,14 @@
 /** The manifest: which unit gets which secret. Reading it never throws; what is wrong comes back as problems. */
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
+import { nearest } from '../nearest.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
 import { credentialsOf, deliveries, type Problem, receiversOf, type SecretDeclaration, unitActions } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
 import { Lines } from './lines.ts';
 import { placementKeys, readPlacement } from './placement.ts';
-import { nearest, Table } from './table.ts';
+import { Table } from './table.ts';
 import { socketNameRoom, unitProblem } from './units.ts';
 
 export interface Manifest {

@@ -45,7 +45,7 @@ export function optionKeys(kind: KindName): readonly string[] {
 export const largestSecret = 128 * 1024;
 
 /** Bits that a secret must have unless `weak = true` says that a guessable one is meant, such as a PIN. */
-export const weakestStrength = 64;
+const weakestStrength = 64;
 /** Passwords are drawn until one holds every required class: fewer than this many of all drawn would take too long. */
 const leastAcceptance = 1 / 1000;
 

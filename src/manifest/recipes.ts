@@ -21,7 +21,7 @@ export interface Standpoint {
 export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;
 
 /** The derivation before this one: of the period before, or else of the generation before. */
-export function previousOf(recipe: Derived): Derived {
+function previousOf(recipe: Derived): Derived {
   const period = parsePeriod(recipe.period);
   return period ? { ...recipe, period: periodBefore(period).name } : { ...recipe, generation: Math.max(1, recipe.generation - 1) };
 }
@@ -86,7 +86,7 @@ export class Recipes {
   #scopeOf(name: string, share: string | undefined): { scope: string; epoch: number } {
     const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
     const epoch = this.#standpoint.epochs.get(scope);
-    if (epoch === undefined) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, { hint: 'seal the machine with that group: auxcred seal --scopes=FILE, with what auxcred scopes gave' });
+    if (epoch === undefined) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, { hint: `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, then auxcred push` });
     return { scope, epoch };
   }
 

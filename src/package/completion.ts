@@ -14,6 +14,7 @@ const entryOf = (verb: Verb): VerbEntry => manual[verb];
 const quoted = (text: string): string => `'${text.replaceAll('\'', '\'\\\'\'')}'`;
 const dashed = (verb: Verb, name: string): string => `${hasOwnFlags(verb) ? '-' : '--'}${name}`;
 
+/** The completion script of each shell. */
 export const completion: Readonly<Record<Shell, () => string>> = {
   bash: () => `${header}
 

@@ -12,8 +12,11 @@ export interface Executable {
   readonly without: readonly string[];
 }
 
+/** Node 20 calls the X25519 that it has for years experimental, on everybody's terminal. */
+export const nodeOption = '--disable-warning=ExperimentalWarning';
+
 /** The first line of a command before `install` puts the target's own Node there. */
-export const shebang = '#!/usr/bin/env node';
+export const shebang = `#!/usr/bin/env -S node ${nodeOption}`;
 
 /**
  * Writes `NAME.cjs` to a folder, with everything but Node's own modules inside. Same sources, same bytes.

@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { completionFiles } from './completion.ts';
-import { shebang } from './executable.ts';
+import { nodeOption, shebang } from './executable.ts';
 import { manPageFiles } from './man-pages.ts';
 
 interface InstalledFile {
@@ -97,5 +97,5 @@ function isEmpty(folder: string): boolean {
 function filled(text: string, what: 'placeholders' | 'shebang', values: Readonly<Record<string, string>>): string {
   if (what === 'placeholders') return text.replace(/@(node|libdir|bindir|root)@/g, (_, name: string) => values[name] ?? '');
   if (!text.startsWith(`${shebang}\n`)) throw new Error('the command does not start with its shebang: npm run build');
-  return `#!${values['node'] ?? ''}${text.slice(shebang.length)}`;
+  return `#!${values['node'] ?? ''} ${nodeOption}${text.slice(shebang.length)}`;
 }

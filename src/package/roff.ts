@@ -37,7 +37,7 @@ export const term = (tag: string, text: string): string => `.TP\n${harmless(tag)
 export const literal = (code: readonly string[]): string => ['.PP', '.RS 4', '.nf', ...code.map((line) => harmless(plain(line)) || '\\&'), '.fi', '.RE'].join('\n');
 
 /** Code, links, bold and italic words inside a line of Markdown. */
-export function inline(markdown: string): string {
+function inline(markdown: string): string {
   const parts = /(?<fence>`+)(?<code>.+?)\k<fence>|\*\*(?<strong>[^*]+)\*\*|(?<![\w*])\*(?<soft>[^*\s][^*]*)\*|\[(?<link>[^\]]+)\]\([^)]*\)/g;
   let text = '';
   let end = 0;

@@ -6,7 +6,7 @@ import { Incoming } from './incoming.ts';
 import { longestLine, type Offer, parseOffer, parseResult, printable, type Request, type Result } from './protocol.ts';
 
 /** What a login that is not root's gets by sudo. In quotes that every login shell reads alike. */
-export const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
+const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
 
 export interface Conversation {
   /** The host's name, for failures. */
@@ -35,7 +35,7 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
   ended.catch(() => {});
   // A host that goes away is seen by the end of what it says.
   child.stdin.on('error', () => {});
-  const said = listen(child.stderr, hear);
+  const { said, release } = listen(child.stderr, hear);
   const incoming = new Incoming(child.stdout);
   let isLate = false;
   // Its streams too: what it started itself may hold them open.
@@ -53,8 +53,11 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
     const offer = await incoming.line(longestLine);
     if (!offer) {
       child.stdin.destroy();
-      throw isLate ? late() : unreached(host, await ended, said());
+      const failure = isLate ? late() : unreached(host, await ended, said());
+      release((line) => failure.message.endsWith(line) || line === `hint: ${failure.hint ?? ''}`);
+      throw failure;
     }
+    release();
     const { request, bytes } = await decide(parseOffer(offer, host));
     for (const part of bytes) child.stdin.write(part);
     child.stdin.end();
@@ -63,6 +66,7 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
     return parseResult(result, host);
   } finally {
     clearTimeout(limit);
+    release();
     child.stdin.destroy();
     child.stdout.resume();
     const grace = setTimeout(end, 2000);
@@ -71,16 +75,21 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
   }
 }
 
-/** Cuts into lines what comes, without what a terminal would obey. @returns the last lines until now */
-function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void): () => readonly string[] {
+/**
+ * Cuts into lines what comes, without what a terminal would obey. Until `release` they are held back, since the last of them may be why there is no offer, and is said as that.
+ * @returns the last lines until now, and what lets those be heard that `but` does not keep back
+ */
+function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void): { said: () => readonly string[]; release: (but?: (line: string) => boolean) => void } {
   const lines: string[] = [];
+  let held: string[] | undefined = [];
   let rest = '';
   const take = (line: string): void => {
     const clean = printable(line.replace(/^auxcred: /, '')).trimEnd();
     if (clean === '') return;
     lines.push(clean);
     if (lines.length > 20) lines.shift();
-    hear(clean);
+    if (held && held.length < 20) held.push(clean);
+    else hear(clean);
   };
   stream.setEncoding('utf8');
   stream.on('data', (text: string) => {
@@ -89,7 +98,11 @@ function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void): ()
     for (const line of parts) take(line);
   });
   stream.on('end', () => { take(rest); });
-  return () => lines;
+  const release = (but = (_line: string): boolean => false): void => {
+    for (const line of held ?? []) if (!but(line)) hear(line);
+    held = undefined;
+  };
+  return { said: () => lines, release };
 }
 
 const lastOf = (said: readonly string[]): string => {
@@ -100,6 +113,7 @@ const lastOf = (said: readonly string[]): string => {
 /** Why there was no offer. */
 function unreached(host: string, status: number | undefined, said: readonly string[]): Failure {
   if (status === 255) return new Failure('system', `${host} can't be reached${lastOf(said)}`, { hint: 'ssh has to get there without asking anything; target = "root@NAME" in vault.toml says where it is' });
+  if (status === 127 && /\bsudo\b/.test(lastOf(said))) return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, { hint: 'target = "root@NAME" in vault.toml, or apt install sudo there' });
   if (status === 127) return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });
   const code = failureCodes.find((candidate) => exitStatus[candidate] === status) ?? 'system';
   const hint = said.find((line) => line.startsWith('hint: '))?.slice('hint: '.length);

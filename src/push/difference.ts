@@ -76,6 +76,7 @@ export interface Difference {
   readonly removeManifest: readonly string[];
 }
 
+/** Whether the host lacks nothing. */
 export const isNothing = ({ seeds, fixed, removeFixed, manifest, removeManifest }: Difference): boolean => !seeds && fixed.length + removeFixed.length + manifest.length + removeManifest.length === 0;
 
 export interface DifferenceOptions {

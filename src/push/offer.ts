@@ -63,6 +63,7 @@ function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {
   }
 }
 
+/** When a fixed file was written (milliseconds since 1970, as its header says); 0 for a damaged one. */
 export function sequenceIn(name: FixedName, bytes: Uint8Array): number {
   try {
     return readHeader(name, bytes).sequence;

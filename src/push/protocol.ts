@@ -99,11 +99,13 @@ export interface Result {
 
 /** The file names of a manifest that can be sent. */
 const manifestName = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}\.(?:toml|json)$/;
+/** Whether a push brings files of this name. */
 export const isManifestName = (name: string): boolean => manifestName.test(name);
 
 const line = (content: Readonly<Record<string, unknown>>): Uint8Array => utf8(`${canonicalJson({ protocol: version, ...content })}\n`);
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
+/** The offer's line. */
 export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: Offer): Uint8Array {
   return line({
     ...(sshHostKey && { sshHostKey: hex(sshHostKey) }), fixed: Object.fromEntries(fixed), manifest: Object.fromEntries(manifest), unfinished,
@@ -152,6 +154,7 @@ export function parseRequest(bytes: Uint8Array): Request | undefined {
   return request;
 }
 
+/** The result's line. */
 export const encodeResult = ({ units, failure }: Result): Uint8Array =>
   line({ units, ...(failure === undefined ? {} : { failure: { code: failure.code, message: failure.message, ...(failure.hint === undefined ? {} : { hint: failure.hint }) } }) });
 

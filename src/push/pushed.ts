@@ -16,6 +16,7 @@ export interface Pushed {
 const version = 1;
 const nothing: Pushed = { fixed: new Set(), manifest: new Map(), unfinished: false };
 
+/** One line of canonical JSON. */
 export const encodePushed = ({ fixed, manifest, unfinished }: Pushed): Uint8Array => utf8(`${canonicalJson({ version, fixed: [...fixed].sort(), manifest: Object.fromEntries(manifest), unfinished })}\n`);
 
 /** @throws Failure `malformed` */
@@ -31,4 +32,5 @@ export function readPushed(paths: Paths): Pushed {
   };
 }
 
+/** Takes the place of the record that is there, root alone may read it. */
 export const writePushed = (paths: Paths, pushed: Pushed): void => { replaceFile(paths.pushed, encodePushed(pushed), { mode: 0o600 }); };

@@ -33,8 +33,10 @@ export interface Pins {
   readonly counter?: PinnedCounter;
 }
 
-const hint = 'run auxcred seal again, or restore /etc/auxcred/scopes.json';
+/** The way out where seeds and pins do not belong together. */
+const hint = 'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
 
+/** The pins under which these seeds, and no others, open. */
 export function pinsOf(scopes: readonly Scope[], device: string | undefined, counter?: PinnedCounter): Pins {
   return { ...(counter === undefined ? {} : { counter }), scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])), device };
 }
@@ -49,7 +51,7 @@ const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown => Object.fromEntries
 
 /** @throws Failure `malformed`. */
 export function parsePins(bytes: Uint8Array, file: string): Pins {
-  const json = Json.parse(bytes, file, hint);
+  const json = Json.parse(bytes, file, `restore ${file}, or auxcred seal --replace takes the seed as a new machine does`);
   json.at('version').whole(1, 1);
   const next = json.at('next').optional(scopesIn);
   const counter = json.at('tpm2Counter').optional(counterIn);

@@ -2,7 +2,7 @@
 import { Failure, resealHint } from '../failure.ts';
 
 /** The codes that are told apart, without the handle, session or parameter they complain about. */
-export const responseCodes = {
+const responseCodes = {
   failure: 0x101,
   pcrChanged: 0x128,
   sessionMemory: 0x903,

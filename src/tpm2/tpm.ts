@@ -88,7 +88,7 @@ export async function openTpm(device: string | undefined, patience = 0): Promise
   const tcti = parseDevice(device ?? defaultDevice);
   const node = nodeOf(tcti);
   for (const deadline = Date.now() + patience; node !== undefined && !existsSync(node); await sleep(50)) {
-    if (Date.now() >= deadline) throw new Failure('no-tpm', `there is no TPM at ${node}`, { hint: 'is it enabled in the firmware? --with-key=host does without' });
+    if (Date.now() >= deadline) throw new Failure('no-tpm', `there is no TPM at ${node}`, { hint: 'is it enabled in the firmware? --with-key=host, or with-key = "host" in the operator\'s vault.toml, does without' });
   }
   libraries ??= loadLibraries();
   const transport = Buffer.alloc(8);

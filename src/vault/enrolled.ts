@@ -4,7 +4,7 @@ import { encodeEnrolled, type Enrolled, type Enrollment, parseEnrolled } from '.
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Vault, vaultFiles } from './vault.ts';
 
-export const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
+const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
 
 /** What a host said of itself when it was enrolled; undefined where it was not. @throws Failure `malformed` */
 export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {

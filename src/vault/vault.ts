@@ -8,6 +8,7 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { scopeParts, scopeSeed, type ScopeKind } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { nearest } from '../nearest.ts';
 import { recipientPattern, type RemoteKeySource, remoteKeySources } from '../store/payload.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
@@ -113,7 +114,7 @@ function parsed(file: string, bytes: Uint8Array): Json {
 }
 
 function allow(table: Json, keys: readonly string[], file: string): void {
-  for (const [key] of table.entries()) if (!keys.includes(key)) throw new Failure('malformed', `${file} has no key ${key} there`, { hint: `it has ${keys.join(', ')}` });
+  for (const [key] of table.entries()) if (!keys.includes(key)) throw new Failure('malformed', `${file} has no key ${key} there`, { hint: nearest(key, keys) ?? `it has ${keys.join(', ')}` });
 }
 
 const tables = (top: Json, key: string): [string, Json][] => top.at(key).optional((item) => item.entries()) ?? [];

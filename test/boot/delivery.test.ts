@@ -44,7 +44,7 @@ for (const version of systemdVersions)
       await machine.write('/etc/auxcred/vault.toml', '[vault.script]\nget = ["printf", "%s of %s", "{name}", "{host}"]\n');
       await machine.shell('printf "hunter2\\001" | auxcred put wifi && auxcred fetch');
       const applied = await machine.run(['auxcred', 'apply']);
-      assert.match(applied.stderr, /credentials are now in force/);
+      assert.match(applied.stderr, /credentials now in force/);
       await machine.run(['systemctl', 'enable', 'a.service', 'b.service', 'simple.service', 'dynamic.service', 'several.service', 'tmpl@one.service', 'tmpl@two\\x2dthree.service', longUnit, escaped, 'early.service', 'none.service', 'kinds.service']);
       await machine.boot();
     });

@@ -226,6 +226,8 @@ for (const version of versions) {
           await web3.write(destination, await operator.read(source), Number.parseInt(mode, 8));
           await web3.run(['chown', owner, destination]);
         }
+        // As `--to=` leaves it in a root that has no group auxcred yet.
+        await web3.shell('chown root:root /var/lib/auxcred/seeds.age; chmod 600 /var/lib/auxcred/seeds.age');
         const copied = await web3.read('/var/lib/auxcred/seeds.age');
         await web3.boot();
         await web3.waitFor('api.service', 'active');

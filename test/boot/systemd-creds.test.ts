@@ -86,6 +86,7 @@ for (const version of systemdVersions) {
       assert.ok(Date.now() - started < 15_000);
       assert.equal(await got(machine, 'a.service', 'key'), undefined);
       assert.match((await machine.run(['auxcred', 'unseal'], { check: false })).stderr, /systemd-creds decrypt failed/);
+      assert.match((await machine.run(['auxcred', 'status'], { check: false })).stdout, /^seed +sealed to systemd-creds, .*; does not open$/m);
       await machine.shell('mv /root/credential.secret /var/lib/systemd/credential.secret');
       assert.equal(await startsAfresh(machine), 0, await told(machine));
     });

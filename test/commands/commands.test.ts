@@ -26,8 +26,10 @@ const here = (verb: string, ...args: string[]): Said => auxcred([verb, `--root=$
 
 /** What is called, the status it ends with, and what it says on standard error. */
 const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] = [
-  [['sael'], 'usage', /^auxcred: auxcred has no verb sael\nauxcred: hint: it has seal, /],
-  [['seal', '--with-kay=host'], 'usage', /no option --with-kay\nauxcred: hint: /],
+  [['sael'], 'usage', /^auxcred: auxcred has no verb sael\nauxcred: hint: did you mean seal\?\n$/],
+  [['encrypt'], 'usage', /no verb encrypt\nauxcred: hint: auxcred --help lists all it has\n$/],
+  [['seal', '--with-kay=host'], 'usage', /no option --with-kay\nauxcred: hint: did you mean --with-key\?\n$/],
+  [['seal', '--unknown'], 'usage', /no option --unknown\nauxcred: hint: it takes --with-key, /],
   [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],
   [['seal', '--name='], 'usage', /--name needs a value/],
   [['seal', '--name=a', '--name=b'], 'usage', /given more than once/],
@@ -153,10 +155,10 @@ describe('apply', () => {
   test('puts everything in force once', () => {
     here('seal', '--no-recovery');
     const first = here('apply');
-    assert.match(first.stderr, /1 credentials are now in force\nauxcred: added web\.service\n/);
-    assert.match(readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'), /^SourcePath=\/etc\/auxcred\/secrets\.d\/web\.toml$/m);
+    assert.match(first.stderr, /1 credential now in force\nauxcred: drop-in of web\.service: added\n/);
+    assert.match(readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'), /^# From \/etc\/auxcred\/secrets\.d\/web\.toml$/m);
     const second = here('apply');
-    assert.match(second.stderr, /1 credentials were already in force\nauxcred: the drop-ins are as they should be\n/);
+    assert.match(second.stderr, /1 credential in force already\n/);
   });
 
   test('changes nothing where the manifest has an error', () => {
@@ -179,7 +181,7 @@ describe('apply', () => {
 });
 
 test('check prints problems for people and for programs', () => {
-  assert.match(here('check').stderr, /1 secrets for 1 units in 1 files: ok/);
+  assert.match(here('check').stderr, /1 secret for 1 unit in 1 file: ok/);
   writeFileSync(at('etc/auxcred/secrets.d/x.json'), '{"secret": {"y": {"knid": "hex"}}}');
   const { status, stdout } = here('check', '--json');
   assert.equal(status, exitStatus['invalid-manifest']);

@@ -233,6 +233,18 @@ describe('push', () => {
     assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status, 0);
   });
 
+  test('one whose seeds do not open is sealed as vault.toml says, and not before it does', () => {
+    const settings = readFileSync(at('vault/vault.toml'), 'utf8');
+    writeFileSync(join(store('web2'), 'seeds.age'), 'damaged');
+    const { rows: [unsaid] } = pushed('web2', '--reseal');
+    assert.equal(unsaid?.result, 'failed');
+    assert.match(unsaid.failure?.hint ?? '', /^with-key = "host" or "tpm2" for this host in vault\.toml .*; then auxcred push --reseal$/);
+    writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', '[host.web2]\nwith-key = "host"\n'));
+    assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
+    writeFileSync(at('vault/vault.toml'), settings);
+    works(['unseal', `--root=${at('web2')}`]);
+  });
+
   test('one that hangs, one that is not there and one that can\'t be run fail with their reasons', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('near-ssh', 'far-ssh'));
@@ -246,6 +258,12 @@ describe('push', () => {
     const none = pushed('web1');
     assert.equal(none.rows[0]?.failure?.message, 'auxcred is not installed on web1');
     assert.match(none.stderr, /^auxcred: web1: not found$/m);
+    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo sudo: not found >&2; exit 127"]'));
+    assert.equal(pushed('web1').rows[0]?.failure?.message, 'the login on web1 is not root\'s, and there is no sudo');
+    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo banner >&2; echo no route >&2; exit 255"]'));
+    const away = pushed('web1');
+    assert.equal(away.rows[0]?.failure?.message, 'web1 can\'t be reached: no route');
+    assert.match(away.stderr, /^auxcred: web1: banner\nauxcred: web1 can't be reached: no route\nauxcred: hint: /m, 'said once');
     writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["/nonexistent/ssh"]'));
     assert.match(pushed('web1').rows[0]?.failure?.message ?? '', /\/nonexistent\/ssh can't be run/);
     writeFileSync(at('vault/vault.toml'), settings);

@@ -119,7 +119,7 @@ describe('doctor', () => {
     copyFileSync(at('etc/group'), at('backup'));
     for (const file of ['group', 'passwd']) {
       writeFileSync(at(`etc/${file}`), 'root:x:0:0:\n');
-      assert.equal(only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0], 'systemd-sysusers auxcred.conf');
+      assert.equal(only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0], `systemd-sysusers --root=${root} auxcred.conf`);
       copyFileSync(at('backup'), at('etc/group'));
     }
   });
@@ -188,7 +188,7 @@ describe('doctor', () => {
 
   test('unbound', () => {
     writeFileSync(store('unbound'), '');
-    only('unbound', 'warning', /not bound yet/);
+    only('unbound', 'warning', /not sealed natively yet/);
   });
 
   test('manifest: with errors, changed, never applied', () => {
@@ -325,6 +325,12 @@ describe('doctor', () => {
       assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m);
     });
 
+    test('unbound: PCRs that wait for the first boot', () => {
+      auxcred('reseal', '--tpm2-pcrs=7');
+      only('unbound', 'warning', /^the PCRs that were asked for are not bound yet$/);
+      assert.match(run(['status', `--root=${root}`]).stdout, /^seed +sealed to tpm2, PCRs 7 to be bound at the first boot, 1 recovery recipient$/m);
+    });
+
     test('tpm: locked out', async () => {
       const guessed = await startSwtpm({});
       try {
@@ -377,7 +383,7 @@ describe('status', () => {
     auxcredAt('2020-05-05 12:00:00', 'apply');
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
-    assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what mends them\n/m);
+    assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what to do\n/m);
   });
 
   test('as JSON has what formats.md says', () => {

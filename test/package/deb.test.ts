@@ -52,7 +52,7 @@ describe('the Debian package', () => {
     assert.equal(sums.length, lines.filter((line) => line.startsWith('-')).length);
     for (const [sum, path = ''] of sums) assert.equal(createHash('md5').update(readFileSync(join(unpacked.path, path))).digest('hex'), sum, path);
     for (const script of ['postinst', 'postrm', 'prerm']) assert.equal(run('sh', '-n', join(unpacked.path, 'DEBIAN', script)).status, 0, script);
-    assert.equal(readFileSync(join(unpacked.path, 'usr/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/usr/bin/node');
+    assert.equal(readFileSync(join(unpacked.path, 'usr/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/usr/bin/node --disable-warning=ExperimentalWarning');
   });
 });
 

@@ -68,7 +68,7 @@ describe('installing', () => {
     assert.match(service, /^ExecStart=\/opt\/node\/bin\/node --jitless \/usr\/local\/lib\/auxcred\/auxcred-broker\.cjs$/m);
     assert.match(readFileSync(join(other.path, 'usr/local/lib/systemd/system/auxcred-provision.service'), 'utf8'), /^ExecStart=\/usr\/local\/bin\/auxcred provision --early$/m);
     assert.match(readFileSync(join(other.path, 'usr/local/lib/systemd/system-generators/auxcred-generator'), 'utf8'), /\/opt\/node\/bin\/node \/usr\/local\/lib\/auxcred\/auxcred-generator\.cjs/);
-    assert.equal(readFileSync(join(other.path, 'usr/local/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/opt/node/bin/node');
+    assert.equal(readFileSync(join(other.path, 'usr/local/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/opt/node/bin/node --disable-warning=ExperimentalWarning');
     assert.ok(existsSync(join(other.path, 'usr/lib/auxcred/secrets.d')));
     assert.equal(install(`--destdir=${other.path}`, '--prefix=/usr/local', '--remove').status, 0);
     assert.deepEqual(readdirSync(other.path), []);
