@@ -129,6 +129,14 @@ for (const version of systemdVersions)
       await machine.run(['rm', manifestPath('more')]);
     });
 
+    test('the first boot of an image makes them, and the key that they are under', async () => {
+      await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }));
+      await machine.run(['rm', '/var/lib/systemd/credential.secret']);
+      await forgetProbes(machine);
+      await machine.reboot();
+      assert.equal(await got('other.service', 'text'), await shown('text'), (await machine.run(['journalctl', '-b', '-u', 'auxcred-provision.service', '-o', 'cat', '--no-pager'])).stdout);
+    });
+
     test('what is no longer declared is removed, and nothing else', async () => {
       await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }));
       await apply();
