@@ -103,6 +103,10 @@ describe('the protocol', () => {
   test('a terminal is shown nothing that it would obey', () => {
     const { failure } = parseResult(encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }), 'web1');
     assert.equal(failure?.message, 'a [2Jb ');
+    for (const key of ['fixed', 'manifest', 'pins'] as const) {
+      const hostile = Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(encodeOffer(offer)).toString()), [key]: { ['\u001b]0;owned\u0007\u202e'.padEnd(5000, 'x')]: {} } }));
+      assert.throws(() => parseOffer(hostile, 'web1'), (error) => error instanceof Failure && /^[ -~]{1,500}$/.test(error.message), key);
+    }
   });
 
   test('whatever a host says is read or refused as malformed', () => {
