@@ -255,6 +255,17 @@ describe('push', () => {
     writeFileSync(at('vault/vault.toml'), settings);
   });
 
+  test('what can\'t be laid out on the host is a failure of its own', () => {
+    pushed('web2', '--manifest');
+    mkdirSync(at('vault/hosts/web2'), { recursive: true });
+    writeFileSync(at('vault/hosts/web2/stored.toml'), '[secret.stored]\ndelivery = "credstore"\nunits = ["web.service"]\n');
+    const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
+    assert.equal(failure?.code, 'system');
+    assert.match(failure.message, /^systemd-creds encrypt failed/);
+    rmSync(at('vault/hosts'), { recursive: true });
+    assert.equal(pushed('web2', '--manifest').status, 0);
+  });
+
   test('operands name hosts, and how they are reached', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', '[host.web2]\ntarget = "admin@web2"\n'));
