@@ -384,6 +384,12 @@ describe('status', () => {
     assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what mends them\n/m);
   });
 
+  test('a secret that is held in its period does not change by itself', () => {
+    writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nperiod = "2020"\nunits = ["web.service"]\n');
+    auxcred('apply');
+    assert.match(auxcred('status'), /^rotation {2}no secret rotates$/m);
+  });
+
   test('as JSON has what formats.md says', () => {
     const report: unknown = JSON.parse(auxcred('status', '--json'));
     assert.ok(typeof report === 'object' && report !== null);
