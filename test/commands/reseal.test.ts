@@ -101,6 +101,13 @@ describe('reseal', () => {
     assert.ok(before.equals(readFileSync(at(seeds))));
   });
 
+  test('a credential that can\'t be encrypted anew is a failure', () => {
+    works('seal', ['--no-recovery']);
+    declare('delivery = "credstore"\n');
+    fails('apply', [], 'system', /systemd-creds encrypt failed/);
+    fails('reseal', [], 'system', /systemd-creds encrypt failed/);
+  });
+
   test('a seeds.age that was replaced is refused when it is brought back, and named', () => {
     works('seal', ['--no-recovery']);
     works('apply');
