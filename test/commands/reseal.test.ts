@@ -195,6 +195,18 @@ describe('with a TPM', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
+  test('a run to another TPM that ends between the seeds and the pins leaves seeds that open by themselves', () => {
+    works('seal', ['--no-recovery']);
+    works('put', ['wifi'], 'hunter2');
+    declare('[secret.wifi]\nkind = "fixed"\nunits = ["net.service"]\n');
+    works('apply');
+    // What is in force can't be written again without it.
+    rmSync(at('var/lib/auxcred/provisioned/fixed'), { recursive: true });
+    fails('reseal', ['--with-key=tpm2', device()], 'not-found', /the file of host\/web1\/wifi that is in force is gone/);
+    assert.match(works('unseal').stderr, /opens with tpm2$/m);
+    works('provision');
+  });
+
   test('from one key of the machine to another, and back', () => {
     works('seal', ['--no-recovery']);
     works('apply');
