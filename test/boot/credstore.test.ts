@@ -122,9 +122,11 @@ for (const version of systemdVersions)
     test('a file of somebody else is left alone', async () => {
       await machine.write(`${store}/mine`, 'theirs');
       await machine.write(manifestPath('more'), secretToml('mine', [], { delivery: 'credstore' }));
-      const { status, stderr } = await machine.run(['auxcred', 'apply'], { check: false });
-      assert.equal(status, 5);
-      assert.match(stderr, /credstore\.encrypted\/mine exists, and auxcred has not made it/);
+      for (const args of [['plan'], ['apply']]) {
+        const { status, stderr } = await machine.run(['auxcred', ...args], { check: false });
+        assert.equal(status, 5);
+        assert.match(stderr, /credstore\.encrypted\/mine exists, and auxcred has not made it/);
+      }
       assert.equal((await machine.read(`${store}/mine`)).toString(), 'theirs');
       await machine.run(['rm', manifestPath('more')]);
     });

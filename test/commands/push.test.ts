@@ -266,6 +266,20 @@ describe('push', () => {
     assert.equal(pushed('web2', '--manifest').status, 0);
   });
 
+  test('what would take the place of somebody else\'s credential is refused before anything is written', () => {
+    pushed('web2', '--manifest');
+    mkdirSync(at('web2/etc/credstore.encrypted'));
+    writeFileSync(at('web2/etc/credstore.encrypted/mine'), 'theirs');
+    mkdirSync(at('vault/hosts/web2'), { recursive: true });
+    writeFileSync(at('vault/hosts/web2/stored.toml'), '[secret.mine]\ndelivery = "credstore"\n');
+    const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
+    assert.deepEqual([failure?.code, failure?.message], ['refused', `${at('web2/etc/credstore.encrypted/mine')} exists, and auxcred has not made it`]);
+    assert.ok(!existsSync(at('web2/etc/auxcred/secrets.d/stored.toml')));
+    rmSync(at('vault/hosts'), { recursive: true });
+    rmSync(at('web2/etc/credstore.encrypted'), { recursive: true });
+    assert.equal(pushed('web2', '--manifest').rows[0]?.result, 'nothing to do');
+  });
+
   test('operands name hosts, and how they are reached', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', '[host.web2]\ntarget = "admin@web2"\n'));
