@@ -40,7 +40,7 @@ export async function received(root: string, device: string | undefined, request
 }
 
 /**
- * Does what `auxcred apply` does. A hook that held its secret back is a failure, though all else is in force.
+ * Does what `auxcred apply` does. A hook that held its secret back is a failure, and what could not be laid out too, though all else is in force.
  * @param opened - the seeds, where they are those that were here before
  * @throws Failure
  */
@@ -49,7 +49,8 @@ async function apply(root: string, device: string | undefined, opened: OpenStore
   const provisioned = opened ? await provisionWith(root, opened, manifest, flags) : await provisionManifest(root, device, manifest, flags);
   const units = putInForce(root, manifest, provisioned, true).map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { units, failure: undefined };
-  return { units, failure: new Failure('hook', [...provisioned.held].map(([name, reason]) => `${name} stays what it is: ${reason}`).join('; '), { hint: 'auxcred push tries again' }) };
+  const { failures, held } = provisioned;
+  return { units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
 }
 
 /** The seeds that were sent, as they are to be sealed here; the caller wipes them. @throws Failure */

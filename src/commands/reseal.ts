@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
-import { Failure } from '../failure.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { devicePatience, openStore } from '../store/open.ts';
 import { parsePayload, type Payload, type Sealing } from '../store/payload.ts';
 import { parsePins, type Pins, verifyPins } from '../store/pins.ts';
@@ -53,10 +53,10 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(sealing.recovery.length === 0 ? 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
+      return failures.length > 0 ? exitStatus.system : 0;
     } finally {
       wipeScopes(payload.scopes);
     }
-    return 0;
   });
 }
 

@@ -117,7 +117,8 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
   });
   if (inForce) await raised(counter);
   if (systemIsRunning(root)) {
-    if (dropInChanged) systemctl('daemon-reload');
+    // Where a key is left over, an earlier run was killed before systemd heard of the drop-in that does without it.
+    if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
     // With the same seeds a broker has the same answers, and one that is opening them with a TPM must not be stopped.
     if (!sameSeeds) stopRunning('auxcred.service');
   }
@@ -306,7 +307,7 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
   return Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
 }
 
-/** Pins under which the old seeds open and the new ones do. */
+/** Pins under which the old seeds open and the new ones do: where the old ones need no TPM, they are the same with one. */
 function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounter | undefined): Pins {
-  return { scopes, device, ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }), ...(counter === undefined ? {} : { counter }) };
+  return { scopes, device: device ?? next.device, ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }), ...(counter === undefined ? {} : { counter }) };
 }

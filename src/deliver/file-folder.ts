@@ -138,7 +138,8 @@ export const withFileProblems = (root: string, manifest: Manifest): Manifest => 
 
 /**
  * What the machine at `root` has against the files that are declared: owners that it does not know, and links over something else. During an installation
- * users may come with its first boot, but not those of a file that is needed before.
+ * users may come with its first boot, but not those of a file that is needed before. Local file systems are mounted after local-fs-pre.target, that after
+ * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: what is needed before the last can't wait for the first.
  */
 function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, placement }) => {
@@ -149,9 +150,16 @@ function fileProblems(root: string, declarations: readonly SecretDeclaration[]):
       if (/^\d+$/.test(text) || text === 'root' || lookUp(root, text) !== undefined || (placement.neededFor === 'units' && !systemIsRunning(root))) return [];
       return [problem(key, `there is no ${what} ${text} on this machine`, placement.neededFor === 'users' ? 'a number, or root: it is written before users are made' : 'make it first, or give its number')];
     });
+    const late: Problem[] = placement.neededFor === 'users' && isOnItsOwnDisk(root) ? [{ ...problem('needed-for', 'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle', 'needed-for = "units", or x-initrd.mount in fstab'), severity: 'warning' }] : [];
     const paths = pathsUnder(root);
     const at = placement.link === undefined ? undefined : join(root, placement.link);
     const taken = at !== undefined && lstatSync(at, { throwIfNoEntry: false }) !== undefined && targetOf(at)?.startsWith(`${pathsUnder('/').files}/`) !== true && !isOurLink(paths, at);
-    return taken ? [...unknown, problem('link', `${placement.link ?? ''} exists, and is no link of auxcred's`, 'move it away, or another link = "..."')] : unknown;
+    return [...late, ...unknown, ...(taken ? [problem('link', `${placement.link ?? ''} exists, and is no link of auxcred's`, 'move it away, or another link = "..."')] : [])];
   });
+}
+
+function isOnItsOwnDisk(root: string): boolean {
+  let path = pathsUnder(root).store;
+  while (!statSync(path, { throwIfNoEntry: false })) path = dirname(path);
+  return statSync(path).dev !== statSync(root).dev;
 }

@@ -12,6 +12,7 @@ import type { Paths } from '../system/paths.ts';
 import type { Sealing } from '../store/payload.ts';
 import { type History, type HistoryEntry, hostScope, installSnapshot, isInForce, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
+import { refuseForeignCredentials } from './credential-store.ts';
 import { withFingerprint } from './fingerprint.ts';
 import { refuseOldSeeds } from './opening.ts';
 import { type Plan, planOf, type PlanOptions, type ReleaseChange, type Replacement } from './plan.ts';
@@ -113,8 +114,10 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
  * What `provision` would do now. Changes nothing.
  * @throws Failure for all that would keep it from doing so
  */
-export const planned = (paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions): Plan =>
-  withPrepared(paths, declarations, scopes, options, ({ plan }) => plan);
+export function planned(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions): Plan {
+  refuseForeignCredentials(paths, declarations, hostScope(scopes));
+  return withPrepared(paths, declarations, scopes, options, ({ plan }) => plan);
+}
 
 /**
  * Puts the declared secrets in force for the broker. Everything is checked first, then hooks run; a secret whose hook fails stays what it is, and the others go on.

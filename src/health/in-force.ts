@@ -9,7 +9,7 @@ import { periodAt } from '../derive/period.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
-import { anyUnit } from '../manifest/declaration.ts';
+import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import type { OpenStore } from '../store/open.ts';
 import { hostScope, readSnapshot, type Snapshot } from '../store/snapshot.ts';
@@ -59,7 +59,7 @@ export interface InForce {
 /** Reads what was applied, and compares. Opens no seed. */
 export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
-  const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined ? [{ name, end: periodAt(content.rotate, now).end }] : []));
+  const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined && rotates(content) ? [{ name, end: periodAt(content.rotate, now).end }] : []));
   const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
   const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
   const dropIns = changesOf(readRendering(paths), renderUnits(manifest.declarations));

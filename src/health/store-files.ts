@@ -1,8 +1,8 @@
 /** Owners and permissions of what auxcred keeps, and what a crash left behind. */
 import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { brokerGroup } from '../deliver/provision.ts';
-import { groupId } from '../system/files.ts';
+import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import type { Sight } from './sight.ts';
 
@@ -34,7 +34,7 @@ export interface StoreFiles {
 /** Owners and permissions of what lies in the store and beside it, and what a killed auxcred left there. */
 export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
-  return { group, hasUser: (sight.text(join(root, '/etc/passwd')) ?? '').split('\n').some((line) => line.startsWith(`${brokerGroup}:`)), faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, join(paths.pins, '..'), join(paths.brokerDropIn, '..')].flatMap(leftoversIn) };
+  return { group, hasUser: (sight.text(join(root, '/etc/passwd')) ?? '').split('\n').some((line) => line.startsWith(`${brokerGroup}:`)), faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, dirname(paths.pins), dirname(paths.brokerDropIn), paths.credstore].flatMap(leftoversIn) };
 }
 
 /** docs/formats.md names each of these. */
@@ -70,10 +70,9 @@ function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | und
   return [{ path, is: `${String(stat.uid)}:${String(stat.gid)} ${octal(actual)}`, should: `${owner} ${octal(mode)}`, mend: `chown ${shared && group !== undefined ? `root:${String(group)}` : 'root'} ${path} && chmod ${octal(mode)} ${path}` }];
 }
 
-/** A lock is held while something is being written, so what is seen here may be at work: it is old only where nobody is. */
 function leftoversIn(folder: string): string[] {
   try {
-    return readdirSync(folder).filter((name) => /^\.[0-9a-f]{16}\.new$/.test(name)).map((name) => join(folder, name));
+    return readdirSync(folder).filter((name) => isLeftover(name)).map((name) => join(folder, name));
   } catch {
     return [];
   }

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { Incoming } from './incoming.ts';
-import { longestLine, type Offer, parseOffer, parseResult, printable, type Request, type Result } from './protocol.ts';
+import { longestLine, type Offer, parseOffer, parseResult, type Request, type Result } from './protocol.ts';
+import { printable } from '../system/printable.ts';
 
 /** What a login that is not root's gets by sudo. In quotes that every login shell reads alike. */
 const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';

@@ -10,6 +10,7 @@ import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import type { Pin } from '../store/pins.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import { printable } from '../system/printable.ts';
 
 const version = 1;
 
@@ -201,6 +202,3 @@ function checkedManifest(item: Json, text: string): string {
   if (!isManifestName(text)) throw item.unexpected('named by a manifest file');
   return text;
 }
-
-/** What another machine says, without what a terminal would obey. */
-export const printable = (text: string): string => text.replaceAll(/\p{Cc}/gu, ' ').slice(0, 2000);

@@ -92,10 +92,16 @@ export function replaceLink(path: string, target: string): void {
  * nothing there meanwhile.
  */
 export function removeLeftovers(folder: string): void {
-  for (const name of namesIn(folder)) {
-    const pid = Number(temporaryPattern.exec(name)?.[1] ?? 0);
-    if (pid > 0 && (pid === process.pid || !isAlive(pid))) rmSync(join(folder, name), { force: true });
-  }
+  for (const name of namesIn(folder)) if (isLeftover(name, process.pid)) rmSync(join(folder, name), { force: true });
+}
+
+/**
+ * Whether a process that is gone prepared something under this name.
+ * @param own - one that runs, and prepares nothing now
+ */
+export function isLeftover(name: string, own?: number): boolean {
+  const pid = Number(temporaryPattern.exec(name)?.[1] ?? 0);
+  return pid > 0 && (pid === own || !isAlive(pid));
 }
 
 function isAlive(pid: number): boolean {

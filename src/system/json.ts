@@ -1,4 +1,5 @@
 import { Failure } from '../failure.ts';
+import { printable } from './printable.ts';
 
 /**
  * A parsed JSON value that knows where it stands, for reading files whose shape must be exact.
@@ -78,7 +79,8 @@ export class Json {
   }
 
   unexpected(wanted: string): Failure {
-    return new Failure('malformed', `${this.#file}: ${this.#place || 'the top level'} is not ${wanted}`, { hint: this.#hint });
+    // Its keys are whoever's who wrote it.
+    return new Failure('malformed', `${this.#file}: ${printable(this.#place, 300) || 'the top level'} is not ${wanted}`, { hint: this.#hint });
   }
 
   #record(): Record<string, unknown> {

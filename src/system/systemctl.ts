@@ -6,11 +6,13 @@ import { Failure } from '../failure.ts';
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
 
 /**
- * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for this very process.
+ * Stops a unit that runs or is on its way, and leaves one alone that does not: a stop would cancel the start that may be waiting for this very process.
  * @throws Failure `system`
  */
 export function stopRunning(unit: string): void {
-  if (spawnSync('systemctl', ['is-active', '--quiet', unit]).status === 0) systemctl('stop', unit);
+  // One whose start has to wait is inactive.
+  const { stdout } = spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
+  if (/^(?:active|activating|reloading)$/m.test(stdout ?? '')) systemctl('stop', unit);
 }
 
 /** The major version of systemd, as 257; 0 where it can't be told. */

@@ -25,7 +25,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
         return tpm;
       } });
       await writeProbeUnit(machine, 'a.service', { install: ['WantedBy=multi-user.target'] });
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']));
+      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + secretToml('key-b', ['a.service'], { delivery: 'credstore' }));
       power.measured[7]?.push(pcrOfInstaller);
       await machine.boot();
     });
@@ -59,6 +59,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/unbound'], { check: false })).status, 1);
       assert.match(await key() ?? '', /^[0-9a-f]{64}$/);
       assert.equal(await key(), (await machine.run(['auxcred', 'get', 'key-a'])).stdout.trim());
+      assert.match(await told('auxcred-bind.service'), /credentials in \/etc\/credstore\.encrypted that are encrypted anew: 1$/m);
       assert.match((await machine.run(['auxcred', 'provision'])).stderr, /nothing to do/);
     });
 

@@ -122,11 +122,21 @@ for (const version of systemdVersions)
     test('a file of somebody else is left alone', async () => {
       await machine.write(`${store}/mine`, 'theirs');
       await machine.write(manifestPath('more'), secretToml('mine', [], { delivery: 'credstore' }));
-      const { status, stderr } = await machine.run(['auxcred', 'apply'], { check: false });
-      assert.equal(status, 5);
-      assert.match(stderr, /credstore\.encrypted\/mine exists, and auxcred has not made it/);
+      for (const args of [['plan'], ['apply']]) {
+        const { status, stderr } = await machine.run(['auxcred', ...args], { check: false });
+        assert.equal(status, 5);
+        assert.match(stderr, /credstore\.encrypted\/mine exists, and auxcred has not made it/);
+      }
       assert.equal((await machine.read(`${store}/mine`)).toString(), 'theirs');
       await machine.run(['rm', manifestPath('more')]);
+    });
+
+    test('the first boot of an image makes them, and the key that they are under', async () => {
+      await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }));
+      await machine.run(['rm', '/var/lib/systemd/credential.secret']);
+      await forgetProbes(machine);
+      await machine.reboot();
+      assert.equal(await got('other.service', 'text'), await shown('text'), (await machine.run(['journalctl', '-b', '-u', 'auxcred-provision.service', '-o', 'cat', '--no-pager'])).stdout);
     });
 
     test('what is no longer declared is removed, and nothing else', async () => {

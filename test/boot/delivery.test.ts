@@ -130,6 +130,16 @@ for (const version of systemdVersions)
       assert.ok(!(await machine.run(['journalctl', '-b', '-o', 'export', '--no-pager'])).stdout.includes(value));
     });
 
+    test('a broker that has only just read what was in force hands it out no longer', async () => {
+      await machine.shell('systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service');
+      assert.equal((await machine.properties('auxcred.service', 'ActiveState'))['ActiveState'], 'activating');
+      await machine.write(manifestPath('next'), secretToml('key-next', ['b.service']));
+      await machine.run(['auxcred', 'apply']);
+      await machine.waitFor('b.service', 'active');
+      assert.equal(text((await probed(machine, 'b.service'))?.['key-next']), (await machine.run(['auxcred', 'get', 'key-next'])).stdout);
+      await machine.shell(`rm /run/systemd/system/auxcred.service.d/slow.conf ${manifestPath('next')}; systemctl daemon-reload; auxcred apply`);
+    });
+
     test('hundreds of units at once', async () => {
       const units = Array.from({ length: 200 }, (_, i) => `many-${String(i)}.service`);
       await machine.write('/usr/local/lib/many', '#!/bin/sh\nmkdir -p /run/many; cat "$CREDENTIALS_DIRECTORY/many" > "/run/many/$1"\n', 0o755);

@@ -103,12 +103,21 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     test('owners that are not there and links over other files are refused, and nothing changes', async () => {
       await machine.write('/etc/important', 'x');
       await machine.write(manifestPath('more'), secretToml('bad', [], { delivery: 'file', owner: 'nobody-knows', link: '/etc/important' }));
+      assert.equal((await machine.run(['auxcred', 'plan'], { check: false })).status, 3);
       const { status, stdout } = await machine.run(['auxcred', 'apply'], { check: false });
       assert.equal(status, 3);
       assert.match(stdout, /secret\.bad\.owner: there is no user nobody-knows on this machine/);
       assert.match(stdout, /secret\.bad\.link: \/etc\/important exists, and is no link of auxcred's/);
       assert.equal((await machine.read('/etc/important')).toString(), 'x');
       await machine.run(['rm', manifestPath('more')]);
+    });
+
+    test('a store that is mounted too late for users is warned of', async () => {
+      const check = async (): Promise<string> => (await machine.run(['auxcred', 'check'], { check: false })).stdout;
+      assert.doesNotMatch(await check(), /file system of its own/);
+      await machine.run(['mount', '-t', 'tmpfs', 'tmpfs', '/var/lib/auxcred']);
+      assert.match(await check(), /warning: secret\.login-hash\.needed-for: the store is on a file system of its own/);
+      await machine.run(['umount', '/var/lib/auxcred']);
     });
 
     test('what is no longer declared goes, with its link', async () => {

@@ -79,6 +79,17 @@ for (const version of systemdVersions) {
       }
     });
 
+    test('a run that was killed before systemd heard of its drop-in is mended by the next', async () => {
+      const dropIns = '/etc/systemd/system/auxcred.service.d';
+      await machine.run(['cp', '/var/lib/auxcred/host.cred', '/root/']);
+      await machine.run(['auxcred', 'reseal', '--with-key=host']);
+      await machine.shell(`mv /root/host.cred /var/lib/auxcred/; printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' > ${dropIns}/99.conf; systemctl daemon-reload; rm ${dropIns}/99.conf`);
+      await machine.run(['auxcred', 'reseal']);
+      assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/host.cred'], { check: false })).status, 1);
+      assert.equal(await startsAfresh(machine), 0, await told(machine));
+      await machine.run(['auxcred', 'reseal', '--with-key=systemd-creds', '--creds-key=host']);
+    });
+
     test('under a key that is gone nothing starts and nothing hangs', async () => {
       await machine.shell('mv /var/lib/systemd/credential.secret /root/ && systemd-creds setup');
       const started = Date.now();

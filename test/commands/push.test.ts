@@ -103,6 +103,10 @@ describe('the protocol', () => {
   test('a terminal is shown nothing that it would obey', () => {
     const { failure } = parseResult(encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }), 'web1');
     assert.equal(failure?.message, 'a [2Jb ');
+    for (const key of ['fixed', 'manifest', 'pins'] as const) {
+      const hostile = Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(encodeOffer(offer)).toString()), [key]: { ['\u001b]0;owned\u0007\u202e'.padEnd(5000, 'x')]: {} } }));
+      assert.throws(() => parseOffer(hostile, 'web1'), (error) => error instanceof Failure && /^[ -~]{1,500}$/.test(error.message), key);
+    }
   });
 
   test('whatever a host says is read or refused as malformed', () => {
@@ -267,6 +271,31 @@ describe('push', () => {
     writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["/nonexistent/ssh"]'));
     assert.match(pushed('web1').rows[0]?.failure?.message ?? '', /\/nonexistent\/ssh can't be run/);
     writeFileSync(at('vault/vault.toml'), settings);
+  });
+
+  test('what can\'t be laid out on the host is a failure of its own', () => {
+    pushed('web2', '--manifest');
+    mkdirSync(at('vault/hosts/web2'), { recursive: true });
+    writeFileSync(at('vault/hosts/web2/stored.toml'), '[secret.stored]\ndelivery = "credstore"\nunits = ["web.service"]\n');
+    const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
+    assert.equal(failure?.code, 'system');
+    assert.match(failure.message, /^systemd-creds encrypt failed/);
+    rmSync(at('vault/hosts'), { recursive: true });
+    assert.equal(pushed('web2', '--manifest').status, 0);
+  });
+
+  test('what would take the place of somebody else\'s credential is refused before anything is written', () => {
+    pushed('web2', '--manifest');
+    mkdirSync(at('web2/etc/credstore.encrypted'));
+    writeFileSync(at('web2/etc/credstore.encrypted/mine'), 'theirs');
+    mkdirSync(at('vault/hosts/web2'), { recursive: true });
+    writeFileSync(at('vault/hosts/web2/stored.toml'), '[secret.mine]\ndelivery = "credstore"\n');
+    const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
+    assert.deepEqual([failure?.code, failure?.message], ['refused', `${at('web2/etc/credstore.encrypted/mine')} exists, and auxcred has not made it`]);
+    assert.ok(!existsSync(at('web2/etc/auxcred/secrets.d/stored.toml')));
+    rmSync(at('vault/hosts'), { recursive: true });
+    rmSync(at('web2/etc/credstore.encrypted'), { recursive: true });
+    assert.equal(pushed('web2', '--manifest').rows[0]?.result, 'nothing to do');
   });
 
   test('operands name hosts, and how they are reached', () => {

@@ -101,6 +101,13 @@ describe('reseal', () => {
     assert.ok(before.equals(readFileSync(at(seeds))));
   });
 
+  test('a credential that can\'t be encrypted anew is a failure', () => {
+    works('seal', ['--no-recovery']);
+    declare('delivery = "credstore"\n');
+    fails('apply', [], 'system', /systemd-creds encrypt failed/);
+    fails('reseal', [], 'system', /systemd-creds encrypt failed/);
+  });
+
   test('a seeds.age that was replaced is refused when it is brought back, and named', () => {
     works('seal', ['--no-recovery']);
     works('apply');
@@ -186,6 +193,18 @@ describe('with a TPM', () => {
   afterEach(() => {
     for (const [found] of swtpm.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi)) swtpm.tool('tpm2_nvundefine', '-C', 'o', found);
     assert.equal(leftIn(swtpm), '');
+  });
+
+  test('a run to another TPM that ends between the seeds and the pins leaves seeds that open by themselves', () => {
+    works('seal', ['--no-recovery']);
+    works('put', ['wifi'], 'hunter2');
+    declare('[secret.wifi]\nkind = "fixed"\nunits = ["net.service"]\n');
+    works('apply');
+    // What is in force can't be written again without it.
+    rmSync(at('var/lib/auxcred/provisioned/fixed'), { recursive: true });
+    fails('reseal', ['--with-key=tpm2', device()], 'not-found', /the file of host\/web1\/wifi that is in force is gone/);
+    assert.match(works('unseal').stderr, /opens with tpm2$/m);
+    works('provision');
   });
 
   test('from one key of the machine to another, and back', () => {

@@ -132,9 +132,13 @@ describe('doctor', () => {
   });
 
   test('leftovers', () => {
-    writeFileSync(store('.0123456789abcdef.new'), '');
+    const leftover = store(`.seeds.age.${String(spawnSync('true').pid)}.new`);
+    writeFileSync(leftover, '');
     mends(only('leftovers', 'warning', /was being written/), 0);
-    assert.ok(!existsSync(store('.0123456789abcdef.new')));
+    assert.ok(!existsSync(leftover));
+    // One that is being written at this moment is none.
+    writeFileSync(store(`.seeds.age.${String(process.pid)}.new`), '');
+    assert.deepEqual(findings(), []);
   });
 
   test('seed: none', () => {
@@ -384,6 +388,12 @@ describe('status', () => {
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
     assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what to do\n/m);
+  });
+
+  test('a secret that is held in its period does not change by itself', () => {
+    writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nperiod = "2020"\nunits = ["web.service"]\n');
+    auxcred('apply');
+    assert.match(auxcred('status'), /^rotation {2}no secret rotates$/m);
   });
 
   test('as JSON has what formats.md says', () => {
