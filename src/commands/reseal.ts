@@ -47,7 +47,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       const sealing = changed(payload.sealing, options, root, paths);
       await sealMachine(root, { ...payload, counter, sealing }, options.flag('accept-older'));
       // One that could not open the seeds goes on refusing for some seconds.
-      if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service');
+      if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
       const { made, failures } = await layOut(root, paths, { ...payload, sealing }, true);
       if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);

@@ -120,7 +120,7 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
     // Where a key is left over, an earlier run was killed before systemd heard of the drop-in that does without it.
     if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
     // With the same seeds a broker has the same answers, and one that is opening them with a TPM must not be stopped.
-    if (!sameSeeds) stopRunning('auxcred.service');
+    if (!sameSeeds) stopRunning('auxcred.service', 'and starting');
   }
   // Not before systemd knows the drop-in that does without it.
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });

@@ -6,13 +6,14 @@ import { Failure } from '../failure.ts';
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
 
 /**
- * Stops a unit that runs or is on its way, and leaves one alone that does not: a stop would cancel the start that may be waiting for this very process.
+ * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for this very process.
+ * @param starting - whether one is stopped too that is in the middle of its start; one whose start has to wait is not
  * @throws Failure `system`
  */
-export function stopRunning(unit: string): void {
-  // One whose start has to wait is inactive.
+export function stopRunning(unit: string, starting: 'and starting' | undefined = undefined): void {
   const { stdout } = spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
-  if (/^(?:active|activating|reloading)$/m.test(stdout ?? '')) systemctl('stop', unit);
+  const states = ['active', 'reloading', ...(starting === undefined ? [] : ['activating'])];
+  if (states.includes((stdout ?? '').trim())) systemctl('stop', unit);
 }
 
 /** The major version of systemd, as 257; 0 where it can't be told. */

@@ -227,7 +227,7 @@ for (const version of ['252', '257', '262'] as const)
       await machine.systemctl('restart', 'other.service');
       const { MainPID: broker } = await machine.properties('auxcred.service', 'MainPID');
       assert.notEqual(broker, '0');
-      await machine.write('/run/starting/systemctl', '#!/bin/sh\ncase "$*" in *is-active*) exit 3;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
+      await machine.write('/run/starting/systemctl', '#!/bin/sh\ncase "$*" in *is-active*) echo activating; exit 3;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
       await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 3'));
       assert.equal((await at(now, 'env', 'PATH=/run/starting:/usr/bin:/bin', 'auxcred', 'apply')).status, 0);
       await settled();
