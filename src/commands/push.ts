@@ -136,7 +136,7 @@ async function outcomeOf(vault: Vault, destination: Destination, wishes: Wishes,
     const failure = systemFailure(error) ?? error;
     const known = failure instanceof Failure ? failure : new Failure('system', `unexpected error: ${messageOf(failure)}`);
     say(known.message.startsWith(`${host} `) ? known.message : `${host}: ${known.message}`);
-    if (known.hint !== undefined) say(`hint: ${known.hint}`);
+    if (known.hint !== undefined) say(`${host}: hint: ${known.hint}`);
     return outcome('failed', [], known);
   } finally {
     wipeScopes(scopes);

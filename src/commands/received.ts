@@ -1,5 +1,6 @@
 /** Where what arrived from the operator is checked, sealed, written and put in force. */
 import { existsSync } from 'node:fs';
+import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
@@ -9,7 +10,8 @@ import { readPushed, writePushed } from '../push/pushed.ts';
 import { openSeeds, openStore, type OpenStore } from '../store/open.ts';
 import type { Payload } from '../store/payload.ts';
 import { wipeScopes } from '../store/scope.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { refuseRewound } from '../store/tpm-counter.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { putInForce } from './apply.ts';
 import { meansOf } from './means.ts';
 import { oneAtATime, provisionManifest, provisionWith, sayHeld } from './provision.ts';
@@ -23,6 +25,7 @@ export async function received(root: string, device: string | undefined, request
     const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
     const payload = opened?.payload ?? await sentSeeds(root, device, request, arrived.seeds ?? new Uint8Array(0));
     try {
+      if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
       const before = readPushed(paths);
       const manifest = checkFiles(root, request, arrived, payload.scopes, before);
       const under = begun(before, arrived);
@@ -37,6 +40,13 @@ export async function received(root: string, device: string | undefined, request
     return 0;
   });
   return result;
+}
+
+/** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
+function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
+  const snapshot = snapshotInForce(paths, payload.scopes);
+  refuseRewound(counter, snapshot?.tpmCounter);
+  refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
 }
 
 /**

@@ -6,6 +6,7 @@ import { parseOpensshKey } from '../age/openssh-key.ts';
 import { brokerDropIn, mergedDropIn } from '../deliver/broker-drop-in.ts';
 import { brokerGroup, snapshotInForce } from '../deliver/provision.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
+import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
@@ -101,7 +102,7 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
-  const inForce = snapshotInForce(paths, scopes);
+  const inForce = recordable(paths, snapshotInForce(paths, scopes));
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
   const sealed = await withLocks(paths, sealing, sealedKey, async (locks) => await sealPayload(payload, locks));
   const means = meansOf(paths, sealing.device);
@@ -126,6 +127,14 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
   saySealed(payload);
   if (before?.counter && before.counter.index !== counter?.index) say(`the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`);
+}
+
+/** What is in force, if it can be written again; else the next provision does that. */
+function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | undefined {
+  const gone = snapshot?.releases.flatMap(({ recipe }) => ingredients(recipe)).find((source) => source.form === 'fixed' && readFixedFile(paths, source) === undefined);
+  if (!gone) return snapshot;
+  warn(`the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} that is in force is gone or damaged, so what is in force does not know of the new seal`, 'auxcred provision');
+  return undefined;
 }
 
 function saySealed({ scopes, sealing: { withKey, credsKey, pcrs, pcrsAtFirstBoot } }: Payload): void {

@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { utf8 } from '../derive/framing.ts';
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
-import type { Placement, Problem, SecretDeclaration } from '../manifest/declaration.ts';
+import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import type { Release } from '../store/snapshot.ts';
 import { ensureFolder, groupId, readIfPresent, replaceFile, replaceLink, userId } from '../system/files.ts';
@@ -142,7 +142,7 @@ export const withFileProblems = (root: string, manifest: Manifest): Manifest => 
  * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: what is needed before the last can't wait for the first.
  */
 function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
-  return declarations.flatMap(({ name, file, placement }) => {
+  return declarations.flatMap(({ name, file, credential, content, placement }) => {
     if (!placement) return [];
     const problem = (key: string, message: string, hint: string): Problem => ({ severity: 'error', file, line: undefined, key: `secret.${name}.${key}`, message, hint });
     const unknown = ([['owner', userId, 'user'], ['group', groupId, 'group']] as const).flatMap(([key, lookUp, what]) => {
@@ -152,9 +152,12 @@ function fileProblems(root: string, declarations: readonly SecretDeclaration[]):
     });
     const late: Problem[] = placement.neededFor === 'users' && isOnItsOwnDisk(root) ? [{ ...problem('needed-for', 'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle', 'needed-for = "units", or x-initrd.mount in fstab'), severity: 'warning' }] : [];
     const paths = pathsUnder(root);
-    const at = placement.link === undefined ? undefined : join(root, placement.link);
-    const taken = at !== undefined && lstatSync(at, { throwIfNoEntry: false }) !== undefined && targetOf(at)?.startsWith(`${pathsUnder('/').files}/`) !== true && !isOurLink(paths, at);
-    return [...late, ...unknown, ...(taken ? [problem('link', `${placement.link ?? ''} exists, and is no link of auxcred's`, 'move it away, or another link = "..."')] : [])];
+    const isTaken = (link: string): boolean => {
+      const at = join(root, link);
+      return lstatSync(at, { throwIfNoEntry: false }) !== undefined && targetOf(at)?.startsWith(`${pathsUnder('/').files}/`) !== true && !isOurLink(paths, at);
+    };
+    const taken = credentialsOf({ credential, content }).flatMap(({ id }) => (placement.link === undefined ? [] : [`${placement.link}${id.slice(credential.length)}`])).filter(isTaken);
+    return [...late, ...unknown, ...taken.map((link) => problem('link', `${link} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'))];
   });
 }
 

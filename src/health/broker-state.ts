@@ -28,7 +28,9 @@ export interface BrokerState {
 
 /** Where units ask: systemd for a credential, `auxcred stage` for staged ones. */
 export const sockets = ['auxcred.socket', 'auxcred-stage.socket'] as const;
-const own = [...sockets, 'auxcred.service', 'auxcred-rotate.timer', 'auxcred-rotate.service', 'auxcred-bind.service'];
+/** What writes the secrets of `delivery = "file"` at boot. */
+export const fileWriters = ['auxcred-user-files.service', 'auxcred-files.service'] as const;
+const own = [...sockets, 'auxcred.service', 'auxcred-rotate.timer', 'auxcred-rotate.service', 'auxcred-bind.service', ...fileWriters];
 
 /** How auxcred's own units are, and what was last refused since the boot. @throws Failure `system` where systemctl fails */
 export function brokerState(): BrokerState {

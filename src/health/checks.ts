@@ -1,6 +1,6 @@
 /** What is wrong, why it matters, and what mends it: one function for each thing that is looked at. */
 import { Failure, type FailureCode } from '../failure.ts';
-import { sockets, unitOf } from './broker-state.ts';
+import { fileWriters, sockets, unitOf } from './broker-state.ts';
 import { fine, type Finding, found } from './finding.ts';
 import type { Health } from './health.ts';
 
@@ -82,6 +82,7 @@ const tpm: Check = (health) => {
   for (const { pcr, sealed, now } of state.differences) findings.push(found('pcrs', 'problem', `PCR ${String(pcr)} is ${now.slice(0, 16)}, and was ${sealed.slice(0, 16)} when the seed was sealed`, 'the machine did not boot as it did then, so the TPM keeps the seed', ...recovered(health)));
   for (const pcr of state.unmeasured) findings.push(found('pcrs', 'warning', `PCR ${String(pcr)} is bound, and nothing was ever measured into it`, 'it is the same whatever boots', call(health, 'reseal', '--tpm2-pcrs=PCRS')));
   if (seeds.object.policy.values.size === 0 && !isUnbound) findings.push(found('pcrs', 'note', 'no PCR is bound', 'whoever boots anything on this machine can open the seed', call(health, 'reseal', '--tpm2-pcrs=7+14')));
+  if (typeof seeds.pins !== 'string' && !seeds.pins.counter) findings.push(found('counter', 'note', 'no counter of the TPM remembers what is in force', 'an older store that is brought back as a whole goes unnoticed', call(health, 'reseal')));
   return findings.length > 0 ? findings : [fine('tpm', `the TPM (${state.name ?? ''}) is the one that the seed was sealed to, and the machine booted as it did then`)];
 };
 
@@ -190,6 +191,9 @@ const ownUnits: Check = ({ system }) => {
   if (timer?.installed === true && (!timer.enabled || timer.active !== 'active')) findings.push(found('timer', 'warning', 'auxcred-rotate.timer does not run', 'secrets that rotate stay what they are until auxcred provision', 'systemctl enable --now auxcred-rotate.timer'));
   const rotation = unitOf(broker, 'auxcred-rotate.service');
   if (rotation?.active === 'failed') findings.push(found('timer', 'warning', `auxcred-rotate.service failed (${rotation.result})`, 'secrets of a new period are not in force', 'journalctl -b -u auxcred-rotate.service', 'auxcred provision'));
+  for (const name of fileWriters) {
+    if (unitOf(broker, name)?.active === 'failed') findings.push(found('files', 'problem', `${name} failed`, 'units whose secrets are files do not start without them', `journalctl -b -u ${name}`, `systemctl restart ${name}`));
+  }
   return findings.length > 0 ? findings : [fine('sockets', 'the sockets listen, and the timer runs')];
 };
 

@@ -10,7 +10,7 @@ export interface UnitState {
   /** As the manifest names it: an instance's template. */
   readonly declared: string;
   readonly state: 'runs' | 'waits' | 'failed' | 'stopped' | 'unknown';
-  /** Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or `auxcred stage` was refused). */
+  /** Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or `auxcred stage` was refused), or its file was not there. */
   readonly lacksSecret: boolean;
 }
 
@@ -22,11 +22,11 @@ export function unitStates(declared: readonly string[]): UnitState[] {
   const instances = templates.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map((unit) => unit.replace('@.service', '@*.service')));
   // All of them: where none of those that are named exists, systemctl fails.
   const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
-  const known = unitProperties([...declared.filter((unit) => !unit.endsWith('@.service')), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre']);
+  const known = unitProperties([...declared.filter((unit) => !unit.endsWith('@.service')), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic']);
   return [
     ...known.map(({ unit, values }): UnitState => {
       const state = values.get('LoadState') === 'not-found' ? 'unknown' : states[values.get('ActiveState') ?? ''] ?? 'stopped';
-      return { unit, declared: declared.includes(unit) ? unit : templateOf(unit) ?? unit, state, lacksSecret: (state === 'failed' || state === 'waits') && lacksSecret(values) };
+      return { unit, declared: declared.includes(unit) ? unit : templateOf(unit) ?? unit, state, lacksSecret: ((state === 'failed' || state === 'waits') && lacksSecret(values)) || (state === 'stopped' && lacksFile(values)) };
     }),
     ...templates.filter((unit) => !installed.has(unit)).map((unit): UnitState => ({ unit, declared: unit, state: 'unknown', lacksSecret: false })),
   ];
@@ -36,6 +36,9 @@ const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
   const before = values.get('ExecStartPre') ?? '';
   return values.get('ExecMainStatus') === '243' || /status=243\b/.test(before) || /auxcred stage [^;]*;.*?status=[1-9]/.test(before);
 };
+
+/** The file of `delivery = "file"` was not there when it was to start (its `AssertPathExists=`). */
+const lacksFile = (values: ReadonlyMap<string, string>): boolean => values.get('AssertResult') === 'no' && Number(values.get('AssertTimestampMonotonic')) > 0;
 
 const listed = (...command: readonly string[]): string[] => systemctlOutput('--no-legend', '--no-pager', ...command).split('\n').map((line) => line.trim().split(/\s+/)[0] ?? '').filter((name) => name !== '');
 

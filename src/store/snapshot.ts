@@ -8,7 +8,7 @@
  * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
  * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
-import { createHmac, timingSafeEqual } from 'node:crypto';
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { concat, utf8 } from '../derive/framing.ts';
@@ -180,15 +180,17 @@ export function readSettled(paths: Paths, host: Scope): Settled | undefined {
   json.at('kind').oneOf(['settled']);
   const time = (key: string): number => json.at(key).whole(0, Number.MAX_SAFE_INTEGER);
   const fixed = Object.fromEntries(json.at('fixed').entries().map(([name, digest]) => [name, digest.text()]));
-  const present = new Set(namesIn(join(paths.snapshot, fixedFolder)));
-  if (!Object.values(fixed).every((digest) => present.has(digest))) return undefined;
+  if (!Object.values(fixed).every((file) => readFixedFile(paths, { file }) !== undefined)) return undefined;
   return { inputs: json.at('inputs').text(), fixed, from: time('from'), until: time('until') };
 }
 
 const encodeSettled = (settled: Settled, host: Scope): Uint8Array => authenticated({ kind: 'settled', ...settled }, host);
 
-/** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not. */
-export const readFixedFile = (paths: Paths, { file }: Fixed): Uint8Array | undefined => readIfPresent(join(paths.snapshot, fixedFolder, file));
+/** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not, or it was altered. */
+export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
+  const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
+  return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
+}
 
 /** The files of fixed secrets that a snapshot needs, by their SHA-256. */
 const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> => new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));

@@ -18,7 +18,11 @@ function hasCode(error: unknown, code: string): boolean {
 /** The file's bytes, or undefined where there is none. */
 export function readIfPresent(path: string): Uint8Array | undefined {
   try {
-    return new Uint8Array(readFileSync(path));
+    const buffer = readFileSync(path);
+    const bytes = Uint8Array.from(buffer);
+    // It may be a private key.
+    buffer.fill(0);
+    return bytes;
   } catch (error) {
     if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
     throw error;

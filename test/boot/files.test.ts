@@ -136,6 +136,9 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.match(await told('other.service'), /Assertion failed|assert.*failed|AssertPathExists/i);
       assert.match(await told('auxcred-files.service'), /scopes\.json is missing/);
       await machine.run(['mv', '/etc/auxcred/scopes.away', '/etc/auxcred/scopes.json']);
+      const { stdout: doctor } = await machine.run(['auxcred', 'doctor'], { check: false });
+      assert.match(doctor, /^problem: auxcred-files\.service failed \[files\]$/m);
+      assert.match(doctor, /other\.service/);
       await machine.run(['systemctl', 'start', 'other.service']);
       assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
     });

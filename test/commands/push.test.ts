@@ -267,7 +267,7 @@ describe('push', () => {
     writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo banner >&2; echo no route >&2; exit 255"]'));
     const away = pushed('web1');
     assert.equal(away.rows[0]?.failure?.message, 'web1 can\'t be reached: no route');
-    assert.match(away.stderr, /^auxcred: web1: banner\nauxcred: web1 can't be reached: no route\nauxcred: hint: /m, 'said once');
+    assert.match(away.stderr, /^auxcred: web1: banner\nauxcred: web1 can't be reached: no route\nauxcred: web1: hint: /m, 'said once');
     writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["/nonexistent/ssh"]'));
     assert.match(pushed('web1').rows[0]?.failure?.message ?? '', /\/nonexistent\/ssh can't be run/);
     writeFileSync(at('vault/vault.toml'), settings);

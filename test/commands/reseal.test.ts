@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
@@ -71,6 +71,22 @@ beforeEach(() => {
 afterEach(() => { rmSync(root, { recursive: true }); });
 
 describe('reseal', () => {
+  test('where a fixed file of what is in force is damaged, seals, and the next provision mends it', () => {
+    declare('[secret.wifi]\nkind = "fixed"\nunits = ["web.service"]\n');
+    works('seal', ['--no-recovery']);
+    works('put', ['wifi'], 'a value');
+    works('apply');
+    const folder = at('var/lib/auxcred/provisioned/fixed');
+    const [name = ''] = readdirSync(folder);
+    const whole = readFileSync(join(folder, name));
+    writeFileSync(join(folder, name), whole.subarray(0, 100));
+    assert.match(works('reseal').stderr, /the file of host\/web1\/wifi that is in force is gone or damaged.*\n.*auxcred provision/);
+    works('unseal');
+    works('provision');
+    assert.ok(whole.equals(readFileSync(join(folder, name))));
+    assert.match(works('provision').stderr, /nothing to do/);
+  });
+
   test('adds and removes recovery recipients; the secrets stay', () => {
     const [one, two] = [identity('one'), identity('two')];
     works('seal', [`--recipient=${one.recipient}`]);
@@ -197,12 +213,12 @@ describe('with a TPM', () => {
 
   test('a run to another TPM that ends between the seeds and the pins leaves seeds that open by themselves', () => {
     works('seal', ['--no-recovery']);
-    works('put', ['wifi'], 'hunter2');
-    declare('[secret.wifi]\nkind = "fixed"\nunits = ["net.service"]\n');
     works('apply');
-    // What is in force can't be written again without it.
-    rmSync(at('var/lib/auxcred/provisioned/fixed'), { recursive: true });
-    fails('reseal', ['--with-key=tpm2', device()], 'not-found', /the file of host\/web1\/wifi that is in force is gone/);
+    const before = readFileSync(at(seeds));
+    // Pins and drop-in that fit both, then the seeds; the link to what is in force would be next.
+    const { signal, status } = spawnSync('strace', ['-f', '-qq', '-e', 'trace=rename', '-e', 'inject=rename:signal=SIGKILL:when=4', '-o', '/dev/null', process.execPath, program, 'reseal', `--root=${root}`, '--with-key=tpm2', device()], { env: { PATH: process.env['PATH'] } });
+    assert.ok(signal === 'SIGKILL' || status === 137);
+    assert.ok(!before.equals(readFileSync(at(seeds))));
     assert.match(works('unseal').stderr, /opens with tpm2$/m);
     works('provision');
   });

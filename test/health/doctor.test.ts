@@ -356,6 +356,18 @@ describe('doctor', () => {
       }
     });
 
+    test('counter: none is pinned', () => {
+      auxcred('reseal', '--tpm2-pcrs=23');
+      const pins: { tpm2Counter?: unknown } = JSON.parse(readFileSync(at('etc/auxcred/scopes.json'), 'utf8'));
+      assert.notEqual(pins.tpm2Counter, undefined);
+      delete pins.tpm2Counter;
+      writeFileSync(at('etc/auxcred/scopes.json'), JSON.stringify(pins));
+      const found = findings().find(({ check }) => check === 'counter');
+      assert.match(found?.message ?? '', /no counter of the TPM remembers/);
+      auxcred('reseal');
+      assert.ok(findings().every(({ check }) => check !== 'counter'));
+    });
+
     test('tpm: another one, and none', async () => {
       await tpm.stop();
       only('tpm', 'problem', /the TPM at \S+ can't be opened/);
