@@ -74,7 +74,7 @@ async function sealedPairs(vault: Vault, host: VaultHost, scopes: readonly Scope
   const dropInFor = (one: Pick<Sealing, 'withKey' | 'device'>): string => brokerDropIn(one, { sshHostKey: machine.sshHostKey !== undefined, tssGroup });
   // Until its first boot the seeds may be open to the ssh host key.
   const dropIn = machine.sshHostKey ? mergedDropIn(dropInFor({ withKey: 'host', device: undefined }), dropInFor(sealing)) : dropInFor(sealing);
-  const pushed = { fixed: new Set(supplies.fixed.keys()), manifest: new Map([...supplies.manifest ?? []].map(([name, { digest }]) => [name, [digest]])), unfinished: false };
+  const pushed = { fixed: new Set(supplies.fixed.keys()), manifest: new Map([...supplies.manifest ?? []].map(([name, { digest }]) => [name, [digest]])), unfinished: true };
   ensureFolder(dirname(folder), { mode: 0o700 });
   ensureFolder(folder, { mode: 0o700 });
   const files: readonly (readonly [string, Uint8Array, string, number, Pair['owner']])[] = [

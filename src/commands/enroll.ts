@@ -14,7 +14,8 @@ import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { keep } from './place.ts';
 import { printBytes, printJson, printTable, say, warn } from './say.ts';
-import { hostName, sshHostKeyOf } from './sealing.ts';
+import { sshHostKeyOf } from './machine-keys.ts';
+import { hostName } from './sealing-options.ts';
 
 /**
  * `auxcred enroll`: on a machine prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` keeps that in the vault,

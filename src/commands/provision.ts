@@ -22,6 +22,7 @@ import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
+import { raised } from './machine-counter.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
@@ -169,16 +170,6 @@ async function caughtUp(counter: TpmCounter, recorded: number | undefined, accep
   if (value === undefined || recorded !== value + 1) return value;
   await counter.increment();
   return recorded;
-}
-
-/** What is in force has the counter's next number; until the counter says so too, the one before it would be taken as well. */
-export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined): Promise<void> {
-  try {
-    await counter?.increment();
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    warn(`the TPM's counter was not raised: ${error.message}`, 'auxcred provision tries again');
-  }
 }
 
 /**

@@ -210,7 +210,7 @@ class HostPush {
     const { name } = this.#host;
     if (seeds) say(`${name}: would seal its seeds`);
     for (const [what, names] of [['send', [...fixed, ...manifest]], ['remove', [...removeFixed, ...removeManifest]]] as const) if (names.length > 0) say(`${name}: would ${what} ${names.join(', ')}`);
-    if (unfinished) say(`${name}: would finish what an earlier push began`);
+    if (unfinished) say(`${name}: would finish what an earlier push or copy began`);
   }
 
   async #shipment(difference: Difference, offer: Offer): Promise<Shipment> {

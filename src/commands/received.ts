@@ -15,7 +15,8 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { putInForce } from './apply.ts';
 import { meansOf } from './means.ts';
 import { oneAtATime, provisionManifest, provisionWith, sayHeld } from './provision.ts';
-import { boundWhenRunning, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
+import { pinsIn, sealMachine } from './sealing.ts';
+import { boundWhenRunning, pcrsOf } from './sealing-options.ts';
 
 /** Checks everything, then writes it and puts it in force. @throws Failure, before or after anything was written */
 export async function received(root: string, device: string | undefined, request: Request, arrived: Arrived): Promise<Result> {

@@ -18,7 +18,8 @@ import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
 import { layOut, oneAtATime } from './provision.ts';
 import { say, warn } from './say.ts';
-import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pcrsOf, pinsIn, sealMachine } from './sealing.ts';
+import { pinsIn, sealMachine } from './sealing.ts';
+import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pcrsOf } from './sealing-options.ts';
 
 /** What has the seeds where the machine itself can't open them. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;

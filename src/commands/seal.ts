@@ -13,7 +13,8 @@ import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { oneAtATime } from './provision.ts';
 import { print, say } from './say.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName, pinsIn, sealMachine } from './sealing.ts';
+import { pinsIn, sealMachine } from './sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from './sealing-options.ts';
 import { wordsOf } from './words.ts';
 
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */

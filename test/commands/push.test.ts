@@ -464,6 +464,8 @@ describe('copy', () => {
     assert.equal(existsSync(join(store('fresh'), 'unbound')), false);
     rmSync(at('web1'), { recursive: true });
     spawnSync('cp', ['-a', at('fresh'), at('web1')]);
+    assert.match(pushed('web1', '--manifest', '--dry-run').stderr, /web1: would finish what an earlier push or copy began/);
+    assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'done');
     assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'nothing to do');
   });
 

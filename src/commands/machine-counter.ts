@@ -1,0 +1,67 @@
+/** The counter in this machine's TPM that remembers what is in force. */
+import { Failure } from '../failure.ts';
+import type { Sealing } from '../store/payload.ts';
+import type { PinnedCounter } from '../store/pins.ts';
+import type { Snapshot } from '../store/snapshot.ts';
+import type { TpmCounter } from '../store/tpm-counter.ts';
+import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
+import { openTpm, type Tpm } from '../tpm2/tpm.ts';
+import { say, warn } from './say.ts';
+
+/** The counter of the TPM that is sealed to. */
+interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
+  readonly value: number;
+  /** Whether it was made just now. */
+  readonly isNew: boolean;
+}
+
+/** The counter that is pinned, if this TPM has it, or a new one; undefined without a TPM, or where it makes none. @throws Failure */
+export async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined): Promise<FoundCounter | undefined> {
+  if (withKey === 'host' || withKey === 'systemd-creds') return undefined;
+  const tpm = await openTpm(device);
+  try {
+    const value = pinned && await counterAt(tpm, pinned.index);
+    const found = pinned && value !== undefined ? { index: pinned.index, value, isNew: false } : await newCounter(tpm);
+    return found && { ...found, increment: async () => { await increment(device, found.index); } };
+  } finally {
+    await tpm.close();
+  }
+}
+
+async function newCounter(tpm: Tpm): Promise<Omit<FoundCounter, 'increment'> | undefined> {
+  try {
+    const made = await makeCounter(tpm);
+    say(`the TPM's counter ${counterText(made.index)} remembers what is in force`);
+    return { ...made, isNew: true };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    warn(`the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`, error.hint);
+    return undefined;
+  }
+}
+
+async function increment(device: string | undefined, index: number): Promise<void> {
+  const tpm = await openTpm(device);
+  try {
+    await incrementCounter(tpm, index, undefined);
+  } finally {
+    await tpm.close();
+  }
+}
+
+/** Raised where the power went between the snapshot in force and the counter. @throws Failure */
+export async function caughtUp(counter: FoundCounter, inForce: Snapshot | undefined): Promise<FoundCounter> {
+  if (inForce?.tpmCounter !== counter.value + 1) return counter;
+  await counter.increment();
+  return { ...counter, value: counter.value + 1 };
+}
+
+/** What is in force has the counter's next number; until the counter says so too, the one before it would be taken as well. */
+export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined): Promise<void> {
+  try {
+    await counter?.increment();
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    warn(`the TPM's counter was not raised: ${error.message}`, 'auxcred provision tries again');
+  }
+}
