@@ -2,7 +2,6 @@
 import { Failure } from '../failure.ts';
 import type { Sealing } from '../store/payload.ts';
 import type { PinnedCounter } from '../store/pins.ts';
-import type { Snapshot } from '../store/snapshot.ts';
 import type { TpmCounter } from '../store/tpm-counter.ts';
 import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
@@ -49,11 +48,11 @@ async function increment(device: string | undefined, index: number): Promise<voi
   }
 }
 
-/** Raised where the power went between the snapshot in force and the counter. @throws Failure */
-export async function caughtUp(counter: FoundCounter, inForce: Snapshot | undefined): Promise<FoundCounter> {
-  if (inForce?.tpmCounter !== counter.value + 1) return counter;
-  await counter.increment();
-  return { ...counter, value: counter.value + 1 };
+/** Raises the counter where the power went between the snapshot in force and it; what the counter says then. @param recorded - the snapshot's number @throws Failure */
+export async function caughtUp({ increment: count }: Pick<TpmCounter, 'increment'>, value: number, recorded: number | undefined): Promise<number> {
+  if (recorded !== value + 1) return value;
+  await count();
+  return recorded;
 }
 
 /** What is in force has the counter's next number; until the counter says so too, the one before it would be taken as well. */

@@ -16,13 +16,13 @@ import { devicePatience, openStore, type OpenStore } from '../store/open.ts';
 import type { Payload } from '../store/payload.ts';
 import { seedsOf, wipeScopes } from '../store/scope.ts';
 import { hostScope, readFixedFile, type Release, removeStrayGenerations } from '../store/snapshot.ts';
-import { refuseRewound, type TpmCounter } from '../store/tpm-counter.ts';
+import { refuseRewound } from '../store/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
-import { raised } from './machine-counter.ts';
+import { caughtUp, raised } from './machine-counter.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
@@ -111,7 +111,9 @@ export async function provisionWith(root: string, { payload, counter }: OpenStor
   const running = systemIsRunning(root);
   const pending = early || !running ? [] : pendingSteps(paths, host);
   const note = (changes: readonly ReleaseChange[]): void => { notePending(paths, host, mergedSteps(pending, stepsFor(changes))); };
-  const tpmCounter = counter && await caughtUp(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter, acceptOlder);
+  const recorded = snapshotInForce(paths, payload.scopes)?.tpmCounter;
+  const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
+  const tpmCounter = counter && remembered !== undefined ? await caughtUp(counter, remembered, recorded) : undefined;
   const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, beforehand: early || !running ? undefined : note, hook: early || !running ? 'later' : runHook });
   if (provisioned.changed) await raised(counter);
   if (provisioned.changed && running) stopRunning('auxcred.service');
@@ -157,19 +159,6 @@ export async function layOut(root: string, paths: Paths, { scopes, sealing }: Pa
     failures.push(...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} is not written: ${reason}`)));
   });
   return { made, failures };
-}
-
-/**
- * Raises the TPM's counter where the power went between the last snapshot and it.
- * @param recorded - the number of the snapshot in force
- * @returns what the counter says
- * @throws Failure `older` unless `acceptOlder`
- */
-async function caughtUp(counter: TpmCounter, recorded: number | undefined, acceptOlder: boolean): Promise<number | undefined> {
-  const value = acceptOlder && counter.value !== undefined ? counter.value : refuseRewound(counter, recorded);
-  if (value === undefined || recorded !== value + 1) return value;
-  await counter.increment();
-  return recorded;
 }
 
 /**

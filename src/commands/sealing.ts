@@ -42,7 +42,7 @@ export async function sealMachine(root: string, payload: Payload, acceptOlder = 
 
   const found = await counterOf(sealing, before?.counter);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
-  const counter = found && await caughtUp(found, inForce);
+  const counter = found && { ...found, value: await caughtUp(found, found.value, inForce?.tpmCounter) };
   const dropInChanged = install(root, paths, payload, sealed, {
     before, sealedKey, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
     record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },

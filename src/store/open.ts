@@ -65,10 +65,14 @@ export async function openStore(paths: Paths, means: Means): Promise<OpenStore> 
   const known = { ...means, device: means.device ?? pins.device };
   const { counter } = pins;
   const reading: Reading | undefined = counter && { index: counter.index, found: undefined };
-  const store = await openSeeds(file, known, reading);
+  const store = await openSeeds(file, known, reading).catch((error: unknown) => { throw damaged(paths.seeds, error); });
   verifyPins(store.payload.scopes, pins);
   return counter ? { ...store, counter: { ...counter, value: reading?.found?.value, increment: async () => { await raise(known, counter.index, reading?.found?.srk); } } } : store;
 }
+
+/** With the file's name, where its bytes are what is wrong. */
+const damaged = (path: string, error: unknown): unknown =>
+  error instanceof Failure && error.code === 'malformed' ? new Failure('malformed', `${path} is damaged: ${error.message}`, { hint: error.hint ?? 'restore it from a backup', cause: error }) : error;
 
 async function raise({ device, patience = 0 }: Means, index: number, srk: RecordedSrk | undefined): Promise<void> {
   if (!srk) return;
