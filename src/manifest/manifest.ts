@@ -2,6 +2,7 @@
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { nearest } from '../nearest.ts';
+import { loneSurrogates } from '../system/json.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
 import { credentialsOf, deliveries, type Problem, receiversOf, type SecretDeclaration, unitActions } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
@@ -73,7 +74,7 @@ function parseFile({ path: file, text }: ManifestFile): ParsedFile {
 
 function contentOf(file: string, text: string): { record: Readonly<Record<string, unknown>> } | { problem: Problem } {
   try {
-    const record: unknown = file.endsWith('.json') ? JSON.parse(text) : parseToml(text);
+    const record: unknown = file.endsWith('.json') ? JSON.parse(text, onlyUnicode) : parseToml(text);
     return isTable(record) ? { record } : { problem: fileProblem(file, undefined, 'an object is expected', '{"secret": {"NAME": {...}}}') };
   } catch (error) {
     if (error instanceof TomlError) return { problem: fileProblem(file, error.line, `it is not TOML: ${error.message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`, undefined) };
@@ -81,6 +82,12 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
     const position = Number(/position (\d+)/.exec(message)?.[1]);
     return { problem: fileProblem(file, Number.isInteger(position) ? text.slice(0, position).split('\n').length : undefined, `it is not JSON: ${message}`, undefined) };
   }
+}
+
+/** JSON can write half a surrogate pair, which no UTF-8 holds; TOML can't. */
+function onlyUnicode(key: string, value: unknown): unknown {
+  for (const text of [key, value]) if (typeof text === 'string' && text.search(loneSurrogates) !== -1) throw new SyntaxError('a text in it has half a surrogate pair');
+  return value;
 }
 
 const fileProblem = (file: string, line: number | undefined, message: string, hint: string | undefined): Problem => ({ severity: 'error', file, line, key: undefined, message, hint });

@@ -47,9 +47,10 @@ export class Json {
     return this.#value.map((item: unknown, i) => new Json(item, this.#file, `${this.#place}[${String(i)}]`, this.#hint));
   }
 
+  /** Half a surrogate pair is read as U+FFFD, which is what its bytes are in UTF-8: {@link canonicalJson} writes none. */
   text(): string {
     if (typeof this.#value !== 'string') throw this.unexpected('text');
-    return this.#value;
+    return this.#value.replaceAll(loneSurrogates, '\ufffd');
   }
 
   isText(): boolean {
@@ -93,12 +94,28 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-/** JSON with the keys of every object in code-point order, but without those `omitted`, and no white space, so that equal values are equal bytes. */
+/** Halves of surrogate pairs, which no UTF-8 can hold. */
+export const loneSurrogates = /\p{Surrogate}/gu;
+
+/**
+ * The JSON Canonicalization Scheme (RFC 8785), so that equal values are equal bytes: no white space, the keys of every object sorted by
+ * their UTF-16 code units (section 3.2.3), texts and numbers as ECMAScript writes them (sections 3.2.2.2 and 3.2.2.3).
+ * @param omitted - keys that are left out of every object, beside those whose value is undefined
+ * @throws RangeError for what JSON or UTF-8 can't hold: a number that is not finite, half a surrogate pair, a function
+ */
 export function canonicalJson(value: unknown, omitted: readonly string[] = []): string {
   if (Array.isArray(value)) return `[${value.map((item: unknown) => canonicalJson(item, omitted)).join(',')}]`;
-  if (!isRecord(value)) return JSON.stringify(value) ?? 'null';
-  const members = keysOf(value, omitted).sort().map((key) => `${JSON.stringify(key)}:${canonicalJson(value[key], omitted)}`);
+  if (!isRecord(value)) return scalar(value);
+  const members = keysOf(value, omitted).sort().map((key) => `${scalar(key)}:${canonicalJson(value[key], omitted)}`);
   return `{${members.join(',')}}`;
+}
+
+function scalar(value: unknown): string {
+  if (typeof value === 'string' && value.search(loneSurrogates) !== -1) throw new RangeError('a text with half a surrogate pair is not Unicode');
+  if (typeof value === 'number' && !Number.isFinite(value)) throw new RangeError(`JSON has no number ${String(value)}`);
+  const text: string | undefined = JSON.stringify(value);
+  if (text === undefined) throw new RangeError(`JSON has no ${typeof value}`);
+  return text;
 }
 
 /** Whether two values have the same {@link canonicalJson}, told without writing it. */

@@ -1,2 +1,2 @@
-/** What somebody else wrote, at most `most` characters of it, without what a terminal would obey: control characters, and those that turn the direction of a text around. */
-export const printable = (text: string, most = 2000): string => text.replaceAll(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, ' ').slice(0, most);
+/** What somebody else wrote, at most `most` characters of it, without what a terminal would obey: control characters, and those that turn the direction of a text around. What the cut leaves of a surrogate pair goes too. */
+export const printable = (text: string, most = 2000): string => text.replaceAll(/[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu, ' ').slice(0, most).replaceAll(/\p{Surrogate}/gu, '');
