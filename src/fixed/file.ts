@@ -35,29 +35,45 @@ export interface FixedHeader {
   readonly sequence: number;
 }
 
-/** @throws Failure `malformed`, with a message of its own for a file of another kind, of a newer version, and one that is cut off */
+const shortestFile = headerLength + blockLength + tagLength;
+const again = 'restore it from a backup, or put it again';
+
+/**
+ * Reads what takes no key, and refuses every length that no file has.
+ * @throws Failure `malformed`, with a message of its own for a file that is cut off, of another kind, of another version, of another
+ * length, or whose sequence is not below 2^53
+ */
 export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
-  const text = nameText(name);
-  if (Buffer.compare(bytes.subarray(0, magic.length), magic) !== 0) throw new Failure('malformed', `${text} is no file of a fixed folder`, { hint: 'auxcred put makes one; auxcred import takes what other programs have' });
-  if (bytes[magic.length] !== version) throw new Failure('malformed', `${text} was written by another version of auxcred`, { hint: 'install that version, or a newer one' });
-  const sealed = bytes.length - headerLength - tagLength;
-  if (sealed < blockLength || sealed % blockLength !== 0) throw new Failure('malformed', `${text} is cut off`, { hint: 'restore it from a backup, or put it again' });
+  const malformed = (problem: string, hint = again): Failure => new Failure('malformed', `${nameText(name)} ${problem}`, { hint });
+  const start = bytes.subarray(0, magic.length);
+  if (Buffer.compare(start, magic.subarray(0, start.length)) !== 0) {
+    throw malformed('is no file of a fixed folder', 'auxcred put makes one; auxcred import takes what other programs have');
+  }
+  if (bytes.length > magic.length && bytes[magic.length] !== version) {
+    throw malformed('was written by another version of auxcred', 'install that version, or a newer one');
+  }
+  if (bytes.length < shortestFile) throw malformed('is empty or cut off');
+  if (bytes.length > largestFile) throw malformed('is longer than the largest secret');
+  if ((bytes.length - shortestFile) % blockLength !== 0) throw malformed('is cut off, or has bytes too many');
   const at = magic.length + 1;
   const sequence = Number(Buffer.from(bytes.subarray(at + keyIdLength, at + keyIdLength + 8)).readBigUInt64BE());
-  if (!Number.isSafeInteger(sequence)) throw new Failure('malformed', `${text} has a sequence number out of range`, { hint: 'restore it from a backup, or put it again' });
+  if (!Number.isSafeInteger(sequence)) throw malformed('has a sequence number out of range');
   return { keyId: bytes.slice(at, at + keyIdLength), sequence };
 }
 
 /**
  * The file of a value. The caller wipes the value.
  * @param seed - the scope's, 32 bytes
- * @param sequence - over that of the file that this one replaces
+ * @param sequence - over that of the file that this one replaces, and below 2^53
  * @param nonce - 24 random bytes, given by tests only
- * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes
+ * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes, `malformed` for a sequence that no reader takes
  */
 export function encodeFixed(seed: Uint8Array, path: string, sequence: number, value: Uint8Array, nonce: Uint8Array = new Uint8Array(randomBytes(nonceLength))): Uint8Array {
   if (value.length === 0) throw new Failure('usage', 'the secret is empty');
   if (value.length > largestValue) throw new Failure('usage', `the secret has ${String(value.length)} bytes, and ${String(largestValue)} are the most that can be delivered`);
+  if (!Number.isSafeInteger(sequence) || sequence < 0) {
+    throw new Failure('malformed', `${path} can't be numbered ${String(sequence)}: the file that it replaces has the last number`, { hint: 'auxcred rm removes that file, and auxcred put makes another one' });
+  }
   const header = concat(magic, Uint8Array.of(version), keyId(seed), concat(u32be(Math.floor(sequence / 2 ** 32)), u32be(sequence % 2 ** 32)), nonce);
   const plaintext = new Uint8Array(Math.ceil((value.length + 1) / blockLength) * blockLength);
   plaintext.set(value);
@@ -71,21 +87,38 @@ export function encodeFixed(seed: Uint8Array, path: string, sequence: number, va
   }
 }
 
-/** The file's value, which the caller wipes, or undefined where it does not open under that name. The header has been read. */
+/**
+ * The file's value, which the caller wipes, or undefined if it does not open under that name. The header has been read.
+ * @throws Failure `malformed` if it opens and holds no value of 1 to {@link largestValue} bytes in padding of 1 to 64 bytes: no
+ * version of auxcred writes that
+ */
 export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
+  const plaintext = opened(seed, path, bytes);
+  if (!plaintext) return undefined;
+  try {
+    const end = plaintext.lastIndexOf(0x80);
+    const problem = end === -1 || plaintext.length - end > blockLength || plaintext.subarray(end + 1).some((byte) => byte !== 0) ? 'has other padding than a fixed file'
+      : end === 0 ? 'holds an empty value'
+      : end > largestValue ? `holds more than ${String(largestValue)} bytes`
+      : undefined;
+    if (problem !== undefined) throw new Failure('malformed', `${path} ${problem}`, { hint: 'it was written by another program than auxcred: put it again' });
+    return plaintext.slice(0, end);
+  } finally {
+    plaintext.fill(0);
+  }
+}
+
+/** What is encrypted in a file, with its padding; undefined if the tag does not fit. */
+function opened(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
   const header = bytes.subarray(0, headerLength);
   const nonce = header.subarray(headerLength - nonceLength);
   const key = fixedKey(seed, path);
-  let plaintext: Uint8Array | undefined;
   try {
-    plaintext = xchacha20poly1305(key, nonce, concat(header, framed(path))).decrypt(bytes.subarray(headerLength));
-    const end = plaintext.lastIndexOf(0x80);
-    return end < 1 || plaintext.subarray(end + 1).some((byte) => byte !== 0) ? undefined : plaintext.slice(0, end);
+    return xchacha20poly1305(key, nonce, concat(header, framed(path))).decrypt(bytes.subarray(headerLength));
   } catch {
     return undefined;
   } finally {
     key.fill(0);
-    plaintext?.fill(0);
   }
 }
 

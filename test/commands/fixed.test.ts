@@ -279,7 +279,7 @@ describe('verify', () => {
     const { status, stderr, stdout } = auxcred(['verify', '--json']);
     assert.equal(status, exitStatus.malformed);
     for (const message of [/host\/web1\/a is the file of host\/web1\/b under another name/, /host\/web1\/b is the file of host\/web1\/a under another name/, /host\/web1\/renamed does not open: it was changed, or it is the file of a name that is gone/,
-      /host\/web2\/d is cut off/, /host\/web2\/e was encrypted for another scope, or for another epoch than 1 of host\/web2/, /group\/db\/e does not open: it was changed/, /host\/web1\/notes\.txt is no fixed secret/, /0 of 6 secrets open under their names; 7 files do not belong/]) assert.match(stderr, message);
+      /host\/web2\/d is empty or cut off/, /host\/web2\/e was encrypted for another scope, or for another epoch than 1 of host\/web2/, /group\/db\/e does not open: it was changed/, /host\/web1\/notes\.txt is no fixed secret/, /0 of 6 secrets open under their names; 7 files do not belong/]) assert.match(stderr, message);
     assert.equal(JSON.parse(stdout).problems.length, 6);
     fails(['get', 'host/web1/a'], exitStatus.malformed, /is the file of host\/web1\/b under another name/);
     fails(['edit', 'host/web2/d'], exitStatus.malformed, /cut off/);

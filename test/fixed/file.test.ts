@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
+import { concat, framed, utf8 } from '../../src/derive/framing.ts';
 import { fingerprintKey, fixedKey, keyId } from '../../src/derive/tree.ts';
-import { decodeFixed, encodeFixed, fingerprintOf, largestValue, readHeader } from '../../src/fixed/file.ts';
+import { decodeFixed, digestOf, encodeFixed, fingerprintOf, largestFile, largestValue, readHeader } from '../../src/fixed/file.ts';
 import { longestSegment, nameText, pathProblem, splitName } from '../../src/fixed/name.ts';
 import { isFailure } from '../age/expect.ts';
-import { bytes, hex } from '../derive/vectors.ts';
+import { bytes, hex, spelt, type Text } from '../derive/vectors.ts';
 
 interface Vectors {
-  secrets: { seed: string; path: string; sequence: number; nonce: string; value: string; keyId: string; key: string; file: string; fingerprintKey: string; fingerprint: string }[];
-  invalid: { what: string; seed: string; path: string; file: string; says: string | null }[];
+  /** A file too large to be written out has its SHA-256 instead. */
+  secrets: { seed: string; path: string; sequence: number; nonce: string; value: Text; keyId: string; key: string; file?: string; digest?: string; fingerprintKey: string; fingerprint: string }[];
+  invalid: ({ what: string; seed: string; path: string; says: string } & ({ file: Text } | { plaintext: Text[]; sequence: number; nonce: string; digest: string }))[];
 }
 const vectors: Vectors = JSON.parse(readFileSync('test/vectors/fixed.json', 'utf8'));
 const seeds = fc.uint8Array({ minLength: 32, maxLength: 32 });
@@ -21,29 +24,55 @@ const named = (path: string): { scope: string; path: string } => ({ scope: 'host
 
 describe('a file of the fixed folder', () => {
   test('is that of the published vectors', () => {
-    assert.ok(vectors.secrets.length > 30);
-    for (const { seed, path, sequence, nonce, value, file, ...keys } of vectors.secrets) {
+    assert.ok(vectors.secrets.length > 40);
+    for (const { seed, path, sequence, nonce, value, file, digest, ...keys } of vectors.secrets) {
       const scope = bytes(seed);
+      const plain = bytes(spelt(value));
       assert.equal(hex(keyId(scope)), keys.keyId);
       assert.equal(hex(fixedKey(scope, path)), keys.key);
       assert.equal(hex(fingerprintKey(scope)), keys.fingerprintKey);
-      assert.equal(fingerprintOf(scope, path, bytes(value)), keys.fingerprint);
-      assert.equal(hex(encodeFixed(scope, path, sequence, bytes(value), bytes(nonce))), file);
-      assert.deepEqual(readHeader(named(path), bytes(file)), { keyId: bytes(keys.keyId), sequence });
-      assert.equal(hex(decodeFixed(scope, path, bytes(file)) ?? new Uint8Array(0)), value);
+      assert.equal(fingerprintOf(scope, path, plain), keys.fingerprint);
+      const made = encodeFixed(scope, path, sequence, plain, bytes(nonce));
+      if (digest === undefined) assert.equal(hex(made), file);
+      else assert.equal(digestOf(made), digest);
+      assert.deepEqual(readHeader(named(path), made), { keyId: bytes(keys.keyId), sequence });
+      assert.deepEqual(decodeFixed(scope, path, made), plain);
     }
   });
 
+  /** What a program would write that has the key and not the rules: encrypted here by hand. */
+  function sealed(seed: string, path: string, sequence: number, nonce: string, plaintext: readonly Text[]): Uint8Array {
+    const number = Buffer.alloc(8);
+    number.writeBigUInt64BE(BigInt(sequence));
+    const header = concat(utf8('auxfixed\x01'), keyId(bytes(seed)), number, bytes(nonce));
+    return concat(header, xchacha20poly1305(fixedKey(bytes(seed), path), bytes(nonce), concat(header, framed(path))).encrypt(concat(...plaintext.map((part) => bytes(spelt(part))))));
+  }
+
   test('that must not open does not, and says why as far as it can be told', () => {
-    assert.ok(vectors.invalid.length > 15);
-    for (const { what, seed, path, file, says } of vectors.invalid) {
-      const content = bytes(file);
-      if (says !== null) assert.throws(() => readHeader(named(path), content), isFailure('malformed', new RegExp(`^host/web1/wifi ${says}`)), what);
-      else {
-        readHeader(named(path), content);
-        assert.equal(decodeFixed(bytes(seed), path, content), undefined, what);
-      }
+    assert.ok(vectors.invalid.length > 25);
+    for (const vector of vectors.invalid) {
+      const { what, seed, path, says } = vector;
+      const content = 'file' in vector ? bytes(spelt(vector.file)) : sealed(seed, path, vector.sequence, vector.nonce, vector.plaintext);
+      if ('digest' in vector) assert.equal(digestOf(content), vector.digest, what);
+      const open = (): Uint8Array | undefined => {
+        const { keyId: claimed } = readHeader(named(path), content);
+        if (hex(claimed) !== hex(keyId(bytes(seed)))) return undefined;
+        return decodeFixed(bytes(seed), path, content);
+      };
+      if (says === 'the tag does not fit' || says === 'another key id') assert.equal(open(), undefined, what);
+      else assert.throws(open, isFailure('malformed', new RegExp(`^(host/web1/)?wifi ${says}`)), what);
     }
+  });
+
+  test('has a sequence below 2^53, or is not made', () => {
+    for (const sequence of [2 ** 53, 2 ** 64, -1, 1.5, Number.NaN, Number.POSITIVE_INFINITY]) assert.throws(() => encodeFixed(new Uint8Array(32), 'a', sequence, Uint8Array.of(1)), isFailure('malformed', /can't be numbered/), String(sequence));
+    assert.equal(readHeader(named('a'), encodeFixed(new Uint8Array(32), 'a', 2 ** 53 - 1, Uint8Array.of(1))).sequence, 2 ** 53 - 1);
+  });
+
+  test('longer than the largest secret is not decrypted at all', () => {
+    const largest = encodeFixed(new Uint8Array(32), 'a', 1, new Uint8Array(largestValue));
+    assert.equal(largest.length, largestFile);
+    assert.throws(() => readHeader(named('a'), concat(largest, new Uint8Array(64))), isFailure('malformed', /longer than the largest secret/));
   });
 
   test('gives back any value under its own name and seed, and under no other', () => {
