@@ -5,7 +5,7 @@ import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
-import { hostScope, type History, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
+import { type FingerprintLabel, hostScope, type History, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
 import { scopeName, type Scope } from '../store/scope.ts';
 
 /** A credential of a unit that will be another one than it is. */
@@ -48,8 +48,8 @@ export interface PlanOptions {
   readonly acceptOlder?: boolean;
   /** Looks at the file of a fixed secret. */
   readonly fixed: FixedLookup;
-  /** Computes what a release's value is told by. Only asked for what is made in another way than what is in force. */
-  readonly fingerprint: (release: Release) => string;
+  /** Computes what a release's value is told by. Only asked for what is made in another way than what is in force, or has a fingerprint under another label. */
+  readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
   /** Secrets that stay what they are. */
   readonly held?: ReadonlyMap<string, Recipe>;
 }
@@ -74,6 +74,7 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   const changes: ReleaseChange[] = [];
   const old = new Map(before?.releases.map((release) => [releaseKey(release), release]));
   const fingerprints = new Map<string, string>();
+  const recordedLabel = before?.fingerprintLabel ?? 'release';
   /** Secrets whose value is still what it was in some unit. */
   const kept = new Set<string>();
   for (const declaration of declarations) {
@@ -91,10 +92,10 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
         }
         const recorded = before?.fingerprints.get(key);
         const isSame = sameRecipe(was.recipe, release.recipe);
-        const fingerprint = isSame && recorded !== undefined ? recorded : options.fingerprint(release);
+        const fingerprint = isSame && recorded !== undefined && recordedLabel === 'release' ? recorded : options.fingerprint(release, 'release');
         fingerprints.set(key, fingerprint);
         if (isSame) continue;
-        const sameValue = fingerprint === recorded;
+        const sameValue = (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
         if (sameValue && part === 'secret') kept.add(declaration.name);
         changes.push({ unit, credential: id, why: `${difference(was.recipe, release.recipe)}${sameValue ? ', same value' : ''}`, sameValue, action: sameValue ? 'none' : action, ...fileMark(release) });
       }

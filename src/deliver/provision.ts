@@ -1,6 +1,6 @@
 import { checkHashable, computeHash } from '../derive/hash.ts';
 import { type Fixed, type Hashed, ingredients, type Recipe, recipeText, sameRecipe } from '../derive/recipe.ts';
-import { type Sources, valueOf } from '../derive/value.ts';
+import { checkQuotable, type Sources, valueOf } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { Shelf } from '../fixed/shelf.ts';
@@ -10,7 +10,7 @@ import { largestSecret } from '../manifest/options.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import type { Sealing } from '../store/payload.ts';
-import { type History, type HistoryEntry, hostScope, installSnapshot, isInForce, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
+import { type FingerprintLabel, type History, type HistoryEntry, hostScope, installSnapshot, isInForce, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
 import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../store/scope.ts';
 import { refuseForeignCredentials } from './credential-store.ts';
 import { withFingerprint } from './fingerprint.ts';
@@ -94,18 +94,19 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const hashes = new Hashes(before, sources);
   return withFingerprint(hostScope(scopes).seed, (fingerprint) => {
-    const fingerprintOf = (release: Release): string => {
+    const fingerprintOf = (release: Release, label: FingerprintLabel): string => {
       const value = checkedValue(release, hashes, sources);
       try {
-        return fingerprint(release.unit, release.credential, value);
+        return fingerprint(label, release.unit, release.credential, value);
       } finally {
         value.fill(0);
       }
     };
     const planWith = (held: ReadonlyMap<string, Recipe>): Plan => planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
     const plan = planWith(new Map());
-    for (const release of plan.releases) if (!plan.fingerprints.has(releaseKey(release))) checkNew(release, hashes, sources);
-    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> => new Map(releases.map((release) => [releaseKey(release), fingerprints.get(releaseKey(release)) ?? fingerprintOf(release)]));
+    const changed = new Set(plan.changes.map(releaseKey));
+    for (const release of plan.releases) if (changed.has(releaseKey(release))) checkNew(release, hashes, sources);
+    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> => new Map(releases.map((release) => [releaseKey(release), fingerprints.get(releaseKey(release)) ?? fingerprintOf(release, 'release')]));
     return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });
   });
 }
@@ -135,6 +136,7 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
       releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
       history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
       fingerprints: fingerprintsOf(plan),
+      fingerprintLabel: 'release',
     });
     // Computed before the first hook: what can't be computed is not put in force, so no service is to learn of it.
     const whole = snapshotOf(first);
@@ -186,10 +188,12 @@ function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sou
   throw new Failure('invalid-manifest', `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`, { hint: 'split it' });
 }
 
-/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, and it is not too long. */
+/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, it is not too long, and what it quotes is text. */
 function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
   for (const hashed of hashesIn(release.recipe)) checkHashable(sources, hashed);
-  if (release.recipe.form !== 'template' || ingredients(release.recipe).every(({ form }) => form === 'derived')) return;
+  if (release.recipe.form !== 'template') return;
+  checkQuotable(release.recipe, sources);
+  if (ingredients(release.recipe).every(({ form }) => form === 'derived')) return;
   checkedValue(release, hashes, sources).fill(0);
 }
 

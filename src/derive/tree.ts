@@ -46,8 +46,11 @@ export const keyId = (scope: Uint8Array): Uint8Array => derived(scope, 'id', emp
 /** The key (32 bytes) of one file of the fixed folder; `path` is the one inside the scope. */
 export const fixedKey = (scope: Uint8Array, path: string): Uint8Array => derived(scope, 'fixed', framed(path), seedLength);
 
-/** The key (32 bytes) of fingerprints, by which two values of a scope are compared without being kept. */
+/** The key (32 bytes) of fingerprints of fixed secrets, by which two values of a scope are compared without being kept. */
 export const fingerprintKey = (scope: Uint8Array): Uint8Array => derived(scope, 'fingerprint', empty, seedLength);
+
+/** The key (32 bytes) of fingerprints of releases; of a host's own scope. */
+export const releaseFingerprintKey = (scope: Uint8Array): Uint8Array => derived(scope, 'release', empty, seedLength);
 
 /** The key (32 bytes) that authenticates what a machine records beside its seeds: the provisioned snapshot. */
 export const stateKey = (scope: Uint8Array): Uint8Array => derived(scope, 'state', empty, seedLength);

@@ -1,8 +1,9 @@
+import { isUtf8 } from 'node:buffer';
 import { Failure } from '../failure.ts';
 import { base64 } from './encoding.ts';
 import { concat, utf8 } from './framing.ts';
 import { openHash } from './hash-seal.ts';
-import type { Escape, Fixed, Recipe } from './recipe.ts';
+import type { Composed, Escape, Fixed, Recipe } from './recipe.ts';
 import { derivePublic, deriveSecret } from './secret.ts';
 
 /** The seed (32 bytes) of a scope in an epoch. @throws Failure where it is not at hand. */
@@ -39,6 +40,40 @@ export function valueOf(recipe: Recipe, sources: Sources): Uint8Array {
       for (const part of parts) part.fill(0);
       return text;
     }
+  }
+}
+
+/**
+ * Looks whether what `json` and `env` escape in a template can be read back: JSON and systemd read UTF-8 only, and an environment has no
+ * zero byte. A secret that is base64 or a URL's part by then is ASCII.
+ * @throws Failure `malformed` that names the secret, and where a file is not available
+ */
+export function checkQuotable({ name, pieces }: Composed, sources: Sources): void {
+  for (const piece of pieces) {
+    if (typeof piece === 'string') continue;
+    const { of, escapes } = piece;
+    const [first] = escapes;
+    const culprit = first === 'json' || first === 'env' ? notText(of, first, sources) : undefined;
+    if (culprit !== undefined) throw new Failure('malformed', `${name}: ${culprit} is no text that ${first === 'env' ? 'an environment' : 'JSON'} can hold`, { hint: `{{${culprit} | base64}}` });
+    if (of.form === 'template') checkQuotable(of, sources);
+  }
+}
+
+/** The name of the secret in `recipe` whose bytes are no text; undefined if there is none. */
+function notText(recipe: Recipe, escape: 'json' | 'env', sources: Sources): string | undefined {
+  switch (recipe.form) {
+    case 'derived':
+      return recipe.options.kind === 'bytes' ? recipe.name : undefined;
+    case 'fixed': {
+      const value = sources.fixedValue(recipe);
+      const isText = isUtf8(value) && !(escape === 'env' && value.includes(0));
+      value.fill(0);
+      return isText ? undefined : recipe.name;
+    }
+    case 'template':
+      return recipe.pieces.map((piece) => (typeof piece === 'string' || piece.escapes.some((each) => each === 'base64' || each === 'url') ? undefined : notText(piece.of, escape, sources))).find((name) => name !== undefined);
+    default:
+      return undefined;
   }
 }
 

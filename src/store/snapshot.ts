@@ -44,6 +44,9 @@ export interface HistoryEntry {
 /** By secret, the oldest entry first; the last is the one in force. */
 export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 
+/** Labels of the seed tree under which releases have their fingerprints. Records from before `release` have `fingerprint`, as fixed files do. */
+export type FingerprintLabel = 'release' | 'fingerprint';
+
 export interface Snapshot {
   /** That of the seeds.age it was made with: an older one is not believed after it. */
   readonly counter: number;
@@ -55,6 +58,7 @@ export interface Snapshot {
   readonly history: History;
   /** Of each release's value, by {@link releaseKey}: what it was, without saying it. */
   readonly fingerprints: ReadonlyMap<string, string>;
+  readonly fingerprintLabel: FingerprintLabel;
 }
 
 /** What a snapshot was worked out from. As long as all of it is the same, so is the snapshot. */
@@ -146,7 +150,10 @@ const parsePlacement = (item: Json): Placement => ({
 /** What the next `provision` has to know, and nobody else. */
 type Kept = Omit<Snapshot, keyof Releases>;
 
-const encodeRecord = ({ sealing, history, fingerprints }: Kept, host: Scope): Uint8Array => authenticated({ kind: 'record', ...sealingJson(sealing), history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints) }, host);
+const encodeRecord = ({ sealing, history, fingerprints, fingerprintLabel }: Kept, host: Scope): Uint8Array => authenticated({
+  kind: 'record', ...sealingJson(sealing), history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints),
+  ...(fingerprintLabel === 'fingerprint' ? {} : { fingerprintLabel }),
+}, host);
 
 function parseRecord(bytes: Uint8Array, host: Scope): Kept {
   const json = verified(bytes, host);
@@ -155,6 +162,7 @@ function parseRecord(bytes: Uint8Array, host: Scope): Kept {
     sealing: parseSealing(json),
     history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))])),
     fingerprints: new Map(json.at('fingerprints').entries().map(([release, fingerprint]) => [release, fingerprint.text()])),
+    fingerprintLabel: json.at('fingerprintLabel').optional((label) => label.oneOf(['release'])) ?? 'fingerprint',
   };
 }
 
@@ -254,7 +262,7 @@ function replaceSettled(paths: Paths, settled: Settled, host: Scope): void {
 
 function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean => one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
-  return a.counter === b.counter && a.tpmCounter === b.tpmCounter && sameJson(a.sealing, b.sealing) && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints);
+  return a.counter === b.counter && a.tpmCounter === b.tpmCounter && sameJson(a.sealing, b.sealing) && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints) && a.fingerprintLabel === b.fingerprintLabel;
 }
 
 /** The number of the generation in force; 0 where there is none. */

@@ -4,16 +4,18 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { withFingerprint } from '../../src/deliver/fingerprint.ts';
 import { runHook } from '../../src/deliver/hook.ts';
 import { planned, provision, type Provisioned, snapshotInForce } from '../../src/deliver/provision.ts';
 import { stepsFor, type UnitStep } from '../../src/deliver/running-units.ts';
 import { valueOf } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
+import { fingerprintOf } from '../../src/fixed/file.ts';
 import { FixedFolder } from '../../src/fixed/folder.ts';
 import { fixedValues } from '../../src/fixed/value.ts';
 import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
-import { readFixedFile } from '../../src/store/snapshot.ts';
+import { authenticated, installSnapshot, readFixedFile } from '../../src/store/snapshot.ts';
 import { type Scope, scopeSeedsOf, seedsOf } from '../../src/store/scope.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
@@ -55,7 +57,7 @@ const touched = (steps: readonly UnitStep[]): string[] => steps.filter(({ action
 describe('a fingerprint', () => {
   test('is the HMAC that the format says, by node:crypto alone', () => {
     put('[secret.a]\nkind = "hex"\nunits = ["a.service", "b.service"]\n');
-    const key = Buffer.from(hkdfSync('sha256', new Uint8Array(32).fill(1), 'auxcred/v1/fingerprint', '', 32));
+    const key = Buffer.from(hkdfSync('sha256', new Uint8Array(32).fill(1), 'auxcred/v1/release', '', 32));
     const framed = (text: string): Buffer => Buffer.concat([Buffer.from([0, text.length]), Buffer.from(text)]);
     for (const unit of ['a.service', 'b.service']) {
       const value = Buffer.from(inForce(unit, 'a'));
@@ -73,6 +75,105 @@ describe('a fingerprint', () => {
     assert.match(fingerprint, /^[0-9a-f]{64}$/);
     assert.ok(record.includes(fingerprint) && !releases.includes(fingerprint));
     assert.ok(![releases, record].some((text) => text.includes(inForce('a.service', 'a'))));
+  });
+});
+
+test('a release and a fixed secret whose messages are one have two fingerprints', () => {
+  // LP("a.service") || 00 01 || "c" || 00 || 01 62 fd || 90877 bytes: a path and a value of 90880 bytes, or a unit, a credential and a value of 90877.
+  const host = new Uint8Array(32).fill(1);
+  const value = new Uint8Array(90_877).fill(0x61);
+  const longer = Buffer.concat([Buffer.from([0x01, 0x62, 0xfd]), value]);
+  withFingerprint(host, (of) => {
+    assert.equal(of('fingerprint', 'a.service', 'c', value), fingerprintOf(host, 'a.service', longer));
+    assert.notEqual(of('release', 'a.service', 'c', value), fingerprintOf(host, 'a.service', longer));
+  });
+});
+
+describe('a record from before releases had a label of their own', () => {
+  const log = (): string => join(root, 'log');
+  const hook = (): string => `hook = ["/bin/touch", "${log()}"]\n`;
+  const text = (of: string): string => `[secret.a]\n[secret.f]\nkind = "fixed"\nunits = ["f.service"]\n${hook()}[secret.t]\nkind = "template"\ncontent = "${of}"\nunits = ["t.service"]\n${hook()}`;
+  const record = (): string => join(paths().snapshot, 'record.json');
+  const bodyOf = (file: string): Record<string, unknown> => JSON.parse(readFileSync(file, 'utf8').slice(65));
+
+  /** As that version wrote it: everything under the label that fixed secrets have. */
+  function before(): void {
+    write('host/web1/f', 'v');
+    put(text('x={{a}}'));
+    const { fingerprintLabel, ...content } = bodyOf(record());
+    assert.equal(fingerprintLabel, 'release');
+    const units = [['f.service', 'f'], ['t.service', 't']] as const;
+    const old = withFingerprint(new Uint8Array(32).fill(1), (of) => units.map(([unit, id]): [string, string] => [`${unit}/${id}`, of('fingerprint', unit, id, Buffer.from(inForce(unit, id)))]));
+    writeFileSync(record(), authenticated({ ...content, fingerprints: Object.fromEntries(old) }, scope('host', 'web1', 1)));
+    rmSync(join(paths().snapshot, 'settled.json'));
+    assert.equal(snapshotInForce(paths(), scopes)?.fingerprintLabel, 'fingerprint');
+  }
+  const moved = (): void => {
+    const body = bodyOf(record());
+    assert.equal(body['fingerprintLabel'], 'release');
+    const expected = withFingerprint(new Uint8Array(32).fill(1), (of) => of('release', 't.service', 't', Buffer.from(inForce('t.service', 't'))));
+    assert.equal(fingerprints().get('t.service/t'), expected);
+    assert.ok(!existsSync(log()));
+  };
+
+  test('is read, touches no unit and runs no hook, and is under the new one from then on', () => {
+    before();
+    const history = bodyOf(record())['history'];
+    assert.deepEqual(plan(text('x={{a}}')).changes, []);
+    const { changes, changed } = put(text('x={{a}}'));
+    assert.deepEqual([changes, changed], [[], true]);
+    assert.deepEqual(bodyOf(record())['history'], history);
+    moved();
+    assert.equal(put(text('x={{a}}')).changed, false);
+  });
+
+  test('still tells the same value from another recipe, and another value', () => {
+    before();
+    const inner = text('{{i}}{{a}}').replace('[secret.a]', '[secret.i]\nkind = "template"\ncontent = "x="\n[secret.a]');
+    assert.deepEqual(plan(inner).changes.map(({ why, action }) => [why, action]), [['text, same value', 'none']]);
+    assert.deepEqual(touched(stepsFor(put(inner).changes)), []);
+    moved();
+    before();
+    assert.deepEqual(touched(stepsFor(put(text('y={{a}}')).changes)), ['t.service']);
+  });
+
+  test('stays under its label where seeds are sealed again', () => {
+    before();
+    const old = snapshotInForce(paths(), scopes) ?? assert.fail();
+    installSnapshot(paths(), old, { ...old, counter: 2 }, undefined, scope('host', 'web1', 1), undefined, (recipe) => readFixedFile(paths(), recipe) ?? assert.fail());
+    assert.deepEqual(snapshotInForce(paths(), scopes), { ...old, counter: 2 });
+  });
+});
+
+describe('what json and env quote', () => {
+  const template = (line: string): string => `[secret.f]\nkind = "fixed"\n[secret.b]\nkind = "bytes"\n[secret.i]\nkind = "template"\ncontent = "{{b}}"\n[secret.t]\nkind = "template"\n${line}\nunits = ["t.service"]\n`;
+  const refused = (line: string, message: RegExp): void => {
+    for (const attempt of [plan, put]) assert.throws(() => attempt(template(line)), (error) => error instanceof Failure && error.code === 'malformed' && message.test(error.message), line);
+  };
+  const put8 = (bytes: readonly number[]): void => { new FixedFolder(paths().fixed).write({ scope: 'host/web1', path: 'f' }, Uint8Array.from(bytes), scopeSeedsOf(scopes)); };
+
+  test('is text: bytes that are no UTF-8 are refused before anything changes, and pass as base64', () => {
+    put8([0x61, 0xff]);
+    refused('json = { a = "{{f}}" }', /^t: f is no text that JSON can hold$/);
+    refused('env = { A = "{{f}}" }', /^t: f is no text that an environment can hold$/);
+    refused('content = "{{f | json}}"', /JSON/);
+    refused('json = "{{i}}"', /^t: b is no text that JSON can hold$/);
+    for (const line of ['json = "{{f | base64}}"', 'content = "{{f | url | env}}"', 'content = "{{f}}{{b}}"', 'json = "{{i | base64}}"']) put(template(line));
+  });
+
+  test('has no zero byte in an environment', () => {
+    put8([0x61, 0]);
+    refused('env = { A = "{{f}}" }', /environment/);
+    put(template('json = "{{f}}"'));
+    assert.equal(inForce('t.service', 't'), '"a\\u0000"\n');
+  });
+
+  test('is looked at when the file changes, too', () => {
+    put8([0x61]);
+    put(template('json = "{{f}}"'));
+    put8([0xff]);
+    refused('json = "{{f}}"', /JSON/);
+    assert.equal(inForce('t.service', 't'), '"a"\n');
   });
 });
 

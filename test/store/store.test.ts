@@ -114,7 +114,7 @@ describe('snapshot', () => {
   before(() => { root = mkdtempSync(join(tmpdir(), 'auxcred-')); });
   after(() => { rmSync(root, { recursive: true }); });
 
-  const snapshot = (count: number): Snapshot => ({ counter: 1, sealing: payload.sealing, releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]), fingerprints: new Map([['web.service/p', 'f'.repeat(64)]]) });
+  const snapshot = (count: number): Snapshot => ({ counter: 1, sealing: payload.sealing, releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]), fingerprints: new Map([['web.service/p', 'f'.repeat(64)]]), fingerprintLabel: count % 2 === 0 ? 'release' : 'fingerprint' });
 
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);
