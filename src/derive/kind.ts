@@ -4,6 +4,10 @@ export const characterClasses = ['lower', 'upper', 'digit', 'symbol'] as const;
 /** A class of characters that a password can be required to hold. */
 export type CharacterClass = (typeof characterClasses)[number];
 
+/**
+ * An option that a kind gets later is an optional property, and absent at its default: `params` then stays what it is for every secret
+ * that was declared without it, and so does the secret (docs/formats.md, Realm).
+ */
 export type KindOptions =
   | {
       readonly kind: 'password';

@@ -19,19 +19,41 @@ export interface Derivation {
 /** Options that change how a secret is written down, not which secret it is. */
 const presentation = ['kind', 'comment'];
 
-/** The realm that a derivation names: its options, all that matter to the secret, become part of it. */
+/**
+ * The realm that a derivation names: its options, all that matter to the secret, become part of it.
+ * @throws RangeError for options that could be written in two ways, or read as others: see {@link checkOptions}
+ */
 export function realmOf({ name, options, period, generation }: Derivation): Realm {
+  checkOptions(options);
   const params = Object.entries(options)
     .filter(([key]) => !presentation.includes(key))
+    .sort(([one], [other]) => (one < other ? -1 : 1))
     .map(([key, value]: [string, unknown]) => `${key}=${Array.isArray(value) ? [...value].sort().join(',') : String(value)}\n`)
-    .sort()
     .join('');
   return { type: options.kind, name, period, generation, params };
 }
 
 /**
+ * Two texts of `params` never stand for one secret, and one never for two: texts are printable ASCII or spaces, so without a newline,
+ * numbers are whole and over 0, an alphabet's characters are sorted, and it and `require` have none twice.
+ */
+function checkOptions(options: KindOptions): void {
+  for (const [key, value] of Object.entries(options)) {
+    if (typeof value === 'string' && !/^[ -~]*$/.test(value)) throw new RangeError(`${key} is not printable ASCII`);
+    if (typeof value === 'number' && !(Number.isSafeInteger(value) && value > 0)) throw new RangeError(`${key} is not a whole number over 0: ${String(value)}`);
+  }
+  if (options.kind !== 'password') return;
+  const { alphabet, require } = options;
+  if (alphabet === '' || [...alphabet].some((character, i) => i > 0 && character <= alphabet.charAt(i - 1))) {
+    throw new RangeError('an alphabet has each character once, in code-point order');
+  }
+  if (new Set(require).size !== require.length) throw new RangeError('a class is required twice');
+}
+
+/**
  * The secret's bytes, as a unit reads them: no newline at the end, but in PEM. The same scope seed (32 bytes) and derivation give the
  * same bytes on every machine and in every release. The caller wipes the result.
+ * @throws RangeError for a seed of another length, a field over 65535 bytes, and options that {@link realmOf} refuses
  */
 export function deriveSecret(scope: Uint8Array, derivation: Derivation): Uint8Array {
   const { options } = derivation;

@@ -62,7 +62,10 @@ function text(content: string, complain: Complain): Piece[] {
 
 function slot(inside: string, complain: Complain): Piece[] {
   const [reference = '', ...names] = inside.split('|').map((part) => part.trim());
-  if (!namePattern.test(reference)) complain(`${JSON.stringify(inside)} is not the name of a secret`, hint);
+  if (!namePattern.test(reference)) {
+    complain(`${JSON.stringify(inside)} is not the name of a secret`, hint);
+    return [];
+  }
   const asked = names.flatMap((name) => {
     const known = filters.find((filter) => filter === name);
     if (known === undefined) complain(`${JSON.stringify(name)} is not an escape`, nearest(name, filters) ?? `escapes are ${filters.join(', ')}`);
@@ -91,10 +94,11 @@ function environment(value: unknown, complain: Complain): Piece[] {
   }
   return Object.entries(value).flatMap(([name, content]) => {
     if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) complain(`${JSON.stringify(name)} is not the name of a variable`, 'letters, digits and _');
-    if (typeof content !== 'string' && typeof content !== 'number' && typeof content !== 'boolean') {
+    if (typeof content !== 'string' && typeof content !== 'boolean' && typeof content !== 'number') {
       complain(`${name} is neither text nor a number`, undefined);
       return [];
     }
+    if (typeof content === 'number' && !isExact(content)) complain(`${name} is ${String(content)}, which is no exact number`, 'write it as text');
     // systemd reads no variables with control characters (env_value_is_valid() in its src/basic/env-util.c).
     if (/[\0-\x08\x0b-\x1f\x7f]/.test(String(content))) complain(`${name} has a control character`, undefined);
     return [`${name}=`, ...quoted(String(content), 'env', complain), '\n'];
@@ -107,11 +111,15 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
   const between = (items: readonly (readonly Piece[])[], open: string, close: string): Piece[] =>
     items.length === 0 ? [open + close] : [open, ...items.flatMap((item, i) => [`${i === 0 ? '' : ','}\n${deeper}`, ...item]), `\n${indent}${close}`];
   if (typeof value === 'string') return quoted(value, 'json', complain);
+  if (typeof value === 'number' && Number.isFinite(value) && !isExact(value)) complain(`${String(value)} is no exact number`, 'write it as text');
   if (value === null || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) return [JSON.stringify(value)];
   if (Array.isArray(value)) return between(value.map((item: unknown) => json(item, deeper, complain)), '[', ']');
   if (isRecord(value)) return between(Object.entries(value).map(([key, item]) => [`${JSON.stringify(key)}: `, ...json(item, deeper, complain)]), '{', '}');
   complain('JSON has no such value', 'dates are written as text');
   return [];
 }
+
+/** Whole numbers from 2^53 up to those that ECMAScript writes with an exponent may have been rounded when they were read. */
+const isExact = (value: number): boolean => Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value) || Math.abs(value) >= 1e21);
 
 const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);

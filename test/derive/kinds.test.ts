@@ -1,15 +1,18 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { drawKey } from '../../src/derive/key-pair.ts';
 import { classOf, isKeyKind, keyKinds, kindNames } from '../../src/derive/kind.ts';
 import { realmDigest } from '../../src/derive/recipe.ts';
+import { manifestOf } from '../../src/manifest/manifest.ts';
+import { Recipes } from '../../src/manifest/recipes.ts';
 import { derivePublic, deriveSecret, realmOf } from '../../src/derive/secret.ts';
 import { KeyStream } from '../../src/derive/stream.ts';
 import { leafKey } from '../../src/derive/tree.ts';
 import { wordAt, wordCount } from '../../src/derive/words.ts';
 import { options, passphrases, passwords, seeds } from './arbitraries.ts';
-import { bytes, derivationVectors, hex, kindVectors, spelt, text } from './vectors.ts';
+import { bytes, derivationVectors, hex, kindVectors, spelt, text, wordVectors } from './vectors.ts';
 
 const seed = bytes('00'.repeat(31) + '2a');
 const once = { name: 'a', period: '', generation: 1 };
@@ -48,7 +51,21 @@ test('bad inputs of the published vectors are refused', () => {
   assert.ok(kindVectors.invalid.length > 0);
   for (const { what, seed: scope, name, options: shape, period, generation, error } of kindVectors.invalid) {
     const known = shape.kind === 'passphrase' ? { ...shape, separator: spelt(shape.separator) } : shape;
-    assert.throws(() => deriveSecret(bytes(scope), { name: spelt(name), options: known, period: spelt(period), generation }), { name: error }, what);
+    const derivation = { name: spelt(name), options: known, period: spelt(period), generation };
+    assert.throws(() => deriveSecret(bytes(scope), derivation), { name: error }, what);
+    if (isKeyKind(known.kind)) assert.throws(() => derivePublic(bytes(scope), derivation), { name: error }, what);
+  }
+});
+
+test('an option at its default leaves params as they were when its kind was published, so that no secret becomes another one', () => {
+  assert.deepEqual(kindVectors.defaults.map(({ kind }) => kind), [...kindNames]);
+  for (const { kind, name, host, seed: scope, ...expected } of kindVectors.defaults) {
+    const declarations = manifestOf([{ path: 'x.json', text: JSON.stringify({ secret: { [name]: { kind, units: ['a.service'] } } }) }]).declarations;
+    const recipe = new Recipes(declarations, { host: `host/${host}`, epochs: new Map([[`host/${host}`, 1]]), at: new Date(0), fixed: () => assert.fail() }).of(name);
+    assert.ok(recipe.form === 'derived');
+    assert.deepEqual(recipe.options, expected.options, `${kind}: an option that it gets later is absent at its default (docs/formats.md, Realm)`);
+    assert.equal(realmOf(recipe).params, expected.params, kind);
+    assert.equal(hex(deriveSecret(bytes(scope), recipe)), expected.value, kind);
   }
 });
 
@@ -93,6 +110,13 @@ test('every passphrase has its words between its separators', () => {
     }
     assert.equal(rest, '');
   }));
+});
+
+test('the list of words is the EFF\'s, as it is published', () => {
+  const { words, sha256 } = wordVectors.lists.find(({ list }) => list === 'eff') ?? assert.fail();
+  const dice = (index: number): string => index.toString(6).padStart(5, '0').replaceAll(/\d/g, (digit) => String(Number(digit) + 1));
+  const file = Array.from({ length: wordCount }, (_, i) => `${dice(i)}\t${wordAt(i)}\n`).join('');
+  assert.deepEqual([wordCount, createHash('sha256').update(file).digest('hex')], [words, sha256]);
 });
 
 test('capitals and separators show the same kind of words, and are other secrets', () => {

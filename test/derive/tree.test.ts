@@ -5,17 +5,18 @@ import fc from 'fast-check';
 import { concat, framed, u32be } from '../../src/derive/framing.ts';
 import { keyKinds, type KindOptions } from '../../src/derive/kind.ts';
 import { deriveSecret, realmOf } from '../../src/derive/secret.ts';
-import { keyId, leafKey, scopeSeed, stateKey } from '../../src/derive/tree.ts';
+import { keyId, leafKey, releaseFingerprintKey, scopeSeed, stateKey } from '../../src/derive/tree.ts';
 import { seeds } from './arbitraries.ts';
 import { bytes, derivationVectors, hex } from './vectors.ts';
 
-test('scope seeds, key ids and state keys are those of the published vectors', () => {
+test('scope seeds, key ids and the keys of snapshots and releases are those of the published vectors', () => {
   assert.ok(derivationVectors.scopes.length > 0);
   for (const vector of derivationVectors.scopes) {
     const scope = scopeSeed(bytes(vector.parent), vector.kind, vector.name, vector.epoch);
     assert.equal(hex(scope), vector.seed);
     assert.equal(hex(keyId(scope)), vector.keyId);
     assert.equal(hex(stateKey(scope)), vector.stateKey);
+    assert.equal(hex(releaseFingerprintKey(scope)), vector.releaseKey);
   }
 });
 

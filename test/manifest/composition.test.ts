@@ -1,9 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
-import { escapers } from '../../src/derive/value.ts';
+import { escapers, valueOf } from '../../src/derive/value.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
+import { Recipes } from '../../src/manifest/recipes.ts';
+import { bytes, hex, text } from '../derive/vectors.ts';
 
 const declared = (secrets: Readonly<Record<string, unknown>>) => manifestOf([{ path: '/etc/auxcred/secrets.d/x.json', text: JSON.stringify({ secret: secrets }) }]);
 
@@ -55,6 +58,61 @@ describe('a template', () => {
         assert.equal(sourced(shell, file, 'PORT'), '5432');
       }), { numRuns: 60 });
     });
+});
+
+interface Vectors {
+  templates: { what: string; secrets: Record<string, { kind: string }>; values: Record<string, { text: string } | { hex: string }>; text?: string; hex?: string }[];
+  invalid: { what: string; template: Record<string, unknown>; says: string }[];
+}
+const vectors: Vectors = JSON.parse(readFileSync('test/vectors/templates.json', 'utf8'));
+
+/** What `t` becomes with these values: through recipes, as a machine makes it. */
+function made(secrets: Readonly<Record<string, unknown>>, values: Vectors['templates'][number]['values']): Uint8Array {
+  const fixed = Object.fromEntries(Object.keys(values).map((name) => [name, { kind: 'fixed' }]));
+  const { declarations, problems } = declared({ ...fixed, ...secrets });
+  assert.deepEqual(problems.filter(({ severity }) => severity === 'error'), []);
+  const recipes = new Recipes(declarations, { host: 'host/web1', epochs: new Map([['host/web1', 1]]), at: new Date(0), fixed: () => ({ sequence: 1, file: '', fingerprint: '' }) });
+  return valueOf(recipes.of('t'), {
+    seedOf: () => assert.fail('nothing is derived'),
+    fixedValue: ({ path }) => {
+      const value = values[path] ?? assert.fail(path);
+      return 'hex' in value ? bytes(value.hex) : Buffer.from(value.text);
+    },
+  });
+}
+
+describe('the published vectors', () => {
+  for (const { what, secrets, values, text: expected, hex: expectedBytes } of vectors.templates)
+    test(`have ${what}`, () => {
+      const value = made(secrets, values);
+      if (expected === undefined) assert.equal(hex(value), expectedBytes);
+      else assert.equal(text(value), expected);
+    });
+
+  for (const { what, template, says } of vectors.invalid)
+    test(`have, as an error, ${what}`, () => {
+      const { problems } = declared({ a: {}, b: { kind: 'bytes' }, k: { kind: 'age', rotate: 'monthly', previous: true }, t: { kind: 'template', ...template, units: ['a.service'] } });
+      const errors = problems.filter(({ severity }) => severity === 'error');
+      assert.equal(errors.length, 1, JSON.stringify(errors));
+      assert.ok(errors[0]?.message.includes(says), errors[0]?.message);
+    });
+});
+
+test('numbers of TOML are those of JSON, and what is no exact number is an error', () => {
+  const read = (line: string): string[] => manifestOf([{ path: 'x.toml', text: `[secret.t]\nkind = "template"\nunits = ["a.service"]\n${line}\n` }])
+    .declarations.flatMap(({ content }) => (content.form === 'template' ? content.pieces.map(String) : []));
+  assert.deepEqual(read('json = [1.0, -0.0, 0x10, 1_000, 1e-7, 1e21, 9007199254740991]'), ['[\n  1,\n  0,\n  16,\n  1000,\n  1e-7,\n  1e+21,\n  9007199254740991\n]\n']);
+  assert.deepEqual(read('env = { A = 1.0, B = -0.0, C = 0o17, D = true }'), ['A="1"\nB="0"\nC="15"\nD="true"\n']);
+  for (const bad of ['inf', '-inf', 'nan', '1e20', '9007199254740993']) {
+    for (const line of [`json = [${bad}]`, `env = { A = ${bad} }`]) assert.deepEqual(read(line), [], line);
+  }
+});
+
+test('a manifest with half a surrogate pair is an error, in a text and in a name', () => {
+  for (const json of ['{"secret":{"t":{"kind":"template","content":"\\ud83d"}}}', '{"secret":{"a\\udc00":{}}}', '{"secret":{"t":{"kind":"vault","vault":"v","options":{"\\ud800":"x"}}}}']) {
+    const { problems, declarations } = manifestOf([{ path: 'x.json', text: json }]);
+    assert.deepEqual([problems.map(({ message }) => message), declarations], [['it is not JSON: a text in it has half a surrogate pair'], []], json);
+  }
 });
 
 describe('circles', () => {
