@@ -12,7 +12,7 @@ const library = (stem) => ({ name: stem, matches: new RegExp(`^${stem}(-[0-9.]+-
 const program = (name) => ({ name, matches: new RegExp(`^${name}$`) });
 
 const debianPackages = [
-  ...['swtpm', 'tpm2-tools', 'systemd-container', 'mmdebstrap', 'debian-archive-keyring', 'age', 'openssh-client', 'openssh-server', 'iproute2', 'mount', 'zstd', 'whois', 'wireguard-tools', 'gokey', 'openssl', 'dash', 'pass', 'gnupg', 'git', 'bsdutils', 'faketime', 'perl', 'man-db', 'groff-base', 'mandoc', 'bash-completion', 'zsh', 'fish', 'strace'].map(program),
+  ...['swtpm', 'tpm2-tools', 'systemd-container', 'mmdebstrap', 'debian-archive-keyring', 'age', 'openssh-client', 'openssh-server', 'iproute2', 'mount', 'zstd', 'whois', 'wireguard-tools', 'gokey', 'openssl', 'dash', 'pass', 'gnupg', 'git', 'bsdutils', 'faketime', 'perl', 'python3', 'man-db', 'groff-base', 'mandoc', 'bash-completion', 'zsh', 'fish', 'strace'].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];
 

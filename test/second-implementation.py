@@ -747,6 +747,18 @@ def release_fingerprint(scope, unit, credential, value):
     return mac(below(scope, 'release'), lp(unit) + lp(credential) + u32(len(value)) + value).hex()
 
 
+# seeds.age
+
+def tpm_stanza(v):
+    """The body; `sealed` are its fields after the policy."""
+    policy = canonical({'bank': 'sha256', 'pcrs': v['pcrs']})
+    fields = [bytes.fromhex(v['srkName']), bytes.fromhex(v['srkTemplate']), policy, *map(bytes.fromhex, v['sealed'])]
+    body = b''.join(map(lp, fields))
+    salt = sha256(b''.join(map(lp, v['args'])) + lp(body))
+    key = hkdf(b''.join(map(bytes.fromhex, v['secrets'])), salt, f'auxcred/v1/{v["args"][0]}'.encode(), 32)
+    return body + encrypt(key, bytes(12), bytes.fromhex(v['fileKey']))
+
+
 # Vectors: each function fills in what follows from the rest of a vector
 
 def spelt(text):
@@ -869,6 +881,17 @@ def words_vector(v):
     return {'words': on_paper(bytes.fromhex(v['seed']))}
 
 
+def stanza_vector(v):
+    return {'body': tpm_stanza(v).hex()}
+
+
+def payload_vector(v):
+    fleet = bytes.fromhex(v['fleet'])
+    scopes = [{**one, 'seed': base64.b64encode(node(fleet, one['kind'], one['name'], one['epoch'])).decode()} for one in v['scopes']]
+    payload = {'version': 1, 'counter': v['counter'], 'policy': v['policy'], 'recipients': v['recipients'], 'scopes': scopes}
+    return {'payload': canonical(payload), 'handed': canonical({'version': 1, 'scopes': scopes}) + '\n'}
+
+
 def list_vector(v):
     words, digest = {'eff': eff_words, 'bip39': bip39_words}[v['list']]()
     return {'words': len(words), 'sha256': digest}
@@ -883,6 +906,7 @@ VECTORS = {
     'canonical.json': {'values': canonical_vector, 'invalid': bad_canonical_vector},
     'templates.json': {'templates': template_vector},
     'recipes.json': {'machines': recipe_vector, 'fingerprints': release_vector},
+    'seeds.json': {'stanzas': stanza_vector, 'payloads': payload_vector},
     'words.json': {'lists': list_vector, 'seeds': words_vector},
 }
 

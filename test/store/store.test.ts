@@ -9,8 +9,11 @@ import { encodePayload, encodeScopes, type Payload, parsePayload, parseScopes } 
 import { encodePins, parsePins, pinsOf, verifyPins } from '../../src/store/pins.ts';
 import type { Scope } from '../../src/store/scope.ts';
 import type { KindOptions } from '../../src/derive/kind.ts';
+import { scopeSeed } from '../../src/derive/tree.ts';
 import type { Derived } from '../../src/derive/recipe.ts';
 import { encodeReleases, installSnapshot, parseReleases, readSnapshot, type Release, type Snapshot } from '../../src/store/snapshot.ts';
+import { parseStanza, type TpmStanzaType, unwrapStanza, wrapStanza } from '../../src/store/tpm-stanza.ts';
+import { bytes } from '../derive/vectors.ts';
 import { refuseRewound, type TpmCounter } from '../../src/store/tpm-counter.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
@@ -57,6 +60,35 @@ describe('payload', () => {
       assert.throws(() => parsePayload(bytes), isFailure('malformed'));
     }));
   });
+});
+
+interface SeedVectors {
+  stanzas: { what: string; args: [TpmStanzaType, ...string[]]; srkName: string; srkTemplate: string; pcrs: Record<string, string>; sealed: string[]; secrets: string[]; fileKey: string; body: string }[];
+  payloads: { what: string; fleet: string; scopes: { kind: Scope['kind']; name: string; epoch: number }[]; payload: string; handed: string }[];
+}
+const seedVectors: SeedVectors = JSON.parse(readFileSync('test/vectors/seeds.json', 'utf8'));
+
+describe('what is in seeds.age', () => {
+  for (const { what, args, srkName, srkTemplate, pcrs, sealed, secrets, fileKey, body } of seedVectors.stanzas)
+    test(`has the TPM stanza of the published vectors: ${what}`, () => {
+      const [publicArea = '', privateArea = '', encryptedSeed] = sealed;
+      const values = new Map(Object.entries(pcrs).map(([pcr, value]): [number, Uint8Array] => [Number(pcr), bytes(value)]).sort(([a], [b]) => a - b));
+      const common = { srkName: bytes(srkName), srkTemplate: bytes(srkTemplate), policy: { bank: 'sha256', values } as const, public: bytes(publicArea) };
+      const object = encryptedSeed === undefined ? { ...common, private: bytes(privateArea) } : { ...common, duplicate: bytes(privateArea), encryptedSeed: bytes(encryptedSeed) };
+      assert.deepEqual(wrapStanza(args, object, secrets.map(bytes), bytes(fileKey)), { args, body: bytes(body) });
+      const parsed = parseStanza({ args, body: bytes(body) });
+      assert.deepEqual(parsed.sealed, object);
+      assert.deepEqual(unwrapStanza(args[0], parsed, secrets.map(bytes)), bytes(fileKey));
+      assert.throws(() => unwrapStanza(args[0], parsed, secrets.map(bytes).reverse().map((secret) => secret.map((byte) => byte ^ 1))), isFailure('malformed'));
+    });
+
+  for (const { what, fleet, scopes, payload: text, handed } of seedVectors.payloads)
+    test(`has the payload of the published vectors: ${what}`, () => {
+      const opened = parsePayload(Buffer.from(text));
+      assert.deepEqual(opened.scopes, scopes.map((scope) => ({ ...scope, seed: scopeSeed(bytes(fleet), scope.kind, scope.name, scope.epoch) })));
+      assert.equal(Buffer.from(encodePayload(opened)).toString(), text);
+      assert.equal(Buffer.from(encodeScopes(opened.scopes)).toString(), handed);
+    });
 });
 
 describe('pins', () => {
