@@ -81,7 +81,8 @@ const releasesFile = 'releases.json';
 const recordFile = 'record.json';
 const settledFile = 'settled.json';
 const fixedFolder = 'fixed';
-const macLength = 64;
+/** Of the line with the MAC: 64 digits and a newline. */
+const lineLength = 65;
 const hint = 'run auxcred provision';
 
 /** The scope whose seed authenticates the snapshot: the machine's own. @throws Failure `malformed` where there is none. */
@@ -101,20 +102,22 @@ function mac(host: Scope, body: Uint8Array): Uint8Array {
 /** `content` as canonical JSON, after a line with its MAC. */
 export function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
   const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
-  return concat(utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`), body);
+  return concat(firstLine(host, body), body);
 }
 
+const firstLine = (host: Scope, body: Uint8Array): Uint8Array => utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
+
 function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
-  const claimed = Buffer.from(new TextDecoder().decode(bytes.subarray(0, macLength)), 'hex');
-  return claimed.length === macLength / 2 && timingSafeEqual(claimed, mac(host, bytes.subarray(macLength + 1)));
+  const claimed = bytes.subarray(0, lineLength);
+  return claimed.length === lineLength && timingSafeEqual(claimed, firstLine(host, bytes.subarray(lineLength)));
 }
 
 /** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
-export const unverified = (bytes: Uint8Array): Json => Json.parse(bytes.subarray(macLength + 1), 'what was provisioned', hint);
+export const unverified = (bytes: Uint8Array): Json => Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
 
 /** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
 export function verified(bytes: Uint8Array, host: Scope): Json {
-  const body = bytes.subarray(macLength + 1);
+  const body = bytes.subarray(lineLength);
   if (!isAuthentic(bytes, host)) {
     throw new Failure('malformed', 'the provisioned snapshot was not made with this machine\'s seed', { hint });
   }

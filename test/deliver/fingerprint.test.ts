@@ -10,7 +10,7 @@ import { planned, provision, type Provisioned, snapshotInForce } from '../../src
 import { stepsFor, type UnitStep } from '../../src/deliver/running-units.ts';
 import { valueOf } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
-import { fingerprintOf } from '../../src/fixed/file.ts';
+import { encodeFixed, fingerprintOf } from '../../src/fixed/file.ts';
 import { FixedFolder } from '../../src/fixed/folder.ts';
 import { fixedValues } from '../../src/fixed/value.ts';
 import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
@@ -150,10 +150,10 @@ describe('what json and env quote', () => {
   const refused = (line: string, message: RegExp): void => {
     for (const attempt of [plan, put]) assert.throws(() => attempt(template(line)), (error) => error instanceof Failure && error.code === 'malformed' && message.test(error.message), line);
   };
-  const put8 = (bytes: readonly number[]): void => { new FixedFolder(paths().fixed).write({ scope: 'host/web1', path: 'f' }, Uint8Array.from(bytes), scopeSeedsOf(scopes)); };
+  const putBytes = (bytes: readonly number[]): void => { new FixedFolder(paths().fixed).place({ scope: 'host/web1', path: 'f' }, encodeFixed(scope('host', 'web1', 1).seed, 'f', Date.now(), Uint8Array.from(bytes))); };
 
   test('is text: bytes that are no UTF-8 are refused before anything changes, and pass as base64', () => {
-    put8([0x61, 0xff]);
+    putBytes([0x61, 0xff]);
     refused('json = { a = "{{f}}" }', /^t: f is no text that JSON can hold$/);
     refused('env = { A = "{{f}}" }', /^t: f is no text that an environment can hold$/);
     refused('content = "{{f | json}}"', /JSON/);
@@ -162,16 +162,16 @@ describe('what json and env quote', () => {
   });
 
   test('has no zero byte in an environment', () => {
-    put8([0x61, 0]);
+    putBytes([0x61, 0]);
     refused('env = { A = "{{f}}" }', /environment/);
     put(template('json = "{{f}}"'));
     assert.equal(inForce('t.service', 't'), '"a\\u0000"\n');
   });
 
   test('is looked at when the file changes, too', () => {
-    put8([0x61]);
+    putBytes([0x61]);
     put(template('json = "{{f}}"'));
-    put8([0xff]);
+    putBytes([0xff]);
     refused('json = "{{f}}"', /JSON/);
     assert.equal(inForce('t.service', 't'), '"a"\n');
   });

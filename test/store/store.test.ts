@@ -135,9 +135,10 @@ describe('snapshot', () => {
     for (let i = 0; i < bytes.length; i++) {
       const changed = Uint8Array.from(bytes);
       changed[i] = (changed[i] ?? 0) ^ 1;
-      // The newline behind the HMAC is framing, not content.
-      if (i !== 64) assert.throws(() => parseReleases(changed, host), isFailure('malformed'), `byte ${String(i)}`);
+      assert.throws(() => parseReleases(changed, host), isFailure('malformed'), `byte ${String(i)}`);
     }
+    const upperCase = Uint8Array.from(bytes, (byte, i) => (i < 64 && byte >= 0x61 ? byte - 0x20 : byte));
+    assert.throws(() => parseReleases(upperCase, host), isFailure('malformed'));
     for (let length = 0; length < bytes.length; length++) assert.throws(() => parseReleases(bytes.subarray(0, length), host), isFailure('malformed'));
     assert.throws(() => parseReleases(bytes, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
