@@ -74,7 +74,8 @@ function parseFile({ path: file, text }: ManifestFile): ParsedFile {
 
 function contentOf(file: string, text: string): { record: Readonly<Record<string, unknown>> } | { problem: Problem } {
   try {
-    const record: unknown = file.endsWith('.json') ? JSON.parse(text, onlyUnicode) : parseToml(text);
+    const record: unknown = file.endsWith('.json') ? JSON.parse(text) : parseToml(text);
+    if (!isUnicode(record)) return { problem: fileProblem(file, undefined, 'a text in it has half a surrogate pair', 'the character itself, or both halves: \\ud83d\\ude00') };
     return isTable(record) ? { record } : { problem: fileProblem(file, undefined, 'an object is expected', '{"secret": {"NAME": {...}}}') };
   } catch (error) {
     if (error instanceof TomlError) return { problem: fileProblem(file, error.line, `it is not TOML: ${error.message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`, undefined) };
@@ -84,10 +85,17 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
   }
 }
 
-/** JSON can write half a surrogate pair, which no UTF-8 holds; TOML can't. */
-function onlyUnicode(key: string, value: unknown): unknown {
-  for (const text of [key, value]) if (typeof text === 'string' && text.search(loneSurrogates) !== -1) throw new SyntaxError('a text in it has half a surrogate pair');
-  return value;
+/**
+ * Whether no text or key in a parsed value has half a surrogate pair, which JSON can write and no UTF-8 holds. Goes without recursion
+ * as deep as the parser went.
+ */
+function isUnicode(parsed: unknown): boolean {
+  for (const left = [parsed]; left.length > 0; ) {
+    const value = left.pop();
+    if (typeof value === 'string' && value.search(loneSurrogates) !== -1) return false;
+    if (value !== null && typeof value === 'object') for (const [key, inner] of Object.entries(value)) left.push(key, inner);
+  }
+  return true;
 }
 
 const fileProblem = (file: string, line: number | undefined, message: string, hint: string | undefined): Problem => ({ severity: 'error', file, line, key: undefined, message, hint });

@@ -72,9 +72,8 @@ test('computes what auxcred makes of random inputs to the same', () => {
   assert.deepEqual(judged(folder), { status: 0, output: '' });
 });
 
-/** Texts with a secret in them, and characters that escapes and JSON care for. */
-const texts = fc.array(fc.constantFrom('{{a}}', '{{ a | url }}', '{{a|base64}}', '{{"{{"}}', '{', '}', '"', '\\', '$', '`', '\n', '\t', ' ', 'é', '😀', '\u2028', '/', 'x'), { maxLength: 8 })
-  .map((parts) => parts.join('')).filter((joined) => !/\{\{\{|\{\{(?![ a"])|\{$/.test(joined));
+/** Texts with a secret in them, and characters that escapes and JSON care for; two braces in a row only where they are meant. */
+const texts = fc.array(fc.constantFrom('{{a}}', '{{ a | url }}', '{{a|base64}}', '{{"{{"}}', '{.', '}', '"', '\\', '$', '`', '\n', '\t', ' ', 'é', '😀', '\u2028', '/', 'x'), { maxLength: 8 }).map((parts) => parts.join(''));
 const keys = fc.oneof(fc.constantFrom('10', '9', '01', '-1', 'b', 'a', 'é', '\n', '"'), fc.string({ unit: 'grapheme', maxLength: 4 })).filter((key) => key !== '__proto__');
 const numbers = fc.oneof(fc.integer(), fc.double({ noNaN: true, noDefaultInfinity: true })).filter((value) => !Number.isInteger(value) || Number.isSafeInteger(value) || Math.abs(value) >= 1e21);
 const { json: documents } = fc.letrec<{ json: unknown }>((tie) => ({

@@ -111,8 +111,11 @@ test('numbers of TOML are those of JSON, and what is no exact number is an error
 test('a manifest with half a surrogate pair is an error, in a text and in a name', () => {
   for (const json of ['{"secret":{"t":{"kind":"template","content":"\\ud83d"}}}', '{"secret":{"a\\udc00":{}}}', '{"secret":{"t":{"kind":"vault","vault":"v","options":{"\\ud800":"x"}}}}']) {
     const { problems, declarations } = manifestOf([{ path: 'x.json', text: json }]);
-    assert.deepEqual([problems.map(({ message }) => message), declarations], [['it is not JSON: a text in it has half a surrogate pair'], []], json);
+    assert.deepEqual([problems.map(({ message }) => message), declarations], [['a text in it has half a surrogate pair'], []], json);
   }
+  const depth = 20_000;
+  const { problems } = manifestOf([{ path: 'x.json', text: `{"a":${'['.repeat(depth)}"\\ud83d"${']'.repeat(depth)}}` }]);
+  assert.deepEqual(problems.map(({ message }) => message), ['a text in it has half a surrogate pair']);
 });
 
 describe('circles', () => {
