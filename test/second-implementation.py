@@ -5,6 +5,7 @@
 
 It shares nothing with the code under test but the two word lists, whose SHA-256 it checks.
 """
+
 import base64
 import ctypes
 import datetime
@@ -21,6 +22,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 # Framing and keys
+
 
 def u32(number):
     return struct.pack('>I', number)
@@ -68,15 +70,24 @@ def key_id(scope):
 
 # ChaCha20 and Poly1305 (RFC 8439), XChaCha20 (draft-irtf-cfrg-xchacha)
 
+
 def rounds(state):
     x = list(state)
     for _ in range(10):
-        for a, b, c, d in ((0, 4, 8, 12), (1, 5, 9, 13), (2, 6, 10, 14), (3, 7, 11, 15),
-                           (0, 5, 10, 15), (1, 6, 11, 12), (2, 7, 8, 13), (3, 4, 9, 14)):
+        for a, b, c, d in (
+            (0, 4, 8, 12),
+            (1, 5, 9, 13),
+            (2, 6, 10, 14),
+            (3, 7, 11, 15),
+            (0, 5, 10, 15),
+            (1, 6, 11, 12),
+            (2, 7, 8, 13),
+            (3, 4, 9, 14),
+        ):
             for to, other, by, bits in ((a, b, d, 16), (c, d, b, 12), (a, b, d, 8), (c, d, b, 7)):
-                x[to] = (x[to] + x[other]) & 0xffffffff
+                x[to] = (x[to] + x[other]) & 0xFFFFFFFF
                 turned = x[by] ^ x[to]
-                x[by] = (turned << bits | turned >> 32 - bits) & 0xffffffff
+                x[by] = (turned << bits | turned >> 32 - bits) & 0xFFFFFFFF
     return x
 
 
@@ -87,16 +98,16 @@ def state_of(key, last16):
 def keystream(key, nonce, counter=0):
     while True:
         state = state_of(key, struct.pack('<I', counter) + nonce)
-        yield from struct.pack('<16I', *((a + b) & 0xffffffff for a, b in zip(state, rounds(state))))
+        yield from struct.pack('<16I', *((a + b) & 0xFFFFFFFF for a, b in zip(state, rounds(state))))
         counter += 1
 
 
 def poly1305(key, message):
-    r = int.from_bytes(key[:16], 'little') & 0x0ffffffc0ffffffc0ffffffc0fffffff
+    r = int.from_bytes(key[:16], 'little') & 0x0FFFFFFC0FFFFFFC0FFFFFFC0FFFFFFF
     total = 0
     for at in range(0, len(message), 16):
-        total = (total + int.from_bytes(message[at:at + 16] + b'\1', 'little')) * r % (2 ** 130 - 5)
-    return ((total + int.from_bytes(key[16:], 'little')) % 2 ** 128).to_bytes(16, 'little')
+        total = (total + int.from_bytes(message[at : at + 16] + b'\1', 'little')) * r % (2**130 - 5)
+    return ((total + int.from_bytes(key[16:], 'little')) % 2**128).to_bytes(16, 'little')
 
 
 def tag_of(key, nonce, ciphertext, data):
@@ -128,7 +139,7 @@ def extended(key, nonce):
 
 # Curves: RFC 7748 (X25519), RFC 8032 (Ed25519), SP 800-186 (P-256)
 
-P = 2 ** 255 - 19
+P = 2**255 - 19
 
 
 def x25519(key):
@@ -140,7 +151,12 @@ def x25519(key):
             x2, z2, x3, z3 = x3, z3, x2, z2
         a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
         aa, bb, da, cb = a * a, b * b, d * a, c * b
-        x2, z2, x3, z3 = aa * bb % P, (aa - bb) * (aa + 121665 * (aa - bb)) % P, (da + cb) ** 2 % P, x1 * (da - cb) ** 2 % P
+        x2, z2, x3, z3 = (
+            aa * bb % P,
+            (aa - bb) * (aa + 121665 * (aa - bb)) % P,
+            (da + cb) ** 2 % P,
+            x1 * (da - cb) ** 2 % P,
+        )
         if scalar >> bit & 1:
             x2, z2, x3, z3 = x3, z3, x2, z2
     return (x2 * pow(z2, -1, P) % P).to_bytes(32, 'little')
@@ -174,16 +190,20 @@ def ed25519(seed):
     return (y | (x & 1) << 255).to_bytes(32, 'little')
 
 
-P256 = 2 ** 256 - 2 ** 224 + 2 ** 192 + 2 ** 96 - 1
-P256_ORDER = 0xffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551
-P256_BASE = (0x6b17d1f2e12c4247f8bce6e563a440f277037d812deb33a0f4a13945d898c296,
-             0x4fe342e2fe1a7f9b8ee7eb4a7c0f9e162bce33576b315ececbb6406837bf51f5)
+P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+P256_BASE = (
+    0x6B17D1F2E12C4247F8BCE6E563A440F277037D812DEB33A0F4A13945D898C296,
+    0x4FE342E2FE1A7F9B8EE7EB4A7C0F9E162BCE33576B315ECECBB6406837BF51F5,
+)
 
 
 def p256(key):
     def add(one, other):
         (x1, y1), (x2, y2) = one, other
-        slope = (3 * (x1 * x1 - 1) * pow(2 * y1, -1, P256) if one == other else (y2 - y1) * pow(x2 - x1, -1, P256)) % P256
+        slope = (
+            3 * (x1 * x1 - 1) * pow(2 * y1, -1, P256) if one == other else (y2 - y1) * pow(x2 - x1, -1, P256)
+        ) % P256
         x = (slope * slope - x1 - x2) % P256
         return x, (slope * (x1 - x) - y1) % P256
 
@@ -192,6 +212,7 @@ def p256(key):
 
 
 # Canonical JSON (RFC 8785)
+
 
 def number(value):
     """ECMAScript's Number::toString."""
@@ -239,10 +260,13 @@ def canonical(value):
 
 # Words
 
+
 @functools.cache
 def eff_words():
     text = re.search(r'const words = `(.*?)`', (ROOT / 'src/derive/words.ts').read_text(), re.S).group(1).split()
-    dice = ''.join(f'{"".join(str(i // 6 ** at % 6 + 1) for at in (4, 3, 2, 1, 0))}\t{word}\n' for i, word in enumerate(text))
+    dice = ''.join(
+        f'{"".join(str(i // 6 ** at % 6 + 1) for at in (4, 3, 2, 1, 0))}\t{word}\n' for i, word in enumerate(text)
+    )
     return text, hashlib.sha256(dice.encode()).hexdigest()
 
 
@@ -259,6 +283,7 @@ def on_paper(seed):
 
 
 # Secrets
+
 
 def one_key_line(key, value):
     if isinstance(value, list):
@@ -300,7 +325,11 @@ class Stream:
 
 
 def class_of(character):
-    return 'lower' if 'a' <= character <= 'z' else 'upper' if 'A' <= character <= 'Z' else 'digit' if '0' <= character <= '9' else 'symbol'
+    return (
+        'lower'
+        if 'a' <= character <= 'z'
+        else 'upper' if 'A' <= character <= 'Z' else 'digit' if '0' <= character <= '9' else 'symbol'
+    )
 
 
 def password(stream, options):
@@ -313,12 +342,16 @@ def password(stream, options):
 
 def passphrase(stream, options):
     words = [eff_words()[0][stream.below(7776)] for _ in range(options['words'])]
-    return options['separator'].join(word[0].upper() + word[1:] if options['capitalize'] else word for word in words).encode()
+    return (
+        options['separator']
+        .join(word[0].upper() + word[1:] if options['capitalize'] else word for word in words)
+        .encode()
+    )
 
 
 def uuid(stream):
     b = bytearray(stream.take(16))
-    b[6], b[8] = b[6] & 0x0f | 0x40, b[8] & 0x3f | 0x80
+    b[6], b[8] = b[6] & 0x0F | 0x40, b[8] & 0x3F | 0x80
     digits = b.hex()
     return '-'.join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:])).encode()
 
@@ -329,7 +362,7 @@ KEYS = ('ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256')
 def draw_key(stream, kind):
     key = bytearray(stream.take(32))
     if kind in ('wireguard', 'x25519'):
-        key[0], key[31] = key[0] & 0xf8, key[31] & 0x7f | 0x40
+        key[0], key[31] = key[0] & 0xF8, key[31] & 0x7F | 0x40
     while kind == 'ec-p256' and not 0 < int.from_bytes(key, 'big') < P256_ORDER:
         key = stream.take(32)
     return bytes(key)
@@ -337,7 +370,7 @@ def draw_key(stream, kind):
 
 def pem(label, content, width):
     text = base64.b64encode(content).decode()
-    lines = [text[at:at + width] for at in range(0, len(text), width)]
+    lines = [text[at : at + width] for at in range(0, len(text), width)]
     return '\n'.join([f'-----BEGIN {label}-----', *lines, f'-----END {label}-----', '']).encode()
 
 
@@ -347,14 +380,17 @@ def der(tag, *parts):
     return bytes([tag]) + length + content
 
 
-OIDS = {'x25519': bytes.fromhex('06032b656e'), 'ed25519': bytes.fromhex('06032b6570'),
-        'ec-p256': bytes.fromhex('06072a8648ce3d0201') + bytes.fromhex('06082a8648ce3d030107')}
+OIDS = {
+    'x25519': bytes.fromhex('06032b656e'),
+    'ed25519': bytes.fromhex('06032b6570'),
+    'ec-p256': bytes.fromhex('06072a8648ce3d0201') + bytes.fromhex('06082a8648ce3d030107'),
+}
 
 
 def pkcs8(kind, key):
     inner = der(4, key)
     if kind == 'ec-p256':
-        inner = der(0x30, b'\2\1\1', der(4, key), der(0xa1, der(3, b'\0' + p256(key))))
+        inner = der(0x30, b'\2\1\1', der(4, key), der(0xA1, der(3, b'\0' + p256(key))))
     return der(0x30, b'\2\1\0', der(0x30, OIDS[kind]), der(4, inner))
 
 
@@ -371,8 +407,8 @@ def bech32(prefix, content):
     def checksum(all_values):
         check = 1
         for value in all_values:
-            top, check = check >> 25, (check & 0x1ffffff) << 5 ^ value
-            for i, part in enumerate((0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3)):
+            top, check = check >> 25, (check & 0x1FFFFFF) << 5 ^ value
+            for i, part in enumerate((0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)):
                 check ^= part if top >> i & 1 else 0
         return check
 
@@ -410,7 +446,11 @@ def public_half(secret, key):
     kind = secret['options']['kind']
     if kind == 'ssh-ed25519':
         comment = secret['options']['comment']
-        return b'ssh-ed25519 ' + base64.b64encode(ssh('ssh-ed25519') + ssh(ed25519(key))) + (f' {comment}'.encode() if comment else b'')
+        return (
+            b'ssh-ed25519 '
+            + base64.b64encode(ssh('ssh-ed25519') + ssh(ed25519(key)))
+            + (f' {comment}'.encode() if comment else b'')
+        )
     if kind == 'wireguard':
         return base64.b64encode(x25519(key))
     if kind == 'age':
@@ -425,9 +465,15 @@ def secret_of(scope, secret):
     if kind in KEYS:
         key = draw_key(stream, kind)
         return private_half(scope, secret, key), public_half(secret, key), 0
-    draws = {'password': lambda: password(stream, options), 'passphrase': lambda: passphrase(stream, options),
-             'hex': lambda: stream.take(options['bytes']).hex().encode(), 'base64': lambda: base64.b64encode(stream.take(options['bytes'])),
-             'bytes': lambda: stream.take(options['bytes']), 'uuid': lambda: uuid(stream), 'wireguard-psk': lambda: base64.b64encode(stream.take(32))}
+    draws = {
+        'password': lambda: password(stream, options),
+        'passphrase': lambda: passphrase(stream, options),
+        'hex': lambda: stream.take(options['bytes']).hex().encode(),
+        'base64': lambda: base64.b64encode(stream.take(options['bytes'])),
+        'bytes': lambda: stream.take(options['bytes']),
+        'uuid': lambda: uuid(stream),
+        'wireguard-psk': lambda: base64.b64encode(stream.take(32)),
+    }
     return draws[kind](), None, stream.thrown_away
 
 
@@ -437,15 +483,25 @@ DAY = datetime.timedelta(days=1)
 
 
 def start_of(rotation, date):
-    return {'yearly': lambda: date.replace(month=1, day=1), 'quarterly': lambda: date.replace(month=(date.month - 1) // 3 * 3 + 1, day=1),
-            'monthly': lambda: date.replace(day=1), 'weekly': lambda: date - DAY * (date.isoweekday() - 1), 'daily': lambda: date}[rotation]()
+    return {
+        'yearly': lambda: date.replace(month=1, day=1),
+        'quarterly': lambda: date.replace(month=(date.month - 1) // 3 * 3 + 1, day=1),
+        'monthly': lambda: date.replace(day=1),
+        'weekly': lambda: date - DAY * (date.isoweekday() - 1),
+        'daily': lambda: date,
+    }[rotation]()
 
 
 def period_at(rotation, date):
     year = f'{date.year:04}'
     iso = date.isocalendar() if rotation == 'weekly' else None
-    return {'yearly': year, 'quarterly': f'{year}-Q{(date.month + 2) // 3}', 'monthly': f'{year}-{date.month:02}', 'daily': date.isoformat(),
-            'weekly': iso and f'{iso[0]:04}-W{iso[1]:02}'}[rotation]
+    return {
+        'yearly': year,
+        'quarterly': f'{year}-Q{(date.month + 2) // 3}',
+        'monthly': f'{year}-{date.month:02}',
+        'daily': date.isoformat(),
+        'weekly': iso and f'{iso[0]:04}-W{iso[1]:02}',
+    }[rotation]
 
 
 def period_before(rotation, date):
@@ -470,10 +526,15 @@ def first_day(name):
 
 
 def rotation_of(name):
-    return 'yearly' if len(name) == 4 else 'weekly' if 'W' in name else 'quarterly' if 'Q' in name else 'monthly' if len(name) == 7 else 'daily'
+    return (
+        'yearly'
+        if len(name) == 4
+        else 'weekly' if 'W' in name else 'quarterly' if 'Q' in name else 'monthly' if len(name) == 7 else 'daily'
+    )
 
 
 # Hashes
+
 
 def realm_digest(source):
     if source['form'] == 'fixed':
@@ -481,7 +542,9 @@ def realm_digest(source):
     else:
         realm = realm_of(source)
     kind, name, period, generation, params = realm
-    return sha256(lp(source['scope']) + u32(source['epoch']) + lp(kind) + lp(name) + lp(period) + u32(generation) + lp(params))
+    return sha256(
+        lp(source['scope']) + u32(source['epoch']) + lp(kind) + lp(name) + lp(period) + u32(generation) + lp(params)
+    )
 
 
 def hash_params(hashed):
@@ -500,8 +563,12 @@ def hash_setting(method, cost, salt):
         return f'$2b${cost:02}$' + base64.b64encode(salt).decode().rstrip('=').translate(str.maketrans(usual, ours))
 
     def little(content):
-        groups = (content[at:at + 3] for at in range(0, len(content), 3))
-        return ''.join(digits[int.from_bytes(group, 'little') >> bits & 63] for group in groups for bits in range(0, 8 * len(group), 6))
+        groups = (content[at : at + 3] for at in range(0, len(content), 3))
+        return ''.join(
+            digits[int.from_bytes(group, 'little') >> bits & 63]
+            for group in groups
+            for bits in range(0, 8 * len(group), 6)
+        )
 
     if method == 'sha512-crypt':
         return ('$6$' if cost == 5000 else f'$6$rounds={cost}$') + little(salt[:12])
@@ -553,7 +620,7 @@ def fixed_value(scope, path, content):
     if (len(content) - 57 - 16) % BLOCK:
         return 'is cut off, or has bytes too many'
     header = content[:57]
-    if struct.unpack('>Q', header[25:33])[0] >= 2 ** 53:
+    if struct.unpack('>Q', header[25:33])[0] >= 2**53:
         return 'has a sequence number out of range'
     if header[9:25] != key_id(scope):
         return 'another key id'
@@ -584,7 +651,9 @@ def escaped(escape, content):
     if escape == 'url':
         return b''.join(bytes([b]) if re.match(rb'[A-Za-z0-9._~-]', bytes([b])) else b'%%%02X' % b for b in content)
     if escape == 'json':
-        return b''.join(b'\\' + bytes([b]) if b in b'"\\' else b'\\u%04X' % b if b < 0x20 else bytes([b]) for b in content)
+        return b''.join(
+            b'\\' + bytes([b]) if b in b'"\\' else b'\\u%04X' % b if b < 0x20 else bytes([b]) for b in content
+        )
     return b''.join(b'\\' + bytes([b]) if b in b'"\\$`' else bytes([b]) for b in content)
 
 
@@ -610,6 +679,7 @@ def whole(text, escape):
         if isinstance(piece, str):
             return escaped(escape, piece.encode()).decode()
         return {**piece, 'escapes': [*piece['escapes'], escape]}
+
     return ['"', *map(one, text_pieces(text)), '"']
 
 
@@ -618,9 +688,20 @@ def json_pieces(value, indent='\n'):
         return whole(value, 'json')
     if isinstance(value, (dict, list)):
         table = isinstance(value, dict)
-        keys = [key for key in value if re.fullmatch('0|[1-9][0-9]*', key) and int(key) < 2 ** 32 - 1] if table else []
-        items = [([f'{quoted(key)}: '], value[key]) for key in [*sorted(keys, key=int), *(k for k in value if k not in keys)]] if table else [([], item) for item in value]
-        inner = [part for i, (head, item) in enumerate(items) for part in [(',' if i else '') + indent + '  ', *head, *json_pieces(item, indent + '  ')]]
+        keys = [key for key in value if re.fullmatch('0|[1-9][0-9]*', key) and int(key) < 2**32 - 1] if table else []
+        items = (
+            [
+                ([f'{quoted(key)}: '], value[key])
+                for key in [*sorted(keys, key=int), *(k for k in value if k not in keys)]
+            ]
+            if table
+            else [([], item) for item in value]
+        )
+        inner = [
+            part
+            for i, (head, item) in enumerate(items)
+            for part in [(',' if i else '') + indent + '  ', *head, *json_pieces(item, indent + '  ')]
+        ]
         start, end = '{}' if table else '[]'
         return [start, *inner, indent + end] if items else [start + end]
     return [scalar(value)]
@@ -630,8 +711,11 @@ def declared_pieces(template):
     if 'content' in template:
         pieces = text_pieces(template['content'])
     elif 'env' in template:
-        pieces = [part for name, value in template['env'].items()
-                  for part in [f'{name}=', *whole(value if isinstance(value, str) else scalar(value), 'env'), '\n']]
+        pieces = [
+            part
+            for name, value in template['env'].items()
+            for part in [f'{name}=', *whole(value if isinstance(value, str) else scalar(value), 'env'), '\n']
+        ]
     else:
         pieces = [*json_pieces(template['json']), '\n']
     joined = []
@@ -646,9 +730,16 @@ def declared_pieces(template):
 # Manifest, recipes, snapshot
 
 ALNUM = ''.join(sorted('0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz'))
-ALPHABETS = {'alnum': ALNUM, 'digits': ALNUM[:10], 'upper': ALNUM[10:36], 'lower': ALNUM[36:], 'hex': '0123456789abcdef',
-             'printable': ''.join(map(chr, range(0x21, 0x7f))), 'readable': ''.join(c for c in ALNUM if c not in '0O1Il'),
-             'url': ''.join(sorted(ALNUM + '-_'))}
+ALPHABETS = {
+    'alnum': ALNUM,
+    'digits': ALNUM[:10],
+    'upper': ALNUM[10:36],
+    'lower': ALNUM[36:],
+    'hex': '0123456789abcdef',
+    'printable': ''.join(map(chr, range(0x21, 0x7F))),
+    'readable': ''.join(c for c in ALNUM if c not in '0O1Il'),
+    'url': ''.join(sorted(ALNUM + '-_')),
+}
 USUAL_ROUNDS = {'yescrypt': 5, 'sha512-crypt': 5000, 'bcrypt': 10}
 
 
@@ -656,13 +747,26 @@ def options_of(declared, name, owner):
     kind = declared.get('kind', 'password')
     if kind == 'password':
         alphabet = declared.get('alphabet', 'alnum')
-        return {'kind': kind, 'length': declared.get('length', 32), 'alphabet': ''.join(sorted(set(ALPHABETS.get(alphabet, alphabet)))),
-                'require': sorted(set(declared.get('require', [])))}
+        return {
+            'kind': kind,
+            'length': declared.get('length', 32),
+            'alphabet': ''.join(sorted(set(ALPHABETS.get(alphabet, alphabet)))),
+            'require': sorted(set(declared.get('require', []))),
+        }
     if kind == 'passphrase':
-        return {'kind': kind, 'words': declared.get('words', 6), 'separator': declared.get('separator', '-'), 'capitalize': declared.get('capitalize', False)}
+        return {
+            'kind': kind,
+            'words': declared.get('words', 6),
+            'separator': declared.get('separator', '-'),
+            'capitalize': declared.get('capitalize', False),
+        }
     if kind in ('hex', 'base64', 'bytes'):
         return {'kind': kind, 'bytes': declared.get('bytes', 32)}
-    return {'kind': kind, 'comment': declared.get('comment') or f'{name}@{owner}'} if kind == 'ssh-ed25519' else {'kind': kind}
+    return (
+        {'kind': kind, 'comment': declared.get('comment') or f'{name}@{owner}'}
+        if kind == 'ssh-ed25519'
+        else {'kind': kind}
+    )
 
 
 class Machine:
@@ -672,7 +776,9 @@ class Machine:
         self.secrets, self.host = given['secrets'], f'host/{given["host"]}'
         self.date = datetime.date.fromisoformat(given['at'][:10])
         self.epochs = {self.host: given['epoch'], **{f'group/{name}': epoch for name, epoch in given['groups'].items()}}
-        self.seeds = {scope: node(bytes.fromhex(given['fleet']), *scope.split('/'), epoch) for scope, epoch in self.epochs.items()}
+        self.seeds = {
+            scope: node(bytes.fromhex(given['fleet']), *scope.split('/'), epoch) for scope, epoch in self.epochs.items()
+        }
         self.fixed = {one['name']: one for one in given['fixed']}
 
     def recipe(self, reference):
@@ -691,29 +797,60 @@ class Machine:
         kind = declared.get('kind', 'password')
         scope = f'group/{declared["share"]}' if 'share' in declared else self.host
         if kind == 'template':
-            pieces = [piece if isinstance(piece, str) else {'of': self.recipe(piece['reference']), 'escapes': piece['escapes']} for piece in declared_pieces(declared)]
+            pieces = [
+                (
+                    piece
+                    if isinstance(piece, str)
+                    else {'of': self.recipe(piece['reference']), 'escapes': piece['escapes']}
+                )
+                for piece in declared_pieces(declared)
+            ]
             return {'form': 'template', 'name': name, 'pieces': pieces}
         if kind == 'crypt':
             method = declared.get('method', 'yescrypt')
-            hashed = {'form': 'crypt', 'name': name, 'method': method, 'rounds': declared.get('rounds', USUAL_ROUNDS[method]), 'of': self.recipe(declared['of'])}
+            hashed = {
+                'form': 'crypt',
+                'name': name,
+                'method': method,
+                'rounds': declared.get('rounds', USUAL_ROUNDS[method]),
+                'of': self.recipe(declared['of']),
+            }
             seed = self.seeds[hashed['of']['scope']]
             setting = hash_setting(method, hashed['rounds'], hash_salt(seed, hashed))
             return {**hashed, 'sealed': seal_hash(seed, hashed, crypt3(self.value(hashed['of']), setting))}
-        base = {'form': 'fixed' if kind == 'fixed' else 'derived', 'name': name, 'scope': scope, 'epoch': self.epochs[scope]}
+        base = {
+            'form': 'fixed' if kind == 'fixed' else 'derived',
+            'name': name,
+            'scope': scope,
+            'epoch': self.epochs[scope],
+        }
         if kind == 'fixed':
             path = declared.get('path', name)
             one, seed = self.fixed[f'{scope}/{path}'], self.seeds[scope]
             value = one['value'].encode()
             content = fixed_file(seed, path, one['sequence'], bytes.fromhex(one['nonce']), value)
-            return {**base, 'path': path, 'sequence': one['sequence'], 'file': sha256(content).hex(), 'fingerprint': fixed_fingerprint(seed, path, value)}
+            return {
+                **base,
+                'path': path,
+                'sequence': one['sequence'],
+                'file': sha256(content).hex(),
+                'fingerprint': fixed_fingerprint(seed, path, value),
+            }
         rotation = declared.get('rotate')
         period = declared.get('period') or (period_at(rotation, self.date) if rotation else '')
-        return {**base, 'options': options_of(declared, name, scope.split('/')[1]), 'period': period, 'generation': declared.get('generation', 1)}
+        return {
+            **base,
+            'options': options_of(declared, name, scope.split('/')[1]),
+            'period': period,
+            'generation': declared.get('generation', 1),
+        }
 
     def value(self, recipe):
         form = recipe['form']
         if form == 'template':
-            return b''.join(piece.encode() if isinstance(piece, str) else self.slot(piece) for piece in recipe['pieces'])
+            return b''.join(
+                piece.encode() if isinstance(piece, str) else self.slot(piece) for piece in recipe['pieces']
+            )
         if form == 'fixed':
             return self.fixed[f'{recipe["scope"]}/{recipe["path"]}']['value'].encode()
         if form == 'crypt':
@@ -732,11 +869,19 @@ class Machine:
     def releases(self):
         for name, declared in self.secrets.items():
             previous = declared.get('previous', 'share' in declared and 'rotate' in declared)
-            parts = [('', ''), *([('.pub', '.public')] if declared.get('kind') in KEYS else []), *([('.previous', '.previous')] if previous else [])]
+            parts = [
+                ('', ''),
+                *([('.pub', '.public')] if declared.get('kind') in KEYS else []),
+                *([('.previous', '.previous')] if previous else []),
+            ]
             for unit in declared.get('units', []):
                 for ending, part in parts:
-                    yield {'unit': unit, 'credential': declared.get('credential', name.replace('/', '_')) + ending,
-                           'delivery': declared.get('delivery', 'socket'), 'recipe': self.recipe(name + part)}
+                    yield {
+                        'unit': unit,
+                        'credential': declared.get('credential', name.replace('/', '_')) + ending,
+                        'delivery': declared.get('delivery', 'socket'),
+                        'recipe': self.recipe(name + part),
+                    }
 
     def authenticated(self, content):
         body = canonical({'version': 4, 'host': self.host, **content})
@@ -749,6 +894,7 @@ def release_fingerprint(scope, unit, credential, value):
 
 # seeds.age
 
+
 def tpm_stanza(v):
     """The body; `sealed` are its fields after the policy."""
     policy = canonical({'bank': 'sha256', 'pcrs': v['pcrs']})
@@ -760,6 +906,7 @@ def tpm_stanza(v):
 
 
 # Vectors: each function fills in what follows from the rest of a vector
+
 
 def spelt(text):
     return text['repeat'] * text['times'] if isinstance(text, dict) else text
@@ -774,32 +921,56 @@ def readable(content):
 
 def scope_vector(v):
     seed = node(bytes.fromhex(v['parent']), v['kind'], v['name'], v['epoch'])
-    return {'seed': seed.hex(), 'keyId': key_id(seed).hex(), 'stateKey': below(seed, 'state').hex(), 'releaseKey': below(seed, 'release').hex()}
+    return {
+        'seed': seed.hex(),
+        'keyId': key_id(seed).hex(),
+        'stateKey': below(seed, 'state').hex(),
+        'releaseKey': below(seed, 'release').hex(),
+    }
 
 
 def first_secret_vector(v):
     scope = bytes.fromhex(v['seed'])
-    return {'realm': {'params': params_of(v['options'])}, 'leaf': leaf(scope, realm_of(v)).hex(), 'value': secret_of(scope, v)[0].hex()}
+    return {
+        'realm': {'params': params_of(v['options'])},
+        'leaf': leaf(scope, realm_of(v)).hex(),
+        'value': secret_of(scope, v)[0].hex(),
+    }
 
 
 def kind_vector(v):
     scope = bytes.fromhex(v['seed'])
     private, public, thrown_away = secret_of(scope, v)
     value = {'hex': private.hex()} if v['options']['kind'] == 'bytes' else {'text': private.decode()}
-    return {'params': params_of(v['options']), 'realmDigest': realm_digest({'form': 'derived', **v}).hex(), 'leaf': leaf(scope, realm_of(v)).hex(), **value,
-            **({'public': public.decode()} if public else {}), **({'thrownAway': thrown_away} if 'thrownAway' in v else {})}
+    return {
+        'params': params_of(v['options']),
+        'realmDigest': realm_digest({'form': 'derived', **v}).hex(),
+        'leaf': leaf(scope, realm_of(v)).hex(),
+        **value,
+        **({'public': public.decode()} if public else {}),
+        **({'thrownAway': thrown_away} if 'thrownAway' in v else {}),
+    }
 
 
 def default_vector(v):
     options = options_of({'kind': v['kind']}, v['name'], v['host'])
     secret = {'name': v['name'], 'options': options, 'period': '', 'generation': 1}
-    return {'options': options, 'params': params_of(options), 'value': secret_of(bytes.fromhex(v['seed']), secret)[0].hex()}
+    return {
+        'options': options,
+        'params': params_of(options),
+        'value': secret_of(bytes.fromhex(v['seed']), secret)[0].hex(),
+    }
 
 
 def period_vector(v):
     date = datetime.date.fromisoformat(v['at'][:10])
     start, end = (f'{day}T00:00:00.000Z' for day in (start_of(v['rotation'], date), end_of(v['rotation'], date)))
-    return {'name': period_at(v['rotation'], date), 'start': start, 'end': end, 'previous': period_before(v['rotation'], date)}
+    return {
+        'name': period_at(v['rotation'], date),
+        'start': start,
+        'end': end,
+        'previous': period_before(v['rotation'], date),
+    }
 
 
 def crypt_vector(v):
@@ -807,14 +978,25 @@ def crypt_vector(v):
     phrase, salt = secret_of(scope, v['of'])[0], hash_salt(scope, hashed)
     setting = hash_setting(v['method'], v['rounds'], salt)
     text = crypt3(phrase, setting)
-    return {'phrase': phrase.decode(), 'params': hash_params(hashed), 'salt': salt.hex(), 'setting': setting, 'hash': text.decode(), 'sealed': seal_hash(scope, hashed, text)}
+    return {
+        'phrase': phrase.decode(),
+        'params': hash_params(hashed),
+        'salt': salt.hex(),
+        'setting': setting,
+        'hash': text.decode(),
+        'sealed': seal_hash(scope, hashed, text),
+    }
 
 
 def fixed_vector(v):
     scope, value = bytes.fromhex(v['seed']), bytes.fromhex(spelt(v['value']))
     content = fixed_file(scope, v['path'], v['sequence'], bytes.fromhex(v['nonce']), value)
-    keys = {'keyId': key_id(scope).hex(), 'key': below(scope, 'fixed', lp(v['path'])).hex(),
-            'fingerprintKey': below(scope, 'fingerprint').hex(), 'fingerprint': fixed_fingerprint(scope, v['path'], value)}
+    keys = {
+        'keyId': key_id(scope).hex(),
+        'key': below(scope, 'fixed', lp(v['path'])).hex(),
+        'fingerprintKey': below(scope, 'fingerprint').hex(),
+        'fingerprint': fixed_fingerprint(scope, v['path'], value),
+    }
     return {**keys, **({'digest': sha256(content).hex()} if isinstance(v['value'], dict) else {'file': content.hex()})}
 
 
@@ -823,7 +1005,9 @@ def bad_fixed_vector(v):
     scope, made = bytes.fromhex(v['seed']), {}
     if 'plaintext' in v:
         plaintext = b''.join(bytes.fromhex(spelt(part)) for part in v['plaintext'])
-        content = fixed_sealed(scope, v['path'], fixed_header(scope, v['sequence'], bytes.fromhex(v['nonce'])), plaintext)
+        content = fixed_sealed(
+            scope, v['path'], fixed_header(scope, v['sequence'], bytes.fromhex(v['nonce'])), plaintext
+        )
         made = {'digest': sha256(content).hex()} if len(content) > 1000 else {'file': content.hex()}
     else:
         content = bytes.fromhex(spelt(v['file']))
@@ -844,7 +1028,10 @@ def bad_canonical_vector(v):
 
 def template_vector(v):
     def value_of(name):
-        return evaluated(v['secrets'][name]) if name in v['secrets'] else bytes.fromhex(v['values'][name]['hex']) if 'hex' in v['values'][name] else v['values'][name]['text'].encode()
+        if name in v['secrets']:
+            return evaluated(v['secrets'][name])
+        value = v['values'][name]
+        return bytes.fromhex(value['hex']) if 'hex' in value else value['text'].encode()
 
     def evaluated(template):
         parts = []
@@ -854,6 +1041,7 @@ def template_vector(v):
                 content = escaped(escape, content)
             parts.append(content)
         return b''.join(parts)
+
     return readable(evaluated(v['secrets']['t']))
 
 
@@ -866,15 +1054,35 @@ def recipe_vector(v):
     fingerprints = {key: release_fingerprint(host, *key.split('/'), value) for key, value in values.items()}
     history = {name: [{'recipe': machine.recipe(name), 'since': v['since']}] for name in v['secrets']}
     return {
-        'values': {key: readable(value) for key, value in values.items()}, 'fingerprints': fingerprints,
-        'releases': machine.authenticated({'kind': 'releases', 'counter': v['counter'], **({'tpmCounter': v['tpmCounter']} if 'tpmCounter' in v else {}), 'releases': releases}),
-        'record': machine.authenticated({'kind': 'record', 'policy': {'pcrs': [], 'withKey': 'host'}, 'recipients': v['recipients'], 'history': history,
-                                         'fingerprints': fingerprints, 'fingerprintLabel': 'release'}),
+        'values': {key: readable(value) for key, value in values.items()},
+        'fingerprints': fingerprints,
+        'releases': machine.authenticated(
+            {
+                'kind': 'releases',
+                'counter': v['counter'],
+                **({'tpmCounter': v['tpmCounter']} if 'tpmCounter' in v else {}),
+                'releases': releases,
+            }
+        ),
+        'record': machine.authenticated(
+            {
+                'kind': 'record',
+                'policy': {'pcrs': [], 'withKey': 'host'},
+                'recipients': v['recipients'],
+                'history': history,
+                'fingerprints': fingerprints,
+                'fingerprintLabel': 'release',
+            }
+        ),
     }
 
 
 def release_vector(v):
-    return {'fingerprint': release_fingerprint(bytes.fromhex(v['seed']), v['unit'], v['credential'], bytes.fromhex(spelt(v['value'])))}
+    return {
+        'fingerprint': release_fingerprint(
+            bytes.fromhex(v['seed']), v['unit'], v['credential'], bytes.fromhex(spelt(v['value']))
+        )
+    }
 
 
 def words_vector(v):
@@ -887,8 +1095,17 @@ def stanza_vector(v):
 
 def payload_vector(v):
     fleet = bytes.fromhex(v['fleet'])
-    scopes = [{**one, 'seed': base64.b64encode(node(fleet, one['kind'], one['name'], one['epoch'])).decode()} for one in v['scopes']]
-    payload = {'version': 1, 'counter': v['counter'], 'policy': v['policy'], 'recipients': v['recipients'], 'scopes': scopes}
+    scopes = [
+        {**one, 'seed': base64.b64encode(node(fleet, one['kind'], one['name'], one['epoch'])).decode()}
+        for one in v['scopes']
+    ]
+    payload = {
+        'version': 1,
+        'counter': v['counter'],
+        'policy': v['policy'],
+        'recipients': v['recipients'],
+        'scopes': scopes,
+    }
     return {'payload': canonical(payload), 'handed': canonical({'version': 1, 'scopes': scopes}) + '\n'}
 
 
@@ -916,7 +1133,12 @@ def written(content, indented):
         return json.dumps(content, indent=1) + '\n'
 
     def one(value):
-        return '[\n' + ',\n'.join(f'  {json.dumps(item)}' for item in value) + '\n ]' if isinstance(value, list) else json.dumps(value)
+        return (
+            '[\n' + ',\n'.join(f'  {json.dumps(item)}' for item in value) + '\n ]'
+            if isinstance(value, list)
+            else json.dumps(value)
+        )
+
     return '{\n' + ',\n'.join(f' {json.dumps(key)}: {one(value)}' for key, value in content.items()) + '\n}\n'
 
 
@@ -935,7 +1157,8 @@ def main(folder, write):
                     vector.update(computed)
                 elif differ:
                     wrong += 1
-                    print(f'{name}: {key}[{index}] {vector.get("what", "")}: {", ".join(differ)}: {[computed[field] for field in differ]}')
+                    values = [computed[field] for field in differ]
+                    print(f'{name}: {key}[{index}] {vector.get("what", "")}: {", ".join(differ)}: {values}')
         if write:
             file.write_text(written(content, name in ('derivation.json', 'fixed.json')))
     return 1 if wrong else 0
