@@ -12,7 +12,7 @@ import { wipeScopes } from '../../src/store/scope.ts';
 import { Json } from '../../src/system/json.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';
-import { startTpmProxy } from '../tpm-proxy.ts';
+import { startSwappingProxy, startTpmProxy } from '../tpm-proxy.ts';
 import { commandCodes, createPrimary, leftIn, makePersistent, removePersistent } from '../tpm2/sealing.ts';
 
 let root = '';
@@ -313,6 +313,76 @@ describe('with a TPM', () => {
       assert.equal(pins().at('tpm2Counter').optional((item) => item.at('index').text()), withKey === 'host' ? undefined : counter);
       assert.match(works('provision').stderr, /nothing to do/, withKey);
     }
+  });
+
+  describe('another TPM that answers in the middle', () => {
+    let other: Swtpm;
+    before(async () => { other = await startSwtpm(); });
+    after(async () => { await other.stop(); });
+    /** Runs auxcred where another TPM answers from the moment on at which it opens the TPM again after so many of these commands. */
+    const swapped = async (code: number, times: number, verb: string, args: readonly string[], input = ''): Promise<Said> => {
+      const proxy = await startSwappingProxy(swtpm.device, other.device, { code, times });
+      try {
+        const child = spawn(process.execPath, [program, verb, `--root=${root}`, `--tpm2-device=${proxy.device}`, ...args], { env: { PATH: process.env['PATH'] } });
+        const said = { stdout: '', stderr: '' };
+        for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => { said[name] += text; });
+        child.stdin.end(input);
+        const [status]: unknown[] = await once(child, 'close');
+        assert.ok(proxy.hasSwapped());
+        return { status: typeof status === 'number' ? status : null, ...said };
+      } finally {
+        await proxy.stop();
+      }
+    };
+    const isRefused = ({ status, stderr }: Said, message: RegExp): void => {
+      assert.equal(status, exitStatus['other-tpm'], stderr);
+      assert.match(stderr, message);
+      assert.deepEqual([leftIn(other), other.tool('tpm2_getcap', 'handles-nv-index')], ['', '']);
+    };
+
+    for (const withKey of ['tpm2', 'tpm2+host']) test(`${withKey}: gets no seed from reseal, and the old ones stay`, async () => {
+      works('seal', ['--no-recovery', `--with-key=${withKey}`, device()]);
+      works('apply');
+      const [sealed, pinned] = [readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))];
+      // Opened by one: to seal to the other. Sealed by one: to open, to count with the other.
+      isRefused(await swapped(commandCodes.unseal, 1, 'reseal', []), /the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it\n.*--identity=FILE/);
+      isRefused(await swapped(commandCodes.create, 1, 'reseal', []), /sealed to another TPM/);
+      isRefused(await swapped(commandCodes.unseal, 2, 'reseal', []), /sealed to another TPM/);
+      assert.deepEqual([readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))], [sealed, pinned]);
+      works('unseal');
+    });
+
+    test('does not count in place of the first', async () => {
+      works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+      works('apply');
+      const before = counts();
+      const { status, stderr } = await swapped(commandCodes.nvRead, 2, 'reseal', []);
+      assert.equal(status, 0, stderr);
+      assert.match(stderr, /warning: the TPM's counter was not raised: .*another TPM/);
+      assert.equal(counts(), before);
+      assert.match(works('provision', [device()]).stderr, /nothing to do/);
+      assert.equal(counts(), before + 1);
+    });
+
+    test('is not bound at the first boot', async () => {
+      works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7', device()]);
+      const sealed = readFileSync(at(seeds));
+      isRefused(await swapped(commandCodes.unseal, 1, 'reseal', ['--first-boot']), /not the one that opened the seeds/);
+      assert.deepEqual([readFileSync(at(seeds)), existsSync(at('var/lib/auxcred/unbound'))], [sealed, true]);
+    });
+
+    test('is taken where the words, scopes or a recovery key opened the seeds', async () => {
+      const { file, recipient } = identity('one');
+      const words = works('seal', ['--print-words', `--recipient=${recipient}`, '--with-key=tpm2', device()]).stdout;
+      works('apply');
+      const value = secret();
+      for (const [to, args, input] of [[other, ['--seed-file=-'], words], [swtpm, [`--identity=${file}`], '']] as const) {
+        fails('reseal', [`--tpm2-device=${to.device}`], 'other-tpm', /sealed to another TPM/);
+        works('reseal', [`--tpm2-device=${to.device}`, '--accept-older', ...args], input);
+        assert.equal(secret(), value);
+      }
+      for (const [found] of other.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi)) other.tool('tpm2_nvundefine', '-C', 'o', found);
+    });
   });
 
   test('an installation is sealed without the installer\'s PCRs, and says so', () => {
