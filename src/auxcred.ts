@@ -46,6 +46,9 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   names: async (argv) => (await import('./commands/names.ts')).names(argv),
 };
 
+/** What opens no seed: shells wait for `names`, units for `stage`, builds for `check`. `status` and `doctor` also run where memory can't be guarded, and open none then. */
+const unguarded: readonly Verb[] = ['names', 'stage', 'check', 'status', 'doctor'];
+
 async function main([verb, ...argv]: readonly string[]): Promise<number> {
   if (verb === '--version') {
     print(version);
@@ -63,6 +66,8 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
     print(helpOf(named));
     return 0;
   }
+  // Before anything is read: a seed must find no memory that somebody else can have.
+  if (!unguarded.includes(named)) (await import('./system/memory-guard.ts')).guardMemory();
   return await verbs[named](argv);
 }
 
