@@ -1,7 +1,7 @@
 /** The program `auxcred`: finds the verb and leaves the rest to its module in `commands/`. */
-import { Failure } from './failure.ts';
+import { exitStatus, Failure } from './failure.ts';
 import { isVerb, type Verb } from './commands/manual.ts';
-import { print, sayFailure } from './commands/say.ts';
+import { print, say, sayFailure } from './commands/say.ts';
 import { nearest } from './nearest.ts';
 import { version } from './version.ts';
 
@@ -71,7 +71,15 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
   return await verbs[named](argv);
 }
 
-// Whoever reads may have seen enough: `auxcred graph | head`.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => { process.exit(error.code === 'EPIPE' ? 0 : 1); });
+let isUnwritten = false;
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // Whoever reads may have seen enough, as in `auxcred graph | head`. What `auxcred apply | head` does, it does to its end.
+  if (error.code === 'EPIPE' || isUnwritten) return;
+  isUnwritten = true;
+  say(`standard output can't be written: ${error.message}`);
+  process.exitCode = process.exitCode === undefined || process.exitCode === 0 ? exitStatus.system : process.exitCode;
+});
 
-main(process.argv.slice(2)).catch(sayFailure).then((status) => { process.exitCode = status; }, () => { process.exitCode = 1; });
+main(process.argv.slice(2)).catch(sayFailure).then((status) => {
+  if (status !== 0 || !isUnwritten) process.exitCode = status;
+}, () => { process.exitCode = 1; });

@@ -50,6 +50,9 @@ const waysBack = (health: Health): string[] => {
   return [`cp BACKUP ${paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS', ...key), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT', ...key), call(health, 'reseal', '--identity=RECOVERY-KEY'), `auxcred push ${host}`];
 };
 
+/** What a recovery key can't mend. */
+const replacing = (health: Health): string[] => [`cp BACKUP ${health.paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
+
 const seed: Check = (health) => {
   const { seeds } = health;
   switch (seeds.state) {
@@ -57,7 +60,7 @@ const seed: Check = (health) => {
       if (seeds.lost !== undefined) return [found('seed', 'problem', `this machine's seed is lost: ${health.paths.seeds} is missing`, `no unit with secrets starts, and a new seed would cost ${seeds.lost.text}; a recovery key opens a backup of it, and if ${health.paths.store} is not mounted, mount it`, ...waysBack(health))];
       return [found('seed', 'problem', 'no seed is sealed here', 'no unit with secrets starts without one', call(health, 'seal', '--recipient=age1...'))];
     case 'damaged':
-      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', `cp BACKUP ${health.paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'))];
+      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', ...replacing(health))];
     case 'hidden':
       return [];
     case 'there':
@@ -103,7 +106,7 @@ const opening: Check = (health) => {
   const { opening: state, seeds } = health;
   if (state.state === 'opened') return [fine('opening', `the seed opens with ${state.openedBy} in ${String(state.milliseconds)} ms`)];
   if (state.state === 'untried' || seeds.state === 'damaged' || typeof seeds.pins === 'string' || explained.includes(state.failure.code) || (seeds.hostKey !== undefined && seeds.hostKey !== 'same')) return [];
-  return [found('opening', 'problem', `the seed does not open: ${state.failure.message}`, 'no unit with secrets starts', ...(state.failure.code === 'timeout' ? ['systemctl reboot'] : recovered(health)))];
+  return [found('opening', 'problem', `the seed does not open: ${state.failure.message}`, 'no unit with secrets starts', ...(state.failure.code === 'timeout' ? ['systemctl reboot'] : state.failure.code === 'malformed' ? replacing(health) : recovered(health)))];
 };
 
 const recovery: Check = (health) => {

@@ -1,4 +1,4 @@
-import { openAgeFile, type Unwrapper } from '../age/file.ts';
+import { damagedFile, openAgeFile, type Unwrapper } from '../age/file.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
 import { x25519Unwrapper } from '../age/x25519.ts';
@@ -70,7 +70,7 @@ export async function openStore(paths: Paths, means: Means): Promise<OpenStore> 
   const pins = parsePins(pinsFile, paths.pins);
   const known = { ...means, device: means.device ?? pins.device };
   const { counter } = pins;
-  const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => { throw damaged(paths.seeds, error); });
+  const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => { throw damagedFile(paths.seeds, error); });
   verifyPins(store.payload.scopes, pins);
   return counter ? { ...store, counter: { ...counter, value, increment: async () => { if (value !== undefined) await raise(known, counter.index, store.srk); } } } : store;
 }
@@ -80,10 +80,6 @@ export function missingSeeds(paths: Paths): Failure {
   if (!hadSeeds(paths)) return new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'run auxcred seal' });
   return new Failure('not-found', `this machine's seed is lost: ${paths.seeds} is missing`, { hint: restoreHint(paths) });
 }
-
-/** With the file's name, where its bytes are what is wrong. */
-const damaged = (path: string, error: unknown): unknown =>
-  error instanceof Failure && error.code === 'malformed' ? new Failure('malformed', `${path} is damaged: ${error.message}`, { hint: error.hint ?? 'restore it from a backup', cause: error }) : error;
 
 async function raise({ device, patience = 0 }: Means, index: number, srk: RecordedSrk | undefined): Promise<void> {
   const tpm = await openTpm(device, patience);
