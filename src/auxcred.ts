@@ -1,7 +1,7 @@
 /** The program `auxcred`: finds the verb and leaves the rest to its module in `commands/`. */
-import { Failure } from './failure.ts';
+import { exitStatus, Failure } from './failure.ts';
 import { isVerb, type Verb } from './commands/manual.ts';
-import { print, sayFailure } from './commands/say.ts';
+import { print, say, sayFailure } from './commands/say.ts';
 import { nearest } from './nearest.ts';
 import { version } from './version.ts';
 
@@ -46,6 +46,9 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   names: async (argv) => (await import('./commands/names.ts')).names(argv),
 };
 
+/** What opens no seed: shells wait for `names`, units for `stage`, builds for `check`. `status` and `doctor` also run where memory can't be guarded, and open none then. */
+const unguarded: readonly Verb[] = ['names', 'stage', 'check', 'status', 'doctor'];
+
 async function main([verb, ...argv]: readonly string[]): Promise<number> {
   if (verb === '--version') {
     print(version);
@@ -63,10 +66,20 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
     print(helpOf(named));
     return 0;
   }
+  // Before anything is read: a seed must find no memory that somebody else can have.
+  if (!unguarded.includes(named)) (await import('./system/memory-guard.ts')).guardMemory();
   return await verbs[named](argv);
 }
 
-// Whoever reads may have seen enough: `auxcred graph | head`.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => { process.exit(error.code === 'EPIPE' ? 0 : 1); });
+let isUnwritten = false;
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  // Whoever reads may have seen enough, as in `auxcred graph | head`. What `auxcred apply | head` does, it does to its end.
+  if (error.code === 'EPIPE' || isUnwritten) return;
+  isUnwritten = true;
+  say(`standard output can't be written: ${error.message}`);
+  process.exitCode = process.exitCode === undefined || process.exitCode === 0 ? exitStatus.system : process.exitCode;
+});
 
-main(process.argv.slice(2)).catch(sayFailure).then((status) => { process.exitCode = status; }, () => { process.exitCode = 1; });
+main(process.argv.slice(2)).catch(sayFailure).then((status) => {
+  if (status !== 0 || !isUnwritten) process.exitCode = status;
+}, () => { process.exitCode = 1; });

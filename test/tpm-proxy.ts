@@ -17,15 +17,17 @@ export interface TpmProxy {
 const path = (device: string): string => device.replace('swtpm:path=', '');
 
 /**
+ * @param to - the TPM's device; a function is asked at the first command of each connection, and is told its code
  * @param before - a command of its own to run in front of one that comes by, `lost` for one that never arrives, or undefined
  * @param within - the folder for its socket's folder
  * @param answer - what the client is told for the TPM's response
  */
-export async function startTpmProxy(device: string, before: (code: number) => Buffer | 'lost' | undefined = () => undefined, within = tmpdir(), answer: (code: number, response: Buffer) => Buffer = (_, response) => response): Promise<TpmProxy> {
+export async function startTpmProxy(to: string | ((code: number) => string), before: (code: number) => Buffer | 'lost' | undefined = () => undefined, within = tmpdir(), answer: (code: number, response: Buffer) => Buffer = (_, response) => response): Promise<TpmProxy> {
   const folder = mkdtempSync(join(within, 'proxy-'));
   const socket = join(folder, 'tpm');
   const commands: number[] = [];
   const seen: Buffer[] = [];
+  const device = (code: number): string => (typeof to === 'string' ? to : to(code));
   const upstreams = new Set<Socket>();
   const track = (upstream: Socket): Socket => {
     upstreams.add(upstream);
@@ -33,9 +35,9 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
     return upstream;
   };
   const servers = [
-    createServer((client) => { relay(client, path(device)); }).listen(socket),
+    createServer(relay).listen(socket),
     createServer((client) => {
-      const upstream = track(connect(`${path(device)}.ctrl`));
+      const upstream = track(connect(`${path(device(0))}.ctrl`));
       client.pipe(upstream).pipe(client);
       for (const end of [client, upstream]) end.on('error', () => { client.destroy(); upstream.destroy(); });
     }).listen(`${socket}.ctrl`),
@@ -44,16 +46,21 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
   chmodSync(folder, 0o755);
   for (const name of [socket, `${socket}.ctrl`]) chmodSync(name, 0o666);
 
-  const relay = (client: Socket, target: string): void => {
-    const upstream = track(connect(target));
+  function relay(client: Socket): void {
+    let upstream: Socket | undefined;
     let swallow = 0;
-    for (const end of [client, upstream]) end.on('error', () => { client.destroy(); upstream.destroy(); });
-    client.on('close', () => { upstream.end(); });
-    upstream.on('data', (response) => {
-      seen.push(response);
-      if (swallow > 0) swallow--;
-      else client.write(answer(commands.at(-1) ?? 0, response));
-    });
+    const opened = (code: number): Socket => {
+      const socket = track(connect(path(device(code))));
+      socket.on('error', () => { client.destroy(); });
+      socket.on('data', (response) => {
+        seen.push(response);
+        if (swallow > 0) swallow--;
+        else client.write(answer(commands.at(-1) ?? 0, response));
+      });
+      return socket;
+    };
+    client.on('error', () => { upstream?.destroy(); });
+    client.on('close', () => { upstream?.end(); });
     let pending = Buffer.alloc(0);
     client.on('data', (chunk) => {
       pending = Buffer.concat([pending, chunk]);
@@ -65,16 +72,17 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
         seen.push(Buffer.from(command));
         const extra = before(code);
         if (extra === 'lost') continue;
+        const tpm = upstream ??= opened(code);
         if (extra) {
           swallow++;
           // The TPM answers in order, so the next command can follow as soon as this one's answer is there.
-          upstream.write(extra, () => { upstream.once('data', () => { upstream.write(command); }); });
+          tpm.write(extra, () => { tpm.once('data', () => { tpm.write(command); }); });
         } else {
-          upstream.write(command);
+          tpm.write(command);
         }
       }
     });
-  };
+  }
   return {
     device: `swtpm:path=${socket}`,
     commands,
@@ -89,4 +97,19 @@ export async function startTpmProxy(device: string, before: (code: number) => Bu
       rmSync(folder, { recursive: true, force: true });
     },
   };
+}
+
+/** TPM2_Startup, the first command of whoever opens a TPM. */
+const startup = 0x144;
+
+/** Stands in front of one TPM, and in front of `then` from the moment on at which the TPM is opened after so many commands with this code. */
+export async function startSwappingProxy(first: string, then: string, { code, times }: { readonly code: number; readonly times: number }): Promise<TpmProxy & { readonly hasSwapped: () => boolean }> {
+  let seen = 0;
+  let answering = first;
+  const proxy = await startTpmProxy((command) => {
+    if (command === startup && seen >= times) answering = then;
+    if (command === code) seen++;
+    return answering;
+  });
+  return { ...proxy, hasSwapped: () => answering === then };
 }

@@ -35,8 +35,17 @@ export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array
  * @throws Failure `malformed` for a body of another length: who may choose it can make one ciphertext open under many keys
  */
 export function unwrapFileKey(body: Uint8Array, wrapping: Wrapping): Uint8Array | undefined {
-  if (body.length !== fileKeyLength + tagLength) throw malformed('a wrapped file key of another length');
   const key = wrapKey(wrapping);
+  try {
+    return openFileKey(body, key);
+  } finally {
+    key.fill(0);
+  }
+}
+
+/** The same with the wrap key itself (32 bytes), which the caller wipes. @throws Failure `malformed` */
+export function openFileKey(body: Uint8Array, key: Uint8Array): Uint8Array | undefined {
+  if (body.length !== fileKeyLength + tagLength) throw malformed('a wrapped file key of another length');
   let fileKey: Uint8Array | undefined;
   try {
     const decipher = createDecipheriv('chacha20-poly1305', key, zeroNonce, { authTagLength: tagLength });
@@ -47,7 +56,5 @@ export function unwrapFileKey(body: Uint8Array, wrapping: Wrapping): Uint8Array 
   } catch {
     fileKey?.fill(0);
     return undefined;
-  } finally {
-    key.fill(0);
   }
 }

@@ -53,9 +53,14 @@ function opened(file: Uint8Array, header: Header, fileKey: Uint8Array): Uint8Arr
   }
 }
 
+/** With the file's name, if its bytes are what is wrong; any other error as it is. */
+export const damagedFile = (path: string, error: unknown): unknown =>
+  error instanceof Failure && error.code === 'malformed' ? new Failure('malformed', `${path} is damaged: ${error.message}`, { hint: error.hint ?? 'restore it from a backup', cause: error }) : error;
+
 function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
   const [only] = attempts;
-  if (only && attempts.length === 1) return only.failure;
+  // A stanza that its own key does not open is damage, whatever the other keys are for.
+  if (only && (attempts.length === 1 || attempts.every(({ failure }) => failure.code === 'malformed'))) return only.failure;
   if (only) {
     const why = attempts.map(({ name, failure }) => `${name}: ${failure.message}`).join('; ');
     const hints = new Set(attempts.map(({ failure }) => failure.hint).filter((hint) => hint !== undefined));
@@ -63,5 +68,5 @@ function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
   }
   // Types are whatever the file says: shown in part, so that a file can't fill the journal.
   const types = [...new Set(stanzas.map(({ args: [type = ''] }) => type.slice(0, 40)))].slice(0, 8).join(', ');
-  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: `the host key may have changed; ${resealHint}` });
+  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: `the host key may have changed; ${resealHint}; if it did not, the file is damaged: restore it from a backup` });
 }

@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import type { Encrypter } from 'age-encryption';
 import { Failure, messageOf } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
-import { openAgeFile } from './file.ts';
+import { damagedFile, openAgeFile } from './file.ts';
 import { parseHeader } from './header.ts';
+import { scryptUnwrapper } from './scrypt.ts';
 import { sshUnwrapper } from './ssh-ed25519.ts';
 import { x25519Unwrapper } from './x25519.ts';
 
@@ -49,18 +50,33 @@ function addRecipient(encrypter: Encrypter, recipient: string): void {
 /**
  * What the age file `bytes` holds, which the caller wipes.
  * @param file - its name, for the failure
- * @throws Failure `no-recipient`
+ * @throws Failure `malformed` for a file that is damaged, `no-recipient` where none of the keys is one of its own
  */
-export async function decryptWith({ identities, passphrase, hint }: Identities, file: string, bytes: Uint8Array): Promise<Uint8Array> {
-  const stanzas = parseHeader(bytes).stanzas.map(({ args }) => args[0]);
-  if (stanzas.includes('scrypt')) {
-    const { Decrypter } = await library();
-    const decrypter = new Decrypter();
-    decrypter.addPassphrase(await passphrase());
-    return await decrypter.decrypt(bytes).catch((error: unknown) => { throw new Failure('no-recipient', `that passphrase does not open ${file}`, { cause: error }); });
+export async function decryptWith(keys: Identities, file: string, bytes: Uint8Array): Promise<Uint8Array> {
+  try {
+    const isLocked = parseHeader(bytes).stanzas.some(({ args }) => args[0] === 'scrypt');
+    return isLocked ? await openWithPassphrase(bytes, file, keys) : await openWithIdentities(bytes, file, keys);
+  } catch (error) {
+    throw damagedFile(file, error);
   }
+}
+
+/** What a wrong key and damage to the key's own part of the header have in common. */
+const orDamaged = 'if it is the right one, the file is damaged: restore it from a backup';
+
+async function openWithPassphrase(bytes: Uint8Array, file: string, { passphrase }: Identities): Promise<Uint8Array> {
+  try {
+    return (await openAgeFile(bytes, [scryptUnwrapper(await passphrase())])).plaintext;
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'no-recipient') throw error;
+    throw new Failure('no-recipient', `that passphrase does not open ${file}`, { hint: orDamaged, cause: error });
+  }
+}
+
+async function openWithIdentities(bytes: Uint8Array, file: string, { identities, hint: others }: Identities): Promise<Uint8Array> {
   const failures: string[] = [];
   const absent: string[] = [];
+  let damage: Failure | undefined;
   for (const identity of identities) {
     const key = readIfPresent(identity);
     if (!key) {
@@ -71,12 +87,15 @@ export async function decryptWith({ identities, passphrase, hint }: Identities, 
       return await openWith(bytes, identity, key);
     } catch (error) {
       failures.push(`${identity}: ${messageOf(error)}`);
+      if (error instanceof Failure && error.code === 'malformed') damage ??= error;
     } finally {
       key.fill(0);
     }
   }
-  if (failures.length === 0 && absent.length > 0) throw new Failure('no-recipient', `no key opens ${file}, since there is no file ${absent.join(', ')}`, hint === undefined ? {} : { hint });
-  throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, hint === undefined ? {} : { hint });
+  if (damage) throw damage;
+  const hint = others === undefined ? orDamaged : `${others}; ${orDamaged}`;
+  if (failures.length === 0 && absent.length > 0) throw new Failure('no-recipient', `no key opens ${file}, since there is no file ${absent.join(', ')}`, others === undefined ? {} : { hint: others });
+  throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, { hint });
 }
 
 async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): Promise<Uint8Array> {
@@ -88,7 +107,13 @@ async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): P
   const { Decrypter } = await library();
   const decrypter = new Decrypter();
   for (const line of lines) decrypter.addIdentity(line);
-  return await decrypter.decrypt(bytes);
+  try {
+    return await decrypter.decrypt(bytes);
+  } catch (error) {
+    // Its own words for a key that is none of the file's; all else is said of the file.
+    if (/^no identity matched/.test(messageOf(error))) throw error;
+    throw new Failure('malformed', `not a valid age file: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** The age program, which speaks with plugins; they ask for a PIN or a touch at the terminal. */

@@ -3,7 +3,8 @@ import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
 import { readGenerated, readRendering } from '../deliver/rendering.ts';
 import type { TakenStep } from '../deliver/running-units.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { hadSeeds, restoreHint } from '../store/loss.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
@@ -21,10 +22,15 @@ export async function apply(argv: readonly string[]): Promise<number> {
     const sealed = existsSync(pathsUnder(root).seeds);
     const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
     if (provisioned) say(`${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`);
-    else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
+    else warnOfMissing(pathsUnder(root));
     putInForce(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;
   });
+}
+
+function warnOfMissing(paths: Paths): void {
+  if (hadSeeds(paths)) warn(`this machine's seed is lost, so units with secrets will not start: ${paths.seeds} is missing`, restoreHint(paths));
+  else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
 }
 
 /** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what was done with the units that run */

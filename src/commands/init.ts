@@ -10,7 +10,7 @@ import { startRepository } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
-import { print, say, warn } from './say.ts';
+import { handOut, say, warn } from './say.ts';
 import { seedOfWords, wordsOf } from './words.ts';
 
 const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
@@ -45,6 +45,7 @@ export async function init(argv: readonly string[]): Promise<number> {
   const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
   try {
     const sealed = await encryptTo(lock, seed);
+    if (options.flag('print-words')) showWords(seed);
     ensureFolder(folder, { mode: 0o700 });
     replaceFile(files.seed, sealed, { mode: 0o600 });
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
@@ -52,16 +53,17 @@ export async function init(argv: readonly string[]): Promise<number> {
     const problem = options.flag('git') ? startRepository(folder) : undefined;
     if (problem !== undefined) warn(`the vault is made, but git did not take it: ${problem}`, `git -C ${folder} status`);
     say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
-    if (options.flag('print-words')) {
-      say('write these 24 words down: they are the fleet seed, and this is the only time that they are shown');
-      print(wordsOf(seed));
-    } else if (!options.flag('from-words')) {
-      say('the fleet seed is in this one file: --print-words would have shown it for paper, so keep a copy of the file and of what opens it');
-    }
+    if (!options.flag('print-words') && !options.flag('from-words')) say('the fleet seed is in this one file: --print-words would have shown it for paper, so keep a copy of the file and of what opens it');
   } finally {
     seed.fill(0);
   }
   return 0;
+}
+
+/** @throws Failure `system` where they can't be shown: there must be no vault then */
+function showWords(seed: Uint8Array): void {
+  say('write these 24 words down: they are the fleet seed, and this is the only time that they are shown');
+  handOut('the 24 words', `${wordsOf(seed)}\n`);
 }
 
 /** What is to open the fleet seed. @throws Failure `usage` */

@@ -4,6 +4,7 @@ import type { Sealing } from '../store/payload.ts';
 import type { PinnedCounter } from '../store/pins.ts';
 import type { TpmCounter } from '../store/tpm-counter.ts';
 import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
+import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { say, warn } from './say.ts';
 
@@ -14,35 +15,39 @@ interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
   readonly isNew: boolean;
 }
 
-/** The counter that is pinned, if this TPM has it, or a new one; undefined without a TPM, or where it makes none. @throws Failure */
-export async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined): Promise<FoundCounter | undefined> {
+/**
+ * The counter that is pinned, if this TPM has it, or a new one; undefined without a TPM, or where it makes none.
+ * @param srk - that of the TPM that was sealed to
+ * @throws Failure, `other-tpm` for any other TPM
+ */
+export async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined, srk: RecordedSrk | undefined): Promise<FoundCounter | undefined> {
   if (withKey === 'host' || withKey === 'systemd-creds') return undefined;
   const tpm = await openTpm(device);
   try {
-    const value = pinned && await counterAt(tpm, pinned.index);
-    const found = pinned && value !== undefined ? { index: pinned.index, value, isNew: false } : await newCounter(tpm);
-    return found && { ...found, increment: async () => { await increment(device, found.index); } };
+    const value = pinned && await counterAt(tpm, pinned.index, srk);
+    const found = pinned && value !== undefined ? { index: pinned.index, value, isNew: false } : await newCounter(tpm, srk);
+    return found && { ...found, increment: async () => { await increment(device, found.index, srk); } };
   } finally {
     await tpm.close();
   }
 }
 
-async function newCounter(tpm: Tpm): Promise<Omit<FoundCounter, 'increment'> | undefined> {
+async function newCounter(tpm: Tpm, srk: RecordedSrk | undefined): Promise<Omit<FoundCounter, 'increment'> | undefined> {
   try {
-    const made = await makeCounter(tpm);
+    const made = await makeCounter(tpm, srk);
     say(`the TPM's counter ${counterText(made.index)} remembers what is in force`);
     return { ...made, isNew: true };
   } catch (error) {
-    if (!(error instanceof Failure)) throw error;
+    if (!(error instanceof Failure) || error.code === 'other-tpm') throw error;
     warn(`the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`, error.hint);
     return undefined;
   }
 }
 
-async function increment(device: string | undefined, index: number): Promise<void> {
+async function increment(device: string | undefined, index: number, srk: RecordedSrk | undefined): Promise<void> {
   const tpm = await openTpm(device);
   try {
-    await incrementCounter(tpm, index, undefined);
+    await incrementCounter(tpm, index, srk);
   } finally {
     await tpm.close();
   }

@@ -2,7 +2,7 @@
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { utf8 } from '../derive/framing.ts';
-import { Failure } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
 import { hostKeyCredentials } from '../store/open.ts';
 import { credsLockOf, type Sealing } from '../store/payload.ts';
 import type { Locks } from '../store/seal.ts';
@@ -11,6 +11,7 @@ import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { seal } from '../tpm2/sealed-object.ts';
+import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { meansOf } from './means.ts';
@@ -55,8 +56,19 @@ export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<Se
   }
 }
 
-/** Runs `work` with what the machine is sealed to; the TPM is closed afterwards. */
-export async function withLocks<T>(paths: Paths, sealing: Sealing, sealedKey: SealedIdentity | undefined, work: (locks: Locks) => Promise<T>): Promise<T> {
+/** Which of the machine's keys are meant. */
+export interface ChosenKeys {
+  /** The identity under systemd-creds; undefined for the other keys. */
+  readonly sealedKey: SealedIdentity | undefined;
+  /** The SRK of the TPM that opened the seeds: no other TPM is sealed to. Undefined if something else opened them. */
+  readonly srk: RecordedSrk | undefined;
+}
+
+/**
+ * Runs `work` with what the machine is sealed to; the TPM is closed afterwards.
+ * @throws Failure, `other-tpm` for a TPM that is not the one that opened the seeds
+ */
+export async function withLocks<T>(paths: Paths, sealing: Sealing, { sealedKey, srk }: ChosenKeys, work: (locks: Locks) => Promise<T>): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, sealToTpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);
   if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), sealToTpm: undefined });
@@ -66,11 +78,15 @@ export async function withLocks<T>(paths: Paths, sealing: Sealing, sealedKey: Se
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
     const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
     for (const pcr of unmeasuredPcrs(policy)) warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
-    return await work({ sshHostKey, ageHostKey: undefined, sealToTpm: async (secret) => await seal(tpm, secret, policy) });
+    return await work({ sshHostKey, ageHostKey: undefined, sealToTpm: async (secret) => await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => { throw notTheOpener(error); }) });
   } finally {
     await tpm.close();
   }
 }
+
+const notTheOpener = (error: unknown): unknown => (error instanceof Failure && error.code === 'other-tpm'
+  ? new Failure('other-tpm', 'the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it', { hint: `find out what stands between this machine and its TPM; another TPM is taken with ${resealHint}`, cause: error })
+  : error);
 
 async function ageHostRecipient(paths: Paths): Promise<string> {
   const existing = readIfPresent(paths.ageHostKey);

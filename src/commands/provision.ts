@@ -14,6 +14,7 @@ import { anyUnit, rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore, type OpenStore } from '../store/open.ts';
 import type { Payload } from '../store/payload.ts';
+import { settlePins } from '../store/pins.ts';
 import { seedsOf, wipeScopes } from '../store/scope.ts';
 import { hostScope, readFixedFile, type Release, removeStrayGenerations } from '../store/snapshot.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
@@ -113,6 +114,7 @@ export async function provisionWith(root: string, { payload, counter }: OpenStor
   const note = (changes: readonly ReleaseChange[]): void => { notePending(paths, host, mergedSteps(pending, stepsFor(changes))); };
   const recorded = snapshotInForce(paths, payload.scopes)?.tpmCounter;
   const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
+  settlePins(paths, payload.scopes);
   const tpmCounter = counter && remembered !== undefined ? await caughtUp(counter, remembered, recorded) : undefined;
   const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, acceptEarlier: acceptClock, acceptOlder, beforehand: early || !running ? undefined : note, hook: early || !running ? 'later' : runHook });
   if (provisioned.changed) await raised(counter);

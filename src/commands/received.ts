@@ -8,14 +8,15 @@ import { begun, checkFiles, checkSeeds, finished, writeFiles } from '../push/arr
 import type { Arrived, Request, Result } from '../push/protocol.ts';
 import { readPushed, writePushed } from '../push/pushed.ts';
 import { openSeeds, openStore, type OpenStore } from '../store/open.ts';
-import type { Payload } from '../store/payload.ts';
+import type { Payload, Sealing } from '../store/payload.ts';
+import { pinsIn } from '../store/pins.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { putInForce } from './apply.ts';
 import { meansOf } from './means.ts';
 import { oneAtATime, provisionManifest, provisionWith, sayHeld } from './provision.ts';
-import { pinsIn, sealMachine } from './sealing.ts';
+import { sealMachine } from './sealing.ts';
 import { boundWhenRunning, pcrsOf } from './sealing-options.ts';
 
 /** Checks everything, then writes it and puts it in force. @throws Failure, before or after anything was written */
@@ -24,14 +25,14 @@ export async function received(root: string, device: string | undefined, request
   let result: Result = { units: [], failure: undefined };
   await oneAtATime(root, 'wait', async () => {
     const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
-    const payload = opened?.payload ?? await sentSeeds(root, device, request, arrived.seeds ?? new Uint8Array(0));
+    const { payload, srk } = opened ?? await sentSeeds(root, device, request, arrived.seeds ?? new Uint8Array(0));
     try {
       if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
       const before = readPushed(paths);
       const manifest = checkFiles(root, request, arrived, payload.scopes, before);
       const under = begun(before, arrived);
       writePushed(paths, under);
-      if (!opened) await sealMachine(root, payload, request.acceptOlder);
+      if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, srk });
       writeFiles(paths, request, arrived);
       result = await apply(root, device, opened, manifest, request.acceptOlder);
       if (result.failure === undefined) writePushed(paths, finished(under, request));
@@ -64,31 +65,32 @@ async function apply(root: string, device: string | undefined, opened: OpenStore
   return { units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
 }
 
-/** The seeds that were sent, as they are to be sealed here; the caller wipes them. @throws Failure */
-async function sentSeeds(root: string, device: string | undefined, { seeds, replace }: Request, file: Uint8Array): Promise<Payload> {
+/** The seeds that were sent, as they are to be sealed here, and the TPM that opened them or this machine's own; the caller wipes them. @throws Failure */
+async function sentSeeds(root: string, device: string | undefined, { seeds, replace }: Request, file: Uint8Array): Promise<Pick<OpenStore, 'payload' | 'srk'>> {
   const paths = pathsUnder(root);
   const means = meansOf(paths, device);
-  const { payload } = await openSeeds(file, { ...means, device: means.device ?? pinsIn(paths)?.device });
+  const { payload, srk } = await openSeeds(file, { ...means, device: means.device ?? pinsIn(paths)?.device });
   try {
     if (seeds) checkSeeds(payload.scopes, pinsIn(paths), seeds, replace);
     const own = seeds?.keepSealing === true && existsSync(paths.seeds) ? await ownSeal(root, device) : undefined;
     const { recovery } = payload.sealing;
     const sealing = own ? { ...own.sealing, recovery: recovery.length > 0 ? recovery : own.sealing.recovery } : payload.sealing;
     const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, own?.counter ?? 0);
-    return { counter, scopes: payload.scopes, sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device: sealing.withKey === 'host' ? undefined : means.device ?? sealing.device } };
+    const sealedHere: Sealing = { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device: sealing.withKey === 'host' ? undefined : means.device ?? sealing.device };
+    return { payload: { counter, scopes: payload.scopes, sealing: sealedHere }, srk: srk ?? own?.srk };
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
   }
 }
 
-/** How this machine is sealed now, and which seal it is. @throws Failure where it does not open */
-async function ownSeal(root: string, device: string | undefined): Promise<Pick<Payload, 'sealing' | 'counter'>> {
+/** How this machine is sealed now, which seal it is, and the TPM that opened it. @throws Failure where it does not open */
+async function ownSeal(root: string, device: string | undefined): Promise<Pick<Payload, 'sealing' | 'counter'> & Pick<OpenStore, 'srk'>> {
   const paths = pathsUnder(root);
   try {
-    const { payload: { scopes, sealing, counter } } = await openStore(paths, meansOf(paths, device));
+    const { payload: { scopes, sealing, counter }, srk } = await openStore(paths, meansOf(paths, device));
     wipeScopes(scopes);
-    return { sealing, counter };
+    return { sealing, counter, srk };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     throw new Failure(error.code, error.message, { hint: 'with-key = "host" or "tpm2" for this host in vault.toml says what it is sealed to; then auxcred push --reseal', cause: error });

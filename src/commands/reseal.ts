@@ -3,9 +3,9 @@ import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { devicePatience, openStore } from '../store/open.ts';
+import { devicePatience, missingSeeds, openStore, type OpenStore } from '../store/open.ts';
 import { parsePayload, type Payload, type Sealing } from '../store/payload.ts';
-import { parsePins, type Pins, verifyPins } from '../store/pins.ts';
+import { parsePins, type Pins, pinsIn, verifyPins } from '../store/pins.ts';
 import { type Scope, wipeScopes } from '../store/scope.ts';
 import type { Snapshot } from '../store/snapshot.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
@@ -18,7 +18,7 @@ import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
 import { layOut, oneAtATime } from './provision.ts';
 import { say, warn } from './say.ts';
-import { pinsIn, sealMachine } from './sealing.ts';
+import { sealMachine } from './sealing.ts';
 import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pcrsOf } from './sealing-options.ts';
 
 /** What has the seeds where the machine itself can't open them. */
@@ -36,7 +36,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
-    const payload = await opened(paths, options);
+    const { payload, srk } = await opened(paths, options);
     const wasClosed = recoveries.some((name) => options.list(name).length > 0);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
@@ -46,7 +46,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       }
       const counter = 1 + Math.max(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
       const sealing = changed(payload.sealing, options, root, paths);
-      await sealMachine(root, { ...payload, counter, sealing }, options.flag('accept-older'));
+      await sealMachine(root, { ...payload, counter, sealing }, { acceptOlder: options.flag('accept-older'), srk });
       // One that could not open the seeds goes on refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
@@ -67,22 +67,22 @@ function refuseTogether(options: Options, names: readonly string[]): void {
   if (one !== undefined && other !== undefined) throw new Failure('usage', `--${one} and --${other} do not go together`, { hint: 'one of them is enough to have the seeds' });
 }
 
-/** The seeds, by what was named, or as the machine itself has them. @throws Failure, `older` for seeds or a snapshot that were brought back */
-async function opened(paths: Paths, options: Options): Promise<Payload> {
+/** The seeds, by what was named, or as the machine itself has them, and the TPM that opened them. @throws Failure, `older` for seeds or a snapshot that were brought back */
+async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, 'payload' | 'srk'>> {
   const acceptOlder = options.flag('accept-older');
   const scopes = givenScopes(paths, options);
-  if (scopes) return givenPayload(scopes, snapshotInForce(paths, scopes), options);
+  if (scopes) return { payload: givenPayload(scopes, snapshotInForce(paths, scopes), options), srk: undefined };
   if (options.list('identity').length > 0) {
     const payload = await recovered(paths, options.list('identity'));
     if (!acceptOlder) refuseOldSeeds(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
-    return payload;
+    return { payload, srk: undefined };
   }
-  const { payload, counter } = await openStore(paths, { ...meansOf(paths, options.value('tpm2-device')), patience: options.flag('first-boot') ? devicePatience : 0 });
-  if (acceptOlder) return payload;
+  const { payload, counter, srk } = await openStore(paths, { ...meansOf(paths, options.value('tpm2-device')), patience: options.flag('first-boot') ? devicePatience : 0 });
+  if (acceptOlder) return { payload, srk };
   const snapshot = snapshotInForce(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
   refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
-  return payload;
+  return { payload, srk };
 }
 
 /** The seeds that a person brings, which are those that the machine expects. @throws Failure `not-pinned` */
@@ -90,7 +90,7 @@ function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefin
   const [seedFile, scopesFile] = [options.value('seed-file'), options.value('scopes')];
   if (seedFile === undefined && scopesFile === undefined) return undefined;
   const pinsFile = readIfPresent(paths.pins);
-  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, { hint: 'restore it, or auxcred seal takes the seed as a new machine does' });
+  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, { hint: 'restore it, or auxcred seal --seed-file=- takes the seed as a new machine does' });
   const pins = parsePins(pinsFile, paths.pins);
   const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);
   verifyPins(scopes, pins);
@@ -113,7 +113,7 @@ function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, 
 /** What a recovery key opens. Without pins, on a new disk say, its owner vouches for the seeds. @throws Failure */
 async function recovered(paths: Paths, identities: readonly string[]): Promise<Payload> {
   const file = readIfPresent(paths.seeds);
-  if (!file) throw new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'restore it from a backup, or run auxcred seal' });
+  if (!file) throw missingSeeds(paths);
   const plaintext = await decryptWith({ identities, passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase', '--identity=FILE'))), hint: 'the key of a recipient that it was sealed with: --recipient=, --add-recipient=' }, paths.seeds, file);
   try {
     const payload = parsePayload(plaintext);

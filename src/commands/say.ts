@@ -2,7 +2,7 @@
  * The only module that speaks to the person at the terminal. What was asked for goes to standard output; everything else goes
  * to standard error behind `auxcred: `, lower case, without a full stop.
  */
-import { writeSync } from 'node:fs';
+import { fstatSync, fsyncSync, statSync, writeSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 
 /** Output that was asked for, one line. */
@@ -20,6 +20,26 @@ export function printBytes(bytes: Uint8Array): void {
       if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
+  }
+}
+
+/**
+ * Prints what is never shown again, and waits until it is out. Called before anything depends on it.
+ * @param what - `the 24 words`, for the failure
+ * @throws Failure `system` if standard output does not take it: it is full, closed, or throws away what it gets
+ */
+export function handOut(what: string, text: string): void {
+  const refused = (why: string, cause?: unknown): Failure => new Failure('system', `${what} can't be shown, so nothing was changed: ${why}`, { hint: 'a terminal, a file or a pipe for standard output', cause });
+  // Node opens /dev/null for a standard output that is closed.
+  if (fstatSync(1).rdev === statSync('/dev/null').rdev) throw refused('standard output is closed or /dev/null');
+  const bytes = Buffer.from(text);
+  try {
+    printBytes(bytes);
+    if (fstatSync(1).isFile()) fsyncSync(1);
+  } catch (error) {
+    throw refused(messageOf(error), error);
+  } finally {
+    bytes.fill(0);
   }
 }
 

@@ -2,18 +2,19 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { snapshotInForce } from '../deliver/provision.ts';
-import { seedLength } from '../derive/tree.ts';
+import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { isNoLoss, type Loss, lossText, lossUnder, restoreHint } from '../store/loss.ts';
 import type { Sealing } from '../store/payload.ts';
-import { type Pins, pinsOf } from '../store/pins.ts';
+import { type Pins, pinsIn, pinsOf } from '../store/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { scopesIn, seedIn } from './given-seeds.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { oneAtATime } from './provision.ts';
-import { print, say } from './say.ts';
-import { pinsIn, sealMachine } from './sealing.ts';
+import { counted, handOut, say, warn } from './say.ts';
+import { sealMachine } from './sealing.ts';
 import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from './sealing-options.ts';
 import { wordsOf } from './words.ts';
 
@@ -23,26 +24,24 @@ export async function seal(argv: readonly string[]): Promise<number> {
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  refuseExisting(paths, options);
   const means = meansOf(paths, options.value('tpm2-device'));
   const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
   const credsKey = chosenCredsKey(options.value('creds-key'), withKey);
+  // Before anything is asked for. A new seed costs all that there is.
+  refuseExisting(paths, options);
+  if (options.value('scopes') === undefined && options.value('seed-file') === undefined) refuseLoss(paths, [], options);
   const pcrs = chosenPcrs(options.value('tpm2-pcrs'), { withKey, credsKey }, root);
   const { scopes, known } = chosenScopes(options, paths);
-  const { recovery, printWords } = await chosenRecovery(options, known);
-
-  const sealing: Sealing = { withKey, credsKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
   try {
+    refuseLoss(paths, scopes, options);
+    const { recovery, printWords } = await chosenRecovery(options, known);
+    const sealing: Sealing = { withKey, credsKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);
+      const loss = refuseLoss(paths, scopes, options);
       const before = pinsIn(paths);
-      // Over what was in force with this seed before, so that the file it replaces can't come back in its place.
-      await sealMachine(root, { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing }, options.flag('accept-older'));
-      if (options.flag('replace')) sayReplaced(scopes, before);
-      if (printWords) {
-        say('write these 24 words down: they are the seed, and this is the only time that they are shown');
-        for (const scope of scopes) print(scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
-      }
+      await sealOver(root, scopes, sealing, { acceptOlder: options.flag('accept-older'), printWords });
+      if (options.flag('replace')) sayReplaced(scopes, before, loss);
       return 0;
     });
   } finally {
@@ -50,19 +49,51 @@ export async function seal(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** @throws Failure `refused` */
-function refuseExisting({ seeds }: Paths, options: Options): void {
-  if (!existsSync(seeds) || options.flag('replace')) return;
-  throw new Failure('refused', `${seeds} exists, and a new seed changes every secret of this machine`, { hint: 'auxcred unseal shows what it holds; --replace seals a new one in its place' });
+/** Seals the seeds, and shows their words before they replace anything. @throws Failure, and leaves everything as it is */
+async function sealOver(root: string, scopes: readonly Scope[], sealing: Sealing, { acceptOlder, printWords }: { acceptOlder: boolean; printWords: boolean }): Promise<void> {
+  let shown = false;
+  const showWords = (): void => {
+    say('write these 24 words down: they are the seed, and this is the only time that they are shown');
+    handOut('the 24 words', scopes.map((scope) => `${scopes.length === 1 ? '' : `${scopeName(scope)}: `}${wordsOf(scope.seed)}\n`).join(''));
+    shown = true;
+  };
+  // Over what was active with this seed before, so that the file it replaces can't come back in its place.
+  const counter = 1 + (snapshotInForce(pathsUnder(root), scopes)?.counter ?? 0);
+  try {
+    await sealMachine(root, { counter, scopes, sealing }, { acceptOlder, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) });
+  } catch (error) {
+    // It may have come as far as the seeds' own file.
+    if (shown) warn(`the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`);
+    throw error;
+  }
 }
 
-/** Which scopes' secrets are new ones now. */
-function sayReplaced(scopes: readonly Scope[], before: Pins | undefined): void {
+/** @throws Failure `refused` */
+function refuseExisting(paths: Paths, options: Options): void {
+  if (!existsSync(paths.seeds) || options.flag('replace')) return;
+  const loss = lossUnder(paths, []);
+  throw new Failure('refused', `${paths.seeds} exists, and a new seed changes every secret of this machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`, { hint: 'auxcred unseal shows what it holds, auxcred reseal seals it again; --replace seals a new one in its place' });
+}
+
+/**
+ * Refuses to seal seeds where others were sealed before: all that depends on those would be lost.
+ * @returns what is lost, if that is meant
+ * @throws Failure `refused`
+ */
+function refuseLoss(paths: Paths, scopes: readonly Scope[], options: Options): Loss {
+  const loss = lossUnder(paths, scopes);
+  if (isNoLoss(loss) || options.flag('replace')) return loss;
+  throw new Failure('refused', `this machine had another seed, and ${paths.seeds} is missing: a new seed would cost ${lossText(loss)}`, { hint: `${restoreHint(paths)}; --replace gives it up` });
+}
+
+/** Which scopes' secrets are new ones now, and what is lost. */
+function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: Loss): void {
   const fresh = scopes.map((scope) => scopeName(scope)).filter((name) => {
     const [was, is] = [before?.scopes.get(name), pinsOf(scopes, undefined).scopes.get(name)];
     return !was || !is || Buffer.compare(was.keyId, is.keyId) !== 0;
   });
   say(`${fresh.length === 0 ? 'the secrets stay what they were' : `every secret of ${fresh.join(' and ')} is a new one`}; auxcred apply puts them in force`);
+  if (loss.fixed > 0) warn(`${counted(loss.fixed, 'fixed secret')} can't be opened any more`, 'auxcred put --force NAME, or auxcred push from the vault');
 }
 
 /** The scopes to seal: those that the operator gave, or this host's own with a seed that was given or is new. */

@@ -9,7 +9,7 @@ import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { openSeeds } from '../store/open.ts';
 import type { Payload } from '../store/payload.ts';
-import { encodePins, parsePins, type PinnedCounter, type Pins, pinsOf, samePins } from '../store/pins.ts';
+import { establishedPins, type PinnedCounter, type Pins, pinsIn, pinsOf, samePins, writePins } from '../store/pins.ts';
 import { sealPayload } from '../store/seal.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
 import { hostScope, installSnapshot, readFixedFile, type Snapshot } from '../store/snapshot.ts';
@@ -18,33 +18,45 @@ import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } fr
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
+import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './machine-counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './machine-keys.ts';
 import { meansOf } from './means.ts';
 import { say, warn } from './say.ts';
 
+/** How seeds are sealed. */
+export interface SealWishes {
+  /** Whether a snapshot is taken that the TPM has seen replaced. */
+  readonly acceptOlder: boolean;
+  /** The SRK of the TPM that opened the seeds, the only one to seal to; undefined if something else opened them, or they are new. */
+  readonly srk: RecordedSrk | undefined;
+  /** Called once the seeds are sealed and open again, right before they replace what was there. */
+  readonly beforehand?: () => void;
+}
+
 /**
  * Seals `payload` as its sealing says, opens the result again with what this machine has, and only then puts it in the place of what was there.
  * Killed at any point it leaves the old seeds or the new ones, and they open. The caller holds the lock, and wipes the payload.
- * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, unless `acceptOlder`
+ * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, `other-tpm` for a TPM that did not open the seeds
  */
-export async function sealMachine(root: string, payload: Payload, acceptOlder = false): Promise<void> {
+export async function sealMachine(root: string, payload: Payload, { acceptOlder, srk, beforehand }: SealWishes): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const inForce = recordable(paths, snapshotInForce(paths, scopes));
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
-  const sealed = await withLocks(paths, sealing, sealedKey, async (locks) => await sealPayload(payload, locks));
+  const sealed = await withLocks(paths, sealing, { sealedKey, srk }, async (locks) => await sealPayload(payload, locks));
   const means = meansOf(paths, sealing.device);
   const reopened = await openSeeds(sealed, sealedKey ? { ...means, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : means);
   wipeScopes(reopened.payload.scopes);
 
-  const found = await counterOf(sealing, before?.counter);
+  const found = await counterOf(sealing, before?.counter, reopened.srk);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
   const counter = found && { ...found, value: await caughtUp(found, found.value, inForce?.tpmCounter) };
+  beforehand?.();
   const dropInChanged = install(root, paths, payload, sealed, {
-    before, sealedKey, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
+    sealedKey, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
     record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },
   });
   if (inForce) await raised(counter);
@@ -74,17 +86,6 @@ function saySealed({ scopes, sealing: { withKey, credsKey, pcrs, pcrsAtFirstBoot
   for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${key}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
 }
 
-/** The pins of what is sealed; undefined where nothing is, or the file is damaged. */
-export function pinsIn(paths: Paths): Pins | undefined {
-  const file = readIfPresent(paths.pins);
-  try {
-    return file && parsePins(file, paths.pins);
-  } catch (error) {
-    if (error instanceof Failure && error.code === 'malformed') return undefined;
-    throw error;
-  }
-}
-
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
 function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, inForce: Snapshot): void {
   installSnapshot(paths, inForce, { ...inForce, counter, sealing }, undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
@@ -95,7 +96,6 @@ function record(root: string, paths: Paths, { scopes, counter, sealing }: Payloa
 }
 
 interface Succession {
-  readonly before: Pins | undefined;
   readonly sealedKey: SealedIdentity | undefined;
   readonly counter: PinnedCounter | undefined;
   readonly isCounterNew: boolean;
@@ -107,7 +107,7 @@ interface Succession {
  * What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there; a counter that only one of the two has is not asked for meanwhile.
  * @returns whether the broker's drop-in is another one
  */
-function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { before, sealedKey, counter, isCounterNew, record: recordIt }: Succession): boolean {
+function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { sealedKey, counter, isCounterNew, record: recordIt }: Succession): boolean {
   for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
     ensureFolder(folder, { mode: 0o755 });
     removeLeftovers(folder);
@@ -119,7 +119,8 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
     if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file)) replaceFile(file, bytes, { mode: 0o644 });
   };
   // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
-  write(paths.pins, encodePins(before && existsSync(paths.seeds) ? pinsBetween(before, pins, isCounterNew ? undefined : counter) : pins));
+  const established = establishedPins(paths);
+  writePins(paths, established === undefined || established === 'damaged' ? { ...pins, next: pins.scopes } : pinsBetween(established, pins, isCounterNew ? undefined : counter));
   if (sealedKey) replaceFile(paths.sealedHostKey, sealedKey.credential, { mode: 0o600 });
   const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
   write(paths.brokerDropIn, merged);
@@ -128,7 +129,7 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
-  write(paths.pins, encodePins(pins));
+  writePins(paths, pins);
   write(paths.brokerDropIn, dropIn);
   if (sealing.pcrsAtFirstBoot.length === 0) rmSync(paths.unbound, { force: true });
   return Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;

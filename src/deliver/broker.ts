@@ -10,6 +10,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { activatedSockets } from '../system/activation.ts';
 import { journal } from '../system/journal.ts';
+import { guardMemory } from '../system/memory-guard.ts';
 import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
@@ -215,6 +216,7 @@ async function within<T>(limit: number, work: Promise<T>): Promise<T> {
 }
 
 async function main(): Promise<void> {
+  guardMemory();
   const sockets = activatedSockets(process.env);
   if (!sockets.has('credentials')) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl start auxcred.socket' });
   let broker: Broker;

@@ -41,13 +41,26 @@ const leftovers: Check = ({ files }) => files.leftovers.map((path) => found('lef
 
 const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
 
+/** Where seeds.age is gone: a recovery key opens nothing but a backup of it, and only the snapshot knows how the seeds were sealed. */
+const waysBack = (health: Health): string[] => {
+  const { paths, seeds: { pins: pinned, lost } } = health;
+  const known = typeof pinned === 'string' ? undefined : pinned;
+  const host = [...known?.scopes.keys() ?? []].find((name) => name.startsWith('host/'))?.slice('host/'.length) ?? 'HOST';
+  const key = lost?.snapshot === true ? [] : [`--with-key=${known?.counter || known?.device !== undefined ? 'tpm2' : 'host'}`];
+  return [`cp BACKUP ${paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS', ...key), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT', ...key), call(health, 'reseal', '--identity=RECOVERY-KEY'), `auxcred push ${host}`];
+};
+
+/** What a recovery key can't mend. */
+const replacing = (health: Health): string[] => [`cp BACKUP ${health.paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
+
 const seed: Check = (health) => {
   const { seeds } = health;
   switch (seeds.state) {
     case 'missing':
+      if (seeds.lost !== undefined) return [found('seed', 'problem', `this machine's seed is lost: ${health.paths.seeds} is missing`, `no unit with secrets starts, and a new seed would cost ${seeds.lost.text}; a recovery key opens a backup of it, and if ${health.paths.store} is not mounted, mount it`, ...waysBack(health))];
       return [found('seed', 'problem', 'no seed is sealed here', 'no unit with secrets starts without one', call(health, 'seal', '--recipient=age1...'))];
     case 'damaged':
-      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', `cp BACKUP ${health.paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'))];
+      return [found('seed', 'problem', `${health.paths.seeds} is damaged`, 'no unit with secrets starts', ...replacing(health))];
     case 'hidden':
       return [];
     case 'there':
@@ -93,7 +106,7 @@ const opening: Check = (health) => {
   const { opening: state, seeds } = health;
   if (state.state === 'opened') return [fine('opening', `the seed opens with ${state.openedBy} in ${String(state.milliseconds)} ms`)];
   if (state.state === 'untried' || seeds.state === 'damaged' || typeof seeds.pins === 'string' || explained.includes(state.failure.code) || (seeds.hostKey !== undefined && seeds.hostKey !== 'same')) return [];
-  return [found('opening', 'problem', `the seed does not open: ${state.failure.message}`, 'no unit with secrets starts', ...(state.failure.code === 'timeout' ? ['systemctl reboot'] : recovered(health)))];
+  return [found('opening', 'problem', `the seed does not open: ${state.failure.message}`, 'no unit with secrets starts', ...(state.failure.code === 'timeout' ? ['systemctl reboot'] : state.failure.code === 'malformed' ? replacing(health) : recovered(health)))];
 };
 
 const recovery: Check = (health) => {

@@ -8,6 +8,7 @@ import { type Means, openStore } from '../store/open.ts';
 import type { KeySource, Sealing } from '../store/payload.ts';
 import { scopeName, wipeScopes } from '../store/scope.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { guardMemory } from '../system/memory-guard.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type Declared, declaredOn, type InForce, inForceWith } from './in-force.ts';
@@ -75,7 +76,8 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   const now = new Date();
   const seeds = sealedSeeds(sight, paths);
   const declared = declaredOn(sight, paths, readManifest(root), now);
-  const opening = open && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(paths, means(paths), declared, now) : { state: 'untried' } as const;
+  const runsOn = platform();
+  const opening = open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(paths, means(paths), declared, now) : { state: 'untried' } as const;
   const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
   const asked = isRunning || seeds.object !== undefined;
@@ -88,7 +90,7 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
     recovery: opening.state === 'opened' ? opening.sealing.recovery.length : seeds.recovery,
     isUnbound: existsSync(paths.unbound),
     files: storeFiles(sight, root, paths),
-    platform: platform(),
+    platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
     ownCredentials: ownCredentials(sight, root, credentials),
     system: isRunning ? {
@@ -102,6 +104,7 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
 }
 
 async function opened(paths: Paths, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+  guardMemory();
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
   const store = await within(openStore(paths, means).catch((error: unknown) => asFailure(error)));

@@ -4,6 +4,7 @@ import { parseOpensshKey } from '../age/openssh-key.ts';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
+import { hadSeeds, isNoLoss, lossText, lossUnder } from '../store/loss.ts';
 import { type Pins, parsePins } from '../store/pins.ts';
 import type { KeySource } from '../store/payload.ts';
 import { parseStanza } from '../store/tpm-stanza.ts';
@@ -21,14 +22,16 @@ export interface SealedSeeds {
   /** What the TPM holds; undefined without one. */
   readonly object: SealedObject | undefined;
   readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
+  /** What another seed would cost if seeds.age is gone from a machine that had one, and whether that is also the snapshot; undefined otherwise. */
+  readonly lost: { readonly text: string; readonly snapshot: boolean } | undefined;
 }
 
 /** What `seeds.age` and the pins show without a key and without the TPM. */
 export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
   const pins = pinsSeen(sight, paths);
-  const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins };
+  const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins, lost: undefined };
   const file = sight.read(paths.seeds);
-  if (!file) return { ...none, state: sight.isHidden(paths.seeds) ? 'hidden' : 'missing' };
+  if (!file) return sight.isHidden(paths.seeds) ? { ...none, state: 'hidden' } : { ...none, state: 'missing', lost: lostOn(paths) };
   try {
     const { stanzas } = parseHeader(file);
     const of = (type: string): Stanza[] => stanzas.filter(({ args }) => args[0] === type);
@@ -38,7 +41,7 @@ export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
     const hasAgeHostKey = !tpm && hostKeys.length === 0;
     const withKey = tpm ? (tpm.args[0] === 'auxcred/tpm2' ? 'tpm2' : 'tpm2+host') : hasAgeHostKey && existsSync(paths.sealedHostKey) ? 'systemd-creds' : 'host';
     return {
-      state: 'there', withKey, pins,
+      state: 'there', withKey, pins, lost: undefined,
       recovery: of('X25519').length - (hasAgeHostKey ? 1 : 0),
       hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(sight, paths, hostKeys),
       object: tpm && parseStanza(tpm).sealed,
@@ -46,6 +49,17 @@ export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return { ...none, state: 'damaged' };
     throw error;
+  }
+}
+
+function lostOn(paths: Paths): SealedSeeds['lost'] {
+  try {
+    const loss = lossUnder(paths, []);
+    return isNoLoss(loss) ? undefined : { text: lossText(loss), snapshot: loss.snapshot };
+  } catch (error) {
+    // Whoever may not look into the fixed folder can't count what is in there.
+    if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
+    return hadSeeds(paths) ? { text: 'every secret of this machine', snapshot: false } : undefined;
   }
 }
 

@@ -1,4 +1,4 @@
-import { openAgeFile, type Unwrapper } from '../age/file.ts';
+import { damagedFile, openAgeFile, type Unwrapper } from '../age/file.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
 import { x25519Unwrapper } from '../age/x25519.ts';
@@ -7,9 +7,11 @@ import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
-import { incrementCounter, readCounter, type RecordedSrk } from '../tpm2/nv-counter.ts';
+import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
 import { unseal } from '../tpm2/sealed-object.ts';
+import type { RecordedSrk } from '../tpm2/srk.ts';
 import { type Payload, parsePayload } from './payload.ts';
+import { hadSeeds, restoreHint } from './loss.ts';
 import { parsePins, verifyPins } from './pins.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
@@ -42,14 +44,18 @@ export interface OpenStore {
   readonly payload: Payload;
   /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`, `systemd-creds`. */
   readonly openedBy: string;
+  /** The SRK of the TPM that opened it; undefined if something else did. */
+  readonly srk: RecordedSrk | undefined;
   /** The counter that is pinned; undefined without one. */
   readonly counter?: TpmCounter;
 }
 
-/** A counter to read on the way, and where it was found. */
+/** What is learnt of the TPM on the way. */
 interface Reading {
-  readonly index: number;
-  found: { readonly value: number; readonly srk: RecordedSrk } | undefined;
+  /** The counter to read; undefined for none. */
+  readonly index: number | undefined;
+  /** The TPM that opened the seeds; undefined if something else did. */
+  found: { readonly value: number | undefined; readonly srk: RecordedSrk } | undefined;
 }
 
 /**
@@ -58,24 +64,24 @@ interface Reading {
  */
 export async function openStore(paths: Paths, means: Means): Promise<OpenStore> {
   const file = readIfPresent(paths.seeds);
-  if (!file) throw new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'run auxcred seal' });
+  if (!file) throw missingSeeds(paths);
   const pinsFile = readIfPresent(paths.pins);
-  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'run auxcred seal, or restore the file' });
+  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'restore it from a backup; auxcred reseal --identity=FILE with a recovery key writes it again, auxcred seal --replace --seed-file=- with the 24 words too' });
   const pins = parsePins(pinsFile, paths.pins);
   const known = { ...means, device: means.device ?? pins.device };
   const { counter } = pins;
-  const reading: Reading | undefined = counter && { index: counter.index, found: undefined };
-  const store = await openSeeds(file, known, reading).catch((error: unknown) => { throw damaged(paths.seeds, error); });
+  const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => { throw damagedFile(paths.seeds, error); });
   verifyPins(store.payload.scopes, pins);
-  return counter ? { ...store, counter: { ...counter, value: reading?.found?.value, increment: async () => { await raise(known, counter.index, reading?.found?.srk); } } } : store;
+  return counter ? { ...store, counter: { ...counter, value, increment: async () => { if (value !== undefined) await raise(known, counter.index, store.srk); } } } : store;
 }
 
-/** With the file's name, where its bytes are what is wrong. */
-const damaged = (path: string, error: unknown): unknown =>
-  error instanceof Failure && error.code === 'malformed' ? new Failure('malformed', `${path} is damaged: ${error.message}`, { hint: error.hint ?? 'restore it from a backup', cause: error }) : error;
+/** That there is no seeds.age, and the way out: a machine that had one needs those very seeds. */
+export function missingSeeds(paths: Paths): Failure {
+  if (!hadSeeds(paths)) return new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'run auxcred seal' });
+  return new Failure('not-found', `this machine's seed is lost: ${paths.seeds} is missing`, { hint: restoreHint(paths) });
+}
 
 async function raise({ device, patience = 0 }: Means, index: number, srk: RecordedSrk | undefined): Promise<void> {
-  if (!srk) return;
   const tpm = await openTpm(device, patience);
   try {
     await incrementCounter(tpm, index, srk);
@@ -85,17 +91,24 @@ async function raise({ device, patience = 0 }: Means, index: number, srk: Record
 }
 
 /** Opens the bytes of a seeds.age without looking at pins. @throws Failure */
-export async function openSeeds(file: Uint8Array, means: Means, reading?: Reading): Promise<OpenStore> {
+export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenStore> {
+  const { value: _, ...store } = await openWith(file, means, undefined);
+  return store;
+}
+
+/** Opens the seeds, and reads the TPM's counter at `index` on the way if the TPM is needed for it. */
+async function openWith(file: Uint8Array, means: Means, index: number | undefined): Promise<OpenStore & { value: number | undefined }> {
+  const reading: Reading = { index, found: undefined };
   const { plaintext, openedBy } = await openAgeFile(file, unwrappers(means, reading));
   try {
-    return { payload: parsePayload(plaintext), openedBy };
+    return { payload: parsePayload(plaintext), openedBy, srk: reading.found?.srk, value: reading.found?.value };
   } finally {
     plaintext.fill(0);
   }
 }
 
 /** What this machine can try, the cheapest first. */
-function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading | undefined): Unwrapper[] {
+function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading): Unwrapper[] {
   const all: Unwrapper[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
   const sshKey = keyFile(keys.ssh);
@@ -126,7 +139,7 @@ function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
 
 const keyFile = (path: string | undefined): Uint8Array | undefined => (path === undefined ? undefined : readIfPresent(path));
 
-function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKey: Uint8Array | undefined, reading: Reading | undefined): Unwrapper {
+function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKey: Uint8Array | undefined, reading: Reading): Unwrapper {
   const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
     const parsed = parseStanza(stanza);
     const secrets: Uint8Array[] = [];
@@ -142,13 +155,14 @@ function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKe
       }
       const tpm = await openDevice();
       try {
-        secrets.unshift(await unseal(tpm, parsed.sealed, undefined, reading && (async (session) => { value = await readCounter(tpm, reading.index, session); })));
+        const { index } = reading;
+        secrets.unshift(await unseal(tpm, parsed.sealed, undefined, index === undefined ? undefined : async (session) => { value = await readCounter(tpm, index, session); }));
       } finally {
         await tpm.close();
       }
       const fileKey = unwrapStanza(type, parsed, secrets);
       // Only now: the SRK that another stanza names may be anybody's.
-      if (reading) reading.found = value === undefined ? undefined : { value, srk: parsed.sealed };
+      reading.found = { value, srk: { srkName: parsed.sealed.srkName, srkTemplate: parsed.sealed.srkTemplate } };
       return fileKey;
     } finally {
       for (const secret of secrets) secret.fill(0);

@@ -3,9 +3,12 @@
  * a file to a public host key or SRK, so a store that opens proves nothing about who made it; the pins do.
  */
 import { timingSafeEqual } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import type { Paths } from '../system/paths.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import { scopeName, type Scope } from './scope.ts';
 
@@ -25,7 +28,7 @@ export interface PinnedCounter {
 
 export interface Pins {
   readonly scopes: ReadonlyMap<string, Pin>;
-  /** Those of a store that is taking the place of the other one at this moment; undefined otherwise. */
+  /** Those of a store that is replacing the other one at this moment, the same as `scopes` at a first seal; undefined otherwise. */
   readonly next?: ReadonlyMap<string, Pin>;
   /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
   readonly device: string | undefined;
@@ -92,4 +95,40 @@ export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, devic
   for (const name of pins.keys()) {
     if (!scopes.some((scope) => scopeName(scope) === name)) throw new Failure('not-pinned', `the store holds no seed for ${name}, which this machine expects`, { hint });
   }
+}
+
+/** The pins; undefined if there are none, or they are damaged. */
+export function pinsIn(paths: Paths): Pins | undefined {
+  const pins = pinsSeen(paths);
+  return pins === 'damaged' ? undefined : pins;
+}
+
+/** The pins of seeds that were on this disk once: those that a first seal wrote before it was killed are not. */
+export function establishedPins(paths: Paths): Pins | 'damaged' | undefined {
+  const pins = pinsSeen(paths);
+  if (pins === undefined || pins === 'damaged') return pins;
+  const isUnfinished = pins.next !== undefined && samePins(pins.scopes, pins.next) && !existsSync(paths.seeds);
+  return isUnfinished ? undefined : pins;
+}
+
+function pinsSeen({ pins }: Paths): Pins | 'damaged' | undefined {
+  const file = readIfPresent(pins);
+  try {
+    return file && parsePins(file, pins);
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return 'damaged';
+    throw error;
+  }
+}
+
+/** Writes the pins. Leaves a file alone that says the same. */
+export function writePins(paths: Paths, pins: Pins): void {
+  const bytes = encodePins(pins);
+  if (Buffer.compare(readIfPresent(paths.pins) ?? new Uint8Array(0), bytes) !== 0) replaceFile(paths.pins, bytes, { mode: 0o644 });
+}
+
+/** Pins nothing but the seeds that opened, if a seal was killed before it came to that. The caller holds the lock. */
+export function settlePins(paths: Paths, scopes: readonly Scope[]): void {
+  const pins = pinsIn(paths);
+  if (pins?.next !== undefined) writePins(paths, pinsOf(scopes, pins.device, pins.counter));
 }

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
 import { TpmError, tpmFailure } from './response.ts';
 import { sessionTypes, startSession } from './sealed-object.ts';
-import { findSrk, nameOf, reopenSrk } from './srk.ts';
+import { nameOf, openSrk, type RecordedSrk } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
@@ -21,12 +21,6 @@ const attributes = 0x02040014;
 /** It has counted once, and so has a value. */
 const written = 0x20000000;
 const counterLength = 8;
-
-/** The SRK that a seed was sealed to: its Name, and the template that it can be made from. */
-export interface RecordedSrk {
-  readonly srkName: Uint8Array;
-  readonly srkTemplate: Uint8Array;
-}
 
 /** TPMS_NV_PUBLIC (part 2, table 218): SHA-256, no policy, eight bytes. */
 const publicArea = (index: number, more: number): Uint8Array => Uint8Array.from([...u32(index), ...u16(sha256), ...u32(attributes | more), ...u16(0), ...u16(counterLength)]);
@@ -76,15 +70,20 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
   });
 }
 
-/** What the counter at `index` says, read by itself; undefined where there is none. @throws Failure */
-export const counterAt = async (tpm: Tpm, index: number): Promise<number | undefined> => await salted(tpm, undefined, async (session) => await readCounter(tpm, index, session));
+/**
+ * What the counter at `index` says, read by itself; undefined where there is none.
+ * @param srk - as in {@link incrementCounter}
+ * @throws Failure, `other-tpm` where this TPM has another SRK
+ */
+export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<number | undefined> => await salted(tpm, srk, async (session) => await readCounter(tpm, index, session));
 
 /**
  * Makes a counter at the first index that is free: one that another system on this machine uses is left to it.
- * @throws Failure where the TPM makes none: the owner hierarchy has a password, or there is no room left
+ * @param srk - as in {@link incrementCounter}
+ * @throws Failure where the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` where it has another SRK
  */
-export async function makeCounter(tpm: Tpm): Promise<{ readonly index: number; readonly value: number }> {
-  return await salted(tpm, undefined, async (session) => {
+export async function makeCounter(tpm: Tpm, srk: RecordedSrk | undefined): Promise<{ readonly index: number; readonly value: number }> {
+  return await salted(tpm, srk, async (session) => {
     for (let index = firstCounterIndex; index < firstCounterIndex + indices; index++) {
       const handle = await defineCounter(tpm, index, session);
       if (handle === undefined) continue;
@@ -97,7 +96,7 @@ export async function makeCounter(tpm: Tpm): Promise<{ readonly index: number; r
 
 async function salted<T>(tpm: Tpm, recorded: RecordedSrk | undefined, work: (session: number) => Promise<T>): Promise<T> {
   try {
-    const srk = recorded === undefined ? await findSrk(tpm) : await reopenSrk(tpm, recorded.srkName, recorded.srkTemplate);
+    const srk = await openSrk(tpm, recorded);
     const session = await startSession(tpm, srk, sessionTypes.hmac, { encrypted: true });
     try {
       return await work(session);

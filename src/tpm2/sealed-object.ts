@@ -2,17 +2,14 @@
 import { Failure, resealHint } from '../failure.ts';
 import { encodeSelection, type PcrPolicy, policyDigest, readPcrs } from './pcr.ts';
 import { TpmError, tpmFailure } from './response.ts';
-import { findSrk, reopenSrk, type Srk } from './srk.ts';
+import { openSrk, type RecordedSrk, reopenSrk, type Srk } from './srk.ts';
 import type { Tpm } from './tpm.ts';
 import { aes128Cfb, algorithms, contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
 export type { PcrPolicy };
 
-interface Sealed {
-  /** The Name of the SRK it is sealed to, 34 bytes. */
-  readonly srkName: Uint8Array;
-  /** TPM2B_PUBLIC from which that SRK can be made again. */
-  readonly srkTemplate: Uint8Array;
+/** With the SRK that it is sealed to. */
+interface Sealed extends RecordedSrk {
   readonly policy: PcrPolicy;
   /** TPM2B_PUBLIC. */
   readonly public: Uint8Array;
@@ -54,17 +51,26 @@ export interface Protection {
   readonly encrypted: boolean;
 }
 
+/** Which key a secret is sealed to. */
+export interface SealOptions extends Protection {
+  /** The only SRK that is sealed to; undefined for whichever this TPM has. */
+  readonly srk?: RecordedSrk | undefined;
+}
+
 /** TPM2B_PUBLIC of a sealed object. `unique` is empty in a template. */
 export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint8Array): Uint8Array =>
   sized(Uint8Array.from([...u16(algorithms.keyedHash), ...u16(algorithms.sha256), ...u32(attributes), ...sized(policyDigest(policy)), ...u16(algorithms.null), ...sized(unique)]));
 
-/** Seals `secret` (at most 64 bytes) to the PCR values of `policy`. @throws Failure @throws RangeError for a longer secret */
-export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, protection: Protection = { encrypted: true }): Promise<NativeObject> {
+/**
+ * Seals `secret` (at most 64 bytes) to the PCR values of `policy`.
+ * @throws Failure, `other-tpm` if this TPM has another SRK than the one that is named @throws RangeError for a longer secret
+ */
+export async function seal(tpm: Tpm, secret: Uint8Array, policy: PcrPolicy, { srk: expected, ...protection }: SealOptions = { encrypted: true }): Promise<NativeObject> {
   const template = sealedPublic(sealedAttributes, policy, new Uint8Array(0));
   const wire = sensitiveCreate(secret);
   const sensitive = toStructure('TPM2B_SENSITIVE_CREATE', wire);
   try {
-    const srk = await findSrk(tpm);
+    const srk = await openSrk(tpm, expected);
     const session = await startSession(tpm, srk, sessionTypes.hmac, protection);
     try {
       const [privateArea, publicArea] = await tpm.outputs(5, async (...slots) => {

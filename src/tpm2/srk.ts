@@ -31,6 +31,14 @@ export interface Srk {
   readonly template: Uint8Array;
 }
 
+/** The SRK that something was sealed to. */
+export interface RecordedSrk {
+  /** 34 bytes. */
+  readonly srkName: Uint8Array;
+  /** TPM2B_PUBLIC from which it can be made again. */
+  readonly srkTemplate: Uint8Array;
+}
+
 /** The public half of an SRK, and nothing that is not public: what another machine needs to seal to it. */
 export interface SrkPublic extends Pick<Srk, 'name' | 'template'> {
   /** TPM2B_PUBLIC. */
@@ -109,6 +117,13 @@ export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array
   if (made) await tpm.release(made.handle);
   throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: resealHint });
 }
+
+/**
+ * The SRK to work with: the recorded one and no other, or the one to seal to if none is recorded.
+ * @throws Failure `other-tpm` @throws TpmError
+ */
+export const openSrk = async (tpm: Tpm, recorded: RecordedSrk | undefined): Promise<Srk> =>
+  recorded === undefined ? await findSrk(tpm) : await reopenSrk(tpm, recorded.srkName, recorded.srkTemplate);
 
 /** The key of a recorded template; undefined where this TPM can't make one like it. */
 async function recreateSrk(tpm: Tpm, recorded: Uint8Array): Promise<Srk | undefined> {

@@ -1,4 +1,4 @@
-/** Age's own vectors (C2SP CCTV) judge the reader. Armor, passphrases and post-quantum keys have no place in seeds.age, and are judged as far as it looks at them. */
+/** Age's own vectors (C2SP CCTV) judge the reader. Armor and post-quantum keys have no place in seeds.age, and are judged as far as it looks at them. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
@@ -6,6 +6,7 @@ import { inflateSync } from 'node:zlib';
 import * as cctv from 'cctv-age';
 import { openAgeFile } from '../../src/age/file.ts';
 import { encodeHeader, parseHeader } from '../../src/age/header.ts';
+import { scryptUnwrapper } from '../../src/age/scrypt.ts';
 import { decryptPayload } from '../../src/age/stream.ts';
 import { x25519Unwrapper } from '../../src/age/x25519.ts';
 import { isFailure, latin1 } from './expect.ts';
@@ -15,6 +16,7 @@ interface Vector {
   readonly kind: 'armored' | 'passphrase' | 'post-quantum' | 'ours';
   readonly expect: string;
   readonly identities: readonly string[];
+  readonly passphrases: readonly string[];
   readonly fileKey: string | undefined;
   /** SHA-256 in hex. */
   readonly payload: string | undefined;
@@ -29,7 +31,7 @@ function parseVector(name: string, bytes: Uint8Array): Vector {
   const body = bytes.subarray(end + 2);
   const identities = all('identity');
   const kind = all('armored').length > 0 ? 'armored' : all('passphrase').length > 0 ? 'passphrase' : identities.some((identity) => identity.startsWith('AGE-SECRET-KEY-PQ-')) ? 'post-quantum' : 'ours';
-  return { name, kind, expect: all('expect')[0] ?? '', identities, fileKey: all('file key')[0], payload: all('payload')[0], file: all('compressed')[0] === 'zlib' ? inflateSync(body) : body };
+  return { name, kind, expect: all('expect')[0] ?? '', identities, passphrases: all('passphrase'), fileKey: all('file key')[0], payload: all('payload')[0], file: all('compressed')[0] === 'zlib' ? inflateSync(body) : body };
 }
 
 const vectors = Object.entries(cctv).map(([name, bytes]) => parseVector(name, bytes));
@@ -47,7 +49,7 @@ test('every vector is of a kind and an outcome that is judged below', () => {
   });
 });
 
-describe('files for X25519 open, or fail as they should', () => {
+describe('files for X25519 and a passphrase open, or fail as they should', () => {
   const headerChanged = /its header was changed/;
   const payloadChanged = /its payload was changed/;
   const judge: Readonly<Record<string, (error: unknown) => boolean>> = {
@@ -59,6 +61,13 @@ describe('files for X25519 open, or fail as they should', () => {
   for (const { name, expect, identities, payload, file } of ofKind('ours'))
     test(name, async () => {
       const opening = openAgeFile(file, identities.map((identity) => x25519Unwrapper(identity)));
+      if (expect === 'success') assert.equal(sha256((await opening).plaintext), payload);
+      else await assert.rejects(opening, judge[expect] ?? assert.fail(expect));
+    });
+
+  for (const { name, expect, passphrases, payload, file } of ofKind('passphrase'))
+    test(name, async () => {
+      const opening = openAgeFile(file, passphrases.map((passphrase) => scryptUnwrapper(passphrase)));
       if (expect === 'success') assert.equal(sha256((await opening).plaintext), payload);
       else await assert.rejects(opening, judge[expect] ?? assert.fail(expect));
     });

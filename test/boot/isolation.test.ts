@@ -95,6 +95,8 @@ for (const version of systemdVersions)
       for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.match(status, new RegExp(`^${set}:\\t0{16}$`, 'm'));
       assert.match(status, /^NoNewPrivs:\t1$/m);
       assert.match((await machine.read(`/proc/${String(MainPID)}/limits`)).toString(), /^Max core file size +0 +0/m);
+      // Its memory is root's, not that of its user: it can't be traced, and a core_pattern that is a program gets nothing of it either.
+      assert.equal((await machine.run(['stat', '-c', '%u', `/proc/${String(MainPID)}/mem`])).stdout, '0\n');
       const { MemorySwapMax } = await machine.properties('auxcred.service', 'MemorySwapMax');
       assert.equal(MemorySwapMax, '0');
     });

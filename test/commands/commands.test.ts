@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -101,6 +102,30 @@ describe('seal', () => {
     }
   });
 
+  /** Runs a command with its standard output sent there. */
+  const into = (output: string, ...args: string[]): Said => spawnSync('sh', ['-c', `"$@" ${output}`, 'sh', process.execPath, 'dist/auxcred.cjs', ...args], { encoding: 'utf8', env: { PATH: process.env['PATH'] } });
+
+  test('seals no seed whose words nobody can have seen, and makes no vault', () => {
+    const folder = at('vault');
+    for (const output of ['> /dev/full', '> /dev/null', '>&-']) for (const [args, made] of [[['seal', `--root=${root}`], at('etc/auxcred/scopes.json')], [['init', `--vault=${folder}`, '--recipient=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'], folder]] as const) {
+      const { status, stderr } = into(output, ...args, '--print-words');
+      assert.equal(status, exitStatus.system, output);
+      assert.match(stderr, /the 24 words can't be shown, so nothing was changed: .*\n.*a terminal, a file or a pipe/);
+      assert.ok(!existsSync(made));
+    }
+    assert.equal(into(`> '${at('words')}'`, 'seal', `--root=${root}`, '--print-words').status, 0);
+    assert.equal(readFileSync(at('words'), 'utf8'), here('unseal', '--reveal').stdout);
+  });
+
+  test('shows the words before they count, and says so where it then fails', () => {
+    mkdirSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), { recursive: true });
+    const { status, stdout, stderr } = here('seal', '--print-words');
+    assert.equal(status, exitStatus.system);
+    assert.equal(stdout.trim().split(' ').length, 24);
+    assert.match(stderr, /the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id [0-9a-f]{32}\n.*EISDIR/);
+    assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
+  });
+
   test('makes an age identity where there is no ssh host key, and says so', () => {
     rmSync(at('etc/ssh/ssh_host_ed25519_key'));
     const { status, stderr } = here('seal', '--no-recovery');
@@ -148,6 +173,25 @@ describe('unseal', () => {
     const { status, stderr } = here('unseal');
     assert.equal(status, exitStatus['no-recipient']);
     assert.match(stderr, /none of this machine's keys opens the file, which is for ssh-ed25519\nauxcred: hint: the host key may have changed/);
+  });
+});
+
+describe('standard output', () => {
+  test('that is full is said and makes a failure', () => {
+    here('seal', '--no-recovery');
+    const { status, stderr } = spawnSync('sh', ['-c', '"$@" > /dev/full', 'sh', process.execPath, 'dist/auxcred.cjs', 'ls', `--root=${root}`], { encoding: 'utf8' });
+    assert.equal(status, exitStatus.system);
+    assert.match(stderr, /^auxcred: standard output can't be written: .*ENOSPC/);
+  });
+
+  test('that nobody reads stops nothing halfway', async () => {
+    here('seal', '--no-recovery');
+    // A warning, which goes to standard output before anything is done.
+    writeFileSync(at('etc/auxcred/secrets.d/lone.toml'), '[secret.lone]\nkind = "hex"\n');
+    const child = spawn(process.execPath, ['dist/auxcred.cjs', 'apply', `--root=${root}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+    child.stdout.destroy();
+    assert.deepEqual(await once(child, 'exit'), [0, null]);
+    assert.ok(existsSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf')));
   });
 });
 

@@ -386,6 +386,18 @@ describe('the fleet seed', () => {
     for (const key of ['plugged', 'mine']) assert.equal(auxcred(['scopes', 'web1'], '', { PATH: path, AUXCRED_IDENTITY: at(key) }).stdout, scopes);
   });
 
+  test('that is damaged is said to be damaged, and not that no key opens it', () => {
+    const file = at('vault/seed.age');
+    const whole = readFileSync(file);
+    for (const damaged of [whole.subarray(0, -1), whole.subarray(0, 30), Buffer.from(whole.map((byte, i) => (i === whole.length - 20 ? byte ^ 1 : byte))), Buffer.alloc(0)]) {
+      writeFileSync(file, damaged);
+      const { status, stderr } = auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at('identity') });
+      assert.equal(status, exitStatus.malformed, stderr);
+      assert.match(stderr, /vault\/seed\.age is damaged: .*\n.*restore it from a backup/);
+    }
+    writeFileSync(file, whole);
+  });
+
   test('is locked to a passphrase, and back', () => {
     const scopes = works(['scopes', 'web1']);
     writeFileSync(at('passphrase'), 'correct horse\n');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -15,6 +16,8 @@ import { encodeOffer, encodeRequest, encodeResult, type Offer, parseOffer, parse
 import { scopeName, type Scope } from '../../src/store/scope.ts';
 import { sealForTransit } from '../../src/store/seal.ts';
 import { startSwtpm } from '../swtpm.ts';
+import { commandCodes, leftIn } from '../tpm2/sealing.ts';
+import { startSwappingProxy } from '../tpm-proxy.ts';
 
 /** The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the command it was given. */
 let folder = '';
@@ -409,7 +412,7 @@ describe('receive', () => {
 });
 
 test('a host that is enrolled with a TPM is sent what only that TPM opens', async () => {
-  const tpm = await startSwtpm({ pcrs: { 7: ['a7'.repeat(32)] } });
+  const [tpm, other] = [await startSwtpm({ pcrs: { 7: ['a7'.repeat(32)] } }), await startSwtpm()];
   try {
     makeHost('tpm1');
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
@@ -425,8 +428,23 @@ test('a host that is enrolled with a TPM is sent what only that TPM opens', asyn
     assert.match(stderr, /tpm1: sealed host\/tpm1 to tpm2/);
     assert.equal(pushed('tpm1').rows[0]?.result, 'nothing to do');
     writeFileSync(at('vault/vault.toml'), settings);
+
+    const [sealed, proxy] = [readFileSync(join(store('tpm1'), 'seeds.age')), await startSwappingProxy(tpm.device, other.device, { code: commandCodes.unseal, times: 1 })];
+    try {
+      const child = spawn(process.execPath, ['dist/auxcred.cjs', 'receive', `--root=${at('tpm1')}`, `--tpm2-device=${proxy.device}`], { env: environment() });
+      let said = '';
+      child.stdout.setEncoding('utf8').on('data', (text: string) => { said += text; });
+      child.stdin.end(Buffer.from(carried, 'latin1'));
+      assert.deepEqual(await once(child, 'close'), [exitStatus['other-tpm'], null]);
+      assert.match(said, /not the one that opened the seeds/);
+      assert.ok(proxy.hasSwapped() && sealed.equals(readFileSync(join(store('tpm1'), 'seeds.age'))));
+      assert.equal(leftIn(other), '');
+    } finally {
+      await proxy.stop();
+    }
   } finally {
     await tpm.stop();
+    await other.stop();
   }
 });
 

@@ -12,7 +12,7 @@ import { wipeScopes } from '../../src/store/scope.ts';
 import { Json } from '../../src/system/json.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';
-import { startTpmProxy } from '../tpm-proxy.ts';
+import { startSwappingProxy, startTpmProxy } from '../tpm-proxy.ts';
 import { commandCodes, createPrimary, leftIn, makePersistent, removePersistent } from '../tpm2/sealing.ts';
 
 let root = '';
@@ -166,7 +166,8 @@ describe('reseal', () => {
     assert.deepEqual(recovery(), [recipient]);
     assert.ok(opensWith(file));
     rmSync(at('etc/auxcred/scopes.json'));
-    fails('reseal', ['--seed-file=-'], 'not-pinned', /auxcred seal takes the seed/, words);
+    fails('reseal', ['--seed-file=-'], 'not-pinned', /auxcred seal --seed-file=- takes the seed/, words);
+    works('seal', ['--seed-file=-', '--replace'], words);
   });
 
   test('from the scopes of the operator, which have to be all that the machine had', () => {
@@ -196,6 +197,77 @@ describe('reseal', () => {
     works('provision', ['--accept-older']);
     assert.equal(works('get', ['wifi']).stdout, 'one');
   });
+});
+
+describe('seal on a machine that lost its seed', () => {
+  const words = (): string => works('unseal', ['--reveal']).stdout;
+  const lose = (path: string): void => { rmSync(at(path), { recursive: true }); };
+  const pins = 'etc/auxcred/scopes.json';
+  beforeEach(() => {
+    works('seal', ['--no-recovery']);
+    for (const name of ['wifi', 'token']) works('put', [name], 'a value');
+    works('apply');
+  });
+
+  for (const [what, gone, cost] of [
+    ['its file', [seeds], 'every secret of host/web1, what is active and 2 fixed secrets'],
+    ['its file system', ['var/lib/auxcred'], 'every secret of host/web1'],
+    ['its file and the pins', [seeds, pins], 'what is active and 2 fixed secrets'],
+    ['all but the fixed secrets', [seeds, pins, 'var/lib/auxcred/provisioned'], '2 fixed secrets'],
+  ] as const) test(`${what}: names what a new one would cost, and takes the old one`, () => {
+    const paper = words();
+    const value = secret();
+    for (const path of gone) lose(path);
+    fails('seal', ['--no-recovery'], 'refused', new RegExp(`this machine had another seed, .*: a new seed would cost ${cost}\\n.*hint: mount .*backup.*--seed-file.*--scopes.*push.*--replace`));
+    fails('seal', ['--seed-file=-'], 'refused', /a new seed would cost/, `${'abandon '.repeat(23)}art`);
+    assert.ok(!existsSync(at(seeds)));
+    works('seal', ['--seed-file=-'], paper);
+    assert.equal(secret(), value);
+    if (what !== 'its file system') assert.equal(works('get', ['wifi']).stdout, 'a value');
+  });
+
+  test('with damaged pins, a seed of which nothing is known is not replaced', () => {
+    lose('var/lib/auxcred');
+    writeFileSync(at(pins), '{}');
+    fails('seal', ['--no-recovery'], 'refused', /every secret of the scopes in the damaged scopes\.json/);
+  });
+
+  test('is told so by what needs the seed, and gives it up only when told to', () => {
+    lose(seeds);
+    for (const verb of ['unseal', 'provision']) fails(verb, [], 'not-found', /this machine's seed is lost: .*\n.*backup/);
+    assert.match(works('apply').stderr, /warning: this machine's seed is lost.*\n.*--seed-file=-/);
+    assert.match(works('seal', ['--no-recovery', '--replace']).stderr, /every secret of host\/web1 is a new one.*\n.*warning: 2 fixed secrets can't be opened any more/);
+    works('unseal');
+  });
+
+  test('counts no fixed secret as lost that the given scopes open', () => {
+    const scopes = (...list: readonly (readonly [string, string, number])[]): string => JSON.stringify({ version: 1, scopes: list.map(([kind, name, byte]) => ({ kind, name, epoch: 1, seed: Buffer.alloc(32, byte).toString('base64') })) });
+    works('seal', ['--replace', '--scopes=-'], scopes(['host', 'web1', 1], ['group', 'db', 2]));
+    works('put', ['--group=db', 'shared'], 'a value');
+    lose('var/lib/auxcred/fixed/host');
+    lose(seeds);
+    fails('seal', ['--scopes=-'], 'refused', /would cost every secret of host\/web1 and what is active\n/, scopes(['host', 'web1', 3], ['group', 'db', 2]));
+    fails('seal', ['--scopes=-'], 'refused', /would cost every secret of group\/db and 1 fixed secret\n/, scopes(['host', 'web1', 1]));
+    works('seal', ['--scopes=-'], scopes(['host', 'web1', 1], ['group', 'db', 2]));
+  });
+});
+
+test('a first seal that was killed before its seed was there is no seed that was lost', () => {
+  const killedAt = (rename: number): void => {
+    const { signal, status } = spawnSync('strace', ['-f', '-qq', '-e', 'trace=rename', '-e', `inject=rename:signal=SIGKILL:when=${String(rename)}`, '-o', '/dev/null', process.execPath, program, 'seal', '--no-recovery', `--root=${root}`], { env: { PATH: process.env['PATH'] } });
+    assert.ok(signal === 'SIGKILL' || status === 137);
+  };
+  // The pins, the drop-in, then the seeds.
+  killedAt(3);
+  assert.ok(existsSync(at('etc/auxcred/scopes.json')) && !existsSync(at(seeds)));
+  fails('unseal', [], 'not-found', /no seed is sealed on this machine.*\n.*run auxcred seal/);
+  // The drop-in is the same: the pins, the seeds, then the pins once more.
+  killedAt(3);
+  assert.ok(existsSync(at(seeds)));
+  works('apply');
+  // From now on these seeds were there.
+  rmSync(at('var/lib/auxcred'), { recursive: true });
+  fails('seal', ['--no-recovery'], 'refused', /would cost every secret of host\/web1/);
 });
 
 describe('with a TPM', () => {
@@ -241,6 +313,76 @@ describe('with a TPM', () => {
       assert.equal(pins().at('tpm2Counter').optional((item) => item.at('index').text()), withKey === 'host' ? undefined : counter);
       assert.match(works('provision').stderr, /nothing to do/, withKey);
     }
+  });
+
+  describe('another TPM that answers in the middle', () => {
+    let other: Swtpm;
+    before(async () => { other = await startSwtpm(); });
+    after(async () => { await other.stop(); });
+    /** Runs auxcred where another TPM answers from the moment on at which it opens the TPM again after so many of these commands. */
+    const swapped = async (code: number, times: number, verb: string, args: readonly string[], input = ''): Promise<Said> => {
+      const proxy = await startSwappingProxy(swtpm.device, other.device, { code, times });
+      try {
+        const child = spawn(process.execPath, [program, verb, `--root=${root}`, `--tpm2-device=${proxy.device}`, ...args], { env: { PATH: process.env['PATH'] } });
+        const said = { stdout: '', stderr: '' };
+        for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => { said[name] += text; });
+        child.stdin.end(input);
+        const [status]: unknown[] = await once(child, 'close');
+        assert.ok(proxy.hasSwapped());
+        return { status: typeof status === 'number' ? status : null, ...said };
+      } finally {
+        await proxy.stop();
+      }
+    };
+    const isRefused = ({ status, stderr }: Said, message: RegExp): void => {
+      assert.equal(status, exitStatus['other-tpm'], stderr);
+      assert.match(stderr, message);
+      assert.deepEqual([leftIn(other), other.tool('tpm2_getcap', 'handles-nv-index')], ['', '']);
+    };
+
+    for (const withKey of ['tpm2', 'tpm2+host']) test(`${withKey}: gets no seed from reseal, and the old ones stay`, async () => {
+      works('seal', ['--no-recovery', `--with-key=${withKey}`, device()]);
+      works('apply');
+      const [sealed, pinned] = [readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))];
+      // Opened by one: to seal to the other. Sealed by one: to open, to count with the other.
+      isRefused(await swapped(commandCodes.unseal, 1, 'reseal', []), /the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it\n.*--identity=FILE/);
+      isRefused(await swapped(commandCodes.create, 1, 'reseal', []), /sealed to another TPM/);
+      isRefused(await swapped(commandCodes.unseal, 2, 'reseal', []), /sealed to another TPM/);
+      assert.deepEqual([readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))], [sealed, pinned]);
+      works('unseal');
+    });
+
+    test('does not count in place of the first', async () => {
+      works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+      works('apply');
+      const before = counts();
+      const { status, stderr } = await swapped(commandCodes.nvRead, 2, 'reseal', []);
+      assert.equal(status, 0, stderr);
+      assert.match(stderr, /warning: the TPM's counter was not raised: .*another TPM/);
+      assert.equal(counts(), before);
+      assert.match(works('provision', [device()]).stderr, /nothing to do/);
+      assert.equal(counts(), before + 1);
+    });
+
+    test('is not bound at the first boot', async () => {
+      works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7', device()]);
+      const sealed = readFileSync(at(seeds));
+      isRefused(await swapped(commandCodes.unseal, 1, 'reseal', ['--first-boot']), /not the one that opened the seeds/);
+      assert.deepEqual([readFileSync(at(seeds)), existsSync(at('var/lib/auxcred/unbound'))], [sealed, true]);
+    });
+
+    test('is taken where the words, scopes or a recovery key opened the seeds', async () => {
+      const { file, recipient } = identity('one');
+      const words = works('seal', ['--print-words', `--recipient=${recipient}`, '--with-key=tpm2', device()]).stdout;
+      works('apply');
+      const value = secret();
+      for (const [to, args, input] of [[other, ['--seed-file=-'], words], [swtpm, [`--identity=${file}`], '']] as const) {
+        fails('reseal', [`--tpm2-device=${to.device}`], 'other-tpm', /sealed to another TPM/);
+        works('reseal', [`--tpm2-device=${to.device}`, '--accept-older', ...args], input);
+        assert.equal(secret(), value);
+      }
+      for (const [found] of other.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi)) other.tool('tpm2_nvundefine', '-C', 'o', found);
+    });
   });
 
   test('an installation is sealed without the installer\'s PCRs, and says so', () => {

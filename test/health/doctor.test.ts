@@ -142,9 +142,20 @@ describe('doctor', () => {
   });
 
   test('seed: none', () => {
-    rmSync(store('seeds.age'));
-    // Another seed is another snapshot.
-    mends(only('seed', 'problem', /no seed is sealed here/), 0, { 'age1...': recipient }, ['snapshot', 'fixed']);
+    const words = run(['unseal', `--root=${root}`, '--reveal']).stdout;
+    copyFileSync(store('seeds.age'), at('backup'));
+    writeFileSync(at('words'), words);
+    for (const [which, lost] of [[0, [store('seeds.age')]], [1, [store('seeds.age')]], [1, [store('seeds.age'), store('provisioned'), store('generations')]]] as const) {
+      for (const path of lost) rmSync(path, { recursive: true });
+      const finding = only('seed', 'problem', /this machine's seed is lost: .*seeds\.age is missing/);
+      assert.match(finding.why ?? '', /a new seed would cost every secret of host\/web1,? (?:what is active )?and 1 fixed secret;/);
+      assert.ok(!finding.mend.some((command) => /auxcred seal\b/.test(command)));
+      assert.equal(finding.mend.at(-1), 'auxcred push web1');
+      // Nothing is active where the snapshot went too, and the recovery recipients went with it.
+      mends(finding, which, { BACKUP: at('backup'), 'FILE-WITH-THE-WORDS': at('words') }, lost.length === 1 ? [] : ['recovery', 'snapshot']);
+    }
+    for (const path of ['var/lib/auxcred', 'etc/auxcred/scopes.json']) rmSync(at(path), { recursive: true });
+    mends(only('seed', 'problem', /no seed is sealed here/), 0, { 'age1...': recipient }, ['snapshot', 'wanted']);
   });
 
   test('seed: damaged', () => {

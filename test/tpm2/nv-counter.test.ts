@@ -21,7 +21,7 @@ describe('a counter in the TPM', () => {
     for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     assert.equal(leftIn(swtpm), '');
   });
-  const make = async () => await withTpm(swtpm.device, makeCounter);
+  const make = async () => await withTpm(swtpm.device, async (tpm) => await makeCounter(tpm, undefined));
   const raise = async (index: number): Promise<void> => { await withTpm(swtpm.device, async (tpm) => { await incrementCounter(tpm, index, undefined); }); };
   /** As it is read on the way to a seed. */
   const read = async (index: number, device = swtpm.device): Promise<number | undefined> => {
@@ -47,7 +47,7 @@ describe('a counter in the TPM', () => {
     assert.equal(await read(index), value + 1);
     swtpm.tool('tpm2_nvincrement', '-C', counterText(index), counterText(index));
     assert.equal(await read(index), value + 2);
-    assert.equal(await withTpm(swtpm.device, async (tpm) => await counterAt(tpm, index)), value + 2);
+    assert.equal(await withTpm(swtpm.device, async (tpm) => await counterAt(tpm, index, undefined)), value + 2);
   });
 
   test('can be neither written, nor turned back by making it again', async () => {
@@ -87,7 +87,7 @@ describe('a counter in the TPM', () => {
     for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) => (code === commandCodes.nvDefineSpace ? failing(0x14b) : response));
     try {
-      await assert.rejects(withTpm(proxy.device, makeCounter), failsWith('tpm', /no room left for a counter/));
+      await assert.rejects(withTpm(proxy.device, async (tpm) => await makeCounter(tpm, undefined)), failsWith('tpm', /no room left for a counter/));
     } finally {
       await proxy.stop();
       forgetBrokenSessions();

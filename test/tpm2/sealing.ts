@@ -46,7 +46,7 @@ export function makePersistent(swtpm: Swtpm): string {
 
 export const removePersistent = (swtpm: Swtpm): void => { swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', '0x81000001'); };
 
-export const commandCodes = { hierarchyControl: 0x121, createPrimary: 0x131, import: 0x156, unseal: 0x15e, startAuthSession: 0x176, pcrExtend: 0x182, nvDefineSpace: 0x12a, nvIncrement: 0x134, nvRead: 0x14e, nvReadPublic: 0x169 } as const;
+export const commandCodes = { hierarchyControl: 0x121, createPrimary: 0x131, create: 0x153, import: 0x156, unseal: 0x15e, startAuthSession: 0x176, pcrExtend: 0x182, nvDefineSpace: 0x12a, nvIncrement: 0x134, nvRead: 0x14e, nvReadPublic: 0x169 } as const;
 
 /** A command with an empty password for its one handle, as it goes over the wire (TPM 2.0 part 1, section 18). */
 export function command(code: number, handle: number, parameters: Uint8Array): Buffer {
