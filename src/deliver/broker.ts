@@ -12,6 +12,7 @@ import { activatedSockets } from '../system/activation.ts';
 import { journal } from '../system/journal.ts';
 import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { closeMemory } from '../system/process-memory.ts';
 import { type Peer, peerOf } from '../system/peer.ts';
 import { wipeScopes } from '../store/scope.ts';
 import type { Release } from '../store/snapshot.ts';
@@ -215,6 +216,7 @@ async function within<T>(limit: number, work: Promise<T>): Promise<T> {
 }
 
 async function main(): Promise<void> {
+  closeMemory();
   const sockets = activatedSockets(process.env);
   if (!sockets.has('credentials')) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl start auxcred.socket' });
   let broker: Broker;
