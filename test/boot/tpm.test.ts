@@ -15,7 +15,7 @@ import { runFree, takeOver } from './takeover.ts';
 
 /** What code in the broker's process can do: no more than the broker has to. */
 const inherent = [
-  'connect to /run/systemd/journal/dev-log', 'connect to /run/systemd/journal/socket', 'connect to /run/systemd/journal/stdout', 'connect to /run/systemd/notify',
+  'connect to /run/systemd/journal/socket', 'connect to /run/systemd/notify',
   'open /dev/full', 'open /dev/null', 'open /dev/random', 'open /dev/urandom', 'open /dev/zero',
   // The kernel has to start Node, and with it the dynamic linker.
   'execute /usr/bin/node',
