@@ -1,7 +1,7 @@
 import { hostKeyCredentials } from '../store/open.ts';
 import type { Sealing } from '../store/payload.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { defaultDevice, nodeOf } from '../tpm2/tpm.ts';
+import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 
 /**
  * What auxcred.service needs beyond its own unit file to open a store that was sealed like this: the host key as a
@@ -16,6 +16,7 @@ export function brokerDropIn({ withKey, device }: Pick<Sealing, 'withKey' | 'dev
   if (withKey === 'tpm2' || withKey === 'tpm2+host') {
     // By its driver, not only by its path: a node that udev has yet to make can't be allowed by its path.
     lines.push('PrivateDevices=no', 'DeviceAllow=char-tpm rw', `DeviceAllow=${nodeOf(device ?? defaultDevice) ?? '/dev/tpmrm0'} rw`);
+    lines.push(...socketsOf(device ?? defaultDevice).map((socket) => `BindReadOnlyPaths=-${socket}`));
     if (machine.tssGroup) lines.push('SupplementaryGroups=tss');
   }
   return `${lines.join('\n')}\n`;

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { inForce, type ReleaseChange } from '../deliver/plan.ts';
 import { planned } from '../deliver/provision.ts';
-import { changesOf, manifestSums, type UnitChange } from '../deliver/rendered-folder.ts';
+import { changesOf, renderingSums, type UnitChange } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { periodAt } from '../derive/period.ts';
@@ -62,8 +62,9 @@ export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: 
   const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined && rotates(content) ? [{ name, end: periodAt(content.rotate, now).end }] : []));
   const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
   const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
-  const dropIns = changesOf(readRendering(paths), renderUnits(manifest.declarations));
-  const isSame = dropIns.length === 0 && (applied ?? '') === manifestSums(manifest.files);
+  const rendering = renderUnits(manifest.declarations);
+  const dropIns = changesOf(readRendering(paths), rendering);
+  const isSame = dropIns.length === 0 && (applied ?? '') === renderingSums(manifest.files, rendering);
   return {
     manifest, errors, dropIns,
     state: errors > 0 ? 'invalid' : isSame ? 'applied' : applied === undefined ? 'never' : 'changed',

@@ -47,10 +47,10 @@ interface ParsedFile {
   readonly problems: readonly Problem[];
 }
 
-function parseFile({ path: file, text }: ManifestFile): ParsedFile {
+function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
   const problems: Problem[] = [];
   const lines = new Lines(file, text ?? '');
-  if (text === undefined) return { lines, declarations: [], problems: [fileProblem(file, undefined, 'it can\'t be read', 'a manifest is a regular file')] };
+  if (text === undefined) return { lines, declarations: [], problems: [fileProblem(file, undefined, fault?.message ?? 'it can\'t be read', fault?.hint)] };
   if (text === '') return { lines, declarations: [], problems };
   const content = contentOf(file, text);
   if ('problem' in content) return { lines, declarations: [], problems: [content.problem] };

@@ -29,6 +29,9 @@ const ownUnits: Readonly<Record<string, string>> = {
 /** Whether a unit starts before anything that auxcred runs could serve it. */
 export const isBeforeTheBroker = (unit: string): boolean => Object.hasOwn(beforeTheBroker, unit);
 
+/** Whether a unit is one of auxcred's own, without which no unit gets a secret. */
+export const isOwnUnit = (unit: string): boolean => Object.hasOwn(ownUnits, unit);
+
 /** Why a unit can't have secrets that are delivered like this, or undefined. */
 export function unitProblem(unit: string, { delivery, placement }: Pick<SecretDeclaration, 'delivery' | 'placement'>): { message: string; hint: string | undefined } | undefined {
   if (!servicePattern.test(unit) || unit.startsWith('@')) {
@@ -47,6 +50,3 @@ export function unitProblem(unit: string, { delivery, placement }: Pick<SecretDe
  * ends, 16 hexadecimal digits and `/unit//` are taken (unix(7); systemd src/core/exec-credential.c).
  */
 export const socketNameRoom = 83;
-
-/** Every name of a service in a text, valid or not: what a file that can't be parsed may have meant. */
-export const servicesIn = (text: string): string[] => [...new Set(text.match(/[A-Za-z0-9:_.\\@-]+\.service\b/g) ?? [])];

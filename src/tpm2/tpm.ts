@@ -72,6 +72,12 @@ export function parseDevice(text: string): string {
 /** The device node of a TCTI; undefined for one without. */
 export const nodeOf = (tcti: string): string | undefined => /^device:(.+)$/.exec(tcti)?.[1];
 
+/** The unix sockets of a TCTI for swtpm: its own, and the one that libtss2-tcti-swtpm controls it by. None for other TCTIs. */
+export function socketsOf(tcti: string): string[] {
+  const path = /^swtpm:(?:.*,)?path=([^,]+)/.exec(tcti)?.[1];
+  return path === undefined ? [] : [path, `${path}.ctrl`];
+}
+
 /** Whether there is something to open at a device, the default one if none is named. */
 export function tpmPresent(device: string | undefined): boolean {
   const node = nodeOf(parseDevice(device ?? defaultDevice));

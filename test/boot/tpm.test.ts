@@ -11,6 +11,21 @@ import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-m
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+import { runFree, takeOver } from './takeover.ts';
+
+/** What code in the broker's process can do: no more than the broker has to. */
+const inherent = [
+  'connect to /run/systemd/journal/socket', 'connect to /run/systemd/notify',
+  'open /dev/full', 'open /dev/null', 'open /dev/random', 'open /dev/urandom', 'open /dev/zero',
+  // The kernel has to start Node, and with it the dynamic linker.
+  'execute /usr/bin/node',
+  // Whose control group is asking stands in /proc.
+  'see the machine\'s mounts and processes',
+  // No other process has the broker's user.
+  'read the environment of its-own-user', 'read the memory of its-own-user', 'signal its-own-user',
+];
+/** What root can't do either in a container of systemd-nspawn, so that nothing is known of it here. */
+const impossibleHere = ['ask for a key', 'count events', 'keep a key in the kernel', 'load a BPF program', 'lock memory', 'make a secret file in memory', 'read the kernel\'s log', 'set the clock', 'use the kernel\'s ciphers', 'watch a whole file system'];
 
 for (const version of systemdVersions)
   describe(`a seed in the TPM on systemd ${version}`, { skip: cannotBoot }, () => {
@@ -33,6 +48,21 @@ for (const version of systemdVersions)
       await machine.boot();
     });
     after(async () => { await machine?.destroy(); });
+
+    /** What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is there. */
+    const escapes = async (): Promise<string[]> => {
+      const { could } = await takeOver(machine);
+      for (const one of inherent) assert.ok(could.includes(one), one);
+      const limited = (await machine.shell('grep -cw pids /sys/fs/cgroup/cgroup.controllers || true')).stdout.trim() === '1';
+      return could.filter((one) => !inherent.includes(one) && !/^execute \/usr\/lib(?:64|\/[a-z0-9_]+-linux-gnu)\//.test(one) && (limited || one !== 'start a hundred processes'));
+    };
+    test('code in the broker\'s process can do nothing but what the broker has to', async () => {
+      assert.deepEqual(await escapes(), []);
+      const { tried, could } = await runFree(machine);
+      assert.deepEqual(tried.filter((one) => !could.includes(one)), impossibleHere, 'every other attempt works where nothing denies it');
+      const { TasksMax, MemoryMax } = await machine.properties('auxcred.service', 'TasksMax', 'MemoryMax');
+      assert.deepEqual({ TasksMax, MemoryMax }, { TasksMax: '32', MemoryMax: String(512 * 1024 * 1024) });
+    });
 
     let sealedKey: string | undefined;
     test('seal asks for a recovery, and refuses what can not work', async () => {
@@ -78,6 +108,25 @@ for (const version of systemdVersions)
         assert.equal(await key(), sealedKey);
       } finally {
         power.tpm?.signal('SIGCONT');
+      }
+    });
+
+    test('with the TPM within its reach, code in the broker\'s process can do no more than use it', async () => {
+      const socket = machine.tpm?.device.replace('swtpm:path=', '') ?? '';
+      // It has the machine's own /dev then, and a systemd in a container is not allowed to enforce its DevicePolicy=.
+      assert.deepEqual((await escapes()).filter((one) => !one.startsWith('open /dev/')), [`connect to ${socket}`, `connect to ${socket}.ctrl`]);
+      const { DevicePolicy, DeviceAllow } = await machine.properties('auxcred.service', 'DevicePolicy', 'DeviceAllow');
+      assert.deepEqual({ DevicePolicy, DeviceAllow }, { DevicePolicy: 'closed', DeviceAllow: 'char-tpm rw' });
+      assert.equal(await start(), 0, await told());
+    });
+
+    test('no other process of the broker\'s user can look into its memory', async () => {
+      await machine.systemctl('start', 'auxcred.service');
+      const { MainPID = '' } = await machine.properties('auxcred.service', 'MainPID');
+      for (const file of ['mem', 'environ', 'maps']) {
+        const read = async (pid: string): Promise<number> => (await machine.run(['systemd-run', '--quiet', '--wait', '--collect', '--property=User=auxcred', 'sh', '-c', `exec 3< /proc/${pid}/${file}`], { check: false })).status;
+        assert.equal(await read('self'), 0);
+        assert.notEqual(await read(MainPID), 0, file);
       }
     });
 

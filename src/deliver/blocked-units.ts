@@ -1,0 +1,55 @@
+/** What a manifest that can't be read whole keeps from starting. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { ManifestFile } from '../manifest/folder.ts';
+import { brokenFiles, type Manifest } from '../manifest/manifest.ts';
+import { isOpaque, mayBe, mentionsIn } from '../manifest/mentions.ts';
+import { filesOf } from './drop-in.ts';
+import type { Applied } from './rendered-folder.ts';
+
+/** Where unit files are (systemd.unit(5)), and scripts that systemd makes services of. */
+const unitFolders = ['etc/systemd/system', 'run/systemd/system', 'usr/local/lib/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system'];
+const scriptFolder = 'etc/init.d';
+
+/**
+ * The units that must not start, each with the file that is to blame. As long as a file can't be used, that is
+ *
+ * - every unit that it mentions, and every one on this machine whose name it may have been cut off in;
+ * - every unit that was applied from a file that is not there any more, or can't be used;
+ * - every unit that was applied or is declared at all, if the file is no text, or a whole folder: it may mention any.
+ *
+ * @param declared - the units of the files that can be used
+ */
+export function blockedUnits(root: string, { files, problems }: Manifest, declared: Iterable<string>, applied: Applied): Map<string, string> {
+  const broken = brokenFiles(problems);
+  const sound = new Set(files.map(({ path }) => path).filter((path) => !broken.has(path)));
+  const blocked = new Map<string, string>();
+  for (const file of files.filter(({ path }) => broken.has(path))) {
+    const bytes = bytesOf(file);
+    const { units, beginnings } = mentionsIn(bytes ?? new Uint8Array());
+    const opaque = isOpaque(bytes);
+    const lost = [...applied].filter(([, dropIn]) => opaque || dropIn === undefined || !filesOf(dropIn).every((source) => sound.has(source))).map(([unit]) => unit);
+    const guessed = beginnings.length === 0 ? [] : servicesOn(root).filter((unit) => beginnings.some((beginning) => mayBe(unit, beginning)));
+    for (const unit of [...units, ...guessed, ...lost, ...(opaque ? declared : [])]) if (unit.endsWith('.service')) blocked.set(unit, file.path);
+  }
+  return blocked;
+}
+
+const bytesOf = ({ text, bytes }: ManifestFile): Uint8Array | undefined => bytes ?? (text === undefined ? undefined : Buffer.from(text));
+
+/** The services whose files are on this machine, instances that others want included. */
+function servicesOn(root: string): string[] {
+  const names = unitFolders.flatMap((folder) => {
+    const entries = namesIn(join(root, folder));
+    return [...entries, ...entries.filter((name) => /\.(?:wants|requires)$/.test(name)).flatMap((name) => namesIn(join(root, folder, name)))];
+  });
+  return [...new Set([...names.filter((name) => name.endsWith('.service')), ...namesIn(join(root, scriptFolder)).map((name) => `${name}.service`)])];
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
