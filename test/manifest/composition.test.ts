@@ -63,6 +63,26 @@ describe('circles', () => {
   test('are shown once each, with the whole chain', () => {
     assert.deepEqual(messages({ a: template('{{b}}'), b: template('{{c}}'), c: template('{{a}}'), x: template('{{y}}'), y: template('{{x}}'), z: template('{{a}}') }), ['it is made of itself: a -> b -> c -> a', 'it is made of itself: x -> y -> x']);
   });
+  test('are found wherever there is one, and each that is named is one', () => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const graph = fc.tuple(...names.map(() => fc.uniqueArray(fc.constantFrom(...names), { maxLength: 3 })));
+    fc.assert(fc.property(graph, (edges) => {
+      const parts = new Map(names.map((name, i) => [name, edges[i] ?? []]));
+      // Whatever has no part left is none of a circle.
+      const left = new Set(names);
+      for (let before = -1; before !== left.size; ) {
+        before = left.size;
+        for (const name of left) if (parts.get(name)?.every((part) => !left.has(part)) === true) left.delete(name);
+      }
+      const secrets = Object.fromEntries([...parts].map(([name, these]) => [name, template(these.map((part) => `{{${part}}}`).join(''))]));
+      const found = messages(secrets).map((message) => (/^it is made of itself: (.*)$/.exec(message)?.[1] ?? assert.fail(message)).split(' -> '));
+      assert.equal(found.length > 0, left.size > 0);
+      for (const circle of found) {
+        assert.equal(circle[0], circle.at(-1));
+        circle.slice(1).forEach((name, i) => { assert.ok(parts.get(circle[i] ?? '')?.includes(name)); });
+      }
+    }), { numRuns: 500 });
+  });
   test('secrets that are used twice are none', () => {
     assert.deepEqual(messages({ p: {}, a: template('{{p}}{{b}}{{c}}'), b: template('{{p}}'), c: template('{{b}}{{p}}') }), []);
   });
