@@ -15,13 +15,14 @@ export async function edit(argv: readonly string[]): Promise<number> {
   const [operand = ''] = options.exactly('the secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);
-  const changed = await withSeeds(place, options, ({ folder, seedOf, former }) => {
-    const before = folder.read(name) === undefined ? new Uint8Array(0) : folder.open(name, seedOf, former).value;
+  const changed = await withSeeds(place, options, (open) => {
+    const { folder, seedOf, former } = open;
+    const before = !folder.has(name) ? new Uint8Array(0) : folder.open(name, seedOf, former).value;
     const after = edited(before, name.path);
     try {
       if (after.length === 0) throw new Failure('usage', 'the secret is empty now, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
       if (Buffer.compare(before, after) === 0) return undefined;
-      folder.write(name, after, seedOf);
+      folder.write(name, after, open);
       return before.length === 0 ? 'Add' : 'Change';
     } finally {
       before.fill(0);

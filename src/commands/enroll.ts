@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
 import { encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
+import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { pcrAdvice, policyOver, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
@@ -34,9 +34,12 @@ export async function enroll(argv: readonly string[]): Promise<number> {
   const host = hostOf(vault, name);
   const from = options.value('from');
   if (from === undefined) show(vault, host, options.flag('json'));
-  else take(vault, host, parseEnrollment(new Uint8Array(readFileSync(from === '-' ? 0 : from)), from === '-' ? 'standard input' : from), options.flag('replace'));
+  else take(vault, host, parseEnrollment(readInput(from, mostEnrollmentBytes), from === '-' ? 'standard input' : from), options.flag('replace'));
   return 0;
 }
+
+/** The most bytes of an enrollment. */
+const mostEnrollmentBytes = 1 << 20;
 
 function refuse(options: Options, names: readonly string[], why: string, hint: string): void {
   const given = names.find((name) => options.value(name) !== undefined);

@@ -86,7 +86,6 @@ function vaultIn(vaults: Map<string, OtherVault | Failure>, name: string, place:
 
 /** @returns whether the value is another one */
 function fetchOne(open: OpenPlace, { name, vault, host, isShared }: Wanted, source: OtherVault, fetched: Fetched, options: Options): boolean {
-  const { folder, seedOf } = open;
   const old = present(open, name);
   try {
     const request = { name: vault.path, options: vault.options, host: isShared ? undefined : host };
@@ -96,7 +95,7 @@ function fetchOne(open: OpenPlace, { name, vault, host, isShared }: Wanted, sour
     try {
       const changed = !old || Buffer.compare(old.value, value) !== 0;
       if (options.flag('dry-run')) return changed;
-      const sequence = changed ? folder.write(name, value, seedOf) : old.sequence;
+      const sequence = changed ? open.folder.write(name, value, open) : old.sequence;
       fetched.note(name, vault, fingerprint, sequence);
       return changed;
     } finally {

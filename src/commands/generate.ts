@@ -35,7 +35,7 @@ export async function generate(argv: readonly string[]): Promise<number> {
   const publicHalf = derivePublic(seed, derivation);
   seed.fill(0);
   try {
-    await withSeeds(place, options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
+    await withSeeds(place, options, (open) => open.folder.write(name, value, open));
   } finally {
     value.fill(0);
   }

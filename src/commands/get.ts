@@ -8,7 +8,7 @@ import { unheld } from '../manifest/declaration.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { Options } from './options.ts';
 import { nameIn, placeOf, withSeeds } from './place.ts';
-import { printBytes, say } from './say.ts';
+import { printBytes, say, warn } from './say.ts';
 import { isMachine, isVault, viewOf, withOpenView, type OpenView } from './view.ts';
 
 /**
@@ -18,14 +18,26 @@ import { isMachine, isVault, viewOf, withOpenView, type OpenView } from './view.
 export async function get(argv: readonly string[]): Promise<number> {
   const options = new Options('get', argv);
   const [name = ''] = options.exactly('the secret');
-  const value = isFile(name, options) ? await fixedValue(name, options) : await withOpenView(options, (view) => {
-    const recipe = chosen(view, name, options);
-    return valueOf(hashed(recipe, view), view.sources);
-  });
+  const value = isFile(name, options) ? await fixedValue(name, options) : await withOpenView(options, (view) => declaredValue(view, name, options));
   printBytes(value);
   value.fill(0);
   return 0;
 }
+
+/** The caller wipes it. */
+function declaredValue(view: OpenView, name: string, options: Options): Uint8Array {
+  const recipe = chosen(view, name, options);
+  try {
+    return valueOf(hashed(recipe, view), view.sources);
+  } catch (error) {
+    // The files of fixed secrets go with the snapshot that named them, and seeds with their epoch.
+    if (!(error instanceof Failure) || removalOf(view, name) === undefined) throw error;
+    throw new Failure('not-found', `the value of ${name} is gone too`, { hint: 'the operator\'s vault or a backup may have it', cause: error });
+  }
+}
+
+/** When a secret was removed that was active on this machine; undefined for any other. */
+const removalOf = ({ snapshot }: OpenView, name: string): string | undefined => snapshot?.history.get(name)?.at(-1)?.until;
 
 /** `host/web1/wifi` is a file of the fixed folder, and so is a name that the manifest does not declare and the folder has. */
 function isFile(name: string, options: Options): boolean {
@@ -48,12 +60,16 @@ async function fixedValue(text: string, options: Options): Promise<Uint8Array> {
   return await withSeeds(place, options, ({ folder, seedOf, former }) => folder.open(nameIn(place, text), seedOf, former).value);
 }
 
-/** The recipe that `--at=` and `--generation=` ask for; without them the one in force. @throws Failure */
+/** The recipe that `--at=` and `--generation=` ask for; without them the active one, or with a warning the last one of a secret that was removed. @throws Failure */
 export function chosen(view: OpenView, name: string, options: Options): Recipe {
   const at = options.value('at');
   const generation = options.value('generation');
   const current = view.inForce(name);
-  if (at === undefined && generation === undefined && current !== undefined) return current;
+  if (at === undefined && generation === undefined && current !== undefined) {
+    const removed = removalOf(view, name);
+    if (removed !== undefined) warn(`${name} was removed at ${removed}, and no unit gets it any more: this is what it was`);
+    return current;
+  }
   const period = at === undefined ? undefined : periodNamed(at);
   // A period that is asked for goes before the one that the secret is held in.
   const declarations = period ? unheld(view.manifest.declarations) : view.manifest.declarations;

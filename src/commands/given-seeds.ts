@@ -1,13 +1,13 @@
 /** Seeds that a person brings: 24 words or 32 bytes, or scopes from the operator. */
-import { readFileSync } from 'node:fs';
 import { seedLength } from '../derive/tree.ts';
 import { parseScopes } from '../store/payload.ts';
 import type { Scope } from '../store/scope.ts';
-import { seedOfWords } from './words.ts';
+import { readInput } from '../system/input.ts';
+import { mostWordBytes, seedOfWords } from './words.ts';
 
 /** What `--seed-file=` names, `-` for standard input. The caller wipes the seed. @throws Failure `usage` */
 export function seedIn(file: string): Uint8Array {
-  const bytes = contentOf(file);
+  const bytes = readInput(file, mostWordBytes);
   if (bytes.length === seedLength) return bytes;
   try {
     return seedOfWords(new TextDecoder().decode(bytes));
@@ -18,7 +18,7 @@ export function seedIn(file: string): Uint8Array {
 
 /** What `--scopes=` names, `-` for standard input. The caller wipes the scopes. @throws Failure `malformed` */
 export function scopesIn(file: string): Scope[] {
-  const bytes = contentOf(file);
+  const bytes = readInput(file, mostScopeBytes);
   try {
     return parseScopes(bytes, file === '-' ? 'standard input' : file);
   } finally {
@@ -26,4 +26,5 @@ export function scopesIn(file: string): Scope[] {
   }
 }
 
-const contentOf = (file: string): Uint8Array => new Uint8Array(readFileSync(file === '-' ? 0 : file));
+/** The most bytes of a file of scopes: those of thousands of groups. */
+const mostScopeBytes = 1 << 20;

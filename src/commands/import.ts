@@ -1,7 +1,10 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { exitStatus, Failure } from '../failure.ts';
+import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
+import { readFileWithin } from '../system/files.ts';
+import { firstLine } from '../system/input.ts';
 import type { OtherVault } from '../vault/protocol.ts';
 import { Options } from './options.ts';
 import { belowIn, commit, placeOf, withSeeds } from './place.ts';
@@ -29,16 +32,21 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
     failed++;
     say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
   };
-  const done = await withSeeds(place, options, ({ folder, seedOf }) => targets.filter(([name, target]) => {
+  const taken = new Map<string, string>();
+  const done = await withSeeds(place, options, (open) => targets.filter(([name, target]) => {
+    const { folder } = open;
     try {
       const problem = pathProblem(target.path);
       if (problem !== undefined) throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, { hint: 'auxcred put takes it under another' });
-      if (folder.read(target) !== undefined && !options.flag('force')) throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
+      const other = taken.get(nameText(target));
+      if (other !== undefined) throw new Failure('refused', `${other} became ${nameText(target)} already`, { hint: 'the names differ in their Unicode form only: auxcred put takes it under another' });
+      taken.set(nameText(target), name);
+      if (folder.has(target) && !options.flag('force')) throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
       if (options.flag('dry-run')) say(`would import ${nameText(target)}`);
       else {
         const value = source.get({ name, options: {}, host: undefined });
         try {
-          folder.write(target, value, seedOf);
+          folder.write(target, options.flag('line') ? firstLine(value) : value, open);
         } finally {
           value.fill(0);
         }
@@ -58,13 +66,12 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
 /** Plain files, as they are. */
 function folderSource(folder: string): Pick<OtherVault, 'get' | 'list'> {
   const walk = (below: string): string[] => readdirSync(join(folder, below), { withFileTypes: true }).filter(({ name }) => !name.startsWith('.')).flatMap((entry) => (entry.isDirectory() ? walk(`${below}${entry.name}/`) : entry.isFile() ? [`${below}${entry.name}`] : []));
-  return { list: () => walk('').sort(), get: ({ name }) => readable(join(folder, name)) };
-}
-
-function readable(path: string): Uint8Array {
-  try {
-    return new Uint8Array(readFileSync(path));
-  } catch (error) {
-    throw new Failure('system', messageOf(error), { cause: error });
-  }
+  return {
+    list: () => walk('').sort(),
+    get: ({ name }) => {
+      const bytes = readFileWithin(join(folder, name), largestValue);
+      if (!bytes) throw new Failure('not-found', `there is no ${name} in ${folder}`);
+      return bytes;
+    },
+  };
 }

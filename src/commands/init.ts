@@ -6,12 +6,13 @@ import { seedLength, keyId } from '../derive/tree.ts';
 import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
-import { startRepository } from '../vault/git.ts';
+import { isInputTerminal, readInput } from '../system/input.ts';
+import { startRepository, sweepVault } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { Options } from './options.ts';
 import { askSecret } from './prompt.ts';
 import { handOut, say, warn } from './say.ts';
-import { seedOfWords, wordsOf } from './words.ts';
+import { mostWordBytes, seedOfWords, wordsOf } from './words.ts';
 
 const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
 #
@@ -31,9 +32,6 @@ const settingsTemplate = `# What this vault knows of hosts and groups. A new epo
 # get = ["bao", "kv", "get", "-field=value", "secret/{name}"]
 `;
 
-/** Keeps the seed out of git, where a leaked identity would open it for ever. */
-const ignored = 'seed.age\nfetched.json\n';
-
 /** `auxcred init`: makes the operator's vault with a fleet seed, or one from paper. */
 export async function init(argv: readonly string[]): Promise<number> {
   const options = new Options('init', argv);
@@ -47,9 +45,9 @@ export async function init(argv: readonly string[]): Promise<number> {
     const sealed = await encryptTo(lock, seed);
     if (options.flag('print-words')) showWords(seed);
     ensureFolder(folder, { mode: 0o700 });
+    sweepVault(folder);
     replaceFile(files.seed, sealed, { mode: 0o600 });
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
-    if (!existsSync(`${folder}/.gitignore`)) replaceFile(`${folder}/.gitignore`, utf8(ignored), { mode: 0o600 });
     const problem = options.flag('git') ? startRepository(folder) : undefined;
     if (problem !== undefined) warn(`the vault is made, but git did not take it: ${problem}`, `git -C ${folder} status`);
     say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
@@ -81,4 +79,9 @@ export function chosenLock(options: Options): Recipients {
   return { passphrase: new TextDecoder().decode(first) };
 }
 
-const givenWords = (): string => (process.stdin.isTTY ? new TextDecoder().decode(askSecret('24 words', 'auxcred init --from-words < FILE')) : readFileSync(0, 'utf8'));
+function givenWords(): string {
+  const bytes = isInputTerminal() ? askSecret('24 words', 'auxcred init --from-words < FILE') : readInput('-', mostWordBytes);
+  const words = new TextDecoder().decode(bytes);
+  bytes.fill(0);
+  return words;
+}

@@ -43,7 +43,7 @@ export function ls(argv: readonly string[]): number {
   const below = options.operands[0];
   if (below !== undefined || options.flag('flat') || options.flag('fixed') || options.value('group') !== undefined || (!isMachine(options) && isVault(options) && options.value('host') === undefined && options.list('manifest').length === 0)) return lsFixed(options, below);
   const view = viewOf(options);
-  const rows = [...view.manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, view));
+  const rows = rowsOf(view);
   if (options.flag('json')) printJson(rows);
   else if (rows.length === 0) say('no secret is declared');
   else printTable([['NAME', 'KIND', 'BITS', 'SCOPE', 'PERIOD', 'GENERATION', 'UNITS'], ...rows.map((row) => [
@@ -80,17 +80,24 @@ function changedAt(folder: FixedFolder, name: FixedName): { sequence: number; ch
   }
 }
 
-export function rowOf(declaration: SecretDeclaration, { manifest, standpoint }: View): Row {
-  const { name, content, units, delivery, change, file } = declaration;
+/** A row for each secret of the manifest, in the order of their names. */
+function rowsOf({ manifest: { declarations }, standpoint }: View): Row[] {
   // A machine that is not sealed yet has no scopes, and its manifest can be listed all the same.
-  const epochs = new Map([...standpoint.epochs, ...scopesNamed(manifest.declarations, standpoint).filter((scope) => !standpoint.epochs.has(scope)).map((scope): [string, number] => [scope, 1])]);
-  const recipe = new Recipes(manifest.declarations, { ...standpoint, epochs }).of(name);
+  const epochs = new Map([...scopesNamed(declarations, standpoint).map((scope): [string, number] => [scope, 1]), ...standpoint.epochs]);
+  const recipes = new Recipes(declarations, { ...standpoint, epochs });
+  const names = new Set(declarations.map(({ name }) => name));
+  return [...declarations].sort((a, b) => (a.name < b.name ? -1 : 1)).map((declaration) => rowOf(declaration, recipes, names));
+}
+
+function rowOf(declaration: SecretDeclaration, recipes: Recipes, names: ReadonlySet<string>): Row {
+  const { name, content, units, delivery, change, file } = declaration;
+  const recipe = recipes.of(name);
   const derived = content.form === 'derived' ? content : undefined;
   return {
     name, kind: kindOfContent(content), strength: derived ? Math.round(strengthOf(derived.options) * 10) / 10 : undefined,
     scopes: [...new Set(ingredients(recipe).map(({ scope }) => scope))].sort(), rotate: derived?.rotate, held: derived?.period !== undefined, period: recipe.form === 'derived' ? recipe.period : '', generation: derived?.generation,
     public: derived !== undefined && isKeyKind(derived.options.kind), units, credentials: receiversOf(declaration).length === 0 ? [] : credentialsOf(declaration).map(({ id }) => id), delivery, change,
-    madeOf: [...new Set(dependenciesOf(content, (other) => manifest.declarations.some((one) => one.name === other)).map((dependency) => dependency.name))], file,
+    madeOf: [...new Set(dependenciesOf(content, (other) => names.has(other)).map((dependency) => dependency.name))], file,
   };
 }
 

@@ -16,10 +16,14 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
   const [from = '', to = ''] = options.exactly('the secret', 'its new name');
   const place = placeOf(options);
   const pairs = pairsOf(place, from, to);
+  refuseChains(verb, pairs, from, to);
   for (const [, target] of pairs) mayWrite(place, target, options);
   await withSeeds(place, options, (open) => {
     // All of them open, or nothing moves.
-    for (const [source] of pairs) open.folder.open(source, open.seedOf, open.former).value.fill(0);
+    for (const [source, target] of pairs) {
+      open.folder.open(source, open.seedOf, open.former).value.fill(0);
+      open.folder.refuseLookalike(target);
+    }
     for (const [source, target] of pairs) copy(open, source, target);
     if (verb === 'mv') for (const [source] of pairs) open.folder.remove(source);
   });
@@ -34,7 +38,7 @@ function pairsOf(place: ReturnType<typeof placeOf>, from: string, to: string): [
   const below = belowIn(place, from);
   const single = below.scope !== undefined && below.path !== '' ? nameIn(place, from) : undefined;
   const last = from.replace(/\/+$/, '').split('/').at(-1) ?? '';
-  if (single && place.folder.read(single) !== undefined) {
+  if (single && place.folder.has(single)) {
     const target = nameIn(place, to.endsWith('/') ? `${to}${last}` : to);
     if (nameText(target) === nameText(single)) throw new Failure('usage', `${nameText(single)} has that name`);
     return [[single, target]];
@@ -50,10 +54,21 @@ function pairsOf(place: ReturnType<typeof placeOf>, from: string, to: string): [
   return inside.map((name) => [name, { scope, path: [path, name.path.slice(above.length)].filter((part) => part !== '').join('/') }]);
 }
 
-function copy({ folder, seedOf }: OpenPlace, source: FixedName, target: FixedName): void {
-  const { value } = folder.open(source, seedOf);
+/**
+ * Refuses what would put one of the secrets in another one's place: x/a/b and x/a/a/b, moved from x/a to x, become x/b and x/a/b.
+ * In an order that loses none it could still not be finished after a kill, since x/a/b may be either of the two then.
+ */
+function refuseChains(verb: string, pairs: readonly (readonly [FixedName, FixedName])[], from: string, to: string): void {
+  const sources = new Set(pairs.map(([source]) => nameText(source)));
+  const [source, target] = pairs.find(([, candidate]) => sources.has(nameText(candidate))) ?? [];
+  if (!source || !target) return;
+  throw new Failure('refused', `${nameText(source)} would take the place of ${nameText(target)}, which is in ${from} too, so nothing was changed`, { hint: `by way of another name: auxcred ${verb} ${from} NAME, then auxcred mv NAME ${to}` });
+}
+
+function copy(open: OpenPlace, source: FixedName, target: FixedName): void {
+  const { value } = open.folder.open(source, open.seedOf);
   try {
-    folder.write(target, value, seedOf);
+    open.folder.write(target, value, open);
   } finally {
     value.fill(0);
   }

@@ -1,14 +1,14 @@
 /** Which fixed folder a command is about: the operator's vault where there is one, else this machine's own. */
-import { scopeParts, scopeSeed } from '../derive/tree.ts';
+import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { FixedFolder, type FormerSeeds, type ScopeSeed } from '../fixed/folder.ts';
+import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
 import { checkedPath, type FixedName, splitName } from '../fixed/name.ts';
 import { openStore } from '../store/open.ts';
 import { parsePins } from '../store/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { commitVault } from '../vault/git.ts';
+import { commitVault, sweepVault } from '../vault/git.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { meansOf } from './means.ts';
 import type { Options } from './options.ts';
@@ -27,10 +27,7 @@ export interface Place {
 }
 
 /** A place whose seeds are at hand. */
-export interface OpenPlace extends Place {
-  readonly seedOf: ScopeSeed;
-  readonly former: FormerSeeds;
-}
+export interface OpenPlace extends Place, FolderKeys {}
 
 /** @throws Failure */
 export function placeOf(options: Options): Place {
@@ -77,13 +74,14 @@ export async function withSeeds<T>(place: Place, options: Options, work: (place:
   if (!vault) {
     const { payload } = await openStore(place.paths, meansOf(place.paths, options.value('tpm2-device')));
     try {
-      return work({ ...place, seedOf: scopeSeedsOf(payload.scopes), former: () => [] });
+      return work({ ...place, seedOf: scopeSeedsOf(payload.scopes), former: () => undefined });
     } finally {
       wipeScopes(payload.scopes);
     }
   }
   return await withFleetSeed(vault, options, (fleetSeed) => {
     const known = new Map<string, { seed: Uint8Array; epoch: number }>();
+    const formerEpochs = new Map<string, Map<string, number>>();
     const derive = (scope: string, epoch: number): { seed: Uint8Array; epoch: number } => {
       const { kind, name } = scopeParts(scope);
       return { seed: scopeSeed(fleetSeed, kind, name, epoch), epoch };
@@ -96,7 +94,12 @@ export async function withSeeds<T>(place: Place, options: Options, work: (place:
           known.set(scope, found);
           return found;
         },
-        former: (scope) => Array.from({ length: Math.min(mostFormer, epochOfScope(vault, scope) - 1) }, (_, i) => derive(scope, epochOfScope(vault, scope) - 1 - i)),
+        former: (scope, id) => {
+          const epochs = formerEpochs.get(scope) ?? new Map(formerIds(scope, epochOfScope(vault, scope), derive));
+          formerEpochs.set(scope, epochs);
+          const epoch = epochs.get(hexOf(id));
+          return epoch === undefined ? undefined : derive(scope, epoch);
+        },
       });
     } finally {
       for (const { seed } of known.values()) seed.fill(0);
@@ -107,14 +110,28 @@ export async function withSeeds<T>(place: Place, options: Options, work: (place:
 /** Epochs that are looked back through for a file that does not open. */
 const mostFormer = 1000;
 
-/** Keeps a change of the fixed folder, and of the files named, in the vault's history, where it has one. */
-export function commit({ vault }: Place, message: string, ...files: readonly string[]): void {
+/** The key ids of a scope's earlier epochs, in hexadecimal, and the epochs. */
+function formerIds(scope: string, epoch: number, derive: (scope: string, epoch: number) => { readonly seed: Uint8Array }): [string, number][] {
+  return Array.from({ length: Math.min(mostFormer, epoch - 1) }, (_, i) => {
+    const { seed } = derive(scope, epoch - 1 - i);
+    const id = hexOf(keyId(seed));
+    seed.fill(0);
+    return [id, epoch - 1 - i];
+  });
+}
+
+const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Ends a change of the fixed folder: sweeps it, and keeps the change, and that of the files named, in the vault's history if it has one. */
+export function commit({ folder, vault }: Place, message: string, ...files: readonly string[]): void {
+  folder.sweep();
   if (vault) keep(vault, message, 'fixed', ...files);
 }
 
-/** Keeps a change of the files and folders named in the vault's history, where it has one. */
+/** Sweeps the vault, and keeps a change of the files and folders named in its history if it has one. */
 export function keep(vault: Vault, message: string, ...files: readonly string[]): void {
+  const changed = sweepVault(vault.folder);
   if (!vault.git) return;
-  const problem = commitVault(vault.folder, message, files);
+  const problem = commitVault(vault.folder, message, [...files, ...changed]);
   if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
 }

@@ -9,6 +9,7 @@ import { mergedSteps, stepsFor, type TakenStep, takeSteps, type UnitStep } from 
 import { type ReleaseChange, withMade } from '../deliver/plan.ts';
 import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
@@ -64,6 +65,7 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
   }, async () => {
     // Of one that was killed.
     removeLeftovers(paths.store);
+    new FixedFolder(paths.fixed).sweep();
     removeStrayGenerations(paths);
     return await work();
   });

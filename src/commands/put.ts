@@ -1,7 +1,8 @@
-import { readFileSync } from 'node:fs';
 import { timingSafeEqual } from 'node:crypto';
 import { Failure } from '../failure.ts';
+import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
+import { isInputTerminal, readInput } from '../system/input.ts';
 import { Options } from './options.ts';
 import { commit, nameIn, type Place, placeOf, withSeeds } from './place.ts';
 import { askSecret, askYes } from './prompt.ts';
@@ -17,7 +18,7 @@ export async function put(argv: readonly string[]): Promise<number> {
   const value = givenValue(options, nameText(name));
   try {
     if (value.length === 0) throw new Failure('usage', 'the secret is empty, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
-    await withSeeds(place, options, ({ folder, seedOf }) => folder.write(name, value, seedOf));
+    await withSeeds(place, options, (open) => open.folder.write(name, value, open));
   } finally {
     value.fill(0);
   }
@@ -32,10 +33,10 @@ export async function put(argv: readonly string[]): Promise<number> {
  * @throws Failure `refused`
  */
 export function mayWrite({ folder }: Place, name: FixedName, options: Options): boolean {
-  if (folder.read(name) === undefined) return true;
+  if (!folder.has(name)) return true;
   if (options.flag('force')) return false;
   const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, { hint: '--force replaces it' });
-  if (!process.stdin.isTTY) throw refusal;
+  if (!isInputTerminal()) throw refusal;
   if (!askYes(`${nameText(name)} exists; replace it?`, '--force replaces it')) throw refusal;
   return false;
 }
@@ -43,16 +44,12 @@ export function mayWrite({ folder }: Place, name: FixedName, options: Options): 
 /** The caller wipes it. */
 function givenValue(options: Options, name: string): Uint8Array {
   const file = options.value('file');
-  if (file === undefined && process.stdin.isTTY && !options.flag('multiline')) return askTwice(name);
-  if (file === undefined && process.stdin.isTTY) say(`${name}: end with a line of its own that holds ^D`);
-  const bytes = new Uint8Array(readFileSync(file === undefined || file === '-' ? 0 : file));
+  const isTyped = file === undefined && isInputTerminal();
+  if (isTyped && !options.flag('multiline')) return askTwice(name);
+  if (isTyped) say(`${name}: end with a line of its own that holds ^D`);
+  if (options.flag('line')) return readInput(file ?? '-', largestValue, 'line');
+  const bytes = readInput(file ?? '-', largestValue);
   const lines = bytes.filter((byte) => byte === 0x0a).length;
-  if (options.flag('line')) {
-    const end = bytes.indexOf(0x0a);
-    const line = Uint8Array.from(end === -1 ? bytes : bytes.subarray(0, bytes[end - 1] === 0x0d ? end - 1 : end));
-    bytes.fill(0);
-    return line;
-  }
   if (lines === 1 && bytes.at(-1) === 0x0a) warn(`${name} is one line and ends with a newline, which is part of it now`, '--line takes the first line without it');
   return bytes;
 }

@@ -3,6 +3,7 @@ import { encryptTo } from '../age/identities.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
 import { openFleetSeed } from '../vault/fleet-seed.ts';
+import { sweepVault } from '../vault/git.ts';
 import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { chosenLock } from './init.ts';
 import { Options } from './options.ts';
@@ -19,6 +20,7 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
     const lock = chosenLock(options);
     const sealed = await encryptTo(lock, seed);
     if (!options.flag('force')) await prove(sealed, seed, 'passphrase' in lock ? { identities: [], passphrase: () => Promise.resolve(lock.passphrase) } : fleetKeys(vault, options));
+    sweepVault(vault.folder);
     replaceFile(file, sealed, { mode: 0o600 });
   });
   say(`${file} opens with ${options.list('recipient').length > 0 ? options.list('recipient').map((recipient) => recipient.slice(0, 24)).join(', ') : 'the new passphrase'} now; copies of the old file still open as they did`);

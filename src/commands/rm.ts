@@ -13,8 +13,8 @@ export function rm(argv: readonly string[]): number {
   const { folder } = place;
   const below = belowIn(place, operand);
   const single = options.flag('recursive') ? undefined : nameIn(place, operand);
-  if (single && folder.read(single) === undefined && folder.list(below.scope, below.path).names.length > 0) throw new Failure('refused', `${operand} is a folder, so nothing was changed`, { hint: '--recursive deletes all that is in it' });
-  if (single) folder.bytes(single);
+  if (single && !folder.has(single) && folder.list(below.scope, below.path).names.length > 0) throw new Failure('refused', `${operand} is a folder, so nothing was changed`, { hint: '--recursive deletes all that is in it' });
+  if (single) folder.expect(single);
   const names = single ? [single] : folder.list(below.scope, below.path).names;
   if (names.length === 0) throw new Failure('not-found', `there is nothing below ${operand}`);
   const what = names.length === 1 ? names.map(nameText).join('') : `${String(names.length)} secrets below ${operand}`;

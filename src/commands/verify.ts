@@ -1,4 +1,6 @@
+import { basename } from 'node:path';
 import { exitStatus, Failure } from '../failure.ts';
+import { isLeftover } from '../system/files.ts';
 import { Options } from './options.ts';
 import { belowIn, placeOf, withSeeds } from './place.ts';
 import { printJson, say } from './say.ts';
@@ -23,7 +25,7 @@ export async function verify(argv: readonly string[]): Promise<number> {
   }));
   if (options.flag('json')) printJson({ secrets: names.length, problems: problems.map(({ message, hint }) => ({ message, hint })), strangers });
   for (const { message, hint } of problems) say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
-  for (const stranger of strangers) say(`${stranger} is no fixed secret`);
+  for (const stranger of strangers) say(`${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a run that was killed (the next put removes it)' : 'is no fixed secret'}`);
   const broken = problems.length + strangers.length;
   say(`${String(names.length - problems.length)} of ${String(names.length)} secrets open under their names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`);
   return broken === 0 ? 0 : exitStatus.malformed;

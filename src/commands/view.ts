@@ -37,7 +37,7 @@ export interface View {
 /** What can be said with the seeds, which are wiped afterwards. */
 export interface OpenView extends View {
   readonly sources: Sources;
-  /** The recipe in force of a secret on this machine; undefined for one that is not, and on the operator's side. */
+  /** The active recipe of a secret on this machine, or the last one of a secret that was removed; undefined for one that never was active, and on the operator's side. */
   inForce(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
 }

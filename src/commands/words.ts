@@ -9,6 +9,9 @@ import { seedLength } from '../derive/tree.ts';
  */
 export const wordsOf = (seed: Uint8Array): string => entropyToMnemonic(seed, wordlist);
 
+/** The most bytes that a file of 24 words has, with much white space. */
+export const mostWordBytes = 4096;
+
 /** The seed (32 bytes) of 24 words. @throws Failure `usage`, without the words, where they are not a seed. */
 export function seedOfWords(text: string): Uint8Array {
   const words = text.trim().toLowerCase().split(/\s+/);

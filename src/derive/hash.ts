@@ -1,6 +1,6 @@
 /** Password hashes of crypt(5). They take time on purpose, so they are computed once, when secrets are put in force. */
 import { cryptHash } from '../system/crypt.ts';
-import { hashRounds } from './hash-rounds.ts';
+import { hashRounds, longestPhrase } from './hash-rounds.ts';
 import { sealHash, saltOf } from './hash-seal.ts';
 import type { Hashed, HashMethod } from './recipe.ts';
 import { type Sources, valueOf } from './value.ts';
@@ -92,5 +92,6 @@ function hashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): Uint8Array 
 function unhashable(phrase: Uint8Array, method: HashMethod): string | undefined {
   if (phrase.includes(0x0a)) return 'has more than one line';
   if (phrase.includes(0)) return 'has a zero byte in it';
-  return method === 'bcrypt' && phrase.length > 72 ? 'has more than the 72 bytes that bcrypt reads' : undefined;
+  const most = longestPhrase[method];
+  return phrase.length > most ? `has more than the ${String(most)} bytes that ${method} reads` : undefined;
 }

@@ -56,7 +56,11 @@ export function periodAt(rotation: Rotation, at: Date): Period {
   }
 }
 
+/** @throws RangeError for the first period: see {@link isFirst} */
 export const periodBefore = ({ rotation, start }: Period): Period => periodAt(rotation, new Date(start.getTime() - 1));
+
+/** Whether no period comes before it. */
+export const isFirst = ({ start }: Period): boolean => !hasPeriods(new Date(start.getTime() - 1));
 
 /** The period that a name stands for; undefined for text that is none, such as `2026-13` or the 53rd week of a year that has 52. */
 export function parsePeriod(name: string): Period | undefined {

@@ -1,21 +1,35 @@
 /**
  * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file a secret. Looking around in it takes no seed.
  */
-import { readdirSync, rmdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { ensureFolder, readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
-import { decodeFixed, digestOf, encodeFixed, fingerprintOf, type FixedHeader, readHeader } from './file.ts';
+import { ensureFolder, readFileWithin, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
+import { decodeFixed, digestOf, encodeFixed, fingerprintOf, type FixedHeader, largestFile, readHeader } from './file.ts';
 import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
 
 const ending = '.sealed';
 
+/**
+ * Files that are tried under other names to say which one they are, for all files that do not open together: a folder of another
+ * machine has thousands of them.
+ */
+const mostTrials = 10_000;
+
 /** The seed (32 bytes) of a scope, and its epoch. @throws Failure where it is not at hand */
 export type ScopeSeed = (scope: string) => { readonly seed: Uint8Array; readonly epoch: number };
 
-/** A scope's seeds (32 bytes each) of the epochs before the one in force, the latest first; the caller wipes them. */
-export type FormerSeeds = (scope: string) => { readonly seed: Uint8Array; readonly epoch: number }[];
+/** The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there is none. */
+export type FormerSeed = (scope: string, keyId: Uint8Array) => { readonly seed: Uint8Array; readonly epoch: number } | undefined;
+
+/** What opens the files of a folder. */
+export interface FolderKeys {
+  readonly seedOf: ScopeSeed;
+  readonly former: FormerSeed;
+}
+
+const nothingFormer: FormerSeed = () => undefined;
 
 /** A file of the folder, opened. */
 export interface OpenFile extends FixedHeader {
@@ -29,6 +43,9 @@ export interface OpenFile extends FixedHeader {
 
 export class FixedFolder {
   readonly path: string;
+  /** The names in each folder that was looked at, by themselves in lower case. */
+  readonly #entries = new Map<string, Map<string, Set<string>>>();
+  #trialsLeft = mostTrials;
 
   constructor(path: string) {
     this.path = path;
@@ -38,23 +55,37 @@ export class FixedFolder {
     return join(this.path, scope, `${checkedPath(path)}${ending}`);
   }
 
-  /** The file's bytes; undefined where there is none. */
-  read(name: FixedName): Uint8Array | undefined {
-    return readIfPresent(this.fileOf(name));
+  /** Whether something other than a folder has the secret's name; it may be no sound file. */
+  has(name: FixedName): boolean {
+    return lstatSync(this.fileOf(name), { throwIfNoEntry: false })?.isDirectory() === false;
   }
 
-  /** @throws Failure `not-found` */
+  /** The file's bytes; undefined where there is none. @throws Failure `malformed` for what can't be one: a FIFO, a device, a file too long */
+  read(name: FixedName): Uint8Array | undefined {
+    return readFileWithin(this.fileOf(name), largestFile);
+  }
+
+  /** @throws Failure `not-found`, and as {@link read} does */
   bytes(name: FixedName): Uint8Array {
     const bytes = this.read(name);
-    if (!bytes) throw new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `auxcred put ${nameText(name)} makes it; auxcred find helps to look` });
+    if (!bytes) throw this.#missing(name);
     return bytes;
+  }
+
+  /** @throws Failure `not-found` if nothing has the secret's name */
+  expect(name: FixedName): void {
+    if (!this.has(name)) throw this.#missing(name);
+  }
+
+  #missing(name: FixedName): Failure {
+    return new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `auxcred put ${nameText(name)} makes it; auxcred find helps to look` });
   }
 
   /**
    * Opens a file. Looks around where it does not open, to say why.
    * @throws Failure `not-found`, or `malformed` that tells one renamed, of another epoch or scope, cut off and changed apart
    */
-  open(name: FixedName, seedOf: ScopeSeed, former: FormerSeeds = () => []): OpenFile {
+  open(name: FixedName, seedOf: ScopeSeed, former: FormerSeed = nothingFormer): OpenFile {
     const bytes = this.bytes(name);
     const header = readHeader(name, bytes);
     const { seed, epoch } = seedOf(name.scope);
@@ -64,18 +95,19 @@ export class FixedFolder {
     return { ...header, value, bytes, digest: digestOf(bytes), fingerprint: fingerprintOf(seed, name.path, value) };
   }
 
-  #foreign({ scope, path }: FixedName, { keyId: actual }: FixedHeader, epoch: number, former: FormerSeeds): Failure {
-    const seeds = former(scope);
-    const older = seeds.find(({ seed }) => Buffer.compare(keyId(seed), actual) === 0);
-    for (const { seed } of seeds) seed.fill(0);
+  #foreign({ scope, path }: FixedName, { keyId: actual }: FixedHeader, epoch: number, former: FormerSeed): Failure {
+    const older = former(scope, actual);
+    older?.seed.fill(0);
     const text = nameText({ scope, path });
     if (older) return new Failure('malformed', `${text} is of epoch ${String(older.epoch)}, and ${scope} is in epoch ${String(epoch)}`, { hint: `auxcred rekey ${scope}` });
     return new Failure('malformed', `${text} was encrypted for another scope, or for another epoch than ${String(epoch)} of ${scope}`, { hint: 'auxcred mv and cp move a file between scopes, auxcred rekey between epochs; the operator\'s vault has the rest' });
   }
 
   #unopened(name: FixedName, seed: Uint8Array, bytes: Uint8Array): Failure {
-    const other = this.list(name.scope).names.find((candidate) => {
-      const value = candidate.path === name.path ? undefined : decodeFixed(seed, candidate.path, bytes);
+    const other = this.#trialsLeft <= 0 ? undefined : this.list(name.scope).names.find((candidate) => {
+      if (candidate.path === name.path || this.#trialsLeft <= 0) return false;
+      this.#trialsLeft--;
+      const value = decodeFixed(seed, candidate.path, bytes);
       value?.fill(0);
       return value !== undefined;
     });
@@ -84,15 +116,38 @@ export class FixedFolder {
     return new Failure('malformed', `${text} does not open: it was changed, or it is the file of a name that is gone`, { hint: 'restore it from a backup, or put it again' });
   }
 
-  /** Encrypts `value` as that secret, in place of what it was. The caller wipes the value. @returns the new file's sequence */
-  write(name: FixedName, value: Uint8Array, seedOf: ScopeSeed): number {
-    const file = this.fileOf(name);
+  /**
+   * Encrypts `value` as that secret, in place of what it was. The caller wipes the value.
+   * @returns the new file's sequence: over that of the file that it replaces, if that opens
+   * @throws Failure `refused` for a name that differs from another one in its case only
+   */
+  write(name: FixedName, value: Uint8Array, keys: FolderKeys): number {
     this.refuseLookalike(name);
-    const before = readIfPresent(file);
-    const sequence = Math.max(before ? sequenceOf(name, before) + 1 : 0, Date.now());
-    const bytes = encodeFixed(seedOf(name.scope).seed, name.path, sequence, value);
-    this.#keep(file, bytes);
+    const sequence = Math.max(this.#authenticSequence(name, keys) + 1, Date.now());
+    const bytes = encodeFixed(keys.seedOf(name.scope).seed, name.path, sequence, value);
+    this.#keep(this.fileOf(name), bytes);
     return sequence;
+  }
+
+  /** The sequence of the file that is there; 0 for none, and for one that does not open: anybody can have written its header. */
+  #authenticSequence(name: FixedName, { seedOf, former }: FolderKeys): number {
+    let older: ReturnType<FormerSeed>;
+    try {
+      const bytes = this.read(name);
+      if (!bytes) return 0;
+      const { keyId: id, sequence } = readHeader(name, bytes);
+      const { seed } = seedOf(name.scope);
+      older = Buffer.compare(id, keyId(seed)) === 0 ? undefined : former(name.scope, id);
+      const value = decodeFixed(older?.seed ?? seed, name.path, bytes);
+      value?.fill(0);
+      return value ? sequence : 0;
+    } catch (error) {
+      // A damaged file may be replaced.
+      if (error instanceof Failure && error.code === 'malformed') return 0;
+      throw error;
+    } finally {
+      older?.seed.fill(0);
+    }
   }
 
   /** Puts a file that is encrypted already in place of what was there. */
@@ -104,6 +159,10 @@ export class FixedFolder {
   #keep(file: string, bytes: Uint8Array): void {
     this.#ensure(dirname(file));
     replaceFile(file, bytes, { mode: 0o600 });
+    for (let path = file; path.length > this.path.length; path = dirname(path)) {
+      const entries = this.#entries.get(dirname(path));
+      if (entries) note(entries, basename(path));
+    }
   }
 
   /** Folders of one's own, 0700, down to `folder`. */
@@ -112,24 +171,52 @@ export class FixedFolder {
     ensureFolder(folder, { mode: 0o700 });
   }
 
-  /** Two names that differ in their case only would be one file on other systems. @throws Failure `refused` */
+  /** Two names that differ in their case only would be one file on other systems. Lists each folder once. @throws Failure `refused` */
   refuseLookalike({ scope, path }: FixedName): void {
     const segments = path.split('/');
     segments.forEach((segment, i) => {
       const wanted = i === segments.length - 1 ? `${segment}${ending}` : segment;
-      const like = entriesIn(join(this.path, scope, ...segments.slice(0, i))).find(({ name }) => name !== wanted && name.toLowerCase() === wanted.toLowerCase());
-      if (like) throw new Failure('refused', `${nameText({ scope, path })} would differ from ${[scope, ...segments.slice(0, i), like.name.replace(/\.sealed$/, '')].join('/')} in its case only`, { hint: 'choose another name' });
+      const alike = this.#entriesOf(join(this.path, scope, ...segments.slice(0, i))).get(wanted.toLowerCase()) ?? [];
+      const like = [...alike].find((name) => name !== wanted);
+      if (like === undefined) return;
+      const other = [scope, ...segments.slice(0, i), like.replace(/\.sealed$/, '')].join('/');
+      throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} in its case only`, { hint: 'choose another name' });
     });
+  }
+
+  #entriesOf(folder: string): Map<string, Set<string>> {
+    const known = this.#entries.get(folder);
+    if (known) return known;
+    const entries = new Map<string, Set<string>>();
+    for (const { name } of entriesIn(folder)) note(entries, name);
+    this.#entries.set(folder, entries);
+    return entries;
   }
 
   /** Deletes a secret's file and the folders that it leaves empty. @throws Failure `not-found` */
   remove(name: FixedName): void {
-    this.bytes(name);
-    const file = this.fileOf(name);
-    rmSync(file);
-    let folder = dirname(file);
-    syncFolder(folder);
-    for (; folder.length > this.path.length && entriesIn(folder).length === 0; folder = dirname(folder)) rmdirSync(folder);
+    this.expect(name);
+    let path = this.fileOf(name);
+    unlinkSync(path);
+    syncFolder(dirname(path));
+    do {
+      this.#entries.get(dirname(path))?.get(basename(path).toLowerCase())?.delete(basename(path));
+      this.#entries.delete(path);
+      path = dirname(path);
+    } while (path.length > this.path.length && isRemoved(path));
+  }
+
+  /** Removes what processes that were killed left in it, as far as its folders can be listed. The caller writes nothing there meanwhile. */
+  sweep(): void {
+    const walk = (folder: string): void => {
+      try {
+        removeLeftovers(folder);
+        for (const { name, isFolder } of entriesIn(folder)) if (isFolder && !name.startsWith('.')) walk(join(folder, name));
+      } catch {
+        // Whoever reads the folder is told why it can't be.
+      }
+    };
+    walk(this.path);
   }
 
   /** Every secret below `scope` and `prefix` in the order of their names, and the files that are none. */
@@ -148,7 +235,7 @@ export class FixedFolder {
       }
     };
     const start = [scope ?? '', prefix].filter((part) => part !== '').join('/');
-    const exact = scope !== undefined && prefix !== '' && this.read({ scope, path: prefix }) !== undefined;
+    const exact = scope !== undefined && prefix !== '' && this.has({ scope, path: prefix });
     if (exact) names.push({ scope, path: prefix });
     walk(start);
     const texts = new Map(names.map((name) => [nameText(name), name]));
@@ -156,20 +243,31 @@ export class FixedFolder {
   }
 }
 
-const sequenceOf = (name: FixedName, bytes: Uint8Array): number => {
+function note(entries: Map<string, Set<string>>, name: string): void {
+  const alike = entries.get(name.toLowerCase());
+  if (alike) alike.add(name);
+  else entries.set(name.toLowerCase(), new Set([name]));
+}
+
+/** Removes a folder unless something is in it. @returns whether it did */
+function isRemoved(folder: string): boolean {
   try {
-    return readHeader(name, bytes).sequence;
-  } catch {
-    // A damaged file may be replaced.
-    return 0;
+    rmdirSync(folder);
+    return true;
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'EEXIST')) return false;
+    throw error;
   }
-};
+}
 
 function entriesIn(folder: string): { readonly name: string; readonly isFolder: boolean }[] {
   try {
     return readdirSync(folder, { withFileTypes: true }).map((entry) => ({ name: entry.name, isFolder: entry.isDirectory() }));
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR')) return [];
+    if (!(error instanceof Error) || !('code' in error)) throw error;
+    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
+    const reason = error.code === 'ELOOP' ? 'is a loop of symbolic links' : error.code === 'ENAMETOOLONG' ? 'is nested too deep to be listed' : undefined;
+    if (reason !== undefined) throw new Failure('malformed', `${folder} ${reason}`, { hint: 'remove it: no secret can be in there', cause: error });
     throw error;
   }
 }

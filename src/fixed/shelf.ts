@@ -57,8 +57,8 @@ export class Shelf {
 
 /** What can be said of a file without a seed: nothing of its value, and nothing is wrong with one that is missing. */
 export const unopened = (folder: FixedFolder): FixedLookup => (scope, path) => {
-  const bytes = folder.read({ scope, path });
   try {
+    const bytes = folder.read({ scope, path });
     return { sequence: bytes ? readHeader({ scope, path }, bytes).sequence : 0, file: bytes ? digestOf(bytes) : '', fingerprint: '' };
   } catch {
     return { sequence: 0, file: '', fingerprint: '' };

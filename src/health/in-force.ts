@@ -85,7 +85,7 @@ export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scope
   const held = new Set(scopes.map(scopeName));
   return {
     snapshot: snapshot === 'foreign' ? 'foreign' : snapshot ? 'sound' : 'none',
-    since: known && [...known.history.values()].map((entries) => entries.at(-1)?.since ?? '').sort().at(-1),
+    since: known && [...known.history.values()].map((entries) => entries.at(-1)?.until ?? entries.at(-1)?.since ?? '').sort().at(-1),
     credentials: known?.releases.length ?? 0,
     units: new Set(known?.releases.map(({ unit }) => unit).filter((unit) => unit !== anyUnit)).size,
     changes: future?.changes ?? [],

@@ -105,9 +105,16 @@ function environment(value: unknown, complain: Complain): Piece[] {
   });
 }
 
+/** Levels of lists and tables in a JSON document: more than programs read, and few enough for a stack. */
+const deepestJson = 64;
+
 /** JSON, indented by two spaces; what the manifest says of numbers, lists and tables is kept. */
 function json(value: unknown, indent: string, complain: Complain): Piece[] {
   const deeper = `${indent}  `;
+  if (deeper.length > 2 * (deepestJson + 1)) {
+    complain(`lists and tables are nested more than ${String(deepestJson)} deep`, undefined);
+    return [];
+  }
   const between = (items: readonly (readonly Piece[])[], open: string, close: string): Piece[] =>
     items.length === 0 ? [open + close] : [open, ...items.flatMap((item, i) => [`${i === 0 ? '' : ','}\n${deeper}`, ...item]), `\n${indent}${close}`];
   if (typeof value === 'string') return quoted(value, 'json', complain);

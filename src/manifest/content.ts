@@ -1,7 +1,7 @@
 /** What a secret is made of, read from its declaration. */
 import { hashRounds } from '../derive/hash-rounds.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
-import { parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
+import { isFirst, parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { hashMethods } from '../derive/recipe.ts';
 import { compositionKeys, readComposition } from './composition.ts';
@@ -37,6 +37,8 @@ function readDerived(kind: KindName, table: Table): DerivedContent {
   const generation = table.whole('generation', 1, 1, 0xffffffff);
   const previous = table.flag('previous', share !== undefined && rotate !== undefined);
   if (previous && rotate === undefined && generation === 1) table.problem('previous', 'nothing comes before the first generation of a secret that does not rotate', 'rotate = "monthly", or leave it out until generation = 2');
+  const held = period === undefined ? undefined : parsePeriod(period);
+  if (previous && held && isFirst(held)) table.problem('previous', `nothing comes before ${held.name}, the first period that there is`, 'previous = false, or another period');
   return { form: 'derived', options: readOptions(kind, table), generation, share, rotate, period, previous };
 }
 

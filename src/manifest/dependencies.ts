@@ -1,4 +1,5 @@
 /** Secrets that are made of others: who names whom, and what can't be. */
+import { longestPhrase } from '../derive/hash-rounds.ts';
 import { isKeyKind, type KindOptions } from '../derive/kind.ts';
 import type { Escape } from '../derive/recipe.ts';
 import { nearest } from '../nearest.ts';
@@ -29,36 +30,125 @@ export const dependenciesOf = (content: Content, isName: (name: string) => boole
 
 type Note = (declaration: SecretDeclaration, message: string, hint: string | undefined) => void;
 
-/** Notes names that nobody declares, circles, and parts or escapes that a secret does not have. */
+/** Templates in templates: each level is a level of the stack for whatever reads a recipe. */
+const deepest = 32;
+
+/** Secrets that a template may have in it, those of the templates in it counted as often as they stand there: a recipe names them all. */
+const mostPlaces = 10_000;
+
+/** Notes names that nobody declares, circles, templates that grow too large, and parts or escapes that a secret does not have. */
 export function checkDependencies(declarations: readonly SecretDeclaration[], note: Note): void {
   const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
-  const isName = (name: string): boolean => byName.has(name);
-  const circular = new Set<string>();
   for (const declaration of declarations) {
     for (const { reference, escapes } of referencesOf(declaration.content)) {
-      const dependency = dependencyOf(reference, isName);
+      const dependency = dependencyOf(reference, (name) => byName.has(name));
       const other = dependency && byName.get(dependency.name);
       if (dependency === undefined || other === undefined) note(declaration, `${declaration.name} -> ${reference}: no secret is declared by this name`, nearest(reference, [...byName.keys()]) ?? 'declare it; without units it goes to nobody by itself');
       else for (const { message, hint } of unusable(declaration.content, other, dependency.part, escapes)) note(declaration, `${declaration.name} -> ${reference}: ${message}`, hint);
     }
-    const chain = circleFrom(declaration, byName);
-    if (chain && !chain.some((name) => circular.has(name))) note(declaration, `it is made of itself: ${chain.join(' -> ')}`, 'one of them has to do without the next');
-    for (const name of chain ?? []) circular.add(name);
   }
-  const sizes = new Map<string, number>();
-  for (const declaration of declarations) {
-    if (declaration.content.form !== 'template' || circular.has(declaration.name)) continue;
-    const size = mostBytes(declaration, byName, sizes, circular);
-    if (size > largestSecret) note(declaration, `it may have ${String(size)} bytes, and ${String(largestSecret)} are the most that can be delivered`, 'split it');
+  const extents = new Map<string, Extent>();
+  const { ordered, circular } = inOrder(byName, note);
+  for (const declaration of ordered) {
+    const extent = extentOf(declaration.content, (reference) => extents.get(dependencyOf(reference, (name) => byName.has(name))?.name ?? '') ?? nothing);
+    const problem = declaration.content.form === 'template' && !extent.isNoted && !circular.has(declaration.name) ? tooLarge(extent) : undefined;
+    extents.set(declaration.name, { ...extent, isNoted: extent.isNoted || problem !== undefined || circular.has(declaration.name) });
+    if (problem !== undefined) note(declaration, problem, 'split it');
   }
 }
+
+/** How large a secret may become. */
+interface Extent {
+  readonly bytes: number;
+  readonly depth: number;
+  readonly places: number;
+  /** Whether it, or a part of it, is known to be too large. */
+  readonly isNoted: boolean;
+}
+
+const nothing: Extent = { bytes: 0, depth: 0, places: 1, isNoted: false };
+
+function tooLarge({ bytes, depth, places }: Extent): string | undefined {
+  if (depth > deepest) return `templates are nested more than ${String(deepest)} deep in it`;
+  if (places > mostPlaces) return `more than ${String(mostPlaces)} secrets stand in it`;
+  if (bytes > largestSecret) return `it may have ${String(bytes)} bytes, and ${String(largestSecret)} are the most that can be delivered`;
+  return undefined;
+}
+
+/** A secret's extent, once those of the secrets in it are known. */
+function extentOf(content: Content, known: (reference: string) => Extent): Extent {
+  if (content.form === 'derived') return { ...nothing, bytes: mostOf(content.options) };
+  if (content.form === 'crypt') return { ...nothing, bytes: 128 };
+  // A fixed secret's size is known once it is put in force, and looked at there.
+  if (content.form === 'fixed') return nothing;
+  let [bytes, depth, places, isNoted] = [0, 0, 0, false];
+  for (const piece of content.pieces) {
+    if (typeof piece === 'string') {
+      bytes += Buffer.byteLength(piece);
+      continue;
+    }
+    const other = known(piece.reference);
+    bytes += Math.ceil(piece.escapes.reduce((sum, escape) => sum * growth[escape] + 3, other.bytes));
+    depth = Math.max(depth, other.depth);
+    places += other.places;
+    isNoted ||= other.isNoted;
+  }
+  return { bytes, depth: depth + 1, places, isNoted };
+}
+
+/**
+ * The declarations, each after those that it is made of; each is visited once, without recursion. Notes circles, each secret in one of
+ * them at most, and goes on as if the last secret of a circle did without the first.
+ */
+function inOrder(byName: ReadonlyMap<string, SecretDeclaration>, note: Note): { ordered: readonly SecretDeclaration[]; circular: ReadonlySet<string> } {
+  const isName = (name: string): boolean => byName.has(name);
+  const ordered: SecretDeclaration[] = [];
+  const begun = new Set<string>();
+  const circular = new Set<string>();
+  const way = new Map<string, { readonly declaration: SecretDeclaration; readonly left: string[] }>();
+  const begin = (name: string): void => {
+    const declaration = byName.get(name);
+    begun.add(name);
+    if (declaration) way.set(name, { declaration, left: dependenciesOf(declaration.content, isName).map((dependency) => dependency.name).reverse() });
+  };
+  for (const start of byName.keys()) {
+    if (!begun.has(start)) begin(start);
+    // The last one of the way is the innermost.
+    for (const names = [start]; ; ) {
+      const here = way.get(names.at(-1) ?? '');
+      if (!here) break;
+      const next = here.left.pop();
+      if (next === undefined) {
+        ordered.push(here.declaration);
+        way.delete(here.declaration.name);
+        names.pop();
+      } else if (way.has(next)) {
+        if (circular.has(next) || circular.has(here.declaration.name)) continue;
+        const circle = names.slice(names.indexOf(next));
+        for (const name of circle) circular.add(name);
+        note(way.get(next)?.declaration ?? here.declaration, `it is made of itself: ${circleText([...circle, next])}`, 'one of them has to do without the next');
+      } else if (!begun.has(next)) {
+        begin(next);
+        names.push(next);
+      }
+    }
+  }
+  return { ordered, circular };
+}
+
+/** The names in a circle, the middle of a long one left out. */
+const circleText = (names: readonly string[]): string => (names.length <= 20 ? names : [...names.slice(0, 10), `${String(names.length - 20)} more`, ...names.slice(-10)]).join(' -> ');
 
 function unusable(content: Content, other: SecretDeclaration, part: Part, escapes: readonly Escape[]): { message: string; hint: string | undefined }[] {
   const { content: made } = other;
   if (content.form === 'crypt' && made.form !== 'fixed' && (made.form !== 'derived' || made.options.kind === 'bytes' || isKeyKind(made.options.kind) || part !== 'secret')) {
     return [{ message: 'only a password or another secret of one line can be hashed', hint: undefined }];
   }
-  if (content.form === 'crypt' && content.method === 'bcrypt' && made.form === 'derived' && mostOf(made.options) > 72) return [{ message: 'bcrypt reads no more than 72 bytes', hint: 'method = "yescrypt", or a shorter secret' }];
+  if (content.form === 'crypt' && made.form === 'derived') {
+    const [most, longest] = [longestPhrase[content.method], mostOf(made.options)];
+    const hint = content.method === 'bcrypt' && longest <= longestPhrase.yescrypt ? 'method = "yescrypt", or a shorter secret' : 'a shorter secret';
+    if (longest > most) return [{ message: `${content.method} reads no more than ${String(most)} bytes, and it may have ${String(longest)}`, hint }];
+  }
   if (part === 'public' && (made.form !== 'derived' || !isKeyKind(made.options.kind))) return [{ message: 'it has no public half', hint: undefined }];
   if (part === 'previous' && (made.form !== 'derived' || !made.previous)) return [{ message: 'it has no previous value', hint: `previous = true for ${other.name}` }];
   const [first] = escapes;
@@ -66,44 +156,8 @@ function unusable(content: Content, other: SecretDeclaration, part: Part, escape
   return [];
 }
 
-/** The way from a declaration back to itself; undefined where there is none. */
-function circleFrom(start: SecretDeclaration, byName: ReadonlyMap<string, SecretDeclaration>): string[] | undefined {
-  if (start.content.form !== 'template') return undefined;
-  const seen = new Set<string>();
-  const walk = (name: string, way: readonly string[]): string[] | undefined => {
-    if (name === start.name && way.length > 0) return [...way, name];
-    const declaration = byName.get(name);
-    if (seen.has(name) || declaration === undefined) return undefined;
-    seen.add(name);
-    for (const { name: next } of dependenciesOf(declaration.content, (other) => byName.has(other))) {
-      const found = walk(next, [...way, name]);
-      if (found) return found;
-    }
-    return undefined;
-  };
-  return walk(start.name, []);
-}
-
 /** How many bytes a byte becomes at most. */
 const growth: Readonly<Record<Escape, number>> = { base64: 4 / 3, url: 3, json: 6, env: 2 };
-
-function mostBytes({ name, content }: SecretDeclaration, byName: ReadonlyMap<string, SecretDeclaration>, sizes: Map<string, number>, circular: ReadonlySet<string>): number {
-  if (content.form === 'derived') return mostOf(content.options);
-  if (content.form === 'crypt') return 128;
-  // A fixed secret's size is known once it is put in force, and looked at there.
-  if (content.form === 'fixed') return 0;
-  const known = sizes.get(name);
-  if (known !== undefined) return known;
-  const size = content.pieces.reduce((sum, piece) => {
-    if (typeof piece === 'string') return sum + Buffer.byteLength(piece);
-    const dependency = dependencyOf(piece.reference, (other) => byName.has(other));
-    const other = dependency && byName.get(dependency.name);
-    if (!other || circular.has(other.name)) return sum;
-    return sum + Math.ceil(piece.escapes.reduce((bytes, escape) => bytes * growth[escape] + 3, mostBytes(other, byName, sizes, circular)));
-  }, 0);
-  sizes.set(name, size);
-  return size;
-}
 
 /** The most bytes that a derived secret or its public half has. */
 function mostOf(options: KindOptions): number {

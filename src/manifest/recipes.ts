@@ -1,7 +1,8 @@
-import { parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
+import { isFirst, parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
 import type { Derived, Fixed, Hashed, Recipe } from '../derive/recipe.ts';
 import { scopeParts } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { nearest } from '../nearest.ts';
 import type { DerivedContent, FixedContent, HashedContent, Part, SecretDeclaration } from './declaration.ts';
 import { dependencyOf } from './dependencies.ts';
 
@@ -20,9 +21,10 @@ export interface Standpoint {
 /** @throws Failure `not-found` where there is no such file, `malformed` where it is not what it should be */
 export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;
 
-/** The derivation before this one: of the period before, or else of the generation before. */
+/** The derivation before this one: of the period before, or else of the generation before. @throws Failure `not-found` for the first period */
 function previousOf(recipe: Derived): Derived {
   const period = parsePeriod(recipe.period);
+  if (period && isFirst(period)) throw new Failure('not-found', `nothing comes before ${period.name}, the first period of ${recipe.name}`, { hint: 'name another period' });
   return period ? { ...recipe, period: periodBefore(period).name } : { ...recipe, generation: Math.max(1, recipe.generation - 1) };
 }
 
@@ -50,7 +52,7 @@ export class Recipes {
 
   #make(name: string): Recipe {
     const declaration = this.#declarations.get(name);
-    if (!declaration) throw new Failure('not-found', `no secret ${name} is declared`, { hint: 'auxcred ls shows those that are' });
+    if (!declaration) throw new Failure('not-found', `no secret ${name} is declared`, { hint: nearest(name, [...this.#declarations.keys()]) ?? 'auxcred ls shows those that are' });
     const { content } = declaration;
     switch (content.form) {
       case 'derived':

@@ -38,6 +38,8 @@ export interface Release {
 export interface HistoryEntry {
   /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
   readonly since: string;
+  /** When the secret was removed, as `since`; undefined for one that is there or had another recipe next. */
+  readonly until?: string;
   readonly recipe: Recipe;
 }
 
@@ -163,10 +165,15 @@ function parseRecord(bytes: Uint8Array, host: Scope): Kept {
   json.at('kind').oneOf(['record']);
   return {
     sealing: parseSealing(json),
-    history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map((entry) => ({ since: entry.at('since').text(), recipe: parseRecipe(entry.at('recipe')) }))])),
+    history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map(parseEntry)])),
     fingerprints: new Map(json.at('fingerprints').entries().map(([release, fingerprint]) => [release, fingerprint.text()])),
     fingerprintLabel: json.at('fingerprintLabel').optional((label) => label.oneOf(['release'])) ?? 'fingerprint',
   };
+}
+
+function parseEntry(item: Json): HistoryEntry {
+  const until = item.at('until').optional((text) => text.text());
+  return { since: item.at('since').text(), ...(until === undefined ? {} : { until }), recipe: parseRecipe(item.at('recipe')) };
 }
 
 /** The bytes of the broker's file in force, or undefined before the first provision. */

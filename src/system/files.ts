@@ -1,5 +1,6 @@
-import { chownSync, closeSync, existsSync, fchmodSync, fchownSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, renameSync, rmSync, symlinkSync, writeSync } from 'node:fs';
+import { chownSync, closeSync, constants, existsSync, fchmodSync, fchownSync, fstatSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, renameSync, rmSync, statSync, symlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
 
 export interface Access {
@@ -25,6 +26,35 @@ export function readIfPresent(path: string): Uint8Array | undefined {
     return bytes;
   } catch (error) {
     if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * The bytes of a regular file, links followed; undefined if there is none. Never waits for a writer, as reading a FIFO does.
+ * @param most - bytes; a longer file is refused unread
+ * @throws Failure `malformed` for a FIFO, device, socket or folder, a loop of links, and a file of more than `most` bytes
+ */
+export function readFileWithin(path: string, most: number): Uint8Array | undefined {
+  const hint = 'remove it, or restore the file from a backup';
+  try {
+    // Before it is opened: to open a device may do something.
+    if (!statSync(path).isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
+    const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    try {
+      const status = fstatSync(fd);
+      if (!status.isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
+      if (status.size > most) throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} are the most`, { hint });
+      const bytes = new Uint8Array(status.size);
+      let length = 0;
+      for (let got = -1; got !== 0 && length < bytes.length; length += got) got = readSync(fd, bytes, length, bytes.length - length, null);
+      return length === bytes.length ? bytes : bytes.slice(0, length);
+    } finally {
+      closeSync(fd);
+    }
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    if (hasCode(error, 'ELOOP')) throw new Failure('malformed', `${path} is a loop of symbolic links`, { hint, cause: error });
     throw error;
   }
 }

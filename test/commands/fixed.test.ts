@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
@@ -42,12 +44,14 @@ for (const { type, body } of mine) {
 send('done');
 `;
 
+const recipientOf = (identity: string): string => spawnSync('age-keygen', ['-y', at(identity)], { encoding: 'utf8' }).stdout.trim();
+
 let folder = '';
 const at = (path: string): string => join(folder, path);
 const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder, AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity'), GIT_AUTHOR_NAME: 'a', GIT_AUTHOR_EMAIL: 'a@example.org', GIT_COMMITTER_NAME: 'a', GIT_COMMITTER_EMAIL: 'a@example.org' });
 const program = join(process.cwd(), 'dist/auxcred.cjs');
 const auxcred = (args: readonly string[], input: string | Buffer = '', more: NodeJS.ProcessEnv = {}): Said => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { input, env: { ...environment(), ...more } });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { input, env: { ...environment(), ...more }, timeout: 120_000 });
   return { status, stdout: stdout.toString('latin1'), stderr: stderr.toString() };
 };
 function works(args: readonly string[], input: string | Buffer = ''): string {
@@ -65,6 +69,25 @@ function typed(args: readonly string[], keys: string): Said {
   const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
   const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { input: keys, env: environment(), encoding: 'utf8' });
   return { status, stdout, stderr: stdout };
+}
+/** With a pipe for standard input that does not block, as another program may have left it, filled a part at a time. */
+async function piped(args: readonly string[], parts: readonly string[], end: 'ended' | 'open'): Promise<void> {
+  assert.equal(spawnSync('mkfifo', [at('pipe')]).status, 0);
+  const from = openSync(at('pipe'), constants.O_RDONLY | constants.O_NONBLOCK);
+  const to = await open(at('pipe'), 'w');
+  try {
+    const child = spawn(process.execPath, [program, ...args], { stdio: [from, 'ignore', 'pipe'], env: environment() });
+    assert.ok(child.stderr);
+    const [ended, said] = [once(child, 'exit'), text(child.stderr)];
+    closeSync(from);
+    for (const part of parts) await to.write(part);
+    if (end === 'ended') await to.close();
+    const [status] = await ended;
+    assert.equal(status, 0, await said);
+  } finally {
+    await to.close().catch(() => undefined);
+    rmSync(at('pipe'));
+  }
 }
 const file = (name: string): string => at(`vault/fixed/${name}.sealed`);
 const names = (): string[] => works(['ls', '--flat']).split('\n').filter((line) => line !== '');
@@ -119,10 +142,22 @@ describe('put and get', () => {
     fails(['put', 'host/web1/a'], exitStatus.refused, /host\/web1\/a exists, so nothing was changed\nauxcred: hint: --force replaces it/, 'new');
     fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /the secret is empty, so nothing was changed/);
     fails(['put', 'host/web1/a', '--force', '--line'], exitStatus.usage, /empty/, '\nabc');
-    fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /131073 bytes, and 131072 are the most/, 'x'.repeat(131073));
+    fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /standard input has more than 131072 bytes/, 'x'.repeat(131073));
+    fails(['put', 'host/web1/a', '--force', '--file=/dev/zero'], exitStatus.usage, /\/dev\/zero has more than 131072 bytes/);
     assert.deepEqual(readFileSync(file('host/web1/a')), before);
     works(['put', 'host/web1/a', '--force'], 'new');
     assert.equal(works(['get', 'host/web1/a']), 'new');
+  });
+
+  test('wait for a pipe however slowly it is filled, and --line for no more than its line', async () => {
+    const long = 'y'.repeat(131_072);
+    await piped(['put', 'host/web1/all'], [long.slice(0, 1), long.slice(1, 70_000), long.slice(70_000)], 'ended');
+    assert.equal(works(['get', 'host/web1/all']), long);
+    await piped(['put', 'host/web1/line', '--line'], [long, '\r', '\nmore'], 'open');
+    assert.equal(works(['get', 'host/web1/line']), long);
+    const words = 'abandon '.repeat(23) + 'art';
+    await piped(['init', `--vault=${at('other')}`, '--from-words', `--recipient=${recipientOf('identity')}`], [words.slice(0, 50), words.slice(50)], 'ended');
+    assert.ok(existsSync(at('other/seed.age')));
   });
 
   test('refuse names that lead out of the folder, and scopes that nobody knows', () => {
@@ -191,6 +226,27 @@ describe('rm, mv and cp', () => {
     fails(['mv', 'group/db/a', 'group/db/moved/b'], exitStatus.refused, /group\/db\/moved\/b exists/);
     fails(['mv', 'group/db/moved', 'group/db/moved/inside'], exitStatus.usage, /is inside/);
     fails(['cp', 'host/web9/a', 'host/web1/a'], exitStatus['not-found'], /there is no/);
+  });
+
+  test('mv and cp of folders that overlap lose no secret', () => {
+    for (const name of ['host/web1/x/a/b', 'host/web1/x/a/a/b', 'host/web1/x/b']) works(['put', name], name);
+    const before = names();
+    for (const verb of ['mv', 'cp']) {
+      fails([verb, '--force', 'host/web1/x/a', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/a\/a\/b would take the place of host\/web1\/x\/a\/b, which is in host\/web1\/x\/a too, so nothing was changed\n.*by way of another name/);
+      assert.deepEqual(names(), before);
+      for (const name of before) assert.equal(works(['get', name]), name);
+    }
+    works(['mv', 'host/web1/x/a', 'host/web1/y']);
+    fails(['mv', 'host/web1/y', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/b exists/);
+    works(['mv', '--force', 'host/web1/y', 'host/web1/x']);
+    assert.equal(works(['get', 'host/web1/x/b']), 'host/web1/x/a/b');
+    assert.equal(works(['get', 'host/web1/x/a/b']), 'host/web1/x/a/a/b');
+  });
+
+  test('a name that another one forbids is found before the first secret moves', () => {
+    works(['put', 'group/db/moved/C'], 'x');
+    fails(['mv', 'host/web1/dir', 'group/db/moved'], exitStatus.refused, /differ from group\/db\/moved\/C in its case only/);
+    assert.deepEqual(names(), ['group/db/moved/C', 'host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']);
   });
 
   test('mv of a folder with a file that does not open moves nothing', () => {
@@ -288,6 +344,44 @@ describe('verify', () => {
   });
 });
 
+test('verify names what is no file, and ends', () => {
+  for (const name of ['a', 'fifo', 'zero', 'loop']) works(['put', `host/web1/${name}`], name);
+  for (const name of ['fifo', 'zero', 'loop']) rmSync(file(`host/web1/${name}`));
+  assert.equal(spawnSync('mkfifo', [file('host/web1/fifo')]).status, 0);
+  symlinkSync('/dev/zero', file('host/web1/zero'));
+  symlinkSync('loop.sealed', file('host/web1/loop'));
+  writeFileSync(at(`vault/fixed/host/web1/.a.sealed.${String(spawnSync('true').pid)}.new`), '');
+  const { status, stderr } = auxcred(['verify']);
+  assert.equal(status, exitStatus.malformed);
+  for (const message of [/fifo\.sealed is no regular file/, /zero\.sealed is no regular file/, /loop\.sealed is a loop of symbolic links/, /\.new was left behind by a run that was killed/, /1 of 4 secrets open under their names; 4 files do not belong/]) assert.match(stderr, message);
+  fails(['put', 'host/web1/fifo'], exitStatus.refused, /host\/web1\/fifo exists/, 'x');
+  works(['put', 'host/web1/fifo', '--force'], 'x');
+  works(['rm', '--force', 'host/web1/zero']);
+  works(['rm', '--force', 'host/web1/loop']);
+  works(['verify']);
+});
+
+describe('import', () => {
+  beforeEach(() => {
+    mkdirSync(at('files'));
+    writeFileSync(at('files/web'), 'hunter2\r\nlogin: me\n');
+    writeFileSync(at('files/empty'), '\nlogin: me\n');
+  });
+
+  test('takes files as they are, or with --line the first line of each', () => {
+    works(['import', at('files'), 'host/web1']);
+    assert.equal(works(['get', 'host/web1/web']), 'hunter2\r\nlogin: me\n');
+    fails(['import', at('files'), 'host/web2', '--line'], exitStatus.vault, /empty: the secret is empty\n.*imported 1 of 2/);
+    assert.equal(works(['get', 'host/web2/web']), 'hunter2');
+  });
+
+  test('makes no secret of two that are one', () => {
+    for (const name of ['u\u0308', '\u00fc']) writeFileSync(at(`files/${name}`), name);
+    fails(['import', at('files'), 'host/web1', '--force'], exitStatus.vault, /became host\/web1\/\u00fc already/);
+    assert.equal(works(['get', 'host/web1/\u00fc']), Buffer.from('u\u0308').toString('latin1'));
+  });
+});
+
 describe('a new epoch', () => {
   test('closes the old files by name, and rekey opens them again, also after it was ended halfway', () => {
     for (const name of ['host/web1/a', 'host/web1/b', 'host/web2/c', 'group/db/d']) works(['put', name], name);
@@ -309,7 +403,9 @@ describe('a new epoch', () => {
     works(['put', 'group/db/d'], 'd');
     const settings = (): string => readFileSync(at('vault/vault.toml'), 'utf8');
     const before = settings();
-    works(['rekey', '--next', 'host/web2']);
+    const { stderr } = auxcred(['rekey', '--next', 'host/web2']);
+    assert.match(stderr, /web2 has the seeds of group\/db too\n.*auxcred rekey --next group\/db/);
+    assert.match(stderr, /this value stays the same, and whoever has the old seed knows it:\nauxcred: {3}host\/web2\/c\nauxcred: hint: change it at its issuer/);
     assert.equal(settings(), before.replace('[host.web2]\n', '[host.web2]\nepoch = 2\n'));
     works(['rekey', '--next', 'host/web2', 'group/db']);
     assert.equal(settings(), `${before.replace('[host.web2]\n', '[host.web2]\nepoch = 3\n')}\n[group."db"]\nepoch = 2\n`);
@@ -501,6 +597,30 @@ describe('a machine without a vault', () => {
     rmSync(at(`box/var/lib/auxcred/provisioned/fixed/${copy}`));
     works(on('apply'));
     assert.equal(works(on('get', 'w')), 'kept');
+  });
+
+  test('says of a secret that it was removed, and when it came back', () => {
+    works(on('put', 'w'), 'kept');
+    const all = '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';
+    declare(all);
+    works(on('apply'));
+    const [d, k] = [works(on('get', 'd')), works(on('public', 'k'))];
+    declare('');
+    works(on('apply'));
+    for (const [verb, name, value] of [['get', 'd', d], ['public', 'k', k]] as const) {
+      const said = auxcred(on(verb, name));
+      assert.deepEqual([said.status, said.stdout], [0, value]);
+      assert.match(said.stderr, new RegExp(`${name} was removed at \\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ, and no unit gets it any more`));
+    }
+    works(on('rm', 'w', '--force'));
+    fails(on('get', 'w'), exitStatus['not-found'], /w was removed at .*\n.*the value of w is gone too/);
+    const changes = (): string[] => JSON.parse(works(on('history', 'd', '--json'))).map(({ change }: { change: string }) => change);
+    assert.deepEqual(changes(), ['new', 'removed']);
+    declare(all.replace('[secret.w]\nkind = "fixed"', '[secret.redis-password]'));
+    works(on('apply'));
+    assert.deepEqual(changes(), ['new', 'removed', 'new']);
+    assert.equal(auxcred(on('get', 'd')).stderr, '');
+    fails(on('get', 'redis-passwrd'), exitStatus['not-found'], /no secret redis-passwrd is declared\nauxcred: hint: did you mean redis-password\?/);
   });
 
   test('refuses a template that fixed secrets make too long, and a hash of more than a line', () => {

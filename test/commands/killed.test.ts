@@ -42,13 +42,13 @@ before(() => { folder = mkdtempSync(join(tmpdir(), 'killed-')); });
 after(() => { rmSync(folder, { recursive: true, force: true }); });
 
 /** Runs auxcred under strace, threads included. */
-const traced = (options: readonly string[], args: readonly string[]) =>
-  spawnSync('strace', ['-f', '-qq', ...options, process.execPath, 'dist/auxcred.cjs', ...args], { encoding: 'utf8', env: { PATH: process.env['PATH'] } });
+const traced = (options: readonly string[], args: readonly string[], input = '') =>
+  spawnSync('strace', ['-f', '-qq', ...options, process.execPath, 'dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
 
 /** The system calls by which a run changes files below `root`: the call's name and the how-manieth of its name it is. */
-function changesOf(root: string, args: readonly string[]): { call: string; number: number; line: string }[] {
+function changesOf(root: string, args: readonly string[], input = ''): { call: string; number: number; line: string }[] {
   const log = join(folder, 'trace');
-  const { status, stderr } = traced(['-y', '-s', '200', '-e', `trace=${calls.join(',')}`, '-o', log], args);
+  const { status, stderr } = traced(['-y', '-s', '200', '-e', `trace=${calls.join(',')}`, '-o', log], args, input);
   assert.equal(status, 0, stderr);
   const counts = new Map<string, number>();
   return readFileSync(log, 'utf8').split('\n').flatMap((line) => {
@@ -117,6 +117,32 @@ const putFixed = (root: string): void => {
   for (const name of ['wifi', 'token']) must(['put', name, `--root=${root}`], `value of ${name}`);
 };
 
+/** Kills `args` before each of its changes below a copy of the vault `origin`, and looks at what is left. */
+function killOverVault(origin: string, args: (vault: string) => string[], input: string, look: (vault: string, line: string) => void): void {
+  const vault = join(folder, 'vault-copy');
+  const fresh = (): void => {
+    rmSync(vault, { recursive: true, force: true });
+    cpSync(origin, vault, { recursive: true });
+  };
+  fresh();
+  const changes = changesOf(vault, args(vault), input);
+  assert.ok(changes.length > 5);
+  for (const { call, number, line } of changes) {
+    fresh();
+    const { signal, status } = traced(['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'], args(vault), input);
+    assert.ok(signal === 'SIGKILL' || status === 137, `not killed at ${line}`);
+    look(vault, line);
+  }
+}
+
+/** What a `git add -A` of somebody who knows nothing of auxcred would take, beside what is meant to be taken. */
+function strayIn(vault: string): string[] {
+  const git = (...args: string[]): string => spawnSync('git', ['-C', vault, ...args], { encoding: 'utf8' }).stdout;
+  git('init', '-q');
+  git('add', '-A');
+  return git('ls-files').split('\n').filter((path) => path !== '' && !/^(?:\.gitignore|\.\.gitignore\.\d+\.new|vault\.toml|fixed\/host\/web1\/[ab]\.sealed)$/.test(path));
+}
+
 describe('killed at any system call that changes a file', () => {
   test('apply leaves what was in force or what was meant, and the next one leaves nothing else', async () => {
     await killEverywhere({ fresh: copiesOf('apply', (root) => {
@@ -147,6 +173,31 @@ describe('killed at any system call that changes a file', () => {
       if (!must(['unseal', '--json', `--root=${root}`]).stdout.includes(recovery)) must(['reseal', `--add-recipient=${recovery}`, `--root=${root}`]);
       must(['provision', `--root=${root}`]);
     } });
+  });
+
+  test('put and rewrap leave no file that git would take, and the next put nothing at all', () => {
+    const [origin, identity, other] = ['vault', 'identity', 'other'].map((name) => join(folder, name));
+    assert.ok(origin !== undefined && identity !== undefined && other !== undefined);
+    const [recipient = '', another = ''] = [identity, other].map((file) => {
+      spawnSync('age-keygen', ['-o', file]);
+      return spawnSync('age-keygen', ['-y', file], { encoding: 'utf8' }).stdout.trim();
+    });
+    const common = (vault: string, ...args: string[]): string[] => [...args, `--vault=${vault}`, `--identity=${identity}`];
+    must(['init', `--vault=${origin}`, `--recipient=${recipient}`]);
+    writeFileSync(join(origin, 'vault.toml'), '[host.web1]\n');
+    must(common(origin, 'put', 'host/web1/a'), 'old');
+    const whole = listing(origin, ['.']);
+    const look = (vault: string, line: string): void => {
+      assert.deepEqual(strayIn(vault), [], `after a kill at ${line}`);
+      rmSync(join(vault, '.git'), { recursive: true });
+      assert.match(must(common(vault, 'get', 'host/web1/a')).stdout, /^(?:old|new)$/, `after a kill at ${line}`);
+      must(common(vault, 'put', 'host/web1/a', '--force'), 'newest');
+      assert.deepEqual(listing(vault, ['.']), whole, `left behind by a kill at ${line}`);
+    };
+    killOverVault(origin, (vault) => common(vault, 'put', 'host/web1/a', '--force'), 'new', look);
+    // As an earlier version made it.
+    writeFileSync(join(origin, '.gitignore'), 'seed.age\nfetched.json\n');
+    killOverVault(origin, (vault) => common(vault, 'rewrap', `--recipient=${recipient}`, `--recipient=${another}`), '', look);
   });
 
   test('apply leaves in systemd\'s own store the old secrets or the new ones, and the next one makes them whole', { skip: cannotBoot }, async () => {

@@ -49,7 +49,7 @@ export async function stateOf(root: string): Promise<{ counter: number | undefin
 }
 
 /** Every path below the folders that auxcred writes to. */
-export const listing = (root: string): string[] => ['var', 'etc'].flatMap((folder) => pathsBelow(root, folder)).sort();
+export const listing = (root: string, folders: readonly string[] = ['var', 'etc']): string[] => folders.flatMap((folder) => pathsBelow(root, folder)).sort();
 
 function pathsBelow(root: string, folder: string): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {

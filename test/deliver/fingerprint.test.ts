@@ -41,7 +41,7 @@ const put = (text: string, given: Given = {}): Provisioned => provision(root, pa
 const plan = (text: string, given: Given = {}) => planned(paths(), declared(text), given.with ?? scopes, options(given));
 const write = (name: string, value: string, these = scopes): void => {
   const [, at = '', path = ''] = /^([^/]+\/[^/]+)\/(.+)$/.exec(name) ?? [];
-  new FixedFolder(paths().fixed).write({ scope: at, path }, Buffer.from(value), scopeSeedsOf(these));
+  new FixedFolder(paths().fixed).write({ scope: at, path }, Buffer.from(value), { seedOf: scopeSeedsOf(these), former: () => undefined });
 };
 
 /** What a unit gets, from the snapshot alone. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
 import { computeHash, hashSetting } from '../../src/derive/hash.ts';
-import { hashRounds } from '../../src/derive/hash-rounds.ts';
+import { hashRounds, longestPhrase } from '../../src/derive/hash-rounds.ts';
 import { openHash, saltOf, sealHash } from '../../src/derive/hash-seal.ts';
 import { type Derived, type Hashed, type HashMethod, hashMethods } from '../../src/derive/recipe.ts';
 import { deriveSecret } from '../../src/derive/secret.ts';
@@ -49,6 +49,24 @@ test('what libcrypt can\'t hash is a failure of the system, without the phrase i
   assert.ok(hashVectors.unhashable.length > 0);
   for (const { what, phrase, setting, failure } of hashVectors.unhashable) {
     assert.throws(() => cryptHash(Buffer.from(phrase), setting), (error) => error instanceof Failure && error.code === failure && !error.message.includes(phrase), what);
+  }
+});
+
+test('libcrypt hashes phrases of the longest length that the manifest lets through, and none that is longer', () => {
+  for (const method of ['yescrypt', 'sha512-crypt'] as const) {
+    const setting = hashSetting(method, hashRounds[method].least, new Uint8Array(16));
+    assert.match(text(cryptHash(new Uint8Array(longestPhrase[method]).fill(0x61), setting)), /^\$/);
+    assert.throws(() => cryptHash(new Uint8Array(longestPhrase[method] + 1).fill(0x61), setting), isFailure('system'));
+  }
+  const bcrypt = hashSetting('bcrypt', hashRounds.bcrypt.least, new Uint8Array(16));
+  const [whole, longer] = [0, 1].map((more) => text(cryptHash(new Uint8Array(longestPhrase.bcrypt + more).fill(0x61), bcrypt)));
+  assert.equal(whole, longer);
+});
+
+test('a phrase that is longer than its method reads is not hashed', () => {
+  for (const method of hashMethods) {
+    const of = hashed({ scope: 'host/web1', epoch: 1, name: 'a', options: { kind: 'password', length: longestPhrase[method] + 1, alphabet: alnum, require: [] }, period: '', generation: 1 });
+    assert.throws(() => computeHash(from(seed), { form: 'crypt', name: 'h', method, rounds: hashRounds[method].least, of }), (error) => error instanceof Failure && error.message.includes(`a has more than the ${String(longestPhrase[method])} bytes that ${method} reads`));
   }
 });
 

@@ -124,8 +124,59 @@ describe('circles', () => {
   test('are shown once each, with the whole chain', () => {
     assert.deepEqual(messages({ a: template('{{b}}'), b: template('{{c}}'), c: template('{{a}}'), x: template('{{y}}'), y: template('{{x}}'), z: template('{{a}}') }), ['it is made of itself: a -> b -> c -> a', 'it is made of itself: x -> y -> x']);
   });
+  test('are found wherever there is one, and each that is named is one', () => {
+    const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+    const graph = fc.tuple(...names.map(() => fc.uniqueArray(fc.constantFrom(...names), { maxLength: 3 })));
+    fc.assert(fc.property(graph, (edges) => {
+      const parts = new Map(names.map((name, i) => [name, edges[i] ?? []]));
+      // Whatever has no part left is none of a circle.
+      const left = new Set(names);
+      for (let before = -1; before !== left.size; ) {
+        before = left.size;
+        for (const name of left) if (parts.get(name)?.every((part) => !left.has(part)) === true) left.delete(name);
+      }
+      const secrets = Object.fromEntries([...parts].map(([name, these]) => [name, template(these.map((part) => `{{${part}}}`).join(''))]));
+      const found = messages(secrets).map((message) => (/^it is made of itself: (.*)$/.exec(message)?.[1] ?? assert.fail(message)).split(' -> '));
+      assert.equal(found.length > 0, left.size > 0);
+      for (const circle of found) {
+        assert.equal(circle[0], circle.at(-1));
+        circle.slice(1).forEach((name, i) => { assert.ok(parts.get(circle[i] ?? '')?.includes(name)); });
+      }
+    }), { numRuns: 500 });
+  });
   test('secrets that are used twice are none', () => {
     assert.deepEqual(messages({ p: {}, a: template('{{p}}{{b}}{{c}}'), b: template('{{p}}'), c: template('{{b}}{{p}}') }), []);
+  });
+});
+
+describe('templates that are too much', () => {
+  const chain = (length: number): Record<string, unknown> => Object.fromEntries([['t0', {}], ...Array.from({ length }, (_, i): [string, unknown] => [`t${String(i + 1)}`, { kind: 'template', content: `{{t${String(i)}}}`, units: ['a.service'] }])]);
+  const errors = (secrets: Readonly<Record<string, unknown>>): string[] => declared(secrets).problems.filter(({ severity }) => severity === 'error').map(({ key, message }) => `${key ?? ''}: ${message}`);
+
+  test('are refused once, at the first that is nested too deep, however many there are', () => {
+    assert.deepEqual(errors(chain(32)), []);
+    for (const length of [33, 20_000]) assert.deepEqual(errors(chain(length)), ['secret.t33: templates are nested more than 32 deep in it']);
+  });
+
+  test('are refused for secrets that stand in them too often, though these have no size yet', () => {
+    const doubled = Object.fromEntries(Array.from({ length: 30 }, (_, i): [string, unknown] => [`t${String(i + 1)}`, { kind: 'template', content: `{{t${String(i)}}}`.repeat(2), units: ['a.service'] }]));
+    assert.deepEqual(errors({ t0: { kind: 'fixed' }, ...doubled }), ['secret.t14: more than 10000 secrets stand in it']);
+  });
+
+  test('are refused for a circle of any length, named without its middle', () => {
+    const circle = { ...chain(20_000), t0: { kind: 'template', content: '{{t20000}}' } };
+    assert.deepEqual(errors(circle), [`secret.t0: it is made of itself: ${['t0', ...Array.from({ length: 9 }, (_, i) => `t${String(20_000 - i)}`)].join(' -> ')} -> 19982 more -> ${Array.from({ length: 10 }, (_, i) => `t${String(9 - i)}`).join(' -> ')}`]);
+  });
+
+  test('are refused for lists and tables nested too deep, in JSON and in TOML', () => {
+    const nested = (depth: number): string => `${'['.repeat(depth)}1${']'.repeat(depth)}`;
+    const problems = (path: string, text: string): string[] => manifestOf([{ path, text }]).problems.map(({ message }) => message);
+    for (const depth of [64, 65, 20_000]) {
+      const found = problems('/a.json', `{"secret":{"t":{"kind":"template","units":["a.service"],"json":${nested(depth)}}}}`);
+      assert.deepEqual(found, depth === 64 ? [] : ['lists and tables are nested more than 64 deep']);
+    }
+    assert.match(problems('/a.toml', `[secret.t]\nkind = "template"\nunits = ["a.service"]\njson = ${nested(20_000)}\n`).join(), /nested/);
+    assert.deepEqual(problems('/a.toml', `[secret.t]\nkind = "template"\nunits = ["a.service"]\njson.${'a.'.repeat(20_000)}b = 1\n`), ['lists and tables are nested more than 64 deep']);
   });
 });
 

@@ -100,6 +100,8 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nrotate = "monthly"\nperiod = "2026-W10"', /"2026-W10" is not a period of a secret that rotates monthly/, 3],
   ['[secret.a]\nkind = "uuid"\nrotate = "weekly"\nperiod = "2026"', /"2026" is not a period of a secret that rotates weekly/, 4],
   ['[secret.a]\nprevious = true', /nothing comes before the first generation/, 2],
+  ...([['yearly', '0001'], ['quarterly', '0001-Q1'], ['monthly', '0001-01'], ['weekly', '0001-W01'], ['daily', '0001-01-01']] as const).map(([rotate, period]): [string, RegExp, number] =>
+    [`[secret.a]\nrotate = "${rotate}"\nperiod = "${period}"\nprevious = true`, new RegExp(`nothing comes before ${period}, the first period that there is`), 4]),
   ['[secret.a]\nchange = "kill"', /"kill" is not known here/, 2],
   ['[secret.a]\nhook = ["tell"]', /by its absolute path/, 2],
   ['[secret.a]\nkind = "template"', /a template has one of content, env and json/, 1],
@@ -120,6 +122,8 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nkind = "crypt"', /the name of the secret to hash is missing/, undefined],
   ['[secret.b]\nkind = "age"\n[secret.a]\nkind = "crypt"\nof = "b"', /only a password or another secret of one line can be hashed/, 3],
   ['[secret.b]\nlength = 73\n[secret.a]\nkind = "crypt"\nof = "b"\nmethod = "bcrypt"', /bcrypt reads no more than 72 bytes/, 3],
+  ['[secret.b]\nlength = 512\n[secret.a]\nkind = "crypt"\nof = "b"', /yescrypt reads no more than 511 bytes, and it may have 512/, 3],
+  ['[secret.b]\nkind = "hex"\nbytes = 256\n[secret.a]\nkind = "crypt"\nof = "b"\nmethod = "sha512-crypt"', /sha512-crypt reads no more than 511 bytes/, 4],
   ['[secret.b]\n[secret.a]\nkind = "crypt"\nof = "b"\nrounds = 12', /a whole number from 1 to 11/, 5],
   ['[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret."k.pub"]\nunits = ["a.service"]', /a.service gets k under the id k.pub already/, 4],
   ['[secrets.a]\n', /a manifest has no such table/, undefined],
