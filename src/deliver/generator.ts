@@ -8,8 +8,9 @@
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { brokenFiles, type Manifest, readManifest } from '../manifest/manifest.ts';
-import { isBeforeTheBroker, servicesIn } from '../manifest/units.ts';
+import { isBeforeTheBroker } from '../manifest/units.ts';
 import { dropInName, pathsUnder } from '../system/paths.ts';
+import { servicesIn } from '../system/unit-name.ts';
 import { filesOf, renderBlock } from './drop-in.ts';
 import { readRendering, renderUnits } from './rendering.ts';
 

@@ -17,7 +17,7 @@ my $all = '';
 while (sysread($s, my $part, 65536)) { $all .= $part }
 print length($all), "\\n";
 `;
-const credentialSocket = '/run/auxcred/credentials.sock';
+const credentialSocket = '/run/auxcred/encrypted.sock';
 const forgedName = 'deadbeef/unit/a.service/key-a';
 /** More than systemd accepts as one credential. */
 const refusal = 1024 * 1024;
@@ -79,10 +79,10 @@ for (const version of systemdVersions)
     });
 
     test('nobody but root and the broker can read the store', async () => {
-      const { stdout } = await machine.shell('stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/credentials.sock /run/auxcred/stage.sock');
+      const { stdout } = await machine.shell('stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/encrypted.sock /run/auxcred/stage.sock');
       assert.equal(stdout.trim(), [
         '/var/lib/auxcred root:auxcred 750', '/var/lib/auxcred/seeds.age root:auxcred 640', '/var/lib/auxcred/provisioned/releases.json root:auxcred 640',
-        '/run/auxcred/credentials.sock root:root 600', '/run/auxcred/stage.sock root:root 600',
+        '/run/auxcred/encrypted.sock root:root 600', '/run/auxcred/stage.sock root:root 600',
       ].join('\n'));
     });
 
