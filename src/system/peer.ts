@@ -29,9 +29,10 @@ export interface Peer {
 
 /**
  * Asks the kernel about the peer of a connected socket (unix(7)).
+ * @param hasProcess - whether the kernel has SO_PEERPIDFD
  * @throws Error if the peer is gone: another process may have its number by now
  */
-export function peerOf(socket: Socket): Peer {
+export function peerOf(socket: Socket, hasProcess = hasPeerProcess()): Peer {
   const fd = descriptorOf(socket);
   const address = Buffer.alloc(addressLength);
   const length = Buffer.alloc(4);
@@ -43,17 +44,18 @@ export function peerOf(socket: Socket): Peer {
   const credentials = option(fd, peerCredentials, credentialsLength);
   if (!credentials) throw new Error('the kernel does not say who is asking');
   const pid = credentials.readInt32LE(0);
-  return { name, pid, uid: credentials.readUInt32LE(4), unit: unitWhileItLives(fd, pid) };
+  return { name, pid, uid: credentials.readUInt32LE(4), unit: hasProcess ? unitWhileItLives(fd, pid) : unitWhileConnected(fd, pid) };
 }
 
-/** The unit of process `pid`, which connected: read first, and believed only if that process lived until then. */
+/** For kernels without a descriptor of the peer: its connection is closed when the last process that holds it ends. */
+function unitWhileConnected(fd: number, pid: number): string | undefined {
+  const unit = unitOf(pid);
+  if (isReady(fd, 0)) throw new Error(gone);
+  return unit;
+}
+
+/** The unit of process `pid`, which connected: believed only if that process lived until it was read. */
 function unitWhileItLives(fd: number, pid: number): string | undefined {
-  if (!hasPeerProcess()) {
-    // Without a descriptor of the process the connection has to do: it is closed when its last holder ends.
-    const unit = unitOf(pid);
-    if (isReady(fd, 0)) throw new Error(gone);
-    return unit;
-  }
   const process = option(fd, peerProcess, 4)?.readInt32LE(0);
   if (process === undefined) throw new Error(gone);
   try {
