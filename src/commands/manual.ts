@@ -486,9 +486,9 @@ export const manual = {
   }),
   stage: page({
     group: 'units',
-    summary: 'lay a unit\'s staged secrets in /run/credstore',
-    usage: ['UNIT'],
-    text: ['Drop-ins have it in ExecStartPre= where unit and credential have too long a name for the socket.'],
+    summary: 'write a unit\'s staged secrets to /run/credstore',
+    usage: ['UNIT [CREDENTIAL...]'],
+    text: ['Drop-ins have it in ExecStartPre= where unit and credential have too long a name for the socket. Fails unless every CREDENTIAL is among them.'],
     options: [],
     statuses: { refused: 'the broker refused' },
   }),

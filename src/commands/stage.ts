@@ -11,16 +11,20 @@ import { Options } from './options.ts';
 const answerLimit = 60_000;
 
 /**
- * `auxcred stage UNIT` fetches a unit's staged secrets from the broker and lays them in /run/credstore, where the drop-in's
- * `LoadCredential=` finds them; its `ExecStopPost=` removes them again. Fails rather than leave one out.
+ * `auxcred stage UNIT CREDENTIAL...` fetches a unit's staged secrets from the broker and writes them to /run/credstore, where the
+ * drop-in's `LoadCredential=` finds them; its `ExecStopPost=` removes them again. It fails if one of them was not granted, since
+ * systemd starts a unit without a file that is missing there.
  */
 export async function stage(argv: readonly string[]): Promise<number> {
   const options = new Options('stage', argv);
-  const [unit = ''] = options.exactly('the unit');
+  const [unit, ...wanted] = options.operands;
+  if (unit === undefined) throw new Failure('usage', 'the unit is missing', { hint: 'auxcred stage UNIT CREDENTIAL...' });
   const paths = pathsUnder('/');
   const answer = await ask(paths.stageSocket, unit);
   try {
     const credentials = parseAnswer(answer);
+    const missing = wanted.filter((id) => credentials.every(({ credential }) => credential !== id));
+    if (missing.length > 0) throw new Failure('refused', `${missing.join(', ')} of ${unit} is not provisioned`, { hint: 'run auxcred apply' });
     ensureFolder(paths.stageFolder, { mode: 0o700 });
     for (const { unit: declared, credential, value } of credentials) replaceFile(join(paths.stageFolder, stagedName(declared, credential)), value, { mode: 0o600 });
   } finally {

@@ -1,7 +1,8 @@
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import type { Release } from '../store/snapshot.ts';
-import { type CredentialRequest, templateOf } from './request.ts';
+import { templateOf } from '../system/unit-name.ts';
+import type { CredentialRequest } from './request.ts';
 
 /** The releases in force and what they are made from, ready to answer. */
 export class ReleaseBook {

@@ -1,3 +1,5 @@
+import { managerUnit } from '../system/unit-name.ts';
+
 /** What systemd asks for: one credential of one unit. */
 export interface CredentialRequest {
   readonly unit: string;
@@ -17,18 +19,7 @@ export function parsePeerName(name: string | undefined): CredentialRequest | und
 
 /**
  * Whether a peer may ask in the name of `unit`. A name is chosen by whoever connects, so the kernel's own record decides:
- * the peer is root and sits in that unit's cgroup, or is PID 1 itself refreshing a running unit (systemd 260 and later).
- * @param cgroup - the peer's /proc/PID/cgroup
+ * the peer is root and belongs to that unit, or is PID 1 itself refreshing a running unit (systemd 260 and later).
  */
-export function mayAskFor(unit: string, peer: { readonly uid: number; readonly cgroup: string }): boolean {
-  if (peer.uid !== 0) return false;
-  const path = peer.cgroup.split('\n').map((line) => /^\d+:(?:|name=systemd):(\/.*)$/.exec(line)?.[1]);
-  return path.some((entry) => entry === '/init.scope' || (entry?.split('/').includes(unit) ?? false));
-}
-
-/** `web@.service` for `web@blue.service`; undefined for a unit that is no instance. */
-export function templateOf(unit: string): string | undefined {
-  const at = unit.indexOf('@');
-  const dot = unit.lastIndexOf('.');
-  return at > 0 && dot > at + 1 ? `${unit.slice(0, at + 1)}${unit.slice(dot)}` : undefined;
-}
+export const mayAskFor = (unit: string, peer: { readonly uid: number; readonly unit: string | undefined }): boolean =>
+  peer.uid === 0 && (peer.unit === unit || peer.unit === managerUnit);

@@ -1,8 +1,8 @@
 /** Lets units that run see their new secrets. */
 import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
 import { systemctl, systemctlOutput, unitProperties } from '../system/systemctl.ts';
+import { instancesOf, templateOf } from '../system/unit-name.ts';
 import type { ReleaseChange } from './plan.ts';
-import { templateOf } from './request.ts';
 
 export interface UnitStep {
   readonly unit: string;
@@ -74,7 +74,7 @@ export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
 
 /** Those services that run, and the instances of templates that do. */
 function runningOf(units: readonly string[]): string[] {
-  const patterns = units.map((unit) => unit.replace('@.service', '@*.service').replaceAll('\\', '\\\\'));
+  const patterns = units.map(instancesOf);
   return systemctlOutput('list-units', '--plain', '--no-legend', '--full', '--state=active,activating,reloading', '--', ...patterns)
     .split('\n').map((line) => line.split(' ')[0] ?? '').filter((name) => name !== '');
 }

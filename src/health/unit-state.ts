@@ -1,8 +1,8 @@
 /** What systemd says of units: those that secrets are for, and auxcred's own. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { templateOf } from '../deliver/request.ts';
 import { unitProperties, systemctlOutput } from '../system/systemctl.ts';
+import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import type { Sight } from './sight.ts';
 
 export interface UnitState {
@@ -18,11 +18,11 @@ const states: Readonly<Record<string, UnitState['state']>> = { active: 'runs', r
 
 /** The services that are declared and, of templates, the instances that systemd knows. */
 export function unitStates(declared: readonly string[]): UnitState[] {
-  const templates = declared.filter((unit) => unit.endsWith('@.service'));
-  const instances = templates.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map((unit) => unit.replace('@.service', '@*.service')));
+  const templates = declared.filter(isTemplate);
+  const instances = templates.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map(instancesOf));
   // All of them: where none of those that are named exists, systemctl fails.
   const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
-  const known = unitProperties([...declared.filter((unit) => !unit.endsWith('@.service')), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic']);
+  const known = unitProperties([...declared.filter((unit) => !isTemplate(unit)), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic']);
   return [
     ...known.map(({ unit, values }): UnitState => {
       const state = values.get('LoadState') === 'not-found' ? 'unknown' : states[values.get('ActiveState') ?? ''] ?? 'stopped';

@@ -10,7 +10,8 @@ import { type ManifestFile, manifestFiles } from './folder.ts';
 import { Lines } from './lines.ts';
 import { placementKeys, readPlacement } from './placement.ts';
 import { Table } from './table.ts';
-import { socketNameRoom, unitProblem } from './units.ts';
+import { isTemplate, socketNameRoom } from '../system/unit-name.ts';
+import { unitProblem } from './units.ts';
 
 export interface Manifest {
   readonly files: readonly ManifestFile[];
@@ -128,7 +129,7 @@ function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): 
   const [longest = ''] = credentialsOf(declaration).map(({ id }) => id).sort((a, b) => b.length - a.length);
   const room = Buffer.byteLength(unit) + Buffer.byteLength(longest);
   if (room > socketNameRoom) table.problem('units', `${unit} and ${longest} have ${String(room)} bytes together, and systemd's socket credentials have room for ${String(socketNameRoom)}`, 'delivery = "stage", or a shorter credential = "..."');
-  else if (/@\.service$/.test(unit) && room > socketNameRoom - 16) table.problem('units', `instances of ${unit} with names of more than ${String(socketNameRoom - room)} bytes will not start`, 'delivery = "stage"', 'warning');
+  else if (isTemplate(unit) && room > socketNameRoom - 16) table.problem('units', `instances of ${unit} with names of more than ${String(socketNameRoom - room)} bytes will not start`, 'delivery = "stage"', 'warning');
 }
 
 /** What no secret can see alone: one declared twice, two under one id in a unit, names of others that are not there. */

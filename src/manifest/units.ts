@@ -1,8 +1,6 @@
 /** Which units can have secrets. */
+import { isOtherUnit, isService } from '../system/unit-name.ts';
 import type { SecretDeclaration } from './declaration.ts';
-
-/** A service or a service template: the characters of systemd.unit(5), at most 255 bytes. */
-const servicePattern = /^[A-Za-z0-9:_.\\@-]{1,247}\.service$/;
 
 /** Units that the broker itself waits for, and why they can't wait for it. */
 const beforeTheBroker: Readonly<Record<string, string>> = {
@@ -34,8 +32,8 @@ export const isOwnUnit = (unit: string): boolean => Object.hasOwn(ownUnits, unit
 
 /** Why a unit can't have secrets that are delivered like this, or undefined. */
 export function unitProblem(unit: string, { delivery, placement }: Pick<SecretDeclaration, 'delivery' | 'placement'>): { message: string; hint: string | undefined } | undefined {
-  if (!servicePattern.test(unit) || unit.startsWith('@')) {
-    const hint = /\.(?:socket|mount|swap|target|timer|path|slice|scope|device|automount)$/.test(unit) ? 'only services have credentials on every systemd' : 'the full name, such as web.service or web@.service';
+  if (!isService(unit)) {
+    const hint = isOtherUnit(unit) ? 'only services have credentials on every systemd' : 'the full name, such as web.service or web@.service';
     return { message: `${JSON.stringify(unit)} is not the name of a service`, hint };
   }
   const own = ownUnits[unit];
@@ -44,9 +42,3 @@ export function unitProblem(unit: string, { delivery, placement }: Pick<SecretDe
   if (reason === undefined || delivery === 'credstore' || (placement?.neededFor === 'users' && unit === usersUnit)) return undefined;
   return { message: `${unit} starts before the broker and would wait for ever: ${reason}`, hint: unit === usersUnit && placement ? 'needed-for = "users"' : 'delivery = "credstore"' };
 }
-
-/**
- * The room that systemd leaves for a unit's name and a credential's id together: sun_path has 108 bytes, of which a NUL at both
- * ends, 16 hexadecimal digits and `/unit//` are taken (unix(7); systemd src/core/exec-credential.c).
- */
-export const socketNameRoom = 83;

@@ -39,7 +39,7 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
   file(join(dist, 'auxcred-generator.cjs'), `${libraryFolder}/auxcred-generator.cjs`),
   file(join(dist, 'koffi.node'), `${libraryFolder}/koffi.node`),
   file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', { mode: 0o755, filled: 'placeholders' }),
-  ...['auxcred.socket', 'auxcred-stage.socket', 'auxcred.service', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service'].map((unit) => file(`units/${unit}`, `${unitFolder}/${unit}`, { filled: 'placeholders' })),
+  ...['auxcred.socket', 'auxcred-stage.socket', 'auxcred.service', 'auxcred-host-secret.service', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service'].map((unit) => file(`units/${unit}`, `${unitFolder}/${unit}`, { filled: 'placeholders' })),
   file('units/sysusers.conf', 'lib/sysusers.d/auxcred.conf'),
   file('units/tmpfiles.conf', 'lib/tmpfiles.d/auxcred.conf'),
   file('src/manifest/schema.json', 'share/auxcred/secrets.schema.json'),

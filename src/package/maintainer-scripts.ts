@@ -25,8 +25,8 @@ done
 
 if [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload > /dev/null || true
-    # The sockets go on listening, and the next request starts the new version.
-    [ -z "$2" ] || deb-systemd-invoke stop auxcred.service > /dev/null || true
+    # Units that start meanwhile wait for the sockets, and the next request starts the new version. The sockets too: their paths may be others.
+    [ -z "$2" ] || deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
     deb-systemd-invoke start ${units} > /dev/null || true
 fi
 `;
@@ -45,7 +45,7 @@ case $1 in
         if [ -d /run/systemd/system ]; then
             systemctl --system daemon-reload > /dev/null || true
         fi
-        rm -f /run/auxcred/credentials.sock /run/auxcred/stage.sock
+        rm -f /run/auxcred/encrypted.sock /run/auxcred/stage.sock
         if mountpoint -q /run/auxcred/files; then
             umount -l /run/auxcred/files || true
         fi

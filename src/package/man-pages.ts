@@ -100,16 +100,17 @@ const manifestPage = (markdown: string): ManPage => page('auxcred-secrets', 5, '
 );
 
 const units: readonly (readonly [string, string])[] = [
-  ['auxcred.socket', 'Where systemd asks for a unit\'s credentials: /run/auxcred/credentials.sock. Every drop-in wants it.'],
+  ['auxcred.socket', 'Where systemd asks for a unit\'s credentials: /run/auxcred/encrypted.sock. Every drop-in wants it.'],
   ['auxcred.service', 'The broker. Opens the seeds once, answers each unit with that unit\'s own secrets, and exits after an idle minute.'],
   ['auxcred-stage.socket', 'Where auxcred stage asks, for secrets with delivery = "stage": /run/auxcred/stage.sock.'],
+  ['auxcred-host-secret.service', 'Before the broker: has systemd-creds make the host secret with which answers are encrypted, if there is none.'],
   ['auxcred-provision.service', 'At boot, before the broker, where the manifest was changed without auxcred apply.'],
   ['auxcred-bind.service', 'At the first boot after an installation: seals the seed again to the PCRs that were asked for.'],
   ['auxcred-rotate.timer', 'Puts the secrets of a new period in force, at its start in UTC; auxcred-rotate.service does it.'],
 ];
 
 const servicePage = (markdown: string): ManPage => page('auxcred.service', 8, 'auxcred', 'the broker that hands units their secrets, and the units around it',
-  section('description', paragraph(plain('systemd connects to the socket when a unit starts that has LoadCredential= in a drop-in of auxcred\'s, and takes what the broker answers for the secret. Whatever goes wrong is answered with a refusal, and the unit\'s start fails with status 243/CREDENTIALS.'))),
+  section('description', paragraph(plain('systemd connects to the socket when a unit starts that has LoadCredentialEncrypted= in a drop-in of auxcred\'s, and decrypts what the broker answers. Nothing but a whole answer, made for that credential within the last minute, opens: whatever goes wrong, the unit\'s start fails with status 243/CREDENTIALS.'))),
   section('units', ...units.map(([name, text]) => term(bold(name), plain(text)))),
   section('drop-ins', fromMarkdown(chapter(markdown, 'Rendered drop-ins'))),
   section('credentials socket', fromMarkdown(chapter(markdown, 'Credentials socket'))),

@@ -1,3 +1,5 @@
+import { bind } from './ffi.ts';
+
 /** The first descriptor that systemd passes (SD_LISTEN_FDS_START in sd-daemon.h). */
 const firstDescriptor = 3;
 
@@ -9,4 +11,13 @@ export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, nu
   if (Number(environment['LISTEN_PID']) !== process.pid) return new Map();
   const names = (environment['LISTEN_FDNAMES'] ?? '').split(':');
   return new Map(Array.from({ length: Number(environment['LISTEN_FDS']) || 0 }, (_, i) => [names[i] ?? '', firstDescriptor + i]));
+}
+
+const libc = bind('libc.so.6', { dup: 'i:i' });
+
+/** Another descriptor of the same socket, so that one who closes it leaves the first one open. @throws Error if there are too many */
+export function duplicate(descriptor: number): number {
+  const copy = Number(libc.dup(descriptor));
+  if (copy < 0) throw new Error('no descriptor is left');
+  return copy;
 }

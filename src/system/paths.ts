@@ -48,7 +48,8 @@ export function pathsUnder(root: string) {
     files: at('/run/auxcred/files'),
     /** The links that were made to them. */
     fileLinks: at('/var/lib/auxcred/links.json'),
-    credentialSocket: at('/run/auxcred/credentials.sock'),
+    /** Not the path that answered in plain text: a unit that still asks there must not take an encrypted answer for its secret. */
+    credentialSocket: at('/run/auxcred/encrypted.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),
   };

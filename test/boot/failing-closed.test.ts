@@ -79,7 +79,7 @@ for (const version of systemdVersions)
     test('a masked socket', async () => {
       await machine.shell('systemctl mask --now auxcred.socket auxcred.service');
       try {
-        await machine.shell('rm -f /run/auxcred/credentials.sock; systemctl reset-failed || true');
+        await machine.shell('rm -f /run/auxcred/encrypted.sock; systemctl reset-failed || true');
         const status = (await machine.run(['systemctl', 'restart', 'a.service'], { check: false })).status;
         // SetCredential= is the unit's own fallback, and systemd takes it where the socket's path does not exist at all.
         if (status === 0) assert.equal((await probed(machine, 'a.service'))?.['key-a']?.toString(), 'fallback');
@@ -117,7 +117,7 @@ for (const version of systemdVersions)
     });
 
     test('a unit waits for its secret while the broker restarts, and a client that hangs holds up nobody', async () => {
-      await machine.shell('systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/credentials.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2');
+      await machine.shell('systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2');
       assert.equal(await start('a.service'), 0);
       await machine.systemctl('--no-block', 'restart', 'auxcred.service');
       await machine.systemctl('restart', 'a.service');

@@ -5,10 +5,15 @@ import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { systemdVersions } from '../machine/root.ts';
 import { probed, writeProbeUnit } from '../machine/units.ts';
 
-/** Connects to a socket under a name of its own choosing and prints how much came back, or that it was not let in. */
+/** Connects to a socket under a name of its own choosing and prints how much came back, or that it was not let in. With more arguments it first moves into that control group below its own. */
 const forger = `
 use Socket;
-my ($path, $name) = @ARGV;
+my ($path, $name, $below) = @ARGV;
+if ($below) {
+    open(my $own, '<', '/proc/self/cgroup'); my ($group) = grep { s/^0::// } <$own>; chomp $group;
+    mkdir "/sys/fs/cgroup$group/$below" or die "mkdir: $!";
+    open(my $procs, '>', "/sys/fs/cgroup$group/$below/cgroup.procs") or die "$below: $!"; print $procs $$; close($procs) or die "move: $!";
+}
 socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
 bind($s, pack_sockaddr_un("\\0$name")) or die "bind: $!";
 if (!connect($s, pack_sockaddr_un($path))) { print "denied\\n"; exit 0 }
@@ -17,24 +22,36 @@ my $all = '';
 while (sysread($s, my $part, 65536)) { $all .= $part }
 print length($all), "\\n";
 `;
-const credentialSocket = '/run/auxcred/credentials.sock';
+const credentialSocket = '/run/auxcred/encrypted.sock';
 const forgedName = 'deadbeef/unit/a.service/key-a';
-/** More than systemd accepts as one credential. */
-const refusal = 1024 * 1024;
+/** What a judged unit gets for its credential, and what systemd's own tool says of it: whole, under another name, cut off, and later. */
+const judge = `#!/bin/sh
+perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; bind($s, pack_sockaddr_un("\\0cafe/unit/judge.service/key-judge")) or die; connect($s, pack_sockaddr_un("${credentialSocket}")) or die; shutdown($s, 1); while (sysread($s, my $part, 65536)) { print $part }' > /run/answer
+opens() { systemd-creds decrypt "$@" - - 2> /dev/null || echo closed; }
+opens --name=key-judge < /run/answer > /run/judged-whole
+opens --name=key-other < /run/answer > /run/judged-renamed
+head -c -4 /run/answer | opens --name=key-judge > /run/judged-cut
+opens --name=key-judge --timestamp=+2min < /run/answer > /run/judged-late
+`;
 
 for (const version of systemdVersions)
   describe(`isolation on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
+    /** Units whose control groups systemd gives other names. */
+    const named = ['_under.service', 'memory.service', 'cgroup.x.service', 'tasks.service'];
     /** Runs the forger in a unit of its own. */
-    const forge = async (name: string, properties: readonly string[] = [], unit = 'forger.service'): Promise<string> => {
-      const { stdout } = await machine.run(['systemd-run', '--quiet', '--wait', '--pipe', '--collect', `--unit=${unit}`, ...properties.map((property) => `--property=${property}`), 'perl', '/usr/local/lib/forger.pl', credentialSocket, name]);
+    const forge = async (name: string, properties: readonly string[] = [], { unit = 'forger.service', below = '' } = {}): Promise<string> => {
+      const { stdout } = await machine.run(['systemd-run', '--quiet', '--wait', '--pipe', '--collect', `--unit=${unit}`, ...properties.map((property) => `--property=${property}`), 'perl', '/usr/local/lib/forger.pl', credentialSocket, name, below]);
       return stdout.trim();
     };
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       await writeProbeUnit(machine, 'a.service', {});
       await machine.write('/usr/local/lib/forger.pl', forger);
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']));
+      for (const unit of named) await writeProbeUnit(machine, unit, {});
+      await machine.write('/usr/local/lib/judge', judge, 0o755);
+      await machine.write('/etc/systemd/system/judge.service', '[Service]\nType=oneshot\nExecStart=/usr/local/lib/judge\n');
+      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + secretToml('key-named', named) + secretToml('key-judge', ['judge.service']));
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await machine.run(['auxcred', 'apply']);
       await machine.boot();
@@ -43,7 +60,7 @@ for (const version of systemdVersions)
     after(async () => { await machine?.destroy(); });
 
     test('a unit that names a credential it was not given does not start, whatever its fallback', async () => {
-      await writeProbeUnit(machine, 'thief.service', { service: [`LoadCredential=key-a:${credentialSocket}`, 'SetCredential=key-a:fallback'] });
+      await writeProbeUnit(machine, 'thief.service', { service: [`LoadCredentialEncrypted=key-a:${credentialSocket}`, 'SetCredential=key-a:fallback'] });
       await machine.systemctl('daemon-reload');
       assert.notEqual((await machine.run(['systemctl', 'start', 'thief.service'], { check: false })).status, 0);
       assert.equal(await probed(machine, 'thief.service'), undefined);
@@ -58,18 +75,39 @@ for (const version of systemdVersions)
     });
 
     test('root in another unit is refused when it takes a unit\'s name', async () => {
-      assert.ok(Number(await forge(forgedName)) > refusal);
+      assert.equal(await forge(forgedName), '0');
       const entries = await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_UNIT=a.service');
       assert.match(String(entries.at(-1)?.['AUXCRED_REASON']), /is not part of a\.service/);
     });
 
     test('a unit whose name only resembles another is not taken for it', async () => {
-      assert.ok(Number(await forge(forgedName, [], 'not-a.service')) > refusal);
+      assert.equal(await forge(forgedName, [], { unit: 'not-a.service' }), '0');
+    });
+
+    test('a unit that may make control groups can not make itself another', async () => {
+      const delegated = ['Delegate=yes', 'CapabilityBoundingSet=', 'NoNewPrivileges=yes'];
+      for (const below of ['a.service', 'init.scope', 'system.slice']) assert.equal(await forge(forgedName, delegated, { below }), '0', below);
+      const [entry] = (await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_UNIT=a.service')).slice(-1);
+      assert.match(String(entry?.['AUXCRED_REASON']), /of forger\.service\) is not part of a\.service/);
+    });
+
+    test('units whose control groups have other names get their secrets', async () => {
+      await machine.systemctl('start', ...named);
+      const got = await Promise.all(named.map(async (unit) => (await probed(machine, unit))?.['key-named']?.toString() ?? ''));
+      for (const value of got) assert.match(value, /^[0-9a-f]{64}$/);
+      assert.equal(new Set(got).size, 1);
+    });
+
+    test('an answer is what systemd-creds decrypts, under its own name, whole, and for a minute', async () => {
+      await machine.systemctl('start', 'judge.service');
+      const judged = async (how: string): Promise<string> => (await machine.read(`/run/judged-${how}`)).toString();
+      assert.equal(await judged('whole'), (await machine.run(['auxcred', 'get', 'key-judge'])).stdout);
+      for (const how of ['renamed', 'cut', 'late']) assert.equal(await judged(how), 'closed\n', how);
     });
 
     test('names that systemd would not send are refused', async () => {
       for (const name of ['', 'x', 'deadbeef/unit/a.service', 'deadbeef/unit/a.service/key-a/more', 'DEADBEEF/unit/a.service/key-a', 'deadbeef/user/a.service/key-a', `deadbeef/unit/${'x'.repeat(60)}/y`]) {
-        assert.ok(Number(await forge(name)) > refusal, name);
+        assert.equal(await forge(name), '0', name);
       }
     });
 
@@ -79,10 +117,10 @@ for (const version of systemdVersions)
     });
 
     test('nobody but root and the broker can read the store', async () => {
-      const { stdout } = await machine.shell('stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/credentials.sock /run/auxcred/stage.sock');
+      const { stdout } = await machine.shell('stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/encrypted.sock /run/auxcred/stage.sock');
       assert.equal(stdout.trim(), [
         '/var/lib/auxcred root:auxcred 750', '/var/lib/auxcred/seeds.age root:auxcred 640', '/var/lib/auxcred/provisioned/releases.json root:auxcred 640',
-        '/run/auxcred/credentials.sock root:root 600', '/run/auxcred/stage.sock root:root 600',
+        '/run/auxcred/encrypted.sock root:root 600', '/run/auxcred/stage.sock root:root 600',
       ].join('\n'));
     });
 

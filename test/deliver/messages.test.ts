@@ -2,12 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { ReleaseBook } from '../../src/deliver/releases.ts';
-import { mayAskFor, parsePeerName, templateOf } from '../../src/deliver/request.ts';
+import { mayAskFor, parsePeerName } from '../../src/deliver/request.ts';
 import { encodeGrant, encodeRefusal, parseAnswer } from '../../src/deliver/stage-message.ts';
 import { Failure } from '../../src/failure.ts';
 import type { Recipe } from '../../src/derive/recipe.ts';
 import { seedsOf } from '../../src/store/scope.ts';
 import type { Release } from '../../src/store/snapshot.ts';
+import { isService, isTemplate, templateOf, unitOfProcess } from '../../src/system/unit-name.ts';
 
 test('a peer name is read by its slashes, whatever the random number\'s length', () => {
   assert.deepEqual(parsePeerName('da687f15441f733/unit/at-sock.service/foo'), { unit: 'at-sock.service', credential: 'foo' });
@@ -16,13 +17,33 @@ test('a peer name is read by its slashes, whatever the random number\'s length',
 });
 
 test('a peer may ask for its own unit only', () => {
-  const peer = (cgroup: string, uid = 0): { uid: number; cgroup: string } => ({ uid, cgroup });
-  assert.ok(mayAskFor('a.service', peer('0::/system.slice/a.service\n')));
-  assert.ok(mayAskFor('a.service', peer('0::/system.slice/a.service/.control\n')));
-  assert.ok(mayAskFor('t@x.service', peer('0::/system.slice/system-t.slice/t@x.service\n')));
-  assert.ok(mayAskFor('a.service', peer('0::/init.scope\n')));
-  assert.ok(mayAskFor('a.service', peer('9:name=systemd:/system.slice/a.service\n8:pids:/other\n')));
-  for (const refused of [peer('0::/system.slice/a.service\n', 1000), peer('0::/system.slice/not-a.service\n'), peer('0::/system.slice/a.service.d\n'), peer('0::/system.slice/b.service/init.scope\n'), peer(''), peer('8:pids:/system.slice/a.service\n')]) assert.ok(!mayAskFor('a.service', refused), refused.cgroup);
+  assert.ok(mayAskFor('a.service', { uid: 0, unit: 'a.service' }));
+  assert.ok(mayAskFor('a.service', { uid: 0, unit: 'init.scope' }));
+  for (const refused of [{ uid: 1000, unit: 'a.service' }, { uid: 0, unit: 'b.service' }, { uid: 0, unit: undefined }]) assert.ok(!mayAskFor('a.service', refused), JSON.stringify(refused));
+});
+
+test('a process belongs to the unit that systemd says, not to any other in its control group\'s path', () => {
+  const longest = `${'x'.repeat(247)}.service`;
+  for (const [path, unit] of [
+    ['/system.slice/a.service', 'a.service'], ['/a.service', 'a.service'], ['/system.slice/a.service/.control', 'a.service'], ['/system.slice/a.service/b.service', 'a.service'],
+    ['/system.slice/system-t.slice/t@x.service', 't@x.service'], ['/system.slice/b.service/init.scope', 'b.service'], ['/init.scope', 'init.scope'],
+    ['/user.slice/user-1000.slice/user@1000.service/app.slice/a.service', 'user@1000.service'], ['/user.slice/user-0.slice/session-1.scope', 'session-1.scope'],
+    ['/system.slice/__under.service', '_under.service'], ['/system.slice/_memory.service', 'memory.service'], ['/system.slice/_cgroup.x.service/__under.service', 'cgroup.x.service'],
+    ['/system.slice/srv-data\\x2dset.service', 'srv-data\\x2dset.service'], [`/system.slice/${longest}`, longest], ['//system.slice//a.service', 'a.service'],
+    ['/', undefined], ['/system.slice', undefined], ['/payload/a.service', undefined], ['/t@.service', undefined], ['/@x.service', undefined], [`/x${longest}`, undefined],
+    ['/system.slice/a.service (deleted)', undefined], ['/../a.service', undefined], ['/system.slice/a.service.d', undefined], ['/system@.slice/a.service', undefined],
+  ] as const) {
+    assert.equal(unitOfProcess(`0::${path}\n`), unit, path);
+    assert.equal(unitOfProcess(`9:name=systemd:${path}\n8:pids:/b.service\n0::/\n`), unit, path);
+  }
+  assert.equal(unitOfProcess('1:name=systemd:/a.service\n0::/b.service\n'), 'b.service');
+  for (const cgroup of ['', '8:pids:/a.service\n', 'x0::/a.service', '0:/a.service:/\n']) assert.equal(unitOfProcess(cgroup), undefined, cgroup);
+});
+
+test('services and templates', () => {
+  for (const unit of ['a.service', 'a@.service', 'a@b.service', '_a.service', 'a\\x2db.service', '-a.service']) assert.ok(isService(unit), unit);
+  for (const unit of ['a', '.service', '@a.service', 'a.socket', 'a/b.service', 'a b.service', `${'x'.repeat(248)}.service`, 'ä.service']) assert.ok(!isService(unit), unit);
+  assert.deepEqual(['a@.service', 'a@b.service', 'a.service', 'a@b@.service', 'a@x.y@.service'].map(isTemplate), [true, false, false, false, false]);
 });
 
 test('templates', () => {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { type Manifest, readManifest } from '../../src/manifest/manifest.ts';
-import { servicesIn } from '../../src/manifest/units.ts';
+import { servicesIn } from '../../src/system/unit-name.ts';
 
 let root = '';
 beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'manifest-')); });
