@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
-import { withFileProblems, writeFiles } from '../deliver/file-folder.ts';
+import { writeFiles } from '../deliver/file-folder.ts';
+import { withMachineProblems } from '../deliver/machine-problems.ts';
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
 import { recordRelease } from '../deliver/record.ts';
@@ -71,7 +72,7 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
 export function usableManifest(root: string): Manifest {
-  const manifest = withFileProblems(root, readManifest(root));
+  const manifest = withMachineProblems(root, readManifest(root));
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
     throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', { hint: 'mend the lines above; auxcred check looks again' });
