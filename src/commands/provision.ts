@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
 import { writeFiles } from '../deliver/file-folder.ts';
 import { withMachineProblems } from '../deliver/machine-problems.ts';
@@ -20,6 +21,7 @@ import { hostScope, readFixedFile, type Release, removeStrayGenerations } from '
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
+import { refuseForeign } from '../system/held-folder.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
@@ -53,10 +55,12 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
 /**
  * Runs what changes the store, from reading the manifest to the last drop-in, while nobody else does: a manifest that was read before another one
  * was put in force would undo it.
+ * @throws Failure `refused` where somebody else could lead its folders elsewhere
  * @returns the exit status of `work`; 0 where another one is at work and `whenHeld` is to leave
  */
 export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
   const paths = pathsUnder(root);
+  refuseForeign(root, [paths.store, dirname(paths.rendered), paths.credstore, dirname(paths.brokerDropIn)]);
   ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
   const status = await withLock(paths.lock, () => {
     say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);

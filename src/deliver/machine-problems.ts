@@ -4,9 +4,10 @@ import type { Manifest } from '../manifest/manifest.ts';
 import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
 import { aliasedUnit } from '../system/unit-files.ts';
 import { fileProblems } from './file-folder.ts';
+import { programObjection } from './hook.ts';
 
 /** The manifest with what the machine at `root` has against it among its problems. */
-export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations), ...aliasProblems(root, manifest.declarations)] });
+export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations), ...aliasProblems(root, manifest.declarations), ...hookProblems(root, manifest.declarations)] });
 
 /** Units that are named by an alias: systemd asks under their own name, and the broker would know nothing of it. */
 function aliasProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
@@ -15,6 +16,14 @@ function aliasProblems(root: string, declarations: readonly SecretDeclaration[])
     const target = aliases.get(unit);
     return target === undefined ? [] : [{ severity: 'error', file, line: undefined, key: `secret.${name}.units`, message: `${unit} is an alias of ${target}, and systemd asks for secrets under that name alone`, hint: `units = ["${target}"]` }];
   }));
+}
+
+/** Hooks run as root: nobody else may be able to replace them. */
+function hookProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+  return declarations.flatMap(({ name, file, hook: [program] }): Problem[] => {
+    const objection = program?.startsWith('/') === true ? programObjection(root, program) : undefined;
+    return objection ? [{ severity: 'error', file, line: undefined, key: `secret.${name}.hook`, message: `${program ?? ''} would run as root: ${objection.message}`, hint: objection.hint }] : [];
+  });
 }
 
 /** Each alias with the unit that it stands for, as far as the machine at `root` knows. */

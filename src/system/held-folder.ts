@@ -6,7 +6,7 @@
  * opened and changed with that user's rights, through the folder's descriptor: whatever it is exchanged for, nothing happens that the user could not do alone.
  */
 import { chmodSync, closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync, renameSync, type Stats, statSync, symlinkSync, unlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
 import { withRightsOf } from './user-rights.ts';
@@ -22,8 +22,13 @@ export interface Objection {
 export interface Trust {
   /** The one user beside root who may own folders; undefined for any one. */
   readonly owner?: number | undefined;
-  /** Whether a symbolic link of root's in a folder of root's is gone after; only where the path is looked at, or is root's alone. */
+  /**
+   * For paths of root alone, which are safe to use as they are once they were looked at: links of root's in folders of root's are gone after, and so are folders
+   * where everybody may make files but nobody may move others' (the sticky bit), as far as what follows is root's.
+   */
   readonly links?: 'followed' | undefined;
+  /** What the path ends with; a folder without it. */
+  readonly end?: 'file' | undefined;
 }
 
 /** O_PATH (asm-generic/fcntl.h), which Node does not name: neither needs nor gives the right to read. */
@@ -35,44 +40,61 @@ const mostLinks = 40;
 const partsOf = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.');
 
 /** Says what is wrong with a folder, given who owns the one above it. @param root - who owns the root folder, whom all of it can be trusted with */
-function judge(path: string, stats: Stats, above: number, { owner }: Trust, root: number): Objection | undefined {
+function judge(path: string, stats: Stats, above: number, { owner }: Pick<Trust, 'owner'>, root: number): Objection | undefined {
   const isRoots = (uid: number): boolean => uid === 0 || uid === root;
-  if (!stats.isDirectory()) return { path, message: `${path} is no folder`, hint: 'move it away' };
-  if (!isRoots(stats.uid) && owner !== undefined && stats.uid !== owner) return { path, message: `${path} is a folder of user ${String(stats.uid)}, who could lead the path elsewhere`, hint: 'owner = "..." of that user, or a path through folders of root' };
+  if (!isRoots(stats.uid) && owner !== undefined && stats.uid !== owner) return { path, message: `${path} belongs to user ${String(stats.uid)}, who could lead the path elsewhere`, hint: 'a path through folders of root, or of the one user whose it is' };
   if (!isRoots(above) && stats.uid !== above) return { path, message: `${path} lies in a folder of user ${String(above)}, and is another one's`, hint: `chown ${String(above)} ${path}` };
-  if ((stats.mode & 0o022) !== 0) return { path, message: `${path} can be written by more users than its owner`, hint: `chmod go-w ${path}` };
+  // In a tree of a user's own the user's group is the user's to trust.
+  if ((stats.mode & (root === 0 ? 0o022 : 0o002)) !== 0) return { path, message: `${path} can be written by more users than its owner`, hint: `chmod go-w ${path}` };
   return undefined;
 }
 
 const linkObjection = (path: string, target: string): Objection => ({ path, message: `${path} is a symbolic link to ${target}`, hint: 'name the folder that it leads to' });
+const noFolder = (path: string): Objection => ({ path, message: `${path} is no folder`, hint: 'move it away' });
 
 /**
- * Looks whether a folder may be reached, as far as it is there; what is missing would be made. Advice only: what it says of a user's folders may be otherwise a
+ * Looks whether a path may be used, as far as it is there; what is missing would be made. Advice only: what it says of a user's folders may be otherwise a
  * moment later, and {@link HeldFolder} is what acts on them. Of folders that are root's alone it holds.
  * @param root - the folder that the path is below, trusted as it is
+ * @param path - as it is in that folder
  */
-export function objectionTo(root: string, folder: string, trust: Trust = {}): Objection | undefined {
+export function objectionTo(root: string, path: string, trust: Trust = {}): Objection | undefined {
   const rootOwner = statSync(root, { throwIfNoEntry: false })?.uid ?? 0;
-  const pending = partsOf(folder);
+  const isRoots = (uid: number): boolean => uid === 0 || uid === rootOwner;
+  const pending = partsOf(path);
   let [at, above, links] = [root, rootOwner, 0];
+  /** About a folder with the sticky bit: it stands unless what follows is root's. */
+  let shared: Objection | undefined;
   for (let name = pending.shift(); name !== undefined; name = pending.shift()) {
-    const path = join(at, name);
-    const stats = entryAt(path);
+    const here = join(at, name);
+    const stats = entryAt(here);
+    if (shared && !(stats && isRoots(stats.uid))) return shared;
+    shared = undefined;
     if (!stats) return undefined;
-    if (!stats.isSymbolicLink()) {
-      const objection = judge(path, stats, above, trust, rootOwner);
-      if (objection) return objection;
-      [at, above] = [path, stats.uid];
+    if (stats.isSymbolicLink()) {
+      const target = readlinkSync(here);
+      if (trust.links !== 'followed' || !isRoots(above) || !isRoots(stats.uid) || ++links > mostLinks) return linkObjection(here, target);
+      const next = ledTo(root, at, target);
+      if (next === undefined) return { path: here, message: `${here} leads to ${target}, which is outside of ${root}`, hint: 'mount what it leads to below the new root' };
+      pending.unshift(...next);
+      [at, above] = [root, rootOwner];
       continue;
     }
-    const target = readlinkSync(path);
-    const isRoots = [above, stats.uid].every((uid) => uid === 0 || uid === rootOwner);
-    if (trust.links !== 'followed' || !isRoots || ++links > mostLinks) return linkObjection(path, target);
-    if (root !== '/' && (target.startsWith('/') || target.split('/').includes('..'))) return { path, message: `${path} leads to ${target}, which may be outside of ${root}`, hint: 'mount what it leads to below the new root' };
-    pending.unshift(...partsOf(join(target.startsWith('/') ? '/' : at, target)));
-    [at, above] = [root, rootOwner];
+    if (!stats.isDirectory() && (trust.end !== 'file' || pending.length > 0)) return noFolder(here);
+    const objection = judge(here, stats, above, trust, rootOwner);
+    if (objection && (trust.links !== 'followed' || (stats.mode & 0o1000) === 0 || !isRoots(stats.uid))) return objection;
+    shared = objection;
+    [at, above] = [here, stats.uid];
   }
-  return undefined;
+  return shared;
+}
+
+/** The components below the root folder of what a link in the folder `at` leads to; undefined where that may be outside. What is above a link is no link, so `..` at its begin is what it seems. */
+function ledTo(root: string, at: string, target: string): string[] | undefined {
+  if (target.startsWith('/')) return root === '/' && !partsOf(target).includes('..') ? partsOf(target) : undefined;
+  if (partsOf(target.replace(/^(?:\.\.(?:\/+|$))+/, '')).includes('..')) return undefined;
+  const inside = relative(root, join(at, target));
+  return inside.startsWith('..') ? undefined : partsOf(inside);
 }
 
 /** Undefined for what is missing, and for what this user may not see. */
@@ -85,10 +107,18 @@ function entryAt(path: string): Stats | undefined {
   }
 }
 
-/** @throws Failure `refused` where {@link objectionTo} has one */
-export function refuseUntrusted(root: string, folder: string, trust: Trust = {}): void {
-  const objection = objectionTo(root, folder, trust);
-  if (objection) throw refusal(objection);
+/**
+ * Makes sure that paths of root alone lead where they seem to: then nobody else can change that while they are used. A process that is not root is not asked to: it
+ * has no rights that somebody could borrow.
+ * @param paths - below the root folder, with it
+ * @throws Failure `refused`
+ */
+export function refuseForeign(root: string, paths: readonly string[]): void {
+  if (process.geteuid?.() !== 0) return;
+  for (const path of paths) {
+    const objection = objectionTo(root, relative(root, path), { owner: 0, links: 'followed' });
+    if (objection) throw refusal(objection);
+  }
 }
 
 const refusal = ({ message, hint }: Objection): Failure => new Failure('refused', message, { hint });
@@ -179,7 +209,7 @@ export class HeldFolder {
       if (codeOf(error) === 'ENOENT') return undefined;
       if (codeOf(error) !== 'ENOTDIR' && codeOf(error) !== 'ELOOP') throw error;
       const target = this.link(name)?.target;
-      throw refusal(target === undefined ? { path, message: `${path} is no folder`, hint: 'move it away' } : linkObjection(path, target));
+      throw refusal(target === undefined ? noFolder(path) : linkObjection(path, target));
     }
   }
 

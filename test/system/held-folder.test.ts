@@ -82,12 +82,36 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     folder('tmp', 0, 0o1777);
     refuses('/tmp', /tmp can be written by more users/);
     refuses('/tmp/app', /tmp can be written by more users/);
-    refuses('/home/bob/app', /bob is a folder of user 65534, who could lead the path elsewhere/, carol);
-    refuses('/home/bob/app', /bob is a folder of user 65534/, 0);
+    refuses('/home/bob/app', /bob belongs to user 65534, who could lead the path elsewhere/, carol);
+    refuses('/home/bob/app', /bob belongs to user 65534/, 0);
     folder('home/bob/app/carol', carol);
-    refuses('/home/bob/app/carol', /carol is a folder of user 65533/);
+    refuses('/home/bob/app/carol', /carol belongs to user 65533/);
     folder('home/bob/app/root', 0);
     refuses('/home/bob/app/root', /root lies in a folder of user 65534, and is another one's/);
+  });
+
+  test('paths of root\'s alone may have root\'s links in them, and shared folders where nobody moves what is root\'s', () => {
+    const roots = (path: string, end?: 'file'): string => objectionTo(root, path, { owner: 0, links: 'followed', end })?.message.replaceAll(root, '') ?? 'none';
+    folder('store', 0, 0o1775);
+    folder('store/bin', 0);
+    writeFileSync(at('store/bin/hook'), '', { mode: 0o755 });
+    symlinkSync('../store/bin', at('etc/bin'));
+    symlinkSync('bin/hook', at('etc/hook'));
+    assert.deepEqual([roots('/etc/bin/hook', 'file'), roots('/etc/hook', 'file'), roots('/store/bin/new'), roots('/etc/hook')], ['none', 'none', 'none', '/store/bin/hook is no folder']);
+    assert.match(roots('/store'), /^\/store can be written by more users/);
+    assert.match(roots('/store/new'), /^\/store can be written by more users/);
+    folder('store/carols', carol);
+    assert.match(roots('/store/carols/hook', 'file'), /^\/store can be written by more users/);
+    chmodSync(at('store/bin/hook'), 0o775);
+    assert.match(roots('/etc/hook', 'file'), /^\/store\/bin\/hook can be written by more users/);
+    chmodSync(at('store'), 0o775);
+    assert.match(roots('/etc/bin'), /^\/store can be written by more users/);
+    assert.match(roots('/home/bob/app'), /^\/home\/bob belongs to user 65534/);
+    for (const [name, target] of [['a', '/etc'], ['b', '../../etc'], ['c', 'x/../../..'], ['d', 'e'], ['e', 'd']] as const) symlinkSync(target, at(`etc/${name}`));
+    assert.match(roots('/etc/a/x'), /^\/etc\/a leads to \/etc, which is outside of/);
+    assert.match(roots('/etc/b/x'), /^\/etc\/b leads to .*, which is outside of/);
+    assert.match(roots('/etc/c/x'), /^\/etc\/c leads to .*, which is outside of/);
+    assert.match(roots('/etc/d/x'), /is a symbolic link/);
   });
 
   test('in a user\'s folder nothing happens that the user could not do', () => {
