@@ -80,7 +80,7 @@ async function main(): Promise<void> {
     note(`the machine is ${tampered}; its units refuse to start, and the journal says why:`);
     await show(machine, `systemctl list-units --all --plain --no-legend ${units.join(' ')}`);
     await show(machine, 'journalctl -b -u auxcred.service -o cat | grep -E "stay closed" | tail -n 1');
-    await show(machine, 'journalctl -b AUXCRED_OUTCOME=refused -o cat | sort -u | head -n 4');
+    await show(machine, 'journalctl -b -u auxcred.service AUXCRED_OUTCOME=refused -o cat | sort -u | head -n 4');
     await show(machine, 'show-secrets');
 
     heading('5. The old boot chain again');

@@ -1,10 +1,12 @@
 import { existsSync } from 'node:fs';
+import { overridesOn } from '../deliver/overrides.ts';
 import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
 import { readGenerated, readRendering } from '../deliver/rendering.ts';
 import type { TakenStep } from '../deliver/running-units.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { hadSeeds, restoreHint } from '../store/loss.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { textIfPresent } from '../system/files.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
 import { showPlan } from './plan.ts';
@@ -37,9 +39,19 @@ function warnOfMissing(paths: Paths): void {
 export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): readonly TakenStep[] {
   const units = applyRendering(pathsUnder(root), manifest);
   for (const { unit, change } of units) say(`drop-in of ${unit}: ${change}`);
-  if (!systemIsRunning(root)) return [];
+  if (!systemIsRunning(root)) {
+    warnOverrides(root);
+    return [];
+  }
   // Also where an earlier run was killed before it came to this.
   const { rendered, generated } = pathsUnder(root);
   if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
+  warnOverrides(root);
   return provisioned ? tellUnits(root, provisioned, restart) : [];
+}
+
+/** Says which other files keep a unit from what was applied. */
+function warnOverrides(root: string): void {
+  const reasons = { hides: 'takes the place of the drop-in', undoes: 'takes away what the drop-in gives', sets: 'has a value of its own for what the drop-in gives' };
+  for (const { unit, file, how, lines } of overridesOn(pathsUnder(root), textIfPresent)) warn(`${file} ${reasons[how]} ${unit}: ${lines.join(', ')}`, 'auxcred doctor says what to do');
 }

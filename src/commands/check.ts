@@ -1,4 +1,4 @@
-import { withFileProblems } from '../deliver/file-folder.ts';
+import { withMachineProblems } from '../deliver/machine-problems.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
@@ -9,7 +9,7 @@ import { counted, print, printJson, say } from './say.ts';
 export function check(argv: readonly string[]): number {
   const options = new Options('check', argv);
   options.exactly();
-  const { files, declarations, problems } = withFileProblems(options.value('root') ?? '/', readManifest(options.value('root') ?? '/'));
+  const { files, declarations, problems } = withMachineProblems(options.value('root') ?? '/', readManifest(options.value('root') ?? '/'));
   const broken = problems.some(({ severity }) => severity === 'error');
   if (options.flag('json')) {
     printJson({ files: files.map(({ path }) => path), secrets: declarations.length, problems });

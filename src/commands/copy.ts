@@ -13,7 +13,8 @@ import type { Payload, Sealing } from '../store/payload.ts';
 import { encodePins, pinsOf } from '../store/pins.ts';
 import { sealForTransit } from '../store/seal.ts';
 import { type Scope, wipeScopes } from '../store/scope.ts';
-import { ensureFolder, groupId, replaceFile } from '../system/files.ts';
+import { ensureFolder, groupId, linkTarget, replaceFile } from '../system/files.ts';
+import { objectionTo } from '../system/held-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
@@ -133,12 +134,12 @@ function bring(pairs: readonly Pair[], to: string): void {
   if (systemIsRunning(realpathSync(to))) throw new Failure('usage', `${to} is the system that runs here`, { hint: 'the folder that becomes the root of another one; auxcred push brings it to one that runs' });
   const paths = pathsUnder(to);
   const group = groupId(to, brokerGroup);
-  for (const { destination } of pairs) refuseOutside(to, destination);
+  for (const { destination } of pairs) refuseForeignPlace(to, destination);
   ensureFolder(paths.store, { mode: 0o750, group });
   ensureFolder(paths.fixed, { mode: 0o700 });
   for (const { source, destination, mode, owner } of pairs) {
     const file = join(to, destination);
-    if (mode === undefined) cpSync(source, file, { recursive: true, preserveTimestamps: true });
+    if (mode === undefined) cpSync(source, file, { recursive: true, preserveTimestamps: true, filter: (_, there) => !refuseLink(there) });
     else {
       mkdirSync(dirname(file), { recursive: true, mode: destination.startsWith(pathsUnder('/').fixed) ? 0o700 : 0o755 });
       replaceFile(file, new Uint8Array(readFileSync(source)), { mode: owner === 'root:auxcred' && group === undefined ? 0o600 : mode, group: owner === 'root:auxcred' ? group : undefined });
@@ -149,12 +150,17 @@ function bring(pairs: readonly Pair[], to: string): void {
   if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, 'once auxcred is installed there a boot mends that, or systemd-tmpfiles --create auxcred.conf');
 }
 
-/** A link in the future root that leads out of it would be followed on this machine. @throws Failure `refused` */
-function refuseOutside(to: string, destination: string): void {
-  const root = realpathSync(to);
-  let there = join(to, destination);
+/** A link in the future root that leads out of it would be followed on this machine, and a folder that others own could be led anywhere. @throws Failure `refused` */
+function refuseForeignPlace(to: string, destination: string): void {
   if (!destination.startsWith('/') || normalize(destination) !== destination) throw new Failure('refused', `${destination} is not a path on the host`, { hint: 'an absolute one, without . and ..' });
-  while (!existsSync(there)) there = dirname(there);
-  const real = realpathSync(there);
-  if (real !== root && !real.startsWith(root === '/' ? root : `${root}/`)) throw new Failure('refused', `${join(to, destination)} leads to ${real}, which is outside of ${to}`, { hint: 'mount what it leads to below the new root' });
+  const objection = objectionTo(to, dirname(destination), { owner: 0, links: 'followed' });
+  if (objection) throw new Failure('refused', objection.message, { hint: objection.hint });
+  refuseLink(join(to, destination));
+}
+
+/** What is copied over a link would be written to where it leads. @returns false @throws Failure `refused` */
+function refuseLink(path: string): false {
+  const target = linkTarget(path);
+  if (target !== undefined) throw new Failure('refused', `${path} is a symbolic link to ${target}`, { hint: `rm ${path}` });
+  return false;
 }

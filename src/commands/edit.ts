@@ -75,7 +75,8 @@ const inMemory = [0x01021994, 0x858458f6];
 function memoryFolder(): string {
   const folder = [process.env['XDG_RUNTIME_DIR'], '/dev/shm', '/run'].find((candidate) => {
     try {
-      return candidate !== undefined && inMemory.includes(statfsSync(candidate).type);
+      // Root must not edit in the runtime folder of whoever called it by sudo.
+      return candidate !== undefined && [0, process.geteuid?.()].includes(statSync(candidate).uid) && inMemory.includes(statfsSync(candidate).type);
     } catch {
       return false;
     }

@@ -7,6 +7,7 @@ import { openStore } from '../store/open.ts';
 import { parsePins } from '../store/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../store/scope.ts';
 import { readIfPresent } from '../system/files.ts';
+import { refuseForeign } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { commitVault, sweepVault } from '../vault/git.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
@@ -44,6 +45,7 @@ export function placeOf(options: Options): Place {
   const pins = readIfPresent(paths.pins);
   const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
   if (scopes.length === 0) throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', { hint: 'auxcred init makes a vault; auxcred seal makes this machine\'s own seed' });
+  refuseForeign(paths.root, [paths.fixed]);
   return { folder: new FixedFolder(paths.fixed), fetched: paths.fetched, vault: undefined, paths, scope: named ?? scopes.find((scope) => scope.startsWith('host/')) };
 }
 

@@ -1,5 +1,5 @@
 import { staleCredentials } from '../deliver/credential-store.ts';
-import { withFileProblems } from '../deliver/file-folder.ts';
+import { withMachineProblems } from '../deliver/machine-problems.ts';
 import { type Plan, withMade } from '../deliver/plan.ts';
 import { planned, snapshotInForce } from '../deliver/provision.ts';
 import { changesOf, type UnitChange } from '../deliver/rendered-folder.ts';
@@ -34,7 +34,7 @@ export async function plan(argv: readonly string[]): Promise<number> {
 export async function showPlan(options: Options, { dropIns: withDropIns }: { readonly dropIns: boolean }): Promise<number> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  const { declarations } = sound(withFileProblems(root, readManifest(root)));
+  const { declarations } = sound(withMachineProblems(root, readManifest(root)));
   const at = options.value('at');
   const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {

@@ -1,6 +1,8 @@
 import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
-import { withFileProblems, writeFiles } from '../deliver/file-folder.ts';
+import { writeFiles } from '../deliver/file-folder.ts';
+import { withMachineProblems } from '../deliver/machine-problems.ts';
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
 import { recordRelease } from '../deliver/record.ts';
@@ -21,6 +23,7 @@ import { hostScope, readFixedFile, type Release, removeStrayGenerations } from '
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
+import { refuseForeign } from '../system/held-folder.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { problemText } from './check.ts';
@@ -54,10 +57,12 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
 /**
  * Runs what changes the store, from reading the manifest to the last drop-in, while nobody else does: a manifest that was read before another one
  * was put in force would undo it.
+ * @throws Failure `refused` where somebody else could lead its folders elsewhere
  * @returns the exit status of `work`; 0 where another one is at work and `whenHeld` is to leave
  */
 export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
   const paths = pathsUnder(root);
+  refuseForeign(root, [paths.store, dirname(paths.rendered), paths.credstore, dirname(paths.brokerDropIn)]);
   ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
   const status = await withLock(paths.lock, () => {
     say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
@@ -74,7 +79,7 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
 export function usableManifest(root: string): Manifest {
-  const manifest = withFileProblems(root, readManifest(root));
+  const manifest = withMachineProblems(root, readManifest(root));
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
     throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', { hint: 'mend the lines above; auxcred check looks again' });

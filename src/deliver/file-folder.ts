@@ -2,15 +2,15 @@
  * `delivery = "file"`: secrets in /run/auxcred/files, in memory that is never swapped out, each with an owner, a group, a mode and maybe a symbolic link to it.
  * What is in force decides what has to lie there; a file that is right is not touched.
  */
-import { lstatSync, readdirSync, readlinkSync, rmSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { utf8 } from '../derive/framing.ts';
 import { type Sources, valueOf } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
-import type { Manifest } from '../manifest/manifest.ts';
 import type { Release } from '../store/snapshot.ts';
-import { ensureFolder, groupId, readIfPresent, replaceFile, replaceLink, userId } from '../system/files.ts';
+import { groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import { HeldFolder, objectionTo } from '../system/held-folder.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -51,21 +51,21 @@ export function writeFiles(paths: Paths, releases: readonly Release[], sources: 
   if (wanted.length === 0 && !isMounted(paths.files) && !readIfPresent(paths.fileLinks)) return { written, failed };
   if (wanted.length > 0) mountMemoryFolder(paths.files);
   const links = new Set(wanted.flatMap(({ placement }) => placement.link ?? []));
-  const known = knownLinks(paths);
+  const known = linksIn(readIfPresent(paths.fileLinks));
   // Before a link is made, so that one that is not declared any more is found, whatever happens.
   recordLinks(paths, new Set([...known, ...links]));
   for (const file of wanted) {
     try {
       if (writeFile(paths, file, sources)) written.push(...file.releases);
-      if (file.placement.link !== undefined) makeLink(paths, file.placement.link, file.id);
+      if (file.placement.link !== undefined) makeLink(paths, file.placement.link, file.id, ownerOf(file.placement));
     } catch (error) {
       for (const release of file.releases) failed.set(release, messageOf(error));
     }
   }
   if (need === 'all') {
     removeOthers(paths, new Set(wanted.map(({ id }) => id)));
-    for (const link of known) if (!links.has(link) && isOurLink(paths, link)) rmSync(link);
-    recordLinks(paths, links);
+    const left = known.filter((link) => !links.has(link) && !removeLink(paths, link));
+    recordLinks(paths, new Set([...links, ...left]));
   }
   return { written, failed };
 }
@@ -73,7 +73,7 @@ export function writeFiles(paths: Paths, releases: readonly Release[], sources: 
 /** @returns whether its value is another one than before */
 function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const path = join(paths.files, id);
-  const access = { mode: placement.mode, owner: idOf(placement.owner, userId, 'user'), group: idOf(placement.group, groupId, 'group') };
+  const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
   const value = valueOf(recipe, sources);
   const old = readIfPresent(path);
   try {
@@ -94,20 +94,32 @@ function idOf(name: string, lookUp: (root: string, name: string) => number | und
   return id;
 }
 
-const isOurLink = (paths: Paths, link: string): boolean => targetOf(link)?.startsWith(`${paths.files}/`) ?? false;
+const ownerOf = ({ owner }: Placement): number => idOf(owner, userId, 'user');
 
-/** Where a symbolic link points; undefined for anything else. */
-function targetOf(link: string): string | undefined {
-  return lstatSync(link, { throwIfNoEntry: false })?.isSymbolicLink() === true ? readlinkSync(link) : undefined;
+const leadsToFiles = (paths: Paths, target: string | undefined): boolean => target?.startsWith(`${paths.files}/`) === true;
+
+/** @throws Failure `refused` where something else is in the way, or the path leads through folders that others than root and the owner can change */
+function makeLink(paths: Paths, link: string, id: string, owner: number): void {
+  const target = join(paths.files, id);
+  HeldFolder.within(paths.root, dirname(link), { owner, missing: 'make' }, (folder) => {
+    const there = folder.link(basename(link));
+    if (there?.target === target) return;
+    if (there && !leadsToFiles(paths, there.target)) throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
+    folder.replaceLink(basename(link), target);
+  });
 }
 
-/** @throws Failure `refused` where something else is in the way */
-function makeLink(paths: Paths, link: string, id: string): void {
-  const target = join(paths.files, id);
-  if (targetOf(link) === target) return;
-  if (lstatSync(link, { throwIfNoEntry: false }) && !isOurLink(paths, link)) throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
-  ensureFolder(dirname(link), { mode: 0o755 });
-  replaceLink(link, target);
+/** Removes a link that is not declared any more. @returns whether it is gone; one that can't be reached safely stays, and `auxcred doctor` names it */
+function removeLink(paths: Paths, link: string): boolean {
+  try {
+    HeldFolder.within(paths.root, dirname(link), { missing: 'leave' }, (folder) => {
+      if (leadsToFiles(paths, folder.link(basename(link))?.target)) folder.remove(basename(link));
+    });
+    return true;
+  } catch (error) {
+    if (error instanceof Failure || (error instanceof Error && 'syscall' in error)) return false;
+    throw error;
+  }
 }
 
 /** What is not declared any more, and what was being written when somebody was killed. */
@@ -116,11 +128,10 @@ function removeOthers(paths: Paths, ids: ReadonlySet<string>): void {
   for (const name of readdirSync(paths.files)) if (!ids.has(name)) rmSync(join(paths.files, name), { recursive: true });
 }
 
-/** The list is no authority: of what it names only links into our own folder are ever removed. */
-function knownLinks(paths: Paths): string[] {
-  const bytes = readIfPresent(paths.fileLinks);
+/** The links that the list names. It is no authority: of what it names only links into our own folder are ever removed. */
+export function linksIn(list: Uint8Array | undefined): string[] {
   try {
-    return bytes ? Json.parse(bytes, paths.fileLinks, `rm ${paths.fileLinks}`).list().map((item) => item.text()) : [];
+    return list ? Json.parse(list, 'links.json', 'rm links.json').list().map((item) => item.text()) : [];
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return [];
     throw error;
@@ -133,15 +144,12 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
   else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0) replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
 }
 
-/** The manifest with what the machine at `root` has against its files among its problems. */
-export const withFileProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations)] });
-
 /**
  * What the machine at `root` has against the files that are declared: owners that it does not know, and links over something else. During an installation
  * users may come with its first boot, but not those of a file that is needed before. Local file systems are mounted after local-fs-pre.target, that after
  * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: what is needed before the last can't wait for the first.
  */
-function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, credential, content, placement }) => {
     if (!placement) return [];
     const problem = (key: string, message: string, hint: string): Problem => ({ severity: 'error', file, line: undefined, key: `secret.${name}.${key}`, message, hint });
@@ -152,11 +160,15 @@ function fileProblems(root: string, declarations: readonly SecretDeclaration[]):
     });
     const late: Problem[] = placement.neededFor === 'users' && isOnItsOwnDisk(root) ? [{ ...problem('needed-for', 'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle', 'needed-for = "units", or x-initrd.mount in fstab'), severity: 'warning' }] : [];
     const paths = pathsUnder(root);
+    if (placement.link === undefined) return [...late, ...unknown];
+    const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
+    const objection = objectionTo(root, dirname(placement.link), { owner });
+    if (objection) return [...late, ...unknown, problem('link', objection.message, objection.hint)];
     const isTaken = (link: string): boolean => {
       const at = join(root, link);
-      return lstatSync(at, { throwIfNoEntry: false }) !== undefined && targetOf(at)?.startsWith(`${pathsUnder('/').files}/`) !== true && !isOurLink(paths, at);
+      return lstatSync(at, { throwIfNoEntry: false }) !== undefined && ![paths, pathsUnder('/')].some((one) => leadsToFiles(one, linkTarget(at)));
     };
-    const taken = credentialsOf({ credential, content }).flatMap(({ id }) => (placement.link === undefined ? [] : [`${placement.link}${id.slice(credential.length)}`])).filter(isTaken);
+    const taken = credentialsOf({ credential, content }).map(({ id }) => `${placement.link ?? ''}${id.slice(credential.length)}`).filter(isTaken);
     return [...late, ...unknown, ...taken.map((link) => problem('link', `${link} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'))];
   });
 }

@@ -1,17 +1,23 @@
 import { spawnSync } from 'node:child_process';
 import { Failure } from '../failure.ts';
+import { type Objection, objectionTo } from '../system/held-folder.ts';
 import { withMemoryFile } from '../system/memory-file.ts';
 import type { Hook } from './provision.ts';
 
 const hookTime = 60_000;
 
+/** Why a program may not run as root: others could put their own in its place. */
+export const programObjection = (root: string, program: string): Objection | undefined => objectionTo(root, program, { owner: 0, links: 'followed', end: 'file' });
+
 /**
  * Runs a secret's hook with the old value on descriptor 3 and the new one on 4: files in memory, never arguments, variables or a disk.
  * What it prints goes to standard error.
- * @throws Failure `hook` where it can't be run, does not return 0 or takes over a minute
+ * @throws Failure `hook` where others than root could replace it, it can't be run, does not return 0 or takes over a minute
  */
 export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
   const [command = '', ...args] = hook;
+  const objection = process.geteuid?.() === 0 ? programObjection('/', command) : undefined;
+  if (objection) throw new Failure('hook', `${command} is not run as root: ${objection.message}`, { hint: objection.hint });
   withMemoryFile(before, (old) => {
     withMemoryFile(after, (now) => {
       const { status, signal, error } = spawnSync(command, args, {

@@ -1,5 +1,6 @@
 /** auxcred's own units, and what the broker wrote to this boot's journal last. */
 import { messageIds } from '../deliver/record.ts';
+import { userId } from '../system/files.ts';
 import { journalEntries } from '../system/journal-entries.ts';
 import { unitProperties } from '../system/systemctl.ts';
 
@@ -37,7 +38,9 @@ export function brokerState(): BrokerState {
   const units = unitProperties(own, ['LoadState', 'ActiveState', 'Result', 'UnitFileState']).map(({ unit, values }): OwnUnit => ({
     unit, installed: values.get('LoadState') === 'loaded', masked: values.get('LoadState') === 'masked', enabled: values.get('UnitFileState') === 'enabled', active: values.get('ActiveState') ?? '', result: values.get('Result') ?? '',
   }));
-  const [entry] = journalEntries('--boot', '--lines=1', `MESSAGE_ID=${messageIds.refused}`);
+  // The broker's own entries alone: anybody can log under its MESSAGE_ID.
+  const user = userId('/', 'auxcred');
+  const [entry] = journalEntries('--boot', '--lines=1', `MESSAGE_ID=${messageIds.refused}`, '_SYSTEMD_UNIT=auxcred.service', ...(user === undefined ? [] : [`_UID=${String(user)}`]));
   return { units, lastRefusal: entry && { at: entry.at, unit: entry.field('AUXCRED_UNIT'), credential: entry.field('AUXCRED_CREDENTIAL'), reason: entry.field('AUXCRED_REASON') } };
 }
 

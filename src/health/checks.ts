@@ -222,15 +222,30 @@ const units: Check = ({ system }) => {
   if (!system || system.units.length === 0) return [];
   const lacking = system.units.filter(({ lacksSecret }) => lacksSecret).map(({ unit }) => unit);
   const findings = [
-    ...(lacking.length === 0 ? [] : [found('units', 'problem', `${list(lacking)} did not start for lack of a secret`, 'the broker refused it, or was not there', 'journalctl -b AUXCRED_OUTCOME=refused', `systemctl restart ${lacking.join(' ')}`)]),
+    ...(lacking.length === 0 ? [] : [found('units', 'problem', `${list(lacking)} did not start for lack of a secret`, 'the broker refused it, or was not there', 'journalctl -b -u auxcred.service AUXCRED_OUTCOME=refused', `systemctl restart ${lacking.join(' ')}`)]),
     ...system.units.filter(({ state }) => state === 'unknown').map(({ unit }) => found('units', 'warning', `${unit} is declared, and does not exist on this machine`, 'its name may be mistaken: nothing gets the secret', `systemctl cat ${unit}`)),
   ];
   return findings.length > 0 ? findings : [fine('units', 'no unit lacks a secret')];
 };
 
-const traps: Check = ({ ownCredentials }) => ownCredentials.map(({ unit, credential, file }) =>
-  found('own-credential', 'warning', `${file} sets the credential ${credential} of ${unit} itself`, 'where nothing answers at the socket\'s path, systemd starts the unit with that value', `systemctl edit --full ${unit}`));
+const overrides: Check = (health) => {
+  const reload = health.isRunning ? ' && systemctl daemon-reload' : '';
+  const findings = health.overrides.map(({ unit, file, how, lines }) => {
+    const mend = `"\${EDITOR:-vi}" '${file}'${reload}`;
+    switch (how) {
+      case 'hides': return found('overrides', 'problem', `${file} takes the place of auxcred's drop-in of ${unit}`, 'the unit starts without its secrets', `mv '${file}' '${file.replace(/\.conf$/, '-local.conf')}'${reload}`);
+      case 'undoes': return found('overrides', 'problem', `${file} takes ${list(lines)} of ${unit} away`, 'the unit starts without that secret, or with another value', mend);
+      case 'sets': return found('own-credential', 'warning', `${file} has a value of its own for a credential of ${unit}: ${list(lines)}`, 'where the secret\'s own source is not there, systemd starts the unit with that value', mend);
+    }
+  });
+  const aliased = [...health.aliases].map(([alias, unit]) => found('aliases', 'problem', `${alias} is declared, and is an alias of ${unit}`, 'systemd asks for secrets under that name alone', call(health, 'check')));
+  return [...findings, ...aliased, ...(findings.length > 0 || health.declared.dropIns.length > 0 ? [] : [fine('overrides', 'no file takes away what auxcred gives a unit')])];
+};
+
+const links: Check = (health) => health.strayLinks.map(({ path, objection }) => (objection === undefined
+  ? found('links', 'warning', `${path} leads to a secret's file, and nothing declares it`, 'somebody may have led auxcred there, and whoever owns the secret\'s file decides what is read', `rm '${path}'`)
+  : found('links', 'problem', `${path} was made where others could lead it: ${objection}`, 'who can write that folder, or owns the secret\'s file, decides what is read there', `rm '${path}'`, call(health, 'check'))));
 
 const sight: Check = ({ hidden }) => (hidden.length === 0 ? [] : [found('sight', 'note', `this user may not see ${list(hidden)}`, 'what is in there could not be judged', 'sudo auxcred doctor')]);
 
-const checks: readonly Check[] = [runtime, library, account, seed, pins, hostKey, tpm, opening, recovery, unbound, access, leftovers, disk, swap, manifest, snapshot, secrets, fixed, generator, ownUnits, units, traps, sight];
+const checks: readonly Check[] = [runtime, library, account, seed, pins, hostKey, tpm, opening, recovery, unbound, access, leftovers, disk, swap, manifest, snapshot, secrets, fixed, generator, ownUnits, units, overrides, links, sight];

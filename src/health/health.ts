@@ -1,7 +1,8 @@
 /** Everything that `status` and `doctor` look at, looked at once. */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-import { credentialsOf } from '../manifest/declaration.ts';
+import { aliasesAmong } from '../deliver/machine-problems.ts';
+import { type Override, overridesOn } from '../deliver/overrides.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { keyId } from '../derive/tree.ts';
 import { type Means, openStore } from '../store/open.ts';
@@ -18,7 +19,8 @@ import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { Sight } from './sight.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
 import { type TpmState, tpmState } from './tpm-state.ts';
-import { ownCredentials, type OwnCredential, type UnitState, unitStates } from './unit-state.ts';
+import { type StrayLink, strayLinks } from './file-links.ts';
+import { type UnitState, unitStates } from './unit-state.ts';
 
 /** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
 const patience = 20_000;
@@ -53,7 +55,11 @@ export interface Health {
   readonly files: StoreFiles;
   readonly platform: Platform;
   readonly tpm: TpmState | undefined;
-  readonly ownCredentials: readonly OwnCredential[];
+  /** What other files make of units' drop-ins. */
+  readonly overrides: readonly Override[];
+  /** Declared units that are another one's alias, and that one. */
+  readonly aliases: ReadonlyMap<string, string>;
+  readonly strayLinks: readonly StrayLink[];
   /** Undefined where systemd does not run here. */
   readonly system: {
     readonly broker: BrokerState;
@@ -83,7 +89,6 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   const asked = isRunning || seeds.object !== undefined;
   const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
-  const credentials = new Map(units.map((unit) => [unit, declared.manifest.declarations.filter((declaration) => declaration.units.includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id }) => id))]));
   return {
     root, paths, isRunning, now, seeds, opening, declared,
     withKey: opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey,
@@ -92,7 +97,9 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
     files: storeFiles(sight, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
-    ownCredentials: ownCredentials(sight, root, credentials),
+    overrides: overridesOn(paths, (path) => sight.text(path)),
+    aliases: aliasesAmong(root, new Set(units)),
+    strayLinks: strayLinks(sight, paths, declared.manifest.declarations),
     system: isRunning ? {
       broker: brokerState(), units: unitStates(units), rendered: renderedOn(sight, paths),
       swaps: existsSync('/run/systemd/container') ? [] : swapsOnDisk(sight.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(sight, swap)),

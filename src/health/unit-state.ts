@@ -1,9 +1,6 @@
 /** What systemd says of units: those that secrets are for, and auxcred's own. */
-import { readdirSync } from 'node:fs';
-import { join } from 'node:path';
-import { unitProperties, systemctlOutput } from '../system/systemctl.ts';
+import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
-import type { Sight } from './sight.ts';
 
 export interface UnitState {
   readonly unit: string;
@@ -41,29 +38,3 @@ const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
 const lacksFile = (values: ReadonlyMap<string, string>): boolean => values.get('AssertResult') === 'no' && Number(values.get('AssertTimestampMonotonic')) > 0;
 
 const listed = (...command: readonly string[]): string[] => systemctlOutput('--no-legend', '--no-pager', ...command).split('\n').map((line) => line.trim().split(/\s+/)[0] ?? '').filter((name) => name !== '');
-
-/** Where units' own files lie, the strongest first (systemd.unit(5)). */
-const unitFolders = ['etc/systemd/system', 'run/systemd/system', 'usr/local/lib/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system'];
-
-/** A unit's own file that sets a credential which its secret is to be. */
-export interface OwnCredential {
-  readonly unit: string;
-  readonly credential: string;
-  readonly file: string;
-}
-
-/** `SetCredential=` and the like in a unit's own files, for an id that auxcred delivers. */
-export function ownCredentials(sight: Sight, root: string, credentials: ReadonlyMap<string, readonly string[]>): OwnCredential[] {
-  return [...credentials].flatMap(([unit, ids]) => unitFolders.flatMap((folder) => [join(root, folder, unit), ...dropInsIn(join(root, folder, `${unit}.d`))]).flatMap((file) => {
-    const text = sight.text(file) ?? '';
-    return ids.filter((id) => [...text.matchAll(/^\s*SetCredential(?:Encrypted)?=([^:\n]*):/gm)].some(([, set]) => set === id)).map((credential) => ({ unit, credential, file }));
-  }));
-}
-
-function dropInsIn(folder: string): string[] {
-  try {
-    return readdirSync(folder).filter((name) => name.endsWith('.conf')).map((name) => join(folder, name));
-  } catch {
-    return [];
-  }
-}

@@ -117,7 +117,7 @@ const servicePage = (markdown: string): ManPage => page('auxcred.service', 8, 'a
   section('stage socket', fromMarkdown(chapter(markdown, 'Stage socket'))),
   section('journal', fromMarkdown(chapter(markdown, 'Journal'))),
   section('examples',
-    paragraph('What a unit got, and what it was refused:'), literal(['journalctl AUXCRED_UNIT=web.service']),
+    paragraph('What a unit got, and what it was refused:'), literal(['journalctl -u \'auxcred*\' AUXCRED_UNIT=web.service']),
     paragraph('Why the seed does not open:'), literal(['journalctl -b -u auxcred.service -p err'])),
   seeAlso('auxcred(1)', 'auxcred-secrets(5)', 'systemd.exec(5)', 'systemd.socket(5)'),
 );

@@ -1,7 +1,7 @@
 /** What arrived at a target: all of it is looked at before anything is written, and then written in an order that a crash can't hurt. */
 import { mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { withFileProblems } from '../deliver/file-folder.ts';
+import { withMachineProblems } from '../deliver/machine-problems.ts';
 import { planned, snapshotInForce } from '../deliver/provision.ts';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
@@ -75,7 +75,7 @@ export function checkFiles(root: string, request: Request, files: Arrived, scope
   if (strange !== undefined) throw new Failure('refused', `${strange} was not brought by a push, so none takes it away`, { hint: `auxcred rm ${strange}, on the machine itself` });
   for (const name of [...files.manifest.keys(), ...request.removeManifest]) if (!request.replace) refuseByHand(paths, name, files.manifest.get(name), pushed);
 
-  const manifest = withFileProblems(root, manifestOf(futureManifest(root, files.manifest, request.removeManifest)));
+  const manifest = withMachineProblems(root, manifestOf(futureManifest(root, files.manifest, request.removeManifest)));
   const broken = manifest.problems.filter(({ severity }) => severity === 'error');
   const [first] = broken;
   if (first) throw new Failure('invalid-manifest', `the manifest would have ${String(broken.length)} ${broken.length === 1 ? 'error' : 'errors'}; ${first.file}${first.line === undefined ? '' : `:${String(first.line)}`}: ${first.message}`, first.hint === undefined ? {} : { hint: first.hint });

@@ -59,6 +59,12 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
   }
 }
 
+/** A file's text, or undefined where there is none. */
+export function textIfPresent(path: string): string | undefined {
+  const bytes = readIfPresent(path);
+  return bytes && new TextDecoder().decode(bytes);
+}
+
 /** The names in a folder; none where there is no such folder. */
 export function namesIn(folder: string): string[] {
   try {

@@ -40,3 +40,7 @@ export function unitProperties(units: readonly string[], names: readonly string[
   const blocks = systemctlOutput('show', `--property=${names.join(',')}`, '--', ...units).trimEnd().split('\n\n');
   return units.map((unit, i) => ({ unit, values: new Map((blocks[i] ?? '').split('\n').map((line): [string, string] => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])) }));
 }
+
+/** The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes, and escaped (systemd src/basic/escape.c). */
+export const wordsOf = (text: string): string[] => [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
+  (quoted ?? bare ?? '').replaceAll(/\\x([0-9a-f]{2})|\\(.)/g, (_, code: string | undefined, char: string | undefined) => (code === undefined ? char ?? '' : String.fromCharCode(Number.parseInt(code, 16)))));

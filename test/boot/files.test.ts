@@ -19,6 +19,8 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       secretToml('login', [], { weak: true, kind: 'password', length: 12 }),
       secretToml('login-hash', ['systemd-sysusers.service', 'early.service'], { delivery: 'file', kind: 'crypt', of: 'login', 'needed-for': 'users' }),
     ].join('');
+    /** In a folder that a user owns. */
+    const bobs = secretToml('bobs', [], { delivery: 'file', owner: 'bob', link: '/home/bob/app/secret.conf' });
     const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
     const stat = async (id: string): Promise<string> => (await machine.run(['stat', '-c', '%a %U %G %s', `${folder}/${id}`])).stdout.trim();
     const startedAt = async (unit: string): Promise<number> => Number((await machine.properties(unit, 'ActiveEnterTimestampMonotonic'))['ActiveEnterTimestampMonotonic']);
@@ -33,7 +35,8 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       // A user of sysusers' making: there is none before it ran.
       await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
       await machine.write('/etc/systemd/system/systemd-sysusers.service.d/always.conf', '[Unit]\nConditionNeedsUpdate=\n');
-      await machine.write(manifestPath('web'), manifest() + secretToml('late', [], { delivery: 'file', owner: 'late' }));
+      await machine.shell('useradd --create-home bob; install -d -m 755 -o bob -g bob /home/bob/app');
+      await machine.write(manifestPath('web'), manifest() + secretToml('late', [], { delivery: 'file', owner: 'late' }) + bobs);
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await machine.shell('printf hunter2 | auxcred put wifi');
       await apply();
@@ -51,6 +54,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal((await machine.read('/etc/deploy/key.pub')).toString(), (await machine.read(`${folder}/pair.pub`)).toString());
       assert.equal((await machine.read('/run/reader/copy')).toString(), await shown('db'));
       assert.match((await machine.read('/run/copy-of-login-hash')).toString(), /^\$y\$/);
+      assert.equal((await machine.shell('stat -c "%U %N" /home/bob/app/secret.conf')).stdout.trim(), `bob '/home/bob/app/secret.conf' -> '${folder}/bobs'`);
     });
 
     test('they lie in memory that is never swapped out, and nobody can list them', async () => {
@@ -70,7 +74,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
 
     test('the journal has a record of each', async () => {
       const released = await machine.journal('-b', 'AUXCRED_OUTCOME=released', 'AUXCRED_DELIVERY=file');
-      assert.deepEqual(released.map((entry) => `${String(entry['AUXCRED_UNIT'])} ${String(entry['AUXCRED_CREDENTIAL'])}`).sort(), [' late', ' pair', ' pair.pub', 'early.service login-hash', 'other.service text', 'reader.service db', 'systemd-sysusers.service login-hash']);
+      assert.deepEqual(released.map((entry) => `${String(entry['AUXCRED_UNIT'])} ${String(entry['AUXCRED_CREDENTIAL'])}`).sort(), [' bobs', ' late', ' pair', ' pair.pub', 'early.service login-hash', 'other.service text', 'reader.service db', 'systemd-sysusers.service login-hash']);
     });
 
     test('once more changes nothing', async () => {
@@ -88,6 +92,38 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal((await machine.read('/run/reader/copy')).toString(), await shown('db'));
       assert.ok((await startedAt('other.service')) > others);
       assert.equal((await machine.run(['test', '-e', `${folder}/late`], { check: false })).status, 1);
+      assert.equal((await machine.shell('ls -A /home/bob/app')).stdout, '');
+    });
+
+    test('a user who leads a link elsewhere gets nothing but what is the user\'s own', async () => {
+      const bob = ['setpriv', '--reuid=bob', '--regid=bob', '--clear-groups'];
+      const aptFolder = '/etc/apt/apt.conf.d';
+      const files = async (): Promise<string> => (await machine.shell(`ls -A ${aptFolder}`)).stdout;
+      const before = await files();
+      await machine.write(manifestPath('bob'), bobs);
+      await machine.run([...bob, 'sh', '-euc', `cd /home/bob; mv app hidden; ln -s ${aptFolder} app`]);
+      for (const verb of ['check', 'apply']) {
+        const { status, stdout } = await machine.run(['auxcred', verb], { check: false });
+        assert.equal(status, 3);
+        assert.match(stdout, /secret\.bobs\.link: \/home\/bob\/app is a symbolic link to \/etc\/apt\/apt\.conf\.d/);
+      }
+      await machine.run([...bob, 'sh', '-euc', 'cd /home/bob; rm app; mv hidden app']);
+      // All the time, and he takes the link away so that it is made again.
+      await machine.systemctl('reset-failed');
+      await machine.run(['systemd-run', '--quiet', '--unit=attack', '--property=User=bob', '--property=WorkingDirectory=/home/bob', 'sh', '-c', `while :; do mv app hidden; ln -s ${aptFolder} app; rm -f app; mv hidden app; rm -f app/secret.conf; done`]);
+      for (let i = 0; i < 8; i++) {
+        const { status, stdout, stderr } = await machine.run(['auxcred', 'apply'], { check: false });
+        assert.ok(status === 0 || status === 3 || status === 16, `${String(status)} ${stdout}${stderr}`);
+        assert.equal(await files(), before);
+      }
+      await machine.shell('systemctl stop attack.service; systemctl reset-failed');
+      // What a version that followed links left is found.
+      await machine.shell(`cd /home/bob; rm -rf app hidden; install -d -o bob -g bob app; auxcred apply; rm -r app; ln -s ${aptFolder} app; ln -s ${folder}/bobs app/secret.conf`);
+      const { stdout: doctor } = await machine.run(['auxcred', 'doctor'], { check: false });
+      assert.match(doctor, /^problem: \/etc\/apt\/apt\.conf\.d\/secret\.conf was made where others could lead it: \/home\/bob\/app is a symbolic link/m);
+      await machine.shell(/^ {4}\$ (rm .*secret\.conf.*)$/m.exec(doctor)?.[1] ?? 'false');
+      await machine.shell(`rm ${manifestPath('bob')} /home/bob/app; auxcred apply`);
+      assert.equal(await files(), before);
     });
 
     test('a run that is killed at any moment is mended by the next', async () => {

@@ -60,6 +60,73 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       ]);
     });
 
+    test('what a user logs in the broker\'s name is not believed, and what it wrote itself is shown as text', async () => {
+      const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
+      await machine.shell(`printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged`);
+      assert.equal((await machine.journal('-b', `MESSAGE_ID=${id}`, 'AUXCRED_UNIT=web.service')).length, 1, 'it is in the journal');
+      assert.doesNotMatch((await call('status', '--no-open')).stdout, /last refused|forged/);
+      assert.deepEqual(await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused'), [], 'as the README looks for refusals');
+      await machine.shell("printf 'we\\033[2Jb\\233.service' | socat -t 5 - UNIX-CONNECT:/run/auxcred/stage.sock > /dev/null");
+      assert.equal((await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused')).length, 1);
+      for (const option of [[], ['--json']]) {
+        const { stdout } = await call('status', '--no-open', ...option);
+        assert.match(stdout, /no staged credential is provisioned for we ?.{0,3}\[2Jb|no valid/);
+        assert.doesNotMatch(stdout, /[\x00-\x09\x0b-\x1f\x7f-\x9f]|\\u001b/);
+      }
+    });
+
+    test('files that take away what auxcred gives a unit, as systemd sees it', async () => {
+      await machine.write(manifestPath('staged'), secretToml('staged', ['slow.service'], { delivery: 'stage' }) + secretToml('file', ['slow.service'], { delivery: 'file' }));
+      const warned = async (): Promise<string> => (await machine.run(['auxcred', 'apply'])).stderr;
+      assert.doesNotMatch(await warned(), /warning/);
+      const service = 'org.freedesktop.systemd1.Service';
+      /** Whether systemd itself has something of a unit. */
+      const has = async (unit: string, text: string): Promise<boolean> => {
+        const path = `/org/freedesktop/systemd1/unit/${unit.replace('@', '_40').replace('.', '_2e')}`;
+        const [own, asserts] = await Promise.all([[service], ['org.freedesktop.systemd1.Unit', 'Asserts']].map(async ([name = '', property]) => (await machine.run(['busctl', '--json=short', 'call', 'org.freedesktop.systemd1', path, 'org.freedesktop.DBus.Properties', ...(property === undefined ? ['GetAll', 's', name] : ['Get', 'ss', name, property])])).stdout));
+        return `${own ?? ''}${asserts ?? ''}`.includes(text);
+      };
+      const slow = '/etc/systemd/system/slow.service.d';
+      for (const [unit, file, text, what] of [
+        ['web.service', '/etc/systemd/system/web.service.d/90.conf', '[Service]\nLoadCredential=\n', '"key"'],
+        ['web.service', '/run/systemd/system/service.d/90.conf', '[Service]\nLoadCredentialEncrypted=\n', '"key"'],
+        ['web.service', '/etc/systemd/system/web.service.d/50-auxcred.conf', '[Service]\n', '"key"'],
+        ['site@blue.service', '/etc/systemd/system/site@.service.d/90.conf', '[Service]\nLoadCredential=\n', '"key"'],
+        ['slow.service', `${slow}/90.conf`, '[Service]\nExecStartPre=\n', ' stage '],
+        ['slow.service', `${slow}/90.conf`, '[Service]\nLoadCredential=staged:/etc/hostname\n', '"auxcred.'],
+        ['slow.service', `${slow}/90.conf`, '[Unit]\nAssertPathExists=\n', '/run/auxcred/files/file'],
+      ] as const) {
+        const sees = what === ' stage ' ? '"stage"' : what;
+        assert.ok(await has(unit, sees), `${unit} ${sees}`);
+        await machine.write(file, text);
+        await machine.systemctl('daemon-reload');
+        assert.equal(await has(unit, sees), false, `${file} ${text}`);
+        const said = await wrong();
+        assert.match(said, new RegExp(`^problem: ${file.replaceAll('.', '\\.')} takes .*${unit.replace(/^(site@)blue/, '$1\\w*')}.*\\[overrides\\]$`, 'm'));
+        assert.match(await warned(), new RegExp(`warning: ${file.replaceAll('.', '\\.')} takes`));
+        await machine.shell(`rm ${file}; systemctl daemon-reload`);
+        assert.equal(await wrong(), '');
+      }
+      await machine.write(`${slow}/90.conf`, '[Service]\nSetCredential=staged:fallback\n');
+      await machine.systemctl('daemon-reload');
+      assert.match(await wrong(), /^warning: \S+90\.conf has a value of its own for a credential of slow\.service: SetCredential=staged \[own-credential\]$/m);
+      await machine.shell(`rm ${manifestPath('staged')} ${slow}/90.conf; auxcred apply`);
+      assert.equal(await wrong(), '');
+    });
+
+    test('a unit under an alias', async () => {
+      await machine.shell('ln -s web.service /etc/systemd/system/www.service; systemctl daemon-reload');
+      await machine.write('/run/systemd/system/page.service', '[Service]\nExecStart=/bin/true\n[Install]\nAlias=pages.service\n');
+      await machine.write(manifestPath('alias'), secretToml('alias', ['www.service', 'pages.service']));
+      const { status, stdout } = await machine.run(['auxcred', 'check'], { check: false });
+      assert.equal(status, exitStatus['invalid-manifest']);
+      assert.match(stdout, /secret\.alias\.units: www\.service is an alias of web\.service/);
+      assert.match(stdout, /secret\.alias\.units: pages\.service is an alias of page\.service/);
+      assert.match(await wrong(), /^problem: www\.service is declared, and is an alias of web\.service \[aliases\]$/m);
+      await machine.shell(`rm ${manifestPath('alias')} /etc/systemd/system/www.service /run/systemd/system/page.service; systemctl daemon-reload`);
+      assert.equal(await wrong(), '');
+    });
+
     test('a unit whose start is not over waits', async () => {
       await machine.systemctl('start', '--no-block', 'slow.service');
       await machine.waitFor('slow.service', 'activating');

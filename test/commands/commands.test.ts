@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -56,6 +56,26 @@ describe('the command line', () => {
 });
 
 describe('seal', () => {
+  test('and what else writes, for a root whose folders lead elsewhere, or are somebody else\'s', { skip: process.getuid?.() !== 0 }, () => {
+    const outside = mkdtempSync(join(tmpdir(), 'outside-'));
+    try {
+      symlinkSync(outside, at('var'));
+      const { status, stderr } = here('seal', '--no-recovery');
+      assert.equal(status, exitStatus.refused);
+      assert.match(stderr, /var leads to \S+, which is outside of /);
+      assert.deepEqual(readdirSync(outside), []);
+      rmSync(at('var'));
+      assert.equal(here('seal', '--no-recovery').status, 0);
+      chownSync(at('etc/auxcred'), 65534, 65534);
+      for (const verb of ['apply', 'provision', 'reseal']) assert.match(here(verb).stderr, /etc\/auxcred belongs to user 65534, who could lead the path elsewhere\n/);
+      chownSync(at('etc/auxcred'), 0, 0);
+      chmodSync(at('var/lib'), 0o777);
+      assert.match(auxcred(['put', `--root=${root}`, 'wifi'], 'hunter2').stderr, /var\/lib can be written by more users than its owner\nauxcred: hint: chmod go-w \S+var\/lib\n/);
+    } finally {
+      rmSync(outside, { recursive: true });
+    }
+  });
+
   test('a new seed needs a recovery', () => {
     const { status, stderr } = here('seal');
     assert.equal(status, exitStatus.usage);

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -499,5 +499,14 @@ describe('copy', () => {
     assert.equal(status, exitStatus.refused);
     assert.match(stderr, /leads to .*outside, which is outside of/);
     assert.deepEqual(readdirSync(at('outside')), []);
+  });
+
+  test('a new root with folders that others own is left alone', { skip: process.getuid?.() !== 0 }, () => {
+    mkdirSync(at('foreign/etc/auxcred'), { recursive: true });
+    chownSync(at('foreign/etc/auxcred'), 65534, 65534);
+    const { status, stderr } = auxcred(operator('copy', 'web1', `--to=${at('foreign')}`));
+    assert.equal(status, exitStatus.refused);
+    assert.match(stderr, /foreign\/etc\/auxcred belongs to user 65534, who could lead the path elsewhere/);
+    assert.deepEqual(readdirSync(at('foreign')), ['etc']);
   });
 });

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
@@ -274,7 +274,49 @@ describe('doctor', () => {
   test('own-credential', () => {
     mkdirSync(at('etc/systemd/system/web.service.d'), { recursive: true });
     writeFileSync(at('etc/systemd/system/web.service.d/own.conf'), '[Service]\nSetCredential=other:x\nSetCredential=key:fallback\n');
-    assert.equal(only('own-credential', 'warning', /own.conf sets the credential key of web.service itself/).mend[0], 'systemctl edit --full web.service');
+    mends(only('own-credential', 'warning', /own.conf has a value of its own for a credential of web.service: SetCredential=key$/), 0, { '${EDITOR:-vi}': 'rm' });
+  });
+
+  test('overrides: a file that takes the drop-in\'s place, and one that takes its lines away', () => {
+    mkdirSync(at('etc/systemd/system/web.service.d'), { recursive: true });
+    symlinkSync('/dev/null', at('etc/systemd/system/web.service.d/50-auxcred.conf'));
+    mends(only('overrides', 'problem', /web.service.d\/50-auxcred.conf takes the place of auxcred's drop-in of web.service$/), 0);
+    writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
+    mends(only('overrides', 'problem', /90-local.conf takes LoadCredential\w*=key:\S+ of web.service away$/), 0, { '${EDITOR:-vi}': 'rm' });
+    writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
+    assert.match(run(['apply', `--root=${root}`]).stderr, /warning: \S+90-local.conf takes away what the drop-in gives web.service: LoadCredential\w*=key:\S+\n.*hint: auxcred doctor/);
+  });
+
+  test('aliases: a unit that is declared under another name', () => {
+    mkdirSync(at('etc/systemd/system'), { recursive: true });
+    symlinkSync('/usr/lib/systemd/system/nginx.service', at('etc/systemd/system/web.service'));
+    assert.equal(only('aliases', 'problem', /web.service is declared, and is an alias of nginx.service$/).mend[0], `auxcred check --root=${root}`);
+    const { status, stdout } = run(['check', `--root=${root}`]);
+    assert.equal(status, exitStatus['invalid-manifest']);
+    assert.match(stdout, /error: secret\.key\.units: web\.service is an alias of nginx\.service, .*\n {4}units = \["nginx\.service"\]/);
+    assert.equal(run(['apply', `--root=${root}`]).status, exitStatus['invalid-manifest']);
+  });
+
+  test('links: made where others could lead them, and where nobody declared one', { skip: !isRoot }, () => {
+    const file = '/run/auxcred/files/token';
+    writeFileSync(at('etc/passwd'), `${readFileSync(at('etc/passwd'), 'utf8')}bob:x:1000:1000::/home/bob:/bin/sh\n`);
+    for (const folder of ['etc/apt.conf.d', 'home', 'home/bob', 'home/bob/app']) mkdirSync(at(folder));
+    for (const folder of ['home/bob', 'home/bob/app']) chownSync(at(folder), 1000, 1000);
+    const declared = readFileSync(at(manifest), 'utf8');
+    writeFileSync(at(manifest), `${declared}[secret.token]\ndelivery = "file"\nowner = "bob"\nlink = "/home/bob/app/token.conf"\n`);
+    auxcred('apply');
+    assert.deepEqual(findings(), []);
+    // What a version before this one did.
+    writeFileSync(store('links.json'), '["/home/bob/app/token.conf"]\n', { mode: 0o600 });
+    symlinkSync(file, at('etc/apt.conf.d/token.conf'));
+    mends(only('links', 'warning', /apt\.conf\.d\/token\.conf leads to a secret's file, and nothing declares it$/), 0);
+    symlinkSync(file, at('etc/apt.conf.d/token.conf'));
+    renameSync(at('home/bob/app'), at('home/bob/old'));
+    symlinkSync('../../etc/apt.conf.d', at('home/bob/app'));
+    mends(only('links', 'problem', /apt\.conf\.d\/token\.conf was made where others could lead it: .*home\/bob\/app is a symbolic link to \.\.\/\.\.\/etc\/apt\.conf\.d$/), 0);
+    const { status, stdout } = run(['check', `--root=${root}`]);
+    assert.equal(status, exitStatus['invalid-manifest']);
+    assert.match(stdout, /error: secret\.token\.link: \S+home\/bob\/app is a symbolic link to /);
   });
 
   test('node: the native file is missing', () => {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { type Manifest, readManifest } from '../../src/manifest/manifest.ts';
-import { servicesIn } from '../../src/system/unit-name.ts';
+import { mentionsIn } from '../../src/manifest/mentions.ts';
 
 let root = '';
 beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'manifest-')); });
@@ -221,7 +221,7 @@ describe('any text', () => {
       const { declarations, problems } = read(words.join(' '), path);
       assert.ok(declarations.length === 0 || problems.every(({ severity }) => severity === 'warning'));
       // Whatever the parser accepts as a unit, the scan that blocks units of broken files finds too.
-      for (const { units } of declarations) for (const unit of units) assert.ok(servicesIn(words.join(' ')).includes(unit));
+      for (const { units } of declarations) for (const unit of units) assert.ok(mentionsIn(Buffer.from(words.join(' '))).units.includes(unit));
       rmSync(join(root, path));
     }), { numRuns: 400 });
   });

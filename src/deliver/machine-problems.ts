@@ -1,0 +1,43 @@
+/** What a machine has against a manifest that is sound in itself. */
+import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
+import { aliasedUnit } from '../system/unit-files.ts';
+import { fileProblems } from './file-folder.ts';
+import { programObjection } from './hook.ts';
+
+/** The manifest with what the machine at `root` has against it among its problems. */
+export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations), ...aliasProblems(root, manifest.declarations), ...hookProblems(root, manifest.declarations)] });
+
+/** Units that are named by an alias: systemd asks under their own name, and the broker would know nothing of it. */
+function aliasProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+  const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)));
+  return declarations.flatMap(({ name, file, units }) => units.flatMap((unit): Problem[] => {
+    const target = aliases.get(unit);
+    return target === undefined ? [] : [{ severity: 'error', file, line: undefined, key: `secret.${name}.units`, message: `${unit} is an alias of ${target}, and systemd asks for secrets under that name alone`, hint: `units = ["${target}"]` }];
+  }));
+}
+
+/** Hooks run as root: nobody else may be able to replace them. */
+function hookProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+  return declarations.flatMap(({ name, file, hook: [program] }): Problem[] => {
+    const objection = program?.startsWith('/') === true ? programObjection(root, program) : undefined;
+    return objection ? [{ severity: 'error', file, line: undefined, key: `secret.${name}.hook`, message: `${program ?? ''} would run as root: ${objection.message}`, hint: objection.hint }] : [];
+  });
+}
+
+/** Each alias with the unit that it stands for, as far as the machine at `root` knows. */
+export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<string, string> {
+  const aliases = new Map([...units].flatMap((unit) => {
+    const target = aliasedUnit(root, unit);
+    return target === undefined ? [] : [[unit, target] satisfies [string, string]];
+  }));
+  if (!systemIsRunning(root)) return aliases;
+  // What generators and other programs have told systemd.
+  const others = [...units].filter((unit) => !aliases.has(unit) && !unit.endsWith('@.service'));
+  for (const { unit, values } of unitProperties(others, ['Id'])) {
+    const id = values.get('Id') ?? '';
+    if (id !== '' && id !== unit) aliases.set(unit, id);
+  }
+  return aliases;
+}

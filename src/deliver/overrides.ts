@@ -1,0 +1,113 @@
+/** What other files of a unit make of the drop-in that gives it its secrets: systemd starts a unit without them, and says nothing, where one takes them away again. */
+import { basename, join } from 'node:path';
+import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
+import { dropInName, type Paths } from '../system/paths.ts';
+import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
+import { readRendering } from './rendering.ts';
+
+/** A file that changes what auxcred gives a unit. */
+export interface Override {
+  readonly unit: string;
+  readonly file: string;
+  /**
+   * `hides`: it takes the drop-in's place. `undoes`: a later line of it takes away what the drop-in says. `sets`: it has a value of its own for a credential, which
+   * systemd takes where the secret's own source is not there.
+   */
+  readonly how: 'hides' | 'undoes' | 'sets';
+  /** The lines of the drop-in that are without effect; with `sets` the line that sets it, as far as the credential's id. */
+  readonly lines: readonly string[];
+}
+
+/** Reads a file; undefined where it is missing or hidden. */
+export type TextReader = (path: string) => string | undefined;
+
+/**
+ * Compares the files that systemd reads for each unit, in its order, with the drop-ins that were applied last. Where systemd runs it is asked which files these are;
+ * elsewhere, and for templates, they are looked for as it would.
+ */
+export function overridesOn(paths: Paths, read: TextReader): Override[] {
+  const rendering = [...readRendering(paths)].filter(([unit]) => unit.endsWith('.service'));
+  const loaded = systemIsRunning(paths.root) ? loadedFiles(rendering.map(([unit]) => unit)) : new Map<string, readonly string[]>();
+  return rendering.flatMap(([declared, dropIn]) => {
+    const ours = join(paths.generated, `${declared}.d`, dropInName);
+    const instances = [...loaded].filter(([unit]) => unit === declared || templateMatches(declared, unit));
+    const units: readonly (readonly [string, readonly string[]])[] = instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
+    const overrides = units.flatMap(([unit, files]) => overridesIn(unit, files, ours, dropIn, read));
+    // Of a template's instances the first stands for all.
+    return overrides.filter(({ file, how }, i) => overrides.findIndex((other) => other.file === file && other.how === how) === i);
+  });
+}
+
+const templateMatches = (template: string, unit: string): boolean => template.endsWith('@.service') && unit.startsWith(template.slice(0, -'.service'.length));
+
+/** The files that systemd has read for each unit that it knows, instances of templates included. */
+function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
+  const templates = declared.filter((unit) => unit.endsWith('@.service'));
+  const patterns = templates.map((unit) => unit.replace('@.service', '@*.service').replaceAll('\\', '\\\\'));
+  const instances = patterns.length === 0 ? [] : systemctlOutput('list-units', '--all', '--plain', '--full', '--no-legend', '--no-pager', '--', ...patterns).split('\n').map((line) => line.trim().split(/\s+/)[0] ?? '').filter((name) => name !== '');
+  const known = unitProperties([...declared.filter((unit) => !templates.includes(unit)), ...instances], ['LoadState', 'FragmentPath', 'DropInPaths']);
+  return new Map(known.filter(({ values }) => values.get('LoadState') === 'loaded').map(({ unit, values }) => [unit, [...wordsOf(values.get('FragmentPath') ?? ''), ...wordsOf(values.get('DropInPaths') ?? '')]]));
+}
+
+/**
+ * @param files - in the order in which systemd reads them
+ * @param ours - the path of auxcred's drop-in, and `dropIn` its text
+ */
+export function overridesIn(unit: string, files: readonly string[], ours: string, dropIn: string, read: TextReader): Override[] {
+  const given = assignmentsOf(dropIn);
+  if (!files.includes(ours)) {
+    // One that systemd was not given yet is another matter: see renderedOn.
+    const hiding = files.find((file) => basename(file) === basename(ours));
+    return hiding === undefined ? [] : [{ unit, file: hiding, how: 'hides', lines: given.map(lineOf) }];
+  }
+  const undone = new Map<Assignment, string>();
+  let effective: { readonly file: string; readonly assignment: Assignment }[] = [];
+  for (const file of files) {
+    for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
+      const isGone = (other: Assignment): boolean => replaces(assignment, other);
+      for (const gone of effective) if (gone.file === ours && isGone(gone.assignment)) undone.set(gone.assignment, file);
+      effective = effective.filter((other) => !isGone(other.assignment));
+      if (assignment.value !== '') effective.push({ file, assignment });
+    }
+  }
+  const credentials = given.flatMap((assignment) => (isLoad(assignment) ? [idOf(assignment)] : []));
+  const rivals = effective.filter(({ file, assignment }) => file !== ours && sets(assignment, credentials));
+  const setLine = (assignment: Assignment): string => (isSet(assignment) ? `${assignment.key}=${idOf(assignment)}` : lineOf(assignment));
+  return [
+    ...[...new Set(undone.values())].map((file): Override => ({ unit, file, how: 'undoes', lines: [...undone].filter(([, by]) => by === file).map(([assignment]) => lineOf(assignment)) })),
+    ...[...new Set(rivals.map(({ file }) => file))].map((file): Override => ({ unit, file, how: 'sets', lines: rivals.filter((one) => one.file === file).map(({ assignment }) => setLine(assignment)) })),
+  ];
+}
+
+const lineOf = ({ key, value }: Assignment): string => `${key}=${value}`;
+const idOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
+const isLoad = ({ key }: Assignment): boolean => key === 'LoadCredential' || key === 'LoadCredentialEncrypted';
+const isSet = ({ key }: Assignment): boolean => key === 'SetCredential' || key === 'SetCredentialEncrypted';
+
+/** What an empty value takes away together (systemd src/core/load-fragment.c, config_parse_load_credential() and the like). Dependencies stay whatever comes. */
+function groupOf(assignment: Assignment): string | undefined {
+  const { section, key } = assignment;
+  if (section === 'Unit') return /^(?:Assert|Condition)/.exec(key)?.[0];
+  return isLoad(assignment) ? 'LoadCredential' : isSet(assignment) ? 'SetCredential' : key;
+}
+
+/** Whether a line takes an earlier one away: an empty value does so with all of its group, a credential with the same id, and any value of a setting that has one alone. */
+function replaces(later: Assignment, earlier: Assignment): boolean {
+  if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier)) return false;
+  if (later.value === '') return true;
+  return isLoad(later) || isSet(later) ? idOf(later) === idOf(earlier) : later.key === 'RefreshOnReload';
+}
+
+/** Whether a line has a value of its own for one of these credentials. */
+function sets(assignment: Assignment, credentials: readonly string[]): boolean {
+  if (assignment.section !== 'Service') return false;
+  if (isSet(assignment)) return credentials.includes(idOf(assignment));
+  return assignment.key === 'ImportCredential' && credentials.some((id) => importPattern(assignment.value).test(id));
+}
+
+/** The names under which `ImportCredential=` brings credentials: `GLOB`, with a `*` at its end alone, or `GLOB:NAME`, which takes the place of what is before the `*`. */
+function importPattern(value: string): RegExp {
+  const [glob = '', name] = value.split(':', 2);
+  const begin = (name ?? glob).replace(/\*$/, '');
+  return new RegExp(`^${begin.replaceAll(/[.*+?^$()|[\]{}\\]/g, '\\$&')}${glob.endsWith('*') ? '.*' : ''}$`);
+}

@@ -1,0 +1,68 @@
+/** Links to secrets that are files, and what is wrong with where they lie. */
+import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { linksIn } from '../deliver/file-folder.ts';
+import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { userId } from '../system/files.ts';
+import { objectionTo } from '../system/held-folder.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import type { Sight } from './sight.ts';
+
+/** A link that should not be where it is. */
+export interface StrayLink {
+  /** Where it lies, without links above it. */
+  readonly path: string;
+  /** What is wrong with the path that it was made under; undefined for one that auxcred knows nothing of. */
+  readonly objection: string | undefined;
+}
+
+/** Where programs that run as root read what they find. */
+const readByRoot = ['etc', 'root', 'run/systemd', 'usr/lib/systemd', 'usr/local', 'var/spool'];
+
+/** Links to auxcred's files that lie in folders where others could have led them, and those that nothing declares in folders that root's programs read. */
+export function strayLinks(sight: Sight, paths: Paths, declarations: readonly SecretDeclaration[]): StrayLink[] {
+  const recorded = linksIn(sight.read(paths.fileLinks));
+  const declared = declarations.flatMap(({ credential, content, placement }) => {
+    const { link, owner } = placement ?? {};
+    return link === undefined ? [] : credentialsOf({ credential, content }).map(({ id }) => ({ link: `${link}${id.slice(credential.length)}`, owner: /^\d+$/.test(owner ?? '') ? Number(owner) : userId(paths.root, owner ?? '') }));
+  });
+  const known = new Map<string, number | undefined>([...recorded.map((link): [string, undefined] => [link, undefined]), ...declared.map(({ link, owner }): [string, number | undefined] => [link, owner])]);
+  const led = [...known].flatMap(([link, owner]) => {
+    const objection = objectionTo(paths.root, dirname(link), { owner });
+    const path = objection && realPlace(join(paths.root, link));
+    return path !== undefined && leadsToFiles(paths, path) ? [{ path, objection: objection?.message }] : [];
+  });
+  // Without the record every link would be one that nobody knows.
+  if (sight.isHidden(paths.fileLinks)) return led;
+  const unknown = readByRoot.flatMap((folder) => linksBelow(join(paths.root, folder))).filter((path) => leadsToFiles(paths, path) && ![...known.keys()].some((link) => join(paths.root, link) === path) && led.every((one) => one.path !== path));
+  return [...led, ...unknown.map((path) => ({ path, objection: undefined }))];
+}
+
+function realPlace(path: string): string | undefined {
+  try {
+    return join(realpathSync(dirname(path)), basename(path));
+  } catch {
+    return undefined;
+  }
+}
+
+function leadsToFiles(paths: Paths, path: string): boolean {
+  try {
+    const target = readlinkSync(path);
+    return [paths, pathsUnder('/')].some(({ files }) => target.startsWith(`${files}/`));
+  } catch {
+    return false;
+  }
+}
+
+function linksBelow(folder: string): string[] {
+  try {
+    return readdirSync(folder, { withFileTypes: true }).flatMap((entry) => {
+      const path = join(folder, entry.name);
+      return entry.isDirectory() ? linksBelow(path) : entry.isSymbolicLink() ? [path] : [];
+    });
+  } catch {
+    // Gone, or not this user's to see.
+    return [];
+  }
+}
