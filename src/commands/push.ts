@@ -21,6 +21,8 @@ interface Wishes {
   readonly replace: boolean;
   readonly acceptOlder: boolean;
   readonly reseal: boolean;
+  /** Whether the host waits for the units that it restarts. */
+  readonly wait: boolean;
   /** Milliseconds. */
   readonly timeout: number;
 }
@@ -49,7 +51,7 @@ export async function push(argv: readonly string[]): Promise<number> {
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const destinations = destinationsOf(vault, options);
   const wishes: Wishes = {
-    dryRun: options.flag('dry-run'), manifest: options.flag('manifest'), replace: options.flag('replace'), acceptOlder: options.flag('accept-older'), reseal: options.flag('reseal'),
+    dryRun: options.flag('dry-run'), manifest: options.flag('manifest'), replace: options.flag('replace'), acceptOlder: options.flag('accept-older'), reseal: options.flag('reseal'), wait: !options.flag('no-wait'),
     timeout: 1000 * numberOf(options, 'timeout', 300, 86_400),
   };
   const jobs = numberOf(options, 'jobs', 16, 1000);
@@ -222,7 +224,7 @@ class HostPush {
       seeds: seeds && { length: seeds.length, keepSealing: !this.#host.withKeyIsChosen, replaces: difference.replaces },
       fixed: announced.slice(0, difference.fixed.length), removeFixed: difference.removeFixed,
       manifest: announced.slice(difference.fixed.length), removeManifest: difference.removeManifest,
-      replace: this.#wishes.replace, acceptOlder: this.#wishes.acceptOlder,
+      replace: this.#wishes.replace, acceptOlder: this.#wishes.acceptOlder, wait: this.#wishes.wait,
     };
     return { request, bytes: [encodeRequest(request), ...(seeds ? [seeds] : []), ...files.map(({ bytes }) => bytes)] };
   }

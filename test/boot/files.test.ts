@@ -90,6 +90,33 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal((await machine.run(['test', '-e', `${folder}/late`], { check: false })).status, 1);
     });
 
+    test('a change of delivery alone is planned as it is applied', async () => {
+      const planned = async (): Promise<{ table: string; units: string[] }> => {
+        const { stdout, stderr } = await machine.run(['auxcred', 'plan']);
+        return { table: stdout, units: [...stderr.matchAll(/would (restart \S+)/g)].map(([, step]) => String(step)) };
+      };
+      const moved = manifest(2).replace('[secret."text"]\nkind = "template"\ndelivery = "file"', '[secret."text"]\nkind = "template"\ndelivery = "credstore"').replace('owner = "65534"\n', '').replace('mode = "0440"', 'mode = "0400"');
+      for (const [text, why, steps] of [[moved, 'now delivered from the credential store', ['restart other.service']], [manifest(2), 'now delivered as a file', ['restart other.service']]] as const) {
+        await machine.write(manifestPath('web'), text);
+        const { table, units } = await planned();
+        assert.match(table, new RegExp(`^other\\.service +text +${why} +restart$`, 'm'));
+        assert.match(table, /^reader\.service +db +mode 04[04]0 -> 04[04]0 *$/m);
+        assert.deepEqual(units, steps);
+        const stderr = await apply();
+        assert.deepEqual([...stderr.matchAll(/: (restart \S+): (.*)/g)].map(([, step, reason]) => [step, reason]), [[steps[0], `text (${why})`]]);
+        assert.deepEqual(await planned(), { table: '', units: [] });
+      }
+      assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
+    });
+
+    test('a file that somebody altered is planned to be written again, and is', async () => {
+      await machine.shell(`echo x > ${folder}/text`);
+      assert.match((await machine.run(['auxcred', 'plan'])).stdout, /^other\.service +text +written again, since it was missing or altered +restart$/m);
+      assert.match(await apply(), /restart other\.service: text \(written again/);
+      assert.equal((await machine.read(`${folder}/text`)).toString(), await shown('text'));
+      assert.match((await machine.run(['auxcred', 'plan'])).stderr, /nothing would change/);
+    });
+
     test('a run that is killed at any moment is mended by the next', async () => {
       for (let generation = 3; generation < 9; generation++) {
         await machine.write(manifestPath('web'), manifest(generation));
