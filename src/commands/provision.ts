@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { fillCredentialStore, refuseForeignCredentials } from '../deliver/credential-store.ts';
-import { withFileProblems, writeFiles } from '../deliver/file-folder.ts';
+import { writeFiles } from '../deliver/file-folder.ts';
 import { runHook } from '../deliver/hook.ts';
 import { brokerGroup, provision, type Provisioned, snapshotInForce } from '../deliver/provision.ts';
 import { recordRelease } from '../deliver/record.ts';
@@ -13,7 +13,7 @@ import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
-import { type Manifest, readManifest } from '../manifest/manifest.ts';
+import type { Manifest } from '../manifest/manifest.ts';
 import { devicePatience, openStore, type OpenStore } from '../store/open.ts';
 import type { Payload } from '../store/payload.ts';
 import { seedsOf, wipeScopes } from '../store/scope.ts';
@@ -23,7 +23,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { withLock } from '../system/lock.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
-import { problemText } from './check.ts';
+import { manifestOn, problemText } from './check.ts';
 import { caughtUp, raised } from './machine-counter.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
@@ -75,7 +75,7 @@ export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work:
 
 /** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
 export function usableManifest(root: string): Manifest {
-  const manifest = withFileProblems(root, readManifest(root));
+  const manifest = manifestOn(root);
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
     throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', { hint: 'mend the lines above; auxcred check looks again' });

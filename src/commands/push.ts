@@ -68,7 +68,8 @@ export async function push(argv: readonly string[]): Promise<number> {
 
 /** @throws Failure `usage`, `not-found` */
 function destinationsOf(vault: Vault, options: Options): Destination[] {
-  if (options.flag('all') === options.operands.length > 0) throw new Failure('usage', options.flag('all') ? '--all is every host, and some are named too' : 'the host is missing', { hint: 'auxcred push web1 web2, or auxcred push --all' });
+  if (options.flag('all') && options.operands.length > 0) throw new Failure('usage', 'push --all is every host, and some are named too', { hint: 'auxcred push web1 web2, or auxcred push --all' });
+  if (!options.flag('all') && options.operands.length === 0) throw options.lacks('the name of a host, or --all', 'auxcred push HOST');
   const destinations = options.flag('all') ? [...vault.hosts.values()].map((host) => ({ host, target: host.target })) : options.operands.map((operand) => destinationOf(vault, operand));
   if (destinations.length === 0) throw new Failure('not-found', `the vault at ${vault.folder} knows no host`, { hint: '[host.web1] in vault.toml makes one known' });
   const twice = destinations.find(({ host }, i) => destinations.findIndex((other) => other.host.name === host.name) !== i);

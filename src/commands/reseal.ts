@@ -54,7 +54,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       const { made, failures } = await layOut(root, paths, { ...payload, sealing }, await undelivered(root, paths, { ...payload, sealing }, true), true);
       if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
-      say(sealing.recovery.length === 0 ? 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
+      say(sealing.recovery.length === 0 ? existsSync(paths.pushed) ? 'recovery: the operator\'s vault has the seed' : 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
       return failures.length > 0 ? exitStatus.system : 0;
     } finally {
       wipeScopes(payload.scopes);

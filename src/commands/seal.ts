@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { snapshotInForce } from '../deliver/provision.ts';
+import { isOnEncryptedDisk } from '../health/platform.ts';
+import { Sight } from '../health/sight.ts';
 import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import type { Sealing } from '../store/payload.ts';
@@ -39,6 +41,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       // Over what was in force with this seed before, so that the file it replaces can't come back in its place.
       await sealMachine(root, { counter: 1 + (snapshotInForce(paths, scopes)?.counter ?? 0), scopes, sealing }, options.flag('accept-older'));
       if (options.flag('replace')) sayReplaced(scopes, before);
+      if (withKey === 'host') sayShared(paths);
       if (printWords) {
         say('write these 24 words down: they are the seed, and this is the only time that they are shown');
         for (const scope of scopes) print(scopes.length === 1 ? wordsOf(scope.seed) : `${scopeName(scope)}: ${wordsOf(scope.seed)}`);
@@ -54,6 +57,12 @@ export async function seal(argv: readonly string[]): Promise<number> {
 function refuseExisting({ seeds }: Paths, options: Options): void {
   if (!existsSync(seeds) || options.flag('replace')) return;
   throw new Failure('refused', `${seeds} exists, and a new seed changes every secret of this machine`, { hint: 'auxcred unseal shows what it holds; --replace seals a new one in its place' });
+}
+
+/** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
+function sayShared(paths: Paths): void {
+  if (isOnEncryptedDisk(new Sight(), paths.seeds) === true) return;
+  say('the seed and the ssh host key that opens it share a disk that is not encrypted, so whoever takes the disk has the secrets; --with-key=tpm2 needs this machine too');
 }
 
 /** Which scopes' secrets are new ones now. */

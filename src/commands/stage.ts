@@ -16,7 +16,7 @@ const answerLimit = 60_000;
  */
 export async function stage(argv: readonly string[]): Promise<number> {
   const options = new Options('stage', argv);
-  const [unit = ''] = options.exactly('the unit');
+  const [unit = ''] = options.exactly('the name of a unit');
   const paths = pathsUnder('/');
   const answer = await ask(paths.stageSocket, unit);
   try {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
 import { managerProperty, unitProperties } from '../system/systemctl.ts';
+import { commandLine } from '../system/shell.ts';
 import type { TakenStep, Told } from './running-units.ts';
 
 /** A unit that was told to restart or reload, and did not. */
@@ -16,7 +17,7 @@ type Properties = ReadonlyMap<string, string>;
 
 const watched = [
   'Job', 'Type', 'ActiveState', 'SubState', 'Result', 'ReloadResult', 'MainPID', 'ExecMainStartTimestampMonotonic', 'ExecMainCode', 'ExecMainStatus',
-  'InactiveEnterTimestampMonotonic', 'AssertResult', 'ConditionResult', 'TimeoutStartUSec', 'TimeoutStopUSec',
+  'InactiveEnterTimestampMonotonic', 'AssertResult', 'AssertTimestampMonotonic', 'ConditionResult', 'ConditionTimestampMonotonic', 'RemainAfterExit', 'TimeoutStartUSec', 'TimeoutStopUSec',
 ] as const;
 /** Properties that hold the status of every command of a unit. */
 const commands = ['ExecStartPre', 'ExecStart', 'ExecStartPost', 'ExecReload'] as const;
@@ -50,7 +51,7 @@ export async function failuresOf({ taken, refused, since }: Told, progress: (wai
 
 /** The failure of a command whose units do not all run. */
 export const unitsFailure = (failures: readonly UnitFailure[]): Failure =>
-  new Failure('unit-failed', failures.map(({ unit, reason }) => `${unit} ${reason}`).join('; '), { hint: `journalctl -b${failures.map(({ unit }) => ` -u '${unit}'`).join('')}` });
+  new Failure('unit-failed', failures.map(({ unit, reason }) => `${unit} ${reason}`).join('; '), { hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])) });
 
 async function settled(units: readonly string[], since: number, progress: (waiting: readonly string[]) => void): Promise<ReadonlyMap<string, Properties>> {
   let before = '';
@@ -88,11 +89,9 @@ function isBeforeExec(pid: string): boolean {
   }
 }
 
-/** Milliseconds that a unit may stay as it is while it starts or stops. */
-function limitOf(state: Properties): number {
-  const limits = ['TimeoutStartUSec', 'TimeoutStopUSec'].map((name) => timespan(state.get(name) ?? '')).filter((limit) => limit !== undefined);
-  return slack + Math.max(...(limits.length === 2 ? limits : [...limits, timespan(managerProperty('DefaultTimeoutStartUSec')) ?? 90_000]));
-}
+/** Milliseconds that a unit may stay as it is while it starts, reloads or stops. */
+const limitOf = (state: Properties): number =>
+  slack + (timespan(state.get(state.get('ActiveState') === 'deactivating' ? 'TimeoutStopUSec' : 'TimeoutStartUSec') ?? '') ?? timespan(managerProperty('DefaultTimeoutStartUSec')) ?? 90_000);
 
 const milliseconds: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, month: 2_629_800_000, y: 31_557_600_000 };
 
@@ -109,9 +108,18 @@ function reasonOf({ unit, action }: TakenStep, state: Properties, since: number)
   if (failure !== undefined) return failure;
   const reloaded = state.get('ReloadResult') ?? 'success';
   if (action === 'reload' && reloaded !== 'success') return `did not reload: ${reloaded}${statusOf(unit, undefined)}`;
-  if (state.get('ActiveState') !== 'inactive' || Number(state.get('InactiveEnterTimestampMonotonic')) < since || Number(state.get('ExecMainStartTimestampMonotonic')) >= since) return undefined;
-  if (state.get('ConditionResult') === 'no') return undefined;
-  return state.get('AssertResult') === 'no' ? 'was stopped and did not start: an assertion of it does not hold' : 'was stopped and did not start: a unit that it needs failed, or its start was cancelled';
+  return state.get('ActiveState') === 'inactive' ? absenceOf(state, since) : undefined;
+}
+
+/** Why a unit that ran is inactive, other than that it did its work or was stopped before; undefined where that may be. */
+function absenceOf(state: Properties, since: number): string | undefined {
+  const at = (name: string): number => Number(state.get(name));
+  if (at('ConditionTimestampMonotonic') >= since && state.get('ConditionResult') === 'no') return undefined;
+  if (at('AssertTimestampMonotonic') >= since && state.get('AssertResult') === 'no') return 'was stopped and did not start: an assertion of it does not hold';
+  // systemd forgets a unit that is inactive and that no other one names, and shows zeros then.
+  const isForgotten = at('InactiveEnterTimestampMonotonic') === 0;
+  const mayHaveEnded = isForgotten ? state.get('Type') === 'oneshot' && state.get('RemainAfterExit') === 'no' : at('ExecMainStartTimestampMonotonic') >= since || at('InactiveEnterTimestampMonotonic') < since;
+  return mayHaveEnded ? undefined : 'was stopped and did not start: a unit that it needs failed, or its start was cancelled';
 }
 
 /** What of a unit {@link failureOf} asks for. */
@@ -138,7 +146,7 @@ function statusOf(unit: string, state: Properties | undefined): string {
  * not wait for the unit.
  */
 export function unfinishedService(): string | undefined {
-  const path = readFileSync('/proc/self/cgroup', 'utf8').split('\n').map((line) => /^\d+:(?:|name=systemd):\/(.*)$/.exec(line)?.[1]).find((found) => found !== undefined);
+  const path = readFileSync('/proc/self/cgroup', 'utf8').split('\n').map((line) => /^\d+:(?:|name=systemd):\/(.*)$/.exec(line)?.[1]).find((found) => found !== undefined && found !== '');
   const unit = path?.split('/').find((part) => !part.endsWith('.slice'))?.replace(/^_/, '');
   if (unit?.endsWith('.service') !== true) return undefined;
   const [known] = unitProperties([unit], ['ActiveState']);

@@ -6,6 +6,7 @@ import { dirname, join } from 'node:path';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
+import { commandLine } from '../system/shell.ts';
 import { decodeFixed, digestOf, encodeFixed, fingerprintOf, type FixedHeader, readHeader } from './file.ts';
 import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
 
@@ -46,7 +47,7 @@ export class FixedFolder {
   /** @throws Failure `not-found` */
   bytes(name: FixedName): Uint8Array {
     const bytes = this.read(name);
-    if (!bytes) throw new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `auxcred put ${nameText(name)} makes it; auxcred find helps to look` });
+    if (!bytes) throw new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `${commandLine('auxcred', 'put', nameText(name))} makes it; auxcred find helps to look` });
     return bytes;
   }
 

@@ -48,6 +48,10 @@ export interface Health {
   /** Recipients that open the seeds without this machine, known in the same way. */
   readonly recovery: number;
   readonly isUnbound: boolean;
+  /** Whether the seeds came from an operator's vault, which has them still. */
+  readonly isFromVault: boolean;
+  /** The machine's name among the scopes, as the pins say; undefined where they can't be read. */
+  readonly host: string | undefined;
   readonly declared: Declared;
   readonly files: StoreFiles;
   readonly platform: Platform;
@@ -74,7 +78,7 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   const isRunning = systemIsRunning(root);
   const now = new Date();
   const seeds = sealedSeeds(sight, paths);
-  const declared = declaredOn(sight, paths, readManifest(root), now);
+  const declared = declaredOn(sight, root, paths, readManifest(root), now);
   const opening = open && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(paths, means(paths), declared, now) : { state: 'untried' } as const;
   const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
@@ -87,6 +91,9 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
     withKey: opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey,
     recovery: opening.state === 'opened' ? opening.sealing.recovery.length : seeds.recovery,
     isUnbound: existsSync(paths.unbound),
+    // Seeds that are shared with other machines were not made here.
+    isFromVault: existsSync(paths.pushed) || scopesOf(seeds).some((scope) => scope.startsWith('group/')),
+    host: scopesOf(seeds).find((scope) => scope.startsWith('host/'))?.slice('host/'.length),
     files: storeFiles(sight, root, paths),
     platform: platform(),
     tpm: tpm instanceof Failure ? undefined : tpm,
@@ -100,6 +107,8 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
     hangs: hung || tpm instanceof Failure,
   };
 }
+
+const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
 
 async function opened(paths: Paths, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
   const start = performance.now();

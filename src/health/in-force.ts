@@ -4,6 +4,7 @@ import { inForce, type ReleaseChange } from '../deliver/plan.ts';
 import { planned } from '../deliver/provision.ts';
 import { changesOf, manifestSums, type UnitChange } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
+import { type MissingHook, missingHooks } from '../deliver/missing-hooks.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { periodAt } from '../derive/period.ts';
 import { Failure } from '../failure.ts';
@@ -34,6 +35,7 @@ export interface Declared {
   /** `never` and `changed`: `apply` would write something; `invalid`: it would refuse. */
   readonly state: 'applied' | 'changed' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
+  readonly missingHooks: readonly MissingHook[];
   /** The next time at which a secret gets another value; undefined where none rotates. */
   readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
 }
@@ -57,7 +59,7 @@ export interface InForce {
 }
 
 /** Reads what was applied, and compares. Opens no seed. */
-export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: Date): Declared {
+export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined && rotates(content) ? [{ name, end: periodAt(content.rotate, now).end }] : []));
   const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
@@ -65,7 +67,7 @@ export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: 
   const dropIns = changesOf(readRendering(paths), renderUnits(manifest.declarations));
   const isSame = dropIns.length === 0 && (applied ?? '') === manifestSums(manifest.files);
   return {
-    manifest, errors, dropIns,
+    manifest, errors, dropIns, missingHooks: missingHooks(root, manifest.declarations),
     state: errors > 0 ? 'invalid' : isSame ? 'applied' : applied === undefined ? 'never' : 'changed',
     next: next && { at: next, secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name) },
   };

@@ -28,7 +28,8 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       const copy = (name: string): string => `ExecStart=/bin/sh -c 'cat ${folder}/${name} > /run/copy-of-${name}'`;
       await writeProbeUnit(machine, 'reader.service', { unit: ['StartLimitIntervalSec=0'], service: ['User=daemon', `ExecStart=/bin/sh -c 'cat /etc/db/password > /run/reader/copy'`, 'RuntimeDirectory=reader', 'RuntimeDirectoryPreserve=yes'], steps: [] });
-      await writeProbeUnit(machine, 'other.service', { service: [copy('text')], steps: [] });
+      // As a file, or as a credential.
+      await writeProbeUnit(machine, 'other.service', { service: [`ExecStart=/bin/sh -c 'cat "$\${CREDENTIALS_DIRECTORY:-${folder}}/text" > /run/copy-of-text'`], steps: [] });
       await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=systemd-sysusers.service sysinit.target'], service: [copy('login-hash')], steps: [], install: ['WantedBy=sysinit.target'] });
       // A user of sysusers' making: there is none before it ran.
       await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');

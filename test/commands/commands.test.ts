@@ -31,11 +31,11 @@ const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] 
   [['seal', '--with-kay=host'], 'usage', /no option --with-kay\nauxcred: hint: did you mean --with-key\?\n$/],
   [['seal', '--unknown'], 'usage', /no option --unknown\nauxcred: hint: it takes --with-key, /],
   [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],
-  [['seal', '--name='], 'usage', /--name needs a value/],
-  [['seal', '--name=a', '--name=b'], 'usage', /given more than once/],
-  [['seal', 'web1'], 'usage', /unexpected argument web1/],
-  [['stage'], 'usage', /the unit is missing/],
-  [['check', '--json=1'], 'usage', /--json takes no value/],
+  [['seal', '--name='], 'usage', /--name of seal needs a value: auxcred seal --name=NAME/],
+  [['seal', '--name=a', '--name=b'], 'usage', /--name of seal is given more than once/],
+  [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one/],
+  [['stage'], 'usage', /stage needs the name of a unit: auxcred stage UNIT/],
+  [['check', '--json=1'], 'usage', /--json of check takes no value/],
 ];
 
 describe('the command line', () => {

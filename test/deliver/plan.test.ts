@@ -54,7 +54,7 @@ describe('provision', () => {
 
   test('refuses a seeds.age that was replaced before, and takes it where it is meant', () => {
     put(rotating, { counter: 3 });
-    assert.throws(() => put(rotating, { counter: 2 }), (error) => error instanceof Failure && error.code === 'older' && /number 2 of its kind, and number 3 was in force/.test(error.message));
+    assert.throws(() => put(rotating, { counter: 2 }), (error) => error instanceof Failure && error.code === 'older' && /has counter 2; counter 3 was in force/.test(error.message));
     assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
     assert.equal(put(rotating, { counter: 2 }).changed, false);
