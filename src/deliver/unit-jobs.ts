@@ -22,8 +22,8 @@ const watched = [
 /** Properties that hold the status of every command of a unit. */
 const commands = ['ExecStartPre', 'ExecStart', 'ExecStartPost', 'ExecReload'] as const;
 
-/** Milliseconds that a service has to stay up whose start is over with its first instruction (`Type=simple` and the like). */
-const probation = 1000;
+/** Looks, about a second, at which a service has to be up whose start is over with its first instruction (`Type=simple` and the like). Counted, since on a busy machine both it and the looks take longer. */
+const probation = 10;
 /** Milliseconds beyond a unit's own time limit in which systemd ends what went over it. */
 const slack = 5000;
 /** Milliseconds between two looks. */
@@ -54,11 +54,18 @@ export const unitsFailure = (failures: readonly UnitFailure[]): Failure =>
   new Failure('unit-failed', failures.map(({ unit, reason }) => `${unit} ${reason}`).join('; '), { hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])) });
 
 async function settled(units: readonly string[], since: number, progress: (waiting: readonly string[]) => void): Promise<ReadonlyMap<string, Properties>> {
+  const up = new Map<string, number>();
   let before = '';
   let changedAt = Date.now();
   for (;;) {
     const states = new Map(unitProperties(units, watched).map(({ unit, values }) => [unit, values]));
-    const waiting = [...states].filter(([, state]) => !isSettled(state, since));
+    const waiting = [...states].filter(([unit, state]) => {
+      if (isUnderWay(state)) return true;
+      if (!isOnProbation(state, since)) return false;
+      const process = `${unit} ${state.get('MainPID') ?? ''}`;
+      if (!isBeforeExec(state.get('MainPID') ?? '0')) up.set(process, (up.get(process) ?? 0) + 1);
+      return (up.get(process) ?? 0) < probation;
+    });
     progress(waiting.map(([unit]) => unit));
     if (waiting.length === 0) return states;
     const now = JSON.stringify(waiting.map(([unit, state]) => [unit, state.get('Job'), state.get('SubState'), state.get('MainPID')]));
@@ -73,12 +80,9 @@ const isUnderWay = (state: Properties): boolean => (state.get('Job') ?? '') !== 
 /** Whether it failed, and systemd waits before it starts it once more. */
 const isRetrying = (state: Properties): boolean => state.get('SubState')?.startsWith('auto-restart') === true;
 
-function isSettled(state: Properties, since: number): boolean {
-  if (isUnderWay(state)) return false;
-  if (state.get('ActiveState') !== 'active' || !['simple', 'idle', 'exec'].includes(state.get('Type') ?? '')) return true;
-  const startedAt = Number(state.get('ExecMainStartTimestampMonotonic'));
-  return startedAt < since || (!isBeforeExec(state.get('MainPID') ?? '0') && monotonicNow() - startedAt > probation * 1000);
-}
+/** Whether it counts as started, and nothing says yet that it works. */
+const isOnProbation = (state: Properties, since: number): boolean =>
+  state.get('ActiveState') === 'active' && ['simple', 'idle', 'exec'].includes(state.get('Type') ?? '') && Number(state.get('ExecMainStartTimestampMonotonic')) >= since;
 
 /** Whether systemd's own process has not become the service's yet: it names itself in parentheses while it gets the credentials (systemd src/shared/exec-util or src/core/exec-invoke.c, rename_process_from_path()). */
 function isBeforeExec(pid: string): boolean {

@@ -180,6 +180,8 @@ const secrets: Check = (health) => {
   for (const { secret, why, hook } of inForce.stale.filter((one) => isApplied || /^(?:period|value)/.test(one.why))) findings.push(found('stale', 'warning', `${secret} is not what it should be by now: ${why}`, hook ? 'its hook failed, or has not run yet' : 'its units go on with the old one', call(health, 'provision')));
   const other = inForce.changes.filter(({ why }) => why === 'new' || why === 'removed');
   if (other.length > 0 && inForce.snapshot === 'sound' && isApplied) findings.push(found('stale', 'warning', list(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)), 'the manifest says so, and it is not in force', call(health, 'apply')));
+  const astray = inForce.changes.filter(({ why }) => why.startsWith('written again'));
+  if (astray.length > 0) findings.push(found('stale', 'warning', `${list(astray.map(({ unit, credential }) => (unit === '' ? credential : `${credential} of ${unit}`)))} ${astray.length === 1 ? 'is' : 'are'} missing or altered where it is read`, 'what reads it does not start, or has another value', call(health, 'provision')));
   return findings.length > 0 || inForce.snapshot !== 'sound' || !isApplied ? findings : [fine('stale', 'every secret is what it should be by now')];
 };
 

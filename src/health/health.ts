@@ -1,6 +1,7 @@
 /** Everything that `status` and `doctor` look at, looked at once. */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
+import { undelivered } from '../deliver/undelivered.ts';
 import { credentialsOf } from '../manifest/declaration.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { keyId } from '../derive/tree.ts';
@@ -79,7 +80,7 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   const now = new Date();
   const seeds = sealedSeeds(sight, paths);
   const declared = declaredOn(sight, root, paths, readManifest(root), now);
-  const opening = open && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(paths, means(paths), declared, now) : { state: 'untried' } as const;
+  const opening = open && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(root, means(paths), declared, now) : { state: 'untried' } as const;
   const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
   const asked = isRunning || seeds.object !== undefined;
@@ -110,7 +111,8 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
 
 const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
 
-async function opened(paths: Paths, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+async function opened(root: string, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+  const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
   const store = await within(openStore(paths, means).catch((error: unknown) => asFailure(error)));
@@ -121,7 +123,7 @@ async function opened(paths: Paths, means: Means, { manifest }: Declared, now: D
     return {
       state: 'opened', openedBy, milliseconds, sealing: payload.sealing,
       scopes: payload.scopes.map((scope) => ({ scope: scopeName(scope), epoch: scope.epoch, keyId: Buffer.from(keyId(scope.seed)).toString('hex') })),
-      inForce: inForceWith(paths, manifest, store, now),
+      inForce: inForceWith(paths, manifest, store, { now, undelivered: await undelivered(root, paths, payload, false) }),
     };
   } finally {
     wipeScopes(payload.scopes);

@@ -74,13 +74,13 @@ export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: M
 }
 
 /** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
-export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, now: Date): InForce {
+export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, { now, undelivered }: { readonly now: Date; readonly undelivered: ReadonlySet<string> }): InForce {
   const snapshot = soundSnapshot(paths, scopes);
   const known = snapshot === 'foreign' ? undefined : snapshot;
   const folder = new FixedFolder(paths.fixed);
   const seedOf = scopeSeedsOf(scopes);
   // Of seeds that were replaced `older` tells, and here the rest.
-  const plan = attempt(() => planned(paths, manifest.declarations, scopes, { at: now, counter: Math.max(counter, known?.counter ?? 0), acceptEarlier: false, acceptOlder: false }));
+  const plan = attempt(() => planned(paths, manifest.declarations, scopes, { at: now, undelivered, counter: Math.max(counter, known?.counter ?? 0), acceptEarlier: false, acceptOlder: false }));
   const future = plan instanceof Failure ? undefined : plan;
   const { names, strangers } = folder.list();
   const held = new Set(scopes.map(scopeName));

@@ -242,7 +242,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       'pre.service': { service: "Type=exec\nExecStartPre=/bin/sh -c 'test ! -e /run/break || exit 4'\nExecStart=/bin/sleep infinity", reason: 'failed: exit-code, status 4' },
       'needs.service': { unit: 'Requires=pre.service\nAfter=pre.service', service: 'Type=exec\nExecStart=/bin/sleep infinity', reason: 'was stopped and did not start: a unit that it needs failed, or its start was cancelled' },
       'killed.service': { service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || kill -9 $$$$'", reason: 'failed: signal, signal 9' },
-      'late.service': { service: "Type=oneshot\nRemainAfterExit=yes\nTimeoutStartSec=1\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'", reason: 'failed: timeout, signal 15' },
+      'late.service': { service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'", reason: 'failed: timeout, signal 15' },
       // Type=simple counts as started before systemd has its credentials.
       'poor.service': { service: 'LoadCredential=more:/run/more\nExecStart=/bin/sleep infinity', reason: 'failed: exit-code, status 243: it did not get its secret' },
       'again.service': { service: "Type=exec\nRestart=always\nRestartSec=600\nExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'", reason: 'failed: exit-code, status 5; systemd tries again' },
@@ -259,6 +259,8 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal((await applied()).status, 0);
       await machine.systemctl('start', ...Object.keys(breaking));
       await machine.write('/run/break', '');
+      await machine.write('/run/systemd/system/late.service.d/short.conf', '[Service]\nTimeoutStartSec=1\n');
+      await machine.systemctl('daemon-reload');
       await machine.run(['rm', '/run/more']);
       await machine.write(manifestPath('waited'), waited(2));
       const { status, stderr } = await applied();
@@ -275,7 +277,8 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     });
 
     test('apply and provision say when all of them run, and leave at once where they are asked to', async () => {
-      await machine.run(['rm', '/run/break']);
+      await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
+      await machine.systemctl('daemon-reload');
       await machine.write('/run/more', 'x');
       await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
       await machine.systemctl('start', ...Object.keys(breaking));
