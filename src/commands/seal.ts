@@ -62,7 +62,7 @@ function refuseExisting({ seeds }: Paths, options: Options): void {
 /** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
 function sayShared(paths: Paths): void {
   if (isOnEncryptedDisk(new Sight(), paths.seeds) === true) return;
-  say('the seed and the ssh host key that opens it share a disk that is not encrypted, so whoever takes the disk has the secrets; --with-key=tpm2 needs this machine too');
+  say('the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too');
 }
 
 /** Which scopes' secrets are new ones now. */

@@ -47,9 +47,9 @@ function seedLines(health: Health): string[] {
   return lines;
 }
 
-function inForceLines({ opening, declared }: Health): string[] {
+function inForceLines({ opening, declared, seeds }: Health): string[] {
   const manifest = { invalid: 'the manifest has errors: auxcred check', never: 'the manifest was never applied', changed: 'the manifest was changed since: auxcred apply', applied: 'manifest and drop-ins as applied' }[declared.state];
-  if (opening.state !== 'opened') return [`unknown while the seed is closed; ${manifest}`];
+  if (opening.state !== 'opened') return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
   const { snapshot, since, credentials, units } = opening.inForce;
   return [`${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`];
 }
