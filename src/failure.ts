@@ -23,6 +23,7 @@ export const exitStatus = {
   'locked': 20,
   'vault': 21,
   'unwell': 22,
+  'unit-failed': 23,
 } as const;
 
 export type FailureCode = keyof typeof exitStatus;

@@ -2,15 +2,14 @@ import { existsSync } from 'node:fs';
 import { overridesOn } from '../deliver/overrides.ts';
 import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
 import { readGenerated, readRendering } from '../deliver/rendering.ts';
-import type { TakenStep } from '../deliver/running-units.ts';
+import { nobody, type Told } from '../deliver/running-units.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { hadSeeds, restoreHint } from '../store/loss.ts';
-import { type Paths, pathsUnder } from '../system/paths.ts';
+import { pathsUnder } from '../system/paths.ts';
 import { textIfPresent } from '../system/files.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from './options.ts';
-import { showPlan } from './plan.ts';
-import { type InForce, oneAtATime, provisionManifest, sayHeld, tellUnits, usableManifest } from './provision.ts';
+import { sayUnsealed, showPlan } from './plan.ts';
+import { type InForce, oneAtATime, provisionManifest, sayHeld, tellUnits, unitsStatus, usableManifest } from './provision.ts';
 import { counted, say, warn } from './say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
@@ -19,35 +18,32 @@ export async function apply(argv: readonly string[]): Promise<number> {
   options.exactly();
   if (options.flag('dry-run')) return await showPlan(options, { dropIns: true });
   const root = options.value('root') ?? '/';
-  return await oneAtATime(root, 'wait', async () => {
+  let told = nobody;
+  const status = await oneAtATime(root, 'wait', async () => {
     const manifest = usableManifest(root);
     const sealed = existsSync(pathsUnder(root).seeds);
     const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
     if (provisioned) say(`${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`);
-    else warnOfMissing(pathsUnder(root));
-    putInForce(root, manifest, provisioned, !options.flag('no-restart'));
+    else sayUnsealed(pathsUnder(root));
+    told = putInForce(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;
   });
+  return await unitsStatus(status, told, !options.flag('no-wait'));
 }
 
-function warnOfMissing(paths: Paths): void {
-  if (hadSeeds(paths)) warn(`this machine's seed is lost, so units with secrets will not start: ${paths.seeds} is missing`, restoreHint(paths));
-  else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
-}
-
-/** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what was done with the units that run */
-export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): readonly TakenStep[] {
+/** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what is being done with the units that run */
+export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): Told {
   const units = applyRendering(pathsUnder(root), manifest);
   for (const { unit, change } of units) say(`drop-in of ${unit}: ${change}`);
   if (!systemIsRunning(root)) {
     warnOverrides(root);
-    return [];
+    return nobody;
   }
   // Also where an earlier run was killed before it came to this.
   const { rendered, generated } = pathsUnder(root);
   if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
   warnOverrides(root);
-  return provisioned ? tellUnits(root, provisioned, restart) : [];
+  return provisioned ? tellUnits(root, provisioned, restart) : nobody;
 }
 
 /** Says which other files keep a unit from what was applied. */

@@ -40,7 +40,7 @@ interface Pair extends CopyPair {
  */
 export async function copy(argv: readonly string[]): Promise<number> {
   const options = new Options('copy', argv);
-  const [name = ''] = options.exactly('the host');
+  const [name = ''] = options.exactly('the name of a host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   const to = options.value('to');

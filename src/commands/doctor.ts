@@ -2,6 +2,7 @@ import { exitStatus } from '../failure.ts';
 import { findingsOf } from '../health/checks.ts';
 import { type Finding, isWell, type Level } from '../health/finding.ts';
 import { type Health, lookAt } from '../health/health.ts';
+import { printable } from '../system/printable.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { colored, print, printJson, say } from './say.ts';
@@ -17,7 +18,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   if (options.flag('json')) printJson({ well: isWell(findings), findings, hidden: health.hidden });
   else {
     for (const finding of findings) if (finding.level !== 'ok' || options.flag('all')) printFinding(finding);
-    say(`${String(findings.filter(({ level }) => level === 'ok').length)} of ${String(new Set(findings.map(({ check }) => check)).size)} checks found nothing${isWell(findings) ? '' : `; ${countsOf(findings)}`}`);
+    say(`${String(findings.filter(({ level }) => level === 'ok').length)} of ${String(new Set(findings.map(({ check }) => check)).size)} checks passed${isWell(findings) ? '' : `; ${countsOf(findings)}`}`);
   }
   return left(health, findings);
 }
@@ -38,7 +39,7 @@ export function left({ hangs }: Health, findings: readonly Finding[]): number {
 }
 
 function printFinding({ check, level, message, why, mend }: Finding): void {
-  print(`${colored(`${level}:`, colorOf[level])} ${message}${level === 'ok' ? '' : ` [${check}]`}`);
-  if (why !== undefined) print(`    ${why}`);
+  print(`${colored(`${level}:`, colorOf[level])} ${printable(message)}${level === 'ok' ? '' : ` [${check}]`}`);
+  if (why !== undefined) print(`    ${printable(why)}`);
   mend.forEach((command, i) => { print(`    ${i === 0 ? '$' : 'or $'} ${command}`); });
 }

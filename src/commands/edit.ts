@@ -12,7 +12,7 @@ import { say, warn } from './say.ts';
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; a new one where there is none. */
 export async function edit(argv: readonly string[]): Promise<number> {
   const options = new Options('edit', argv);
-  const [operand = ''] = options.exactly('the secret');
+  const [operand = ''] = options.exactly('the name of a secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);
   const changed = await withSeeds(place, options, (open) => {

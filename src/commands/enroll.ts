@@ -28,7 +28,7 @@ export async function enroll(argv: readonly string[]): Promise<number> {
     printBytes(encodeEnrollment(await ownEnrollment(options)));
     return 0;
   }
-  const [name = ''] = options.exactly('the host');
+  const [name = ''] = options.exactly('the name of a host');
   refuse(options, ['root', 'name', 'tpm2-device'], 'is about this machine, and a host of the vault is named', 'auxcred enroll, without the host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);

@@ -8,7 +8,7 @@ import { print, printJson } from './say.ts';
 export function find(argv: readonly string[]): number {
   const options = new Options('find', argv);
   const terms = options.operands.map((term) => term.normalize('NFC').toLowerCase());
-  if (terms.length === 0) throw new Failure('usage', 'what to look for is missing', { hint: 'auxcred find wifi' });
+  if (terms.length === 0) throw options.lacks('a text to look for');
   const { folder, scope } = placeOf(options);
   const found = folder.list(scope).names.map(nameText).filter((name) => terms.some((term) => name.toLowerCase().includes(term)));
   if (options.flag('json')) printJson(found);

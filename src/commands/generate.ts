@@ -22,7 +22,7 @@ const flags = ['weak', 'capitalize'];
  */
 export async function generate(argv: readonly string[]): Promise<number> {
   const options = new Options('generate', argv);
-  const [operand = ''] = options.exactly('the secret');
+  const [operand = ''] = options.exactly('the name of a secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);
   const kind = kindIn(options.value('kind') ?? 'password');

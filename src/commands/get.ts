@@ -17,7 +17,7 @@ import { isMachine, isVault, viewOf, withOpenView, type OpenView } from './view.
  */
 export async function get(argv: readonly string[]): Promise<number> {
   const options = new Options('get', argv);
-  const [name = ''] = options.exactly('the secret');
+  const [name = ''] = options.exactly('the name of a secret');
   const value = isFile(name, options) ? await fixedValue(name, options) : await withOpenView(options, (view) => declaredValue(view, name, options));
   printBytes(value);
   value.fill(0);

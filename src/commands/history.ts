@@ -9,7 +9,7 @@ import { withOpenView } from './view.ts';
 /** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
 export async function history(argv: readonly string[]): Promise<number> {
   const options = new Options('history', argv);
-  const [name = ''] = options.exactly('the secret');
+  const [name = ''] = options.exactly('the name of a secret');
   const entries = await withOpenView(options, ({ snapshot }) => snapshot?.history.get(name) ?? []);
   if (entries.length === 0) throw new Failure('not-found', `${name} was never in force on this machine`, { hint: 'auxcred apply puts what is declared in force' });
   const rows = entries.flatMap((entry, i) => [rowOf(entry, entries[i - 1]), ...(entry.until === undefined ? [] : [removalOf(entry.until)])]);

@@ -18,7 +18,7 @@ import { otherVault } from './other-vault.ts';
 export async function importCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('import', argv);
   const [from, to, ...asked] = options.operands;
-  if (from === undefined || to === undefined) throw new Failure('usage', from === undefined ? 'the vault or folder to import from is missing' : 'the destination is missing', { hint: 'auxcred import pass host/web1, auxcred import ./secrets group/db/imported' });
+  if (from === undefined || to === undefined) throw options.lacks(from === undefined ? 'a vault or a folder to import from' : 'a place to import to, such as host/web1');
   const place = placeOf(options);
   const { scope, path } = belowIn(place, to);
   if (scope === undefined || !scope.includes('/')) throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1, group/db/imported' });

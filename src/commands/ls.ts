@@ -39,7 +39,7 @@ interface Row {
 /** `auxcred ls`: the secrets of the manifest; of the operator's vault, or below a name, the tree of the fixed folder. Opens no seed. */
 export function ls(argv: readonly string[]): number {
   const options = new Options('ls', argv);
-  if (options.operands.length > 1) options.exactly('the folder');
+  if (options.operands.length > 1) options.exactly('a folder');
   const below = options.operands[0];
   if (below !== undefined || options.flag('flat') || options.flag('fixed') || options.value('group') !== undefined || (!isMachine(options) && isVault(options) && options.value('host') === undefined && options.list('manifest').length === 0)) return lsFixed(options, below);
   const view = viewOf(options);

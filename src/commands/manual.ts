@@ -63,6 +63,7 @@ const manifest: OptionEntry = { name: 'manifest', value: 'DIR', help: 'a folder 
 const force: OptionEntry = { name: 'force', help: 'replace what is there' };
 const dryRun: OptionEntry = { name: 'dry-run', help: 'say what would be done, and do nothing' };
 const noRestart: OptionEntry = { name: 'no-restart', help: 'leave units that run as they are' };
+const noWait: OptionEntry = { name: 'no-wait', help: 'restart units, and leave before it is known whether they run' };
 const acceptClock: OptionEntry = { name: 'accept-clock', help: 'put a period in force that lies before the recorded one' };
 const acceptOlder: OptionEntry = { name: 'accept-older', help: 'take a fixed file, or a seeds.age, that was replaced before' };
 const withKey: OptionEntry = { name: 'with-key', value: 'KEY', help: 'host (the ssh host key), tpm2, tpm2+host (both needed), systemd-creds (what systemd itself encrypts to) or auto (tpm2 where there is one)', choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds', 'auto'] };
@@ -82,7 +83,8 @@ const storeFiles = { '/var/lib/auxcred/seeds.age': 'the sealed seeds', '/etc/aux
 const manifestFiles = { '/etc/auxcred/secrets.d/*.toml': 'the manifest; auxcred-secrets(5)' };
 const vaultFiles = { '~/.local/share/auxcred/vault.toml': 'hosts, groups and other vaults' };
 
-const heldBack = { clock: 'the clock ran backwards past a recorded period', hook: 'a hook failed: its secret stays what it is', older: 'a fixed file is older than the one in force' };
+const unitFailed = { 'unit-failed': 'all is in force, and a unit that was restarted does not run' };
+const heldBack = { ...unitFailed, clock: 'the clock ran backwards past a recorded period', hook: 'a hook failed: its secret stays what it is', older: 'a fixed file is older than the one in force' };
 const encryptedAnew = 'The file is encrypted anew, since its name is part of its key.';
 
 const page = (entry: VerbEntry): VerbEntry => entry;
@@ -169,9 +171,9 @@ export const manual = {
   apply: page({
     group: 'machine',
     summary: 'put the manifest in force: drop-ins for the units, secrets for the broker',
-    usage: ['[--dry-run] [--no-restart]'],
-    text: ['All of it, or nothing. Units that run are restarted or reloaded where one of their secrets changed.'],
-    options: [dryRun, noRestart, acceptClock, acceptOlder, root, device],
+    usage: ['[--dry-run] [--no-restart] [--no-wait]'],
+    text: ['All of it, or nothing. Units that run are restarted or reloaded where one of their secrets changed, and apply waits until they run again, as long as systemd gives them. It says which do not, and why.'],
+    options: [dryRun, noRestart, noWait, acceptClock, acceptOlder, root, device],
     statuses: heldBack,
     files: manifestFiles,
     seeAlso: ['auxcred-plan(1)', 'auxcred-secrets(5)'],
@@ -179,9 +181,9 @@ export const manual = {
   provision: page({
     group: 'machine',
     summary: 'put the manifest\'s secrets in force, without touching the drop-ins',
-    usage: ['[--dry-run] [--no-restart]'],
+    usage: ['[--dry-run] [--no-restart] [--no-wait]'],
     text: ['What a timer, a deploy tool or a configuration that renders the drop-ins itself runs. Running it twice changes nothing.'],
-    options: [dryRun, noRestart, { name: 'due', help: 'stop at once where no secret rotates' }, { name: 'early', help: 'in early boot: no hooks, no restarts' }, acceptClock, acceptOlder, root, device],
+    options: [dryRun, noRestart, noWait, { name: 'due', help: 'stop at once where no secret rotates' }, { name: 'early', help: 'in early boot: no hooks, no restarts' }, acceptClock, acceptOlder, root, device],
     statuses: heldBack,
     files: manifestFiles,
   }),
@@ -302,12 +304,13 @@ export const manual = {
       { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; 300' },
       { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml says now' },
       { name: 'replace', help: 'another seed, or manifest files, than those of the host itself' },
-      acceptOlder, identity, vault,
+      noWait, acceptOlder, identity, vault,
     ],
     examples: [
       { command: 'auxcred push --manifest root@web1', says: 'the first time, and each time something changed' },
       { command: 'auxcred push --all --dry-run', says: 'what is not on the hosts yet' },
     ],
+    statuses: unitFailed,
     files: vaultFiles,
     seeAlso: ['auxcred-copy(1)', 'auxcred-enroll(1)'],
   }),

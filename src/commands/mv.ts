@@ -13,7 +13,7 @@ export const cp = async (argv: readonly string[]): Promise<number> => await tran
 
 async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<number> {
   const options = new Options(verb, argv);
-  const [from = '', to = ''] = options.exactly('the secret', 'its new name');
+  const [from = '', to = ''] = options.exactly('the name of a secret', 'its new name');
   const place = placeOf(options);
   const pairs = pairsOf(place, from, to);
   refuseChains(verb, pairs, from, to);

@@ -16,7 +16,7 @@ export class Options {
     const values = entries.filter(({ value }) => value !== undefined);
     this.#verb = verb;
     const known = entries.map(({ name }) => name);
-    for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} takes no value`);
+    for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} of ${verb} takes no value`);
     const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: values.map(({ name }) => name) });
     // mri takes --no-x for x = false; here it is an option of its own.
     const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
@@ -24,8 +24,8 @@ export class Options {
     for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;
-    for (const { name, value } of values) if (this.list(name).includes('')) throw new Failure('usage', `--${name} needs a value`, { hint: `--${name}=${value ?? '...'}` });
-    for (const { name, repeated } of values) if (repeated !== true && this.list(name).length > 1) throw new Failure('usage', `--${name} is given more than once`);
+    for (const { name, value } of values) if (this.list(name).includes('')) throw new Failure('usage', `--${name} of ${verb} needs a value: auxcred ${verb} --${name}=${value ?? '...'}`);
+    for (const { name, repeated } of values) if (repeated !== true && this.list(name).length > 1) throw new Failure('usage', `--${name} of ${verb} is given more than once`);
   }
 
   /** The same options with another value of one of them, and no operands. */
@@ -49,13 +49,24 @@ export class Options {
     return (Array.isArray(given) ? given : [given]).map(String);
   }
 
-  /** @throws Failure `usage` unless there are exactly as many operands as names. */
+  /** @param names - of the operands: `the name of a secret` @throws Failure `usage` unless there are exactly as many operands as names. */
   exactly(...names: readonly string[]): readonly string[] {
     const extra = this.operands[names.length];
-    if (extra !== undefined) throw new Failure('usage', `unexpected argument ${extra}`);
+    if (extra !== undefined) throw new Failure('usage', `${this.#verb} takes ${names.length === 0 ? `no argument, and ${JSON.stringify(extra)} is one` : `${names.join(' and ')} alone, and ${JSON.stringify(extra)} is one more`}`);
     const missing = names[this.operands.length];
-    if (missing !== undefined) throw new Failure('usage', `${missing} is missing`);
+    if (missing !== undefined) throw this.lacks(missing);
     return this.operands;
+  }
+
+  /** The failure of a call that lacks something. @param form - a whole call; the verb's own without it */
+  lacks(what: string, form = this.form): Failure {
+    return new Failure('usage', `${this.#verb} needs ${what}: ${form}`);
+  }
+
+  /** How the verb is called with its operands, without options that may be left out: `auxcred mv FROM TO`. */
+  private get form(): string {
+    const forms = manual[this.#verb].usage.map((line) => line.replaceAll(/\[[^\]]*\]/g, '').replaceAll(/ +/g, ' ').trim());
+    return `auxcred ${this.#verb} ${forms.find((line) => line !== '') ?? ''}`.trimEnd();
   }
 }
 

@@ -1,21 +1,24 @@
-import { staleCredentials } from '../deliver/credential-store.ts';
 import { withMachineProblems } from '../deliver/machine-problems.ts';
-import { type Plan, withMade } from '../deliver/plan.ts';
+import { existsSync } from 'node:fs';
+import { pendingSteps } from '../deliver/pending.ts';
+import type { ReleaseChange } from '../deliver/plan.ts';
 import { planned, snapshotInForce } from '../deliver/provision.ts';
 import { changesOf, type UnitChange } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
-import { runningSteps, stepsFor } from '../deliver/running-units.ts';
+import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../deliver/running-units.ts';
+import { undelivered } from '../deliver/undelivered.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { openStore } from '../store/open.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { hostScope } from '../store/snapshot.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { hadSeeds, restoreHint } from '../store/loss.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { periodNamed } from './get.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
-import { counted, printJson, printTable, say } from './say.ts';
+import { counted, printJson, printTable, say, warn } from './say.ts';
 import { sound } from './view.ts';
 
 /** `auxcred plan`: what `auxcred apply` would change and which units it would touch. Changes nothing. */
@@ -35,50 +38,92 @@ export async function showPlan(options: Options, { dropIns: withDropIns }: { rea
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   const { declarations } = sound(withMachineProblems(root, readManifest(root)));
+  const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
   const at = options.value('at');
+  if (withDropIns && !existsSync(paths.seeds)) {
+    sayUnsealed(paths);
+    show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
+    return 0;
+  }
   const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
-    const wanted = planned(paths, declarations, payload.scopes, { at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
-    const future = { ...wanted, changes: withMade(wanted.changes, staleCredentials(paths, wanted.releases, payload.sealing, hostScope(payload.scopes)), declarations) };
-    const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
-    if (options.flag('json')) printJson(jsonOf(future, dropIns ?? [], root));
-    else sayPlan(future, dropIns, root, options.flag('no-restart'));
+    const running = systemIsRunning(root);
+    const { changes, hooked } = planned(paths, declarations, payload.scopes, {
+      at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, undelivered: await undelivered(root, paths, payload, false),
+      acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older'),
+    }, running ? 'run' : 'later');
+    const namesOf = (replacements: typeof hooked.told): string[] => replacements.map(({ declaration }) => declaration.name);
+    for (const name of namesOf(hooked.untold)) warn(`the hook of ${name} would not run: the seed that its old value came from is gone`);
+    show({
+      changes, dropIns, pending: running ? pendingSteps(paths, hostScope(payload.scopes)) : [], postponed: namesOf(hooked.postponed),
+      hooks: hooked.told.map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook })),
+    }, options, root);
   } finally {
     wipeScopes(payload.scopes);
   }
   return 0;
 }
 
-const hooksOf = ({ replaced }: Plan): { secret: string; command: readonly string[] }[] => replaced.filter(({ declaration }) => declaration.hook.length > 0).map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook }));
+/** What would be done. */
+interface Future {
+  readonly changes: readonly ReleaseChange[];
+  /** What units need that an earlier run did not come to. */
+  readonly pending: readonly UnitStep[];
+  readonly hooks: readonly { readonly secret: string; readonly command: readonly string[] }[];
+  /** Secrets that stay what they are until their hook can run. */
+  readonly postponed: readonly string[];
+  /** Undefined where they are left alone. */
+  readonly dropIns: readonly UnitChange[] | undefined;
+}
 
-const jsonOf = (future: Plan, dropIns: readonly UnitChange[], root: string): unknown => {
-  const steps = stepsFor(future.changes);
-  return { credentials: future.changes, units: steps, ...(systemIsRunning(root) ? { running: runningSteps(steps).map(({ unit, action }) => ({ unit, action })) } : {}), hooks: hooksOf(future), dropIns };
-};
+function show(future: Future, options: Options, root: string): void {
+  if (options.flag('json')) printJson(jsonOf(future, root));
+  else sayPlan(future, root, options.flag('no-restart'));
+}
 
-function sayPlan(future: Plan, dropIns: readonly UnitChange[] | undefined, root: string, noRestart: boolean): void {
-  const { changes } = future;
+const stepsOf = ({ changes, pending }: Future): UnitStep[] => mergedSteps(pending, stepsFor(changes));
+
+function jsonOf(future: Future, root: string): unknown {
+  const { changes, hooks, dropIns = [] } = future;
+  const steps = stepsOf(future);
+  return { credentials: changes, units: steps, ...(systemIsRunning(root) ? { running: runningSteps(steps).map(({ unit, action }) => ({ unit, action })) } : {}), hooks, dropIns };
+}
+
+function sayPlan(future: Future, root: string, noRestart: boolean): void {
+  const { changes, hooks, postponed, dropIns, pending } = future;
   if (changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...changes.map(({ unit, credential, why, action }) => [unit || 'any', credential, why, why === 'removed' || action === 'none' || noRestart ? '' : action])]);
-  for (const { secret, command } of hooksOf(future)) say(`would run ${command.join(' ')} for ${secret}`);
+  for (const { secret, command } of hooks) say(`would run ${command.join(' ')} for ${secret}`);
+  for (const name of postponed) sayPostponed(name);
   for (const { unit, change } of dropIns ?? []) say(`drop-in of ${unit}: ${change}`);
-  if (changes.length + (dropIns ?? []).length === 0) {
+  if (changes.length + (dropIns ?? []).length + pending.length === 0) {
     say('nothing would change');
     return;
   }
   const others = changes.filter(({ sameValue }) => !sameValue).length;
   say([
     `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} would change`,
-    ...(others === changes.length ? [] : [`${counted(changes.length - others, 'credential')} would be made in another way and have the same value`]),
+    ...(others === changes.length ? [] : [`${counted(changes.length - others, 'credential')} would be made or delivered in another way and have the same value`]),
     ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
   ].join('; '));
 }
 
 /** Which units would be restarted or reloaded: those that run, where that can be told. */
-function touched({ changes }: Plan, root: string): string[] {
-  const steps = stepsFor(changes);
+function touched(future: Future, root: string): string[] {
+  const steps = stepsOf(future);
   if (!systemIsRunning(root)) return [`of the units that run, ${counted(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`];
   const running = runningSteps(steps);
-  for (const { unit, action } of running) say(`would ${action} ${unit}`);
+  for (const { unit, declared, action } of running) say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);
   return [`${counted(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`];
+}
+
+/** Why a unit is touched that nothing changes for. */
+export const cutShort = 'an earlier run was ended before it came to this';
+
+export const sayPostponed = (name: string): void => { say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`); };
+
+/** What becomes of units on a machine without seeds. */
+export function sayUnsealed(paths: Paths): void {
+  if (hadSeeds(paths)) warn(`this machine's seed is lost, so units with secrets will not start: ${paths.seeds} is missing`, restoreHint(paths));
+  else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
 }

@@ -11,7 +11,7 @@ import { opensVault, type OpenView, withOpenView } from './view.ts';
 export async function publicCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('public', argv);
   if (!options.flag('all')) {
-    const [name = ''] = options.exactly('the secret');
+    const [name = ''] = options.exactly('the name of a secret');
     const value = await withOpenView(options, (view) => publicHalf(view, name, options));
     if (options.flag('json')) printJson({ [name]: value });
     else print(value.trimEnd());

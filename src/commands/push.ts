@@ -21,6 +21,8 @@ interface Wishes {
   readonly replace: boolean;
   readonly acceptOlder: boolean;
   readonly reseal: boolean;
+  /** Whether the host waits for the units that it restarts. */
+  readonly wait: boolean;
   /** Milliseconds. */
   readonly timeout: number;
 }
@@ -49,7 +51,7 @@ export async function push(argv: readonly string[]): Promise<number> {
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const destinations = destinationsOf(vault, options);
   const wishes: Wishes = {
-    dryRun: options.flag('dry-run'), manifest: options.flag('manifest'), replace: options.flag('replace'), acceptOlder: options.flag('accept-older'), reseal: options.flag('reseal'),
+    dryRun: options.flag('dry-run'), manifest: options.flag('manifest'), replace: options.flag('replace'), acceptOlder: options.flag('accept-older'), reseal: options.flag('reseal'), wait: !options.flag('no-wait'),
     timeout: 1000 * numberOf(options, 'timeout', 300, 86_400),
   };
   const jobs = numberOf(options, 'jobs', 16, 1000);
@@ -66,7 +68,8 @@ export async function push(argv: readonly string[]): Promise<number> {
 
 /** @throws Failure `usage`, `not-found` */
 function destinationsOf(vault: Vault, options: Options): Destination[] {
-  if (options.flag('all') === options.operands.length > 0) throw new Failure('usage', options.flag('all') ? '--all is every host, and some are named too' : 'the host is missing', { hint: 'auxcred push web1 web2, or auxcred push --all' });
+  if (options.flag('all') && options.operands.length > 0) throw new Failure('usage', 'push --all is every host, and some are named too', { hint: 'auxcred push web1 web2, or auxcred push --all' });
+  if (!options.flag('all') && options.operands.length === 0) throw options.lacks('the name of a host, or --all', 'auxcred push HOST');
   const destinations = options.flag('all') ? [...vault.hosts.values()].map((host) => ({ host, target: host.target })) : options.operands.map((operand) => destinationOf(vault, operand));
   if (destinations.length === 0) throw new Failure('not-found', `the vault at ${vault.folder} knows no host`, { hint: '[host.web1] in vault.toml makes one known' });
   const twice = destinations.find(({ host }, i) => destinations.findIndex((other) => other.host.name === host.name) !== i);
@@ -222,7 +225,7 @@ class HostPush {
       seeds: seeds && { length: seeds.length, keepSealing: !this.#host.withKeyIsChosen, replaces: difference.replaces },
       fixed: announced.slice(0, difference.fixed.length), removeFixed: difference.removeFixed,
       manifest: announced.slice(difference.fixed.length), removeManifest: difference.removeManifest,
-      replace: this.#wishes.replace, acceptOlder: this.#wishes.acceptOlder,
+      replace: this.#wishes.replace, acceptOlder: this.#wishes.acceptOlder, wait: this.#wishes.wait,
     };
     return { request, bytes: [encodeRequest(request), ...(seeds ? [seeds] : []), ...files.map(({ bytes }) => bytes)] };
   }

@@ -11,7 +11,7 @@ import { say, warn } from './say.ts';
 /** `auxcred put NAME`: keeps a secret that somebody chose. Asks for it without an echo, or takes standard input or a file byte for byte. */
 export async function put(argv: readonly string[]): Promise<number> {
   const options = new Options('put', argv);
-  const [operand = ''] = options.exactly('the secret');
+  const [operand = ''] = options.exactly('the name of a secret');
   const place = placeOf(options);
   const name = nameIn(place, operand);
   const isNew = mayWrite(place, name, options);

@@ -13,16 +13,19 @@ import { pinsIn } from '../store/pins.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { nobody, type Told } from '../deliver/running-units.ts';
+import { unitsFailure } from '../deliver/unit-jobs.ts';
 import { putInForce } from './apply.ts';
 import { meansOf } from './means.ts';
-import { oneAtATime, provisionManifest, provisionWith, sayHeld } from './provision.ts';
 import { sealMachine } from './sealing.ts';
+import { oneAtATime, provisionManifest, provisionWith, sayHeld, unitFailures } from './provision.ts';
 import { boundWhenRunning, pcrsOf } from './sealing-options.ts';
 
 /** Checks everything, then writes it and puts it in force. @throws Failure, before or after anything was written */
 export async function received(root: string, device: string | undefined, request: Request, arrived: Arrived): Promise<Result> {
   const paths = pathsUnder(root);
   let result: Result = { units: [], failure: undefined };
+  let told = nobody;
   await oneAtATime(root, 'wait', async () => {
     const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
     const { payload, srk } = opened ?? await sentSeeds(root, device, request, arrived.seeds ?? new Uint8Array(0));
@@ -34,14 +37,15 @@ export async function received(root: string, device: string | undefined, request
       writePushed(paths, under);
       if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, srk });
       writeFiles(paths, request, arrived);
-      result = await apply(root, device, opened, manifest, request.acceptOlder);
+      ({ told, ...result } = await apply(root, device, opened, manifest, request.acceptOlder));
       if (result.failure === undefined) writePushed(paths, finished(under, request));
     } finally {
       wipeScopes(payload.scopes);
     }
     return 0;
   });
-  return result;
+  const failures = await unitFailures(told, request.wait);
+  return result.failure === undefined && failures.length > 0 ? { ...result, failure: unitsFailure(failures) } : result;
 }
 
 /** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
@@ -56,13 +60,14 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
  * @param opened - the seeds, where they are those that were here before
  * @throws Failure
  */
-async function apply(root: string, device: string | undefined, opened: OpenStore | undefined, manifest: Manifest, acceptOlder: boolean): Promise<Result> {
+async function apply(root: string, device: string | undefined, opened: OpenStore | undefined, manifest: Manifest, acceptOlder: boolean): Promise<Result & { told: Told }> {
   const flags = { early: false, acceptClock: false, acceptOlder };
   const provisioned = opened ? await provisionWith(root, opened, manifest, flags) : await provisionManifest(root, device, manifest, flags);
-  const units = putInForce(root, manifest, provisioned, true).map(({ unit, action }) => ({ unit, action }));
-  if (sayHeld(provisioned) === 0) return { units, failure: undefined };
+  const told = putInForce(root, manifest, provisioned, true);
+  const units = told.taken.map(({ unit, action }) => ({ unit, action }));
+  if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
   const { failures, held } = provisioned;
-  return { units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
+  return { told, units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
 }
 
 /** The seeds that were sent, as they are to be sealed here, and the TPM that opened them or this machine's own; the caller wipes them. @throws Failure */

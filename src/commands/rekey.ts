@@ -18,7 +18,7 @@ export async function rekey(argv: readonly string[]): Promise<number> {
   if (!vault) throw new Failure('usage', 'only the operator\'s vault knows earlier epochs', { hint: '--vault=DIR' });
   const given = options.operands.map((scope) => scope.replace(/\/+$/, ''));
   for (const scope of given) if (!/^(?:host|group)\/[^/]+$/.test(scope)) throw new Failure('usage', `${scope} is not a scope`, { hint: 'host/web1, group/db' });
-  if (options.flag('next') && given.length === 0) throw new Failure('usage', 'whose epoch is to be raised is missing', { hint: 'auxcred rekey --next host/web1' });
+  if (options.flag('next') && given.length === 0) throw options.lacks('a scope whose epoch is to be raised', 'auxcred rekey --next host/web1');
   if (options.flag('next')) for (const scope of given) say(`${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every derived secret of it is a new one; auxcred push brings it to the hosts`);
   if (options.flag('next')) sayGroups(vault, given);
   const scopes = given.length > 0 ? given : [...new Set(folder.list().names.map(({ scope }) => scope))];

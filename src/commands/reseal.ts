@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
+import { undelivered } from '../deliver/undelivered.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { devicePatience, missingSeeds, openStore, type OpenStore } from '../store/open.ts';
 import { parsePayload, type Payload, type Sealing } from '../store/payload.ts';
@@ -50,10 +51,10 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       // One that could not open the seeds goes on refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
-      const { made, failures } = await layOut(root, paths, { ...payload, sealing }, true);
+      const { made, failures } = await layOut(root, paths, { ...payload, sealing }, await undelivered(root, paths, { ...payload, sealing }, true), true);
       if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
-      say(sealing.recovery.length === 0 ? 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
+      say(sealing.recovery.length === 0 ? existsSync(paths.pushed) ? 'recovery: the operator\'s vault has the seed' : 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
       return failures.length > 0 ? exitStatus.system : 0;
     } finally {
       wipeScopes(payload.scopes);

@@ -8,7 +8,7 @@ import { say } from './say.ts';
 /** `auxcred rm NAME`: deletes a fixed secret, or with `--recursive` all below a name. */
 export function rm(argv: readonly string[]): number {
   const options = new Options('rm', argv);
-  const [operand = ''] = options.exactly('the secret');
+  const [operand = ''] = options.exactly('the name of a secret');
   const place = placeOf(options);
   const { folder } = place;
   const below = belowIn(place, operand);

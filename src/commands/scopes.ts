@@ -12,7 +12,7 @@ import { withFleetSeed } from './view.ts';
  */
 export async function scopes(argv: readonly string[]): Promise<number> {
   const options = new Options('scopes', argv);
-  const [name = ''] = options.exactly('the host');
+  const [name = ''] = options.exactly('the name of a host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   await withFleetSeed(vault, options, (fleetSeed) => {

@@ -2,6 +2,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { snapshotInForce } from '../deliver/provision.ts';
+import { isOnEncryptedDisk } from '../health/platform.ts';
+import { Sight } from '../health/sight.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { isNoLoss, type Loss, lossText, lossUnder, restoreHint } from '../store/loss.ts';
@@ -42,6 +44,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       const before = pinsIn(paths);
       await sealOver(root, scopes, sealing, { acceptOlder: options.flag('accept-older'), printWords });
       if (options.flag('replace')) sayReplaced(scopes, before, loss);
+      if (withKey === 'host') sayShared(paths);
       return 0;
     });
   } finally {
@@ -66,6 +69,12 @@ async function sealOver(root: string, scopes: readonly Scope[], sealing: Sealing
     if (shown) warn(`the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`);
     throw error;
   }
+}
+
+/** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
+function sayShared(paths: Paths): void {
+  if (isOnEncryptedDisk(new Sight(), paths.seeds) === true) return;
+  say('the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too');
 }
 
 /** @throws Failure `refused` */

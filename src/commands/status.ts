@@ -47,9 +47,9 @@ function seedLines(health: Health): string[] {
   return lines;
 }
 
-function inForceLines({ opening, declared }: Health): string[] {
+function inForceLines({ opening, declared, seeds }: Health): string[] {
   const manifest = { invalid: 'the manifest has errors: auxcred check', never: 'the manifest was never applied', changed: 'the manifest was changed since: auxcred apply', applied: 'manifest and drop-ins as applied' }[declared.state];
-  if (opening.state !== 'opened') return [manifest];
+  if (opening.state !== 'opened') return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
   const { snapshot, since, credentials, units } = opening.inForce;
   return [`${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`];
 }
@@ -67,6 +67,7 @@ function unitLines({ system, declared }: Health): string[] {
   return [
     countStates(system.units).join(', ') || 'none',
     ...(waiting.length === 0 ? [] : [`waiting: ${waiting.join(', ')}`]),
+    ...system.units.flatMap(({ unit, failure, lacksSecret }) => (failure === undefined || lacksSecret ? [] : [colored(`${unit} ${failure}`, 'red')])),
     ...(lacking.length === 0 ? [] : [colored(`failed for lack of a secret: ${lacking.join(', ')}`, 'red')]),
   ];
 }
@@ -94,7 +95,8 @@ function rotationLines({ declared, opening }: Health): string[] {
 function tpmLines({ tpm, seeds }: Health): string[] {
   if (!tpm || (!tpm.present && !seeds.object)) return [];
   if (!tpm.present) return ['none'];
-  return [[tpm.name ?? tpm.failure?.message ?? '', ...(tpm.device === undefined || !seeds.object ? [] : [`at ${tpm.device}`]), ...(tpm.lockedOut ? ['locked out'] : []), ...(tpm.srk === undefined ? [] : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to'])].join(', ')];
+  if (tpm.failure) return [tpm.failure.message];
+  return [[tpm.name ?? '', ...(tpm.device === undefined || !seeds.object ? [] : [`at ${tpm.device}`]), ...(tpm.lockedOut ? ['locked out'] : []), ...(tpm.srk === undefined ? [] : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to'])].join(', ')];
 }
 
 /** docs/formats.md has every key of it. */

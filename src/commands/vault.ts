@@ -10,11 +10,11 @@ import { otherVault } from './other-vault.ts';
 export async function vaultCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('vault', argv);
   const [verb, name, secret] = options.operands;
-  if (verb === undefined || name === undefined) throw new Failure('usage', 'the verb or the vault is missing', { hint: 'auxcred vault get pass web/api; verbs are get, list, fingerprint, copy' });
+  if (verb === undefined || name === undefined) throw options.lacks('list, get, fingerprint or copy, and the name of a vault', 'auxcred vault get VAULT SECRET');
   const place = placeOf(options);
   const source = otherVault(name, place);
   const request = (): VaultRequest => {
-    if (secret === undefined) throw new Failure('usage', 'the secret is missing', { hint: `auxcred vault ${verb} ${name} web/api` });
+    if (secret === undefined) throw options.lacks(`the name of a secret to ${verb}`, `auxcred vault ${verb} ${name} SECRET`);
     return { name: secret, host: options.value('host'), options: Object.fromEntries(options.list('option').map((text) => [text.split('=')[0] ?? '', text.slice(text.indexOf('=') + 1)])) };
   };
   switch (verb) {
@@ -35,7 +35,7 @@ export async function vaultCommand(argv: readonly string[]): Promise<number> {
     }
     case 'copy': {
       const host = options.value('host');
-      if (host === undefined) throw new Failure('usage', 'the host is missing', { hint: `auxcred vault copy ${name} --host=web1` });
+      if (host === undefined) throw options.lacks('a host to copy to', `auxcred vault copy ${name} --host=HOST`);
       if (place.vault) hostOf(place.vault, host);
       printJson({ pairs: source.copy(host, options.value('target') ?? `root@${host}`) });
       return 0;

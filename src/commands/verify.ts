@@ -8,7 +8,7 @@ import { printJson, say } from './say.ts';
 /** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say. */
 export async function verify(argv: readonly string[]): Promise<number> {
   const options = new Options('verify', argv);
-  if (options.operands.length > 1) options.exactly('the folder');
+  if (options.operands.length > 1) options.exactly('a folder');
   const place = placeOf(options);
   const [below] = options.operands;
   const { scope, path } = belowIn(place, below);

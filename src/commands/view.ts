@@ -61,7 +61,7 @@ export const opensVault = (options: Options): boolean => isOperator(options) || 
 /** @throws Failure `usage` for options of one side together with those of the other */
 function hostIn(vault: Vault, options: Options): VaultHost {
   const name = options.value('host');
-  if (name === undefined) throw new Failure('usage', 'whose secret is meant', { hint: `--host=${[...vault.hosts.keys()].join(', --host=') || 'NAME'}` });
+  if (name === undefined) throw options.lacks('a host whose secret is meant', `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`);
   return hostOf(vault, name);
 }
 

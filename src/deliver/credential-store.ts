@@ -14,7 +14,7 @@ import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { credsLockOf, type Sealing } from '../store/payload.ts';
 import type { Scope } from '../store/scope.ts';
-import { authenticated, type Release, unverified, verified } from '../store/snapshot.ts';
+import { authenticated, type Release, releaseKey, unverified, verified } from '../store/snapshot.ts';
 import type { CredsLock } from '../system/creds-lock.ts';
 import { ensureFolder, readIfPresent, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
 import { inParallel } from '../system/parallel.ts';
@@ -95,9 +95,13 @@ export function refuseForeignCredentials(paths: Paths, declarations: readonly Se
   }
 }
 
-/** Those of `releases` whose file is missing, was altered, or is of something else: what the next {@link fillCredentialStore} makes for certain. */
-export const staleCredentials = (paths: Paths, releases: readonly Release[], sealing: Sealing, host: Scope): Release[] =>
-  staleOf(paths, wantedOf(releases, credsLockOf(sealing)), readRecord(paths, host)).map(({ release }) => release);
+/** Those of `releases` whose file is missing, was altered, is of something else or does not decrypt any more. */
+export async function staleCredentials(root: string, paths: Paths, releases: readonly Release[], sealing: Sealing, host: Scope): Promise<Release[]> {
+  const lock = credsLockOf(sealing);
+  const wanted = wantedOf(releases, lock);
+  const stale = staleOf(paths, wanted, readRecord(paths, host));
+  return [...stale, ...(await unreadable(root, paths, wanted.filter((one) => !stale.includes(one)), lock))].map(({ release }) => release);
+}
 
 const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): Wanted[] => wanted.filter(({ name, of }) => {
   const known = record.get(name);
@@ -105,19 +109,28 @@ const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): 
   return !bytes || sha256(bytes) !== known?.file;
 });
 
+interface Filling {
+  readonly releases: readonly Release[];
+  readonly undelivered: ReadonlySet<string>;
+  readonly sources: Sources;
+  readonly sealing: Sealing;
+  readonly host: Scope;
+}
+
 /**
  * Makes the credential store what `releases`, those in force, say, and touches no file that is right.
+ * @param undelivered - releases by {@link releaseKey}, whose files are made again however right they look
  * @returns the releases whose files were made
  * @throws Failure `system` where systemd-creds can't do it; what was there stays then
  */
-export async function fillCredentialStore(root: string, paths: Paths, releases: readonly Release[], sources: Sources, sealing: Sealing, host: Scope): Promise<Release[]> {
+export async function fillCredentialStore(root: string, paths: Paths, { releases, undelivered, sources, sealing, host }: Filling): Promise<Release[]> {
   const lock = credsLockOf(sealing);
   const record = readRecord(paths, host);
   const wanted = wantedOf(releases, lock);
   removeLeftovers(paths.credstore);
   if (wanted.length === 0 && record.size === 0 && storedNames(paths).length === 0) return [];
-  let stale = staleOf(paths, wanted, record);
-  stale = [...stale, ...(await unreadable(root, paths, wanted.filter((one) => !stale.includes(one)), lock))];
+  const outdated = new Set(staleOf(paths, wanted, record));
+  const stale = wanted.filter((one) => outdated.has(one) || undelivered.has(releaseKey(one.release)));
   const made = await inParallel(stale, processes, async ({ release, name, of }) => {
     const value = valueOf(release.recipe, sources);
     try {

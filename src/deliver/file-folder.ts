@@ -70,6 +70,28 @@ export function writeFiles(paths: Paths, releases: readonly Release[], sources: 
   return { written, failed };
 }
 
+/** Those of `releases` whose file is not there or holds another value: what the next {@link writeFiles} writes for certain. */
+export function staleFiles(paths: Paths, releases: readonly Release[], sources: Sources): Release[] {
+  return wantedFiles(releases).filter((file) => !isMounted(paths.files) || !holdsValue(paths, file, sources)).flatMap((file) => file.releases);
+}
+
+function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
+  const old = readIfPresent(join(paths.files, id));
+  if (!old) return false;
+  try {
+    const value = valueOf(recipe, sources);
+    const same = Buffer.compare(old, value) === 0;
+    value.fill(0);
+    return same;
+  } catch (error) {
+    // Nothing says what it is to hold.
+    if (error instanceof Failure) return false;
+    throw error;
+  } finally {
+    old.fill(0);
+  }
+}
+
 /** @returns whether its value is another one than before */
 function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const path = join(paths.files, id);

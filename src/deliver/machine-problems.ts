@@ -5,9 +5,10 @@ import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
 import { aliasedUnit } from '../system/unit-files.ts';
 import { fileProblems } from './file-folder.ts';
 import { programObjection } from './hook.ts';
+import { missingHookProblems } from './missing-hooks.ts';
 
 /** The manifest with what the machine at `root` has against it among its problems. */
-export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations), ...aliasProblems(root, manifest.declarations), ...hookProblems(root, manifest.declarations)] });
+export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations), ...aliasProblems(root, manifest.declarations), ...hookProblems(root, manifest.declarations), ...missingHookProblems(root, manifest.declarations)] });
 
 /** Units that are named by an alias: systemd asks under their own name, and the broker would know nothing of it. */
 function aliasProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {

@@ -102,5 +102,5 @@ function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
 /** @throws Failure `older` for a seeds.age that was replaced before: somebody has brought it back */
 export function refuseOldSeeds(counter: number, recorded: number): void {
   if (counter >= recorded) return;
-  throw new Failure('older', `seeds.age is number ${String(counter)} of its kind, and number ${String(recorded)} was in force here`, { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
+  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was in force`, { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
 }

@@ -2,7 +2,7 @@
 import { parsePeriod } from '../derive/period.ts';
 import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
-import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
+import { anyUnit, credentialsOf, type Delivery, type Placement, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { type FingerprintLabel, hostScope, type History, type Release, releaseKey, type Snapshot } from '../store/snapshot.ts';
@@ -14,9 +14,9 @@ export interface ReleaseChange {
   readonly credential: string;
   /** `new`, `removed`, or what became of it: `period 2026-10 -> 2026-11`. */
   readonly why: string;
-  /** Whether the unit gets the bytes that it has, only made in another way: nothing is done about it then. */
+  /** Whether the unit gets the bytes that it has, only made or delivered in another way. */
   readonly sameValue: boolean;
-  /** What the unit needs to see it. */
+  /** What the unit needs to see it; `none` for the same bytes in the same place. */
   readonly action: UnitAction;
   /** Whether it is a file, which a reload is enough for on every systemd. */
   readonly file?: true;
@@ -52,6 +52,8 @@ export interface PlanOptions {
   readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
   /** Secrets that stay what they are. */
   readonly held?: ReadonlyMap<string, Recipe>;
+  /** Releases in force, by {@link releaseKey}, that are missing or altered where units read them. */
+  readonly undelivered?: ReadonlySet<string>;
 }
 
 /** Where a machine with these scopes stands. */
@@ -94,10 +96,10 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
         const isSame = sameRecipe(was.recipe, release.recipe);
         const fingerprint = isSame && recorded !== undefined && recordedLabel === 'release' ? recorded : options.fingerprint(release, 'release');
         fingerprints.set(key, fingerprint);
-        if (isSame) continue;
-        const sameValue = (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
-        if (sameValue && part === 'secret') kept.add(declaration.name);
-        changes.push({ unit, credential: id, why: `${difference(was.recipe, release.recipe)}${sameValue ? ', same value' : ''}`, sameValue, action: sameValue ? 'none' : action, ...fileMark(release) });
+        const sameValue = isSame || (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
+        if (!isSame && sameValue && part === 'secret') kept.add(declaration.name);
+        const difference = releaseDifference(was, release, { sameValue, isUndelivered: options.undelivered?.has(key) === true });
+        if (difference) changes.push({ unit, credential: id, why: difference.why, sameValue, action: difference.isSeen ? action : 'none', ...fileMark(release) });
       }
     }
   }
@@ -110,12 +112,27 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   return { releases: sorted(releases), secrets, changes: sorted(changes), fingerprints, replaced };
 }
 
-/** The changes with what was laid out anew though its secret is the same: whoever reads it may have missed a change that was cut short. */
-export function withMade(changes: readonly ReleaseChange[], made: readonly Release[], declarations: readonly SecretDeclaration[]): ReleaseChange[] {
-  const actionOf = new Map(declarations.flatMap((declaration) => credentialsOf(declaration).flatMap(({ id }) => declaration.units.map((unit): [string, UnitAction] => [releaseKey({ unit, credential: id }), declaration.change]))));
-  const known = new Set(changes.map(releaseKey));
-  const again = made.filter((release) => !known.has(releaseKey(release))).map((release): ReleaseChange => ({ unit: release.unit, credential: release.credential, why: 'made again', sameValue: false, action: actionOf.get(releaseKey(release)) ?? 'none', ...fileMark(release) }));
-  return [...changes, ...again];
+/** What becomes of a release, and whether its unit has to do something to see that; undefined if nothing does. */
+function releaseDifference(was: Release, release: Release, { sameValue, isUndelivered }: { readonly sameValue: boolean; readonly isUndelivered: boolean }): { why: string; isSeen: boolean } | undefined {
+  const isSame = sameRecipe(was.recipe, release.recipe);
+  const isMoved = was.delivery !== release.delivery;
+  const reasons = [
+    ...(isSame ? [] : [difference(was.recipe, release.recipe), ...(sameValue ? ['same value'] : [])]),
+    ...(isMoved ? [`now delivered ${deliveryText[release.delivery]}`] : placementDifference(was.placement, release.placement)),
+  ];
+  if (reasons.length > 0) return { why: reasons.join(', '), isSeen: !sameValue || isMoved || isUndelivered };
+  // Whoever reads it may have missed a change that was cut short.
+  return isUndelivered ? { why: 'written again, since it was missing or altered', isSeen: true } : undefined;
+}
+
+const deliveryText: Readonly<Record<Delivery, string>> = { socket: 'by the broker', stage: 'through /run/credstore', credstore: 'from the credential store', file: 'as a file' };
+
+/** What becomes of a file that stays one. */
+function placementDifference(before: Placement | undefined, after: Placement | undefined): string[] {
+  if (!before || !after) return [];
+  const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [['owner', owner], ['group', group], ['mode', mode.toString(8).padStart(4, '0')], ['link', link ?? 'none'], ['needed-for', neededFor]];
+  const old = new Map(fieldsOf(before));
+  return fieldsOf(after).flatMap(([field, value]) => (old.get(field) === value ? [] : [`${field} ${old.get(field) ?? ''} -> ${value}`]));
 }
 
 /** A key pair's public half and the value before it lie beside the secret, and so do the links to them. */

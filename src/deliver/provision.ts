@@ -27,7 +27,7 @@ const longestHistory = 64;
 /** Tells a service of a secret's old and new value, and throws where that failed. */
 export type Hook = (declaration: SecretDeclaration, values: { readonly before: Uint8Array; readonly after: Uint8Array }) => void;
 
-export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder'> {
+export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered'> {
   /** That of the seeds.age which was opened. */
   readonly counter: number;
   /** The fixed folder as it will be, where that is not the one that is there. */
@@ -41,6 +41,21 @@ export interface ProvisionOptions extends PlannedOptions {
   readonly beforehand?: ((changes: readonly ReleaseChange[]) => void) | undefined;
   /** What the TPM's counter says, and no snapshot in force has a higher number; undefined without one. The caller raises it where something changed. */
   readonly tpmCounter?: number | undefined;
+}
+
+/** Secrets with a hook that would be replaced, by what becomes of them. */
+interface Hooked {
+  /** Whose hook runs. */
+  readonly told: readonly Replacement[];
+  /** That wait until hooks can run. */
+  readonly postponed: readonly Replacement[];
+  /** Whose hook can't be told the old value: the seed that it came from is gone. */
+  readonly untold: readonly Replacement[];
+}
+
+/** What `provision` would do. */
+export interface Planned extends Plan {
+  readonly hooked: Hooked;
 }
 
 export interface Provisioned {
@@ -113,12 +128,26 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
 
 /**
  * What `provision` would do now. Changes nothing.
+ * @param hooks - whether hooks can run; secrets whose hook can't stay what they are
  * @throws Failure for all that would keep it from doing so
  */
-export function planned(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions): Plan {
+export function planned(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions, hooks: 'run' | 'later' = 'run'): Planned {
   refuseForeignCredentials(paths, declarations, hostScope(scopes));
-  return withPrepared(paths, declarations, scopes, options, ({ plan }) => plan);
+  return withPrepared(paths, declarations, scopes, options, ({ plan: first, planWith }) => {
+    const hooked = hookedIn(first, scopes, hooks === 'run');
+    const plan = hooked.postponed.length === 0 ? first : planWith(heldBy(hooked.postponed));
+    return { ...plan, hooked };
+  });
 }
+
+function hookedIn({ replaced }: Plan, scopes: readonly Scope[], canRun: boolean): Hooked {
+  const hooked = replaced.filter(({ declaration }) => declaration.hook.length > 0);
+  const known = hooked.filter(({ before }) => isAtHand(before, scopes));
+  return { told: canRun ? known : [], postponed: canRun ? [] : known, untold: hooked.filter((one) => !known.includes(one)) };
+}
+
+/** The recipes that these secrets keep. */
+const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> => new Map(replacements.map(({ declaration, before }) => [declaration.name, before]));
 
 /**
  * Puts the declared secrets in force for the broker. Everything is checked first, then hooks run; a secret whose hook fails stays what it is, and the others go on.
@@ -128,7 +157,8 @@ export function planned(paths: Paths, declarations: readonly SecretDeclaration[]
  */
 export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions & { readonly hook: Hook | 'later' }): Provisioned {
   const inputsAt = (tpmCounter: number | undefined): string => inputsOf(declarations, scopes, options.counter, tpmCounter);
-  if (isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at)) return { credentials: countCredentials(declarations), changes: [], changed: false, held: new Map(), postponed: [], untold: [] };
+  const isDelivered = (options.undelivered?.size ?? 0) === 0;
+  if (isDelivered && isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at)) return { credentials: countCredentials(declarations), changes: [], changed: false, held: new Map(), postponed: [], untold: [] };
   return withPrepared(paths, declarations, scopes, options, ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
     const snapshotOf = (plan: Plan): Snapshot => ({
       counter: options.counter,
@@ -140,19 +170,13 @@ export function provision(root: string, paths: Paths, declarations: readonly Sec
     });
     // Computed before the first hook: what can't be computed is not put in force, so no service is to learn of it.
     const whole = snapshotOf(first);
-    const hooked = first.replaced.filter(({ declaration }) => declaration.hook.length > 0);
-    const untold = hooked.filter(({ before: old }) => !isAtHand(old, scopes));
-    const postponed: Replacement[] = [];
-    const failed = new Map<Replacement, string>();
-    for (const replacement of hooked.filter((one) => !untold.includes(one))) {
-      if (options.hook === 'later') {
-        postponed.push(replacement);
-        continue;
-      }
-      const failure = failureOf(options.hook, replacement, hashes, sources);
-      if (failure !== undefined) failed.set(replacement, failure);
-    }
-    const held = new Map([...postponed, ...failed.keys()].map(({ declaration, before: old }) => [declaration.name, old]));
+    const { hook } = options;
+    const { told, postponed, untold } = hookedIn(first, scopes, hook !== 'later');
+    const failed = new Map(hook === 'later' ? [] : told.flatMap((replacement): [Replacement, string][] => {
+      const failure = failureOf(hook, replacement, hashes, sources);
+      return failure === undefined ? [] : [[replacement, failure]];
+    }));
+    const held = heldBy([...postponed, ...failed.keys()]);
     const plan = held.size === 0 ? first : planWith(held);
     const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) => isInForce(paths, before, unchanged));
     const nameOf = ({ declaration }: Replacement): string => declaration.name;

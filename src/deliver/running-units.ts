@@ -1,8 +1,9 @@
 /** Lets units that run see their new secrets. */
 import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
-import { systemctl, systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, templateOf } from '../system/unit-name.ts';
+import { queueJobs, systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import type { ReleaseChange } from './plan.ts';
+import { monotonicNow } from './unit-jobs.ts';
 
 export interface UnitStep {
   readonly unit: string;
@@ -43,18 +44,32 @@ export interface TakenStep extends UnitStep {
   readonly declared: string;
 }
 
+/** Units that were told, which may be at it still. */
+export interface Told {
+  readonly taken: readonly TakenStep[];
+  /** What systemd said of units that it would not restart or reload. */
+  readonly refused: ReadonlyMap<string, string>;
+  /** Microseconds on the monotonic clock, before the first of them was told. */
+  readonly since: number;
+}
+
+/** Nobody was told anything. */
+export const nobody: Told = { taken: [], refused: new Map(), since: 0 };
+
 /**
- * Restarts or reloads the units of `steps` that run, without waiting for them.
- * @returns what was done, instances by their own names
+ * Has systemd restart or reload the units of `steps` that run, all of them at once and in the order that they ask for, without waiting for them.
+ * @returns what is being done, instances by their own names
+ * @throws Failure `system` where systemctl fails
  */
-export function takeSteps(steps: readonly UnitStep[]): TakenStep[] {
+export function takeSteps(steps: readonly UnitStep[]): Told {
+  const since = monotonicNow();
   const taken = runningSteps(steps);
-  for (const action of ['reload', 'restart'] as const) {
+  const refused = (['reload', 'restart'] as const).flatMap((action) => {
     const units = taken.filter((step) => step.action === action).map(({ unit }) => unit);
     // try-restart: one that stopped in the meantime stays stopped.
-    if (units.length > 0) systemctl('--no-block', action === 'restart' ? 'try-restart' : 'reload', '--', ...units);
-  }
-  return taken;
+    return [...queueJobs(action === 'restart' ? 'try-restart' : 'reload', units)];
+  });
+  return { taken, refused: new Map(refused), since };
 }
 
 /**

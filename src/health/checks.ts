@@ -1,8 +1,13 @@
 /** What is wrong, why it matters, and what mends it: one function for each thing that is looked at. */
-import { Failure, type FailureCode } from '../failure.ts';
+import { join } from 'node:path';
+import { type Failure, type FailureCode } from '../failure.ts';
+import { commandLine } from '../system/shell.ts';
 import { fileWriters, sockets, unitOf } from './broker-state.ts';
 import { fine, type Finding, found } from './finding.ts';
 import type { Health } from './health.ts';
+import type { InForce } from './in-force.ts';
+import type { FileFault } from './store-files.ts';
+import type { UnitState } from './unit-state.ts';
 
 type Check = (health: Health) => Finding[];
 
@@ -10,7 +15,7 @@ type Check = (health: Health) => Finding[];
 export const findingsOf = (health: Health): Finding[] => checks.flatMap((check) => check(health));
 
 /** A call of auxcred for the system that was looked at. */
-const call = ({ root }: Health, verb: string, ...more: readonly string[]): string => ['auxcred', verb, ...(root === '/' ? [] : [`--root=${root}`]), ...more].join(' ');
+const call = ({ root }: Health, verb: string, ...more: readonly string[]): string => commandLine('auxcred', verb, ...(root === '/' ? [] : [`--root=${root}`]), ...more);
 
 const list = (items: readonly string[], most = 6): string => (items.length <= most ? items.join(', ') : `${items.slice(0, most).join(', ')} and ${String(items.length - most)} more`);
 
@@ -29,29 +34,50 @@ const library: Check = ({ platform, seeds }) => {
 const account: Check = ({ files, root }) => {
   const missing = files.group === undefined ? 'group' : files.hasUser ? undefined : 'user';
   if (missing === undefined) return [fine('account', 'the user and the group auxcred are there')];
-  return [found('account', 'problem', `there is no ${missing} auxcred`, 'the broker runs as that user, and reads the store by that group', `systemd-sysusers ${root === '/' ? '' : `--root=${root} `}auxcred.conf`)];
+  return [found('account', 'problem', `there is no ${missing} auxcred`, 'the broker runs as that user, and reads the store by that group', commandLine('systemd-sysusers', ...(root === '/' ? [] : [`--root=${root}`]), 'auxcred.conf'))];
 };
 
 const access: Check = ({ files, seeds }) => {
-  const findings = files.faults.map(({ path, is, should, mend }) => found('access', 'problem', `${path} is ${is}, not ${should}`, 'others could read or replace it, or the broker can\'t read it', mend));
+  const byRule = new Map<string, FileFault[]>();
+  for (const fault of files.faults) byRule.set(fault.should, [...(byRule.get(fault.should) ?? []), fault]);
+  const findings = [...byRule].map(([should, faults]) => {
+    const paths = faults.map(({ path }) => path);
+    const [{ is, owner, mode }] = [faults[0] ?? { is: '', owner: '', mode: '' }];
+    return found('access', 'problem', `${list(paths)} ${faults.length === 1 ? `is ${is}` : 'are'}, not ${should}`, 'others could read or replace it, or the broker can\'t read it', `${commandLine('chown', owner, ...paths)} && ${commandLine('chmod', mode, ...paths)}`);
+  });
   return findings.length > 0 || seeds.state === 'missing' ? findings : [fine('access', 'owners and permissions are as they should be')];
 };
 
-const leftovers: Check = ({ files }) => files.leftovers.map((path) => found('leftovers', 'warning', `${path} was being written when auxcred ended`, 'it is never read, and may hold what was to be replaced', `rm ${path}`));
+const leftovers: Check = ({ files: { leftovers: paths } }) => (paths.length === 0 ? []
+  : [found('leftovers', 'warning', `${list(paths)} ${paths.length === 1 ? 'was' : 'were'} being written when auxcred ended`, 'it is never read, and may hold what was to be replaced', commandLine('rm', ...paths))]);
 
-const recovered = (health: Health): string[] => [call(health, 'reseal', '--identity=RECOVERY-KEY'), call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
+/** Ways to open the seeds again where this machine can't: those that it has, the nearest first. */
+function recovered(health: Health): string[] {
+  const { recovery: recipients, isFromVault } = health;
+  // Sealed to it as before they would not open here.
+  const key = isTpmGone(health) ? ['--with-key=host'] : [];
+  return [
+    ...(recipients > 0 ? [call(health, 'reseal', ...key, '--identity=RECOVERY-KEY')] : []),
+    ...(isFromVault ? [] : [call(health, 'reseal', ...key, '--seed-file=FILE-WITH-THE-WORDS')]),
+    call(health, 'reseal', ...key, '--scopes=FILE-FROM-THE-VAULT'),
+  ];
+}
+
+/** Whether the seed is sealed to a TPM, and this machine has none. */
+const isTpmGone = ({ seeds, tpm: state, opening: { state: opened, ...rest } }: Health): boolean =>
+  seeds.object !== undefined && (state?.present === false || state?.failure?.code === 'no-tpm' || (opened === 'failed' && 'failure' in rest && rest.failure.code === 'no-tpm'));
 
 /** Where seeds.age is gone: a recovery key opens nothing but a backup of it, and only the snapshot knows how the seeds were sealed. */
 const waysBack = (health: Health): string[] => {
-  const { paths, seeds: { pins: pinned, lost } } = health;
+  const { paths, isFromVault, seeds: { pins: pinned, lost } } = health;
   const known = typeof pinned === 'string' ? undefined : pinned;
   const host = [...known?.scopes.keys() ?? []].find((name) => name.startsWith('host/'))?.slice('host/'.length) ?? 'HOST';
   const key = lost?.snapshot === true ? [] : [`--with-key=${known?.counter || known?.device !== undefined ? 'tpm2' : 'host'}`];
-  return [`cp BACKUP ${paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS', ...key), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT', ...key), call(health, 'reseal', '--identity=RECOVERY-KEY'), `auxcred push ${host}`];
+  return [commandLine('cp', 'BACKUP', paths.seeds), ...(isFromVault ? [] : [call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS', ...key)]), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT', ...key), call(health, 'reseal', '--identity=RECOVERY-KEY'), commandLine('auxcred', 'push', host)];
 };
 
 /** What a recovery key can't mend. */
-const replacing = (health: Health): string[] => [`cp BACKUP ${health.paths.seeds}`, call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS'), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
+const replacing = (health: Health): string[] => [commandLine('cp', 'BACKUP', health.paths.seeds), ...(health.isFromVault ? [] : [call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS')]), call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT')];
 
 const seed: Check = (health) => {
   const { seeds } = health;
@@ -71,9 +97,9 @@ const seed: Check = (health) => {
 const pins: Check = (health) => {
   const { seeds, paths, opening } = health;
   if (seeds.state !== 'there' || seeds.pins === 'hidden') return [];
-  const mend = [`cp BACKUP ${paths.pins}`, call(health, 'reseal', '--identity=RECOVERY-KEY')];
+  const mend = [commandLine('cp', 'BACKUP', paths.pins), call(health, 'reseal', '--identity=RECOVERY-KEY')];
   if (typeof seeds.pins === 'string') return [found('pins', 'problem', `${paths.pins} is ${seeds.pins}`, 'nothing says which seeds this machine expects, so it takes none', ...mend)];
-  if (opening.state === 'failed' && opening.failure.code === 'not-pinned') return [found('pins', 'problem', opening.failure.message, 'somebody may have put a store of their own in its place', `cp BACKUP ${paths.seeds}`, ...mend)];
+  if (opening.state === 'failed' && opening.failure.code === 'not-pinned') return [found('pins', 'problem', opening.failure.message, 'somebody may have put a store of their own in its place', commandLine('cp', 'BACKUP', paths.seeds), ...mend)];
   return [fine('pins', 'the seeds that this machine expects are pinned')];
 };
 
@@ -81,7 +107,7 @@ const hostKey: Check = (health) => {
   const { seeds, paths } = health;
   if (seeds.hostKey === 'same') return [fine('host-key', 'the ssh host key is the one that the seed was sealed to')];
   if (seeds.hostKey === undefined) return [];
-  return [found('host-key', 'problem', seeds.hostKey === 'missing' ? `${paths.sshHostKey} is missing` : `${paths.sshHostKey} is not the key that the seed was sealed to`, 'the seed does not open without that key', `cp BACKUP ${paths.sshHostKey}`, ...recovered(health))];
+  return [found('host-key', 'problem', seeds.hostKey === 'missing' ? `${paths.sshHostKey} is missing` : `${paths.sshHostKey} is not the key that the seed was sealed to`, 'the seed does not open without that key', commandLine('cp', 'BACKUP', paths.sshHostKey), ...recovered(health))];
 };
 
 const tpm: Check = (health) => {
@@ -112,6 +138,7 @@ const opening: Check = (health) => {
 const recovery: Check = (health) => {
   const { seeds, recovery: count } = health;
   if (seeds.state !== 'there') return [];
+  if (count === 0 && health.isFromVault) return [fine('recovery', 'the operator\'s vault has the seed')];
   if (count > 0) return [fine('recovery', `${String(count)} recovery ${count === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`)];
   return [found('recovery', 'note', 'no recovery recipient', 'if the seed is neither on paper nor in a vault, it dies with this machine', call(health, 'reseal', '--add-recipient=age1...'))];
 };
@@ -129,7 +156,7 @@ const disk: Check = (health) => (health.system?.onEncryptedDisk === false && hea
   ? [found('disk', 'note', 'the seed is sealed to the host key, and both are on a disk that is not encrypted', 'whoever takes the disk has the secrets', call(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14'))]
   : []);
 
-const swap: Check = ({ system }) => (system?.swaps ?? []).map((device) => found('swap', 'note', `${device} is swap on a disk that is not encrypted`, 'the broker is kept out of it, but units with secrets in their memory are not', `swapoff ${device}`));
+const swap: Check = ({ system }) => (system?.swaps ?? []).map((device) => found('swap', 'note', `${device} is swap on a disk that is not encrypted`, 'the broker is kept out of it, but units with secrets in their memory are not', commandLine('swapoff', device)));
 
 const manifest: Check = (health) => {
   const { errors, state, dropIns } = health.declared;
@@ -150,7 +177,7 @@ const snapshot: Check = (health) => {
   if (state.state !== 'opened') return [];
   const { inForce } = state;
   if (inForce.snapshot === 'foreign') return [found('snapshot', 'problem', 'what is in force was not made with this machine\'s seed', 'the broker refuses it: the seed is another one now, or somebody wrote into the store', call(health, 'provision'))];
-  if (inForce.older) return [found('snapshot', 'problem', inForce.older.message, 'somebody may have brought an old store back', `cp NEWER ${health.paths.seeds}`, call(health, 'provision', '--accept-older'))];
+  if (inForce.older) return [found('snapshot', 'problem', inForce.older.message, 'somebody may have brought an old store back', commandLine('cp', 'NEWER', health.paths.seeds), call(health, 'provision', '--accept-older'))];
   if (inForce.snapshot === 'none' && declared.manifest.declarations.length > 0) return [found('snapshot', 'problem', 'nothing is in force yet', 'units that are declared get no secret', call(health, 'apply'))];
   return [fine('snapshot', `${String(inForce.credentials)} credentials for ${String(inForce.units)} units are in force`)];
 };
@@ -166,25 +193,38 @@ const secrets: Check = (health) => {
   for (const { secret, why, hook } of inForce.stale.filter((one) => isApplied || /^(?:period|value)/.test(one.why))) findings.push(found('stale', 'warning', `${secret} is not what it should be by now: ${why}`, hook ? 'its hook failed, or has not run yet' : 'its units go on with the old one', call(health, 'provision')));
   const other = inForce.changes.filter(({ why }) => why === 'new' || why === 'removed');
   if (other.length > 0 && inForce.snapshot === 'sound' && isApplied) findings.push(found('stale', 'warning', list(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)), 'the manifest says so, and it is not in force', call(health, 'apply')));
+  const astray = inForce.changes.filter(({ why }) => why.startsWith('written again'));
+  if (astray.length > 0) findings.push(found('stale', 'warning', `${list(astray.map(({ unit, credential }) => (unit === '' ? credential : `${credential} of ${unit}`)))} ${astray.length === 1 ? 'is' : 'are'} missing or altered where it is read`, 'what reads it does not start, or has another value', call(health, 'provision')));
   return findings.length > 0 || inForce.snapshot !== 'sound' || !isApplied ? findings : [fine('stale', 'every secret is what it should be by now')];
 };
 
 function refusedFinding(health: Health, { code, message, hint }: Failure): Finding {
   if (code === 'clock') return found('clock', 'problem', message.replace(/, so nothing was changed$/, ''), 'the clock is wrong, or was: until it is settled nothing can be put in force', 'timedatectl', call(health, 'provision', '--accept-clock'));
   if (code === 'older') return found('older', 'problem', message.replace(/, so nothing was changed$/, ''), 'somebody may have brought an old value back', call(health, 'provision', '--accept-older'));
-  const [, verb, name] = /auxcred ([a-z]+) (\S+\/\S+)/.exec(hint ?? '') ?? [];
-  return found('wanted', 'problem', message, 'what the manifest asks for can\'t be put in force', verb !== undefined && name !== undefined ? call(health, verb, name) : call(health, 'check'));
+  const [, verb, word] = /auxcred ([a-z]+) ('(?:[^']|'\\'')*\/(?:[^']|'\\'')*'|\S+\/\S+)/.exec(hint ?? '') ?? [];
+  return found('wanted', 'problem', message, 'what the manifest asks for can\'t be put in force', verb !== undefined && word !== undefined ? `${call(health, verb)} ${word}` : call(health, 'check'));
 }
 
 const fixed: Check = (health) => {
   const { opening: state, paths } = health;
   if (state.state !== 'opened') return [];
-  const { fixed: files, strangers } = state.inForce;
+  const { fixed: files, strangers, refused } = state.inForce;
   return [
-    ...files.map(({ name, failure }) => found('fixed', 'problem', failure.message, 'it can\'t be put in force', call(health, 'put', '--force', name))),
-    ...strangers.map((stranger) => found('fixed', 'warning', `${paths.fixed}/${stranger} is no fixed secret`, 'it is never read; a plain secret in it would be one for everybody who finds it', `rm '${paths.fixed}/${stranger}'`)),
+    ...damagedFiles(health, files, refused),
+    ...(strangers.length === 0 ? [] : [found('fixed', 'warning', strangers.length === 1 ? `${join(paths.fixed, strangers[0] ?? '')} is no fixed secret` : `${String(strangers.length)} files in ${paths.fixed} are no fixed secrets: ${list(strangers)}`, 'it is never read; a plain secret in it would be one for everybody who finds it', commandLine('rm', ...strangers.map((stranger) => join(paths.fixed, stranger))))]),
   ];
 };
+
+function damagedFiles(health: Health, files: InForce['fixed'], refused: Failure | undefined): Finding[] {
+  const [first] = files;
+  if (!first) return [];
+  const { paths } = health;
+  const put = files.map(({ name }) => call(health, 'put', '--force', name));
+  const push = health.isFromVault && health.host !== undefined ? [`${commandLine('auxcred', 'push', health.host)}    # where the vault is`] : [];
+  if (files.length === 1) return [found('fixed', 'problem', first.failure.message, 'it can\'t be put in force', ...push, ...put)];
+  const many = files.some(({ failure }) => failure.message === refused?.message) ? 'they can\'t be put in force, and nothing else until they open' : 'they can\'t be put in force';
+  return [found('fixed', 'problem', `${String(files.length)} fixed secrets do not open: ${list(files.map(({ name }) => name))}`, many, ...push, commandLine('cp', '-aT', 'BACKUP', paths.fixed), commandLine('auxcred', 'verify', ...(health.root === '/' ? [] : [`--root=${health.root}`])))];
+}
 
 const ownUnits: Check = ({ system }) => {
   if (!system) return [];
@@ -220,20 +260,25 @@ const generator: Check = ({ system }) => {
 
 const units: Check = ({ system }) => {
   if (!system || system.units.length === 0) return [];
-  const lacking = system.units.filter(({ lacksSecret }) => lacksSecret).map(({ unit }) => unit);
+  const namesOf = (states: readonly UnitState[]): string[] => states.map(({ unit }) => unit);
+  const lacking = namesOf(system.units.filter(({ lacksSecret }) => lacksSecret));
+  const failed = system.units.filter(({ failure, lacksSecret }) => failure !== undefined && !lacksSecret);
+  const unknown = [...new Set(system.units.filter(({ state }) => state === 'unknown').map(({ declared }) => declared))];
+  const journal = (names: readonly string[]): string => commandLine('journalctl', '-b', ...names.flatMap((name) => ['-u', name]));
   const findings = [
-    ...(lacking.length === 0 ? [] : [found('units', 'problem', `${list(lacking)} did not start for lack of a secret`, 'the broker refused it, or was not there', 'journalctl -b -u auxcred.service AUXCRED_OUTCOME=refused', `systemctl restart ${lacking.join(' ')}`)]),
-    ...system.units.filter(({ state }) => state === 'unknown').map(({ unit }) => found('units', 'warning', `${unit} is declared, and does not exist on this machine`, 'its name may be mistaken: nothing gets the secret', `systemctl cat ${unit}`)),
+    ...(lacking.length === 0 ? [] : [found('units', 'problem', `${list(lacking)} did not start for lack of a secret`, 'the broker refused it, or was not there', 'journalctl -b -u auxcred.service AUXCRED_OUTCOME=refused', commandLine('systemctl', 'restart', ...lacking))]),
+    ...(failed.length === 0 ? [] : [found('units', 'warning', list(failed.map(({ unit, failure }) => `${unit} ${failure ?? ''}`)), 'it has its secrets, and does not run', journal(namesOf(failed)), commandLine('systemctl', 'restart', ...namesOf(failed)))]),
+    ...(unknown.length === 0 ? [] : [found('units', 'warning', `${list(unknown)} ${unknown.length === 1 ? 'is declared, and does' : 'are declared, and do'} not exist on this machine`, 'the name may be mistaken: nothing gets the secret', commandLine('systemctl', 'cat', ...unknown))]),
   ];
   return findings.length > 0 ? findings : [fine('units', 'no unit lacks a secret')];
 };
 
 const overrides: Check = (health) => {
-  const reload = health.isRunning ? ' && systemctl daemon-reload' : '';
+  const reloaded = (...command: string[]): string => `${commandLine(...command)}${health.isRunning ? ' && systemctl daemon-reload' : ''}`;
   const findings = health.overrides.map(({ unit, file, how, lines }) => {
-    const mend = `"\${EDITOR:-vi}" '${file}'${reload}`;
+    const mend = `"\${EDITOR:-vi}" ${reloaded(file)}`;
     switch (how) {
-      case 'hides': return found('overrides', 'problem', `${file} takes the place of auxcred's drop-in of ${unit}`, 'the unit starts without its secrets', `mv '${file}' '${file.replace(/\.conf$/, '-local.conf')}'${reload}`);
+      case 'hides': return found('overrides', 'problem', `${file} takes the place of auxcred's drop-in of ${unit}`, 'the unit starts without its secrets', reloaded('mv', file, file.replace(/\.conf$/, '-local.conf')));
       case 'undoes': return found('overrides', 'problem', `${file} takes ${list(lines)} of ${unit} away`, 'the unit starts without that secret, or with another value', mend);
       case 'sets': return found('own-credential', 'warning', `${file} has a value of its own for a credential of ${unit}: ${list(lines)}`, 'where the secret\'s own source is not there, systemd starts the unit with that value', mend);
     }
@@ -243,9 +288,15 @@ const overrides: Check = (health) => {
 };
 
 const links: Check = (health) => health.strayLinks.map(({ path, objection }) => (objection === undefined
-  ? found('links', 'warning', `${path} leads to a secret's file, and nothing declares it`, 'somebody may have led auxcred there, and whoever owns the secret\'s file decides what is read', `rm '${path}'`)
-  : found('links', 'problem', `${path} was made where others could lead it: ${objection}`, 'who can write that folder, or owns the secret\'s file, decides what is read there', `rm '${path}'`, call(health, 'check'))));
+  ? found('links', 'warning', `${path} leads to a secret's file, and nothing declares it`, 'somebody may have led auxcred there, and whoever owns the secret\'s file decides what is read', commandLine('rm', path))
+  : found('links', 'problem', `${path} was made where others could lead it: ${objection}`, 'who can write that folder, or owns the secret\'s file, decides what is read there', commandLine('rm', path), call(health, 'check'))));
+
+const hooks: Check = (health) => {
+  const { missingHooks } = health.declared;
+  if (missingHooks.length === 0) return [];
+  return [found('hooks', 'warning', list(missingHooks.map(({ secret, problem }) => `the hook of ${secret} can't run: ${problem}`)), 'the secret stays what it is, since its service can\'t be told another value', call(health, 'check'))];
+};
 
 const sight: Check = ({ hidden }) => (hidden.length === 0 ? [] : [found('sight', 'note', `this user may not see ${list(hidden)}`, 'what is in there could not be judged', 'sudo auxcred doctor')]);
 
-const checks: readonly Check[] = [runtime, library, account, seed, pins, hostKey, tpm, opening, recovery, unbound, access, leftovers, disk, swap, manifest, snapshot, secrets, fixed, generator, ownUnits, units, overrides, links, sight];
+const checks: readonly Check[] = [runtime, library, account, seed, pins, hostKey, tpm, opening, recovery, unbound, access, leftovers, disk, swap, manifest, snapshot, secrets, fixed, hooks, generator, ownUnits, units, overrides, links, sight];

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import { aliasesAmong } from '../deliver/machine-problems.ts';
 import { type Override, overridesOn } from '../deliver/overrides.ts';
+import { undelivered } from '../deliver/undelivered.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { keyId } from '../derive/tree.ts';
 import { type Means, openStore } from '../store/open.ts';
@@ -51,6 +52,10 @@ export interface Health {
   /** Recipients that open the seeds without this machine, known in the same way. */
   readonly recovery: number;
   readonly isUnbound: boolean;
+  /** Whether the seeds came from an operator's vault, which has them still. */
+  readonly isFromVault: boolean;
+  /** The machine's name among the scopes, as the pins say; undefined where they can't be read. */
+  readonly host: string | undefined;
   readonly declared: Declared;
   readonly files: StoreFiles;
   readonly platform: Platform;
@@ -81,9 +86,9 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   const isRunning = systemIsRunning(root);
   const now = new Date();
   const seeds = sealedSeeds(sight, paths);
-  const declared = declaredOn(sight, paths, readManifest(root), now);
+  const declared = declaredOn(sight, root, paths, readManifest(root), now);
   const runsOn = platform();
-  const opening = open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(paths, means(paths), declared, now) : { state: 'untried' } as const;
+  const opening = open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden' ? await opened(root, means(paths), declared, now) : { state: 'untried' } as const;
   const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
   const asked = isRunning || seeds.object !== undefined;
@@ -94,6 +99,9 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
     withKey: opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey,
     recovery: opening.state === 'opened' ? opening.sealing.recovery.length : seeds.recovery,
     isUnbound: existsSync(paths.unbound),
+    // Seeds that are shared with other machines were not made here.
+    isFromVault: existsSync(paths.pushed) || scopesOf(seeds).some((scope) => scope.startsWith('group/')),
+    host: scopesOf(seeds).find((scope) => scope.startsWith('host/'))?.slice('host/'.length),
     files: storeFiles(sight, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
@@ -110,8 +118,11 @@ export async function lookAt(root: string, means: (paths: Paths) => Means, { ope
   };
 }
 
-async function opened(paths: Paths, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
+
+async function opened(root: string, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
   guardMemory();
+  const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
   const store = await within(openStore(paths, means).catch((error: unknown) => asFailure(error)));
@@ -122,7 +133,7 @@ async function opened(paths: Paths, means: Means, { manifest }: Declared, now: D
     return {
       state: 'opened', openedBy, milliseconds, sealing: payload.sealing,
       scopes: payload.scopes.map((scope) => ({ scope: scopeName(scope), epoch: scope.epoch, keyId: Buffer.from(keyId(scope.seed)).toString('hex') })),
-      inForce: inForceWith(paths, manifest, store, now),
+      inForce: inForceWith(paths, manifest, store, { now, undelivered: await undelivered(root, paths, payload, false) }),
     };
   } finally {
     wipeScopes(payload.scopes);

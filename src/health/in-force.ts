@@ -4,6 +4,7 @@ import { inForce, type ReleaseChange } from '../deliver/plan.ts';
 import { planned } from '../deliver/provision.ts';
 import { changesOf, renderingSums, type UnitChange } from '../deliver/rendered-folder.ts';
 import { readRendering, renderUnits } from '../deliver/rendering.ts';
+import { type MissingHook, missingHooks } from '../deliver/missing-hooks.ts';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { periodAt } from '../derive/period.ts';
 import { Failure } from '../failure.ts';
@@ -34,6 +35,7 @@ export interface Declared {
   /** `never` and `changed`: `apply` would write something; `invalid`: it would refuse. */
   readonly state: 'applied' | 'changed' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
+  readonly missingHooks: readonly MissingHook[];
   /** The next time at which a secret gets another value; undefined where none rotates. */
   readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
 }
@@ -57,7 +59,7 @@ export interface InForce {
 }
 
 /** Reads what was applied, and compares. Opens no seed. */
-export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: Date): Declared {
+export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined && rotates(content) ? [{ name, end: periodAt(content.rotate, now).end }] : []));
   const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
@@ -66,20 +68,20 @@ export function declaredOn(sight: Sight, paths: Paths, manifest: Manifest, now: 
   const dropIns = changesOf(readRendering(paths), rendering);
   const isSame = dropIns.length === 0 && (applied ?? '') === renderingSums(manifest.files, rendering);
   return {
-    manifest, errors, dropIns,
+    manifest, errors, dropIns, missingHooks: missingHooks(root, manifest.declarations),
     state: errors > 0 ? 'invalid' : isSame ? 'applied' : applied === undefined ? 'never' : 'changed',
     next: next && { at: next, secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name) },
   };
 }
 
 /** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
-export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, now: Date): InForce {
+export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, { now, undelivered }: { readonly now: Date; readonly undelivered: ReadonlySet<string> }): InForce {
   const snapshot = soundSnapshot(paths, scopes);
   const known = snapshot === 'foreign' ? undefined : snapshot;
   const folder = new FixedFolder(paths.fixed);
   const seedOf = scopeSeedsOf(scopes);
   // Of seeds that were replaced `older` tells, and here the rest.
-  const plan = attempt(() => planned(paths, manifest.declarations, scopes, { at: now, counter: Math.max(counter, known?.counter ?? 0), acceptEarlier: false, acceptOlder: false }));
+  const plan = attempt(() => planned(paths, manifest.declarations, scopes, { at: now, undelivered, counter: Math.max(counter, known?.counter ?? 0), acceptEarlier: false, acceptOlder: false }));
   const future = plan instanceof Failure ? undefined : plan;
   const { names, strangers } = folder.list();
   const held = new Set(scopes.map(scopeName));

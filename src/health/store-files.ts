@@ -12,7 +12,9 @@ export interface FileFault {
   /** As it is and as it should be, as stat(1) and chmod(1) write it. */
   readonly is: string;
   readonly should: string;
-  readonly mend: string;
+  /** As chown(1) and chmod(1) take what it should be. */
+  readonly owner: string;
+  readonly mode: string;
 }
 
 interface Rule {
@@ -66,8 +68,8 @@ function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | und
   const grouped = !shared || group === undefined || !asRoot || stat.gid === group;
   if (actual === mode && owned && grouped) return [];
   const octal = (bits: number): string => bits.toString(8).padStart(4, '0');
-  const owner = `root:${shared && group !== undefined ? brokerGroup : 'root'}`;
-  return [{ path, is: `${String(stat.uid)}:${String(stat.gid)} ${octal(actual)}`, should: `${owner} ${octal(mode)}`, mend: `chown ${shared && group !== undefined ? `root:${String(group)}` : 'root'} ${path} && chmod ${octal(mode)} ${path}` }];
+  const isGrouped = shared && group !== undefined;
+  return [{ path, is: `${String(stat.uid)}:${String(stat.gid)} ${octal(actual)}`, should: `root:${isGrouped ? brokerGroup : 'root'} ${octal(mode)}`, owner: isGrouped ? `root:${String(group)}` : 'root', mode: octal(mode) }];
 }
 
 function leftoversIn(folder: string): string[] {

@@ -1,4 +1,5 @@
 /** What systemd says of units: those that secrets are for, and auxcred's own. */
+import { failureOf, failureProperties } from '../deliver/unit-jobs.ts';
 import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 
@@ -9,6 +10,8 @@ export interface UnitState {
   readonly state: 'runs' | 'waits' | 'failed' | 'stopped' | 'unknown';
   /** Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or `auxcred stage` was refused), or its file was not there. */
   readonly lacksSecret: boolean;
+  /** How it failed, `failed: exit-code, status 1`; undefined where it did not. */
+  readonly failure: string | undefined;
 }
 
 const states: Readonly<Record<string, UnitState['state']>> = { active: 'runs', reloading: 'runs', refreshing: 'runs', activating: 'waits', failed: 'failed', inactive: 'stopped', deactivating: 'stopped' };
@@ -19,13 +22,13 @@ export function unitStates(declared: readonly string[]): UnitState[] {
   const instances = templates.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map(instancesOf));
   // All of them: where none of those that are named exists, systemctl fails.
   const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
-  const known = unitProperties([...declared.filter((unit) => !isTemplate(unit)), ...instances], ['LoadState', 'ActiveState', 'ExecMainStatus', 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic']);
+  const known = unitProperties([...declared.filter((unit) => !isTemplate(unit)), ...instances], ['LoadState', ...failureProperties, 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic']);
   return [
     ...known.map(({ unit, values }): UnitState => {
       const state = values.get('LoadState') === 'not-found' ? 'unknown' : states[values.get('ActiveState') ?? ''] ?? 'stopped';
-      return { unit, declared: declared.includes(unit) ? unit : templateOf(unit) ?? unit, state, lacksSecret: ((state === 'failed' || state === 'waits') && lacksSecret(values)) || (state === 'stopped' && lacksFile(values)) };
+      return { unit, declared: declared.includes(unit) ? unit : templateOf(unit) ?? unit, state, lacksSecret: ((state === 'failed' || state === 'waits') && lacksSecret(values)) || (state === 'stopped' && lacksFile(values)), failure: failureOf(unit, values) };
     }),
-    ...templates.filter((unit) => !installed.has(unit)).map((unit): UnitState => ({ unit, declared: unit, state: 'unknown', lacksSecret: false })),
+    ...templates.filter((unit) => !installed.has(unit)).map((unit): UnitState => ({ unit, declared: unit, state: 'unknown', lacksSecret: false, failure: undefined })),
   ];
 }
 

@@ -26,7 +26,7 @@ Architecture: ${architecture}
 Maintainer: the auxcred authors <auxcred@localhost>
 Installed-Size: ${String(kibibytes)}
 Depends: ${depends.join(', ')}
-Recommends: tpm-udev, libtss2-tcti-device0 | libtss2-tcti-device0t64
+Recommends: tpm-udev, libtss2-tcti-device0 | libtss2-tcti-device0t64, libtss2-rc0 | libtss2-rc0t64
 Section: admin
 Priority: optional
 Description: every systemd unit gets its own secrets at boot

@@ -54,11 +54,16 @@ case $1 in
         if command -v deb-systemd-helper > /dev/null; then
             deb-systemd-helper purge ${enabled} > /dev/null || true
         fi
+        lost=$(ls /etc/auxcred/rendered/units 2> /dev/null | sed -n 's/\\.service\\.d$/.service/p' | tr '\\n' ' ')
+        if [ -n "$lost" ]; then
+            echo "auxcred: these units get no secrets any more, and those that need them will not start: $lost"
+        fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         rm -f /var/lib/auxcred/lock /etc/credstore.encrypted/auxcred.*
         # The seed may be the only one: no secret can be derived again without it.
         if [ -e /var/lib/auxcred/seeds.age ]; then
             echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in /etc/auxcred and /etc/systemd/system/auxcred.service.d"
+            echo "auxcred: this removes it for ever, with every secret that comes from it: rm -rf /var/lib/auxcred /etc/auxcred /etc/systemd/system/auxcred.service.d"
         else
             rmdir --ignore-fail-on-non-empty /etc/auxcred/secrets.d /etc/auxcred /var/lib/auxcred 2> /dev/null || true
         fi

@@ -76,6 +76,8 @@ export interface Request {
   /** Whether seeds of another vault, and files that were made by hand, are replaced. */
   readonly replace: boolean;
   readonly acceptOlder: boolean;
+  /** Whether the target waits for the units that it restarts, and says which do not run. */
+  readonly wait: boolean;
 }
 
 /** The files of a request, by their names. */
@@ -146,7 +148,7 @@ export function parseRequest(bytes: Uint8Array): Request | undefined {
     removeFixed: json.at('removeFixed').list().map((name) => checkedFixed(name, name.text())),
     manifest: json.at('manifest').list().map((file) => ({ name: checkedManifest(file.at('name'), file.at('name').text()), length: file.at('length').whole(0, largestManifest) })),
     removeManifest: json.at('removeManifest').list().map((name) => checkedManifest(name, name.text())),
-    replace: json.at('replace').flag(), acceptOlder: json.at('acceptOlder').flag(),
+    replace: json.at('replace').flag(), acceptOlder: json.at('acceptOlder').flag(), wait: json.at('wait').flag(),
   };
   for (const [key, names] of [['fixed', [...request.fixed.map(({ name }) => name), ...request.removeFixed]], ['manifest', [...request.manifest.map(({ name }) => name), ...request.removeManifest]]] as const) {
     if (new Set(names).size !== names.length) throw json.at(key).unexpected('a list of names that are there once');

@@ -81,7 +81,7 @@ export function unwrapStanza(type: string, { salt, wrapped }: ParsedTpmStanza, s
 /** A fresh K, 32 bytes. */
 export const freshTpmSecret = (): Uint8Array => new Uint8Array(randomBytes(32));
 
-const malformed = (): Failure => new Failure('malformed', 'the TPM stanza of seeds.age is damaged', { hint });
+const malformed = (): Failure => new Failure('malformed', 'the TPM stanza is damaged', { hint });
 
 function unframed(bytes: Uint8Array): Uint8Array[] {
   const fields: Uint8Array[] = [];

@@ -34,11 +34,41 @@ export function systemctl(...args: readonly string[]): void {
   systemctlOutput(...args);
 }
 
+/**
+ * Queues a job for each unit, and waits for none of them.
+ * @returns what systemd says of the units that it refuses one
+ * @throws Failure `system` where systemctl itself fails
+ */
+export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string[]): Map<string, string> {
+  if (units.length === 0) return new Map();
+  const { status, stderr, error } = spawnSync('systemctl', ['--no-block', '--no-ask-password', verb, '--', ...units], { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });
+  const refused = new Map((stderr ?? '').split('\n').flatMap((line): [string, string][] => {
+    const [, unit = '', reason = ''] = /^Failed to \S+ (\S+): (.*?)\.?$/.exec(line) ?? [];
+    return units.includes(unit) ? [[unit, `did not ${verb === 'reload' ? 'reload' : 'restart'}: ${reason.replace(` for unit ${unit}`, '')}`]] : [];
+  }));
+  if (error !== undefined || (status !== 0 && refused.size === 0)) throw new Failure('system', `systemctl ${verb} failed: ${error?.message ?? stderr.trim()}`);
+  return refused;
+}
+
+/** A property of systemd itself, as `systemctl show` prints it. @throws Failure `system` */
+export const managerProperty = (name: string): string => systemctlOutput('show', '--value', `--property=${name}`).trim();
+
 /** Properties of units as `systemctl show` prints them, in the order of the units. @throws Failure `system` */
 export function unitProperties(units: readonly string[], names: readonly string[]): { readonly unit: string; readonly values: ReadonlyMap<string, string> }[] {
   if (units.length === 0) return [];
   const blocks = systemctlOutput('show', `--property=${names.join(',')}`, '--', ...units).trimEnd().split('\n\n');
-  return units.map((unit, i) => ({ unit, values: new Map((blocks[i] ?? '').split('\n').map((line): [string, string] => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)])) }));
+  return units.map((unit, i) => ({ unit, values: propertiesIn(blocks[i] ?? '') }));
+}
+
+/** A property that a unit has several of, such as `ExecStart`, is joined by newlines. */
+function propertiesIn(block: string): Map<string, string> {
+  const values = new Map<string, string>();
+  for (const line of block.split('\n')) {
+    const [name, value] = [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)];
+    const known = values.get(name);
+    values.set(name, known === undefined ? value : `${known}\n${value}`);
+  }
+  return values;
 }
 
 /** The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes, and escaped (systemd src/basic/escape.c). */

@@ -1,5 +1,6 @@
 /** What TPM and TSS response codes mean to a person (TPM 2.0 part 2, section 6.6; TSS 2.0 overview, section 4). */
 import { Failure, resealHint } from '../failure.ts';
+import { bind, LibraryMissing } from '../system/ffi.ts';
 
 /** The codes that are told apart, without the handle, session or parameter they complain about. */
 const responseCodes = {
@@ -50,6 +51,20 @@ export class TpmError extends Error {
   }
 }
 
+/** What libtss2 says of a code (Tss2_RC_Decode(3)), without the layer that speaks; the code alone where the library for that is not installed. */
+export function tssReason({ code, message }: TpmError): string {
+  try {
+    const { Tss2_RC_Decode: decode } = bind('libtss2-rc.so.0', { Tss2_RC_Decode: 'p:u' });
+    const { strncpy } = bind('libc.so.6', { strncpy: 'p:ppz' });
+    const text = Buffer.alloc(200);
+    strncpy(text, decode(code), text.length - 1);
+    return text.toString('latin1', 0, text.indexOf(0)).replace(/^[a-z0-9]+:/, '').replace(/\.$/, '');
+  } catch (error) {
+    if (error instanceof LibraryMissing) return message;
+    throw error;
+  }
+}
+
 /** The failure that a person is told of for an error that no caller gave a better meaning. */
 export function tpmFailure(error: unknown): unknown {
   if (!(error instanceof TpmError)) return error;
@@ -58,7 +73,7 @@ export function tpmFailure(error: unknown): unknown {
   if (error.is('sessionMemory') || error.is('objectMemory')) return new Failure('tpm', 'the TPM has no room left for a session or an object', options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'));
   if (error.is('integrity')) return new Failure('other-tpm', 'the sealed object was not made by this TPM, or it is damaged', options(resealHint));
   if (error.is('badAuth') || error.is('authFail')) return new Failure('tpm', 'the owner hierarchy of this TPM, or its SRK, has a password', options('remove it, or store the standard SRK at 0x81000001 with tpm2_createprimary and tpm2_evictcontrol'));
-  if (layer(error.code) === layers.transmission) return new Failure('no-tpm', `the TPM can't be reached: ${error.message}`, options('is the device right, and may this user open it?'));
-  if (layer(error.code) === layers.marshalling) return new Failure('malformed', `the sealed object is damaged: ${error.message}`, options(resealHint));
-  return new Failure('tpm', `the TPM refused: ${error.message}`, options('tpm2_rc_decode explains the code'));
+  if (layer(error.code) === layers.transmission) return new Failure('no-tpm', `the TPM can't be reached: ${tssReason(error)}`, options('is the device right, and may this user open it?'));
+  if (layer(error.code) === layers.marshalling) return new Failure('malformed', `the sealed object is damaged: ${tssReason(error)}`, options(resealHint));
+  return new Failure('tpm', `the TPM refused: ${tssReason(error)} (${error.message})`, { cause: error });
 }

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
 import { type Argument, bind, LibraryMissing, type NativeFunction } from '../system/ffi.ts';
-import { TpmError, tpmFailure } from './response.ts';
+import { TpmError, tpmFailure, tssReason } from './response.ts';
 
 export const defaultDevice = 'device:/dev/tpmrm0';
 
@@ -100,7 +100,10 @@ export async function openTpm(device: string | undefined, patience = 0): Promise
   const transport = Buffer.alloc(8);
   const context = Buffer.alloc(8);
   const opened = Number(await libraries.loader.Tss2_TctiLdr_Initialize.async(tcti, transport));
-  if (opened !== 0) throw new Failure('no-tpm', `the TPM at ${tcti} can't be opened`, { hint: 'is the device right, and may this user open it?', cause: new TpmError('Tss2_TctiLdr_Initialize', opened) });
+  if (opened !== 0) {
+    const cause = new TpmError('Tss2_TctiLdr_Initialize', opened);
+    throw new Failure('no-tpm', `the TPM at ${tcti} can't be opened: ${tssReason(cause)}`, { hint: 'is the device right, and may this user open it?', cause });
+  }
   const initialized = Number(libraries.esys.Esys_Initialize(context, transport.readBigUInt64LE(), null));
   if (initialized !== 0) {
     libraries.loader.Tss2_TctiLdr_Finalize(transport);

@@ -94,6 +94,8 @@ for (const version of systemdVersions)
         await forgetProbes(machine);
         assert.notEqual((await machine.run(['systemctl', 'restart', 'other.service'], { check: false })).status, 0);
         assert.match((await machine.run(['systemctl', 'status', 'other.service'], { check: false })).stdout, /status=243\/CREDENTIALS|Failed at step CREDENTIALS/, spoil);
+        assert.match((await machine.run(['auxcred', 'doctor'], { check: false })).stdout, /^warning: .*\btext of other\.service.* missing or altered where it is read \[stale\]$/m);
+        assert.match((await machine.run(['auxcred', 'plan'])).stdout, /^other\.service +text +written again, since it was missing or altered +restart$/m);
         await apply();
         await machine.run(['systemctl', 'restart', 'other.service']);
         assert.equal(await got('other.service', 'text'), await shown('text'), spoil);

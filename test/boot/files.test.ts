@@ -30,7 +30,8 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       const copy = (name: string): string => `ExecStart=/bin/sh -c 'cat ${folder}/${name} > /run/copy-of-${name}'`;
       await writeProbeUnit(machine, 'reader.service', { unit: ['StartLimitIntervalSec=0'], service: ['User=daemon', `ExecStart=/bin/sh -c 'cat /etc/db/password > /run/reader/copy'`, 'RuntimeDirectory=reader', 'RuntimeDirectoryPreserve=yes'], steps: [] });
-      await writeProbeUnit(machine, 'other.service', { service: [copy('text')], steps: [] });
+      // As a file, or as a credential.
+      await writeProbeUnit(machine, 'other.service', { service: [`ExecStart=/bin/sh -c 'cat "$\${CREDENTIALS_DIRECTORY:-${folder}}/text" > /run/copy-of-text'`], steps: [] });
       await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=systemd-sysusers.service sysinit.target'], service: [copy('login-hash')], steps: [], install: ['WantedBy=sysinit.target'] });
       // A user of sysusers' making: there is none before it ran.
       await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
@@ -124,6 +125,33 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.shell(/^ {4}\$ (rm .*secret\.conf.*)$/m.exec(doctor)?.[1] ?? 'false');
       await machine.shell(`rm ${manifestPath('bob')} /home/bob/app; auxcred apply`);
       assert.equal(await files(), before);
+    });
+
+    test('a change of delivery alone is planned as it is applied', async () => {
+      const planned = async (): Promise<{ table: string; units: string[] }> => {
+        const { stdout, stderr } = await machine.run(['auxcred', 'plan']);
+        return { table: stdout, units: [...stderr.matchAll(/would (restart \S+)/g)].map(([, step]) => String(step)) };
+      };
+      const moved = manifest(2).replace('[secret."text"]\nkind = "template"\ndelivery = "file"', '[secret."text"]\nkind = "template"\ndelivery = "credstore"').replace('owner = "65534"\n', '').replace('mode = "0440"', 'mode = "0400"');
+      for (const [text, why, steps] of [[moved, 'now delivered from the credential store', ['restart other.service']], [manifest(2), 'now delivered as a file', ['restart other.service']]] as const) {
+        await machine.write(manifestPath('web'), text);
+        const { table, units } = await planned();
+        assert.match(table, new RegExp(`^other\\.service +text +${why} +restart$`, 'm'));
+        assert.match(table, /^reader\.service +db +mode 04[04]0 -> 04[04]0 *$/m);
+        assert.deepEqual(units, steps);
+        const stderr = await apply();
+        assert.deepEqual([...stderr.matchAll(/: (restart \S+): (.*)/g)].map(([, step, reason]) => [step, reason]), [[steps[0], `text (${why})`]]);
+        assert.deepEqual(await planned(), { table: '', units: [] });
+      }
+      assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
+    });
+
+    test('a file that somebody altered is planned to be written again, and is', async () => {
+      await machine.shell(`echo x > ${folder}/text`);
+      assert.match((await machine.run(['auxcred', 'plan'])).stdout, /^other\.service +text +written again, since it was missing or altered +restart$/m);
+      assert.match(await apply(), /restart other\.service: text \(written again/);
+      assert.equal((await machine.read(`${folder}/text`)).toString(), await shown('text'));
+      assert.match((await machine.run(['auxcred', 'plan'])).stderr, /nothing would change/);
     });
 
     test('a run that is killed at any moment is mended by the next', async () => {

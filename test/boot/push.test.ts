@@ -135,6 +135,28 @@ for (const version of versions) {
       assert.equal(await credential(web1, 'api.service', 'token'), 'second');
     });
 
+    test('a unit that does not start again is named, and push ends with a status of its own', async () => {
+      const broken = '/etc/systemd/system/api.service.d/broken.conf';
+      await web1.write(broken, '[Service]\nExecStartPre=/bin/sh -c "exit 9"\n');
+      await web1.systemctl('daemon-reload');
+      await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'unlucky' });
+      const { hosts, status, stderr } = await pushed('web1');
+      assert.equal(status, exitStatus['unit-failed'], stderr);
+      assert.deepEqual(hosts.map(({ failure }) => failure && [failure.code, failure.message]), [['unit-failed', 'api.service failed: exit-code, status 9']]);
+      assert.match(stderr, /^auxcred: web1: hint: journalctl -b -u api\.service$/m);
+      // All of it is in force, so nothing is left to do.
+      const again = await pushed('web1');
+      assert.deepEqual([again.status, again.hosts[0]?.result], [0, 'nothing to do']);
+      await web1.shell(`rm ${broken}; systemctl daemon-reload; systemctl restart api.service`);
+      assert.equal(await credential(web1, 'api.service', 'token'), 'unlucky');
+      await web1.write(broken, '[Service]\nExecStartPre=/bin/sh -c "exit 9"\n');
+      await web1.systemctl('daemon-reload');
+      await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'second' });
+      assert.equal((await pushed('web1', '--no-wait')).status, 0);
+      await settled(web1);
+      await web1.shell(`rm ${broken}; systemctl daemon-reload; systemctl restart api.service`);
+    });
+
     test('a host that is down fails alone, and the next push finishes it', async () => {
       await web2.systemctl('stop', 'ssh.service');
       await operator.run(['auxcred', 'rekey', '--next', 'group/web']);

@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import { exitStatus } from '../../src/failure.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { systemdVersions } from '../machine/root.ts';
 
 /** As long as the machine's commands and the timer's service are told so, it is this time. */
 const november = '2026-11-23 12:00:00';
@@ -44,7 +45,7 @@ alphabet = "printable"
 length = 200
 `;
 
-for (const version of ['252', '257', '262'] as const)
+for (const version of systemdVersions.filter((one) => one !== '254'))
   describe(`rotation on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     const faked = (time: string): string[] => ['LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1', `FAKETIME=@${time}`, 'FAKETIME_DONT_FAKE_MONOTONIC=1', 'TZ=UTC'];
@@ -233,5 +234,96 @@ for (const version of ['252', '257', '262'] as const)
       await settled();
       assert.equal(await credential('other.service', 'fixed'), (await at(now, 'auxcred', 'get', 'fixed')).stdout);
       assert.equal((await machine.properties('auxcred.service', 'MainPID'))['MainPID'], broker);
+    });
+
+    /** Units that do not start again while there is a file /run/break, and how each of them fails. */
+    const breaking: Readonly<Record<string, { readonly unit?: string; readonly service: string; readonly reason: string }>> = {
+      'crash.service': { service: "ExecStart=/bin/sh -c 'test ! -e /run/break || exit 3; exec sleep infinity'", reason: 'failed: exit-code, status 3' },
+      'pre.service': { service: "Type=exec\nExecStartPre=/bin/sh -c 'test ! -e /run/break || exit 4'\nExecStart=/bin/sleep infinity", reason: 'failed: exit-code, status 4' },
+      'needs.service': { unit: 'Requires=pre.service\nAfter=pre.service', service: 'Type=exec\nExecStart=/bin/sleep infinity', reason: 'was stopped and did not start: a unit that it needs failed, or its start was cancelled' },
+      'killed.service': { service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || kill -9 $$$$'", reason: 'failed: signal, signal 9' },
+      'late.service': { service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'", reason: 'failed: timeout, signal 15' },
+      // Type=simple counts as started before systemd has its credentials.
+      'poor.service': { service: 'LoadCredential=more:/run/more\nExecStart=/bin/sleep infinity', reason: 'failed: exit-code, status 243: it did not get its secret' },
+      'again.service': { service: "Type=exec\nRestart=always\nRestartSec=600\nExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'", reason: 'failed: exit-code, status 5; systemd tries again' },
+      'fine.service': { unit: 'After=slow.service', service: 'ExecStart=/bin/sleep infinity', reason: '' },
+      'slow.service': { service: 'Type=oneshot\nRemainAfterExit=yes\nExecStartPre=+/usr/bin/env FAKED /usr/bin/auxcred provision\nExecStart=/bin/sleep 1', reason: '' },
+    };
+    const waited = (generation: number, more = ''): string => `[secret.shared]\ngeneration = ${String(generation)}\n${more}units = ${JSON.stringify(Object.keys(breaking))}\n`;
+    const applied = async (...args: string[]) => await at('2027-02-01 08:00:00', 'auxcred', 'apply', ...args);
+
+    test('apply waits for the units that it restarts, and says which do not run and why', async () => {
+      for (const [unit, { unit: more = '', service }] of Object.entries(breaking)) await machine.write(`/etc/systemd/system/${unit}`, `[Unit]\n${more}\n[Service]\nPrivateMounts=yes\n${service.replace('FAKED', faked('2027-02-01 08:00:00').map((pair) => `"${pair}"`).join(' '))}\n`);
+      await machine.write('/run/more', 'x');
+      await machine.write(manifestPath('waited'), waited(1));
+      assert.equal((await applied()).status, 0);
+      await machine.systemctl('start', ...Object.keys(breaking));
+      await machine.write('/run/break', '');
+      await machine.write('/run/systemd/system/late.service.d/short.conf', '[Service]\nTimeoutStartSec=1\n');
+      await machine.systemctl('daemon-reload');
+      await machine.run(['rm', '/run/more']);
+      await machine.write(manifestPath('waited'), waited(2));
+      const { status, stderr } = await applied();
+      assert.equal(status, exitStatus['unit-failed'], stderr);
+      for (const [unit, { reason }] of Object.entries(breaking)) {
+        const lines = stderr.split('\n').filter((line) => line.startsWith(`auxcred: ${unit} `));
+        assert.deepEqual(lines, reason === '' ? [] : [`auxcred: ${unit} ${reason}`], stderr);
+      }
+      assert.match(stderr, /^auxcred: hint: journalctl -b( -u [a-z]+\.service){7}$/m);
+      // It did not leave before they were done, also the one that is ordered after another.
+      for (const unit of ['slow.service', 'fine.service']) assert.equal((await machine.properties(unit, 'ActiveState'))['ActiveState'], 'active', unit);
+      assert.equal(await credential('fine.service', 'shared'), (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout);
+      assert.equal((await applied()).status, 0);
+    });
+
+    test('apply and provision say when all of them run, and leave at once where they are asked to', async () => {
+      await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
+      await machine.systemctl('daemon-reload');
+      await machine.write('/run/more', 'x');
+      await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
+      await machine.systemctl('start', ...Object.keys(breaking));
+      await machine.write(manifestPath('waited'), waited(3));
+      const { status, stderr } = await at('2027-02-01 08:00:00', 'auxcred', 'provision');
+      assert.deepEqual([status, /^auxcred: 9 units run with what changed$/m.test(stderr)], [0, true], stderr);
+      await machine.write('/run/break', '');
+      await machine.write(manifestPath('waited'), waited(4));
+      const left = await applied('--no-wait');
+      assert.deepEqual([left.status, /run with|failed/.test(left.stderr)], [0, false], left.stderr);
+      await machine.run(['rm', '/run/break']);
+      await settled();
+    });
+
+    test('a unit that systemd gives no limit is not waited for without end, and one that can not reload is named', async () => {
+      await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
+      await machine.write('/etc/systemd/system/endless.service', "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'\n");
+      await machine.write('/etc/systemd/system/stiff.service', '[Service]\nType=exec\nExecStart=/bin/sleep infinity\n');
+      const both = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\nunits = ["stiff.service"]\n`;
+      await machine.write(manifestPath('waited'), both(1));
+      assert.equal((await applied()).status, 0);
+      await machine.systemctl('start', 'endless.service', 'stiff.service');
+      await machine.write('/run/break', '');
+      await machine.write('/run/short/systemctl', '#!/bin/sh\ncase "$*" in *DefaultTimeoutStartUSec*) echo 500ms; exit;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
+      await machine.write(manifestPath('waited'), both(2));
+      const { status, stderr } = await at('2027-02-01 08:00:00', 'env', 'PATH=/run/short:/usr/bin:/bin', 'auxcred', 'apply');
+      assert.equal(status, exitStatus['unit-failed'], stderr);
+      assert.match(stderr, /^auxcred: endless\.service is still activating \(start\)$/m);
+      assert.match(stderr, /^auxcred: stiff\.service did not reload: Job type reload is not applicable$/m);
+      await machine.run(['systemctl', 'stop', 'endless.service', 'stiff.service']);
+    });
+
+    test('apply in a service that is starting does not wait for units that are ordered after it', async () => {
+      await machine.run(['rm', '-f', '/run/break']);
+      await machine.write('/etc/systemd/system/fine.service.d/after.conf', '[Unit]\nAfter=deploy.service\n');
+      await machine.write('/etc/systemd/system/deploy.service', `[Service]\nType=oneshot\nTimeoutStartSec=60\n${faked('2027-02-01 08:00:00').map((pair) => `Environment="${pair}"`).join('\n')}\nExecStart=/usr/bin/auxcred apply\n`);
+      await machine.write(manifestPath('waited'), waited(5));
+      assert.equal((await applied()).status, 0);
+      await machine.systemctl('start', 'fine.service', 'slow.service');
+      await machine.write(manifestPath('waited'), waited(6));
+      const { status } = await machine.run(['systemctl', 'start', 'deploy.service'], { check: false, timeoutMs: 90_000 });
+      const { stdout } = await machine.run(['journalctl', '-b', '-u', 'deploy.service', '-o', 'cat', '--no-pager']);
+      assert.equal(status, 0, stdout);
+      assert.match(stdout, /restart fine\.service.*\nauxcred: restart slow\.service.*\nauxcred: not waiting for units: deploy\.service, which this is part of, may be what they wait for/);
+      await settled();
+      assert.equal(await credential('fine.service', 'shared'), (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout);
     });
   });

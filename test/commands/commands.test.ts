@@ -32,11 +32,11 @@ const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] 
   [['seal', '--with-kay=host'], 'usage', /no option --with-kay\nauxcred: hint: did you mean --with-key\?\n$/],
   [['seal', '--unknown'], 'usage', /no option --unknown\nauxcred: hint: it takes --with-key, /],
   [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],
-  [['seal', '--name='], 'usage', /--name needs a value/],
-  [['seal', '--name=a', '--name=b'], 'usage', /given more than once/],
-  [['seal', 'web1'], 'usage', /unexpected argument web1/],
-  [['stage'], 'usage', /the unit is missing/],
-  [['check', '--json=1'], 'usage', /--json takes no value/],
+  [['seal', '--name='], 'usage', /--name of seal needs a value: auxcred seal --name=NAME/],
+  [['seal', '--name=a', '--name=b'], 'usage', /--name of seal is given more than once/],
+  [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one/],
+  [['stage'], 'usage', /stage needs the name of a unit: auxcred stage UNIT/],
+  [['check', '--json=1'], 'usage', /--json of check takes no value/],
 ];
 
 describe('the command line', () => {
@@ -89,6 +89,8 @@ describe('seal', () => {
     const sealed = here('seal', `--recipient=${recipient}`);
     assert.equal(sealed.status, 0, sealed.stderr);
     assert.match(sealed.stderr, /sealed host\/web1 to host; key id [0-9a-f]{32}/);
+    assert.equal(sealed.stderr.match(/share a disk: unless it is encrypted, whoever takes it has the secrets/g)?.length, 1);
+    assert.doesNotMatch(here('reseal').stderr, /share a disk/);
     const opened = [at('etc/ssh/ssh_host_ed25519_key'), at('identity')].map((identity) => spawnSync('age', ['-d', '-i', identity, at('var/lib/auxcred/seeds.age')], { encoding: 'utf8' }).stdout);
     assert.match(opened[0] ?? '', /^\{"counter":1,"policy":\{"pcrs":\[\],"withKey":"host"\},"recipients":\["age1[0-9a-z]+"\],"scopes":\[\{"epoch":1,"kind":"host","name":"web1","seed":"[^"]{44}"\}\],"version":1\}$/);
     assert.equal(opened[1], opened[0]);
@@ -235,6 +237,12 @@ describe('apply', () => {
     assert.match(stdout, /more\.toml:2: error: secret\.x\.units: "x\.servce" is not the name of a service/);
     assert.match(stderr, /the manifest has errors, so nothing was changed/);
     assert.ok(before.equals(readFileSync(at('var/lib/auxcred/provisioned/releases.json'))));
+  });
+
+  test('before a seed is sealed plan shows what it would do', () => {
+    const [plan, applied] = [here('plan'), here('apply')];
+    assert.equal(plan.status, 0, plan.stderr);
+    for (const { stderr } of [plan, applied]) assert.match(stderr, /^auxcred: warning: no seed is sealed yet.*\nauxcred: hint: run auxcred seal\nauxcred: drop-in of web\.service: added$/m);
   });
 
   test('before a seed is sealed renders and warns', () => {

@@ -569,7 +569,7 @@ describe('a machine without a vault', () => {
     works(on('apply'));
     assert.equal(works(on('get', 'a')), value);
     writeFileSync(seeds, old);
-    fails(on('apply'), exitStatus.older, /seeds\.age is number 1 of its kind, and number 2 was in force here/);
+    fails(on('apply'), exitStatus.older, /seeds\.age has counter 1; counter 2 was in force/);
     works(on('apply', '--accept-older'));
     assert.equal(works(on('get', 'a')), value);
   });

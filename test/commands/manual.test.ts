@@ -1,11 +1,30 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { describe, test } from 'node:test';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { isFailure } from '../age/expect.ts';
 import { gokeyTypes } from '../../src/gokey/gokey.ts';
 import { namedAlphabets } from '../../src/manifest/options.ts';
 import { keySources } from '../../src/store/payload.ts';
+import { copy } from '../../src/commands/copy.ts';
+import { edit } from '../../src/commands/edit.ts';
+import { find } from '../../src/commands/find.ts';
+import { generate } from '../../src/commands/generate.ts';
+import { get } from '../../src/commands/get.ts';
+import { history } from '../../src/commands/history.ts';
+import { importCommand } from '../../src/commands/import.ts';
+import { cp, mv } from '../../src/commands/mv.ts';
+import { publicCommand } from '../../src/commands/public.ts';
+import { push } from '../../src/commands/push.ts';
+import { put } from '../../src/commands/put.ts';
+import { rekey } from '../../src/commands/rekey.ts';
+import { rm } from '../../src/commands/rm.ts';
+import { scopes } from '../../src/commands/scopes.ts';
+import { stage } from '../../src/commands/stage.ts';
+import { vaultCommand } from '../../src/commands/vault.ts';
 import { Options } from '../../src/commands/options.ts';
 import { helpOf } from '../../src/commands/help.ts';
 import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames, written } from '../../src/commands/manual.ts';
@@ -66,4 +85,25 @@ describe('the manual', () => {
   test('everything after -- is an operand', () => {
     assert.match(auxcred(['public', '--root=/nowhere', '--', '--help']).stderr, /nowhere|--help/);
   });
+});
+
+/** What is called that lacks an operand, and by which function. */
+const lacking: readonly [readonly string[], (argv: readonly string[]) => number | Promise<number>][] = [
+  [['history'], history], [['get'], get], [['public'], publicCommand], [['put'], put], [['edit'], edit], [['rm'], rm], [['generate'], generate], [['mv'], mv], [['mv', 'a'], mv], [['cp'], cp], [['find'], find],
+  [['import'], importCommand], [['import', 'pass'], importCommand], [['scopes'], scopes], [['copy'], copy], [['stage'], stage], [['vault'], vaultCommand], [['vault', 'get'], vaultCommand],
+  [['vault', 'get', 'pass'], vaultCommand], [['vault', 'copy', 'pass'], vaultCommand], [['push'], push], [['rekey', '--next'], rekey],
+];
+
+describe('a call that lacks an operand', () => {
+  let folder = '';
+  before(() => {
+    folder = mkdtempSync(join(tmpdir(), 'vault-'));
+    writeFileSync(join(folder, 'vault.toml'), '[host.web1]\n');
+  });
+  after(() => { rmSync(folder, { recursive: true }); });
+  for (const [[verb = '', ...more], call] of lacking)
+    test(`${[verb, ...more].join(' ')} is told what, and how it is called`, async () => {
+      await assert.rejects(async () => await call([...(verb === 'history' || verb === 'stage' ? [] : [`--vault=${folder}`]), ...more]),
+        isFailure('usage', new RegExp(`^${verb} needs [^:]+: auxcred ${verb} .+$`)));
+    });
 });

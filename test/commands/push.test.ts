@@ -71,7 +71,7 @@ const fails = (code: Failure['code'], says: RegExp) => (error: unknown): boolean
 describe('the protocol', () => {
   const digest = 'ab'.repeat(32);
   const offer: Offer = { sshHostKey: new Uint8Array(32).fill(7), pins: new Map([['host/web1', { epoch: 2, keyId: new Uint8Array(16).fill(1) }]]), fixed: new Map([['host/web1/wifi', { digest, pushed: true, sequence: 9 }]]), manifest: new Map([['web.toml', { digest, pushed: false }]]), unfinished: true };
-  const request: Request = { seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) }, fixed: [{ name: 'host/web1/wifi', length: 161 }], removeFixed: ['group/db/old'], manifest: [{ name: 'web.toml', length: 0 }], removeManifest: ['old.toml'], replace: false, acceptOlder: true };
+  const request: Request = { seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) }, fixed: [{ name: 'host/web1/wifi', length: 161 }], removeFixed: ['group/db/old'], manifest: [{ name: 'web.toml', length: 0 }], removeManifest: ['old.toml'], replace: false, acceptOlder: true, wait: true };
   const trimmed = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, -1);
 
   test('is read back as it was written', () => {
@@ -342,7 +342,7 @@ describe('receive', () => {
     const { scopes }: { scopes: { kind: 'host' | 'group'; name: string; epoch: number; seed: string }[] } = JSON.parse(works(operator('scopes', host)));
     return scopes.map((scope) => ({ ...scope, seed: new Uint8Array(Buffer.from(scope.seed, 'base64')) }));
   };
-  const nothing: Request = { seeds: undefined, fixed: [], removeFixed: [], manifest: [], removeManifest: [], replace: false, acceptOlder: false };
+  const nothing: Request = { seeds: undefined, fixed: [], removeFixed: [], manifest: [], removeManifest: [], replace: false, acceptOlder: false, wait: true };
   const receive = (host: string, request: Request | Uint8Array, ...files: Uint8Array[]): { status: number | null; failure: Failure | undefined; stdout: string } => {
     const { status, stdout, stderr } = auxcred(['receive', `--root=${at(host)}`], Buffer.concat([request instanceof Uint8Array ? request : encodeRequest(request), ...files]));
     const [, answer] = stdout.split('\n');

@@ -130,7 +130,7 @@ describe('reseal', () => {
     const bringBack = copyOf(seeds);
     works('reseal', [`--add-recipient=${identity('one').recipient}`]);
     bringBack();
-    for (const verb of ['provision', 'apply', 'reseal']) fails(verb, [], 'older', /seeds\.age is number 1 of its kind, and number 2 was in force here\nauxcred: hint: .*--accept-older/);
+    for (const verb of ['provision', 'apply', 'reseal']) fails(verb, [], 'older', /seeds\.age has counter 1; counter 2 was in force\nauxcred: hint: .*--accept-older/);
     works('provision', ['--accept-older']);
     assert.match(works('provision').stderr, /nothing to do/);
     works('reseal');
@@ -505,7 +505,7 @@ describe('with a TPM', () => {
       wipeScopes(scopes);
       assert.deepEqual([releases.length, readings], [1, 2]);
       before();
-      await assert.rejects(openReleases(pathsUnder(root), givenMeans({ AUXCRED_TCTI: proxy.device })), /seeds\.age is number 1 of its kind, and number 2 was in force here/);
+      await assert.rejects(openReleases(pathsUnder(root), givenMeans({ AUXCRED_TCTI: proxy.device })), /seeds\.age has counter 1; counter 2 was in force/);
       assert.equal(readings, 5);
     } finally {
       await proxy.stop();

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { planOf, type ReleaseChange } from '../../src/deliver/plan.ts';
-import { type Hook, provision, type Provisioned, snapshotInForce } from '../../src/deliver/provision.ts';
+import { type Hook, planned, provision, type Provisioned, snapshotInForce } from '../../src/deliver/provision.ts';
 import { runHook } from '../../src/deliver/hook.ts';
 import { stepsFor } from '../../src/deliver/running-units.ts';
 import { generationOf, ingredients, periodOf } from '../../src/derive/recipe.ts';
@@ -54,7 +54,7 @@ describe('provision', () => {
 
   test('refuses a seeds.age that was replaced before, and takes it where it is meant', () => {
     put(rotating, { counter: 3 });
-    assert.throws(() => put(rotating, { counter: 2 }), (error) => error instanceof Failure && error.code === 'older' && /number 2 of its kind, and number 3 was in force/.test(error.message));
+    assert.throws(() => put(rotating, { counter: 2 }), (error) => error instanceof Failure && error.code === 'older' && /has counter 2; counter 3 was in force/.test(error.message));
     assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
     assert.equal(put(rotating, { counter: 2 }).changed, false);
@@ -133,9 +133,49 @@ describe('plan', () => {
   test('says what provision would do, and changes nothing', () => {
     put(rotating);
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
-    const planned = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed'), fingerprint: ({ unit, credential }) => `of ${unit}/${credential}` });
+    const future = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed'), fingerprint: ({ unit, credential }) => `of ${unit}/${credential}` });
     assert.ok(before.equals(readFileSync(join(pathsUnder(root).snapshot, 'releases.json'))));
-    assert.deepEqual(put(rotating, { at: december }).changes, planned.changes);
+    assert.deepEqual(put(rotating, { at: december }).changes, future.changes);
+  });
+
+  const said = (text: string, undelivered: ReadonlySet<string> = new Set()): string[] => {
+    const { changes } = planned(pathsUnder(root), declared(text), scopes, { at: november, counter: 1, acceptEarlier: false, undelivered });
+    return changes.map(({ unit, credential, why, action, sameValue }) => `${unit}/${credential}: ${why} | ${action}${sameValue ? '' : ', another value'}`);
+  };
+  const delivered = (how: string): string => `[secret.a]\nunits = ["a.service"]\n${how}`;
+
+  test('a secret that is delivered in another way has the same value, and its unit sees that', () => {
+    put(delivered(''));
+    for (const [how, text] of [['delivery = "file"\nchange = "reload"', 'now delivered as a file | reload'], ['delivery = "credstore"', 'now delivered from the credential store | restart'], ['delivery = "stage"', 'now delivered through /run/credstore | restart'], ['', 'now delivered by the broker | restart']] as const) {
+      assert.deepEqual(said(delivered(how)), [`a.service/a: ${text}`]);
+      assert.deepEqual(put(delivered(how)).changes.map(({ why }) => why), [text.split(' | ')[0]]);
+      assert.deepEqual(said(delivered(how)), []);
+    }
+    assert.deepEqual(said(delivered('delivery = "file"\ngeneration = 2')), ['a.service/a: generation 1 -> 2, now delivered as a file | restart, another value']);
+  });
+
+  test('a file that another user owns or that lies elsewhere touches nobody', () => {
+    put(delivered('delivery = "file"\nlink = "/etc/a"'));
+    assert.deepEqual(said(delivered('delivery = "file"\nowner = "root"\ngroup = "7"\nmode = "0440"')), ['a.service/a: group root -> 7, mode 0400 -> 0440, link /etc/a -> none | none']);
+  });
+
+  test('what is missing where it is read is written again, and is no other value', () => {
+    const stored = delivered('delivery = "credstore"');
+    put(stored);
+    assert.deepEqual(said(stored, new Set(['a.service/a'])), ['a.service/a: written again, since it was missing or altered | restart']);
+    assert.deepEqual(said(delivered(''), new Set(['a.service/a'])), ['a.service/a: now delivered by the broker | restart']);
+  });
+
+  test('a hook that can not run yet keeps its secret as it is, and all that is made of it', () => {
+    const hooked = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nhook = ["/bin/true"]\nunits = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "{{a}}"\nunits = ["t.service"]\n`;
+    put(hooked(1));
+    const future = (hooks: 'run' | 'later'): [string[], string[]] => {
+      const { changes, hooked: { told, postponed } } = planned(pathsUnder(root), declared(hooked(2)), scopes, { at: november, counter: 1, acceptEarlier: false }, hooks);
+      return [brief(changes), [...told.map(({ declaration }) => `told ${declaration.name}`), ...postponed.map(({ declaration }) => `postponed ${declaration.name}`)]];
+    };
+    assert.deepEqual(future('later'), [[], ['postponed a']]);
+    assert.deepEqual(put(hooked(2)).changes, []);
+    assert.deepEqual(future('run'), [['a.service/a: generation 1 -> 2', 't.service/t: a: generation 1 -> 2'], ['told a']]);
   });
 
   test('a unit is restarted once, if one of its secrets asks for it; else reloaded', () => {

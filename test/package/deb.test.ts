@@ -127,6 +127,8 @@ for (const systemd of systemdVersions)
       assert.ok(existsSync(join(machine.root, 'etc/auxcred/scopes.json')));
       const { stdout } = await machine.run(['apt-get', 'purge', '--yes', '--quiet', 'auxcred']);
       assert.match(stdout, /the sealed seed stays in \/var\/lib\/auxcred/);
+      assert.match(stdout, /^auxcred: these units get no secrets any more, and those that need them will not start: .*\bweb\.service\b/m);
+      const removal = /^auxcred: this removes it for ever, with every secret that comes from it: (rm .*)$/m.exec(stdout)?.[1] ?? 'false';
       assert.ok((await machine.read('/var/lib/auxcred/seeds.age')).equals(seeds));
       assert.equal((await machine.shell('ls -A /etc/auxcred; ls /etc/systemd/system/sockets.target.wants 2>/dev/null | grep auxcred || true')).stdout, 'scopes.json\nsecrets.d\n');
 
@@ -134,5 +136,9 @@ for (const systemd of systemdVersions)
       await machine.run(['auxcred', 'apply']);
       await machine.systemctl('restart', 'web.service');
       assert.equal((await machine.read('/run/web')).toString().trim(), '64', 'installed again, it opens the same seed');
+
+      await machine.run(['apt-get', 'purge', '--yes', '--quiet', 'auxcred']);
+      await machine.shell(removal);
+      assert.equal((await machine.shell('ls -d /var/lib/auxcred* /etc/auxcred* /etc/systemd/system/auxcred* 2> /dev/null || true')).stdout, '');
     });
   });
