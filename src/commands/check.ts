@@ -4,12 +4,14 @@ import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
 import { Options } from './options.ts';
 import { counted, print, printJson, say } from './say.ts';
+import { isOperator, manifestFor, vaultHost } from './view.ts';
 
-/** `auxcred check`: every problem of the manifest, with its place and the way out. */
+/** `auxcred check`: every problem of this machine's manifest, or of a host's in the vault, with its place and the way out. */
 export function check(argv: readonly string[]): number {
   const options = new Options('check', argv);
   options.exactly();
-  const { files, declarations, problems } = withFileProblems(options.value('root') ?? '/', readManifest(options.value('root') ?? '/'));
+  const root = options.value('root') ?? '/';
+  const { files, declarations, problems } = isOperator(options) ? manifestFor(vaultHost(options).host, options) : withFileProblems(root, readManifest(root));
   const broken = problems.some(({ severity }) => severity === 'error');
   if (options.flag('json')) {
     printJson({ files: files.map(({ path }) => path), secrets: declarations.length, problems });

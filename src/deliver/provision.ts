@@ -83,13 +83,14 @@ interface Prepared {
   fingerprintsOf(plan: Plan): Map<string, string>;
 }
 
-function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
-  const before = snapshotInForce(paths, scopes);
+/** @param paths - undefined for a machine that is elsewhere, and of which nothing is known but its manifest and fixed folder */
+function withPrepared<T>(paths: Paths | undefined, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
+  const before = paths && snapshotInForce(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
   const fixedInForce = before?.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
-  const shelf = new Shelf(given.folder ?? new FixedFolder(paths.fixed), scopeSeedsOf(scopes), fixedInForce);
+  const shelf = new Shelf(given.folder ?? new FixedFolder(paths?.fixed ?? ''), scopeSeedsOf(scopes), fixedInForce);
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
-  const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? readFixedFile(paths, recipe);
+  const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const hashes = new Hashes(before, sources);
@@ -117,6 +118,15 @@ function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[
 export function planned(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions): Plan {
   refuseForeignCredentials(paths, declarations, hostScope(scopes));
   return withPrepared(paths, declarations, scopes, options, ({ plan }) => plan);
+}
+
+/**
+ * What `provision` would do on a machine where nothing is active yet. Changes nothing.
+ * @param folder - its fixed folder, or the vault's
+ * @throws Failure for all that would keep it from doing so
+ */
+export function plannedAfresh(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], folder: FixedFolder, options: Pick<PlannedOptions, 'at' | 'acceptEarlier'>): Plan {
+  return withPrepared(undefined, declarations, scopes, { ...options, counter: 0, folder }, ({ plan }) => plan);
 }
 
 /**
