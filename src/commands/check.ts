@@ -4,15 +4,17 @@ import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
 import { Options } from './options.ts';
 import { counted, print, printJson, say } from './say.ts';
+import { isOperator, manifestFor, vaultHost } from './view.ts';
 
 /** The manifest of the system at `root` with what that machine has against it among its problems. */
 export const manifestOn = (root: string): Manifest => withMachineProblems(root, readManifest(root));
 
-/** `auxcred check`: every problem of the manifest, with its place and the way out. */
+/** `auxcred check`: every problem of this machine's manifest, or of a host's in the vault, with its place and the way out. */
 export function check(argv: readonly string[]): number {
   const options = new Options('check', argv);
   options.exactly();
-  const { files, declarations, problems } = manifestOn(options.value('root') ?? '/');
+  const root = options.value('root') ?? '/';
+  const { files, declarations, problems } = isOperator(options) ? manifestFor(vaultHost(options).host, options) : manifestOn(root);
   const broken = problems.some(({ severity }) => severity === 'error');
   if (options.flag('json')) {
     printJson({ files: files.map(({ path }) => path), secrets: declarations.length, problems });

@@ -6,7 +6,7 @@ import { utf8 } from '../derive/framing.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, splitName } from '../fixed/name.ts';
-import { type Supplies, suppliesOf } from '../push/difference.ts';
+import { type Supplies, suppliesOf, type Supply } from '../push/difference.ts';
 import { encodePushed } from '../push/pushed.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../store/enrollment.ts';
 import type { Payload, Sealing } from '../store/payload.ts';
@@ -75,7 +75,8 @@ async function sealedPairs(vault: Vault, host: VaultHost, scopes: readonly Scope
   const dropInFor = (one: Pick<Sealing, 'withKey' | 'device'>): string => brokerDropIn(one, { sshHostKey: machine.sshHostKey !== undefined, tssGroup });
   // Until its first boot the seeds may be open to the ssh host key.
   const dropIn = machine.sshHostKey ? mergedDropIn(dropInFor({ withKey: 'host', device: undefined }), dropInFor(sealing)) : dropInFor(sealing);
-  const pushed = { fixed: new Set(supplies.fixed.keys()), manifest: new Map([...supplies.manifest ?? []].map(([name, { digest }]) => [name, [digest]])), unfinished: true };
+  const digestsOf = (files: ReadonlyMap<string, Supply>): Map<string, string[]> => new Map([...files].map(([name, { digest }]) => [name, [digest]]));
+  const pushed = { fixed: digestsOf(supplies.fixed), manifest: digestsOf(supplies.manifest ?? new Map()), unfinished: true };
   ensureFolder(dirname(folder), { mode: 0o700 });
   ensureFolder(folder, { mode: 0o700 });
   const files: readonly (readonly [string, Uint8Array, string, number, Pair['owner']])[] = [

@@ -154,19 +154,22 @@ export const manual = {
   check: page({
     group: 'machine',
     summary: 'say what is wrong with the manifest',
-    usage: ['[--json]'],
-    text: ['Every problem with its file and line, and the way out.'],
-    options: [json, root],
+    usage: ['[--json]', '--host=HOST [--json]'],
+    text: ['Every problem with its file and line, and the way out. With --host= those of the manifest that the vault has for a host; what only the host knows, such as its users, auxcred push --dry-run judges there.'],
+    options: [json, root, host, vault, manifest],
     statuses: { 'invalid-manifest': 'the manifest has errors' },
-    files: manifestFiles,
+    files: { ...manifestFiles, ...vaultFiles },
   }),
   plan: page({
     group: 'machine',
     summary: 'show what apply would change, and which units it would touch',
-    usage: ['[--at=PERIOD] [--json]'],
-    text: [],
-    options: [{ ...at, help: 'what will change by the start of a period: 2027-01' }, json, acceptClock, acceptOlder, root, device],
-    examples: [{ command: 'auxcred plan --at=2027-01', says: 'what the new year will bring' }],
+    usage: ['[--at=PERIOD] [--json]', '--host=HOST [--at=PERIOD] [--json]'],
+    text: ['With --host= what the units of a host would get from the vault, without asking that host. auxcred push --dry-run asks it.'],
+    options: [{ ...at, help: 'what will change by the start of a period: 2027-01' }, json, acceptClock, acceptOlder, ...view],
+    examples: [
+      { command: 'auxcred plan --at=2027-01', says: 'what the new year will bring' },
+      { command: 'auxcred plan --host=web1', says: 'on the operator\'s side, before the host is there' },
+    ],
   }),
   apply: page({
     group: 'machine',
@@ -293,7 +296,7 @@ export const manual = {
     usage: ['[--manifest] [--dry-run] HOST... | USER@HOST... | --all'],
     operands: ['hosts'],
     text: [
-      'Sends the seeds where the host has none, or those of another epoch, the fixed files that changed and, with --manifest, the host\'s manifest. The host checks all of it, seals the seeds to its own TPM or ssh host key, and does what auxcred apply does. Many hosts at once; one that fails does not stop the others, and the next push finishes it.',
+      'Sends the seeds where the host has none, or those of another epoch, the fixed files that changed and, with --manifest, the host\'s manifest. The host judges all of it before it writes anything, seals the seeds to its own TPM or ssh host key, and does what auxcred apply does. With --dry-run it judges the same and says which units it would restart. Many hosts at once; one that fails does not stop the others, and the next push finishes it.',
       'The seeds are sealed before they leave: to the TPM and PCRs that the host was enrolled with, else to its ssh host key. In vault.toml target of [host.NAME] says how ssh reaches it, and ssh which program that is.',
     ],
     options: [
@@ -303,7 +306,7 @@ export const manual = {
       { name: 'jobs', value: 'N', help: 'how many hosts at once; 16' },
       { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; 300' },
       { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml says now' },
-      { name: 'replace', help: 'another seed, or manifest files, than those of the host itself' },
+      { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that no push brought' },
       noWait, acceptOlder, identity, vault,
     ],
     examples: [

@@ -19,13 +19,14 @@ import { periodNamed } from './get.ts';
 import { meansOf } from './means.ts';
 import { Options } from './options.ts';
 import { counted, printJson, printTable, say, warn } from './say.ts';
-import { sound } from './view.ts';
+import { showHostPlan } from './vault-plan.ts';
+import { isOperator, sound } from './view.ts';
 
-/** `auxcred plan`: what `auxcred apply` would change and which units it would touch. Changes nothing. */
+/** `auxcred plan`: what `auxcred apply` would change and which units it would touch, or what a host of the vault would get. Changes nothing. */
 export async function plan(argv: readonly string[]): Promise<number> {
   const options = new Options('plan', argv);
   options.exactly();
-  return await showPlan(options, { dropIns: true });
+  return isOperator(options) ? await showHostPlan(options) : await showPlan(options, { dropIns: true });
 }
 
 /**

@@ -1,14 +1,21 @@
+import { existsSync } from 'node:fs';
+import { plannedAfresh } from '../deliver/provision.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { filesIn } from '../manifest/folder.ts';
+import { manifestOf } from '../manifest/manifest.ts';
 import { converse, type Shipment } from '../push/conversation.ts';
-import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf } from '../push/difference.ts';
+import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from '../push/difference.ts';
 import { encodeRequest, type Offer, type Request, type UnitDone } from '../push/protocol.ts';
+import { listed } from '../push/refusals.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../store/enrollment.ts';
 import type { Payload } from '../store/payload.ts';
 import { sealForTransit } from '../store/seal.ts';
 import { type Scope, wipeScopes } from '../store/scope.ts';
+import { printable } from '../system/printable.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
-import { hostOf, readVault, scopesOf, targetPattern, type Vault, vaultFolder, type VaultHost } from '../vault/vault.ts';
+import { hostOf, readVault, scopesOf, targetPattern, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
 import { Options } from './options.ts';
 import { keep } from './place.ts';
 import { printJson, printTable, say, sayProgress, systemFailure } from './say.ts';
@@ -116,6 +123,9 @@ async function inParallel(destinations: readonly Destination[], jobs: number, wo
   return destinations.flatMap((destination) => outcomes.get(destination) ?? []);
 }
 
+/** What is about one host: names and texts in it may be the host's own. */
+const tell = (host: string, text: string): void => { say(`${host}: ${printable(text)}`); };
+
 async function outcomeOf(vault: Vault, destination: Destination, wishes: Wishes, fleetSeed: Uint8Array): Promise<Outcome> {
   const host = destination.host.name;
   const started = performance.now();
@@ -125,7 +135,7 @@ async function outcomeOf(vault: Vault, destination: Destination, wishes: Wishes,
   const scopes = scopesOf(vault, destination.host, fleetSeed);
   try {
     const operator = new HostPush(vault, destination.host, scopes, wishes, fleetSeed);
-    const conversation = { host, command: [...vault.ssh, destination.target], timeout: wishes.timeout, hear: (line: string) => { say(`${host}: ${line}`); } };
+    const conversation = { host, ssh: vault.ssh, target: destination.target, timeout: wishes.timeout, hear: (line: string) => { tell(host, line); } };
     const { units, failure } = await converse(conversation, async (offer) => {
       const shipment = await operator.answer(offer);
       sent = operator.difference;
@@ -138,8 +148,9 @@ async function outcomeOf(vault: Vault, destination: Destination, wishes: Wishes,
   } catch (error) {
     const failure = systemFailure(error) ?? error;
     const known = failure instanceof Failure ? failure : new Failure('system', `unexpected error: ${messageOf(failure)}`);
-    say(known.message.startsWith(`${host} `) ? known.message : `${host}: ${known.message}`);
-    if (known.hint !== undefined) say(`${host}: hint: ${known.hint}`);
+    if (known.message.startsWith(`${host} `)) say(printable(known.message));
+    else tell(host, known.message);
+    if (known.hint !== undefined) tell(host, `hint: ${known.hint}`);
     return outcome('failed', [], known);
   } finally {
     wipeScopes(scopes);
@@ -176,10 +187,9 @@ class HostPush {
     const difference = differenceOf(this.#host.name, offer, this.#supplies, { ...this.#wishes, keyIdIn: (scope, epoch) => this.#keyIdIn(scope, epoch) });
     this.difference = difference;
     this.hasWork = !isNothing(difference) || offer.unfinished;
-    if (!this.hasWork || this.#wishes.dryRun) {
-      if (this.hasWork) this.#sayPlan(difference, offer);
-      return { request: undefined, bytes: [encodeRequest(undefined)] };
-    }
+    this.#sayManifest(offer, difference);
+    if (!this.hasWork) return { request: undefined, bytes: [encodeRequest(undefined)] };
+    if (this.#wishes.dryRun) this.#sayPlan(difference, offer);
     return await this.#shipment(difference, offer);
   }
 
@@ -211,23 +221,50 @@ class HostPush {
 
   #sayPlan({ seeds, fixed, removeFixed, manifest, removeManifest }: Difference, { unfinished }: Offer): void {
     const { name } = this.#host;
-    if (seeds) say(`${name}: would seal its seeds`);
-    for (const [what, names] of [['send', [...fixed, ...manifest]], ['remove', [...removeFixed, ...removeManifest]]] as const) if (names.length > 0) say(`${name}: would ${what} ${names.join(', ')}`);
-    if (unfinished) say(`${name}: would finish what an earlier push or copy began`);
+    if (seeds) tell(name, 'would seal its seeds');
+    for (const [what, names] of [['send', [...fixed, ...manifest]], ['remove', [...removeFixed, ...removeManifest]]] as const) if (names.length > 0) tell(name, `would ${what} ${listed(names)}`);
+    if (unfinished) tell(name, 'would finish what an earlier push or copy began');
+  }
+
+  /** Who pushes wants units to have secrets, and without a manifest none does. @throws Failure `not-found` where all of a host's manifest would go since its folders are not there */
+  #sayManifest(offer: Offer, { removeManifest }: Difference): void {
+    const { name, manifest: folders } = this.#host;
+    const sought = folders.join(' or ');
+    const supply = this.#supplies.manifest;
+    if (supply?.size === 0) {
+      if (removeManifest.length > 0 && !this.#wishes.replace && !folders.some((folder) => existsSync(folder))) throw new Failure('not-found', `${name} has a manifest that a push brought (${listed(removeManifest)}), and there is no folder ${sought}`, { hint: `manifest = ["DIR"] of [host.${name}] in vault.toml; push --replace takes it away from the host` });
+      tell(name, `there is no manifest for it in ${sought}, so none is sent`);
+    }
+    if (supply) return;
+    const unsent = unsentManifest(this.#host, offer);
+    if (unsent.length > 0) tell(name, `its manifest is not sent: --manifest brings ${listed(unsent)}`);
+    else if (offer.manifest.size === 0) tell(name, `it has no manifest in /etc/auxcred/secrets.d, and there is none for it in ${sought}`);
   }
 
   async #shipment(difference: Difference, offer: Offer): Promise<Shipment> {
     const { fixed, manifest } = this.#supplies;
-    const seeds = difference.seeds ? await this.#sealed(offer) : undefined;
+    const { dryRun } = this.#wishes;
+    // Nothing but a push gives seeds to a host that only says itself who it is.
+    const withheld = dryRun && difference.seeds && !this.#enrolled;
+    if (withheld) this.#judgeHere();
+    const seeds = difference.seeds && !withheld ? await this.#sealed(offer) : undefined;
     const files = [...difference.fixed.flatMap((name) => ({ name, bytes: fixed.get(name)?.bytes ?? new Uint8Array(0) })), ...difference.manifest.map((name) => ({ name, bytes: manifest?.get(name)?.bytes ?? new Uint8Array(0) }))];
     const announced = files.map(({ name, bytes }) => ({ name, length: bytes.length }));
     const request: Request = {
+      purpose: withheld ? 'judge-without-seeds' : dryRun ? 'judge' : 'receive',
       seeds: seeds && { length: seeds.length, keepSealing: !this.#host.withKeyIsChosen, replaces: difference.replaces },
       fixed: announced.slice(0, difference.fixed.length), removeFixed: difference.removeFixed,
       manifest: announced.slice(difference.fixed.length), removeManifest: difference.removeManifest,
       replace: this.#wishes.replace, acceptOlder: this.#wishes.acceptOlder, wait: this.#wishes.wait,
     };
     return { request, bytes: [encodeRequest(request), ...(seeds ? [seeds] : []), ...files.map(({ bytes }) => bytes)] };
+  }
+
+  /** What the host can't judge without its seeds, as far as the vault knows its manifest. @throws Failure */
+  #judgeHere(): void {
+    const manifest = this.#supplies.manifest && manifestOf(filesIn(this.#host.manifest));
+    if (manifest?.problems.every(({ severity }) => severity !== 'error') === true) plannedAfresh(manifest.declarations, this.#scopes, new FixedFolder(vaultFiles(this.#vault.folder).fixed), { at: new Date(), acceptEarlier: false });
+    tell(this.#host.name, 'it is not enrolled, so a dry run sends it no seeds');
   }
 
   /** The seeds in an age file that only this host opens: by its TPM where it is enrolled with one that it is to use, else by its ssh host key. @throws Failure */

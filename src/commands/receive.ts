@@ -17,7 +17,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
   for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error').on('error', () => {});
   const root = options.value('root') ?? '/';
   printBytes(encodeOffer(offerOf(pathsUnder(root))));
-  const incoming = new Incoming(process.stdin);
+  const incoming = new Incoming(process.stdin, 'the operator');
   try {
     const line = await incoming.line(longestLine);
     if (!line) return 0;
@@ -27,7 +27,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
       const arrived = await arriving(incoming, request);
       // Only here: where nothing is to be done nothing waits for the age library to load.
       const { received } = await import('./received.ts');
-      return await received(root, options.value('tpm2-device'), request, arrived);
+      return await received({ root, device: options.value('tpm2-device'), request, arrived });
     });
     answer(result);
     return result.failure === undefined ? 0 : exitStatus[result.failure.code];

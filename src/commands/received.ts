@@ -3,50 +3,95 @@ import { existsSync } from 'node:fs';
 import { refuseOldSeeds } from '../deliver/opening.ts';
 import { snapshotInForce } from '../deliver/provision.ts';
 import { Failure } from '../failure.ts';
+import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../deliver/running-units.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { begun, checkFiles, checkSeeds, finished, writeFiles } from '../push/arrival.ts';
+import { begun, finished, judge, type Judged, writeFiles } from '../push/arrival.ts';
+import { checkSeeds, type OwnSeeds, ownSeeds, ownSealing } from '../push/own-seeds.ts';
 import type { Arrived, Request, Result } from '../push/protocol.ts';
-import { readPushed, writePushed } from '../push/pushed.ts';
+import { type Pushed, readPushed, writePushed } from '../push/pushed.ts';
 import { openSeeds, openStore, type OpenStore } from '../store/open.ts';
-import type { Payload, Sealing } from '../store/payload.ts';
+import type { Payload } from '../store/payload.ts';
 import { pinsIn } from '../store/pins.ts';
 import { wipeScopes } from '../store/scope.ts';
 import { refuseRewound } from '../store/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { nobody, type Told } from '../deliver/running-units.ts';
 import { unitsFailure } from '../deliver/unit-jobs.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
 import { putInForce } from './apply.ts';
 import { meansOf } from './means.ts';
 import { sealMachine } from './sealing.ts';
 import { oneAtATime, provisionManifest, provisionWith, sayHeld, unitFailures } from './provision.ts';
 import { boundWhenRunning, pcrsOf } from './sealing-options.ts';
 
-/** Checks everything, then writes it and puts it in force. @throws Failure, before or after anything was written */
-export async function received(root: string, device: string | undefined, request: Request, arrived: Arrived): Promise<Result> {
-  const paths = pathsUnder(root);
+/** What came, and for which machine. */
+export interface Arrival {
+  readonly root: string;
+  /** The TPM that was named. */
+  readonly device: string | undefined;
+  readonly request: Request;
+  readonly arrived: Arrived;
+}
+
+/** Judges everything, and unless that is all that was asked for writes it and makes it active. @throws Failure, before or after anything was written */
+export async function received(arrival: Arrival): Promise<Result> {
+  const { root, request, arrived } = arrival;
+  if (request.purpose === 'judge-without-seeds') {
+    judge(root, request, arrived, { scopes: undefined, pushed: readPushed(pathsUnder(root)), own: undefined });
+    return { units: [], failure: undefined };
+  }
+  // No lock: nothing is written, and the folder that has it may not even be there.
+  if (request.purpose === 'judge') return await withSeeds(arrival, ({ judged: { changes } }) => Promise.resolve({ units: systemIsRunning(root) ? actionsOf(runningSteps(stepsFor(changes))) : [], failure: undefined }));
   let result: Result = { units: [], failure: undefined };
   let told = nobody;
   await oneAtATime(root, 'wait', async () => {
-    const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
-    const { payload, srk } = opened ?? await sentSeeds(root, device, request, arrived.seeds ?? new Uint8Array(0));
-    try {
-      if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
-      const before = readPushed(paths);
-      const manifest = checkFiles(root, request, arrived, payload.scopes, before);
-      const under = begun(before, arrived);
-      writePushed(paths, under);
-      if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, srk });
-      writeFiles(paths, request, arrived);
-      ({ told, ...result } = await apply(root, device, opened, manifest, request.acceptOlder));
-      if (result.failure === undefined) writePushed(paths, finished(under, request));
-    } finally {
-      wipeScopes(payload.scopes);
-    }
+    ({ told, ...result } = await withSeeds(arrival, async (sound) => await carriedOut(arrival, sound)));
     return 0;
   });
   const failures = await unitFailures(told, request.wait);
   return result.failure === undefined && failures.length > 0 ? { ...result, failure: unitsFailure(failures) } : result;
 }
+
+/** An arrival that may be carried out, with the seeds as they will be. */
+interface Sound {
+  readonly payload: Payload;
+  /** The TPM that opened them, or this machine's own. */
+  readonly srk: OpenStore['srk'];
+  /** This machine's own store; undefined if other seeds take its place. */
+  readonly opened: OpenStore | undefined;
+  readonly pushed: Pushed;
+  readonly judged: Judged;
+}
+
+/** Judges an arrival with the seeds that were sent or else with this machine's own, which are wiped afterwards. @throws Failure */
+async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: (sound: Sound) => Promise<T>): Promise<T> {
+  const paths = pathsUnder(root);
+  const pushed = readPushed(paths);
+  const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
+  const sent = arrived.seeds ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished }) : undefined;
+  const payload = opened?.payload ?? sent?.payload;
+  if (!payload) throw new Failure('malformed', 'there are no seeds');
+  try {
+    if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
+    const judged = judge(root, request, arrived, { scopes: payload.scopes, pushed, own: sent?.own });
+    return await work({ payload, srk: (opened ?? sent)?.srk, opened, pushed, judged });
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+}
+
+/** What was judged is written in an order that a crash can't hurt, and made active. @throws Failure */
+async function carriedOut({ root, device, request, arrived }: Arrival, { payload, srk, opened, pushed, judged }: Sound): Promise<Result & { told: Told }> {
+  const paths = pathsUnder(root);
+  const under = begun(pushed, arrived);
+  writePushed(paths, under);
+  if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, srk });
+  writeFiles(paths, request, arrived);
+  const result = await apply(root, device, opened, judged.manifest, request.acceptOlder);
+  if (result.failure === undefined) writePushed(paths, finished(paths, under));
+  return result;
+}
+
+const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ unit, action }) => ({ unit, action }));
 
 /** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
 function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
@@ -70,34 +115,33 @@ async function apply(root: string, device: string | undefined, opened: OpenStore
   return { told, units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
 }
 
-/** The seeds that were sent, as they are to be sealed here, and the TPM that opened them or this machine's own; the caller wipes them. @throws Failure */
-async function sentSeeds(root: string, device: string | undefined, { seeds, replace }: Request, file: Uint8Array): Promise<Pick<OpenStore, 'payload' | 'srk'>> {
+interface Sent {
+  readonly request: Request;
+  /** An age file that this machine opens. */
+  readonly file: Uint8Array;
+  readonly unfinished: boolean;
+}
+
+/**
+ * The seeds that were sent, as they are to be sealed here, which the caller wipes, and what this machine holds until then.
+ * @throws Failure
+ */
+async function sentSeeds(root: string, givenDevice: string | undefined, { request: { seeds, replace }, file, unfinished }: Sent): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
-  const means = meansOf(paths, device);
-  const { payload, srk } = await openSeeds(file, { ...means, device: means.device ?? pinsIn(paths)?.device });
+  const means = meansOf(paths, givenDevice);
+  const pins = pinsIn(paths);
+  const { payload, srk } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
   try {
-    if (seeds) checkSeeds(payload.scopes, pinsIn(paths), seeds, replace);
-    const own = seeds?.keepSealing === true && existsSync(paths.seeds) ? await ownSeal(root, device) : undefined;
+    const own = await ownSeeds(paths, means, pins);
+    checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });
+    const stays = seeds?.keepSealing === true && existsSync(paths.seeds) ? ownSealing(own, payload.scopes) : undefined;
     const { recovery } = payload.sealing;
-    const sealing = own ? { ...own.sealing, recovery: recovery.length > 0 ? recovery : own.sealing.recovery } : payload.sealing;
-    const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, own?.counter ?? 0);
-    const sealedHere: Sealing = { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device: sealing.withKey === 'host' ? undefined : means.device ?? sealing.device };
-    return { payload: { counter, scopes: payload.scopes, sealing: sealedHere }, srk: srk ?? own?.srk };
+    const sealing = stays ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery } : payload.sealing;
+    const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
+    const device = sealing.withKey === 'host' ? undefined : means.device ?? sealing.device;
+    return { own, srk: srk ?? stays?.srk, payload: { counter, scopes: payload.scopes, sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device } } };
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
-  }
-}
-
-/** How this machine is sealed now, which seal it is, and the TPM that opened it. @throws Failure where it does not open */
-async function ownSeal(root: string, device: string | undefined): Promise<Pick<Payload, 'sealing' | 'counter'> & Pick<OpenStore, 'srk'>> {
-  const paths = pathsUnder(root);
-  try {
-    const { payload: { scopes, sealing, counter }, srk } = await openStore(paths, meansOf(paths, device));
-    wipeScopes(scopes);
-    return { sealing, counter, srk };
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    throw new Failure(error.code, error.message, { hint: 'with-key = "host" or "tpm2" for this host in vault.toml says what it is sealed to; then auxcred push --reseal', cause: error });
   }
 }

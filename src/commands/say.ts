@@ -4,6 +4,7 @@
  */
 import { fstatSync, fsyncSync, statSync, writeSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { printableJson } from '../system/printable.ts';
 
 /** Output that was asked for, one line. */
 export function print(line: string): void {
@@ -97,7 +98,7 @@ export const counted = (number: number, what: string): string => `${String(numbe
 
 /** JSON for programs, indented. */
 export function printJson(value: unknown): void {
-  print(JSON.stringify(value, undefined, 2));
+  print(printableJson(value));
 }
 
 const colors = { red: 31, yellow: 33, green: 32, bold: 1 } as const;

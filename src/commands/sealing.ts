@@ -68,7 +68,7 @@ export async function sealMachine(root: string, payload: Payload, { acceptOlder,
   }
   // Not before systemd knows the drop-in that does without it.
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
-  saySealed(payload);
+  saySealed(paths, payload);
   if (before?.counter && before.counter.index !== counter?.index) say(`the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`);
 }
 
@@ -80,10 +80,17 @@ function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | un
   return undefined;
 }
 
-function saySealed({ scopes, sealing: { withKey, credsKey, pcrs, pcrsAtFirstBoot } }: Payload): void {
-  const key = withKey === 'systemd-creds' ? `${withKey} (${credsKey ?? 'auto'})` : withKey;
+function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
+  const { pcrs, pcrsAtFirstBoot } = sealing;
   const policy = pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : pcrsAtFirstBoot.length > 0 ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}` : '';
-  for (const scope of scopes) say(`sealed ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${key}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+  for (const scope of scopes) say(`sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+}
+
+/** What a machine is sealed to, in words. */
+function keyText({ sshHostKey }: Paths, { withKey, credsKey }: Payload['sealing']): string {
+  if (withKey === 'systemd-creds') return `systemd-creds (${credsKey ?? 'auto'})`;
+  if (withKey === 'host') return existsSync(sshHostKey) ? 'its ssh host key' : 'a host key of its own';
+  return withKey === 'tpm2' ? 'its TPM' : 'its TPM and ssh host key';
 }
 
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */

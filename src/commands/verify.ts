@@ -1,11 +1,13 @@
 import { basename } from 'node:path';
 import { exitStatus, Failure } from '../failure.ts';
 import { isLeftover } from '../system/files.ts';
+import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
+import { nameText } from '../fixed/name.ts';
 import { Options } from './options.ts';
 import { belowIn, placeOf, withSeeds } from './place.ts';
 import { printJson, say } from './say.ts';
 
-/** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say. */
+/** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say, and which names can't be in one folder on every system. */
 export async function verify(argv: readonly string[]): Promise<number> {
   const options = new Options('verify', argv);
   if (options.operands.length > 1) options.exactly('a folder');
@@ -23,10 +25,11 @@ export async function verify(argv: readonly string[]): Promise<number> {
       return [error];
     }
   }));
-  if (options.flag('json')) printJson({ secrets: names.length, problems: problems.map(({ message, hint }) => ({ message, hint })), strangers });
-  for (const { message, hint } of problems) say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
+  const conflicts = conflictsIn(names.map(nameText)).map((conflict) => ({ message: conflictText(conflict), hint: `auxcred mv ${conflict.name} NAME renames one of the two; a push refuses both` }));
+  if (options.flag('json')) printJson({ secrets: names.length, problems: [...problems, ...conflicts].map(({ message, hint }) => ({ message, hint })), strangers });
+  for (const { message, hint } of [...problems, ...conflicts]) say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
   for (const stranger of strangers) say(`${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a run that was killed (the next put removes it)' : 'is no fixed secret'}`);
-  const broken = problems.length + strangers.length;
+  const broken = problems.length + conflicts.length + strangers.length;
   say(`${String(names.length - problems.length)} of ${String(names.length)} secrets open under their names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`);
   return broken === 0 ? 0 : exitStatus.malformed;
 }

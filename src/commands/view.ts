@@ -53,7 +53,7 @@ export const isMachine = (options: Options): boolean =>
   options.value('root') !== undefined || (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
 
 /** Whether the vault was asked for. */
-const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
+export const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
 
 /** Whether it is the vault's seeds that are needed: it was asked for, or this machine has none of its own. */
 export const opensVault = (options: Options): boolean => isOperator(options) || (isVault(options) && !isMachine(options));
@@ -73,18 +73,31 @@ export function sound(manifest: Manifest): Manifest {
   return manifest;
 }
 
+/** The manifest of a host as the vault has it, with its problems. @throws Failure `not-found` where there is none */
+export function manifestFor(host: VaultHost, options: Options): Manifest {
+  const named = options.list('manifest');
+  const folders = named.length > 0 ? named : host.manifest;
+  const manifest = manifestOf(filesIn(folders));
+  if (manifest.files.length === 0) throw new Failure('not-found', `there is no manifest for ${host.name} in ${folders.join(' or ')}`, { hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml' });
+  return manifest;
+}
+
+/** The vault and its host that `--host=` names. @throws Failure */
+export function vaultHost(options: Options): { readonly vault: Vault; readonly host: VaultHost } {
+  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  return { vault, host: hostIn(vault, options) };
+}
+
 function operatorView(vault: Vault, host: VaultHost, options: Options): View {
-  const folders = options.list('manifest');
-  const manifest = sound(manifestOf(filesIn(folders.length > 0 ? folders : host.manifest)));
-  if (manifest.files.length === 0) throw new Failure('not-found', `there is no manifest for ${host.name} in ${(folders.length > 0 ? folders : host.manifest).join(' or ')}`, { hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml' });
+  const manifest = sound(manifestFor(host, options));
   return { manifest, standpoint: { host: `host/${host.name}`, epochs: epochsOf(vault, host), at: new Date(), fixed: unopened(new FixedFolder(vaultFiles(vault.folder).fixed)) } };
 }
 
 /** @throws Failure */
 export function viewOf(options: Options): View {
   if (isOperator(options)) {
-    const vault = readVault(vaultFolder(options.value('vault'), process.env));
-    return operatorView(vault, hostIn(vault, options), options);
+    const { vault, host } = vaultHost(options);
+    return operatorView(vault, host, options);
   }
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
@@ -97,8 +110,7 @@ export function viewOf(options: Options): View {
 /** Opens the seeds for `work`. @throws Failure */
 export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
   if (opensVault(options)) {
-    const vault = readVault(vaultFolder(options.value('vault'), process.env));
-    const host = hostIn(vault, options);
+    const { vault, host } = vaultHost(options);
     const view = operatorView(vault, host, options);
     return await withFleetSeed(vault, options, (fleetSeed) => {
       const scopes = scopesOf(vault, host, fleetSeed);

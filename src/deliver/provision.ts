@@ -98,13 +98,14 @@ interface Prepared {
   fingerprintsOf(plan: Plan): Map<string, string>;
 }
 
-function withPrepared<T>(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
-  const before = snapshotInForce(paths, scopes);
+/** @param paths - undefined for a machine that is elsewhere, and of which nothing is known but its manifest and fixed folder */
+function withPrepared<T>(paths: Paths | undefined, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
+  const before = paths && snapshotInForce(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
   const fixedInForce = before?.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
-  const shelf = new Shelf(given.folder ?? new FixedFolder(paths.fixed), scopeSeedsOf(scopes), fixedInForce);
+  const shelf = new Shelf(given.folder ?? new FixedFolder(paths?.fixed ?? ''), scopeSeedsOf(scopes), fixedInForce);
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
-  const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? readFixedFile(paths, recipe);
+  const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const hashes = new Hashes(before, sources);
@@ -148,6 +149,15 @@ function hookedIn({ replaced }: Plan, scopes: readonly Scope[], canRun: boolean)
 
 /** The recipes that these secrets keep. */
 const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> => new Map(replacements.map(({ declaration, before }) => [declaration.name, before]));
+
+/**
+ * What `provision` would do on a machine where nothing is active yet. Changes nothing.
+ * @param folder - its fixed folder, or the vault's
+ * @throws Failure for all that would keep it from doing so
+ */
+export function plannedAfresh(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], folder: FixedFolder, options: Pick<PlannedOptions, 'at' | 'acceptEarlier'>): Plan {
+  return withPrepared(undefined, declarations, scopes, { ...options, counter: 0, folder }, ({ plan }) => plan);
+}
 
 /**
  * Puts the declared secrets in force for the broker. Everything is checked first, then hooks run; a secret whose hook fails stays what it is, and the others go on.

@@ -20,6 +20,7 @@ export function pathProblem(path: string): string | undefined {
   for (const segment of path.split('/')) {
     if (segment === '') return 'it begins or ends with a slash, or has two in a row';
     if (segment.startsWith('.')) return 'a part of it begins with a dot';
+    if (/\.sealed$/iu.test(segment)) return 'a part of it ends in .sealed, as the files themselves do';
     if (Buffer.byteLength(segment) > longestSegment) return `a part of it has more than ${String(longestSegment)} bytes`;
   }
   return undefined;

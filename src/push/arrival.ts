@@ -1,87 +1,185 @@
 /** What arrived at a target: all of it is looked at before anything is written, and then written in an order that a crash can't hurt. */
-import { mkdirSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { withMachineProblems } from '../deliver/machine-problems.ts';
+import type { ReleaseChange } from '../deliver/plan.ts';
 import { planned, snapshotInForce } from '../deliver/provision.ts';
-import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
-import { type FixedName, nameText, splitName } from '../fixed/name.ts';
+import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { filesIn, type ManifestFile } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
-import type { Pins } from '../store/pins.ts';
-import { scopeName, type Scope, scopeSeedsOf } from '../store/scope.ts';
+import { pinsOf } from '../store/pins.ts';
+import { type Scope, scopeSeedsOf } from '../store/scope.ts';
 import { readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { refuseOlderFile } from './difference.ts';
 import { sequenceIn } from './offer.ts';
-import type { AnnouncedSeeds, Arrived, Request } from './protocol.ts';
-import type { Pushed } from './pushed.ts';
+import type { OwnSeeds } from './own-seeds.ts';
+import type { Arrived, Request } from './protocol.ts';
+import { isPushed, type Pushed, type PushedFiles } from './pushed.ts';
+import { listed, refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
 
 /** The fixed folder as it will be. */
 class FutureFolder extends FixedFolder {
   readonly #arrived: ReadonlyMap<string, Uint8Array>;
-  readonly #removed: readonly string[];
+  readonly #removed: ReadonlySet<string>;
 
   constructor(path: string, arrived: ReadonlyMap<string, Uint8Array>, removed: readonly string[]) {
     super(path);
     this.#arrived = arrived;
-    this.#removed = removed;
+    this.#removed = new Set(removed);
   }
 
   override read(name: FixedName): Uint8Array | undefined {
     const text = nameText(name);
-    return this.#removed.includes(text) ? undefined : this.#arrived.get(text) ?? super.read(name);
+    return this.#removed.has(text) ? undefined : this.#arrived.get(text) ?? super.read(name);
   }
 }
 
-/**
- * Seeds are taken from an operator for the host and the scopes that this machine is pinned to, and where it has others of the same names the operator has to know those.
- * @throws Failure `not-pinned` for another host's, `refused` for those of another vault
- */
-export function checkSeeds(scopes: readonly Scope[], pins: Pins | undefined, { replaces }: AnnouncedSeeds, replace: boolean): void {
-  const names = scopes.map(scopeName);
-  const hosts = names.filter((name) => name.startsWith('host/'));
-  if (hosts.length !== 1 || new Set(names).size !== names.length) throw new Failure('malformed', 'the seeds are not those of one host and its groups', { hint: 'auxcred of the same version on both machines' });
-  const own = [...pins?.scopes.keys() ?? []].find((name) => name.startsWith('host/'));
-  if (own !== undefined && own !== hosts[0]) throw new Failure('not-pinned', `this machine is ${own}, and takes no seeds of ${hosts.join()}`, { hint: 'auxcred seal --replace makes it another one, on the machine itself' });
-  for (const [name, pin] of pins?.scopes ?? []) {
-    const comes = scopes.find((scope) => scopeName(scope) === name);
-    const known = [comes && keyId(comes.seed), replaces.get(name)].filter((id) => id !== undefined);
-    if (replace || known.some((id) => Buffer.compare(id, pin.keyId) === 0)) continue;
-    throw new Failure('refused', `the seed of ${name} here is not one that the operator knows`, { hint: 'auxcred push --replace, if it is to be another one' });
-  }
+/** What an arrival is judged by. */
+export interface Standards {
+  /** The seeds as they will be; undefined if they were withheld, as in a dry run for a host that is not enrolled. */
+  readonly scopes: readonly Scope[] | undefined;
+  readonly pushed: Pushed;
+  /** The seeds that this machine gives up for those; undefined if it keeps its own. */
+  readonly own: OwnSeeds | undefined;
+}
+
+/** An arrival that nothing speaks against. */
+export interface Judged {
+  /** As it will be. */
+  readonly manifest: Manifest;
+  /** What changes for units; nothing is known of it without seeds. */
+  readonly changes: readonly ReleaseChange[];
 }
 
 /**
- * Opens every fixed file under its name, reads the manifest as it will be, and looks whether all that it asks for will be there.
- * @returns the manifest as it will be
+ * Judges everything that a push would do here, as a whole and before anything is written: names, fixed files (each is opened under its name),
+ * the manifest as it will be, and whether all that it asks for will be there. Changes nothing.
  * @throws Failure
  */
-export function checkFiles(root: string, request: Request, files: Arrived, scopes: readonly Scope[], pushed: Pushed): Manifest {
+export function judge(root: string, request: Request, files: Arrived, { scopes, pushed, own }: Standards): Judged {
   const paths = pathsUnder(root);
   const folder = new FutureFolder(paths.fixed, files.fixed, request.removeFixed);
-  const seedOf = scopeSeedsOf(scopes);
-  const now = new FixedFolder(paths.fixed);
-  for (const [text, bytes] of files.fixed) {
-    const name = fixedName(text);
-    folder.open(name, seedOf).value.fill(0);
-    now.refuseLookalike(name);
-    const there = now.read(name);
-    if (there && !request.acceptOlder) refuseOlderFile(text, sequenceIn(name, there), readHeader(name, bytes).sequence);
-  }
-  const strange = request.removeFixed.find((name) => !pushed.fixed.has(name));
-  if (strange !== undefined) throw new Failure('refused', `${strange} was not brought by a push, so none takes it away`, { hint: `auxcred rm ${strange}, on the machine itself` });
-  for (const name of [...files.manifest.keys(), ...request.removeManifest]) if (!request.replace) refuseByHand(paths, name, files.manifest.get(name), pushed);
+  refuseUnfit(paths, request, files);
+  refuseByHand(paths, request, files, pushed);
+  if (scopes) openAll(folder, request, files, scopes);
+  if (scopes && own && !request.replace) refuseLost(paths, request, files, { scopes, own });
 
   const manifest = withMachineProblems(root, manifestOf(futureManifest(root, files.manifest, request.removeManifest)));
-  const broken = manifest.problems.filter(({ severity }) => severity === 'error');
-  const [first] = broken;
-  if (first) throw new Failure('invalid-manifest', `the manifest would have ${String(broken.length)} ${broken.length === 1 ? 'error' : 'errors'}; ${first.file}${first.line === undefined ? '' : `:${String(first.line)}`}: ${first.message}`, first.hint === undefined ? {} : { hint: first.hint });
-  planned(paths, manifest.declarations, scopes, { at: new Date(), counter: snapshotInForce(paths, scopes)?.counter ?? 0, acceptEarlier: false, acceptOlder: request.acceptOlder, folder });
-  return manifest;
+  refuseBroken(manifest);
+  if (!scopes) return { manifest, changes: [] };
+  const { changes } = planned(paths, manifest.declarations, scopes, {
+    at: new Date(), counter: snapshotInForce(paths, scopes)?.counter ?? 0, acceptEarlier: false, acceptOlder: request.acceptOlder, folder,
+  });
+  return { manifest, changes };
 }
+
+/** @throws Failure `invalid-manifest` that counts the errors and names the first */
+function refuseBroken({ problems }: Manifest): void {
+  const broken = problems.filter(({ severity }) => severity === 'error');
+  const [first] = broken;
+  if (!first) return;
+  const { file, line, message, hint } = first;
+  const place = `${file}${line === undefined ? '' : `:${String(line)}`}`;
+  const text = `the manifest would have ${String(broken.length)} ${broken.length === 1 ? 'error' : 'errors'}; ${place}: ${message}`;
+  throw new Failure('invalid-manifest', text, hint === undefined ? {} : { hint });
+}
+
+/** @throws Failure `malformed` for a file that does not open under its name, `older` for one that was replaced before */
+function openAll(folder: FixedFolder, { acceptOlder }: Request, { fixed }: Arrived, scopes: readonly Scope[]): void {
+  const seedOf = scopeSeedsOf(scopes);
+  const now = new FixedFolder(folder.path);
+  for (const [text, bytes] of fixed) {
+    const name = fixedName(text);
+    folder.open(name, seedOf).value.fill(0);
+    const there = now.read(name);
+    if (there && !acceptOlder) refuseOlderFile(text, sequenceIn(name, there), readHeader(name, bytes).sequence);
+  }
+}
+
+/** @throws Failure `refused` if the fixed folder would have names that can't be in one, or if something else is in a file's way, whatever the options */
+function refuseUnfit(paths: Paths, { removeFixed, removeManifest }: Request, files: Arrived): void {
+  const { fixed } = paths;
+  const folder = new FixedFolder(fixed);
+  const removed = new Set(removeFixed);
+  const stay = folder.list().names.map(nameText).filter((name) => !removed.has(name) && !files.fixed.has(name));
+  refuseConflict(stay, [...files.fixed.keys()]);
+  for (const parent of new Set([...files.fixed.keys()].flatMap(parentsOf))) {
+    const path = join(fixed, parent);
+    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === false) throw inTheWay(path, 'folder');
+  }
+  for (const text of files.fixed.keys()) {
+    const path = folder.fileOf(fixedName(text));
+    if (lstatSync(path, { throwIfNoEntry: false })?.isFile() === false) throw inTheWay(path, 'file');
+  }
+  for (const name of [...files.manifest.keys(), ...removeManifest]) {
+    const path = manifestFile(paths, name);
+    // A link, to /dev/null say, can be replaced.
+    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true) throw inTheWay(path, 'file');
+  }
+}
+
+/** `host`, `host/web1`, `host/web1/api` for `host/web1/api/token`. */
+const parentsOf = (text: string): string[] => text.split('/').slice(0, -1).map((_, i, segments) => segments.slice(0, i + 1).join('/'));
+
+const inTheWay = (path: string, what: string): Failure => new Failure('refused', `${path} is in the way: it is no ${what}`, { hint: 'move it away there' });
+
+/**
+ * A push takes away only what a push brought, and without `replace` overwrites nothing else either.
+ * @throws Failure `refused` for what was put or edited on the machine itself
+ */
+function refuseByHand(paths: Paths, { removeFixed, removeManifest, replace }: Request, files: Arrived, pushed: Pushed): void {
+  const folder = new FixedFolder(paths.fixed);
+  const fixed = byHand([...removeFixed, ...(replace ? [] : files.fixed.keys())], files.fixed, pushed.fixed, (name) => folder.read(fixedName(name)));
+  const manifest = byHand([...removeManifest, ...(replace ? [] : files.manifest.keys())], files.manifest, pushed.manifest, (name) => manifestBytes(paths, name));
+  refuseOwn('the machine itself', [...fixed, ...manifest.map((name) => manifestFile(pathsUnder('/'), name))]);
+}
+
+/** The names of files that are neither what a push brought nor what comes now. */
+const byHand = (names: readonly string[], arrived: ReadonlyMap<string, Uint8Array>, pushed: PushedFiles, read: (name: string) => Uint8Array | undefined): string[] =>
+  names.filter((name) => {
+    const [there, comes] = [read(name), arrived.get(name)];
+    return there !== undefined && !isPushed(pushed, name, there) && !(comes && Buffer.compare(comes, there) === 0);
+  });
+
+/** A link, to /dev/null say, was made by hand: it has the bytes of no push, whatever it leads to. */
+function manifestBytes(paths: Paths, name: string): Uint8Array | undefined {
+  const path = manifestFile(paths, name);
+  return lstatSync(path, { throwIfNoEntry: false })?.isFile() === false ? new Uint8Array(0) : readIfPresent(path);
+}
+
+/**
+ * Fixed secrets that were put on the machine itself are under its own seeds: they open now, and would not any more.
+ * @throws Failure `refused`
+ */
+function refuseLost({ fixed }: Paths, { removeFixed }: Request, files: Arrived, { scopes, own: { pins, store } }: { readonly scopes: readonly Scope[]; readonly own: OwnSeeds }): void {
+  const coming = new Map([...pinsOf(scopes, undefined).scopes].map(([name, pin]) => [name, hex(pin.keyId)]));
+  const held = new Set([pins?.scopes, pins?.next, store?.pins].flatMap((known) => [...known?.values() ?? []].map((pin) => hex(pin.keyId))));
+  const folder = new FixedFolder(fixed);
+  const leaves = new Set([...files.fixed.keys(), ...removeFixed]);
+  const lost = folder.list().names.filter((name) => {
+    const id = leaves.has(nameText(name)) ? undefined : keyIdIn(name, folder.read(name));
+    return id !== undefined && id !== coming.get(name.scope) && (held.size === 0 || held.has(id));
+  });
+  if (lost.length === 0) return;
+  throw new Failure('refused', `${listed(lost.map(nameText))} would not open any more: put on the machine itself, under a seed that this push replaces`, {
+    hint: 'auxcred get there, and put into the vault what is still needed; push --replace gives it up',
+  });
+}
+
+/** Of the seed that a file is encrypted under, in hexadecimal; undefined for a damaged file, which is lost already. */
+function keyIdIn(name: FixedName, bytes: Uint8Array | undefined): string | undefined {
+  try {
+    return bytes && hex(readHeader(name, bytes).keyId);
+  } catch (error) {
+    if (error instanceof Failure) return undefined;
+    throw error;
+  }
+}
+
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function fixedName(text: string): FixedName {
   const name = splitName(text);
@@ -91,14 +189,7 @@ function fixedName(text: string): FixedName {
 
 const manifestFile = ({ manifestFolders: [folder = ''] }: Paths, name: string): string => join(folder, name);
 
-/** @throws Failure `refused` for a manifest file that no push wrote, or that was edited since */
-function refuseByHand(paths: Paths, name: string, comes: Uint8Array | undefined, pushed: Pushed): void {
-  const there = readIfPresent(manifestFile(paths, name));
-  if (!there || pushed.manifest.get(name)?.includes(digestOf(there)) === true || (comes && Buffer.compare(comes, there) === 0)) return;
-  throw new Failure('refused', `${manifestFile(pathsUnder('/'), name)} was written or edited on the machine itself`, { hint: '--replace, if the vault\'s is to take its place' });
-}
-
-/** The manifest files that will be in force, in the order of theirs. */
+/** The manifest files that will be active, in the order of theirs. */
 function futureManifest(root: string, arrived: ReadonlyMap<string, Uint8Array>, removed: readonly string[]): ManifestFile[] {
   const [own = '', ...weaker] = pathsUnder('/').manifestFolders;
   const nameOf = ({ path }: ManifestFile): string => path.slice(path.lastIndexOf('/') + 1);
@@ -111,24 +202,30 @@ function futureManifest(root: string, arrived: ReadonlyMap<string, Uint8Array>, 
 
 /** The record while a push is under way: what it brings, beside what is still there. */
 export function begun(pushed: Pushed, { fixed, manifest }: Arrived): Pushed {
-  const digests = new Map(pushed.manifest);
-  for (const [name, bytes] of manifest) digests.set(name, [...new Set([...pushed.manifest.get(name) ?? [], digestOf(bytes)])]);
-  return { fixed: new Set([...pushed.fixed, ...fixed.keys()]), manifest: digests, unfinished: true };
+  const withArrived = (before: PushedFiles, arrived: ReadonlyMap<string, Uint8Array>): PushedFiles =>
+    new Map([...before, ...[...arrived].map(([name, bytes]): [string, string[]] => [name, [...new Set([...before.get(name) ?? [], digestOf(bytes)])]])]);
+  return { fixed: withArrived(pushed.fixed, fixed), manifest: withArrived(pushed.manifest, manifest), unfinished: true };
 }
 
-/** The record of a push that came to its end. */
-export function finished(pushed: Pushed, { removeFixed, removeManifest }: Request): Pushed {
+/** The record of a push that came to its end: of each file what is there now, be it brought by this one or by one that was cut short. */
+export function finished(paths: Paths, pushed: Pushed): Pushed {
+  const folder = new FixedFolder(paths.fixed);
+  const present = (files: PushedFiles, read: (name: string) => Uint8Array | undefined): PushedFiles => new Map([...files].flatMap(([name, digests]): [string, string[]][] => {
+    const bytes = read(name);
+    return bytes && isPushed(files, name, bytes) ? [[name, digests.filter((digest) => digest === digestOf(bytes))]] : [];
+  }));
   return {
-    fixed: new Set([...pushed.fixed].filter((name) => !removeFixed.includes(name))), unfinished: false,
-    manifest: new Map([...pushed.manifest].filter(([name]) => !removeManifest.includes(name)).map(([name, digests]) => [name, digests.slice(-1)])),
+    fixed: present(pushed.fixed, (name) => { const known = splitName(name); return known && pathProblem(known.path) === undefined ? folder.read(known) : undefined; }),
+    manifest: present(pushed.manifest, (name) => manifestBytes(paths, name)), unfinished: false,
   };
 }
 
-/** Writes what was checked. Each file is the old one or the new one at any moment; the snapshot in force is another matter. */
+/** Writes what was judged. Each file is the old one or the new one at any moment; what is active is another matter. */
 export function writeFiles(paths: Paths, { removeFixed, removeManifest }: Request, files: Arrived): void {
   const folder = new FixedFolder(paths.fixed);
-  for (const [name, bytes] of files.fixed) folder.place(fixedName(name), bytes);
+  // First: what is removed may differ from what comes in its case only.
   for (const name of removeFixed) if (folder.read(fixedName(name))) folder.remove(fixedName(name));
+  for (const [name, bytes] of files.fixed) folder.place(fixedName(name), bytes);
   const [manifests = ''] = paths.manifestFolders;
   if (files.manifest.size > 0) mkdirSync(manifests, { recursive: true, mode: 0o755 });
   for (const [name, bytes] of files.manifest) replaceFile(manifestFile(paths, name), bytes, { mode: 0o644 });

@@ -3,17 +3,25 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { Incoming } from './incoming.ts';
-import { longestLine, type Offer, parseOffer, parseResult, type Request, type Result } from './protocol.ts';
+import { longestLine, longestResult, type Offer, parseOffer, parseResult, type Request, type Result } from './protocol.ts';
 import { printable } from '../system/printable.ts';
 
 /** What a login that is not root's gets by sudo. In quotes that every login shell reads alike. */
 const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
 
+/** Of what a host says on standard error: the lines that are passed on and that are held back, the characters of each, and the bytes after which it is given up. */
+const mostLines = 500;
+const mostHeld = 20;
+const longestSaid = 1000;
+const mostSaid = 4 << 20;
+
 export interface Conversation {
   /** The host's name, for failures. */
   readonly host: string;
-  /** The ssh program, its options and the destination. */
-  readonly command: readonly string[];
+  /** The ssh program and its options. */
+  readonly ssh: readonly string[];
+  /** The destination, as ssh takes it. */
+  readonly target: string;
   /** Milliseconds until the other side is given up. */
   readonly timeout: number;
   /** Hears what the other side, or ssh, says on standard error, line by line. */
@@ -28,42 +36,42 @@ export interface Shipment {
 
 /**
  * Gets a host's offer, lets `decide` answer it, and waits for the result. Where `decide` throws, the host is told nothing, and changes nothing.
- * @throws Failure `timeout`, `system` where the host can't be reached or goes away, and what `decide` throws
+ * @throws Failure `timeout`, `malformed` for a host that floods, `system` where it can't be reached or goes away, and what `decide` throws
  */
-export async function converse({ host, command: [program = 'ssh', ...args], timeout, hear }: Conversation, decide: (offer: Offer) => Promise<Shipment>): Promise<Result> {
-  const child = spawn(program, [...args, remoteCommand], { stdio: ['pipe', 'pipe', 'pipe'] });
-  const ended = once(child, 'close').then(([status]) => (typeof status === 'number' ? status : undefined), (error: unknown) => { throw new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, { hint: 'apt install openssh-client, or ssh = ["PROGRAM"] in vault.toml' }); });
+export async function converse({ host, ssh: [program = 'ssh', ...args], target, timeout, hear }: Conversation, decide: (offer: Offer) => Promise<Shipment>): Promise<Result> {
+  const child = spawn(program, [...args, target, remoteCommand], { stdio: ['pipe', 'pipe', 'pipe'] });
+  const ended = once(child, 'close').then(([status]) => (typeof status === 'number' ? status : undefined), (error: unknown) => { throw notRun(program, error); });
   ended.catch(() => {});
   // A host that goes away is seen by the end of what it says.
   child.stdin.on('error', () => {});
-  const { said, release } = listen(child.stderr, hear);
-  const incoming = new Incoming(child.stdout);
-  let isLate = false;
+  const incoming = new Incoming(child.stdout, host);
+  let reason: Failure | undefined;
   // Its streams too: what it started itself may hold them open.
-  const end = (): void => {
+  const end = (why?: Failure): void => {
+    reason ??= why;
     child.kill('SIGKILL');
     incoming.close();
     child.stderr.destroy();
   };
+  const { said, release } = listen(child.stderr, hear, () => { end(new Failure('malformed', `${host} floods standard error`, { hint: 'what does its shell, or ssh, print there?' })); });
   const limit = setTimeout(() => {
-    isLate = true;
-    end();
+    end(new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, { hint: '--timeout=SECONDS; what was sent whole the host may still finish' }));
   }, timeout);
-  const late = (): Failure => new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, { hint: '--timeout=SECONDS; what was sent whole the host may still finish' });
   try {
-    const offer = await incoming.line(longestLine);
+    const offer = await offerIn(incoming, host);
     if (!offer) {
       child.stdin.destroy();
-      const failure = isLate ? late() : unreached(host, await ended, said());
+      const status = reason ? undefined : await ended;
+      const failure = reason ?? unreached({ host, target }, status, said());
       release((line) => failure.message.endsWith(line) || line === `hint: ${failure.hint ?? ''}`);
       throw failure;
     }
     release();
-    const { request, bytes } = await decide(parseOffer(offer, host));
+    const { request, bytes } = await decide(offer);
     for (const part of bytes) child.stdin.write(part);
     child.stdin.end();
-    const result = await incoming.line(longestLine);
-    if (!result) throw isLate ? late() : new Failure('system', `the connection to ${host} ended before it answered${lastOf(said())}`, { hint: request ? 'auxcred push again: what it got whole it may have put in force' : 'auxcred push again' });
+    const result = await incoming.line(longestResult);
+    if (!result) throw reason ?? new Failure('system', `the connection to ${host} ended before it answered${lastOf(said())}`, { hint: request ? 'auxcred push again: what it got whole it may have made active' : 'auxcred push again' });
     return parseResult(result, host);
   } finally {
     clearTimeout(limit);
@@ -76,31 +84,51 @@ export async function converse({ host, command: [program = 'ssh', ...args], time
   }
 }
 
+const notRun = (program: string, error: unknown): Failure =>
+  new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, { hint: 'apt install openssh-client, or ssh = ["PROGRAM"] in vault.toml' });
+
+/** The bytes go as soon as they are parsed: many hosts may be asked at once. */
+async function offerIn(incoming: Incoming, host: string): Promise<Offer | undefined> {
+  const line = await incoming.line(longestLine);
+  return line && parseOffer(line, host);
+}
+
 /**
  * Cuts into lines what comes, without what a terminal would obey. Until `release` they are held back, since the last of them may be why there is no offer, and is said as that.
+ * @param flooded - called when more comes than anybody has to say
  * @returns the last lines until now, and what lets those be heard that `but` does not keep back
  */
-function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void): { said: () => readonly string[]; release: (but?: (line: string) => boolean) => void } {
+function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void, flooded: () => void): { said: () => readonly string[]; release: (but?: (line: string) => boolean) => void } {
   const lines: string[] = [];
   let held: string[] | undefined = [];
   let rest = '';
+  let heard = 0;
+  let length = 0;
+  const pass = (line: string): void => {
+    heard++;
+    if (heard <= mostLines) hear(line);
+    else if (heard === mostLines + 1) hear('it says more, which is left out');
+  };
   const take = (line: string): void => {
-    const clean = printable(line.replace(/^auxcred: /, '')).trimEnd();
+    const clean = printable(line.replace(/^auxcred: /, ''), longestSaid).trimEnd();
     if (clean === '') return;
     lines.push(clean);
-    if (lines.length > 20) lines.shift();
-    if (held && held.length < 20) held.push(clean);
-    else hear(clean);
+    if (lines.length > mostHeld) lines.shift();
+    const next = held ? [...held, clean] : [clean];
+    held = held && next.splice(-mostHeld);
+    for (const one of next) pass(one);
   };
   stream.setEncoding('utf8');
   stream.on('data', (text: string) => {
     const parts = `${rest}${text}`.split('\n');
-    rest = (parts.pop() ?? '').slice(0, 10_000);
+    rest = (parts.pop() ?? '').slice(0, longestSaid);
     for (const line of parts) take(line);
+    length += text.length;
+    if (length > mostSaid) flooded();
   });
   stream.on('end', () => { take(rest); });
   const release = (but = (_line: string): boolean => false): void => {
-    for (const line of held ?? []) if (!but(line)) hear(line);
+    for (const line of held ?? []) if (!but(line)) pass(line);
     held = undefined;
   };
   return { said: () => lines, release };
@@ -112,11 +140,30 @@ const lastOf = (said: readonly string[]): string => {
 };
 
 /** Why there was no offer. */
-function unreached(host: string, status: number | undefined, said: readonly string[]): Failure {
-  if (status === 255) return new Failure('system', `${host} can't be reached${lastOf(said)}`, { hint: 'ssh has to get there without asking anything; target = "root@NAME" in vault.toml says where it is' });
+function unreached({ host, target }: { readonly host: string; readonly target: string }, status: number | undefined, said: readonly string[]): Failure {
+  if (status === 255) return strangeKey(host, target, said) ?? new Failure('system', `${host} can't be reached${lastOf(said)}`, { hint: 'ssh has to get there without asking anything; target = "root@NAME" in vault.toml says where it is' });
   if (status === 127 && /\bsudo\b/.test(lastOf(said))) return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, { hint: 'target = "root@NAME" in vault.toml, or apt install sudo there' });
   if (status === 127) return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });
   const code = failureCodes.find((candidate) => exitStatus[candidate] === status) ?? 'system';
   const hint = said.find((line) => line.startsWith('hint: '))?.slice('hint: '.length);
   return new Failure(code, `${host} offers nothing${status === undefined ? '' : ` (status ${String(status)})`}${lastOf(said)}`, hint === undefined ? {} : { hint });
+}
+
+/** A host whose ssh host key is not the one that known_hosts has: one that was reinstalled, or another machine. */
+function strangeKey(host: string, target: string, said: readonly string[]): Failure | undefined {
+  if (!said.some((line) => line.startsWith('Host key verification failed'))) return undefined;
+  const enroll = `ssh ${quoted(target)} auxcred enroll | auxcred enroll ${host} --replace --from=-`;
+  const changed = said.some((line) => line.includes('REMOTE HOST IDENTIFICATION HAS CHANGED'));
+  if (!changed) return new Failure('system', `the ssh host key of ${host} is not known here`, { hint: `ssh ${quoted(target)} once, and compare the fingerprint with what its console shows; then ${enroll}` });
+  return new Failure('system', `the ssh host key of ${host} changed (reinstalled?)`, { hint: `if you know that it was: ssh-keygen -R ${quoted(knownAs(target))}; ${enroll}` });
+}
+
+/** For a shell: a destination has no quotes in it, but it may have brackets. */
+const quoted = (word: string): string => (/[[\]]/.test(word) ? `'${word}'` : word);
+
+/** What known_hosts calls a destination: `web1`, or `[web1]:2222` with a port that only `ssh://` can name. */
+function knownAs(target: string): string {
+  const [, , name = target, port] = /^ssh:\/\/([^@]*@)?(\[[^\]]*\]|[^:/]*)(?::(\d+))?/.exec(target) ?? [];
+  const bare = name.slice(name.lastIndexOf('@') + 1);
+  return port === undefined ? bare : `[${bare.replace(/^\[(.*)\]$/, '$1')}]:${port}`;
 }

@@ -12,6 +12,7 @@ import { type Pin, pinsOf } from '../store/pins.ts';
 import { type Scope, scopeName } from '../store/scope.ts';
 import { type Vault, vaultFiles, type VaultHost } from '../vault/vault.ts';
 import { isManifestName, type Offer } from './protocol.ts';
+import { refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
 
 /** A file of the vault. */
 export interface Supply {
@@ -53,7 +54,7 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
   return { scopes, fixed: new Map(fixed), manifest: withManifest ? manifestSupplies(host) : undefined };
 }
 
-/** The files in force in the host's folders; a file hides those of the same name in weaker ones. */
+/** The active files of the host's folders; a file hides those of the same name in weaker ones. */
 function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supply> {
   return new Map(filesIn(manifest).map(({ path, text }) => {
     const name = basename(path);
@@ -62,6 +63,16 @@ function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supp
     const bytes = text === '' ? utf8('') : new Uint8Array(readFileSync(path));
     return [name, { source: path, bytes, digest: digestOf(bytes) }];
   }));
+}
+
+/** The files of the vault's manifest for a host that are not there as they are here; none where the vault's can't be read. */
+export function unsentManifest(host: VaultHost, { manifest }: Offer): string[] {
+  try {
+    return changed(manifestSupplies(host), manifest);
+  } catch (error) {
+    if (error instanceof Failure) return [];
+    throw error;
+  }
 }
 
 /** What a host lacks. */
@@ -89,13 +100,13 @@ export interface DifferenceOptions {
 
 /**
  * Compares what a host offers with what it is to have.
- * @throws Failure `not-pinned` for a host that is sealed as another one, `refused` for one with seeds of another vault, `older` for an epoch or a file that is behind the host's
+ * @throws Failure `not-pinned` for a host that is sealed as another one, `refused` for one with seeds of another vault or files of its own, `older` for an epoch or a file that is behind the host's
  */
 export function differenceOf(host: string, offer: Offer, supplies: Supplies, options: DifferenceOptions): Difference {
   const { scopes, fixed, manifest } = supplies;
   const wanted = pinsOf(scopes, undefined).scopes;
   const sealedAs = [...offer.pins.keys()].find((name) => name.startsWith('host/'));
-  if (sealedAs !== undefined && sealedAs !== `host/${host}`) throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, { hint: `push to ${sealedAs.slice('host/'.length)}, or mend target in vault.toml; a machine that is to be another one is sealed anew on itself` });
+  if (sealedAs !== undefined && sealedAs !== `host/${host}`) throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, { hint: `push to ${sealedAs.slice('host/'.length)}, or mend target in vault.toml` });
   const replaces = new Map<string, Uint8Array>();
   for (const [name, pin] of offer.pins) {
     const same = wanted.get(name);
@@ -107,16 +118,20 @@ export function differenceOf(host: string, offer: Offer, supplies: Supplies, opt
     const pin = offer.pins.get(name);
     return pin?.epoch === epoch && equal(pin, id);
   }) && offer.pins.size === wanted.size;
-  for (const [name, { digest, sequence }] of fixed) {
-    const there = offer.fixed.get(name);
-    if (there && there.digest !== digest && !options.acceptOlder) refuseOlderFile(name, there.sequence, sequence);
-  }
-  return {
+  const difference = {
     seeds: options.reseal || !sealed, replaces,
     fixed: changed(fixed, offer.fixed), removeFixed: gone(fixed, offer.fixed),
     manifest: manifest ? changed(manifest, offer.manifest) : [], removeManifest: manifest ? gone(manifest, offer.manifest) : [],
   };
+  const removed = new Set(difference.removeFixed);
+  refuseConflict([...offer.fixed.keys()].filter((name) => !removed.has(name) && !fixed.has(name)), [...fixed.keys()]);
+  if (!options.replace) refuseOwn(host, [...byHand(difference.fixed, offer.fixed), ...byHand(difference.manifest, offer.manifest)]);
+  for (const name of difference.fixed) if (!options.acceptOlder) refuseOlderFile(name, offer.fixed.get(name)?.sequence ?? 0, fixed.get(name)?.sequence ?? 0);
+  return difference;
 }
+
+/** What is there in another form than the one that a push brought. */
+const byHand = (changed: readonly string[], there: Offer['manifest']): string[] => changed.filter((name) => there.get(name)?.pushed === false);
 
 const equal = (pin: Pin, id: Uint8Array): boolean => Buffer.compare(pin.keyId, id) === 0;
 
@@ -126,12 +141,6 @@ const gone = (here: Digests, there: Offer['manifest']): string[] => [...there].f
 
 /** A seed that is not an earlier one of this vault's own is somebody else's: what follows from it would be lost. */
 function refuseForeign(host: string, name: string, pin: Pin, wanted: Pin | undefined, own: Uint8Array): void {
-  if (!equal(pin, own)) throw new Failure('refused', `${host} has a seed for ${name} that is not this vault's, and another one changes every secret of it`, { hint: '--replace, if that is meant' });
+  if (!equal(pin, own)) throw new Failure('refused', `${host} has a seed for ${name} that is not this vault's, and another one changes every secret of it`, { hint: 'is it the right vault, and the right machine? auxcred unseal --reveal there shows its seed as words for paper; push --replace gives it up' });
   if (wanted && wanted.epoch < pin.epoch) throw new Failure('older', `${host} has ${name} in epoch ${String(pin.epoch)}, and the vault is in ${String(wanted.epoch)}`, { hint: 'is vault.toml the newest one? --replace goes back' });
-}
-
-/** @throws Failure `older` */
-export function refuseOlderFile(name: string, there: number, comes: number): void {
-  if (comes >= there) return;
-  throw new Failure('older', `${name} on the host is newer than the vault's`, { hint: 'is the vault the newest one? --accept-older sends it' });
 }

@@ -1,14 +1,18 @@
 import type { Readable } from 'node:stream';
+import { Failure } from '../failure.ts';
 
 /** A stream of bytes that is read by lines and by lengths, and no faster than it is asked for. */
 export class Incoming {
   readonly #stream: Readable;
+  readonly #whose: string;
   #bytes: Buffer = Buffer.alloc(0);
   #ended = false;
   #wake = (): void => {};
 
-  constructor(stream: Readable) {
+  /** @param whose - who says it, for failures */
+  constructor(stream: Readable, whose: string) {
     this.#stream = stream;
+    this.#whose = whose;
     stream.on('data', (chunk: Buffer) => {
       this.#bytes = this.#bytes.length === 0 ? chunk : Buffer.concat([this.#bytes, chunk]);
       stream.pause();
@@ -24,19 +28,21 @@ export class Incoming {
     stream.pause();
   }
 
-  /** The next line without its end; undefined where the stream ends before, or where it would have more than `most` bytes. */
+  /** The next line without its end; undefined where the stream ends before. @throws Failure `malformed` for one of more than `most` bytes */
   async line(most: number): Promise<Uint8Array | undefined> {
-    const parts: Buffer[] = [];
-    for (let length = 0; length <= most; ) {
+    // One buffer that grows: a stream that comes byte by byte would take a hundred times its length as a list of them.
+    let line = Buffer.alloc(0);
+    for (let length = 0; ; ) {
       const end = this.#bytes.indexOf(0x0a);
       const part = end === -1 ? this.#bytes : this.#bytes.subarray(0, end);
-      parts.push(part);
+      if (length + part.length > most) throw new Failure('malformed', `${this.#whose} says more than ${String(most)} bytes in one line`);
+      if (length + part.length > line.length) line = Buffer.concat([line.subarray(0, length)], Math.min(most, 2 * (length + part.length)));
+      part.copy(line, length);
       length += part.length;
       this.#bytes = this.#bytes.subarray(end === -1 ? this.#bytes.length : end + 1);
-      if (end !== -1) return length > most ? undefined : new Uint8Array(Buffer.concat(parts));
+      if (end !== -1) return line.subarray(0, length);
       if (!(await this.#more())) return undefined;
     }
-    return undefined;
   }
 
   /** The next `length` bytes; undefined where the stream ends before. */

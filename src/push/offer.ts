@@ -10,7 +10,7 @@ import { parsePins, type Pin } from '../store/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { isManifestName, type Offer, type OfferedFile, type OfferedFixed } from './protocol.ts';
-import { readPushed } from './pushed.ts';
+import { isPushed, readPushed } from './pushed.ts';
 
 /** @throws Failure `malformed` for a record of pushes that is damaged */
 export function offerOf(paths: Paths): Offer {
@@ -18,11 +18,11 @@ export function offerOf(paths: Paths): Offer {
   const folder = new FixedFolder(paths.fixed);
   const fixed = folder.list().names.flatMap((name): [string, OfferedFixed][] => {
     const bytes = folder.read(name);
-    return bytes ? [[nameText(name), { digest: digestOf(bytes), sequence: sequenceIn(name, bytes), pushed: pushed.fixed.has(nameText(name)) }]] : [];
+    return bytes ? [[nameText(name), { digest: digestOf(bytes), sequence: sequenceIn(name, bytes), pushed: isPushed(pushed.fixed, nameText(name), bytes) }]] : [];
   });
   const manifest = manifestNames(paths).flatMap((name): [string, OfferedFile][] => {
     const bytes = readIfPresent(join(paths.manifestFolders[0] ?? '', name));
-    return bytes ? [[name, { digest: digestOf(bytes), pushed: pushed.manifest.get(name)?.includes(digestOf(bytes)) ?? false }]] : [];
+    return bytes ? [[name, { digest: digestOf(bytes), pushed: isPushed(pushed.manifest, name, bytes) }]] : [];
   });
   return { sshHostKey: hostKey(paths), pins: sealedPins(paths), fixed: new Map(fixed), manifest: new Map(manifest), unfinished: pushed.unfinished };
 }

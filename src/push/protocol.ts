@@ -14,8 +14,14 @@ import { printable } from '../system/printable.ts';
 
 const version = 1;
 
-/** The most bytes that a line has: an offer of 50,000 fixed files. */
-export const longestLine = 16 << 20;
+/** The most bytes of an offer's and of a request's line: 50,000 fixed files. */
+export const longestLine = 8 << 20;
+/** The most bytes of a result's line. */
+export const longestResult = 1 << 20;
+/** The most values of JSON in a line: what a parser makes of them takes many times the bytes that `[[],[],` has. */
+const mostValues = 10 * 50_000;
+/** The most scopes of a host: the operator derives a seed for each of them. */
+const mostScopes = 1000;
 /** The most bytes of a seeds.age, of a manifest file, and of all files of a request together. */
 const largestSeeds = 1 << 20;
 const largestManifest = 1 << 20;
@@ -66,8 +72,13 @@ export interface AnnouncedSeeds {
   readonly replaces: ReadonlyMap<string, Uint8Array>;
 }
 
+/** What a request is for: to be done, to be judged alone, or that without the seeds that would come with it. */
+export const purposes = ['receive', 'judge', 'judge-without-seeds'] as const;
+export type Purpose = (typeof purposes)[number];
+
 /** What is to change. The files follow in the order: seeds, fixed, manifest. */
 export interface Request {
+  readonly purpose: Purpose;
   readonly seeds: AnnouncedSeeds | undefined;
   readonly fixed: readonly Announced[];
   readonly removeFixed: readonly string[];
@@ -88,7 +99,7 @@ export interface Arrived {
   readonly manifest: ReadonlyMap<string, Uint8Array>;
 }
 
-/** What the target did with a unit that runs. */
+/** What the target did, or would do, with a unit that runs. */
 export interface UnitDone {
   readonly unit: string;
   readonly action: UnitAction;
@@ -119,9 +130,11 @@ export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: O
 /** @throws Failure `malformed` */
 export function parseOffer(bytes: Uint8Array, host: string): Offer {
   const json = opened(bytes, `what ${host} offers`);
+  const pins = json.at('pins');
+  if (pins.entries().length > mostScopes) throw pins.unexpected(`at most ${String(mostScopes)} scopes`);
   return {
     sshHostKey: json.at('sshHostKey').optional((item) => digits(item, 64)),
-    pins: new Map(json.at('pins').entries().map(([name, pin]) => [checkedScope(pin, name), { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: digits(pin.at('keyId'), 32) }])),
+    pins: new Map(pins.entries().map(([name, pin]) => [checkedScope(pin, name), { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: digits(pin.at('keyId'), 32) }])),
     fixed: new Map(json.at('fixed').entries().map(([name, file]) => [checkedFixed(file, name), { ...offeredFile(file), sequence: file.at('sequence').whole(0, Number.MAX_SAFE_INTEGER) }])),
     manifest: new Map(json.at('manifest').entries().map(([name, file]) => [checkedManifest(file, name), offeredFile(file)])),
     unfinished: json.at('unfinished').flag(),
@@ -131,15 +144,20 @@ export function parseOffer(bytes: Uint8Array, host: string): Offer {
 const offeredFile = (file: Json): OfferedFile => ({ digest: hex(digits(file.at('digest'), 64)), pushed: file.at('pushed').flag() });
 
 /** @param request - undefined where nothing is to be done */
-export const encodeRequest = (request: Request | undefined): Uint8Array => (request === undefined ? line({ do: 'nothing' }) : line({
-  ...request, do: 'receive', ...(request.seeds === undefined ? {} : { seeds: { ...request.seeds, replaces: Object.fromEntries([...request.seeds.replaces].map(([name, id]) => [name, hex(id)])) } }),
-}));
+export function encodeRequest(request: Request | undefined): Uint8Array {
+  if (request === undefined) return line({ do: 'nothing' });
+  const { purpose, seeds, ...rest } = request;
+  const replaces = Object.fromEntries([...seeds?.replaces ?? []].map(([name, id]) => [name, hex(id)]));
+  return line({ ...rest, do: purpose, ...(seeds === undefined ? {} : { seeds: { ...seeds, replaces } }) });
+}
 
 /** Undefined where nothing is to be done. @throws Failure `malformed` */
 export function parseRequest(bytes: Uint8Array): Request | undefined {
   const json = opened(bytes, 'the operator\'s request');
-  if (json.at('do').oneOf(['nothing', 'receive']) === 'nothing') return undefined;
+  const purpose = json.at('do').oneOf(['nothing', ...purposes]);
+  if (purpose === 'nothing') return undefined;
   const request: Request = {
+    purpose,
     seeds: json.at('seeds').optional((seeds) => ({
       length: seeds.at('length').whole(1, largestSeeds), keepSealing: seeds.at('keepSealing').flag(),
       replaces: new Map(seeds.at('replaces').entries().map(([name, item]) => [checkedScope(item, name), digits(item, 32)])),
@@ -173,6 +191,7 @@ export function parseResult(bytes: Uint8Array, host: string): Result {
 }
 
 function opened(bytes: Uint8Array, what: string): Json {
+  if (valuesIn(bytes) > mostValues) throw new Failure('malformed', `${what} has more than ${String(mostValues)} values`, { hint });
   const json = Json.parse(bytes, what, hint);
   try {
     json.at('protocol').whole(version, version);
@@ -181,6 +200,22 @@ function opened(bytes: Uint8Array, what: string): Json {
   }
   return json;
 }
+
+/** No less than how many values and keys there would be, without making any: each follows one of `[`, `{`, `,` and `:` outside of a string. */
+function valuesIn(bytes: Uint8Array): number {
+  let count = 1;
+  let inString = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (byte === quote) inString = !inString;
+    else if (inString && byte === backslash) i++;
+    else if (!inString && (byte === 0x5b || byte === 0x7b || byte === 0x2c || byte === 0x3a)) count++;
+  }
+  return count;
+}
+
+const quote = 0x22;
+const backslash = 0x5c;
 
 function digits(item: Json, length: number): Uint8Array {
   const text = item.text();

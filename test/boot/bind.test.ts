@@ -35,7 +35,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     test('the installer seals without its own measurements', async () => {
       await machine.shell('mount --bind / /mnt');
       const { stderr } = await machine.run(['auxcred', 'seal', '--root=/mnt', '--with-key=tpm2', '--tpm2-pcrs=7+14', '--no-recovery', `--tpm2-device=${machine.tpm?.device ?? ''}`]);
-      assert.match(stderr, /sealed host\/web1 to tpm2, without PCRs until the first boot binds 7\+14/);
+      assert.match(stderr, /sealed the seed of host\/web1 to its TPM, without PCRs until the first boot binds 7\+14/);
       await machine.run(['auxcred', 'apply', '--root=/mnt']);
       await machine.shell('umount /mnt; systemctl enable a.service');
       installed = (await machine.read('/var/lib/auxcred/seeds.age')).toString('hex');
@@ -54,7 +54,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
 
     test('the next one binds the seed to what it measured, beside a broker that opens it', async () => {
       assert.equal(await reboot(), 'running', `${await told('auxcred-bind.service')}${await told('auxcred.service')}`);
-      assert.match(await told('auxcred-bind.service'), /sealed host\/web1 to tpm2 with PCR 7\+14.*\n(?:.*\n)*auxcred: PCR 7\+14 are bound as this boot measured them/);
+      assert.match(await told('auxcred-bind.service'), /sealed the seed of host\/web1 to its TPM with PCR 7\+14.*\n(?:.*\n)*auxcred: PCR 7\+14 are bound as this boot measured them/);
       assert.match((await machine.run(['auxcred', 'unseal', '--json'])).stdout, /"pcrs":\s*\[\s*7,\s*14\s*\]/);
       assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/unbound'], { check: false })).status, 1);
       assert.match(await key() ?? '', /^[0-9a-f]{64}$/);

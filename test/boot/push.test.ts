@@ -95,7 +95,7 @@ for (const version of versions) {
       const { status, stdout, stderr } = await push('--all', '--manifest');
       assert.equal(status, 0, stderr);
       assert.match(stdout, /^HOST +RESULT +SENT +UNITS +SECONDS\nweb1 +done +seeds, 1 fixed, 1 manifest +- +\d+\.\d\nweb2 +done +seeds, 1 fixed, 1 manifest /);
-      assert.match(stderr, /web1: sealed host\/web1 to host; key id /);
+      assert.match(stderr, /web1: sealed the seed of host\/web1 to its ssh host key; key id /);
       assert.match(stderr, /web1 is enrolled by its ssh host key/);
       for (const host of [web1, web2]) {
         await host.systemctl('restart', 'web.service', 'api.service');

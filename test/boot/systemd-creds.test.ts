@@ -35,7 +35,7 @@ for (const version of systemdVersions) {
       for (const args of [['seal', '--with-key=systemd-creds', '--creds-key=host', '--no-recovery'], ['apply']]) {
         const { status, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args, `--root=${machine.root}`], { encoding: 'utf8', env: { PATH: process.env['PATH'] } });
         assert.equal(status, 0, stderr);
-        if (args[0] === 'seal') assert.match(stderr, /sealed host\/web1 to systemd-creds \(host\)/);
+        if (args[0] === 'seal') assert.match(stderr, /sealed the seed of host\/web1 to systemd-creds \(host\)/);
       }
       await machine.boot();
     });

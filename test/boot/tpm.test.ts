@@ -87,7 +87,7 @@ for (const version of systemdVersions)
     for (const withKey of ['tpm2', 'tpm2+host'])
       test(`${withKey}: the same secret at every boot with the same measurements`, async () => {
         const sealed = await machine.run(['auxcred', 'seal', '--replace', `--with-key=${withKey}`, `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=7+14', '--no-recovery']);
-        assert.match(sealed.stderr, /sealed host\/web1 to tpm2.* with PCR 7\+14/);
+        assert.match(sealed.stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
         // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no resource manager.
         await machine.run(['auxcred', 'apply', '--no-restart']);
         assert.match((await machine.run(['auxcred', 'unseal'])).stderr, new RegExp(`opens with ${withKey.replace('+', '\\+')}`));
@@ -185,7 +185,7 @@ for (const version of systemdVersions)
       power.measured[7]?.pop();
       await machine.reboot();
       // The machine makes its own of it: fixed to its TPM.
-      assert.match((await machine.run(['auxcred', 'reseal', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stderr, /sealed host\/web1 to tpm2.* with PCR 7\+14/);
+      assert.match((await machine.run(['auxcred', 'reseal', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
       assert.ok('private' in parseStanza(parseHeader(await seeds()).stanzas[0] ?? assert.fail()).sealed);
       assert.equal(await start(), 0, await told());
       assert.equal(await key(), sealedKey);

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createHash, randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -71,7 +71,7 @@ const fails = (code: Failure['code'], says: RegExp) => (error: unknown): boolean
 describe('the protocol', () => {
   const digest = 'ab'.repeat(32);
   const offer: Offer = { sshHostKey: new Uint8Array(32).fill(7), pins: new Map([['host/web1', { epoch: 2, keyId: new Uint8Array(16).fill(1) }]]), fixed: new Map([['host/web1/wifi', { digest, pushed: true, sequence: 9 }]]), manifest: new Map([['web.toml', { digest, pushed: false }]]), unfinished: true };
-  const request: Request = { seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) }, fixed: [{ name: 'host/web1/wifi', length: 161 }], removeFixed: ['group/db/old'], manifest: [{ name: 'web.toml', length: 0 }], removeManifest: ['old.toml'], replace: false, acceptOlder: true, wait: true };
+  const request: Request = { purpose: 'receive', seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) }, fixed: [{ name: 'host/web1/wifi', length: 161 }], removeFixed: ['group/db/old'], manifest: [{ name: 'web.toml', length: 0 }], removeManifest: ['old.toml'], replace: false, acceptOlder: true, wait: true };
   const trimmed = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, -1);
 
   test('is read back as it was written', () => {
@@ -133,14 +133,14 @@ describe('the protocol', () => {
         chunks.push(all.subarray(from, from + size));
         from += size;
       }
-      const incoming = new Incoming(Readable.from(chunks, { objectMode: false }));
+      const incoming = new Incoming(Readable.from(chunks, { objectMode: false }), 'web1');
       assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), '{"a":1}');
       assert.deepEqual(await incoming.bytes(data.length), data);
       assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), 'last');
       assert.equal(await incoming.line(100), undefined);
       assert.equal(await incoming.bytes(1), undefined);
     }), { numRuns: 50 });
-    assert.equal(await new Incoming(Readable.from([Buffer.alloc(200, 0x61), Buffer.from('\n')], { objectMode: false })).line(100), undefined);
+    await assert.rejects(new Incoming(Readable.from([Buffer.alloc(200, 0x61), Buffer.from('\n')], { objectMode: false }), 'web1').line(100), fails('malformed', /^web1 says more than 100 bytes in one line$/));
   });
 });
 
@@ -315,6 +315,341 @@ describe('push', () => {
   });
 });
 
+/** Sets vault.toml for `work`, and sets it back. */
+function withSettings<T>(change: (text: string) => string, work: () => T): T {
+  const settings = readFileSync(at('vault/vault.toml'), 'utf8');
+  writeFileSync(at('vault/vault.toml'), change(settings));
+  try {
+    return work();
+  } finally {
+    writeFileSync(at('vault/vault.toml'), settings);
+  }
+}
+const alsoHost = (name: string, more = 'groups = ["db"]\n') => (text: string): string => `${text}[host.${name}]\n${more}`;
+const failureOf = ({ rows: [row] }: { rows: Row[] }): [string | undefined, string] => [row?.failure?.code, row?.failure?.message ?? ''];
+
+describe('what a host has of its own', () => {
+  let count = 0;
+  /** A host with a seed of its own and a secret under it, and what lies there. */
+  function ownHost(): { name: string; kept: () => unknown } {
+    const name = `own${String(++count)}`;
+    makeHost(name);
+    works(['seal', '--no-recovery', `--root=${at(name)}`]);
+    works(['put', `host/${name}/mine`, `--root=${at(name)}`], 'by hand');
+    writeFileSync(at(`${name}/etc/auxcred/secrets.d/mine.toml`), '[secret.mine]\nkind = "fixed"\nunits = ["mine.service"]\n');
+    works(['apply', `--root=${at(name)}`]);
+    return { name, kept: () => ['seeds.age', `fixed/host/${name}/mine.sealed`].map((file) => (existsSync(join(store(name), file)) ? readFileSync(join(store(name), file)) : undefined)) };
+  }
+  const pinsOf = (name: string): string => at(`${name}/etc/auxcred/scopes.json`);
+  function refused(name: string, kept: () => unknown, says: RegExp, ...options: string[]): void {
+    const before = kept();
+    withSettings(alsoHost(name, 'groups = ["db"]\nwith-key = "host"\n'), () => {
+      const [code, message] = failureOf(pushed(name, ...options));
+      assert.match(message, says);
+      assert.ok(code === 'refused' || code === 'not-pinned', code);
+    });
+    assert.deepEqual(kept(), before);
+  }
+
+  test('a seed is not replaced because scopes.json is missing, damaged or another one', () => {
+    const { name, kept } = ownHost();
+    const pins = readFileSync(pinsOf(name));
+    refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
+    rmSync(pinsOf(name));
+    refused(name, kept, /the seed of host\/own1 here is not one that the operator knows, and every secret that follows from it would be lost/);
+    writeFileSync(pinsOf(name), '{"version":1,"scopes":');
+    refused(name, kept, /the seed of host\/own1 here is not one that the operator knows/);
+    writeFileSync(pinsOf(name), pins.toString().replace(/"keyId": "[0-9a-f]+"/, `"keyId": "${'0'.repeat(32)}"`));
+    refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
+    rmSync(pinsOf(name));
+    withSettings(alsoHost(name, 'groups = ["db"]\nwith-key = "host"\n'), () => {
+      assert.match(failureOf(pushed(name, '--replace'))[1], /own1\/mine was encrypted for another scope, or for another epoch/, 'a unit would be left without');
+      rmSync(at(`${name}/etc/auxcred/secrets.d/mine.toml`));
+      assert.equal(pushed(name, '--replace').rows[0]?.result, 'done');
+    });
+    works(['unseal', `--root=${at(name)}`]);
+  });
+
+  test('what no longer opens, or is only a snapshot or a fixed file, is not given up either', () => {
+    const { name, kept } = ownHost();
+    rmSync(pinsOf(name));
+    const seeds = readFileSync(join(store(name), 'seeds.age'));
+    writeFileSync(join(store(name), 'seeds.age'), 'damaged');
+    refused(name, kept, /scopes\.json is missing or damaged and seeds\.age does not open \(.*\), so nothing says whose seed would be lost/);
+    rmSync(join(store(name), 'seeds.age'));
+    refused(name, kept, /scopes\.json and seeds\.age are gone or damaged, and another seed than the one that comes made what is active here/);
+    for (const path of ['provisioned', 'generations']) rmSync(join(store(name), path), { recursive: true });
+    refused(name, kept, /host\/own2\/mine would not open any more/);
+    writeFileSync(join(store(name), 'seeds.age'), seeds);
+    refused(name, kept, /the seed of host\/own2 here is not one that the operator knows/);
+  });
+
+  test('another host\'s seeds are taken from nobody, whatever is missing', () => {
+    const { name, kept } = ownHost();
+    writeFileSync(at(`${name}/etc/hostname`), 'other\n');
+    works(['seal', '--replace', '--no-recovery', `--root=${at(name)}`]);
+    rmSync(pinsOf(name));
+    refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/);
+    refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/, '--replace');
+  });
+
+  test('its own seeds are sealed again where scopes.json is gone, and it stays sealed as it was', () => {
+    const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
+    makeHost('lost');
+    withSettings(alsoHost('lost'), () => {
+      pushed('lost');
+      works(['reseal', `--root=${at('lost')}`, `--add-recipient=${recipient}`]);
+      const pins = readFileSync(pinsOf('lost'), 'utf8');
+      rmSync(pinsOf('lost'));
+      const { rows, stderr } = pushed('lost');
+      assert.equal(rows[0]?.result, 'done', stderr);
+      assert.equal(readFileSync(pinsOf('lost'), 'utf8'), pins);
+      assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('lost'), 'seeds.age')]).status, 0);
+    });
+  });
+
+  test('a fixed secret that was put or changed there is overwritten with --replace alone', () => {
+    makeHost('putter');
+    withSettings(alsoHost('putter'), () => {
+      const value = (name: string): string => works(['get', `host/putter/${name}`, `--root=${at('putter')}`]);
+      put('host/putter/wifi', 'of the vault');
+      pushed('putter');
+      works(['put', 'host/putter/mine', `--root=${at('putter')}`], 'mine');
+      put('host/putter/mine', 'theirs');
+      for (const options of [[], ['--dry-run']]) assert.deepEqual(failureOf(pushed('putter', ...options)), ['refused', 'host/putter/mine was put or edited on putter, not by a push']);
+      assert.equal(value('mine'), 'mine');
+      assert.equal(pushed('putter', '--replace').rows[0]?.result, 'done');
+      assert.equal(value('mine'), 'theirs');
+      works(['put', '--force', 'host/putter/wifi', `--root=${at('putter')}`], 'changed there');
+      put('host/putter/wifi', 'changed here');
+      assert.deepEqual(failureOf(pushed('putter')), ['refused', 'host/putter/wifi was put or edited on putter, not by a push']);
+      works(operator('rm', '--force', 'host/putter/wifi'));
+      assert.equal(pushed('putter').rows[0]?.result, 'nothing to do');
+      assert.equal(value('wifi'), 'changed there', 'nor is it taken away');
+    });
+  });
+
+  test('one that a new epoch would close is named', () => {
+    makeHost('epoch');
+    withSettings(alsoHost('epoch'), () => {
+      pushed('epoch');
+      works(['put', 'host/epoch/mine', `--root=${at('epoch')}`], 'mine');
+      works(operator('rekey', '--next', 'host/epoch'));
+      for (const options of [[], ['--dry-run']]) assert.match(failureOf(pushed('epoch', ...options))[1], /^host\/epoch\/mine would not open any more: put on the machine itself, under a seed that this push replaces$/);
+      assert.equal(works(['get', 'host/epoch/mine', `--root=${at('epoch')}`]), 'mine');
+      assert.equal(pushed('epoch', '--replace').rows[0]?.result, 'done');
+    });
+  });
+
+  test('a push that was cut short does not forget what it brought', () => {
+    makeHost('cut');
+    withSettings(alsoHost('cut'), () => {
+      const file = at('vault/fixed/host/cut/a.sealed');
+      put('host/cut/a', 'one');
+      pushed('cut');
+      const one = readFileSync(file);
+      put('host/cut/a', 'two');
+      const record = join(store('cut'), 'pushed.json');
+      const { fixed, ...rest }: { fixed: Record<string, string[]> } = JSON.parse(readFileSync(record, 'utf8'));
+      const digest = createHash('sha256').update(readFileSync(file)).digest('hex');
+      writeFileSync(record, JSON.stringify({ ...rest, unfinished: true, fixed: { 'host/cut/a': [...fixed['host/cut/a'] ?? [], digest] } }));
+      writeFileSync(file, one);
+      assert.equal(pushed('cut').rows[0]?.result, 'done', 'the vault took it back before the push could write it');
+      rmSync(file);
+      assert.deepEqual(pushed('cut').rows[0]?.sent.removed, ['host/cut/a']);
+    });
+  });
+});
+
+describe('the names of fixed secrets', () => {
+  /** Two secrets whose names differ in their case only, as a merge of two branches brings them. */
+  function twins(host: string): void {
+    const file = at(`vault/fixed/host/${host}/Tok.sealed`);
+    put(`host/${host}/Tok`, 'one');
+    const one = readFileSync(file);
+    rmSync(file);
+    put(`host/${host}/tok`, 'two');
+    writeFileSync(file, one);
+  }
+
+  test('are judged together before anything is sealed, and verify says which do not go together', () => {
+    makeHost('merged');
+    withSettings(alsoHost('merged'), () => {
+      twins('merged');
+      const { status, stderr } = auxcred(operator('verify', 'host/merged'));
+      assert.equal(status, exitStatus.malformed);
+      assert.match(stderr, /host\/merged\/tok differs from host\/merged\/Tok in its case only/);
+      for (const options of [[], ['--dry-run']]) {
+        const [code, message] = failureOf(pushed('merged', ...options));
+        assert.deepEqual([code, message], ['refused', 'host/merged/tok differs from host/merged/Tok in its case only: they would be one file on other systems']);
+      }
+      assert.ok(!existsSync(join(store('merged'), 'seeds.age')));
+      works(operator('rm', '--force', 'host/merged/Tok'));
+      assert.equal(pushed('merged').rows[0]?.result, 'done');
+      rmSync(at('vault/fixed/host/merged'), { recursive: true });
+      put('host/merged/tOK/deep', 'three');
+      assert.deepEqual(pushed('merged').rows[0]?.sent, { seeds: false, fixed: ['host/merged/tOK/deep'], manifest: [], removed: ['host/merged/tok'] });
+      put('host/merged/TOK', 'a folder and a file of two cases');
+      works(operator('rm', '--force', 'host/merged/tOK/deep'));
+      assert.equal(pushed('merged').rows[0]?.result, 'done', 'what goes is in nobody\'s way');
+      assert.equal(works(['get', 'host/merged/TOK', `--root=${at('merged')}`]), 'a folder and a file of two cases');
+    });
+  });
+
+  test('do not end as the files do, and what is in their way is named before anything is written', () => {
+    for (const name of ['host/web1/web.sealed/x', 'host/web1/web.SEALED']) assert.match(auxcred(operator('put', name), 'x').stderr, /a part of it ends in \.sealed/);
+    makeHost('blocked');
+    withSettings(alsoHost('blocked'), () => {
+      pushed('blocked');
+      const seeds = readFileSync(join(store('blocked'), 'seeds.age'));
+      put('host/blocked/web', 'x');
+      mkdirSync(join(store('blocked'), 'fixed/host/blocked/web.sealed'), { recursive: true });
+      assert.match(failureOf(pushed('blocked', '--reseal'))[1], /\/web\.sealed is in the way: it is no file$/);
+      rmSync(join(store('blocked'), 'fixed/host/blocked/web.sealed'), { recursive: true });
+      works(operator('rm', '--force', 'host/blocked/web'));
+      put('host/blocked/api/token', 'x');
+      writeFileSync(join(store('blocked'), 'fixed/host/blocked/api'), 'x');
+      assert.match(failureOf(pushed('blocked', '--reseal'))[1], /\/api is in the way: it is no folder$/);
+      assert.deepEqual(readFileSync(join(store('blocked'), 'seeds.age')), seeds);
+      rmSync(join(store('blocked'), 'fixed/host/blocked/api'));
+      mkdirSync(at('blocked/etc/auxcred/secrets.d/web.toml'), { recursive: true });
+      assert.match(failureOf(pushed('blocked', '--manifest', '--replace'))[1], /\/web\.toml is in the way: it is no file$/);
+    });
+  });
+});
+
+describe('a dry run', () => {
+  const listing = (host: string): string[] => readdirSync(at(host), { recursive: true }).map(String).sort();
+
+  test('judges on the host what the push would, and changes nothing', () => {
+    makeHost('dry');
+    withSettings(alsoHost('dry'), () => {
+      works(['enroll', 'dry', `--vault=${at('vault')}`, '--from=-'], works(['enroll', `--root=${at('dry')}`]));
+      mkdirSync(at('vault/hosts/dry'), { recursive: true });
+      const manifest = (text: string): void => { writeFileSync(at('vault/hosts/dry/web.toml'), text); };
+      for (const [text, code, says] of [
+        ['[secret.a]\nkind = "hexx"\nunits = ["a.service"]\n', 'invalid-manifest', /the manifest would have 1 error; \/etc\/auxcred\/secrets\.d\/web\.toml:2/],
+        ['[secret.a]\ndelivery = "file"\nowner = "nobody9"\nneeded-for = "users"\nunits = ["a.service"]\n', 'invalid-manifest', /there is no user nobody9 on this machine/],
+        ['[secret.a]\nkind = "fixed"\nunits = ["a.service"]\n', 'not-found', /there is no host\/dry\/a in/],
+      ] as const) {
+        manifest(text);
+        const [dry, real] = [pushed('dry', '--manifest', '--dry-run'), pushed('dry', '--manifest')].map(failureOf);
+        assert.deepEqual(dry, real);
+        assert.equal(dry?.[0], code);
+        assert.match(dry[1], says);
+      }
+      manifest('[secret.a]\nkind = "hex"\nunits = ["a.service"]\n');
+      const before = listing('dry');
+      const { rows, stderr, status } = pushed('dry', '--manifest', '--dry-run');
+      assert.deepEqual([status, rows[0]?.result, rows[0]?.sent.seeds], [0, 'would change', true], stderr);
+      assert.deepEqual(listing('dry'), before);
+    });
+    rmSync(at('vault/hosts'), { recursive: true });
+  });
+
+  test('sends no seeds to a host that is not enrolled, and judges all the same', () => {
+    makeHost('stranger');
+    writeFileSync(at('bin/kept-ssh'), `#!/bin/sh\ntee '${at('kept')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`, { mode: 0o755 });
+    withSettings((text) => alsoHost('stranger')(text.replace('near-ssh', 'kept-ssh')), () => {
+      const { rows, stderr } = pushed('stranger', '--manifest', '--dry-run');
+      assert.equal(rows[0]?.result, 'would change', stderr);
+      assert.match(stderr, /stranger: it is not enrolled, so a dry run sends it no seeds/);
+      assert.ok(!readFileSync(at('kept'), 'latin1').includes('age-encryption'));
+      mkdirSync(at('vault/hosts/stranger'), { recursive: true });
+      writeFileSync(at('vault/hosts/stranger/more.toml'), '[secret.a]\nkind = "fixed"\nunits = ["a.service"]\n');
+      assert.match(failureOf(pushed('stranger', '--manifest', '--dry-run'))[1], /there is no host\/stranger\/a in/);
+      writeFileSync(at('vault/hosts/stranger/more.toml'), '[secret.a]\nkind = "hexx"\nunits = ["a.service"]\n');
+      assert.match(failureOf(pushed('stranger', '--manifest', '--dry-run'))[1], /the manifest would have 1 error/);
+    });
+    rmSync(at('vault/hosts'), { recursive: true });
+  });
+});
+
+describe('a push without a manifest', () => {
+  test('says so, and takes none away because its folder is not where vault.toml says', () => {
+    makeHost('bare');
+    withSettings(alsoHost('bare'), () => {
+      assert.match(pushed('bare').stderr, /bare: its manifest is not sent: --manifest brings web\.toml\n/);
+      pushed('bare', '--manifest');
+      assert.doesNotMatch(pushed('bare').stderr, /manifest/);
+    });
+    withSettings(alsoHost('bare', 'groups = ["db"]\nmanifest = ["hots/bare"]\n'), () => {
+      const [code, message] = failureOf(pushed('bare', '--manifest'));
+      assert.equal(code, 'not-found');
+      assert.match(message, /^bare has a manifest that a push brought \(web\.toml\), and there is no folder .*\/vault\/hots\/bare$/);
+      const { rows, stderr } = pushed('bare', '--manifest', '--replace');
+      assert.deepEqual(rows[0]?.sent.removed, ['web.toml']);
+      assert.match(stderr, /bare: there is no manifest for it in .*\/hots\/bare, so none is sent/);
+      assert.match(pushed('bare').stderr, /bare: it has no manifest in \/etc\/auxcred\/secrets\.d, and there is none for it in /);
+    });
+  });
+});
+
+describe('a hostile host', () => {
+  /** A program in the place of ssh, which answers with a host's offer. */
+  function hostile(script: string, ...args: string[]): ReturnType<typeof pushed> {
+    writeFileSync(at('bin/hostile-ssh'), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
+    return withSettings((text) => text.replace('near-ssh', 'hostile-ssh'), () => pushed('web1', ...args));
+  }
+  const offerOf = (more: object): string => {
+    const file = at('offer');
+    const real = auxcred(['receive', `--root=${at('web1')}`]).stdout.split('\n')[0] ?? '';
+    writeFileSync(file, `${JSON.stringify({ ...JSON.parse(real), ...more })}\n`);
+    return `cat '${file}'`;
+  };
+
+  test('is shown as far as anybody reads, and given up where it floods', () => {
+    const many = hostile('for i in {1..5000}; do echo "line $i $(printf \'\\e[2J\\xe2\\x80\\xae\')" >&2; done; exit 1');
+    assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
+    assert.match(many.stderr, /^auxcred: web1: it says more, which is left out$/m);
+    assert.match(many.stderr, /^auxcred: web1: line 1 +\[2J$/m);
+    const flood = hostile('yes \'it goes on and on\' >&2');
+    assert.deepEqual(failureOf(flood), ['malformed', 'web1 floods standard error']);
+    assert.ok(flood.stderr.length < 100_000);
+    const noLine = hostile('tr \'\\0\' x < /dev/zero >&2');
+    assert.deepEqual(failureOf(noLine), ['malformed', 'web1 floods standard error']);
+  });
+
+  test('offers nothing that is larger than what it could have', () => {
+    assert.match(failureOf(hostile('echo -n \'{"protocol":1,"fixed":{"\'; tr \'\\0\' x < /dev/zero'))[1], /^web1 says more than 8388608 bytes in one line$/);
+    const values = `{"protocol":1,"fixed":{${Array.from({ length: 600_000 }, (_, i) => `"${i.toString(36)}":{}`).join()}}}\n`;
+    writeFileSync(at('values'), values);
+    assert.deepEqual(failureOf(hostile(`cat '${at('values')}'`)), ['malformed', 'what web1 offers has more than 500000 values']);
+    assert.match(failureOf(hostile(offerOf({ pins: Object.fromEntries(Array.from({ length: 2000 }, (_, i) => [`group/g${String(i)}`, { epoch: 1, keyId: '0'.repeat(32) }])) })))[1], /what web1 offers: pins is not at most 1000 scopes/);
+  });
+
+  test('names nothing that a terminal obeys', () => {
+    const name = 'host/web1/evil\u202etxt';
+    const { stderr, stdout } = withSettings((text) => text.replace('near-ssh', 'hostile-ssh'), () => {
+      writeFileSync(at('bin/hostile-ssh'), `#!/bin/bash\n${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\ncat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`, { mode: 0o755 });
+      return auxcred(operator('push', '--json', '--dry-run', 'web1'));
+    });
+    assert.match(stderr, /web1: would remove .*host\/web1\/evil txt/);
+    for (const text of [stderr, stdout]) assert.doesNotMatch(text, /[\u202e\u001b]/);
+    const { hosts }: { hosts: Row[] } = JSON.parse(stdout);
+    assert.ok(hosts[0]?.sent.removed.includes(name), 'a program gets the name as it is');
+  });
+
+  test('that says half of something, or nothing, is waited for no longer than --timeout', () => {
+    for (const script of ['echo -n \'{"protocol":1,\'; sleep 60', `${offerOf({ unfinished: true })}; sleep 60`, 'sleep 60']) {
+      const started = Date.now();
+      assert.deepEqual(failureOf(hostile(script, '--timeout=1')), ['timeout', 'web1 did not finish within 1 s'], script);
+      assert.ok(Date.now() - started < 20_000);
+    }
+    for (const script of ['echo \'{"protocol":1}\'', `${offerOf({ unfinished: true })}; cat > /dev/null; echo '{"protocol":1,"units":[{}]}'`]) assert.equal(failureOf(hostile(script))[0], 'malformed', script);
+  });
+
+  test('whose ssh host key is not the known one is told from one that is not there', () => {
+    const changed = hostile('echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2; echo "Host key verification failed." >&2; exit 255').rows[0]?.failure;
+    assert.equal(changed?.message, 'the ssh host key of web1 changed (reinstalled?)');
+    assert.equal(changed.hint, 'if you know that it was: ssh-keygen -R web1; ssh root@web1 auxcred enroll | auxcred enroll web1 --replace --from=-');
+    const unknown = hostile('echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2; echo "Host key verification failed." >&2; exit 255').rows[0]?.failure;
+    assert.equal(unknown?.message, 'the ssh host key of web1 is not known here');
+    const port = withSettings((text) => text.replace('[host.web1]\n', '[host.web1]\ntarget = "ssh://admin@web1:2222"\n'), () => hostile('echo "REMOTE HOST IDENTIFICATION HAS CHANGED" >&2; echo "Host key verification failed." >&2; exit 255')).rows[0]?.failure;
+    assert.match(port?.hint ?? '', /ssh-keygen -R '\[web1\]:2222'; ssh ssh:\/\/admin@web1:2222 auxcred enroll/);
+  });
+});
+
 test('killed at any moment a host opens its seeds, old or new, and the next push finishes', (t) => {
   const through = (from: string, to: string): void => { writeFileSync(at('vault/vault.toml'), readFileSync(at('vault/vault.toml'), 'utf8').replace(from, to)); };
   const started = performance.now();
@@ -342,7 +677,7 @@ describe('receive', () => {
     const { scopes }: { scopes: { kind: 'host' | 'group'; name: string; epoch: number; seed: string }[] } = JSON.parse(works(operator('scopes', host)));
     return scopes.map((scope) => ({ ...scope, seed: new Uint8Array(Buffer.from(scope.seed, 'base64')) }));
   };
-  const nothing: Request = { seeds: undefined, fixed: [], removeFixed: [], manifest: [], removeManifest: [], replace: false, acceptOlder: false, wait: true };
+  const nothing: Request = { purpose: 'receive', seeds: undefined, fixed: [], removeFixed: [], manifest: [], removeManifest: [], replace: false, acceptOlder: false, wait: true };
   const receive = (host: string, request: Request | Uint8Array, ...files: Uint8Array[]): { status: number | null; failure: Failure | undefined; stdout: string } => {
     const { status, stdout, stderr } = auxcred(['receive', `--root=${at(host)}`], Buffer.concat([request instanceof Uint8Array ? request : encodeRequest(request), ...files]));
     const [, answer] = stdout.split('\n');
@@ -381,7 +716,7 @@ describe('receive', () => {
     assert.match(receive('web1', one('host/web1/a', bent), bent).failure?.message ?? '', /host\/web1\/a does not open/);
     assert.match(receive('web1', one('host/web2/a', good), good).failure?.message ?? '', /no seed for host\/web2/);
     assert.match(receive('web1', one('host/web1/WIFI', good), encodeFixed(scope.seed, 'WIFI', Date.now(), Buffer.from('value'))).failure?.message ?? '', /in its case only/);
-    assert.match(receive('web1', { ...nothing, removeFixed: ['host/web1/mine'] }).failure?.message ?? '', /host\/web1\/mine was not brought by a push/);
+    assert.match(receive('web1', { ...nothing, removeFixed: ['host/web1/mine'] }).failure?.message ?? '', /host\/web1\/mine was put or edited on the machine itself, not by a push/);
     assert.equal(receive('web1', Buffer.from('{"protocol":1,"do":"receive","fixed":[{"name":"host/web1/../../../x","length":161}]}\n')).status, exitStatus.malformed);
     assert.deepEqual(untouched('web1'), before);
     assert.equal(scopeName(scope), 'host/web1');
@@ -425,7 +760,7 @@ test('a host that is enrolled with a TPM is sent what only that TPM opens', asyn
     const carried = readFileSync(at('carried'), 'latin1');
     assert.match(carried, /-> auxcred\/tpm2/);
     assert.ok(!carried.includes('-> ssh-ed25519'));
-    assert.match(stderr, /tpm1: sealed host\/tpm1 to tpm2/);
+    assert.match(stderr, /tpm1: sealed the seed of host\/tpm1 to its TPM/);
     assert.equal(pushed('tpm1').rows[0]?.result, 'nothing to do');
     writeFileSync(at('vault/vault.toml'), settings);
 

@@ -387,7 +387,7 @@ describe('with a TPM', () => {
 
   test('an installation is sealed without the installer\'s PCRs, and says so', () => {
     const { stderr } = works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7+14', device()]);
-    assert.match(stderr, /sealed host\/web1 to tpm2, without PCRs until the first boot binds 7\+14/);
+    assert.match(stderr, /sealed the seed of host\/web1 to its TPM, without PCRs until the first boot binds 7\+14/);
     assert.deepEqual([sealing().at('pcrs').list().length, sealing().at('pcrsAtFirstBoot').list().map((pcr) => pcr.whole(0, 23))], [0, [7, 14]]);
     assert.ok(existsSync(at('var/lib/auxcred/unbound')));
     works('reseal', ['--no-tpm2-pcrs']);
