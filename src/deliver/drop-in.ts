@@ -1,6 +1,6 @@
 import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { isBeforeTheBroker } from '../manifest/units.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { commandFile, pathsUnder } from '../system/paths.ts';
 import { isTemplate } from '../system/unit-name.ts';
 
 /** The part of a declaration that concerns one unit. */
@@ -58,9 +58,9 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
   ];
   if (staged.length > 0) {
     // With the ids: systemd starts a unit without a staged file that is missing.
-    lines.push(`ExecStartPre=+auxcred stage %n ${staged.join(' ')}`);
+    lines.push(`ExecStartPre=+${commandFile()} stage %n ${staged.join(' ')}`);
     // An instance that stops must not take the file from its siblings.
-    if (!isTemplate(unit)) lines.push(`ExecStopPost=-+rm -f ${staged.map((id) => `/run/credstore/${stagedName(unit, id)}`).join(' ')}`);
+    if (!isTemplate(unit)) lines.push(`ExecStopPost=-+/bin/rm -f ${staged.map((id) => `/run/credstore/${stagedName(unit, id)}`).join(' ')}`);
     lines.push(...staged.map((id) => `LoadCredential=${id}:${stagedName(unit, id)}`));
   }
   return `${lines.join('\n')}\n`;

@@ -34,7 +34,7 @@ export function unitStates(declared: readonly string[]): UnitState[] {
 
 const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
   const before = values.get('ExecStartPre') ?? '';
-  return values.get('ExecMainStatus') === '243' || /status=243\b/.test(before) || /auxcred stage [^;]*;.*?status=[1-9]/.test(before);
+  return values.get('ExecMainStatus') === '243' || /status=243\b/.test(before) || /auxcred(?:\.cjs)? stage [^;]*;.*?status=[1-9]/.test(before);
 };
 
 /** The file of `delivery = "file"` was not there when it was to start (its `AssertPathExists=`). */

@@ -1,4 +1,5 @@
-import { join } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 
 /** Every path that auxcred reads or writes, under `root` (`/`, or the target of an installation in progress). */
 export function pathsUnder(root: string) {
@@ -62,3 +63,12 @@ export const dropInName = '50-auxcred.conf';
 
 /** Where the Debian package and the install step put the executables. */
 export const libraryFolder = '/usr/lib/auxcred';
+
+/**
+ * The command's own file, by an absolute path: what a unit's drop-in runs must not depend on where that unit looks for programs
+ * (`ExecSearchPath=`). It lies beside the program that runs now, in `PREFIX/lib/auxcred`.
+ */
+export function commandFile(program = process.argv[1]): string {
+  const folder = program === undefined ? '' : dirname(realpathSync(program));
+  return join(folder.endsWith('/lib/auxcred') ? folder : libraryFolder, 'auxcred.cjs');
+}

@@ -50,8 +50,8 @@ for (const shell of ['dash', 'bash'])
       apply();
       const copied = generate({ node: noNode });
       assert.deepEqual(Object.keys(copied).sort(), [dropIn('a.service'), dropIn('both.service'), dropIn('v.service')]);
-      assert.match(copied[dropIn('a.service')] ?? '', /^LoadCredential=a:\/run\/auxcred\/credentials\.sock$/m);
-      assert.match(copied[dropIn('v.service')] ?? '', /^ExecStartPre=\+auxcred stage %n\nExecStopPost=-\+rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m);
+      assert.match(copied[dropIn('a.service')] ?? '', /^LoadCredentialEncrypted=a:\/run\/auxcred\/encrypted\.sock$/m);
+      assert.match(copied[dropIn('v.service')] ?? '', /^ExecStartPre=\+\/usr\/lib\/auxcred\/auxcred\.cjs stage %n v\nExecStopPost=-\+\/bin\/rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m);
     });
 
     test('encrypted credentials and files need no broker, and are provisioned first where nobody applied them', () => {
@@ -116,7 +116,7 @@ for (const shell of ['dash', 'bash'])
       rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
       assert.equal(spawnSync('mkfifo', [join(root, 'etc/auxcred/secrets.d/web.toml')]).status, 0);
       assert.match(generate()[dropIn('a.service')] ?? '', blocked);
-      assert.match(generate({ node: noNode })[dropIn('a.service')] ?? '', /LoadCredential=a:/);
+      assert.match(generate({ node: noNode })[dropIn('a.service')] ?? '', /LoadCredentialEncrypted=a:/);
     });
 
     const fakes: Record<string, string | undefined> = { missing: undefined, failing: '#!/bin/sh\nexit 3\n', hanging: '#!/bin/sh\nexec sleep 30\n', crashing: '#!/bin/sh\nkill -SEGV $$\n' };
@@ -130,10 +130,64 @@ for (const shell of ['dash', 'bash'])
           chmodSync(node, 0o755);
         }
         const rendered = generate({ node });
-        for (const unit of ['a.service', 'both.service', 'v.service']) assert.match(rendered[dropIn(unit)] ?? '', /LoadCredential=/, unit);
+        for (const unit of ['a.service', 'both.service', 'v.service']) assert.match(rendered[dropIn(unit)] ?? '', /LoadCredential/, unit);
         for (const unit of ['new.service', 'esc\\x2daped.service']) assert.match(rendered[dropIn(unit)] ?? '', blocked, unit);
         assert.match(readFileSync(join(folder, 'kmsg'), 'utf8'), /^<3>auxcred-generator\[\d+\]: /);
       });
+
+    const isSafe = /^(?:LoadCredentialEncrypted=|AssertPathExists=!\/)/m;
+    const losses: Record<string, () => void> = {
+      'the drop-ins are gone': () => { rmSync(join(root, 'etc/auxcred/rendered/units'), { recursive: true }); },
+      'a drop-in is emptied': () => { writeFileSync(join(root, 'etc/auxcred/rendered/units', dropIn('a.service')), ''); },
+      'a drop-in is gone': () => { rmSync(join(root, 'etc/auxcred/rendered/units', dropIn('a.service'))); },
+      'the sums are emptied': () => { writeFileSync(join(root, 'etc/auxcred/rendered/manifest'), ''); },
+      'the sums are cut off': () => {
+        const sums = join(root, 'etc/auxcred/rendered/manifest');
+        writeFileSync(sums, readFileSync(sums, 'utf8').slice(0, 100));
+      },
+      'the folder is a link to nowhere': () => {
+        rmSync(join(root, 'etc/auxcred/secrets.d'), { recursive: true });
+        symlinkSync('/nonexistent', join(root, 'etc/auxcred/secrets.d'));
+      },
+      'the folder is a file': () => {
+        rmSync(join(root, 'etc/auxcred/secrets.d'), { recursive: true });
+        writeFileSync(join(root, 'etc/auxcred/secrets.d'), '');
+      },
+    };
+    for (const [what, damage] of Object.entries(losses))
+      for (const node of [process.execPath, noNode])
+        test(`no unit starts without its secret where ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {
+          apply();
+          damage();
+          const rendered = generate({ node });
+          for (const unit of ['a.service', 'both.service']) assert.match(rendered[dropIn(unit)] ?? '', isSafe, unit);
+        });
+
+    const encodings: Record<string, Buffer> = {
+      'UTF-16': Buffer.from('\ufeff[secret.n]\nunits = ["new.service"]\n', 'utf16le'),
+      'UTF-16, big-endian': Buffer.from('\ufeff[secret.n]\nunits = ["new.service"]\n', 'utf16le').swap16(),
+      'ISO 8859-1': Buffer.from('# \xe9\n[secret.n]\nunits = ["new.service"]\n', 'latin1'),
+      'an escape': Buffer.from('[secret.n]\nunits = ["ne\\u0077\\u002eservice"]\nkind = \n'),
+      'a long escape': Buffer.from('[secret.n]\nunits = ["new\\U0000002Eservice"]\nkind = \n'),
+      'NUL bytes in the name': Buffer.from('[secret.n]\nunits = ["new\0.service"]\n'),
+      'NUL bytes for the rest': Buffer.from('[secret.n]\nunits = ["new.ser\0\0\0\0\0\0\0'),
+      'the name cut off': Buffer.from('[secret.n]\nunits = ["new.ser'),
+      'the name cut off early': Buffer.from('[secret.n]\nunits = ["ne'),
+      'an escape cut off': Buffer.from('[secret.n]\nunits = ["new\\u00'),
+    };
+    for (const [what, bytes] of Object.entries(encodings))
+      for (const node of [process.execPath, noNode])
+        test(`a file that was never applied blocks what it names, ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {
+          apply();
+          write('usr/lib/systemd/system/new.service', '[Service]\n');
+          write('usr/lib/systemd/system/systemd-networkd.service', '[Service]\n');
+          write('etc/auxcred/secrets.d/new.toml', '');
+          writeFileSync(join(root, 'etc/auxcred/secrets.d/new.toml'), bytes);
+          const rendered = generate({ node });
+          assert.match(rendered[dropIn('new.service')] ?? '', blocked);
+          assert.equal(rendered[dropIn('systemd-networkd.service')], undefined);
+          for (const unit of ['a.service', 'both.service']) assert.match(rendered[dropIn(unit)] ?? '', isSafe, unit);
+        });
 
     test('hostile file names change nothing', () => {
       for (const name of ['with space.toml', '-rf.toml', 'new\nline.toml', '$(touch pwned).toml', "quote'.toml", '*.toml']) write(`etc/auxcred/secrets.d/${name}`, '');
