@@ -1,38 +1,39 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import type { Connection } from '../../src/deliver/connection.ts';
 import { Listener } from '../../src/deliver/listener.ts';
+import { bind } from '../../src/system/ffi.ts';
 
 /** More than the kernel takes without a reader. */
 const large = 4 << 20;
 
+const libc = bind('libc.so.6', { socket: 'i:iii', bind: 'i:ipu', listen: 'i:ii', close: 'i:i' });
+const [unixFamily, stream] = [1, 1];
+
 let folder: string;
 let path: string;
-/** Binds the socket, as systemd does, and accepts nothing itself. */
-let systemd: Server;
+/** A listening socket, made as systemd makes it: this process accepts from it only by a listener. */
 let descriptor: number;
 let clients: Socket[];
 
-beforeEach(async () => {
+beforeEach(() => {
   folder = mkdtempSync('/tmp/auxcred-listener-');
   path = join(folder, 'socket');
   clients = [];
-  systemd = createServer();
-  systemd.listen(path);
-  await once(systemd, 'listening');
-  const handle: unknown = Reflect.get(systemd, '_handle');
-  assert.ok(typeof handle === 'object' && handle !== null);
-  descriptor = Number(Reflect.get(handle, 'fd'));
+  const address = Buffer.concat([Buffer.from([unixFamily, 0]), Buffer.from(`${path}\0`)]);
+  descriptor = Number(libc.socket(unixFamily, stream, 0));
   assert.ok(descriptor > 0);
+  assert.equal(libc.bind(descriptor, address, address.length), 0);
+  assert.equal(libc.listen(descriptor, 4096), 0);
 });
 
 afterEach(() => {
   for (const client of clients) client.destroy();
-  systemd.close();
+  libc.close(descriptor);
   rmSync(folder, { recursive: true, force: true });
 });
 
@@ -49,7 +50,7 @@ async function client(): Promise<Socket> {
 async function answerTo(socket: Socket): Promise<Buffer> {
   const parts: Buffer[] = [];
   socket.on('data', (part: Buffer) => parts.push(part));
-  await new Promise((resolve) => { socket.once('end', resolve).once('close', resolve); });
+  await new Promise((resolve) => { socket.once('end', resolve).once('close', resolve).resume(); });
   return Buffer.concat(parts);
 }
 
