@@ -65,14 +65,15 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
  */
 export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
   const paths = pathsUnder(root);
-  refuseForeign(root, [paths.store, dirname(paths.rendered), paths.credstore, dirname(paths.brokerDropIn)]);
+  const folders = [paths.store, dirname(paths.rendered), paths.credstore, dirname(paths.brokerDropIn)];
+  refuseForeign(root, folders);
   ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
   const status = await withLock(paths.lock, () => {
     say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
     return whenHeld;
   }, async () => {
-    // Of one that was killed.
-    removeLeftovers(paths.store);
+    // Left behind by a killed run.
+    for (const folder of folders) removeLeftovers(folder);
     new FixedFolder(paths.fixed).sweep();
     removeStrayGenerations(paths);
     return await work();

@@ -18,7 +18,7 @@ const answerLimit = 60_000;
 export async function stage(argv: readonly string[]): Promise<number> {
   const options = new Options('stage', argv);
   const [unit, ...wanted] = options.operands;
-  if (unit === undefined) throw new Failure('usage', 'the unit is missing', { hint: 'auxcred stage UNIT CREDENTIAL...' });
+  if (unit === undefined) throw options.lacks('the name of a unit');
   const paths = pathsUnder('/');
   const answer = await ask(paths.stageSocket, unit);
   try {

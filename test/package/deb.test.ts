@@ -84,7 +84,7 @@ for (const systemd of systemdVersions)
 
     test('its broker waits for nothing that could wait for it', async () => {
       const { After = '' } = await machine.properties('auxcred.service', 'After');
-      const allowed = new Set(['auxcred.socket', 'auxcred-stage.socket', 'systemd-sysusers.service', 'systemd-journald.socket', 'system.slice', '-.mount']);
+      const allowed = new Set(['auxcred.socket', 'auxcred-stage.socket', 'auxcred-host-secret.service', 'systemd-sysusers.service', 'systemd-journald.socket', 'system.slice', '-.mount']);
       // The mount of its own credentials, from systemd 254 on.
       assert.deepEqual(After.split(' ').filter((unit) => !allowed.has(unit) && unit !== 'run-credentials-auxcred.service.mount'), []);
     });

@@ -6,7 +6,7 @@ import { verbNames } from '../../src/commands/manual.ts';
 import { contentOf, type Finished, filesIn, program, run, scratch, succeed } from './built.ts';
 
 const executables = ['usr/lib/auxcred/auxcred.cjs', 'usr/lib/systemd/system-generators/auxcred-generator'];
-const units = ['auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service'];
+const units = ['auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-host-secret.service', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service'];
 const expected = [
   'usr/bin/auxcred',
   ...executables,
