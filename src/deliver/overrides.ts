@@ -65,7 +65,8 @@ export function overridesIn(unit: string, files: readonly string[], ours: string
   for (const file of files) {
     for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
       const isGone = (other: Assignment): boolean => replaces(assignment, other);
-      for (const gone of effective) if (gone.file === ours && isGone(gone.assignment)) undone.set(gone.assignment, file);
+      // Without auxcred's own SetCredentialEncrypted=, which never opens, a start without an answer still fails: only a rival for it matters.
+      for (const gone of effective) if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
       effective = effective.filter((other) => !isGone(other.assignment));
       if (assignment.value !== '') effective.push({ file, assignment });
     }

@@ -5,6 +5,7 @@ import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { commandLine } from '../system/shell.ts';
 import { ensureFolder, readFileWithin, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
 import { decodeFixed, digestOf, encodeFixed, fingerprintOf, type FixedHeader, largestFile, readHeader } from './file.ts';
 import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
@@ -78,7 +79,7 @@ export class FixedFolder {
   }
 
   #missing(name: FixedName): Failure {
-    return new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `auxcred put ${nameText(name)} makes it; auxcred find helps to look` });
+    return new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `${commandLine('auxcred', 'put', nameText(name))} makes it; auxcred find helps to look` });
   }
 
   /**
