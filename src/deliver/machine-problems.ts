@@ -3,6 +3,7 @@ import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
 import { aliasedUnit } from '../system/unit-files.ts';
+import { isTemplate } from '../system/unit-name.ts';
 import { fileProblems } from './file-folder.ts';
 import { programObjection } from './hook.ts';
 import { missingHookProblems } from './missing-hooks.ts';
@@ -35,7 +36,7 @@ export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<stri
   }));
   if (!systemIsRunning(root)) return aliases;
   // What generators and other programs have told systemd.
-  const others = [...units].filter((unit) => !aliases.has(unit) && !unit.endsWith('@.service'));
+  const others = [...units].filter((unit) => !aliases.has(unit) && !isTemplate(unit));
   for (const { unit, values } of unitProperties(others, ['Id'])) {
     const id = values.get('Id') ?? '';
     if (id !== '' && id !== unit) aliases.set(unit, id);

@@ -3,6 +3,7 @@ import { basename, join } from 'node:path';
 import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
+import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import { readRendering } from './rendering.ts';
 
 /** A file that changes what auxcred gives a unit. */
@@ -30,7 +31,7 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
   const loaded = systemIsRunning(paths.root) ? loadedFiles(rendering.map(([unit]) => unit)) : new Map<string, readonly string[]>();
   return rendering.flatMap(([declared, dropIn]) => {
     const ours = join(paths.generated, `${declared}.d`, dropInName);
-    const instances = [...loaded].filter(([unit]) => unit === declared || templateMatches(declared, unit));
+    const instances = [...loaded].filter(([unit]) => unit === declared || templateOf(unit) === declared);
     const units: readonly (readonly [string, readonly string[]])[] = instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
     const overrides = units.flatMap(([unit, files]) => overridesIn(unit, files, ours, dropIn, read));
     // Of a template's instances the first stands for all.
@@ -38,12 +39,10 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
   });
 }
 
-const templateMatches = (template: string, unit: string): boolean => template.endsWith('@.service') && unit.startsWith(template.slice(0, -'.service'.length));
-
 /** The files that systemd has read for each unit that it knows, instances of templates included. */
 function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
-  const templates = declared.filter((unit) => unit.endsWith('@.service'));
-  const patterns = templates.map((unit) => unit.replace('@.service', '@*.service').replaceAll('\\', '\\\\'));
+  const templates = declared.filter(isTemplate);
+  const patterns = templates.map(instancesOf);
   const instances = patterns.length === 0 ? [] : systemctlOutput('list-units', '--all', '--plain', '--full', '--no-legend', '--no-pager', '--', ...patterns).split('\n').map((line) => line.trim().split(/\s+/)[0] ?? '').filter((name) => name !== '');
   const known = unitProperties([...declared.filter((unit) => !templates.includes(unit)), ...instances], ['LoadState', 'FragmentPath', 'DropInPaths']);
   return new Map(known.filter(({ values }) => values.get('LoadState') === 'loaded').map(({ unit, values }) => [unit, [...wordsOf(values.get('FragmentPath') ?? ''), ...wordsOf(values.get('DropInPaths') ?? '')]]));

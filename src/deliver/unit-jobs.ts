@@ -4,6 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
 import { managerProperty, unitProperties } from '../system/systemctl.ts';
 import { commandLine } from '../system/shell.ts';
+import { isService, unitOfProcess } from '../system/unit-name.ts';
 import type { TakenStep, Told } from './running-units.ts';
 
 /** A unit that was told to restart or reload, and did not. */
@@ -150,9 +151,8 @@ function statusOf(unit: string, state: Properties | undefined): string {
  * not wait for the unit.
  */
 export function unfinishedService(): string | undefined {
-  const path = readFileSync('/proc/self/cgroup', 'utf8').split('\n').map((line) => /^\d+:(?:|name=systemd):\/(.*)$/.exec(line)?.[1]).find((found) => found !== undefined && found !== '');
-  const unit = path?.split('/').find((part) => !part.endsWith('.slice'))?.replace(/^_/, '');
-  if (unit?.endsWith('.service') !== true) return undefined;
+  const unit = unitOfProcess(readFileSync('/proc/self/cgroup', 'utf8'));
+  if (unit === undefined || !isService(unit)) return undefined;
   const [known] = unitProperties([unit], ['ActiveState']);
   return ['activating', 'deactivating', 'reloading'].includes(known?.values.get('ActiveState') ?? '') ? unit : undefined;
 }

@@ -278,8 +278,8 @@ const overrides: Check = (health) => {
   const findings = health.overrides.map(({ unit, file, how, lines }) => {
     const mend = `"\${EDITOR:-vi}" ${reloaded(file)}`;
     switch (how) {
-      case 'hides': return found('overrides', 'problem', `${file} takes the place of auxcred's drop-in of ${unit}`, 'the unit starts without its secrets', reloaded('mv', file, file.replace(/\.conf$/, '-local.conf')));
-      case 'undoes': return found('overrides', 'problem', `${file} takes ${list(lines)} of ${unit} away`, 'the unit starts without that secret, or with another value', mend);
+      case 'hides': return found('overrides', 'problem', `${file} takes the place of auxcred's drop-in of ${unit}`, 'the unit does not get its secrets', reloaded('mv', file, file.replace(/\.conf$/, '-local.conf')));
+      case 'undoes': return found('overrides', 'problem', `${file} takes ${list(lines)} of ${unit} away`, 'the unit does not start, or starts without that secret or with another value', mend);
       case 'sets': return found('own-credential', 'warning', `${file} has a value of its own for a credential of ${unit}: ${list(lines)}`, 'where the secret\'s own source is not there, systemd starts the unit with that value', mend);
     }
   });

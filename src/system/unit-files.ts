@@ -2,15 +2,13 @@
 import { basename, join } from 'node:path';
 import { lstatSync, readlinkSync } from 'node:fs';
 import { namesIn, readIfPresent } from './files.ts';
+import { templateOf } from './unit-name.ts';
 
 /** The unit load path, the strongest first. Those of /run are empty but in the system that runs. */
 export const unitFolders = [
   'etc/systemd/system.control', 'run/systemd/system.control', 'run/systemd/transient', 'run/systemd/generator.early', 'etc/systemd/system', 'etc/systemd/system.attached', 'run/systemd/system',
   'run/systemd/system.attached', 'run/systemd/generator', 'usr/local/lib/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system', 'run/systemd/generator.late',
 ] as const;
-
-/** `web@.service` for `web@blue.service`; undefined for a unit that is no instance. */
-const templateOf = (unit: string): string | undefined => /^([^@]+@)[^@].*(\.[a-z]+)$/.exec(unit)?.slice(1).join('');
 
 /** The first file or link of this name in the unit load path. */
 function fragmentOf(root: string, unit: string): string | undefined {

@@ -79,28 +79,27 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.write(manifestPath('staged'), secretToml('staged', ['slow.service'], { delivery: 'stage' }) + secretToml('file', ['slow.service'], { delivery: 'file' }));
       const warned = async (): Promise<string> => (await machine.run(['auxcred', 'apply'])).stderr;
       assert.doesNotMatch(await warned(), /warning/);
-      const service = 'org.freedesktop.systemd1.Service';
-      /** Whether systemd itself has something of a unit. */
-      const has = async (unit: string, text: string): Promise<boolean> => {
+      /** What systemd itself has of a unit, as its bus says it. */
+      const has = async (unit: string, property: 'Asserts' | 'ExecStartPre' | 'LoadCredential' | 'LoadCredentialEncrypted' | 'SetCredentialEncrypted', text: string): Promise<boolean> => {
         const path = `/org/freedesktop/systemd1/unit/${unit.replace('@', '_40').replace('.', '_2e')}`;
-        const [own, asserts] = await Promise.all([[service], ['org.freedesktop.systemd1.Unit', 'Asserts']].map(async ([name = '', property]) => (await machine.run(['busctl', '--json=short', 'call', 'org.freedesktop.systemd1', path, 'org.freedesktop.DBus.Properties', ...(property === undefined ? ['GetAll', 's', name] : ['Get', 'ss', name, property])])).stdout));
-        return `${own ?? ''}${asserts ?? ''}`.includes(text);
+        const kind = property === 'Asserts' ? 'Unit' : 'Service';
+        return (await machine.run(['busctl', '--json=short', 'get-property', 'org.freedesktop.systemd1', path, `org.freedesktop.systemd1.${kind}`, property])).stdout.includes(text);
       };
       const slow = '/etc/systemd/system/slow.service.d';
-      for (const [unit, file, text, what] of [
-        ['web.service', '/etc/systemd/system/web.service.d/90.conf', '[Service]\nLoadCredential=\n', '"key"'],
-        ['web.service', '/run/systemd/system/service.d/90.conf', '[Service]\nLoadCredentialEncrypted=\n', '"key"'],
-        ['web.service', '/etc/systemd/system/web.service.d/50-auxcred.conf', '[Service]\n', '"key"'],
-        ['site@blue.service', '/etc/systemd/system/site@.service.d/90.conf', '[Service]\nLoadCredential=\n', '"key"'],
-        ['slow.service', `${slow}/90.conf`, '[Service]\nExecStartPre=\n', ' stage '],
-        ['slow.service', `${slow}/90.conf`, '[Service]\nLoadCredential=staged:/etc/hostname\n', '"auxcred.'],
-        ['slow.service', `${slow}/90.conf`, '[Unit]\nAssertPathExists=\n', '/run/auxcred/files/file'],
+      const [loads, loadsEncrypted, runs, asserts] = [['LoadCredential', '"auxcred.'], ['LoadCredentialEncrypted', '"key"'], ['ExecStartPre', '"stage"'], ['Asserts', '/run/auxcred/files/file']] as const;
+      for (const [unit, file, text, [property, what]] of [
+        ['web.service', '/etc/systemd/system/web.service.d/90.conf', '[Service]\nLoadCredential=\n', loadsEncrypted],
+        ['web.service', '/run/systemd/system/service.d/90.conf', '[Service]\nLoadCredentialEncrypted=\n', loadsEncrypted],
+        ['web.service', '/etc/systemd/system/web.service.d/50-auxcred.conf', '[Service]\n', loadsEncrypted],
+        ['site@blue.service', '/etc/systemd/system/site@.service.d/90.conf', '[Service]\nLoadCredential=\n', loadsEncrypted],
+        ['slow.service', `${slow}/90.conf`, '[Service]\nExecStartPre=\n', runs],
+        ['slow.service', `${slow}/90.conf`, '[Service]\nLoadCredential=staged:/etc/hostname\n', loads],
+        ['slow.service', `${slow}/90.conf`, '[Unit]\nAssertPathExists=\n', asserts],
       ] as const) {
-        const sees = what === ' stage ' ? '"stage"' : what;
-        assert.ok(await has(unit, sees), `${unit} ${sees}`);
+        assert.ok(await has(unit, property, what), `${unit} ${property}`);
         await machine.write(file, text);
         await machine.systemctl('daemon-reload');
-        assert.equal(await has(unit, sees), false, `${file} ${text}`);
+        assert.equal(await has(unit, property, what), false, `${file} ${text}`);
         const said = await wrong();
         assert.match(said, new RegExp(`^problem: ${file.replaceAll('.', '\\.')} takes .*${unit.replace(/^(site@)blue/, '$1\\w*')}.*\\[overrides\\]$`, 'm'));
         assert.match(await warned(), new RegExp(`warning: ${file.replaceAll('.', '\\.')} takes`));
@@ -110,7 +109,12 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.write(`${slow}/90.conf`, '[Service]\nSetCredential=staged:fallback\n');
       await machine.systemctl('daemon-reload');
       assert.match(await wrong(), /^warning: \S+90\.conf has a value of its own for a credential of slow\.service: SetCredential=staged \[own-credential\]$/m);
-      await machine.shell(`rm ${manifestPath('staged')} ${slow}/90.conf; auxcred apply`);
+      await machine.write('/run/systemd/system/web.service.d/90.conf', '[Service]\nSetCredential=key:fallback\n');
+      assert.ok(await has('web.service', 'SetCredentialEncrypted', '"key"'));
+      await machine.systemctl('daemon-reload');
+      assert.equal(await has('web.service', 'SetCredentialEncrypted', '"key"'), false, 'one id, one value');
+      assert.match(await wrong(), /^warning: \S+web\.service\.d\/90\.conf has a value of its own for a credential of web\.service: SetCredential=key \[own-credential\]$/m);
+      await machine.shell(`rm ${manifestPath('staged')} ${slow}/90.conf /run/systemd/system/web.service.d/90.conf; auxcred apply; systemctl daemon-reload`);
       assert.equal(await wrong(), '');
     });
 

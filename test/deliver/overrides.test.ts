@@ -20,8 +20,8 @@ const link = (path: string, target: string): void => {
 };
 const etc = 'etc/systemd/system';
 /** What was applied, with both ways of a credential, whichever of them a version renders. */
-const dropIn = '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
-const all = ['LoadCredential=a:/run/a', 'LoadCredentialEncrypted=b:/run/b'];
+const dropIn = '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nLoadCredentialEncrypted=d:/run/d\nSetCredentialEncrypted=d:never\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
+const all = ['LoadCredential=a:/run/a', 'LoadCredentialEncrypted=b:/run/b', 'LoadCredentialEncrypted=d:/run/d'];
 
 beforeEach(() => {
   root = mkdtempSync(join(tmpdir(), 'root-'));
@@ -48,13 +48,16 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
   ['an empty condition', `${etc}/web.service.d/60.conf`, '[Unit]\nConditionPathExists=\nWants=\nAfter=\n', []],
   ['RefreshOnReload=', `${etc}/web.service.d/60.conf`, '[Service]\nRefreshOnReload=no\n', [`web.service undoes ${etc}/web.service.d/60.conf: RefreshOnReload=credentials`]],
   ['a line that goes on', `${etc}/web.service.d/60.conf`, '[Service]\nLoadCredential=\\\n# a comment between\n  a:/etc/b\n', [`web.service undoes ${etc}/web.service.d/60.conf: LoadCredential=a:/run/a`]],
-  ['a drop-in of the same name', `${etc}/web.service.d/50-auxcred.conf`, '[Service]\nLoadCredential=a:/etc/b\n', [`web.service hides ${etc}/web.service.d/50-auxcred.conf: Wants=auxcred.socket, After=auxcred.socket, AssertPathExists=/run/auxcred/files/f, ${all.join(', ')}, ExecStartPre=+auxcred stage %n, RefreshOnReload=credentials`]],
+  ['a drop-in of the same name', `${etc}/web.service.d/50-auxcred.conf`, '[Service]\nLoadCredential=a:/etc/b\n', [`web.service hides ${etc}/web.service.d/50-auxcred.conf: Wants=auxcred.socket, After=auxcred.socket, AssertPathExists=/run/auxcred/files/f, ${all.join(', ')}, SetCredentialEncrypted=d:never, ExecStartPre=+auxcred stage %n, RefreshOnReload=credentials`]],
   ['one in a weaker folder', 'usr/lib/systemd/system/web.service.d/50-auxcred.conf', '[Service]\nLoadCredential=\n', []],
   ['all services', `${etc}/service.d/60.conf`, '[Service]\nExecStartPre=\n', ['a-b-c.service', 'site@.service', 'web.service'].map((unit) => `${unit} undoes ${etc}/service.d/60.conf: ExecStartPre=+auxcred stage %n`)],
   ['names that begin alike', `${etc}/a-b-.service.d/60.conf`, '[Service]\nLoadCredential=\n', [`a-b-c.service undoes ${etc}/a-b-.service.d/60.conf: ${all.join(', ')}`]],
   ['a template', `${etc}/site@.service.d/60.conf`, '[Service]\nLoadCredential=\n', [`site@.service undoes ${etc}/site@.service.d/60.conf: ${all.join(', ')}`]],
   ['values of its own', `${etc}/web.service`, '[Service]\nSetCredential=a:value\nSetCredentialEncrypted=b:\nSetCredential=c:value\nImportCredential=c*\nImportCredential=a:other\n', [`web.service sets ${etc}/web.service: SetCredential=a, SetCredentialEncrypted=b`]],
   ['values that are taken back', `${etc}/web.service.d/40.conf`, '[Service]\nSetCredential=a:value\nSetCredentialEncrypted=\n', []],
+  ['a value in the place of ours that never opens', `${etc}/web.service.d/60.conf`, '[Service]\nSetCredential=d:value\n', [`web.service sets ${etc}/web.service.d/60.conf: SetCredential=d`]],
+  ['one that ours takes the place of', `${etc}/web.service`, '[Service]\nSetCredential=d:value\n', []],
+  ['none in its place, where the socket is still what counts', `${etc}/web.service.d/60.conf`, '[Service]\nSetCredentialEncrypted=\n', []],
   ['what it imports', `${etc}/web.service.d/60.conf`, '[Service]\nImportCredential=*\nImportCredential=x*:b\nImportCredential=b:x\nImportCredential=x:b.c\n', [`web.service sets ${etc}/web.service.d/60.conf: ImportCredential=*, ImportCredential=x*:b`]],
 ];
 
