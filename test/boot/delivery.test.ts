@@ -131,7 +131,7 @@ for (const version of systemdVersions)
     });
 
     test('a broker that has only just read what was in force hands it out no longer', async () => {
-      await machine.shell('systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service');
+      await machine.shell('systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service');
       assert.equal((await machine.properties('auxcred.service', 'ActiveState'))['ActiveState'], 'activating');
       await machine.write(manifestPath('next'), secretToml('key-next', ['b.service']));
       await machine.run(['auxcred', 'apply']);

@@ -149,7 +149,7 @@ describe('in the vault', () => {
     const said = works(on('web1', device())).stdout;
     works(operator(said, 'web1', '--from=-'));
     assert.equal(git('log', '--format=%s').trim(), 'Enroll web1');
-    assert.equal(git('ls-files').trim(), '.gitignore\nenrolled/web1.json');
+    assert.equal(git('ls-files').trim(), '.gitignore\nenrolled/web1.json', 'and what git is to ignore in a vault that was made without it');
     settings('git = false\n[host.web1]\n');
     works(operator(said, 'web1', '--from=-'));
     assert.equal(git('log', '--format=%s').trim(), 'Enroll web1');
