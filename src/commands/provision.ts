@@ -65,7 +65,7 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
  */
 export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
   const paths = pathsUnder(root);
-  const folders = [paths.store, dirname(paths.rendered), paths.credstore, dirname(paths.brokerDropIn)];
+  const folders = [paths.store, dirname(paths.rendered), dirname(paths.pins), paths.credstore, dirname(paths.brokerDropIn)];
   refuseForeign(root, folders);
   ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
   const status = await withLock(paths.lock, () => {

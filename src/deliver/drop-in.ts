@@ -42,10 +42,10 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
     // Wants, not Requires: a restart of the socket must not stop the unit, and without the socket the start fails anyway.
     ...(socket.length + staged.length > 0 ? ['Wants=auxcred.socket', 'After=auxcred.socket'] : []),
     ...(staged.length > 0 ? ['Wants=auxcred-stage.socket', 'After=auxcred-stage.socket'] : []),
-    // systemd's host key. A unit that a separate /var waits for has to do with the TPM.
     // Wants, not Requires: the file decides, and a writer that failed for another one's sake must keep nobody from starting.
     ...writers.flatMap((writer) => [`Wants=${writer}`, `After=${writer}`]),
     ...ids('file').map((id) => `AssertPathExists=${pathsUnder('/').files}/${id}`),
+    // systemd's host key. A unit that a separate /var waits for has to do with the TPM.
     ...(stored.length > 0 && !isBeforeTheBroker(unit) ? ['RequiresMountsFor=/var/lib/systemd'] : []),
     '',
     '[Service]',

@@ -26,13 +26,6 @@ export const hostSecretFile = '/var/lib/systemd/credential.secret';
 
 const aligned = (length: number): number => Math.ceil(length / 8) * 8;
 
-/** What systemd reads of an encrypted credential before it decodes base64 (CREDENTIAL_ENCRYPTED_SIZE_MAX), and so the longest answer. */
-export const longestAnswer = 1024 * 1024 + 128 * 1024;
-
-/** The bytes of an encrypted credential, in base64. @param name - the credential's id, which is ASCII */
-export const encryptedLength = (name: string, length: number): number =>
-  4 * Math.ceil((aligned(fixedHeaderLength + ivLength) + aligned(fixedMetadataLength + name.length) + length + tagLength) / 3);
-
 /** Milliseconds since 1970 between which a credential opens, and the IV; all of it is chosen here but in tests. */
 export interface Seal {
   readonly from: number;
@@ -59,7 +52,8 @@ export class HostSecret {
   /**
    * Encrypts `value` so that systemd takes it for the credential `name`, and for no other.
    * @param validity - milliseconds for which it opens
-   * @returns base64 in ASCII, {@link encryptedLength} bytes
+   * @param name - the credential's id, in ASCII
+   * @returns base64 in ASCII
    */
   encrypt(name: string, value: Uint8Array, validity: number): Buffer {
     const from = Date.now();

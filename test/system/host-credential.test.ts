@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { createDecipheriv, createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { Failure } from '../../src/failure.ts';
-import { encryptedLength, HostSecret } from '../../src/system/host-credential.ts';
+import { HostSecret } from '../../src/system/host-credential.ts';
 
 /** Bytes that could be systemd's file: 16 of a machine, then 4096 of the key. */
 const file = Uint8Array.from({ length: 4112 }, (_, i) => (i * 7) % 256);
@@ -19,7 +19,6 @@ test('its parts are where the format has them, and it opens for its name and a m
     const value = Buffer.alloc(length, 'z');
     const before = Date.now();
     const answer = secret.encrypt(name, value, 60_000);
-    assert.equal(answer.length, encryptedLength(name, length));
     const whole = Buffer.from(answer.toString(), 'base64');
     const decipher = createDecipheriv('aes-256-gcm', createHash('sha256').update(file.subarray(16)).digest(), whole.subarray(32, 44), { authTagLength: 16 });
     decipher.setAAD(whole.subarray(0, 48));
