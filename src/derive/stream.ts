@@ -1,7 +1,7 @@
 import { chacha20 } from '@noble/ciphers/chacha.js';
 
-const chunkLength = 1024;
-const blocksInChunk = chunkLength / 64;
+/** One block: most secrets need no more, and the broker runs without a compiler. */
+const chunkLength = 64;
 const zeroNonce = new Uint8Array(12);
 
 /**
@@ -24,7 +24,7 @@ export class KeyStream {
     if (this.#position === chunkLength) {
       this.#chunk.fill(0);
       chacha20(this.#key, zeroNonce, this.#chunk, this.#chunk, this.#counter);
-      this.#counter += blocksInChunk;
+      this.#counter++;
       this.#position = 0;
     }
     const byte = this.#chunk[this.#position++];

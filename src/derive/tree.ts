@@ -3,8 +3,7 @@
  * Every step is HKDF-SHA256 (RFC 5869) with a salt of its own, so that no key serves two purposes.
  * Frozen: `test/vectors/derivation.json` guards every byte.
  */
-import { hkdf } from '@noble/hashes/hkdf.js';
-import { sha256 } from '@noble/hashes/sha2.js';
+import { createHmac } from 'node:crypto';
 import { concat, framed, u32be, utf8 } from './framing.ts';
 import type { Realm } from './realm.ts';
 
@@ -21,9 +20,20 @@ export function scopeParts(scope: string): { readonly kind: ScopeKind; readonly 
 
 const empty = new Uint8Array(0);
 
+const sha256Length = 32;
+
+/**
+ * HKDF-SHA256 (RFC 5869 sections 2.2 and 2.3) of `length` bytes, at most 32: one block of the expansion.
+ * By OpenSSL's HMAC, since the broker's own code runs without a compiler. Its HKDF takes no more than 1024 bytes of `info`.
+ */
 function derived(key: Uint8Array, purpose: string, info: Uint8Array, length: number): Uint8Array {
   if (key.length !== seedLength) throw new RangeError(`a seed has ${String(seedLength)} bytes, not ${String(key.length)}`);
-  return hkdf(sha256, key, utf8(`auxcred/v1/${purpose}`), info, length);
+  if (length > sha256Length) throw new RangeError(`${String(length)} bytes are more than a block`);
+  const extracted = createHmac('sha256', utf8(`auxcred/v1/${purpose}`)).update(key).digest();
+  const block = createHmac('sha256', extracted).update(info).update(Uint8Array.of(1)).digest();
+  const result = Uint8Array.from(block.subarray(0, length));
+  for (const bytes of [extracted, block]) bytes.fill(0);
+  return result;
 }
 
 /**
