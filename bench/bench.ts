@@ -1,43 +1,36 @@
 /**
  * `npm run bench`: ratios against a peer or a floor, both measured in this run on this machine. `npm run bench -- push` measures
- * that subject alone. A line is printed as soon as it is known; dist/bench.json has them all.
+ * that subject alone. The measuring process and all that it starts are one process group: most of the time it waits for a command
+ * and hears no signal, so this process takes signals, ends the group, and removes what it left in memory.
  */
-import { writeFileSync } from 'node:fs';
-import { benchDelivery, benchStartUp } from './delivery.ts';
-import { benchFixed } from './fixed.ts';
-import { benchGenerator } from './generator.ts';
-import { benchGet, benchGrowth } from './growth.ts';
-import { benchKinds } from './kinds.ts';
-import { benchProvision } from './provision.ts';
-import { benchPush } from './push.ts';
-import { begin, report, reported } from './report.ts';
-import { cleanUpAtExit } from './scratch.ts';
-import { benchTpm } from './tpm.ts';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { join } from 'node:path';
+import { removeScratch } from './scratch.ts';
 
-const subjects = new Map<string, () => void | Promise<void>>([
-  ['kinds', benchKinds],
-  ['fixed', benchFixed],
-  ['get', benchGet],
-  ['growth', benchGrowth],
-  ['provision', benchProvision],
-  ['generator', benchGenerator],
-  ['push', benchPush],
-  ['delivery', benchDelivery],
-  ['start-up', benchStartUp],
-  ['tpm', benchTpm],
-]);
+const script = join(import.meta.dirname, 'measure.js');
+const measuring = spawn(process.execPath, [script, ...process.argv.slice(2)], { stdio: 'inherit', detached: true });
+const ended = once(measuring, 'exit');
 
-const chosen = process.argv.slice(2);
-const unknown = chosen.filter((name) => !subjects.has(name));
-if (unknown.length > 0) {
-  console.error(`there is no subject ${unknown.join(' or ')}; there are ${[...subjects.keys()].join(', ')}`);
-  process.exit(2);
+function signalGroup(signal: NodeJS.Signals): void {
+  if (measuring.pid === undefined) return;
+  try {
+    process.kill(-measuring.pid, signal);
+  } catch {
+    // Everything in it has ended.
+  }
 }
-cleanUpAtExit();
-report({ what: 'what', measured: 'measured', against: 'against', ratio: 'ratio', goal: 'goal' });
-for (const [name, measure] of subjects) {
-  if (chosen.length > 0 && !chosen.includes(name)) continue;
-  begin(name);
-  await measure();
+
+for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]] as const) {
+  process.once(signal, () => {
+    process.exitCode = 128 + number;
+    signalGroup('SIGTERM');
+  });
 }
-writeFileSync('dist/bench.json', `${JSON.stringify(reported().slice(1), undefined, 2)}\n`);
+await ended;
+// The process may have been killed: what it started may still run. Programs of an sshd end with their connections.
+signalGroup('SIGKILL');
+if (process.exitCode !== undefined) await sleep(500);
+removeScratch(measuring.pid ?? 0);
+process.exitCode ??= measuring.exitCode ?? 1;

@@ -1,51 +1,32 @@
-/** What a run leaves behind for a while, folders in memory and servers, and its end, whichever way the run ends. */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+/** Folders in memory, servers and commands of the subjects. */
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 
-const folders = new Set<string>();
-const servers = new Set<ChildProcess>();
-
-function end(): void {
-  for (const { pid } of servers) endGroup(pid);
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
-}
-
-function endGroup(pid: number | undefined): void {
-  if (pid === undefined) return;
-  try {
-    process.kill(-pid, 'SIGKILL');
-  } catch {
-    // It ended by itself.
-  }
-}
-
-/** Has a signal end the run as its end does. */
-export function cleanUpAtExit(): void {
-  process.on('exit', end);
-  for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]] as const)
-    process.once(signal, () => { process.exit(128 + number); });
-}
+/** Where all that is measured is written, so that no disk's mood is part of it. */
+const memory = '/dev/shm';
+const prefixOf = (pid: number): string => `auxcred-bench-${String(pid)}-`;
 
 /** Calls `work` with a new folder in memory, which is removed afterwards. */
 export async function inScratch(work: (folder: string) => void | Promise<void>): Promise<void> {
-  const folder = mkdtempSync('/dev/shm/bench-');
-  folders.add(folder);
+  const folder = mkdtempSync(join(memory, prefixOf(process.pid)));
   try {
     await work(folder);
   } finally {
     rmSync(folder, { recursive: true, force: true });
-    folders.delete(folder);
   }
 }
 
-/** Starts a server in a process group of its own. @returns what ends the server and all that it started */
+/** Removes what a process that ended has left in memory. */
+export function removeScratch(pid: number): void {
+  for (const name of readdirSync(memory))
+    if (name.startsWith(prefixOf(pid))) rmSync(join(memory, name), { recursive: true, force: true });
+}
+
+/** Starts a server. @returns what ends it */
 export function startServer(program: string, args: readonly string[]): () => void {
-  const server = spawn(program, args, { stdio: 'ignore', detached: true });
-  servers.add(server);
-  return () => {
-    endGroup(server.pid);
-    servers.delete(server);
-  };
+  const server = spawn(program, args, { stdio: 'ignore' });
+  return () => { server.kill('SIGKILL'); };
 }
 
 /** Runs a program that has to succeed. @returns its standard output. @throws Error with what it said */

@@ -1,0 +1,38 @@
+/** Measures the subjects that are named, or all. A line is printed as soon as it is known; dist/bench.json has them all. */
+import { writeFileSync } from 'node:fs';
+import { benchDelivery, benchStartUp } from './delivery.ts';
+import { benchFixed } from './fixed.ts';
+import { benchGenerator } from './generator.ts';
+import { benchGet, benchGrowth } from './growth.ts';
+import { benchKinds } from './kinds.ts';
+import { benchProvision } from './provision.ts';
+import { benchPush } from './push.ts';
+import { begin, report, reported } from './report.ts';
+import { benchTpm } from './tpm.ts';
+
+const subjects = new Map<string, () => void | Promise<void>>([
+  ['kinds', benchKinds],
+  ['fixed', benchFixed],
+  ['get', benchGet],
+  ['growth', benchGrowth],
+  ['provision', benchProvision],
+  ['generator', benchGenerator],
+  ['push', benchPush],
+  ['delivery', benchDelivery],
+  ['start-up', benchStartUp],
+  ['tpm', benchTpm],
+]);
+
+const chosen = process.argv.slice(2);
+const unknown = chosen.filter((name) => !subjects.has(name));
+if (unknown.length > 0) {
+  console.error(`there is no subject ${unknown.join(' or ')}; there are ${[...subjects.keys()].join(', ')}`);
+  process.exit(2);
+}
+report({ what: 'what', measured: 'measured', against: 'against', ratio: 'ratio', goal: 'goal' });
+for (const [name, measure] of subjects) {
+  if (chosen.length > 0 && !chosen.includes(name)) continue;
+  begin(name);
+  await measure();
+}
+writeFileSync('dist/bench.json', `${JSON.stringify(reported().slice(1), undefined, 2)}\n`);
