@@ -1,7 +1,7 @@
 /** The generator on this machine, in a root folder of its own; it writes to memory, as it does at boot. */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { applyRendering } from '../src/deliver/rendered-folder.ts';
+import { applyRendering } from '../src/drop-ins/rendered-folder.ts';
 import { readManifest } from '../src/manifest/manifest.ts';
 import { pathsUnder } from '../src/system/paths.ts';
 import { secretToml } from '../test/auxcred-machine.ts';

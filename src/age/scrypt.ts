@@ -1,7 +1,7 @@
 /** The scrypt stanza of age (C2SP age.md): `-> scrypt SALT LOGN`, a file key wrapped under a passphrase. */
 import { scrypt } from 'node:crypto';
 import { promisify } from 'node:util';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import type { Unwrapper } from './file.ts';
 import { openFileKey } from './file-key.ts';
 import { decodeBase64, malformed } from './header.ts';

@@ -1,16 +1,16 @@
 import { existsSync } from 'node:fs';
-import { overridesOn } from '../deliver/overrides.ts';
-import { applyRendering, changesOf } from '../deliver/rendered-folder.ts';
-import { readGenerated, readRendering } from '../deliver/rendering.ts';
-import { nobody, type Told } from '../deliver/running-units.ts';
+import { overridesOn } from '../drop-ins/overrides.ts';
+import { applyRendering, changesOf } from '../drop-ins/rendered-folder.ts';
+import { readGenerated, readRendering } from '../drop-ins/rendering.ts';
+import { nobody, type Told } from '../provision/running-units.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { textIfPresent } from '../system/files.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
-import { Options } from './options.ts';
+import { Options } from '../cli/options.ts';
 import { sayUnsealed, showPlan } from './plan.ts';
 import { type InForce, oneAtATime, provisionManifest, sayHeld, tellUnits, unitsStatus, usableManifest } from './provision.ts';
-import { counted, say, warn } from './say.ts';
+import { counted, say, warn } from '../terminal/say.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {

@@ -1,10 +1,10 @@
-import { withMachineProblems } from '../deliver/machine-problems.ts';
+import { withMachineProblems } from '../provision/machine-problems.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import type { Problem } from '../manifest/declaration.ts';
 import { exitStatus } from '../failure.ts';
-import { Options } from './options.ts';
-import { counted, print, printJson, say } from './say.ts';
-import { isOperator, manifestFor, vaultHost } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { counted, print, printJson, say } from '../terminal/say.ts';
+import { isOperator, manifestFor, vaultHost } from '../cli/chosen-manifest.ts';
 
 /** The manifest of the system at `root` with what that machine has against it among its problems. */
 export const manifestOn = (root: string): Manifest => withMachineProblems(root, readManifest(root));

@@ -1,30 +1,30 @@
 import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
-import { brokerDropIn, mergedDropIn } from '../deliver/broker-drop-in.ts';
-import { brokerGroup } from '../deliver/provision.ts';
-import { utf8 } from '../derive/framing.ts';
+import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
+import { brokerGroup } from '../provision/provision.ts';
+import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, splitName } from '../fixed/name.ts';
 import { type Supplies, suppliesOf, type Supply } from '../push/difference.ts';
 import { encodePushed } from '../push/pushed.ts';
-import { type Enrollment, sealForHost, sealingFor } from '../store/enrollment.ts';
-import type { Payload, Sealing } from '../store/payload.ts';
-import { encodePins, pinsOf } from '../store/pins.ts';
-import { sealForTransit } from '../store/seal.ts';
-import { type Scope, wipeScopes } from '../store/scope.ts';
+import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
+import type { Payload, Sealing } from '../seeds/payload.ts';
+import { encodePins, pinsOf } from '../seeds/pins.ts';
+import { sealForTransit } from '../seeds/seal.ts';
+import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { ensureFolder, groupId, linkTarget, replaceFile } from '../system/files.ts';
 import { objectionTo } from '../system/held-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
-import type { CopyPair } from '../vault/protocol.ts';
+import type { CopyPair } from '../other-vaults/protocol.ts';
 import { hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
-import { Options } from './options.ts';
-import { otherVault } from './other-vault.ts';
-import { placeOf } from './place.ts';
-import { printJson, printTable, say, warn } from './say.ts';
-import { withFleetSeed } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
+import { placeOf } from '../cli/chosen-folder.ts';
+import { printJson, printTable, say, warn } from '../terminal/say.ts';
+import { withFleetSeed } from '../cli/chosen-manifest.ts';
 
 /** A file that a deploy tool brings to the host. */
 interface Pair extends CopyPair {

@@ -3,9 +3,9 @@ import { findingsOf } from '../health/checks.ts';
 import { type Finding, isWell, type Level } from '../health/finding.ts';
 import { type Health, lookAt } from '../health/health.ts';
 import { printable } from '../system/printable.ts';
-import { meansOf } from './means.ts';
-import { Options } from './options.ts';
-import { colored, print, printJson, say } from './say.ts';
+import { meansOf } from '../machine/openers.ts';
+import { Options } from '../cli/options.ts';
+import { colored, print, printJson, say } from '../terminal/say.ts';
 
 const colorOf: Readonly<Record<Level, 'red' | 'yellow' | 'green' | 'bold'>> = { problem: 'red', warning: 'yellow', note: 'bold', ok: 'green' };
 

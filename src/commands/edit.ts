@@ -5,9 +5,9 @@ import { basename, join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { readIfPresent } from '../system/files.ts';
-import { Options } from './options.ts';
-import { commit, nameIn, placeOf, withSeeds } from './place.ts';
-import { say, warn } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { say, warn } from '../terminal/say.ts';
 
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; a new one where there is none. */
 export async function edit(argv: readonly string[]): Promise<number> {

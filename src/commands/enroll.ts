@@ -1,6 +1,6 @@
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
-import { encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../store/enrollment.ts';
+import { encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../seeds/enrollment.ts';
 import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
@@ -10,12 +10,12 @@ import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { hostOf, readVault, type Vault, type VaultHost, vaultFolder } from '../vault/vault.ts';
-import { meansOf } from './means.ts';
-import { Options } from './options.ts';
-import { keep } from './place.ts';
-import { printBytes, printJson, printTable, say, warn } from './say.ts';
-import { sshHostKeyOf } from './machine-keys.ts';
-import { hostName } from './sealing-options.ts';
+import { meansOf } from '../machine/openers.ts';
+import { Options } from '../cli/options.ts';
+import { keep } from '../cli/chosen-folder.ts';
+import { printBytes, printJson, printTable, say, warn } from '../terminal/say.ts';
+import { sshHostKeyOf } from '../machine/keys.ts';
+import { hostName } from '../cli/chosen-sealing.ts';
 
 /**
  * `auxcred enroll`: on a machine prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` keeps that in the vault,

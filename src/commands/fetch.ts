@@ -3,13 +3,13 @@ import { type FixedName, nameText } from '../fixed/name.ts';
 import type { OpenFile } from '../fixed/folder.ts';
 import type { VaultReference } from '../manifest/declaration.ts';
 import { canonicalJson } from '../system/json.ts';
-import { Fetched } from '../vault/fetched.ts';
-import type { OtherVault } from '../vault/protocol.ts';
-import { Options } from './options.ts';
-import { commit, type OpenPlace, type Place, placeOf, withSeeds } from './place.ts';
-import { say } from './say.ts';
-import { otherVault } from './other-vault.ts';
-import { viewOf } from './view.ts';
+import { Fetched } from '../other-vaults/fetched.ts';
+import type { OtherVault } from '../other-vaults/protocol.ts';
+import { Options } from '../cli/options.ts';
+import { commit, type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { say } from '../terminal/say.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
+import { viewOf } from '../cli/chosen-manifest.ts';
 
 /** A secret of another vault, and where it goes. */
 interface Wanted {

@@ -1,12 +1,12 @@
-import { writeFiles } from '../deliver/file-folder.ts';
-import { openReleases } from '../deliver/opening.ts';
-import { recordRefusal, recordRelease } from '../deliver/record.ts';
+import { writeFiles } from '../provision/file-folder.ts';
+import { openReleases } from '../broker/opening.ts';
+import { recordRefusal, recordRelease } from '../broker/journal-record.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { devicePatience } from '../store/open.ts';
-import { wipeScopes } from '../store/scope.ts';
+import { devicePatience } from '../seeds/open.ts';
+import { wipeScopes } from '../seeds/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { meansOf } from './means.ts';
-import { Options } from './options.ts';
+import { meansOf } from '../machine/openers.ts';
+import { Options } from '../cli/options.ts';
 
 /**
  * `auxcred files` writes the secrets that are delivered as files, from what is in force; with `--needed-for=users` only those that are

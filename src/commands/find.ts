@@ -1,8 +1,8 @@
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
-import { Options } from './options.ts';
-import { placeOf } from './place.ts';
-import { print, printJson } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { placeOf } from '../cli/chosen-folder.ts';
+import { print, printJson } from '../terminal/say.ts';
 
 /** `auxcred find TEXT...`: the names of fixed secrets that have one of the texts in them. Opens no seed. */
 export function find(argv: readonly string[]): number {

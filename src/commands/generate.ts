@@ -7,10 +7,10 @@ import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { optionKeys, readOptions } from '../manifest/options.ts';
 import { Table } from '../manifest/table.ts';
-import { Options } from './options.ts';
-import { commit, nameIn, placeOf, withSeeds } from './place.ts';
+import { Options } from '../cli/options.ts';
+import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { mayWrite } from './put.ts';
-import { print, say } from './say.ts';
+import { print, say } from '../terminal/say.ts';
 
 const texts = ['alphabet', 'separator', 'comment'];
 const numbers = ['length', 'words', 'bytes'];

@@ -6,10 +6,10 @@ import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
 import { unheld } from '../manifest/declaration.ts';
 import { Recipes } from '../manifest/recipes.ts';
-import { Options } from './options.ts';
-import { nameIn, placeOf, withSeeds } from './place.ts';
-import { printBytes, say, warn } from './say.ts';
-import { isMachine, isVault, viewOf, withOpenView, type OpenView } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { printBytes, say, warn } from '../terminal/say.ts';
+import { isMachine, isVault, viewOf, withOpenView, type OpenView } from '../cli/chosen-manifest.ts';
 
 /**
  * `auxcred get NAME` prints a secret's bytes: one that is declared (on a machine as it is in force, on the operator's side as it is now; with

@@ -5,11 +5,11 @@ import { type GokeyFlags, parseFlags } from '../gokey/flags.ts';
 import { gokey as derive, gokeyTypes } from '../gokey/gokey.ts';
 import { makeSeedFile } from '../gokey/seed-file.ts';
 import { trimSpace } from '../gokey/white-space.ts';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { replaceFile } from '../system/files.ts';
-import { optionLines } from './help.ts';
-import { askSecret } from './prompt.ts';
-import { printBytes, say } from './say.ts';
+import { optionLines } from '../cli/help.ts';
+import { askSecret } from '../terminal/prompt.ts';
+import { printBytes, say } from '../terminal/say.ts';
 
 /** gokey's own exit statuses: 1 for whatever went wrong, 2 for flags that it does not understand. */
 const failed = 1;

@@ -1,9 +1,9 @@
 import { anyUnit, credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
-import { Options } from './options.ts';
-import { type Branch, drawTree } from './tree.ts';
-import { print } from './say.ts';
-import { viewOf } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { type Branch, drawTree } from '../terminal/tree.ts';
+import { print } from '../terminal/say.ts';
+import { viewOf } from '../cli/chosen-manifest.ts';
 
 /** `auxcred graph`: who gets what, and what it is made of; `--dot` for Graphviz. Opens no seed. */
 export function graph(argv: readonly string[]): number {

@@ -1,10 +1,10 @@
-import { difference } from '../deliver/plan.ts';
+import { difference } from '../provision/plan.ts';
 import { generationOf, ingredients, kindOf, nameOf, periodOf } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
-import type { HistoryEntry } from '../store/snapshot.ts';
-import { Options } from './options.ts';
-import { printJson, printTable } from './say.ts';
-import { withOpenView } from './view.ts';
+import type { HistoryEntry } from '../snapshot/snapshot.ts';
+import { Options } from '../cli/options.ts';
+import { printJson, printTable } from '../terminal/say.ts';
+import { withOpenView } from '../cli/chosen-manifest.ts';
 
 /** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
 export async function history(argv: readonly string[]): Promise<number> {

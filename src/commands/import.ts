@@ -5,11 +5,11 @@ import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
 import { readFileWithin } from '../system/files.ts';
 import { firstLine } from '../system/input.ts';
-import type { OtherVault } from '../vault/protocol.ts';
-import { Options } from './options.ts';
-import { belowIn, commit, placeOf, withSeeds } from './place.ts';
-import { say } from './say.ts';
-import { otherVault } from './other-vault.ts';
+import type { OtherVault } from '../other-vaults/protocol.ts';
+import { Options } from '../cli/options.ts';
+import { belowIn, commit, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { say } from '../terminal/say.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
 
 /**
  * `auxcred import VAULT DESTINATION [NAME...]`: takes secrets over from another vault, or the files of a folder as they are.

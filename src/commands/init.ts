@@ -3,16 +3,16 @@ import { existsSync, readFileSync } from 'node:fs';
 import { timingSafeEqual } from 'node:crypto';
 import { encryptTo, type Recipients } from '../age/identities.ts';
 import { seedLength, keyId } from '../derive/tree.ts';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { isInputTerminal, readInput } from '../system/input.ts';
 import { startRepository, sweepVault } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { Options } from './options.ts';
-import { askSecret } from './prompt.ts';
-import { handOut, say, warn } from './say.ts';
-import { mostWordBytes, seedOfWords, wordsOf } from './words.ts';
+import { Options } from '../cli/options.ts';
+import { askSecret } from '../terminal/prompt.ts';
+import { handOut, say, warn } from '../terminal/say.ts';
+import { mostWordBytes, seedOfWords, wordsOf } from '../seeds/words.ts';
 
 const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
 #

@@ -8,11 +8,11 @@ import { strengthOf } from '../derive/strength.ts';
 import { kindOfContent, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes } from '../manifest/recipes.ts';
-import { Options } from './options.ts';
-import { belowIn, placeOf } from './place.ts';
-import { branchesOf, drawTree } from './tree.ts';
-import { print, printJson, printTable, say } from './say.ts';
-import { isMachine, isVault, type View, viewOf } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { belowIn, placeOf } from '../cli/chosen-folder.ts';
+import { branchesOf, drawTree } from '../terminal/tree.ts';
+import { print, printJson, printTable, say } from '../terminal/say.ts';
+import { isMachine, isVault, type View, viewOf } from '../cli/chosen-manifest.ts';
 
 /** What `ls --json` says of one secret. */
 interface Row {

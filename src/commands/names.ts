@@ -1,13 +1,13 @@
 import { nameText } from '../fixed/name.ts';
-import { parsePins } from '../store/pins.ts';
+import { parsePins } from '../seeds/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
-import { verbNames } from './manual.ts';
-import { Options } from './options.ts';
-import { placeOf } from './place.ts';
-import { print } from './say.ts';
-import { isMachine, isVault, viewOf } from './view.ts';
+import { verbNames } from '../cli/manual.ts';
+import { Options } from '../cli/options.ts';
+import { placeOf } from '../cli/chosen-folder.ts';
+import { print } from '../terminal/say.ts';
+import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
 
 /** `auxcred names WHAT`: what a shell offers when somebody presses TAB. Opens no seed; whatever goes wrong, it has no names and says nothing. */
 export function names(argv: readonly string[]): number {

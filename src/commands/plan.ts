@@ -1,26 +1,26 @@
-import { withMachineProblems } from '../deliver/machine-problems.ts';
+import { withMachineProblems } from '../provision/machine-problems.ts';
 import { existsSync } from 'node:fs';
-import { pendingSteps } from '../deliver/pending.ts';
-import type { ReleaseChange } from '../deliver/plan.ts';
-import { planned, snapshotInForce } from '../deliver/provision.ts';
-import { changesOf, type UnitChange } from '../deliver/rendered-folder.ts';
-import { readRendering, renderUnits } from '../deliver/rendering.ts';
-import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../deliver/running-units.ts';
-import { undelivered } from '../deliver/undelivered.ts';
+import { pendingSteps } from '../provision/pending.ts';
+import type { ReleaseChange } from '../provision/plan.ts';
+import { planned, snapshotInForce } from '../provision/provision.ts';
+import { changesOf, type UnitChange } from '../drop-ins/rendered-folder.ts';
+import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
+import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
+import { undelivered } from '../provision/undelivered.ts';
 import { readManifest } from '../manifest/manifest.ts';
-import { openStore } from '../store/open.ts';
-import { wipeScopes } from '../store/scope.ts';
-import { hostScope } from '../store/snapshot.ts';
-import { refuseRewound } from '../store/tpm-counter.ts';
-import { hadSeeds, restoreHint } from '../store/loss.ts';
+import { openStore } from '../seeds/open.ts';
+import { wipeScopes } from '../seeds/scope.ts';
+import { hostScope } from '../snapshot/snapshot.ts';
+import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { hadSeeds, restoreHint } from '../seeds/loss.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { periodNamed } from './get.ts';
-import { meansOf } from './means.ts';
-import { Options } from './options.ts';
-import { counted, printJson, printTable, say, warn } from './say.ts';
-import { showHostPlan } from './vault-plan.ts';
-import { isOperator, sound } from './view.ts';
+import { meansOf } from '../machine/openers.ts';
+import { Options } from '../cli/options.ts';
+import { counted, printJson, printTable, say, warn } from '../terminal/say.ts';
+import { showHostPlan } from '../cli/vault-plan.ts';
+import { isOperator, sound } from '../cli/chosen-manifest.ts';
 
 /** `auxcred plan`: what `auxcred apply` would change and which units it would touch, or what a host of the vault would get. Changes nothing. */
 export async function plan(argv: readonly string[]): Promise<number> {

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { plannedAfresh } from '../deliver/provision.ts';
+import { plannedAfresh } from '../provision/provision.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -9,17 +9,17 @@ import { converse, type Shipment } from '../push/conversation.ts';
 import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from '../push/difference.ts';
 import { encodeRequest, type Offer, type Request, type UnitDone } from '../push/protocol.ts';
 import { listed } from '../push/refusals.ts';
-import { type Enrollment, sealForHost, sealingFor } from '../store/enrollment.ts';
-import type { Payload } from '../store/payload.ts';
-import { sealForTransit } from '../store/seal.ts';
-import { type Scope, wipeScopes } from '../store/scope.ts';
+import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
+import type { Payload } from '../seeds/payload.ts';
+import { sealForTransit } from '../seeds/seal.ts';
+import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { printable } from '../system/printable.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { hostOf, readVault, scopesOf, targetPattern, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
-import { Options } from './options.ts';
-import { keep } from './place.ts';
-import { printJson, printTable, say, sayProgress, systemFailure } from './say.ts';
-import { withFleetSeed } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { keep } from '../cli/chosen-folder.ts';
+import { printJson, printTable, say, sayProgress, systemFailure } from '../terminal/say.ts';
+import { withFleetSeed } from '../cli/chosen-manifest.ts';
 
 /** How a push is meant. */
 interface Wishes {

@@ -3,10 +3,10 @@ import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { isInputTerminal, readInput } from '../system/input.ts';
-import { Options } from './options.ts';
-import { commit, nameIn, type Place, placeOf, withSeeds } from './place.ts';
-import { askSecret, askYes } from './prompt.ts';
-import { say, warn } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { commit, nameIn, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { askSecret, askYes } from '../terminal/prompt.ts';
+import { say, warn } from '../terminal/say.ts';
 
 /** `auxcred put NAME`: keeps a secret that somebody chose. Asks for it without an echo, or takes standard input or a file byte for byte. */
 export async function put(argv: readonly string[]): Promise<number> {

@@ -3,8 +3,8 @@ import { Incoming } from '../push/incoming.ts';
 import { offerOf } from '../push/offer.ts';
 import { type Arrived, encodeOffer, encodeResult, longestLine, parseRequest, type Request, type Result } from '../push/protocol.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { Options } from './options.ts';
-import { printBytes, systemFailure } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { printBytes, systemFailure } from '../terminal/say.ts';
 
 /**
  * `auxcred receive`: what `auxcred push` runs on a host. It says on standard output what is here, takes what is missing from standard input, checks all
@@ -26,7 +26,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
       if (request === undefined) return { units: [], failure: undefined };
       const arrived = await arriving(incoming, request);
       // Only here: where nothing is to be done nothing waits for the age library to load.
-      const { received } = await import('./received.ts');
+      const { received } = await import('../machine/receiving.ts');
       return await received({ root, device: options.value('tpm2-device'), request, arrived });
     });
     answer(result);

@@ -4,9 +4,9 @@ import { type FixedName, nameText } from '../fixed/name.ts';
 import { keyId } from '../derive/tree.ts';
 import { raiseEpoch } from '../vault/epoch.ts';
 import type { Vault } from '../vault/vault.ts';
-import { Options } from './options.ts';
-import { commit, type OpenPlace, placeOf, withSeeds } from './place.ts';
-import { say, warn } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { say, warn } from '../terminal/say.ts';
 
 /**
  * `auxcred rekey [SCOPE...]`: encrypts fixed secrets of earlier epochs anew under the epoch that vault.toml names; `--next` raises it first.

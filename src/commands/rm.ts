@@ -1,9 +1,9 @@
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
-import { Options } from './options.ts';
-import { belowIn, commit, nameIn, placeOf } from './place.ts';
-import { askYes } from './prompt.ts';
-import { say } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { belowIn, commit, nameIn, placeOf } from '../cli/chosen-folder.ts';
+import { askYes } from '../terminal/prompt.ts';
+import { say } from '../terminal/say.ts';
 
 /** `auxcred rm NAME`: deletes a fixed secret, or with `--recursive` all below a name. */
 export function rm(argv: readonly string[]): number {

@@ -1,10 +1,10 @@
 import { keyId } from '../derive/tree.ts';
-import { encodeScopes } from '../store/payload.ts';
-import { scopeName, wipeScopes } from '../store/scope.ts';
+import { encodeScopes } from '../seeds/payload.ts';
+import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
-import { Options } from './options.ts';
-import { printBytes, printTable, say } from './say.ts';
-import { withFleetSeed } from './view.ts';
+import { Options } from '../cli/options.ts';
+import { printBytes, printTable, say } from '../terminal/say.ts';
+import { withFleetSeed } from '../cli/chosen-manifest.ts';
 
 /**
  * `auxcred scopes HOST` prints what the host's `auxcred seal --scopes=-` takes: its own seed and those of its groups, and nothing that any

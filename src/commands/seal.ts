@@ -1,24 +1,24 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
-import { snapshotInForce } from '../deliver/provision.ts';
+import { snapshotInForce } from '../provision/provision.ts';
 import { isOnEncryptedDisk } from '../health/platform.ts';
-import { Sight } from '../health/sight.ts';
+import { Sight } from '../health/readable-files.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { isNoLoss, type Loss, lossText, lossUnder, restoreHint } from '../store/loss.ts';
-import type { Sealing } from '../store/payload.ts';
-import { type Pins, pinsIn, pinsOf } from '../store/pins.ts';
-import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
+import { isNoLoss, type Loss, lossText, lossUnder, restoreHint } from '../seeds/loss.ts';
+import type { Sealing } from '../seeds/payload.ts';
+import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
+import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { scopesIn, seedIn } from './given-seeds.ts';
-import { meansOf } from './means.ts';
-import { Options } from './options.ts';
+import { scopesIn, seedIn } from '../cli/given-seeds.ts';
+import { meansOf } from '../machine/openers.ts';
+import { Options } from '../cli/options.ts';
 import { oneAtATime } from './provision.ts';
-import { counted, handOut, say, warn } from './say.ts';
-import { sealMachine } from './sealing.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from './sealing-options.ts';
-import { wordsOf } from './words.ts';
+import { counted, handOut, say, warn } from '../terminal/say.ts';
+import { sealMachine } from '../machine/sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from '../cli/chosen-sealing.ts';
+import { wordsOf } from '../seeds/words.ts';
 
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
 export async function seal(argv: readonly string[]): Promise<number> {

@@ -1,11 +1,11 @@
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { stagedName } from '../deliver/drop-in.ts';
-import { parseAnswer } from '../deliver/stage-message.ts';
+import { stagedName } from '../drop-ins/drop-in.ts';
+import { parseAnswer } from '../broker/stage-message.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { Options } from './options.ts';
+import { Options } from '../cli/options.ts';
 
 /** The broker answers within its own limits; this one only ends a wait for a broker that is stuck. */
 const answerLimit = 60_000;

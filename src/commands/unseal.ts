@@ -1,12 +1,12 @@
 import { keyId } from '../derive/tree.ts';
-import { openStore } from '../store/open.ts';
-import { scopeName, wipeScopes } from '../store/scope.ts';
+import { openStore } from '../seeds/open.ts';
+import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
-import { meansOf } from './means.ts';
-import { Options } from './options.ts';
-import { print, printJson, printTable, say } from './say.ts';
-import { wordsOf } from './words.ts';
+import { meansOf } from '../machine/openers.ts';
+import { Options } from '../cli/options.ts';
+import { print, printJson, printTable, say } from '../terminal/say.ts';
+import { wordsOf } from '../seeds/words.ts';
 
 /** `auxcred unseal`: proves that the seeds open here and shows their key ids; `--reveal` prints each seed as 24 words. */
 export async function unseal(argv: readonly string[]): Promise<number> {

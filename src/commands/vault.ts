@@ -1,10 +1,10 @@
 import { Failure } from '../failure.ts';
-import type { VaultRequest } from '../vault/protocol.ts';
+import type { VaultRequest } from '../other-vaults/protocol.ts';
 import { hostOf } from '../vault/vault.ts';
-import { Options } from './options.ts';
-import { placeOf } from './place.ts';
-import { print, printBytes, printJson } from './say.ts';
-import { otherVault } from './other-vault.ts';
+import { Options } from '../cli/options.ts';
+import { placeOf } from '../cli/chosen-folder.ts';
+import { print, printBytes, printJson } from '../terminal/say.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
 
 /** `auxcred vault VERB NAME [SECRET]`: asks another vault by hand, to see what it answers. */
 export async function vaultCommand(argv: readonly string[]): Promise<number> {

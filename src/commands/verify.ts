@@ -3,9 +3,9 @@ import { exitStatus, Failure } from '../failure.ts';
 import { isLeftover } from '../system/files.ts';
 import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
 import { nameText } from '../fixed/name.ts';
-import { Options } from './options.ts';
-import { belowIn, placeOf, withSeeds } from './place.ts';
-import { printJson, say } from './say.ts';
+import { Options } from '../cli/options.ts';
+import { belowIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { printJson, say } from '../terminal/say.ts';
 
 /** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say, and which names can't be in one folder on every system. */
 export async function verify(argv: readonly string[]): Promise<number> {

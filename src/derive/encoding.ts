@@ -1,5 +1,5 @@
 /** Encoders that write bytes, never strings: a string can't be wiped. */
-import { concat, utf8 } from './framing.ts';
+import { concat, utf8 } from '../bytes.ts';
 
 const hexDigits = utf8('0123456789abcdef');
 const base64Digits = utf8('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/');

@@ -3,7 +3,7 @@ import { createECDH } from 'node:crypto';
 import { encodeBech32 } from '../age/bech32.ts';
 import { ed25519PublicKey, x25519PublicKey } from '../age/curve25519.ts';
 import { base64, pem } from './encoding.ts';
-import { concat, u32be, utf8 } from './framing.ts';
+import { concat, u32be, utf8 } from '../bytes.ts';
 import type { KeyKind } from './kind.ts';
 import type { KeyStream } from './stream.ts';
 

@@ -1,7 +1,7 @@
 /** Recipes: what each credential's bytes are made of. Public: a recipe holds no secret, and without the seeds yields none. */
 import { createHash } from 'node:crypto';
 import { canonicalJson, sameJson } from '../system/json.ts';
-import { concat, framed, u32be } from './framing.ts';
+import { concat, framed, u32be } from '../bytes.ts';
 import type { Derivation } from './secret.ts';
 import { realmOf } from './secret.ts';
 

@@ -1,5 +1,5 @@
 import { base64, hex } from './encoding.ts';
-import { concat, utf8 } from './framing.ts';
+import { concat, utf8 } from '../bytes.ts';
 import { drawKey, encodePrivate, encodePublic } from './key-pair.ts';
 import { type CharacterClass, classOf, isKeyKind, type KeyKind, type KindOptions } from './kind.ts';
 import type { Realm } from './realm.ts';

@@ -4,7 +4,7 @@
  * Frozen: `test/vectors/derivation.json` guards every byte.
  */
 import { createHmac } from 'node:crypto';
-import { concat, framed, u32be, utf8 } from './framing.ts';
+import { concat, framed, u32be, utf8 } from '../bytes.ts';
 import type { Realm } from './realm.ts';
 
 /** Bytes in a fleet seed, a scope seed and a leaf. */

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
 import { Failure } from '../failure.ts';
 import { base64 } from './encoding.ts';
-import { concat, utf8 } from './framing.ts';
+import { concat, utf8 } from '../bytes.ts';
 import { openHash } from './hash-seal.ts';
 import type { Composed, Escape, Fixed, Recipe } from './recipe.ts';
 import { derivePublic, deriveSecret } from './secret.ts';

@@ -9,7 +9,7 @@
  */
 import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
-import { concat, framed, u32be, utf8 } from '../derive/framing.ts';
+import { concat, framed, u32be, utf8 } from '../bytes.ts';
 import { fingerprintKey, fixedKey, keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from './name.ts';

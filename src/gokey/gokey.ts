@@ -5,7 +5,7 @@
  * (CVE-2025-13353). Those values are not computed here.
  */
 import { createDecipheriv, hkdfSync, pbkdf2Sync } from 'node:crypto';
-import { concat, utf8 } from '../derive/framing.ts';
+import { concat, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { GokeyStream } from './stream.ts';
 import { drawPassword } from './password.ts';

@@ -1,4 +1,4 @@
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import type { GokeyStream } from './stream.ts';
 

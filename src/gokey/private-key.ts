@@ -1,6 +1,6 @@
 import { createECDH } from 'node:crypto';
 import { pem } from '../derive/encoding.ts';
-import { concat } from '../derive/framing.ts';
+import { concat } from '../bytes.ts';
 import type { GokeyStream } from './stream.ts';
 
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));

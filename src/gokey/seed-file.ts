@@ -1,5 +1,5 @@
 import { createCipheriv, randomBytes } from 'node:crypto';
-import { concat } from '../derive/framing.ts';
+import { concat } from '../bytes.ts';
 import { passwordKey } from './gokey.ts';
 
 const nonceLength = 12;

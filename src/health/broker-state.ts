@@ -1,5 +1,5 @@
 /** auxcred's own units, and what the broker wrote to this boot's journal last. */
-import { messageIds } from '../deliver/record.ts';
+import { messageIds } from '../broker/journal-record.ts';
 import { userId } from '../system/files.ts';
 import { journalEntries } from '../system/journal-entries.ts';
 import { unitProperties } from '../system/systemctl.ts';

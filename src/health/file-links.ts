@@ -1,12 +1,12 @@
 /** Links to secrets that are files, and what is wrong with where they lie. */
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { linksIn } from '../deliver/file-folder.ts';
+import { linksIn } from '../provision/file-folder.ts';
 import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { userId } from '../system/files.ts';
 import { objectionTo } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import type { Sight } from './sight.ts';
+import type { Sight } from './readable-files.ts';
 
 /** A link that should not be where it is. */
 export interface StrayLink {

@@ -1,14 +1,14 @@
 /** Everything that `status` and `doctor` look at, looked at once. */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-import { aliasesAmong } from '../deliver/machine-problems.ts';
-import { type Override, overridesOn } from '../deliver/overrides.ts';
-import { undelivered } from '../deliver/undelivered.ts';
+import { aliasesAmong } from '../provision/machine-problems.ts';
+import { type Override, overridesOn } from '../drop-ins/overrides.ts';
+import { undelivered } from '../provision/undelivered.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { keyId } from '../derive/tree.ts';
-import { type Means, openStore } from '../store/open.ts';
-import type { KeySource, Sealing } from '../store/payload.ts';
-import { scopeName, wipeScopes } from '../store/scope.ts';
+import { type Means, openStore } from '../seeds/open.ts';
+import type { KeySource, Sealing } from '../seeds/payload.ts';
+import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { guardMemory } from '../system/memory-guard.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
@@ -17,7 +17,7 @@ import { type Declared, declaredOn, type InForce, inForceWith } from './in-force
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
 import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
-import { Sight } from './sight.ts';
+import { Sight } from './readable-files.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
 import { type TpmState, tpmState } from './tpm-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';

@@ -1,23 +1,23 @@
 /** What is in force, beside what the manifest asks for now. */
 import { join } from 'node:path';
-import { inForce, type ReleaseChange } from '../deliver/plan.ts';
-import { planned } from '../deliver/provision.ts';
-import { changesOf, renderingSums, type UnitChange } from '../deliver/rendered-folder.ts';
-import { readRendering, renderUnits } from '../deliver/rendering.ts';
-import { type MissingHook, missingHooks } from '../deliver/missing-hooks.ts';
-import { refuseOldSeeds } from '../deliver/opening.ts';
+import { inForce, type ReleaseChange } from '../provision/plan.ts';
+import { planned } from '../provision/provision.ts';
+import { changesOf, renderingSums, type UnitChange } from '../drop-ins/rendered-folder.ts';
+import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
+import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
+import { refuseOldSeeds } from '../broker/opening.ts';
 import { periodAt } from '../derive/period.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import type { OpenStore } from '../store/open.ts';
-import { hostScope, readSnapshot, type Snapshot } from '../store/snapshot.ts';
-import { type Scope, scopeName, scopeSeedsOf } from '../store/scope.ts';
-import { refuseRewound } from '../store/tpm-counter.ts';
+import type { OpenStore } from '../seeds/open.ts';
+import { hostScope, readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
+import { type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
+import { refuseRewound } from '../seeds/tpm-counter.ts';
 import type { Paths } from '../system/paths.ts';
-import type { Sight } from './sight.ts';
+import type { Sight } from './readable-files.ts';
 
 /** A secret that is not in force as it should be by now. */
 export interface Stale {

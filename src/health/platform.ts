@@ -3,7 +3,7 @@ import { readdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { bind, LibraryMissing } from '../system/ffi.ts';
-import type { Sight } from './sight.ts';
+import type { Sight } from './readable-files.ts';
 
 /** As package.json's engines say. */
 const oldestNode = { major: 20, minor: 19 };

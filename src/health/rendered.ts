@@ -1,8 +1,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { readRendering } from '../deliver/rendering.ts';
+import { readRendering } from '../drop-ins/rendering.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
-import type { Sight } from './sight.ts';
+import type { Sight } from './readable-files.ts';
 
 /** Where systemd has its generators write (systemd.generator(7)). */
 const generated = '/run/systemd/generator';

@@ -1,10 +1,10 @@
 /** Owners and permissions of what auxcred keeps, and what a crash left behind. */
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { brokerGroup } from '../deliver/provision.ts';
+import { brokerGroup } from '../provision/provision.ts';
 import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import type { Sight } from './sight.ts';
+import type { Sight } from './readable-files.ts';
 
 /** A file that others than those who should can read or write, or that the broker can't read. */
 export interface FileFault {

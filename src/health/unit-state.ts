@@ -1,5 +1,5 @@
 /** What systemd says of units: those that secrets are for, and auxcred's own. */
-import { failureOf, failureProperties } from '../deliver/unit-jobs.ts';
+import { failureOf, failureProperties } from '../provision/unit-jobs.ts';
 import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 

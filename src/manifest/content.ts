@@ -4,7 +4,7 @@ import { type KindName, kindNames } from '../derive/kind.ts';
 import { isFirst, parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { hashMethods } from '../derive/recipe.ts';
-import { compositionKeys, readComposition } from './composition.ts';
+import { compositionKeys, readComposition } from './template.ts';
 import { pathProblem } from '../fixed/name.ts';
 import type { Content, DerivedContent, FixedContent, HashedContent } from './declaration.ts';
 import { optionKeys, readOptions } from './options.ts';

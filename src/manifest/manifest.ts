@@ -7,7 +7,7 @@ import { contentKeys, contentKinds, readContent } from './content.ts';
 import { credentialsOf, deliveries, type Problem, receiversOf, type SecretDeclaration, unitActions } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
-import { Lines } from './lines.ts';
+import { Lines } from './line-index.ts';
 import { placementKeys, readPlacement } from './placement.ts';
 import { Table } from './table.ts';
 import { isTemplate, socketNameRoom } from '../system/unit-name.ts';

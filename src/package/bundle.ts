@@ -8,9 +8,9 @@ import { manPages } from './man-pages.ts';
 
 const commandsOnly = ['age-encryption', '@noble/curves', '@noble/post-quantum', '@scure/base', '@scure/bip39', 'mri'];
 const executables: readonly Executable[] = [
-  { name: 'auxcred', entry: 'src/auxcred.ts', command: true, without: [] },
-  { name: 'auxcred-broker', entry: 'src/auxcred-broker.ts', without: [...commandsOnly, 'smol-toml'] },
-  { name: 'auxcred-generator', entry: 'src/deliver/generator.ts', without: [...commandsOnly, '@noble/hashes', '@noble/ciphers'] },
+  { name: 'auxcred', entry: 'src/programs/auxcred.ts', command: true, without: [] },
+  { name: 'auxcred-broker', entry: 'src/programs/auxcred-broker.ts', without: [...commandsOnly, 'smol-toml'] },
+  { name: 'auxcred-generator', entry: 'src/programs/auxcred-generator.ts', without: [...commandsOnly, '@noble/hashes', '@noble/ciphers'] },
 ];
 
 const dist = String(mri(process.argv.slice(2), { string: ['dist'], default: { dist: 'dist' } })['dist']);

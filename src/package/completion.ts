@@ -1,5 +1,5 @@
 /** What bash, zsh and fish offer when somebody presses TAB, made of the table of the whole command. */
-import { hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../commands/manual.ts';
+import { hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
 
 /** Files below share/, where Debian's shells look for them. */
 export const completionFiles = { bash: 'bash-completion/completions/auxcred', zsh: 'zsh/vendor-completions/_auxcred', fish: 'fish/vendor_completions.d/auxcred.fish' } as const;

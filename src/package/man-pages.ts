@@ -1,6 +1,6 @@
 /** The manual pages: the verbs' from the table of the whole command, the formats' from docs/formats.md. */
-import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../commands/manual.ts';
-import { statusesOf } from '../commands/help.ts';
+import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
+import { statusesOf } from '../cli/help.ts';
 import { version } from '../version.ts';
 import { bold, chapter, fromMarkdown, italic, lines, literal, paragraph, plain, rowsOf, section, subsection, term } from './roff.ts';
 import { sourceDate } from './source-date.ts';

@@ -1,17 +1,17 @@
 /** What arrived at a target: all of it is looked at before anything is written, and then written in an order that a crash can't hurt. */
 import { lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { withMachineProblems } from '../deliver/machine-problems.ts';
-import type { ReleaseChange } from '../deliver/plan.ts';
-import { planned, snapshotInForce } from '../deliver/provision.ts';
+import { withMachineProblems } from '../provision/machine-problems.ts';
+import type { ReleaseChange } from '../provision/plan.ts';
+import { planned, snapshotInForce } from '../provision/provision.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { filesIn, type ManifestFile } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
-import { pinsOf } from '../store/pins.ts';
-import { type Scope, scopeSeedsOf } from '../store/scope.ts';
+import { pinsOf } from '../seeds/pins.ts';
+import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
 import { readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { sequenceIn } from './offer.ts';

@@ -1,15 +1,15 @@
 /** What the vault has for a host, and what of it the host has not. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
-import { type Pin, pinsOf } from '../store/pins.ts';
-import { type Scope, scopeName } from '../store/scope.ts';
+import { type Pin, pinsOf } from '../seeds/pins.ts';
+import { type Scope, scopeName } from '../seeds/scope.ts';
 import { type Vault, vaultFiles, type VaultHost } from '../vault/vault.ts';
 import { isManifestName, type Offer } from './protocol.ts';
 import { refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';

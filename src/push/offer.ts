@@ -6,7 +6,7 @@ import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { Failure } from '../failure.ts';
-import { parsePins, type Pin } from '../store/pins.ts';
+import { parsePins, type Pin } from '../seeds/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { isManifestName, type Offer, type OfferedFile, type OfferedFixed } from './protocol.ts';

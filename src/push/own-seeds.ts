@@ -1,11 +1,11 @@
 /** The seeds that a machine holds before an operator's take their place, and whether they may: what follows from a seed is lost with it. */
 import { existsSync } from 'node:fs';
-import { snapshotInForce } from '../deliver/provision.ts';
+import { snapshotInForce } from '../provision/provision.ts';
 import { Failure } from '../failure.ts';
-import { type Means, openSeeds, type OpenStore } from '../store/open.ts';
-import type { Payload } from '../store/payload.ts';
-import { type Pins, pinsOf, samePins } from '../store/pins.ts';
-import { type Scope, scopeName, wipeScopes } from '../store/scope.ts';
+import { type Means, openSeeds, type OpenStore } from '../seeds/open.ts';
+import type { Payload } from '../seeds/payload.ts';
+import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';
+import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 

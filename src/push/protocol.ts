@@ -3,12 +3,12 @@
  * bytes behind it, the target's result. Each of the three is one line of canonical JSON. Both ends read what they get as strictly as a file.
  */
 import { Failure, failureCodes } from '../failure.ts';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { largestFile as largestFixed } from '../fixed/file.ts';
 import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
-import type { Pin } from '../store/pins.ts';
+import type { Pin } from '../seeds/pins.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { printable } from '../system/printable.ts';
 

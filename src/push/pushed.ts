@@ -1,5 +1,5 @@
 /** `/var/lib/auxcred/pushed.json`: what pushes have brought to this machine, so that the next one takes away what is gone, and nothing else. */
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { digestOf } from '../fixed/file.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';

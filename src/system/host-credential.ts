@@ -3,7 +3,7 @@
  * made here without a process (systemd src/shared/creds-util.c, the same from 250 to 262).
  */
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 
 /** CRED_AES256_GCM_BY_HOST in systemd's src/shared/creds-util.h. */

@@ -3,7 +3,7 @@
  * "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or libtss2.
  */
 import { constants, createCipheriv, createHash, createHmac, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, type KeyPairKeyObjectResult, publicEncrypt, randomBytes } from 'node:crypto';
-import { concat } from '../derive/framing.ts';
+import { concat } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { kdfa, kdfe, noContext } from './key-derivation.ts';
 import type { PcrPolicy } from './pcr.ts';

@@ -1,6 +1,6 @@
 /** The TPM's own key derivation functions, with SHA-256 (TPM 2.0 part 1, section 11.4.10). */
 import { createHash, createHmac } from 'node:crypto';
-import { concat, u32be, utf8 } from '../derive/framing.ts';
+import { concat, u32be, utf8 } from '../bytes.ts';
 
 const digestLength = 32;
 

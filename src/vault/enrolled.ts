@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path';
 import { Failure } from '../failure.ts';
-import { encodeEnrolled, type Enrolled, type Enrollment, parseEnrolled } from '../store/enrollment.ts';
+import { encodeEnrolled, type Enrolled, type Enrollment, parseEnrolled } from '../seeds/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Vault, vaultFiles } from './vault.ts';
 

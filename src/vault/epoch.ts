@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { scopeParts } from '../derive/tree.ts';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultOf } from './vault.ts';

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { utf8 } from '../derive/framing.ts';
+import { utf8 } from '../bytes.ts';
 import { readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { vaultFiles } from './vault.ts';
 

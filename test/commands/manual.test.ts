@@ -8,7 +8,7 @@ import { exitStatus } from '../../src/failure.ts';
 import { isFailure } from '../age/expect.ts';
 import { gokeyTypes } from '../../src/gokey/gokey.ts';
 import { namedAlphabets } from '../../src/manifest/options.ts';
-import { keySources } from '../../src/store/payload.ts';
+import { keySources } from '../../src/seeds/payload.ts';
 import { copy } from '../../src/commands/copy.ts';
 import { edit } from '../../src/commands/edit.ts';
 import { find } from '../../src/commands/find.ts';
@@ -25,9 +25,9 @@ import { rm } from '../../src/commands/rm.ts';
 import { scopes } from '../../src/commands/scopes.ts';
 import { stage } from '../../src/commands/stage.ts';
 import { vaultCommand } from '../../src/commands/vault.ts';
-import { Options } from '../../src/commands/options.ts';
-import { helpOf } from '../../src/commands/help.ts';
-import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames, written } from '../../src/commands/manual.ts';
+import { Options } from '../../src/cli/options.ts';
+import { helpOf } from '../../src/cli/help.ts';
+import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames, written } from '../../src/cli/manual.ts';
 
 interface Said { status: number | null; stdout: string; stderr: string }
 const auxcred = (args: readonly string[], environment: Record<string, string> = {}): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input: '', env: { PATH: process.env['PATH'], ...environment } });

@@ -6,9 +6,9 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { givenMeans, openReleases } from '../../src/deliver/opening.ts';
+import { givenMeans, openReleases } from '../../src/broker/opening.ts';
 import { exitStatus, type FailureCode } from '../../src/failure.ts';
-import { wipeScopes } from '../../src/store/scope.ts';
+import { wipeScopes } from '../../src/seeds/scope.ts';
 import { Json } from '../../src/system/json.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';

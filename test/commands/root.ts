@@ -3,10 +3,10 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { readRendering } from '../../src/deliver/rendering.ts';
-import { openStore } from '../../src/store/open.ts';
-import { wipeScopes } from '../../src/store/scope.ts';
-import { hostScope, readReleases, readSnapshot } from '../../src/store/snapshot.ts';
+import { readRendering } from '../../src/drop-ins/rendering.ts';
+import { openStore } from '../../src/seeds/open.ts';
+import { wipeScopes } from '../../src/seeds/scope.ts';
+import { hostScope, readReleases, readSnapshot } from '../../src/snapshot/snapshot.ts';
 import { linkTarget, namesIn, readIfPresent } from '../../src/system/files.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 

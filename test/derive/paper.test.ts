@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import { wordlist } from '@scure/bip39/wordlists/english.js';
-import { seedOfWords, wordsOf } from '../../src/commands/words.ts';
+import { seedOfWords, wordsOf } from '../../src/seeds/words.ts';
 import { isFailure } from '../age/expect.ts';
 import { bytes, hex, wordVectors } from './vectors.ts';
 

@@ -4,7 +4,7 @@ import { hkdf } from '@noble/hashes/hkdf.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import { utf8ToBytes } from '@noble/hashes/utils.js';
 import fc from 'fast-check';
-import { concat, framed, u32be } from '../../src/derive/framing.ts';
+import { concat, framed, u32be } from '../../src/bytes.ts';
 import { keyKinds, type KindOptions } from '../../src/derive/kind.ts';
 import { deriveSecret, realmOf } from '../../src/derive/secret.ts';
 import { keyId, leafKey, releaseFingerprintKey, scopeSeed, stateKey } from '../../src/derive/tree.ts';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import fc from 'fast-check';
-import { concat, framed, utf8 } from '../../src/derive/framing.ts';
+import { concat, framed, utf8 } from '../../src/bytes.ts';
 import { fingerprintKey, fixedKey, keyId } from '../../src/derive/tree.ts';
 import { decodeFixed, digestOf, encodeFixed, fingerprintOf, largestFile, largestValue, readHeader } from '../../src/fixed/file.ts';
 import { longestSegment, nameText, pathProblem, splitName } from '../../src/fixed/name.ts';

@@ -9,7 +9,7 @@ import type { Finding } from '../../src/health/finding.ts';
 import { findingsOf } from '../../src/health/checks.ts';
 import { lookAt } from '../../src/health/health.ts';
 import { isEncryptedDevice, swapsOnDisk } from '../../src/health/platform.ts';
-import { Sight } from '../../src/health/sight.ts';
+import { Sight } from '../../src/health/readable-files.ts';
 import { commandLine, shellWord } from '../../src/system/shell.ts';
 import { startSwtpm, type Swtpm } from '../swtpm.ts';
 

@@ -34,14 +34,14 @@ describe('the executables', () => {
   });
 
   test('hold only what the boot path has time for', async () => {
-    assert.deepEqual([...await bundle({ name: 'broker', entry: 'src/auxcred-broker.ts', without: [] }, second.path)].sort(), ['@noble/ciphers']);
-    assert.deepEqual([...await bundle({ name: 'generator', entry: 'src/deliver/generator.ts', without: [] }, second.path)].sort(), ['smol-toml']);
-    const commands = await bundle({ name: 'commands', entry: 'src/auxcred.ts', without: [] }, second.path);
+    assert.deepEqual([...await bundle({ name: 'broker', entry: 'src/programs/auxcred-broker.ts', without: [] }, second.path)].sort(), ['@noble/ciphers']);
+    assert.deepEqual([...await bundle({ name: 'generator', entry: 'src/programs/auxcred-generator.ts', without: [] }, second.path)].sort(), ['smol-toml']);
+    const commands = await bundle({ name: 'commands', entry: 'src/programs/auxcred.ts', without: [] }, second.path);
     assert.ok(commands.has('age-encryption'), 'the bundler tells which packages are inside');
   });
 
   test('are refused with a package that loads for too long', async () => {
-    await assert.rejects(bundle({ name: 'commands', entry: 'src/auxcred.ts', without: ['mri', 'age-encryption'] }, second.path), /commands holds mri, age-encryption/);
+    await assert.rejects(bundle({ name: 'commands', entry: 'src/programs/auxcred.ts', without: ['mri', 'age-encryption'] }, second.path), /commands holds mri, age-encryption/);
   });
 
   test('load no module but Node\'s own', () => {

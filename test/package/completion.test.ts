@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { manual, type VerbEntry, verbNames } from '../../src/commands/manual.ts';
+import { manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
 import { program, scratch, succeed } from './built.ts';
 
 /** What each shell itself offers for a line that TAB is pressed at the end of, with the program's real names. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { verbNames } from '../../src/commands/manual.ts';
+import { verbNames } from '../../src/cli/manual.ts';
 import { contentOf, type Finished, filesIn, program, run, scratch, succeed } from './built.ts';
 
 const executables = ['usr/lib/auxcred/auxcred.cjs', 'usr/lib/systemd/system-generators/auxcred-generator'];

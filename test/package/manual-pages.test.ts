@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { manual, type VerbEntry, verbNames } from '../../src/commands/manual.ts';
+import { manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
 import { manPageFiles } from '../../src/package/man-pages.ts';
 import { filesIn, program, run, scratch, succeed } from './built.ts';
 

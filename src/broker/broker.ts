@@ -1,0 +1,155 @@
+/** Answers each unit with that unit's own secrets, from one snapshot and the seeds it was made with. */
+import { Failure, messageOf } from '../failure.ts';
+import type { Release } from '../snapshot/snapshot.ts';
+import type { HostSecret } from '../system/host-credential.ts';
+import type { Peer } from '../system/peer.ts';
+import type { Connection } from './connection.ts';
+import { Listener } from './listener.ts';
+import type { Opened } from './opening.ts';
+import { recordRefusal, recordRelease } from './journal-record.ts';
+import { ReleaseBook } from './release-book.ts';
+import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
+import { encodeGrant, encodeRefusal } from './stage-message.ts';
+
+const idleTime = 60_000;
+/** Milliseconds for which systemd takes an answer: it reads one at once. */
+const validity = 60_000;
+/** A unit's name has at most 255 bytes. */
+const stageRequestLimit = 256;
+
+/** What answers are made from, or, if that could not be opened, the reason for every refusal. */
+export type Answers = { readonly opened: Opened; readonly secret: HostSecret } | { readonly closed: Failure };
+
+/** The names that auxcred.socket and auxcred-stage.socket give their descriptors. */
+export const socketNames = { credentials: 'encrypted', stage: 'stage' } as const;
+
+interface Granted {
+  readonly request: CredentialRequest;
+  readonly release: Release;
+  readonly value: Uint8Array;
+}
+
+export class Broker {
+  #answers: Answers;
+  #book: ReleaseBook | undefined;
+  readonly #exit: (code: number) => void;
+  readonly #listeners: Listener[] = [];
+  #idle: NodeJS.Timeout | undefined;
+  #exitCode: number | undefined;
+
+  /** @param exit - ends the process; called once, when no connection is open any more */
+  constructor(answers: Answers, exit: (code: number) => void) {
+    this.#answers = answers;
+    this.#exit = exit;
+  }
+
+  /** @param sockets - descriptors by name, of {@link socketNames} */
+  listen(sockets: ReadonlyMap<string, number>): void {
+    this.#serve(sockets.get(socketNames.credentials), (connection) => { this.#answerSystemd(connection); });
+    this.#serve(sockets.get(socketNames.stage), (connection) => {
+      connection.onRequest(stageRequestLimit, (request) => { this.#answerStage(connection, request.toString('utf8')); });
+    });
+    this.#settle();
+  }
+
+  /** Accepts nothing more, finishes the answers under way, then exits with `code`. */
+  leave(code: number): void {
+    if (this.#exitCode !== undefined) return;
+    this.#exitCode = code;
+    for (const listener of this.#listeners) listener.stop();
+    this.#settle();
+  }
+
+  #serve(descriptor: number | undefined, answer: (connection: Connection) => void): void {
+    if (descriptor === undefined) return;
+    const accept = (connection: Connection): void => {
+      clearTimeout(this.#idle);
+      answer(connection);
+    };
+    this.#listeners.push(new Listener(descriptor, { accept, idle: () => { this.#settle(); } }));
+  }
+
+  /** With no connection open: waits for one, or exits if it is to leave. */
+  #settle(): void {
+    clearTimeout(this.#idle);
+    if (this.#listeners.some(({ open }) => open > 0)) return;
+    if (this.#exitCode === undefined) this.#idle = setTimeout(() => { this.leave(0); }, idleTime);
+    else this.#exit(this.#exitCode);
+  }
+
+  #answerSystemd(connection: Connection): void {
+    let request: CredentialRequest | undefined;
+    try {
+      const peer = connection.peer();
+      request = parsePeerName(peer.name);
+      if (!request) throw new Failure('refused', 'the peer is not systemd asking for a credential');
+      const { release, value } = this.#grant(request, peer);
+      connection.answer(this.#encrypted(request.credential, value));
+      recordRelease(request, release);
+    } catch (error) {
+      recordRefusal(request, messageOf(error));
+      connection.close();
+    }
+  }
+
+  /** `value`, which it wipes, as systemd takes it for this credential alone. */
+  #encrypted(credential: string, value: Uint8Array): Uint8Array {
+    try {
+      if ('closed' in this.#answers) throw this.#answers.closed;
+      return this.#answers.secret.encrypt(credential, value, validity);
+    } finally {
+      value.fill(0);
+    }
+  }
+
+  #answerStage(connection: Connection, unit: string): void {
+    const granted: Granted[] = [];
+    let request: CredentialRequest | undefined;
+    try {
+      const peer = connection.peer();
+      const requests = this.#current().staged(unit);
+      if (requests.length === 0) throw new Failure('refused', `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`);
+      const credentials = requests.map(({ unit: declared, credential }) => {
+        request = { unit, credential };
+        const one = this.#grant(request, peer);
+        granted.push(one);
+        return { unit: declared, credential, value: one.value };
+      });
+      connection.answer(encodeGrant(credentials));
+      for (const one of granted) recordRelease(one.request, one.release);
+    } catch (error) {
+      recordRefusal(request ?? { unit, credential: '' }, messageOf(error));
+      connection.answer(encodeRefusal(messageOf(error)));
+    } finally {
+      for (const { value } of granted) value.fill(0);
+    }
+  }
+
+  /**
+   * What is in force now: something may have been put in force while this broker was starting, and then nobody ends it. Seeds that do not go with it are of no use
+   * any more, and the next broker opens those that do.
+   * @throws Failure with the reason for every refusal
+   */
+  #current(): ReleaseBook {
+    if ('closed' in this.#answers) throw this.#answers.closed;
+    try {
+      const opened = this.#answers.opened.reread();
+      if (opened) {
+        this.#answers = { ...this.#answers, opened };
+        this.#book = undefined;
+      }
+      return (this.#book ??= new ReleaseBook(this.#answers.opened.releases, this.#answers.opened.sources));
+    } catch (error) {
+      this.leave(0);
+      throw error;
+    }
+  }
+
+  /** @throws Failure with the reason for a refusal */
+  #grant(request: CredentialRequest, peer: Peer): Granted {
+    if (!mayAskFor(request.unit, peer)) throw new Failure('refused', `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}, of ${peer.unit ?? 'no unit'}) is not part of ${request.unit}`);
+    const book = this.#current();
+    const release = book.find(request);
+    return { request, release, value: book.valueOf(release) };
+  }
+}

@@ -1,0 +1,47 @@
+/** One journal record for every release and every refusal, with fields that a program can read. Never a value. */
+import { journal } from '../system/journal.ts';
+import { generationOf, ingredients, kindOf, nameOf, periodOf, type Source } from '../derive/recipe.ts';
+import type { Release } from '../snapshot/snapshot.ts';
+import type { CredentialRequest } from './request.ts';
+
+/** Constant ids, so that `journalctl -u 'auxcred*' MESSAGE_ID=...` finds every release or every refusal (systemd.journal-fields(7)). Any user can log under them too. */
+export const messageIds = {
+  released: 'f0a0c2a48c3f4b0f9a5a7d2a54a2f6f1',
+  refused: '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57',
+} as const;
+
+/** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
+const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
+
+/** Of every secret in it, in order. */
+const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');
+
+/** Writes to the journal which secret went to which unit; never its value. */
+export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
+  journal({
+    MESSAGE: `released ${credential} to ${unit || 'whoever may read it'}`,
+    MESSAGE_ID: messageIds.released,
+    PRIORITY: '6',
+    AUXCRED_OUTCOME: 'released',
+    AUXCRED_UNIT: unit,
+    AUXCRED_CREDENTIAL: credential,
+    AUXCRED_REALM: realmText(release),
+    AUXCRED_PERIOD: each(release, periodOf),
+    AUXCRED_GENERATION: each(release, (source) => String(generationOf(source))),
+    AUXCRED_DELIVERY: release.delivery,
+  });
+}
+
+/** Writes to the journal what was refused to whom, and why. */
+export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
+  const what = request === undefined ? 'a connection' : `${request.credential || 'credentials'} for ${request.unit || 'whoever may read it'}`;
+  journal({
+    MESSAGE: `refused ${what}: ${reason}`,
+    MESSAGE_ID: messageIds.refused,
+    PRIORITY: '4',
+    AUXCRED_OUTCOME: 'refused',
+    AUXCRED_UNIT: request?.unit ?? '',
+    AUXCRED_CREDENTIAL: request?.credential ?? '',
+    AUXCRED_REASON: reason,
+  });
+}

@@ -1,0 +1,106 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ingredients } from '../derive/recipe.ts';
+import type { Sources } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import { fixedValues } from '../fixed/value.ts';
+import { devicePatience, hostKeyCredentials, type HostKeys, type Means, openStore } from '../seeds/open.ts';
+import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../snapshot/snapshot.ts';
+import { type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
+import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { linkTarget } from '../system/files.ts';
+import type { Paths } from '../system/paths.ts';
+
+/** What the broker answers from. */
+export interface Opened {
+  readonly releases: readonly Release[];
+  readonly sources: Sources;
+  readonly scopes: readonly Scope[];
+  /**
+   * The same seeds with what was put in force since; undefined where nothing was.
+   * @throws Failure where these seeds do not go with it, or it is older
+   */
+  readonly reread: () => Opened | undefined;
+}
+
+/** How often seeds, snapshot and counter are read that do not belong together. */
+const attempts = 3;
+
+/**
+ * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
+ * @throws Failure
+ */
+export async function openReleases(paths: Paths, means: Means): Promise<Opened> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await openOnce(paths, means);
+    } catch (error) {
+      // The broker waits for nobody's lock, so it may have read seeds of before something was put in force, and the snapshot of after it.
+      if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
+    }
+  }
+}
+
+/** What a service was given to open the seeds with: the host key as a credential, the TPM device in AUXCRED_TCTI. */
+export function givenMeans(environment: NodeJS.ProcessEnv): Means {
+  const credentials = environment['CREDENTIALS_DIRECTORY'];
+  const keyAt = (name: string): string | undefined => {
+    const path = credentials === undefined ? undefined : join(credentials, name);
+    return path !== undefined && existsSync(path) ? path : undefined;
+  };
+  const sealed = keyAt(hostKeyCredentials.sealed);
+  const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age), sealed: sealed === undefined ? undefined : () => Promise.resolve(new Uint8Array(readFileSync(sealed))) };
+  return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
+}
+
+async function openOnce(paths: Paths, means: Means): Promise<Opened> {
+  const { payload, counter: tpmCounter } = await openStore(paths, means);
+  try {
+    // The link first: what takes its place while the rest is read is noticed later.
+    const link = linkTarget(paths.snapshot);
+    const snapshot = releasesIn(paths, payload.scopes);
+    refuseRewound(tpmCounter, snapshot.tpmCounter);
+    refuseOldSeeds(payload.counter, snapshot.counter);
+    return openedWith(paths, payload.scopes, snapshot, link);
+  } catch (error) {
+    wipeScopes(payload.scopes);
+    throw error;
+  }
+}
+
+function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, link: string | undefined): Opened {
+  const { releases } = snapshot;
+  const reread = (): Opened | undefined => {
+    const now = linkTarget(paths.snapshot);
+    if (now === link) return undefined;
+    const next = releasesIn(paths, scopes);
+    refuseOlderThan(snapshot, next);
+    for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe))) seedsOf(scopes)(scope, epoch);
+    return openedWith(paths, scopes, next, now);
+  };
+  return { releases, sources: sourcesOf(paths, releases, scopes), scopes, reread };
+}
+
+/** Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same. @throws Failure `older` */
+function refuseOlderThan(known: Releases, next: Releases): void {
+  if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
+  throw new Failure('older', 'what is in force now is older than what was in force before', { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
+}
+
+function sourcesOf(paths: Paths, releases: readonly Release[], scopes: readonly Scope[]): Sources {
+  const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));
+  const seedOf = seedsOf(scopes);
+  return { seedOf, fixedValue: fixedValues(seedOf, ({ file }) => files.get(file)) };
+}
+
+function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
+  const snapshot = readReleases(paths);
+  if (!snapshot) throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: 'run auxcred apply' });
+  return parseReleases(snapshot, hostScope(scopes));
+}
+
+/** @throws Failure `older` for a seeds.age that was replaced before: somebody has brought it back */
+export function refuseOldSeeds(counter: number, recorded: number): void {
+  if (counter >= recorded) return;
+  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was in force`, { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
+}

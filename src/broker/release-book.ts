@@ -1,0 +1,46 @@
+import { type Sources, valueOf } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import type { Release } from '../snapshot/snapshot.ts';
+import { templateOf } from '../system/unit-name.ts';
+import type { CredentialRequest } from './request.ts';
+
+/** The releases in force and what they are made from, ready to answer. */
+export class ReleaseBook {
+  readonly #releases = new Map<string, Release>();
+  readonly #units = new Map<string, Release[]>();
+  readonly #sources: Sources;
+
+  constructor(releases: readonly Release[], sources: Sources) {
+    this.#sources = sources;
+    for (const release of releases) {
+      this.#releases.set(keyOf(release), release);
+      const ofUnit = this.#units.get(release.unit);
+      if (ofUnit) ofUnit.push(release);
+      else this.#units.set(release.unit, [release]);
+    }
+  }
+
+  /**
+   * Looks a request up; an instance is served what its template declares unless it is declared itself.
+   * @throws Failure `refused` where nothing is provisioned for it
+   */
+  find(request: CredentialRequest): Release {
+    const template = templateOf(request.unit);
+    const release = this.#releases.get(keyOf(request)) ?? (template === undefined ? undefined : this.#releases.get(keyOf({ ...request, unit: template })));
+    if (!release) throw new Failure('refused', `no credential ${request.credential} is provisioned for ${request.unit}: declare it, then run auxcred apply`);
+    return release;
+  }
+
+  /** The secret's bytes. The caller wipes them. @throws Failure where this machine holds no seed for it */
+  valueOf({ recipe }: Release): Uint8Array {
+    return valueOf(recipe, this.#sources);
+  }
+
+  /** What a unit gets staged: its own declarations and those of its template. */
+  staged(unit: string): Release[] {
+    const names = [unit, templateOf(unit)].filter((name) => name !== undefined);
+    return names.flatMap((name) => this.#units.get(name) ?? []).filter(({ delivery }) => delivery === 'stage');
+  }
+}
+
+const keyOf = ({ unit, credential }: CredentialRequest): string => `${unit}/${credential}`;

@@ -1,0 +1,139 @@
+/** Which fixed folder a command is about: the operator's vault where there is one, else this machine's own. */
+import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
+import { Failure } from '../failure.ts';
+import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
+import { checkedPath, type FixedName, splitName } from '../fixed/name.ts';
+import { openStore } from '../seeds/open.ts';
+import { parsePins } from '../seeds/pins.ts';
+import { scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
+import { readIfPresent } from '../system/files.ts';
+import { refuseForeign } from '../system/held-folder.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { commitVault, sweepVault } from '../vault/git.ts';
+import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { meansOf } from '../machine/openers.ts';
+import type { Options } from './options.ts';
+import { warn } from '../terminal/say.ts';
+import { isVault, withFleetSeed } from './chosen-manifest.ts';
+
+export interface Place {
+  readonly folder: FixedFolder;
+  /** Where `auxcred fetch` notes what it has seen of other vaults. */
+  readonly fetched: string;
+  /** The operator's; undefined on a machine. */
+  readonly vault: Vault | undefined;
+  readonly paths: Paths;
+  /** The scope of names that come without one; undefined where they have to come with it. */
+  readonly scope: string | undefined;
+}
+
+/** A place whose seeds are at hand. */
+export interface OpenPlace extends Place, FolderKeys {}
+
+/** @throws Failure */
+export function placeOf(options: Options): Place {
+  const paths = pathsUnder(options.value('root') ?? '/');
+  const [host, group] = [options.value('host'), options.value('group')];
+  if (host !== undefined && group !== undefined) throw new Failure('usage', 'a secret is a host\'s or a group\'s, not both');
+  const named = group === undefined ? (host === undefined ? undefined : `host/${host}`) : `group/${group}`;
+  if (isVault(options)) {
+    const vault = readVault(vaultFolder(options.value('vault'), process.env));
+    if (named !== undefined) epochOfScope(vault, named);
+    const { fixed, fetched } = vaultFiles(vault.folder);
+    return { folder: new FixedFolder(fixed), fetched, vault, paths, scope: named };
+  }
+  const pins = readIfPresent(paths.pins);
+  const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
+  if (scopes.length === 0) throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', { hint: 'auxcred init makes a vault; auxcred seal makes this machine\'s own seed' });
+  refuseForeign(paths.root, [paths.fixed]);
+  return { folder: new FixedFolder(paths.fixed), fetched: paths.fetched, vault: undefined, paths, scope: named ?? scopes.find((scope) => scope.startsWith('host/')) };
+}
+
+/** The secret that an operand names. @throws Failure `usage` */
+export function nameIn({ scope, vault }: Place, text: string): FixedName {
+  const full = splitName(text);
+  if (full) {
+    checkedPath(full.path);
+    return full;
+  }
+  if (scope !== undefined) return { scope, path: checkedPath(text) };
+  const example = vault?.hosts.keys().next().value ?? 'web1';
+  throw new Failure('usage', `${JSON.stringify(text)} does not say whose secret it is`, { hint: `host/${example}/${text}, or group/NAME/${text}; --host= and --group= say it once` });
+}
+
+/** What `ls` and the like are asked to look below: a scope and a path in it, or all. @throws Failure `usage` */
+export function belowIn(place: Place, text: string | undefined): { readonly scope: string | undefined; readonly path: string } {
+  const asked = text?.replace(/\/+$/, '');
+  if (asked === undefined || asked === '') return { scope: place.scope, path: '' };
+  const [kind, name, ...rest] = asked.split('/');
+  if ((kind === 'host' || kind === 'group') && rest.length === 0) return { scope: name === undefined ? kind : `${kind}/${name}`, path: '' };
+  return nameIn(place, asked);
+}
+
+/** Opens the seeds for `work`, and wipes them. @throws Failure */
+export async function withSeeds<T>(place: Place, options: Options, work: (place: OpenPlace) => T): Promise<T> {
+  const { vault } = place;
+  if (!vault) {
+    const { payload } = await openStore(place.paths, meansOf(place.paths, options.value('tpm2-device')));
+    try {
+      return work({ ...place, seedOf: scopeSeedsOf(payload.scopes), former: () => undefined });
+    } finally {
+      wipeScopes(payload.scopes);
+    }
+  }
+  return await withFleetSeed(vault, options, (fleetSeed) => {
+    const known = new Map<string, { seed: Uint8Array; epoch: number }>();
+    const formerEpochs = new Map<string, Map<string, number>>();
+    const derive = (scope: string, epoch: number): { seed: Uint8Array; epoch: number } => {
+      const { kind, name } = scopeParts(scope);
+      return { seed: scopeSeed(fleetSeed, kind, name, epoch), epoch };
+    };
+    try {
+      return work({
+        ...place,
+        seedOf: (scope) => {
+          const found = known.get(scope) ?? derive(scope, epochOfScope(vault, scope));
+          known.set(scope, found);
+          return found;
+        },
+        former: (scope, id) => {
+          const epochs = formerEpochs.get(scope) ?? new Map(formerIds(scope, epochOfScope(vault, scope), derive));
+          formerEpochs.set(scope, epochs);
+          const epoch = epochs.get(hexOf(id));
+          return epoch === undefined ? undefined : derive(scope, epoch);
+        },
+      });
+    } finally {
+      for (const { seed } of known.values()) seed.fill(0);
+    }
+  });
+}
+
+/** Epochs that are looked back through for a file that does not open. */
+const mostFormer = 1000;
+
+/** The key ids of a scope's earlier epochs, in hexadecimal, and the epochs. */
+function formerIds(scope: string, epoch: number, derive: (scope: string, epoch: number) => { readonly seed: Uint8Array }): [string, number][] {
+  return Array.from({ length: Math.min(mostFormer, epoch - 1) }, (_, i) => {
+    const { seed } = derive(scope, epoch - 1 - i);
+    const id = hexOf(keyId(seed));
+    seed.fill(0);
+    return [id, epoch - 1 - i];
+  });
+}
+
+const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+/** Ends a change of the fixed folder: sweeps it, and keeps the change, and that of the files named, in the vault's history if it has one. */
+export function commit({ folder, vault }: Place, message: string, ...files: readonly string[]): void {
+  folder.sweep();
+  if (vault) keep(vault, message, 'fixed', ...files);
+}
+
+/** Sweeps the vault, and keeps a change of the files and folders named in its history if it has one. */
+export function keep(vault: Vault, message: string, ...files: readonly string[]): void {
+  const changed = sweepVault(vault.folder);
+  if (!vault.git) return;
+  const problem = commitVault(vault.folder, message, [...files, ...changed]);
+  if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
+}

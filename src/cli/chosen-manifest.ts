@@ -1,0 +1,164 @@
+/** Whose secrets a command is about: this machine's, or on the operator's side those of a host in the vault. */
+import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import type { Identities } from '../age/identities.ts';
+import type { Recipe } from '../derive/recipe.ts';
+import type { Sources } from '../derive/value.ts';
+import { snapshotInForce } from '../provision/provision.ts';
+import { inForce, standpointOf } from '../provision/plan.ts';
+import { Failure } from '../failure.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { Shelf, unopened } from '../fixed/fixed-files.ts';
+import { fixedValues } from '../fixed/value.ts';
+import { filesIn, manifestFiles } from '../manifest/folder.ts';
+import { type Manifest, manifestOf } from '../manifest/manifest.ts';
+import type { Standpoint } from '../manifest/recipes.ts';
+import { parsePins } from '../seeds/pins.ts';
+import { openStore } from '../seeds/open.ts';
+import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
+import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
+import { readIfPresent } from '../system/files.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
+import { problemText } from '../commands/check.ts';
+import { meansOf } from '../machine/openers.ts';
+import type { Options } from './options.ts';
+import { askSecret } from '../terminal/prompt.ts';
+import { say } from '../terminal/say.ts';
+
+/** What can be said without a seed. */
+export interface View {
+  readonly manifest: Manifest;
+  /** Where it stands now. */
+  readonly standpoint: Standpoint;
+}
+
+/** What can be said with the seeds, which are wiped afterwards. */
+export interface OpenView extends View {
+  readonly sources: Sources;
+  /** The active recipe of a secret on this machine, or the last one of a secret that was removed; undefined for one that never was active, and on the operator's side. */
+  inForce(name: string): Recipe | undefined;
+  readonly snapshot: Snapshot | undefined;
+}
+
+/** Whether there is an operator's vault that could be meant. */
+export function isVault(options: Options): boolean {
+  if (options.value('root') !== undefined) return false;
+  return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
+}
+
+/** Whether a name without a scope means a secret that this machine declares: it has a seed, and nothing else was asked for. */
+export const isMachine = (options: Options): boolean =>
+  options.value('root') !== undefined || (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
+
+/** Whether the vault was asked for. */
+export const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
+
+/** Whether it is the vault's seeds that are needed: it was asked for, or this machine has none of its own. */
+export const opensVault = (options: Options): boolean => isOperator(options) || (isVault(options) && !isMachine(options));
+
+/** @throws Failure `usage` for options of one side together with those of the other */
+function hostIn(vault: Vault, options: Options): VaultHost {
+  const name = options.value('host');
+  if (name === undefined) throw options.lacks('a host whose secret is meant', `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`);
+  return hostOf(vault, name);
+}
+
+/** A manifest without errors. @throws Failure `invalid-manifest` after saying every error */
+export function sound(manifest: Manifest): Manifest {
+  const errors = manifest.problems.filter(({ severity }) => severity === 'error');
+  for (const problem of errors) say(problemText(problem));
+  if (errors.length > 0) throw new Failure('invalid-manifest', 'the manifest has errors', { hint: 'auxcred check says all of them' });
+  return manifest;
+}
+
+/** The manifest of a host as the vault has it, with its problems. @throws Failure `not-found` where there is none */
+export function manifestFor(host: VaultHost, options: Options): Manifest {
+  const named = options.list('manifest');
+  const folders = named.length > 0 ? named : host.manifest;
+  const manifest = manifestOf(filesIn(folders));
+  if (manifest.files.length === 0) throw new Failure('not-found', `there is no manifest for ${host.name} in ${folders.join(' or ')}`, { hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml' });
+  return manifest;
+}
+
+/** The vault and its host that `--host=` names. @throws Failure */
+export function vaultHost(options: Options): { readonly vault: Vault; readonly host: VaultHost } {
+  const vault = readVault(vaultFolder(options.value('vault'), process.env));
+  return { vault, host: hostIn(vault, options) };
+}
+
+function operatorView(vault: Vault, host: VaultHost, options: Options): View {
+  const manifest = sound(manifestFor(host, options));
+  return { manifest, standpoint: { host: `host/${host.name}`, epochs: epochsOf(vault, host), at: new Date(), fixed: unopened(new FixedFolder(vaultFiles(vault.folder).fixed)) } };
+}
+
+/** @throws Failure */
+export function viewOf(options: Options): View {
+  if (isOperator(options)) {
+    const { vault, host } = vaultHost(options);
+    return operatorView(vault, host, options);
+  }
+  const root = options.value('root') ?? '/';
+  const paths = pathsUnder(root);
+  const manifest = sound(manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)));
+  const pinsFile = readIfPresent(paths.pins);
+  const pins = pinsFile ? [...parsePins(pinsFile, paths.pins).scopes] : [];
+  return { manifest, standpoint: { host: pins.find(([name]) => name.startsWith('host/'))?.[0] ?? 'host', epochs: new Map(pins.map(([name, { epoch }]) => [name, epoch])), at: new Date(), fixed: unopened(new FixedFolder(paths.fixed)) } };
+}
+
+/** Opens the seeds for `work`. @throws Failure */
+export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
+  if (opensVault(options)) {
+    const { vault, host } = vaultHost(options);
+    const view = operatorView(vault, host, options);
+    return await withFleetSeed(vault, options, (fleetSeed) => {
+      const scopes = scopesOf(vault, host, fleetSeed);
+      try {
+        const shelf = new Shelf(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
+        return work({ manifest: view.manifest, standpoint: { ...view.standpoint, fixed: shelf.find }, sources: sourcesOf(scopes, shelf), inForce: () => undefined, snapshot: undefined });
+      } finally {
+        wipeScopes(scopes);
+      }
+    });
+  }
+  const { manifest } = viewOf(options);
+  const paths = pathsUnder(options.value('root') ?? '/');
+  const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  try {
+    const snapshot = snapshotInForce(paths, payload.scopes);
+    const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
+    return work({ manifest, standpoint: standpointOf(payload.scopes, new Date(), shelf.find), sources: sourcesOf(payload.scopes, shelf, paths), inForce: (name) => inForce(snapshot?.history, name), snapshot });
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+}
+
+/** What is in force on a machine may be in its snapshot alone. */
+function sourcesOf(scopes: readonly Scope[], shelf: Shelf, paths?: Paths): Sources {
+  const seedOf = seedsOf(scopes);
+  return { seedOf, fixedValue: fixedValues(seedOf, (recipe) => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))) };
+}
+
+/** Opens the fleet seed for `work`, and wipes it. @throws Failure */
+export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fleetSeed: Uint8Array) => T | Promise<T>): Promise<T> {
+  // Only here: on a machine of its own no command waits for the age library to load.
+  const { openFleetSeed } = await import('../vault/fleet-seed.ts');
+  const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
+  try {
+    return await work(fleetSeed);
+  } finally {
+    fleetSeed.fill(0);
+  }
+}
+
+/** The identities that were named, else the vault's, else the user's own. */
+export function fleetKeys(vault: Vault, options: Options): Identities {
+  const named = [...options.list('identity'), ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']])];
+  const own = [join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'), join(homedir(), '.ssh/id_ed25519')];
+  return {
+    identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
+    passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase of the fleet seed', '--identity=FILE opens a seed that is sealed to a key'))),
+    hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',
+  };
+}

@@ -1,0 +1,72 @@
+/** What `seal`, `reseal` and `enroll` are asked for by their options. */
+import { scopeNamePattern } from '../derive/realm.ts';
+import { Failure } from '../failure.ts';
+import { type KeySource, keySources, recipientPattern, type Sealing } from '../seeds/payload.ts';
+import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
+import { readIfPresent } from '../system/files.ts';
+import type { Paths } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
+import { tpmPresent } from '../tpm2/tpm.ts';
+import { say, warn } from '../terminal/say.ts';
+
+/** What `--with-key=` names. @throws Failure `usage` */
+export function chosenKey(text: string, device: string | undefined): KeySource {
+  if (text === 'auto') {
+    const withKey = tpmPresent(device) ? 'tpm2' : 'host';
+    say(`--with-key=auto chose ${withKey}`);
+    return withKey;
+  }
+  const withKey = keySources.find((known) => known === text);
+  if (!withKey) throw new Failure('usage', `--with-key=${text} is not known`, { hint: `one of ${keySources.join(', ')}, auto` });
+  return withKey;
+}
+
+/**
+ * What `--creds-key=` names: what systemd-creds encrypts to.
+ * @throws Failure `usage`
+ */
+export function chosenCredsKey(text: string | undefined, withKey: KeySource): CredsKey | undefined {
+  if (text === undefined) return undefined;
+  if (withKey !== 'systemd-creds') throw new Failure('usage', '--creds-key needs systemd-creds', { hint: '--with-key=systemd-creds' });
+  const key = credsKeys.find((known) => known === text);
+  if (!key) throw new Failure('usage', `--creds-key=${text} is not known`, { hint: `one of ${credsKeys.join(', ')}` });
+  return key;
+}
+
+/**
+ * The PCRs that `--tpm2-pcrs=` names: bound now on the running system, and at the first boot of one that is being installed, whose PCRs are not those of the installer.
+ * @throws Failure `usage`
+ */
+export function chosenPcrs(text: string | undefined, { withKey, credsKey }: Pick<Sealing, 'withKey' | 'credsKey'>, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+  const key = withKey === 'systemd-creds' ? (credsKey ?? 'auto') : withKey;
+  if (text === undefined) {
+    // What systemd chooses by itself may have no TPM in it.
+    if (key !== 'host' && key !== 'auto') warn('no PCR is bound: whoever boots anything on this machine can open the seed', '--tpm2-pcrs=7+14');
+    return { pcrs: [], pcrsAtFirstBoot: [] };
+  }
+  if (key === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
+  const pcrs = parsePcrs(text);
+  for (const advice of pcrAdvice(pcrs)) warn(advice);
+  return boundWhenRunning(pcrs, root);
+}
+
+/** PCRs to bind now, or at the first boot of a system that is being installed. */
+export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> => (systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs });
+
+/** All PCRs of a sealing, whether they are bound by now. */
+export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] => [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);
+
+/** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. @throws Failure `usage` */
+export function hostName(given: string | undefined, paths: Paths): string {
+  const name = given ?? new TextDecoder().decode(readIfPresent(paths.hostname) ?? new Uint8Array(0)).trim().toLowerCase();
+  if (name === '') throw new Failure('usage', `${paths.hostname} is missing or empty, so this machine has no name`, { hint: '--name=web1' });
+  if (!scopeNamePattern.test(name)) throw new Failure('usage', `${name} is not usable as a scope name`, { hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1' });
+  return name;
+}
+
+/** @throws Failure `usage` */
+export function checkedRecipient(text: string): string {
+  if (!recipientPattern.test(text)) throw new Failure('usage', `${text.slice(0, 12)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it' });
+  return text;
+}

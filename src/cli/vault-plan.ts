@@ -1,0 +1,61 @@
+import { plannedAfresh } from '../provision/provision.ts';
+import { changesOf } from '../drop-ins/rendered-folder.ts';
+import { renderUnits } from '../drop-ins/rendering.ts';
+import { ingredients, kindOf, periodOf } from '../derive/recipe.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import type { Release } from '../snapshot/snapshot.ts';
+import { wipeScopes } from '../seeds/scope.ts';
+import { scopesOf, vaultFiles } from '../vault/vault.ts';
+import { periodNamed } from '../commands/get.ts';
+import type { Options } from './options.ts';
+import { counted, printJson, printTable, say } from '../terminal/say.ts';
+import { manifestFor, sound, vaultHost, withFleetSeed } from './chosen-manifest.ts';
+
+/**
+ * Says what a host of the vault would get from the vault's manifest, fixed folder and seeds, as if nothing were active there, and asks no host.
+ * @returns 0
+ * @throws Failure for all that would keep the host from making it active
+ */
+export async function showHostPlan(options: Options): Promise<number> {
+  const { vault, host } = vaultHost(options);
+  const { declarations } = sound(manifestFor(host, options));
+  const at = options.value('at');
+  await withFleetSeed(vault, options, (fleetSeed) => {
+    const scopes = scopesOf(vault, host, fleetSeed);
+    try {
+      const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
+      const { releases } = plannedAfresh(declarations, scopes, folder, { at: at === undefined ? new Date() : periodNamed(at).start, acceptEarlier: true });
+      const credentials = releases.map(described);
+      const dropIns = changesOf(new Map(), renderUnits(declarations));
+      if (options.flag('json')) printJson({ host: host.name, credentials, dropIns });
+      else sayHostPlan(host.name, credentials);
+    } finally {
+      wipeScopes(scopes);
+    }
+  });
+  return 0;
+}
+
+interface Described {
+  readonly unit: string;
+  readonly credential: string;
+  readonly delivery: string;
+  readonly kind: string;
+  /** Of all that it is made of. */
+  readonly scope: string;
+  readonly period: string;
+}
+
+function described({ unit, credential, delivery, recipe }: Release): Described {
+  const sources = ingredients(recipe);
+  const together = (texts: readonly string[]): string => [...new Set(texts)].filter((text) => text !== '').join(' ');
+  const periods = sources.map((source) => (source.form === 'derived' ? periodOf(source) : ''));
+  return { unit, credential, delivery, kind: kindOf(recipe), scope: together(sources.map(({ scope }) => scope)), period: together(periods) };
+}
+
+function sayHostPlan(host: string, credentials: readonly Described[]): void {
+  const rows = credentials.map(({ unit, credential, kind, scope, period, delivery }) => [unit || 'any', credential, kind, scope || '-', period || '-', delivery]);
+  if (rows.length > 0) printTable([['UNIT', 'CREDENTIAL', 'KIND', 'SCOPE', 'PERIOD', 'DELIVERY'], ...rows]);
+  const units = new Set(credentials.map(({ unit }) => unit).filter((unit) => unit !== ''));
+  say(`${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push --manifest --dry-run ${host} asks the host what of it is new there`);
+}

@@ -1,0 +1,14 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { hostKeyCredentials, type Means } from '../seeds/open.ts';
+import type { Paths } from '../system/paths.ts';
+import { decryptCredential } from '../system/systemd-creds.ts';
+
+/** What root has to open the store with: the machine's own keys where they lie, and the TPM that was named. */
+export function meansOf(paths: Paths, device: string | undefined): Means {
+  const keyAt = (path: string): string | undefined => (existsSync(path) ? path : undefined);
+  const sealed = keyAt(paths.sealedHostKey);
+  return {
+    keys: { ssh: keyAt(paths.sshHostKey), age: keyAt(paths.ageHostKey), sealed: sealed === undefined ? undefined : async (tpm) => await decryptCredential(paths.root, hostKeyCredentials.sealed, new Uint8Array(readFileSync(sealed)), tpm) },
+    device: device ?? process.env['AUXCRED_TCTI'],
+  };
+}

@@ -1,0 +1,147 @@
+/** Where what arrived from the operator is checked, sealed, written and put in force. */
+import { existsSync } from 'node:fs';
+import { refuseOldSeeds } from '../broker/opening.ts';
+import { snapshotInForce } from '../provision/provision.ts';
+import { Failure } from '../failure.ts';
+import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import { begun, finished, judge, type Judged, writeFiles } from '../push/arrival.ts';
+import { checkSeeds, type OwnSeeds, ownSeeds, ownSealing } from '../push/own-seeds.ts';
+import type { Arrived, Request, Result } from '../push/protocol.ts';
+import { type Pushed, readPushed, writePushed } from '../push/pushed.ts';
+import { openSeeds, openStore, type OpenStore } from '../seeds/open.ts';
+import type { Payload } from '../seeds/payload.ts';
+import { pinsIn } from '../seeds/pins.ts';
+import { wipeScopes } from '../seeds/scope.ts';
+import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { unitsFailure } from '../provision/unit-jobs.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+import { putInForce } from '../commands/apply.ts';
+import { meansOf } from './openers.ts';
+import { sealMachine } from './sealing.ts';
+import { oneAtATime, provisionManifest, provisionWith, sayHeld, unitFailures } from '../commands/provision.ts';
+import { boundWhenRunning, pcrsOf } from '../cli/chosen-sealing.ts';
+
+/** What came, and for which machine. */
+export interface Arrival {
+  readonly root: string;
+  /** The TPM that was named. */
+  readonly device: string | undefined;
+  readonly request: Request;
+  readonly arrived: Arrived;
+}
+
+/** Judges everything, and unless that is all that was asked for writes it and makes it active. @throws Failure, before or after anything was written */
+export async function received(arrival: Arrival): Promise<Result> {
+  const { root, request, arrived } = arrival;
+  if (request.purpose === 'judge-without-seeds') {
+    judge(root, request, arrived, { scopes: undefined, pushed: readPushed(pathsUnder(root)), own: undefined });
+    return { units: [], failure: undefined };
+  }
+  // No lock: nothing is written, and the folder that has it may not even be there.
+  if (request.purpose === 'judge') return await withSeeds(arrival, ({ judged: { changes } }) => Promise.resolve({ units: systemIsRunning(root) ? actionsOf(runningSteps(stepsFor(changes))) : [], failure: undefined }));
+  let result: Result = { units: [], failure: undefined };
+  let told = nobody;
+  await oneAtATime(root, 'wait', async () => {
+    ({ told, ...result } = await withSeeds(arrival, async (sound) => await carriedOut(arrival, sound)));
+    return 0;
+  });
+  const failures = await unitFailures(told, request.wait);
+  return result.failure === undefined && failures.length > 0 ? { ...result, failure: unitsFailure(failures) } : result;
+}
+
+/** An arrival that may be carried out, with the seeds as they will be. */
+interface Sound {
+  readonly payload: Payload;
+  /** The TPM that opened them, or this machine's own. */
+  readonly srk: OpenStore['srk'];
+  /** This machine's own store; undefined if other seeds take its place. */
+  readonly opened: OpenStore | undefined;
+  readonly pushed: Pushed;
+  readonly judged: Judged;
+}
+
+/** Judges an arrival with the seeds that were sent or else with this machine's own, which are wiped afterwards. @throws Failure */
+async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: (sound: Sound) => Promise<T>): Promise<T> {
+  const paths = pathsUnder(root);
+  const pushed = readPushed(paths);
+  const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
+  const sent = arrived.seeds ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished }) : undefined;
+  const payload = opened?.payload ?? sent?.payload;
+  if (!payload) throw new Failure('malformed', 'there are no seeds');
+  try {
+    if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
+    const judged = judge(root, request, arrived, { scopes: payload.scopes, pushed, own: sent?.own });
+    return await work({ payload, srk: (opened ?? sent)?.srk, opened, pushed, judged });
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+}
+
+/** What was judged is written in an order that a crash can't hurt, and made active. @throws Failure */
+async function carriedOut({ root, device, request, arrived }: Arrival, { payload, srk, opened, pushed, judged }: Sound): Promise<Result & { told: Told }> {
+  const paths = pathsUnder(root);
+  const under = begun(pushed, arrived);
+  writePushed(paths, under);
+  if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, srk });
+  writeFiles(paths, request, arrived);
+  const result = await apply(root, device, opened, judged.manifest, request.acceptOlder);
+  if (result.failure === undefined) writePushed(paths, finished(paths, under));
+  return result;
+}
+
+const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ unit, action }) => ({ unit, action }));
+
+/** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
+function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
+  const snapshot = snapshotInForce(paths, payload.scopes);
+  refuseRewound(counter, snapshot?.tpmCounter);
+  refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
+}
+
+/**
+ * Does what `auxcred apply` does. A hook that held its secret back is a failure, and what could not be laid out too, though all else is in force.
+ * @param opened - the seeds, where they are those that were here before
+ * @throws Failure
+ */
+async function apply(root: string, device: string | undefined, opened: OpenStore | undefined, manifest: Manifest, acceptOlder: boolean): Promise<Result & { told: Told }> {
+  const flags = { early: false, acceptClock: false, acceptOlder };
+  const provisioned = opened ? await provisionWith(root, opened, manifest, flags) : await provisionManifest(root, device, manifest, flags);
+  const told = putInForce(root, manifest, provisioned, true);
+  const units = told.taken.map(({ unit, action }) => ({ unit, action }));
+  if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
+  const { failures, held } = provisioned;
+  return { told, units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
+}
+
+interface Sent {
+  readonly request: Request;
+  /** An age file that this machine opens. */
+  readonly file: Uint8Array;
+  readonly unfinished: boolean;
+}
+
+/**
+ * The seeds that were sent, as they are to be sealed here, which the caller wipes, and what this machine holds until then.
+ * @throws Failure
+ */
+async function sentSeeds(root: string, givenDevice: string | undefined, { request: { seeds, replace }, file, unfinished }: Sent): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
+  const paths = pathsUnder(root);
+  const means = meansOf(paths, givenDevice);
+  const pins = pinsIn(paths);
+  const { payload, srk } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
+  try {
+    const own = await ownSeeds(paths, means, pins);
+    checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });
+    const stays = seeds?.keepSealing === true && existsSync(paths.seeds) ? ownSealing(own, payload.scopes) : undefined;
+    const { recovery } = payload.sealing;
+    const sealing = stays ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery } : payload.sealing;
+    const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
+    const device = sealing.withKey === 'host' ? undefined : means.device ?? sealing.device;
+    return { own, srk: srk ?? stays?.srk, payload: { counter, scopes: payload.scopes, sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device } } };
+  } catch (error) {
+    wipeScopes(payload.scopes);
+    throw error;
+  }
+}

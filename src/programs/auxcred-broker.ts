@@ -1,0 +1,86 @@
+/** auxcred.service: opens the machine's seeds once, then answers units until nobody has asked for a minute. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Answers, Broker, socketNames } from '../broker/broker.ts';
+import { givenMeans, openReleases } from '../broker/opening.ts';
+import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { wipeScopes } from '../seeds/scope.ts';
+import { activatedSockets } from '../system/activation.ts';
+import { HostSecret } from '../system/host-credential.ts';
+import { journal } from '../system/journal.ts';
+import { guardMemory } from '../system/memory-guard.ts';
+import { notify } from '../system/notify.ts';
+import { pathsUnder } from '../system/paths.ts';
+
+/** How long opening the seeds may take: a TPM that hangs must not hold up the units that wait. */
+const openingLimit = 20_000;
+/** How long a broker that can't open the seeds refuses before it makes way for another attempt. */
+const refusingTime = 3_000;
+/** The credential by which auxcred.service gets systemd's host secret. */
+const hostSecretCredential = 'host-secret';
+
+async function within<T>(limit: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => { reject(new Failure('timeout', `the seeds could not be opened within ${String(limit / 1000)} s`, { hint: 'is the TPM answering? auxcred unseal shows where it hangs' })); }, limit);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** What the broker answers with; whatever is wrong is the reason for its refusals. */
+async function answers(): Promise<Answers> {
+  try {
+    const secret = givenHostSecret(process.env);
+    const opened = await within(openingLimit, openReleases(pathsUnder('/'), givenMeans(process.env)));
+    process.on('exit', () => {
+      wipeScopes(opened.scopes);
+      secret.wipe();
+    });
+    return { opened, secret };
+  } catch (error) {
+    return { closed: error instanceof Failure ? error : new Failure('system', messageOf(error)) };
+  }
+}
+
+function givenHostSecret(environment: NodeJS.ProcessEnv): HostSecret {
+  const file = readFileSync(join(environment['CREDENTIALS_DIRECTORY'] ?? '/', hostSecretCredential));
+  try {
+    return new HostSecret(file);
+  } finally {
+    file.fill(0);
+  }
+}
+
+/** A thread that waits for a TPM for ever would also hold up an ordinary exit. */
+const killItself = (): void => { process.kill(process.pid, 'SIGKILL'); };
+
+async function main(): Promise<void> {
+  guardMemory();
+  const sockets = activatedSockets(process.env);
+  // Before the first accept: the socket of an older version is asked by units that would take an answer for their secret as it is.
+  if (!sockets.has(socketNames.credentials)) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl daemon-reload && systemctl restart auxcred.socket' });
+  const given = await answers();
+  const isStuck = 'closed' in given && given.closed.code === 'timeout';
+  const broker = new Broker(given, isStuck ? killItself : (code) => { process.exit(code); });
+  if ('closed' in given) {
+    const { closed } = given;
+    journal({ MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`, PRIORITY: '3', AUXCRED_REASON: closed.code });
+    setTimeout(() => { broker.leave(exitStatus[closed.code]); }, refusingTime);
+  }
+  process.on('SIGTERM', () => { broker.leave(0); });
+  process.on('uncaughtException', (error) => {
+    journal({ MESSAGE: `stopping after an unexpected error: ${messageOf(error)}`, PRIORITY: '2' });
+    broker.leave(1);
+  });
+  broker.listen(sockets);
+  notify('READY=1');
+}
+
+main().catch((error: unknown) => {
+  process.stderr.write(`auxcred: ${messageOf(error)}\n`);
+  process.exitCode = error instanceof Failure ? exitStatus[error.code] : 1;
+});

@@ -1,0 +1,188 @@
+/**
+ * `delivery = "credstore"`: secrets that systemd-creds has encrypted to this machine, in /etc/credstore.encrypted, so that units get them without any
+ * process of auxcred. What is in force decides what has to lie there; a record with the SHA-256 of each file says what does.
+ *
+ * The record is written before the files: killed at any point, the next run finds a file that is not the recorded one and makes it again.
+ */
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, rmSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
+import { basename, join } from 'node:path';
+import { recipeText } from '../derive/recipe.ts';
+import { type Sources, valueOf } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { credsLockOf, type Sealing } from '../seeds/payload.ts';
+import type { Scope } from '../seeds/scope.ts';
+import { authenticated, type Release, releaseKey, unverified, verified } from '../snapshot/snapshot.ts';
+import type { CredsLock } from '../system/creds-lock.ts';
+import { ensureFolder, readIfPresent, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
+import { inParallel } from '../system/parallel.ts';
+import type { Paths } from '../system/paths.ts';
+import { canonicalJson, type Json } from '../system/json.ts';
+import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
+import { stagedName } from '../drop-ins/drop-in.ts';
+
+/** The name of a credential's file: a unit's own has the unit in it, so that no `ImportCredential=` of another one finds it. */
+const storedName = (unit: string, credential: string): string => (unit === anyUnit ? credential : stagedName(unit, credential));
+
+/** The names that are given to units' own credentials, and that nobody else uses. */
+const ownName = /^auxcred\.[0-9a-f]{32}\./;
+/** More than processors: each of them waits for the disk or the TPM at times. */
+const processes = 2 * availableParallelism();
+
+/** What is known of a file: what it was made of and with, and the SHA-256 of its bytes, both in hexadecimal. */
+interface StoredFile {
+  readonly of: string;
+  readonly file: string;
+}
+
+type StoreRecord = ReadonlyMap<string, StoredFile>;
+
+const sha256 = (bytes: string | Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** What has to lie in the store. */
+interface Wanted {
+  readonly release: Release;
+  readonly name: string;
+  /** As in {@link StoredFile}. */
+  readonly of: string;
+}
+
+const wantedOf = (releases: readonly Release[], lock: CredsLock): Wanted[] =>
+  releases.filter(({ delivery }) => delivery === 'credstore').map((release) => ({ release, name: storedName(release.unit, release.credential), of: sha256(`${canonicalJson(lock)}\n${release.credential}\n${recipeText(release.recipe)}`) }));
+
+function readRecord(paths: Paths, host: Scope): StoreRecord {
+  const bytes = readIfPresent(paths.credstoreRecord);
+  if (!bytes) return new Map();
+  try {
+    const json = verified(bytes, host);
+    json.at('kind').oneOf(['credstore']);
+    return filesIn(json);
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return formerRecord(paths, bytes);
+    throw error;
+  }
+}
+
+/** Another seed's record proves nothing by itself. But whoever knows the SHA-256 of a file that only root can read has made it: that file is ours, to be made anew. */
+function formerRecord(paths: Paths, bytes: Uint8Array): StoreRecord {
+  try {
+    const files = filesIn(unverified(bytes));
+    return new Map([...files].filter(([name, { file }]) => basename(name) === name && sha256(readIfPresent(join(paths.credstore, name)) ?? '') === file).map(([name, { file }]) => [name, { of: '', file }]));
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return new Map();
+    throw error;
+  }
+}
+
+const filesIn = (json: Json): StoreRecord => new Map(json.at('files').entries().map(([name, item]) => [name, { of: item.at('of').text(), file: item.at('file').text() }]));
+
+function writeRecord(paths: Paths, host: Scope, record: StoreRecord): void {
+  if (record.size === 0) rmSync(paths.credstoreRecord, { force: true });
+  else replaceFile(paths.credstoreRecord, authenticated({ kind: 'credstore', files: Object.fromEntries(record) }, host), { mode: 0o600 });
+}
+
+/** @throws Failure `refused` where a credential would take the place of a file that auxcred has not made */
+export function refuseForeignCredentials(paths: Paths, declarations: readonly SecretDeclaration[], host: Scope): void {
+  const record = readRecord(paths, host);
+  for (const declaration of declarations) {
+    if (declaration.delivery !== 'credstore' || !receiversOf(declaration).includes(anyUnit)) continue;
+    for (const { id } of credentialsOf(declaration)) {
+      const file = join(paths.credstore, id);
+      if (!record.has(id) && readIfPresent(file)) throw new Failure('refused', `${file} exists, and auxcred has not made it`, { hint: `remove it, or give ${declaration.name} another credential = "..."` });
+    }
+  }
+}
+
+/** Those of `releases` whose file is missing, was altered, is of something else or does not decrypt any more. */
+export async function staleCredentials(root: string, paths: Paths, releases: readonly Release[], sealing: Sealing, host: Scope): Promise<Release[]> {
+  const lock = credsLockOf(sealing);
+  const wanted = wantedOf(releases, lock);
+  const stale = staleOf(paths, wanted, readRecord(paths, host));
+  return [...stale, ...(await unreadable(root, paths, wanted.filter((one) => !stale.includes(one)), lock))].map(({ release }) => release);
+}
+
+const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): Wanted[] => wanted.filter(({ name, of }) => {
+  const known = record.get(name);
+  const bytes = known?.of === of ? readIfPresent(join(paths.credstore, name)) : undefined;
+  return !bytes || sha256(bytes) !== known?.file;
+});
+
+interface Filling {
+  readonly releases: readonly Release[];
+  readonly undelivered: ReadonlySet<string>;
+  readonly sources: Sources;
+  readonly sealing: Sealing;
+  readonly host: Scope;
+}
+
+/**
+ * Makes the credential store what `releases`, those in force, say, and touches no file that is right.
+ * @param undelivered - releases by {@link releaseKey}, whose files are made again however right they look
+ * @returns the releases whose files were made
+ * @throws Failure `system` where systemd-creds can't do it; what was there stays then
+ */
+export async function fillCredentialStore(root: string, paths: Paths, { releases, undelivered, sources, sealing, host }: Filling): Promise<Release[]> {
+  const lock = credsLockOf(sealing);
+  const record = readRecord(paths, host);
+  const wanted = wantedOf(releases, lock);
+  removeLeftovers(paths.credstore);
+  if (wanted.length === 0 && record.size === 0 && storedNames(paths).length === 0) return [];
+  const outdated = new Set(staleOf(paths, wanted, record));
+  const stale = wanted.filter((one) => outdated.has(one) || undelivered.has(releaseKey(one.release)));
+  const made = await inParallel(stale, processes, async ({ release, name, of }) => {
+    const value = valueOf(release.recipe, sources);
+    try {
+      const bytes = await encryptCredential(root, release.credential, value, lock);
+      return { name, bytes, known: { of, file: sha256(bytes) } };
+    } finally {
+      value.fill(0);
+    }
+  });
+  const names = new Set(wanted.map(({ name }) => name));
+  const removed = [...new Set([...record.keys(), ...storedNames(paths)])].filter((name) => !names.has(name));
+  if (made.length > 0) {
+    writeRecord(paths, host, new Map([...record, ...made.map(({ name, known }): [string, StoredFile] => [name, known])]));
+    ensureFolder(paths.credstore, { mode: 0o700 });
+    for (const { name, bytes } of made) replaceFile(join(paths.credstore, name), bytes, { mode: 0o600 });
+  }
+  for (const name of removed) rmSync(join(paths.credstore, name), { force: true });
+  if (removed.length > 0) {
+    const left = readRecord(paths, host);
+    if (existsSync(paths.credstore)) syncFolder(paths.credstore);
+    writeRecord(paths, host, new Map([...left].filter(([name]) => names.has(name))));
+  }
+  return stale.map(({ release }) => release);
+}
+
+/** Files in the store that are auxcred's by their names. */
+function storedNames(paths: Paths): string[] {
+  try {
+    return readdirSync(paths.credstore).filter((name) => ownName.test(name));
+  } catch {
+    return [];
+  }
+}
+
+/**
+ * Those that do not decrypt any more, because the host key, the TPM or its PCRs are others. They share all three, so one that decrypts speaks for all:
+ * after each run every file is under the keys of that moment.
+ */
+async function unreadable(root: string, paths: Paths, wanted: readonly Wanted[], lock: CredsLock): Promise<Wanted[]> {
+  const decrypts = async ({ release, name }: Wanted): Promise<boolean> => {
+    const bytes = readIfPresent(join(paths.credstore, name));
+    if (!bytes) return false;
+    try {
+      (await decryptCredential(root, release.credential, bytes, lock.device)).fill(0);
+      return true;
+    } catch (error) {
+      if (error instanceof Failure && error.code === 'system') return false;
+      throw error;
+    }
+  };
+  const [first, ...others] = wanted;
+  if (!first || (await decrypts(first))) return [];
+  const rest = await inParallel(others, processes, async (one) => ((await decrypts(one)) ? [] : [one]));
+  return [first, ...rest.flat()];
+}

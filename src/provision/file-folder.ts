@@ -1,0 +1,202 @@
+/**
+ * `delivery = "file"`: secrets in /run/auxcred/files, in memory that is never swapped out, each with an owner, a group, a mode and maybe a symbolic link to it.
+ * What is in force decides what has to lie there; a file that is right is not touched.
+ */
+import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { utf8 } from '../bytes.ts';
+import { type Sources, valueOf } from '../derive/value.ts';
+import { Failure, messageOf } from '../failure.ts';
+import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
+import type { Release } from '../snapshot/snapshot.ts';
+import { groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import { HeldFolder, objectionTo } from '../system/held-folder.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+
+/** One file and everybody who was given it. */
+interface WantedFile {
+  readonly id: string;
+  readonly placement: Placement;
+  readonly releases: readonly [Release, ...Release[]];
+}
+
+export interface WrittenFiles {
+  /** Those whose file was not there or held another value. */
+  readonly written: readonly Release[];
+  /** Those whose file could not be written, and why. */
+  readonly failed: ReadonlyMap<Release, string>;
+}
+
+function wantedFiles(releases: readonly Release[]): WantedFile[] {
+  const files = new Map<string, WantedFile>();
+  for (const release of releases) {
+    if (!release.placement) continue;
+    const known = files.get(release.credential);
+    files.set(release.credential, { id: release.credential, placement: release.placement, releases: known ? [...known.releases, release] : [release] });
+  }
+  return [...files.values()];
+}
+
+/**
+ * Writes the files of `releases`, those in force, and removes what is there beside them.
+ * @param need - `users` for the files that are needed before users are made, alone: then nothing is removed
+ */
+export function writeFiles(paths: Paths, releases: readonly Release[], sources: Sources, need: 'all' | 'users'): WrittenFiles {
+  const wanted = wantedFiles(releases).filter(({ placement }) => need === 'all' || placement.neededFor === 'users');
+  const written: Release[] = [];
+  const failed = new Map<Release, string>();
+  if (wanted.length === 0 && !isMounted(paths.files) && !readIfPresent(paths.fileLinks)) return { written, failed };
+  if (wanted.length > 0) mountMemoryFolder(paths.files);
+  const links = new Set(wanted.flatMap(({ placement }) => placement.link ?? []));
+  const known = linksIn(readIfPresent(paths.fileLinks));
+  // Before a link is made, so that one that is not declared any more is found, whatever happens.
+  recordLinks(paths, new Set([...known, ...links]));
+  for (const file of wanted) {
+    try {
+      if (writeFile(paths, file, sources)) written.push(...file.releases);
+      if (file.placement.link !== undefined) makeLink(paths, file.placement.link, file.id, ownerOf(file.placement));
+    } catch (error) {
+      for (const release of file.releases) failed.set(release, messageOf(error));
+    }
+  }
+  if (need === 'all') {
+    removeOthers(paths, new Set(wanted.map(({ id }) => id)));
+    const left = known.filter((link) => !links.has(link) && !removeLink(paths, link));
+    recordLinks(paths, new Set([...links, ...left]));
+  }
+  return { written, failed };
+}
+
+/** Those of `releases` whose file is not there or holds another value: what the next {@link writeFiles} writes for certain. */
+export function staleFiles(paths: Paths, releases: readonly Release[], sources: Sources): Release[] {
+  return wantedFiles(releases).filter((file) => !isMounted(paths.files) || !holdsValue(paths, file, sources)).flatMap((file) => file.releases);
+}
+
+function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
+  const old = readIfPresent(join(paths.files, id));
+  if (!old) return false;
+  try {
+    const value = valueOf(recipe, sources);
+    const same = Buffer.compare(old, value) === 0;
+    value.fill(0);
+    return same;
+  } catch (error) {
+    // Nothing says what it is to hold.
+    if (error instanceof Failure) return false;
+    throw error;
+  } finally {
+    old.fill(0);
+  }
+}
+
+/** @returns whether its value is another one than before */
+function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
+  const path = join(paths.files, id);
+  const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
+  const value = valueOf(recipe, sources);
+  const old = readIfPresent(path);
+  try {
+    const same = old !== undefined && Buffer.compare(old, value) === 0;
+    const { mode, uid, gid } = (same ? statSync(path) : undefined) ?? {};
+    if (!same || (mode ?? 0) % 0o10000 !== access.mode || uid !== access.owner || gid !== access.group) replaceFile(path, value, access);
+    return !same;
+  } finally {
+    value.fill(0);
+    old?.fill(0);
+  }
+}
+
+/** @throws Failure `not-found` */
+function idOf(name: string, lookUp: (root: string, name: string) => number | undefined, what: string): number {
+  const id = /^\d+$/.test(name) ? Number(name) : lookUp('/', name);
+  if (id === undefined) throw new Failure('not-found', `there is no ${what} ${name}`, { hint: 'its number, or needed-for = "units", which is later' });
+  return id;
+}
+
+const ownerOf = ({ owner }: Placement): number => idOf(owner, userId, 'user');
+
+const leadsToFiles = (paths: Paths, target: string | undefined): boolean => target?.startsWith(`${paths.files}/`) === true;
+
+/** @throws Failure `refused` where something else is in the way, or the path leads through folders that others than root and the owner can change */
+function makeLink(paths: Paths, link: string, id: string, owner: number): void {
+  const target = join(paths.files, id);
+  HeldFolder.within(paths.root, dirname(link), { owner, missing: 'make' }, (folder) => {
+    const there = folder.link(basename(link));
+    if (there?.target === target) return;
+    if (there && !leadsToFiles(paths, there.target)) throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
+    folder.replaceLink(basename(link), target);
+  });
+}
+
+/** Removes a link that is not declared any more. @returns whether it is gone; one that can't be reached safely stays, and `auxcred doctor` names it */
+function removeLink(paths: Paths, link: string): boolean {
+  try {
+    HeldFolder.within(paths.root, dirname(link), { missing: 'leave' }, (folder) => {
+      if (leadsToFiles(paths, folder.link(basename(link))?.target)) folder.remove(basename(link));
+    });
+    return true;
+  } catch (error) {
+    if (error instanceof Failure || (error instanceof Error && 'syscall' in error)) return false;
+    throw error;
+  }
+}
+
+/** What is not declared any more, and what was being written when somebody was killed. */
+function removeOthers(paths: Paths, ids: ReadonlySet<string>): void {
+  if (!isMounted(paths.files)) return;
+  for (const name of readdirSync(paths.files)) if (!ids.has(name)) rmSync(join(paths.files, name), { recursive: true });
+}
+
+/** The links that the list names. It is no authority: of what it names only links into our own folder are ever removed. */
+export function linksIn(list: Uint8Array | undefined): string[] {
+  try {
+    return list ? Json.parse(list, 'links.json', 'rm links.json').list().map((item) => item.text()) : [];
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return [];
+    throw error;
+  }
+}
+
+function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
+  const bytes = utf8(`${canonicalJson([...links].sort())}\n`);
+  if (links.size === 0) rmSync(paths.fileLinks, { force: true });
+  else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0) replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
+}
+
+/**
+ * What the machine at `root` has against the files that are declared: owners that it does not know, and links over something else. During an installation
+ * users may come with its first boot, but not those of a file that is needed before. Local file systems are mounted after local-fs-pre.target, that after
+ * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: what is needed before the last can't wait for the first.
+ */
+export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+  return declarations.flatMap(({ name, file, credential, content, placement }) => {
+    if (!placement) return [];
+    const problem = (key: string, message: string, hint: string): Problem => ({ severity: 'error', file, line: undefined, key: `secret.${name}.${key}`, message, hint });
+    const unknown = ([['owner', userId, 'user'], ['group', groupId, 'group']] as const).flatMap(([key, lookUp, what]) => {
+      const text = placement[key];
+      if (/^\d+$/.test(text) || text === 'root' || lookUp(root, text) !== undefined || (placement.neededFor === 'units' && !systemIsRunning(root))) return [];
+      return [problem(key, `there is no ${what} ${text} on this machine`, placement.neededFor === 'users' ? 'a number, or root: it is written before users are made' : 'make it first, or give its number')];
+    });
+    const late: Problem[] = placement.neededFor === 'users' && isOnItsOwnDisk(root) ? [{ ...problem('needed-for', 'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle', 'needed-for = "units", or x-initrd.mount in fstab'), severity: 'warning' }] : [];
+    const paths = pathsUnder(root);
+    if (placement.link === undefined) return [...late, ...unknown];
+    const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
+    const objection = objectionTo(root, dirname(placement.link), { owner });
+    if (objection) return [...late, ...unknown, problem('link', objection.message, objection.hint)];
+    const isTaken = (link: string): boolean => {
+      const at = join(root, link);
+      return lstatSync(at, { throwIfNoEntry: false }) !== undefined && ![paths, pathsUnder('/')].some((one) => leadsToFiles(one, linkTarget(at)));
+    };
+    const taken = credentialsOf({ credential, content }).map(({ id }) => `${placement.link ?? ''}${id.slice(credential.length)}`).filter(isTaken);
+    return [...late, ...unknown, ...taken.map((link) => problem('link', `${link} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'))];
+  });
+}
+
+function isOnItsOwnDisk(root: string): boolean {
+  let path = pathsUnder(root).store;
+  while (!statSync(path, { throwIfNoEntry: false })) path = dirname(path);
+  return statSync(path).dev !== statSync(root).dev;
+}

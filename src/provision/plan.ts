@@ -1,0 +1,234 @@
+/** What the manifest asks for, beside what is in force. Looks only. */
+import { parsePeriod } from '../derive/period.ts';
+import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
+import { Failure } from '../failure.ts';
+import { anyUnit, credentialsOf, type Delivery, type Placement, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
+import { dependenciesOf } from '../manifest/dependencies.ts';
+import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
+import { type FingerprintLabel, hostScope, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
+import { scopeName, type Scope } from '../seeds/scope.ts';
+
+/** A credential of a unit that will be another one than it is. */
+export interface ReleaseChange {
+  readonly unit: string;
+  readonly credential: string;
+  /** `new`, `removed`, or what became of it: `period 2026-10 -> 2026-11`. */
+  readonly why: string;
+  /** Whether the unit gets the bytes that it has, only made or delivered in another way. */
+  readonly sameValue: boolean;
+  /** What the unit needs to see it; `none` for the same bytes in the same place. */
+  readonly action: UnitAction;
+  /** Whether it is a file, which a reload is enough for on every systemd. */
+  readonly file?: true;
+}
+
+/** A secret that was in force and will be replaced. */
+export interface Replacement {
+  readonly declaration: SecretDeclaration;
+  readonly before: Recipe;
+  readonly after: Recipe;
+}
+
+export interface Plan {
+  readonly releases: readonly Release[];
+  /** The recipe of each secret that a unit gets, or that is part of one. */
+  readonly secrets: ReadonlyMap<string, Recipe>;
+  readonly changes: readonly ReleaseChange[];
+  /** Of each release that was in force, by {@link releaseKey}; what is new has not been computed. */
+  readonly fingerprints: ReadonlyMap<string, string>;
+  readonly replaced: readonly Replacement[];
+}
+
+export interface PlanOptions {
+  /** The time whose periods are to be in force. */
+  readonly at: Date;
+  /** Whether a period that is over may be put in force again. */
+  readonly acceptEarlier: boolean;
+  /** Whether a fixed secret's file may be older than the one that was in force. */
+  readonly acceptOlder?: boolean;
+  /** Looks at the file of a fixed secret. */
+  readonly fixed: FixedLookup;
+  /** Computes what a release's value is told by. Only asked for what is made in another way than what is in force, or has a fingerprint under another label. */
+  readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
+  /** Secrets that stay what they are. */
+  readonly held?: ReadonlyMap<string, Recipe>;
+  /** Releases in force, by {@link releaseKey}, that are missing or altered where units read them. */
+  readonly undelivered?: ReadonlySet<string>;
+}
+
+/** Where a machine with these scopes stands. */
+export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLookup): Standpoint => ({ host: scopeName(hostScope(scopes)), epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])), at, fixed });
+
+/** The recipe in force of a secret; undefined for one that never was. */
+export const inForce = (history: History | undefined, name: string): Recipe | undefined => history?.get(name)?.at(-1)?.recipe;
+
+/**
+ * @param before - what is in force; undefined where nothing is
+ * @throws Failure `not-found` where a scope's seed or a fixed secret is not at hand, `clock` where the clock ran backwards past a recorded period, `older` for a file that was replaced before
+ */
+export function planOf(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], before: Snapshot | undefined, options: PlanOptions): Plan {
+  const recipes = new Recipes(declarations, standpointOf(scopes, options.at, options.fixed), options.held);
+  const secrets = recipesOf(neededNames(declarations), recipes);
+  const heldByManifest = new Set(declarations.filter(({ content }) => content.form === 'derived' && content.period !== undefined).map(({ name }) => name));
+  if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at, heldByManifest);
+  if (options.acceptOlder !== true) refuseOlder(secrets, before?.history);
+  const releases: Release[] = [];
+  const changes: ReleaseChange[] = [];
+  const old = new Map(before?.releases.map((release) => [releaseKey(release), release]));
+  const fingerprints = new Map<string, string>();
+  const recordedLabel = before?.fingerprintLabel ?? 'release';
+  /** Secrets whose value is still what it was in some unit. */
+  const kept = new Set<string>();
+  for (const declaration of declarations) {
+    for (const unit of receiversOf(declaration)) {
+      for (const { id, part } of credentialsOf(declaration)) {
+        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part), ...placementOf(declaration, id) };
+        releases.push(release);
+        const key = releaseKey(release);
+        const action = unit === anyUnit ? 'none' : declaration.change;
+        const was = old.get(key);
+        old.delete(key);
+        if (!was) {
+          changes.push({ unit, credential: id, why: 'new', sameValue: false, action, ...fileMark(release) });
+          continue;
+        }
+        const recorded = before?.fingerprints.get(key);
+        const isSame = sameRecipe(was.recipe, release.recipe);
+        const fingerprint = isSame && recorded !== undefined && recordedLabel === 'release' ? recorded : options.fingerprint(release, 'release');
+        fingerprints.set(key, fingerprint);
+        const sameValue = isSame || (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
+        if (!isSame && sameValue && part === 'secret') kept.add(declaration.name);
+        const difference = releaseDifference(was, release, { sameValue, isUndelivered: options.undelivered?.has(key) === true });
+        if (difference) changes.push({ unit, credential: id, why: difference.why, sameValue, action: difference.isSeen ? action : 'none', ...fileMark(release) });
+      }
+    }
+  }
+  for (const { unit, credential } of old.values()) changes.push({ unit, credential, why: 'removed', sameValue: false, action: 'none' });
+  const replaced = declarations.flatMap((declaration): Replacement[] => {
+    const was = inForce(before?.history, declaration.name);
+    const after = secrets.get(declaration.name);
+    return was && after && !sameRecipe(was, after) && !kept.has(declaration.name) ? [{ declaration, before: was, after }] : [];
+  });
+  return { releases: sorted(releases), secrets, changes: sorted(changes), fingerprints, replaced };
+}
+
+/** What becomes of a release, and whether its unit has to do something to see that; undefined if nothing does. */
+function releaseDifference(was: Release, release: Release, { sameValue, isUndelivered }: { readonly sameValue: boolean; readonly isUndelivered: boolean }): { why: string; isSeen: boolean } | undefined {
+  const isSame = sameRecipe(was.recipe, release.recipe);
+  const isMoved = was.delivery !== release.delivery;
+  const reasons = [
+    ...(isSame ? [] : [difference(was.recipe, release.recipe), ...(sameValue ? ['same value'] : [])]),
+    ...(isMoved ? [`now delivered ${deliveryText[release.delivery]}`] : placementDifference(was.placement, release.placement)),
+  ];
+  if (reasons.length > 0) return { why: reasons.join(', '), isSeen: !sameValue || isMoved || isUndelivered };
+  // Whoever reads it may have missed a change that was cut short.
+  return isUndelivered ? { why: 'written again, since it was missing or altered', isSeen: true } : undefined;
+}
+
+const deliveryText: Readonly<Record<Delivery, string>> = { socket: 'by the broker', stage: 'through /run/credstore', credstore: 'from the credential store', file: 'as a file' };
+
+/** What becomes of a file that stays one. */
+function placementDifference(before: Placement | undefined, after: Placement | undefined): string[] {
+  if (!before || !after) return [];
+  const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [['owner', owner], ['group', group], ['mode', mode.toString(8).padStart(4, '0')], ['link', link ?? 'none'], ['needed-for', neededFor]];
+  const old = new Map(fieldsOf(before));
+  return fieldsOf(after).flatMap(([field, value]) => (old.get(field) === value ? [] : [`${field} ${old.get(field) ?? ''} -> ${value}`]));
+}
+
+/** A key pair's public half and the value before it lie beside the secret, and so do the links to them. */
+function placementOf({ credential, placement }: SecretDeclaration, id: string): Pick<Release, 'placement'> {
+  if (!placement) return {};
+  return { placement: { ...placement, link: placement.link === undefined ? undefined : `${placement.link}${id.slice(credential.length)}` } };
+}
+
+const fileMark = ({ placement }: Release): Pick<ReleaseChange, 'file'> => (placement ? { file: true } : {});
+
+function sorted<T extends { readonly unit: string; readonly credential: string }>(items: readonly T[]): T[] {
+  return items.map((item) => ({ item, key: Buffer.from(releaseKey(item)) })).sort((a, b) => Buffer.compare(a.key, b.key)).map(({ item }) => item);
+}
+
+/** The secrets that units get, and those that they are made of. */
+function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
+  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+  const needed = new Set<string>();
+  const need = (name: string): void => {
+    const declaration = byName.get(name);
+    if (!declaration || needed.has(name)) return;
+    needed.add(name);
+    for (const dependency of dependenciesOf(declaration.content, (other) => byName.has(other))) need(dependency.name);
+  };
+  for (const declaration of declarations) if (receiversOf(declaration).length > 0) need(declaration.name);
+  return needed;
+}
+
+/** The recipe of each secret. @throws Failure that names every one that is missing, not the first alone */
+function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Recipe> {
+  const missing: Failure[] = [];
+  const known = new Map<string, Recipe>();
+  for (const name of names) {
+    try {
+      known.set(name, recipes.of(name));
+    } catch (error) {
+      if (!(error instanceof Failure) || error.code !== 'not-found') throw error;
+      if (missing.every(({ message }) => message !== error.message)) missing.push(error);
+    }
+  }
+  const [first] = missing;
+  if (!first) return known;
+  throw missing.length === 1 ? first : new Failure('not-found', missing.map(({ message }) => message).join('; '), first.hint === undefined ? {} : { hint: first.hint });
+}
+
+/** Somebody may have brought an old file back, with an old value in it. */
+function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | undefined): void {
+  for (const [name, recipe] of secrets) {
+    const was = inForce(history, name);
+    if (recipe.form !== 'fixed' || was?.form !== 'fixed' || recipe.scope !== was.scope || recipe.path !== was.path || recipe.epoch !== was.epoch || recipe.sequence >= was.sequence) continue;
+    throw new Failure('older', `the file of ${recipe.scope}/${recipe.path} is older than the one that is in force (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`, {
+      hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
+    });
+  }
+}
+
+const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
+
+/** Another period than the recorded one that lies before it: the clock is wrong now, or was. One that the manifest names is meant. */
+function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | undefined, at: Date, heldByManifest: ReadonlySet<string>): void {
+  for (const [name, recipe] of secrets) {
+    if (heldByManifest.has(name)) continue;
+    const was = inForce(history, name);
+    if (recipe.form !== 'derived' || was?.form !== 'derived' || recipe.period === was.period) continue;
+    const now = parsePeriod(recipe.period);
+    const recorded = parsePeriod(was.period);
+    if (!now || !recorded || now.end > recorded.start) continue;
+    throw new Failure('clock', `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is in its period ${recorded.name} already, so nothing was changed`, {
+      hint: 'set the clock; if it is right now and was wrong before, auxcred provision --accept-clock',
+    });
+  }
+}
+
+/** What became of a recipe, in a few words. */
+export function difference(before: Recipe, after: Recipe): string {
+  if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
+  if (isSource(before) && isSource(after)) return sourceDifference(before, after);
+  const [old, now] = [before, after].map((recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])));
+  const inside = [...(now ?? [])].flatMap(([name, source]) => {
+    const was = old?.get(name);
+    return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
+  });
+  return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
+}
+
+const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
+
+const fieldsOf = (source: Source): [string, string][] => [
+  ['scope', source.scope], ['epoch', String(source.epoch)],
+  ...(source.form === 'derived' ? [['period', periodOf(source)], ['generation', String(source.generation)]] satisfies [string, string][] : [['path', source.path]] satisfies [string, string][]),
+];
+
+function sourceDifference(before: Source, after: Source): string {
+  if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
+  const old = new Map(fieldsOf(before));
+  const changed = fieldsOf(after).flatMap(([field, value]) => (old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`]));
+  if (changed.length > 0) return changed.join(', ');
+  return after.form === 'fixed' ? 'value' : 'options';
+}

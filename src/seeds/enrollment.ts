@@ -1,0 +1,139 @@
+/**
+ * What a machine says of itself, so that an operator can seal to it: its ssh host key and its TPM's SRK and PCRs. All of it is public.
+ * Whether it is that machine that says so is for the way it came to tell: ssh, or the installer.
+ */
+import { scopeNamePattern } from '../derive/realm.ts';
+import { utf8 } from '../bytes.ts';
+import { Failure } from '../failure.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
+import { policyOver } from '../tpm2/pcr.ts';
+import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
+import { parseDevice } from '../tpm2/tpm.ts';
+import type { Payload, Sealing } from './payload.ts';
+import { sealPayload } from './seal.ts';
+
+export interface EnrolledTpm {
+  /** In systemd's notation; undefined for the default one. */
+  readonly device: string | undefined;
+  readonly srk: SrkPublic;
+  /** The SHA-256 values of all PCRs that it has, 32 bytes each, in ascending order; undefined while it is being installed, since those of the installer are not its own. */
+  readonly pcrs: ReadonlyMap<number, Uint8Array> | undefined;
+}
+
+export interface Enrollment {
+  /** The machine's own name for itself, fit for a scope. */
+  readonly host: string;
+  /** The ssh-ed25519 host key's public half, 32 bytes; undefined where it has none. */
+  readonly sshHostKey: Uint8Array | undefined;
+  /** Undefined where it has none that can be used. */
+  readonly tpm: EnrolledTpm | undefined;
+}
+
+/** An enrollment as the operator keeps it. */
+export interface Enrolled {
+  /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
+  readonly since: string;
+  readonly machine: Enrollment;
+}
+
+const version = 1;
+const hint = 'run auxcred enroll on the machine again';
+const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+
+const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, unknown>> => ({
+  version,
+  host,
+  ...(sshHostKey && { sshHostKey: base64(sshHostKey) }),
+  ...(tpm && { tpm: { ...(tpm.device !== undefined && { device: tpm.device }), srk: base64(tpm.srk.public), ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }) } }),
+});
+
+/** One line of canonical JSON. */
+export const encodeEnrollment = (enrollment: Enrollment): Uint8Array => utf8(`${canonicalJson(jsonOf(enrollment))}\n`);
+
+/**
+ * Reads {@link encodeEnrollment} back, strictly: the SRK has to be a standard one and a usable key.
+ * @throws Failure `malformed`
+ */
+export const parseEnrollment = (bytes: Uint8Array, file: string): Enrollment => enrollmentIn(Json.parse(bytes, file, hint));
+
+/** One line of canonical JSON. */
+export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array => utf8(`${canonicalJson({ version, since, machine: jsonOf(machine) })}\n`);
+
+/** @throws Failure `malformed` */
+export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
+  const json = Json.parse(bytes, file, 'auxcred enroll HOST --replace --from=FILE');
+  allow(json, 'version', 'since', 'machine');
+  json.at('version').whole(version, version);
+  const since = json.at('since').text();
+  if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(since)) throw json.at('since').unexpected('a time');
+  return { since, machine: enrollmentIn(json.at('machine')) };
+}
+
+function enrollmentIn(json: Json): Enrollment {
+  allow(json, 'version', 'host', 'sshHostKey', 'tpm');
+  json.at('version').whole(version, version);
+  const host = json.at('host').text();
+  if (!scopeNamePattern.test(host)) throw json.at('host').unexpected('a name');
+  return { host, sshHostKey: json.at('sshHostKey').optional((item) => bytesIn(item, 'base64', 32)), tpm: json.at('tpm').optional(tpmIn) };
+}
+
+function tpmIn(json: Json): EnrolledTpm {
+  allow(json, 'device', 'srk', 'pcrs');
+  const srk = parseSrkPublic(bytesIn(json.at('srk'), 'base64'));
+  if (!srk) throw json.at('srk').unexpected('a storage root key with a standard template');
+  keyOf(srk);
+  return { device: json.at('device').optional(deviceIn), srk, pcrs: json.at('pcrs').optional(pcrsIn) };
+}
+
+const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> => new Map(json.entries().map(([key, item]): [number, Uint8Array] => {
+  if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw item.unexpected('a PCR');
+  return [Number(key), bytesIn(item, 'hex', 32)];
+}).sort(([a], [b]) => a - b));
+
+function deviceIn(item: Json): string {
+  const device = item.text();
+  try {
+    parseDevice(device);
+    return device;
+  } catch (error) {
+    if (error instanceof Failure) throw item.unexpected('a TPM device');
+    throw error;
+  }
+}
+
+function bytesIn(item: Json, encoding: 'base64' | 'hex', length?: number): Uint8Array {
+  const text = item.text();
+  const bytes = new Uint8Array(Buffer.from(text, encoding));
+  if (Buffer.from(bytes).toString(encoding) !== text || bytes.length !== (length ?? bytes.length)) throw item.unexpected(length === undefined ? encoding : `${String(length)} bytes in ${encoding}`);
+  return bytes;
+}
+
+function allow(json: Json, ...keys: readonly string[]): void {
+  for (const [key] of json.entries()) if (!keys.includes(key)) throw json.at(key).unexpected(`a key there: it has ${keys.join(', ')}`);
+}
+
+/** What an operator wants a machine's seeds sealed to; a host of the vault has it. */
+export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
+  readonly recipients: readonly string[];
+}
+
+/** How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled while it was being installed binds its PCRs at its first boot. */
+export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
+  const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
+  return { withKey, pcrs: isInstalling ? [] : pcrs, recovery: recipients, pcrsAtFirstBoot: isInstalling ? pcrs : [], device: withKey === 'host' ? undefined : tpm?.device };
+}
+
+/**
+ * The bytes of a seeds.age that only the enrolled machine opens, and the recovery recipients. Needs neither that machine nor a TPM here.
+ * @param payload - its sealing is that of {@link sealingFor}
+ * @throws Failure `no-recipient` or `no-tpm` where the machine has not what its sealing asks for, `usage` for a PCR that it has not
+ */
+export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: Enrollment): Promise<Uint8Array> {
+  const { withKey, pcrs } = payload.sealing;
+  if (withKey !== 'tpm2' && !sshHostKey) throw new Failure('no-recipient', `${host} is enrolled without an ssh-ed25519 host key`, { hint: 'ssh-keygen -A there makes one; then enroll it again' });
+  if (withKey !== 'host' && !tpm) throw new Failure('no-tpm', `${host} is enrolled without a TPM`, { hint: 'enroll it again when its TPM works, or with-key = "host"' });
+  const policy = tpm && withKey !== 'host' ? policyOver(tpm.pcrs ?? new Map(), pcrs) : undefined;
+  return await sealPayload(payload, { sshHostKey, ageHostKey: undefined, sealToTpm: tpm && policy && ((secret) => sealForImport(tpm.srk, secret, policy)) });
+}

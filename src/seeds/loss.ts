@@ -1,0 +1,88 @@
+/** What a machine has from the seeds that it had, and what other seeds would cost it. */
+import { Failure } from '../failure.ts';
+import { readHeader } from '../fixed/file.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import type { FixedName } from '../fixed/name.ts';
+import type { Paths } from '../system/paths.ts';
+import { establishedPins, type Pin, pinsOf } from './pins.ts';
+import { readReleases, verified } from '../snapshot/snapshot.ts';
+import { type Scope, scopeName } from './scope.ts';
+
+/** What other seeds would make useless. */
+export interface Loss {
+  /** Pinned scopes whose seed would be another one, or none. */
+  readonly scopes: readonly string[];
+  /** Whether the pins are damaged, so that nothing says which seeds this machine had. */
+  readonly pinsAreDamaged: boolean;
+  /** Whether the snapshot was made with another seed. */
+  readonly snapshot: boolean;
+  /** How many fixed secrets would not open. */
+  readonly fixed: number;
+}
+
+/** What is lost if `scopes` are sealed here: all that depends on a seed, if none are given. Opens nothing. */
+export function lossUnder(paths: Paths, scopes: readonly Scope[]): Loss {
+  const established = establishedPins(paths);
+  const pins = established === 'damaged' ? undefined : established?.scopes;
+  const sealed = pinsOf(scopes, undefined).scopes;
+  const stays = (name: string): boolean => isSame(pins?.get(name), sealed.get(name));
+  return {
+    scopes: [...pins?.keys() ?? []].filter((name) => !stays(name)),
+    pinsAreDamaged: established === 'damaged',
+    snapshot: isForeign(readReleases(paths), scopes.find(({ kind }) => kind === 'host'), stays),
+    fixed: foreignFiles(paths, sealed, stays),
+  };
+}
+
+/** Whether nothing is lost. */
+export const isNoLoss = ({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): boolean => scopes.length === 0 && !pinsAreDamaged && !snapshot && fixed === 0;
+
+/** The loss in words: `every secret of host/web1, what is active and 3 fixed secrets`. */
+export function lossText({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): string {
+  const parts = [
+    ...(scopes.length > 0 ? [`every secret of ${scopes.join(' and ')}`] : pinsAreDamaged ? ['every secret of the scopes in the damaged scopes.json'] : []),
+    ...(snapshot ? ['what is active'] : []),
+    ...(fixed > 0 ? [`${String(fixed)} fixed ${fixed === 1 ? 'secret' : 'secrets'}`] : []),
+  ];
+  return parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1) ?? ''}`;
+}
+
+/** Whether seeds were ever sealed here, as far as the pins and the snapshot tell: the broker can't see more. */
+export function hadSeeds(paths: Paths): boolean {
+  return establishedPins(paths) !== undefined || readReleases(paths) !== undefined;
+}
+
+/** How the seeds come back if seeds.age is gone. */
+export const restoreHint = ({ store, seeds }: Pick<Paths, 'store' | 'seeds'>): string =>
+  `mount ${store} if its file system is not mounted, or restore ${seeds} from a backup; else auxcred reseal --seed-file=- with the 24 words, auxcred reseal --scopes=- with what auxcred scopes prints, or auxcred push from the vault`;
+
+const isSame = (one: Pin | undefined, other: Pin | undefined): boolean => one !== undefined && one.epoch === other?.epoch && Buffer.compare(one.keyId, other.keyId) === 0;
+
+/** Whether the snapshot does not belong to this host's seed, and not because it was damaged before. */
+function isForeign(releases: Uint8Array | undefined, host: Scope | undefined, stays: (name: string) => boolean): boolean {
+  if (!releases || !host) return releases !== undefined;
+  try {
+    verified(releases, host);
+    return false;
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return !stays(scopeName(host));
+    throw error;
+  }
+}
+
+/** How many files of the fixed folder none of the sealed scopes opens, beside those that did not open before either. */
+function foreignFiles(paths: Paths, sealed: ReadonlyMap<string, Pin>, stays: (name: string) => boolean): number {
+  const folder = new FixedFolder(paths.fixed);
+  const isFor = (name: FixedName, pin: Pin): boolean => {
+    try {
+      return Buffer.compare(readHeader(name, folder.bytes(name)).keyId, pin.keyId) === 0;
+    } catch (error) {
+      if (error instanceof Failure) return false;
+      throw error;
+    }
+  };
+  return folder.list().names.filter((name) => {
+    const pin = sealed.get(name.scope);
+    return !stays(name.scope) && !(pin && isFor(name, pin));
+  }).length;
+}

@@ -1,0 +1,288 @@
+/**
+ * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it and from
+ * nothing else, so an edited manifest or a half-copied file changes no answer.
+ *
+ * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their SHA-256 in
+ * `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and `generations/N/settled.json` what it
+ * came from, by which the next one sees at once that it has nothing to do. Each of the three is a
+ * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
+ * scope seed, so that whoever can write /var can't hand one unit's secret to another.
+ */
+import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { rmSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { concat, utf8 } from '../bytes.ts';
+import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
+import { stateKey } from '../derive/tree.ts';
+import { Failure } from '../failure.ts';
+import { deliveries, type Delivery, needs, type Placement } from '../manifest/declaration.ts';
+import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, removeLeftovers, replaceFile, replaceLink, syncFolder, writeNew } from '../system/files.ts';
+import { canonicalJson, Json, sameJson } from '../system/json.ts';
+import type { Paths } from '../system/paths.ts';
+import { parseSealing, type Sealing, sealingJson } from '../seeds/payload.ts';
+import { parseRecipe } from './recipe-json.ts';
+import { scopeName, type Scope } from '../seeds/scope.ts';
+
+/** One credential of one unit. */
+export interface Release {
+  /** As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may have. */
+  readonly unit: string;
+  readonly credential: string;
+  readonly delivery: Delivery;
+  readonly recipe: Recipe;
+  /** Of `delivery = "file"` alone. */
+  readonly placement?: Placement;
+}
+
+/** A secret that was put in force, and when. */
+export interface HistoryEntry {
+  /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
+  readonly since: string;
+  /** When the secret was removed, as `since`; undefined for one that is there or had another recipe next. */
+  readonly until?: string;
+  readonly recipe: Recipe;
+}
+
+/** By secret, the oldest entry first; the last is the one in force. */
+export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
+
+/** Labels of the seed tree under which releases have their fingerprints. Records from before `release` have `fingerprint`, as fixed files do. */
+export type FingerprintLabel = 'release' | 'fingerprint';
+
+export interface Snapshot {
+  /** That of the seeds.age it was made with: an older one is not believed after it. */
+  readonly counter: number;
+  /** What the TPM's counter says once this is in force; undefined without one. */
+  readonly tpmCounter?: number | undefined;
+  /** How those seeds are sealed, for one who has nothing left but the seeds themselves. */
+  readonly sealing: Sealing;
+  readonly releases: readonly Release[];
+  readonly history: History;
+  /** Of each release's value, by {@link releaseKey}: what it was, without saying it. */
+  readonly fingerprints: ReadonlyMap<string, string>;
+  readonly fingerprintLabel: FingerprintLabel;
+}
+
+/** What a snapshot was worked out from. As long as all of it is the same, so is the snapshot. */
+export interface Settled {
+  /** SHA-256, in hexadecimal, of what it depends on beside fixed files and the clock. */
+  readonly inputs: string;
+  /** SHA-256, in hexadecimal, of each fixed file, by its scope and path. */
+  readonly fixed: Readonly<Record<string, string>>;
+  /** Milliseconds since 1970: from here on its periods are those of the clock. */
+  readonly from: number;
+  /** Milliseconds since 1970: up to here, and not at it. */
+  readonly until: number;
+}
+
+/** `UNIT/CREDENTIAL`. */
+export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string => `${unit}/${credential}`;
+
+const version = 4;
+const releasesFile = 'releases.json';
+const recordFile = 'record.json';
+const settledFile = 'settled.json';
+const fixedFolder = 'fixed';
+/** Of the line with the MAC: 64 digits and a newline. */
+const lineLength = 65;
+const hint = 'run auxcred provision';
+
+/** The scope whose seed authenticates the snapshot: the machine's own. @throws Failure `malformed` where there is none. */
+export function hostScope(scopes: readonly Scope[]): Scope {
+  const host = scopes.find((scope) => scope.kind === 'host');
+  if (!host) throw new Failure('malformed', 'the store holds no seed of this host', { hint: 'run auxcred seal' });
+  return host;
+}
+
+function mac(host: Scope, body: Uint8Array): Uint8Array {
+  const key = stateKey(host.seed);
+  const digest = createHmac('sha256', key).update(body).digest();
+  key.fill(0);
+  return digest;
+}
+
+/** `content` as canonical JSON, after a line with its MAC. */
+export function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
+  const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
+  return concat(firstLine(host, body), body);
+}
+
+const firstLine = (host: Scope, body: Uint8Array): Uint8Array => utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
+
+function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
+  const claimed = bytes.subarray(0, lineLength);
+  return claimed.length === lineLength && timingSafeEqual(claimed, firstLine(host, bytes.subarray(lineLength)));
+}
+
+/** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
+export const unverified = (bytes: Uint8Array): Json => Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
+
+/** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
+export function verified(bytes: Uint8Array, host: Scope): Json {
+  const body = bytes.subarray(lineLength);
+  if (!isAuthentic(bytes, host)) {
+    throw new Failure('malformed', 'the provisioned snapshot was not made with this machine\'s seed', { hint });
+  }
+  const json = Json.parse(body, 'the provisioned snapshot', hint);
+  json.at('version').whole(version, version);
+  return json;
+}
+
+/** What the broker answers from. */
+export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
+
+/** The broker's file. Equal releases give equal bytes. */
+export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
+
+/** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
+export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
+  const json = verified(bytes, host);
+  json.at('kind').oneOf(['releases']);
+  const tpmCounter = json.at('tpmCounter').optional((item) => item.whole(0, Number.MAX_SAFE_INTEGER));
+  return { counter: json.at('counter').whole(0, 0xffffffff), ...(tpmCounter === undefined ? {} : { tpmCounter }), releases: json.at('releases').list().map((item) => ({
+    unit: item.at('unit').text(),
+    credential: item.at('credential').text(),
+    delivery: item.at('delivery').oneOf(deliveries),
+    recipe: parseRecipe(item.at('recipe')),
+    ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
+  })) };
+}
+
+const parsePlacement = (item: Json): Placement => ({
+  owner: item.at('owner').text(), group: item.at('group').text(), mode: item.at('mode').whole(0, 0o777), link: item.at('link').optional((link) => link.text()), neededFor: item.at('neededFor').oneOf(needs),
+});
+
+/** What the next `provision` has to know, and nobody else. */
+type Kept = Omit<Snapshot, keyof Releases>;
+
+const encodeRecord = ({ sealing, history, fingerprints, fingerprintLabel }: Kept, host: Scope): Uint8Array => authenticated({
+  kind: 'record', ...sealingJson(sealing), history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints),
+  ...(fingerprintLabel === 'fingerprint' ? {} : { fingerprintLabel }),
+}, host);
+
+function parseRecord(bytes: Uint8Array, host: Scope): Kept {
+  const json = verified(bytes, host);
+  json.at('kind').oneOf(['record']);
+  return {
+    sealing: parseSealing(json),
+    history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map(parseEntry)])),
+    fingerprints: new Map(json.at('fingerprints').entries().map(([release, fingerprint]) => [release, fingerprint.text()])),
+    fingerprintLabel: json.at('fingerprintLabel').optional((label) => label.oneOf(['release'])) ?? 'fingerprint',
+  };
+}
+
+function parseEntry(item: Json): HistoryEntry {
+  const until = item.at('until').optional((text) => text.text());
+  return { since: item.at('since').text(), ...(until === undefined ? {} : { until }), recipe: parseRecipe(item.at('recipe')) };
+}
+
+/** The bytes of the broker's file in force, or undefined before the first provision. */
+export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPresent(join(paths.snapshot, releasesFile));
+
+/**
+ * The snapshot in force, or undefined before the first provision.
+ * @throws Failure `malformed` where it was not written by this machine's own provision
+ */
+export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
+  const releases = readReleases(paths);
+  const record = readIfPresent(join(paths.snapshot, recordFile));
+  if (!releases || !record) return undefined;
+  return { ...parseReleases(releases, host), ...parseRecord(record, host) };
+}
+
+/** What the snapshot in force came from; undefined where that is not known, or a file of the snapshot is gone or damaged. */
+export function readSettled(paths: Paths, host: Scope): Settled | undefined {
+  const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) => readIfPresent(join(paths.snapshot, name)));
+  if (!settled || ![settled, ...others].every((bytes) => bytes && isAuthentic(bytes, host))) return undefined;
+  const json = verified(settled, host);
+  json.at('kind').oneOf(['settled']);
+  const time = (key: string): number => json.at(key).whole(0, Number.MAX_SAFE_INTEGER);
+  const fixed = Object.fromEntries(json.at('fixed').entries().map(([name, digest]) => [name, digest.text()]));
+  if (!Object.values(fixed).every((file) => readFixedFile(paths, { file }) !== undefined)) return undefined;
+  return { inputs: json.at('inputs').text(), fixed, from: time('from'), until: time('until') };
+}
+
+const encodeSettled = (settled: Settled, host: Scope): Uint8Array => authenticated({ kind: 'settled', ...settled }, host);
+
+/** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not, or it was altered. */
+export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
+  const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
+  return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
+}
+
+/** The files of fixed secrets that a snapshot needs, by their SHA-256. */
+const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> => new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
+
+/**
+ * Whether `snapshot` is what is in force. Told without encoding it: most runs have nothing to do.
+ * @param before - what is in force
+ */
+export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
+  return before !== undefined && sameSnapshot(before, snapshot) && [...fixedIn(snapshot).values()].every((recipe) => readFixedFile(paths, recipe) !== undefined);
+}
+
+/**
+ * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
+ * @param before - what is in force
+ * @param settled - what it came from; undefined where it is not yet all that was asked for
+ * @param fileOf - finds the file of a fixed secret
+ * @returns false where the same is in force already.
+ */
+export function installSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot, settled: Settled | undefined, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
+  removeStrayGenerations(paths);
+  const fixed = fixedIn(snapshot);
+  if (isInForce(paths, before, snapshot)) {
+    if (settled) replaceSettled(paths, settled, host);
+    return false;
+  }
+  const folderAccess: Access = { mode: 0o750, group };
+  const next = String(1 + generationInForce(paths));
+  const folder = join(paths.generations, next);
+  try {
+    ensureFolder(paths.store, folderAccess);
+    ensureFolder(paths.generations, folderAccess);
+    ensureFolder(folder, folderAccess);
+    writeNew(join(folder, releasesFile), encodeReleases(snapshot, host), { mode: 0o640, group });
+    writeNew(join(folder, recordFile), encodeRecord(snapshot, host), { mode: 0o600 });
+    if (settled) writeNew(join(folder, settledFile), encodeSettled(settled, host), { mode: 0o600 });
+    if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
+    for (const [digest, recipe] of fixed) {
+      writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
+    }
+    if (fixed.size > 0) syncFolder(join(folder, fixedFolder));
+    syncFolder(folder);
+    syncFolder(paths.generations);
+    replaceLink(paths.snapshot, join(basename(paths.generations), next));
+  } catch (error) {
+    // A full disk has room for what is in force only if this goes.
+    rmSync(folder, { recursive: true, force: true });
+    throw error;
+  }
+  syncFolder(paths.store);
+  removeStrayGenerations(paths);
+  return true;
+}
+
+/** The same snapshot may come from other inputs: another comment in the manifest, the seeds sealed again. */
+function replaceSettled(paths: Paths, settled: Settled, host: Scope): void {
+  const file = join(paths.snapshot, settledFile);
+  const bytes = encodeSettled(settled, host);
+  if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0) replaceFile(file, bytes, { mode: 0o600 });
+}
+
+function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
+  const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean => one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
+  return a.counter === b.counter && a.tpmCounter === b.tpmCounter && sameJson(a.sealing, b.sealing) && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints) && a.fingerprintLabel === b.fingerprintLabel;
+}
+
+/** The number of the generation in force; 0 where there is none. */
+const generationInForce = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
+
+/** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */
+export function removeStrayGenerations(paths: Paths): void {
+  const current = generationInForce(paths);
+  removeLeftovers(paths.snapshot);
+  for (const name of namesIn(paths.generations)) {
+    if (Number(name) !== current && Number(name) !== current - 1) rmSync(join(paths.generations, name), { recursive: true });
+  }
+}
