@@ -2,19 +2,21 @@
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
-import { checkedPath, type FixedName, splitName } from '../fixed/name.ts';
+import { type FixedName, checkedPath, nameText, splitName } from '../fixed/name.ts';
+import { meansOf } from '../machine/openers.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { refuseForeign } from '../system/held-folder.ts';
+import { isInputTerminal } from '../system/input.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { commitVault, sweepVault } from '../vault/git.ts';
-import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { meansOf } from '../machine/openers.ts';
-import type { Options } from './options.ts';
+import { askYes } from '../terminal/prompt.ts';
 import { warn } from '../terminal/say.ts';
+import { commitVault, sweepVault } from '../vault/git.ts';
+import { type Vault, epochOfScope, readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { isVault, withFleetSeed } from './chosen-manifest.ts';
+import { Options } from './options.ts';
 
 export interface Place {
   readonly folder: FixedFolder;
@@ -136,4 +138,18 @@ export function keep(vault: Vault, message: string, ...files: readonly string[])
   if (!vault.git) return;
   const problem = commitVault(vault.folder, message, [...files, ...changed]);
   if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
+}
+
+/**
+ * Whether a secret may be written there; one that exists is asked about at a terminal.
+ * @returns whether it is a new one
+ * @throws Failure `refused`
+ */
+export function mayWrite({ folder }: Place, name: FixedName, options: Options): boolean {
+  if (!folder.has(name)) return true;
+  if (options.flag('force')) return false;
+  const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, { hint: '--force replaces it' });
+  if (!isInputTerminal()) throw refusal;
+  if (!askYes(`${nameText(name)} exists; replace it?`, '--force replaces it')) throw refusal;
+  return false;
 }

@@ -21,11 +21,11 @@ import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
-import { problemText } from '../commands/check.ts';
 import { meansOf } from '../machine/openers.ts';
 import type { Options } from './options.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say } from '../terminal/say.ts';
+import { problemText } from '../manifest/problem-text.ts';
 
 /** What can be said without a seed. */
 export interface View {

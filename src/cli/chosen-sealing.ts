@@ -1,14 +1,14 @@
 /** What `seal`, `reseal` and `enroll` are asked for by their options. */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
-import { type KeySource, keySources, recipientPattern, type Sealing } from '../seeds/payload.ts';
+import { boundWhenRunning } from '../machine/sealing.ts';
+import { type KeySource, type Sealing, keySources, recipientPattern } from '../seeds/payload.ts';
 import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { systemIsRunning } from '../system/systemctl.ts';
+import { say, warn } from '../terminal/say.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { tpmPresent } from '../tpm2/tpm.ts';
-import { say, warn } from '../terminal/say.ts';
 
 /** What `--with-key=` names. @throws Failure `usage` */
 export function chosenKey(text: string, device: string | undefined): KeySource {
@@ -50,12 +50,6 @@ export function chosenPcrs(text: string | undefined, { withKey, credsKey }: Pick
   for (const advice of pcrAdvice(pcrs)) warn(advice);
   return boundWhenRunning(pcrs, root);
 }
-
-/** PCRs to bind now, or at the first boot of a system that is being installed. */
-export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> => (systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs });
-
-/** All PCRs of a sealing, whether they are bound by now. */
-export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] => [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);
 
 /** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. @throws Failure `usage` */
 export function hostName(given: string | undefined, paths: Paths): string {

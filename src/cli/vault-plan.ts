@@ -6,10 +6,10 @@ import { FixedFolder } from '../fixed/folder.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { scopesOf, vaultFiles } from '../vault/vault.ts';
-import { periodNamed } from '../commands/get.ts';
 import type { Options } from './options.ts';
 import { counted, printJson, printTable, say } from '../terminal/say.ts';
 import { manifestFor, sound, vaultHost, withFleetSeed } from './chosen-manifest.ts';
+import { periodNamed } from './chosen-recipe.ts';
 
 /**
  * Says what a host of the vault would get from the vault's manifest, fixed folder and seeds, as if nothing were active there, and asks no host.

@@ -1,16 +1,13 @@
 import { existsSync } from 'node:fs';
-import { overridesOn } from '../drop-ins/overrides.ts';
-import { applyRendering, changesOf } from '../drop-ins/rendered-folder.ts';
-import { readGenerated, readRendering } from '../drop-ins/rendering.ts';
-import { nobody, type Told } from '../provision/running-units.ts';
-import type { Manifest } from '../manifest/manifest.ts';
-import { pathsUnder } from '../system/paths.ts';
-import { textIfPresent } from '../system/files.ts';
-import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { Options } from '../cli/options.ts';
-import { sayUnsealed, showPlan } from './plan.ts';
-import { type InForce, oneAtATime, provisionManifest, sayHeld, tellUnits, unitsStatus, usableManifest } from './provision.ts';
-import { counted, say, warn } from '../terminal/say.ts';
+import { putInForce } from '../machine/applying.ts';
+import { provisionManifest, sayHeld, sayUnsealed, usableManifest } from '../machine/provisioning.ts';
+import { unitsStatus } from '../machine/restarts.ts';
+import { oneAtATime } from '../machine/store-lock.ts';
+import { nobody } from '../provision/running-units.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { counted, say } from '../terminal/say.ts';
+import { showPlan } from '../cli/machine-plan.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
@@ -29,25 +26,4 @@ export async function apply(argv: readonly string[]): Promise<number> {
     return provisioned ? sayHeld(provisioned) : 0;
   });
   return await unitsStatus(status, told, !options.flag('no-wait'));
-}
-
-/** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what is being done with the units that run */
-export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): Told {
-  const units = applyRendering(pathsUnder(root), manifest);
-  for (const { unit, change } of units) say(`drop-in of ${unit}: ${change}`);
-  if (!systemIsRunning(root)) {
-    warnOverrides(root);
-    return nobody;
-  }
-  // Also where an earlier run was killed before it came to this.
-  const { rendered, generated } = pathsUnder(root);
-  if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
-  warnOverrides(root);
-  return provisioned ? tellUnits(root, provisioned, restart) : nobody;
-}
-
-/** Says which other files keep a unit from what was applied. */
-function warnOverrides(root: string): void {
-  const reasons = { hides: 'takes the place of the drop-in', undoes: 'takes away what the drop-in gives', sets: 'has a value of its own for what the drop-in gives' };
-  for (const { unit, file, how, lines } of overridesOn(pathsUnder(root), textIfPresent)) warn(`${file} ${reasons[how]} ${unit}: ${lines.join(', ')}`, 'auxcred doctor says what to do');
 }

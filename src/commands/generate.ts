@@ -8,8 +8,7 @@ import { nameText } from '../fixed/name.ts';
 import { optionKeys, readOptions } from '../manifest/options.ts';
 import { Table } from '../manifest/table.ts';
 import { Options } from '../cli/options.ts';
-import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { mayWrite } from './put.ts';
+import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { print, say } from '../terminal/say.ts';
 
 const texts = ['alphabet', 'separator', 'comment'];

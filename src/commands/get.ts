@@ -1,15 +1,13 @@
-import { parsePeriod, type Period } from '../derive/period.ts';
-import { type Recipe } from '../derive/recipe.ts';
-import { valueOf } from '../derive/value.ts';
+import { nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { type OpenView, isMachine, isVault, viewOf, withOpenView } from '../cli/chosen-manifest.ts';
+import { chosen, removalOf } from '../cli/chosen-recipe.ts';
+import { Options } from '../cli/options.ts';
 import { computeHash } from '../derive/hash.ts';
+import type { Recipe } from '../derive/recipe.ts';
+import { valueOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
-import { unheld } from '../manifest/declaration.ts';
-import { Recipes } from '../manifest/recipes.ts';
-import { Options } from '../cli/options.ts';
-import { nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { printBytes, say, warn } from '../terminal/say.ts';
-import { isMachine, isVault, viewOf, withOpenView, type OpenView } from '../cli/chosen-manifest.ts';
+import { printBytes } from '../terminal/say.ts';
 
 /**
  * `auxcred get NAME` prints a secret's bytes: one that is declared (on a machine as it is in force, on the operator's side as it is now; with
@@ -36,9 +34,6 @@ function declaredValue(view: OpenView, name: string, options: Options): Uint8Arr
   }
 }
 
-/** When a secret was removed that was active on this machine; undefined for any other. */
-const removalOf = ({ snapshot }: OpenView, name: string): string | undefined => snapshot?.history.get(name)?.at(-1)?.until;
-
 /** `host/web1/wifi` is a file of the fixed folder, and so is a name that the manifest does not declare and the folder has. */
 function isFile(name: string, options: Options): boolean {
   if (options.value('at') !== undefined || options.value('generation') !== undefined || options.list('manifest').length > 0) return false;
@@ -58,42 +53,6 @@ function isFile(name: string, options: Options): boolean {
 async function fixedValue(text: string, options: Options): Promise<Uint8Array> {
   const place = placeOf(splitName(text) === undefined && isMachine(options) ? options.with('root', options.value('root') ?? '/') : options);
   return await withSeeds(place, options, ({ folder, seedOf, former }) => folder.open(nameIn(place, text), seedOf, former).value);
-}
-
-/** The recipe that `--at=` and `--generation=` ask for; without them the active one, or with a warning the last one of a secret that was removed. @throws Failure */
-export function chosen(view: OpenView, name: string, options: Options): Recipe {
-  const at = options.value('at');
-  const generation = options.value('generation');
-  const current = view.inForce(name);
-  if (at === undefined && generation === undefined && current !== undefined) {
-    const removed = removalOf(view, name);
-    if (removed !== undefined) warn(`${name} was removed at ${removed}, and no unit gets it any more: this is what it was`);
-    return current;
-  }
-  const period = at === undefined ? undefined : periodNamed(at);
-  // A period that is asked for goes before the one that the secret is held in.
-  const declarations = period ? unheld(view.manifest.declarations) : view.manifest.declarations;
-  const recipe = new Recipes(declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(name);
-  if (period) checkPeriod(view, name, period);
-  if (generation === undefined) return recipe;
-  const number = Number(generation);
-  if (recipe.form !== 'derived' || !/^[1-9]\d*$/.test(generation) || number > 0xffffffff) throw new Failure('usage', recipe.form === 'derived' ? '--generation= takes a number from 1' : `a ${recipe.form} has no generation`);
-  say(`generation ${generation} of ${name}`);
-  return { ...recipe, generation: number };
-}
-
-/** @throws Failure `usage` */
-export function periodNamed(text: string): Period {
-  const period = parsePeriod(text);
-  if (!period) throw new Failure('usage', `${text} is not a period`, { hint: '2026, 2026-Q4, 2026-11, 2026-W47 or 2026-11-23, in UTC' });
-  return period;
-}
-
-/** A month does not say which of its days is meant. @throws Failure `usage` */
-function checkPeriod({ manifest, standpoint }: OpenView, name: string, { name: asked, start, end }: Period): void {
-  const at = (time: Date): Recipe => new Recipes(unheld(manifest.declarations), { ...standpoint, at: time }).of(name);
-  if (JSON.stringify(at(start)) === JSON.stringify(at(new Date(end.getTime() - 1)))) return;
-  throw new Failure('usage', `${name} changes within ${asked}`, { hint: 'name a shorter period, such as a day: --at=2026-11-23' });
 }
 
 /** A hash that was never put in force is computed here and now. */

@@ -1,18 +1,18 @@
 import { randomBytes } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
-import { timingSafeEqual } from 'node:crypto';
-import { encryptTo, type Recipients } from '../age/identities.ts';
-import { seedLength, keyId } from '../derive/tree.ts';
+import { existsSync } from 'node:fs';
+import { encryptTo } from '../age/identities.ts';
 import { utf8 } from '../bytes.ts';
+import { chosenLock } from '../cli/chosen-lock.ts';
+import { Options } from '../cli/options.ts';
+import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { mostWordBytes, seedOfWords, wordsOf } from '../seeds/words.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { isInputTerminal, readInput } from '../system/input.ts';
-import { startRepository, sweepVault } from '../vault/git.ts';
-import { vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { handOut, say, warn } from '../terminal/say.ts';
-import { mostWordBytes, seedOfWords, wordsOf } from '../seeds/words.ts';
+import { startRepository, sweepVault } from '../vault/git.ts';
+import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 
 const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
 #
@@ -62,21 +62,6 @@ export async function init(argv: readonly string[]): Promise<number> {
 function showWords(seed: Uint8Array): void {
   say('write these 24 words down: they are the fleet seed, and this is the only time that they are shown');
   handOut('the 24 words', `${wordsOf(seed)}\n`);
-}
-
-/** What is to open the fleet seed. @throws Failure `usage` */
-export function chosenLock(options: Options): Recipients {
-  const recipients = options.list('recipient');
-  const file = options.value('passphrase-file');
-  if (recipients.length > 0 && (options.flag('passphrase') || file !== undefined)) throw new Failure('usage', 'an age file has a passphrase or recipients, not both');
-  if (recipients.length > 0) return { recipients };
-  if (file !== undefined) return { passphrase: readFileSync(file, 'utf8').replace(/\r?\n$/, '') };
-  if (!options.flag('passphrase')) throw new Failure('usage', 'a fleet seed needs something that opens it', { hint: '--recipient=age1... (any number) or --passphrase' });
-  const hint = '--passphrase-file=FILE';
-  const [first, second] = ['passphrase', 'passphrase again'].map((question) => askSecret(question, hint));
-  if (!first || !second || first.length === 0) throw new Failure('usage', 'the passphrase is empty');
-  if (first.length !== second.length || !timingSafeEqual(first, second)) throw new Failure('usage', 'the two passphrases differ');
-  return { passphrase: new TextDecoder().decode(first) };
 }
 
 function givenWords(): string {

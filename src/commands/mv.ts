@@ -1,8 +1,7 @@
 import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { Options } from '../cli/options.ts';
-import { belowIn, commit, nameIn, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { mayWrite } from './put.ts';
+import { type OpenPlace, belowIn, commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { say } from '../terminal/say.ts';
 
 /** `auxcred mv FROM TO`: gives a fixed secret, or all below a name, another name; the file is encrypted anew, as its name is part of its key. */

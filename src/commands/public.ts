@@ -2,10 +2,10 @@ import { isKeyKind } from '../derive/kind.ts';
 import { valueOf } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { readVault, vaultFolder } from '../vault/vault.ts';
-import { chosen } from './get.ts';
 import { Options } from '../cli/options.ts';
 import { print, printJson, printTable, say } from '../terminal/say.ts';
 import { opensVault, type OpenView, withOpenView } from '../cli/chosen-manifest.ts';
+import { chosen } from '../cli/chosen-recipe.ts';
 
 /** `auxcred public NAME` prints the public half of a key pair; `--all` those of all that the manifest has. */
 export async function publicCommand(argv: readonly string[]): Promise<number> {

@@ -1,11 +1,11 @@
 import { timingSafeEqual } from 'node:crypto';
+import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
-import { type FixedName, nameText } from '../fixed/name.ts';
+import { nameText } from '../fixed/name.ts';
 import { isInputTerminal, readInput } from '../system/input.ts';
-import { Options } from '../cli/options.ts';
-import { commit, nameIn, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { askSecret, askYes } from '../terminal/prompt.ts';
+import { askSecret } from '../terminal/prompt.ts';
 import { say, warn } from '../terminal/say.ts';
 
 /** `auxcred put NAME`: keeps a secret that somebody chose. Asks for it without an echo, or takes standard input or a file byte for byte. */
@@ -25,20 +25,6 @@ export async function put(argv: readonly string[]): Promise<number> {
   say(`${isNew ? 'put' : 'replaced'} ${nameText(name)}`);
   commit(place, `${isNew ? 'Add' : 'Change'} ${nameText(name)}`);
   return 0;
-}
-
-/**
- * Whether a secret may be written there; one that exists is asked about at a terminal.
- * @returns whether it is a new one
- * @throws Failure `refused`
- */
-export function mayWrite({ folder }: Place, name: FixedName, options: Options): boolean {
-  if (!folder.has(name)) return true;
-  if (options.flag('force')) return false;
-  const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, { hint: '--force replaces it' });
-  if (!isInputTerminal()) throw refusal;
-  if (!askYes(`${nameText(name)} exists; replace it?`, '--force replaces it')) throw refusal;
-  return false;
 }
 
 /** The caller wipes it. */

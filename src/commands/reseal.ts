@@ -17,10 +17,11 @@ import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { meansOf } from '../machine/openers.ts';
 import { Options } from '../cli/options.ts';
 import { askSecret } from '../terminal/prompt.ts';
-import { layOut, oneAtATime } from './provision.ts';
 import { say, warn } from '../terminal/say.ts';
-import { sealMachine } from '../machine/sealing.ts';
-import { boundWhenRunning, checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, pcrsOf } from '../cli/chosen-sealing.ts';
+import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/chosen-sealing.ts';
+import { oneAtATime } from '../machine/store-lock.ts';
+import { layOut } from '../machine/provisioning.ts';
 
 /** What has the seeds where the machine itself can't open them. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;

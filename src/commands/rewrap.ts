@@ -5,10 +5,10 @@ import { replaceFile } from '../system/files.ts';
 import { openFleetSeed } from '../vault/fleet-seed.ts';
 import { sweepVault } from '../vault/git.ts';
 import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { chosenLock } from './init.ts';
 import { Options } from '../cli/options.ts';
 import { say } from '../terminal/say.ts';
 import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
+import { chosenLock } from '../cli/chosen-lock.ts';
 
 /** `auxcred rewrap`: locks the fleet seed to other recipients or another passphrase; the seed, and so every secret, stays the same. */
 export async function rewrap(argv: readonly string[]): Promise<number> {

@@ -6,7 +6,6 @@ import { isOnEncryptedDisk } from '../health/platform.ts';
 import { Sight } from '../health/readable-files.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { isNoLoss, type Loss, lossText, lossUnder, restoreHint } from '../seeds/loss.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -14,11 +13,13 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { meansOf } from '../machine/openers.ts';
 import { Options } from '../cli/options.ts';
-import { oneAtATime } from './provision.ts';
 import { counted, handOut, say, warn } from '../terminal/say.ts';
 import { sealMachine } from '../machine/sealing.ts';
 import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from '../cli/chosen-sealing.ts';
 import { wordsOf } from '../seeds/words.ts';
+import { oneAtATime } from '../machine/store-lock.ts';
+import { restoreHint } from '../seeds/lost-seeds.ts';
+import { type Loss, isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
 export async function seal(argv: readonly string[]): Promise<number> {

@@ -3,9 +3,9 @@ import { sockets, unitOf } from '../health/broker-state.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
 import type { UnitState } from '../health/unit-state.ts';
-import { countsOf, left, look } from './doctor.ts';
 import { Options } from '../cli/options.ts';
 import { colored, counted, print, printJson } from '../terminal/say.ts';
+import { countsOf, left, look } from '../cli/chosen-health.ts';
 
 /** `auxcred status`: whether units get their secrets, and what is in force, at a glance. */
 export async function status(argv: readonly string[]): Promise<number> {

@@ -1,9 +1,8 @@
 /** Recipes: what each credential's bytes are made of. Public: a recipe holds no secret, and without the seeds yields none. */
 import { createHash } from 'node:crypto';
-import { canonicalJson, sameJson } from '../system/json.ts';
 import { concat, framed, u32be } from '../bytes.ts';
-import type { Derivation } from './secret.ts';
-import { realmOf } from './secret.ts';
+import { canonicalJson, sameJson } from '../system/json.ts';
+import { type Derivation, realmOf } from './secret.ts';
 
 /** A secret derived from one of the machine's scopes. */
 export interface Derived extends Derivation {
@@ -41,6 +40,7 @@ export interface PublicHalf {
 }
 
 export const hashMethods = ['yescrypt', 'sha512-crypt', 'bcrypt'] as const;
+
 export type HashMethod = (typeof hashMethods)[number];
 
 /** Another secret hashed as crypt(5) says, for /etc/shadow, htpasswd and the like. */
@@ -57,6 +57,7 @@ export interface Hashed {
 
 /** How a secret is written into a text; the innermost comes first. `json` and `env` are what stands between the double quotes. */
 export const escapes = ['base64', 'url', 'json', 'env'] as const;
+
 export type Escape = (typeof escapes)[number];
 
 /** A secret's place in a template. */
@@ -116,3 +117,6 @@ export function realmDigest({ epoch, ...source }: Source): Uint8Array {
     .update(concat(framed(scope), u32be(epoch), framed(realm.type), framed(realm.name), framed(realm.period), u32be(realm.generation), framed(realm.params)))
     .digest();
 }
+
+/** @throws Failure `not-found` where there is no such file, `malformed` where it is not what it should be */
+export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;

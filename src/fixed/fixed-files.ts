@@ -1,6 +1,5 @@
 import { keyId } from '../derive/tree.ts';
-import type { Fixed } from '../derive/recipe.ts';
-import type { FixedLookup } from '../manifest/recipes.ts';
+import type { Fixed, FixedLookup } from '../derive/recipe.ts';
 import { digestOf, readHeader } from './file.ts';
 import { type FixedFolder, type ScopeSeed } from './folder.ts';
 import { type FixedName, nameText } from './name.ts';

@@ -4,13 +4,14 @@ import { parseOpensshKey } from '../age/openssh-key.ts';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
-import { hadSeeds, isNoLoss, lossText, lossUnder } from '../seeds/loss.ts';
 import { type Pins, parsePins } from '../seeds/pins.ts';
 import type { KeySource } from '../seeds/payload.ts';
 import { parseStanza } from '../seeds/tpm-stanza.ts';
 import type { Paths } from '../system/paths.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import type { Sight } from './readable-files.ts';
+import { hadSeeds } from '../seeds/lost-seeds.ts';
+import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';

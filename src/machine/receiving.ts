@@ -17,11 +17,12 @@ import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { unitsFailure } from '../provision/unit-jobs.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
-import { putInForce } from '../commands/apply.ts';
 import { meansOf } from './openers.ts';
-import { sealMachine } from './sealing.ts';
-import { oneAtATime, provisionManifest, provisionWith, sayHeld, unitFailures } from '../commands/provision.ts';
-import { boundWhenRunning, pcrsOf } from '../cli/chosen-sealing.ts';
+import { boundWhenRunning, pcrsOf, sealMachine } from './sealing.ts';
+import { oneAtATime } from './store-lock.ts';
+import { unitFailures } from './restarts.ts';
+import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
+import { putInForce } from './applying.ts';
 
 /** What came, and for which machine. */
 export interface Arrival {

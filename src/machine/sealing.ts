@@ -1,28 +1,28 @@
 /** Sealing this machine's seeds and putting them in the place of others: what `seal`, `reseal` and `receive` share. */
 import { existsSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
-import { brokerGroup, snapshotInForce } from '../provision/provision.ts';
 import { utf8 } from '../bytes.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
+import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
+import { brokerGroup, snapshotInForce } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
-import type { Payload } from '../seeds/payload.ts';
-import { establishedPins, type PinnedCounter, type Pins, pinsIn, pinsOf, samePins, writePins } from '../seeds/pins.ts';
-import { sealPayload } from '../seeds/seal.ts';
+import type { Payload, Sealing } from '../seeds/payload.ts';
+import { type PinnedCounter, type Pins, establishedPins, pinsIn, pinsOf, samePins, writePins } from '../seeds/pins.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
-import { hostScope, installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
+import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { type Snapshot, hostScope, installSnapshot, readFixedFile } from '../snapshot/snapshot.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
+import { stopRunning, systemIsRunning, systemctl } from '../system/systemctl.ts';
+import { say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
 import { meansOf } from './openers.ts';
-import { say, warn } from '../terminal/say.ts';
 
 /** How seeds are sealed. */
 export interface SealWishes {
@@ -146,3 +146,9 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
 function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounter | undefined): Pins {
   return { scopes, device: device ?? next.device, ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }), ...(counter === undefined ? {} : { counter }) };
 }
+
+/** PCRs to bind now, or at the first boot of a system that is being installed. */
+export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> => (systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs });
+
+/** All PCRs of a sealing, whether they are bound by now. */
+export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] => [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);

@@ -1,5 +1,5 @@
 import { isFirst, parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
-import type { Derived, Fixed, Hashed, Recipe } from '../derive/recipe.ts';
+import type { Derived, Fixed, FixedLookup, Hashed, Recipe } from '../derive/recipe.ts';
 import { scopeParts } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
@@ -17,9 +17,6 @@ export interface Standpoint {
   /** Looks at the file of a fixed secret. */
   readonly fixed: FixedLookup;
 }
-
-/** @throws Failure `not-found` where there is no such file, `malformed` where it is not what it should be */
-export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;
 
 /** The derivation before this one: of the period before, or else of the generation before. @throws Failure `not-found` for the first period */
 function previousOf(recipe: Derived): Derived {

@@ -1,6 +1,6 @@
 /** What a machine has against a manifest that is sound in itself. */
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
-import type { Manifest } from '../manifest/manifest.ts';
+import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
 import { aliasedUnit } from '../system/unit-files.ts';
 import { isTemplate } from '../system/unit-name.ts';
@@ -43,3 +43,6 @@ export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<stri
   }
   return aliases;
 }
+
+/** The manifest of the system at `root` with what that machine has against it among its problems. */
+export const manifestOn = (root: string): Manifest => withMachineProblems(root, readManifest(root));

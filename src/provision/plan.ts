@@ -1,10 +1,10 @@
 /** What the manifest asks for, beside what is in force. Looks only. */
 import { parsePeriod } from '../derive/period.ts';
-import { ingredients, kindOf, periodOf, type Recipe, sameRecipe, type Source } from '../derive/recipe.ts';
+import { type FixedLookup, type Recipe, type Source, ingredients, kindOf, periodOf, sameRecipe } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, type Delivery, type Placement, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
-import { type FixedLookup, Recipes, type Standpoint } from '../manifest/recipes.ts';
+import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { type FingerprintLabel, hostScope, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
 import { scopeName, type Scope } from '../seeds/scope.ts';
 

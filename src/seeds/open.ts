@@ -11,10 +11,10 @@ import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
 import { unseal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { type Payload, parsePayload } from './payload.ts';
-import { hadSeeds, restoreHint } from './loss.ts';
 import { parsePins, verifyPins } from './pins.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
+import { hadSeeds, restoreHint } from './lost-seeds.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
 export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', sealed: 'sealed-host-key' } as const;

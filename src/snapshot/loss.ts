@@ -3,10 +3,10 @@ import { Failure } from '../failure.ts';
 import { readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import type { FixedName } from '../fixed/name.ts';
+import { type Pin, establishedPins, pinsOf } from '../seeds/pins.ts';
+import { type Scope, scopeName } from '../seeds/scope.ts';
 import type { Paths } from '../system/paths.ts';
-import { establishedPins, type Pin, pinsOf } from './pins.ts';
-import { readReleases, verified } from '../snapshot/snapshot.ts';
-import { type Scope, scopeName } from './scope.ts';
+import { readReleases, verified } from './snapshot.ts';
 
 /** What other seeds would make useless. */
 export interface Loss {
@@ -46,15 +46,6 @@ export function lossText({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): str
   ];
   return parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1) ?? ''}`;
 }
-
-/** Whether seeds were ever sealed here, as far as the pins and the snapshot tell: the broker can't see more. */
-export function hadSeeds(paths: Paths): boolean {
-  return establishedPins(paths) !== undefined || readReleases(paths) !== undefined;
-}
-
-/** How the seeds come back if seeds.age is gone. */
-export const restoreHint = ({ store, seeds }: Pick<Paths, 'store' | 'seeds'>): string =>
-  `mount ${store} if its file system is not mounted, or restore ${seeds} from a backup; else auxcred reseal --seed-file=- with the 24 words, auxcred reseal --scopes=- with what auxcred scopes prints, or auxcred push from the vault`;
 
 const isSame = (one: Pin | undefined, other: Pin | undefined): boolean => one !== undefined && one.epoch === other?.epoch && Buffer.compare(one.keyId, other.keyId) === 0;
 

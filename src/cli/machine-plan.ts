@@ -1,0 +1,113 @@
+/** What making a manifest active would change on this machine. */
+import { existsSync } from 'node:fs';
+import { type UnitChange, changesOf } from '../drop-ins/rendered-folder.ts';
+import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
+import { meansOf } from '../machine/openers.ts';
+import { sayPostponed, sayUnsealed } from '../machine/provisioning.ts';
+import { cutShort } from '../machine/restarts.ts';
+import { readManifest } from '../manifest/manifest.ts';
+import { withMachineProblems } from '../provision/machine-problems.ts';
+import { pendingSteps } from '../provision/pending.ts';
+import type { ReleaseChange } from '../provision/plan.ts';
+import { planned, snapshotInForce } from '../provision/provision.ts';
+import { type UnitStep, mergedSteps, runningSteps, stepsFor } from '../provision/running-units.ts';
+import { undelivered } from '../provision/undelivered.ts';
+import { openStore } from '../seeds/open.ts';
+import { wipeScopes } from '../seeds/scope.ts';
+import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { hostScope } from '../snapshot/snapshot.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
+import { counted, printJson, printTable, say, warn } from '../terminal/say.ts';
+import { sound } from './chosen-manifest.ts';
+import { periodNamed } from './chosen-recipe.ts';
+import { Options } from './options.ts';
+
+/**
+ * Says what putting the manifest in force would change, down to the units that would be restarted or reloaded, and changes nothing.
+ * @param dropIns - whether the units' drop-ins would be put in force too
+ * @returns 0
+ * @throws Failure for all that would keep it from being put in force
+ */
+export async function showPlan(options: Options, { dropIns: withDropIns }: { readonly dropIns: boolean }): Promise<number> {
+  const root = options.value('root') ?? '/';
+  const paths = pathsUnder(root);
+  const { declarations } = sound(withMachineProblems(root, readManifest(root)));
+  const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
+  const at = options.value('at');
+  if (withDropIns && !existsSync(paths.seeds)) {
+    sayUnsealed(paths);
+    show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
+    return 0;
+  }
+  const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  try {
+    if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
+    const running = systemIsRunning(root);
+    const { changes, hooked } = planned(paths, declarations, payload.scopes, {
+      at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, undelivered: await undelivered(root, paths, payload, false),
+      acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older'),
+    }, running ? 'run' : 'later');
+    const namesOf = (replacements: typeof hooked.told): string[] => replacements.map(({ declaration }) => declaration.name);
+    for (const name of namesOf(hooked.untold)) warn(`the hook of ${name} would not run: the seed that its old value came from is gone`);
+    show({
+      changes, dropIns, pending: running ? pendingSteps(paths, hostScope(payload.scopes)) : [], postponed: namesOf(hooked.postponed),
+      hooks: hooked.told.map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook })),
+    }, options, root);
+  } finally {
+    wipeScopes(payload.scopes);
+  }
+  return 0;
+}
+
+/** What would be done. */
+interface Future {
+  readonly changes: readonly ReleaseChange[];
+  /** What units need that an earlier run did not come to. */
+  readonly pending: readonly UnitStep[];
+  readonly hooks: readonly { readonly secret: string; readonly command: readonly string[] }[];
+  /** Secrets that stay what they are until their hook can run. */
+  readonly postponed: readonly string[];
+  /** Undefined where they are left alone. */
+  readonly dropIns: readonly UnitChange[] | undefined;
+}
+
+function show(future: Future, options: Options, root: string): void {
+  if (options.flag('json')) printJson(jsonOf(future, root));
+  else sayPlan(future, root, options.flag('no-restart'));
+}
+
+const stepsOf = ({ changes, pending }: Future): UnitStep[] => mergedSteps(pending, stepsFor(changes));
+
+function jsonOf(future: Future, root: string): unknown {
+  const { changes, hooks, dropIns = [] } = future;
+  const steps = stepsOf(future);
+  return { credentials: changes, units: steps, ...(systemIsRunning(root) ? { running: runningSteps(steps).map(({ unit, action }) => ({ unit, action })) } : {}), hooks, dropIns };
+}
+
+function sayPlan(future: Future, root: string, noRestart: boolean): void {
+  const { changes, hooks, postponed, dropIns, pending } = future;
+  if (changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...changes.map(({ unit, credential, why, action }) => [unit || 'any', credential, why, why === 'removed' || action === 'none' || noRestart ? '' : action])]);
+  for (const { secret, command } of hooks) say(`would run ${command.join(' ')} for ${secret}`);
+  for (const name of postponed) sayPostponed(name);
+  for (const { unit, change } of dropIns ?? []) say(`drop-in of ${unit}: ${change}`);
+  if (changes.length + (dropIns ?? []).length + pending.length === 0) {
+    say('nothing would change');
+    return;
+  }
+  const others = changes.filter(({ sameValue }) => !sameValue).length;
+  say([
+    `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} would change`,
+    ...(others === changes.length ? [] : [`${counted(changes.length - others, 'credential')} would be made or delivered in another way and have the same value`]),
+    ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
+  ].join('; '));
+}
+
+/** Which units would be restarted or reloaded: those that run, where that can be told. */
+function touched(future: Future, root: string): string[] {
+  const steps = stepsOf(future);
+  if (!systemIsRunning(root)) return [`of the units that run, ${counted(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`];
+  const running = runningSteps(steps);
+  for (const { unit, declared, action } of running) say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);
+  return [`${counted(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`];
+}

@@ -1,0 +1,50 @@
+/** Units that run, and what they get to know of a change. */
+import { exitStatus } from '../failure.ts';
+import { forgetPending } from '../provision/pending.ts';
+import { type Told, mergedSteps, nobody, stepsFor, takeSteps } from '../provision/running-units.ts';
+import { type UnitFailure, failuresOf, unfinishedService, unitsFailure } from '../provision/unit-jobs.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { counted, say, sayProgress } from '../terminal/say.ts';
+import type { InForce } from './provisioning.ts';
+
+/** Why a unit is touched that nothing changes for. */
+export const cutShort = 'an earlier run was ended before it came to this';
+
+/**
+ * Lets the units that run see what changed, now or in a run that was cut short, and says so.
+ * @param restart - whether they are not to be left alone
+ * @returns what is being done
+ */
+export function tellUnits(root: string, { changes, pending }: InForce, restart: boolean): Told {
+  const told = restart ? takeSteps(mergedSteps(pending, stepsFor(changes))) : nobody;
+  forgetPending(pathsUnder(root));
+  for (const { unit, declared, action } of told.taken) {
+    const why = changes.filter((change) => change.unit === declared).map((change) => `${change.credential} (${change.why})`);
+    say(`${action} ${unit}: ${why.length > 0 ? why.join(', ') : cutShort}`);
+  }
+  return told;
+}
+
+/**
+ * Waits for the units that were told, and says which do not run and why. Called without the lock, since a unit's own start may need it.
+ * @param status - the exit status until here
+ * @param wait - whether to wait, and not only say which units systemd refused to touch
+ * @returns the exit status with that
+ */
+export async function unitsStatus(status: number, told: Told, wait: boolean): Promise<number> {
+  const failures = await unitFailures(told, wait);
+  for (const { unit, reason } of failures) say(`${unit} ${reason}`);
+  if (failures.length > 0) say(`hint: ${unitsFailure(failures).hint ?? ''}`);
+  else if (wait && told.taken.length > 0) say(`${counted(told.taken.length, 'unit')} ${told.taken.length === 1 ? 'runs' : 'run'} with what changed`);
+  return status === 0 && failures.length > 0 ? exitStatus['unit-failed'] : status;
+}
+
+/** The units that were told and do not run. @param wait - whether to wait until that is known */
+export async function unitFailures(told: Told, wait: boolean): Promise<readonly UnitFailure[]> {
+  const own = wait && told.taken.length > 0 ? unfinishedService() : undefined;
+  if (own !== undefined) say(`not waiting for units: ${own}, which this is part of, may be what they wait for`);
+  if (!wait || own !== undefined) return [...told.refused].map(([unit, reason]) => ({ unit, reason }));
+  const failures = await failuresOf(told, (waiting) => { sayProgress(waiting.length === 0 ? '' : `waiting for ${waiting.join(', ')}`); });
+  sayProgress('');
+  return failures;
+}

@@ -1,0 +1,34 @@
+/** One auxcred at a time changes what a machine keeps. */
+import { dirname } from 'node:path';
+import { FixedFolder } from '../fixed/folder.ts';
+import { brokerGroup } from '../provision/provision.ts';
+import { removeStrayGenerations } from '../snapshot/snapshot.ts';
+import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
+import { refuseForeign } from '../system/held-folder.ts';
+import { withLock } from '../system/lock.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { say } from '../terminal/say.ts';
+
+/**
+ * Runs what changes the store, from reading the manifest to the last drop-in, while nobody else does: a manifest that was read before another one
+ * was put in force would undo it.
+ * @throws Failure `refused` where somebody else could lead its folders elsewhere
+ * @returns the exit status of `work`; 0 where another one is at work and `whenHeld` is to leave
+ */
+export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
+  const paths = pathsUnder(root);
+  const folders = [paths.store, dirname(paths.rendered), dirname(paths.pins), paths.credstore, dirname(paths.brokerDropIn)];
+  refuseForeign(root, folders);
+  ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
+  const status = await withLock(paths.lock, () => {
+    say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
+    return whenHeld;
+  }, async () => {
+    // Left behind by a killed run.
+    for (const folder of folders) removeLeftovers(folder);
+    new FixedFolder(paths.fixed).sweep();
+    removeStrayGenerations(paths);
+    return await work();
+  });
+  return status ?? 0;
+}
