@@ -5,8 +5,8 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { removeScratch } from './scratch.ts';
 
 const script = join(import.meta.dirname, 'measure.js');
@@ -22,7 +22,11 @@ function signalGroup(signal: NodeJS.Signals): void {
   }
 }
 
-for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]] as const) {
+for (const [signal, number] of [
+  ['SIGHUP', 1],
+  ['SIGINT', 2],
+  ['SIGTERM', 15],
+] as const) {
   process.once(signal, () => {
     process.exitCode = 128 + number;
     signalGroup('SIGTERM');

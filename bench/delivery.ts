@@ -31,39 +31,46 @@ async function withMachine(work: (machine: Machine) => Promise<void>): Promise<v
 const unitsOf = (way: Way): string[] => Array.from({ length: count }, (_, i) => `${way}-${String(i + 1)}.service`);
 
 /** 100 units with a secret each, started at once, in four ways that take turns. */
-export const benchDelivery = async (): Promise<void> => await withMachine(async (machine) => {
-  for (const way of names) {
-    const unit = `[Service]\\nType=oneshot\\nExecStart=/bin/true\\n${ways[way]}\\n`;
-    await machine.shell(`for i in $(seq ${String(count)}); do printf '${unit}' > /etc/systemd/system/${way}-$i.service; done`);
-  }
-  await machine.shell('printf %064d 1 > /etc/bench.secret');
-  await machine.shell('systemd-creds --with-key=host --name=key encrypt /etc/bench.secret /etc/bench.cred');
-  const staged = { credential: 'key', delivery: 'stage' };
-  const manifest = secretToml('key', unitsOf('socket')) + secretToml('staged', unitsOf('stage'), staged);
-  await machine.write(manifestPath('bench'), manifest);
-  await machine.run(['auxcred', 'apply']);
-  const times: Record<Way | 'warm', number[]> = { file: [], creds: [], socket: [], stage: [], warm: [] };
-  for (let round = 0; round < rounds; round++) {
+export const benchDelivery = async (): Promise<void> =>
+  await withMachine(async (machine) => {
     for (const way of names) {
-      await machine.shell('systemctl stop auxcred.service; systemctl start auxcred.socket');
-      times[way].push(await startTime(machine, unitsOf(way)));
-      // Again, with the broker that the first time started.
-      if (way === 'socket') times.warm.push(await startTime(machine, unitsOf(way)));
+      const unit = `[Service]\\nType=oneshot\\nExecStart=/bin/true\\n${ways[way]}\\n`;
+      await machine.shell(
+        `for i in $(seq ${String(count)}); do printf '${unit}' > /etc/systemd/system/${way}-$i.service; done`,
+      );
     }
-  }
-  const [file, creds, socket, warm, stage] = [
-    median(times.file), median(times.creds), median(times.socket), median(times.warm), median(times.stage),
-  ];
-  const plain = { peer: 'LoadCredential= of a file', peerTook: file };
-  const host = { peer: 'systemd-creds, host key', peerTook: creds, goal: 1.05 };
-  const units = (by: string): string => `${String(count)} units, ${by}`;
-  compare({ what: units('socket (broker runs)'), took: warm, ...host });
-  compare({ what: units('socket (broker runs)'), took: warm, ...plain });
-  compare({ what: units('socket (cold broker)'), took: socket, ...host });
-  compare({ what: units('socket (cold broker)'), took: socket, ...plain });
-  compare({ what: units('stage (cold broker)'), took: stage, ...plain });
-  compare({ what: units('host key, from a file'), by: 'systemd-creds', took: creds, ...plain });
-});
+    await machine.shell('printf %064d 1 > /etc/bench.secret');
+    await machine.shell('systemd-creds --with-key=host --name=key encrypt /etc/bench.secret /etc/bench.cred');
+    const staged = { credential: 'key', delivery: 'stage' };
+    const manifest = secretToml('key', unitsOf('socket')) + secretToml('staged', unitsOf('stage'), staged);
+    await machine.write(manifestPath('bench'), manifest);
+    await machine.run(['auxcred', 'apply']);
+    const times: Record<Way | 'warm', number[]> = { file: [], creds: [], socket: [], stage: [], warm: [] };
+    for (let round = 0; round < rounds; round++) {
+      for (const way of names) {
+        await machine.shell('systemctl stop auxcred.service; systemctl start auxcred.socket');
+        times[way].push(await startTime(machine, unitsOf(way)));
+        // Again, with the broker that the first time started.
+        if (way === 'socket') times.warm.push(await startTime(machine, unitsOf(way)));
+      }
+    }
+    const [file, creds, socket, warm, stage] = [
+      median(times.file),
+      median(times.creds),
+      median(times.socket),
+      median(times.warm),
+      median(times.stage),
+    ];
+    const plain = { peer: 'LoadCredential= of a file', peerTook: file };
+    const host = { peer: 'systemd-creds, host key', peerTook: creds, goal: 1.05 };
+    const units = (by: string): string => `${String(count)} units, ${by}`;
+    compare({ what: units('socket (broker runs)'), took: warm, ...host });
+    compare({ what: units('socket (broker runs)'), took: warm, ...plain });
+    compare({ what: units('socket (cold broker)'), took: socket, ...host });
+    compare({ what: units('socket (cold broker)'), took: socket, ...plain });
+    compare({ what: units('stage (cold broker)'), took: stage, ...plain });
+    compare({ what: units('host key, from a file'), by: 'systemd-creds', took: creds, ...plain });
+  });
 
 /** Milliseconds until all of these have started. */
 async function startTime(machine: Machine, units: readonly string[]): Promise<number> {
@@ -104,17 +111,25 @@ for my $round (1..25) {
 }
 `;
 
-export const benchStartUp = async (): Promise<void> => await withMachine(async (machine) => {
-  const unit = ['[Service]', 'Type=oneshot', 'ExecStart=/usr/bin/perl /usr/local/lib/cold.pl', 'StandardOutput=truncate:/run/cold.out'];
-  await machine.write('/usr/local/lib/cold.pl', coldStart);
-  await machine.write('/etc/systemd/system/cold.service', `${unit.join('\n')}\n`);
-  await machine.write(manifestPath('cold'), secretToml('cold', ['cold.service'], { credential: 'key' }));
-  await machine.shell('mkdir -p /run/cold; cp /etc/ssh/ssh_host_ed25519_key /run/cold/ssh-host-key');
-  await machine.shell('systemd-creds setup; cp /var/lib/systemd/credential.secret /run/cold/host-secret; auxcred apply');
-  await machine.run(['systemctl', 'start', 'cold.service'], { timeoutMs: 120_000 });
-  const lines = (await machine.read('/run/cold.out')).toString().trim().split('\n');
-  const times = lines.map((line) => line.split(' ').map(Number));
-  const bare = median(times.map(([time = Number.NaN]) => time));
-  const first = median(times.map(([, time = Number.NaN]) => time));
-  compare({ what: 'broker, cold start to first answer', took: first, peer: 'node -e 0', peerTook: bare, goal: 2 });
-});
+export const benchStartUp = async (): Promise<void> =>
+  await withMachine(async (machine) => {
+    const unit = [
+      '[Service]',
+      'Type=oneshot',
+      'ExecStart=/usr/bin/perl /usr/local/lib/cold.pl',
+      'StandardOutput=truncate:/run/cold.out',
+    ];
+    await machine.write('/usr/local/lib/cold.pl', coldStart);
+    await machine.write('/etc/systemd/system/cold.service', `${unit.join('\n')}\n`);
+    await machine.write(manifestPath('cold'), secretToml('cold', ['cold.service'], { credential: 'key' }));
+    await machine.shell('mkdir -p /run/cold; cp /etc/ssh/ssh_host_ed25519_key /run/cold/ssh-host-key');
+    await machine.shell(
+      'systemd-creds setup; cp /var/lib/systemd/credential.secret /run/cold/host-secret; auxcred apply',
+    );
+    await machine.run(['systemctl', 'start', 'cold.service'], { timeoutMs: 120_000 });
+    const lines = (await machine.read('/run/cold.out')).toString().trim().split('\n');
+    const times = lines.map((line) => line.split(' ').map(Number));
+    const bare = median(times.map(([time = Number.NaN]) => time));
+    const first = median(times.map(([, time = Number.NaN]) => time));
+    compare({ what: 'broker, cold start to first answer', took: first, peer: 'node -e 0', peerTook: bare, goal: 2 });
+  });

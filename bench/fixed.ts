@@ -23,20 +23,36 @@ export async function benchFixed(): Promise<void> {
       makePasswordStore(folder, environment);
       const vault = (size: number, ...args: readonly string[]): string[] =>
         auxcred(...args, `--vault=${at(String(size))}`);
-      const times = timeCommands(11, {
-        ls: vault(10_000, 'ls'),
-        passLs: ['pass', 'ls'],
-        get: vault(10_000, 'get', 'host/web1/d0/secret-0'),
-        getOfTen: vault(10, 'get', 'host/web1/d0/secret-0'),
-        passShow: ['pass', 'show', 'd0/secret-0'],
-      }, environment);
+      const times = timeCommands(
+        11,
+        {
+          ls: vault(10_000, 'ls'),
+          passLs: ['pass', 'ls'],
+          get: vault(10_000, 'get', 'host/web1/d0/secret-0'),
+          getOfTen: vault(10, 'get', 'host/web1/d0/secret-0'),
+          passShow: ['pass', 'show', 'd0/secret-0'],
+        },
+        environment,
+      );
       const checks = timeCommands(3, { all: vault(10_000, 'verify'), quarter: vault(2500, 'verify') }, environment);
       const get = { what: 'get, of 10,000 fixed secrets', took: times.get };
       compare({ what: 'ls, 10,000 fixed secrets', took: times.ls, peer: 'pass ls', peerTook: times.passLs });
       compare({ ...get, peer: 'pass show', peerTook: times.passShow });
       compare({ ...get, peer: 'of 10', peerTook: times.getOfTen, goal: 1.15 });
-      compare({ what: 'verify, 10,000 fixed secrets', took: checks.all, peer: '2,500 fixed secrets', peerTook: checks.quarter, goal: 4.4 });
-      compare({ what: 'verify, each of 10,000', took: checks.all / 10_000, peer: 'pass show', peerTook: times.passShow, goal: 1 });
+      compare({
+        what: 'verify, 10,000 fixed secrets',
+        took: checks.all,
+        peer: '2,500 fixed secrets',
+        peerTook: checks.quarter,
+        goal: 4.4,
+      });
+      compare({
+        what: 'verify, each of 10,000',
+        took: checks.all / 10_000,
+        peer: 'pass show',
+        peerTook: times.passShow,
+        goal: 1,
+      });
     } finally {
       spawnSync('gpgconf', ['--kill', 'all'], { env: { PATH: process.env['PATH'], ...environment } });
     }

@@ -40,6 +40,12 @@ export async function benchGenerator(): Promise<void> {
       throw new Error('the generator did not do its work');
     const peer = 'systemd-fstab-generator';
     compare({ what: 'generator, manifest as applied', took: times.fast, peer, peerTook: times.fstab, goal: 1 });
-    compare({ what: 'generator, manifest changed', took: times.slow, peer: 'node -e 0', peerTook: times.node, goal: 1.15 });
+    compare({
+      what: 'generator, manifest changed',
+      took: times.slow,
+      peer: 'node -e 0',
+      peerTook: times.node,
+      goal: 1.15,
+    });
   });
 }

@@ -39,7 +39,14 @@ export async function benchGrowth(): Promise<void> {
     for (const [what, argv] of verbs) {
       const rounds = what === 'apply' ? 1 : 3;
       const [small = Number.NaN, large = Number.NaN] = roots.map((root) =>
-        median(Array.from({ length: rounds }, () => timed(() => { run(argv(root)); }))));
+        median(
+          Array.from({ length: rounds }, () =>
+            timed(() => {
+              run(argv(root));
+            }),
+          ),
+        ),
+      );
       compare({ what: `${what}, 10,000 secrets`, took: large, peer: '2,500 secrets', peerTook: small, goal: 4.4 });
     }
   });

@@ -2,9 +2,9 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { secretToml } from '../test/auxcred-machine.ts';
+import { sealedRoot } from './growth.ts';
 import { compare, median, timeCommands, timed } from './report.ts';
 import { auxcred, inScratch, run } from './scratch.ts';
-import { sealedRoot } from './growth.ts';
 
 /** What is active on a machine, and where it lies. */
 const active = ['var/lib/auxcred/provisioned', 'var/lib/auxcred/generations', 'etc/auxcred/rendered'];
@@ -29,9 +29,17 @@ class BenchMachine {
   apply(generation: number): void {
     for (const path of active) rmSync(join(this.root, path), { recursive: true, force: true });
     this.#declare(1);
-    this.first.push(timed(() => { run(auxcred('apply', `--root=${this.root}`)); }));
+    this.first.push(
+      timed(() => {
+        run(auxcred('apply', `--root=${this.root}`));
+      }),
+    );
     this.#declare(generation);
-    this.changed.push(timed(() => { run(auxcred('apply', `--root=${this.root}`)); }));
+    this.changed.push(
+      timed(() => {
+        run(auxcred('apply', `--root=${this.root}`));
+      }),
+    );
   }
 
   #declare(generation: number): void {
@@ -63,9 +71,19 @@ export async function benchProvision(): Promise<void> {
     const creds = { peer: 'systemd-creds encrypt', peerTook: times.creds, goal: 1 };
     const quarter = { peer: '250 secrets', goal: 4.4 };
     compare({ what: 'apply for the first time, each of 1,000 secrets', took: first / 1000, ...creds });
-    compare({ what: 'apply for the first time, 1,000 secrets', took: first, peerTook: median(small.first), ...quarter });
+    compare({
+      what: 'apply for the first time, 1,000 secrets',
+      took: first,
+      peerTook: median(small.first),
+      ...quarter,
+    });
     compare({ what: 'apply, one of 1,000 secrets changed', took: changed, ...node });
-    compare({ what: 'apply, one of 1,000 secrets changed', took: changed, peerTook: median(small.changed), ...quarter });
+    compare({
+      what: 'apply, one of 1,000 secrets changed',
+      took: changed,
+      peerTook: median(small.changed),
+      ...quarter,
+    });
     compare({ ...none, ...node });
     compare({ ...none, peerTook: times.provisionSmall, ...quarter });
     compare({ ...none, peer: '150 ms', peerTook: 150, goal: 1 });

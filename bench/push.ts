@@ -53,7 +53,8 @@ class Fleet {
       auxcred: `exec ${main} "$@" --root="$ROOT"`,
       sudo: 'shift; exec "$@"',
     };
-    for (const [name, text] of Object.entries(programs)) writeFileSync(this.at(name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+    for (const [name, text] of Object.entries(programs))
+      writeFileSync(this.at(name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   }
 
   /** Starts sshd, with the hosts behind it. @returns what ends it */
@@ -64,14 +65,25 @@ class Fleet {
     writeFileSync(this.at('authorized_keys'), `${hosts.map((host) => this.#makeHost(host)).join('\n')}\n`);
     this.#writePrograms();
     const server = [
-      `ListenAddress 127.0.0.1:${String(port)}`, `HostKey ${this.at('server')}`,
-      `AuthorizedKeysFile ${this.at('authorized_keys')}`, 'StrictModes no', 'UsePAM no', 'PidFile none',
-      'MaxStartups 200', 'PermitRootLogin prohibit-password',
+      `ListenAddress 127.0.0.1:${String(port)}`,
+      `HostKey ${this.at('server')}`,
+      `AuthorizedKeysFile ${this.at('authorized_keys')}`,
+      'StrictModes no',
+      'UsePAM no',
+      'PidFile none',
+      'MaxStartups 200',
+      'PermitRootLogin prohibit-password',
     ];
     const client = [
-      'Host h*', 'HostName 127.0.0.1', `Port ${String(port)}`, `User ${userInfo().username}`,
-      `IdentityFile ${this.at('keys')}/%n`, 'IdentitiesOnly yes', `UserKnownHostsFile ${this.at('known_hosts')}`,
-      'HostKeyAlias bench', 'BatchMode yes',
+      'Host h*',
+      'HostName 127.0.0.1',
+      `Port ${String(port)}`,
+      `User ${userInfo().username}`,
+      `IdentityFile ${this.at('keys')}/%n`,
+      'IdentitiesOnly yes',
+      `UserKnownHostsFile ${this.at('known_hosts')}`,
+      'HostKeyAlias bench',
+      'BatchMode yes',
     ];
     writeFileSync(this.at('sshd'), `${server.join('\n')}\n`);
     writeFileSync(this.at('ssh'), `${client.join('\n')}\n`);
@@ -93,24 +105,33 @@ class Fleet {
     for (const name of ['group/all/token', ...hosts.map((host) => `host/${host}/api`)])
       run(auxcred('put', name, vault), { AUXCRED_IDENTITY: this.at('identity') }, 'a token');
     mkdirSync(this.at('vault/all'));
-    writeFileSync(this.at('vault/all/web.toml'), [
-      secretToml('session', ['web.service']),
-      secretToml('api', ['api.service'], { kind: 'fixed' }),
-      secretToml('token', ['web.service'], { kind: 'fixed', share: 'all' }),
-    ].join(''));
+    writeFileSync(
+      this.at('vault/all/web.toml'),
+      [
+        secretToml('session', ['web.service']),
+        secretToml('api', ['api.service'], { kind: 'fixed' }),
+        secretToml('token', ['web.service'], { kind: 'fixed', share: 'all' }),
+      ].join(''),
+    );
   }
 
   /** Milliseconds of a push to these hosts. */
   push(names: readonly string[]): number {
     const args = ['push', `--vault=${this.at('vault')}`, '--manifest', `--jobs=${String(jobs)}`, ...names];
     const [program = '', ...argv] = auxcred(...args);
-    return timed(() => { this.must(program, argv); });
+    return timed(() => {
+      this.must(program, argv);
+    });
   }
 
   /** Milliseconds that `ssh HOST true` takes each of them. */
   bare(names: readonly string[]): number {
     const args = ['-P', String(jobs), '-I', '{}', ...this.ssh, '{}', 'true'];
-    return timed(() => { this.must('xargs', args, `${names.join('\n')}\n`); }) / names.length;
+    return (
+      timed(() => {
+        this.must('xargs', args, `${names.join('\n')}\n`);
+      }) / names.length
+    );
   }
 
   forget(names: readonly string[]): void {
@@ -156,9 +177,13 @@ function reportReceive({ ssh }: Fleet): void {
 
 async function freePort(): Promise<number> {
   const server = createServer();
-  await new Promise<void>((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+  await new Promise<void>((resolve) => {
+    server.listen(0, '127.0.0.1', resolve);
+  });
   const address = server.address();
-  await new Promise((resolve) => { server.close(resolve); });
+  await new Promise((resolve) => {
+    server.close(resolve);
+  });
   if (address === null || typeof address === 'string') throw new Error('no port is free');
   return address.port;
 }

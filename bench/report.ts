@@ -24,7 +24,10 @@ export function report(row: Omit<Row, 'subject'>): void {
   rows.push({ subject, ...row });
   const { what, measured, against, ratio, goal } = row;
   const columns = [
-    what.padEnd(widths.what), measured.padEnd(widths.measured), against.padEnd(widths.against), ratio.padEnd(widths.ratio),
+    what.padEnd(widths.what),
+    measured.padEnd(widths.measured),
+    against.padEnd(widths.against),
+    ratio.padEnd(widths.ratio),
     goal,
   ];
   console.log(columns.join('  ').trimEnd());

@@ -26,7 +26,9 @@ export function removeScratch(pid: number): void {
 /** Starts a server. @returns what ends it */
 export function startServer(program: string, args: readonly string[]): () => void {
   const server = spawn(program, args, { stdio: 'ignore' });
-  return () => { server.kill('SIGKILL'); };
+  return () => {
+    server.kill('SIGKILL');
+  };
 }
 
 /** Runs a program that has to succeed. @returns its standard output. @throws Error with what it said */

@@ -16,7 +16,13 @@ async function countedTpm(folder: string): Promise<RunningTpm> {
   swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', 'srk.ctx', '0x81000001');
   proxy = await startTpmProxy(swtpm.device, () => undefined, folder);
   const { device } = proxy;
-  return { device, stop: async () => { await proxy?.stop(); await swtpm.stop(); } };
+  return {
+    device,
+    stop: async () => {
+      await proxy?.stop();
+      await swtpm.stop();
+    },
+  };
 }
 
 async function commandsOf(work: () => Promise<unknown>): Promise<number> {
@@ -27,7 +33,8 @@ async function commandsOf(work: () => Promise<unknown>): Promise<number> {
 
 async function compareCommands(machine: Machine, device: string, secrets: number): Promise<void> {
   const units = Array.from({ length: secrets }, (_, i) => `tpm-${String(i)}.service`);
-  for (const unit of units) await machine.write(`/etc/systemd/system/${unit}`, '[Service]\nType=oneshot\nExecStart=/bin/true\n');
+  for (const unit of units)
+    await machine.write(`/etc/systemd/system/${unit}`, '[Service]\nType=oneshot\nExecStart=/bin/true\n');
   await machine.write(manifestPath('tpm'), secretToml('key', units));
   await machine.run(['auxcred', 'apply']);
   const start = ['systemctl', 'start', ...units];

@@ -22,7 +22,8 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
 /** `value` as 4 bytes, most significant first. Throws RangeError outside 0..2^32-1. */
 export function u32be(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
-  if (!Number.isInteger(value) || value < 0 || value > 0xffffffff) throw new RangeError(`not an unsigned 32-bit number: ${String(value)}`);
+  if (!Number.isInteger(value) || value < 0 || value > 0xffffffff)
+    throw new RangeError(`not an unsigned 32-bit number: ${String(value)}`);
   new DataView(bytes.buffer).setUint32(0, value);
   return bytes;
 }
@@ -30,6 +31,7 @@ export function u32be(value: number): Uint8Array {
 /** `LP(field)`: two bytes of length, then the field's bytes (text as UTF-8). Throws RangeError over 65535 bytes. */
 export function framed(field: string | Uint8Array): Uint8Array {
   const bytes = typeof field === 'string' ? utf8(field) : field;
-  if (bytes.length > 0xffff) throw new RangeError(`a field of ${String(bytes.length)} bytes does not fit its length prefix`);
+  if (bytes.length > 0xffff)
+    throw new RangeError(`a field of ${String(bytes.length)} bytes does not fit its length prefix`);
   return concat(Uint8Array.of(bytes.length >> 8, bytes.length & 0xff), bytes);
 }

@@ -3,35 +3,38 @@
  * 2 is a mistake in the call, 3 and up tell a script what to do next; 1 is a defect of auxcred itself.
  */
 export const exitStatus = {
-  'usage': 2,
+  usage: 2,
   'invalid-manifest': 3,
   'not-found': 4,
-  'refused': 5,
-  'malformed': 6,
+  refused: 5,
+  malformed: 6,
   'no-recipient': 7,
   'not-pinned': 8,
   'no-tpm': 10,
   'other-tpm': 11,
   'pcr-mismatch': 12,
   'tpm-lockout': 13,
-  'tpm': 14,
-  'timeout': 15,
-  'system': 16,
-  'clock': 17,
-  'hook': 18,
-  'older': 19,
-  'locked': 20,
-  'vault': 21,
-  'unwell': 22,
+  tpm: 14,
+  timeout: 15,
+  system: 16,
+  clock: 17,
+  hook: 18,
+  older: 19,
+  locked: 20,
+  vault: 21,
+  unwell: 22,
   'unit-failed': 23,
 } as const;
 
 export type FailureCode = keyof typeof exitStatus;
 
-export const failureCodes: readonly FailureCode[] = Object.keys(exitStatus).filter((code): code is FailureCode => Object.hasOwn(exitStatus, code));
+export const failureCodes: readonly FailureCode[] = Object.keys(exitStatus).filter((code): code is FailureCode =>
+  Object.hasOwn(exitStatus, code),
+);
 
 /** The way out where a machine can't open its own seeds any more. */
-export const resealHint = 'auxcred reseal --identity=FILE with a recovery key, --seed-file=- with the 24 words, or --scopes=- with what auxcred scopes prints';
+export const resealHint =
+  'auxcred reseal --identity=FILE with a recovery key, --seed-file=- with the 24 words, or --scopes=- with what auxcred scopes prints';
 
 /**
  * A failure that the user can act on. The message names the thing, lower case and without a full stop;

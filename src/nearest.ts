@@ -1,6 +1,9 @@
 /** `did you mean ...?` for the choice that is at most two edits away. */
 export function nearest(word: string, choices: readonly string[]): string | undefined {
-  const [best] = choices.map((choice) => ({ choice, distance: edits(word.toLowerCase(), choice) })).filter(({ distance }) => distance <= 2).sort((a, b) => a.distance - b.distance);
+  const [best] = choices
+    .map((choice) => ({ choice, distance: edits(word.toLowerCase(), choice) }))
+    .filter(({ distance }) => distance <= 2)
+    .sort((a, b) => a.distance - b.distance);
   return best && `did you mean ${best.choice}?`;
 }
 
@@ -9,7 +12,12 @@ function edits(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {
     const next = [i];
-    for (let j = 1; j <= b.length; j++) next[j] = Math.min((row[j] ?? 0) + 1, (next[j - 1] ?? 0) + 1, (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1));
+    for (let j = 1; j <= b.length; j++)
+      next[j] = Math.min(
+        (row[j] ?? 0) + 1,
+        (next[j - 1] ?? 0) + 1,
+        (row[j - 1] ?? 0) + (a[i - 1] === b[j - 1] ? 0 : 1),
+      );
     row = next;
   }
   return row[b.length] ?? 0;

@@ -1,7 +1,7 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { createMachine, type Machine, type MachineOptions, type RunningTpm } from './machine/machine.ts';
-import { startSwtpm, type Swtpm } from './swtpm.ts';
+import { type Swtpm, startSwtpm } from './swtpm.ts';
 
 /** The Debian package that `npm run deb` made: what is tested is what users install. */
 export function debianPackage(): string {
@@ -29,7 +29,11 @@ const digest = (byte: string): string => byte.repeat(32);
 
 export function firmware(): Firmware {
   const measured: Record<number, string[]> = { 7: [digest('a7')], 14: [digest('ae')] };
-  const self: Firmware = { measured, tpm: undefined, start: async (folder) => (self.tpm = await startSwtpm({ folder, pcrs: measured })) };
+  const self: Firmware = {
+    measured,
+    tpm: undefined,
+    start: async (folder) => (self.tpm = await startSwtpm({ folder, pcrs: measured })),
+  };
   return self;
 }
 
@@ -38,11 +42,18 @@ export const manifestPath = (name: string): string => `/etc/auxcred/secrets.d/${
 
 /** Has systemd itself, in the machine, use the TPM that `device` names: there is no device node in a container. */
 export async function nameTpm(machine: Machine, device: string): Promise<void> {
-  await machine.write('/etc/systemd/system.conf.d/tpm.conf', `[Manager]\nManagerEnvironment=SYSTEMD_TPM2_DEVICE=${device}\nDefaultEnvironment=SYSTEMD_TPM2_DEVICE=${device}\n`);
+  await machine.write(
+    '/etc/systemd/system.conf.d/tpm.conf',
+    `[Manager]\nManagerEnvironment=SYSTEMD_TPM2_DEVICE=${device}\nDefaultEnvironment=SYSTEMD_TPM2_DEVICE=${device}\n`,
+  );
 }
 
 /** TOML for one secret. */
-export function secretToml(name: string, units: readonly string[], more: Readonly<Record<string, string | number | boolean>> = {}): string {
+export function secretToml(
+  name: string,
+  units: readonly string[],
+  more: Readonly<Record<string, string | number | boolean>> = {},
+): string {
   const lines = Object.entries({ kind: 'hex', ...more }).map(([key, value]) => `${key} = ${JSON.stringify(value)}`);
   return `[secret.${JSON.stringify(name)}]\n${lines.join('\n')}\nunits = ${JSON.stringify(units)}\n\n`;
 }

@@ -7,8 +7,12 @@ import type { Machine } from './machine/machine.ts';
 import { writeProbeUnit } from './machine/units.ts';
 
 const bold = (text: string): string => (process.stdout.isTTY ? `\u001b[1m${text}\u001b[0m` : text);
-const heading = (text: string): void => { console.log(`\n${bold(text)}`); };
-const note = (text: string): void => { console.log(`  ${text}`); };
+const heading = (text: string): void => {
+  console.log(`\n${bold(text)}`);
+};
+const note = (text: string): void => {
+  console.log(`  ${text}`);
+};
 
 const manifest = `[secret.session-key]
 kind  = "hex"
@@ -47,10 +51,20 @@ async function main(): Promise<void> {
   const machine = await auxcredMachine({ systemd: '257', name: 'web1', tpm: tpm.start });
   try {
     for (const unit of units) {
-      await writeProbeUnit(machine, unit, { service: ['DynamicUser=yes', `ExecStart=/bin/sh -c 'cp "$CREDENTIALS_DIRECTORY"/* /run/demo/%n/'`, 'ReadWritePaths=/run/probe /run/demo'], steps: [] });
+      await writeProbeUnit(machine, unit, {
+        service: [
+          'DynamicUser=yes',
+          `ExecStart=/bin/sh -c 'cp "$CREDENTIALS_DIRECTORY"/* /run/demo/%n/'`,
+          'ReadWritePaths=/run/probe /run/demo',
+        ],
+        steps: [],
+      });
     }
     await machine.write('/usr/local/bin/show-secrets', showSecrets, 0o755);
-    await machine.write('/etc/tmpfiles.d/demo.conf', units.map((unit) => `d /run/demo/${unit} 1777 root root\n`).join(''));
+    await machine.write(
+      '/etc/tmpfiles.d/demo.conf',
+      units.map((unit) => `d /run/demo/${unit} 1777 root root\n`).join(''),
+    );
     await machine.boot();
     note(`booted in a container, ${(await machine.run(['systemctl', '--version'])).stdout.split('\n')[0] ?? ''}`);
 

@@ -7,11 +7,34 @@ import { manual } from '../src/cli/manual.ts';
 
 /** From what is started down to what stands by itself. */
 const order = [
-  'programs', 'commands', 'package', 'cli', 'machine', 'push', 'health', 'provision', 'drop-ins', 'broker', 'snapshot',
-  'other-vaults', 'vault', 'seeds', 'manifest', 'fixed', 'gokey', 'derive', 'age', 'tpm2', 'terminal', 'system', '.',
+  'programs',
+  'commands',
+  'package',
+  'cli',
+  'machine',
+  'push',
+  'health',
+  'provision',
+  'drop-ins',
+  'broker',
+  'snapshot',
+  'other-vaults',
+  'vault',
+  'seeds',
+  'manifest',
+  'fixed',
+  'gokey',
+  'derive',
+  'age',
+  'tpm2',
+  'terminal',
+  'system',
+  '.',
 ];
 
-const files = readdirSync('src', { recursive: true }).map(String).filter((file) => file.endsWith('.ts'));
+const files = readdirSync('src', { recursive: true })
+  .map(String)
+  .filter((file) => file.endsWith('.ts'));
 const folderOf = (file: string): string => dirname(file).split('/')[0] ?? '.';
 
 /** The modules that a file imports, below src. */
@@ -27,10 +50,14 @@ describe('the folders of src', () => {
 
   test('import from below alone', () => {
     assert.ok(files.some((file) => importsOf(file).length > 0));
-    const upward = files.flatMap((file) => importsOf(file).filter((imported) => {
-      const [from, to] = [order.indexOf(folderOf(file)), order.indexOf(folderOf(imported))];
-      return from > to;
-    }).map((imported) => `src/${file} imports src/${imported}`));
+    const upward = files.flatMap((file) =>
+      importsOf(file)
+        .filter((imported) => {
+          const [from, to] = [order.indexOf(folderOf(file)), order.indexOf(folderOf(imported))];
+          return from > to;
+        })
+        .map((imported) => `src/${file} imports src/${imported}`),
+    );
     assert.deepEqual(upward, []);
   });
 
@@ -41,6 +68,9 @@ describe('the folders of src', () => {
 
   test('run nothing when they are imported, but for programs', () => {
     const starters = files.filter((file) => /^main\(/m.test(readFileSync(join('src', file), 'utf8')));
-    assert.deepEqual(starters.filter((file) => folderOf(file) !== 'programs' && folderOf(file) !== 'package'), []);
+    assert.deepEqual(
+      starters.filter((file) => folderOf(file) !== 'programs' && folderOf(file) !== 'package'),
+      [],
+    );
   });
 });

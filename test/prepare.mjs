@@ -12,7 +12,38 @@ const library = (stem) => ({ name: stem, matches: new RegExp(`^${stem}(-[0-9.]+-
 const program = (name) => ({ name, matches: new RegExp(`^${name}$`) });
 
 const debianPackages = [
-  ...['swtpm', 'tpm2-tools', 'systemd-container', 'mmdebstrap', 'debian-archive-keyring', 'age', 'openssh-client', 'openssh-server', 'iproute2', 'mount', 'zstd', 'whois', 'wireguard-tools', 'gokey', 'openssl', 'dash', 'pass', 'gnupg', 'git', 'bsdutils', 'faketime', 'perl', 'python3', 'man-db', 'groff-base', 'mandoc', 'bash-completion', 'zsh', 'fish', 'strace'].map(program),
+  ...[
+    'swtpm',
+    'tpm2-tools',
+    'systemd-container',
+    'mmdebstrap',
+    'debian-archive-keyring',
+    'age',
+    'openssh-client',
+    'openssh-server',
+    'iproute2',
+    'mount',
+    'zstd',
+    'whois',
+    'wireguard-tools',
+    'gokey',
+    'openssl',
+    'dash',
+    'pass',
+    'gnupg',
+    'git',
+    'bsdutils',
+    'faketime',
+    'perl',
+    'python3',
+    'man-db',
+    'groff-base',
+    'mandoc',
+    'bash-completion',
+    'zsh',
+    'fish',
+    'strace',
+  ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];
 
@@ -44,15 +75,21 @@ function asRoot(command, args) {
 
 function installDebianPackages() {
   const installed = output('dpkg-query', '-W', '-f', '${db:Status-Status} ${Package}\n')
-    .split('\n').filter((line) => line.startsWith('installed ')).map((line) => line.slice('installed '.length));
+    .split('\n')
+    .filter((line) => line.startsWith('installed '))
+    .map((line) => line.slice('installed '.length));
   const missing = debianPackages.filter(({ matches }) => !installed.some((name) => matches.test(name)));
   if (missing.length === 0) return;
 
   if (process.getuid() !== 0 && spawnSync('sudo', ['--non-interactive', 'true']).status !== 0)
-    stop(`run as root, or with sudo that asks for no password, to install ${missing.map(({ name }) => name).join(', ')}`);
+    stop(
+      `run as root, or with sudo that asks for no password, to install ${missing.map(({ name }) => name).join(', ')}`,
+    );
   asRoot('apt-get', ['update', '-q']);
   const names = missing.map(({ name, matches }) => {
-    const candidates = output('apt-cache', 'pkgnames', name).split('\n').filter((candidate) => matches.test(candidate))
+    const candidates = output('apt-cache', 'pkgnames', name)
+      .split('\n')
+      .filter((candidate) => matches.test(candidate))
       .filter((candidate) => /Candidate: (?!\(none\))/.test(output('apt-cache', 'policy', candidate)));
     return candidates.sort().at(-1) ?? stop(`no Debian package for ${name} in the configured sources`);
   });

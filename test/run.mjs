@@ -12,8 +12,12 @@ const names = process.argv.slice(2);
 const minutes = Number(process.env.AUXCRED_TEST_MINUTES ?? 38);
 const underCi = process.env.CI !== undefined;
 
-const files = readdirSync(folder, { recursive: true }).map(String).filter((file) => file.endsWith('.test.js'))
-  .filter((file) => names.length === 0 || names.some((name) => file.includes(name))).sort().map((file) => join(folder, file));
+const files = readdirSync(folder, { recursive: true })
+  .map(String)
+  .filter((file) => file.endsWith('.test.js'))
+  .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
+  .sort()
+  .map((file) => join(folder, file));
 if (files.length === 0) {
   console.error(`no test matches ${names.join(' ')}`);
   process.exit(1);
@@ -30,8 +34,15 @@ const limit = setTimeout(stop, minutes * 60_000, `stopped after ${minutes} minut
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => stop(`stopped by ${signal}`));
 
 // Two machines boot side by side on two cores without slowing each other to the point where time limits matter.
-const events = run({ files, concurrency: Math.max(2, availableParallelism()), timeout: minutes * 60_000, signal: abort.signal });
-events.on('test:fail', () => { process.exitCode = 1; });
+const events = run({
+  files,
+  concurrency: Math.max(2, availableParallelism()),
+  timeout: minutes * 60_000,
+  signal: abort.signal,
+});
+events.on('test:fail', () => {
+  process.exitCode = 1;
+});
 events.on('test:pass', ({ name, skip, file }) => {
   if (!underCi || skip === undefined) return;
   console.error(`CI may skip nothing: ${name} (${file})`);

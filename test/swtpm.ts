@@ -40,12 +40,19 @@ export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}
   let child = await start(state, socket);
   const device = `swtpm:path=${socket}`;
   const tool = (name: string, ...args: string[]): string => {
-    const { status, stdout, stderr, error } = spawnSync(name, args, { encoding: 'utf8', cwd: folder, env: { PATH: process.env['PATH'], TPM2TOOLS_TCTI: device }, timeout: 30_000 });
+    const { status, stdout, stderr, error } = spawnSync(name, args, {
+      encoding: 'utf8',
+      cwd: folder,
+      env: { PATH: process.env['PATH'], TPM2TOOLS_TCTI: device },
+      timeout: 30_000,
+    });
     if (status !== 0) throw new Error(`${name} ${args.join(' ')}: ${error?.message ?? stderr}`);
     return stdout;
   };
   const measure = (): void => {
-    const extensions = Object.entries(pcrs).flatMap(([pcr, digests]) => digests.map((digest) => `${pcr}:sha256=${digest}`));
+    const extensions = Object.entries(pcrs).flatMap(([pcr, digests]) =>
+      digests.map((digest) => `${pcr}:sha256=${digest}`),
+    );
     if (extensions.length > 0) tool('tpm2_pcrextend', ...extensions);
   };
   const end = async (): Promise<void> => {
@@ -73,7 +80,9 @@ export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}
       child = await start(state, socket);
       measure();
     },
-    signal: (name) => { child.kill(name); },
+    signal: (name) => {
+      child.kill(name);
+    },
   };
 }
 
@@ -82,7 +91,25 @@ async function start(state: string, socket: string): Promise<ReturnType<typeof s
   // A pipe would fill up while this process waits for programs, and stop it.
   const said = openSync(`${socket}.log`, 'w');
   // It ends with this process even when that is killed: setpriv asks the kernel for it.
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', 'swtpm', 'socket', '--tpm2', '--tpmstate', `dir=${state}`, '--server', `type=unixio,path=${socket}`, '--ctrl', `type=unixio,path=${socket}.ctrl`, '--flags', 'not-need-init,startup-clear'], { stdio: ['ignore', 'ignore', said] });
+  const child = spawn(
+    'setpriv',
+    [
+      '--pdeathsig',
+      'KILL',
+      'swtpm',
+      'socket',
+      '--tpm2',
+      '--tpmstate',
+      `dir=${state}`,
+      '--server',
+      `type=unixio,path=${socket}`,
+      '--ctrl',
+      `type=unixio,path=${socket}.ctrl`,
+      '--flags',
+      'not-need-init,startup-clear',
+    ],
+    { stdio: ['ignore', 'ignore', said] },
+  );
   closeSync(said);
   for (const path of [socket, `${socket}.ctrl`]) {
     for (let waited = 0; !(await accepts(path)); waited += 5) {

@@ -22,7 +22,12 @@ const path = (device: string): string => device.replace('swtpm:path=', '');
  * @param within - the folder for its socket's folder
  * @param answer - what the client is told for the TPM's response
  */
-export async function startTpmProxy(to: string | ((code: number) => string), before: (code: number) => Buffer | 'lost' | undefined = () => undefined, within = tmpdir(), answer: (code: number, response: Buffer) => Buffer = (_, response) => response): Promise<TpmProxy> {
+export async function startTpmProxy(
+  to: string | ((code: number) => string),
+  before: (code: number) => Buffer | 'lost' | undefined = () => undefined,
+  within = tmpdir(),
+  answer: (code: number, response: Buffer) => Buffer = (_, response) => response,
+): Promise<TpmProxy> {
   const folder = mkdtempSync(join(within, 'proxy-'));
   const socket = join(folder, 'tpm');
   const commands: number[] = [];
@@ -39,7 +44,11 @@ export async function startTpmProxy(to: string | ((code: number) => string), bef
     createServer((client) => {
       const upstream = track(connect(`${path(device(0))}.ctrl`));
       client.pipe(upstream).pipe(client);
-      for (const end of [client, upstream]) end.on('error', () => { client.destroy(); upstream.destroy(); });
+      for (const end of [client, upstream])
+        end.on('error', () => {
+          client.destroy();
+          upstream.destroy();
+        });
     }).listen(`${socket}.ctrl`),
   ];
   await Promise.all(servers.map(async (server) => await once(server, 'listening')));
@@ -51,7 +60,9 @@ export async function startTpmProxy(to: string | ((code: number) => string), bef
     let swallow = 0;
     const opened = (code: number): Socket => {
       const socket = track(connect(path(device(code))));
-      socket.on('error', () => { client.destroy(); });
+      socket.on('error', () => {
+        client.destroy();
+      });
       socket.on('data', (response) => {
         seen.push(response);
         if (swallow > 0) swallow--;
@@ -59,8 +70,12 @@ export async function startTpmProxy(to: string | ((code: number) => string), bef
       });
       return socket;
     };
-    client.on('error', () => { upstream?.destroy(); });
-    client.on('close', () => { upstream?.end(); });
+    client.on('error', () => {
+      upstream?.destroy();
+    });
+    client.on('close', () => {
+      upstream?.end();
+    });
     let pending = Buffer.alloc(0);
     client.on('data', (chunk) => {
       pending = Buffer.concat([pending, chunk]);
@@ -72,11 +87,15 @@ export async function startTpmProxy(to: string | ((code: number) => string), bef
         seen.push(Buffer.from(command));
         const extra = before(code);
         if (extra === 'lost') continue;
-        const tpm = upstream ??= opened(code);
+        const tpm = (upstream ??= opened(code));
         if (extra) {
           swallow++;
           // The TPM answers in order, so the next command can follow as soon as this one's answer is there.
-          tpm.write(extra, () => { tpm.once('data', () => { tpm.write(command); }); });
+          tpm.write(extra, () => {
+            tpm.once('data', () => {
+              tpm.write(command);
+            });
+          });
         } else {
           tpm.write(command);
         }
@@ -90,10 +109,12 @@ export async function startTpmProxy(to: string | ((code: number) => string), bef
     stop: async () => {
       for (const server of servers) server.close();
       // The TPM serves one client at a time, so the next one has to find these gone.
-      await Promise.all([...upstreams].map(async (upstream) => {
-        upstream.destroy();
-        await once(upstream, 'close');
-      }));
+      await Promise.all(
+        [...upstreams].map(async (upstream) => {
+          upstream.destroy();
+          await once(upstream, 'close');
+        }),
+      );
       rmSync(folder, { recursive: true, force: true });
     },
   };
@@ -103,7 +124,11 @@ export async function startTpmProxy(to: string | ((code: number) => string), bef
 const startup = 0x144;
 
 /** Stands in front of one TPM, and in front of `then` from the moment on at which the TPM is opened after so many commands with this code. */
-export async function startSwappingProxy(first: string, then: string, { code, times }: { readonly code: number; readonly times: number }): Promise<TpmProxy & { readonly hasSwapped: () => boolean }> {
+export async function startSwappingProxy(
+  first: string,
+  then: string,
+  { code, times }: { readonly code: number; readonly times: number },
+): Promise<TpmProxy & { readonly hasSwapped: () => boolean }> {
   let seen = 0;
   let answering = first;
   const proxy = await startTpmProxy((command) => {

@@ -6,7 +6,9 @@ const checksumLength = 6;
 function absorb(sum: number, value: number): number {
   const top = sum >>> 25;
   let next = ((sum & 0x1ffffff) << 5) ^ value;
-  generators.forEach((generator, i) => { if ((top >>> i) & 1) next ^= generator; });
+  generators.forEach((generator, i) => {
+    if ((top >>> i) & 1) next ^= generator;
+  });
   return next;
 }
 
@@ -18,7 +20,10 @@ export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | und
   const human = Buffer.from(`${prefix}1`);
   const alphabet = prefix === prefix.toUpperCase() ? digits.toUpperCase() : digits;
   if (text.length < human.length + checksumLength || !human.equals(text.subarray(0, human.length))) return undefined;
-  const values = Uint8Array.from(text.subarray(human.length), (character) => alphabet.indexOf(String.fromCharCode(character)) & 0xff);
+  const values = Uint8Array.from(
+    text.subarray(human.length),
+    (character) => alphabet.indexOf(String.fromCharCode(character)) & 0xff,
+  );
   try {
     if (values.includes(0xff) || values.reduce(absorb, checksumOf(prefix)) !== 1) return undefined;
     return fromFiveBits(values.subarray(0, -checksumLength));
@@ -35,8 +40,11 @@ export function encodeBech32(prefix: string, bytes: Uint8Array): Uint8Array {
   const human = Buffer.from(`${prefix}1`);
   const text = new Uint8Array(human.length + values.length + checksumLength);
   text.set(human);
-  values.forEach((value, i) => { text[human.length + i] = alphabet[value] ?? 0; });
-  for (let i = 0; i < checksumLength; i++) text[human.length + values.length + i] = alphabet[(checksum >>> (5 * (checksumLength - 1 - i))) & 31] ?? 0;
+  values.forEach((value, i) => {
+    text[human.length + i] = alphabet[value] ?? 0;
+  });
+  for (let i = 0; i < checksumLength; i++)
+    text[human.length + values.length + i] = alphabet[(checksum >>> (5 * (checksumLength - 1 - i))) & 31] ?? 0;
   values.fill(0);
   return text;
 }

@@ -4,7 +4,10 @@ import { createPrivateKey, createPublicKey, diffieHellman, type KeyObject } from
 export const keyLength = 32;
 
 /** What comes before the 32 bytes in PKCS #8 and in SubjectPublicKeyInfo (RFC 8410). */
-const privatePrefix = { x25519: Buffer.from('302e020100300506032b656e04220420', 'hex'), ed25519: Buffer.from('302e020100300506032b657004220420', 'hex') };
+const privatePrefix = {
+  x25519: Buffer.from('302e020100300506032b656e04220420', 'hex'),
+  ed25519: Buffer.from('302e020100300506032b657004220420', 'hex'),
+};
 const x25519PublicPrefix = Buffer.from('302a300506032b656e032100', 'hex');
 
 /** The u coordinate 9. */

@@ -17,7 +17,8 @@ export interface Wrapping {
   readonly label: string;
 }
 
-const wrapKey = ({ shared, salt, label }: Wrapping): Uint8Array => new Uint8Array(hkdfSync('sha256', shared, salt, label, 32));
+const wrapKey = ({ shared, salt, label }: Wrapping): Uint8Array =>
+  new Uint8Array(hkdfSync('sha256', shared, salt, label, 32));
 
 /** The 32 bytes of a stanza's body. */
 export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array {

@@ -22,9 +22,13 @@ interface Attempt {
  * The caller wipes the plaintext.
  * @throws Failure `malformed`; the failure of the one unwrapper that had a stanza; `no-recipient`, which names each failure, where several or none had
  */
-export async function openAgeFile(file: Uint8Array, unwrappers: readonly Unwrapper[]): Promise<{ plaintext: Uint8Array; openedBy: string }> {
+export async function openAgeFile(
+  file: Uint8Array,
+  unwrappers: readonly Unwrapper[],
+): Promise<{ plaintext: Uint8Array; openedBy: string }> {
   const header = parseHeader(file);
-  if (header.stanzas.length > 1 && header.stanzas.some(({ args }) => args[0] === 'scrypt')) throw malformed('a passphrase stanza that is not alone');
+  if (header.stanzas.length > 1 && header.stanzas.some(({ args }) => args[0] === 'scrypt'))
+    throw malformed('a passphrase stanza that is not alone');
   const attempts: Attempt[] = [];
   for (const unwrapper of unwrappers) {
     const result = await attempt(unwrapper, header.stanzas);
@@ -55,18 +59,28 @@ function opened(file: Uint8Array, header: Header, fileKey: Uint8Array): Uint8Arr
 
 /** With the file's name, if its bytes are what is wrong; any other error as it is. */
 export const damagedFile = (path: string, error: unknown): unknown =>
-  error instanceof Failure && error.code === 'malformed' ? new Failure('malformed', `${path} is damaged: ${error.message}`, { hint: error.hint ?? 'restore it from a backup', cause: error }) : error;
+  error instanceof Failure && error.code === 'malformed'
+    ? new Failure('malformed', `${path} is damaged: ${error.message}`, {
+        hint: error.hint ?? 'restore it from a backup',
+        cause: error,
+      })
+    : error;
 
 function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
   const [only] = attempts;
   // A stanza that its own key does not open is damage, whatever the other keys are for.
-  if (only && (attempts.length === 1 || attempts.every(({ failure }) => failure.code === 'malformed'))) return only.failure;
+  if (only && (attempts.length === 1 || attempts.every(({ failure }) => failure.code === 'malformed')))
+    return only.failure;
   if (only) {
     const why = attempts.map(({ name, failure }) => `${name}: ${failure.message}`).join('; ');
     const hints = new Set(attempts.map(({ failure }) => failure.hint).filter((hint) => hint !== undefined));
-    return new Failure('no-recipient', `none of this machine's keys opens the file: ${why}`, { hint: [...hints].join('; or ') || resealHint });
+    return new Failure('no-recipient', `none of this machine's keys opens the file: ${why}`, {
+      hint: [...hints].join('; or ') || resealHint,
+    });
   }
   // Types are whatever the file says: shown in part, so that a file can't fill the journal.
   const types = [...new Set(stanzas.map(({ args: [type = ''] }) => type.slice(0, 40)))].slice(0, 8).join(', ');
-  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, { hint: `the host key may have changed; ${resealHint}; if it did not, the file is damaged: restore it from a backup` });
+  return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, {
+    hint: `the host key may have changed; ${resealHint}; if it did not, the file is damaged: restore it from a backup`,
+  });
 }

@@ -32,7 +32,8 @@ const columns = 64;
 /** Bytes. A header with hundreds of recipients is a tenth of this. */
 const longestHeader = 1024 * 1024;
 
-export const malformed = (what: string): Failure => new Failure('malformed', `not a valid age file: ${what}`, { hint: 'restore it from a backup' });
+export const malformed = (what: string): Failure =>
+  new Failure('malformed', `not a valid age file: ${what}`, { hint: 'restore it from a backup' });
 
 /** The header at the start of `file`; at most 1 MiB of it is looked at. @throws Failure `malformed` */
 export function parseHeader(file: Uint8Array): Header {
@@ -46,7 +47,7 @@ export function parseHeader(file: Uint8Array): Header {
       stanzas.push({ args: parseArguments(line.slice(3)), body: parseBody(lines) });
       continue;
     }
-    if (!line.startsWith('--- ')) throw malformed('a stanza or the header\'s end is missing');
+    if (!line.startsWith('--- ')) throw malformed("a stanza or the header's end is missing");
     if (stanzas.length === 0) throw malformed('it has no recipient');
     const mac = decodeBase64(line.slice(4));
     if (mac.length !== 32) throw malformed('its MAC is not 32 bytes');
@@ -84,7 +85,8 @@ export const encodeBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).to
 
 function parseArguments(text: string): string[] {
   const args = text.split(' ');
-  if (!args.every((argument) => /^[\x21-\x7e]+$/.test(argument))) throw malformed('a stanza with an argument that is empty or not printable');
+  if (!args.every((argument) => /^[\x21-\x7e]+$/.test(argument)))
+    throw malformed('a stanza with an argument that is empty or not printable');
   return args;
 }
 
@@ -108,7 +110,8 @@ class Lines {
 
   next(): string {
     const end = this.#bytes.indexOf(0x0a, this.offset);
-    if (end === -1) throw malformed(this.#bytes.length < longestHeader ? 'its header is cut off' : 'its header is longer than 1 MiB');
+    if (end === -1)
+      throw malformed(this.#bytes.length < longestHeader ? 'its header is cut off' : 'its header is longer than 1 MiB');
     const line = this.#bytes.toString('latin1', this.offset, end);
     this.offset = end + 1;
     return line;

@@ -31,7 +31,8 @@ export async function encryptTo(lock: Recipients, plaintext: Uint8Array): Promis
     return await encrypter.encrypt(plaintext);
   }
   // The library knows age's own recipients; ssh keys and plugins are the age program's.
-  if (!lock.recipients.every((recipient) => /^age1[a-z0-9]+$/.test(recipient) && !/^age1[a-z0-9]+1/.test(recipient))) return runAge(['-e', ...lock.recipients.flatMap((recipient) => ['-r', recipient])], plaintext);
+  if (!lock.recipients.every((recipient) => /^age1[a-z0-9]+$/.test(recipient) && !/^age1[a-z0-9]+1/.test(recipient)))
+    return runAge(['-e', ...lock.recipients.flatMap((recipient) => ['-r', recipient])], plaintext);
   for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
   return await encrypter.encrypt(plaintext);
 }
@@ -43,7 +44,10 @@ function addRecipient(encrypter: Encrypter, recipient: string): void {
   try {
     encrypter.addRecipient(recipient);
   } catch (error) {
-    throw new Failure('usage', `${recipient.slice(0, 16)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it', cause: error });
+    throw new Failure('usage', `${recipient.slice(0, 16)} is not an age recipient`, {
+      hint: 'age1..., as age-keygen prints it',
+      cause: error,
+    });
   }
 }
 
@@ -73,7 +77,11 @@ async function openWithPassphrase(bytes: Uint8Array, file: string, { passphrase 
   }
 }
 
-async function openWithIdentities(bytes: Uint8Array, file: string, { identities, hint: others }: Identities): Promise<Uint8Array> {
+async function openWithIdentities(
+  bytes: Uint8Array,
+  file: string,
+  { identities, hint: others }: Identities,
+): Promise<Uint8Array> {
   const failures: string[] = [];
   const absent: string[] = [];
   let damage: Failure | undefined;
@@ -94,16 +102,28 @@ async function openWithIdentities(bytes: Uint8Array, file: string, { identities,
   }
   if (damage) throw damage;
   const hint = others === undefined ? orDamaged : `${others}; ${orDamaged}`;
-  if (failures.length === 0 && absent.length > 0) throw new Failure('no-recipient', `no key opens ${file}, since there is no file ${absent.join(', ')}`, others === undefined ? {} : { hint: others });
-  throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, { hint });
+  if (failures.length === 0 && absent.length > 0)
+    throw new Failure(
+      'no-recipient',
+      `no key opens ${file}, since there is no file ${absent.join(', ')}`,
+      others === undefined ? {} : { hint: others },
+    );
+  throw new Failure('no-recipient', `no key opens ${file}${failures.length > 0 ? ` (${failures.join('; ')})` : ''}`, {
+    hint,
+  });
 }
 
 async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): Promise<Uint8Array> {
   const text = new TextDecoder().decode(key);
-  if (text.startsWith('-----BEGIN OPENSSH PRIVATE KEY-----')) return (await openAgeFile(bytes, [sshUnwrapper(key)])).plaintext;
+  if (text.startsWith('-----BEGIN OPENSSH PRIVATE KEY-----'))
+    return (await openAgeFile(bytes, [sshUnwrapper(key)])).plaintext;
   if (/^AGE-PLUGIN-/m.test(text)) return runAge(['-d', '-i', identity], bytes);
-  const lines = text.split('\n').map((line) => line.trim()).filter((line) => line.startsWith('AGE-SECRET-KEY-'));
-  if (lines.length > 0 && lines.every((line) => line.startsWith('AGE-SECRET-KEY-1'))) return (await openAgeFile(bytes, lines.map(x25519Unwrapper))).plaintext;
+  const lines = text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line.startsWith('AGE-SECRET-KEY-'));
+  if (lines.length > 0 && lines.every((line) => line.startsWith('AGE-SECRET-KEY-1')))
+    return (await openAgeFile(bytes, lines.map(x25519Unwrapper))).plaintext;
   const { Decrypter } = await library();
   const decrypter = new Decrypter();
   for (const line of lines) decrypter.addIdentity(line);
@@ -119,7 +139,8 @@ async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): P
 /** The age program, which speaks with plugins; they ask for a PIN or a touch at the terminal. */
 function runAge(args: readonly string[], input: Uint8Array): Uint8Array {
   const { status, stdout, error } = spawnSync('age', args, { input, stdio: ['pipe', 'pipe', 'inherit'] });
-  if (error !== undefined) throw new Failure('system', `the age program can't run: ${error.message}`, { hint: 'apt install age' });
+  if (error !== undefined)
+    throw new Failure('system', `the age program can't run: ${error.message}`, { hint: 'apt install age' });
   if (status !== 0) throw new Failure('system', `age ${args[0] ?? ''} failed with status ${String(status)}`);
   return stdout;
 }

@@ -39,7 +39,11 @@ export function parseOpensshKey(file: Uint8Array): SshKeyPair {
     outer.skip(2);
     if (outer.number() !== 1) throw unusable('it does not hold exactly one key');
     const publicKey = parseWireKey(outer.field());
-    if (cipher !== 'none') throw unusable('it has a passphrase', 'nobody types it during boot: remove it with ssh-keygen -p, or seal with another key');
+    if (cipher !== 'none')
+      throw unusable(
+        'it has a passphrase',
+        'nobody types it during boot: remove it with ssh-keygen -p, or seal with another key',
+      );
     const pair = parsePrivate(outer.field());
     if (!outer.atEnd() || !publicKey.equals(pair.publicKey)) throw damaged();
     return pair;
@@ -51,14 +55,19 @@ export function parseOpensshKey(file: Uint8Array): SshKeyPair {
 /** Nothing from here goes into a message: with a damaged length, any field may hold the seed. */
 function parsePrivate(section: Buffer): SshKeyPair {
   const inner = new Fields(section);
-  if (inner.number() !== inner.number() || inner.text() !== keyType) throw damaged();
+  const [check, again] = [inner.number(), inner.number()];
+  if (check !== again || inner.text() !== keyType) throw damaged();
   const publicKey = Uint8Array.from(inner.field());
   const both = inner.field();
   const comment = inner.field().toString();
   const padding = inner.rest();
   const seed = Uint8Array.from(both.subarray(0, keyLength));
-  const whole = both.length === 2 * keyLength && both.subarray(keyLength).equals(publicKey) &&
-    section.length % blockLength === 0 && padding.length < blockLength && padding.every((byte, i) => byte === i + 1);
+  const whole =
+    both.length === 2 * keyLength &&
+    both.subarray(keyLength).equals(publicKey) &&
+    section.length % blockLength === 0 &&
+    padding.length < blockLength &&
+    padding.every((byte, i) => byte === i + 1);
   if (whole && Buffer.from(ed25519PublicKey(seed)).equals(publicKey)) return { seed, publicKey, comment };
   seed.fill(0);
   throw damaged();
@@ -70,7 +79,8 @@ function parsePrivate(section: Buffer): SshKeyPair {
  */
 export function parseSshPublicKey(line: string): SshPublicKey {
   const [type = '', encoded = '', ...comment] = line.trimEnd().split(' ');
-  if (type !== keyType) throw unusable(anyType.test(type) ? `it is of type ${type}` : 'it is not an OpenSSH public key');
+  if (type !== keyType)
+    throw unusable(anyType.test(type) ? `it is of type ${type}` : 'it is not an OpenSSH public key');
   return { publicKey: parseWireKey(fromBase64(encoded)), comment: comment.join(' ') };
 }
 
@@ -103,8 +113,10 @@ function decodeLines(lines: Uint8Array): Buffer {
     if (character === 0x0a || character === 0x0d) continue;
     const value = sixBits(character);
     if (character === 0x3d) padding++;
-    else if (value === undefined || padding > 0) { bytes.fill(0); throw damaged(); }
-    else {
+    else if (value === undefined || padding > 0) {
+      bytes.fill(0);
+      throw damaged();
+    } else {
       buffer = ((buffer << 6) | value) & 0x3fff;
       bits += 6;
       if (bits < 8) continue;
@@ -125,10 +137,13 @@ function sixBits(character: number): number | undefined {
   return character === 0x2f ? 63 : undefined;
 }
 
-const unusable = (why: string, hint = 'auxcred needs the unencrypted ssh-ed25519 host key that ssh-keygen -A makes'): Failure =>
-  new Failure('no-recipient', `the ssh host key is not usable: ${why}`, { hint });
+const unusable = (
+  why: string,
+  hint = 'auxcred needs the unencrypted ssh-ed25519 host key that ssh-keygen -A makes',
+): Failure => new Failure('no-recipient', `the ssh host key is not usable: ${why}`, { hint });
 
-const damaged = (): Failure => unusable('it is damaged', 'restore it from a backup, or make a new one with ssh-keygen -A and seal again');
+const damaged = (): Failure =>
+  unusable('it is damaged', 'restore it from a backup, or make a new one with ssh-keygen -A and seal again');
 
 /** The strings and numbers of RFC 4251 section 5. */
 class Fields {

@@ -27,11 +27,17 @@ export function scryptUnwrapper(passphrase: string): Unwrapper {
       if (!mine) return undefined;
       const [, salt = '', logN = ''] = mine.args;
       const saltBytes = decodeBase64(salt);
-      if (mine.args.length !== 3 || saltBytes.length !== saltLength || !/^[1-9][0-9]?$/.test(logN)) throw malformed('a scrypt stanza without a salt or a work factor');
+      if (mine.args.length !== 3 || saltBytes.length !== saltLength || !/^[1-9][0-9]?$/.test(logN))
+        throw malformed('a scrypt stanza without a salt or a work factor');
       if (Number(logN) > highestLogN) throw malformed('a scrypt stanza with a work factor that is too high');
       const cost = 2 ** Number(logN);
       const secret = utf8(passphrase);
-      const key = await derive(secret, Buffer.concat([Buffer.from(label), saltBytes]), 32, { cost, blockSize, parallelization: 1, maxmem: 2 * 128 * cost * blockSize });
+      const key = await derive(secret, Buffer.concat([Buffer.from(label), saltBytes]), 32, {
+        cost,
+        blockSize,
+        parallelization: 1,
+        maxmem: 2 * 128 * cost * blockSize,
+      });
       secret.fill(0);
       try {
         return openFileKey(mine.body, key);

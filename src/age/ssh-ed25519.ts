@@ -20,12 +20,15 @@ function wireKey(publicKey: Uint8Array): Buffer {
 }
 
 /** Whom a stanza is for: the first 4 bytes of the SHA-256 of the host key's public half (32 bytes), in base64. */
-export const hostKeyTag = (publicKey: Uint8Array): string => encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest().subarray(0, 4));
+export const hostKeyTag = (publicKey: Uint8Array): string =>
+  encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest().subarray(0, 4));
 
-const tweakOf = (publicKey: Uint8Array): Uint8Array => new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
+const tweakOf = (publicKey: Uint8Array): Uint8Array =>
+  new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
 
 /** The key's fingerprint as `ssh-keygen -l` shows it. */
-export const sshFingerprint = (publicKey: Uint8Array): string => `SHA256:${encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest())}`;
+export const sshFingerprint = (publicKey: Uint8Array): string =>
+  `SHA256:${encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest())}`;
 
 /** Tweak times shared secret; wipes `shared`. */
 function tweaked(publicKey: Uint8Array, shared: Uint8Array): Uint8Array | undefined {
@@ -61,7 +64,10 @@ export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
     const shared = point && x25519(ephemeral, point);
     const secret = shared && tweaked(publicKey, shared);
     const share = x25519(ephemeral, basePoint);
-    if (!secret || !share) throw new Failure('no-recipient', 'the ssh host key\'s public half is not a usable ed25519 key', { hint: 'make a new host key with ssh-keygen -A' });
+    if (!secret || !share)
+      throw new Failure('no-recipient', "the ssh host key's public half is not a usable ed25519 key", {
+        hint: 'make a new host key with ssh-keygen -A',
+      });
     return { tag: hostKeyTag(publicKey), share: encodeBase64(share), secret };
   } finally {
     ephemeral.fill(0);
@@ -76,7 +82,8 @@ export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
 export function sshSharedSecret({ seed, publicKey }: SshKeyPair, { args }: Stanza): Uint8Array | undefined {
   const [, tag = '', share = ''] = args;
   const point = decodeBase64(share);
-  if (args.length !== 3 || decodeBase64(tag).length !== 4 || point.length !== keyLength) throw malformed('an ssh-ed25519 stanza without a tag or a share');
+  if (args.length !== 3 || decodeBase64(tag).length !== 4 || point.length !== keyLength)
+    throw malformed('an ssh-ed25519 stanza without a tag or a share');
   if (tag !== hostKeyTag(publicKey)) return undefined;
   const own = montgomerySecret(seed);
   const shared = x25519(own, point);
@@ -125,7 +132,11 @@ function unwrapWith(pair: SshKeyPair, stanzas: readonly Stanza[]): Uint8Array | 
     const secret = montgomerySecret(pair.seed);
     try {
       const own = x25519(secret, basePoint) ?? new Uint8Array(0);
-      const fileKey = unwrapFileKey(stanza.body, { shared, salt: Buffer.concat([decodeBase64(stanza.args[2] ?? ''), own]), label });
+      const fileKey = unwrapFileKey(stanza.body, {
+        shared,
+        salt: Buffer.concat([decodeBase64(stanza.args[2] ?? ''), own]),
+        label,
+      });
       if (!fileKey) throw malformed('an ssh-ed25519 stanza that its own key does not open');
       return fileKey;
     } finally {

@@ -41,12 +41,14 @@ function parseIdentity(file: Uint8Array): Uint8Array {
   const secret = identity && lines.length === 1 ? decodeBech32('AGE-SECRET-KEY-', identity) : undefined;
   if (secret?.length === keyLength) return secret;
   secret?.fill(0);
-  throw new Failure('no-recipient', 'the age identity of this machine is damaged', { hint: 'restore host.key, or seal again' });
+  throw new Failure('no-recipient', 'the age identity of this machine is damaged', {
+    hint: 'restore host.key, or seal again',
+  });
 }
 
 function identityLines(file: Uint8Array): Uint8Array[] {
   const lines: Uint8Array[] = [];
-  for (let start = 0; start < file.length;) {
+  for (let start = 0; start < file.length; ) {
     const newline = file.indexOf(0x0a, start);
     const end = newline === -1 ? file.length : newline;
     const line = file.subarray(start, file[end - 1] === 0x0d ? end - 1 : end);

@@ -4,9 +4,9 @@ import type { Release } from '../snapshot/snapshot.ts';
 import type { HostSecret } from '../system/host-credential.ts';
 import type { Peer } from '../system/peer.ts';
 import type { Connection } from './connection.ts';
+import { recordRefusal, recordRelease } from './journal-record.ts';
 import { Listener } from './listener.ts';
 import type { Opened } from './opening.ts';
-import { recordRefusal, recordRelease } from './journal-record.ts';
 import { ReleaseBook } from './release-book.ts';
 import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
 import { encodeGrant, encodeRefusal } from './stage-message.ts';
@@ -45,9 +45,13 @@ export class Broker {
 
   /** @param sockets - descriptors by name, of {@link socketNames} */
   listen(sockets: ReadonlyMap<string, number>): void {
-    this.#serve(sockets.get(socketNames.credentials), (connection) => { this.#answerSystemd(connection); });
+    this.#serve(sockets.get(socketNames.credentials), (connection) => {
+      this.#answerSystemd(connection);
+    });
     this.#serve(sockets.get(socketNames.stage), (connection) => {
-      connection.onRequest(stageRequestLimit, (request) => { this.#answerStage(connection, request.toString('utf8')); });
+      connection.onRequest(stageRequestLimit, (request) => {
+        this.#answerStage(connection, request.toString('utf8'));
+      });
     });
     this.#settle();
   }
@@ -66,14 +70,24 @@ export class Broker {
       clearTimeout(this.#idle);
       answer(connection);
     };
-    this.#listeners.push(new Listener(descriptor, { accept, idle: () => { this.#settle(); } }));
+    this.#listeners.push(
+      new Listener(descriptor, {
+        accept,
+        idle: () => {
+          this.#settle();
+        },
+      }),
+    );
   }
 
   /** With no connection open: waits for one, or exits if it is to leave. */
   #settle(): void {
     clearTimeout(this.#idle);
     if (this.#listeners.some(({ open }) => open > 0)) return;
-    if (this.#exitCode === undefined) this.#idle = setTimeout(() => { this.leave(0); }, idleTime);
+    if (this.#exitCode === undefined)
+      this.#idle = setTimeout(() => {
+        this.leave(0);
+      }, idleTime);
     else this.#exit(this.#exitCode);
   }
 
@@ -108,7 +122,11 @@ export class Broker {
     try {
       const peer = connection.peer();
       const requests = this.#current().staged(unit);
-      if (requests.length === 0) throw new Failure('refused', `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`);
+      if (requests.length === 0)
+        throw new Failure(
+          'refused',
+          `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`,
+        );
       const credentials = requests.map(({ unit: declared, credential }) => {
         request = { unit, credential };
         const one = this.#grant(request, peer);
@@ -147,9 +165,13 @@ export class Broker {
 
   /** @throws Failure with the reason for a refusal */
   #grant(request: CredentialRequest, peer: Peer): Granted {
-    if (!mayAskFor(request.unit, peer)) throw new Failure('refused', `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}, of ${peer.unit ?? 'no unit'}) is not part of ${request.unit}`);
+    if (!mayAskFor(request.unit, peer))
+      throw new Failure(
+        'refused',
+        `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}, of ${peer.unit ?? 'no unit'}) is not part of ${request.unit}`,
+      );
     const book = this.#current();
     const release = book.find(request);
-    return { request, release, value: book.valueOf(release) };
+    return { request, release, value: book.value(release) };
   }
 }

@@ -20,7 +20,9 @@ export class Connection {
    */
   constructor(socket: Socket, closed: () => void, limit = patience) {
     this.#socket = socket;
-    const expire = (): void => { socket.destroy(); };
+    const expire = (): void => {
+      socket.destroy();
+    };
     this.#deadline = setTimeout(expire, limit);
     socket.on('error', expire);
     socket.on('close', () => {
@@ -43,7 +45,9 @@ export class Connection {
       length += part.length;
       if (length > limit) this.#socket.destroy();
     });
-    this.#socket.on('end', () => { if (!this.#isAnswered) done(Buffer.concat(parts)); });
+    this.#socket.on('end', () => {
+      if (!this.#isAnswered) done(Buffer.concat(parts));
+    });
   }
 
   /** Sends `answer` and closes. Takes the bytes over and wipes them. */

@@ -1,7 +1,8 @@
 /** One journal record for every release and every refusal, with fields that a program can read. Never a value. */
-import { journal } from '../system/journal.ts';
+
 import { generationOf, ingredients, kindOf, nameOf, periodOf, type Source } from '../derive/recipe.ts';
 import type { Release } from '../snapshot/snapshot.ts';
+import { journal } from '../system/journal.ts';
 import type { CredentialRequest } from './request.ts';
 
 /** Constant ids, so that `journalctl -u 'auxcred*' MESSAGE_ID=...` finds every release or every refusal (systemd.journal-fields(7)). Any user can log under them too. */
@@ -11,7 +12,8 @@ export const messageIds = {
 } as const;
 
 /** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
-const realmText = ({ recipe }: Release): string => `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
+const realmText = ({ recipe }: Release): string =>
+  `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
 
 /** Of every secret in it, in order. */
 const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');
@@ -34,7 +36,10 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
 
 /** Writes to the journal what was refused to whom, and why. */
 export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
-  const what = request === undefined ? 'a connection' : `${request.credential || 'credentials'} for ${request.unit || 'whoever may read it'}`;
+  const what =
+    request === undefined
+      ? 'a connection'
+      : `${request.credential || 'credentials'} for ${request.unit || 'whoever may read it'}`;
   journal({
     MESSAGE: `refused ${what}: ${reason}`,
     MESSAGE_ID: messageIds.refused,

@@ -46,7 +46,9 @@ export class Listener {
 
   #resume(): void {
     // allowHalfOpen: systemd shuts its writing side down at once, and Node would close the connection before the answer.
-    this.#server = createServer({ allowHalfOpen: true }, (socket) => { this.#take(socket); });
+    this.#server = createServer({ allowHalfOpen: true }, (socket) => {
+      this.#take(socket);
+    });
     this.#server.listen({ fd: duplicate(this.#descriptor), backlog });
   }
 
@@ -58,7 +60,15 @@ export class Listener {
   #take(socket: Socket): void {
     this.#open++;
     if (this.#open >= this.#most) this.#pause();
-    this.#options.accept(new Connection(socket, () => { this.#closed(); }, this.#options.patience));
+    this.#options.accept(
+      new Connection(
+        socket,
+        () => {
+          this.#closed();
+        },
+        this.#options.patience,
+      ),
+    );
   }
 
   #closed(): void {

@@ -4,10 +4,17 @@ import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { devicePatience, hostKeyCredentials, type HostKeys, type Means, openStore } from '../seeds/open.ts';
-import { hostScope, parseReleases, readFixedFile, readReleases, type Release, type Releases } from '../snapshot/snapshot.ts';
+import { devicePatience, type HostKeys, hostKeyCredentials, type Means, openStore } from '../seeds/open.ts';
 import { type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
+import {
+  hostScope,
+  parseReleases,
+  type Release,
+  type Releases,
+  readFixedFile,
+  readReleases,
+} from '../snapshot/snapshot.ts';
 import { linkTarget } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 
@@ -49,7 +56,11 @@ export function givenMeans(environment: NodeJS.ProcessEnv): Means {
     return path !== undefined && existsSync(path) ? path : undefined;
   };
   const sealed = keyAt(hostKeyCredentials.sealed);
-  const keys: HostKeys = { ssh: keyAt(hostKeyCredentials.ssh), age: keyAt(hostKeyCredentials.age), sealed: sealed === undefined ? undefined : () => Promise.resolve(new Uint8Array(readFileSync(sealed))) };
+  const keys: HostKeys = {
+    ssh: keyAt(hostKeyCredentials.ssh),
+    age: keyAt(hostKeyCredentials.age),
+    sealed: sealed === undefined ? undefined : () => Promise.resolve(new Uint8Array(readFileSync(sealed))),
+  };
   return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
 }
 
@@ -75,7 +86,8 @@ function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, 
     if (now === link) return undefined;
     const next = releasesIn(paths, scopes);
     refuseOlderThan(snapshot, next);
-    for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe))) seedsOf(scopes)(scope, epoch);
+    for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe)))
+      seedsOf(scopes)(scope, epoch);
     return openedWith(paths, scopes, next, now);
   };
   return { releases, sources: sourcesOf(paths, releases, scopes), scopes, reread };
@@ -84,23 +96,33 @@ function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, 
 /** Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same. @throws Failure `older` */
 function refuseOlderThan(known: Releases, next: Releases): void {
   if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
-  throw new Failure('older', 'what is in force now is older than what was in force before', { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
+  throw new Failure('older', 'what is in force now is older than what was in force before', {
+    hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older',
+  });
 }
 
 function sourcesOf(paths: Paths, releases: readonly Release[], scopes: readonly Scope[]): Sources {
-  const files = new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, readFixedFile(paths, source)]));
+  const files = new Map(
+    releases
+      .flatMap(({ recipe }) => ingredients(recipe))
+      .filter((source) => source.form === 'fixed')
+      .map((source) => [source.file, readFixedFile(paths, source)]),
+  );
   const seedOf = seedsOf(scopes);
   return { seedOf, fixedValue: fixedValues(seedOf, ({ file }) => files.get(file)) };
 }
 
 function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
   const snapshot = readReleases(paths);
-  if (!snapshot) throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: 'run auxcred apply' });
+  if (!snapshot)
+    throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: 'run auxcred apply' });
   return parseReleases(snapshot, hostScope(scopes));
 }
 
 /** @throws Failure `older` for a seeds.age that was replaced before: somebody has brought it back */
 export function refuseOldSeeds(counter: number, recorded: number): void {
   if (counter >= recorded) return;
-  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was in force`, { hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older' });
+  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was in force`, {
+    hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older',
+  });
 }

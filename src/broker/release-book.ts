@@ -1,4 +1,4 @@
-import { type Sources, valueOf } from '../derive/value.ts';
+import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { templateOf } from '../system/unit-name.ts';
@@ -26,14 +26,20 @@ export class ReleaseBook {
    */
   find(request: CredentialRequest): Release {
     const template = templateOf(request.unit);
-    const release = this.#releases.get(keyOf(request)) ?? (template === undefined ? undefined : this.#releases.get(keyOf({ ...request, unit: template })));
-    if (!release) throw new Failure('refused', `no credential ${request.credential} is provisioned for ${request.unit}: declare it, then run auxcred apply`);
+    const release =
+      this.#releases.get(keyOf(request)) ??
+      (template === undefined ? undefined : this.#releases.get(keyOf({ ...request, unit: template })));
+    if (!release)
+      throw new Failure(
+        'refused',
+        `no credential ${request.credential} is provisioned for ${request.unit}: declare it, then run auxcred apply`,
+      );
     return release;
   }
 
   /** The secret's bytes. The caller wipes them. @throws Failure where this machine holds no seed for it */
-  valueOf({ recipe }: Release): Uint8Array {
-    return valueOf(recipe, this.#sources);
+  value({ recipe }: Release): Uint8Array {
+    return recipeValue(recipe, this.#sources);
   }
 
   /** What a unit gets staged: its own declarations and those of its template. */

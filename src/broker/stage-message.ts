@@ -21,7 +21,16 @@ const refused = 1;
 
 export function encodeGrant(credentials: readonly StagedCredential[]): Uint8Array {
   const count = Uint8Array.of(credentials.length >> 8, credentials.length & 0xff);
-  return concat(Uint8Array.of(granted), count, ...credentials.flatMap(({ unit, credential, value }) => [framed(unit), framed(credential), u32be(value.length), value]));
+  return concat(
+    Uint8Array.of(granted),
+    count,
+    ...credentials.flatMap(({ unit, credential, value }) => [
+      framed(unit),
+      framed(credential),
+      u32be(value.length),
+      value,
+    ]),
+  );
 }
 
 export const encodeRefusal = (reason: string): Uint8Array => concat(Uint8Array.of(refused), utf8(reason));
@@ -31,7 +40,10 @@ export const encodeRefusal = (reason: string): Uint8Array => concat(Uint8Array.o
  * @throws Failure `refused` with the broker's reason, or because the answer is incomplete.
  */
 export function parseAnswer(answer: Uint8Array): StagedCredential[] {
-  if (answer[0] === refused) throw new Failure('refused', new TextDecoder().decode(answer.subarray(1)), { hint: 'journalctl -u auxcred.service has the record' });
+  if (answer[0] === refused)
+    throw new Failure('refused', new TextDecoder().decode(answer.subarray(1)), {
+      hint: 'journalctl -u auxcred.service has the record',
+    });
   const view = new DataView(answer.buffer, answer.byteOffset, answer.byteLength);
   try {
     if (view.getUint8(0) !== granted) throw new RangeError('unknown status');
@@ -55,6 +67,9 @@ export function parseAnswer(answer: Uint8Array): StagedCredential[] {
     if (offset !== answer.length) throw new RangeError('trailing bytes');
     return credentials;
   } catch (error) {
-    throw new Failure('refused', 'the broker closed the connection before its answer was complete', { hint: 'journalctl -u auxcred.service says why', cause: error });
+    throw new Failure('refused', 'the broker closed the connection before its answer was complete', {
+      hint: 'journalctl -u auxcred.service says why',
+      cause: error,
+    });
   }
 }

@@ -2,7 +2,7 @@
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
-import { type FixedName, checkedPath, nameText, splitName } from '../fixed/name.ts';
+import { checkedPath, type FixedName, nameText, splitName } from '../fixed/name.ts';
 import { meansOf } from '../machine/openers.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
@@ -14,9 +14,9 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { askYes } from '../terminal/prompt.ts';
 import { warn } from '../terminal/say.ts';
 import { commitVault, sweepVault } from '../vault/git.ts';
-import { type Vault, epochOfScope, readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { isVault, withFleetSeed } from './chosen-manifest.ts';
-import { Options } from './options.ts';
+import type { Options } from './options.ts';
 
 export interface Place {
   readonly folder: FixedFolder;
@@ -36,7 +36,8 @@ export interface OpenPlace extends Place, FolderKeys {}
 export function placeOf(options: Options): Place {
   const paths = pathsUnder(options.value('root') ?? '/');
   const [host, group] = [options.value('host'), options.value('group')];
-  if (host !== undefined && group !== undefined) throw new Failure('usage', 'a secret is a host\'s or a group\'s, not both');
+  if (host !== undefined && group !== undefined)
+    throw new Failure('usage', "a secret is a host's or a group's, not both");
   const named = group === undefined ? (host === undefined ? undefined : `host/${host}`) : `group/${group}`;
   if (isVault(options)) {
     const vault = readVault(vaultFolder(options.value('vault'), process.env));
@@ -46,9 +47,18 @@ export function placeOf(options: Options): Place {
   }
   const pins = readIfPresent(paths.pins);
   const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
-  if (scopes.length === 0) throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', { hint: 'auxcred init makes a vault; auxcred seal makes this machine\'s own seed' });
+  if (scopes.length === 0)
+    throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', {
+      hint: "auxcred init makes a vault; auxcred seal makes this machine's own seed",
+    });
   refuseForeign(paths.root, [paths.fixed]);
-  return { folder: new FixedFolder(paths.fixed), fetched: paths.fetched, vault: undefined, paths, scope: named ?? scopes.find((scope) => scope.startsWith('host/')) };
+  return {
+    folder: new FixedFolder(paths.fixed),
+    fetched: paths.fetched,
+    vault: undefined,
+    paths,
+    scope: named ?? scopes.find((scope) => scope.startsWith('host/')),
+  };
 }
 
 /** The secret that an operand names. @throws Failure `usage` */
@@ -60,15 +70,21 @@ export function nameIn({ scope, vault }: Place, text: string): FixedName {
   }
   if (scope !== undefined) return { scope, path: checkedPath(text) };
   const example = vault?.hosts.keys().next().value ?? 'web1';
-  throw new Failure('usage', `${JSON.stringify(text)} does not say whose secret it is`, { hint: `host/${example}/${text}, or group/NAME/${text}; --host= and --group= say it once` });
+  throw new Failure('usage', `${JSON.stringify(text)} does not say whose secret it is`, {
+    hint: `host/${example}/${text}, or group/NAME/${text}; --host= and --group= say it once`,
+  });
 }
 
 /** What `ls` and the like are asked to look below: a scope and a path in it, or all. @throws Failure `usage` */
-export function belowIn(place: Place, text: string | undefined): { readonly scope: string | undefined; readonly path: string } {
+export function belowIn(
+  place: Place,
+  text: string | undefined,
+): { readonly scope: string | undefined; readonly path: string } {
   const asked = text?.replace(/\/+$/, '');
   if (asked === undefined || asked === '') return { scope: place.scope, path: '' };
   const [kind, name, ...rest] = asked.split('/');
-  if ((kind === 'host' || kind === 'group') && rest.length === 0) return { scope: name === undefined ? kind : `${kind}/${name}`, path: '' };
+  if ((kind === 'host' || kind === 'group') && rest.length === 0)
+    return { scope: name === undefined ? kind : `${kind}/${name}`, path: '' };
   return nameIn(place, asked);
 }
 
@@ -115,7 +131,11 @@ export async function withSeeds<T>(place: Place, options: Options, work: (place:
 const mostFormer = 1000;
 
 /** The key ids of a scope's earlier epochs, in hexadecimal, and the epochs. */
-function formerIds(scope: string, epoch: number, derive: (scope: string, epoch: number) => { readonly seed: Uint8Array }): [string, number][] {
+function formerIds(
+  scope: string,
+  epoch: number,
+  derive: (scope: string, epoch: number) => { readonly seed: Uint8Array },
+): [string, number][] {
   return Array.from({ length: Math.min(mostFormer, epoch - 1) }, (_, i) => {
     const { seed } = derive(scope, epoch - 1 - i);
     const id = hexOf(keyId(seed));
@@ -137,7 +157,8 @@ export function keep(vault: Vault, message: string, ...files: readonly string[])
   const changed = sweepVault(vault.folder);
   if (!vault.git) return;
   const problem = commitVault(vault.folder, message, [...files, ...changed]);
-  if (problem !== undefined) warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
+  if (problem !== undefined)
+    warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
 }
 
 /**
@@ -148,7 +169,9 @@ export function keep(vault: Vault, message: string, ...files: readonly string[])
 export function mayWrite({ folder }: Place, name: FixedName, options: Options): boolean {
   if (!folder.has(name)) return true;
   if (options.flag('force')) return false;
-  const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, { hint: '--force replaces it' });
+  const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, {
+    hint: '--force replaces it',
+  });
   if (!isInputTerminal()) throw refusal;
   if (!askYes(`${nameText(name)} exists; replace it?`, '--force replaces it')) throw refusal;
   return false;

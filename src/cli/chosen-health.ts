@@ -3,15 +3,22 @@ import { exitStatus } from '../failure.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import { type Health, lookAt } from '../health/health.ts';
 import { meansOf } from '../machine/openers.ts';
-import { Options } from './options.ts';
+import type { Options } from './options.ts';
 
 /** Looks at the system that the options name. */
-export const look = async (options: Options, open: boolean): Promise<Health> => await lookAt(options.value('root') ?? '/', (paths) => meansOf(paths, options.value('tpm2-device')), { open });
+export const look = async (options: Options, open: boolean): Promise<Health> =>
+  await lookAt(options.value('root') ?? '/', (paths) => meansOf(paths, options.value('tpm2-device')), { open });
 
 /** `2 problems, 1 warning`. */
 export function countsOf(findings: readonly Finding[]): string {
-  const counted = (['problem', 'warning'] as const).map((level) => ({ level, number: findings.filter((finding) => finding.level === level).length }));
-  return counted.filter(({ number }) => number > 0).map(({ level, number }) => `${String(number)} ${level}${number === 1 ? '' : 's'}`).join(', ');
+  const counted = (['problem', 'warning'] as const).map((level) => ({
+    level,
+    number: findings.filter((finding) => finding.level === level).length,
+  }));
+  return counted
+    .filter(({ number }) => number > 0)
+    .map(({ level, number }) => `${String(number)} ${level}${number === 1 ? '' : 's'}`)
+    .join(', ');
 }
 
 /** The exit status. A TPM that still does not answer would hold up an ordinary exit. */

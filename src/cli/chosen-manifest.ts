@@ -5,27 +5,36 @@ import { join } from 'node:path';
 import type { Identities } from '../age/identities.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
-import { snapshotInForce } from '../provision/provision.ts';
-import { inForce, standpointOf } from '../provision/plan.ts';
 import { Failure } from '../failure.ts';
-import { FixedFolder } from '../fixed/folder.ts';
 import { Shelf, unopened } from '../fixed/fixed-files.ts';
+import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
+import { meansOf } from '../machine/openers.ts';
 import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
+import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
-import { parsePins } from '../seeds/pins.ts';
+import { inForce, standpointOf } from '../provision/plan.ts';
+import { snapshotInForce } from '../provision/provision.ts';
 import { openStore } from '../seeds/open.ts';
+import { parsePins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { epochsOf, hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
-import { meansOf } from '../machine/openers.ts';
-import type { Options } from './options.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say } from '../terminal/say.ts';
-import { problemText } from '../manifest/problem-text.ts';
+import {
+  epochsOf,
+  hostOf,
+  readVault,
+  scopesOf,
+  type Vault,
+  type VaultHost,
+  vaultFiles,
+  vaultFolder,
+} from '../vault/vault.ts';
+import type { Options } from './options.ts';
 
 /** What can be said without a seed. */
 export interface View {
@@ -50,18 +59,25 @@ export function isVault(options: Options): boolean {
 
 /** Whether a name without a scope means a secret that this machine declares: it has a seed, and nothing else was asked for. */
 export const isMachine = (options: Options): boolean =>
-  options.value('root') !== undefined || (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
+  options.value('root') !== undefined ||
+  (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
 
 /** Whether the vault was asked for. */
-export const isOperator = (options: Options): boolean => options.value('host') !== undefined || options.value('vault') !== undefined;
+export const isOperator = (options: Options): boolean =>
+  options.value('host') !== undefined || options.value('vault') !== undefined;
 
 /** Whether it is the vault's seeds that are needed: it was asked for, or this machine has none of its own. */
-export const opensVault = (options: Options): boolean => isOperator(options) || (isVault(options) && !isMachine(options));
+export const opensVault = (options: Options): boolean =>
+  isOperator(options) || (isVault(options) && !isMachine(options));
 
 /** @throws Failure `usage` for options of one side together with those of the other */
 function hostIn(vault: Vault, options: Options): VaultHost {
   const name = options.value('host');
-  if (name === undefined) throw options.lacks('a host whose secret is meant', `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`);
+  if (name === undefined)
+    throw options.lacks(
+      'a host whose secret is meant',
+      `--host=${[...vault.hosts.keys()].join(', --host=') || 'HOST'}`,
+    );
   return hostOf(vault, name);
 }
 
@@ -69,7 +85,8 @@ function hostIn(vault: Vault, options: Options): VaultHost {
 export function sound(manifest: Manifest): Manifest {
   const errors = manifest.problems.filter(({ severity }) => severity === 'error');
   for (const problem of errors) say(problemText(problem));
-  if (errors.length > 0) throw new Failure('invalid-manifest', 'the manifest has errors', { hint: 'auxcred check says all of them' });
+  if (errors.length > 0)
+    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: 'auxcred check says all of them' });
   return manifest;
 }
 
@@ -78,7 +95,10 @@ export function manifestFor(host: VaultHost, options: Options): Manifest {
   const named = options.list('manifest');
   const folders = named.length > 0 ? named : host.manifest;
   const manifest = manifestOf(filesIn(folders));
-  if (manifest.files.length === 0) throw new Failure('not-found', `there is no manifest for ${host.name} in ${folders.join(' or ')}`, { hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml' });
+  if (manifest.files.length === 0)
+    throw new Failure('not-found', `there is no manifest for ${host.name} in ${folders.join(' or ')}`, {
+      hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml',
+    });
   return manifest;
 }
 
@@ -90,7 +110,15 @@ export function vaultHost(options: Options): { readonly vault: Vault; readonly h
 
 function operatorView(vault: Vault, host: VaultHost, options: Options): View {
   const manifest = sound(manifestFor(host, options));
-  return { manifest, standpoint: { host: `host/${host.name}`, epochs: epochsOf(vault, host), at: new Date(), fixed: unopened(new FixedFolder(vaultFiles(vault.folder).fixed)) } };
+  return {
+    manifest,
+    standpoint: {
+      host: `host/${host.name}`,
+      epochs: epochsOf(vault, host),
+      at: new Date(),
+      fixed: unopened(new FixedFolder(vaultFiles(vault.folder).fixed)),
+    },
+  };
 }
 
 /** @throws Failure */
@@ -101,10 +129,20 @@ export function viewOf(options: Options): View {
   }
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  const manifest = sound(manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)));
+  const manifest = sound(
+    manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)),
+  );
   const pinsFile = readIfPresent(paths.pins);
   const pins = pinsFile ? [...parsePins(pinsFile, paths.pins).scopes] : [];
-  return { manifest, standpoint: { host: pins.find(([name]) => name.startsWith('host/'))?.[0] ?? 'host', epochs: new Map(pins.map(([name, { epoch }]) => [name, epoch])), at: new Date(), fixed: unopened(new FixedFolder(paths.fixed)) } };
+  return {
+    manifest,
+    standpoint: {
+      host: pins.find(([name]) => name.startsWith('host/'))?.[0] ?? 'host',
+      epochs: new Map(pins.map(([name, { epoch }]) => [name, epoch])),
+      at: new Date(),
+      fixed: unopened(new FixedFolder(paths.fixed)),
+    },
+  };
 }
 
 /** Opens the seeds for `work`. @throws Failure */
@@ -116,7 +154,13 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
       const scopes = scopesOf(vault, host, fleetSeed);
       try {
         const shelf = new Shelf(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
-        return work({ manifest: view.manifest, standpoint: { ...view.standpoint, fixed: shelf.find }, sources: sourcesOf(scopes, shelf), inForce: () => undefined, snapshot: undefined });
+        return work({
+          manifest: view.manifest,
+          standpoint: { ...view.standpoint, fixed: shelf.find },
+          sources: sourcesOf(scopes, shelf),
+          inForce: () => undefined,
+          snapshot: undefined,
+        });
       } finally {
         wipeScopes(scopes);
       }
@@ -128,7 +172,13 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   try {
     const snapshot = snapshotInForce(paths, payload.scopes);
     const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
-    return work({ manifest, standpoint: standpointOf(payload.scopes, new Date(), shelf.find), sources: sourcesOf(payload.scopes, shelf, paths), inForce: (name) => inForce(snapshot?.history, name), snapshot });
+    return work({
+      manifest,
+      standpoint: standpointOf(payload.scopes, new Date(), shelf.find),
+      sources: sourcesOf(payload.scopes, shelf, paths),
+      inForce: (name) => inForce(snapshot?.history, name),
+      snapshot,
+    });
   } finally {
     wipeScopes(payload.scopes);
   }
@@ -137,11 +187,18 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
 /** What is in force on a machine may be in its snapshot alone. */
 function sourcesOf(scopes: readonly Scope[], shelf: Shelf, paths?: Paths): Sources {
   const seedOf = seedsOf(scopes);
-  return { seedOf, fixedValue: fixedValues(seedOf, (recipe) => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))) };
+  return {
+    seedOf,
+    fixedValue: fixedValues(seedOf, (recipe) => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
+  };
 }
 
 /** Opens the fleet seed for `work`, and wipes it. @throws Failure */
-export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fleetSeed: Uint8Array) => T | Promise<T>): Promise<T> {
+export async function withFleetSeed<T>(
+  vault: Vault,
+  options: Options,
+  work: (fleetSeed: Uint8Array) => T | Promise<T>,
+): Promise<T> {
   // Only here: on a machine of its own no command waits for the age library to load.
   const { openFleetSeed } = await import('../vault/fleet-seed.ts');
   const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
@@ -154,11 +211,22 @@ export async function withFleetSeed<T>(vault: Vault, options: Options, work: (fl
 
 /** The identities that were named, else the vault's, else the user's own. */
 export function fleetKeys(vault: Vault, options: Options): Identities {
-  const named = [...options.list('identity'), ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']])];
-  const own = [join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'), join(homedir(), '.ssh/id_ed25519')];
+  const named = [
+    ...options.list('identity'),
+    ...(process.env['AUXCRED_IDENTITY'] === undefined ? [] : [process.env['AUXCRED_IDENTITY']]),
+  ];
+  const own = [
+    join(process.env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'age/keys.txt'),
+    join(homedir(), '.ssh/id_ed25519'),
+  ];
   return {
     identities: named.length > 0 ? named : vault.identities.length > 0 ? vault.identities : own,
-    passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase of the fleet seed', '--identity=FILE opens a seed that is sealed to a key'))),
+    passphrase: () =>
+      Promise.resolve(
+        new TextDecoder().decode(
+          askSecret('passphrase of the fleet seed', '--identity=FILE opens a seed that is sealed to a key'),
+        ),
+      ),
     hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',
   };
 }

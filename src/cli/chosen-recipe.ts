@@ -6,17 +6,21 @@ import { unheld } from '../manifest/declaration.ts';
 import { Recipes } from '../manifest/recipes.ts';
 import { say, warn } from '../terminal/say.ts';
 import type { OpenView } from './chosen-manifest.ts';
-import { Options } from './options.ts';
+import type { Options } from './options.ts';
 
 /** @throws Failure `usage` */
 export function periodNamed(text: string): Period {
   const period = parsePeriod(text);
-  if (!period) throw new Failure('usage', `${text} is not a period`, { hint: '2026, 2026-Q4, 2026-11, 2026-W47 or 2026-11-23, in UTC' });
+  if (!period)
+    throw new Failure('usage', `${text} is not a period`, {
+      hint: '2026, 2026-Q4, 2026-11, 2026-W47 or 2026-11-23, in UTC',
+    });
   return period;
 }
 
 /** When a secret was removed that was active on this machine; undefined for any other. */
-export const removalOf = ({ snapshot }: OpenView, name: string): string | undefined => snapshot?.history.get(name)?.at(-1)?.until;
+export const removalOf = ({ snapshot }: OpenView, name: string): string | undefined =>
+  snapshot?.history.get(name)?.at(-1)?.until;
 
 /** The recipe that `--at=` and `--generation=` ask for; without them the active one, or with a warning the last one of a secret that was removed. @throws Failure */
 export function chosen(view: OpenView, name: string, options: Options): Recipe {
@@ -25,17 +29,24 @@ export function chosen(view: OpenView, name: string, options: Options): Recipe {
   const current = view.inForce(name);
   if (at === undefined && generation === undefined && current !== undefined) {
     const removed = removalOf(view, name);
-    if (removed !== undefined) warn(`${name} was removed at ${removed}, and no unit gets it any more: this is what it was`);
+    if (removed !== undefined)
+      warn(`${name} was removed at ${removed}, and no unit gets it any more: this is what it was`);
     return current;
   }
   const period = at === undefined ? undefined : periodNamed(at);
   // A period that is asked for goes before the one that the secret is held in.
   const declarations = period ? unheld(view.manifest.declarations) : view.manifest.declarations;
-  const recipe = new Recipes(declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(name);
+  const recipe = new Recipes(declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(
+    name,
+  );
   if (period) checkPeriod(view, name, period);
   if (generation === undefined) return recipe;
   const number = Number(generation);
-  if (recipe.form !== 'derived' || !/^[1-9]\d*$/.test(generation) || number > 0xffffffff) throw new Failure('usage', recipe.form === 'derived' ? '--generation= takes a number from 1' : `a ${recipe.form} has no generation`);
+  if (recipe.form !== 'derived' || !/^[1-9]\d*$/.test(generation) || number > 0xffffffff)
+    throw new Failure(
+      'usage',
+      recipe.form === 'derived' ? '--generation= takes a number from 1' : `a ${recipe.form} has no generation`,
+    );
   say(`generation ${generation} of ${name}`);
   return { ...recipe, generation: number };
 }
@@ -44,5 +55,7 @@ export function chosen(view: OpenView, name: string, options: Options): Recipe {
 function checkPeriod({ manifest, standpoint }: OpenView, name: string, { name: asked, start, end }: Period): void {
   const at = (time: Date): Recipe => new Recipes(unheld(manifest.declarations), { ...standpoint, at: time }).of(name);
   if (JSON.stringify(at(start)) === JSON.stringify(at(new Date(end.getTime() - 1)))) return;
-  throw new Failure('usage', `${name} changes within ${asked}`, { hint: 'name a shorter period, such as a day: --at=2026-11-23' });
+  throw new Failure('usage', `${name} changes within ${asked}`, {
+    hint: 'name a shorter period, such as a day: --at=2026-11-23',
+  });
 }

@@ -2,7 +2,7 @@
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { boundWhenRunning } from '../machine/sealing.ts';
-import { type KeySource, type Sealing, keySources, recipientPattern } from '../seeds/payload.ts';
+import { type KeySource, keySources, recipientPattern, type Sealing } from '../seeds/payload.ts';
 import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -18,7 +18,8 @@ export function chosenKey(text: string, device: string | undefined): KeySource {
     return withKey;
   }
   const withKey = keySources.find((known) => known === text);
-  if (!withKey) throw new Failure('usage', `--with-key=${text} is not known`, { hint: `one of ${keySources.join(', ')}, auto` });
+  if (!withKey)
+    throw new Failure('usage', `--with-key=${text} is not known`, { hint: `one of ${keySources.join(', ')}, auto` });
   return withKey;
 }
 
@@ -28,7 +29,8 @@ export function chosenKey(text: string, device: string | undefined): KeySource {
  */
 export function chosenCredsKey(text: string | undefined, withKey: KeySource): CredsKey | undefined {
   if (text === undefined) return undefined;
-  if (withKey !== 'systemd-creds') throw new Failure('usage', '--creds-key needs systemd-creds', { hint: '--with-key=systemd-creds' });
+  if (withKey !== 'systemd-creds')
+    throw new Failure('usage', '--creds-key needs systemd-creds', { hint: '--with-key=systemd-creds' });
   const key = credsKeys.find((known) => known === text);
   if (!key) throw new Failure('usage', `--creds-key=${text} is not known`, { hint: `one of ${credsKeys.join(', ')}` });
   return key;
@@ -38,11 +40,16 @@ export function chosenCredsKey(text: string | undefined, withKey: KeySource): Cr
  * The PCRs that `--tpm2-pcrs=` names: bound now on the running system, and at the first boot of one that is being installed, whose PCRs are not those of the installer.
  * @throws Failure `usage`
  */
-export function chosenPcrs(text: string | undefined, { withKey, credsKey }: Pick<Sealing, 'withKey' | 'credsKey'>, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+export function chosenPcrs(
+  text: string | undefined,
+  { withKey, credsKey }: Pick<Sealing, 'withKey' | 'credsKey'>,
+  root: string,
+): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   const key = withKey === 'systemd-creds' ? (credsKey ?? 'auto') : withKey;
   if (text === undefined) {
     // What systemd chooses by itself may have no TPM in it.
-    if (key !== 'host' && key !== 'auto') warn('no PCR is bound: whoever boots anything on this machine can open the seed', '--tpm2-pcrs=7+14');
+    if (key !== 'host' && key !== 'auto')
+      warn('no PCR is bound: whoever boots anything on this machine can open the seed', '--tpm2-pcrs=7+14');
     return { pcrs: [], pcrsAtFirstBoot: [] };
   }
   if (key === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
@@ -53,14 +60,28 @@ export function chosenPcrs(text: string | undefined, { withKey, credsKey }: Pick
 
 /** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. @throws Failure `usage` */
 export function hostName(given: string | undefined, paths: Paths): string {
-  const name = given ?? new TextDecoder().decode(readIfPresent(paths.hostname) ?? new Uint8Array(0)).trim().toLowerCase();
-  if (name === '') throw new Failure('usage', `${paths.hostname} is missing or empty, so this machine has no name`, { hint: '--name=web1' });
-  if (!scopeNamePattern.test(name)) throw new Failure('usage', `${name} is not usable as a scope name`, { hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1' });
+  const name =
+    given ??
+    new TextDecoder()
+      .decode(readIfPresent(paths.hostname) ?? new Uint8Array(0))
+      .trim()
+      .toLowerCase();
+  if (name === '')
+    throw new Failure('usage', `${paths.hostname} is missing or empty, so this machine has no name`, {
+      hint: '--name=web1',
+    });
+  if (!scopeNamePattern.test(name))
+    throw new Failure('usage', `${name} is not usable as a scope name`, {
+      hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1',
+    });
   return name;
 }
 
 /** @throws Failure `usage` */
 export function checkedRecipient(text: string): string {
-  if (!recipientPattern.test(text)) throw new Failure('usage', `${text.slice(0, 12)} is not an age recipient`, { hint: 'age1..., as age-keygen prints it' });
+  if (!recipientPattern.test(text))
+    throw new Failure('usage', `${text.slice(0, 12)} is not an age recipient`, {
+      hint: 'age1..., as age-keygen prints it',
+    });
   return text;
 }

@@ -1,11 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import { trimSpace } from '../gokey/white-space.ts';
-import type { OtherVault } from '../other-vaults/protocol.ts';
 import { findVault } from '../other-vaults/find.ts';
+import type { OtherVault } from '../other-vaults/protocol.ts';
+import { askSecret } from '../terminal/prompt.ts';
 import { readMachineVaults } from '../vault/vault.ts';
 import type { Place } from './chosen-folder.ts';
-import { askSecret } from '../terminal/prompt.ts';
 
 /** The other vault of that name, as the operator's vault.toml knows it, or the machine's own. @throws Failure `not-found` */
 export const otherVault = (name: string, { vault, paths }: Place): OtherVault =>
@@ -13,8 +13,10 @@ export const otherVault = (name: string, { vault, paths }: Place): OtherVault =>
 
 /** gokey's own, which it trims where it reads it from a file. @throws Failure `usage` for an empty one */
 function masterPassword(name: string, file: string | undefined): Uint8Array {
-  const password = file === undefined ? askSecret(`master password of ${name}`, `password-file = "FILE" in [vault.${name}]`) : trimSpace(readFileSync(file));
+  const password =
+    file === undefined
+      ? askSecret(`master password of ${name}`, `password-file = "FILE" in [vault.${name}]`)
+      : trimSpace(readFileSync(file));
   if (password.length === 0) throw new Failure('usage', `the master password of ${name} is empty`);
   return password;
 }
-

@@ -2,8 +2,8 @@
 import { seedLength } from '../derive/tree.ts';
 import { parseScopes } from '../seeds/payload.ts';
 import type { Scope } from '../seeds/scope.ts';
-import { readInput } from '../system/input.ts';
 import { mostWordBytes, seedOfWords } from '../seeds/words.ts';
+import { readInput } from '../system/input.ts';
 
 /** What `--seed-file=` names, `-` for standard input. The caller wipes the seed. @throws Failure `usage` */
 export function seedIn(file: string): Uint8Array {

@@ -1,6 +1,15 @@
 /** What `auxcred --help` and `auxcred VERB --help` print. */
 import { exitStatus } from '../failure.ts';
-import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames, written } from './manual.ts';
+import {
+  groups,
+  hasOwnFlags,
+  manual,
+  type OptionEntry,
+  type Verb,
+  type VerbEntry,
+  verbNames,
+  written,
+} from './manual.ts';
 
 /** Columns of a terminal that help is folded to. */
 const width = 100;
@@ -38,28 +47,48 @@ export function helpOf(verb: Verb): string {
     `Usage:\n${entry.usage.map((line) => `    auxcred ${verb} ${line}`.trimEnd()).join('\n')}`,
     ...entry.text.map((paragraph) => folded(paragraph, width).join('\n')),
     ...(entry.options.length > 0 ? [`Options:\n${optionLines(verb)}`] : []),
-    ...(entry.examples ? [`Examples:\n${entry.examples.map(({ command, says }) => `    # ${says}\n    ${command}`).join('\n')}`] : []),
-    ...(entry.statuses ? [`Exit status:\n${statusesOf(entry).map(({ status, text }) => `    ${status.padStart(2)}  ${text}`).join('\n')}`] : []),
+    ...(entry.examples
+      ? [`Examples:\n${entry.examples.map(({ command, says }) => `    # ${says}\n    ${command}`).join('\n')}`]
+      : []),
+    ...(entry.statuses
+      ? [
+          `Exit status:\n${statusesOf(entry)
+            .map(({ status, text }) => `    ${status.padStart(2)}  ${text}`)
+            .join('\n')}`,
+        ]
+      : []),
   ];
   return blocks.join('\n\n');
 }
 
 /** The statuses that have a meaning of their own with a verb, in the order of their numbers. */
 export const statusesOf = ({ statuses = {} }: VerbEntry): { readonly status: string; readonly text: string }[] =>
-  Object.entries(exitStatus).flatMap(([name, status]) => Object.entries(statuses).filter(([known]) => known === name).map(([, text]) => ({ status: String(status), text })));
+  Object.entries(exitStatus).flatMap(([name, status]) =>
+    Object.entries(statuses)
+      .filter(([known]) => known === name)
+      .map(([, text]) => ({ status: String(status), text })),
+  );
 
 /** The options of a verb in two columns. */
 export function optionLines(verb: Verb): string {
   const entries: readonly OptionEntry[] = manual[verb].options;
   const texts = entries.map((entry) => `${written(verb, entry)}${entry.repeated === true ? ' ...' : ''}`);
   const column = Math.max(...texts.map(({ length }) => length)) + 2;
-  return entries.map(({ help }, i) => `    ${(texts[i] ?? '').padEnd(column)}${folded(help, width - column - 4).join(`\n${' '.repeat(column + 4)}`)}`).join('\n');
+  return entries
+    .map(
+      ({ help }, i) =>
+        `    ${(texts[i] ?? '').padEnd(column)}${folded(help, width - column - 4).join(`\n${' '.repeat(column + 4)}`)}`,
+    )
+    .join('\n');
 }
 
 /** Whether help is asked for, rather than something done. */
 export const asksForHelp = (verb: Verb, argv: readonly string[]): boolean => {
   const end = argv.indexOf('--');
-  return !hasOwnFlags(verb) && (end === -1 ? argv : argv.slice(0, end)).some((argument) => argument === '--help' || argument === '-h');
+  return (
+    !hasOwnFlags(verb) &&
+    (end === -1 ? argv : argv.slice(0, end)).some((argument) => argument === '--help' || argument === '-h')
+  );
 };
 
 function folded(text: string, columns: number): string[] {

@@ -1,6 +1,6 @@
 /** What making a manifest active would change on this machine. */
 import { existsSync } from 'node:fs';
-import { type UnitChange, changesOf } from '../drop-ins/rendered-folder.ts';
+import { changesOf, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
 import { meansOf } from '../machine/openers.ts';
 import { sayPostponed, sayUnsealed } from '../machine/provisioning.ts';
@@ -10,7 +10,7 @@ import { withMachineProblems } from '../provision/machine-problems.ts';
 import { pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
 import { planned, snapshotInForce } from '../provision/provision.ts';
-import { type UnitStep, mergedSteps, runningSteps, stepsFor } from '../provision/running-units.ts';
+import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { openStore } from '../seeds/open.ts';
 import { wipeScopes } from '../seeds/scope.ts';
@@ -21,7 +21,7 @@ import { systemIsRunning } from '../system/systemctl.ts';
 import { counted, printJson, printTable, say, warn } from '../terminal/say.ts';
 import { sound } from './chosen-manifest.ts';
 import { periodNamed } from './chosen-recipe.ts';
-import { Options } from './options.ts';
+import type { Options } from './options.ts';
 
 /**
  * Says what putting the manifest in force would change, down to the units that would be restarted or reloaded, and changes nothing.
@@ -29,7 +29,10 @@ import { Options } from './options.ts';
  * @returns 0
  * @throws Failure for all that would keep it from being put in force
  */
-export async function showPlan(options: Options, { dropIns: withDropIns }: { readonly dropIns: boolean }): Promise<number> {
+export async function showPlan(
+  options: Options,
+  { dropIns: withDropIns }: { readonly dropIns: boolean },
+): Promise<number> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   const { declarations } = sound(withMachineProblems(root, readManifest(root)));
@@ -44,16 +47,34 @@ export async function showPlan(options: Options, { dropIns: withDropIns }: { rea
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);
-    const { changes, hooked } = planned(paths, declarations, payload.scopes, {
-      at: at === undefined ? new Date() : periodNamed(at).start, counter: payload.counter, undelivered: await undelivered(root, paths, payload, false),
-      acceptEarlier: at !== undefined || options.flag('accept-clock'), acceptOlder: options.flag('accept-older'),
-    }, running ? 'run' : 'later');
-    const namesOf = (replacements: typeof hooked.told): string[] => replacements.map(({ declaration }) => declaration.name);
-    for (const name of namesOf(hooked.untold)) warn(`the hook of ${name} would not run: the seed that its old value came from is gone`);
-    show({
-      changes, dropIns, pending: running ? pendingSteps(paths, hostScope(payload.scopes)) : [], postponed: namesOf(hooked.postponed),
-      hooks: hooked.told.map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook })),
-    }, options, root);
+    const { changes, hooked } = planned(
+      paths,
+      declarations,
+      payload.scopes,
+      {
+        at: at === undefined ? new Date() : periodNamed(at).start,
+        counter: payload.counter,
+        undelivered: await undelivered(root, paths, payload, false),
+        acceptEarlier: at !== undefined || options.flag('accept-clock'),
+        acceptOlder: options.flag('accept-older'),
+      },
+      running ? 'run' : 'later',
+    );
+    const namesOf = (replacements: typeof hooked.told): string[] =>
+      replacements.map(({ declaration }) => declaration.name);
+    for (const name of namesOf(hooked.untold))
+      warn(`the hook of ${name} would not run: the seed that its old value came from is gone`);
+    show(
+      {
+        changes,
+        dropIns,
+        pending: running ? pendingSteps(paths, hostScope(payload.scopes)) : [],
+        postponed: namesOf(hooked.postponed),
+        hooks: hooked.told.map(({ declaration }) => ({ secret: declaration.name, command: declaration.hook })),
+      },
+      options,
+      root,
+    );
   } finally {
     wipeScopes(payload.scopes);
   }
@@ -82,12 +103,27 @@ const stepsOf = ({ changes, pending }: Future): UnitStep[] => mergedSteps(pendin
 function jsonOf(future: Future, root: string): unknown {
   const { changes, hooks, dropIns = [] } = future;
   const steps = stepsOf(future);
-  return { credentials: changes, units: steps, ...(systemIsRunning(root) ? { running: runningSteps(steps).map(({ unit, action }) => ({ unit, action })) } : {}), hooks, dropIns };
+  return {
+    credentials: changes,
+    units: steps,
+    ...(systemIsRunning(root) ? { running: runningSteps(steps).map(({ unit, action }) => ({ unit, action })) } : {}),
+    hooks,
+    dropIns,
+  };
 }
 
 function sayPlan(future: Future, root: string, noRestart: boolean): void {
   const { changes, hooks, postponed, dropIns, pending } = future;
-  if (changes.length > 0) printTable([['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'], ...changes.map(({ unit, credential, why, action }) => [unit || 'any', credential, why, why === 'removed' || action === 'none' || noRestart ? '' : action])]);
+  if (changes.length > 0)
+    printTable([
+      ['UNIT', 'CREDENTIAL', 'CHANGE', 'THEN'],
+      ...changes.map(({ unit, credential, why, action }) => [
+        unit || 'any',
+        credential,
+        why,
+        why === 'removed' || action === 'none' || noRestart ? '' : action,
+      ]),
+    ]);
   for (const { secret, command } of hooks) say(`would run ${command.join(' ')} for ${secret}`);
   for (const name of postponed) sayPostponed(name);
   for (const { unit, change } of dropIns ?? []) say(`drop-in of ${unit}: ${change}`);
@@ -96,18 +132,30 @@ function sayPlan(future: Future, root: string, noRestart: boolean): void {
     return;
   }
   const others = changes.filter(({ sameValue }) => !sameValue).length;
-  say([
-    `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} would change`,
-    ...(others === changes.length ? [] : [`${counted(changes.length - others, 'credential')} would be made or delivered in another way and have the same value`]),
-    ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
-  ].join('; '));
+  say(
+    [
+      `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} would change`,
+      ...(others === changes.length
+        ? []
+        : [
+            `${counted(changes.length - others, 'credential')} would be made or delivered in another way and have the same value`,
+          ]),
+      ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
+    ].join('; '),
+  );
 }
 
 /** Which units would be restarted or reloaded: those that run, where that can be told. */
 function touched(future: Future, root: string): string[] {
   const steps = stepsOf(future);
-  if (!systemIsRunning(root)) return [`of the units that run, ${counted(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`];
+  if (!systemIsRunning(root))
+    return [
+      `of the units that run, ${counted(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`,
+    ];
   const running = runningSteps(steps);
-  for (const { unit, declared, action } of running) say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);
-  return [`${counted(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`];
+  for (const { unit, declared, action } of running)
+    say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);
+  return [
+    `${counted(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`,
+  ];
 }

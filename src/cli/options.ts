@@ -1,7 +1,7 @@
 import mri from 'mri';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import { type Verb, manual } from './manual.ts';
+import { manual, type Verb } from './manual.ts';
 
 /** Options as given, before a verb makes sense of them. */
 export class Options {
@@ -16,16 +16,28 @@ export class Options {
     const values = entries.filter(({ value }) => value !== undefined);
     this.#verb = verb;
     const known = entries.map(({ name }) => name);
-    for (const name of flags) if (argv.some((argument) => argument.startsWith(`--${name}=`))) throw new Failure('usage', `--${name} of ${verb} takes no value`);
-    const { _: operands, ...parsed } = mri([...argv], { boolean: flags.filter((name) => !name.startsWith('no-')), string: values.map(({ name }) => name) });
+    for (const name of flags)
+      if (argv.some((argument) => argument.startsWith(`--${name}=`)))
+        throw new Failure('usage', `--${name} of ${verb} takes no value`);
+    const { _: operands, ...parsed } = mri([...argv], {
+      boolean: flags.filter((name) => !name.startsWith('no-')),
+      string: values.map(({ name }) => name),
+    });
     // mri takes --no-x for x = false; here it is an option of its own.
     const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
-    const given: Record<string, unknown> = Object.fromEntries([...Object.entries(parsed).filter(([name]) => !negated.includes(`no-${name}`)), ...negated.map((name) => [name, true])]);
+    const given: Record<string, unknown> = Object.fromEntries([
+      ...Object.entries(parsed).filter(([name]) => !negated.includes(`no-${name}`)),
+      ...negated.map((name) => [name, true]),
+    ]);
     for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;
-    for (const { name, value } of values) if (this.list(name).includes('')) throw new Failure('usage', `--${name} of ${verb} needs a value: auxcred ${verb} --${name}=${value ?? '...'}`);
-    for (const { name, repeated } of values) if (repeated !== true && this.list(name).length > 1) throw new Failure('usage', `--${name} of ${verb} is given more than once`);
+    for (const { name, value } of values)
+      if (this.list(name).includes(''))
+        throw new Failure('usage', `--${name} of ${verb} needs a value: auxcred ${verb} --${name}=${value ?? '...'}`);
+    for (const { name, repeated } of values)
+      if (repeated !== true && this.list(name).length > 1)
+        throw new Failure('usage', `--${name} of ${verb} is given more than once`);
   }
 
   /** The same options with another value of one of them, and no operands. */
@@ -52,7 +64,11 @@ export class Options {
   /** @param names - of the operands: `the name of a secret` @throws Failure `usage` unless there are exactly as many operands as names. */
   exactly(...names: readonly string[]): readonly string[] {
     const extra = this.operands[names.length];
-    if (extra !== undefined) throw new Failure('usage', `${this.#verb} takes ${names.length === 0 ? `no argument, and ${JSON.stringify(extra)} is one` : `${names.join(' and ')} alone, and ${JSON.stringify(extra)} is one more`}`);
+    if (extra !== undefined)
+      throw new Failure(
+        'usage',
+        `${this.#verb} takes ${names.length === 0 ? `no argument, and ${JSON.stringify(extra)} is one` : `${names.join(' and ')} alone, and ${JSON.stringify(extra)} is one more`}`,
+      );
     const missing = names[this.operands.length];
     if (missing !== undefined) throw this.lacks(missing);
     return this.operands;
@@ -65,7 +81,12 @@ export class Options {
 
   /** How the verb is called with its operands, without options that may be left out: `auxcred mv FROM TO`. */
   private get form(): string {
-    const forms = manual[this.#verb].usage.map((line) => line.replaceAll(/\[[^\]]*\]/g, '').replaceAll(/ +/g, ' ').trim());
+    const forms = manual[this.#verb].usage.map((line) =>
+      line
+        .replaceAll(/\[[^\]]*\]/g, '')
+        .replaceAll(/ +/g, ' ')
+        .trim(),
+    );
     return `auxcred ${this.#verb} ${forms.find((line) => line !== '') ?? ''}`.trimEnd();
   }
 }
@@ -74,5 +95,7 @@ function unknownOption(verb: string, name: string, known: readonly string[]): Fa
   const options = known.map((item) => `--${item}`);
   const near = options.find((option) => option.startsWith(`--${name}`) || `--${name}`.startsWith(option));
   const hint = near === undefined ? nearest(`--${name}`, options) : `did you mean ${near}?`;
-  return new Failure('usage', `auxcred ${verb} has no option ${name.length === 1 ? '-' : '--'}${name}`, { hint: hint ?? `it takes ${options.join(', ') || 'no options'}` });
+  return new Failure('usage', `auxcred ${verb} has no option ${name.length === 1 ? '-' : '--'}${name}`, {
+    hint: hint ?? `it takes ${options.join(', ') || 'no options'}`,
+  });
 }

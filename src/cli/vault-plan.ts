@@ -1,15 +1,15 @@
-import { plannedAfresh } from '../provision/provision.ts';
+import { ingredients, kindOf, periodOf } from '../derive/recipe.ts';
 import { changesOf } from '../drop-ins/rendered-folder.ts';
 import { renderUnits } from '../drop-ins/rendering.ts';
-import { ingredients, kindOf, periodOf } from '../derive/recipe.ts';
 import { FixedFolder } from '../fixed/folder.ts';
-import type { Release } from '../snapshot/snapshot.ts';
+import { plannedAfresh } from '../provision/provision.ts';
 import { wipeScopes } from '../seeds/scope.ts';
-import { scopesOf, vaultFiles } from '../vault/vault.ts';
-import type { Options } from './options.ts';
+import type { Release } from '../snapshot/snapshot.ts';
 import { counted, printJson, printTable, say } from '../terminal/say.ts';
+import { scopesOf, vaultFiles } from '../vault/vault.ts';
 import { manifestFor, sound, vaultHost, withFleetSeed } from './chosen-manifest.ts';
 import { periodNamed } from './chosen-recipe.ts';
+import type { Options } from './options.ts';
 
 /**
  * Says what a host of the vault would get from the vault's manifest, fixed folder and seeds, as if nothing were active there, and asks no host.
@@ -24,7 +24,10 @@ export async function showHostPlan(options: Options): Promise<number> {
     const scopes = scopesOf(vault, host, fleetSeed);
     try {
       const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
-      const { releases } = plannedAfresh(declarations, scopes, folder, { at: at === undefined ? new Date() : periodNamed(at).start, acceptEarlier: true });
+      const { releases } = plannedAfresh(declarations, scopes, folder, {
+        at: at === undefined ? new Date() : periodNamed(at).start,
+        acceptEarlier: true,
+      });
       const credentials = releases.map(described);
       const dropIns = changesOf(new Map(), renderUnits(declarations));
       if (options.flag('json')) printJson({ host: host.name, credentials, dropIns });
@@ -50,12 +53,28 @@ function described({ unit, credential, delivery, recipe }: Release): Described {
   const sources = ingredients(recipe);
   const together = (texts: readonly string[]): string => [...new Set(texts)].filter((text) => text !== '').join(' ');
   const periods = sources.map((source) => (source.form === 'derived' ? periodOf(source) : ''));
-  return { unit, credential, delivery, kind: kindOf(recipe), scope: together(sources.map(({ scope }) => scope)), period: together(periods) };
+  return {
+    unit,
+    credential,
+    delivery,
+    kind: kindOf(recipe),
+    scope: together(sources.map(({ scope }) => scope)),
+    period: together(periods),
+  };
 }
 
 function sayHostPlan(host: string, credentials: readonly Described[]): void {
-  const rows = credentials.map(({ unit, credential, kind, scope, period, delivery }) => [unit || 'any', credential, kind, scope || '-', period || '-', delivery]);
+  const rows = credentials.map(({ unit, credential, kind, scope, period, delivery }) => [
+    unit || 'any',
+    credential,
+    kind,
+    scope || '-',
+    period || '-',
+    delivery,
+  ]);
   if (rows.length > 0) printTable([['UNIT', 'CREDENTIAL', 'KIND', 'SCOPE', 'PERIOD', 'DELIVERY'], ...rows]);
   const units = new Set(credentials.map(({ unit }) => unit).filter((unit) => unit !== ''));
-  say(`${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push --manifest --dry-run ${host} asks the host what of it is new there`);
+  say(
+    `${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push --manifest --dry-run ${host} asks the host what of it is new there`,
+  );
 }

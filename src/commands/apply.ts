@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
 import { putInForce } from '../machine/applying.ts';
 import { provisionManifest, sayHeld, sayUnsealed, usableManifest } from '../machine/provisioning.ts';
@@ -7,7 +8,6 @@ import { oneAtATime } from '../machine/store-lock.ts';
 import { nobody } from '../provision/running-units.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { counted, say } from '../terminal/say.ts';
-import { showPlan } from '../cli/machine-plan.ts';
 
 /** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
@@ -19,8 +19,17 @@ export async function apply(argv: readonly string[]): Promise<number> {
   const status = await oneAtATime(root, 'wait', async () => {
     const manifest = usableManifest(root);
     const sealed = existsSync(pathsUnder(root).seeds);
-    const provisioned = sealed ? await provisionManifest(root, options.value('tpm2-device'), manifest, { early: false, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') }) : undefined;
-    if (provisioned) say(`${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`);
+    const provisioned = sealed
+      ? await provisionManifest(root, options.value('tpm2-device'), manifest, {
+          early: false,
+          acceptClock: options.flag('accept-clock'),
+          acceptOlder: options.flag('accept-older'),
+        })
+      : undefined;
+    if (provisioned)
+      say(
+        `${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`,
+      );
     else sayUnsealed(pathsUnder(root));
     told = putInForce(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;

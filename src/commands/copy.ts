@@ -1,30 +1,30 @@
 import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
-import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
-import { brokerGroup } from '../provision/provision.ts';
 import { utf8 } from '../bytes.ts';
+import { placeOf } from '../cli/chosen-folder.ts';
+import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
+import { Options } from '../cli/options.ts';
+import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, splitName } from '../fixed/name.ts';
-import { type Supplies, suppliesOf, type Supply } from '../push/difference.ts';
+import type { CopyPair } from '../other-vaults/protocol.ts';
+import { brokerGroup } from '../provision/provision.ts';
+import { type Supplies, type Supply, suppliesOf } from '../push/difference.ts';
 import { encodePushed } from '../push/pushed.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
 import type { Payload, Sealing } from '../seeds/payload.ts';
 import { encodePins, pinsOf } from '../seeds/pins.ts';
-import { sealForTransit } from '../seeds/seal.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
+import { sealForTransit } from '../seeds/seal.ts';
 import { ensureFolder, groupId, linkTarget, replaceFile } from '../system/files.ts';
 import { objectionTo } from '../system/held-folder.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
-import { readEnrolled } from '../vault/enrolled.ts';
-import type { CopyPair } from '../other-vaults/protocol.ts';
-import { hostOf, readVault, scopesOf, type Vault, vaultFiles, vaultFolder, type VaultHost } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
-import { placeOf } from '../cli/chosen-folder.ts';
 import { printJson, printTable, say, warn } from '../terminal/say.ts';
-import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { readEnrolled } from '../vault/enrolled.ts';
+import { hostOf, readVault, scopesOf, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
 
 /** A file that a deploy tool brings to the host. */
 interface Pair extends CopyPair {
@@ -45,7 +45,10 @@ export async function copy(argv: readonly string[]): Promise<number> {
   const host = hostOf(vault, name);
   const to = options.value('to');
   const seedsThere = to !== undefined && existsSync(pathsUnder(to).seeds);
-  if (seedsThere && !options.flag('no-seeds') && !options.flag('replace')) throw new Failure('refused', `${pathsUnder(to).seeds} exists`, { hint: '--no-seeds leaves it, --replace takes its place' });
+  if (seedsThere && !options.flag('no-seeds') && !options.flag('replace'))
+    throw new Failure('refused', `${pathsUnder(to).seeds} exists`, {
+      hint: '--no-seeds leaves it, --replace takes its place',
+    });
   const pairs = await withFleetSeed(vault, options, async (fleetSeed) => {
     const scopes = scopesOf(vault, host, fleetSeed);
     try {
@@ -58,25 +61,56 @@ export async function copy(argv: readonly string[]): Promise<number> {
   });
   const all = [...pairs, ...otherPairs(vault, host, options)];
   if (to !== undefined) bring(all, to);
-  if (options.flag('json')) printJson({ pairs: all.map(({ mode, ...pair }) => ({ ...pair, ...(mode === undefined ? {} : { mode: octal(mode) }) })) });
-  else if (to === undefined) printTable([['SOURCE', 'DESTINATION', 'MODE', 'OWNER'], ...all.map(({ source, destination, mode, owner }) => [source, destination, mode === undefined ? '-' : octal(mode), owner ?? '-'])]);
+  if (options.flag('json'))
+    printJson({
+      pairs: all.map(({ mode, ...pair }) => ({ ...pair, ...(mode === undefined ? {} : { mode: octal(mode) }) })),
+    });
+  else if (to === undefined)
+    printTable([
+      ['SOURCE', 'DESTINATION', 'MODE', 'OWNER'],
+      ...all.map(({ source, destination, mode, owner }) => [
+        source,
+        destination,
+        mode === undefined ? '-' : octal(mode),
+        owner ?? '-',
+      ]),
+    ]);
   return 0;
 }
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
 
 /** The seeds, and what has to be there with them. Written below the vault, so that there is something to copy. @throws Failure */
-async function sealedPairs(vault: Vault, host: VaultHost, scopes: readonly Scope[], supplies: Supplies, to: string | undefined): Promise<Pair[]> {
+async function sealedPairs(
+  vault: Vault,
+  host: VaultHost,
+  scopes: readonly Scope[],
+  supplies: Supplies,
+  to: string | undefined,
+): Promise<Pair[]> {
   const machine = readEnrolled(vault, host.name)?.machine;
-  if (!machine) throw new Failure('not-found', `${host.name} is not enrolled, so nothing says which key its seeds are to be sealed to`, { hint: `auxcred enroll --root=/mnt | auxcred enroll ${host.name} --from=-, from its installer` });
+  if (!machine)
+    throw new Failure(
+      'not-found',
+      `${host.name} is not enrolled, so nothing says which key its seeds are to be sealed to`,
+      { hint: `auxcred enroll --root=/mnt | auxcred enroll ${host.name} --from=-, from its installer` },
+    );
   const { sealing, bytes } = await sealed(host, machine, scopes);
   const [target, folder] = [pathsUnder('/'), join(vaultFiles(vault.folder).sealed, host.name)];
   const tssGroup = to === undefined || groupId(to, 'tss') !== undefined;
-  const dropInFor = (one: Pick<Sealing, 'withKey' | 'device'>): string => brokerDropIn(one, { sshHostKey: machine.sshHostKey !== undefined, tssGroup });
+  const dropInFor = (one: Pick<Sealing, 'withKey' | 'device'>): string =>
+    brokerDropIn(one, { sshHostKey: machine.sshHostKey !== undefined, tssGroup });
   // Until its first boot the seeds may be open to the ssh host key.
-  const dropIn = machine.sshHostKey ? mergedDropIn(dropInFor({ withKey: 'host', device: undefined }), dropInFor(sealing)) : dropInFor(sealing);
-  const digestsOf = (files: ReadonlyMap<string, Supply>): Map<string, string[]> => new Map([...files].map(([name, { digest }]) => [name, [digest]]));
-  const pushed = { fixed: digestsOf(supplies.fixed), manifest: digestsOf(supplies.manifest ?? new Map()), unfinished: true };
+  const dropIn = machine.sshHostKey
+    ? mergedDropIn(dropInFor({ withKey: 'host', device: undefined }), dropInFor(sealing))
+    : dropInFor(sealing);
+  const digestsOf = (files: ReadonlyMap<string, Supply>): Map<string, string[]> =>
+    new Map([...files].map(([name, { digest }]) => [name, [digest]]));
+  const pushed = {
+    fixed: digestsOf(supplies.fixed),
+    manifest: digestsOf(supplies.manifest ?? new Map()),
+    unfinished: true,
+  };
   ensureFolder(dirname(folder), { mode: 0o700 });
   ensureFolder(folder, { mode: 0o700 });
   const files: readonly (readonly [string, Uint8Array, string, number, Pair['owner']])[] = [
@@ -95,21 +129,43 @@ async function sealedPairs(vault: Vault, host: VaultHost, scopes: readonly Scope
 }
 
 /** By its TPM where it is enrolled with one that it is to use, else by its ssh host key, until the first boot. @throws Failure */
-async function sealed(host: VaultHost, machine: Enrollment, scopes: readonly Scope[]): Promise<{ sealing: Sealing; bytes: Uint8Array }> {
+async function sealed(
+  host: VaultHost,
+  machine: Enrollment,
+  scopes: readonly Scope[],
+): Promise<{ sealing: Sealing; bytes: Uint8Array }> {
   const sealing = sealingFor(host, machine);
   const payload: Payload = { counter: 1, scopes, sealing };
   if (sealing.withKey === 'host' || machine.tpm) return { sealing, bytes: await sealForHost(payload, machine) };
-  if (!machine.sshHostKey) throw new Failure('no-recipient', `${host.name} is enrolled without an ssh-ed25519 host key and without a TPM`, { hint: 'enroll it again' });
+  if (!machine.sshHostKey)
+    throw new Failure('no-recipient', `${host.name} is enrolled without an ssh-ed25519 host key and without a TPM`, {
+      hint: 'enroll it again',
+    });
   const atFirstBoot: Sealing = { ...sealing, pcrs: [], pcrsAtFirstBoot: host.pcrs };
-  return { sealing: atFirstBoot, bytes: await sealForTransit({ ...payload, sealing: atFirstBoot }, machine.sshHostKey) };
+  return {
+    sealing: atFirstBoot,
+    bytes: await sealForTransit({ ...payload, sealing: atFirstBoot }, machine.sshHostKey),
+  };
 }
 
 function filePairs({ fixed, manifest }: Supplies): Pair[] {
-  const { fixed: folder, manifestFolders: [manifests = ''] } = pathsUnder('/');
+  const {
+    fixed: folder,
+    manifestFolders: [manifests = ''],
+  } = pathsUnder('/');
   const files = new FixedFolder(folder);
   return [
-    ...[...fixed].map(([name, { source }]): Pair => ({ source, destination: files.fileOf(fixedName(name)), mode: 0o600, owner: 'root:root' })),
-    ...[...manifest ?? []].map(([name, { source }]): Pair => ({ source, destination: join(manifests, name), mode: 0o644, owner: 'root:root' })),
+    ...[...fixed].map(
+      ([name, { source }]): Pair => ({
+        source,
+        destination: files.fileOf(fixedName(name)),
+        mode: 0o600,
+        owner: 'root:root',
+      }),
+    ),
+    ...[...(manifest ?? [])].map(
+      ([name, { source }]): Pair => ({ source, destination: join(manifests, name), mode: 0o644, owner: 'root:root' }),
+    ),
   ];
 }
 
@@ -122,17 +178,25 @@ function fixedName(text: string): FixedName {
 /** What other vaults want to have copied. @throws Failure */
 function otherPairs(vault: Vault, host: VaultHost, options: Options): Pair[] {
   const place = placeOf(options);
-  return [...vault.others].filter(([, settings]) => settings.type === 'command' && settings.copy !== undefined).flatMap(([name]) => {
-    const to = options.value('to');
-    if (to !== undefined) warn(`the vault ${name} may copy to ${host.target} by itself`);
-    return otherVault(name, place).copy(host.name, host.target);
-  });
+  return [...vault.others]
+    .filter(([, settings]) => settings.type === 'command' && settings.copy !== undefined)
+    .flatMap(([name]) => {
+      const to = options.value('to');
+      if (to !== undefined) warn(`the vault ${name} may copy to ${host.target} by itself`);
+      return otherVault(name, place).copy(host.name, host.target);
+    });
 }
 
 /** Copies every pair into the folder that becomes the host's root. @throws Failure */
 function bring(pairs: readonly Pair[], to: string): void {
-  if (!statSync(to, { throwIfNoEntry: false })?.isDirectory()) throw new Failure('not-found', `there is no folder ${to}`, { hint: `mkdir ${to}, which becomes the root of the host` });
-  if (systemIsRunning(realpathSync(to))) throw new Failure('usage', `${to} is the system that runs here`, { hint: 'the folder that becomes the root of another one; auxcred push brings it to one that runs' });
+  if (!statSync(to, { throwIfNoEntry: false })?.isDirectory())
+    throw new Failure('not-found', `there is no folder ${to}`, {
+      hint: `mkdir ${to}, which becomes the root of the host`,
+    });
+  if (systemIsRunning(realpathSync(to)))
+    throw new Failure('usage', `${to} is the system that runs here`, {
+      hint: 'the folder that becomes the root of another one; auxcred push brings it to one that runs',
+    });
   const paths = pathsUnder(to);
   const group = groupId(to, brokerGroup);
   for (const { destination } of pairs) refuseForeignPlace(to, destination);
@@ -140,20 +204,34 @@ function bring(pairs: readonly Pair[], to: string): void {
   ensureFolder(paths.fixed, { mode: 0o700 });
   for (const { source, destination, mode, owner } of pairs) {
     const file = join(to, destination);
-    if (mode === undefined) cpSync(source, file, { recursive: true, preserveTimestamps: true, filter: (_, there) => !refuseLink(there) });
+    if (mode === undefined)
+      cpSync(source, file, { recursive: true, preserveTimestamps: true, filter: (_, there) => !refuseLink(there) });
     else {
-      mkdirSync(dirname(file), { recursive: true, mode: destination.startsWith(pathsUnder('/').fixed) ? 0o700 : 0o755 });
-      replaceFile(file, new Uint8Array(readFileSync(source)), { mode: owner === 'root:auxcred' && group === undefined ? 0o600 : mode, group: owner === 'root:auxcred' ? group : undefined });
+      mkdirSync(dirname(file), {
+        recursive: true,
+        mode: destination.startsWith(pathsUnder('/').fixed) ? 0o700 : 0o755,
+      });
+      replaceFile(file, new Uint8Array(readFileSync(source)), {
+        mode: owner === 'root:auxcred' && group === undefined ? 0o600 : mode,
+        group: owner === 'root:auxcred' ? group : undefined,
+      });
       if (process.getuid?.() === 0 && (owner !== 'root:auxcred' || group === undefined)) chownSync(file, 0, 0);
     }
   }
   say(`${String(pairs.length)} ${pairs.length === 1 ? 'file is' : 'files are'} in ${to}`);
-  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred')) warn(`${to} has no group ${brokerGroup} yet, so only root can read the seeds`, 'once auxcred is installed there a boot mends that, or systemd-tmpfiles --create auxcred.conf');
+  if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred'))
+    warn(
+      `${to} has no group ${brokerGroup} yet, so only root can read the seeds`,
+      'once auxcred is installed there a boot mends that, or systemd-tmpfiles --create auxcred.conf',
+    );
 }
 
 /** A link in the future root that leads out of it would be followed on this machine, and a folder that others own could be led anywhere. @throws Failure `refused` */
 function refuseForeignPlace(to: string, destination: string): void {
-  if (!destination.startsWith('/') || normalize(destination) !== destination) throw new Failure('refused', `${destination} is not a path on the host`, { hint: 'an absolute one, without . and ..' });
+  if (!destination.startsWith('/') || normalize(destination) !== destination)
+    throw new Failure('refused', `${destination} is not a path on the host`, {
+      hint: 'an absolute one, without . and ..',
+    });
   const objection = objectionTo(to, dirname(destination), { owner: 0, links: 'followed' });
   if (objection) throw new Failure('refused', objection.message, { hint: objection.hint });
   refuseLink(join(to, destination));
@@ -162,6 +240,7 @@ function refuseForeignPlace(to: string, destination: string): void {
 /** What is copied over a link would be written to where it leads. @returns false @throws Failure `refused` */
 function refuseLink(path: string): false {
   const target = linkTarget(path);
-  if (target !== undefined) throw new Failure('refused', `${path} is a symbolic link to ${target}`, { hint: `rm ${path}` });
+  if (target !== undefined)
+    throw new Failure('refused', `${path} is a symbolic link to ${target}`, { hint: `rm ${path}` });
   return false;
 }

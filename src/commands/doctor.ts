@@ -1,11 +1,16 @@
 import { countsOf, left, look } from '../cli/chosen-health.ts';
 import { Options } from '../cli/options.ts';
 import { findingsOf } from '../health/checks.ts';
-import { type Finding, type Level, isWell } from '../health/finding.ts';
+import { type Finding, isWell, type Level } from '../health/finding.ts';
 import { printable } from '../system/printable.ts';
 import { colored, print, printJson, say } from '../terminal/say.ts';
 
-const colorOf: Readonly<Record<Level, 'red' | 'yellow' | 'green' | 'bold'>> = { problem: 'red', warning: 'yellow', note: 'bold', ok: 'green' };
+const colorOf: Readonly<Record<Level, 'red' | 'yellow' | 'green' | 'bold'>> = {
+  problem: 'red',
+  warning: 'yellow',
+  note: 'bold',
+  ok: 'green',
+};
 
 /** `auxcred doctor`: everything that is wrong, why it matters, and the command that mends it. */
 export async function doctor(argv: readonly string[]): Promise<number> {
@@ -16,7 +21,9 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   if (options.flag('json')) printJson({ well: isWell(findings), findings, hidden: health.hidden });
   else {
     for (const finding of findings) if (finding.level !== 'ok' || options.flag('all')) printFinding(finding);
-    say(`${String(findings.filter(({ level }) => level === 'ok').length)} of ${String(new Set(findings.map(({ check }) => check)).size)} checks passed${isWell(findings) ? '' : `; ${countsOf(findings)}`}`);
+    say(
+      `${String(findings.filter(({ level }) => level === 'ok').length)} of ${String(new Set(findings.map(({ check }) => check)).size)} checks passed${isWell(findings) ? '' : `; ${countsOf(findings)}`}`,
+    );
   }
   return left(health, findings);
 }
@@ -24,5 +31,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
 function printFinding({ check, level, message, why, mend }: Finding): void {
   print(`${colored(`${level}:`, colorOf[level])} ${printable(message)}${level === 'ok' ? '' : ` [${check}]`}`);
   if (why !== undefined) print(`    ${printable(why)}`);
-  mend.forEach((command, i) => { print(`    ${i === 0 ? '$' : 'or $'} ${command}`); });
+  mend.forEach((command, i) => {
+    print(`    ${i === 0 ? '$' : 'or $'} ${command}`);
+  });
 }

@@ -2,11 +2,11 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { readIfPresent } from '../system/files.ts';
-import { Options } from '../cli/options.ts';
-import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { say, warn } from '../terminal/say.ts';
 
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; a new one where there is none. */
@@ -20,7 +20,10 @@ export async function edit(argv: readonly string[]): Promise<number> {
     const before = !folder.has(name) ? new Uint8Array(0) : folder.open(name, seedOf, former).value;
     const after = edited(before, name.path);
     try {
-      if (after.length === 0) throw new Failure('usage', 'the secret is empty now, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
+      if (after.length === 0)
+        throw new Failure('usage', 'the secret is empty now, so nothing was changed', {
+          hint: 'auxcred rm takes a secret away',
+        });
       if (Buffer.compare(before, after) === 0) return undefined;
       folder.write(name, after, open);
       return before.length === 0 ? 'Add' : 'Change';
@@ -29,7 +32,11 @@ export async function edit(argv: readonly string[]): Promise<number> {
       after.fill(0);
     }
   });
-  say(changed === undefined ? `${nameText(name)} is unchanged` : `${changed === 'Add' ? 'put' : 'replaced'} ${nameText(name)}`);
+  say(
+    changed === undefined
+      ? `${nameText(name)} is unchanged`
+      : `${changed === 'Add' ? 'put' : 'replaced'} ${nameText(name)}`,
+  );
   if (changed !== undefined) commit(place, `${changed} ${nameText(name)}`);
   return 0;
 }
@@ -42,14 +49,22 @@ function edited(before: Uint8Array, path: string): Uint8Array {
     writeFileSync(file, before, { mode: 0o600 });
     const editor = process.env['VISUAL'] ?? process.env['EDITOR'] ?? 'vi';
     const words = editor.split(' ').filter((word) => word !== '');
-    const { status, error } = spawnSync(words[0] ?? 'vi', [...words.slice(1), ...withoutTraces(words[0] ?? ''), file], { stdio: 'inherit' });
-    if (error) throw new Failure('system', `the editor ${editor} can't be run: ${error.message}`, { hint: 'EDITOR=nano auxcred edit ...' });
-    if (status !== 0) throw new Failure('system', `the editor ended with status ${String(status)}, so nothing was changed`);
+    const { status, error } = spawnSync(words[0] ?? 'vi', [...words.slice(1), ...withoutTraces(words[0] ?? ''), file], {
+      stdio: 'inherit',
+    });
+    if (error)
+      throw new Failure('system', `the editor ${editor} can't be run: ${error.message}`, {
+        hint: 'EDITOR=nano auxcred edit ...',
+      });
+    if (status !== 0)
+      throw new Failure('system', `the editor ended with status ${String(status)}, so nothing was changed`);
     const after = readFileSync(file);
     // Most editors end the last line, whatever it was before.
     const ended = after.at(-1) === 0x0a && before.at(-1) !== 0x0a;
     const shorter = after.subarray(0, after.length - 1);
-    const value = Uint8Array.from(ended && (!shorter.includes(0x0a) || Buffer.compare(shorter, before) === 0) ? shorter : after);
+    const value = Uint8Array.from(
+      ended && (!shorter.includes(0x0a) || Buffer.compare(shorter, before) === 0) ? shorter : after,
+    );
     after.fill(0);
     return value;
   } finally {
@@ -59,9 +74,13 @@ function edited(before: Uint8Array, path: string): Uint8Array {
 }
 
 /** What keeps an editor from leaving a copy in its history, its undo files or its swap file. */
-const withoutTraces = (editor: string): string[] => (/^(?:n?vim|vi)(?:\.[a-z]+)?$/.test(basename(editor)) && usesVim(editor) ? ['-n', '-i', 'NONE', '-c', 'set noundofile nobackup nowritebackup'] : []);
+const withoutTraces = (editor: string): string[] =>
+  /^(?:n?vim|vi)(?:\.[a-z]+)?$/.test(basename(editor)) && usesVim(editor)
+    ? ['-n', '-i', 'NONE', '-c', 'set noundofile nobackup nowritebackup']
+    : [];
 
-const usesVim = (editor: string): boolean => /vim/i.test(spawnSync(editor, ['--version'], { encoding: 'utf8' }).stdout ?? '');
+const usesVim = (editor: string): boolean =>
+  /vim/i.test(spawnSync(editor, ['--version'], { encoding: 'utf8' }).stdout ?? '');
 
 function overwrite(file: string): void {
   const size = statSync(file, { throwIfNoEntry: false })?.size;
@@ -76,13 +95,25 @@ function memoryFolder(): string {
   const folder = [process.env['XDG_RUNTIME_DIR'], '/dev/shm', '/run'].find((candidate) => {
     try {
       // Root must not edit in the runtime folder of whoever called it by sudo.
-      return candidate !== undefined && [0, process.geteuid?.()].includes(statSync(candidate).uid) && inMemory.includes(statfsSync(candidate).type);
+      return (
+        candidate !== undefined &&
+        [0, process.geteuid?.()].includes(statSync(candidate).uid) &&
+        inMemory.includes(statfsSync(candidate).type)
+      );
     } catch {
       return false;
     }
   });
-  if (folder === undefined) throw new Failure('system', 'there is no folder in memory to edit in', { hint: 'mount a tmpfs on /dev/shm; auxcred put needs none' });
-  const swaps = new TextDecoder().decode(readIfPresent('/proc/swaps') ?? new Uint8Array(0)).split('\n').slice(1).filter((line) => line !== '' && !line.startsWith('/dev/zram'));
-  if (swaps.length > 0) warn('this machine swaps to a disk, which may see what is being edited', 'encrypted swap, or auxcred put');
+  if (folder === undefined)
+    throw new Failure('system', 'there is no folder in memory to edit in', {
+      hint: 'mount a tmpfs on /dev/shm; auxcred put needs none',
+    });
+  const swaps = new TextDecoder()
+    .decode(readIfPresent('/proc/swaps') ?? new Uint8Array(0))
+    .split('\n')
+    .slice(1)
+    .filter((line) => line !== '' && !line.startsWith('/dev/zram'));
+  if (swaps.length > 0)
+    warn('this machine swaps to a disk, which may see what is being edited', 'encrypted swap, or auxcred put');
   return folder;
 }

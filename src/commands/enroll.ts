@@ -1,21 +1,21 @@
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
+import { keep } from '../cli/chosen-folder.ts';
+import { hostName } from '../cli/chosen-sealing.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
-import { encodeEnrollment, type EnrolledTpm, type Enrollment, parseEnrollment } from '../seeds/enrollment.ts';
+import { sshHostKeyOf } from '../machine/keys.ts';
+import { meansOf } from '../machine/openers.ts';
+import { type EnrolledTpm, type Enrollment, encodeEnrollment, parseEnrollment } from '../seeds/enrollment.ts';
 import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { printBytes, printJson, printTable, say, warn } from '../terminal/say.ts';
 import { pcrAdvice, policyOver, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { hostOf, readVault, type Vault, type VaultHost, vaultFolder } from '../vault/vault.ts';
-import { meansOf } from '../machine/openers.ts';
-import { Options } from '../cli/options.ts';
-import { keep } from '../cli/chosen-folder.ts';
-import { printBytes, printJson, printTable, say, warn } from '../terminal/say.ts';
-import { sshHostKeyOf } from '../machine/keys.ts';
-import { hostName } from '../cli/chosen-sealing.ts';
 
 /**
  * `auxcred enroll`: on a machine prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` keeps that in the vault,
@@ -24,17 +24,33 @@ import { hostName } from '../cli/chosen-sealing.ts';
 export async function enroll(argv: readonly string[]): Promise<number> {
   const options = new Options('enroll', argv);
   if (options.operands.length === 0) {
-    refuse(options, ['from', 'vault'], 'is about a host of the vault, and none is named', 'auxcred enroll web1 --from=FILE');
+    refuse(
+      options,
+      ['from', 'vault'],
+      'is about a host of the vault, and none is named',
+      'auxcred enroll web1 --from=FILE',
+    );
     printBytes(encodeEnrollment(await ownEnrollment(options)));
     return 0;
   }
   const [name = ''] = options.exactly('the name of a host');
-  refuse(options, ['root', 'name', 'tpm2-device'], 'is about this machine, and a host of the vault is named', 'auxcred enroll, without the host');
+  refuse(
+    options,
+    ['root', 'name', 'tpm2-device'],
+    'is about this machine, and a host of the vault is named',
+    'auxcred enroll, without the host',
+  );
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   const from = options.value('from');
   if (from === undefined) show(vault, host, options.flag('json'));
-  else take(vault, host, parseEnrollment(readInput(from, mostEnrollmentBytes), from === '-' ? 'standard input' : from), options.flag('replace'));
+  else
+    take(
+      vault,
+      host,
+      parseEnrollment(readInput(from, mostEnrollmentBytes), from === '-' ? 'standard input' : from),
+      options.flag('replace'),
+    );
   return 0;
 }
 
@@ -52,9 +68,16 @@ async function ownEnrollment(options: Options): Promise<Enrollment> {
   const paths = pathsUnder(root);
   const host = hostName(options.value('name'), paths);
   const sshHostKey = sshHostKeyOf(paths);
-  const tpm = await ownTpm(root, meansOf(paths, options.value('tpm2-device')).device, options.value('tpm2-device') !== undefined);
+  const tpm = await ownTpm(
+    root,
+    meansOf(paths, options.value('tpm2-device')).device,
+    options.value('tpm2-device') !== undefined,
+  );
   if (!sshHostKey) warn(`this machine has no ssh-ed25519 host key at ${paths.sshHostKey}`, 'ssh-keygen -A makes one');
-  if (!sshHostKey && !tpm) throw new Failure('no-recipient', 'this machine has neither an ssh-ed25519 host key nor a TPM to seal to', { hint: 'ssh-keygen -A' });
+  if (!sshHostKey && !tpm)
+    throw new Failure('no-recipient', 'this machine has neither an ssh-ed25519 host key nor a TPM to seal to', {
+      hint: 'ssh-keygen -A',
+    });
   return { host, sshHostKey, tpm };
 }
 
@@ -76,7 +99,11 @@ async function ownTpm(root: string, device: string | undefined, required: boolea
 async function readTpm(root: string, device: string | undefined): Promise<EnrolledTpm> {
   const tpm = await openTpm(device);
   try {
-    return { device, srk: await readSrkPublic(tpm), pcrs: systemIsRunning(root) ? await readPresentPcrs(tpm) : undefined };
+    return {
+      device,
+      srk: await readSrkPublic(tpm),
+      pcrs: systemIsRunning(root) ? await readPresentPcrs(tpm) : undefined,
+    };
   } catch (error) {
     throw tpmFailure(error);
   } finally {
@@ -86,16 +113,24 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
 
 /** Keeps what a machine said of itself. @throws Failure `refused` where it is not the machine that was enrolled before */
 function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boolean): void {
-  if (machine.host !== host.name) throw new Failure('refused', `that machine calls itself ${machine.host}, not ${host.name}`, { hint: `where it is the right one: auxcred enroll --name=${host.name} there` });
+  if (machine.host !== host.name)
+    throw new Failure('refused', `that machine calls itself ${machine.host}, not ${host.name}`, {
+      hint: `where it is the right one: auxcred enroll --name=${host.name} there`,
+    });
   const before = enrolledBefore(vault, host.name, replace);
   const changes = before ? differences(before, machine) : [];
-  if (changes.length > 0 && !replace) throw new Failure('refused', `that is not the machine that is enrolled as ${host.name}: ${changes.join('; ')}`, { hint: 'find out why; --replace where you know' });
+  if (changes.length > 0 && !replace)
+    throw new Failure('refused', `that is not the machine that is enrolled as ${host.name}: ${changes.join('; ')}`, {
+      hint: 'find out why; --replace where you know',
+    });
   writeEnrolled(vault, host.name, machine);
   keep(vault, `Enroll ${host.name}`, 'enrolled');
   for (const change of changes) say(`replaced: ${change}`);
   sayPcrs(host, before?.tpm?.pcrs, machine.tpm?.pcrs);
   sayMissing(host, machine);
-  say(`enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${nameOf(machine.tpm).slice(0, 20)}`].filter((part) => part !== undefined).join(', ')}`);
+  say(
+    `enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${nameOf(machine.tpm).slice(0, 20)}`].filter((part) => part !== undefined).join(', ')}`,
+  );
 }
 
 /** What is enrolled; a file that can't be read may be replaced like any other. @throws Failure */
@@ -110,24 +145,40 @@ function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollmen
 
 /** What the vault wants of this host and the machine has not, and what that leaves open. */
 function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
-  if (withKey !== 'tpm2' && !sshHostKey) warn(`with-key = "${withKey}" needs the ssh-ed25519 host key that ${name} has not`);
+  if (withKey !== 'tpm2' && !sshHostKey)
+    warn(`with-key = "${withKey}" needs the ssh-ed25519 host key that ${name} has not`);
   if (withKey === 'host') return;
-  if (pcrs.length === 0) warn(`no PCR is bound: whoever boots anything on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
+  if (pcrs.length === 0)
+    warn(`no PCR is bound: whoever boots anything on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
   for (const advice of pcrAdvice(pcrs)) warn(advice);
   if (!tpm) warn(`with-key = "${withKey}" needs the TPM that ${name} has not`);
-  else if (!tpm.pcrs) say(`${name} is being installed${pcrs.length > 0 ? `: PCR ${pcrs.join('+')} is bound at its first boot` : ''}`);
+  else if (!tpm.pcrs)
+    say(`${name} is being installed${pcrs.length > 0 ? `: PCR ${pcrs.join('+')} is bound at its first boot` : ''}`);
   else sayUnfit(name, tpm.pcrs, pcrs);
 }
 
 /** Which PCRs bind nothing. */
 function sayUnfit(name: string, known: ReadonlyMap<number, Uint8Array>, wanted: readonly number[]): void {
-  for (const pcr of wanted) if (!known.has(pcr)) warn(`the TPM of ${name} has no SHA-256 value for PCR ${String(pcr)}`, 'enable the SHA-256 bank in the firmware, and enroll it again');
-  for (const pcr of unmeasuredPcrs(policyOver(known, wanted.filter((one) => known.has(one))))) warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
+  for (const pcr of wanted)
+    if (!known.has(pcr))
+      warn(
+        `the TPM of ${name} has no SHA-256 value for PCR ${String(pcr)}`,
+        'enable the SHA-256 bank in the firmware, and enroll it again',
+      );
+  for (const pcr of unmeasuredPcrs(
+    policyOver(
+      known,
+      wanted.filter((one) => known.has(one)),
+    ),
+  ))
+    warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
 }
 
 /** What booted differently since the last enrollment, as far as the host's seeds depend on it. */
 function sayPcrs({ pcrs }: VaultHost, before: EnrolledTpm['pcrs'], now: EnrolledTpm['pcrs']): void {
-  const changed = pcrs.filter((pcr) => before && now && Buffer.compare(before.get(pcr) ?? none, now.get(pcr) ?? none) !== 0);
+  const changed = pcrs.filter(
+    (pcr) => before && now && Buffer.compare(before.get(pcr) ?? none, now.get(pcr) ?? none) !== 0,
+  );
   if (changed.length > 0) say(`PCR ${changed.join(' and PCR ')} changed since it was enrolled`);
 }
 
@@ -138,16 +189,27 @@ const nameOf = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toS
 function differences(before: Enrollment, now: Enrollment): string[] {
   const key = ({ sshHostKey }: Enrollment): string | undefined => sshHostKey && sshFingerprint(sshHostKey);
   const srk = ({ tpm }: Enrollment): string | undefined => tpm && nameOf(tpm);
-  const differs = (what: string, was: string | undefined, is: string | undefined): string[] => (was === undefined || was === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${was}`]);
+  const differs = (what: string, was: string | undefined, is: string | undefined): string[] =>
+    was === undefined || was === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${was}`];
   return [...differs('ssh host key', key(before), key(now)), ...differs('SRK', srk(before), srk(now))];
 }
 
 function show(vault: Vault, { name }: VaultHost, json: boolean): void {
   const enrolled = readEnrolled(vault, name);
-  if (!enrolled) throw new Failure('not-found', `${name} is not enrolled`, { hint: `ssh root@${name} auxcred enroll | auxcred enroll ${name} --from=-` });
-  const { since, machine: { sshHostKey, tpm } } = enrolled;
+  if (!enrolled)
+    throw new Failure('not-found', `${name} is not enrolled`, {
+      hint: `ssh root@${name} auxcred enroll | auxcred enroll ${name} --from=-`,
+    });
+  const {
+    since,
+    machine: { sshHostKey, tpm },
+  } = enrolled;
   const fingerprint = sshHostKey && sshFingerprint(sshHostKey);
   const srk = tpm && nameOf(tpm);
   if (json) printJson({ host: name, sshHostKey: fingerprint, srk, device: tpm?.device, since });
-  else printTable([['HOST', 'SSH HOST KEY', 'SRK', 'SINCE'], [name, fingerprint ?? 'none', srk ?? 'none', since]]);
+  else
+    printTable([
+      ['HOST', 'SSH HOST KEY', 'SRK', 'SINCE'],
+      [name, fingerprint ?? 'none', srk ?? 'none', since],
+    ]);
 }

@@ -1,12 +1,12 @@
-import { writeFiles } from '../provision/file-folder.ts';
-import { openReleases } from '../broker/opening.ts';
 import { recordRefusal, recordRelease } from '../broker/journal-record.ts';
+import { openReleases } from '../broker/opening.ts';
+import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
+import { meansOf } from '../machine/openers.ts';
+import { writeFiles } from '../provision/file-folder.ts';
 import { devicePatience } from '../seeds/open.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { meansOf } from '../machine/openers.ts';
-import { Options } from '../cli/options.ts';
 
 /**
  * `auxcred files` writes the secrets that are delivered as files, from what is in force; with `--needed-for=users` only those that are
@@ -16,9 +16,13 @@ export async function files(argv: readonly string[]): Promise<number> {
   const options = new Options('files', argv);
   options.exactly();
   const need = options.value('needed-for') ?? 'all';
-  if (need !== 'all' && need !== 'users') throw new Failure('usage', `--needed-for=${need} is not known`, { hint: '--needed-for=users' });
+  if (need !== 'all' && need !== 'users')
+    throw new Failure('usage', `--needed-for=${need} is not known`, { hint: '--needed-for=users' });
   const paths = pathsUnder('/');
-  const { releases, sources, scopes } = await openReleases(paths, { ...meansOf(paths, undefined), patience: devicePatience });
+  const { releases, sources, scopes } = await openReleases(paths, {
+    ...meansOf(paths, undefined),
+    patience: devicePatience,
+  });
   try {
     const { written, failed } = writeFiles(paths, releases, sources, need);
     for (const release of written) recordRelease(release, release);

@@ -1,7 +1,7 @@
+import { placeOf } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
-import { Options } from '../cli/options.ts';
-import { placeOf } from '../cli/chosen-folder.ts';
 import { print, printJson } from '../terminal/say.ts';
 
 /** `auxcred find TEXT...`: the names of fixed secrets that have one of the texts in them. Opens no seed. */
@@ -10,9 +10,13 @@ export function find(argv: readonly string[]): number {
   const terms = options.operands.map((term) => term.normalize('NFC').toLowerCase());
   if (terms.length === 0) throw options.lacks('a text to look for');
   const { folder, scope } = placeOf(options);
-  const found = folder.list(scope).names.map(nameText).filter((name) => terms.some((term) => name.toLowerCase().includes(term)));
+  const found = folder
+    .list(scope)
+    .names.map(nameText)
+    .filter((name) => terms.some((term) => name.toLowerCase().includes(term)));
   if (options.flag('json')) printJson(found);
   else for (const name of found) print(name);
-  if (found.length === 0) throw new Failure('not-found', `no fixed secret has ${options.operands.join(' or ')} in its name`);
+  if (found.length === 0)
+    throw new Failure('not-found', `no fixed secret has ${options.operands.join(' or ')} in its name`);
   return 0;
 }

@@ -1,4 +1,6 @@
 import { randomBytes } from 'node:crypto';
+import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
 import { derivePublic, deriveSecret } from '../derive/secret.ts';
 import { strengthOf } from '../derive/strength.ts';
@@ -7,8 +9,6 @@ import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { optionKeys, readOptions } from '../manifest/options.ts';
 import { Table } from '../manifest/table.ts';
-import { Options } from '../cli/options.ts';
-import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { print, say } from '../terminal/say.ts';
 
 const texts = ['alphabet', 'separator', 'comment'];
@@ -54,12 +54,30 @@ function kindIn(text: string): KindName {
 function tableOf(kind: KindName, options: Options): Table {
   const given: [string, unknown][] = [
     ...texts.map((key): [string, unknown] => [key, options.value(key)]),
-    ...numbers.map((key): [string, unknown] => [key, options.value(key) === undefined ? undefined : Number(options.value(key))]),
+    ...numbers.map((key): [string, unknown] => [
+      key,
+      options.value(key) === undefined ? undefined : Number(options.value(key)),
+    ]),
     ...flags.map((key): [string, unknown] => [key, options.flag(key) ? true : undefined]),
-    ['require', options.list('require').length > 0 ? options.list('require').flatMap((item) => item.split(',')) : undefined],
+    [
+      'require',
+      options.list('require').length > 0 ? options.list('require').flatMap((item) => item.split(',')) : undefined,
+    ],
   ];
   const record = Object.fromEntries(given.filter(([, value]) => value !== undefined));
   const unknown = Object.keys(record).find((key) => !optionKeys(kind).includes(key));
-  if (unknown !== undefined) throw new Failure('usage', `a ${kind} has no --${unknown}`, { hint: optionKeys(kind).map((key) => `--${key}`).join(', ') || 'it has no options' });
-  return new Table(record, '', ({ key, message, hint }) => { throw new Failure('usage', `${key === undefined || key === '' ? '' : `--${key.slice(1)}: `}${message}`, hint === undefined ? {} : { hint: hint.replaceAll(' = ', '=') }); });
+  if (unknown !== undefined)
+    throw new Failure('usage', `a ${kind} has no --${unknown}`, {
+      hint:
+        optionKeys(kind)
+          .map((key) => `--${key}`)
+          .join(', ') || 'it has no options',
+    });
+  return new Table(record, '', ({ key, message, hint }) => {
+    throw new Failure(
+      'usage',
+      `${key === undefined || key === '' ? '' : `--${key.slice(1)}: `}${message}`,
+      hint === undefined ? {} : { hint: hint.replaceAll(' = ', '=') },
+    );
+  });
 }

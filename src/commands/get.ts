@@ -1,10 +1,10 @@
 import { nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { type OpenView, isMachine, isVault, viewOf, withOpenView } from '../cli/chosen-manifest.ts';
+import { isMachine, isVault, type OpenView, viewOf, withOpenView } from '../cli/chosen-manifest.ts';
 import { chosen, removalOf } from '../cli/chosen-recipe.ts';
 import { Options } from '../cli/options.ts';
 import { computeHash } from '../derive/hash.ts';
 import type { Recipe } from '../derive/recipe.ts';
-import { valueOf } from '../derive/value.ts';
+import { recipeValue } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
 import { printBytes } from '../terminal/say.ts';
@@ -16,7 +16,9 @@ import { printBytes } from '../terminal/say.ts';
 export async function get(argv: readonly string[]): Promise<number> {
   const options = new Options('get', argv);
   const [name = ''] = options.exactly('the name of a secret');
-  const value = isFile(name, options) ? await fixedValue(name, options) : await withOpenView(options, (view) => declaredValue(view, name, options));
+  const value = isFile(name, options)
+    ? await fixedValue(name, options)
+    : await withOpenView(options, (view) => declaredValue(view, name, options));
   printBytes(value);
   value.fill(0);
   return 0;
@@ -26,17 +28,25 @@ export async function get(argv: readonly string[]): Promise<number> {
 function declaredValue(view: OpenView, name: string, options: Options): Uint8Array {
   const recipe = chosen(view, name, options);
   try {
-    return valueOf(hashed(recipe, view), view.sources);
+    return recipeValue(hashed(recipe, view), view.sources);
   } catch (error) {
     // The files of fixed secrets go with the snapshot that named them, and seeds with their epoch.
     if (!(error instanceof Failure) || removalOf(view, name) === undefined) throw error;
-    throw new Failure('not-found', `the value of ${name} is gone too`, { hint: 'the operator\'s vault or a backup may have it', cause: error });
+    throw new Failure('not-found', `the value of ${name} is gone too`, {
+      hint: "the operator's vault or a backup may have it",
+      cause: error,
+    });
   }
 }
 
 /** `host/web1/wifi` is a file of the fixed folder, and so is a name that the manifest does not declare and the folder has. */
 function isFile(name: string, options: Options): boolean {
-  if (options.value('at') !== undefined || options.value('generation') !== undefined || options.list('manifest').length > 0) return false;
+  if (
+    options.value('at') !== undefined ||
+    options.value('generation') !== undefined ||
+    options.list('manifest').length > 0
+  )
+    return false;
   if (splitName(name) !== undefined || options.value('group') !== undefined) return true;
   if (!isMachine(options) && options.value('host') === undefined) return isVault(options);
   if (pathProblem(name) !== undefined) return false;
@@ -51,13 +61,25 @@ function isFile(name: string, options: Options): boolean {
 }
 
 async function fixedValue(text: string, options: Options): Promise<Uint8Array> {
-  const place = placeOf(splitName(text) === undefined && isMachine(options) ? options.with('root', options.value('root') ?? '/') : options);
-  return await withSeeds(place, options, ({ folder, seedOf, former }) => folder.open(nameIn(place, text), seedOf, former).value);
+  const place = placeOf(
+    splitName(text) === undefined && isMachine(options) ? options.with('root', options.value('root') ?? '/') : options,
+  );
+  return await withSeeds(
+    place,
+    options,
+    ({ folder, seedOf, former }) => folder.open(nameIn(place, text), seedOf, former).value,
+  );
 }
 
 /** A hash that was never put in force is computed here and now. */
 function hashed(recipe: Recipe, view: OpenView): Recipe {
-  if (recipe.form === 'template') return { ...recipe, pieces: recipe.pieces.map((piece) => (typeof piece === 'string' ? piece : { ...piece, of: hashed(piece.of, view) })) };
+  if (recipe.form === 'template')
+    return {
+      ...recipe,
+      pieces: recipe.pieces.map((piece) =>
+        typeof piece === 'string' ? piece : { ...piece, of: hashed(piece.of, view) },
+      ),
+    };
   if (recipe.form !== 'crypt' || recipe.sealed !== '') return recipe;
   return { ...recipe, sealed: computeHash(view.sources, recipe) };
 }

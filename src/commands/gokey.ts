@@ -1,13 +1,13 @@
-import { lstatSync, readFileSync, writeFileSync } from 'node:fs';
 import { timingSafeEqual } from 'node:crypto';
+import { lstatSync, readFileSync, writeFileSync } from 'node:fs';
+import { utf8 } from '../bytes.ts';
+import { optionLines } from '../cli/help.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { type GokeyFlags, parseFlags } from '../gokey/flags.ts';
 import { gokey as derive, gokeyTypes } from '../gokey/gokey.ts';
 import { makeSeedFile } from '../gokey/seed-file.ts';
 import { trimSpace } from '../gokey/white-space.ts';
-import { utf8 } from '../bytes.ts';
 import { replaceFile } from '../system/files.ts';
-import { optionLines } from '../cli/help.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { printBytes, say } from '../terminal/say.ts';
 
@@ -53,7 +53,16 @@ function run({ P, r, s, skip, t, l, u }: GokeyFlags): Uint8Array {
   const file = s === '' ? undefined : readFileSync(s);
   try {
     if (file && (skip < 0 || skip >= file.length)) throw new Failure('usage', 'invalid skip parameter');
-    return withPassword(P, file === undefined, (masterPassword) => derive({ masterPassword, realm, type, allowUnsafe: u, ...(file ? { seed: file.subarray(skip) } : {}), ...(l === undefined ? {} : { length: l }) }));
+    return withPassword(P, file === undefined, (masterPassword) =>
+      derive({
+        masterPassword,
+        realm,
+        type,
+        allowUnsafe: u,
+        ...(file ? { seed: file.subarray(skip) } : {}),
+        ...(l === undefined ? {} : { length: l }),
+      }),
+    );
   } finally {
     file?.fill(0);
   }
@@ -67,9 +76,13 @@ function asGiven(what: string, text: string): string {
 
 function unknownType(type: string): Failure {
   if (!/^rsa(?:2048|4096)$/.test(type)) return new Failure('usage', `unknown key type: ${type}`);
-  return new Failure('usage', `auxcred makes no ${type} keys: how gokey finds their primes hangs on the version of Go`, {
-    hint: `the program itself can be a vault: [vault.gokey-rsa] with get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "${type}"] in vault.toml`,
-  });
+  return new Failure(
+    'usage',
+    `auxcred makes no ${type} keys: how gokey finds their primes hangs on the version of Go`,
+    {
+      hint: `the program itself can be a vault: [vault.gokey-rsa] with get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "${type}"] in vault.toml`,
+    },
+  );
 }
 
 function withPassword(file: string, twice: boolean, work: (masterPassword: Uint8Array) => Uint8Array): Uint8Array {

@@ -1,9 +1,9 @@
+import { viewOf } from '../cli/chosen-manifest.ts';
+import { Options } from '../cli/options.ts';
 import { anyUnit, credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
-import { Options } from '../cli/options.ts';
-import { type Branch, drawTree } from '../terminal/tree.ts';
 import { print } from '../terminal/say.ts';
-import { viewOf } from '../cli/chosen-manifest.ts';
+import { type Branch, drawTree } from '../terminal/tree.ts';
 
 /** `auxcred graph`: who gets what, and what it is made of; `--dot` for Graphviz. Opens no seed. */
 export function graph(argv: readonly string[]): number {
@@ -11,15 +11,26 @@ export function graph(argv: readonly string[]): number {
   options.exactly();
   const { manifest, standpoint } = viewOf(options);
   const declarations = [...manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const line of options.flag('dot') ? dot(declarations, standpoint.host) : tree(declarations, standpoint.host)) print(line);
+  for (const line of options.flag('dot') ? dot(declarations, standpoint.host) : tree(declarations, standpoint.host))
+    print(line);
   return 0;
 }
 
-const scopeOf = ({ content }: SecretDeclaration, host: string): string | undefined => (content.form === 'derived' || content.form === 'fixed' ? (content.share === undefined ? host : `group/${content.share}`) : undefined);
+const scopeOf = ({ content }: SecretDeclaration, host: string): string | undefined =>
+  content.form === 'derived' || content.form === 'fixed'
+    ? content.share === undefined
+      ? host
+      : `group/${content.share}`
+    : undefined;
 
-function madeOf(declaration: SecretDeclaration, byName: ReadonlyMap<string, SecretDeclaration>): { name: string; part: string }[] {
+function madeOf(
+  declaration: SecretDeclaration,
+  byName: ReadonlyMap<string, SecretDeclaration>,
+): { name: string; part: string }[] {
   const seen = new Set<string>();
-  return dependenciesOf(declaration.content, (name) => byName.has(name)).filter(({ name, part }) => !seen.has(`${name}.${part}`) && seen.add(`${name}.${part}`));
+  return dependenciesOf(declaration.content, (name) => byName.has(name)).filter(
+    ({ name, part }) => !seen.has(`${name}.${part}`) && seen.add(`${name}.${part}`),
+  );
 }
 
 function tree(declarations: readonly SecretDeclaration[], host: string): string[] {
@@ -31,12 +42,27 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
   };
   const branch = (name: string, part: string, shown = ''): Branch => {
     const declaration = byName.get(name);
-    return { label: `${shown}${describe(name, part)}`, below: declaration && part === 'secret' ? madeOf(declaration, byName).map((item) => branch(item.name, item.part)) : [] };
+    return {
+      label: `${shown}${describe(name, part)}`,
+      below:
+        declaration && part === 'secret' ? madeOf(declaration, byName).map((item) => branch(item.name, item.part)) : [],
+    };
   };
   const units = [...new Set(declarations.flatMap(receiversOf))].sort();
   return units.flatMap((unit) => {
-    const given = declarations.filter((declaration) => receiversOf(declaration).includes(unit)).flatMap((declaration) => credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })));
-    return [unit === anyUnit ? 'whoever may read it' : unit, ...drawTree(given.map(({ name, id, part }) => branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `)))];
+    const given = declarations
+      .filter((declaration) => receiversOf(declaration).includes(unit))
+      .flatMap((declaration) =>
+        credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })),
+      );
+    return [
+      unit === anyUnit ? 'whoever may read it' : unit,
+      ...drawTree(
+        given.map(({ name, id, part }) =>
+          branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),
+        ),
+      ),
+    ];
   });
 }
 
@@ -46,15 +72,26 @@ function dot(declarations: readonly SecretDeclaration[], host: string): string[]
   return [
     'digraph secrets {',
     '  rankdir=LR;',
-    ...[...new Set(declarations.flatMap((declaration) => declaration.units))].sort().map((unit) => `  ${quoted(unit)} [shape=box];`),
-    ...declarations.map((declaration) => `  ${quoted(`secret ${declaration.name}`)} [label=${quoted(`${declaration.name}\n${kindOfContent(declaration.content)}`)}, shape=ellipse];`),
+    ...[...new Set(declarations.flatMap((declaration) => declaration.units))]
+      .sort()
+      .map((unit) => `  ${quoted(unit)} [shape=box];`),
+    ...declarations.map(
+      (declaration) =>
+        `  ${quoted(`secret ${declaration.name}`)} [label=${quoted(`${declaration.name}\n${kindOfContent(declaration.content)}`)}, shape=ellipse];`,
+    ),
     ...declarations.flatMap((declaration) => {
       const scope = scopeOf(declaration, host);
       const self = quoted(`secret ${declaration.name}`);
       return [
         ...(scope === undefined ? [] : [`  ${quoted(scope)} -> ${self};`]),
-        ...madeOf(declaration, byName).map(({ name, part }) => `  ${quoted(`secret ${name}`)} -> ${self}${part === 'secret' ? '' : ` [label=${quoted(part)}]`};`),
-        ...declaration.units.map((unit) => `  ${self} -> ${quoted(unit)}${declaration.credential === declaration.name ? '' : ` [label=${quoted(declaration.credential)}]`};`),
+        ...madeOf(declaration, byName).map(
+          ({ name, part }) =>
+            `  ${quoted(`secret ${name}`)} -> ${self}${part === 'secret' ? '' : ` [label=${quoted(part)}]`};`,
+        ),
+        ...declaration.units.map(
+          (unit) =>
+            `  ${self} -> ${quoted(unit)}${declaration.credential === declaration.name ? '' : ` [label=${quoted(declaration.credential)}]`};`,
+        ),
       ];
     }),
     '}',

@@ -1,20 +1,30 @@
-import { difference } from '../provision/plan.ts';
+import { withOpenView } from '../cli/chosen-manifest.ts';
+import { Options } from '../cli/options.ts';
 import { generationOf, ingredients, kindOf, nameOf, periodOf } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
+import { difference } from '../provision/plan.ts';
 import type { HistoryEntry } from '../snapshot/snapshot.ts';
-import { Options } from '../cli/options.ts';
 import { printJson, printTable } from '../terminal/say.ts';
-import { withOpenView } from '../cli/chosen-manifest.ts';
 
 /** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
 export async function history(argv: readonly string[]): Promise<number> {
   const options = new Options('history', argv);
   const [name = ''] = options.exactly('the name of a secret');
   const entries = await withOpenView(options, ({ snapshot }) => snapshot?.history.get(name) ?? []);
-  if (entries.length === 0) throw new Failure('not-found', `${name} was never in force on this machine`, { hint: 'auxcred apply puts what is declared in force' });
-  const rows = entries.flatMap((entry, i) => [rowOf(entry, entries[i - 1]), ...(entry.until === undefined ? [] : [removalOf(entry.until)])]);
+  if (entries.length === 0)
+    throw new Failure('not-found', `${name} was never in force on this machine`, {
+      hint: 'auxcred apply puts what is declared in force',
+    });
+  const rows = entries.flatMap((entry, i) => [
+    rowOf(entry, entries[i - 1]),
+    ...(entry.until === undefined ? [] : [removalOf(entry.until)]),
+  ]);
   if (options.flag('json')) printJson(rows);
-  else printTable([['SINCE', 'KIND', 'SCOPE', 'EPOCH', 'PERIOD', 'GENERATION', 'CHANGE'], ...rows.map((row) => [row.since, row.kind, row.scope, row.epoch, row.period, row.generation, row.change])]);
+  else
+    printTable([
+      ['SINCE', 'KIND', 'SCOPE', 'EPOCH', 'PERIOD', 'GENERATION', 'CHANGE'],
+      ...rows.map((row) => [row.since, row.kind, row.scope, row.epoch, row.period, row.generation, row.change]),
+    ]);
   return 0;
 }
 
@@ -28,14 +38,33 @@ interface Row {
   readonly change: string;
 }
 
-const removalOf = (since: string): Row => ({ since, kind: '', scope: '', epoch: '', period: '', generation: '', change: 'removed' });
+const removalOf = (since: string): Row => ({
+  since,
+  kind: '',
+  scope: '',
+  epoch: '',
+  period: '',
+  generation: '',
+  change: 'removed',
+});
 
 /** A template has the periods and generations of all that it is made of. */
 function rowOf({ since, recipe }: HistoryEntry, before: HistoryEntry | undefined): Row {
   const derived = [...new Map(ingredients(recipe).map((one) => [one.name, one])).values()];
-  const each = (text: (one: (typeof derived)[number]) => string): string => (recipe.form === 'derived' || recipe.form === 'fixed' ? derived.map(text).join('') : derived.filter((one) => text(one) !== '').map((one) => `${nameOf(one)}=${text(one)}`).join(' '));
+  const each = (text: (one: (typeof derived)[number]) => string): string =>
+    recipe.form === 'derived' || recipe.form === 'fixed'
+      ? derived.map(text).join('')
+      : derived
+          .filter((one) => text(one) !== '')
+          .map((one) => `${nameOf(one)}=${text(one)}`)
+          .join(' ');
   return {
-    since, kind: kindOf(recipe), scope: [...new Set(derived.map(({ scope }) => scope))].join(' '), epoch: [...new Set(derived.map(({ epoch }) => String(epoch)))].join(' '),
-    period: each(periodOf), generation: each((source) => String(generationOf(source))), change: before && before.until === undefined ? difference(before.recipe, recipe) : 'new',
+    since,
+    kind: kindOf(recipe),
+    scope: [...new Set(derived.map(({ scope }) => scope))].join(' '),
+    epoch: [...new Set(derived.map(({ epoch }) => String(epoch)))].join(' '),
+    period: each(periodOf),
+    generation: each((source) => String(generationOf(source))),
+    change: before && before.until === undefined ? difference(before.recipe, recipe) : 'new',
   };
 }

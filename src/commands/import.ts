@@ -1,15 +1,15 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
+import { belowIn, commit, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
+import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
+import type { OtherVault } from '../other-vaults/protocol.ts';
 import { readFileWithin } from '../system/files.ts';
 import { firstLine } from '../system/input.ts';
-import type { OtherVault } from '../other-vaults/protocol.ts';
-import { Options } from '../cli/options.ts';
-import { belowIn, commit, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { say } from '../terminal/say.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
 
 /**
  * `auxcred import VAULT DESTINATION [NAME...]`: takes secrets over from another vault, or the files of a folder as they are.
@@ -18,14 +18,23 @@ import { otherVault } from '../cli/chosen-vault.ts';
 export async function importCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('import', argv);
   const [from, to, ...asked] = options.operands;
-  if (from === undefined || to === undefined) throw options.lacks(from === undefined ? 'a vault or a folder to import from' : 'a place to import to, such as host/web1');
+  if (from === undefined || to === undefined)
+    throw options.lacks(
+      from === undefined ? 'a vault or a folder to import from' : 'a place to import to, such as host/web1',
+    );
   const place = placeOf(options);
   const { scope, path } = belowIn(place, to);
-  if (scope === undefined || !scope.includes('/')) throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1, group/db/imported' });
+  if (scope === undefined || !scope.includes('/'))
+    throw new Failure('usage', `${to} does not say whose secrets they become`, {
+      hint: 'host/web1, group/db/imported',
+    });
   const source = from.includes('/') ? folderSource(from) : otherVault(from, place);
   const names = asked.length > 0 ? asked : source.list();
   if (names.length === 0) throw new Failure('not-found', `there is no secret in ${from}`);
-  const targets = names.map((name): [string, FixedName] => [name, { scope, path: [path, name.normalize('NFC')].filter((part) => part !== '').join('/') }]);
+  const targets = names.map((name): [string, FixedName] => [
+    name,
+    { scope, path: [path, name.normalize('NFC')].filter((part) => part !== '').join('/') },
+  ]);
   let failed = 0;
   const failure = (name: string, error: unknown): void => {
     if (!(error instanceof Failure)) throw error;
@@ -33,30 +42,42 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
     say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
   };
   const taken = new Map<string, string>();
-  const done = await withSeeds(place, options, (open) => targets.filter(([name, target]) => {
-    const { folder } = open;
-    try {
-      const problem = pathProblem(target.path);
-      if (problem !== undefined) throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, { hint: 'auxcred put takes it under another' });
-      const other = taken.get(nameText(target));
-      if (other !== undefined) throw new Failure('refused', `${other} became ${nameText(target)} already`, { hint: 'the names differ in their Unicode form only: auxcred put takes it under another' });
-      taken.set(nameText(target), name);
-      if (folder.has(target) && !options.flag('force')) throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
-      if (options.flag('dry-run')) say(`would import ${nameText(target)}`);
-      else {
-        const value = source.get({ name, options: {}, host: undefined });
+  const done = await withSeeds(
+    place,
+    options,
+    (open) =>
+      targets.filter(([name, target]) => {
+        const { folder } = open;
         try {
-          folder.write(target, options.flag('line') ? firstLine(value) : value, open);
-        } finally {
-          value.fill(0);
+          const problem = pathProblem(target.path);
+          if (problem !== undefined)
+            throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, {
+              hint: 'auxcred put takes it under another',
+            });
+          const other = taken.get(nameText(target));
+          if (other !== undefined)
+            throw new Failure('refused', `${other} became ${nameText(target)} already`, {
+              hint: 'the names differ in their Unicode form only: auxcred put takes it under another',
+            });
+          taken.set(nameText(target), name);
+          if (folder.has(target) && !options.flag('force'))
+            throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
+          if (options.flag('dry-run')) say(`would import ${nameText(target)}`);
+          else {
+            const value = source.get({ name, options: {}, host: undefined });
+            try {
+              folder.write(target, options.flag('line') ? firstLine(value) : value, open);
+            } finally {
+              value.fill(0);
+            }
+          }
+          return true;
+        } catch (error) {
+          failure(name, error);
+          return false;
         }
-      }
-      return true;
-    } catch (error) {
-      failure(name, error);
-      return false;
-    }
-  }).length);
+      }).length,
+  );
   if (options.flag('dry-run')) return 0;
   say(`imported ${String(done)} of ${String(names.length)} secrets from ${from} to ${to}`);
   if (done > 0) commit(place, `Import ${String(done)} secrets from ${from}`);
@@ -65,7 +86,12 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
 
 /** Plain files, as they are. */
 function folderSource(folder: string): Pick<OtherVault, 'get' | 'list'> {
-  const walk = (below: string): string[] => readdirSync(join(folder, below), { withFileTypes: true }).filter(({ name }) => !name.startsWith('.')).flatMap((entry) => (entry.isDirectory() ? walk(`${below}${entry.name}/`) : entry.isFile() ? [`${below}${entry.name}`] : []));
+  const walk = (below: string): string[] =>
+    readdirSync(join(folder, below), { withFileTypes: true })
+      .filter(({ name }) => !name.startsWith('.'))
+      .flatMap((entry) =>
+        entry.isDirectory() ? walk(`${below}${entry.name}/`) : entry.isFile() ? [`${below}${entry.name}`] : [],
+      );
   return {
     list: () => walk('').sort(),
     get: ({ name }) => {

@@ -38,7 +38,10 @@ export async function init(argv: readonly string[]): Promise<number> {
   options.exactly();
   const folder = vaultFolder(options.value('vault'), process.env);
   const files = vaultFiles(folder);
-  if (existsSync(files.seed)) throw new Failure('refused', `${files.seed} exists, and a new fleet seed changes every secret of every host`, { hint: '--vault=DIR for another vault' });
+  if (existsSync(files.seed))
+    throw new Failure('refused', `${files.seed} exists, and a new fleet seed changes every secret of every host`, {
+      hint: '--vault=DIR for another vault',
+    });
   const lock = chosenLock(options);
   const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
   try {
@@ -49,9 +52,13 @@ export async function init(argv: readonly string[]): Promise<number> {
     replaceFile(files.seed, sealed, { mode: 0o600 });
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
     const problem = options.flag('git') ? startRepository(folder) : undefined;
-    if (problem !== undefined) warn(`the vault is made, but git did not take it: ${problem}`, `git -C ${folder} status`);
+    if (problem !== undefined)
+      warn(`the vault is made, but git did not take it: ${problem}`, `git -C ${folder} status`);
     say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
-    if (!options.flag('print-words') && !options.flag('from-words')) say('the fleet seed is in this one file: --print-words would have shown it for paper, so keep a copy of the file and of what opens it');
+    if (!options.flag('print-words') && !options.flag('from-words'))
+      say(
+        'the fleet seed is in this one file: --print-words would have shown it for paper, so keep a copy of the file and of what opens it',
+      );
   } finally {
     seed.fill(0);
   }
@@ -65,7 +72,9 @@ function showWords(seed: Uint8Array): void {
 }
 
 function givenWords(): string {
-  const bytes = isInputTerminal() ? askSecret('24 words', 'auxcred init --from-words < FILE') : readInput('-', mostWordBytes);
+  const bytes = isInputTerminal()
+    ? askSecret('24 words', 'auxcred init --from-words < FILE')
+    : readInput('-', mostWordBytes);
   const words = new TextDecoder().decode(bytes);
   bytes.fill(0);
   return words;

@@ -1,7 +1,7 @@
+import { belowIn, commit, mayWrite, nameIn, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
-import { Options } from '../cli/options.ts';
-import { type OpenPlace, belowIn, commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { say } from '../terminal/say.ts';
 
 /** `auxcred mv FROM TO`: gives a fixed secret, or all below a name, another name; the file is encrypted anew, as its name is part of its key. */
@@ -26,7 +26,10 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
     for (const [source, target] of pairs) copy(open, source, target);
     if (verb === 'mv') for (const [source] of pairs) open.folder.remove(source);
   });
-  const what = pairs.length === 1 ? pairs.map(([source, target]) => `${nameText(source)} to ${nameText(target)}`).join('') : `${String(pairs.length)} secrets from ${from} to ${to}`;
+  const what =
+    pairs.length === 1
+      ? pairs.map(([source, target]) => `${nameText(source)} to ${nameText(target)}`).join('')
+      : `${String(pairs.length)} secrets from ${from} to ${to}`;
   say(`${verb === 'mv' ? 'moved' : 'copied'} ${what}`);
   commit(place, `${verb === 'mv' ? 'Move' : 'Copy'} ${what}`);
   return 0;
@@ -43,25 +46,41 @@ function pairsOf(place: ReturnType<typeof placeOf>, from: string, to: string): [
     return [[single, target]];
   }
   const inside = place.folder.list(below.scope, below.path).names;
-  if (inside.length === 0) throw new Failure('not-found', `there is no ${from} in ${place.folder.path}`, { hint: 'auxcred ls and auxcred find show what there is' });
+  if (inside.length === 0)
+    throw new Failure('not-found', `there is no ${from} in ${place.folder.path}`, {
+      hint: 'auxcred ls and auxcred find show what there is',
+    });
   const target = belowIn(place, to);
-  if (target.scope === undefined || !target.scope.includes('/')) throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1/..., group/db/...' });
+  if (target.scope === undefined || !target.scope.includes('/'))
+    throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1/..., group/db/...' });
   const { scope, path } = target;
   const above = below.path === '' ? '' : `${below.path}/`;
   const start = `${below.scope ?? ''}/${above}`;
   if (`${scope}/${path}/`.startsWith(start)) throw new Failure('usage', `${to} is inside ${from}`);
-  return inside.map((name) => [name, { scope, path: [path, name.path.slice(above.length)].filter((part) => part !== '').join('/') }]);
+  return inside.map((name) => [
+    name,
+    { scope, path: [path, name.path.slice(above.length)].filter((part) => part !== '').join('/') },
+  ]);
 }
 
 /**
  * Refuses what would put one of the secrets in another one's place: x/a/b and x/a/a/b, moved from x/a to x, become x/b and x/a/b.
  * In an order that loses none it could still not be finished after a kill, since x/a/b may be either of the two then.
  */
-function refuseChains(verb: string, pairs: readonly (readonly [FixedName, FixedName])[], from: string, to: string): void {
+function refuseChains(
+  verb: string,
+  pairs: readonly (readonly [FixedName, FixedName])[],
+  from: string,
+  to: string,
+): void {
   const sources = new Set(pairs.map(([source]) => nameText(source)));
   const [source, target] = pairs.find(([, candidate]) => sources.has(nameText(candidate))) ?? [];
   if (!source || !target) return;
-  throw new Failure('refused', `${nameText(source)} would take the place of ${nameText(target)}, which is in ${from} too, so nothing was changed`, { hint: `by way of another name: auxcred ${verb} ${from} NAME, then auxcred mv NAME ${to}` });
+  throw new Failure(
+    'refused',
+    `${nameText(source)} would take the place of ${nameText(target)}, which is in ${from} too, so nothing was changed`,
+    { hint: `by way of another name: auxcred ${verb} ${from} NAME, then auxcred mv NAME ${to}` },
+  );
 }
 
 function copy(open: OpenPlace, source: FixedName, target: FixedName): void {

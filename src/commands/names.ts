@@ -1,13 +1,13 @@
+import { placeOf } from '../cli/chosen-folder.ts';
+import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
+import { verbNames } from '../cli/manual.ts';
+import { Options } from '../cli/options.ts';
 import { nameText } from '../fixed/name.ts';
 import { parsePins } from '../seeds/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
-import { verbNames } from '../cli/manual.ts';
-import { Options } from '../cli/options.ts';
-import { placeOf } from '../cli/chosen-folder.ts';
 import { print } from '../terminal/say.ts';
-import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
+import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
 
 /** `auxcred names WHAT`: what a shell offers when somebody presses TAB. Opens no seed; whatever goes wrong, it has no names and says nothing. */
 export function names(argv: readonly string[]): number {
@@ -30,9 +30,24 @@ function namesOf(what: string | undefined, options: Options): string[] {
     case 'groups':
       return groupsOf(options);
     case 'scopes':
-      return isVault(options) ? [...[...vaultOf(options).hosts.keys()].map((name) => `host/${name}`), ...groupsOf(options).map((name) => `group/${name}`)] : pinned(options);
+      return isVault(options)
+        ? [
+            ...[...vaultOf(options).hosts.keys()].map((name) => `host/${name}`),
+            ...groupsOf(options).map((name) => `group/${name}`),
+          ]
+        : pinned(options);
     case 'vaults':
-      return ['pass', 'gopass', 'passage', ...readable(() => [...(isVault(options) ? vaultOf(options).others : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults)).keys()])];
+      return [
+        'pass',
+        'gopass',
+        'passage',
+        ...readable(() => [
+          ...(isVault(options)
+            ? vaultOf(options).others
+            : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults)
+          ).keys(),
+        ]),
+      ];
     default:
       return [];
   }
@@ -42,7 +57,10 @@ const vaultOf = (options: Options): Vault => readVault(vaultFolder(options.value
 
 const groupsOf = (options: Options): string[] => [...vaultOf(options).hosts.values()].flatMap(({ groups }) => groups);
 
-const declared = (options: Options): string[] => (isMachine(options) || options.value('host') !== undefined ? viewOf(options).manifest.declarations.map(({ name }) => name) : []);
+const declared = (options: Options): string[] =>
+  isMachine(options) || options.value('host') !== undefined
+    ? viewOf(options).manifest.declarations.map(({ name }) => name)
+    : [];
 
 /** As a call names them: without their scope where it is said, or is the machine's own. */
 function fixed(options: Options): string[] {

@@ -1,3 +1,4 @@
+import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
 import { provisionManifest, sayHeld, usableManifest } from '../machine/provisioning.ts';
 import { tellUnits, unitsStatus } from '../machine/restarts.ts';
@@ -6,7 +7,6 @@ import { rotates } from '../manifest/declaration.ts';
 import { nobody } from '../provision/running-units.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { counted, say } from '../terminal/say.ts';
-import { showPlan } from '../cli/machine-plan.ts';
 
 /** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
@@ -23,8 +23,16 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
       say('no secret rotates');
       return 0;
     }
-    const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, { early, acceptClock: options.flag('accept-clock'), acceptOlder: options.flag('accept-older') });
-    say(provisioned.changed ? `${counted(provisioned.credentials, 'credential')} now in force` : 'nothing to do: the manifest is in force already');
+    const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, {
+      early,
+      acceptClock: options.flag('accept-clock'),
+      acceptOlder: options.flag('accept-older'),
+    });
+    say(
+      provisioned.changed
+        ? `${counted(provisioned.credentials, 'credential')} now in force`
+        : 'nothing to do: the manifest is in force already',
+    );
     if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });

@@ -1,11 +1,11 @@
-import { isKeyKind } from '../derive/kind.ts';
-import { valueOf } from '../derive/value.ts';
-import { Failure } from '../failure.ts';
-import { readVault, vaultFolder } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
-import { print, printJson, printTable, say } from '../terminal/say.ts';
-import { opensVault, type OpenView, withOpenView } from '../cli/chosen-manifest.ts';
+import { type OpenView, opensVault, withOpenView } from '../cli/chosen-manifest.ts';
 import { chosen } from '../cli/chosen-recipe.ts';
+import { Options } from '../cli/options.ts';
+import { isKeyKind } from '../derive/kind.ts';
+import { recipeValue } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import { print, printJson, printTable, say } from '../terminal/say.ts';
+import { readVault, vaultFolder } from '../vault/vault.ts';
 
 /** `auxcred public NAME` prints the public half of a key pair; `--all` those of all that the manifest has. */
 export async function publicCommand(argv: readonly string[]): Promise<number> {
@@ -24,19 +24,37 @@ export async function publicCommand(argv: readonly string[]): Promise<number> {
   const keys: Record<string, Record<string, string>> = {};
   for (const host of hosts) {
     const ofHost = host === undefined ? options : options.with('host', host);
-    keys[host ?? ''] = await withOpenView(ofHost, (view) => Object.fromEntries(keyPairs(view).map((name) => [name, publicHalf(view, name, ofHost)])));
+    keys[host ?? ''] = await withOpenView(ofHost, (view) =>
+      Object.fromEntries(keyPairs(view).map((name) => [name, publicHalf(view, name, ofHost)])),
+    );
   }
   if (options.flag('json')) printJson(everyHost ? keys : keys['']);
   else if (Object.values(keys).every((values) => Object.keys(values).length === 0)) say('no key pair is declared');
-  else printTable([everyHost ? ['HOST', 'NAME', 'PUBLIC'] : ['NAME', 'PUBLIC'], ...Object.entries(keys).flatMap(([host, values]) => Object.entries(values).map(([name, value]) => [...(everyHost ? [host] : []), name, value.trimEnd().replaceAll('\n', ' ')]))]);
+  else
+    printTable([
+      everyHost ? ['HOST', 'NAME', 'PUBLIC'] : ['NAME', 'PUBLIC'],
+      ...Object.entries(keys).flatMap(([host, values]) =>
+        Object.entries(values).map(([name, value]) => [
+          ...(everyHost ? [host] : []),
+          name,
+          value.trimEnd().replaceAll('\n', ' '),
+        ]),
+      ),
+    ]);
   return 0;
 }
 
-const keyPairs = ({ manifest }: OpenView): string[] => manifest.declarations.filter(({ content }) => content.form === 'derived' && isKeyKind(content.options.kind)).map(({ name }) => name).sort();
+const keyPairs = ({ manifest }: OpenView): string[] =>
+  manifest.declarations
+    .filter(({ content }) => content.form === 'derived' && isKeyKind(content.options.kind))
+    .map(({ name }) => name)
+    .sort();
 
 function publicHalf(view: OpenView, name: string, options: Options): string {
   const recipe = chosen(view, name, options);
-  if (recipe.form !== 'derived' || !isKeyKind(recipe.options.kind)) throw new Failure('usage', `${name} has no public half`, { hint: `key pairs are ${keyPairs(view).join(', ') || 'none in this manifest'}` });
-  return new TextDecoder().decode(valueOf({ form: 'public', of: recipe }, view.sources));
+  if (recipe.form !== 'derived' || !isKeyKind(recipe.options.kind))
+    throw new Failure('usage', `${name} has no public half`, {
+      hint: `key pairs are ${keyPairs(view).join(', ') || 'none in this manifest'}`,
+    });
+  return new TextDecoder().decode(recipeValue({ form: 'public', of: recipe }, view.sources));
 }
-

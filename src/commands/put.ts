@@ -17,7 +17,10 @@ export async function put(argv: readonly string[]): Promise<number> {
   const isNew = mayWrite(place, name, options);
   const value = givenValue(options, nameText(name));
   try {
-    if (value.length === 0) throw new Failure('usage', 'the secret is empty, so nothing was changed', { hint: 'auxcred rm takes a secret away' });
+    if (value.length === 0)
+      throw new Failure('usage', 'the secret is empty, so nothing was changed', {
+        hint: 'auxcred rm takes a secret away',
+      });
     await withSeeds(place, options, (open) => open.folder.write(name, value, open));
   } finally {
     value.fill(0);
@@ -36,7 +39,11 @@ function givenValue(options: Options, name: string): Uint8Array {
   if (options.flag('line')) return readInput(file ?? '-', largestValue, 'line');
   const bytes = readInput(file ?? '-', largestValue);
   const lines = bytes.filter((byte) => byte === 0x0a).length;
-  if (lines === 1 && bytes.at(-1) === 0x0a) warn(`${name} is one line and ends with a newline, which is part of it now`, '--line takes the first line without it');
+  if (lines === 1 && bytes.at(-1) === 0x0a)
+    warn(
+      `${name} is one line and ends with a newline, which is part of it now`,
+      '--line takes the first line without it',
+    );
   return bytes;
 }
 

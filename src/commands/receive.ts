@@ -1,9 +1,17 @@
+import { Options } from '../cli/options.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { Incoming } from '../push/incoming.ts';
 import { offerOf } from '../push/offer.ts';
-import { type Arrived, encodeOffer, encodeResult, longestLine, parseRequest, type Request, type Result } from '../push/protocol.ts';
+import {
+  type Arrived,
+  encodeOffer,
+  encodeResult,
+  longestLine,
+  parseRequest,
+  type Request,
+  type Result,
+} from '../push/protocol.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { Options } from '../cli/options.ts';
 import { printBytes, systemFailure } from '../terminal/say.ts';
 
 /**
@@ -60,7 +68,10 @@ function answer(result: Result): void {
 async function arriving(incoming: Incoming, { seeds, fixed, manifest }: Request): Promise<Arrived> {
   const next = async (length: number): Promise<Uint8Array> => {
     const bytes = await incoming.bytes(length);
-    if (!bytes) throw new Failure('system', 'the connection ended before everything was here, so nothing was changed', { hint: 'auxcred push again' });
+    if (!bytes)
+      throw new Failure('system', 'the connection ended before everything was here, so nothing was changed', {
+        hint: 'auxcred push again',
+      });
     return bytes;
   };
   const all = async (files: Request['fixed']): Promise<Map<string, Uint8Array>> => {

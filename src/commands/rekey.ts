@@ -1,12 +1,12 @@
+import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
+import { keyId } from '../derive/tree.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { decodeFixed, readHeader } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
-import { keyId } from '../derive/tree.ts';
+import { say, warn } from '../terminal/say.ts';
 import { raiseEpoch } from '../vault/epoch.ts';
 import type { Vault } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
-import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
-import { say, warn } from '../terminal/say.ts';
 
 /**
  * `auxcred rekey [SCOPE...]`: encrypts fixed secrets of earlier epochs anew under the epoch that vault.toml names; `--next` raises it first.
@@ -15,11 +15,18 @@ import { say, warn } from '../terminal/say.ts';
 export async function rekey(argv: readonly string[]): Promise<number> {
   const options = new Options('rekey', argv);
   const { vault, folder } = placeOf(options);
-  if (!vault) throw new Failure('usage', 'only the operator\'s vault knows earlier epochs', { hint: '--vault=DIR' });
+  if (!vault) throw new Failure('usage', "only the operator's vault knows earlier epochs", { hint: '--vault=DIR' });
   const given = options.operands.map((scope) => scope.replace(/\/+$/, ''));
-  for (const scope of given) if (!/^(?:host|group)\/[^/]+$/.test(scope)) throw new Failure('usage', `${scope} is not a scope`, { hint: 'host/web1, group/db' });
-  if (options.flag('next') && given.length === 0) throw options.lacks('a scope whose epoch is to be raised', 'auxcred rekey --next host/web1');
-  if (options.flag('next')) for (const scope of given) say(`${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every derived secret of it is a new one; auxcred push brings it to the hosts`);
+  for (const scope of given)
+    if (!/^(?:host|group)\/[^/]+$/.test(scope))
+      throw new Failure('usage', `${scope} is not a scope`, { hint: 'host/web1, group/db' });
+  if (options.flag('next') && given.length === 0)
+    throw options.lacks('a scope whose epoch is to be raised', 'auxcred rekey --next host/web1');
+  if (options.flag('next'))
+    for (const scope of given)
+      say(
+        `${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every derived secret of it is a new one; auxcred push brings it to the hosts`,
+      );
   if (options.flag('next')) sayGroups(vault, given);
   const scopes = given.length > 0 ? given : [...new Set(folder.list().names.map(({ scope }) => scope))];
   let failed = 0;
@@ -49,17 +56,24 @@ export async function rekey(argv: readonly string[]): Promise<number> {
 /** What an old seed tells whoever has it, and re-encryption does not change. */
 function sayKnown(names: readonly FixedName[]): void {
   if (names.length === 0) return;
-  const [what, stay, it] = names.length === 1 ? ['this value', 'stays', 'it'] : [`these ${String(names.length)} values`, 'stay', 'them'];
+  const [what, stay, it] =
+    names.length === 1 ? ['this value', 'stays', 'it'] : [`these ${String(names.length)} values`, 'stay', 'them'];
   say(`${what} ${stay} the same, and whoever has the old seed knows ${it}:`);
   for (const name of names) say(`  ${nameText(name)}`);
-  say(`hint: change ${names.length === 1 ? 'it' : 'each'} at its issuer, then auxcred put --force NAME, or auxcred fetch for one of another vault`);
+  say(
+    `hint: change ${names.length === 1 ? 'it' : 'each'} at its issuer, then auxcred put --force NAME, or auxcred fetch for one of another vault`,
+  );
 }
 
 /** A host has the seeds of its groups, so they are stolen with it. */
 function sayGroups({ hosts }: Vault, given: readonly string[]): void {
   for (const { name, groups } of hosts.values()) {
     const others = groups.map((group) => `group/${group}`).filter((group) => !given.includes(group));
-    if (given.includes(`host/${name}`) && others.length > 0) warn(`${name} has the seeds of ${others.join(', ')} too`, `if it was stolen: auxcred rekey --next ${others.join(' ')}`);
+    if (given.includes(`host/${name}`) && others.length > 0)
+      warn(
+        `${name} has the seeds of ${others.join(', ')} too`,
+        `if it was stolen: auxcred rekey --next ${others.join(' ')}`,
+      );
   }
 }
 
@@ -78,7 +92,10 @@ function rekeyed(open: OpenPlace, name: FixedName): true {
   } finally {
     old?.seed.fill(0);
   }
-  if (!value) throw new Failure('malformed', `${nameText(name)} opens under no epoch of ${name.scope}`, { hint: 'auxcred verify says more' });
+  if (!value)
+    throw new Failure('malformed', `${nameText(name)} opens under no epoch of ${name.scope}`, {
+      hint: 'auxcred verify says more',
+    });
   open.folder.write(name, value, open);
   value.fill(0);
   return true;

@@ -1,27 +1,27 @@
 import { existsSync } from 'node:fs';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../broker/opening.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/chosen-sealing.ts';
+import { scopesIn, seedIn } from '../cli/given-seeds.ts';
+import { Options } from '../cli/options.ts';
+import { exitStatus, Failure } from '../failure.ts';
+import { meansOf } from '../machine/openers.ts';
+import { layOut } from '../machine/provisioning.ts';
+import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
+import { oneAtATime } from '../machine/store-lock.ts';
 import { snapshotInForce } from '../provision/provision.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { exitStatus, Failure } from '../failure.ts';
-import { devicePatience, missingSeeds, openStore, type OpenStore } from '../seeds/open.ts';
-import { parsePayload, type Payload, type Sealing } from '../seeds/payload.ts';
-import { parsePins, type Pins, pinsIn, verifyPins } from '../seeds/pins.ts';
+import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
+import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
+import { type Pins, parsePins, pinsIn, verifyPins } from '../seeds/pins.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
-import type { Snapshot } from '../snapshot/snapshot.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
+import type { Snapshot } from '../snapshot/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
-import { scopesIn, seedIn } from '../cli/given-seeds.ts';
-import { meansOf } from '../machine/openers.ts';
-import { Options } from '../cli/options.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say, warn } from '../terminal/say.ts';
-import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/chosen-sealing.ts';
-import { oneAtATime } from '../machine/store-lock.ts';
-import { layOut } from '../machine/provisioning.ts';
 
 /** What has the seeds where the machine itself can't open them. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;
@@ -34,7 +34,8 @@ export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
   refuseTogether(options, recoveries);
-  if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs'))) throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
+  if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs')))
+    throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
@@ -51,11 +52,26 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       await sealMachine(root, { ...payload, counter, sealing }, { acceptOlder: options.flag('accept-older'), srk });
       // One that could not open the seeds goes on refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
-      if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0) say(`PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`);
-      const { made, failures } = await layOut(root, paths, { ...payload, sealing }, await undelivered(root, paths, { ...payload, sealing }, true), true);
+      if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0)
+        say(
+          `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`,
+        );
+      const { made, failures } = await layOut(
+        root,
+        paths,
+        { ...payload, sealing },
+        await undelivered(root, paths, { ...payload, sealing }, true),
+        true,
+      );
       if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
-      say(sealing.recovery.length === 0 ? existsSync(paths.pushed) ? 'recovery: the operator\'s vault has the seed' : 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key' : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`);
+      say(
+        sealing.recovery.length === 0
+          ? existsSync(paths.pushed)
+            ? "recovery: the operator's vault has the seed"
+            : 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key'
+          : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`,
+      );
       return failures.length > 0 ? exitStatus.system : 0;
     } finally {
       wipeScopes(payload.scopes);
@@ -66,7 +82,10 @@ export async function reseal(argv: readonly string[]): Promise<number> {
 /** @throws Failure `usage` */
 function refuseTogether(options: Options, names: readonly string[]): void {
   const [one, other] = names.filter((name) => options.list(name).length > 0);
-  if (one !== undefined && other !== undefined) throw new Failure('usage', `--${one} and --${other} do not go together`, { hint: 'one of them is enough to have the seeds' });
+  if (one !== undefined && other !== undefined)
+    throw new Failure('usage', `--${one} and --${other} do not go together`, {
+      hint: 'one of them is enough to have the seeds',
+    });
 }
 
 /** The seeds, by what was named, or as the machine itself has them, and the TPM that opened them. @throws Failure, `older` for seeds or a snapshot that were brought back */
@@ -79,7 +98,10 @@ async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, '
     if (!acceptOlder) refuseOldSeeds(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
     return { payload, srk: undefined };
   }
-  const { payload, counter, srk } = await openStore(paths, { ...meansOf(paths, options.value('tpm2-device')), patience: options.flag('first-boot') ? devicePatience : 0 });
+  const { payload, counter, srk } = await openStore(paths, {
+    ...meansOf(paths, options.value('tpm2-device')),
+    patience: options.flag('first-boot') ? devicePatience : 0,
+  });
   if (acceptOlder) return { payload, srk };
   const snapshot = snapshotInForce(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
@@ -92,7 +114,10 @@ function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefin
   const [seedFile, scopesFile] = [options.value('seed-file'), options.value('scopes')];
   if (seedFile === undefined && scopesFile === undefined) return undefined;
   const pinsFile = readIfPresent(paths.pins);
-  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, { hint: 'restore it, or auxcred seal --seed-file=- takes the seed as a new machine does' });
+  if (!pinsFile)
+    throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, {
+      hint: 'restore it, or auxcred seal --seed-file=- takes the seed as a new machine does',
+    });
   const pins = parsePins(pinsFile, paths.pins);
   const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);
   verifyPins(scopes, pins);
@@ -101,22 +126,42 @@ function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefin
 
 function soleScope({ scopes }: Pins, seedFile: string): Scope {
   const [[name, { epoch }] = ['', { epoch: 1 }], ...more] = scopes;
-  if (more.length > 0 || !name.startsWith('host/')) throw new Failure('usage', `this machine has the seeds of ${[...scopes.keys()].join(', ')}, and one seed is not enough`, { hint: 'auxcred scopes HOST | auxcred reseal --scopes=-' });
+  if (more.length > 0 || !name.startsWith('host/'))
+    throw new Failure(
+      'usage',
+      `this machine has the seeds of ${[...scopes.keys()].join(', ')}, and one seed is not enough`,
+      { hint: 'auxcred scopes HOST | auxcred reseal --scopes=-' },
+    );
   return { kind: 'host', name: name.slice('host/'.length), epoch, seed: seedIn(seedFile) };
 }
 
 /** The snapshot knows how they were sealed; where there is none, the options have to say it. @throws Failure `usage` */
 function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, options: Options): Payload {
   if (snapshot) return { scopes, counter: snapshot.counter, sealing: snapshot.sealing };
-  if (options.value('with-key') === undefined) throw new Failure('usage', 'nothing was put in force here, so nothing says how these seeds were sealed', { hint: '--with-key=host, or --with-key=tpm2 --tpm2-pcrs=7+14; --add-recipient=age1... for recovery' });
-  return { scopes, counter: 0, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } };
+  if (options.value('with-key') === undefined)
+    throw new Failure('usage', 'nothing was put in force here, so nothing says how these seeds were sealed', {
+      hint: '--with-key=host, or --with-key=tpm2 --tpm2-pcrs=7+14; --add-recipient=age1... for recovery',
+    });
+  return {
+    scopes,
+    counter: 0,
+    sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined },
+  };
 }
 
 /** What a recovery key opens. Without pins, on a new disk say, its owner vouches for the seeds. @throws Failure */
 async function recovered(paths: Paths, identities: readonly string[]): Promise<Payload> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
-  const plaintext = await decryptWith({ identities, passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase', '--identity=FILE'))), hint: 'the key of a recipient that it was sealed with: --recipient=, --add-recipient=' }, paths.seeds, file);
+  const plaintext = await decryptWith(
+    {
+      identities,
+      passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase', '--identity=FILE'))),
+      hint: 'the key of a recipient that it was sealed with: --recipient=, --add-recipient=',
+    },
+    paths.seeds,
+    file,
+  );
   try {
     const payload = parsePayload(plaintext);
     const pins = pinsIn(paths);
@@ -129,17 +174,31 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
 
 function changed(sealing: Sealing, options: Options, root: string, paths: Paths): Sealing {
   const device = meansOf(paths, options.value('tpm2-device')).device ?? sealing.device;
-  const withKey = options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
-  const credsKey = chosenCredsKey(options.value('creds-key'), withKey) ?? (withKey === 'systemd-creds' ? sealing.credsKey : undefined);
-  return { withKey, credsKey, ...chosenPolicy(sealing, { withKey, credsKey }, options, root), recovery: chosenRecovery(sealing.recovery, options), device: withKey === 'host' ? undefined : device };
+  const withKey =
+    options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
+  const credsKey =
+    chosenCredsKey(options.value('creds-key'), withKey) ?? (withKey === 'systemd-creds' ? sealing.credsKey : undefined);
+  return {
+    withKey,
+    credsKey,
+    ...chosenPolicy(sealing, { withKey, credsKey }, options, root),
+    recovery: chosenRecovery(sealing.recovery, options),
+    device: withKey === 'host' ? undefined : device,
+  };
 }
 
 /** The PCRs as they are now: those that were named, or else those that were bound or wait to be. */
-function chosenPolicy(sealing: Sealing, key: Pick<Sealing, 'withKey' | 'credsKey'>, options: Options, root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
+function chosenPolicy(
+  sealing: Sealing,
+  key: Pick<Sealing, 'withKey' | 'credsKey'>,
+  options: Options,
+  root: string,
+): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
   const asked = options.value('tpm2-pcrs');
   const known = pcrsOf(sealing);
-  if (asked !== undefined || key.withKey === 'host' || key.credsKey === 'host' || known.length === 0) return chosenPcrs(asked, key, root);
+  if (asked !== undefined || key.withKey === 'host' || key.credsKey === 'host' || known.length === 0)
+    return chosenPcrs(asked, key, root);
   return boundWhenRunning(known, root);
 }
 
@@ -147,6 +206,14 @@ function chosenPolicy(sealing: Sealing, key: Pick<Sealing, 'withKey' | 'credsKey
 function chosenRecovery(recovery: readonly string[], options: Options): string[] {
   const removed = options.list('remove-recipient');
   const unknown = removed.find((recipient) => !recovery.includes(recipient));
-  if (unknown !== undefined) throw new Failure('not-found', `${unknown.slice(0, 24)} is none of the recovery recipients`, { hint: recovery.join(', ') || 'there is none' });
-  return [...new Set([...recovery.filter((recipient) => !removed.includes(recipient)), ...options.list('add-recipient').map(checkedRecipient)])];
+  if (unknown !== undefined)
+    throw new Failure('not-found', `${unknown.slice(0, 24)} is none of the recovery recipients`, {
+      hint: recovery.join(', ') || 'there is none',
+    });
+  return [
+    ...new Set([
+      ...recovery.filter((recipient) => !removed.includes(recipient)),
+      ...options.list('add-recipient').map(checkedRecipient),
+    ]),
+  ];
 }

@@ -1,14 +1,14 @@
 import { timingSafeEqual } from 'node:crypto';
 import { encryptTo } from '../age/identities.ts';
+import { chosenLock } from '../cli/chosen-lock.ts';
+import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
+import { say } from '../terminal/say.ts';
 import { openFleetSeed } from '../vault/fleet-seed.ts';
 import { sweepVault } from '../vault/git.ts';
 import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
-import { say } from '../terminal/say.ts';
-import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
-import { chosenLock } from '../cli/chosen-lock.ts';
 
 /** `auxcred rewrap`: locks the fleet seed to other recipients or another passphrase; the seed, and so every secret, stays the same. */
 export async function rewrap(argv: readonly string[]): Promise<number> {
@@ -19,11 +19,27 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
   await withFleetSeed(vault, options, async (seed) => {
     const lock = chosenLock(options);
     const sealed = await encryptTo(lock, seed);
-    if (!options.flag('force')) await prove(sealed, seed, 'passphrase' in lock ? { identities: [], passphrase: () => Promise.resolve(lock.passphrase) } : fleetKeys(vault, options));
+    if (!options.flag('force'))
+      await prove(
+        sealed,
+        seed,
+        'passphrase' in lock
+          ? { identities: [], passphrase: () => Promise.resolve(lock.passphrase) }
+          : fleetKeys(vault, options),
+      );
     sweepVault(vault.folder);
     replaceFile(file, sealed, { mode: 0o600 });
   });
-  say(`${file} opens with ${options.list('recipient').length > 0 ? options.list('recipient').map((recipient) => recipient.slice(0, 24)).join(', ') : 'the new passphrase'} now; copies of the old file still open as they did`);
+  say(
+    `${file} opens with ${
+      options.list('recipient').length > 0
+        ? options
+            .list('recipient')
+            .map((recipient) => recipient.slice(0, 24))
+            .join(', ')
+        : 'the new passphrase'
+    } now; copies of the old file still open as they did`,
+  );
   return 0;
 }
 
@@ -33,7 +49,10 @@ async function prove(sealed: Uint8Array, seed: Uint8Array, keys: Parameters<type
   try {
     again = await openFleetSeed('the new file', keys, sealed);
   } catch (error) {
-    throw new Failure('no-recipient', 'none of the keys at hand opens the new file, so nothing was changed', { hint: '--identity=FILE with one that does, a recipient of yours beside the others, or --force', cause: error });
+    throw new Failure('no-recipient', 'none of the keys at hand opens the new file, so nothing was changed', {
+      hint: '--identity=FILE with one that does, a recipient of yours beside the others, or --force',
+      cause: error,
+    });
   }
   const same = again.length === seed.length && timingSafeEqual(again, seed);
   again.fill(0);

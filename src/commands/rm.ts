@@ -1,7 +1,7 @@
+import { belowIn, commit, nameIn, placeOf } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
-import { Options } from '../cli/options.ts';
-import { belowIn, commit, nameIn, placeOf } from '../cli/chosen-folder.ts';
 import { askYes } from '../terminal/prompt.ts';
 import { say } from '../terminal/say.ts';
 
@@ -13,12 +13,16 @@ export function rm(argv: readonly string[]): number {
   const { folder } = place;
   const below = belowIn(place, operand);
   const single = options.flag('recursive') ? undefined : nameIn(place, operand);
-  if (single && !folder.has(single) && folder.list(below.scope, below.path).names.length > 0) throw new Failure('refused', `${operand} is a folder, so nothing was changed`, { hint: '--recursive deletes all that is in it' });
+  if (single && !folder.has(single) && folder.list(below.scope, below.path).names.length > 0)
+    throw new Failure('refused', `${operand} is a folder, so nothing was changed`, {
+      hint: '--recursive deletes all that is in it',
+    });
   if (single) folder.expect(single);
   const names = single ? [single] : folder.list(below.scope, below.path).names;
   if (names.length === 0) throw new Failure('not-found', `there is nothing below ${operand}`);
   const what = names.length === 1 ? names.map(nameText).join('') : `${String(names.length)} secrets below ${operand}`;
-  if (!options.flag('force') && !askYes(`delete ${what}?`, '--force deletes without asking')) throw new Failure('refused', 'nothing was changed');
+  if (!options.flag('force') && !askYes(`delete ${what}?`, '--force deletes without asking'))
+    throw new Failure('refused', 'nothing was changed');
   for (const name of names) folder.remove(name);
   say(`deleted ${what}`);
   commit(place, `Remove ${names.length === 1 ? what : operand}`);

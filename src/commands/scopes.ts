@@ -1,10 +1,10 @@
+import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
 import { encodeScopes } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
-import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
 import { printBytes, printTable, say } from '../terminal/say.ts';
-import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
 
 /**
  * `auxcred scopes HOST` prints what the host's `auxcred seal --scopes=-` takes: its own seed and those of its groups, and nothing that any
@@ -20,7 +20,14 @@ export async function scopes(argv: readonly string[]): Promise<number> {
     try {
       const encoded = encodeScopes(all);
       if (process.stdout.isTTY && !options.flag('reveal')) {
-        printTable([['SCOPE', 'EPOCH', 'KEY ID'], ...all.map((scope) => [scopeName(scope), String(scope.epoch), Buffer.from(keyId(scope.seed)).toString('hex')])]);
+        printTable([
+          ['SCOPE', 'EPOCH', 'KEY ID'],
+          ...all.map((scope) => [
+            scopeName(scope),
+            String(scope.epoch),
+            Buffer.from(keyId(scope.seed)).toString('hex'),
+          ]),
+        ]);
         say(`seeds are not for the screen: auxcred scopes ${name} | ssh root@${name} auxcred seal --scopes=-`);
       } else printBytes(encoded);
       encoded.fill(0);

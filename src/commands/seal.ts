@@ -1,25 +1,25 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
-import { snapshotInForce } from '../provision/provision.ts';
-import { isOnEncryptedDisk } from '../health/platform.ts';
-import { Sight } from '../health/readable-files.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from '../cli/chosen-sealing.ts';
+import { scopesIn, seedIn } from '../cli/given-seeds.ts';
+import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { isOnEncryptedDisk } from '../health/platform.ts';
+import { Sight } from '../health/readable-files.ts';
+import { meansOf } from '../machine/openers.ts';
+import { sealMachine } from '../machine/sealing.ts';
+import { oneAtATime } from '../machine/store-lock.ts';
+import { snapshotInForce } from '../provision/provision.ts';
+import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
-import { type Paths, pathsUnder } from '../system/paths.ts';
-import { scopesIn, seedIn } from '../cli/given-seeds.ts';
-import { meansOf } from '../machine/openers.ts';
-import { Options } from '../cli/options.ts';
-import { counted, handOut, say, warn } from '../terminal/say.ts';
-import { sealMachine } from '../machine/sealing.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from '../cli/chosen-sealing.ts';
 import { wordsOf } from '../seeds/words.ts';
-import { oneAtATime } from '../machine/store-lock.ts';
-import { restoreHint } from '../seeds/lost-seeds.ts';
-import { type Loss, isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
+import { isNoLoss, type Loss, lossText, lossUnder } from '../snapshot/loss.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { counted, handOut, say, warn } from '../terminal/say.ts';
 
 /** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
 export async function seal(argv: readonly string[]): Promise<number> {
@@ -38,7 +38,13 @@ export async function seal(argv: readonly string[]): Promise<number> {
   try {
     refuseLoss(paths, scopes, options);
     const { recovery, printWords } = await chosenRecovery(options, known);
-    const sealing: Sealing = { withKey, credsKey, recovery, ...pcrs, device: withKey === 'host' ? undefined : means.device };
+    const sealing: Sealing = {
+      withKey,
+      credsKey,
+      recovery,
+      ...pcrs,
+      device: withKey === 'host' ? undefined : means.device,
+    };
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);
       const loss = refuseLoss(paths, scopes, options);
@@ -54,20 +60,35 @@ export async function seal(argv: readonly string[]): Promise<number> {
 }
 
 /** Seals the seeds, and shows their words before they replace anything. @throws Failure, and leaves everything as it is */
-async function sealOver(root: string, scopes: readonly Scope[], sealing: Sealing, { acceptOlder, printWords }: { acceptOlder: boolean; printWords: boolean }): Promise<void> {
+async function sealOver(
+  root: string,
+  scopes: readonly Scope[],
+  sealing: Sealing,
+  { acceptOlder, printWords }: { acceptOlder: boolean; printWords: boolean },
+): Promise<void> {
   let shown = false;
   const showWords = (): void => {
     say('write these 24 words down: they are the seed, and this is the only time that they are shown');
-    handOut('the 24 words', scopes.map((scope) => `${scopes.length === 1 ? '' : `${scopeName(scope)}: `}${wordsOf(scope.seed)}\n`).join(''));
+    handOut(
+      'the 24 words',
+      scopes.map((scope) => `${scopes.length === 1 ? '' : `${scopeName(scope)}: `}${wordsOf(scope.seed)}\n`).join(''),
+    );
     shown = true;
   };
   // Over what was active with this seed before, so that the file it replaces can't come back in its place.
   const counter = 1 + (snapshotInForce(pathsUnder(root), scopes)?.counter ?? 0);
   try {
-    await sealMachine(root, { counter, scopes, sealing }, { acceptOlder, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) });
+    await sealMachine(
+      root,
+      { counter, scopes, sealing },
+      { acceptOlder, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) },
+    );
   } catch (error) {
     // It may have come as far as the seeds' own file.
-    if (shown) warn(`the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`);
+    if (shown)
+      warn(
+        `the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`,
+      );
     throw error;
   }
 }
@@ -75,14 +96,22 @@ async function sealOver(root: string, scopes: readonly Scope[], sealing: Sealing
 /** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
 function sayShared(paths: Paths): void {
   if (isOnEncryptedDisk(new Sight(), paths.seeds) === true) return;
-  say('the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too');
+  say(
+    'the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too',
+  );
 }
 
 /** @throws Failure `refused` */
 function refuseExisting(paths: Paths, options: Options): void {
   if (!existsSync(paths.seeds) || options.flag('replace')) return;
   const loss = lossUnder(paths, []);
-  throw new Failure('refused', `${paths.seeds} exists, and a new seed changes every secret of this machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`, { hint: 'auxcred unseal shows what it holds, auxcred reseal seals it again; --replace seals a new one in its place' });
+  throw new Failure(
+    'refused',
+    `${paths.seeds} exists, and a new seed changes every secret of this machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`,
+    {
+      hint: 'auxcred unseal shows what it holds, auxcred reseal seals it again; --replace seals a new one in its place',
+    },
+  );
 }
 
 /**
@@ -93,17 +122,29 @@ function refuseExisting(paths: Paths, options: Options): void {
 function refuseLoss(paths: Paths, scopes: readonly Scope[], options: Options): Loss {
   const loss = lossUnder(paths, scopes);
   if (isNoLoss(loss) || options.flag('replace')) return loss;
-  throw new Failure('refused', `this machine had another seed, and ${paths.seeds} is missing: a new seed would cost ${lossText(loss)}`, { hint: `${restoreHint(paths)}; --replace gives it up` });
+  throw new Failure(
+    'refused',
+    `this machine had another seed, and ${paths.seeds} is missing: a new seed would cost ${lossText(loss)}`,
+    { hint: `${restoreHint(paths)}; --replace gives it up` },
+  );
 }
 
 /** Which scopes' secrets are new ones now, and what is lost. */
 function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: Loss): void {
-  const fresh = scopes.map((scope) => scopeName(scope)).filter((name) => {
-    const [was, is] = [before?.scopes.get(name), pinsOf(scopes, undefined).scopes.get(name)];
-    return !was || !is || Buffer.compare(was.keyId, is.keyId) !== 0;
-  });
-  say(`${fresh.length === 0 ? 'the secrets stay what they were' : `every secret of ${fresh.join(' and ')} is a new one`}; auxcred apply puts them in force`);
-  if (loss.fixed > 0) warn(`${counted(loss.fixed, 'fixed secret')} can't be opened any more`, 'auxcred put --force NAME, or auxcred push from the vault');
+  const fresh = scopes
+    .map((scope) => scopeName(scope))
+    .filter((name) => {
+      const [was, is] = [before?.scopes.get(name), pinsOf(scopes, undefined).scopes.get(name)];
+      return !was || !is || Buffer.compare(was.keyId, is.keyId) !== 0;
+    });
+  say(
+    `${fresh.length === 0 ? 'the secrets stay what they were' : `every secret of ${fresh.join(' and ')} is a new one`}; auxcred apply puts them in force`,
+  );
+  if (loss.fixed > 0)
+    warn(
+      `${counted(loss.fixed, 'fixed secret')} can't be opened any more`,
+      'auxcred put --force NAME, or auxcred push from the vault',
+    );
 }
 
 /** The scopes to seal: those that the operator gave, or this host's own with a seed that was given or is new. */
@@ -111,22 +152,44 @@ function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known:
   const file = options.value('scopes');
   const seedFile = options.value('seed-file');
   const given = seedFile === undefined ? undefined : seedIn(seedFile);
-  if (file === undefined) return { scopes: [{ kind: 'host', name: hostName(options.value('name'), paths), epoch: 1, seed: given ?? new Uint8Array(randomBytes(seedLength)) }], known: given !== undefined };
-  for (const other of ['seed-file', 'name']) if (options.value(other) !== undefined) throw new Failure('usage', `--scopes and --${other} do not go together`, { hint: 'the scopes have their seeds and names' });
+  if (file === undefined)
+    return {
+      scopes: [
+        {
+          kind: 'host',
+          name: hostName(options.value('name'), paths),
+          epoch: 1,
+          seed: given ?? new Uint8Array(randomBytes(seedLength)),
+        },
+      ],
+      known: given !== undefined,
+    };
+  for (const other of ['seed-file', 'name'])
+    if (options.value(other) !== undefined)
+      throw new Failure('usage', `--scopes and --${other} do not go together`, {
+        hint: 'the scopes have their seeds and names',
+      });
   return { scopes: scopesIn(file), known: true };
 }
 
 /** A new seed that only this machine could open would die with its board, so the way out is asked for up front. */
-async function chosenRecovery(options: Options, seedIsKnown: boolean): Promise<{ recovery: string[]; printWords: boolean }> {
+async function chosenRecovery(
+  options: Options,
+  seedIsKnown: boolean,
+): Promise<{ recovery: string[]; printWords: boolean }> {
   const recovery = options.list('recipient').map(checkedRecipient);
   const printWords = options.flag('print-words');
   if (recovery.length > 0 || printWords || options.flag('no-recovery') || seedIsKnown) return { recovery, printWords };
-  const missing = new Failure('usage', 'a new seed needs a way to recover it when this machine dies', { hint: 'one of --recipient=age1..., --print-words (24 words for paper) and --no-recovery' });
+  const missing = new Failure('usage', 'a new seed needs a way to recover it when this machine dies', {
+    hint: 'one of --recipient=age1..., --print-words (24 words for paper) and --no-recovery',
+  });
   if (!process.stdin.isTTY) throw missing;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const answer = (await terminal.question('age recipient for recovery (empty: show 24 words once): ')).trim();
-    return answer === '' ? { recovery: [], printWords: true } : { recovery: [checkedRecipient(answer)], printWords: false };
+    return answer === ''
+      ? { recovery: [], printWords: true }
+      : { recovery: [checkedRecipient(answer)], printWords: false };
   } finally {
     terminal.close();
   }

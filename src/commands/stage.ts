@@ -1,11 +1,11 @@
 import { connect } from 'node:net';
 import { join } from 'node:path';
-import { stagedName } from '../drop-ins/drop-in.ts';
 import { parseAnswer } from '../broker/stage-message.ts';
+import { Options } from '../cli/options.ts';
+import { stagedName } from '../drop-ins/drop-in.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { Options } from '../cli/options.ts';
 
 /** The broker answers within its own limits; this one only ends a wait for a broker that is stuck. */
 const answerLimit = 60_000;
@@ -24,9 +24,13 @@ export async function stage(argv: readonly string[]): Promise<number> {
   try {
     const credentials = parseAnswer(answer);
     const missing = wanted.filter((id) => credentials.every(({ credential }) => credential !== id));
-    if (missing.length > 0) throw new Failure('refused', `${missing.join(', ')} of ${unit} is not provisioned`, { hint: 'run auxcred apply' });
+    if (missing.length > 0)
+      throw new Failure('refused', `${missing.join(', ')} of ${unit} is not provisioned`, {
+        hint: 'run auxcred apply',
+      });
     ensureFolder(paths.stageFolder, { mode: 0o700 });
-    for (const { unit: declared, credential, value } of credentials) replaceFile(join(paths.stageFolder, stagedName(declared, credential)), value, { mode: 0o600 });
+    for (const { unit: declared, credential, value } of credentials)
+      replaceFile(join(paths.stageFolder, stagedName(declared, credential)), value, { mode: 0o600 });
   } finally {
     answer.fill(0);
   }
@@ -38,14 +42,21 @@ function ask(socketPath: string, unit: string): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const received: Buffer[] = [];
     const socket = connect(socketPath);
-    socket.setTimeout(answerLimit, () => { socket.destroy(new Error('no answer in time')); });
+    socket.setTimeout(answerLimit, () => {
+      socket.destroy(new Error('no answer in time'));
+    });
     socket.on('data', (chunk) => received.push(chunk));
     socket.on('end', () => {
       resolve(Buffer.concat(received));
       for (const chunk of received) chunk.fill(0);
     });
     socket.on('error', (error) => {
-      reject(new Failure('system', `the broker does not answer at ${socketPath}: ${messageOf(error)}`, { hint: 'systemctl status auxcred.socket auxcred.service', cause: error }));
+      reject(
+        new Failure('system', `the broker does not answer at ${socketPath}: ${messageOf(error)}`, {
+          hint: 'systemctl status auxcred.socket auxcred.service',
+          cause: error,
+        }),
+      );
     });
     socket.end(unit);
   });

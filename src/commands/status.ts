@@ -1,11 +1,11 @@
-import { findingsOf } from '../health/checks.ts';
+import { countsOf, left, look } from '../cli/chosen-health.ts';
+import { Options } from '../cli/options.ts';
 import { sockets, unitOf } from '../health/broker-state.ts';
+import { findingsOf } from '../health/checks.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
 import type { UnitState } from '../health/unit-state.ts';
-import { Options } from '../cli/options.ts';
 import { colored, counted, print, printJson } from '../terminal/say.ts';
-import { countsOf, left, look } from '../cli/chosen-health.ts';
 
 /** `auxcred status`: whether units get their secrets, and what is in force, at a glance. */
 export async function status(argv: readonly string[]): Promise<number> {
@@ -13,10 +13,20 @@ export async function status(argv: readonly string[]): Promise<number> {
   options.exactly();
   const health = await look(options, !options.flag('no-open'));
   const findings = findingsOf(health);
-  if (options.flag('json')) printJson({ ...jsonOf(health), well: isWell(findings), findings: findings.filter(({ level }) => level !== 'ok') });
+  if (options.flag('json'))
+    printJson({ ...jsonOf(health), well: isWell(findings), findings: findings.filter(({ level }) => level !== 'ok') });
   else {
-    for (const [topic, lines] of [['seed', seedLines(health)], ['in force', inForceLines(health)], ['units', unitLines(health)], ['broker', brokerLines(health)], ['rotation', rotationLines(health)], ['tpm', tpmLines(health)]] as const) {
-      lines.forEach((line, i) => { print(`${colored((i === 0 ? topic : '').padEnd(10), 'bold')}${line}`); });
+    for (const [topic, lines] of [
+      ['seed', seedLines(health)],
+      ['in force', inForceLines(health)],
+      ['units', unitLines(health)],
+      ['broker', brokerLines(health)],
+      ['rotation', rotationLines(health)],
+      ['tpm', tpmLines(health)],
+    ] as const) {
+      lines.forEach((line, i) => {
+        print(`${colored((i === 0 ? topic : '').padEnd(10), 'bold')}${line}`);
+      });
     }
     print(verdictOf(health, findings));
   }
@@ -25,8 +35,11 @@ export async function status(argv: readonly string[]): Promise<number> {
 
 /** The last line. */
 function verdictOf({ hidden }: Health, findings: readonly Finding[]): string {
-  if (!isWell(findings)) return `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: auxcred doctor says what to do`;
-  return hidden.length > 0 ? 'nothing is wrong that this user may see: sudo auxcred status' : colored('all is well', 'green');
+  if (!isWell(findings))
+    return `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: auxcred doctor says what to do`;
+  return hidden.length > 0
+    ? 'nothing is wrong that this user may see: sudo auxcred status'
+    : colored('all is well', 'green');
 }
 
 const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')}Z`;
@@ -36,38 +49,65 @@ const boundPcrs = ({ seeds }: Health): number[] => [...(seeds.object?.policy.val
 
 function seedLines(health: Health): string[] {
   const { seeds, opening, isUnbound, withKey, recovery } = health;
-  if (seeds.state !== 'there') return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
+  if (seeds.state !== 'there')
+    return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
   const pcrs = boundPcrs(health);
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
-  const policy = isUnbound ? `, ${later.length === 0 ? 'to be sealed natively' : `PCRs ${later.join('+')} to be bound`} at the first boot` : pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : '';
+  const policy = isUnbound
+    ? `, ${later.length === 0 ? 'to be sealed natively' : `PCRs ${later.join('+')} to be bound`} at the first boot`
+    : pcrs.length > 0
+      ? ` with PCR ${pcrs.join('+')}`
+      : '';
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
   const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
-  if (opening.state === 'opened') lines.push(`opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`);
+  if (opening.state === 'opened')
+    lines.push(
+      `opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`,
+    );
   if (opening.state === 'failed') lines.push(opening.failure.message);
   return lines;
 }
 
 function inForceLines({ opening, declared, seeds }: Health): string[] {
-  const manifest = { invalid: 'the manifest has errors: auxcred check', never: 'the manifest was never applied', changed: 'the manifest was changed since: auxcred apply', applied: 'manifest and drop-ins as applied' }[declared.state];
-  if (opening.state !== 'opened') return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
+  const manifest = {
+    invalid: 'the manifest has errors: auxcred check',
+    never: 'the manifest was never applied',
+    changed: 'the manifest was changed since: auxcred apply',
+    applied: 'manifest and drop-ins as applied',
+  }[declared.state];
+  if (opening.state !== 'opened')
+    return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
   const { snapshot, since, credentials, units } = opening.inForce;
-  return [`${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`];
+  return [
+    `${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`,
+  ];
 }
 
 const countStates = (units: readonly UnitState[]): string[] =>
-  ([['runs', 'runs', 'run'], ['waits', 'waits', 'wait'], ['failed', 'failed', 'failed'], ['stopped', 'is stopped', 'are stopped'], ['unknown', 'is unknown', 'are unknown']] as const).flatMap(([state, one, several]) => {
+  (
+    [
+      ['runs', 'runs', 'run'],
+      ['waits', 'waits', 'wait'],
+      ['failed', 'failed', 'failed'],
+      ['stopped', 'is stopped', 'are stopped'],
+      ['unknown', 'is unknown', 'are unknown'],
+    ] as const
+  ).flatMap(([state, one, several]) => {
     const { length } = units.filter((unit) => unit.state === state);
     return length === 0 ? [] : [`${String(length)} ${length === 1 ? one : several}`];
   });
 
 function unitLines({ system, declared }: Health): string[] {
-  if (!system) return [`${counted(new Set(declared.manifest.declarations.flatMap(({ units }) => units)).size, 'unit')} declared`];
+  if (!system)
+    return [`${counted(new Set(declared.manifest.declarations.flatMap(({ units }) => units)).size, 'unit')} declared`];
   const lacking = system.units.filter(({ lacksSecret }) => lacksSecret).map(({ unit }) => unit);
   const waiting = system.units.filter(({ state }) => state === 'waits').map(({ unit }) => unit);
   return [
     countStates(system.units).join(', ') || 'none',
     ...(waiting.length === 0 ? [] : [`waiting: ${waiting.join(', ')}`]),
-    ...system.units.flatMap(({ unit, failure, lacksSecret }) => (failure === undefined || lacksSecret ? [] : [colored(`${unit} ${failure}`, 'red')])),
+    ...system.units.flatMap(({ unit, failure, lacksSecret }) =>
+      failure === undefined || lacksSecret ? [] : [colored(`${unit} ${failure}`, 'red')],
+    ),
     ...(lacking.length === 0 ? [] : [colored(`failed for lack of a secret: ${lacking.join(', ')}`, 'red')]),
   ];
 }
@@ -75,11 +115,18 @@ function unitLines({ system, declared }: Health): string[] {
 function brokerLines({ system }: Health): string[] {
   if (!system) return [];
   const { broker } = system;
-  const listening = sockets.map((name) => `${name} ${unitOf(broker, name)?.active === 'active' ? 'listens' : `is ${unitOf(broker, name)?.active ?? 'missing'}`}`);
+  const listening = sockets.map(
+    (name) =>
+      `${name} ${unitOf(broker, name)?.active === 'active' ? 'listens' : `is ${unitOf(broker, name)?.active ?? 'missing'}`}`,
+  );
   const { lastRefusal } = broker;
   return [
     `${listening.join(', ')}; ${unitOf(broker, 'auxcred.service')?.active === 'active' ? 'the broker runs' : unitOf(broker, 'auxcred.service')?.active === 'failed' ? 'the broker failed' : 'the broker is idle'}`,
-    ...(lastRefusal ? [`last refused ${minutes(lastRefusal.at)}: ${lastRefusal.credential || 'a connection'}${lastRefusal.unit === '' ? '' : ` for ${lastRefusal.unit}`}: ${lastRefusal.reason}`] : []),
+    ...(lastRefusal
+      ? [
+          `last refused ${minutes(lastRefusal.at)}: ${lastRefusal.credential || 'a connection'}${lastRefusal.unit === '' ? '' : ` for ${lastRefusal.unit}`}: ${lastRefusal.reason}`,
+        ]
+      : []),
   ];
 }
 
@@ -87,7 +134,9 @@ function rotationLines({ declared, opening }: Health): string[] {
   const { next } = declared;
   const stale = opening.state === 'opened' ? opening.inForce.stale : [];
   return [
-    next ? `next ${minutes(next.at)}: ${next.secrets.slice(0, 5).join(', ')}${next.secrets.length > 5 ? ` and ${String(next.secrets.length - 5)} more` : ''}` : 'no secret rotates',
+    next
+      ? `next ${minutes(next.at)}: ${next.secrets.slice(0, 5).join(', ')}${next.secrets.length > 5 ? ` and ${String(next.secrets.length - 5)} more` : ''}`
+      : 'no secret rotates',
     ...stale.map(({ secret, why, hook }) => `stale: ${secret} (${why})${hook ? ', its hook has not run well' : ''}`),
   ];
 }
@@ -96,7 +145,16 @@ function tpmLines({ tpm, seeds }: Health): string[] {
   if (!tpm || (!tpm.present && !seeds.object)) return [];
   if (!tpm.present) return ['none'];
   if (tpm.failure) return [tpm.failure.message];
-  return [[tpm.name ?? '', ...(tpm.device === undefined || !seeds.object ? [] : [`at ${tpm.device}`]), ...(tpm.lockedOut ? ['locked out'] : []), ...(tpm.srk === undefined ? [] : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to'])].join(', ')];
+  return [
+    [
+      tpm.name ?? '',
+      ...(tpm.device === undefined || !seeds.object ? [] : [`at ${tpm.device}`]),
+      ...(tpm.lockedOut ? ['locked out'] : []),
+      ...(tpm.srk === undefined
+        ? []
+        : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to']),
+    ].join(', '),
+  ];
 }
 
 /** docs/formats.md has every key of it. */
@@ -105,16 +163,42 @@ function jsonOf(health: Health): Record<string, unknown> {
   const open = opening.state === 'opened' ? opening : undefined;
   return {
     seed: {
-      state: seeds.state, withKey: health.withKey, pcrs: boundPcrs(health), unbound: isUnbound, device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device, recovery: health.recovery,
-      opens: opening.state === 'untried' ? undefined : opening.state === 'opened', openedBy: open?.openedBy, milliseconds: opening.state === 'untried' ? undefined : opening.milliseconds,
-      failure: opening.state === 'failed' ? { code: opening.failure.code, message: opening.failure.message } : undefined, scopes: open?.scopes ?? [],
+      state: seeds.state,
+      withKey: health.withKey,
+      pcrs: boundPcrs(health),
+      unbound: isUnbound,
+      device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device,
+      recovery: health.recovery,
+      opens: opening.state === 'untried' ? undefined : opening.state === 'opened',
+      openedBy: open?.openedBy,
+      milliseconds: opening.state === 'untried' ? undefined : opening.milliseconds,
+      failure:
+        opening.state === 'failed' ? { code: opening.failure.code, message: opening.failure.message } : undefined,
+      scopes: open?.scopes ?? [],
     },
-    inForce: open && { snapshot: open.inForce.snapshot, since: open.inForce.since, credentials: open.inForce.credentials, units: open.inForce.units, changes: open.inForce.changes },
+    inForce: open && {
+      snapshot: open.inForce.snapshot,
+      since: open.inForce.since,
+      credentials: open.inForce.credentials,
+      units: open.inForce.units,
+      changes: open.inForce.changes,
+    },
     manifest: { state: declared.state, secrets: declared.manifest.declarations.length, dropIns: declared.dropIns },
     units: system?.units,
     broker: system?.broker,
-    rotation: { next: declared.next?.at.toISOString(), secrets: declared.next?.secrets ?? [], stale: open?.inForce.stale },
-    tpm: tpm && { device: tpm.device, present: tpm.present, name: tpm.name, lockedOut: tpm.lockedOut, srk: tpm.srk, pcrs: tpm.differences },
+    rotation: {
+      next: declared.next?.at.toISOString(),
+      secrets: declared.next?.secrets ?? [],
+      stale: open?.inForce.stale,
+    },
+    tpm: tpm && {
+      device: tpm.device,
+      present: tpm.present,
+      name: tpm.name,
+      lockedOut: tpm.lockedOut,
+      srk: tpm.srk,
+      pcrs: tpm.differences,
+    },
     hidden,
   };
 }

@@ -1,21 +1,29 @@
+import { placeOf } from '../cli/chosen-folder.ts';
+import { otherVault } from '../cli/chosen-vault.ts';
+import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import type { VaultRequest } from '../other-vaults/protocol.ts';
-import { hostOf } from '../vault/vault.ts';
-import { Options } from '../cli/options.ts';
-import { placeOf } from '../cli/chosen-folder.ts';
 import { print, printBytes, printJson } from '../terminal/say.ts';
-import { otherVault } from '../cli/chosen-vault.ts';
+import { hostOf } from '../vault/vault.ts';
 
 /** `auxcred vault VERB NAME [SECRET]`: asks another vault by hand, to see what it answers. */
 export async function vaultCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('vault', argv);
   const [verb, name, secret] = options.operands;
-  if (verb === undefined || name === undefined) throw options.lacks('list, get, fingerprint or copy, and the name of a vault', 'auxcred vault get VAULT SECRET');
+  if (verb === undefined || name === undefined)
+    throw options.lacks('list, get, fingerprint or copy, and the name of a vault', 'auxcred vault get VAULT SECRET');
   const place = placeOf(options);
   const source = otherVault(name, place);
   const request = (): VaultRequest => {
-    if (secret === undefined) throw options.lacks(`the name of a secret to ${verb}`, `auxcred vault ${verb} ${name} SECRET`);
-    return { name: secret, host: options.value('host'), options: Object.fromEntries(options.list('option').map((text) => [text.split('=')[0] ?? '', text.slice(text.indexOf('=') + 1)])) };
+    if (secret === undefined)
+      throw options.lacks(`the name of a secret to ${verb}`, `auxcred vault ${verb} ${name} SECRET`);
+    return {
+      name: secret,
+      host: options.value('host'),
+      options: Object.fromEntries(
+        options.list('option').map((text) => [text.split('=')[0] ?? '', text.slice(text.indexOf('=') + 1)]),
+      ),
+    };
   };
   switch (verb) {
     case 'get': {
@@ -29,7 +37,10 @@ export async function vaultCommand(argv: readonly string[]): Promise<number> {
       return 0;
     case 'fingerprint': {
       const fingerprint = source.fingerprint(request());
-      if (fingerprint === undefined) throw new Failure('not-found', `the vault ${name} can't tell whether ${secret ?? ''} has changed`, { hint: 'auxcred fetch compares the values then' });
+      if (fingerprint === undefined)
+        throw new Failure('not-found', `the vault ${name} can't tell whether ${secret ?? ''} has changed`, {
+          hint: 'auxcred fetch compares the values then',
+        });
       print(fingerprint);
       return 0;
     }

@@ -1,10 +1,10 @@
 import { basename } from 'node:path';
+import { belowIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { isLeftover } from '../system/files.ts';
 import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
 import { nameText } from '../fixed/name.ts';
-import { Options } from '../cli/options.ts';
-import { belowIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { isLeftover } from '../system/files.ts';
 import { printJson, say } from '../terminal/say.ts';
 
 /** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say, and which names can't be in one folder on every system. */
@@ -15,21 +15,38 @@ export async function verify(argv: readonly string[]): Promise<number> {
   const [below] = options.operands;
   const { scope, path } = belowIn(place, below);
   const { names, strangers } = place.folder.list(scope, path);
-  if (names.length + strangers.length === 0 && below !== undefined) throw new Failure('not-found', `there is nothing below ${below}`);
-  const problems = await withSeeds(place, options, ({ folder, seedOf, former }) => names.flatMap((name) => {
-    try {
-      folder.open(name, seedOf, former).value.fill(0);
-      return [];
-    } catch (error) {
-      if (!(error instanceof Failure)) throw error;
-      return [error];
-    }
+  if (names.length + strangers.length === 0 && below !== undefined)
+    throw new Failure('not-found', `there is nothing below ${below}`);
+  const problems = await withSeeds(place, options, ({ folder, seedOf, former }) =>
+    names.flatMap((name) => {
+      try {
+        folder.open(name, seedOf, former).value.fill(0);
+        return [];
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        return [error];
+      }
+    }),
+  );
+  const conflicts = conflictsIn(names.map(nameText)).map((conflict) => ({
+    message: conflictText(conflict),
+    hint: `auxcred mv ${conflict.name} NAME renames one of the two; a push refuses both`,
   }));
-  const conflicts = conflictsIn(names.map(nameText)).map((conflict) => ({ message: conflictText(conflict), hint: `auxcred mv ${conflict.name} NAME renames one of the two; a push refuses both` }));
-  if (options.flag('json')) printJson({ secrets: names.length, problems: [...problems, ...conflicts].map(({ message, hint }) => ({ message, hint })), strangers });
-  for (const { message, hint } of [...problems, ...conflicts]) say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
-  for (const stranger of strangers) say(`${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a run that was killed (the next put removes it)' : 'is no fixed secret'}`);
+  if (options.flag('json'))
+    printJson({
+      secrets: names.length,
+      problems: [...problems, ...conflicts].map(({ message, hint }) => ({ message, hint })),
+      strangers,
+    });
+  for (const { message, hint } of [...problems, ...conflicts])
+    say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
+  for (const stranger of strangers)
+    say(
+      `${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a run that was killed (the next put removes it)' : 'is no fixed secret'}`,
+    );
   const broken = problems.length + conflicts.length + strangers.length;
-  say(`${String(names.length - problems.length)} of ${String(names.length)} secrets open under their names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`);
+  say(
+    `${String(names.length - problems.length)} of ${String(names.length)} secrets open under their names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`,
+  );
   return broken === 0 ? 0 : exitStatus.malformed;
 }

@@ -33,8 +33,14 @@ export function base64(bytes: Uint8Array): Uint8Array {
 export function pem(label: string, content: Uint8Array, width: number): Uint8Array {
   const encoded = base64(content);
   const newline = Uint8Array.of(0x0a);
-  const lines = Array.from({ length: Math.ceil(encoded.length / width) }, (_, i) => encoded.subarray(i * width, (i + 1) * width));
-  const text = concat(utf8(`-----BEGIN ${label}-----\n`), ...lines.flatMap((line) => [line, newline]), utf8(`-----END ${label}-----\n`));
+  const lines = Array.from({ length: Math.ceil(encoded.length / width) }, (_, i) =>
+    encoded.subarray(i * width, (i + 1) * width),
+  );
+  const text = concat(
+    utf8(`-----BEGIN ${label}-----\n`),
+    ...lines.flatMap((line) => [line, newline]),
+    utf8(`-----END ${label}-----\n`),
+  );
   encoded.fill(0);
   return text;
 }

@@ -1,11 +1,13 @@
 import type { HashMethod } from './recipe.ts';
 
 /** The most bytes of a phrase that each method hashes: bcrypt's own, else one less than CRYPT_MAX_PASSPHRASE_SIZE (libxcrypt's crypt.h). */
-export const longestPhrase: Readonly<Record<HashMethod, number>> = { 'yescrypt': 511, 'sha512-crypt': 511, 'bcrypt': 72 };
+export const longestPhrase: Readonly<Record<HashMethod, number>> = { yescrypt: 511, 'sha512-crypt': 511, bcrypt: 72 };
 
 /** The least, the usual and the greatest cost of each method. */
-export const hashRounds: Readonly<Record<HashMethod, { readonly least: number; readonly usual: number; readonly most: number }>> = {
-  'yescrypt': { least: 1, usual: 5, most: 11 },
+export const hashRounds: Readonly<
+  Record<HashMethod, { readonly least: number; readonly usual: number; readonly most: number }>
+> = {
+  yescrypt: { least: 1, usual: 5, most: 11 },
   'sha512-crypt': { least: 1000, usual: 5000, most: 999_999_999 },
-  'bcrypt': { least: 4, usual: 10, most: 17 },
+  bcrypt: { least: 4, usual: 10, most: 17 },
 };

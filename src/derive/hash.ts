@@ -1,10 +1,11 @@
 /** Password hashes of crypt(5). They take time on purpose, so they are computed once, when secrets are put in force. */
+
+import { Failure } from '../failure.ts';
 import { cryptHash } from '../system/crypt.ts';
 import { hashRounds, longestPhrase } from './hash-rounds.ts';
-import { sealHash, saltOf } from './hash-seal.ts';
+import { saltOf, sealHash } from './hash-seal.ts';
 import type { Hashed, HashMethod } from './recipe.ts';
-import { type Sources, valueOf } from './value.ts';
-import { Failure } from '../failure.ts';
+import { recipeValue, type Sources } from './value.ts';
 
 const cryptDigits = './0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';
 const bcryptDigits = './ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
@@ -33,7 +34,8 @@ function littleEndian(bytes: Uint8Array): string {
   for (let i = 0; i < bytes.length; i += 3) {
     const group = bytes.subarray(i, i + 3);
     let value = group.reduceRight((sum, byte) => sum * 256 + byte, 0);
-    for (let bits = 8 * group.length; bits > 0; bits -= 6, value = Math.floor(value / 64)) text += cryptDigits[value % 64] ?? '';
+    for (let bits = 8 * group.length; bits > 0; bits -= 6, value = Math.floor(value / 64))
+      text += cryptDigits[value % 64] ?? '';
   }
   return text;
 }
@@ -46,7 +48,8 @@ function bigEndian(bytes: Uint8Array): string {
     const digits = Math.ceil((8 * group.length) / 6);
     let value = group.reduce((sum, byte) => sum * 256 + byte, 0) * 2 ** (6 * digits - 8 * group.length);
     let part = '';
-    for (let digit = 0; digit < digits; digit++, value = Math.floor(value / 64)) part = `${bcryptDigits[value % 64] ?? ''}${part}`;
+    for (let digit = 0; digit < digits; digit++, value = Math.floor(value / 64))
+      part = `${bcryptDigits[value % 64] ?? ''}${part}`;
     text += part;
   }
   return text;
@@ -82,11 +85,13 @@ export function checkHashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>):
 
 /** The secret to hash, which the caller wipes. */
 function hashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): Uint8Array {
-  const phrase = valueOf(recipe.of, sources);
+  const phrase = recipeValue(recipe.of, sources);
   const problem = unhashable(phrase, recipe.method);
   if (problem === undefined) return phrase;
   phrase.fill(0);
-  throw new Failure('malformed', `${recipe.name}: ${recipe.of.name} ${problem}, so it can't be hashed`, { hint: `auxcred put ${recipe.of.scope}/${recipe.of.form === 'fixed' ? recipe.of.path : recipe.of.name} replaces it` });
+  throw new Failure('malformed', `${recipe.name}: ${recipe.of.name} ${problem}, so it can't be hashed`, {
+    hint: `auxcred put ${recipe.of.scope}/${recipe.of.form === 'fixed' ? recipe.of.path : recipe.of.name} replaces it`,
+  });
 }
 
 function unhashable(phrase: Uint8Array, method: HashMethod): string | undefined {

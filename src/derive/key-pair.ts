@@ -2,8 +2,8 @@
 import { createECDH } from 'node:crypto';
 import { encodeBech32 } from '../age/bech32.ts';
 import { ed25519PublicKey, x25519PublicKey } from '../age/curve25519.ts';
-import { base64, pem } from './encoding.ts';
 import { concat, u32be, utf8 } from '../bytes.ts';
+import { base64, pem } from './encoding.ts';
 import type { KeyKind } from './kind.ts';
 import type { KeyStream } from './stream.ts';
 
@@ -17,13 +17,13 @@ const p256Order = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f
 
 /** DER around the keys: RFC 8410 section 7 for the first two, RFC 5915 section 3 inside RFC 5208 section 5 for the last. */
 const privateDer = {
-  'ed25519': ['302e020100300506032b657004220420'],
-  'x25519': ['302e020100300506032b656e04220420'],
+  ed25519: ['302e020100300506032b657004220420'],
+  x25519: ['302e020100300506032b656e04220420'],
   'ec-p256': ['308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420', 'a144034200'],
 } as const;
 const publicDer = {
-  'ed25519': '302a300506032b6570032100',
-  'x25519': '302a300506032b656e032100',
+  ed25519: '302a300506032b6570032100',
+  x25519: '302a300506032b656e032100',
   'ec-p256': '3059301306072a8648ce3d020106082a8648ce3d030107034200',
 } as const;
 
@@ -79,7 +79,10 @@ export function encodePrivate(kind: KeyKind, key: Uint8Array, check: Uint8Array,
     case 'x25519':
       return wipedAfter(concat(fromHex(privateDer[kind][0]), key), (der) => pem('PRIVATE KEY', der, pemWidth));
     case 'ec-p256':
-      return wipedAfter(concat(fromHex(privateDer[kind][0]), key, fromHex(privateDer[kind][1]), publicKey(kind, key)), (der) => pem('PRIVATE KEY', der, pemWidth));
+      return wipedAfter(
+        concat(fromHex(privateDer[kind][0]), key, fromHex(privateDer[kind][1]), publicKey(kind, key)),
+        (der) => pem('PRIVATE KEY', der, pemWidth),
+      );
   }
 }
 
@@ -92,7 +95,11 @@ export function encodePublic(kind: KeyKind, key: Uint8Array, comment: string): U
     case 'age':
       return encodeBech32('age', bytes);
     case 'ssh-ed25519':
-      return concat(utf8('ssh-ed25519 '), base64(concat(sshString('ssh-ed25519'), sshString(bytes))), utf8(comment === '' ? '' : ` ${comment}`));
+      return concat(
+        utf8('ssh-ed25519 '),
+        base64(concat(sshString('ssh-ed25519'), sshString(bytes))),
+        utf8(comment === '' ? '' : ` ${comment}`),
+      );
     default:
       return pem('PUBLIC KEY', concat(fromHex(publicDer[kind]), bytes), pemWidth);
   }
@@ -117,7 +124,15 @@ function opensshPrivate(seed: Uint8Array, check: Uint8Array, comment: string): U
   const fields = concat(check, check, sshString('ssh-ed25519'), sshString(point), sshString(pair), sshString(comment));
   const padding = Uint8Array.from({ length: (8 - (fields.length % 8)) % 8 }, (_, i) => i + 1);
   const secret = concat(u32be(fields.length + padding.length), fields, padding);
-  const content = concat(utf8('openssh-key-v1\0'), sshString('none'), sshString('none'), sshString(''), u32be(1), sshString(concat(sshString('ssh-ed25519'), sshString(point))), secret);
+  const content = concat(
+    utf8('openssh-key-v1\0'),
+    sshString('none'),
+    sshString('none'),
+    sshString(''),
+    u32be(1),
+    sshString(concat(sshString('ssh-ed25519'), sshString(point))),
+    secret,
+  );
   const text = pem('OPENSSH PRIVATE KEY', content, opensshWidth);
   for (const bytes of [pair, fields, secret, content]) bytes.fill(0);
   return text;

@@ -43,7 +43,16 @@ export type KindOptions =
 export const keyKinds = ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256'] as const;
 export type KeyKind = (typeof keyKinds)[number];
 
-export const kindNames = ['password', 'passphrase', 'hex', 'base64', 'bytes', 'uuid', 'wireguard-psk', ...keyKinds] as const satisfies readonly KindOptions['kind'][];
+export const kindNames = [
+  'password',
+  'passphrase',
+  'hex',
+  'base64',
+  'bytes',
+  'uuid',
+  'wireguard-psk',
+  ...keyKinds,
+] as const satisfies readonly KindOptions['kind'][];
 export type KindName = (typeof kindNames)[number];
 
 export const isKeyKind = (kind: string): kind is KeyKind => keyKinds.some((known) => known === kind);

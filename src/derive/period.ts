@@ -40,19 +40,40 @@ export function periodAt(rotation: Rotation, at: Date): Period {
       return { name: padded(year, 4), rotation, start: utc(year, 0), end: utc(year + 1, 0) };
     case 'quarterly': {
       const quarter = Math.floor(month / 3);
-      return { name: `${padded(year, 4)}-Q${String(quarter + 1)}`, rotation, start: utc(year, 3 * quarter), end: utc(year, 3 * quarter + 3) };
+      return {
+        name: `${padded(year, 4)}-Q${String(quarter + 1)}`,
+        rotation,
+        start: utc(year, 3 * quarter),
+        end: utc(year, 3 * quarter + 3),
+      };
     }
     case 'monthly':
-      return { name: `${padded(year, 4)}-${padded(month + 1)}`, rotation, start: utc(year, month), end: utc(year, month + 1) };
+      return {
+        name: `${padded(year, 4)}-${padded(month + 1)}`,
+        rotation,
+        start: utc(year, month),
+        end: utc(year, month + 1),
+      };
     case 'weekly': {
       // The year of a week is that of its Thursday.
       const thursday = new Date(utc(year, month, day).getTime() + (4 - (at.getUTCDay() || 7)) * dayLength);
       const start = new Date(thursday.getTime() - 3 * dayLength);
-      const week = 1 + Math.round((start.getTime() - weekStart(thursday.getUTCFullYear(), 1).getTime()) / (7 * dayLength));
-      return { name: `${padded(thursday.getUTCFullYear(), 4)}-W${padded(week)}`, rotation, start, end: new Date(start.getTime() + 7 * dayLength) };
+      const week =
+        1 + Math.round((start.getTime() - weekStart(thursday.getUTCFullYear(), 1).getTime()) / (7 * dayLength));
+      return {
+        name: `${padded(thursday.getUTCFullYear(), 4)}-W${padded(week)}`,
+        rotation,
+        start,
+        end: new Date(start.getTime() + 7 * dayLength),
+      };
     }
     case 'daily':
-      return { name: `${padded(year, 4)}-${padded(month + 1)}-${padded(day)}`, rotation, start: utc(year, month, day), end: utc(year, month, day + 1) };
+      return {
+        name: `${padded(year, 4)}-${padded(month + 1)}-${padded(day)}`,
+        rotation,
+        start: utc(year, month, day),
+        end: utc(year, month, day + 1),
+      };
   }
 }
 
@@ -64,15 +85,20 @@ export const isFirst = ({ start }: Period): boolean => !hasPeriods(new Date(star
 
 /** The period that a name stands for; undefined for text that is none, such as `2026-13` or the 53rd week of a year that has 52. */
 export function parsePeriod(name: string): Period | undefined {
-  const [, year = '', quarter, week, month, day] = /^(\d{4})(?:-Q([1-4])|-W(\d\d)|-(\d\d)(?:-(\d\d))?)?$/.exec(name) ?? [];
+  const [, year = '', quarter, week, month, day] =
+    /^(\d{4})(?:-Q([1-4])|-W(\d\d)|-(\d\d)(?:-(\d\d))?)?$/.exec(name) ?? [];
   if (year === '') return undefined;
   const first = Number(year);
   const [rotation, start]: readonly [Rotation, Date] =
-    quarter !== undefined ? ['quarterly', utc(first, 3 * (Number(quarter) - 1))]
-    : week !== undefined ? ['weekly', weekStart(first, Number(week))]
-    : day !== undefined ? ['daily', utc(first, Number(month) - 1, Number(day))]
-    : month !== undefined ? ['monthly', utc(first, Number(month) - 1)]
-    : ['yearly', utc(first, 0)];
+    quarter !== undefined
+      ? ['quarterly', utc(first, 3 * (Number(quarter) - 1))]
+      : week !== undefined
+        ? ['weekly', weekStart(first, Number(week))]
+        : day !== undefined
+          ? ['daily', utc(first, Number(month) - 1, Number(day))]
+          : month !== undefined
+            ? ['monthly', utc(first, Number(month) - 1)]
+            : ['yearly', utc(first, 0)];
   if (!hasPeriods(start)) return undefined;
   const period = periodAt(rotation, start);
   // A month 13 rolls over into the next year, and then has another name.

@@ -107,14 +107,28 @@ const notOfTheValue = ['sealed', 'file', 'sequence'];
 export const periodOf = (source: Source): string => (source.form === 'derived' ? source.period : '');
 
 /** The generation of a derived secret, the sequence of a fixed one. */
-export const generationOf = (source: Source): number => (source.form === 'derived' ? source.generation : source.sequence);
+export const generationOf = (source: Source): number =>
+  source.form === 'derived' ? source.generation : source.sequence;
 
 /** The public name of one secret's value (32 bytes): SHA-256 over its scope and realm; a fixed one's realm has its path for a name and its fingerprint for params. */
 export function realmDigest({ epoch, ...source }: Source): Uint8Array {
   const { scope } = source;
-  const realm = source.form === 'derived' ? realmOf(source) : { type: 'fixed', name: source.path, period: '', generation: 1, params: `fingerprint=${source.fingerprint}\n` };
+  const realm =
+    source.form === 'derived'
+      ? realmOf(source)
+      : { type: 'fixed', name: source.path, period: '', generation: 1, params: `fingerprint=${source.fingerprint}\n` };
   return createHash('sha256')
-    .update(concat(framed(scope), u32be(epoch), framed(realm.type), framed(realm.name), framed(realm.period), u32be(realm.generation), framed(realm.params)))
+    .update(
+      concat(
+        framed(scope),
+        u32be(epoch),
+        framed(realm.type),
+        framed(realm.name),
+        framed(realm.period),
+        u32be(realm.generation),
+        framed(realm.params),
+      ),
+    )
     .digest();
 }
 

@@ -1,5 +1,5 @@
-import { base64, hex } from './encoding.ts';
 import { concat, utf8 } from '../bytes.ts';
+import { base64, hex } from './encoding.ts';
 import { drawKey, encodePrivate, encodePublic } from './key-pair.ts';
 import { type CharacterClass, classOf, isKeyKind, type KeyKind, type KindOptions } from './kind.ts';
 import type { Realm } from './realm.ts';
@@ -28,7 +28,10 @@ export function realmOf({ name, options, period, generation }: Derivation): Real
   const params = Object.entries(options)
     .filter(([key]) => !presentation.includes(key))
     .sort(([one], [other]) => (one < other ? -1 : 1))
-    .map(([key, value]: [string, unknown]) => `${key}=${Array.isArray(value) ? [...value].sort().join(',') : String(value)}\n`)
+    .map(
+      ([key, value]: [string, unknown]) =>
+        `${key}=${Array.isArray(value) ? [...value].sort().join(',') : String(value)}\n`,
+    )
     .join('');
   return { type: options.kind, name, period, generation, params };
 }
@@ -40,7 +43,8 @@ export function realmOf({ name, options, period, generation }: Derivation): Real
 function checkOptions(options: KindOptions): void {
   for (const [key, value] of Object.entries(options)) {
     if (typeof value === 'string' && !/^[ -~]*$/.test(value)) throw new RangeError(`${key} is not printable ASCII`);
-    if (typeof value === 'number' && !(Number.isSafeInteger(value) && value > 0)) throw new RangeError(`${key} is not a whole number over 0: ${String(value)}`);
+    if (typeof value === 'number' && !(Number.isSafeInteger(value) && value > 0))
+      throw new RangeError(`${key} is not a whole number over 0: ${String(value)}`);
   }
   if (options.kind !== 'password') return;
   const { alphabet, require } = options;
@@ -60,7 +64,10 @@ export function deriveSecret(scope: Uint8Array, derivation: Derivation): Uint8Ar
   const realm = realmOf(derivation);
   if (isKeyOptions(options)) {
     return withKey(scope, realm, options.kind, (key) => {
-      const check = options.kind === 'ssh-ed25519' ? drawn(scope, { ...realm, type: 'ssh-ed25519-check' }, (stream) => stream.bytes(4)) : new Uint8Array(0);
+      const check =
+        options.kind === 'ssh-ed25519'
+          ? drawn(scope, { ...realm, type: 'ssh-ed25519-check' }, (stream) => stream.bytes(4))
+          : new Uint8Array(0);
       return encodePrivate(options.kind, key, check, commentOf(options));
     });
   }
@@ -74,7 +81,9 @@ export function deriveSecret(scope: Uint8Array, derivation: Derivation): Uint8Ar
 export function derivePublic(scope: Uint8Array, derivation: Derivation): Uint8Array | undefined {
   const { options } = derivation;
   if (!isKeyOptions(options)) return undefined;
-  return withKey(scope, realmOf(derivation), options.kind, (key) => encodePublic(options.kind, key, commentOf(options)));
+  return withKey(scope, realmOf(derivation), options.kind, (key) =>
+    encodePublic(options.kind, key, commentOf(options)),
+  );
 }
 
 type KeyOptions = Extract<KindOptions, { kind: KeyKind }>;
@@ -120,7 +129,12 @@ function draw(stream: KeyStream, options: Exclude<KindOptions, KeyOptions>): Uin
 }
 
 /** Draws whole passwords until one holds every required class: keeping parts of a failed one would skew the rest. */
-function password(stream: KeyStream, length: number, alphabet: string, required: readonly CharacterClass[]): Uint8Array {
+function password(
+  stream: KeyStream,
+  length: number,
+  alphabet: string,
+  required: readonly CharacterClass[],
+): Uint8Array {
   const characters = utf8(alphabet);
   const drawnPassword = new Uint8Array(length);
   do {
@@ -157,7 +171,13 @@ function uuid(bytes: Uint8Array): Uint8Array {
   fields.fill(0);
   const text = new Uint8Array(36).fill(0x2d);
   let at = 0;
-  for (const [from, to] of [[0, 8], [8, 12], [12, 16], [16, 20], [20, 32]] as const) {
+  for (const [from, to] of [
+    [0, 8],
+    [8, 12],
+    [12, 16],
+    [16, 20],
+    [20, 32],
+  ] as const) {
     text.set(digits.subarray(from, to), at);
     at += to - from + 1;
   }

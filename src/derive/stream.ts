@@ -43,7 +43,8 @@ export class KeyStream {
    * would favour the low numbers.
    */
   below(bound: number): number {
-    if (!Number.isInteger(bound) || bound < 1 || bound > 65536) throw new RangeError(`not a bound of two bytes: ${String(bound)}`);
+    if (!Number.isInteger(bound) || bound < 1 || bound > 65536)
+      throw new RangeError(`not a bound of two bytes: ${String(bound)}`);
     const values = bound > 256 ? 65536 : 256;
     const limit = values - (values % bound);
     for (;;) {

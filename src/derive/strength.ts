@@ -3,9 +3,17 @@ import { wordCount } from './words.ts';
 
 /** How likely a drawn password holds all its required classes, by inclusion and exclusion over the classes that may be missing. */
 export function acceptance({ length, alphabet, require }: Extract<KindOptions, { kind: 'password' }>): number {
-  const sizes = require.map((wanted) => [...alphabet].filter((character) => classOf(character.charCodeAt(0)) === wanted).length);
-  const subsets = Array.from({ length: 2 ** sizes.length }, (_, subset) => sizes.filter((_size, i) => (subset >> i) & 1));
-  const sum = subsets.reduce((total, missing) => total + (-1) ** missing.length * (1 - missing.reduce((a, b) => a + b, 0) / alphabet.length) ** length, 0);
+  const sizes = require.map(
+    (wanted) => [...alphabet].filter((character) => classOf(character.charCodeAt(0)) === wanted).length,
+  );
+  const subsets = Array.from({ length: 2 ** sizes.length }, (_, subset) =>
+    sizes.filter((_size, i) => (subset >> i) & 1),
+  );
+  const sum = subsets.reduce(
+    (total, missing) =>
+      total + (-1) ** missing.length * (1 - missing.reduce((a, b) => a + b, 0) / alphabet.length) ** length,
+    0,
+  );
   // What can't be comes out a rounding error away from 0, on either side.
   return length < require.length ? 0 : Math.max(0, sum);
 }
@@ -14,7 +22,10 @@ export function acceptance({ length, alphabet, require }: Extract<KindOptions, {
 export function strengthOf(options: KindOptions): number {
   switch (options.kind) {
     case 'password':
-      return Math.min(256, Math.max(0, options.length * Math.log2(options.alphabet.length) + Math.log2(acceptance(options))));
+      return Math.min(
+        256,
+        Math.max(0, options.length * Math.log2(options.alphabet.length) + Math.log2(acceptance(options))),
+      );
     case 'passphrase':
       return Math.min(256, options.words * Math.log2(wordCount));
     case 'hex':

@@ -27,9 +27,12 @@ const sha256Length = 32;
  * By OpenSSL's HMAC, since the broker's own code runs without a compiler. Its HKDF takes no more than 1024 bytes of `info`.
  */
 function derived(key: Uint8Array, purpose: string, info: Uint8Array, length: number): Uint8Array {
-  if (key.length !== seedLength) throw new RangeError(`a seed has ${String(seedLength)} bytes, not ${String(key.length)}`);
+  if (key.length !== seedLength)
+    throw new RangeError(`a seed has ${String(seedLength)} bytes, not ${String(key.length)}`);
   if (length > sha256Length) throw new RangeError(`${String(length)} bytes are more than a block`);
-  const extracted = createHmac('sha256', utf8(`auxcred/v1/${purpose}`)).update(key).digest();
+  const extracted = createHmac('sha256', utf8(`auxcred/v1/${purpose}`))
+    .update(key)
+    .digest();
   const block = createHmac('sha256', extracted).update(info).update(Uint8Array.of(1)).digest();
   const result = Uint8Array.from(block.subarray(0, length));
   for (const bytes of [extracted, block]) bytes.fill(0);
@@ -46,7 +49,13 @@ export function scopeSeed(parent: Uint8Array, kind: ScopeKind, name: string, epo
 
 /** The key (32 bytes) from which one secret's stream is drawn. */
 export function leafKey(scope: Uint8Array, realm: Realm): Uint8Array {
-  const info = concat(framed(realm.type), framed(realm.name), framed(realm.period), u32be(realm.generation), framed(realm.params));
+  const info = concat(
+    framed(realm.type),
+    framed(realm.name),
+    framed(realm.period),
+    u32be(realm.generation),
+    framed(realm.params),
+  );
   return derived(scope, 'leaf', info, seedLength);
 }
 
@@ -54,7 +63,8 @@ export function leafKey(scope: Uint8Array, realm: Realm): Uint8Array {
 export const keyId = (scope: Uint8Array): Uint8Array => derived(scope, 'id', empty, 16);
 
 /** The key (32 bytes) of one file of the fixed folder; `path` is the one inside the scope. */
-export const fixedKey = (scope: Uint8Array, path: string): Uint8Array => derived(scope, 'fixed', framed(path), seedLength);
+export const fixedKey = (scope: Uint8Array, path: string): Uint8Array =>
+  derived(scope, 'fixed', framed(path), seedLength);
 
 /** The key (32 bytes) of fingerprints of fixed secrets, by which two values of a scope are compared without being kept. */
 export const fingerprintKey = (scope: Uint8Array): Uint8Array => derived(scope, 'fingerprint', empty, seedLength);

@@ -1,7 +1,7 @@
 import { isUtf8 } from 'node:buffer';
+import { concat, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { base64 } from './encoding.ts';
-import { concat, utf8 } from '../bytes.ts';
 import { openHash } from './hash-seal.ts';
 import type { Composed, Escape, Fixed, Recipe } from './recipe.ts';
 import { derivePublic, deriveSecret } from './secret.ts';
@@ -20,7 +20,7 @@ export interface Sources {
  * The bytes that a recipe yields. The caller wipes them.
  * @throws Failure where a seed or a file is not at hand, or a hash has not been computed
  */
-export function valueOf(recipe: Recipe, sources: Sources): Uint8Array {
+export function recipeValue(recipe: Recipe, sources: Sources): Uint8Array {
   const { seedOf, fixedValue } = sources;
   switch (recipe.form) {
     case 'fixed':
@@ -35,7 +35,9 @@ export function valueOf(recipe: Recipe, sources: Sources): Uint8Array {
     case 'crypt':
       return openHash(seedOf(recipe.of.scope, recipe.of.epoch), recipe);
     case 'template': {
-      const parts = recipe.pieces.map((piece) => (typeof piece === 'string' ? utf8(piece) : escaped(valueOf(piece.of, sources), piece.escapes)));
+      const parts = recipe.pieces.map((piece) =>
+        typeof piece === 'string' ? utf8(piece) : escaped(recipeValue(piece.of, sources), piece.escapes),
+      );
       const text = concat(...parts);
       for (const part of parts) part.fill(0);
       return text;
@@ -54,24 +56,35 @@ export function checkQuotable({ name, pieces }: Composed, sources: Sources): voi
     const { of, escapes } = piece;
     const [first] = escapes;
     const culprit = first === 'json' || first === 'env' ? notText(of, first, sources) : undefined;
-    if (culprit !== undefined) throw new Failure('malformed', `${name}: ${culprit} is no text that ${first === 'env' ? 'an environment' : 'JSON'} can hold`, { hint: `{{${culprit} | base64}}` });
+    if (culprit !== undefined)
+      throw new Failure(
+        'malformed',
+        `${name}: ${culprit} is no text that ${first === 'env' ? 'an environment' : 'JSON'} can hold`,
+        { hint: `{{${culprit} | base64}}` },
+      );
     if (of.form === 'template') checkQuotable(of, sources);
   }
 }
 
 /** The name of the secret in `recipe` whose bytes are no text; undefined if there is none. */
-function notText(recipe: Recipe, escape: 'json' | 'env', sources: Sources): string | undefined {
+function notText(recipe: Recipe, form: 'json' | 'env', sources: Sources): string | undefined {
   switch (recipe.form) {
     case 'derived':
       return recipe.options.kind === 'bytes' ? recipe.name : undefined;
     case 'fixed': {
       const value = sources.fixedValue(recipe);
-      const isText = isUtf8(value) && !(escape === 'env' && value.includes(0));
+      const isText = isUtf8(value) && !(form === 'env' && value.includes(0));
       value.fill(0);
       return isText ? undefined : recipe.name;
     }
     case 'template':
-      return recipe.pieces.map((piece) => (typeof piece === 'string' || piece.escapes.some((each) => each === 'base64' || each === 'url') ? undefined : notText(piece.of, escape, sources))).find((name) => name !== undefined);
+      return recipe.pieces
+        .map((piece) =>
+          typeof piece === 'string' || piece.escapes.some((each) => each === 'base64' || each === 'url')
+            ? undefined
+            : notText(piece.of, form, sources),
+        )
+        .find((name) => name !== undefined);
     default:
       return undefined;
   }
@@ -79,8 +92,8 @@ function notText(recipe: Recipe, escape: 'json' | 'env', sources: Sources): stri
 
 /** Takes `value` over and wipes it. */
 function escaped(value: Uint8Array, escapes: readonly Escape[]): Uint8Array {
-  return escapes.reduce((bytes, escape) => {
-    const next = escapers[escape](bytes);
+  return escapes.reduce((bytes, one) => {
+    const next = escapers[one](bytes);
     bytes.fill(0);
     return next;
   }, value);
@@ -106,9 +119,20 @@ const unreserved = /^[A-Za-z0-9._~-]$/;
 export const escapers: Readonly<Record<Escape, (bytes: Uint8Array) => Uint8Array>> = {
   base64: (bytes) => base64(bytes),
   /** RFC 3986 section 2.1: all but unreserved characters, so that it fits any part of a URL. */
-  url: (bytes) => replaced(bytes, (byte) => (unreserved.test(String.fromCharCode(byte)) ? undefined : `%${hexadecimal(byte, 2)}`)),
+  url: (bytes) =>
+    replaced(bytes, (byte) => (unreserved.test(String.fromCharCode(byte)) ? undefined : `%${hexadecimal(byte, 2)}`)),
   /** Between the double quotes of a string of RFC 8259 section 7. */
-  json: (bytes) => replaced(bytes, (byte) => (byte === 0x22 || byte === 0x5c ? `\\${String.fromCharCode(byte)}` : byte < 0x20 ? `\\u${hexadecimal(byte, 4)}` : undefined)),
+  json: (bytes) =>
+    replaced(bytes, (byte) =>
+      byte === 0x22 || byte === 0x5c
+        ? `\\${String.fromCharCode(byte)}`
+        : byte < 0x20
+          ? `\\u${hexadecimal(byte, 4)}`
+          : undefined,
+    ),
   /** Between double quotes, for EnvironmentFile= (systemd's src/basic/env-file.c) and for a shell alike: both take a backslash before these four, and only these. */
-  env: (bytes) => replaced(bytes, (byte) => (byte === 0x22 || byte === 0x5c || byte === 0x24 || byte === 0x60 ? `\\${String.fromCharCode(byte)}` : undefined)),
+  env: (bytes) =>
+    replaced(bytes, (byte) =>
+      byte === 0x22 || byte === 0x5c || byte === 0x24 || byte === 0x60 ? `\\${String.fromCharCode(byte)}` : undefined,
+    ),
 };

@@ -8,7 +8,13 @@ import { filesOf } from './drop-in.ts';
 import type { Applied } from './rendered-folder.ts';
 
 /** Where unit files are (systemd.unit(5)), and scripts that systemd makes services of. */
-const unitFolders = ['etc/systemd/system', 'run/systemd/system', 'usr/local/lib/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system'];
+const unitFolders = [
+  'etc/systemd/system',
+  'run/systemd/system',
+  'usr/local/lib/systemd/system',
+  'usr/lib/systemd/system',
+  'lib/systemd/system',
+];
 const scriptFolder = 'etc/init.d';
 
 /**
@@ -20,7 +26,12 @@ const scriptFolder = 'etc/init.d';
  *
  * @param declared - the units of the files that can be used
  */
-export function blockedUnits(root: string, { files, problems }: Manifest, declared: Iterable<string>, applied: Applied): Map<string, string> {
+export function blockedUnits(
+  root: string,
+  { files, problems }: Manifest,
+  declared: Iterable<string>,
+  applied: Applied,
+): Map<string, string> {
   const broken = brokenFiles(problems);
   const sound = new Set(files.map(({ path }) => path).filter((path) => !broken.has(path)));
   const blocked = new Map<string, string>();
@@ -28,22 +39,39 @@ export function blockedUnits(root: string, { files, problems }: Manifest, declar
     const bytes = bytesOf(file);
     const { units, beginnings } = mentionsIn(bytes ?? new Uint8Array());
     const opaque = isOpaque(bytes);
-    const lost = [...applied].filter(([, dropIn]) => opaque || dropIn === undefined || !filesOf(dropIn).every((source) => sound.has(source))).map(([unit]) => unit);
-    const guessed = beginnings.length === 0 ? [] : servicesOn(root).filter((unit) => beginnings.some((beginning) => mayBe(unit, beginning)));
-    for (const unit of [...units, ...guessed, ...lost, ...(opaque ? declared : [])]) if (unit.endsWith('.service')) blocked.set(unit, file.path);
+    const lost = [...applied]
+      .filter(([, dropIn]) => opaque || dropIn === undefined || !filesOf(dropIn).every((source) => sound.has(source)))
+      .map(([unit]) => unit);
+    const guessed =
+      beginnings.length === 0
+        ? []
+        : servicesOn(root).filter((unit) => beginnings.some((beginning) => mayBe(unit, beginning)));
+    for (const unit of [...units, ...guessed, ...lost, ...(opaque ? declared : [])])
+      if (unit.endsWith('.service')) blocked.set(unit, file.path);
   }
   return blocked;
 }
 
-const bytesOf = ({ text, bytes }: ManifestFile): Uint8Array | undefined => bytes ?? (text === undefined ? undefined : Buffer.from(text));
+const bytesOf = ({ text, bytes }: ManifestFile): Uint8Array | undefined =>
+  bytes ?? (text === undefined ? undefined : Buffer.from(text));
 
 /** The services whose files are on this machine, instances that others want included. */
 function servicesOn(root: string): string[] {
   const names = unitFolders.flatMap((folder) => {
     const entries = namesIn(join(root, folder));
-    return [...entries, ...entries.filter((name) => /\.(?:wants|requires)$/.test(name)).flatMap((name) => namesIn(join(root, folder, name)))];
+    return [
+      ...entries,
+      ...entries
+        .filter((name) => /\.(?:wants|requires)$/.test(name))
+        .flatMap((name) => namesIn(join(root, folder, name))),
+    ];
   });
-  return [...new Set([...names.filter((name) => name.endsWith('.service')), ...namesIn(join(root, scriptFolder)).map((name) => `${name}.service`)])];
+  return [
+    ...new Set([
+      ...names.filter((name) => name.endsWith('.service')),
+      ...namesIn(join(root, scriptFolder)).map((name) => `${name}.service`),
+    ]),
+  ];
 }
 
 function namesIn(folder: string): string[] {

@@ -1,8 +1,8 @@
 /** What other files of a unit make of the drop-in that gives it its secrets: systemd starts a unit without them, and says nothing, where one takes them away again. */
 import { basename, join } from 'node:path';
-import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
+import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import { readRendering } from './rendering.ts';
 
@@ -28,14 +28,19 @@ export type TextReader = (path: string) => string | undefined;
  */
 export function overridesOn(paths: Paths, read: TextReader): Override[] {
   const rendering = [...readRendering(paths)].filter(([unit]) => unit.endsWith('.service'));
-  const loaded = systemIsRunning(paths.root) ? loadedFiles(rendering.map(([unit]) => unit)) : new Map<string, readonly string[]>();
+  const loaded = systemIsRunning(paths.root)
+    ? loadedFiles(rendering.map(([unit]) => unit))
+    : new Map<string, readonly string[]>();
   return rendering.flatMap(([declared, dropIn]) => {
     const ours = join(paths.generated, `${declared}.d`, dropInName);
     const instances = [...loaded].filter(([unit]) => unit === declared || templateOf(unit) === declared);
-    const units: readonly (readonly [string, readonly string[]])[] = instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
+    const units: readonly (readonly [string, readonly string[]])[] =
+      instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
     const overrides = units.flatMap(([unit, files]) => overridesIn(unit, files, ours, dropIn, read));
     // Of a template's instances the first stands for all.
-    return overrides.filter(({ file, how }, i) => overrides.findIndex((other) => other.file === file && other.how === how) === i);
+    return overrides.filter(
+      ({ file, how }, i) => overrides.findIndex((other) => other.file === file && other.how === how) === i,
+    );
   });
 }
 
@@ -43,16 +48,38 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
 function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
-  const instances = patterns.length === 0 ? [] : systemctlOutput('list-units', '--all', '--plain', '--full', '--no-legend', '--no-pager', '--', ...patterns).split('\n').map((line) => line.trim().split(/\s+/)[0] ?? '').filter((name) => name !== '');
-  const known = unitProperties([...declared.filter((unit) => !templates.includes(unit)), ...instances], ['LoadState', 'FragmentPath', 'DropInPaths']);
-  return new Map(known.filter(({ values }) => values.get('LoadState') === 'loaded').map(({ unit, values }) => [unit, [...wordsOf(values.get('FragmentPath') ?? ''), ...wordsOf(values.get('DropInPaths') ?? '')]]));
+  const instances =
+    patterns.length === 0
+      ? []
+      : systemctlOutput('list-units', '--all', '--plain', '--full', '--no-legend', '--no-pager', '--', ...patterns)
+          .split('\n')
+          .map((line) => line.trim().split(/\s+/)[0] ?? '')
+          .filter((name) => name !== '');
+  const known = unitProperties(
+    [...declared.filter((unit) => !templates.includes(unit)), ...instances],
+    ['LoadState', 'FragmentPath', 'DropInPaths'],
+  );
+  return new Map(
+    known
+      .filter(({ values }) => values.get('LoadState') === 'loaded')
+      .map(({ unit, values }) => [
+        unit,
+        [...wordsOf(values.get('FragmentPath') ?? ''), ...wordsOf(values.get('DropInPaths') ?? '')],
+      ]),
+  );
 }
 
 /**
  * @param files - in the order in which systemd reads them
  * @param ours - the path of auxcred's drop-in, and `dropIn` its text
  */
-export function overridesIn(unit: string, files: readonly string[], ours: string, dropIn: string, read: TextReader): Override[] {
+export function overridesIn(
+  unit: string,
+  files: readonly string[],
+  ours: string,
+  dropIn: string,
+  read: TextReader,
+): Override[] {
   const given = assignmentsOf(dropIn);
   if (!files.includes(ours)) {
     // One that systemd was not given yet is another matter: see renderedOn.
@@ -65,17 +92,33 @@ export function overridesIn(unit: string, files: readonly string[], ours: string
     for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
       const isGone = (other: Assignment): boolean => replaces(assignment, other);
       // Without auxcred's own SetCredentialEncrypted=, which never opens, a start without an answer still fails: only a rival for it matters.
-      for (const gone of effective) if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
+      for (const gone of effective)
+        if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
       effective = effective.filter((other) => !isGone(other.assignment));
       if (assignment.value !== '') effective.push({ file, assignment });
     }
   }
   const credentials = given.flatMap((assignment) => (isLoad(assignment) ? [idOf(assignment)] : []));
   const rivals = effective.filter(({ file, assignment }) => file !== ours && sets(assignment, credentials));
-  const setLine = (assignment: Assignment): string => (isSet(assignment) ? `${assignment.key}=${idOf(assignment)}` : lineOf(assignment));
+  const setLine = (assignment: Assignment): string =>
+    isSet(assignment) ? `${assignment.key}=${idOf(assignment)}` : lineOf(assignment);
   return [
-    ...[...new Set(undone.values())].map((file): Override => ({ unit, file, how: 'undoes', lines: [...undone].filter(([, by]) => by === file).map(([assignment]) => lineOf(assignment)) })),
-    ...[...new Set(rivals.map(({ file }) => file))].map((file): Override => ({ unit, file, how: 'sets', lines: rivals.filter((one) => one.file === file).map(({ assignment }) => setLine(assignment)) })),
+    ...[...new Set(undone.values())].map(
+      (file): Override => ({
+        unit,
+        file,
+        how: 'undoes',
+        lines: [...undone].filter(([, by]) => by === file).map(([assignment]) => lineOf(assignment)),
+      }),
+    ),
+    ...[...new Set(rivals.map(({ file }) => file))].map(
+      (file): Override => ({
+        unit,
+        file,
+        how: 'sets',
+        lines: rivals.filter((one) => one.file === file).map(({ assignment }) => setLine(assignment)),
+      }),
+    ),
   ];
 }
 
@@ -93,7 +136,8 @@ function groupOf(assignment: Assignment): string | undefined {
 
 /** Whether a line takes an earlier one away: an empty value does so with all of its group, a credential with the same id, and any value of a setting that has one alone. */
 function replaces(later: Assignment, earlier: Assignment): boolean {
-  if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier)) return false;
+  if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier))
+    return false;
   if (later.value === '') return true;
   return isLoad(later) || isSet(later) ? idOf(later) === idOf(earlier) : later.key === 'RefreshOnReload';
 }

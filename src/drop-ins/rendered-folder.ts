@@ -5,16 +5,27 @@ import { dirname, join } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import type { ManifestFile } from '../manifest/folder.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { ensureFolder, linkTarget, namesIn, readIfPresent, removeLeftovers, replaceLink, syncFolder, writeNew } from '../system/files.ts';
+import {
+  ensureFolder,
+  linkTarget,
+  namesIn,
+  readIfPresent,
+  removeLeftovers,
+  replaceLink,
+  syncFolder,
+  writeNew,
+} from '../system/files.ts';
 import { dropInName, type Paths, pathsUnder } from '../system/paths.ts';
-import { readRendering, renderUnits, type Rendering } from './rendering.ts';
+import { type Rendering, readRendering, renderUnits } from './rendering.ts';
 
 /**
  * What `sha256sum` says in the root folder of the drop-ins, by path, and of the manifest's files that they came from, in the order in
  * which they are in force. The manifest's files come last, so that sums that were cut off match no manifest.
  */
 export function renderingSums(files: readonly ManifestFile[], rendering: Rendering): string {
-  const dropIns = [...rendering].map(([unit, dropIn]) => sumLine(dropInPath(unit), dropIn)).sort((a, b) => (pathIn(a) < pathIn(b) ? -1 : 1));
+  const dropIns = [...rendering]
+    .map(([unit, dropIn]) => sumLine(dropInPath(unit), dropIn))
+    .sort((a, b) => (pathIn(a) < pathIn(b) ? -1 : 1));
   return [...dropIns, ...files.map(({ path, text }) => sumLine(path.slice(1), text))].join('');
 }
 
@@ -24,7 +35,10 @@ const dropInPath = (unit: string): string => join(pathsUnder('/').rendered.slice
 /** A line of sha256sum(1), which escapes names that have a backslash or a line's end. What can't be read has no sum. */
 function sumLine(path: string, text: string | undefined): string {
   const sum = text === undefined ? '-' : createHash('sha256').update(text).digest('hex');
-  const escaped = path.replaceAll(/[\\\n\r]/g, (character) => ({ '\\': '\\\\', '\n': '\\n', '\r': '\\r' })[character] ?? character);
+  const escaped = path.replaceAll(
+    /[\\\n\r]/g,
+    (character) => ({ '\\': '\\\\', '\n': '\\n', '\r': '\\r' })[character] ?? character,
+  );
   return `${escaped === path ? '' : '\\'}${sum}  ${escaped}\n`;
 }
 
@@ -35,14 +49,23 @@ export type Applied = ReadonlyMap<string, string | undefined>;
 
 /** Reads what was applied last from the drop-ins and from their sums, neither of which need be whole. */
 export function readApplied(paths: Pick<Paths, 'rendered'>): Applied {
-  const lines = new TextDecoder().decode(readIfPresent(join(paths.rendered, 'manifest')) ?? new Uint8Array()).split('\n');
+  const lines = new TextDecoder()
+    .decode(readIfPresent(join(paths.rendered, 'manifest')) ?? new Uint8Array())
+    .split('\n');
   const rendering = readRendering(paths);
   const listed = lines.flatMap((line) => /\/units\/([^/]+)\.d\/[^/]+$/.exec(line)?.[1]?.replaceAll('\\\\', '\\') ?? []);
-  const present = namesIn(join(paths.rendered, 'units')).filter((name) => name.endsWith('.d')).map((name) => name.slice(0, -2));
-  return new Map([...new Set([...listed, ...present])].map((unit) => {
-    const dropIn = rendering.get(unit);
-    return [unit, dropIn !== undefined && lines.includes(sumLine(dropInPath(unit), dropIn).trimEnd()) ? dropIn : undefined];
-  }));
+  const present = namesIn(join(paths.rendered, 'units'))
+    .filter((name) => name.endsWith('.d'))
+    .map((name) => name.slice(0, -2));
+  return new Map(
+    [...new Set([...listed, ...present])].map((unit) => {
+      const dropIn = rendering.get(unit);
+      return [
+        unit,
+        dropIn !== undefined && lines.includes(sumLine(dropInPath(unit), dropIn).trimEnd()) ? dropIn : undefined,
+      ];
+    }),
+  );
 }
 
 export interface UnitChange {
@@ -99,5 +122,6 @@ function removeStrayRenderings(paths: Paths): void {
   const parent = dirname(paths.rendered);
   removeLeftovers(parent);
   const current = linkTarget(paths.rendered);
-  for (const name of namesIn(parent)) if (name.startsWith('.rendered.') && name !== current) rmSync(join(parent, name), { recursive: true, force: true });
+  for (const name of namesIn(parent))
+    if (name.startsWith('.rendered.') && name !== current) rmSync(join(parent, name), { recursive: true, force: true });
 }

@@ -25,7 +25,12 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
   // Only where it matters, since the generator has to be quick.
   const canRefresh = declarations.some(({ change }) => change === 'reload') && systemdVersion() >= refreshingVersion;
   const target = renderFilesTarget(declarations);
-  return new Map([...[...secrets].sort(([a], [b]) => (a < b ? -1 : 1)).map(([unit, ofUnit]): [string, string] => [unit, renderDropIn(unit, ofUnit, canRefresh)]), ...(target === undefined ? [] : [[filesTarget, target] satisfies [string, string]])]);
+  return new Map([
+    ...[...secrets]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([unit, ofUnit]): [string, string] => [unit, renderDropIn(unit, ofUnit, canRefresh)]),
+    ...(target === undefined ? [] : [[filesTarget, target] satisfies [string, string]]),
+  ]);
 }
 
 /** The drop-ins that were applied last. */
@@ -35,8 +40,12 @@ export const readRendering = (paths: Pick<Paths, 'rendered'>): Rendering => drop
 export const readGenerated = (paths: Pick<Paths, 'generated'>): Rendering => dropInsIn(paths.generated);
 
 function dropInsIn(folder: string): Rendering {
-  return new Map(namesIn(folder).filter((name) => name.endsWith('.d')).flatMap((name): [string, string][] => {
-    const text = readIfPresent(join(folder, name, dropInName));
-    return text ? [[name.slice(0, -2), new TextDecoder().decode(text)]] : [];
-  }));
+  return new Map(
+    namesIn(folder)
+      .filter((name) => name.endsWith('.d'))
+      .flatMap((name): [string, string][] => {
+        const text = readIfPresent(join(folder, name, dropInName));
+        return text ? [[name.slice(0, -2), new TextDecoder().decode(text)]] : [];
+      }),
+  );
 }

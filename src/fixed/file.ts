@@ -44,10 +44,14 @@ const again = 'restore it from a backup, or put it again';
  * length, or whose sequence is not below 2^53
  */
 export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
-  const malformed = (problem: string, hint = again): Failure => new Failure('malformed', `${nameText(name)} ${problem}`, { hint });
+  const malformed = (problem: string, hint = again): Failure =>
+    new Failure('malformed', `${nameText(name)} ${problem}`, { hint });
   const start = bytes.subarray(0, magic.length);
   if (Buffer.compare(start, magic.subarray(0, start.length)) !== 0) {
-    throw malformed('is no file of a fixed folder', 'auxcred put makes one; auxcred import takes what other programs have');
+    throw malformed(
+      'is no file of a fixed folder',
+      'auxcred put makes one; auxcred import takes what other programs have',
+    );
   }
   if (bytes.length > magic.length && bytes[magic.length] !== version) {
     throw malformed('was written by another version of auxcred', 'install that version, or a newer one');
@@ -68,13 +72,33 @@ export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
  * @param nonce - 24 random bytes, given by tests only
  * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes, `malformed` for a sequence that no reader takes
  */
-export function encodeFixed(seed: Uint8Array, path: string, sequence: number, value: Uint8Array, nonce: Uint8Array = new Uint8Array(randomBytes(nonceLength))): Uint8Array {
+export function encodeFixed(
+  seed: Uint8Array,
+  path: string,
+  sequence: number,
+  value: Uint8Array,
+  nonce: Uint8Array = new Uint8Array(randomBytes(nonceLength)),
+): Uint8Array {
   if (value.length === 0) throw new Failure('usage', 'the secret is empty');
-  if (value.length > largestValue) throw new Failure('usage', `the secret has ${String(value.length)} bytes, and ${String(largestValue)} are the most that can be delivered`);
+  if (value.length > largestValue)
+    throw new Failure(
+      'usage',
+      `the secret has ${String(value.length)} bytes, and ${String(largestValue)} are the most that can be delivered`,
+    );
   if (!Number.isSafeInteger(sequence) || sequence < 0) {
-    throw new Failure('malformed', `${path} can't be numbered ${String(sequence)}: the file that it replaces has the last number`, { hint: 'auxcred rm removes that file, and auxcred put makes another one' });
+    throw new Failure(
+      'malformed',
+      `${path} can't be numbered ${String(sequence)}: the file that it replaces has the last number`,
+      { hint: 'auxcred rm removes that file, and auxcred put makes another one' },
+    );
   }
-  const header = concat(magic, Uint8Array.of(version), keyId(seed), concat(u32be(Math.floor(sequence / 2 ** 32)), u32be(sequence % 2 ** 32)), nonce);
+  const header = concat(
+    magic,
+    Uint8Array.of(version),
+    keyId(seed),
+    concat(u32be(Math.floor(sequence / 2 ** 32)), u32be(sequence % 2 ** 32)),
+    nonce,
+  );
   const plaintext = new Uint8Array(Math.ceil((value.length + 1) / blockLength) * blockLength);
   plaintext.set(value);
   plaintext[value.length] = 0x80;
@@ -97,11 +121,18 @@ export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): 
   if (!plaintext) return undefined;
   try {
     const end = plaintext.lastIndexOf(0x80);
-    const problem = end === -1 || plaintext.length - end > blockLength || plaintext.subarray(end + 1).some((byte) => byte !== 0) ? 'has other padding than a fixed file'
-      : end === 0 ? 'holds an empty value'
-      : end > largestValue ? `holds more than ${String(largestValue)} bytes`
-      : undefined;
-    if (problem !== undefined) throw new Failure('malformed', `${path} ${problem}`, { hint: 'it was written by another program than auxcred: put it again' });
+    const problem =
+      end === -1 || plaintext.length - end > blockLength || plaintext.subarray(end + 1).some((byte) => byte !== 0)
+        ? 'has other padding than a fixed file'
+        : end === 0
+          ? 'holds an empty value'
+          : end > largestValue
+            ? `holds more than ${String(largestValue)} bytes`
+            : undefined;
+    if (problem !== undefined)
+      throw new Failure('malformed', `${path} ${problem}`, {
+        hint: 'it was written by another program than auxcred: put it again',
+      });
     return plaintext.slice(0, end);
   } finally {
     plaintext.fill(0);
@@ -129,7 +160,10 @@ export const digestOf = (file: Uint8Array): string => createHash('sha256').updat
 export function fingerprintOf(seed: Uint8Array, path: string, value: Uint8Array): string {
   const key = fingerprintKey(seed);
   try {
-    return createHmac('sha256', key).update(concat(framed(path), u32be(value.length))).update(value).digest('hex');
+    return createHmac('sha256', key)
+      .update(concat(framed(path), u32be(value.length)))
+      .update(value)
+      .digest('hex');
   } finally {
     key.fill(0);
   }

@@ -1,7 +1,7 @@
-import { keyId } from '../derive/tree.ts';
 import type { Fixed, FixedLookup } from '../derive/recipe.ts';
+import { keyId } from '../derive/tree.ts';
 import { digestOf, readHeader } from './file.ts';
-import { type FixedFolder, type ScopeSeed } from './folder.ts';
+import type { FixedFolder, ScopeSeed } from './folder.ts';
 import { type FixedName, nameText } from './name.ts';
 
 type Found = ReturnType<FixedLookup> & { readonly bytes: Uint8Array };
@@ -41,7 +41,9 @@ export class Shelf {
     const id = this.#keyIds.get(name.scope) ?? keyId(seed);
     this.#keyIds.set(name.scope, id);
     const { keyId: actual, sequence } = readHeader(name, bytes);
-    return was.epoch === epoch && Buffer.compare(actual, id) === 0 ? { bytes, sequence, file: was.file, fingerprint: was.fingerprint } : undefined;
+    return was.epoch === epoch && Buffer.compare(actual, id) === 0
+      ? { bytes, sequence, file: was.file, fingerprint: was.fingerprint }
+      : undefined;
   }
 
   #opened(name: FixedName): Found {
@@ -55,11 +57,17 @@ export class Shelf {
 }
 
 /** What can be said of a file without a seed: nothing of its value, and nothing is wrong with one that is missing. */
-export const unopened = (folder: FixedFolder): FixedLookup => (scope, path) => {
-  try {
-    const bytes = folder.read({ scope, path });
-    return { sequence: bytes ? readHeader({ scope, path }, bytes).sequence : 0, file: bytes ? digestOf(bytes) : '', fingerprint: '' };
-  } catch {
-    return { sequence: 0, file: '', fingerprint: '' };
-  }
-};
+export const unopened =
+  (folder: FixedFolder): FixedLookup =>
+  (scope, path) => {
+    try {
+      const bytes = folder.read({ scope, path });
+      return {
+        sequence: bytes ? readHeader({ scope, path }, bytes).sequence : 0,
+        file: bytes ? digestOf(bytes) : '',
+        fingerprint: '',
+      };
+    } catch {
+      return { sequence: 0, file: '', fingerprint: '' };
+    }
+  };

@@ -5,9 +5,17 @@ import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { commandLine } from '../system/shell.ts';
 import { ensureFolder, readFileWithin, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
-import { decodeFixed, digestOf, encodeFixed, fingerprintOf, type FixedHeader, largestFile, readHeader } from './file.ts';
+import { commandLine } from '../system/shell.ts';
+import {
+  decodeFixed,
+  digestOf,
+  encodeFixed,
+  type FixedHeader,
+  fingerprintOf,
+  largestFile,
+  readHeader,
+} from './file.ts';
 import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
 
 const ending = '.sealed';
@@ -22,7 +30,10 @@ const mostTrials = 10_000;
 export type ScopeSeed = (scope: string) => { readonly seed: Uint8Array; readonly epoch: number };
 
 /** The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there is none. */
-export type FormerSeed = (scope: string, keyId: Uint8Array) => { readonly seed: Uint8Array; readonly epoch: number } | undefined;
+export type FormerSeed = (
+  scope: string,
+  keyId: Uint8Array,
+) => { readonly seed: Uint8Array; readonly epoch: number } | undefined;
 
 /** What opens the files of a folder. */
 export interface FolderKeys {
@@ -79,7 +90,9 @@ export class FixedFolder {
   }
 
   #missing(name: FixedName): Failure {
-    return new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, { hint: `${commandLine('auxcred', 'put', nameText(name))} makes it; auxcred find helps to look` });
+    return new Failure('not-found', `there is no ${nameText(name)} in ${this.path}`, {
+      hint: `${commandLine('auxcred', 'put', nameText(name))} makes it; auxcred find helps to look`,
+    });
   }
 
   /**
@@ -100,21 +113,40 @@ export class FixedFolder {
     const older = former(scope, actual);
     older?.seed.fill(0);
     const text = nameText({ scope, path });
-    if (older) return new Failure('malformed', `${text} is of epoch ${String(older.epoch)}, and ${scope} is in epoch ${String(epoch)}`, { hint: `auxcred rekey ${scope}` });
-    return new Failure('malformed', `${text} was encrypted for another scope, or for another epoch than ${String(epoch)} of ${scope}`, { hint: 'auxcred mv and cp move a file between scopes, auxcred rekey between epochs; the operator\'s vault has the rest' });
+    if (older)
+      return new Failure(
+        'malformed',
+        `${text} is of epoch ${String(older.epoch)}, and ${scope} is in epoch ${String(epoch)}`,
+        { hint: `auxcred rekey ${scope}` },
+      );
+    return new Failure(
+      'malformed',
+      `${text} was encrypted for another scope, or for another epoch than ${String(epoch)} of ${scope}`,
+      {
+        hint: "auxcred mv and cp move a file between scopes, auxcred rekey between epochs; the operator's vault has the rest",
+      },
+    );
   }
 
   #unopened(name: FixedName, seed: Uint8Array, bytes: Uint8Array): Failure {
-    const other = this.#trialsLeft <= 0 ? undefined : this.list(name.scope).names.find((candidate) => {
-      if (candidate.path === name.path || this.#trialsLeft <= 0) return false;
-      this.#trialsLeft--;
-      const value = decodeFixed(seed, candidate.path, bytes);
-      value?.fill(0);
-      return value !== undefined;
-    });
+    const other =
+      this.#trialsLeft <= 0
+        ? undefined
+        : this.list(name.scope).names.find((candidate) => {
+            if (candidate.path === name.path || this.#trialsLeft <= 0) return false;
+            this.#trialsLeft--;
+            const value = decodeFixed(seed, candidate.path, bytes);
+            value?.fill(0);
+            return value !== undefined;
+          });
     const text = nameText(name);
-    if (other) return new Failure('malformed', `${text} is the file of ${nameText(other)} under another name`, { hint: 'auxcred mv renames a secret: its name is part of its key' });
-    return new Failure('malformed', `${text} does not open: it was changed, or it is the file of a name that is gone`, { hint: 'restore it from a backup, or put it again' });
+    if (other)
+      return new Failure('malformed', `${text} is the file of ${nameText(other)} under another name`, {
+        hint: 'auxcred mv renames a secret: its name is part of its key',
+      });
+    return new Failure('malformed', `${text} does not open: it was changed, or it is the file of a name that is gone`, {
+      hint: 'restore it from a backup, or put it again',
+    });
   }
 
   /**
@@ -181,7 +213,9 @@ export class FixedFolder {
       const like = [...alike].find((name) => name !== wanted);
       if (like === undefined) return;
       const other = [scope, ...segments.slice(0, i), like.replace(/\.sealed$/, '')].join('/');
-      throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} in its case only`, { hint: 'choose another name' });
+      throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} in its case only`, {
+        hint: 'choose another name',
+      });
     });
   }
 
@@ -212,7 +246,8 @@ export class FixedFolder {
     const walk = (folder: string): void => {
       try {
         removeLeftovers(folder);
-        for (const { name, isFolder } of entriesIn(folder)) if (isFolder && !name.startsWith('.')) walk(join(folder, name));
+        for (const { name, isFolder } of entriesIn(folder))
+          if (isFolder && !name.startsWith('.')) walk(join(folder, name));
       } catch {
         // Whoever reads the folder is told why it can't be.
       }
@@ -256,19 +291,32 @@ function isRemoved(folder: string): boolean {
     rmdirSync(folder);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'EEXIST')) return false;
+    if (error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'EEXIST'))
+      return false;
     throw error;
   }
 }
 
 function entriesIn(folder: string): { readonly name: string; readonly isFolder: boolean }[] {
   try {
-    return readdirSync(folder, { withFileTypes: true }).map((entry) => ({ name: entry.name, isFolder: entry.isDirectory() }));
+    return readdirSync(folder, { withFileTypes: true }).map((entry) => ({
+      name: entry.name,
+      isFolder: entry.isDirectory(),
+    }));
   } catch (error) {
     if (!(error instanceof Error) || !('code' in error)) throw error;
     if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
-    const reason = error.code === 'ELOOP' ? 'is a loop of symbolic links' : error.code === 'ENAMETOOLONG' ? 'is nested too deep to be listed' : undefined;
-    if (reason !== undefined) throw new Failure('malformed', `${folder} ${reason}`, { hint: 'remove it: no secret can be in there', cause: error });
+    const reason =
+      error.code === 'ELOOP'
+        ? 'is a loop of symbolic links'
+        : error.code === 'ENAMETOOLONG'
+          ? 'is nested too deep to be listed'
+          : undefined;
+    if (reason !== undefined)
+      throw new Failure('malformed', `${folder} ${reason}`, {
+        hint: 'remove it: no secret can be in there',
+        cause: error,
+      });
     throw error;
   }
 }

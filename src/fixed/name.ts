@@ -21,7 +21,8 @@ export function pathProblem(path: string): string | undefined {
     if (segment === '') return 'it begins or ends with a slash, or has two in a row';
     if (segment.startsWith('.')) return 'a part of it begins with a dot';
     if (/\.sealed$/iu.test(segment)) return 'a part of it ends in .sealed, as the files themselves do';
-    if (Buffer.byteLength(segment) > longestSegment) return `a part of it has more than ${String(longestSegment)} bytes`;
+    if (Buffer.byteLength(segment) > longestSegment)
+      return `a part of it has more than ${String(longestSegment)} bytes`;
   }
   return undefined;
 }
@@ -29,7 +30,10 @@ export function pathProblem(path: string): string | undefined {
 /** @throws Failure `usage` for a path that can't be one */
 export function checkedPath(path: string): string {
   const problem = pathProblem(path);
-  if (problem !== undefined) throw new Failure('usage', `${JSON.stringify(path)} can't be the name of a secret: ${problem}`, { hint: 'host/web1/wifi, group/db/api/token' });
+  if (problem !== undefined)
+    throw new Failure('usage', `${JSON.stringify(path)} can't be the name of a secret: ${problem}`, {
+      hint: 'host/web1/wifi, group/db/api/token',
+    });
   return path;
 }
 

@@ -5,10 +5,15 @@ import { decodeFixed, digestOf } from './file.ts';
 import { nameText } from './name.ts';
 
 /** Opens fixed secrets from the very files that their recipes name. */
-export const fixedValues = (seedOf: SeedOf, fileOf: (recipe: Fixed) => Uint8Array | undefined): Sources['fixedValue'] => (recipe) => {
-  const seed = seedOf(recipe.scope, recipe.epoch);
-  const bytes = fileOf(recipe);
-  const value = bytes && digestOf(bytes) === recipe.file ? decodeFixed(seed, recipe.path, bytes) : undefined;
-  if (!value) throw new Failure('malformed', `the file of ${nameText(recipe)} is not the one that was put in force`, { hint: 'run auxcred provision' });
-  return value;
-};
+export const fixedValues =
+  (seedOf: SeedOf, fileOf: (recipe: Fixed) => Uint8Array | undefined): Sources['fixedValue'] =>
+  (recipe) => {
+    const seed = seedOf(recipe.scope, recipe.epoch);
+    const bytes = fileOf(recipe);
+    const value = bytes && digestOf(bytes) === recipe.file ? decodeFixed(seed, recipe.path, bytes) : undefined;
+    if (!value)
+      throw new Failure('malformed', `the file of ${nameText(recipe)} is not the one that was put in force`, {
+        hint: 'run auxcred provision',
+      });
+    return value;
+  };

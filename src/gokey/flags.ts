@@ -40,7 +40,11 @@ export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {
       return text;
     };
     switch (name) {
-      case 'P': case 'r': case 's': case 't': case 'o':
+      case 'P':
+      case 'r':
+      case 's':
+      case 't':
+      case 'o':
         texts[name] = value();
         break;
       case 'l':
@@ -53,8 +57,12 @@ export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {
         u = assigned === undefined || truth(name, assigned);
         break;
       case 'p':
-        throw new Failure('usage', '-p would show the master password to every process on this machine: give it in a file (-P FILE), in GOKEY_ROOT_PASS or at the prompt');
-      case 'h': case 'help':
+        throw new Failure(
+          'usage',
+          '-p would show the master password to every process on this machine: give it in a file (-P FILE), in GOKEY_ROOT_PASS or at the prompt',
+        );
+      case 'h':
+      case 'help':
         return undefined;
       default:
         throw new Failure('usage', `flag provided but not defined: -${name}`);
@@ -65,11 +73,14 @@ export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {
 
 /** strconv.ParseInt with base 0: 0x, 0o, 0b, a 0 in front for octal, and single underscores between digits. */
 function whole(name: string, text: string): number {
-  const [, sign, digits] = /^([+-]?)(0x(?:_?[\da-f])+|0o(?:_?[0-7])+|0b(?:_?[01])+|0(?:_?[0-7])*|[1-9](?:_?\d)*)$/i.exec(text) ?? [];
-  if (digits === undefined) throw new Failure('usage', `invalid value ${JSON.stringify(text)} for flag -${name}: parse error`);
+  const [, sign, digits] =
+    /^([+-]?)(0x(?:_?[\da-f])+|0o(?:_?[0-7])+|0b(?:_?[01])+|0(?:_?[0-7])*|[1-9](?:_?\d)*)$/i.exec(text) ?? [];
+  if (digits === undefined)
+    throw new Failure('usage', `invalid value ${JSON.stringify(text)} for flag -${name}: parse error`);
   const size = BigInt(digits.replaceAll('_', '').replace(/^0(?=\d)/, '0o'));
   const number = sign === '-' ? -size : size;
-  if (BigInt.asIntN(64, number) !== number) throw new Failure('usage', `invalid value ${JSON.stringify(text)} for flag -${name}: value out of range`);
+  if (BigInt.asIntN(64, number) !== number)
+    throw new Failure('usage', `invalid value ${JSON.stringify(text)} for flag -${name}: value out of range`);
   return Number(number);
 }
 

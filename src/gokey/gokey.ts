@@ -7,9 +7,9 @@
 import { createDecipheriv, hkdfSync, pbkdf2Sync } from 'node:crypto';
 import { concat, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
-import { GokeyStream } from './stream.ts';
 import { drawPassword } from './password.ts';
 import { ecPrivateKey, ed25519PrivateKey, x25519PrivateKey } from './private-key.ts';
+import { GokeyStream } from './stream.ts';
 
 export const gokeyTypes = ['pass', 'raw', 'ed25519', 'x25519', 'ec256', 'ec384', 'ec521'] as const;
 export type GokeyType = (typeof gokeyTypes)[number];
@@ -33,7 +33,15 @@ const tagLength = 16;
 const iterations = 4096;
 
 /** What gokey adds to the realm for each type. */
-const suffixes: Readonly<Record<GokeyType, string>> = { pass: '-pass', raw: '-raw', ed25519: '-key(ED25519)', x25519: '-key(X25519)', ec256: '-key(EC256)', ec384: '-key(EC384)', ec521: '-key(EC521)' };
+const suffixes: Readonly<Record<GokeyType, string>> = {
+  pass: '-pass',
+  raw: '-raw',
+  ed25519: '-key(ED25519)',
+  x25519: '-key(X25519)',
+  ec256: '-key(EC256)',
+  ec384: '-key(EC384)',
+  ec521: '-key(EC521)',
+};
 
 /**
  * What gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes it, and the request's secrets.
@@ -41,9 +49,14 @@ const suffixes: Readonly<Record<GokeyType, string>> = { pass: '-pass', raw: '-ra
  */
 export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }: GokeyRequest): Uint8Array {
   if (realm === '') throw new Failure('usage', 'no realm provided');
-  if (length !== undefined && type !== 'pass' && type !== 'raw') throw new Failure('usage', `key type ${type} does not support length parameter`);
-  if (length !== undefined && (!Number.isInteger(length) || length < 1)) throw new Failure('usage', 'invalid length parameter');
-  if (!seed && type !== 'pass' && !allowUnsafe) throw new Failure('usage', 'generating keys without strong seed is not allowed', { hint: '-s SEEDFILE, or -u where the master password is strong enough' });
+  if (length !== undefined && type !== 'pass' && type !== 'raw')
+    throw new Failure('usage', `key type ${type} does not support length parameter`);
+  if (length !== undefined && (!Number.isInteger(length) || length < 1))
+    throw new Failure('usage', 'invalid length parameter');
+  if (!seed && type !== 'pass' && !allowUnsafe)
+    throw new Failure('usage', 'generating keys without strong seed is not allowed', {
+      hint: '-s SEEDFILE, or -u where the master password is strong enough',
+    });
   const info = utf8(`${realm}${suffixes[type]}`);
   const key = seed ? seededKey(masterPassword, seed, info) : passwordKey(masterPassword, info);
   const stream = new GokeyStream(key);
@@ -69,11 +82,17 @@ export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }
 }
 
 /** PBKDF2-HMAC-SHA256 (RFC 8018 section 5.2), 32 bytes. The caller wipes them. */
-export const passwordKey = (masterPassword: Uint8Array, salt: Uint8Array): Uint8Array => pbkdf2Sync(masterPassword, salt, iterations, 32, 'sha256');
+export const passwordKey = (masterPassword: Uint8Array, salt: Uint8Array): Uint8Array =>
+  pbkdf2Sync(masterPassword, salt, iterations, 32, 'sha256');
 
 /** HKDF-SHA256 (RFC 5869) over nonce, opened body and tag; nonce and tag are the salt. */
 function seededKey(masterPassword: Uint8Array, file: Uint8Array, info: Uint8Array): Uint8Array {
-  if (file.length < nonceLength + tagLength) throw new Failure('usage', `a seed file has at least ${String(nonceLength + tagLength)} bytes, not ${String(file.length)}`, { hint: 'auxcred gokey -t seed -o FILE makes one' });
+  if (file.length < nonceLength + tagLength)
+    throw new Failure(
+      'usage',
+      `a seed file has at least ${String(nonceLength + tagLength)} bytes, not ${String(file.length)}`,
+      { hint: 'auxcred gokey -t seed -o FILE makes one' },
+    );
   const nonce = file.subarray(0, nonceLength);
   const tag = file.subarray(file.length - tagLength);
   const body = openSeed(masterPassword, nonce, file.subarray(nonceLength, file.length - tagLength), tag);
@@ -96,7 +115,9 @@ function openSeed(masterPassword: Uint8Array, nonce: Uint8Array, body: Uint8Arra
     decipher.final();
     return Uint8Array.from(opened);
   } catch {
-    throw new Failure('no-recipient', 'the master password does not open the seed file', { hint: 'or the file is damaged, or -skip is wrong' });
+    throw new Failure('no-recipient', 'the master password does not open the seed file', {
+      hint: 'or the file is damaged, or -skip is wrong',
+    });
   } finally {
     key.fill(0);
     opened.fill(0);

@@ -1,6 +1,6 @@
 import { createECDH } from 'node:crypto';
-import { pem } from '../derive/encoding.ts';
 import { concat } from '../bytes.ts';
+import { pem } from '../derive/encoding.ts';
 import type { GokeyStream } from './stream.ts';
 
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
@@ -40,9 +40,27 @@ interface Curve {
 }
 
 const curves: Readonly<Record<'ec256' | 'ec384' | 'ec521', Curve>> = {
-  ec256: { name: 'prime256v1', most: 'ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550', size: 32, drawn: 40, oid: '06082a8648ce3d030107' },
-  ec384: { name: 'secp384r1', most: 'ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52972', size: 48, drawn: 56, oid: '06052b81040022' },
-  ec521: { name: 'secp521r1', most: '01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386408', size: 66, drawn: 73, oid: '06052b81040023' },
+  ec256: {
+    name: 'prime256v1',
+    most: 'ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632550',
+    size: 32,
+    drawn: 40,
+    oid: '06082a8648ce3d030107',
+  },
+  ec384: {
+    name: 'secp384r1',
+    most: 'ffffffffffffffffffffffffffffffffffffffffffffffffc7634d81f4372ddf581a0db248b0a77aecec196accc52972',
+    size: 48,
+    drawn: 56,
+    oid: '06052b81040022',
+  },
+  ec521: {
+    name: 'secp521r1',
+    most: '01fffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffa51868783bf2f966b7fcc0148f709a5d03bb5c9b8899c47aebb6fb71e91386408',
+    size: 66,
+    drawn: 73,
+    oid: '06052b81040023',
+  },
 };
 
 /** PEM of an ECPrivateKey with its curve and its public key (RFC 5915 section 3). The number passes through a BigInt, which nothing can wipe. */
@@ -55,13 +73,23 @@ export function ecPrivateKey(stream: GokeyStream, type: 'ec256' | 'ec384' | 'ec5
   for (let i = size - 1; i >= 0; i--, rest >>= 8n) key[i] = Number(rest & 0xffn);
   const pair = createECDH(name);
   pair.setPrivateKey(key);
-  return encoded('EC PRIVATE KEY', der(0x30, bytesOf('020101'), der(0x04, key), der(0xa0, bytesOf(oid)), der(0xa1, der(0x03, Uint8Array.of(0), pair.getPublicKey()))));
+  return encoded(
+    'EC PRIVATE KEY',
+    der(
+      0x30,
+      bytesOf('020101'),
+      der(0x04, key),
+      der(0xa0, bytesOf(oid)),
+      der(0xa1, der(0x03, Uint8Array.of(0), pair.getPublicKey())),
+    ),
+  );
 }
 
 /** A DER element of up to 65535 bytes (X.690 section 8.1). Takes the parts of its content over and wipes them. */
 function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
-  const header = length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
+  const header =
+    length < 0x80 ? [tag, length] : length < 0x100 ? [tag, 0x81, length] : [tag, 0x82, length >> 8, length & 0xff];
   const element = concat(Uint8Array.from(header), ...parts);
   for (const part of parts) part.fill(0);
   return element;

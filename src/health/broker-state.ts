@@ -31,18 +31,47 @@ export interface BrokerState {
 export const sockets = ['auxcred.socket', 'auxcred-stage.socket'] as const;
 /** What writes the secrets of `delivery = "file"` at boot. */
 export const fileWriters = ['auxcred-user-files.service', 'auxcred-files.service'] as const;
-const own = [...sockets, 'auxcred.service', 'auxcred-rotate.timer', 'auxcred-rotate.service', 'auxcred-bind.service', ...fileWriters];
+const own = [
+  ...sockets,
+  'auxcred.service',
+  'auxcred-rotate.timer',
+  'auxcred-rotate.service',
+  'auxcred-bind.service',
+  ...fileWriters,
+];
 
 /** How auxcred's own units are, and what was last refused since the boot. @throws Failure `system` where systemctl fails */
 export function brokerState(): BrokerState {
-  const units = unitProperties(own, ['LoadState', 'ActiveState', 'Result', 'UnitFileState']).map(({ unit, values }): OwnUnit => ({
-    unit, installed: values.get('LoadState') === 'loaded', masked: values.get('LoadState') === 'masked', enabled: values.get('UnitFileState') === 'enabled', active: values.get('ActiveState') ?? '', result: values.get('Result') ?? '',
-  }));
+  const units = unitProperties(own, ['LoadState', 'ActiveState', 'Result', 'UnitFileState']).map(
+    ({ unit, values }): OwnUnit => ({
+      unit,
+      installed: values.get('LoadState') === 'loaded',
+      masked: values.get('LoadState') === 'masked',
+      enabled: values.get('UnitFileState') === 'enabled',
+      active: values.get('ActiveState') ?? '',
+      result: values.get('Result') ?? '',
+    }),
+  );
   // The broker's own entries alone: anybody can log under its MESSAGE_ID.
   const user = userId('/', 'auxcred');
-  const [entry] = journalEntries('--boot', '--lines=1', `MESSAGE_ID=${messageIds.refused}`, '_SYSTEMD_UNIT=auxcred.service', ...(user === undefined ? [] : [`_UID=${String(user)}`]));
-  return { units, lastRefusal: entry && { at: entry.at, unit: entry.field('AUXCRED_UNIT'), credential: entry.field('AUXCRED_CREDENTIAL'), reason: entry.field('AUXCRED_REASON') } };
+  const [entry] = journalEntries(
+    '--boot',
+    '--lines=1',
+    `MESSAGE_ID=${messageIds.refused}`,
+    '_SYSTEMD_UNIT=auxcred.service',
+    ...(user === undefined ? [] : [`_UID=${String(user)}`]),
+  );
+  return {
+    units,
+    lastRefusal: entry && {
+      at: entry.at,
+      unit: entry.field('AUXCRED_UNIT'),
+      credential: entry.field('AUXCRED_CREDENTIAL'),
+      reason: entry.field('AUXCRED_REASON'),
+    },
+  };
 }
 
 /** One of auxcred's own units, by its name. */
-export const unitOf = ({ units }: BrokerState, name: string): OwnUnit | undefined => units.find(({ unit }) => unit === name);
+export const unitOf = ({ units }: BrokerState, name: string): OwnUnit | undefined =>
+  units.find(({ unit }) => unit === name);

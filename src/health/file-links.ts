@@ -1,8 +1,8 @@
 /** Links to secrets that are files, and what is wrong with where they lie. */
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { linksIn } from '../provision/file-folder.ts';
 import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { linksIn } from '../provision/file-folder.ts';
 import { userId } from '../system/files.ts';
 import { objectionTo } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -24,9 +24,17 @@ export function strayLinks(sight: Sight, paths: Paths, declarations: readonly Se
   const recorded = linksIn(sight.read(paths.fileLinks));
   const declared = declarations.flatMap(({ credential, content, placement }) => {
     const { link, owner } = placement ?? {};
-    return link === undefined ? [] : credentialsOf({ credential, content }).map(({ id }) => ({ link: `${link}${id.slice(credential.length)}`, owner: /^\d+$/.test(owner ?? '') ? Number(owner) : userId(paths.root, owner ?? '') }));
+    return link === undefined
+      ? []
+      : credentialsOf({ credential, content }).map(({ id }) => ({
+          link: `${link}${id.slice(credential.length)}`,
+          owner: /^\d+$/.test(owner ?? '') ? Number(owner) : userId(paths.root, owner ?? ''),
+        }));
   });
-  const known = new Map<string, number | undefined>([...recorded.map((link): [string, undefined] => [link, undefined]), ...declared.map(({ link, owner }): [string, number | undefined] => [link, owner])]);
+  const known = new Map<string, number | undefined>([
+    ...recorded.map((link): [string, undefined] => [link, undefined]),
+    ...declared.map(({ link, owner }): [string, number | undefined] => [link, owner]),
+  ]);
   const led = [...known].flatMap(([link, owner]) => {
     const objection = objectionTo(paths.root, dirname(link), { owner });
     const path = objection && realPlace(join(paths.root, link));
@@ -34,7 +42,14 @@ export function strayLinks(sight: Sight, paths: Paths, declarations: readonly Se
   });
   // Without the record every link would be one that nobody knows.
   if (sight.isHidden(paths.fileLinks)) return led;
-  const unknown = readByRoot.flatMap((folder) => linksBelow(join(paths.root, folder))).filter((path) => leadsToFiles(paths, path) && ![...known.keys()].some((link) => join(paths.root, link) === path) && led.every((one) => one.path !== path));
+  const unknown = readByRoot
+    .flatMap((folder) => linksBelow(join(paths.root, folder)))
+    .filter(
+      (path) =>
+        leadsToFiles(paths, path) &&
+        ![...known.keys()].some((link) => join(paths.root, link) === path) &&
+        led.every((one) => one.path !== path),
+    );
   return [...led, ...unknown.map((path) => ({ path, objection: undefined }))];
 }
 

@@ -14,10 +14,23 @@ export interface Finding {
 }
 
 /** Something that was looked at and is well. */
-export const fine = (check: string, message: string): Finding => ({ check, level: 'ok', message, why: undefined, mend: [] });
+export const fine = (check: string, message: string): Finding => ({
+  check,
+  level: 'ok',
+  message,
+  why: undefined,
+  mend: [],
+});
 
 /** Something that is not well, or that somebody may want to know of. */
-export const found = (check: string, level: Exclude<Level, 'ok'>, message: string, why: string, ...mend: readonly string[]): Finding => ({ check, level, message, why, mend });
+export const found = (
+  check: string,
+  level: Exclude<Level, 'ok'>,
+  message: string,
+  why: string,
+  ...mend: readonly string[]
+): Finding => ({ check, level, message, why, mend });
 
 /** Whether nothing has to be done. */
-export const isWell = (findings: readonly Finding[]): boolean => findings.every(({ level }) => level === 'ok' || level === 'note');
+export const isWell = (findings: readonly Finding[]): boolean =>
+  findings.every(({ level }) => level === 'ok' || level === 'note');

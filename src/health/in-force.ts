@@ -1,21 +1,21 @@
 /** What is in force, beside what the manifest asks for now. */
 import { join } from 'node:path';
-import { inForce, type ReleaseChange } from '../provision/plan.ts';
-import { planned } from '../provision/provision.ts';
-import { changesOf, renderingSums, type UnitChange } from '../drop-ins/rendered-folder.ts';
-import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
-import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { periodAt } from '../derive/period.ts';
+import { changesOf, renderingSums, type UnitChange } from '../drop-ins/rendered-folder.ts';
+import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
+import { inForce, type ReleaseChange } from '../provision/plan.ts';
+import { planned } from '../provision/provision.ts';
 import type { OpenStore } from '../seeds/open.ts';
-import { hostScope, readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { hostScope, readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import type { Sight } from './readable-files.ts';
 
@@ -61,49 +61,91 @@ export interface InForce {
 /** Reads what was applied, and compares. Opens no seed. */
 export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
-  const rotating = manifest.declarations.flatMap(({ name, content }) => (content.form === 'derived' && content.rotate !== undefined && rotates(content) ? [{ name, end: periodAt(content.rotate, now).end }] : []));
-  const next = rotating.reduce<Date | undefined>((first, { end }) => (first === undefined || end < first ? end : first), undefined);
+  const rotating = manifest.declarations.flatMap(({ name, content }) =>
+    content.form === 'derived' && content.rotate !== undefined && rotates(content)
+      ? [{ name, end: periodAt(content.rotate, now).end }]
+      : [],
+  );
+  const next = rotating.reduce<Date | undefined>(
+    (first, { end }) => (first === undefined || end < first ? end : first),
+    undefined,
+  );
   const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
   const rendering = renderUnits(manifest.declarations);
   const dropIns = changesOf(readRendering(paths), rendering);
   const isSame = dropIns.length === 0 && (applied ?? '') === renderingSums(manifest.files, rendering);
   return {
-    manifest, errors, dropIns, missingHooks: missingHooks(root, manifest.declarations),
+    manifest,
+    errors,
+    dropIns,
+    missingHooks: missingHooks(root, manifest.declarations),
     state: errors > 0 ? 'invalid' : isSame ? 'applied' : applied === undefined ? 'never' : 'changed',
-    next: next && { at: next, secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name) },
+    next: next && {
+      at: next,
+      secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name),
+    },
   };
 }
 
 /** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
-export function inForceWith(paths: Paths, manifest: Manifest, { payload: { scopes, counter }, counter: tpmCounter }: OpenStore, { now, undelivered }: { readonly now: Date; readonly undelivered: ReadonlySet<string> }): InForce {
+export function inForceWith(
+  paths: Paths,
+  manifest: Manifest,
+  { payload: { scopes, counter }, counter: tpmCounter }: OpenStore,
+  { now, undelivered }: { readonly now: Date; readonly undelivered: ReadonlySet<string> },
+): InForce {
   const snapshot = soundSnapshot(paths, scopes);
   const known = snapshot === 'foreign' ? undefined : snapshot;
   const folder = new FixedFolder(paths.fixed);
   const seedOf = scopeSeedsOf(scopes);
   // Of seeds that were replaced `older` tells, and here the rest.
-  const plan = attempt(() => planned(paths, manifest.declarations, scopes, { at: now, undelivered, counter: Math.max(counter, known?.counter ?? 0), acceptEarlier: false, acceptOlder: false }));
+  const plan = attempt(() =>
+    planned(paths, manifest.declarations, scopes, {
+      at: now,
+      undelivered,
+      counter: Math.max(counter, known?.counter ?? 0),
+      acceptEarlier: false,
+      acceptOlder: false,
+    }),
+  );
   const future = plan instanceof Failure ? undefined : plan;
   const { names, strangers } = folder.list();
   const held = new Set(scopes.map(scopeName));
   return {
     snapshot: snapshot === 'foreign' ? 'foreign' : snapshot ? 'sound' : 'none',
-    since: known && [...known.history.values()].map((entries) => entries.at(-1)?.until ?? entries.at(-1)?.since ?? '').sort().at(-1),
+    since:
+      known &&
+      [...known.history.values()]
+        .map((entries) => entries.at(-1)?.until ?? entries.at(-1)?.since ?? '')
+        .sort()
+        .at(-1),
     credentials: known?.releases.length ?? 0,
     units: new Set(known?.releases.map(({ unit }) => unit).filter((unit) => unit !== anyUnit)).size,
     changes: future?.changes ?? [],
-    stale: future?.replaced.filter(({ declaration }) => inForce(known?.history, declaration.name) !== undefined).map(({ declaration }) => ({
-      secret: declaration.name, hook: declaration.hook.length > 0,
-      why: future.changes.find(({ credential, unit }) => credential === declaration.credential && declaration.units.includes(unit))?.why ?? 'changed',
-    })) ?? [],
+    stale:
+      future?.replaced
+        .filter(({ declaration }) => inForce(known?.history, declaration.name) !== undefined)
+        .map(({ declaration }) => ({
+          secret: declaration.name,
+          hook: declaration.hook.length > 0,
+          why:
+            future.changes.find(
+              ({ credential, unit }) => credential === declaration.credential && declaration.units.includes(unit),
+            )?.why ?? 'changed',
+        })) ?? [],
     refused: plan instanceof Failure ? plan : undefined,
     older: failureOf(() => {
       refuseRewound(tpmCounter, known?.tpmCounter);
       refuseOldSeeds(counter, known?.counter ?? 0);
     }),
-    fixed: names.filter(({ scope }) => held.has(scope)).flatMap((name) => {
-      const failure = failureOf(() => { folder.open(name, seedOf).value.fill(0); });
-      return failure ? [{ name: nameText(name), failure }] : [];
-    }),
+    fixed: names
+      .filter(({ scope }) => held.has(scope))
+      .flatMap((name) => {
+        const failure = failureOf(() => {
+          folder.open(name, seedOf).value.fill(0);
+        });
+        return failure ? [{ name: nameText(name), failure }] : [];
+      }),
     strangers,
   };
 }
@@ -128,4 +170,7 @@ function attempt<T>(work: () => T): T | Failure {
   }
 }
 
-const failureOf = (work: () => void): Failure | undefined => attempt((): undefined => { work(); });
+const failureOf = (work: () => void): Failure | undefined =>
+  attempt((): undefined => {
+    work();
+  });

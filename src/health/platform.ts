@@ -23,7 +23,12 @@ export function platform(): Platform {
   const [major = 0, minor = 0] = node.split('.').map(Number);
   const failures = ['libc.so.6', 'libtss2-esys.so.0'].map(loads);
   const [koffi, libtss2] = failures;
-  return { node, nodeIsTooOld: major < oldestNode.major || (major === oldestNode.major && minor < oldestNode.minor), koffi, libtss2: libtss2 instanceof LibraryMissing ? libtss2 : undefined };
+  return {
+    node,
+    nodeIsTooOld: major < oldestNode.major || (major === oldestNode.major && minor < oldestNode.minor),
+    koffi,
+    libtss2: libtss2 instanceof LibraryMissing ? libtss2 : undefined,
+  };
 }
 
 function loads(library: string): Failure | undefined {
@@ -37,7 +42,11 @@ function loads(library: string): Failure | undefined {
 
 /** Swap that outlives the power: in the lines of /proc/swaps, neither zram nor encrypted. */
 export const swapsOnDisk = (table: string, isEncrypted: (device: string) => boolean): string[] =>
-  table.split('\n').slice(1).map((line) => line.split(/\s+/)[0] ?? '').filter((device) => device !== '' && !/\/zram\d+$/.test(device) && !isEncrypted(device));
+  table
+    .split('\n')
+    .slice(1)
+    .map((line) => line.split(/\s+/)[0] ?? '')
+    .filter((device) => device !== '' && !/\/zram\d+$/.test(device) && !isEncrypted(device));
 
 /** Whether what is below `path` is on an encrypted block device; undefined where that can't be told. */
 export function isOnEncryptedDisk(sight: Sight, path: string): boolean | undefined {
@@ -52,7 +61,12 @@ export function isOnEncryptedDisk(sight: Sight, path: string): boolean | undefin
 export function isEncryptedSwap(sight: Sight, device: string): boolean {
   const stat = statSync(device, { throwIfNoEntry: false });
   if (stat?.isBlockDevice() !== true) return isOnEncryptedDisk(sight, device) === true;
-  return isEncryptedDevice(sight, `/sys/dev/block/${String((stat.rdev >> 8) & 0xfff)}:${String((stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00))}`) === true;
+  return (
+    isEncryptedDevice(
+      sight,
+      `/sys/dev/block/${String((stat.rdev >> 8) & 0xfff)}:${String((stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00))}`,
+    ) === true
+  );
 }
 
 /**

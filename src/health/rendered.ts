@@ -6,7 +6,11 @@ import type { Sight } from './readable-files.ts';
 
 /** Where systemd has its generators write (systemd.generator(7)). */
 const generated = '/run/systemd/generator';
-const generators = ['/usr/lib/systemd/system-generators', '/usr/local/lib/systemd/system-generators', '/etc/systemd/system-generators'];
+const generators = [
+  '/usr/lib/systemd/system-generators',
+  '/usr/local/lib/systemd/system-generators',
+  '/etc/systemd/system-generators',
+];
 
 /** What systemd has of the drop-ins that were applied last. */
 export interface Rendered {
@@ -19,5 +23,7 @@ export interface Rendered {
 /** Compares what `auxcred apply` left for the generator with what the generator gave systemd. */
 export const renderedOn = (sight: Sight, paths: Paths): Rendered => ({
   hasGenerator: generators.some((folder) => existsSync(join(folder, 'auxcred-generator'))),
-  outdated: [...readRendering(paths)].filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn).map(([unit]) => unit),
+  outdated: [...readRendering(paths)]
+    .filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn)
+    .map(([unit]) => unit),
 });

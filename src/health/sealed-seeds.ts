@@ -1,17 +1,17 @@
 /** What can be said of seeds.age without opening it: for whom it is, and whether they are still here. */
 import { existsSync } from 'node:fs';
-import { parseOpensshKey } from '../age/openssh-key.ts';
 import { parseHeader, type Stanza } from '../age/header.ts';
+import { parseOpensshKey } from '../age/openssh-key.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
-import { type Pins, parsePins } from '../seeds/pins.ts';
+import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
+import { type Pins, parsePins } from '../seeds/pins.ts';
 import { parseStanza } from '../seeds/tpm-stanza.ts';
+import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 import type { Paths } from '../system/paths.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import type { Sight } from './readable-files.ts';
-import { hadSeeds } from '../seeds/lost-seeds.ts';
-import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
@@ -32,7 +32,10 @@ export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
   const pins = pinsSeen(sight, paths);
   const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins, lost: undefined };
   const file = sight.read(paths.seeds);
-  if (!file) return sight.isHidden(paths.seeds) ? { ...none, state: 'hidden' } : { ...none, state: 'missing', lost: lostOn(paths) };
+  if (!file)
+    return sight.isHidden(paths.seeds)
+      ? { ...none, state: 'hidden' }
+      : { ...none, state: 'missing', lost: lostOn(paths) };
   try {
     const { stanzas } = parseHeader(file);
     const of = (type: string): Stanza[] => stanzas.filter(({ args }) => args[0] === type);
@@ -40,9 +43,18 @@ export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
     const hostKeys = [...of('ssh-ed25519'), ...of('auxcred/tpm2+host')];
     // Without an ssh host key the machine's own recipient is an age one.
     const hasAgeHostKey = !tpm && hostKeys.length === 0;
-    const withKey = tpm ? (tpm.args[0] === 'auxcred/tpm2' ? 'tpm2' : 'tpm2+host') : hasAgeHostKey && existsSync(paths.sealedHostKey) ? 'systemd-creds' : 'host';
+    const withKey = tpm
+      ? tpm.args[0] === 'auxcred/tpm2'
+        ? 'tpm2'
+        : 'tpm2+host'
+      : hasAgeHostKey && existsSync(paths.sealedHostKey)
+        ? 'systemd-creds'
+        : 'host';
     return {
-      state: 'there', withKey, pins, lost: undefined,
+      state: 'there',
+      withKey,
+      pins,
+      lost: undefined,
       recovery: of('X25519').length - (hasAgeHostKey ? 1 : 0),
       hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(sight, paths, hostKeys),
       object: tpm && parseStanza(tpm).sealed,

@@ -36,7 +36,14 @@ export interface StoreFiles {
 /** Owners and permissions of what lies in the store and beside it, and what a killed auxcred left there. */
 export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
-  return { group, hasUser: (sight.text(join(root, '/etc/passwd')) ?? '').split('\n').some((line) => line.startsWith(`${brokerGroup}:`)), faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)), leftovers: [paths.store, dirname(paths.pins), dirname(paths.brokerDropIn), paths.credstore].flatMap(leftoversIn) };
+  return {
+    group,
+    hasUser: (sight.text(join(root, '/etc/passwd')) ?? '')
+      .split('\n')
+      .some((line) => line.startsWith(`${brokerGroup}:`)),
+    faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)),
+    leftovers: [paths.store, dirname(paths.pins), dirname(paths.brokerDropIn), paths.credstore].flatMap(leftoversIn),
+  };
 }
 
 /** docs/formats.md names each of these. */
@@ -69,12 +76,22 @@ function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | und
   if (actual === mode && owned && grouped) return [];
   const octal = (bits: number): string => bits.toString(8).padStart(4, '0');
   const isGrouped = shared && group !== undefined;
-  return [{ path, is: `${String(stat.uid)}:${String(stat.gid)} ${octal(actual)}`, should: `root:${isGrouped ? brokerGroup : 'root'} ${octal(mode)}`, owner: isGrouped ? `root:${String(group)}` : 'root', mode: octal(mode) }];
+  return [
+    {
+      path,
+      is: `${String(stat.uid)}:${String(stat.gid)} ${octal(actual)}`,
+      should: `root:${isGrouped ? brokerGroup : 'root'} ${octal(mode)}`,
+      owner: isGrouped ? `root:${String(group)}` : 'root',
+      mode: octal(mode),
+    },
+  ];
 }
 
 function leftoversIn(folder: string): string[] {
   try {
-    return readdirSync(folder).filter((name) => isLeftover(name)).map((name) => join(folder, name));
+    return readdirSync(folder)
+      .filter((name) => isLeftover(name))
+      .map((name) => join(folder, name));
   } catch {
     return [];
   }

@@ -1,11 +1,11 @@
 /** The TPM beside what seeds.age was sealed to. */
 import { Failure } from '../failure.ts';
-import { unmeasuredPcrs, readPcrs } from '../tpm2/pcr.ts';
+import { readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { tpmFailure } from '../tpm2/response.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { reopenSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
 import { isLockedOut, tpmVendor } from '../tpm2/vendor.ts';
-import { tpmFailure } from '../tpm2/response.ts';
 
 export interface PcrDifference {
   readonly pcr: number;
@@ -31,13 +31,27 @@ export interface TpmState {
 
 /** Asks the TPM; one that can't be asked is no error here. */
 export async function tpmState(device: string | undefined, object: SealedObject | undefined): Promise<TpmState> {
-  const unknown: TpmState = { device, present: tpmPresent(device), name: undefined, lockedOut: false, srk: undefined, differences: [], unmeasured: object ? unmeasuredPcrs(object.policy) : [], failure: undefined };
+  const unknown: TpmState = {
+    device,
+    present: tpmPresent(device),
+    name: undefined,
+    lockedOut: false,
+    srk: undefined,
+    differences: [],
+    unmeasured: object ? unmeasuredPcrs(object.policy) : [],
+    failure: undefined,
+  };
   if (!unknown.present) return unknown;
   try {
     const tpm = await openTpm(device);
     try {
       const { manufacturer, model, firmware } = await tpmVendor(tpm);
-      return { ...unknown, name: `${manufacturer} ${model}, firmware ${firmware}`, lockedOut: await isLockedOut(tpm), ...(object ? await compared(tpm, object) : {}) };
+      return {
+        ...unknown,
+        name: `${manufacturer} ${model}, firmware ${firmware}`,
+        lockedOut: await isLockedOut(tpm),
+        ...(object ? await compared(tpm, object) : {}),
+      };
     } finally {
       await tpm.close();
     }
@@ -48,11 +62,16 @@ export async function tpmState(device: string | undefined, object: SealedObject 
   }
 }
 
-async function compared(tpm: Tpm, { srkName, srkTemplate, policy }: SealedObject): Promise<Pick<TpmState, 'srk' | 'differences'>> {
+async function compared(
+  tpm: Tpm,
+  { srkName, srkTemplate, policy }: SealedObject,
+): Promise<Pick<TpmState, 'srk' | 'differences'>> {
   const { values } = await readPcrs(tpm, [...policy.values.keys()]);
   const hex = (value: Uint8Array | undefined): string => Buffer.from(value ?? []).toString('hex');
-  const differences = [...policy.values].map(([pcr, value]) => ({ pcr, sealed: hex(value), now: hex(values.get(pcr)) })).filter(({ sealed, now }) => sealed !== now);
-  return { srk: await hasSrk(tpm, srkName, srkTemplate) ? 'same' : 'other', differences };
+  const differences = [...policy.values]
+    .map(([pcr, value]) => ({ pcr, sealed: hex(value), now: hex(values.get(pcr)) }))
+    .filter(({ sealed, now }) => sealed !== now);
+  return { srk: (await hasSrk(tpm, srkName, srkTemplate)) ? 'same' : 'other', differences };
 }
 
 async function hasSrk(tpm: Tpm, name: Uint8Array, template: Uint8Array): Promise<boolean> {

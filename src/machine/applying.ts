@@ -3,10 +3,10 @@ import { overridesOn } from '../drop-ins/overrides.ts';
 import { applyRendering, changesOf } from '../drop-ins/rendered-folder.ts';
 import { readGenerated, readRendering } from '../drop-ins/rendering.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { type Told, nobody } from '../provision/running-units.ts';
+import { nobody, type Told } from '../provision/running-units.ts';
 import { textIfPresent } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { systemIsRunning, systemctl } from '../system/systemctl.ts';
+import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
 import type { InForce } from './provisioning.ts';
 import { tellUnits } from './restarts.ts';
@@ -21,13 +21,19 @@ export function putInForce(root: string, manifest: Manifest, provisioned: InForc
   }
   // Also where an earlier run was killed before it came to this.
   const { rendered, generated } = pathsUnder(root);
-  if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0) systemctl('daemon-reload');
+  if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0)
+    systemctl('daemon-reload');
   warnOverrides(root);
   return provisioned ? tellUnits(root, provisioned, restart) : nobody;
 }
 
 /** Says which other files keep a unit from what was applied. */
 function warnOverrides(root: string): void {
-  const reasons = { hides: 'takes the place of the drop-in', undoes: 'takes away what the drop-in gives', sets: 'has a value of its own for what the drop-in gives' };
-  for (const { unit, file, how, lines } of overridesOn(pathsUnder(root), textIfPresent)) warn(`${file} ${reasons[how]} ${unit}: ${lines.join(', ')}`, 'auxcred doctor says what to do');
+  const reasons = {
+    hides: 'takes the place of the drop-in',
+    undoes: 'takes away what the drop-in gives',
+    sets: 'has a value of its own for what the drop-in gives',
+  };
+  for (const { unit, file, how, lines } of overridesOn(pathsUnder(root), textIfPresent))
+    warn(`${file} ${reasons[how]} ${unit}: ${lines.join(', ')}`, 'auxcred doctor says what to do');
 }

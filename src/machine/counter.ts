@@ -3,10 +3,10 @@ import { Failure } from '../failure.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import type { PinnedCounter } from '../seeds/pins.ts';
 import type { TpmCounter } from '../seeds/tpm-counter.ts';
+import { say, warn } from '../terminal/say.ts';
 import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
-import { say, warn } from '../terminal/say.ts';
 
 /** The counter of the TPM that is sealed to. */
 interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
@@ -20,26 +20,44 @@ interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
  * @param srk - that of the TPM that was sealed to
  * @throws Failure, `other-tpm` for any other TPM
  */
-export async function counterOf({ withKey, device }: Sealing, pinned: PinnedCounter | undefined, srk: RecordedSrk | undefined): Promise<FoundCounter | undefined> {
+export async function counterOf(
+  { withKey, device }: Sealing,
+  pinned: PinnedCounter | undefined,
+  srk: RecordedSrk | undefined,
+): Promise<FoundCounter | undefined> {
   if (withKey === 'host' || withKey === 'systemd-creds') return undefined;
   const tpm = await openTpm(device);
   try {
-    const value = pinned && await counterAt(tpm, pinned.index, srk);
-    const found = pinned && value !== undefined ? { index: pinned.index, value, isNew: false } : await newCounter(tpm, srk);
-    return found && { ...found, increment: async () => { await increment(device, found.index, srk); } };
+    const value = pinned && (await counterAt(tpm, pinned.index, srk));
+    const found =
+      pinned && value !== undefined ? { index: pinned.index, value, isNew: false } : await newCounter(tpm, srk);
+    return (
+      found && {
+        ...found,
+        increment: async () => {
+          await increment(device, found.index, srk);
+        },
+      }
+    );
   } finally {
     await tpm.close();
   }
 }
 
-async function newCounter(tpm: Tpm, srk: RecordedSrk | undefined): Promise<Omit<FoundCounter, 'increment'> | undefined> {
+async function newCounter(
+  tpm: Tpm,
+  srk: RecordedSrk | undefined,
+): Promise<Omit<FoundCounter, 'increment'> | undefined> {
   try {
     const made = await makeCounter(tpm, srk);
     say(`the TPM's counter ${counterText(made.index)} remembers what is in force`);
     return { ...made, isNew: true };
   } catch (error) {
     if (!(error instanceof Failure) || error.code === 'other-tpm') throw error;
-    warn(`the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`, error.hint);
+    warn(
+      `the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`,
+      error.hint,
+    );
     return undefined;
   }
 }
@@ -54,7 +72,11 @@ async function increment(device: string | undefined, index: number, srk: Recorde
 }
 
 /** Raises the counter where the power went between the snapshot in force and it; what the counter says then. @param recorded - the snapshot's number @throws Failure */
-export async function caughtUp({ increment: count }: Pick<TpmCounter, 'increment'>, value: number, recorded: number | undefined): Promise<number> {
+export async function caughtUp(
+  { increment: count }: Pick<TpmCounter, 'increment'>,
+  value: number,
+  recorded: number | undefined,
+): Promise<number> {
   if (recorded !== value + 1) return value;
   await count();
   return recorded;

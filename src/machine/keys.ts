@@ -9,13 +9,13 @@ import type { Locks } from '../seeds/seal.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
+import { say, warn } from '../terminal/say.ts';
 import { type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { seal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { meansOf } from './openers.ts';
-import { say, warn } from '../terminal/say.ts';
 
 /** The public half (32 bytes) of the key that opens at boot, whatever is in the file beside it; undefined where there is none. @throws Failure `no-recipient` */
 export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
@@ -49,7 +49,8 @@ export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<Se
   const identity = known ?? utf8(`${await generateX25519Identity()}\n`);
   try {
     const credential = await encryptCredential(paths.root, hostKeyCredentials.sealed, identity, credsLockOf(sealing));
-    const open = async (): Promise<Uint8Array> => await decryptCredential(paths.root, hostKeyCredentials.sealed, credential, sealing.device);
+    const open = async (): Promise<Uint8Array> =>
+      await decryptCredential(paths.root, hostKeyCredentials.sealed, credential, sealing.device);
     return { recipient: await identityToRecipient(new TextDecoder().decode(identity).trim()), credential, open };
   } finally {
     identity.fill(0);
@@ -68,25 +69,51 @@ export interface ChosenKeys {
  * Runs `work` with what the machine is sealed to; the TPM is closed afterwards.
  * @throws Failure, `other-tpm` for a TPM that is not the one that opened the seeds
  */
-export async function withLocks<T>(paths: Paths, sealing: Sealing, { sealedKey, srk }: ChosenKeys, work: (locks: Locks) => Promise<T>): Promise<T> {
+export async function withLocks<T>(
+  paths: Paths,
+  sealing: Sealing,
+  { sealedKey, srk }: ChosenKeys,
+  work: (locks: Locks) => Promise<T>,
+): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, sealToTpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);
-  if (sealing.withKey === 'host') return await work({ sshHostKey, ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths), sealToTpm: undefined });
+  if (sealing.withKey === 'host')
+    return await work({
+      sshHostKey,
+      ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths),
+      sealToTpm: undefined,
+    });
   const tpm = await openTpm(sealing.device);
   try {
     const { manufacturer, model, firmware } = await tpmVendor(tpm);
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
     const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
-    for (const pcr of unmeasuredPcrs(policy)) warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
-    return await work({ sshHostKey, ageHostKey: undefined, sealToTpm: async (secret) => await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => { throw notTheOpener(error); }) });
+    for (const pcr of unmeasuredPcrs(policy))
+      warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
+    return await work({
+      sshHostKey,
+      ageHostKey: undefined,
+      sealToTpm: async (secret) =>
+        await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => {
+          throw notTheOpener(error);
+        }),
+    });
   } finally {
     await tpm.close();
   }
 }
 
-const notTheOpener = (error: unknown): unknown => (error instanceof Failure && error.code === 'other-tpm'
-  ? new Failure('other-tpm', 'the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it', { hint: `find out what stands between this machine and its TPM; another TPM is taken with ${resealHint}`, cause: error })
-  : error);
+const notTheOpener = (error: unknown): unknown =>
+  error instanceof Failure && error.code === 'other-tpm'
+    ? new Failure(
+        'other-tpm',
+        'the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it',
+        {
+          hint: `find out what stands between this machine and its TPM; another TPM is taken with ${resealHint}`,
+          cause: error,
+        },
+      )
+    : error;
 
 async function ageHostRecipient(paths: Paths): Promise<string> {
   const existing = readIfPresent(paths.ageHostKey);

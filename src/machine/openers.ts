@@ -8,7 +8,15 @@ export function meansOf(paths: Paths, device: string | undefined): Means {
   const keyAt = (path: string): string | undefined => (existsSync(path) ? path : undefined);
   const sealed = keyAt(paths.sealedHostKey);
   return {
-    keys: { ssh: keyAt(paths.sshHostKey), age: keyAt(paths.ageHostKey), sealed: sealed === undefined ? undefined : async (tpm) => await decryptCredential(paths.root, hostKeyCredentials.sealed, new Uint8Array(readFileSync(sealed)), tpm) },
+    keys: {
+      ssh: keyAt(paths.sshHostKey),
+      age: keyAt(paths.ageHostKey),
+      sealed:
+        sealed === undefined
+          ? undefined
+          : async (tpm) =>
+              await decryptCredential(paths.root, hostKeyCredentials.sealed, new Uint8Array(readFileSync(sealed)), tpm),
+    },
     device: device ?? process.env['AUXCRED_TCTI'],
   };
 }

@@ -2,10 +2,11 @@
 import { existsSync } from 'node:fs';
 import { recordRelease } from '../broker/journal-record.ts';
 import type { Sources } from '../derive/value.ts';
-import { Failure, exitStatus } from '../failure.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { anyUnit } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import { problemText } from '../manifest/problem-text.ts';
 import { fillCredentialStore, refuseForeignCredentials } from '../provision/credential-store.ts';
 import { writeFiles } from '../provision/file-folder.ts';
 import { runHook } from '../provision/hook.ts';
@@ -13,27 +14,32 @@ import { manifestOn } from '../provision/machine-problems.ts';
 import { notePending, pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
 import { type Provisioned, provision, snapshotInForce } from '../provision/provision.ts';
-import { type UnitStep, mergedSteps, stepsFor } from '../provision/running-units.ts';
+import { mergedSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { type OpenStore, devicePatience, openStore } from '../seeds/open.ts';
+import { hadSeeds, restoreHint } from '../seeds/lost-seeds.ts';
+import { devicePatience, type OpenStore, openStore } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { settlePins } from '../seeds/pins.ts';
 import { seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import { type Release, hostScope, readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
+import { hostScope, type Release, readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { stopRunning, systemIsRunning, systemdVersion } from '../system/systemctl.ts';
-import { problemText } from '../manifest/problem-text.ts';
+import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
 import { caughtUp, raised } from './counter.ts';
 import { meansOf } from './openers.ts';
-import { hadSeeds, restoreHint } from '../seeds/lost-seeds.ts';
 
-export const sayPostponed = (name: string): void => { say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`); };
+export const sayPostponed = (name: string): void => {
+  say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
+};
 
 /** What becomes of units on a machine without seeds. */
 export function sayUnsealed(paths: Paths): void {
-  if (hadSeeds(paths)) warn(`this machine's seed is lost, so units with secrets will not start: ${paths.seeds} is missing`, restoreHint(paths));
+  if (hadSeeds(paths))
+    warn(
+      `this machine's seed is lost, so units with secrets will not start: ${paths.seeds} is missing`,
+      restoreHint(paths),
+    );
   else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
 }
 
@@ -42,7 +48,9 @@ export function usableManifest(root: string): Manifest {
   const manifest = manifestOn(root);
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
-    throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', { hint: 'mend the lines above; auxcred check looks again' });
+    throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', {
+      hint: 'mend the lines above; auxcred check looks again',
+    });
   }
   return manifest;
 }
@@ -61,7 +69,12 @@ export interface ProvisionFlags {
 }
 
 /** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
-export async function provisionManifest(root: string, device: string | undefined, manifest: Manifest, flags: ProvisionFlags): Promise<InForce> {
+export async function provisionManifest(
+  root: string,
+  device: string | undefined,
+  manifest: Manifest,
+  flags: ProvisionFlags,
+): Promise<InForce> {
   const paths = pathsUnder(root);
   const store = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
   try {
@@ -72,25 +85,51 @@ export async function provisionManifest(root: string, device: string | undefined
 }
 
 /** The same with seeds that are open already, which the caller wipes. @throws Failure */
-export async function provisionWith(root: string, { payload, counter }: OpenStore, manifest: Manifest, { early, acceptClock, acceptOlder }: ProvisionFlags): Promise<InForce> {
+export async function provisionWith(
+  root: string,
+  { payload, counter }: OpenStore,
+  manifest: Manifest,
+  { early, acceptClock, acceptOlder }: ProvisionFlags,
+): Promise<InForce> {
   const paths = pathsUnder(root);
   const host = hostScope(payload.scopes);
   refuseForeignCredentials(paths, manifest.declarations, host);
   const running = systemIsRunning(root);
   const pending = early || !running ? [] : pendingSteps(paths, host);
-  const astray: ReadonlySet<string> = laysOut(paths, manifest) ? await undelivered(root, paths, payload, early) : new Set();
-  const note = (changes: readonly ReleaseChange[]): void => { notePending(paths, host, mergedSteps(pending, stepsFor(changes))); };
+  const astray: ReadonlySet<string> = laysOut(paths, manifest)
+    ? await undelivered(root, paths, payload, early)
+    : new Set();
+  const note = (changes: readonly ReleaseChange[]): void => {
+    notePending(paths, host, mergedSteps(pending, stepsFor(changes)));
+  };
   const recorded = snapshotInForce(paths, payload.scopes)?.tpmCounter;
   const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
   settlePins(paths, payload.scopes);
   const tpmCounter = counter && remembered !== undefined ? await caughtUp(counter, remembered, recorded) : undefined;
-  const provisioned = provision(root, paths, manifest.declarations, payload.scopes, { at: new Date(), counter: payload.counter, sealing: payload.sealing, tpmCounter, undelivered: astray, acceptEarlier: acceptClock, acceptOlder, beforehand: early || !running ? undefined : note, hook: early || !running ? 'later' : runHook });
+  const provisioned = provision(root, paths, manifest.declarations, payload.scopes, {
+    at: new Date(),
+    counter: payload.counter,
+    sealing: payload.sealing,
+    tpmCounter,
+    undelivered: astray,
+    acceptEarlier: acceptClock,
+    acceptOlder,
+    beforehand: early || !running ? undefined : note,
+    hook: early || !running ? 'later' : runHook,
+  });
   if (provisioned.changed) await raised(counter);
   if (provisioned.changed && running) stopRunning('auxcred.service');
   if (!laysOut(paths, manifest)) return { ...provisioned, failures: [], pending };
   const { made, failures } = await layOut(root, paths, payload, astray, early);
-  if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion) warn('this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody', 'units = ["web.service"]');
-  const changes = failures.length === 0 ? provisioned.changes : deliveredOf(provisioned.changes, await undelivered(root, paths, payload, early));
+  if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion)
+    warn(
+      'this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody',
+      'units = ["web.service"]',
+    );
+  const changes =
+    failures.length === 0
+      ? provisioned.changes
+      : deliveredOf(provisioned.changes, await undelivered(root, paths, payload, early));
   return { ...provisioned, failures, pending, changed: provisioned.changed || made.length > 0, changes };
 }
 
@@ -102,7 +141,8 @@ function deliveredOf(changes: readonly ReleaseChange[], undeliveredNow: Readonly
 
 /** Whether something is to lie, or still lies, where units read it without the broker. */
 const laysOut = (paths: Paths, { declarations }: Manifest): boolean =>
-  declarations.some(({ delivery }) => delivery === 'credstore' || delivery === 'file') || [paths.credstoreRecord, paths.fileLinks, paths.files].some((path) => existsSync(path));
+  declarations.some(({ delivery }) => delivery === 'credstore' || delivery === 'file') ||
+  [paths.credstoreRecord, paths.fileLinks, paths.files].some((path) => existsSync(path));
 
 /** The first systemd with ImportCredential= (systemd.exec(5)). */
 const importingVersion = 254;
@@ -113,7 +153,13 @@ const importingVersion = 254;
  * @param astray - what {@link undelivered} found before
  * @returns the releases that were laid out anew
  */
-export async function layOut(root: string, paths: Paths, { scopes, sealing }: Payload, astray: ReadonlySet<string>, early: boolean): Promise<{ made: Release[]; failures: string[] }> {
+export async function layOut(
+  root: string,
+  paths: Paths,
+  { scopes, sealing }: Payload,
+  astray: ReadonlySet<string>,
+  early: boolean,
+): Promise<{ made: Release[]; failures: string[] }> {
   const releases = snapshotInForce(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
@@ -127,13 +173,25 @@ export async function layOut(root: string, paths: Paths, { scopes, sealing }: Pa
       failures.push(`${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
     }
   };
-  await attempt(async () => { made.push(...(await fillCredentialStore(root, paths, { releases, undelivered: astray, sources, sealing, host: hostScope(scopes) }))); });
+  await attempt(async () => {
+    made.push(
+      ...(await fillCredentialStore(root, paths, {
+        releases,
+        undelivered: astray,
+        sources,
+        sealing,
+        host: hostScope(scopes),
+      })),
+    );
+  });
   if (early || !systemIsRunning(root)) return { made, failures };
   await attempt(() => {
     const { written, failed } = writeFiles(paths, releases, sources, 'all');
     for (const release of written) recordRelease(release, release);
     made.push(...written);
-    failures.push(...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} is not written: ${reason}`)));
+    failures.push(
+      ...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} is not written: ${reason}`)),
+    );
   });
   return { made, failures };
 }
@@ -141,7 +199,11 @@ export async function layOut(root: string, paths: Paths, { scopes, sealing }: Pa
 /** Says which secrets stay what they are, which hooks did not run and what could not be laid out, and returns the exit status. */
 export function sayHeld({ held, postponed, untold, failures }: InForce): number {
   for (const failure of failures) warn(failure, 'auxcred provision tries again');
-  for (const name of untold) warn(`the hook of ${name} did not run: the seed that its old value came from is gone`, `tell the service its new value: auxcred get ${name}`);
+  for (const name of untold)
+    warn(
+      `the hook of ${name} did not run: the seed that its old value came from is gone`,
+      `tell the service its new value: auxcred get ${name}`,
+    );
   for (const name of postponed) sayPostponed(name);
   for (const [name, reason] of held) warn(`${name} stays what it is: ${reason}`, 'auxcred provision tries again');
   return failures.length > 0 ? exitStatus.system : held.size === 0 ? 0 : exitStatus.hook;

@@ -1,28 +1,28 @@
 /** Where what arrived from the operator is checked, sealed, written and put in force. */
 import { existsSync } from 'node:fs';
 import { refuseOldSeeds } from '../broker/opening.ts';
-import { snapshotInForce } from '../provision/provision.ts';
 import { Failure } from '../failure.ts';
-import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { begun, finished, judge, type Judged, writeFiles } from '../push/arrival.ts';
-import { checkSeeds, type OwnSeeds, ownSeeds, ownSealing } from '../push/own-seeds.ts';
+import { snapshotInForce } from '../provision/provision.ts';
+import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
+import { unitsFailure } from '../provision/unit-jobs.ts';
+import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';
+import { checkSeeds, type OwnSeeds, ownSealing, ownSeeds } from '../push/own-seeds.ts';
 import type { Arrived, Request, Result } from '../push/protocol.ts';
 import { type Pushed, readPushed, writePushed } from '../push/pushed.ts';
-import { openSeeds, openStore, type OpenStore } from '../seeds/open.ts';
+import { type OpenStore, openSeeds, openStore } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { pinsIn } from '../seeds/pins.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { unitsFailure } from '../provision/unit-jobs.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { putInForce } from './applying.ts';
 import { meansOf } from './openers.ts';
+import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
+import { unitFailures } from './restarts.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from './sealing.ts';
 import { oneAtATime } from './store-lock.ts';
-import { unitFailures } from './restarts.ts';
-import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
-import { putInForce } from './applying.ts';
 
 /** What came, and for which machine. */
 export interface Arrival {
@@ -41,7 +41,13 @@ export async function received(arrival: Arrival): Promise<Result> {
     return { units: [], failure: undefined };
   }
   // No lock: nothing is written, and the folder that has it may not even be there.
-  if (request.purpose === 'judge') return await withSeeds(arrival, ({ judged: { changes } }) => Promise.resolve({ units: systemIsRunning(root) ? actionsOf(runningSteps(stepsFor(changes))) : [], failure: undefined }));
+  if (request.purpose === 'judge')
+    return await withSeeds(arrival, ({ judged: { changes } }) =>
+      Promise.resolve({
+        units: systemIsRunning(root) ? actionsOf(runningSteps(stepsFor(changes))) : [],
+        failure: undefined,
+      }),
+    );
   let result: Result = { units: [], failure: undefined };
   let told = nobody;
   await oneAtATime(root, 'wait', async () => {
@@ -64,11 +70,16 @@ interface Sound {
 }
 
 /** Judges an arrival with the seeds that were sent or else with this machine's own, which are wiped afterwards. @throws Failure */
-async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: (sound: Sound) => Promise<T>): Promise<T> {
+async function withSeeds<T>(
+  { root, device, request, arrived }: Arrival,
+  work: (sound: Sound) => Promise<T>,
+): Promise<T> {
   const paths = pathsUnder(root);
   const pushed = readPushed(paths);
   const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
-  const sent = arrived.seeds ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished }) : undefined;
+  const sent = arrived.seeds
+    ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished })
+    : undefined;
   const payload = opened?.payload ?? sent?.payload;
   if (!payload) throw new Failure('malformed', 'there are no seeds');
   try {
@@ -81,7 +92,10 @@ async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: (
 }
 
 /** What was judged is written in an order that a crash can't hurt, and made active. @throws Failure */
-async function carriedOut({ root, device, request, arrived }: Arrival, { payload, srk, opened, pushed, judged }: Sound): Promise<Result & { told: Told }> {
+async function carriedOut(
+  { root, device, request, arrived }: Arrival,
+  { payload, srk, opened, pushed, judged }: Sound,
+): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
   const under = begun(pushed, arrived);
   writePushed(paths, under);
@@ -106,14 +120,30 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
  * @param opened - the seeds, where they are those that were here before
  * @throws Failure
  */
-async function apply(root: string, device: string | undefined, opened: OpenStore | undefined, manifest: Manifest, acceptOlder: boolean): Promise<Result & { told: Told }> {
+async function apply(
+  root: string,
+  device: string | undefined,
+  opened: OpenStore | undefined,
+  manifest: Manifest,
+  acceptOlder: boolean,
+): Promise<Result & { told: Told }> {
   const flags = { early: false, acceptClock: false, acceptOlder };
-  const provisioned = opened ? await provisionWith(root, opened, manifest, flags) : await provisionManifest(root, device, manifest, flags);
+  const provisioned = opened
+    ? await provisionWith(root, opened, manifest, flags)
+    : await provisionManifest(root, device, manifest, flags);
   const told = putInForce(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
   const { failures, held } = provisioned;
-  return { told, units, failure: new Failure(failures.length > 0 ? 'system' : 'hook', [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '), { hint: 'auxcred push tries again' }) };
+  return {
+    told,
+    units,
+    failure: new Failure(
+      failures.length > 0 ? 'system' : 'hook',
+      [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '),
+      { hint: 'auxcred push tries again' },
+    ),
+  };
 }
 
 interface Sent {
@@ -127,7 +157,11 @@ interface Sent {
  * The seeds that were sent, as they are to be sealed here, which the caller wipes, and what this machine holds until then.
  * @throws Failure
  */
-async function sentSeeds(root: string, givenDevice: string | undefined, { request: { seeds, replace }, file, unfinished }: Sent): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
+async function sentSeeds(
+  root: string,
+  givenDevice: string | undefined,
+  { request: { seeds, replace }, file, unfinished }: Sent,
+): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
   const means = meansOf(paths, givenDevice);
   const pins = pinsIn(paths);
@@ -137,10 +171,20 @@ async function sentSeeds(root: string, givenDevice: string | undefined, { reques
     checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });
     const stays = seeds?.keepSealing === true && existsSync(paths.seeds) ? ownSealing(own, payload.scopes) : undefined;
     const { recovery } = payload.sealing;
-    const sealing = stays ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery } : payload.sealing;
+    const sealing = stays
+      ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery }
+      : payload.sealing;
     const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
-    const device = sealing.withKey === 'host' ? undefined : means.device ?? sealing.device;
-    return { own, srk: srk ?? stays?.srk, payload: { counter, scopes: payload.scopes, sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device } } };
+    const device = sealing.withKey === 'host' ? undefined : (means.device ?? sealing.device);
+    return {
+      own,
+      srk: srk ?? stays?.srk,
+      payload: {
+        counter,
+        scopes: payload.scopes,
+        sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device },
+      },
+    };
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;

@@ -1,8 +1,8 @@
 /** Units that run, and what they get to know of a change. */
 import { exitStatus } from '../failure.ts';
 import { forgetPending } from '../provision/pending.ts';
-import { type Told, mergedSteps, nobody, stepsFor, takeSteps } from '../provision/running-units.ts';
-import { type UnitFailure, failuresOf, unfinishedService, unitsFailure } from '../provision/unit-jobs.ts';
+import { mergedSteps, nobody, stepsFor, type Told, takeSteps } from '../provision/running-units.ts';
+import { failuresOf, type UnitFailure, unfinishedService, unitsFailure } from '../provision/unit-jobs.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { counted, say, sayProgress } from '../terminal/say.ts';
 import type { InForce } from './provisioning.ts';
@@ -19,7 +19,9 @@ export function tellUnits(root: string, { changes, pending }: InForce, restart: 
   const told = restart ? takeSteps(mergedSteps(pending, stepsFor(changes))) : nobody;
   forgetPending(pathsUnder(root));
   for (const { unit, declared, action } of told.taken) {
-    const why = changes.filter((change) => change.unit === declared).map((change) => `${change.credential} (${change.why})`);
+    const why = changes
+      .filter((change) => change.unit === declared)
+      .map((change) => `${change.credential} (${change.why})`);
     say(`${action} ${unit}: ${why.length > 0 ? why.join(', ') : cutShort}`);
   }
   return told;
@@ -35,7 +37,8 @@ export async function unitsStatus(status: number, told: Told, wait: boolean): Pr
   const failures = await unitFailures(told, wait);
   for (const { unit, reason } of failures) say(`${unit} ${reason}`);
   if (failures.length > 0) say(`hint: ${unitsFailure(failures).hint ?? ''}`);
-  else if (wait && told.taken.length > 0) say(`${counted(told.taken.length, 'unit')} ${told.taken.length === 1 ? 'runs' : 'run'} with what changed`);
+  else if (wait && told.taken.length > 0)
+    say(`${counted(told.taken.length, 'unit')} ${told.taken.length === 1 ? 'runs' : 'run'} with what changed`);
   return status === 0 && failures.length > 0 ? exitStatus['unit-failed'] : status;
 }
 
@@ -44,7 +47,9 @@ export async function unitFailures(told: Told, wait: boolean): Promise<readonly 
   const own = wait && told.taken.length > 0 ? unfinishedService() : undefined;
   if (own !== undefined) say(`not waiting for units: ${own}, which this is part of, may be what they wait for`);
   if (!wait || own !== undefined) return [...told.refused].map(([unit, reason]) => ({ unit, reason }));
-  const failures = await failuresOf(told, (waiting) => { sayProgress(waiting.length === 0 ? '' : `waiting for ${waiting.join(', ')}`); });
+  const failures = await failuresOf(told, (waiting) => {
+    sayProgress(waiting.length === 0 ? '' : `waiting for ${waiting.join(', ')}`);
+  });
   sayProgress('');
   return failures;
 }

@@ -9,14 +9,14 @@ import { Failure } from '../failure.ts';
 import { brokerGroup, snapshotInForce } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
 import type { Payload, Sealing } from '../seeds/payload.ts';
-import { type PinnedCounter, type Pins, establishedPins, pinsIn, pinsOf, samePins, writePins } from '../seeds/pins.ts';
+import { establishedPins, type PinnedCounter, type Pins, pinsIn, pinsOf, samePins, writePins } from '../seeds/pins.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import { type Snapshot, hostScope, installSnapshot, readFixedFile } from '../snapshot/snapshot.ts';
+import { hostScope, installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { stopRunning, systemIsRunning, systemctl } from '../system/systemctl.ts';
+import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
@@ -39,25 +39,42 @@ export interface SealWishes {
  * Killed at any point it leaves the old seeds or the new ones, and they open. The caller holds the lock, and wipes the payload.
  * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, `other-tpm` for a TPM that did not open the seeds
  */
-export async function sealMachine(root: string, payload: Payload, { acceptOlder, srk, beforehand }: SealWishes): Promise<void> {
+export async function sealMachine(
+  root: string,
+  payload: Payload,
+  { acceptOlder, srk, beforehand }: SealWishes,
+): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const inForce = recordable(paths, snapshotInForce(paths, scopes));
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
-  const sealed = await withLocks(paths, sealing, { sealedKey, srk }, async (locks) => await sealPayload(payload, locks));
+  const sealed = await withLocks(
+    paths,
+    sealing,
+    { sealedKey, srk },
+    async (locks) => await sealPayload(payload, locks),
+  );
   const means = meansOf(paths, sealing.device);
-  const reopened = await openSeeds(sealed, sealedKey ? { ...means, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : means);
+  const reopened = await openSeeds(
+    sealed,
+    sealedKey ? { ...means, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : means,
+  );
   wipeScopes(reopened.payload.scopes);
 
   const found = await counterOf(sealing, before?.counter, reopened.srk);
-  if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder) refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
+  if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
+    refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
   const counter = found && { ...found, value: await caughtUp(found, found.value, inForce?.tpmCounter) };
   beforehand?.();
   const dropInChanged = install(root, paths, payload, sealed, {
-    sealedKey, counter: counter && { index: counter.index, start: counter.value }, isCounterNew: counter?.isNew === true,
-    record: () => { if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 }); },
+    sealedKey,
+    counter: counter && { index: counter.index, start: counter.value },
+    isCounterNew: counter?.isNew === true,
+    record: () => {
+      if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 });
+    },
   });
   if (inForce) await raised(counter);
   if (systemIsRunning(root)) {
@@ -69,21 +86,37 @@ export async function sealMachine(root: string, payload: Payload, { acceptOlder,
   // Not before systemd knows the drop-in that does without it.
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
   saySealed(paths, payload);
-  if (before?.counter && before.counter.index !== counter?.index) say(`the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`);
+  if (before?.counter && before.counter.index !== counter?.index)
+    say(
+      `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`,
+    );
 }
 
 /** What is in force, if it can be written again; else the next provision does that. */
 function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | undefined {
-  const gone = snapshot?.releases.flatMap(({ recipe }) => ingredients(recipe)).find((source) => source.form === 'fixed' && readFixedFile(paths, source) === undefined);
+  const gone = snapshot?.releases
+    .flatMap(({ recipe }) => ingredients(recipe))
+    .find((source) => source.form === 'fixed' && readFixedFile(paths, source) === undefined);
   if (!gone) return snapshot;
-  warn(`the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} that is in force is gone or damaged, so what is in force does not know of the new seal`, 'auxcred provision');
+  warn(
+    `the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} that is in force is gone or damaged, so what is in force does not know of the new seal`,
+    'auxcred provision',
+  );
   return undefined;
 }
 
 function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
   const { pcrs, pcrsAtFirstBoot } = sealing;
-  const policy = pcrs.length > 0 ? ` with PCR ${pcrs.join('+')}` : pcrsAtFirstBoot.length > 0 ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}` : '';
-  for (const scope of scopes) say(`sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`);
+  const policy =
+    pcrs.length > 0
+      ? ` with PCR ${pcrs.join('+')}`
+      : pcrsAtFirstBoot.length > 0
+        ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}`
+        : '';
+  for (const scope of scopes)
+    say(
+      `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
+    );
 }
 
 /** What a machine is sealed to, in words. */
@@ -95,11 +128,22 @@ function keyText({ sshHostKey }: Paths, { withKey, credsKey }: Payload['sealing'
 
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
 function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, inForce: Snapshot): void {
-  installSnapshot(paths, inForce, { ...inForce, counter, sealing }, undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => {
-    const file = readFixedFile(paths, recipe);
-    if (!file) throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, { hint: 'run auxcred provision' });
-    return file;
-  });
+  installSnapshot(
+    paths,
+    inForce,
+    { ...inForce, counter, sealing },
+    undefined,
+    hostScope(scopes),
+    groupId(root, brokerGroup),
+    (recipe) => {
+      const file = readFixedFile(paths, recipe);
+      if (!file)
+        throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, {
+          hint: 'run auxcred provision',
+        });
+      return file;
+    },
+  );
 }
 
 interface Succession {
@@ -114,20 +158,34 @@ interface Succession {
  * What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there; a counter that only one of the two has is not asked for meanwhile.
  * @returns whether the broker's drop-in is another one
  */
-function install(root: string, paths: Paths, { scopes, sealing }: Payload, sealed: Uint8Array, { sealedKey, counter, isCounterNew, record: recordIt }: Succession): boolean {
+function install(
+  root: string,
+  paths: Paths,
+  { scopes, sealing }: Payload,
+  sealed: Uint8Array,
+  { sealedKey, counter, isCounterNew, record: recordIt }: Succession,
+): boolean {
   for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
     ensureFolder(folder, { mode: 0o755 });
     removeLeftovers(folder);
   }
   const pins = pinsOf(scopes, sealing.device, counter);
-  const dropIn = utf8(brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined }));
+  const dropIn = utf8(
+    brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined }),
+  );
   const oldDropIn = readIfPresent(paths.brokerDropIn);
   const write = (file: string, bytes: Uint8Array): void => {
-    if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file)) replaceFile(file, bytes, { mode: 0o644 });
+    if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file))
+      replaceFile(file, bytes, { mode: 0o644 });
   };
   // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
   const established = establishedPins(paths);
-  writePins(paths, established === undefined || established === 'damaged' ? { ...pins, next: pins.scopes } : pinsBetween(established, pins, isCounterNew ? undefined : counter));
+  writePins(
+    paths,
+    established === undefined || established === 'damaged'
+      ? { ...pins, next: pins.scopes }
+      : pinsBetween(established, pins, isCounterNew ? undefined : counter),
+  );
   if (sealedKey) replaceFile(paths.sealedHostKey, sealedKey.credential, { mode: 0o600 });
   const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
   write(paths.brokerDropIn, merged);
@@ -144,11 +202,18 @@ function install(root: string, paths: Paths, { scopes, sealing }: Payload, seale
 
 /** Pins under which the old seeds open and the new ones do: where the old ones need no TPM, they are the same with one. */
 function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounter | undefined): Pins {
-  return { scopes, device: device ?? next.device, ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }), ...(counter === undefined ? {} : { counter }) };
+  return {
+    scopes,
+    device: device ?? next.device,
+    ...(samePins(scopes, next.scopes) ? {} : { next: next.scopes }),
+    ...(counter === undefined ? {} : { counter }),
+  };
 }
 
 /** PCRs to bind now, or at the first boot of a system that is being installed. */
-export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> => (systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs });
+export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> =>
+  systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs };
 
 /** All PCRs of a sealing, whether they are bound by now. */
-export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] => [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);
+export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] =>
+  [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);

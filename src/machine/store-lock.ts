@@ -15,20 +15,34 @@ import { say } from '../terminal/say.ts';
  * @throws Failure `refused` where somebody else could lead its folders elsewhere
  * @returns the exit status of `work`; 0 where another one is at work and `whenHeld` is to leave
  */
-export async function oneAtATime(root: string, whenHeld: 'wait' | 'leave', work: () => Promise<number>): Promise<number> {
+export async function oneAtATime(
+  root: string,
+  whenHeld: 'wait' | 'leave',
+  work: () => Promise<number>,
+): Promise<number> {
   const paths = pathsUnder(root);
-  const folders = [paths.store, dirname(paths.rendered), dirname(paths.pins), paths.credstore, dirname(paths.brokerDropIn)];
+  const folders = [
+    paths.store,
+    dirname(paths.rendered),
+    dirname(paths.pins),
+    paths.credstore,
+    dirname(paths.brokerDropIn),
+  ];
   refuseForeign(root, folders);
   ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
-  const status = await withLock(paths.lock, () => {
-    say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
-    return whenHeld;
-  }, async () => {
-    // Left behind by a killed run.
-    for (const folder of folders) removeLeftovers(folder);
-    new FixedFolder(paths.fixed).sweep();
-    removeStrayGenerations(paths);
-    return await work();
-  });
+  const status = await withLock(
+    paths.lock,
+    () => {
+      say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
+      return whenHeld;
+    },
+    async () => {
+      // Left behind by a killed run.
+      for (const folder of folders) removeLeftovers(folder);
+      new FixedFolder(paths.fixed).sweep();
+      removeStrayGenerations(paths);
+      return await work();
+    },
+  );
   return status ?? 0;
 }

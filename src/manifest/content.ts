@@ -4,11 +4,11 @@ import { type KindName, kindNames } from '../derive/kind.ts';
 import { isFirst, parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { hashMethods } from '../derive/recipe.ts';
-import { compositionKeys, readComposition } from './template.ts';
 import { pathProblem } from '../fixed/name.ts';
 import type { Content, DerivedContent, FixedContent, HashedContent } from './declaration.ts';
 import { optionKeys, readOptions } from './options.ts';
 import type { Table } from './table.ts';
+import { compositionKeys, readComposition } from './template.ts';
 
 export const contentKinds = [...kindNames, 'fixed', 'vault', 'crypt', 'template'] as const;
 export type ContentKind = (typeof contentKinds)[number];
@@ -36,9 +36,19 @@ function readDerived(kind: KindName, table: Table): DerivedContent {
   const period = readPeriod(table, rotate);
   const generation = table.whole('generation', 1, 1, 0xffffffff);
   const previous = table.flag('previous', share !== undefined && rotate !== undefined);
-  if (previous && rotate === undefined && generation === 1) table.problem('previous', 'nothing comes before the first generation of a secret that does not rotate', 'rotate = "monthly", or leave it out until generation = 2');
+  if (previous && rotate === undefined && generation === 1)
+    table.problem(
+      'previous',
+      'nothing comes before the first generation of a secret that does not rotate',
+      'rotate = "monthly", or leave it out until generation = 2',
+    );
   const held = period === undefined ? undefined : parsePeriod(period);
-  if (previous && held && isFirst(held)) table.problem('previous', `nothing comes before ${held.name}, the first period that there is`, 'previous = false, or another period');
+  if (previous && held && isFirst(held))
+    table.problem(
+      'previous',
+      `nothing comes before ${held.name}, the first period that there is`,
+      'previous = false, or another period',
+    );
   return { form: 'derived', options: readOptions(kind, table), generation, share, rotate, period, previous };
 }
 
@@ -47,15 +57,26 @@ function readPeriod(table: Table, rotate: Rotation | undefined): string | undefi
   const name = optionalText(table, 'period');
   if (name === undefined) return undefined;
   const period = parsePeriod(name);
-  if (rotate === undefined) table.problem('period', 'a secret that does not rotate has no periods', 'rotate = "monthly"');
-  else if (period?.rotation !== rotate) table.problem('period', `${JSON.stringify(name)} is not a period of a secret that rotates ${rotate}`, `period = "${periodAt(rotate, new Date()).name}"`);
+  if (rotate === undefined)
+    table.problem('period', 'a secret that does not rotate has no periods', 'rotate = "monthly"');
+  else if (period?.rotation !== rotate)
+    table.problem(
+      'period',
+      `${JSON.stringify(name)} is not a period of a secret that rotates ${rotate}`,
+      `period = "${periodAt(rotate, new Date()).name}"`,
+    );
   else return name;
   return undefined;
 }
 
 function readShare(table: Table): string | undefined {
   const share = optionalText(table, 'share');
-  if (share !== undefined && !scopeNamePattern.test(share)) table.problem('share', `${JSON.stringify(share)} is not the name of a group`, 'lower-case letters, digits and . _ @ + -');
+  if (share !== undefined && !scopeNamePattern.test(share))
+    table.problem(
+      'share',
+      `${JSON.stringify(share)} is not the name of a group`,
+      'lower-case letters, digits and . _ @ + -',
+    );
   return share;
 }
 
@@ -69,7 +90,8 @@ function readFixed(kind: 'fixed' | 'vault', name: string, table: Table): FixedCo
     return { form: 'fixed', path, share, vault: undefined };
   }
   const vault = optionalText(table, 'vault') ?? '';
-  if (!scopeNamePattern.test(vault)) table.problem('vault', 'the name of a vault is expected here', 'vault = "pass"; vault.toml says what that is');
+  if (!scopeNamePattern.test(vault))
+    table.problem('vault', 'the name of a vault is expected here', 'vault = "pass"; vault.toml says what that is');
   if (path === '') table.problem('path', 'the name of the secret in the vault is expected here', 'path = "web/api"');
   return { form: 'fixed', path: name, share, vault: { name: vault, path, options: table.texts('options') } };
 }
@@ -82,4 +104,5 @@ function readHashed(table: Table): HashedContent {
   return { form: 'crypt', of, method, rounds: table.whole('rounds', usual, least, most) };
 }
 
-const optionalText = (table: Table, key: string): string | undefined => (table.value(key) === undefined ? undefined : table.text(key, ''));
+const optionalText = (table: Table, key: string): string | undefined =>
+  table.value(key) === undefined ? undefined : table.text(key, '');

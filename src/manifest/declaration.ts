@@ -106,26 +106,36 @@ export interface SecretDeclaration {
 export const anyUnit = '';
 
 /** To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to whoever reads them. */
-export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] => (units.length === 0 && (delivery === 'credstore' || delivery === 'file') ? [anyUnit] : units);
+export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] =>
+  units.length === 0 && (delivery === 'credstore' || delivery === 'file') ? [anyUnit] : units;
 
 /** What a credential holds of its secret. */
 export const parts = ['secret', 'public', 'previous'] as const;
 export type Part = (typeof parts)[number];
 
 /** The credentials that a declaration gives to each of its units: the secret under its id, and what goes with it. */
-export function credentialsOf({ credential, content }: Pick<SecretDeclaration, 'credential' | 'content'>): { readonly id: string; readonly part: Part }[] {
+export function credentialsOf({
+  credential,
+  content,
+}: Pick<SecretDeclaration, 'credential' | 'content'>): { readonly id: string; readonly part: Part }[] {
   const all: { id: string; part: Part }[] = [{ id: credential, part: 'secret' }];
-  if (content.form === 'derived' && isKeyKind(content.options.kind)) all.push({ id: `${credential}.pub`, part: 'public' });
+  if (content.form === 'derived' && isKeyKind(content.options.kind))
+    all.push({ id: `${credential}.pub`, part: 'public' });
   if (content.form === 'derived' && content.previous) all.push({ id: `${credential}.previous`, part: 'previous' });
   return all;
 }
 
 /** Whether another period makes it another secret by itself. */
-export const rotates = (content: Content): boolean => content.form === 'derived' && content.rotate !== undefined && content.period === undefined;
+export const rotates = (content: Content): boolean =>
+  content.form === 'derived' && content.rotate !== undefined && content.period === undefined;
 
 /** The same without the periods that secrets are held in. */
 export const unheld = (declarations: readonly SecretDeclaration[]): SecretDeclaration[] =>
-  declarations.map((declaration) => (declaration.content.form === 'derived' ? { ...declaration, content: { ...declaration.content, period: undefined } } : declaration));
+  declarations.map((declaration) =>
+    declaration.content.form === 'derived'
+      ? { ...declaration, content: { ...declaration.content, period: undefined } }
+      : declaration,
+  );
 
 /** `password`, `fixed`, `vault`, `crypt`, `template`. */
 export function kindOfContent(content: Content): string {

@@ -43,16 +43,32 @@ export function checkDependencies(declarations: readonly SecretDeclaration[], no
     for (const { reference, escapes } of referencesOf(declaration.content)) {
       const dependency = dependencyOf(reference, (name) => byName.has(name));
       const other = dependency && byName.get(dependency.name);
-      if (dependency === undefined || other === undefined) note(declaration, `${declaration.name} -> ${reference}: no secret is declared by this name`, nearest(reference, [...byName.keys()]) ?? 'declare it; without units it goes to nobody by itself');
-      else for (const { message, hint } of unusable(declaration.content, other, dependency.part, escapes)) note(declaration, `${declaration.name} -> ${reference}: ${message}`, hint);
+      if (dependency === undefined || other === undefined)
+        note(
+          declaration,
+          `${declaration.name} -> ${reference}: no secret is declared by this name`,
+          nearest(reference, [...byName.keys()]) ?? 'declare it; without units it goes to nobody by itself',
+        );
+      else
+        for (const { message, hint } of unusable(declaration.content, other, dependency.part, escapes))
+          note(declaration, `${declaration.name} -> ${reference}: ${message}`, hint);
     }
   }
   const extents = new Map<string, Extent>();
   const { ordered, circular } = inOrder(byName, note);
   for (const declaration of ordered) {
-    const extent = extentOf(declaration.content, (reference) => extents.get(dependencyOf(reference, (name) => byName.has(name))?.name ?? '') ?? nothing);
-    const problem = declaration.content.form === 'template' && !extent.isNoted && !circular.has(declaration.name) ? tooLarge(extent) : undefined;
-    extents.set(declaration.name, { ...extent, isNoted: extent.isNoted || problem !== undefined || circular.has(declaration.name) });
+    const extent = extentOf(
+      declaration.content,
+      (reference) => extents.get(dependencyOf(reference, (name) => byName.has(name))?.name ?? '') ?? nothing,
+    );
+    const problem =
+      declaration.content.form === 'template' && !extent.isNoted && !circular.has(declaration.name)
+        ? tooLarge(extent)
+        : undefined;
+    extents.set(declaration.name, {
+      ...extent,
+      isNoted: extent.isNoted || problem !== undefined || circular.has(declaration.name),
+    });
     if (problem !== undefined) note(declaration, problem, 'split it');
   }
 }
@@ -71,7 +87,8 @@ const nothing: Extent = { bytes: 0, depth: 0, places: 1, isNoted: false };
 function tooLarge({ bytes, depth, places }: Extent): string | undefined {
   if (depth > deepest) return `templates are nested more than ${String(deepest)} deep in it`;
   if (places > mostPlaces) return `more than ${String(mostPlaces)} secrets stand in it`;
-  if (bytes > largestSecret) return `it may have ${String(bytes)} bytes, and ${String(largestSecret)} are the most that can be delivered`;
+  if (bytes > largestSecret)
+    return `it may have ${String(bytes)} bytes, and ${String(largestSecret)} are the most that can be delivered`;
   return undefined;
 }
 
@@ -88,7 +105,7 @@ function extentOf(content: Content, known: (reference: string) => Extent): Exten
       continue;
     }
     const other = known(piece.reference);
-    bytes += Math.ceil(piece.escapes.reduce((sum, escape) => sum * growth[escape] + 3, other.bytes));
+    bytes += Math.ceil(piece.escapes.reduce((sum, one) => sum * growth[one] + 3, other.bytes));
     depth = Math.max(depth, other.depth);
     places += other.places;
     isNoted ||= other.isNoted;
@@ -100,7 +117,10 @@ function extentOf(content: Content, known: (reference: string) => Extent): Exten
  * The declarations, each after those that it is made of; each is visited once, without recursion. Notes circles, each secret in one of
  * them at most, and goes on as if the last secret of a circle did without the first.
  */
-function inOrder(byName: ReadonlyMap<string, SecretDeclaration>, note: Note): { ordered: readonly SecretDeclaration[]; circular: ReadonlySet<string> } {
+function inOrder(
+  byName: ReadonlyMap<string, SecretDeclaration>,
+  note: Note,
+): { ordered: readonly SecretDeclaration[]; circular: ReadonlySet<string> } {
   const isName = (name: string): boolean => byName.has(name);
   const ordered: SecretDeclaration[] = [];
   const begun = new Set<string>();
@@ -109,7 +129,13 @@ function inOrder(byName: ReadonlyMap<string, SecretDeclaration>, note: Note): { 
   const begin = (name: string): void => {
     const declaration = byName.get(name);
     begun.add(name);
-    if (declaration) way.set(name, { declaration, left: dependenciesOf(declaration.content, isName).map((dependency) => dependency.name).reverse() });
+    if (declaration)
+      way.set(name, {
+        declaration,
+        left: dependenciesOf(declaration.content, isName)
+          .map((dependency) => dependency.name)
+          .reverse(),
+      });
   };
   for (const start of byName.keys()) {
     if (!begun.has(start)) begin(start);
@@ -126,7 +152,11 @@ function inOrder(byName: ReadonlyMap<string, SecretDeclaration>, note: Note): { 
         if (circular.has(next) || circular.has(here.declaration.name)) continue;
         const circle = names.slice(names.indexOf(next));
         for (const name of circle) circular.add(name);
-        note(way.get(next)?.declaration ?? here.declaration, `it is made of itself: ${circleText([...circle, next])}`, 'one of them has to do without the next');
+        note(
+          way.get(next)?.declaration ?? here.declaration,
+          `it is made of itself: ${circleText([...circle, next])}`,
+          'one of them has to do without the next',
+        );
       } else if (!begun.has(next)) {
         begin(next);
         names.push(next);
@@ -137,22 +167,46 @@ function inOrder(byName: ReadonlyMap<string, SecretDeclaration>, note: Note): { 
 }
 
 /** The names in a circle, the middle of a long one left out. */
-const circleText = (names: readonly string[]): string => (names.length <= 20 ? names : [...names.slice(0, 10), `${String(names.length - 20)} more`, ...names.slice(-10)]).join(' -> ');
+const circleText = (names: readonly string[]): string =>
+  (names.length <= 20 ? names : [...names.slice(0, 10), `${String(names.length - 20)} more`, ...names.slice(-10)]).join(
+    ' -> ',
+  );
 
-function unusable(content: Content, other: SecretDeclaration, part: Part, escapes: readonly Escape[]): { message: string; hint: string | undefined }[] {
+function unusable(
+  content: Content,
+  other: SecretDeclaration,
+  part: Part,
+  escapes: readonly Escape[],
+): { message: string; hint: string | undefined }[] {
   const { content: made } = other;
-  if (content.form === 'crypt' && made.form !== 'fixed' && (made.form !== 'derived' || made.options.kind === 'bytes' || isKeyKind(made.options.kind) || part !== 'secret')) {
+  if (
+    content.form === 'crypt' &&
+    made.form !== 'fixed' &&
+    (made.form !== 'derived' || made.options.kind === 'bytes' || isKeyKind(made.options.kind) || part !== 'secret')
+  ) {
     return [{ message: 'only a password or another secret of one line can be hashed', hint: undefined }];
   }
   if (content.form === 'crypt' && made.form === 'derived') {
     const [most, longest] = [longestPhrase[content.method], mostOf(made.options)];
-    const hint = content.method === 'bcrypt' && longest <= longestPhrase.yescrypt ? 'method = "yescrypt", or a shorter secret' : 'a shorter secret';
-    if (longest > most) return [{ message: `${content.method} reads no more than ${String(most)} bytes, and it may have ${String(longest)}`, hint }];
+    const hint =
+      content.method === 'bcrypt' && longest <= longestPhrase.yescrypt
+        ? 'method = "yescrypt", or a shorter secret'
+        : 'a shorter secret';
+    if (longest > most)
+      return [
+        {
+          message: `${content.method} reads no more than ${String(most)} bytes, and it may have ${String(longest)}`,
+          hint,
+        },
+      ];
   }
-  if (part === 'public' && (made.form !== 'derived' || !isKeyKind(made.options.kind))) return [{ message: 'it has no public half', hint: undefined }];
-  if (part === 'previous' && (made.form !== 'derived' || !made.previous)) return [{ message: 'it has no previous value', hint: `previous = true for ${other.name}` }];
+  if (part === 'public' && (made.form !== 'derived' || !isKeyKind(made.options.kind)))
+    return [{ message: 'it has no public half', hint: undefined }];
+  if (part === 'previous' && (made.form !== 'derived' || !made.previous))
+    return [{ message: 'it has no previous value', hint: `previous = true for ${other.name}` }];
   const [first] = escapes;
-  if (made.form === 'derived' && made.options.kind === 'bytes' && (first === 'json' || first === 'env')) return [{ message: 'bytes are no text', hint: `{{${other.name} | base64}}` }];
+  if (made.form === 'derived' && made.options.kind === 'bytes' && (first === 'json' || first === 'env'))
+    return [{ message: 'bytes are no text', hint: `{{${other.name} | base64}}` }];
   return [];
 }
 

@@ -26,18 +26,29 @@ export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] 
   const seen = new Set<string>();
   return folders.flatMap((folder) => {
     const names = namesIn(join(root, folder));
-    if (!names) return [{ path: folder, text: undefined, fault: { message: 'it can\'t be read', hint: 'a folder of manifest files, or nothing at all' } }];
-    return names.filter((name) => !seen.has(name)).map((name) => {
-      seen.add(name);
-      return { path: join(folder, name), ...contentAt(join(root, folder, name)) };
-    });
+    if (!names)
+      return [
+        {
+          path: folder,
+          text: undefined,
+          fault: { message: "it can't be read", hint: 'a folder of manifest files, or nothing at all' },
+        },
+      ];
+    return names
+      .filter((name) => !seen.has(name))
+      .map((name) => {
+        seen.add(name);
+        return { path: join(folder, name), ...contentAt(join(root, folder, name)) };
+      });
   });
 }
 
 /** The names in a folder; none where there is no such folder, undefined where there is something that can't be read. */
 function namesIn(folder: string): string[] | undefined {
   try {
-    return readdirSync(folder).filter((name) => /^[^.].*\.(?:toml|json)$/s.test(name)).sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+    return readdirSync(folder)
+      .filter((name) => /^[^.].*\.(?:toml|json)$/s.test(name))
+      .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   } catch {
     return isAbsent(folder) ? [] : undefined;
   }
@@ -46,7 +57,8 @@ function namesIn(folder: string): string[] | undefined {
 /** Whether there is nothing at a path: the next thing above it is a folder, and neither a file nor a link that leads nowhere. */
 function isAbsent(path: string): boolean {
   try {
-    for (let at = path; ; at = dirname(at)) if (lstatSync(at, { throwIfNoEntry: false })) return at !== path && statSync(at).isDirectory();
+    for (let at = path; ; at = dirname(at))
+      if (lstatSync(at, { throwIfNoEntry: false })) return at !== path && statSync(at).isDirectory();
   } catch {
     return false;
   }
@@ -55,7 +67,7 @@ function isAbsent(path: string): boolean {
 type Content = Pick<ManifestFile, 'text' | 'fault' | 'bytes'>;
 
 function contentAt(path: string): Content {
-  const unreadable = { text: undefined, fault: { message: 'it can\'t be read', hint: 'a manifest is a regular file' } };
+  const unreadable = { text: undefined, fault: { message: "it can't be read", hint: 'a manifest is a regular file' } };
   try {
     const kind = statSync(path);
     if (kind.isFile()) return contentOf(readFileSync(path));

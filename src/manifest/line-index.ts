@@ -27,7 +27,9 @@ export class Lines {
     const tables = new Map<string, number>();
     const header = /^\s*\[\s*"?secret"?\s*\.\s*["']?([^\]]*?)["']?\s*\]/;
     this.#lines.forEach((line, i) => {
-      for (const name of this.#json ? [...line.matchAll(/"([^"]*)"\s*:/g)].map(([, found]) => found) : [header.exec(line)?.[1]]) {
+      for (const name of this.#json
+        ? [...line.matchAll(/"([^"]*)"\s*:/g)].map(([, found]) => found)
+        : [header.exec(line)?.[1]]) {
         const plain = name?.replaceAll(/["']/g, '');
         if (plain !== undefined && !tables.has(plain)) tables.set(plain, i + 1);
       }

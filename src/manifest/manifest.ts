@@ -3,14 +3,21 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { nearest } from '../nearest.ts';
 import { loneSurrogates } from '../system/json.ts';
+import { isTemplate, socketNameRoom } from '../system/unit-name.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
-import { credentialsOf, deliveries, type Problem, receiversOf, type SecretDeclaration, unitActions } from './declaration.ts';
+import {
+  credentialsOf,
+  deliveries,
+  type Problem,
+  receiversOf,
+  type SecretDeclaration,
+  unitActions,
+} from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
 import { Lines } from './line-index.ts';
 import { placementKeys, readPlacement } from './placement.ts';
 import { Table } from './table.ts';
-import { isTemplate, socketNameRoom } from '../system/unit-name.ts';
 import { unitProblem } from './units.ts';
 
 export interface Manifest {
@@ -34,13 +41,17 @@ export const readManifest = (root: string): Manifest => manifestOf(manifestFiles
 export function manifestOf(files: readonly ManifestFile[]): Manifest {
   const parsed = files.map(parseFile);
   const declarations = parsed.flatMap((file) => file.declarations);
-  const problems = [...parsed.flatMap((file) => file.problems), ...conflicts(declarations, new Map(parsed.map(({ lines }, i) => [files[i]?.path ?? '', lines])))];
+  const problems = [
+    ...parsed.flatMap((file) => file.problems),
+    ...conflicts(declarations, new Map(parsed.map(({ lines }, i) => [files[i]?.path ?? '', lines]))),
+  ];
   const broken = brokenFiles(problems);
   return { files, declarations: declarations.filter(({ file }) => !broken.has(file)), problems };
 }
 
 /** The files that an error was found in. */
-export const brokenFiles = (problems: readonly Problem[]): Set<string> => new Set(problems.filter(({ severity }) => severity === 'error').map(({ file }) => file));
+export const brokenFiles = (problems: readonly Problem[]): Set<string> =>
+  new Set(problems.filter(({ severity }) => severity === 'error').map(({ file }) => file));
 
 interface ParsedFile {
   readonly lines: Lines;
@@ -51,15 +62,23 @@ interface ParsedFile {
 function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
   const problems: Problem[] = [];
   const lines = new Lines(file, text ?? '');
-  if (text === undefined) return { lines, declarations: [], problems: [fileProblem(file, undefined, fault?.message ?? 'it can\'t be read', fault?.hint)] };
+  if (text === undefined)
+    return {
+      lines,
+      declarations: [],
+      problems: [fileProblem(file, undefined, fault?.message ?? "it can't be read", fault?.hint)],
+    };
   if (text === '') return { lines, declarations: [], problems };
   const content = contentOf(file, text);
   if ('problem' in content) return { lines, declarations: [], problems: [content.problem] };
   const note = (problem: Omit<Problem, 'file' | 'line'>): void => {
     problems.push({ ...problem, file, line: lines.of(problem.key ?? '') });
   };
-  const top = new Table(content.record, '', (problem) => { note({ ...problem, key: problem.key?.slice(1) }); });
-  for (const key of top.keys()) if (key !== 'secret') top.problem(key, 'a manifest has no such table', 'secrets are declared as [secret.NAME]');
+  const top = new Table(content.record, '', (problem) => {
+    note({ ...problem, key: problem.key?.slice(1) });
+  });
+  for (const key of top.keys())
+    if (key !== 'secret') top.problem(key, 'a manifest has no such table', 'secrets are declared as [secret.NAME]');
   const secrets = Object.hasOwn(content.record, 'secret') ? content.record['secret'] : {};
   if (!isTable(secrets)) {
     top.problem('secret', 'a table is expected here', '[secret.NAME]');
@@ -76,13 +95,38 @@ function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
 function contentOf(file: string, text: string): { record: Readonly<Record<string, unknown>> } | { problem: Problem } {
   try {
     const record: unknown = file.endsWith('.json') ? JSON.parse(text) : parseToml(text);
-    if (!isUnicode(record)) return { problem: fileProblem(file, undefined, 'a text in it has half a surrogate pair', 'the character itself, or both halves: \\ud83d\\ude00') };
-    return isTable(record) ? { record } : { problem: fileProblem(file, undefined, 'an object is expected', '{"secret": {"NAME": {...}}}') };
+    if (!isUnicode(record))
+      return {
+        problem: fileProblem(
+          file,
+          undefined,
+          'a text in it has half a surrogate pair',
+          'the character itself, or both halves: \\ud83d\\ude00',
+        ),
+      };
+    return isTable(record)
+      ? { record }
+      : { problem: fileProblem(file, undefined, 'an object is expected', '{"secret": {"NAME": {...}}}') };
   } catch (error) {
-    if (error instanceof TomlError) return { problem: fileProblem(file, error.line, `it is not TOML: ${error.message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`, undefined) };
+    if (error instanceof TomlError)
+      return {
+        problem: fileProblem(
+          file,
+          error.line,
+          `it is not TOML: ${error.message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`,
+          undefined,
+        ),
+      };
     const message = error instanceof Error ? error.message : '';
     const position = Number(/position (\d+)/.exec(message)?.[1]);
-    return { problem: fileProblem(file, Number.isInteger(position) ? text.slice(0, position).split('\n').length : undefined, `it is not JSON: ${message}`, undefined) };
+    return {
+      problem: fileProblem(
+        file,
+        Number.isInteger(position) ? text.slice(0, position).split('\n').length : undefined,
+        `it is not JSON: ${message}`,
+        undefined,
+      ),
+    };
   }
 }
 
@@ -94,30 +138,79 @@ function isUnicode(parsed: unknown): boolean {
   for (const left = [parsed]; left.length > 0; ) {
     const value = left.pop();
     if (typeof value === 'string' && value.search(loneSurrogates) !== -1) return false;
-    if (value !== null && typeof value === 'object') for (const [key, inner] of Object.entries(value)) left.push(key, inner);
+    if (value !== null && typeof value === 'object')
+      for (const [key, inner] of Object.entries(value)) left.push(key, inner);
   }
   return true;
 }
 
-const fileProblem = (file: string, line: number | undefined, message: string, hint: string | undefined): Problem => ({ severity: 'error', file, line, key: undefined, message, hint });
+const fileProblem = (file: string, line: number | undefined, message: string, hint: string | undefined): Problem => ({
+  severity: 'error',
+  file,
+  line,
+  key: undefined,
+  message,
+  hint,
+});
 
-const isTable = (value: unknown): value is Readonly<Record<string, unknown>> => value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
+const isTable = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
 
 function parseSecret(file: string, name: string, table: Table): SecretDeclaration {
-  if (!namePattern.test(name) || name.length > longestId) table.problem('', `${JSON.stringify(name)} is not a secret's name`, 'lower-case letters, digits and . _ @ + -, in segments joined by /');
-  if (/^(?:host|group)\//.test(name)) table.problem('', `${name} would be mistaken for a file of the fixed folder`, 'a name that does not begin with host/ or group/');
+  if (!namePattern.test(name) || name.length > longestId)
+    table.problem(
+      '',
+      `${JSON.stringify(name)} is not a secret's name`,
+      'lower-case letters, digits and . _ @ + -, in segments joined by /',
+    );
+  if (/^(?:host|group)\//.test(name))
+    table.problem(
+      '',
+      `${name} would be mistaken for a file of the fixed folder`,
+      'a name that does not begin with host/ or group/',
+    );
   const kind = table.oneOf('kind', 'password', contentKinds);
   const delivery = table.oneOf('delivery', 'socket', deliveries);
   const keys = [...commonKeys, ...contentKeys(kind), ...(delivery === 'file' ? placementKeys : [])];
-  for (const key of table.keys()) if (!keys.includes(key)) table.problem(key, `a ${kind} secret has no key ${key}`, nearest(key, keys) ?? (placementKeys.some((known) => known === key) ? 'delivery = "file"' : `it has ${keys.join(', ')}`));
+  for (const key of table.keys())
+    if (!keys.includes(key))
+      table.problem(
+        key,
+        `a ${kind} secret has no key ${key}`,
+        nearest(key, keys) ??
+          (placementKeys.some((known) => known === key) ? 'delivery = "file"' : `it has ${keys.join(', ')}`),
+      );
   const credential = table.text('credential', name.replaceAll('/', '_'));
-  if (!credentialId.test(credential) || credential.length > longestId) table.problem('credential', `${JSON.stringify(credential)} is not usable as a credential's id`, 'letters, digits and . _ @ + -; systemd mangles the rest');
+  if (!credentialId.test(credential) || credential.length > longestId)
+    table.problem(
+      'credential',
+      `${JSON.stringify(credential)} is not usable as a credential's id`,
+      'letters, digits and . _ @ + -; systemd mangles the rest',
+    );
   const hook = table.list('hook');
-  if (hook.length > 0 && !hook[0]?.startsWith('/')) table.problem('hook', 'a hook is a command by its absolute path, and its arguments', 'hook = ["/usr/local/bin/tell-db", "web"]');
+  if (hook.length > 0 && !hook[0]?.startsWith('/'))
+    table.problem(
+      'hook',
+      'a hook is a command by its absolute path, and its arguments',
+      'hook = ["/usr/local/bin/tell-db", "web"]',
+    );
   const declaration: SecretDeclaration = {
-    name, content: readContent(kind, name, table), units: [...new Set(table.list('units'))], credential, delivery, placement: delivery === 'file' ? readPlacement(table) : undefined, change: table.oneOf('change', 'restart', unitActions), hook, file,
+    name,
+    content: readContent(kind, name, table),
+    units: [...new Set(table.list('units'))],
+    credential,
+    delivery,
+    placement: delivery === 'file' ? readPlacement(table) : undefined,
+    change: table.oneOf('change', 'restart', unitActions),
+    hook,
+    file,
   };
-  if (delivery === 'credstore' && declaration.units.length === 0 && credential.startsWith(ownPrefix)) table.problem('credential', `names that begin with ${ownPrefix} are those of single units' credentials`, 'another credential = "..."');
+  if (delivery === 'credstore' && declaration.units.length === 0 && credential.startsWith(ownPrefix))
+    table.problem(
+      'credential',
+      `names that begin with ${ownPrefix} are those of single units' credentials`,
+      'another credential = "..."',
+    );
   for (const unit of declaration.units) checkUnit(unit, declaration, table);
   return declaration;
 }
@@ -126,10 +219,23 @@ function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): 
   const problem = unitProblem(unit, declaration);
   if (problem) table.problem('units', problem.message, problem.hint);
   if (declaration.delivery !== 'socket') return;
-  const [longest = ''] = credentialsOf(declaration).map(({ id }) => id).sort((a, b) => b.length - a.length);
+  const [longest = ''] = credentialsOf(declaration)
+    .map(({ id }) => id)
+    .sort((a, b) => b.length - a.length);
   const room = Buffer.byteLength(unit) + Buffer.byteLength(longest);
-  if (room > socketNameRoom) table.problem('units', `${unit} and ${longest} have ${String(room)} bytes together, and systemd's socket credentials have room for ${String(socketNameRoom)}`, 'delivery = "stage", or a shorter credential = "..."');
-  else if (isTemplate(unit) && room > socketNameRoom - 16) table.problem('units', `instances of ${unit} with names of more than ${String(socketNameRoom - room)} bytes will not start`, 'delivery = "stage"', 'warning');
+  if (room > socketNameRoom)
+    table.problem(
+      'units',
+      `${unit} and ${longest} have ${String(room)} bytes together, and systemd's socket credentials have room for ${String(socketNameRoom)}`,
+      'delivery = "stage", or a shorter credential = "..."',
+    );
+  else if (isTemplate(unit) && room > socketNameRoom - 16)
+    table.problem(
+      'units',
+      `instances of ${unit} with names of more than ${String(socketNameRoom - room)} bytes will not start`,
+      'delivery = "stage"',
+      'warning',
+    );
 }
 
 /** What no secret can see alone: one declared twice, two under one id in a unit, names of others that are not there. */
@@ -137,18 +243,34 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
   const names = new Map<string, SecretDeclaration>();
   const ids = new Map<string, SecretDeclaration>();
   const problems: Problem[] = [];
-  const note = ({ file, name }: SecretDeclaration, message: string, hint: string | undefined, severity: Problem['severity'] = 'error', option = ''): void => {
+  const note = (
+    { file, name }: SecretDeclaration,
+    message: string,
+    hint: string | undefined,
+    severity: Problem['severity'] = 'error',
+    option = '',
+  ): void => {
     const key = `secret.${name}${option}`;
     problems.push({ severity, file, line: lines.get(file)?.of(key), key, message, hint });
   };
   for (const declaration of declarations) {
     const same = names.get(declaration.name);
-    if (same) note(declaration, `${declaration.name} is declared in ${same.file} too`, 'a file of the same name in a stronger folder replaces another; anything else has to have a name of its own');
+    if (same)
+      note(
+        declaration,
+        `${declaration.name} is declared in ${same.file} too`,
+        'a file of the same name in a stronger folder replaces another; anything else has to have a name of its own',
+      );
     names.set(declaration.name, declaration);
     for (const unit of receiversOf(declaration)) {
       for (const { id } of credentialsOf(declaration)) {
         const other = ids.get(`${unit}/${id}`);
-        if (other && other !== declaration) note(declaration, `${unit || 'the credential store'} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
+        if (other && other !== declaration)
+          note(
+            declaration,
+            `${unit || 'the credential store'} gets ${other.name} under the id ${id} already`,
+            'credential = "another-id"',
+          );
         ids.set(`${unit}/${id}`, declaration);
       }
     }
@@ -160,7 +282,12 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
     for (const { id } of credentialsOf(declaration)) {
       for (const place of [id, ...(link === undefined ? [] : [`${link}${id.slice(declaration.credential.length)}`])]) {
         const other = places.get(place);
-        if (other && other !== declaration) note(declaration, `${other.name} has the file ${place} already`, place === id ? 'credential = "another-id"' : 'link = "/another/path"');
+        if (other && other !== declaration)
+          note(
+            declaration,
+            `${other.name} has the file ${place} already`,
+            place === id ? 'credential = "another-id"' : 'link = "/another/path"',
+          );
         places.set(place, declaration);
       }
     }
@@ -171,13 +298,21 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
     if (content.form !== 'fixed') continue;
     const file = `${content.share ?? ''}/${content.path}`;
     const other = files.get(file);
-    if (other?.content.form === 'fixed' && (other.content.vault ?? content.vault) !== undefined) note(declaration, `${other.name} has the same file in the fixed folder, and one of them comes from a vault`, 'path = "another/one", or another name');
+    if (other?.content.form === 'fixed' && (other.content.vault ?? content.vault) !== undefined)
+      note(
+        declaration,
+        `${other.name} has the same file in the fixed folder, and one of them comes from a vault`,
+        'path = "another/one", or another name',
+      );
     files.set(file, declaration);
   }
   checkDependencies(declarations, note);
-  const named = new Set(declarations.flatMap(({ content }) => dependenciesOf(content, (name) => names.has(name)).map(({ name }) => name)));
+  const named = new Set(
+    declarations.flatMap(({ content }) => dependenciesOf(content, (name) => names.has(name)).map(({ name }) => name)),
+  );
   for (const declaration of declarations) {
-    if (receiversOf(declaration).length === 0 && !named.has(declaration.name)) note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
+    if (receiversOf(declaration).length === 0 && !named.has(declaration.name))
+      note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
   }
   return problems;
 }

@@ -25,13 +25,16 @@ export function mentionsIn(bytes: Uint8Array): Mentions {
   const text = Buffer.from(bytes).toString('latin1');
   const whole = text.replaceAll('\0', '');
   const beginnings = [whole, ...text.split(/\0+/)].flatMap(cutNames);
-  const complete = beginnings.filter((start) => /.\.(?:s(?:e(?:r(?:v(?:i(?:ce?)?)?)?)?)?)?$/.test(start)).map((start) => `${start.slice(0, start.lastIndexOf('.'))}.service`);
+  const complete = beginnings
+    .filter((start) => /.\.(?:s(?:e(?:r(?:v(?:i(?:ce?)?)?)?)?)?)?$/.test(start))
+    .map((start) => `${start.slice(0, start.lastIndexOf('.'))}.service`);
   const units = [...[whole, unescaped(whole)].flatMap((reading) => reading.match(names) ?? []), ...complete];
   return { units: [...new Set(units)].filter((unit) => !isOwnUnit(unit)), beginnings: [...new Set(beginnings)] };
 }
 
 /** Whether bytes are no text at all, so that nobody can tell what they mention. */
-export const isOpaque = (bytes: Uint8Array | undefined): boolean => bytes === undefined || control.test(Buffer.from(bytes).toString('latin1'));
+export const isOpaque = (bytes: Uint8Array | undefined): boolean =>
+  bytes === undefined || control.test(Buffer.from(bytes).toString('latin1'));
 
 /** Whether a unit is one whose name may have been cut off to `beginning`. */
 export function mayBe(unit: string, beginning: string): boolean {
@@ -51,9 +54,12 @@ function cutNames(piece: string): string[] {
 
 /** With escapes and line-ending backslashes resolved (TOML 1.1, RFC 8259); what is not ASCII becomes a question mark. */
 function unescaped(text: string): string {
-  return text.replaceAll(/\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|[ \t]*\r?\n\s*|([bfnrte])|(.))/g, (_, four?: string, eight?: string, two?: string, white?: string, other?: string) => {
-    const digits = four ?? eight ?? two;
-    if (digits !== undefined) return parseInt(digits, 16) < 0x80 ? String.fromCharCode(parseInt(digits, 16)) : '?';
-    return white === undefined ? (other ?? '') : '\n';
-  });
+  return text.replaceAll(
+    /\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|[ \t]*\r?\n\s*|([bfnrte])|(.))/g,
+    (_, four?: string, eight?: string, two?: string, white?: string, other?: string) => {
+      const digits = four ?? eight ?? two;
+      if (digits !== undefined) return parseInt(digits, 16) < 0x80 ? String.fromCharCode(parseInt(digits, 16)) : '?';
+      return white === undefined ? (other ?? '') : '\n';
+    },
+  );
 }

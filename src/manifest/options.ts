@@ -3,7 +3,10 @@ import { characterClasses, classOf, isKeyKind, type KindName, type KindOptions }
 import { acceptance, strengthOf } from '../derive/strength.ts';
 import type { Table } from './table.ts';
 
-const range = (from: string, to: string): string => Array.from({ length: to.charCodeAt(0) - from.charCodeAt(0) + 1 }, (_, i) => String.fromCharCode(from.charCodeAt(0) + i)).join('');
+const range = (from: string, to: string): string =>
+  Array.from({ length: to.charCodeAt(0) - from.charCodeAt(0) + 1 }, (_, i) =>
+    String.fromCharCode(from.charCodeAt(0) + i),
+  ).join('');
 const digits = range('0', '9');
 const upper = range('A', 'Z');
 const lower = range('a', 'z');
@@ -50,7 +53,11 @@ const weakestStrength = 64;
 const leastAcceptance = 1 / 1000;
 
 /** Random bytes that fill {@link largestSecret} once they are encoded. */
-const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = { hex: largestSecret / 2, base64: Math.floor(largestSecret / 4) * 3, bytes: largestSecret };
+const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = {
+  hex: largestSecret / 2,
+  base64: Math.floor(largestSecret / 4) * 3,
+  bytes: largestSecret,
+};
 const mostWords = 1024;
 
 /** The options of a declaration of this kind; an ssh key's comment is empty where none is given. What is wrong goes to the table's problems. */
@@ -58,7 +65,11 @@ export function readOptions(kind: KindName, table: Table): KindOptions {
   const options = optionsOf(kind, table);
   const bits = strengthOf(options);
   if (!isKeyKind(kind) && optionKeys(kind).includes('weak') && !table.flag('weak', false) && bits < weakestStrength) {
-    table.problem('', `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and ${String(weakestStrength)} are the least`, 'make it longer; weak = true where a weak one is meant, such as a PIN');
+    table.problem(
+      '',
+      `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and ${String(weakestStrength)} are the least`,
+      'make it longer; weak = true where a weak one is meant, such as a PIN',
+    );
   }
   return options;
 }
@@ -68,7 +79,12 @@ function optionsOf(kind: KindName, table: Table): KindOptions {
     case 'password':
       return readPassword(table);
     case 'passphrase':
-      return { kind, words: table.whole('words', 6, 1, mostWords), separator: printable(table, 'separator', '-', 16), capitalize: table.flag('capitalize', false) };
+      return {
+        kind,
+        words: table.whole('words', 6, 1, mostWords),
+        separator: printable(table, 'separator', '-', 16),
+        capitalize: table.flag('capitalize', false),
+      };
     case 'hex':
     case 'base64':
     case 'bytes':
@@ -82,7 +98,12 @@ function optionsOf(kind: KindName, table: Table): KindOptions {
 
 function printable(table: Table, key: string, fallback: string, most: number): string {
   const text = table.text(key, fallback);
-  if (!/^[ -~]*$/.test(text) || text.length > most) table.problem(key, `printable ASCII of at most ${String(most)} characters is expected here`, `${key} = "${fallback}"`);
+  if (!/^[ -~]*$/.test(text) || text.length > most)
+    table.problem(
+      key,
+      `printable ASCII of at most ${String(most)} characters is expected here`,
+      `${key} = "${fallback}"`,
+    );
   return text;
 }
 
@@ -92,21 +113,40 @@ function readPassword(table: Table): KindOptions {
   const length = table.whole('length', 32, 1, largestSecret);
   const required = [...new Set(table.list('require'))].sort();
   if (!/^[!-~]{2,}$/.test(alphabet)) {
-    table.problem('alphabet', 'an alphabet needs two different printable ASCII characters or more', `a name (${Object.keys(namedAlphabets).join(', ')}) or the characters themselves`);
+    table.problem(
+      'alphabet',
+      'an alphabet needs two different printable ASCII characters or more',
+      `a name (${Object.keys(namedAlphabets).join(', ')}) or the characters themselves`,
+    );
     return { kind: 'password', length: 32, alphabet: alnum, require: [] };
   }
   if (required.length > length) {
-    table.problem('require', `${String(required.length)} required classes do not fit ${String(length)} characters`, undefined);
+    table.problem(
+      'require',
+      `${String(required.length)} required classes do not fit ${String(length)} characters`,
+      undefined,
+    );
     return { kind: 'password', length: 32, alphabet, require: [] };
   }
   const require = required.flatMap((name) => {
     const known = characterClasses.find((candidate) => candidate === name);
-    if (known === undefined) table.problem('require', `${JSON.stringify(name)} is not a class of characters`, `classes are ${characterClasses.join(', ')}`);
-    else if (![...alphabet].some((character) => classOf(character.charCodeAt(0)) === known)) table.problem('require', `the alphabet has no ${known} character`, undefined);
+    if (known === undefined)
+      table.problem(
+        'require',
+        `${JSON.stringify(name)} is not a class of characters`,
+        `classes are ${characterClasses.join(', ')}`,
+      );
+    else if (![...alphabet].some((character) => classOf(character.charCodeAt(0)) === known))
+      table.problem('require', `the alphabet has no ${known} character`, undefined);
     else return [known];
     return [];
   });
   const options: KindOptions = { kind: 'password', length, alphabet, require };
-  if (acceptance(options) < leastAcceptance) table.problem('require', 'fewer than one in a thousand passwords of this alphabet and length have a character of each class', 'make it longer, or the alphabet more even');
+  if (acceptance(options) < leastAcceptance)
+    table.problem(
+      'require',
+      'fewer than one in a thousand passwords of this alphabet and length have a character of each class',
+      'make it longer, or the alphabet more even',
+    );
   return options;
 }

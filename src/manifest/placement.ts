@@ -14,22 +14,42 @@ const closedFolders = ['/run/auxcred', '/proc', '/sys', '/dev'];
 export function readPlacement(table: Table): Placement {
   const [owner = 'root', group = 'root'] = (['owner', 'group'] as const).map((key) => {
     const text = table.text(key, 'root');
-    if (!ownerPattern.test(text) || Number(text) >= most32) table.problem(key, `${JSON.stringify(text)} is not the name or number of a ${key === 'owner' ? 'user' : 'group'}`, `${key} = "postgres"`);
+    if (!ownerPattern.test(text) || Number(text) >= most32)
+      table.problem(
+        key,
+        `${JSON.stringify(text)} is not the name or number of a ${key === 'owner' ? 'user' : 'group'}`,
+        `${key} = "postgres"`,
+      );
     return text;
   });
   const mode = table.text('mode', '0400');
-  if (!/^0?[0-7]{3}$/.test(mode)) table.problem('mode', `${JSON.stringify(mode)} is not a file's mode`, 'mode = "0440"');
-  else if ((Number.parseInt(mode, 8) & 0o007) !== 0) table.problem('mode', 'every user of the machine gets this secret', 'mode = "0440" and a group', 'warning');
+  if (!/^0?[0-7]{3}$/.test(mode))
+    table.problem('mode', `${JSON.stringify(mode)} is not a file's mode`, 'mode = "0440"');
+  else if ((Number.parseInt(mode, 8) & 0o007) !== 0)
+    table.problem('mode', 'every user of the machine gets this secret', 'mode = "0440" and a group', 'warning');
   const link = table.value('link') === undefined ? undefined : table.text('link', '');
   const problem = link === undefined ? undefined : linkProblem(link);
   if (problem !== undefined) table.problem('link', problem, 'link = "/etc/postgresql/password"');
-  return { owner, group, mode: Number.parseInt(mode, 8) || 0, link, neededFor: table.oneOf('needed-for', 'units', needs) };
+  return {
+    owner,
+    group,
+    mode: Number.parseInt(mode, 8) || 0,
+    link,
+    neededFor: table.oneOf('needed-for', 'units', needs),
+  };
 }
 
 function linkProblem(link: string): string | undefined {
   if (!link.startsWith('/')) return `${JSON.stringify(link)} is not an absolute path`;
-  if (/[\0-\x1f\x7f]/.test(link) || link.length > 1024) return 'a path of at most 1024 characters, without control characters, is expected here';
-  if (link.split('/').slice(1).some((part) => part === '' || part === '.' || part === '..')) return `${link} has an empty segment, . or ..`;
+  if (/[\0-\x1f\x7f]/.test(link) || link.length > 1024)
+    return 'a path of at most 1024 characters, without control characters, is expected here';
+  if (
+    link
+      .split('/')
+      .slice(1)
+      .some((part) => part === '' || part === '.' || part === '..')
+  )
+    return `${link} has an empty segment, . or ..`;
   const closed = closedFolders.find((folder) => link === folder || link.startsWith(`${folder}/`));
   return closed === undefined ? undefined : `${link} lies inside ${closed}`;
 }

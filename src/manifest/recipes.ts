@@ -21,8 +21,13 @@ export interface Standpoint {
 /** The derivation before this one: of the period before, or else of the generation before. @throws Failure `not-found` for the first period */
 function previousOf(recipe: Derived): Derived {
   const period = parsePeriod(recipe.period);
-  if (period && isFirst(period)) throw new Failure('not-found', `nothing comes before ${period.name}, the first period of ${recipe.name}`, { hint: 'name another period' });
-  return period ? { ...recipe, period: periodBefore(period).name } : { ...recipe, generation: Math.max(1, recipe.generation - 1) };
+  if (period && isFirst(period))
+    throw new Failure('not-found', `nothing comes before ${period.name}, the first period of ${recipe.name}`, {
+      hint: 'name another period',
+    });
+  return period
+    ? { ...recipe, period: periodBefore(period).name }
+    : { ...recipe, generation: Math.max(1, recipe.generation - 1) };
 }
 
 /** The recipes of a manifest without errors, as they are at one standpoint. */
@@ -32,7 +37,11 @@ export class Recipes {
   readonly #known: Map<string, Recipe>;
 
   /** @param held - recipes that stay what they are, by secret, whatever the manifest says */
-  constructor(declarations: readonly SecretDeclaration[], standpoint: Standpoint, held: ReadonlyMap<string, Recipe> = new Map()) {
+  constructor(
+    declarations: readonly SecretDeclaration[],
+    standpoint: Standpoint,
+    held: ReadonlyMap<string, Recipe> = new Map(),
+  ) {
     this.#declarations = new Map(declarations.map((declaration) => [declaration.name, declaration]));
     this.#standpoint = standpoint;
     this.#known = new Map(held);
@@ -49,7 +58,10 @@ export class Recipes {
 
   #make(name: string): Recipe {
     const declaration = this.#declarations.get(name);
-    if (!declaration) throw new Failure('not-found', `no secret ${name} is declared`, { hint: nearest(name, [...this.#declarations.keys()]) ?? 'auxcred ls shows those that are' });
+    if (!declaration)
+      throw new Failure('not-found', `no secret ${name} is declared`, {
+        hint: nearest(name, [...this.#declarations.keys()]) ?? 'auxcred ls shows those that are',
+      });
     const { content } = declaration;
     switch (content.form) {
       case 'derived':
@@ -60,16 +72,30 @@ export class Recipes {
         return this.#hashed(name, content);
       case 'template':
         return {
-          form: 'template', name,
-          pieces: content.pieces.map((piece) => (typeof piece === 'string' ? piece : { of: this.#referenced(name, piece.reference), escapes: piece.escapes })),
+          form: 'template',
+          name,
+          pieces: content.pieces.map((piece) =>
+            typeof piece === 'string' ? piece : { of: this.#referenced(name, piece.reference), escapes: piece.escapes },
+          ),
         };
     }
   }
 
   #derived(name: string, { options, generation, share, rotate, period }: DerivedContent): Derived {
     const { scope, epoch } = this.#scopeOf(name, share);
-    const commented = options.kind === 'ssh-ed25519' && options.comment === '' ? { ...options, comment: `${name}@${scopeParts(scope).name}` } : options;
-    return { form: 'derived', scope, epoch, name, options: commented, period: period ?? (rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name), generation };
+    const commented =
+      options.kind === 'ssh-ed25519' && options.comment === ''
+        ? { ...options, comment: `${name}@${scopeParts(scope).name}` }
+        : options;
+    return {
+      form: 'derived',
+      scope,
+      epoch,
+      name,
+      options: commented,
+      period: period ?? (rotate === undefined ? '' : periodAt(rotate, this.#standpoint.at).name),
+      generation,
+    };
   }
 
   #fixed(name: string, { share, path, vault }: FixedContent): Fixed {
@@ -77,7 +103,11 @@ export class Recipes {
     try {
       return { form: 'fixed', name, scope, epoch, path, ...this.#standpoint.fixed(scope, path) };
     } catch (error) {
-      if (vault && error instanceof Failure && error.code === 'not-found') throw new Failure('not-found', `${name} has not been fetched from the vault ${vault.name} yet`, { hint: 'auxcred fetch', cause: error });
+      if (vault && error instanceof Failure && error.code === 'not-found')
+        throw new Failure('not-found', `${name} has not been fetched from the vault ${vault.name} yet`, {
+          hint: 'auxcred fetch',
+          cause: error,
+        });
       throw error;
     }
   }
@@ -85,19 +115,24 @@ export class Recipes {
   #scopeOf(name: string, share: string | undefined): { scope: string; epoch: number } {
     const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
     const epoch = this.#standpoint.epochs.get(scope);
-    if (epoch === undefined) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, { hint: `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, then auxcred push` });
+    if (epoch === undefined)
+      throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, {
+        hint: `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, then auxcred push`,
+      });
     return { scope, epoch };
   }
 
   #hashed(name: string, { of, method, rounds }: HashedContent): Hashed {
     const source = this.#referenced(name, of);
-    if (source.form !== 'derived' && source.form !== 'fixed') throw new Failure('invalid-manifest', `${name}: ${of} can't be hashed`, { hint: 'auxcred check' });
+    if (source.form !== 'derived' && source.form !== 'fixed')
+      throw new Failure('invalid-manifest', `${name}: ${of} can't be hashed`, { hint: 'auxcred check' });
     return { form: 'crypt', name, method, rounds, of: source, sealed: '' };
   }
 
   #referenced(name: string, reference: string): Recipe {
     const dependency = dependencyOf(reference, (other) => this.#declarations.has(other));
-    if (!dependency) throw new Failure('invalid-manifest', `${name}: no secret ${reference} is declared`, { hint: 'auxcred check' });
+    if (!dependency)
+      throw new Failure('invalid-manifest', `${name}: no secret ${reference} is declared`, { hint: 'auxcred check' });
     return this.of(dependency.name, dependency.part);
   }
 }

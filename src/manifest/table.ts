@@ -7,7 +7,11 @@ export class Table {
   readonly #key: string;
   readonly #note: (problem: Omit<Problem, 'file' | 'line'>) => void;
 
-  constructor(record: Readonly<Record<string, unknown>>, key: string, note: (problem: Omit<Problem, 'file' | 'line'>) => void) {
+  constructor(
+    record: Readonly<Record<string, unknown>>,
+    key: string,
+    note: (problem: Omit<Problem, 'file' | 'line'>) => void,
+  ) {
     this.#record = record;
     this.#key = key;
     this.#note = note;
@@ -31,14 +35,23 @@ export class Table {
   oneOf<T extends string>(key: string, fallback: T, choices: readonly T[]): T {
     const value = this.text(key, fallback);
     const choice = choices.find((candidate) => candidate === value);
-    if (choice === undefined) this.problem(key, `${JSON.stringify(value)} is not known here`, nearest(value, choices) ?? `one of ${choices.join(', ')}`);
+    if (choice === undefined)
+      this.problem(
+        key,
+        `${JSON.stringify(value)} is not known here`,
+        nearest(value, choices) ?? `one of ${choices.join(', ')}`,
+      );
     return choice ?? fallback;
   }
 
   whole(key: string, fallback: number, least: number, most: number): number {
     const value = this.value(key) ?? fallback;
     if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) return value;
-    this.problem(key, `a whole number from ${String(least)} to ${String(most)} is expected here`, `${key} = ${String(fallback)}`);
+    this.problem(
+      key,
+      `a whole number from ${String(least)} to ${String(most)} is expected here`,
+      `${key} = ${String(fallback)}`,
+    );
     return fallback;
   }
 
@@ -59,9 +72,13 @@ export class Table {
   /** A table of texts. */
   texts(key: string): Record<string, string> {
     const value = this.value(key) ?? {};
-    const entries: [string, unknown][] = typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : [['', undefined]];
-    const texts = entries.flatMap(([name, text]): [string, string][] => (typeof text === 'string' || typeof text === 'number' ? [[name, String(text)]] : []));
-    if (texts.length !== entries.length) this.problem(key, 'a table of texts is expected here', `${key} = { name = "value" }`);
+    const entries: [string, unknown][] =
+      typeof value === 'object' && value !== null && !Array.isArray(value) ? Object.entries(value) : [['', undefined]];
+    const texts = entries.flatMap(([name, text]): [string, string][] =>
+      typeof text === 'string' || typeof text === 'number' ? [[name, String(text)]] : [],
+    );
+    if (texts.length !== entries.length)
+      this.problem(key, 'a table of texts is expected here', `${key} = { name = "value" }`);
     return Object.fromEntries(texts);
   }
 

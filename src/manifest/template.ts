@@ -2,10 +2,11 @@
  * Templates as they are declared: a text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell (`env`), or a
  * JSON document (`json`). In the last two every value is quoted as a whole, so that no secret can end it early.
  */
-import { namePattern } from '../derive/realm.ts';
-import { escapers } from '../derive/value.ts';
+
 import { utf8 } from '../bytes.ts';
+import { namePattern } from '../derive/realm.ts';
 import type { Escape } from '../derive/recipe.ts';
+import { escapers } from '../derive/value.ts';
 import { nearest } from '../nearest.ts';
 import type { ComposedContent, Reference } from './declaration.ts';
 import type { Table } from './table.ts';
@@ -24,10 +25,22 @@ const quoting: readonly Escape[] = ['json', 'env'];
 export function readComposition(table: Table): ComposedContent {
   const given = compositionKeys.filter((key) => table.value(key) !== undefined);
   const [key = 'content'] = given;
-  if (given.length !== 1) table.problem(given[1] ?? '', 'a template has one of content, env and json', 'content = "..." for a text, [secret.NAME.env] for variables, [secret.NAME.json] for JSON');
-  const complain: Complain = (message, way) => { table.problem(key, message, way); };
+  if (given.length !== 1)
+    table.problem(
+      given[1] ?? '',
+      'a template has one of content, env and json',
+      'content = "..." for a text, [secret.NAME.env] for variables, [secret.NAME.json] for JSON',
+    );
+  const complain: Complain = (message, way) => {
+    table.problem(key, message, way);
+  };
   const value = table.value(key);
-  const pieces = key === 'env' ? environment(value, complain) : key === 'json' ? [...json(value, '', complain), '\n'] : text(table.text('content', ''), complain);
+  const pieces =
+    key === 'env'
+      ? environment(value, complain)
+      : key === 'json'
+        ? [...json(value, '', complain), '\n']
+        : text(table.text('content', ''), complain);
   return { form: 'template', pieces: joined(pieces) };
 }
 
@@ -68,37 +81,48 @@ function slot(inside: string, complain: Complain): Piece[] {
   }
   const asked = names.flatMap((name) => {
     const known = filters.find((filter) => filter === name);
-    if (known === undefined) complain(`${JSON.stringify(name)} is not an escape`, nearest(name, filters) ?? `escapes are ${filters.join(', ')}`);
+    if (known === undefined)
+      complain(
+        `${JSON.stringify(name)} is not an escape`,
+        nearest(name, filters) ?? `escapes are ${filters.join(', ')}`,
+      );
     return known === undefined ? [] : [known];
   });
   const last = asked.at(-1);
-  if (asked.slice(0, -1).some((filter) => quoting.includes(filter))) complain(`${inside}: json and env quote a value, so they come last`, undefined);
+  if (asked.slice(0, -1).some((filter) => quoting.includes(filter)))
+    complain(`${inside}: json and env quote a value, so they come last`, undefined);
   const piece: Reference = { reference, escapes: asked };
   return last !== undefined && quoting.includes(last) ? ['"', piece, '"'] : [piece];
 }
 
 /** A text between double quotes: its own characters and its secrets escaped alike. */
-function quoted(content: string, escape: 'json' | 'env', complain: Complain): Piece[] {
+function quoted(content: string, form: 'json' | 'env', complain: Complain): Piece[] {
   const pieces = text(content, complain).map((piece): Piece => {
-    if (typeof piece === 'string') return new TextDecoder().decode(escapers[escape](utf8(piece)));
-    if (piece.escapes.some((filter) => quoting.includes(filter))) complain(`${piece.reference}: the whole value is quoted here, so json and env are not needed`, undefined);
-    return { ...piece, escapes: [...piece.escapes, escape] };
+    if (typeof piece === 'string') return new TextDecoder().decode(escapers[form](utf8(piece)));
+    if (piece.escapes.some((filter) => quoting.includes(filter)))
+      complain(`${piece.reference}: the whole value is quoted here, so json and env are not needed`, undefined);
+    return { ...piece, escapes: [...piece.escapes, form] };
   });
   return ['"', ...pieces, '"'];
 }
 
 function environment(value: unknown, complain: Complain): Piece[] {
   if (!isRecord(value)) {
-    complain('a table of variables is expected here', 'env = { DATABASE_URL = "postgres://web:{{db-password | url}}@db/web" }');
+    complain(
+      'a table of variables is expected here',
+      'env = { DATABASE_URL = "postgres://web:{{db-password | url}}@db/web" }',
+    );
     return [];
   }
   return Object.entries(value).flatMap(([name, content]) => {
-    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name)) complain(`${JSON.stringify(name)} is not the name of a variable`, 'letters, digits and _');
+    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+      complain(`${JSON.stringify(name)} is not the name of a variable`, 'letters, digits and _');
     if (typeof content !== 'string' && typeof content !== 'boolean' && typeof content !== 'number') {
       complain(`${name} is neither text nor a number`, undefined);
       return [];
     }
-    if (typeof content === 'number' && !isExact(content)) complain(`${name} is ${String(content)}, which is no exact number`, 'write it as text');
+    if (typeof content === 'number' && !isExact(content))
+      complain(`${name} is ${String(content)}, which is no exact number`, 'write it as text');
     // systemd reads no variables with control characters (env_value_is_valid() in its src/basic/env-util.c).
     if (/[\0-\x08\x0b-\x1f\x7f]/.test(String(content))) complain(`${name} has a control character`, undefined);
     return [`${name}=`, ...quoted(String(content), 'env', complain), '\n'];
@@ -116,17 +140,33 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
     return [];
   }
   const between = (items: readonly (readonly Piece[])[], open: string, close: string): Piece[] =>
-    items.length === 0 ? [open + close] : [open, ...items.flatMap((item, i) => [`${i === 0 ? '' : ','}\n${deeper}`, ...item]), `\n${indent}${close}`];
+    items.length === 0
+      ? [open + close]
+      : [open, ...items.flatMap((item, i) => [`${i === 0 ? '' : ','}\n${deeper}`, ...item]), `\n${indent}${close}`];
   if (typeof value === 'string') return quoted(value, 'json', complain);
-  if (typeof value === 'number' && Number.isFinite(value) && !isExact(value)) complain(`${String(value)} is no exact number`, 'write it as text');
-  if (value === null || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value))) return [JSON.stringify(value)];
-  if (Array.isArray(value)) return between(value.map((item: unknown) => json(item, deeper, complain)), '[', ']');
-  if (isRecord(value)) return between(Object.entries(value).map(([key, item]) => [`${JSON.stringify(key)}: `, ...json(item, deeper, complain)]), '{', '}');
+  if (typeof value === 'number' && Number.isFinite(value) && !isExact(value))
+    complain(`${String(value)} is no exact number`, 'write it as text');
+  if (value === null || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value)))
+    return [JSON.stringify(value)];
+  if (Array.isArray(value))
+    return between(
+      value.map((item: unknown) => json(item, deeper, complain)),
+      '[',
+      ']',
+    );
+  if (isRecord(value))
+    return between(
+      Object.entries(value).map(([key, item]) => [`${JSON.stringify(key)}: `, ...json(item, deeper, complain)]),
+      '{',
+      '}',
+    );
   complain('JSON has no such value', 'dates are written as text');
   return [];
 }
 
 /** Whole numbers from 2^53 up to those that ECMAScript writes with an exponent may have been rounded when they were read. */
-const isExact = (value: number): boolean => Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value) || Math.abs(value) >= 1e21);
+const isExact = (value: number): boolean =>
+  Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value) || Math.abs(value) >= 1e21);
 
-const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> => value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
+const isRecord = (value: unknown): value is Readonly<Record<string, unknown>> =>
+  value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);

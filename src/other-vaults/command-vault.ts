@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readdirSync } from 'node:fs';
+import { type Dirent, readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
-import type { CopyPair, VaultRequest, OtherVault } from './protocol.ts';
-import { linesOf, runVault } from './program.ts';
-import { pairsOf } from './protocol-vault.ts';
 import { type Command, type CommandSettings, fromHome } from '../vault/settings.ts';
+import { linesOf, runVault } from './program.ts';
+import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
+import { pairsOf } from './protocol-vault.ts';
 
 /** A vault that is asked by commands, as vault.toml says. */
 export class CommandVault implements OtherVault {
@@ -20,8 +20,12 @@ export class CommandVault implements OtherVault {
 
   get(request: VaultRequest): Uint8Array {
     const value = this.#run(this.#settings.get, request.name, wordsFor(request));
-    const end = this.#settings.trim && value.at(-1) === 0x0a ? value.length - (value.at(-2) === 0x0d ? 2 : 1) : value.length;
-    if (end === 0) throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, { hint: 'a secret is never empty' });
+    const end =
+      this.#settings.trim && value.at(-1) === 0x0a ? value.length - (value.at(-2) === 0x0d ? 2 : 1) : value.length;
+    if (end === 0)
+      throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, {
+        hint: 'a secret is never empty',
+      });
     const trimmed = Uint8Array.from(value.subarray(0, end));
     value.fill(0);
     return trimmed;
@@ -31,8 +35,14 @@ export class CommandVault implements OtherVault {
     const { list, file, folder } = this.#settings;
     if (list) return linesOf(this.#run(list, '', {}, true));
     const [before = '', after, ...more] = file === undefined ? [] : resolve(folder, fromHome(file)).split('{name}');
-    if (after === undefined || more.length > 0) throw new Failure('vault', `the vault ${this.#name} can't list its secrets`, { hint: `list = ["COMMAND"] or file = "FOLDER/{name}.gpg" in [vault.${this.#name}]` });
-    return namesBelow(before).filter((name) => name.endsWith(after)).map((name) => name.slice(0, name.length - after.length)).sort();
+    if (after === undefined || more.length > 0)
+      throw new Failure('vault', `the vault ${this.#name} can't list its secrets`, {
+        hint: `list = ["COMMAND"] or file = "FOLDER/{name}.gpg" in [vault.${this.#name}]`,
+      });
+    return namesBelow(before)
+      .filter((name) => name.endsWith(after))
+      .map((name) => name.slice(0, name.length - after.length))
+      .sort();
   }
 
   fingerprint(request: VaultRequest): string | undefined {
@@ -51,21 +61,43 @@ export class CommandVault implements OtherVault {
 
   #run(command: Command, asked: string, words: Readonly<Record<string, string>>, isList = false): Uint8Array {
     const { folder, timeout } = this.#settings;
-    return runVault({ vault: this.#name, asked, command: command.map((word) => fromHome(filled(word, words))), folder, timeout, protocol: false, isList });
+    return runVault({
+      vault: this.#name,
+      asked,
+      command: command.map((word) => fromHome(filled(word, words))),
+      folder,
+      timeout,
+      protocol: false,
+      isList,
+    });
   }
 }
 
-const wordsFor = ({ name, options, host }: VaultRequest): Record<string, string> => ({ ...Object.fromEntries(Object.entries(options).map(([key, value]) => [`options.${key}`, value])), name, host: host ?? '' });
+const wordsFor = ({ name, options, host }: VaultRequest): Record<string, string> => ({
+  ...Object.fromEntries(Object.entries(options).map(([key, value]) => [`options.${key}`, value])),
+  name,
+  host: host ?? '',
+});
 
 /** Puts the words in for their names in braces; others stay, as they may be the command's own. */
-const filled = (text: string, words: Readonly<Record<string, string>>): string => text.replaceAll(/\{([a-z][a-z0-9._-]*)\}/g, (whole, name: string) => (Object.hasOwn(words, name) ? words[name] ?? '' : whole));
+const filled = (text: string, words: Readonly<Record<string, string>>): string =>
+  text.replaceAll(/\{([a-z][a-z0-9._-]*)\}/g, (whole, name: string) =>
+    Object.hasOwn(words, name) ? (words[name] ?? '') : whole,
+  );
 
 function namesBelow(folder: string, prefix = ''): string[] {
-  let entries;
+  let entries: Dirent[];
   try {
     entries = readdirSync(join(folder, prefix), { withFileTypes: true });
   } catch (error) {
-    throw new Failure('vault', `${join(folder, prefix)} can't be listed`, { hint: 'is the vault there?', cause: error });
+    throw new Failure('vault', `${join(folder, prefix)} can't be listed`, {
+      hint: 'is the vault there?',
+      cause: error,
+    });
   }
-  return entries.filter((entry) => !entry.name.startsWith('.')).flatMap((entry) => (entry.isDirectory() ? namesBelow(folder, `${prefix}${entry.name}/`) : [`${prefix}${entry.name}`]));
+  return entries
+    .filter((entry) => !entry.name.startsWith('.'))
+    .flatMap((entry) =>
+      entry.isDirectory() ? namesBelow(folder, `${prefix}${entry.name}/`) : [`${prefix}${entry.name}`],
+    );
 }

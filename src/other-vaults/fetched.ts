@@ -1,6 +1,6 @@
 import { utf8 } from '../bytes.ts';
-import { type FixedName, nameText } from '../fixed/name.ts';
 import { Failure } from '../failure.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
 import type { VaultReference } from '../manifest/declaration.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
@@ -33,7 +33,10 @@ export class Fetched {
   }
 
   save(): void {
-    if (this.#notes.size > 0) replaceFile(this.#file, utf8(`${canonicalJson({ version: 1, fetched: Object.fromEntries(this.#notes) })}\n`), { mode: 0o600 });
+    if (this.#notes.size > 0)
+      replaceFile(this.#file, utf8(`${canonicalJson({ version: 1, fetched: Object.fromEntries(this.#notes) })}\n`), {
+        mode: 0o600,
+      });
   }
 }
 
@@ -44,7 +47,19 @@ function notesIn(file: string): Map<string, Note> {
   try {
     const json = Json.parse(bytes, file, 'delete it');
     json.at('version').whole(1, 1);
-    return new Map(json.at('fetched').entries().map(([name, note]) => [name, { from: note.at('from').text(), fingerprint: note.at('fingerprint').text(), sequence: note.at('sequence').whole(0, Number.MAX_SAFE_INTEGER) }]));
+    return new Map(
+      json
+        .at('fetched')
+        .entries()
+        .map(([name, note]) => [
+          name,
+          {
+            from: note.at('from').text(),
+            fingerprint: note.at('fingerprint').text(),
+            sequence: note.at('sequence').whole(0, Number.MAX_SAFE_INTEGER),
+          },
+        ]),
+    );
   } catch (error) {
     if (error instanceof Failure) return new Map();
     throw error;

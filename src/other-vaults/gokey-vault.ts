@@ -1,8 +1,8 @@
 import { Failure } from '../failure.ts';
-import { gokey, type GokeyType, gokeyTypes } from '../gokey/gokey.ts';
+import { type GokeyType, gokey, gokeyTypes } from '../gokey/gokey.ts';
 import { readIfPresent } from '../system/files.ts';
-import type { CopyPair, VaultRequest, OtherVault } from './protocol.ts';
 import type { GokeySettings } from '../vault/settings.ts';
+import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 
 /** Finds the master password: in a file, or by asking. */
 export type MasterPassword = (file: string | undefined) => Uint8Array;
@@ -25,20 +25,31 @@ export class GokeyVault implements OtherVault {
     if (unknown !== undefined) throw this.#fail(`has no option ${unknown}`, 'type and length, as gokey -t and -l');
     const type = this.#type(options['type'] ?? 'pass');
     const length = options['length'];
-    if (length !== undefined && !/^[1-9]\d{0,5}$/.test(length)) throw this.#fail(`has no secrets of length ${length}`, 'options = { length = "16" }');
+    if (length !== undefined && !/^[1-9]\d{0,5}$/.test(length))
+      throw this.#fail(`has no secrets of length ${length}`, 'options = { length = "16" }');
     const seed = this.#seed();
     // Asked for once, however many secrets there are.
     this.#known ??= this.#masterPassword(this.#settings.passwordFile);
     try {
       // Whoever points auxcred at gokey without a seed file has decided that the master password is enough.
-      return gokey({ masterPassword: this.#known, realm, type, allowUnsafe: true, ...(seed ? { seed } : {}), ...(length === undefined ? {} : { length: Number(length) }) });
+      return gokey({
+        masterPassword: this.#known,
+        realm,
+        type,
+        allowUnsafe: true,
+        ...(seed ? { seed } : {}),
+        ...(length === undefined ? {} : { length: Number(length) }),
+      });
     } finally {
       seed?.fill(0);
     }
   }
 
   list(): string[] {
-    throw this.#fail('can\'t list its secrets', 'gokey derives any name; auxcred import takes names after the destination');
+    throw this.#fail(
+      "can't list its secrets",
+      'gokey derives any name; auxcred import takes names after the destination',
+    );
   }
 
   /** It would take the master password, and then the value is as near. */
@@ -53,7 +64,11 @@ export class GokeyVault implements OtherVault {
   #type(text: string): GokeyType {
     const type = gokeyTypes.find((candidate) => candidate === text);
     if (type) return type;
-    if (/^rsa/.test(text)) throw this.#fail(`makes no ${text} keys itself`, 'get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "rsa4096"] in a vault of its own');
+    if (/^rsa/.test(text))
+      throw this.#fail(
+        `makes no ${text} keys itself`,
+        'get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "rsa4096"] in a vault of its own',
+      );
     throw this.#fail(`has no type ${text}`, `one of ${gokeyTypes.join(', ')}`);
   }
 

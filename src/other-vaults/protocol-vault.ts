@@ -1,9 +1,9 @@
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { Json } from '../system/json.ts';
-import type { CopyPair, VaultRequest, OtherVault } from './protocol.ts';
-import { linesOf, runVault } from './program.ts';
 import type { ProgramSettings } from '../vault/settings.ts';
+import { linesOf, runVault } from './program.ts';
+import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 
 const version = 1;
 
@@ -19,7 +19,10 @@ export class ProtocolVault implements OtherVault {
 
   get(request: VaultRequest): Uint8Array {
     const value = this.#run('get', request.name, { ...request });
-    if (value.length === 0) throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, { hint: 'a secret is never empty' });
+    if (value.length === 0)
+      throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, {
+        hint: 'a secret is never empty',
+      });
     return value;
   }
 
@@ -37,7 +40,16 @@ export class ProtocolVault implements OtherVault {
 
   #run(verb: string, asked: string, request: Readonly<Record<string, unknown>>): Uint8Array {
     const { program, timeout, folder } = this.#settings;
-    return runVault({ vault: this.#name, asked, command: [program, verb], folder, timeout, input: utf8(`${JSON.stringify({ version, verb, ...request })}\n`), protocol: true, isList: verb !== 'get' });
+    return runVault({
+      vault: this.#name,
+      asked,
+      command: [program, verb],
+      folder,
+      timeout,
+      input: utf8(`${JSON.stringify({ version, verb, ...request })}\n`),
+      protocol: true,
+      isList: verb !== 'get',
+    });
   }
 }
 
@@ -45,9 +57,20 @@ export class ProtocolVault implements OtherVault {
 export function pairsOf(vault: string, output: Uint8Array): CopyPair[] {
   if (output.every((byte) => byte === 0x0a || byte === 0x20)) return [];
   try {
-    return Json.parse(output, `what the vault ${vault} answered to copy`, 'nothing, or {"pairs": [{"source": "...", "destination": "..."}]}').at('pairs').list().map((pair) => ({ source: pair.at('source').text(), destination: pair.at('destination').text() }));
+    return Json.parse(
+      output,
+      `what the vault ${vault} answered to copy`,
+      'nothing, or {"pairs": [{"source": "...", "destination": "..."}]}',
+    )
+      .at('pairs')
+      .list()
+      .map((pair) => ({ source: pair.at('source').text(), destination: pair.at('destination').text() }));
   } catch (error) {
-    if (error instanceof Failure) throw new Failure('vault', error.message, { ...(error.hint === undefined ? {} : { hint: error.hint }), cause: error });
+    if (error instanceof Failure)
+      throw new Failure('vault', error.message, {
+        ...(error.hint === undefined ? {} : { hint: error.hint }),
+        cause: error,
+      });
     throw error;
   }
 }

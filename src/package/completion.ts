@@ -2,16 +2,20 @@
 import { hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
 
 /** Files below share/, where Debian's shells look for them. */
-export const completionFiles = { bash: 'bash-completion/completions/auxcred', zsh: 'zsh/vendor-completions/_auxcred', fish: 'fish/vendor_completions.d/auxcred.fish' } as const;
+export const completionFiles = {
+  bash: 'bash-completion/completions/auxcred',
+  zsh: 'zsh/vendor-completions/_auxcred',
+  fish: 'fish/vendor_completions.d/auxcred.fish',
+} as const;
 export type Shell = keyof typeof completionFiles;
 
 type Choices = NonNullable<OptionEntry['choices']>;
 
-const header = '# Made of auxcred\'s own table of verbs and options.';
+const header = "# Made of auxcred's own table of verbs and options.";
 /** What a person types: the rest is called by units and programs, and completes for who types it all the same. */
 const isOffered = (verb: Verb): boolean => manual[verb].group !== 'units';
 const entryOf = (verb: Verb): VerbEntry => manual[verb];
-const quoted = (text: string): string => `'${text.replaceAll('\'', '\'\\\'\'')}'`;
+const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 const dashed = (verb: Verb, name: string): string => `${hasOwnFlags(verb) ? '-' : '--'}${name}`;
 
 /** The completion script of each shell. */
@@ -63,18 +67,46 @@ ${indented(12, cases(verbNames.filter((verb) => !hasOwnFlags(verb)).flatMap((ver
         return
     fi
     case "$verb $prev" in
-${indented(8, cases(verbNames.filter(hasOwnFlags).flatMap((verb) => entryOf(verb).options.flatMap(({ name, value, choices }): [string, Choices][] => (value === undefined ? [] : [[`'${verb} -${name}'`, choices ?? []]])))).map((line) => line.replace(/ ;;$/, '; return ;;')))}
+${indented(
+  8,
+  cases(
+    verbNames
+      .filter(hasOwnFlags)
+      .flatMap((verb) =>
+        entryOf(verb).options.flatMap(({ name, value, choices }): [string, Choices][] =>
+          value === undefined ? [] : [[`'${verb} -${name}'`, choices ?? []]],
+        ),
+      ),
+  ).map((line) => line.replace(/ ;;$/, '; return ;;')),
+)}
     esac
     if [[ $cur == -* ]]; then
         case $verb in
-${indented(12, verbNames.map((verb) => `${verb}) COMPREPLY=($(compgen -W '${[...entryOf(verb).options.map(({ name, value }) => `${dashed(verb, name)}${value === undefined || hasOwnFlags(verb) ? '' : '='}`), '--help'].join(' ')}' -- "$cur")) ;;`))}
+${indented(
+  12,
+  verbNames.map(
+    (verb) =>
+      `${verb}) COMPREPLY=($(compgen -W '${[...entryOf(verb).options.map(({ name, value }) => `${dashed(verb, name)}${value === undefined || hasOwnFlags(verb) ? '' : '='}`), '--help'].join(' ')}' -- "$cur")) ;;`,
+  ),
+)}
         esac
         [[ \${COMPREPLY-} == *= ]] && compopt -o nospace
         return
     fi
     case "$verb $operand" in
         'help 0') _auxcred_complete '${verbNames.join(' ')}' ;;
-${indented(8, [false, true].flatMap((last) => cases(verbNames.flatMap((verb) => operandsOf(verb).filter(({ isLast }) => isLast === last).map(({ choices, from }): [string, Choices] => [last ? `'${verb} '*` : `'${verb} ${String(from)}'`, choices])))))}
+${indented(
+  8,
+  [false, true].flatMap((last) =>
+    cases(
+      verbNames.flatMap((verb) =>
+        operandsOf(verb)
+          .filter(({ isLast }) => isLast === last)
+          .map(({ choices, from }): [string, Choices] => [last ? `'${verb} '*` : `'${verb} ${String(from)}'`, choices]),
+      ),
+    ),
+  ),
+)}
     esac
 } &&
     complete -F _auxcred auxcred
@@ -92,7 +124,10 @@ _auxcred_names() {
 _auxcred() {
     local -a verbs
     verbs=(
-${indented(8, verbNames.filter(isOffered).map((verb) => quoted(`${verb}:${entryOf(verb).summary.replaceAll(':', '\\:')}`)))}
+${indented(
+  8,
+  verbNames.filter(isOffered).map((verb) => quoted(`${verb}:${entryOf(verb).summary.replaceAll(':', '\\:')}`)),
+)}
         'help:what a verb does, its options, examples'
     )
     if (( CURRENT == 2 )); then
@@ -104,7 +139,13 @@ ${indented(8, verbNames.filter(isOffered).map((verb) => quoted(`${verb}:${entryO
     (( CURRENT-- ))
     case $verb in
         help) _arguments '1:verb: _auxcred_names verbs' ;;
-${indented(8, verbNames.map((verb) => `${verb}) _arguments ${[...entryOf(verb).options.map((option) => zshOption(verb, option)), ...operandsOf(verb).map(({ choices, from, isLast }) => quoted(`${isLast ? '*' : String(from + 1)}:name:${zshChoices(choices)}`))].join(' ')} ;;`))}
+${indented(
+  8,
+  verbNames.map(
+    (verb) =>
+      `${verb}) _arguments ${[...entryOf(verb).options.map((option) => zshOption(verb, option)), ...operandsOf(verb).map(({ choices, from, isLast }) => quoted(`${isLast ? '*' : String(from + 1)}:name:${zshChoices(choices)}`))].join(' ')} ;;`,
+  ),
+)}
     esac
 }
 
@@ -133,11 +174,20 @@ end
 complete -c auxcred -f
 complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a help -d 'what a verb does, its options, examples'
 complete -c auxcred -n '__auxcred_verb help' -a '${verbNames.join(' ')}'
-${verbNames.flatMap((verb) => [
-    ...(isOffered(verb) ? [`complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a ${verb} -d ${fishQuoted(entryOf(verb).summary)}`] : []),
+${verbNames
+  .flatMap((verb) => [
+    ...(isOffered(verb)
+      ? [
+          `complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a ${verb} -d ${fishQuoted(entryOf(verb).summary)}`,
+        ]
+      : []),
     ...entryOf(verb).options.map((option) => fishOption(verb, option)),
-    ...operandsOf(verb).map(({ choices, from, isLast }) => `complete -c auxcred -n '__auxcred_operand ${verb} ${String(from)} ${String(isLast ? 9999 : from)}'${fishChoices(choices)}`),
-  ]).join('\n')}
+    ...operandsOf(verb).map(
+      ({ choices, from, isLast }) =>
+        `complete -c auxcred -n '__auxcred_operand ${verb} ${String(from)} ${String(isLast ? 9999 : from)}'${fishChoices(choices)}`,
+    ),
+  ])
+  .join('\n')}
 `,
 };
 
@@ -147,7 +197,8 @@ const operandsOf = (verb: Verb): { readonly choices: Choices; readonly from: num
   return operands.map((choices, from) => ({ choices, from, isLast: from === operands.length - 1 }));
 };
 
-const indented = (columns: number, lines: readonly string[]): string => lines.map((line) => `${' '.repeat(columns)}${line}`).join('\n');
+const indented = (columns: number, lines: readonly string[]): string =>
+  lines.map((line) => `${' '.repeat(columns)}${line}`).join('\n');
 
 /** The arms of a case, those with the same answer together. */
 function cases(entries: readonly (readonly [string, Choices])[]): string[] {
@@ -168,7 +219,9 @@ const zshChoices = (choices: OptionEntry['choices']): string => {
 function zshOption(verb: Verb, { name, value, help, repeated, choices }: OptionEntry): string {
   const said = `[${help.replaceAll(/[[\]:]/g, '\\$&')}]`;
   if (value === undefined) return quoted(`${dashed(verb, name)}${said}`);
-  return quoted(`${repeated === true ? '*' : ''}${dashed(verb, name)}${hasOwnFlags(verb) ? '' : '=-'}${said}:${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`);
+  return quoted(
+    `${repeated === true ? '*' : ''}${dashed(verb, name)}${hasOwnFlags(verb) ? '' : '=-'}${said}:${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`,
+  );
 }
 
 const fishQuoted = (text: string): string => `'${text.replaceAll(/['\\]/g, '\\$&')}'`;
@@ -176,7 +229,11 @@ const fishQuoted = (text: string): string => `'${text.replaceAll(/['\\]/g, '\\$&
 const fishChoices = (choices: OptionEntry['choices']): string => {
   if (choices === undefined) return '';
   if (typeof choices !== 'string') return ` -a '${choices.join(' ')}'`;
-  return choices === 'file' ? ' -F' : choices === 'folder' ? ' -a \'(__fish_complete_directories)\'' : ` -a '(__auxcred_names ${choices})'`;
+  return choices === 'file'
+    ? ' -F'
+    : choices === 'folder'
+      ? " -a '(__fish_complete_directories)'"
+      : ` -a '(__auxcred_names ${choices})'`;
 };
 
 function fishOption(verb: Verb, { name, value, help, choices }: OptionEntry): string {

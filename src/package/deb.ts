@@ -1,7 +1,17 @@
 /** `npm run deb`: a Debian package in dist/, byte for byte the same for the same sources. `--dist=DIR` in place of dist. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { chmodSync, lstatSync, lutimesSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  lstatSync,
+  lutimesSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import mri from 'mri';
@@ -11,13 +21,24 @@ import { maintainerScripts } from './maintainer-scripts.ts';
 import { sourceDate } from './source-date.ts';
 
 /** Debian's names of the processor architectures that koffi has a native file for. */
-const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64', riscv64: 'riscv64', loong64: 'loong64' };
+const architectures: Readonly<Record<string, string>> = {
+  x64: 'amd64',
+  arm64: 'arm64',
+  riscv64: 'riscv64',
+  loong64: 'loong64',
+};
 
 /** The libraries' names in Debian 12 | in Debian 13 and later; koffi's native file needs the last three. */
 const depends = [
-  'nodejs (>= 20.19)', 'systemd (>= 252)',
-  'libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64', 'libtss2-mu0 | libtss2-mu-4.0.1-0 | libtss2-mu-4.0.1-0t64', 'libtss2-tctildr0 | libtss2-tctildr0t64',
-  'init-system-helpers', 'libc6 (>= 2.28)', 'libstdc++6', 'libgcc-s1',
+  'nodejs (>= 20.19)',
+  'systemd (>= 252)',
+  'libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64',
+  'libtss2-mu0 | libtss2-mu-4.0.1-0 | libtss2-mu-4.0.1-0t64',
+  'libtss2-tctildr0 | libtss2-tctildr0t64',
+  'init-system-helpers',
+  'libc6 (>= 2.28)',
+  'libstdc++6',
+  'libgcc-s1',
 ];
 
 const control = (architecture: string, kibibytes: number): string => `Package: auxcred
@@ -52,19 +73,25 @@ const folder = mkdtempSync(join(tmpdir(), 'auxcred-deb-'));
 try {
   install({ destination: folder, prefix: '/usr', dist, node: '/usr/bin/node' });
   const files = [...tree(folder)].filter((path) => lstatSync(path).isFile());
-  const sums = files.map((path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`);
+  const sums = files.map(
+    (path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`,
+  );
   const kibibytes = files.reduce((sum, path) => sum + Math.ceil(lstatSync(path).size / 1024), 0);
   mkdirSync(join(folder, 'DEBIAN'));
   writeFileSync(join(folder, 'DEBIAN/control'), control(architecture, kibibytes), { mode: 0o644 });
   writeFileSync(join(folder, 'DEBIAN/md5sums'), sums.join(''), { mode: 0o644 });
-  for (const [name, script] of Object.entries(maintainerScripts)) writeFileSync(join(folder, 'DEBIAN', name), script, { mode: 0o755 });
+  for (const [name, script] of Object.entries(maintainerScripts))
+    writeFileSync(join(folder, 'DEBIAN', name), script, { mode: 0o755 });
   for (const path of [...tree(folder)].reverse()) {
     if (lstatSync(path).isDirectory()) chmodSync(path, 0o755);
     lutimesSync(path, sourceDate, sourceDate);
   }
   const file = join(dist, `auxcred_${version}_${architecture}.deb`);
   const environment = { ...process.env, SOURCE_DATE_EPOCH: String(sourceDate) };
-  const { status, error } = spawnSync('dpkg-deb', ['--root-owner-group', '-Zxz', '--build', folder, file], { stdio: ['ignore', 'ignore', 'inherit'], env: environment });
+  const { status, error } = spawnSync('dpkg-deb', ['--root-owner-group', '-Zxz', '--build', folder, file], {
+    stdio: ['ignore', 'ignore', 'inherit'],
+    env: environment,
+  });
   if (status !== 0) throw new Error(`dpkg-deb failed: ${error?.message ?? String(status)}`);
   console.log(file);
 } finally {

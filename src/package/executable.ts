@@ -23,9 +23,23 @@ export const shebang = `#!/usr/bin/env -S node ${nodeOption}`;
  * @returns the names of the packages inside
  * @throws Error where a package of `without` is inside, or where it takes more than one file
  */
-export async function bundle({ name, entry, command = false, without }: Executable, folder: string): Promise<Set<string>> {
-  const build = await rolldown({ input: entry, platform: 'node', external: [/^node:/], treeshake: { moduleSideEffects: false }, logLevel: 'warn' });
-  const { output } = await build.generate({ format: 'cjs', minify: true, codeSplitting: false, banner: command ? shebang : '' });
+export async function bundle(
+  { name, entry, command = false, without }: Executable,
+  folder: string,
+): Promise<Set<string>> {
+  const build = await rolldown({
+    input: entry,
+    platform: 'node',
+    external: [/^node:/],
+    treeshake: { moduleSideEffects: false },
+    logLevel: 'warn',
+  });
+  const { output } = await build.generate({
+    format: 'cjs',
+    minify: true,
+    codeSplitting: false,
+    banner: command ? shebang : '',
+  });
   await build.close();
   const [chunk] = output;
   if (output.length !== 1) throw new Error(`${name} is in ${String(output.length)} parts`);
@@ -43,13 +57,16 @@ const packageAt = (path: string): string | undefined => /^.*\/node_modules\/((?:
  * @throws Error for a package that has none
  */
 export function licencesOf(packages: ReadonlySet<string>): string {
-  return [...packages].sort().map((name) => {
-    const folder = join('node_modules', name);
-    const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.md|\.txt)?$/i.test(entry));
-    if (file === undefined) throw new Error(`${name} has no licence file`);
-    const { version, license } = manifestOf(folder);
-    return `${[name, version].filter((part) => part !== '').join(' ')}${license === '' ? '' : `, ${license}`}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n\n`;
-  }).join(`${'-'.repeat(72)}\n`);
+  return [...packages]
+    .sort()
+    .map((name) => {
+      const folder = join('node_modules', name);
+      const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.md|\.txt)?$/i.test(entry));
+      if (file === undefined) throw new Error(`${name} has no licence file`);
+      const { version, license } = manifestOf(folder);
+      return `${[name, version].filter((part) => part !== '').join(' ')}${license === '' ? '' : `, ${license}`}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n\n`;
+    })
+    .join(`${'-'.repeat(72)}\n`);
 }
 
 function manifestOf(folder: string): { version: string; license: string } {

@@ -21,7 +21,11 @@ const options = mri(process.argv.slice(2), {
 });
 const [destdir = '', prefix = '', node = '', dist = ''] = names.map((name) => String(options[name]));
 if (options._.length > 0) stop(`usage: ${usage}`);
-for (const [name, path] of [['prefix', prefix], ['node', node]] as const) if (!/^\/[\w./+-]+$/.test(path)) stop(`--${name}=${path} is not an absolute path without spaces`);
+for (const [name, path] of [
+  ['prefix', prefix],
+  ['node', node],
+] as const)
+  if (!/^\/[\w./+-]+$/.test(path)) stop(`--${name}=${path} is not an absolute path without spaces`);
 if (destdir === '') stop('--destdir is empty');
 if (hidden.test(node)) stop(`the broker's sandbox hides ${node} from it\nhint: --node= with a Node below /usr`);
 

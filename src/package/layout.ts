@@ -1,5 +1,14 @@
 /** What is installed where. */
-import { chmodSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { completionFiles } from './completion.ts';
 import { nodeOption, shebang } from './executable.ts';
@@ -31,15 +40,33 @@ const link = { path: 'bin/auxcred', target: `../${libraryFolder}/auxcred.cjs` };
 /** Where other packages put their manifests: read from this one place, whatever the prefix. */
 const vendorFolder = '/usr/lib/auxcred/secrets.d';
 
-const file = (source: string, destination: string, { mode = 0o644, filled }: { mode?: number; filled?: 'placeholders' | 'shebang' } = {}): InstalledFile => ({ source, destination, mode, filled });
+const file = (
+  source: string,
+  destination: string,
+  { mode = 0o644, filled }: { mode?: number; filled?: 'placeholders' | 'shebang' } = {},
+): InstalledFile => ({ source, destination, mode, filled });
 
 const filesFrom = (dist: string): readonly InstalledFile[] => [
   file(join(dist, 'auxcred.cjs'), `${libraryFolder}/auxcred.cjs`, { mode: 0o755, filled: 'shebang' }),
   file(join(dist, 'auxcred-broker.cjs'), `${libraryFolder}/auxcred-broker.cjs`),
   file(join(dist, 'auxcred-generator.cjs'), `${libraryFolder}/auxcred-generator.cjs`),
   file(join(dist, 'koffi.node'), `${libraryFolder}/koffi.node`),
-  file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', { mode: 0o755, filled: 'placeholders' }),
-  ...['auxcred.socket', 'auxcred-stage.socket', 'auxcred.service', 'auxcred-host-secret.service', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service'].map((unit) => file(`units/${unit}`, `${unitFolder}/${unit}`, { filled: 'placeholders' })),
+  file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', {
+    mode: 0o755,
+    filled: 'placeholders',
+  }),
+  ...[
+    'auxcred.socket',
+    'auxcred-stage.socket',
+    'auxcred.service',
+    'auxcred-host-secret.service',
+    'auxcred-provision.service',
+    'auxcred-files.service',
+    'auxcred-user-files.service',
+    'auxcred-bind.service',
+    'auxcred-rotate.timer',
+    'auxcred-rotate.service',
+  ].map((unit) => file(`units/${unit}`, `${unitFolder}/${unit}`, { filled: 'placeholders' })),
   file('units/sysusers.conf', 'lib/sysusers.d/auxcred.conf'),
   file('units/tmpfiles.conf', 'lib/tmpfiles.d/auxcred.conf'),
   file('src/manifest/schema.json', 'share/auxcred/secrets.schema.json'),
@@ -54,7 +81,12 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
  * @returns the files, as the installed system will see them
  */
 export function install({ destination, prefix, dist = 'dist', node }: Place): string[] {
-  const values: Readonly<Record<string, string>> = { node, libdir: join(prefix, libraryFolder), bindir: join(prefix, 'bin'), root: '' };
+  const values: Readonly<Record<string, string>> = {
+    node,
+    libdir: join(prefix, libraryFolder),
+    bindir: join(prefix, 'bin'),
+    root: '',
+  };
   const files = filesFrom(dist);
   for (const entry of files) {
     const path = join(destination, prefix, entry.destination);
@@ -95,7 +127,8 @@ function isEmpty(folder: string): boolean {
 }
 
 function filled(text: string, what: 'placeholders' | 'shebang', values: Readonly<Record<string, string>>): string {
-  if (what === 'placeholders') return text.replace(/@(node|libdir|bindir|root)@/g, (_, name: string) => values[name] ?? '');
+  if (what === 'placeholders')
+    return text.replace(/@(node|libdir|bindir|root)@/g, (_, name: string) => values[name] ?? '');
   if (!text.startsWith(`${shebang}\n`)) throw new Error('the command does not start with its shebang: npm run build');
   return `#!${values['node'] ?? ''} ${nodeOption}${text.slice(shebang.length)}`;
 }

@@ -1,8 +1,22 @@
 /** The manual pages: the verbs' from the table of the whole command, the formats' from docs/formats.md. */
-import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
+
 import { statusesOf } from '../cli/help.ts';
+import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
 import { version } from '../version.ts';
-import { bold, chapter, fromMarkdown, italic, lines, literal, paragraph, plain, rowsOf, section, subsection, term } from './roff.ts';
+import {
+  bold,
+  chapter,
+  fromMarkdown,
+  italic,
+  lines,
+  literal,
+  paragraph,
+  plain,
+  rowsOf,
+  section,
+  subsection,
+  term,
+} from './roff.ts';
 import { sourceDate } from './source-date.ts';
 
 export interface ManPage {
@@ -12,7 +26,12 @@ export interface ManPage {
 }
 
 const formats = 'docs/formats.md';
-const pageNames = [['auxcred', 1], ...verbNames.map((verb): [string, 1] => [`auxcred-${verb}`, 1]), ['auxcred-secrets', 5], ['auxcred.service', 8]] as const;
+const pageNames = [
+  ['auxcred', 1],
+  ...verbNames.map((verb): [string, 1] => [`auxcred-${verb}`, 1]),
+  ['auxcred-secrets', 5],
+  ['auxcred.service', 8],
+] as const;
 
 /** `auxcred.1`, `auxcred-seal.1`, ... */
 export const manPageFiles: readonly string[] = pageNames.map(([name, number]) => `${name}.${String(number)}`);
@@ -25,99 +44,273 @@ export const manPages = (documentation: (path: string) => string): ManPage[] => 
   servicePage(documentation(formats)),
 ];
 
-function page(name: string, number: ManPage['manual'], title: string, summary: string, ...sections: readonly string[]): ManPage {
+function page(
+  name: string,
+  number: ManPage['manual'],
+  title: string,
+  summary: string,
+  ...sections: readonly string[]
+): ManPage {
   const date = new Date(sourceDate * 1000).toISOString().slice(0, 10);
   const heading = `.TH "${plain(name.toUpperCase())}" "${String(number)}" "${date}" "auxcred ${version}" "${title}"`;
   // Neither hyphens in names nor spread words.
-  const text = [heading, '.nh', '.ad l', section('name', lines(`${plain(name)} \\- ${plain(summary)}`)), ...sections].join('\n');
+  const text = [
+    heading,
+    '.nh',
+    '.ad l',
+    section('name', lines(`${plain(name)} \\- ${plain(summary)}`)),
+    ...sections,
+  ].join('\n');
   // A heading begins a paragraph by itself.
   return { name, manual: number, text: `${text.replaceAll(/^(\.S[HS] .*\n)\.PP\n/gm, '$1')}\n` };
 }
 
-const reference = (text: string): string => text.replace(/^(.*)\((\d)\)$/, (_, name: string, number: string) => `${bold(name)}(${number})`);
+const reference = (text: string): string =>
+  text.replace(/^(.*)\((\d)\)$/, (_, name: string, number: string) => `${bold(name)}(${number})`);
 const seeAlso = (...pages: readonly string[]): string => section('see also', lines(pages.map(reference).join(', ')));
 
 function optionTag(verb: Verb, { name, value, repeated }: OptionEntry): string {
-  const tag = hasOwnFlags(verb) ? `${bold(`-${name}`)}${value === undefined ? '' : ` ${italic(value)}`}` : `${bold(`--${name}`)}${value === undefined ? '' : `=${italic(value)}`}`;
+  const tag = hasOwnFlags(verb)
+    ? `${bold(`-${name}`)}${value === undefined ? '' : ` ${italic(value)}`}`
+    : `${bold(`--${name}`)}${value === undefined ? '' : `=${italic(value)}`}`;
   return `${tag}${repeated === true ? ' ...' : ''}`;
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
 /** A value keeps its small letter. */
-const optionText = ({ help, choices = [] }: OptionEntry): string => (typeof choices !== 'string' && choices.some((choice) => help.startsWith(choice)) ? `${help}.` : sentence(help));
+const optionText = ({ help, choices = [] }: OptionEntry): string =>
+  typeof choices !== 'string' && choices.some((choice) => help.startsWith(choice)) ? `${help}.` : sentence(help);
 
 /** Literal words of a synopsis bold, placeholders in italics. */
 const synopsis = (verb: Verb, line: string): string =>
-  `${bold(`auxcred ${verb}`)} ${line.split(/(--?[a-zA-Z0-9-]+|[A-Z][A-Z=@]*)/).map((part) => (part.startsWith('-') ? bold(part) : /^[A-Z]/.test(part) ? italic(part) : plain(part))).join('')}`.trimEnd();
+  `${bold(`auxcred ${verb}`)} ${line
+    .split(/(--?[a-zA-Z0-9-]+|[A-Z][A-Z=@]*)/)
+    .map((part) => (part.startsWith('-') ? bold(part) : /^[A-Z]/.test(part) ? italic(part) : plain(part)))
+    .join('')}`.trimEnd();
 
 function verbPage(verb: Verb): ManPage {
   const entry: VerbEntry = manual[verb];
   const statuses = statusesOf(entry);
-  return page(`auxcred-${verb}`, 1, 'auxcred', entry.summary,
+  return page(
+    `auxcred-${verb}`,
+    1,
+    'auxcred',
+    entry.summary,
     section('synopsis', entry.usage.map((line) => `.PP\n${lines(synopsis(verb, line))}`).join('\n')),
-    section('description', paragraph(plain(`${sentence(entry.summary)}`)), ...entry.text.map((text) => paragraph(plain(text)))),
-    ...(entry.options.length === 0 ? [] : [section('options', ...entry.options.map((option) => term(optionTag(verb, option), plain(optionText(option)))))]),
-    ...(entry.examples ? [section('examples', ...entry.examples.map(({ command, says }) => `${paragraph(plain(sentence(says)))}\n${literal([command])}`))] : []),
-    ...(hasOwnFlags(verb) ? [] : [section('exit status', ...(statuses.length === 0 ? [] : statuses.map(({ status, text }) => term(bold(status), plain(sentence(text))))), paragraph(`0 when it is done; ${reference('auxcred(1)')} has all others.`))]),
-    ...(entry.files ? [section('files', ...Object.entries(entry.files).map(([path, text]) => term(italic(path), plain(sentence(text)))))] : []),
-    seeAlso('auxcred(1)', 'auxcred-secrets(5)', ...(entry.seeAlso ?? []).filter((other) => other !== 'auxcred-secrets(5)')),
+    section(
+      'description',
+      paragraph(plain(`${sentence(entry.summary)}`)),
+      ...entry.text.map((text) => paragraph(plain(text))),
+    ),
+    ...(entry.options.length === 0
+      ? []
+      : [
+          section(
+            'options',
+            ...entry.options.map((option) => term(optionTag(verb, option), plain(optionText(option)))),
+          ),
+        ]),
+    ...(entry.examples
+      ? [
+          section(
+            'examples',
+            ...entry.examples.map(({ command, says }) => `${paragraph(plain(sentence(says)))}\n${literal([command])}`),
+          ),
+        ]
+      : []),
+    ...(hasOwnFlags(verb)
+      ? []
+      : [
+          section(
+            'exit status',
+            ...(statuses.length === 0
+              ? []
+              : statuses.map(({ status, text }) => term(bold(status), plain(sentence(text))))),
+            paragraph(`0 when it is done; ${reference('auxcred(1)')} has all others.`),
+          ),
+        ]),
+    ...(entry.files
+      ? [
+          section(
+            'files',
+            ...Object.entries(entry.files).map(([path, text]) => term(italic(path), plain(sentence(text)))),
+          ),
+        ]
+      : []),
+    seeAlso(
+      'auxcred(1)',
+      'auxcred-secrets(5)',
+      ...(entry.seeAlso ?? []).filter((other) => other !== 'auxcred-secrets(5)'),
+    ),
   );
 }
 
 function overviewPage(markdown: string): ManPage {
-  const statuses = rowsOf(chapter(markdown, 'Exit statuses').split('\n').filter((line) => line.startsWith('|'))).slice(1);
-  return page('auxcred', 1, 'auxcred', 'gives every systemd unit its own secrets at boot',
+  const statuses = rowsOf(
+    chapter(markdown, 'Exit statuses')
+      .split('\n')
+      .filter((line) => line.startsWith('|')),
+  ).slice(1);
+  return page(
+    'auxcred',
+    1,
+    'auxcred',
+    'gives every systemd unit its own secrets at boot',
     section('synopsis', lines(`${bold('auxcred')} ${italic('VERB')} [${italic('OPTION')}...] [${italic('NAME')}...]`)),
-    section('description',
-      paragraph(plain('A machine holds one 32-byte seed, sealed to its TPM or to its ssh host key, and each service\'s secret is derived from it when the service starts. No secret is stored and none is fetched: there is no secret server and no network at boot. The manifest says which unit gets which secret; a unit reads them in $CREDENTIALS_DIRECTORY.')),
-      paragraph(plain('Secrets that somebody else issued lie in the fixed folder, a file each, encrypted under a key of the seed and their name.'))),
-    section('verbs', ...Object.entries(groups).flatMap(([group, heading]) => [
-      subsection(plain(heading)),
-      ...verbNames.filter((verb) => manual[verb].group === group).map((verb) => term(`${bold(`auxcred-${verb}`)}(1)`, plain(sentence(manual[verb].summary)))),
-    ])),
-    section('options', term(bold('--help'), plain('What there is. With a verb: its options and examples.')), term(bold('--version'), plain('The version.'))),
-    section('exit status', ...statuses.map(([status = '', name = '', text = '']) => term(`${bold(status)}${name === '' ? '' : ` (${plain(name.replaceAll('`', ''))})`}`, plain(sentence(text.replaceAll('`', '')))))),
-    section('environment',
+    section(
+      'description',
+      paragraph(
+        plain(
+          "A machine holds one 32-byte seed, sealed to its TPM or to its ssh host key, and each service's secret is derived from it when the service starts. No secret is stored and none is fetched: there is no secret server and no network at boot. The manifest says which unit gets which secret; a unit reads them in $CREDENTIALS_DIRECTORY.",
+        ),
+      ),
+      paragraph(
+        plain(
+          'Secrets that somebody else issued lie in the fixed folder, a file each, encrypted under a key of the seed and their name.',
+        ),
+      ),
+    ),
+    section(
+      'verbs',
+      ...Object.entries(groups).flatMap(([group, heading]) => [
+        subsection(plain(heading)),
+        ...verbNames
+          .filter((verb) => manual[verb].group === group)
+          .map((verb) => term(`${bold(`auxcred-${verb}`)}(1)`, plain(sentence(manual[verb].summary)))),
+      ]),
+    ),
+    section(
+      'options',
+      term(bold('--help'), plain('What there is. With a verb: its options and examples.')),
+      term(bold('--version'), plain('The version.')),
+    ),
+    section(
+      'exit status',
+      ...statuses.map(([status = '', name = '', text = '']) =>
+        term(
+          `${bold(status)}${name === '' ? '' : ` (${plain(name.replaceAll('`', ''))})`}`,
+          plain(sentence(text.replaceAll('`', ''))),
+        ),
+      ),
+    ),
+    section(
+      'environment',
       term(bold('AUXCRED_TCTI'), plain('The TPM, where --tpm2-device= does not name it.')),
-      term(bold('AUXCRED_VAULT'), plain('The operator\'s vault, where --vault= does not name it.')),
+      term(bold('AUXCRED_VAULT'), plain("The operator's vault, where --vault= does not name it.")),
       term(bold('AUXCRED_IDENTITY'), plain('A file that opens the fleet seed, beside those of --identity=.')),
       term(`${bold('VISUAL')}, ${bold('EDITOR')}`, plain('What auxcred edit runs.')),
-      term(bold('NO_COLOR'), plain('Keeps colors from a terminal.'))),
-    section('files',
-      ...[['/etc/auxcred/secrets.d', 'the manifest'], ['/etc/auxcred/scopes.json', 'the key ids that this machine expects'], ['/etc/auxcred/rendered', 'the units\' drop-ins, as applied'], ['/var/lib/auxcred/seeds.age', 'the sealed seeds'], ['/var/lib/auxcred/provisioned', 'what is in force'], ['/var/lib/auxcred/fixed', 'the fixed folder of a machine of its own'], ['~/.local/share/auxcred', 'the operator\'s vault']].map(([path = '', text = '']) => term(italic(path), plain(sentence(text))))),
-    section('examples', literal(['# auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...', '# cat > /etc/auxcred/secrets.d/web.toml', '[secret.session-key]', 'kind  = "hex"', 'units = ["web.service"]', '# auxcred apply', '# systemctl restart web.service'])),
+      term(bold('NO_COLOR'), plain('Keeps colors from a terminal.')),
+    ),
+    section(
+      'files',
+      ...[
+        ['/etc/auxcred/secrets.d', 'the manifest'],
+        ['/etc/auxcred/scopes.json', 'the key ids that this machine expects'],
+        ['/etc/auxcred/rendered', "the units' drop-ins, as applied"],
+        ['/var/lib/auxcred/seeds.age', 'the sealed seeds'],
+        ['/var/lib/auxcred/provisioned', 'what is in force'],
+        ['/var/lib/auxcred/fixed', 'the fixed folder of a machine of its own'],
+        ['~/.local/share/auxcred', "the operator's vault"],
+      ].map(([path = '', text = '']) => term(italic(path), plain(sentence(text)))),
+    ),
+    section(
+      'examples',
+      literal([
+        '# auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...',
+        '# cat > /etc/auxcred/secrets.d/web.toml',
+        '[secret.session-key]',
+        'kind  = "hex"',
+        'units = ["web.service"]',
+        '# auxcred apply',
+        '# systemctl restart web.service',
+      ]),
+    ),
     seeAlso('auxcred-secrets(5)', 'auxcred.service(8)', 'systemd.exec(5)', 'age(1)', 'systemd-creds(1)'),
   );
 }
 
-const manifestPage = (markdown: string): ManPage => page('auxcred-secrets', 5, 'auxcred', 'the manifest: which unit gets which secret',
-  section('synopsis', paragraph(italic('/etc/auxcred/secrets.d/*.toml')), paragraph(italic('/run/auxcred/secrets.d/*.toml')), paragraph(italic('/usr/lib/auxcred/secrets.d/*.toml'))),
-  section('description', fromMarkdown(chapter(markdown, 'Manifest'))),
-  section('hooks', fromMarkdown(chapter(markdown, 'Hooks'))),
-  section('examples', literal(['[secret.db-password]', 'share  = "db"', 'rotate = "monthly"', 'units  = ["postgresql.service"]', 'hook   = ["/usr/local/sbin/set-db-password"]', '', '[secret.wifi]', 'kind  = "fixed"', 'units = ["iwd.service"]'])),
-  seeAlso('auxcred(1)', 'auxcred-check(1)', 'auxcred-apply(1)', 'auxcred-put(1)'),
-);
+const manifestPage = (markdown: string): ManPage =>
+  page(
+    'auxcred-secrets',
+    5,
+    'auxcred',
+    'the manifest: which unit gets which secret',
+    section(
+      'synopsis',
+      paragraph(italic('/etc/auxcred/secrets.d/*.toml')),
+      paragraph(italic('/run/auxcred/secrets.d/*.toml')),
+      paragraph(italic('/usr/lib/auxcred/secrets.d/*.toml')),
+    ),
+    section('description', fromMarkdown(chapter(markdown, 'Manifest'))),
+    section('hooks', fromMarkdown(chapter(markdown, 'Hooks'))),
+    section(
+      'examples',
+      literal([
+        '[secret.db-password]',
+        'share  = "db"',
+        'rotate = "monthly"',
+        'units  = ["postgresql.service"]',
+        'hook   = ["/usr/local/sbin/set-db-password"]',
+        '',
+        '[secret.wifi]',
+        'kind  = "fixed"',
+        'units = ["iwd.service"]',
+      ]),
+    ),
+    seeAlso('auxcred(1)', 'auxcred-check(1)', 'auxcred-apply(1)', 'auxcred-put(1)'),
+  );
 
 const units: readonly (readonly [string, string])[] = [
-  ['auxcred.socket', 'Where systemd asks for a unit\'s credentials: /run/auxcred/encrypted.sock. Every drop-in wants it.'],
-  ['auxcred.service', 'The broker. Opens the seeds once, answers each unit with that unit\'s own secrets, and exits after an idle minute.'],
+  [
+    'auxcred.socket',
+    "Where systemd asks for a unit's credentials: /run/auxcred/encrypted.sock. Every drop-in wants it.",
+  ],
+  [
+    'auxcred.service',
+    "The broker. Opens the seeds once, answers each unit with that unit's own secrets, and exits after an idle minute.",
+  ],
   ['auxcred-stage.socket', 'Where auxcred stage asks, for secrets with delivery = "stage": /run/auxcred/stage.sock.'],
-  ['auxcred-host-secret.service', 'Before the broker: has systemd-creds make the host secret with which answers are encrypted, if there is none.'],
+  [
+    'auxcred-host-secret.service',
+    'Before the broker: has systemd-creds make the host secret with which answers are encrypted, if there is none.',
+  ],
   ['auxcred-provision.service', 'At boot, before the broker, where the manifest was changed without auxcred apply.'],
-  ['auxcred-bind.service', 'At the first boot after an installation: seals the seed again to the PCRs that were asked for.'],
-  ['auxcred-rotate.timer', 'Puts the secrets of a new period in force, at its start in UTC; auxcred-rotate.service does it.'],
+  [
+    'auxcred-bind.service',
+    'At the first boot after an installation: seals the seed again to the PCRs that were asked for.',
+  ],
+  [
+    'auxcred-rotate.timer',
+    'Puts the secrets of a new period in force, at its start in UTC; auxcred-rotate.service does it.',
+  ],
 ];
 
-const servicePage = (markdown: string): ManPage => page('auxcred.service', 8, 'auxcred', 'the broker that hands units their secrets, and the units around it',
-  section('description', paragraph(plain('systemd connects to the socket when a unit starts that has LoadCredentialEncrypted= in a drop-in of auxcred\'s, and decrypts what the broker answers. Nothing but a whole answer, made for that credential within the last minute, opens: whatever goes wrong, the unit\'s start fails with status 243/CREDENTIALS.'))),
-  section('units', ...units.map(([name, text]) => term(bold(name), plain(text)))),
-  section('drop-ins', fromMarkdown(chapter(markdown, 'Rendered drop-ins'))),
-  section('credentials socket', fromMarkdown(chapter(markdown, 'Credentials socket'))),
-  section('stage socket', fromMarkdown(chapter(markdown, 'Stage socket'))),
-  section('journal', fromMarkdown(chapter(markdown, 'Journal'))),
-  section('examples',
-    paragraph('What a unit got, and what it was refused:'), literal(['journalctl -u \'auxcred*\' AUXCRED_UNIT=web.service']),
-    paragraph('Why the seed does not open:'), literal(['journalctl -b -u auxcred.service -p err'])),
-  seeAlso('auxcred(1)', 'auxcred-secrets(5)', 'systemd.exec(5)', 'systemd.socket(5)'),
-);
+const servicePage = (markdown: string): ManPage =>
+  page(
+    'auxcred.service',
+    8,
+    'auxcred',
+    'the broker that hands units their secrets, and the units around it',
+    section(
+      'description',
+      paragraph(
+        plain(
+          "systemd connects to the socket when a unit starts that has LoadCredentialEncrypted= in a drop-in of auxcred's, and decrypts what the broker answers. Nothing but a whole answer, made for that credential within the last minute, opens: whatever goes wrong, the unit's start fails with status 243/CREDENTIALS.",
+        ),
+      ),
+    ),
+    section('units', ...units.map(([name, text]) => term(bold(name), plain(text)))),
+    section('drop-ins', fromMarkdown(chapter(markdown, 'Rendered drop-ins'))),
+    section('credentials socket', fromMarkdown(chapter(markdown, 'Credentials socket'))),
+    section('stage socket', fromMarkdown(chapter(markdown, 'Stage socket'))),
+    section('journal', fromMarkdown(chapter(markdown, 'Journal'))),
+    section(
+      'examples',
+      paragraph('What a unit got, and what it was refused:'),
+      literal(["journalctl -u 'auxcred*' AUXCRED_UNIT=web.service"]),
+      paragraph('Why the seed does not open:'),
+      literal(['journalctl -b -u auxcred.service -p err']),
+    ),
+    seeAlso('auxcred(1)', 'auxcred-secrets(5)', 'systemd.exec(5)', 'systemd.socket(5)'),
+  );

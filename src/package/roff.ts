@@ -1,9 +1,21 @@
 /** Text for man(7): from plain words, and from the Markdown that docs/ is written in. */
 
-const special: Readonly<Record<string, string>> = { '\\': '\\e', '-': '\\-', "'": '\\(aq', '`': '\\(ga', '^': '\\(ha', '~': '\\(ti' };
+const special: Readonly<Record<string, string>> = {
+  '\\': '\\e',
+  '-': '\\-',
+  "'": '\\(aq',
+  '`': '\\(ga',
+  '^': '\\(ha',
+  '~': '\\(ti',
+};
 
 /** A text as it stands. */
-export const plain = (text: string): string => text.replaceAll(/[\\\-'`^~]|[^\x20-\x7e]/gu, (character) => special[character] ?? `\\[u${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}]`);
+export const plain = (text: string): string =>
+  text.replaceAll(
+    /[\\\-'`^~]|[^\x20-\x7e]/gu,
+    (character) =>
+      special[character] ?? `\\[u${(character.codePointAt(0) ?? 0).toString(16).toUpperCase().padStart(4, '0')}]`,
+  );
 
 export const bold = (text: string): string => `\\fB${plain(text)}\\fR`;
 export const italic = (text: string): string => `\\fI${plain(text)}\\fR`;
@@ -24,21 +36,25 @@ export function lines(text: string): string {
 
 const harmless = (line: string): string => (/^[.']/.test(line) ? `\\&${line}` : line);
 
-export const section = (heading: string, ...blocks: readonly string[]): string => [`.SH ${heading.toUpperCase()}`, ...blocks].join('\n');
+export const section = (heading: string, ...blocks: readonly string[]): string =>
+  [`.SH ${heading.toUpperCase()}`, ...blocks].join('\n');
 
 export const subsection = (heading: string): string => `.SS ${heading}`;
 
 export const paragraph = (text: string): string => `.PP\n${lines(text)}`;
 
 /** What a line begins with, and what is said of it. */
-export const term = (tag: string, text: string): string => `.TP\n${harmless(tag)}\n${text === '' ? '\\&' : lines(text)}`;
+export const term = (tag: string, text: string): string =>
+  `.TP\n${harmless(tag)}\n${text === '' ? '\\&' : lines(text)}`;
 
 /** Lines as they stand. */
-export const literal = (code: readonly string[]): string => ['.PP', '.RS 4', '.nf', ...code.map((line) => harmless(plain(line)) || '\\&'), '.fi', '.RE'].join('\n');
+export const literal = (code: readonly string[]): string =>
+  ['.PP', '.RS 4', '.nf', ...code.map((line) => harmless(plain(line)) || '\\&'), '.fi', '.RE'].join('\n');
 
 /** Code, links, bold and italic words inside a line of Markdown. */
 function inline(markdown: string): string {
-  const parts = /(?<fence>`+)(?<code>.+?)\k<fence>|\*\*(?<strong>[^*]+)\*\*|(?<![\w*])\*(?<soft>[^*\s][^*]*)\*|\[(?<link>[^\]]+)\]\([^)]*\)/g;
+  const parts =
+    /(?<fence>`+)(?<code>.+?)\k<fence>|\*\*(?<strong>[^*]+)\*\*|(?<![\w*])\*(?<soft>[^*\s][^*]*)\*|\[(?<link>[^\]]+)\]\([^)]*\)/g;
   let text = '';
   let end = 0;
   for (const { 0: whole, index, groups = {} } of markdown.matchAll(parts)) {
@@ -70,7 +86,8 @@ export function fromMarkdown(markdown: string): string {
     if (/^#+ /.test(first)) blocks.push(subsection(plain(first.replace(/^#+ /, ''))));
     else if (first.startsWith('    ')) blocks.push(literal(block.map((line) => line.slice(4))));
     else if (first.startsWith('|')) blocks.push(table(block));
-    else if (/^(?:- |\d+\. )/.test(first)) blocks.push(...items(block).map(({ mark, text }) => `.IP ${mark} 4\n${lines(inline(text))}`));
+    else if (/^(?:- |\d+\. )/.test(first))
+      blocks.push(...items(block).map(({ mark, text }) => `.IP ${mark} 4\n${lines(inline(text))}`));
     else blocks.push(paragraph(inline(block.join(' '))));
   }
   return blocks.join('\n');
@@ -79,7 +96,18 @@ export function fromMarkdown(markdown: string): string {
 /** Lines that belong together: code keeps its empty lines, and a list or a table begins a block of its own. */
 function blocksOf(markdown: string): string[][] {
   const blocks: string[][] = [];
-  const kindOf = (line: string): string => (line === '' ? 'gap' : line.startsWith('    ') ? 'code' : line.startsWith('|') ? 'table' : line.startsWith('#') ? 'heading' : /^(?:- |\d+\. )/.test(line) ? 'list' : 'text');
+  const kindOf = (line: string): string =>
+    line === ''
+      ? 'gap'
+      : line.startsWith('    ')
+        ? 'code'
+        : line.startsWith('|')
+          ? 'table'
+          : line.startsWith('#')
+            ? 'heading'
+            : /^(?:- |\d+\. )/.test(line)
+              ? 'list'
+              : 'text';
   let last = 'gap';
   for (const line of markdown.split('\n')) {
     const kind = last === 'list' && /^ {2,3}\S/.test(line) ? 'list' : kindOf(line);
@@ -105,9 +133,32 @@ function items(block: readonly string[]): { mark: string; text: string }[] {
 function table(block: readonly string[]): string {
   const rows = rowsOf(block);
   const [heading = [], ...entries] = rows;
-  return entries.map(([tag = '', ...cells]) => term(tag.includes('`') ? inline(tag) : bold(tag), cells.flatMap((cell, i) => (cell === '' ? [] : [`${(heading[i + 1] ?? '') === '' || cells.length === 1 ? '' : `${italic(heading[i + 1] ?? '')}: `}${inline(cell)}`])).join('; '))).join('\n');
+  return entries
+    .map(([tag = '', ...cells]) =>
+      term(
+        tag.includes('`') ? inline(tag) : bold(tag),
+        cells
+          .flatMap((cell, i) =>
+            cell === ''
+              ? []
+              : [
+                  `${(heading[i + 1] ?? '') === '' || cells.length === 1 ? '' : `${italic(heading[i + 1] ?? '')}: `}${inline(cell)}`,
+                ],
+          )
+          .join('; '),
+      ),
+    )
+    .join('\n');
 }
 
 /** The cells of a Markdown table's lines, the heading first, without the line below it. */
 export const rowsOf = (block: readonly string[]): string[][] =>
-  block.filter((line) => !/^\|(?:-+\|)+$/.test(line.replaceAll(' ', ''))).map((line) => line.replace(/^\|/, '').replace(/\|\s*$/, '').split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll('\\|', '|')));
+  block
+    .filter((line) => !/^\|(?:-+\|)+$/.test(line.replaceAll(' ', '')))
+    .map((line) =>
+      line
+        .replace(/^\|/, '')
+        .replace(/\|\s*$/, '')
+        .split(/(?<!\\)\|/)
+        .map((cell) => cell.trim().replaceAll('\\|', '|')),
+    );

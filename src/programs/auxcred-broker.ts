@@ -22,7 +22,13 @@ const hostSecretCredential = 'host-secret';
 async function within<T>(limit: number, work: Promise<T>): Promise<T> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => { reject(new Failure('timeout', `the seeds could not be opened within ${String(limit / 1000)} s`, { hint: 'is the TPM answering? auxcred unseal shows where it hangs' })); }, limit);
+    timer = setTimeout(() => {
+      reject(
+        new Failure('timeout', `the seeds could not be opened within ${String(limit / 1000)} s`, {
+          hint: 'is the TPM answering? auxcred unseal shows where it hangs',
+        }),
+      );
+    }, limit);
   });
   try {
     return await Promise.race([work, late]);
@@ -56,22 +62,42 @@ function givenHostSecret(environment: NodeJS.ProcessEnv): HostSecret {
 }
 
 /** A thread that waits for a TPM for ever would also hold up an ordinary exit. */
-const killItself = (): void => { process.kill(process.pid, 'SIGKILL'); };
+const killItself = (): void => {
+  process.kill(process.pid, 'SIGKILL');
+};
 
 async function main(): Promise<void> {
   guardMemory();
   const sockets = activatedSockets(process.env);
   // Before the first accept: the socket of an older version is asked by units that would take an answer for their secret as it is.
-  if (!sockets.has(socketNames.credentials)) throw new Failure('usage', 'the broker is started by auxcred.socket', { hint: 'systemctl daemon-reload && systemctl restart auxcred.socket' });
+  if (!sockets.has(socketNames.credentials))
+    throw new Failure('usage', 'the broker is started by auxcred.socket', {
+      hint: 'systemctl daemon-reload && systemctl restart auxcred.socket',
+    });
   const given = await answers();
   const isStuck = 'closed' in given && given.closed.code === 'timeout';
-  const broker = new Broker(given, isStuck ? killItself : (code) => { process.exit(code); });
+  const broker = new Broker(
+    given,
+    isStuck
+      ? killItself
+      : (code) => {
+          process.exit(code);
+        },
+  );
   if ('closed' in given) {
     const { closed } = given;
-    journal({ MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`, PRIORITY: '3', AUXCRED_REASON: closed.code });
-    setTimeout(() => { broker.leave(exitStatus[closed.code]); }, refusingTime);
+    journal({
+      MESSAGE: `the seeds stay closed: ${closed.message}${closed.hint === undefined ? '' : ` (${closed.hint})`}`,
+      PRIORITY: '3',
+      AUXCRED_REASON: closed.code,
+    });
+    setTimeout(() => {
+      broker.leave(exitStatus[closed.code]);
+    }, refusingTime);
   }
-  process.on('SIGTERM', () => { broker.leave(0); });
+  process.on('SIGTERM', () => {
+    broker.leave(0);
+  });
   process.on('uncaughtException', (error) => {
     journal({ MESSAGE: `stopping after an unexpected error: ${messageOf(error)}`, PRIORITY: '2' });
     broker.leave(1);

@@ -1,8 +1,9 @@
 /** The program `auxcred`: finds the verb and leaves the rest to its module in `commands/`. */
-import { exitStatus, Failure } from '../failure.ts';
+
 import { isVerb, type Verb } from '../cli/manual.ts';
-import { print, say, sayFailure } from '../terminal/say.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
+import { print, say, sayFailure } from '../terminal/say.ts';
 import { version } from '../version.ts';
 
 /** One module a verb, loaded only when it is called: units wait for `stage`. */
@@ -60,7 +61,10 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
     return 0;
   }
   const named = verb === 'help' ? about : verb;
-  if (named === undefined || !isVerb(named)) throw new Failure('usage', `auxcred has no verb ${String(named)}`, { hint: nearest(String(named), Object.keys(verbs)) ?? 'auxcred --help lists all it has' });
+  if (named === undefined || !isVerb(named))
+    throw new Failure('usage', `auxcred has no verb ${String(named)}`, {
+      hint: nearest(String(named), Object.keys(verbs)) ?? 'auxcred --help lists all it has',
+    });
   const { asksForHelp, helpOf } = await import('../cli/help.ts');
   if (verb === 'help' || asksForHelp(named, argv)) {
     print(helpOf(named));
@@ -80,6 +84,13 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exitCode = process.exitCode === undefined || process.exitCode === 0 ? exitStatus.system : process.exitCode;
 });
 
-main(process.argv.slice(2)).catch(sayFailure).then((status) => {
-  if (status !== 0 || !isUnwritten) process.exitCode = status;
-}, () => { process.exitCode = 1; });
+main(process.argv.slice(2))
+  .catch(sayFailure)
+  .then(
+    (status) => {
+      if (status !== 0 || !isUnwritten) process.exitCode = status;
+    },
+    () => {
+      process.exitCode = 1;
+    },
+  );

@@ -9,7 +9,8 @@ import { existsSync, readdirSync, rmSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { recipeText } from '../derive/recipe.ts';
-import { type Sources, valueOf } from '../derive/value.ts';
+import { recipeValue, type Sources } from '../derive/value.ts';
+import { stagedName } from '../drop-ins/drop-in.ts';
 import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
@@ -17,14 +18,14 @@ import type { Scope } from '../seeds/scope.ts';
 import { authenticated, type Release, releaseKey, unverified, verified } from '../snapshot/snapshot.ts';
 import type { CredsLock } from '../system/creds-lock.ts';
 import { ensureFolder, readIfPresent, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
+import { canonicalJson, type Json } from '../system/json.ts';
 import { inParallel } from '../system/parallel.ts';
 import type { Paths } from '../system/paths.ts';
-import { canonicalJson, type Json } from '../system/json.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
-import { stagedName } from '../drop-ins/drop-in.ts';
 
 /** The name of a credential's file: a unit's own has the unit in it, so that no `ImportCredential=` of another one finds it. */
-const storedName = (unit: string, credential: string): string => (unit === anyUnit ? credential : stagedName(unit, credential));
+const storedName = (unit: string, credential: string): string =>
+  unit === anyUnit ? credential : stagedName(unit, credential);
 
 /** The names that are given to units' own credentials, and that nobody else uses. */
 const ownName = /^auxcred\.[0-9a-f]{32}\./;
@@ -50,7 +51,13 @@ interface Wanted {
 }
 
 const wantedOf = (releases: readonly Release[], lock: CredsLock): Wanted[] =>
-  releases.filter(({ delivery }) => delivery === 'credstore').map((release) => ({ release, name: storedName(release.unit, release.credential), of: sha256(`${canonicalJson(lock)}\n${release.credential}\n${recipeText(release.recipe)}`) }));
+  releases
+    .filter(({ delivery }) => delivery === 'credstore')
+    .map((release) => ({
+      release,
+      name: storedName(release.unit, release.credential),
+      of: sha256(`${canonicalJson(lock)}\n${release.credential}\n${recipeText(release.recipe)}`),
+    }));
 
 function readRecord(paths: Paths, host: Scope): StoreRecord {
   const bytes = readIfPresent(paths.credstoreRecord);
@@ -69,18 +76,34 @@ function readRecord(paths: Paths, host: Scope): StoreRecord {
 function formerRecord(paths: Paths, bytes: Uint8Array): StoreRecord {
   try {
     const files = filesIn(unverified(bytes));
-    return new Map([...files].filter(([name, { file }]) => basename(name) === name && sha256(readIfPresent(join(paths.credstore, name)) ?? '') === file).map(([name, { file }]) => [name, { of: '', file }]));
+    return new Map(
+      [...files]
+        .filter(
+          ([name, { file }]) =>
+            basename(name) === name && sha256(readIfPresent(join(paths.credstore, name)) ?? '') === file,
+        )
+        .map(([name, { file }]) => [name, { of: '', file }]),
+    );
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return new Map();
     throw error;
   }
 }
 
-const filesIn = (json: Json): StoreRecord => new Map(json.at('files').entries().map(([name, item]) => [name, { of: item.at('of').text(), file: item.at('file').text() }]));
+const filesIn = (json: Json): StoreRecord =>
+  new Map(
+    json
+      .at('files')
+      .entries()
+      .map(([name, item]) => [name, { of: item.at('of').text(), file: item.at('file').text() }]),
+  );
 
 function writeRecord(paths: Paths, host: Scope, record: StoreRecord): void {
   if (record.size === 0) rmSync(paths.credstoreRecord, { force: true });
-  else replaceFile(paths.credstoreRecord, authenticated({ kind: 'credstore', files: Object.fromEntries(record) }, host), { mode: 0o600 });
+  else
+    replaceFile(paths.credstoreRecord, authenticated({ kind: 'credstore', files: Object.fromEntries(record) }, host), {
+      mode: 0o600,
+    });
 }
 
 /** @throws Failure `refused` where a credential would take the place of a file that auxcred has not made */
@@ -90,24 +113,42 @@ export function refuseForeignCredentials(paths: Paths, declarations: readonly Se
     if (declaration.delivery !== 'credstore' || !receiversOf(declaration).includes(anyUnit)) continue;
     for (const { id } of credentialsOf(declaration)) {
       const file = join(paths.credstore, id);
-      if (!record.has(id) && readIfPresent(file)) throw new Failure('refused', `${file} exists, and auxcred has not made it`, { hint: `remove it, or give ${declaration.name} another credential = "..."` });
+      if (!record.has(id) && readIfPresent(file))
+        throw new Failure('refused', `${file} exists, and auxcred has not made it`, {
+          hint: `remove it, or give ${declaration.name} another credential = "..."`,
+        });
     }
   }
 }
 
 /** Those of `releases` whose file is missing, was altered, is of something else or does not decrypt any more. */
-export async function staleCredentials(root: string, paths: Paths, releases: readonly Release[], sealing: Sealing, host: Scope): Promise<Release[]> {
+export async function staleCredentials(
+  root: string,
+  paths: Paths,
+  releases: readonly Release[],
+  sealing: Sealing,
+  host: Scope,
+): Promise<Release[]> {
   const lock = credsLockOf(sealing);
   const wanted = wantedOf(releases, lock);
   const stale = staleOf(paths, wanted, readRecord(paths, host));
-  return [...stale, ...(await unreadable(root, paths, wanted.filter((one) => !stale.includes(one)), lock))].map(({ release }) => release);
+  return [
+    ...stale,
+    ...(await unreadable(
+      root,
+      paths,
+      wanted.filter((one) => !stale.includes(one)),
+      lock,
+    )),
+  ].map(({ release }) => release);
 }
 
-const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): Wanted[] => wanted.filter(({ name, of }) => {
-  const known = record.get(name);
-  const bytes = known?.of === of ? readIfPresent(join(paths.credstore, name)) : undefined;
-  return !bytes || sha256(bytes) !== known?.file;
-});
+const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): Wanted[] =>
+  wanted.filter(({ name, of }) => {
+    const known = record.get(name);
+    const bytes = known?.of === of ? readIfPresent(join(paths.credstore, name)) : undefined;
+    return !bytes || sha256(bytes) !== known?.file;
+  });
 
 interface Filling {
   readonly releases: readonly Release[];
@@ -123,7 +164,11 @@ interface Filling {
  * @returns the releases whose files were made
  * @throws Failure `system` where systemd-creds can't do it; what was there stays then
  */
-export async function fillCredentialStore(root: string, paths: Paths, { releases, undelivered, sources, sealing, host }: Filling): Promise<Release[]> {
+export async function fillCredentialStore(
+  root: string,
+  paths: Paths,
+  { releases, undelivered, sources, sealing, host }: Filling,
+): Promise<Release[]> {
   const lock = credsLockOf(sealing);
   const record = readRecord(paths, host);
   const wanted = wantedOf(releases, lock);
@@ -132,7 +177,7 @@ export async function fillCredentialStore(root: string, paths: Paths, { releases
   const outdated = new Set(staleOf(paths, wanted, record));
   const stale = wanted.filter((one) => outdated.has(one) || undelivered.has(releaseKey(one.release)));
   const made = await inParallel(stale, processes, async ({ release, name, of }) => {
-    const value = valueOf(release.recipe, sources);
+    const value = recipeValue(release.recipe, sources);
     try {
       const bytes = await encryptCredential(root, release.credential, value, lock);
       return { name, bytes, known: { of, file: sha256(bytes) } };
@@ -143,7 +188,11 @@ export async function fillCredentialStore(root: string, paths: Paths, { releases
   const names = new Set(wanted.map(({ name }) => name));
   const removed = [...new Set([...record.keys(), ...storedNames(paths)])].filter((name) => !names.has(name));
   if (made.length > 0) {
-    writeRecord(paths, host, new Map([...record, ...made.map(({ name, known }): [string, StoredFile] => [name, known])]));
+    writeRecord(
+      paths,
+      host,
+      new Map([...record, ...made.map(({ name, known }): [string, StoredFile] => [name, known])]),
+    );
     ensureFolder(paths.credstore, { mode: 0o700 });
     for (const { name, bytes } of made) replaceFile(join(paths.credstore, name), bytes, { mode: 0o600 });
   }

@@ -5,7 +5,7 @@
 import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { utf8 } from '../bytes.ts';
-import { type Sources, valueOf } from '../derive/value.ts';
+import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Release } from '../snapshot/snapshot.ts';
@@ -35,7 +35,11 @@ function wantedFiles(releases: readonly Release[]): WantedFile[] {
   for (const release of releases) {
     if (!release.placement) continue;
     const known = files.get(release.credential);
-    files.set(release.credential, { id: release.credential, placement: release.placement, releases: known ? [...known.releases, release] : [release] });
+    files.set(release.credential, {
+      id: release.credential,
+      placement: release.placement,
+      releases: known ? [...known.releases, release] : [release],
+    });
   }
   return [...files.values()];
 }
@@ -44,7 +48,12 @@ function wantedFiles(releases: readonly Release[]): WantedFile[] {
  * Writes the files of `releases`, those in force, and removes what is there beside them.
  * @param need - `users` for the files that are needed before users are made, alone: then nothing is removed
  */
-export function writeFiles(paths: Paths, releases: readonly Release[], sources: Sources, need: 'all' | 'users'): WrittenFiles {
+export function writeFiles(
+  paths: Paths,
+  releases: readonly Release[],
+  sources: Sources,
+  need: 'all' | 'users',
+): WrittenFiles {
   const wanted = wantedFiles(releases).filter(({ placement }) => need === 'all' || placement.neededFor === 'users');
   const written: Release[] = [];
   const failed = new Map<Release, string>();
@@ -72,14 +81,16 @@ export function writeFiles(paths: Paths, releases: readonly Release[], sources: 
 
 /** Those of `releases` whose file is not there or holds another value: what the next {@link writeFiles} writes for certain. */
 export function staleFiles(paths: Paths, releases: readonly Release[], sources: Sources): Release[] {
-  return wantedFiles(releases).filter((file) => !isMounted(paths.files) || !holdsValue(paths, file, sources)).flatMap((file) => file.releases);
+  return wantedFiles(releases)
+    .filter((file) => !isMounted(paths.files) || !holdsValue(paths, file, sources))
+    .flatMap((file) => file.releases);
 }
 
 function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const old = readIfPresent(join(paths.files, id));
   if (!old) return false;
   try {
-    const value = valueOf(recipe, sources);
+    const value = recipeValue(recipe, sources);
     const same = Buffer.compare(old, value) === 0;
     value.fill(0);
     return same;
@@ -96,12 +107,13 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
 function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const path = join(paths.files, id);
   const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
-  const value = valueOf(recipe, sources);
+  const value = recipeValue(recipe, sources);
   const old = readIfPresent(path);
   try {
     const same = old !== undefined && Buffer.compare(old, value) === 0;
     const { mode, uid, gid } = (same ? statSync(path) : undefined) ?? {};
-    if (!same || (mode ?? 0) % 0o10000 !== access.mode || uid !== access.owner || gid !== access.group) replaceFile(path, value, access);
+    if (!same || (mode ?? 0) % 0o10000 !== access.mode || uid !== access.owner || gid !== access.group)
+      replaceFile(path, value, access);
     return !same;
   } finally {
     value.fill(0);
@@ -112,13 +124,17 @@ function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: Want
 /** @throws Failure `not-found` */
 function idOf(name: string, lookUp: (root: string, name: string) => number | undefined, what: string): number {
   const id = /^\d+$/.test(name) ? Number(name) : lookUp('/', name);
-  if (id === undefined) throw new Failure('not-found', `there is no ${what} ${name}`, { hint: 'its number, or needed-for = "units", which is later' });
+  if (id === undefined)
+    throw new Failure('not-found', `there is no ${what} ${name}`, {
+      hint: 'its number, or needed-for = "units", which is later',
+    });
   return id;
 }
 
 const ownerOf = ({ owner }: Placement): number => idOf(owner, userId, 'user');
 
-const leadsToFiles = (paths: Paths, target: string | undefined): boolean => target?.startsWith(`${paths.files}/`) === true;
+const leadsToFiles = (paths: Paths, target: string | undefined): boolean =>
+  target?.startsWith(`${paths.files}/`) === true;
 
 /** @throws Failure `refused` where something else is in the way, or the path leads through folders that others than root and the owner can change */
 function makeLink(paths: Paths, link: string, id: string, owner: number): void {
@@ -126,7 +142,8 @@ function makeLink(paths: Paths, link: string, id: string, owner: number): void {
   HeldFolder.within(paths.root, dirname(link), { owner, missing: 'make' }, (folder) => {
     const there = folder.link(basename(link));
     if (there?.target === target) return;
-    if (there && !leadsToFiles(paths, there.target)) throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
+    if (there && !leadsToFiles(paths, there.target))
+      throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
     folder.replaceLink(basename(link), target);
   });
 }
@@ -153,7 +170,11 @@ function removeOthers(paths: Paths, ids: ReadonlySet<string>): void {
 /** The links that the list names. It is no authority: of what it names only links into our own folder are ever removed. */
 export function linksIn(list: Uint8Array | undefined): string[] {
   try {
-    return list ? Json.parse(list, 'links.json', 'rm links.json').list().map((item) => item.text()) : [];
+    return list
+      ? Json.parse(list, 'links.json', 'rm links.json')
+          .list()
+          .map((item) => item.text())
+      : [];
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return [];
     throw error;
@@ -163,7 +184,8 @@ export function linksIn(list: Uint8Array | undefined): string[] {
 function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
   const bytes = utf8(`${canonicalJson([...links].sort())}\n`);
   if (links.size === 0) rmSync(paths.fileLinks, { force: true });
-  else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0) replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
+  else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0)
+    replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
 }
 
 /**
@@ -174,13 +196,51 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
 export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, credential, content, placement }) => {
     if (!placement) return [];
-    const problem = (key: string, message: string, hint: string): Problem => ({ severity: 'error', file, line: undefined, key: `secret.${name}.${key}`, message, hint });
-    const unknown = ([['owner', userId, 'user'], ['group', groupId, 'group']] as const).flatMap(([key, lookUp, what]) => {
-      const text = placement[key];
-      if (/^\d+$/.test(text) || text === 'root' || lookUp(root, text) !== undefined || (placement.neededFor === 'units' && !systemIsRunning(root))) return [];
-      return [problem(key, `there is no ${what} ${text} on this machine`, placement.neededFor === 'users' ? 'a number, or root: it is written before users are made' : 'make it first, or give its number')];
+    const problem = (key: string, message: string, hint: string): Problem => ({
+      severity: 'error',
+      file,
+      line: undefined,
+      key: `secret.${name}.${key}`,
+      message,
+      hint,
     });
-    const late: Problem[] = placement.neededFor === 'users' && isOnItsOwnDisk(root) ? [{ ...problem('needed-for', 'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle', 'needed-for = "units", or x-initrd.mount in fstab'), severity: 'warning' }] : [];
+    const unknown = (
+      [
+        ['owner', userId, 'user'],
+        ['group', groupId, 'group'],
+      ] as const
+    ).flatMap(([key, lookUp, what]) => {
+      const text = placement[key];
+      if (
+        /^\d+$/.test(text) ||
+        text === 'root' ||
+        lookUp(root, text) !== undefined ||
+        (placement.neededFor === 'units' && !systemIsRunning(root))
+      )
+        return [];
+      return [
+        problem(
+          key,
+          `there is no ${what} ${text} on this machine`,
+          placement.neededFor === 'users'
+            ? 'a number, or root: it is written before users are made'
+            : 'make it first, or give its number',
+        ),
+      ];
+    });
+    const late: Problem[] =
+      placement.neededFor === 'users' && isOnItsOwnDisk(root)
+        ? [
+            {
+              ...problem(
+                'needed-for',
+                'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle',
+                'needed-for = "units", or x-initrd.mount in fstab',
+              ),
+              severity: 'warning',
+            },
+          ]
+        : [];
     const paths = pathsUnder(root);
     if (placement.link === undefined) return [...late, ...unknown];
     const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
@@ -188,10 +248,21 @@ export function fileProblems(root: string, declarations: readonly SecretDeclarat
     if (objection) return [...late, ...unknown, problem('link', objection.message, objection.hint)];
     const isTaken = (link: string): boolean => {
       const at = join(root, link);
-      return lstatSync(at, { throwIfNoEntry: false }) !== undefined && ![paths, pathsUnder('/')].some((one) => leadsToFiles(one, linkTarget(at)));
+      return (
+        lstatSync(at, { throwIfNoEntry: false }) !== undefined &&
+        ![paths, pathsUnder('/')].some((one) => leadsToFiles(one, linkTarget(at)))
+      );
     };
-    const taken = credentialsOf({ credential, content }).map(({ id }) => `${placement.link ?? ''}${id.slice(credential.length)}`).filter(isTaken);
-    return [...late, ...unknown, ...taken.map((link) => problem('link', `${link} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'))];
+    const taken = credentialsOf({ credential, content })
+      .map(({ id }) => `${placement.link ?? ''}${id.slice(credential.length)}`)
+      .filter(isTaken);
+    return [
+      ...late,
+      ...unknown,
+      ...taken.map((link) =>
+        problem('link', `${link} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'),
+      ),
+    ];
   });
 }
 

@@ -7,7 +7,8 @@ import type { Hook } from './provision.ts';
 const hookTime = 60_000;
 
 /** Why a program may not run as root: others could put their own in its place. */
-export const programObjection = (root: string, program: string): Objection | undefined => objectionTo(root, program, { owner: 0, links: 'followed', end: 'file' });
+export const programObjection = (root: string, program: string): Objection | undefined =>
+  objectionTo(root, program, { owner: 0, links: 'followed', end: 'file' });
 
 /**
  * Runs a secret's hook with the old value on descriptor 3 and the new one on 4: files in memory, never arguments, variables or a disk.
@@ -17,16 +18,28 @@ export const programObjection = (root: string, program: string): Objection | und
 export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
   const [command = '', ...args] = hook;
   const objection = process.geteuid?.() === 0 ? programObjection('/', command) : undefined;
-  if (objection) throw new Failure('hook', `${command} is not run as root: ${objection.message}`, { hint: objection.hint });
+  if (objection)
+    throw new Failure('hook', `${command} is not run as root: ${objection.message}`, { hint: objection.hint });
   withMemoryFile(before, (old) => {
     withMemoryFile(after, (now) => {
       const { status, signal, error } = spawnSync(command, args, {
         stdio: ['ignore', 2, 2, old, now],
-        env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', AUXCRED_SECRET: name, AUXCRED_UNITS: units.join(' '), AUXCRED_OLD: '/dev/fd/3', AUXCRED_NEW: '/dev/fd/4' },
+        env: {
+          PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+          LANG: 'C.UTF-8',
+          AUXCRED_SECRET: name,
+          AUXCRED_UNITS: units.join(' '),
+          AUXCRED_OLD: '/dev/fd/3',
+          AUXCRED_NEW: '/dev/fd/4',
+        },
         timeout: hookTime,
         killSignal: 'SIGKILL',
       });
-      if (error !== undefined || status !== 0) throw new Failure('hook', `${command} ${error !== undefined ? `can't run: ${error.message}` : signal !== null ? `was ended by ${signal}` : `failed with status ${String(status)}`}`);
+      if (error !== undefined || status !== 0)
+        throw new Failure(
+          'hook',
+          `${command} ${error !== undefined ? `can't run: ${error.message}` : signal !== null ? `was ended by ${signal}` : `failed with status ${String(status)}`}`,
+        );
     });
   });
 };

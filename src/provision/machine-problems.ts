@@ -9,31 +9,66 @@ import { programObjection } from './hook.ts';
 import { missingHookProblems } from './missing-hooks.ts';
 
 /** The manifest with what the machine at `root` has against it among its problems. */
-export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({ ...manifest, problems: [...manifest.problems, ...fileProblems(root, manifest.declarations), ...aliasProblems(root, manifest.declarations), ...hookProblems(root, manifest.declarations), ...missingHookProblems(root, manifest.declarations)] });
+export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({
+  ...manifest,
+  problems: [
+    ...manifest.problems,
+    ...fileProblems(root, manifest.declarations),
+    ...aliasProblems(root, manifest.declarations),
+    ...hookProblems(root, manifest.declarations),
+    ...missingHookProblems(root, manifest.declarations),
+  ],
+});
 
 /** Units that are named by an alias: systemd asks under their own name, and the broker would know nothing of it. */
 function aliasProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)));
-  return declarations.flatMap(({ name, file, units }) => units.flatMap((unit): Problem[] => {
-    const target = aliases.get(unit);
-    return target === undefined ? [] : [{ severity: 'error', file, line: undefined, key: `secret.${name}.units`, message: `${unit} is an alias of ${target}, and systemd asks for secrets under that name alone`, hint: `units = ["${target}"]` }];
-  }));
+  return declarations.flatMap(({ name, file, units }) =>
+    units.flatMap((unit): Problem[] => {
+      const target = aliases.get(unit);
+      return target === undefined
+        ? []
+        : [
+            {
+              severity: 'error',
+              file,
+              line: undefined,
+              key: `secret.${name}.units`,
+              message: `${unit} is an alias of ${target}, and systemd asks for secrets under that name alone`,
+              hint: `units = ["${target}"]`,
+            },
+          ];
+    }),
+  );
 }
 
 /** Hooks run as root: nobody else may be able to replace them. */
 function hookProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, hook: [program] }): Problem[] => {
     const objection = program?.startsWith('/') === true ? programObjection(root, program) : undefined;
-    return objection ? [{ severity: 'error', file, line: undefined, key: `secret.${name}.hook`, message: `${program ?? ''} would run as root: ${objection.message}`, hint: objection.hint }] : [];
+    return objection
+      ? [
+          {
+            severity: 'error',
+            file,
+            line: undefined,
+            key: `secret.${name}.hook`,
+            message: `${program ?? ''} would run as root: ${objection.message}`,
+            hint: objection.hint,
+          },
+        ]
+      : [];
   });
 }
 
 /** Each alias with the unit that it stands for, as far as the machine at `root` knows. */
 export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<string, string> {
-  const aliases = new Map([...units].flatMap((unit) => {
-    const target = aliasedUnit(root, unit);
-    return target === undefined ? [] : [[unit, target] satisfies [string, string]];
-  }));
+  const aliases = new Map(
+    [...units].flatMap((unit) => {
+      const target = aliasedUnit(root, unit);
+      return target === undefined ? [] : [[unit, target] satisfies [string, string]];
+    }),
+  );
   if (!systemIsRunning(root)) return aliases;
   // What generators and other programs have told systemd.
   const others = [...units].filter((unit) => !aliases.has(unit) && !isTemplate(unit));

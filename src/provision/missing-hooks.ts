@@ -22,14 +22,22 @@ export function missingHooks(root: string, declarations: readonly SecretDeclarat
 /** Warnings of the hooks that can't run: what they belong to may be installed later. */
 export const missingHookProblems = (root: string, declarations: readonly SecretDeclaration[]): Problem[] =>
   missingHooks(root, declarations).map(({ secret, file, problem }) => ({
-    severity: 'warning', file, line: undefined, key: `secret.${secret}.hook`, message: problem, hint: 'the secret stays what it is until its hook can run',
+    severity: 'warning',
+    file,
+    line: undefined,
+    key: `secret.${secret}.hook`,
+    message: problem,
+    hint: 'the secret stays what it is until its hook can run',
   }));
 
 /** Links lead where they would lead in the system at `root`, so one that is absolute is not followed out of it. */
 function programProblem(root: string, command: string): string | undefined {
   const path = join(root, command);
   const stat = statSync(path, { throwIfNoEntry: false });
-  if (!stat) return root !== '/' && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true ? undefined : `there is no ${command}`;
+  if (!stat)
+    return root !== '/' && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
+      ? undefined
+      : `there is no ${command}`;
   if (!stat.isFile()) return `${command} is no file`;
   return (stat.mode & 0o111) === 0 ? `${command} is not executable` : undefined;
 }

@@ -22,7 +22,14 @@ export function pendingSteps(paths: Paths, host: Scope): UnitStep[] {
     const json = verified(bytes, host);
     json.at('kind').oneOf(['pending']);
     if (json.at('boot').text() !== bootId()) return [];
-    return json.at('units').list().map((item) => ({ unit: item.at('unit').text(), action: item.at('action').oneOf(unitActions), ...(item.at('files').flag() ? { files: true } : {}) }));
+    return json
+      .at('units')
+      .list()
+      .map((item) => ({
+        unit: item.at('unit').text(),
+        action: item.at('action').oneOf(unitActions),
+        ...(item.at('files').flag() ? { files: true } : {}),
+      }));
   } catch (error) {
     // Of another seed or version: the units have other secrets to wait for.
     if (error instanceof Failure && error.code === 'malformed') return [];
@@ -31,8 +38,13 @@ export function pendingSteps(paths: Paths, host: Scope): UnitStep[] {
 }
 
 export function notePending(paths: Paths, host: Scope, steps: readonly UnitStep[]): void {
-  const units = steps.filter(({ action }) => action !== 'none').map(({ unit, action, files = false }) => ({ unit, action, files }));
-  if (units.length > 0) replaceFile(paths.pending, authenticated({ kind: 'pending', boot: bootId(), units }, host), { mode: 0o600 });
+  const units = steps
+    .filter(({ action }) => action !== 'none')
+    .map(({ unit, action, files = false }) => ({ unit, action, files }));
+  if (units.length > 0)
+    replaceFile(paths.pending, authenticated({ kind: 'pending', boot: bootId(), units }, host), { mode: 0o600 });
 }
 
-export const forgetPending = ({ pending }: Paths): void => { rmSync(pending, { force: true }); };
+export const forgetPending = ({ pending }: Paths): void => {
+  rmSync(pending, { force: true });
+};

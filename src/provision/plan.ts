@@ -1,12 +1,35 @@
 /** What the manifest asks for, beside what is in force. Looks only. */
 import { parsePeriod } from '../derive/period.ts';
-import { type FixedLookup, type Recipe, type Source, ingredients, kindOf, periodOf, sameRecipe } from '../derive/recipe.ts';
+import {
+  type FixedLookup,
+  ingredients,
+  kindOf,
+  periodOf,
+  type Recipe,
+  type Source,
+  sameRecipe,
+} from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
-import { anyUnit, credentialsOf, type Delivery, type Placement, receiversOf, type SecretDeclaration, type UnitAction } from '../manifest/declaration.ts';
+import {
+  anyUnit,
+  credentialsOf,
+  type Delivery,
+  type Placement,
+  receiversOf,
+  type SecretDeclaration,
+  type UnitAction,
+} from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
-import { type FingerprintLabel, hostScope, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
-import { scopeName, type Scope } from '../seeds/scope.ts';
+import { type Scope, scopeName } from '../seeds/scope.ts';
+import {
+  type FingerprintLabel,
+  type History,
+  hostScope,
+  type Release,
+  releaseKey,
+  type Snapshot,
+} from '../snapshot/snapshot.ts';
 
 /** A credential of a unit that will be another one than it is. */
 export interface ReleaseChange {
@@ -57,19 +80,34 @@ export interface PlanOptions {
 }
 
 /** Where a machine with these scopes stands. */
-export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLookup): Standpoint => ({ host: scopeName(hostScope(scopes)), epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])), at, fixed });
+export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLookup): Standpoint => ({
+  host: scopeName(hostScope(scopes)),
+  epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])),
+  at,
+  fixed,
+});
 
 /** The recipe in force of a secret; undefined for one that never was. */
-export const inForce = (history: History | undefined, name: string): Recipe | undefined => history?.get(name)?.at(-1)?.recipe;
+export const inForce = (history: History | undefined, name: string): Recipe | undefined =>
+  history?.get(name)?.at(-1)?.recipe;
 
 /**
  * @param before - what is in force; undefined where nothing is
  * @throws Failure `not-found` where a scope's seed or a fixed secret is not at hand, `clock` where the clock ran backwards past a recorded period, `older` for a file that was replaced before
  */
-export function planOf(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], before: Snapshot | undefined, options: PlanOptions): Plan {
+export function planOf(
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  before: Snapshot | undefined,
+  options: PlanOptions,
+): Plan {
   const recipes = new Recipes(declarations, standpointOf(scopes, options.at, options.fixed), options.held);
   const secrets = recipesOf(neededNames(declarations), recipes);
-  const heldByManifest = new Set(declarations.filter(({ content }) => content.form === 'derived' && content.period !== undefined).map(({ name }) => name));
+  const heldByManifest = new Set(
+    declarations
+      .filter(({ content }) => content.form === 'derived' && content.period !== undefined)
+      .map(({ name }) => name),
+  );
   if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at, heldByManifest);
   if (options.acceptOlder !== true) refuseOlder(secrets, before?.history);
   const releases: Release[] = [];
@@ -82,7 +120,13 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
   for (const declaration of declarations) {
     for (const unit of receiversOf(declaration)) {
       for (const { id, part } of credentialsOf(declaration)) {
-        const release: Release = { unit, credential: id, delivery: declaration.delivery, recipe: recipes.of(declaration.name, part), ...placementOf(declaration, id) };
+        const release: Release = {
+          unit,
+          credential: id,
+          delivery: declaration.delivery,
+          recipe: recipes.of(declaration.name, part),
+          ...placementOf(declaration, id),
+        };
         releases.push(release);
         const key = releaseKey(release);
         const action = unit === anyUnit ? 'none' : declaration.change;
@@ -94,57 +138,103 @@ export function planOf(declarations: readonly SecretDeclaration[], scopes: reado
         }
         const recorded = before?.fingerprints.get(key);
         const isSame = sameRecipe(was.recipe, release.recipe);
-        const fingerprint = isSame && recorded !== undefined && recordedLabel === 'release' ? recorded : options.fingerprint(release, 'release');
+        const fingerprint =
+          isSame && recorded !== undefined && recordedLabel === 'release'
+            ? recorded
+            : options.fingerprint(release, 'release');
         fingerprints.set(key, fingerprint);
-        const sameValue = isSame || (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
+        const sameValue =
+          isSame ||
+          (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
         if (!isSame && sameValue && part === 'secret') kept.add(declaration.name);
-        const difference = releaseDifference(was, release, { sameValue, isUndelivered: options.undelivered?.has(key) === true });
-        if (difference) changes.push({ unit, credential: id, why: difference.why, sameValue, action: difference.isSeen ? action : 'none', ...fileMark(release) });
+        const difference = releaseDifference(was, release, {
+          sameValue,
+          isUndelivered: options.undelivered?.has(key) === true,
+        });
+        if (difference)
+          changes.push({
+            unit,
+            credential: id,
+            why: difference.why,
+            sameValue,
+            action: difference.isSeen ? action : 'none',
+            ...fileMark(release),
+          });
       }
     }
   }
-  for (const { unit, credential } of old.values()) changes.push({ unit, credential, why: 'removed', sameValue: false, action: 'none' });
+  for (const { unit, credential } of old.values())
+    changes.push({ unit, credential, why: 'removed', sameValue: false, action: 'none' });
   const replaced = declarations.flatMap((declaration): Replacement[] => {
     const was = inForce(before?.history, declaration.name);
     const after = secrets.get(declaration.name);
-    return was && after && !sameRecipe(was, after) && !kept.has(declaration.name) ? [{ declaration, before: was, after }] : [];
+    return was && after && !sameRecipe(was, after) && !kept.has(declaration.name)
+      ? [{ declaration, before: was, after }]
+      : [];
   });
   return { releases: sorted(releases), secrets, changes: sorted(changes), fingerprints, replaced };
 }
 
 /** What becomes of a release, and whether its unit has to do something to see that; undefined if nothing does. */
-function releaseDifference(was: Release, release: Release, { sameValue, isUndelivered }: { readonly sameValue: boolean; readonly isUndelivered: boolean }): { why: string; isSeen: boolean } | undefined {
+function releaseDifference(
+  was: Release,
+  release: Release,
+  { sameValue, isUndelivered }: { readonly sameValue: boolean; readonly isUndelivered: boolean },
+): { why: string; isSeen: boolean } | undefined {
   const isSame = sameRecipe(was.recipe, release.recipe);
   const isMoved = was.delivery !== release.delivery;
   const reasons = [
     ...(isSame ? [] : [difference(was.recipe, release.recipe), ...(sameValue ? ['same value'] : [])]),
-    ...(isMoved ? [`now delivered ${deliveryText[release.delivery]}`] : placementDifference(was.placement, release.placement)),
+    ...(isMoved
+      ? [`now delivered ${deliveryText[release.delivery]}`]
+      : placementDifference(was.placement, release.placement)),
   ];
   if (reasons.length > 0) return { why: reasons.join(', '), isSeen: !sameValue || isMoved || isUndelivered };
   // Whoever reads it may have missed a change that was cut short.
   return isUndelivered ? { why: 'written again, since it was missing or altered', isSeen: true } : undefined;
 }
 
-const deliveryText: Readonly<Record<Delivery, string>> = { socket: 'by the broker', stage: 'through /run/credstore', credstore: 'from the credential store', file: 'as a file' };
+const deliveryText: Readonly<Record<Delivery, string>> = {
+  socket: 'by the broker',
+  stage: 'through /run/credstore',
+  credstore: 'from the credential store',
+  file: 'as a file',
+};
 
 /** What becomes of a file that stays one. */
 function placementDifference(before: Placement | undefined, after: Placement | undefined): string[] {
   if (!before || !after) return [];
-  const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [['owner', owner], ['group', group], ['mode', mode.toString(8).padStart(4, '0')], ['link', link ?? 'none'], ['needed-for', neededFor]];
+  const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [
+    ['owner', owner],
+    ['group', group],
+    ['mode', mode.toString(8).padStart(4, '0')],
+    ['link', link ?? 'none'],
+    ['needed-for', neededFor],
+  ];
   const old = new Map(fieldsOf(before));
-  return fieldsOf(after).flatMap(([field, value]) => (old.get(field) === value ? [] : [`${field} ${old.get(field) ?? ''} -> ${value}`]));
+  return fieldsOf(after).flatMap(([field, value]) =>
+    old.get(field) === value ? [] : [`${field} ${old.get(field) ?? ''} -> ${value}`],
+  );
 }
 
 /** A key pair's public half and the value before it lie beside the secret, and so do the links to them. */
 function placementOf({ credential, placement }: SecretDeclaration, id: string): Pick<Release, 'placement'> {
   if (!placement) return {};
-  return { placement: { ...placement, link: placement.link === undefined ? undefined : `${placement.link}${id.slice(credential.length)}` } };
+  return {
+    placement: {
+      ...placement,
+      link: placement.link === undefined ? undefined : `${placement.link}${id.slice(credential.length)}`,
+    },
+  };
 }
 
 const fileMark = ({ placement }: Release): Pick<ReleaseChange, 'file'> => (placement ? { file: true } : {});
 
 function sorted<T extends { readonly unit: string; readonly credential: string }>(items: readonly T[]): T[] {
-  return items.map((item) => ({ item, key: Buffer.from(releaseKey(item)) })).sort((a, b) => Buffer.compare(a.key, b.key)).map(({ item }) => item);
+  return items
+    .map((item) => ({ item, key: Buffer.from(releaseKey(item)) }))
+    .sort((a, b) => Buffer.compare(a.key, b.key))
+    .map(({ item }) => item);
 }
 
 /** The secrets that units get, and those that they are made of. */
@@ -175,24 +265,47 @@ function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Re
   }
   const [first] = missing;
   if (!first) return known;
-  throw missing.length === 1 ? first : new Failure('not-found', missing.map(({ message }) => message).join('; '), first.hint === undefined ? {} : { hint: first.hint });
+  throw missing.length === 1
+    ? first
+    : new Failure(
+        'not-found',
+        missing.map(({ message }) => message).join('; '),
+        first.hint === undefined ? {} : { hint: first.hint },
+      );
 }
 
 /** Somebody may have brought an old file back, with an old value in it. */
 function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | undefined): void {
   for (const [name, recipe] of secrets) {
     const was = inForce(history, name);
-    if (recipe.form !== 'fixed' || was?.form !== 'fixed' || recipe.scope !== was.scope || recipe.path !== was.path || recipe.epoch !== was.epoch || recipe.sequence >= was.sequence) continue;
-    throw new Failure('older', `the file of ${recipe.scope}/${recipe.path} is older than the one that is in force (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`, {
-      hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
-    });
+    if (
+      recipe.form !== 'fixed' ||
+      was?.form !== 'fixed' ||
+      recipe.scope !== was.scope ||
+      recipe.path !== was.path ||
+      recipe.epoch !== was.epoch ||
+      recipe.sequence >= was.sequence
+    )
+      continue;
+    throw new Failure(
+      'older',
+      `the file of ${recipe.scope}/${recipe.path} is older than the one that is in force (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`,
+      {
+        hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
+      },
+    );
   }
 }
 
 const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
 
 /** Another period than the recorded one that lies before it: the clock is wrong now, or was. One that the manifest names is meant. */
-function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | undefined, at: Date, heldByManifest: ReadonlySet<string>): void {
+function refuseEarlier(
+  secrets: ReadonlyMap<string, Recipe>,
+  history: History | undefined,
+  at: Date,
+  heldByManifest: ReadonlySet<string>,
+): void {
   for (const [name, recipe] of secrets) {
     if (heldByManifest.has(name)) continue;
     const was = inForce(history, name);
@@ -200,9 +313,13 @@ function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | 
     const now = parsePeriod(recipe.period);
     const recorded = parsePeriod(was.period);
     if (!now || !recorded || now.end > recorded.start) continue;
-    throw new Failure('clock', `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is in its period ${recorded.name} already, so nothing was changed`, {
-      hint: 'set the clock; if it is right now and was wrong before, auxcred provision --accept-clock',
-    });
+    throw new Failure(
+      'clock',
+      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is in its period ${recorded.name} already, so nothing was changed`,
+      {
+        hint: 'set the clock; if it is right now and was wrong before, auxcred provision --accept-clock',
+      },
+    );
   }
 }
 
@@ -210,7 +327,9 @@ function refuseEarlier(secrets: ReadonlyMap<string, Recipe>, history: History | 
 export function difference(before: Recipe, after: Recipe): string {
   if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
   if (isSource(before) && isSource(after)) return sourceDifference(before, after);
-  const [old, now] = [before, after].map((recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])));
+  const [old, now] = [before, after].map(
+    (recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])),
+  );
   const inside = [...(now ?? [])].flatMap(([name, source]) => {
     const was = old?.get(name);
     return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
@@ -221,14 +340,22 @@ export function difference(before: Recipe, after: Recipe): string {
 const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
 
 const fieldsOf = (source: Source): [string, string][] => [
-  ['scope', source.scope], ['epoch', String(source.epoch)],
-  ...(source.form === 'derived' ? [['period', periodOf(source)], ['generation', String(source.generation)]] satisfies [string, string][] : [['path', source.path]] satisfies [string, string][]),
+  ['scope', source.scope],
+  ['epoch', String(source.epoch)],
+  ...(source.form === 'derived'
+    ? ([
+        ['period', periodOf(source)],
+        ['generation', String(source.generation)],
+      ] satisfies [string, string][])
+    : ([['path', source.path]] satisfies [string, string][])),
 ];
 
 function sourceDifference(before: Source, after: Source): string {
   if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
   const old = new Map(fieldsOf(before));
-  const changed = fieldsOf(after).flatMap(([field, value]) => (old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`]));
+  const changed = fieldsOf(after).flatMap(([field, value]) =>
+    old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`],
+  );
   if (changed.length > 0) return changed.join(', ');
   return after.form === 'fixed' ? 'value' : 'options';
 }

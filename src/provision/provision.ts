@@ -1,21 +1,33 @@
+import { refuseOldSeeds } from '../broker/opening.ts';
 import { checkHashable, computeHash } from '../derive/hash.ts';
 import { type Fixed, type Hashed, ingredients, type Recipe, recipeText, sameRecipe } from '../derive/recipe.ts';
-import { checkQuotable, type Sources, valueOf } from '../derive/value.ts';
+import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
-import { FixedFolder } from '../fixed/folder.ts';
 import { Shelf } from '../fixed/fixed-files.ts';
+import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
+import type { Sealing } from '../seeds/payload.ts';
+import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
+import {
+  type FingerprintLabel,
+  type History,
+  type HistoryEntry,
+  hostScope,
+  installSnapshot,
+  isInForce,
+  type Release,
+  readFixedFile,
+  readSnapshot,
+  releaseKey,
+  type Snapshot,
+} from '../snapshot/snapshot.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import type { Sealing } from '../seeds/payload.ts';
-import { type FingerprintLabel, type History, type HistoryEntry, hostScope, installSnapshot, isInForce, readFixedFile, readSnapshot, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
-import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
 import { refuseForeignCredentials } from './credential-store.ts';
 import { withFingerprint } from './fingerprint.ts';
-import { refuseOldSeeds } from '../broker/opening.ts';
-import { type Plan, planOf, type PlanOptions, type ReleaseChange, type Replacement } from './plan.ts';
+import { type Plan, type PlanOptions, planOf, type ReleaseChange, type Replacement } from './plan.ts';
 import { inputsOf, isSettled, settledOf } from './unchanged.ts';
 
 /** The group that may read the store: the broker's. */
@@ -25,7 +37,10 @@ export const brokerGroup = 'auxcred';
 const longestHistory = 64;
 
 /** Tells a service of a secret's old and new value, and throws where that failed. */
-export type Hook = (declaration: SecretDeclaration, values: { readonly before: Uint8Array; readonly after: Uint8Array }) => void;
+export type Hook = (
+  declaration: SecretDeclaration,
+  values: { readonly before: Uint8Array; readonly after: Uint8Array },
+) => void;
 
 export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered'> {
   /** That of the seeds.age which was opened. */
@@ -99,13 +114,22 @@ interface Prepared {
 }
 
 /** @param paths - undefined for a machine that is elsewhere, and of which nothing is known but its manifest and fixed folder */
-function withPrepared<T>(paths: Paths | undefined, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], given: PlannedOptions, work: (prepared: Prepared) => T): T {
+function withPrepared<T>(
+  paths: Paths | undefined,
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  given: PlannedOptions,
+  work: (prepared: Prepared) => T,
+): T {
   const before = paths && snapshotInForce(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
-  const fixedInForce = before?.releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
+  const fixedInForce = before?.releases
+    .flatMap(({ recipe }) => ingredients(recipe))
+    .filter((source) => source.form === 'fixed');
   const shelf = new Shelf(given.folder ?? new FixedFolder(paths?.fixed ?? ''), scopeSeedsOf(scopes), fixedInForce);
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
-  const fileOf = (recipe: Fixed): Uint8Array | undefined => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
+  const fileOf = (recipe: Fixed): Uint8Array | undefined =>
+    shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const hashes = new Hashes(before, sources);
@@ -118,11 +142,18 @@ function withPrepared<T>(paths: Paths | undefined, declarations: readonly Secret
         value.fill(0);
       }
     };
-    const planWith = (held: ReadonlyMap<string, Recipe>): Plan => planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
+    const planWith = (held: ReadonlyMap<string, Recipe>): Plan =>
+      planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
     const plan = planWith(new Map());
     const changed = new Set(plan.changes.map(releaseKey));
     for (const release of plan.releases) if (changed.has(releaseKey(release))) checkNew(release, hashes, sources);
-    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> => new Map(releases.map((release) => [releaseKey(release), fingerprints.get(releaseKey(release)) ?? fingerprintOf(release, 'release')]));
+    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> =>
+      new Map(
+        releases.map((release) => [
+          releaseKey(release),
+          fingerprints.get(releaseKey(release)) ?? fingerprintOf(release, 'release'),
+        ]),
+      );
     return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });
   });
 }
@@ -132,7 +163,13 @@ function withPrepared<T>(paths: Paths | undefined, declarations: readonly Secret
  * @param hooks - whether hooks can run; secrets whose hook can't stay what they are
  * @throws Failure for all that would keep it from doing so
  */
-export function planned(paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: PlannedOptions, hooks: 'run' | 'later' = 'run'): Planned {
+export function planned(
+  paths: Paths,
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  options: PlannedOptions,
+  hooks: 'run' | 'later' = 'run',
+): Planned {
   refuseForeignCredentials(paths, declarations, hostScope(scopes));
   return withPrepared(paths, declarations, scopes, options, ({ plan: first, planWith }) => {
     const hooked = hookedIn(first, scopes, hooks === 'run');
@@ -144,18 +181,28 @@ export function planned(paths: Paths, declarations: readonly SecretDeclaration[]
 function hookedIn({ replaced }: Plan, scopes: readonly Scope[], canRun: boolean): Hooked {
   const hooked = replaced.filter(({ declaration }) => declaration.hook.length > 0);
   const known = hooked.filter(({ before }) => isAtHand(before, scopes));
-  return { told: canRun ? known : [], postponed: canRun ? [] : known, untold: hooked.filter((one) => !known.includes(one)) };
+  return {
+    told: canRun ? known : [],
+    postponed: canRun ? [] : known,
+    untold: hooked.filter((one) => !known.includes(one)),
+  };
 }
 
 /** The recipes that these secrets keep. */
-const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> => new Map(replacements.map(({ declaration, before }) => [declaration.name, before]));
+const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> =>
+  new Map(replacements.map(({ declaration, before }) => [declaration.name, before]));
 
 /**
  * What `provision` would do on a machine where nothing is active yet. Changes nothing.
  * @param folder - its fixed folder, or the vault's
  * @throws Failure for all that would keep it from doing so
  */
-export function plannedAfresh(declarations: readonly SecretDeclaration[], scopes: readonly Scope[], folder: FixedFolder, options: Pick<PlannedOptions, 'at' | 'acceptEarlier'>): Plan {
+export function plannedAfresh(
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  folder: FixedFolder,
+  options: Pick<PlannedOptions, 'at' | 'acceptEarlier'>,
+): Plan {
   return withPrepared(undefined, declarations, scopes, { ...options, counter: 0, folder }, ({ plan }) => plan);
 }
 
@@ -165,50 +212,103 @@ export function plannedAfresh(declarations: readonly SecretDeclaration[], scopes
  * @param hook - runs a hook; `later` leaves secrets that have one as they are
  * @throws Failure and leaves everything as it is
  */
-export function provision(root: string, paths: Paths, declarations: readonly SecretDeclaration[], scopes: readonly Scope[], options: ProvisionOptions & { readonly hook: Hook | 'later' }): Provisioned {
-  const inputsAt = (tpmCounter: number | undefined): string => inputsOf(declarations, scopes, options.counter, tpmCounter);
+export function provision(
+  root: string,
+  paths: Paths,
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  options: ProvisionOptions & { readonly hook: Hook | 'later' },
+): Provisioned {
+  const inputsAt = (tpmCounter: number | undefined): string =>
+    inputsOf(declarations, scopes, options.counter, tpmCounter);
   const isDelivered = (options.undelivered?.size ?? 0) === 0;
-  if (isDelivered && isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at)) return { credentials: countCredentials(declarations), changes: [], changed: false, held: new Map(), postponed: [], untold: [] };
-  return withPrepared(paths, declarations, scopes, options, ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
-    const snapshotOf = (plan: Plan): Snapshot => ({
-      counter: options.counter,
-      sealing: options.sealing,
-      releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
-      history: continued(before?.history, new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]))),
-      fingerprints: fingerprintsOf(plan),
-      fingerprintLabel: 'release',
-    });
-    // Computed before the first hook: what can't be computed is not put in force, so no service is to learn of it.
-    const whole = snapshotOf(first);
-    const { hook } = options;
-    const { told, postponed, untold } = hookedIn(first, scopes, hook !== 'later');
-    const failed = new Map(hook === 'later' ? [] : told.flatMap((replacement): [Replacement, string][] => {
-      const failure = failureOf(hook, replacement, hashes, sources);
-      return failure === undefined ? [] : [[replacement, failure]];
-    }));
-    const held = heldBy([...postponed, ...failed.keys()]);
-    const plan = held.size === 0 ? first : planWith(held);
-    const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) => isInForce(paths, before, unchanged));
-    const nameOf = ({ declaration }: Replacement): string => declaration.name;
-    options.beforehand?.(plan.changes);
+  if (isDelivered && isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at))
     return {
-      credentials: plan.releases.length, changes: plan.changes, held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])), postponed: postponed.map(nameOf), untold: untold.map(nameOf),
-      changed: installSnapshot(paths, before, snapshot, held.size === 0 ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined, hostScope(scopes), groupId(root, brokerGroup), (recipe) => fileOf(recipe) ?? missing(recipe)),
+      credentials: countCredentials(declarations),
+      changes: [],
+      changed: false,
+      held: new Map(),
+      postponed: [],
+      untold: [],
     };
-  });
+  return withPrepared(
+    paths,
+    declarations,
+    scopes,
+    options,
+    ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
+      const snapshotOf = (plan: Plan): Snapshot => ({
+        counter: options.counter,
+        sealing: options.sealing,
+        releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
+        history: continued(
+          before?.history,
+          new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)])),
+        ),
+        fingerprints: fingerprintsOf(plan),
+        fingerprintLabel: 'release',
+      });
+      // Computed before the first hook: what can't be computed is not put in force, so no service is to learn of it.
+      const whole = snapshotOf(first);
+      const { hook } = options;
+      const { told, postponed, untold } = hookedIn(first, scopes, hook !== 'later');
+      const failed = new Map(
+        hook === 'later'
+          ? []
+          : told.flatMap((replacement): [Replacement, string][] => {
+              const failure = failureOf(hook, replacement, hashes, sources);
+              return failure === undefined ? [] : [[replacement, failure]];
+            }),
+      );
+      const held = heldBy([...postponed, ...failed.keys()]);
+      const plan = held.size === 0 ? first : planWith(held);
+      const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) =>
+        isInForce(paths, before, unchanged),
+      );
+      const nameOf = ({ declaration }: Replacement): string => declaration.name;
+      options.beforehand?.(plan.changes);
+      return {
+        credentials: plan.releases.length,
+        changes: plan.changes,
+        held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])),
+        postponed: postponed.map(nameOf),
+        untold: untold.map(nameOf),
+        changed: installSnapshot(
+          paths,
+          before,
+          snapshot,
+          held.size === 0 ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined,
+          hostScope(scopes),
+          groupId(root, brokerGroup),
+          (recipe) => fileOf(recipe) ?? missing(recipe),
+        ),
+      };
+    },
+  );
 }
 
 /** The number that the TPM's counter says, where that is in force already, or the next one. */
-function numbered(snapshot: Snapshot, tpmCounter: number | undefined, isInForceAs: (snapshot: Snapshot) => boolean): Snapshot {
+function numbered(
+  snapshot: Snapshot,
+  tpmCounter: number | undefined,
+  isInForceAs: (snapshot: Snapshot) => boolean,
+): Snapshot {
   if (tpmCounter === undefined) return snapshot;
   const unchanged = { ...snapshot, tpmCounter };
   return isInForceAs(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
 }
 
-const countCredentials = (declarations: readonly SecretDeclaration[]): number => declarations.reduce((sum, declaration) => sum + receiversOf(declaration).length * credentialsOf(declaration).length, 0);
+const countCredentials = (declarations: readonly SecretDeclaration[]): number =>
+  declarations.reduce(
+    (sum, declaration) => sum + receiversOf(declaration).length * credentialsOf(declaration).length,
+    0,
+  );
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
-const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean => ingredients(recipe).every(({ scope, epoch }) => scopes.some((one) => scopeName(one) === scope && one.epoch === epoch));
+const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean =>
+  ingredients(recipe).every(({ scope, epoch }) =>
+    scopes.some((one) => scopeName(one) === scope && one.epoch === epoch),
+  );
 
 function missing({ scope, path }: Fixed): never {
   throw new Failure('not-found', `the file of ${scope}/${path} is gone`, { hint: 'run auxcred provision' });
@@ -216,10 +316,14 @@ function missing({ scope, path }: Fixed): never {
 
 /** A value that goes in force, which the caller wipes. How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
 function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sources: Sources): Uint8Array {
-  const value = valueOf(hashes.fill(recipe), sources);
+  const value = recipeValue(hashes.fill(recipe), sources);
   if (value.length <= largestSecret) return value;
   value.fill(0);
-  throw new Failure('invalid-manifest', `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`, { hint: 'split it' });
+  throw new Failure(
+    'invalid-manifest',
+    `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`,
+    { hint: 'split it' },
+  );
 }
 
 /** What the manifest alone can't tell of a release: its hashes are of what can be hashed, it is not too long, and what it quotes is text. */
@@ -231,11 +335,16 @@ function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
   checkedValue(release, hashes, sources).fill(0);
 }
 
-function failureOf(hook: Hook, { declaration, before, after }: Replacement, hashes: Hashes, sources: Sources): string | undefined {
+function failureOf(
+  hook: Hook,
+  { declaration, before, after }: Replacement,
+  hashes: Hashes,
+  sources: Sources,
+): string | undefined {
   const values: Uint8Array[] = [];
   try {
     const [old = new Uint8Array(0), now = new Uint8Array(0)] = [before, hashes.fill(after)].map((recipe) => {
-      const value = valueOf(recipe, sources);
+      const value = recipeValue(recipe, sources);
       values.push(value);
       return value;
     });
@@ -265,7 +374,13 @@ class Hashes {
 
   /** The recipe with every hash in it computed. */
   fill(recipe: Recipe): Recipe {
-    if (recipe.form === 'template') return { ...recipe, pieces: recipe.pieces.map((piece) => (typeof piece === 'string' ? piece : { ...piece, of: this.fill(piece.of) })) };
+    if (recipe.form === 'template')
+      return {
+        ...recipe,
+        pieces: recipe.pieces.map((piece) =>
+          typeof piece === 'string' ? piece : { ...piece, of: this.fill(piece.of) },
+        ),
+      };
     if (recipe.form !== 'crypt') return recipe;
     const key = keyOf(recipe);
     const sealed = this.#known.get(key) ?? computeHash(this.#sources, recipe);
@@ -275,7 +390,8 @@ class Hashes {
 }
 
 function hashesIn(recipe: Recipe): Hashed[] {
-  if (recipe.form === 'template') return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
+  if (recipe.form === 'template')
+    return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
   return recipe.form === 'crypt' ? [recipe] : [];
 }
 
@@ -288,13 +404,15 @@ function continued(history: History | undefined, secrets: ReadonlyMap<string, Re
   for (const [name, recipe] of secrets) {
     const entries = next.get(name) ?? [];
     const last = entries.at(-1);
-    if (!last || last.until !== undefined || !sameRecipe(last.recipe, recipe)) next.set(name, [...entries, { since, recipe }].slice(-longestHistory));
+    if (!last || last.until !== undefined || !sameRecipe(last.recipe, recipe))
+      next.set(name, [...entries, { since, recipe }].slice(-longestHistory));
     // The same value from another file: what is in force names the file that is there.
     else next.set(name, [...entries.slice(0, -1), { since: last.since, recipe }]);
   }
   for (const [name, entries] of history ?? []) {
     const last = entries.at(-1);
-    if (last && last.until === undefined && !secrets.has(name)) next.set(name, [...entries.slice(0, -1), { ...last, until: since }]);
+    if (last && last.until === undefined && !secrets.has(name))
+      next.set(name, [...entries.slice(0, -1), { ...last, until: since }]);
   }
   return next;
 }

@@ -1,7 +1,7 @@
 /** Lets units that run see their new secrets. */
 import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
-import { instancesOf, templateOf } from '../system/unit-name.ts';
 import { queueJobs, systemctlOutput, unitProperties } from '../system/systemctl.ts';
+import { instancesOf, templateOf } from '../system/unit-name.ts';
 import type { ReleaseChange } from './plan.ts';
 import { monotonicNow } from './unit-jobs.ts';
 
@@ -24,7 +24,11 @@ export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
     if (known === undefined || strength[action] > strength[known]) steps.set(unit, action);
     if (action === 'reload' && file !== true) refreshed.add(unit);
   }
-  return [...steps].map(([unit, action]) => ({ unit, action, ...(action === 'reload' && !refreshed.has(unit) ? { files: true } : {}) }));
+  return [...steps].map(([unit, action]) => ({
+    unit,
+    action,
+    ...(action === 'reload' && !refreshed.has(unit) ? { files: true } : {}),
+  }));
 }
 
 /** What each unit of two lists needs: the stronger of the two. */
@@ -32,7 +36,10 @@ export function mergedSteps(one: readonly UnitStep[], other: readonly UnitStep[]
   const steps = new Map(one.map((step) => [step.unit, step]));
   for (const step of other) {
     const known = steps.get(step.unit);
-    const stronger = known === undefined || strength[step.action] > strength[known.action] || (step.action === known.action && step.files !== true);
+    const stronger =
+      known === undefined ||
+      strength[step.action] > strength[known.action] ||
+      (step.action === known.action && step.files !== true);
     if (stronger) steps.set(step.unit, step);
   }
   return [...steps.values()];
@@ -83,19 +90,40 @@ export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
     const step = declared === undefined ? undefined : wanted.get(declared);
     return declared === undefined || step === undefined ? [] : [{ ...step, unit, declared }];
   });
-  const refreshing = refreshable(running.filter(({ action, files }) => action === 'reload' && files !== true).map(({ unit }) => unit));
-  return running.map((step): TakenStep => (step.action === 'reload' && step.files !== true && !refreshing.has(step.unit) ? { ...step, action: 'restart' } : step));
+  const refreshing = refreshable(
+    running.filter(({ action, files }) => action === 'reload' && files !== true).map(({ unit }) => unit),
+  );
+  return running.map(
+    (step): TakenStep =>
+      step.action === 'reload' && step.files !== true && !refreshing.has(step.unit)
+        ? { ...step, action: 'restart' }
+        : step,
+  );
 }
 
 /** Those services that run, and the instances of templates that do. */
 function runningOf(units: readonly string[]): string[] {
   const patterns = units.map(instancesOf);
-  return systemctlOutput('list-units', '--plain', '--no-legend', '--full', '--state=active,activating,reloading', '--', ...patterns)
-    .split('\n').map((line) => line.split(' ')[0] ?? '').filter((name) => name !== '');
+  return systemctlOutput(
+    'list-units',
+    '--plain',
+    '--no-legend',
+    '--full',
+    '--state=active,activating,reloading',
+    '--',
+    ...patterns,
+  )
+    .split('\n')
+    .map((line) => line.split(' ')[0] ?? '')
+    .filter((name) => name !== '');
 }
 
 /** Those that get their new credentials when they reload. */
 function refreshable(units: readonly string[]): Set<string> {
   if (units.length === 0) return new Set();
-  return new Set(unitProperties(units, ['RefreshOnReload']).filter(({ values }) => /\bcredentials\b/.test(values.get('RefreshOnReload') ?? '')).map(({ unit }) => unit));
+  return new Set(
+    unitProperties(units, ['RefreshOnReload'])
+      .filter(({ values }) => /\bcredentials\b/.test(values.get('RefreshOnReload') ?? ''))
+      .map(({ unit }) => unit),
+  );
 }

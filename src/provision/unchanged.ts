@@ -8,26 +8,45 @@ import { digestOf } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText, splitName } from '../fixed/name.ts';
 import { rotates, type SecretDeclaration } from '../manifest/declaration.ts';
-import type { Paths } from '../system/paths.ts';
-import { hostScope, readSettled, type Settled, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
+import { hostScope, readSettled, type Settled, type Snapshot } from '../snapshot/snapshot.ts';
+import type { Paths } from '../system/paths.ts';
 import { version } from '../version.ts';
 
 /** What a snapshot is worked out from, beside fixed files and the clock: SHA-256 in hexadecimal. */
-export const inputsOf = (declarations: readonly SecretDeclaration[], scopes: readonly Scope[], counter: number, tpmCounter: number | undefined): string =>
-  createHash('sha256').update(JSON.stringify({ version, counter, tpmCounter, scopes: scopes.map((scope) => [scopeName(scope), scope.epoch, Buffer.from(keyId(scope.seed)).toString('hex')]), declarations })).digest('hex');
+export const inputsOf = (
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  counter: number,
+  tpmCounter: number | undefined,
+): string =>
+  createHash('sha256')
+    .update(
+      JSON.stringify({
+        version,
+        counter,
+        tpmCounter,
+        scopes: scopes.map((scope) => [scopeName(scope), scope.epoch, Buffer.from(keyId(scope.seed)).toString('hex')]),
+        declarations,
+      }),
+    )
+    .digest('hex');
 
 /** Whether the snapshot in force came from the same, so that nothing is to be worked out and nothing would change. */
 export function isSettled(paths: Paths, scopes: readonly Scope[], inputs: string, at: Date): boolean {
   try {
     const settled = readSettled(paths, hostScope(scopes));
     const folder = new FixedFolder(paths.fixed);
-    return settled?.inputs === inputs && settled.from <= at.getTime() && at.getTime() < settled.until
-      && Object.entries(settled.fixed).every(([text, digest]) => {
+    return (
+      settled?.inputs === inputs &&
+      settled.from <= at.getTime() &&
+      at.getTime() < settled.until &&
+      Object.entries(settled.fixed).every(([text, digest]) => {
         const name = splitName(text);
         const bytes = name && folder.read(name);
         return bytes !== undefined && digestOf(bytes) === digest;
-      });
+      })
+    );
   } catch (error) {
     // Of another version.
     if (error instanceof Failure && error.code === 'malformed') return false;
@@ -36,11 +55,22 @@ export function isSettled(paths: Paths, scopes: readonly Scope[], inputs: string
 }
 
 /** What a snapshot came from that was worked out at a time. */
-export function settledOf({ releases }: Snapshot, declarations: readonly SecretDeclaration[], inputs: string, at: Date): Settled {
+export function settledOf(
+  { releases }: Snapshot,
+  declarations: readonly SecretDeclaration[],
+  inputs: string,
+  at: Date,
+): Settled {
   const fixed = releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed');
-  const periods = declarations.flatMap(({ content }) => (content.form === 'derived' && content.rotate !== undefined && rotates(content) ? [periodAt(content.rotate, at)] : []));
+  const periods = declarations.flatMap(({ content }) =>
+    content.form === 'derived' && content.rotate !== undefined && rotates(content)
+      ? [periodAt(content.rotate, at)]
+      : [],
+  );
   return {
-    inputs, fixed: Object.fromEntries(fixed.map((source) => [nameText(source), source.file])),
-    from: Math.max(0, ...periods.map(({ start }) => start.getTime())), until: Math.min(Number.MAX_SAFE_INTEGER, ...periods.map(({ end }) => end.getTime())),
+    inputs,
+    fixed: Object.fromEntries(fixed.map((source) => [nameText(source), source.file])),
+    from: Math.max(0, ...periods.map(({ start }) => start.getTime())),
+    until: Math.min(Number.MAX_SAFE_INTEGER, ...periods.map(({ end }) => end.getTime())),
   };
 }

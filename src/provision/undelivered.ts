@@ -16,10 +16,17 @@ import { snapshotInForce } from './provision.ts';
  * @param early - whether files, which have units of their own at boot, are left out
  * @throws Failure `malformed` where there is no seed of this host
  */
-export async function undelivered(root: string, paths: Paths, { scopes, sealing }: Pick<Payload, 'scopes' | 'sealing'>, early: boolean): Promise<ReadonlySet<string>> {
+export async function undelivered(
+  root: string,
+  paths: Paths,
+  { scopes, sealing }: Pick<Payload, 'scopes' | 'sealing'>,
+  early: boolean,
+): Promise<ReadonlySet<string>> {
   const releases = snapshotInForce(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
   const files = early || !systemIsRunning(root) ? [] : staleFiles(paths, releases, sources);
-  return new Set([...(await staleCredentials(root, paths, releases, sealing, hostScope(scopes))), ...files].map(releaseKey));
+  return new Set(
+    [...(await staleCredentials(root, paths, releases, sealing, hostScope(scopes))), ...files].map(releaseKey),
+  );
 }

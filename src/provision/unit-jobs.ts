@@ -2,8 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
-import { managerProperty, unitProperties } from '../system/systemctl.ts';
 import { commandLine } from '../system/shell.ts';
+import { managerProperty, unitProperties } from '../system/systemctl.ts';
 import { isService, unitOfProcess } from '../system/unit-name.ts';
 import type { TakenStep, Told } from './running-units.ts';
 
@@ -17,8 +17,24 @@ export interface UnitFailure {
 type Properties = ReadonlyMap<string, string>;
 
 const watched = [
-  'Job', 'Type', 'ActiveState', 'SubState', 'Result', 'ReloadResult', 'MainPID', 'ExecMainStartTimestampMonotonic', 'ExecMainCode', 'ExecMainStatus',
-  'InactiveEnterTimestampMonotonic', 'AssertResult', 'AssertTimestampMonotonic', 'ConditionResult', 'ConditionTimestampMonotonic', 'RemainAfterExit', 'TimeoutStartUSec', 'TimeoutStopUSec',
+  'Job',
+  'Type',
+  'ActiveState',
+  'SubState',
+  'Result',
+  'ReloadResult',
+  'MainPID',
+  'ExecMainStartTimestampMonotonic',
+  'ExecMainCode',
+  'ExecMainStatus',
+  'InactiveEnterTimestampMonotonic',
+  'AssertResult',
+  'AssertTimestampMonotonic',
+  'ConditionResult',
+  'ConditionTimestampMonotonic',
+  'RemainAfterExit',
+  'TimeoutStartUSec',
+  'TimeoutStopUSec',
 ] as const;
 /** Properties that hold the status of every command of a unit. */
 const commands = ['ExecStartPre', 'ExecStart', 'ExecStartPost', 'ExecReload'] as const;
@@ -40,9 +56,16 @@ export const monotonicNow = (): number => Number(process.hrtime.bigint() / 1000n
  * @returns those that do not run, in the order in which they were told
  * @throws Failure `system` where systemctl fails
  */
-export async function failuresOf({ taken, refused, since }: Told, progress: (waiting: readonly string[]) => void): Promise<UnitFailure[]> {
+export async function failuresOf(
+  { taken, refused, since }: Told,
+  progress: (waiting: readonly string[]) => void,
+): Promise<UnitFailure[]> {
   const told = taken.filter(({ unit }) => !refused.has(unit));
-  const states = await settled(told.map(({ unit }) => unit), since, progress);
+  const states = await settled(
+    told.map(({ unit }) => unit),
+    since,
+    progress,
+  );
   return taken.flatMap((step): UnitFailure[] => {
     const state = states.get(step.unit);
     const reason = refused.get(step.unit) ?? (state && reasonOf(step, state, since));
@@ -52,9 +75,15 @@ export async function failuresOf({ taken, refused, since }: Told, progress: (wai
 
 /** The failure of a command whose units do not all run. */
 export const unitsFailure = (failures: readonly UnitFailure[]): Failure =>
-  new Failure('unit-failed', failures.map(({ unit, reason }) => `${unit} ${reason}`).join('; '), { hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])) });
+  new Failure('unit-failed', failures.map(({ unit, reason }) => `${unit} ${reason}`).join('; '), {
+    hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])),
+  });
 
-async function settled(units: readonly string[], since: number, progress: (waiting: readonly string[]) => void): Promise<ReadonlyMap<string, Properties>> {
+async function settled(
+  units: readonly string[],
+  since: number,
+  progress: (waiting: readonly string[]) => void,
+): Promise<ReadonlyMap<string, Properties>> {
   const up = new Map<string, number>();
   let before = '';
   let changedAt = Date.now();
@@ -69,21 +98,28 @@ async function settled(units: readonly string[], since: number, progress: (waiti
     });
     progress(waiting.map(([unit]) => unit));
     if (waiting.length === 0) return states;
-    const now = JSON.stringify(waiting.map(([unit, state]) => [unit, state.get('Job'), state.get('SubState'), state.get('MainPID')]));
+    const now = JSON.stringify(
+      waiting.map(([unit, state]) => [unit, state.get('Job'), state.get('SubState'), state.get('MainPID')]),
+    );
     if (now !== before) [before, changedAt] = [now, Date.now()];
     if (Date.now() - changedAt > Math.max(...waiting.map(([, state]) => limitOf(state)))) return states;
     await sleep(interval);
   }
 }
 
-const isUnderWay = (state: Properties): boolean => (state.get('Job') ?? '') !== '' || ['deactivating', 'reloading', 'refreshing'].includes(state.get('ActiveState') ?? '') || (state.get('ActiveState') === 'activating' && !isRetrying(state));
+const isUnderWay = (state: Properties): boolean =>
+  (state.get('Job') ?? '') !== '' ||
+  ['deactivating', 'reloading', 'refreshing'].includes(state.get('ActiveState') ?? '') ||
+  (state.get('ActiveState') === 'activating' && !isRetrying(state));
 
 /** Whether it failed, and systemd waits before it starts it once more. */
 const isRetrying = (state: Properties): boolean => state.get('SubState')?.startsWith('auto-restart') === true;
 
 /** Whether it counts as started, and nothing says yet that it works. */
 const isOnProbation = (state: Properties, since: number): boolean =>
-  state.get('ActiveState') === 'active' && ['simple', 'idle', 'exec'].includes(state.get('Type') ?? '') && Number(state.get('ExecMainStartTimestampMonotonic')) >= since;
+  state.get('ActiveState') === 'active' &&
+  ['simple', 'idle', 'exec'].includes(state.get('Type') ?? '') &&
+  Number(state.get('ExecMainStartTimestampMonotonic')) >= since;
 
 /** Whether systemd's own process has not become the service's yet: it names itself in parentheses while it gets the credentials (systemd src/shared/exec-util or src/core/exec-invoke.c, rename_process_from_path()). */
 function isBeforeExec(pid: string): boolean {
@@ -96,19 +132,35 @@ function isBeforeExec(pid: string): boolean {
 
 /** Milliseconds that a unit may stay as it is while it starts, reloads or stops. */
 const limitOf = (state: Properties): number =>
-  slack + (timespan(state.get(state.get('ActiveState') === 'deactivating' ? 'TimeoutStopUSec' : 'TimeoutStartUSec') ?? '') ?? timespan(managerProperty('DefaultTimeoutStartUSec')) ?? 90_000);
+  slack +
+  (timespan(state.get(state.get('ActiveState') === 'deactivating' ? 'TimeoutStopUSec' : 'TimeoutStartUSec') ?? '') ??
+    timespan(managerProperty('DefaultTimeoutStartUSec')) ??
+    90_000);
 
-const milliseconds: Readonly<Record<string, number>> = { us: 0.001, ms: 1, s: 1000, min: 60_000, h: 3_600_000, d: 86_400_000, w: 604_800_000, month: 2_629_800_000, y: 31_557_600_000 };
+const milliseconds: Readonly<Record<string, number>> = {
+  us: 0.001,
+  ms: 1,
+  s: 1000,
+  min: 60_000,
+  h: 3_600_000,
+  d: 86_400_000,
+  w: 604_800_000,
+  month: 2_629_800_000,
+  y: 31_557_600_000,
+};
 
 /** Milliseconds of a time span as systemctl shows it, `1min 30s` (systemd.time(7)); undefined for none and for `infinity`. */
 export function timespan(text: string): number | undefined {
   const parts = [...text.matchAll(/(\d+)([a-z]+)/g)];
-  return parts.length === 0 ? undefined : parts.reduce((sum, [, number, unit]) => sum + Number(number) * (milliseconds[unit ?? ''] ?? 0), 0);
+  return parts.length === 0
+    ? undefined
+    : parts.reduce((sum, [, number, unit]) => sum + Number(number) * (milliseconds[unit ?? ''] ?? 0), 0);
 }
 
 /** Why a unit does not run as it was told to; undefined where it does. */
 function reasonOf({ unit, action }: TakenStep, state: Properties, since: number): string | undefined {
-  if (isUnderWay(state)) return `is still ${state.get('ActiveState') === 'active' ? `waiting to ${action}` : state.get('ActiveState') ?? ''} (${state.get('SubState') ?? ''})`;
+  if (isUnderWay(state))
+    return `is still ${state.get('ActiveState') === 'active' ? `waiting to ${action}` : (state.get('ActiveState') ?? '')} (${state.get('SubState') ?? ''})`;
   const failure = failureOf(unit, state);
   if (failure !== undefined) return failure;
   const reloaded = state.get('ReloadResult') ?? 'success';
@@ -120,11 +172,16 @@ function reasonOf({ unit, action }: TakenStep, state: Properties, since: number)
 function absenceOf(state: Properties, since: number): string | undefined {
   const at = (name: string): number => Number(state.get(name));
   if (at('ConditionTimestampMonotonic') >= since && state.get('ConditionResult') === 'no') return undefined;
-  if (at('AssertTimestampMonotonic') >= since && state.get('AssertResult') === 'no') return 'was stopped and did not start: an assertion of it does not hold';
+  if (at('AssertTimestampMonotonic') >= since && state.get('AssertResult') === 'no')
+    return 'was stopped and did not start: an assertion of it does not hold';
   // systemd forgets a unit that is inactive and that no other one names, and shows zeros then.
   const isForgotten = at('InactiveEnterTimestampMonotonic') === 0;
-  const mayHaveEnded = isForgotten ? state.get('Type') === 'oneshot' && state.get('RemainAfterExit') === 'no' : at('ExecMainStartTimestampMonotonic') >= since || at('InactiveEnterTimestampMonotonic') < since;
-  return mayHaveEnded ? undefined : 'was stopped and did not start: a unit that it needs failed, or its start was cancelled';
+  const mayHaveEnded = isForgotten
+    ? state.get('Type') === 'oneshot' && state.get('RemainAfterExit') === 'no'
+    : at('ExecMainStartTimestampMonotonic') >= since || at('InactiveEnterTimestampMonotonic') < since;
+  return mayHaveEnded
+    ? undefined
+    : 'was stopped and did not start: a unit that it needs failed, or its start was cancelled';
 }
 
 /** What of a unit {@link failureOf} asks for. */
@@ -139,11 +196,18 @@ export function failureOf(unit: string, state: Properties): string | undefined {
 /** `, status 1`, `, signal 9`: how the main process ended, else the command that failed. */
 function statusOf(unit: string, state: Properties | undefined): string {
   const status = state?.get('ExecMainStatus') ?? '0';
-  if (status !== '0') return state?.get('ExecMainCode') === '1' ? `, status ${status}${status === '243' ? ': it did not get its secret' : ''}` : `, signal ${status}`;
+  if (status !== '0')
+    return state?.get('ExecMainCode') === '1'
+      ? `, status ${status}${status === '243' ? ': it did not get its secret' : ''}`
+      : `, signal ${status}`;
   const [known] = unitProperties([unit], commands);
-  const ends = [...(known?.values.values() ?? [])].flatMap((text) => [...text.matchAll(/ ; code=(\w+) ; status=(\d+)/g)]).filter(([, , number]) => number !== '0');
+  const ends = [...(known?.values.values() ?? [])]
+    .flatMap((text) => [...text.matchAll(/ ; code=(\w+) ; status=(\d+)/g)])
+    .filter(([, , number]) => number !== '0');
   const [, code, number] = ends.at(-1) ?? [];
-  return number === undefined ? '' : `, ${code === 'exited' ? 'status' : 'signal'} ${number}${number === '243' ? ': it did not get its secret' : ''}`;
+  return number === undefined
+    ? ''
+    : `, ${code === 'exited' ? 'status' : 'signal'} ${number}${number === '243' ? ': it did not get its secret' : ''}`;
 }
 
 /**
@@ -154,5 +218,7 @@ export function unfinishedService(): string | undefined {
   const unit = unitOfProcess(readFileSync('/proc/self/cgroup', 'utf8'));
   if (unit === undefined || !isService(unit)) return undefined;
   const [known] = unitProperties([unit], ['ActiveState']);
-  return ['activating', 'deactivating', 'reloading'].includes(known?.values.get('ActiveState') ?? '') ? unit : undefined;
+  return ['activating', 'deactivating', 'reloading'].includes(known?.values.get('ActiveState') ?? '')
+    ? unit
+    : undefined;
 }

@@ -1,15 +1,15 @@
 /** What arrived at a target: all of it is looked at before anything is written, and then written in an order that a crash can't hurt. */
 import { lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
-import { withMachineProblems } from '../provision/machine-problems.ts';
-import type { ReleaseChange } from '../provision/plan.ts';
-import { planned, snapshotInForce } from '../provision/provision.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { filesIn, type ManifestFile } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
+import { withMachineProblems } from '../provision/machine-problems.ts';
+import type { ReleaseChange } from '../provision/plan.ts';
+import { planned, snapshotInForce } from '../provision/provision.ts';
 import { pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
 import { readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
@@ -33,7 +33,7 @@ class FutureFolder extends FixedFolder {
 
   override read(name: FixedName): Uint8Array | undefined {
     const text = nameText(name);
-    return this.#removed.has(text) ? undefined : this.#arrived.get(text) ?? super.read(name);
+    return this.#removed.has(text) ? undefined : (this.#arrived.get(text) ?? super.read(name));
   }
 }
 
@@ -71,7 +71,11 @@ export function judge(root: string, request: Request, files: Arrived, { scopes, 
   refuseBroken(manifest);
   if (!scopes) return { manifest, changes: [] };
   const { changes } = planned(paths, manifest.declarations, scopes, {
-    at: new Date(), counter: snapshotInForce(paths, scopes)?.counter ?? 0, acceptEarlier: false, acceptOlder: request.acceptOlder, folder,
+    at: new Date(),
+    counter: snapshotInForce(paths, scopes)?.counter ?? 0,
+    acceptEarlier: false,
+    acceptOlder: request.acceptOlder,
+    folder,
   });
   return { manifest, changes };
 }
@@ -104,7 +108,10 @@ function refuseUnfit(paths: Paths, { removeFixed, removeManifest }: Request, fil
   const { fixed } = paths;
   const folder = new FixedFolder(fixed);
   const removed = new Set(removeFixed);
-  const stay = folder.list().names.map(nameText).filter((name) => !removed.has(name) && !files.fixed.has(name));
+  const stay = folder
+    .list()
+    .names.map(nameText)
+    .filter((name) => !removed.has(name) && !files.fixed.has(name));
   refuseConflict(stay, [...files.fixed.keys()]);
   for (const parent of new Set([...files.fixed.keys()].flatMap(parentsOf))) {
     const path = join(fixed, parent);
@@ -122,23 +129,45 @@ function refuseUnfit(paths: Paths, { removeFixed, removeManifest }: Request, fil
 }
 
 /** `host`, `host/web1`, `host/web1/api` for `host/web1/api/token`. */
-const parentsOf = (text: string): string[] => text.split('/').slice(0, -1).map((_, i, segments) => segments.slice(0, i + 1).join('/'));
+const parentsOf = (text: string): string[] =>
+  text
+    .split('/')
+    .slice(0, -1)
+    .map((_, i, segments) => segments.slice(0, i + 1).join('/'));
 
-const inTheWay = (path: string, what: string): Failure => new Failure('refused', `${path} is in the way: it is no ${what}`, { hint: 'move it away there' });
+const inTheWay = (path: string, what: string): Failure =>
+  new Failure('refused', `${path} is in the way: it is no ${what}`, { hint: 'move it away there' });
 
 /**
  * A push takes away only what a push brought, and without `replace` overwrites nothing else either.
  * @throws Failure `refused` for what was put or edited on the machine itself
  */
-function refuseByHand(paths: Paths, { removeFixed, removeManifest, replace }: Request, files: Arrived, pushed: Pushed): void {
+function refuseByHand(
+  paths: Paths,
+  { removeFixed, removeManifest, replace }: Request,
+  files: Arrived,
+  pushed: Pushed,
+): void {
   const folder = new FixedFolder(paths.fixed);
-  const fixed = byHand([...removeFixed, ...(replace ? [] : files.fixed.keys())], files.fixed, pushed.fixed, (name) => folder.read(fixedName(name)));
-  const manifest = byHand([...removeManifest, ...(replace ? [] : files.manifest.keys())], files.manifest, pushed.manifest, (name) => manifestBytes(paths, name));
+  const fixed = byHand([...removeFixed, ...(replace ? [] : files.fixed.keys())], files.fixed, pushed.fixed, (name) =>
+    folder.read(fixedName(name)),
+  );
+  const manifest = byHand(
+    [...removeManifest, ...(replace ? [] : files.manifest.keys())],
+    files.manifest,
+    pushed.manifest,
+    (name) => manifestBytes(paths, name),
+  );
   refuseOwn('the machine itself', [...fixed, ...manifest.map((name) => manifestFile(pathsUnder('/'), name))]);
 }
 
 /** The names of files that are neither what a push brought nor what comes now. */
-const byHand = (names: readonly string[], arrived: ReadonlyMap<string, Uint8Array>, pushed: PushedFiles, read: (name: string) => Uint8Array | undefined): string[] =>
+const byHand = (
+  names: readonly string[],
+  arrived: ReadonlyMap<string, Uint8Array>,
+  pushed: PushedFiles,
+  read: (name: string) => Uint8Array | undefined,
+): string[] =>
   names.filter((name) => {
     const [there, comes] = [read(name), arrived.get(name)];
     return there !== undefined && !isPushed(pushed, name, there) && !(comes && Buffer.compare(comes, there) === 0);
@@ -154,9 +183,18 @@ function manifestBytes(paths: Paths, name: string): Uint8Array | undefined {
  * Fixed secrets that were put on the machine itself are under its own seeds: they open now, and would not any more.
  * @throws Failure `refused`
  */
-function refuseLost({ fixed }: Paths, { removeFixed }: Request, files: Arrived, { scopes, own: { pins, store } }: { readonly scopes: readonly Scope[]; readonly own: OwnSeeds }): void {
+function refuseLost(
+  { fixed }: Paths,
+  { removeFixed }: Request,
+  files: Arrived,
+  { scopes, own: { pins, store } }: { readonly scopes: readonly Scope[]; readonly own: OwnSeeds },
+): void {
   const coming = new Map([...pinsOf(scopes, undefined).scopes].map(([name, pin]) => [name, hex(pin.keyId)]));
-  const held = new Set([pins?.scopes, pins?.next, store?.pins].flatMap((known) => [...known?.values() ?? []].map((pin) => hex(pin.keyId))));
+  const held = new Set(
+    [pins?.scopes, pins?.next, store?.pins].flatMap((known) =>
+      [...(known?.values() ?? [])].map((pin) => hex(pin.keyId)),
+    ),
+  );
   const folder = new FixedFolder(fixed);
   const leaves = new Set([...files.fixed.keys(), ...removeFixed]);
   const lost = folder.list().names.filter((name) => {
@@ -164,9 +202,13 @@ function refuseLost({ fixed }: Paths, { removeFixed }: Request, files: Arrived, 
     return id !== undefined && id !== coming.get(name.scope) && (held.size === 0 || held.has(id));
   });
   if (lost.length === 0) return;
-  throw new Failure('refused', `${listed(lost.map(nameText))} would not open any more: put on the machine itself, under a seed that this push replaces`, {
-    hint: 'auxcred get there, and put into the vault what is still needed; push --replace gives it up',
-  });
+  throw new Failure(
+    'refused',
+    `${listed(lost.map(nameText))} would not open any more: put on the machine itself, under a seed that this push replaces`,
+    {
+      hint: 'auxcred get there, and put into the vault what is still needed; push --replace gives it up',
+    },
+  );
 }
 
 /** Of the seed that a file is encrypted under, in hexadecimal; undefined for a damaged file, which is lost already. */
@@ -190,11 +232,17 @@ function fixedName(text: string): FixedName {
 const manifestFile = ({ manifestFolders: [folder = ''] }: Paths, name: string): string => join(folder, name);
 
 /** The manifest files that will be active, in the order of theirs. */
-function futureManifest(root: string, arrived: ReadonlyMap<string, Uint8Array>, removed: readonly string[]): ManifestFile[] {
+function futureManifest(
+  root: string,
+  arrived: ReadonlyMap<string, Uint8Array>,
+  removed: readonly string[],
+): ManifestFile[] {
   const [own = '', ...weaker] = pathsUnder('/').manifestFolders;
   const nameOf = ({ path }: ManifestFile): string => path.slice(path.lastIndexOf('/') + 1);
   const stay = filesIn([own], root).filter((file) => !arrived.has(nameOf(file)) && !removed.includes(nameOf(file)));
-  const come = [...arrived].map(([name, bytes]): ManifestFile => ({ path: join(own, name), text: new TextDecoder().decode(bytes) }));
+  const come = [...arrived].map(
+    ([name, bytes]): ManifestFile => ({ path: join(own, name), text: new TextDecoder().decode(bytes) }),
+  );
   const strongest = [...stay, ...come].sort((a, b) => Buffer.compare(Buffer.from(nameOf(a)), Buffer.from(nameOf(b))));
   const hidden = new Set(strongest.map(nameOf));
   return [...strongest, ...filesIn(weaker, root).filter((file) => !hidden.has(nameOf(file)))];
@@ -203,20 +251,39 @@ function futureManifest(root: string, arrived: ReadonlyMap<string, Uint8Array>, 
 /** The record while a push is under way: what it brings, beside what is still there. */
 export function begun(pushed: Pushed, { fixed, manifest }: Arrived): Pushed {
   const withArrived = (before: PushedFiles, arrived: ReadonlyMap<string, Uint8Array>): PushedFiles =>
-    new Map([...before, ...[...arrived].map(([name, bytes]): [string, string[]] => [name, [...new Set([...before.get(name) ?? [], digestOf(bytes)])]])]);
-  return { fixed: withArrived(pushed.fixed, fixed), manifest: withArrived(pushed.manifest, manifest), unfinished: true };
+    new Map([
+      ...before,
+      ...[...arrived].map(([name, bytes]): [string, string[]] => [
+        name,
+        [...new Set([...(before.get(name) ?? []), digestOf(bytes)])],
+      ]),
+    ]);
+  return {
+    fixed: withArrived(pushed.fixed, fixed),
+    manifest: withArrived(pushed.manifest, manifest),
+    unfinished: true,
+  };
 }
 
 /** The record of a push that came to its end: of each file what is there now, be it brought by this one or by one that was cut short. */
 export function finished(paths: Paths, pushed: Pushed): Pushed {
   const folder = new FixedFolder(paths.fixed);
-  const present = (files: PushedFiles, read: (name: string) => Uint8Array | undefined): PushedFiles => new Map([...files].flatMap(([name, digests]): [string, string[]][] => {
-    const bytes = read(name);
-    return bytes && isPushed(files, name, bytes) ? [[name, digests.filter((digest) => digest === digestOf(bytes))]] : [];
-  }));
+  const present = (files: PushedFiles, read: (name: string) => Uint8Array | undefined): PushedFiles =>
+    new Map(
+      [...files].flatMap(([name, digests]): [string, string[]][] => {
+        const bytes = read(name);
+        return bytes && isPushed(files, name, bytes)
+          ? [[name, digests.filter((digest) => digest === digestOf(bytes))]]
+          : [];
+      }),
+    );
   return {
-    fixed: present(pushed.fixed, (name) => { const known = splitName(name); return known && pathProblem(known.path) === undefined ? folder.read(known) : undefined; }),
-    manifest: present(pushed.manifest, (name) => manifestBytes(paths, name)), unfinished: false,
+    fixed: present(pushed.fixed, (name) => {
+      const known = splitName(name);
+      return known && pathProblem(known.path) === undefined ? folder.read(known) : undefined;
+    }),
+    manifest: present(pushed.manifest, (name) => manifestBytes(paths, name)),
+    unfinished: false,
   };
 }
 

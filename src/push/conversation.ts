@@ -2,9 +2,17 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
-import { Incoming } from './incoming.ts';
-import { longestLine, longestResult, type Offer, parseOffer, parseResult, type Request, type Result } from './protocol.ts';
 import { printable } from '../system/printable.ts';
+import { Incoming } from './incoming.ts';
+import {
+  longestLine,
+  longestResult,
+  type Offer,
+  parseOffer,
+  parseResult,
+  type Request,
+  type Result,
+} from './protocol.ts';
 
 /** What a login that is not root's gets by sudo. In quotes that every login shell reads alike. */
 const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
@@ -38,9 +46,17 @@ export interface Shipment {
  * Gets a host's offer, lets `decide` answer it, and waits for the result. Where `decide` throws, the host is told nothing, and changes nothing.
  * @throws Failure `timeout`, `malformed` for a host that floods, `system` where it can't be reached or goes away, and what `decide` throws
  */
-export async function converse({ host, ssh: [program = 'ssh', ...args], target, timeout, hear }: Conversation, decide: (offer: Offer) => Promise<Shipment>): Promise<Result> {
+export async function converse(
+  { host, ssh: [program = 'ssh', ...args], target, timeout, hear }: Conversation,
+  decide: (offer: Offer) => Promise<Shipment>,
+): Promise<Result> {
   const child = spawn(program, [...args, target, remoteCommand], { stdio: ['pipe', 'pipe', 'pipe'] });
-  const ended = once(child, 'close').then(([status]) => (typeof status === 'number' ? status : undefined), (error: unknown) => { throw notRun(program, error); });
+  const ended = once(child, 'close').then(
+    ([status]) => (typeof status === 'number' ? status : undefined),
+    (error: unknown) => {
+      throw notRun(program, error);
+    },
+  );
   ended.catch(() => {});
   // A host that goes away is seen by the end of what it says.
   child.stdin.on('error', () => {});
@@ -53,9 +69,17 @@ export async function converse({ host, ssh: [program = 'ssh', ...args], target, 
     incoming.close();
     child.stderr.destroy();
   };
-  const { said, release } = listen(child.stderr, hear, () => { end(new Failure('malformed', `${host} floods standard error`, { hint: 'what does its shell, or ssh, print there?' })); });
+  const { said, release } = listen(child.stderr, hear, () => {
+    end(
+      new Failure('malformed', `${host} floods standard error`, { hint: 'what does its shell, or ssh, print there?' }),
+    );
+  });
   const limit = setTimeout(() => {
-    end(new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, { hint: '--timeout=SECONDS; what was sent whole the host may still finish' }));
+    end(
+      new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, {
+        hint: '--timeout=SECONDS; what was sent whole the host may still finish',
+      }),
+    );
   }, timeout);
   try {
     const offer = await offerIn(incoming, host);
@@ -71,7 +95,13 @@ export async function converse({ host, ssh: [program = 'ssh', ...args], target, 
     for (const part of bytes) child.stdin.write(part);
     child.stdin.end();
     const result = await incoming.line(longestResult);
-    if (!result) throw reason ?? new Failure('system', `the connection to ${host} ended before it answered${lastOf(said())}`, { hint: request ? 'auxcred push again: what it got whole it may have made active' : 'auxcred push again' });
+    if (!result)
+      throw (
+        reason ??
+        new Failure('system', `the connection to ${host} ended before it answered${lastOf(said())}`, {
+          hint: request ? 'auxcred push again: what it got whole it may have made active' : 'auxcred push again',
+        })
+      );
     return parseResult(result, host);
   } finally {
     clearTimeout(limit);
@@ -85,7 +115,9 @@ export async function converse({ host, ssh: [program = 'ssh', ...args], target, 
 }
 
 const notRun = (program: string, error: unknown): Failure =>
-  new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, { hint: 'apt install openssh-client, or ssh = ["PROGRAM"] in vault.toml' });
+  new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, {
+    hint: 'apt install openssh-client, or ssh = ["PROGRAM"] in vault.toml',
+  });
 
 /** The bytes go as soon as they are parsed: many hosts may be asked at once. */
 async function offerIn(incoming: Incoming, host: string): Promise<Offer | undefined> {
@@ -98,7 +130,11 @@ async function offerIn(incoming: Incoming, host: string): Promise<Offer | undefi
  * @param flooded - called when more comes than anybody has to say
  * @returns the last lines until now, and what lets those be heard that `but` does not keep back
  */
-function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void, flooded: () => void): { said: () => readonly string[]; release: (but?: (line: string) => boolean) => void } {
+function listen(
+  stream: NodeJS.ReadableStream,
+  hear: (line: string) => void,
+  flooded: () => void,
+): { said: () => readonly string[]; release: (but?: (line: string) => boolean) => void } {
   const lines: string[] = [];
   let held: string[] | undefined = [];
   let rest = '';
@@ -126,7 +162,9 @@ function listen(stream: NodeJS.ReadableStream, hear: (line: string) => void, flo
     length += text.length;
     if (length > mostSaid) flooded();
   });
-  stream.on('end', () => { take(rest); });
+  stream.on('end', () => {
+    take(rest);
+  });
   const release = (but = (_line: string): boolean => false): void => {
     for (const line of held ?? []) if (!but(line)) pass(line);
     held = undefined;
@@ -140,13 +178,31 @@ const lastOf = (said: readonly string[]): string => {
 };
 
 /** Why there was no offer. */
-function unreached({ host, target }: { readonly host: string; readonly target: string }, status: number | undefined, said: readonly string[]): Failure {
-  if (status === 255) return strangeKey(host, target, said) ?? new Failure('system', `${host} can't be reached${lastOf(said)}`, { hint: 'ssh has to get there without asking anything; target = "root@NAME" in vault.toml says where it is' });
-  if (status === 127 && /\bsudo\b/.test(lastOf(said))) return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, { hint: 'target = "root@NAME" in vault.toml, or apt install sudo there' });
-  if (status === 127) return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });
+function unreached(
+  { host, target }: { readonly host: string; readonly target: string },
+  status: number | undefined,
+  said: readonly string[],
+): Failure {
+  if (status === 255)
+    return (
+      strangeKey(host, target, said) ??
+      new Failure('system', `${host} can't be reached${lastOf(said)}`, {
+        hint: 'ssh has to get there without asking anything; target = "root@NAME" in vault.toml says where it is',
+      })
+    );
+  if (status === 127 && /\bsudo\b/.test(lastOf(said)))
+    return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, {
+      hint: 'target = "root@NAME" in vault.toml, or apt install sudo there',
+    });
+  if (status === 127)
+    return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });
   const code = failureCodes.find((candidate) => exitStatus[candidate] === status) ?? 'system';
   const hint = said.find((line) => line.startsWith('hint: '))?.slice('hint: '.length);
-  return new Failure(code, `${host} offers nothing${status === undefined ? '' : ` (status ${String(status)})`}${lastOf(said)}`, hint === undefined ? {} : { hint });
+  return new Failure(
+    code,
+    `${host} offers nothing${status === undefined ? '' : ` (status ${String(status)})`}${lastOf(said)}`,
+    hint === undefined ? {} : { hint },
+  );
 }
 
 /** A host whose ssh host key is not the one that known_hosts has: one that was reinstalled, or another machine. */
@@ -154,8 +210,13 @@ function strangeKey(host: string, target: string, said: readonly string[]): Fail
   if (!said.some((line) => line.startsWith('Host key verification failed'))) return undefined;
   const enroll = `ssh ${quoted(target)} auxcred enroll | auxcred enroll ${host} --replace --from=-`;
   const changed = said.some((line) => line.includes('REMOTE HOST IDENTIFICATION HAS CHANGED'));
-  if (!changed) return new Failure('system', `the ssh host key of ${host} is not known here`, { hint: `ssh ${quoted(target)} once, and compare the fingerprint with what its console shows; then ${enroll}` });
-  return new Failure('system', `the ssh host key of ${host} changed (reinstalled?)`, { hint: `if you know that it was: ssh-keygen -R ${quoted(knownAs(target))}; ${enroll}` });
+  if (!changed)
+    return new Failure('system', `the ssh host key of ${host} is not known here`, {
+      hint: `ssh ${quoted(target)} once, and compare the fingerprint with what its console shows; then ${enroll}`,
+    });
+  return new Failure('system', `the ssh host key of ${host} changed (reinstalled?)`, {
+    hint: `if you know that it was: ssh-keygen -R ${quoted(knownAs(target))}; ${enroll}`,
+  });
 }
 
 /** For a shell: a destination has no quotes in it, but it may have brackets. */

@@ -10,7 +10,7 @@ import { nameText } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
-import { type Vault, vaultFiles, type VaultHost } from '../vault/vault.ts';
+import { type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { isManifestName, type Offer } from './protocol.ts';
 import { refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
 
@@ -47,7 +47,12 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
     return folder.list(scopeName(scope)).names.map((name): [string, FixedSupply] => {
       const bytes = folder.bytes(name);
       const { keyId: actual, sequence } = readHeader(name, bytes);
-      if (Buffer.compare(actual, id) !== 0) throw new Failure('malformed', `${nameText(name)} is not encrypted for epoch ${String(scope.epoch)} of ${name.scope}`, { hint: `auxcred rekey ${name.scope}` });
+      if (Buffer.compare(actual, id) !== 0)
+        throw new Failure(
+          'malformed',
+          `${nameText(name)} is not encrypted for epoch ${String(scope.epoch)} of ${name.scope}`,
+          { hint: `auxcred rekey ${name.scope}` },
+        );
       return [nameText(name), { source: folder.fileOf(name), bytes, digest: digestOf(bytes), sequence }];
     });
   });
@@ -56,13 +61,19 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
 
 /** The active files of the host's folders; a file hides those of the same name in weaker ones. */
 function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supply> {
-  return new Map(filesIn(manifest).map(({ path, text }) => {
-    const name = basename(path);
-    if (!isManifestName(name)) throw new Failure('usage', `${path} can't be sent to ${host}`, { hint: 'letters, digits and . _ @ + - in the name of a manifest file' });
-    if (text === undefined) throw new Failure('system', `${path} can't be read`, { hint: 'a manifest is a regular file' });
-    const bytes = text === '' ? utf8('') : new Uint8Array(readFileSync(path));
-    return [name, { source: path, bytes, digest: digestOf(bytes) }];
-  }));
+  return new Map(
+    filesIn(manifest).map(({ path, text }) => {
+      const name = basename(path);
+      if (!isManifestName(name))
+        throw new Failure('usage', `${path} can't be sent to ${host}`, {
+          hint: 'letters, digits and . _ @ + - in the name of a manifest file',
+        });
+      if (text === undefined)
+        throw new Failure('system', `${path} can't be read`, { hint: 'a manifest is a regular file' });
+      const bytes = text === '' ? utf8('') : new Uint8Array(readFileSync(path));
+      return [name, { source: path, bytes, digest: digestOf(bytes) }];
+    }),
+  );
 }
 
 /** The files of the vault's manifest for a host that are not there as they are here; none where the vault's can't be read. */
@@ -88,7 +99,8 @@ export interface Difference {
 }
 
 /** Whether the host lacks nothing. */
-export const isNothing = ({ seeds, fixed, removeFixed, manifest, removeManifest }: Difference): boolean => !seeds && fixed.length + removeFixed.length + manifest.length + removeManifest.length === 0;
+export const isNothing = ({ seeds, fixed, removeFixed, manifest, removeManifest }: Difference): boolean =>
+  !seeds && fixed.length + removeFixed.length + manifest.length + removeManifest.length === 0;
 
 export interface DifferenceOptions {
   readonly replace: boolean;
@@ -106,7 +118,10 @@ export function differenceOf(host: string, offer: Offer, supplies: Supplies, opt
   const { scopes, fixed, manifest } = supplies;
   const wanted = pinsOf(scopes, undefined).scopes;
   const sealedAs = [...offer.pins.keys()].find((name) => name.startsWith('host/'));
-  if (sealedAs !== undefined && sealedAs !== `host/${host}`) throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, { hint: `push to ${sealedAs.slice('host/'.length)}, or mend target in vault.toml` });
+  if (sealedAs !== undefined && sealedAs !== `host/${host}`)
+    throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, {
+      hint: `push to ${sealedAs.slice('host/'.length)}, or mend target in vault.toml`,
+    });
   const replaces = new Map<string, Uint8Array>();
   for (const [name, pin] of offer.pins) {
     const same = wanted.get(name);
@@ -114,33 +129,58 @@ export function differenceOf(host: string, offer: Offer, supplies: Supplies, opt
     if (!options.replace) refuseForeign(host, name, pin, same, options.keyIdIn(name, pin.epoch));
     replaces.set(name, pin.keyId);
   }
-  const sealed = [...wanted].every(([name, { epoch, keyId: id }]) => {
-    const pin = offer.pins.get(name);
-    return pin?.epoch === epoch && equal(pin, id);
-  }) && offer.pins.size === wanted.size;
+  const sealed =
+    [...wanted].every(([name, { epoch, keyId: id }]) => {
+      const pin = offer.pins.get(name);
+      return pin?.epoch === epoch && equal(pin, id);
+    }) && offer.pins.size === wanted.size;
   const difference = {
-    seeds: options.reseal || !sealed, replaces,
-    fixed: changed(fixed, offer.fixed), removeFixed: gone(fixed, offer.fixed),
-    manifest: manifest ? changed(manifest, offer.manifest) : [], removeManifest: manifest ? gone(manifest, offer.manifest) : [],
+    seeds: options.reseal || !sealed,
+    replaces,
+    fixed: changed(fixed, offer.fixed),
+    removeFixed: gone(fixed, offer.fixed),
+    manifest: manifest ? changed(manifest, offer.manifest) : [],
+    removeManifest: manifest ? gone(manifest, offer.manifest) : [],
   };
   const removed = new Set(difference.removeFixed);
-  refuseConflict([...offer.fixed.keys()].filter((name) => !removed.has(name) && !fixed.has(name)), [...fixed.keys()]);
-  if (!options.replace) refuseOwn(host, [...byHand(difference.fixed, offer.fixed), ...byHand(difference.manifest, offer.manifest)]);
-  for (const name of difference.fixed) if (!options.acceptOlder) refuseOlderFile(name, offer.fixed.get(name)?.sequence ?? 0, fixed.get(name)?.sequence ?? 0);
+  refuseConflict(
+    [...offer.fixed.keys()].filter((name) => !removed.has(name) && !fixed.has(name)),
+    [...fixed.keys()],
+  );
+  if (!options.replace)
+    refuseOwn(host, [...byHand(difference.fixed, offer.fixed), ...byHand(difference.manifest, offer.manifest)]);
+  for (const name of difference.fixed)
+    if (!options.acceptOlder)
+      refuseOlderFile(name, offer.fixed.get(name)?.sequence ?? 0, fixed.get(name)?.sequence ?? 0);
   return difference;
 }
 
 /** What is there in another form than the one that a push brought. */
-const byHand = (changed: readonly string[], there: Offer['manifest']): string[] => changed.filter((name) => there.get(name)?.pushed === false);
+const byHand = (changed: readonly string[], there: Offer['manifest']): string[] =>
+  changed.filter((name) => there.get(name)?.pushed === false);
 
 const equal = (pin: Pin, id: Uint8Array): boolean => Buffer.compare(pin.keyId, id) === 0;
 
 type Digests = ReadonlyMap<string, { readonly digest: string }>;
-const changed = (here: Digests, there: Digests): string[] => [...here].filter(([name, { digest }]) => there.get(name)?.digest !== digest).map(([name]) => name);
-const gone = (here: Digests, there: Offer['manifest']): string[] => [...there].filter(([name, { pushed }]) => pushed && !here.has(name)).map(([name]) => name);
+const changed = (here: Digests, there: Digests): string[] =>
+  [...here].filter(([name, { digest }]) => there.get(name)?.digest !== digest).map(([name]) => name);
+const gone = (here: Digests, there: Offer['manifest']): string[] =>
+  [...there].filter(([name, { pushed }]) => pushed && !here.has(name)).map(([name]) => name);
 
 /** A seed that is not an earlier one of this vault's own is somebody else's: what follows from it would be lost. */
 function refuseForeign(host: string, name: string, pin: Pin, wanted: Pin | undefined, own: Uint8Array): void {
-  if (!equal(pin, own)) throw new Failure('refused', `${host} has a seed for ${name} that is not this vault's, and another one changes every secret of it`, { hint: 'is it the right vault, and the right machine? auxcred unseal --reveal there shows its seed as words for paper; push --replace gives it up' });
-  if (wanted && wanted.epoch < pin.epoch) throw new Failure('older', `${host} has ${name} in epoch ${String(pin.epoch)}, and the vault is in ${String(wanted.epoch)}`, { hint: 'is vault.toml the newest one? --replace goes back' });
+  if (!equal(pin, own))
+    throw new Failure(
+      'refused',
+      `${host} has a seed for ${name} that is not this vault's, and another one changes every secret of it`,
+      {
+        hint: 'is it the right vault, and the right machine? auxcred unseal --reveal there shows its seed as words for paper; push --replace gives it up',
+      },
+    );
+  if (wanted && wanted.epoch < pin.epoch)
+    throw new Failure(
+      'older',
+      `${host} has ${name} in epoch ${String(pin.epoch)}, and the vault is in ${String(wanted.epoch)}`,
+      { hint: 'is vault.toml the newest one? --replace goes back' },
+    );
 }

@@ -35,8 +35,10 @@ export class Incoming {
     for (let length = 0; ; ) {
       const end = this.#bytes.indexOf(0x0a);
       const part = end === -1 ? this.#bytes : this.#bytes.subarray(0, end);
-      if (length + part.length > most) throw new Failure('malformed', `${this.#whose} says more than ${String(most)} bytes in one line`);
-      if (length + part.length > line.length) line = Buffer.concat([line.subarray(0, length)], Math.min(most, 2 * (length + part.length)));
+      if (length + part.length > most)
+        throw new Failure('malformed', `${this.#whose} says more than ${String(most)} bytes in one line`);
+      if (length + part.length > line.length)
+        line = Buffer.concat([line.subarray(0, length)], Math.min(most, 2 * (length + part.length)));
       part.copy(line, length);
       length += part.length;
       this.#bytes = this.#bytes.subarray(end === -1 ? this.#bytes.length : end + 1);

@@ -2,11 +2,11 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseOpensshKey } from '../age/openssh-key.ts';
+import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
-import { Failure } from '../failure.ts';
-import { parsePins, type Pin } from '../seeds/pins.ts';
+import { type Pin, parsePins } from '../seeds/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { isManifestName, type Offer, type OfferedFile, type OfferedFixed } from './protocol.ts';
@@ -18,13 +18,30 @@ export function offerOf(paths: Paths): Offer {
   const folder = new FixedFolder(paths.fixed);
   const fixed = folder.list().names.flatMap((name): [string, OfferedFixed][] => {
     const bytes = folder.read(name);
-    return bytes ? [[nameText(name), { digest: digestOf(bytes), sequence: sequenceIn(name, bytes), pushed: isPushed(pushed.fixed, nameText(name), bytes) }]] : [];
+    return bytes
+      ? [
+          [
+            nameText(name),
+            {
+              digest: digestOf(bytes),
+              sequence: sequenceIn(name, bytes),
+              pushed: isPushed(pushed.fixed, nameText(name), bytes),
+            },
+          ],
+        ]
+      : [];
   });
   const manifest = manifestNames(paths).flatMap((name): [string, OfferedFile][] => {
     const bytes = readIfPresent(join(paths.manifestFolders[0] ?? '', name));
     return bytes ? [[name, { digest: digestOf(bytes), pushed: isPushed(pushed.manifest, name, bytes) }]] : [];
   });
-  return { sshHostKey: hostKey(paths), pins: sealedPins(paths), fixed: new Map(fixed), manifest: new Map(manifest), unfinished: pushed.unfinished };
+  return {
+    sshHostKey: hostKey(paths),
+    pins: sealedPins(paths),
+    fixed: new Map(fixed),
+    manifest: new Map(manifest),
+    unfinished: pushed.unfinished,
+  };
 }
 
 function hostKey({ sshHostKey }: Paths): Uint8Array | undefined {
@@ -57,7 +74,9 @@ function sealedPins(paths: Paths): ReadonlyMap<string, Pin> {
 /** Only those that a push could bring. */
 function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {
   try {
-    return readdirSync(folder, { withFileTypes: true }).filter((entry) => entry.isFile() && isManifestName(entry.name)).map(({ name }) => name);
+    return readdirSync(folder, { withFileTypes: true })
+      .filter((entry) => entry.isFile() && isManifestName(entry.name))
+      .map(({ name }) => name);
   } catch {
     return [];
   }

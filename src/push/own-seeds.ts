@@ -1,8 +1,8 @@
 /** The seeds that a machine holds before an operator's take their place, and whether they may: what follows from a seed is lost with it. */
 import { existsSync } from 'node:fs';
-import { snapshotInForce } from '../provision/provision.ts';
 import { Failure } from '../failure.ts';
-import { type Means, openSeeds, type OpenStore } from '../seeds/open.ts';
+import { snapshotInForce } from '../provision/provision.ts';
+import { type Means, type OpenStore, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -28,7 +28,10 @@ export async function ownSeeds(paths: Paths, means: Means, pins: Pins | undefine
   const file = readIfPresent(paths.seeds);
   if (!file) return { pins, store: undefined, closed: undefined };
   try {
-    const { payload: { scopes, sealing, counter }, srk } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
+    const {
+      payload: { scopes, sealing, counter },
+      srk,
+    } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
     const store = { sealing, counter, srk, pins: pinsOf(scopes, undefined).scopes };
     wipeScopes(scopes);
     return { pins, store, closed: undefined };
@@ -54,20 +57,39 @@ export interface Coming {
  * What it holds is what its pins say and what its seeds.age holds: either may be missing, damaged or from a backup.
  * @throws Failure `malformed` for seeds that are not one host's, `not-pinned` for another host's, whatever the options, `refused` for those of another vault
  */
-export function checkSeeds(paths: Paths, scopes: readonly Scope[], own: OwnSeeds, { replaces, replace, unfinished }: Coming): void {
+export function checkSeeds(
+  paths: Paths,
+  scopes: readonly Scope[],
+  own: OwnSeeds,
+  { replaces, replace, unfinished }: Coming,
+): void {
   const names = scopes.map(scopeName);
   const hosts = names.filter((name) => name.startsWith('host/'));
-  if (hosts.length !== 1 || new Set(names).size !== names.length) throw new Failure('malformed', 'the seeds are not those of one host and its groups', { hint: 'auxcred of the same version on both machines' });
-  const held = [...own.pins?.scopes ?? [], ...own.store?.pins ?? []];
+  if (hosts.length !== 1 || new Set(names).size !== names.length)
+    throw new Failure('malformed', 'the seeds are not those of one host and its groups', {
+      hint: 'auxcred of the same version on both machines',
+    });
+  const held = [...(own.pins?.scopes ?? []), ...(own.store?.pins ?? [])];
   const [other] = held.map(([name]) => name).filter((name) => name.startsWith('host/') && name !== hosts[0]);
-  if (other !== undefined) throw new Failure('not-pinned', `this machine is ${other}, and takes no seeds of ${hosts.join()}`, { hint: 'is target in vault.toml right? auxcred status there says which machine it is' });
+  if (other !== undefined)
+    throw new Failure('not-pinned', `this machine is ${other}, and takes no seeds of ${hosts.join()}`, {
+      hint: 'is target in vault.toml right? auxcred status there says which machine it is',
+    });
   if (replace) return;
   refuseUnknown(paths, scopes, own);
   const coming = pinsOf(scopes, undefined).scopes;
   for (const [name, { keyId }] of held) {
-    const known = [coming.get(name)?.keyId, replaces.get(name), ...(unfinished ? [own.pins?.next?.get(name)?.keyId] : [])];
+    const known = [
+      coming.get(name)?.keyId,
+      replaces.get(name),
+      ...(unfinished ? [own.pins?.next?.get(name)?.keyId] : []),
+    ];
     if (known.some((one) => one !== undefined && Buffer.compare(one, keyId) === 0)) continue;
-    throw new Failure('refused', `the seed of ${name} here is not one that the operator knows, and every secret that follows from it would be lost`, { hint: keepHint(own) });
+    throw new Failure(
+      'refused',
+      `the seed of ${name} here is not one that the operator knows, and every secret that follows from it would be lost`,
+      { hint: keepHint(own) },
+    );
   }
 }
 
@@ -78,9 +100,20 @@ const keepHint = ({ pins }: OwnSeeds): string =>
 function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): void {
   const { pins, store, closed } = own;
   if (pins || store) return;
-  const hint = 'restore /etc/auxcred/scopes.json and /var/lib/auxcred there; push --replace gives up what that seed has made';
-  if (closed) throw new Failure('refused', `scopes.json is missing or damaged and seeds.age does not open (${closed.message}), so nothing says whose seed would be lost`, { hint, cause: closed });
-  if (existsSync(paths.snapshot) && !snapshotInForce(paths, scopes)) throw new Failure('refused', 'scopes.json and seeds.age are gone or damaged, and another seed than the one that comes made what is active here', { hint });
+  const hint =
+    'restore /etc/auxcred/scopes.json and /var/lib/auxcred there; push --replace gives up what that seed has made';
+  if (closed)
+    throw new Failure(
+      'refused',
+      `scopes.json is missing or damaged and seeds.age does not open (${closed.message}), so nothing says whose seed would be lost`,
+      { hint, cause: closed },
+    );
+  if (existsSync(paths.snapshot) && !snapshotInForce(paths, scopes))
+    throw new Failure(
+      'refused',
+      'scopes.json and seeds.age are gone or damaged, and another seed than the one that comes made what is active here',
+      { hint },
+    );
 }
 
 /**
@@ -88,9 +121,15 @@ function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): v
  * @throws Failure if it does not open, or is not known
  */
 export function ownSealing({ pins, store, closed }: OwnSeeds, coming: readonly Scope[]): OwnStore {
-  const hint = 'with-key = "host" or "tpm2" for this host in vault.toml says what it is sealed to; then auxcred push --reseal';
-  if (!store) throw new Failure(closed?.code ?? 'not-found', `seeds.age does not open: ${closed?.message ?? 'there is none'}`, { hint, cause: closed });
+  const hint =
+    'with-key = "host" or "tpm2" for this host in vault.toml says what it is sealed to; then auxcred push --reseal';
+  if (!store)
+    throw new Failure(closed?.code ?? 'not-found', `seeds.age does not open: ${closed?.message ?? 'there is none'}`, {
+      hint,
+      cause: closed,
+    });
   const expected = pins ? [pins.scopes, ...(pins.next ? [pins.next] : [])] : [pinsOf(coming, undefined).scopes];
-  if (!expected.some((one) => samePins(one, store.pins))) throw new Failure('not-pinned', 'the seeds in seeds.age are not those that this machine expects', { hint });
+  if (!expected.some((one) => samePins(one, store.pins)))
+    throw new Failure('not-pinned', 'the seeds in seeds.age are not those that this machine expects', { hint });
   return store;
 }

@@ -2,12 +2,13 @@
  * What `auxcred push` and `auxcred receive` say to each other over one connection: the target's offer, the operator's request with its files'
  * bytes behind it, the target's result. Each of the three is one line of canonical JSON. Both ends read what they get as strictly as a file.
  */
-import { Failure, failureCodes } from '../failure.ts';
+
 import { utf8 } from '../bytes.ts';
-import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
-import { largestFile as largestFixed } from '../fixed/file.ts';
-import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
+import { Failure, failureCodes } from '../failure.ts';
+import { largestFile as largestFixed } from '../fixed/file.ts';
+import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
+import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import type { Pin } from '../seeds/pins.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { printable } from '../system/printable.ts';
@@ -116,13 +117,17 @@ const manifestName = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}\.(?:toml|json)$/;
 /** Whether a push brings files of this name. */
 export const isManifestName = (name: string): boolean => manifestName.test(name);
 
-const line = (content: Readonly<Record<string, unknown>>): Uint8Array => utf8(`${canonicalJson({ protocol: version, ...content })}\n`);
+const line = (content: Readonly<Record<string, unknown>>): Uint8Array =>
+  utf8(`${canonicalJson({ protocol: version, ...content })}\n`);
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** The offer's line. */
 export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: Offer): Uint8Array {
   return line({
-    ...(sshHostKey && { sshHostKey: hex(sshHostKey) }), fixed: Object.fromEntries(fixed), manifest: Object.fromEntries(manifest), unfinished,
+    ...(sshHostKey && { sshHostKey: hex(sshHostKey) }),
+    fixed: Object.fromEntries(fixed),
+    manifest: Object.fromEntries(manifest),
+    unfinished,
     pins: Object.fromEntries([...pins].map(([name, { epoch, keyId }]) => [name, { epoch, keyId: hex(keyId) }])),
   });
 }
@@ -134,69 +139,144 @@ export function parseOffer(bytes: Uint8Array, host: string): Offer {
   if (pins.entries().length > mostScopes) throw pins.unexpected(`at most ${String(mostScopes)} scopes`);
   return {
     sshHostKey: json.at('sshHostKey').optional((item) => digits(item, 64)),
-    pins: new Map(pins.entries().map(([name, pin]) => [checkedScope(pin, name), { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: digits(pin.at('keyId'), 32) }])),
-    fixed: new Map(json.at('fixed').entries().map(([name, file]) => [checkedFixed(file, name), { ...offeredFile(file), sequence: file.at('sequence').whole(0, Number.MAX_SAFE_INTEGER) }])),
-    manifest: new Map(json.at('manifest').entries().map(([name, file]) => [checkedManifest(file, name), offeredFile(file)])),
+    pins: new Map(
+      pins
+        .entries()
+        .map(([name, pin]) => [
+          checkedScope(pin, name),
+          { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: digits(pin.at('keyId'), 32) },
+        ]),
+    ),
+    fixed: new Map(
+      json
+        .at('fixed')
+        .entries()
+        .map(([name, file]) => [
+          checkedFixed(file, name),
+          { ...offeredFile(file), sequence: file.at('sequence').whole(0, Number.MAX_SAFE_INTEGER) },
+        ]),
+    ),
+    manifest: new Map(
+      json
+        .at('manifest')
+        .entries()
+        .map(([name, file]) => [checkedManifest(file, name), offeredFile(file)]),
+    ),
     unfinished: json.at('unfinished').flag(),
   };
 }
 
-const offeredFile = (file: Json): OfferedFile => ({ digest: hex(digits(file.at('digest'), 64)), pushed: file.at('pushed').flag() });
+const offeredFile = (file: Json): OfferedFile => ({
+  digest: hex(digits(file.at('digest'), 64)),
+  pushed: file.at('pushed').flag(),
+});
 
 /** @param request - undefined where nothing is to be done */
 export function encodeRequest(request: Request | undefined): Uint8Array {
   if (request === undefined) return line({ do: 'nothing' });
   const { purpose, seeds, ...rest } = request;
-  const replaces = Object.fromEntries([...seeds?.replaces ?? []].map(([name, id]) => [name, hex(id)]));
+  const replaces = Object.fromEntries([...(seeds?.replaces ?? [])].map(([name, id]) => [name, hex(id)]));
   return line({ ...rest, do: purpose, ...(seeds === undefined ? {} : { seeds: { ...seeds, replaces } }) });
 }
 
 /** Undefined where nothing is to be done. @throws Failure `malformed` */
 export function parseRequest(bytes: Uint8Array): Request | undefined {
-  const json = opened(bytes, 'the operator\'s request');
+  const json = opened(bytes, "the operator's request");
   const purpose = json.at('do').oneOf(['nothing', ...purposes]);
   if (purpose === 'nothing') return undefined;
   const request: Request = {
     purpose,
     seeds: json.at('seeds').optional((seeds) => ({
-      length: seeds.at('length').whole(1, largestSeeds), keepSealing: seeds.at('keepSealing').flag(),
-      replaces: new Map(seeds.at('replaces').entries().map(([name, item]) => [checkedScope(item, name), digits(item, 32)])),
+      length: seeds.at('length').whole(1, largestSeeds),
+      keepSealing: seeds.at('keepSealing').flag(),
+      replaces: new Map(
+        seeds
+          .at('replaces')
+          .entries()
+          .map(([name, item]) => [checkedScope(item, name), digits(item, 32)]),
+      ),
     })),
-    fixed: json.at('fixed').list().map((file) => ({ name: checkedFixed(file.at('name'), file.at('name').text()), length: file.at('length').whole(1, largestFixed) })),
-    removeFixed: json.at('removeFixed').list().map((name) => checkedFixed(name, name.text())),
-    manifest: json.at('manifest').list().map((file) => ({ name: checkedManifest(file.at('name'), file.at('name').text()), length: file.at('length').whole(0, largestManifest) })),
-    removeManifest: json.at('removeManifest').list().map((name) => checkedManifest(name, name.text())),
-    replace: json.at('replace').flag(), acceptOlder: json.at('acceptOlder').flag(), wait: json.at('wait').flag(),
+    fixed: json
+      .at('fixed')
+      .list()
+      .map((file) => ({
+        name: checkedFixed(file.at('name'), file.at('name').text()),
+        length: file.at('length').whole(1, largestFixed),
+      })),
+    removeFixed: json
+      .at('removeFixed')
+      .list()
+      .map((name) => checkedFixed(name, name.text())),
+    manifest: json
+      .at('manifest')
+      .list()
+      .map((file) => ({
+        name: checkedManifest(file.at('name'), file.at('name').text()),
+        length: file.at('length').whole(0, largestManifest),
+      })),
+    removeManifest: json
+      .at('removeManifest')
+      .list()
+      .map((name) => checkedManifest(name, name.text())),
+    replace: json.at('replace').flag(),
+    acceptOlder: json.at('acceptOlder').flag(),
+    wait: json.at('wait').flag(),
   };
-  for (const [key, names] of [['fixed', [...request.fixed.map(({ name }) => name), ...request.removeFixed]], ['manifest', [...request.manifest.map(({ name }) => name), ...request.removeManifest]]] as const) {
+  for (const [key, names] of [
+    ['fixed', [...request.fixed.map(({ name }) => name), ...request.removeFixed]],
+    ['manifest', [...request.manifest.map(({ name }) => name), ...request.removeManifest]],
+  ] as const) {
     if (new Set(names).size !== names.length) throw json.at(key).unexpected('a list of names that are there once');
   }
-  if ([...request.fixed, ...request.manifest].reduce((sum, { length }) => sum + length, 0) > largestRequest) throw json.unexpected(`at most ${String(largestRequest)} bytes`);
+  if ([...request.fixed, ...request.manifest].reduce((sum, { length }) => sum + length, 0) > largestRequest)
+    throw json.unexpected(`at most ${String(largestRequest)} bytes`);
   return request;
 }
 
 /** The result's line. */
 export const encodeResult = ({ units, failure }: Result): Uint8Array =>
-  line({ units, ...(failure === undefined ? {} : { failure: { code: failure.code, message: failure.message, ...(failure.hint === undefined ? {} : { hint: failure.hint }) } }) });
+  line({
+    units,
+    ...(failure === undefined
+      ? {}
+      : {
+          failure: {
+            code: failure.code,
+            message: failure.message,
+            ...(failure.hint === undefined ? {} : { hint: failure.hint }),
+          },
+        }),
+  });
 
 /** @throws Failure `malformed` */
 export function parseResult(bytes: Uint8Array, host: string): Result {
   const json = opened(bytes, `what ${host} answers`);
-  const units = json.at('units').list().map((item) => ({ unit: printable(item.at('unit').text()), action: item.at('action').oneOf(unitActions) }));
+  const units = json
+    .at('units')
+    .list()
+    .map((item) => ({ unit: printable(item.at('unit').text()), action: item.at('action').oneOf(unitActions) }));
   const failure = json.at('failure').optional((item) => {
     const way = item.at('hint').optional((text) => printable(text.text()));
-    return new Failure(item.at('code').oneOf(failureCodes), printable(item.at('message').text()), way === undefined ? {} : { hint: way });
+    return new Failure(
+      item.at('code').oneOf(failureCodes),
+      printable(item.at('message').text()),
+      way === undefined ? {} : { hint: way },
+    );
   });
   return { units, failure };
 }
 
 function opened(bytes: Uint8Array, what: string): Json {
-  if (valuesIn(bytes) > mostValues) throw new Failure('malformed', `${what} has more than ${String(mostValues)} values`, { hint });
+  if (valuesIn(bytes) > mostValues)
+    throw new Failure('malformed', `${what} has more than ${String(mostValues)} values`, { hint });
   const json = Json.parse(bytes, what, hint);
   try {
     json.at('protocol').whole(version, version);
   } catch (error) {
-    throw new Failure('malformed', `${what} is not in version ${String(version)} of the protocol`, { hint, cause: error });
+    throw new Failure('malformed', `${what} is not in version ${String(version)} of the protocol`, {
+      hint,
+      cause: error,
+    });
   }
   return json;
 }
@@ -219,13 +299,15 @@ const backslash = 0x5c;
 
 function digits(item: Json, length: number): Uint8Array {
   const text = item.text();
-  if (text.length !== length || !/^[0-9a-f]*$/.test(text)) throw item.unexpected(`${String(length)} hexadecimal digits`);
+  if (text.length !== length || !/^[0-9a-f]*$/.test(text))
+    throw item.unexpected(`${String(length)} hexadecimal digits`);
   return new Uint8Array(Buffer.from(text, 'hex'));
 }
 
 function checkedScope(item: Json, name: string): string {
   const [kind, rest = '', ...more] = name.split('/');
-  if ((kind !== 'host' && kind !== 'group') || more.length > 0 || !scopeNamePattern.test(rest)) throw item.unexpected('named by a scope');
+  if ((kind !== 'host' && kind !== 'group') || more.length > 0 || !scopeNamePattern.test(rest))
+    throw item.unexpected('named by a scope');
   return name;
 }
 

@@ -22,21 +22,35 @@ const nothing: Pushed = { fixed: new Map(), manifest: new Map(), unfinished: fal
 
 /** One line of canonical JSON. */
 export const encodePushed = ({ fixed, manifest, unfinished }: Pushed): Uint8Array =>
-  utf8(`${canonicalJson({ version, fixed: Object.fromEntries(fixed), manifest: Object.fromEntries(manifest), unfinished })}\n`);
+  utf8(
+    `${canonicalJson({ version, fixed: Object.fromEntries(fixed), manifest: Object.fromEntries(manifest), unfinished })}\n`,
+  );
 
 /** @throws Failure `malformed` */
 export function readPushed(paths: Paths): Pushed {
   const bytes = readIfPresent(paths.pushed);
   if (!bytes) return nothing;
-  const json = Json.parse(bytes, paths.pushed, 'delete it: the next push then takes nothing away, and overwrites nothing without --replace');
+  const json = Json.parse(
+    bytes,
+    paths.pushed,
+    'delete it: the next push then takes nothing away, and overwrites nothing without --replace',
+  );
   json.at('version').whole(version, version);
-  return { fixed: filesIn(json.at('fixed')), manifest: filesIn(json.at('manifest')), unfinished: json.at('unfinished').flag() };
+  return {
+    fixed: filesIn(json.at('fixed')),
+    manifest: filesIn(json.at('manifest')),
+    unfinished: json.at('unfinished').flag(),
+  };
 }
 
-const filesIn = (json: Json): PushedFiles => new Map(json.entries().map(([name, digests]) => [name, digests.list().map((digest) => digest.text())]));
+const filesIn = (json: Json): PushedFiles =>
+  new Map(json.entries().map(([name, digests]) => [name, digests.list().map((digest) => digest.text())]));
 
 /** Takes the place of the record that is there, root alone may read it. */
-export const writePushed = (paths: Paths, pushed: Pushed): void => { replaceFile(paths.pushed, encodePushed(pushed), { mode: 0o600 }); };
+export const writePushed = (paths: Paths, pushed: Pushed): void => {
+  replaceFile(paths.pushed, encodePushed(pushed), { mode: 0o600 });
+};
 
 /** Whether these bytes are what a push brought under this name, and nobody changed since. */
-export const isPushed = (files: PushedFiles, name: string, bytes: Uint8Array): boolean => files.get(name)?.includes(digestOf(bytes)) === true;
+export const isPushed = (files: PushedFiles, name: string, bytes: Uint8Array): boolean =>
+  files.get(name)?.includes(digestOf(bytes)) === true;

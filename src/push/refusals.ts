@@ -12,7 +12,9 @@ export const listed = (names: readonly string[]): string =>
 /** @throws Failure `older` for a fixed file that is older than the host's; the sequences are those of the two files */
 export function refuseOlderFile(name: string, there: number, comes: number): void {
   if (comes >= there) return;
-  throw new Failure('older', `${name} on the host is newer than the vault's`, { hint: 'is the vault the newest one? --accept-older sends it' });
+  throw new Failure('older', `${name} on the host is newer than the vault's`, {
+    hint: 'is the vault the newest one? --accept-older sends it',
+  });
 }
 
 /**
@@ -22,9 +24,13 @@ export function refuseOlderFile(name: string, there: number, comes: number): voi
  */
 export function refuseOwn(host: string, own: readonly string[]): void {
   if (own.length === 0) return;
-  throw new Failure('refused', `${listed(own)} ${own.length === 1 ? 'was' : 'were'} put or edited on ${host}, not by a push`, {
-    hint: 'look at it there, and put into the vault what is still needed; push --replace overwrites it',
-  });
+  throw new Failure(
+    'refused',
+    `${listed(own)} ${own.length === 1 ? 'was' : 'were'} put or edited on ${host}, not by a push`,
+    {
+      hint: 'look at it there, and put into the vault what is still needed; push --replace overwrites it',
+    },
+  );
 }
 
 /**
@@ -36,5 +42,8 @@ export function refuseOwn(host: string, own: readonly string[]): void {
 export function refuseConflict(stay: readonly string[], come: readonly string[]): void {
   const coming = new Set(come);
   const conflict = conflictsIn([...stay, ...come]).find(({ name }) => coming.has(name));
-  if (conflict) throw new Failure('refused', `${conflictText(conflict)}: they would be one file on other systems`, { hint: 'auxcred verify names all of them; auxcred mv or rm in the vault' });
+  if (conflict)
+    throw new Failure('refused', `${conflictText(conflict)}: they would be one file on other systems`, {
+      hint: 'auxcred verify names all of them; auxcred mv or rm in the vault',
+    });
 }

@@ -2,8 +2,9 @@
  * What a machine says of itself, so that an operator can seal to it: its ssh host key and its TPM's SRK and PCRs. All of it is public.
  * Whether it is that machine that says so is for the way it came to tell: ssh, or the installer.
  */
-import { scopeNamePattern } from '../derive/realm.ts';
+
 import { utf8 } from '../bytes.ts';
+import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
@@ -46,7 +47,13 @@ const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, 
   version,
   host,
   ...(sshHostKey && { sshHostKey: base64(sshHostKey) }),
-  ...(tpm && { tpm: { ...(tpm.device !== undefined && { device: tpm.device }), srk: base64(tpm.srk.public), ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }) } }),
+  ...(tpm && {
+    tpm: {
+      ...(tpm.device !== undefined && { device: tpm.device }),
+      srk: base64(tpm.srk.public),
+      ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }),
+    },
+  }),
 });
 
 /** One line of canonical JSON. */
@@ -56,10 +63,12 @@ export const encodeEnrollment = (enrollment: Enrollment): Uint8Array => utf8(`${
  * Reads {@link encodeEnrollment} back, strictly: the SRK has to be a standard one and a usable key.
  * @throws Failure `malformed`
  */
-export const parseEnrollment = (bytes: Uint8Array, file: string): Enrollment => enrollmentIn(Json.parse(bytes, file, hint));
+export const parseEnrollment = (bytes: Uint8Array, file: string): Enrollment =>
+  enrollmentIn(Json.parse(bytes, file, hint));
 
 /** One line of canonical JSON. */
-export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array => utf8(`${canonicalJson({ version, since, machine: jsonOf(machine) })}\n`);
+export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array =>
+  utf8(`${canonicalJson({ version, since, machine: jsonOf(machine) })}\n`);
 
 /** @throws Failure `malformed` */
 export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
@@ -76,7 +85,11 @@ function enrollmentIn(json: Json): Enrollment {
   json.at('version').whole(version, version);
   const host = json.at('host').text();
   if (!scopeNamePattern.test(host)) throw json.at('host').unexpected('a name');
-  return { host, sshHostKey: json.at('sshHostKey').optional((item) => bytesIn(item, 'base64', 32)), tpm: json.at('tpm').optional(tpmIn) };
+  return {
+    host,
+    sshHostKey: json.at('sshHostKey').optional((item) => bytesIn(item, 'base64', 32)),
+    tpm: json.at('tpm').optional(tpmIn),
+  };
 }
 
 function tpmIn(json: Json): EnrolledTpm {
@@ -87,10 +100,16 @@ function tpmIn(json: Json): EnrolledTpm {
   return { device: json.at('device').optional(deviceIn), srk, pcrs: json.at('pcrs').optional(pcrsIn) };
 }
 
-const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> => new Map(json.entries().map(([key, item]): [number, Uint8Array] => {
-  if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw item.unexpected('a PCR');
-  return [Number(key), bytesIn(item, 'hex', 32)];
-}).sort(([a], [b]) => a - b));
+const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> =>
+  new Map(
+    json
+      .entries()
+      .map(([key, item]): [number, Uint8Array] => {
+        if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw item.unexpected('a PCR');
+        return [Number(key), bytesIn(item, 'hex', 32)];
+      })
+      .sort(([a], [b]) => a - b),
+  );
 
 function deviceIn(item: Json): string {
   const device = item.text();
@@ -106,12 +125,14 @@ function deviceIn(item: Json): string {
 function bytesIn(item: Json, encoding: 'base64' | 'hex', length?: number): Uint8Array {
   const text = item.text();
   const bytes = new Uint8Array(Buffer.from(text, encoding));
-  if (Buffer.from(bytes).toString(encoding) !== text || bytes.length !== (length ?? bytes.length)) throw item.unexpected(length === undefined ? encoding : `${String(length)} bytes in ${encoding}`);
+  if (Buffer.from(bytes).toString(encoding) !== text || bytes.length !== (length ?? bytes.length))
+    throw item.unexpected(length === undefined ? encoding : `${String(length)} bytes in ${encoding}`);
   return bytes;
 }
 
 function allow(json: Json, ...keys: readonly string[]): void {
-  for (const [key] of json.entries()) if (!keys.includes(key)) throw json.at(key).unexpected(`a key there: it has ${keys.join(', ')}`);
+  for (const [key] of json.entries())
+    if (!keys.includes(key)) throw json.at(key).unexpected(`a key there: it has ${keys.join(', ')}`);
 }
 
 /** What an operator wants a machine's seeds sealed to; a host of the vault has it. */
@@ -122,7 +143,13 @@ export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
 /** How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled while it was being installed binds its PCRs at its first boot. */
 export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
   const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
-  return { withKey, pcrs: isInstalling ? [] : pcrs, recovery: recipients, pcrsAtFirstBoot: isInstalling ? pcrs : [], device: withKey === 'host' ? undefined : tpm?.device };
+  return {
+    withKey,
+    pcrs: isInstalling ? [] : pcrs,
+    recovery: recipients,
+    pcrsAtFirstBoot: isInstalling ? pcrs : [],
+    device: withKey === 'host' ? undefined : tpm?.device,
+  };
 }
 
 /**
@@ -132,8 +159,18 @@ export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }
  */
 export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: Enrollment): Promise<Uint8Array> {
   const { withKey, pcrs } = payload.sealing;
-  if (withKey !== 'tpm2' && !sshHostKey) throw new Failure('no-recipient', `${host} is enrolled without an ssh-ed25519 host key`, { hint: 'ssh-keygen -A there makes one; then enroll it again' });
-  if (withKey !== 'host' && !tpm) throw new Failure('no-tpm', `${host} is enrolled without a TPM`, { hint: 'enroll it again when its TPM works, or with-key = "host"' });
+  if (withKey !== 'tpm2' && !sshHostKey)
+    throw new Failure('no-recipient', `${host} is enrolled without an ssh-ed25519 host key`, {
+      hint: 'ssh-keygen -A there makes one; then enroll it again',
+    });
+  if (withKey !== 'host' && !tpm)
+    throw new Failure('no-tpm', `${host} is enrolled without a TPM`, {
+      hint: 'enroll it again when its TPM works, or with-key = "host"',
+    });
   const policy = tpm && withKey !== 'host' ? policyOver(tpm.pcrs ?? new Map(), pcrs) : undefined;
-  return await sealPayload(payload, { sshHostKey, ageHostKey: undefined, sealToTpm: tpm && policy && ((secret) => sealForImport(tpm.srk, secret, policy)) });
+  return await sealPayload(payload, {
+    sshHostKey,
+    ageHostKey: undefined,
+    sealToTpm: tpm && policy && ((secret) => sealForImport(tpm.srk, secret, policy)),
+  });
 }

@@ -1,20 +1,20 @@
 import { damagedFile, openAgeFile, type Unwrapper } from '../age/file.ts';
+import type { Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
 import { x25519Unwrapper } from '../age/x25519.ts';
-import type { Stanza } from '../age/header.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
 import { unseal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
+import { openTpm, type Tpm } from '../tpm2/tpm.ts';
+import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { parsePins, verifyPins } from './pins.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
-import { hadSeeds, restoreHint } from './lost-seeds.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
 export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', sealed: 'sealed-host-key' } as const;
@@ -66,19 +66,40 @@ export async function openStore(paths: Paths, means: Means): Promise<OpenStore> 
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
   const pinsFile = readIfPresent(paths.pins);
-  if (!pinsFile) throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, { hint: 'restore it from a backup; auxcred reseal --identity=FILE with a recovery key writes it again, auxcred seal --replace --seed-file=- with the 24 words too' });
+  if (!pinsFile)
+    throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, {
+      hint: 'restore it from a backup; auxcred reseal --identity=FILE with a recovery key writes it again, auxcred seal --replace --seed-file=- with the 24 words too',
+    });
   const pins = parsePins(pinsFile, paths.pins);
   const known = { ...means, device: means.device ?? pins.device };
   const { counter } = pins;
-  const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => { throw damagedFile(paths.seeds, error); });
+  const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => {
+    throw damagedFile(paths.seeds, error);
+  });
   verifyPins(store.payload.scopes, pins);
-  return counter ? { ...store, counter: { ...counter, value, increment: async () => { if (value !== undefined) await raise(known, counter.index, store.srk); } } } : store;
+  return counter
+    ? {
+        ...store,
+        counter: {
+          ...counter,
+          value,
+          increment: async () => {
+            if (value !== undefined) await raise(known, counter.index, store.srk);
+          },
+        },
+      }
+    : store;
 }
 
 /** That there is no seeds.age, and the way out: a machine that had one needs those very seeds. */
 export function missingSeeds(paths: Paths): Failure {
-  if (!hadSeeds(paths)) return new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, { hint: 'run auxcred seal' });
-  return new Failure('not-found', `this machine's seed is lost: ${paths.seeds} is missing`, { hint: restoreHint(paths) });
+  if (!hadSeeds(paths))
+    return new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, {
+      hint: 'run auxcred seal',
+    });
+  return new Failure('not-found', `this machine's seed is lost: ${paths.seeds} is missing`, {
+    hint: restoreHint(paths),
+  });
 }
 
 async function raise({ device, patience = 0 }: Means, index: number, srk: RecordedSrk | undefined): Promise<void> {
@@ -97,7 +118,11 @@ export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenSto
 }
 
 /** Opens the seeds, and reads the TPM's counter at `index` on the way if the TPM is needed for it. */
-async function openWith(file: Uint8Array, means: Means, index: number | undefined): Promise<OpenStore & { value: number | undefined }> {
+async function openWith(
+  file: Uint8Array,
+  means: Means,
+  index: number | undefined,
+): Promise<OpenStore & { value: number | undefined }> {
   const reading: Reading = { index, found: undefined };
   const { plaintext, openedBy } = await openAgeFile(file, unwrappers(means, reading));
   try {
@@ -117,7 +142,10 @@ function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading): Un
   if (ageKey) all.push(x25519Unwrapper(ageKey));
   const { sealed } = keys;
   if (sealed) all.push(sealedUnwrapper(async () => await sealed(device)));
-  all.push(tpmUnwrapper('auxcred/tpm2', openDevice, sshKey, reading), tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey, reading));
+  all.push(
+    tpmUnwrapper('auxcred/tpm2', openDevice, sshKey, reading),
+    tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey, reading),
+  );
   return all;
 }
 
@@ -137,26 +165,47 @@ function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
   };
 }
 
-const keyFile = (path: string | undefined): Uint8Array | undefined => (path === undefined ? undefined : readIfPresent(path));
+const keyFile = (path: string | undefined): Uint8Array | undefined =>
+  path === undefined ? undefined : readIfPresent(path);
 
-function tpmUnwrapper(type: TpmStanzaType, openDevice: () => Promise<Tpm>, sshKey: Uint8Array | undefined, reading: Reading): Unwrapper {
+function tpmUnwrapper(
+  type: TpmStanzaType,
+  openDevice: () => Promise<Tpm>,
+  sshKey: Uint8Array | undefined,
+  reading: Reading,
+): Unwrapper {
   const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
     const parsed = parseStanza(stanza);
     const secrets: Uint8Array[] = [];
     let value: number | undefined;
     try {
       if (type === 'auxcred/tpm2+host') {
-        if (!sshKey) throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
+        if (!sshKey)
+          throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
         const pair = parseOpensshKey(sshKey);
         const hostSecret = sshSharedSecret(pair, stanza);
         pair.seed.fill(0);
-        if (!hostSecret) throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: resealHint });
+        if (!hostSecret)
+          throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', {
+            hint: resealHint,
+          });
         secrets.push(hostSecret);
       }
       const tpm = await openDevice();
       try {
         const { index } = reading;
-        secrets.unshift(await unseal(tpm, parsed.sealed, undefined, index === undefined ? undefined : async (session) => { value = await readCounter(tpm, index, session); }));
+        secrets.unshift(
+          await unseal(
+            tpm,
+            parsed.sealed,
+            undefined,
+            index === undefined
+              ? undefined
+              : async (session) => {
+                  value = await readCounter(tpm, index, session);
+                },
+          ),
+        );
       } finally {
         await tpm.close();
       }

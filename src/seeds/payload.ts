@@ -3,9 +3,9 @@
  * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from here only.
  */
 import { scopeNamePattern } from '../derive/realm.ts';
-import { seedLength, type ScopeKind } from '../derive/tree.ts';
+import { type ScopeKind, seedLength } from '../derive/tree.ts';
+import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
 import { canonicalJson, Json } from '../system/json.ts';
-import { type CredsKey, credsKeys, type CredsLock } from '../system/creds-lock.ts';
 import type { Scope } from './scope.ts';
 
 /** What opens a store at boot. */
@@ -35,7 +35,11 @@ export interface Sealing {
 }
 
 /** What systemd-creds is to encrypt this machine's secrets to: what was chosen, else systemd's own choice, bound to the PCRs that the seeds are bound to. */
-export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({ key: credsKey, pcrs, device });
+export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({
+  key: credsKey,
+  pcrs,
+  device,
+});
 
 export interface Payload {
   /** Counts the seals of this store: one with a lower number than was in force is refused. */
@@ -48,7 +52,8 @@ const version = 1;
 const most32 = 0xffffffff;
 const scopeKinds: readonly ScopeKind[] = ['host', 'group'];
 
-const scopesJson = (scopes: readonly Scope[]): unknown => scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') }));
+const scopesJson = (scopes: readonly Scope[]): unknown =>
+  scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') }));
 
 /** The payload as UTF-8 JSON. The caller wipes it. */
 export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array {
@@ -62,9 +67,22 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
 }
 
 /** A sealing's two keys of a JSON object. */
-export const sealingJson = ({ withKey, credsKey, recovery, pcrs, pcrsAtFirstBoot, device }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
+export const sealingJson = ({
+  withKey,
+  credsKey,
+  recovery,
+  pcrs,
+  pcrsAtFirstBoot,
+  device,
+}: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
   recipients: recovery,
-  policy: { withKey, ...(credsKey === undefined ? {} : { credsKey }), pcrs, ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }), ...(device === undefined ? {} : { device }) },
+  policy: {
+    withKey,
+    ...(credsKey === undefined ? {} : { credsKey }),
+    pcrs,
+    ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }),
+    ...(device === undefined ? {} : { device }),
+  },
 });
 
 /** Reads {@link sealingJson} back. @throws Failure `malformed` */
@@ -73,7 +91,10 @@ export function parseSealing(json: Json): Sealing {
   return {
     withKey: policy.at('withKey').oneOf(keySources),
     ...(policy.at('credsKey').optional((key) => ({ credsKey: key.oneOf(credsKeys) })) ?? {}),
-    recovery: json.at('recipients').list().map((item) => item.text()),
+    recovery: json
+      .at('recipients')
+      .list()
+      .map((item) => item.text()),
     pcrs: pcrsOf(policy.at('pcrs')),
     pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
     device: policy.at('device').optional((item) => item.text()),
@@ -85,15 +106,24 @@ export function parseSealing(json: Json): Sealing {
  * @throws Failure `malformed` for anything that {@link encodePayload} would not have written.
  */
 export function parsePayload(bytes: Uint8Array): Payload {
-  const json = Json.parse(bytes, 'the content of seeds.age', 'restore seeds.age from a backup, or seal again from the recovery words');
+  const json = Json.parse(
+    bytes,
+    'the content of seeds.age',
+    'restore seeds.age from a backup, or seal again from the recovery words',
+  );
   json.at('version').whole(version, version);
-  return { counter: json.at('counter').whole(1, most32), scopes: json.at('scopes').list().map(parseScope), sealing: parseSealing(json) };
+  return {
+    counter: json.at('counter').whole(1, most32),
+    scopes: json.at('scopes').list().map(parseScope),
+    sealing: parseSealing(json),
+  };
 }
 
 const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 23));
 
 /** Scopes on their way from the operator to a host, as UTF-8 JSON and a newline. The caller wipes it. */
-export const encodeScopes = (scopes: readonly Scope[]): Uint8Array => new TextEncoder().encode(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);
+export const encodeScopes = (scopes: readonly Scope[]): Uint8Array =>
+  new TextEncoder().encode(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);
 
 /**
  * Reads {@link encodeScopes} back. The caller wipes the scopes.
@@ -104,7 +134,8 @@ export function parseScopes(bytes: Uint8Array, file: string): Scope[] {
   json.at('version').whole(version, version);
   const scopes = json.at('scopes').list().map(parseScope);
   const names = new Set(scopes.map(({ kind, name }) => `${kind}/${name}`));
-  if (scopes.filter(({ kind }) => kind === 'host').length !== 1 || names.size !== scopes.length) throw json.at('scopes').unexpected('one host and its groups');
+  if (scopes.filter(({ kind }) => kind === 'host').length !== 1 || names.size !== scopes.length)
+    throw json.at('scopes').unexpected('one host and its groups');
   return scopes;
 }
 

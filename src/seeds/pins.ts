@@ -10,7 +10,7 @@ import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
-import { scopeName, type Scope } from './scope.ts';
+import { type Scope, scopeName } from './scope.ts';
 
 export interface Pin {
   readonly epoch: number;
@@ -37,28 +37,53 @@ export interface Pins {
 }
 
 /** The way out where seeds and pins do not belong together. */
-const hint = 'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
+const hint =
+  'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
 
 /** The pins under which these seeds, and no others, open. */
 export function pinsOf(scopes: readonly Scope[], device: string | undefined, counter?: PinnedCounter): Pins {
-  return { ...(counter === undefined ? {} : { counter }), scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])), device };
+  return {
+    ...(counter === undefined ? {} : { counter }),
+    scopes: new Map(scopes.map((scope) => [scopeName(scope), { epoch: scope.epoch, keyId: keyId(scope.seed) }])),
+    device,
+  };
 }
 
 /** Pretty-printed: people read this file and keep it in their configuration. */
 export function encodePins({ scopes, next, device, counter }: Pins): Uint8Array {
-  const sorted: unknown = JSON.parse(canonicalJson({ version: 1, scopes: jsonOf(scopes), ...(next === undefined ? {} : { next: jsonOf(next) }), ...(device === undefined ? {} : { tpm2Device: device }), ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index), start: counter.start } }) }));
+  const sorted: unknown = JSON.parse(
+    canonicalJson({
+      version: 1,
+      scopes: jsonOf(scopes),
+      ...(next === undefined ? {} : { next: jsonOf(next) }),
+      ...(device === undefined ? {} : { tpm2Device: device }),
+      ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index), start: counter.start } }),
+    }),
+  );
   return new TextEncoder().encode(`${JSON.stringify(sorted, undefined, 2)}\n`);
 }
 
-const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown => Object.fromEntries([...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]));
+const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown =>
+  Object.fromEntries(
+    [...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]),
+  );
 
 /** @throws Failure `malformed`. */
 export function parsePins(bytes: Uint8Array, file: string): Pins {
-  const json = Json.parse(bytes, file, `restore ${file}, or auxcred seal --replace takes the seed as a new machine does`);
+  const json = Json.parse(
+    bytes,
+    file,
+    `restore ${file}, or auxcred seal --replace takes the seed as a new machine does`,
+  );
   json.at('version').whole(1, 1);
   const next = json.at('next').optional(scopesIn);
   const counter = json.at('tpm2Counter').optional(counterIn);
-  return { scopes: scopesIn(json.at('scopes')), ...(next === undefined ? {} : { next }), device: json.at('tpm2Device').optional((item) => item.text()), ...(counter === undefined ? {} : { counter }) };
+  return {
+    scopes: scopesIn(json.at('scopes')),
+    ...(next === undefined ? {} : { next }),
+    device: json.at('tpm2Device').optional((item) => item.text()),
+    ...(counter === undefined ? {} : { counter }),
+  };
 }
 
 function counterIn(item: Json): PinnedCounter {
@@ -67,18 +92,24 @@ function counterIn(item: Json): PinnedCounter {
   return { index: Number(index), start: item.at('start').whole(0, Number.MAX_SAFE_INTEGER) };
 }
 
-const scopesIn = (item: Json): ReadonlyMap<string, Pin> => new Map(item.entries().map(([name, pin]): [string, Pin] => {
-  const id = pin.at('keyId').text();
-  if (!/^[0-9a-f]{32}$/.test(id)) throw pin.at('keyId').unexpected('32 hexadecimal digits');
-  return [name, { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: new Uint8Array(Buffer.from(id, 'hex')) }];
-}));
+const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
+  new Map(
+    item.entries().map(([name, pin]): [string, Pin] => {
+      const id = pin.at('keyId').text();
+      if (!/^[0-9a-f]{32}$/.test(id)) throw pin.at('keyId').unexpected('32 hexadecimal digits');
+      return [name, { epoch: pin.at('epoch').whole(1, 0xffffffff), keyId: new Uint8Array(Buffer.from(id, 'hex')) }];
+    }),
+  );
 
 /** Whether two stores have the same scopes, epochs and seeds. */
 export function samePins(one: ReadonlyMap<string, Pin>, other: ReadonlyMap<string, Pin>): boolean {
-  return one.size === other.size && [...one].every(([name, { epoch, keyId: id }]) => {
-    const pin = other.get(name);
-    return pin?.epoch === epoch && timingSafeEqual(pin.keyId, id);
-  });
+  return (
+    one.size === other.size &&
+    [...one].every(([name, { epoch, keyId: id }]) => {
+      const pin = other.get(name);
+      return pin?.epoch === epoch && timingSafeEqual(pin.keyId, id);
+    })
+  );
 }
 
 /**
@@ -89,11 +120,20 @@ export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, devic
   if (next !== undefined && samePins(pinsOf(scopes, device).scopes, next)) return;
   for (const scope of scopes) {
     const pin = pins.get(scopeName(scope));
-    if (!pin) throw new Failure('not-pinned', `the store holds a seed for ${scopeName(scope)}, which this machine does not expect`, { hint });
-    if (pin.epoch !== scope.epoch || !timingSafeEqual(pin.keyId, keyId(scope.seed))) throw new Failure('not-pinned', `the seed of ${scopeName(scope)} is not the one that this machine expects`, { hint });
+    if (!pin)
+      throw new Failure(
+        'not-pinned',
+        `the store holds a seed for ${scopeName(scope)}, which this machine does not expect`,
+        { hint },
+      );
+    if (pin.epoch !== scope.epoch || !timingSafeEqual(pin.keyId, keyId(scope.seed)))
+      throw new Failure('not-pinned', `the seed of ${scopeName(scope)} is not the one that this machine expects`, {
+        hint,
+      });
   }
   for (const name of pins.keys()) {
-    if (!scopes.some((scope) => scopeName(scope) === name)) throw new Failure('not-pinned', `the store holds no seed for ${name}, which this machine expects`, { hint });
+    if (!scopes.some((scope) => scopeName(scope) === name))
+      throw new Failure('not-pinned', `the store holds no seed for ${name}, which this machine expects`, { hint });
   }
 }
 
@@ -124,7 +164,8 @@ function pinsSeen({ pins }: Paths): Pins | 'damaged' | undefined {
 /** Writes the pins. Leaves a file alone that says the same. */
 export function writePins(paths: Paths, pins: Pins): void {
   const bytes = encodePins(pins);
-  if (Buffer.compare(readIfPresent(paths.pins) ?? new Uint8Array(0), bytes) !== 0) replaceFile(paths.pins, bytes, { mode: 0o644 });
+  if (Buffer.compare(readIfPresent(paths.pins) ?? new Uint8Array(0), bytes) !== 0)
+    replaceFile(paths.pins, bytes, { mode: 0o644 });
 }
 
 /** Pins nothing but the seeds that opened, if a seal was killed before it came to that. The caller holds the lock. */

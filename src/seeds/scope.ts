@@ -21,7 +21,12 @@ export function seedsOf(scopes: readonly Scope[]): SeedOf {
   const seeds = new Map(scopes.map((scope) => [scopeName(scope), scope]));
   return (name, epoch) => {
     const scope = seeds.get(name);
-    if (scope?.epoch !== epoch) throw new Failure('not-found', `this machine holds no seed for ${name}${scope ? ` in epoch ${String(epoch)}` : ''}`, { hint: 'run auxcred provision' });
+    if (scope?.epoch !== epoch)
+      throw new Failure(
+        'not-found',
+        `this machine holds no seed for ${name}${scope ? ` in epoch ${String(epoch)}` : ''}`,
+        { hint: 'run auxcred provision' },
+      );
     return scope.seed;
   };
 }
@@ -31,7 +36,10 @@ export function scopeSeedsOf(scopes: readonly Scope[]): ScopeSeed {
   const byName = new Map(scopes.map((scope) => [scopeName(scope), scope]));
   return (name) => {
     const scope = byName.get(name);
-    if (!scope) throw new Failure('not-found', `there is no seed for ${name} here`, { hint: `scopes here are ${[...byName.keys()].join(', ')}` });
+    if (!scope)
+      throw new Failure('not-found', `there is no seed for ${name} here`, {
+        hint: `scopes here are ${[...byName.keys()].join(', ')}`,
+      });
     return scope;
   };
 }

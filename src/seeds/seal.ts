@@ -1,7 +1,7 @@
 /** Writing seeds.age. Only commands come here: the age library takes longer to load than the whole boot path may. */
 import { Encrypter, type Recipient, Stanza } from 'age-encryption';
-import { sshEphemeralSecret, sshStanza } from '../age/ssh-ed25519.ts';
 import type { Stanza as ParsedStanza } from '../age/header.ts';
+import { sshEphemeralSecret, sshStanza } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { encodePayload, type Payload } from './payload.ts';
@@ -44,7 +44,10 @@ function addRecipient(encrypter: Encrypter, recipient: string | Recipient): void
     encrypter.addRecipient(recipient);
   } catch (error) {
     if (typeof recipient !== 'string') throw error;
-    throw new Failure('usage', `${recipient.slice(0, 24)} is not a recipient that can be encrypted to`, { hint: 'age1..., as age-keygen prints it', cause: error });
+    throw new Failure('usage', `${recipient.slice(0, 24)} is not a recipient that can be encrypted to`, {
+      hint: 'age1..., as age-keygen prints it',
+      cause: error,
+    });
   }
 }
 
@@ -56,7 +59,10 @@ function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, sealTo
   }
   if (!sealToTpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
   if (sealing.withKey === 'tpm2') return wrappingWith((fileKey) => tpmStanza(['auxcred/tpm2'], sealToTpm, [], fileKey));
-  if (!sshHostKey) throw new Failure('no-recipient', 'tpm2+host needs the ssh host key, and this machine has none', { hint: 'ssh-keygen -A makes one; --with-key=tpm2 does without' });
+  if (!sshHostKey)
+    throw new Failure('no-recipient', 'tpm2+host needs the ssh host key, and this machine has none', {
+      hint: 'ssh-keygen -A makes one; --with-key=tpm2 does without',
+    });
   return wrappingWith(async (fileKey) => {
     const { tag, share, secret } = sshEphemeralSecret(sshHostKey);
     return await tpmStanza(['auxcred/tpm2+host', tag, share], sealToTpm, [secret], fileKey);
@@ -72,7 +78,12 @@ function wrappingWith(wrap: (fileKey: Uint8Array) => ParsedStanza | Promise<Pars
   };
 }
 
-async function tpmStanza(args: Parameters<typeof wrapStanza>[0], sealToTpm: NonNullable<Locks['sealToTpm']>, hostSecret: readonly Uint8Array[], fileKey: Uint8Array): Promise<ParsedStanza> {
+async function tpmStanza(
+  args: Parameters<typeof wrapStanza>[0],
+  sealToTpm: NonNullable<Locks['sealToTpm']>,
+  hostSecret: readonly Uint8Array[],
+  fileKey: Uint8Array,
+): Promise<ParsedStanza> {
   const tpmSecret = freshTpmSecret();
   try {
     return wrapStanza(args, await sealToTpm(tpmSecret), [tpmSecret, ...hostSecret], fileKey);

@@ -27,9 +27,31 @@ const acceptOlder = 'auxcred provision --accept-older';
 export function refuseRewound(counter: TpmCounter | undefined, recorded: number | undefined): number | undefined {
   if (!counter) return undefined;
   const { value, index, start } = counter;
-  if (value === undefined) throw new Failure('older', `the TPM's counter ${counterText(index)} did not answer, so nothing says whether the store on this disk is the newest`, { hint: 'if seeds.age was brought back, put the newer one back; auxcred reseal --accept-older takes it and makes another counter' });
-  if (recorded === undefined && value > start) throw new Failure('older', `the store on this disk is older than the TPM remembers: number ${String(value)} was in force, and nothing here has a number`, { hint: `put the newer one back; if this one is meant, ${acceptOlder}` });
-  if (recorded !== undefined && recorded < value) throw new Failure('older', `the store on this disk is older than the TPM remembers: it is number ${String(recorded)}, and number ${String(value)} was in force`, { hint: `put the newer one back; if this one is meant, ${acceptOlder}` });
-  if (recorded !== undefined && recorded > value + 1) throw new Failure('older', `the TPM remembers less than the store on this disk: number ${String(value)}, and number ${String(recorded)} is in force`, { hint: `the TPM was put back to an earlier state; if you did that, ${acceptOlder}` });
+  if (value === undefined)
+    throw new Failure(
+      'older',
+      `the TPM's counter ${counterText(index)} did not answer, so nothing says whether the store on this disk is the newest`,
+      {
+        hint: 'if seeds.age was brought back, put the newer one back; auxcred reseal --accept-older takes it and makes another counter',
+      },
+    );
+  if (recorded === undefined && value > start)
+    throw new Failure(
+      'older',
+      `the store on this disk is older than the TPM remembers: number ${String(value)} was in force, and nothing here has a number`,
+      { hint: `put the newer one back; if this one is meant, ${acceptOlder}` },
+    );
+  if (recorded !== undefined && recorded < value)
+    throw new Failure(
+      'older',
+      `the store on this disk is older than the TPM remembers: it is number ${String(recorded)}, and number ${String(value)} was in force`,
+      { hint: `put the newer one back; if this one is meant, ${acceptOlder}` },
+    );
+  if (recorded !== undefined && recorded > value + 1)
+    throw new Failure(
+      'older',
+      `the TPM remembers less than the store on this disk: number ${String(value)}, and number ${String(recorded)} is in force`,
+      { hint: `the TPM was put back to an earlier state; if you did that, ${acceptOlder}` },
+    );
   return value;
 }

@@ -31,7 +31,9 @@ export interface ParsedTpmStanza {
 }
 
 function saltOf(args: readonly string[], framedBody: Uint8Array): Uint8Array {
-  return createHash('sha256').update(concat(...args.map(framed), framed(framedBody))).digest();
+  return createHash('sha256')
+    .update(concat(...args.map(framed), framed(framedBody)))
+    .digest();
 }
 
 function wrapKey(type: string, secrets: readonly Uint8Array[], salt: Uint8Array): Uint8Array {
@@ -42,8 +44,19 @@ function wrapKey(type: string, secrets: readonly Uint8Array[], salt: Uint8Array)
 }
 
 /** Wraps `fileKey` (16 bytes) under `secrets`: K, or K and S (32 bytes each). `args` starts with the type. */
-export function wrapStanza(args: readonly [TpmStanzaType, ...string[]], sealed: SealedObject, secrets: readonly Uint8Array[], fileKey: Uint8Array): Stanza {
-  const body = concat(framed(sealed.srkName), framed(sealed.srkTemplate), framed(encodePolicy(sealed.policy)), framed(sealed.public), ...('private' in sealed ? [sealed.private] : [sealed.duplicate, sealed.encryptedSeed]).map(framed));
+export function wrapStanza(
+  args: readonly [TpmStanzaType, ...string[]],
+  sealed: SealedObject,
+  secrets: readonly Uint8Array[],
+  fileKey: Uint8Array,
+): Stanza {
+  const body = concat(
+    framed(sealed.srkName),
+    framed(sealed.srkTemplate),
+    framed(encodePolicy(sealed.policy)),
+    framed(sealed.public),
+    ...('private' in sealed ? [sealed.private] : [sealed.duplicate, sealed.encryptedSeed]).map(framed),
+  );
   const key = wrapKey(args[0], secrets, saltOf(args, body));
   const cipher = createCipheriv('chacha20-poly1305', key, zeroNonce, { authTagLength: 16 });
   const wrapped = concat(cipher.update(fileKey), cipher.final(), cipher.getAuthTag());
@@ -65,7 +78,11 @@ export function parseStanza({ args, body }: Stanza): ParsedTpmStanza {
 }
 
 /** The file key (16 bytes). @throws Failure `malformed` where the secrets do not fit the stanza. */
-export function unwrapStanza(type: string, { salt, wrapped }: ParsedTpmStanza, secrets: readonly Uint8Array[]): Uint8Array {
+export function unwrapStanza(
+  type: string,
+  { salt, wrapped }: ParsedTpmStanza,
+  secrets: readonly Uint8Array[],
+): Uint8Array {
   const key = wrapKey(type, secrets, salt);
   try {
     const decipher = createDecipheriv('chacha20-poly1305', key, zeroNonce, { authTagLength: 16 });
@@ -97,15 +114,24 @@ function unframed(bytes: Uint8Array): Uint8Array[] {
 }
 
 function encodePolicy({ bank, values }: PcrPolicy): Uint8Array {
-  return utf8(canonicalJson({ bank, pcrs: Object.fromEntries([...values].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')])) }));
+  return utf8(
+    canonicalJson({
+      bank,
+      pcrs: Object.fromEntries([...values].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')])),
+    }),
+  );
 }
 
 function parsePolicy(bytes: Uint8Array): PcrPolicy {
   const json = Json.parse(bytes, 'the TPM policy of seeds.age', hint);
-  const values = json.at('pcrs').entries().map(([key, item]): [number, Uint8Array] => {
-    const value = item.text();
-    if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key) || !/^[0-9a-f]{64}$/.test(value)) throw item.unexpected('the value of a PCR');
-    return [Number(key), new Uint8Array(Buffer.from(value, 'hex'))];
-  });
+  const values = json
+    .at('pcrs')
+    .entries()
+    .map(([key, item]): [number, Uint8Array] => {
+      const value = item.text();
+      if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key) || !/^[0-9a-f]{64}$/.test(value))
+        throw item.unexpected('the value of a PCR');
+      return [Number(key), new Uint8Array(Buffer.from(value, 'hex'))];
+    });
   return { bank: json.at('bank').oneOf(['sha256'] as const), values: new Map(values.sort(([a], [b]) => a - b)) };
 }

@@ -3,7 +3,7 @@ import { Failure } from '../failure.ts';
 import { readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import type { FixedName } from '../fixed/name.ts';
-import { type Pin, establishedPins, pinsOf } from '../seeds/pins.ts';
+import { establishedPins, type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
 import type { Paths } from '../system/paths.ts';
 import { readReleases, verified } from './snapshot.ts';
@@ -27,30 +27,44 @@ export function lossUnder(paths: Paths, scopes: readonly Scope[]): Loss {
   const sealed = pinsOf(scopes, undefined).scopes;
   const stays = (name: string): boolean => isSame(pins?.get(name), sealed.get(name));
   return {
-    scopes: [...pins?.keys() ?? []].filter((name) => !stays(name)),
+    scopes: [...(pins?.keys() ?? [])].filter((name) => !stays(name)),
     pinsAreDamaged: established === 'damaged',
-    snapshot: isForeign(readReleases(paths), scopes.find(({ kind }) => kind === 'host'), stays),
+    snapshot: isForeign(
+      readReleases(paths),
+      scopes.find(({ kind }) => kind === 'host'),
+      stays,
+    ),
     fixed: foreignFiles(paths, sealed, stays),
   };
 }
 
 /** Whether nothing is lost. */
-export const isNoLoss = ({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): boolean => scopes.length === 0 && !pinsAreDamaged && !snapshot && fixed === 0;
+export const isNoLoss = ({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): boolean =>
+  scopes.length === 0 && !pinsAreDamaged && !snapshot && fixed === 0;
 
 /** The loss in words: `every secret of host/web1, what is active and 3 fixed secrets`. */
 export function lossText({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): string {
   const parts = [
-    ...(scopes.length > 0 ? [`every secret of ${scopes.join(' and ')}`] : pinsAreDamaged ? ['every secret of the scopes in the damaged scopes.json'] : []),
+    ...(scopes.length > 0
+      ? [`every secret of ${scopes.join(' and ')}`]
+      : pinsAreDamaged
+        ? ['every secret of the scopes in the damaged scopes.json']
+        : []),
     ...(snapshot ? ['what is active'] : []),
     ...(fixed > 0 ? [`${String(fixed)} fixed ${fixed === 1 ? 'secret' : 'secrets'}`] : []),
   ];
   return parts.length < 2 ? parts.join('') : `${parts.slice(0, -1).join(', ')} and ${parts.at(-1) ?? ''}`;
 }
 
-const isSame = (one: Pin | undefined, other: Pin | undefined): boolean => one !== undefined && one.epoch === other?.epoch && Buffer.compare(one.keyId, other.keyId) === 0;
+const isSame = (one: Pin | undefined, other: Pin | undefined): boolean =>
+  one !== undefined && one.epoch === other?.epoch && Buffer.compare(one.keyId, other.keyId) === 0;
 
 /** Whether the snapshot does not belong to this host's seed, and not because it was damaged before. */
-function isForeign(releases: Uint8Array | undefined, host: Scope | undefined, stays: (name: string) => boolean): boolean {
+function isForeign(
+  releases: Uint8Array | undefined,
+  host: Scope | undefined,
+  stays: (name: string) => boolean,
+): boolean {
   if (!releases || !host) return releases !== undefined;
   try {
     verified(releases, host);

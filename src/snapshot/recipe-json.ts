@@ -1,6 +1,14 @@
 /** Recipes as the snapshot holds them: what is in force is read back as strictly as it was written. */
 import { characterClasses, type KindOptions, kindNames } from '../derive/kind.ts';
-import { type Derived, escapes, type Fixed, hashMethods, type Recipe, type Slot, type Source } from '../derive/recipe.ts';
+import {
+  type Derived,
+  escapes,
+  type Fixed,
+  hashMethods,
+  type Recipe,
+  type Slot,
+  type Source,
+} from '../derive/recipe.ts';
 import type { Json } from '../system/json.ts';
 
 const most32 = 0xffffffff;
@@ -16,21 +24,43 @@ export function parseRecipe(item: Json): Recipe {
     case 'public':
       return { form, of: parseDerived(item.at('of')) };
     case 'crypt':
-      return { form, name: item.at('name').text(), method: item.at('method').oneOf(hashMethods), rounds: item.at('rounds').whole(1, most32), of: parseSource(item.at('of')), sealed: item.at('sealed').text() };
+      return {
+        form,
+        name: item.at('name').text(),
+        method: item.at('method').oneOf(hashMethods),
+        rounds: item.at('rounds').whole(1, most32),
+        of: parseSource(item.at('of')),
+        sealed: item.at('sealed').text(),
+      };
     case 'template':
-      return { form, name: item.at('name').text(), pieces: item.at('pieces').list().map((piece) => (piece.isText() ? piece.text() : parseSlot(piece))) };
+      return {
+        form,
+        name: item.at('name').text(),
+        pieces: item
+          .at('pieces')
+          .list()
+          .map((piece) => (piece.isText() ? piece.text() : parseSlot(piece))),
+      };
   }
 }
 
-const parseSlot = (item: Json): Slot => ({ of: parseRecipe(item.at('of')), escapes: item.at('escapes').list().map((escape) => escape.oneOf(escapes)) });
+const parseSlot = (item: Json): Slot => ({
+  of: parseRecipe(item.at('of')),
+  escapes: item
+    .at('escapes')
+    .list()
+    .map((one) => one.oneOf(escapes)),
+});
 
-const parseSource = (item: Json): Source => (item.at('form').oneOf(['derived', 'fixed']) === 'fixed' ? parseFixed(item) : parseDerived(item));
+const parseSource = (item: Json): Source =>
+  item.at('form').oneOf(['derived', 'fixed']) === 'fixed' ? parseFixed(item) : parseDerived(item);
 
 const digest = /^[0-9a-f]{64}$/;
 
 function parseFixed(item: Json): Fixed {
   // The digest becomes part of a path.
-  for (const key of ['file', 'fingerprint']) if (!digest.test(item.at(key).text())) throw item.at(key).unexpected('64 hexadecimal digits');
+  for (const key of ['file', 'fingerprint'])
+    if (!digest.test(item.at(key).text())) throw item.at(key).unexpected('64 hexadecimal digits');
   return {
     form: item.at('form').oneOf(['fixed']),
     name: item.at('name').text(),
@@ -60,9 +90,22 @@ function parseOptions(item: Json): KindOptions {
   const kind = item.at('kind').oneOf(kindNames);
   switch (kind) {
     case 'password':
-      return { kind, length: size('length'), alphabet: item.at('alphabet').text(), require: item.at('require').list().map((name) => name.oneOf(characterClasses)) };
+      return {
+        kind,
+        length: size('length'),
+        alphabet: item.at('alphabet').text(),
+        require: item
+          .at('require')
+          .list()
+          .map((name) => name.oneOf(characterClasses)),
+      };
     case 'passphrase':
-      return { kind, words: size('words'), separator: item.at('separator').text(), capitalize: item.at('capitalize').flag() };
+      return {
+        kind,
+        words: size('words'),
+        separator: item.at('separator').text(),
+        capitalize: item.at('capitalize').flag(),
+      };
     case 'hex':
     case 'base64':
     case 'bytes':

@@ -15,13 +15,24 @@ import { concat, utf8 } from '../bytes.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { deliveries, type Delivery, needs, type Placement } from '../manifest/declaration.ts';
-import { type Access, ensureFolder, linkTarget, namesIn, readIfPresent, removeLeftovers, replaceFile, replaceLink, syncFolder, writeNew } from '../system/files.ts';
+import { type Delivery, deliveries, needs, type Placement } from '../manifest/declaration.ts';
+import { parseSealing, type Sealing, sealingJson } from '../seeds/payload.ts';
+import { type Scope, scopeName } from '../seeds/scope.ts';
+import {
+  type Access,
+  ensureFolder,
+  linkTarget,
+  namesIn,
+  readIfPresent,
+  removeLeftovers,
+  replaceFile,
+  replaceLink,
+  syncFolder,
+  writeNew,
+} from '../system/files.ts';
 import { canonicalJson, Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
-import { parseSealing, type Sealing, sealingJson } from '../seeds/payload.ts';
 import { parseRecipe } from './recipe-json.ts';
-import { scopeName, type Scope } from '../seeds/scope.ts';
 
 /** One credential of one unit. */
 export interface Release {
@@ -76,7 +87,8 @@ export interface Settled {
 }
 
 /** `UNIT/CREDENTIAL`. */
-export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string => `${unit}/${credential}`;
+export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string =>
+  `${unit}/${credential}`;
 
 const version = 4;
 const releasesFile = 'releases.json';
@@ -107,7 +119,8 @@ export function authenticated(content: Readonly<Record<string, unknown>>, host: 
   return concat(firstLine(host, body), body);
 }
 
-const firstLine = (host: Scope, body: Uint8Array): Uint8Array => utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
+const firstLine = (host: Scope, body: Uint8Array): Uint8Array =>
+  utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
 
 function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
   const claimed = bytes.subarray(0, lineLength);
@@ -115,13 +128,14 @@ function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
 }
 
 /** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
-export const unverified = (bytes: Uint8Array): Json => Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
+export const unverified = (bytes: Uint8Array): Json =>
+  Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
 
 /** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
 export function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(lineLength);
   if (!isAuthentic(bytes, host)) {
-    throw new Failure('malformed', 'the provisioned snapshot was not made with this machine\'s seed', { hint });
+    throw new Failure('malformed', "the provisioned snapshot was not made with this machine's seed", { hint });
   }
   const json = Json.parse(body, 'the provisioned snapshot', hint);
   json.at('version').whole(version, version);
@@ -132,48 +146,81 @@ export function verified(bytes: Uint8Array, host: Scope): Json {
 export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
 
 /** The broker's file. Equal releases give equal bytes. */
-export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array => authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
+export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array =>
+  authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
 
 /** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
 export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
   const tpmCounter = json.at('tpmCounter').optional((item) => item.whole(0, Number.MAX_SAFE_INTEGER));
-  return { counter: json.at('counter').whole(0, 0xffffffff), ...(tpmCounter === undefined ? {} : { tpmCounter }), releases: json.at('releases').list().map((item) => ({
-    unit: item.at('unit').text(),
-    credential: item.at('credential').text(),
-    delivery: item.at('delivery').oneOf(deliveries),
-    recipe: parseRecipe(item.at('recipe')),
-    ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
-  })) };
+  return {
+    counter: json.at('counter').whole(0, 0xffffffff),
+    ...(tpmCounter === undefined ? {} : { tpmCounter }),
+    releases: json
+      .at('releases')
+      .list()
+      .map((item) => ({
+        unit: item.at('unit').text(),
+        credential: item.at('credential').text(),
+        delivery: item.at('delivery').oneOf(deliveries),
+        recipe: parseRecipe(item.at('recipe')),
+        ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
+      })),
+  };
 }
 
 const parsePlacement = (item: Json): Placement => ({
-  owner: item.at('owner').text(), group: item.at('group').text(), mode: item.at('mode').whole(0, 0o777), link: item.at('link').optional((link) => link.text()), neededFor: item.at('neededFor').oneOf(needs),
+  owner: item.at('owner').text(),
+  group: item.at('group').text(),
+  mode: item.at('mode').whole(0, 0o777),
+  link: item.at('link').optional((link) => link.text()),
+  neededFor: item.at('neededFor').oneOf(needs),
 });
 
 /** What the next `provision` has to know, and nobody else. */
 type Kept = Omit<Snapshot, keyof Releases>;
 
-const encodeRecord = ({ sealing, history, fingerprints, fingerprintLabel }: Kept, host: Scope): Uint8Array => authenticated({
-  kind: 'record', ...sealingJson(sealing), history: Object.fromEntries(history), fingerprints: Object.fromEntries(fingerprints),
-  ...(fingerprintLabel === 'fingerprint' ? {} : { fingerprintLabel }),
-}, host);
+const encodeRecord = ({ sealing, history, fingerprints, fingerprintLabel }: Kept, host: Scope): Uint8Array =>
+  authenticated(
+    {
+      kind: 'record',
+      ...sealingJson(sealing),
+      history: Object.fromEntries(history),
+      fingerprints: Object.fromEntries(fingerprints),
+      ...(fingerprintLabel === 'fingerprint' ? {} : { fingerprintLabel }),
+    },
+    host,
+  );
 
 function parseRecord(bytes: Uint8Array, host: Scope): Kept {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['record']);
   return {
     sealing: parseSealing(json),
-    history: new Map(json.at('history').entries().map(([name, entries]) => [name, entries.list().map(parseEntry)])),
-    fingerprints: new Map(json.at('fingerprints').entries().map(([release, fingerprint]) => [release, fingerprint.text()])),
+    history: new Map(
+      json
+        .at('history')
+        .entries()
+        .map(([name, entries]) => [name, entries.list().map(parseEntry)]),
+    ),
+    fingerprints: new Map(
+      json
+        .at('fingerprints')
+        .entries()
+        .map(([release, fingerprint]) => [release, fingerprint.text()]),
+    ),
     fingerprintLabel: json.at('fingerprintLabel').optional((label) => label.oneOf(['release'])) ?? 'fingerprint',
   };
 }
 
 function parseEntry(item: Json): HistoryEntry {
   const until = item.at('until').optional((text) => text.text());
-  return { since: item.at('since').text(), ...(until === undefined ? {} : { until }), recipe: parseRecipe(item.at('recipe')) };
+  return {
+    since: item.at('since').text(),
+    ...(until === undefined ? {} : { until }),
+    recipe: parseRecipe(item.at('recipe')),
+  };
 }
 
 /** The bytes of the broker's file in force, or undefined before the first provision. */
@@ -192,17 +239,25 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
 
 /** What the snapshot in force came from; undefined where that is not known, or a file of the snapshot is gone or damaged. */
 export function readSettled(paths: Paths, host: Scope): Settled | undefined {
-  const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) => readIfPresent(join(paths.snapshot, name)));
+  const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) =>
+    readIfPresent(join(paths.snapshot, name)),
+  );
   if (!settled || ![settled, ...others].every((bytes) => bytes && isAuthentic(bytes, host))) return undefined;
   const json = verified(settled, host);
   json.at('kind').oneOf(['settled']);
   const time = (key: string): number => json.at(key).whole(0, Number.MAX_SAFE_INTEGER);
-  const fixed = Object.fromEntries(json.at('fixed').entries().map(([name, digest]) => [name, digest.text()]));
+  const fixed = Object.fromEntries(
+    json
+      .at('fixed')
+      .entries()
+      .map(([name, digest]) => [name, digest.text()]),
+  );
   if (!Object.values(fixed).every((file) => readFixedFile(paths, { file }) !== undefined)) return undefined;
   return { inputs: json.at('inputs').text(), fixed, from: time('from'), until: time('until') };
 }
 
-const encodeSettled = (settled: Settled, host: Scope): Uint8Array => authenticated({ kind: 'settled', ...settled }, host);
+const encodeSettled = (settled: Settled, host: Scope): Uint8Array =>
+  authenticated({ kind: 'settled', ...settled }, host);
 
 /** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not, or it was altered. */
 export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
@@ -211,14 +266,24 @@ export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint
 }
 
 /** The files of fixed secrets that a snapshot needs, by their SHA-256. */
-const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> => new Map(releases.flatMap(({ recipe }) => ingredients(recipe)).filter((source) => source.form === 'fixed').map((source) => [source.file, source]));
+const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> =>
+  new Map(
+    releases
+      .flatMap(({ recipe }) => ingredients(recipe))
+      .filter((source) => source.form === 'fixed')
+      .map((source) => [source.file, source]),
+  );
 
 /**
  * Whether `snapshot` is what is in force. Told without encoding it: most runs have nothing to do.
  * @param before - what is in force
  */
 export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
-  return before !== undefined && sameSnapshot(before, snapshot) && [...fixedIn(snapshot).values()].every((recipe) => readFixedFile(paths, recipe) !== undefined);
+  return (
+    before !== undefined &&
+    sameSnapshot(before, snapshot) &&
+    [...fixedIn(snapshot).values()].every((recipe) => readFixedFile(paths, recipe) !== undefined)
+  );
 }
 
 /**
@@ -228,7 +293,15 @@ export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: 
  * @param fileOf - finds the file of a fixed secret
  * @returns false where the same is in force already.
  */
-export function installSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot, settled: Settled | undefined, host: Scope, group: number | undefined, fileOf: (recipe: Fixed) => Uint8Array): boolean {
+export function installSnapshot(
+  paths: Paths,
+  before: Snapshot | undefined,
+  snapshot: Snapshot,
+  settled: Settled | undefined,
+  host: Scope,
+  group: number | undefined,
+  fileOf: (recipe: Fixed) => Uint8Array,
+): boolean {
   removeStrayGenerations(paths);
   const fixed = fixedIn(snapshot);
   if (isInForce(paths, before, snapshot)) {
@@ -271,8 +344,17 @@ function replaceSettled(paths: Paths, settled: Settled, host: Scope): void {
 }
 
 function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
-  const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean => one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
-  return a.counter === b.counter && a.tpmCounter === b.tpmCounter && sameJson(a.sealing, b.sealing) && sameJson(a.releases, b.releases) && sameMap(a.history, b.history) && sameMap(a.fingerprints, b.fingerprints) && a.fingerprintLabel === b.fingerprintLabel;
+  const sameMap = (one: ReadonlyMap<string, unknown>, other: ReadonlyMap<string, unknown>): boolean =>
+    one.size === other.size && [...one].every(([key, value]) => sameJson(value, other.get(key)));
+  return (
+    a.counter === b.counter &&
+    a.tpmCounter === b.tpmCounter &&
+    sameJson(a.sealing, b.sealing) &&
+    sameJson(a.releases, b.releases) &&
+    sameMap(a.history, b.history) &&
+    sameMap(a.fingerprints, b.fingerprints) &&
+    a.fingerprintLabel === b.fingerprintLabel
+  );
 }
 
 /** The number of the generation in force; 0 where there is none. */
@@ -283,6 +365,7 @@ export function removeStrayGenerations(paths: Paths): void {
   const current = generationInForce(paths);
   removeLeftovers(paths.snapshot);
   for (const name of namesIn(paths.generations)) {
-    if (Number(name) !== current && Number(name) !== current - 1) rmSync(join(paths.generations, name), { recursive: true });
+    if (Number(name) !== current && Number(name) !== current - 1)
+      rmSync(join(paths.generations, name), { recursive: true });
   }
 }

@@ -10,7 +10,9 @@ const firstDescriptor = 3;
 export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, number> {
   if (Number(environment['LISTEN_PID']) !== process.pid) return new Map();
   const names = (environment['LISTEN_FDNAMES'] ?? '').split(':');
-  return new Map(Array.from({ length: Number(environment['LISTEN_FDS']) || 0 }, (_, i) => [names[i] ?? '', firstDescriptor + i]));
+  return new Map(
+    Array.from({ length: Number(environment['LISTEN_FDS']) || 0 }, (_, i) => [names[i] ?? '', firstDescriptor + i]),
+  );
 }
 
 const libc = bind('libc.so.6', { dup: 'i:i' });

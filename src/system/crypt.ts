@@ -38,7 +38,10 @@ export function cryptHash(phrase: Uint8Array, setting: string): Uint8Array {
     const result = crypt(terminated, Buffer.from(`${setting}\0`), data, dataLength);
     const hash = data.slice(0, Math.min(outputLength, data.indexOf(0)));
     // A failure is NULL, or a text that begins with a star and can't be a hash.
-    if (result === 0n || result === 0 || hash[0] !== 0x24) throw new Failure('system', `this system's libcrypt can't hash with ${setting.split('$')[1] ?? ''}`, { hint: 'method = "sha512-crypt" is known everywhere' });
+    if (result === 0n || result === 0 || hash[0] !== 0x24)
+      throw new Failure('system', `this system's libcrypt can't hash with ${setting.split('$')[1] ?? ''}`, {
+        hint: 'method = "sha512-crypt" is known everywhere',
+      });
     return hash;
   } finally {
     terminated.fill(0);

@@ -38,7 +38,11 @@ export class DatagramSocket {
 
   /** @returns whether the receiver got it. */
   send(message: Uint8Array): boolean {
-    return this.#fd >= 0 && Number(libc().sendto(this.#fd, message, message.length, noSignal, this.#address, this.#address.length)) === message.length;
+    return (
+      this.#fd >= 0 &&
+      Number(libc().sendto(this.#fd, message, message.length, noSignal, this.#address, this.#address.length)) ===
+        message.length
+    );
   }
 
   close(): void {

@@ -5,8 +5,14 @@ import { Failure } from '../failure.ts';
 
 const troubles: Readonly<Record<string, (mount: string) => { readonly what: string; readonly hint: string }>> = {
   ENOSPC: (mount) => ({ what: 'is full', hint: `make room on it (df -h ${mount}; df -i ${mount}), then run it again` }),
-  EDQUOT: (mount) => ({ what: 'has no quota left', hint: `make room on it (quota; df -h ${mount}), then run it again` }),
-  EROFS: (mount) => ({ what: 'is read-only', hint: `mount -o remount,rw ${mount}, then run it again; journalctl -k says whether the kernel made it so because of errors` }),
+  EDQUOT: (mount) => ({
+    what: 'has no quota left',
+    hint: `make room on it (quota; df -h ${mount}), then run it again`,
+  }),
+  EROFS: (mount) => ({
+    what: 'is read-only',
+    hint: `mount -o remount,rw ${mount}, then run it again; journalctl -k says whether the kernel made it so because of errors`,
+  }),
 };
 
 /** Runs `work`, which writes `path`. @throws Failure `system` that names the disk where it takes nothing, and whatever `work` throws */
@@ -19,11 +25,17 @@ export function writing<T>(path: string, work: () => T): T {
 }
 
 function diskFailure(error: unknown, path: string): Failure | undefined {
-  const trouble = error instanceof Error && 'code' in error && typeof error.code === 'string' && Object.hasOwn(troubles, error.code) ? troubles[error.code] : undefined;
+  const trouble =
+    error instanceof Error && 'code' in error && typeof error.code === 'string' && Object.hasOwn(troubles, error.code)
+      ? troubles[error.code]
+      : undefined;
   if (trouble === undefined) return undefined;
   const { mount, source } = diskOf(path);
   const { what, hint } = trouble(mount);
-  return new Failure('system', `${path} can't be written: the disk ${source} at ${mount} ${what}`, { hint, cause: error });
+  return new Failure('system', `${path} can't be written: the disk ${source} at ${mount} ${what}`, {
+    hint,
+    cause: error,
+  });
 }
 
 /** The mount that a path lies on (proc_pid_mountinfo(5)): the longest mount point above it, and the last of those that hide each other. */
@@ -32,9 +44,12 @@ function diskOf(path: string): { readonly mount: string; readonly source: string
   let found = { mount: '/', source: 'unknown' };
   for (const line of readFileSync('/proc/self/mountinfo', 'utf8').split('\n')) {
     const [before = '', after = ''] = line.split(' - ');
-    const mount = (before.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 8)));
+    const mount = (before.split(' ')[4] ?? '').replace(/\\([0-7]{3})/g, (_, digits: string) =>
+      String.fromCharCode(Number.parseInt(digits, 8)),
+    );
     const isAbove = mount === '/' || real === mount || real.startsWith(`${mount}/`);
-    if (mount !== '' && isAbove && mount.length >= found.mount.length) found = { mount, source: after.split(' ')[1] ?? 'unknown' };
+    if (mount !== '' && isAbove && mount.length >= found.mount.length)
+      found = { mount, source: after.split(' ')[1] ?? 'unknown' };
   }
   return found;
 }

@@ -25,7 +25,17 @@ export class LibraryMissing extends Failure {
 }
 
 /** The letters of a signature such as `u:puuuup`: the result, then the arguments. */
-const types: Readonly<Record<string, string>> = { v: 'void', b: 'uint8', h: 'uint16', i: 'int', u: 'uint32', l: 'int64', z: 'size_t', s: 'str', p: 'void *' };
+const types: Readonly<Record<string, string>> = {
+  v: 'void',
+  b: 'uint8',
+  h: 'uint16',
+  i: 'int',
+  u: 'uint32',
+  l: 'int64',
+  z: 'size_t',
+  s: 'str',
+  p: 'void *',
+};
 
 type Callback = (error: unknown, result: unknown) => void;
 interface Callable {
@@ -40,7 +50,9 @@ interface Koffi {
 }
 
 const hasMethod = <Name extends string>(value: unknown, name: Name): value is Record<Name, unknown> =>
-  value !== null && (typeof value === 'object' || typeof value === 'function') && typeof Reflect.get(value, name) === 'function';
+  value !== null &&
+  (typeof value === 'object' || typeof value === 'function') &&
+  typeof Reflect.get(value, name) === 'function';
 const isKoffi = (value: unknown): value is Koffi => hasMethod(value, 'load');
 const isLibrary = (value: unknown): value is Library => hasMethod(value, 'func');
 const isCallable = (value: unknown): value is Callable => typeof value === 'function' && hasMethod(value, 'async');
@@ -56,14 +68,16 @@ function nativeFile(): string {
   for (let folder = here; ; folder = dirname(folder)) {
     const candidate = join(folder, inPackage);
     if (existsSync(candidate)) return candidate;
-    if (folder === dirname(folder)) throw new Failure('system', `koffi has no native file for ${platform}`, { hint: 'npm ci' });
+    if (folder === dirname(folder))
+      throw new Failure('system', `koffi has no native file for ${platform}`, { hint: 'npm ci' });
   }
 }
 
 function loadKoffi(): Koffi {
   const module: { exports: unknown } = { exports: {} };
   process.dlopen(module, nativeFile());
-  if (!isKoffi(module.exports)) throw new Failure('system', 'koffi\'s native file is not the one expected', { hint: 'npm ci' });
+  if (!isKoffi(module.exports))
+    throw new Failure('system', "koffi's native file is not the one expected", { hint: 'npm ci' });
   return module.exports;
 }
 
@@ -72,7 +86,10 @@ function loadKoffi(): Koffi {
  * @throws LibraryMissing
  * @throws Failure `system` where koffi or one of the functions is missing
  */
-export function bind<Name extends string>(library: string, table: Readonly<Record<Name, string>>): Record<Name, NativeFunction> {
+export function bind<Name extends string>(
+  library: string,
+  table: Readonly<Record<Name, string>>,
+): Record<Name, NativeFunction> {
   koffi ??= loadKoffi();
   let handle: unknown;
   try {
@@ -86,8 +103,12 @@ export function bind<Name extends string>(library: string, table: Readonly<Recor
   return complete(bound, table);
 }
 
-function complete<Name extends string>(bound: Partial<Record<Name, NativeFunction>>, table: Readonly<Record<Name, string>>): Record<Name, NativeFunction> {
-  const isComplete = (candidate: Partial<Record<Name, NativeFunction>>): candidate is Record<Name, NativeFunction> => Object.keys(table).every((name) => name in candidate);
+function complete<Name extends string>(
+  bound: Partial<Record<Name, NativeFunction>>,
+  table: Readonly<Record<Name, string>>,
+): Record<Name, NativeFunction> {
+  const isComplete = (candidate: Partial<Record<Name, NativeFunction>>): candidate is Record<Name, NativeFunction> =>
+    Object.keys(table).every((name) => name in candidate);
   if (!isComplete(bound)) throw new Failure('system', 'a function is not bound');
   return bound;
 }

@@ -1,4 +1,24 @@
-import { chownSync, closeSync, constants, existsSync, fchmodSync, fchownSync, fstatSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, renameSync, rmSync, statSync, symlinkSync, writeSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  fchmodSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeSync,
+} from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
@@ -44,17 +64,22 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
     try {
       const status = fstatSync(fd);
       if (!status.isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
-      if (status.size > most) throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} are the most`, { hint });
+      if (status.size > most)
+        throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} are the most`, {
+          hint,
+        });
       const bytes = new Uint8Array(status.size);
       let length = 0;
-      for (let got = -1; got !== 0 && length < bytes.length; length += got) got = readSync(fd, bytes, length, bytes.length - length, null);
+      for (let got = -1; got !== 0 && length < bytes.length; length += got)
+        got = readSync(fd, bytes, length, bytes.length - length, null);
       return length === bytes.length ? bytes : bytes.slice(0, length);
     } finally {
       closeSync(fd);
     }
   } catch (error) {
     if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
-    if (hasCode(error, 'ELOOP')) throw new Failure('malformed', `${path} is a loop of symbolic links`, { hint, cause: error });
+    if (hasCode(error, 'ELOOP'))
+      throw new Failure('malformed', `${path} is a loop of symbolic links`, { hint, cause: error });
     throw error;
   }
 }
@@ -90,7 +115,8 @@ export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }
     const fd = openSync(path, 'wx', 0o600);
     try {
       for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
-      if (owner !== undefined || group !== undefined) fchownSync(fd, owner ?? process.getuid?.() ?? 0, group ?? process.getgid?.() ?? 0);
+      if (owner !== undefined || group !== undefined)
+        fchownSync(fd, owner ?? process.getuid?.() ?? 0, group ?? process.getgid?.() ?? 0);
       fchmodSync(fd, mode);
       fsyncSync(fd);
     } finally {
@@ -109,7 +135,9 @@ function replace(path: string, prepare: (temporary: string) => void): void {
   try {
     rmSync(temporary, { force: true });
     prepare(temporary);
-    writing(path, () => { renameSync(temporary, path); });
+    writing(path, () => {
+      renameSync(temporary, path);
+    });
   } catch (error) {
     rmSync(temporary, { force: true });
     throw error;
@@ -118,13 +146,19 @@ function replace(path: string, prepare: (temporary: string) => void): void {
 
 /** Replaces `path` by a file with `bytes`: whoever reads it, also after a crash, sees the old file or the new one. */
 export function replaceFile(path: string, bytes: Uint8Array, access: Access): void {
-  replace(path, (temporary) => { writeNew(temporary, bytes, access); });
+  replace(path, (temporary) => {
+    writeNew(temporary, bytes, access);
+  });
   syncFolder(dirname(path));
 }
 
 /** Replaces the symlink `path` in the same way. The caller syncs the folder. */
 export function replaceLink(path: string, target: string): void {
-  replace(path, (temporary) => { writing(path, () => { symlinkSync(target, temporary); }); });
+  replace(path, (temporary) => {
+    writing(path, () => {
+      symlinkSync(target, temporary);
+    });
+  });
 }
 
 /**
@@ -167,7 +201,9 @@ export function syncFolder(path: string): void {
 export function ensureFolder(path: string, { mode, group }: Access): void {
   if (existsSync(path)) return;
   ensureFolder(dirname(path), { mode: 0o755 });
-  writing(path, () => { mkdirSync(path, { mode: 0o700 }); });
+  writing(path, () => {
+    mkdirSync(path, { mode: 0o700 });
+  });
   const fd = openSync(path, 'r');
   try {
     fchmodSync(fd, mode);
@@ -185,7 +221,12 @@ export const userId = (root: string, name: string): number | undefined => idIn(j
 
 function idIn(file: string, name: string): number | undefined {
   const text = readIfPresent(file);
-  const line = text && new TextDecoder().decode(text).split('\n').find((entry) => entry.startsWith(`${name}:`));
+  const line =
+    text &&
+    new TextDecoder()
+      .decode(text)
+      .split('\n')
+      .find((entry) => entry.startsWith(`${name}:`));
   const id = Number(line?.split(':')[2]);
   return Number.isInteger(id) ? id : undefined;
 }

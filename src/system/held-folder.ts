@@ -5,7 +5,21 @@
  * nobody else can write any of them, and none is a symbolic link. So a folder that is root's can't be exchanged while it is walked. What is in a user's folder is
  * opened and changed with that user's rights, through the folder's descriptor: whatever it is exchanged for, nothing happens that the user could not do alone.
  */
-import { chmodSync, closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readlinkSync, renameSync, type Stats, statSync, symlinkSync, unlinkSync } from 'node:fs';
+import {
+  chmodSync,
+  closeSync,
+  constants,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readlinkSync,
+  renameSync,
+  type Stats,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+} from 'node:fs';
 import { join, relative } from 'node:path';
 import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
@@ -40,16 +54,37 @@ const mostLinks = 40;
 const partsOf = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.');
 
 /** Says what is wrong with a folder, given who owns the one above it. @param root - who owns the root folder, whom all of it can be trusted with */
-function judge(path: string, stats: Stats, above: number, { owner }: Pick<Trust, 'owner'>, root: number): Objection | undefined {
+function judge(
+  path: string,
+  stats: Stats,
+  above: number,
+  { owner }: Pick<Trust, 'owner'>,
+  root: number,
+): Objection | undefined {
   const isRoots = (uid: number): boolean => uid === 0 || uid === root;
-  if (!isRoots(stats.uid) && owner !== undefined && stats.uid !== owner) return { path, message: `${path} belongs to user ${String(stats.uid)}, who could lead the path elsewhere`, hint: 'a path through folders of root, or of the one user whose it is' };
-  if (!isRoots(above) && stats.uid !== above) return { path, message: `${path} lies in a folder of user ${String(above)}, and is another one's`, hint: `chown ${String(above)} ${path}` };
+  if (!isRoots(stats.uid) && owner !== undefined && stats.uid !== owner)
+    return {
+      path,
+      message: `${path} belongs to user ${String(stats.uid)}, who could lead the path elsewhere`,
+      hint: 'a path through folders of root, or of the one user whose it is',
+    };
+  if (!isRoots(above) && stats.uid !== above)
+    return {
+      path,
+      message: `${path} lies in a folder of user ${String(above)}, and is another one's`,
+      hint: `chown ${String(above)} ${path}`,
+    };
   // In a tree of a user's own the user's group is the user's to trust.
-  if ((stats.mode & (root === 0 ? 0o022 : 0o002)) !== 0) return { path, message: `${path} can be written by more users than its owner`, hint: `chmod go-w ${path}` };
+  if ((stats.mode & (root === 0 ? 0o022 : 0o002)) !== 0)
+    return { path, message: `${path} can be written by more users than its owner`, hint: `chmod go-w ${path}` };
   return undefined;
 }
 
-const linkObjection = (path: string, target: string): Objection => ({ path, message: `${path} is a symbolic link to ${target}`, hint: 'name the folder that it leads to' });
+const linkObjection = (path: string, target: string): Objection => ({
+  path,
+  message: `${path} is a symbolic link to ${target}`,
+  hint: 'name the folder that it leads to',
+});
 const noFolder = (path: string): Objection => ({ path, message: `${path} is no folder`, hint: 'move it away' });
 
 /**
@@ -73,16 +108,23 @@ export function objectionTo(root: string, path: string, trust: Trust = {}): Obje
     if (!stats) return undefined;
     if (stats.isSymbolicLink()) {
       const target = readlinkSync(here);
-      if (trust.links !== 'followed' || !isRoots(above) || !isRoots(stats.uid) || ++links > mostLinks) return linkObjection(here, target);
+      if (trust.links !== 'followed' || !isRoots(above) || !isRoots(stats.uid) || ++links > mostLinks)
+        return linkObjection(here, target);
       const next = ledTo(root, at, target);
-      if (next === undefined) return { path: here, message: `${here} leads to ${target}, which is outside of ${root}`, hint: 'mount what it leads to below the new root' };
+      if (next === undefined)
+        return {
+          path: here,
+          message: `${here} leads to ${target}, which is outside of ${root}`,
+          hint: 'mount what it leads to below the new root',
+        };
       pending.unshift(...next);
       [at, above] = [root, rootOwner];
       continue;
     }
     if (!stats.isDirectory() && (trust.end !== 'file' || pending.length > 0)) return noFolder(here);
     const objection = judge(here, stats, above, trust, rootOwner);
-    if (objection && (trust.links !== 'followed' || (stats.mode & 0o1000) === 0 || !isRoots(stats.uid))) return objection;
+    if (objection && (trust.links !== 'followed' || (stats.mode & 0o1000) === 0 || !isRoots(stats.uid)))
+      return objection;
     shared = objection;
     [at, above] = [here, stats.uid];
   }
@@ -156,7 +198,12 @@ export class HeldFolder {
    * @returns what `work` does; undefined where it did not run
    * @throws Failure `refused` where the folder can't be reached as above, `system`, and whatever `work` throws
    */
-  static within<T>(root: string, folder: string, { missing, owner }: Pick<Trust, 'owner'> & { readonly missing: 'make' | 'leave' }, work: (folder: HeldFolder) => T): T | undefined {
+  static within<T>(
+    root: string,
+    folder: string,
+    { missing, owner }: Pick<Trust, 'owner'> & { readonly missing: 'make' | 'leave' },
+    work: (folder: HeldFolder) => T,
+  ): T | undefined {
     const base = openSync(root, asPath | constants.O_DIRECTORY);
     let held = new HeldFolder(root, base);
     const rootOwner = held.#rights.uid;
@@ -185,15 +232,23 @@ export class HeldFolder {
       return withRightsOf(this.#rights, () => writing(path, work));
     } catch (error) {
       const code = codeOf(error);
-      if (!(error instanceof Error) || error instanceof Failure || typeof code !== 'string' || expected.includes(code)) throw error;
-      throw new Failure('system', `${path} can't be reached or changed as user ${String(this.#rights.uid)}: ${error.message.split(',', 1)[0] ?? code}`, { hint: `namei -l ${path}`, cause: error });
+      if (!(error instanceof Error) || error instanceof Failure || typeof code !== 'string' || expected.includes(code))
+        throw error;
+      throw new Failure(
+        'system',
+        `${path} can't be reached or changed as user ${String(this.#rights.uid)}: ${error.message.split(',', 1)[0] ?? code}`,
+        { hint: `namei -l ${path}`, cause: error },
+      );
     }
   }
 
   #enter(name: string, missing: 'make' | 'leave', trust: Trust, rootOwner: number): HeldFolder | undefined {
     const path = join(this.#path, name);
     const descriptor = this.#open(name, path) ?? (missing === 'make' ? this.#make(name, path) : undefined);
-    if (descriptor === undefined && missing === 'make') throw new Failure('system', `${path} is gone again`, { hint: 'somebody changes that folder right now; run it again' });
+    if (descriptor === undefined && missing === 'make')
+      throw new Failure('system', `${path} is gone again`, {
+        hint: 'somebody changes that folder right now; run it again',
+      });
     if (descriptor === undefined) return undefined;
     const objection = judge(path, fstatSync(descriptor), this.#rights.uid, trust, rootOwner);
     if (!objection) return new HeldFolder(path, descriptor);
@@ -215,10 +270,17 @@ export class HeldFolder {
 
   /** Undefined where it is gone again. */
   #make(name: string, path: string): number | undefined {
-    const isMade = this.#as(name, () => unless('EEXIST', () => { mkdirSync(this.#at(name), { mode: 0o700 }); }));
+    const isMade = this.#as(name, () =>
+      unless('EEXIST', () => {
+        mkdirSync(this.#at(name), { mode: 0o700 });
+      }),
+    );
     const descriptor = this.#open(name, path);
     // By its descriptor: where it was exchanged meanwhile, these are that user's own rights on that user's own folder.
-    if (descriptor !== undefined && isMade) this.#as(name, () => { chmodSync(`/proc/self/fd/${String(descriptor)}`, 0o755); });
+    if (descriptor !== undefined && isMade)
+      this.#as(name, () => {
+        chmodSync(`/proc/self/fd/${String(descriptor)}`, 0o755);
+      });
     return descriptor;
   }
 
@@ -248,10 +310,14 @@ export class HeldFolder {
 
   /** Removes a link, or a file; nothing where there is none. */
   remove(name: string): void {
-    this.#as(name, () => { this.#remove(name); });
+    this.#as(name, () => {
+      this.#remove(name);
+    });
   }
 
   #remove(name: string): void {
-    unless('ENOENT', () => { unlinkSync(this.#at(name)); });
+    unless('ENOENT', () => {
+      unlinkSync(this.#at(name));
+    });
   }
 }

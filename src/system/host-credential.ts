@@ -44,7 +44,9 @@ export class HostSecret {
    */
   constructor(file: Uint8Array) {
     if (file.length !== machineHashLength + hostSecretLength)
-      throw new Failure('not-found', `systemd's host secret is missing: ${hostSecretFile}`, { hint: 'systemctl restart auxcred-host-secret.service; journalctl -u auxcred-host-secret.service says why' });
+      throw new Failure('not-found', `systemd's host secret is missing: ${hostSecretFile}`, {
+        hint: 'systemctl restart auxcred-host-secret.service; journalctl -u auxcred-host-secret.service says why',
+      });
     // sha256_hash_host_and_tpm2_key() without the part of a TPM.
     this.#key = createHash('sha256').update(file.subarray(machineHashLength)).digest();
   }
@@ -64,7 +66,8 @@ export class HostSecret {
   encryptWith(name: string, value: Uint8Array, { from, until, iv }: Seal): Buffer {
     const header = Buffer.alloc(aligned(fixedHeaderLength + ivLength));
     encryptedByHost.copy(header);
-    for (const [i, size] of [keyLength, blockLength, ivLength, tagLength].entries()) header.writeUInt32LE(size, encryptedByHost.length + 4 * i);
+    for (const [i, size] of [keyLength, blockLength, ivLength, tagLength].entries())
+      header.writeUInt32LE(size, encryptedByHost.length + 4 * i);
     header.set(iv, fixedHeaderLength);
     const id = utf8(name);
     const metadata = Buffer.alloc(aligned(fixedMetadataLength + id.length));
@@ -74,7 +77,13 @@ export class HostSecret {
     metadata.set(id, fixedMetadataLength);
     const cipher = createCipheriv('aes-256-gcm', this.#key, iv, { authTagLength: tagLength });
     cipher.setAAD(header);
-    const whole = Buffer.concat([header, cipher.update(metadata), cipher.update(value), cipher.final(), cipher.getAuthTag()]);
+    const whole = Buffer.concat([
+      header,
+      cipher.update(metadata),
+      cipher.update(value),
+      cipher.final(),
+      cipher.getAuthTag(),
+    ]);
     return Buffer.from(whole.toString('base64'), 'latin1');
   }
 

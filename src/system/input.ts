@@ -25,7 +25,11 @@ export function readInput(file: string, most: number, part: 'all' | 'line' = 'al
       got = readSome(fd, bytes, length);
     }
     const wanted = part === 'line' ? firstLine(bytes.subarray(0, length)) : bytes.subarray(0, length);
-    if (wanted.length > most) throw new Failure('usage', `${file === '-' ? 'standard input' : file} has more than ${String(most)} bytes, the most that is taken`);
+    if (wanted.length > most)
+      throw new Failure(
+        'usage',
+        `${file === '-' ? 'standard input' : file} has more than ${String(most)} bytes, the most that is taken`,
+      );
     return Uint8Array.from(wanted);
   } finally {
     bytes.fill(0);

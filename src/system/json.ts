@@ -35,7 +35,12 @@ export class Json {
 
   at(key: string): Json {
     const record = this.#record();
-    return new Json(Object.hasOwn(record, key) ? record[key] : undefined, this.#file, this.#place === '' ? key : `${this.#place}.${key}`, this.#hint);
+    return new Json(
+      Object.hasOwn(record, key) ? record[key] : undefined,
+      this.#file,
+      this.#place === '' ? key : `${this.#place}.${key}`,
+      this.#hint,
+    );
   }
 
   entries(): [string, Json][] {
@@ -44,7 +49,9 @@ export class Json {
 
   list(): Json[] {
     if (!Array.isArray(this.#value)) throw this.unexpected('a list');
-    return this.#value.map((item: unknown, i) => new Json(item, this.#file, `${this.#place}[${String(i)}]`, this.#hint));
+    return this.#value.map(
+      (item: unknown, i) => new Json(item, this.#file, `${this.#place}[${String(i)}]`, this.#hint),
+    );
   }
 
   /** Half a surrogate pair is read as U+FFFD, which is what its bytes are in UTF-8: {@link canonicalJson} writes none. */
@@ -70,7 +77,8 @@ export class Json {
   }
 
   whole(least: number, most: number): number {
-    if (typeof this.#value !== 'number' || !Number.isInteger(this.#value) || this.#value < least || this.#value > most) throw this.unexpected(`a whole number from ${String(least)} to ${String(most)}`);
+    if (typeof this.#value !== 'number' || !Number.isInteger(this.#value) || this.#value < least || this.#value > most)
+      throw this.unexpected(`a whole number from ${String(least)} to ${String(most)}`);
     return this.#value;
   }
 
@@ -81,7 +89,11 @@ export class Json {
 
   unexpected(wanted: string): Failure {
     // Its keys are whoever's who wrote it.
-    return new Failure('malformed', `${this.#file}: ${printable(this.#place, 300) || 'the top level'} is not ${wanted}`, { hint: this.#hint });
+    return new Failure(
+      'malformed',
+      `${this.#file}: ${printable(this.#place, 300) || 'the top level'} is not ${wanted}`,
+      { hint: this.#hint },
+    );
   }
 
   #record(): Record<string, unknown> {
@@ -106,12 +118,15 @@ export const loneSurrogates = /\p{Surrogate}/gu;
 export function canonicalJson(value: unknown, omitted: readonly string[] = []): string {
   if (Array.isArray(value)) return `[${value.map((item: unknown) => canonicalJson(item, omitted)).join(',')}]`;
   if (!isRecord(value)) return scalar(value);
-  const members = keysOf(value, omitted).sort().map((key) => `${scalar(key)}:${canonicalJson(value[key], omitted)}`);
+  const members = keysOf(value, omitted)
+    .sort()
+    .map((key) => `${scalar(key)}:${canonicalJson(value[key], omitted)}`);
   return `{${members.join(',')}}`;
 }
 
 function scalar(value: unknown): string {
-  if (typeof value === 'string' && value.search(loneSurrogates) !== -1) throw new RangeError('a text with half a surrogate pair is not Unicode');
+  if (typeof value === 'string' && value.search(loneSurrogates) !== -1)
+    throw new RangeError('a text with half a surrogate pair is not Unicode');
   if (typeof value === 'number' && !Number.isFinite(value)) throw new RangeError(`JSON has no number ${String(value)}`);
   const text: string | undefined = JSON.stringify(value);
   if (text === undefined) throw new RangeError(`JSON has no ${typeof value}`);
@@ -121,10 +136,15 @@ function scalar(value: unknown): string {
 /** Whether two values have the same {@link canonicalJson}, told without writing it. */
 export function sameJson(a: unknown, b: unknown, omitted: readonly string[] = []): boolean {
   if (a === b) return true;
-  if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item: unknown, i) => sameJson(item, b[i], omitted));
+  if (Array.isArray(a))
+    return Array.isArray(b) && a.length === b.length && a.every((item: unknown, i) => sameJson(item, b[i], omitted));
   if (!isRecord(a) || !isRecord(b)) return false;
   const keys = keysOf(a, omitted);
-  return keys.length === keysOf(b, omitted).length && keys.every((key) => Object.hasOwn(b, key) && sameJson(a[key], b[key], omitted));
+  return (
+    keys.length === keysOf(b, omitted).length &&
+    keys.every((key) => Object.hasOwn(b, key) && sameJson(a[key], b[key], omitted))
+  );
 }
 
-const keysOf = (record: Readonly<Record<string, unknown>>, omitted: readonly string[]): string[] => Object.keys(record).filter((key) => record[key] !== undefined && !omitted.includes(key));
+const keysOf = (record: Readonly<Record<string, unknown>>, omitted: readonly string[]): string[] =>
+  Object.keys(record).filter((key) => record[key] !== undefined && !omitted.includes(key));

@@ -13,7 +13,11 @@ const atOnce = 4;
  * @returns undefined where `work` did not run
  * @throws Failure `system`, and whatever `work` throws
  */
-export async function withLock<T>(file: string, whenHeld: () => 'wait' | 'leave', work: () => T | Promise<T>): Promise<T | undefined> {
+export async function withLock<T>(
+  file: string,
+  whenHeld: () => 'wait' | 'leave',
+  work: () => T | Promise<T>,
+): Promise<T | undefined> {
   const { flock } = bind('libc.so.6', { flock: 'i:ii' });
   const fd = writing(file, () => openSync(file, 'a', 0o600));
   try {

@@ -12,7 +12,8 @@ export function withMemoryFile<T>(bytes: Uint8Array, work: (fd: number) => T): T
   if (fd < 0) throw new Failure('system', 'the kernel gives no file in memory');
   try {
     // At a position, so that whoever inherits the descriptor reads from the start.
-    for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written, bytes.length - written, written);
+    for (let written = 0; written < bytes.length; )
+      written += writeSync(fd, bytes, written, bytes.length - written, written);
     return work(fd);
   } finally {
     closeSync(fd);

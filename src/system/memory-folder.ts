@@ -27,6 +27,12 @@ export function mountMemoryFolder(folder: string): void {
   ensureFolder(folder, { mode });
   const { mount } = bind('libc.so.6', { mount: 'i:sssls' });
   const options = `mode=0${mode.toString(8)}`;
-  if (mount('auxcred', folder, 'tmpfs', flags, `${options},size=${size},noswap`) === 0 || mount('auxcred', folder, 'ramfs', flags, options) === 0) return;
-  throw new Failure('system', `neither a tmpfs without swap nor a ramfs can be mounted at ${folder}`, { hint: 'only root can, and only where the kernel has one of them' });
+  if (
+    mount('auxcred', folder, 'tmpfs', flags, `${options},size=${size},noswap`) === 0 ||
+    mount('auxcred', folder, 'ramfs', flags, options) === 0
+  )
+    return;
+  throw new Failure('system', `neither a tmpfs without swap nor a ramfs can be mounted at ${folder}`, {
+    hint: 'only root can, and only where the kernel has one of them',
+  });
 }

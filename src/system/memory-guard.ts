@@ -12,6 +12,7 @@ const setDumpable = 4;
  */
 export function guardMemory(): void {
   const { prctl } = bind('libc.so.6', { prctl: 'i:illll' });
-  if (Number(prctl(setDumpable, 0, 0, 0, 0)) !== 0) throw new Failure('system', 'the kernel does not keep this process out of core dumps');
+  if (Number(prctl(setDumpable, 0, 0, 0, 0)) !== 0)
+    throw new Failure('system', 'the kernel does not keep this process out of core dumps');
   process.on('SIGUSR1', () => undefined);
 }

@@ -15,7 +15,13 @@ const addressLength = 110;
 const pollLength = 8;
 const pollIn = 1;
 
-const libc = bind('libc.so.6', { getpeername: 'i:ipp', getsockopt: 'i:iiipp', socketpair: 'i:iiip', poll: 'i:pli', close: 'i:i' });
+const libc = bind('libc.so.6', {
+  getpeername: 'i:ipp',
+  getsockopt: 'i:iiipp',
+  socketpair: 'i:iiip',
+  poll: 'i:pli',
+  close: 'i:i',
+});
 
 /** Who is at the other end of a unix socket. */
 export interface Peer {
@@ -44,7 +50,12 @@ export function peerOf(socket: Socket, hasProcess = hasPeerProcess()): Peer {
   const credentials = option(fd, peerCredentials, credentialsLength);
   if (!credentials) throw new Error('the kernel does not say who is asking');
   const pid = credentials.readInt32LE(0);
-  return { name, pid, uid: credentials.readUInt32LE(4), unit: hasProcess ? unitWhileItLives(fd, pid) : unitWhileConnected(fd, pid) };
+  return {
+    name,
+    pid,
+    uid: credentials.readUInt32LE(4),
+    unit: hasProcess ? unitWhileItLives(fd, pid) : unitWhileConnected(fd, pid),
+  };
 }
 
 /** For kernels without a descriptor of the peer: its connection is closed when the last process that holds it ends. */

@@ -24,8 +24,13 @@ export function systemdVersion(): number {
 
 /** What systemctl prints. @throws Failure `system` with what it said. */
 export function systemctlOutput(...args: readonly string[]): string {
-  const { status, stdout, stderr, error } = spawnSync('systemctl', args, { encoding: 'utf8', maxBuffer: 64 << 20, stdio: ['ignore', 'pipe', 'pipe'] });
-  if (error !== undefined || status !== 0) throw new Failure('system', `systemctl ${args.slice(0, 3).join(' ')} failed: ${error?.message ?? stderr.trim()}`);
+  const { status, stdout, stderr, error } = spawnSync('systemctl', args, {
+    encoding: 'utf8',
+    maxBuffer: 64 << 20,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  if (error !== undefined || status !== 0)
+    throw new Failure('system', `systemctl ${args.slice(0, 3).join(' ')} failed: ${error?.message ?? stderr.trim()}`);
   return stdout;
 }
 
@@ -41,22 +46,36 @@ export function systemctl(...args: readonly string[]): void {
  */
 export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string[]): Map<string, string> {
   if (units.length === 0) return new Map();
-  const { status, stderr, error } = spawnSync('systemctl', ['--no-block', '--no-ask-password', verb, '--', ...units], { encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] });
-  const refused = new Map((stderr ?? '').split('\n').flatMap((line): [string, string][] => {
-    const [, unit = '', reason = ''] = /^Failed to \S+ (\S+): (.*?)\.?$/.exec(line) ?? [];
-    return units.includes(unit) ? [[unit, `did not ${verb === 'reload' ? 'reload' : 'restart'}: ${reason.replace(` for unit ${unit}`, '')}`]] : [];
-  }));
-  if (error !== undefined || (status !== 0 && refused.size === 0)) throw new Failure('system', `systemctl ${verb} failed: ${error?.message ?? stderr.trim()}`);
+  const { status, stderr, error } = spawnSync('systemctl', ['--no-block', '--no-ask-password', verb, '--', ...units], {
+    encoding: 'utf8',
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const refused = new Map(
+    (stderr ?? '').split('\n').flatMap((line): [string, string][] => {
+      const [, unit = '', reason = ''] = /^Failed to \S+ (\S+): (.*?)\.?$/.exec(line) ?? [];
+      return units.includes(unit)
+        ? [[unit, `did not ${verb === 'reload' ? 'reload' : 'restart'}: ${reason.replace(` for unit ${unit}`, '')}`]]
+        : [];
+    }),
+  );
+  if (error !== undefined || (status !== 0 && refused.size === 0))
+    throw new Failure('system', `systemctl ${verb} failed: ${error?.message ?? stderr.trim()}`);
   return refused;
 }
 
 /** A property of systemd itself, as `systemctl show` prints it. @throws Failure `system` */
-export const managerProperty = (name: string): string => systemctlOutput('show', '--value', `--property=${name}`).trim();
+export const managerProperty = (name: string): string =>
+  systemctlOutput('show', '--value', `--property=${name}`).trim();
 
 /** Properties of units as `systemctl show` prints them, in the order of the units. @throws Failure `system` */
-export function unitProperties(units: readonly string[], names: readonly string[]): { readonly unit: string; readonly values: ReadonlyMap<string, string> }[] {
+export function unitProperties(
+  units: readonly string[],
+  names: readonly string[],
+): { readonly unit: string; readonly values: ReadonlyMap<string, string> }[] {
   if (units.length === 0) return [];
-  const blocks = systemctlOutput('show', `--property=${names.join(',')}`, '--', ...units).trimEnd().split('\n\n');
+  const blocks = systemctlOutput('show', `--property=${names.join(',')}`, '--', ...units)
+    .trimEnd()
+    .split('\n\n');
   return units.map((unit, i) => ({ unit, values: propertiesIn(blocks[i] ?? '') }));
 }
 
@@ -72,5 +91,11 @@ function propertiesIn(block: string): Map<string, string> {
 }
 
 /** The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes, and escaped (systemd src/basic/escape.c). */
-export const wordsOf = (text: string): string[] => [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
-  (quoted ?? bare ?? '').replaceAll(/\\x([0-9a-f]{2})|\\(.)/g, (_, code: string | undefined, char: string | undefined) => (code === undefined ? char ?? '' : String.fromCharCode(Number.parseInt(code, 16)))));
+export const wordsOf = (text: string): string[] =>
+  [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
+    (quoted ?? bare ?? '').replaceAll(
+      /\\x([0-9a-f]{2})|\\(.)/g,
+      (_, code: string | undefined, char: string | undefined) =>
+        code === undefined ? (char ?? '') : String.fromCharCode(Number.parseInt(code, 16)),
+    ),
+  );

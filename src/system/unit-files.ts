@@ -1,18 +1,32 @@
 /** Unit files as systemd finds and reads them (systemd.unit(5), systemd.syntax(7)). */
-import { basename, join } from 'node:path';
+
 import { lstatSync, readlinkSync } from 'node:fs';
+import { basename, join } from 'node:path';
 import { namesIn, readIfPresent } from './files.ts';
 import { templateOf } from './unit-name.ts';
 
 /** The unit load path, the strongest first. Those of /run are empty but in the system that runs. */
 export const unitFolders = [
-  'etc/systemd/system.control', 'run/systemd/system.control', 'run/systemd/transient', 'run/systemd/generator.early', 'etc/systemd/system', 'etc/systemd/system.attached', 'run/systemd/system',
-  'run/systemd/system.attached', 'run/systemd/generator', 'usr/local/lib/systemd/system', 'usr/lib/systemd/system', 'lib/systemd/system', 'run/systemd/generator.late',
+  'etc/systemd/system.control',
+  'run/systemd/system.control',
+  'run/systemd/transient',
+  'run/systemd/generator.early',
+  'etc/systemd/system',
+  'etc/systemd/system.attached',
+  'run/systemd/system',
+  'run/systemd/system.attached',
+  'run/systemd/generator',
+  'usr/local/lib/systemd/system',
+  'usr/lib/systemd/system',
+  'lib/systemd/system',
+  'run/systemd/generator.late',
 ] as const;
 
 /** The first file or link of this name in the unit load path. */
 function fragmentOf(root: string, unit: string): string | undefined {
-  return unitFolders.map((folder) => join(root, folder, unit)).find((path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
+  return unitFolders
+    .map((folder) => join(root, folder, unit))
+    .find((path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
 }
 
 /**
@@ -37,7 +51,10 @@ function linkedName(root: string, unit: string): string | undefined {
   const template = templateOf(unit);
   if (file === undefined) {
     const ofTemplate = template === undefined ? undefined : linkedName(root, template);
-    return ofTemplate?.replace('@.', `@${unit.slice(unit.indexOf('@') + 1, unit.lastIndexOf('.'))}.`) ?? (template === undefined ? installedAs(root, unit) : undefined);
+    return (
+      ofTemplate?.replace('@.', `@${unit.slice(unit.indexOf('@') + 1, unit.lastIndexOf('.'))}.`) ??
+      (template === undefined ? installedAs(root, unit) : undefined)
+    );
   }
   if (!lstatSync(file).isSymbolicLink()) return undefined;
   const target = basename(readlinkSync(file));
@@ -50,7 +67,12 @@ function installedAs(root: string, unit: string): string | undefined {
   for (const folder of unitFolders) {
     for (const name of namesIn(join(root, folder))) {
       if (!name.endsWith('.service') || name === unit) continue;
-      if (assignmentsOf(textOf(join(root, folder, name))).some(({ section, key, value }) => section === 'Install' && key === 'Alias' && value.split(/\s+/).includes(unit))) return name;
+      if (
+        assignmentsOf(textOf(join(root, folder, name))).some(
+          ({ section, key, value }) => section === 'Install' && key === 'Alias' && value.split(/\s+/).includes(unit),
+        )
+      )
+        return name;
     }
   }
   return undefined;
@@ -88,7 +110,8 @@ export function assignmentsOf(text: string): Assignment[] {
     const heading = /^\[(.*)\]$/.exec(whole);
     const equals = whole.indexOf('=');
     if (heading) section = heading[1] ?? '';
-    else if (equals > 0) assignments.push({ section, key: whole.slice(0, equals).trim(), value: whole.slice(equals + 1).trim() });
+    else if (equals > 0)
+      assignments.push({ section, key: whole.slice(0, equals).trim(), value: whole.slice(equals + 1).trim() });
   }
   return assignments;
 }
@@ -102,19 +125,31 @@ export function filesOfUnit(root: string, unit: string, has: readonly string[] =
   const template = templateOf(unit);
   const fragment = fragmentOf(root, unit) ?? (template === undefined ? undefined : fragmentOf(root, template));
   const names = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => [name, ...prefixesOf(name)]);
-  const folders = [...unitFolders.flatMap((folder) => names.map((name) => join(root, folder, `${name}.d`))), ...unitFolders.map((folder) => join(root, folder, 'service.d'))];
+  const folders = [
+    ...unitFolders.flatMap((folder) => names.map((name) => join(root, folder, `${name}.d`))),
+    ...unitFolders.map((folder) => join(root, folder, 'service.d')),
+  ];
   const dropIns = new Map<string, string>();
   for (const folder of folders) {
-    for (const name of [...namesIn(folder), ...has.filter((path) => path === join(folder, basename(path))).map((path) => basename(path))]) {
+    for (const name of [
+      ...namesIn(folder),
+      ...has.filter((path) => path === join(folder, basename(path))).map((path) => basename(path)),
+    ]) {
       if (name.endsWith('.conf') && !dropIns.has(name)) dropIns.set(name, join(folder, name));
     }
   }
-  return [...(fragment === undefined ? [] : [fragment]), ...[...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path)];
+  return [
+    ...(fragment === undefined ? [] : [fragment]),
+    ...[...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path),
+  ];
 }
 
 /** `a-b-.service` and `a-.service` of `a-b-c.service`. */
 function prefixesOf(unit: string): string[] {
   const dot = unit.lastIndexOf('.');
   const words = unit.slice(0, dot).split('-');
-  return words.slice(1).map((_, i) => `${words.slice(0, words.length - 1 - i).join('-')}-${unit.slice(dot)}`).filter((name) => name !== unit);
+  return words
+    .slice(1)
+    .map((_, i) => `${words.slice(0, words.length - 1 - i).join('-')}-${unit.slice(dot)}`)
+    .filter((name) => name !== unit);
 }

@@ -1,7 +1,8 @@
 /** Names of systemd's units: what is one, what belongs to which, and which unit a process is in (systemd.unit(5), src/basic/unit-name.c). */
 
 /** At most 255 bytes of the characters that systemd allows; `@` can't come first. */
-const unitPattern = /^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(?:service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$/;
+const unitPattern =
+  /^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(?:service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$/;
 const longestName = 255;
 
 /** Whether `text` names a unit: a plain one, an instance or a template. */
@@ -14,7 +15,8 @@ export const isService = (text: string): boolean => text.endsWith('.service') &&
 export const isOtherUnit = (text: string): boolean => !text.endsWith('.service') && isUnit(text);
 
 /** Whether a unit is a template, which only its instances run. */
-export const isTemplate = (unit: string): boolean => unit.includes('@.') && unit.indexOf('@') === unit.lastIndexOf('.') - 1;
+export const isTemplate = (unit: string): boolean =>
+  unit.includes('@.') && unit.indexOf('@') === unit.lastIndexOf('.') - 1;
 
 /** `web@.service` for `web@blue.service`; undefined for a unit that is no instance. */
 export function templateOf(unit: string): string | undefined {
@@ -24,7 +26,8 @@ export function templateOf(unit: string): string | undefined {
 }
 
 /** A pattern for systemctl(1): all instances of a template, or the unit itself. A backslash in a name is one there. */
-export const instancesOf = (unit: string): string => (isTemplate(unit) ? unit.replace('@.', '@*.') : unit).replaceAll('\\', '\\\\');
+export const instancesOf = (unit: string): string =>
+  (isTemplate(unit) ? unit.replace('@.', '@*.') : unit).replaceAll('\\', '\\\\');
 
 /**
  * The room that systemd leaves for a unit's name and a credential's id together: sun_path has 108 bytes, of which a NUL at both
@@ -43,7 +46,10 @@ export const managerUnit = 'init.scope';
  * @returns undefined for a process outside of every unit
  */
 export function unitOfProcess(cgroup: string): string | undefined {
-  const components = pathIn(cgroup).split('/').filter((component) => component !== '').map(unescaped);
+  const components = pathIn(cgroup)
+    .split('/')
+    .filter((component) => component !== '')
+    .map(unescaped);
   const unit = components.find((component) => !isSlice(component));
   return unit !== undefined && isUnit(unit) && !isTemplate(unit) ? unit : undefined;
 }
@@ -58,4 +64,5 @@ function pathIn(cgroup: string): string {
 /** cg_unescape(): systemd puts a `_` before a name that the kernel could take for one of its own files (`memory.service`), or that begins with one. */
 const unescaped = (component: string): string => (component.startsWith('_') ? component.slice(1) : component);
 
-const isSlice = (component: string): boolean => component.endsWith('.slice') && isUnit(component) && !component.includes('@');
+const isSlice = (component: string): boolean =>
+  component.endsWith('.slice') && isUnit(component) && !component.includes('@');

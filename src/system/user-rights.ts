@@ -14,14 +14,20 @@ const nobody = 0xffffffff;
 export function withRightsOf<T>({ uid, gid }: { readonly uid: number; readonly gid: number }, work: () => T): T {
   if (uid === 0 || process.geteuid?.() !== 0) return work();
   const { setfsuid, setfsgid } = bind('libc.so.6', { setfsuid: 'i:u', setfsgid: 'i:u' });
+  const takeBack = (): void => {
+    setfsuid(0);
+    setfsgid(0);
+    if (setfsuid(nobody) !== 0) throw new Failure('system', "the rights of root can't be taken back");
+  };
   try {
     setfsgid(gid);
     setfsuid(uid);
-    if (setfsuid(nobody) !== uid || setfsgid(nobody) !== gid) throw new Failure('system', `the rights of user ${String(uid)} can't be taken`, { hint: 'run it as root, with CAP_SETUID and CAP_SETGID' });
+    if (setfsuid(nobody) !== uid || setfsgid(nobody) !== gid)
+      throw new Failure('system', `the rights of user ${String(uid)} can't be taken`, {
+        hint: 'run it as root, with CAP_SETUID and CAP_SETGID',
+      });
     return work();
   } finally {
-    setfsuid(0);
-    setfsgid(0);
-    if (setfsuid(nobody) !== 0) throw new Failure('system', 'the rights of root can\'t be taken back');
+    takeBack();
   }
 }

@@ -53,7 +53,8 @@ function readLine(fd: number, answer: Buffer): Uint8Array {
     if (key === 0x03 || key === 0x04) break;
     if (key === 0x7f || key === 0x08) {
       // The last character may have several bytes of UTF-8.
-      do length = Math.max(0, length - 1); while (length > 0 && ((answer[length] ?? 0) & 0xc0) === 0x80);
+      do length = Math.max(0, length - 1);
+      while (length > 0 && ((answer[length] ?? 0) & 0xc0) === 0x80);
     } else if (key === 0x15) length = 0;
     else length++;
   }

@@ -30,7 +30,11 @@ export function printBytes(bytes: Uint8Array): void {
  * @throws Failure `system` if standard output does not take it: it is full, closed, or throws away what it gets
  */
 export function handOut(what: string, text: string): void {
-  const refused = (why: string, cause?: unknown): Failure => new Failure('system', `${what} can't be shown, so nothing was changed: ${why}`, { hint: 'a terminal, a file or a pipe for standard output', cause });
+  const refused = (why: string, cause?: unknown): Failure =>
+    new Failure('system', `${what} can't be shown, so nothing was changed: ${why}`, {
+      hint: 'a terminal, a file or a pipe for standard output',
+      cause,
+    });
   // Node opens /dev/null for a standard output that is closed.
   if (fstatSync(1).rdev === statSync('/dev/null').rdev) throw refused('standard output is closed or /dev/null');
   const bytes = Buffer.from(text);
@@ -72,7 +76,8 @@ export function sayFailure(thrown: unknown): number {
   const error = systemFailure(thrown) ?? thrown;
   if (!(error instanceof Failure)) {
     say(`unexpected error: ${messageOf(error)}`);
-    if (error instanceof Error && process.env['AUXCRED_DEBUG'] !== undefined) process.stderr.write(`${error.stack ?? ''}\n`);
+    if (error instanceof Error && process.env['AUXCRED_DEBUG'] !== undefined)
+      process.stderr.write(`${error.stack ?? ''}\n`);
     return 1;
   }
   say(error.message);
@@ -90,7 +95,8 @@ export function systemFailure(error: unknown): Failure | undefined {
 /** Rows in aligned columns, the first row a heading. */
 export function printTable(rows: readonly (readonly string[])[]): void {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
-  for (const row of rows) print(row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  '));
+  for (const row of rows)
+    print(row.map((cell, column) => (column === row.length - 1 ? cell : cell.padEnd(widths[column] ?? 0))).join('  '));
 }
 
 /** `1 unit`, `2 units`. */

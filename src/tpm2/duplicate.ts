@@ -2,7 +2,19 @@
  * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part 1, section 23.3.2.3
  * "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or libtss2.
  */
-import { constants, createCipheriv, createHash, createHmac, createPublicKey, diffieHellman, generateKeyPairSync, type KeyObject, type KeyPairKeyObjectResult, publicEncrypt, randomBytes } from 'node:crypto';
+import {
+  constants,
+  createCipheriv,
+  createHash,
+  createHmac,
+  createPublicKey,
+  diffieHellman,
+  generateKeyPairSync,
+  type KeyObject,
+  type KeyPairKeyObjectResult,
+  publicEncrypt,
+  randomBytes,
+} from 'node:crypto';
 import { concat } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { kdfa, kdfe, noContext } from './key-derivation.ts';
@@ -30,11 +42,22 @@ const exponent = 65537;
 export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPolicy): ImportableObject {
   refuseLong(secret);
   const obfuscation = new Uint8Array(randomBytes(seedLength));
-  const publicArea = sealedPublic(importedAttributes, policy, createHash('sha256').update(obfuscation).update(secret).digest());
+  const publicArea = sealedPublic(
+    importedAttributes,
+    policy,
+    createHash('sha256').update(obfuscation).update(secret).digest(),
+  );
   const sensitive = sensitiveArea(obfuscation, secret);
   const { seed, encryptedSeed } = freshSeed(srk);
   try {
-    return { srkName: srk.name, srkTemplate: srk.template, policy, public: publicArea, duplicate: wrapped(seed, nameOfPublic(contentOf(publicArea)), sensitive), encryptedSeed };
+    return {
+      srkName: srk.name,
+      srkTemplate: srk.template,
+      policy,
+      public: publicArea,
+      duplicate: wrapped(seed, nameOfPublic(contentOf(publicArea)), sensitive),
+      encryptedSeed,
+    };
   } finally {
     for (const bytes of [obfuscation, sensitive, seed]) bytes.fill(0);
   }
@@ -42,7 +65,14 @@ export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPol
 
 /** TPM2B_SENSITIVE of a sealed object with an empty authorization value (part 2, tables 138 and 139), in the one buffer that the caller wipes. */
 function sensitiveArea(obfuscation: Uint8Array, secret: Uint8Array): Uint8Array {
-  const fields: readonly Uint8Array[] = [u16(algorithms.keyedHash), u16(0), u16(obfuscation.length), obfuscation, u16(secret.length), secret];
+  const fields: readonly Uint8Array[] = [
+    u16(algorithms.keyedHash),
+    u16(0),
+    u16(obfuscation.length),
+    obfuscation,
+    u16(secret.length),
+    secret,
+  ];
   const length = fields.reduce((sum, field) => sum + field.length, 0);
   return concat(u16(length), ...fields);
 }
@@ -71,10 +101,24 @@ interface FreshSeed {
 
 function freshSeed(srk: SrkPublic): FreshSeed {
   const publicKey = keyOf(srk);
-  if (publicKey.asymmetricKeyType === 'ec') return agreedSeed(srk, publicKey, generateKeyPairSync('ec', { namedCurve: 'P-256' }));
+  if (publicKey.asymmetricKeyType === 'ec')
+    return agreedSeed(srk, publicKey, generateKeyPairSync('ec', { namedCurve: 'P-256' }));
   const seed = new Uint8Array(randomBytes(seedLength));
   try {
-    return { seed, encryptedSeed: sized(publicEncrypt({ key: publicKey, padding: constants.RSA_PKCS1_OAEP_PADDING, oaepHash: 'sha256', oaepLabel: Buffer.from(`${label}\0`) }, seed)) };
+    return {
+      seed,
+      encryptedSeed: sized(
+        publicEncrypt(
+          {
+            key: publicKey,
+            padding: constants.RSA_PKCS1_OAEP_PADDING,
+            oaepHash: 'sha256',
+            oaepLabel: Buffer.from(`${label}\0`),
+          },
+          seed,
+        ),
+      ),
+    };
   } catch (error) {
     seed.fill(0);
     throw unusable(error);
@@ -82,7 +126,11 @@ function freshSeed(srk: SrkPublic): FreshSeed {
 }
 
 /** The seed that an SRK on P-256 and a key pair of ours agree on. */
-export function agreedSeed({ unique: [x = new Uint8Array(0)] }: Pick<SrkPublic, 'unique'>, publicKey: KeyObject, ephemeral: KeyPairKeyObjectResult): FreshSeed {
+export function agreedSeed(
+  { unique: [x = new Uint8Array(0)] }: Pick<SrkPublic, 'unique'>,
+  publicKey: KeyObject,
+  ephemeral: KeyPairKeyObjectResult,
+): FreshSeed {
   const shared = diffieHellman({ privateKey: ephemeral.privateKey, publicKey });
   const point = ephemeral.publicKey.export({ format: 'der', type: 'spki' }).subarray(-2 * coordinateLength);
   const [ownX, ownY] = [point.subarray(0, coordinateLength), point.subarray(coordinateLength)];
@@ -93,16 +141,27 @@ export function agreedSeed({ unique: [x = new Uint8Array(0)] }: Pick<SrkPublic, 
   }
 }
 
-const unusable = (cause?: unknown): Failure => new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
+const unusable = (cause?: unknown): Failure =>
+  new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
 
 /** @throws Failure `malformed` for a point that is not on the curve, and a modulus that is not odd or has not exactly 2048 bits */
 export function keyOf({ unique: [first = new Uint8Array(0), second] }: Pick<SrkPublic, 'unique'>): KeyObject {
   const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
-  const padded = (coordinate: Uint8Array): string => base64url(Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - coordinate.length)), coordinate]));
+  const padded = (coordinate: Uint8Array): string =>
+    base64url(Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - coordinate.length)), coordinate]));
   const isModulus = first.length === modulusLength && (first[0] ?? 0) >= 0x80 && (first.at(-1) ?? 0) % 2 === 1;
   if (second ? first.length > coordinateLength || second.length > coordinateLength : !isModulus) throw unusable();
   try {
-    return createPublicKey({ format: 'jwk', key: second ? { kty: 'EC', crv: 'P-256', x: padded(first), y: padded(second) } : { kty: 'RSA', n: base64url(first), e: base64url(Uint8Array.of(exponent >> 16, (exponent >> 8) & 0xff, exponent & 0xff)) } });
+    return createPublicKey({
+      format: 'jwk',
+      key: second
+        ? { kty: 'EC', crv: 'P-256', x: padded(first), y: padded(second) }
+        : {
+            kty: 'RSA',
+            n: base64url(first),
+            e: base64url(Uint8Array.of(exponent >> 16, (exponent >> 8) & 0xff, exponent & 0xff)),
+          },
+    });
   } catch (error) {
     throw unusable(error);
   }

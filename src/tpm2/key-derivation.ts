@@ -15,11 +15,24 @@ const none = new Uint8Array(0);
  */
 export function kdfa(key: Uint8Array, label: string, [u, v]: Context, length: number): Uint8Array {
   if (length > digestLength) throw new RangeError(`a key of ${String(length)} bytes takes more than one block`);
-  return new Uint8Array(createHmac('sha256', key).update(concat(u32be(1), utf8(`${label}\0`), u, v, u32be(8 * length))).digest().subarray(0, length));
+  return new Uint8Array(
+    createHmac('sha256', key)
+      .update(concat(u32be(1), utf8(`${label}\0`), u, v, u32be(8 * length)))
+      .digest()
+      .subarray(0, length),
+  );
 }
 
 /** KDFe: the one-step derivation of SP 800-56A with SHA-256, from a shared point's x coordinate (32 bytes). @returns 32 bytes, which the caller wipes */
 export const kdfe = (z: Uint8Array, label: string, [u, v]: Context): Uint8Array =>
-  new Uint8Array(createHash('sha256').update(u32be(1)).update(z).update(utf8(`${label}\0`)).update(u).update(v).digest());
+  new Uint8Array(
+    createHash('sha256')
+      .update(u32be(1))
+      .update(z)
+      .update(utf8(`${label}\0`))
+      .update(u)
+      .update(v)
+      .digest(),
+  );
 
 export const noContext: Context = [none, none];

@@ -23,15 +23,19 @@ const written = 0x20000000;
 const counterLength = 8;
 
 /** TPMS_NV_PUBLIC (part 2, table 218): SHA-256, no policy, eight bytes. */
-const publicArea = (index: number, more: number): Uint8Array => Uint8Array.from([...u32(index), ...u16(sha256), ...u32(attributes | more), ...u16(0), ...u16(counterLength)]);
+const publicArea = (index: number, more: number): Uint8Array =>
+  Uint8Array.from([...u32(index), ...u16(sha256), ...u32(attributes | more), ...u16(0), ...u16(counterLength)]);
 
 /** The Name of such a counter that has counted: any other kind of index has another one (part 1, section 16). */
-const nameOfCounter = (index: number): Uint8Array => Uint8Array.from([...u16(sha256), ...createHash('sha256').update(publicArea(index, written)).digest()]);
+const nameOfCounter = (index: number): Uint8Array =>
+  Uint8Array.from([...u16(sha256), ...createHash('sha256').update(publicArea(index, written)).digest()]);
 
 /** The counter's handle; undefined where nothing, or something else, is at `index`. */
 async function findCounter(tpm: Tpm, index: number): Promise<number | undefined> {
   try {
-    const handle = await tpm.persistentHandle(async (slot) => { await tpm.call('Esys_TR_FromTPMPublic', index, tpm.none, tpm.none, tpm.none, slot); });
+    const handle = await tpm.persistentHandle(async (slot) => {
+      await tpm.call('Esys_TR_FromTPMPublic', index, tpm.none, tpm.none, tpm.none, slot);
+    });
     return Buffer.compare(await nameOf(tpm, handle), nameOfCounter(index)) === 0 ? handle : undefined;
   } catch (error) {
     if (error instanceof TpmError && error.is('handle')) return undefined;
@@ -46,14 +50,19 @@ async function findCounter(tpm: Tpm, index: number): Promise<number | undefined>
  */
 export async function readCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
   const handle = await findCounter(tpm, index);
-  return handle === undefined ? undefined : await valueOf(tpm, handle, session);
+  return handle === undefined ? undefined : await counterValue(tpm, handle, session);
 }
 
-async function valueOf(tpm: Tpm, handle: number, session: number): Promise<number> {
-  const wire = await tpm.outputs(1, async (slot) => { await tpm.call('Esys_NV_Read', handle, handle, session, tpm.none, tpm.none, counterLength, 0, slot); },
-    ([pointer = 0n]) => contentOf(fromStructure('TPM2B_MAX_NV_BUFFER', pointer)));
+async function counterValue(tpm: Tpm, handle: number, session: number): Promise<number> {
+  const wire = await tpm.outputs(
+    1,
+    async (slot) => {
+      await tpm.call('Esys_NV_Read', handle, handle, session, tpm.none, tpm.none, counterLength, 0, slot);
+    },
+    ([pointer = 0n]) => contentOf(fromStructure('TPM2B_MAX_NV_BUFFER', pointer)),
+  );
   const value = wire.length === counterLength ? Number(Buffer.from(wire).readBigUInt64BE()) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw new Failure('tpm', 'the TPM\'s counter says nothing that could be counted on');
+  if (!Number.isSafeInteger(value)) throw new Failure('tpm', "the TPM's counter says nothing that could be counted on");
   return value;
 }
 
@@ -65,7 +74,10 @@ async function valueOf(tpm: Tpm, handle: number, session: number): Promise<numbe
 export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<void> {
   await salted(tpm, srk, async (session) => {
     const handle = await findCounter(tpm, index);
-    if (handle === undefined) throw new Failure('tpm', `the TPM's counter ${counterText(index)} is gone`, { hint: 'auxcred reseal makes another one' });
+    if (handle === undefined)
+      throw new Failure('tpm', `the TPM's counter ${counterText(index)} is gone`, {
+        hint: 'auxcred reseal makes another one',
+      });
     await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
   });
 }
@@ -75,26 +87,36 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
  * @param srk - as in {@link incrementCounter}
  * @throws Failure, `other-tpm` where this TPM has another SRK
  */
-export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<number | undefined> => await salted(tpm, srk, async (session) => await readCounter(tpm, index, session));
+export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<number | undefined> =>
+  await salted(tpm, srk, async (session) => await readCounter(tpm, index, session));
 
 /**
  * Makes a counter at the first index that is free: one that another system on this machine uses is left to it.
  * @param srk - as in {@link incrementCounter}
  * @throws Failure where the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` where it has another SRK
  */
-export async function makeCounter(tpm: Tpm, srk: RecordedSrk | undefined): Promise<{ readonly index: number; readonly value: number }> {
+export async function makeCounter(
+  tpm: Tpm,
+  srk: RecordedSrk | undefined,
+): Promise<{ readonly index: number; readonly value: number }> {
   return await salted(tpm, srk, async (session) => {
     for (let index = firstCounterIndex; index < firstCounterIndex + indices; index++) {
       const handle = await defineCounter(tpm, index, session);
       if (handle === undefined) continue;
       await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
-      return { index, value: await valueOf(tpm, handle, session) };
+      return { index, value: await counterValue(tpm, handle, session) };
     }
-    throw new Failure('tpm', `all of the TPM's indices from ${counterText(firstCounterIndex)} on are taken`, { hint: 'tpm2_nvundefine -C o INDEX removes one that no system uses any more' });
+    throw new Failure('tpm', `all of the TPM's indices from ${counterText(firstCounterIndex)} on are taken`, {
+      hint: 'tpm2_nvundefine -C o INDEX removes one that no system uses any more',
+    });
   });
 }
 
-async function salted<T>(tpm: Tpm, recorded: RecordedSrk | undefined, work: (session: number) => Promise<T>): Promise<T> {
+async function salted<T>(
+  tpm: Tpm,
+  recorded: RecordedSrk | undefined,
+  work: (session: number) => Promise<T>,
+): Promise<T> {
   try {
     const srk = await openSrk(tpm, recorded);
     const session = await startSession(tpm, srk, sessionTypes.hmac, { encrypted: true });
@@ -113,11 +135,24 @@ async function salted<T>(tpm: Tpm, recorded: RecordedSrk | undefined, work: (ses
 async function defineCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
   try {
     return await tpm.persistentHandle(async (slot) => {
-      await tpm.call('Esys_NV_DefineSpace', esysHandles.owner, session, tpm.none, tpm.none, toStructure('TPM2B_DIGEST', u16(0)), toStructure('TPM2B_NV_PUBLIC', sized(publicArea(index, 0))), slot);
+      await tpm.call(
+        'Esys_NV_DefineSpace',
+        esysHandles.owner,
+        session,
+        tpm.none,
+        tpm.none,
+        toStructure('TPM2B_DIGEST', u16(0)),
+        toStructure('TPM2B_NV_PUBLIC', sized(publicArea(index, 0))),
+        slot,
+      );
     });
   } catch (error) {
     if (error instanceof TpmError && error.is('nvDefined')) return undefined;
-    if (error instanceof TpmError && error.is('nvSpace')) throw new Failure('tpm', 'the TPM has no room left for a counter', { hint: 'tpm2_getcap handles-nv-index shows what takes it', cause: error });
+    if (error instanceof TpmError && error.is('nvSpace'))
+      throw new Failure('tpm', 'the TPM has no room left for a counter', {
+        hint: 'tpm2_getcap handles-nv-index shows what takes it',
+        cause: error,
+      });
     throw error;
   }
 }

@@ -23,27 +23,39 @@ const digestsInAnswer = 8;
 export function parsePcrs(text: string): number[] {
   const parts = text === '' ? [] : text.split('+');
   const pcrs = parts.map((part) => (/^(?:[0-9]|1[0-9]|2[0-3])$/.test(part) ? Number(part) : Number.NaN));
-  if (pcrs.some(Number.isNaN)) throw new Failure('usage', `${text} is not a list of PCRs`, { hint: 'indices from 0 to 23 with + between them, such as 7+14' });
+  if (pcrs.some(Number.isNaN))
+    throw new Failure('usage', `${text} is not a list of PCRs`, {
+      hint: 'indices from 0 to 23 with + between them, such as 7+14',
+    });
   return [...new Set(pcrs)].sort((a, b) => a - b);
 }
 
 /** Refuses PCRs that can't work as literal values. @returns a warning for each choice that has a risk of its own @throws Failure `usage` */
 export function pcrAdvice(pcrs: readonly number[]): string[] {
   if (pcrs.includes(11)) {
-    throw new Failure('usage', 'PCR 11 changes while the machine boots (sysinit, ready), so a literal value of it never matches when a unit starts', { hint: 'leave it out: --tpm2-pcrs=7+14' });
+    throw new Failure(
+      'usage',
+      'PCR 11 changes while the machine boots (sysinit, ready), so a literal value of it never matches when a unit starts',
+      { hint: 'leave it out: --tpm2-pcrs=7+14' },
+    );
   }
   const risks: Readonly<Record<number, string>> = {
     12: 'PCR 12 holds the kernel command line and its credentials: systemd itself changes it between boots',
-    15: 'PCR 15 holds the machine\'s identity: seal when the root file system is mounted as it is at boot',
+    15: "PCR 15 holds the machine's identity: seal when the root file system is mounted as it is at boot",
   };
   const warnings = pcrs.flatMap((pcr) => risks[pcr] ?? []);
-  if (pcrs.length === 1 && pcrs[0] === 7) warnings.unshift('PCR 7 alone lets every system that Secure Boot accepts open the seed, and changes with every update of its key lists');
+  if (pcrs.length === 1 && pcrs[0] === 7)
+    warnings.unshift(
+      'PCR 7 alone lets every system that Secure Boot accepts open the seed, and changes with every update of its key lists',
+    );
   return warnings;
 }
 
 /** The PCRs that still have the value of a reset, all zeros or all ones (part 1, section 17). */
 export function unmeasuredPcrs({ values }: PcrPolicy): number[] {
-  return [...values].filter(([, value]) => value.every((byte) => byte === 0) || value.every((byte) => byte === 0xff)).map(([pcr]) => pcr);
+  return [...values]
+    .filter(([, value]) => value.every((byte) => byte === 0) || value.every((byte) => byte === 0xff))
+    .map(([pcr]) => pcr);
 }
 
 /** TPML_PCR_SELECTION for one bank (part 2, tables 94 and 111). */
@@ -63,7 +75,12 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
   const pcrs = [...values.keys()];
   const digest = createHash('sha256');
   for (const value of values.values()) digest.update(value);
-  return createHash('sha256').update(start).update(u32(policyPcr)).update(encodeSelection(pcrs)).update(digest.digest()).digest();
+  return createHash('sha256')
+    .update(start)
+    .update(u32(policyPcr))
+    .update(encodeSelection(pcrs))
+    .update(digest.digest())
+    .digest();
 }
 
 /** The present values. @throws Failure, `usage` where the TPM has no SHA-256 bank for one of them */
@@ -73,18 +90,33 @@ export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPo
 
 /** A policy over some of the PCRs whose values are known. @throws Failure `usage` where the TPM has no SHA-256 bank for one of them */
 export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonly number[]): PcrPolicy {
-  return { bank: 'sha256', values: new Map(pcrs.map((pcr) => {
-    const value = known.get(pcr);
-    if (!value) throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, { hint: 'enable the SHA-256 bank in the firmware' });
-    return [pcr, value];
-  })) };
+  return {
+    bank: 'sha256',
+    values: new Map(
+      pcrs.map((pcr) => {
+        const value = known.get(pcr);
+        if (!value)
+          throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, {
+            hint: 'enable the SHA-256 bank in the firmware',
+          });
+        return [pcr, value];
+      }),
+    ),
+  };
 }
 
 /** Those of `pcrs` for which the TPM has a SHA-256 value, 32 bytes each. @throws Failure */
-export async function readPresentPcrs(tpm: Tpm, pcrs: readonly number[] = allPcrs): Promise<ReadonlyMap<number, Uint8Array>> {
+export async function readPresentPcrs(
+  tpm: Tpm,
+  pcrs: readonly number[] = allPcrs,
+): Promise<ReadonlyMap<number, Uint8Array>> {
   const values = new Map<number, Uint8Array>();
   for (let i = 0; i < pcrs.length; i += digestsInAnswer) {
-    const { selection, digests } = await readDigests(tpm, pcrs.slice(i, i + digestsInAnswer)).catch((error: unknown) => { throw tpmFailure(error); });
+    const { selection, digests } = await readDigests(tpm, pcrs.slice(i, i + digestsInAnswer)).catch(
+      (error: unknown) => {
+        throw tpmFailure(error);
+      },
+    );
     selectedIn(selection).forEach((pcr, position) => {
       const value = digests[position];
       if (value?.length === digestLength) values.set(pcr, value);
@@ -100,10 +132,26 @@ function selectedIn(selection: Uint8Array): number[] {
 }
 
 /** What the TPM read, which is less than it was asked for where it has not all of them. */
-async function readDigests(tpm: Tpm, pcrs: readonly number[]): Promise<{ selection: Uint8Array; digests: Uint8Array[] }> {
-  const [read = new Uint8Array(0), digests] = await tpm.outputs(2, async (selection, values) => {
-    await tpm.call('Esys_PCR_Read', tpm.none, tpm.none, tpm.none, toStructure('TPML_PCR_SELECTION', encodeSelection(pcrs)), Buffer.alloc(4), selection, values);
-  }, (pointers) => pointers.map((pointer, i) => fromStructure(i === 0 ? 'TPML_PCR_SELECTION' : 'TPML_DIGEST', pointer)));
+async function readDigests(
+  tpm: Tpm,
+  pcrs: readonly number[],
+): Promise<{ selection: Uint8Array; digests: Uint8Array[] }> {
+  const [read = new Uint8Array(0), digests] = await tpm.outputs(
+    2,
+    async (selection, values) => {
+      await tpm.call(
+        'Esys_PCR_Read',
+        tpm.none,
+        tpm.none,
+        tpm.none,
+        toStructure('TPML_PCR_SELECTION', encodeSelection(pcrs)),
+        Buffer.alloc(4),
+        selection,
+        values,
+      );
+    },
+    (pointers) => pointers.map((pointer, i) => fromStructure(i === 0 ? 'TPML_PCR_SELECTION' : 'TPML_DIGEST', pointer)),
+  );
   if (!digests) return { selection: read, digests: [] };
   const list: Uint8Array[] = [];
   for (let offset = 4; offset < digests.length; ) {

@@ -58,7 +58,10 @@ export function tssReason({ code, message }: TpmError): string {
     const { strncpy } = bind('libc.so.6', { strncpy: 'p:ppz' });
     const text = Buffer.alloc(200);
     strncpy(text, decode(code), text.length - 1);
-    return text.toString('latin1', 0, text.indexOf(0)).replace(/^[a-z0-9]+:/, '').replace(/\.$/, '');
+    return text
+      .toString('latin1', 0, text.indexOf(0))
+      .replace(/^[a-z0-9]+:/, '')
+      .replace(/\.$/, '');
   } catch (error) {
     if (error instanceof LibraryMissing) return message;
     throw error;
@@ -69,11 +72,37 @@ export function tssReason({ code, message }: TpmError): string {
 export function tpmFailure(error: unknown): unknown {
   if (!(error instanceof TpmError)) return error;
   const options = (hint: string): { hint: string; cause: unknown } => ({ hint, cause: error });
-  if (error.is('lockout')) return new Failure('tpm-lockout', 'the TPM is in dictionary attack lockout', options('wait, or reset it with tpm2_dictionarylockout --clear-lockout; auxcred\'s own objects never cause one'));
-  if (error.is('sessionMemory') || error.is('objectMemory')) return new Failure('tpm', 'the TPM has no room left for a session or an object', options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'));
-  if (error.is('integrity')) return new Failure('other-tpm', 'the sealed object was not made by this TPM, or it is damaged', options(resealHint));
-  if (error.is('badAuth') || error.is('authFail')) return new Failure('tpm', 'the owner hierarchy of this TPM, or its SRK, has a password', options('remove it, or store the standard SRK at 0x81000001 with tpm2_createprimary and tpm2_evictcontrol'));
-  if (layer(error.code) === layers.transmission) return new Failure('no-tpm', `the TPM can't be reached: ${tssReason(error)}`, options('is the device right, and may this user open it?'));
-  if (layer(error.code) === layers.marshalling) return new Failure('malformed', `the sealed object is damaged: ${tssReason(error)}`, options(resealHint));
+  if (error.is('lockout'))
+    return new Failure(
+      'tpm-lockout',
+      'the TPM is in dictionary attack lockout',
+      options("wait, or reset it with tpm2_dictionarylockout --clear-lockout; auxcred's own objects never cause one"),
+    );
+  if (error.is('sessionMemory') || error.is('objectMemory'))
+    return new Failure(
+      'tpm',
+      'the TPM has no room left for a session or an object',
+      options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'),
+    );
+  if (error.is('integrity'))
+    return new Failure(
+      'other-tpm',
+      'the sealed object was not made by this TPM, or it is damaged',
+      options(resealHint),
+    );
+  if (error.is('badAuth') || error.is('authFail'))
+    return new Failure(
+      'tpm',
+      'the owner hierarchy of this TPM, or its SRK, has a password',
+      options('remove it, or store the standard SRK at 0x81000001 with tpm2_createprimary and tpm2_evictcontrol'),
+    );
+  if (layer(error.code) === layers.transmission)
+    return new Failure(
+      'no-tpm',
+      `the TPM can't be reached: ${tssReason(error)}`,
+      options('is the device right, and may this user open it?'),
+    );
+  if (layer(error.code) === layers.marshalling)
+    return new Failure('malformed', `the sealed object is damaged: ${tssReason(error)}`, options(resealHint));
   return new Failure('tpm', `the TPM refused: ${tssReason(error)} (${error.message})`, { cause: error });
 }

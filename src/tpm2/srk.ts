@@ -11,14 +11,27 @@ const persistentSrk = 0x81000001;
 /** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt (part 2, table 31). */
 const srkAttributes = 0x00030472;
 const template = (type: number, parameters: readonly number[]): Uint8Array =>
-  sized(Uint8Array.from([...u16(type), ...u16(algorithms.sha256), ...u32(srkAttributes), ...u16(0), ...aes128Cfb, ...u16(algorithms.null), ...parameters]));
+  sized(
+    Uint8Array.from([
+      ...u16(type),
+      ...u16(algorithms.sha256),
+      ...u32(srkAttributes),
+      ...u16(0),
+      ...aes128Cfb,
+      ...u16(algorithms.null),
+      ...parameters,
+    ]),
+  );
 
 /** ECC P-256 with an empty `unique`, as systemd and tpm2-tools make it: other tools fill it in and get another key. */
 const eccTemplate = template(algorithms.ecc, [...u16(nistP256), ...u16(algorithms.null), ...u16(0), ...u16(0)]);
 const rsaTemplate = template(algorithms.rsa, [...u16(2048), ...u32(0), ...u16(0)]);
 
 /** The standard templates, and how many TPM2B an empty `unique` at their end has: x and y, or the modulus. */
-const standardTemplates = [{ template: eccTemplate, fields: 2 }, { template: rsaTemplate, fields: 1 }] as const;
+const standardTemplates = [
+  { template: eccTemplate, fields: 2 },
+  { template: rsaTemplate, fields: 1 },
+] as const;
 
 const emptySensitive = Uint8Array.from([0, 4, 0, 0, 0, 0]);
 const emptySelection = u32(0);
@@ -53,7 +66,8 @@ export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   if (Buffer.compare(sized(area), publicArea) !== 0) return undefined;
   for (const { template: standard, fields } of standardTemplates) {
     const common = contentOf(standard).subarray(0, -2 * fields);
-    const unique = Buffer.compare(area.subarray(0, common.length), common) === 0 ? uniqueIn(area.subarray(common.length)) : [];
+    const unique =
+      Buffer.compare(area.subarray(0, common.length), common) === 0 ? uniqueIn(area.subarray(common.length)) : [];
     if (unique.length === fields) return { name: nameOfPublic(area), template: standard, public: publicArea, unique };
   }
   return undefined;
@@ -72,7 +86,8 @@ function uniqueIn(bytes: Uint8Array): Uint8Array[] {
 }
 
 /** The Name of the object with this TPMT_PUBLIC, whose name algorithm is SHA-256 (part 1, section 16). */
-export const nameOfPublic = (area: Uint8Array): Uint8Array => Uint8Array.from([...u16(algorithms.sha256), ...createHash('sha256').update(area).digest()]);
+export const nameOfPublic = (area: Uint8Array): Uint8Array =>
+  Uint8Array.from([...u16(algorithms.sha256), ...createHash('sha256').update(area).digest()]);
 
 /**
  * The public half of the SRK that {@link findSrk} finds here. @throws TpmError, Failure
@@ -81,7 +96,8 @@ export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
   const { handle, name } = await findSrk(tpm);
   try {
     const srk = parseSrkPublic(await readPublic(tpm, handle));
-    if (!srk || Buffer.compare(srk.name, name) !== 0) throw new Failure('tpm', 'the SRK of this TPM is not the one that was asked for');
+    if (!srk || Buffer.compare(srk.name, name) !== 0)
+      throw new Failure('tpm', 'the SRK of this TPM is not the one that was asked for');
     return srk;
   } finally {
     await tpm.release(handle);
@@ -137,7 +153,9 @@ async function recreateSrk(tpm: Tpm, recorded: Uint8Array): Promise<Srk | undefi
 
 async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | undefined> {
   try {
-    const handle = await tpm.persistentHandle(async (slot) => { await tpm.call('Esys_TR_FromTPMPublic', persistentSrk, tpm.none, tpm.none, tpm.none, slot); });
+    const handle = await tpm.persistentHandle(async (slot) => {
+      await tpm.call('Esys_TR_FromTPMPublic', persistentSrk, tpm.none, tpm.none, tpm.none, slot);
+    });
     return { handle, name: await nameOf(tpm, handle) };
   } catch (error) {
     if (error instanceof TpmError && error.is('handle')) return undefined;
@@ -147,22 +165,47 @@ async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | 
 
 /** TPM2B_PUBLIC of a loaded key. */
 async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
-  return await tpm.outputs(3, async (...slots) => { await tpm.call('Esys_ReadPublic', handle, tpm.none, tpm.none, tpm.none, ...slots); },
-    ([pointer = 0n]) => fromStructure('TPM2B_PUBLIC', pointer));
+  return await tpm.outputs(
+    3,
+    async (...slots) => {
+      await tpm.call('Esys_ReadPublic', handle, tpm.none, tpm.none, tpm.none, ...slots);
+    },
+    ([pointer = 0n]) => fromStructure('TPM2B_PUBLIC', pointer),
+  );
 }
 
 async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
   const handle = await tpm.handle(async (slot) => {
-    await tpm.outputs(4, async (...slots) => {
-      await tpm.call('Esys_CreatePrimary', esysHandles.owner, esysHandles.password, tpm.none, tpm.none,
-        toStructure('TPM2B_SENSITIVE_CREATE', emptySensitive), toStructure('TPM2B_PUBLIC', publicTemplate),
-        toStructure('TPM2B_DATA', u16(0)), toStructure('TPML_PCR_SELECTION', emptySelection), slot, ...slots);
-    }, () => undefined);
+    await tpm.outputs(
+      4,
+      async (...slots) => {
+        await tpm.call(
+          'Esys_CreatePrimary',
+          esysHandles.owner,
+          esysHandles.password,
+          tpm.none,
+          tpm.none,
+          toStructure('TPM2B_SENSITIVE_CREATE', emptySensitive),
+          toStructure('TPM2B_PUBLIC', publicTemplate),
+          toStructure('TPM2B_DATA', u16(0)),
+          toStructure('TPML_PCR_SELECTION', emptySelection),
+          slot,
+          ...slots,
+        );
+      },
+      () => undefined,
+    );
   });
   return { handle, name: await nameOf(tpm, handle), template: publicTemplate };
 }
 
 /** The Name of a key or an NV index, 34 bytes. @throws TpmError */
 export async function nameOf(tpm: Tpm, handle: number): Promise<Uint8Array> {
-  return await tpm.outputs(1, async (slot) => { await tpm.call('Esys_TR_GetName', handle, slot); }, ([pointer = 0n]) => contentOf(fromStructure('TPM2B_NAME', pointer)));
+  return await tpm.outputs(
+    1,
+    async (slot) => {
+      await tpm.call('Esys_TR_GetName', handle, slot);
+    },
+    ([pointer = 0n]) => contentOf(fromStructure('TPM2B_NAME', pointer)),
+  );
 }

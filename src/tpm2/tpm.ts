@@ -55,7 +55,10 @@ function loadLibraries(): Libraries {
     };
   } catch (error) {
     if (!(error instanceof LibraryMissing)) throw error;
-    throw new Failure('no-tpm', 'the TPM library libtss2 is not installed', { hint: 'on Debian: apt install libtss2-esys-3.0.2-0 libtss2-tctildr0 (with t64 at the end from Debian 13 on)', cause: error });
+    throw new Failure('no-tpm', 'the TPM library libtss2 is not installed', {
+      hint: 'on Debian: apt install libtss2-esys-3.0.2-0 libtss2-tctildr0 (with t64 at the end from Debian 13 on)',
+      cause: error,
+    });
   }
 }
 
@@ -65,7 +68,10 @@ function loadLibraries(): Libraries {
  */
 export function parseDevice(text: string): string {
   if (text.startsWith('/')) return `device:${text}`;
-  if (!/^[a-z]+:\S/.test(text)) throw new Failure('usage', `${text} is not a TPM device`, { hint: 'device:/dev/tpmrm0, or swtpm:path=/path/of/socket' });
+  if (!/^[a-z]+:\S/.test(text))
+    throw new Failure('usage', `${text} is not a TPM device`, {
+      hint: 'device:/dev/tpmrm0, or swtpm:path=/path/of/socket',
+    });
   return text;
 }
 
@@ -94,7 +100,10 @@ export async function openTpm(device: string | undefined, patience = 0): Promise
   const tcti = parseDevice(device ?? defaultDevice);
   const node = nodeOf(tcti);
   for (const deadline = Date.now() + patience; node !== undefined && !existsSync(node); await sleep(50)) {
-    if (Date.now() >= deadline) throw new Failure('no-tpm', `there is no TPM at ${node}`, { hint: 'is it enabled in the firmware? --with-key=host, or with-key = "host" in the operator\'s vault.toml, does without' });
+    if (Date.now() >= deadline)
+      throw new Failure('no-tpm', `there is no TPM at ${node}`, {
+        hint: 'is it enabled in the firmware? --with-key=host, or with-key = "host" in the operator\'s vault.toml, does without',
+      });
   }
   libraries ??= loadLibraries();
   const transport = Buffer.alloc(8);
@@ -102,7 +111,10 @@ export async function openTpm(device: string | undefined, patience = 0): Promise
   const opened = Number(await libraries.loader.Tss2_TctiLdr_Initialize.async(tcti, transport));
   if (opened !== 0) {
     const cause = new TpmError('Tss2_TctiLdr_Initialize', opened);
-    throw new Failure('no-tpm', `the TPM at ${tcti} can't be opened: ${tssReason(cause)}`, { hint: 'is the device right, and may this user open it?', cause });
+    throw new Failure('no-tpm', `the TPM at ${tcti} can't be opened: ${tssReason(cause)}`, {
+      hint: 'is the device right, and may this user open it?',
+      cause,
+    });
   }
   const initialized = Number(libraries.esys.Esys_Initialize(context, transport.readBigUInt64LE(), null));
   if (initialized !== 0) {
@@ -158,7 +170,11 @@ export class Tpm {
   /**
    * A call with `count` outputs that ESYS allocates: `make` gets a slot for each, `read` the pointers, and then they are freed.
    */
-  async outputs<T>(count: number, make: (...slots: Buffer[]) => Promise<void>, read: (pointers: bigint[]) => T): Promise<T> {
+  async outputs<T>(
+    count: number,
+    make: (...slots: Buffer[]) => Promise<void>,
+    read: (pointers: bigint[]) => T,
+  ): Promise<T> {
     const slots = Array.from({ length: count }, () => Buffer.alloc(8));
     await make(...slots);
     const pointers = slots.map((slot) => slot.readBigUInt64LE());

@@ -26,8 +26,13 @@ const pairLength = 8;
 /** What the TPM says about itself. @throws Failure */
 export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
   const values = await propertiesFrom(tpm, firstProperty, propertyCount);
-  const bytesOf = (...ids: readonly number[]): Buffer => Buffer.concat(ids.map((id) => values.get(id) ?? Buffer.alloc(4)));
-  const textOf = (...ids: readonly number[]): string => bytesOf(...ids).toString('latin1').replaceAll(/[\0\s]+/g, ' ').trim();
+  const bytesOf = (...ids: readonly number[]): Buffer =>
+    Buffer.concat(ids.map((id) => values.get(id) ?? Buffer.alloc(4)));
+  const textOf = (...ids: readonly number[]): string =>
+    bytesOf(...ids)
+      .toString('latin1')
+      .replaceAll(/[\0\s]+/g, ' ')
+      .trim();
   const firmware = bytesOf(...properties.firmware);
   return {
     manufacturer: textOf(properties.manufacturer),
@@ -44,14 +49,31 @@ export async function isLockedOut(tpm: Tpm): Promise<boolean> {
 
 /** Four bytes each, by their number. */
 async function propertiesFrom(tpm: Tpm, first: number, count: number): Promise<Map<number, Buffer>> {
-  const wire = await capability(tpm, first, count).catch((error: unknown) => { throw tpmFailure(error); });
+  const wire = await capability(tpm, first, count).catch((error: unknown) => {
+    throw tpmFailure(error);
+  });
   const values = new Map<number, Buffer>();
-  for (let offset = headerLength; offset < wire.length; offset += pairLength) values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
+  for (let offset = headerLength; offset < wire.length; offset += pairLength)
+    values.set(wire.readUInt32BE(offset), wire.subarray(offset + 4, offset + pairLength));
   return values;
 }
 
 async function capability(tpm: Tpm, first: number, count: number): Promise<Buffer> {
-  return await tpm.outputs(1, async (slot) => {
-    await tpm.call('Esys_GetCapability', tpm.none, tpm.none, tpm.none, tpmProperties, first, count, Buffer.alloc(1), slot);
-  }, ([pointer = 0n]) => Buffer.from(fromStructure('TPMS_CAPABILITY_DATA', pointer)));
+  return await tpm.outputs(
+    1,
+    async (slot) => {
+      await tpm.call(
+        'Esys_GetCapability',
+        tpm.none,
+        tpm.none,
+        tpm.none,
+        tpmProperties,
+        first,
+        count,
+        Buffer.alloc(1),
+        slot,
+      );
+    },
+    ([pointer = 0n]) => Buffer.from(fromStructure('TPMS_CAPABILITY_DATA', pointer)),
+  );
 }

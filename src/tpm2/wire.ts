@@ -48,7 +48,8 @@ export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
   const code = Number(mu()[`Tss2_MU_${type}_Unmarshal`](wire, wire.length, offset, structure));
   if (code !== 0) throw new TpmError(`unmarshalling ${type}`, code);
   const isWhole = !type.startsWith('TPM2B') || (wire[0] ?? 0) * 256 + (wire[1] ?? 0) === wire.length - 2;
-  if (!isWhole || offset.readBigUInt64LE() !== BigInt(wire.length)) throw new TpmError(`unmarshalling ${type} of another length`, 0x90006);
+  if (!isWhole || offset.readBigUInt64LE() !== BigInt(wire.length))
+    throw new TpmError(`unmarshalling ${type} of another length`, 0x90006);
   return structure;
 }
 
@@ -66,9 +67,18 @@ export function fromStructure(type: Marshalled, structure: bigint): Uint8Array {
 }
 
 export const u16 = (value: number): Uint8Array => Uint8Array.of((value >> 8) & 0xff, value & 0xff);
-export const u32 = (value: number): Uint8Array => Uint8Array.of((value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
+export const u32 = (value: number): Uint8Array =>
+  Uint8Array.of((value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
 /** TPM_ALG_ID (part 2, table 9). */
-export const algorithms = { rsa: 0x0001, aes: 0x0006, keyedHash: 0x0008, sha256: 0x000b, null: 0x0010, ecc: 0x0023, cfb: 0x0043 } as const;
+export const algorithms = {
+  rsa: 0x0001,
+  aes: 0x0006,
+  keyedHash: 0x0008,
+  sha256: 0x000b,
+  null: 0x0010,
+  ecc: 0x0023,
+  cfb: 0x0043,
+} as const;
 /** TPM_ECC_NIST_P256 (part 2, table 10). */
 export const nistP256 = 0x0003;
 /** TPMT_SYM_DEF and TPMT_SYM_DEF_OBJECT of AES-128-CFB. */

@@ -1,6 +1,6 @@
 import { dirname, join } from 'node:path';
 import { Failure } from '../failure.ts';
-import { encodeEnrolled, type Enrolled, type Enrollment, parseEnrolled } from '../seeds/enrollment.ts';
+import { type Enrolled, type Enrollment, encodeEnrolled, parseEnrolled } from '../seeds/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { type Vault, vaultFiles } from './vault.ts';
 
@@ -11,7 +11,10 @@ export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   const file = enrolledFile(vault, host);
   const bytes = readIfPresent(file);
   const enrolled = bytes && parseEnrolled(bytes, file);
-  if (enrolled && enrolled.machine.host !== host) throw new Failure('malformed', `${file} is what ${enrolled.machine.host} said of itself, not ${host}`, { hint: `auxcred enroll ${host} --replace --from=FILE` });
+  if (enrolled && enrolled.machine.host !== host)
+    throw new Failure('malformed', `${file} is what ${enrolled.machine.host} said of itself, not ${host}`, {
+      hint: `auxcred enroll ${host} --replace --from=FILE`,
+    });
   return enrolled;
 }
 

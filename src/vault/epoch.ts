@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
-import { scopeParts } from '../derive/tree.ts';
 import { utf8 } from '../bytes.ts';
+import { scopeParts } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultOf } from './vault.ts';
@@ -14,7 +14,9 @@ export function raiseEpoch({ folder }: Vault, scope: string): number {
     replaceFile(settings, edited, { mode: 0o600 });
     return epoch;
   }
-  throw new Failure('refused', `${settings} is written in a way that auxcred does not edit`, { hint: `set epoch = ${String(epoch)} for ${scope} by hand, then run auxcred rekey ${scope}` });
+  throw new Failure('refused', `${settings} is written in a way that auxcred does not edit`, {
+    hint: `set epoch = ${String(epoch)} for ${scope} by hand, then run auxcred rekey ${scope}`,
+  });
 }
 
 function isEpoch(folder: string, settings: Uint8Array, scope: string, epoch: number): boolean {
@@ -29,10 +31,12 @@ function withEpoch(text: string, scope: string, epoch: number): string {
   const { kind, name } = scopeParts(scope);
   const lines = text.split('\n');
   const heading = lines.findIndex((line) => {
-    const [, table, quoted, bare] = /^\s*\[\s*(host|group)\s*\.\s*(?:["']([^"']*)["']|([A-Za-z0-9_-]+))\s*\]/.exec(line) ?? [];
+    const [, table, quoted, bare] =
+      /^\s*\[\s*(host|group)\s*\.\s*(?:["']([^"']*)["']|([A-Za-z0-9_-]+))\s*\]/.exec(line) ?? [];
     return table === kind && (quoted ?? bare) === name;
   });
-  if (heading === -1) return `${text.replace(/\n*$/, '\n')}\n[${kind}.${JSON.stringify(name)}]\nepoch = ${String(epoch)}\n`;
+  if (heading === -1)
+    return `${text.replace(/\n*$/, '\n')}\n[${kind}.${JSON.stringify(name)}]\nepoch = ${String(epoch)}\n`;
   const after = lines.findIndex((line, i) => i > heading && /^\s*\[/.test(line));
   const end = after === -1 ? lines.length : after;
   const at = lines.findIndex((line, i) => i > heading && i < end && /^\s*epoch\s*=/.test(line));

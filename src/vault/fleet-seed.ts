@@ -11,7 +11,10 @@ import { readIfPresent } from '../system/files.ts';
  */
 export async function openFleetSeed(file: string, keys: Identities, content?: Uint8Array): Promise<Uint8Array> {
   const bytes = content ?? readIfPresent(file);
-  if (!bytes) throw new Failure('not-found', `there is no fleet seed at ${file}`, { hint: 'auxcred init makes one; init --from-words makes it from paper' });
+  if (!bytes)
+    throw new Failure('not-found', `there is no fleet seed at ${file}`, {
+      hint: 'auxcred init makes one; init --from-words makes it from paper',
+    });
   const seed = await decryptWith(keys, file, bytes);
   if (seed.length === seedLength) return seed;
   seed.fill(0);

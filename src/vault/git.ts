@@ -19,15 +19,19 @@ export function sweepVault(folder: string): string[] {
   const file = join(folder, '.gitignore');
   const text = new TextDecoder().decode(readIfPresent(file));
   const lines = text.split('\n').map((line) => line.trim());
-  const missing = ignored.filter((name) => ![name, `/${name}`, `!${name}`, `!/${name}`].some((line) => lines.includes(line)));
+  const missing = ignored.filter(
+    (name) => ![name, `/${name}`, `!${name}`, `!/${name}`].some((line) => lines.includes(line)),
+  );
   if (missing.length === 0) return [];
-  replaceFile(file, utf8(`${text === '' || text.endsWith('\n') ? text : `${text}\n`}${missing.join('\n')}\n`), { mode: 0o600 });
+  replaceFile(file, utf8(`${text === '' || text.endsWith('\n') ? text : `${text}\n`}${missing.join('\n')}\n`), {
+    mode: 0o600,
+  });
   return ['.gitignore'];
 }
 
 const git = (folder: string, ...args: string[]): { status: number | null; said: string } => {
   const { status, stderr, stdout, error } = spawnSync('git', ['-C', folder, ...args], { encoding: 'utf8' });
-  return { status, said: error ? error.message : (stderr || stdout || '').trim().split('\n')[0] ?? '' };
+  return { status, said: error ? error.message : ((stderr || stdout || '').trim().split('\n')[0] ?? '') };
 };
 
 /** Makes a repository of the vault, unless it is one. @returns what went wrong */
@@ -42,7 +46,9 @@ export function startRepository(folder: string): string | undefined {
 /** Commits what changed in these files or folders, where the vault is a git repository. @returns what went wrong, which loses nothing but the commit */
 export function commitVault(folder: string, message: string, files: readonly string[]): string | undefined {
   if (!existsSync(join(folder, '.git'))) return undefined;
-  const paths = files.filter((path) => existsSync(join(folder, path)) || git(folder, 'ls-files', '--error-unmatch', '--', path).status === 0);
+  const paths = files.filter(
+    (path) => existsSync(join(folder, path)) || git(folder, 'ls-files', '--error-unmatch', '--', path).status === 0,
+  );
   const added = git(folder, 'add', '-A', '--', ...paths);
   if (added.status !== 0) return added.said;
   if (git(folder, 'diff', '--cached', '--quiet', '--', ...paths).status === 0) return undefined;

@@ -1,8 +1,8 @@
 /** `[vault.NAME]` of vault.toml: what other vaults are, and how they are asked. */
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
-import { Failure } from '../failure.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
+import { Failure } from '../failure.ts';
 import type { Json } from '../system/json.ts';
 
 /** A command and its arguments, with `{name}` and the like in them. */
@@ -54,23 +54,31 @@ export const defaultTimeout = 60;
 
 /** @throws Failure `malformed` */
 export function readOtherVaults(top: Json, file: string, folder: string): ReadonlyMap<string, OtherVaultSettings> {
-  return new Map((top.at('vault').optional((item) => item.entries()) ?? []).map(([name, entry]) => {
-    if (!scopeNamePattern.test(name)) throw new Failure('malformed', `${file}: ${JSON.stringify(name)} is not the name of a vault`, { hint: 'lower-case letters, digits and . _ @ + -' });
-    return [name, readOtherVault(entry, folder)];
-  }));
+  return new Map(
+    (top.at('vault').optional((item) => item.entries()) ?? []).map(([name, entry]) => {
+      if (!scopeNamePattern.test(name))
+        throw new Failure('malformed', `${file}: ${JSON.stringify(name)} is not the name of a vault`, {
+          hint: 'lower-case letters, digits and . _ @ + -',
+        });
+      return [name, readOtherVault(entry, folder)];
+    }),
+  );
 }
 
 function readOtherVault(entry: Json, folder: string): OtherVaultSettings {
   const keys = entry.entries().map(([key]) => key);
   const allow = (...allowed: readonly string[]): void => {
-    for (const key of keys) if (!allowed.includes(key)) throw entry.at(key).unexpected(`a key there: it has ${allowed.join(', ')}`);
+    for (const key of keys)
+      if (!allowed.includes(key)) throw entry.at(key).unexpected(`a key there: it has ${allowed.join(', ')}`);
   };
   const timeout = entry.at('timeout').optional((item) => item.whole(1, 3600)) ?? defaultTimeout;
   if (entry.at('type').optional((item) => item.oneOf(['gokey'])) === 'gokey') {
     allow('type', 'seed', 'skip', 'password-file');
     return {
-      type: 'gokey', skip: entry.at('skip').optional((item) => item.whole(0, 1 << 30)) ?? 0,
-      seed: pathOf(entry, 'seed', folder), passwordFile: pathOf(entry, 'password-file', folder),
+      type: 'gokey',
+      skip: entry.at('skip').optional((item) => item.whole(0, 1 << 30)) ?? 0,
+      seed: pathOf(entry, 'seed', folder),
+      passwordFile: pathOf(entry, 'password-file', folder),
     };
   }
   if (keys.includes('program')) {
@@ -79,10 +87,22 @@ function readOtherVault(entry: Json, folder: string): OtherVaultSettings {
   }
   allow('get', 'cmd', 'list', 'fingerprint', 'copy', 'file', 'trim', 'timeout');
   // lollypops' form: words, and the name after them.
-  const words = entry.at('cmd').optional((item) => item.text().split(' ').filter((word) => word !== ''));
+  const words = entry.at('cmd').optional((item) =>
+    item
+      .text()
+      .split(' ')
+      .filter((word) => word !== ''),
+  );
   return {
-    type: 'command', get: words ? [...words, '{name}'] : commandOf(entry.at('get')), list: entry.at('list').optional(commandOf), fingerprint: entry.at('fingerprint').optional(commandOf), copy: entry.at('copy').optional(commandOf),
-    file: entry.at('file').optional((item) => item.text()), trim: entry.at('trim').optional((item) => item.flag()) ?? true, timeout, folder,
+    type: 'command',
+    get: words ? [...words, '{name}'] : commandOf(entry.at('get')),
+    list: entry.at('list').optional(commandOf),
+    fingerprint: entry.at('fingerprint').optional(commandOf),
+    copy: entry.at('copy').optional(commandOf),
+    file: entry.at('file').optional((item) => item.text()),
+    trim: entry.at('trim').optional((item) => item.flag()) ?? true,
+    timeout,
+    folder,
   };
 }
 
@@ -93,15 +113,29 @@ export function commandOf(item: Json): Command {
   return command;
 }
 
-const pathOf = (entry: Json, key: string, folder: string): string | undefined => entry.at(key).optional((item) => resolve(folder, fromHome(item.text())));
+const pathOf = (entry: Json, key: string, folder: string): string | undefined =>
+  entry.at(key).optional((item) => resolve(folder, fromHome(item.text())));
 
 /** Vaults that need no settings. */
 export const knownVaults: Readonly<Record<string, (environment: NodeJS.ProcessEnv) => OtherVaultSettings>> = {
   pass: (environment) => passLike('pass', environment['PASSWORD_STORE_DIR'] ?? '~/.password-store', '.gpg'),
-  gopass: () => ({ ...passLike('gopass', '', ''), get: ['gopass', 'show', '--noparsing', '--', '{name}'], list: ['gopass', 'ls', '--flat'], file: undefined }),
+  gopass: () => ({
+    ...passLike('gopass', '', ''),
+    get: ['gopass', 'show', '--noparsing', '--', '{name}'],
+    list: ['gopass', 'ls', '--flat'],
+    file: undefined,
+  }),
   passage: (environment) => passLike('passage', environment['PASSAGE_DIR'] ?? '~/.passage/store', '.age'),
 };
 
 const passLike = (program: string, store: string, ending: string): CommandSettings => ({
-  type: 'command', get: [program, 'show', '--', '{name}'], list: undefined, fingerprint: undefined, copy: undefined, file: `${store}/{name}${ending}`, trim: true, timeout: defaultTimeout, folder: '/',
+  type: 'command',
+  get: [program, 'show', '--', '{name}'],
+  list: undefined,
+  fingerprint: undefined,
+  copy: undefined,
+  file: `${store}/{name}${ending}`,
+  trim: true,
+  timeout: defaultTimeout,
+  folder: '/',
 });

@@ -2,19 +2,20 @@
  * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts, groups and other vaults
  * (`vault.toml`), secrets that somebody chose (`fixed`), and optionally the hosts' manifests.
  */
-import { dirname, join, resolve } from 'node:path';
+
 import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { scopeNamePattern } from '../derive/realm.ts';
-import { scopeParts, scopeSeed, type ScopeKind } from '../derive/tree.ts';
+import { type ScopeKind, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import { recipientPattern, type RemoteKeySource, remoteKeySources } from '../seeds/payload.ts';
-import { scopeName, type Scope } from '../seeds/scope.ts';
+import { type RemoteKeySource, recipientPattern, remoteKeySources } from '../seeds/payload.ts';
+import { type Scope, scopeName } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Json } from '../system/json.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
-import { commandOf, fromHome, readOtherVaults, type OtherVaultSettings } from './settings.ts';
+import { commandOf, fromHome, type OtherVaultSettings, readOtherVaults } from './settings.ts';
 
 export interface VaultHost {
   readonly name: string;
@@ -50,11 +51,31 @@ export interface Vault {
   readonly git: boolean;
 }
 
-export const vaultFiles = (folder: string): { readonly seed: string; readonly settings: string; readonly fixed: string; readonly fetched: string; readonly enrolled: string; readonly sealed: string } => ({ seed: join(folder, 'seed.age'), settings: join(folder, 'vault.toml'), fixed: join(folder, 'fixed'), fetched: join(folder, 'fetched.json'), enrolled: join(folder, 'enrolled'), sealed: join(folder, 'sealed') });
+export const vaultFiles = (
+  folder: string,
+): {
+  readonly seed: string;
+  readonly settings: string;
+  readonly fixed: string;
+  readonly fetched: string;
+  readonly enrolled: string;
+  readonly sealed: string;
+} => ({
+  seed: join(folder, 'seed.age'),
+  settings: join(folder, 'vault.toml'),
+  fixed: join(folder, 'fixed'),
+  fetched: join(folder, 'fetched.json'),
+  enrolled: join(folder, 'enrolled'),
+  sealed: join(folder, 'sealed'),
+});
 
 /** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
-  return resolve(asked ?? environment['AUXCRED_VAULT'] ?? join(environment['XDG_DATA_HOME'] ?? join(homedir(), '.local/share'), 'auxcred'));
+  return resolve(
+    asked ??
+      environment['AUXCRED_VAULT'] ??
+      join(environment['XDG_DATA_HOME'] ?? join(homedir(), '.local/share'), 'auxcred'),
+  );
 }
 
 const hint = 'docs/formats.md says what it may hold';
@@ -72,7 +93,10 @@ export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultS
 export function readVault(folder: string): Vault {
   const { settings } = vaultFiles(folder);
   const bytes = readIfPresent(settings);
-  if (!bytes) throw new Failure('not-found', `there is no vault at ${folder}: ${settings} is missing`, { hint: 'auxcred init makes one; --vault=DIR or AUXCRED_VAULT names another' });
+  if (!bytes)
+    throw new Failure('not-found', `there is no vault at ${folder}: ${settings} is missing`, {
+      hint: 'auxcred init makes one; --vault=DIR or AUXCRED_VAULT names another',
+    });
   return vaultOf(folder, bytes);
 }
 
@@ -89,7 +113,9 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
       name: checkedName(settings, name),
       epoch: epochOf(entry),
       groups: textsOf(entry, 'groups').map((group) => checkedName(settings, group)),
-      manifest: (entry.at('manifest').optional((item) => item.list().map((path) => path.text())) ?? [join('hosts', name), 'all']).map((path) => resolve(folder, path)),
+      manifest: (
+        entry.at('manifest').optional((item) => item.list().map((path) => path.text())) ?? [join('hosts', name), 'all']
+      ).map((path) => resolve(folder, path)),
       target: entry.at('target').optional(targetIn) ?? `root@${name}`,
       withKey,
       withKeyIsChosen: entry.at('with-key').optional(() => true) ?? false,
@@ -101,24 +127,38 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
     allow(entry, ['epoch'], settings);
     return [checkedName(settings, name), epochOf(entry)];
   });
-  return { folder, others: readOtherVaults(top, settings, folder), ssh: top.at('ssh').optional(commandOf) ?? ['ssh', '-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=20'], git: top.at('git').optional((item) => item.flag()) ?? true, hosts: new Map(hosts.map((host) => [host.name, host])), groupEpochs: new Map(groupEpochs), identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))) };
+  return {
+    folder,
+    others: readOtherVaults(top, settings, folder),
+    ssh: top.at('ssh').optional(commandOf) ?? ['ssh', '-T', '-o', 'BatchMode=yes', '-o', 'ConnectTimeout=20'],
+    git: top.at('git').optional((item) => item.flag()) ?? true,
+    hosts: new Map(hosts.map((host) => [host.name, host])),
+    groupEpochs: new Map(groupEpochs),
+    identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))),
+  };
 }
 
 function parsed(file: string, bytes: Uint8Array): Json {
   try {
     return Json.of(parseToml(new TextDecoder().decode(bytes)), file, hint);
   } catch (error) {
-    if (error instanceof TomlError) throw new Failure('malformed', `${file}:${String(error.line)}: it is not TOML`, { hint });
+    if (error instanceof TomlError)
+      throw new Failure('malformed', `${file}:${String(error.line)}: it is not TOML`, { hint });
     throw error;
   }
 }
 
 function allow(table: Json, keys: readonly string[], file: string): void {
-  for (const [key] of table.entries()) if (!keys.includes(key)) throw new Failure('malformed', `${file} has no key ${key} there`, { hint: nearest(key, keys) ?? `it has ${keys.join(', ')}` });
+  for (const [key] of table.entries())
+    if (!keys.includes(key))
+      throw new Failure('malformed', `${file} has no key ${key} there`, {
+        hint: nearest(key, keys) ?? `it has ${keys.join(', ')}`,
+      });
 }
 
 const tables = (top: Json, key: string): [string, Json][] => top.at(key).optional((item) => item.entries()) ?? [];
-const textsOf = (table: Json, key: string): string[] => table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
+const textsOf = (table: Json, key: string): string[] =>
+  table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
 const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
 
 /** Nothing that ssh would take for an option. @throws Failure `malformed` */
@@ -128,12 +168,15 @@ function targetIn(item: Json): string {
 }
 
 /** A destination of ssh: `web1`, `root@web1.example.org`, `ssh://root@web1:2222`. */
-export const targetPattern = /^[A-Za-z0-9_\[][A-Za-z0-9._@:%+/\[\]-]*$/;
+export const targetPattern = /^[A-Za-z0-9_[][A-Za-z0-9._@:%+/[\]-]*$/;
 
-const recipientsOf = (table: Json): string[] => table.at('recipients').optional((item) => item.list().map((entry) => {
-  if (!recipientPattern.test(entry.text())) throw entry.unexpected('an age recipient');
-  return entry.text();
-})) ?? [];
+const recipientsOf = (table: Json): string[] =>
+  table.at('recipients').optional((item) =>
+    item.list().map((entry) => {
+      if (!recipientPattern.test(entry.text())) throw entry.unexpected('an age recipient');
+      return entry.text();
+    }),
+  ) ?? [];
 
 /** @throws Failure `malformed` */
 function pcrsIn(item: Json, withKey: RemoteKeySource): number[] {
@@ -149,14 +192,20 @@ function pcrsIn(item: Json, withKey: RemoteKeySource): number[] {
 }
 
 function checkedName(settings: string, name: string): string {
-  if (!scopeNamePattern.test(name)) throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, { hint: 'lower-case letters, digits and . _ @ + -' });
+  if (!scopeNamePattern.test(name))
+    throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, {
+      hint: 'lower-case letters, digits and . _ @ + -',
+    });
   return name;
 }
 
 /** @throws Failure `not-found` for a host that the vault does not know: a misspelt one would get secrets of its own */
 export function hostOf(vault: Vault, name: string): VaultHost {
   const host = vault.hosts.get(name);
-  if (!host) throw new Failure('not-found', `the vault at ${vault.folder} knows no host ${name}`, { hint: `[host.${name}] in vault.toml makes it known` });
+  if (!host)
+    throw new Failure('not-found', `the vault at ${vault.folder} knows no host ${name}`, {
+      hint: `[host.${name}] in vault.toml makes it known`,
+    });
   return host;
 }
 
@@ -164,18 +213,37 @@ export function hostOf(vault: Vault, name: string): VaultHost {
 export function epochOfScope(vault: Vault, scope: string): number {
   const { kind, name } = scopeParts(scope);
   if (kind === 'host') return hostOf(vault, name).epoch;
-  const known = vault.groupEpochs.get(name) ?? ([...vault.hosts.values()].some(({ groups }) => groups.includes(name)) ? 1 : undefined);
-  if (known === undefined) throw new Failure('not-found', `the vault at ${vault.folder} knows no group ${name}`, { hint: `a host with groups = ["${name}"], or [group.${name}], in vault.toml makes it known` });
+  const known =
+    vault.groupEpochs.get(name) ??
+    ([...vault.hosts.values()].some(({ groups }) => groups.includes(name)) ? 1 : undefined);
+  if (known === undefined)
+    throw new Failure('not-found', `the vault at ${vault.folder} knows no group ${name}`, {
+      hint: `a host with groups = ["${name}"], or [group.${name}], in vault.toml makes it known`,
+    });
   return known;
 }
 
 /** A host's own scope and those of its groups, and nothing else. The caller wipes them (`wipeScopes`). */
 export function scopesOf(vault: Vault, host: VaultHost, fleetSeed: Uint8Array): Scope[] {
-  const scope = (kind: ScopeKind, name: string, epoch: number): Scope => ({ kind, name, epoch, seed: scopeSeed(fleetSeed, kind, name, epoch) });
-  return [scope('host', host.name, host.epoch), ...[...new Set(host.groups)].map((group) => scope('group', group, vault.groupEpochs.get(group) ?? 1))];
+  const scope = (kind: ScopeKind, name: string, epoch: number): Scope => ({
+    kind,
+    name,
+    epoch,
+    seed: scopeSeed(fleetSeed, kind, name, epoch),
+  });
+  return [
+    scope('host', host.name, host.epoch),
+    ...[...new Set(host.groups)].map((group) => scope('group', group, vault.groupEpochs.get(group) ?? 1)),
+  ];
 }
 
 /** The epoch of each scope of a host, by its name. */
 export function epochsOf(vault: Vault, host: VaultHost): Map<string, number> {
-  return new Map([[scopeName({ kind: 'host', name: host.name }), host.epoch], ...host.groups.map((group): [string, number] => [scopeName({ kind: 'group', name: group }), vault.groupEpochs.get(group) ?? 1])]);
+  return new Map([
+    [scopeName({ kind: 'host', name: host.name }), host.epoch],
+    ...host.groups.map((group): [string, number] => [
+      scopeName({ kind: 'group', name: group }),
+      vault.groupEpochs.get(group) ?? 1,
+    ]),
+  ]);
 }

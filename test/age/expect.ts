@@ -1,7 +1,9 @@
 import { Failure } from '../../src/failure.ts';
 
 /** For assert.throws and assert.rejects: a Failure of this code, whose message matches. */
-export const isFailure = (code: string, message = /(?:)/) => (error: unknown): boolean =>
-  error instanceof Failure && error.code === code && message.test(error.message);
+export const isFailure =
+  (code: string, message = /(?:)/) =>
+  (error: unknown): boolean =>
+    error instanceof Failure && error.code === code && message.test(error.message);
 
 export const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');

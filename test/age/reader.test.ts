@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { before, describe, test } from 'node:test';
-import { Decrypter, Encrypter, generateX25519Identity, identityToRecipient, Stanza as AgeStanza } from 'age-encryption';
+import { Stanza as AgeStanza, Decrypter, Encrypter, generateX25519Identity, identityToRecipient } from 'age-encryption';
 import fc from 'fast-check';
 import { openAgeFile, type Unwrapper } from '../../src/age/file.ts';
 import { encodeHeader, parseHeader, type Stanza } from '../../src/age/header.ts';
@@ -20,14 +20,24 @@ before(async () => {
   identity = await generateX25519Identity();
   const encrypter = new Encrypter();
   encrypter.addRecipient(await identityToRecipient(await generateX25519Identity()));
-  encrypter.addRecipient({ wrapFileKey: (key) => { fileKey = key.slice(); return [new AgeStanza(['example.org/unknown', 'x', 'y'], randomBytes(48))]; } });
+  encrypter.addRecipient({
+    wrapFileKey: (key) => {
+      fileKey = key.slice();
+      return [new AgeStanza(['example.org/unknown', 'x', 'y'], randomBytes(48))];
+    },
+  });
   encrypter.addRecipient(await identityToRecipient(identity));
   file = await encrypter.encrypt(content);
 });
 
-const unwrapper = (name: string, unwrap: () => Uint8Array | undefined): Unwrapper => ({ name, unwrap: () => Promise.resolve().then(unwrap) });
+const unwrapper = (name: string, unwrap: () => Uint8Array | undefined): Unwrapper => ({
+  name,
+  unwrap: () => Promise.resolve().then(unwrap),
+});
 const failing = (name: string, code: FailureCode, hint?: string): Unwrapper =>
-  unwrapper(name, () => { throw new Failure(code, `${name} does not work`, hint === undefined ? {} : { hint }); });
+  unwrapper(name, () => {
+    throw new Failure(code, `${name} does not work`, hint === undefined ? {} : { hint });
+  });
 const blind = unwrapper('blind', () => undefined);
 
 describe('an age identity', () => {
@@ -54,57 +64,131 @@ describe('an age identity', () => {
 
   test('has to be whole and the only one, and nothing of it is repeated', async () => {
     const other = identity.replace(/.$/, (last) => (last === 'Q' ? 'P' : 'Q'));
-    for (const damaged of ['', 'AGE-SECRET-KEY-1', 'AGE-SECRET-KEY-PQ-1', identity.toLowerCase(), other, identity.slice(0, -1), `${identity}Q`, `${identity} `, ` ${identity}`, `${identity}\n${identity}`, identity.replace('KEY', 'key')]) {
-      await assert.rejects(openAgeFile(file, [x25519Unwrapper(damaged)]), (error) =>
-        isFailure('no-recipient', /^the age identity of this machine is damaged$/)(error), JSON.stringify(damaged));
+    for (const damaged of [
+      '',
+      'AGE-SECRET-KEY-1',
+      'AGE-SECRET-KEY-PQ-1',
+      identity.toLowerCase(),
+      other,
+      identity.slice(0, -1),
+      `${identity}Q`,
+      `${identity} `,
+      ` ${identity}`,
+      `${identity}\n${identity}`,
+      identity.replace('KEY', 'key'),
+    ]) {
+      await assert.rejects(
+        openAgeFile(file, [x25519Unwrapper(damaged)]),
+        (error) => isFailure('no-recipient', /^the age identity of this machine is damaged$/)(error),
+        JSON.stringify(damaged),
+      );
     }
   });
 
   test('that is damaged does not stop another way in', async () => {
     const { openedBy } = await openAgeFile(file, [x25519Unwrapper('damaged'), x25519Unwrapper(identity)]);
     assert.equal(openedBy, 'age host key');
-    const forOthers = encodeHeader({ stanzas: [{ args: ['example.org/unknown'], body: new Uint8Array(0) }], mac: new Uint8Array(32) });
-    await assert.rejects(openAgeFile(forOthers, [x25519Unwrapper('damaged')]), isFailure('no-recipient', /which is for example.org\/unknown$/));
+    const forOthers = encodeHeader({
+      stanzas: [{ args: ['example.org/unknown'], body: new Uint8Array(0) }],
+      mac: new Uint8Array(32),
+    });
+    await assert.rejects(
+      openAgeFile(forOthers, [x25519Unwrapper('damaged')]),
+      isFailure('no-recipient', /which is for example.org\/unknown$/),
+    );
   });
 
   test('any one character of it that changes is noticed', async () => {
-    await fc.assert(fc.asyncProperty(fc.nat(identity.length - 1), fc.constantFrom(...'QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L1bio\0\x80ÿ'), async (at, character) => {
-      fc.pre(identity[at] !== character);
-      await assert.rejects(openAgeFile(file, [x25519Unwrapper(Buffer.from(identity.slice(0, at) + character + identity.slice(at + 1), 'latin1'))]), isFailure('no-recipient'));
-    }));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.nat(identity.length - 1),
+        fc.constantFrom(...'QPZRY9X8GF2TVDW0S3JN54KHCE6MUA7L1bio\0\x80ÿ'),
+        async (at, character) => {
+          fc.pre(identity[at] !== character);
+          await assert.rejects(
+            openAgeFile(file, [
+              x25519Unwrapper(Buffer.from(identity.slice(0, at) + character + identity.slice(at + 1), 'latin1')),
+            ]),
+            isFailure('no-recipient'),
+          );
+        },
+      ),
+    );
   });
 });
 
 describe('several ways in', () => {
   test('are tried in order, and the first that works is named', async () => {
-    const { openedBy } = await openAgeFile(file, [blind, failing('tpm2', 'pcr-mismatch'), unwrapper('second', () => fileKey.slice()), unwrapper('third', () => assert.fail('asked'))]);
+    const { openedBy } = await openAgeFile(file, [
+      blind,
+      failing('tpm2', 'pcr-mismatch'),
+      unwrapper('second', () => fileKey.slice()),
+      unwrapper('third', () => assert.fail('asked')),
+    ]);
     assert.equal(openedBy, 'second');
   });
 
   test('the only one that was meant and failed keeps its own code and way out', async () => {
-    await assert.rejects(openAgeFile(file, [blind, failing('tpm2', 'pcr-mismatch', 'seal again'), blind]), (error) =>
-      isFailure('pcr-mismatch', /^tpm2 does not work$/)(error) && error instanceof Failure && error.hint === 'seal again');
+    await assert.rejects(
+      openAgeFile(file, [blind, failing('tpm2', 'pcr-mismatch', 'seal again'), blind]),
+      (error) =>
+        isFailure('pcr-mismatch', /^tpm2 does not work$/)(error) &&
+        error instanceof Failure &&
+        error.hint === 'seal again',
+    );
   });
 
   test('where several failed, each is named with its reason and its way out', async () => {
-    await assert.rejects(openAgeFile(file, [failing('tpm2', 'pcr-mismatch', 'seal again'), failing('ssh host key', 'malformed', 'restore it')]), (error) =>
-      isFailure('no-recipient', /tpm2: tpm2 does not work; ssh host key: ssh host key does not work$/)(error) && error instanceof Failure && error.hint === 'seal again; or restore it');
-    await assert.rejects(openAgeFile(file, [failing('a', 'tpm'), failing('b', 'tpm')]), (error) => error instanceof Failure && error.hint !== undefined);
+    await assert.rejects(
+      openAgeFile(file, [
+        failing('tpm2', 'pcr-mismatch', 'seal again'),
+        failing('ssh host key', 'malformed', 'restore it'),
+      ]),
+      (error) =>
+        isFailure('no-recipient', /tpm2: tpm2 does not work; ssh host key: ssh host key does not work$/)(error) &&
+        error instanceof Failure &&
+        error.hint === 'seal again; or restore it',
+    );
+    await assert.rejects(
+      openAgeFile(file, [failing('a', 'tpm'), failing('b', 'tpm')]),
+      (error) => error instanceof Failure && error.hint !== undefined,
+    );
   });
 
   test('none: it says whom the file is for, in part', async () => {
-    await assert.rejects(openAgeFile(file, [blind]), isFailure('no-recipient', /which is for X25519, example.org\/unknown$/));
-    const stanzas = Array.from({ length: 100 }, (_, i): Stanza => ({ args: [`${String(i)}${'x'.repeat(5000)}`], body: new Uint8Array(0) }));
-    await assert.rejects(openAgeFile(encodeHeader({ stanzas, mac: new Uint8Array(32) }), []), (error) => isFailure('no-recipient')(error) && String(error).length < 600);
+    await assert.rejects(
+      openAgeFile(file, [blind]),
+      isFailure('no-recipient', /which is for X25519, example.org\/unknown$/),
+    );
+    const stanzas = Array.from(
+      { length: 100 },
+      (_, i): Stanza => ({ args: [`${String(i)}${'x'.repeat(5000)}`], body: new Uint8Array(0) }),
+    );
+    await assert.rejects(
+      openAgeFile(encodeHeader({ stanzas, mac: new Uint8Array(32) }), []),
+      (error) => isFailure('no-recipient')(error) && String(error).length < 600,
+    );
   });
 
   test('a defect is not taken for a key that is not meant', async () => {
-    await assert.rejects(openAgeFile(file, [unwrapper('broken', () => { throw new TypeError('defect'); }), x25519Unwrapper(identity)]), TypeError);
+    await assert.rejects(
+      openAgeFile(file, [
+        unwrapper('broken', () => {
+          throw new TypeError('defect');
+        }),
+        x25519Unwrapper(identity),
+      ]),
+      TypeError,
+    );
   });
 
   test('a wrong file key ends it, and every file key is wiped', async () => {
     const asked = unwrapper('second', () => assert.fail('asked after a wrong file key'));
-    for (const [key, message] of [[new Uint8Array(16).fill(7), /its header was changed/], [new Uint8Array(15).fill(7), /file key of another length/], [new Uint8Array(0), /file key of another length/]] as const) {
+    for (const [key, message] of [
+      [new Uint8Array(16).fill(7), /its header was changed/],
+      [new Uint8Array(15).fill(7), /file key of another length/],
+      [new Uint8Array(0), /file key of another length/],
+    ] as const) {
       await assert.rejects(openAgeFile(file, [unwrapper('first', () => key), asked]), isFailure('malformed', message));
       assert.ok(key.every((byte) => byte === 0));
     }
@@ -112,7 +196,10 @@ describe('several ways in', () => {
     await openAgeFile(file, [unwrapper('first', () => right)]);
     assert.ok(right.every((byte) => byte === 0));
     const cut = fileKey.slice();
-    await assert.rejects(openAgeFile(file.subarray(0, -1), [unwrapper('first', () => cut)]), isFailure('malformed', /its payload was changed or cut off/));
+    await assert.rejects(
+      openAgeFile(file.subarray(0, -1), [unwrapper('first', () => cut)]),
+      isFailure('malformed', /its payload was changed or cut off/),
+    );
     assert.ok(cut.every((byte) => byte === 0));
   });
 });
@@ -122,19 +209,30 @@ describe('whatever the bytes', () => {
 
   test('no byte of a file can be changed, and no part of it is taken for the whole', async () => {
     for (let i = 0; i < file.length; i++) {
-      await assert.rejects(open(Uint8Array.from(file, (byte, at) => (at === i ? byte ^ 1 : byte))), Failure, `byte ${String(i)}`);
+      await assert.rejects(
+        open(Uint8Array.from(file, (byte, at) => (at === i ? byte ^ 1 : byte))),
+        Failure,
+        `byte ${String(i)}`,
+      );
       await assert.rejects(open(file.subarray(0, i)), Failure, `length ${String(i)}`);
     }
     await assert.rejects(open(Buffer.concat([file, Buffer.alloc(1)])), isFailure('malformed'));
   });
 
   test('a file that was edited anywhere does not open', async () => {
-    const piece = fc.oneof(fc.uint8Array({ maxLength: 40 }), fc.constantFrom('\n', '-> ', '--- ', '=', '\r', ' ', '-> X25519 ').map((text) => Buffer.from(text)), fc.tuple(fc.nat(file.length), fc.nat(200)).map(([from, length]) => file.subarray(from, from + length)));
-    await fc.assert(fc.asyncProperty(fc.nat(file.length), fc.nat(120), piece, async (at, removed, inserted) => {
-      const edited = Buffer.concat([file.subarray(0, at), inserted, file.subarray(at + removed)]);
-      fc.pre(!edited.equals(file));
-      await assert.rejects(open(edited), Failure);
-    }), { numRuns: 2000 });
+    const piece = fc.oneof(
+      fc.uint8Array({ maxLength: 40 }),
+      fc.constantFrom('\n', '-> ', '--- ', '=', '\r', ' ', '-> X25519 ').map((text) => Buffer.from(text)),
+      fc.tuple(fc.nat(file.length), fc.nat(200)).map(([from, length]) => file.subarray(from, from + length)),
+    );
+    await fc.assert(
+      fc.asyncProperty(fc.nat(file.length), fc.nat(120), piece, async (at, removed, inserted) => {
+        const edited = Buffer.concat([file.subarray(0, at), inserted, file.subarray(at + removed)]);
+        fc.pre(!edited.equals(file));
+        await assert.rejects(open(edited), Failure);
+      }),
+      { numRuns: 2000 },
+    );
   });
 
   test('chunks can be neither swapped, repeated nor left out', async () => {
@@ -144,41 +242,87 @@ describe('whatever the bytes', () => {
     const start = parseHeader(large).length + 16;
     const head = large.subarray(0, start);
     const chunks = [0, 1, 2].map((i) => large.subarray(start + i * 65_552, start + (i + 1) * 65_552));
-    const joined = (...order: readonly number[]): Uint8Array => Buffer.concat([head, ...order.map((i) => chunks[i] ?? assert.fail())]);
+    const joined = (...order: readonly number[]): Uint8Array =>
+      Buffer.concat([head, ...order.map((i) => chunks[i] ?? assert.fail())]);
     assert.equal((await open(joined(0, 1, 2))).plaintext.length, 3 * 65_536);
-    for (const order of [[], [0], [2], [0, 1], [0, 2], [1, 0, 2], [0, 1, 1, 2], [0, 1, 2, 2], [0, 1, 2, 0]]) await assert.rejects(open(joined(...order)), isFailure('malformed'), order.join());
+    for (const order of [[], [0], [2], [0, 1], [0, 2], [1, 0, 2], [0, 1, 1, 2], [0, 1, 2, 2], [0, 1, 2, 0]])
+      await assert.rejects(open(joined(...order)), isFailure('malformed'), order.join());
   });
 
   test('they raise nothing but a Failure, and a header that parses encodes back to them', async () => {
-    const piece = fc.constantFrom('age-encryption.org/v1\n', '-> X25519 ', '-> ssh-ed25519 ', '-> scrypt', 'AAAA', '\n', '--- ', ' ', '=', '\r\n', 'TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc', 'A'.repeat(64), 'QA', 'QQ');
-    await fc.assert(fc.asyncProperty(fc.array(fc.oneof({ weight: 4, arbitrary: piece }, fc.string()), { maxLength: 14 }), fc.boolean(), async (pieces, magic) => {
-      const bytes = Buffer.from((magic ? 'age-encryption.org/v1\n' : '') + pieces.join(''), 'latin1');
-      await assert.rejects(open(bytes), Failure);
-      try {
-        const header = parseHeader(bytes);
-        assert.equal(latin1(encodeHeader(header)), latin1(bytes.subarray(0, header.length)));
-      } catch (error) {
-        if (!(error instanceof Failure)) throw error;
-      }
-    }), { numRuns: 3000 });
+    const piece = fc.constantFrom(
+      'age-encryption.org/v1\n',
+      '-> X25519 ',
+      '-> ssh-ed25519 ',
+      '-> scrypt',
+      'AAAA',
+      '\n',
+      '--- ',
+      ' ',
+      '=',
+      '\r\n',
+      'TEiF0ypqr+bpvcqXNyCVJpL7OuwPdVwPL7KQEbFDOCc',
+      'A'.repeat(64),
+      'QA',
+      'QQ',
+    );
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof({ weight: 4, arbitrary: piece }, fc.string()), { maxLength: 14 }),
+        fc.boolean(),
+        async (pieces, magic) => {
+          const bytes = Buffer.from((magic ? 'age-encryption.org/v1\n' : '') + pieces.join(''), 'latin1');
+          await assert.rejects(open(bytes), Failure);
+          try {
+            const header = parseHeader(bytes);
+            assert.equal(latin1(encodeHeader(header)), latin1(bytes.subarray(0, header.length)));
+          } catch (error) {
+            if (!(error instanceof Failure)) throw error;
+          }
+        },
+      ),
+      { numRuns: 3000 },
+    );
   });
 
   test('a header survives being written and read, whatever its stanzas', () => {
-    const argument = fc.string({ unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)), minLength: 1, maxLength: 80 });
-    const stanza = fc.record({ args: fc.array(argument, { minLength: 1, maxLength: 4 }), body: fc.uint8Array({ maxLength: 200 }) });
-    fc.assert(fc.property(fc.array(stanza, { minLength: 1, maxLength: 5 }), fc.uint8Array({ minLength: 32, maxLength: 32 }), (stanzas, mac) => {
-      const bytes = encodeHeader({ stanzas, mac });
-      const header = parseHeader(Buffer.concat([bytes, Buffer.from('payload')]));
-      assert.equal(header.length, bytes.length);
-      assert.deepEqual(header.stanzas.map(({ args, body }) => [args, latin1(body)]), stanzas.map(({ args, body }) => [args, latin1(body)]));
-      assert.equal(latin1(header.mac), latin1(mac));
-    }));
+    const argument = fc.string({
+      unit: fc.integer({ min: 0x21, max: 0x7e }).map((code) => String.fromCharCode(code)),
+      minLength: 1,
+      maxLength: 80,
+    });
+    const stanza = fc.record({
+      args: fc.array(argument, { minLength: 1, maxLength: 4 }),
+      body: fc.uint8Array({ maxLength: 200 }),
+    });
+    fc.assert(
+      fc.property(
+        fc.array(stanza, { minLength: 1, maxLength: 5 }),
+        fc.uint8Array({ minLength: 32, maxLength: 32 }),
+        (stanzas, mac) => {
+          const bytes = encodeHeader({ stanzas, mac });
+          const header = parseHeader(Buffer.concat([bytes, Buffer.from('payload')]));
+          assert.equal(header.length, bytes.length);
+          assert.deepEqual(
+            header.stanzas.map(({ args, body }) => [args, latin1(body)]),
+            stanzas.map(({ args, body }) => [args, latin1(body)]),
+          );
+          assert.equal(latin1(header.mac), latin1(mac));
+        },
+      ),
+    );
   });
 
   test('a header has an end, or is given up after 1 MiB', () => {
     const start = 'age-encryption.org/v1\n-> x\n';
-    assert.throws(() => parseHeader(Buffer.from(start + 'A'.repeat(2 ** 21))), isFailure('malformed', /longer than 1 MiB/));
-    assert.throws(() => parseHeader(Buffer.from(start + `${'A'.repeat(64)}\n`.repeat(20_000))), isFailure('malformed', /longer than 1 MiB/));
+    assert.throws(
+      () => parseHeader(Buffer.from(start + 'A'.repeat(2 ** 21))),
+      isFailure('malformed', /longer than 1 MiB/),
+    );
+    assert.throws(
+      () => parseHeader(Buffer.from(start + `${'A'.repeat(64)}\n`.repeat(20_000))),
+      isFailure('malformed', /longer than 1 MiB/),
+    );
     assert.throws(() => parseHeader(Buffer.from(start)), isFailure('malformed', /cut off/));
   });
 });
@@ -189,6 +333,9 @@ test('the reader works without a compiler, as the broker runs it', () => {
     const [file, identity] = process.env.AGE_TEST.split(' ');
     const { plaintext } = await openAgeFile(Buffer.from(file, 'base64'), [x25519Unwrapper(identity)]);
     console.log(String(plaintext), typeof WebAssembly);`;
-  const { stdout, stderr } = spawnSync(process.execPath, ['--jitless', '--input-type=module', '-e', script], { encoding: 'utf8', env: { AGE_TEST: `${Buffer.from(file).toString('base64')} ${identity}` } });
+  const { stdout, stderr } = spawnSync(process.execPath, ['--jitless', '--input-type=module', '-e', script], {
+    encoding: 'utf8',
+    env: { AGE_TEST: `${Buffer.from(file).toString('base64')} ${identity}` },
+  });
   assert.equal(stdout.trim(), 'the seeds undefined', stderr);
 });

@@ -13,28 +13,46 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     const power = firmware();
     let isAway = false;
     const key = async (): Promise<string | undefined> => (await probed(machine, 'a.service'))?.['key-a']?.toString();
-    const told = async (unit: string): Promise<string> => (await machine.run(['journalctl', '-b', '-u', unit, '-o', 'cat', '--no-pager'])).stdout;
+    const told = async (unit: string): Promise<string> =>
+      (await machine.run(['journalctl', '-b', '-u', unit, '-o', 'cat', '--no-pager'])).stdout;
     const reboot = async (): Promise<string> => {
       await forgetProbes(machine);
       return await machine.reboot();
     };
     before(async () => {
-      machine = await auxcredMachine({ systemd: version, name: 'web1', tpm: async (folder) => {
-        const tpm = await power.start(folder);
-        if (isAway) await tpm.stop();
-        return tpm;
-      } });
+      machine = await auxcredMachine({
+        systemd: version,
+        name: 'web1',
+        tpm: async (folder) => {
+          const tpm = await power.start(folder);
+          if (isAway) await tpm.stop();
+          return tpm;
+        },
+      });
       await writeProbeUnit(machine, 'a.service', { install: ['WantedBy=multi-user.target'] });
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + secretToml('key-b', ['a.service'], { delivery: 'credstore' }));
+      await machine.write(
+        manifestPath('web'),
+        secretToml('key-a', ['a.service']) + secretToml('key-b', ['a.service'], { delivery: 'credstore' }),
+      );
       power.measured[7]?.push(pcrOfInstaller);
       await machine.boot();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     let installed = '';
     test('the installer seals without its own measurements', async () => {
       await machine.shell('mount --bind / /mnt');
-      const { stderr } = await machine.run(['auxcred', 'seal', '--root=/mnt', '--with-key=tpm2', '--tpm2-pcrs=7+14', '--no-recovery', `--tpm2-device=${machine.tpm?.device ?? ''}`]);
+      const { stderr } = await machine.run([
+        'auxcred',
+        'seal',
+        '--root=/mnt',
+        '--with-key=tpm2',
+        '--tpm2-pcrs=7+14',
+        '--no-recovery',
+        `--tpm2-device=${machine.tpm?.device ?? ''}`,
+      ]);
       assert.match(stderr, /sealed the seed of host\/web1 to its TPM, without PCRs until the first boot binds 7\+14/);
       await machine.run(['auxcred', 'apply', '--root=/mnt']);
       await machine.shell('umount /mnt; systemctl enable a.service');
@@ -46,7 +64,11 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       isAway = true;
       assert.equal(await reboot(), 'degraded');
       isAway = false;
-      assert.equal((await machine.properties('auxcred-bind.service', 'ActiveState'))['ActiveState'], 'failed', await told('auxcred-bind.service'));
+      assert.equal(
+        (await machine.properties('auxcred-bind.service', 'ActiveState'))['ActiveState'],
+        'failed',
+        await told('auxcred-bind.service'),
+      );
       assert.match(await told('auxcred-bind.service'), /the TPM at swtpm:path=\S+ can't be opened/);
       assert.equal((await machine.read('/var/lib/auxcred/seeds.age')).toString('hex'), installed);
       assert.equal(await key(), undefined);
@@ -54,12 +76,18 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
 
     test('the next one binds the seed to what it measured, beside a broker that opens it', async () => {
       assert.equal(await reboot(), 'running', `${await told('auxcred-bind.service')}${await told('auxcred.service')}`);
-      assert.match(await told('auxcred-bind.service'), /sealed the seed of host\/web1 to its TPM with PCR 7\+14.*\n(?:.*\n)*auxcred: PCR 7\+14 are bound as this boot measured them/);
+      assert.match(
+        await told('auxcred-bind.service'),
+        /sealed the seed of host\/web1 to its TPM with PCR 7\+14.*\n(?:.*\n)*auxcred: PCR 7\+14 are bound as this boot measured them/,
+      );
       assert.match((await machine.run(['auxcred', 'unseal', '--json'])).stdout, /"pcrs":\s*\[\s*7,\s*14\s*\]/);
       assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/unbound'], { check: false })).status, 1);
-      assert.match(await key() ?? '', /^[0-9a-f]{64}$/);
+      assert.match((await key()) ?? '', /^[0-9a-f]{64}$/);
       assert.equal(await key(), (await machine.run(['auxcred', 'get', 'key-a'])).stdout.trim());
-      assert.match(await told('auxcred-bind.service'), /credentials in \/etc\/credstore\.encrypted that are encrypted anew: 1$/m);
+      assert.match(
+        await told('auxcred-bind.service'),
+        /credentials in \/etc\/credstore\.encrypted that are encrypted anew: 1$/m,
+      );
       assert.match((await machine.run(['auxcred', 'provision'])).stderr, /nothing to do/);
     });
 
@@ -77,7 +105,9 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     });
 
     test('it is as sandboxed as it can be', async () => {
-      const { stdout } = await machine.run(['systemd-analyze', 'security', '--no-pager', 'auxcred-bind.service'], { check: false });
+      const { stdout } = await machine.run(['systemd-analyze', 'security', '--no-pager', 'auxcred-bind.service'], {
+        check: false,
+      });
       assert.ok(Number(/exposure level for auxcred-bind\.service: ([0-9.]+)/.exec(stdout)?.[1]) < 4, stdout);
     });
   });

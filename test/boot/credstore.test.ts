@@ -11,43 +11,101 @@ for (const version of systemdVersions)
   describe(`secrets in systemd's own store on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     const imports = version !== '252';
-    const manifest = (generation = 1): string => [
-      secretToml('key', ['stored.service', 'tmpl@.service'], { delivery: 'credstore', generation }), secretToml('pair', ['stored.service'], { delivery: 'credstore', kind: 'ssh-ed25519' }),
-      secretToml('key-early', ['early.service', 'systemd-journald.service'], { delivery: 'credstore' }), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'template', content: 'x={{asked}}' }),
-      secretToml('asked', ['both.service']), secretToml('beside', ['both.service'], { delivery: 'credstore', kind: 'bytes', bytes: 131072 }),
-      secretToml('shared.one', [], { delivery: 'credstore' }),
-      secretToml('login', [], { kind: 'password' }), secretToml('login-hash', ['systemd-sysusers.service'], { kind: 'crypt', of: 'login', delivery: 'credstore', credential: 'passwd.hashed-password.late' }),
-    ].join('');
+    const manifest = (generation = 1): string =>
+      [
+        secretToml('key', ['stored.service', 'tmpl@.service'], { delivery: 'credstore', generation }),
+        secretToml('pair', ['stored.service'], { delivery: 'credstore', kind: 'ssh-ed25519' }),
+        secretToml('key-early', ['early.service', 'systemd-journald.service'], { delivery: 'credstore' }),
+        secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'template', content: 'x={{asked}}' }),
+        secretToml('asked', ['both.service']),
+        secretToml('beside', ['both.service'], { delivery: 'credstore', kind: 'bytes', bytes: 131072 }),
+        secretToml('shared.one', [], { delivery: 'credstore' }),
+        secretToml('login', [], { kind: 'password' }),
+        secretToml('login-hash', ['systemd-sysusers.service'], {
+          kind: 'crypt',
+          of: 'login',
+          delivery: 'credstore',
+          credential: 'passwd.hashed-password.late',
+        }),
+      ].join('');
     const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
-    const got = async (unit: string, id: string): Promise<string | undefined> => (await probed(machine, unit))?.[id]?.toString();
+    const got = async (unit: string, id: string): Promise<string | undefined> =>
+      (await probed(machine, unit))?.[id]?.toString();
     const files = async (): Promise<string> => (await machine.shell(`cd ${store} && sha256sum *`)).stdout;
-    const fileOf = async (id: string): Promise<string> => (await machine.shell(`ls ${store}/auxcred.*.${id}`)).stdout.trim().split('\n')[0] ?? '';
+    const fileOf = async (id: string): Promise<string> =>
+      (await machine.shell(`ls ${store}/auxcred.*.${id}`)).stdout.trim().split('\n')[0] ?? '';
     const apply = async (): Promise<string> => (await machine.run(['auxcred', 'apply'])).stderr;
-    const startedAt = async (unit: string): Promise<string> => (await machine.properties(unit, 'ActiveEnterTimestampMonotonic'))['ActiveEnterTimestampMonotonic'] ?? '';
-    const settled = async (...units: readonly string[]): Promise<void> => { for (const unit of units) await machine.waitFor(unit, 'active'); };
+    const startedAt = async (unit: string): Promise<string> =>
+      (await machine.properties(unit, 'ActiveEnterTimestampMonotonic'))['ActiveEnterTimestampMonotonic'] ?? '';
+    const settled = async (...units: readonly string[]): Promise<void> => {
+      for (const unit of units) await machine.waitFor(unit, 'active');
+    };
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
-      for (const unit of ['stored.service', 'other.service', 'both.service', 'tmpl@.service']) await writeProbeUnit(machine, unit, { unit: ['StartLimitIntervalSec=0'], install: ['WantedBy=multi-user.target', ...(unit.includes('@') ? ['DefaultInstance=one'] : [])] });
-      await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'], install: ['WantedBy=sysinit.target'] });
+      for (const unit of ['stored.service', 'other.service', 'both.service', 'tmpl@.service'])
+        await writeProbeUnit(machine, unit, {
+          unit: ['StartLimitIntervalSec=0'],
+          install: ['WantedBy=multi-user.target', ...(unit.includes('@') ? ['DefaultInstance=one'] : [])],
+        });
+      await writeProbeUnit(machine, 'early.service', {
+        unit: [
+          'DefaultDependencies=no',
+          'Before=sysinit.target',
+          'After=local-fs.target systemd-tmpfiles-setup.service',
+        ],
+        install: ['WantedBy=sysinit.target'],
+      });
       await writeProbeUnit(machine, 'importing.service', { service: ['ImportCredential=shared.*'] });
       await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
-      await machine.write('/etc/systemd/system/systemd-sysusers.service.d/always.conf', '[Unit]\nConditionNeedsUpdate=\n');
+      await machine.write(
+        '/etc/systemd/system/systemd-sysusers.service.d/always.conf',
+        '[Unit]\nConditionNeedsUpdate=\n',
+      );
       await machine.write(manifestPath('web'), manifest());
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await apply();
-      await machine.run(['systemctl', 'enable', 'stored.service', 'other.service', 'both.service', 'tmpl@one.service', 'early.service', 'importing.service']);
+      await machine.run([
+        'systemctl',
+        'enable',
+        'stored.service',
+        'other.service',
+        'both.service',
+        'tmpl@one.service',
+        'early.service',
+        'importing.service',
+      ]);
       await machine.boot();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('every unit started with its own, early ones too', async () => {
       const failed = (await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout;
-      assert.equal(failed, '', `${failed}\n${(await machine.run(['journalctl', '-b', '-p', 'warning', '--no-pager'])).stdout}`);
-      for (const [unit, name] of [['stored.service', 'key'], ['tmpl@one.service', 'key'], ['stored.service', 'pair'], ['early.service', 'key-early'], ['other.service', 'text'], ['both.service', 'asked']] as const) assert.equal(await got(unit, name), await shown(name), unit);
-      assert.equal((await got('stored.service', 'pair.pub'))?.trim(), (await machine.run(['auxcred', 'public', 'pair'])).stdout.trim());
+      assert.equal(
+        failed,
+        '',
+        `${failed}\n${(await machine.run(['journalctl', '-b', '-p', 'warning', '--no-pager'])).stdout}`,
+      );
+      for (const [unit, name] of [
+        ['stored.service', 'key'],
+        ['tmpl@one.service', 'key'],
+        ['stored.service', 'pair'],
+        ['early.service', 'key-early'],
+        ['other.service', 'text'],
+        ['both.service', 'asked'],
+      ] as const)
+        assert.equal(await got(unit, name), await shown(name), unit);
+      assert.equal(
+        (await got('stored.service', 'pair.pub'))?.trim(),
+        (await machine.run(['auxcred', 'public', 'pair'])).stdout.trim(),
+      );
       assert.equal((await probed(machine, 'both.service'))?.['beside']?.length, 131072);
       assert.deepEqual(Object.keys((await probed(machine, 'other.service')) ?? {}), ['text']);
-      assert.equal((await machine.shell('cat /run/credentials/systemd-journald.service/key-early')).stdout, await shown('key-early'));
+      assert.equal(
+        (await machine.shell('cat /run/credentials/systemd-journald.service/key-early')).stdout,
+        await shown('key-early'),
+      );
       if (imports) assert.equal(await got('importing.service', 'shared.one'), await shown('shared.one'));
       assert.equal((await machine.shell('grep ^late: /etc/shadow')).stdout.split(':')[1], await shown('login-hash'));
     });
@@ -60,9 +118,18 @@ for (const version of systemdVersions)
 
     test('systemd-creds decrypts them, by their ids alone', async () => {
       const file = await fileOf('text');
-      assert.equal((await machine.run(['systemd-creds', 'decrypt', '--name=text', file, '-'])).stdout, await shown('text'));
-      assert.notEqual((await machine.run(['systemd-creds', 'decrypt', '--name=other', file, '-'], { check: false })).status, 0);
-      assert.equal((await machine.run(['systemd-creds', 'decrypt', `${store}/shared.one`, '-'])).stdout, await shown('shared.one'));
+      assert.equal(
+        (await machine.run(['systemd-creds', 'decrypt', '--name=text', file, '-'])).stdout,
+        await shown('text'),
+      );
+      assert.notEqual(
+        (await machine.run(['systemd-creds', 'decrypt', '--name=other', file, '-'], { check: false })).status,
+        0,
+      );
+      assert.equal(
+        (await machine.run(['systemd-creds', 'decrypt', `${store}/shared.one`, '-'])).stdout,
+        await shown('shared.one'),
+      );
       assert.equal((await machine.shell(`stat -c %a ${store}/* | sort -u`)).stdout, '600\n');
     });
 
@@ -88,14 +155,28 @@ for (const version of systemdVersions)
     });
 
     test('a file that is missing, altered or under a key that is gone keeps its unit from starting until it is made again', async () => {
-      const spoils = [`rm ${await fileOf('text')}`, `echo x > ${await fileOf('text')}`, 'rm /var/lib/systemd/credential.secret && systemd-creds setup'];
+      const spoils = [
+        `rm ${await fileOf('text')}`,
+        `echo x > ${await fileOf('text')}`,
+        'rm /var/lib/systemd/credential.secret && systemd-creds setup',
+      ];
       for (const spoil of spoils) {
         await machine.shell(spoil);
         await forgetProbes(machine);
         assert.notEqual((await machine.run(['systemctl', 'restart', 'other.service'], { check: false })).status, 0);
-        assert.match((await machine.run(['systemctl', 'status', 'other.service'], { check: false })).stdout, /status=243\/CREDENTIALS|Failed at step CREDENTIALS/, spoil);
-        assert.match((await machine.run(['auxcred', 'doctor'], { check: false })).stdout, /^warning: .*\btext of other\.service.* missing or altered where it is read \[stale\]$/m);
-        assert.match((await machine.run(['auxcred', 'plan'])).stdout, /^other\.service +text +written again, since it was missing or altered +restart$/m);
+        assert.match(
+          (await machine.run(['systemctl', 'status', 'other.service'], { check: false })).stdout,
+          /status=243\/CREDENTIALS|Failed at step CREDENTIALS/,
+          spoil,
+        );
+        assert.match(
+          (await machine.run(['auxcred', 'doctor'], { check: false })).stdout,
+          /^warning: .*\btext of other\.service.* missing or altered where it is read \[stale\]$/m,
+        );
+        assert.match(
+          (await machine.run(['auxcred', 'plan'])).stdout,
+          /^other\.service +text +written again, since it was missing or altered +restart$/m,
+        );
         await apply();
         await machine.run(['systemctl', 'restart', 'other.service']);
         assert.equal(await got('other.service', 'text'), await shown('text'), spoil);
@@ -106,19 +187,36 @@ for (const version of systemdVersions)
     test('a run that is killed at any moment is mended by the next', async () => {
       for (let generation = 3; generation < 11; generation++) {
         await machine.write(manifestPath('web'), manifest(generation));
-        await machine.run(['timeout', '-s', 'KILL', (0.12 + 0.06 * (generation - 3)).toFixed(2), 'auxcred', 'provision', '--no-restart'], { check: false });
+        await machine.run(
+          [
+            'timeout',
+            '-s',
+            'KILL',
+            (0.12 + 0.06 * (generation - 3)).toFixed(2),
+            'auxcred',
+            'provision',
+            '--no-restart',
+          ],
+          { check: false },
+        );
         await machine.run(['auxcred', 'provision', '--no-restart']);
-        assert.equal((await machine.run(['systemd-creds', 'decrypt', '--name=key', await fileOf('key'), '-'])).stdout, await shown('key'));
+        assert.equal(
+          (await machine.run(['systemd-creds', 'decrypt', '--name=key', await fileOf('key'), '-'])).stdout,
+          await shown('key'),
+        );
       }
       assert.equal((await machine.shell(`ls -A ${store} | wc -l`)).stdout.trim(), '10');
     });
 
-    test('another seed makes all of them anew, and takes no file for somebody else\'s', async () => {
+    test("another seed makes all of them anew, and takes no file for somebody else's", async () => {
       const before = (await files()).split('\n').filter((line) => line !== '');
       await machine.run(['auxcred', 'seal', '--replace', '--no-recovery']);
       await apply();
       assert.equal((await files()).split('\n').filter((line) => before.includes(line)).length, 0);
-      assert.equal((await machine.run(['systemd-creds', 'decrypt', `${store}/shared.one`, '-'])).stdout, await shown('shared.one'));
+      assert.equal(
+        (await machine.run(['systemd-creds', 'decrypt', `${store}/shared.one`, '-'])).stdout,
+        await shown('shared.one'),
+      );
     });
 
     test('a file of somebody else is left alone', async () => {
@@ -134,17 +232,30 @@ for (const version of systemdVersions)
     });
 
     test('the first boot of an image makes them, and the key that they are under', async () => {
-      await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }));
+      await machine.write(
+        manifestPath('web'),
+        secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }),
+      );
       await machine.run(['rm', '/var/lib/systemd/credential.secret']);
       await forgetProbes(machine);
       await machine.reboot();
-      assert.equal(await got('other.service', 'text'), await shown('text'), (await machine.run(['journalctl', '-b', '-u', 'auxcred-provision.service', '-o', 'cat', '--no-pager'])).stdout);
+      assert.equal(
+        await got('other.service', 'text'),
+        await shown('text'),
+        (await machine.run(['journalctl', '-b', '-u', 'auxcred-provision.service', '-o', 'cat', '--no-pager'])).stdout,
+      );
     });
 
     test('what is no longer declared is removed, and nothing else', async () => {
-      await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }));
+      await machine.write(
+        manifestPath('web'),
+        secretToml('text', ['other.service'], { delivery: 'credstore', kind: 'uuid' }),
+      );
       await apply();
-      assert.equal((await machine.shell(`ls -A ${store}`)).stdout.replace(/[0-9a-f]{32}/, 'HASH'), 'auxcred.HASH.text\nmine\n');
+      assert.equal(
+        (await machine.shell(`ls -A ${store}`)).stdout.replace(/[0-9a-f]{32}/, 'HASH'),
+        'auxcred.HASH.text\nmine\n',
+      );
       await machine.run(['rm', manifestPath('web')]);
       await apply();
       assert.equal((await machine.shell(`ls -A ${store}; ls /var/lib/auxcred`)).stdout.includes('auxcred'), false);

@@ -7,7 +7,21 @@ import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 
 const hexSecret = /^[0-9a-f]{64}$/;
 /** Every kind that is made from the seed alone. */
-const kinds = ['password', 'passphrase', 'hex', 'base64', 'bytes', 'uuid', 'ssh-ed25519', 'wireguard', 'wireguard-psk', 'age', 'ed25519', 'x25519', 'ec-p256'];
+const kinds = [
+  'password',
+  'passphrase',
+  'hex',
+  'base64',
+  'bytes',
+  'uuid',
+  'ssh-ed25519',
+  'wireguard',
+  'wireguard-psk',
+  'age',
+  'ed25519',
+  'x25519',
+  'ec-p256',
+];
 const text = (value: Buffer | undefined): string => value?.toString('latin1') ?? '';
 
 for (const version of systemdVersions)
@@ -21,39 +35,102 @@ for (const version of systemdVersions)
       await writeProbeUnit(machine, 'a.service', probeOptions);
       await writeProbeUnit(machine, 'b.service', {});
       await writeProbeUnit(machine, 'simple.service', { service: ['Type=simple'] });
-      await writeProbeUnit(machine, 'dynamic.service', { service: ['DynamicUser=yes', 'PrivateTmp=yes', 'ReadWritePaths=/run/probe'] });
-      await writeProbeUnit(machine, 'several.service', { service: ['ExecStartPre=/bin/true', 'ExecStartPre=/bin/true', 'ExecStartPre=/bin/true'], steps: ['ExecStartPre', 'ExecStart'] });
-      await writeProbeUnit(machine, 'tmpl@.service', { install: ['WantedBy=multi-user.target', 'DefaultInstance=one'] });
+      await writeProbeUnit(machine, 'dynamic.service', {
+        service: ['DynamicUser=yes', 'PrivateTmp=yes', 'ReadWritePaths=/run/probe'],
+      });
+      await writeProbeUnit(machine, 'several.service', {
+        service: ['ExecStartPre=/bin/true', 'ExecStartPre=/bin/true', 'ExecStartPre=/bin/true'],
+        steps: ['ExecStartPre', 'ExecStart'],
+      });
+      await writeProbeUnit(machine, 'tmpl@.service', {
+        install: ['WantedBy=multi-user.target', 'DefaultInstance=one'],
+      });
       await writeProbeUnit(machine, longUnit, {});
       await writeProbeUnit(machine, escaped, {});
-      await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'], install: ['WantedBy=sysinit.target'] });
+      await writeProbeUnit(machine, 'early.service', {
+        unit: [
+          'DefaultDependencies=no',
+          'Before=sysinit.target',
+          'After=local-fs.target systemd-tmpfiles-setup.service',
+        ],
+        install: ['WantedBy=sysinit.target'],
+      });
       await writeProbeUnit(machine, 'none.service', {});
       await writeProbeUnit(machine, 'kinds.service', {});
-      await machine.write(manifestPath('web'), [
-        secretToml('key-a', ['a.service']), secretToml('key-b', ['b.service']), secretToml('key-simple', ['simple.service']),
-        secretToml('key-dynamic', ['dynamic.service'], { kind: 'password' }), secretToml('key-several', ['several.service']),
-        secretToml('key-template', ['tmpl@.service']), secretToml('key-early', ['early.service']), secretToml('key-long', [longUnit], { delivery: 'stage' }),
-        secretToml('key-escaped', [escaped]), secretToml('key-staged', ['a.service'], { delivery: 'stage', kind: 'uuid' }),
-        secretToml('big', ['b.service'], { kind: 'bytes', bytes: 131072 }),
-        ...kinds.map((kind) => secretToml(kind, ['kinds.service'], { kind })),
-        secretToml('wifi', ['kinds.service'], { kind: 'fixed' }), secretToml('api', ['kinds.service'], { kind: 'vault', vault: 'script', path: 'web/api' }),
-        secretToml('hash', ['kinds.service'], { kind: 'crypt', of: 'password' }), secretToml('old', ['kinds.service'], { rotate: 'yearly', previous: true }),
-        secretToml('text', ['kinds.service'], { kind: 'template', content: 'a={{password}} b={{wireguard.public}} c={{hash | json}} d={{old.previous | base64}} e={{wifi}} f={{api | url}}\n' }),
-      ].join(''));
+      await machine.write(
+        manifestPath('web'),
+        [
+          secretToml('key-a', ['a.service']),
+          secretToml('key-b', ['b.service']),
+          secretToml('key-simple', ['simple.service']),
+          secretToml('key-dynamic', ['dynamic.service'], { kind: 'password' }),
+          secretToml('key-several', ['several.service']),
+          secretToml('key-template', ['tmpl@.service']),
+          secretToml('key-early', ['early.service']),
+          secretToml('key-long', [longUnit], { delivery: 'stage' }),
+          secretToml('key-escaped', [escaped]),
+          secretToml('key-staged', ['a.service'], { delivery: 'stage', kind: 'uuid' }),
+          secretToml('big', ['b.service'], { kind: 'bytes', bytes: 131072 }),
+          ...kinds.map((kind) => secretToml(kind, ['kinds.service'], { kind })),
+          secretToml('wifi', ['kinds.service'], { kind: 'fixed' }),
+          secretToml('api', ['kinds.service'], { kind: 'vault', vault: 'script', path: 'web/api' }),
+          secretToml('hash', ['kinds.service'], { kind: 'crypt', of: 'password' }),
+          secretToml('old', ['kinds.service'], { rotate: 'yearly', previous: true }),
+          secretToml('text', ['kinds.service'], {
+            kind: 'template',
+            content:
+              'a={{password}} b={{wireguard.public}} c={{hash | json}} d={{old.previous | base64}} e={{wifi}} f={{api | url}}\n',
+          }),
+        ].join(''),
+      );
       await machine.run(['auxcred', 'seal', '--no-recovery']);
-      await machine.write('/etc/auxcred/vault.toml', '[vault.script]\nget = ["printf", "%s of %s", "{name}", "{host}"]\n');
+      await machine.write(
+        '/etc/auxcred/vault.toml',
+        '[vault.script]\nget = ["printf", "%s of %s", "{name}", "{host}"]\n',
+      );
       await machine.shell('printf "hunter2\\001" | auxcred put wifi && auxcred fetch');
       const applied = await machine.run(['auxcred', 'apply']);
       assert.match(applied.stderr, /credentials now in force/);
-      await machine.run(['systemctl', 'enable', 'a.service', 'b.service', 'simple.service', 'dynamic.service', 'several.service', 'tmpl@one.service', 'tmpl@two\\x2dthree.service', longUnit, escaped, 'early.service', 'none.service', 'kinds.service']);
+      await machine.run([
+        'systemctl',
+        'enable',
+        'a.service',
+        'b.service',
+        'simple.service',
+        'dynamic.service',
+        'several.service',
+        'tmpl@one.service',
+        'tmpl@two\\x2dthree.service',
+        longUnit,
+        escaped,
+        'early.service',
+        'none.service',
+        'kinds.service',
+      ]);
       await machine.boot();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('every unit started with its own secret', async () => {
       const failed = (await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout;
-      assert.equal(failed, '', `${failed}\n${(await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '--no-pager'])).stdout}`);
-      for (const [unit, id] of [['a.service', 'key-a'], ['b.service', 'key-b'], ['simple.service', 'key-simple'], ['several.service', 'key-several'], ['early.service', 'key-early'], [longUnit, 'key-long'], [escaped, 'key-escaped'], ['tmpl@one.service', 'key-template'], ['tmpl@two\\x2dthree.service', 'key-template']] as const) {
+      assert.equal(
+        failed,
+        '',
+        `${failed}\n${(await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '--no-pager'])).stdout}`,
+      );
+      for (const [unit, id] of [
+        ['a.service', 'key-a'],
+        ['b.service', 'key-b'],
+        ['simple.service', 'key-simple'],
+        ['several.service', 'key-several'],
+        ['early.service', 'key-early'],
+        [longUnit, 'key-long'],
+        [escaped, 'key-escaped'],
+        ['tmpl@one.service', 'key-template'],
+        ['tmpl@two\\x2dthree.service', 'key-template'],
+      ] as const) {
         const got = await probed(machine, unit);
         assert.match(text(got?.[id]), hexSecret, `${unit}: ${id}`);
       }
@@ -65,7 +142,11 @@ for (const version of systemdVersions)
       assert.deepEqual(Object.keys((await probed(machine, 'a.service')) ?? {}).sort(), ['key-a', 'key-staged']);
       assert.deepEqual(Object.keys((await probed(machine, 'b.service')) ?? {}).sort(), ['big', 'key-b']);
       assert.equal(await probed(machine, 'none.service'), undefined);
-      const values = await Promise.all(['a.service', 'b.service', 'simple.service', 'several.service', 'early.service'].map(async (unit) => text(Object.values((await probed(machine, unit)) ?? {})[0])));
+      const values = await Promise.all(
+        ['a.service', 'b.service', 'simple.service', 'several.service', 'early.service'].map(async (unit) =>
+          text(Object.values((await probed(machine, unit)) ?? {})[0]),
+        ),
+      );
       assert.equal(new Set(values).size, values.length);
     });
 
@@ -75,24 +156,38 @@ for (const version of systemdVersions)
 
     test('every kind arrives as the commands show it, with its public half and its previous value', async () => {
       const got = (await probed(machine, 'kinds.service')) ?? {};
-      const shown = async (...args: readonly string[]): Promise<string> => (await machine.run(['auxcred', ...args])).stdout;
-      for (const id of [...kinds.filter((kind) => kind !== 'bytes'), 'hash', 'old', 'text', 'wifi', 'api']) assert.equal(got[id]?.toString(), await shown('get', id), id);
-      for (const id of ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256']) assert.equal(`${got[`${id}.pub`]?.toString().trimEnd() ?? ''}\n`, await shown('public', id), id);
+      const shown = async (...args: readonly string[]): Promise<string> =>
+        (await machine.run(['auxcred', ...args])).stdout;
+      for (const id of [...kinds.filter((kind) => kind !== 'bytes'), 'hash', 'old', 'text', 'wifi', 'api'])
+        assert.equal(got[id]?.toString(), await shown('get', id), id);
+      for (const id of ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256'])
+        assert.equal(`${got[`${id}.pub`]?.toString().trimEnd() ?? ''}\n`, await shown('public', id), id);
       assert.match(text(got['hash']), /^\$y\$j9T\$/);
       assert.notEqual(text(got['old.previous']), text(got['old']));
-      assert.equal(text(got['text']), `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`);
+      assert.equal(
+        text(got['text']),
+        `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`,
+      );
       assert.equal(Object.keys(got).length, kinds.length + 6 + 6);
     });
 
     test('each step of a start sees the same secret', async () => {
-      const [pre, start, post] = await Promise.all(probeOptions.steps.map(async (step) => await probed(machine, 'a.service', step)));
+      const [pre, start, post] = await Promise.all(
+        probeOptions.steps.map(async (step) => await probed(machine, 'a.service', step)),
+      );
       assert.deepEqual(pre?.['key-a'], start?.['key-a']);
       assert.deepEqual(post?.['key-a'], start?.['key-a']);
-      assert.deepEqual((await probed(machine, 'several.service', 'ExecStartPre'))?.['key-several'], (await probed(machine, 'several.service'))?.['key-several']);
+      assert.deepEqual(
+        (await probed(machine, 'several.service', 'ExecStartPre'))?.['key-several'],
+        (await probed(machine, 'several.service'))?.['key-several'],
+      );
     });
 
     test('instances of a template share their secret', async () => {
-      assert.deepEqual((await probed(machine, 'tmpl@one.service'))?.['key-template'], (await probed(machine, 'tmpl@two\\x2dthree.service'))?.['key-template']);
+      assert.deepEqual(
+        (await probed(machine, 'tmpl@one.service'))?.['key-template'],
+        (await probed(machine, 'tmpl@two\\x2dthree.service'))?.['key-template'],
+      );
     });
 
     test('the unit before sysinit.target did start before it', async () => {
@@ -111,7 +206,8 @@ for (const version of systemdVersions)
     });
 
     test('staged secrets are gone when their unit stops', async () => {
-      const staged = async (): Promise<string> => (await machine.shell('ls /run/credstore 2>/dev/null | grep -c key-staged || true')).stdout.trim();
+      const staged = async (): Promise<string> =>
+        (await machine.shell('ls /run/credstore 2>/dev/null | grep -c key-staged || true')).stdout.trim();
       assert.equal(await staged(), '1');
       assert.equal((await machine.shell('stat -c %a,%U /run/credstore/*key-staged')).stdout.trim(), '600,root');
       await machine.systemctl('stop', 'a.service');
@@ -131,19 +227,32 @@ for (const version of systemdVersions)
     });
 
     test('a broker that has only just read what was in force hands it out no longer', async () => {
-      await machine.shell('systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service');
+      await machine.shell(
+        'systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service',
+      );
       assert.equal((await machine.properties('auxcred.service', 'ActiveState'))['ActiveState'], 'activating');
       await machine.write(manifestPath('next'), secretToml('key-next', ['b.service']));
       await machine.run(['auxcred', 'apply']);
       await machine.waitFor('b.service', 'active');
-      assert.equal(text((await probed(machine, 'b.service'))?.['key-next']), (await machine.run(['auxcred', 'get', 'key-next'])).stdout);
-      await machine.shell(`rm /run/systemd/system/auxcred.service.d/slow.conf ${manifestPath('next')}; systemctl daemon-reload; auxcred apply`);
+      assert.equal(
+        text((await probed(machine, 'b.service'))?.['key-next']),
+        (await machine.run(['auxcred', 'get', 'key-next'])).stdout,
+      );
+      await machine.shell(
+        `rm /run/systemd/system/auxcred.service.d/slow.conf ${manifestPath('next')}; systemctl daemon-reload; auxcred apply`,
+      );
     });
 
     test('hundreds of units at once', async () => {
       const units = Array.from({ length: 200 }, (_, i) => `many-${String(i)}.service`);
-      await machine.write('/usr/local/lib/many', '#!/bin/sh\nmkdir -p /run/many; cat "$CREDENTIALS_DIRECTORY/many" > "/run/many/$1"\n', 0o755);
-      await machine.shell(`for i in $(seq 0 199); do printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' > /etc/systemd/system/many-$i.service; done`);
+      await machine.write(
+        '/usr/local/lib/many',
+        '#!/bin/sh\nmkdir -p /run/many; cat "$CREDENTIALS_DIRECTORY/many" > "/run/many/$1"\n',
+        0o755,
+      );
+      await machine.shell(
+        `for i in $(seq 0 199); do printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' > /etc/systemd/system/many-$i.service; done`,
+      );
       await machine.write(manifestPath('many'), secretToml('many', units));
       await machine.run(['auxcred', 'apply']);
       await machine.run(['systemctl', 'start', ...units], { timeoutMs: 120_000 });

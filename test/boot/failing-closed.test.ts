@@ -14,13 +14,18 @@ for (const version of systemdVersions)
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       await writeProbeUnit(machine, 'a.service', { service: ['SetCredential=key-a:fallback'] });
       await writeProbeUnit(machine, 'staged.service', {});
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + secretToml('key-staged', ['staged.service'], { delivery: 'stage' }));
+      await machine.write(
+        manifestPath('web'),
+        secretToml('key-a', ['a.service']) + secretToml('key-staged', ['staged.service'], { delivery: 'stage' }),
+      );
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await machine.run(['auxcred', 'apply']);
       await machine.boot();
       await machine.shell(`cp -a ${store} /root/store; cp -a /etc/auxcred /root/etc`);
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     const start = async (unit: string): Promise<number> => {
       await machine.run(['systemctl', 'stop', 'a.service', 'staged.service', 'auxcred.service'], { check: false });
@@ -35,10 +40,13 @@ for (const version of systemdVersions)
           assert.notEqual(await start(unit), 0, unit);
           assert.equal(await probed(machine, unit), undefined);
         }
-        const told = (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
+        const told = (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager']))
+          .stdout;
         assert.match(told, reason);
       } finally {
-        await machine.shell(`rm -rf ${store} /etc/auxcred; cp -a /root/store ${store}; cp -a /root/etc /etc/auxcred; systemctl start auxcred.socket auxcred-stage.socket`);
+        await machine.shell(
+          `rm -rf ${store} /etc/auxcred; cp -a /root/store ${store}; cp -a /root/etc /etc/auxcred; systemctl start auxcred.socket auxcred-stage.socket`,
+        );
       }
       assert.equal(await start('a.service'), 0, 'it recovers once the damage is undone');
     };
@@ -49,24 +57,48 @@ for (const version of systemdVersions)
         assert.match(Object.values((await probed(machine, unit)) ?? {})[0]?.toString() ?? '', /^[0-9a-f]{64}$/);
       }
     });
-    test('no sealed seed', async () => { await refuses(`rm ${store}/seeds.age`, /this machine's seed is lost: \S+seeds\.age is missing/); });
+    test('no sealed seed', async () => {
+      await refuses(`rm ${store}/seeds.age`, /this machine's seed is lost: \S+seeds\.age is missing/);
+    });
     test('a damaged seed file', async () => {
       // No byte of an age header.
-      await refuses(`printf '\\377' | dd of=${store}/seeds.age bs=1 seek=100 conv=notrunc status=none`, /the seeds stay closed/);
+      await refuses(
+        `printf '\\377' | dd of=${store}/seeds.age bs=1 seek=100 conv=notrunc status=none`,
+        /the seeds stay closed/,
+      );
     });
-    test('an empty seed file', async () => { await refuses(`: > ${store}/seeds.age`, /the seeds stay closed/); });
+    test('an empty seed file', async () => {
+      await refuses(`: > ${store}/seeds.age`, /the seeds stay closed/);
+    });
     test('a seed that is not pinned', async () => {
-      await refuses('mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
-        `cat /root/other/var/lib/auxcred/seeds.age > ${store}/seeds.age`, /the seed of host\/web1 is not the one that this machine expects/);
+      await refuses(
+        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
+          `cat /root/other/var/lib/auxcred/seeds.age > ${store}/seeds.age`,
+        /the seed of host\/web1 is not the one that this machine expects/,
+      );
     });
-    test('no pins', async () => { await refuses('rm /etc/auxcred/scopes.json', /scopes\.json is missing/); });
-    test('no snapshot', async () => { await refuses(`rm ${store}/provisioned`, /nothing is provisioned/); });
-    test('an edited snapshot', async () => { await refuses(`sed -i s/a.service/b.service/ ${store}/provisioned/releases.json`, /was not made with this machine's seed/); });
-    test('an unreadable store', async () => { await refuses(`chmod 600 ${store}/seeds.age; chgrp root ${store}/seeds.age`, /the seeds stay closed/); });
+    test('no pins', async () => {
+      await refuses('rm /etc/auxcred/scopes.json', /scopes\.json is missing/);
+    });
+    test('no snapshot', async () => {
+      await refuses(`rm ${store}/provisioned`, /nothing is provisioned/);
+    });
+    test('an edited snapshot', async () => {
+      await refuses(
+        `sed -i s/a.service/b.service/ ${store}/provisioned/releases.json`,
+        /was not made with this machine's seed/,
+      );
+    });
+    test('an unreadable store', async () => {
+      await refuses(`chmod 600 ${store}/seeds.age; chgrp root ${store}/seeds.age`, /the seeds stay closed/);
+    });
     test('a host key that changed', async () => {
       await machine.shell('cp /etc/ssh/ssh_host_ed25519_key /root/hostkey');
       try {
-        await refuses('rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key; sleep 0', /the seeds stay closed/);
+        await refuses(
+          'rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key; sleep 0',
+          /the seeds stay closed/,
+        );
       } catch (error) {
         // The recovery check at the end needs the old key back, which `refuses` can't know.
         if (!/it recovers/.test(String(error))) throw error;
@@ -90,15 +122,26 @@ for (const version of systemdVersions)
 
     /** Restarts the unit again and again while the broker gets a signal every 0.1 to 0.4 s; how many starts saw a secret of which length. */
     const storm = async (signal: string): Promise<Map<number, number>> => {
-      await machine.write('/usr/local/lib/storm', [
-        '#!/bin/bash', 'systemctl stop a.service',
-        `( for i in $(seq 40); do systemctl kill --signal=${signal} auxcred.service 2>/dev/null; sleep 0.$(( RANDOM % 300 + 100 )); done ) &`, 'killer=$!',
-        'for i in $(seq 80); do', '  rm -rf /run/probe/a.service; systemctl reset-failed a.service auxcred.service auxcred.socket 2>/dev/null; systemctl start auxcred.socket',
-        '  if systemctl restart a.service 2>/dev/null; then read -r id value < /run/probe/a.service/ExecStart; echo "$(( ${#value} / 2 ))"; fi', 'done', 'wait $killer', '',
-      ].join('\n'), 0o755);
+      await machine.write(
+        '/usr/local/lib/storm',
+        [
+          '#!/bin/bash',
+          'systemctl stop a.service',
+          `( for i in $(seq 40); do systemctl kill --signal=${signal} auxcred.service 2>/dev/null; sleep 0.$(( RANDOM % 300 + 100 )); done ) &`,
+          'killer=$!',
+          'for i in $(seq 80); do',
+          '  rm -rf /run/probe/a.service; systemctl reset-failed a.service auxcred.service auxcred.socket 2>/dev/null; systemctl start auxcred.socket',
+          '  if systemctl restart a.service 2>/dev/null; then read -r id value < /run/probe/a.service/ExecStart; echo "$(( ${#value} / 2 ))"; fi',
+          'done',
+          'wait $killer',
+          '',
+        ].join('\n'),
+        0o755,
+      );
       const { stdout } = await machine.run(['/usr/local/lib/storm'], { timeoutMs: 180_000 });
       const lengths = new Map<number, number>();
-      for (const line of stdout.split('\n').filter((text) => text !== '')) lengths.set(Number(line), (lengths.get(Number(line)) ?? 0) + 1);
+      for (const line of stdout.split('\n').filter((text) => text !== ''))
+        lengths.set(Number(line), (lengths.get(Number(line)) ?? 0) + 1);
       return lengths;
     };
 
@@ -111,13 +154,18 @@ for (const version of systemdVersions)
       const lengths = await storm('SIGKILL');
       context.diagnostic(`starts by length of the secret: ${JSON.stringify([...lengths])}`);
       assert.ok((lengths.get(64) ?? 0) > 0);
-      assert.deepEqual([...lengths.keys()].filter((length) => length !== 64 && length !== 0), []);
+      assert.deepEqual(
+        [...lengths.keys()].filter((length) => length !== 64 && length !== 0),
+        [],
+      );
       // What docs/threat-model.md owns up to: SIGKILL between accept and write.
       assert.ok((lengths.get(0) ?? 0) <= 8);
     });
 
     test('a unit waits for its secret while the broker restarts, and a client that hangs holds up nobody', async () => {
-      await machine.shell('systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2');
+      await machine.shell(
+        'systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2',
+      );
       assert.equal(await start('a.service'), 0);
       await machine.systemctl('--no-block', 'restart', 'auxcred.service');
       await machine.systemctl('restart', 'a.service');
@@ -125,7 +173,9 @@ for (const version of systemdVersions)
     });
 
     test('a manifest that was edited after apply and can not be read blocks its units', async () => {
-      await machine.shell(`printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}; systemctl daemon-reload; systemctl stop a.service`);
+      await machine.shell(
+        `printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}; systemctl daemon-reload; systemctl stop a.service`,
+      );
       await writeProbeUnit(machine, 'new.service', {});
       await machine.systemctl('daemon-reload');
       for (const unit of ['a.service', 'new.service']) {
@@ -136,7 +186,10 @@ for (const version of systemdVersions)
     });
 
     test('a secret declared without apply is provisioned at the next boot', async () => {
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + secretToml('key-new', ['new.service']));
+      await machine.write(
+        manifestPath('web'),
+        secretToml('key-a', ['a.service']) + secretToml('key-new', ['new.service']),
+      );
       await machine.systemctl('enable', 'new.service');
       await machine.reboot();
       assert.match((await probed(machine, 'new.service'))?.['key-new']?.toString() ?? '', /^[0-9a-f]{64}$/);

@@ -11,71 +11,164 @@ const folder = '/run/auxcred/files';
 for (const version of systemdVersions.filter((one) => one !== '254'))
   describe(`secrets as files on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
-    const manifest = (generation = 1): string => [
-      secretToml('db', ['reader.service'], { delivery: 'file', owner: 'daemon', group: 'adm', mode: '0440', link: '/etc/db/password', generation }),
-      secretToml('pair', [], { delivery: 'file', kind: 'ssh-ed25519', link: '/etc/deploy/key' }),
-      secretToml('text', ['other.service'], { delivery: 'file', kind: 'template', content: 'p={{wifi}} q={{db}}\n', owner: '65534' }),
-      secretToml('wifi', [], { kind: 'fixed' }),
-      secretToml('login', [], { weak: true, kind: 'password', length: 12 }),
-      secretToml('login-hash', ['systemd-sysusers.service', 'early.service'], { delivery: 'file', kind: 'crypt', of: 'login', 'needed-for': 'users' }),
-    ].join('');
+    const manifest = (generation = 1): string =>
+      [
+        secretToml('db', ['reader.service'], {
+          delivery: 'file',
+          owner: 'daemon',
+          group: 'adm',
+          mode: '0440',
+          link: '/etc/db/password',
+          generation,
+        }),
+        secretToml('pair', [], { delivery: 'file', kind: 'ssh-ed25519', link: '/etc/deploy/key' }),
+        secretToml('text', ['other.service'], {
+          delivery: 'file',
+          kind: 'template',
+          content: 'p={{wifi}} q={{db}}\n',
+          owner: '65534',
+        }),
+        secretToml('wifi', [], { kind: 'fixed' }),
+        secretToml('login', [], { weak: true, kind: 'password', length: 12 }),
+        secretToml('login-hash', ['systemd-sysusers.service', 'early.service'], {
+          delivery: 'file',
+          kind: 'crypt',
+          of: 'login',
+          'needed-for': 'users',
+        }),
+      ].join('');
     /** In a folder that a user owns. */
     const bobs = secretToml('bobs', [], { delivery: 'file', owner: 'bob', link: '/home/bob/app/secret.conf' });
     const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
-    const stat = async (id: string): Promise<string> => (await machine.run(['stat', '-c', '%a %U %G %s', `${folder}/${id}`])).stdout.trim();
-    const startedAt = async (unit: string): Promise<number> => Number((await machine.properties(unit, 'ActiveEnterTimestampMonotonic'))['ActiveEnterTimestampMonotonic']);
+    const stat = async (id: string): Promise<string> =>
+      (await machine.run(['stat', '-c', '%a %U %G %s', `${folder}/${id}`])).stdout.trim();
+    const startedAt = async (unit: string): Promise<number> =>
+      Number((await machine.properties(unit, 'ActiveEnterTimestampMonotonic'))['ActiveEnterTimestampMonotonic']);
     const apply = async (): Promise<string> => (await machine.run(['auxcred', 'apply'])).stderr;
-    const told = async (unit: string): Promise<string> => (await machine.run(['journalctl', '-b', '-u', unit, '-o', 'cat', '--no-pager'])).stdout;
+    const told = async (unit: string): Promise<string> =>
+      (await machine.run(['journalctl', '-b', '-u', unit, '-o', 'cat', '--no-pager'])).stdout;
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       const copy = (name: string): string => `ExecStart=/bin/sh -c 'cat ${folder}/${name} > /run/copy-of-${name}'`;
-      await writeProbeUnit(machine, 'reader.service', { unit: ['StartLimitIntervalSec=0'], service: ['User=daemon', `ExecStart=/bin/sh -c 'cat /etc/db/password > /run/reader/copy'`, 'RuntimeDirectory=reader', 'RuntimeDirectoryPreserve=yes'], steps: [] });
+      await writeProbeUnit(machine, 'reader.service', {
+        unit: ['StartLimitIntervalSec=0'],
+        service: [
+          'User=daemon',
+          `ExecStart=/bin/sh -c 'cat /etc/db/password > /run/reader/copy'`,
+          'RuntimeDirectory=reader',
+          'RuntimeDirectoryPreserve=yes',
+        ],
+        steps: [],
+      });
       // As a file, or as a credential.
-      await writeProbeUnit(machine, 'other.service', { service: [`ExecStart=/bin/sh -c 'cat "$\${CREDENTIALS_DIRECTORY:-${folder}}/text" > /run/copy-of-text'`], steps: [] });
-      await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=systemd-sysusers.service sysinit.target'], service: [copy('login-hash')], steps: [], install: ['WantedBy=sysinit.target'] });
+      await writeProbeUnit(machine, 'other.service', {
+        service: [`ExecStart=/bin/sh -c 'cat "$\${CREDENTIALS_DIRECTORY:-${folder}}/text" > /run/copy-of-text'`],
+        steps: [],
+      });
+      await writeProbeUnit(machine, 'early.service', {
+        unit: ['DefaultDependencies=no', 'Before=systemd-sysusers.service sysinit.target'],
+        service: [copy('login-hash')],
+        steps: [],
+        install: ['WantedBy=sysinit.target'],
+      });
       // A user of sysusers' making: there is none before it ran.
       await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
-      await machine.write('/etc/systemd/system/systemd-sysusers.service.d/always.conf', '[Unit]\nConditionNeedsUpdate=\n');
+      await machine.write(
+        '/etc/systemd/system/systemd-sysusers.service.d/always.conf',
+        '[Unit]\nConditionNeedsUpdate=\n',
+      );
       await machine.shell('useradd --create-home bob; install -d -m 755 -o bob -g bob /home/bob/app');
-      await machine.write(manifestPath('web'), manifest() + secretToml('late', [], { delivery: 'file', owner: 'late' }) + bobs);
+      await machine.write(
+        manifestPath('web'),
+        manifest() + secretToml('late', [], { delivery: 'file', owner: 'late' }) + bobs,
+      );
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await machine.shell('printf hunter2 | auxcred put wifi');
       await apply();
       await machine.run(['systemctl', 'enable', 'reader.service', 'other.service', 'early.service']);
       await machine.boot();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('every file is there with its value, owner, group and mode', async () => {
       const failed = (await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout;
-      assert.equal(failed, '', `${failed}\n${(await machine.run(['journalctl', '-b', '-p', 'warning', '--no-pager'])).stdout}`);
-      assert.deepEqual([await stat('db'), await stat('text'), await stat('late'), await stat('pair.pub')], ['440 daemon adm 64', `400 nobody root ${String(Buffer.byteLength(await shown('text')))}`, '400 late root 64', `400 root root ${String((await machine.run(['auxcred', 'public', 'pair'])).stdout.trimEnd().length)}`]);
-      for (const name of ['db', 'pair', 'text', 'late', 'login-hash']) assert.equal((await machine.read(`${folder}/${name}`)).toString(), await shown(name), name);
+      assert.equal(
+        failed,
+        '',
+        `${failed}\n${(await machine.run(['journalctl', '-b', '-p', 'warning', '--no-pager'])).stdout}`,
+      );
+      assert.deepEqual(
+        [await stat('db'), await stat('text'), await stat('late'), await stat('pair.pub')],
+        [
+          '440 daemon adm 64',
+          `400 nobody root ${String(Buffer.byteLength(await shown('text')))}`,
+          '400 late root 64',
+          `400 root root ${String((await machine.run(['auxcred', 'public', 'pair'])).stdout.trimEnd().length)}`,
+        ],
+      );
+      for (const name of ['db', 'pair', 'text', 'late', 'login-hash'])
+        assert.equal((await machine.read(`${folder}/${name}`)).toString(), await shown(name), name);
       assert.equal((await machine.read('/etc/db/password')).toString(), await shown('db'));
-      assert.equal((await machine.read('/etc/deploy/key.pub')).toString(), (await machine.read(`${folder}/pair.pub`)).toString());
+      assert.equal(
+        (await machine.read('/etc/deploy/key.pub')).toString(),
+        (await machine.read(`${folder}/pair.pub`)).toString(),
+      );
       assert.equal((await machine.read('/run/reader/copy')).toString(), await shown('db'));
       assert.match((await machine.read('/run/copy-of-login-hash')).toString(), /^\$y\$/);
-      assert.equal((await machine.shell('stat -c "%U %N" /home/bob/app/secret.conf')).stdout.trim(), `bob '/home/bob/app/secret.conf' -> '${folder}/bobs'`);
+      assert.equal(
+        (await machine.shell('stat -c "%U %N" /home/bob/app/secret.conf')).stdout.trim(),
+        `bob '/home/bob/app/secret.conf' -> '${folder}/bobs'`,
+      );
     });
 
     test('they lie in memory that is never swapped out, and nobody can list them', async () => {
-      const [type = '', options = ''] = (await machine.run(['findmnt', '-n', '-o', 'FSTYPE,OPTIONS', folder])).stdout.trim().split(/\s+/);
+      const [type = '', options = ''] = (await machine.run(['findmnt', '-n', '-o', 'FSTYPE,OPTIONS', folder])).stdout
+        .trim()
+        .split(/\s+/);
       assert.ok(type === 'ramfs' || (type === 'tmpfs' && options.split(',').includes('noswap')), `${type} ${options}`);
       for (const option of ['nosuid', 'nodev', 'noexec']) assert.ok(options.split(',').includes(option), options);
       assert.equal((await machine.run(['stat', '-c', '%a %U', folder])).stdout, '711 root\n');
-      assert.notEqual((await machine.run(['setpriv', '--reuid=daemon', '--clear-groups', 'ls', folder], { check: false })).status, 0);
-      assert.notEqual((await machine.run(['setpriv', '--reuid=daemon', '--clear-groups', 'cat', `${folder}/text`], { check: false })).status, 0);
+      assert.notEqual(
+        (await machine.run(['setpriv', '--reuid=daemon', '--clear-groups', 'ls', folder], { check: false })).status,
+        0,
+      );
+      assert.notEqual(
+        (await machine.run(['setpriv', '--reuid=daemon', '--clear-groups', 'cat', `${folder}/text`], { check: false }))
+          .status,
+        0,
+      );
     });
 
     test('those for users come before users are made, the others before sysinit.target', async () => {
-      const [early, sysusers, files, sysinit] = await Promise.all(['auxcred-user-files.service', 'systemd-sysusers.service', 'auxcred-files.service', 'sysinit.target'].map(startedAt));
-      assert.ok((early ?? NaN) < (sysusers ?? NaN) && (sysusers ?? NaN) < (files ?? NaN) && (files ?? NaN) < (sysinit ?? NaN), String([early, sysusers, files, sysinit]));
+      const [early, sysusers, files, sysinit] = await Promise.all(
+        ['auxcred-user-files.service', 'systemd-sysusers.service', 'auxcred-files.service', 'sysinit.target'].map(
+          startedAt,
+        ),
+      );
+      assert.ok(
+        (early ?? NaN) < (sysusers ?? NaN) && (sysusers ?? NaN) < (files ?? NaN) && (files ?? NaN) < (sysinit ?? NaN),
+        String([early, sysusers, files, sysinit]),
+      );
       assert.ok((await startedAt('early.service')) < (sysusers ?? NaN));
     });
 
     test('the journal has a record of each', async () => {
       const released = await machine.journal('-b', 'AUXCRED_OUTCOME=released', 'AUXCRED_DELIVERY=file');
-      assert.deepEqual(released.map((entry) => `${String(entry['AUXCRED_UNIT'])} ${String(entry['AUXCRED_CREDENTIAL'])}`).sort(), [' bobs', ' late', ' pair', ' pair.pub', 'early.service login-hash', 'other.service text', 'reader.service db', 'systemd-sysusers.service login-hash']);
+      assert.deepEqual(
+        released.map((entry) => `${String(entry['AUXCRED_UNIT'])} ${String(entry['AUXCRED_CREDENTIAL'])}`).sort(),
+        [
+          ' bobs',
+          ' late',
+          ' pair',
+          ' pair.pub',
+          'early.service login-hash',
+          'other.service text',
+          'reader.service db',
+          'systemd-sysusers.service login-hash',
+        ],
+      );
     });
 
     test('once more changes nothing', async () => {
@@ -96,7 +189,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal((await machine.shell('ls -A /home/bob/app')).stdout, '');
     });
 
-    test('a user who leads a link elsewhere gets nothing but what is the user\'s own', async () => {
+    test("a user who leads a link elsewhere gets nothing but what is the user's own", async () => {
       const bob = ['setpriv', '--reuid=bob', '--regid=bob', '--clear-groups'];
       const aptFolder = '/etc/apt/apt.conf.d';
       const files = async (): Promise<string> => (await machine.shell(`ls -A ${aptFolder}`)).stdout;
@@ -111,7 +204,16 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.run([...bob, 'sh', '-euc', 'cd /home/bob; rm app; mv hidden app']);
       // All the time, and he takes the link away so that it is made again.
       await machine.systemctl('reset-failed');
-      await machine.run(['systemd-run', '--quiet', '--unit=attack', '--property=User=bob', '--property=WorkingDirectory=/home/bob', 'sh', '-c', `while :; do mv app hidden; ln -s ${aptFolder} app; rm -f app; mv hidden app; rm -f app/secret.conf; done`]);
+      await machine.run([
+        'systemd-run',
+        '--quiet',
+        '--unit=attack',
+        '--property=User=bob',
+        '--property=WorkingDirectory=/home/bob',
+        'sh',
+        '-c',
+        `while :; do mv app hidden; ln -s ${aptFolder} app; rm -f app; mv hidden app; rm -f app/secret.conf; done`,
+      ]);
       for (let i = 0; i < 8; i++) {
         const { status, stdout, stderr } = await machine.run(['auxcred', 'apply'], { check: false });
         assert.ok(status === 0 || status === 3 || status === 16, `${String(status)} ${stdout}${stderr}`);
@@ -119,9 +221,14 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       }
       await machine.shell('systemctl stop attack.service; systemctl reset-failed');
       // What a version that followed links left is found.
-      await machine.shell(`cd /home/bob; rm -rf app hidden; install -d -o bob -g bob app; auxcred apply; rm -r app; ln -s ${aptFolder} app; ln -s ${folder}/bobs app/secret.conf`);
+      await machine.shell(
+        `cd /home/bob; rm -rf app hidden; install -d -o bob -g bob app; auxcred apply; rm -r app; ln -s ${aptFolder} app; ln -s ${folder}/bobs app/secret.conf`,
+      );
       const { stdout: doctor } = await machine.run(['auxcred', 'doctor'], { check: false });
-      assert.match(doctor, /^problem: \/etc\/apt\/apt\.conf\.d\/secret\.conf was made where others could lead it: \/home\/bob\/app is a symbolic link/m);
+      assert.match(
+        doctor,
+        /^problem: \/etc\/apt\/apt\.conf\.d\/secret\.conf was made where others could lead it: \/home\/bob\/app is a symbolic link/m,
+      );
       await machine.shell(/^ {4}\$ (rm .*secret\.conf.*)$/m.exec(doctor)?.[1] ?? 'false');
       await machine.shell(`rm ${manifestPath('bob')} /home/bob/app; auxcred apply`);
       assert.equal(await files(), before);
@@ -132,15 +239,27 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
         const { stdout, stderr } = await machine.run(['auxcred', 'plan']);
         return { table: stdout, units: [...stderr.matchAll(/would (restart \S+)/g)].map(([, step]) => String(step)) };
       };
-      const moved = manifest(2).replace('[secret."text"]\nkind = "template"\ndelivery = "file"', '[secret."text"]\nkind = "template"\ndelivery = "credstore"').replace('owner = "65534"\n', '').replace('mode = "0440"', 'mode = "0400"');
-      for (const [text, why, steps] of [[moved, 'now delivered from the credential store', ['restart other.service']], [manifest(2), 'now delivered as a file', ['restart other.service']]] as const) {
+      const moved = manifest(2)
+        .replace(
+          '[secret."text"]\nkind = "template"\ndelivery = "file"',
+          '[secret."text"]\nkind = "template"\ndelivery = "credstore"',
+        )
+        .replace('owner = "65534"\n', '')
+        .replace('mode = "0440"', 'mode = "0400"');
+      for (const [text, why, steps] of [
+        [moved, 'now delivered from the credential store', ['restart other.service']],
+        [manifest(2), 'now delivered as a file', ['restart other.service']],
+      ] as const) {
         await machine.write(manifestPath('web'), text);
         const { table, units } = await planned();
         assert.match(table, new RegExp(`^other\\.service +text +${why} +restart$`, 'm'));
         assert.match(table, /^reader\.service +db +mode 04[04]0 -> 04[04]0 *$/m);
         assert.deepEqual(units, steps);
         const stderr = await apply();
-        assert.deepEqual([...stderr.matchAll(/: (restart \S+): (.*)/g)].map(([, step, reason]) => [step, reason]), [[steps[0], `text (${why})`]]);
+        assert.deepEqual(
+          [...stderr.matchAll(/: (restart \S+): (.*)/g)].map(([, step, reason]) => [step, reason]),
+          [[steps[0], `text (${why})`]],
+        );
         assert.deepEqual(await planned(), { table: '', units: [] });
       }
       assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
@@ -148,7 +267,10 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
 
     test('a file that somebody altered is planned to be written again, and is', async () => {
       await machine.shell(`echo x > ${folder}/text`);
-      assert.match((await machine.run(['auxcred', 'plan'])).stdout, /^other\.service +text +written again, since it was missing or altered +restart$/m);
+      assert.match(
+        (await machine.run(['auxcred', 'plan'])).stdout,
+        /^other\.service +text +written again, since it was missing or altered +restart$/m,
+      );
       assert.match(await apply(), /restart other\.service: text \(written again/);
       assert.equal((await machine.read(`${folder}/text`)).toString(), await shown('text'));
       assert.match((await machine.run(['auxcred', 'plan'])).stderr, /nothing would change/);
@@ -157,16 +279,36 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     test('a run that is killed at any moment is mended by the next', async () => {
       for (let generation = 3; generation < 9; generation++) {
         await machine.write(manifestPath('web'), manifest(generation));
-        await machine.run(['timeout', '-s', 'KILL', (0.12 + 0.05 * (generation - 3)).toFixed(2), 'auxcred', 'provision', '--no-restart'], { check: false });
+        await machine.run(
+          [
+            'timeout',
+            '-s',
+            'KILL',
+            (0.12 + 0.05 * (generation - 3)).toFixed(2),
+            'auxcred',
+            'provision',
+            '--no-restart',
+          ],
+          { check: false },
+        );
         await machine.run(['auxcred', 'provision', '--no-restart']);
         assert.equal((await machine.read(`${folder}/db`)).toString(), await shown('db'));
       }
-      assert.deepEqual((await machine.shell(`ls -A ${folder}`)).stdout.trim().split('\n'), ['db', 'login-hash', 'pair', 'pair.pub', 'text']);
+      assert.deepEqual((await machine.shell(`ls -A ${folder}`)).stdout.trim().split('\n'), [
+        'db',
+        'login-hash',
+        'pair',
+        'pair.pub',
+        'text',
+      ]);
     });
 
     test('owners that are not there and links over other files are refused, and nothing changes', async () => {
       await machine.write('/etc/important', 'x');
-      await machine.write(manifestPath('more'), secretToml('bad', [], { delivery: 'file', owner: 'nobody-knows', link: '/etc/important' }));
+      await machine.write(
+        manifestPath('more'),
+        secretToml('bad', [], { delivery: 'file', owner: 'nobody-knows', link: '/etc/important' }),
+      );
       assert.equal((await machine.run(['auxcred', 'plan'], { check: false })).status, 3);
       const { status, stdout } = await machine.run(['auxcred', 'apply'], { check: false });
       assert.equal(status, 3);
@@ -185,12 +327,21 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     });
 
     test('what is no longer declared goes, with its link', async () => {
-      await machine.write(manifestPath('web'), secretToml('text', ['other.service'], { delivery: 'file', kind: 'uuid' }));
+      await machine.write(
+        manifestPath('web'),
+        secretToml('text', ['other.service'], { delivery: 'file', kind: 'uuid' }),
+      );
       await apply();
       assert.equal((await machine.shell(`ls -A ${folder}`)).stdout, 'text\n');
-      assert.equal((await machine.shell('ls -A /etc/db /etc/deploy; ls /var/lib/auxcred')).stdout.includes('links.json'), false);
+      assert.equal(
+        (await machine.shell('ls -A /etc/db /etc/deploy; ls /var/lib/auxcred')).stdout.includes('links.json'),
+        false,
+      );
       assert.equal((await machine.shell('ls -A /etc/db /etc/deploy')).stdout, '/etc/db:\n\n/etc/deploy:\n');
-      assert.equal((await machine.systemctl('show', '-p', 'Wants', 'sysinit.target')).stdout.includes('auxcred-user-files'), false);
+      assert.equal(
+        (await machine.systemctl('show', '-p', 'Wants', 'sysinit.target')).stdout.includes('auxcred-user-files'),
+        false,
+      );
     });
 
     test('a seed that does not open keeps their units from starting, and the journal says why', async () => {

@@ -40,8 +40,25 @@ for (const version of systemdVersions)
     /** Units whose control groups systemd gives other names. */
     const named = ['_under.service', 'memory.service', 'cgroup.x.service', 'tasks.service'];
     /** Runs the forger in a unit of its own. */
-    const forge = async (name: string, properties: readonly string[] = [], { unit = 'forger.service', below = '' } = {}): Promise<string> => {
-      const { stdout } = await machine.run(['systemd-run', '--quiet', '--wait', '--pipe', '--collect', `--unit=${unit}`, ...properties.map((property) => `--property=${property}`), 'perl', '/usr/local/lib/forger.pl', credentialSocket, name, below]);
+    const forge = async (
+      name: string,
+      properties: readonly string[] = [],
+      { unit = 'forger.service', below = '' } = {},
+    ): Promise<string> => {
+      const { stdout } = await machine.run([
+        'systemd-run',
+        '--quiet',
+        '--wait',
+        '--pipe',
+        '--collect',
+        `--unit=${unit}`,
+        ...properties.map((property) => `--property=${property}`),
+        'perl',
+        '/usr/local/lib/forger.pl',
+        credentialSocket,
+        name,
+        below,
+      ]);
       return stdout.trim();
     };
     before(async () => {
@@ -50,17 +67,29 @@ for (const version of systemdVersions)
       await machine.write('/usr/local/lib/forger.pl', forger);
       for (const unit of named) await writeProbeUnit(machine, unit, {});
       await machine.write('/usr/local/lib/judge', judge, 0o755);
-      await machine.write('/etc/systemd/system/judge.service', '[Service]\nType=oneshot\nExecStart=/usr/local/lib/judge\n');
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + secretToml('key-named', named) + secretToml('key-judge', ['judge.service']));
+      await machine.write(
+        '/etc/systemd/system/judge.service',
+        '[Service]\nType=oneshot\nExecStart=/usr/local/lib/judge\n',
+      );
+      await machine.write(
+        manifestPath('web'),
+        secretToml('key-a', ['a.service']) +
+          secretToml('key-named', named) +
+          secretToml('key-judge', ['judge.service']),
+      );
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       await machine.run(['auxcred', 'apply']);
       await machine.boot();
       await machine.systemctl('start', 'a.service');
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('a unit that names a credential it was not given does not start, whatever its fallback', async () => {
-      await writeProbeUnit(machine, 'thief.service', { service: [`LoadCredentialEncrypted=key-a:${credentialSocket}`, 'SetCredential=key-a:fallback'] });
+      await writeProbeUnit(machine, 'thief.service', {
+        service: [`LoadCredentialEncrypted=key-a:${credentialSocket}`, 'SetCredential=key-a:fallback'],
+      });
       await machine.systemctl('daemon-reload');
       assert.notEqual((await machine.run(['systemctl', 'start', 'thief.service'], { check: false })).status, 0);
       assert.equal(await probed(machine, 'thief.service'), undefined);
@@ -74,7 +103,7 @@ for (const version of systemdVersions)
       assert.equal(await forge(forgedName, ['User=nobody']), 'denied');
     });
 
-    test('root in another unit is refused when it takes a unit\'s name', async () => {
+    test("root in another unit is refused when it takes a unit's name", async () => {
       assert.equal(await forge(forgedName), '0');
       const entries = await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_UNIT=a.service');
       assert.match(String(entries.at(-1)?.['AUXCRED_REASON']), /is not part of a\.service/);
@@ -86,14 +115,17 @@ for (const version of systemdVersions)
 
     test('a unit that may make control groups can not make itself another', async () => {
       const delegated = ['Delegate=yes', 'CapabilityBoundingSet=', 'NoNewPrivileges=yes'];
-      for (const below of ['a.service', 'init.scope', 'system.slice']) assert.equal(await forge(forgedName, delegated, { below }), '0', below);
+      for (const below of ['a.service', 'init.scope', 'system.slice'])
+        assert.equal(await forge(forgedName, delegated, { below }), '0', below);
       const [entry] = (await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_UNIT=a.service')).slice(-1);
       assert.match(String(entry?.['AUXCRED_REASON']), /of forger\.service\) is not part of a\.service/);
     });
 
     test('units whose control groups have other names get their secrets', async () => {
       await machine.systemctl('start', ...named);
-      const got = await Promise.all(named.map(async (unit) => (await probed(machine, unit))?.['key-named']?.toString() ?? ''));
+      const got = await Promise.all(
+        named.map(async (unit) => (await probed(machine, unit))?.['key-named']?.toString() ?? ''),
+      );
       for (const value of got) assert.match(value, /^[0-9a-f]{64}$/);
       assert.equal(new Set(got).size, 1);
     });
@@ -106,7 +138,15 @@ for (const version of systemdVersions)
     });
 
     test('names that systemd would not send are refused', async () => {
-      for (const name of ['', 'x', 'deadbeef/unit/a.service', 'deadbeef/unit/a.service/key-a/more', 'DEADBEEF/unit/a.service/key-a', 'deadbeef/user/a.service/key-a', `deadbeef/unit/${'x'.repeat(60)}/y`]) {
+      for (const name of [
+        '',
+        'x',
+        'deadbeef/unit/a.service',
+        'deadbeef/unit/a.service/key-a/more',
+        'DEADBEEF/unit/a.service/key-a',
+        'deadbeef/user/a.service/key-a',
+        `deadbeef/unit/${'x'.repeat(60)}/y`,
+      ]) {
         assert.equal(await forge(name), '0', name);
       }
     });
@@ -117,11 +157,19 @@ for (const version of systemdVersions)
     });
 
     test('nobody but root and the broker can read the store', async () => {
-      const { stdout } = await machine.shell('stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/encrypted.sock /run/auxcred/stage.sock');
-      assert.equal(stdout.trim(), [
-        '/var/lib/auxcred root:auxcred 750', '/var/lib/auxcred/seeds.age root:auxcred 640', '/var/lib/auxcred/provisioned/releases.json root:auxcred 640',
-        '/run/auxcred/encrypted.sock root:root 600', '/run/auxcred/stage.sock root:root 600',
-      ].join('\n'));
+      const { stdout } = await machine.shell(
+        'stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/encrypted.sock /run/auxcred/stage.sock',
+      );
+      assert.equal(
+        stdout.trim(),
+        [
+          '/var/lib/auxcred root:auxcred 750',
+          '/var/lib/auxcred/seeds.age root:auxcred 640',
+          '/var/lib/auxcred/provisioned/releases.json root:auxcred 640',
+          '/run/auxcred/encrypted.sock root:root 600',
+          '/run/auxcred/stage.sock root:root 600',
+        ].join('\n'),
+      );
     });
 
     test('the broker runs as nobody, without capabilities', async () => {
@@ -130,7 +178,8 @@ for (const version of systemdVersions)
       const status = (await machine.read(`/proc/${String(MainPID)}/status`)).toString();
       const user = (await machine.shell('id -u auxcred')).stdout.trim();
       assert.match(status, new RegExp(`^Uid:\\t${user}\\t${user}\\t${user}\\t${user}$`, 'm'));
-      for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb']) assert.match(status, new RegExp(`^${set}:\\t0{16}$`, 'm'));
+      for (const set of ['CapInh', 'CapPrm', 'CapEff', 'CapBnd', 'CapAmb'])
+        assert.match(status, new RegExp(`^${set}:\\t0{16}$`, 'm'));
       assert.match(status, /^NoNewPrivs:\t1$/m);
       assert.match((await machine.read(`/proc/${String(MainPID)}/limits`)).toString(), /^Max core file size +0 +0/m);
       // Its memory is root's, not that of its user: it can't be traced, and a core_pattern that is a program gets nothing of it either.

@@ -32,16 +32,23 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     let expected: Readonly<Record<string, string>> = {};
 
     const start = async (folder: string) => {
-      if (existsSync(board) && !existsSync(join(folder, 'state'))) cpSync(board, join(folder, 'state'), { recursive: true });
+      if (existsSync(board) && !existsSync(join(folder, 'state')))
+        cpSync(board, join(folder, 'state'), { recursive: true });
       return await power.start(folder);
     };
-    const shell = async (script: string): Promise<void> => { await machine.shell(`export AUXCRED_TCTI=${machine.tpm?.device ?? ''} TPM2TOOLS_TCTI=${machine.tpm?.device ?? ''}\n${script}`); };
+    const shell = async (script: string): Promise<void> => {
+      await machine.shell(
+        `export AUXCRED_TCTI=${machine.tpm?.device ?? ''} TPM2TOOLS_TCTI=${machine.tpm?.device ?? ''}\n${script}`,
+      );
+    };
     /** Runs a block of the document. What goes through ssh there runs on the same machine here. */
     const follow = async (heading: string, number = 0): Promise<void> => {
       const block = blocks(heading)[number];
       assert.ok(block !== undefined, `${heading} has no block ${String(number)}`);
       done.add(block);
-      await shell(`set -o pipefail 2>/dev/null || true\n${block.replaceAll('age1lost...', recipients.lost).replaceAll('age1...', recipients.kept).replaceAll('ssh root@web1 ', '')}`);
+      await shell(
+        `set -o pipefail 2>/dev/null || true\n${block.replaceAll('age1lost...', recipients.lost).replaceAll('age1...', recipients.kept).replaceAll('ssh root@web1 ', '')}`,
+      );
     };
     const startUnit = async (): Promise<number> => {
       await machine.run(['systemctl', 'stop', 'a.service', 'auxcred.service'], { check: false });
@@ -49,8 +56,12 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await forgetProbes(machine);
       return (await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status;
     };
-    const told = async (): Promise<string> => (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
-    const received = async (): Promise<unknown> => Object.fromEntries(Object.entries(await probed(machine, 'a.service') ?? {}).map(([id, value]) => [id, value.toString()]));
+    const told = async (): Promise<string> =>
+      (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
+    const received = async (): Promise<unknown> =>
+      Object.fromEntries(
+        Object.entries((await probed(machine, 'a.service')) ?? {}).map(([id, value]) => [id, value.toString()]),
+      );
     /** The unit starts with the very secrets that it had before anything died, now and after a reboot. */
     const isBack = async (): Promise<void> => {
       assert.equal(await startUnit(), 0, await told());
@@ -62,14 +73,23 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       assert.match(await told(), why);
     };
     /** A machine as the installer leaves it: nothing of auxcred's but the program. */
-    const forget = async (): Promise<void> => { await shell('rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d; mkdir -p /etc/auxcred/secrets.d; systemctl daemon-reload; systemctl stop auxcred.service'); };
+    const forget = async (): Promise<void> => {
+      await shell(
+        'rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d; mkdir -p /etc/auxcred/secrets.d; systemctl daemon-reload; systemctl stop auxcred.service',
+      );
+    };
     const newBoard = async (): Promise<void> => {
       await machine.shutdown();
       rmSync(join(power.tpm?.folder ?? '', 'state'), { recursive: true });
       rmSync(board, { recursive: true, force: true });
       await machine.boot();
     };
-    const declare = async (): Promise<void> => { await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']) + '[secret.wifi]\nkind = "fixed"\nunits = ["a.service"]\n'); };
+    const declare = async (): Promise<void> => {
+      await machine.write(
+        manifestPath('web'),
+        `${secretToml('key-a', ['a.service'])}[secret.wifi]\nkind = "fixed"\nunits = ["a.service"]\n`,
+      );
+    };
     const newMachine = async (): Promise<Machine> => {
       const made = await auxcredMachine({ systemd: version, name: 'web1', tpm: start });
       await writeProbeUnit(made, 'a.service', {});
@@ -86,10 +106,14 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       recipients.kept = await keygen('/root/recovery.txt');
       recipients.lost = await keygen('/root/lost.txt');
       await declare();
-      await shell(`auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --print-words --recipient=${recipients.kept} > /root/words.txt`);
+      await shell(
+        `auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --print-words --recipient=${recipients.kept} > /root/words.txt`,
+      );
       await shell('printf "correct horse" | auxcred put wifi; auxcred apply; mkdir -p /mnt/backup');
       assert.equal(await startUnit(), 0, await told());
-      expected = Object.fromEntries(Object.entries(await probed(machine, 'a.service') ?? {}).map(([id, value]) => [id, value.toString()]));
+      expected = Object.fromEntries(
+        Object.entries((await probed(machine, 'a.service')) ?? {}).map(([id, value]) => [id, value.toString()]),
+      );
       assert.equal(expected['wifi'], 'correct horse');
       await follow('What to back up');
       for (const file of ['recovery.txt', 'words.txt']) await shell(`cp /root/${file} /mnt/`);
@@ -118,9 +142,13 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     });
 
     test('/var was put back', async () => {
-      await shell('cp -a /var/lib/auxcred /root/then; printf "battery staple" | auxcred put wifi --force; auxcred apply --no-restart');
+      await shell(
+        'cp -a /var/lib/auxcred /root/then; printf "battery staple" | auxcred put wifi --force; auxcred apply --no-restart',
+      );
       await shell('rm -rf /var/lib/auxcred; cp -a /root/then /var/lib/auxcred');
-      await isClosed(/the store on this disk is older than the TPM remembers: it is number \d+, and number \d+ was in force/);
+      await isClosed(
+        /the store on this disk is older than the TPM remembers: it is number \d+, and number \d+ was in force/,
+      );
       assert.equal((await machine.run(['auxcred', 'provision'], { check: false })).status, exitStatus.older);
       await follow('/var was put back: snapshots of btrfs, ZFS, LVM or a virtual machine');
       await isBack();
@@ -129,7 +157,9 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     test('a recovery key was lost', async () => {
       await shell(`auxcred reseal --add-recipient=${recipients.lost} --remove-recipient=${recipients.kept}`);
       await follow('A recovery key was lost, or got into other hands');
-      const opens = async (key: string): Promise<number> => (await machine.run(['age', '-d', '-o', '/dev/null', '-i', key, '/var/lib/auxcred/seeds.age'], { check: false })).status;
+      const opens = async (key: string): Promise<number> =>
+        (await machine.run(['age', '-d', '-o', '/dev/null', '-i', key, '/var/lib/auxcred/seeds.age'], { check: false }))
+          .status;
       assert.deepEqual([await opens('/root/recovery.txt'), await opens('/root/lost.txt')], [0, 1]);
       await isBack();
     });
@@ -147,7 +177,11 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     });
 
     test('the disk died', async () => {
-      const { stdout } = await machine.run(['sh', '-euc', 'cd /mnt && tar c backup recovery.txt words.txt | base64 -w0']);
+      const { stdout } = await machine.run([
+        'sh',
+        '-euc',
+        'cd /mnt && tar c backup recovery.txt words.txt | base64 -w0',
+      ]);
       await machine.shutdown();
       cpSync(join(power.tpm?.folder ?? '', 'state'), board, { recursive: true });
       other = machine;
@@ -170,18 +204,25 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       for (const number of [0, 1]) {
         await forget();
         await newBoard();
-        if (number === 1) await shell('cp -a /mnt/backup/etc/auxcred/secrets.d /etc/auxcred/; mkdir -p /var/lib/auxcred; cp -a /mnt/backup/var/lib/auxcred/fixed /var/lib/auxcred/');
+        if (number === 1)
+          await shell(
+            'cp -a /mnt/backup/etc/auxcred/secrets.d /etc/auxcred/; mkdir -p /var/lib/auxcred; cp -a /mnt/backup/var/lib/auxcred/fixed /var/lib/auxcred/',
+          );
         await follow('Both died', number);
         await isBack();
       }
       await forget();
       await newBoard();
       await declare();
-      await shell(`auxcred init --recipient=${recipients.kept}; printf "[host.web1]\\n" >> "$HOME/.local/share/auxcred/vault.toml"; export AUXCRED_IDENTITY=/root/recovery.txt; printf token | auxcred put host/web1/wifi; mkdir -p /var/lib/auxcred/fixed/host; cp -a "$HOME/.local/share/auxcred/fixed/host/web1" /var/lib/auxcred/fixed/host/`);
+      await shell(
+        `auxcred init --recipient=${recipients.kept}; printf "[host.web1]\\n" >> "$HOME/.local/share/auxcred/vault.toml"; export AUXCRED_IDENTITY=/root/recovery.txt; printf token | auxcred put host/web1/wifi; mkdir -p /var/lib/auxcred/fixed/host; cp -a "$HOME/.local/share/auxcred/fixed/host/web1" /var/lib/auxcred/fixed/host/`,
+      );
       await shell('mkdir -p /root/.config/age; cp /root/recovery.txt /root/.config/age/keys.txt');
       await follow('Both died', 2);
       assert.equal(await startUnit(), 0, await told());
-      expected = Object.fromEntries(Object.entries(await probed(machine, 'a.service') ?? {}).map(([id, value]) => [id, value.toString()]));
+      expected = Object.fromEntries(
+        Object.entries((await probed(machine, 'a.service')) ?? {}).map(([id, value]) => [id, value.toString()]),
+      );
       assert.equal(expected['wifi'], 'token');
       await newBoard();
       await isClosed(/sealed to another TPM, or this one was cleared/);
@@ -190,7 +231,9 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     });
 
     test('the ssh host key was replaced, and the counter is given back', async () => {
-      await shell('auxcred reseal --with-key=host; cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key; rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key');
+      await shell(
+        'auxcred reseal --with-key=host; cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key; rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key',
+      );
       await isClosed(/none of this machine's keys opens the file/);
       await follow('The ssh host key was replaced');
       await isBack();
@@ -201,6 +244,9 @@ for (const version of systemdVersions.filter((one) => one === '257'))
 
     test('every block was run', () => {
       const all = [...document.matchAll(/^## (.+)\n/gm)].flatMap(([, heading = '']) => blocks(heading));
-      assert.deepEqual(all.filter((block) => !done.has(block)), []);
+      assert.deepEqual(
+        all.filter((block) => !done.has(block)),
+        [],
+      );
     });
   });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import { exitStatus } from '../../src/failure.ts';
+import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { systemdVersions } from '../machine/root.ts';
 
@@ -48,26 +48,51 @@ length = 200
 for (const version of systemdVersions.filter((one) => one !== '254'))
   describe(`rotation on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
-    const faked = (time: string): string[] => ['LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1', `FAKETIME=@${time}`, 'FAKETIME_DONT_FAKE_MONOTONIC=1', 'TZ=UTC'];
-    const at = async (time: string, ...command: readonly string[]) => await machine.run(['env', ...faked(time), ...command], { check: false });
+    const faked = (time: string): string[] => [
+      'LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
+      `FAKETIME=@${time}`,
+      'FAKETIME_DONT_FAKE_MONOTONIC=1',
+      'TZ=UTC',
+    ];
+    const at = async (time: string, ...command: readonly string[]) =>
+      await machine.run(['env', ...faked(time), ...command], { check: false });
     /** Moves the clock of the timer's service. */
     const clockOfRotation = async (time: string): Promise<void> => {
-      await machine.write('/etc/systemd/system/auxcred-rotate.service.d/clock.conf', `[Service]\n${faked(time).map((pair) => `Environment="${pair}"\n`).join('')}`);
+      await machine.write(
+        '/etc/systemd/system/auxcred-rotate.service.d/clock.conf',
+        `[Service]\n${faked(time)
+          .map((pair) => `Environment="${pair}"\n`)
+          .join('')}`,
+      );
       if (machine.leader !== undefined) await machine.systemctl('daemon-reload');
     };
     const units = ['web.service', 'quiet.service', 'live.service', 'other.service', 'told.service', 'tmpl@one.service'];
     const invocations = async (): Promise<Record<string, string | undefined>> =>
-      Object.fromEntries(await Promise.all(units.map(async (unit) => [unit, (await machine.properties(unit, 'InvocationID'))['InvocationID']] as const)));
+      Object.fromEntries(
+        await Promise.all(
+          units.map(async (unit) => [unit, (await machine.properties(unit, 'InvocationID'))['InvocationID']] as const),
+        ),
+      );
     /** What a running unit finds in its credentials now. */
     const credential = async (unit: string, id: string): Promise<string> => {
       const { MainPID: pid } = await machine.properties(unit, 'MainPID');
       return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
     };
     /** Every file of the store and the drop-ins by what is in it. */
-    const files = async (): Promise<string> => (await machine.shell('find /var/lib/auxcred /etc/auxcred -type f -exec sha256sum {} + -o -printf "%p %l\\n" | sort')).stdout;
+    const files = async (): Promise<string> =>
+      (
+        await machine.shell(
+          'find /var/lib/auxcred /etc/auxcred -type f -exec sha256sum {} + -o -printf "%p %l\\n" | sort',
+        )
+      ).stdout;
     const settled = async (): Promise<void> => {
       for (let i = 0; i < 100; i++) {
-        if ((await machine.shell('systemctl list-jobs --no-legend | grep -vc auxcred-rotate.service || true')).stdout.trim() === '0') return;
+        if (
+          (
+            await machine.shell('systemctl list-jobs --no-legend | grep -vc auxcred-rotate.service || true')
+          ).stdout.trim() === '0'
+        )
+          return;
         await machine.shell('sleep 0.1');
       }
       assert.fail('jobs are still waiting');
@@ -77,7 +102,13 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.run(['systemctl', 'stop', 'auxcred-rotate.service']);
       // Not waited for by systemctl: before systemd 254 a start that will be tried again counts as under way all the while.
       await machine.run(['systemctl', 'start', '--no-block', 'auxcred-rotate.service']);
-      for (let i = 0; i < 200 && (i === 0 || (await machine.properties('auxcred-rotate.service', 'SubState'))['SubState'] === 'start'); i++) await machine.shell('sleep 0.1');
+      for (
+        let i = 0;
+        i < 200 &&
+        (i === 0 || (await machine.properties('auxcred-rotate.service', 'SubState'))['SubState'] === 'start');
+        i++
+      )
+        await machine.shell('sleep 0.1');
       await settled();
       return Number((await machine.properties('auxcred-rotate.service', 'ExecMainStatus'))['ExecMainStatus']);
     };
@@ -85,23 +116,44 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
       for (const unit of [...units.slice(0, 5), 'stopped.service', 'tmpl@.service']) {
-        await machine.write(`/etc/systemd/system/${unit}`, '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n');
+        await machine.write(
+          `/etc/systemd/system/${unit}`,
+          '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n',
+        );
       }
-      await machine.write('/usr/local/lib/tell', '#!/bin/sh\n[ ! -e /etc/told-broken ] && echo "$(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> /var/log/told\n', 0o755);
+      await machine.write(
+        '/usr/local/lib/tell',
+        '#!/bin/sh\n[ ! -e /etc/told-broken ] && echo "$(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> /var/log/told\n',
+        0o755,
+      );
       await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell'));
       await machine.run(['auxcred', 'seal', '--no-recovery']);
       const applied = await at(november, 'auxcred', 'apply');
       assert.equal(applied.status, 0, applied.stderr);
-      await machine.run(['systemctl', 'enable', 'web.service', 'quiet.service', 'live.service', 'other.service', 'told.service', 'tmpl@one.service']);
+      await machine.run([
+        'systemctl',
+        'enable',
+        'web.service',
+        'quiet.service',
+        'live.service',
+        'other.service',
+        'told.service',
+        'tmpl@one.service',
+      ]);
       // Without it the timer would make up for a boundary that this machine never had.
       await clockOfRotation(november);
       await machine.boot();
       await settled();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('the timer waits for the next midnight of UTC', async () => {
-      const { NextElapseUSecRealtime: next } = await machine.properties('auxcred-rotate.timer', 'NextElapseUSecRealtime');
+      const { NextElapseUSecRealtime: next } = await machine.properties(
+        'auxcred-rotate.timer',
+        'NextElapseUSecRealtime',
+      );
       const seconds = Number((await machine.run(['date', '-u', '-d', String(next), '+%s'])).stdout);
       assert.equal(seconds % 86_400, 0);
       assert.ok(seconds > Date.now() / 1000 && seconds <= Date.now() / 1000 + 86_400);
@@ -128,29 +180,60 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       const before = [await invocations(), await files()];
       const { stdout, stderr } = await at(december, 'auxcred', 'apply', '--dry-run');
       assert.match(stdout, /^web\.service +db +period 2026-11 -> 2026-12 +restart$/m);
-      const would = [...stderr.matchAll(/would (restart|reload) (\S+)/g)].map(([, action, unit]) => `${String(action)} ${String(unit)}`).sort();
-      assert.deepEqual(would, [`${Number(version) >= 260 ? 'reload' : 'restart'} live.service`, 'restart told.service', 'restart tmpl@one.service', 'restart web.service'].sort());
+      const would = [...stderr.matchAll(/would (restart|reload) (\S+)/g)]
+        .map(([, action, unit]) => `${String(action)} ${String(unit)}`)
+        .sort();
+      assert.deepEqual(
+        would,
+        [
+          `${Number(version) >= 260 ? 'reload' : 'restart'} live.service`,
+          'restart told.service',
+          'restart tmpl@one.service',
+          'restart web.service',
+        ].sort(),
+      );
       assert.equal((await at(december, 'auxcred', 'plan')).stderr, stderr);
       assert.equal((await at(december, 'auxcred', 'provision', '--dry-run')).stdout, stdout);
       assert.deepEqual([await invocations(), await files()], before);
     });
 
     test('an environment file means to systemd what the template says', async () => {
-      await machine.shell('nsenter -t $(systemctl show -P MainPID web.service) -m cat /run/credentials/web.service/app-env > /run/app.env');
-      await machine.shell('systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env sh -c \'printf %s "$ODD" > /run/odd; printf %s "$URL" > /run/url\'');
+      await machine.shell(
+        'nsenter -t $(systemctl show -P MainPID web.service) -m cat /run/credentials/web.service/app-env > /run/app.env',
+      );
+      await machine.shell(
+        'systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env sh -c \'printf %s "$ODD" > /run/odd; printf %s "$URL" > /run/url\'',
+      );
       assert.equal((await machine.read('/run/odd')).toString(), (await machine.run(['auxcred', 'get', 'odd'])).stdout);
-      assert.equal((await machine.read('/run/url')).toString(), `postgres://web:${await credential('web.service', 'db')}@db/$x"\`\\`);
+      assert.equal(
+        (await machine.read('/run/url')).toString(),
+        `postgres://web:${await credential('web.service', 'db')}@db/$x"\`\\`,
+      );
     });
 
     test('at the boundary what changed is restarted or reloaded, as each secret says, and nothing else', async () => {
       const before = await invocations();
-      const old = { db: await credential('web.service', 'db'), live: await credential('live.service', 'live'), quiet: await credential('quiet.service', 'quiet'), told: await credential('told.service', 'told') };
+      const old = {
+        db: await credential('web.service', 'db'),
+        live: await credential('live.service', 'live'),
+        quiet: await credential('quiet.service', 'quiet'),
+        told: await credential('told.service', 'told'),
+      };
       const { MainPID: livePid } = await machine.properties('live.service', 'MainPID');
-      assert.equal(await rotate(december), 0, (await machine.run(['journalctl', '-b', '-u', 'auxcred-rotate.service', '--no-pager'])).stdout);
+      assert.equal(
+        await rotate(december),
+        0,
+        (await machine.run(['journalctl', '-b', '-u', 'auxcred-rotate.service', '--no-pager'])).stdout,
+      );
       const now = await invocations();
       const restarted = units.filter((unit) => before[unit] !== now[unit]);
       const refreshes = Number(version) >= 260;
-      assert.deepEqual(restarted, ['web.service', ...(refreshes ? [] : ['live.service']), 'told.service', 'tmpl@one.service']);
+      assert.deepEqual(restarted, [
+        'web.service',
+        ...(refreshes ? [] : ['live.service']),
+        'told.service',
+        'tmpl@one.service',
+      ]);
       assert.equal((await machine.properties('live.service', 'MainPID'))['MainPID'] === livePid, refreshes);
       assert.equal((await machine.properties('stopped.service', 'ActiveState'))['ActiveState'], 'inactive');
 
@@ -161,10 +244,19 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.match(await credential('web.service', 'app-env'), new RegExp(`postgres://web:${fresh}@db/`));
       assert.notEqual(await credential('live.service', 'live'), old.live);
       assert.equal(await credential('quiet.service', 'quiet'), old.quiet);
-      assert.equal((await machine.read('/var/log/told')).toString(), `${old.told} ${await credential('told.service', 'told')}\n`);
+      assert.equal(
+        (await machine.read('/var/log/told')).toString(),
+        `${old.told} ${await credential('told.service', 'told')}\n`,
+      );
 
       const { stdout } = await at(december, 'auxcred', 'history', 'db', '--json');
-      assert.deepEqual(JSON.parse(stdout).map((entry: { period: string; change: string }) => [entry.period, entry.change]), [['2026-11', 'new'], ['2026-12', 'period 2026-11 -> 2026-12']]);
+      assert.deepEqual(
+        JSON.parse(stdout).map((entry: { period: string; change: string }) => [entry.period, entry.change]),
+        [
+          ['2026-11', 'new'],
+          ['2026-12', 'period 2026-11 -> 2026-12'],
+        ],
+      );
       assert.equal((await at(december, 'auxcred', 'get', 'db')).stdout, fresh);
       assert.equal((await at(december, 'auxcred', 'get', 'db', '--at=2026-11')).stdout, old.db);
     });
@@ -173,8 +265,19 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       const before = await invocations();
       assert.equal(await rotate(november), exitStatus.clock);
       assert.deepEqual(await invocations(), before);
-      const { stdout } = await machine.run(['journalctl', '-b', '-u', 'auxcred-rotate.service', '-o', 'cat', '--no-pager']);
-      assert.match(stdout, /the clock says 2026-11-23T12:00Z, but db is in its period 2026-12 already, so nothing was changed/);
+      const { stdout } = await machine.run([
+        'journalctl',
+        '-b',
+        '-u',
+        'auxcred-rotate.service',
+        '-o',
+        'cat',
+        '--no-pager',
+      ]);
+      assert.match(
+        stdout,
+        /the clock says 2026-11-23T12:00Z, but db is in its period 2026-12 already, so nothing was changed/,
+      );
       assert.match(stdout, /set the clock; if it is right now and was wrong before, auxcred provision --accept-clock/);
       await machine.run(['systemctl', 'reset-failed', 'auxcred-rotate.service']);
     });
@@ -200,7 +303,12 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await clockOfRotation('2027-02-01 08:00:00');
       await machine.shell('touch -d "3 days ago" /var/lib/systemd/timers/stamp-auxcred-rotate.timer');
       await machine.reboot();
-      for (let i = 0; i < 100 && (await machine.run(['auxcred', 'history', 'db', '--json'])).stdout.includes('2027-02') === false; i++) await machine.shell('sleep 0.2');
+      for (
+        let i = 0;
+        i < 100 && (await machine.run(['auxcred', 'history', 'db', '--json'])).stdout.includes('2027-02') === false;
+        i++
+      )
+        await machine.shell('sleep 0.2');
       // The units are restarted after the secrets are in force.
       await machine.waitFor('auxcred-rotate.service', ['inactive', 'failed']);
       await settled();
@@ -209,17 +317,33 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
 
     test('units that a killed run did not come to are told by the next one', async () => {
       const now = '2027-02-01 08:00:00';
-      await machine.write('/run/cut/systemctl', '#!/bin/sh\ncase "$*" in *try-restart*) kill -KILL $PPID; exit 1;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
-      await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 2'));
+      await machine.write(
+        '/run/cut/systemctl',
+        '#!/bin/sh\ncase "$*" in *try-restart*) kill -KILL $PPID; exit 1;; esac\nexec /usr/bin/systemctl "$@"\n',
+        0o755,
+      );
+      await machine.write(
+        manifestPath('web'),
+        manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 2'),
+      );
       const [before, old] = [await invocations(), await credential('other.service', 'fixed')];
       assert.notEqual((await at(now, 'env', 'PATH=/run/cut:/usr/bin:/bin', 'auxcred', 'apply')).status, 0);
       assert.deepEqual(await invocations(), before);
-      assert.match((await at(now, 'auxcred', 'provision')).stderr, /nothing to do.*\n.*restart other\.service: an earlier run was ended before it came to this/);
+      assert.match(
+        (await at(now, 'auxcred', 'provision')).stderr,
+        /nothing to do.*\n.*restart other\.service: an earlier run was ended before it came to this/,
+      );
       await settled();
       const after = await invocations();
-      assert.deepEqual(units.filter((unit) => before[unit] !== after[unit]), ['other.service']);
+      assert.deepEqual(
+        units.filter((unit) => before[unit] !== after[unit]),
+        ['other.service'],
+      );
       assert.notEqual(await credential('other.service', 'fixed'), old);
-      assert.match((await at(now, 'auxcred', 'provision')).stderr, /^auxcred: nothing to do: the manifest is in force already\n$/);
+      assert.match(
+        (await at(now, 'auxcred', 'provision')).stderr,
+        /^auxcred: nothing to do: the manifest is in force already\n$/,
+      );
       assert.deepEqual(await invocations(), after);
     });
 
@@ -228,8 +352,15 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.systemctl('restart', 'other.service');
       const { MainPID: broker } = await machine.properties('auxcred.service', 'MainPID');
       assert.notEqual(broker, '0');
-      await machine.write('/run/starting/systemctl', '#!/bin/sh\ncase "$*" in *is-active*) echo activating; exit 3;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
-      await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 3'));
+      await machine.write(
+        '/run/starting/systemctl',
+        '#!/bin/sh\ncase "$*" in *is-active*) echo activating; exit 3;; esac\nexec /usr/bin/systemctl "$@"\n',
+        0o755,
+      );
+      await machine.write(
+        manifestPath('web'),
+        manifest('/usr/local/lib/tell').replace('kind = "uuid"', 'kind = "uuid"\ngeneration = 3'),
+      );
       assert.equal((await at(now, 'env', 'PATH=/run/starting:/usr/bin:/bin', 'auxcred', 'apply')).status, 0);
       await settled();
       assert.equal(await credential('other.service', 'fixed'), (await at(now, 'auxcred', 'get', 'fixed')).stdout);
@@ -237,23 +368,62 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     });
 
     /** Units that do not start again while there is a file /run/break, and how each of them fails. */
-    const breaking: Readonly<Record<string, { readonly unit?: string; readonly service: string; readonly reason: string }>> = {
-      'crash.service': { service: "ExecStart=/bin/sh -c 'test ! -e /run/break || exit 3; exec sleep infinity'", reason: 'failed: exit-code, status 3' },
-      'pre.service': { service: "Type=exec\nExecStartPre=/bin/sh -c 'test ! -e /run/break || exit 4'\nExecStart=/bin/sleep infinity", reason: 'failed: exit-code, status 4' },
-      'needs.service': { unit: 'Requires=pre.service\nAfter=pre.service', service: 'Type=exec\nExecStart=/bin/sleep infinity', reason: 'was stopped and did not start: a unit that it needs failed, or its start was cancelled' },
-      'killed.service': { service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || kill -9 $$$$'", reason: 'failed: signal, signal 9' },
-      'late.service': { service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'", reason: 'failed: timeout, signal 15' },
+    const breaking: Readonly<
+      Record<string, { readonly unit?: string; readonly service: string; readonly reason: string }>
+    > = {
+      'crash.service': {
+        service: "ExecStart=/bin/sh -c 'test ! -e /run/break || exit 3; exec sleep infinity'",
+        reason: 'failed: exit-code, status 3',
+      },
+      'pre.service': {
+        service: "Type=exec\nExecStartPre=/bin/sh -c 'test ! -e /run/break || exit 4'\nExecStart=/bin/sleep infinity",
+        reason: 'failed: exit-code, status 4',
+      },
+      'needs.service': {
+        unit: 'Requires=pre.service\nAfter=pre.service',
+        service: 'Type=exec\nExecStart=/bin/sleep infinity',
+        reason: 'was stopped and did not start: a unit that it needs failed, or its start was cancelled',
+      },
+      'killed.service': {
+        service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || kill -9 $$$$'",
+        reason: 'failed: signal, signal 9',
+      },
+      'late.service': {
+        service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'",
+        reason: 'failed: timeout, signal 15',
+      },
       // Type=simple counts as started before systemd has its credentials.
-      'poor.service': { service: 'LoadCredential=more:/run/more\nExecStart=/bin/sleep infinity', reason: 'failed: exit-code, status 243: it did not get its secret' },
-      'again.service': { service: "Type=exec\nRestart=always\nRestartSec=600\nExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'", reason: 'failed: exit-code, status 5; systemd tries again' },
+      'poor.service': {
+        service: 'LoadCredential=more:/run/more\nExecStart=/bin/sleep infinity',
+        reason: 'failed: exit-code, status 243: it did not get its secret',
+      },
+      'again.service': {
+        service:
+          "Type=exec\nRestart=always\nRestartSec=600\nExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'",
+        reason: 'failed: exit-code, status 5; systemd tries again',
+      },
       'fine.service': { unit: 'After=slow.service', service: 'ExecStart=/bin/sleep infinity', reason: '' },
-      'slow.service': { service: 'Type=oneshot\nRemainAfterExit=yes\nExecStartPre=+/usr/bin/env FAKED /usr/bin/auxcred provision\nExecStart=/bin/sleep 1', reason: '' },
+      'slow.service': {
+        service:
+          'Type=oneshot\nRemainAfterExit=yes\nExecStartPre=+/usr/bin/env FAKED /usr/bin/auxcred provision\nExecStart=/bin/sleep 1',
+        reason: '',
+      },
     };
-    const waited = (generation: number, more = ''): string => `[secret.shared]\ngeneration = ${String(generation)}\n${more}units = ${JSON.stringify(Object.keys(breaking))}\n`;
+    const waited = (generation: number, more = ''): string =>
+      `[secret.shared]\ngeneration = ${String(generation)}\n${more}units = ${JSON.stringify(Object.keys(breaking))}\n`;
     const applied = async (...args: string[]) => await at('2027-02-01 08:00:00', 'auxcred', 'apply', ...args);
 
     test('apply waits for the units that it restarts, and says which do not run and why', async () => {
-      for (const [unit, { unit: more = '', service }] of Object.entries(breaking)) await machine.write(`/etc/systemd/system/${unit}`, `[Unit]\n${more}\n[Service]\nPrivateMounts=yes\n${service.replace('FAKED', faked('2027-02-01 08:00:00').map((pair) => `"${pair}"`).join(' '))}\n`);
+      for (const [unit, { unit: more = '', service }] of Object.entries(breaking))
+        await machine.write(
+          `/etc/systemd/system/${unit}`,
+          `[Unit]\n${more}\n[Service]\nPrivateMounts=yes\n${service.replace(
+            'FAKED',
+            faked('2027-02-01 08:00:00')
+              .map((pair) => `"${pair}"`)
+              .join(' '),
+          )}\n`,
+        );
       await machine.write('/run/more', 'x');
       await machine.write(manifestPath('waited'), waited(1));
       assert.equal((await applied()).status, 0);
@@ -271,8 +441,12 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       }
       assert.match(stderr, /^auxcred: hint: journalctl -b( -u [a-z]+\.service){7}$/m);
       // It did not leave before they were done, also the one that is ordered after another.
-      for (const unit of ['slow.service', 'fine.service']) assert.equal((await machine.properties(unit, 'ActiveState'))['ActiveState'], 'active', unit);
-      assert.equal(await credential('fine.service', 'shared'), (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout);
+      for (const unit of ['slow.service', 'fine.service'])
+        assert.equal((await machine.properties(unit, 'ActiveState'))['ActiveState'], 'active', unit);
+      assert.equal(
+        await credential('fine.service', 'shared'),
+        (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout,
+      );
       assert.equal((await applied()).status, 0);
     });
 
@@ -295,16 +469,30 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
 
     test('a unit that systemd gives no limit is not waited for without end, and one that can not reload is named', async () => {
       await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
-      await machine.write('/etc/systemd/system/endless.service', "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'\n");
+      await machine.write(
+        '/etc/systemd/system/endless.service',
+        "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'\n",
+      );
       await machine.write('/etc/systemd/system/stiff.service', '[Service]\nType=exec\nExecStart=/bin/sleep infinity\n');
-      const both = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\nunits = ["stiff.service"]\n`;
+      const both = (generation: number): string =>
+        `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\nunits = ["stiff.service"]\n`;
       await machine.write(manifestPath('waited'), both(1));
       assert.equal((await applied()).status, 0);
       await machine.systemctl('start', 'endless.service', 'stiff.service');
       await machine.write('/run/break', '');
-      await machine.write('/run/short/systemctl', '#!/bin/sh\ncase "$*" in *DefaultTimeoutStartUSec*) echo 500ms; exit;; esac\nexec /usr/bin/systemctl "$@"\n', 0o755);
+      await machine.write(
+        '/run/short/systemctl',
+        '#!/bin/sh\ncase "$*" in *DefaultTimeoutStartUSec*) echo 500ms; exit;; esac\nexec /usr/bin/systemctl "$@"\n',
+        0o755,
+      );
       await machine.write(manifestPath('waited'), both(2));
-      const { status, stderr } = await at('2027-02-01 08:00:00', 'env', 'PATH=/run/short:/usr/bin:/bin', 'auxcred', 'apply');
+      const { status, stderr } = await at(
+        '2027-02-01 08:00:00',
+        'env',
+        'PATH=/run/short:/usr/bin:/bin',
+        'auxcred',
+        'apply',
+      );
       assert.equal(status, exitStatus['unit-failed'], stderr);
       assert.match(stderr, /^auxcred: endless\.service is still activating \(start\)$/m);
       assert.match(stderr, /^auxcred: stiff\.service did not reload: Job type reload is not applicable$/m);
@@ -314,16 +502,30 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     test('apply in a service that is starting does not wait for units that are ordered after it', async () => {
       await machine.run(['rm', '-f', '/run/break']);
       await machine.write('/etc/systemd/system/fine.service.d/after.conf', '[Unit]\nAfter=deploy.service\n');
-      await machine.write('/etc/systemd/system/deploy.service', `[Service]\nType=oneshot\nTimeoutStartSec=60\n${faked('2027-02-01 08:00:00').map((pair) => `Environment="${pair}"`).join('\n')}\nExecStart=/usr/bin/auxcred apply\n`);
+      await machine.write(
+        '/etc/systemd/system/deploy.service',
+        `[Service]\nType=oneshot\nTimeoutStartSec=60\n${faked('2027-02-01 08:00:00')
+          .map((pair) => `Environment="${pair}"`)
+          .join('\n')}\nExecStart=/usr/bin/auxcred apply\n`,
+      );
       await machine.write(manifestPath('waited'), waited(5));
       assert.equal((await applied()).status, 0);
       await machine.systemctl('start', 'fine.service', 'slow.service');
       await machine.write(manifestPath('waited'), waited(6));
-      const { status } = await machine.run(['systemctl', 'start', 'deploy.service'], { check: false, timeoutMs: 90_000 });
+      const { status } = await machine.run(['systemctl', 'start', 'deploy.service'], {
+        check: false,
+        timeoutMs: 90_000,
+      });
       const { stdout } = await machine.run(['journalctl', '-b', '-u', 'deploy.service', '-o', 'cat', '--no-pager']);
       assert.equal(status, 0, stdout);
-      assert.match(stdout, /restart fine\.service.*\nauxcred: restart slow\.service.*\nauxcred: not waiting for units: deploy\.service, which this is part of, may be what they wait for/);
+      assert.match(
+        stdout,
+        /restart fine\.service.*\nauxcred: restart slow\.service.*\nauxcred: not waiting for units: deploy\.service, which this is part of, may be what they wait for/,
+      );
       await settled();
-      assert.equal(await credential('fine.service', 'shared'), (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout);
+      assert.equal(
+        await credential('fine.service', 'shared'),
+        (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout,
+      );
     });
   });

@@ -10,14 +10,28 @@ import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 async function unsealed(options: Parameters<typeof auxcredMachine>[0], more = ''): Promise<Machine> {
   const machine = await auxcredMachine(options);
   await writeProbeUnit(machine, 'a.service', { unit: ['StartLimitIntervalSec=0'] });
-  await writeProbeUnit(machine, 'early.service', { unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'], install: ['WantedBy=sysinit.target'] });
-  await machine.write(manifestPath('web'), secretToml('key', ['a.service']) + secretToml('key-early', ['early.service']) + secretToml('key-stored', ['a.service'], { delivery: 'credstore' }) + more);
+  await writeProbeUnit(machine, 'early.service', {
+    unit: ['DefaultDependencies=no', 'Before=sysinit.target', 'After=local-fs.target systemd-tmpfiles-setup.service'],
+    install: ['WantedBy=sysinit.target'],
+  });
+  await machine.write(
+    manifestPath('web'),
+    secretToml('key', ['a.service']) +
+      secretToml('key-early', ['early.service']) +
+      secretToml('key-stored', ['a.service'], { delivery: 'credstore' }) +
+      more,
+  );
   await machine.run(['systemctl', 'enable', 'a.service', 'early.service']);
   return machine;
 }
 
-const got = async (machine: Machine, unit: string, id: string): Promise<string | undefined> => (await probed(machine, unit))?.[id]?.toString();
-const told = async (machine: Machine): Promise<string> => (await machine.run(['journalctl', '-b', '-p', 'info', '--no-pager'])).stdout.split('\n').filter((line) => /auxcred|redential/.test(line)).join('\n');
+const got = async (machine: Machine, unit: string, id: string): Promise<string | undefined> =>
+  (await probed(machine, unit))?.[id]?.toString();
+const told = async (machine: Machine): Promise<string> =>
+  (await machine.run(['journalctl', '-b', '-p', 'info', '--no-pager'])).stdout
+    .split('\n')
+    .filter((line) => /auxcred|redential/.test(line))
+    .join('\n');
 
 async function startsAfresh(machine: Machine): Promise<number> {
   await machine.run(['systemctl', 'stop', 'a.service', 'auxcred.service'], { check: false });
@@ -30,19 +44,32 @@ for (const version of systemdVersions) {
   describe(`a seed under systemd-creds on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     before(async () => {
-      machine = await unsealed({ systemd: version, name: 'web1' }, secretToml('key-file', ['a.service'], { delivery: 'file' }));
+      machine = await unsealed(
+        { systemd: version, name: 'web1' },
+        secretToml('key-file', ['a.service'], { delivery: 'file' }),
+      );
       // As an installer does: from another system, with the new one's own systemd.
       for (const args of [['seal', '--with-key=systemd-creds', '--creds-key=host', '--no-recovery'], ['apply']]) {
-        const { status, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args, `--root=${machine.root}`], { encoding: 'utf8', env: { PATH: process.env['PATH'] } });
+        const { status, stderr } = spawnSync(
+          process.execPath,
+          ['dist/auxcred.cjs', ...args, `--root=${machine.root}`],
+          { encoding: 'utf8', env: { PATH: process.env['PATH'] } },
+        );
         assert.equal(status, 0, stderr);
         if (args[0] === 'seal') assert.match(stderr, /sealed the seed of host\/web1 to systemd-creds \(host\)/);
       }
       await machine.boot();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('units have their secrets at boot, early ones too', async () => {
-      assert.equal((await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout, '', await told(machine));
+      assert.equal(
+        (await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout,
+        '',
+        await told(machine),
+      );
       const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
       assert.equal(await got(machine, 'early.service', 'key-early'), await shown('key-early'));
       assert.equal(await got(machine, 'a.service', 'key'), await shown('key'));
@@ -52,30 +79,55 @@ for (const version of systemdVersions) {
     });
 
     test('the file is an age file, and systemd-creds has its identity', async () => {
-      await machine.shell('systemd-creds decrypt --name=sealed-host-key /var/lib/auxcred/host.cred - > /run/identity && age -d -i /run/identity /var/lib/auxcred/seeds.age | grep -q \'"withKey":"systemd-creds"\'; rm /run/identity');
+      await machine.shell(
+        'systemd-creds decrypt --name=sealed-host-key /var/lib/auxcred/host.cred - > /run/identity && age -d -i /run/identity /var/lib/auxcred/seeds.age | grep -q \'"withKey":"systemd-creds"\'; rm /run/identity',
+      );
       assert.equal((await machine.run(['stat', '-c', '%a %U', '/var/lib/auxcred/host.cred'])).stdout, '600 root\n');
     });
 
     test('a change of the manifest is put in force at boot', async () => {
-      await machine.write(manifestPath('more'), secretToml('more', ['a.service']) + secretToml('more-stored', ['a.service'], { delivery: 'credstore' }));
+      await machine.write(
+        manifestPath('more'),
+        secretToml('more', ['a.service']) + secretToml('more-stored', ['a.service'], { delivery: 'credstore' }),
+      );
       await machine.reboot();
-      assert.equal(await got(machine, 'a.service', 'more'), (await machine.run(['auxcred', 'get', 'more'])).stdout, await told(machine));
-      assert.equal(await got(machine, 'a.service', 'more-stored'), (await machine.run(['auxcred', 'get', 'more-stored'])).stdout);
+      assert.equal(
+        await got(machine, 'a.service', 'more'),
+        (await machine.run(['auxcred', 'get', 'more'])).stdout,
+        await told(machine),
+      );
+      assert.equal(
+        await got(machine, 'a.service', 'more-stored'),
+        (await machine.run(['auxcred', 'get', 'more-stored'])).stdout,
+      );
     });
 
     test('sealed again with another key, and killed at any moment, it opens', async () => {
       const key = (await machine.run(['auxcred', 'get', 'key'])).stdout;
       const ways = ['--creds-key=auto', '--with-key=host', '--with-key=systemd-creds', '--creds-key=host'];
       for (const [i, way] of ways.entries()) {
-        await machine.run(['timeout', '-s', 'KILL', (0.2 + 0.1 * i).toFixed(2), 'auxcred', 'reseal', way], { check: false });
+        await machine.run(['timeout', '-s', 'KILL', (0.2 + 0.1 * i).toFixed(2), 'auxcred', 'reseal', way], {
+          check: false,
+        });
         await machine.systemctl('daemon-reload');
         assert.equal(await startsAfresh(machine), 0, `${way}\n${await told(machine)}`);
         assert.equal(await got(machine, 'a.service', 'key'), key);
         const creds = (await machine.run(['auxcred', 'unseal'])).stderr.includes('systemd-creds');
-        await machine.run(['auxcred', 'reseal', ...(way.startsWith('--creds') && !creds ? ['--with-key=systemd-creds'] : []), way]);
+        await machine.run([
+          'auxcred',
+          'reseal',
+          ...(way.startsWith('--creds') && !creds ? ['--with-key=systemd-creds'] : []),
+          way,
+        ]);
         assert.equal(await startsAfresh(machine), 0, `${way}\n${await told(machine)}`);
-        assert.match((await machine.run(['auxcred', 'unseal'])).stderr, way === '--with-key=host' ? /opens with ssh host key/ : /opens with systemd-creds/);
-        assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/host.cred'], { check: false })).status, way === '--with-key=host' ? 1 : 0);
+        assert.match(
+          (await machine.run(['auxcred', 'unseal'])).stderr,
+          way === '--with-key=host' ? /opens with ssh host key/ : /opens with systemd-creds/,
+        );
+        assert.equal(
+          (await machine.run(['test', '-e', '/var/lib/auxcred/host.cred'], { check: false })).status,
+          way === '--with-key=host' ? 1 : 0,
+        );
       }
     });
 
@@ -83,7 +135,9 @@ for (const version of systemdVersions) {
       const dropIns = '/etc/systemd/system/auxcred.service.d';
       await machine.run(['cp', '/var/lib/auxcred/host.cred', '/root/']);
       await machine.run(['auxcred', 'reseal', '--with-key=host']);
-      await machine.shell(`mv /root/host.cred /var/lib/auxcred/; printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' > ${dropIns}/99.conf; systemctl daemon-reload; rm ${dropIns}/99.conf`);
+      await machine.shell(
+        `mv /root/host.cred /var/lib/auxcred/; printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' > ${dropIns}/99.conf; systemctl daemon-reload; rm ${dropIns}/99.conf`,
+      );
       await machine.run(['auxcred', 'reseal']);
       assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/host.cred'], { check: false })).status, 1);
       assert.equal(await startsAfresh(machine), 0, await told(machine));
@@ -97,14 +151,23 @@ for (const version of systemdVersions) {
       assert.ok(Date.now() - started < 15_000);
       assert.equal(await got(machine, 'a.service', 'key'), undefined);
       assert.match((await machine.run(['auxcred', 'unseal'], { check: false })).stderr, /systemd-creds decrypt failed/);
-      assert.match((await machine.run(['auxcred', 'status'], { check: false })).stdout, /^seed +sealed to systemd-creds, .*; does not open$/m);
+      assert.match(
+        (await machine.run(['auxcred', 'status'], { check: false })).stdout,
+        /^seed +sealed to systemd-creds, .*; does not open$/m,
+      );
       await machine.shell('mv /root/credential.secret /var/lib/systemd/credential.secret');
       assert.equal(await startsAfresh(machine), 0, await told(machine));
     });
 
     test('options that do not go together are refused', async () => {
-      for (const [args, says] of [[['--creds-key=host'], /--creds-key needs systemd-creds/], [['--with-key=systemd-creds', '--creds-key=tpm'], /one of auto, host, tpm2, host\+tpm2/], [['--with-key=systemd-creds', '--creds-key=host', '--tpm2-pcrs=7'], /--tpm2-pcrs needs a TPM/]] as const) {
-        const { status, stderr } = await machine.run(['auxcred', 'seal', '--replace', '--no-recovery', ...args], { check: false });
+      for (const [args, says] of [
+        [['--creds-key=host'], /--creds-key needs systemd-creds/],
+        [['--with-key=systemd-creds', '--creds-key=tpm'], /one of auto, host, tpm2, host\+tpm2/],
+        [['--with-key=systemd-creds', '--creds-key=host', '--tpm2-pcrs=7'], /--tpm2-pcrs needs a TPM/],
+      ] as const) {
+        const { status, stderr } = await machine.run(['auxcred', 'seal', '--replace', '--no-recovery', ...args], {
+          check: false,
+        });
         assert.equal(status, 2);
         assert.match(stderr, says);
       }
@@ -115,23 +178,43 @@ for (const version of systemdVersions) {
     let machine: Machine;
     const power = firmware();
     /** systemd-creds 252 leaves its sessions in a TPM without a resource manager, which has room for three. */
-    const flush = async (): Promise<void> => { if (version === '252') await machine.run(['tpm2_flushcontext', '--tcti', machine.tpm?.device ?? '', '--loaded-session']); };
+    const flush = async (): Promise<void> => {
+      if (version === '252')
+        await machine.run(['tpm2_flushcontext', '--tcti', machine.tpm?.device ?? '', '--loaded-session']);
+    };
     before(async () => {
       machine = await unsealed({ systemd: version, name: 'web1', tpm: power.start });
       await machine.boot();
       await nameTpm(machine, machine.tpm?.device ?? '');
-      await machine.run(['auxcred', 'seal', '--with-key=systemd-creds', '--creds-key=tpm2', '--tpm2-pcrs=7+14', `--tpm2-device=${machine.tpm?.device ?? ''}`, '--no-recovery']);
+      await machine.run([
+        'auxcred',
+        'seal',
+        '--with-key=systemd-creds',
+        '--creds-key=tpm2',
+        '--tpm2-pcrs=7+14',
+        `--tpm2-device=${machine.tpm?.device ?? ''}`,
+        '--no-recovery',
+      ]);
       await flush();
       await machine.run(['auxcred', 'apply', '--no-restart']);
       await machine.reboot();
       await flush();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('systemd itself has it opened by the TPM at boot', async () => {
-      assert.equal(await got(machine, 'a.service', 'key'), (await machine.run(['auxcred', 'get', 'key'])).stdout, await told(machine));
+      assert.equal(
+        await got(machine, 'a.service', 'key'),
+        (await machine.run(['auxcred', 'get', 'key'])).stdout,
+        await told(machine),
+      );
       await flush();
-      assert.equal(await got(machine, 'a.service', 'key-stored'), (await machine.run(['auxcred', 'get', 'key-stored'])).stdout);
+      assert.equal(
+        await got(machine, 'a.service', 'key-stored'),
+        (await machine.run(['auxcred', 'get', 'key-stored'])).stdout,
+      );
     });
 
     test('with other measurements it stays closed', async () => {

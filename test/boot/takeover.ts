@@ -17,13 +17,18 @@ export interface Takeover {
 export async function takeOver(machine: Machine): Promise<Takeover> {
   await machine.systemctl('stop', 'auxcred.service');
   return await withVictims(machine, async (victims) => {
-    await machine.write(dropIn, `[Service]\nExecStart=\nExecStart=/usr/bin/node --jitless ${script}\nEnvironment="VICTIMS=${victims}"\n`);
+    await machine.write(
+      dropIn,
+      `[Service]\nExecStart=\nExecStart=/usr/bin/node --jitless ${script}\nEnvironment="VICTIMS=${victims}"\n`,
+    );
     try {
       await machine.systemctl('daemon-reload');
       await machine.systemctl('start', 'auxcred.service');
       return await told(machine, 'auxcred.service');
     } finally {
-      await machine.shell(`systemctl stop auxcred.service; rm ${dropIn}; systemctl daemon-reload; systemctl start auxcred.socket auxcred-stage.socket`);
+      await machine.shell(
+        `systemctl stop auxcred.service; rm ${dropIn}; systemctl daemon-reload; systemctl start auxcred.socket auxcred-stage.socket`,
+      );
     }
   });
 }
@@ -31,7 +36,16 @@ export async function takeOver(machine: Machine): Promise<Takeover> {
 /** Runs `hostile.ts` as root without any sandbox, except for what it does with each file: what it can then be denied is shown to be possible. */
 export async function runFree(machine: Machine): Promise<Takeover> {
   return await withVictims(machine, async (victims) => {
-    await machine.run(['systemd-run', '--quiet', '--unit=free.service', '--property=Type=notify', `--setenv=VICTIMS=${victims}`, '--setenv=HOSTILE_FILES=no', '/usr/bin/node', script]);
+    await machine.run([
+      'systemd-run',
+      '--quiet',
+      '--unit=free.service',
+      '--property=Type=notify',
+      `--setenv=VICTIMS=${victims}`,
+      '--setenv=HOSTILE_FILES=no',
+      '/usr/bin/node',
+      script,
+    ]);
     try {
       return await told(machine, 'free.service');
     } finally {
@@ -47,7 +61,15 @@ async function withVictims<T>(machine: Machine, work: (victims: string) => Promi
   const pids = ['root=1'];
   try {
     for (const [name, user] of Object.entries(users)) {
-      await machine.run(['systemd-run', '--quiet', '--collect', `--unit=${name}.service`, `--property=User=${user}`, 'sleep', 'infinity']);
+      await machine.run([
+        'systemd-run',
+        '--quiet',
+        '--collect',
+        `--unit=${name}.service`,
+        `--property=User=${user}`,
+        'sleep',
+        'infinity',
+      ]);
       pids.push(`${name}=${(await machine.properties(`${name}.service`, 'MainPID'))['MainPID'] ?? ''}`);
     }
     return await work(pids.join(' '));
@@ -60,7 +82,11 @@ async function withVictims<T>(machine: Machine, work: (victims: string) => Promi
 async function told(machine: Machine, unit: string): Promise<Takeover> {
   const { InvocationID = '' } = await machine.properties(unit, 'InvocationID');
   const entries = await machine.journal('-b', `_SYSTEMD_INVOCATION_ID=${InvocationID}`);
-  const field = (name: string): string[] => entries.map((entry) => entry[name]).filter((value) => typeof value === 'string').sort();
+  const field = (name: string): string[] =>
+    entries
+      .map((entry) => entry[name])
+      .filter((value) => typeof value === 'string')
+      .sort();
   const [tried] = field('HOSTILE_TRIED');
   if (tried === undefined) throw new Error('the hostile script did not come to its end');
   return { tried: tried.split(', ').sort(), could: field('HOSTILE_COULD') };

@@ -15,17 +15,35 @@ import { runFree, takeOver } from './takeover.ts';
 
 /** What code in the broker's process can do: no more than the broker has to. */
 const inherent = [
-  'connect to /run/systemd/journal/socket', 'connect to /run/systemd/notify',
-  'open /dev/full', 'open /dev/null', 'open /dev/random', 'open /dev/urandom', 'open /dev/zero',
+  'connect to /run/systemd/journal/socket',
+  'connect to /run/systemd/notify',
+  'open /dev/full',
+  'open /dev/null',
+  'open /dev/random',
+  'open /dev/urandom',
+  'open /dev/zero',
   // The kernel has to start Node, and with it the dynamic linker.
   'execute /usr/bin/node',
   // Whose control group is asking stands in /proc.
-  'see the machine\'s mounts and processes',
+  "see the machine's mounts and processes",
   // No other process has the broker's user.
-  'read the environment of its-own-user', 'read the memory of its-own-user', 'signal its-own-user',
+  'read the environment of its-own-user',
+  'read the memory of its-own-user',
+  'signal its-own-user',
 ];
 /** What root can't do either in a container of systemd-nspawn, so that nothing is known of it here. */
-const impossibleHere = ['ask for a key', 'count events', 'keep a key in the kernel', 'load a BPF program', 'lock memory', 'make a secret file in memory', 'read the kernel\'s log', 'set the clock', 'use the kernel\'s ciphers', 'watch a whole file system'];
+const impossibleHere = [
+  'ask for a key',
+  'count events',
+  'keep a key in the kernel',
+  'load a BPF program',
+  'lock memory',
+  'make a secret file in memory',
+  "read the kernel's log",
+  'set the clock',
+  "use the kernel's ciphers",
+  'watch a whole file system',
+];
 
 for (const version of systemdVersions)
   describe(`a seed in the TPM on systemd ${version}`, { skip: cannotBoot }, () => {
@@ -38,8 +56,10 @@ for (const version of systemdVersions)
       await forgetProbes(machine);
       return (await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status;
     };
-    const told = async (): Promise<string> => (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
-    const seeds = async (): Promise<Uint8Array> => Buffer.from((await machine.run(['base64', '/var/lib/auxcred/seeds.age'])).stdout, 'base64');
+    const told = async (): Promise<string> =>
+      (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
+    const seeds = async (): Promise<Uint8Array> =>
+      Buffer.from((await machine.run(['base64', '/var/lib/auxcred/seeds.age'])).stdout, 'base64');
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1', tpm: power.start });
       await writeProbeUnit(machine, 'a.service', {});
@@ -47,19 +67,31 @@ for (const version of systemdVersions)
       await machine.write(manifestPath('web'), secretToml('key-a', ['a.service', 'simple.service']));
       await machine.boot();
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     /** What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is there. */
     const escapes = async (): Promise<string[]> => {
       const { could } = await takeOver(machine);
       for (const one of inherent) assert.ok(could.includes(one), one);
-      const limited = (await machine.shell('grep -cw pids /sys/fs/cgroup/cgroup.controllers || true')).stdout.trim() === '1';
-      return could.filter((one) => !inherent.includes(one) && !/^execute \/usr\/lib(?:64|\/[a-z0-9_]+-linux-gnu)\//.test(one) && (limited || one !== 'start a hundred processes'));
+      const limited =
+        (await machine.shell('grep -cw pids /sys/fs/cgroup/cgroup.controllers || true')).stdout.trim() === '1';
+      return could.filter(
+        (one) =>
+          !inherent.includes(one) &&
+          !/^execute \/usr\/lib(?:64|\/[a-z0-9_]+-linux-gnu)\//.test(one) &&
+          (limited || one !== 'start a hundred processes'),
+      );
     };
-    test('code in the broker\'s process can do nothing but what the broker has to', async () => {
+    test("code in the broker's process can do nothing but what the broker has to", async () => {
       assert.deepEqual(await escapes(), []);
       const { tried, could } = await runFree(machine);
-      assert.deepEqual(tried.filter((one) => !could.includes(one)), impossibleHere, 'every other attempt works where nothing denies it');
+      assert.deepEqual(
+        tried.filter((one) => !could.includes(one)),
+        impossibleHere,
+        'every other attempt works where nothing denies it',
+      );
       const { TasksMax, MemoryMax } = await machine.properties('auxcred.service', 'TasksMax', 'MemoryMax');
       assert.deepEqual({ TasksMax, MemoryMax }, { TasksMax: '32', MemoryMax: String(512 * 1024 * 1024) });
     });
@@ -70,15 +102,35 @@ for (const version of systemdVersions)
       const missing = await seal('--with-key=tpm2', `--tpm2-device=${machine.tpm?.device ?? ''}`);
       assert.equal(missing.status, 2);
       assert.match(missing.stderr, /needs a way to recover it.*\n.*--recipient=age1/);
-      assert.match((await seal('--with-key=tpm2', '--tpm2-pcrs=7+11', '--no-recovery', `--tpm2-device=${machine.tpm?.device ?? ''}`)).stderr, /PCR 11 changes while the machine boots/);
+      assert.match(
+        (
+          await seal(
+            '--with-key=tpm2',
+            '--tpm2-pcrs=7+11',
+            '--no-recovery',
+            `--tpm2-device=${machine.tpm?.device ?? ''}`,
+          )
+        ).stderr,
+        /PCR 11 changes while the machine boots/,
+      );
       const absent = await seal('--with-key=tpm2', '--no-recovery');
       assert.equal(absent.status, 10);
       assert.match(absent.stderr, /there is no TPM at \/dev\/tpmrm0/);
-      assert.match((await seal('--with-key=tmp2', '--no-recovery')).stderr, /one of host, tpm2, tpm2\+host, systemd-creds, auto/);
+      assert.match(
+        (await seal('--with-key=tmp2', '--no-recovery')).stderr,
+        /one of host, tpm2, tpm2\+host, systemd-creds, auto/,
+      );
     });
 
     test('seal warns of what binds little', async () => {
-      const { stderr } = await machine.run(['auxcred', 'seal', '--with-key=tpm2', `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=4+15', '--no-recovery']);
+      const { stderr } = await machine.run([
+        'auxcred',
+        'seal',
+        '--with-key=tpm2',
+        `--tpm2-device=${machine.tpm?.device ?? ''}`,
+        '--tpm2-pcrs=4+15',
+        '--no-recovery',
+      ]);
       assert.match(stderr, /^auxcred: the TPM is IBM SW TPM, firmware [0-9.]+$/m);
       assert.match(stderr, /warning: PCR 15 holds the machine's identity/);
       assert.match(stderr, /warning: PCR 4 has never been extended/);
@@ -86,11 +138,22 @@ for (const version of systemdVersions)
 
     for (const withKey of ['tpm2', 'tpm2+host'])
       test(`${withKey}: the same secret at every boot with the same measurements`, async () => {
-        const sealed = await machine.run(['auxcred', 'seal', '--replace', `--with-key=${withKey}`, `--tpm2-device=${machine.tpm?.device ?? ''}`, '--tpm2-pcrs=7+14', '--no-recovery']);
+        const sealed = await machine.run([
+          'auxcred',
+          'seal',
+          '--replace',
+          `--with-key=${withKey}`,
+          `--tpm2-device=${machine.tpm?.device ?? ''}`,
+          '--tpm2-pcrs=7+14',
+          '--no-recovery',
+        ]);
         assert.match(sealed.stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
         // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no resource manager.
         await machine.run(['auxcred', 'apply', '--no-restart']);
-        assert.match((await machine.run(['auxcred', 'unseal'])).stderr, new RegExp(`opens with ${withKey.replace('+', '\\+')}`));
+        assert.match(
+          (await machine.run(['auxcred', 'unseal'])).stderr,
+          new RegExp(`opens with ${withKey.replace('+', '\\+')}`),
+        );
         assert.equal(await start(), 0, await told());
         sealedKey = await key();
         assert.match(sealedKey ?? '', /^[0-9a-f]{64}$/);
@@ -111,20 +174,38 @@ for (const version of systemdVersions)
       }
     });
 
-    test('with the TPM within its reach, code in the broker\'s process can do no more than use it', async () => {
+    test("with the TPM within its reach, code in the broker's process can do no more than use it", async () => {
       const socket = machine.tpm?.device.replace('swtpm:path=', '') ?? '';
       // It has the machine's own /dev then, and a systemd in a container is not allowed to enforce its DevicePolicy=.
-      assert.deepEqual((await escapes()).filter((one) => !one.startsWith('open /dev/')), [`connect to ${socket}`, `connect to ${socket}.ctrl`]);
+      assert.deepEqual(
+        (await escapes()).filter((one) => !one.startsWith('open /dev/')),
+        [`connect to ${socket}`, `connect to ${socket}.ctrl`],
+      );
       const { DevicePolicy, DeviceAllow } = await machine.properties('auxcred.service', 'DevicePolicy', 'DeviceAllow');
       assert.deepEqual({ DevicePolicy, DeviceAllow }, { DevicePolicy: 'closed', DeviceAllow: 'char-tpm rw' });
       assert.equal(await start(), 0, await told());
     });
 
-    test('no other process of the broker\'s user can look into its memory', async () => {
+    test("no other process of the broker's user can look into its memory", async () => {
       await machine.systemctl('start', 'auxcred.service');
       const { MainPID = '' } = await machine.properties('auxcred.service', 'MainPID');
       for (const file of ['mem', 'environ', 'maps']) {
-        const read = async (pid: string): Promise<number> => (await machine.run(['systemd-run', '--quiet', '--wait', '--collect', '--property=User=auxcred', 'sh', '-c', `exec 3< /proc/${pid}/${file}`], { check: false })).status;
+        const read = async (pid: string): Promise<number> =>
+          (
+            await machine.run(
+              [
+                'systemd-run',
+                '--quiet',
+                '--wait',
+                '--collect',
+                '--property=User=auxcred',
+                'sh',
+                '-c',
+                `exec 3< /proc/${pid}/${file}`,
+              ],
+              { check: false },
+            )
+          ).status;
         assert.equal(await read('self'), 0);
         assert.notEqual(await read(MainPID), 0, file);
       }
@@ -135,7 +216,10 @@ for (const version of systemdVersions)
       await machine.reboot();
       assert.notEqual(await start(), 0);
       assert.equal(await key(), undefined);
-      assert.match(await told(), /the seeds stay closed: the machine did not boot as it did when it was sealed: PCR 14 \(/);
+      assert.match(
+        await told(),
+        /the seeds stay closed: the machine did not boot as it did when it was sealed: PCR 14 \(/,
+      );
       power.measured[14]?.pop();
       await machine.reboot();
       assert.equal(await start(), 0, await told());
@@ -170,10 +254,30 @@ for (const version of systemdVersions)
     });
 
     test('sealed by the operator without this TPM: the same secret at the next boot', async () => {
-      const enrolled = parseEnrollment(utf8((await machine.run(['auxcred', 'enroll', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stdout), 'enrollment');
-      const { payload: own } = await openSeeds(await seeds(), { keys: { ssh: join(machine.root, 'etc/ssh/ssh_host_ed25519_key'), age: undefined }, device: machine.tpm?.device });
-      await machine.write('/var/lib/auxcred/seeds.age', await sealForHost({ ...own, counter: own.counter + 1, sealing: sealingFor({ withKey: 'tpm2+host', pcrs: [7, 14], recipients: [] }, enrolled) }, enrolled));
-      await machine.run(['sh', '-c', 'chgrp auxcred /var/lib/auxcred/seeds.age && chmod 640 /var/lib/auxcred/seeds.age']);
+      const enrolled = parseEnrollment(
+        utf8((await machine.run(['auxcred', 'enroll', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stdout),
+        'enrollment',
+      );
+      const { payload: own } = await openSeeds(await seeds(), {
+        keys: { ssh: join(machine.root, 'etc/ssh/ssh_host_ed25519_key'), age: undefined },
+        device: machine.tpm?.device,
+      });
+      await machine.write(
+        '/var/lib/auxcred/seeds.age',
+        await sealForHost(
+          {
+            ...own,
+            counter: own.counter + 1,
+            sealing: sealingFor({ withKey: 'tpm2+host', pcrs: [7, 14], recipients: [] }, enrolled),
+          },
+          enrolled,
+        ),
+      );
+      await machine.run([
+        'sh',
+        '-c',
+        'chgrp auxcred /var/lib/auxcred/seeds.age && chmod 640 /var/lib/auxcred/seeds.age',
+      ]);
       await machine.reboot();
       assert.equal(await start(), 0, await told());
       assert.equal(await key(), sealedKey);
@@ -185,7 +289,10 @@ for (const version of systemdVersions)
       power.measured[7]?.pop();
       await machine.reboot();
       // The machine makes its own of it: fixed to its TPM.
-      assert.match((await machine.run(['auxcred', 'reseal', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
+      assert.match(
+        (await machine.run(['auxcred', 'reseal', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stderr,
+        /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/,
+      );
       assert.ok('private' in parseStanza(parseHeader(await seeds()).stanzas[0] ?? assert.fail()).sealed);
       assert.equal(await start(), 0, await told());
       assert.equal(await key(), sealedKey);

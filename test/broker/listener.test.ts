@@ -50,17 +50,30 @@ async function client(): Promise<Socket> {
 async function answerTo(socket: Socket): Promise<Buffer> {
   const parts: Buffer[] = [];
   socket.on('data', (part: Buffer) => parts.push(part));
-  await new Promise((resolve) => { socket.once('end', resolve).once('close', resolve).resume(); });
+  await new Promise((resolve) => {
+    socket.once('end', resolve).once('close', resolve).resume();
+  });
   return Buffer.concat(parts);
 }
 
-const untilIdle = async (start: (idle: () => void) => Listener): Promise<Listener> => await new Promise((resolve) => {
-  const listener = start(() => { resolve(listener); });
-});
+const untilIdle = async (start: (idle: () => void) => Listener): Promise<Listener> =>
+  await new Promise((resolve) => {
+    const listener = start(() => {
+      resolve(listener);
+    });
+  });
 
 test('what was answered is closed at once, and can be read afterwards', async () => {
   const waiting = await Promise.all(Array.from({ length: 5 }, client));
-  const listener = await untilIdle((idle) => new Listener(descriptor, { idle, accept: (connection) => { connection.answer(Buffer.from('a secret')); } }));
+  const listener = await untilIdle(
+    (idle) =>
+      new Listener(descriptor, {
+        idle,
+        accept: (connection) => {
+          connection.answer(Buffer.from('a secret'));
+        },
+      }),
+  );
   assert.equal(listener.open, 0);
   for (const socket of waiting) assert.equal((await answerTo(socket)).toString(), 'a secret');
   listener.stop();
@@ -70,18 +83,37 @@ test('an answer that is not read is given up, and one that is read slowly arrive
   const [, reader] = [await client(), await client()];
   const got = answerTo(reader);
   const answers: Buffer[] = [];
-  const listener = await untilIdle((idle) => new Listener(descriptor, { idle, patience: 500, accept: (connection) => {
-    answers.push(Buffer.alloc(large, 1));
-    connection.answer(answers.at(-1) ?? Buffer.alloc(0));
-  } }));
+  const listener = await untilIdle(
+    (idle) =>
+      new Listener(descriptor, {
+        idle,
+        patience: 500,
+        accept: (connection) => {
+          answers.push(Buffer.alloc(large, 1));
+          connection.answer(answers.at(-1) ?? Buffer.alloc(0));
+        },
+      }),
+  );
   listener.stop();
   assert.equal((await got).length, large);
-  assert.ok(answers.some((answer) => answer.every((byte) => byte === 0)), 'what was sent is wiped');
+  assert.ok(
+    answers.some((answer) => answer.every((byte) => byte === 0)),
+    'what was sent is wiped',
+  );
 });
 
 test('one that asks nothing is given up', async () => {
   const silent = await client();
-  const listener = await untilIdle((idle) => new Listener(descriptor, { idle, patience: 100, accept: (connection) => { connection.onRequest(10, () => assert.fail('it asked nothing')); } }));
+  const listener = await untilIdle(
+    (idle) =>
+      new Listener(descriptor, {
+        idle,
+        patience: 100,
+        accept: (connection) => {
+          connection.onRequest(10, () => assert.fail('it asked nothing'));
+        },
+      }),
+  );
   listener.stop();
   assert.equal((await answerTo(silent)).length, 0);
 });
@@ -90,7 +122,17 @@ test('one that asks for more than there is is disconnected', async () => {
   const [talker, asker] = [await client(), await client()];
   talker.end('x'.repeat(11));
   asker.end('x'.repeat(10));
-  const listener = await untilIdle((idle) => new Listener(descriptor, { idle, accept: (connection) => { connection.onRequest(10, (request) => { connection.answer(request); }); } }));
+  const listener = await untilIdle(
+    (idle) =>
+      new Listener(descriptor, {
+        idle,
+        accept: (connection) => {
+          connection.onRequest(10, (request) => {
+            connection.answer(request);
+          });
+        },
+      }),
+  );
   listener.stop();
   assert.equal((await answerTo(talker)).length, 0);
   assert.equal((await answerTo(asker)).length, 10);
@@ -100,10 +142,18 @@ test('more than it takes at a time wait in the kernel, and none is lost', async 
   const most = 8;
   const waiting = await Promise.all(Array.from({ length: 50 }, client));
   const accepted: Connection[] = [];
-  const listener = new Listener(descriptor, { most, idle: () => undefined, accept: (connection) => { accepted.push(connection); } });
+  const listener = new Listener(descriptor, {
+    most,
+    idle: () => undefined,
+    accept: (connection) => {
+      accepted.push(connection);
+    },
+  });
   let answered = 0;
   while (answered < waiting.length) {
-    await new Promise((resolve) => { setImmediate(resolve); });
+    await new Promise((resolve) => {
+      setImmediate(resolve);
+    });
     assert.ok(listener.open <= most, String(listener.open));
     for (const connection of accepted.splice(0)) {
       connection.answer(Buffer.from('mine'));
@@ -117,11 +167,24 @@ test('more than it takes at a time wait in the kernel, and none is lost', async 
 test('who connects after it stopped is answered by the next one', async () => {
   const first = await untilIdle((idle) => {
     void client();
-    return new Listener(descriptor, { idle, accept: (connection) => { connection.close(); } });
+    return new Listener(descriptor, {
+      idle,
+      accept: (connection) => {
+        connection.close();
+      },
+    });
   });
   first.stop();
   const late = await client();
-  const next = await untilIdle((idle) => new Listener(descriptor, { idle, accept: (connection) => { connection.answer(Buffer.from('next')); } }));
+  const next = await untilIdle(
+    (idle) =>
+      new Listener(descriptor, {
+        idle,
+        accept: (connection) => {
+          connection.answer(Buffer.from('next'));
+        },
+      }),
+  );
   next.stop();
   assert.equal((await answerTo(late)).toString(), 'next');
 });

@@ -1,7 +1,19 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -17,12 +29,26 @@ beforeEach(() => {
   writeFileSync(at('etc/hostname'), 'Web1\n');
   writeFileSync(at('etc/group'), 'root:x:0:\n');
   writeFileSync(at('etc/auxcred/secrets.d/web.toml'), '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n');
-  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status, 0);
+  assert.equal(
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status,
+    0,
+  );
 });
-afterEach(() => { rmSync(root, { recursive: true }); });
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
 
-interface Said { status: number | null; stdout: string; stderr: string }
-const auxcred = (args: readonly string[], input = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
+interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+const auxcred = (args: readonly string[], input = ''): Said =>
+  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
+    encoding: 'utf8',
+    input,
+    env: { PATH: process.env['PATH'] },
+  });
 const here = (verb: string, ...args: string[]): Said => auxcred([verb, `--root=${root}`, ...args]);
 
 /** What is called, the status it ends with, and what it says on standard error. */
@@ -56,7 +82,9 @@ describe('the command line', () => {
 });
 
 describe('seal', () => {
-  test('and what else writes, for a root whose folders lead elsewhere, or are somebody else\'s', { skip: process.getuid?.() !== 0 }, () => {
+  test("and what else writes, for a root whose folders lead elsewhere, or are somebody else's", {
+    skip: process.getuid?.() !== 0,
+  }, () => {
     const outside = mkdtempSync(join(tmpdir(), 'outside-'));
     try {
       symlinkSync(outside, at('var'));
@@ -67,10 +95,14 @@ describe('seal', () => {
       rmSync(at('var'));
       assert.equal(here('seal', '--no-recovery').status, 0);
       chownSync(at('etc/auxcred'), 65534, 65534);
-      for (const verb of ['apply', 'provision', 'reseal']) assert.match(here(verb).stderr, /etc\/auxcred belongs to user 65534, who could lead the path elsewhere\n/);
+      for (const verb of ['apply', 'provision', 'reseal'])
+        assert.match(here(verb).stderr, /etc\/auxcred belongs to user 65534, who could lead the path elsewhere\n/);
       chownSync(at('etc/auxcred'), 0, 0);
       chmodSync(at('var/lib'), 0o777);
-      assert.match(auxcred(['put', `--root=${root}`, 'wifi'], 'hunter2').stderr, /var\/lib can be written by more users than its owner\nauxcred: hint: chmod go-w \S+var\/lib\n/);
+      assert.match(
+        auxcred(['put', `--root=${root}`, 'wifi'], 'hunter2').stderr,
+        /var\/lib can be written by more users than its owner\nauxcred: hint: chmod go-w \S+var\/lib\n/,
+      );
     } finally {
       rmSync(outside, { recursive: true });
     }
@@ -79,7 +111,10 @@ describe('seal', () => {
   test('a new seed needs a recovery', () => {
     const { status, stderr } = here('seal');
     assert.equal(status, exitStatus.usage);
-    assert.match(stderr, /a new seed needs a way to recover it.*\n.*--recipient=age1\.\.\., --print-words .* --no-recovery/);
+    assert.match(
+      stderr,
+      /a new seed needs a way to recover it.*\n.*--recipient=age1\.\.\., --print-words .* --no-recovery/,
+    );
     assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
   });
 
@@ -88,10 +123,19 @@ describe('seal', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     const sealed = here('seal', `--recipient=${recipient}`);
     assert.equal(sealed.status, 0, sealed.stderr);
-    assert.equal(sealed.stderr.match(/share a disk: unless it is encrypted, whoever takes it has the secrets/g)?.length, 1);
+    assert.equal(
+      sealed.stderr.match(/share a disk: unless it is encrypted, whoever takes it has the secrets/g)?.length,
+      1,
+    );
     assert.match(sealed.stderr, /sealed the seed of host\/web1 to its ssh host key; key id [0-9a-f]{32}/);
-    const opened = [at('etc/ssh/ssh_host_ed25519_key'), at('identity')].map((identity) => spawnSync('age', ['-d', '-i', identity, at('var/lib/auxcred/seeds.age')], { encoding: 'utf8' }).stdout);
-    assert.match(opened[0] ?? '', /^\{"counter":1,"policy":\{"pcrs":\[\],"withKey":"host"\},"recipients":\["age1[0-9a-z]+"\],"scopes":\[\{"epoch":1,"kind":"host","name":"web1","seed":"[^"]{44}"\}\],"version":1\}$/);
+    const opened = [at('etc/ssh/ssh_host_ed25519_key'), at('identity')].map(
+      (identity) =>
+        spawnSync('age', ['-d', '-i', identity, at('var/lib/auxcred/seeds.age')], { encoding: 'utf8' }).stdout,
+    );
+    assert.match(
+      opened[0] ?? '',
+      /^\{"counter":1,"policy":\{"pcrs":\[\],"withKey":"host"\},"recipients":\["age1[0-9a-z]+"\],"scopes":\[\{"epoch":1,"kind":"host","name":"web1","seed":"[^"]{44}"\}\],"version":1\}$/,
+    );
     assert.equal(opened[1], opened[0]);
     assert.equal(statSync(at('var/lib/auxcred/seeds.age')).mode & 0o777, 0o640);
     assert.equal(statSync(at('var/lib/auxcred')).mode & 0o777, 0o750);
@@ -116,7 +160,11 @@ describe('seal', () => {
     const id = /key id ([0-9a-f]{32})/.exec(first.stderr)?.[1];
     const again = auxcred(['seal', `--root=${root}`, '--replace', '--seed-file=-'], words);
     assert.equal(/key id ([0-9a-f]{32})/.exec(again.stderr)?.[1], id);
-    for (const [bad, message] of [['abandon '.repeat(24), /checksum of the 24 words is wrong/], [words.replace(/ \w+$/, ' xyzzy'), /word 24 is not in the BIP-39 English list/], [words.replace(/ \w+$/, ''), /a seed has 24 words, not 23/]] as const) {
+    for (const [bad, message] of [
+      ['abandon '.repeat(24), /checksum of the 24 words is wrong/],
+      [words.replace(/ \w+$/, ' xyzzy'), /word 24 is not in the BIP-39 English list/],
+      [words.replace(/ \w+$/, ''), /a seed has 24 words, not 23/],
+    ] as const) {
       const refused = auxcred(['seal', `--root=${root}`, '--replace', '--seed-file=-'], bad);
       assert.equal(refused.status, exitStatus.usage);
       assert.match(refused.stderr, message);
@@ -125,16 +173,27 @@ describe('seal', () => {
   });
 
   /** Runs a command with its standard output sent there. */
-  const into = (output: string, ...args: string[]): Said => spawnSync('sh', ['-c', `"$@" ${output}`, 'sh', process.execPath, 'dist/auxcred.cjs', ...args], { encoding: 'utf8', env: { PATH: process.env['PATH'] } });
+  const into = (output: string, ...args: string[]): Said =>
+    spawnSync('sh', ['-c', `"$@" ${output}`, 'sh', process.execPath, 'dist/auxcred.cjs', ...args], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] },
+    });
 
   test('seals no seed whose words nobody can have seen, and makes no vault', () => {
     const folder = at('vault');
-    for (const output of ['> /dev/full', '> /dev/null', '>&-']) for (const [args, made] of [[['seal', `--root=${root}`], at('etc/auxcred/scopes.json')], [['init', `--vault=${folder}`, '--recipient=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'], folder]] as const) {
-      const { status, stderr } = into(output, ...args, '--print-words');
-      assert.equal(status, exitStatus.system, output);
-      assert.match(stderr, /the 24 words can't be shown, so nothing was changed: .*\n.*a terminal, a file or a pipe/);
-      assert.ok(!existsSync(made));
-    }
+    for (const output of ['> /dev/full', '> /dev/null', '>&-'])
+      for (const [args, made] of [
+        [['seal', `--root=${root}`], at('etc/auxcred/scopes.json')],
+        [
+          ['init', `--vault=${folder}`, '--recipient=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'],
+          folder,
+        ],
+      ] as const) {
+        const { status, stderr } = into(output, ...args, '--print-words');
+        assert.equal(status, exitStatus.system, output);
+        assert.match(stderr, /the 24 words can't be shown, so nothing was changed: .*\n.*a terminal, a file or a pipe/);
+        assert.ok(!existsSync(made));
+      }
     assert.equal(into(`> '${at('words')}'`, 'seal', `--root=${root}`, '--print-words').status, 0);
     assert.equal(readFileSync(at('words'), 'utf8'), here('unseal', '--reveal').stdout);
   });
@@ -144,7 +203,10 @@ describe('seal', () => {
     const { status, stdout, stderr } = here('seal', '--print-words');
     assert.equal(status, exitStatus.system);
     assert.equal(stdout.trim().split(' ').length, 24);
-    assert.match(stderr, /the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id [0-9a-f]{32}\n.*EISDIR/);
+    assert.match(
+      stderr,
+      /the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id [0-9a-f]{32}\n.*EISDIR/,
+    );
     assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
   });
 
@@ -155,8 +217,14 @@ describe('seal', () => {
     assert.match(stderr, /warning: this machine has no ssh host key, so an age identity was made at .*host\.key/);
     assert.equal(statSync(at('var/lib/auxcred/host.key')).mode & 0o777, 0o600);
     assert.match(here('unseal').stderr, /opens with age host key/);
-    assert.match(readFileSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), 'utf8'), /^LoadCredential=age-host-key:\/var\/lib\/auxcred\/host\.key$/m);
-    assert.equal(spawnSync('age', ['-d', '-i', at('var/lib/auxcred/host.key'), at('var/lib/auxcred/seeds.age')]).status, 0);
+    assert.match(
+      readFileSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), 'utf8'),
+      /^LoadCredential=age-host-key:\/var\/lib\/auxcred\/host\.key$/m,
+    );
+    assert.equal(
+      spawnSync('age', ['-d', '-i', at('var/lib/auxcred/host.key'), at('var/lib/auxcred/seeds.age')]).status,
+      0,
+    );
   });
 
   test('a file that can not be read is a failure of the system, not of auxcred', () => {
@@ -183,7 +251,9 @@ describe('unseal', () => {
     here('seal', '--no-recovery');
     assert.match(here('unseal').stdout, /^SCOPE +EPOCH +KEY ID\nhost\/web1 +1 +[0-9a-f]{32}\n$/);
     const json: unknown = JSON.parse(here('unseal', '--json').stdout);
-    assert.ok(json !== null && typeof json === 'object' && !('seed' in json) && !JSON.stringify(json).includes('"seed"'));
+    assert.ok(
+      json !== null && typeof json === 'object' && !('seed' in json) && !JSON.stringify(json).includes('"seed"'),
+    );
     rmSync(at('etc/auxcred/scopes.json'));
     assert.equal(here('unseal').status, exitStatus['not-pinned']);
   });
@@ -194,14 +264,21 @@ describe('unseal', () => {
     spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]);
     const { status, stderr } = here('unseal');
     assert.equal(status, exitStatus['no-recipient']);
-    assert.match(stderr, /none of this machine's keys opens the file, which is for ssh-ed25519\nauxcred: hint: the host key may have changed/);
+    assert.match(
+      stderr,
+      /none of this machine's keys opens the file, which is for ssh-ed25519\nauxcred: hint: the host key may have changed/,
+    );
   });
 });
 
 describe('standard output', () => {
   test('that is full is said and makes a failure', () => {
     here('seal', '--no-recovery');
-    const { status, stderr } = spawnSync('sh', ['-c', '"$@" > /dev/full', 'sh', process.execPath, 'dist/auxcred.cjs', 'ls', `--root=${root}`], { encoding: 'utf8' });
+    const { status, stderr } = spawnSync(
+      'sh',
+      ['-c', '"$@" > /dev/full', 'sh', process.execPath, 'dist/auxcred.cjs', 'ls', `--root=${root}`],
+      { encoding: 'utf8' },
+    );
     assert.equal(status, exitStatus.system);
     assert.match(stderr, /^auxcred: standard output can't be written: .*ENOSPC/);
   });
@@ -210,7 +287,9 @@ describe('standard output', () => {
     here('seal', '--no-recovery');
     // A warning, which goes to standard output before anything is done.
     writeFileSync(at('etc/auxcred/secrets.d/lone.toml'), '[secret.lone]\nkind = "hex"\n');
-    const child = spawn(process.execPath, ['dist/auxcred.cjs', 'apply', `--root=${root}`], { stdio: ['ignore', 'pipe', 'ignore'] });
+    const child = spawn(process.execPath, ['dist/auxcred.cjs', 'apply', `--root=${root}`], {
+      stdio: ['ignore', 'pipe', 'ignore'],
+    });
     child.stdout.destroy();
     assert.deepEqual(await once(child, 'exit'), [0, null]);
     assert.ok(existsSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf')));
@@ -222,7 +301,10 @@ describe('apply', () => {
     here('seal', '--no-recovery');
     const first = here('apply');
     assert.match(first.stderr, /1 credential now in force\nauxcred: drop-in of web\.service: added\n/);
-    assert.match(readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'), /^# From \/etc\/auxcred\/secrets\.d\/web\.toml$/m);
+    assert.match(
+      readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'),
+      /^# From \/etc\/auxcred\/secrets\.d\/web\.toml$/m,
+    );
     const second = here('apply');
     assert.match(second.stderr, /1 credential in force already\n/);
   });
@@ -242,7 +324,11 @@ describe('apply', () => {
   test('before a seed is sealed plan shows what it would do', () => {
     const [plan, applied] = [here('plan'), here('apply')];
     assert.equal(plan.status, 0, plan.stderr);
-    for (const { stderr } of [plan, applied]) assert.match(stderr, /^auxcred: warning: no seed is sealed yet.*\nauxcred: hint: run auxcred seal\nauxcred: drop-in of web\.service: added$/m);
+    for (const { stderr } of [plan, applied])
+      assert.match(
+        stderr,
+        /^auxcred: warning: no seed is sealed yet.*\nauxcred: hint: run auxcred seal\nauxcred: drop-in of web\.service: added$/m,
+      );
   });
 
   test('before a seed is sealed renders and warns', () => {
@@ -258,13 +344,21 @@ test('check prints problems for people and for programs', () => {
   const { status, stdout } = here('check', '--json');
   assert.equal(status, exitStatus['invalid-manifest']);
   const { problems }: { problems: { file: string; hint: string; severity: string }[] } = JSON.parse(stdout);
-  assert.deepEqual(problems.filter(({ severity }) => severity === 'error').map(({ file, hint }) => [file, hint]), [['/etc/auxcred/secrets.d/x.json', 'did you mean kind?']]);
+  assert.deepEqual(
+    problems.filter(({ severity }) => severity === 'error').map(({ file, hint }) => [file, hint]),
+    [['/etc/auxcred/secrets.d/x.json', 'did you mean kind?']],
+  );
 });
 
 describe('a secret that is held in a period', () => {
-  const manifest = (more: string): void => { writeFileSync(at('etc/auxcred/secrets.d/web.toml'), `[secret.key]\nkind = "hex"\nrotate = "monthly"\nunits = ["web.service"]\n${more}`); };
+  const manifest = (more: string): void => {
+    writeFileSync(
+      at('etc/auxcred/secrets.d/web.toml'),
+      `[secret.key]\nkind = "hex"\nrotate = "monthly"\nunits = ["web.service"]\n${more}`,
+    );
+  };
 
-  test('has that period\'s value, does not rotate, and is shown as held', () => {
+  test("has that period's value, does not rotate, and is shown as held", () => {
     assert.equal(here('seal', '--no-recovery').status, 0);
     manifest('');
     assert.equal(here('apply').status, 0);
@@ -274,7 +368,14 @@ describe('a secret that is held in a period', () => {
     assert.equal(here('apply').status, 0);
     assert.equal(here('get', 'key').stdout, october);
     assert.match(here('ls').stdout, /^key +hex +256 +host\/web1 +2025-10 \(held\) +1 +web\.service$/m);
-    assert.deepEqual(JSON.parse(here('ls', '--json').stdout).map(({ rotate, period, held }: Record<string, unknown>) => ({ rotate, period, held })), [{ rotate: 'monthly', period: '2025-10', held: true }]);
+    assert.deepEqual(
+      JSON.parse(here('ls', '--json').stdout).map(({ rotate, period, held }: Record<string, unknown>) => ({
+        rotate,
+        period,
+        held,
+      })),
+      [{ rotate: 'monthly', period: '2025-10', held: true }],
+    );
     assert.match(here('history', 'key').stdout, /2025-10 +1 +period \d{4}-\d\d -> 2025-10$/m);
     assert.match(here('provision', '--due').stderr, /no secret rotates/);
     assert.match(here('plan', '--at=2099-01').stderr, /nothing would change/);

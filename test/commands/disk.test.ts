@@ -28,15 +28,21 @@ beforeEach(() => {
   root = join(folder, 'root');
   mkdirSync(root);
 });
-afterEach(() => { rmSync(folder, { recursive: true }); });
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
 
 describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only root can mount one' }, () => {
   const mount = (...args: readonly string[]): void => {
     const { status, stderr } = spawnSync('mount', args, { encoding: 'utf8' });
     assert.equal(status, 0, stderr);
   };
-  beforeEach(() => { mount('-t', 'tmpfs', '-o', 'size=1m,mode=0755', 'small-disk', root); });
-  afterEach(() => { spawnSync('umount', [root]); });
+  beforeEach(() => {
+    mount('-t', 'tmpfs', '-o', 'size=1m,mode=0755', 'small-disk', root);
+  });
+  afterEach(() => {
+    spawnSync('umount', [root]);
+  });
 
   /** Of what is in force, all, and that which does not depend on how often it was sealed. */
   const uncounted = ['recipients', 'record', 'fixed', 'dropIns', 'rendered'] as const;
@@ -50,9 +56,25 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
   }
 
   for (const [verb, args, prepare] of [
-    ['apply', ['apply'], () => { writeFileSync(manifestIn(root), newer); }],
-    ['provision', ['provision'], () => { writeFileSync(manifestIn(root), newer); }],
-    ['reseal', ['reseal', '--add-recipient=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'], () => undefined],
+    [
+      'apply',
+      ['apply'],
+      () => {
+        writeFileSync(manifestIn(root), newer);
+      },
+    ],
+    [
+      'provision',
+      ['provision'],
+      () => {
+        writeFileSync(manifestIn(root), newer);
+      },
+    ],
+    [
+      'reseal',
+      ['reseal', '--add-recipient=age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p'],
+      () => undefined,
+    ],
     ['put', ['put', 'wifi', '--force'], () => undefined],
   ] as const)
     test(`that is full at any point of ${verb} keeps what is in force, and says which disk it is`, async () => {
@@ -72,17 +94,29 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
         const { status, stderr } = auxcred([...args, `--root=${root}`], 'z'.repeat(20_000));
         if (status === 0) break;
         assert.equal(status, exitStatus.system, stderr);
-        assert.match(stderr, /^auxcred: \/.* can't be written: the disk small-disk at \/.*root is full\nauxcred: hint: make room on it \(df -h \/.*root/m);
+        assert.match(
+          stderr,
+          /^auxcred: \/.* can't be written: the disk small-disk at \/.*root is full\nauxcred: hint: make room on it \(df -h \/.*root/m,
+        );
         const state = await stateOf(root);
         // apply and reseal write two things, each of them whole: the second one may have found the disk full. Each reseal counts.
-        if (verb === 'put' || verb === 'provision') assert.deepEqual(contents(root), before, `with ${String(pages)} pages left`);
-        else for (const part of verb === 'apply' ? parts : uncounted) assert.ok([old, meant].some((one) => JSON.stringify(one[part]) === JSON.stringify(state[part])), `${part} with ${String(pages)} pages left`);
+        if (verb === 'put' || verb === 'provision')
+          assert.deepEqual(contents(root), before, `with ${String(pages)} pages left`);
+        else
+          for (const part of verb === 'apply' ? parts : uncounted)
+            assert.ok(
+              [old, meant].some((one) => JSON.stringify(one[part]) === JSON.stringify(state[part])),
+              `${part} with ${String(pages)} pages left`,
+            );
       }
       assert.ok(pages > 0);
       rmSync(at('filler'));
       const state = await stateOf(root);
       for (const part of verb === 'reseal' ? uncounted : parts) assert.deepEqual(state[part], meant[part]);
-      assert.deepEqual(listing(root).map((path) => path.replace(/\d+/g, 'N')), listing(whole).map((path) => path.replace(/\d+/g, 'N')));
+      assert.deepEqual(
+        listing(root).map((path) => path.replace(/\d+/g, 'N')),
+        listing(whole).map((path) => path.replace(/\d+/g, 'N')),
+      );
     });
 
   test('that is read-only is named, and so is the way out', () => {
@@ -90,12 +124,22 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
     mount('-o', 'remount,ro', root);
-    for (const args of [['apply'], ['provision'], ['reseal'], ['seal', '--replace', '--no-recovery'], ['put', 'wifi', '--force']]) {
+    for (const args of [
+      ['apply'],
+      ['provision'],
+      ['reseal'],
+      ['seal', '--replace', '--no-recovery'],
+      ['put', 'wifi', '--force'],
+    ]) {
       const { status, stderr } = auxcred([...args, `--root=${root}`], 'x');
       assert.equal(status, exitStatus.system, stderr);
-      assert.match(stderr, /can't be written: the disk small-disk at \/.*root is read-only\nauxcred: hint: mount -o remount,rw \/.*root/);
+      assert.match(
+        stderr,
+        /can't be written: the disk small-disk at \/.*root is read-only\nauxcred: hint: mount -o remount,rw \/.*root/,
+      );
     }
-    for (const args of [['plan'], ['apply', '--dry-run'], ['provision', '--dry-run'], ['get', 'a'], ['unseal']]) assert.equal(must([...args, `--root=${root}`]).status, 0);
+    for (const args of [['plan'], ['apply', '--dry-run'], ['provision', '--dry-run'], ['get', 'a'], ['unseal']])
+      assert.equal(must([...args, `--root=${root}`]).status, 0);
     assert.deepEqual(contents(root), before);
   });
 });
@@ -105,15 +149,36 @@ describe('nothing changes', () => {
     provisioned();
     const group = '[secret.g]\nshare = "db"\nunits = ["g.service"]\n';
     const wrong: readonly (readonly [string, string, keyof typeof exitStatus, RegExp])[] = [
-      ['many mistakes', `${newer}[secret.x]\nlenght = 3\n[secret.y]\nkind = "hexx"\nunits = ["y"]\n[secret.z]\nrotate = "monthly"\nperiod = "2026"\n`, 'invalid-manifest', /the manifest has errors, so nothing was changed/],
-      ['a fixed file that is missing', `${newer}[secret.gone]\nkind = "fixed"\nunits = ["a.service"]\n`, 'not-found', /there is no host\/web1\/gone/],
+      [
+        'many mistakes',
+        `${newer}[secret.x]\nlenght = 3\n[secret.y]\nkind = "hexx"\nunits = ["y"]\n[secret.z]\nrotate = "monthly"\nperiod = "2026"\n`,
+        'invalid-manifest',
+        /the manifest has errors, so nothing was changed/,
+      ],
+      [
+        'a fixed file that is missing',
+        `${newer}[secret.gone]\nkind = "fixed"\nunits = ["a.service"]\n`,
+        'not-found',
+        /there is no host\/web1\/gone/,
+      ],
       ['a scope that is not at hand', newer + group, 'not-found', /g is shared by group\/db/],
-      ['a text that is too long', `${newer}[secret.t]\nkind = "template"\ncontent = "${'{{token}}'.repeat(15)}"\nunits = ["a.service"]\n`, 'invalid-manifest', /t of a\.service has 135000 bytes/],
-      ['a hash of what has two lines', `${newer}[secret.h]\nkind = "crypt"\nof = "lines"\nunits = ["a.service"]\n[secret.lines]\nkind = "fixed"\n`, 'malformed', /lines has more than one line/],
+      [
+        'a text that is too long',
+        `${newer}[secret.t]\nkind = "template"\ncontent = "${'{{token}}'.repeat(15)}"\nunits = ["a.service"]\n`,
+        'invalid-manifest',
+        /t of a\.service has 135000 bytes/,
+      ],
+      [
+        'a hash of what has two lines',
+        `${newer}[secret.h]\nkind = "crypt"\nof = "lines"\nunits = ["a.service"]\n[secret.lines]\nkind = "fixed"\n`,
+        'malformed',
+        /lines has more than one line/,
+      ],
     ];
     must(['put', 'lines', `--root=${root}`], 'one\ntwo');
     // Its hook would leave a trace: all is looked at before any runs.
-    const hooked = (text: string): string => text.replace('[secret.a]\n', `[secret.a]\nhook = ["/bin/touch", "${at('var/told')}"]\ngeneration = 2\n`);
+    const hooked = (text: string): string =>
+      text.replace('[secret.a]\n', `[secret.a]\nhook = ["/bin/touch", "${at('var/told')}"]\ngeneration = 2\n`);
     for (const [name, manifest, code, message] of wrong) {
       writeFileSync(manifestIn(root), hooked(manifest));
       const before = contents(root);
@@ -129,7 +194,8 @@ describe('nothing changes', () => {
     const file = at('var/lib/auxcred/fixed/host/web1/token.sealed');
     truncateSync(file, 200);
     const before = contents(root);
-    for (const verb of ['apply', 'provision', 'plan']) assert.match(auxcred([verb, `--root=${root}`]).stderr, /host\/web1\/token is cut off/);
+    for (const verb of ['apply', 'provision', 'plan'])
+      assert.match(auxcred([verb, `--root=${root}`]).stderr, /host\/web1\/token is cut off/);
     assert.deepEqual(contents(root), before);
   });
 
@@ -137,12 +203,20 @@ describe('nothing changes', () => {
     provisioned();
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
-    const [plan, apply, provision] = [['plan'], ['apply', '--dry-run'], ['provision', '--dry-run']].map((args) => must([...args, `--root=${root}`]));
+    const [plan, apply, provision] = [['plan'], ['apply', '--dry-run'], ['provision', '--dry-run']].map((args) =>
+      must([...args, `--root=${root}`]),
+    );
     assert.deepEqual(apply, plan);
     assert.match(plan?.stdout ?? '', /^a\.service +b +new +restart$/m);
-    assert.match(plan?.stderr ?? '', /4 credentials and 3 drop-ins would change; of the units that run, 3 units at most would be restarted or reloaded/);
+    assert.match(
+      plan?.stderr ?? '',
+      /4 credentials and 3 drop-ins would change; of the units that run, 3 units at most would be restarted or reloaded/,
+    );
     assert.equal(provision?.stdout, plan?.stdout);
-    assert.match(provision?.stderr ?? '', /^auxcred: 4 credentials would change; of the units that run, 3 units at most/m);
+    assert.match(
+      provision?.stderr ?? '',
+      /^auxcred: 4 credentials would change; of the units that run, 3 units at most/m,
+    );
     assert.doesNotMatch(must(['apply', '--dry-run', '--no-restart', `--root=${root}`]).stdout, /restart/);
     assert.deepEqual(contents(root), before);
   });
@@ -159,16 +233,29 @@ describe('nothing changes', () => {
 
 test('many at once wait for each other, and the last manifest is in force', async () => {
   provisioned();
-  const run = async (...args: readonly string[]): Promise<[number | null, string]> => await new Promise((resolve) => {
-    const child = spawn(process.execPath, ['dist/auxcred.cjs', ...args, `--root=${root}`], { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: process.env['PATH'] } });
-    let said = '';
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { said += text; });
-    child.on('close', (status) => { resolve([status, said]); });
-  });
-  const runs = ['apply', 'provision', 'reseal', 'apply', 'provision', 'apply', 'reseal', 'apply'].map(async (verb, i) => {
-    writeFileSync(manifestIn(root), `${newer}[secret.n]\nkind = "hex"\nbytes = ${String(20 + i)}\nunits = ["n.service"]\n`);
-    return await run(verb);
-  });
+  const run = async (...args: readonly string[]): Promise<[number | null, string]> =>
+    await new Promise((resolve) => {
+      const child = spawn(process.execPath, ['dist/auxcred.cjs', ...args, `--root=${root}`], {
+        stdio: ['ignore', 'ignore', 'pipe'],
+        env: { PATH: process.env['PATH'] },
+      });
+      let said = '';
+      child.stderr.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
+      child.on('close', (status) => {
+        resolve([status, said]);
+      });
+    });
+  const runs = ['apply', 'provision', 'reseal', 'apply', 'provision', 'apply', 'reseal', 'apply'].map(
+    async (verb, i) => {
+      writeFileSync(
+        manifestIn(root),
+        `${newer}[secret.n]\nkind = "hex"\nbytes = ${String(20 + i)}\nunits = ["n.service"]\n`,
+      );
+      return await run(verb);
+    },
+  );
   const results = await Promise.all(runs);
   for (const [status, said] of results) assert.equal(status, 0, said);
   assert.ok(results.some(([, said]) => said.includes('another auxcred is at work, waiting for it')));
@@ -176,6 +263,9 @@ test('many at once wait for each other, and the last manifest is in force', asyn
   const state = await stateOf(root);
   assert.equal(state.counter, 3);
   assert.deepEqual(Object.keys(state.dropIns), ['a.service', 'b.service', 'c.service', 'n.service']);
-  assert.deepEqual(listing(root).filter((path) => path.includes('.new')), []);
+  assert.deepEqual(
+    listing(root).filter((path) => path.includes('.new')),
+    [],
+  );
   assert.equal(must(['plan', `--root=${root}`]).stderr, 'auxcred: nothing would change\n');
 });

@@ -7,17 +7,36 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { vaultOf } from '../../src/vault/vault.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { createPrimary, makePersistent } from '../tpm2/sealing.ts';
 
 let folder = '';
 let swtpm: Swtpm;
 const at = (path: string): string => join(folder, path);
-interface Said { status: number | null; stdout: string; stderr: string }
-const auxcred = (args: readonly string[], input = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'], HOME: folder, GIT_AUTHOR_NAME: 'a', GIT_AUTHOR_EMAIL: 'a@example.org', GIT_COMMITTER_NAME: 'a', GIT_COMMITTER_EMAIL: 'a@example.org' } });
+interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+const auxcred = (args: readonly string[], input = ''): Said =>
+  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
+    encoding: 'utf8',
+    input,
+    env: {
+      PATH: process.env['PATH'],
+      HOME: folder,
+      GIT_AUTHOR_NAME: 'a',
+      GIT_AUTHOR_EMAIL: 'a@example.org',
+      GIT_COMMITTER_NAME: 'a',
+      GIT_COMMITTER_EMAIL: 'a@example.org',
+    },
+  });
 const on = (host: string, ...args: string[]): Said => auxcred(['enroll', `--root=${at(host)}`, ...args]);
-const operator = (input: string, ...args: string[]): Said => auxcred(['enroll', `--vault=${at('vault')}`, ...args], input);
-const settings = (text: string): void => { writeFileSync(at('vault/vault.toml'), text); };
+const operator = (input: string, ...args: string[]): Said =>
+  auxcred(['enroll', `--vault=${at('vault')}`, ...args], input);
+const settings = (text: string): void => {
+  writeFileSync(at('vault/vault.toml'), text);
+};
 function works({ status, stdout, stderr }: Said): { stdout: string; stderr: string } {
   assert.equal(status, 0, stderr);
   return { stdout, stderr };
@@ -28,11 +47,17 @@ function fails({ status, stdout, stderr }: Said, code: keyof typeof exitStatus, 
   assert.equal(stdout, '');
 }
 /** What `ssh-keygen -l` says of a machine's host key. */
-const fingerprint = (host: string): string => spawnSync('ssh-keygen', ['-l', '-f', at(`${host}/etc/ssh/ssh_host_ed25519_key.pub`)], { encoding: 'utf8' }).stdout.split(' ')[1] ?? '';
+const fingerprint = (host: string): string =>
+  spawnSync('ssh-keygen', ['-l', '-f', at(`${host}/etc/ssh/ssh_host_ed25519_key.pub`)], {
+    encoding: 'utf8',
+  }).stdout.split(' ')[1] ?? '';
 function makeRoot(host: string): void {
   mkdirSync(at(`${host}/etc/ssh`), { recursive: true });
   writeFileSync(at(`${host}/etc/hostname`), `${host}\n`);
-  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${host}/etc/ssh/ssh_host_ed25519_key`)]).status, 0);
+  assert.equal(
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${host}/etc/ssh/ssh_host_ed25519_key`)]).status,
+    0,
+  );
 }
 
 before(async () => {
@@ -40,14 +65,18 @@ before(async () => {
   createPrimary(swtpm);
   makePersistent(swtpm);
 });
-after(async () => { await swtpm.stop(); });
+after(async () => {
+  await swtpm.stop();
+});
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'enroll-'));
   mkdirSync(at('vault'));
   settings('[host.web1]\n[host.web2]\n');
   makeRoot('web1');
 });
-afterEach(() => { rmSync(folder, { recursive: true }); });
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
 
 const device = (): string => `--tpm2-device=${swtpm.device}`;
 
@@ -55,7 +84,8 @@ describe('on a machine', () => {
   test('prints one line of its public halves', () => {
     const { stdout } = works(on('web1', device()));
     assert.match(stdout, /^\{[^\n]*\}\n$/);
-    const said: { host: string; sshHostKey: string; tpm: { device: string; srk: string; pcrs?: unknown } } = JSON.parse(stdout);
+    const said: { host: string; sshHostKey: string; tpm: { device: string; srk: string; pcrs?: unknown } } =
+      JSON.parse(stdout);
     assert.equal(said.host, 'web1');
     const wire = readFileSync(at('web1/etc/ssh/ssh_host_ed25519_key.pub'), 'utf8').split(' ')[1] ?? '';
     assert.equal(said.sshHostKey, Buffer.from(wire, 'base64').subarray(-32).toString('base64'));
@@ -69,7 +99,10 @@ describe('on a machine', () => {
     assert.match(works(on('web1')).stderr, /there is no TPM here/);
     fails(on('web1', '--tpm2-device=swtpm:path=/nonexistent'), 'no-tpm', /can't be opened/);
     rmSync(at('web1/etc/ssh/ssh_host_ed25519_key'));
-    assert.match(works(on('web1', device())).stderr, /warning: this machine has no ssh-ed25519 host key at .*\nauxcred: hint: ssh-keygen -A/);
+    assert.match(
+      works(on('web1', device())).stderr,
+      /warning: this machine has no ssh-ed25519 host key at .*\nauxcred: hint: ssh-keygen -A/,
+    );
     fails(on('web1'), 'no-recipient', /neither an ssh-ed25519 host key nor a TPM/);
     fails(on('nowhere', device()), 'usage', /etc\/hostname is missing or empty/);
     fails(on('web1', '--from=-'), 'usage', /--from is about a host of the vault, and none is named/);
@@ -79,14 +112,20 @@ describe('on a machine', () => {
 describe('in the vault', () => {
   test('keeps what a machine said, and shows it', () => {
     const { stderr } = works(operator(works(on('web1', device())).stdout, 'web1', '--from=-'));
-    assert.match(stderr, new RegExp(`^auxcred: enrolled web1: ssh host key ${fingerprint('web1').replaceAll('+', '\\+')}, SRK 000b[0-9a-f]{16}$`, 'm'));
+    assert.match(
+      stderr,
+      new RegExp(
+        `^auxcred: enrolled web1: ssh host key ${fingerprint('web1').replaceAll('+', '\\+')}, SRK 000b[0-9a-f]{16}$`,
+        'm',
+      ),
+    );
     assert.equal(statSync(at('vault/enrolled')).mode & 0o777, 0o700);
     const { stdout } = works(operator('', 'web1'));
     const name = /^name: ([0-9a-f]+)$/m.exec(swtpm.tool('tpm2_readpublic', '-c', '0x81000001'))?.[1] ?? '';
     const [heading, row] = stdout.trimEnd().split('\n');
     assert.match(heading ?? '', /^HOST +SSH HOST KEY +SRK +SINCE$/);
     assert.deepEqual((row ?? '').split(/ +/).slice(0, 3), ['web1', fingerprint('web1'), name]);
-    assert.match(row ?? '', /  \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+    assert.match(row ?? '', / {2}\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
     const shown: unknown = JSON.parse(works(operator('', 'web1', '--json')).stdout);
     assert.ok(shown !== null && typeof shown === 'object' && 'srk' in shown && shown.srk === name);
   });
@@ -101,7 +140,11 @@ describe('in the vault', () => {
     rmSync(at('web1'), { recursive: true });
     makeRoot('web1');
     const other = works(on('web1')).stdout;
-    fails(operator(other, 'web1', '--from=-'), 'refused', /that is not the machine that is enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/);
+    fails(
+      operator(other, 'web1', '--from=-'),
+      'refused',
+      /that is not the machine that is enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
+    );
     assert.ok(readFileSync(at('vault/enrolled/web1.json'), 'utf8').includes(JSON.parse(before).machine.sshHostKey));
     const { stderr } = works(operator(other, 'web1', '--from=-', '--replace'));
     assert.match(stderr, /replaced: its ssh host key is SHA256:/);
@@ -111,13 +154,29 @@ describe('in the vault', () => {
 
   test('refuses what is not for this host, or is not one', () => {
     const said = works(on('web1', device())).stdout;
-    fails(operator(said, 'web2', '--from=-'), 'refused', /that machine calls itself web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/);
+    fails(
+      operator(said, 'web2', '--from=-'),
+      'refused',
+      /that machine calls itself web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
+    );
     works(operator(works(on('web1', device(), '--name=web2')).stdout, 'web2', '--from=-'));
     fails(operator(said, 'web3', '--from=-'), 'not-found', /knows no host web3/);
-    fails(operator('root@web1: permission denied', 'web1', '--from=-'), 'malformed', /standard input is not JSON\nauxcred: hint: run auxcred enroll on the machine again/);
+    fails(
+      operator('root@web1: permission denied', 'web1', '--from=-'),
+      'malformed',
+      /standard input is not JSON\nauxcred: hint: run auxcred enroll on the machine again/,
+    );
     fails(operator('', 'web1', '--from=-'), 'malformed', /standard input is not JSON/);
-    fails(operator('', 'web1'), 'not-found', /web1 is not enrolled\nauxcred: hint: ssh root@web1 auxcred enroll \| auxcred enroll web1 --from=-/);
-    fails(operator('', 'web1', device()), 'usage', /--tpm2-device is about this machine, and a host of the vault is named/);
+    fails(
+      operator('', 'web1'),
+      'not-found',
+      /web1 is not enrolled\nauxcred: hint: ssh root@web1 auxcred enroll \| auxcred enroll web1 --from=-/,
+    );
+    fails(
+      operator('', 'web1', device()),
+      'usage',
+      /--tpm2-device is about this machine, and a host of the vault is named/,
+    );
     writeFileSync(at('vault/enrolled/web2.json'), '{}');
     fails(operator('', 'web2'), 'malformed', /enrolled\/web2\.json: version/);
     fails(operator(said, 'web2', '--from=-'), 'refused', /calls itself web1/);
@@ -130,26 +189,52 @@ describe('in the vault', () => {
 
   test('says what the vault wants of the host and it has not, and which PCRs changed', () => {
     settings('[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "7+14"\n');
-    assert.match(works(operator(works(on('web1')).stdout, 'web1', '--from=-')).stderr, /with-key = "tpm2\+host" needs the TPM that web1 has not/);
+    assert.match(
+      works(operator(works(on('web1')).stdout, 'web1', '--from=-')).stderr,
+      /with-key = "tpm2\+host" needs the TPM that web1 has not/,
+    );
     const installing = works(on('web1', device())).stdout;
     // A TPM where none was known of is no other machine.
-    assert.match(works(operator(installing, 'web1', '--from=-')).stderr, /web1 is being installed: PCR 7\+14 is bound at its first boot/);
-    const booted = (seven: string): string => { const said: { tpm: object } = JSON.parse(installing); return JSON.stringify({ ...said, tpm: { ...said.tpm, pcrs: { 7: seven.repeat(32), 14: '00'.repeat(32) } } }); };
-    assert.match(works(operator(booted('a7'), 'web1', '--from=-')).stderr, /^auxcred: warning: PCR 14 of web1 has never been extended/);
-    assert.match(works(operator(booted('a8'), 'web1', '--from=-')).stderr, /^auxcred: PCR 7 changed since it was enrolled$/m);
+    assert.match(
+      works(operator(installing, 'web1', '--from=-')).stderr,
+      /web1 is being installed: PCR 7\+14 is bound at its first boot/,
+    );
+    const booted = (seven: string): string => {
+      const said: { tpm: object } = JSON.parse(installing);
+      return JSON.stringify({ ...said, tpm: { ...said.tpm, pcrs: { 7: seven.repeat(32), 14: '00'.repeat(32) } } });
+    };
+    assert.match(
+      works(operator(booted('a7'), 'web1', '--from=-')).stderr,
+      /^auxcred: warning: PCR 14 of web1 has never been extended/,
+    );
+    assert.match(
+      works(operator(booted('a8'), 'web1', '--from=-')).stderr,
+      /^auxcred: PCR 7 changed since it was enrolled$/m,
+    );
     settings('[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+13"\n');
-    assert.match(works(operator(booted('a8'), 'web1', '--from=-')).stderr, /warning: the TPM of web1 has no SHA-256 value for PCR 13\nauxcred: hint: enable the SHA-256 bank/);
+    assert.match(
+      works(operator(booted('a8'), 'web1', '--from=-')).stderr,
+      /warning: the TPM of web1 has no SHA-256 value for PCR 13\nauxcred: hint: enable the SHA-256 bank/,
+    );
     settings('[host.web1]\nwith-key = "tpm2"\n');
-    assert.match(works(operator(booted('a8'), 'web1', '--from=-')).stderr, /warning: no PCR is bound: whoever boots anything on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/);
+    assert.match(
+      works(operator(booted('a8'), 'web1', '--from=-')).stderr,
+      /warning: no PCR is bound: whoever boots anything on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/,
+    );
   });
 
   test('commits it, since it is public', () => {
-    const git = (...args: string[]): string => spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8' }).stdout;
+    const git = (...args: string[]): string =>
+      spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8' }).stdout;
     git('init', '-q');
     const said = works(on('web1', device())).stdout;
     works(operator(said, 'web1', '--from=-'));
     assert.equal(git('log', '--format=%s').trim(), 'Enroll web1');
-    assert.equal(git('ls-files').trim(), '.gitignore\nenrolled/web1.json', 'and what git is to ignore in a vault that was made without it');
+    assert.equal(
+      git('ls-files').trim(),
+      '.gitignore\nenrolled/web1.json',
+      'and what git is to ignore in a vault that was made without it',
+    );
     settings('git = false\n[host.web1]\n');
     works(operator(said, 'web1', '--from=-'));
     assert.equal(git('log', '--format=%s').trim(), 'Enroll web1');
@@ -159,8 +244,16 @@ describe('in the vault', () => {
 describe('vault.toml', () => {
   test('says what each host is sealed to', () => {
     const [one, other, plain] = ['age1q', 'age1p', 'age1z'];
-    const { hosts } = vaultOf('/vault', Buffer.from(`recipients = ["${one}"]\n[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "14+7"\nrecipients = ["${other}", "${one}", "${plain}"]\n[host.web2]\n`));
-    const sealing = (name: string): unknown => { const host = hosts.get(name); return host && { withKey: host.withKey, pcrs: host.pcrs, recipients: host.recipients }; };
+    const { hosts } = vaultOf(
+      '/vault',
+      Buffer.from(
+        `recipients = ["${one}"]\n[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "14+7"\nrecipients = ["${other}", "${one}", "${plain}"]\n[host.web2]\n`,
+      ),
+    );
+    const sealing = (name: string): unknown => {
+      const host = hosts.get(name);
+      return host && { withKey: host.withKey, pcrs: host.pcrs, recipients: host.recipients };
+    };
     assert.deepEqual(sealing('web1'), { withKey: 'tpm2+host', pcrs: [7, 14], recipients: [one, other, plain] });
     assert.deepEqual(sealing('web2'), { withKey: 'host', pcrs: [], recipients: [one] });
   });
@@ -170,7 +263,10 @@ describe('vault.toml', () => {
     ['[host.web1]\nwith-key = "auto"\n', /with-key is not one of/],
     ['[host.web1]\ntpm2-pcrs = "7"\n', /tpm2-pcrs is not of use without with-key/],
     ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7,14"\n', /tpm2-pcrs is not possible: 7,14 is not a list of PCRs/],
-    ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n', /tpm2-pcrs is not possible: PCR 11 changes while the machine boots/],
+    [
+      '[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n',
+      /tpm2-pcrs is not possible: PCR 11 changes while the machine boots/,
+    ],
     ['[host.web1]\nrecipients = ["ssh-ed25519 AAAA"]\n', /host\.web1\.recipients\[0\] is not an age recipient/],
     ['recipients = "age1x"\n[host.web1]\n', /recipients is not a list/],
     ['[host.web1]\nwith_key = "tpm2"\n', /has no key with_key there/],

@@ -2,7 +2,22 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, copyFileSync, existsSync, mkdirSync, mkdtempSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { open } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,7 +26,11 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
 
-interface Said { readonly status: number | null; readonly stdout: string; readonly stderr: string }
+interface Said {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
 
 /** An age plugin that turns every bit of the file key over: the protocol of C2SP's age-plugin, without a device. */
 const agePlugin = `#!${process.execPath}
@@ -44,14 +63,28 @@ for (const { type, body } of mine) {
 send('done');
 `;
 
-const recipientOf = (identity: string): string => spawnSync('age-keygen', ['-y', at(identity)], { encoding: 'utf8' }).stdout.trim();
+const recipientOf = (identity: string): string =>
+  spawnSync('age-keygen', ['-y', at(identity)], { encoding: 'utf8' }).stdout.trim();
 
 let folder = '';
 const at = (path: string): string => join(folder, path);
-const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder, AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity'), GIT_AUTHOR_NAME: 'a', GIT_AUTHOR_EMAIL: 'a@example.org', GIT_COMMITTER_NAME: 'a', GIT_COMMITTER_EMAIL: 'a@example.org' });
+const environment = (): NodeJS.ProcessEnv => ({
+  PATH: process.env['PATH'],
+  HOME: folder,
+  AUXCRED_VAULT: at('vault'),
+  AUXCRED_IDENTITY: at('identity'),
+  GIT_AUTHOR_NAME: 'a',
+  GIT_AUTHOR_EMAIL: 'a@example.org',
+  GIT_COMMITTER_NAME: 'a',
+  GIT_COMMITTER_EMAIL: 'a@example.org',
+});
 const program = join(process.cwd(), 'dist/auxcred.cjs');
 const auxcred = (args: readonly string[], input: string | Buffer = '', more: NodeJS.ProcessEnv = {}): Said => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], { input, env: { ...environment(), ...more }, timeout: 120_000 });
+  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], {
+    input,
+    env: { ...environment(), ...more },
+    timeout: 120_000,
+  });
   return { status, stdout: stdout.toString('latin1'), stderr: stderr.toString() };
 };
 function works(args: readonly string[], input: string | Buffer = ''): string {
@@ -67,7 +100,11 @@ function fails(args: readonly string[], status: number, message: RegExp, input: 
 /** At a terminal, with these keys typed. */
 function typed(args: readonly string[], keys: string): Said {
   const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
-  const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], { input: keys, env: environment(), encoding: 'utf8' });
+  const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], {
+    input: keys,
+    env: environment(),
+    encoding: 'utf8',
+  });
   return { status, stdout, stderr: stdout };
 }
 /** With a pipe for standard input that does not block, as another program may have left it, filled a part at a time. */
@@ -90,7 +127,10 @@ async function piped(args: readonly string[], parts: readonly string[], end: 'en
   }
 }
 const file = (name: string): string => at(`vault/fixed/${name}.sealed`);
-const names = (): string[] => works(['ls', '--flat']).split('\n').filter((line) => line !== '');
+const names = (): string[] =>
+  works(['ls', '--flat'])
+    .split('\n')
+    .filter((line) => line !== '');
 
 beforeEach(() => {
   folder = mkdtempSync(join(tmpdir(), 'fixed-'));
@@ -98,7 +138,9 @@ beforeEach(() => {
   works(['init', `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
   writeFileSync(at('vault/vault.toml'), '# our hosts\n[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n');
 });
-afterEach(() => { rmSync(folder, { recursive: true }); });
+afterEach(() => {
+  rmSync(folder, { recursive: true });
+});
 
 describe('put and get', () => {
   test('keep any bytes as they are, in a file that only its owner may read', () => {
@@ -118,7 +160,10 @@ describe('put and get', () => {
 
   test('say that a lone newline at the end became part of the secret, and --line leaves it out', () => {
     const { stderr } = auxcred(['put', 'host/web1/a'], 'abc\n');
-    assert.match(stderr, /host\/web1\/a is one line and ends with a newline, which is part of it now\nauxcred: hint: --line/);
+    assert.match(
+      stderr,
+      /host\/web1\/a is one line and ends with a newline, which is part of it now\nauxcred: hint: --line/,
+    );
     assert.equal(works(['get', 'host/web1/a']), 'abc\n');
     works(['put', 'host/web1/b', '--line'], 'abc\r\nmore\n');
     assert.equal(works(['get', 'host/web1/b']), 'abc');
@@ -139,11 +184,25 @@ describe('put and get', () => {
   test('refuse what pass lets through: an empty secret, and a silent overwrite from a pipe', () => {
     works(['put', 'host/web1/a'], 'old');
     const before = readFileSync(file('host/web1/a'));
-    fails(['put', 'host/web1/a'], exitStatus.refused, /host\/web1\/a exists, so nothing was changed\nauxcred: hint: --force replaces it/, 'new');
+    fails(
+      ['put', 'host/web1/a'],
+      exitStatus.refused,
+      /host\/web1\/a exists, so nothing was changed\nauxcred: hint: --force replaces it/,
+      'new',
+    );
     fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /the secret is empty, so nothing was changed/);
     fails(['put', 'host/web1/a', '--force', '--line'], exitStatus.usage, /empty/, '\nabc');
-    fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /standard input has more than 131072 bytes/, 'x'.repeat(131073));
-    fails(['put', 'host/web1/a', '--force', '--file=/dev/zero'], exitStatus.usage, /\/dev\/zero has more than 131072 bytes/);
+    fails(
+      ['put', 'host/web1/a', '--force'],
+      exitStatus.usage,
+      /standard input has more than 131072 bytes/,
+      'x'.repeat(131073),
+    );
+    fails(
+      ['put', 'host/web1/a', '--force', '--file=/dev/zero'],
+      exitStatus.usage,
+      /\/dev\/zero has more than 131072 bytes/,
+    );
     assert.deepEqual(readFileSync(file('host/web1/a')), before);
     works(['put', 'host/web1/a', '--force'], 'new');
     assert.equal(works(['get', 'host/web1/a']), 'new');
@@ -155,14 +214,20 @@ describe('put and get', () => {
     assert.equal(works(['get', 'host/web1/all']), long);
     await piped(['put', 'host/web1/line', '--line'], [long, '\r', '\nmore'], 'open');
     assert.equal(works(['get', 'host/web1/line']), long);
-    const words = 'abandon '.repeat(23) + 'art';
-    await piped(['init', `--vault=${at('other')}`, '--from-words', `--recipient=${recipientOf('identity')}`], [words.slice(0, 50), words.slice(50)], 'ended');
+    const words = `${'abandon '.repeat(23)}art`;
+    await piped(
+      ['init', `--vault=${at('other')}`, '--from-words', `--recipient=${recipientOf('identity')}`],
+      [words.slice(0, 50), words.slice(50)],
+      'ended',
+    );
     assert.ok(existsSync(at('other/seed.age')));
   });
 
   test('refuse names that lead out of the folder, and scopes that nobody knows', () => {
-    for (const name of ['host/web1/../web2/a', 'host/web1//a', 'host/web1/.git/a', 'host/web1/a\nb', 'host/web1/a/']) fails(['put', name], exitStatus.usage, /can't be the name of a secret/, 'x');
-    for (const name of ['a', '/etc/passwd', '../a', 'host/web1', 'hosts/web1/a']) fails(['put', name], exitStatus.usage, /does not say whose secret it is|can't be the name/, 'x');
+    for (const name of ['host/web1/../web2/a', 'host/web1//a', 'host/web1/.git/a', 'host/web1/a\nb', 'host/web1/a/'])
+      fails(['put', name], exitStatus.usage, /can't be the name of a secret/, 'x');
+    for (const name of ['a', '/etc/passwd', '../a', 'host/web1', 'hosts/web1/a'])
+      fails(['put', name], exitStatus.usage, /does not say whose secret it is|can't be the name/, 'x');
     fails(['put', 'host/wbe1/a'], exitStatus['not-found'], /knows no host wbe1/, 'x');
     fails(['put', 'group/dbs/a'], exitStatus['not-found'], /knows no group dbs/, 'x');
     fails(['put', 'a', '--host=wbe1'], exitStatus['not-found'], /knows no host wbe1/, 'x');
@@ -174,11 +239,16 @@ describe('put and get', () => {
   });
 
   test('count up, also where the clock runs backwards', () => {
-    const sequence = (): number => JSON.parse(works(['ls', '--json', 'host/web1'])).map((entry: { sequence: number }) => entry.sequence)[0];
+    const sequence = (): number =>
+      JSON.parse(works(['ls', '--json', 'host/web1'])).map((entry: { sequence: number }) => entry.sequence)[0];
     works(['put', 'host/web1/a'], 'x');
     const first = sequence();
     assert.ok(Math.abs(first - Date.now()) < 60_000);
-    const { status } = spawnSync('faketime', ['2020-01-01', process.execPath, program, 'put', 'host/web1/a', '--force'], { input: 'y', env: environment() });
+    const { status } = spawnSync(
+      'faketime',
+      ['2020-01-01', process.execPath, program, 'put', 'host/web1/a', '--force'],
+      { input: 'y', env: environment() },
+    );
     assert.equal(status, 0);
     assert.equal(sequence(), first + 1);
     works(['put', 'host/web1/a', '--force'], 'z');
@@ -190,7 +260,12 @@ describe('ls and find', () => {
   test('show the tree, a part of it, or plain names, without a key', () => {
     for (const name of ['host/web1/b', 'host/web1/a/x', 'host/web1/a', 'group/db/token']) works(['put', name], 'v');
     rmSync(at('identity'));
-    assert.equal(works(['ls']), Buffer.from(`${at('vault/fixed')}\n├── group\n│   └── db\n│       └── token\n└── host\n    └── web1\n        ├── a\n        │   └── x\n        └── b\n`).toString('latin1'));
+    assert.equal(
+      works(['ls']),
+      Buffer.from(
+        `${at('vault/fixed')}\n├── group\n│   └── db\n│       └── token\n└── host\n    └── web1\n        ├── a\n        │   └── x\n        └── b\n`,
+      ).toString('latin1'),
+    );
     assert.deepEqual(names(), ['group/db/token', 'host/web1/a', 'host/web1/a/x', 'host/web1/b']);
     assert.equal(works(['ls', 'host/web1/a', '--flat']), 'host/web1/a\nhost/web1/a/x\n');
     assert.equal(works(['ls', 'group', '--flat']), 'group/db/token\n');
@@ -201,7 +276,9 @@ describe('ls and find', () => {
 });
 
 describe('rm, mv and cp', () => {
-  beforeEach(() => { for (const name of ['host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']) works(['put', name], name); });
+  beforeEach(() => {
+    for (const name of ['host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']) works(['put', name], name);
+  });
 
   test('rm takes a secret and the folders that it leaves empty; more than one only when told to', () => {
     fails(['rm', 'host/web1/dir'], exitStatus.refused, /is a folder/);
@@ -232,7 +309,11 @@ describe('rm, mv and cp', () => {
     for (const name of ['host/web1/x/a/b', 'host/web1/x/a/a/b', 'host/web1/x/b']) works(['put', name], name);
     const before = names();
     for (const verb of ['mv', 'cp']) {
-      fails([verb, '--force', 'host/web1/x/a', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/a\/a\/b would take the place of host\/web1\/x\/a\/b, which is in host\/web1\/x\/a too, so nothing was changed\n.*by way of another name/);
+      fails(
+        [verb, '--force', 'host/web1/x/a', 'host/web1/x'],
+        exitStatus.refused,
+        /host\/web1\/x\/a\/a\/b would take the place of host\/web1\/x\/a\/b, which is in host\/web1\/x\/a too, so nothing was changed\n.*by way of another name/,
+      );
       assert.deepEqual(names(), before);
       for (const name of before) assert.equal(works(['get', name]), name);
     }
@@ -245,26 +326,39 @@ describe('rm, mv and cp', () => {
 
   test('a name that another one forbids is found before the first secret moves', () => {
     works(['put', 'group/db/moved/C'], 'x');
-    fails(['mv', 'host/web1/dir', 'group/db/moved'], exitStatus.refused, /differ from group\/db\/moved\/C in its case only/);
+    fails(
+      ['mv', 'host/web1/dir', 'group/db/moved'],
+      exitStatus.refused,
+      /differ from group\/db\/moved\/C in its case only/,
+    );
     assert.deepEqual(names(), ['group/db/moved/C', 'host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']);
   });
 
   test('mv of a folder with a file that does not open moves nothing', () => {
     writeFileSync(file('host/web1/dir/c'), 'damaged');
-    fails(['mv', 'host/web1/dir', 'group/db/moved'], exitStatus.malformed, /host\/web1\/dir\/c is no file of a fixed folder/);
+    fails(
+      ['mv', 'host/web1/dir', 'group/db/moved'],
+      exitStatus.malformed,
+      /host\/web1\/dir\/c is no file of a fixed folder/,
+    );
     assert.deepEqual(names(), ['host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']);
   });
 });
 
 describe('edit', () => {
   const editor = (script: string): NodeJS.ProcessEnv => {
-    writeFileSync(at('editor'), `#!/bin/sh\nstat -f -c %T "$1" > ${at('where')}; stat -c %a "$1" >> ${at('where')}\n${script}\n`, { mode: 0o755 });
+    writeFileSync(
+      at('editor'),
+      `#!/bin/sh\nstat -f -c %T "$1" > ${at('where')}; stat -c %a "$1" >> ${at('where')}\n${script}\n`,
+      { mode: 0o755 },
+    );
     return { EDITOR: at('editor') };
   };
 
   test('happens in memory and leaves nothing there', () => {
     works(['put', 'host/web1/a'], 'old');
-    const left = (): string[] => ['/dev/shm', '/run'].flatMap((place) => readdirSync(place)).filter((name) => name.startsWith('auxcred-'));
+    const left = (): string[] =>
+      ['/dev/shm', '/run'].flatMap((place) => readdirSync(place)).filter((name) => name.startsWith('auxcred-'));
     const before = left();
     assert.equal(auxcred(['edit', 'host/web1/a'], '', editor('printf "new\\nlines\\n" > "$1"')).status, 0);
     assert.equal(readFileSync(at('where'), 'utf8'), 'tmpfs\n600\n');
@@ -278,7 +372,10 @@ describe('edit', () => {
     assert.match(auxcred(['edit', 'host/web1/a'], '', editor('true')).stderr, /host\/web1\/a is unchanged/);
     assert.equal(auxcred(['edit', 'host/web1/a'], '', editor(': > "$1"')).status, exitStatus.usage);
     assert.equal(auxcred(['edit', 'host/web1/a'], '', editor('echo x > "$1"; exit 3')).status, exitStatus.system);
-    assert.match(auxcred(['edit', 'host/web1/a'], '', { EDITOR: '/no/such/editor' }).stderr, /the editor \/no\/such\/editor can't be run/);
+    assert.match(
+      auxcred(['edit', 'host/web1/a'], '', { EDITOR: '/no/such/editor' }).stderr,
+      /the editor \/no\/such\/editor can't be run/,
+    );
     assert.deepEqual(readFileSync(file('host/web1/a')), before);
   });
 
@@ -301,7 +398,9 @@ describe('generate', () => {
     assert.equal(shown, spawnSync('ssh-keygen', ['-y', '-f', at('key')], { encoding: 'utf8' }).stdout);
     works(['generate', 'host/web1/words', '--kind=passphrase', '--words=8', '--separator= ']);
     assert.equal(works(['get', 'host/web1/words']).split(' ').length, 8);
-    const [first, second] = [works(['get', 'host/web1/a']), (works(['generate', 'host/web1/a', '--length=40', '--force']), works(['get', 'host/web1/a']))];
+    const first = works(['get', 'host/web1/a']);
+    works(['generate', 'host/web1/a', '--length=40', '--force']);
+    const second = works(['get', 'host/web1/a']);
     assert.notEqual(first, second);
   });
 
@@ -316,7 +415,10 @@ describe('generate', () => {
 });
 
 describe('verify', () => {
-  beforeEach(() => { for (const name of ['host/web1/a', 'host/web1/b', 'host/web1/c', 'host/web2/d', 'group/db/e']) works(['put', name], name); });
+  beforeEach(() => {
+    for (const name of ['host/web1/a', 'host/web1/b', 'host/web1/c', 'host/web2/d', 'group/db/e'])
+      works(['put', name], name);
+  });
 
   test('opens all of them', () => {
     assert.match(auxcred(['verify']).stderr, /5 of 5 secrets open under their names\n$/);
@@ -330,12 +432,24 @@ describe('verify', () => {
     renameSync(file('host/web1/c'), file('host/web1/renamed'));
     writeFileSync(file('host/web2/d'), readFileSync(file('host/web2/d')).subarray(0, 100));
     copyFileSync(file('group/db/e'), file('host/web2/e'));
-    writeFileSync(file('group/db/e'), readFileSync(file('group/db/e')).map((byte, i) => (i === 70 ? byte ^ 1 : byte)));
+    writeFileSync(
+      file('group/db/e'),
+      readFileSync(file('group/db/e')).map((byte, i) => (i === 70 ? byte ^ 1 : byte)),
+    );
     writeFileSync(at('vault/fixed/host/web1/notes.txt'), 'x');
     const { status, stderr, stdout } = auxcred(['verify', '--json']);
     assert.equal(status, exitStatus.malformed);
-    for (const message of [/host\/web1\/a is the file of host\/web1\/b under another name/, /host\/web1\/b is the file of host\/web1\/a under another name/, /host\/web1\/renamed does not open: it was changed, or it is the file of a name that is gone/,
-      /host\/web2\/d is empty or cut off/, /host\/web2\/e was encrypted for another scope, or for another epoch than 1 of host\/web2/, /group\/db\/e does not open: it was changed/, /host\/web1\/notes\.txt is no fixed secret/, /0 of 6 secrets open under their names; 7 files do not belong/]) assert.match(stderr, message);
+    for (const message of [
+      /host\/web1\/a is the file of host\/web1\/b under another name/,
+      /host\/web1\/b is the file of host\/web1\/a under another name/,
+      /host\/web1\/renamed does not open: it was changed, or it is the file of a name that is gone/,
+      /host\/web2\/d is empty or cut off/,
+      /host\/web2\/e was encrypted for another scope, or for another epoch than 1 of host\/web2/,
+      /group\/db\/e does not open: it was changed/,
+      /host\/web1\/notes\.txt is no fixed secret/,
+      /0 of 6 secrets open under their names; 7 files do not belong/,
+    ])
+      assert.match(stderr, message);
     assert.equal(JSON.parse(stdout).problems.length, 6);
     fails(['get', 'host/web1/a'], exitStatus.malformed, /is the file of host\/web1\/b under another name/);
     fails(['edit', 'host/web2/d'], exitStatus.malformed, /cut off/);
@@ -353,7 +467,14 @@ test('verify names what is no file, and ends', () => {
   writeFileSync(at(`vault/fixed/host/web1/.a.sealed.${String(spawnSync('true').pid)}.new`), '');
   const { status, stderr } = auxcred(['verify']);
   assert.equal(status, exitStatus.malformed);
-  for (const message of [/fifo\.sealed is no regular file/, /zero\.sealed is no regular file/, /loop\.sealed is a loop of symbolic links/, /\.new was left behind by a run that was killed/, /1 of 4 secrets open under their names; 4 files do not belong/]) assert.match(stderr, message);
+  for (const message of [
+    /fifo\.sealed is no regular file/,
+    /zero\.sealed is no regular file/,
+    /loop\.sealed is a loop of symbolic links/,
+    /\.new was left behind by a run that was killed/,
+    /1 of 4 secrets open under their names; 4 files do not belong/,
+  ])
+    assert.match(stderr, message);
   fails(['put', 'host/web1/fifo'], exitStatus.refused, /host\/web1\/fifo exists/, 'x');
   works(['put', 'host/web1/fifo', '--force'], 'x');
   works(['rm', '--force', 'host/web1/zero']);
@@ -371,7 +492,11 @@ describe('import', () => {
   test('takes files as they are, or with --line the first line of each', () => {
     works(['import', at('files'), 'host/web1']);
     assert.equal(works(['get', 'host/web1/web']), 'hunter2\r\nlogin: me\n');
-    fails(['import', at('files'), 'host/web2', '--line'], exitStatus.vault, /empty: the secret is empty\n.*imported 1 of 2/);
+    fails(
+      ['import', at('files'), 'host/web2', '--line'],
+      exitStatus.vault,
+      /empty: the secret is empty\n.*imported 1 of 2/,
+    );
     assert.equal(works(['get', 'host/web2/web']), 'hunter2');
   });
 
@@ -388,7 +513,11 @@ describe('a new epoch', () => {
     const old = readFileSync(file('host/web1/a'));
     const text = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), text.replace('[host.web1]\n', '[host.web1]\nepoch = 3\n'));
-    fails(['get', 'host/web1/a'], exitStatus.malformed, /host\/web1\/a is of epoch 1, and host\/web1 is in epoch 3\nauxcred: hint: auxcred rekey host\/web1/);
+    fails(
+      ['get', 'host/web1/a'],
+      exitStatus.malformed,
+      /host\/web1\/a is of epoch 1, and host\/web1 is in epoch 3\nauxcred: hint: auxcred rekey host\/web1/,
+    );
     fails(['verify'], exitStatus.malformed, /2 files do not belong/);
     assert.match(auxcred(['rekey', 'host/web1']).stderr, /2 secrets are encrypted anew/);
     assert.equal(works(['get', 'host/web1/a']), 'host/web1/a');
@@ -405,10 +534,16 @@ describe('a new epoch', () => {
     const before = settings();
     const { stderr } = auxcred(['rekey', '--next', 'host/web2']);
     assert.match(stderr, /web2 has the seeds of group\/db too\n.*auxcred rekey --next group\/db/);
-    assert.match(stderr, /this value stays the same, and whoever has the old seed knows it:\nauxcred: {3}host\/web2\/c\nauxcred: hint: change it at its issuer/);
+    assert.match(
+      stderr,
+      /this value stays the same, and whoever has the old seed knows it:\nauxcred: {3}host\/web2\/c\nauxcred: hint: change it at its issuer/,
+    );
     assert.equal(settings(), before.replace('[host.web2]\n', '[host.web2]\nepoch = 2\n'));
     works(['rekey', '--next', 'host/web2', 'group/db']);
-    assert.equal(settings(), `${before.replace('[host.web2]\n', '[host.web2]\nepoch = 3\n')}\n[group."db"]\nepoch = 2\n`);
+    assert.equal(
+      settings(),
+      `${before.replace('[host.web2]\n', '[host.web2]\nepoch = 3\n')}\n[group."db"]\nepoch = 2\n`,
+    );
     works(['verify']);
     assert.equal(works(['get', 'group/db/d']), 'd');
     writeFileSync(at('vault/vault.toml'), 'host = { web1 = { groups = ["db"] } }\n');
@@ -418,11 +553,16 @@ describe('a new epoch', () => {
 });
 
 describe('git', () => {
-  const git = (...args: string[]): string => spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8', env: environment() }).stdout;
+  const git = (...args: string[]): string =>
+    spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8', env: environment() }).stdout;
 
   test('takes every change, and never the fleet seed', () => {
     rmSync(at('vault'), { recursive: true });
-    works(['init', '--git', `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+    works([
+      'init',
+      '--git',
+      `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`,
+    ]);
     writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
     works(['put', 'host/web1/a'], 'x');
     works(['put', 'host/web1/a', '--force'], 'y');
@@ -430,7 +570,15 @@ describe('git', () => {
     works(['mv', 'host/web1/a', 'host/web1/c']);
     works(['rm', '--force', 'host/web1/b']);
     works(['rekey', '--next', 'host/web1']);
-    assert.deepEqual(git('log', '--format=%s', '--reverse').trim().split('\n'), ['Make the vault', 'Add host/web1/a', 'Change host/web1/a', 'Generate host/web1/b', 'Move host/web1/a to host/web1/c', 'Remove host/web1/b', 'Rekey host/web1']);
+    assert.deepEqual(git('log', '--format=%s', '--reverse').trim().split('\n'), [
+      'Make the vault',
+      'Add host/web1/a',
+      'Change host/web1/a',
+      'Generate host/web1/b',
+      'Move host/web1/a to host/web1/c',
+      'Remove host/web1/b',
+      'Rekey host/web1',
+    ]);
     assert.deepEqual(git('ls-files').trim().split('\n'), ['.gitignore', 'fixed/host/web1/c.sealed', 'vault.toml']);
     assert.equal(git('status', '--porcelain'), '');
   });
@@ -459,10 +607,21 @@ describe('the fleet seed', () => {
     works(['put', 'host/web1/a'], 'x');
     const scopes = works(['scopes', 'web1']);
     const [mine, theirs] = [newKey('mine'), newKey('theirs')];
-    fails(['rewrap', `--recipient=${theirs}`], exitStatus['no-recipient'], /none of the keys at hand opens the new file, so nothing was changed/);
+    fails(
+      ['rewrap', `--recipient=${theirs}`],
+      exitStatus['no-recipient'],
+      /none of the keys at hand opens the new file, so nothing was changed/,
+    );
     assert.equal(works(['scopes', 'web1']), scopes);
-    works(['rewrap', `--recipient=${theirs}`, `--recipient=${mine}`, `--identity=${at('identity')}`, `--identity=${at('mine')}`]);
-    for (const identity of ['mine', 'theirs']) assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
+    works([
+      'rewrap',
+      `--recipient=${theirs}`,
+      `--recipient=${mine}`,
+      `--identity=${at('identity')}`,
+      `--identity=${at('mine')}`,
+    ]);
+    for (const identity of ['mine', 'theirs'])
+      assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
     assert.equal(auxcred(['scopes', 'web1']).status, exitStatus['no-recipient']);
     assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
   });
@@ -471,21 +630,42 @@ describe('the fleet seed', () => {
     mkdirSync(at('bin'));
     writeFileSync(at('bin/age-plugin-auxtest'), agePlugin, { mode: 0o755 });
     const path = `${at('bin')}:${process.env['PATH'] ?? ''}`;
-    const [recipient = '', identity = ''] = ['age1auxtest', 'age-plugin-auxtest-'].map((prefix) => Buffer.from(encodeBech32(prefix, new Uint8Array(32).fill(1))).toString());
+    const [recipient = '', identity = ''] = ['age1auxtest', 'age-plugin-auxtest-'].map((prefix) =>
+      Buffer.from(encodeBech32(prefix, new Uint8Array(32).fill(1))).toString(),
+    );
     writeFileSync(at('plugged'), `# a key that never leaves its device\n${identity.toUpperCase()}\n`);
     const scopes = works(['scopes', 'web1']);
-    const said = auxcred(['rewrap', `--recipient=${recipient}`, `--recipient=${newKey('mine')}`], '', { PATH: path, AUXCRED_IDENTITY: at('plugged') });
+    const said = auxcred(['rewrap', `--recipient=${recipient}`, `--recipient=${newKey('mine')}`], '', {
+      PATH: path,
+      AUXCRED_IDENTITY: at('plugged'),
+    });
     assert.equal(said.status, exitStatus['no-recipient'], said.stderr);
-    const wrapped = auxcred(['rewrap', `--recipient=${recipient}`, `--recipient=${newKey('mine')}`, `--identity=${at('identity')}`, `--identity=${at('plugged')}`], '', { PATH: path });
+    const wrapped = auxcred(
+      [
+        'rewrap',
+        `--recipient=${recipient}`,
+        `--recipient=${newKey('mine')}`,
+        `--identity=${at('identity')}`,
+        `--identity=${at('plugged')}`,
+      ],
+      '',
+      { PATH: path },
+    );
     assert.equal(wrapped.status, 0, wrapped.stderr);
     assert.match(readFileSync(at('vault/seed.age'), 'latin1'), /\n-> auxtest\n(?:.*\n)*-> X25519 /);
-    for (const key of ['plugged', 'mine']) assert.equal(auxcred(['scopes', 'web1'], '', { PATH: path, AUXCRED_IDENTITY: at(key) }).stdout, scopes);
+    for (const key of ['plugged', 'mine'])
+      assert.equal(auxcred(['scopes', 'web1'], '', { PATH: path, AUXCRED_IDENTITY: at(key) }).stdout, scopes);
   });
 
   test('that is damaged is said to be damaged, and not that no key opens it', () => {
     const file = at('vault/seed.age');
     const whole = readFileSync(file);
-    for (const damaged of [whole.subarray(0, -1), whole.subarray(0, 30), Buffer.from(whole.map((byte, i) => (i === whole.length - 20 ? byte ^ 1 : byte))), Buffer.alloc(0)]) {
+    for (const damaged of [
+      whole.subarray(0, -1),
+      whole.subarray(0, 30),
+      Buffer.from(whole.map((byte, i) => (i === whole.length - 20 ? byte ^ 1 : byte))),
+      Buffer.alloc(0),
+    ]) {
       writeFileSync(file, damaged);
       const { status, stderr } = auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at('identity') });
       assert.equal(status, exitStatus.malformed, stderr);
@@ -507,30 +687,43 @@ describe('the fleet seed', () => {
 
 describe('a machine without a vault', () => {
   const on = (verb: string, ...args: string[]): string[] => [verb, `--root=${at('box')}`, ...args];
-  const declare = (text: string): void => { writeFileSync(at('box/etc/auxcred/secrets.d/a.toml'), text); };
+  const declare = (text: string): void => {
+    writeFileSync(at('box/etc/auxcred/secrets.d/a.toml'), text);
+  };
 
   beforeEach(() => {
     for (const path of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(`box/${path}`), { recursive: true });
     writeFileSync(at('box/etc/hostname'), 'box\n');
     writeFileSync(at('box/etc/group'), 'root:x:0:\n');
-    assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('box/etc/ssh/ssh_host_ed25519_key')]).status, 0);
+    assert.equal(
+      spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('box/etc/ssh/ssh_host_ed25519_key')]).status,
+      0,
+    );
     works(on('seal', '--no-recovery'));
   });
 
   test('keeps fixed secrets of its own, and puts them in force beside derived ones, hashed and in templates', () => {
     works(on('put', 'wifi'), 'hunter2');
-    declare('[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n');
+    declare(
+      '[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n',
+    );
     works(on('apply'));
     assert.equal(works(on('get', 'wifi')), 'hunter2');
     assert.equal(works(on('get', 't')), `W="hunter2"\nD="${works(on('get', 'd'))}"\n`);
     const hash = works(on('get', 'h'));
-    assert.equal(spawnSync('perl', ['-e', 'print crypt($ARGV[0], $ARGV[1])', 'hunter2', hash], { encoding: 'utf8' }).stdout, hash);
+    assert.equal(
+      spawnSync('perl', ['-e', 'print crypt($ARGV[0], $ARGV[1])', 'hunter2', hash], { encoding: 'utf8' }).stdout,
+      hash,
+    );
     works(on('put', 'wifi', '--force'), 'hunter2');
     assert.match(auxcred(on('plan')).stderr, /nothing would change/);
     works(on('apply'));
     assert.equal(works(on('get', 'h')), hash);
     works(on('put', 'wifi', '--force'), 'changed');
-    assert.match(works(on('plan')), /iwd\.service +wifi +value +restart\n.*h +wifi: value +restart\n.*t +wifi: value +restart/);
+    assert.match(
+      works(on('plan')),
+      /iwd\.service +wifi +value +restart\n.*h +wifi: value +restart\n.*t +wifi: value +restart/,
+    );
     assert.equal(works(on('get', 'wifi')), 'hunter2');
     works(on('apply'));
     assert.equal(works(on('get', 'wifi')), 'changed');
@@ -539,9 +732,15 @@ describe('a machine without a vault', () => {
   test('names every secret that is missing, and changes nothing', () => {
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
-    declare('[secret.a]\ngeneration = 2\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n[secret.x]\nkind = "vault"\nvault = "pass"\nunits = ["a.service"]\n');
+    declare(
+      '[secret.a]\ngeneration = 2\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n[secret.x]\nkind = "vault"\nvault = "pass"\nunits = ["a.service"]\n',
+    );
     const before = works(on('history', 'a'));
-    fails(on('apply'), exitStatus['not-found'], /there is no host\/box\/w in .*; x has not been fetched from the vault pass yet\n/);
+    fails(
+      on('apply'),
+      exitStatus['not-found'],
+      /there is no host\/box\/w in .*; x has not been fetched from the vault pass yet\n/,
+    );
     assert.equal(works(on('history', 'a')), before);
   });
 
@@ -553,7 +752,11 @@ describe('a machine without a vault', () => {
     declare('[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n');
     works(on('apply'));
     writeFileSync(path, old);
-    fails(on('apply'), exitStatus.older, /the file of host\/box\/w is older than the one that is in force .*, so nothing was changed\nauxcred: hint: .*--accept-older/);
+    fails(
+      on('apply'),
+      exitStatus.older,
+      /the file of host\/box\/w is older than the one that is in force .*, so nothing was changed\nauxcred: hint: .*--accept-older/,
+    );
     assert.equal(works(on('get', 'w')), 'new');
     works(on('apply', '--accept-older'));
     assert.equal(works(on('get', 'w')), 'old');
@@ -577,7 +780,9 @@ describe('a machine without a vault', () => {
   test('waits for another one that is at work', async () => {
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
-    const holder = spawn('flock', [at('box/var/lib/auxcred/lock'), 'sh', '-c', 'echo held; sleep 2'], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const holder = spawn('flock', [at('box/var/lib/auxcred/lock'), 'sh', '-c', 'echo held; sleep 2'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     await once(holder.stdout, 'data');
     const { status, stderr } = auxcred(on('apply'));
     assert.equal(status, 0, stderr);
@@ -601,32 +806,46 @@ describe('a machine without a vault', () => {
 
   test('says of a secret that it was removed, and when it came back', () => {
     works(on('put', 'w'), 'kept');
-    const all = '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';
+    const all =
+      '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';
     declare(all);
     works(on('apply'));
     const [d, k] = [works(on('get', 'd')), works(on('public', 'k'))];
     declare('');
     works(on('apply'));
-    for (const [verb, name, value] of [['get', 'd', d], ['public', 'k', k]] as const) {
+    for (const [verb, name, value] of [
+      ['get', 'd', d],
+      ['public', 'k', k],
+    ] as const) {
       const said = auxcred(on(verb, name));
       assert.deepEqual([said.status, said.stdout], [0, value]);
-      assert.match(said.stderr, new RegExp(`${name} was removed at \\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ, and no unit gets it any more`));
+      assert.match(
+        said.stderr,
+        new RegExp(`${name} was removed at \\d{4}-\\d\\d-\\d\\dT\\d\\d:\\d\\d:\\d\\dZ, and no unit gets it any more`),
+      );
     }
     works(on('rm', 'w', '--force'));
     fails(on('get', 'w'), exitStatus['not-found'], /w was removed at .*\n.*the value of w is gone too/);
-    const changes = (): string[] => JSON.parse(works(on('history', 'd', '--json'))).map(({ change }: { change: string }) => change);
+    const changes = (): string[] =>
+      JSON.parse(works(on('history', 'd', '--json'))).map(({ change }: { change: string }) => change);
     assert.deepEqual(changes(), ['new', 'removed']);
     declare(all.replace('[secret.w]\nkind = "fixed"', '[secret.redis-password]'));
     works(on('apply'));
     assert.deepEqual(changes(), ['new', 'removed', 'new']);
     assert.equal(auxcred(on('get', 'd')).stderr, '');
-    fails(on('get', 'redis-passwrd'), exitStatus['not-found'], /no secret redis-passwrd is declared\nauxcred: hint: did you mean redis-password\?/);
+    fails(
+      on('get', 'redis-passwrd'),
+      exitStatus['not-found'],
+      /no secret redis-passwrd is declared\nauxcred: hint: did you mean redis-password\?/,
+    );
   });
 
   test('refuses a template that fixed secrets make too long, and a hash of more than a line', () => {
     works(on('put', 'w'), 'x'.repeat(100_000));
     works(on('put', 'l'), 'two\nlines');
-    declare('[secret.w]\nkind = "fixed"\n[secret.t]\nkind = "template"\ncontent = "{{w}}{{w}}"\nunits = ["a.service"]\n');
+    declare(
+      '[secret.w]\nkind = "fixed"\n[secret.t]\nkind = "template"\ncontent = "{{w}}{{w}}"\nunits = ["a.service"]\n',
+    );
     fails(on('apply'), exitStatus['invalid-manifest'], /t of a\.service has 200000 bytes, and 131072 are the most/);
     declare('[secret.l]\nkind = "fixed"\n[secret.h]\nkind = "crypt"\nof = "l"\nunits = ["a.service"]\n');
     fails(on('apply'), exitStatus.malformed, /h: l has more than one line, so it can't be hashed/);

@@ -35,29 +35,66 @@ units = ["a.service"]
 `;
 const recovery = 'age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p';
 
-const calls = ['openat', 'write', 'pwrite64', 'rename', 'renameat', 'renameat2', 'symlink', 'symlinkat', 'unlink', 'unlinkat', 'mkdir', 'mkdirat', 'rmdir', 'fsync', 'fdatasync', 'fchmod', 'chmod', 'fchown', 'chown', 'link', 'linkat', 'ftruncate'];
+const calls = [
+  'openat',
+  'write',
+  'pwrite64',
+  'rename',
+  'renameat',
+  'renameat2',
+  'symlink',
+  'symlinkat',
+  'unlink',
+  'unlinkat',
+  'mkdir',
+  'mkdirat',
+  'rmdir',
+  'fsync',
+  'fdatasync',
+  'fchmod',
+  'chmod',
+  'fchown',
+  'chown',
+  'link',
+  'linkat',
+  'ftruncate',
+];
 
 let folder = '';
-before(() => { folder = mkdtempSync(join(tmpdir(), 'killed-')); });
-after(() => { rmSync(folder, { recursive: true, force: true }); });
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), 'killed-'));
+});
+after(() => {
+  rmSync(folder, { recursive: true, force: true });
+});
 
 /** Runs auxcred under strace, threads included. */
 const traced = (options: readonly string[], args: readonly string[], input = '') =>
-  spawnSync('strace', ['-f', '-qq', ...options, process.execPath, 'dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
+  spawnSync('strace', ['-f', '-qq', ...options, process.execPath, 'dist/auxcred.cjs', ...args], {
+    encoding: 'utf8',
+    input,
+    env: { PATH: process.env['PATH'] },
+  });
 
 /** The system calls by which a run changes files below `root`: the call's name and the how-manieth of its name it is. */
-function changesOf(root: string, args: readonly string[], input = ''): { call: string; number: number; line: string }[] {
+function changesOf(
+  root: string,
+  args: readonly string[],
+  input = '',
+): { call: string; number: number; line: string }[] {
   const log = join(folder, 'trace');
   const { status, stderr } = traced(['-y', '-s', '200', '-e', `trace=${calls.join(',')}`, '-o', log], args, input);
   assert.equal(status, 0, stderr);
   const counts = new Map<string, number>();
-  return readFileSync(log, 'utf8').split('\n').flatMap((line) => {
-    const [, thread = '', call = ''] = /^(\d+) +([a-z0-9]+)\(/.exec(line) ?? [];
-    if (call === '') return [];
-    const number = 1 + (counts.get(`${thread} ${call}`) ?? 0);
-    counts.set(`${thread} ${call}`, number);
-    return line.includes(root) && (call !== 'openat' || line.includes('O_CREAT')) ? [{ call, number, line }] : [];
-  });
+  return readFileSync(log, 'utf8')
+    .split('\n')
+    .flatMap((line) => {
+      const [, thread = '', call = ''] = /^(\d+) +([a-z0-9]+)\(/.exec(line) ?? [];
+      if (call === '') return [];
+      const number = 1 + (counts.get(`${thread} ${call}`) ?? 0);
+      counts.set(`${thread} ${call}`, number);
+      return line.includes(root) && (call !== 'openat' || line.includes('O_CREAT')) ? [{ call, number, line }] : [];
+    });
 }
 
 /** What is killed, and where. */
@@ -84,16 +121,26 @@ async function killEverywhere({ fresh, args, again, next, look }: Trial): Promis
   const meantToLie = listing(whole);
   assert.notDeepEqual(now, old);
   // Seeds and snapshot are bound to each other only by the counter, so a run that writes both may be killed between them.
-  const parts = (state: typeof old) => ({ seeds: [state.counter, state.recipients], snapshot: [state.releases, state.record, state.fixed], dropIns: [state.dropIns, state.rendered] });
+  const parts = (state: typeof old) => ({
+    seeds: [state.counter, state.recipients],
+    snapshot: [state.releases, state.record, state.fixed],
+    dropIns: [state.dropIns, state.rendered],
+  });
   let killed = 0;
   for (const { call, number, line } of changes) {
     const root = fresh();
-    const { signal, status } = traced(['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'], args(root));
+    const { signal, status } = traced(
+      ['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'],
+      args(root),
+    );
     if (signal === 'SIGKILL' || status === 137) killed++;
     const [was, is, meant] = [old, await stateOf(root), now].map(parts);
     for (const part of ['seeds', 'snapshot', 'dropIns'] as const) {
       const value = JSON.stringify(is?.[part]);
-      assert.ok(value === JSON.stringify(was?.[part]) || value === JSON.stringify(meant?.[part]), `${part} after a kill at ${line}: ${value}`);
+      assert.ok(
+        value === JSON.stringify(was?.[part]) || value === JSON.stringify(meant?.[part]),
+        `${part} after a kill at ${line}: ${value}`,
+      );
     }
     look?.(root, line);
     again(root);
@@ -122,7 +169,12 @@ const putFixed = (root: string): void => {
 };
 
 /** Kills `args` before each of its changes below a copy of the vault `origin`, and looks at what is left. */
-function killOverVault(origin: string, args: (vault: string) => string[], input: string, look: (vault: string, line: string) => void): void {
+function killOverVault(
+  origin: string,
+  args: (vault: string) => string[],
+  input: string,
+  look: (vault: string, line: string) => void,
+): void {
   const vault = join(folder, 'vault-copy');
   const fresh = (): void => {
     rmSync(vault, { recursive: true, force: true });
@@ -133,7 +185,11 @@ function killOverVault(origin: string, args: (vault: string) => string[], input:
   assert.ok(changes.length > 5);
   for (const { call, number, line } of changes) {
     fresh();
-    const { signal, status } = traced(['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'], args(vault), input);
+    const { signal, status } = traced(
+      ['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'],
+      args(vault),
+      input,
+    );
     assert.ok(signal === 'SIGKILL' || status === 137, `not killed at ${line}`);
     look(vault, line);
   }
@@ -144,39 +200,63 @@ function strayIn(vault: string): string[] {
   const git = (...args: string[]): string => spawnSync('git', ['-C', vault, ...args], { encoding: 'utf8' }).stdout;
   git('init', '-q');
   git('add', '-A');
-  return git('ls-files').split('\n').filter((path) => path !== '' && !/^(?:\.gitignore|\.\.gitignore\.\d+\.new|vault\.toml|fixed\/host\/web1\/[ab]\.sealed)$/.test(path));
+  return git('ls-files')
+    .split('\n')
+    .filter(
+      (path) =>
+        path !== '' &&
+        !/^(?:\.gitignore|\.\.gitignore\.\d+\.new|vault\.toml|fixed\/host\/web1\/[ab]\.sealed)$/.test(path),
+    );
 }
 
 describe('killed at any system call that changes a file', () => {
   test('apply leaves what was in force or what was meant, and the next one leaves nothing else', async () => {
-    await killEverywhere({ fresh: copiesOf('apply', (root) => {
-      must(['seal', '--no-recovery', `--root=${root}`]);
-      putFixed(root);
-      must(['apply', `--root=${root}`]);
-      // A generation and a rendering to throw away.
-      writeFileSync(manifestIn(root), `${older}[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n`);
-      must(['apply', `--root=${root}`]);
-      writeFileSync(manifestIn(root), newer);
-    }), args: (root) => ['apply', `--root=${root}`], again: (root) => { must(['apply', `--root=${root}`]); } });
+    await killEverywhere({
+      fresh: copiesOf('apply', (root) => {
+        must(['seal', '--no-recovery', `--root=${root}`]);
+        putFixed(root);
+        must(['apply', `--root=${root}`]);
+        // A generation and a rendering to throw away.
+        writeFileSync(manifestIn(root), `${older}[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n`);
+        must(['apply', `--root=${root}`]);
+        writeFileSync(manifestIn(root), newer);
+      }),
+      args: (root) => ['apply', `--root=${root}`],
+      again: (root) => {
+        must(['apply', `--root=${root}`]);
+      },
+    });
   });
 
   test('seal leaves no seed or one that opens', async () => {
-    await killEverywhere({ fresh: copiesOf('seal', () => undefined), args: (root) => ['seal', '--no-recovery', `--root=${root}`], again: (root) => {
-      const { status, stderr } = auxcred(['seal', '--no-recovery', `--root=${root}`]);
-      if (status !== 0) assert.match(stderr, /seeds\.age exists/);
-      must(['unseal', `--root=${root}`]);
-    }, next: (root) => { must(['reseal', `--root=${root}`]); } });
+    await killEverywhere({
+      fresh: copiesOf('seal', () => undefined),
+      args: (root) => ['seal', '--no-recovery', `--root=${root}`],
+      again: (root) => {
+        const { status, stderr } = auxcred(['seal', '--no-recovery', `--root=${root}`]);
+        if (status !== 0) assert.match(stderr, /seeds\.age exists/);
+        must(['unseal', `--root=${root}`]);
+      },
+      next: (root) => {
+        must(['reseal', `--root=${root}`]);
+      },
+    });
   });
 
   test('reseal leaves the old seeds or the new ones, and what is in force with them', async () => {
-    await killEverywhere({ fresh: copiesOf('reseal', (root) => {
-      must(['seal', '--no-recovery', `--root=${root}`]);
-      putFixed(root);
-      must(['apply', `--root=${root}`]);
-    }), args: (root) => ['reseal', `--add-recipient=${recovery}`, `--root=${root}`], again: (root) => {
-      if (!must(['unseal', '--json', `--root=${root}`]).stdout.includes(recovery)) must(['reseal', `--add-recipient=${recovery}`, `--root=${root}`]);
-      must(['provision', `--root=${root}`]);
-    } });
+    await killEverywhere({
+      fresh: copiesOf('reseal', (root) => {
+        must(['seal', '--no-recovery', `--root=${root}`]);
+        putFixed(root);
+        must(['apply', `--root=${root}`]);
+      }),
+      args: (root) => ['reseal', `--add-recipient=${recovery}`, `--root=${root}`],
+      again: (root) => {
+        if (!must(['unseal', '--json', `--root=${root}`]).stdout.includes(recovery))
+          must(['reseal', `--add-recipient=${recovery}`, `--root=${root}`]);
+        must(['provision', `--root=${root}`]);
+      },
+    });
   });
 
   test('put and rewrap leave no file that git would take, and the next put nothing at all', () => {
@@ -186,7 +266,11 @@ describe('killed at any system call that changes a file', () => {
       spawnSync('age-keygen', ['-o', file]);
       return spawnSync('age-keygen', ['-y', file], { encoding: 'utf8' }).stdout.trim();
     });
-    const common = (vault: string, ...args: string[]): string[] => [...args, `--vault=${vault}`, `--identity=${identity}`];
+    const common = (vault: string, ...args: string[]): string[] => [
+      ...args,
+      `--vault=${vault}`,
+      `--identity=${identity}`,
+    ];
     must(['init', `--vault=${origin}`, `--recipient=${recipient}`]);
     writeFileSync(join(origin, 'vault.toml'), '[host.web1]\n');
     must(common(origin, 'put', 'host/web1/a'), 'old');
@@ -201,24 +285,39 @@ describe('killed at any system call that changes a file', () => {
     killOverVault(origin, (vault) => common(vault, 'put', 'host/web1/a', '--force'), 'new', look);
     // As an earlier version made it.
     writeFileSync(join(origin, '.gitignore'), 'seed.age\nfetched.json\n');
-    killOverVault(origin, (vault) => common(vault, 'rewrap', `--recipient=${recipient}`, `--recipient=${another}`), '', look);
+    killOverVault(
+      origin,
+      (vault) => common(vault, 'rewrap', `--recipient=${recipient}`, `--recipient=${another}`),
+      '',
+      look,
+    );
   });
 
-  test('apply leaves in systemd\'s own store the old secrets or the new ones, and the next one makes them whole', { skip: cannotBoot }, async () => {
+  test("apply leaves in systemd's own store the old secrets or the new ones, and the next one makes them whole", {
+    skip: cannotBoot,
+  }, async () => {
     // systemd-creds runs in that root, so it has to be a whole one.
     const layer = createLayer(await debianRoot('257'));
     try {
       const { root } = layer;
-      const kept = ['etc/auxcred', 'etc/credstore.encrypted', 'etc/systemd/system/auxcred.service.d', 'var/lib/auxcred'];
-      const manifest = (generation: number, more: string): string => `[secret.a]\ngeneration = ${String(generation)}\ndelivery = "credstore"\nunits = ["a.service"]\n[secret.b]\ndelivery = "credstore"\nunits = ["${more}.service"]\n`;
+      const kept = [
+        'etc/auxcred',
+        'etc/credstore.encrypted',
+        'etc/systemd/system/auxcred.service.d',
+        'var/lib/auxcred',
+      ];
+      const manifest = (generation: number, more: string): string =>
+        `[secret.a]\ngeneration = ${String(generation)}\ndelivery = "credstore"\nunits = ["a.service"]\n[secret.b]\ndelivery = "credstore"\nunits = ["${more}.service"]\n`;
       furnish(root, manifest(1, 'b'));
       writeFileSync(join(root, 'etc/machine-id'), `${'5a'.repeat(16)}\n`);
       must(['seal', '--no-recovery', `--root=${root}`]);
       must(['apply', `--root=${root}`]);
       writeFileSync(manifestIn(root), manifest(2, 'c'));
-      const values = (): string[] => ['1', '2'].map((generation) => must(['get', 'a', `--generation=${generation}`, `--root=${root}`]).stdout);
+      const values = (): string[] =>
+        ['1', '2'].map((generation) => must(['get', 'a', `--generation=${generation}`, `--root=${root}`]).stdout);
       const possible = [...values(), must(['get', 'b', `--root=${root}`]).stdout];
-      for (const path of kept) cpSync(join(root, path), join(folder, 'kept', path), { recursive: true, verbatimSymlinks: true });
+      for (const path of kept)
+        cpSync(join(root, path), join(folder, 'kept', path), { recursive: true, verbatimSymlinks: true });
       const fresh = (): string => {
         for (const path of kept) {
           rmSync(join(root, path), { recursive: true, force: true });
@@ -228,11 +327,29 @@ describe('killed at any system call that changes a file', () => {
       };
       const look = (_: string, line: string): void => {
         for (const name of namesIn(join(root, 'etc/credstore.encrypted')).filter((entry) => !entry.startsWith('.'))) {
-          const { status, stdout } = spawnSync('chroot', [root, 'systemd-creds', 'decrypt', `--name=${name.split('.').at(-1) ?? ''}`, `/etc/credstore.encrypted/${name}`, '-'], { encoding: 'utf8' });
+          const { status, stdout } = spawnSync(
+            'chroot',
+            [
+              root,
+              'systemd-creds',
+              'decrypt',
+              `--name=${name.split('.').at(-1) ?? ''}`,
+              `/etc/credstore.encrypted/${name}`,
+              '-',
+            ],
+            { encoding: 'utf8' },
+          );
           assert.ok(status === 0 && possible.includes(stdout), `${name} after a kill at ${line}`);
         }
       };
-      await killEverywhere({ fresh, args: () => ['apply', `--root=${root}`], again: () => { must(['apply', `--root=${root}`]); }, look });
+      await killEverywhere({
+        fresh,
+        args: () => ['apply', `--root=${root}`],
+        again: () => {
+          must(['apply', `--root=${root}`]);
+        },
+        look,
+      });
     } finally {
       discardLayer(layer.id);
     }

@@ -4,11 +4,18 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { exitStatus } from '../../src/failure.ts';
-import { isFailure } from '../age/expect.ts';
-import { gokeyTypes } from '../../src/gokey/gokey.ts';
-import { namedAlphabets } from '../../src/manifest/options.ts';
-import { keySources } from '../../src/seeds/payload.ts';
+import { helpOf } from '../../src/cli/help.ts';
+import {
+  groups,
+  hasOwnFlags,
+  manual,
+  type OptionEntry,
+  type Verb,
+  type VerbEntry,
+  verbNames,
+  written,
+} from '../../src/cli/manual.ts';
+import { Options } from '../../src/cli/options.ts';
 import { copy } from '../../src/commands/copy.ts';
 import { edit } from '../../src/commands/edit.ts';
 import { find } from '../../src/commands/find.ts';
@@ -25,26 +32,46 @@ import { rm } from '../../src/commands/rm.ts';
 import { scopes } from '../../src/commands/scopes.ts';
 import { stage } from '../../src/commands/stage.ts';
 import { vaultCommand } from '../../src/commands/vault.ts';
-import { Options } from '../../src/cli/options.ts';
-import { helpOf } from '../../src/cli/help.ts';
-import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames, written } from '../../src/cli/manual.ts';
+import { exitStatus } from '../../src/failure.ts';
+import { gokeyTypes } from '../../src/gokey/gokey.ts';
+import { namedAlphabets } from '../../src/manifest/options.ts';
+import { keySources } from '../../src/seeds/payload.ts';
+import { isFailure } from '../age/expect.ts';
 
-interface Said { status: number | null; stdout: string; stderr: string }
-const auxcred = (args: readonly string[], environment: Record<string, string> = {}): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input: '', env: { PATH: process.env['PATH'], ...environment } });
+interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+const auxcred = (args: readonly string[], environment: Record<string, string> = {}): Said =>
+  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
+    encoding: 'utf8',
+    input: '',
+    env: { PATH: process.env['PATH'], ...environment },
+  });
 const entryOf = (verb: Verb): VerbEntry => manual[verb];
-const choicesOf = (verb: Verb, name: string): OptionEntry['choices'] => entryOf(verb).options.find((option) => option.name === name)?.choices;
+const choicesOf = (verb: Verb, name: string): OptionEntry['choices'] =>
+  entryOf(verb).options.find((option) => option.name === name)?.choices;
 
 describe('the manual', () => {
   test('has for each verb what a reader needs', () => {
     for (const verb of verbNames) {
       const { group, summary, usage, options, statuses = {} } = entryOf(verb);
       assert.ok(Object.hasOwn(groups, group), verb);
-      for (const line of [summary, ...options.map(({ help }) => help)]) assert.match(line, /^(?:[^A-Z]|PCR|TPM).*[^.]$/, `${verb}: ${line}`);
+      for (const line of [summary, ...options.map(({ help }) => help)])
+        assert.match(line, /^(?:[^A-Z]|PCR|TPM).*[^.]$/, `${verb}: ${line}`);
       assert.ok(usage.length > 0, verb);
       assert.equal(new Set(options.map(({ name }) => name)).size, options.length, `${verb} has an option twice`);
-      assert.ok(Object.values(statuses).every((text) => text !== ''), verb);
+      assert.ok(
+        Object.values(statuses).every((text) => text !== ''),
+        verb,
+      );
       const said = usage.join(' ').match(/--[a-z0-9-]+/g) ?? [];
-      for (const option of said) assert.ok(options.some(({ name }) => option === `--${name}`), `${verb} has no ${option}`);
+      for (const option of said)
+        assert.ok(
+          options.some(({ name }) => option === `--${name}`),
+          `${verb} has no ${option}`,
+        );
     }
   });
 
@@ -60,10 +87,16 @@ describe('the manual', () => {
     for (const verb of verbNames) {
       assert.ok(page.includes(`    ${verb} `), verb);
       const help = helpOf(verb);
-      for (const option of entryOf(verb).options) assert.ok(help.includes(`    ${written(verb, option)}`), `${verb} ${option.name}`);
+      for (const option of entryOf(verb).options)
+        assert.ok(help.includes(`    ${written(verb, option)}`), `${verb} ${option.name}`);
       for (const line of help.split('\n')) assert.ok(line.length <= 130, line);
     }
-    for (const args of [['help', 'seal'], ['seal', '--help'], ['seal', 'x', '-h']]) assert.deepEqual(auxcred(args).stdout, `${helpOf('seal')}\n`);
+    for (const args of [
+      ['help', 'seal'],
+      ['seal', '--help'],
+      ['seal', 'x', '-h'],
+    ])
+      assert.deepEqual(auxcred(args).stdout, `${helpOf('seal')}\n`);
     for (const line of page.split('\n')) assert.ok(line.length <= 110, line);
     assert.equal(auxcred(['help', 'sael']).status, exitStatus.usage);
     assert.match(auxcred(['gokey', '--help']).stderr, /gokey's flags\n {4}-P FILE/);
@@ -76,7 +109,10 @@ describe('the manual', () => {
       for (const { name, value } of entryOf(verb).options) {
         if (value === undefined) assert.ok(new Options(verb, [`--${name}`]).flag(name));
         else assert.equal(new Options(verb, [`--${name}=x`]).value(name), 'x');
-        assert.throws(given(value === undefined ? `--${name}=x` : `--${name}=`), isFailure('usage', value === undefined ? /takes no value/ : /needs a value/));
+        assert.throws(
+          given(value === undefined ? `--${name}=x` : `--${name}=`),
+          isFailure('usage', value === undefined ? /takes no value/ : /needs a value/),
+        );
       }
     }
     assert.equal(auxcred(['check', '--no-such-option']).status, exitStatus.usage);
@@ -89,9 +125,28 @@ describe('the manual', () => {
 
 /** What is called that lacks an operand, and by which function. */
 const lacking: readonly [readonly string[], (argv: readonly string[]) => number | Promise<number>][] = [
-  [['history'], history], [['get'], get], [['public'], publicCommand], [['put'], put], [['edit'], edit], [['rm'], rm], [['generate'], generate], [['mv'], mv], [['mv', 'a'], mv], [['cp'], cp], [['find'], find],
-  [['import'], importCommand], [['import', 'pass'], importCommand], [['scopes'], scopes], [['copy'], copy], [['stage'], stage], [['vault'], vaultCommand], [['vault', 'get'], vaultCommand],
-  [['vault', 'get', 'pass'], vaultCommand], [['vault', 'copy', 'pass'], vaultCommand], [['push'], push], [['rekey', '--next'], rekey],
+  [['history'], history],
+  [['get'], get],
+  [['public'], publicCommand],
+  [['put'], put],
+  [['edit'], edit],
+  [['rm'], rm],
+  [['generate'], generate],
+  [['mv'], mv],
+  [['mv', 'a'], mv],
+  [['cp'], cp],
+  [['find'], find],
+  [['import'], importCommand],
+  [['import', 'pass'], importCommand],
+  [['scopes'], scopes],
+  [['copy'], copy],
+  [['stage'], stage],
+  [['vault'], vaultCommand],
+  [['vault', 'get'], vaultCommand],
+  [['vault', 'get', 'pass'], vaultCommand],
+  [['vault', 'copy', 'pass'], vaultCommand],
+  [['push'], push],
+  [['rekey', '--next'], rekey],
 ];
 
 describe('a call that lacks an operand', () => {
@@ -100,10 +155,14 @@ describe('a call that lacks an operand', () => {
     folder = mkdtempSync(join(tmpdir(), 'vault-'));
     writeFileSync(join(folder, 'vault.toml'), '[host.web1]\n');
   });
-  after(() => { rmSync(folder, { recursive: true }); });
+  after(() => {
+    rmSync(folder, { recursive: true });
+  });
   for (const [[verb = '', ...more], call] of lacking)
     test(`${[verb, ...more].join(' ')} is told what, and how it is called`, async () => {
-      await assert.rejects(async () => await call([...(verb === 'history' || verb === 'stage' ? [] : [`--vault=${folder}`]), ...more]),
-        isFailure('usage', new RegExp(`^${verb} needs [^:]+: auxcred ${verb} .+$`)));
+      await assert.rejects(
+        async () => await call([...(verb === 'history' || verb === 'stage' ? [] : [`--vault=${folder}`]), ...more]),
+        isFailure('usage', new RegExp(`^${verb} needs [^:]+: auxcred ${verb} .+$`)),
+      );
     });
 });

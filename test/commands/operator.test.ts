@@ -9,8 +9,17 @@ import { exitStatus } from '../../src/failure.ts';
 /** The operator's folder, with a vault and two machines' roots as an installer sees them. */
 let folder = '';
 const at = (path: string): string => join(folder, path);
-interface Said { status: number | null; stdout: string; stderr: string }
-const auxcred = (args: readonly string[], input = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'], HOME: folder } });
+interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+const auxcred = (args: readonly string[], input = ''): Said =>
+  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
+    encoding: 'utf8',
+    input,
+    env: { PATH: process.env['PATH'], HOME: folder },
+  });
 function works(args: readonly string[], input = ''): string {
   const { status, stdout, stderr } = auxcred(args, input);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
@@ -51,19 +60,28 @@ before(() => {
   works(vault('init', `--recipient=${recipient}`));
   mkdirSync(at('vault/all'));
   writeFileSync(at('vault/all/web.toml'), manifest);
-  writeFileSync(at('vault/vault.toml'), '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[host.lone]\n[group.db]\nepoch = 3\n');
+  writeFileSync(
+    at('vault/vault.toml'),
+    '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[host.lone]\n[group.db]\nepoch = 3\n',
+  );
   for (const host of ['web1', 'web2']) {
     for (const path of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(`${host}/${path}`), { recursive: true });
     writeFileSync(at(`${host}/etc/hostname`), `${host}\n`);
     writeFileSync(at(`${host}/etc/group`), 'root:x:0:\n');
     writeFileSync(at(`${host}/etc/auxcred/secrets.d/web.toml`), manifest);
-    assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${host}/etc/ssh/ssh_host_ed25519_key`)]).status, 0);
+    assert.equal(
+      spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${host}/etc/ssh/ssh_host_ed25519_key`)])
+        .status,
+      0,
+    );
     const scopes = works(operator('scopes', host));
     works(on(host, 'seal', '--scopes=-'), scopes);
     works(on(host, 'apply'));
   }
 });
-after(() => { rmSync(folder, { recursive: true }); });
+after(() => {
+  rmSync(folder, { recursive: true });
+});
 
 describe('the fleet seed', () => {
   test('is an age file that only its owner may read, kept out of git', () => {
@@ -84,21 +102,47 @@ describe('the fleet seed', () => {
   test('comes back from its 24 words, and opens with a passphrase, an ssh key or a recipient', () => {
     writeFileSync(at('passphrase'), 'correct horse\n');
     const words = works(['init', `--vault=${at('paper')}`, `--passphrase-file=${at('passphrase')}`, '--print-words']);
-    const again = auxcred(['init', `--vault=${at('again')}`, '--from-words', `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`, `--recipient=${readFileSync(at('web1/etc/ssh/ssh_host_ed25519_key.pub'), 'utf8').trim()}`], words);
+    const again = auxcred(
+      [
+        'init',
+        `--vault=${at('again')}`,
+        '--from-words',
+        `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`,
+        `--recipient=${readFileSync(at('web1/etc/ssh/ssh_host_ed25519_key.pub'), 'utf8').trim()}`,
+      ],
+      words,
+    );
     assert.equal(again.status, 0, again.stderr);
     writeFileSync(at('again/vault.toml'), '[host.a]\n');
-    const [first, second] = [at('identity'), at('web1/etc/ssh/ssh_host_ed25519_key')].map((identity) => works(['scopes', 'a', `--vault=${at('again')}`, `--identity=${identity}`]));
+    const [first, second] = [at('identity'), at('web1/etc/ssh/ssh_host_ed25519_key')].map((identity) =>
+      works(['scopes', 'a', `--vault=${at('again')}`, `--identity=${identity}`]),
+    );
     assert.equal(first, second);
-    assert.equal(auxcred(['scopes', 'a', `--vault=${at('again')}`, `--identity=${at('web2/etc/ssh/ssh_host_ed25519_key')}`]).status, exitStatus['no-recipient']);
+    assert.equal(
+      auxcred(['scopes', 'a', `--vault=${at('again')}`, `--identity=${at('web2/etc/ssh/ssh_host_ed25519_key')}`])
+        .status,
+      exitStatus['no-recipient'],
+    );
   });
 });
 
 describe('scopes', () => {
-  test('of a host are its own and its groups\', and those of nobody else', () => {
-    const scopes: { scopes: { kind: string; name: string; epoch: number; seed: string }[] } = JSON.parse(works(operator('scopes', 'web1')));
-    assert.deepEqual(scopes.scopes.map(({ kind, name, epoch }) => [kind, name, epoch]), [['host', 'web1', 1], ['group', 'db', 3]]);
+  test("of a host are its own and its groups', and those of nobody else", () => {
+    const scopes: { scopes: { kind: string; name: string; epoch: number; seed: string }[] } = JSON.parse(
+      works(operator('scopes', 'web1')),
+    );
+    assert.deepEqual(
+      scopes.scopes.map(({ kind, name, epoch }) => [kind, name, epoch]),
+      [
+        ['host', 'web1', 1],
+        ['group', 'db', 3],
+      ],
+    );
     const lone: typeof scopes = JSON.parse(works(operator('scopes', 'lone')));
-    assert.deepEqual(lone.scopes.map(({ kind, name }) => `${kind}/${name}`), ['host/lone']);
+    assert.deepEqual(
+      lone.scopes.map(({ kind, name }) => `${kind}/${name}`),
+      ['host/lone'],
+    );
     const fleetSeed = spawnSync('age', ['-d', '-i', at('identity'), at('vault/seed.age')]).stdout.toString('base64');
     assert.ok(![...scopes.scopes, ...lone.scopes].some(({ seed }) => seed === fleetSeed));
   });
@@ -110,7 +154,8 @@ describe('scopes', () => {
   });
 
   test('a machine takes nothing but scopes', () => {
-    for (const wrong of ['', '{}', '{"version":1,"scopes":[]}']) assert.equal(auxcred(on('web1', 'seal', '--replace', '--scopes=-'), wrong).status, exitStatus.malformed);
+    for (const wrong of ['', '{}', '{"version":1,"scopes":[]}'])
+      assert.equal(auxcred(on('web1', 'seal', '--replace', '--scopes=-'), wrong).status, exitStatus.malformed);
     assert.equal(auxcred(on('web1', 'seal', '--replace', '--scopes=-', '--name=x'), '').status, exitStatus.usage);
   });
 });
@@ -133,22 +178,43 @@ describe('both sides', () => {
     assert.equal(pub, works(on('web1', 'public', 'deploy')));
     assert.equal(spawnSync('ssh-keygen', ['-y', '-f', key], { encoding: 'utf8' }).stdout, pub);
     assert.match(pub, / deploy@web1\n$/);
-    assert.equal(spawnSync('wg', ['pubkey'], { encoding: 'utf8', input: works(on('web2', 'get', 'mesh')) }).stdout, works(operator('public', 'mesh', '--host=web1')));
-    assert.equal(spawnSync('openssl', ['pkey', '-pubout'], { encoding: 'utf8', input: works(on('web1', 'get', 'tls')) }).stdout, works(operator('public', 'tls', '--host=web1')));
+    assert.equal(
+      spawnSync('wg', ['pubkey'], { encoding: 'utf8', input: works(on('web2', 'get', 'mesh')) }).stdout,
+      works(operator('public', 'mesh', '--host=web1')),
+    );
+    assert.equal(
+      spawnSync('openssl', ['pkey', '-pubout'], { encoding: 'utf8', input: works(on('web1', 'get', 'tls')) }).stdout,
+      works(operator('public', 'tls', '--host=web1')),
+    );
   });
 
   test('--all --json is for configuration: of one host, or of every host', () => {
     const web1: Record<string, string> = JSON.parse(works(on('web1', 'public', '--all', '--json')));
     assert.deepEqual(Object.keys(web1), ['deploy', 'mesh', 'tls']);
     assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json', '--host=web1'))), web1);
-    writeFileSync(at('vault/vault.toml'), '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 3\n');
-    assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json'))), { web1, web2: JSON.parse(works(on('web2', 'public', '--all', '--json'))) });
-    const plain = spawnSync(process.execPath, ['dist/auxcred.cjs', 'public', '--all', '--json'], { encoding: 'utf8', env: { PATH: process.env['PATH'], AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity') } });
-    assert.deepEqual(Object.keys(JSON.parse(plain.stdout)), ['web1', 'web2'], 'a machine without a seed of its own is the operator\'s');
+    writeFileSync(
+      at('vault/vault.toml'),
+      '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 3\n',
+    );
+    assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json'))), {
+      web1,
+      web2: JSON.parse(works(on('web2', 'public', '--all', '--json'))),
+    });
+    const plain = spawnSync(process.execPath, ['dist/auxcred.cjs', 'public', '--all', '--json'], {
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'], AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity') },
+    });
+    assert.deepEqual(
+      Object.keys(JSON.parse(plain.stdout)),
+      ['web1', 'web2'],
+      "a machine without a seed of its own is the operator's",
+    );
   });
 
   test('travel in time alike', () => {
-    const [july, june] = ['2026-07', '2026-06'].map((period) => works(on('web1', 'get', 'db-password', `--at=${period}`)));
+    const [july, june] = ['2026-07', '2026-06'].map((period) =>
+      works(on('web1', 'get', 'db-password', `--at=${period}`)),
+    );
     assert.notEqual(july, june);
     assert.equal(works(operator('get', 'db-password', '--host=web2', '--at=2026-07-31')), july);
     assert.notEqual(works(on('web1', 'get', 'db-password', '--at=2026-07', '--generation=2')), july);
@@ -159,15 +225,25 @@ describe('both sides', () => {
 
 describe('looking', () => {
   test('ls lists what is declared, with its strength', () => {
-    assert.match(works(on('web1', 'ls')), /^NAME +KIND +BITS +SCOPE +PERIOD +GENERATION +UNITS\ndb-password +password +191 +group\/db +\d{4}-\d\d +1 +web\.service\n/);
-    const rows: { name: string; strength?: number; scopes: string[]; madeOf: string[]; credentials: string[] }[] = JSON.parse(works(operator('ls', '--json', '--host=web2')));
+    assert.match(
+      works(on('web1', 'ls')),
+      /^NAME +KIND +BITS +SCOPE +PERIOD +GENERATION +UNITS\ndb-password +password +191 +group\/db +\d{4}-\d\d +1 +web\.service\n/,
+    );
+    const rows: { name: string; strength?: number; scopes: string[]; madeOf: string[]; credentials: string[] }[] =
+      JSON.parse(works(operator('ls', '--json', '--host=web2')));
     const env = rows.find(({ name }) => name === 'web-env');
     assert.deepEqual([env?.madeOf, env?.scopes, env?.strength], [['db-password', 'mesh'], ['group/db'], undefined]);
-    assert.deepEqual(rows.find(({ name }) => name === 'db-password')?.credentials, ['db-password', 'db-password.previous']);
+    assert.deepEqual(rows.find(({ name }) => name === 'db-password')?.credentials, [
+      'db-password',
+      'db-password.previous',
+    ]);
   });
 
   test('graph shows who gets what, as text and for Graphviz', () => {
-    assert.match(works(on('web1', 'graph')), /^web\.service\n├── db-password  password of group\/db\n├── db-password\.previous  password of group\/db\n├── deploy  ssh-ed25519 of host\/web1\n/);
+    assert.match(
+      works(on('web1', 'graph')),
+      /^web\.service\n├── db-password {2}password of group\/db\n├── db-password\.previous {2}password of group\/db\n├── deploy {2}ssh-ed25519 of host\/web1\n/,
+    );
     const dot = works(on('web1', 'graph', '--dot'));
     assert.match(dot, /^digraph secrets \{/);
     assert.match(dot, /"secret db-password" -> "secret web-env";/);
@@ -178,31 +254,55 @@ describe('looking', () => {
   test('plan shows what would change, and changes nothing', () => {
     assert.match(auxcred(on('web1', 'plan')).stderr, /nothing would change/);
     const file = at('web1/etc/auxcred/secrets.d/web.toml');
-    writeFileSync(file, manifest.replace('[secret.tls]\nkind = "ec-p256"', '[secret.tls]\nkind = "ed25519"').replace('rotate', 'generation = 2\nrotate'));
+    writeFileSync(
+      file,
+      manifest
+        .replace('[secret.tls]\nkind = "ec-p256"', '[secret.tls]\nkind = "ed25519"')
+        .replace('rotate', 'generation = 2\nrotate'),
+    );
     const before = readFileSync(at('web1/var/lib/auxcred/provisioned/releases.json'));
     const { stdout } = auxcred(on('web1', 'plan'));
-    for (const line of [/^web\.service +db-password +generation 1 -> 2 +restart$/m, /^web\.service +tls +ec-p256 -> ed25519 +restart$/m, /^web\.service +web-env +db-password: generation 1 -> 2 +restart$/m]) assert.match(stdout, line);
+    for (const line of [
+      /^web\.service +db-password +generation 1 -> 2 +restart$/m,
+      /^web\.service +tls +ec-p256 -> ed25519 +restart$/m,
+      /^web\.service +web-env +db-password: generation 1 -> 2 +restart$/m,
+    ])
+      assert.match(stdout, line);
     assert.ok(!stdout.includes('deploy'));
-    assert.deepEqual(JSON.parse(works(on('web1', 'plan', '--json'))).units, [{ unit: 'web.service', action: 'restart' }]);
+    assert.deepEqual(JSON.parse(works(on('web1', 'plan', '--json'))).units, [
+      { unit: 'web.service', action: 'restart' },
+    ]);
     assert.ok(before.equals(readFileSync(at('web1/var/lib/auxcred/provisioned/releases.json'))));
     writeFileSync(file, manifest);
   });
 
   test('history tells what was in force', () => {
-    const rows: { change: string; generation: string }[] = JSON.parse(works(on('web2', 'history', 'db-password', '--json')));
-    assert.deepEqual(rows.map(({ change, generation }) => [change, generation]), [['new', '1']]);
+    const rows: { change: string; generation: string }[] = JSON.parse(
+      works(on('web2', 'history', 'db-password', '--json')),
+    );
+    assert.deepEqual(
+      rows.map(({ change, generation }) => [change, generation]),
+      [['new', '1']],
+    );
     assert.equal(auxcred(on('web2', 'history', 'nothing')).status, exitStatus['not-found']);
   });
 
   test('a reader that has seen enough is no error', () => {
-    const { stdout, stderr } = spawnSync('sh', ['-c', `"${process.execPath}" dist/auxcred.cjs graph --root="${at('web1')}" | head -n 1`], { encoding: 'utf8' });
+    const { stdout, stderr } = spawnSync(
+      'sh',
+      ['-c', `"${process.execPath}" dist/auxcred.cjs graph --root="${at('web1')}" | head -n 1`],
+      { encoding: 'utf8' },
+    );
     assert.deepEqual([stdout, stderr], ['web.service\n', '']);
   });
 });
 
 test('a new epoch of the group gives its hosts new secrets, and says so', () => {
   const old = works(on('web2', 'get', 'db-password'));
-  writeFileSync(at('vault/vault.toml'), '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 4\n');
+  writeFileSync(
+    at('vault/vault.toml'),
+    '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 4\n',
+  );
   const { stderr } = auxcred(on('web2', 'seal', '--replace', '--scopes=-'), works(operator('scopes', 'web2')));
   assert.match(stderr, /every secret of group\/db is a new one; auxcred apply puts them in force/);
   assert.match(works(on('web2', 'plan')), /^web\.service +db-password +epoch 3 -> 4 +restart$/m);
@@ -213,7 +313,12 @@ test('a new epoch of the group gives its hosts new secrets, and says so', () => 
 
 test('a vault.toml with a mistake names it', () => {
   mkdirSync(at('bad'));
-  for (const [text, message] of [['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: did you mean groups\?\n$/], ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/], ['[host\n', /vault\.toml:1: it is not TOML/], ['[host.A]\n', /vault\.toml: "A" is not a name/]] as const) {
+  for (const [text, message] of [
+    ['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: did you mean groups\?\n$/],
+    ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/],
+    ['[host\n', /vault\.toml:1: it is not TOML/],
+    ['[host.A]\n', /vault\.toml: "A" is not a name/],
+  ] as const) {
     writeFileSync(at('bad/vault.toml'), text);
     const { status, stderr } = auxcred(['scopes', 'a', `--vault=${at('bad')}`]);
     assert.equal(status, exitStatus.malformed);

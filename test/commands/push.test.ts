@@ -1,37 +1,74 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
-import { chmodSync, chownSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { parseOpensshKey } from '../../src/age/openssh-key.ts';
-import { encodeFixed } from '../../src/fixed/file.ts';
 import { exitStatus, Failure } from '../../src/failure.ts';
+import { encodeFixed } from '../../src/fixed/file.ts';
 import { Incoming } from '../../src/push/incoming.ts';
-import { encodeOffer, encodeRequest, encodeResult, type Offer, parseOffer, parseRequest, parseResult, type Request } from '../../src/push/protocol.ts';
-import { scopeName, type Scope } from '../../src/seeds/scope.ts';
+import {
+  encodeOffer,
+  encodeRequest,
+  encodeResult,
+  type Offer,
+  parseOffer,
+  parseRequest,
+  parseResult,
+  type Request,
+} from '../../src/push/protocol.ts';
+import { type Scope, scopeName } from '../../src/seeds/scope.ts';
 import { sealForTransit } from '../../src/seeds/seal.ts';
 import { startSwtpm } from '../swtpm.ts';
-import { commandCodes, leftIn } from '../tpm2/sealing.ts';
 import { startSwappingProxy } from '../tpm-proxy.ts';
+import { commandCodes, leftIn } from '../tpm2/sealing.ts';
 
 /** The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the command it was given. */
 let folder = '';
 const at = (path: string): string => join(folder, path);
-interface Said { status: number | null; stdout: string; stderr: string }
+interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
 const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder });
-const auxcred = (args: readonly string[], input: string | Uint8Array = ''): Said => spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: environment() });
+const auxcred = (args: readonly string[], input: string | Uint8Array = ''): Said =>
+  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: environment() });
 function works(args: readonly string[], input = ''): string {
   const { status, stdout, stderr } = auxcred(args, input);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
   return stdout;
 }
-const operator = (verb: string, ...args: string[]): string[] => [verb, `--vault=${at('vault')}`, `--identity=${at('identity')}`, ...args];
-interface Row { host: string; result: string; sent: { seeds: boolean; fixed: string[]; manifest: string[]; removed: string[] }; units: unknown[]; failure?: { code: string; message: string; hint?: string } }
+const operator = (verb: string, ...args: string[]): string[] => [
+  verb,
+  `--vault=${at('vault')}`,
+  `--identity=${at('identity')}`,
+  ...args,
+];
+interface Row {
+  host: string;
+  result: string;
+  sent: { seeds: boolean; fixed: string[]; manifest: string[]; removed: string[] };
+  units: unknown[];
+  failure?: { code: string; message: string; hint?: string };
+}
 function pushed(...args: string[]): { rows: Row[]; status: number | null; stderr: string } {
   const { status, stdout, stderr } = auxcred(operator('push', '--json', ...args));
   assert.notEqual(stdout, '', stderr);
@@ -40,22 +77,39 @@ function pushed(...args: string[]): { rows: Row[]; status: number | null; stderr
 }
 const put = (name: string, value: string): string => works(operator('put', '--force', name), value);
 const store = (host: string): string => at(`${host}/var/lib/auxcred`);
-const vaultToml = (more = ''): void => { writeFileSync(at('vault/vault.toml'), `ssh = ["${at('bin/near-ssh')}"]\n[host.web1]\ngroups = ["db"]\n${more}[host.web2]\ngroups = ["db"]\n`); };
+const vaultToml = (more = ''): void => {
+  writeFileSync(
+    at('vault/vault.toml'),
+    `ssh = ["${at('bin/near-ssh')}"]\n[host.web1]\ngroups = ["db"]\n${more}[host.web2]\ngroups = ["db"]\n`,
+  );
+};
 
 function makeHost(name: string): void {
   for (const path of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(`${name}/${path}`), { recursive: true });
   writeFileSync(at(`${name}/etc/hostname`), `${name}\n`);
   writeFileSync(at(`${name}/etc/group`), 'root:x:0:\n');
-  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${name}/etc/ssh/ssh_host_ed25519_key`)]).status, 0);
+  assert.equal(
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(`${name}/etc/ssh/ssh_host_ed25519_key`)]).status,
+    0,
+  );
 }
 
 before(() => {
   folder = mkdtempSync(join(tmpdir(), 'push-'));
   assert.equal(spawnSync('age-keygen', ['-o', at('identity')]).status, 0);
-  works(['init', `--vault=${at('vault')}`, `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+  works([
+    'init',
+    `--vault=${at('vault')}`,
+    `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`,
+  ]);
   mkdirSync(at('bin'));
-  const program = (name: string, text: string): void => { writeFileSync(at(`bin/${name}`), `#!/bin/sh\n${text}\n`, { mode: 0o755 }); };
-  program('auxcred', `exec '${process.execPath}' '${join(process.cwd(), 'dist/auxcred.cjs')}' "$@" --root='${folder}'/"$TARGET"`);
+  const program = (name: string, text: string): void => {
+    writeFileSync(at(`bin/${name}`), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  };
+  program(
+    'auxcred',
+    `exec '${process.execPath}' '${join(process.cwd(), 'dist/auxcred.cjs')}' "$@" --root='${folder}'/"$TARGET"`,
+  );
   program('sudo', 'shift; exec "$@"');
   for (const host of ['web1', 'web2']) makeHost(host);
   mkdirSync(at('vault/all'));
@@ -64,83 +118,207 @@ before(() => {
   program('far-ssh', 'sleep 60');
   vaultToml();
 });
-after(() => { rmSync(folder, { recursive: true }); });
+after(() => {
+  rmSync(folder, { recursive: true });
+});
 
-const fails = (code: Failure['code'], says: RegExp) => (error: unknown): boolean => error instanceof Failure && error.code === code && says.test(error.message);
+const fails =
+  (code: Failure['code'], says: RegExp) =>
+  (error: unknown): boolean =>
+    error instanceof Failure && error.code === code && says.test(error.message);
 
 describe('the protocol', () => {
   const digest = 'ab'.repeat(32);
-  const offer: Offer = { sshHostKey: new Uint8Array(32).fill(7), pins: new Map([['host/web1', { epoch: 2, keyId: new Uint8Array(16).fill(1) }]]), fixed: new Map([['host/web1/wifi', { digest, pushed: true, sequence: 9 }]]), manifest: new Map([['web.toml', { digest, pushed: false }]]), unfinished: true };
-  const request: Request = { purpose: 'receive', seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) }, fixed: [{ name: 'host/web1/wifi', length: 161 }], removeFixed: ['group/db/old'], manifest: [{ name: 'web.toml', length: 0 }], removeManifest: ['old.toml'], replace: false, acceptOlder: true, wait: true };
+  const offer: Offer = {
+    sshHostKey: new Uint8Array(32).fill(7),
+    pins: new Map([['host/web1', { epoch: 2, keyId: new Uint8Array(16).fill(1) }]]),
+    fixed: new Map([['host/web1/wifi', { digest, pushed: true, sequence: 9 }]]),
+    manifest: new Map([['web.toml', { digest, pushed: false }]]),
+    unfinished: true,
+  };
+  const request: Request = {
+    purpose: 'receive',
+    seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) },
+    fixed: [{ name: 'host/web1/wifi', length: 161 }],
+    removeFixed: ['group/db/old'],
+    manifest: [{ name: 'web.toml', length: 0 }],
+    removeManifest: ['old.toml'],
+    replace: false,
+    acceptOlder: true,
+    wait: true,
+  };
   const trimmed = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, -1);
 
   test('is read back as it was written', () => {
     assert.deepEqual(parseOffer(trimmed(encodeOffer(offer)), 'web1'), offer);
     assert.deepEqual(parseRequest(trimmed(encodeRequest(request))), request);
     assert.equal(parseRequest(trimmed(encodeRequest(undefined))), undefined);
-    const result = { units: [{ unit: 'web.service', action: 'restart' as const }], failure: new Failure('older', 'it is older', { hint: 'a newer one' }) };
+    const result = {
+      units: [{ unit: 'web.service', action: 'restart' as const }],
+      failure: new Failure('older', 'it is older', { hint: 'a newer one' }),
+    };
     const { units, failure } = parseResult(trimmed(encodeResult(result)), 'web1');
-    assert.deepEqual([units, failure?.code, failure?.message, failure?.hint], [result.units, 'older', 'it is older', 'a newer one']);
+    assert.deepEqual(
+      [units, failure?.code, failure?.message, failure?.hint],
+      [result.units, 'older', 'it is older', 'a newer one'],
+    );
   });
 
   test('has no names that lead elsewhere', () => {
-    for (const name of ['../../etc/passwd', '/etc/passwd', 'host/web1/../x', 'host/web1/.x', 'host/web1', 'host/../x', 'wifi', 'host/web1/a//b', 'host/web1/a\n', 'group//x', 'host/web1/e\u0301']) {
-      assert.throws(() => parseRequest(encodeRequest({ ...request, fixed: [{ name, length: 161 }] })), fails('malformed', /fixed\[0\]\.name is not named by a fixed secret/), name);
-      assert.throws(() => parseRequest(encodeRequest({ ...request, removeFixed: [name] })), fails('malformed', /removeFixed/), name);
-      assert.throws(() => parseOffer(encodeOffer({ ...offer, fixed: new Map([[name, { digest, pushed: true, sequence: 1 }]]) }), 'web1'), fails('malformed', /fixed/), name);
+    for (const name of [
+      '../../etc/passwd',
+      '/etc/passwd',
+      'host/web1/../x',
+      'host/web1/.x',
+      'host/web1',
+      'host/../x',
+      'wifi',
+      'host/web1/a//b',
+      'host/web1/a\n',
+      'group//x',
+      'host/web1/e\u0301',
+    ]) {
+      assert.throws(
+        () => parseRequest(encodeRequest({ ...request, fixed: [{ name, length: 161 }] })),
+        fails('malformed', /fixed\[0\]\.name is not named by a fixed secret/),
+        name,
+      );
+      assert.throws(
+        () => parseRequest(encodeRequest({ ...request, removeFixed: [name] })),
+        fails('malformed', /removeFixed/),
+        name,
+      );
+      assert.throws(
+        () =>
+          parseOffer(
+            encodeOffer({ ...offer, fixed: new Map([[name, { digest, pushed: true, sequence: 1 }]]) }),
+            'web1',
+          ),
+        fails('malformed', /fixed/),
+        name,
+      );
     }
-    for (const name of ['../web.toml', 'a/b.toml', '.web.toml', 'web', 'web.toml\n', '', '-.toml', `${'x'.repeat(250)}.toml`]) {
-      assert.throws(() => parseRequest(encodeRequest({ ...request, manifest: [{ name, length: 1 }] })), fails('malformed', /manifest/), name);
-      assert.throws(() => parseRequest(encodeRequest({ ...request, removeManifest: [name] })), fails('malformed', /removeManifest/), name);
+    for (const name of [
+      '../web.toml',
+      'a/b.toml',
+      '.web.toml',
+      'web',
+      'web.toml\n',
+      '',
+      '-.toml',
+      `${'x'.repeat(250)}.toml`,
+    ]) {
+      assert.throws(
+        () => parseRequest(encodeRequest({ ...request, manifest: [{ name, length: 1 }] })),
+        fails('malformed', /manifest/),
+        name,
+      );
+      assert.throws(
+        () => parseRequest(encodeRequest({ ...request, removeManifest: [name] })),
+        fails('malformed', /removeManifest/),
+        name,
+      );
     }
   });
 
   test('has limits, and names each file once', () => {
     for (const [bad, says] of [
-      [{ seeds: { ...request.seeds, length: (1 << 20) + 1 } }, /seeds\.length/], [{ fixed: [{ name: 'host/web1/x', length: 200_000 }] }, /fixed\[0\]\.length/], [{ manifest: [{ name: 'a.toml', length: 1.5 }] }, /manifest\[0\]\.length/],
-      [{ fixed: [...request.fixed, ...request.fixed] }, /there once/], [{ removeManifest: ['web.toml'] }, /there once/], [{ replace: 1 }, /replace is not true or false/], [{ protocol: 2 }, /not in version 1/],
-    ] as const) assert.throws(() => parseRequest(Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(encodeRequest(request)).toString()), ...bad, ...('seeds' in bad ? { seeds: { length: (1 << 20) + 1, keepSealing: true, replaces: {} } } : {}) }))), fails('malformed', says));
-    assert.throws(() => parseOffer(Buffer.from('Welcome to web1!'), 'web1'), fails('malformed', /what web1 offers is not JSON/));
+      [{ seeds: { ...request.seeds, length: (1 << 20) + 1 } }, /seeds\.length/],
+      [{ fixed: [{ name: 'host/web1/x', length: 200_000 }] }, /fixed\[0\]\.length/],
+      [{ manifest: [{ name: 'a.toml', length: 1.5 }] }, /manifest\[0\]\.length/],
+      [{ fixed: [...request.fixed, ...request.fixed] }, /there once/],
+      [{ removeManifest: ['web.toml'] }, /there once/],
+      [{ replace: 1 }, /replace is not true or false/],
+      [{ protocol: 2 }, /not in version 1/],
+    ] as const)
+      assert.throws(
+        () =>
+          parseRequest(
+            Buffer.from(
+              JSON.stringify({
+                ...JSON.parse(Buffer.from(encodeRequest(request)).toString()),
+                ...bad,
+                ...('seeds' in bad ? { seeds: { length: (1 << 20) + 1, keepSealing: true, replaces: {} } } : {}),
+              }),
+            ),
+          ),
+        fails('malformed', says),
+      );
+    assert.throws(
+      () => parseOffer(Buffer.from('Welcome to web1!'), 'web1'),
+      fails('malformed', /what web1 offers is not JSON/),
+    );
   });
 
   test('a terminal is shown nothing that it would obey', () => {
-    const { failure } = parseResult(encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }), 'web1');
+    const { failure } = parseResult(
+      encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }),
+      'web1',
+    );
     assert.equal(failure?.message, 'a [2Jb ');
     for (const key of ['fixed', 'manifest', 'pins'] as const) {
-      const hostile = Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(encodeOffer(offer)).toString()), [key]: { ['\u001b]0;owned\u0007\u202e'.padEnd(5000, 'x')]: {} } }));
-      assert.throws(() => parseOffer(hostile, 'web1'), (error) => error instanceof Failure && /^[ -~]{1,500}$/.test(error.message), key);
+      const hostile = Buffer.from(
+        JSON.stringify({
+          ...JSON.parse(Buffer.from(encodeOffer(offer)).toString()),
+          [key]: { ['\u001b]0;owned\u0007\u202e'.padEnd(5000, 'x')]: {} },
+        }),
+      );
+      assert.throws(
+        () => parseOffer(hostile, 'web1'),
+        (error) => error instanceof Failure && /^[ -~]{1,500}$/.test(error.message),
+        key,
+      );
     }
   });
 
   test('whatever a host says is read or refused as malformed', () => {
-    fc.assert(fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
-      for (const parse of [(bytes: Uint8Array): unknown => parseOffer(bytes, 'web1'), parseRequest, (bytes: Uint8Array): unknown => parseResult(bytes, 'web1')]) {
-        try {
-          parse(Buffer.from(text));
-        } catch (error) {
-          if (!(error instanceof Failure) || error.code !== 'malformed') throw error;
+    fc.assert(
+      fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
+        for (const parse of [
+          (bytes: Uint8Array): unknown => parseOffer(bytes, 'web1'),
+          parseRequest,
+          (bytes: Uint8Array): unknown => parseResult(bytes, 'web1'),
+        ]) {
+          try {
+            parse(Buffer.from(text));
+          } catch (error) {
+            if (!(error instanceof Failure) || error.code !== 'malformed') throw error;
+          }
         }
-      }
-    }), { numRuns: 300 });
+      }),
+      { numRuns: 300 },
+    );
   });
 
   test('lines and lengths come out of a stream however it is cut', async () => {
-    await fc.assert(fc.asyncProperty(fc.uint8Array({ maxLength: 60 }), fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }), async (data, cuts) => {
-      const all = Buffer.concat([Buffer.from('{"a":1}\n'), data, Buffer.from('last\n')]);
-      const chunks: Buffer[] = [];
-      for (let from = 0, i = 0; from < all.length; i++) {
-        const size = cuts[i % cuts.length] ?? 1;
-        chunks.push(all.subarray(from, from + size));
-        from += size;
-      }
-      const incoming = new Incoming(Readable.from(chunks, { objectMode: false }), 'web1');
-      assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), '{"a":1}');
-      assert.deepEqual(await incoming.bytes(data.length), data);
-      assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), 'last');
-      assert.equal(await incoming.line(100), undefined);
-      assert.equal(await incoming.bytes(1), undefined);
-    }), { numRuns: 50 });
-    await assert.rejects(new Incoming(Readable.from([Buffer.alloc(200, 0x61), Buffer.from('\n')], { objectMode: false }), 'web1').line(100), fails('malformed', /^web1 says more than 100 bytes in one line$/));
+    await fc.assert(
+      fc.asyncProperty(
+        fc.uint8Array({ maxLength: 60 }),
+        fc.array(fc.integer({ min: 1, max: 40 }), { minLength: 1 }),
+        async (data, cuts) => {
+          const all = Buffer.concat([Buffer.from('{"a":1}\n'), data, Buffer.from('last\n')]);
+          const chunks: Buffer[] = [];
+          for (let from = 0, i = 0; from < all.length; i++) {
+            const size = cuts[i % cuts.length] ?? 1;
+            chunks.push(all.subarray(from, from + size));
+            from += size;
+          }
+          const incoming = new Incoming(Readable.from(chunks, { objectMode: false }), 'web1');
+          assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), '{"a":1}');
+          assert.deepEqual(await incoming.bytes(data.length), data);
+          assert.equal(Buffer.from((await incoming.line(100)) ?? []).toString(), 'last');
+          assert.equal(await incoming.line(100), undefined);
+          assert.equal(await incoming.bytes(1), undefined);
+        },
+      ),
+      { numRuns: 50 },
+    );
+    await assert.rejects(
+      new Incoming(Readable.from([Buffer.alloc(200, 0x61), Buffer.from('\n')], { objectMode: false }), 'web1').line(
+        100,
+      ),
+      fails('malformed', /^web1 says more than 100 bytes in one line$/),
+    );
   });
 });
 
@@ -150,13 +328,27 @@ describe('push', () => {
     put('group/db/token', 'shared');
     const first = pushed('--all', '--manifest');
     assert.equal(first.status, 0, first.stderr);
-    assert.deepEqual(first.rows.map(({ host, result, sent }) => [host, result, sent]), [
-      ['web1', 'done', { seeds: true, fixed: ['host/web1/wifi', 'group/db/token'], manifest: ['web.toml'], removed: [] }],
-      ['web2', 'done', { seeds: true, fixed: ['group/db/token'], manifest: ['web.toml'], removed: [] }],
-    ]);
+    assert.deepEqual(
+      first.rows.map(({ host, result, sent }) => [host, result, sent]),
+      [
+        [
+          'web1',
+          'done',
+          { seeds: true, fixed: ['host/web1/wifi', 'group/db/token'], manifest: ['web.toml'], removed: [] },
+        ],
+        ['web2', 'done', { seeds: true, fixed: ['group/db/token'], manifest: ['web.toml'], removed: [] }],
+      ],
+    );
     const calm = pushed('--all', '--manifest');
-    assert.deepEqual(calm.rows.map(({ result }) => result), ['nothing to do', 'nothing to do']);
-    for (const host of ['web1', 'web2']) assert.equal(works(['get', 'session', `--root=${at(host)}`]), works(operator('get', 'session', `--host=${host}`)));
+    assert.deepEqual(
+      calm.rows.map(({ result }) => result),
+      ['nothing to do', 'nothing to do'],
+    );
+    for (const host of ['web1', 'web2'])
+      assert.equal(
+        works(['get', 'session', `--root=${at(host)}`]),
+        works(operator('get', 'session', `--host=${host}`)),
+      );
     assert.equal(works(['get', 'host/web1/wifi', `--root=${at('web1')}`]), 'secret one');
     assert.equal(statSync(join(store('web1'), 'fixed/host/web1/wifi.sealed')).mode & 0o777, 0o600);
     assert.equal(statSync(join(store('web1'), 'pushed.json')).mode & 0o777, 0o600);
@@ -169,7 +361,10 @@ describe('push', () => {
     writeFileSync(at('vault/all/old.toml'), '[secret.old]\nkind = "hex"\nunits = ["old.service"]\n');
     pushed('web1', '--manifest');
     works(['put', 'host/web1/mine', `--root=${at('web1')}`], 'by hand');
-    writeFileSync(at('web1/etc/auxcred/secrets.d/mine.toml'), '[secret.mine]\nkind = "fixed"\nunits = ["mine.service"]\n');
+    writeFileSync(
+      at('web1/etc/auxcred/secrets.d/mine.toml'),
+      '[secret.mine]\nkind = "fixed"\nunits = ["mine.service"]\n',
+    );
     works(operator('rm', '--force', 'host/web1/old'));
     rmSync(at('vault/all/old.toml'));
     const { rows, status } = pushed('web1', '--manifest');
@@ -198,7 +393,10 @@ describe('push', () => {
     put('host/web1/wifi', 'secret three');
     const { rows, status } = pushed('web1', '--manifest');
     assert.equal(status, exitStatus['invalid-manifest']);
-    assert.match(rows[0]?.failure?.message ?? '', /the manifest would have 1 error; \/etc\/auxcred\/secrets\.d\/bad\.toml:2: /);
+    assert.match(
+      rows[0]?.failure?.message ?? '',
+      /the manifest would have 1 error; \/etc\/auxcred\/secrets\.d\/bad\.toml:2: /,
+    );
     writeFileSync(at('vault/all/bad.toml'), '[secret.lost]\nkind = "fixed"\nunits = ["web.service"]\n');
     assert.equal(pushed('web1', '--manifest').status, exitStatus['not-found']);
     rmSync(at('vault/all/bad.toml'));
@@ -224,9 +422,19 @@ describe('push', () => {
     vaultToml('[group.db]\nepoch = 2\n');
     writeFileSync(at('vault/fixed/group/db/token.sealed'), token);
 
-    works(['init', `--vault=${at('other')}`, `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`]);
+    works([
+      'init',
+      `--vault=${at('other')}`,
+      `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`,
+    ]);
     writeFileSync(at('other/vault.toml'), readFileSync(at('vault/vault.toml')));
-    const { status, stdout } = auxcred(['push', 'web2', '--json', `--vault=${at('other')}`, `--identity=${at('identity')}`]);
+    const { status, stdout } = auxcred([
+      'push',
+      'web2',
+      '--json',
+      `--vault=${at('other')}`,
+      `--identity=${at('identity')}`,
+    ]);
     assert.equal(status, exitStatus.refused);
     assert.match(stdout, /web2 has a seed for (?:host\/web2|group\/db) that is not this vault's/);
     assert.ok(!existsSync(at('other/enrolled/web2.json')));
@@ -243,43 +451,67 @@ describe('push', () => {
   test('one whose seeds do not open is sealed as vault.toml says, and not before it does', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(join(store('web2'), 'seeds.age'), 'damaged');
-    const { rows: [unsaid] } = pushed('web2', '--reseal');
+    const {
+      rows: [unsaid],
+    } = pushed('web2', '--reseal');
     assert.equal(unsaid?.result, 'failed');
-    assert.match(unsaid.failure?.hint ?? '', /^with-key = "host" or "tpm2" for this host in vault\.toml .*; then auxcred push --reseal$/);
+    assert.match(
+      unsaid.failure?.hint ?? '',
+      /^with-key = "host" or "tpm2" for this host in vault\.toml .*; then auxcred push --reseal$/,
+    );
     writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', '[host.web2]\nwith-key = "host"\n'));
     assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
     writeFileSync(at('vault/vault.toml'), settings);
     works(['unseal', `--root=${at('web2')}`]);
   });
 
-  test('one that hangs, one that is not there and one that can\'t be run fail with their reasons', () => {
+  test("one that hangs, one that is not there and one that can't be run fail with their reasons", () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('near-ssh', 'far-ssh'));
     const started = Date.now();
     const hanging = pushed('web1', '--timeout=1');
-    assert.deepEqual([hanging.status, hanging.rows[0]?.failure?.message], [exitStatus.timeout, 'web1 did not finish within 1 s']);
+    assert.deepEqual(
+      [hanging.status, hanging.rows[0]?.failure?.message],
+      [exitStatus.timeout, 'web1 did not finish within 1 s'],
+    );
     assert.ok(Date.now() - started < 20_000);
     writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["false"]'));
     assert.equal(pushed('web1').status, exitStatus.system);
-    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo auxcred: not found >&2; exit 127"]'));
+    writeFileSync(
+      at('vault/vault.toml'),
+      settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo auxcred: not found >&2; exit 127"]'),
+    );
     const none = pushed('web1');
     assert.equal(none.rows[0]?.failure?.message, 'auxcred is not installed on web1');
     assert.match(none.stderr, /^auxcred: web1: not found$/m);
-    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo sudo: not found >&2; exit 127"]'));
-    assert.equal(pushed('web1').rows[0]?.failure?.message, 'the login on web1 is not root\'s, and there is no sudo');
-    writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo banner >&2; echo no route >&2; exit 255"]'));
+    writeFileSync(
+      at('vault/vault.toml'),
+      settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo sudo: not found >&2; exit 127"]'),
+    );
+    assert.equal(pushed('web1').rows[0]?.failure?.message, "the login on web1 is not root's, and there is no sudo");
+    writeFileSync(
+      at('vault/vault.toml'),
+      settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo banner >&2; echo no route >&2; exit 255"]'),
+    );
     const away = pushed('web1');
-    assert.equal(away.rows[0]?.failure?.message, 'web1 can\'t be reached: no route');
-    assert.match(away.stderr, /^auxcred: web1: banner\nauxcred: web1 can't be reached: no route\nauxcred: web1: hint: /m, 'said once');
+    assert.equal(away.rows[0]?.failure?.message, "web1 can't be reached: no route");
+    assert.match(
+      away.stderr,
+      /^auxcred: web1: banner\nauxcred: web1 can't be reached: no route\nauxcred: web1: hint: /m,
+      'said once',
+    );
     writeFileSync(at('vault/vault.toml'), settings.replace(/ssh = .*/, 'ssh = ["/nonexistent/ssh"]'));
     assert.match(pushed('web1').rows[0]?.failure?.message ?? '', /\/nonexistent\/ssh can't be run/);
     writeFileSync(at('vault/vault.toml'), settings);
   });
 
-  test('what can\'t be laid out on the host is a failure of its own', () => {
+  test("what can't be laid out on the host is a failure of its own", () => {
     pushed('web2', '--manifest');
     mkdirSync(at('vault/hosts/web2'), { recursive: true });
-    writeFileSync(at('vault/hosts/web2/stored.toml'), '[secret.stored]\ndelivery = "credstore"\nunits = ["web.service"]\n');
+    writeFileSync(
+      at('vault/hosts/web2/stored.toml'),
+      '[secret.stored]\ndelivery = "credstore"\nunits = ["web.service"]\n',
+    );
     const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
     assert.equal(failure?.code, 'system');
     assert.match(failure.message, /^systemd-creds encrypt failed/);
@@ -287,14 +519,17 @@ describe('push', () => {
     assert.equal(pushed('web2', '--manifest').status, 0);
   });
 
-  test('what would take the place of somebody else\'s credential is refused before anything is written', () => {
+  test("what would take the place of somebody else's credential is refused before anything is written", () => {
     pushed('web2', '--manifest');
     mkdirSync(at('web2/etc/credstore.encrypted'));
     writeFileSync(at('web2/etc/credstore.encrypted/mine'), 'theirs');
     mkdirSync(at('vault/hosts/web2'), { recursive: true });
     writeFileSync(at('vault/hosts/web2/stored.toml'), '[secret.mine]\ndelivery = "credstore"\n');
     const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
-    assert.deepEqual([failure?.code, failure?.message], ['refused', `${at('web2/etc/credstore.encrypted/mine')} exists, and auxcred has not made it`]);
+    assert.deepEqual(
+      [failure?.code, failure?.message],
+      ['refused', `${at('web2/etc/credstore.encrypted/mine')} exists, and auxcred has not made it`],
+    );
     assert.ok(!existsSync(at('web2/etc/auxcred/secrets.d/stored.toml')));
     rmSync(at('vault/hosts'), { recursive: true });
     rmSync(at('web2/etc/credstore.encrypted'), { recursive: true });
@@ -305,8 +540,22 @@ describe('push', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', '[host.web2]\ntarget = "admin@web2"\n'));
     pushed('web1');
-    assert.deepEqual(pushed('admin@web2', 'root@web1').rows.map(({ host, result }) => [host, result]), [['web2', 'nothing to do'], ['web1', 'nothing to do']]);
-    for (const [operands, code] of [[[], 'usage'], [['--all', 'web1'], 'usage'], [['web1', 'root@web1'], 'usage'], [['web9'], 'not-found'], [['root@'], 'not-found'], [['-oProxyCommand=x@web1'], 'usage']] as const) assert.equal(auxcred(operator('push', ...operands)).status, exitStatus[code], operands.join(' '));
+    assert.deepEqual(
+      pushed('admin@web2', 'root@web1').rows.map(({ host, result }) => [host, result]),
+      [
+        ['web2', 'nothing to do'],
+        ['web1', 'nothing to do'],
+      ],
+    );
+    for (const [operands, code] of [
+      [[], 'usage'],
+      [['--all', 'web1'], 'usage'],
+      [['web1', 'root@web1'], 'usage'],
+      [['web9'], 'not-found'],
+      [['root@'], 'not-found'],
+      [['-oProxyCommand=x@web1'], 'usage'],
+    ] as const)
+      assert.equal(auxcred(operator('push', ...operands)).status, exitStatus[code], operands.join(' '));
     for (const target of ['-oProxyCommand=x', 'a b', '']) {
       writeFileSync(at('vault/vault.toml'), settings.replace('[host.web2]\n', `[host.web2]\ntarget = "${target}"\n`));
       assert.equal(auxcred(operator('push', 'web2')).status, exitStatus.malformed);
@@ -325,8 +574,14 @@ function withSettings<T>(change: (text: string) => string, work: () => T): T {
     writeFileSync(at('vault/vault.toml'), settings);
   }
 }
-const alsoHost = (name: string, more = 'groups = ["db"]\n') => (text: string): string => `${text}[host.${name}]\n${more}`;
-const failureOf = ({ rows: [row] }: { rows: Row[] }): [string | undefined, string] => [row?.failure?.code, row?.failure?.message ?? ''];
+const alsoHost =
+  (name: string, more = 'groups = ["db"]\n') =>
+  (text: string): string =>
+    `${text}[host.${name}]\n${more}`;
+const failureOf = ({ rows: [row] }: { rows: Row[] }): [string | undefined, string] => [
+  row?.failure?.code,
+  row?.failure?.message ?? '',
+];
 
 describe('what a host has of its own', () => {
   let count = 0;
@@ -336,9 +591,18 @@ describe('what a host has of its own', () => {
     makeHost(name);
     works(['seal', '--no-recovery', `--root=${at(name)}`]);
     works(['put', `host/${name}/mine`, `--root=${at(name)}`], 'by hand');
-    writeFileSync(at(`${name}/etc/auxcred/secrets.d/mine.toml`), '[secret.mine]\nkind = "fixed"\nunits = ["mine.service"]\n');
+    writeFileSync(
+      at(`${name}/etc/auxcred/secrets.d/mine.toml`),
+      '[secret.mine]\nkind = "fixed"\nunits = ["mine.service"]\n',
+    );
     works(['apply', `--root=${at(name)}`]);
-    return { name, kept: () => ['seeds.age', `fixed/host/${name}/mine.sealed`].map((file) => (existsSync(join(store(name), file)) ? readFileSync(join(store(name), file)) : undefined)) };
+    return {
+      name,
+      kept: () =>
+        ['seeds.age', `fixed/host/${name}/mine.sealed`].map((file) =>
+          existsSync(join(store(name), file)) ? readFileSync(join(store(name), file)) : undefined,
+        ),
+    };
   }
   const pinsOf = (name: string): string => at(`${name}/etc/auxcred/scopes.json`);
   function refused(name: string, kept: () => unknown, says: RegExp, ...options: string[]): void {
@@ -356,14 +620,22 @@ describe('what a host has of its own', () => {
     const pins = readFileSync(pinsOf(name));
     refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
     rmSync(pinsOf(name));
-    refused(name, kept, /the seed of host\/own1 here is not one that the operator knows, and every secret that follows from it would be lost/);
+    refused(
+      name,
+      kept,
+      /the seed of host\/own1 here is not one that the operator knows, and every secret that follows from it would be lost/,
+    );
     writeFileSync(pinsOf(name), '{"version":1,"scopes":');
     refused(name, kept, /the seed of host\/own1 here is not one that the operator knows/);
     writeFileSync(pinsOf(name), pins.toString().replace(/"keyId": "[0-9a-f]+"/, `"keyId": "${'0'.repeat(32)}"`));
     refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
     rmSync(pinsOf(name));
     withSettings(alsoHost(name, 'groups = ["db"]\nwith-key = "host"\n'), () => {
-      assert.match(failureOf(pushed(name, '--replace'))[1], /own1\/mine was encrypted for another scope, or for another epoch/, 'a unit would be left without');
+      assert.match(
+        failureOf(pushed(name, '--replace'))[1],
+        /own1\/mine was encrypted for another scope, or for another epoch/,
+        'a unit would be left without',
+      );
       rmSync(at(`${name}/etc/auxcred/secrets.d/mine.toml`));
       assert.equal(pushed(name, '--replace').rows[0]?.result, 'done');
     });
@@ -375,16 +647,24 @@ describe('what a host has of its own', () => {
     rmSync(pinsOf(name));
     const seeds = readFileSync(join(store(name), 'seeds.age'));
     writeFileSync(join(store(name), 'seeds.age'), 'damaged');
-    refused(name, kept, /scopes\.json is missing or damaged and seeds\.age does not open \(.*\), so nothing says whose seed would be lost/);
+    refused(
+      name,
+      kept,
+      /scopes\.json is missing or damaged and seeds\.age does not open \(.*\), so nothing says whose seed would be lost/,
+    );
     rmSync(join(store(name), 'seeds.age'));
-    refused(name, kept, /scopes\.json and seeds\.age are gone or damaged, and another seed than the one that comes made what is active here/);
+    refused(
+      name,
+      kept,
+      /scopes\.json and seeds\.age are gone or damaged, and another seed than the one that comes made what is active here/,
+    );
     for (const path of ['provisioned', 'generations']) rmSync(join(store(name), path), { recursive: true });
     refused(name, kept, /host\/own2\/mine would not open any more/);
     writeFileSync(join(store(name), 'seeds.age'), seeds);
     refused(name, kept, /the seed of host\/own2 here is not one that the operator knows/);
   });
 
-  test('another host\'s seeds are taken from nobody, whatever is missing', () => {
+  test("another host's seeds are taken from nobody, whatever is missing", () => {
     const { name, kept } = ownHost();
     writeFileSync(at(`${name}/etc/hostname`), 'other\n');
     works(['seal', '--replace', '--no-recovery', `--root=${at(name)}`]);
@@ -416,13 +696,20 @@ describe('what a host has of its own', () => {
       pushed('putter');
       works(['put', 'host/putter/mine', `--root=${at('putter')}`], 'mine');
       put('host/putter/mine', 'theirs');
-      for (const options of [[], ['--dry-run']]) assert.deepEqual(failureOf(pushed('putter', ...options)), ['refused', 'host/putter/mine was put or edited on putter, not by a push']);
+      for (const options of [[], ['--dry-run']])
+        assert.deepEqual(failureOf(pushed('putter', ...options)), [
+          'refused',
+          'host/putter/mine was put or edited on putter, not by a push',
+        ]);
       assert.equal(value('mine'), 'mine');
       assert.equal(pushed('putter', '--replace').rows[0]?.result, 'done');
       assert.equal(value('mine'), 'theirs');
       works(['put', '--force', 'host/putter/wifi', `--root=${at('putter')}`], 'changed there');
       put('host/putter/wifi', 'changed here');
-      assert.deepEqual(failureOf(pushed('putter')), ['refused', 'host/putter/wifi was put or edited on putter, not by a push']);
+      assert.deepEqual(failureOf(pushed('putter')), [
+        'refused',
+        'host/putter/wifi was put or edited on putter, not by a push',
+      ]);
       works(operator('rm', '--force', 'host/putter/wifi'));
       assert.equal(pushed('putter').rows[0]?.result, 'nothing to do');
       assert.equal(value('wifi'), 'changed there', 'nor is it taken away');
@@ -435,7 +722,11 @@ describe('what a host has of its own', () => {
       pushed('epoch');
       works(['put', 'host/epoch/mine', `--root=${at('epoch')}`], 'mine');
       works(operator('rekey', '--next', 'host/epoch'));
-      for (const options of [[], ['--dry-run']]) assert.match(failureOf(pushed('epoch', ...options))[1], /^host\/epoch\/mine would not open any more: put on the machine itself, under a seed that this push replaces$/);
+      for (const options of [[], ['--dry-run']])
+        assert.match(
+          failureOf(pushed('epoch', ...options))[1],
+          /^host\/epoch\/mine would not open any more: put on the machine itself, under a seed that this push replaces$/,
+        );
       assert.equal(works(['get', 'host/epoch/mine', `--root=${at('epoch')}`]), 'mine');
       assert.equal(pushed('epoch', '--replace').rows[0]?.result, 'done');
     });
@@ -452,7 +743,14 @@ describe('what a host has of its own', () => {
       const record = join(store('cut'), 'pushed.json');
       const { fixed, ...rest }: { fixed: Record<string, string[]> } = JSON.parse(readFileSync(record, 'utf8'));
       const digest = createHash('sha256').update(readFileSync(file)).digest('hex');
-      writeFileSync(record, JSON.stringify({ ...rest, unfinished: true, fixed: { 'host/cut/a': [...fixed['host/cut/a'] ?? [], digest] } }));
+      writeFileSync(
+        record,
+        JSON.stringify({
+          ...rest,
+          unfinished: true,
+          fixed: { 'host/cut/a': [...(fixed['host/cut/a'] ?? []), digest] },
+        }),
+      );
       writeFileSync(file, one);
       assert.equal(pushed('cut').rows[0]?.result, 'done', 'the vault took it back before the push could write it');
       rmSync(file);
@@ -481,23 +779,35 @@ describe('the names of fixed secrets', () => {
       assert.match(stderr, /host\/merged\/tok differs from host\/merged\/Tok in its case only/);
       for (const options of [[], ['--dry-run']]) {
         const [code, message] = failureOf(pushed('merged', ...options));
-        assert.deepEqual([code, message], ['refused', 'host/merged/tok differs from host/merged/Tok in its case only: they would be one file on other systems']);
+        assert.deepEqual(
+          [code, message],
+          [
+            'refused',
+            'host/merged/tok differs from host/merged/Tok in its case only: they would be one file on other systems',
+          ],
+        );
       }
       assert.ok(!existsSync(join(store('merged'), 'seeds.age')));
       works(operator('rm', '--force', 'host/merged/Tok'));
       assert.equal(pushed('merged').rows[0]?.result, 'done');
       rmSync(at('vault/fixed/host/merged'), { recursive: true });
       put('host/merged/tOK/deep', 'three');
-      assert.deepEqual(pushed('merged').rows[0]?.sent, { seeds: false, fixed: ['host/merged/tOK/deep'], manifest: [], removed: ['host/merged/tok'] });
+      assert.deepEqual(pushed('merged').rows[0]?.sent, {
+        seeds: false,
+        fixed: ['host/merged/tOK/deep'],
+        manifest: [],
+        removed: ['host/merged/tok'],
+      });
       put('host/merged/TOK', 'a folder and a file of two cases');
       works(operator('rm', '--force', 'host/merged/tOK/deep'));
-      assert.equal(pushed('merged').rows[0]?.result, 'done', 'what goes is in nobody\'s way');
+      assert.equal(pushed('merged').rows[0]?.result, 'done', "what goes is in nobody's way");
       assert.equal(works(['get', 'host/merged/TOK', `--root=${at('merged')}`]), 'a folder and a file of two cases');
     });
   });
 
   test('do not end as the files do, and what is in their way is named before anything is written', () => {
-    for (const name of ['host/web1/web.sealed/x', 'host/web1/web.SEALED']) assert.match(auxcred(operator('put', name), 'x').stderr, /a part of it ends in \.sealed/);
+    for (const name of ['host/web1/web.sealed/x', 'host/web1/web.SEALED'])
+      assert.match(auxcred(operator('put', name), 'x').stderr, /a part of it ends in \.sealed/);
     makeHost('blocked');
     withSettings(alsoHost('blocked'), () => {
       pushed('blocked');
@@ -513,7 +823,10 @@ describe('the names of fixed secrets', () => {
       assert.deepEqual(readFileSync(join(store('blocked'), 'seeds.age')), seeds);
       rmSync(join(store('blocked'), 'fixed/host/blocked/api'));
       mkdirSync(at('blocked/etc/auxcred/secrets.d/web.toml'), { recursive: true });
-      assert.match(failureOf(pushed('blocked', '--manifest', '--replace'))[1], /\/web\.toml is in the way: it is no file$/);
+      assert.match(
+        failureOf(pushed('blocked', '--manifest', '--replace'))[1],
+        /\/web\.toml is in the way: it is no file$/,
+      );
     });
   });
 });
@@ -526,10 +839,20 @@ describe('a dry run', () => {
     withSettings(alsoHost('dry'), () => {
       works(['enroll', 'dry', `--vault=${at('vault')}`, '--from=-'], works(['enroll', `--root=${at('dry')}`]));
       mkdirSync(at('vault/hosts/dry'), { recursive: true });
-      const manifest = (text: string): void => { writeFileSync(at('vault/hosts/dry/web.toml'), text); };
+      const manifest = (text: string): void => {
+        writeFileSync(at('vault/hosts/dry/web.toml'), text);
+      };
       for (const [text, code, says] of [
-        ['[secret.a]\nkind = "hexx"\nunits = ["a.service"]\n', 'invalid-manifest', /the manifest would have 1 error; \/etc\/auxcred\/secrets\.d\/web\.toml:2/],
-        ['[secret.a]\ndelivery = "file"\nowner = "nobody9"\nneeded-for = "users"\nunits = ["a.service"]\n', 'invalid-manifest', /there is no user nobody9 on this machine/],
+        [
+          '[secret.a]\nkind = "hexx"\nunits = ["a.service"]\n',
+          'invalid-manifest',
+          /the manifest would have 1 error; \/etc\/auxcred\/secrets\.d\/web\.toml:2/,
+        ],
+        [
+          '[secret.a]\ndelivery = "file"\nowner = "nobody9"\nneeded-for = "users"\nunits = ["a.service"]\n',
+          'invalid-manifest',
+          /there is no user nobody9 on this machine/,
+        ],
         ['[secret.a]\nkind = "fixed"\nunits = ["a.service"]\n', 'not-found', /there is no host\/dry\/a in/],
       ] as const) {
         manifest(text);
@@ -549,18 +872,25 @@ describe('a dry run', () => {
 
   test('sends no seeds to a host that is not enrolled, and judges all the same', () => {
     makeHost('stranger');
-    writeFileSync(at('bin/kept-ssh'), `#!/bin/sh\ntee '${at('kept')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`, { mode: 0o755 });
-    withSettings((text) => alsoHost('stranger')(text.replace('near-ssh', 'kept-ssh')), () => {
-      const { rows, stderr } = pushed('stranger', '--manifest', '--dry-run');
-      assert.equal(rows[0]?.result, 'would change', stderr);
-      assert.match(stderr, /stranger: it is not enrolled, so a dry run sends it no seeds/);
-      assert.ok(!readFileSync(at('kept'), 'latin1').includes('age-encryption'));
-      mkdirSync(at('vault/hosts/stranger'), { recursive: true });
-      writeFileSync(at('vault/hosts/stranger/more.toml'), '[secret.a]\nkind = "fixed"\nunits = ["a.service"]\n');
-      assert.match(failureOf(pushed('stranger', '--manifest', '--dry-run'))[1], /there is no host\/stranger\/a in/);
-      writeFileSync(at('vault/hosts/stranger/more.toml'), '[secret.a]\nkind = "hexx"\nunits = ["a.service"]\n');
-      assert.match(failureOf(pushed('stranger', '--manifest', '--dry-run'))[1], /the manifest would have 1 error/);
-    });
+    writeFileSync(
+      at('bin/kept-ssh'),
+      `#!/bin/sh\ntee '${at('kept')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`,
+      { mode: 0o755 },
+    );
+    withSettings(
+      (text) => alsoHost('stranger')(text.replace('near-ssh', 'kept-ssh')),
+      () => {
+        const { rows, stderr } = pushed('stranger', '--manifest', '--dry-run');
+        assert.equal(rows[0]?.result, 'would change', stderr);
+        assert.match(stderr, /stranger: it is not enrolled, so a dry run sends it no seeds/);
+        assert.ok(!readFileSync(at('kept'), 'latin1').includes('age-encryption'));
+        mkdirSync(at('vault/hosts/stranger'), { recursive: true });
+        writeFileSync(at('vault/hosts/stranger/more.toml'), '[secret.a]\nkind = "fixed"\nunits = ["a.service"]\n');
+        assert.match(failureOf(pushed('stranger', '--manifest', '--dry-run'))[1], /there is no host\/stranger\/a in/);
+        writeFileSync(at('vault/hosts/stranger/more.toml'), '[secret.a]\nkind = "hexx"\nunits = ["a.service"]\n');
+        assert.match(failureOf(pushed('stranger', '--manifest', '--dry-run'))[1], /the manifest would have 1 error/);
+      },
+    );
     rmSync(at('vault/hosts'), { recursive: true });
   });
 });
@@ -576,11 +906,17 @@ describe('a push without a manifest', () => {
     withSettings(alsoHost('bare', 'groups = ["db"]\nmanifest = ["hots/bare"]\n'), () => {
       const [code, message] = failureOf(pushed('bare', '--manifest'));
       assert.equal(code, 'not-found');
-      assert.match(message, /^bare has a manifest that a push brought \(web\.toml\), and there is no folder .*\/vault\/hots\/bare$/);
+      assert.match(
+        message,
+        /^bare has a manifest that a push brought \(web\.toml\), and there is no folder .*\/vault\/hots\/bare$/,
+      );
       const { rows, stderr } = pushed('bare', '--manifest', '--replace');
       assert.deepEqual(rows[0]?.sent.removed, ['web.toml']);
       assert.match(stderr, /bare: there is no manifest for it in .*\/hots\/bare, so none is sent/);
-      assert.match(pushed('bare').stderr, /bare: it has no manifest in \/etc\/auxcred\/secrets\.d, and there is none for it in /);
+      assert.match(
+        pushed('bare').stderr,
+        /bare: it has no manifest in \/etc\/auxcred\/secrets\.d, and there is none for it in /,
+      );
     });
   });
 });
@@ -589,7 +925,10 @@ describe('a hostile host', () => {
   /** A program in the place of ssh, which answers with a host's offer. */
   function hostile(script: string, ...args: string[]): ReturnType<typeof pushed> {
     writeFileSync(at('bin/hostile-ssh'), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
-    return withSettings((text) => text.replace('near-ssh', 'hostile-ssh'), () => pushed('web1', ...args));
+    return withSettings(
+      (text) => text.replace('near-ssh', 'hostile-ssh'),
+      () => pushed('web1', ...args),
+    );
   }
   const offerOf = (more: object): string => {
     const file = at('offer');
@@ -603,27 +942,51 @@ describe('a hostile host', () => {
     assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
     assert.match(many.stderr, /^auxcred: web1: it says more, which is left out$/m);
     assert.match(many.stderr, /^auxcred: web1: line 1 +\[2J$/m);
-    const flood = hostile('yes \'it goes on and on\' >&2');
+    const flood = hostile("yes 'it goes on and on' >&2");
     assert.deepEqual(failureOf(flood), ['malformed', 'web1 floods standard error']);
     assert.ok(flood.stderr.length < 100_000);
-    const noLine = hostile('tr \'\\0\' x < /dev/zero >&2');
+    const noLine = hostile("tr '\\0' x < /dev/zero >&2");
     assert.deepEqual(failureOf(noLine), ['malformed', 'web1 floods standard error']);
   });
 
   test('offers nothing that is larger than what it could have', () => {
-    assert.match(failureOf(hostile('echo -n \'{"protocol":1,"fixed":{"\'; tr \'\\0\' x < /dev/zero'))[1], /^web1 says more than 8388608 bytes in one line$/);
+    assert.match(
+      failureOf(hostile('echo -n \'{"protocol":1,"fixed":{"\'; tr \'\\0\' x < /dev/zero'))[1],
+      /^web1 says more than 8388608 bytes in one line$/,
+    );
     const values = `{"protocol":1,"fixed":{${Array.from({ length: 600_000 }, (_, i) => `"${i.toString(36)}":{}`).join()}}}\n`;
     writeFileSync(at('values'), values);
-    assert.deepEqual(failureOf(hostile(`cat '${at('values')}'`)), ['malformed', 'what web1 offers has more than 500000 values']);
-    assert.match(failureOf(hostile(offerOf({ pins: Object.fromEntries(Array.from({ length: 2000 }, (_, i) => [`group/g${String(i)}`, { epoch: 1, keyId: '0'.repeat(32) }])) })))[1], /what web1 offers: pins is not at most 1000 scopes/);
+    assert.deepEqual(failureOf(hostile(`cat '${at('values')}'`)), [
+      'malformed',
+      'what web1 offers has more than 500000 values',
+    ]);
+    assert.match(
+      failureOf(
+        hostile(
+          offerOf({
+            pins: Object.fromEntries(
+              Array.from({ length: 2000 }, (_, i) => [`group/g${String(i)}`, { epoch: 1, keyId: '0'.repeat(32) }]),
+            ),
+          }),
+        ),
+      )[1],
+      /what web1 offers: pins is not at most 1000 scopes/,
+    );
   });
 
   test('names nothing that a terminal obeys', () => {
     const name = 'host/web1/evil\u202etxt';
-    const { stderr, stdout } = withSettings((text) => text.replace('near-ssh', 'hostile-ssh'), () => {
-      writeFileSync(at('bin/hostile-ssh'), `#!/bin/bash\n${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\ncat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`, { mode: 0o755 });
-      return auxcred(operator('push', '--json', '--dry-run', 'web1'));
-    });
+    const { stderr, stdout } = withSettings(
+      (text) => text.replace('near-ssh', 'hostile-ssh'),
+      () => {
+        writeFileSync(
+          at('bin/hostile-ssh'),
+          `#!/bin/bash\n${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\ncat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
+          { mode: 0o755 },
+        );
+        return auxcred(operator('push', '--json', '--dry-run', 'web1'));
+      },
+    );
     assert.match(stderr, /web1: would remove .*host\/web1\/evil txt/);
     for (const text of [stderr, stdout]) assert.doesNotMatch(text, /[\u202e\u001b]/);
     const { hosts }: { hosts: Row[] } = JSON.parse(stdout);
@@ -631,27 +994,54 @@ describe('a hostile host', () => {
   });
 
   test('that says half of something, or nothing, is waited for no longer than --timeout', () => {
-    for (const script of ['echo -n \'{"protocol":1,\'; sleep 60', `${offerOf({ unfinished: true })}; sleep 60`, 'sleep 60']) {
+    for (const script of [
+      'echo -n \'{"protocol":1,\'; sleep 60',
+      `${offerOf({ unfinished: true })}; sleep 60`,
+      'sleep 60',
+    ]) {
       const started = Date.now();
-      assert.deepEqual(failureOf(hostile(script, '--timeout=1')), ['timeout', 'web1 did not finish within 1 s'], script);
+      assert.deepEqual(
+        failureOf(hostile(script, '--timeout=1')),
+        ['timeout', 'web1 did not finish within 1 s'],
+        script,
+      );
       assert.ok(Date.now() - started < 20_000);
     }
-    for (const script of ['echo \'{"protocol":1}\'', `${offerOf({ unfinished: true })}; cat > /dev/null; echo '{"protocol":1,"units":[{}]}'`]) assert.equal(failureOf(hostile(script))[0], 'malformed', script);
+    for (const script of [
+      'echo \'{"protocol":1}\'',
+      `${offerOf({ unfinished: true })}; cat > /dev/null; echo '{"protocol":1,"units":[{}]}'`,
+    ])
+      assert.equal(failureOf(hostile(script))[0], 'malformed', script);
   });
 
   test('whose ssh host key is not the known one is told from one that is not there', () => {
-    const changed = hostile('echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2; echo "Host key verification failed." >&2; exit 255').rows[0]?.failure;
+    const changed = hostile(
+      'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2; echo "Host key verification failed." >&2; exit 255',
+    ).rows[0]?.failure;
     assert.equal(changed?.message, 'the ssh host key of web1 changed (reinstalled?)');
-    assert.equal(changed.hint, 'if you know that it was: ssh-keygen -R web1; ssh root@web1 auxcred enroll | auxcred enroll web1 --replace --from=-');
-    const unknown = hostile('echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2; echo "Host key verification failed." >&2; exit 255').rows[0]?.failure;
+    assert.equal(
+      changed.hint,
+      'if you know that it was: ssh-keygen -R web1; ssh root@web1 auxcred enroll | auxcred enroll web1 --replace --from=-',
+    );
+    const unknown = hostile(
+      'echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2; echo "Host key verification failed." >&2; exit 255',
+    ).rows[0]?.failure;
     assert.equal(unknown?.message, 'the ssh host key of web1 is not known here');
-    const port = withSettings((text) => text.replace('[host.web1]\n', '[host.web1]\ntarget = "ssh://admin@web1:2222"\n'), () => hostile('echo "REMOTE HOST IDENTIFICATION HAS CHANGED" >&2; echo "Host key verification failed." >&2; exit 255')).rows[0]?.failure;
+    const port = withSettings(
+      (text) => text.replace('[host.web1]\n', '[host.web1]\ntarget = "ssh://admin@web1:2222"\n'),
+      () =>
+        hostile(
+          'echo "REMOTE HOST IDENTIFICATION HAS CHANGED" >&2; echo "Host key verification failed." >&2; exit 255',
+        ),
+    ).rows[0]?.failure;
     assert.match(port?.hint ?? '', /ssh-keygen -R '\[web1\]:2222'; ssh ssh:\/\/admin@web1:2222 auxcred enroll/);
   });
 });
 
 test('killed at any moment a host opens its seeds, old or new, and the next push finishes', (t) => {
-  const through = (from: string, to: string): void => { writeFileSync(at('vault/vault.toml'), readFileSync(at('vault/vault.toml'), 'utf8').replace(from, to)); };
+  const through = (from: string, to: string): void => {
+    writeFileSync(at('vault/vault.toml'), readFileSync(at('vault/vault.toml'), 'utf8').replace(from, to));
+  };
   const started = performance.now();
   pushed('web2', '--reseal');
   const whole = performance.now() - started;
@@ -659,10 +1049,18 @@ test('killed at any moment a host opens its seeds, old or new, and the next push
   for (let i = 1; i <= 10; i++) {
     works(operator('rekey', '--next', 'host/web2'));
     put('host/web2/round', `round ${String(i)}`);
-    writeFileSync(at('bin/killed-ssh'), `#!/bin/sh\nTARGET=\${1#*@} PATH='${at('bin')}':$PATH exec timeout -s KILL ${((whole * i) / 10_000).toFixed(3)} sh -c "$2"\n`, { mode: 0o755 });
+    writeFileSync(
+      at('bin/killed-ssh'),
+      `#!/bin/sh\nTARGET=\${1#*@} PATH='${at('bin')}':$PATH exec timeout -s KILL ${((whole * i) / 10_000).toFixed(3)} sh -c "$2"\n`,
+      { mode: 0o755 },
+    );
     through('near-ssh', 'killed-ssh');
     const { rows } = pushed('web2');
-    if (rows[0]?.result === 'failed' && readFileSync(join(store('web2'), 'pushed.json'), 'utf8').includes('"unfinished":true')) unfinished++;
+    if (
+      rows[0]?.result === 'failed' &&
+      readFileSync(join(store('web2'), 'pushed.json'), 'utf8').includes('"unfinished":true')
+    )
+      unfinished++;
     works(['unseal', `--root=${at('web2')}`]);
     through('killed-ssh', 'near-ssh');
     assert.equal(pushed('web2').status, 0);
@@ -674,26 +1072,73 @@ test('killed at any moment a host opens its seeds, old or new, and the next push
 
 describe('receive', () => {
   const seedsOf = (host: string): Scope[] => {
-    const { scopes }: { scopes: { kind: 'host' | 'group'; name: string; epoch: number; seed: string }[] } = JSON.parse(works(operator('scopes', host)));
+    const { scopes }: { scopes: { kind: 'host' | 'group'; name: string; epoch: number; seed: string }[] } = JSON.parse(
+      works(operator('scopes', host)),
+    );
     return scopes.map((scope) => ({ ...scope, seed: new Uint8Array(Buffer.from(scope.seed, 'base64')) }));
   };
-  const nothing: Request = { purpose: 'receive', seeds: undefined, fixed: [], removeFixed: [], manifest: [], removeManifest: [], replace: false, acceptOlder: false, wait: true };
-  const receive = (host: string, request: Request | Uint8Array, ...files: Uint8Array[]): { status: number | null; failure: Failure | undefined; stdout: string } => {
-    const { status, stdout, stderr } = auxcred(['receive', `--root=${at(host)}`], Buffer.concat([request instanceof Uint8Array ? request : encodeRequest(request), ...files]));
+  const nothing: Request = {
+    purpose: 'receive',
+    seeds: undefined,
+    fixed: [],
+    removeFixed: [],
+    manifest: [],
+    removeManifest: [],
+    replace: false,
+    acceptOlder: false,
+    wait: true,
+  };
+  const receive = (
+    host: string,
+    request: Request | Uint8Array,
+    ...files: Uint8Array[]
+  ): { status: number | null; failure: Failure | undefined; stdout: string } => {
+    const { status, stdout, stderr } = auxcred(
+      ['receive', `--root=${at(host)}`],
+      Buffer.concat([request instanceof Uint8Array ? request : encodeRequest(request), ...files]),
+    );
     const [, answer] = stdout.split('\n');
     assert.notEqual(answer, undefined, stderr);
-    return { status, failure: answer === '' ? undefined : parseResult(Buffer.from(answer ?? ''), host).failure, stdout };
+    return {
+      status,
+      failure: answer === '' ? undefined : parseResult(Buffer.from(answer ?? ''), host).failure,
+      stdout,
+    };
   };
-  const untouched = (host: string): unknown => [readFileSync(join(store(host), 'seeds.age')), readdirSync(store(host), { recursive: true }).sort(), readFileSync(join(store(host), 'pushed.json'))];
-  const sealedTo = async (host: string, scopes: readonly Scope[]): Promise<Uint8Array> => await sealForTransit({ counter: 1, scopes, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } }, parseOpensshKey(readFileSync(at(`${host}/etc/ssh/ssh_host_ed25519_key`))).publicKey);
-  const announce = (seeds: Uint8Array): Request => ({ ...nothing, seeds: { length: seeds.length, keepSealing: false, replaces: new Map() } });
+  const untouched = (host: string): unknown => [
+    readFileSync(join(store(host), 'seeds.age')),
+    readdirSync(store(host), { recursive: true }).sort(),
+    readFileSync(join(store(host), 'pushed.json')),
+  ];
+  const sealedTo = async (host: string, scopes: readonly Scope[]): Promise<Uint8Array> =>
+    await sealForTransit(
+      {
+        counter: 1,
+        scopes,
+        sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined },
+      },
+      parseOpensshKey(readFileSync(at(`${host}/etc/ssh/ssh_host_ed25519_key`))).publicKey,
+    );
+  const announce = (seeds: Uint8Array): Request => ({
+    ...nothing,
+    seeds: { length: seeds.length, keepSealing: false, replaces: new Map() },
+  });
 
   test('takes no seeds but those that it is pinned to', async () => {
     const before = untouched('web1');
     const other = await sealedTo('web1', seedsOf('web2'));
-    assert.equal(receive('web1', announce(other), other).failure?.message, 'this machine is host/web1, and takes no seeds of host/web2');
-    const forged = await sealedTo('web1', seedsOf('web1').map((scope) => ({ ...scope, seed: new Uint8Array(randomBytes(32)) })));
-    assert.match(receive('web1', announce(forged), forged).failure?.message ?? '', /the seed of .* here is not one that the operator knows/);
+    assert.equal(
+      receive('web1', announce(other), other).failure?.message,
+      'this machine is host/web1, and takes no seeds of host/web2',
+    );
+    const forged = await sealedTo(
+      'web1',
+      seedsOf('web1').map((scope) => ({ ...scope, seed: new Uint8Array(randomBytes(32)) })),
+    );
+    assert.match(
+      receive('web1', announce(forged), forged).failure?.message ?? '',
+      /the seed of .* here is not one that the operator knows/,
+    );
     assert.equal(receive('web1', { ...announce(other), replace: true }, other).failure?.code, 'not-pinned');
     const elsewhere = await sealedTo('web2', seedsOf('web1'));
     assert.equal(receive('web1', announce(elsewhere), elsewhere).failure?.code, 'no-recipient');
@@ -715,16 +1160,33 @@ describe('receive', () => {
     bent[80] = (bent[80] ?? 0) ^ 1;
     assert.match(receive('web1', one('host/web1/a', bent), bent).failure?.message ?? '', /host\/web1\/a does not open/);
     assert.match(receive('web1', one('host/web2/a', good), good).failure?.message ?? '', /no seed for host\/web2/);
-    assert.match(receive('web1', one('host/web1/WIFI', good), encodeFixed(scope.seed, 'WIFI', Date.now(), Buffer.from('value'))).failure?.message ?? '', /in its case only/);
-    assert.match(receive('web1', { ...nothing, removeFixed: ['host/web1/mine'] }).failure?.message ?? '', /host\/web1\/mine was put or edited on the machine itself, not by a push/);
-    assert.equal(receive('web1', Buffer.from('{"protocol":1,"do":"receive","fixed":[{"name":"host/web1/../../../x","length":161}]}\n')).status, exitStatus.malformed);
+    assert.match(
+      receive('web1', one('host/web1/WIFI', good), encodeFixed(scope.seed, 'WIFI', Date.now(), Buffer.from('value')))
+        .failure?.message ?? '',
+      /in its case only/,
+    );
+    assert.match(
+      receive('web1', { ...nothing, removeFixed: ['host/web1/mine'] }).failure?.message ?? '',
+      /host\/web1\/mine was put or edited on the machine itself, not by a push/,
+    );
+    assert.equal(
+      receive(
+        'web1',
+        Buffer.from('{"protocol":1,"do":"receive","fixed":[{"name":"host/web1/../../../x","length":161}]}\n'),
+      ).status,
+      exitStatus.malformed,
+    );
     assert.deepEqual(untouched('web1'), before);
     assert.equal(scopeName(scope), 'host/web1');
   });
 
   test('a connection that ends before everything is there changes nothing', () => {
     const before = untouched('web1');
-    assert.match(receive('web1', { ...nothing, fixed: [{ name: 'host/web1/a', length: 161 }] }, new Uint8Array(100)).failure?.message ?? '', /nothing was changed/);
+    assert.match(
+      receive('web1', { ...nothing, fixed: [{ name: 'host/web1/a', length: 161 }] }, new Uint8Array(100)).failure
+        ?.message ?? '',
+      /nothing was changed/,
+    );
     assert.deepEqual(untouched('web1'), before);
     assert.deepEqual([auxcred(['receive', `--root=${at('web1')}`]).status, untouched('web1')], [0, before]);
   });
@@ -733,12 +1195,19 @@ describe('receive', () => {
     const scope = seedsOf('web1')[0];
     assert.ok(scope);
     const file = encodeFixed(scope.seed, 'late', Date.now(), Buffer.from('value'));
-    const child = spawn(process.execPath, ['dist/auxcred.cjs', 'receive', `--root=${at('web1')}`], { stdio: ['pipe', 'pipe', 'pipe'], env: environment() });
-    const ended = new Promise<number | null>((resolve) => { child.once('exit', resolve); });
+    const child = spawn(process.execPath, ['dist/auxcred.cjs', 'receive', `--root=${at('web1')}`], {
+      stdio: ['pipe', 'pipe', 'pipe'],
+      env: environment(),
+    });
+    const ended = new Promise<number | null>((resolve) => {
+      child.once('exit', resolve);
+    });
     child.stdout.once('data', () => {
       child.stdout.destroy();
       child.stderr.destroy();
-      child.stdin.end(Buffer.concat([encodeRequest({ ...nothing, fixed: [{ name: 'host/web1/late', length: file.length }] }), file]));
+      child.stdin.end(
+        Buffer.concat([encodeRequest({ ...nothing, fixed: [{ name: 'host/web1/late', length: file.length }] }), file]),
+      );
     });
     await ended;
     assert.equal(works(['get', 'host/web1/late', `--root=${at('web1')}`]), 'value');
@@ -751,10 +1220,19 @@ test('a host that is enrolled with a TPM is sent what only that TPM opens', asyn
   try {
     makeHost('tpm1');
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
-    writeFileSync(at('bin/tpm-ssh'), `#!/bin/sh\nexport AUXCRED_TCTI='${tpm.device}'\ntee '${at('carried')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`);
+    writeFileSync(
+      at('bin/tpm-ssh'),
+      `#!/bin/sh\nexport AUXCRED_TCTI='${tpm.device}'\ntee '${at('carried')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`,
+    );
     chmodSync(at('bin/tpm-ssh'), 0o755);
-    writeFileSync(at('vault/vault.toml'), `${settings.replace('near-ssh', 'tpm-ssh')}[host.tpm1]\nwith-key = "tpm2"\ntpm2-pcrs = "7"\n`);
-    works(operator('enroll', 'tpm1', '--from=-').filter((word) => !word.startsWith('--identity')), works(['enroll', `--root=${at('tpm1')}`, `--tpm2-device=${tpm.device}`]));
+    writeFileSync(
+      at('vault/vault.toml'),
+      `${settings.replace('near-ssh', 'tpm-ssh')}[host.tpm1]\nwith-key = "tpm2"\ntpm2-pcrs = "7"\n`,
+    );
+    works(
+      operator('enroll', 'tpm1', '--from=-').filter((word) => !word.startsWith('--identity')),
+      works(['enroll', `--root=${at('tpm1')}`, `--tpm2-device=${tpm.device}`]),
+    );
     const { rows, stderr } = pushed('tpm1');
     assert.equal(rows[0]?.result, 'done', stderr);
     const carried = readFileSync(at('carried'), 'latin1');
@@ -764,11 +1242,20 @@ test('a host that is enrolled with a TPM is sent what only that TPM opens', asyn
     assert.equal(pushed('tpm1').rows[0]?.result, 'nothing to do');
     writeFileSync(at('vault/vault.toml'), settings);
 
-    const [sealed, proxy] = [readFileSync(join(store('tpm1'), 'seeds.age')), await startSwappingProxy(tpm.device, other.device, { code: commandCodes.unseal, times: 1 })];
+    const [sealed, proxy] = [
+      readFileSync(join(store('tpm1'), 'seeds.age')),
+      await startSwappingProxy(tpm.device, other.device, { code: commandCodes.unseal, times: 1 }),
+    ];
     try {
-      const child = spawn(process.execPath, ['dist/auxcred.cjs', 'receive', `--root=${at('tpm1')}`, `--tpm2-device=${proxy.device}`], { env: environment() });
+      const child = spawn(
+        process.execPath,
+        ['dist/auxcred.cjs', 'receive', `--root=${at('tpm1')}`, `--tpm2-device=${proxy.device}`],
+        { env: environment() },
+      );
       let said = '';
-      child.stdout.setEncoding('utf8').on('data', (text: string) => { said += text; });
+      child.stdout.setEncoding('utf8').on('data', (text: string) => {
+        said += text;
+      });
       child.stdin.end(Buffer.from(carried, 'latin1'));
       assert.deepEqual(await once(child, 'close'), [exitStatus['other-tpm'], null]);
       assert.match(said, /not the one that opened the seeds/);
@@ -784,18 +1271,31 @@ test('a host that is enrolled with a TPM is sent what only that TPM opens', asyn
 });
 
 describe('copy', () => {
-  interface Pair { source: string; destination: string; mode?: string; owner?: string }
+  interface Pair {
+    source: string;
+    destination: string;
+    mode?: string;
+    owner?: string;
+  }
   const pairs = (...args: string[]): Pair[] => {
     const { pairs: all }: { pairs: Pair[] } = JSON.parse(works(operator('copy', 'web1', '--json', ...args)));
     return all;
   };
 
   test('names what a deploy tool has to bring, and where to', () => {
-    assert.deepEqual(pairs().map(({ destination, mode, owner }) => [destination, mode, owner]), [
-      ['/var/lib/auxcred/seeds.age', '0640', 'root:auxcred'], ['/etc/auxcred/scopes.json', '0644', 'root:root'], ['/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf', '0644', 'root:root'],
-      ['/var/lib/auxcred/unbound', '0644', 'root:root'], ['/var/lib/auxcred/pushed.json', '0600', 'root:root'],
-      ['/var/lib/auxcred/fixed/host/web1/wifi.sealed', '0600', 'root:root'], ['/var/lib/auxcred/fixed/group/db/token.sealed', '0600', 'root:root'], ['/etc/auxcred/secrets.d/web.toml', '0644', 'root:root'],
-    ]);
+    assert.deepEqual(
+      pairs().map(({ destination, mode, owner }) => [destination, mode, owner]),
+      [
+        ['/var/lib/auxcred/seeds.age', '0640', 'root:auxcred'],
+        ['/etc/auxcred/scopes.json', '0644', 'root:root'],
+        ['/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf', '0644', 'root:root'],
+        ['/var/lib/auxcred/unbound', '0644', 'root:root'],
+        ['/var/lib/auxcred/pushed.json', '0600', 'root:root'],
+        ['/var/lib/auxcred/fixed/host/web1/wifi.sealed', '0600', 'root:root'],
+        ['/var/lib/auxcred/fixed/group/db/token.sealed', '0600', 'root:root'],
+        ['/etc/auxcred/secrets.d/web.toml', '0644', 'root:root'],
+      ],
+    );
     for (const { source } of pairs()) assert.ok(existsSync(source), source);
     assert.equal(pairs('--no-seeds').length, 3);
     assert.equal(auxcred(operator('copy', 'web9')).status, exitStatus['not-found']);
@@ -804,7 +1304,8 @@ describe('copy', () => {
 
   test('brings it into a root, which then opens, provisions and is known to push', () => {
     makeHost('fresh');
-    for (const name of ['ssh_host_ed25519_key', 'ssh_host_ed25519_key.pub']) writeFileSync(at(`fresh/etc/ssh/${name}`), readFileSync(at(`web1/etc/ssh/${name}`)), { mode: 0o600 });
+    for (const name of ['ssh_host_ed25519_key', 'ssh_host_ed25519_key.pub'])
+      writeFileSync(at(`fresh/etc/ssh/${name}`), readFileSync(at(`web1/etc/ssh/${name}`)), { mode: 0o600 });
     const { stderr, status } = auxcred(operator('copy', 'web1', `--to=${at('fresh')}`));
     assert.equal(status, 0, stderr);
     assert.match(stderr, /has no group auxcred yet, so only root can read the seeds/);
@@ -817,12 +1318,15 @@ describe('copy', () => {
     assert.equal(existsSync(join(store('fresh'), 'unbound')), false);
     rmSync(at('web1'), { recursive: true });
     spawnSync('cp', ['-a', at('fresh'), at('web1')]);
-    assert.match(pushed('web1', '--manifest', '--dry-run').stderr, /web1: would finish what an earlier push or copy began/);
+    assert.match(
+      pushed('web1', '--manifest', '--dry-run').stderr,
+      /web1: would finish what an earlier push or copy began/,
+    );
     assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'done');
     assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'nothing to do');
   });
 
-  test('a group of the new root\'s own gets the seeds, and a link out of it is not followed', () => {
+  test("a group of the new root's own gets the seeds, and a link out of it is not followed", () => {
     mkdirSync(at('linked/etc'), { recursive: true });
     writeFileSync(at('linked/etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
     works(operator('copy', 'web1', `--to=${at('linked')}`));

@@ -11,7 +11,7 @@ import { exitStatus, type FailureCode } from '../../src/failure.ts';
 import { wipeScopes } from '../../src/seeds/scope.ts';
 import { Json } from '../../src/system/json.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startSwappingProxy, startTpmProxy } from '../tpm-proxy.ts';
 import { commandCodes, createPrimary, leftIn, makePersistent, removePersistent } from '../tpm2/sealing.ts';
 
@@ -21,8 +21,18 @@ const seeds = 'var/lib/auxcred/seeds.age';
 const hostKey = 'etc/ssh/ssh_host_ed25519_key';
 const program = join(process.cwd(), 'dist/auxcred.cjs');
 
-interface Said { readonly status: number | null; readonly stdout: string; readonly stderr: string }
-const auxcred = (verb: string, args: readonly string[], input = ''): Said => spawnSync(process.execPath, [program, verb, `--root=${root}`, ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] }, timeout: 60_000 });
+interface Said {
+  readonly status: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+const auxcred = (verb: string, args: readonly string[], input = ''): Said =>
+  spawnSync(process.execPath, [program, verb, `--root=${root}`, ...args], {
+    encoding: 'utf8',
+    input,
+    env: { PATH: process.env['PATH'] },
+    timeout: 60_000,
+  });
 function works(verb: string, args: readonly string[] = [], input = ''): Said {
   const said = auxcred(verb, args, input);
   assert.equal(said.status, 0, `${verb} ${args.join(' ')}: ${said.stderr}`);
@@ -35,7 +45,11 @@ function fails(verb: string, args: readonly string[], code: FailureCode, message
 }
 const secret = (): string => works('get', ['key']).stdout;
 const sealing = (): Json => Json.parse(Buffer.from(works('unseal', ['--json']).stdout), 'unseal', '').at('sealing');
-const recovery = (): string[] => sealing().at('recovery').list().map((item) => item.text());
+const recovery = (): string[] =>
+  sealing()
+    .at('recovery')
+    .list()
+    .map((item) => item.text());
 
 function identity(name: string): { readonly file: string; readonly recipient: string } {
   const file = at(name);
@@ -47,7 +61,9 @@ function newHostKey(): void {
   rmSync(at(hostKey), { force: true });
   assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at(hostKey)]).status, 0);
 }
-const declare = (more = ''): void => { writeFileSync(at('etc/auxcred/secrets.d/web.toml'), `[secret.key]\nkind = "hex"\nunits = ["web.service"]\n${more}`); };
+const declare = (more = ''): void => {
+  writeFileSync(at('etc/auxcred/secrets.d/web.toml'), `[secret.key]\nkind = "hex"\nunits = ["web.service"]\n${more}`);
+};
 /** What a backup of some of the machine's files is. */
 function copyOf(...paths: readonly string[]): () => void {
   const folder = mkdtempSync(join(root, 'copy-'));
@@ -68,7 +84,9 @@ beforeEach(() => {
   declare();
   newHostKey();
 });
-afterEach(() => { rmSync(root, { recursive: true }); });
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
 
 describe('reseal', () => {
   test('where a fixed file of what is in force is damaged, seals, and the next provision mends it', () => {
@@ -80,7 +98,10 @@ describe('reseal', () => {
     const [name = ''] = readdirSync(folder);
     const whole = readFileSync(join(folder, name));
     writeFileSync(join(folder, name), whole.subarray(0, 100));
-    assert.match(works('reseal').stderr, /the file of host\/web1\/wifi that is in force is gone or damaged.*\n.*auxcred provision/);
+    assert.match(
+      works('reseal').stderr,
+      /the file of host\/web1\/wifi that is in force is gone or damaged.*\n.*auxcred provision/,
+    );
     works('unseal');
     works('provision');
     assert.ok(whole.equals(readFileSync(join(folder, name))));
@@ -98,7 +119,10 @@ describe('reseal', () => {
     assert.deepEqual(recovery(), [two.recipient]);
     assert.equal(secret(), before);
     assert.match(works('provision').stderr, /nothing to do/);
-    assert.match(works('reseal', [`--remove-recipient=${two.recipient}`]).stderr, /nothing but this machine opens it: --add-recipient=/);
+    assert.match(
+      works('reseal', [`--remove-recipient=${two.recipient}`]).stderr,
+      /nothing but this machine opens it: --add-recipient=/,
+    );
     assert.equal(secret(), before);
   });
 
@@ -106,18 +130,28 @@ describe('reseal', () => {
     const { recipient } = identity('one');
     works('seal', ['--no-recovery']);
     const before = readFileSync(at(seeds));
-    fails('reseal', [`--remove-recipient=${recipient}`], 'not-found', /is none of the recovery recipients\nauxcred: hint: there is none/);
+    fails(
+      'reseal',
+      [`--remove-recipient=${recipient}`],
+      'not-found',
+      /is none of the recovery recipients\nauxcred: hint: there is none/,
+    );
     fails('reseal', ['--add-recipient=me@example.org'], 'usage', /is not an age recipient/);
     fails('reseal', ['--no-tpm2-pcrs', '--tpm2-pcrs=7'], 'usage', /do not go together/);
     fails('reseal', ['--identity=x', '--seed-file=y'], 'usage', /--identity and --seed-file do not go together/);
     fails('reseal', ['--tpm2-pcrs=7'], 'usage', /--tpm2-pcrs needs a TPM/);
-    fails('reseal', ['--with-key=tpm2', '--tpm2-device=/dev/tpm-not-here'], 'no-tpm', /there is no TPM at \/dev\/tpm-not-here/);
+    fails(
+      'reseal',
+      ['--with-key=tpm2', '--tpm2-device=/dev/tpm-not-here'],
+      'no-tpm',
+      /there is no TPM at \/dev\/tpm-not-here/,
+    );
     assert.ok(before.equals(readFileSync(at(seeds))));
     assert.match(works('reseal', ['--first-boot']).stderr, /nothing waits for the first boot/);
     assert.ok(before.equals(readFileSync(at(seeds))));
   });
 
-  test('a credential that can\'t be encrypted anew is a failure', () => {
+  test("a credential that can't be encrypted anew is a failure", () => {
     works('seal', ['--no-recovery']);
     declare('delivery = "credstore"\n');
     fails('apply', [], 'system', /systemd-creds encrypt failed/);
@@ -130,7 +164,8 @@ describe('reseal', () => {
     const bringBack = copyOf(seeds);
     works('reseal', [`--add-recipient=${identity('one').recipient}`]);
     bringBack();
-    for (const verb of ['provision', 'apply', 'reseal']) fails(verb, [], 'older', /seeds\.age has counter 1; counter 2 was in force\nauxcred: hint: .*--accept-older/);
+    for (const verb of ['provision', 'apply', 'reseal'])
+      fails(verb, [], 'older', /seeds\.age has counter 1; counter 2 was in force\nauxcred: hint: .*--accept-older/);
     works('provision', ['--accept-older']);
     assert.match(works('provision').stderr, /nothing to do/);
     works('reseal');
@@ -153,13 +188,25 @@ describe('reseal', () => {
     const { file, recipient } = identity('one');
     const words = works('seal', ['--print-words', `--recipient=${recipient}`]).stdout;
     newHostKey();
-    fails('reseal', ['--seed-file=-'], 'usage', /nothing says how these seeds were sealed\nauxcred: hint: --with-key=host/, words);
+    fails(
+      'reseal',
+      ['--seed-file=-'],
+      'usage',
+      /nothing says how these seeds were sealed\nauxcred: hint: --with-key=host/,
+      words,
+    );
     works('reseal', ['--seed-file=-', '--with-key=host', `--add-recipient=${recipient}`], words);
     works('apply');
     const before = secret();
     rmSync(at(seeds));
     newHostKey();
-    fails('reseal', ['--seed-file=-'], 'not-pinned', /the seed of host\/web1 is not the one that this machine expects/, `${'abandon '.repeat(23)}art`);
+    fails(
+      'reseal',
+      ['--seed-file=-'],
+      'not-pinned',
+      /the seed of host\/web1 is not the one that this machine expects/,
+      `${'abandon '.repeat(23)}art`,
+    );
     assert.ok(!existsSync(at(seeds)));
     works('reseal', ['--seed-file=-'], words);
     assert.equal(secret(), before);
@@ -171,14 +218,25 @@ describe('reseal', () => {
   });
 
   test('from the scopes of the operator, which have to be all that the machine had', () => {
-    const scope = (kind: string, name: string, byte: number): unknown => ({ kind, name, epoch: 1, seed: Buffer.alloc(32, byte).toString('base64') });
+    const scope = (kind: string, name: string, byte: number): unknown => ({
+      kind,
+      name,
+      epoch: 1,
+      seed: Buffer.alloc(32, byte).toString('base64'),
+    });
     const scopes = (...list: readonly unknown[]): string => JSON.stringify({ scopes: list, version: 1 });
     const both = scopes(scope('host', 'web1', 1), scope('group', 'db', 2));
     works('seal', ['--scopes=-'], both);
     works('apply');
     const before = secret();
     newHostKey();
-    fails('reseal', ['--seed-file=-'], 'usage', /has the seeds of group\/db, host\/web1, and one seed is not enough/, '');
+    fails(
+      'reseal',
+      ['--seed-file=-'],
+      'usage',
+      /has the seeds of group\/db, host\/web1, and one seed is not enough/,
+      '',
+    );
     fails('reseal', ['--scopes=-'], 'not-pinned', /no seed for group\/db/, scopes(scope('host', 'web1', 1)));
     works('reseal', ['--scopes=-'], both);
     assert.equal(secret(), before);
@@ -201,7 +259,9 @@ describe('reseal', () => {
 
 describe('seal on a machine that lost its seed', () => {
   const words = (): string => works('unseal', ['--reveal']).stdout;
-  const lose = (path: string): void => { rmSync(at(path), { recursive: true }); };
+  const lose = (path: string): void => {
+    rmSync(at(path), { recursive: true });
+  };
   const pins = 'etc/auxcred/scopes.json';
   beforeEach(() => {
     works('seal', ['--no-recovery']);
@@ -214,17 +274,25 @@ describe('seal on a machine that lost its seed', () => {
     ['its file system', ['var/lib/auxcred'], 'every secret of host/web1'],
     ['its file and the pins', [seeds, pins], 'what is active and 2 fixed secrets'],
     ['all but the fixed secrets', [seeds, pins, 'var/lib/auxcred/provisioned'], '2 fixed secrets'],
-  ] as const) test(`${what}: names what a new one would cost, and takes the old one`, () => {
-    const paper = words();
-    const value = secret();
-    for (const path of gone) lose(path);
-    fails('seal', ['--no-recovery'], 'refused', new RegExp(`this machine had another seed, .*: a new seed would cost ${cost}\\n.*hint: mount .*backup.*--seed-file.*--scopes.*push.*--replace`));
-    fails('seal', ['--seed-file=-'], 'refused', /a new seed would cost/, `${'abandon '.repeat(23)}art`);
-    assert.ok(!existsSync(at(seeds)));
-    works('seal', ['--seed-file=-'], paper);
-    assert.equal(secret(), value);
-    if (what !== 'its file system') assert.equal(works('get', ['wifi']).stdout, 'a value');
-  });
+  ] as const)
+    test(`${what}: names what a new one would cost, and takes the old one`, () => {
+      const paper = words();
+      const value = secret();
+      for (const path of gone) lose(path);
+      fails(
+        'seal',
+        ['--no-recovery'],
+        'refused',
+        new RegExp(
+          `this machine had another seed, .*: a new seed would cost ${cost}\\n.*hint: mount .*backup.*--seed-file.*--scopes.*push.*--replace`,
+        ),
+      );
+      fails('seal', ['--seed-file=-'], 'refused', /a new seed would cost/, `${'abandon '.repeat(23)}art`);
+      assert.ok(!existsSync(at(seeds)));
+      works('seal', ['--seed-file=-'], paper);
+      assert.equal(secret(), value);
+      if (what !== 'its file system') assert.equal(works('get', ['wifi']).stdout, 'a value');
+    });
 
   test('with damaged pins, a seed of which nothing is known is not replaced', () => {
     lose('var/lib/auxcred');
@@ -234,27 +302,70 @@ describe('seal on a machine that lost its seed', () => {
 
   test('is told so by what needs the seed, and gives it up only when told to', () => {
     lose(seeds);
-    for (const verb of ['unseal', 'provision']) fails(verb, [], 'not-found', /this machine's seed is lost: .*\n.*backup/);
+    for (const verb of ['unseal', 'provision'])
+      fails(verb, [], 'not-found', /this machine's seed is lost: .*\n.*backup/);
     assert.match(works('apply').stderr, /warning: this machine's seed is lost.*\n.*--seed-file=-/);
-    assert.match(works('seal', ['--no-recovery', '--replace']).stderr, /every secret of host\/web1 is a new one.*\n.*warning: 2 fixed secrets can't be opened any more/);
+    assert.match(
+      works('seal', ['--no-recovery', '--replace']).stderr,
+      /every secret of host\/web1 is a new one.*\n.*warning: 2 fixed secrets can't be opened any more/,
+    );
     works('unseal');
   });
 
   test('counts no fixed secret as lost that the given scopes open', () => {
-    const scopes = (...list: readonly (readonly [string, string, number])[]): string => JSON.stringify({ version: 1, scopes: list.map(([kind, name, byte]) => ({ kind, name, epoch: 1, seed: Buffer.alloc(32, byte).toString('base64') })) });
+    const scopes = (...list: readonly (readonly [string, string, number])[]): string =>
+      JSON.stringify({
+        version: 1,
+        scopes: list.map(([kind, name, byte]) => ({
+          kind,
+          name,
+          epoch: 1,
+          seed: Buffer.alloc(32, byte).toString('base64'),
+        })),
+      });
     works('seal', ['--replace', '--scopes=-'], scopes(['host', 'web1', 1], ['group', 'db', 2]));
     works('put', ['--group=db', 'shared'], 'a value');
     lose('var/lib/auxcred/fixed/host');
     lose(seeds);
-    fails('seal', ['--scopes=-'], 'refused', /would cost every secret of host\/web1 and what is active\n/, scopes(['host', 'web1', 3], ['group', 'db', 2]));
-    fails('seal', ['--scopes=-'], 'refused', /would cost every secret of group\/db and 1 fixed secret\n/, scopes(['host', 'web1', 1]));
+    fails(
+      'seal',
+      ['--scopes=-'],
+      'refused',
+      /would cost every secret of host\/web1 and what is active\n/,
+      scopes(['host', 'web1', 3], ['group', 'db', 2]),
+    );
+    fails(
+      'seal',
+      ['--scopes=-'],
+      'refused',
+      /would cost every secret of group\/db and 1 fixed secret\n/,
+      scopes(['host', 'web1', 1]),
+    );
     works('seal', ['--scopes=-'], scopes(['host', 'web1', 1], ['group', 'db', 2]));
   });
 });
 
 test('a first seal that was killed before its seed was there is no seed that was lost', () => {
   const killedAt = (rename: number): void => {
-    const { signal, status } = spawnSync('strace', ['-f', '-qq', '-e', 'trace=rename', '-e', `inject=rename:signal=SIGKILL:when=${String(rename)}`, '-o', '/dev/null', process.execPath, program, 'seal', '--no-recovery', `--root=${root}`], { env: { PATH: process.env['PATH'] } });
+    const { signal, status } = spawnSync(
+      'strace',
+      [
+        '-f',
+        '-qq',
+        '-e',
+        'trace=rename',
+        '-e',
+        `inject=rename:signal=SIGKILL:when=${String(rename)}`,
+        '-o',
+        '/dev/null',
+        process.execPath,
+        program,
+        'seal',
+        '--no-recovery',
+        `--root=${root}`,
+      ],
+      { env: { PATH: process.env['PATH'] } },
+    );
     assert.ok(signal === 'SIGKILL' || status === 137);
   };
   // The pins, the drop-in, then the seeds.
@@ -272,14 +383,20 @@ test('a first seal that was killed before its seed was there is no seed that was
 
 describe('with a TPM', () => {
   let swtpm: Swtpm;
-  before(async () => { swtpm = await startSwtpm(); });
-  after(async () => { await swtpm.stop(); });
+  before(async () => {
+    swtpm = await startSwtpm();
+  });
+  after(async () => {
+    await swtpm.stop();
+  });
   const device = (): string => `--tpm2-device=${swtpm.device}`;
   const pins = (): Json => Json.parse(readFileSync(at('etc/auxcred/scopes.json')), 'scopes.json', '');
   const index = (): string => pins().at('tpm2Counter').at('index').text();
-  const counts = (of = index()): number => Number(`0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', of, '-s', '8', of), 'latin1').toString('hex')}`);
+  const counts = (of = index()): number =>
+    Number(`0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', of, '-s', '8', of), 'latin1').toString('hex')}`);
   afterEach(() => {
-    for (const [found] of swtpm.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi)) swtpm.tool('tpm2_nvundefine', '-C', 'o', found);
+    for (const [found] of swtpm.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi))
+      swtpm.tool('tpm2_nvundefine', '-C', 'o', found);
     assert.equal(leftIn(swtpm), '');
   });
 
@@ -288,7 +405,26 @@ describe('with a TPM', () => {
     works('apply');
     const before = readFileSync(at(seeds));
     // Pins and drop-in that fit both, then the seeds; the link to what is in force would be next.
-    const { signal, status } = spawnSync('strace', ['-f', '-qq', '-e', 'trace=rename', '-e', 'inject=rename:signal=SIGKILL:when=4', '-o', '/dev/null', process.execPath, program, 'reseal', `--root=${root}`, '--with-key=tpm2', device()], { env: { PATH: process.env['PATH'] } });
+    const { signal, status } = spawnSync(
+      'strace',
+      [
+        '-f',
+        '-qq',
+        '-e',
+        'trace=rename',
+        '-e',
+        'inject=rename:signal=SIGKILL:when=4',
+        '-o',
+        '/dev/null',
+        process.execPath,
+        program,
+        'reseal',
+        `--root=${root}`,
+        '--with-key=tpm2',
+        device(),
+      ],
+      { env: { PATH: process.env['PATH'] } },
+    );
     assert.ok(signal === 'SIGKILL' || status === 137);
     assert.ok(!before.equals(readFileSync(at(seeds))));
     assert.match(works('unseal').stderr, /opens with tpm2$/m);
@@ -303,29 +439,62 @@ describe('with a TPM', () => {
     let counter = '';
     for (const withKey of ['tpm2', 'tpm2+host', 'tpm2', 'tpm2+host', 'host', 'tpm2']) {
       const { stderr } = works('reseal', [`--with-key=${withKey}`, device()]);
-      assert.match(works('unseal').stderr, new RegExp(`opens with ${withKey === 'host' ? 'ssh host key' : withKey.replace('+', '\\+')}$`, 'm'));
+      assert.match(
+        works('unseal').stderr,
+        new RegExp(`opens with ${withKey === 'host' ? 'ssh host key' : withKey.replace('+', '\\+')}$`, 'm'),
+      );
       assert.equal(secret(), before);
       assert.equal(sealing().at('withKey').text(), withKey);
       assert.equal(opensWith(at(hostKey)), withKey === 'host');
-      assert.deepEqual([/^LoadCredential=ssh-host-key/m.test(dropIn()), /^DeviceAllow=char-tpm/m.test(dropIn())], [withKey !== 'tpm2', withKey !== 'host'], withKey);
-      if (withKey === 'host') assert.match(stderr, new RegExp(`the TPM's counter ${counter} is no longer used; tpm2_nvundefine -C o ${counter} removes it`));
+      assert.deepEqual(
+        [/^LoadCredential=ssh-host-key/m.test(dropIn()), /^DeviceAllow=char-tpm/m.test(dropIn())],
+        [withKey !== 'tpm2', withKey !== 'host'],
+        withKey,
+      );
+      if (withKey === 'host')
+        assert.match(
+          stderr,
+          new RegExp(`the TPM's counter ${counter} is no longer used; tpm2_nvundefine -C o ${counter} removes it`),
+        );
       else counter = index();
-      assert.equal(pins().at('tpm2Counter').optional((item) => item.at('index').text()), withKey === 'host' ? undefined : counter);
+      assert.equal(
+        pins()
+          .at('tpm2Counter')
+          .optional((item) => item.at('index').text()),
+        withKey === 'host' ? undefined : counter,
+      );
       assert.match(works('provision').stderr, /nothing to do/, withKey);
     }
   });
 
   describe('another TPM that answers in the middle', () => {
     let other: Swtpm;
-    before(async () => { other = await startSwtpm(); });
-    after(async () => { await other.stop(); });
+    before(async () => {
+      other = await startSwtpm();
+    });
+    after(async () => {
+      await other.stop();
+    });
     /** Runs auxcred where another TPM answers from the moment on at which it opens the TPM again after so many of these commands. */
-    const swapped = async (code: number, times: number, verb: string, args: readonly string[], input = ''): Promise<Said> => {
+    const swapped = async (
+      code: number,
+      times: number,
+      verb: string,
+      args: readonly string[],
+      input = '',
+    ): Promise<Said> => {
       const proxy = await startSwappingProxy(swtpm.device, other.device, { code, times });
       try {
-        const child = spawn(process.execPath, [program, verb, `--root=${root}`, `--tpm2-device=${proxy.device}`, ...args], { env: { PATH: process.env['PATH'] } });
+        const child = spawn(
+          process.execPath,
+          [program, verb, `--root=${root}`, `--tpm2-device=${proxy.device}`, ...args],
+          { env: { PATH: process.env['PATH'] } },
+        );
         const said = { stdout: '', stderr: '' };
-        for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (text: string) => { said[name] += text; });
+        for (const name of ['stdout', 'stderr'] as const)
+          child[name].setEncoding('utf8').on('data', (text: string) => {
+            said[name] += text;
+          });
         child.stdin.end(input);
         const [status]: unknown[] = await once(child, 'close');
         assert.ok(proxy.hasSwapped());
@@ -340,17 +509,21 @@ describe('with a TPM', () => {
       assert.deepEqual([leftIn(other), other.tool('tpm2_getcap', 'handles-nv-index')], ['', '']);
     };
 
-    for (const withKey of ['tpm2', 'tpm2+host']) test(`${withKey}: gets no seed from reseal, and the old ones stay`, async () => {
-      works('seal', ['--no-recovery', `--with-key=${withKey}`, device()]);
-      works('apply');
-      const [sealed, pinned] = [readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))];
-      // Opened by one: to seal to the other. Sealed by one: to open, to count with the other.
-      isRefused(await swapped(commandCodes.unseal, 1, 'reseal', []), /the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it\n.*--identity=FILE/);
-      isRefused(await swapped(commandCodes.create, 1, 'reseal', []), /sealed to another TPM/);
-      isRefused(await swapped(commandCodes.unseal, 2, 'reseal', []), /sealed to another TPM/);
-      assert.deepEqual([readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))], [sealed, pinned]);
-      works('unseal');
-    });
+    for (const withKey of ['tpm2', 'tpm2+host'])
+      test(`${withKey}: gets no seed from reseal, and the old ones stay`, async () => {
+        works('seal', ['--no-recovery', `--with-key=${withKey}`, device()]);
+        works('apply');
+        const [sealed, pinned] = [readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))];
+        // Opened by one: to seal to the other. Sealed by one: to open, to count with the other.
+        isRefused(
+          await swapped(commandCodes.unseal, 1, 'reseal', []),
+          /the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it\n.*--identity=FILE/,
+        );
+        isRefused(await swapped(commandCodes.create, 1, 'reseal', []), /sealed to another TPM/);
+        isRefused(await swapped(commandCodes.unseal, 2, 'reseal', []), /sealed to another TPM/);
+        assert.deepEqual([readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))], [sealed, pinned]);
+        works('unseal');
+      });
 
     test('does not count in place of the first', async () => {
       works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
@@ -376,19 +549,32 @@ describe('with a TPM', () => {
       const words = works('seal', ['--print-words', `--recipient=${recipient}`, '--with-key=tpm2', device()]).stdout;
       works('apply');
       const value = secret();
-      for (const [to, args, input] of [[other, ['--seed-file=-'], words], [swtpm, [`--identity=${file}`], '']] as const) {
+      for (const [to, args, input] of [
+        [other, ['--seed-file=-'], words],
+        [swtpm, [`--identity=${file}`], ''],
+      ] as const) {
         fails('reseal', [`--tpm2-device=${to.device}`], 'other-tpm', /sealed to another TPM/);
         works('reseal', [`--tpm2-device=${to.device}`, '--accept-older', ...args], input);
         assert.equal(secret(), value);
       }
-      for (const [found] of other.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi)) other.tool('tpm2_nvundefine', '-C', 'o', found);
+      for (const [found] of other.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi))
+        other.tool('tpm2_nvundefine', '-C', 'o', found);
     });
   });
 
-  test('an installation is sealed without the installer\'s PCRs, and says so', () => {
+  test("an installation is sealed without the installer's PCRs, and says so", () => {
     const { stderr } = works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7+14', device()]);
     assert.match(stderr, /sealed the seed of host\/web1 to its TPM, without PCRs until the first boot binds 7\+14/);
-    assert.deepEqual([sealing().at('pcrs').list().length, sealing().at('pcrsAtFirstBoot').list().map((pcr) => pcr.whole(0, 23))], [0, [7, 14]]);
+    assert.deepEqual(
+      [
+        sealing().at('pcrs').list().length,
+        sealing()
+          .at('pcrsAtFirstBoot')
+          .list()
+          .map((pcr) => pcr.whole(0, 23)),
+      ],
+      [0, [7, 14]],
+    );
     assert.ok(existsSync(at('var/lib/auxcred/unbound')));
     works('reseal', ['--no-tpm2-pcrs']);
     assert.equal(sealing().at('pcrsAtFirstBoot').list().length, 0);
@@ -428,7 +614,15 @@ describe('with a TPM', () => {
     works('apply');
     works('reseal');
     bringBack();
-    for (const verb of ['provision', 'apply', 'reseal']) fails(verb, [], 'older', new RegExp(`the store on this disk is older than the TPM remembers: it is number ${String(first)}, and number ${String(first + 2)} was in force\\nauxcred: hint: .*--accept-older`));
+    for (const verb of ['provision', 'apply', 'reseal'])
+      fails(
+        verb,
+        [],
+        'older',
+        new RegExp(
+          `the store on this disk is older than the TPM remembers: it is number ${String(first)}, and number ${String(first + 2)} was in force\\nauxcred: hint: .*--accept-older`,
+        ),
+      );
     works('provision', ['--accept-older']);
     assert.equal(counts(), first + 3);
     assert.match(works('provision').stderr, /nothing to do/);
@@ -472,8 +666,12 @@ describe('with a TPM', () => {
       return 'lost';
     });
     try {
-      const child = spawn(process.execPath, [program, 'provision', `--root=${root}`, `--tpm2-device=${proxy.device}`], { stdio: 'ignore' });
-      kill = () => { child.kill('SIGKILL'); };
+      const child = spawn(process.execPath, [program, 'provision', `--root=${root}`, `--tpm2-device=${proxy.device}`], {
+        stdio: 'ignore',
+      });
+      kill = () => {
+        child.kill('SIGKILL');
+      };
       assert.deepEqual(await once(child, 'exit'), [null, 'SIGKILL']);
     } finally {
       await proxy.stop();
@@ -505,7 +703,10 @@ describe('with a TPM', () => {
       wipeScopes(scopes);
       assert.deepEqual([releases.length, readings], [1, 2]);
       before();
-      await assert.rejects(openReleases(pathsUnder(root), givenMeans({ AUXCRED_TCTI: proxy.device })), /seeds\.age has counter 1; counter 2 was in force/);
+      await assert.rejects(
+        openReleases(pathsUnder(root), givenMeans({ AUXCRED_TCTI: proxy.device })),
+        /seeds\.age has counter 1; counter 2 was in force/,
+      );
       assert.equal(readings, 5);
     } finally {
       await proxy.stop();
@@ -517,7 +718,8 @@ describe('with a TPM', () => {
     works('apply');
     const before = counts();
     swtpm.tool('tpm2_nvundefine', '-C', 'o', index());
-    for (const args of [['provision'], ['provision', '--accept-older'], ['reseal']] as const) fails(args[0], args.slice(1), 'older', /counter 0x1a0c4ed did not answer[^]*auxcred reseal --accept-older/);
+    for (const args of [['provision'], ['provision', '--accept-older'], ['reseal']] as const)
+      fails(args[0], args.slice(1), 'older', /counter 0x1a0c4ed did not answer[^]*auxcred reseal --accept-older/);
     works('reseal', ['--accept-older']);
     assert.ok(counts() > before);
     works('provision');
@@ -531,7 +733,13 @@ describe('with a TPM', () => {
     works('apply');
     old();
     fails('reseal', ['--seed-file=-'], 'older', /older than the TPM remembers/, words);
-    fails('seal', ['--replace', '--seed-file=-', '--with-key=tpm2', device()], 'older', /older than the TPM remembers/, words);
+    fails(
+      'seal',
+      ['--replace', '--seed-file=-', '--with-key=tpm2', device()],
+      'older',
+      /older than the TPM remembers/,
+      words,
+    );
     works('reseal', ['--seed-file=-', '--accept-older'], words);
     works('apply');
   });
@@ -541,9 +749,17 @@ describe('with a TPM', () => {
     makePersistent(swtpm);
     swtpm.tool('tpm2_changeauth', '-c', 'o', 'password');
     try {
-      assert.match(works('seal', ['--no-recovery', '--with-key=tpm2', device()]).stderr, /warning: the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: the owner hierarchy .* has a password/);
+      assert.match(
+        works('seal', ['--no-recovery', '--with-key=tpm2', device()]).stderr,
+        /warning: the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: the owner hierarchy .* has a password/,
+      );
       works('apply');
-      assert.equal(pins().at('tpm2Counter').optional(() => 'there'), undefined);
+      assert.equal(
+        pins()
+          .at('tpm2Counter')
+          .optional(() => 'there'),
+        undefined,
+      );
     } finally {
       swtpm.tool('tpm2_changeauth', '-c', 'o', '-p', 'password');
       removePersistent(swtpm);
@@ -570,7 +786,12 @@ describe('with a TPM', () => {
       rmSync(join(folder, 'state'), { recursive: true });
       cpSync(join(folder, 'then'), join(folder, 'state'), { recursive: true });
       virtual = await startSwtpm({ folder });
-      fails('provision', [], 'older', /the TPM remembers less than the store on this disk[^]*put back to an earlier state/);
+      fails(
+        'provision',
+        [],
+        'older',
+        /the TPM remembers less than the store on this disk[^]*put back to an earlier state/,
+      );
       disk();
       assert.match(works('provision').stderr, /nothing to do/);
     } finally {

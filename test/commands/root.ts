@@ -10,10 +10,18 @@ import { hostScope, readReleases, readSnapshot } from '../../src/snapshot/snapsh
 import { linkTarget, namesIn, readIfPresent } from '../../src/system/files.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
-export interface Said { status: number | null; stdout: string; stderr: string }
+export interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
 
 export function auxcred(args: readonly string[], input = ''): Said {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: { PATH: process.env['PATH'] } });
+  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
+    encoding: 'utf8',
+    input,
+    env: { PATH: process.env['PATH'] },
+  });
   return { status, stdout, stderr };
 }
 
@@ -32,31 +40,57 @@ export function furnish(root: string, manifest: string): void {
   writeFileSync(join(root, 'etc/hostname'), 'web1\n');
   writeFileSync(join(root, 'etc/group'), 'root:x:0:\nauxcred:x:0:\n');
   writeFileSync(manifestIn(root), manifest);
-  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(root, 'etc/ssh/ssh_host_ed25519_key')]).status, 0);
+  assert.equal(
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', join(root, 'etc/ssh/ssh_host_ed25519_key')]).status,
+    0,
+  );
 }
 
 /** What is in force. The times at which it was put in force differ from run to run, so they are left out. */
-export async function stateOf(root: string): Promise<{ counter: number | undefined; recipients: number | undefined; releases: string; record: unknown; fixed: string[]; dropIns: Record<string, string>; rendered: string }> {
+export async function stateOf(root: string): Promise<{
+  counter: number | undefined;
+  recipients: number | undefined;
+  releases: string;
+  record: unknown;
+  fixed: string[];
+  dropIns: Record<string, string>;
+  rendered: string;
+}> {
   const paths = pathsUnder(root);
   const text = (bytes: Uint8Array | undefined): string => new TextDecoder().decode(bytes);
-  const rest = { releases: text(readReleases(paths)), fixed: namesIn(join(paths.snapshot, 'fixed')).sort(), dropIns: Object.fromEntries(readRendering(paths)), rendered: text(readIfPresent(join(paths.rendered, 'manifest'))) };
-  if (readIfPresent(paths.seeds) === undefined) return { counter: undefined, recipients: undefined, record: undefined, ...rest };
+  const rest = {
+    releases: text(readReleases(paths)),
+    fixed: namesIn(join(paths.snapshot, 'fixed')).sort(),
+    dropIns: Object.fromEntries(readRendering(paths)),
+    rendered: text(readIfPresent(join(paths.rendered, 'manifest'))),
+  };
+  if (readIfPresent(paths.seeds) === undefined)
+    return { counter: undefined, recipients: undefined, record: undefined, ...rest };
   const { payload } = await openStore(paths, { keys: { ssh: paths.sshHostKey, age: undefined }, device: undefined });
   const snapshot = readSnapshot(paths, hostScope(payload.scopes));
   wipeScopes(payload.scopes);
-  const record = snapshot && { fingerprints: [...snapshot.fingerprints], history: [...snapshot.history].map(([name, entries]) => [name, entries.map(({ recipe }) => recipe)]) };
+  const record = snapshot && {
+    fingerprints: [...snapshot.fingerprints],
+    history: [...snapshot.history].map(([name, entries]) => [name, entries.map(({ recipe }) => recipe)]),
+  };
   return { counter: payload.counter, recipients: payload.sealing.recovery.length, record, ...rest };
 }
 
 /** Every path below the folders that auxcred writes to. */
-export const listing = (root: string, folders: readonly string[] = ['var', 'etc']): string[] => folders.flatMap((folder) => pathsBelow(root, folder)).sort();
+export const listing = (root: string, folders: readonly string[] = ['var', 'etc']): string[] =>
+  folders.flatMap((folder) => pathsBelow(root, folder)).sort();
 
 function pathsBelow(root: string, folder: string): string[] {
   return readdirSync(join(root, folder), { withFileTypes: true }).flatMap((entry) => {
     const path = join(folder, entry.name);
-    return entry.isDirectory() ? [`${path}/`, ...pathsBelow(root, path)] : [entry.isSymbolicLink() ? `${path} -> ${basename(linkTarget(join(root, path)) ?? '')}` : path];
+    return entry.isDirectory()
+      ? [`${path}/`, ...pathsBelow(root, path)]
+      : [entry.isSymbolicLink() ? `${path} -> ${basename(linkTarget(join(root, path)) ?? '')}` : path];
   });
 }
 
 /** Every path with what it holds. */
-export const contents = (root: string): string[] => listing(root).map((path) => (/\/$| -> /.test(path) ? path : `${path}: ${readFileSync(join(root, path)).toString('base64')}`));
+export const contents = (root: string): string[] =>
+  listing(root).map((path) =>
+    /\/$| -> /.test(path) ? path : `${path}: ${readFileSync(join(root, path)).toString('base64')}`,
+  );

@@ -12,7 +12,9 @@ const alphabets = fc.constantFrom(alnum, printable, 'ab', '01ab', '!09AZaz', 'xy
 
 /** Passwords that some strings satisfy. */
 export const passwords: fc.Arbitrary<Extract<KindOptions, { kind: 'password' }>> = alphabets.chain((alphabet) => {
-  const present = characterClasses.filter((wanted) => [...alphabet].some((character) => classOf(character.charCodeAt(0)) === wanted));
+  const present = characterClasses.filter((wanted) =>
+    [...alphabet].some((character) => classOf(character.charCodeAt(0)) === wanted),
+  );
   return fc.record({
     kind: fc.constant('password' as const),
     length: fc.integer({ min: 4, max: 40 }),
@@ -31,7 +33,10 @@ export const passphrases: fc.Arbitrary<Extract<KindOptions, { kind: 'passphrase'
 export const options: fc.Arbitrary<KindOptions> = fc.oneof(
   passwords,
   passphrases,
-  fc.record({ kind: fc.constantFrom('hex' as const, 'base64' as const, 'bytes' as const), bytes: fc.constantFrom(1, 16, 32, 33, 64) }),
+  fc.record({
+    kind: fc.constantFrom('hex' as const, 'base64' as const, 'bytes' as const),
+    bytes: fc.constantFrom(1, 16, 32, 33, 64),
+  }),
   fc.record({ kind: fc.constantFrom('uuid' as const, 'wireguard-psk' as const) }),
   fc.record({ kind: fc.constantFrom(...keyKinds.filter((kind) => kind !== 'ssh-ed25519')) }),
   fc.record({ kind: fc.constant('ssh-ed25519' as const), comment: fc.constantFrom('', 'root@web1') }),

@@ -20,7 +20,12 @@ export class Folder {
 
   /** What a program says on standard output; it has to succeed. */
   run(command: string, args: readonly string[], input: string | Uint8Array = ''): Buffer {
-    const { status, stdout, stderr, error } = spawnSync(command, args, { input, cwd: this.path, env: { PATH: process.env['PATH'], LC_ALL: 'C' }, maxBuffer: 64 << 20 });
+    const { status, stdout, stderr, error } = spawnSync(command, args, {
+      input,
+      cwd: this.path,
+      env: { PATH: process.env['PATH'], LC_ALL: 'C' },
+      maxBuffer: 64 << 20,
+    });
     assert.equal(error, undefined);
     assert.equal(status, 0, `${command} ${args.join(' ')}: ${stderr.toString()}`);
     return stdout;

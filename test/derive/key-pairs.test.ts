@@ -1,16 +1,20 @@
 /** Key pairs, judged by the programs that use them. */
 import assert from 'node:assert/strict';
-import { after, before, test } from 'node:test';
 import { createHash } from 'node:crypto';
+import { after, before, test } from 'node:test';
 import type { KindOptions } from '../../src/derive/kind.ts';
 import { derivePublic, deriveSecret } from '../../src/derive/secret.ts';
 import { Folder } from './folder.ts';
 import { bytes, text } from './vectors.ts';
 
-const seed = bytes('00'.repeat(31) + '2a');
+const seed = bytes(`${'00'.repeat(31)}2a`);
 let folder: Folder;
-before(() => { folder = new Folder(); });
-after(() => { folder.remove(); });
+before(() => {
+  folder = new Folder();
+});
+after(() => {
+  folder.remove();
+});
 
 interface Pair {
   readonly secret: string;
@@ -63,7 +67,11 @@ test('wg reads a WireGuard key and gives the same public half, and takes preshar
     const { secret, half } = pairOf({ kind: 'wireguard' }, name);
     assert.equal(folder.run('wg', ['pubkey'], secret).toString(), `${half}\n`);
     // It checks the form of any key before it computes the public one.
-    folder.run('wg', ['pubkey'], deriveSecret(seed, { name, options: { kind: 'wireguard-psk' }, period: '', generation: 1 }));
+    folder.run(
+      'wg',
+      ['pubkey'],
+      deriveSecret(seed, { name, options: { kind: 'wireguard-psk' }, period: '', generation: 1 }),
+    );
   }
 });
 
@@ -94,18 +102,37 @@ test('openssl reads PEM keys, writes them as they are, and gives the same public
 
 test('openssl verifies with the public half what it signed with the private one, and agrees on a shared secret', () => {
   folder.write('message', 'message');
-  for (const [kind, raw] of [['ed25519', ['-rawin']], ['ec-p256', ['-rawin', '-digest', 'sha256']]] as const) {
+  for (const [kind, raw] of [
+    ['ed25519', ['-rawin']],
+    ['ec-p256', ['-rawin', '-digest', 'sha256']],
+  ] as const) {
     const { secret, half } = pairOf({ kind }, 'sign');
     folder.write('private.pem', secret);
     folder.write('public.pem', half);
-    folder.write('signature.bin', folder.run('openssl', ['pkeyutl', '-sign', '-inkey', 'private.pem', '-in', 'message', ...raw]));
-    folder.run('openssl', ['pkeyutl', '-verify', '-pubin', '-inkey', 'public.pem', '-in', 'message', '-sigfile', 'signature.bin', ...raw]);
+    folder.write(
+      'signature.bin',
+      folder.run('openssl', ['pkeyutl', '-sign', '-inkey', 'private.pem', '-in', 'message', ...raw]),
+    );
+    folder.run('openssl', [
+      'pkeyutl',
+      '-verify',
+      '-pubin',
+      '-inkey',
+      'public.pem',
+      '-in',
+      'message',
+      '-sigfile',
+      'signature.bin',
+      ...raw,
+    ]);
   }
   const [one, other] = [pairOf({ kind: 'x25519' }, 'one'), pairOf({ kind: 'x25519' }, 'other')];
   const agreed = (mine: Pair, theirs: Pair): string => {
     folder.write('mine.pem', mine.secret);
     folder.write('theirs.pem', theirs.half);
-    return folder.run('openssl', ['pkeyutl', '-derive', '-inkey', 'mine.pem', '-peerkey', 'theirs.pem']).toString('hex');
+    return folder
+      .run('openssl', ['pkeyutl', '-derive', '-inkey', 'mine.pem', '-peerkey', 'theirs.pem'])
+      .toString('hex');
   };
   assert.equal(agreed(one, other), agreed(other, one));
 });

@@ -7,7 +7,7 @@ import { seedOfWords, wordsOf } from '../../src/seeds/words.ts';
 import { isFailure } from '../age/expect.ts';
 import { bytes, hex, wordVectors } from './vectors.ts';
 
-test('the list is BIP-39\'s English one, as it is published', () => {
+test("the list is BIP-39's English one, as it is published", () => {
   const { words, sha256 } = wordVectors.lists.find(({ list }) => list === 'bip39') ?? assert.fail();
   const file = wordlist.map((word) => `${word}\n`).join('');
   assert.deepEqual([wordlist.length, createHash('sha256').update(file).digest('hex')], [words, sha256]);
@@ -23,6 +23,10 @@ test('seeds and words are those of the published vectors', () => {
 
 test('words of the published vectors that are no seed are refused, without the words', () => {
   for (const { what, words, says } of wordVectors.invalid) {
-    assert.throws(() => seedOfWords(words), (error) => isFailure('usage', new RegExp(says))(error) && (words === '' || !String(error).includes('abandon')), what);
+    assert.throws(
+      () => seedOfWords(words),
+      (error) => isFailure('usage', new RegExp(says))(error) && (words === '' || !String(error).includes('abandon')),
+      what,
+    );
   }
 });

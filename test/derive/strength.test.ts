@@ -9,10 +9,14 @@ import { alnum, printable } from './arbitraries.ts';
 const words = Array.from({ length: wordCount }, (_, i) => wordAt(i));
 
 describe('the word list', () => {
-  test('is the EFF\'s large one, in the order of its dice', () => {
-    const dice = (index: number): string => [1296, 216, 36, 6, 1].map((place) => String(1 + (Math.floor(index / place) % 6))).join('');
+  test("is the EFF's large one, in the order of its dice", () => {
+    const dice = (index: number): string =>
+      [1296, 216, 36, 6, 1].map((place) => String(1 + (Math.floor(index / place) % 6))).join('');
     const file = words.map((word, i) => `${dice(i)}\t${word}\n`).join('');
-    assert.equal(createHash('sha256').update(file).digest('hex'), 'addd35536511597a02fa0a9ff1e5284677b8883b83e986e43f15a3db996b903e');
+    assert.equal(
+      createHash('sha256').update(file).digest('hex'),
+      'addd35536511597a02fa0a9ff1e5284677b8883b83e986e43f15a3db996b903e',
+    );
   });
 
   test('has 7776 different words of lower-case letters and hyphens, and no more', () => {
@@ -23,18 +27,22 @@ describe('the word list', () => {
 
   test('has no word that begins with another one: phrases differ however they are joined', () => {
     const all = new Set(words);
-    for (const word of words) for (let length = 1; length < word.length; length++) assert.ok(!all.has(word.slice(0, length)), word);
+    for (const word of words)
+      for (let length = 1; length < word.length; length++) assert.ok(!all.has(word.slice(0, length)), word);
   });
 });
 
-const subsets: readonly (readonly CharacterClass[])[] = Array.from({ length: 16 }, (_, subset) => characterClasses.filter((_class, i) => (subset >> i) & 1));
+const subsets: readonly (readonly CharacterClass[])[] = Array.from({ length: 16 }, (_, subset) =>
+  characterClasses.filter((_class, i) => (subset >> i) & 1),
+);
 
 /** How many strings of this length have every required class, counted one by one. */
 function counted(alphabet: string, length: number, require: readonly CharacterClass[]): number {
   const bit = (wanted: CharacterClass): number => 1 << characterClasses.indexOf(wanted);
   const needed = require.reduce((mask, wanted) => mask | bit(wanted), 0);
   const masks = [...alphabet].map((character) => bit(classOf(character.charCodeAt(0))));
-  const walk = (left: number, mask: number): number => (left === 0 ? Number((mask & needed) === needed) : masks.reduce((sum, next) => sum + walk(left - 1, mask | next), 0));
+  const walk = (left: number, mask: number): number =>
+    left === 0 ? Number((mask & needed) === needed) : masks.reduce((sum, next) => sum + walk(left - 1, mask | next), 0);
   return walk(length, 0);
 }
 
@@ -46,16 +54,20 @@ test('the strength of a password is the logarithm of how many there are, counted
         const count = counted(alphabet, length, require);
         const what = `${alphabet} ${String(length)} ${require.join()}`;
         assert.ok(Math.abs(acceptance(options) - count / alphabet.length ** length) < 1e-12, what);
-        assert.ok(Math.abs(strengthOf(options) - Math.log2(Math.max(1, count))) < 1e-9, `${what}: ${String(strengthOf(options))} for ${String(count)}`);
+        assert.ok(
+          Math.abs(strengthOf(options) - Math.log2(Math.max(1, count))) < 1e-9,
+          `${what}: ${String(strengthOf(options))} for ${String(count)}`,
+        );
       }
     }
   }
 });
 
-test('a password that can\'t be has no strength, with any alphabet', () => {
+test("a password that can't be has no strength, with any alphabet", () => {
   for (const alphabet of [alnum, printable, `!1A${alnum.slice(36)}`]) {
     for (const require of subsets.filter((subset) => subset.length > 1)) {
-      for (let length = 1; length < require.length; length++) assert.equal(strengthOf({ kind: 'password', length, alphabet, require }), 0);
+      for (let length = 1; length < require.length; length++)
+        assert.equal(strengthOf({ kind: 'password', length, alphabet, require }), 0);
     }
   }
 });
@@ -70,7 +82,7 @@ test('required classes take away less than what they exclude', () => {
   }
 });
 
-test('the strength of the other kinds is that of what is drawn, and never more than the seed\'s', () => {
+test("the strength of the other kinds is that of what is drawn, and never more than the seed's", () => {
   assert.equal(strengthOf({ kind: 'passphrase', words: 6, separator: '-', capitalize: true }).toFixed(3), '77.549');
   assert.equal(strengthOf({ kind: 'hex', bytes: 16 }), 128);
   assert.equal(strengthOf({ kind: 'uuid' }), 122);

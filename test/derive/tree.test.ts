@@ -5,7 +5,7 @@ import { sha256 } from '@noble/hashes/sha2.js';
 import { utf8ToBytes } from '@noble/hashes/utils.js';
 import fc from 'fast-check';
 import { concat, framed, u32be } from '../../src/bytes.ts';
-import { keyKinds, type KindOptions } from '../../src/derive/kind.ts';
+import { type KindOptions, keyKinds } from '../../src/derive/kind.ts';
 import { deriveSecret, realmOf } from '../../src/derive/secret.ts';
 import { keyId, leafKey, releaseFingerprintKey, scopeSeed, stateKey } from '../../src/derive/tree.ts';
 import { seeds } from './arbitraries.ts';
@@ -22,30 +22,49 @@ test('scope seeds, key ids and the keys of snapshots and releases are those of t
   }
 });
 
-test('scopes of the published vectors that can\'t be are refused', () => {
+test("scopes of the published vectors that can't be are refused", () => {
   assert.ok(derivationVectors.invalid.length > 0);
   for (const { what, scope, error } of derivationVectors.invalid) {
-    assert.throws(() => scopeSeed(bytes(scope.parent), scope.kind, scope.name ?? 'n'.repeat(scope.nameLength ?? 0), scope.epoch), { name: error }, what);
+    assert.throws(
+      () => scopeSeed(bytes(scope.parent), scope.kind, scope.name ?? 'n'.repeat(scope.nameLength ?? 0), scope.epoch),
+      { name: error },
+      what,
+    );
   }
 });
 
 test('HKDF is that of RFC 5869 as another library computes it', () => {
   const texts = fc.oneof(fc.constantFrom('bytes=32\n', 'x'.repeat(5000)), fc.string());
-  fc.assert(fc.property(seeds, fc.string({ unit: 'binary' }), fc.nat(0xffffffff), texts, (parent, name, epoch, params) => {
-    const judged = (salt: string, info: Uint8Array, length: number): string => hex(hkdf(sha256, parent, utf8ToBytes(salt), info, length));
-    assert.equal(hex(scopeSeed(parent, 'host', name, epoch)), judged('auxcred/v1/node', concat(framed('host'), framed(name), u32be(epoch)), 32));
-    assert.equal(hex(leafKey(parent, { type: 'hex', name, period: '2026', generation: epoch, params })), judged('auxcred/v1/leaf', concat(framed('hex'), framed(name), framed('2026'), u32be(epoch), framed(params)), 32));
-    assert.equal(hex(keyId(parent)), judged('auxcred/v1/id', new Uint8Array(0), 16));
-    assert.equal(hex(stateKey(parent)), judged('auxcred/v1/state', new Uint8Array(0), 32));
-  }));
+  fc.assert(
+    fc.property(seeds, fc.string({ unit: 'binary' }), fc.nat(0xffffffff), texts, (parent, name, epoch, params) => {
+      const judged = (salt: string, info: Uint8Array, length: number): string =>
+        hex(hkdf(sha256, parent, utf8ToBytes(salt), info, length));
+      assert.equal(
+        hex(scopeSeed(parent, 'host', name, epoch)),
+        judged('auxcred/v1/node', concat(framed('host'), framed(name), u32be(epoch)), 32),
+      );
+      assert.equal(
+        hex(leafKey(parent, { type: 'hex', name, period: '2026', generation: epoch, params })),
+        judged(
+          'auxcred/v1/leaf',
+          concat(framed('hex'), framed(name), framed('2026'), u32be(epoch), framed(params)),
+          32,
+        ),
+      );
+      assert.equal(hex(keyId(parent)), judged('auxcred/v1/id', new Uint8Array(0), 16));
+      assert.equal(hex(stateKey(parent)), judged('auxcred/v1/state', new Uint8Array(0), 32));
+    }),
+  );
 });
 
 test('framing never maps two lists of fields to the same bytes', () => {
   const fields = fc.array(fc.string({ maxLength: 4 }), { maxLength: 4 });
-  fc.assert(fc.property(fields, fields, (a, b) => {
-    const same = JSON.stringify(a) === JSON.stringify(b);
-    assert.equal(hex(concat(...a.map(framed))) === hex(concat(...b.map(framed))), same);
-  }));
+  fc.assert(
+    fc.property(fields, fields, (a, b) => {
+      const same = JSON.stringify(a) === JSON.stringify(b);
+      assert.equal(hex(concat(...a.map(framed))) === hex(concat(...b.map(framed))), same);
+    }),
+  );
 });
 
 describe('what a host holds', () => {
@@ -61,7 +80,12 @@ describe('what a host holds', () => {
     { kind: 'passphrase', words: 6, separator: '-', capitalize: false },
     ...keyKinds.map((kind) => (kind === 'ssh-ed25519' ? { kind, comment: '' } : { kind })),
   ];
-  const scopes = [['host', 'web1'], ['host', 'web2'], ['group', 'db'], ['group', 'cache']] as const;
+  const scopes = [
+    ['host', 'web1'],
+    ['host', 'web2'],
+    ['group', 'db'],
+    ['group', 'cache'],
+  ] as const;
   const names = ['', 'host', 'group', 'web2', 'cache', 'host/web2', 'group/cache'];
 
   /** A seed, the seeds below it, and all that `depth` steps of every derivation make of them. */
@@ -81,11 +105,20 @@ describe('what a host holds', () => {
     if (depth === 0) return;
     const below = [stateKey(seed), leafKey(seed, { type: 'bytes', name: '', period: '', generation: 1, params: '' })];
     for (const next of below) yield* reachable(next, depth - 1);
-    for (const [kind, name] of scopes) for (const epoch of [1, 2]) yield* reachable(scopeSeed(seed, kind, name, epoch), depth - 1);
+    for (const [kind, name] of scopes)
+      for (const epoch of [1, 2]) yield* reachable(scopeSeed(seed, kind, name, epoch), depth - 1);
   }
 
-  const others = [scopeSeed(fleet, 'host', 'web1', 2), scopeSeed(fleet, 'host', 'web2', 1), scopeSeed(fleet, 'host', 'web2', 2), scopeSeed(fleet, 'group', 'db', 2), scopeSeed(fleet, 'group', 'cache', 1)];
-  const foreign = new Set(others.flatMap((seed) => [...reachable(seed, 0)]).concat(hex(fleet), hex(keyId(fleet)), hex(stateKey(fleet))));
+  const others = [
+    scopeSeed(fleet, 'host', 'web1', 2),
+    scopeSeed(fleet, 'host', 'web2', 1),
+    scopeSeed(fleet, 'host', 'web2', 2),
+    scopeSeed(fleet, 'group', 'db', 2),
+    scopeSeed(fleet, 'group', 'cache', 1),
+  ];
+  const foreign = new Set(
+    others.flatMap((seed) => [...reachable(seed, 0)]).concat(hex(fleet), hex(keyId(fleet)), hex(stateKey(fleet))),
+  );
 
   test('leads to the fleet seed, another scope or another epoch by no derivation', () => {
     const own = [scopeSeed(fleet, 'host', 'web1', 1), scopeSeed(fleet, 'group', 'db', 1)];

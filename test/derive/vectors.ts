@@ -7,18 +7,58 @@ import type { Derivation } from '../../src/derive/secret.ts';
 import type { ScopeKind } from '../../src/derive/tree.ts';
 
 interface DerivationVectors {
-  scopes: { parent: string; kind: ScopeKind; name: string; epoch: number; seed: string; keyId: string; stateKey: string; releaseKey: string }[];
+  scopes: {
+    parent: string;
+    kind: ScopeKind;
+    name: string;
+    epoch: number;
+    seed: string;
+    keyId: string;
+    stateKey: string;
+    releaseKey: string;
+  }[];
   secrets: (Derivation & { seed: string; realm: { params: string }; leaf: string; value: string })[];
-  invalid: { what: string; scope: { parent: string; kind: ScopeKind; name?: string; nameLength?: number; epoch: number }; error: string }[];
+  invalid: {
+    what: string;
+    scope: { parent: string; kind: ScopeKind; name?: string; nameLength?: number; epoch: number };
+    error: string;
+  }[];
 }
 
 /** A text that would take too much room in a file of vectors. */
 export type Text = string | { repeat: string; times: number };
 
 interface KindVectors {
-  secrets: (Derivation & { scope: string; epoch: number; seed: string; params: string; realmDigest: string; leaf: string; text?: string; hex?: string; public?: string; thrownAway?: number })[];
-  defaults: { kind: KindName; seed: string; name: string; host: string; options: KindOptions; params: string; value: string }[];
-  invalid: { what: string; seed: string; name: Text; options: KindOptions | { kind: 'passphrase'; words: number; separator: Text; capitalize: boolean }; period: Text; generation: number; error: string }[];
+  secrets: (Derivation & {
+    scope: string;
+    epoch: number;
+    seed: string;
+    params: string;
+    realmDigest: string;
+    leaf: string;
+    text?: string;
+    hex?: string;
+    public?: string;
+    thrownAway?: number;
+  })[];
+  defaults: {
+    kind: KindName;
+    seed: string;
+    name: string;
+    host: string;
+    options: KindOptions;
+    params: string;
+    value: string;
+  }[];
+  invalid: {
+    what: string;
+    seed: string;
+    name: Text;
+    options: KindOptions | { kind: 'passphrase'; words: number; separator: Text; capitalize: boolean };
+    period: Text;
+    generation: number;
+    error: string;
+  }[];
 }
 
 interface HashVector {
@@ -63,5 +103,14 @@ export const hex = (value: Uint8Array): string => Buffer.from(value).toString('h
 export const text = (value: Uint8Array): string => new TextDecoder('utf-8', { fatal: true }).decode(value);
 
 /** A period with its instants as the vectors write them. */
-export const written = ({ rotation, name, start, end }: Period): { rotation: Rotation; name: string; start: string; end: string } =>
-  ({ rotation, name, start: start.toISOString(), end: end.toISOString() });
+export const written = ({
+  rotation,
+  name,
+  start,
+  end,
+}: Period): { rotation: Rotation; name: string; start: string; end: string } => ({
+  rotation,
+  name,
+  start: start.toISOString(),
+  end: end.toISOString(),
+});

@@ -1,21 +1,31 @@
 /** The fixed folder on a disk that others write to as well: what is no file, what was forged, and what was left behind. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import fc from 'fast-check';
+import { keyId } from '../../src/derive/tree.ts';
 import { Failure } from '../../src/failure.ts';
 import { readHeader } from '../../src/fixed/file.ts';
 import { FixedFolder, type FolderKeys } from '../../src/fixed/folder.ts';
 import { type FixedName, nameText } from '../../src/fixed/name.ts';
-import { keyId } from '../../src/derive/tree.ts';
 
 const seed = (epoch: number): Uint8Array => new Uint8Array(32).fill(epoch);
 const keys: FolderKeys = {
   seedOf: () => ({ seed: seed(3), epoch: 3 }),
-  former: (_, id) => [2, 1].map((epoch) => ({ seed: seed(epoch), epoch })).find((one) => Buffer.compare(keyId(one.seed), id) === 0),
+  former: (_, id) =>
+    [2, 1].map((epoch) => ({ seed: seed(epoch), epoch })).find((one) => Buffer.compare(keyId(one.seed), id) === 0),
 };
 const named = (path: string): FixedName => ({ scope: 'host/web1', path });
 const value = Buffer.from('value');
@@ -26,9 +36,14 @@ beforeEach(() => {
   path = mkdtempSync(join(tmpdir(), 'folder-'));
   folder = new FixedFolder(path);
 });
-afterEach(() => { rmSync(path, { recursive: true }); });
+afterEach(() => {
+  rmSync(path, { recursive: true });
+});
 
-const isMalformed = (message: RegExp) => (error: unknown): boolean => error instanceof Failure && error.code === 'malformed' && message.test(error.message);
+const isMalformed =
+  (message: RegExp) =>
+  (error: unknown): boolean =>
+    error instanceof Failure && error.code === 'malformed' && message.test(error.message);
 
 /** A file with another sequence in its header, which authenticates it no more. */
 function forge(name: FixedName, sequence: bigint): void {
@@ -43,11 +58,41 @@ describe('what is no file of a secret', () => {
     folder.write(a, value, keys);
     const file = folder.fileOf(a);
     const kinds: [string, () => void, RegExp][] = [
-      ['a FIFO', () => { assert.equal(spawnSync('mkfifo', [file]).status, 0); }, /is no regular file/],
-      ['an endless device', () => { symlinkSync('/dev/zero', file); }, /is no regular file/],
-      ['a loop of links', () => { symlinkSync(file, file); }, /is a loop of symbolic links/],
-      ['a file too long', () => { writeFileSync(file, Buffer.alloc(140_000)); }, /has 140000 bytes, and \d+ are the most/],
-      ['a link to a folder', () => { symlinkSync(path, file); }, /is no regular file/],
+      [
+        'a FIFO',
+        () => {
+          assert.equal(spawnSync('mkfifo', [file]).status, 0);
+        },
+        /is no regular file/,
+      ],
+      [
+        'an endless device',
+        () => {
+          symlinkSync('/dev/zero', file);
+        },
+        /is no regular file/,
+      ],
+      [
+        'a loop of links',
+        () => {
+          symlinkSync(file, file);
+        },
+        /is a loop of symbolic links/,
+      ],
+      [
+        'a file too long',
+        () => {
+          writeFileSync(file, Buffer.alloc(140_000));
+        },
+        /has 140000 bytes, and \d+ are the most/,
+      ],
+      [
+        'a link to a folder',
+        () => {
+          symlinkSync(path, file);
+        },
+        /is no regular file/,
+      ],
     ];
     for (const [kind, make, message] of kinds) {
       rmSync(file);
@@ -92,15 +137,23 @@ describe('the sequence of a file that replaces another one', () => {
   });
 
   test('comes from no header that anybody can have written', () => {
-    fc.assert(fc.property(fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.constantFrom(0n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 64n - 1n), fc.boolean(), (any, edge, isEdge) => {
-      const name = named('a');
-      folder.write(name, value, keys);
-      forge(name, isEdge ? edge : any);
-      const sequence = folder.write(name, value, keys);
-      assert.ok(Math.abs(sequence - Date.now()) < 60_000);
-      assert.equal(readHeader(name, folder.bytes(name)).sequence, sequence);
-      assert.deepEqual(Buffer.from(folder.open(name, keys.seedOf).value), value);
-    }), { numRuns: 50 });
+    fc.assert(
+      fc.property(
+        fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+        fc.constantFrom(0n, 2n ** 53n - 1n, 2n ** 53n, 2n ** 64n - 1n),
+        fc.boolean(),
+        (any, edge, isEdge) => {
+          const name = named('a');
+          folder.write(name, value, keys);
+          forge(name, isEdge ? edge : any);
+          const sequence = folder.write(name, value, keys);
+          assert.ok(Math.abs(sequence - Date.now()) < 60_000);
+          assert.equal(readHeader(name, folder.bytes(name)).sequence, sequence);
+          assert.deepEqual(Buffer.from(folder.open(name, keys.seedOf).value), value);
+        },
+      ),
+      { numRuns: 50 },
+    );
   });
 });
 
@@ -119,23 +172,42 @@ describe('names that differ in their case only', () => {
     folder.write(named('dir/Token'), value, keys);
     folder.refuseLookalike(named('dir/other'));
     rmSync(join(path, 'host'), { recursive: true });
-    assert.ok(isRefused(() => { folder.refuseLookalike(named('dir/token')); }));
-    assert.ok(isRefused(() => { folder.refuseLookalike(named('DIR/x')); }));
+    assert.ok(
+      isRefused(() => {
+        folder.refuseLookalike(named('dir/token'));
+      }),
+    );
+    assert.ok(
+      isRefused(() => {
+        folder.refuseLookalike(named('DIR/x'));
+      }),
+    );
   });
 
   test('are the same to a folder that was written to and to one that lists the disk', () => {
     const segment = fc.constantFrom('a', 'A', 'b', 'B', 'ab', 'aB');
     const name = fc.array(segment, { minLength: 1, maxLength: 3 }).map((segments) => named(segments.join('/')));
-    fc.assert(fc.property(fc.array(fc.record({ name, remove: fc.boolean() }), { maxLength: 30 }), (steps) => {
-      rmSync(join(path, 'host'), { recursive: true, force: true });
-      folder = new FixedFolder(path);
-      for (const { name: one, remove } of steps) {
-        const refused = isRefused(() => { new FixedFolder(path).refuseLookalike(one); });
-        assert.equal(isRefused(() => { folder.refuseLookalike(one); }), refused, nameText(one));
-        if (remove && folder.has(one)) folder.remove(one);
-        else if (!remove && !refused) folder.place(one, value);
-      }
-    }), { numRuns: 150 });
+    fc.assert(
+      fc.property(fc.array(fc.record({ name, remove: fc.boolean() }), { maxLength: 30 }), (steps) => {
+        rmSync(join(path, 'host'), { recursive: true, force: true });
+        folder = new FixedFolder(path);
+        for (const { name: one, remove } of steps) {
+          const refused = isRefused(() => {
+            new FixedFolder(path).refuseLookalike(one);
+          });
+          assert.equal(
+            isRefused(() => {
+              folder.refuseLookalike(one);
+            }),
+            refused,
+            nameText(one),
+          );
+          if (remove && folder.has(one)) folder.remove(one);
+          else if (!remove && !refused) folder.place(one, value);
+        }
+      }),
+      { numRuns: 150 },
+    );
   });
 });
 

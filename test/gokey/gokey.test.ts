@@ -8,20 +8,34 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { gokey, type GokeyRequest, type GokeyType, gokeyTypes } from '../../src/gokey/gokey.ts';
+import { Failure } from '../../src/failure.ts';
 import { parseFlags } from '../../src/gokey/flags.ts';
+import { type GokeyRequest, type GokeyType, gokey, gokeyTypes } from '../../src/gokey/gokey.ts';
 import { makeSeedFile } from '../../src/gokey/seed-file.ts';
 import { trimSpace } from '../../src/gokey/white-space.ts';
-import { Failure } from '../../src/failure.ts';
 import { isFailure } from '../age/expect.ts';
 import { newGokey, oldGokey } from './programs.ts';
 
-interface Case { gokey: string; master: string; realm: string; type: string; length?: number; seed?: string; skip?: number; unsafe: boolean; status: number; output?: string }
-const vectors: { seeds: Record<string, { master: string; base64: string }>; cases: Case[] } = JSON.parse(readFileSync('test/vectors/gokey.json', 'utf8'));
+interface Case {
+  gokey: string;
+  master: string;
+  realm: string;
+  type: string;
+  length?: number;
+  seed?: string;
+  skip?: number;
+  unsafe: boolean;
+  status: number;
+  output?: string;
+}
+const vectors: { seeds: Record<string, { master: string; base64: string }>; cases: Case[] } = JSON.parse(
+  readFileSync('test/vectors/gokey.json', 'utf8'),
+);
 
 const utf8 = (text: string): Uint8Array => new Uint8Array(Buffer.from(text));
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-const seedNamed = (name: string): Uint8Array => new Uint8Array(Buffer.from(vectors.seeds[name]?.base64 ?? '', 'base64'));
+const seedNamed = (name: string): Uint8Array =>
+  new Uint8Array(Buffer.from(vectors.seeds[name]?.base64 ?? '', 'base64'));
 const isType = (text: string): text is GokeyType => gokeyTypes.some((type) => type === text);
 
 /** A seed file with this body. */
@@ -35,10 +49,16 @@ function sealedSeed(master: string, body: Uint8Array, nonce: Uint8Array = new Ui
  * Otherwise a changed body changes the tag, and with it also what versions before 0.2.0 make.
  */
 function sameTag(master: string, nonce: Uint8Array, body: Uint8Array): Uint8Array {
-  const block = createCipheriv('aes-256-ecb', pbkdf2Sync(master, nonce, 4096, 32, 'sha256'), null).update(new Uint8Array(16));
+  const block = createCipheriv('aes-256-ecb', pbkdf2Sync(master, nonce, 4096, 32, 'sha256'), null).update(
+    new Uint8Array(16),
+  );
   const change = randomBytes(16);
   let product = 0n;
-  for (let bit = 127n, power = BigInt(`0x${hex(block)}`); bit >= 0n; bit--, power = (power >> 1n) ^ ((power & 1n) * (0xe1n << 120n))) {
+  for (
+    let bit = 127n, power = BigInt(`0x${hex(block)}`);
+    bit >= 0n;
+    bit--, power = (power >> 1n) ^ ((power & 1n) * (0xe1n << 120n))
+  ) {
     if ((BigInt(`0x${hex(change)}`) >> bit) & 1n) product ^= power;
   }
   const changes = Buffer.concat([change, Buffer.from(product.toString(16).padStart(32, '0'), 'hex')]);
@@ -46,8 +66,12 @@ function sameTag(master: string, nonce: Uint8Array, body: Uint8Array): Uint8Arra
 }
 
 let folder = '';
-before(() => { folder = mkdtempSync(join(tmpdir(), 'gokey-')); });
-after(() => { rmSync(folder, { recursive: true }); });
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), 'gokey-'));
+});
+after(() => {
+  rmSync(folder, { recursive: true });
+});
 const at = (name: string): string => join(folder, name);
 const file = (name: string, content: Uint8Array | string): string => {
   writeFileSync(at(name), content);
@@ -56,27 +80,45 @@ const file = (name: string, content: Uint8Array | string): string => {
 
 describe('gokey', () => {
   test('is the program, byte for byte, in every published case', () => {
-    assert.ok(vectors.cases.filter(({ gokey: version, seed }) => version.startsWith('0.2') && seed !== undefined).length > 100);
+    assert.ok(
+      vectors.cases.filter(({ gokey: version, seed }) => version.startsWith('0.2') && seed !== undefined).length > 100,
+    );
     assert.ok(vectors.cases.filter(({ gokey: version }) => version === '0.1.2').length > 50);
     for (const one of vectors.cases) {
       if (!isType(one.type)) continue;
-      const request: GokeyRequest = { masterPassword: utf8(one.master), realm: one.realm, type: one.type, allowUnsafe: one.unsafe, ...(one.length === undefined ? {} : { length: one.length }), ...(one.seed === undefined ? {} : { seed: seedNamed(one.seed) }) };
-      if (one.status === 0) assert.equal(Buffer.from(gokey(request)).toString('base64'), one.output, JSON.stringify(one));
+      const request: GokeyRequest = {
+        masterPassword: utf8(one.master),
+        realm: one.realm,
+        type: one.type,
+        allowUnsafe: one.unsafe,
+        ...(one.length === undefined ? {} : { length: one.length }),
+        ...(one.seed === undefined ? {} : { seed: seedNamed(one.seed) }),
+      };
+      if (one.status === 0)
+        assert.equal(Buffer.from(gokey(request)).toString('base64'), one.output, JSON.stringify(one));
       else assert.throws(() => gokey(request), Failure, JSON.stringify(one));
     }
   });
 
-  test('needs the seed file\'s secret part: versions before 0.2.0 did not (CVE-2025-13353)', async () => {
+  test("needs the seed file's secret part: versions before 0.2.0 did not (CVE-2025-13353)", async () => {
     const nonce = new Uint8Array(randomBytes(12));
     const body = new Uint8Array(randomBytes(32));
     const seeds = [sealedSeed('m', body, nonce), sealedSeed('m', sameTag('m', nonce, body), nonce)];
     const [one, other] = seeds;
     assert.ok(one && other);
     assert.notEqual(hex(one), hex(other));
-    assert.deepEqual([hex(one.subarray(0, 12)), hex(one.subarray(-16))], [hex(other.subarray(0, 12)), hex(other.subarray(-16))]);
-    const made = seeds.map((seed) => hex(gokey({ masterPassword: utf8('m'), realm: 'r', type: 'raw', allowUnsafe: false, seed })));
+    assert.deepEqual(
+      [hex(one.subarray(0, 12)), hex(one.subarray(-16))],
+      [hex(other.subarray(0, 12)), hex(other.subarray(-16))],
+    );
+    const made = seeds.map((seed) =>
+      hex(gokey({ masterPassword: utf8('m'), realm: 'r', type: 'raw', allowUnsafe: false, seed })),
+    );
     assert.notEqual(made[0], made[1]);
-    const by = (program: string): string[] => seeds.map((seed) => hex(spawnSync(program, ['-P', file('m', 'm'), '-s', file('seed', seed), '-r', 'r', '-t', 'raw']).stdout));
+    const by = (program: string): string[] =>
+      seeds.map((seed) =>
+        hex(spawnSync(program, ['-P', file('m', 'm'), '-s', file('seed', seed), '-r', 'r', '-t', 'raw']).stdout),
+      );
     assert.deepEqual(by(await newGokey()), made);
     const [before, same] = by(oldGokey);
     assert.equal(before?.length, 64);
@@ -87,12 +129,21 @@ describe('gokey', () => {
   test('refuses a wrong master password, a seed that is none, and what gokey refuses', () => {
     const request: GokeyRequest = { masterPassword: utf8('m'), realm: 'r', type: 'pass', allowUnsafe: false };
     const seed = sealedSeed('m', new Uint8Array(10));
-    assert.throws(() => gokey({ ...request, seed, masterPassword: utf8('n') }), isFailure('no-recipient', /^the master password does not open the seed file$/));
-    for (let length = 0; length < 28; length++) assert.throws(() => gokey({ ...request, seed: seed.slice(0, length) }), isFailure('usage', /at least 28 bytes/));
+    assert.throws(
+      () => gokey({ ...request, seed, masterPassword: utf8('n') }),
+      isFailure('no-recipient', /^the master password does not open the seed file$/),
+    );
+    for (let length = 0; length < 28; length++)
+      assert.throws(() => gokey({ ...request, seed: seed.slice(0, length) }), isFailure('usage', /at least 28 bytes/));
     assert.throws(() => gokey({ ...request, realm: '' }), isFailure('usage', /^no realm provided$/));
     assert.throws(() => gokey({ ...request, length: 7 }), isFailure('usage', /^invalid password specification$/));
     assert.throws(() => gokey({ ...request, type: 'ec256' }), isFailure('usage', /without strong seed is not allowed/));
-    fc.assert(fc.property(fc.uint8Array({ minLength: 28, maxLength: 80 }), (garbage) => { assert.throws(() => gokey({ ...request, seed: garbage }), isFailure('no-recipient')); }), { numRuns: 30 });
+    fc.assert(
+      fc.property(fc.uint8Array({ minLength: 28, maxLength: 80 }), (garbage) => {
+        assert.throws(() => gokey({ ...request, seed: garbage }), isFailure('no-recipient'));
+      }),
+      { numRuns: 30 },
+    );
   });
 
   test('makes seed files that gokey 0.2.0 reads, and reads those that it makes', async () => {
@@ -105,46 +156,143 @@ describe('gokey', () => {
       for (const type of gokeyTypes) {
         const { status, stdout } = spawnSync(program, ['-P', master, '-s', at(seed), '-r', 'example.com', '-t', type]);
         assert.equal(status, 0);
-        assert.equal(hex(gokey({ masterPassword: utf8('ein Paßwort'), realm: 'example.com', type, allowUnsafe: false, seed: new Uint8Array(readFileSync(at(seed))) })), hex(stdout), `${seed} ${type}`);
+        assert.equal(
+          hex(
+            gokey({
+              masterPassword: utf8('ein Paßwort'),
+              realm: 'example.com',
+              type,
+              allowUnsafe: false,
+              seed: new Uint8Array(readFileSync(at(seed))),
+            }),
+          ),
+          hex(stdout),
+          `${seed} ${type}`,
+        );
       }
     }
   });
 
   test('is the program here and now: without a seed both versions, with one the new', async () => {
     const programs = [oldGokey, await newGokey()];
-    const realms = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 30 }).filter((text) => !text.includes('\0') && !/\p{Surrogate}/u.test(text));
+    const realms = fc
+      .string({ unit: 'grapheme', minLength: 1, maxLength: 30 })
+      .filter((text) => !text.includes('\0') && !/\p{Surrogate}/u.test(text));
     const lengths = fc.oneof(fc.constant(undefined), fc.integer({ min: 8, max: 200 }));
-    const masters = realms.filter((text) => text.trim() === text && text !== '' && !/^[\u0085\ufeff]|[\u0085\ufeff]$/u.test(text));
-    for (const [master, realm, type, length, seeded] of fc.sample(fc.tuple(masters, realms, fc.constantFrom(...gokeyTypes), lengths, fc.boolean()), 60)) {
+    const masters = realms.filter(
+      (text) => text.trim() === text && text !== '' && !/^[\u0085\ufeff]|[\u0085\ufeff]$/u.test(text),
+    );
+    for (const [master, realm, type, length, seeded] of fc.sample(
+      fc.tuple(masters, realms, fc.constantFrom(...gokeyTypes), lengths, fc.boolean()),
+      60,
+    )) {
       const seed = sealedSeed(master, new Uint8Array(randomBytes(64)));
       const sized = type === 'pass' || type === 'raw' ? length : undefined;
-      const expected = hex(gokey({ masterPassword: utf8(master), realm, type, allowUnsafe: true, ...(sized === undefined ? {} : { length: sized }), ...(seeded ? { seed } : {}) }));
+      const expected = hex(
+        gokey({
+          masterPassword: utf8(master),
+          realm,
+          type,
+          allowUnsafe: true,
+          ...(sized === undefined ? {} : { length: sized }),
+          ...(seeded ? { seed } : {}),
+        }),
+      );
       for (const program of seeded ? programs.slice(1) : programs) {
-        const { status, stdout } = spawnSync(program, ['-P', file('m', master), `-r=${realm}`, '-t', type, '-u', ...(sized === undefined ? [] : ['-l', String(sized)]), ...(seeded ? ['-s', file('seed', seed)] : [])]);
+        const { status, stdout } = spawnSync(program, [
+          '-P',
+          file('m', master),
+          `-r=${realm}`,
+          '-t',
+          type,
+          '-u',
+          ...(sized === undefined ? [] : ['-l', String(sized)]),
+          ...(seeded ? ['-s', file('seed', seed)] : []),
+        ]);
         assert.equal(status, 0);
         assert.equal(hex(stdout), expected, `${program} ${JSON.stringify([master, realm])} ${type}`);
       }
     }
   });
 
-  test('takes the white space around a password in a file away as the program does, Unicode\'s too, and keeps all else', async () => {
+  test("takes the white space around a password in a file away as the program does, Unicode's too, and keeps all else", async () => {
     const program = await newGokey();
-    const pieces = [...'\t\n\v\f\r \u0085\u00a0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff\u180e\0', 'p', 'ß'].map((text) => Buffer.from(text));
+    const pieces = [
+      ...'\t\n\v\f\r \u0085\u00a0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff\u180e\0',
+      'p',
+      'ß',
+    ].map((text) => Buffer.from(text));
     const broken = [[0xc2], [0xa0], [0x85], [0xe2, 0x80], [0x80], [0xff], [0xe3]].map((bytes) => Buffer.from(bytes));
-    for (const around of fc.sample(fc.tuple(fc.array(fc.constantFrom(...pieces, ...broken), { maxLength: 4 }), fc.array(fc.constantFrom(...pieces, ...broken), { maxLength: 4 })), 150)) {
+    for (const around of fc.sample(
+      fc.tuple(
+        fc.array(fc.constantFrom(...pieces, ...broken), { maxLength: 4 }),
+        fc.array(fc.constantFrom(...pieces, ...broken), { maxLength: 4 }),
+      ),
+      150,
+    )) {
       const content = Buffer.concat([...around[0], Buffer.from('x'), ...around[1]]);
       const { status, stdout } = spawnSync(program, ['-P', file('spaced', content), '-r', 'r']);
       assert.equal(status, 0);
-      assert.equal(hex(gokey({ masterPassword: trimSpace(Uint8Array.from(content)), realm: 'r', type: 'pass', allowUnsafe: false })), hex(stdout), hex(content));
+      assert.equal(
+        hex(
+          gokey({ masterPassword: trimSpace(Uint8Array.from(content)), realm: 'r', type: 'pass', allowUnsafe: false }),
+        ),
+        hex(stdout),
+        hex(content),
+      );
     }
   });
 
   test('reads flags and numbers as Go does', async () => {
     const program = await newGokey();
     const master = file('plain', 'pw');
-    const word = fc.constantFrom('-P', '-r', '-s', '-t', '-l', '-skip', '-o', '-u', '--u', '-u=0', '-u=F', '-u=no', '-u=', '--', '-', '-=', '---u', '--=u', '-h', '--help', '-hh', '-l=9', '-l=', '-skip=0x1', '-r=a=b', '-r=', '--r=', 'word', '', '=');
-    const number = fc.tuple(fc.constantFrom('', '', '+', '-'), fc.constantFrom('', '0', '0', '0x', '0X', '0o', '0O', '0b', '0B'), fc.array(fc.constantFrom(...'0011234567789_fF'), { maxLength: 4 })).map(([sign, base, digits]) => `-l=${sign}${base}${digits.join('')}`);
-    const limits = ['9223372036854775807', '9223372036854775808', '-9223372036854775808', '-9223372036854775809', '0x7fffffffffffffff', '0x8000000000000000'].map((text) => [`-skip=${text}`]);
+    const word = fc.constantFrom(
+      '-P',
+      '-r',
+      '-s',
+      '-t',
+      '-l',
+      '-skip',
+      '-o',
+      '-u',
+      '--u',
+      '-u=0',
+      '-u=F',
+      '-u=no',
+      '-u=',
+      '--',
+      '-',
+      '-=',
+      '---u',
+      '--=u',
+      '-h',
+      '--help',
+      '-hh',
+      '-l=9',
+      '-l=',
+      '-skip=0x1',
+      '-r=a=b',
+      '-r=',
+      '--r=',
+      'word',
+      '',
+      '=',
+    );
+    const number = fc
+      .tuple(
+        fc.constantFrom('', '', '+', '-'),
+        fc.constantFrom('', '0', '0', '0x', '0X', '0o', '0O', '0b', '0B'),
+        fc.array(fc.constantFrom(...'0011234567789_fF'), { maxLength: 4 }),
+      )
+      .map(([sign, base, digits]) => `-l=${sign}${base}${digits.join('')}`);
+    const limits = [
+      '9223372036854775807',
+      '9223372036854775808',
+      '-9223372036854775808',
+      '-9223372036854775809',
+      '0x7fffffffffffffff',
+      '0x8000000000000000',
+    ].map((text) => [`-skip=${text}`]);
     const outcome = (args: readonly string[]): 'mistake' | 'help' | 'flags' => {
       try {
         return parseFlags(args) ? 'flags' : 'help';
@@ -157,7 +305,11 @@ describe('gokey', () => {
       const args = [...some, '-P', master];
       // -o writes to files with these names.
       const { status, stderr } = spawnSync(program, args, { cwd: folder, env: {}, encoding: 'utf8', input: '' });
-      assert.equal(outcome(args), status === 2 ? 'mistake' : stderr.startsWith('Usage of ') ? 'help' : 'flags', args.join(' '));
+      assert.equal(
+        outcome(args),
+        status === 2 ? 'mistake' : stderr.startsWith('Usage of ') ? 'help' : 'flags',
+        args.join(' '),
+      );
     }
     for (const length of fc.sample(number, 200)) {
       const args = [length, '-P', master, '-r', 'r', '-t', 'raw', '-u'];
@@ -170,22 +322,66 @@ describe('gokey', () => {
 
 describe('auxcred gokey', () => {
   const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], ...more });
-  const run = (args: readonly string[], more?: NodeJS.ProcessEnv): { status: number | null; stdout: string; stderr: string } => spawnSync(process.execPath, ['dist/auxcred.cjs', 'gokey', ...args], { encoding: 'latin1', env: environment(more), input: '' });
+  const run = (
+    args: readonly string[],
+    more?: NodeJS.ProcessEnv,
+  ): { status: number | null; stdout: string; stderr: string } =>
+    spawnSync(process.execPath, ['dist/auxcred.cjs', 'gokey', ...args], {
+      encoding: 'latin1',
+      env: environment(more),
+      input: '',
+    });
 
-  test('takes gokey\'s flags, and gives its bytes and its exit statuses', async () => {
+  test("takes gokey's flags, and gives its bytes and its exit statuses", async () => {
     const program = await newGokey();
     const master = file('master', ' pw with spaces \n');
     const seed = file('seed', sealedSeed('pw with spaces', new Uint8Array(randomBytes(40))));
     const skipped = file('skipped', Buffer.concat([Buffer.alloc(9), readFileSync(seed)]));
     for (const args of [
-      ['-P', master, '-r', 'x'], [`-P=${master}`, '-r=x', '-l=20'], [`--P=${master}`, '--r', 'x', '--t', 'raw', '--u'], ['-P', master, '-r', 'x', '-u=false', '-t', 'ec256'], ['-P', master, '-r', 'x', '-u=true', '-t', 'ec256'],
-      ['-P', master, '-r', 'x', '-s', seed], ['-P', master, '-r', 'x', '-s', skipped, '-skip', '9'], ['-P', master, '-r', 'x', '-s', skipped], ['-P', master, '-r', 'x', '-s', seed, '-skip', '-1'], ['-P', master, '-r', 'x', '-s', seed, '-skip', '9999'], ['-P', master, '-r', 'x', '-skip', '-1'],
-      ['-P', master], ['-P', master, '-r', 'x', '-l', '7'], ['-P', master, '-r', 'x', '-l', '0'], ['-P', master, '-r', 'x', '-l', 'abc'], ['-P', master, '-r', 'x', '-t', 'raw'], ['-P', master, '-r', 'x', '-t', 'foo'], ['-P', master, '-r', 'x', '-t', 'ed25519', '-u', '-l', '5'],
-      ['-P', at('missing'), '-r', 'x'], ['-P', master, '-r', 'x', '-s', at('missing')], ['-P', master, '-r', 'x', '-zz'], ['-P', master, '-r', 'x', '-u=maybe'], ['-P', master, '-r'], ['-P', master, '-r', 'x', 'more', '-l', 'abc'],
-      ...['010', '0x10', '1_0', '0b1001', '08', '1__0', '+12', '9223372036854775808'].map((length) => ['-P', master, '-r', 'x', '-l', length]),
-      ['-P', master, '-r', 'x', '-s', skipped, '-skip', '011'], ['-P', master, '-r', 'x', '-=x'], ['-P', master, '-r', 'x', '---u'], ['-P', master, '-r', 'x', '--', '-l', 'abc'], ['-h'], ['--help'], ['-P', master, '-zz', '-h'],
+      ['-P', master, '-r', 'x'],
+      [`-P=${master}`, '-r=x', '-l=20'],
+      [`--P=${master}`, '--r', 'x', '--t', 'raw', '--u'],
+      ['-P', master, '-r', 'x', '-u=false', '-t', 'ec256'],
+      ['-P', master, '-r', 'x', '-u=true', '-t', 'ec256'],
+      ['-P', master, '-r', 'x', '-s', seed],
+      ['-P', master, '-r', 'x', '-s', skipped, '-skip', '9'],
+      ['-P', master, '-r', 'x', '-s', skipped],
+      ['-P', master, '-r', 'x', '-s', seed, '-skip', '-1'],
+      ['-P', master, '-r', 'x', '-s', seed, '-skip', '9999'],
+      ['-P', master, '-r', 'x', '-skip', '-1'],
+      ['-P', master],
+      ['-P', master, '-r', 'x', '-l', '7'],
+      ['-P', master, '-r', 'x', '-l', '0'],
+      ['-P', master, '-r', 'x', '-l', 'abc'],
+      ['-P', master, '-r', 'x', '-t', 'raw'],
+      ['-P', master, '-r', 'x', '-t', 'foo'],
+      ['-P', master, '-r', 'x', '-t', 'ed25519', '-u', '-l', '5'],
+      ['-P', at('missing'), '-r', 'x'],
+      ['-P', master, '-r', 'x', '-s', at('missing')],
+      ['-P', master, '-r', 'x', '-zz'],
+      ['-P', master, '-r', 'x', '-u=maybe'],
+      ['-P', master, '-r'],
+      ['-P', master, '-r', 'x', 'more', '-l', 'abc'],
+      ...['010', '0x10', '1_0', '0b1001', '08', '1__0', '+12', '9223372036854775808'].map((length) => [
+        '-P',
+        master,
+        '-r',
+        'x',
+        '-l',
+        length,
+      ]),
+      ['-P', master, '-r', 'x', '-s', skipped, '-skip', '011'],
+      ['-P', master, '-r', 'x', '-=x'],
+      ['-P', master, '-r', 'x', '---u'],
+      ['-P', master, '-r', 'x', '--', '-l', 'abc'],
+      ['-h'],
+      ['--help'],
+      ['-P', master, '-zz', '-h'],
     ]) {
-      const [theirs, ours] = [spawnSync(program, args, { encoding: 'latin1', env: environment(), input: '' }), run(args)];
+      const [theirs, ours] = [
+        spawnSync(program, args, { encoding: 'latin1', env: environment(), input: '' }),
+        run(args),
+      ];
       assert.equal(ours.status, theirs.status, `${args.join(' ')}: ${ours.stderr}`);
       if (theirs.status === 0) assert.equal(ours.stdout, theirs.stdout, args.join(' '));
       else assert.equal(ours.stdout, '');
@@ -203,19 +399,33 @@ describe('auxcred gokey', () => {
   test('takes GOKEY_ROOT_PASS where the file is empty, and makes a seed file whatever length is asked for, as the program does', async () => {
     const program = await newGokey();
     const args = ['-P', file('empty', ' \n'), '-r', 'x'];
-    const theirs = spawnSync(program, args, { encoding: 'latin1', env: environment({ GOKEY_ROOT_PASS: 'pw' }), input: '' });
+    const theirs = spawnSync(program, args, {
+      encoding: 'latin1',
+      env: environment({ GOKEY_ROOT_PASS: 'pw' }),
+      input: '',
+    });
     assert.equal(theirs.status, 0);
-    assert.deepEqual([run(args, { GOKEY_ROOT_PASS: 'pw' }).stdout, run(['-r', 'x'], { GOKEY_ROOT_PASS: 'pw' }).stdout], [theirs.stdout, theirs.stdout]);
+    assert.deepEqual(
+      [run(args, { GOKEY_ROOT_PASS: 'pw' }).stdout, run(['-r', 'x'], { GOKEY_ROOT_PASS: 'pw' }).stdout],
+      [theirs.stdout, theirs.stdout],
+    );
     const { status, stdout } = run(['-P', file('plain', 'pw'), '-t', 'seed', '-l', '5']);
     assert.deepEqual([status, stdout.length], [0, 256]);
   });
 
   test('refuses a realm or a password in the environment that was not UTF-8', () => {
-    for (const said of [run(['-P', file('plain', 'pw'), '-r', 'a\ufffd']), run(['-r', 'a'], { GOKEY_ROOT_PASS: '\ufffd' })]) {
+    for (const said of [
+      run(['-P', file('plain', 'pw'), '-r', 'a\ufffd']),
+      run(['-r', 'a'], { GOKEY_ROOT_PASS: '\ufffd' }),
+    ]) {
       assert.deepEqual([said.status, said.stdout], [1, '']);
       assert.match(said.stderr, /is not UTF-8\n$/);
     }
-    const raw = spawnSync('sh', ['-c', 'exec "$0" dist/auxcred.cjs gokey -P "$1" -r "$(printf "\\377")"', process.execPath, at('plain')], { encoding: 'latin1', env: environment(), input: '' });
+    const raw = spawnSync(
+      'sh',
+      ['-c', 'exec "$0" dist/auxcred.cjs gokey -P "$1" -r "$(printf "\\377")"', process.execPath, at('plain')],
+      { encoding: 'latin1', env: environment(), input: '' },
+    );
     assert.deepEqual([raw.status, raw.stdout], [1, '']);
   });
 
@@ -237,7 +447,11 @@ describe('auxcred gokey', () => {
   test('asks twice unless there is a seed file, and again where nothing or something else was entered', () => {
     /** Standard output goes to a file, so that the terminal has the questions alone. */
     const typed = (args: string, keys: string): { status: number | null; terminal: string; stdout: string } => {
-      const { status, stdout } = spawnSync('script', ['-qec', `'${process.execPath}' dist/auxcred.cjs gokey ${args} > '${at('typed')}'`, '/dev/null'], { input: keys, env: environment(), encoding: 'utf8' });
+      const { status, stdout } = spawnSync(
+        'script',
+        ['-qec', `'${process.execPath}' dist/auxcred.cjs gokey ${args} > '${at('typed')}'`, '/dev/null'],
+        { input: keys, env: environment(), encoding: 'utf8' },
+      );
       return { status, terminal: stdout, stdout: readFileSync(at('typed'), 'latin1') };
     };
     const questions = (terminal: string): number => terminal.split('master password').length - 1;
@@ -250,7 +464,10 @@ describe('auxcred gokey', () => {
     assert.match(other.terminal, /not the same: try again/);
     const seed = file('seed', sealedSeed('hunter2', new Uint8Array(randomBytes(40))));
     const once_ = typed(`-r x -s '${seed}'`, 'hunter2\n');
-    assert.deepEqual([once_.status, once_.stdout, questions(once_.terminal)], [0, run(['-P', at('plain'), '-r', 'x', '-s', seed]).stdout, 1]);
+    assert.deepEqual(
+      [once_.status, once_.stdout, questions(once_.terminal)],
+      [0, run(['-P', at('plain'), '-r', 'x', '-s', seed]).stdout, 1],
+    );
     const wrong = typed(`-r x -s '${seed}'`, 'hunter3\n');
     assert.deepEqual([wrong.status, wrong.stdout], [1, '']);
     assert.match(wrong.terminal, /the master password does not open the seed file/);

@@ -1,17 +1,30 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
-import type { Finding } from '../../src/health/finding.ts';
 import { findingsOf } from '../../src/health/checks.ts';
+import type { Finding } from '../../src/health/finding.ts';
 import { lookAt } from '../../src/health/health.ts';
 import { isEncryptedDevice, swapsOnDisk } from '../../src/health/platform.ts';
 import { Sight } from '../../src/health/readable-files.ts';
 import { commandLine, shellWord } from '../../src/system/shell.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 
 const isRoot = process.getuid?.() === 0;
 
@@ -25,9 +38,27 @@ const at = (path: string): string => join(root, path);
 const store = (path: string): string => at(`var/lib/auxcred/${path}`);
 const manifest = 'etc/auxcred/secrets.d/web.toml';
 
-interface Said { status: number | null; stdout: string; stderr: string }
-const run = (command: readonly string[], { input = '', program = resolve('dist/auxcred.cjs'), uid, environment = {} }: { input?: string; program?: string; uid?: number; environment?: Record<string, string> } = {}): Said =>
-  spawnSync(process.execPath, [program, ...command], { encoding: 'utf8', input, timeout: 60_000, env: { PATH: process.env['PATH'], ...environment }, ...(uid === undefined ? {} : { uid, gid: uid }) });
+interface Said {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+const run = (
+  command: readonly string[],
+  {
+    input = '',
+    program = resolve('dist/auxcred.cjs'),
+    uid,
+    environment = {},
+  }: { input?: string; program?: string; uid?: number; environment?: Record<string, string> } = {},
+): Said =>
+  spawnSync(process.execPath, [program, ...command], {
+    encoding: 'utf8',
+    input,
+    timeout: 60_000,
+    env: { PATH: process.env['PATH'], ...environment },
+    ...(uid === undefined ? {} : { uid, gid: uid }),
+  });
 const auxcred = (verb: string, ...args: string[]): string => {
   const { status, stdout, stderr } = run([verb, `--root=${root}`, ...args], { input: 'value of a secret' });
   assert.equal(status, 0, `${verb}: ${stderr}${stdout}`);
@@ -35,11 +66,16 @@ const auxcred = (verb: string, ...args: string[]): string => {
 };
 /** At another time, for a whole process. */
 const auxcredAt = (time: string, verb: string, ...args: string[]): void => {
-  const { status, stderr } = spawnSync('faketime', [time, process.execPath, resolve('dist/auxcred.cjs'), verb, `--root=${root}`, ...args], { encoding: 'utf8', env: { PATH: process.env['PATH'], TZ: 'UTC' } });
+  const { status, stderr } = spawnSync(
+    'faketime',
+    [time, process.execPath, resolve('dist/auxcred.cjs'), verb, `--root=${root}`, ...args],
+    { encoding: 'utf8', env: { PATH: process.env['PATH'], TZ: 'UTC' } },
+  );
   assert.equal(status, 0, stderr);
 };
 
-const isFinding = (value: unknown): value is Finding => typeof value === 'object' && value !== null && 'check' in value && 'level' in value && 'mend' in value;
+const isFinding = (value: unknown): value is Finding =>
+  typeof value === 'object' && value !== null && 'check' in value && 'level' in value && 'mend' in value;
 
 /** What doctor found, but for what is well. */
 function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
@@ -54,9 +90,18 @@ function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
 }
 
 /** The one thing that is found. */
-function only(check: string, level: Finding['level'], message: RegExp, options: Parameters<typeof run>[1] = {}): Finding {
+function only(
+  check: string,
+  level: Finding['level'],
+  message: RegExp,
+  options: Parameters<typeof run>[1] = {},
+): Finding {
   const all = findings(options);
-  assert.deepEqual(all.map((finding) => `${finding.level} ${finding.check}`), [`${level} ${check}`], JSON.stringify(all, undefined, 1));
+  assert.deepEqual(
+    all.map((finding) => `${finding.level} ${finding.check}`),
+    [`${level} ${check}`],
+    JSON.stringify(all, undefined, 1),
+  );
   const [finding] = all;
   assert.ok(finding);
   assert.match(finding.message, message);
@@ -67,13 +112,26 @@ function only(check: string, level: Finding['level'], message: RegExp, options: 
 }
 
 /** Types a command of a finding, with what its words in capitals stand for, and sees that nothing is left. */
-function mends({ mend }: Finding, which: number, words: Readonly<Record<string, string>> = {}, left: readonly string[] = []): void {
+function mends(
+  { mend }: Finding,
+  which: number,
+  words: Readonly<Record<string, string>> = {},
+  left: readonly string[] = [],
+): void {
   let command = mend[which] ?? '';
   for (const [word, value] of Object.entries(words)) command = command.replace(word, shellWord(value));
   command = command.replace(/^auxcred /, `${process.execPath} ${resolve('dist/auxcred.cjs')} `);
-  const { status, stderr } = spawnSync('sh', ['-c', command], { encoding: 'utf8', input: 'value of a secret', timeout: 60_000, env: { PATH: process.env['PATH'] } });
+  const { status, stderr } = spawnSync('sh', ['-c', command], {
+    encoding: 'utf8',
+    input: 'value of a secret',
+    timeout: 60_000,
+    env: { PATH: process.env['PATH'] },
+  });
   assert.equal(status, 0, `${command}: ${stderr}`);
-  assert.deepEqual(findings().map(({ check }) => check), left);
+  assert.deepEqual(
+    findings().map(({ check }) => check),
+    left,
+  );
 }
 
 before(() => {
@@ -84,21 +142,31 @@ before(() => {
   writeFileSync(at('etc/hostname'), 'web1\n');
   writeFileSync(at('etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
   writeFileSync(at('etc/passwd'), 'auxcred:x:990:990:auxcred broker:/:/usr/sbin/nologin\n');
-  assert.equal(spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status, 0);
+  assert.equal(
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')]).status,
+    0,
+  );
   recoveryKey = at('recovery.txt');
   assert.equal(spawnSync('age-keygen', ['-o', recoveryKey]).status, 0);
   recipient = /age1\w+/.exec(readFileSync(recoveryKey, 'utf8'))?.[0] ?? '';
   auxcred('seal', `--recipient=${recipient}`);
   auxcred('put', 'wifi');
-  writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n[secret.wifi]\nkind = "fixed"\nunits = ["net.service"]\n');
+  writeFileSync(
+    at(manifest),
+    '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n[secret.wifi]\nkind = "fixed"\nunits = ["net.service"]\n',
+  );
   auxcred('apply');
 });
-after(() => { rmSync(sound, { recursive: true }); });
+after(() => {
+  rmSync(sound, { recursive: true });
+});
 beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'the machine\'s root-'));
+  root = mkdtempSync(join(tmpdir(), "the machine's root-"));
   cpSync(sound, root, { recursive: true, preserveTimestamps: true, verbatimSymlinks: true });
 });
-afterEach(() => { rmSync(root, { recursive: true }); });
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
 
 describe('doctor', () => {
   test('finds nothing where all is well, and says so', () => {
@@ -113,7 +181,10 @@ describe('doctor', () => {
     rmSync(store('provisioned'));
     const { status, stdout, stderr } = run(['doctor', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
-    assert.equal(stdout, `problem: nothing is in force yet [snapshot]\n    units that are declared get no secret\n    $ ${commandLine('auxcred', 'apply', `--root=${root}`)}\n`);
+    assert.equal(
+      stdout,
+      `problem: nothing is in force yet [snapshot]\n    units that are declared get no secret\n    $ ${commandLine('auxcred', 'apply', `--root=${root}`)}\n`,
+    );
     assert.match(stderr, /checks passed; 1 problem\n$/);
   });
 
@@ -121,15 +192,26 @@ describe('doctor', () => {
     copyFileSync(at('etc/group'), at('backup'));
     for (const file of ['group', 'passwd']) {
       writeFileSync(at(`etc/${file}`), 'root:x:0:0:\n');
-      assert.equal(only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0], commandLine('systemd-sysusers', `--root=${root}`, 'auxcred.conf'));
+      assert.equal(
+        only('account', 'problem', new RegExp(file === 'group' ? 'no group auxcred' : 'no user auxcred')).mend[0],
+        commandLine('systemd-sysusers', `--root=${root}`, 'auxcred.conf'),
+      );
       copyFileSync(at('backup'), at('etc/group'));
     }
   });
 
   test('access: the seeds for everybody, the pins for everybody to write', { skip: !isRoot }, () => {
-    for (const [path, mode] of [[store('seeds.age'), 0o644], [at('etc/auxcred/scopes.json'), 0o666], [store('fixed'), 0o755], [store('generations'), 0o777]] as const) {
+    for (const [path, mode] of [
+      [store('seeds.age'), 0o644],
+      [at('etc/auxcred/scopes.json'), 0o666],
+      [store('fixed'), 0o755],
+      [store('generations'), 0o777],
+    ] as const) {
       chmodSync(path, mode);
-      mends(only('access', 'problem', new RegExp(`${path} is 0:0 0${mode.toString(8)}, not root:(?:auxcred|root) `)), 0);
+      mends(
+        only('access', 'problem', new RegExp(`${path} is 0:0 0${mode.toString(8)}, not root:(?:auxcred|root) `)),
+        0,
+      );
     }
   });
 
@@ -147,14 +229,26 @@ describe('doctor', () => {
     const words = run(['unseal', `--root=${root}`, '--reveal']).stdout;
     copyFileSync(store('seeds.age'), at('backup'));
     writeFileSync(at('words'), words);
-    for (const [which, lost] of [[0, [store('seeds.age')]], [1, [store('seeds.age')]], [1, [store('seeds.age'), store('provisioned'), store('generations')]]] as const) {
+    for (const [which, lost] of [
+      [0, [store('seeds.age')]],
+      [1, [store('seeds.age')]],
+      [1, [store('seeds.age'), store('provisioned'), store('generations')]],
+    ] as const) {
       for (const path of lost) rmSync(path, { recursive: true });
       const finding = only('seed', 'problem', /this machine's seed is lost: .*seeds\.age is missing/);
-      assert.match(finding.why ?? '', /a new seed would cost every secret of host\/web1,? (?:what is active )?and 1 fixed secret;/);
+      assert.match(
+        finding.why ?? '',
+        /a new seed would cost every secret of host\/web1,? (?:what is active )?and 1 fixed secret;/,
+      );
       assert.ok(!finding.mend.some((command) => /auxcred seal\b/.test(command)));
       assert.equal(finding.mend.at(-1), 'auxcred push web1');
       // Nothing is active where the snapshot went too, and the recovery recipients went with it.
-      mends(finding, which, { BACKUP: at('backup'), 'FILE-WITH-THE-WORDS': at('words') }, lost.length === 1 ? [] : ['recovery', 'snapshot']);
+      mends(
+        finding,
+        which,
+        { BACKUP: at('backup'), 'FILE-WITH-THE-WORDS': at('words') },
+        lost.length === 1 ? [] : ['recovery', 'snapshot'],
+      );
     }
     for (const path of ['var/lib/auxcred', 'etc/auxcred/scopes.json']) rmSync(at(path), { recursive: true });
     mends(only('seed', 'problem', /no seed is sealed here/), 0, { 'age1...': recipient }, ['snapshot', 'wanted']);
@@ -175,18 +269,27 @@ describe('doctor', () => {
   });
 
   test('pins: missing, damaged', () => {
-    for (const damage of [() => { rmSync(at('etc/auxcred/scopes.json')); }, () => { writeFileSync(at('etc/auxcred/scopes.json'), '{}'); }]) {
+    for (const damage of [
+      () => {
+        rmSync(at('etc/auxcred/scopes.json'));
+      },
+      () => {
+        writeFileSync(at('etc/auxcred/scopes.json'), '{}');
+      },
+    ]) {
       damage();
       mends(only('pins', 'problem', /scopes.json is (?:missing|damaged)/), 1, { 'RECOVERY-KEY': recoveryKey });
     }
   });
 
-  test('pins: a store of somebody else\'s', () => {
+  test("pins: a store of somebody else's", () => {
     copyFileSync(store('seeds.age'), at('backup'));
     copyFileSync(at('etc/auxcred/scopes.json'), at('scopes'));
     auxcred('seal', '--replace', `--recipient=${recipient}`);
     copyFileSync(at('scopes'), at('etc/auxcred/scopes.json'));
-    mends(only('pins', 'problem', /the seed of host\/web1 is not the one that this machine expects/), 0, { BACKUP: at('backup') });
+    mends(only('pins', 'problem', /the seed of host\/web1 is not the one that this machine expects/), 0, {
+      BACKUP: at('backup'),
+    });
   });
 
   test('host-key: another, none', () => {
@@ -194,8 +297,12 @@ describe('doctor', () => {
     rmSync(at('etc/ssh/ssh_host_ed25519_key'));
     mends(only('host-key', 'problem', /ssh_host_ed25519_key is missing/), 0, { BACKUP: at('backup') });
     rmSync(at('etc/ssh/ssh_host_ed25519_key'));
-    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')], { input: 'y\n' });
-    mends(only('host-key', 'problem', /is not the key that the seed was sealed to/), 1, { 'RECOVERY-KEY': recoveryKey });
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('etc/ssh/ssh_host_ed25519_key')], {
+      input: 'y\n',
+    });
+    mends(only('host-key', 'problem', /is not the key that the seed was sealed to/), 1, {
+      'RECOVERY-KEY': recoveryKey,
+    });
   });
 
   test('recovery', () => {
@@ -212,13 +319,19 @@ describe('doctor', () => {
     rmSync(at('etc/auxcred/rendered'));
     mends(only('manifest', 'warning', /^the manifest was never applied$/), 0);
     writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hexx"\n');
-    assert.equal(only('manifest', 'problem', /has 1 error$/).mend[0], commandLine('auxcred', 'check', `--root=${root}`));
+    assert.equal(
+      only('manifest', 'problem', /has 1 error$/).mend[0],
+      commandLine('auxcred', 'check', `--root=${root}`),
+    );
     writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hex"\nunits = ["x.service"]\n');
     mends(only('manifest', 'warning', /changed since it was applied: x.service added/), 0);
   });
 
   test('snapshot: written by somebody else, of an older store', () => {
-    writeFileSync(store('provisioned/releases.json'), readFileSync(store('provisioned/releases.json'), 'utf8').replace('web.service', 'bad.service'));
+    writeFileSync(
+      store('provisioned/releases.json'),
+      readFileSync(store('provisioned/releases.json'), 'utf8').replace('web.service', 'bad.service'),
+    );
     mends(only('snapshot', 'problem', /was not made with this machine's seed/), 0);
     copyFileSync(store('seeds.age'), at('old'));
     auxcred('reseal');
@@ -241,7 +354,9 @@ describe('doctor', () => {
   });
 
   test('stale: a file that is newer than what is in force', () => {
-    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], { input: 'another' });
+    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], {
+      input: 'another',
+    });
     mends(only('stale', 'warning', /^wifi is not what it should be by now: value$/), 0);
   });
 
@@ -260,7 +375,9 @@ describe('doctor', () => {
 
   test('older', () => {
     copyFileSync(store('fixed/host/web1/wifi.sealed'), at('old'));
-    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], { input: 'another' });
+    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], {
+      input: 'another',
+    });
     auxcred('provision');
     copyFileSync(at('old'), store('fixed/host/web1/wifi.sealed'));
     mends(only('older', 'problem', /the file of host\/web1\/wifi is older than the one that is in force/), 0);
@@ -276,7 +393,10 @@ describe('doctor', () => {
   });
 
   test('wanted: one whose name has spaces and quotes', () => {
-    writeFileSync(at(manifest), `${readFileSync(at(manifest), 'utf8')}[secret.odd]\nkind = "fixed"\npath = "Bob's $HOME"\nunits = ["odd.service"]\n`);
+    writeFileSync(
+      at(manifest),
+      `${readFileSync(at(manifest), 'utf8')}[secret.odd]\nkind = "fixed"\npath = "Bob's $HOME"\nunits = ["odd.service"]\n`,
+    );
     const finding = findings().find(({ check }) => check === 'wanted');
     assert.ok(finding);
     mends(finding, 0, {}, ['manifest']);
@@ -294,11 +414,14 @@ describe('doctor', () => {
 
   test('fixed, leftovers, access: several at once are one finding each', { skip: !isRoot }, () => {
     const { pid } = spawnSync('true');
-    for (const name of ['b c', 'd\'e', '\x1b[31m']) writeFileSync(store(`fixed/host/web1/${name}`), '');
+    for (const name of ['b c', "d'e", '\x1b[31m']) writeFileSync(store(`fixed/host/web1/${name}`), '');
     for (const name of ['seeds.age', 'pending']) writeFileSync(store(`.${name}.${String(pid)}.new`), '');
     for (const name of ['releases.json', 'record.json', 'settled.json']) chmodSync(store(`provisioned/${name}`), 0o644);
     const all = findings();
-    assert.deepEqual(all.map(({ check }) => check), ['access', 'access', 'leftovers', 'fixed']);
+    assert.deepEqual(
+      all.map(({ check }) => check),
+      ['access', 'access', 'leftovers', 'fixed'],
+    );
     const printed = run(['doctor', `--root=${root}`]).stdout;
     assert.ok(!printed.includes('\x1b'), printed);
     for (const finding of all) spawnSync('sh', ['-c', finding.mend[0] ?? '']);
@@ -310,19 +433,29 @@ describe('doctor', () => {
     writeFileSync(store('pushed.json'), '{"fixed":[],"manifest":{},"unfinished":false,"version":1}\n', { mode: 0o600 });
     assert.deepEqual(findings(), []);
     writeFileSync(store('seeds.age'), 'age-encryption.org/v1\n');
-    assert.deepEqual(only('seed', 'problem', /is damaged/).mend.slice(1), [commandLine('auxcred', 'reseal', `--root=${root}`, '--scopes=FILE-FROM-THE-VAULT')]);
+    assert.deepEqual(only('seed', 'problem', /is damaged/).mend.slice(1), [
+      commandLine('auxcred', 'reseal', `--root=${root}`, '--scopes=FILE-FROM-THE-VAULT'),
+    ]);
   });
 
   test('hooks: one that is not there, and one that is no program', () => {
-    const declared = (name: string): string => `[secret.${name}]\nhook = ["/opt/${name}"]\nunits = ["${name}.service"]\n`;
+    const declared = (name: string): string =>
+      `[secret.${name}]\nhook = ["/opt/${name}"]\nunits = ["${name}.service"]\n`;
     writeFileSync(at(manifest), declared('gone') + declared('plain'));
     mkdirSync(at('opt'));
     writeFileSync(at('opt/plain'), '');
     auxcred('apply');
-    only('hooks', 'warning', /^the hook of gone can't run: there is no \/opt\/gone, the hook of plain can't run: \/opt\/plain is not executable$/);
+    only(
+      'hooks',
+      'warning',
+      /^the hook of gone can't run: there is no \/opt\/gone, the hook of plain can't run: \/opt\/plain is not executable$/,
+    );
     const { status, stdout } = run(['check', `--root=${root}`]);
     assert.equal(status, 0);
-    assert.match(stdout, /web\.toml: warning: secret\.gone\.hook: there is no \/opt\/gone\n {4}the secret stays what it is until its hook can run\n/);
+    assert.match(
+      stdout,
+      /web\.toml: warning: secret\.gone\.hook: there is no \/opt\/gone\n {4}the secret stays what it is until its hook can run\n/,
+    );
     chmodSync(at('opt/plain'), 0o755);
     writeFileSync(at('opt/gone'), '', { mode: 0o755 });
     assert.deepEqual(findings(), []);
@@ -330,27 +463,56 @@ describe('doctor', () => {
 
   test('own-credential', () => {
     mkdirSync(at('etc/systemd/system/web.service.d'), { recursive: true });
-    writeFileSync(at('etc/systemd/system/web.service.d/own.conf'), '[Service]\nSetCredential=other:x\nSetCredential=key:fallback\n');
-    mends(only('own-credential', 'warning', /own.conf has a value of its own for a credential of web.service: SetCredential=key$/), 0, { '${EDITOR:-vi}': 'rm' });
+    writeFileSync(
+      at('etc/systemd/system/web.service.d/own.conf'),
+      '[Service]\nSetCredential=other:x\nSetCredential=key:fallback\n',
+    );
+    mends(
+      only(
+        'own-credential',
+        'warning',
+        /own.conf has a value of its own for a credential of web.service: SetCredential=key$/,
+      ),
+      0,
+      { '${EDITOR:-vi}': 'rm' },
+    );
   });
 
-  test('overrides: a file that takes the drop-in\'s place, and one that takes its lines away', () => {
+  test("overrides: a file that takes the drop-in's place, and one that takes its lines away", () => {
     mkdirSync(at('etc/systemd/system/web.service.d'), { recursive: true });
     symlinkSync('/dev/null', at('etc/systemd/system/web.service.d/50-auxcred.conf'));
-    mends(only('overrides', 'problem', /web.service.d\/50-auxcred.conf takes the place of auxcred's drop-in of web.service$/), 0);
+    mends(
+      only(
+        'overrides',
+        'problem',
+        /web.service.d\/50-auxcred.conf takes the place of auxcred's drop-in of web.service$/,
+      ),
+      0,
+    );
     writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
-    mends(only('overrides', 'problem', /90-local.conf takes LoadCredential\w*=key:\S+ of web.service away$/), 0, { '${EDITOR:-vi}': 'rm' });
+    mends(only('overrides', 'problem', /90-local.conf takes LoadCredential\w*=key:\S+ of web.service away$/), 0, {
+      '${EDITOR:-vi}': 'rm',
+    });
     writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
-    assert.match(run(['apply', `--root=${root}`]).stderr, /warning: .+90-local.conf takes away what the drop-in gives web.service: LoadCredential\w*=key:\S+\n.*hint: auxcred doctor/);
+    assert.match(
+      run(['apply', `--root=${root}`]).stderr,
+      /warning: .+90-local.conf takes away what the drop-in gives web.service: LoadCredential\w*=key:\S+\n.*hint: auxcred doctor/,
+    );
   });
 
   test('aliases: a unit that is declared under another name', () => {
     mkdirSync(at('etc/systemd/system'), { recursive: true });
     symlinkSync('/usr/lib/systemd/system/nginx.service', at('etc/systemd/system/web.service'));
-    assert.equal(only('aliases', 'problem', /web.service is declared, and is an alias of nginx.service$/).mend[0], commandLine('auxcred', 'check', `--root=${root}`));
+    assert.equal(
+      only('aliases', 'problem', /web.service is declared, and is an alias of nginx.service$/).mend[0],
+      commandLine('auxcred', 'check', `--root=${root}`),
+    );
     const { status, stdout } = run(['check', `--root=${root}`]);
     assert.equal(status, exitStatus['invalid-manifest']);
-    assert.match(stdout, /error: secret\.key\.units: web\.service is an alias of nginx\.service, .*\n {4}units = \["nginx\.service"\]/);
+    assert.match(
+      stdout,
+      /error: secret\.key\.units: web\.service is an alias of nginx\.service, .*\n {4}units = \["nginx\.service"\]/,
+    );
     assert.equal(run(['apply', `--root=${root}`]).status, exitStatus['invalid-manifest']);
   });
 
@@ -360,7 +522,10 @@ describe('doctor', () => {
     for (const folder of ['etc/apt.conf.d', 'home', 'home/bob', 'home/bob/app']) mkdirSync(at(folder));
     for (const folder of ['home/bob', 'home/bob/app']) chownSync(at(folder), 1000, 1000);
     const declared = readFileSync(at(manifest), 'utf8');
-    writeFileSync(at(manifest), `${declared}[secret.token]\ndelivery = "file"\nowner = "bob"\nlink = "/home/bob/app/token.conf"\n`);
+    writeFileSync(
+      at(manifest),
+      `${declared}[secret.token]\ndelivery = "file"\nowner = "bob"\nlink = "/home/bob/app/token.conf"\n`,
+    );
     auxcred('apply');
     assert.deepEqual(findings(), []);
     // What a version before this one did.
@@ -370,7 +535,14 @@ describe('doctor', () => {
     symlinkSync(file, at('etc/apt.conf.d/token.conf'));
     renameSync(at('home/bob/app'), at('home/bob/old'));
     symlinkSync('../../etc/apt.conf.d', at('home/bob/app'));
-    mends(only('links', 'problem', /apt\.conf\.d\/token\.conf was made where others could lead it: .*home\/bob\/app is a symbolic link to \.\.\/\.\.\/etc\/apt\.conf\.d$/), 0);
+    mends(
+      only(
+        'links',
+        'problem',
+        /apt\.conf\.d\/token\.conf was made where others could lead it: .*home\/bob\/app is a symbolic link to \.\.\/\.\.\/etc\/apt\.conf\.d$/,
+      ),
+      0,
+    );
     const { status, stdout } = run(['check', `--root=${root}`]);
     assert.equal(status, exitStatus['invalid-manifest']);
     assert.match(stdout, /error: secret\.token\.link: .+home\/bob\/app is a symbolic link to /);
@@ -393,25 +565,66 @@ describe('doctor', () => {
   });
 
   test('disk, swap: what is on a disk in the clear, by what the kernel says of devices', async () => {
-    const table = 'Filename\tType\tSize\tUsed\tPriority\n/dev/sda2 partition 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n/swap file 1 0 -4\n';
-    assert.deepEqual(swapsOnDisk(table, (device) => device === '/dev/dm-1'), ['/dev/sda2', '/swap']);
-    assert.deepEqual(swapsOnDisk('Filename\tType\n', () => false), []);
+    const table =
+      'Filename\tType\tSize\tUsed\tPriority\n/dev/sda2 partition 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n/swap file 1 0 -4\n';
+    assert.deepEqual(
+      swapsOnDisk(table, (device) => device === '/dev/dm-1'),
+      ['/dev/sda2', '/swap'],
+    );
+    assert.deepEqual(
+      swapsOnDisk('Filename\tType\n', () => false),
+      [],
+    );
     // /sys/dev/block as for a volume on LUKS, one on a plain disk, and one on both.
     const device = (name: string, id: string, ...below: string[]): string => {
       mkdirSync(at(`sys/${name}/slaves`), { recursive: true });
-      if (id !== '') { mkdirSync(at(`sys/${name}/dm`)); writeFileSync(at(`sys/${name}/dm/uuid`), id); }
+      if (id !== '') {
+        mkdirSync(at(`sys/${name}/dm`));
+        writeFileSync(at(`sys/${name}/dm/uuid`), id);
+      }
       for (const one of below) symlinkSync(at(`sys/${one}`), at(`sys/${name}/slaves/${one}`));
       return at(`sys/${name}`);
     };
     const sight = new Sight();
     const [disk, luks] = [device('sda', ''), device('dm-0', 'CRYPT-LUKS2-0-root')];
-    assert.deepEqual([disk, luks, device('dm-1', 'LVM-a', 'dm-0'), device('dm-2', 'LVM-b', 'sda'), device('dm-3', 'LVM-c', 'dm-0', 'sda'), at('sys/none')].map((path) => isEncryptedDevice(sight, path)), [false, true, true, false, false, undefined]);
+    assert.deepEqual(
+      [
+        disk,
+        luks,
+        device('dm-1', 'LVM-a', 'dm-0'),
+        device('dm-2', 'LVM-b', 'sda'),
+        device('dm-3', 'LVM-c', 'dm-0', 'sda'),
+        at('sys/none'),
+      ].map((path) => isEncryptedDevice(sight, path)),
+      [false, true, true, false, false, undefined],
+    );
 
-    const health = await lookAt(root, (paths) => ({ keys: { ssh: paths.sshHostKey, age: undefined }, device: undefined }), { open: true });
-    const system = { broker: { units: [], lastRefusal: undefined }, units: [], rendered: { hasGenerator: true, outdated: [] }, swaps: ['/dev/sda2'], onEncryptedDisk: false };
+    const health = await lookAt(
+      root,
+      (paths) => ({ keys: { ssh: paths.sshHostKey, age: undefined }, device: undefined }),
+      { open: true },
+    );
+    const system = {
+      broker: { units: [], lastRefusal: undefined },
+      units: [],
+      rendered: { hasGenerator: true, outdated: [] },
+      swaps: ['/dev/sda2'],
+      onEncryptedDisk: false,
+    };
     const notes = findingsOf({ ...health, system }).filter(({ level }) => level === 'note');
-    assert.deepEqual(notes.map(({ check, mend }) => [check, mend.length]), [['disk', 1], ['swap', 1]]);
-    assert.deepEqual(findingsOf({ ...health, platform: { ...health.platform, node: '20.18.0', nodeIsTooOld: true } }).filter(({ level }) => level !== 'ok').map(({ check }) => check), ['node']);
+    assert.deepEqual(
+      notes.map(({ check, mend }) => [check, mend.length]),
+      [
+        ['disk', 1],
+        ['swap', 1],
+      ],
+    );
+    assert.deepEqual(
+      findingsOf({ ...health, platform: { ...health.platform, node: '20.18.0', nodeIsTooOld: true } })
+        .filter(({ level }) => level !== 'ok')
+        .map(({ check }) => check),
+      ['node'],
+    );
   });
 
   test('several things at once', () => {
@@ -419,10 +632,16 @@ describe('doctor', () => {
     rmSync(at('etc/auxcred/scopes.json'));
     writeFileSync(at('etc/group'), '');
     writeFileSync(at(manifest), 'nonsense');
-    assert.deepEqual(findings().map(({ check }) => check), ['account', 'seed', 'manifest']);
+    assert.deepEqual(
+      findings().map(({ check }) => check),
+      ['account', 'seed', 'manifest'],
+    );
     rmSync(at('etc'), { recursive: true });
     rmSync(at('var'), { recursive: true });
-    assert.deepEqual(findings().map(({ check }) => check), ['account', 'seed']);
+    assert.deepEqual(
+      findings().map(({ check }) => check),
+      ['account', 'seed'],
+    );
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
     assert.match(stdout, /^seed +not sealed$/m);
@@ -430,32 +649,71 @@ describe('doctor', () => {
 
   describe('with a TPM', () => {
     let tpm: Swtpm;
-    before(async () => { tpm = await startSwtpm({}); });
-    after(async () => { await tpm.stop(); });
-    beforeEach(() => { auxcred('seal', '--replace', '--with-key=tpm2', `--tpm2-device=${tpm.device}`, `--recipient=${recipient}`); auxcred('rm', '--force', 'wifi'); auxcred('put', 'wifi'); auxcred('apply'); });
+    before(async () => {
+      tpm = await startSwtpm({});
+    });
+    after(async () => {
+      await tpm.stop();
+    });
+    beforeEach(() => {
+      auxcred('seal', '--replace', '--with-key=tpm2', `--tpm2-device=${tpm.device}`, `--recipient=${recipient}`);
+      auxcred('rm', '--force', 'wifi');
+      auxcred('put', 'wifi');
+      auxcred('apply');
+    });
 
     test('pcrs: none is bound', () => {
       only('pcrs', 'note', /no PCR is bound/);
-      assert.match(auxcred('status'), /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m);
+      assert.match(
+        auxcred('status'),
+        /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m,
+      );
     });
 
     test('unbound: PCRs that wait for the first boot', () => {
       auxcred('reseal', '--tpm2-pcrs=7');
       only('unbound', 'warning', /^the PCRs that were asked for are not bound yet$/);
-      assert.match(run(['status', `--root=${root}`]).stdout, /^seed +sealed to tpm2, PCRs 7 to be bound at the first boot, 1 recovery recipient$/m);
+      assert.match(
+        run(['status', `--root=${root}`]).stdout,
+        /^seed +sealed to tpm2, PCRs 7 to be bound at the first boot, 1 recovery recipient$/m,
+      );
     });
 
     test('tpm: locked out', async () => {
       const guessed = await startSwtpm({});
       try {
-        guessed.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=1', '--recovery-time=1000', '--lockout-recovery-time=1000');
-        guessed.tool('tpm2_createprimary', '--hierarchy=o', '--key-auth=right', '--attributes=fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt', '--key-context=key', '-Q');
+        guessed.tool(
+          'tpm2_dictionarylockout',
+          '--setup-parameters',
+          '--max-tries=1',
+          '--recovery-time=1000',
+          '--lockout-recovery-time=1000',
+        );
+        guessed.tool(
+          'tpm2_createprimary',
+          '--hierarchy=o',
+          '--key-auth=right',
+          '--attributes=fixedtpm|fixedparent|sensitivedataorigin|userwithauth|restricted|decrypt',
+          '--key-context=key',
+          '-Q',
+        );
         guessed.tool('tpm2_flushcontext', '--transient-object');
-        assert.throws(() => guessed.tool('tpm2_create', '--parent-context=key', '--parent-auth=wrong', '--public=public', '--private=private'));
+        assert.throws(() =>
+          guessed.tool(
+            'tpm2_create',
+            '--parent-context=key',
+            '--parent-auth=wrong',
+            '--public=public',
+            '--private=private',
+          ),
+        );
         guessed.tool('tpm2_flushcontext', '--transient-object');
         auxcred('reseal', `--tpm2-device=${guessed.device}`, `--identity=${recoveryKey}`);
         const all = findings();
-        assert.deepEqual(all.map(({ check, level }) => `${level} ${check}`), ['warning tpm', 'note pcrs']);
+        assert.deepEqual(
+          all.map(({ check, level }) => `${level} ${check}`),
+          ['warning tpm', 'note pcrs'],
+        );
         assert.match(all[0]?.message ?? '', /^the TPM is in dictionary attack lockout$/);
         assert.match(run(['status', `--root=${root}`]).stdout, /^tpm .*locked out, the one that was sealed to$/m);
         const [program = '', ...args] = (all[0]?.mend[0] ?? '').split(' ');
@@ -484,7 +742,10 @@ describe('doctor', () => {
       const { stdout } = run(['status', `--root=${root}`]);
       assert.match(stdout, /^tpm +the TPM at \S+ can't be opened: IO failure$/m);
       assert.match(stdout, /^in force {2}unknown while the seed is closed; manifest and drop-ins as applied$/m);
-      assert.ok(gone.mend.every((command) => !command.includes('reseal') || command.includes('--with-key=host')), gone.mend.join('\n'));
+      assert.ok(
+        gone.mend.every((command) => !command.includes('reseal') || command.includes('--with-key=host')),
+        gone.mend.join('\n'),
+      );
       const copy = mkdtempSync(join(tmpdir(), 'sealed to a TPM-'));
       cpSync(root, copy, { recursive: true, verbatimSymlinks: true });
       try {
@@ -497,7 +758,10 @@ describe('doctor', () => {
       tpm = await startSwtpm({});
       const other = { environment: { AUXCRED_TCTI: tpm.device } };
       const all = findings(other);
-      assert.deepEqual(all.map(({ check, level }) => `${level} ${check}`), ['problem tpm', 'note pcrs']);
+      assert.deepEqual(
+        all.map(({ check, level }) => `${level} ${check}`),
+        ['problem tpm', 'note pcrs'],
+      );
       assert.match(all[0]?.message ?? '', /another TPM than the seed was sealed to/);
       const { status } = run(['reseal', `--root=${root}`, `--tpm2-device=${tpm.device}`, `--identity=${recoveryKey}`]);
       assert.equal(status, 0);
@@ -510,7 +774,10 @@ describe('status', () => {
   test('shows it at a glance', () => {
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, 0);
-    assert.match(stdout, /^seed {6}sealed to host, 1 recovery recipient\n {10}opens with ssh host key in \d+ ms: host\/web1\nin force {2}since \d{4}-\d\d-\d\d \d\d:\d\dZ: 2 credentials for 2 units; manifest and drop-ins as applied\nunits {5}2 units declared\nrotation {2}no secret rotates\nall is well\n$/);
+    assert.match(
+      stdout,
+      /^seed {6}sealed to host, 1 recovery recipient\n {10}opens with ssh host key in \d+ ms: host\/web1\nin force {2}since \d{4}-\d\d-\d\d \d\d:\d\dZ: 2 credentials for 2 units; manifest and drop-ins as applied\nunits {5}2 units declared\nrotation {2}no secret rotates\nall is well\n$/,
+    );
   });
 
   test('does not open the seed where that is not wanted', () => {
@@ -522,11 +789,17 @@ describe('status', () => {
     auxcredAt('2020-05-05 12:00:00', 'apply');
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, exitStatus.unwell);
-    assert.match(stdout, /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what to do\n/m);
+    assert.match(
+      stdout,
+      /^rotation {2}next \d{4}-01-01 00:00Z: key\n {10}stale: key \(period 2020 -> \d{4}\)\n1 warning: auxcred doctor says what to do\n/m,
+    );
   });
 
   test('a secret that is held in its period does not change by itself', () => {
-    writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nperiod = "2020"\nunits = ["web.service"]\n');
+    writeFileSync(
+      at(manifest),
+      '[secret.key]\nkind = "hex"\nrotate = "yearly"\nperiod = "2020"\nunits = ["web.service"]\n',
+    );
     auxcred('apply');
     assert.match(auxcred('status'), /^rotation {2}no secret rotates$/m);
   });
@@ -539,9 +812,15 @@ describe('status', () => {
   });
 
   test('has colors at a terminal only, and none for who wants none', () => {
-    const inTerminal = (environment: Record<string, string>): string => spawnSync('script', ['-qec', commandLine(process.execPath, 'dist/auxcred.cjs', 'status', `--root=${root}`), '/dev/null'], { encoding: 'utf8', env: { PATH: process.env['PATH'], TERM: 'xterm', ...environment } }).stdout;
+    const inTerminal = (environment: Record<string, string>): string =>
+      spawnSync(
+        'script',
+        ['-qec', commandLine(process.execPath, 'dist/auxcred.cjs', 'status', `--root=${root}`), '/dev/null'],
+        { encoding: 'utf8', env: { PATH: process.env['PATH'], TERM: 'xterm', ...environment } },
+      ).stdout;
     assert.ok(inTerminal({}).includes('\x1b[32mall is well\x1b[0m'));
-    for (const environment of [{ NO_COLOR: '1' }, { TERM: 'dumb' }]) assert.ok(!inTerminal(environment).includes('\x1b['));
+    for (const environment of [{ NO_COLOR: '1' }, { TERM: 'dumb' }])
+      assert.ok(!inTerminal(environment).includes('\x1b['));
     assert.ok(!auxcred('status').includes('\x1b['));
   });
 });

@@ -1,9 +1,9 @@
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { controlGroupMounts, machineName, type Layer } from './layer.ts';
+import { controlGroupMounts, type Layer, machineName } from './layer.ts';
 
 /** The exit status with which systemd-nspawn says that the container wants to be started again. */
 export const rebootStatus = 133;
@@ -40,26 +40,54 @@ export interface ContainerOptions {
 export async function startContainer(layer: Layer, options: ContainerOptions, deadline: number): Promise<Container> {
   const name = machineName(layer.id);
   const [command, ...args] = inOwnControlGroup(name, [
-    'systemd-nspawn', '--quiet', `--directory=${layer.root}`, `--machine=${name}`, `--hostname=${options.hostname}`,
-    '--register=no', '--keep-unit', options.network === undefined ? '--private-network' : `--network-namespace-path=${options.network}`, '--console=pipe', '--settings=no',
-    '--link-journal=no', '--resolv-conf=off', '--timezone=off',
+    'systemd-nspawn',
+    '--quiet',
+    `--directory=${layer.root}`,
+    `--machine=${name}`,
+    `--hostname=${options.hostname}`,
+    '--register=no',
+    '--keep-unit',
+    options.network === undefined ? '--private-network' : `--network-namespace-path=${options.network}`,
+    '--console=pipe',
+    '--settings=no',
+    '--link-journal=no',
+    '--resolv-conf=off',
+    '--timezone=off',
     ...(options.binds ?? []).map((folder) => `--bind=${folder}`),
-    '--boot', ...(options.kernelArguments ?? []),
+    '--boot',
+    ...(options.kernelArguments ?? []),
   ]);
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
-    env: { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C.UTF-8', SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: '1' },
+    env: {
+      PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+      LANG: 'C.UTF-8',
+      SYSTEMD_NSPAWN_UNIFIED_HIERARCHY: '1',
+    },
   });
   const console = collect(child);
   const exited = exitStatus(child);
   let gone = false;
-  exited.then(() => { gone = true; }, () => { gone = true; });
+  exited.then(
+    () => {
+      gone = true;
+    },
+    () => {
+      gone = true;
+    },
+  );
 
   for (;;) {
     const found = child.pid === undefined ? undefined : leaderOf(child.pid, name);
     if (found !== undefined && existsSync(`/proc/${found.leader}/root/run/systemd/private`)) {
       const { leader } = found;
-      return { ...found, console, exited, powerOff: () => signal(leader, powerOff), kill: () => signal(leader, 'SIGKILL') };
+      return {
+        ...found,
+        console,
+        exited,
+        powerOff: () => signal(leader, powerOff),
+        kill: () => signal(leader, 'SIGKILL'),
+      };
     }
     if (gone || Date.now() > deadline) {
       child.kill('SIGKILL');
@@ -75,7 +103,16 @@ export async function startContainer(layer: Layer, options: ContainerOptions, de
  */
 function inOwnControlGroup(name: string, command: readonly [string, ...string[]]): [string, ...string[]] {
   if (existsSync('/run/systemd/system'))
-    return ['systemd-run', '--quiet', '--collect', '--scope', '--property=Delegate=yes', `--unit=${name}`, '--', ...command];
+    return [
+      'systemd-run',
+      '--quiet',
+      '--collect',
+      '--scope',
+      '--property=Delegate=yes',
+      `--unit=${name}`,
+      '--',
+      ...command,
+    ];
   const { unified, named } = controlGroupMounts();
   const groups = [unified, ...(named === undefined ? [] : [named])].map((mount) => join(mount, name));
   for (const group of groups) mkdirSync(group, { recursive: true });
@@ -87,7 +124,9 @@ function inOwnControlGroup(name: string, command: readonly [string, ...string[]]
 function leaderOf(nspawn: number, name: string): { leader: number; controlGroup: string } | undefined {
   const { unified } = controlGroupMounts();
   try {
-    const line = readFileSync(`/proc/${nspawn}/cgroup`, 'utf8').split('\n').find((entry) => entry.startsWith('0::'));
+    const line = readFileSync(`/proc/${nspawn}/cgroup`, 'utf8')
+      .split('\n')
+      .find((entry) => entry.startsWith('0::'));
     const path = line?.slice('0::'.length) ?? '/';
     const end = path.indexOf(name);
     if (end < 0) return undefined;
@@ -118,30 +157,89 @@ export interface RunResult {
 }
 
 const rootEnvironment = [
-  'env', '-i', 'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', 'HOME=/root', 'USER=root', 'LOGNAME=root', 'SHELL=/bin/sh',
-  'LANG=C.UTF-8', 'TERM=dumb', 'SYSTEMD_PAGER=', 'DEBIAN_FRONTEND=noninteractive',
+  'env',
+  '-i',
+  'PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+  'HOME=/root',
+  'USER=root',
+  'LOGNAME=root',
+  'SHELL=/bin/sh',
+  'LANG=C.UTF-8',
+  'TERM=dumb',
+  'SYSTEMD_PAGER=',
+  'DEBIAN_FRONTEND=noninteractive',
 ];
 
 /** Runs a command as root's login shell in the container would: all namespaces, a session's control group, no unit. */
-export async function runInContainer(container: Container, command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
+export async function runInContainer(
+  container: Container,
+  command: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
   const session = join(container.controlGroup, 'user.slice/user-0.slice/session-test.scope');
   mkdirSync(session, { recursive: true });
-  return await run([
-    'sh', '-c', 'echo $$ >"$1"/cgroup.procs && shift && exec nsenter "$@"', 'sh', session,
-    '-t', String(container.leader), '-m', '-u', '-i', '-n', '-p', '-C', '-r', '-w', '--', ...rootEnvironment, ...command,
-  ], command, options);
+  return await run(
+    [
+      'sh',
+      '-c',
+      'echo $$ >"$1"/cgroup.procs && shift && exec nsenter "$@"',
+      'sh',
+      session,
+      '-t',
+      String(container.leader),
+      '-m',
+      '-u',
+      '-i',
+      '-n',
+      '-p',
+      '-C',
+      '-r',
+      '-w',
+      '--',
+      ...rootEnvironment,
+      ...command,
+    ],
+    command,
+    options,
+  );
 }
 
 /** Runs a command as root in a machine that is switched off, without network. */
-export async function runInRoot(root: string, command: readonly string[], options: RunOptions = {}): Promise<RunResult> {
-  return await run([
-    'unshare', '--mount', '--pid', '--net', '--fork', '--kill-child', `--mount-proc=${join(root, 'proc')}`, 'chroot', root, ...rootEnvironment, ...command,
-  ], command, options);
+export async function runInRoot(
+  root: string,
+  command: readonly string[],
+  options: RunOptions = {},
+): Promise<RunResult> {
+  return await run(
+    [
+      'unshare',
+      '--mount',
+      '--pid',
+      '--net',
+      '--fork',
+      '--kill-child',
+      `--mount-proc=${join(root, 'proc')}`,
+      'chroot',
+      root,
+      ...rootEnvironment,
+      ...command,
+    ],
+    command,
+    options,
+  );
 }
 
-async function run(wrapped: readonly [string, ...string[]], command: readonly string[], options: RunOptions): Promise<RunResult> {
+async function run(
+  wrapped: readonly [string, ...string[]],
+  command: readonly string[],
+  options: RunOptions,
+): Promise<RunResult> {
   const [program, ...args] = wrapped;
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'pipe'], timeout: options.timeoutMs ?? 60_000, killSignal: 'SIGKILL' });
+  const child = spawn(program, args, {
+    stdio: ['pipe', 'pipe', 'pipe'],
+    timeout: options.timeoutMs ?? 60_000,
+    killSignal: 'SIGKILL',
+  });
   const stdout: Buffer[] = [];
   const stderr: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => stdout.push(chunk));
@@ -153,7 +251,9 @@ async function run(wrapped: readonly [string, ...string[]], command: readonly st
   const bytes = Buffer.concat(stdout);
   const result = { status: status ?? -1, stdout: bytes.toString(), stderr: Buffer.concat(stderr).toString(), bytes };
   if (result.status !== 0 && options.check !== false)
-    throw new Error(`${command.join(' ')}: ${status === undefined ? 'timed out' : `exit status ${status}`}\n${result.stderr}${result.stdout}`);
+    throw new Error(
+      `${command.join(' ')}: ${status === undefined ? 'timed out' : `exit status ${status}`}\n${result.stderr}${result.stdout}`,
+    );
   return result;
 }
 
@@ -175,4 +275,3 @@ function signal(pid: number, which: NodeJS.Signals | number): void {
     if (!(error instanceof Error && 'code' in error && error.code === 'ESRCH')) throw error;
   }
 }
-

@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Everything that a machine leaves on this host, found again by the machine's id alone: folder, mounts, control groups. */
@@ -28,7 +28,15 @@ export function createLayer(lower: string): Layer {
   try {
     execute('mount', '-t', 'tmpfs', '-o', 'mode=0755', 'auxcred-test', folder);
     for (const name of ['upper', 'work', 'root', 'shared']) mkdirSync(join(folder, name), { mode: 0o755 });
-    execute('mount', '-t', 'overlay', '-o', `lowerdir=${lower},upperdir=${folder}/upper,workdir=${folder}/work`, 'auxcred-test', layer.root);
+    execute(
+      'mount',
+      '-t',
+      'overlay',
+      '-o',
+      `lowerdir=${lower},upperdir=${folder}/upper,workdir=${folder}/work`,
+      'auxcred-test',
+      layer.root,
+    );
   } catch (error) {
     discardLayer(id);
     throw error;
@@ -42,7 +50,11 @@ export function discardLayer(id: string): void {
   if (existsSync(networkPath(id))) spawnSync('ip', ['netns', 'delete', machineName(id)]);
   const folder = join(folderOfLayers, id);
   // systemd-nspawn, when killed, leaves the last two.
-  for (const path of [join(folder, 'root'), folder, ...['propagate', 'unix-export'].map((name) => `/run/systemd/nspawn/${name}/${machineName(id)}`)]) {
+  for (const path of [
+    join(folder, 'root'),
+    folder,
+    ...['propagate', 'unix-export'].map((name) => `/run/systemd/nspawn/${name}/${machineName(id)}`),
+  ]) {
     if (!existsSync(path)) continue;
     if (spawnSync('umount', ['--quiet', path]).status !== 0) spawnSync('umount', ['--quiet', '--lazy', path]);
     if (path !== join(folder, 'root')) rmSync(path, { recursive: true });
@@ -62,7 +74,11 @@ export function networkPath(id: string): string {
 /** The ids of all machines that have one. */
 function networks(): string[] {
   const prefix = machineName('');
-  return existsSync('/run/netns') ? readdirSync('/run/netns').filter((name) => name.startsWith(prefix)).map((name) => name.slice(prefix.length)) : [];
+  return existsSync('/run/netns')
+    ? readdirSync('/run/netns')
+        .filter((name) => name.startsWith(prefix))
+        .map((name) => name.slice(prefix.length))
+    : [];
 }
 
 /** Makes a machine's network namespace, with a loopback that is up; it goes with the layer. */
@@ -89,17 +105,24 @@ export function createCable(port: string, ends: readonly (readonly [Layer, strin
  * @throws Error if the host has no version 2 hierarchy
  */
 export function controlGroupMounts(): { readonly unified: string; readonly named: string | undefined } {
-  const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' '));
+  const mounts = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '));
   const unified = mounts.find(([, , type]) => type === 'cgroup2')?.[1];
   if (unified === undefined) throw new Error('this host has no cgroup2 mount');
-  const named = mounts.find(([, , type, options]) => type === 'cgroup' && options?.split(',').includes('name=systemd'))?.[1];
+  const named = mounts.find(
+    ([, , type, options]) => type === 'cgroup' && options?.split(',').includes('name=systemd'),
+  )?.[1];
   return { unified, named };
 }
 
 function controlGroups(id: string): string[] {
   const { unified, named } = controlGroupMounts();
-  return [join(unified, 'system.slice', `${machineName(id)}.scope`), join(unified, machineName(id)), ...(named === undefined ? [] : [join(named, machineName(id))])]
-    .filter((group) => existsSync(group));
+  return [
+    join(unified, 'system.slice', `${machineName(id)}.scope`),
+    join(unified, machineName(id)),
+    ...(named === undefined ? [] : [join(named, machineName(id))]),
+  ].filter((group) => existsSync(group));
 }
 
 function killControlGroup(group: string): void {
@@ -115,7 +138,8 @@ function killControlGroup(group: string): void {
 /** Removes a control group with its children; false while processes are left in one of them. */
 function removeTree(group: string): boolean {
   try {
-    for (const entry of readdirSync(group, { withFileTypes: true })) if (entry.isDirectory()) removeTree(join(group, entry.name));
+    for (const entry of readdirSync(group, { withFileTypes: true }))
+      if (entry.isDirectory()) removeTree(join(group, entry.name));
     rmdirSync(group);
     return true;
   } catch {

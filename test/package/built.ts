@@ -19,7 +19,8 @@ export function run(command: string, ...args: readonly string[]): Finished {
 }
 
 /** A program of src/package, as compiled beside this test. */
-export const program = (name: string): string => fileURLToPath(new URL(`../../src/package/${name}.js`, import.meta.url));
+export const program = (name: string): string =>
+  fileURLToPath(new URL(`../../src/package/${name}.js`, import.meta.url));
 
 /** @throws Error with what it said where it fails */
 export function succeed(command: string, ...args: readonly string[]): string {
@@ -31,15 +32,25 @@ export function succeed(command: string, ...args: readonly string[]): string {
 /** A temporary folder, gone at the end of the block or by its `remove`. */
 export function scratch(): Disposable & { readonly path: string; remove(): void } {
   const path = mkdtempSync(join(tmpdir(), 'auxcred-package-'));
-  const remove = (): void => { rmSync(path, { recursive: true, force: true }); };
+  const remove = (): void => {
+    rmSync(path, { recursive: true, force: true });
+  };
   return { path, remove, [Symbol.dispose]: remove };
 }
 
 /** Every file and link below a folder. */
 export function filesIn(folder: string): string[] {
-  return readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) => !entry.isDirectory()).map((entry) => relative(folder, join(entry.parentPath, entry.name))).sort();
+  return readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => relative(folder, join(entry.parentPath, entry.name)))
+    .sort();
 }
 
 /** What a folder holds: path to mode and content. */
 export const contentOf = (folder: string): Record<string, string> =>
-  Object.fromEntries(filesIn(folder).map((path) => [path, `${(statSync(join(folder, path)).mode & 0o7777).toString(8)} ${readFileSync(join(folder, path)).toString('base64')}`]));
+  Object.fromEntries(
+    filesIn(folder).map((path) => [
+      path,
+      `${(statSync(join(folder, path)).mode & 0o7777).toString(8)} ${readFileSync(join(folder, path)).toString('base64')}`,
+    ]),
+  );

@@ -10,14 +10,29 @@ describe('the executables', () => {
   const first = scratch();
   const second = scratch();
   const dist = join(first.path, 'dist');
-  before(() => { succeed(process.execPath, program('bundle'), `--dist=${dist}`); });
+  before(() => {
+    succeed(process.execPath, program('bundle'), `--dist=${dist}`);
+  });
   after(() => {
     first.remove();
     second.remove();
   });
 
   test('are one file each, beside the native file, the licences, manual pages and completion', () => {
-    assert.deepEqual(filesIn(dist), ['THIRD-PARTY', 'auxcred-broker.cjs', 'auxcred-generator.cjs', 'auxcred.cjs', 'completion/_auxcred', 'completion/auxcred', 'completion/auxcred.fish', 'koffi.node', ...manPageFiles.map((name) => `man/${name}`)].sort());
+    assert.deepEqual(
+      filesIn(dist),
+      [
+        'THIRD-PARTY',
+        'auxcred-broker.cjs',
+        'auxcred-generator.cjs',
+        'auxcred.cjs',
+        'completion/_auxcred',
+        'completion/auxcred',
+        'completion/auxcred.fish',
+        'koffi.node',
+        ...manPageFiles.map((name) => `man/${name}`),
+      ].sort(),
+    );
   });
 
   test('are the same bytes when built again', () => {
@@ -27,28 +42,49 @@ describe('the executables', () => {
 
   test('are small where a boot waits for them', () => {
     // Half of the broker is the word list, one string that is taken apart only for a passphrase.
-    for (const [name, kibibytes] of [['auxcred-broker', 152], ['auxcred-generator', 60], ['auxcred', 656]] as const) {
+    for (const [name, kibibytes] of [
+      ['auxcred-broker', 152],
+      ['auxcred-generator', 60],
+      ['auxcred', 656],
+    ] as const) {
       const { size } = statSync(join(dist, `${name}.cjs`));
       assert.ok(size < kibibytes * 1024, `${name}.cjs has ${String(size)} bytes`);
     }
   });
 
   test('hold only what the boot path has time for', async () => {
-    assert.deepEqual([...await bundle({ name: 'broker', entry: 'src/programs/auxcred-broker.ts', without: [] }, second.path)].sort(), ['@noble/ciphers']);
-    assert.deepEqual([...await bundle({ name: 'generator', entry: 'src/programs/auxcred-generator.ts', without: [] }, second.path)].sort(), ['smol-toml']);
+    assert.deepEqual(
+      [...(await bundle({ name: 'broker', entry: 'src/programs/auxcred-broker.ts', without: [] }, second.path))].sort(),
+      ['@noble/ciphers'],
+    );
+    assert.deepEqual(
+      [
+        ...(await bundle({ name: 'generator', entry: 'src/programs/auxcred-generator.ts', without: [] }, second.path)),
+      ].sort(),
+      ['smol-toml'],
+    );
     const commands = await bundle({ name: 'commands', entry: 'src/programs/auxcred.ts', without: [] }, second.path);
     assert.ok(commands.has('age-encryption'), 'the bundler tells which packages are inside');
   });
 
   test('are refused with a package that loads for too long', async () => {
-    await assert.rejects(bundle({ name: 'commands', entry: 'src/programs/auxcred.ts', without: ['mri', 'age-encryption'] }, second.path), /commands holds mri, age-encryption/);
+    await assert.rejects(
+      bundle({ name: 'commands', entry: 'src/programs/auxcred.ts', without: ['mri', 'age-encryption'] }, second.path),
+      /commands holds mri, age-encryption/,
+    );
   });
 
-  test('load no module but Node\'s own', () => {
+  test("load no module but Node's own", () => {
     for (const name of ['auxcred-broker', 'auxcred-generator', 'auxcred']) {
-      const required = [...readFileSync(join(dist, `${name}.cjs`), 'utf8').matchAll(/\brequire\((["'`])(.*?)\1\)/g)].map((match) => match[2] ?? '');
+      const required = [
+        ...readFileSync(join(dist, `${name}.cjs`), 'utf8').matchAll(/\brequire\((["'`])(.*?)\1\)/g),
+      ].map((match) => match[2] ?? '');
       assert.ok(required.length > 0, name);
-      assert.deepEqual(required.filter((module) => !module.startsWith('node:')), [], name);
+      assert.deepEqual(
+        required.filter((module) => !module.startsWith('node:')),
+        [],
+        name,
+      );
     }
   });
 
@@ -65,7 +101,17 @@ describe('the executables', () => {
   test('come with the licence of every package inside', () => {
     const text = readFileSync(join(dist, 'THIRD-PARTY'), 'utf8');
     const parts = text.split(/^-{72}$/m).map((part) => part.trim());
-    for (const name of ['@noble/ciphers', '@noble/curves', '@noble/hashes', '@scure/base', '@scure/bip39', 'age-encryption', 'koffi', 'mri', 'smol-toml']) {
+    for (const name of [
+      '@noble/ciphers',
+      '@noble/curves',
+      '@noble/hashes',
+      '@scure/base',
+      '@scure/bip39',
+      'age-encryption',
+      'koffi',
+      'mri',
+      'smol-toml',
+    ]) {
       const part = parts.find((candidate) => candidate.startsWith(`${name} `));
       assert.match(part ?? '', /copyright/i, name);
     }

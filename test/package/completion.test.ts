@@ -11,16 +11,30 @@ describe('completion', () => {
   const built = scratch();
   const dist = join(built.path, 'dist');
   const vault = join(built.path, 'vault');
-  const environment = { PATH: `${join(built.path, 'bin')}:/usr/bin:/bin`, HOME: built.path, XDG_DATA_HOME: join(built.path, 'data'), AUXCRED_VAULT: vault, TERM: 'dumb', LC_ALL: 'C.UTF-8' };
+  const environment = {
+    PATH: `${join(built.path, 'bin')}:/usr/bin:/bin`,
+    HOME: built.path,
+    XDG_DATA_HOME: join(built.path, 'data'),
+    AUXCRED_VAULT: vault,
+    TERM: 'dumb',
+    LC_ALL: 'C.UTF-8',
+  };
 
   before(() => {
     succeed(process.execPath, program('bundle'), `--dist=${dist}`);
     mkdirSync(join(built.path, 'bin'));
     // Debian's Node may be older than the one that runs the tests.
-    writeFileSync(join(built.path, 'bin/auxcred'), `#!/bin/sh\nexec ${process.execPath} ${resolve(dist, 'auxcred.cjs')} "$@"\n`);
+    writeFileSync(
+      join(built.path, 'bin/auxcred'),
+      `#!/bin/sh\nexec ${process.execPath} ${resolve(dist, 'auxcred.cjs')} "$@"\n`,
+    );
     chmodSync(join(built.path, 'bin/auxcred'), 0o755);
     const auxcred = (input: string, ...args: string[]): void => {
-      const { status, stderr } = spawnSync(join(built.path, 'bin/auxcred'), args, { encoding: 'utf8', input, env: environment });
+      const { status, stderr } = spawnSync(join(built.path, 'bin/auxcred'), args, {
+        encoding: 'utf8',
+        input,
+        env: environment,
+      });
       assert.equal(status, 0, stderr);
     };
     writeFileSync(join(built.path, 'passphrase'), 'x\n');
@@ -29,38 +43,75 @@ describe('completion', () => {
     const recipient = /age1\w+/.exec(readFileSync(join(built.path, 'key'), 'utf8'))?.[0] ?? '';
     auxcred('', 'init', `--recipient=${recipient}`, `--vault=${join(built.path, 'other')}`);
     for (const folder of [vault, join(built.path, 'other')]) {
-      writeFileSync(join(folder, 'vault.toml'), '[host.web1]\ngroups = ["db"]\n[host.web2]\n[vault.bao]\nget = ["bao", "{name}"]\n');
+      writeFileSync(
+        join(folder, 'vault.toml'),
+        '[host.web1]\ngroups = ["db"]\n[host.web2]\n[vault.bao]\nget = ["bao", "{name}"]\n',
+      );
       mkdirSync(join(folder, 'hosts/web1'), { recursive: true });
-      writeFileSync(join(folder, 'hosts/web1/web.toml'), '[secret.session-key]\nkind = "hex"\nunits = ["web.service"]\n');
+      writeFileSync(
+        join(folder, 'hosts/web1/web.toml'),
+        '[secret.session-key]\nkind = "hex"\nunits = ["web.service"]\n',
+      );
     }
-    for (const name of ['host/web1/wifi', 'group/db/token', 'host/web1/odd $(touch pwned) name']) auxcred('secret', 'put', name, `--vault=${join(built.path, 'other')}`, `--identity=${join(built.path, 'key')}`);
+    for (const name of ['host/web1/wifi', 'group/db/token', 'host/web1/odd $(touch pwned) name'])
+      auxcred('secret', 'put', name, `--vault=${join(built.path, 'other')}`, `--identity=${join(built.path, 'key')}`);
     mkdirSync(join(built.path, 'files/folder'), { recursive: true });
     writeFileSync(join(built.path, 'files/file'), '');
     mkdirSync(join(built.path, 'zsh'));
     symlinkSync(join(dist, 'completion/_auxcred'), join(built.path, 'zsh/_auxcred'));
   });
-  after(() => { built.remove(); });
+  after(() => {
+    built.remove();
+  });
 
   const shell = (...words: string[]): string => {
     const [name = '', ...args] = words;
-    const { stdout, stderr } = spawnSync(name, args, { encoding: 'utf8', env: environment, cwd: built.path, timeout: 60_000 });
+    const { stdout, stderr } = spawnSync(name, args, {
+      encoding: 'utf8',
+      env: environment,
+      cwd: built.path,
+      timeout: 60_000,
+    });
     assert.equal(stderr, '');
     return stdout;
   };
 
   /** What replaces the word, or in bash what is behind its equals sign. */
-  const bash = (...words: string[]): string[] => shell('bash', '--norc', '--noprofile', '-c', `
+  const bash = (...words: string[]): string[] =>
+    shell(
+      'bash',
+      '--norc',
+      '--noprofile',
+      '-c',
+      `
     . /usr/share/bash-completion/bash_completion
     . ${dist}/completion/auxcred
     compopt() { :; }
     COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=\${#COMP_LINE}
-    _auxcred auxcred; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', 'auxcred', ...words).split('\n').filter((line) => line !== '');
+    _auxcred auxcred; printf '%s\\n' "\${COMPREPLY[@]}"`,
+      'bash',
+      'auxcred',
+      ...words,
+    )
+      .split('\n')
+      .filter((line) => line !== '');
 
-  const fish = (...words: string[]): string[] => shell('fish', '--no-config', '-c', `source ${dist}/completion/auxcred.fish; complete -C "auxcred ${words.join(' ')}"`).split('\n').filter((line) => line !== '').map((line) => line.split('\t')[0] ?? '');
+  const fish = (...words: string[]): string[] =>
+    shell(
+      'fish',
+      '--no-config',
+      '-c',
+      `source ${dist}/completion/auxcred.fish; complete -C "auxcred ${words.join(' ')}"`,
+    )
+      .split('\n')
+      .filter((line) => line !== '')
+      .map((line) => line.split('\t')[0] ?? '');
 
   /** The line after TAB, in a terminal of its own. */
   const zsh = (...words: string[]): string => {
-    writeFileSync(join(built.path, 'session.zsh'), `
+    writeFileSync(
+      join(built.path, 'session.zsh'),
+      `
 zmodload zsh/zpty
 zpty shell zsh -f -i
 zpty -w shell 'fpath=(${join(built.path, 'zsh')} $fpath); autoload -Uz compinit; compinit -u -d ${join(built.path, 'dump')}; cd ${built.path}'
@@ -70,7 +121,8 @@ zpty -n -w shell ${JSON.stringify(`auxcred ${words.join(' ')}`)}$'\\t'$'\\x18'
 for i in {1..200}; do [[ -s line ]] && break; sleep 0.05; done
 cat line; rm -f line
 zpty -d shell
-`);
+`,
+    );
     return shell('zsh', '-f', join(built.path, 'session.zsh')).replace(/\n$/, '');
   };
 
@@ -90,10 +142,18 @@ zpty -d shell
     assert.deepEqual(bash('gokey', '-t', 'x'), ['x25519']);
     assert.deepEqual(bash('help', 'un'), ['unseal']);
     assert.deepEqual(bash('stage', 'x'), []);
-    assert.deepEqual(bash('rm', `--vault=${join(built.path, 'other')}`, 'host/web1/o'), ['host/web1/odd\\ \\$\\(touch\\ pwned\\)\\ name'], 'a name is never run');
+    assert.deepEqual(
+      bash('rm', `--vault=${join(built.path, 'other')}`, 'host/web1/o'),
+      ['host/web1/odd\\ \\$\\(touch\\ pwned\\)\\ name'],
+      'a name is never run',
+    );
     for (const verb of verbNames) {
       const { options }: VerbEntry = manual[verb];
-      if (verb !== 'gokey') assert.deepEqual(bash(verb, '--').sort(), [...options.map(({ name, value }) => `--${name}${value === undefined ? '' : '='}`), '--help'].sort());
+      if (verb !== 'gokey')
+        assert.deepEqual(
+          bash(verb, '--').sort(),
+          [...options.map(({ name, value }) => `--${name}${value === undefined ? '' : '='}`), '--help'].sort(),
+        );
     }
   });
 
@@ -114,13 +174,20 @@ zpty -d shell
     assert.equal(zsh('seal', '--with-k'), 'auxcred seal --with-key=');
     assert.equal(zsh('seal', '--with-key=a'), 'auxcred seal --with-key=auto ');
     assert.equal(zsh('get', '--host=web1', 'se'), 'auxcred get --host=web1 session-key ');
-    assert.equal(zsh('rm', `--vault=${join(built.path, 'other')}`, 'gr'), `auxcred rm --vault=${join(built.path, 'other')} group/db/token `);
+    assert.equal(
+      zsh('rm', `--vault=${join(built.path, 'other')}`, 'gr'),
+      `auxcred rm --vault=${join(built.path, 'other')} group/db/token `,
+    );
     assert.equal(zsh('put', '--file=files/fi'), 'auxcred put --file=files/file ');
     assert.equal(zsh('gokey', '-t', 'x'), 'auxcred gokey -t x25519 ');
   });
 
   test('says nothing where there is nothing', () => {
-    const { status, stdout, stderr } = spawnSync(join(built.path, 'bin/auxcred'), ['names', 'secrets', '--root=/nowhere'], { encoding: 'utf8', env: environment });
+    const { status, stdout, stderr } = spawnSync(
+      join(built.path, 'bin/auxcred'),
+      ['names', 'secrets', '--root=/nowhere'],
+      { encoding: 'utf8', env: environment },
+    );
     assert.deepEqual([status, stdout, stderr], [0, '', '']);
   });
 });

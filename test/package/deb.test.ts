@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { cpSync, existsSync, readFileSync, readdirSync, statSync } from 'node:fs';
+import { cpSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { version } from '../../src/version.ts';
@@ -15,7 +15,9 @@ before(() => {
   succeed(process.execPath, program('bundle'), `--dist=${dist}`);
   deb = succeed(process.execPath, program('deb'), `--dist=${dist}`).trim();
 });
-after(() => { built.remove(); });
+after(() => {
+  built.remove();
+});
 
 describe('the Debian package', () => {
   const field = (name: string): string => succeed('dpkg-deb', '--field', deb, name).trim();
@@ -33,7 +35,13 @@ describe('the Debian package', () => {
     assert.equal(field('Version'), version);
     assert.equal(field('Architecture'), succeed('dpkg', '--print-architecture').trim());
     const depends = field('Depends').split(', ');
-    for (const wanted of ['nodejs (>= 20.19)', 'systemd (>= 252)', 'libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64', 'libtss2-tctildr0 | libtss2-tctildr0t64']) assert.ok(depends.includes(wanted), wanted);
+    for (const wanted of [
+      'nodejs (>= 20.19)',
+      'systemd (>= 252)',
+      'libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64',
+      'libtss2-tctildr0 | libtss2-tctildr0t64',
+    ])
+      assert.ok(depends.includes(wanted), wanted);
     assert.match(field('Recommends'), /libtss2-tcti-device0 \| libtss2-tcti-device0t64/);
     assert.ok(Number(field('Installed-Size')) > statSync(join(dist, 'koffi.node')).size / 1024);
   });
@@ -42,51 +50,117 @@ describe('the Debian package', () => {
     const lines = succeed('dpkg-deb', '--contents', deb).trim().split('\n');
     for (const line of lines) assert.match(line, /^(?:drwxr-xr-x|-rw-r--r--|-rwxr-xr-x|lrwxrwxrwx) root\/root /);
     const paths = lines.map((line) => line.split(/\s+/)[5] ?? '');
-    for (const path of ['./usr/bin/auxcred', './usr/lib/auxcred/koffi.node', './usr/lib/auxcred/secrets.d/', './usr/lib/systemd/system/auxcred.socket', './usr/lib/systemd/system-generators/auxcred-generator']) assert.ok(paths.includes(path), path);
-    assert.deepEqual(paths.filter((path) => !path.startsWith('./usr/') && path !== './'), []);
+    for (const path of [
+      './usr/bin/auxcred',
+      './usr/lib/auxcred/koffi.node',
+      './usr/lib/auxcred/secrets.d/',
+      './usr/lib/systemd/system/auxcred.socket',
+      './usr/lib/systemd/system-generators/auxcred-generator',
+    ])
+      assert.ok(paths.includes(path), path);
+    assert.deepEqual(
+      paths.filter((path) => !path.startsWith('./usr/') && path !== './'),
+      [],
+    );
 
     using unpacked = scratch();
     succeed('dpkg-deb', '--raw-extract', deb, unpacked.path);
-    assert.deepEqual(readdirSync(join(unpacked.path, 'DEBIAN')).sort(), ['control', 'md5sums', 'postinst', 'postrm', 'prerm']);
-    const sums = readFileSync(join(unpacked.path, 'DEBIAN/md5sums'), 'utf8').trim().split('\n').map((line) => line.split('  '));
+    assert.deepEqual(readdirSync(join(unpacked.path, 'DEBIAN')).sort(), [
+      'control',
+      'md5sums',
+      'postinst',
+      'postrm',
+      'prerm',
+    ]);
+    const sums = readFileSync(join(unpacked.path, 'DEBIAN/md5sums'), 'utf8')
+      .trim()
+      .split('\n')
+      .map((line) => line.split('  '));
     assert.equal(sums.length, lines.filter((line) => line.startsWith('-')).length);
-    for (const [sum, path = ''] of sums) assert.equal(createHash('md5').update(readFileSync(join(unpacked.path, path))).digest('hex'), sum, path);
-    for (const script of ['postinst', 'postrm', 'prerm']) assert.equal(run('sh', '-n', join(unpacked.path, 'DEBIAN', script)).status, 0, script);
-    assert.equal(readFileSync(join(unpacked.path, 'usr/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/usr/bin/node --disable-warning=ExperimentalWarning');
+    for (const [sum, path = ''] of sums)
+      assert.equal(
+        createHash('md5')
+          .update(readFileSync(join(unpacked.path, path)))
+          .digest('hex'),
+        sum,
+        path,
+      );
+    for (const script of ['postinst', 'postrm', 'prerm'])
+      assert.equal(run('sh', '-n', join(unpacked.path, 'DEBIAN', script)).status, 0, script);
+    assert.equal(
+      readFileSync(join(unpacked.path, 'usr/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0],
+      '#!/usr/bin/node --disable-warning=ExperimentalWarning',
+    );
   });
 });
 
 for (const systemd of systemdVersions)
   describe(`the Debian package with systemd ${systemd}`, { skip: cannotBoot }, () => {
     let machine: Machine;
-    before(async () => { machine = await createMachine({ systemd, name: 'packaged' }); });
-    after(async () => { await machine?.destroy(); });
+    before(async () => {
+      machine = await createMachine({ systemd, name: 'packaged' });
+    });
+    after(async () => {
+      await machine?.destroy();
+    });
 
-    const isActive = async (...names: string[]): Promise<string[]> => (await machine.run(['systemctl', 'is-active', ...names], { check: false })).stdout.trim().split('\n');
+    const isActive = async (...names: string[]): Promise<string[]> =>
+      (await machine.run(['systemctl', 'is-active', ...names], { check: false })).stdout.trim().split('\n');
 
     test('installs where systemd does not run, and serves from the next boot on', async () => {
       await machine.install(deb);
       assert.equal((await machine.run(['dpkg', '--verify', 'auxcred'])).stdout, '');
       assert.equal((await machine.shell('stat -c "%U:%G %a" /var/lib/auxcred')).stdout, 'root:auxcred 750\n');
       await machine.write('/etc/auxcred/secrets.d/web.toml', '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n');
-      await machine.write('/etc/systemd/system/web.service', '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c "wc -c < $${CREDENTIALS_DIRECTORY}/key > /run/web"\n[Install]\nWantedBy=multi-user.target\n');
+      await machine.write(
+        '/etc/systemd/system/web.service',
+        '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c "wc -c < $${CREDENTIALS_DIRECTORY}/key > /run/web"\n[Install]\nWantedBy=multi-user.target\n',
+      );
       await machine.shell('auxcred seal --no-recovery; auxcred apply; systemctl enable web.service');
       assert.equal(await machine.boot(), 'running');
       assert.equal((await machine.read('/run/web')).toString().trim(), '64');
-      assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), ['active', 'active', 'active']);
+      assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), [
+        'active',
+        'active',
+        'active',
+      ]);
     });
 
     test('systemd has nothing to say against its units', async () => {
-      const { stderr } = await machine.run(['systemd-analyze', 'verify', '--man=no', 'auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service']);
+      const { stderr } = await machine.run([
+        'systemd-analyze',
+        'verify',
+        '--man=no',
+        'auxcred.service',
+        'auxcred.socket',
+        'auxcred-stage.socket',
+        'auxcred-provision.service',
+        'auxcred-files.service',
+        'auxcred-user-files.service',
+        'auxcred-bind.service',
+        'auxcred-rotate.timer',
+        'auxcred-rotate.service',
+      ]);
       assert.equal(stderr, '');
       await machine.run(['systemd-analyze', 'security', '--no-pager', '--threshold=9', 'auxcred.service']);
     });
 
     test('its broker waits for nothing that could wait for it', async () => {
       const { After = '' } = await machine.properties('auxcred.service', 'After');
-      const allowed = new Set(['auxcred.socket', 'auxcred-stage.socket', 'auxcred-host-secret.service', 'systemd-sysusers.service', 'systemd-journald.socket', 'system.slice', '-.mount']);
+      const allowed = new Set([
+        'auxcred.socket',
+        'auxcred-stage.socket',
+        'auxcred-host-secret.service',
+        'systemd-sysusers.service',
+        'systemd-journald.socket',
+        'system.slice',
+        '-.mount',
+      ]);
       // The mount of its own credentials, from systemd 254 on.
-      assert.deepEqual(After.split(' ').filter((unit) => !allowed.has(unit) && unit !== 'run-credentials-auxcred.service.mount'), []);
+      assert.deepEqual(
+        After.split(' ').filter((unit) => !allowed.has(unit) && unit !== 'run-credentials-auxcred.service.mount'),
+        [],
+      );
     });
 
     test('its broker is cut off from what it does not need', async () => {
@@ -97,7 +171,12 @@ for (const systemd of systemdVersions)
       assert.notEqual(await of('readlink /proc/PID/ns/net'), await of('readlink /proc/1/ns/net'));
       const mounts = await of('cat /proc/PID/mountinfo');
       assert.match(mounts, / \/ \/ ro\b/, 'the file system is read-only');
-      for (const folder of ['/tmp', '/root', '/home']) assert.match(mounts, new RegExp(`/inaccessible/dir ${folder} |systemd/inaccessible/dir ${folder} | ${folder} ro`), folder);
+      for (const folder of ['/tmp', '/root', '/home'])
+        assert.match(
+          mounts,
+          new RegExp(`/inaccessible/dir ${folder} |systemd/inaccessible/dir ${folder} | ${folder} ro`),
+          folder,
+        );
       assert.doesNotMatch(await of('cat /proc/PID/maps'), /^\S+ rwx/m, 'no memory is both writable and executable');
     });
 
@@ -115,22 +194,48 @@ for (const systemd of systemdVersions)
       await machine.systemctl('disable', 'auxcred-stage.socket');
       await machine.install(deb);
       assert.deepEqual(await isActive('auxcred.socket', 'auxcred.service'), ['active', 'inactive']);
-      assert.equal((await machine.run(['systemctl', 'is-enabled', 'auxcred-stage.socket'], { check: false })).stdout, 'disabled\n');
+      assert.equal(
+        (await machine.run(['systemctl', 'is-enabled', 'auxcred-stage.socket'], { check: false })).stdout,
+        'disabled\n',
+      );
       await machine.systemctl('restart', 'web.service');
     });
 
     test('removing and purging it keep the sealed seed', async () => {
       const seeds = await machine.read('/var/lib/auxcred/seeds.age');
       await machine.run(['apt-get', 'remove', '--yes', '--quiet', 'auxcred']);
-      assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), ['inactive', 'inactive', 'inactive']);
-      assert.equal((await machine.shell('find /usr /run/auxcred -name "*auxcred*" -not -path "/usr/share/doc/*"; find /run/auxcred -type s')).stdout.replace('/run/auxcred\n', ''), '');
+      assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), [
+        'inactive',
+        'inactive',
+        'inactive',
+      ]);
+      assert.equal(
+        (
+          await machine.shell(
+            'find /usr /run/auxcred -name "*auxcred*" -not -path "/usr/share/doc/*"; find /run/auxcred -type s',
+          )
+        ).stdout.replace('/run/auxcred\n', ''),
+        '',
+      );
       assert.ok(existsSync(join(machine.root, 'etc/auxcred/scopes.json')));
       const { stdout } = await machine.run(['apt-get', 'purge', '--yes', '--quiet', 'auxcred']);
       assert.match(stdout, /the sealed seed stays in \/var\/lib\/auxcred/);
-      assert.match(stdout, /^auxcred: these units get no secrets any more, and those that need them will not start: .*\bweb\.service\b/m);
-      const removal = /^auxcred: this removes it for ever, with every secret that comes from it: (rm .*)$/m.exec(stdout)?.[1] ?? 'false';
+      assert.match(
+        stdout,
+        /^auxcred: these units get no secrets any more, and those that need them will not start: .*\bweb\.service\b/m,
+      );
+      const removal =
+        /^auxcred: this removes it for ever, with every secret that comes from it: (rm .*)$/m.exec(stdout)?.[1] ??
+        'false';
       assert.ok((await machine.read('/var/lib/auxcred/seeds.age')).equals(seeds));
-      assert.equal((await machine.shell('ls -A /etc/auxcred; ls /etc/systemd/system/sockets.target.wants 2>/dev/null | grep auxcred || true')).stdout, 'scopes.json\nsecrets.d\n');
+      assert.equal(
+        (
+          await machine.shell(
+            'ls -A /etc/auxcred; ls /etc/systemd/system/sockets.target.wants 2>/dev/null | grep auxcred || true',
+          )
+        ).stdout,
+        'scopes.json\nsecrets.d\n',
+      );
 
       await machine.install(deb);
       await machine.run(['auxcred', 'apply']);
@@ -139,6 +244,10 @@ for (const systemd of systemdVersions)
 
       await machine.run(['apt-get', 'purge', '--yes', '--quiet', 'auxcred']);
       await machine.shell(removal);
-      assert.equal((await machine.shell('ls -d /var/lib/auxcred* /etc/auxcred* /etc/systemd/system/auxcred* 2> /dev/null || true')).stdout, '');
+      assert.equal(
+        (await machine.shell('ls -d /var/lib/auxcred* /etc/auxcred* /etc/systemd/system/auxcred* 2> /dev/null || true'))
+          .stdout,
+        '',
+      );
     });
   });

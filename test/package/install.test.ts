@@ -6,29 +6,50 @@ import { verbNames } from '../../src/cli/manual.ts';
 import { contentOf, type Finished, filesIn, program, run, scratch, succeed } from './built.ts';
 
 const executables = ['usr/lib/auxcred/auxcred.cjs', 'usr/lib/systemd/system-generators/auxcred-generator'];
-const units = ['auxcred.service', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred-host-secret.service', 'auxcred-provision.service', 'auxcred-files.service', 'auxcred-user-files.service', 'auxcred-bind.service', 'auxcred-rotate.timer', 'auxcred-rotate.service'];
+const units = [
+  'auxcred.service',
+  'auxcred.socket',
+  'auxcred-stage.socket',
+  'auxcred-host-secret.service',
+  'auxcred-provision.service',
+  'auxcred-files.service',
+  'auxcred-user-files.service',
+  'auxcred-bind.service',
+  'auxcred-rotate.timer',
+  'auxcred-rotate.service',
+];
 const expected = [
   'usr/bin/auxcred',
   ...executables,
   ...['auxcred-broker.cjs', 'auxcred-generator.cjs', 'koffi.node'].map((name) => `usr/lib/auxcred/${name}`),
   ...units.map((unit) => `usr/lib/systemd/system/${unit}`),
-  'usr/lib/sysusers.d/auxcred.conf', 'usr/lib/tmpfiles.d/auxcred.conf',
-  ...['auxcred', ...verbNames.map((verb) => `auxcred-${verb}`)].map((name) => `usr/share/man/man1/${name}.1`), 'usr/share/man/man5/auxcred-secrets.5', 'usr/share/man/man8/auxcred.service.8',
-  'usr/share/bash-completion/completions/auxcred', 'usr/share/zsh/vendor-completions/_auxcred', 'usr/share/fish/vendor_completions.d/auxcred.fish',
-  'usr/share/auxcred/secrets.schema.json', 'usr/share/doc/auxcred/THIRD-PARTY', 'usr/share/doc/auxcred/copyright',
+  'usr/lib/sysusers.d/auxcred.conf',
+  'usr/lib/tmpfiles.d/auxcred.conf',
+  ...['auxcred', ...verbNames.map((verb) => `auxcred-${verb}`)].map((name) => `usr/share/man/man1/${name}.1`),
+  'usr/share/man/man5/auxcred-secrets.5',
+  'usr/share/man/man8/auxcred.service.8',
+  'usr/share/bash-completion/completions/auxcred',
+  'usr/share/zsh/vendor-completions/_auxcred',
+  'usr/share/fish/vendor_completions.d/auxcred.fish',
+  'usr/share/auxcred/secrets.schema.json',
+  'usr/share/doc/auxcred/THIRD-PARTY',
+  'usr/share/doc/auxcred/copyright',
 ].sort();
 
 describe('installing', () => {
   const built = scratch();
   const dist = join(built.path, 'dist');
   const root = join(built.path, 'root');
-  const install = (...options: string[]): Finished => run(process.execPath, program('install'), `--dist=${dist}`, ...options);
+  const install = (...options: string[]): Finished =>
+    run(process.execPath, program('install'), `--dist=${dist}`, ...options);
   before(() => {
     succeed(process.execPath, program('bundle'), `--dist=${dist}`);
     const { status, stderr } = install(`--destdir=${root}`, `--node=${process.execPath}`);
     assert.equal(status, 0, stderr);
   });
-  after(() => { built.remove(); });
+  after(() => {
+    built.remove();
+  });
 
   test('puts every file in place, and none that is empty', () => {
     assert.deepEqual(filesIn(root), expected);
@@ -44,8 +65,12 @@ describe('installing', () => {
   });
 
   test('leaves no placeholder', () => {
-    for (const path of expected.filter((name) => /systemd|sysusers|tmpfiles/.test(name))) assert.doesNotMatch(readFileSync(join(root, path), 'utf8'), /@[a-z]+@/, path);
-    assert.match(readFileSync(join(root, 'usr/lib/systemd/system/auxcred.service'), 'utf8'), new RegExp(`^ExecStart=${process.execPath} --jitless /usr/lib/auxcred/auxcred-broker\\.cjs$`, 'm'));
+    for (const path of expected.filter((name) => /systemd|sysusers|tmpfiles/.test(name)))
+      assert.doesNotMatch(readFileSync(join(root, path), 'utf8'), /@[a-z]+@/, path);
+    assert.match(
+      readFileSync(join(root, 'usr/lib/systemd/system/auxcred.service'), 'utf8'),
+      new RegExp(`^ExecStart=${process.execPath} --jitless /usr/lib/auxcred/auxcred-broker\\.cjs$`, 'm'),
+    );
   });
 
   test('makes a command that runs', () => {
@@ -65,18 +90,42 @@ describe('installing', () => {
     assert.equal(status, 0);
     assert.match(stdout, /^\/usr\/local\/bin\/auxcred$/m);
     const service = readFileSync(join(other.path, 'usr/local/lib/systemd/system/auxcred.service'), 'utf8');
-    assert.match(service, /^ExecStart=\/opt\/node\/bin\/node --jitless \/usr\/local\/lib\/auxcred\/auxcred-broker\.cjs$/m);
-    assert.match(readFileSync(join(other.path, 'usr/local/lib/systemd/system/auxcred-provision.service'), 'utf8'), /^ExecStart=\/usr\/local\/bin\/auxcred provision --early$/m);
-    assert.match(readFileSync(join(other.path, 'usr/local/lib/systemd/system-generators/auxcred-generator'), 'utf8'), /\/opt\/node\/bin\/node \/usr\/local\/lib\/auxcred\/auxcred-generator\.cjs/);
-    assert.equal(readFileSync(join(other.path, 'usr/local/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0], '#!/opt/node/bin/node --disable-warning=ExperimentalWarning');
+    assert.match(
+      service,
+      /^ExecStart=\/opt\/node\/bin\/node --jitless \/usr\/local\/lib\/auxcred\/auxcred-broker\.cjs$/m,
+    );
+    assert.match(
+      readFileSync(join(other.path, 'usr/local/lib/systemd/system/auxcred-provision.service'), 'utf8'),
+      /^ExecStart=\/usr\/local\/bin\/auxcred provision --early$/m,
+    );
+    assert.match(
+      readFileSync(join(other.path, 'usr/local/lib/systemd/system-generators/auxcred-generator'), 'utf8'),
+      /\/opt\/node\/bin\/node \/usr\/local\/lib\/auxcred\/auxcred-generator\.cjs/,
+    );
+    assert.equal(
+      readFileSync(join(other.path, 'usr/local/lib/auxcred/auxcred.cjs'), 'utf8').split('\n')[0],
+      '#!/opt/node/bin/node --disable-warning=ExperimentalWarning',
+    );
     assert.ok(existsSync(join(other.path, 'usr/lib/auxcred/secrets.d')));
     assert.equal(install(`--destdir=${other.path}`, '--prefix=/usr/local', '--remove').status, 0);
     assert.deepEqual(readdirSync(other.path), []);
   });
 
-  test('refuses what can\'t work', () => {
-    for (const option of ['--node=/root/.nvm/node', '--node=/home/me/node', '--node=node', '--prefix=usr', '--prefix=/my programs', '--destdir=', '--preifx=/usr', 'extra']) {
-      const { status, stderr } = install(...(option.startsWith('--destdir') ? [] : [`--destdir=${join(built.path, 'refused')}`]), option);
+  test("refuses what can't work", () => {
+    for (const option of [
+      '--node=/root/.nvm/node',
+      '--node=/home/me/node',
+      '--node=node',
+      '--prefix=usr',
+      '--prefix=/my programs',
+      '--destdir=',
+      '--preifx=/usr',
+      'extra',
+    ]) {
+      const { status, stderr } = install(
+        ...(option.startsWith('--destdir') ? [] : [`--destdir=${join(built.path, 'refused')}`]),
+        option,
+      );
       assert.equal(status, 2, option);
       assert.match(stderr, /^auxcred: /, option);
     }
@@ -86,7 +135,11 @@ describe('installing', () => {
   test('and removing leaves nothing, but what others put there', () => {
     using other = scratch();
     assert.equal(install(`--destdir=${other.path}`).status, 0);
-    const kept = ['usr/lib/auxcred/secrets.d/vendor.toml', 'usr/lib/systemd/system/other.service', 'var/lib/auxcred/seeds.age'];
+    const kept = [
+      'usr/lib/auxcred/secrets.d/vendor.toml',
+      'usr/lib/systemd/system/other.service',
+      'var/lib/auxcred/seeds.age',
+    ];
     for (const path of kept) {
       mkdirSync(join(other.path, path, '..'), { recursive: true });
       writeFileSync(join(other.path, path), 'x');
@@ -104,12 +157,27 @@ describe('installing', () => {
 
   test('systemd understands every line of the units', () => {
     // It looks for what the units start, and for the units that they name, below the same root.
-    const { stderr } = run('systemd-analyze', 'verify', '--man=no', `--root=${root}`, ...units.map((unit) => join(root, 'usr/lib/systemd/system', unit)));
+    const { stderr } = run(
+      'systemd-analyze',
+      'verify',
+      '--man=no',
+      `--root=${root}`,
+      ...units.map((unit) => join(root, 'usr/lib/systemd/system', unit)),
+    );
     assert.doesNotMatch(stderr, /auxcred[^:]*:\d+:|unknown|invalid|failed to parse/i);
   });
 
   test('systemd rates the broker 0.9 or better', () => {
-    const rate = (threshold: number): number | null => run('systemd-analyze', 'security', '--offline=true', `--threshold=${String(threshold)}`, '--no-pager', `--root=${root}`, 'auxcred.service').status;
+    const rate = (threshold: number): number | null =>
+      run(
+        'systemd-analyze',
+        'security',
+        '--offline=true',
+        `--threshold=${String(threshold)}`,
+        '--no-pager',
+        `--root=${root}`,
+        'auxcred.service',
+      ).status;
     assert.equal(rate(9), 0);
     assert.notEqual(rate(1), 0, 'it is able to say no');
   });

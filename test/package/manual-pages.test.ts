@@ -13,8 +13,12 @@ describe('the manual pages', () => {
   const built = scratch();
   const dist = join(built.path, 'dist');
   const pageOf = (name: string): string => join(dist, 'man', name);
-  before(() => { succeed(process.execPath, program('bundle'), `--dist=${dist}`); });
-  after(() => { built.remove(); });
+  before(() => {
+    succeed(process.execPath, program('bundle'), `--dist=${dist}`);
+  });
+  after(() => {
+    built.remove();
+  });
 
   test('are there for every verb, the manifest and the units', () => {
     assert.deepEqual(filesIn(join(dist, 'man')), [...manPageFiles].sort());
@@ -37,7 +41,13 @@ describe('the manual pages', () => {
     for (const verb of ['seal', 'generate', 'gokey'] as const) {
       const text = shown(pageOf(`auxcred-${verb}.1`));
       const { options, examples = [] }: VerbEntry = manual[verb];
-      for (const { name, value } of options) assert.match(text, verb === 'gokey' ? new RegExp(`^ +-${name}\\b`, 'm') : new RegExp(`^ +--${name}${value === undefined ? '' : `=${value}`}( |$)`, 'm'));
+      for (const { name, value } of options)
+        assert.match(
+          text,
+          verb === 'gokey'
+            ? new RegExp(`^ +-${name}\\b`, 'm')
+            : new RegExp(`^ +--${name}${value === undefined ? '' : `=${value}`}( |$)`, 'm'),
+        );
       for (const { command } of examples) assert.ok(text.includes(command), command);
     }
     const overview = shown(pageOf('auxcred.1'));
@@ -45,10 +55,36 @@ describe('the manual pages', () => {
     assert.match(overview, /^ +12 \(pcr-mismatch\)/m);
   });
 
-  test('have every key of the manifest\'s schema', () => {
+  test("have every key of the manifest's schema", () => {
     const text = shown(pageOf('auxcred-secrets.5'));
     const schema = readFileSync('src/manifest/schema.json', 'utf8');
-    for (const key of ['kind', 'units', 'credential', 'delivery', 'change', 'hook', 'share', 'rotate', 'generation', 'previous', 'weak', 'length', 'alphabet', 'require', 'words', 'separator', 'capitalize', 'bytes', 'comment', 'vault', 'path', 'options', 'of', 'method', 'rounds']) {
+    for (const key of [
+      'kind',
+      'units',
+      'credential',
+      'delivery',
+      'change',
+      'hook',
+      'share',
+      'rotate',
+      'generation',
+      'previous',
+      'weak',
+      'length',
+      'alphabet',
+      'require',
+      'words',
+      'separator',
+      'capitalize',
+      'bytes',
+      'comment',
+      'vault',
+      'path',
+      'options',
+      'of',
+      'method',
+      'rounds',
+    ]) {
       assert.ok(schema.includes(`"${key}"`), key);
       assert.match(text, new RegExp(`^ {7}${key}(?: {2,}|$| )`, 'm'), key);
     }

@@ -1,6 +1,16 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -23,25 +33,46 @@ for (const shell of ['dash', 'bash'])
       write('etc/auxcred/secrets.d/web.toml', manifest);
       write('usr/lib/auxcred/secrets.d/vendor.toml', '[secret.v]\nunits = ["v.service"]\ndelivery = "stage"\n');
     });
-    afterEach(() => { rmSync(folder, { recursive: true }); });
+    afterEach(() => {
+      rmSync(folder, { recursive: true });
+    });
 
     const write = (path: string, text: string): void => {
       mkdirSync(dirname(join(root, path)), { recursive: true });
       writeFileSync(join(root, path), text);
     };
-    const apply = (): void => { applyRendering(pathsUnder(root), readManifest(root)); };
+    const apply = (): void => {
+      applyRendering(pathsUnder(root), readManifest(root));
+    };
     /** Runs the front as systemd does. @returns everything that it wrote, by path */
-    const generate = ({ node = process.execPath, environment = {} }: { node?: string; environment?: Record<string, string> } = {}): Record<string, string> => {
+    const generate = ({
+      node = process.execPath,
+      environment = {},
+    }: {
+      node?: string;
+      environment?: Record<string, string>;
+    } = {}): Record<string, string> => {
       const out = mkdtempSync(join(folder, 'out-'));
-      const script = readFileSync('generators/auxcred-generator', 'utf8').replaceAll('@root@', root).replace('@node@', node).replace('@libdir@', join(process.cwd(), 'dist')).replace('/dev/kmsg', join(folder, 'kmsg'));
+      const script = readFileSync('generators/auxcred-generator', 'utf8')
+        .replaceAll('@root@', root)
+        .replace('@node@', node)
+        .replace('@libdir@', join(process.cwd(), 'dist'))
+        .replace('/dev/kmsg', join(folder, 'kmsg'));
       const front = join(folder, 'front');
       writeFileSync(front, script);
-      const { status } = spawnSync(shell, [front, out, `${out}.early`, `${out}.late`], { stdio: 'ignore', env: { PATH: process.env['PATH'], NODE_OPTIONS: '--no-such-option', ...environment } });
+      const { status } = spawnSync(shell, [front, out, `${out}.early`, `${out}.late`], {
+        stdio: 'ignore',
+        env: { PATH: process.env['PATH'], NODE_OPTIONS: '--no-such-option', ...environment },
+      });
       assert.equal(status, 0);
-      return Object.fromEntries(readdirSync(out, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile()).map((entry) => {
-        const path = join(entry.parentPath, entry.name);
-        return [relative(out, path), readFileSync(path, 'utf8')];
-      }));
+      return Object.fromEntries(
+        readdirSync(out, { recursive: true, withFileTypes: true })
+          .filter((entry) => entry.isFile())
+          .map((entry) => {
+            const path = join(entry.parentPath, entry.name);
+            return [relative(out, path), readFileSync(path, 'utf8')];
+          }),
+      );
     };
     const noNode = '/nonexistent/node';
     const provisionFirst = 'auxcred.service.d/50-auxcred-provision.conf';
@@ -51,19 +82,41 @@ for (const shell of ['dash', 'bash'])
       const copied = generate({ node: noNode });
       assert.deepEqual(Object.keys(copied).sort(), [dropIn('a.service'), dropIn('both.service'), dropIn('v.service')]);
       assert.match(copied[dropIn('a.service')] ?? '', /^LoadCredentialEncrypted=a:\/run\/auxcred\/encrypted\.sock$/m);
-      assert.match(copied[dropIn('v.service')] ?? '', /^ExecStartPre=\+\/usr\/lib\/auxcred\/auxcred\.cjs stage %n v\nExecStopPost=-\+\/bin\/rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m);
+      assert.match(
+        copied[dropIn('v.service')] ?? '',
+        /^ExecStartPre=\+\/usr\/lib\/auxcred\/auxcred\.cjs stage %n v\nExecStopPost=-\+\/bin\/rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m,
+      );
     });
 
     test('encrypted credentials and files need no broker, and are provisioned first where nobody applied them', () => {
-      const more = '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
+      const more =
+        '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
       write('etc/auxcred/secrets.d/web.toml', more);
       const rendered = generate();
-      assert.match(rendered[dropIn('c.service')] ?? '', /^RequiresMountsFor=\/var\/lib\/systemd\n\n\[Service\]\nLoadCredentialEncrypted=c:\/etc\/credstore\.encrypted\/auxcred\.[0-9a-f]{32}\.c$/m);
+      assert.match(
+        rendered[dropIn('c.service')] ?? '',
+        /^RequiresMountsFor=\/var\/lib\/systemd\n\n\[Service\]\nLoadCredentialEncrypted=c:\/etc\/credstore\.encrypted\/auxcred\.[0-9a-f]{32}\.c$/m,
+      );
       assert.doesNotMatch(rendered[dropIn('c.service')] ?? '', /auxcred\.socket/);
       assert.doesNotMatch(rendered[dropIn('systemd-udevd.service')] ?? '', /RequiresMountsFor/);
-      assert.match(rendered[dropIn('f.service')] ?? '', /^Wants=auxcred-files\.service\nAfter=auxcred-files\.service\nAssertPathExists=\/run\/auxcred\/files\/f$/m);
-      assert.match(rendered[dropIn('sysinit.target')] ?? '', /^\[Unit\]\nWants=auxcred-files\.service\nWants=auxcred-user-files\.service$/m);
-      assert.deepEqual(Object.keys(rendered).filter((path) => path.endsWith('-provision.conf')).sort(), [provisionFirst, 'auxcred-files.service.d/50-auxcred-provision.conf', 'c.service.d/50-auxcred-provision.conf'].sort());
+      assert.match(
+        rendered[dropIn('f.service')] ?? '',
+        /^Wants=auxcred-files\.service\nAfter=auxcred-files\.service\nAssertPathExists=\/run\/auxcred\/files\/f$/m,
+      );
+      assert.match(
+        rendered[dropIn('sysinit.target')] ?? '',
+        /^\[Unit\]\nWants=auxcred-files\.service\nWants=auxcred-user-files\.service$/m,
+      );
+      assert.deepEqual(
+        Object.keys(rendered)
+          .filter((path) => path.endsWith('-provision.conf'))
+          .sort(),
+        [
+          provisionFirst,
+          'auxcred-files.service.d/50-auxcred-provision.conf',
+          'c.service.d/50-auxcred-provision.conf',
+        ].sort(),
+      );
       apply();
       write('etc/auxcred/secrets.d/web.toml', `${more}[`);
       const broken = generate();
@@ -81,12 +134,25 @@ for (const shell of ['dash', 'bash'])
     });
 
     const changes: Record<string, () => void> = {
-      'an edited file': () => { write('etc/auxcred/secrets.d/web.toml', manifest.replace('both', 'new')); },
-      'a new file': () => { write('run/auxcred/secrets.d/more.json', '{"secret": {"n": {"units": ["new.service"]}}}'); },
-      'a deleted file': () => { rmSync(join(root, 'etc/auxcred/secrets.d/web.toml')); },
-      'a renamed file': () => { rmSync(join(root, 'etc/auxcred/secrets.d/web.toml')); write('etc/auxcred/secrets.d/wab.toml', manifest); },
-      'a mask': () => { symlinkSync('/dev/null', join(root, 'etc/auxcred/secrets.d/vendor.toml')); },
-      'an override': () => { write('run/auxcred/secrets.d/vendor.toml', '[secret.v]\nunits = ["new.service"]\n'); },
+      'an edited file': () => {
+        write('etc/auxcred/secrets.d/web.toml', manifest.replace('both', 'new'));
+      },
+      'a new file': () => {
+        write('run/auxcred/secrets.d/more.json', '{"secret": {"n": {"units": ["new.service"]}}}');
+      },
+      'a deleted file': () => {
+        rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
+      },
+      'a renamed file': () => {
+        rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
+        write('etc/auxcred/secrets.d/wab.toml', manifest);
+      },
+      'a mask': () => {
+        symlinkSync('/dev/null', join(root, 'etc/auxcred/secrets.d/vendor.toml'));
+      },
+      'an override': () => {
+        write('run/auxcred/secrets.d/vendor.toml', '[secret.v]\nunits = ["new.service"]\n');
+      },
     };
     for (const [name, change] of Object.entries(changes))
       test(`notices ${name}`, () => {
@@ -100,10 +166,14 @@ for (const shell of ['dash', 'bash'])
 
     test('a file that can not be used blocks the units it had and those it names, and no others', () => {
       apply();
-      for (const broken of ['[secret.a]\nunits = ["a.service", "new.service"', '[secret.a]\nlenght = 3\nunits = ["a.service", "new.service"]\n']) {
+      for (const broken of [
+        '[secret.a]\nunits = ["a.service", "new.service"',
+        '[secret.a]\nlenght = 3\nunits = ["a.service", "new.service"]\n',
+      ]) {
         write('etc/auxcred/secrets.d/web.toml', broken);
         const rendered = generate();
-        for (const unit of ['a.service', 'both.service', 'new.service']) assert.match(rendered[dropIn(unit)] ?? '', blocked, unit);
+        for (const unit of ['a.service', 'both.service', 'new.service'])
+          assert.match(rendered[dropIn(unit)] ?? '', blocked, unit);
         assert.doesNotMatch(rendered[dropIn('v.service')] ?? '', blocked);
       }
       rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
@@ -111,7 +181,7 @@ for (const shell of ['dash', 'bash'])
       assert.match(generate()[dropIn('a.service')] ?? '', blocked);
     });
 
-    test('a FIFO in a file\'s place holds up nobody', () => {
+    test("a FIFO in a file's place holds up nobody", () => {
       apply();
       rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
       assert.equal(spawnSync('mkfifo', [join(root, 'etc/auxcred/secrets.d/web.toml')]).status, 0);
@@ -119,28 +189,46 @@ for (const shell of ['dash', 'bash'])
       assert.match(generate({ node: noNode })[dropIn('a.service')] ?? '', /LoadCredentialEncrypted=a:/);
     });
 
-    const fakes: Record<string, string | undefined> = { missing: undefined, failing: '#!/bin/sh\nexit 3\n', hanging: '#!/bin/sh\nexec sleep 30\n', crashing: '#!/bin/sh\nkill -SEGV $$\n' };
+    const fakes: Record<string, string | undefined> = {
+      missing: undefined,
+      failing: '#!/bin/sh\nexit 3\n',
+      hanging: '#!/bin/sh\nexec sleep 30\n',
+      crashing: '#!/bin/sh\nkill -SEGV $$\n',
+    };
     for (const [kind, script] of Object.entries(fakes))
       test(`a ${kind} Node never leaves a declared unit without a drop-in`, () => {
         apply();
-        write('etc/auxcred/secrets.d/web.toml', `${manifest}[secret.new]\nunits = ["new.service", 'esc\\x2daped.service']\n`);
+        write(
+          'etc/auxcred/secrets.d/web.toml',
+          `${manifest}[secret.new]\nunits = ["new.service", 'esc\\x2daped.service']\n`,
+        );
         const node = join(folder, 'node');
         if (script !== undefined) {
           writeFileSync(node, script);
           chmodSync(node, 0o755);
         }
         const rendered = generate({ node });
-        for (const unit of ['a.service', 'both.service', 'v.service']) assert.match(rendered[dropIn(unit)] ?? '', /LoadCredential/, unit);
-        for (const unit of ['new.service', 'esc\\x2daped.service']) assert.match(rendered[dropIn(unit)] ?? '', blocked, unit);
+        for (const unit of ['a.service', 'both.service', 'v.service'])
+          assert.match(rendered[dropIn(unit)] ?? '', /LoadCredential/, unit);
+        for (const unit of ['new.service', 'esc\\x2daped.service'])
+          assert.match(rendered[dropIn(unit)] ?? '', blocked, unit);
         assert.match(readFileSync(join(folder, 'kmsg'), 'utf8'), /^<3>auxcred-generator\[\d+\]: /);
       });
 
     const isSafe = /^(?:LoadCredentialEncrypted=|AssertPathExists=!\/)/m;
     const losses: Record<string, () => void> = {
-      'the drop-ins are gone': () => { rmSync(join(root, 'etc/auxcred/rendered/units'), { recursive: true }); },
-      'a drop-in is emptied': () => { writeFileSync(join(root, 'etc/auxcred/rendered/units', dropIn('a.service')), ''); },
-      'a drop-in is gone': () => { rmSync(join(root, 'etc/auxcred/rendered/units', dropIn('a.service'))); },
-      'the sums are emptied': () => { writeFileSync(join(root, 'etc/auxcred/rendered/manifest'), ''); },
+      'the drop-ins are gone': () => {
+        rmSync(join(root, 'etc/auxcred/rendered/units'), { recursive: true });
+      },
+      'a drop-in is emptied': () => {
+        writeFileSync(join(root, 'etc/auxcred/rendered/units', dropIn('a.service')), '');
+      },
+      'a drop-in is gone': () => {
+        rmSync(join(root, 'etc/auxcred/rendered/units', dropIn('a.service')));
+      },
+      'the sums are emptied': () => {
+        writeFileSync(join(root, 'etc/auxcred/rendered/manifest'), '');
+      },
       'the sums are cut off': () => {
         const sums = join(root, 'etc/auxcred/rendered/manifest');
         writeFileSync(sums, readFileSync(sums, 'utf8').slice(0, 100));
@@ -190,7 +278,15 @@ for (const shell of ['dash', 'bash'])
         });
 
     test('hostile file names change nothing', () => {
-      for (const name of ['with space.toml', '-rf.toml', 'new\nline.toml', '$(touch pwned).toml', "quote'.toml", '*.toml']) write(`etc/auxcred/secrets.d/${name}`, '');
+      for (const name of [
+        'with space.toml',
+        '-rf.toml',
+        'new\nline.toml',
+        '$(touch pwned).toml',
+        "quote'.toml",
+        '*.toml',
+      ])
+        write(`etc/auxcred/secrets.d/${name}`, '');
       apply();
       const copied = generate({ node: noNode });
       assert.equal(Object.keys(copied).length, 3);

@@ -4,55 +4,90 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'no
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { withFingerprint } from '../../src/provision/fingerprint.ts';
-import { runHook } from '../../src/provision/hook.ts';
-import { planned, provision, type Provisioned, snapshotInForce } from '../../src/provision/provision.ts';
-import { stepsFor, type UnitStep } from '../../src/provision/running-units.ts';
-import { valueOf } from '../../src/derive/value.ts';
+import { recipeValue } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
 import { encodeFixed, fingerprintOf } from '../../src/fixed/file.ts';
 import { FixedFolder } from '../../src/fixed/folder.ts';
 import { fixedValues } from '../../src/fixed/value.ts';
 import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
-import { authenticated, installSnapshot, readFixedFile } from '../../src/snapshot/snapshot.ts';
+import { withFingerprint } from '../../src/provision/fingerprint.ts';
+import { runHook } from '../../src/provision/hook.ts';
+import { type Provisioned, planned, provision, snapshotInForce } from '../../src/provision/provision.ts';
+import { stepsFor, type UnitStep } from '../../src/provision/running-units.ts';
 import { type Scope, scopeSeedsOf, seedsOf } from '../../src/seeds/scope.ts';
+import { authenticated, installSnapshot, readFixedFile } from '../../src/snapshot/snapshot.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
 let root = '';
 const paths = () => pathsUnder(root);
-beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'fingerprint-')); });
-afterEach(() => { rmSync(root, { recursive: true }); });
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'fingerprint-'));
+});
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
 
-const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({ kind, name, epoch, seed: new Uint8Array(32).fill(byte) });
+const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({
+  kind,
+  name,
+  epoch,
+  seed: new Uint8Array(32).fill(byte),
+});
 const scopes: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 2)];
 const nextEpoch: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 3, 2)];
 const november = new Date('2026-11-23T12:00:00Z');
 
 function declared(text: string): readonly SecretDeclaration[] {
   const { declarations, problems } = manifestOf([{ path: '/etc/auxcred/secrets.d/x.toml', text }]);
-  assert.deepEqual(problems.filter(({ severity }) => severity === 'error'), []);
+  assert.deepEqual(
+    problems.filter(({ severity }) => severity === 'error'),
+    [],
+  );
   return declarations;
 }
 
-interface Given { at?: Date; with?: readonly Scope[]; acceptEarlier?: boolean }
-const options = ({ at = november, acceptEarlier = false }: Given) => ({ at, counter: 1, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } as const, acceptEarlier });
-const put = (text: string, given: Given = {}): Provisioned => provision(root, paths(), declared(text), given.with ?? scopes, { ...options(given), hook: runHook });
-const plan = (text: string, given: Given = {}) => planned(paths(), declared(text), given.with ?? scopes, options(given));
+interface Given {
+  at?: Date;
+  with?: readonly Scope[];
+  acceptEarlier?: boolean;
+}
+const options = ({ at = november, acceptEarlier = false }: Given) => ({
+  at,
+  counter: 1,
+  sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined } as const,
+  acceptEarlier,
+});
+const put = (text: string, given: Given = {}): Provisioned =>
+  provision(root, paths(), declared(text), given.with ?? scopes, { ...options(given), hook: runHook });
+const plan = (text: string, given: Given = {}) =>
+  planned(paths(), declared(text), given.with ?? scopes, options(given));
 const write = (name: string, value: string, these = scopes): void => {
   const [, at = '', path = ''] = /^([^/]+\/[^/]+)\/(.+)$/.exec(name) ?? [];
-  new FixedFolder(paths().fixed).write({ scope: at, path }, Buffer.from(value), { seedOf: scopeSeedsOf(these), former: () => undefined });
+  new FixedFolder(paths().fixed).write({ scope: at, path }, Buffer.from(value), {
+    seedOf: scopeSeedsOf(these),
+    former: () => undefined,
+  });
 };
 
 /** What a unit gets, from the snapshot alone. */
 function inForce(unit: string, credential: string, these = scopes): string {
-  const release = snapshotInForce(paths(), these)?.releases.find((one) => one.unit === unit && one.credential === credential);
+  const release = snapshotInForce(paths(), these)?.releases.find(
+    (one) => one.unit === unit && one.credential === credential,
+  );
   assert.ok(release, `${unit}/${credential}`);
   const seedOf = seedsOf(these);
-  return new TextDecoder().decode(valueOf(release.recipe, { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths(), recipe)) }));
+  return new TextDecoder().decode(
+    recipeValue(release.recipe, {
+      seedOf,
+      fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths(), recipe)),
+    }),
+  );
 }
-const fingerprints = (these = scopes): ReadonlyMap<string, string> => snapshotInForce(paths(), these)?.fingerprints ?? new Map();
-const touched = (steps: readonly UnitStep[]): string[] => steps.filter(({ action }) => action !== 'none').map(({ unit }) => unit);
+const fingerprints = (these = scopes): ReadonlyMap<string, string> =>
+  snapshotInForce(paths(), these)?.fingerprints ?? new Map();
+const touched = (steps: readonly UnitStep[]): string[] =>
+  steps.filter(({ action }) => action !== 'none').map(({ unit }) => unit);
 
 describe('a fingerprint', () => {
   test('is the HMAC that the format says, by node:crypto alone', () => {
@@ -63,14 +98,21 @@ describe('a fingerprint', () => {
       const value = Buffer.from(inForce(unit, 'a'));
       const length = Buffer.alloc(4);
       length.writeUInt32BE(value.length);
-      assert.equal(fingerprints().get(`${unit}/a`), createHmac('sha256', key).update(Buffer.concat([framed(unit), framed('a'), length, value])).digest('hex'));
+      assert.equal(
+        fingerprints().get(`${unit}/a`),
+        createHmac('sha256', key)
+          .update(Buffer.concat([framed(unit), framed('a'), length, value]))
+          .digest('hex'),
+      );
     }
     assert.notEqual(fingerprints().get('a.service/a'), fingerprints().get('b.service/a'));
   });
 
   test('is in the file that the broker does not read, and no value is in either', () => {
     put('[secret.a]\nkind = "hex"\nunits = ["a.service"]\n');
-    const [releases = '', record = ''] = ['releases.json', 'record.json'].map((name) => readFileSync(join(paths().snapshot, name), 'utf8'));
+    const [releases = '', record = ''] = ['releases.json', 'record.json'].map((name) =>
+      readFileSync(join(paths().snapshot, name), 'utf8'),
+    );
     const fingerprint = fingerprints().get('a.service/a') ?? '';
     assert.match(fingerprint, /^[0-9a-f]{64}$/);
     assert.ok(record.includes(fingerprint) && !releases.includes(fingerprint));
@@ -92,7 +134,8 @@ test('a release and a fixed secret whose messages are one have two fingerprints'
 describe('a record from before releases had a label of their own', () => {
   const log = (): string => join(root, 'log');
   const hook = (): string => `hook = ["/bin/touch", "${log()}"]\n`;
-  const text = (of: string): string => `[secret.a]\n[secret.f]\nkind = "fixed"\nunits = ["f.service"]\n${hook()}[secret.t]\nkind = "template"\ncontent = "${of}"\nunits = ["t.service"]\n${hook()}`;
+  const text = (of: string): string =>
+    `[secret.a]\n[secret.f]\nkind = "fixed"\nunits = ["f.service"]\n${hook()}[secret.t]\nkind = "template"\ncontent = "${of}"\nunits = ["t.service"]\n${hook()}`;
   const record = (): string => join(paths().snapshot, 'record.json');
   const bodyOf = (file: string): Record<string, unknown> => JSON.parse(readFileSync(file, 'utf8').slice(65));
 
@@ -102,16 +145,29 @@ describe('a record from before releases had a label of their own', () => {
     put(text('x={{a}}'));
     const { fingerprintLabel, ...content } = bodyOf(record());
     assert.equal(fingerprintLabel, 'release');
-    const units = [['f.service', 'f'], ['t.service', 't']] as const;
-    const old = withFingerprint(new Uint8Array(32).fill(1), (of) => units.map(([unit, id]): [string, string] => [`${unit}/${id}`, of('fingerprint', unit, id, Buffer.from(inForce(unit, id)))]));
-    writeFileSync(record(), authenticated({ ...content, fingerprints: Object.fromEntries(old) }, scope('host', 'web1', 1)));
+    const units = [
+      ['f.service', 'f'],
+      ['t.service', 't'],
+    ] as const;
+    const old = withFingerprint(new Uint8Array(32).fill(1), (of) =>
+      units.map(([unit, id]): [string, string] => [
+        `${unit}/${id}`,
+        of('fingerprint', unit, id, Buffer.from(inForce(unit, id))),
+      ]),
+    );
+    writeFileSync(
+      record(),
+      authenticated({ ...content, fingerprints: Object.fromEntries(old) }, scope('host', 'web1', 1)),
+    );
     rmSync(join(paths().snapshot, 'settled.json'));
     assert.equal(snapshotInForce(paths(), scopes)?.fingerprintLabel, 'fingerprint');
   }
   const moved = (): void => {
     const body = bodyOf(record());
     assert.equal(body['fingerprintLabel'], 'release');
-    const expected = withFingerprint(new Uint8Array(32).fill(1), (of) => of('release', 't.service', 't', Buffer.from(inForce('t.service', 't'))));
+    const expected = withFingerprint(new Uint8Array(32).fill(1), (of) =>
+      of('release', 't.service', 't', Buffer.from(inForce('t.service', 't'))),
+    );
     assert.equal(fingerprints().get('t.service/t'), expected);
     assert.ok(!existsSync(log()));
   };
@@ -130,7 +186,10 @@ describe('a record from before releases had a label of their own', () => {
   test('still tells the same value from another recipe, and another value', () => {
     before();
     const inner = text('{{i}}{{a}}').replace('[secret.a]', '[secret.i]\nkind = "template"\ncontent = "x="\n[secret.a]');
-    assert.deepEqual(plan(inner).changes.map(({ why, action }) => [why, action]), [['text, same value', 'none']]);
+    assert.deepEqual(
+      plan(inner).changes.map(({ why, action }) => [why, action]),
+      [['text, same value', 'none']],
+    );
     assert.deepEqual(touched(stepsFor(put(inner).changes)), []);
     moved();
     before();
@@ -140,17 +199,36 @@ describe('a record from before releases had a label of their own', () => {
   test('stays under its label where seeds are sealed again', () => {
     before();
     const old = snapshotInForce(paths(), scopes) ?? assert.fail();
-    installSnapshot(paths(), old, { ...old, counter: 2 }, undefined, scope('host', 'web1', 1), undefined, (recipe) => readFixedFile(paths(), recipe) ?? assert.fail());
+    installSnapshot(
+      paths(),
+      old,
+      { ...old, counter: 2 },
+      undefined,
+      scope('host', 'web1', 1),
+      undefined,
+      (recipe) => readFixedFile(paths(), recipe) ?? assert.fail(),
+    );
     assert.deepEqual(snapshotInForce(paths(), scopes), { ...old, counter: 2 });
   });
 });
 
 describe('what json and env quote', () => {
-  const template = (line: string): string => `[secret.f]\nkind = "fixed"\n[secret.b]\nkind = "bytes"\n[secret.i]\nkind = "template"\ncontent = "{{b}}"\n[secret.t]\nkind = "template"\n${line}\nunits = ["t.service"]\n`;
+  const template = (line: string): string =>
+    `[secret.f]\nkind = "fixed"\n[secret.b]\nkind = "bytes"\n[secret.i]\nkind = "template"\ncontent = "{{b}}"\n[secret.t]\nkind = "template"\n${line}\nunits = ["t.service"]\n`;
   const refused = (line: string, message: RegExp): void => {
-    for (const attempt of [plan, put]) assert.throws(() => attempt(template(line)), (error) => error instanceof Failure && error.code === 'malformed' && message.test(error.message), line);
+    for (const attempt of [plan, put])
+      assert.throws(
+        () => attempt(template(line)),
+        (error) => error instanceof Failure && error.code === 'malformed' && message.test(error.message),
+        line,
+      );
   };
-  const putBytes = (bytes: readonly number[]): void => { new FixedFolder(paths().fixed).place({ scope: 'host/web1', path: 'f' }, encodeFixed(scope('host', 'web1', 1).seed, 'f', Date.now(), Uint8Array.from(bytes))); };
+  const putBytes = (bytes: readonly number[]): void => {
+    new FixedFolder(paths().fixed).place(
+      { scope: 'host/web1', path: 'f' },
+      encodeFixed(scope('host', 'web1', 1).seed, 'f', Date.now(), Uint8Array.from(bytes)),
+    );
+  };
 
   test('is text: bytes that are no UTF-8 are refused before anything changes, and pass as base64', () => {
     putBytes([0x61, 0xff]);
@@ -158,7 +236,13 @@ describe('what json and env quote', () => {
     refused('env = { A = "{{f}}" }', /^t: f is no text that an environment can hold$/);
     refused('content = "{{f | json}}"', /JSON/);
     refused('json = "{{i}}"', /^t: b is no text that JSON can hold$/);
-    for (const line of ['json = "{{f | base64}}"', 'content = "{{f | url | env}}"', 'content = "{{f}}{{b}}"', 'json = "{{i | base64}}"']) put(template(line));
+    for (const line of [
+      'json = "{{f | base64}}"',
+      'content = "{{f | url | env}}"',
+      'content = "{{f}}{{b}}"',
+      'json = "{{i | base64}}"',
+    ])
+      put(template(line));
   });
 
   test('has no zero byte in an environment', () => {
@@ -178,12 +262,55 @@ describe('what json and env quote', () => {
 });
 
 /** Another way to make the same bytes: what the manifest said, what it says now, and what plan calls it. */
-const sameValue: readonly { readonly name: string; readonly before: string; readonly after: string; readonly with?: readonly Scope[]; readonly move?: () => void; readonly why: string }[] = [
-  { name: 'a text that moved between a template and a template in it', before: '[secret.a]\n[secret.u]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["u.service"]\n', after: '[secret.a]\n[secret.inner]\nkind = "template"\ncontent = "x="\n[secret.u]\nkind = "template"\ncontent = "{{inner}}{{a}}"\nunits = ["u.service"]\n', why: 'text' },
-  { name: 'a fixed secret that was renamed, with its file', before: '[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n', after: '[secret.new]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n', move: () => { write('host/web1/new', 'v'); }, why: 'path u -> new' },
-  { name: 'a fixed secret of a group in its next epoch, encrypted anew', before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n', after: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n', with: nextEpoch, move: () => { write('group/db/u', 'v', nextEpoch); }, why: 'epoch 1 -> 2' },
-  { name: 'a fixed secret that its own host has now', before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n', after: '[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n', why: 'scope group/db -> host/web1' },
-  { name: 'a derived secret that is kept as a fixed one', before: '[secret.d]\nkind = "hex"\ncredential = "u"\nunits = ["u.service"]\n', after: '[secret.d]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n', move: () => { write('host/web1/d', inForce('u.service', 'u')); }, why: 'hex -> fixed' },
+const sameValue: readonly {
+  readonly name: string;
+  readonly before: string;
+  readonly after: string;
+  readonly with?: readonly Scope[];
+  readonly move?: () => void;
+  readonly why: string;
+}[] = [
+  {
+    name: 'a text that moved between a template and a template in it',
+    before: '[secret.a]\n[secret.u]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["u.service"]\n',
+    after:
+      '[secret.a]\n[secret.inner]\nkind = "template"\ncontent = "x="\n[secret.u]\nkind = "template"\ncontent = "{{inner}}{{a}}"\nunits = ["u.service"]\n',
+    why: 'text',
+  },
+  {
+    name: 'a fixed secret that was renamed, with its file',
+    before: '[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n',
+    after: '[secret.new]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n',
+    move: () => {
+      write('host/web1/new', 'v');
+    },
+    why: 'path u -> new',
+  },
+  {
+    name: 'a fixed secret of a group in its next epoch, encrypted anew',
+    before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
+    after: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
+    with: nextEpoch,
+    move: () => {
+      write('group/db/u', 'v', nextEpoch);
+    },
+    why: 'epoch 1 -> 2',
+  },
+  {
+    name: 'a fixed secret that its own host has now',
+    before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
+    after: '[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n',
+    why: 'scope group/db -> host/web1',
+  },
+  {
+    name: 'a derived secret that is kept as a fixed one',
+    before: '[secret.d]\nkind = "hex"\ncredential = "u"\nunits = ["u.service"]\n',
+    after: '[secret.d]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n',
+    move: () => {
+      write('host/web1/d', inForce('u.service', 'u'));
+    },
+    why: 'hex -> fixed',
+  },
 ];
 
 describe('another recipe for the same value', () => {
@@ -195,7 +322,9 @@ describe('another recipe for the same value', () => {
       move?.();
       const given = these ? { with: these } : {};
       const future = plan(after, given);
-      assert.deepEqual(future.changes, [{ unit: 'u.service', credential: 'u', why: `${why}, same value`, sameValue: true, action: 'none' }]);
+      assert.deepEqual(future.changes, [
+        { unit: 'u.service', credential: 'u', why: `${why}, same value`, sameValue: true, action: 'none' },
+      ]);
       const { changes, changed } = put(after, given);
       assert.equal(changed, true);
       assert.deepEqual(touched(stepsFor(changes)), []);
@@ -223,7 +352,9 @@ describe('another recipe for the same value', () => {
     write('group/db/u', 'v');
     put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`);
     write('group/db/u', 'v', nextEpoch);
-    const { untold, held } = put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`, { with: nextEpoch });
+    const { untold, held } = put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`, {
+      with: nextEpoch,
+    });
     assert.deepEqual([untold, held.size, existsSync(join(root, 'log'))], [[], 0, false]);
     write('group/db/u', 'w', nextEpoch);
     put(`[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n${hook}\n`, { with: nextEpoch });
@@ -237,14 +368,21 @@ describe('an unchanged fixed file', () => {
     write('group/db/u', 'v');
     put(text);
     assert.equal(put(text).changed, false);
-    assert.throws(() => put(text, { with: nextEpoch }), (error) => error instanceof Failure && error.code === 'malformed' && /another epoch than 2/.test(error.message));
+    assert.throws(
+      () => put(text, { with: nextEpoch }),
+      (error) => error instanceof Failure && error.code === 'malformed' && /another epoch than 2/.test(error.message),
+    );
     // The same epoch with another seed, as after seal --replace.
-    assert.throws(() => put(text, { with: [scope('host', 'web1', 1), scope('group', 'db', 9)] }), (error) => error instanceof Failure && error.code === 'malformed');
+    assert.throws(
+      () => put(text, { with: [scope('host', 'web1', 1), scope('group', 'db', 9)] }),
+      (error) => error instanceof Failure && error.code === 'malformed',
+    );
   });
 });
 
 describe('a run with nothing to do', () => {
-  const text = '[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\n[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n';
+  const text =
+    '[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\n[secret.u]\nkind = "fixed"\nunits = ["u.service"]\n';
   const settled = (): string => join(paths().snapshot, 'settled.json');
   const works = (name: string, expected: boolean, given: Given = {}): void => {
     const { changed, changes } = put(text, given);
@@ -257,10 +395,16 @@ describe('a run with nothing to do', () => {
     works('first', true);
     works('again', false);
     works('another month', true, { at: new Date('2026-12-01T00:00:00Z') });
-    assert.throws(() => put(text, { at: new Date('2026-11-30T23:59:59Z') }), (error) => error instanceof Failure && error.code === 'clock');
+    assert.throws(
+      () => put(text, { at: new Date('2026-11-30T23:59:59Z') }),
+      (error) => error instanceof Failure && error.code === 'clock',
+    );
     works('back in that month', false, { at: new Date('2026-12-31T23:59:59Z') });
     write('host/web1/u', 'w');
-    assert.deepEqual(put(text, { at: new Date('2026-12-02T00:00:00Z') }).changes.map(({ why }) => why), ['value']);
+    assert.deepEqual(
+      put(text, { at: new Date('2026-12-02T00:00:00Z') }).changes.map(({ why }) => why),
+      ['value'],
+    );
   });
 
   for (const name of ['releases.json', 'record.json', 'settled.json'])
@@ -286,7 +430,8 @@ describe('a run with nothing to do', () => {
   });
 
   test('is none while a hook holds something back', () => {
-    const hooked = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/test", "-e", "${join(root, 'up')}"]\n`;
+    const hooked = (generation: number): string =>
+      `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/test", "-e", "${join(root, 'up')}"]\n`;
     put(hooked(1));
     for (let i = 0; i < 2; i++) assert.deepEqual([...put(hooked(2)).held.keys()], ['a']);
     writeFileSync(join(root, 'up'), '');
@@ -298,17 +443,26 @@ describe('a run with nothing to do', () => {
 
 test('all is looked at before the first hook runs', () => {
   const log = join(root, 'log');
-  const hooked = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/touch", "${log}"]\n`;
+  const hooked = (generation: number): string =>
+    `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/touch", "${log}"]\n`;
   put(hooked(1));
   write('host/web1/big', 'x'.repeat(100_000));
   write('host/web1/lines', 'a\nb');
   const snapshot = readFileSync(join(paths().snapshot, 'releases.json'));
   for (const [more, code] of [
-    ['[secret.t]\nkind = "template"\ncontent = "{{big}}{{big}}"\nunits = ["b.service"]\n[secret.big]\nkind = "fixed"\n', 'invalid-manifest'],
+    [
+      '[secret.t]\nkind = "template"\ncontent = "{{big}}{{big}}"\nunits = ["b.service"]\n[secret.big]\nkind = "fixed"\n',
+      'invalid-manifest',
+    ],
     ['[secret.h]\nkind = "crypt"\nof = "lines"\nunits = ["b.service"]\n[secret.lines]\nkind = "fixed"\n', 'malformed'],
     ['[secret.f]\nkind = "fixed"\nunits = ["b.service"]\n', 'not-found'],
   ] as const) {
-    for (const attempt of [put, plan]) assert.throws(() => attempt(hooked(2) + more), (error) => error instanceof Failure && error.code === code, more);
+    for (const attempt of [put, plan])
+      assert.throws(
+        () => attempt(hooked(2) + more),
+        (error) => error instanceof Failure && error.code === code,
+        more,
+      );
     assert.ok(!existsSync(log), more);
     assert.ok(snapshot.equals(readFileSync(join(paths().snapshot, 'releases.json'))));
   }
@@ -318,7 +472,8 @@ test('all is looked at before the first hook runs', () => {
 
 describe('going back', () => {
   const at = (month: number): Date => new Date(Date.UTC(2026, month - 1, 10));
-  const text = (more = ''): string => `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n`;
+  const text = (more = ''): string =>
+    `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n`;
 
   test('to a period by its name gives its value, and the one before it, in what is made of it too, until the key is taken out', () => {
     const seen = new Map<number, string>();
@@ -328,19 +483,33 @@ describe('going back', () => {
     }
     const held = text('period = "2026-10"\n');
     assert.deepEqual(touched(stepsFor(put(held, { at: at(11) }).changes)), ['a.service', 't.service']);
-    assert.deepEqual([inForce('a.service', 'a'), inForce('a.service', 'a.previous'), inForce('t.service', 't')], [seen.get(10), seen.get(9), `x=${String(seen.get(10))}`]);
+    assert.deepEqual(
+      [inForce('a.service', 'a'), inForce('a.service', 'a.previous'), inForce('t.service', 't')],
+      [seen.get(10), seen.get(9), `x=${String(seen.get(10))}`],
+    );
     // It does not rotate, whatever the clock says.
     for (const month of [11, 12, 10]) assert.equal(put(held, { at: at(month) }).changed, false);
     assert.deepEqual(plan(held, { at: at(12) }).changes, []);
     put(text(), { at: at(12) });
     assert.deepEqual([inForce('a.service', 'a.previous')], [seen.get(11)]);
-    assert.deepEqual(snapshotInForce(paths(), scopes)?.history.get('a')?.map(({ recipe }) => (recipe.form === 'derived' ? recipe.period : '')), ['2026-09', '2026-10', '2026-11', '2026-10', '2026-12']);
+    assert.deepEqual(
+      snapshotInForce(paths(), scopes)
+        ?.history.get('a')
+        ?.map(({ recipe }) => (recipe.form === 'derived' ? recipe.period : '')),
+      ['2026-09', '2026-10', '2026-11', '2026-10', '2026-12'],
+    );
   });
 
   test('by name is no clock that ran backwards; the others are still looked at', () => {
     const two = (more: string): string => `${text(more)}[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
     put(two(''), { at: at(11) });
-    assert.throws(() => put(two('period = "2026-09"\n'), { at: at(10) }), (error) => error instanceof Failure && error.code === 'clock' && error.message.includes('but b is in its period 2026-11 already'));
+    assert.throws(
+      () => put(two('period = "2026-09"\n'), { at: at(10) }),
+      (error) =>
+        error instanceof Failure &&
+        error.code === 'clock' &&
+        error.message.includes('but b is in its period 2026-11 already'),
+    );
     put(two('period = "2026-09"\n'), { at: at(11) });
   });
 
@@ -355,11 +524,25 @@ describe('going back', () => {
   });
 
   test('to an older manifest gives the older secrets', () => {
-    const manifests = [text(), '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n'];
-    const values = (): string[][] => (snapshotInForce(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [unit, credential, inForce(unit, credential)]);
-    const first = manifests.map((manifest) => { put(manifest); return values(); });
+    const manifests = [
+      text(),
+      '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n',
+    ];
+    const values = (): string[][] =>
+      (snapshotInForce(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [
+        unit,
+        credential,
+        inForce(unit, credential),
+      ]);
+    const first = manifests.map((manifest) => {
+      put(manifest);
+      return values();
+    });
     assert.notDeepEqual(first[0], first[1]);
-    const second = manifests.map((manifest) => { put(manifest); return values(); });
+    const second = manifests.map((manifest) => {
+      put(manifest);
+      return values();
+    });
     assert.deepEqual(second, first);
   });
 });

@@ -3,9 +3,9 @@ import { chmodSync, chownSync, mkdtempSync, rmSync, writeFileSync } from 'node:f
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
+import { manifestOf } from '../../src/manifest/manifest.ts';
 import { runHook } from '../../src/provision/hook.ts';
 import { withMachineProblems } from '../../src/provision/machine-problems.ts';
-import { manifestOf } from '../../src/manifest/manifest.ts';
 
 describe('hooks of others', { skip: process.getuid?.() === 0 ? false : 'only root has rights to lend' }, () => {
   let folder = '';
@@ -15,11 +15,21 @@ describe('hooks of others', { skip: process.getuid?.() === 0 ? false : 'only roo
     program = join(folder, 'tell');
     writeFileSync(program, '#!/bin/sh\n', { mode: 0o755 });
   });
-  afterEach(() => { rmSync(folder, { recursive: true }); });
+  afterEach(() => {
+    rmSync(folder, { recursive: true });
+  });
 
   /** What `check` says, and what running it does: the same. */
   const outcome = (): string => {
-    const manifest = withMachineProblems('/', manifestOf([{ path: '/etc/auxcred/secrets.d/web.toml', text: `[secret.a]\nunits = ["no-such.service"]\nhook = ["${program}"]\n` }]));
+    const manifest = withMachineProblems(
+      '/',
+      manifestOf([
+        {
+          path: '/etc/auxcred/secrets.d/web.toml',
+          text: `[secret.a]\nunits = ["no-such.service"]\nhook = ["${program}"]\n`,
+        },
+      ]),
+    );
     const said = manifest.problems.map(({ key, message }) => `${key ?? ''}: ${message}`);
     const [declaration] = manifest.declarations;
     assert.ok(declaration);
@@ -27,23 +37,34 @@ describe('hooks of others', { skip: process.getuid?.() === 0 ? false : 'only roo
       runHook(declaration, { before: new Uint8Array(0), after: new Uint8Array(0) });
       assert.deepEqual(said, []);
       return 'runs';
-    } catch (error) {
+    } catch (_error) {
       assert.equal(said.length, 1);
       return said.join('\n').replaceAll(folder, '');
     }
   };
 
-  test('one that only root can replace runs', () => { assert.equal(outcome(), 'runs'); });
+  test('one that only root can replace runs', () => {
+    assert.equal(outcome(), 'runs');
+  });
   test('one that belongs to a user does not', () => {
     chownSync(program, 65534, 65534);
-    assert.equal(outcome(), 'secret.a.hook: /tell would run as root: /tell belongs to user 65534, who could lead the path elsewhere');
+    assert.equal(
+      outcome(),
+      'secret.a.hook: /tell would run as root: /tell belongs to user 65534, who could lead the path elsewhere',
+    );
   });
   test('one that everybody can write does not', () => {
     chmodSync(program, 0o777);
-    assert.equal(outcome(), 'secret.a.hook: /tell would run as root: /tell can be written by more users than its owner');
+    assert.equal(
+      outcome(),
+      'secret.a.hook: /tell would run as root: /tell can be written by more users than its owner',
+    );
   });
   test('one in a folder of a user does not', () => {
     chownSync(folder, 65534, 65534);
-    assert.equal(outcome(), `secret.a.hook: /tell would run as root: ${tmpdir()} can be written by more users than its owner`);
+    assert.equal(
+      outcome(),
+      `secret.a.hook: /tell would run as root: ${tmpdir()} can be written by more users than its owner`,
+    );
   });
 });

@@ -3,50 +3,104 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
-import { type Hook, planned, provision, type Provisioned, snapshotInForce } from '../../src/provision/provision.ts';
-import { runHook } from '../../src/provision/hook.ts';
-import { stepsFor } from '../../src/provision/running-units.ts';
 import { generationOf, ingredients, periodOf } from '../../src/derive/recipe.ts';
-import { valueOf } from '../../src/derive/value.ts';
+import { recipeValue } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
 import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
+import { runHook } from '../../src/provision/hook.ts';
+import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
+import { type Hook, type Provisioned, planned, provision, snapshotInForce } from '../../src/provision/provision.ts';
+import { stepsFor } from '../../src/provision/running-units.ts';
 import { type Scope, seedsOf } from '../../src/seeds/scope.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
 let root = '';
-beforeEach(() => { root = mkdtempSync(join(tmpdir(), 'plan-')); });
-afterEach(() => { rmSync(root, { recursive: true }); });
+beforeEach(() => {
+  root = mkdtempSync(join(tmpdir(), 'plan-'));
+});
+afterEach(() => {
+  rmSync(root, { recursive: true });
+});
 
-const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({ kind, name, epoch, seed: new Uint8Array(32).fill(byte) });
+const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({
+  kind,
+  name,
+  epoch,
+  seed: new Uint8Array(32).fill(byte),
+});
 const scopes: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 2)];
 const november = new Date('2026-11-23T12:00:00Z');
 const december = new Date('2026-12-01T00:00:00Z');
 
 function declared(text: string): readonly SecretDeclaration[] {
   const { declarations, problems } = manifestOf([{ path: '/etc/auxcred/secrets.d/x.toml', text }]);
-  assert.deepEqual(problems.filter(({ severity }) => severity === 'error'), []);
+  assert.deepEqual(
+    problems.filter(({ severity }) => severity === 'error'),
+    [],
+  );
   return declarations;
 }
 
-const put = (text: string, { at = november, hook = 'later', with: these = scopes, acceptEarlier = false, acceptOlder = false, counter = 1 }: { at?: Date; hook?: Hook | 'later'; with?: readonly Scope[]; acceptEarlier?: boolean; acceptOlder?: boolean; counter?: number } = {}): Provisioned =>
-  provision(root, pathsUnder(root), declared(text), these, { at, counter, sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined }, acceptEarlier, hook, acceptOlder });
-const brief = (changes: readonly ReleaseChange[]): string[] => changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
-const historyOf = (name: string): string[] => (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) => ingredients(recipe).map((source) => `${periodOf(source)} ${String(generationOf(source))}`).join());
+const put = (
+  text: string,
+  {
+    at = november,
+    hook = 'later',
+    with: these = scopes,
+    acceptEarlier = false,
+    acceptOlder = false,
+    counter = 1,
+  }: {
+    at?: Date;
+    hook?: Hook | 'later';
+    with?: readonly Scope[];
+    acceptEarlier?: boolean;
+    acceptOlder?: boolean;
+    counter?: number;
+  } = {},
+): Provisioned =>
+  provision(root, pathsUnder(root), declared(text), these, {
+    at,
+    counter,
+    sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined },
+    acceptEarlier,
+    hook,
+    acceptOlder,
+  });
+const brief = (changes: readonly ReleaseChange[]): string[] =>
+  changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
+const historyOf = (name: string): string[] =>
+  (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) =>
+    ingredients(recipe)
+      .map((source) => `${periodOf(source)} ${String(generationOf(source))}`)
+      .join(),
+  );
 const inForce = (unit: string, credential: string, these = scopes): string => {
-  const release = snapshotInForce(pathsUnder(root), these)?.releases.find((one) => one.unit === unit && one.credential === credential);
+  const release = snapshotInForce(pathsUnder(root), these)?.releases.find(
+    (one) => one.unit === unit && one.credential === credential,
+  );
   assert.ok(release, `${unit}/${credential}`);
-  return new TextDecoder().decode(valueOf(release.recipe, { seedOf: seedsOf(these), fixedValue: () => assert.fail('no secret is fixed') }));
+  return new TextDecoder().decode(
+    recipeValue(release.recipe, { seedOf: seedsOf(these), fixedValue: () => assert.fail('no secret is fixed') }),
+  );
 };
 
-const rotating = '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
+const rotating =
+  '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
 
 describe('provision', () => {
   test('once more changes nothing', () => {
     const first = put(rotating);
     assert.equal(first.changed, true);
-    assert.deepEqual(brief(first.changes), ['a.service/a: new', 'a.service/a.previous: new', 'b.service/a: new', 'b.service/a.previous: new', 'b.service/b: new', 'c.service/t: new']);
+    assert.deepEqual(brief(first.changes), [
+      'a.service/a: new',
+      'a.service/a.previous: new',
+      'b.service/a: new',
+      'b.service/a.previous: new',
+      'b.service/b: new',
+      'c.service/t: new',
+    ]);
     const second = put(rotating);
     assert.equal(second.changed, false);
     assert.deepEqual(second.changes, []);
@@ -54,7 +108,13 @@ describe('provision', () => {
 
   test('refuses a seeds.age that was replaced before, and takes it where it is meant', () => {
     put(rotating, { counter: 3 });
-    assert.throws(() => put(rotating, { counter: 2 }), (error) => error instanceof Failure && error.code === 'older' && /has counter 2; counter 3 was in force/.test(error.message));
+    assert.throws(
+      () => put(rotating, { counter: 2 }),
+      (error) =>
+        error instanceof Failure &&
+        error.code === 'older' &&
+        /has counter 2; counter 3 was in force/.test(error.message),
+    );
     assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
     assert.equal(put(rotating, { counter: 2 }).changed, false);
@@ -66,7 +126,10 @@ describe('provision', () => {
     const old = inForce('a.service', 'a');
     const { changes } = put(rotating, { at: december });
     assert.deepEqual(brief(changes), [
-      'a.service/a: period 2026-11 -> 2026-12', 'a.service/a.previous: period 2026-10 -> 2026-11', 'b.service/a: period 2026-11 -> 2026-12', 'b.service/a.previous: period 2026-10 -> 2026-11',
+      'a.service/a: period 2026-11 -> 2026-12',
+      'a.service/a.previous: period 2026-10 -> 2026-11',
+      'b.service/a: period 2026-11 -> 2026-12',
+      'b.service/a.previous: period 2026-10 -> 2026-11',
       'c.service/t: a: period 2026-11 -> 2026-12',
     ]);
     assert.notEqual(inForce('a.service', 'a'), old);
@@ -83,18 +146,32 @@ describe('provision', () => {
     rmSync(root, { recursive: true });
     const other = [scope('host', 'web2', 9), scope('group', 'db', 2)];
     put(rotating, { at: new Date('2026-12-24T00:00:00Z'), with: other });
-    assert.deepEqual(['a', 'a.previous'].map((id) => inForce('a.service', id, other)), here);
+    assert.deepEqual(
+      ['a', 'a.previous'].map((id) => inForce('a.service', id, other)),
+      here,
+    );
     assert.notEqual(inForce('b.service', 'b', other), '');
   });
 
   test('a group that this machine is not in is named', () => {
-    assert.throws(() => put(rotating, { with: [scope('host', 'web1', 1)] }), (error) => error instanceof Failure && error.code === 'not-found' && /a is shared by group\/db/.test(error.message));
+    assert.throws(
+      () => put(rotating, { with: [scope('host', 'web1', 1)] }),
+      (error) =>
+        error instanceof Failure && error.code === 'not-found' && /a is shared by group\/db/.test(error.message),
+    );
   });
 
   test('a clock that ran backwards is refused, with the way out, until it is accepted', () => {
     put(rotating, { at: december });
     const old = inForce('a.service', 'a');
-    assert.throws(() => put(rotating), (error) => error instanceof Failure && error.code === 'clock' && error.message.includes('the clock says 2026-11-23T12:00Z, but a is in its period 2026-12 already') && (error.hint ?? '').includes('--accept-clock'));
+    assert.throws(
+      () => put(rotating),
+      (error) =>
+        error instanceof Failure &&
+        error.code === 'clock' &&
+        error.message.includes('the clock says 2026-11-23T12:00Z, but a is in its period 2026-12 already') &&
+        (error.hint ?? '').includes('--accept-clock'),
+    );
     assert.equal(inForce('a.service', 'a'), old);
     assert.equal(put(rotating, { acceptEarlier: true }).changed, true);
     assert.notEqual(inForce('a.service', 'a'), old);
@@ -102,17 +179,22 @@ describe('provision', () => {
 
   test('another rotation of the same day is not a clock that ran backwards', () => {
     put(rotating);
-    for (const rotate of ['daily', 'yearly', 'weekly', 'quarterly', 'monthly']) assert.equal(put(rotating.replace('monthly', rotate)).changed, true, rotate);
+    for (const rotate of ['daily', 'yearly', 'weekly', 'quarterly', 'monthly'])
+      assert.equal(put(rotating.replace('monthly', rotate)).changed, true, rotate);
   });
 
   test('generation, options, epoch and scope are told apart in what changed', () => {
     const one = (more: string): string => `[secret.a]\nkind = "hex"\nunits = ["a.service"]\n${more}\n`;
     put(one(''));
-    const why = (more: string, these = scopes): string[] => put(one(more), { with: these }).changes.map((change) => `${change.credential}: ${change.why}`);
+    const why = (more: string, these = scopes): string[] =>
+      put(one(more), { with: these }).changes.map((change) => `${change.credential}: ${change.why}`);
     assert.deepEqual(why('generation = 2\nprevious = true'), ['a: generation 1 -> 2', 'a.previous: new']);
     assert.deepEqual(why('generation = 2\nbytes = 16'), ['a: options', 'a.previous: removed']);
     assert.deepEqual(why('generation = 2\nbytes = 16\nshare = "db"'), ['a: scope host/web1 -> group/db']);
-    assert.deepEqual(why('generation = 2\nbytes = 16\nshare = "db"', [scope('host', 'web1', 1), scope('group', 'db', 7, 2)]), ['a: epoch 1 -> 2']);
+    assert.deepEqual(
+      why('generation = 2\nbytes = 16\nshare = "db"', [scope('host', 'web1', 1), scope('group', 'db', 7, 2)]),
+      ['a: epoch 1 -> 2'],
+    );
     assert.deepEqual(why('share = "db"'), ['a: epoch 2 -> 1, generation 2 -> 1']);
     // Another seed: nothing of what is in force can be trusted to be its own.
     assert.deepEqual(why('', [scope('host', 'web1', 8), scope('group', 'db', 2)]), ['a: new']);
@@ -133,57 +215,129 @@ describe('plan', () => {
   test('says what provision would do, and changes nothing', () => {
     put(rotating);
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
-    const future = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), { at: december, acceptEarlier: false, fixed: () => assert.fail('no secret is fixed'), fingerprint: ({ unit, credential }) => `of ${unit}/${credential}` });
+    const future = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), {
+      at: december,
+      acceptEarlier: false,
+      fixed: () => assert.fail('no secret is fixed'),
+      fingerprint: ({ unit, credential }) => `of ${unit}/${credential}`,
+    });
     assert.ok(before.equals(readFileSync(join(pathsUnder(root).snapshot, 'releases.json'))));
     assert.deepEqual(put(rotating, { at: december }).changes, future.changes);
   });
 
   const said = (text: string, undelivered: ReadonlySet<string> = new Set()): string[] => {
-    const { changes } = planned(pathsUnder(root), declared(text), scopes, { at: november, counter: 1, acceptEarlier: false, undelivered });
-    return changes.map(({ unit, credential, why, action, sameValue }) => `${unit}/${credential}: ${why} | ${action}${sameValue ? '' : ', another value'}`);
+    const { changes } = planned(pathsUnder(root), declared(text), scopes, {
+      at: november,
+      counter: 1,
+      acceptEarlier: false,
+      undelivered,
+    });
+    return changes.map(
+      ({ unit, credential, why, action, sameValue }) =>
+        `${unit}/${credential}: ${why} | ${action}${sameValue ? '' : ', another value'}`,
+    );
   };
   const delivered = (how: string): string => `[secret.a]\nunits = ["a.service"]\n${how}`;
 
   test('a secret that is delivered in another way has the same value, and its unit sees that', () => {
     put(delivered(''));
-    for (const [how, text] of [['delivery = "file"\nchange = "reload"', 'now delivered as a file | reload'], ['delivery = "credstore"', 'now delivered from the credential store | restart'], ['delivery = "stage"', 'now delivered through /run/credstore | restart'], ['', 'now delivered by the broker | restart']] as const) {
+    for (const [how, text] of [
+      ['delivery = "file"\nchange = "reload"', 'now delivered as a file | reload'],
+      ['delivery = "credstore"', 'now delivered from the credential store | restart'],
+      ['delivery = "stage"', 'now delivered through /run/credstore | restart'],
+      ['', 'now delivered by the broker | restart'],
+    ] as const) {
       assert.deepEqual(said(delivered(how)), [`a.service/a: ${text}`]);
-      assert.deepEqual(put(delivered(how)).changes.map(({ why }) => why), [text.split(' | ')[0]]);
+      assert.deepEqual(
+        put(delivered(how)).changes.map(({ why }) => why),
+        [text.split(' | ')[0]],
+      );
       assert.deepEqual(said(delivered(how)), []);
     }
-    assert.deepEqual(said(delivered('delivery = "file"\ngeneration = 2')), ['a.service/a: generation 1 -> 2, now delivered as a file | restart, another value']);
+    assert.deepEqual(said(delivered('delivery = "file"\ngeneration = 2')), [
+      'a.service/a: generation 1 -> 2, now delivered as a file | restart, another value',
+    ]);
   });
 
   test('a file that another user owns or that lies elsewhere touches nobody', () => {
     put(delivered('delivery = "file"\nlink = "/etc/a"'));
-    assert.deepEqual(said(delivered('delivery = "file"\nowner = "root"\ngroup = "7"\nmode = "0440"')), ['a.service/a: group root -> 7, mode 0400 -> 0440, link /etc/a -> none | none']);
+    assert.deepEqual(said(delivered('delivery = "file"\nowner = "root"\ngroup = "7"\nmode = "0440"')), [
+      'a.service/a: group root -> 7, mode 0400 -> 0440, link /etc/a -> none | none',
+    ]);
   });
 
   test('what is missing where it is read is written again, and is no other value', () => {
     const stored = delivered('delivery = "credstore"');
     put(stored);
-    assert.deepEqual(said(stored, new Set(['a.service/a'])), ['a.service/a: written again, since it was missing or altered | restart']);
-    assert.deepEqual(said(delivered(''), new Set(['a.service/a'])), ['a.service/a: now delivered by the broker | restart']);
+    assert.deepEqual(said(stored, new Set(['a.service/a'])), [
+      'a.service/a: written again, since it was missing or altered | restart',
+    ]);
+    assert.deepEqual(said(delivered(''), new Set(['a.service/a'])), [
+      'a.service/a: now delivered by the broker | restart',
+    ]);
   });
 
   test('a hook that can not run yet keeps its secret as it is, and all that is made of it', () => {
-    const hooked = (generation: number): string => `[secret.a]\ngeneration = ${String(generation)}\nhook = ["/bin/true"]\nunits = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "{{a}}"\nunits = ["t.service"]\n`;
+    const hooked = (generation: number): string =>
+      `[secret.a]\ngeneration = ${String(generation)}\nhook = ["/bin/true"]\nunits = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "{{a}}"\nunits = ["t.service"]\n`;
     put(hooked(1));
     const future = (hooks: 'run' | 'later'): [string[], string[]] => {
-      const { changes, hooked: { told, postponed } } = planned(pathsUnder(root), declared(hooked(2)), scopes, { at: november, counter: 1, acceptEarlier: false }, hooks);
-      return [brief(changes), [...told.map(({ declaration }) => `told ${declaration.name}`), ...postponed.map(({ declaration }) => `postponed ${declaration.name}`)]];
+      const {
+        changes,
+        hooked: { told, postponed },
+      } = planned(
+        pathsUnder(root),
+        declared(hooked(2)),
+        scopes,
+        { at: november, counter: 1, acceptEarlier: false },
+        hooks,
+      );
+      return [
+        brief(changes),
+        [
+          ...told.map(({ declaration }) => `told ${declaration.name}`),
+          ...postponed.map(({ declaration }) => `postponed ${declaration.name}`),
+        ],
+      ];
     };
     assert.deepEqual(future('later'), [[], ['postponed a']]);
     assert.deepEqual(put(hooked(2)).changes, []);
-    assert.deepEqual(future('run'), [['a.service/a: generation 1 -> 2', 't.service/t: a: generation 1 -> 2'], ['told a']]);
+    assert.deepEqual(future('run'), [
+      ['a.service/a: generation 1 -> 2', 't.service/t: a: generation 1 -> 2'],
+      ['told a'],
+    ]);
   });
 
   test('a unit is restarted once, if one of its secrets asks for it; else reloaded', () => {
-    const change = (unit: string, action: ReleaseChange['action']): ReleaseChange => ({ unit, credential: 'x', why: 'new', sameValue: false, action });
-    assert.deepEqual(stepsFor([change('a', 'none'), change('a', 'reload'), change('a', 'restart'), change('a', 'reload'), change('b', 'none'), change('b', 'reload'), change('c', 'none')]), [{ unit: 'a', action: 'restart' }, { unit: 'b', action: 'reload' }, { unit: 'c', action: 'none' }]);
+    const change = (unit: string, action: ReleaseChange['action']): ReleaseChange => ({
+      unit,
+      credential: 'x',
+      why: 'new',
+      sameValue: false,
+      action,
+    });
+    assert.deepEqual(
+      stepsFor([
+        change('a', 'none'),
+        change('a', 'reload'),
+        change('a', 'restart'),
+        change('a', 'reload'),
+        change('b', 'none'),
+        change('b', 'reload'),
+        change('c', 'none'),
+      ]),
+      [
+        { unit: 'a', action: 'restart' },
+        { unit: 'b', action: 'reload' },
+        { unit: 'c', action: 'none' },
+      ],
+    );
     // A file is replaced, and a reload is enough to read it; one credential among the changes, and it is not.
     const file = (unit: string): ReleaseChange => ({ ...change(unit, 'reload'), file: true });
-    assert.deepEqual(stepsFor([file('a'), file('b'), change('b', 'reload'), file('')]), [{ unit: 'a', action: 'reload', files: true }, { unit: 'b', action: 'reload' }]);
+    assert.deepEqual(stepsFor([file('a'), file('b'), change('b', 'reload'), file('')]), [
+      { unit: 'a', action: 'reload', files: true },
+      { unit: 'b', action: 'reload' },
+    ]);
   });
 });
 
@@ -192,11 +346,15 @@ describe('a hook', () => {
   /** A service that has to be told both: writes what it was given down, and fails while there is a file `broken`. */
   const script = (): string => {
     const path = join(root, 'hook');
-    writeFileSync(path, `#!/bin/sh\necho "$AUXCRED_SECRET $1 $(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> ${log()}\n[ ! -e ${join(root, 'broken')} ]\n`);
+    writeFileSync(
+      path,
+      `#!/bin/sh\necho "$AUXCRED_SECRET $1 $(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> ${log()}\n[ ! -e ${join(root, 'broken')} ]\n`,
+    );
     chmodSync(path, 0o755);
     return path;
   };
-  const manifest = (): string => `[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\nhook = [${JSON.stringify(script())}, "web"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
+  const manifest = (): string =>
+    `[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\nhook = [${JSON.stringify(script())}, "web"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
 
   test('is not run for what was never in force', () => {
     assert.equal(put(manifest(), { hook: runHook }).held.size, 0);
@@ -221,7 +379,10 @@ describe('a hook', () => {
     assert.equal(inForce('a.service', 'a'), old);
     assert.equal(inForce('c.service', 't'), `x=${old}`);
     rmSync(join(root, 'broken'));
-    assert.deepEqual(brief(put(manifest(), { at: december, hook: runHook }).changes), ['a.service/a: period 2026-11 -> 2026-12', 'c.service/t: a: period 2026-11 -> 2026-12']);
+    assert.deepEqual(brief(put(manifest(), { at: december, hook: runHook }).changes), [
+      'a.service/a: period 2026-11 -> 2026-12',
+      'c.service/t: a: period 2026-11 -> 2026-12',
+    ]);
     assert.equal(readFileSync(log(), 'utf8').split('\n').length, 3);
   });
 
@@ -237,7 +398,10 @@ describe('a hook', () => {
     put(manifest(), { hook: runHook });
     const shared = manifest().replace('rotate', 'share = "db"\nrotate');
     put(shared, { hook: runHook });
-    const { untold, held } = put(shared, { hook: runHook, with: [scope('host', 'web1', 1), scope('group', 'db', 7, 2)] });
+    const { untold, held } = put(shared, {
+      hook: runHook,
+      with: [scope('host', 'web1', 1), scope('group', 'db', 7, 2)],
+    });
     assert.deepEqual([untold, held.size], [['a'], 0]);
     assert.equal(readFileSync(log(), 'utf8').split('\n').length, 2);
   });

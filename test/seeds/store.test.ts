@@ -4,67 +4,169 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
+import type { KindOptions } from '../../src/derive/kind.ts';
+import type { Derived } from '../../src/derive/recipe.ts';
+import { scopeSeed } from '../../src/derive/tree.ts';
 import { Failure } from '../../src/failure.ts';
 import { encodePayload, encodeScopes, type Payload, parsePayload, parseScopes } from '../../src/seeds/payload.ts';
 import { encodePins, parsePins, pinsOf, verifyPins } from '../../src/seeds/pins.ts';
 import type { Scope } from '../../src/seeds/scope.ts';
-import type { KindOptions } from '../../src/derive/kind.ts';
-import { scopeSeed } from '../../src/derive/tree.ts';
-import type { Derived } from '../../src/derive/recipe.ts';
-import { encodeReleases, installSnapshot, parseReleases, readSnapshot, type Release, type Snapshot } from '../../src/snapshot/snapshot.ts';
-import { parseStanza, type TpmStanzaType, unwrapStanza, wrapStanza } from '../../src/seeds/tpm-stanza.ts';
-import { bytes } from '../derive/vectors.ts';
 import { refuseRewound, type TpmCounter } from '../../src/seeds/tpm-counter.ts';
+import { parseStanza, type TpmStanzaType, unwrapStanza, wrapStanza } from '../../src/seeds/tpm-stanza.ts';
+import {
+  encodeReleases,
+  installSnapshot,
+  parseReleases,
+  type Release,
+  readSnapshot,
+  type Snapshot,
+} from '../../src/snapshot/snapshot.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
+import { bytes } from '../derive/vectors.ts';
 
 const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
 const host: Scope = { kind: 'host', name: 'web1', epoch: 1, seed: seed(1) };
 const group: Scope = { kind: 'group', name: 'db', epoch: 3, seed: seed(2) };
-const payload: Payload = { counter: 7, scopes: [host, group], sealing: { withKey: 'tpm2', recovery: ['age1abc'], pcrs: [7, 14], pcrsAtFirstBoot: [4], device: 'device:/dev/tpmrm0' } };
-const derived = (name: string, options: KindOptions, more: Partial<Derived> = {}): Derived => ({ form: 'derived', scope: 'host/web1', epoch: 1, name, options, period: '', generation: 1, ...more });
-const password = derived('p', { kind: 'password', length: 20, alphabet: 'abc', require: ['lower'] }, { scope: 'group/db', epoch: 3, period: '2026-11', generation: 2 });
+const payload: Payload = {
+  counter: 7,
+  scopes: [host, group],
+  sealing: {
+    withKey: 'tpm2',
+    recovery: ['age1abc'],
+    pcrs: [7, 14],
+    pcrsAtFirstBoot: [4],
+    device: 'device:/dev/tpmrm0',
+  },
+};
+const derived = (name: string, options: KindOptions, more: Partial<Derived> = {}): Derived => ({
+  form: 'derived',
+  scope: 'host/web1',
+  epoch: 1,
+  name,
+  options,
+  period: '',
+  generation: 1,
+  ...more,
+});
+const password = derived(
+  'p',
+  { kind: 'password', length: 20, alphabet: 'abc', require: ['lower'] },
+  { scope: 'group/db', epoch: 3, period: '2026-11', generation: 2 },
+);
 const wireguard = derived('wg', { kind: 'wireguard' });
 const releases: Release[] = [
   { unit: 'a.service', credential: 'x', delivery: 'socket', recipe: derived('x', { kind: 'hex', bytes: 32 }) },
   { unit: 'b.service', credential: 'p', delivery: 'stage', recipe: password },
   { unit: 'c.service', credential: 'w', delivery: 'socket', recipe: { form: 'public', of: wireguard } },
-  { unit: 'd.service', credential: 's', delivery: 'socket', recipe: derived('s', { kind: 'ssh-ed25519', comment: 's@web1' }) },
-  { unit: 'e.service', credential: 'pp', delivery: 'socket', recipe: derived('pp', { kind: 'passphrase', words: 6, separator: '-', capitalize: true }) },
-  { unit: '', credential: 'file', delivery: 'file', recipe: wireguard, placement: { owner: 'postgres', group: '42', mode: 0o440, link: '/etc/key', neededFor: 'users' } },
-  { unit: 'f.service', credential: 't', delivery: 'socket', recipe: { form: 'template', name: 't', pieces: ['a=', { of: { form: 'crypt', name: 'c', method: 'bcrypt', rounds: 10, of: password, sealed: 'AAAA' }, escapes: ['url', 'json'] }, { of: { form: 'public', of: wireguard }, escapes: [] }] } },
+  {
+    unit: 'd.service',
+    credential: 's',
+    delivery: 'socket',
+    recipe: derived('s', { kind: 'ssh-ed25519', comment: 's@web1' }),
+  },
+  {
+    unit: 'e.service',
+    credential: 'pp',
+    delivery: 'socket',
+    recipe: derived('pp', { kind: 'passphrase', words: 6, separator: '-', capitalize: true }),
+  },
+  {
+    unit: '',
+    credential: 'file',
+    delivery: 'file',
+    recipe: wireguard,
+    placement: { owner: 'postgres', group: '42', mode: 0o440, link: '/etc/key', neededFor: 'users' },
+  },
+  {
+    unit: 'f.service',
+    credential: 't',
+    delivery: 'socket',
+    recipe: {
+      form: 'template',
+      name: 't',
+      pieces: [
+        'a=',
+        {
+          of: { form: 'crypt', name: 'c', method: 'bcrypt', rounds: 10, of: password, sealed: 'AAAA' },
+          escapes: ['url', 'json'],
+        },
+        { of: { form: 'public', of: wireguard }, escapes: [] },
+      ],
+    },
+  },
 ];
-const isFailure = (code: string) => (error: unknown): boolean => error instanceof Failure && error.code === code;
+const isFailure =
+  (code: string) =>
+  (error: unknown): boolean =>
+    error instanceof Failure && error.code === code;
 
 describe('payload', () => {
   test('survives a round trip and is canonical', () => {
     const bytes = encodePayload(payload);
     assert.deepEqual(parsePayload(bytes), payload);
     assert.deepEqual(encodePayload(parsePayload(bytes)), bytes);
-    const creds: Payload = { ...payload, sealing: { ...payload.sealing, withKey: 'systemd-creds', credsKey: 'host+tpm2' } };
+    const creds: Payload = {
+      ...payload,
+      sealing: { ...payload.sealing, withKey: 'systemd-creds', credsKey: 'host+tpm2' },
+    };
     assert.deepEqual(parsePayload(encodePayload(creds)), creds);
   });
 
   test('anything else is malformed, and its text is never quoted', () => {
     const good = new TextDecoder().decode(encodePayload(payload));
     const bad = [
-      '', 'null', '[]', '{}', good.slice(1), good.replace('"version":1', '"version":2'), good.replace('"counter":7', '"counter":0'), good.replace('"counter":7', '"counter":"7"'),
-      good.replace('"kind":"host"', '"kind":"fleet"'), good.replace('web1', '../web1'), good.replace('AQEB', 'AQ'), good.replace('"epoch":1', '"epoch":1.5'), good.replace('tpm2', 'tpm3'), good.replace('[7,14]', '[24]'),
+      '',
+      'null',
+      '[]',
+      '{}',
+      good.slice(1),
+      good.replace('"version":1', '"version":2'),
+      good.replace('"counter":7', '"counter":0'),
+      good.replace('"counter":7', '"counter":"7"'),
+      good.replace('"kind":"host"', '"kind":"fleet"'),
+      good.replace('web1', '../web1'),
+      good.replace('AQEB', 'AQ'),
+      good.replace('"epoch":1', '"epoch":1.5'),
+      good.replace('tpm2', 'tpm3'),
+      good.replace('[7,14]', '[24]'),
     ];
     for (const text of bad) {
-      assert.throws(() => parsePayload(new TextEncoder().encode(text)), (error) => isFailure('malformed')(error) && !String(error).includes('AQEB'), text);
+      assert.throws(
+        () => parsePayload(new TextEncoder().encode(text)),
+        (error) => isFailure('malformed')(error) && !String(error).includes('AQEB'),
+        text,
+      );
     }
   });
 
   test('no bytes make the parser throw anything but a Failure', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
-      assert.throws(() => parsePayload(bytes), isFailure('malformed'));
-    }));
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 200 }), (bytes) => {
+        assert.throws(() => parsePayload(bytes), isFailure('malformed'));
+      }),
+    );
   });
 });
 
 interface SeedVectors {
-  stanzas: { what: string; args: [TpmStanzaType, ...string[]]; srkName: string; srkTemplate: string; pcrs: Record<string, string>; sealed: string[]; secrets: string[]; fileKey: string; body: string }[];
-  payloads: { what: string; fleet: string; scopes: { kind: Scope['kind']; name: string; epoch: number }[]; payload: string; handed: string }[];
+  stanzas: {
+    what: string;
+    args: [TpmStanzaType, ...string[]];
+    srkName: string;
+    srkTemplate: string;
+    pcrs: Record<string, string>;
+    sealed: string[];
+    secrets: string[];
+    fileKey: string;
+    body: string;
+  }[];
+  payloads: {
+    what: string;
+    fleet: string;
+    scopes: { kind: Scope['kind']; name: string; epoch: number }[];
+    payload: string;
+    handed: string;
+  }[];
 }
 const seedVectors: SeedVectors = JSON.parse(readFileSync('test/vectors/seeds.json', 'utf8'));
 
@@ -72,20 +174,46 @@ describe('what is in seeds.age', () => {
   for (const { what, args, srkName, srkTemplate, pcrs, sealed, secrets, fileKey, body } of seedVectors.stanzas)
     test(`has the TPM stanza of the published vectors: ${what}`, () => {
       const [publicArea = '', privateArea = '', encryptedSeed] = sealed;
-      const values = new Map(Object.entries(pcrs).map(([pcr, value]): [number, Uint8Array] => [Number(pcr), bytes(value)]).sort(([a], [b]) => a - b));
-      const common = { srkName: bytes(srkName), srkTemplate: bytes(srkTemplate), policy: { bank: 'sha256', values } as const, public: bytes(publicArea) };
-      const object = encryptedSeed === undefined ? { ...common, private: bytes(privateArea) } : { ...common, duplicate: bytes(privateArea), encryptedSeed: bytes(encryptedSeed) };
+      const values = new Map(
+        Object.entries(pcrs)
+          .map(([pcr, value]): [number, Uint8Array] => [Number(pcr), bytes(value)])
+          .sort(([a], [b]) => a - b),
+      );
+      const common = {
+        srkName: bytes(srkName),
+        srkTemplate: bytes(srkTemplate),
+        policy: { bank: 'sha256', values } as const,
+        public: bytes(publicArea),
+      };
+      const object =
+        encryptedSeed === undefined
+          ? { ...common, private: bytes(privateArea) }
+          : { ...common, duplicate: bytes(privateArea), encryptedSeed: bytes(encryptedSeed) };
       assert.deepEqual(wrapStanza(args, object, secrets.map(bytes), bytes(fileKey)), { args, body: bytes(body) });
       const parsed = parseStanza({ args, body: bytes(body) });
       assert.deepEqual(parsed.sealed, object);
       assert.deepEqual(unwrapStanza(args[0], parsed, secrets.map(bytes)), bytes(fileKey));
-      assert.throws(() => unwrapStanza(args[0], parsed, secrets.map(bytes).reverse().map((secret) => secret.map((byte) => byte ^ 1))), isFailure('malformed'));
+      assert.throws(
+        () =>
+          unwrapStanza(
+            args[0],
+            parsed,
+            secrets
+              .map(bytes)
+              .reverse()
+              .map((secret) => secret.map((byte) => byte ^ 1)),
+          ),
+        isFailure('malformed'),
+      );
     });
 
   for (const { what, fleet, scopes, payload: text, handed } of seedVectors.payloads)
     test(`has the payload of the published vectors: ${what}`, () => {
       const opened = parsePayload(Buffer.from(text));
-      assert.deepEqual(opened.scopes, scopes.map((scope) => ({ ...scope, seed: scopeSeed(bytes(fleet), scope.kind, scope.name, scope.epoch) })));
+      assert.deepEqual(
+        opened.scopes,
+        scopes.map((scope) => ({ ...scope, seed: scopeSeed(bytes(fleet), scope.kind, scope.name, scope.epoch) })),
+      );
       assert.equal(Buffer.from(encodePayload(opened)).toString(), text);
       assert.equal(Buffer.from(encodeScopes(opened.scopes)).toString(), handed);
     });
@@ -95,14 +223,28 @@ describe('pins', () => {
   const pins = pinsOf([host, group], 'device:/dev/tpmrm0');
   test('survive a round trip', () => {
     assert.deepEqual(parsePins(encodePins(pins), 'scopes.json'), pins);
-    assert.match(new TextDecoder().decode(encodePins(pins)), /"host\/web1": \{\n\s+"epoch": 1,\n\s+"keyId": "[0-9a-f]{32}"/);
+    assert.match(
+      new TextDecoder().decode(encodePins(pins)),
+      /"host\/web1": \{\n\s+"epoch": 1,\n\s+"keyId": "[0-9a-f]{32}"/,
+    );
   });
-  test('name the TPM\'s counter as tpm2-tools do, and no other index', () => {
+  test("name the TPM's counter as tpm2-tools do, and no other index", () => {
     const counted = pinsOf([host], undefined, { index: 0x01a0c4ed, start: 12 });
     assert.deepEqual(parsePins(encodePins(counted), 'scopes.json'), counted);
     const text = new TextDecoder().decode(encodePins(counted));
     assert.match(text, /"tpm2Counter": \{\n\s+"index": "0x1a0c4ed",\n\s+"start": 12\n/);
-    for (const [from, to] of [['0x1a0c4ed', '0x81000001'], ['"0x1a0c4ed"', '27313389'], ['12', '-1'], ['12', '1.5'], ['"start"', '"stop"']] as const) assert.throws(() => parsePins(new TextEncoder().encode(text.replace(from, to)), 'scopes.json'), isFailure('malformed'), to);
+    for (const [from, to] of [
+      ['0x1a0c4ed', '0x81000001'],
+      ['"0x1a0c4ed"', '27313389'],
+      ['12', '-1'],
+      ['12', '1.5'],
+      ['"start"', '"stop"'],
+    ] as const)
+      assert.throws(
+        () => parsePins(new TextEncoder().encode(text.replace(from, to)), 'scopes.json'),
+        isFailure('malformed'),
+        to,
+      );
   });
   test('accept the old scopes and the new ones while these take their place', () => {
     const other = { ...host, seed: seed(9) };
@@ -116,7 +258,10 @@ describe('pins', () => {
   test('accept exactly the pinned scopes', () => {
     verifyPins([host, group], pins);
     assert.throws(() => verifyPins([host], pins), /no seed for group\/db/);
-    assert.throws(() => verifyPins([host, group, { ...group, name: 'more' }], pins), /group\/more, which this machine does not expect/);
+    assert.throws(
+      () => verifyPins([host, group, { ...group, name: 'more' }], pins),
+      /group\/more, which this machine does not expect/,
+    );
     assert.throws(() => verifyPins([{ ...host, seed: seed(9) }, group], pins), isFailure('not-pinned'));
     assert.throws(() => verifyPins([{ ...host, epoch: 2 }, group], pins), isFailure('not-pinned'));
   });
@@ -130,7 +275,7 @@ describe('snapshot', () => {
     assert.deepEqual(encodeReleases(parseReleases(bytes, host), host), bytes);
   });
 
-  test('no bit of it can be changed, and no other machine\'s is taken', () => {
+  test("no bit of it can be changed, and no other machine's is taken", () => {
     const bytes = encodeReleases({ counter: 4, releases }, host);
     for (let i = 0; i < bytes.length; i++) {
       const changed = Uint8Array.from(bytes);
@@ -139,36 +284,73 @@ describe('snapshot', () => {
     }
     const upperCase = Uint8Array.from(bytes, (byte, i) => (i < 64 && byte >= 0x61 ? byte - 0x20 : byte));
     assert.throws(() => parseReleases(upperCase, host), isFailure('malformed'));
-    for (let length = 0; length < bytes.length; length++) assert.throws(() => parseReleases(bytes.subarray(0, length), host), isFailure('malformed'));
+    for (let length = 0; length < bytes.length; length++)
+      assert.throws(() => parseReleases(bytes.subarray(0, length), host), isFailure('malformed'));
     assert.throws(() => parseReleases(bytes, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
 
   let root = '';
-  before(() => { root = mkdtempSync(join(tmpdir(), 'auxcred-')); });
-  after(() => { rmSync(root, { recursive: true }); });
+  before(() => {
+    root = mkdtempSync(join(tmpdir(), 'auxcred-'));
+  });
+  after(() => {
+    rmSync(root, { recursive: true });
+  });
 
-  const snapshot = (count: number): Snapshot => ({ counter: 1, sealing: payload.sealing, releases: releases.slice(0, count), history: new Map([['p', [{ since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } }, { since: '2026-11-01T00:00:01Z', recipe: password }]]]), fingerprints: new Map([['web.service/p', 'f'.repeat(64)]]), fingerprintLabel: count % 2 === 0 ? 'release' : 'fingerprint' });
+  const snapshot = (count: number): Snapshot => ({
+    counter: 1,
+    sealing: payload.sealing,
+    releases: releases.slice(0, count),
+    history: new Map([
+      [
+        'p',
+        [
+          { since: '2026-10-01T00:00:01Z', recipe: { ...password, period: '2026-10' } },
+          { since: '2026-11-01T00:00:01Z', recipe: password },
+        ],
+      ],
+    ]),
+    fingerprints: new Map([['web.service/p', 'f'.repeat(64)]]),
+    fingerprintLabel: count % 2 === 0 ? 'release' : 'fingerprint',
+  });
 
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);
     assert.equal(readSnapshot(paths, host), undefined);
-    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
-    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () => assert.fail('no secret is fixed')), false);
+    assert.equal(
+      installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () =>
+        assert.fail('no secret is fixed'),
+      ),
+      true,
+    );
+    assert.equal(
+      installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () =>
+        assert.fail('no secret is fixed'),
+      ),
+      false,
+    );
     assert.deepEqual(readSnapshot(paths, host), snapshot(6));
     assert.equal(statSync(join(paths.snapshot, 'releases.json')).mode & 0o777, 0o640);
     assert.equal(statSync(join(paths.snapshot, 'record.json')).mode & 0o777, 0o600);
     assert.equal(statSync(paths.generations).mode & 0o777, 0o750);
     for (let generation = 1; generation <= 5; generation++) {
-      assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(generation % 2), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
+      assert.equal(
+        installSnapshot(paths, readSnapshot(paths, host), snapshot(generation % 2), undefined, host, undefined, () =>
+          assert.fail('no secret is fixed'),
+        ),
+        true,
+      );
       assert.deepEqual(readSnapshot(paths, host), snapshot(generation % 2));
     }
     assert.equal(readdirSync(paths.generations).length, 2);
     assert.deepEqual(readdirSync(paths.store).sort(), ['generations', 'provisioned']);
   });
 
-  test('neither file passes for the other, nor for another seed\'s', () => {
+  test("neither file passes for the other, nor for another seed's", () => {
     const paths = pathsUnder(root);
-    installSnapshot(paths, readSnapshot(paths, host), snapshot(2), undefined, host, undefined, () => assert.fail('no secret is fixed'));
+    installSnapshot(paths, readSnapshot(paths, host), snapshot(2), undefined, host, undefined, () =>
+      assert.fail('no secret is fixed'),
+    );
     assert.throws(() => parseReleases(readFileSync(join(paths.snapshot, 'record.json')), host), isFailure('malformed'));
     assert.throws(() => readSnapshot(paths, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
@@ -176,15 +358,32 @@ describe('snapshot', () => {
   test('what an interrupted provision left behind is no obstacle', () => {
     const paths = pathsUnder(root);
     writeFileSync(`${paths.snapshot}.new`, '');
-    assert.equal(installSnapshot(paths, readSnapshot(paths, host), snapshot(3), undefined, host, undefined, () => assert.fail('no secret is fixed')), true);
+    assert.equal(
+      installSnapshot(paths, readSnapshot(paths, host), snapshot(3), undefined, host, undefined, () =>
+        assert.fail('no secret is fixed'),
+      ),
+      true,
+    );
     assert.deepEqual(readSnapshot(paths, host), snapshot(3));
   });
 });
 
 describe('what the TPM remembers', () => {
-  const counter = (value: number | undefined): TpmCounter => ({ index: 0x01a0c4ed, start: 5, value, increment: () => assert.fail('nothing is counted by looking') });
+  const counter = (value: number | undefined): TpmCounter => ({
+    index: 0x01a0c4ed,
+    start: 5,
+    value,
+    increment: () => assert.fail('nothing is counted by looking'),
+  });
   test('is the number in force, or the one before it while the power may go', () => {
-    for (const [value, recorded] of [[9, 9], [9, 10], [5, undefined], [5, 5], [5, 6]] as const) assert.equal(refuseRewound(counter(value), recorded), value);
+    for (const [value, recorded] of [
+      [9, 9],
+      [9, 10],
+      [5, undefined],
+      [5, 5],
+      [5, 6],
+    ] as const)
+      assert.equal(refuseRewound(counter(value), recorded), value);
     assert.equal(refuseRewound(undefined, 3), undefined);
   });
   test('is anything else, and each is said in its own words', () => {
@@ -193,7 +392,12 @@ describe('what the TPM remembers', () => {
       [9, 11, /the TPM remembers less than the store on this disk: number 9, and number 11 is in force/],
       [6, undefined, /number 6 was in force, and nothing here has a number/],
       [undefined, 9, /counter 0x1a0c4ed did not answer/],
-    ] as const) assert.throws(() => refuseRewound(counter(value), recorded), (error) => isFailure('older')(error) && message.test(String(error)), String(message));
+    ] as const)
+      assert.throws(
+        () => refuseRewound(counter(value), recorded),
+        (error) => isFailure('older')(error) && message.test(String(error)),
+        String(message),
+      );
   });
 });
 
@@ -202,7 +406,11 @@ describe('scopes on their way to a host', () => {
     assert.deepEqual(parseScopes(encodeScopes([host, group]), 'standard input'), [host, group]);
   });
   test('are one host and its groups, each once', () => {
-    for (const wrong of [[], [group], [host, host], [host, group, group], [host, { ...host, name: 'web2' }]]) assert.throws(() => parseScopes(encodeScopes(wrong), 'standard input'), isFailure('malformed'));
-    assert.throws(() => parseScopes(new TextEncoder().encode('{}'), 'standard input'), /standard input: version is not/);
+    for (const wrong of [[], [group], [host, host], [host, group, group], [host, { ...host, name: 'web2' }]])
+      assert.throws(() => parseScopes(encodeScopes(wrong), 'standard input'), isFailure('malformed'));
+    assert.throws(
+      () => parseScopes(new TextEncoder().encode('{}'), 'standard input'),
+      /standard input: version is not/,
+    );
   });
 });

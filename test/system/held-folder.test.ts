@@ -2,7 +2,19 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, lstatSync, mkdirSync, mkdtempSync, readdirSync, readlinkSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -26,7 +38,9 @@ const swapper = `
     quietly(() => { renameSync('old' + i, 'app'); });
   }`;
 
-describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'only root can take a user\'s rights' }, () => {
+describe('folders of other users', {
+  skip: process.getuid?.() === 0 ? false : "only root can take a user's rights",
+}, () => {
   let root = '';
   const at = (path: string): string => join(root, path);
   const folder = (path: string, owner: number, mode = 0o755): void => {
@@ -34,11 +48,21 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     chmodSync(at(path), mode);
     chownSync(at(path), owner, owner);
   };
-  const makeLink = (path: string, owner: number | undefined = bob): void => { HeldFolder.within(root, path, { owner, missing: 'make' }, (held) => { held.replaceLink('secret.conf', target); }); };
+  const makeLink = (path: string, owner: number | undefined = bob): void => {
+    HeldFolder.within(root, path, { owner, missing: 'make' }, (held) => {
+      held.replaceLink('secret.conf', target);
+    });
+  };
   /** Both say the same: what looks, and what acts. */
   const refuses = (path: string, message: RegExp, owner: number | undefined = bob): void => {
     assert.match(objectionTo(root, path, { owner })?.message ?? '', message);
-    assert.throws(() => { makeLink(path, owner); }, (error) => error instanceof Failure && error.code === 'refused' && message.test(error.message) && error.hint !== undefined);
+    assert.throws(
+      () => {
+        makeLink(path, owner);
+      },
+      (error) =>
+        error instanceof Failure && error.code === 'refused' && message.test(error.message) && error.hint !== undefined,
+    );
   };
 
   beforeEach(() => {
@@ -47,12 +71,21 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     for (const path of ['etc', 'etc/apt.conf.d', 'home']) folder(path, 0);
     for (const path of ['home/bob', 'home/bob/app']) folder(path, bob);
   });
-  afterEach(() => { rmSync(root, { recursive: true }); });
+  afterEach(() => {
+    rmSync(root, { recursive: true });
+  });
 
-  test('a link in a folder of root\'s is root\'s, one in a user\'s is that user\'s', () => {
+  test("a link in a folder of root's is root's, one in a user's is that user's", () => {
     makeLink('/etc/db/conf.d');
     makeLink('/home/bob/app/new/er');
-    for (const [path, owner] of [['etc/db', 0], ['etc/db/conf.d', 0], ['etc/db/conf.d/secret.conf', 0], ['home/bob/app/new', bob], ['home/bob/app/new/er', bob], ['home/bob/app/new/er/secret.conf', bob]] as const) {
+    for (const [path, owner] of [
+      ['etc/db', 0],
+      ['etc/db/conf.d', 0],
+      ['etc/db/conf.d/secret.conf', 0],
+      ['home/bob/app/new', bob],
+      ['home/bob/app/new/er', bob],
+      ['home/bob/app/new/er/secret.conf', bob],
+    ] as const) {
       const { uid, gid, mode } = lstatSync(at(path));
       assert.deepEqual([uid, gid], [owner, owner], path);
       if (!path.endsWith('.conf')) assert.equal(mode & 0o7777, 0o755, path);
@@ -68,7 +101,11 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     refuses('/home/bob/conf/deeper', /bob\/conf is a symbolic link/);
     symlinkSync('apt.conf.d', at('etc/conf'));
     refuses('/etc/conf', /etc\/conf is a symbolic link to apt\.conf\.d/);
-    assert.equal(objectionTo(root, '/etc/conf', { links: 'followed' }), undefined, 'root\'s own link in a folder of root\'s');
+    assert.equal(
+      objectionTo(root, '/etc/conf', { links: 'followed' }),
+      undefined,
+      "root's own link in a folder of root's",
+    );
     assert.match(objectionTo(root, '/home/bob/conf', { links: 'followed' })?.message ?? '', /is a symbolic link/);
     writeFileSync(at('etc/file'), '');
     refuses('/etc/file', /etc\/file is no folder/);
@@ -90,14 +127,18 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     refuses('/home/bob/app/root', /root lies in a folder of user 65534, and is another one's/);
   });
 
-  test('paths of root\'s alone may have root\'s links in them, and shared folders where nobody moves what is root\'s', () => {
-    const roots = (path: string, end?: 'file'): string => objectionTo(root, path, { owner: 0, links: 'followed', end })?.message.replaceAll(root, '') ?? 'none';
+  test("paths of root's alone may have root's links in them, and shared folders where nobody moves what is root's", () => {
+    const roots = (path: string, end?: 'file'): string =>
+      objectionTo(root, path, { owner: 0, links: 'followed', end })?.message.replaceAll(root, '') ?? 'none';
     folder('store', 0, 0o1775);
     folder('store/bin', 0);
     writeFileSync(at('store/bin/hook'), '', { mode: 0o755 });
     symlinkSync('../store/bin', at('etc/bin'));
     symlinkSync('bin/hook', at('etc/hook'));
-    assert.deepEqual([roots('/etc/bin/hook', 'file'), roots('/etc/hook', 'file'), roots('/store/bin/new'), roots('/etc/hook')], ['none', 'none', 'none', '/store/bin/hook is no folder']);
+    assert.deepEqual(
+      [roots('/etc/bin/hook', 'file'), roots('/etc/hook', 'file'), roots('/store/bin/new'), roots('/etc/hook')],
+      ['none', 'none', 'none', '/store/bin/hook is no folder'],
+    );
     assert.match(roots('/store'), /^\/store can be written by more users/);
     assert.match(roots('/store/new'), /^\/store can be written by more users/);
     folder('store/carols', carol);
@@ -107,17 +148,28 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     chmodSync(at('store'), 0o775);
     assert.match(roots('/etc/bin'), /^\/store can be written by more users/);
     assert.match(roots('/home/bob/app'), /^\/home\/bob belongs to user 65534/);
-    for (const [name, target] of [['a', '/etc'], ['b', '../../etc'], ['c', 'x/../../..'], ['d', 'e'], ['e', 'd']] as const) symlinkSync(target, at(`etc/${name}`));
+    for (const [name, target] of [
+      ['a', '/etc'],
+      ['b', '../../etc'],
+      ['c', 'x/../../..'],
+      ['d', 'e'],
+      ['e', 'd'],
+    ] as const)
+      symlinkSync(target, at(`etc/${name}`));
     assert.match(roots('/etc/a/x'), /^\/etc\/a leads to \/etc, which is outside of/);
     assert.match(roots('/etc/b/x'), /^\/etc\/b leads to .*, which is outside of/);
     assert.match(roots('/etc/c/x'), /^\/etc\/c leads to .*, which is outside of/);
     assert.match(roots('/etc/d/x'), /is a symbolic link/);
   });
 
-  test('in a user\'s folder nothing happens that the user could not do', () => {
+  test("in a user's folder nothing happens that the user could not do", () => {
     chmodSync(at('home/bob/app'), 0o555);
-    assert.throws(() => { makeLink('/home/bob/app'); }, /EACCES/);
-    assert.throws(() => { makeLink('/home/bob/app/new'); }, /EACCES/);
+    assert.throws(() => {
+      makeLink('/home/bob/app');
+    }, /EACCES/);
+    assert.throws(() => {
+      makeLink('/home/bob/app/new');
+    }, /EACCES/);
     makeLink('/etc/again');
     assert.equal(lstatSync(at('etc/again/secret.conf')).uid, 0, 'root has its own rights back');
   });
@@ -133,7 +185,10 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
   });
 
   test('what is not there is left, or found', () => {
-    assert.equal(HeldFolder.within(root, '/home/bob/none', { missing: 'leave' }, () => 1), undefined);
+    assert.equal(
+      HeldFolder.within(root, '/home/bob/none', { missing: 'leave' }, () => 1),
+      undefined,
+    );
     HeldFolder.within(root, '/home/bob/app', { missing: 'leave' }, (held) => {
       assert.equal(held.link('secret.conf'), undefined);
       held.remove('secret.conf');
@@ -144,9 +199,13 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
     assert.deepEqual(readdirSync(at('home/bob/app')), []);
   });
 
-  test('a user who exchanges the folder all the time gets nothing but what is the user\'s own', async () => {
+  test("a user who exchanges the folder all the time gets nothing but what is the user's own", async () => {
     folder('etc/apt.conf.d/sub', 0);
-    const attacker = spawn(process.execPath, ['-e', swapper, at('home/bob')], { uid: bob, gid: bob, stdio: ['ignore', 'pipe', 'inherit'] });
+    const attacker = spawn(process.execPath, ['-e', swapper, at('home/bob')], {
+      uid: bob,
+      gid: bob,
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     try {
       await once(attacker.stdout, 'data');
       const outcomes = new Map<string, number>();
@@ -154,8 +213,12 @@ describe('folders of other users', { skip: process.getuid?.() === 0 ? false : 'o
       for (let i = 0; i < 1000 || outcomes.size < 2; i++) {
         try {
           makeLink('/home/bob/app');
-          HeldFolder.within(root, '/home/bob/app', { missing: 'leave' }, (held) => { held.remove('secret.conf'); });
-          HeldFolder.within(root, '/home/bob/app/sub', { owner: bob, missing: 'make' }, (held) => { held.replaceLink('secret.conf', target); });
+          HeldFolder.within(root, '/home/bob/app', { missing: 'leave' }, (held) => {
+            held.remove('secret.conf');
+          });
+          HeldFolder.within(root, '/home/bob/app/sub', { owner: bob, missing: 'make' }, (held) => {
+            held.replaceLink('secret.conf', target);
+          });
           outcomes.set('made', (outcomes.get('made') ?? 0) + 1);
         } catch (error) {
           // Or what was held is gone by then.

@@ -10,17 +10,34 @@ const secret = new HostSecret(file);
 
 test('an encrypted credential is byte for byte what systemd reads', () => {
   // systemd-creds decrypts what this code makes, on each version that is booted; this keeps it so.
-  const sealed = secret.encryptWith('db-password', Buffer.from('correct horse'), { from: 1700000000000, until: 1700000060000, iv: Buffer.from('000102030405060708090a0b', 'hex') });
-  assert.equal(sealed.toString(), 'Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAAAAAQIDBAUGBwgJCgsAAAAANVUMSVTk9pkiPJHFGfNPtSVVapRnE/RF8kCyCJgUrGm7Vn9Of04cUVG5OVotdU6FUYNBXm2IEIMWyuEDcw==');
+  const sealed = secret.encryptWith('db-password', Buffer.from('correct horse'), {
+    from: 1700000000000,
+    until: 1700000060000,
+    iv: Buffer.from('000102030405060708090a0b', 'hex'),
+  });
+  assert.equal(
+    sealed.toString(),
+    'Whxqht+dQJax1aZeCGLxmiAAAAABAAAADAAAABAAAAAAAQIDBAUGBwgJCgsAAAAANVUMSVTk9pkiPJHFGfNPtSVVapRnE/RF8kCyCJgUrGm7Vn9Of04cUVG5OVotdU6FUYNBXm2IEIMWyuEDcw==',
+  );
 });
 
 test('its parts are where the format has them, and it opens for its name and a minute', () => {
-  for (const [name, length] of [['a', 0], ['abcd', 1], ['abcde', 131072], ['x'.repeat(255), 700_000]] as const) {
+  for (const [name, length] of [
+    ['a', 0],
+    ['abcd', 1],
+    ['abcde', 131072],
+    ['x'.repeat(255), 700_000],
+  ] as const) {
     const value = Buffer.alloc(length, 'z');
     const before = Date.now();
     const answer = secret.encrypt(name, value, 60_000);
     const whole = Buffer.from(answer.toString(), 'base64');
-    const decipher = createDecipheriv('aes-256-gcm', createHash('sha256').update(file.subarray(16)).digest(), whole.subarray(32, 44), { authTagLength: 16 });
+    const decipher = createDecipheriv(
+      'aes-256-gcm',
+      createHash('sha256').update(file.subarray(16)).digest(),
+      whole.subarray(32, 44),
+      { authTagLength: 16 },
+    );
     decipher.setAAD(whole.subarray(0, 48));
     decipher.setAuthTag(whole.subarray(-16));
     const plain = Buffer.concat([decipher.update(whole.subarray(48, -16)), decipher.final()]);
@@ -33,11 +50,19 @@ test('its parts are where the format has them, and it opens for its name and a m
 });
 
 test('no two of them are alike', () => {
-  assert.equal(new Set(Array.from({ length: 100 }, () => secret.encrypt('a', Buffer.from('x'), 60_000).toString())).size, 100);
+  assert.equal(
+    new Set(Array.from({ length: 100 }, () => secret.encrypt('a', Buffer.from('x'), 60_000).toString())).size,
+    100,
+  );
 });
 
 test('what is no host secret is refused, and its text says how systemd makes one', () => {
   for (const bytes of ['missing', '', 'x'.repeat(4096), 'x'.repeat(4113)]) {
-    assert.throws(() => new HostSecret(Buffer.from(bytes)), (error) => error instanceof Failure && /host secret is missing: \/var\/lib\/systemd\/credential\.secret/.test(error.message));
+    assert.throws(
+      () => new HostSecret(Buffer.from(bytes)),
+      (error) =>
+        error instanceof Failure &&
+        /host secret is missing: \/var\/lib\/systemd\/credential\.secret/.test(error.message),
+    );
   }
 });

@@ -15,11 +15,13 @@ const values = fc.jsonValue({ noUnicodeString: false });
 
 describe('canonical JSON', () => {
   test('is that of RFC 8785 in the published vectors', () => {
-    for (const { what, json, canonical } of vectors.values) assert.equal(canonicalJson(JSON.parse(json)), canonical, what);
+    for (const { what, json, canonical } of vectors.values)
+      assert.equal(canonicalJson(JSON.parse(json)), canonical, what);
   });
 
-  test('has no text for what it can\'t hold', () => {
-    for (const { what, json } of vectors.invalid) assert.throws(() => canonicalJson(JSON.parse(json)), { name: 'RangeError' }, what);
+  test("has no text for what it can't hold", () => {
+    for (const { what, json } of vectors.invalid)
+      assert.throws(() => canonicalJson(JSON.parse(json)), { name: 'RangeError' }, what);
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY, [undefined], undefined, () => 1, { a: [Symbol('x')] }]) {
       assert.throws(() => canonicalJson(value), { name: 'RangeError' }, String(value));
     }
@@ -28,14 +30,22 @@ describe('canonical JSON', () => {
   test('is JSON of the same value, the same however the keys were put in, and tells equal values from others', () => {
     const backwards = (value: unknown): unknown => {
       if (Array.isArray(value)) return value.map(backwards);
-      return value !== null && typeof value === 'object' ? Object.fromEntries(Object.entries(value).reverse().map(([key, item]) => [key, backwards(item)])) : value;
+      return value !== null && typeof value === 'object'
+        ? Object.fromEntries(
+            Object.entries(value)
+              .reverse()
+              .map(([key, item]) => [key, backwards(item)]),
+          )
+        : value;
     };
-    fc.assert(fc.property(values, values, (one, other) => {
-      const text = canonicalJson(one);
-      assert.equal(canonicalJson(JSON.parse(text)), text);
-      assert.equal(canonicalJson(backwards(one)), text);
-      assert.equal(sameJson(one, other), text === canonicalJson(other));
-    }));
+    fc.assert(
+      fc.property(values, values, (one, other) => {
+        const text = canonicalJson(one);
+        assert.equal(canonicalJson(JSON.parse(text)), text);
+        assert.equal(canonicalJson(backwards(one)), text);
+        assert.equal(sameJson(one, other), text === canonicalJson(other));
+      }),
+    );
   });
 
   test('leaves out keys without a value, and those that are asked to go', () => {
@@ -46,11 +56,22 @@ describe('canonical JSON', () => {
 describe('JSON that was read', () => {
   const parsed = (text: string): Json => Json.parse(Buffer.from(text), 'x.json', 'restore it');
   test('can be written again, whatever its texts are', () => {
-    assert.equal(canonicalJson(parsed('{"a":"\\ud83d x \\ude00\\ud83d\\ude00"}').at('a').text()), '"\ufffd x \ufffd😀"');
+    assert.equal(
+      canonicalJson(parsed('{"a":"\\ud83d x \\ude00\\ud83d\\ude00"}').at('a').text()),
+      '"\ufffd x \ufffd😀"',
+    );
   });
 
   test('names a key that is no text for a terminal without what the cut leaves of it', () => {
     assert.equal(printable(`${'a'.repeat(299)}😀`, 300), 'a'.repeat(299));
-    for (const key of ['\\ud800', '\\u202e', '\\u001b']) assert.throws(() => parsed(`{"a${key}b":1}`).entries().map(([, item]) => item.text()), isFailure('malformed', /^x\.json: a ?b is not text$/), key);
+    for (const key of ['\\ud800', '\\u202e', '\\u001b'])
+      assert.throws(
+        () =>
+          parsed(`{"a${key}b":1}`)
+            .entries()
+            .map(([, item]) => item.text()),
+        isFailure('malformed', /^x\.json: a ?b is not text$/),
+        key,
+      );
   });
 });

@@ -30,19 +30,36 @@ after(() => {
 });
 
 /** A connection of a client that does `way`; it has ended by then unless it stays. */
-async function connected(way: 'stays' | 'ends' | 'leaves', name: string): Promise<{ socket: Socket; pid: number | undefined; end: () => void }> {
+async function connected(
+  way: 'stays' | 'ends' | 'leaves',
+  name: string,
+): Promise<{ socket: Socket; pid: number | undefined; end: () => void }> {
   const child = spawn('perl', ['-e', client, way, path, name], { stdio: ['pipe', 'pipe', 'inherit'] });
   const exited = once(child, 'exit');
-  const socket = await new Promise<Socket>((resolve) => { server.once('connection', resolve); });
+  const socket = await new Promise<Socket>((resolve) => {
+    server.once('connection', resolve);
+  });
   if (way !== 'stays') await exited;
-  return { socket, pid: child.pid, end: () => { child.stdin.end(); socket.destroy(); } };
+  return {
+    socket,
+    pid: child.pid,
+    end: () => {
+      child.stdin.end();
+      socket.destroy();
+    },
+  };
 }
 
 for (const hasProcess of [true, false]) {
   const kernel = hasProcess ? 'with a descriptor of the peer' : 'without one';
   test(`a peer that waits is who the kernel says it is, ${kernel}`, async () => {
     const { socket, pid, end } = await connected('stays', 'ab/unit/a.service/key');
-    assert.deepEqual(peerOf(socket, hasProcess), { name: 'ab/unit/a.service/key', pid, uid: process.getuid?.(), unit: unitOfProcess(readFileSync('/proc/self/cgroup', 'utf8')) });
+    assert.deepEqual(peerOf(socket, hasProcess), {
+      name: 'ab/unit/a.service/key',
+      pid,
+      uid: process.getuid?.(),
+      unit: unitOfProcess(readFileSync('/proc/self/cgroup', 'utf8')),
+    });
     end();
   });
 
@@ -53,7 +70,7 @@ for (const hasProcess of [true, false]) {
   });
 }
 
-test('a connection that somebody else keeps is not its first holder\'s', async () => {
+test("a connection that somebody else keeps is not its first holder's", async () => {
   const { socket, end } = await connected('leaves', 'ab/unit/c.service/key');
   assert.throws(() => peerOf(socket), /is gone/);
   end();

@@ -11,9 +11,23 @@ import { kdfa, kdfe } from '../../src/tpm2/key-derivation.ts';
 import { type PcrPolicy, policyOver, readPresentPcrs } from '../../src/tpm2/pcr.ts';
 import { type ImportableObject, unseal } from '../../src/tpm2/sealed-object.ts';
 import { nameOfPublic, parseSrkPublic, readSrkPublic, type SrkPublic } from '../../src/tpm2/srk.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
-import { commandCodes, createPrimary, digest, failsWith, hex, leftIn, lockoutCounter, makePersistent, pcrExtend, removePersistent, secret, unsealAt, withTpm } from './sealing.ts';
+import {
+  commandCodes,
+  createPrimary,
+  digest,
+  failsWith,
+  hex,
+  leftIn,
+  lockoutCounter,
+  makePersistent,
+  pcrExtend,
+  removePersistent,
+  secret,
+  unsealAt,
+  withTpm,
+} from './sealing.ts';
 
 /** What an operator has of a machine. */
 const enroll = async (device: string): Promise<{ srk: SrkPublic; pcrs: ReadonlyMap<number, Uint8Array> }> =>
@@ -32,23 +46,46 @@ async function withPersistent(swtpm: Swtpm, algorithm: string, work: (name: stri
     removePersistent(swtpm);
   }
 }
-const pcrValues = (pcrs: ReadonlyMap<number, Uint8Array>): ReadonlyMap<number, string> => new Map([...pcrs].map(([pcr, value]) => [pcr, hex(value)]));
+const pcrValues = (pcrs: ReadonlyMap<number, Uint8Array>): ReadonlyMap<number, string> =>
+  new Map([...pcrs].map(([pcr, value]) => [pcr, hex(value)]));
 /** What tpm2-tools read. */
 const pcrsByTool = (swtpm: Swtpm): ReadonlyMap<number, string> =>
-  new Map([...swtpm.tool('tpm2_pcrread', 'sha256').matchAll(/^ +(\d+) *: 0x([0-9A-F]{64})$/gm)].map(([, pcr = '', value = '']): [number, string] => [Number(pcr), value.toLowerCase()]));
+  new Map(
+    [...swtpm.tool('tpm2_pcrread', 'sha256').matchAll(/^ +(\d+) *: 0x([0-9A-F]{64})$/gm)].map(
+      ([, pcr = '', value = '']): [number, string] => [Number(pcr), value.toLowerCase()],
+    ),
+  );
 const algorithms = ['ecc256:null:aes128cfb', 'rsa2048:null:aes128cfb'] as const;
-const flip = (bytes: Uint8Array, at: number, by = 1): Uint8Array => Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ by : byte));
+const flip = (bytes: Uint8Array, at: number, by = 1): Uint8Array =>
+  Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ by : byte));
 
 interface Vectors {
-  readonly kdfa: readonly { name: string; key: string; label: string; contextU: string; contextV: string; bits: number; result: string }[];
-  readonly secretSharing: readonly { name: string; label: string; ephemeralPrivate: string; publicKey: string; secret: string; ciphertext: string }[];
+  readonly kdfa: readonly {
+    name: string;
+    key: string;
+    label: string;
+    contextU: string;
+    contextV: string;
+    bits: number;
+    result: string;
+  }[];
+  readonly secretSharing: readonly {
+    name: string;
+    label: string;
+    ephemeralPrivate: string;
+    publicKey: string;
+    secret: string;
+    ciphertext: string;
+  }[];
 }
 const vectors: Vectors = JSON.parse(readFileSync('test/vectors/tpm2.json', 'utf8'));
 
 describe('published vectors', () => {
   const bytes = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'hex'));
   for (const { name, key, label, contextU, contextV, bits, result } of vectors.kdfa)
-    test(`KDFa ${name}`, () => { assert.equal(hex(kdfa(bytes(key), label, [bytes(contextU), bytes(contextV)], bits / 8)), result); });
+    test(`KDFa ${name}`, () => {
+      assert.equal(hex(kdfa(bytes(key), label, [bytes(contextU), bytes(contextV)], bits / 8)), result);
+    });
   for (const { name, label, ephemeralPrivate, publicKey, secret: expected, ciphertext } of vectors.secretSharing)
     test(`secret sharing ${name} ${label}`, () => {
       const point = createECDH('prime256v1');
@@ -56,47 +93,97 @@ describe('published vectors', () => {
       const coordinates = point.getPublicKey().subarray(1);
       const part = (from: number): string => coordinates.subarray(from, from + 32).toString('base64url');
       const jwk = { kty: 'EC', crv: 'P-256', x: part(0), y: part(32) };
-      const privateKey = createPrivateKey({ format: 'jwk', key: { ...jwk, d: Buffer.from(bytes(ephemeralPrivate)).toString('base64url') } });
+      const privateKey = createPrivateKey({
+        format: 'jwk',
+        key: { ...jwk, d: Buffer.from(bytes(ephemeralPrivate)).toString('base64url') },
+      });
       const unique = [bytes(publicKey).slice(-66, -34), bytes(publicKey).slice(-32)];
       const theirs = keyOf({ unique });
-      assert.equal(hex(kdfe(diffieHellman({ privateKey, publicKey: theirs }), label, [coordinates.subarray(0, 32), unique[0] ?? assert.fail()])), expected);
+      assert.equal(
+        hex(
+          kdfe(diffieHellman({ privateKey, publicKey: theirs }), label, [
+            coordinates.subarray(0, 32),
+            unique[0] ?? assert.fail(),
+          ]),
+        ),
+        expected,
+      );
       if (label !== 'DUPLICATE') return;
-      const { seed, encryptedSeed } = agreedSeed({ unique }, theirs, { privateKey, publicKey: createPublicKey({ format: 'jwk', key: jwk }) });
+      const { seed, encryptedSeed } = agreedSeed({ unique }, theirs, {
+        privateKey,
+        publicKey: createPublicKey({ format: 'jwk', key: jwk }),
+      });
       assert.equal(hex(seed), expected);
       assert.equal(hex(encryptedSeed.subarray(2)), ciphertext);
     });
 });
 
-describe('key derivation is OpenSSL\'s own', () => {
+describe("key derivation is OpenSSL's own", () => {
   const openssl = (length: number, kdf: string, ...options: readonly string[]): string => {
-    const { status, stdout, stderr } = spawnSync('openssl', ['kdf', '-keylen', String(length), ...options.flatMap((option) => ['-kdfopt', option]), '-binary', kdf]);
+    const { status, stdout, stderr } = spawnSync('openssl', [
+      'kdf',
+      '-keylen',
+      String(length),
+      ...options.flatMap((option) => ['-kdfopt', option]),
+      '-binary',
+      kdf,
+    ]);
     assert.equal(status, 0, stderr.toString());
     return stdout.toString('hex');
   };
   const bytes = (length: number): Uint8Array => new Uint8Array(randomBytes(length));
 
   test('KDFa: SP 800-108', () => {
-    for (const length of [16, 32]) for (const label of ['STORAGE', 'INTEGRITY', 'x']) for (const [u, v] of [[0, 0], [34, 0], [0, 16], [34, 34]] as const) {
-      const [key, left, right] = [bytes(32), bytes(u), bytes(v)];
-      const context = hex(left) + hex(right);
-      const told = openssl(length, 'KBKDF', 'mac:HMAC', 'digest:SHA256', 'mode:COUNTER', `hexkey:${hex(key)}`, `salt:${label}`, ...(context === '' ? [] : [`hexinfo:${context}`]));
-      assert.equal(hex(kdfa(key, label, [left, right], length)), told);
-    }
+    for (const length of [16, 32])
+      for (const label of ['STORAGE', 'INTEGRITY', 'x'])
+        for (const [u, v] of [
+          [0, 0],
+          [34, 0],
+          [0, 16],
+          [34, 34],
+        ] as const) {
+          const [key, left, right] = [bytes(32), bytes(u), bytes(v)];
+          const context = hex(left) + hex(right);
+          const told = openssl(
+            length,
+            'KBKDF',
+            'mac:HMAC',
+            'digest:SHA256',
+            'mode:COUNTER',
+            `hexkey:${hex(key)}`,
+            `salt:${label}`,
+            ...(context === '' ? [] : [`hexinfo:${context}`]),
+          );
+          assert.equal(hex(kdfa(key, label, [left, right], length)), told);
+        }
     assert.throws(() => kdfa(bytes(32), 'STORAGE', [bytes(0), bytes(0)], 33), RangeError);
   });
 
   test('KDFe: SP 800-56A in one step', () => {
     for (let i = 0; i < 5; i++) {
       const [z, u, v] = [bytes(32), bytes(32), bytes(32)];
-      assert.equal(hex(kdfe(z, 'DUPLICATE', [u, v])), openssl(32, 'SSKDF', 'digest:SHA256', `hexkey:${hex(z)}`, `hexinfo:${Buffer.from('DUPLICATE\0').toString('hex')}${hex(u)}${hex(v)}`));
+      assert.equal(
+        hex(kdfe(z, 'DUPLICATE', [u, v])),
+        openssl(
+          32,
+          'SSKDF',
+          'digest:SHA256',
+          `hexkey:${hex(z)}`,
+          `hexinfo:${Buffer.from('DUPLICATE\0').toString('hex')}${hex(u)}${hex(v)}`,
+        ),
+      );
     }
   });
 });
 
 describe('sealed without the TPM, to its storage root key', () => {
   let swtpm: Swtpm;
-  before(async () => { swtpm = await startSwtpm({ pcrs: { 7: [digest('a7')], 14: [digest('ae')] } }); });
-  after(async () => { await swtpm.stop(); });
+  before(async () => {
+    swtpm = await startSwtpm({ pcrs: { 7: [digest('a7')], 14: [digest('ae')] } });
+  });
+  after(async () => {
+    await swtpm.stop();
+  });
 
   for (const algorithm of algorithms)
     test(`opens with a persistent ${algorithm} key, and where it is made again`, async () => {
@@ -144,7 +231,9 @@ describe('sealed without the TPM, to its storage root key', () => {
     }
   });
 
-  const store = (files: Readonly<Record<string, Uint8Array>>): void => { for (const [name, content] of Object.entries(files)) writeFileSync(join(swtpm.folder, name), content); };
+  const store = (files: Readonly<Record<string, Uint8Array>>): void => {
+    for (const [name, content] of Object.entries(files)) writeFileSync(join(swtpm.folder, name), content);
+  };
 
   for (const algorithm of algorithms)
     test(`tpm2-tools import, load and unseal it with ${algorithm}`, async () => {
@@ -152,7 +241,19 @@ describe('sealed without the TPM, to its storage root key', () => {
       await withPersistent(swtpm, algorithm, async () => {
         const object = await sealFor(swtpm.device, value, [7, 14]);
         store({ 'object.pub': object.public, 'object.dup': object.duplicate, 'object.seed': object.encryptedSeed });
-        swtpm.tool('tpm2_import', '-C', '0x81000001', '-u', 'object.pub', '-i', 'object.dup', '-s', 'object.seed', '-r', 'object.priv');
+        swtpm.tool(
+          'tpm2_import',
+          '-C',
+          '0x81000001',
+          '-u',
+          'object.pub',
+          '-i',
+          'object.dup',
+          '-s',
+          'object.seed',
+          '-r',
+          'object.priv',
+        );
         swtpm.tool('tpm2_load', '-C', '0x81000001', '-u', 'object.pub', '-r', 'object.priv', '-c', 'object.ctx');
         swtpm.tool('tpm2_flushcontext', '-t');
         swtpm.tool('tpm2_unseal', '-c', 'object.ctx', '-p', 'pcr:sha256:7,14', '-o', 'secret.bin');
@@ -162,7 +263,22 @@ describe('sealed without the TPM, to its storage root key', () => {
         // Nobody gets it out again: its policy has no way to authorize that.
         swtpm.tool('tpm2_startauthsession', '--policy-session', '-S', 'duplicate.ctx');
         swtpm.tool('tpm2_policypcr', '-S', 'duplicate.ctx', '-l', 'sha256:7,14');
-        const duplicate = (): string => swtpm.tool('tpm2_duplicate', '-C', '0x81000001', '-c', 'object.ctx', '-G', 'null', '-p', 'session:duplicate.ctx', '-r', 'again.dup', '-s', 'again.seed');
+        const duplicate = (): string =>
+          swtpm.tool(
+            'tpm2_duplicate',
+            '-C',
+            '0x81000001',
+            '-c',
+            'object.ctx',
+            '-G',
+            'null',
+            '-p',
+            'session:duplicate.ctx',
+            '-r',
+            'again.dup',
+            '-s',
+            'again.seed',
+          );
         assert.throws(duplicate, /Esys_Duplicate/);
         swtpm.tool('tpm2_policycommandcode', '-S', 'duplicate.ctx', 'TPM2_CC_Duplicate');
         assert.throws(duplicate, /Esys_Duplicate/);
@@ -175,7 +291,13 @@ describe('sealed without the TPM, to its storage root key', () => {
     const value = secret();
     const object = await sealFor(swtpm.device, value, [7, 14, 16]);
     swtpm.tool('tpm2_pcrextend', `16:sha256=${digest('01')}`);
-    await assert.rejects(unsealAt(swtpm.device, object), (error) => failsWith('pcr-mismatch', /: PCR 16 \(sealed at 0{16}, now [0-9a-f]{16}\)$/)(error) && error instanceof Failure && /enroll this machine again and push/.test(error.hint ?? ''));
+    await assert.rejects(
+      unsealAt(swtpm.device, object),
+      (error) =>
+        failsWith('pcr-mismatch', /: PCR 16 \(sealed at 0{16}, now [0-9a-f]{16}\)$/)(error) &&
+        error instanceof Failure &&
+        /enroll this machine again and push/.test(error.hint ?? ''),
+    );
     assert.equal(leftIn(swtpm), '');
     swtpm.tool('tpm2_pcrreset', '16');
     assert.equal(hex(await unsealAt(swtpm.device, object)), hex(value));
@@ -185,7 +307,9 @@ describe('sealed without the TPM, to its storage root key', () => {
     const value = secret();
     const object = await sealFor(swtpm.device, value, [7]);
     let unsealings = 0;
-    const proxy = await startTpmProxy(swtpm.device, (code) => (code === commandCodes.unseal && unsealings++ < 2 ? pcrExtend(10) : undefined));
+    const proxy = await startTpmProxy(swtpm.device, (code) =>
+      code === commandCodes.unseal && unsealings++ < 2 ? pcrExtend(10) : undefined,
+    );
     try {
       assert.equal(hex(await unsealAt(proxy.device, object)), hex(value));
     } finally {
@@ -201,7 +325,9 @@ describe('sealed without the TPM, to its storage root key', () => {
     const proxy = await startTpmProxy(other.device);
     try {
       await assert.rejects(unsealAt(proxy.device, object), failsWith('other-tpm'));
-      assert.ok(!proxy.commands.includes(commandCodes.import) && !proxy.commands.includes(commandCodes.startAuthSession));
+      assert.ok(
+        !proxy.commands.includes(commandCodes.import) && !proxy.commands.includes(commandCodes.startAuthSession),
+      );
       await proxy.stop();
       // With a Name that fits, the seed in it is still for the first one only.
       const { srk } = await enroll(other.device);
@@ -229,7 +355,7 @@ describe('sealed without the TPM, to its storage root key', () => {
           [{ encryptedSeed: Uint8Array.of(0, 0) }, 'malformed'],
           [{ encryptedSeed: Uint8Array.from([...object.encryptedSeed, 0]) }, 'malformed'],
           [{ public: flip(object.public, 1, 2) }, 'malformed'],
-        [{ public: flip(object.public, 30) }, 'malformed'],
+          [{ public: flip(object.public, 30) }, 'malformed'],
           [{ public: flip(object.public, 9, 0x02) }, 'malformed'],
           [{ public: flip(object.public, object.public.length - 1) }, 'malformed'],
           [{ srkTemplate: flip(object.srkTemplate, 7), srkName: flip(object.srkName, 3) }, 'other-tpm'],
@@ -238,7 +364,13 @@ describe('sealed without the TPM, to its storage root key', () => {
           [{ policy: { ...none, values: new Map([[14, new Uint8Array(32)]]) } }, 'pcr-mismatch'],
         ] as const;
         for (const [tampered, code] of cases) {
-          await assert.rejects(unsealAt(swtpm.device, { ...object, ...tampered }), failsWith(code), `${Object.entries(tampered).map(([key, value]) => `${key} ${value instanceof Uint8Array ? hex(value) : ''}`).join()} ${code}`);
+          await assert.rejects(
+            unsealAt(swtpm.device, { ...object, ...tampered }),
+            failsWith(code),
+            `${Object.entries(tampered)
+              .map(([key, value]) => `${key} ${value instanceof Uint8Array ? hex(value) : ''}`)
+              .join()} ${code}`,
+          );
           assert.equal(leftIn(swtpm), '');
         }
       });
@@ -250,12 +382,21 @@ describe('sealed without the TPM, to its storage root key', () => {
         const object = await sealFor(swtpm.device, secret(), []);
         await withTpm(swtpm.device, async (tpm) => {
           const fields = fc.constantFrom('public', 'duplicate', 'encryptedSeed');
-          await fc.assert(fc.asyncProperty(fields, fc.nat(), fc.integer({ min: 1, max: 255 }), async (field, at, by) => {
-            await assert.rejects(unseal(tpm, { ...object, [field]: flip(object[field], at % object[field].length, by) }), failsWith('malformed'));
-          }), { numRuns: 40 });
-          await fc.assert(fc.asyncProperty(fields, fc.uint8Array({ maxLength: 300 }), async (field, bytes) => {
-            await assert.rejects(unseal(tpm, { ...object, [field]: bytes }), failsWith('malformed'));
-          }), { numRuns: 30 });
+          await fc.assert(
+            fc.asyncProperty(fields, fc.nat(), fc.integer({ min: 1, max: 255 }), async (field, at, by) => {
+              await assert.rejects(
+                unseal(tpm, { ...object, [field]: flip(object[field], at % object[field].length, by) }),
+                failsWith('malformed'),
+              );
+            }),
+            { numRuns: 40 },
+          );
+          await fc.assert(
+            fc.asyncProperty(fields, fc.uint8Array({ maxLength: 300 }), async (field, bytes) => {
+              await assert.rejects(unseal(tpm, { ...object, [field]: bytes }), failsWith('malformed'));
+            }),
+            { numRuns: 30 },
+          );
         });
         assert.equal(leftIn(swtpm), '');
       });
@@ -267,7 +408,10 @@ describe('sealed without the TPM, to its storage root key', () => {
     for (const encrypted of [true, false]) {
       const proxy = await startTpmProxy(swtpm.device);
       try {
-        assert.equal(hex(await withTpm(proxy.device, async (tpm) => await unseal(tpm, object, { encrypted }))), hex(value));
+        assert.equal(
+          hex(await withTpm(proxy.device, async (tpm) => await unseal(tpm, object, { encrypted }))),
+          hex(value),
+        );
         assert.equal(proxy.traffic().includes(Buffer.from(value)), !encrypted, 'the test would notice');
         assert.ok(proxy.commands.includes(commandCodes.import));
       } finally {
@@ -304,7 +448,8 @@ describe('sealed without the TPM, to its storage root key', () => {
   test('two seals of one secret have nothing in common but the policy', async () => {
     const value = secret();
     const [one, other] = [await sealFor(swtpm.device, value, [7]), await sealFor(swtpm.device, value, [7])];
-    for (const field of ['public', 'duplicate', 'encryptedSeed'] as const) assert.notEqual(hex(one[field]), hex(other[field]));
+    for (const field of ['public', 'duplicate', 'encryptedSeed'] as const)
+      assert.notEqual(hex(one[field]), hex(other[field]));
     const longest = new Uint8Array(64).fill(1);
     assert.equal(hex(await unsealAt(swtpm.device, await sealFor(swtpm.device, longest, []))), hex(longest));
     await assert.rejects(sealFor(swtpm.device, new Uint8Array(65), []), RangeError);
@@ -314,13 +459,29 @@ describe('sealed without the TPM, to its storage root key', () => {
     for (const algorithm of algorithms)
       await withPersistent(swtpm, algorithm, async () => {
         const { srk } = await enroll(swtpm.device);
-        for (const [at, by] of [[3, 2], [5, 1], [7, 2], [9, 0x40], [20, 1]] as const) assert.equal(parseSrkPublic(flip(srk.public, at, by)), undefined, String(at));
-        for (const wrong of [srk.public.slice(0, -1), Uint8Array.from([...srk.public, 0]), new Uint8Array(0), flip(srk.public, 1)]) assert.equal(parseSrkPublic(wrong), undefined);
+        for (const [at, by] of [
+          [3, 2],
+          [5, 1],
+          [7, 2],
+          [9, 0x40],
+          [20, 1],
+        ] as const)
+          assert.equal(parseSrkPublic(flip(srk.public, at, by)), undefined, String(at));
+        for (const wrong of [
+          srk.public.slice(0, -1),
+          Uint8Array.from([...srk.public, 0]),
+          new Uint8Array(0),
+          flip(srk.public, 1),
+        ])
+          assert.equal(parseSrkPublic(wrong), undefined);
         // A template alone, a point beside the curve, an even modulus.
         for (const wrong of [srk.template, flip(srk.public, srk.public.length - 1)]) {
           const parsed = parseSrkPublic(wrong);
           assert.ok(parsed);
-          assert.throws(() => sealForImport(parsed, secret(), { bank: 'sha256', values: new Map() }), failsWith('malformed', /the SRK is not a usable key/));
+          assert.throws(
+            () => sealForImport(parsed, secret(), { bank: 'sha256', values: new Map() }),
+            failsWith('malformed', /the SRK is not a usable key/),
+          );
         }
       });
   });

@@ -1,41 +1,82 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, afterEach, before, describe, test } from 'node:test';
-import { counterAt, counterText, firstCounterIndex, incrementCounter, makeCounter, readCounter } from '../../src/tpm2/nv-counter.ts';
+import {
+  counterAt,
+  counterText,
+  firstCounterIndex,
+  incrementCounter,
+  makeCounter,
+  readCounter,
+} from '../../src/tpm2/nv-counter.ts';
 import { readPcrs } from '../../src/tpm2/pcr.ts';
-import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
 import { TpmError } from '../../src/tpm2/response.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
-import { commandCodes, createPrimary, failsWith, hex, leftIn, makePersistent, removePersistent, sealTo, secret, withTpm } from './sealing.ts';
+import {
+  commandCodes,
+  createPrimary,
+  failsWith,
+  hex,
+  leftIn,
+  makePersistent,
+  removePersistent,
+  sealTo,
+  secret,
+  withTpm,
+} from './sealing.ts';
 
 /** What a counter of ours looks like to tpm2-tools. */
 const friendly = /friendly: authwrite\|nt=0x1\|authread\|no_da\|written\n/;
 
 describe('a counter in the TPM', () => {
   let swtpm: Swtpm;
-  before(async () => { swtpm = await startSwtpm(); });
-  after(async () => { await swtpm.stop(); });
-  const indices = (): number[] => [...swtpm.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x[0-9A-Fa-f]+/g)].map(([index]) => Number(index)).filter((index) => index >>> 16 === firstCounterIndex >>> 16);
+  before(async () => {
+    swtpm = await startSwtpm();
+  });
+  after(async () => {
+    await swtpm.stop();
+  });
+  const indices = (): number[] =>
+    [...swtpm.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x[0-9A-Fa-f]+/g)]
+      .map(([index]) => Number(index))
+      .filter((index) => index >>> 16 === firstCounterIndex >>> 16);
   afterEach(() => {
     for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     assert.equal(leftIn(swtpm), '');
   });
   const make = async () => await withTpm(swtpm.device, async (tpm) => await makeCounter(tpm, undefined));
-  const raise = async (index: number): Promise<void> => { await withTpm(swtpm.device, async (tpm) => { await incrementCounter(tpm, index, undefined); }); };
+  const raise = async (index: number): Promise<void> => {
+    await withTpm(swtpm.device, async (tpm) => {
+      await incrementCounter(tpm, index, undefined);
+    });
+  };
   /** As it is read on the way to a seed. */
   const read = async (index: number, device = swtpm.device): Promise<number | undefined> => {
     const value = secret();
     return await withTpm(device, async (tpm) => {
       let found: number | undefined;
       const sealed = await seal(tpm, value, await readPcrs(tpm, []));
-      assert.equal(hex(await unseal(tpm, sealed, undefined, async (session) => { found = await readCounter(tpm, index, session); })), hex(value));
+      assert.equal(
+        hex(
+          await unseal(tpm, sealed, undefined, async (session) => {
+            found = await readCounter(tpm, index, session);
+          }),
+        ),
+        hex(value),
+      );
       return found;
     });
   };
   /** After an answer that is not the TPM's the TSS wants no more of that connection, and can flush nothing. */
-  const forgetBrokenSessions = (): void => { for (const kind of ['-t', '-l', '-s']) swtpm.tool('tpm2_flushcontext', kind); };
-  const readByTool = (index: number): number => Number(`0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', counterText(index), '-s', '8', counterText(index)), 'latin1').toString('hex')}`);
+  const forgetBrokenSessions = (): void => {
+    for (const kind of ['-t', '-l', '-s']) swtpm.tool('tpm2_flushcontext', kind);
+  };
+  const readByTool = (index: number): number =>
+    Number(
+      `0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', counterText(index), '-s', '8', counterText(index)), 'latin1').toString('hex')}`,
+    );
 
   test('is what tpm2-tools see, and counts as they read', async () => {
     const { index, value } = await make();
@@ -53,7 +94,7 @@ describe('a counter in the TPM', () => {
   test('can be neither written, nor turned back by making it again', async () => {
     const { index } = await make();
     for (let i = 0; i < 5; i++) await raise(index);
-    const value = await read(index) ?? Number.NaN;
+    const value = (await read(index)) ?? Number.NaN;
     assert.throws(() => swtpm.tool('tpm2_nvwrite', '-C', 'o', '-i', '/proc/version', counterText(index)));
     swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
     assert.equal(await read(index), undefined);
@@ -65,11 +106,20 @@ describe('a counter in the TPM', () => {
 
   test('leaves alone what is there, and takes nothing else for a counter of ours', async () => {
     swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|no_da', counterText(firstCounterIndex));
-    swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|ownerwrite|no_da|nt=counter', counterText(firstCounterIndex + 1));
+    swtpm.tool(
+      'tpm2_nvdefine',
+      '-C',
+      'o',
+      '-s',
+      '8',
+      '-a',
+      'authread|authwrite|ownerwrite|no_da|nt=counter',
+      counterText(firstCounterIndex + 1),
+    );
     swtpm.tool('tpm2_nvincrement', '-C', 'o', counterText(firstCounterIndex + 1));
     for (const index of [firstCounterIndex, firstCounterIndex + 1]) assert.equal(await read(index), undefined);
     assert.equal((await make()).index, firstCounterIndex + 2);
-    assert.equal((await make()).index, firstCounterIndex + 3, 'another system\'s counter is left to it');
+    assert.equal((await make()).index, firstCounterIndex + 3, "another system's counter is left to it");
   });
 
   test('that can not be made is said why', async () => {
@@ -82,12 +132,18 @@ describe('a counter in the TPM', () => {
       swtpm.tool('tpm2_changeauth', '-c', 'o', '-p', 'password');
       removePersistent(swtpm);
     }
-    for (let i = 0; i < 16; i++) swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite', counterText(firstCounterIndex + i));
+    for (let i = 0; i < 16; i++)
+      swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite', counterText(firstCounterIndex + i));
     await assert.rejects(make(), failsWith('tpm', /all of the TPM's indices from 0x1a0c4ed on are taken/));
     for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
-    const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) => (code === commandCodes.nvDefineSpace ? failing(0x14b) : response));
+    const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) =>
+      code === commandCodes.nvDefineSpace ? failing(0x14b) : response,
+    );
     try {
-      await assert.rejects(withTpm(proxy.device, async (tpm) => await makeCounter(tpm, undefined)), failsWith('tpm', /no room left for a counter/));
+      await assert.rejects(
+        withTpm(proxy.device, async (tpm) => await makeCounter(tpm, undefined)),
+        failsWith('tpm', /no room left for a counter/),
+      );
     } finally {
       await proxy.stop();
       forgetBrokenSessions();
@@ -97,28 +153,51 @@ describe('a counter in the TPM', () => {
   test('can not be answered for by somebody on the bus', async () => {
     const { index } = await make();
     const other = index + 1;
-    swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|ownerwrite|no_da|nt=counter', counterText(other));
+    swtpm.tool(
+      'tpm2_nvdefine',
+      '-C',
+      'o',
+      '-s',
+      '8',
+      '-a',
+      'authread|authwrite|ownerwrite|no_da|nt=counter',
+      counterText(other),
+    );
     swtpm.tool('tpm2_nvincrement', '-C', 'o', counterText(other));
     let kept: Buffer | undefined;
     const lies: Record<string, (code: number, response: Buffer) => Buffer> = {
-      'another value': (code, response) => (code === commandCodes.nvRead ? Buffer.from(response.map((byte, i) => (i === 20 ? byte ^ 1 : byte))) : response),
-      'an answer of before': (code, response) => (code === commandCodes.nvRead ? kept ??= Buffer.from(response) : response),
-      'an answer without a session': (code, response) => (code === commandCodes.nvRead ? Buffer.from('80010000001400000000000800000000000000ff', 'hex') : response),
-      'the public area of ours': (code, response) => (code === commandCodes.nvReadPublic ? otherArea(response) : response),
+      'another value': (code, response) =>
+        code === commandCodes.nvRead ? Buffer.from(response.map((byte, i) => (i === 20 ? byte ^ 1 : byte))) : response,
+      'an answer of before': (code, response) =>
+        code === commandCodes.nvRead ? (kept ??= Buffer.from(response)) : response,
+      'an answer without a session': (code, response) =>
+        code === commandCodes.nvRead ? Buffer.from('80010000001400000000000800000000000000ff', 'hex') : response,
+      'the public area of ours': (code, response) =>
+        code === commandCodes.nvReadPublic ? otherArea(response) : response,
     };
     for (const [lie, answer] of Object.entries(lies)) {
       const proxy = await startTpmProxy(swtpm.device, undefined, undefined, answer);
       try {
         if (lie === 'an answer of before') await read(index, proxy.device);
-        await assert.rejects(read(lie === 'the public area of ours' ? other : index, proxy.device), (error) => failsWith('tpm')(error) || failsWith('malformed')(error) || error instanceof TpmError, lie);
+        await assert.rejects(
+          read(lie === 'the public area of ours' ? other : index, proxy.device),
+          (error) => failsWith('tpm')(error) || failsWith('malformed')(error) || error instanceof TpmError,
+          lie,
+        );
       } finally {
         await proxy.stop();
         forgetBrokenSessions();
       }
     }
-    const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) => (code === commandCodes.nvIncrement ? failing(0) : response));
+    const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) =>
+      code === commandCodes.nvIncrement ? failing(0) : response,
+    );
     try {
-      await assert.rejects(withTpm(proxy.device, async (tpm) => { await incrementCounter(tpm, index, undefined); }));
+      await assert.rejects(
+        withTpm(proxy.device, async (tpm) => {
+          await incrementCounter(tpm, index, undefined);
+        }),
+      );
     } finally {
       await proxy.stop();
       forgetBrokenSessions();
@@ -133,7 +212,11 @@ describe('a counter in the TPM', () => {
     const proxy = await startTpmProxy(swtpm.device);
     try {
       let found: number | undefined;
-      await withTpm(proxy.device, async (tpm) => { await unseal(tpm, sealed, undefined, async (session) => { found = await readCounter(tpm, index, session); }); });
+      await withTpm(proxy.device, async (tpm) => {
+        await unseal(tpm, sealed, undefined, async (session) => {
+          found = await readCounter(tpm, index, session);
+        });
+      });
       assert.equal(found, value);
       assert.ok(proxy.commands.length <= 12, proxy.commands.map((code) => code.toString(16)).join(' '));
     } finally {
@@ -156,7 +239,9 @@ function otherArea(response: Buffer): Buffer {
   const area = 12;
   const length = changed.readUInt16BE(10);
   changed.writeUInt32BE(changed.readUInt32BE(area + 6) ^ 2, area + 6);
-  const name = createHash('sha256').update(changed.subarray(area, area + length)).digest();
+  const name = createHash('sha256')
+    .update(changed.subarray(area, area + length))
+    .digest();
   name.copy(changed, area + length + 4);
   return changed;
 }

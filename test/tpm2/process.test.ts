@@ -5,7 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { bind, LibraryMissing } from '../../src/system/ffi.ts';
 import { openTpm } from '../../src/tpm2/tpm.ts';
 import { tpmVendor } from '../../src/tpm2/vendor.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { failsWith, withTpm } from './sealing.ts';
 
 const moduleAt = (path: string): string => JSON.stringify(import.meta.resolve(path));
@@ -27,12 +27,20 @@ const program = `
 
 describe('in a process of its own', () => {
   let swtpm: Swtpm;
-  before(async () => { swtpm = await startSwtpm(); });
-  after(async () => { await swtpm.stop(); });
+  before(async () => {
+    swtpm = await startSwtpm();
+  });
+  after(async () => {
+    await swtpm.stop();
+  });
 
   const run = (device: string, command: readonly string[] = []): { stdout: string; stderr: string } => {
     const [file = '', ...args] = [...command, process.execPath, '--input-type=module', '-e', program];
-    return spawnSync(file, args, { encoding: 'utf8', timeout: 30_000, env: { PATH: process.env['PATH'], AUXCRED_TCTI: device } });
+    return spawnSync(file, args, {
+      encoding: 'utf8',
+      timeout: 30_000,
+      env: { PATH: process.env['PATH'], AUXCRED_TCTI: device },
+    });
   };
 
   test('it works without a compiler for machine code, as the hardened units run it', () => {
@@ -47,9 +55,19 @@ describe('in a process of its own', () => {
   });
 
   test('a missing libtss2 names the package', () => {
-    const library = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu'].map((folder) => `${folder}/libtss2-esys.so.0`).find(existsSync);
+    const library = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu']
+      .map((folder) => `${folder}/libtss2-esys.so.0`)
+      .find(existsSync);
     assert.ok(library);
-    const { stdout, stderr } = run(swtpm.device, ['unshare', '--mount', '--map-root-user', 'sh', '-c', 'mount --bind /dev/null "$0" && exec "$@"', library]);
+    const { stdout, stderr } = run(swtpm.device, [
+      'unshare',
+      '--mount',
+      '--map-root-user',
+      'sh',
+      '-c',
+      'mount --bind /dev/null "$0" && exec "$@"',
+      library,
+    ]);
     assert.match(stdout, /^no-tpm: the TPM library libtss2 is not installed: .*apt install libtss2-esys/, stderr);
   });
 });
@@ -76,11 +94,15 @@ test('the vendor is what tpm2-tools read', async () => {
   try {
     const { manufacturer, model, firmware } = await withTpm(swtpm.device, tpmVendor);
     const told = swtpm.tool('tpm2_getcap', 'properties-fixed');
-    const raw = (property: string): number => Number(new RegExp(`${property}:\\n +raw: (0x[0-9A-Fa-f]+)`).exec(told)?.[1]);
+    const raw = (property: string): number =>
+      Number(new RegExp(`${property}:\\n +raw: (0x[0-9A-Fa-f]+)`).exec(told)?.[1]);
     const words = (value: number): number[] => [value >>> 16, value & 0xffff];
     assert.equal(manufacturer, 'IBM');
     assert.match(model, /^SW +TPM$/);
-    assert.equal(firmware, [...words(raw('TPM2_PT_FIRMWARE_VERSION_1')), ...words(raw('TPM2_PT_FIRMWARE_VERSION_2'))].join('.'));
+    assert.equal(
+      firmware,
+      [...words(raw('TPM2_PT_FIRMWARE_VERSION_1')), ...words(raw('TPM2_PT_FIRMWARE_VERSION_2'))].join('.'),
+    );
   } finally {
     await swtpm.stop();
   }
@@ -88,7 +110,15 @@ test('the vendor is what tpm2-tools read', async () => {
 
 describe('foreign functions', () => {
   test('numbers, text and memory go in and out', async () => {
-    const libc = bind('libc.so.6', { strlen: 'z:s', memcmp: 'i:ppz', htons: 'h:h', htonl: 'u:u', llabs: 'l:l', memset: 'p:piz', usleep: 'i:u' });
+    const libc = bind('libc.so.6', {
+      strlen: 'z:s',
+      memcmp: 'i:ppz',
+      htons: 'h:h',
+      htonl: 'u:u',
+      llabs: 'l:l',
+      memset: 'p:piz',
+      usleep: 'i:u',
+    });
     assert.equal(Number(libc.strlen('seed')), 4);
     assert.ok(Number(libc.memcmp(Buffer.from('a'), Buffer.from('b'), 1)) < 0);
     assert.equal(libc.htons(0x0102), 0x0201);
@@ -105,7 +135,10 @@ describe('foreign functions', () => {
     assert.throws(() => libc.htons(), TypeError);
   });
   test('what is missing is named', () => {
-    assert.throws(() => bind('libnot-there.so.0', {}), (error) => error instanceof LibraryMissing && /libnot-there\.so\.0/.test(error.message));
+    assert.throws(
+      () => bind('libnot-there.so.0', {}),
+      (error) => error instanceof LibraryMissing && /libnot-there\.so\.0/.test(error.message),
+    );
     assert.throws(() => bind('libc.so.6', { not_there: 'i:' }), failsWith('system', /not_there/));
     assert.throws(() => bind('libc.so.6', { strlen: 'z:x' }), TypeError);
   });

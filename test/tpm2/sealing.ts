@@ -1,12 +1,15 @@
 import { randomBytes } from 'node:crypto';
 import { Failure, type FailureCode } from '../../src/failure.ts';
 import { readPcrs } from '../../src/tpm2/pcr.ts';
-import { type NativeObject, seal, type SealedObject, unseal } from '../../src/tpm2/sealed-object.ts';
+import { type NativeObject, type SealedObject, seal, unseal } from '../../src/tpm2/sealed-object.ts';
 import { openTpm, type Tpm } from '../../src/tpm2/tpm.ts';
 import type { Swtpm } from '../swtpm.ts';
 
 export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
-export const failsWith = (code: FailureCode, text?: RegExp) => (error: unknown): boolean => error instanceof Failure && error.code === code && (text === undefined || text.test(error.message));
+export const failsWith =
+  (code: FailureCode, text?: RegExp) =>
+  (error: unknown): boolean =>
+    error instanceof Failure && error.code === code && (text === undefined || text.test(error.message));
 export const digest = (byte: string): string => byte.repeat(32);
 export const secret = (): Uint8Array => new Uint8Array(randomBytes(32));
 
@@ -19,14 +22,20 @@ export async function withTpm<T>(device: string, work: (tpm: Tpm) => Promise<T>)
   }
 }
 
-export const sealTo = async (device: string, value: Uint8Array, pcrs: readonly number[]): Promise<NativeObject> => await withTpm(device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, pcrs)));
-export const unsealAt = async (device: string, sealed: SealedObject): Promise<Uint8Array> => await withTpm(device, async (tpm) => await unseal(tpm, sealed));
+export const sealTo = async (device: string, value: Uint8Array, pcrs: readonly number[]): Promise<NativeObject> =>
+  await withTpm(device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, pcrs)));
+export const unsealAt = async (device: string, sealed: SealedObject): Promise<Uint8Array> =>
+  await withTpm(device, async (tpm) => await unseal(tpm, sealed));
 
 /** What a client left behind in a TPM; empty for nothing. */
-export const leftIn = (swtpm: Swtpm): string => ['handles-transient', 'handles-loaded-session', 'handles-saved-session'].map((kind) => swtpm.tool('tpm2_getcap', kind)).join('');
+export const leftIn = (swtpm: Swtpm): string =>
+  ['handles-transient', 'handles-loaded-session', 'handles-saved-session']
+    .map((kind) => swtpm.tool('tpm2_getcap', kind))
+    .join('');
 
 /** Wrong guesses that the TPM has counted. */
-export const lockoutCounter = (swtpm: Swtpm): number => Number(/TPM2_PT_LOCKOUT_COUNTER: (0x[0-9A-Fa-f]+)/.exec(swtpm.tool('tpm2_getcap', 'properties-variable'))?.[1]);
+export const lockoutCounter = (swtpm: Swtpm): number =>
+  Number(/TPM2_PT_LOCKOUT_COUNTER: (0x[0-9A-Fa-f]+)/.exec(swtpm.tool('tpm2_getcap', 'properties-variable'))?.[1]);
 
 /** The attributes of an SRK as systemd and tpm2-tools make it. */
 export const srkAttributes = 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt';
@@ -44,9 +53,23 @@ export function makePersistent(swtpm: Swtpm): string {
   return /^name: ([0-9a-f]+)$/m.exec(swtpm.tool('tpm2_readpublic', '-c', '0x81000001'))?.[1] ?? '';
 }
 
-export const removePersistent = (swtpm: Swtpm): void => { swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', '0x81000001'); };
+export const removePersistent = (swtpm: Swtpm): void => {
+  swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', '0x81000001');
+};
 
-export const commandCodes = { hierarchyControl: 0x121, createPrimary: 0x131, create: 0x153, import: 0x156, unseal: 0x15e, startAuthSession: 0x176, pcrExtend: 0x182, nvDefineSpace: 0x12a, nvIncrement: 0x134, nvRead: 0x14e, nvReadPublic: 0x169 } as const;
+export const commandCodes = {
+  hierarchyControl: 0x121,
+  createPrimary: 0x131,
+  create: 0x153,
+  import: 0x156,
+  unseal: 0x15e,
+  startAuthSession: 0x176,
+  pcrExtend: 0x182,
+  nvDefineSpace: 0x12a,
+  nvIncrement: 0x134,
+  nvRead: 0x14e,
+  nvReadPublic: 0x169,
+} as const;
 
 /** A command with an empty password for its one handle, as it goes over the wire (TPM 2.0 part 1, section 18). */
 export function command(code: number, handle: number, parameters: Uint8Array): Buffer {
@@ -60,4 +83,5 @@ export function command(code: number, handle: number, parameters: Uint8Array): B
 }
 
 /** TPM2_PCR_Extend of one SHA-256 digest (part 3, section 22.2). */
-export const pcrExtend = (pcr: number): Buffer => command(commandCodes.pcrExtend, pcr, Buffer.concat([Buffer.from([0, 0, 0, 1, 0, 0x0b]), Buffer.alloc(32, 1)]));
+export const pcrExtend = (pcr: number): Buffer =>
+  command(commandCodes.pcrExtend, pcr, Buffer.concat([Buffer.from([0, 0, 0, 1, 0, 0x0b]), Buffer.alloc(32, 1)]));

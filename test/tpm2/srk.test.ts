@@ -1,8 +1,22 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, test } from 'node:test';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
-import { command, commandCodes, createPrimary, failsWith, hex, leftIn, lockoutCounter, makePersistent, removePersistent, sealTo, secret, srkAttributes, unsealAt } from './sealing.ts';
+import {
+  command,
+  commandCodes,
+  createPrimary,
+  failsWith,
+  hex,
+  leftIn,
+  lockoutCounter,
+  makePersistent,
+  removePersistent,
+  sealTo,
+  secret,
+  srkAttributes,
+  unsealAt,
+} from './sealing.ts';
 
 const handles = { owner: 0x40000001, platform: 0x4000000c } as const;
 
@@ -16,8 +30,12 @@ const ownerHierarchy = (on: boolean): Buffer => {
 
 describe('the storage root key', () => {
   let swtpm: Swtpm;
-  beforeEach(async () => { swtpm = await startSwtpm(); });
-  afterEach(async () => { await swtpm.stop(); });
+  beforeEach(async () => {
+    swtpm = await startSwtpm();
+  });
+  afterEach(async () => {
+    await swtpm.stop();
+  });
 
   for (const algorithm of ['ecc256:null:aes128cfb', 'rsa2048:null:aes128cfb']) {
     test(`a persistent ${algorithm} one is taken, and made again where it is gone`, async () => {
@@ -43,7 +61,10 @@ describe('the storage root key', () => {
 
   test('a persistent key that counts power cuts, or is no parent, is left alone', async () => {
     const value = secret();
-    for (const [algorithm, attributes] of [['ecc256:null:aes128cfb', srkAttributes.replace('|noda', '')], ['ecc256', 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign']] as const) {
+    for (const [algorithm, attributes] of [
+      ['ecc256:null:aes128cfb', srkAttributes.replace('|noda', '')],
+      ['ecc256', 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|sign'],
+    ] as const) {
       createPrimary(swtpm, algorithm, attributes);
       const name = makePersistent(swtpm);
       const sealed = await sealTo(swtpm.device, value, []);
@@ -62,7 +83,9 @@ describe('the storage root key', () => {
     const value = secret();
     let attempts = 0;
     // The first CreatePrimary finds the hierarchy switched off, the second one on again.
-    const proxy = await startTpmProxy(swtpm.device, (code) => (code === commandCodes.createPrimary && attempts < 2 ? ownerHierarchy(attempts++ === 1) : undefined));
+    const proxy = await startTpmProxy(swtpm.device, (code) =>
+      code === commandCodes.createPrimary && attempts < 2 ? ownerHierarchy(attempts++ === 1) : undefined,
+    );
     const rsa = 0x0001;
     try {
       const sealed = await sealTo(proxy.device, value, []);

@@ -8,16 +8,32 @@ import { encodeSelection, parsePcrs, pcrAdvice, policyDigest, readPcrs } from '.
 import { baseCode, TpmError, tpmFailure } from '../../src/tpm2/response.ts';
 import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
 import { openTpm, parseDevice } from '../../src/tpm2/tpm.ts';
-import { startSwtpm, type Swtpm } from '../swtpm.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
-import { commandCodes, createPrimary, digest, failsWith, hex, leftIn, lockoutCounter, makePersistent, pcrExtend, removePersistent, sealTo, secret, unsealAt, withTpm } from './sealing.ts';
+import {
+  commandCodes,
+  createPrimary,
+  digest,
+  failsWith,
+  hex,
+  leftIn,
+  lockoutCounter,
+  makePersistent,
+  pcrExtend,
+  removePersistent,
+  sealTo,
+  secret,
+  unsealAt,
+  withTpm,
+} from './sealing.ts';
 
 describe('without a TPM', () => {
   test('PCR lists', () => {
     assert.deepEqual(parsePcrs('7+14'), [7, 14]);
     assert.deepEqual(parsePcrs('14+7+7+0'), [0, 7, 14]);
     assert.deepEqual(parsePcrs(''), []);
-    for (const text of ['24', '-1', '7,14', 'x', '7+', '07', '1.5']) assert.throws(() => parsePcrs(text), failsWith('usage'), text);
+    for (const text of ['24', '-1', '7,14', 'x', '7+', '07', '1.5'])
+      assert.throws(() => parsePcrs(text), failsWith('usage'), text);
   });
   test('PCRs that can not work are refused, risky ones are warned of', () => {
     assert.throws(() => pcrAdvice([7, 11]), failsWith('usage', /PCR 11 changes while the machine boots/));
@@ -40,9 +56,19 @@ describe('without a TPM', () => {
     assert.equal(baseCode(0x921), 0x921);
   });
   test('response codes become failures', () => {
-    const codes = { 0x921: 'tpm-lockout', 0x903: 'tpm', 0x1df: 'other-tpm', 0x9a2: 'tpm', 0xa000a: 'no-tpm', 0x90006: 'malformed', 0x70018: 'tpm', 0x101: 'tpm' } as const;
-    for (const [code, expected] of Object.entries(codes)) assert.ok(failsWith(expected)(tpmFailure(new TpmError('Esys_Unseal', Number(code)))), code);
-    const other = new Error('not the TPM\'s');
+    const codes = {
+      0x921: 'tpm-lockout',
+      0x903: 'tpm',
+      0x1df: 'other-tpm',
+      0x9a2: 'tpm',
+      0xa000a: 'no-tpm',
+      0x90006: 'malformed',
+      0x70018: 'tpm',
+      0x101: 'tpm',
+    } as const;
+    for (const [code, expected] of Object.entries(codes))
+      assert.ok(failsWith(expected)(tpmFailure(new TpmError('Esys_Unseal', Number(code)))), code);
+    const other = new Error("not the TPM's");
     assert.equal(tpmFailure(other), other);
   });
   test('a missing device is said to be missing', async () => {
@@ -53,8 +79,12 @@ describe('without a TPM', () => {
 
 describe('with a TPM', () => {
   let swtpm: Swtpm;
-  before(async () => { swtpm = await startSwtpm({ pcrs: { 7: [digest('a7')], 14: [digest('ae')] } }); });
-  after(async () => { await swtpm.stop(); });
+  before(async () => {
+    swtpm = await startSwtpm({ pcrs: { 7: [digest('a7')], 14: [digest('ae')] } });
+  });
+  after(async () => {
+    await swtpm.stop();
+  });
 
   test('what is sealed comes back, with PCRs and without', async () => {
     for (const pcrs of [[], [7], [7, 14], [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 14]]) {
@@ -64,9 +94,17 @@ describe('with a TPM', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
-  test('the policy digest is the TPM\'s own', async () => {
-    const random = (): number[] => parsePcrs(Array.from({ length: randomInt(1, 9) }, () => String(randomInt(24))).join('+'));
-    for (const pcrs of [[7], [7, 14], [0, 23], [1, 2, 3, 4, 5, 6, 7, 8], [16, 17, 18], ...Array.from({ length: 8 }, random)]) {
+  test("the policy digest is the TPM's own", async () => {
+    const random = (): number[] =>
+      parsePcrs(Array.from({ length: randomInt(1, 9) }, () => String(randomInt(24))).join('+'));
+    for (const pcrs of [
+      [7],
+      [7, 14],
+      [0, 23],
+      [1, 2, 3, 4, 5, 6, 7, 8],
+      [16, 17, 18],
+      ...Array.from({ length: 8 }, random),
+    ]) {
       swtpm.tool('tpm2_startauthsession', '-S', join(swtpm.folder, 'trial.ctx'));
       swtpm.tool('tpm2_policypcr', '-S', 'trial.ctx', '-l', `sha256:${pcrs.join(',')}`, '-L', 'policy.bin');
       swtpm.tool('tpm2_flushcontext', 'trial.ctx');
@@ -92,7 +130,10 @@ describe('with a TPM', () => {
   test('a changed PCR is named, and nothing stays behind in the TPM', async () => {
     const sealed = await sealTo(swtpm.device, secret(), [7, 14, 16]);
     swtpm.tool('tpm2_pcrextend', `16:sha256=${digest('01')}`);
-    await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /: PCR 16 \(sealed at 0{16}, now [0-9a-f]{16}\)$/));
+    await assert.rejects(
+      unsealAt(swtpm.device, sealed),
+      failsWith('pcr-mismatch', /: PCR 16 \(sealed at 0{16}, now [0-9a-f]{16}\)$/),
+    );
     swtpm.tool('tpm2_pcrreset', '16');
     await unsealAt(swtpm.device, sealed);
     assert.equal(leftIn(swtpm), '');
@@ -103,7 +144,9 @@ describe('with a TPM', () => {
     const sealed = await sealTo(swtpm.device, value, [7]);
     let unsealings = 0;
     // A PCR outside of the policy is enough: the TPM counts the changes of all of them.
-    const proxy = await startTpmProxy(swtpm.device, (code) => (code === commandCodes.unseal && unsealings++ < 3 ? pcrExtend(10) : undefined));
+    const proxy = await startTpmProxy(swtpm.device, (code) =>
+      code === commandCodes.unseal && unsealings++ < 3 ? pcrExtend(10) : undefined,
+    );
     try {
       assert.equal(hex(await unsealAt(proxy.device, sealed)), hex(value));
       assert.equal(unsealings, 4);
@@ -116,7 +159,9 @@ describe('with a TPM', () => {
   test('a PCR of the policy that changes in between ends in a mismatch', async () => {
     const sealed = await sealTo(swtpm.device, secret(), [13]);
     let unsealings = 0;
-    const proxy = await startTpmProxy(swtpm.device, (code) => (code === commandCodes.unseal && unsealings++ === 0 ? pcrExtend(13) : undefined));
+    const proxy = await startTpmProxy(swtpm.device, (code) =>
+      code === commandCodes.unseal && unsealings++ === 0 ? pcrExtend(13) : undefined,
+    );
     try {
       await assert.rejects(unsealAt(proxy.device, sealed), failsWith('pcr-mismatch', /: PCR 13 /));
       assert.equal(unsealings, 2);
@@ -161,9 +206,24 @@ describe('with a TPM', () => {
     const sealed = await sealTo(swtpm.device, value, [7]);
     createPrimary(swtpm);
     swtpm.tool('tpm2_dictionarylockout', '--setup-parameters', '--max-tries=1');
-    swtpm.tool('tpm2_create', '-C', 'srk.ctx', '-G', 'ecc256', '-p', 'pin', '-u', 'guessed.pub', '-r', 'guessed.priv', '-c', 'guessed.ctx');
+    swtpm.tool(
+      'tpm2_create',
+      '-C',
+      'srk.ctx',
+      '-G',
+      'ecc256',
+      '-p',
+      'pin',
+      '-u',
+      'guessed.pub',
+      '-r',
+      'guessed.priv',
+      '-c',
+      'guessed.ctx',
+    );
     swtpm.tool('tpm2_flushcontext', '-t');
-    const sign = (pin: string): string => swtpm.tool('tpm2_sign', '-c', 'guessed.ctx', '-p', pin, '-o', 'signature', 'guessed.pub');
+    const sign = (pin: string): string =>
+      swtpm.tool('tpm2_sign', '-c', 'guessed.ctx', '-p', pin, '-o', 'signature', 'guessed.pub');
     assert.throws(() => sign('wrong'));
     swtpm.tool('tpm2_flushcontext', '-t');
     assert.throws(() => sign('pin'), /lockout/);
@@ -185,7 +245,8 @@ describe('with a TPM', () => {
 
   test('what was tampered with does not open', async () => {
     const sealed = await sealTo(swtpm.device, secret(), [7]);
-    const flip = (bytes: Uint8Array, at: number): Uint8Array => Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 1 : byte));
+    const flip = (bytes: Uint8Array, at: number): Uint8Array =>
+      Uint8Array.from(bytes, (byte, i) => (i === at ? byte ^ 1 : byte));
     const cases = [
       [{ private: flip(sealed.private, 20) }, 'other-tpm'],
       [{ public: flip(sealed.public, 30) }, 'other-tpm'],
@@ -200,7 +261,11 @@ describe('with a TPM', () => {
       [{ policy: { bank: 'sha256', values: new Map() } }, 'malformed'],
     ] as const;
     for (const [tampered, code] of cases) {
-      await assert.rejects(unsealAt(swtpm.device, { ...sealed, ...tampered }), failsWith(code), `${Object.keys(tampered).join()} ${code}`);
+      await assert.rejects(
+        unsealAt(swtpm.device, { ...sealed, ...tampered }),
+        failsWith(code),
+        `${Object.keys(tampered).join()} ${code}`,
+      );
       assert.equal(leftIn(swtpm), '');
     }
   });
@@ -217,8 +282,14 @@ describe('with a TPM', () => {
     const cross = async (encrypted: boolean): Promise<boolean> => {
       const proxy = await startTpmProxy(swtpm.device);
       try {
-        const sealed = await withTpm(proxy.device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, [7, 14]), { encrypted }));
-        assert.equal(hex(await withTpm(proxy.device, async (tpm) => await unseal(tpm, sealed, { encrypted }))), hex(value));
+        const sealed = await withTpm(
+          proxy.device,
+          async (tpm) => await seal(tpm, value, await readPcrs(tpm, [7, 14]), { encrypted }),
+        );
+        assert.equal(
+          hex(await withTpm(proxy.device, async (tpm) => await unseal(tpm, sealed, { encrypted }))),
+          hex(value),
+        );
         return proxy.traffic().includes(Buffer.from(value));
       } finally {
         await proxy.stop();
@@ -228,7 +299,7 @@ describe('with a TPM', () => {
     assert.equal(await cross(false), true, 'the test would notice');
   });
 
-  test('the TSS\'s own capture does not hold the secret either', async () => {
+  test("the TSS's own capture does not hold the secret either", async () => {
     const folder = mkdtempSync(join(tmpdir(), 'bus-'));
     const capture = join(folder, 'capture.pcap');
     process.env['TCTI_PCAP_FILE'] = capture;
