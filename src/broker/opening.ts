@@ -5,16 +5,9 @@ import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { devicePatience, type HostKeys, hostKeyCredentials, type Means, openStore } from '../seeds/open.ts';
-import { type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
+import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import {
-  hostScope,
-  parseReleases,
-  type Release,
-  type Releases,
-  readFixedFile,
-  readReleases,
-} from '../snapshot/snapshot.ts';
+import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
 import { linkTarget } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 

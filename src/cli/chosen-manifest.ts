@@ -15,7 +15,7 @@ import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
 import { inForce, standpointOf } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/provision.ts';
+import { snapshotInForce } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';

@@ -27,71 +27,82 @@ interface Wanted {
 export async function fetch(argv: readonly string[]): Promise<number> {
   const options = new Options('fetch', argv);
   const place = placeOf(options);
-  const hosts =
-    place.vault && options.value('host') === undefined ? [...place.vault.hosts.keys()] : [options.value('host')];
+  const chosen = chosenAmong(wantedIn(place, options), options.operands);
+  const { changed, failures } = chosen.length === 0 ? nothing : await fetchAll(place, chosen, options);
+  const isDry = options.flag('dry-run');
+  for (const { name, vault } of changed)
+    say(`${isDry ? 'would fetch' : 'fetched'} ${nameText(name)} from ${vault.name}`);
+  const failed = failures.length === 0 ? '' : `, ${String(failures.length)} failed`;
+  say(`${String(changed.length)} of ${String(chosen.length)} secrets from other vaults changed${failed}`);
+  if (changed.length > 0 && !isDry) commit(place, `Fetch ${namesOf(changed)}`);
+  const [first] = failures;
+  return first === undefined ? 0 : exitStatus[first];
+}
+
+interface Outcome {
+  readonly changed: readonly Wanted[];
+  readonly failures: readonly FailureCode[];
+}
+
+const nothing: Outcome = { changed: [], failures: [] };
+
+const namesOf = (changed: readonly Wanted[]): string =>
+  changed.length === 1 ? changed.map(({ name }) => nameText(name)).join('') : `${String(changed.length)} secrets`;
+
+/** What the manifests of all hosts, or of the one that was named, want. @throws Failure if they contradict each other */
+function wantedIn(place: Place, options: Options): ReadonlyMap<string, Wanted> {
+  const given = options.value('host');
+  const hosts = place.vault && given === undefined ? [...place.vault.hosts.keys()] : [given];
   const wanted = new Map<string, Wanted>();
   for (const host of hosts) {
-    for (const one of wantedBy(
-      place.vault && host !== undefined ? options.with('vault', place.vault.folder).with('host', host) : options,
-      host,
-    )) {
-      const other = wanted.get(nameText(one.name));
+    const isElsewhere = place.vault && host !== undefined;
+    const asked = isElsewhere ? options.with('vault', place.vault.folder).with('host', host) : options;
+    for (const one of wantedBy(asked, host)) {
+      const name = nameText(one.name);
+      const other = wanted.get(name);
       if (other && canonicalJson(other.vault) !== canonicalJson(one.vault))
-        throw new Failure(
-          'invalid-manifest',
-          `${nameText(one.name)} is declared to come from two places in other vaults`,
-          { hint: `the manifests of ${other.host ?? ''} and ${host ?? ''} have to agree on it` },
-        );
-      wanted.set(nameText(one.name), one);
+        throw new Failure('invalid-manifest', `${name} is declared to come from two places in other vaults`, {
+          hint: `the manifests of ${other.host ?? ''} and ${host ?? ''} have to agree on it`,
+        });
+      wanted.set(name, one);
     }
   }
-  const chosen = [...wanted.values()].filter(
-    ({ name }) =>
-      options.operands.length === 0 ||
-      options.operands.includes(name.path) ||
-      options.operands.includes(nameText(name)),
-  );
-  const unknown = options.operands.find(
-    (operand) => !chosen.some(({ name }) => name.path === operand || nameText(name) === operand),
-  );
+  return wanted;
+}
+
+/** Those that were named, or all. @throws Failure `not-found` for a name that is none of them */
+function chosenAmong(wanted: ReadonlyMap<string, Wanted>, operands: readonly string[]): Wanted[] {
+  const isNamed = ({ name }: Wanted, operand: string): boolean => name.path === operand || nameText(name) === operand;
+  const all = [...wanted.values()];
+  const unknown = operands.find((operand) => !all.some((one) => isNamed(one, operand)));
   if (unknown !== undefined)
     throw new Failure('not-found', `no secret ${unknown} of kind "vault" is declared`, {
       hint: [...wanted.keys()].join(', '),
     });
+  return operands.length === 0 ? all : all.filter((one) => operands.some((operand) => isNamed(one, operand)));
+}
+
+/** Fetches each; one that fails stays what it is, and says why. */
+async function fetchAll(place: Place, chosen: readonly Wanted[], options: Options): Promise<Outcome> {
   const failures: FailureCode[] = [];
-  const changed =
-    chosen.length === 0
-      ? []
-      : await withSeeds(place, options, (open) => {
-          const fetched = new Fetched(place.fetched);
-          const vaults = new Map<string, OtherVault | Failure>();
-          const names = chosen.filter((one) => {
-            try {
-              return fetchOne(open, one, vaultIn(vaults, one.vault.name, place), fetched, options);
-            } catch (error) {
-              if (!(error instanceof Failure)) throw error;
-              failures.push(error.code);
-              say(
-                `${nameText(one.name)} stays what it is: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`,
-              );
-              return false;
-            }
-          });
-          if (!options.flag('dry-run')) fetched.save();
-          return names;
-        });
-  for (const { name, vault } of changed)
-    say(`${options.flag('dry-run') ? 'would fetch' : 'fetched'} ${nameText(name)} from ${vault.name}`);
-  say(
-    `${String(changed.length)} of ${String(chosen.length)} secrets from other vaults changed${failures.length === 0 ? '' : `, ${String(failures.length)} failed`}`,
-  );
-  if (changed.length > 0 && !options.flag('dry-run'))
-    commit(
-      place,
-      `Fetch ${changed.length === 1 ? changed.map(({ name }) => nameText(name)).join('') : `${String(changed.length)} secrets`}`,
-    );
-  const [first] = failures;
-  return first === undefined ? 0 : exitStatus[first];
+  const changed = await withSeeds(place, options, (open) => {
+    const fetched = new Fetched(place.fetched);
+    const vaults = new Map<string, OtherVault | Failure>();
+    const names = chosen.filter((one) => {
+      try {
+        return fetchOne(open, one, vaultIn(vaults, one.vault.name, place), fetched, options);
+      } catch (error) {
+        if (!(error instanceof Failure)) throw error;
+        failures.push(error.code);
+        const hint = error.hint === undefined ? '' : ` (${error.hint})`;
+        say(`${nameText(one.name)} stays what it is: ${error.message}${hint}`);
+        return false;
+      }
+    });
+    if (!options.flag('dry-run')) fetched.save();
+    return names;
+  });
+  return { changed, failures };
 }
 
 function wantedBy(options: Options, host: string | undefined): Wanted[] {

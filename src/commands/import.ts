@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { belowIn, commit, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { belowIn, commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { otherVault } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -35,53 +35,64 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
     name,
     { scope, path: [path, name.normalize('NFC')].filter((part) => part !== '').join('/') },
   ]);
-  let failed = 0;
-  const failure = (name: string, error: unknown): void => {
-    if (!(error instanceof Failure)) throw error;
-    failed++;
-    say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
-  };
   const taken = new Map<string, string>();
   const done = await withSeeds(
     place,
     options,
-    (open) =>
-      targets.filter(([name, target]) => {
-        const { folder } = open;
-        try {
-          const problem = pathProblem(target.path);
-          if (problem !== undefined)
-            throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, {
-              hint: 'auxcred put takes it under another',
-            });
-          const other = taken.get(nameText(target));
-          if (other !== undefined)
-            throw new Failure('refused', `${other} became ${nameText(target)} already`, {
-              hint: 'the names differ in their Unicode form only: auxcred put takes it under another',
-            });
-          taken.set(nameText(target), name);
-          if (folder.has(target) && !options.flag('force'))
-            throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
-          if (options.flag('dry-run')) say(`would import ${nameText(target)}`);
-          else {
-            const value = source.get({ name, options: {}, host: undefined });
-            try {
-              folder.write(target, options.flag('line') ? firstLine(value) : value, open);
-            } finally {
-              value.fill(0);
-            }
-          }
-          return true;
-        } catch (error) {
-          failure(name, error);
-          return false;
-        }
-      }).length,
+    (open) => targets.filter((one) => isTaken(one, { open, taken, source, options })).length,
   );
   if (options.flag('dry-run')) return 0;
   say(`imported ${String(done)} of ${String(names.length)} secrets from ${from} to ${to}`);
   if (done > 0) commit(place, `Import ${String(done)} secrets from ${from}`);
-  return failed === 0 ? 0 : exitStatus.vault;
+  return done === names.length ? 0 : exitStatus.vault;
+}
+
+/** What an import reads and writes. */
+interface Import {
+  readonly open: OpenPlace;
+  /** The name in the vault of what was taken already, by its name here. */
+  readonly taken: Map<string, string>;
+  readonly source: Pick<OtherVault, 'get'>;
+  readonly options: Options;
+}
+
+/** Takes one secret over. @returns false if that failed, after saying why */
+function isTaken([name, target]: [string, FixedName], { open, taken, source, options }: Import): boolean {
+  try {
+    refuseTarget(target, { open, taken, options });
+    taken.set(nameText(target), name);
+    if (options.flag('dry-run')) {
+      say(`would import ${nameText(target)}`);
+      return true;
+    }
+    const value = source.get({ name, options: {}, host: undefined });
+    try {
+      open.folder.write(target, options.flag('line') ? firstLine(value) : value, open);
+    } finally {
+      value.fill(0);
+    }
+    return true;
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+    return false;
+  }
+}
+
+/** @throws Failure if a secret can't become, or is not to become, `target` */
+function refuseTarget(target: FixedName, { open, taken, options }: Omit<Import, 'source'>): void {
+  const problem = pathProblem(target.path);
+  if (problem !== undefined)
+    throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, {
+      hint: 'auxcred put takes it under another',
+    });
+  const other = taken.get(nameText(target));
+  if (other !== undefined)
+    throw new Failure('refused', `${other} became ${nameText(target)} already`, {
+      hint: 'the names differ in their Unicode form only: auxcred put takes it under another',
+    });
+  if (open.folder.has(target) && !options.flag('force'))
+    throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
 }
 
 /** Plain files, as they are. */

@@ -9,7 +9,7 @@ import { meansOf } from '../machine/openers.ts';
 import { layOut } from '../machine/provisioning.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { snapshotInForce } from '../provision/provision.ts';
+import { snapshotInForce } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';

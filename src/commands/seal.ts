@@ -11,7 +11,7 @@ import { Sight } from '../health/readable-files.ts';
 import { meansOf } from '../machine/openers.ts';
 import { sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { snapshotInForce } from '../provision/provision.ts';
+import { snapshotInForce } from '../provision/preparing.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';

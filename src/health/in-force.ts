@@ -11,11 +11,11 @@ import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
 import { inForce, type ReleaseChange } from '../provision/plan.ts';
-import { planned } from '../provision/provision.ts';
+import { type Planned, planned } from '../provision/provision.ts';
 import type { OpenStore } from '../seeds/open.ts';
-import { type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
+import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import { hostScope, readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
+import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import type { Sight } from './readable-files.ts';
 
@@ -122,17 +122,7 @@ export function inForceWith(
     credentials: known?.releases.length ?? 0,
     units: new Set(known?.releases.map(({ unit }) => unit).filter((unit) => unit !== anyUnit)).size,
     changes: future?.changes ?? [],
-    stale:
-      future?.replaced
-        .filter(({ declaration }) => inForce(known?.history, declaration.name) !== undefined)
-        .map(({ declaration }) => ({
-          secret: declaration.name,
-          hook: declaration.hook.length > 0,
-          why:
-            future.changes.find(
-              ({ credential, unit }) => credential === declaration.credential && declaration.units.includes(unit),
-            )?.why ?? 'changed',
-        })) ?? [],
+    stale: future ? staleIn(future, known) : [],
     refused: plan instanceof Failure ? plan : undefined,
     older: failureOf(() => {
       refuseRewound(tpmCounter, known?.tpmCounter);
@@ -149,6 +139,16 @@ export function inForceWith(
     strangers,
   };
 }
+
+/** Secrets that are another one than the active one, and what changed. */
+const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): InForce['stale'] =>
+  replaced
+    .filter(({ declaration }) => inForce(active?.history, declaration.name) !== undefined)
+    .map(({ declaration: { name, hook, credential, units } }) => ({
+      secret: name,
+      hook: hook.length > 0,
+      why: changes.find((change) => change.credential === credential && units.includes(change.unit))?.why ?? 'changed',
+    }));
 
 /** Undefined where nothing was ever put in force. */
 function soundSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | 'foreign' | undefined {

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { snapshotInForce } from '../provision/provision.ts';
+import { snapshotInForce } from '../provision/preparing.ts';
 import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
 import { unitsFailure } from '../provision/unit-jobs.ts';
 import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';

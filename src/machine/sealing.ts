@@ -2,18 +2,20 @@
 import { existsSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { utf8 } from '../bytes.ts';
+import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
-import { brokerGroup, snapshotInForce } from '../provision/provision.ts';
+import { snapshotInForce } from '../provision/preparing.ts';
+import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
 import type { Payload, Sealing } from '../seeds/payload.ts';
 import { establishedPins, type PinnedCounter, type Pins, pinsIn, pinsOf, samePins, writePins } from '../seeds/pins.ts';
-import { scopeName, wipeScopes } from '../seeds/scope.ts';
+import { hostScope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import { hostScope, installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
+import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
@@ -128,22 +130,16 @@ function keyText({ sshHostKey }: Paths, { withKey, credsKey }: Payload['sealing'
 
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
 function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, inForce: Snapshot): void {
-  installSnapshot(
-    paths,
-    inForce,
-    { ...inForce, counter, sealing },
-    undefined,
-    hostScope(scopes),
-    groupId(root, brokerGroup),
-    (recipe) => {
-      const file = readFixedFile(paths, recipe);
-      if (!file)
-        throw new Failure('not-found', `the file of ${recipe.scope}/${recipe.path} that is in force is gone`, {
-          hint: 'run auxcred provision',
-        });
-      return file;
-    },
-  );
+  const fileOf = (recipe: Fixed): Uint8Array => {
+    const file = readFixedFile(paths, recipe);
+    if (file) return file;
+    throw new Failure('not-found', `the active file of ${recipe.scope}/${recipe.path} is gone`, {
+      hint: 'run auxcred provision',
+    });
+  };
+  const snapshot = { ...inForce, counter, sealing };
+  const group = groupId(root, brokerGroup);
+  installSnapshot(paths, { before: inForce, snapshot, host: hostScope(scopes), group, fileOf });
 }
 
 interface Succession {

@@ -238,21 +238,34 @@ function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): 
     );
 }
 
+/** Notes a problem of a declaration; an error unless said otherwise, at the key `option` of it, as `.units`. */
+type Note = (
+  declaration: SecretDeclaration,
+  message: string,
+  hint: string | undefined,
+  severity?: Problem['severity'],
+  option?: string,
+) => void;
+
 /** What no secret can see alone: one declared twice, two under one id in a unit, names of others that are not there. */
 function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMap<string, Lines>): Problem[] {
-  const names = new Map<string, SecretDeclaration>();
-  const ids = new Map<string, SecretDeclaration>();
   const problems: Problem[] = [];
-  const note = (
-    { file, name }: SecretDeclaration,
-    message: string,
-    hint: string | undefined,
-    severity: Problem['severity'] = 'error',
-    option = '',
-  ): void => {
+  const note: Note = ({ file, name }, message, hint, severity = 'error', option = '') => {
     const key = `secret.${name}${option}`;
     problems.push({ severity, file, line: lines.get(file)?.of(key), key, message, hint });
   };
+  checkNames(declarations, note);
+  checkPlaces(declarations, note);
+  checkFixedFiles(declarations, note);
+  checkDependencies(declarations, note);
+  checkUse(declarations, note);
+  return problems;
+}
+
+/** Each name is declared once, and each id of a unit has one secret. */
+function checkNames(declarations: readonly SecretDeclaration[], note: Note): void {
+  const names = new Map<string, SecretDeclaration>();
+  const ids = new Map<string, SecretDeclaration>();
   for (const declaration of declarations) {
     const same = names.get(declaration.name);
     if (same)
@@ -265,33 +278,38 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
     for (const unit of receiversOf(declaration)) {
       for (const { id } of credentialsOf(declaration)) {
         const other = ids.get(`${unit}/${id}`);
-        if (other && other !== declaration)
-          note(
-            declaration,
-            `${unit || 'the credential store'} gets ${other.name} under the id ${id} already`,
-            'credential = "another-id"',
-          );
+        if (other && other !== declaration) {
+          const receiver = unit || 'the credential store';
+          note(declaration, `${receiver} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
+        }
         ids.set(`${unit}/${id}`, declaration);
       }
     }
   }
+}
+
+/** Each file and link has one secret. */
+function checkPlaces(declarations: readonly SecretDeclaration[], note: Note): void {
   const places = new Map<string, SecretDeclaration>();
   for (const declaration of declarations) {
     if (!declaration.placement) continue;
     const { link } = declaration.placement;
     for (const { id } of credentialsOf(declaration)) {
-      for (const place of [id, ...(link === undefined ? [] : [`${link}${id.slice(declaration.credential.length)}`])]) {
+      const links = link === undefined ? [] : [`${link}${id.slice(declaration.credential.length)}`];
+      for (const place of [id, ...links]) {
         const other = places.get(place);
-        if (other && other !== declaration)
-          note(
-            declaration,
-            `${other.name} has the file ${place} already`,
-            place === id ? 'credential = "another-id"' : 'link = "/another/path"',
-          );
+        if (other && other !== declaration) {
+          const hint = place === id ? 'credential = "another-id"' : 'link = "/another/path"';
+          note(declaration, `${other.name} has the file ${place} already`, hint);
+        }
         places.set(place, declaration);
       }
     }
   }
+}
+
+/** A file of the fixed folder comes from one vault. */
+function checkFixedFiles(declarations: readonly SecretDeclaration[], note: Note): void {
   const files = new Map<string, SecretDeclaration>();
   for (const declaration of declarations) {
     const { content } = declaration;
@@ -306,7 +324,11 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
       );
     files.set(file, declaration);
   }
-  checkDependencies(declarations, note);
+}
+
+/** Each secret goes to a unit, or into another secret. */
+function checkUse(declarations: readonly SecretDeclaration[], note: Note): void {
+  const names = new Set(declarations.map(({ name }) => name));
   const named = new Set(
     declarations.flatMap(({ content }) => dependenciesOf(content, (name) => names.has(name)).map(({ name }) => name)),
   );
@@ -314,5 +336,4 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
     if (receiversOf(declaration).length === 0 && !named.has(declaration.name))
       note(declaration, 'no unit gets this secret', 'units = ["web.service"]', 'warning', '.units');
   }
-  return problems;
 }

@@ -146,12 +146,61 @@ function verbPage(verb: Verb): ManPage {
   );
 }
 
-function overviewPage(markdown: string): ManPage {
-  const statuses = rowsOf(
+/** The rows of the table of exit statuses, without its heading. */
+const statusesIn = (markdown: string): string[][] =>
+  rowsOf(
     chapter(markdown, 'Exit statuses')
       .split('\n')
       .filter((line) => line.startsWith('|')),
   ).slice(1);
+
+const verbsSection = (): string =>
+  section(
+    'verbs',
+    ...Object.entries(groups).flatMap(([group, heading]) => [
+      subsection(plain(heading)),
+      ...verbNames
+        .filter((verb) => manual[verb].group === group)
+        .map((verb) => term(`${bold(`auxcred-${verb}`)}(1)`, plain(sentence(manual[verb].summary)))),
+    ]),
+  );
+
+const statusSection = (markdown: string): string =>
+  section(
+    'exit status',
+    ...statusesIn(markdown).map(([status = '', name = '', text = '']) =>
+      term(
+        `${bold(status)}${name === '' ? '' : ` (${plain(name.replaceAll('`', ''))})`}`,
+        plain(sentence(text.replaceAll('`', ''))),
+      ),
+    ),
+  );
+
+const environmentSection = (): string =>
+  section(
+    'environment',
+    term(bold('AUXCRED_TCTI'), plain('The TPM, where --tpm2-device= does not name it.')),
+    term(bold('AUXCRED_VAULT'), plain("The operator's vault, where --vault= does not name it.")),
+    term(bold('AUXCRED_IDENTITY'), plain('A file that opens the fleet seed, beside those of --identity=.')),
+    term(`${bold('VISUAL')}, ${bold('EDITOR')}`, plain('What auxcred edit runs.')),
+    term(bold('NO_COLOR'), plain('Keeps colors from a terminal.')),
+  );
+
+const filesSection = (): string =>
+  section(
+    'files',
+    ...[
+      ['/etc/auxcred/secrets.d', 'the manifest'],
+      ['/etc/auxcred/scopes.json', 'the key ids that this machine expects'],
+      ['/etc/auxcred/rendered', "the units' drop-ins, as applied"],
+      ['/var/lib/auxcred/seeds.age', 'the sealed seeds'],
+      ['/var/lib/auxcred/provisioned', 'what is in force'],
+      ['/var/lib/auxcred/fixed', 'the fixed folder of a machine of its own'],
+      ['~/.local/share/auxcred', "the operator's vault"],
+    ].map(([path = '', text = '']) => term(italic(path), plain(sentence(text)))),
+  );
+
+function overviewPage(markdown: string): ManPage {
   return page(
     'auxcred',
     1,
@@ -171,49 +220,15 @@ function overviewPage(markdown: string): ManPage {
         ),
       ),
     ),
-    section(
-      'verbs',
-      ...Object.entries(groups).flatMap(([group, heading]) => [
-        subsection(plain(heading)),
-        ...verbNames
-          .filter((verb) => manual[verb].group === group)
-          .map((verb) => term(`${bold(`auxcred-${verb}`)}(1)`, plain(sentence(manual[verb].summary)))),
-      ]),
-    ),
+    verbsSection(),
     section(
       'options',
       term(bold('--help'), plain('What there is. With a verb: its options and examples.')),
       term(bold('--version'), plain('The version.')),
     ),
-    section(
-      'exit status',
-      ...statuses.map(([status = '', name = '', text = '']) =>
-        term(
-          `${bold(status)}${name === '' ? '' : ` (${plain(name.replaceAll('`', ''))})`}`,
-          plain(sentence(text.replaceAll('`', ''))),
-        ),
-      ),
-    ),
-    section(
-      'environment',
-      term(bold('AUXCRED_TCTI'), plain('The TPM, where --tpm2-device= does not name it.')),
-      term(bold('AUXCRED_VAULT'), plain("The operator's vault, where --vault= does not name it.")),
-      term(bold('AUXCRED_IDENTITY'), plain('A file that opens the fleet seed, beside those of --identity=.')),
-      term(`${bold('VISUAL')}, ${bold('EDITOR')}`, plain('What auxcred edit runs.')),
-      term(bold('NO_COLOR'), plain('Keeps colors from a terminal.')),
-    ),
-    section(
-      'files',
-      ...[
-        ['/etc/auxcred/secrets.d', 'the manifest'],
-        ['/etc/auxcred/scopes.json', 'the key ids that this machine expects'],
-        ['/etc/auxcred/rendered', "the units' drop-ins, as applied"],
-        ['/var/lib/auxcred/seeds.age', 'the sealed seeds'],
-        ['/var/lib/auxcred/provisioned', 'what is in force'],
-        ['/var/lib/auxcred/fixed', 'the fixed folder of a machine of its own'],
-        ['~/.local/share/auxcred', "the operator's vault"],
-      ].map(([path = '', text = '']) => term(italic(path), plain(sentence(text)))),
-    ),
+    statusSection(markdown),
+    environmentSection(),
+    filesSection(),
     section(
       'examples',
       literal([

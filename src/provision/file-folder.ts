@@ -194,76 +194,71 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
  * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: what is needed before the last can't wait for the first.
  */
 export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
-  return declarations.flatMap(({ name, file, credential, content, placement }) => {
+  return declarations.flatMap(({ name, file, credential, content, placement }): Problem[] => {
     if (!placement) return [];
-    const problem = (key: string, message: string, hint: string): Problem => ({
-      severity: 'error',
+    const problem: Complain = (key, message, hint, severity = 'error') => ({
+      severity,
       file,
       line: undefined,
       key: `secret.${name}.${key}`,
       message,
       hint,
     });
-    const unknown = (
-      [
-        ['owner', userId, 'user'],
-        ['group', groupId, 'group'],
-      ] as const
-    ).flatMap(([key, lookUp, what]) => {
-      const text = placement[key];
-      if (
-        /^\d+$/.test(text) ||
-        text === 'root' ||
-        lookUp(root, text) !== undefined ||
-        (placement.neededFor === 'units' && !systemIsRunning(root))
-      )
-        return [];
-      return [
-        problem(
-          key,
-          `there is no ${what} ${text} on this machine`,
-          placement.neededFor === 'users'
-            ? 'a number, or root: it is written before users are made'
-            : 'make it first, or give its number',
-        ),
-      ];
-    });
-    const late: Problem[] =
-      placement.neededFor === 'users' && isOnItsOwnDisk(root)
-        ? [
-            {
-              ...problem(
-                'needed-for',
-                'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, a boot leaves out systemd-sysusers.service or another one of that circle',
-                'needed-for = "units", or x-initrd.mount in fstab',
-              ),
-              severity: 'warning',
-            },
-          ]
-        : [];
-    const paths = pathsUnder(root);
-    if (placement.link === undefined) return [...late, ...unknown];
-    const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
-    const objection = objectionTo(root, dirname(placement.link), { owner });
-    if (objection) return [...late, ...unknown, problem('link', objection.message, objection.hint)];
-    const isTaken = (link: string): boolean => {
-      const at = join(root, link);
-      return (
-        lstatSync(at, { throwIfNoEntry: false }) !== undefined &&
-        ![paths, pathsUnder('/')].some((one) => leadsToFiles(one, linkTarget(at)))
-      );
-    };
-    const taken = credentialsOf({ credential, content })
-      .map(({ id }) => `${placement.link ?? ''}${id.slice(credential.length)}`)
-      .filter(isTaken);
+    const ids = credentialsOf({ credential, content }).map(({ id }) => id.slice(credential.length));
     return [
-      ...late,
-      ...unknown,
-      ...taken.map((link) =>
-        problem('link', `${link} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'),
-      ),
+      ...lateProblems(root, placement, problem),
+      ...ownerProblems(root, placement, problem),
+      ...linkProblems(root, placement, ids, problem),
     ];
   });
+}
+
+/** A problem of one secret, at one of its keys. */
+type Complain = (key: string, message: string, hint: string, severity?: Problem['severity']) => Problem;
+
+function lateProblems(root: string, { neededFor }: Placement, problem: Complain): Problem[] {
+  if (neededFor !== 'users' || !isOnItsOwnDisk(root)) return [];
+  const message =
+    'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, ' +
+    'a boot leaves out systemd-sysusers.service or another one of that circle';
+  return [problem('needed-for', message, 'needed-for = "units", or x-initrd.mount in fstab', 'warning')];
+}
+
+function ownerProblems(root: string, placement: Placement, problem: Complain): Problem[] {
+  const kinds = [
+    ['owner', userId, 'user'],
+    ['group', groupId, 'group'],
+  ] as const;
+  const hint =
+    placement.neededFor === 'users'
+      ? 'a number, or root: it is written before users are made'
+      : 'make it first, or give its number';
+  return kinds.flatMap(([key, lookUp, what]) => {
+    const text = placement[key];
+    const isNumber = /^\d+$/.test(text);
+    const mayComeLater = placement.neededFor === 'units' && !systemIsRunning(root);
+    if (isNumber || text === 'root' || mayComeLater || lookUp(root, text) !== undefined) return [];
+    return [problem(key, `there is no ${what} ${text} on this machine`, hint)];
+  });
+}
+
+/** @param endings - what follows the link's name for each of the secret's credentials */
+function linkProblems(root: string, placement: Placement, endings: readonly string[], problem: Complain): Problem[] {
+  const { link } = placement;
+  if (link === undefined) return [];
+  const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
+  const objection = objectionTo(root, dirname(link), { owner });
+  if (objection) return [problem('link', objection.message, objection.hint)];
+  const machines = [pathsUnder(root), pathsUnder('/')];
+  const isTaken = (path: string): boolean => {
+    const at = join(root, path);
+    const isThere = lstatSync(at, { throwIfNoEntry: false }) !== undefined;
+    return isThere && !machines.some((paths) => leadsToFiles(paths, linkTarget(at)));
+  };
+  const taken = endings.map((ending) => `${link}${ending}`).filter(isTaken);
+  return taken.map((path) =>
+    problem('link', `${path} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'),
+  );
 }
 
 function isOnItsOwnDisk(root: string): boolean {

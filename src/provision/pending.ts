@@ -6,7 +6,7 @@ import { readFileSync, rmSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import { unitActions } from '../manifest/declaration.ts';
 import type { Scope } from '../seeds/scope.ts';
-import { authenticated, verified } from '../snapshot/snapshot.ts';
+import { authenticated, verified } from '../snapshot/authenticated.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import type { UnitStep } from './running-units.ts';

@@ -14,6 +14,7 @@ import {
   anyUnit,
   credentialsOf,
   type Delivery,
+  type Part,
   type Placement,
   receiversOf,
   type SecretDeclaration,
@@ -21,15 +22,8 @@ import {
 } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
-import { type Scope, scopeName } from '../seeds/scope.ts';
-import {
-  type FingerprintLabel,
-  type History,
-  hostScope,
-  type Release,
-  releaseKey,
-  type Snapshot,
-} from '../snapshot/snapshot.ts';
+import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
+import { type FingerprintLabel, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
 
 /** A credential of a unit that will be another one than it is. */
 export interface ReleaseChange {
@@ -103,76 +97,116 @@ export function planOf(
 ): Plan {
   const recipes = new Recipes(declarations, standpointOf(scopes, options.at, options.fixed), options.held);
   const secrets = recipesOf(neededNames(declarations), recipes);
-  const heldByManifest = new Set(
+  if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at, heldByManifest(declarations));
+  if (options.acceptOlder !== true) refuseOlder(secrets, before?.history);
+  const comparison = new Comparison(before, options);
+  const releases = declarations.flatMap((declaration) =>
+    receiversOf(declaration).flatMap((unit) =>
+      credentialsOf(declaration).map(({ id, part }) => {
+        const release = releaseOf(declaration, unit, id, recipes.of(declaration.name, part));
+        comparison.add(declaration, part, release);
+        return release;
+      }),
+    ),
+  );
+  const changes = [...comparison.changes, ...comparison.removed()];
+  const replaced = replacementsIn(declarations, before?.history, secrets, comparison.kept);
+  return {
+    releases: sorted(releases),
+    secrets,
+    changes: sorted(changes),
+    fingerprints: comparison.fingerprints,
+    replaced,
+  };
+}
+
+/** Secrets whose period the manifest names, wherever the clock stands. */
+const heldByManifest = (declarations: readonly SecretDeclaration[]): ReadonlySet<string> =>
+  new Set(
     declarations
       .filter(({ content }) => content.form === 'derived' && content.period !== undefined)
       .map(({ name }) => name),
   );
-  if (!options.acceptEarlier) refuseEarlier(secrets, before?.history, options.at, heldByManifest);
-  if (options.acceptOlder !== true) refuseOlder(secrets, before?.history);
-  const releases: Release[] = [];
-  const changes: ReleaseChange[] = [];
-  const old = new Map(before?.releases.map((release) => [releaseKey(release), release]));
-  const fingerprints = new Map<string, string>();
-  const recordedLabel = before?.fingerprintLabel ?? 'release';
-  /** Secrets whose value is still what it was in some unit. */
-  const kept = new Set<string>();
-  for (const declaration of declarations) {
-    for (const unit of receiversOf(declaration)) {
-      for (const { id, part } of credentialsOf(declaration)) {
-        const release: Release = {
-          unit,
-          credential: id,
-          delivery: declaration.delivery,
-          recipe: recipes.of(declaration.name, part),
-          ...placementOf(declaration, id),
-        };
-        releases.push(release);
-        const key = releaseKey(release);
-        const action = unit === anyUnit ? 'none' : declaration.change;
-        const was = old.get(key);
-        old.delete(key);
-        if (!was) {
-          changes.push({ unit, credential: id, why: 'new', sameValue: false, action, ...fileMark(release) });
-          continue;
-        }
-        const recorded = before?.fingerprints.get(key);
-        const isSame = sameRecipe(was.recipe, release.recipe);
-        const fingerprint =
-          isSame && recorded !== undefined && recordedLabel === 'release'
-            ? recorded
-            : options.fingerprint(release, 'release');
-        fingerprints.set(key, fingerprint);
-        const sameValue =
-          isSame ||
-          (recordedLabel === 'release' ? fingerprint : options.fingerprint(release, recordedLabel)) === recorded;
-        if (!isSame && sameValue && part === 'secret') kept.add(declaration.name);
-        const difference = releaseDifference(was, release, {
-          sameValue,
-          isUndelivered: options.undelivered?.has(key) === true,
-        });
-        if (difference)
-          changes.push({
-            unit,
-            credential: id,
-            why: difference.why,
-            sameValue,
-            action: difference.isSeen ? action : 'none',
-            ...fileMark(release),
-          });
-      }
-    }
-  }
-  for (const { unit, credential } of old.values())
-    changes.push({ unit, credential, why: 'removed', sameValue: false, action: 'none' });
-  const replaced = declarations.flatMap((declaration): Replacement[] => {
-    const was = inForce(before?.history, declaration.name);
-    const after = secrets.get(declaration.name);
-    return was && after && !sameRecipe(was, after) && !kept.has(declaration.name)
-      ? [{ declaration, before: was, after }]
-      : [];
+
+const releaseOf = (declaration: SecretDeclaration, unit: string, credential: string, recipe: Recipe): Release => ({
+  unit,
+  credential,
+  delivery: declaration.delivery,
+  recipe,
+  ...placementOf(declaration, credential),
+});
+
+/** Secrets whose value is another one than the active one. */
+const replacementsIn = (
+  declarations: readonly SecretDeclaration[],
+  history: History | undefined,
+  secrets: ReadonlyMap<string, Recipe>,
+  kept: ReadonlySet<string>,
+): Replacement[] =>
+  declarations.flatMap((declaration) => {
+    const [before, after] = [inForce(history, declaration.name), secrets.get(declaration.name)];
+    const isReplaced = before && after && !sameRecipe(before, after) && !kept.has(declaration.name);
+    return isReplaced ? [{ declaration, before, after }] : [];
   });
-  return { releases: sorted(releases), secrets, changes: sorted(changes), fingerprints, replaced };
+
+/** Compares releases, one after the other, with those of the snapshot before. */
+class Comparison {
+  readonly changes: ReleaseChange[] = [];
+  readonly fingerprints = new Map<string, string>();
+  /** Secrets whose value is still what it was in some unit. */
+  readonly kept = new Set<string>();
+  readonly #before: Snapshot | undefined;
+  readonly #options: PlanOptions;
+  /** Those that nothing was compared with yet. */
+  readonly #old: Map<string, Release>;
+
+  constructor(before: Snapshot | undefined, options: PlanOptions) {
+    this.#before = before;
+    this.#options = options;
+    this.#old = new Map(before?.releases.map((release) => [releaseKey(release), release]));
+  }
+
+  add(declaration: SecretDeclaration, part: Part, release: Release): void {
+    const { unit, credential } = release;
+    const key = releaseKey(release);
+    const action = unit === anyUnit ? 'none' : declaration.change;
+    const was = this.#old.get(key);
+    this.#old.delete(key);
+    const change = { unit, credential, ...fileMark(release) };
+    if (!was) {
+      this.changes.push({ ...change, why: 'new', sameValue: false, action });
+      return;
+    }
+    const sameValue = this.#isSameValue(was, release, key);
+    if (sameValue && part === 'secret' && !sameRecipe(was.recipe, release.recipe)) this.kept.add(declaration.name);
+    const isUndelivered = this.#options.undelivered?.has(key) === true;
+    const difference = releaseDifference(was, release, { sameValue, isUndelivered });
+    if (!difference) return;
+    this.changes.push({ ...change, why: difference.why, sameValue, action: difference.isSeen ? action : 'none' });
+  }
+
+  /** Changes of the releases that nothing was compared with. */
+  removed(): ReleaseChange[] {
+    return [...this.#old.values()].map(({ unit, credential }) => ({
+      unit,
+      credential,
+      why: 'removed',
+      sameValue: false,
+      action: 'none',
+    }));
+  }
+
+  /** Records the release's fingerprint; a recorded one stands for a recipe that is the same. */
+  #isSameValue(was: Release, release: Release, key: string): boolean {
+    const recorded = this.#before?.fingerprints.get(key);
+    const label = this.#before?.fingerprintLabel ?? 'release';
+    const isSame = sameRecipe(was.recipe, release.recipe);
+    const isKnown = isSame && recorded !== undefined && label === 'release';
+    const fingerprint = isKnown ? recorded : this.#options.fingerprint(release, 'release');
+    this.fingerprints.set(key, fingerprint);
+    if (isSame) return true;
+    return (label === 'release' ? fingerprint : this.#options.fingerprint(release, label)) === recorded;
+  }
 }
 
 /** What becomes of a release, and whether its unit has to do something to see that; undefined if nothing does. */

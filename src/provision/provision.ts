@@ -1,53 +1,31 @@
-import { refuseOldSeeds } from '../broker/opening.ts';
-import { checkHashable, computeHash } from '../derive/hash.ts';
-import { type Fixed, type Hashed, ingredients, type Recipe, recipeText, sameRecipe } from '../derive/recipe.ts';
-import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';
+import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
+import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
-import { Shelf } from '../fixed/fixed-files.ts';
-import { FixedFolder } from '../fixed/folder.ts';
-import { fixedValues } from '../fixed/value.ts';
+import type { FixedFolder } from '../fixed/folder.ts';
 import { credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
-import { largestSecret } from '../manifest/options.ts';
 import type { Sealing } from '../seeds/payload.ts';
-import { type Scope, scopeName, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
-import {
-  type FingerprintLabel,
-  type History,
-  type HistoryEntry,
-  hostScope,
-  installSnapshot,
-  isInForce,
-  type Release,
-  readFixedFile,
-  readSnapshot,
-  releaseKey,
-  type Snapshot,
-} from '../snapshot/snapshot.ts';
+import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
+import { installSnapshot, isInForce, type Snapshot } from '../snapshot/snapshot.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { refuseForeignCredentials } from './credential-store.ts';
-import { withFingerprint } from './fingerprint.ts';
-import { type Plan, type PlanOptions, planOf, type ReleaseChange, type Replacement } from './plan.ts';
+import type { Hashes } from './hashes.ts';
+import { continued } from './history.ts';
+import type { Plan, ReleaseChange, Replacement } from './plan.ts';
+import { type PlannedOptions, type Prepared, withPrepared } from './preparing.ts';
 import { inputsOf, isSettled, settledOf } from './unchanged.ts';
 
 /** The group that may read the store: the broker's. */
 export const brokerGroup = 'auxcred';
 
 /** Entries of a secret's history that are kept. */
-const longestHistory = 64;
+export const longestHistory = 64;
 
 /** Tells a service of a secret's old and new value, and throws where that failed. */
 export type Hook = (
   declaration: SecretDeclaration,
   values: { readonly before: Uint8Array; readonly after: Uint8Array },
 ) => void;
-
-export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered'> {
-  /** That of the seeds.age which was opened. */
-  readonly counter: number;
-  /** The fixed folder as it will be, where that is not the one that is there. */
-  readonly folder?: FixedFolder;
-}
 
 export interface ProvisionOptions extends PlannedOptions {
   /** How it is sealed. */
@@ -84,78 +62,6 @@ export interface Provisioned {
   readonly postponed: readonly string[];
   /** Secrets that changed although their hook could not be told the old value: the seed that it came from is gone. */
   readonly untold: readonly string[];
-}
-
-/**
- * What is in force, as far as this machine's own seed made it: after another seed was sealed everything is new.
- * @throws Failure
- */
-export function snapshotInForce(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
-  try {
-    return readSnapshot(paths, hostScope(scopes));
-  } catch (error) {
-    if (error instanceof Failure && error.code === 'malformed') return undefined;
-    throw error;
-  }
-}
-
-/** What putting the manifest in force would do, with all that could stand in its way looked at. Changes nothing. */
-interface Prepared {
-  readonly plan: Plan;
-  readonly before: Snapshot | undefined;
-  readonly sources: Sources;
-  readonly hashes: Hashes;
-  /** The file of a fixed secret, of the fixed folder or of what is in force. */
-  fileOf(recipe: Fixed): Uint8Array | undefined;
-  /** The plan where these secrets stay what they are. */
-  planWith(held: ReadonlyMap<string, Recipe>): Plan;
-  /** Of every release of a plan. */
-  fingerprintsOf(plan: Plan): Map<string, string>;
-}
-
-/** @param paths - undefined for a machine that is elsewhere, and of which nothing is known but its manifest and fixed folder */
-function withPrepared<T>(
-  paths: Paths | undefined,
-  declarations: readonly SecretDeclaration[],
-  scopes: readonly Scope[],
-  given: PlannedOptions,
-  work: (prepared: Prepared) => T,
-): T {
-  const before = paths && snapshotInForce(paths, scopes);
-  if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
-  const fixedInForce = before?.releases
-    .flatMap(({ recipe }) => ingredients(recipe))
-    .filter((source) => source.form === 'fixed');
-  const shelf = new Shelf(given.folder ?? new FixedFolder(paths?.fixed ?? ''), scopeSeedsOf(scopes), fixedInForce);
-  // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
-  const fileOf = (recipe: Fixed): Uint8Array | undefined =>
-    shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
-  const seedOf = seedsOf(scopes);
-  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
-  const hashes = new Hashes(before, sources);
-  return withFingerprint(hostScope(scopes).seed, (fingerprint) => {
-    const fingerprintOf = (release: Release, label: FingerprintLabel): string => {
-      const value = checkedValue(release, hashes, sources);
-      try {
-        return fingerprint(label, release.unit, release.credential, value);
-      } finally {
-        value.fill(0);
-      }
-    };
-    const planWith = (held: ReadonlyMap<string, Recipe>): Plan =>
-      planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
-    const plan = planWith(new Map());
-    const changed = new Set(plan.changes.map(releaseKey));
-    for (const release of plan.releases) if (changed.has(releaseKey(release))) checkNew(release, hashes, sources);
-    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> =>
-      new Map(
-        releases.map((release) => [
-          releaseKey(release),
-          fingerprints.get(releaseKey(release)) ?? fingerprintOf(release, 'release'),
-        ]),
-      );
-    return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });
-  });
 }
 
 /**
@@ -223,68 +129,71 @@ export function provision(
     inputsOf(declarations, scopes, options.counter, tpmCounter);
   const isDelivered = (options.undelivered?.size ?? 0) === 0;
   if (isDelivered && isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at))
+    return unchanged(countCredentials(declarations));
+  return withPrepared(paths, declarations, scopes, options, (prepared) => {
+    const { plan: first, before, fileOf, planWith } = prepared;
+    // Computed before the first hook: what can't be computed does not become active, so no service is to learn of it.
+    const whole = snapshotOf(prepared, first, options);
+    const { told, postponed, untold } = hookedIn(first, scopes, options.hook !== 'later');
+    const failed = failedHooks(prepared, told, options.hook);
+    const held = heldBy([...postponed, ...failed.keys()]);
+    const isWhole = held.size === 0;
+    const plan = isWhole ? first : planWith(held);
+    const isActive = (candidate: Snapshot): boolean => isInForce(paths, before, candidate);
+    const snapshot = numbered(isWhole ? whole : snapshotOf(prepared, plan, options), options.tpmCounter, isActive);
+    const settled = isWhole ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined;
+    options.beforehand?.(plan.changes);
+    const fixedFile = (recipe: Fixed): Uint8Array => fileOf(recipe) ?? missing(recipe);
+    const group = groupId(root, brokerGroup);
     return {
-      credentials: countCredentials(declarations),
-      changes: [],
-      changed: false,
-      held: new Map(),
-      postponed: [],
-      untold: [],
+      credentials: plan.releases.length,
+      changes: plan.changes,
+      held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])),
+      postponed: postponed.map(nameOf),
+      untold: untold.map(nameOf),
+      changed: installSnapshot(paths, { before, snapshot, settled, host: hostScope(scopes), group, fileOf: fixedFile }),
     };
-  return withPrepared(
-    paths,
-    declarations,
-    scopes,
-    options,
-    ({ plan: first, before, sources, hashes, fileOf, planWith, fingerprintsOf }) => {
-      const snapshotOf = (plan: Plan): Snapshot => ({
-        counter: options.counter,
-        sealing: options.sealing,
-        releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
-        history: continued(
-          before?.history,
-          new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)])),
-        ),
-        fingerprints: fingerprintsOf(plan),
-        fingerprintLabel: 'release',
-      });
-      // Computed before the first hook: what can't be computed is not put in force, so no service is to learn of it.
-      const whole = snapshotOf(first);
-      const { hook } = options;
-      const { told, postponed, untold } = hookedIn(first, scopes, hook !== 'later');
-      const failed = new Map(
-        hook === 'later'
-          ? []
-          : told.flatMap((replacement): [Replacement, string][] => {
-              const failure = failureOf(hook, replacement, hashes, sources);
-              return failure === undefined ? [] : [[replacement, failure]];
-            }),
-      );
-      const held = heldBy([...postponed, ...failed.keys()]);
-      const plan = held.size === 0 ? first : planWith(held);
-      const snapshot = numbered(held.size === 0 ? whole : snapshotOf(plan), options.tpmCounter, (unchanged) =>
-        isInForce(paths, before, unchanged),
-      );
-      const nameOf = ({ declaration }: Replacement): string => declaration.name;
-      options.beforehand?.(plan.changes);
-      return {
-        credentials: plan.releases.length,
-        changes: plan.changes,
-        held: new Map([...failed].map(([replacement, failure]) => [nameOf(replacement), failure])),
-        postponed: postponed.map(nameOf),
-        untold: untold.map(nameOf),
-        changed: installSnapshot(
-          paths,
-          before,
-          snapshot,
-          held.size === 0 ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined,
-          hostScope(scopes),
-          groupId(root, brokerGroup),
-          (recipe) => fileOf(recipe) ?? missing(recipe),
-        ),
-      };
-    },
-  );
+  });
+}
+
+const nameOf = ({ declaration }: Replacement): string => declaration.name;
+
+/** The outcome of a run with nothing to do. */
+const unchanged = (credentials: number): Provisioned => ({
+  credentials,
+  changes: [],
+  changed: false,
+  held: new Map(),
+  postponed: [],
+  untold: [],
+});
+
+/** The snapshot that makes `plan` active, with its hashes computed. */
+function snapshotOf({ before, hashes, fingerprintsOf }: Prepared, plan: Plan, options: ProvisionOptions): Snapshot {
+  const secrets = new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]));
+  return {
+    counter: options.counter,
+    sealing: options.sealing,
+    releases: plan.releases.map((release) => ({ ...release, recipe: hashes.fill(release.recipe) })),
+    history: continued(before?.history, secrets),
+    fingerprints: fingerprintsOf(plan),
+    fingerprintLabel: 'release',
+  };
+}
+
+/** Runs the hooks of these secrets. @returns those that failed, and why */
+function failedHooks(
+  { sources, hashes }: Prepared,
+  told: readonly Replacement[],
+  hook: Hook | 'later',
+): Map<Replacement, string> {
+  const failed = new Map<Replacement, string>();
+  if (hook === 'later') return failed;
+  for (const replacement of told) {
+    const failure = failureOf(hook, replacement, hashes, sources);
+    if (failure !== undefined) failed.set(replacement, failure);
+  }
+  return failed;
 }
 
 /** The number that the TPM's counter says, where that is in force already, or the next one. */
@@ -314,27 +223,6 @@ function missing({ scope, path }: Fixed): never {
   throw new Failure('not-found', `the file of ${scope}/${path} is gone`, { hint: 'run auxcred provision' });
 }
 
-/** A value that goes in force, which the caller wipes. How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
-function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sources: Sources): Uint8Array {
-  const value = recipeValue(hashes.fill(recipe), sources);
-  if (value.length <= largestSecret) return value;
-  value.fill(0);
-  throw new Failure(
-    'invalid-manifest',
-    `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`,
-    { hint: 'split it' },
-  );
-}
-
-/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, it is not too long, and what it quotes is text. */
-function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
-  for (const hashed of hashesIn(release.recipe)) checkHashable(sources, hashed);
-  if (release.recipe.form !== 'template') return;
-  checkQuotable(release.recipe, sources);
-  if (ingredients(release.recipe).every(({ form }) => form === 'derived')) return;
-  checkedValue(release, hashes, sources).fill(0);
-}
-
 function failureOf(
   hook: Hook,
   { declaration, before, after }: Replacement,
@@ -355,64 +243,4 @@ function failureOf(
   } finally {
     for (const value of values) value.fill(0);
   }
-}
-
-/** Password hashes are slow to compute, so one that is in force is taken from there. */
-class Hashes {
-  readonly #known = new Map<string, string>();
-  readonly #sources: Sources;
-
-  constructor(snapshot: Snapshot | undefined, sources: Sources) {
-    this.#sources = sources;
-    for (const { recipe } of snapshot?.releases ?? []) this.#learn(recipe);
-    for (const entries of snapshot?.history.values() ?? []) for (const { recipe } of entries) this.#learn(recipe);
-  }
-
-  #learn(recipe: Recipe): void {
-    for (const hashed of hashesIn(recipe)) this.#known.set(keyOf(hashed), hashed.sealed);
-  }
-
-  /** The recipe with every hash in it computed. */
-  fill(recipe: Recipe): Recipe {
-    if (recipe.form === 'template')
-      return {
-        ...recipe,
-        pieces: recipe.pieces.map((piece) =>
-          typeof piece === 'string' ? piece : { ...piece, of: this.fill(piece.of) },
-        ),
-      };
-    if (recipe.form !== 'crypt') return recipe;
-    const key = keyOf(recipe);
-    const sealed = this.#known.get(key) ?? computeHash(this.#sources, recipe);
-    this.#known.set(key, sealed);
-    return { ...recipe, sealed };
-  }
-}
-
-function hashesIn(recipe: Recipe): Hashed[] {
-  if (recipe.form === 'template')
-    return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
-  return recipe.form === 'crypt' ? [recipe] : [];
-}
-
-const keyOf = (recipe: Hashed): string => recipeText(recipe);
-
-/** The history with the secrets that are active now at its end, and the time at which others were removed. */
-function continued(history: History | undefined, secrets: ReadonlyMap<string, Recipe>): History {
-  const since = `${new Date().toISOString().slice(0, 19)}Z`;
-  const next = new Map<string, readonly HistoryEntry[]>(history);
-  for (const [name, recipe] of secrets) {
-    const entries = next.get(name) ?? [];
-    const last = entries.at(-1);
-    if (!last || last.until !== undefined || !sameRecipe(last.recipe, recipe))
-      next.set(name, [...entries, { since, recipe }].slice(-longestHistory));
-    // The same value from another file: what is in force names the file that is there.
-    else next.set(name, [...entries.slice(0, -1), { since: last.since, recipe }]);
-  }
-  for (const [name, entries] of history ?? []) {
-    const last = entries.at(-1);
-    if (last && last.until === undefined && !secrets.has(name))
-      next.set(name, [...entries.slice(0, -1), { ...last, until: since }]);
-  }
-  return next;
 }

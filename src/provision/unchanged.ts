@@ -8,8 +8,8 @@ import { digestOf } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText, splitName } from '../fixed/name.ts';
 import { rotates, type SecretDeclaration } from '../manifest/declaration.ts';
-import { type Scope, scopeName } from '../seeds/scope.ts';
-import { hostScope, readSettled, type Settled, type Snapshot } from '../snapshot/snapshot.ts';
+import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
+import { readSettled, type Settled, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import { version } from '../version.ts';
 

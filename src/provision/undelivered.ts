@@ -2,13 +2,13 @@
 import type { Sources } from '../derive/value.ts';
 import { fixedValues } from '../fixed/value.ts';
 import type { Payload } from '../seeds/payload.ts';
-import { seedsOf } from '../seeds/scope.ts';
-import { hostScope, readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
+import { hostScope, seedsOf } from '../seeds/scope.ts';
+import { readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { staleCredentials } from './credential-store.ts';
 import { staleFiles } from './file-folder.ts';
-import { snapshotInForce } from './provision.ts';
+import { snapshotInForce } from './preparing.ts';
 
 /**
  * The releases in force, by {@link releaseKey}, whose credential or file is missing, was altered, or does not decrypt any more: what the next run writes

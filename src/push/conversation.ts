@@ -1,6 +1,7 @@
 /** One ssh process and what is said through it. */
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
+import type { Readable, Writable } from 'node:stream';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { printable } from '../system/printable.ts';
 import { Incoming } from './incoming.ts';
@@ -47,70 +48,102 @@ export interface Shipment {
  * @throws Failure `timeout`, `malformed` for a host that floods, `system` where it can't be reached or goes away, and what `decide` throws
  */
 export async function converse(
-  { host, ssh: [program = 'ssh', ...args], target, timeout, hear }: Conversation,
+  conversation: Conversation,
   decide: (offer: Offer) => Promise<Shipment>,
 ): Promise<Result> {
-  const child = spawn(program, [...args, target, remoteCommand], { stdio: ['pipe', 'pipe', 'pipe'] });
-  const ended = once(child, 'close').then(
-    ([status]) => (typeof status === 'number' ? status : undefined),
-    (error: unknown) => {
-      throw notRun(program, error);
-    },
-  );
-  ended.catch(() => {});
-  // A host that goes away is seen by the end of what it says.
-  child.stdin.on('error', () => {});
-  const incoming = new Incoming(child.stdout, host);
-  let reason: Failure | undefined;
-  // Its streams too: what it started itself may hold them open.
-  const end = (why?: Failure): void => {
-    reason ??= why;
-    child.kill('SIGKILL');
-    incoming.close();
-    child.stderr.destroy();
-  };
-  const { said, release } = listen(child.stderr, hear, () => {
-    end(
-      new Failure('malformed', `${host} floods standard error`, { hint: 'what does its shell, or ssh, print there?' }),
-    );
-  });
-  const limit = setTimeout(() => {
-    end(
-      new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, {
-        hint: '--timeout=SECONDS; what was sent whole the host may still finish',
-      }),
-    );
-  }, timeout);
+  const connection = new Connection(conversation);
   try {
-    const offer = await offerIn(incoming, host);
-    if (!offer) {
-      child.stdin.destroy();
-      const status = reason ? undefined : await ended;
-      const failure = reason ?? unreached({ host, target }, status, said());
-      release((line) => failure.message.endsWith(line) || line === `hint: ${failure.hint ?? ''}`);
-      throw failure;
-    }
-    release();
-    const { request, bytes } = await decide(offer);
-    for (const part of bytes) child.stdin.write(part);
-    child.stdin.end();
-    const result = await incoming.line(longestResult);
-    if (!result)
-      throw (
-        reason ??
-        new Failure('system', `the connection to ${host} ended before it answered${lastOf(said())}`, {
-          hint: request ? 'auxcred push again: what it got whole it may have made active' : 'auxcred push again',
-        })
-      );
-    return parseResult(result, host);
+    const { request, bytes } = await decide(await connection.offer());
+    connection.send(bytes);
+    return await connection.result(request !== undefined);
   } finally {
-    clearTimeout(limit);
-    release();
-    child.stdin.destroy();
-    child.stdout.resume();
-    const grace = setTimeout(end, 2000);
-    await ended.catch(() => undefined);
+    await connection.end();
+  }
+}
+
+/** ssh to a host, and what came and went through it. */
+class Connection {
+  readonly #conversation: Conversation;
+  readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
+  readonly #ended: Promise<number | undefined>;
+  readonly #incoming: Incoming;
+  readonly #limit: NodeJS.Timeout;
+  readonly #heard: ReturnType<typeof listen>;
+  #reason: Failure | undefined;
+
+  constructor(conversation: Conversation) {
+    const { host, ssh, target, timeout, hear } = conversation;
+    const [program = 'ssh', ...args] = ssh;
+    this.#conversation = conversation;
+    this.#child = spawn(program, [...args, target, remoteCommand], { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#ended = once(this.#child, 'close').then(
+      ([status]) => (typeof status === 'number' ? status : undefined),
+      (error: unknown) => {
+        throw notRun(program, error);
+      },
+    );
+    this.#ended.catch(() => {});
+    // A host that goes away is seen by the end of what it says.
+    this.#child.stdin.on('error', () => {});
+    this.#incoming = new Incoming(this.#child.stdout, host);
+    this.#heard = listen(this.#child.stderr, hear, () => {
+      const hint = 'what does its shell, or ssh, print there?';
+      this.#break(new Failure('malformed', `${host} floods standard error`, { hint }));
+    });
+    this.#limit = setTimeout(() => {
+      const hint = '--timeout=SECONDS; what was sent whole the host may still finish';
+      this.#break(new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, { hint }));
+    }, timeout);
+  }
+
+  /** @throws Failure if the host makes none */
+  async offer(): Promise<Offer> {
+    const offer = await offerIn(this.#incoming, this.#conversation.host);
+    if (offer) {
+      this.#heard.release();
+      return offer;
+    }
+    this.#child.stdin.destroy();
+    const status = this.#reason ? undefined : await this.#ended;
+    const failure = this.#reason ?? unreached(this.#conversation, status, this.#heard.said());
+    this.#heard.release((line) => failure.message.endsWith(line) || line === `hint: ${failure.hint ?? ''}`);
+    throw failure;
+  }
+
+  send(bytes: readonly Uint8Array[]): void {
+    for (const part of bytes) this.#child.stdin.write(part);
+    this.#child.stdin.end();
+  }
+
+  /** @param isAsked - whether the host was asked to change something. @throws Failure if it goes away without one */
+  async result(isAsked: boolean): Promise<Result> {
+    const { host } = this.#conversation;
+    const result = await this.#incoming.line(longestResult);
+    if (result) return parseResult(result, host);
+    const hint = isAsked ? 'auxcred push again: what it got whole it may have made active' : 'auxcred push again';
+    const last = lastOf(this.#heard.said());
+    throw this.#reason ?? new Failure('system', `the connection to ${host} ended before it answered${last}`, { hint });
+  }
+
+  /** Waits until ssh has ended, for 2 s. */
+  async end(): Promise<void> {
+    clearTimeout(this.#limit);
+    this.#heard.release();
+    this.#child.stdin.destroy();
+    this.#child.stdout.resume();
+    const grace = setTimeout(() => {
+      this.#break();
+    }, 2000);
+    await this.#ended.catch(() => undefined);
     clearTimeout(grace);
+  }
+
+  /** Its streams too: what ssh started itself may hold them open. */
+  #break(reason?: Failure): void {
+    this.#reason ??= reason;
+    this.#child.kill('SIGKILL');
+    this.#incoming.close();
+    this.#child.stderr.destroy();
   }
 }
 

@@ -1,7 +1,7 @@
 /** The seeds that a machine holds before an operator's take their place, and whether they may: what follows from a seed is lost with it. */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-import { snapshotInForce } from '../provision/provision.ts';
+import { snapshotInForce } from '../provision/preparing.ts';
 import { type Means, type OpenStore, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';

@@ -7,7 +7,7 @@ import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
-import { unseal } from '../tpm2/sealed-object.ts';
+import { type SealedObject, unseal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { hadSeeds, restoreHint } from './lost-seeds.ts';
@@ -177,38 +177,10 @@ function tpmUnwrapper(
   const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
     const parsed = parseStanza(stanza);
     const secrets: Uint8Array[] = [];
-    let value: number | undefined;
     try {
-      if (type === 'auxcred/tpm2+host') {
-        if (!sshKey)
-          throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
-        const pair = parseOpensshKey(sshKey);
-        const hostSecret = sshSharedSecret(pair, stanza);
-        pair.seed.fill(0);
-        if (!hostSecret)
-          throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', {
-            hint: resealHint,
-          });
-        secrets.push(hostSecret);
-      }
-      const tpm = await openDevice();
-      try {
-        const { index } = reading;
-        secrets.unshift(
-          await unseal(
-            tpm,
-            parsed.sealed,
-            undefined,
-            index === undefined
-              ? undefined
-              : async (session) => {
-                  value = await readCounter(tpm, index, session);
-                },
-          ),
-        );
-      } finally {
-        await tpm.close();
-      }
+      if (type === 'auxcred/tpm2+host') secrets.push(hostSecretOf(stanza, sshKey));
+      const { secret, value } = await unsealed(parsed.sealed, openDevice, reading.index);
+      secrets.unshift(secret);
       const fileKey = unwrapStanza(type, parsed, secrets);
       // Only now: the SRK that another stanza names may be anybody's.
       reading.found = { value, srk: { srkName: parsed.sealed.srkName, srkTemplate: parsed.sealed.srkTemplate } };
@@ -233,4 +205,34 @@ function tpmUnwrapper(
       return undefined;
     },
   };
+}
+
+/** What the ssh host key adds to the TPM's secret, which the caller wipes. @throws Failure `no-recipient` */
+function hostSecretOf(stanza: Stanza, sshKey: Uint8Array | undefined): Uint8Array {
+  if (!sshKey)
+    throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
+  const pair = parseOpensshKey(sshKey);
+  const secret = sshSharedSecret(pair, stanza);
+  pair.seed.fill(0);
+  if (secret) return secret;
+  throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: resealHint });
+}
+
+/** What the TPM gives back, which the caller wipes, and the counter's value in the same session. @throws Failure */
+async function unsealed(
+  sealed: SealedObject,
+  openDevice: () => Promise<Tpm>,
+  index: number | undefined,
+): Promise<{ secret: Uint8Array; value: number | undefined }> {
+  const tpm = await openDevice();
+  let value: number | undefined;
+  const alsoRead = async (session: number): Promise<void> => {
+    if (index !== undefined) value = await readCounter(tpm, index, session);
+  };
+  try {
+    const secret = await unseal(tpm, sealed, undefined, index === undefined ? undefined : alsoRead);
+    return { secret, value };
+  } finally {
+    await tpm.close();
+  }
 }

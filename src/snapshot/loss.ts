@@ -6,7 +6,8 @@ import type { FixedName } from '../fixed/name.ts';
 import { establishedPins, type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
 import type { Paths } from '../system/paths.ts';
-import { readReleases, verified } from './snapshot.ts';
+import { verified } from './authenticated.ts';
+import { readReleases } from './snapshot.ts';
 
 /** What other seeds would make useless. */
 export interface Loss {

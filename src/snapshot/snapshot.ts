@@ -8,16 +8,13 @@
  * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
  * scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
-import { createHash, createHmac, timingSafeEqual } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { concat, utf8 } from '../bytes.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
-import { stateKey } from '../derive/tree.ts';
-import { Failure } from '../failure.ts';
 import { type Delivery, deliveries, needs, type Placement } from '../manifest/declaration.ts';
 import { parseSealing, type Sealing, sealingJson } from '../seeds/payload.ts';
-import { type Scope, scopeName } from '../seeds/scope.ts';
+import type { Scope } from '../seeds/scope.ts';
 import {
   type Access,
   ensureFolder,
@@ -30,8 +27,9 @@ import {
   syncFolder,
   writeNew,
 } from '../system/files.ts';
-import { canonicalJson, Json, sameJson } from '../system/json.ts';
+import { type Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
+import { authenticated, isAuthentic, verified } from './authenticated.ts';
 import { parseRecipe } from './recipe-json.ts';
 
 /** One credential of one unit. */
@@ -90,57 +88,10 @@ export interface Settled {
 export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string =>
   `${unit}/${credential}`;
 
-const version = 4;
 const releasesFile = 'releases.json';
 const recordFile = 'record.json';
 const settledFile = 'settled.json';
 const fixedFolder = 'fixed';
-/** Of the line with the MAC: 64 digits and a newline. */
-const lineLength = 65;
-const hint = 'run auxcred provision';
-
-/** The scope whose seed authenticates the snapshot: the machine's own. @throws Failure `malformed` where there is none. */
-export function hostScope(scopes: readonly Scope[]): Scope {
-  const host = scopes.find((scope) => scope.kind === 'host');
-  if (!host) throw new Failure('malformed', 'the store holds no seed of this host', { hint: 'run auxcred seal' });
-  return host;
-}
-
-function mac(host: Scope, body: Uint8Array): Uint8Array {
-  const key = stateKey(host.seed);
-  const digest = createHmac('sha256', key).update(body).digest();
-  key.fill(0);
-  return digest;
-}
-
-/** `content` as canonical JSON, after a line with its MAC. */
-export function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
-  const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
-  return concat(firstLine(host, body), body);
-}
-
-const firstLine = (host: Scope, body: Uint8Array): Uint8Array =>
-  utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
-
-function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
-  const claimed = bytes.subarray(0, lineLength);
-  return claimed.length === lineLength && timingSafeEqual(claimed, firstLine(host, bytes.subarray(lineLength)));
-}
-
-/** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
-export const unverified = (bytes: Uint8Array): Json =>
-  Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
-
-/** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
-export function verified(bytes: Uint8Array, host: Scope): Json {
-  const body = bytes.subarray(lineLength);
-  if (!isAuthentic(bytes, host)) {
-    throw new Failure('malformed', "the provisioned snapshot was not made with this machine's seed", { hint });
-  }
-  const json = Json.parse(body, 'the provisioned snapshot', hint);
-  json.at('version').whole(version, version);
-  return json;
-}
 
 /** What the broker answers from. */
 export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
@@ -286,54 +237,61 @@ export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: 
   );
 }
 
+/** A snapshot that is to become active. */
+export interface Installation {
+  /** The active snapshot. */
+  readonly before: Snapshot | undefined;
+  readonly snapshot: Snapshot;
+  /** What it came from; undefined if it is not yet all that was asked for. */
+  readonly settled?: Settled | undefined;
+  readonly host: Scope;
+  /** That of the broker. */
+  readonly group?: number | undefined;
+  /** Finds the file of a fixed secret. */
+  readonly fileOf: (recipe: Fixed) => Uint8Array;
+}
+
 /**
- * Puts `snapshot` in force: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
- * @param before - what is in force
- * @param settled - what it came from; undefined where it is not yet all that was asked for
- * @param fileOf - finds the file of a fixed secret
- * @returns false where the same is in force already.
+ * Makes a snapshot active: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
+ * @returns false if the same snapshot is active already
  */
-export function installSnapshot(
-  paths: Paths,
-  before: Snapshot | undefined,
-  snapshot: Snapshot,
-  settled: Settled | undefined,
-  host: Scope,
-  group: number | undefined,
-  fileOf: (recipe: Fixed) => Uint8Array,
-): boolean {
+export function installSnapshot(paths: Paths, installation: Installation): boolean {
+  const { before, snapshot, settled, host } = installation;
   removeStrayGenerations(paths);
-  const fixed = fixedIn(snapshot);
   if (isInForce(paths, before, snapshot)) {
     if (settled) replaceSettled(paths, settled, host);
     return false;
   }
-  const folderAccess: Access = { mode: 0o750, group };
   const next = String(1 + generationInForce(paths));
   const folder = join(paths.generations, next);
   try {
-    ensureFolder(paths.store, folderAccess);
-    ensureFolder(paths.generations, folderAccess);
-    ensureFolder(folder, folderAccess);
-    writeNew(join(folder, releasesFile), encodeReleases(snapshot, host), { mode: 0o640, group });
-    writeNew(join(folder, recordFile), encodeRecord(snapshot, host), { mode: 0o600 });
-    if (settled) writeNew(join(folder, settledFile), encodeSettled(settled, host), { mode: 0o600 });
-    if (fixed.size > 0) ensureFolder(join(folder, fixedFolder), folderAccess);
-    for (const [digest, recipe] of fixed) {
-      writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
-    }
-    if (fixed.size > 0) syncFolder(join(folder, fixedFolder));
-    syncFolder(folder);
-    syncFolder(paths.generations);
+    writeGeneration(paths, folder, installation);
     replaceLink(paths.snapshot, join(basename(paths.generations), next));
   } catch (error) {
-    // A full disk has room for what is in force only if this goes.
+    // On a full disk the active generation has room only without this one.
     rmSync(folder, { recursive: true, force: true });
     throw error;
   }
   syncFolder(paths.store);
   removeStrayGenerations(paths);
   return true;
+}
+
+function writeGeneration(paths: Paths, folder: string, { snapshot, settled, host, group, fileOf }: Installation): void {
+  const access: Access = { mode: 0o750, group };
+  const fixed = fixedIn(snapshot);
+  for (const path of [paths.store, paths.generations, folder]) ensureFolder(path, access);
+  writeNew(join(folder, releasesFile), encodeReleases(snapshot, host), { mode: 0o640, group });
+  writeNew(join(folder, recordFile), encodeRecord(snapshot, host), { mode: 0o600 });
+  if (settled) writeNew(join(folder, settledFile), encodeSettled(settled, host), { mode: 0o600 });
+  if (fixed.size > 0) {
+    ensureFolder(join(folder, fixedFolder), access);
+    for (const [digest, recipe] of fixed)
+      writeNew(join(folder, fixedFolder, digest), fileOf(recipe), { mode: 0o640, group });
+    syncFolder(join(folder, fixedFolder));
+  }
+  syncFolder(folder);
+  syncFolder(paths.generations);
 }
 
 /** The same snapshot may come from other inputs: another comment in the manifest, the seeds sealed again. */

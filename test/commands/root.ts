@@ -5,8 +5,8 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { readRendering } from '../../src/drop-ins/rendering.ts';
 import { openStore } from '../../src/seeds/open.ts';
-import { wipeScopes } from '../../src/seeds/scope.ts';
-import { hostScope, readReleases, readSnapshot } from '../../src/snapshot/snapshot.ts';
+import { hostScope, wipeScopes } from '../../src/seeds/scope.ts';
+import { readReleases, readSnapshot } from '../../src/snapshot/snapshot.ts';
 import { linkTarget, namesIn, readIfPresent } from '../../src/system/files.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 

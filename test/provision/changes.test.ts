@@ -13,10 +13,12 @@ import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
 import { withFingerprint } from '../../src/provision/fingerprint.ts';
 import { runHook } from '../../src/provision/hook.ts';
-import { type Provisioned, planned, provision, snapshotInForce } from '../../src/provision/provision.ts';
+import { snapshotInForce } from '../../src/provision/preparing.ts';
+import { type Provisioned, planned, provision } from '../../src/provision/provision.ts';
 import { stepsFor, type UnitStep } from '../../src/provision/running-units.ts';
 import { type Scope, scopeSeedsOf, seedsOf } from '../../src/seeds/scope.ts';
-import { authenticated, installSnapshot, readFixedFile } from '../../src/snapshot/snapshot.ts';
+import { authenticated } from '../../src/snapshot/authenticated.ts';
+import { installSnapshot, readFixedFile } from '../../src/snapshot/snapshot.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
 let root = '';
@@ -199,15 +201,12 @@ describe('a record from before releases had a label of their own', () => {
   test('stays under its label where seeds are sealed again', () => {
     before();
     const old = snapshotInForce(paths(), scopes) ?? assert.fail();
-    installSnapshot(
-      paths(),
-      old,
-      { ...old, counter: 2 },
-      undefined,
-      scope('host', 'web1', 1),
-      undefined,
-      (recipe) => readFixedFile(paths(), recipe) ?? assert.fail(),
-    );
+    installSnapshot(paths(), {
+      before: old,
+      snapshot: { ...old, counter: 2 },
+      host: scope('host', 'web1', 1),
+      fileOf: (recipe) => readFixedFile(paths(), recipe) ?? assert.fail(),
+    });
     assert.deepEqual(snapshotInForce(paths(), scopes), { ...old, counter: 2 });
   });
 });

@@ -124,15 +124,12 @@ describe('what a machine puts in force', () => {
           entries.map((entry) => ({ ...entry, since: machine.since })),
         ]),
       );
-      installSnapshot(
-        copy,
-        undefined,
-        { ...snapshot, history },
-        undefined,
+      installSnapshot(copy, {
+        before: undefined,
+        snapshot: { ...snapshot, history },
         host,
-        undefined,
-        (recipe) => readFixedFile(paths, recipe) ?? assert.fail(),
-      );
+        fileOf: (recipe) => readFixedFile(paths, recipe) ?? assert.fail(),
+      });
       assert.equal(readFileSync(join(copy.snapshot, 'releases.json'), 'utf8'), machine.releases);
       assert.equal(readFileSync(join(copy.snapshot, 'record.json'), 'utf8'), machine.record);
       assert.deepEqual(readSnapshot(copy, host), { ...snapshot, history });

@@ -21,7 +21,7 @@ import {
   readSnapshot,
   type Snapshot,
 } from '../../src/snapshot/snapshot.ts';
-import { pathsUnder } from '../../src/system/paths.ts';
+import { type Paths, pathsUnder } from '../../src/system/paths.ts';
 import { bytes } from '../derive/vectors.ts';
 
 const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
@@ -297,6 +297,14 @@ describe('snapshot', () => {
     rmSync(root, { recursive: true });
   });
 
+  const installed = (paths: Paths, next: Snapshot): boolean =>
+    installSnapshot(paths, {
+      before: readSnapshot(paths, host),
+      snapshot: next,
+      host,
+      fileOf: () => assert.fail('no secret is fixed'),
+    });
+
   const snapshot = (count: number): Snapshot => ({
     counter: 1,
     sealing: payload.sealing,
@@ -317,29 +325,14 @@ describe('snapshot', () => {
   test('is put in force whole, once, and readable by the group only', () => {
     const paths = pathsUnder(root);
     assert.equal(readSnapshot(paths, host), undefined);
-    assert.equal(
-      installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () =>
-        assert.fail('no secret is fixed'),
-      ),
-      true,
-    );
-    assert.equal(
-      installSnapshot(paths, readSnapshot(paths, host), snapshot(6), undefined, host, undefined, () =>
-        assert.fail('no secret is fixed'),
-      ),
-      false,
-    );
+    assert.equal(installed(paths, snapshot(6)), true);
+    assert.equal(installed(paths, snapshot(6)), false);
     assert.deepEqual(readSnapshot(paths, host), snapshot(6));
     assert.equal(statSync(join(paths.snapshot, 'releases.json')).mode & 0o777, 0o640);
     assert.equal(statSync(join(paths.snapshot, 'record.json')).mode & 0o777, 0o600);
     assert.equal(statSync(paths.generations).mode & 0o777, 0o750);
     for (let generation = 1; generation <= 5; generation++) {
-      assert.equal(
-        installSnapshot(paths, readSnapshot(paths, host), snapshot(generation % 2), undefined, host, undefined, () =>
-          assert.fail('no secret is fixed'),
-        ),
-        true,
-      );
+      assert.equal(installed(paths, snapshot(generation % 2)), true);
       assert.deepEqual(readSnapshot(paths, host), snapshot(generation % 2));
     }
     assert.equal(readdirSync(paths.generations).length, 2);
@@ -348,9 +341,7 @@ describe('snapshot', () => {
 
   test("neither file passes for the other, nor for another seed's", () => {
     const paths = pathsUnder(root);
-    installSnapshot(paths, readSnapshot(paths, host), snapshot(2), undefined, host, undefined, () =>
-      assert.fail('no secret is fixed'),
-    );
+    installed(paths, snapshot(2));
     assert.throws(() => parseReleases(readFileSync(join(paths.snapshot, 'record.json')), host), isFailure('malformed'));
     assert.throws(() => readSnapshot(paths, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
@@ -358,12 +349,7 @@ describe('snapshot', () => {
   test('what an interrupted provision left behind is no obstacle', () => {
     const paths = pathsUnder(root);
     writeFileSync(`${paths.snapshot}.new`, '');
-    assert.equal(
-      installSnapshot(paths, readSnapshot(paths, host), snapshot(3), undefined, host, undefined, () =>
-        assert.fail('no secret is fixed'),
-      ),
-      true,
-    );
+    assert.equal(installed(paths, snapshot(3)), true);
     assert.deepEqual(readSnapshot(paths, host), snapshot(3));
   });
 });

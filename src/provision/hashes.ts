@@ -1,0 +1,45 @@
+/** Password hashes of what becomes active. */
+import { computeHash } from '../derive/hash.ts';
+import { type Hashed, type Recipe, recipeText } from '../derive/recipe.ts';
+import type { Sources } from '../derive/value.ts';
+import type { Snapshot } from '../snapshot/snapshot.ts';
+
+/** Password hashes are slow to compute, so one that is in force is taken from there. */
+export class Hashes {
+  readonly #known = new Map<string, string>();
+  readonly #sources: Sources;
+
+  constructor(snapshot: Snapshot | undefined, sources: Sources) {
+    this.#sources = sources;
+    for (const { recipe } of snapshot?.releases ?? []) this.#learn(recipe);
+    for (const entries of snapshot?.history.values() ?? []) for (const { recipe } of entries) this.#learn(recipe);
+  }
+
+  #learn(recipe: Recipe): void {
+    for (const hashed of hashesIn(recipe)) this.#known.set(keyOf(hashed), hashed.sealed);
+  }
+
+  /** The recipe with every hash in it computed. */
+  fill(recipe: Recipe): Recipe {
+    if (recipe.form === 'template')
+      return {
+        ...recipe,
+        pieces: recipe.pieces.map((piece) =>
+          typeof piece === 'string' ? piece : { ...piece, of: this.fill(piece.of) },
+        ),
+      };
+    if (recipe.form !== 'crypt') return recipe;
+    const key = keyOf(recipe);
+    const sealed = this.#known.get(key) ?? computeHash(this.#sources, recipe);
+    this.#known.set(key, sealed);
+    return { ...recipe, sealed };
+  }
+}
+
+export function hashesIn(recipe: Recipe): Hashed[] {
+  if (recipe.form === 'template')
+    return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
+  return recipe.form === 'crypt' ? [recipe] : [];
+}
+
+const keyOf = (recipe: Hashed): string => recipeText(recipe);

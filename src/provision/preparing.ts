@@ -1,0 +1,124 @@
+/** What making a manifest active would do, with all that could stand in its way looked at. */
+import { refuseOldSeeds } from '../broker/opening.ts';
+import { checkHashable } from '../derive/hash.ts';
+import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
+import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import { Shelf } from '../fixed/fixed-files.ts';
+import { FixedFolder } from '../fixed/folder.ts';
+import { fixedValues } from '../fixed/value.ts';
+import type { SecretDeclaration } from '../manifest/declaration.ts';
+import { largestSecret } from '../manifest/options.ts';
+import { hostScope, type Scope, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
+import {
+  type FingerprintLabel,
+  type Release,
+  readFixedFile,
+  readSnapshot,
+  releaseKey,
+  type Snapshot,
+} from '../snapshot/snapshot.ts';
+import type { Paths } from '../system/paths.ts';
+import { withFingerprint } from './fingerprint.ts';
+import { Hashes, hashesIn } from './hashes.ts';
+import { type Plan, type PlanOptions, planOf } from './plan.ts';
+
+export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered'> {
+  /** That of the seeds.age which was opened. */
+  readonly counter: number;
+  /** The fixed folder as it will be, where that is not the one that is there. */
+  readonly folder?: FixedFolder;
+}
+
+/**
+ * What is in force, as far as this machine's own seed made it: after another seed was sealed everything is new.
+ * @throws Failure
+ */
+export function snapshotInForce(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
+  try {
+    return readSnapshot(paths, hostScope(scopes));
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'malformed') return undefined;
+    throw error;
+  }
+}
+
+/** What putting the manifest in force would do, with all that could stand in its way looked at. Changes nothing. */
+export interface Prepared {
+  readonly plan: Plan;
+  readonly before: Snapshot | undefined;
+  readonly sources: Sources;
+  readonly hashes: Hashes;
+  /** The file of a fixed secret, of the fixed folder or of what is in force. */
+  fileOf(recipe: Fixed): Uint8Array | undefined;
+  /** The plan where these secrets stay what they are. */
+  planWith(held: ReadonlyMap<string, Recipe>): Plan;
+  /** Of every release of a plan. */
+  fingerprintsOf(plan: Plan): Map<string, string>;
+}
+
+/** @param paths - undefined for a machine that is elsewhere, and of which nothing is known but its manifest and fixed folder */
+export function withPrepared<T>(
+  paths: Paths | undefined,
+  declarations: readonly SecretDeclaration[],
+  scopes: readonly Scope[],
+  given: PlannedOptions,
+  work: (prepared: Prepared) => T,
+): T {
+  const before = paths && snapshotInForce(paths, scopes);
+  if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
+  const fixedInForce = before?.releases
+    .flatMap(({ recipe }) => ingredients(recipe))
+    .filter((source) => source.form === 'fixed');
+  const shelf = new Shelf(given.folder ?? new FixedFolder(paths?.fixed ?? ''), scopeSeedsOf(scopes), fixedInForce);
+  // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
+  const fileOf = (recipe: Fixed): Uint8Array | undefined =>
+    shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
+  const seedOf = seedsOf(scopes);
+  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
+  const hashes = new Hashes(before, sources);
+  return withFingerprint(hostScope(scopes).seed, (fingerprint) => {
+    const fingerprintOf = (release: Release, label: FingerprintLabel): string => {
+      const value = checkedValue(release, hashes, sources);
+      try {
+        return fingerprint(label, release.unit, release.credential, value);
+      } finally {
+        value.fill(0);
+      }
+    };
+    const planWith = (held: ReadonlyMap<string, Recipe>): Plan =>
+      planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
+    const plan = planWith(new Map());
+    const changed = new Set(plan.changes.map(releaseKey));
+    for (const release of plan.releases) if (changed.has(releaseKey(release))) checkNew(release, hashes, sources);
+    const fingerprintsOf = ({ releases, fingerprints }: Plan): Map<string, string> =>
+      new Map(
+        releases.map((release) => [
+          releaseKey(release),
+          fingerprints.get(releaseKey(release)) ?? fingerprintOf(release, 'release'),
+        ]),
+      );
+    return work({ plan, before, sources, hashes, fileOf, planWith, fingerprintsOf });
+  });
+}
+
+/** A value that goes in force, which the caller wipes. How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
+function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sources: Sources): Uint8Array {
+  const value = recipeValue(hashes.fill(recipe), sources);
+  if (value.length <= largestSecret) return value;
+  value.fill(0);
+  throw new Failure(
+    'invalid-manifest',
+    `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`,
+    { hint: 'split it' },
+  );
+}
+
+/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, it is not too long, and what it quotes is text. */
+function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
+  for (const hashed of hashesIn(release.recipe)) checkHashable(sources, hashed);
+  if (release.recipe.form !== 'template') return;
+  checkQuotable(release.recipe, sources);
+  if (ingredients(release.recipe).every(({ form }) => form === 'derived')) return;
+  checkedValue(release, hashes, sources).fill(0);
+}
