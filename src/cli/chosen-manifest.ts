@@ -81,12 +81,16 @@ function hostIn(vault: Vault, options: Options): VaultHost {
   return hostOf(vault, name);
 }
 
-/** A manifest without errors. @throws Failure `invalid-manifest` after saying every error */
-export function sound(manifest: Manifest): Manifest {
+/**
+ * A manifest without errors.
+ * @param check - the command that says its warnings too
+ * @throws Failure `invalid-manifest` after saying every error
+ */
+export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
   const errors = manifest.problems.filter(({ severity }) => severity === 'error');
   for (const problem of errors) say(problemText(problem));
   if (errors.length > 0)
-    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: 'auxcred check says all of them' });
+    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: `${check} says its warnings too` });
   return manifest;
 }
 
@@ -109,7 +113,7 @@ export function vaultHost(options: Options): { readonly vault: Vault; readonly h
 }
 
 function operatorView(vault: Vault, host: VaultHost, options: Options): View {
-  const manifest = sound(manifestFor(host, options));
+  const manifest = sound(manifestFor(host, options), `auxcred check --host=${host.name}`);
   return {
     manifest,
     standpoint: {

@@ -148,10 +148,11 @@ function sayPlan(future: Future, root: string, noRestart: boolean): void {
 /** Which units would be restarted or reloaded: those that run, where that can be told. */
 function touched(future: Future, root: string): string[] {
   const steps = stepsOf(future);
-  if (!systemIsRunning(root))
-    return [
-      `of the units that run, ${counted(steps.filter(({ action }) => action !== 'none').length, 'unit')} at most would be restarted or reloaded`,
-    ];
+  if (!systemIsRunning(root)) {
+    const most = steps.filter(({ action }) => action !== 'none').length;
+    if (most === 0) return ['no unit would be restarted or reloaded'];
+    return [`of the units that run, ${counted(most, 'unit')} at most would be restarted or reloaded`];
+  }
   const running = runningSteps(steps);
   for (const { unit, declared, action } of running)
     say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);

@@ -18,7 +18,7 @@ import type { Options } from './options.ts';
  */
 export async function showHostPlan(options: Options): Promise<number> {
   const { vault, host } = vaultHost(options);
-  const { declarations } = sound(manifestFor(host, options));
+  const { declarations } = sound(manifestFor(host, options), `auxcred check --host=${host.name}`);
   const at = options.value('at');
   await withFleetSeed(vault, options, (fleetSeed) => {
     const scopes = scopesOf(vault, host, fleetSeed);

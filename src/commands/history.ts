@@ -2,19 +2,20 @@ import { withOpenView } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
 import { generationOf, ingredients, kindOf, nameOf, periodOf } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
+import type { Manifest } from '../manifest/manifest.ts';
+import { nearest } from '../nearest.ts';
 import { difference } from '../provision/plan.ts';
-import type { HistoryEntry } from '../snapshot/snapshot.ts';
+import type { HistoryEntry, Snapshot } from '../snapshot/snapshot.ts';
 import { printJson, printTable } from '../terminal/say.ts';
 
 /** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
 export async function history(argv: readonly string[]): Promise<number> {
   const options = new Options('history', argv);
   const [name = ''] = options.exactly('the name of a secret');
-  const entries = await withOpenView(options, ({ snapshot }) => snapshot?.history.get(name) ?? []);
-  if (entries.length === 0)
-    throw new Failure('not-found', `${name} was never in force on this machine`, {
-      hint: 'auxcred apply puts what is declared in force',
-    });
+  const entries = await withOpenView(
+    options,
+    ({ manifest, snapshot }) => snapshot?.history.get(name) ?? neverActive(name, manifest, snapshot),
+  );
   const rows = entries.flatMap((entry, i) => [
     rowOf(entry, entries[i - 1]),
     ...(entry.until === undefined ? [] : [removalOf(entry.until)]),
@@ -26,6 +27,20 @@ export async function history(argv: readonly string[]): Promise<number> {
       ...rows.map((row) => [row.since, row.kind, row.scope, row.epoch, row.period, row.generation, row.change]),
     ]);
   return 0;
+}
+
+/** @throws Failure `not-found`, always: with the nearest name for one that is not declared either */
+function neverActive(name: string, { declarations }: Manifest, snapshot: Snapshot | undefined): never {
+  const declared = declarations.map((declaration) => declaration.name);
+  if (declared.includes(name))
+    throw new Failure('not-found', `${name} is declared, and was never active on this machine`, {
+      hint: 'auxcred apply makes it active',
+    });
+  throw new Failure('not-found', `no secret ${name} is declared, and none was ever active on this machine`, {
+    hint:
+      nearest(name, [...new Set([...declared, ...(snapshot?.history.keys() ?? [])])]) ??
+      'auxcred ls shows those that are',
+  });
 }
 
 interface Row {

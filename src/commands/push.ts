@@ -217,6 +217,8 @@ async function outcomeOf(
     if (failure) throw failure;
     if (!wishes.dryRun) enrolled = operator.remember();
     if (!operator.hasWork) return outcome('nothing to do', units);
+    const removed = [...(sent?.removeFixed ?? []), ...(sent?.removeManifest ?? [])];
+    if (!wishes.dryRun && removed.length > 0) tell(host, `removed ${listed(removed)}`);
     return outcome(wishes.dryRun ? 'would change' : 'done', units);
   } catch (error) {
     const failure = systemFailure(error) ?? error;
@@ -264,6 +266,7 @@ class HostPush {
     });
     this.difference = difference;
     this.hasWork = !isNothing(difference) || offer.unfinished;
+    this.#refuseNoFolder(difference);
     this.#sayManifest(offer, difference);
     if (!this.hasWork) return { request: undefined, bytes: [encodeRequest(undefined)] };
     if (this.#wishes.dryRun) this.#sayPlan(difference, offer);
@@ -311,6 +314,19 @@ class HostPush {
     ] as const)
       if (names.length > 0) tell(name, `would ${what} ${listed(names)}`);
     if (unfinished) tell(name, 'would finish what an earlier push or copy began');
+  }
+
+  /** A vault that is not all there takes nothing away. @throws Failure `not-found` if all of a host's fixed secrets would go since the fixed folder is not there */
+  #refuseNoFolder({ removeFixed }: Difference): void {
+    const { fixed } = vaultFiles(this.#vault.folder);
+    if (removeFixed.length === 0 || this.#wishes.replace || existsSync(fixed)) return;
+    throw new Failure(
+      'not-found',
+      `${this.#host.name} has fixed secrets that a push brought (${listed(removeFixed)}), and there is no folder ${fixed}`,
+      {
+        hint: 'restore it, or mount its file system; push --replace takes them away from the host',
+      },
+    );
   }
 
   /** Who pushes wants units to have secrets, and without a manifest none does. @throws Failure `not-found` where all of a host's manifest would go since its folders are not there */

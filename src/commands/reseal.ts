@@ -13,7 +13,7 @@ import { snapshotInForce } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
-import { type Pins, parsePins, pinsIn, verifyPins } from '../seeds/pins.ts';
+import { type Pins, parsePins, pinsHint, pinsIn, verifyPins } from '../seeds/pins.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
@@ -116,7 +116,7 @@ function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefin
   const pinsFile = readIfPresent(paths.pins);
   if (!pinsFile)
     throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, {
-      hint: 'restore it, or auxcred seal --seed-file=- takes the seed as a new machine does',
+      hint: pinsHint,
     });
   const pins = parsePins(pinsFile, paths.pins);
   const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);

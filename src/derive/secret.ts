@@ -47,11 +47,16 @@ function checkOptions(options: KindOptions): void {
       throw new RangeError(`${key} is not a whole number over 0: ${String(value)}`);
   }
   if (options.kind !== 'password') return;
-  const { alphabet, require } = options;
+  const { length, alphabet, require } = options;
   if (alphabet === '' || [...alphabet].some((character, i) => i > 0 && character <= alphabet.charAt(i - 1))) {
     throw new RangeError('an alphabet has each character once, in code-point order');
   }
   if (new Set(require).size !== require.length) throw new RangeError('a class is required twice');
+  // No password would ever do.
+  const classes = new Set([...utf8(alphabet)].map(classOf));
+  if (require.length > length || !require.every((wanted) => classes.has(wanted))) {
+    throw new RangeError('no password of that length and alphabet has every required class');
+  }
 }
 
 /**

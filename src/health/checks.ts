@@ -4,7 +4,7 @@ import type { Failure, FailureCode } from '../failure.ts';
 import { commandLine } from '../system/shell.ts';
 import { fileWriters, sockets, unitOf } from './broker-state.ts';
 import { type Finding, fine, found } from './finding.ts';
-import type { Health } from './health.ts';
+import { type Health, hadTpm } from './health.ts';
 import type { InForce } from './in-force.ts';
 import type { FileFault } from './store-files.ts';
 import type { UnitState } from './unit-state.ts';
@@ -128,26 +128,26 @@ const isTpmGone = ({ seeds, tpm: state, opening: { state: opened, ...rest } }: H
     state?.failure?.code === 'no-tpm' ||
     (opened === 'failed' && 'failure' in rest && rest.failure.code === 'no-tpm'));
 
+/** From the operator's side, where the vault is. */
+const pushing = ({ host }: Health): string =>
+  `${commandLine('auxcred', 'push', host ?? 'HOST')}    # where the vault is`;
+
 /** Where seeds.age is gone: a recovery key opens nothing but a backup of it, and only the snapshot knows how the seeds were sealed. */
-const waysBack = (health: Health): string[] => {
-  const {
-    paths,
-    isFromVault,
-    seeds: { pins: pinned, lost },
-  } = health;
-  const known = typeof pinned === 'string' ? undefined : pinned;
-  const host =
-    [...(known?.scopes.keys() ?? [])].find((name) => name.startsWith('host/'))?.slice('host/'.length) ?? 'HOST';
-  const key =
-    lost?.snapshot === true ? [] : [`--with-key=${known?.counter || known?.device !== undefined ? 'tpm2' : 'host'}`];
+function waysBack(health: Health): string[] {
+  const { paths, isFromVault, seeds, tpm: state } = health;
+  const hasTpm = state?.present === true && state.failure?.code !== 'no-tpm';
+  const elsewhere = hadTpm(seeds) && !hasTpm ? ['--with-key=host'] : [];
+  const unsaid = seeds.lost?.snapshot === true ? [] : [`--with-key=${hadTpm(seeds) ? 'tpm2' : 'host'}`];
+  const key = elsewhere.length > 0 ? elsewhere : unsaid;
+  const restored = commandLine('cp', 'BACKUP', paths.seeds);
   return [
-    commandLine('cp', 'BACKUP', paths.seeds),
+    restored,
     ...(isFromVault ? [] : [call(health, 'reseal', '--seed-file=FILE-WITH-THE-WORDS', ...key)]),
     call(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT', ...key),
-    call(health, 'reseal', '--identity=RECOVERY-KEY'),
-    commandLine('auxcred', 'push', host),
+    `${restored} && ${call(health, 'reseal', '--identity=RECOVERY-KEY', ...elsewhere)}`,
+    pushing(health),
   ];
-};
+}
 
 /** What a recovery key can't mend. */
 const replacing = (health: Health): string[] => [
@@ -196,10 +196,19 @@ const seed: Check = (health) => {
   }
 };
 
+/** Ways to write the pins again: who can open the seeds without them vouches for them. */
+const pinnedAgain = (health: Health): string[] => [
+  ...(health.recovery > 0 ? [call(health, 'reseal', '--identity=RECOVERY-KEY')] : []),
+  ...(health.withKey === 'host' && health.seeds.hostKey === 'same'
+    ? [call(health, 'reseal', `--identity=${health.paths.sshHostKey}`)]
+    : []),
+  ...(health.isFromVault ? [pushing(health)] : []),
+];
+
 const pins: Check = (health) => {
   const { seeds, paths, opening } = health;
   if (seeds.state !== 'there' || seeds.pins === 'hidden') return [];
-  const mend = [commandLine('cp', 'BACKUP', paths.pins), call(health, 'reseal', '--identity=RECOVERY-KEY')];
+  const restored = commandLine('cp', 'BACKUP', paths.pins);
   if (typeof seeds.pins === 'string')
     return [
       found(
@@ -207,7 +216,8 @@ const pins: Check = (health) => {
         'problem',
         `${paths.pins} is ${seeds.pins}`,
         'nothing says which seeds this machine expects, so it takes none',
-        ...mend,
+        restored,
+        ...pinnedAgain(health),
       ),
     ];
   if (opening.state === 'failed' && opening.failure.code === 'not-pinned')
@@ -218,7 +228,7 @@ const pins: Check = (health) => {
         opening.failure.message,
         'somebody may have put a store of their own in its place',
         commandLine('cp', 'BACKUP', paths.seeds),
-        ...mend,
+        restored,
       ),
     ];
   return [fine('pins', 'the seeds that this machine expects are pinned')];
@@ -618,15 +628,11 @@ function damagedFiles(health: Health, files: InForce['fixed'], refused: Failure 
   if (!first) return [];
   const { paths } = health;
   const put = files.map(({ name }) => call(health, 'put', '--force', name));
-  const push =
-    health.isFromVault && health.host !== undefined
-      ? [`${commandLine('auxcred', 'push', health.host)}    # where the vault is`]
-      : [];
+  const push = health.isFromVault && health.host !== undefined ? [pushing(health)] : [];
   if (files.length === 1)
     return [found('fixed', 'problem', first.failure.message, "it can't be put in force", ...push, ...put)];
-  const many = files.some(({ failure }) => failure.message === refused?.message)
-    ? "they can't be put in force, and nothing else until they open"
-    : "they can't be put in force";
+  const stops = files.some(({ failure }) => failure.message === refused?.message);
+  const many = `they can't be put in force${stops ? ', and nothing else until they open' : ''}; a backup of the whole folder takes back what was put since`;
   return [
     found(
       'fixed',

@@ -107,7 +107,8 @@ export async function lookAt(
       : ({ state: 'untried' } as const);
   const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
-  const asked = isRunning || seeds.object !== undefined;
+  // Whether lost seeds can be sealed to the TPM again depends on it too.
+  const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
   const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
   return {
@@ -147,6 +148,10 @@ export async function lookAt(
     hangs: hung || tpm instanceof Failure,
   };
 }
+
+/** Whether the pins are those of seeds that a TPM held. */
+export const hadTpm = ({ pins }: SealedSeeds): boolean =>
+  typeof pins !== 'string' && (pins.counter !== undefined || pins.device !== undefined);
 
 const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
 

@@ -160,7 +160,7 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
       '{',
       '}',
     );
-  complain('JSON has no such value', 'dates are written as text');
+  complain('JSON has no such value', 'write a date, nan or inf as text');
   return [];
 }
 

@@ -113,7 +113,7 @@ function refuseUnfit(paths: Paths, { removeFixed, removeManifest }: Request, fil
     .list()
     .names.map(nameText)
     .filter((name) => !removed.has(name) && !files.fixed.has(name));
-  refuseConflict(stay, [...files.fixed.keys()]);
+  refuseConflict('the machine itself', stay, [...files.fixed.keys()]);
   for (const parent of new Set([...files.fixed.keys()].flatMap(parentsOf))) {
     const path = join(fixed, parent);
     if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === false) throw inTheWay(path, 'folder');

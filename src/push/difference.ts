@@ -144,6 +144,7 @@ export function differenceOf(host: string, offer: Offer, supplies: Supplies, opt
   };
   const removed = new Set(difference.removeFixed);
   refuseConflict(
+    host,
     [...offer.fixed.keys()].filter((name) => !removed.has(name) && !fixed.has(name)),
     [...fixed.keys()],
   );

@@ -1,6 +1,6 @@
 /** What both ends refuse in the same words: the operator by what the host offers, the host by what lies there. */
 import { Failure } from '../failure.ts';
-import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
+import { conflictsIn, conflictText, type NameConflict } from '../fixed/future-folder.ts';
 
 /** How many names a line has. */
 const mostListed = 10;
@@ -35,15 +35,18 @@ export function refuseOwn(host: string, own: readonly string[]): void {
 
 /**
  * Names that are wrong already without what comes keep nothing from coming.
+ * @param host - `web1`, or the machine itself
  * @param stay - the names that are in the fixed folder, and stay there
  * @param come - those that are brought
  * @throws Failure `refused` if one that comes differs from another one in its case only
  */
-export function refuseConflict(stay: readonly string[], come: readonly string[]): void {
+export function refuseConflict(host: string, stay: readonly string[], come: readonly string[]): void {
+  const refused = (conflict: NameConflict, hint: string): Failure =>
+    new Failure('refused', `${conflictText(conflict)}: they would be one file on other systems`, { hint });
+  const [inVault] = conflictsIn(come);
+  if (inVault) throw refused(inVault, 'auxcred verify names all of them; auxcred mv or rm in the vault');
   const coming = new Set(come);
-  const conflict = conflictsIn([...stay, ...come]).find(({ name }) => coming.has(name));
-  if (conflict)
-    throw new Failure('refused', `${conflictText(conflict)}: they would be one file on other systems`, {
-      hint: 'auxcred verify names all of them; auxcred mv or rm in the vault',
-    });
+  const onHost = conflictsIn([...stay, ...come]).find(({ name }) => coming.has(name));
+  if (onHost)
+    throw refused(onHost, `auxcred mv or rm ${onHost.other} on ${host}, or auxcred mv ${onHost.name} in the vault`);
 }

@@ -12,7 +12,7 @@ import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
-import { parsePins, verifyPins } from './pins.ts';
+import { parsePins, pinsHint, verifyPins } from './pins.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
@@ -68,7 +68,7 @@ export async function openStore(paths: Paths, means: Means): Promise<OpenStore> 
   const pinsFile = readIfPresent(paths.pins);
   if (!pinsFile)
     throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, {
-      hint: 'restore it from a backup; auxcred reseal --identity=FILE with a recovery key writes it again, auxcred seal --replace --seed-file=- with the 24 words too',
+      hint: pinsHint,
     });
   const pins = parsePins(pinsFile, paths.pins);
   const known = { ...means, device: means.device ?? pins.device };

@@ -36,6 +36,13 @@ export interface Pins {
   readonly counter?: PinnedCounter;
 }
 
+/** The way out where the pins are missing or damaged. Nothing of it makes another seed. */
+export const pinsHint = [
+  'restore it from a backup',
+  'auxcred reseal --identity=FILE with a recovery key, or with the ssh host key that the seed is sealed to, writes it again',
+  'auxcred seal --replace --seed-file=- with the 24 words does too, and auxcred push from the vault',
+].join('; ');
+
 /** The way out where seeds and pins do not belong together. */
 const hint =
   'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
@@ -70,11 +77,7 @@ const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown =>
 
 /** @throws Failure `malformed`. */
 export function parsePins(bytes: Uint8Array, file: string): Pins {
-  const json = Json.parse(
-    bytes,
-    file,
-    `restore ${file}, or auxcred seal --replace takes the seed as a new machine does`,
-  );
+  const json = Json.parse(bytes, file, pinsHint);
   json.at('version').whole(1, 1);
   const next = json.at('next').optional(scopesIn);
   const counter = json.at('tpm2Counter').optional(counterIn);

@@ -284,7 +284,13 @@ describe('looking', () => {
       rows.map(({ change, generation }) => [change, generation]),
       [['new', '1']],
     );
-    assert.equal(auxcred(on('web2', 'history', 'nothing')).status, exitStatus['not-found']);
+    const mistyped = auxcred(on('web2', 'history', 'db-pasword'));
+    assert.equal(mistyped.status, exitStatus['not-found']);
+    assert.match(
+      mistyped.stderr,
+      /no secret db-pasword is declared, and none was ever active .*\n.*hint: did you mean db-password\?/,
+    );
+    assert.match(auxcred(on('web2', 'history', 'nothing')).stderr, /hint: auxcred ls shows/);
   });
 
   test('a reader that has seen enough is no error', () => {

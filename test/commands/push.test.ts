@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -802,6 +803,12 @@ describe('the names of fixed secrets', () => {
       works(operator('rm', '--force', 'host/merged/tOK/deep'));
       assert.equal(pushed('merged').rows[0]?.result, 'done', "what goes is in nobody's way");
       assert.equal(works(['get', 'host/merged/TOK', `--root=${at('merged')}`]), 'a folder and a file of two cases');
+      works(['put', 'host/merged/Own', `--root=${at('merged')}`], 'put there');
+      put('host/merged/own', 'of the vault');
+      assert.match(
+        pushed('merged').rows[0]?.failure?.hint ?? '',
+        /^auxcred mv or rm host\/merged\/Own on merged, or auxcred mv host\/merged\/own in the vault$/,
+      );
     });
   });
 
@@ -892,6 +899,33 @@ describe('a dry run', () => {
       },
     );
     rmSync(at('vault/hosts'), { recursive: true });
+  });
+});
+
+test('a vault without its fixed folder takes no secret away', () => {
+  makeHost('entire');
+  withSettings(alsoHost('entire', ''), () => {
+    put('host/entire/one', '1');
+    put('host/entire/two', '2');
+    pushed('entire');
+    works(operator('rm', '--force', 'host/entire/two'));
+    assert.match(pushed('entire').stderr, /entire: removed host\/entire\/two\n/);
+    renameSync(at('vault/fixed'), at('vault/away'));
+    try {
+      for (const options of [[], ['--dry-run']]) {
+        const [code, message] = failureOf(pushed('entire', ...options));
+        assert.equal(code, 'not-found');
+        assert.match(
+          message,
+          /^entire has fixed secrets that a push brought \(host\/entire\/one\), and there is no folder .*\/vault\/fixed$/,
+        );
+      }
+      assert.equal(works(['get', 'host/entire/one', `--root=${at('entire')}`]), '1');
+      assert.deepEqual(pushed('entire', '--replace').rows[0]?.sent.removed, ['host/entire/one']);
+    } finally {
+      rmSync(at('vault/fixed'), { recursive: true, force: true });
+      renameSync(at('vault/away'), at('vault/fixed'));
+    }
   });
 });
 

@@ -213,7 +213,13 @@ describe('reseal', () => {
     assert.deepEqual(recovery(), [recipient]);
     assert.ok(opensWith(file));
     rmSync(at('etc/auxcred/scopes.json'));
-    fails('reseal', ['--seed-file=-'], 'not-pinned', /auxcred seal --seed-file=- takes the seed/, words);
+    fails(
+      'reseal',
+      ['--seed-file=-'],
+      'not-pinned',
+      /auxcred seal --replace --seed-file=- with the 24 words does too/,
+      words,
+    );
     works('seal', ['--seed-file=-', '--replace'], words);
   });
 

@@ -120,7 +120,7 @@ function mends(
 ): void {
   let command = mend[which] ?? '';
   for (const [word, value] of Object.entries(words)) command = command.replace(word, shellWord(value));
-  command = command.replace(/^auxcred /, `${process.execPath} ${resolve('dist/auxcred.cjs')} `);
+  command = command.replace(/(^|&& )auxcred /, `$1${process.execPath} ${resolve('dist/auxcred.cjs')} `);
   const { status, stderr } = spawnSync('sh', ['-c', command], {
     encoding: 'utf8',
     input: 'value of a secret',
@@ -231,6 +231,7 @@ describe('doctor', () => {
     writeFileSync(at('words'), words);
     for (const [which, lost] of [
       [0, [store('seeds.age')]],
+      [3, [store('seeds.age')]],
       [1, [store('seeds.age')]],
       [1, [store('seeds.age'), store('provisioned'), store('generations')]],
     ] as const) {
@@ -241,12 +242,12 @@ describe('doctor', () => {
         /a new seed would cost every secret of host\/web1,? (?:what is active )?and 1 fixed secret;/,
       );
       assert.ok(!finding.mend.some((command) => /auxcred seal\b/.test(command)));
-      assert.equal(finding.mend.at(-1), 'auxcred push web1');
+      assert.equal(finding.mend.at(-1), 'auxcred push web1    # where the vault is');
       // Nothing is active where the snapshot went too, and the recovery recipients went with it.
       mends(
         finding,
         which,
-        { BACKUP: at('backup'), 'FILE-WITH-THE-WORDS': at('words') },
+        { BACKUP: at('backup'), 'FILE-WITH-THE-WORDS': at('words'), 'RECOVERY-KEY': recoveryKey },
         lost.length === 1 ? [] : ['recovery', 'snapshot'],
       );
     }
@@ -280,6 +281,18 @@ describe('doctor', () => {
       damage();
       mends(only('pins', 'problem', /scopes.json is (?:missing|damaged)/), 1, { 'RECOVERY-KEY': recoveryKey });
     }
+  });
+
+  test('pins: damaged, and nothing but the ssh host key opens the seed', () => {
+    auxcred('reseal', `--remove-recipient=${recipient}`);
+    writeFileSync(at('etc/auxcred/scopes.json'), '{');
+    const { stderr } = run(['unseal', `--root=${root}`]);
+    assert.match(stderr, /scopes\.json is not JSON\n.*hint: restore it from a backup; auxcred reseal --identity=FILE/);
+    assert.ok(!/seal --replace(?! --seed-file)/.test(stderr), 'another seed is no way to keep this one');
+    const finding = findings().find(({ check }) => check === 'pins');
+    assert.ok(finding);
+    assert.ok(finding.mend.every((command) => !command.includes('RECOVERY-KEY')));
+    mends(finding, 1, {}, ['recovery']);
   });
 
   test("pins: a store of somebody else's", () => {
@@ -755,6 +768,13 @@ describe('doctor', () => {
         cpSync(copy, root, { recursive: true, verbatimSymlinks: true });
         rmSync(copy, { recursive: true });
       }
+      renameSync(store('seeds.age'), at('aside'));
+      const lost = findings().find(({ check }) => check === 'seed');
+      assert.ok(
+        lost?.mend.every((command) => !command.includes('reseal') || command.includes('--with-key=host')),
+        lost?.mend.join('\n'),
+      );
+      renameSync(at('aside'), store('seeds.age'));
       tpm = await startSwtpm({});
       const other = { environment: { AUXCRED_TCTI: tpm.device } };
       const all = findings(other);
