@@ -40,6 +40,24 @@ const link = { path: 'bin/auxcred', target: `../${libraryFolder}/auxcred.cjs` };
 /** Where other packages put their manifests: read from this one place, whatever the prefix. */
 const vendorFolder = '/usr/lib/auxcred/secrets.d';
 
+/** README.md links to the others by relative paths, so they keep their places. */
+const documentation = [
+  'README.md',
+  'CHANGELOG.md',
+  'CONTRIBUTING.md',
+  ...[
+    'architecture.md',
+    'decisions.md',
+    'flow.svg',
+    'formats.md',
+    'glossary.md',
+    'guide.md',
+    'operations.md',
+    'threat-model.md',
+    'vaults.md',
+  ].map((name) => `docs/${name}`),
+];
+
 const file = (
   source: string,
   destination: string,
@@ -72,6 +90,7 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
   file('src/manifest/schema.json', 'share/auxcred/secrets.schema.json'),
   ...manPageFiles.map((page) => file(join(dist, 'man', page), `share/man/man${page.slice(-1)}/${page}`)),
   ...Object.values(completionFiles).map((path) => file(join(dist, 'completion', basename(path)), `share/${path}`)),
+  ...documentation.map((path) => file(path, `share/doc/auxcred/${path}`)),
   file('LICENSE', 'share/doc/auxcred/copyright'),
   file(join(dist, 'THIRD-PARTY'), 'share/doc/auxcred/THIRD-PARTY'),
 ];

@@ -1,4 +1,4 @@
-/** The manual pages: the verbs' from the table of the whole command, the formats' from docs/formats.md. */
+/** The manual pages: the verbs' from the table of the whole command, the manifest's and the units' from docs/guide.md and docs/formats.md. */
 
 import { statusesOf } from '../cli/help.ts';
 import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
@@ -26,6 +26,7 @@ export interface ManPage {
 }
 
 const formats = 'docs/formats.md';
+const guide = 'docs/guide.md';
 const pageNames = [
   ['auxcred', 1],
   ...verbNames.map((verb): [string, 1] => [`auxcred-${verb}`, 1]),
@@ -40,7 +41,7 @@ export const manPageFiles: readonly string[] = pageNames.map(([name, number]) =>
 export const manPages = (documentation: (path: string) => string): ManPage[] => [
   overviewPage(documentation(formats)),
   ...verbNames.map(verbPage),
-  manifestPage(documentation(formats)),
+  manifestPage(documentation(guide), documentation(formats)),
   servicePage(documentation(formats)),
 ];
 
@@ -245,7 +246,7 @@ function overviewPage(markdown: string): ManPage {
   );
 }
 
-const manifestPage = (markdown: string): ManPage =>
+const manifestPage = (tasks: string, rules: string): ManPage =>
   page(
     'auxcred-secrets',
     5,
@@ -257,8 +258,9 @@ const manifestPage = (markdown: string): ManPage =>
       paragraph(italic('/run/auxcred/secrets.d/*.toml')),
       paragraph(italic('/usr/lib/auxcred/secrets.d/*.toml')),
     ),
-    section('description', fromMarkdown(chapter(markdown, 'Manifest'))),
-    section('hooks', fromMarkdown(chapter(markdown, 'Hooks'))),
+    section('description', fromMarkdown(chapter(tasks, 'Manifest'))),
+    section('templates', fromMarkdown(chapter(rules, 'Templates'))),
+    section('hooks', fromMarkdown(chapter(tasks, 'Hooks'))),
     section(
       'examples',
       literal([

@@ -78,7 +78,7 @@ export function vaultFolder(asked: string | undefined, environment: NodeJS.Proce
   );
 }
 
-const hint = 'docs/formats.md says what it may hold';
+const hint = 'docs/guide.md lists its keys';
 
 /** The vaults that a machine without an operator fetches from: `[vault.NAME]` of this file. @throws Failure `malformed` */
 export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultSettings> {

@@ -56,6 +56,9 @@ describe('the Debian package', () => {
       './usr/lib/auxcred/secrets.d/',
       './usr/lib/systemd/system/auxcred.socket',
       './usr/lib/systemd/system-generators/auxcred-generator',
+      './usr/share/doc/auxcred/README.md',
+      './usr/share/doc/auxcred/docs/guide.md',
+      './usr/share/doc/auxcred/docs/flow.svg',
     ])
       assert.ok(paths.includes(path), path);
     assert.deepEqual(

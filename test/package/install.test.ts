@@ -31,6 +31,14 @@ const expected = [
   'usr/share/bash-completion/completions/auxcred',
   'usr/share/zsh/vendor-completions/_auxcred',
   'usr/share/fish/vendor_completions.d/auxcred.fish',
+  ...[
+    'README.md',
+    'CHANGELOG.md',
+    'CONTRIBUTING.md',
+    ...readdirSync('docs')
+      .filter((name) => !name.endsWith('.mjs'))
+      .map((name) => `docs/${name}`),
+  ].map((name) => `usr/share/doc/auxcred/${name}`),
   'usr/share/auxcred/secrets.schema.json',
   'usr/share/doc/auxcred/THIRD-PARTY',
   'usr/share/doc/auxcred/copyright',
@@ -71,6 +79,16 @@ describe('installing', () => {
       readFileSync(join(root, 'usr/lib/systemd/system/auxcred.service'), 'utf8'),
       new RegExp(`^ExecStart=${process.execPath} --jitless /usr/lib/auxcred/auxcred-broker\\.cjs$`, 'm'),
     );
+  });
+
+  test('brings the documentation, and its links lead somewhere', () => {
+    const pages = expected.filter((path) => path.endsWith('.md'));
+    for (const page of pages)
+      for (const [, target = ''] of readFileSync(join(root, page), 'utf8').matchAll(
+        /\]\(([^)#:\s]+\.[a-z]+)(?:#[^)]*)?\)/g,
+      ))
+        assert.ok(existsSync(join(root, page, '..', target)), `${page}: ${target}`);
+    assert.ok(pages.length > 10);
   });
 
   test('makes a command that runs', () => {
