@@ -16,17 +16,17 @@ import {
   writeNew,
 } from '../system/files.ts';
 import { dropInName, type Paths, pathsUnder } from '../system/paths.ts';
-import { type Rendering, readRendering, renderUnits } from './rendering.ts';
+import { type Rendering, readRendering, renderingVersion, renderUnits } from './rendering.ts';
 
 /**
- * What `sha256sum` says in the root folder of the drop-ins, by path, and of the manifest's files that they came from, in the order in
+ * The version of the rendering, as a comment, and what `sha256sum` says in the root folder of the drop-ins, by path, and of the manifest's files that they came from, in the order in
  * which they are in force. The manifest's files come last, so that sums that were cut off match no manifest.
  */
 export function renderingSums(files: readonly ManifestFile[], rendering: Rendering): string {
   const dropIns = [...rendering]
     .map(([unit, dropIn]) => sumLine(dropInPath(unit), dropIn))
     .sort((a, b) => (pathIn(a) < pathIn(b) ? -1 : 1));
-  return [...dropIns, ...files.map(({ path, text }) => sumLine(path.slice(1), text))].join('');
+  return [`${renderingVersion}\n`, ...dropIns, ...files.map(({ path, text }) => sumLine(path.slice(1), text))].join('');
 }
 
 /** A path below the root without its leading slash, as the generator names it. */

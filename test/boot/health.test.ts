@@ -277,7 +277,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     test('a start limit that was hit', async () => {
       // A machine under load may not manage five starts in ten seconds.
       await machine.shell(
-        'mkdir -p /run/systemd/system/auxcred.service.d; printf "[Unit]\\nStartLimitIntervalSec=300\\n" > /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload',
+        'mkdir -p /run/systemd/system/auxcred.service.d; printf "[Unit]\\nStartLimitIntervalSec=300\\nStartLimitBurst=5\\n" > /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload',
       );
       await machine.shell(
         'for i in $(seq 30); do systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done; for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done',

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { parseHeader } from '../../src/age/header.ts';
 import { utf8 } from '../../src/bytes.ts';
 import { parseEnrollment, sealForHost, sealingFor } from '../../src/seeds/enrollment.ts';
@@ -64,7 +65,25 @@ for (const version of systemdVersions)
       machine = await auxcredMachine({ systemd: version, name: 'web1', tpm: power.start });
       await writeProbeUnit(machine, 'a.service', {});
       await writeProbeUnit(machine, 'simple.service', { service: ['Type=simple'] });
-      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service', 'simple.service']));
+      await machine.write(
+        '/etc/systemd/system/storm@.service',
+        [
+          '[Unit]',
+          'StartLimitIntervalSec=0',
+          '[Service]',
+          'Type=oneshot',
+          'RemainAfterExit=yes',
+          'Restart=on-failure',
+          'RestartSec=100ms',
+          'SetCredential=key-storm:fallback',
+          `ExecStart=/bin/sh -c 'mkdir -p /run/storm; { cat "$$CREDENTIALS_DIRECTORY/key-storm"; echo; } >> /run/storm/%i'`,
+          '',
+        ].join('\n'),
+      );
+      await machine.write(
+        manifestPath('web'),
+        secretToml('key-a', ['a.service', 'simple.service']) + secretToml('key-storm', ['storm@.service']),
+      );
       await machine.boot();
     });
     after(async () => {
@@ -243,6 +262,25 @@ for (const version of systemdVersions)
       }
       await machine.waitFor('auxcred.service', ['failed', 'inactive']);
       assert.equal(await start(), 0, await told());
+    });
+
+    test('40 units that start again and again on a TPM that hangs get their secret once it goes on, and never anything else', async () => {
+      const { stdout: expected } = await machine.run(['auxcred', 'get', 'key-storm']);
+      await machine.run(['systemctl', 'stop', 'auxcred.service', 'a.service']);
+      const units = Array.from({ length: 40 }, (_, i) => `storm@${String(i)}.service`);
+      power.tpm?.signal('SIGSTOP');
+      try {
+        await machine.systemctl('start', '--no-block', ...units);
+        // Longer than the broker waits for its TPM, refuses, and is gone for the next one to try.
+        await sleep(40_000);
+      } finally {
+        power.tpm?.signal('SIGCONT');
+      }
+      for (const unit of units) await machine.waitFor(unit, 'active', 60_000);
+      const got = (await machine.shell('cat /run/storm/*')).stdout;
+      assert.deepEqual([...new Set(got.trimEnd().split('\n'))], [expected]);
+      assert.ok((await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_CREDENTIAL=key-storm')).length >= 40);
+      await machine.systemctl('stop', 'storm@*.service');
     });
 
     test('a TPM that is gone refuses at once', async () => {

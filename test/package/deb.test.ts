@@ -195,6 +195,13 @@ for (const systemd of systemdVersions)
     test('an upgrade ends the broker and keeps what the administrator switched off', async () => {
       await machine.systemctl('restart', 'web.service');
       await machine.systemctl('disable', 'auxcred-stage.socket');
+      // As version 0.1.0 left it.
+      await machine.shell(
+        [
+          "cd /etc/auxcred/rendered; sed -i '/^#/d; / .*units/d' manifest; rm /run/web",
+          "printf '[Service]\\nLoadCredential=key:/run/auxcred/credentials.sock\\nSetCredential=key:fallback\\n' > units/web.service.d/50-auxcred.conf",
+        ].join('\n'),
+      );
       await machine.install(deb);
       assert.deepEqual(await isActive('auxcred.socket', 'auxcred.service'), ['active', 'inactive']);
       assert.equal(
@@ -202,6 +209,8 @@ for (const systemd of systemdVersions)
         'disabled\n',
       );
       await machine.systemctl('restart', 'web.service');
+      assert.equal((await machine.read('/run/web')).toString().trim(), '64', 'old drop-ins are rendered again');
+      await machine.run(['auxcred', 'apply']);
     });
 
     test('removing and purging it keep the sealed seed', async () => {

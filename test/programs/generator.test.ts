@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import {
   chmodSync,
   existsSync,
@@ -15,6 +16,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { applyRendering } from '../../src/drop-ins/rendered-folder.ts';
+import { renderingVersion } from '../../src/drop-ins/rendering.ts';
 import { readManifest } from '../../src/manifest/manifest.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
@@ -131,6 +133,50 @@ for (const shell of ['dash', 'bash'])
       const { [provisionFirst]: first, ...rendered } = generate();
       assert.deepEqual(rendered, copied);
       assert.match(first ?? '', /Wants=auxcred-provision\.service\nAfter=auxcred-provision\.service/);
+    });
+
+    test('drop-ins of another version are rendered again, and without Node blocked', () => {
+      apply();
+      const sums = join(root, 'etc/auxcred/rendered/manifest');
+      const [version, ...lines] = readFileSync(sums, 'utf8').split('\n');
+      assert.equal(version, renderingVersion);
+      const unit = join(root, 'etc/auxcred/rendered/units', dropIn('a.service'));
+      // Version 0.1.0 listed the manifest's files alone.
+      const old = lines.filter((line) => !line.includes('/units/'));
+      for (const first of [[], ['# auxcred rendering 1'], ['# auxcred rendering 20']]) {
+        writeFileSync(sums, [...first, ...old].join('\n'));
+        writeFileSync(unit, '[Service]\nLoadCredential=a:/run/auxcred/credentials.sock\n');
+        const blocking = generate({ node: noNode });
+        for (const name of ['a.service', 'both.service', 'v.service'])
+          assert.match(blocking[dropIn(name)] ?? '', blocked, name);
+        const { [provisionFirst]: provision, ...rendered } = generate();
+        assert.ok(provision !== undefined);
+        assert.match(
+          rendered[dropIn('a.service')] ?? '',
+          /^LoadCredentialEncrypted=a:\/run\/auxcred\/encrypted\.sock$/m,
+        );
+        assert.equal(applyRendering(pathsUnder(root), readManifest(root)).length, 1, 'apply replaces them');
+        assert.deepEqual(generate({ node: noNode }), rendered);
+      }
+    });
+
+    test('a manifest renders to the same drop-ins in every release of this version', () => {
+      write(
+        'etc/auxcred/secrets.d/web.toml',
+        ['socket', 'stage', 'credstore', 'file']
+          .map(
+            (delivery) => `[secret.${delivery}]\ndelivery = "${delivery}"\nunits = ["all.service", "tmpl@.service"]\n`,
+          )
+          .join(''),
+      );
+      const hash = createHash('sha256')
+        .update(JSON.stringify(Object.entries(generate()).sort()))
+        .digest('hex');
+      assert.equal(
+        hash,
+        'ac670e518c0372d06b282c253bc1164a4de8958c5744476da4e0abdced67674d',
+        'raise renderingVersion, and the line in the generator with it',
+      );
     });
 
     const changes: Record<string, () => void> = {
