@@ -98,7 +98,8 @@ function codeIn(text: string): string[] {
         code.replaceAll(/\s+/g, ' '),
       ),
     ),
-  ];
+    // A comment is no command.
+  ].filter((code) => !code.startsWith('# '));
 }
 
 describe('commands in the documentation', () => {
