@@ -73,7 +73,9 @@ export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: M
   const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
   const rendering = renderUnits(manifest.declarations);
   const dropIns = changesOf(readRendering(paths), rendering);
-  const isSame = dropIns.length === 0 && (applied ?? '') === renderingSums(manifest.files, rendering);
+  const isSame =
+    dropIns.length === 0 &&
+    (applied === undefined ? manifest.files.length === 0 : applied === renderingSums(manifest.files, rendering));
   return {
     manifest,
     errors,
