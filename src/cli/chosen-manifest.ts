@@ -6,7 +6,7 @@ import type { Identities } from '../age/identities.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
-import { Shelf, unopened } from '../fixed/fixed-files.ts';
+import { FixedFiles, unopened } from '../fixed/fixed-files.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { meansOf } from '../machine/openers.ts';
@@ -157,11 +157,11 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
     return await withFleetSeed(vault, options, (fleetSeed) => {
       const scopes = scopesOf(vault, host, fleetSeed);
       try {
-        const shelf = new Shelf(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
+        const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
         return work({
           manifest: view.manifest,
-          standpoint: { ...view.standpoint, fixed: shelf.find },
-          sources: sourcesOf(scopes, shelf),
+          standpoint: { ...view.standpoint, fixed: fixedFiles.find },
+          sources: sourcesOf(scopes, fixedFiles),
           inForce: () => undefined,
           snapshot: undefined,
         });
@@ -175,11 +175,11 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
   try {
     const snapshot = snapshotInForce(paths, payload.scopes);
-    const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
+    const fixedFiles = new FixedFiles(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
     return work({
       manifest,
-      standpoint: standpointOf(payload.scopes, new Date(), shelf.find),
-      sources: sourcesOf(payload.scopes, shelf, paths),
+      standpoint: standpointOf(payload.scopes, new Date(), fixedFiles.find),
+      sources: sourcesOf(payload.scopes, fixedFiles, paths),
       inForce: (name) => inForce(snapshot?.history, name),
       snapshot,
     });
@@ -189,11 +189,11 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
 }
 
 /** What is in force on a machine may be in its snapshot alone. */
-function sourcesOf(scopes: readonly Scope[], shelf: Shelf, paths?: Paths): Sources {
+function sourcesOf(scopes: readonly Scope[], fixedFiles: FixedFiles, paths?: Paths): Sources {
   const seedOf = seedsOf(scopes);
   return {
     seedOf,
-    fixedValue: fixedValues(seedOf, (recipe) => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
+    fixedValue: fixedValues(seedOf, (recipe) => fixedFiles.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
   };
 }
 

@@ -7,7 +7,7 @@ import { type FixedName, nameText } from './name.ts';
 type Found = ReturnType<FixedLookup> & { readonly bytes: Uint8Array };
 
 /** The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen when the very same file was put in force. */
-export class Shelf {
+export class FixedFiles {
   readonly #folder: FixedFolder;
   readonly #seedOf: ScopeSeed;
   readonly #known = new Map<string, ReturnType<FixedLookup>>();
