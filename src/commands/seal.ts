@@ -7,7 +7,7 @@ import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { isOnEncryptedDisk } from '../health/platform.ts';
-import { Sight } from '../health/readable-files.ts';
+import { ReadableFiles } from '../health/readable-files.ts';
 import { meansOf } from '../machine/openers.ts';
 import { sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
@@ -95,7 +95,7 @@ async function sealOver(
 
 /** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
 function sayShared(paths: Paths): void {
-  if (isOnEncryptedDisk(new Sight(), paths.seeds) === true) return;
+  if (isOnEncryptedDisk(new ReadableFiles(), paths.seeds) === true) return;
   say(
     'the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too',
   );

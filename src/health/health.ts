@@ -16,7 +16,7 @@ import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
 import { type Declared, declaredOn, type InForce, inForceWith } from './in-force.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
-import { Sight } from './readable-files.ts';
+import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
 import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
@@ -95,11 +95,11 @@ export async function lookAt(
   { open }: { readonly open: boolean },
 ): Promise<Health> {
   const paths = pathsUnder(root);
-  const sight = new Sight();
+  const readable = new ReadableFiles();
   const isRunning = systemIsRunning(root);
   const now = new Date();
-  const seeds = sealedSeeds(sight, paths);
-  const declared = declaredOn(sight, root, paths, readManifest(root), now);
+  const seeds = sealedSeeds(readable, paths);
+  const declared = declaredOn(readable, root, paths, readManifest(root), now);
   const runsOn = platform();
   const opening =
     open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden'
@@ -127,24 +127,24 @@ export async function lookAt(
     host: scopesOf(seeds)
       .find((scope) => scope.startsWith('host/'))
       ?.slice('host/'.length),
-    files: storeFiles(sight, root, paths),
+    files: storeFiles(readable, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
-    overrides: overridesOn(paths, (path) => sight.text(path)),
+    overrides: overridesOn(paths, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
-    strayLinks: strayLinks(sight, paths, declared.manifest.declarations),
+    strayLinks: strayLinks(readable, paths, declared.manifest.declarations),
     system: isRunning
       ? {
           broker: brokerState(),
           units: unitStates(units),
-          rendered: renderedOn(sight, paths),
+          rendered: renderedOn(readable, paths),
           swaps: existsSync('/run/systemd/container')
             ? []
-            : swapsOnDisk(sight.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(sight, swap)),
-          onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(sight, paths.seeds) : undefined,
+            : swapsOnDisk(readable.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(readable, swap)),
+          onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(readable, paths.seeds) : undefined,
         }
       : undefined,
-    hidden: sight.hidden,
+    hidden: readable.hidden,
     hangs: hung || tpm instanceof Failure,
   };
 }

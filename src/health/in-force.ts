@@ -17,7 +17,7 @@ import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.t
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 /** A secret that is not in force as it should be by now. */
 export interface Stale {
@@ -59,8 +59,14 @@ export interface InForce {
 }
 
 /** Reads what was applied, and compares. Opens no seed. */
-export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: Manifest, now: Date): Declared {
-  const applied = sight.text(join(paths.rendered, 'manifest'));
+export function declaredOn(
+  readable: ReadableFiles,
+  root: string,
+  paths: Paths,
+  manifest: Manifest,
+  now: Date,
+): Declared {
+  const applied = readable.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) =>
     content.form === 'derived' && content.rotate !== undefined && rotates(content)
       ? [{ name, end: periodAt(content.rotate, now).end }]
