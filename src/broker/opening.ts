@@ -4,7 +4,7 @@ import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { devicePatience, type HostKeys, hostKeyCredentials, type Means, openStore } from '../seeds/open.ts';
+import { devicePatience, type HostKeys, hostKeyCredentials, type Openers, openStore } from '../seeds/open.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
@@ -30,10 +30,10 @@ const attempts = 3;
  * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, means: Means): Promise<Opened> {
+export async function openReleases(paths: Paths, openers: Openers): Promise<Opened> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await openOnce(paths, means);
+      return await openOnce(paths, openers);
     } catch (error) {
       // The broker waits for nobody's lock, so it may have read seeds of before something was put in force, and the snapshot of after it.
       if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
@@ -42,7 +42,7 @@ export async function openReleases(paths: Paths, means: Means): Promise<Opened> 
 }
 
 /** What a service was given to open the seeds with: the host key as a credential, the TPM device in AUXCRED_TCTI. */
-export function givenMeans(environment: NodeJS.ProcessEnv): Means {
+export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
@@ -57,8 +57,8 @@ export function givenMeans(environment: NodeJS.ProcessEnv): Means {
   return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
 }
 
-async function openOnce(paths: Paths, means: Means): Promise<Opened> {
-  const { payload, counter: tpmCounter } = await openStore(paths, means);
+async function openOnce(paths: Paths, openers: Openers): Promise<Opened> {
+  const { payload, counter: tpmCounter } = await openStore(paths, openers);
   try {
     // The link first: what takes its place while the rest is read is noticed later.
     const link = linkTarget(paths.snapshot);

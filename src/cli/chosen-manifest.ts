@@ -9,7 +9,7 @@ import { Failure } from '../failure.ts';
 import { FixedFiles, unopened } from '../fixed/fixed-files.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
@@ -172,7 +172,7 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   }
   const { manifest } = viewOf(options);
   const paths = pathsUnder(options.value('root') ?? '/');
-  const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  const { payload } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
   try {
     const snapshot = snapshotInForce(paths, payload.scopes);
     const fixedFiles = new FixedFiles(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));

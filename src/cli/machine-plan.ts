@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { changesOf, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { sayPostponed, sayUnsealed } from '../machine/provisioning.ts';
 import { cutShort } from '../machine/restarts.ts';
 import { readManifest } from '../manifest/manifest.ts';
@@ -43,7 +43,7 @@ export async function showPlan(
     show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
     return 0;
   }
-  const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  const { payload, counter } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);

@@ -5,7 +5,7 @@ import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { layOut } from '../machine/provisioning.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
@@ -99,7 +99,7 @@ async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, '
     return { payload, srk: undefined };
   }
   const { payload, counter, srk } = await openStore(paths, {
-    ...meansOf(paths, options.value('tpm2-device')),
+    ...openersOf(paths, options.value('tpm2-device')),
     patience: options.flag('first-boot') ? devicePatience : 0,
   });
   if (acceptOlder) return { payload, srk };
@@ -173,7 +173,7 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
 }
 
 function changed(sealing: Sealing, options: Options, root: string, paths: Paths): Sealing {
-  const device = meansOf(paths, options.value('tpm2-device')).device ?? sealing.device;
+  const device = openersOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey =
     options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
   const credsKey =

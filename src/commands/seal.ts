@@ -8,7 +8,7 @@ import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { isOnEncryptedDisk } from '../health/platform.ts';
 import { ReadableFiles } from '../health/readable-files.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { snapshotInForce } from '../provision/preparing.ts';
@@ -27,8 +27,8 @@ export async function seal(argv: readonly string[]): Promise<number> {
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  const means = meansOf(paths, options.value('tpm2-device'));
-  const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
+  const openers = openersOf(paths, options.value('tpm2-device'));
+  const withKey = chosenKey(options.value('with-key') ?? 'host', openers.device);
   const credsKey = chosenCredsKey(options.value('creds-key'), withKey);
   // Before anything is asked for. A new seed costs all that there is.
   refuseExisting(paths, options);
@@ -43,7 +43,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       credsKey,
       recovery,
       ...pcrs,
-      device: withKey === 'host' ? undefined : means.device,
+      device: withKey === 'host' ? undefined : openers.device,
     };
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);

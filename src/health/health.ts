@@ -6,7 +6,7 @@ import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { type Means, openStore } from '../seeds/open.ts';
+import { type Openers, openStore } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { guardMemory } from '../system/memory-guard.ts';
@@ -91,7 +91,7 @@ export interface Health {
 /** Looks at everything; what is missing or broken is what it is for, and no error. */
 export async function lookAt(
   root: string,
-  means: (paths: Paths) => Means,
+  openers: (paths: Paths) => Openers,
   { open }: { readonly open: boolean },
 ): Promise<Health> {
   const paths = pathsUnder(root);
@@ -103,9 +103,9 @@ export async function lookAt(
   const runsOn = platform();
   const opening =
     open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden'
-      ? await opened(root, means(paths), declared, now)
+      ? await opened(root, openers(paths), declared, now)
       : ({ state: 'untried' } as const);
-  const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
+  const device = openers(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
   // Whether lost seeds can be sealed to the TPM again depends on it too.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
@@ -155,12 +155,12 @@ export const hadTpm = ({ pins }: SealedSeeds): boolean =>
 
 const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
 
-async function opened(root: string, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+async function opened(root: string, openers: Openers, { manifest }: Declared, now: Date): Promise<Opening> {
   guardMemory();
   const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
-  const store = await within(openStore(paths, means).catch((error: unknown) => asFailure(error)));
+  const store = await within(openStore(paths, openers).catch((error: unknown) => asFailure(error)));
   if (store instanceof Failure) return { state: 'failed', milliseconds: since(), failure: store };
   const milliseconds = since();
   const { payload, openedBy } = store;

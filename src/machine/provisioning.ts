@@ -28,7 +28,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
 import { caughtUp, raised } from './counter.ts';
-import { meansOf } from './openers.ts';
+import { openersOf } from './openers.ts';
 
 export const sayPostponed = (name: string): void => {
   say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
@@ -77,7 +77,7 @@ export async function provisionManifest(
   flags: ProvisionFlags,
 ): Promise<InForce> {
   const paths = pathsUnder(root);
-  const store = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
+  const store = await openStore(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
     return await provisionWith(root, store, manifest, flags);
   } finally {

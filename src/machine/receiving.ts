@@ -18,7 +18,7 @@ import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { putInForce } from './applying.ts';
-import { meansOf } from './openers.ts';
+import { openersOf } from './openers.ts';
 import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from './sealing.ts';
@@ -76,7 +76,7 @@ async function withSeeds<T>(
 ): Promise<T> {
   const paths = pathsUnder(root);
   const pushed = readPushed(paths);
-  const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
+  const opened = arrived.seeds ? undefined : await openStore(paths, openersOf(paths, device));
   const sent = arrived.seeds
     ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished })
     : undefined;
@@ -163,11 +163,11 @@ async function sentSeeds(
   { request: { seeds, replace }, file, unfinished }: Sent,
 ): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
-  const means = meansOf(paths, givenDevice);
+  const openers = openersOf(paths, givenDevice);
   const pins = pinsIn(paths);
-  const { payload, srk } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
+  const { payload, srk } = await openSeeds(file, { ...openers, device: openers.device ?? pins?.device });
   try {
-    const own = await ownSeeds(paths, means, pins);
+    const own = await ownSeeds(paths, openers, pins);
     checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });
     const stays = seeds?.keepSealing === true && existsSync(paths.seeds) ? ownSealing(own, payload.scopes) : undefined;
     const { recovery } = payload.sealing;
@@ -175,7 +175,7 @@ async function sentSeeds(
       ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery }
       : payload.sealing;
     const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
-    const device = sealing.withKey === 'host' ? undefined : (means.device ?? sealing.device);
+    const device = sealing.withKey === 'host' ? undefined : (openers.device ?? sealing.device);
     return {
       own,
       srk: srk ?? stays?.srk,

@@ -24,7 +24,7 @@ import { counterText } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
-import { meansOf } from './openers.ts';
+import { openersOf } from './openers.ts';
 
 /** How seeds are sealed. */
 export interface SealWishes {
@@ -58,10 +58,10 @@ export async function sealMachine(
     { sealedKey, srk },
     async (locks) => await sealPayload(payload, locks),
   );
-  const means = meansOf(paths, sealing.device);
+  const openers = openersOf(paths, sealing.device);
   const reopened = await openSeeds(
     sealed,
-    sealedKey ? { ...means, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : means,
+    sealedKey ? { ...openers, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : openers,
   );
   wipeScopes(reopened.payload.scopes);
 
