@@ -17,7 +17,7 @@ import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
 import { Lines } from './line-index.ts';
 import { placementKeys, readPlacement } from './placement.ts';
-import { Table } from './table.ts';
+import { ManifestTable } from './table.ts';
 import { unitProblem } from './units.ts';
 
 export interface Manifest {
@@ -74,7 +74,7 @@ function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
   const note = (problem: Omit<Problem, 'file' | 'line'>): void => {
     problems.push({ ...problem, file, line: lines.of(problem.key ?? '') });
   };
-  const top = new Table(content.record, '', (problem) => {
+  const top = new ManifestTable(content.record, '', (problem) => {
     note({ ...problem, key: problem.key?.slice(1) });
   });
   for (const key of top.keys())
@@ -85,7 +85,7 @@ function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
     return { lines, declarations: [], problems };
   }
   const declarations = Object.entries(secrets).flatMap(([name, value]) => {
-    if (isTable(value)) return [parseSecret(file, name, new Table(value, `secret.${name}`, note))];
+    if (isTable(value)) return [parseSecret(file, name, new ManifestTable(value, `secret.${name}`, note))];
     top.problem(`secret.${name}`, 'a table is expected here', `[secret.${name}]`);
     return [];
   });
@@ -156,7 +156,7 @@ const fileProblem = (file: string, line: number | undefined, message: string, hi
 const isTable = (value: unknown): value is Readonly<Record<string, unknown>> =>
   value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
 
-function parseSecret(file: string, name: string, table: Table): SecretDeclaration {
+function parseSecret(file: string, name: string, table: ManifestTable): SecretDeclaration {
   if (!namePattern.test(name) || name.length > longestId)
     table.problem(
       '',
@@ -215,7 +215,7 @@ function parseSecret(file: string, name: string, table: Table): SecretDeclaratio
   return declaration;
 }
 
-function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): void {
+function checkUnit(unit: string, declaration: SecretDeclaration, table: ManifestTable): void {
   const problem = unitProblem(unit, declaration);
   if (problem) table.problem('units', problem.message, problem.hint);
   if (declaration.delivery !== 'socket') return;

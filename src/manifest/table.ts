@@ -2,7 +2,7 @@ import { nearest } from '../nearest.ts';
 import type { Problem } from './declaration.ts';
 
 /** One table of a manifest file, read key by key; whatever is wrong is noted with its place and reading goes on. */
-export class Table {
+export class ManifestTable {
   readonly #record: Readonly<Record<string, unknown>>;
   readonly #key: string;
   readonly #note: (problem: Omit<Problem, 'file' | 'line'>) => void;

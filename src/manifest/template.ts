@@ -9,7 +9,7 @@ import type { Escape } from '../derive/recipe.ts';
 import { escapers } from '../derive/value.ts';
 import { nearest } from '../nearest.ts';
 import type { ComposedContent, Reference } from './declaration.ts';
-import type { Table } from './table.ts';
+import type { ManifestTable } from './table.ts';
 
 type Piece = string | Reference;
 type Complain = (message: string, hint: string | undefined) => void;
@@ -22,7 +22,7 @@ const filters: readonly Escape[] = ['base64', 'url', 'json', 'env'];
 const quoting: readonly Escape[] = ['json', 'env'];
 
 /** The pieces of a template's declaration, neighbouring texts joined. What is wrong goes to the table's problems. */
-export function readComposition(table: Table): ComposedContent {
+export function readComposition(table: ManifestTable): ComposedContent {
   const given = compositionKeys.filter((key) => table.value(key) !== undefined);
   const [key = 'content'] = given;
   if (given.length !== 1)
