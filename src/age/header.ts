@@ -37,7 +37,7 @@ export const malformed = (what: string): Failure =>
 
 /** The header at the start of `file`; at most 1 MiB of it is looked at. @throws Failure `malformed` */
 export function parseHeader(file: Uint8Array): Header {
-  const lines = new Lines(file.subarray(0, longestHeader));
+  const lines = new HeaderLines(file.subarray(0, longestHeader));
   if (lines.next() !== magic) throw malformed('it does not begin with age-encryption.org/v1');
   const stanzas: Stanza[] = [];
   for (;;) {
@@ -90,7 +90,7 @@ function parseArguments(text: string): string[] {
   return args;
 }
 
-function parseBody(lines: Lines): Uint8Array {
+function parseBody(lines: HeaderLines): Uint8Array {
   let text = '';
   for (;;) {
     const line = lines.next();
@@ -100,7 +100,7 @@ function parseBody(lines: Lines): Uint8Array {
   }
 }
 
-class Lines {
+class HeaderLines {
   readonly #bytes: Buffer;
   offset = 0;
 

@@ -1,5 +1,5 @@
 /** Where in a manifest file a key stands. The parsers don't say, so it is looked for in the text. */
-export class Lines {
+export class LineIndex {
   readonly #lines: readonly string[];
   readonly #json: boolean;
   #tables: ReadonlyMap<string, number> | undefined;

@@ -15,7 +15,7 @@ import {
 } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
-import { Lines } from './line-index.ts';
+import { LineIndex } from './line-index.ts';
 import { placementKeys, readPlacement } from './placement.ts';
 import { ManifestTable } from './table.ts';
 import { unitProblem } from './units.ts';
@@ -54,14 +54,14 @@ export const brokenFiles = (problems: readonly Problem[]): Set<string> =>
   new Set(problems.filter(({ severity }) => severity === 'error').map(({ file }) => file));
 
 interface ParsedFile {
-  readonly lines: Lines;
+  readonly lines: LineIndex;
   readonly declarations: readonly SecretDeclaration[];
   readonly problems: readonly Problem[];
 }
 
 function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
   const problems: Problem[] = [];
-  const lines = new Lines(file, text ?? '');
+  const lines = new LineIndex(file, text ?? '');
   if (text === undefined)
     return {
       lines,
@@ -248,7 +248,7 @@ type Note = (
 ) => void;
 
 /** What no secret can see alone: one declared twice, two under one id in a unit, names of others that are not there. */
-function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMap<string, Lines>): Problem[] {
+function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMap<string, LineIndex>): Problem[] {
   const problems: Problem[] = [];
   const note: Note = ({ file, name }, message, hint, severity = 'error', option = '') => {
     const key = `secret.${name}${option}`;
