@@ -8,7 +8,7 @@ import { pathProblem } from '../fixed/name.ts';
 import type { Content, DerivedContent, FixedContent, HashedContent } from './declaration.ts';
 import { optionKeys, readOptions } from './options.ts';
 import type { ManifestTable } from './table.ts';
-import { compositionKeys, readComposition } from './template.ts';
+import { readTemplate, templateKeys } from './template.ts';
 
 export const contentKinds = [...kindNames, 'fixed', 'vault', 'crypt', 'template'] as const;
 export type ContentKind = (typeof contentKinds)[number];
@@ -17,7 +17,7 @@ const derivedKeys = ['generation', 'share', 'rotate', 'period', 'previous'];
 
 /** The keys that a kind adds to those that every declaration has. */
 export function contentKeys(kind: ContentKind): readonly string[] {
-  if (kind === 'template') return compositionKeys;
+  if (kind === 'template') return templateKeys;
   if (kind === 'fixed') return ['path', 'share'];
   if (kind === 'vault') return ['vault', 'path', 'options', 'share'];
   return kind === 'crypt' ? ['of', 'method', 'rounds'] : [...derivedKeys, ...optionKeys(kind)];
@@ -26,7 +26,7 @@ export function contentKeys(kind: ContentKind): readonly string[] {
 /** What is wrong goes to the table's problems. */
 export function readContent(kind: ContentKind, name: string, table: ManifestTable): Content {
   if (kind === 'fixed' || kind === 'vault') return readFixed(kind, name, table);
-  if (kind === 'template') return readComposition(table);
+  if (kind === 'template') return readTemplate(table);
   return kind === 'crypt' ? readHashed(table) : readDerived(kind, table);
 }
 

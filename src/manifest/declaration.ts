@@ -62,12 +62,12 @@ export interface Reference {
 }
 
 /** A text with other secrets in it. */
-export interface ComposedContent {
+export interface TemplateContent {
   readonly form: 'template';
   readonly pieces: readonly (string | Reference)[];
 }
 
-export type Content = DerivedContent | FixedContent | HashedContent | ComposedContent;
+export type Content = DerivedContent | FixedContent | HashedContent | TemplateContent;
 
 /** Before what a file has to be there: the units that name it, or systemd-sysusers, which makes users. */
 export const needs = ['units', 'users'] as const;

@@ -8,13 +8,13 @@ import { namePattern } from '../derive/realm.ts';
 import type { Escape } from '../derive/recipe.ts';
 import { escapers } from '../derive/value.ts';
 import { nearest } from '../nearest.ts';
-import type { ComposedContent, Reference } from './declaration.ts';
+import type { Reference, TemplateContent } from './declaration.ts';
 import type { ManifestTable } from './table.ts';
 
 type Piece = string | Reference;
 type Complain = (message: string, hint: string | undefined) => void;
 
-export const compositionKeys = ['content', 'env', 'json'] as const;
+export const templateKeys = ['content', 'env', 'json'] as const;
 
 const hint = '{{name}}, {{name.public}}, {{name | url}}; {{"{{"}} stands for two braces';
 /** Escapes that a template's author can ask for; the last two quote a value as a whole. */
@@ -22,8 +22,8 @@ const filters: readonly Escape[] = ['base64', 'url', 'json', 'env'];
 const quoting: readonly Escape[] = ['json', 'env'];
 
 /** The pieces of a template's declaration, neighbouring texts joined. What is wrong goes to the table's problems. */
-export function readComposition(table: ManifestTable): ComposedContent {
-  const given = compositionKeys.filter((key) => table.value(key) !== undefined);
+export function readTemplate(table: ManifestTable): TemplateContent {
+  const given = templateKeys.filter((key) => table.value(key) !== undefined);
   const [key = 'content'] = given;
   if (given.length !== 1)
     table.problem(
