@@ -15,7 +15,7 @@ import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
 import { inForce, standpointOf } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
@@ -174,7 +174,7 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   const paths = pathsUnder(options.value('root') ?? '/');
   const { payload } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
   try {
-    const snapshot = snapshotInForce(paths, payload.scopes);
+    const snapshot = activeSnapshot(paths, payload.scopes);
     const fixedFiles = new FixedFiles(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
     return work({
       manifest,

@@ -9,7 +9,7 @@ import { readManifest } from '../manifest/manifest.ts';
 import { withMachineProblems } from '../provision/machine-problems.ts';
 import { pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { planned } from '../provision/provision.ts';
 import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
@@ -45,7 +45,7 @@ export async function showPlan(
   }
   const { payload, counter } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
   try {
-    if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
+    if (!options.flag('accept-older')) refuseRewound(counter, activeSnapshot(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);
     const { changes, hooked } = planned(
       paths,

@@ -11,7 +11,7 @@ import { ReadableFiles } from '../health/readable-files.ts';
 import { openersOf } from '../machine/openers.ts';
 import { sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
@@ -76,7 +76,7 @@ async function sealOver(
     shown = true;
   };
   // Over what was active with this seed before, so that the file it replaces can't come back in its place.
-  const counter = 1 + (snapshotInForce(pathsUnder(root), scopes)?.counter ?? 0);
+  const counter = 1 + (activeSnapshot(pathsUnder(root), scopes)?.counter ?? 0);
   try {
     await sealMachine(
       root,

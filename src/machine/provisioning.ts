@@ -13,7 +13,7 @@ import { runHook } from '../provision/hook.ts';
 import { manifestOn } from '../provision/machine-problems.ts';
 import { notePending, pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { type Provisioned, provision } from '../provision/provision.ts';
 import { mergedSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
@@ -103,7 +103,7 @@ export async function provisionWith(
   const note = (changes: readonly ReleaseChange[]): void => {
     notePending(paths, host, mergedSteps(pending, stepsFor(changes)));
   };
-  const recorded = snapshotInForce(paths, payload.scopes)?.tpmCounter;
+  const recorded = activeSnapshot(paths, payload.scopes)?.tpmCounter;
   const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
   settlePins(paths, payload.scopes);
   const tpmCounter = counter && remembered !== undefined ? await caughtUp(counter, remembered, recorded) : undefined;
@@ -161,7 +161,7 @@ export async function layOut(
   astray: ReadonlySet<string>,
   early: boolean,
 ): Promise<{ made: Release[]; failures: string[] }> {
-  const releases = snapshotInForce(paths, scopes)?.releases ?? [];
+  const releases = activeSnapshot(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
   const made: Release[] = [];

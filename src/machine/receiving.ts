@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
 import { unitsFailure } from '../provision/unit-jobs.ts';
 import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';
@@ -110,7 +110,7 @@ const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ 
 
 /** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
 function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
-  const snapshot = snapshotInForce(paths, payload.scopes);
+  const snapshot = activeSnapshot(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
   refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
 }
@@ -174,7 +174,7 @@ async function sentSeeds(
     const sealing = stays
       ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery }
       : payload.sealing;
-    const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
+    const counter = 1 + Math.max(activeSnapshot(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
     const device = sealing.withKey === 'host' ? undefined : (openers.device ?? sealing.device);
     return {
       own,

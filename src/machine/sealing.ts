@@ -7,7 +7,7 @@ import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
 import type { Payload, Sealing } from '../seeds/payload.ts';
@@ -50,7 +50,7 @@ export async function sealMachine(
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
-  const inForce = recordable(paths, snapshotInForce(paths, scopes));
+  const inForce = recordable(paths, activeSnapshot(paths, scopes));
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
   const sealed = await withLocks(
     paths,

@@ -34,7 +34,7 @@ export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier'
  * What is in force, as far as this machine's own seed made it: after another seed was sealed everything is new.
  * @throws Failure
  */
-export function snapshotInForce(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
+export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
   try {
     return readSnapshot(paths, hostScope(scopes));
   } catch (error) {
@@ -65,7 +65,7 @@ export function withPrepared<T>(
   given: PlannedOptions,
   work: (prepared: Prepared) => T,
 ): T {
-  const before = paths && snapshotInForce(paths, scopes);
+  const before = paths && activeSnapshot(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
   const fixedInForce = before?.releases
     .flatMap(({ recipe }) => ingredients(recipe))

@@ -1,7 +1,7 @@
 /** The seeds that a machine holds before an operator's take their place, and whether they may: what follows from a seed is lost with it. */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { type Openers, type OpenStore, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';
@@ -108,7 +108,7 @@ function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): v
       `scopes.json is missing or damaged and seeds.age does not open (${closed.message}), so nothing says whose seed would be lost`,
       { hint, cause: closed },
     );
-  if (existsSync(paths.snapshot) && !snapshotInForce(paths, scopes))
+  if (existsSync(paths.snapshot) && !activeSnapshot(paths, scopes))
     throw new Failure(
       'refused',
       'scopes.json and seeds.age are gone or damaged, and another seed than the one that comes made what is active here',

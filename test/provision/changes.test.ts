@@ -13,7 +13,7 @@ import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
 import { withFingerprint } from '../../src/provision/fingerprint.ts';
 import { runHook } from '../../src/provision/hook.ts';
-import { snapshotInForce } from '../../src/provision/preparing.ts';
+import { activeSnapshot } from '../../src/provision/preparing.ts';
 import { type Provisioned, planned, provision } from '../../src/provision/provision.ts';
 import { stepsFor, type UnitStep } from '../../src/provision/running-units.ts';
 import { type Scope, scopeSeedsOf, seedsOf } from '../../src/seeds/scope.ts';
@@ -74,7 +74,7 @@ const write = (name: string, value: string, these = scopes): void => {
 
 /** What a unit gets, from the snapshot alone. */
 function inForce(unit: string, credential: string, these = scopes): string {
-  const release = snapshotInForce(paths(), these)?.releases.find(
+  const release = activeSnapshot(paths(), these)?.releases.find(
     (one) => one.unit === unit && one.credential === credential,
   );
   assert.ok(release, `${unit}/${credential}`);
@@ -87,7 +87,7 @@ function inForce(unit: string, credential: string, these = scopes): string {
   );
 }
 const fingerprints = (these = scopes): ReadonlyMap<string, string> =>
-  snapshotInForce(paths(), these)?.fingerprints ?? new Map();
+  activeSnapshot(paths(), these)?.fingerprints ?? new Map();
 const touched = (steps: readonly UnitStep[]): string[] =>
   steps.filter(({ action }) => action !== 'none').map(({ unit }) => unit);
 
@@ -162,7 +162,7 @@ describe('a record from before releases had a label of their own', () => {
       authenticated({ ...content, fingerprints: Object.fromEntries(old) }, scope('host', 'web1', 1)),
     );
     rmSync(join(paths().snapshot, 'settled.json'));
-    assert.equal(snapshotInForce(paths(), scopes)?.fingerprintLabel, 'fingerprint');
+    assert.equal(activeSnapshot(paths(), scopes)?.fingerprintLabel, 'fingerprint');
   }
   const moved = (): void => {
     const body = bodyOf(record());
@@ -200,14 +200,14 @@ describe('a record from before releases had a label of their own', () => {
 
   test('stays under its label where seeds are sealed again', () => {
     before();
-    const old = snapshotInForce(paths(), scopes) ?? assert.fail();
+    const old = activeSnapshot(paths(), scopes) ?? assert.fail();
     installSnapshot(paths(), {
       before: old,
       snapshot: { ...old, counter: 2 },
       host: scope('host', 'web1', 1),
       fileOf: (recipe) => readFixedFile(paths(), recipe) ?? assert.fail(),
     });
-    assert.deepEqual(snapshotInForce(paths(), scopes), { ...old, counter: 2 });
+    assert.deepEqual(activeSnapshot(paths(), scopes), { ...old, counter: 2 });
   });
 });
 
@@ -492,7 +492,7 @@ describe('going back', () => {
     put(text(), { at: at(12) });
     assert.deepEqual([inForce('a.service', 'a.previous')], [seen.get(11)]);
     assert.deepEqual(
-      snapshotInForce(paths(), scopes)
+      activeSnapshot(paths(), scopes)
         ?.history.get('a')
         ?.map(({ recipe }) => (recipe.form === 'derived' ? recipe.period : '')),
       ['2026-09', '2026-10', '2026-11', '2026-10', '2026-12'],
@@ -528,7 +528,7 @@ describe('going back', () => {
       '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n',
     ];
     const values = (): string[][] =>
-      (snapshotInForce(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [
+      (activeSnapshot(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [
         unit,
         credential,
         inForce(unit, credential),

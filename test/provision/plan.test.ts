@@ -10,7 +10,7 @@ import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
 import { runHook } from '../../src/provision/hook.ts';
 import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
-import { snapshotInForce } from '../../src/provision/preparing.ts';
+import { activeSnapshot } from '../../src/provision/preparing.ts';
 import { type Hook, type Provisioned, planned, provision } from '../../src/provision/provision.ts';
 import { stepsFor } from '../../src/provision/running-units.ts';
 import { type Scope, seedsOf } from '../../src/seeds/scope.ts';
@@ -72,13 +72,13 @@ const put = (
 const brief = (changes: readonly ReleaseChange[]): string[] =>
   changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
 const historyOf = (name: string): string[] =>
-  (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) =>
+  (activeSnapshot(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) =>
     ingredients(recipe)
       .map((source) => `${periodOf(source)} ${String(generationOf(source))}`)
       .join(),
   );
 const inForce = (unit: string, credential: string, these = scopes): string => {
-  const release = snapshotInForce(pathsUnder(root), these)?.releases.find(
+  const release = activeSnapshot(pathsUnder(root), these)?.releases.find(
     (one) => one.unit === unit && one.credential === credential,
   );
   assert.ok(release, `${unit}/${credential}`);
@@ -116,7 +116,7 @@ describe('provision', () => {
         error.code === 'older' &&
         /has counter 2; counter 3 was in force/.test(error.message),
     );
-    assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
+    assert.equal(activeSnapshot(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
     assert.equal(put(rotating, { counter: 2 }).changed, false);
     assert.deepEqual(put(rotating, { counter: 4 }).changes, []);
@@ -216,7 +216,7 @@ describe('plan', () => {
   test('says what provision would do, and changes nothing', () => {
     put(rotating);
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
-    const future = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), {
+    const future = planOf(declared(rotating), scopes, activeSnapshot(pathsUnder(root), scopes), {
       at: december,
       acceptEarlier: false,
       fixed: () => assert.fail('no secret is fixed'),
