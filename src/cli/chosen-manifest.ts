@@ -14,7 +14,7 @@ import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
-import { inForce, standpointOf } from '../provision/plan.ts';
+import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
@@ -47,7 +47,7 @@ export interface View {
 export interface OpenView extends View {
   readonly sources: Sources;
   /** The active recipe of a secret on this machine, or the last one of a secret that was removed; undefined for one that never was active, and on the operator's side. */
-  inForce(name: string): Recipe | undefined;
+  activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
 }
 
@@ -162,7 +162,7 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
           manifest: view.manifest,
           standpoint: { ...view.standpoint, fixed: fixedFiles.find },
           sources: sourcesOf(scopes, fixedFiles),
-          inForce: () => undefined,
+          activeRecipe: () => undefined,
           snapshot: undefined,
         });
       } finally {
@@ -180,7 +180,7 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
       manifest,
       standpoint: standpointOf(payload.scopes, new Date(), fixedFiles.find),
       sources: sourcesOf(payload.scopes, fixedFiles, paths),
-      inForce: (name) => inForce(snapshot?.history, name),
+      activeRecipe: (name) => activeRecipe(snapshot?.history, name),
       snapshot,
     });
   } finally {

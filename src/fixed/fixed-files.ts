@@ -12,13 +12,13 @@ export class FixedFiles {
   readonly #seedOf: ScopeSeed;
   readonly #known = new Map<string, ReturnType<FixedLookup>>();
   readonly #bytes = new Map<string, Uint8Array>();
-  readonly #inForce: ReadonlyMap<string, Fixed>;
+  readonly #active: ReadonlyMap<string, Fixed>;
   readonly #keyIds = new Map<string, Uint8Array>();
 
-  constructor(folder: FixedFolder, seedOf: ScopeSeed, inForce: readonly Fixed[] = []) {
+  constructor(folder: FixedFolder, seedOf: ScopeSeed, active: readonly Fixed[] = []) {
     this.#folder = folder;
     this.#seedOf = seedOf;
-    this.#inForce = new Map(inForce.map((recipe) => [nameText(recipe), recipe]));
+    this.#active = new Map(active.map((recipe) => [nameText(recipe), recipe]));
   }
 
   /** @throws Failure `not-found`, `malformed` */
@@ -34,7 +34,7 @@ export class FixedFiles {
 
   /** The file that is in force, if it is this one, and the seed that opened it then is the one at hand. */
   #unchanged(name: FixedName): Found | undefined {
-    const was = this.#inForce.get(nameText(name));
+    const was = this.#active.get(nameText(name));
     const bytes = was && this.#folder.read(name);
     if (!bytes || digestOf(bytes) !== was.file) return undefined;
     const { seed, epoch } = this.#seedOf(name.scope);

@@ -14,7 +14,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
-import { type Declared, declaredOn, type InForce, inForceWith } from './in-force.ts';
+import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './in-force.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
@@ -40,7 +40,7 @@ export type Opening =
       readonly milliseconds: number;
       readonly scopes: readonly OpenedScope[];
       readonly sealing: Sealing;
-      readonly inForce: InForce;
+      readonly active: ActiveSecrets;
     }
   | { readonly state: 'failed'; readonly milliseconds: number; readonly failure: Failure }
   /** Nothing to open, nobody who may, or it was not asked for. */
@@ -175,7 +175,7 @@ async function opened(root: string, openers: Openers, { manifest }: Declared, no
         epoch: scope.epoch,
         keyId: Buffer.from(keyId(scope.seed)).toString('hex'),
       })),
-      inForce: inForceWith(paths, manifest, store, {
+      active: activeWith(paths, manifest, store, {
         now,
         undelivered: await undelivered(root, paths, payload, false),
       }),

@@ -57,7 +57,7 @@ export function usableManifest(root: string): Manifest {
 }
 
 /** What was put in force, and why some of it does not lie where units read it. */
-export interface InForce extends Provisioned {
+export interface Activated extends Provisioned {
   readonly failures: readonly string[];
   /** What units need that an earlier run did not come to. */
   readonly pending: readonly UnitStep[];
@@ -75,7 +75,7 @@ export async function provisionManifest(
   device: string | undefined,
   manifest: Manifest,
   flags: ProvisionFlags,
-): Promise<InForce> {
+): Promise<Activated> {
   const paths = pathsUnder(root);
   const store = await openStore(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
@@ -91,7 +91,7 @@ export async function provisionWith(
   { payload, counter }: OpenStore,
   manifest: Manifest,
   { early, acceptClock, acceptOlder }: ProvisionFlags,
-): Promise<InForce> {
+): Promise<Activated> {
   const paths = pathsUnder(root);
   const host = hostScope(payload.scopes);
   refuseForeignCredentials(paths, manifest.declarations, host);
@@ -198,7 +198,7 @@ export async function layOut(
 }
 
 /** Says which secrets stay what they are, which hooks did not run and what could not be laid out, and returns the exit status. */
-export function sayHeld({ held, postponed, untold, failures }: InForce): number {
+export function sayHeld({ held, postponed, untold, failures }: Activated): number {
   for (const failure of failures) warn(failure, 'auxcred provision tries again');
   for (const name of untold)
     warn(

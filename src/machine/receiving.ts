@@ -17,7 +17,7 @@ import { wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
-import { putInForce } from './applying.ts';
+import { applyToUnits } from './applying.ts';
 import { openersOf } from './openers.ts';
 import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
@@ -131,7 +131,7 @@ async function apply(
   const provisioned = opened
     ? await provisionWith(root, opened, manifest, flags)
     : await provisionManifest(root, device, manifest, flags);
-  const told = putInForce(root, manifest, provisioned, true);
+  const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
   const { failures, held } = provisioned;

@@ -67,13 +67,13 @@ export function withPrepared<T>(
 ): T {
   const before = paths && activeSnapshot(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
-  const fixedInForce = before?.releases
+  const activeFixed = before?.releases
     .flatMap(({ recipe }) => ingredients(recipe))
     .filter((source) => source.form === 'fixed');
   const fixedFiles = new FixedFiles(
     given.folder ?? new FixedFolder(paths?.fixed ?? ''),
     scopeSeedsOf(scopes),
-    fixedInForce,
+    activeFixed,
   );
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
   const fileOf = (recipe: Fixed): Uint8Array | undefined =>

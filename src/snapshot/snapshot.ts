@@ -229,7 +229,7 @@ const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> =>
  * Whether `snapshot` is what is in force. Told without encoding it: most runs have nothing to do.
  * @param before - what is in force
  */
-export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
+export function isActiveSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
   return (
     before !== undefined &&
     sameSnapshot(before, snapshot) &&
@@ -258,11 +258,11 @@ export interface Installation {
 export function installSnapshot(paths: Paths, installation: Installation): boolean {
   const { before, snapshot, settled, host } = installation;
   removeStrayGenerations(paths);
-  if (isInForce(paths, before, snapshot)) {
+  if (isActiveSnapshot(paths, before, snapshot)) {
     if (settled) replaceSettled(paths, settled, host);
     return false;
   }
-  const next = String(1 + generationInForce(paths));
+  const next = String(1 + activeGeneration(paths));
   const folder = join(paths.generations, next);
   try {
     writeGeneration(paths, folder, installation);
@@ -316,11 +316,11 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
 }
 
 /** The number of the generation in force; 0 where there is none. */
-const generationInForce = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
+const activeGeneration = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
 
 /** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */
 export function removeStrayGenerations(paths: Paths): void {
-  const current = generationInForce(paths);
+  const current = activeGeneration(paths);
   removeLeftovers(paths.snapshot);
   for (const name of namesIn(paths.generations)) {
     if (Number(name) !== current && Number(name) !== current - 1)
