@@ -13,7 +13,7 @@ function absorb(sum: number, value: number): number {
 }
 
 /**
- * The bytes behind `prefix`, which is given in the case that the whole text has to have; undefined where `text` (ASCII) is anything else.
+ * The bytes behind `prefix`, which is given in the case that the whole text has to have; undefined if `text` (ASCII) is anything else.
  * The caller wipes both.
  */
 export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | undefined {

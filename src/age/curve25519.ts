@@ -24,7 +24,7 @@ function privateKeyOf(curve: keyof typeof privatePrefix, secret: Uint8Array): Ke
 
 /**
  * The scalar `secret` (clamped as RFC 7748 section 5 says) times the point `point`, 32 bytes each. The caller wipes the result.
- * @returns undefined where the result is zero: a point of low order, which an attacker may choose
+ * @returns undefined if the result is zero: a point of low order, which an attacker may choose
  */
 export function x25519(secret: Uint8Array, point: Uint8Array): Uint8Array | undefined {
   const privateKey = privateKeyOf('x25519', secret);
@@ -68,7 +68,7 @@ const d = modulo(-121665n * inverse(121666n));
 /**
  * The X25519 public key of an Ed25519 public key (32 bytes): u = (1 + y) / (1 - y), RFC 7748 section 4.1.
  * Public keys only, so that the time it takes reveals nothing.
- * @returns undefined where the bytes are no canonical point of the curve. Points of low order show in {@link x25519}
+ * @returns undefined if the bytes are no canonical point of the curve. Points of low order show in {@link x25519}
  */
 export function montgomeryPoint(edwards: Uint8Array): Uint8Array | undefined {
   if (edwards.length !== keyLength) return undefined;

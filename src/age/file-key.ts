@@ -32,7 +32,7 @@ export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array
 }
 
 /**
- * The file key (16 bytes) in a stanza's body, which the caller wipes; undefined where the body is not for this wrap key.
+ * The file key (16 bytes) in a stanza's body, which the caller wipes; undefined if the body is not for this wrap key.
  * @throws Failure `malformed` for a body of another length: who may choose it can make one ciphertext open under many keys
  */
 export function unwrapFileKey(body: Uint8Array, wrapping: Wrapping): Uint8Array | undefined {

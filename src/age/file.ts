@@ -7,7 +7,7 @@ import { decryptPayload } from './stream.ts';
 export interface Unwrapper {
   /** What a person calls it: `ssh host key`, `tpm2`. */
   readonly name: string;
-  /** The file key (16 bytes), or undefined where none of the stanzas is meant for it. @throws Failure where one is, and does not open */
+  /** The file key (16 bytes), or undefined if none of the stanzas is meant for it. @throws Failure if one is, and does not open */
   unwrap(stanzas: readonly Stanza[]): Promise<Uint8Array | undefined>;
 }
 
@@ -20,7 +20,7 @@ interface Attempt {
  * Opens an age file (C2SP age.md) with the first unwrapper that gets a file key out of it. Unknown stanzas are skipped.
  * A file key that does not fit the header's MAC or the payload ends it: no other unwrapper is asked for another one.
  * The caller wipes the plaintext.
- * @throws Failure `malformed`; the failure of the one unwrapper that had a stanza; `no-recipient`, which names each failure, where several or none had
+ * @throws Failure `malformed`; the failure of the one unwrapper that had a stanza; `no-recipient`, which names each failure, if several or none had
  */
 export async function openAgeFile(
   file: Uint8Array,

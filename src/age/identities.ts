@@ -22,7 +22,7 @@ export interface Identities {
 /** What an age file is to be opened by. */
 export type Recipients = { readonly recipients: readonly string[] } | { readonly passphrase: string };
 
-/** The age file's bytes. @throws Failure `usage` for a recipient that is none, `system` where a plugin needs the age program and it fails */
+/** The age file's bytes. @throws Failure `usage` for a recipient that is none, `system` if a plugin needs the age program and it fails */
 export async function encryptTo(lock: Recipients, plaintext: Uint8Array): Promise<Uint8Array> {
   const { Encrypter } = await library();
   const encrypter = new Encrypter();
@@ -54,7 +54,7 @@ function addRecipient(encrypter: Encrypter, recipient: string): void {
 /**
  * What the age file `bytes` holds, which the caller wipes.
  * @param file - its name, for the failure
- * @throws Failure `malformed` for a file that is damaged, `no-recipient` where none of the keys is one of its own
+ * @throws Failure `malformed` for a file that is damaged, `no-recipient` if none of the keys is one of its own
  */
 export async function decryptWith(keys: Identities, file: string, bytes: Uint8Array): Promise<Uint8Array> {
   try {

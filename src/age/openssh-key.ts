@@ -20,7 +20,7 @@ const anyType = /^(ssh-|ecdsa-|sk-)[\w@.-]{1,60}$/;
 const begin = Buffer.from('-----BEGIN OPENSSH PRIVATE KEY-----\n');
 const end = Buffer.from('-----END OPENSSH PRIVATE KEY-----');
 const magic = Buffer.from('openssh-key-v1\0');
-/** The private part is padded to this with 1, 2, 3... where there is no cipher. */
+/** The private part is padded to this with 1, 2, 3... if there is no cipher. */
 const blockLength = 8;
 
 /**

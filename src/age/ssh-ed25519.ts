@@ -76,7 +76,7 @@ export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
 
 /**
  * The 32-byte secret of {@link sshEphemeralSecret}, from the host key's private half and a stanza `TYPE TAG SHARE`;
- * undefined where the stanza is for another key. The caller wipes it.
+ * undefined if the stanza is for another key. The caller wipes it.
  * @throws Failure `malformed`
  */
 export function sshSharedSecret({ seed, publicKey }: SshKeyPair, { args }: Stanza): Uint8Array | undefined {

@@ -17,8 +17,8 @@ export interface Opened {
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
   /**
-   * The same seeds with what was put in force since; undefined where nothing was.
-   * @throws Failure where these seeds do not go with it, or it is older
+   * The same seeds with what was made active since; undefined if nothing was.
+   * @throws Failure if these seeds do not go with it, or it is older
    */
   readonly reread: () => Opened | undefined;
 }
@@ -35,7 +35,7 @@ export async function openReleases(paths: Paths, openers: Openers): Promise<Open
     try {
       return await openOnce(paths, openers);
     } catch (error) {
-      // The broker waits for nobody's lock, so it may have read seeds of before something was put in force, and the snapshot of after it.
+      // The broker waits for nobody's lock, so it may have read seeds of before something was made active, and the snapshot of after it.
       if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
     }
   }

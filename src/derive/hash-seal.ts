@@ -39,7 +39,7 @@ function withKey<T>(scope: Uint8Array, recipe: Unhashed, work: (cipher: ReturnTy
 export const sealHash = (scope: Uint8Array, recipe: Unhashed, hash: Uint8Array): string =>
   withKey(scope, recipe, (cipher) => Buffer.from(cipher.encrypt(hash)).toString('base64'));
 
-/** The hash's bytes. The caller wipes them. @throws Failure `malformed` where it was computed from something else. */
+/** The hash's bytes. The caller wipes them. @throws Failure `malformed` if it was computed from something else. */
 export function openHash(scope: Uint8Array, recipe: Hashed): Uint8Array {
   try {
     return withKey(scope, recipe, (cipher) => cipher.decrypt(new Uint8Array(Buffer.from(recipe.sealed, 'base64'))));

@@ -1,4 +1,4 @@
-/** Password hashes of crypt(5). They take time on purpose, so they are computed once, when secrets are put in force. */
+/** Password hashes of crypt(5). They take time on purpose, so they are computed once, when secrets are made active. */
 
 import { Failure } from '../failure.ts';
 import { cryptHash } from '../system/crypt.ts';
@@ -57,8 +57,8 @@ function bigEndian(bytes: Uint8Array): string {
 
 /**
  * The hash, encrypted, in base64, for {@link Hashed}'s `sealed`.
- * @throws Failure `system` where crypt(3) is missing or does not know the method, `malformed` for a fixed secret that can't be hashed,
- * and where the secret's seed or file is not at hand
+ * @throws Failure `system` if crypt(3) is missing or does not know the method, `malformed` for a fixed secret that can't be hashed,
+ * and where the secret's seed or file is not available
  */
 export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): string {
   const scope = sources.seedOf(recipe.of.scope, recipe.of.epoch);
@@ -77,7 +77,7 @@ export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): s
 
 /**
  * Looks whether a secret can be hashed, without the time that hashing it takes.
- * @throws Failure `malformed` for a fixed secret that can't be, and where the secret's seed or file is not at hand
+ * @throws Failure `malformed` for a fixed secret that can't be, and if the secret's seed or file is not available
  */
 export function checkHashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): void {
   hashable(sources, recipe).fill(0);

@@ -31,7 +31,7 @@ const fromHex = (text: string): Uint8Array => Buffer.from(text, 'hex');
 
 /**
  * Draws a private key, 32 bytes: for WireGuard and X25519 clamped (RFC 7748 section 5), for P-256 a number from 1 to the order less 1,
- * big-endian, drawn anew until it is one. The caller wipes it.
+ * big-endian, drawn again until it is one. The caller wipes it.
  */
 export function drawKey(stream: KeyStream, kind: KeyKind): Uint8Array {
   const key = stream.bytes(32);

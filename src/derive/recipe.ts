@@ -26,7 +26,7 @@ export interface Fixed {
   readonly sequence: number;
   /** SHA-256 of the file, in hexadecimal. */
   readonly file: string;
-  /** Keyed, of the value, in hexadecimal: another file with the same value has the same. Empty where it was not opened. */
+  /** Keyed, of the value, in hexadecimal: another file with the same value has the same. Empty if it was not opened. */
   readonly fingerprint: string;
 }
 
@@ -132,5 +132,5 @@ export function realmDigest({ epoch, ...source }: Source): Uint8Array {
     .digest();
 }
 
-/** @throws Failure `not-found` where there is no such file, `malformed` where it is not what it should be */
+/** @throws Failure `not-found` if there is no such file, `malformed` if it is not what it should be */
 export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;

@@ -6,19 +6,19 @@ import { openHash } from './hash-seal.ts';
 import type { Composed, Escape, Fixed, Recipe } from './recipe.ts';
 import { derivePublic, deriveSecret } from './secret.ts';
 
-/** The seed (32 bytes) of a scope in an epoch. @throws Failure where it is not at hand. */
+/** The seed (32 bytes) of a scope in an epoch. @throws Failure if it is not available. */
 export type SeedOf = (scope: string, epoch: number) => Uint8Array;
 
 /** What values are made from. */
 export interface Sources {
   readonly seedOf: SeedOf;
-  /** The value of a fixed secret, which the caller wipes. @throws Failure where its file is not at hand or does not open */
+  /** The value of a fixed secret, which the caller wipes. @throws Failure if its file is not available or does not open */
   readonly fixedValue: (recipe: Fixed) => Uint8Array;
 }
 
 /**
  * The bytes that a recipe yields. The caller wipes them.
- * @throws Failure where a seed or a file is not at hand, or a hash has not been computed
+ * @throws Failure if a seed or a file is not available, or a hash has not been computed
  */
 export function recipeValue(recipe: Recipe, sources: Sources): Uint8Array {
   const { seedOf, fixedValue } = sources;
@@ -48,7 +48,7 @@ export function recipeValue(recipe: Recipe, sources: Sources): Uint8Array {
 /**
  * Looks whether what `json` and `env` escape in a template can be read back: JSON and systemd read UTF-8 only, and an environment has no
  * zero byte. A secret that is base64 or a URL's part by then is ASCII.
- * @throws Failure `malformed` that names the secret, and where a file is not available
+ * @throws Failure `malformed` that names the secret, and if a file is not available
  */
 export function checkQuotable({ name, pieces }: Composed, sources: Sources): void {
   for (const piece of pieces) {

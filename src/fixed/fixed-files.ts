@@ -6,7 +6,7 @@ import { type FixedName, nameText } from './name.ts';
 
 type Found = ReturnType<FixedLookup> & { readonly bytes: Uint8Array };
 
-/** The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen when the very same file was put in force. */
+/** The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen when the very same file was made active. */
 export class FixedFiles {
   readonly #folder: FixedFolder;
   readonly #seedOf: ScopeSeed;
@@ -32,7 +32,7 @@ export class FixedFiles {
     return { sequence, file, fingerprint };
   };
 
-  /** The file that is in force, if it is this one, and the seed that opened it then is the one at hand. */
+  /** The file that is in force, if it is this one, and the seed that opened it then is the one available. */
   #unchanged(name: FixedName): Found | undefined {
     const was = this.#active.get(nameText(name));
     const bytes = was && this.#folder.read(name);

@@ -26,7 +26,7 @@ const ending = '.sealed';
  */
 const mostTrials = 10_000;
 
-/** The seed (32 bytes) of a scope, and its epoch. @throws Failure where it is not at hand */
+/** The seed (32 bytes) of a scope, and its epoch. @throws Failure if it is not available */
 export type ScopeSeed = (scope: string) => { readonly seed: Uint8Array; readonly epoch: number };
 
 /** The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there is none. */
@@ -72,7 +72,7 @@ export class FixedFolder {
     return lstatSync(this.fileOf(name), { throwIfNoEntry: false })?.isDirectory() === false;
   }
 
-  /** The file's bytes; undefined where there is none. @throws Failure `malformed` for what can't be one: a FIFO, a device, a file too long */
+  /** The file's bytes; undefined if there is none. @throws Failure `malformed` for what can't be one: a FIFO, a device, a file too long */
   read(name: FixedName): Uint8Array | undefined {
     return readFileWithin(this.fileOf(name), largestFile);
   }

@@ -12,7 +12,7 @@ export interface FixedName {
 /** The most bytes that a segment of a path has: a file system's 255, less the ending. */
 export const longestSegment = 200;
 
-/** What keeps `path` from being one inside a scope; undefined where nothing does. */
+/** What keeps `path` from being one inside a scope; undefined if nothing does. */
 export function pathProblem(path: string): string | undefined {
   if (path === '') return 'a name is missing';
   if (/\p{Surrogate}/u.test(path) || path !== path.normalize('NFC')) return 'it is not Unicode in normal form C';

@@ -14,7 +14,7 @@ export interface GokeyFlags {
   readonly o: string;
   /** Bytes of the seed file that are left out. */
   readonly skip: number;
-  /** Characters or bytes; undefined where the flag was not given. */
+  /** Characters or bytes; undefined if the flag was not given. */
   readonly l: number | undefined;
   /** Whether keys may follow from the master password alone. */
   readonly u: boolean;
@@ -23,7 +23,7 @@ export interface GokeyFlags {
 /**
  * Reads them as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags after `--` or after the
  * first argument that is none; whole numbers and truth values as Go's strconv reads them, so that `-l 010` is 8.
- * @returns undefined where `-h` or `-help` comes before any mistake
+ * @returns undefined if `-h` or `-help` comes before any mistake
  * @throws Failure `usage` for flags that gokey does not take either, and for `-p`
  */
 export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {

@@ -20,7 +20,7 @@ export interface DerivedContent {
   readonly share: string | undefined;
   /** How often it becomes another secret; undefined for never. */
   readonly rotate: Rotation | undefined;
-  /** The period that it is held in, whatever the clock says; undefined where it rotates. */
+  /** The period that it is held in, whatever the clock says; undefined if it rotates. */
   readonly period: string | undefined;
   /** Whether the one before it is delivered beside it. */
   readonly previous: boolean;
@@ -42,7 +42,7 @@ export interface FixedContent {
   readonly path: string;
   /** The group that shares it; undefined for a secret of this host alone. */
   readonly share: string | undefined;
-  /** Where `auxcred fetch` gets it; undefined where `auxcred put` does. */
+  /** Where `auxcred fetch` gets it; undefined if `auxcred put` does. */
   readonly vault: VaultReference | undefined;
 }
 

@@ -96,7 +96,7 @@ function tooLarge({ bytes, depth, places }: Extent): string | undefined {
 function extentOf(content: Content, known: (reference: string) => Extent): Extent {
   if (content.form === 'derived') return { ...nothing, bytes: mostOf(content.options) };
   if (content.form === 'crypt') return { ...nothing, bytes: 128 };
-  // A fixed secret's size is known once it is put in force, and looked at there.
+  // A fixed secret's size is known once it is made active, and looked at there.
   if (content.form === 'fixed') return nothing;
   let [bytes, depth, places, isNoted] = [0, 0, 0, false];
   for (const piece of content.pieces) {

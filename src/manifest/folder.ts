@@ -6,7 +6,7 @@ import { pathsUnder } from '../system/paths.ts';
 export interface ManifestFile {
   /** As the system at `root` sees it. */
   readonly path: string;
-  /** Empty for a mask; undefined where it can't be read, or is not UTF-8. */
+  /** Empty for a mask; undefined if it can't be read, or is not UTF-8. */
   readonly text: string | undefined;
   /** Why there is no text. */
   readonly fault?: { readonly message: string; readonly hint: string };
@@ -43,7 +43,7 @@ export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] 
   });
 }
 
-/** The names in a folder; none where there is no such folder, undefined where there is something that can't be read. */
+/** The names in a folder; none if there is no such folder, undefined if there is something that can't be read. */
 function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder)

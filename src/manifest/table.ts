@@ -82,7 +82,7 @@ export class ManifestTable {
     return Object.fromEntries(texts);
   }
 
-  /** As it was parsed; undefined where the table has no such key. */
+  /** As it was parsed; undefined if the table has no such key. */
   value(key: string): unknown {
     return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;
   }

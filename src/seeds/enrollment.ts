@@ -25,9 +25,9 @@ export interface EnrolledTpm {
 export interface Enrollment {
   /** The machine's own name for itself, fit for a scope. */
   readonly host: string;
-  /** The ssh-ed25519 host key's public half, 32 bytes; undefined where it has none. */
+  /** The ssh-ed25519 host key's public half, 32 bytes; undefined if it has none. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** Undefined where it has none that can be used. */
+  /** Undefined if it has none that can be used. */
   readonly tpm: EnrolledTpm | undefined;
 }
 
@@ -155,7 +155,7 @@ export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }
 /**
  * The bytes of a seeds.age that only the enrolled machine opens, and the recovery recipients. Needs neither that machine nor a TPM here.
  * @param payload - its sealing is that of {@link sealingFor}
- * @throws Failure `no-recipient` or `no-tpm` where the machine has not what its sealing asks for, `usage` for a PCR that it has not
+ * @throws Failure `no-recipient` or `no-tpm` if the machine has not what its sealing asks for, `usage` for a PCR that it has not
  */
 export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: Enrollment): Promise<Uint8Array> {
   const { withKey, pcrs } = payload.sealing;

@@ -22,7 +22,7 @@ export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', se
 /** Milliseconds that a boot may wait for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
 
-/** The machine's own private keys, the first two as files; undefined where there is none. */
+/** The machine's own private keys, the first two as files; undefined if there is none. */
 export interface HostKeys {
   /** An OpenSSH ed25519 private key. */
   readonly ssh: string | undefined;
@@ -149,7 +149,7 @@ function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): 
   return all;
 }
 
-/** Asks for the identity where there is a stanza for it, since a TPM takes its time. */
+/** Asks for the identity if there is a stanza for it, since a TPM takes its time. */
 function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
   return {
     name: 'systemd-creds',

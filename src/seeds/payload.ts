@@ -22,7 +22,7 @@ export const recipientPattern = /^age1[a-z0-9]+$/;
 /** How a store was sealed, so that it can be sealed again the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
-  /** What systemd-creds encrypts to; undefined where nothing was said. */
+  /** What systemd-creds encrypts to; undefined if nothing was said. */
   readonly credsKey?: CredsKey | undefined;
   /** Ordinary age recipients that can open the store without this machine. */
   readonly recovery: readonly string[];

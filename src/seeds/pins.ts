@@ -18,11 +18,11 @@ export interface Pin {
   readonly keyId: Uint8Array;
 }
 
-/** The counter in the TPM that numbers what is put in force here. */
+/** The counter in the TPM that numbers what is made active here. */
 export interface PinnedCounter {
   /** Its NV index. */
   readonly index: number;
-  /** What it said when these seeds were sealed: as long as it says so, nothing has been put in force with them. */
+  /** What it said when these seeds were sealed: as long as it says so, nothing has been made active with them. */
   readonly start: number;
 }
 

@@ -11,7 +11,7 @@ import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
 export interface Locks {
   /** The ssh-ed25519 host key's public half, 32 bytes. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** The recipient of the age identity that systemd-creds keeps, or that stands in where there is no ssh host key. */
+  /** The recipient of the age identity that systemd-creds keeps, or that stands in if there is no ssh host key. */
   readonly ageHostKey: string | undefined;
   /** Seals K (32 bytes) to its TPM. */
   readonly sealToTpm: ((secret: Uint8Array) => SealedObject | Promise<SealedObject>) | undefined;

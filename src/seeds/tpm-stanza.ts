@@ -77,7 +77,7 @@ export function parseStanza({ args, body }: Stanza): ParsedTpmStanza {
   };
 }
 
-/** The file key (16 bytes). @throws Failure `malformed` where the secrets do not fit the stanza. */
+/** The file key (16 bytes). @throws Failure `malformed` if the secrets do not fit the stanza. */
 export function unwrapStanza(
   type: string,
   { salt, wrapped }: ParsedTpmStanza,

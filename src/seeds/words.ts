@@ -12,7 +12,7 @@ export const wordsOf = (seed: Uint8Array): string => entropyToMnemonic(seed, wor
 /** The most bytes that a file of 24 words has, with much white space. */
 export const mostWordBytes = 4096;
 
-/** The seed (32 bytes) of 24 words. @throws Failure `usage`, without the words, where they are not a seed. */
+/** The seed (32 bytes) of 24 words. @throws Failure `usage`, without the words, if they are not a seed. */
 export function seedOfWords(text: string): Uint8Array {
   const words = text.trim().toLowerCase().split(/\s+/);
   if (words.length !== 24) throw new Failure('usage', `a seed has 24 words, not ${String(words.length)}`);

@@ -43,7 +43,7 @@ export interface Release {
   readonly placement?: Placement;
 }
 
-/** A secret that was put in force, and when. */
+/** A secret that was made active, and when. */
 export interface HistoryEntry {
   /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
   readonly since: string;
@@ -100,7 +100,7 @@ export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
 export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array =>
   authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
 
-/** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
+/** @throws Failure `malformed` if the bytes were not written by this machine's own provision. */
 export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
@@ -179,7 +179,7 @@ export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPres
 
 /**
  * The snapshot in force, or undefined before the first provision.
- * @throws Failure `malformed` where it was not written by this machine's own provision
+ * @throws Failure `malformed` if it was not written by this machine's own provision
  */
 export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
@@ -188,7 +188,7 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
 
-/** What the snapshot in force came from; undefined where that is not known, or a file of the snapshot is gone or damaged. */
+/** What the snapshot in force came from; undefined if that is not known, or a file of the snapshot is gone or damaged. */
 export function readSettled(paths: Paths, host: Scope): Settled | undefined {
   const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) =>
     readIfPresent(join(paths.snapshot, name)),
@@ -210,7 +210,7 @@ export function readSettled(paths: Paths, host: Scope): Settled | undefined {
 const encodeSettled = (settled: Settled, host: Scope): Uint8Array =>
   authenticated({ kind: 'settled', ...settled }, host);
 
-/** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not, or it was altered. */
+/** The file of a fixed secret, as it was made active; undefined if the snapshot in force has it not, or it was altered. */
 export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
   const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
   return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
@@ -315,7 +315,7 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   );
 }
 
-/** The number of the generation in force; 0 where there is none. */
+/** The number of the generation in force; 0 if there is none. */
 const activeGeneration = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
 
 /** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */

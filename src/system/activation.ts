@@ -5,7 +5,7 @@ const firstDescriptor = 3;
 
 /**
  * The listening sockets that systemd passed to this process, by the name its socket unit gave them
- * (sd_listen_fds_with_names(3)). Empty where the process was not socket-activated.
+ * (sd_listen_fds_with_names(3)). Empty if the process was not socket-activated.
  */
 export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, number> {
   if (Number(environment['LISTEN_PID']) !== process.pid) return new Map();

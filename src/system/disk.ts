@@ -15,7 +15,7 @@ const troubles: Readonly<Record<string, (mount: string) => { readonly what: stri
   }),
 };
 
-/** Runs `work`, which writes `path`. @throws Failure `system` that names the disk where it takes nothing, and whatever `work` throws */
+/** Runs `work`, which writes `path`. @throws Failure `system` that names the disk if it takes nothing, and whatever `work` throws */
 export function writing<T>(path: string, work: () => T): T {
   try {
     return work();

@@ -131,7 +131,7 @@ export function objectionTo(root: string, path: string, trust: Trust = {}): Obje
   return shared;
 }
 
-/** The components below the root folder of what a link in the folder `at` leads to; undefined where that may be outside. What is above a link is no link, so `..` at its begin is what it seems. */
+/** The components below the root folder of what a link in the folder `at` leads to; undefined if that may be outside. What is above a link is no link, so `..` at its begin is what it seems. */
 function ledTo(root: string, at: string, target: string): string[] | undefined {
   if (target.startsWith('/')) return root === '/' && !partsOf(target).includes('..') ? partsOf(target) : undefined;
   if (partsOf(target.replace(/^(?:\.\.(?:\/+|$))+/, '')).includes('..')) return undefined;
@@ -195,8 +195,8 @@ export class HeldFolder {
    * Walks to a folder and runs `work` in it.
    * @param root - the folder that the path is below, trusted as it is
    * @param missing - what becomes of folders that are not there: made with mode 0755, each as its parent's owner's, or `work` does not run
-   * @returns what `work` does; undefined where it did not run
-   * @throws Failure `refused` where the folder can't be reached as above, `system`, and whatever `work` throws
+   * @returns what `work` does; undefined if it did not run
+   * @throws Failure `refused` if the folder can't be reached as above, `system`, and whatever `work` throws
    */
   static within<T>(
     root: string,
@@ -256,7 +256,7 @@ export class HeldFolder {
     throw refusal(objection);
   }
 
-  /** Undefined where there is nothing. */
+  /** Undefined if there is nothing. */
   #open(name: string, path: string): number | undefined {
     try {
       return this.#as(name, () => openSync(this.#at(name), folderFlags), ['ENOENT', 'ENOTDIR', 'ELOOP']);
@@ -268,7 +268,7 @@ export class HeldFolder {
     }
   }
 
-  /** Undefined where it is gone again. */
+  /** Undefined if it is gone again. */
   #make(name: string, path: string): number | undefined {
     const isMade = this.#as(name, () =>
       unless('EEXIST', () => {
@@ -308,7 +308,7 @@ export class HeldFolder {
     });
   }
 
-  /** Removes a link, or a file; nothing where there is none. */
+  /** Removes a link, or a file; nothing if there is none. */
   remove(name: string): void {
     this.#as(name, () => {
       this.#remove(name);

@@ -4,12 +4,12 @@ import { printable } from './printable.ts';
 
 export interface JournalEntry {
   readonly at: Date;
-  /** A field as text that a terminal can be given; empty where the entry has none. */
+  /** A field as text that a terminal can be given; empty if the entry has none. */
   field(name: string): string;
 }
 
 /**
- * Entries that match, oldest first; none where there is no journal, or it is not ours to read. Any user can log any field, `MESSAGE_ID` too: who wrote an entry is
+ * Entries that match, oldest first; none if there is no journal, or it is not ours to read. Any user can log any field, `MESSAGE_ID` too: who wrote an entry is
  * said by those that begin with `_` alone, which journald adds itself (systemd.journal-fields(7)).
  */
 export function journalEntries(...matches: readonly string[]): JournalEntry[] {

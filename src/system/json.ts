@@ -82,7 +82,7 @@ export class Json {
     return this.#value;
   }
 
-  /** `read(this)`, or undefined where the key is absent. */
+  /** `read(this)`, or undefined if the key is absent. */
   optional<T>(read: (value: Json) => T): T | undefined {
     return this.#value === undefined ? undefined : read(this);
   }

@@ -18,7 +18,7 @@ export function pathsUnder(root: string) {
     seeds: at('/var/lib/auxcred/seeds.age'),
     /** There while PCRs wait for the first boot to be bound. */
     unbound: at('/var/lib/auxcred/unbound'),
-    /** Units that have yet to see what was put in force. */
+    /** Units that have yet to see what was made active. */
     pending: at('/var/lib/auxcred/pending.json'),
     /** Held by whoever changes the store. */
     lock: at('/var/lib/auxcred/lock'),

@@ -16,7 +16,7 @@ export function stopRunning(unit: string, starting: 'and starting' | undefined =
   if (states.includes((stdout ?? '').trim())) systemctl('stop', unit);
 }
 
-/** The major version of systemd, as 257; 0 where it can't be told. */
+/** The major version of systemd, as 257; 0 if it can't be told. */
 export function systemdVersion(): number {
   const { stdout } = spawnSync('systemctl', ['--version'], { encoding: 'utf8' });
   return Number(/^systemd (\d+)/.exec(stdout ?? '')?.[1] ?? 0);
@@ -42,7 +42,7 @@ export function systemctl(...args: readonly string[]): void {
 /**
  * Queues a job for each unit, and waits for none of them.
  * @returns what systemd says of the units that it refuses one
- * @throws Failure `system` where systemctl itself fails
+ * @throws Failure `system` if systemctl itself fails
  */
 export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string[]): Map<string, string> {
   if (units.length === 0) return new Map();

@@ -83,12 +83,12 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
     .digest();
 }
 
-/** The present values. @throws Failure, `usage` where the TPM has no SHA-256 bank for one of them */
+/** The present values. @throws Failure, `usage` if the TPM has no SHA-256 bank for one of them */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
   return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);
 }
 
-/** A policy over some of the PCRs whose values are known. @throws Failure `usage` where the TPM has no SHA-256 bank for one of them */
+/** A policy over some of the PCRs whose values are known. @throws Failure `usage` if the TPM has no SHA-256 bank for one of them */
 export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonly number[]): PcrPolicy {
   return {
     bank: 'sha256',

@@ -246,7 +246,7 @@ function sensitiveCreate(secret: Uint8Array): Uint8Array {
 
 interface Structures {
   readonly publicArea: Buffer;
-  /** That of a duplicate where there is a seed. */
+  /** That of a duplicate if there is a seed. */
   readonly privateArea: Buffer;
   readonly encryptedSeed: Buffer | undefined;
 }
@@ -272,7 +272,7 @@ const damaged = (cause: unknown): Failure =>
 
 /**
  * TPM2_Import (part 3, section 13.3): what the TPM can load, made of what another machine sealed to its SRK, which is known to be the right one.
- * @throws Failure `malformed` where the TPM can make nothing of it
+ * @throws Failure `malformed` if the TPM can make nothing of it
  */
 async function imported(
   tpm: Tpm,

@@ -40,7 +40,7 @@ type Marshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Marshal`
 
 /**
  * The C structure for wire bytes, to be passed to ESYS. The caller wipes it where it holds a secret.
- * @throws TpmError where the bytes are not exactly one such structure: mu itself minds neither trailing bytes nor, in a TPM2B_PUBLIC, the size in front
+ * @throws TpmError if the bytes are not exactly one such structure: mu itself minds neither trailing bytes nor, in a TPM2B_PUBLIC, the size in front
  */
 export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
   const structure = Buffer.alloc(structureSize);

@@ -89,7 +89,7 @@ export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultS
   return readOtherVaults(top, file, dirname(file));
 }
 
-/** @throws Failure `not-found` where there is no vault, `malformed` for a vault.toml that is not one */
+/** @throws Failure `not-found` if there is no vault, `malformed` for a vault.toml that is not one */
 export function readVault(folder: string): Vault {
   const { settings } = vaultFiles(folder);
   const bytes = readIfPresent(settings);
