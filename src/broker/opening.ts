@@ -27,7 +27,8 @@ export interface Opened {
 const attempts = 3;
 
 /**
- * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
+ * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller
+ * wipes the scopes.
  * @throws Failure
  */
 export async function openReleases(paths: Paths, openers: Openers): Promise<Opened> {
@@ -35,7 +36,8 @@ export async function openReleases(paths: Paths, openers: Openers): Promise<Open
     try {
       return await openOnce(paths, openers);
     } catch (error) {
-      // The broker waits for nobody's lock, so it may have read seeds of before something was made active, and the snapshot of after it.
+      // The broker waits for nobody's lock, so it may have read seeds of before something was made active, and the
+      // snapshot of after it.
       if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
     }
   }
@@ -86,7 +88,10 @@ function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, 
   return { releases, sources: sourcesOf(paths, releases, scopes), scopes, reread };
 }
 
-/** Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same. @throws Failure `older` */
+/**
+ * Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same.
+ * @throws Failure `older`
+ */
 function refuseOlderThan(known: Releases, next: Releases): void {
   if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
   throw new Failure('older', 'what is in force now is older than what was in force before', {

@@ -40,8 +40,8 @@ const again = 'restore it from a backup, or put it again';
 
 /**
  * Reads what takes no key, and refuses every length that no file has.
- * @throws Failure `malformed`, with a message of its own for a file that is cut off, of another kind, of another version, of another
- * length, or whose sequence is not below 2^53
+ * @throws Failure `malformed`, with a message of its own for a file that is cut off, of another kind, of another
+ * version, of another length, or whose sequence is not below 2^53
  */
 export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
   const malformed = (problem: string, hint = again): Failure =>
@@ -70,7 +70,8 @@ export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
  * @param seed - the scope's, 32 bytes
  * @param sequence - over that of the file that this one replaces, and below 2^53
  * @param nonce - 24 random bytes, given by tests only
- * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes, `malformed` for a sequence that no reader takes
+ * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes, `malformed` for a sequence
+ * that no reader takes
  */
 export function encodeFixed(
   seed: Uint8Array,
@@ -113,8 +114,8 @@ export function encodeFixed(
 
 /**
  * The file's value, which the caller wipes, or undefined if it does not open under that name. The header has been read.
- * @throws Failure `malformed` if it opens and holds no value of 1 to {@link largestValue} bytes in padding of 1 to 64 bytes: no
- * version of auxcred writes that
+ * @throws Failure `malformed` if it opens and holds no value of 1 to {@link largestValue} bytes in padding of 1 to 64
+ * bytes: no version of auxcred writes that
  */
 export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
   const plaintext = opened(seed, path, bytes);
@@ -156,7 +157,10 @@ function opened(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array |
 /** What a recipe names a file by: its SHA-256, in hexadecimal. */
 export const digestOf = (file: Uint8Array): string => createHash('sha256').update(file).digest('hex');
 
-/** HMAC-SHA256 over `LP(path) || u32be(length) || value` under the scope's fingerprint key, in hexadecimal: two files with one value have one. */
+/**
+ * HMAC-SHA256 over `LP(path) || u32be(length) || value` under the scope's fingerprint key, in hexadecimal: two files
+ * with one value have one.
+ */
 export function fingerprintOf(seed: Uint8Array, path: string, value: Uint8Array): string {
   const key = fingerprintKey(seed);
   try {

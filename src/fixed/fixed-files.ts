@@ -6,7 +6,10 @@ import { type FixedName, nameText } from './name.ts';
 
 type Found = ReturnType<FixedLookup> & { readonly bytes: Uint8Array };
 
-/** The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen when the very same file was made active. */
+/**
+ * The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen
+ * when the very same file was made active.
+ */
 export class FixedFiles {
   readonly #folder: FixedFolder;
   readonly #seedOf: ScopeSeed;

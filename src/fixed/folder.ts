@@ -1,5 +1,6 @@
 /**
- * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file a secret. Looking around in it takes no seed.
+ * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file a secret. Looking around in it takes
+ * no seed.
  */
 import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -21,15 +22,18 @@ import { checkedPath, type FixedName, nameText, pathProblem, splitName } from '.
 const ending = '.sealed';
 
 /**
- * Files that are tried under other names to say which one they are, for all files that do not open together: a folder of another
- * machine has thousands of them.
+ * Files that are tried under other names to say which one they are, for all files that do not open together: a folder
+ * of another machine has thousands of them.
  */
 const mostTrials = 10_000;
 
 /** The seed (32 bytes) of a scope, and its epoch. @throws Failure if it is not available */
 export type ScopeSeed = (scope: string) => { readonly seed: Uint8Array; readonly epoch: number };
 
-/** The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there is none. */
+/**
+ * The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there
+ * is none.
+ */
 export type FormerSeed = (
   scope: string,
   keyId: Uint8Array,
@@ -72,7 +76,10 @@ export class FixedFolder {
     return lstatSync(this.fileOf(name), { throwIfNoEntry: false })?.isDirectory() === false;
   }
 
-  /** The file's bytes; undefined if there is none. @throws Failure `malformed` for what can't be one: a FIFO, a device, a file too long */
+  /**
+   * The file's bytes; undefined if there is none.
+   * @throws Failure `malformed` for what can't be one: a FIFO, a device, a file too long
+   */
   read(name: FixedName): Uint8Array | undefined {
     return readFileWithin(this.fileOf(name), largestFile);
   }
@@ -97,7 +104,8 @@ export class FixedFolder {
 
   /**
    * Opens a file. Looks around where it does not open, to say why.
-   * @throws Failure `not-found`, or `malformed` that tells one renamed, of another epoch or scope, cut off and changed apart
+   * @throws Failure `not-found`, or `malformed` that tells one renamed, of another epoch or scope, cut off and changed
+   * apart
    */
   open(name: FixedName, seedOf: ScopeSeed, former: FormerSeed = nothingFormer): OpenFile {
     const bytes = this.bytes(name);
@@ -162,7 +170,10 @@ export class FixedFolder {
     return sequence;
   }
 
-  /** The sequence of the file that is there; 0 for none, and for one that does not open: anybody can have written its header. */
+  /**
+   * The sequence of the file that is there; 0 for none, and for one that does not open: anybody can have written its
+   * header.
+   */
   #authenticSequence(name: FixedName, { seedOf, former }: FolderKeys): number {
     let older: ReturnType<FormerSeed>;
     try {
@@ -204,7 +215,10 @@ export class FixedFolder {
     ensureFolder(folder, { mode: 0o700 });
   }
 
-  /** Two names that differ in their case only would be one file on other systems. Lists each folder once. @throws Failure `refused` */
+  /**
+   * Two names that differ in their case only would be one file on other systems. Lists each folder once.
+   * @throws Failure `refused`
+   */
   refuseLookalike({ scope, path }: FixedName): void {
     const segments = path.split('/');
     segments.forEach((segment, i) => {
@@ -241,7 +255,10 @@ export class FixedFolder {
     } while (path.length > this.path.length && isRemoved(path));
   }
 
-  /** Removes what processes that were killed left in it, as far as its folders can be listed. The caller writes nothing there meanwhile. */
+  /**
+   * Removes what processes that were killed left in it, as far as its folders can be listed. The caller writes nothing
+   * there meanwhile.
+   */
   sweep(): void {
     const walk = (folder: string): void => {
       try {

@@ -1,5 +1,6 @@
 /**
- * Whether names can be files of one fixed folder, also where a file system does not tell upper from lower case. Looks at names alone: no seed, no disk.
+ * Whether names can be files of one fixed folder, also where a file system does not tell upper from lower case. Looks
+ * at names alone: no seed, no disk.
  */
 
 /** Two names that can't be in one folder. */
@@ -13,8 +14,9 @@ export interface NameConflict {
 const ending = '.sealed';
 
 /**
- * The names that differ from an earlier one, or from a folder of an earlier one, in their case only. They would be one file on other systems, and after a
- * merge of two branches they lie side by side. Takes time in proportion to the length of all names together.
+ * The names that differ from an earlier one, or from a folder of an earlier one, in their case only. They would be one
+ * file on other systems, and after a merge of two branches they lie side by side. Takes time in proportion to the
+ * length of all names together.
  *
  * No name has a segment that ends in `.sealed` (`pathProblem`), so that no folder of one is the file of another.
  * @param names - as `host/web1/wifi`, each once

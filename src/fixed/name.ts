@@ -1,4 +1,6 @@
-/** Names of fixed secrets: a scope and a path inside it. `host/web1/wifi/home` is the path `wifi/home` of `host/web1`. */
+/**
+ * Names of fixed secrets: a scope and a path inside it. `host/web1/wifi/home` is the path `wifi/home` of `host/web1`.
+ */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 

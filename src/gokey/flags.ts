@@ -21,8 +21,9 @@ export interface GokeyFlags {
 }
 
 /**
- * Reads them as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags after `--` or after the
- * first argument that is none; whole numbers and truth values as Go's strconv reads them, so that `-l 010` is 8.
+ * Reads them as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags
+ * after `--` or after the first argument that is none; whole numbers and truth values as Go's strconv reads them, so
+ * that `-l 010` is 8.
  * @returns undefined if `-h` or `-help` comes before any mistake
  * @throws Failure `usage` for flags that gokey does not take either, and for `-p`
  */

@@ -1,8 +1,9 @@
 /**
- * gokey's passwords and keys, byte for byte those of cloudflare/gokey 0.2.0, and without a seed file those of every version.
+ * gokey's passwords and keys, byte for byte those of cloudflare/gokey 0.2.0, and without a seed file those of every
+ * version.
  *
- * With a seed file gokey before 0.2.0 never used the file's secret part: all it made follows from public bytes of the file
- * (CVE-2025-13353). Those values are not computed here.
+ * With a seed file gokey before 0.2.0 never used the file's secret part: all it made follows from public bytes of the
+ * file (CVE-2025-13353). Those values are not computed here.
  */
 import { createDecipheriv, hkdfSync, pbkdf2Sync } from 'node:crypto';
 import { concat, utf8 } from '../bytes.ts';
@@ -44,7 +45,8 @@ const suffixes: Readonly<Record<GokeyType, string>> = {
 };
 
 /**
- * What gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes it, and the request's secrets.
+ * What gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes it, and the request's
+ * secrets.
  * @throws Failure `usage` for what gokey refuses, `no-recipient` for a master password that does not open the seed file
  */
 export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }: GokeyRequest): Uint8Array {

@@ -5,7 +5,10 @@ import type { GokeyStream } from './stream.ts';
 
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
 
-/** A PKCS#8 key of RFC 8410 section 7 up to its 32 bytes; the last arc of the algorithm is 110 for X25519 and 112 for Ed25519. */
+/**
+ * A PKCS#8 key of RFC 8410 section 7 up to its 32 bytes; the last arc of the algorithm is 110 for X25519 and 112 for
+ * Ed25519.
+ */
 const pkcs8 = (arc: '6e' | '70'): Uint8Array => bytesOf(`302e020100300506032b65${arc}04220420`);
 
 /** PEM of an Ed25519 seed (RFC 8032). */
@@ -63,7 +66,10 @@ const curves: Readonly<Record<'ec256' | 'ec384' | 'ec521', Curve>> = {
   },
 };
 
-/** PEM of an ECPrivateKey with its curve and its public key (RFC 5915 section 3). The number passes through a BigInt, which nothing can wipe. */
+/**
+ * PEM of an ECPrivateKey with its curve and its public key (RFC 5915 section 3). The number passes through a BigInt,
+ * which nothing can wipe.
+ */
 export function ecPrivateKey(stream: GokeyStream, type: 'ec256' | 'ec384' | 'ec521'): Uint8Array {
   const { name, most, size, drawn, oid } = curves[type];
   const bytes = stream.bytes(drawn);

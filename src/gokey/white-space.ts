@@ -13,7 +13,8 @@ const spaces = [
 ].map((space) => Buffer.from(space));
 
 /**
- * The bytes without the white space around them, as Go's strings.TrimSpace takes it away; bytes that are not UTF-8 stay.
+ * The bytes without the white space around them, as Go's strings.TrimSpace takes it away; bytes that are not UTF-8
+ * stay.
  * Takes `bytes` over and wipes them; the caller wipes the result.
  */
 export function trimSpace(bytes: Uint8Array): Uint8Array {

@@ -55,7 +55,9 @@ export interface HashedContent {
   readonly rounds: number;
 }
 
-/** A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`, which one is known once all names are. */
+/**
+ * A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`, which one is known once all names are.
+ */
 export interface Reference {
   readonly reference: string;
   readonly escapes: readonly Escape[];
@@ -105,7 +107,10 @@ export interface SecretDeclaration {
 /** Stands for whoever reads a file or a credential of the store that is not one unit's own. */
 export const anyUnit = '';
 
-/** To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to whoever reads them. */
+/**
+ * To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to
+ * whoever reads them.
+ */
 export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] =>
   units.length === 0 && (delivery === 'credstore' || delivery === 'file') ? [anyUnit] : units;
 

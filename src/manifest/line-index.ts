@@ -9,7 +9,10 @@ export class LineIndex {
     this.#json = file.endsWith('.json');
   }
 
-  /** The line, from 1, of a key such as `secret.db-password.length`, or of the table around it; undefined if neither is found. */
+  /**
+   * The line, from 1, of a key such as `secret.db-password.length`, or of the table around it; undefined if neither is
+   * found.
+   */
   of(key: string): number | undefined {
     this.#tables ??= this.#index();
     // A secret's name may have dots itself: the longest table that is there wins.

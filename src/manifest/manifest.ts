@@ -28,7 +28,10 @@ export interface Manifest {
 }
 
 const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook'];
-/** systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files, nothing more. */
+/**
+ * systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files,
+ * nothing more.
+ */
 const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
 /** What the file names of single units' credentials begin with. */
@@ -131,8 +134,8 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
 }
 
 /**
- * Whether no text or key in a parsed value has half a surrogate pair, which JSON can write and no UTF-8 holds. Goes without recursion
- * as deep as the parser went.
+ * Whether no text or key in a parsed value has half a surrogate pair, which JSON can write and no UTF-8 holds. Goes
+ * without recursion as deep as the parser went.
  */
 function isUnicode(parsed: unknown): boolean {
   for (const left = [parsed]; left.length > 0; ) {

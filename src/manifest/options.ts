@@ -60,7 +60,10 @@ const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = {
 };
 const mostWords = 1024;
 
-/** The options of a declaration of this kind; an ssh key's comment is empty if none is given. What is wrong goes to the table's problems. */
+/**
+ * The options of a declaration of this kind; an ssh key's comment is empty if none is given. What is wrong goes to the
+ * table's problems.
+ */
 export function readOptions(kind: KindName, table: ManifestTable): KindOptions {
   const options = optionsOf(kind, table);
   const bits = strengthOf(options);

@@ -18,7 +18,10 @@ export interface Standpoint {
   readonly fixed: FixedLookup;
 }
 
-/** The derivation before this one: of the period before, or else of the generation before. @throws Failure `not-found` for the first period */
+/**
+ * The derivation before this one: of the period before, or else of the generation before.
+ * @throws Failure `not-found` for the first period
+ */
 function previousOf(recipe: Derived): Derived {
   const period = parsePeriod(recipe.period);
   if (period && isFirst(period))

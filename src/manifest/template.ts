@@ -1,6 +1,7 @@
 /**
- * Templates as they are declared: a text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell (`env`), or a
- * JSON document (`json`). In the last two every value is quoted as a whole, so that no secret can end it early.
+ * Templates as they are declared: a text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell
+ * (`env`), or a JSON document (`json`). In the last two every value is quoted as a whole, so that no secret can end it
+ * early.
  */
 
 import { utf8 } from '../bytes.ts';
@@ -164,7 +165,10 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
   return [];
 }
 
-/** Whole numbers from 2^53 up to those that ECMAScript writes with an exponent may have been rounded when they were read. */
+/**
+ * Whole numbers from 2^53 up to those that ECMAScript writes with an exponent may have been rounded when they were
+ * read.
+ */
 const isExact = (value: number): boolean =>
   Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value) || Math.abs(value) >= 1e21);
 

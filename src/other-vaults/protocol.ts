@@ -1,5 +1,6 @@
 /**
- * The vault protocol: how auxcred asks another program for its secrets. docs/vaults.md says how to write a vault in ten lines.
+ * The vault protocol: how auxcred asks another program for its secrets. docs/vaults.md says how to write a vault in ten
+ * lines.
  */
 
 /** What a secret is asked for by. */

@@ -1,6 +1,7 @@
 /**
- * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts, and its TPM. Anybody can encrypt
- * a file to a public host key or SRK, so a store that opens proves nothing about who made it; the pins do.
+ * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts, and its TPM.
+ * Anybody can encrypt a file to a public host key or SRK, so a store that opens proves nothing about who made it; the
+ * pins do.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -28,7 +29,10 @@ export interface PinnedCounter {
 
 export interface Pins {
   readonly scopes: ReadonlyMap<string, Pin>;
-  /** Those of a store that is replacing the other one at this moment, the same as `scopes` at a first seal; undefined otherwise. */
+  /**
+   * Those of a store that is replacing the other one at this moment, the same as `scopes` at a first seal; undefined
+   * otherwise.
+   */
   readonly next?: ReadonlyMap<string, Pin>;
   /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
   readonly device: string | undefined;

@@ -1,8 +1,10 @@
 /**
- * What the TPM remembers of a machine's store: a counter that is raised each time something is made active. The snapshot records the
- * number that the counter has then, so an older snapshot, and with it older seeds and fixed files, can't come back unnoticed.
+ * What the TPM remembers of a machine's store: a counter that is raised each time something is made active. The
+ * snapshot records the number that the counter has then, so an older snapshot, and with it older seeds and fixed files,
+ * can't come back unnoticed.
  *
- * The snapshot with the next number is on the disk before the counter says it, so either of the two numbers is right: between the two a machine may lose its power.
+ * The snapshot with the next number is on the disk before the counter says it, so either of the two numbers is right:
+ * between the two a machine may lose its power.
  */
 import { Failure } from '../failure.ts';
 import { counterText } from '../tpm2/nv-counter.ts';

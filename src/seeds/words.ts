@@ -4,8 +4,8 @@ import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 
 /**
- * A seed (32 bytes) as 24 words for paper: its bits are BIP-39's entropy, checksum included. BIP-39's own key derivation
- * is not used, so that the words give back the very same 32 bytes.
+ * A seed (32 bytes) as 24 words for paper: its bits are BIP-39's entropy, checksum included. BIP-39's own key
+ * derivation is not used, so that the words give back the very same 32 bytes.
  */
 export const wordsOf = (seed: Uint8Array): string => entropyToMnemonic(seed, wordlist);
 

@@ -1,12 +1,12 @@
 /**
- * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it and from
- * nothing else, so an edited manifest or a half-copied file changes no answer.
+ * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it
+ * and from nothing else, so an edited manifest or a half-copied file changes no answer.
  *
- * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their SHA-256 in
- * `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and `generations/N/settled.json` what it
- * came from, by which the next one sees at once that it has nothing to do. Each of the three is a
- * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
- * scope seed, so that whoever can write /var can't hand one unit's secret to another.
+ * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their
+ * SHA-256 in `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and
+ * `generations/N/settled.json` what it came from, by which the next one sees at once that it has nothing to do. Each of
+ * the three is a line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes
+ * from the machine's own scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -34,7 +34,10 @@ import { parseRecipe } from './recipe-json.ts';
 
 /** One credential of one unit. */
 export interface Release {
-  /** As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may have. */
+  /**
+   * As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may
+   * have.
+   */
   readonly unit: string;
   readonly credential: string;
   readonly delivery: Delivery;
@@ -55,7 +58,10 @@ export interface HistoryEntry {
 /** By secret, the oldest entry first; the last is the one in force. */
 export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 
-/** Labels of the seed tree under which releases have their fingerprints. Records from before `release` have `fingerprint`, as fixed files do. */
+/**
+ * Labels of the seed tree under which releases have their fingerprints. Records from before `release` have
+ * `fingerprint`, as fixed files do.
+ */
 export type FingerprintLabel = 'release' | 'fingerprint';
 
 export interface Snapshot {
@@ -188,7 +194,9 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
 
-/** What the snapshot in force came from; undefined if that is not known, or a file of the snapshot is gone or damaged. */
+/**
+ * What the snapshot in force came from; undefined if that is not known, or a file of the snapshot is gone or damaged.
+ */
 export function readSettled(paths: Paths, host: Scope): Settled | undefined {
   const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) =>
     readIfPresent(join(paths.snapshot, name)),
@@ -210,7 +218,9 @@ export function readSettled(paths: Paths, host: Scope): Settled | undefined {
 const encodeSettled = (settled: Settled, host: Scope): Uint8Array =>
   authenticated({ kind: 'settled', ...settled }, host);
 
-/** The file of a fixed secret, as it was made active; undefined if the snapshot in force has it not, or it was altered. */
+/**
+ * The file of a fixed secret, as it was made active; undefined if the snapshot in force has it not, or it was altered.
+ */
 export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
   const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
   return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
@@ -318,7 +328,10 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
 /** The number of the generation in force; 0 if there is none. */
 const activeGeneration = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
 
-/** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */
+/**
+ * Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run
+ * began goes.
+ */
 export function removeStrayGenerations(paths: Paths): void {
   const current = activeGeneration(paths);
   removeLeftovers(paths.snapshot);

@@ -17,7 +17,10 @@ export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, nu
 
 const libc = bind('libc.so.6', { dup: 'i:i' });
 
-/** Another descriptor of the same socket, so that one who closes it leaves the first one open. @throws Error if there are too many */
+/**
+ * Another descriptor of the same socket, so that one who closes it leaves the first one open.
+ * @throws Error if there are too many
+ */
 export function duplicate(descriptor: number): number {
   const copy = Number(libc.dup(descriptor));
   if (copy < 0) throw new Error('no descriptor is left');

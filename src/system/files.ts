@@ -51,9 +51,11 @@ export function readIfPresent(path: string): Uint8Array | undefined {
 }
 
 /**
- * The bytes of a regular file, links followed; undefined if there is none. Never waits for a writer, as reading a FIFO does.
+ * The bytes of a regular file, links followed; undefined if there is none. Never waits for a writer, as reading a FIFO
+ * does.
  * @param most - bytes; a longer file is refused unread
- * @throws Failure `malformed` for a FIFO, device, socket or folder, a loop of links, and a file of more than `most` bytes
+ * @throws Failure `malformed` for a FIFO, device, socket or folder, a loop of links, and a file of more than `most`
+ * bytes
  */
 export function readFileWithin(path: string, most: number): Uint8Array | undefined {
   const hint = 'remove it, or restore the file from a backup';
@@ -109,7 +111,10 @@ export function linkTarget(path: string): string | undefined {
   }
 }
 
-/** Writes a new file and waits until the disk has it. Throws where the file exists. @throws Failure `system` if the disk takes nothing */
+/**
+ * Writes a new file and waits until the disk has it. Throws where the file exists.
+ * @throws Failure `system` if the disk takes nothing
+ */
 export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }: Access): void {
   writing(path, () => {
     const fd = openSync(path, 'wx', 0o600);
@@ -129,7 +134,10 @@ export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }
 const temporaryFor = (path: string): string => join(dirname(path), `.${basename(path)}.${String(process.pid)}.new`);
 const temporaryPattern = /^\..+\.(\d+)\.new$/;
 
-/** Prepares something under a temporary name and renames it to `path`: whoever looks, also after a crash, sees the old one or the new one. */
+/**
+ * Prepares something under a temporary name and renames it to `path`: whoever looks, also after a crash, sees the old
+ * one or the new one.
+ */
 function replace(path: string, prepare: (temporary: string) => void): void {
   const temporary = temporaryFor(path);
   try {
@@ -162,8 +170,8 @@ export function replaceLink(path: string, target: string): void {
 }
 
 /**
- * Removes what processes that were killed left in a folder while they replaced something. The caller makes sure that this process replaces
- * nothing there meanwhile.
+ * Removes what processes that were killed left in a folder while they replaced something. The caller makes sure that
+ * this process replaces nothing there meanwhile.
  */
 export function removeLeftovers(folder: string): void {
   for (const name of namesIn(folder)) if (isLeftover(name, process.pid)) rmSync(join(folder, name), { force: true });

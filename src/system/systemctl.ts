@@ -6,7 +6,8 @@ import { Failure } from '../failure.ts';
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
 
 /**
- * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for this very process.
+ * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for
+ * this very process.
  * @param starting - whether one is stopped too that is in the middle of its start; one whose start has to wait is not
  * @throws Failure `system`
  */
@@ -90,7 +91,10 @@ function propertiesIn(block: string): Map<string, string> {
   return values;
 }
 
-/** The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes, and escaped (systemd src/basic/escape.c). */
+/**
+ * The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes,
+ * and escaped (systemd src/basic/escape.c).
+ */
 export const wordsOf = (text: string): string[] =>
   [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
     (quoted ?? bare ?? '').replaceAll(

@@ -1,6 +1,7 @@
 /**
- * A counter in the TPM's NV memory. It only counts up: one that is removed and made again starts above every value that a counter of
- * this TPM ever had (part 3, section 31.3), so what is numbered by it can be replaced, but not brought back.
+ * A counter in the TPM's NV memory. It only counts up: one that is removed and made again starts above every value that
+ * a counter of this TPM ever had (part 3, section 31.3), so what is numbered by it can be replaced, but not brought
+ * back.
  */
 import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
@@ -10,13 +11,19 @@ import { nameOf, openSrk, type RecordedSrk } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
-/** Where the search for a free index begins: in the range that belongs to the owner (TCG Registry of Reserved TPM 2.0 Handles, section 2.2.2). */
+/**
+ * Where the search for a free index begins: in the range that belongs to the owner (TCG Registry of Reserved TPM 2.0
+ * Handles, section 2.2.2).
+ */
 export const firstCounterIndex = 0x01a0c4ed;
 /** How many systems on one machine can have a counter of their own. */
 const indices = 16;
 
 const sha256 = 0x000b;
-/** AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization reads and counts, and nothing writes, locks or turns back. */
+/**
+ * AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization reads and counts, and
+ * nothing writes, locks or turns back.
+ */
 const attributes = 0x02040014;
 /** It has counted once, and so has a value. */
 const written = 0x20000000;
@@ -45,7 +52,8 @@ async function findCounter(tpm: Tpm, index: number): Promise<number | undefined>
 
 /**
  * What the counter at `index` says, in two commands; undefined if there is none.
- * @param session - an HMAC session that is salted to the SRK: its HMAC covers the counter's Name and value, so that nobody on the bus answers in the TPM's place
+ * @param session - an HMAC session that is salted to the SRK: its HMAC covers the counter's Name and value, so that
+ * nobody on the bus answers in the TPM's place
  * @throws TpmError @throws Failure `tpm`
  */
 export async function readCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
@@ -93,7 +101,8 @@ export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | unde
 /**
  * Makes a counter at the first index that is free: one that another system on this machine uses is left to it.
  * @param srk - as in {@link incrementCounter}
- * @throws Failure if the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` if it has another SRK
+ * @throws Failure if the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` if
+ * it has another SRK
  */
 export async function makeCounter(
   tpm: Tpm,

@@ -106,7 +106,8 @@ export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
 
 /**
  * The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one.
- * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power cuts as wrong guesses (no noDA).
+ * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power
+ * cuts as wrong guesses (no noDA).
  * @throws TpmError
  */
 export async function findSrk(tpm: Tpm): Promise<Srk> {
