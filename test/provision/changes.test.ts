@@ -231,10 +231,10 @@ describe('what json and env quote', () => {
 
   test('is text: bytes that are no UTF-8 are refused before anything changes, and pass as base64', () => {
     putBytes([0x61, 0xff]);
-    refused('json = { a = "{{f}}" }', /^t: f is no text that JSON can hold$/);
-    refused('env = { A = "{{f}}" }', /^t: f is no text that an environment can hold$/);
+    refused('json = { a = "{{f}}" }', /^t: f is not text that JSON can hold$/);
+    refused('env = { A = "{{f}}" }', /^t: f is not text that an environment can hold$/);
     refused('content = "{{f | json}}"', /JSON/);
-    refused('json = "{{i}}"', /^t: b is no text that JSON can hold$/);
+    refused('json = "{{i}}"', /^t: b is not text that JSON can hold$/);
     for (const line of [
       'json = "{{f | base64}}"',
       'content = "{{f | url | env}}"',
