@@ -610,7 +610,7 @@ def fixed_file(scope, path, sequence, nonce, value):
 def fixed_value(scope, path, content):
     """The value, or a text that says why there is none."""
     if not b'auxfixed'.startswith(content[:8]):
-        return 'is no file of a fixed folder'
+        return 'is not a file of a fixed folder'
     if content[8:9] not in (b'', b'\1'):
         return 'was written by another version'
     if len(content) < 57 + BLOCK + 16:
@@ -618,7 +618,7 @@ def fixed_value(scope, path, content):
     if len(content) > 57 + MOST + BLOCK + 16:
         return 'is longer than the largest secret'
     if (len(content) - 57 - 16) % BLOCK:
-        return 'is cut off, or has bytes too many'
+        return 'is cut off, or has too many bytes'
     header = content[:57]
     if struct.unpack('>Q', header[25:33])[0] >= 2**53:
         return 'has a sequence number out of range'

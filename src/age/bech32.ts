@@ -1,4 +1,7 @@
-/** Bech32 (BIP 173, without its limit of 90 characters), as age writes its keys. On bytes, since what it reads and writes is secret. */
+/**
+ * Bech32 (BIP 173, without its limit of 90 characters), in which age writes its keys. Works on bytes, because strings
+ * can't be wiped.
+ */
 const digits = 'qpzry9x8gf2tvdw0s3jn54khce6mua7l';
 const generators = [0x3b6a57b2, 0x26508e6d, 0x1ea119fa, 0x3d4233dd, 0x2a1462b3];
 const checksumLength = 6;
@@ -13,8 +16,9 @@ function absorb(sum: number, value: number): number {
 }
 
 /**
- * The bytes behind `prefix`, which is given in the case that the whole text has to have; undefined where `text` (ASCII) is anything else.
- * The caller wipes both.
+ * Decodes `text` (ASCII), which must begin with `prefix` and be in its case throughout. The caller wipes `text` and the
+ * result.
+ * @returns the bytes; undefined if the prefix, a character, the checksum or the padding is wrong
  */
 export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | undefined {
   const human = Buffer.from(`${prefix}1`);
@@ -32,7 +36,7 @@ export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | und
   }
 }
 
-/** `bytes` behind `prefix`, in the prefix's case. The caller wipes both. */
+/** Encodes `bytes` behind `prefix`, in the prefix's case. The caller wipes `bytes` and the result. */
 export function encodeBech32(prefix: string, bytes: Uint8Array): Uint8Array {
   const alphabet = Buffer.from(prefix === prefix.toUpperCase() ? digits.toUpperCase() : digits);
   const values = toFiveBits(bytes);
@@ -49,7 +53,7 @@ export function encodeBech32(prefix: string, bytes: Uint8Array): Uint8Array {
   return text;
 }
 
-/** What the checksum starts from: the prefix. */
+/** The checksum's state after the prefix. */
 function checksumOf(prefix: string): number {
   const codes = Buffer.from(prefix.toLowerCase());
   return [...codes.map((code) => code >> 5), 0, ...codes.map((code) => code & 31)].reduce(absorb, 1);

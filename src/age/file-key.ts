@@ -1,15 +1,15 @@
-/** The file key of an age file (C2SP age.md), as the X25519 and ssh-ed25519 stanzas wrap it. */
+/** Wraps and unwraps the file key of an age file (C2SP age.md) for the X25519, ssh-ed25519 and scrypt stanzas. */
 import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto';
 import { malformed } from './header.ts';
 
-/** Bytes. */
+/** Bytes in a file key. */
 export const fileKeyLength = 16;
 
 const tagLength = 16;
-/** A wrap key comes from a fresh share, and wraps one file key. */
+/** Sound because every wrap key comes from a fresh share and wraps one file key. */
 const zeroNonce = new Uint8Array(12);
 
-/** How a stanza makes its wrap key: HKDF-SHA256(shared, salt, label, 32). */
+/** The inputs of a stanza's wrap key: HKDF-SHA256(shared, salt, label, 32). */
 export interface Wrapping {
   /** The shared secret, 32 bytes. */
   readonly shared: Uint8Array;
@@ -20,7 +20,7 @@ export interface Wrapping {
 const wrapKey = ({ shared, salt, label }: Wrapping): Uint8Array =>
   new Uint8Array(hkdfSync('sha256', shared, salt, label, 32));
 
-/** The 32 bytes of a stanza's body. */
+/** Encrypts a file key (16 bytes). @returns the 32 bytes of a stanza's body */
 export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array {
   const key = wrapKey(wrapping);
   try {
@@ -32,8 +32,10 @@ export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array
 }
 
 /**
- * The file key (16 bytes) in a stanza's body, which the caller wipes; undefined where the body is not for this wrap key.
- * @throws Failure `malformed` for a body of another length: who may choose it can make one ciphertext open under many keys
+ * Decrypts the file key (16 bytes) in a stanza's body. The caller wipes it.
+ * @returns undefined if the body is not for this wrap key
+ * @throws Failure `malformed` if the body does not have 32 bytes: longer ciphertexts can be made to open under many
+ * keys
  */
 export function unwrapFileKey(body: Uint8Array, wrapping: Wrapping): Uint8Array | undefined {
   const key = wrapKey(wrapping);
@@ -44,7 +46,10 @@ export function unwrapFileKey(body: Uint8Array, wrapping: Wrapping): Uint8Array 
   }
 }
 
-/** The same with the wrap key itself (32 bytes), which the caller wipes. @throws Failure `malformed` */
+/**
+ * As {@link unwrapFileKey}, with the wrap key itself (32 bytes), which the caller wipes.
+ * @throws Failure `malformed`
+ */
 export function openFileKey(body: Uint8Array, key: Uint8Array): Uint8Array | undefined {
   if (body.length !== fileKeyLength + tagLength) throw malformed('a wrapped file key of another length');
   let fileKey: Uint8Array | undefined;

@@ -3,11 +3,14 @@ import { fileKeyLength } from './file-key.ts';
 import { type Header, malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
 import { decryptPayload } from './stream.ts';
 
-/** A way to a file key. */
+/** Something that may get the file key out of a header's stanzas. */
 export interface Unwrapper {
-  /** What a person calls it: `ssh host key`, `tpm2`. */
+  /** Its name in messages: `ssh host key`, `tpm2`. */
   readonly name: string;
-  /** The file key (16 bytes), or undefined where none of the stanzas is meant for it. @throws Failure where one is, and does not open */
+  /**
+   * @returns the file key (16 bytes), or undefined if no stanza is meant for it
+   * @throws Failure if one is meant for it and does not open
+   */
   unwrap(stanzas: readonly Stanza[]): Promise<Uint8Array | undefined>;
 }
 
@@ -17,10 +20,12 @@ interface Attempt {
 }
 
 /**
- * Opens an age file (C2SP age.md) with the first unwrapper that gets a file key out of it. Unknown stanzas are skipped.
- * A file key that does not fit the header's MAC or the payload ends it: no other unwrapper is asked for another one.
+ * Opens an age file (C2SP age.md) with the first unwrapper that yields a file key. Unknown stanzas are skipped.
+ * If that file key does not match the header's MAC or the payload, the file is damaged, and no other unwrapper is
+ * tried.
  * The caller wipes the plaintext.
- * @throws Failure `malformed`; the failure of the one unwrapper that had a stanza; `no-recipient`, which names each failure, where several or none had
+ * @throws Failure `malformed` for a damaged file; the unwrapper's own failure if only one had a stanza;
+ * `no-recipient`, which names each failure, if several had one or none had
  */
 export async function openAgeFile(
   file: Uint8Array,
@@ -57,7 +62,7 @@ function opened(file: Uint8Array, header: Header, fileKey: Uint8Array): Uint8Arr
   }
 }
 
-/** With the file's name, if its bytes are what is wrong; any other error as it is. */
+/** Adds the file's name to a Failure `malformed`; returns any other error as it is. */
 export const damagedFile = (path: string, error: unknown): unknown =>
   error instanceof Failure && error.code === 'malformed'
     ? new Failure('malformed', `${path} is damaged: ${error.message}`, {
@@ -68,7 +73,7 @@ export const damagedFile = (path: string, error: unknown): unknown =>
 
 function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
   const [only] = attempts;
-  // A stanza that its own key does not open is damage, whatever the other keys are for.
+  // A stanza that its own key does not open is damaged, whether or not other keys have stanzas.
   if (only && (attempts.length === 1 || attempts.every(({ failure }) => failure.code === 'malformed')))
     return only.failure;
   if (only) {
@@ -78,7 +83,7 @@ function notOpened({ stanzas }: Header, attempts: readonly Attempt[]): Failure {
       hint: [...hints].join('; or ') || resealHint,
     });
   }
-  // Types are whatever the file says: shown in part, so that a file can't fill the journal.
+  // The types are untrusted input: shortened, so that a file can't fill the journal.
   const types = [...new Set(stanzas.map(({ args: [type = ''] }) => type.slice(0, 40)))].slice(0, 8).join(', ');
   return new Failure('no-recipient', `none of this machine's keys opens the file, which is for ${types}`, {
     hint: `the host key may have changed; ${resealHint}; if it did not, the file is damaged: restore it from a backup`,

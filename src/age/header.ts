@@ -1,6 +1,6 @@
 /**
  * The header of an age file (C2SP age.md), parsed as strictly as the specification asks, so that a header that parses
- * encodes back to the same bytes.
+ * encodes to the same bytes again.
  *
  *     age-encryption.org/v1
  *     -> TYPE ARGUMENT...
@@ -17,27 +17,29 @@ export interface Stanza {
   readonly body: Uint8Array;
 }
 
+/** A parsed header. */
 export interface Header {
   readonly stanzas: readonly Stanza[];
   /** 32 bytes. */
   readonly mac: Uint8Array;
-  /** Everything that the MAC covers: up to and with `---`. */
+  /** The bytes that the MAC covers: up to and including `---`. */
   readonly authenticated: Uint8Array;
-  /** Bytes in the whole header. */
+  /** Bytes in the whole header, from the start of the file to the payload. */
   readonly length: number;
 }
 
 const magic = 'age-encryption.org/v1';
 const columns = 64;
-/** Bytes. A header with hundreds of recipients is a tenth of this. */
+/** Bytes. A header with hundreds of recipients takes a tenth of this. */
 const longestHeader = 1024 * 1024;
 
+/** The Failure `malformed` of an age file; `what` says what is wrong. */
 export const malformed = (what: string): Failure =>
   new Failure('malformed', `not a valid age file: ${what}`, { hint: 'restore it from a backup' });
 
-/** The header at the start of `file`; at most 1 MiB of it is looked at. @throws Failure `malformed` */
+/** Parses the header at the start of `file`, of which it reads at most 1 MiB. @throws Failure `malformed` */
 export function parseHeader(file: Uint8Array): Header {
-  const lines = new Lines(file.subarray(0, longestHeader));
+  const lines = new HeaderLines(file.subarray(0, longestHeader));
   if (lines.next() !== magic) throw malformed('it does not begin with age-encryption.org/v1');
   const stanzas: Stanza[] = [];
   for (;;) {
@@ -55,7 +57,7 @@ export function parseHeader(file: Uint8Array): Header {
   }
 }
 
-/** The bytes of a header: what {@link parseHeader} read, to the letter. */
+/** Writes a header: the exact bytes that {@link parseHeader} read. */
 export function encodeHeader({ stanzas, mac }: Pick<Header, 'stanzas' | 'mac'>): Uint8Array {
   const lines = [magic];
   for (const { args, body } of stanzas) {
@@ -74,13 +76,14 @@ export function verifyMac({ authenticated, mac }: Header, fileKey: Uint8Array): 
   if (!timingSafeEqual(expected, mac)) throw malformed('its header was changed');
 }
 
-/** Base64 (RFC 4648 section 4) without padding, in its one canonical form. @throws Failure `malformed` */
+/** Decodes base64 (RFC 4648 section 4) without padding. @throws Failure `malformed` unless it is canonical */
 export function decodeBase64(text: string): Uint8Array {
   const bytes = Buffer.from(text, 'base64');
   if (encodeBase64(bytes) !== text) throw malformed('base64 that is not canonical');
   return new Uint8Array(bytes);
 }
 
+/** Base64 (RFC 4648 section 4) without padding. */
 export const encodeBase64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64').replace(/=+$/, '');
 
 function parseArguments(text: string): string[] {
@@ -90,7 +93,7 @@ function parseArguments(text: string): string[] {
   return args;
 }
 
-function parseBody(lines: Lines): Uint8Array {
+function parseBody(lines: HeaderLines): Uint8Array {
   let text = '';
   for (;;) {
     const line = lines.next();
@@ -100,7 +103,8 @@ function parseBody(lines: Lines): Uint8Array {
   }
 }
 
-class Lines {
+/** Reads the header's lines in order. */
+class HeaderLines {
   readonly #bytes: Buffer;
   offset = 0;
 

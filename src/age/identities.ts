@@ -1,4 +1,7 @@
-/** Files with keys of people, and what age files they open: where the project's own reader does not do, the age library or the age program. */
+/**
+ * Encrypts to people's keys and decrypts with them. What this project's own reader can't do, the age library or the age
+ * program does.
+ */
 import { spawnSync } from 'node:child_process';
 import type { Encrypter } from 'age-encryption';
 import { Failure, messageOf } from '../failure.ts';
@@ -9,20 +12,23 @@ import { scryptUnwrapper } from './scrypt.ts';
 import { sshUnwrapper } from './ssh-ed25519.ts';
 import { x25519Unwrapper } from './x25519.ts';
 
-/** What opens an age file. */
+/** The keys that may open an age file. */
 export interface Identities {
   /** Files with age identities (plugins' too) or OpenSSH ed25519 private keys. */
   readonly identities: readonly string[];
-  /** Asks for the passphrase. */
+  /** Asks the user for the passphrase. */
   readonly passphrase: () => Promise<string>;
-  /** How a user names other identities. */
+  /** Tells the user how to name other identities. */
   readonly hint?: string;
 }
 
-/** What an age file is to be opened by. */
+/** The recipients (`age1...`, `ssh-ed25519 ...`) or the passphrase that an age file is encrypted to. */
 export type Recipients = { readonly recipients: readonly string[] } | { readonly passphrase: string };
 
-/** The age file's bytes. @throws Failure `usage` for a recipient that is none, `system` where a plugin needs the age program and it fails */
+/**
+ * Encrypts `plaintext` to an age file.
+ * @throws Failure `usage` for an invalid recipient, `system` if the age program is needed and fails
+ */
 export async function encryptTo(lock: Recipients, plaintext: Uint8Array): Promise<Uint8Array> {
   const { Encrypter } = await library();
   const encrypter = new Encrypter();
@@ -30,14 +36,14 @@ export async function encryptTo(lock: Recipients, plaintext: Uint8Array): Promis
     encrypter.setPassphrase(lock.passphrase);
     return await encrypter.encrypt(plaintext);
   }
-  // The library knows age's own recipients; ssh keys and plugins are the age program's.
+  // The library knows age's own recipients only; the age program knows ssh keys and plugins.
   if (!lock.recipients.every((recipient) => /^age1[a-z0-9]+$/.test(recipient) && !/^age1[a-z0-9]+1/.test(recipient)))
     return runAge(['-e', ...lock.recipients.flatMap((recipient) => ['-r', recipient])], plaintext);
   for (const recipient of lock.recipients) addRecipient(encrypter, recipient);
   return await encrypter.encrypt(plaintext);
 }
 
-/** Only where its own reader does not do: it takes longer to load than all the rest of a command. */
+/** Loaded only when needed: it takes longer to load than all the rest of a command. */
 const library = async (): Promise<typeof import('age-encryption')> => await import('age-encryption');
 
 function addRecipient(encrypter: Encrypter, recipient: string): void {
@@ -52,9 +58,9 @@ function addRecipient(encrypter: Encrypter, recipient: string): void {
 }
 
 /**
- * What the age file `bytes` holds, which the caller wipes.
- * @param file - its name, for the failure
- * @throws Failure `malformed` for a file that is damaged, `no-recipient` where none of the keys is one of its own
+ * Decrypts the age file `bytes`. The caller wipes the result.
+ * @param file - the file's name, for messages
+ * @throws Failure `malformed` for a damaged file, `no-recipient` if no key opens it, `system` if the age program fails
  */
 export async function decryptWith(keys: Identities, file: string, bytes: Uint8Array): Promise<Uint8Array> {
   try {
@@ -65,7 +71,7 @@ export async function decryptWith(keys: Identities, file: string, bytes: Uint8Ar
   }
 }
 
-/** What a wrong key and damage to the key's own part of the header have in common. */
+/** A wrong key and a damaged stanza look the same. */
 const orDamaged = 'if it is the right one, the file is damaged: restore it from a backup';
 
 async function openWithPassphrase(bytes: Uint8Array, file: string, { passphrase }: Identities): Promise<Uint8Array> {
@@ -130,13 +136,13 @@ async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): P
   try {
     return await decrypter.decrypt(bytes);
   } catch (error) {
-    // Its own words for a key that is none of the file's; all else is said of the file.
+    // The library's words for a key that opens no stanza; any other error is about the file.
     if (/^no identity matched/.test(messageOf(error))) throw error;
     throw new Failure('malformed', `not a valid age file: ${messageOf(error)}`, { cause: error });
   }
 }
 
-/** The age program, which speaks with plugins; they ask for a PIN or a touch at the terminal. */
+/** Runs the age program, whose plugins ask for a PIN or a touch at the terminal. */
 function runAge(args: readonly string[], input: Uint8Array): Uint8Array {
   const { status, stdout, error } = spawnSync('age', args, { input, stdio: ['pipe', 'pipe', 'inherit'] });
   if (error !== undefined)

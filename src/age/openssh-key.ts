@@ -1,30 +1,36 @@
-/** OpenSSH's files for one ed25519 key: the private one (openssh PROTOCOL.key) without a passphrase, and the public line. */
+/**
+ * Reads OpenSSH's files of an ed25519 key: the private one (openssh PROTOCOL.key) without a passphrase, and the public
+ * line.
+ */
 import { Failure } from '../failure.ts';
 import { ed25519PublicKey, keyLength } from './curve25519.ts';
 import { decodeBase64 } from './header.ts';
 
+/** The public half of an ssh-ed25519 key. */
 export interface SshPublicKey {
   /** 32 bytes. */
   readonly publicKey: Uint8Array;
   readonly comment: string;
 }
 
+/** Both halves of an ssh-ed25519 key. */
 export interface SshKeyPair extends SshPublicKey {
   /** The Ed25519 seed, 32 bytes (RFC 8032). The caller wipes it. */
   readonly seed: Uint8Array;
 }
 
 const keyType = 'ssh-ed25519';
-/** The types of other keys, fit to be shown. */
+/** The types of other keys, safe to show. */
 const anyType = /^(ssh-|ecdsa-|sk-)[\w@.-]{1,60}$/;
 const begin = Buffer.from('-----BEGIN OPENSSH PRIVATE KEY-----\n');
 const end = Buffer.from('-----END OPENSSH PRIVATE KEY-----');
 const magic = Buffer.from('openssh-key-v1\0');
-/** The private part is padded to this with 1, 2, 3... where there is no cipher. */
+/** Without a cipher, the private part is padded with 1, 2, 3... to a multiple of this. */
 const blockLength = 8;
 
 /**
- * The key of an OpenSSH private key file, its halves checked against each other. The caller wipes `file`.
+ * Parses an OpenSSH private key file and checks its two halves against each other. The caller wipes `file` and the
+ * seed.
  * @throws Failure `no-recipient` for anything else, with the reason
  */
 export function parseOpensshKey(file: Uint8Array): SshKeyPair {
@@ -42,7 +48,7 @@ export function parseOpensshKey(file: Uint8Array): SshKeyPair {
     if (cipher !== 'none')
       throw unusable(
         'it has a passphrase',
-        'nobody types it during boot: remove it with ssh-keygen -p, or seal with another key',
+        'nobody can type it during boot: remove it with ssh-keygen -p, or seal with another key',
       );
     const pair = parsePrivate(outer.field());
     if (!outer.atEnd() || !publicKey.equals(pair.publicKey)) throw damaged();
@@ -52,7 +58,7 @@ export function parseOpensshKey(file: Uint8Array): SshKeyPair {
   }
 }
 
-/** Nothing from here goes into a message: with a damaged length, any field may hold the seed. */
+/** Puts nothing that it reads into a message: if a length is damaged, any field may hold the seed. */
 function parsePrivate(section: Buffer): SshKeyPair {
   const inner = new Fields(section);
   const [check, again] = [inner.number(), inner.number()];
@@ -74,7 +80,7 @@ function parsePrivate(section: Buffer): SshKeyPair {
 }
 
 /**
- * The key of a line such as ssh_host_ed25519_key.pub has: `ssh-ed25519 AAAA... comment`.
+ * Parses the line of a file such as ssh_host_ed25519_key.pub: `ssh-ed25519 AAAA... comment`.
  * @throws Failure `no-recipient` for anything else, with the reason
  */
 export function parseSshPublicKey(line: string): SshPublicKey {
@@ -92,7 +98,7 @@ function fromBase64(text: string): Buffer {
   }
 }
 
-/** RFC 8709 section 4. Public, so that the type may be named. */
+/** Parses a public key (RFC 8709 section 4). It holds no secret, so messages may name its type. */
 function parseWireKey(bytes: Buffer): Buffer {
   const fields = new Fields(bytes);
   const type = fields.text();
@@ -102,7 +108,7 @@ function parseWireKey(bytes: Buffer): Buffer {
   return publicKey;
 }
 
-/** Base64 in lines, straight from bytes to bytes: a string could not be wiped. */
+/** Decodes base64 in lines from bytes to bytes, because a string can't be wiped. */
 function decodeLines(lines: Uint8Array): Buffer {
   const bytes = Buffer.alloc(Math.floor((lines.length * 3) / 4));
   let length = 0;
@@ -145,7 +151,7 @@ const unusable = (
 const damaged = (): Failure =>
   unusable('it is damaged', 'restore it from a backup, or make a new one with ssh-keygen -A and seal again');
 
-/** The strings and numbers of RFC 4251 section 5. */
+/** Reads the strings and numbers of RFC 4251 section 5. */
 class Fields {
   readonly #bytes: Buffer;
   #offset = 0;

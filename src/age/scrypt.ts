@@ -10,14 +10,14 @@ const type = 'scrypt';
 const label = 'age-encryption.org/v1/scrypt';
 const saltLength = 16;
 const blockSize = 8;
-/** 2^20 blocks of 1 KiB are 1 GiB, and some seconds: the age library reads no more either. */
+/** 2^20 blocks of 1 KiB take 1 GiB and some seconds. The age library has the same limit. */
 const highestLogN = 20;
 
 const derive = promisify<Uint8Array, Uint8Array, number, object, Buffer>(scrypt);
 
 /**
- * Opens with a passphrase, which gives no file key if it is another one.
- * Unwrapping throws Failure `malformed` for a damaged stanza, and one that asks for more than 1 GiB of memory.
+ * Opens with a passphrase. Unwrapping returns undefined if the passphrase is wrong.
+ * Unwrapping throws Failure `malformed` for a damaged stanza, or one that asks for more than 1 GiB of memory.
  */
 export function scryptUnwrapper(passphrase: string): Unwrapper {
   return {

@@ -1,6 +1,7 @@
 /**
- * The ssh-ed25519 stanza of age: `-> ssh-ed25519 TAG SHARE`. The Ed25519 host key serves as an X25519 key, and the shared
- * secret is multiplied by a tweak that depends on the host key's public half.
+ * The ssh-ed25519 stanza of age: `-> ssh-ed25519 TAG SHARE`. The Ed25519 host key serves as an X25519 key, and the
+ * shared secret is multiplied by a tweak that depends on the host key's public half (FiloSottile/age, doc/ssh.md and
+ * agessh).
  */
 import { createHash, hkdfSync, randomBytes } from 'node:crypto';
 import { Failure } from '../failure.ts';
@@ -13,24 +14,24 @@ import { parseOpensshKey, type SshKeyPair } from './openssh-key.ts';
 const type = 'ssh-ed25519';
 const label = 'age-encryption.org/v1/ssh-ed25519';
 
-/** The public key as ssh writes it: its type, then its 32 bytes (RFC 8709 section 4). */
+/** The public key in ssh's wire form: its type, then its 32 bytes (RFC 8709 section 4). */
 function wireKey(publicKey: Uint8Array): Buffer {
   const length = (bytes: number): Buffer => Buffer.from([0, 0, 0, bytes]);
   return Buffer.concat([length(type.length), Buffer.from(type), length(keyLength), publicKey]);
 }
 
-/** Whom a stanza is for: the first 4 bytes of the SHA-256 of the host key's public half (32 bytes), in base64. */
+/** The tag of the stanzas for a host key: the first 4 bytes of the SHA-256 of its public half (32 bytes), in base64. */
 export const hostKeyTag = (publicKey: Uint8Array): string =>
   encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest().subarray(0, 4));
 
 const tweakOf = (publicKey: Uint8Array): Uint8Array =>
   new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
 
-/** The key's fingerprint as `ssh-keygen -l` shows it. */
+/** The fingerprint of a public key (32 bytes) as `ssh-keygen -l` shows it. */
 export const sshFingerprint = (publicKey: Uint8Array): string =>
   `SHA256:${encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest())}`;
 
-/** Tweak times shared secret; wipes `shared`. */
+/** Multiplies the shared secret by the tweak. Wipes `shared`. */
 function tweaked(publicKey: Uint8Array, shared: Uint8Array): Uint8Array | undefined {
   const secret = x25519(tweakOf(publicKey), shared);
   shared.fill(0);
@@ -44,8 +45,9 @@ function montgomerySecret(seed: Uint8Array): Uint8Array {
   return hash.subarray(0, keyLength);
 }
 
+/** A fresh key agreement with a host key. */
 interface Agreement {
-  /** The first 4 bytes of the SHA-256 of the host key's public half, in base64: whom it is for. */
+  /** The {@link hostKeyTag} of the host key. */
   readonly tag: string;
   /** The ephemeral X25519 public key, 32 bytes in base64. */
   readonly share: string;
@@ -54,8 +56,10 @@ interface Agreement {
 }
 
 /**
- * One fresh agreement with a host key (32 bytes): what goes into a stanza's arguments, and the secret behind it.
- * @throws Failure `no-recipient` for a host key that is not on the curve or of low order, with which anyone could open the file
+ * Agrees on a fresh secret with a host key (32 bytes).
+ * @returns the arguments of a stanza and the secret behind them
+ * @throws Failure `no-recipient` for a host key that is not on the curve, or of low order, so that anyone could open
+ * the file
  */
 export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
   const point = montgomeryPoint(publicKey);
@@ -75,8 +79,8 @@ export function sshEphemeralSecret(publicKey: Uint8Array): Agreement {
 }
 
 /**
- * The 32-byte secret of {@link sshEphemeralSecret}, from the host key's private half and a stanza `TYPE TAG SHARE`;
- * undefined where the stanza is for another key. The caller wipes it.
+ * The 32-byte secret of {@link sshEphemeralSecret}, computed from the host key's private half and a stanza
+ * `TYPE TAG SHARE`; undefined if the stanza is for another key. The caller wipes it.
  * @throws Failure `malformed`
  */
 export function sshSharedSecret({ seed, publicKey }: SshKeyPair, { args }: Stanza): Uint8Array | undefined {
@@ -93,7 +97,10 @@ export function sshSharedSecret({ seed, publicKey }: SshKeyPair, { args }: Stanz
   return secret;
 }
 
-/** The stanza that wraps `fileKey` (16 bytes) for a host key (32 bytes). @throws Failure `no-recipient` as {@link sshEphemeralSecret} */
+/**
+ * Wraps `fileKey` (16 bytes) for a host key (32 bytes).
+ * @throws Failure `no-recipient` as {@link sshEphemeralSecret} does
+ */
 export function sshStanza(publicKey: Uint8Array, fileKey: Uint8Array): Stanza {
   const { tag, share, secret } = sshEphemeralSecret(publicKey);
   try {
@@ -105,8 +112,10 @@ export function sshStanza(publicKey: Uint8Array, fileKey: Uint8Array): Stanza {
 }
 
 /**
- * Opens with the machine's ssh host key: the pair, or the bytes of its file, which are parsed only when there is a stanza to open.
- * The caller wipes either. Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed` for a damaged stanza.
+ * Opens with the machine's ssh host key: the pair, or the bytes of its file, which are parsed only if there is a stanza
+ * to open.
+ * The caller wipes either.
+ * Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed` for a damaged stanza.
  */
 export function sshUnwrapper(key: SshKeyPair | Uint8Array): Unwrapper {
   return {

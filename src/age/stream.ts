@@ -1,4 +1,6 @@
-/** The payload of an age file (C2SP age.md, STREAM): chunks of 64 KiB, each sealed on its own, the last one marked. */
+/**
+ * The payload of an age file (C2SP age.md, STREAM): chunks of 64 KiB, each encrypted on its own, the last one marked.
+ */
 import { createDecipheriv, hkdfSync } from 'node:crypto';
 import { malformed } from './header.ts';
 
@@ -6,7 +8,10 @@ const chunkLength = 64 * 1024;
 const tagLength = 16;
 const saltLength = 16;
 
-/** The content behind the header, all of it or none; the caller wipes it. `fileKey` has 16 bytes. @throws Failure `malformed` */
+/**
+ * Decrypts the payload behind the header with a file key (16 bytes). The caller wipes the result.
+ * @throws Failure `malformed` if any chunk is wrong or missing
+ */
 export function decryptPayload(payload: Uint8Array, fileKey: Uint8Array): Uint8Array {
   if (payload.length < saltLength) throw malformed('its payload is cut off');
   const key = Buffer.from(hkdfSync('sha256', fileKey, payload.subarray(0, saltLength), 'payload', 32));
@@ -24,11 +29,11 @@ function decryptChunks(sealed: Uint8Array, key: Uint8Array): Uint8Array {
   const nonce = Buffer.alloc(12);
   for (let i = 0; i < count; i++) {
     const chunk = sealed.subarray(i * sealedLength, (i + 1) * sealedLength);
-    // The nonce: 11 bytes that count the chunks, then one that marks the last chunk.
+    // The nonce: an 11-byte counter of the chunks, then a byte that marks the last chunk.
     nonce.writeUIntBE(i, 5, 6);
     nonce[11] = i === count - 1 ? 1 : 0;
     const content = openChunk(chunk, key, nonce);
-    // Only the whole payload may be empty, not a last chunk after others.
+    // An empty chunk is valid only if it is the first and last one.
     if (!content || (content.length === 0 && i > 0)) {
       plaintext.fill(0);
       throw malformed('its payload was changed or cut off');

@@ -1,4 +1,4 @@
-/** The X25519 stanza of age (C2SP age.md): `-> X25519 SHARE` and a file key wrapped under the shared secret. */
+/** The X25519 stanza of age (C2SP age.md): `-> X25519 SHARE`, a file key wrapped under the shared secret. */
 import { Failure } from '../failure.ts';
 import { decodeBech32 } from './bech32.ts';
 import { basePoint, keyLength, x25519 } from './curve25519.ts';
@@ -10,8 +10,9 @@ const type = 'X25519';
 const label = 'age-encryption.org/v1/X25519';
 
 /**
- * Opens with the one `AGE-SECRET-KEY-1...` identity of a file as age-keygen writes it: empty lines and lines that begin with # are skipped.
- * The file is read when there is a stanza to open, and never copied whole: the caller wipes it.
+ * Opens with the one `AGE-SECRET-KEY-1...` identity in a file of age-keygen's. Empty lines and lines that begin with #
+ * are skipped.
+ * The file is parsed only if there is a stanza to open, and never copied whole. The caller wipes it.
  * Unwrapping throws Failure `no-recipient` for a damaged identity, `malformed` for a damaged stanza.
  */
 export function x25519Unwrapper(identityFile: Uint8Array | string): Unwrapper {

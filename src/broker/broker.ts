@@ -144,8 +144,8 @@ export class Broker {
   }
 
   /**
-   * What is in force now: something may have been put in force while this broker was starting, and then nobody ends it. Seeds that do not go with it are of no use
-   * any more, and the next broker opens those that do.
+   * What is in force now: something may have been made active while this broker was starting, and then nobody ends it.
+   * Seeds that do not go with it are of no use any more, and the next broker opens those that do.
    * @throws Failure with the reason for every refusal
    */
   #current(): ReleaseBook {

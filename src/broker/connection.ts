@@ -5,9 +5,9 @@ import { type Peer, peerOf } from '../system/peer.ts';
 const patience = 10_000;
 
 /**
- * A connection that is answered once and closed in any case: when the kernel has the whole answer, or when the other end neither
- * asks nor reads for 10 s. What the kernel has, the other end can read after that. A connection that is closed before its answer is
- * whole fails what waits for it, since answers prove that they are whole.
+ * A connection that is answered once and closed in any case: when the kernel has the whole answer, or when the other
+ * end neither asks nor reads for 10 s. What the kernel has, the other end can read after that. A connection that is
+ * closed before its answer is whole fails what waits for it, since answers prove that they are whole.
  */
 export class Connection {
   readonly #socket: Socket;

@@ -5,7 +5,10 @@ import type { Release } from '../snapshot/snapshot.ts';
 import { journal } from '../system/journal.ts';
 import type { CredentialRequest } from './request.ts';
 
-/** Constant ids, so that `journalctl -u 'auxcred*' MESSAGE_ID=...` finds every release or every refusal (systemd.journal-fields(7)). Any user can log under them too. */
+/**
+ * Constant ids, so that `journalctl -u 'auxcred*' MESSAGE_ID=...` finds every release or every refusal
+ * (systemd.journal-fields(7)). Any user can log under them too.
+ */
 export const messageIds = {
   released: 'f0a0c2a48c3f4b0f9a5a7d2a54a2f6f1',
   refused: '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57',

@@ -45,7 +45,8 @@ export class Listener {
   }
 
   #resume(): void {
-    // allowHalfOpen: systemd shuts its writing side down at once, and Node would close the connection before the answer.
+    // allowHalfOpen: systemd shuts its writing side down at once, and Node would close the connection before the
+    // answer.
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#take(socket);
     });

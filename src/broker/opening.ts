@@ -4,7 +4,7 @@ import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { devicePatience, type HostKeys, hostKeyCredentials, type Means, openStore } from '../seeds/open.ts';
+import { devicePatience, type HostKeys, hostKeyCredentials, type Openers, openStore } from '../seeds/open.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
@@ -17,8 +17,8 @@ export interface Opened {
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
   /**
-   * The same seeds with what was put in force since; undefined where nothing was.
-   * @throws Failure where these seeds do not go with it, or it is older
+   * The same seeds with what was made active since; undefined if nothing was.
+   * @throws Failure if these seeds do not go with it, or it is older
    */
   readonly reread: () => Opened | undefined;
 }
@@ -27,22 +27,24 @@ export interface Opened {
 const attempts = 3;
 
 /**
- * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller wipes the scopes.
+ * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller
+ * wipes the scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, means: Means): Promise<Opened> {
+export async function openReleases(paths: Paths, openers: Openers): Promise<Opened> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await openOnce(paths, means);
+      return await openOnce(paths, openers);
     } catch (error) {
-      // The broker waits for nobody's lock, so it may have read seeds of before something was put in force, and the snapshot of after it.
+      // The broker waits for nobody's lock, so it may have read seeds of before something was made active, and the
+      // snapshot of after it.
       if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
     }
   }
 }
 
 /** What a service was given to open the seeds with: the host key as a credential, the TPM device in AUXCRED_TCTI. */
-export function givenMeans(environment: NodeJS.ProcessEnv): Means {
+export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
@@ -57,8 +59,8 @@ export function givenMeans(environment: NodeJS.ProcessEnv): Means {
   return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
 }
 
-async function openOnce(paths: Paths, means: Means): Promise<Opened> {
-  const { payload, counter: tpmCounter } = await openStore(paths, means);
+async function openOnce(paths: Paths, openers: Openers): Promise<Opened> {
+  const { payload, counter: tpmCounter } = await openStore(paths, openers);
   try {
     // The link first: what takes its place while the rest is read is noticed later.
     const link = linkTarget(paths.snapshot);
@@ -86,7 +88,10 @@ function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, 
   return { releases, sources: sourcesOf(paths, releases, scopes), scopes, reread };
 }
 
-/** Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same. @throws Failure `older` */
+/**
+ * Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same.
+ * @throws Failure `older`
+ */
 function refuseOlderThan(known: Releases, next: Releases): void {
   if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
   throw new Failure('older', 'what is in force now is older than what was in force before', {

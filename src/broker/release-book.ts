@@ -22,7 +22,7 @@ export class ReleaseBook {
 
   /**
    * Looks a request up; an instance is served what its template declares unless it is declared itself.
-   * @throws Failure `refused` where nothing is provisioned for it
+   * @throws Failure `refused` if nothing is provisioned for it
    */
   find(request: CredentialRequest): Release {
     const template = templateOf(request.unit);
@@ -37,7 +37,7 @@ export class ReleaseBook {
     return release;
   }
 
-  /** The secret's bytes. The caller wipes them. @throws Failure where this machine holds no seed for it */
+  /** The secret's bytes. The caller wipes them. @throws Failure if this machine holds no seed for it */
   value({ recipe }: Release): Uint8Array {
     return recipeValue(recipe, this.#sources);
   }

@@ -8,8 +8,8 @@ export interface CredentialRequest {
 
 /**
  * Reads the name that systemd binds its end of the connection to: a NUL byte, a random number in hexadecimal, then
- * `/unit/UNIT/CREDENTIAL` (systemd src/core/exec-credential.c, load_credential()). The number is not padded, so the parts
- * are found by their slashes. A unit's name has none.
+ * `/unit/UNIT/CREDENTIAL` (systemd src/core/exec-credential.c, load_credential()). The number is not padded, so the
+ * parts are found by their slashes. A unit's name has none.
  * @param name - the abstract socket name without its leading NUL, or undefined for a peer without a name
  */
 export function parsePeerName(name: string | undefined): CredentialRequest | undefined {
@@ -18,7 +18,8 @@ export function parsePeerName(name: string | undefined): CredentialRequest | und
 }
 
 /**
- * Whether a peer may ask in the name of `unit`. A name is chosen by whoever connects, so the kernel's own record decides:
+ * Whether a peer may ask in the name of `unit`. A name is chosen by whoever connects, so the kernel's own record
+ * decides:
  * the peer is root and belongs to that unit, or is PID 1 itself refreshing a running unit (systemd 260 and later).
  */
 export const mayAskFor = (unit: string, peer: { readonly uid: number; readonly unit: string | undefined }): boolean =>

@@ -3,7 +3,7 @@ import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
 import { checkedPath, type FixedName, nameText, splitName } from '../fixed/name.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
@@ -92,7 +92,7 @@ export function belowIn(
 export async function withSeeds<T>(place: Place, options: Options, work: (place: OpenPlace) => T): Promise<T> {
   const { vault } = place;
   if (!vault) {
-    const { payload } = await openStore(place.paths, meansOf(place.paths, options.value('tpm2-device')));
+    const { payload } = await openStore(place.paths, openersOf(place.paths, options.value('tpm2-device')));
     try {
       return work({ ...place, seedOf: scopeSeedsOf(payload.scopes), former: () => undefined });
     } finally {

@@ -2,12 +2,12 @@
 import { exitStatus } from '../failure.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import { type Health, lookAt } from '../health/health.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import type { Options } from './options.ts';
 
 /** Looks at the system that the options name. */
 export const look = async (options: Options, open: boolean): Promise<Health> =>
-  await lookAt(options.value('root') ?? '/', (paths) => meansOf(paths, options.value('tpm2-device')), { open });
+  await lookAt(options.value('root') ?? '/', (paths) => openersOf(paths, options.value('tpm2-device')), { open });
 
 /** `2 problems, 1 warning`. */
 export function countsOf(findings: readonly Finding[]): string {

@@ -6,16 +6,16 @@ import type { Identities } from '../age/identities.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
-import { Shelf, unopened } from '../fixed/fixed-files.ts';
+import { FixedFiles, unopened } from '../fixed/fixed-files.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
-import { inForce, standpointOf } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeRecipe, standpointOf } from '../provision/plan.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
 import { parsePins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
@@ -47,7 +47,7 @@ export interface View {
 export interface OpenView extends View {
   readonly sources: Sources;
   /** The active recipe of a secret on this machine, or the last one of a secret that was removed; undefined for one that never was active, and on the operator's side. */
-  inForce(name: string): Recipe | undefined;
+  activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
 }
 
@@ -157,12 +157,12 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
     return await withFleetSeed(vault, options, (fleetSeed) => {
       const scopes = scopesOf(vault, host, fleetSeed);
       try {
-        const shelf = new Shelf(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
+        const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
         return work({
           manifest: view.manifest,
-          standpoint: { ...view.standpoint, fixed: shelf.find },
-          sources: sourcesOf(scopes, shelf),
-          inForce: () => undefined,
+          standpoint: { ...view.standpoint, fixed: fixedFiles.find },
+          sources: sourcesOf(scopes, fixedFiles),
+          activeRecipe: () => undefined,
           snapshot: undefined,
         });
       } finally {
@@ -172,15 +172,15 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   }
   const { manifest } = viewOf(options);
   const paths = pathsUnder(options.value('root') ?? '/');
-  const { payload } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  const { payload } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
   try {
-    const snapshot = snapshotInForce(paths, payload.scopes);
-    const shelf = new Shelf(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
+    const snapshot = activeSnapshot(paths, payload.scopes);
+    const fixedFiles = new FixedFiles(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));
     return work({
       manifest,
-      standpoint: standpointOf(payload.scopes, new Date(), shelf.find),
-      sources: sourcesOf(payload.scopes, shelf, paths),
-      inForce: (name) => inForce(snapshot?.history, name),
+      standpoint: standpointOf(payload.scopes, new Date(), fixedFiles.find),
+      sources: sourcesOf(payload.scopes, fixedFiles, paths),
+      activeRecipe: (name) => activeRecipe(snapshot?.history, name),
       snapshot,
     });
   } finally {
@@ -189,11 +189,11 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
 }
 
 /** What is in force on a machine may be in its snapshot alone. */
-function sourcesOf(scopes: readonly Scope[], shelf: Shelf, paths?: Paths): Sources {
+function sourcesOf(scopes: readonly Scope[], fixedFiles: FixedFiles, paths?: Paths): Sources {
   const seedOf = seedsOf(scopes);
   return {
     seedOf,
-    fixedValue: fixedValues(seedOf, (recipe) => shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
+    fixedValue: fixedValues(seedOf, (recipe) => fixedFiles.bytes(recipe) ?? (paths && readFixedFile(paths, recipe))),
   };
 }
 

@@ -26,7 +26,7 @@ export const removalOf = ({ snapshot }: OpenView, name: string): string | undefi
 export function chosen(view: OpenView, name: string, options: Options): Recipe {
   const at = options.value('at');
   const generation = options.value('generation');
-  const current = view.inForce(name);
+  const current = view.activeRecipe(name);
   if (at === undefined && generation === undefined && current !== undefined) {
     const removed = removalOf(view, name);
     if (removed !== undefined)

@@ -2,14 +2,14 @@
 import { existsSync } from 'node:fs';
 import { changesOf, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { sayPostponed, sayUnsealed } from '../machine/provisioning.ts';
 import { cutShort } from '../machine/restarts.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { withMachineProblems } from '../provision/machine-problems.ts';
 import { pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { planned } from '../provision/provision.ts';
 import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
@@ -43,9 +43,9 @@ export async function showPlan(
     show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
     return 0;
   }
-  const { payload, counter } = await openStore(paths, meansOf(paths, options.value('tpm2-device')));
+  const { payload, counter } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
   try {
-    if (!options.flag('accept-older')) refuseRewound(counter, snapshotInForce(paths, payload.scopes)?.tpmCounter);
+    if (!options.flag('accept-older')) refuseRewound(counter, activeSnapshot(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);
     const { changes, hooked } = planned(
       paths,

@@ -154,7 +154,7 @@ const heldBack = {
   hook: 'a hook failed: its secret stays what it is',
   older: 'a fixed file is older than the one in force',
 };
-const encryptedAnew = 'The file is encrypted anew, since its name is part of its key.';
+const reencrypted = 'The file is encrypted anew, since its name is part of its key.';
 
 const page = (entry: VerbEntry): VerbEntry => entry;
 
@@ -610,7 +610,7 @@ export const manual = {
     summary: 'give a fixed secret, or a folder of them, another name',
     usage: ['FROM TO'],
     operands: ['fixed'],
-    text: [encryptedAnew],
+    text: [reencrypted],
     options: [force, ...place],
   }),
   cp: page({
@@ -618,7 +618,7 @@ export const manual = {
     summary: 'copy a fixed secret, or a folder of them',
     usage: ['FROM TO'],
     operands: ['fixed'],
-    text: [encryptedAnew],
+    text: [reencrypted],
     options: [force, ...place],
   }),
   generate: page({

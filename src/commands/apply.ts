@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
-import { putInForce } from '../machine/applying.ts';
+import { applyToUnits } from '../machine/applying.ts';
 import { provisionManifest, sayHeld, sayUnsealed, usableManifest } from '../machine/provisioning.ts';
 import { unitsStatus } from '../machine/restarts.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
@@ -31,7 +31,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
         `${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`,
       );
     else sayUnsealed(pathsUnder(root));
-    told = putInForce(root, manifest, provisioned, !options.flag('no-restart'));
+    told = applyToUnits(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;
   });
   return await unitsStatus(status, told, !options.flag('no-wait'));

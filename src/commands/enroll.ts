@@ -4,7 +4,7 @@ import { hostName } from '../cli/chosen-sealing.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { sshHostKeyOf } from '../machine/keys.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { type EnrolledTpm, type Enrollment, encodeEnrollment, parseEnrollment } from '../seeds/enrollment.ts';
 import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
@@ -70,7 +70,7 @@ async function ownEnrollment(options: Options): Promise<Enrollment> {
   const sshHostKey = sshHostKeyOf(paths);
   const tpm = await ownTpm(
     root,
-    meansOf(paths, options.value('tpm2-device')).device,
+    openersOf(paths, options.value('tpm2-device')).device,
     options.value('tpm2-device') !== undefined,
   );
   if (!sshHostKey) warn(`this machine has no ssh-ed25519 host key at ${paths.sshHostKey}`, 'ssh-keygen -A makes one');

@@ -2,7 +2,7 @@ import { recordRefusal, recordRelease } from '../broker/journal-record.ts';
 import { openReleases } from '../broker/opening.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { writeFiles } from '../provision/file-folder.ts';
 import { devicePatience } from '../seeds/open.ts';
 import { wipeScopes } from '../seeds/scope.ts';
@@ -20,7 +20,7 @@ export async function files(argv: readonly string[]): Promise<number> {
     throw new Failure('usage', `--needed-for=${need} is not known`, { hint: '--needed-for=users' });
   const paths = pathsUnder('/');
   const { releases, sources, scopes } = await openReleases(paths, {
-    ...meansOf(paths, undefined),
+    ...openersOf(paths, undefined),
     patience: devicePatience,
   });
   try {

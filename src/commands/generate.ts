@@ -8,7 +8,7 @@ import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { optionKeys, readOptions } from '../manifest/options.ts';
-import { Table } from '../manifest/table.ts';
+import { ManifestTable } from '../manifest/table.ts';
 import { print, say } from '../terminal/say.ts';
 
 const texts = ['alphabet', 'separator', 'comment'];
@@ -51,7 +51,7 @@ function kindIn(text: string): KindName {
 }
 
 /** The options as a manifest would have them, so that one place judges both. @throws Failure `usage` */
-function tableOf(kind: KindName, options: Options): Table {
+function tableOf(kind: KindName, options: Options): ManifestTable {
   const given: [string, unknown][] = [
     ...texts.map((key): [string, unknown] => [key, options.value(key)]),
     ...numbers.map((key): [string, unknown] => [
@@ -73,7 +73,7 @@ function tableOf(kind: KindName, options: Options): Table {
           .map((key) => `--${key}`)
           .join(', ') || 'it has no options',
     });
-  return new Table(record, '', ({ key, message, hint }) => {
+  return new ManifestTable(record, '', ({ key, message, hint }) => {
     throw new Failure(
       'usage',
       `${key === undefined || key === '' ? '' : `--${key.slice(1)}: `}${message}`,

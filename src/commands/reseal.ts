@@ -5,11 +5,11 @@ import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { meansOf } from '../machine/openers.ts';
+import { openersOf } from '../machine/openers.ts';
 import { layOut } from '../machine/provisioning.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
@@ -47,7 +47,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
         say('nothing waits for the first boot');
         return 0;
       }
-      const counter = 1 + Math.max(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
+      const counter = 1 + Math.max(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
       const sealing = changed(payload.sealing, options, root, paths);
       await sealMachine(root, { ...payload, counter, sealing }, { acceptOlder: options.flag('accept-older'), srk });
       // One that could not open the seeds goes on refusing for some seconds.
@@ -92,18 +92,18 @@ function refuseTogether(options: Options, names: readonly string[]): void {
 async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, 'payload' | 'srk'>> {
   const acceptOlder = options.flag('accept-older');
   const scopes = givenScopes(paths, options);
-  if (scopes) return { payload: givenPayload(scopes, snapshotInForce(paths, scopes), options), srk: undefined };
+  if (scopes) return { payload: givenPayload(scopes, activeSnapshot(paths, scopes), options), srk: undefined };
   if (options.list('identity').length > 0) {
     const payload = await recovered(paths, options.list('identity'));
-    if (!acceptOlder) refuseOldSeeds(payload.counter, snapshotInForce(paths, payload.scopes)?.counter ?? 0);
+    if (!acceptOlder) refuseOldSeeds(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
     return { payload, srk: undefined };
   }
   const { payload, counter, srk } = await openStore(paths, {
-    ...meansOf(paths, options.value('tpm2-device')),
+    ...openersOf(paths, options.value('tpm2-device')),
     patience: options.flag('first-boot') ? devicePatience : 0,
   });
   if (acceptOlder) return { payload, srk };
-  const snapshot = snapshotInForce(paths, payload.scopes);
+  const snapshot = activeSnapshot(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
   refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
   return { payload, srk };
@@ -173,7 +173,7 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
 }
 
 function changed(sealing: Sealing, options: Options, root: string, paths: Paths): Sealing {
-  const device = meansOf(paths, options.value('tpm2-device')).device ?? sealing.device;
+  const device = openersOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey =
     options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
   const credsKey =

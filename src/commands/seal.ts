@@ -7,11 +7,11 @@ import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { isOnEncryptedDisk } from '../health/platform.ts';
-import { Sight } from '../health/readable-files.ts';
-import { meansOf } from '../machine/openers.ts';
+import { ReadableFiles } from '../health/readable-files.ts';
+import { openersOf } from '../machine/openers.ts';
 import { sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
@@ -27,8 +27,8 @@ export async function seal(argv: readonly string[]): Promise<number> {
   options.exactly();
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  const means = meansOf(paths, options.value('tpm2-device'));
-  const withKey = chosenKey(options.value('with-key') ?? 'host', means.device);
+  const openers = openersOf(paths, options.value('tpm2-device'));
+  const withKey = chosenKey(options.value('with-key') ?? 'host', openers.device);
   const credsKey = chosenCredsKey(options.value('creds-key'), withKey);
   // Before anything is asked for. A new seed costs all that there is.
   refuseExisting(paths, options);
@@ -43,7 +43,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       credsKey,
       recovery,
       ...pcrs,
-      device: withKey === 'host' ? undefined : means.device,
+      device: withKey === 'host' ? undefined : openers.device,
     };
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);
@@ -76,7 +76,7 @@ async function sealOver(
     shown = true;
   };
   // Over what was active with this seed before, so that the file it replaces can't come back in its place.
-  const counter = 1 + (snapshotInForce(pathsUnder(root), scopes)?.counter ?? 0);
+  const counter = 1 + (activeSnapshot(pathsUnder(root), scopes)?.counter ?? 0);
   try {
     await sealMachine(
       root,
@@ -95,7 +95,7 @@ async function sealOver(
 
 /** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
 function sayShared(paths: Paths): void {
-  if (isOnEncryptedDisk(new Sight(), paths.seeds) === true) return;
+  if (isOnEncryptedDisk(new ReadableFiles(), paths.seeds) === true) return;
   say(
     'the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too',
   );

@@ -18,7 +18,7 @@ export async function status(argv: readonly string[]): Promise<number> {
   else {
     for (const [topic, lines] of [
       ['seed', seedLines(health)],
-      ['in force', inForceLines(health)],
+      ['in force', activeLines(health)],
       ['units', unitLines(health)],
       ['broker', brokerLines(health)],
       ['rotation', rotationLines(health)],
@@ -68,7 +68,7 @@ function seedLines(health: Health): string[] {
   return lines;
 }
 
-function inForceLines({ opening, declared, seeds }: Health): string[] {
+function activeLines({ opening, declared, seeds }: Health): string[] {
   const manifest = {
     invalid: 'the manifest has errors: auxcred check',
     never: 'the manifest was never applied',
@@ -77,7 +77,7 @@ function inForceLines({ opening, declared, seeds }: Health): string[] {
   }[declared.state];
   if (opening.state !== 'opened')
     return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
-  const { snapshot, since, credentials, units } = opening.inForce;
+  const { snapshot, since, credentials, units } = opening.active;
   return [
     `${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`,
   ];
@@ -132,7 +132,7 @@ function brokerLines({ system }: Health): string[] {
 
 function rotationLines({ declared, opening }: Health): string[] {
   const { next } = declared;
-  const stale = opening.state === 'opened' ? opening.inForce.stale : [];
+  const stale = opening.state === 'opened' ? opening.active.stale : [];
   return [
     next
       ? `next ${minutes(next.at)}: ${next.secrets.slice(0, 5).join(', ')}${next.secrets.length > 5 ? ` and ${String(next.secrets.length - 5)} more` : ''}`
@@ -177,11 +177,11 @@ function jsonOf(health: Health): Record<string, unknown> {
       scopes: open?.scopes ?? [],
     },
     inForce: open && {
-      snapshot: open.inForce.snapshot,
-      since: open.inForce.since,
-      credentials: open.inForce.credentials,
-      units: open.inForce.units,
-      changes: open.inForce.changes,
+      snapshot: open.active.snapshot,
+      since: open.active.since,
+      credentials: open.active.credentials,
+      units: open.active.units,
+      changes: open.active.changes,
     },
     manifest: { state: declared.state, secrets: declared.manifest.declarations.length, dropIns: declared.dropIns },
     units: system?.units,
@@ -189,7 +189,7 @@ function jsonOf(health: Health): Record<string, unknown> {
     rotation: {
       next: declared.next?.at.toISOString(),
       secrets: declared.next?.secrets ?? [],
-      stale: open?.inForce.stale,
+      stale: open?.active.stale,
     },
     tpm: tpm && {
       device: tpm.device,

@@ -4,7 +4,7 @@ import { concat, utf8 } from '../bytes.ts';
 const hexDigits = utf8('0123456789abcdef');
 const base64Digits = utf8('ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/');
 
-/** Lower case. */
+/** Hexadecimal, in lower case. The caller wipes the result. */
 export function hex(bytes: Uint8Array): Uint8Array {
   const text = new Uint8Array(bytes.length * 2);
   bytes.forEach((byte, i) => {
@@ -14,7 +14,7 @@ export function hex(bytes: Uint8Array): Uint8Array {
   return text;
 }
 
-/** RFC 4648 section 4, with padding. */
+/** Base64 (RFC 4648 section 4) with padding. The caller wipes the result. */
 export function base64(bytes: Uint8Array): Uint8Array {
   const text = new Uint8Array(Math.ceil(bytes.length / 3) * 4).fill(0x3d);
   for (let i = 0, out = 0; i < bytes.length; i += 3, out += 4) {
@@ -29,7 +29,7 @@ export function base64(bytes: Uint8Array): Uint8Array {
   return text;
 }
 
-/** RFC 7468, with lines of `width` characters and a newline at the end. */
+/** PEM (RFC 7468) with lines of `width` characters and a newline at the end. The caller wipes the result. */
 export function pem(label: string, content: Uint8Array, width: number): Uint8Array {
   const encoded = base64(content);
   const newline = Uint8Array.of(0x0a);

@@ -1,9 +1,12 @@
 import type { HashMethod } from './recipe.ts';
 
-/** The most bytes of a phrase that each method hashes: bcrypt's own, else one less than CRYPT_MAX_PASSPHRASE_SIZE (libxcrypt's crypt.h). */
+/**
+ * The most bytes of a phrase that each method hashes: bcrypt's own limit, else CRYPT_MAX_PASSPHRASE_SIZE (libxcrypt's
+ * crypt.h) less 1.
+ */
 export const longestPhrase: Readonly<Record<HashMethod, number>> = { yescrypt: 511, 'sha512-crypt': 511, bcrypt: 72 };
 
-/** The least, the usual and the greatest cost of each method. */
+/** The least, the default and the greatest cost of each method (crypt(5)). */
 export const hashRounds: Readonly<
   Record<HashMethod, { readonly least: number; readonly usual: number; readonly most: number }>
 > = {

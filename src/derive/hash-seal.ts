@@ -1,6 +1,8 @@
 /**
- * A computed password hash waits for the broker in the snapshot, encrypted: an attacker with the disk has nothing to guess against.
- * Its key is derived from everything that the hash is computed from, so it encrypts this one hash and no other, and the nonce may be zero.
+ * Encrypts computed password hashes in the snapshot, so that somebody with the disk has nothing to guess passwords
+ * against.
+ * The key is derived from everything that the hash is computed from. It encrypts this one hash only, so the nonce may
+ * be zero.
  */
 import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { Failure } from '../failure.ts';
@@ -23,7 +25,7 @@ function realmFor(type: 'crypt-salt' | 'crypt-hash', { name, method, rounds, of 
   };
 }
 
-/** 16 bytes: the same secret hashed in two places has two salts, and each keeps its salt for as long as the secret is the same. */
+/** The salt of a hash, 16 bytes: its own for each hash, and the same until the secret changes. */
 export const saltOf = (scope: Uint8Array, recipe: Unhashed): Uint8Array =>
   drawn(scope, realmFor('crypt-salt', recipe), (stream) => stream.bytes(16));
 
@@ -36,15 +38,19 @@ function withKey<T>(scope: Uint8Array, recipe: Unhashed, work: (cipher: ReturnTy
   }
 }
 
+/** Encrypts a hash. @returns base64, for {@link Hashed}'s `sealed` */
 export const sealHash = (scope: Uint8Array, recipe: Unhashed, hash: Uint8Array): string =>
   withKey(scope, recipe, (cipher) => Buffer.from(cipher.encrypt(hash)).toString('base64'));
 
-/** The hash's bytes. The caller wipes them. @throws Failure `malformed` where it was computed from something else. */
+/**
+ * Decrypts the hash of a recipe. The caller wipes it.
+ * @throws Failure `malformed` if it was computed from something else
+ */
 export function openHash(scope: Uint8Array, recipe: Hashed): Uint8Array {
   try {
     return withKey(scope, recipe, (cipher) => cipher.decrypt(new Uint8Array(Buffer.from(recipe.sealed, 'base64'))));
   } catch (error) {
-    throw new Failure('malformed', `the hash ${recipe.name} is not the one of ${recipe.of.name}`, {
+    throw new Failure('malformed', `the hash ${recipe.name} is not a hash of ${recipe.of.name}`, {
       hint: 'run auxcred provision',
       cause: error,
     });

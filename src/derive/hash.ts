@@ -1,4 +1,4 @@
-/** Password hashes of crypt(5). They take time on purpose, so they are computed once, when secrets are put in force. */
+/** Password hashes of crypt(5). They are slow on purpose, so they are computed once, when secrets become active. */
 
 import { Failure } from '../failure.ts';
 import { cryptHash } from '../system/crypt.ts';
@@ -11,13 +11,14 @@ const cryptDigits = './0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstu
 const bcryptDigits = './ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789';
 
 /**
- * Method, cost and salt as crypt(3) reads them (crypt(5)).
+ * Writes the method, cost and salt as crypt(3) reads them (crypt(5)).
  * @param salt - 16 bytes, of which sha512-crypt takes 12
  */
 export function hashSetting(method: HashMethod, rounds: number, salt: Uint8Array): string {
   switch (method) {
     case 'yescrypt': {
-      // Flavour j, then the logarithm of N less 1, then the block size: 8 for the two lowest costs, else 32, as crypt_gensalt(3) chooses them.
+      // Flavour j, the logarithm of N less 1, and the block size: 8 for the two lowest costs, else 32, as in
+      // crypt_gensalt(3).
       const [logN, blocks] = rounds <= 2 ? [rounds + 9, '5'] : [rounds + 7, 'T'];
       return `$y$j${cryptDigits[logN - 1] ?? ''}${blocks}$${littleEndian(salt)}`;
     }
@@ -28,7 +29,7 @@ export function hashSetting(method: HashMethod, rounds: number, salt: Uint8Array
   }
 }
 
-/** Six bits a character, the lowest first, in groups of three bytes. */
+/** Crypt's base64: six bits a character, the lowest first, in groups of three bytes. */
 function littleEndian(bytes: Uint8Array): string {
   let text = '';
   for (let i = 0; i < bytes.length; i += 3) {
@@ -40,7 +41,7 @@ function littleEndian(bytes: Uint8Array): string {
   return text;
 }
 
-/** The order of RFC 4648, with bcrypt's own digits and no padding. */
+/** Bcrypt's base64: the bit order of RFC 4648, with digits of its own and no padding. */
 function bigEndian(bytes: Uint8Array): string {
   let text = '';
   for (let i = 0; i < bytes.length; i += 3) {
@@ -56,9 +57,9 @@ function bigEndian(bytes: Uint8Array): string {
 }
 
 /**
- * The hash, encrypted, in base64, for {@link Hashed}'s `sealed`.
- * @throws Failure `system` where crypt(3) is missing or does not know the method, `malformed` for a fixed secret that can't be hashed,
- * and where the secret's seed or file is not at hand
+ * Computes a hash and encrypts it: {@link Hashed}'s `sealed`, in base64. Takes as long as its cost asks.
+ * @throws Failure `system` if crypt(3) is missing or does not know the method, `malformed` for a fixed secret that
+ * can't be hashed, or if the secret's seed or file is not available
  */
 export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): string {
   const scope = sources.seedOf(recipe.of.scope, recipe.of.epoch);
@@ -76,8 +77,8 @@ export function computeHash(sources: Sources, recipe: Omit<Hashed, 'sealed'>): s
 }
 
 /**
- * Looks whether a secret can be hashed, without the time that hashing it takes.
- * @throws Failure `malformed` for a fixed secret that can't be, and where the secret's seed or file is not at hand
+ * Checks that a secret can be hashed, without the time that hashing takes.
+ * @throws Failure `malformed` for a fixed secret that can't be hashed, or if the secret's seed or file is not available
  */
 export function checkHashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): void {
   hashable(sources, recipe).fill(0);
@@ -96,7 +97,7 @@ function hashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): Uint8Array 
 
 function unhashable(phrase: Uint8Array, method: HashMethod): string | undefined {
   if (phrase.includes(0x0a)) return 'has more than one line';
-  if (phrase.includes(0)) return 'has a zero byte in it';
+  if (phrase.includes(0)) return 'holds a zero byte';
   const most = longestPhrase[method];
   return phrase.length > most ? `has more than the ${String(most)} bytes that ${method} reads` : undefined;
 }

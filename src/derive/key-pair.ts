@@ -1,4 +1,4 @@
-/** Key pairs: 32 drawn bytes, and how each kind writes its private and its public half. */
+/** Key pairs: draws 32 bytes, and writes the private and public half of each kind. */
 import { createECDH } from 'node:crypto';
 import { encodeBech32 } from '../age/bech32.ts';
 import { ed25519PublicKey, x25519PublicKey } from '../age/curve25519.ts';
@@ -9,13 +9,15 @@ import type { KeyStream } from './stream.ts';
 
 /** RFC 7468 section 3. */
 const pemWidth = 64;
-/** What ssh-keygen writes. */
+/** As ssh-keygen writes it. */
 const opensshWidth = 70;
 
 /** The order of P-256 (SP 800-186 section 3.2.1.3). */
 const p256Order = Buffer.from('ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551', 'hex');
 
-/** DER around the keys: RFC 8410 section 7 for the first two, RFC 5915 section 3 inside RFC 5208 section 5 for the last. */
+/**
+ * DER around the keys: RFC 8410 section 7 for the first two, RFC 5915 section 3 inside RFC 5208 section 5 for the last.
+ */
 const privateDer = {
   ed25519: ['302e020100300506032b657004220420'],
   x25519: ['302e020100300506032b656e04220420'],
@@ -30,8 +32,8 @@ const publicDer = {
 const fromHex = (text: string): Uint8Array => Buffer.from(text, 'hex');
 
 /**
- * Draws a private key, 32 bytes: for WireGuard and X25519 clamped (RFC 7748 section 5), for P-256 a number from 1 to the order less 1,
- * big-endian, drawn anew until it is one. The caller wipes it.
+ * Draws a private key, 32 bytes. WireGuard's and X25519's are clamped (RFC 7748 section 5). P-256's is a number from 1
+ * to the order less 1, big-endian: draws are repeated until one fits. The caller wipes it.
  */
 export function drawKey(stream: KeyStream, kind: KeyKind): Uint8Array {
   const key = stream.bytes(32);
@@ -63,9 +65,9 @@ function publicKey(kind: KeyKind, key: Uint8Array): Uint8Array {
 }
 
 /**
- * The private half as its programs read it. The caller wipes it.
- * @param check - 4 bytes for an OpenSSH key, twice in it, by which ssh notices a wrong passphrase
- * @param comment - for OpenSSH
+ * Writes the private half in the format that its programs read. The caller wipes the result.
+ * @param check - 4 bytes that stand twice in an OpenSSH key, so that ssh notices a wrong passphrase
+ * @param comment - of an OpenSSH key
  */
 export function encodePrivate(kind: KeyKind, key: Uint8Array, check: Uint8Array, comment: string): Uint8Array {
   switch (kind) {
@@ -86,7 +88,7 @@ export function encodePrivate(kind: KeyKind, key: Uint8Array, check: Uint8Array,
   }
 }
 
-/** The public half as its programs read it: a line without a newline at its end, or PEM. */
+/** Writes the public half in the format that its programs read: a line without a newline at its end, or PEM. */
 export function encodePublic(kind: KeyKind, key: Uint8Array, comment: string): Uint8Array {
   const bytes = publicKey(kind, key);
   switch (kind) {
@@ -111,13 +113,15 @@ function wipedAfter(bytes: Uint8Array, encode: (bytes: Uint8Array) => Uint8Array
   return encoded;
 }
 
-/** RFC 4251 section 5. */
+/** A string of RFC 4251 section 5. */
 function sshString(content: string | Uint8Array): Uint8Array {
   const bytes = typeof content === 'string' ? utf8(content) : content;
   return concat(u32be(bytes.length), bytes);
 }
 
-/** OpenSSH's PROTOCOL.key without encryption: no cipher, no KDF, one key, the private part padded with 1, 2, 3, ... to 8 bytes. */
+/**
+ * OpenSSH's PROTOCOL.key: no cipher, no KDF, one key, the private part padded with 1, 2, 3... to a multiple of 8 bytes.
+ */
 function opensshPrivate(seed: Uint8Array, check: Uint8Array, comment: string): Uint8Array {
   const point = ed25519PublicKey(seed);
   const pair = concat(seed, point);

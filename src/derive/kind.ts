@@ -1,17 +1,20 @@
-/** The kinds of secret that can be derived, and the options that shape each: defaults filled in, ready to derive. */
+/** The kinds of secret that can be derived, and the options of each. */
 
+/** The classes that a password can be required to hold, in no order that matters. */
 export const characterClasses = ['lower', 'upper', 'digit', 'symbol'] as const;
 /** A class of characters that a password can be required to hold. */
 export type CharacterClass = (typeof characterClasses)[number];
 
 /**
- * An option that a kind gets later is an optional property, and absent at its default: `params` then stays what it is for every secret
- * that was declared without it, and so does the secret (docs/formats.md, Realm).
+ * The options of a kind, defaults filled in.
+ *
+ * A later version adds an option as an optional property that is absent at its default, so that the `params` of secrets
+ * declared without it stay the same, and so do the secrets (docs/formats.md, Realm).
  */
 export type KindOptions =
   | {
       readonly kind: 'password';
-      /** Characters. */
+      /** In characters. */
       readonly length: number;
       /** ASCII, each character once, in code-point order. */
       readonly alphabet: string;
@@ -35,14 +38,16 @@ export type KindOptions =
   | { readonly kind: Exclude<KeyKind, 'ssh-ed25519'> }
   | {
       readonly kind: 'ssh-ed25519';
-      /** Says whose key it is; another comment is still the same key. */
+      /** Says whose key it is. Not part of the realm: another comment leaves the key as it is. */
       readonly comment: string;
     };
 
 /** Kinds with a public half. */
 export const keyKinds = ['ssh-ed25519', 'wireguard', 'age', 'ed25519', 'x25519', 'ec-p256'] as const;
+/** A kind with a public half. */
 export type KeyKind = (typeof keyKinds)[number];
 
+/** All kinds. */
 export const kindNames = [
   'password',
   'passphrase',
@@ -55,6 +60,7 @@ export const kindNames = [
 ] as const satisfies readonly KindOptions['kind'][];
 export type KindName = (typeof kindNames)[number];
 
+/** Whether `kind` has a public half. */
 export const isKeyKind = (kind: string): kind is KeyKind => keyKinds.some((known) => known === kind);
 
 /** The class of an ASCII character. */

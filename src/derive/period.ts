@@ -1,16 +1,18 @@
 /**
- * Periods name a stretch of UTC time: `2026`, `2026-Q4`, `2026-11`, `2026-W47` (ISO 8601 weeks), `2026-11-23`.
- * A secret that rotates is another secret in each of them.
+ * Periods are stretches of the UTC calendar: `2026`, `2026-Q4`, `2026-11`, `2026-W47` (ISO 8601 weeks), `2026-11-23`.
+ * A rotating secret is another secret in each period.
  */
 
+/** How often a secret can rotate. */
 export const rotations = ['yearly', 'quarterly', 'monthly', 'weekly', 'daily'] as const;
 export type Rotation = (typeof rotations)[number];
 
+/** One period. It starts at `start` and ends right before `end`. */
 export interface Period {
   readonly name: string;
   readonly rotation: Rotation;
   readonly start: Date;
-  /** The start of the one that follows. */
+  /** The start of the next one. */
   readonly end: Date;
 }
 
@@ -22,16 +24,16 @@ const utc = (year: number, month: number, day = 1): Date => {
   return date;
 };
 
-/** The Monday of an ISO week: week 1 is the one that has 4 January in it. */
+/** The Monday of an ISO week. Week 1 is the one with 4 January. */
 function weekStart(year: number, week: number): Date {
   const fourth = utc(year, 0, 4);
   return new Date(fourth.getTime() + (1 - (fourth.getUTCDay() || 7) + 7 * (week - 1)) * dayLength);
 }
 
-/** Years of four digits, the first of which begins with its own week 1. */
+/** Period names have years of four digits. Year 1 is the first: it begins with its own week 1. */
 const hasPeriods = (at: Date): boolean => at.getUTCFullYear() >= 1 && at.getUTCFullYear() <= 9999;
 
-/** The period of `rotation` that `at` lies in. Throws RangeError outside the years 1 to 9999. */
+/** The period of `rotation` that holds `at`. @throws RangeError outside the years 1 to 9999 */
 export function periodAt(rotation: Rotation, at: Date): Period {
   if (!hasPeriods(at)) throw new RangeError('a period lies in the years 1 to 9999');
   const [year, month, day] = [at.getUTCFullYear(), at.getUTCMonth(), at.getUTCDate()];
@@ -77,13 +79,13 @@ export function periodAt(rotation: Rotation, at: Date): Period {
   }
 }
 
-/** @throws RangeError for the first period: see {@link isFirst} */
+/** The period before this one. @throws RangeError for the first one: see {@link isFirst} */
 export const periodBefore = ({ rotation, start }: Period): Period => periodAt(rotation, new Date(start.getTime() - 1));
 
-/** Whether no period comes before it. */
+/** Whether no period comes before this one. */
 export const isFirst = ({ start }: Period): boolean => !hasPeriods(new Date(start.getTime() - 1));
 
-/** The period that a name stands for; undefined for text that is none, such as `2026-13` or the 53rd week of a year that has 52. */
+/** Parses a period's name. @returns undefined for anything else, such as `2026-13` or week 53 of a year with 52 */
 export function parsePeriod(name: string): Period | undefined {
   const [, year = '', quarter, week, month, day] =
     /^(\d{4})(?:-Q([1-4])|-W(\d\d)|-(\d\d)(?:-(\d\d))?)?$/.exec(name) ?? [];
@@ -101,6 +103,6 @@ export function parsePeriod(name: string): Period | undefined {
             : ['yearly', utc(first, 0)];
   if (!hasPeriods(start)) return undefined;
   const period = periodAt(rotation, start);
-  // A month 13 rolls over into the next year, and then has another name.
+  // Month 13 rolls over into the next year, whose period has another name.
   return period.name === name ? period : undefined;
 }

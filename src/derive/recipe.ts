@@ -1,4 +1,6 @@
-/** Recipes: what each credential's bytes are made of. Public: a recipe holds no secret, and without the seeds yields none. */
+/**
+ * Recipes: how each credential is made. A recipe is public: it holds no secret, and without the seeds it yields none.
+ */
 import { createHash } from 'node:crypto';
 import { concat, framed, u32be } from '../bytes.ts';
 import { canonicalJson, sameJson } from '../system/json.ts';
@@ -20,17 +22,20 @@ export interface Fixed {
   readonly scope: string;
   /** Counts from 1. */
   readonly epoch: number;
-  /** Inside the scope. */
+  /** The path inside the scope. */
   readonly path: string;
-  /** Of the file; grows with each change. */
+  /** The file's sequence number, which grows with each change. */
   readonly sequence: number;
   /** SHA-256 of the file, in hexadecimal. */
   readonly file: string;
-  /** Keyed, of the value, in hexadecimal: another file with the same value has the same. Empty where it was not opened. */
+  /**
+   * A keyed digest of the value, in hexadecimal: equal for two files with the same value. Empty if the file was not
+   * opened.
+   */
   readonly fingerprint: string;
 }
 
-/** What is taken from nothing else. */
+/** A secret that is not made of other secrets. */
 export type Source = Derived | Fixed;
 
 /** The public half of a key pair. */
@@ -39,23 +44,24 @@ export interface PublicHalf {
   readonly of: Derived;
 }
 
+/** The password hashes that can be computed (crypt(5)). */
 export const hashMethods = ['yescrypt', 'sha512-crypt', 'bcrypt'] as const;
 
 export type HashMethod = (typeof hashMethods)[number];
 
-/** Another secret hashed as crypt(5) says, for /etc/shadow, htpasswd and the like. */
+/** The crypt(5) hash of another secret, for /etc/shadow, htpasswd and the like. */
 export interface Hashed {
   readonly form: 'crypt';
   readonly name: string;
   readonly method: HashMethod;
-  /** Rounds of sha512-crypt, the binary logarithm of bcrypt's, the cost factor of yescrypt. */
+  /** The rounds of sha512-crypt, the binary logarithm of bcrypt's rounds, or the cost factor of yescrypt. */
   readonly rounds: number;
   readonly of: Source;
-  /** The hash as `provision` computed it, encrypted, in base64; empty before that. */
+  /** The hash that `provision` computed, encrypted, in base64; empty before that. */
   readonly sealed: string;
 }
 
-/** How a secret is written into a text; the innermost comes first. `json` and `env` are what stands between the double quotes. */
+/** How a template can write a secret. `json` and `env` write what stands between double quotes. */
 export const escapes = ['base64', 'url', 'json', 'env'] as const;
 
 export type Escape = (typeof escapes)[number];
@@ -63,6 +69,7 @@ export type Escape = (typeof escapes)[number];
 /** A secret's place in a template. */
 export interface Slot {
   readonly of: Recipe;
+  /** Applied in this order. */
   readonly escapes: readonly Escape[];
 }
 
@@ -75,7 +82,9 @@ export interface Composed {
 
 export type Recipe = Derived | Fixed | PublicHalf | Hashed | Composed;
 
-/** The derived and fixed secrets that a recipe is made of, itself included, in the order in which they stand. */
+/**
+ * The derived and fixed secrets that a recipe is made of, in the order in which they stand; of one of these, itself.
+ */
 export function ingredients(recipe: Recipe): Source[] {
   switch (recipe.form) {
     case 'derived':
@@ -89,28 +98,31 @@ export function ingredients(recipe: Recipe): Source[] {
   }
 }
 
-/** `password`, `fixed`, `crypt`, `template`; `public` for a public half. */
+/** The kind of a recipe: `password`, `fixed`, `crypt`, `template`; `public` for a public half. */
 export const kindOf = (recipe: Recipe): string => (recipe.form === 'derived' ? recipe.options.kind : recipe.form);
 
-/** The name that the manifest gives it. */
+/** The secret's name in the manifest. */
 export const nameOf = (recipe: Recipe): string => (recipe.form === 'public' ? recipe.of.name : recipe.name);
 
-/** Whether two recipes yield the same bytes: the encrypted hash that was computed from one, and the file that a fixed value lies in, do not count. */
+/** Whether two recipes yield the same bytes. Ignores the encrypted hash, and the file that holds a fixed value. */
 export const sameRecipe = (a: Recipe, b: Recipe): boolean => sameJson(a, b, notOfTheValue);
 
-/** The same text for all recipes that yield the same bytes. */
+/** A text that is equal for all recipes that {@link sameRecipe} calls the same. */
 export const recipeText = (recipe: Recipe): string => canonicalJson(recipe, notOfTheValue);
 
 const notOfTheValue = ['sealed', 'file', 'sequence'];
 
-/** The period of a secret that rotates; else empty. */
+/** The period of a rotating secret; empty for any other. */
 export const periodOf = (source: Source): string => (source.form === 'derived' ? source.period : '');
 
-/** The generation of a derived secret, the sequence of a fixed one. */
+/** The generation of a derived secret, or the sequence number of a fixed one. */
 export const generationOf = (source: Source): number =>
   source.form === 'derived' ? source.generation : source.sequence;
 
-/** The public name of one secret's value (32 bytes): SHA-256 over its scope and realm; a fixed one's realm has its path for a name and its fingerprint for params. */
+/**
+ * A public identifier of one secret's value: SHA-256 (32 bytes) over its scope and realm. The realm of a fixed secret
+ * has its path as name and its fingerprint as params.
+ */
 export function realmDigest({ epoch, ...source }: Source): Uint8Array {
   const { scope } = source;
   const realm =
@@ -132,5 +144,5 @@ export function realmDigest({ epoch, ...source }: Source): Uint8Array {
     .digest();
 }
 
-/** @throws Failure `not-found` where there is no such file, `malformed` where it is not what it should be */
+/** Looks at the file of a fixed secret. @throws Failure `not-found` if there is none, `malformed` if it is damaged */
 export type FixedLookup = (scope: string, path: string) => Pick<Fixed, 'sequence' | 'file' | 'fingerprint'>;

@@ -1,3 +1,4 @@
+/** Derives secrets: draws each from the stream of its realm and writes it in the format of its kind. */
 import { concat, utf8 } from '../bytes.ts';
 import { base64, hex } from './encoding.ts';
 import { drawKey, encodePrivate, encodePublic } from './key-pair.ts';
@@ -7,7 +8,7 @@ import { KeyStream } from './stream.ts';
 import { leafKey } from './tree.ts';
 import { wordAt, wordCount } from './words.ts';
 
-/** What a derived secret is derived from, beside its scope's seed. */
+/** What identifies a derived secret within its scope. */
 export interface Derivation {
   readonly name: string;
   /** Defaults filled in. */
@@ -16,12 +17,12 @@ export interface Derivation {
   readonly generation: number;
 }
 
-/** Options that change how a secret is written down, not which secret it is. */
+/** Options that are not part of the realm: they change how a secret is written, not which secret it is. */
 const presentation = ['kind', 'comment'];
 
 /**
- * The realm that a derivation names: its options, all that matter to the secret, become part of it.
- * @throws RangeError for options that could be written in two ways, or read as others: see {@link checkOptions}
+ * The realm of a derivation. All options that change the secret become part of it.
+ * @throws RangeError for ambiguous options: see {@link checkOptions}
  */
 export function realmOf({ name, options, period, generation }: Derivation): Realm {
   checkOptions(options);
@@ -37,8 +38,8 @@ export function realmOf({ name, options, period, generation }: Derivation): Real
 }
 
 /**
- * Two texts of `params` never stand for one secret, and one never for two: texts are printable ASCII or spaces, so without a newline,
- * numbers are whole and over 0, an alphabet's characters are sorted, and it and `require` have none twice.
+ * Makes sure that each secret has one text of `params`, and each text one secret: texts are printable ASCII without a
+ * newline, numbers are whole and over 0, an alphabet is sorted, and neither it nor `require` has duplicates.
  */
 function checkOptions(options: KindOptions): void {
   for (const [key, value] of Object.entries(options)) {
@@ -52,7 +53,7 @@ function checkOptions(options: KindOptions): void {
     throw new RangeError('an alphabet has each character once, in code-point order');
   }
   if (new Set(require).size !== require.length) throw new RangeError('a class is required twice');
-  // No password would ever do.
+  // Otherwise no draw would ever succeed.
   const classes = new Set([...utf8(alphabet)].map(classOf));
   if (require.length > length || !require.every((wanted) => classes.has(wanted))) {
     throw new RangeError('no password of that length and alphabet has every required class');
@@ -60,8 +61,8 @@ function checkOptions(options: KindOptions): void {
 }
 
 /**
- * The secret's bytes, as a unit reads them: no newline at the end, but in PEM. The same scope seed (32 bytes) and derivation give the
- * same bytes on every machine and in every release. The caller wipes the result.
+ * Derives the bytes that a unit reads, without a newline at the end except in PEM. The same scope seed (32 bytes) and
+ * derivation give the same bytes on every machine and in every release. The caller wipes the result.
  * @throws RangeError for a seed of another length, a field over 65535 bytes, and options that {@link realmOf} refuses
  */
 export function deriveSecret(scope: Uint8Array, derivation: Derivation): Uint8Array {
@@ -80,8 +81,9 @@ export function deriveSecret(scope: Uint8Array, derivation: Derivation): Uint8Ar
 }
 
 /**
- * The public half of a key pair, as its programs read it.
- * @returns undefined for a kind that has none
+ * Derives the public half of a key pair, in the format that its programs read.
+ * @returns undefined for a kind without a public half
+ * @throws RangeError as {@link deriveSecret} does
  */
 export function derivePublic(scope: Uint8Array, derivation: Derivation): Uint8Array | undefined {
   const { options } = derivation;
@@ -95,7 +97,7 @@ type KeyOptions = Extract<KindOptions, { kind: KeyKind }>;
 const isKeyOptions = (options: KindOptions): options is KeyOptions => isKeyKind(options.kind);
 const commentOf = (options: KeyOptions): string => (options.kind === 'ssh-ed25519' ? options.comment : '');
 
-/** Runs `draw` on a realm's stream, and wipes the stream. */
+/** Runs `draw` on the stream of a realm, and wipes the stream. */
 export function drawn<T>(scope: Uint8Array, realm: Realm, draw: (stream: KeyStream) => T): T {
   const stream = new KeyStream(leafKey(scope, realm));
   try {
@@ -133,7 +135,7 @@ function draw(stream: KeyStream, options: Exclude<KindOptions, KeyOptions>): Uin
   }
 }
 
-/** Draws whole passwords until one holds every required class: keeping parts of a failed one would skew the rest. */
+/** Draws whole passwords until one holds every required class. Keeping part of a failed one would bias the result. */
 function password(
   stream: KeyStream,
   length: number,
@@ -167,7 +169,7 @@ function encoded(stream: KeyStream, length: number, encode: (bytes: Uint8Array) 
   return text;
 }
 
-/** RFC 9562 version 4: 122 drawn bits. */
+/** A UUID of version 4 (RFC 9562 section 5.4): 122 drawn bits. */
 function uuid(bytes: Uint8Array): Uint8Array {
   const fields = Uint8Array.from(bytes);
   fields[6] = ((fields[6] ?? 0) & 0x0f) | 0x40;

@@ -1,12 +1,12 @@
 import { chacha20 } from '@noble/ciphers/chacha.js';
 
-/** One block: most secrets need no more, and the broker runs without a compiler. */
+/** One block: most secrets need no more, and the broker runs without a JIT compiler, so each block costs. */
 const chunkLength = 64;
 const zeroNonce = new Uint8Array(12);
 
 /**
  * The bytes that one leaf key yields: the ChaCha20 keystream (RFC 8439 section 2.4) with a zero nonce and a counter
- * that starts at 0. A key is used for one stream only, so the nonce may be constant.
+ * that starts at 0. Each key is used for one stream only, so the nonce may be constant.
  */
 export class KeyStream {
   readonly #key: Uint8Array;
@@ -14,7 +14,7 @@ export class KeyStream {
   #position = chunkLength;
   #counter = 0;
 
-  /** Takes over `key` (32 bytes) and wipes it in {@link wipe}. */
+  /** Takes ownership of `key` (32 bytes), which {@link wipe} wipes. */
   constructor(key: Uint8Array) {
     this.#key = key;
   }
@@ -32,15 +32,15 @@ export class KeyStream {
     return byte;
   }
 
-  /** The next `length` bytes. */
+  /** The next `length` bytes. The caller wipes them. */
   bytes(length: number): Uint8Array {
     return Uint8Array.from({ length }, () => this.byte());
   }
 
   /**
-   * A number in 0..`bound`-1 (`bound` 1..65536), each equally likely. It takes one byte, or two (the first one is the higher)
-   * where `bound` is over 256; values at or above the largest multiple of `bound` are thrown away, since a plain remainder
-   * would favour the low numbers.
+   * Draws a number in 0..`bound`-1 (`bound` 1..65536), all equally likely. Takes one byte, or two (the higher one
+   * first) if `bound` is over 256. Values at or above the largest multiple of `bound` are discarded, since a plain
+   * remainder would favour the low numbers.
    */
   below(bound: number): number {
     if (!Number.isInteger(bound) || bound < 1 || bound > 65536)

@@ -1,7 +1,10 @@
 import { classOf, type KindOptions } from './kind.ts';
 import { wordCount } from './words.ts';
 
-/** How likely a drawn password holds all its required classes, by inclusion and exclusion over the classes that may be missing. */
+/**
+ * The probability that a drawn password holds all its required classes, by inclusion-exclusion over the missing
+ * classes.
+ */
 export function acceptance({ length, alphabet, require }: Extract<KindOptions, { kind: 'password' }>): number {
   const sizes = require.map(
     (wanted) => [...alphabet].filter((character) => classOf(character.charCodeAt(0)) === wanted).length,
@@ -14,11 +17,14 @@ export function acceptance({ length, alphabet, require }: Extract<KindOptions, {
       total + (-1) ** missing.length * (1 - missing.reduce((a, b) => a + b, 0) / alphabet.length) ** length,
     0,
   );
-  // What can't be comes out a rounding error away from 0, on either side.
+  // An impossible combination comes out a rounding error away from 0, on either side.
   return length < require.length ? 0 : Math.max(0, sum);
 }
 
-/** The strength of a derived secret in bits: the binary logarithm of how many there are, all equally likely. At most the seed's 256. */
+/**
+ * The strength of a derived secret in bits: the binary logarithm of the number of secrets, all equally likely. At most
+ * the seed's 256.
+ */
 export function strengthOf(options: KindOptions): number {
   switch (options.kind) {
     case 'password':
@@ -37,7 +43,7 @@ export function strengthOf(options: KindOptions): number {
     case 'wireguard-psk':
       return 256;
     default:
-      // What it takes to compute a private key of a 256-bit curve from its public one.
+      // Computing a private key of a 256-bit curve from the public one takes 2^128 steps.
       return 128;
   }
 }

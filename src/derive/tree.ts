@@ -1,5 +1,5 @@
 /**
- * The seed tree: fleet seed -> host and group scopes -> one leaf for each secret.
+ * The seed tree: fleet seed -> host and group scopes -> one leaf key for each secret.
  * Every step is HKDF-SHA256 (RFC 5869) with a salt of its own, so that no key serves two purposes.
  * Frozen: `test/vectors/derivation.json` guards every byte.
  */
@@ -10,9 +10,10 @@ import type { Realm } from './realm.ts';
 /** Bytes in a fleet seed, a scope seed and a leaf. */
 export const seedLength = 32;
 
+/** Whose scope it is: one host's, or a group's. */
 export type ScopeKind = 'host' | 'group';
 
-/** `host/web1` as its kind and its name. */
+/** Splits a scope such as `host/web1` into its kind and its name. */
 export function scopeParts(scope: string): { readonly kind: ScopeKind; readonly name: string } {
   const slash = scope.indexOf('/');
   return { kind: scope.slice(0, slash) === 'group' ? 'group' : 'host', name: scope.slice(slash + 1) };
@@ -23,8 +24,9 @@ const empty = new Uint8Array(0);
 const sha256Length = 32;
 
 /**
- * HKDF-SHA256 (RFC 5869 sections 2.2 and 2.3) of `length` bytes, at most 32: one block of the expansion.
- * By OpenSSL's HMAC, since the broker's own code runs without a compiler. Its HKDF takes no more than 1024 bytes of `info`.
+ * HKDF-SHA256 (RFC 5869 sections 2.2 and 2.3) with an output of `length` bytes, at most 32: one block of the expansion.
+ * Uses OpenSSL's HMAC, since JavaScript is slow in the broker, which has no JIT compiler. OpenSSL's HKDF takes at most
+ * 1024 bytes of `info`.
  */
 function derived(key: Uint8Array, purpose: string, info: Uint8Array, length: number): Uint8Array {
   if (key.length !== seedLength)
@@ -40,7 +42,7 @@ function derived(key: Uint8Array, purpose: string, info: Uint8Array, length: num
 }
 
 /**
- * The seed (32 bytes) of a scope below `parent` (32 bytes). A scope can't be turned back into its parent or a sibling.
+ * The seed (32 bytes) of a scope below `parent` (32 bytes). It reveals nothing about its parent or its siblings.
  * `epoch` counts from 1; a new epoch is a new seed, which is how a scope is revoked.
  */
 export function scopeSeed(parent: Uint8Array, kind: ScopeKind, name: string, epoch: number): Uint8Array {
@@ -59,18 +61,18 @@ export function leafKey(scope: Uint8Array, realm: Realm): Uint8Array {
   return derived(scope, 'leaf', info, seedLength);
 }
 
-/** A scope seed's public fingerprint, 16 bytes. */
+/** The public fingerprint of a scope's seed, 16 bytes. */
 export const keyId = (scope: Uint8Array): Uint8Array => derived(scope, 'id', empty, 16);
 
-/** The key (32 bytes) of one file of the fixed folder; `path` is the one inside the scope. */
+/** The key (32 bytes) of one file of the fixed folder. `path` is the path inside the scope. */
 export const fixedKey = (scope: Uint8Array, path: string): Uint8Array =>
   derived(scope, 'fixed', framed(path), seedLength);
 
-/** The key (32 bytes) of fingerprints of fixed secrets, by which two values of a scope are compared without being kept. */
+/** The key (32 bytes) of a scope's fingerprints of fixed secrets, which tell whether two values are equal. */
 export const fingerprintKey = (scope: Uint8Array): Uint8Array => derived(scope, 'fingerprint', empty, seedLength);
 
-/** The key (32 bytes) of fingerprints of releases; of a host's own scope. */
+/** The key (32 bytes) of the fingerprints of releases. `scope` is the host's own. */
 export const releaseFingerprintKey = (scope: Uint8Array): Uint8Array => derived(scope, 'release', empty, seedLength);
 
-/** The key (32 bytes) that authenticates what a machine records beside its seeds: the provisioned snapshot. */
+/** The key (32 bytes) that authenticates the files that a machine keeps beside its seeds, such as the snapshot. */
 export const stateKey = (scope: Uint8Array): Uint8Array => derived(scope, 'state', empty, seedLength);

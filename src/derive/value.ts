@@ -6,19 +6,22 @@ import { openHash } from './hash-seal.ts';
 import type { Composed, Escape, Fixed, Recipe } from './recipe.ts';
 import { derivePublic, deriveSecret } from './secret.ts';
 
-/** The seed (32 bytes) of a scope in an epoch. @throws Failure where it is not at hand. */
+/** The seed (32 bytes) of a scope in an epoch. @throws Failure if it is not available. */
 export type SeedOf = (scope: string, epoch: number) => Uint8Array;
 
-/** What values are made from. */
+/** The sources of values: seeds, and the values of fixed secrets. */
 export interface Sources {
   readonly seedOf: SeedOf;
-  /** The value of a fixed secret, which the caller wipes. @throws Failure where its file is not at hand or does not open */
+  /**
+   * The value of a fixed secret, which the caller wipes.
+   * @throws Failure if its file is not available or does not open
+   */
   readonly fixedValue: (recipe: Fixed) => Uint8Array;
 }
 
 /**
- * The bytes that a recipe yields. The caller wipes them.
- * @throws Failure where a seed or a file is not at hand, or a hash has not been computed
+ * Makes the bytes of a recipe. The caller wipes them.
+ * @throws Failure if a seed or a file is not available, or a hash has not been computed
  */
 export function recipeValue(recipe: Recipe, sources: Sources): Uint8Array {
   const { seedOf, fixedValue } = sources;
@@ -46,9 +49,9 @@ export function recipeValue(recipe: Recipe, sources: Sources): Uint8Array {
 }
 
 /**
- * Looks whether what `json` and `env` escape in a template can be read back: JSON and systemd read UTF-8 only, and an environment has no
- * zero byte. A secret that is base64 or a URL's part by then is ASCII.
- * @throws Failure `malformed` that names the secret, and where a file is not available
+ * Checks that the values that a template escapes with `json` or `env` can be read back: JSON and systemd read UTF-8
+ * only, and an environment has no zero byte. A secret that is encoded as base64 or for a URL before that is ASCII.
+ * @throws Failure `malformed` that names the secret, or if a file is not available
  */
 export function checkQuotable({ name, pieces }: Composed, sources: Sources): void {
   for (const piece of pieces) {
@@ -59,14 +62,14 @@ export function checkQuotable({ name, pieces }: Composed, sources: Sources): voi
     if (culprit !== undefined)
       throw new Failure(
         'malformed',
-        `${name}: ${culprit} is no text that ${first === 'env' ? 'an environment' : 'JSON'} can hold`,
+        `${name}: ${culprit} is not text that ${first === 'env' ? 'an environment' : 'JSON'} can hold`,
         { hint: `{{${culprit} | base64}}` },
       );
     if (of.form === 'template') checkQuotable(of, sources);
   }
 }
 
-/** The name of the secret in `recipe` whose bytes are no text; undefined if there is none. */
+/** The name of the secret in `recipe` whose bytes are not text; undefined if there is none. */
 function notText(recipe: Recipe, form: 'json' | 'env', sources: Sources): string | undefined {
   switch (recipe.form) {
     case 'derived':
@@ -90,7 +93,7 @@ function notText(recipe: Recipe, form: 'json' | 'env', sources: Sources): string
   }
 }
 
-/** Takes `value` over and wipes it. */
+/** Applies `escapes` in order. Takes ownership of `value` and wipes it. */
 function escaped(value: Uint8Array, escapes: readonly Escape[]): Uint8Array {
   return escapes.reduce((bytes, one) => {
     const next = escapers[one](bytes);
@@ -99,7 +102,7 @@ function escaped(value: Uint8Array, escapes: readonly Escape[]): Uint8Array {
   }, value);
 }
 
-/** Bytes with some of them replaced: by what `replace` returns, or kept where that is undefined. */
+/** Replaces each byte by what `replace` returns; keeps it if that is undefined. */
 function replaced(bytes: Uint8Array, replace: (byte: number) => string | undefined): Uint8Array {
   const length = bytes.reduce((sum, byte) => sum + (replace(byte)?.length ?? 1), 0);
   const text = new Uint8Array(length);
@@ -115,13 +118,13 @@ function replaced(bytes: Uint8Array, replace: (byte: number) => string | undefin
 const hexadecimal = (byte: number, digits: number): string => byte.toString(16).toUpperCase().padStart(digits, '0');
 const unreserved = /^[A-Za-z0-9._~-]$/;
 
-/** What makes a value harmless where it is put. Text goes in and comes out as UTF-8. */
+/** Escape a value for the place that it is written to. Text is UTF-8 before and after. */
 export const escapers: Readonly<Record<Escape, (bytes: Uint8Array) => Uint8Array>> = {
   base64: (bytes) => base64(bytes),
-  /** RFC 3986 section 2.1: all but unreserved characters, so that it fits any part of a URL. */
+  /** Percent-encodes all but unreserved characters (RFC 3986 section 2.1), so that the value fits any part of a URL. */
   url: (bytes) =>
     replaced(bytes, (byte) => (unreserved.test(String.fromCharCode(byte)) ? undefined : `%${hexadecimal(byte, 2)}`)),
-  /** Between the double quotes of a string of RFC 8259 section 7. */
+  /** For between the double quotes of a JSON string (RFC 8259 section 7). */
   json: (bytes) =>
     replaced(bytes, (byte) =>
       byte === 0x22 || byte === 0x5c
@@ -130,7 +133,10 @@ export const escapers: Readonly<Record<Escape, (bytes: Uint8Array) => Uint8Array
           ? `\\u${hexadecimal(byte, 4)}`
           : undefined,
     ),
-  /** Between double quotes, for EnvironmentFile= (systemd's src/basic/env-file.c) and for a shell alike: both take a backslash before these four, and only these. */
+  /**
+   * For between double quotes, in EnvironmentFile= (systemd's src/basic/env-file.c) and in a shell: both take a
+   * backslash before these four, and only these.
+   */
   env: (bytes) =>
     replaced(bytes, (byte) =>
       byte === 0x22 || byte === 0x5c || byte === 0x24 || byte === 0x60 ? `\\${String.fromCharCode(byte)}` : undefined,

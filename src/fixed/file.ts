@@ -22,14 +22,14 @@ const tagLength = 16;
 const blockLength = 64;
 const headerLength = magic.length + 1 + keyIdLength + 8 + nonceLength;
 
-/** The most bytes that a fixed secret has: what one write to the credentials socket delivers whole. */
+/** The most bytes of a fixed secret: one write to the credentials socket delivers them whole. */
 export const largestValue = 128 * 1024;
-/** The most bytes of a file: the largest value with its padding. */
+/** The most bytes of a file: the largest value with its padding, header and tag. */
 export const largestFile = headerLength + largestValue + blockLength + tagLength;
 
-/** What can be read of a file without its key. */
+/** The part of a file that can be read without its key. */
 export interface FixedHeader {
-  /** Of the scope's seed that it was encrypted under, 16 bytes. */
+  /** The key id of the scope's seed that it is encrypted under, 16 bytes. */
   readonly keyId: Uint8Array;
   /** Grows with every change of the secret; milliseconds since 1970 where the clock allows. */
   readonly sequence: number;
@@ -39,9 +39,9 @@ const shortestFile = headerLength + blockLength + tagLength;
 const again = 'restore it from a backup, or put it again';
 
 /**
- * Reads what takes no key, and refuses every length that no file has.
- * @throws Failure `malformed`, with a message of its own for a file that is cut off, of another kind, of another version, of another
- * length, or whose sequence is not below 2^53
+ * Reads the header, which takes no key, and refuses files of an impossible length.
+ * @throws Failure `malformed`, with its own message for another kind of file, another version, a wrong length, and a
+ * sequence that is not below 2^53
  */
 export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
   const malformed = (problem: string, hint = again): Failure =>
@@ -49,7 +49,7 @@ export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
   const start = bytes.subarray(0, magic.length);
   if (Buffer.compare(start, magic.subarray(0, start.length)) !== 0) {
     throw malformed(
-      'is no file of a fixed folder',
+      'is not a file of a fixed folder',
       'auxcred put makes one; auxcred import takes what other programs have',
     );
   }
@@ -58,7 +58,7 @@ export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
   }
   if (bytes.length < shortestFile) throw malformed('is empty or cut off');
   if (bytes.length > largestFile) throw malformed('is longer than the largest secret');
-  if ((bytes.length - shortestFile) % blockLength !== 0) throw malformed('is cut off, or has bytes too many');
+  if ((bytes.length - shortestFile) % blockLength !== 0) throw malformed('is cut off, or has too many bytes');
   const at = magic.length + 1;
   const sequence = Number(Buffer.from(bytes.subarray(at + keyIdLength, at + keyIdLength + 8)).readBigUInt64BE());
   if (!Number.isSafeInteger(sequence)) throw malformed('has a sequence number out of range');
@@ -66,11 +66,12 @@ export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
 }
 
 /**
- * The file of a value. The caller wipes the value.
+ * Encrypts a value. The caller wipes it. @returns the file
  * @param seed - the scope's, 32 bytes
- * @param sequence - over that of the file that this one replaces, and below 2^53
+ * @param sequence - above the one of the file that this one replaces, and below 2^53
  * @param nonce - 24 random bytes, given by tests only
- * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes, `malformed` for a sequence that no reader takes
+ * @throws Failure `usage` for an empty value or one of more than {@link largestValue} bytes, `malformed` for a sequence
+ * out of range
  */
 export function encodeFixed(
   seed: Uint8Array,
@@ -83,7 +84,7 @@ export function encodeFixed(
   if (value.length > largestValue)
     throw new Failure(
       'usage',
-      `the secret has ${String(value.length)} bytes, and ${String(largestValue)} are the most that can be delivered`,
+      `the secret has ${String(value.length)} bytes, and at most ${String(largestValue)} can be delivered`,
     );
   if (!Number.isSafeInteger(sequence) || sequence < 0) {
     throw new Failure(
@@ -112,9 +113,10 @@ export function encodeFixed(
 }
 
 /**
- * The file's value, which the caller wipes, or undefined if it does not open under that name. The header has been read.
- * @throws Failure `malformed` if it opens and holds no value of 1 to {@link largestValue} bytes in padding of 1 to 64 bytes: no
- * version of auxcred writes that
+ * Decrypts a file whose header has been read. The caller wipes the value.
+ * @returns undefined if it does not open under that name
+ * @throws Failure `malformed` if it opens but does not hold 1 to {@link largestValue} bytes with padding of 1 to 64
+ * bytes, as no version of auxcred writes it
  */
 export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
   const plaintext = opened(seed, path, bytes);
@@ -139,7 +141,7 @@ export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): 
   }
 }
 
-/** What is encrypted in a file, with its padding; undefined if the tag does not fit. */
+/** The plaintext of a file, with its padding; undefined if the tag does not match. */
 function opened(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
   const header = bytes.subarray(0, headerLength);
   const nonce = header.subarray(headerLength - nonceLength);
@@ -153,10 +155,13 @@ function opened(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array |
   }
 }
 
-/** What a recipe names a file by: its SHA-256, in hexadecimal. */
+/** The digest by which a recipe names a file: its SHA-256, in hexadecimal. */
 export const digestOf = (file: Uint8Array): string => createHash('sha256').update(file).digest('hex');
 
-/** HMAC-SHA256 over `LP(path) || u32be(length) || value` under the scope's fingerprint key, in hexadecimal: two files with one value have one. */
+/**
+ * The fingerprint of a value, in hexadecimal: HMAC-SHA256 over `LP(path) || u32be(length) || value` under the scope's
+ * fingerprint key. Two files of one path with the same value have the same.
+ */
 export function fingerprintOf(seed: Uint8Array, path: string, value: Uint8Array): string {
   const key = fingerprintKey(seed);
   try {

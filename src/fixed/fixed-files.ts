@@ -6,22 +6,25 @@ import { type FixedName, nameText } from './name.ts';
 
 type Found = ReturnType<FixedLookup> & { readonly bytes: Uint8Array };
 
-/** The files of the fixed folder that a manifest names, each opened once to see that it is sound, unless that was seen when the very same file was put in force. */
-export class Shelf {
+/**
+ * The fixed files that a manifest names. Opens each once to check it, unless the same file is active already and so was
+ * checked before.
+ */
+export class FixedFiles {
   readonly #folder: FixedFolder;
   readonly #seedOf: ScopeSeed;
   readonly #known = new Map<string, ReturnType<FixedLookup>>();
   readonly #bytes = new Map<string, Uint8Array>();
-  readonly #inForce: ReadonlyMap<string, Fixed>;
+  readonly #active: ReadonlyMap<string, Fixed>;
   readonly #keyIds = new Map<string, Uint8Array>();
 
-  constructor(folder: FixedFolder, seedOf: ScopeSeed, inForce: readonly Fixed[] = []) {
+  constructor(folder: FixedFolder, seedOf: ScopeSeed, active: readonly Fixed[] = []) {
     this.#folder = folder;
     this.#seedOf = seedOf;
-    this.#inForce = new Map(inForce.map((recipe) => [nameText(recipe), recipe]));
+    this.#active = new Map(active.map((recipe) => [nameText(recipe), recipe]));
   }
 
-  /** @throws Failure `not-found`, `malformed` */
+  /** Looks at the file of a fixed secret. @throws Failure `not-found`, `malformed` */
   readonly find: FixedLookup = (scope, path) => {
     const key = nameText({ scope, path });
     const known = this.#known.get(key);
@@ -32,9 +35,9 @@ export class Shelf {
     return { sequence, file, fingerprint };
   };
 
-  /** The file that is in force, if it is this one, and the seed that opened it then is the one at hand. */
+  /** The file if it is the active one, unchanged, and its seed is the same; else undefined. */
   #unchanged(name: FixedName): Found | undefined {
-    const was = this.#inForce.get(nameText(name));
+    const was = this.#active.get(nameText(name));
     const bytes = was && this.#folder.read(name);
     if (!bytes || digestOf(bytes) !== was.file) return undefined;
     const { seed, epoch } = this.#seedOf(name.scope);
@@ -52,11 +55,11 @@ export class Shelf {
     return { ...found, file };
   }
 
-  /** The file that a recipe names, as far as it was found here. */
+  /** The bytes of a recipe's file, if {@link find} found it. */
   readonly bytes = ({ file }: Fixed): Uint8Array | undefined => this.#bytes.get(file);
 }
 
-/** What can be said of a file without a seed: nothing of its value, and nothing is wrong with one that is missing. */
+/** Looks at files without a seed: the fingerprint stays empty, and a missing or damaged file is no failure. */
 export const unopened =
   (folder: FixedFolder): FixedLookup =>
   (scope, path) => {

@@ -1,5 +1,4 @@
-/**
- * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file a secret. Looking around in it takes no seed.
+/** The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file for each secret. Listing it takes no seed.
  */
 import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -20,22 +19,23 @@ import { checkedPath, type FixedName, nameText, pathProblem, splitName } from '.
 
 const ending = '.sealed';
 
-/**
- * Files that are tried under other names to say which one they are, for all files that do not open together: a folder of another
- * machine has thousands of them.
+/** How many times files that do not open are tried under other names, to find the right one. A limit for all of them together: in a folder of another machine, thousands do not open.
  */
 const mostTrials = 10_000;
 
-/** The seed (32 bytes) of a scope, and its epoch. @throws Failure where it is not at hand */
+/** The seed (32 bytes) of a scope, and its epoch. @throws Failure if it is not available */
 export type ScopeSeed = (scope: string) => { readonly seed: Uint8Array; readonly epoch: number };
 
-/** The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there is none. */
+/**
+ * The seed (32 bytes) of an earlier epoch of a scope that has this key id, which the caller wipes; undefined if there
+ * is none.
+ */
 export type FormerSeed = (
   scope: string,
   keyId: Uint8Array,
 ) => { readonly seed: Uint8Array; readonly epoch: number } | undefined;
 
-/** What opens the files of a folder. */
+/** The seeds that open the files of a folder. */
 export interface FolderKeys {
   readonly seedOf: ScopeSeed;
   readonly former: FormerSeed;
@@ -53,9 +53,10 @@ export interface OpenFile extends FixedHeader {
   readonly fingerprint: string;
 }
 
+/** A fixed folder: reads, writes, lists and checks its files. */
 export class FixedFolder {
   readonly path: string;
-  /** The names in each folder that was looked at, by themselves in lower case. */
+  /** For each folder that was listed, its names by their lower-case form. */
   readonly #entries = new Map<string, Map<string, Set<string>>>();
   #trialsLeft = mostTrials;
 
@@ -67,24 +68,27 @@ export class FixedFolder {
     return join(this.path, scope, `${checkedPath(path)}${ending}`);
   }
 
-  /** Whether something other than a folder has the secret's name; it may be no sound file. */
+  /** Whether there is a file, sound or not, by the secret's name. */
   has(name: FixedName): boolean {
     return lstatSync(this.fileOf(name), { throwIfNoEntry: false })?.isDirectory() === false;
   }
 
-  /** The file's bytes; undefined where there is none. @throws Failure `malformed` for what can't be one: a FIFO, a device, a file too long */
+  /**
+   * The file's bytes; undefined if there is none.
+   * @throws Failure `malformed` for a FIFO, a device, or a file that is too long
+   */
   read(name: FixedName): Uint8Array | undefined {
     return readFileWithin(this.fileOf(name), largestFile);
   }
 
-  /** @throws Failure `not-found`, and as {@link read} does */
+  /** The file's bytes. @throws Failure `not-found`, and as {@link read} does */
   bytes(name: FixedName): Uint8Array {
     const bytes = this.read(name);
     if (!bytes) throw this.#missing(name);
     return bytes;
   }
 
-  /** @throws Failure `not-found` if nothing has the secret's name */
+  /** Checks that the secret has a file. @throws Failure `not-found` */
   expect(name: FixedName): void {
     if (!this.has(name)) throw this.#missing(name);
   }
@@ -96,8 +100,9 @@ export class FixedFolder {
   }
 
   /**
-   * Opens a file. Looks around where it does not open, to say why.
-   * @throws Failure `not-found`, or `malformed` that tells one renamed, of another epoch or scope, cut off and changed apart
+   * Opens a file. If it does not open, looks at the other files to say why.
+   * @throws Failure `not-found`; or `malformed`, which says whether the file was renamed, belongs to another epoch or
+   * scope, is cut off, or was changed
    */
   open(name: FixedName, seedOf: ScopeSeed, former: FormerSeed = nothingFormer): OpenFile {
     const bytes = this.bytes(name);
@@ -116,7 +121,7 @@ export class FixedFolder {
     if (older)
       return new Failure(
         'malformed',
-        `${text} is of epoch ${String(older.epoch)}, and ${scope} is in epoch ${String(epoch)}`,
+        `${text} is from epoch ${String(older.epoch)}, and ${scope} is in epoch ${String(epoch)}`,
         { hint: `auxcred rekey ${scope}` },
       );
     return new Failure(
@@ -150,9 +155,9 @@ export class FixedFolder {
   }
 
   /**
-   * Encrypts `value` as that secret, in place of what it was. The caller wipes the value.
-   * @returns the new file's sequence: over that of the file that it replaces, if that opens
-   * @throws Failure `refused` for a name that differs from another one in its case only
+   * Encrypts `value` and replaces the secret's file. The caller wipes the value.
+   * @returns the new file's sequence: above the one of the file that it replaces, if that opens
+   * @throws Failure `refused` for a name that differs from another one only in case, and as {@link encodeFixed} does
    */
   write(name: FixedName, value: Uint8Array, keys: FolderKeys): number {
     this.refuseLookalike(name);
@@ -162,7 +167,7 @@ export class FixedFolder {
     return sequence;
   }
 
-  /** The sequence of the file that is there; 0 for none, and for one that does not open: anybody can have written its header. */
+  /** The sequence of the present file; 0 if there is none or it does not open, since anybody can write a header. */
   #authenticSequence(name: FixedName, { seedOf, former }: FolderKeys): number {
     let older: ReturnType<FormerSeed>;
     try {
@@ -183,7 +188,7 @@ export class FixedFolder {
     }
   }
 
-  /** Puts a file that is encrypted already in place of what was there. */
+  /** Replaces the secret's file with one that is encrypted already. @throws Failure `refused` as {@link write} does */
   place(name: FixedName, bytes: Uint8Array): void {
     this.refuseLookalike(name);
     this.#keep(this.fileOf(name), bytes);
@@ -198,13 +203,17 @@ export class FixedFolder {
     }
   }
 
-  /** Folders of one's own, 0700, down to `folder`. */
+  /** Makes the folders down to `folder`, mode 0700. */
   #ensure(folder: string): void {
     if (folder.length > this.path.length) this.#ensure(dirname(folder));
     ensureFolder(folder, { mode: 0o700 });
   }
 
-  /** Two names that differ in their case only would be one file on other systems. Lists each folder once. @throws Failure `refused` */
+  /**
+   * Refuses a name that differs from another one only in case: on other systems both would be one file. Lists each
+   * folder once.
+   * @throws Failure `refused`
+   */
   refuseLookalike({ scope, path }: FixedName): void {
     const segments = path.split('/');
     segments.forEach((segment, i) => {
@@ -213,7 +222,7 @@ export class FixedFolder {
       const like = [...alike].find((name) => name !== wanted);
       if (like === undefined) return;
       const other = [scope, ...segments.slice(0, i), like.replace(/\.sealed$/, '')].join('/');
-      throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} in its case only`, {
+      throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} only in case`, {
         hint: 'choose another name',
       });
     });
@@ -241,7 +250,10 @@ export class FixedFolder {
     } while (path.length > this.path.length && isRemoved(path));
   }
 
-  /** Removes what processes that were killed left in it, as far as its folders can be listed. The caller writes nothing there meanwhile. */
+  /**
+   * Removes the leftovers of killed processes, in the folders that can be listed. The caller must not write to the
+   * folder meanwhile.
+   */
   sweep(): void {
     const walk = (folder: string): void => {
       try {
@@ -249,13 +261,16 @@ export class FixedFolder {
         for (const { name, isFolder } of entriesIn(folder))
           if (isFolder && !name.startsWith('.')) walk(join(folder, name));
       } catch {
-        // Whoever reads the folder is told why it can't be.
+        // Whoever reads the folder learns why it can't be listed.
       }
     };
     walk(this.path);
   }
 
-  /** Every secret below `scope` and `prefix` in the order of their names, and the files that are none. */
+  /**
+   * Lists the secrets below `scope` and `prefix`, sorted by name, and the files that are not secrets.
+   * @throws Failure `malformed` for a folder that can't be listed
+   */
   list(scope?: string, prefix = ''): { readonly names: FixedName[]; readonly strangers: string[] } {
     const names: FixedName[] = [];
     const strangers: string[] = [];
@@ -314,7 +329,7 @@ function entriesIn(folder: string): { readonly name: string; readonly isFolder: 
           : undefined;
     if (reason !== undefined)
       throw new Failure('malformed', `${folder} ${reason}`, {
-        hint: 'remove it: no secret can be in there',
+        hint: 'remove it: it can hold no secret',
         cause: error,
       });
     throw error;

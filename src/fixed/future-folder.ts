@@ -1,22 +1,19 @@
-/**
- * Whether names can be files of one fixed folder, also where a file system does not tell upper from lower case. Looks at names alone: no seed, no disk.
+/** Checks that names can be files of one fixed folder on every file system, with or without case. Looks at names only, without seeds or disk.
  */
 
 /** Two names that can't be in one folder. */
 export interface NameConflict {
   /** As `host/web1/Wifi`. */
   readonly name: string;
-  /** The name before it, or the folder of one, that differs in its case only: `host/web1/wifi`. */
+  /** The earlier name, or its folder, that differs only in case: `host/web1/wifi`. */
   readonly other: string;
 }
 
 const ending = '.sealed';
 
-/**
- * The names that differ from an earlier one, or from a folder of an earlier one, in their case only. They would be one file on other systems, and after a
- * merge of two branches they lie side by side. Takes time in proportion to the length of all names together.
+/** Finds the names that differ only in case from an earlier one, or from a folder of an earlier one. They would be one file on other systems, and a merge of two branches can bring them together. Takes linear time.
  *
- * No name has a segment that ends in `.sealed` (`pathProblem`), so that no folder of one is the file of another.
+ * No segment of a name ends in `.sealed` (`pathProblem`), so no name's folder is another name's file.
  * @param names - as `host/web1/wifi`, each once
  */
 export function conflictsIn(names: Iterable<string>): NameConflict[] {
@@ -29,7 +26,7 @@ export function conflictsIn(names: Iterable<string>): NameConflict[] {
   return conflicts;
 }
 
-/** The first of `entries` that is known in another case; all of them are known afterwards. */
+/** The first of `entries` that is known in another case. Adds all of them to `known`. */
 function differing(entries: readonly string[], known: Map<string, string>): string | undefined {
   let found: string | undefined;
   for (const entry of entries) {
@@ -47,5 +44,5 @@ function entriesOf(name: string): string[] {
   return segments.map((_, i) => `${segments.slice(0, i + 1).join('/')}${i === segments.length - 1 ? ending : ''}`);
 }
 
-/** In words, for a failure. */
-export const conflictText = ({ name, other }: NameConflict): string => `${name} differs from ${other} in its case only`;
+/** A conflict in words, for messages. */
+export const conflictText = ({ name, other }: NameConflict): string => `${name} differs from ${other} only in case`;

@@ -1,7 +1,10 @@
-/** Names of fixed secrets: a scope and a path inside it. `host/web1/wifi/home` is the path `wifi/home` of `host/web1`. */
+/**
+ * Names of fixed secrets: a scope and a path inside it. `host/web1/wifi/home` is the path `wifi/home` of `host/web1`.
+ */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 
+/** The name of a fixed secret. */
 export interface FixedName {
   /** `host/web1`, `group/db`. */
   readonly scope: string;
@@ -9,14 +12,14 @@ export interface FixedName {
   readonly path: string;
 }
 
-/** The most bytes that a segment of a path has: a file system's 255, less the ending. */
+/** The most bytes in a segment of a path: a file system's 255, less room for the ending and temporary names. */
 export const longestSegment = 200;
 
-/** What keeps `path` from being one inside a scope; undefined where nothing does. */
+/** Why `path` can't be a path inside a scope; undefined if it can. */
 export function pathProblem(path: string): string | undefined {
   if (path === '') return 'a name is missing';
   if (/\p{Surrogate}/u.test(path) || path !== path.normalize('NFC')) return 'it is not Unicode in normal form C';
-  if (/\p{Cc}|\p{Zl}|\p{Zp}/u.test(path)) return 'it has control characters';
+  if (/\p{Cc}|\p{Zl}|\p{Zp}/u.test(path)) return 'it has a control character';
   for (const segment of path.split('/')) {
     if (segment === '') return 'it begins or ends with a slash, or has two in a row';
     if (segment.startsWith('.')) return 'a part of it begins with a dot';
@@ -27,7 +30,7 @@ export function pathProblem(path: string): string | undefined {
   return undefined;
 }
 
-/** @throws Failure `usage` for a path that can't be one */
+/** Returns `path` if it can be a path inside a scope. @throws Failure `usage` if it can't */
 export function checkedPath(path: string): string {
   const problem = pathProblem(path);
   if (problem !== undefined)
@@ -37,11 +40,12 @@ export function checkedPath(path: string): string {
   return path;
 }
 
-/** `host/web1/wifi` as what it stands for; undefined for a text without a scope and a path. */
+/** Splits a name such as `host/web1/wifi`; undefined for text without a scope and a path. Does not check the path. */
 export function splitName(text: string): FixedName | undefined {
   const [kind = '', name = '', ...path] = text.split('/');
   if ((kind !== 'host' && kind !== 'group') || !scopeNamePattern.test(name) || path.length === 0) return undefined;
   return { scope: `${kind}/${name}`, path: path.join('/') };
 }
 
+/** Joins a name: `host/web1/wifi`. */
 export const nameText = ({ scope, path }: FixedName): string => `${scope}/${path}`;

@@ -1,6 +1,6 @@
 import { Failure } from '../failure.ts';
 
-/** What gokey's own flags ask for, with its names and its defaults. */
+/** gokey's own flags, with its names and defaults. */
 export interface GokeyFlags {
   /** File of the master password. */
   readonly P: string;
@@ -10,21 +10,19 @@ export interface GokeyFlags {
   readonly s: string;
   /** Type. */
   readonly t: string;
-  /** Where the output goes in place of standard output. */
+  /** The file that is written instead of standard output. */
   readonly o: string;
-  /** Bytes of the seed file that are left out. */
+  /** Bytes of the seed file to skip. */
   readonly skip: number;
-  /** Characters or bytes; undefined where the flag was not given. */
+  /** Characters or bytes; undefined if the flag was not given. */
   readonly l: number | undefined;
-  /** Whether keys may follow from the master password alone. */
+  /** Whether keys may be derived from the master password alone. */
   readonly u: boolean;
 }
 
-/**
- * Reads them as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags after `--` or after the
- * first argument that is none; whole numbers and truth values as Go's strconv reads them, so that `-l 010` is 8.
- * @returns undefined where `-h` or `-help` comes before any mistake
- * @throws Failure `usage` for flags that gokey does not take either, and for `-p`
+/** Parses flags as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags after `--` or the first other argument. Numbers and booleans are read as by Go's strconv, so `-l 010` is 8.
+ * @returns undefined if `-h` or `-help` comes before any mistake
+ * @throws Failure `usage` for flags that gokey refuses too, and for `-p`
  */
 export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {
   const texts = { P: '', r: '', s: '', t: 'pass', o: '' };
@@ -71,7 +69,7 @@ export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {
   return { ...texts, skip, l, u };
 }
 
-/** strconv.ParseInt with base 0: 0x, 0o, 0b, a 0 in front for octal, and single underscores between digits. */
+/** strconv.ParseInt with base 0: 0x, 0o, 0b, a leading 0 for octal, and single underscores between digits. */
 function whole(name: string, text: string): number {
   const [, sign, digits] =
     /^([+-]?)(0x(?:_?[\da-f])+|0o(?:_?[0-7])+|0b(?:_?[01])+|0(?:_?[0-7])*|[1-9](?:_?\d)*)$/i.exec(text) ?? [];

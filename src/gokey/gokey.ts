@@ -1,7 +1,5 @@
-/**
- * gokey's passwords and keys, byte for byte those of cloudflare/gokey 0.2.0, and without a seed file those of every version.
- *
- * With a seed file gokey before 0.2.0 never used the file's secret part: all it made follows from public bytes of the file
+/** Makes gokey's passwords and keys, byte for byte as cloudflare/gokey 0.2.0 does, and without a seed file as every version does.
+ * Before 0.2.0, gokey never used the secret part of a seed file: its output depended on public bytes only
  * (CVE-2025-13353). Those values are not computed here.
  */
 import { createDecipheriv, hkdfSync, pbkdf2Sync } from 'node:crypto';
@@ -11,25 +9,28 @@ import { drawPassword } from './password.ts';
 import { ecPrivateKey, ed25519PrivateKey, x25519PrivateKey } from './private-key.ts';
 import { GokeyStream } from './stream.ts';
 
+/** gokey's types of output. */
 export const gokeyTypes = ['pass', 'raw', 'ed25519', 'x25519', 'ec256', 'ec384', 'ec521'] as const;
+/** One of gokey's types of output. */
 export type GokeyType = (typeof gokeyTypes)[number];
 
+/** One call of gokey. */
 export interface GokeyRequest {
   readonly masterPassword: Uint8Array;
-  /** What the secret is for; not empty. */
+  /** The purpose of the secret; not empty. */
   readonly realm: string;
-  /** The seed file's bytes, as far as they count; without it the master password is all there is. */
+  /** The bytes of the seed file, without those to skip. Without it, the master password alone decides. */
   readonly seed?: Uint8Array;
   readonly type: GokeyType;
-  /** Characters of a password (10), bytes of raw output (32); keys have none. */
+  /** Characters of a password (default 10), or bytes of raw output (default 32). Keys have no length. */
   readonly length?: number;
-  /** Whether keys and raw output may follow from the master password alone. */
+  /** Whether keys and raw output may be derived from the master password alone. */
   readonly allowUnsafe: boolean;
 }
 
 const nonceLength = 12;
 const tagLength = 16;
-/** Rounds that gokey has had from the beginning. */
+/** PBKDF2 rounds, as in every version of gokey. */
 const iterations = 4096;
 
 /** What gokey adds to the realm for each type. */
@@ -43,8 +44,7 @@ const suffixes: Readonly<Record<GokeyType, string>> = {
   ec521: '-key(EC521)',
 };
 
-/**
- * What gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes it, and the request's secrets.
+/** Makes what gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes the result and the request's secrets.
  * @throws Failure `usage` for what gokey refuses, `no-recipient` for a master password that does not open the seed file
  */
 export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }: GokeyRequest): Uint8Array {
@@ -55,7 +55,7 @@ export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }
     throw new Failure('usage', 'invalid length parameter');
   if (!seed && type !== 'pass' && !allowUnsafe)
     throw new Failure('usage', 'generating keys without strong seed is not allowed', {
-      hint: '-s SEEDFILE, or -u where the master password is strong enough',
+      hint: '-s SEEDFILE, or -u if the master password is strong enough',
     });
   const info = utf8(`${realm}${suffixes[type]}`);
   const key = seed ? seededKey(masterPassword, seed, info) : passwordKey(masterPassword, info);
@@ -85,7 +85,7 @@ export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }
 export const passwordKey = (masterPassword: Uint8Array, salt: Uint8Array): Uint8Array =>
   pbkdf2Sync(masterPassword, salt, iterations, 32, 'sha256');
 
-/** HKDF-SHA256 (RFC 5869) over nonce, opened body and tag; nonce and tag are the salt. */
+/** HKDF-SHA256 (RFC 5869) of nonce, decrypted body and tag, with nonce and tag as salt. */
 function seededKey(masterPassword: Uint8Array, file: Uint8Array, info: Uint8Array): Uint8Array {
   if (file.length < nonceLength + tagLength)
     throw new Failure(
@@ -105,7 +105,7 @@ function seededKey(masterPassword: Uint8Array, file: Uint8Array, info: Uint8Arra
   }
 }
 
-/** AES-256-GCM under the master password's key for that nonce, without associated data. */
+/** Decrypts AES-256-GCM with the master password's key for that nonce, without associated data. */
 function openSeed(masterPassword: Uint8Array, nonce: Uint8Array, body: Uint8Array, tag: Uint8Array): Uint8Array {
   const key = passwordKey(masterPassword, nonce);
   const decipher = createDecipheriv('aes-256-gcm', key, nonce);

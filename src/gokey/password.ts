@@ -7,10 +7,13 @@ const alphabet = utf8(
   'abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ1234567890`~!@#$%^&*()-_=+[{]}\\|;:\'",<.>/?',
 );
 
-/** What every password of gokey has at least; three of the first two, and one of the others. */
+/** The fewest characters of a password: three lower-case, three upper-case, a digit and one more. */
 const shortest = 8;
 
-/** @throws Failure `usage` for a length that gokey's own rules do not fit into */
+/**
+ * Draws a password of `length` characters. The caller wipes it.
+ * @throws Failure `usage` for a length that is too short for gokey's rules
+ */
 export function drawPassword(stream: GokeyStream, length: number): Uint8Array {
   if (length < shortest)
     throw new Failure('usage', 'invalid password specification', {
@@ -24,7 +27,7 @@ export function drawPassword(stream: GokeyStream, length: number): Uint8Array {
   }
 }
 
-/** A number below 94: a byte below twice that, halved. */
+/** Draws a number below 94: half of a byte that is below 188. */
 function draw(stream: GokeyStream): number {
   for (;;) {
     const byte = stream.byte();

@@ -5,13 +5,16 @@ import type { GokeyStream } from './stream.ts';
 
 const bytesOf = (hex: string): Uint8Array => new Uint8Array(Buffer.from(hex, 'hex'));
 
-/** A PKCS#8 key of RFC 8410 section 7 up to its 32 bytes; the last arc of the algorithm is 110 for X25519 and 112 for Ed25519. */
+/**
+ * A PKCS#8 key of RFC 8410 section 7 up to its 32 bytes; the last arc of the algorithm is 110 for X25519 and 112 for
+ * Ed25519.
+ */
 const pkcs8 = (arc: '6e' | '70'): Uint8Array => bytesOf(`302e020100300506032b65${arc}04220420`);
 
-/** PEM of an Ed25519 seed (RFC 8032). */
+/** Draws an Ed25519 seed (RFC 8032) and writes it as PEM. The caller wipes it. */
 export const ed25519PrivateKey = (stream: GokeyStream): Uint8Array => pkcs8Pem('70', stream.bytes(32));
 
-/** PEM of an X25519 key, clamped (RFC 7748 section 5) before it is written. */
+/** Draws an X25519 key, clamps it (RFC 7748 section 5), and writes it as PEM. The caller wipes it. */
 export function x25519PrivateKey(stream: GokeyStream): Uint8Array {
   const key = stream.bytes(32);
   key[0] = (key[0] ?? 0) & 0xf8;
@@ -19,7 +22,7 @@ export function x25519PrivateKey(stream: GokeyStream): Uint8Array {
   return pkcs8Pem('6e', key);
 }
 
-/** Takes the key over and wipes it. */
+/** Takes ownership of the key and wipes it. */
 function pkcs8Pem(arc: '6e' | '70', key: Uint8Array): Uint8Array {
   const content = concat(pkcs8(arc), key);
   key.fill(0);
@@ -29,11 +32,11 @@ function pkcs8Pem(arc: '6e' | '70', key: Uint8Array): Uint8Array {
 interface Curve {
   /** OpenSSL's name. */
   readonly name: string;
-  /** The group's order less one, in hexadecimal. */
+  /** The order of the group less 1, in hexadecimal. */
   readonly most: string;
   /** Bytes of a scalar. */
   readonly size: number;
-  /** Bytes that are drawn: 64 bits more than the curve's (FIPS 186-4 appendix B.4.1), rounded down. */
+  /** Bytes to draw: the curve's bits and 64 more (FIPS 186-4 appendix B.4.1), rounded down. */
   readonly drawn: number;
   /** DER of the curve's object identifier. */
   readonly oid: string;
@@ -63,7 +66,8 @@ const curves: Readonly<Record<'ec256' | 'ec384' | 'ec521', Curve>> = {
   },
 };
 
-/** PEM of an ECPrivateKey with its curve and its public key (RFC 5915 section 3). The number passes through a BigInt, which nothing can wipe. */
+/** Draws a key of a NIST curve and writes it as PEM of an ECPrivateKey with its curve and public key (RFC 5915 section 3). The caller wipes it. The number passes through a BigInt, which can't be wiped.
+ */
 export function ecPrivateKey(stream: GokeyStream, type: 'ec256' | 'ec384' | 'ec521'): Uint8Array {
   const { name, most, size, drawn, oid } = curves[type];
   const bytes = stream.bytes(drawn);
@@ -85,7 +89,7 @@ export function ecPrivateKey(stream: GokeyStream, type: 'ec256' | 'ec384' | 'ec5
   );
 }
 
-/** A DER element of up to 65535 bytes (X.690 section 8.1). Takes the parts of its content over and wipes them. */
+/** A DER element of up to 65535 bytes (X.690 section 8.1). Takes ownership of its parts and wipes them. */
 function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
   const header =
@@ -95,7 +99,7 @@ function der(tag: number, ...parts: readonly Uint8Array[]): Uint8Array {
   return element;
 }
 
-/** Takes the DER over and wipes it. */
+/** Takes ownership of the DER and wipes it. */
 function encoded(label: string, content: Uint8Array): Uint8Array {
   const text = pem(label, content, 64);
   content.fill(0);

@@ -5,7 +5,7 @@ import { passwordKey } from './gokey.ts';
 const nonceLength = 12;
 const bodyLength = 228;
 
-/** A new seed file, 256 bytes: nonce (12), 228 random bytes under AES-256-GCM, tag (16). */
+/** Makes a seed file, 256 bytes: nonce (12), 228 random bytes under AES-256-GCM, tag (16). */
 export function makeSeedFile(masterPassword: Uint8Array): Uint8Array {
   const nonce = new Uint8Array(randomBytes(nonceLength));
   const body = randomBytes(bodyLength);

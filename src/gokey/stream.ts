@@ -2,7 +2,10 @@ import { createCipheriv } from 'node:crypto';
 
 const zeros = new Uint8Array(512);
 
-/** The keystream of AES-256-CTR from a counter of 0 (NIST SP 800-38A section 6.5), which gokey draws everything from. */
+/**
+ * The keystream of AES-256-CTR (NIST SP 800-38A section 6.5) with a counter that starts at 0. gokey draws everything
+ * from it.
+ */
 export class GokeyStream {
   readonly #cipher: ReturnType<typeof createCipheriv>;
   #chunk = new Uint8Array(0);

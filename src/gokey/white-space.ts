@@ -1,4 +1,4 @@
-/** What Go's unicode.IsSpace calls white space, in UTF-8. */
+/** The white space of Go's unicode.IsSpace, in UTF-8. */
 const spaces = [
   '\t',
   '\n',
@@ -12,9 +12,8 @@ const spaces = [
   ...Array.from('\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'),
 ].map((space) => Buffer.from(space));
 
-/**
- * The bytes without the white space around them, as Go's strings.TrimSpace takes it away; bytes that are not UTF-8 stay.
- * Takes `bytes` over and wipes them; the caller wipes the result.
+/** Removes the white space around the bytes as Go's strings.TrimSpace does. Bytes that are not UTF-8 stay.
+ * Takes ownership of `bytes` and wipes them. The caller wipes the result.
  */
 export function trimSpace(bytes: Uint8Array): Uint8Array {
   const isAt = (space: Uint8Array, offset: number): boolean => space.every((byte, i) => bytes[offset + i] === byte);

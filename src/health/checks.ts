@@ -5,7 +5,7 @@ import { commandLine } from '../system/shell.ts';
 import { fileWriters, sockets, unitOf } from './broker-state.ts';
 import { type Finding, fine, found } from './finding.ts';
 import { type Health, hadTpm } from './health.ts';
-import type { InForce } from './in-force.ts';
+import type { ActiveSecrets } from './in-force.ts';
 import type { FileFault } from './store-files.ts';
 import type { UnitState } from './unit-state.ts';
 
@@ -490,8 +490,8 @@ const manifest: Check = (health) => {
 const snapshot: Check = (health) => {
   const { opening: state, declared } = health;
   if (state.state !== 'opened') return [];
-  const { inForce } = state;
-  if (inForce.snapshot === 'foreign')
+  const { active } = state;
+  if (active.snapshot === 'foreign')
     return [
       found(
         'snapshot',
@@ -501,18 +501,18 @@ const snapshot: Check = (health) => {
         call(health, 'provision'),
       ),
     ];
-  if (inForce.older)
+  if (active.older)
     return [
       found(
         'snapshot',
         'problem',
-        inForce.older.message,
+        active.older.message,
         'somebody may have brought an old store back',
         commandLine('cp', 'NEWER', health.paths.seeds),
         call(health, 'provision', '--accept-older'),
       ),
     ];
-  if (inForce.snapshot === 'none' && declared.manifest.declarations.length > 0)
+  if (active.snapshot === 'none' && declared.manifest.declarations.length > 0)
     return [
       found(
         'snapshot',
@@ -522,21 +522,19 @@ const snapshot: Check = (health) => {
         call(health, 'apply'),
       ),
     ];
-  return [
-    fine('snapshot', `${String(inForce.credentials)} credentials for ${String(inForce.units)} units are in force`),
-  ];
+  return [fine('snapshot', `${String(active.credentials)} credentials for ${String(active.units)} units are in force`)];
 };
 
 const secrets: Check = (health) => {
   const { opening: state, declared } = health;
   if (state.state !== 'opened' || declared.state === 'invalid') return [];
-  const { inForce } = state;
+  const { active } = state;
   const findings: Finding[] = [];
-  if (inForce.refused && inForce.fixed.every(({ failure }) => failure.message !== inForce.refused?.message))
-    findings.push(refusedFinding(health, inForce.refused));
+  if (active.refused && active.fixed.every(({ failure }) => failure.message !== active.refused?.message))
+    findings.push(refusedFinding(health, active.refused));
   // What only the manifest's new text changes is said of the manifest.
   const isApplied = declared.state === 'applied';
-  for (const { secret, why, hook } of inForce.stale.filter((one) => isApplied || /^(?:period|value)/.test(one.why)))
+  for (const { secret, why, hook } of active.stale.filter((one) => isApplied || /^(?:period|value)/.test(one.why)))
     findings.push(
       found(
         'stale',
@@ -546,8 +544,8 @@ const secrets: Check = (health) => {
         call(health, 'provision'),
       ),
     );
-  const other = inForce.changes.filter(({ why }) => why === 'new' || why === 'removed');
-  if (other.length > 0 && inForce.snapshot === 'sound' && isApplied)
+  const other = active.changes.filter(({ why }) => why === 'new' || why === 'removed');
+  if (other.length > 0 && active.snapshot === 'sound' && isApplied)
     findings.push(
       found(
         'stale',
@@ -557,7 +555,7 @@ const secrets: Check = (health) => {
         call(health, 'apply'),
       ),
     );
-  const astray = inForce.changes.filter(({ why }) => why.startsWith('written again'));
+  const astray = active.changes.filter(({ why }) => why.startsWith('written again'));
   if (astray.length > 0)
     findings.push(
       found(
@@ -568,7 +566,7 @@ const secrets: Check = (health) => {
         call(health, 'provision'),
       ),
     );
-  return findings.length > 0 || inForce.snapshot !== 'sound' || !isApplied
+  return findings.length > 0 || active.snapshot !== 'sound' || !isApplied
     ? findings
     : [fine('stale', 'every secret is what it should be by now')];
 };
@@ -604,7 +602,7 @@ function refusedFinding(health: Health, { code, message, hint }: Failure): Findi
 const fixed: Check = (health) => {
   const { opening: state, paths } = health;
   if (state.state !== 'opened') return [];
-  const { fixed: files, strangers, refused } = state.inForce;
+  const { fixed: files, strangers, refused } = state.active;
   return [
     ...damagedFiles(health, files, refused),
     ...(strangers.length === 0
@@ -623,7 +621,7 @@ const fixed: Check = (health) => {
   ];
 };
 
-function damagedFiles(health: Health, files: InForce['fixed'], refused: Failure | undefined): Finding[] {
+function damagedFiles(health: Health, files: ActiveSecrets['fixed'], refused: Failure | undefined): Finding[] {
   const [first] = files;
   if (!first) return [];
   const { paths } = health;

@@ -6,7 +6,7 @@ import { linksIn } from '../provision/file-folder.ts';
 import { userId } from '../system/files.ts';
 import { objectionTo } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 /** A link that should not be where it is. */
 export interface StrayLink {
@@ -20,8 +20,12 @@ export interface StrayLink {
 const readByRoot = ['etc', 'root', 'run/systemd', 'usr/lib/systemd', 'usr/local', 'var/spool'];
 
 /** Links to auxcred's files that lie in folders where others could have led them, and those that nothing declares in folders that root's programs read. */
-export function strayLinks(sight: Sight, paths: Paths, declarations: readonly SecretDeclaration[]): StrayLink[] {
-  const recorded = linksIn(sight.read(paths.fileLinks));
+export function strayLinks(
+  readable: ReadableFiles,
+  paths: Paths,
+  declarations: readonly SecretDeclaration[],
+): StrayLink[] {
+  const recorded = linksIn(readable.read(paths.fileLinks));
   const declared = declarations.flatMap(({ credential, content, placement }) => {
     const { link, owner } = placement ?? {};
     return link === undefined
@@ -41,7 +45,7 @@ export function strayLinks(sight: Sight, paths: Paths, declarations: readonly Se
     return path !== undefined && leadsToFiles(paths, path) ? [{ path, objection: objection?.message }] : [];
   });
   // Without the record every link would be one that nobody knows.
-  if (sight.isHidden(paths.fileLinks)) return led;
+  if (readable.isHidden(paths.fileLinks)) return led;
   const unknown = readByRoot
     .flatMap((folder) => linksBelow(join(paths.root, folder)))
     .filter(

@@ -6,7 +6,7 @@ import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { type Means, openStore } from '../seeds/open.ts';
+import { type Openers, openStore } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { guardMemory } from '../system/memory-guard.ts';
@@ -14,9 +14,9 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
-import { type Declared, declaredOn, type InForce, inForceWith } from './in-force.ts';
+import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './in-force.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
-import { Sight } from './readable-files.ts';
+import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
 import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
@@ -40,7 +40,7 @@ export type Opening =
       readonly milliseconds: number;
       readonly scopes: readonly OpenedScope[];
       readonly sealing: Sealing;
-      readonly inForce: InForce;
+      readonly active: ActiveSecrets;
     }
   | { readonly state: 'failed'; readonly milliseconds: number; readonly failure: Failure }
   /** Nothing to open, nobody who may, or it was not asked for. */
@@ -91,21 +91,21 @@ export interface Health {
 /** Looks at everything; what is missing or broken is what it is for, and no error. */
 export async function lookAt(
   root: string,
-  means: (paths: Paths) => Means,
+  openers: (paths: Paths) => Openers,
   { open }: { readonly open: boolean },
 ): Promise<Health> {
   const paths = pathsUnder(root);
-  const sight = new Sight();
+  const readable = new ReadableFiles();
   const isRunning = systemIsRunning(root);
   const now = new Date();
-  const seeds = sealedSeeds(sight, paths);
-  const declared = declaredOn(sight, root, paths, readManifest(root), now);
+  const seeds = sealedSeeds(readable, paths);
+  const declared = declaredOn(readable, root, paths, readManifest(root), now);
   const runsOn = platform();
   const opening =
     open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden'
-      ? await opened(root, means(paths), declared, now)
+      ? await opened(root, openers(paths), declared, now)
       : ({ state: 'untried' } as const);
-  const device = means(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
+  const device = openers(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
   // Whether lost seeds can be sealed to the TPM again depends on it too.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
@@ -127,24 +127,24 @@ export async function lookAt(
     host: scopesOf(seeds)
       .find((scope) => scope.startsWith('host/'))
       ?.slice('host/'.length),
-    files: storeFiles(sight, root, paths),
+    files: storeFiles(readable, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
-    overrides: overridesOn(paths, (path) => sight.text(path)),
+    overrides: overridesOn(paths, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
-    strayLinks: strayLinks(sight, paths, declared.manifest.declarations),
+    strayLinks: strayLinks(readable, paths, declared.manifest.declarations),
     system: isRunning
       ? {
           broker: brokerState(),
           units: unitStates(units),
-          rendered: renderedOn(sight, paths),
+          rendered: renderedOn(readable, paths),
           swaps: existsSync('/run/systemd/container')
             ? []
-            : swapsOnDisk(sight.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(sight, swap)),
-          onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(sight, paths.seeds) : undefined,
+            : swapsOnDisk(readable.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(readable, swap)),
+          onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(readable, paths.seeds) : undefined,
         }
       : undefined,
-    hidden: sight.hidden,
+    hidden: readable.hidden,
     hangs: hung || tpm instanceof Failure,
   };
 }
@@ -155,12 +155,12 @@ export const hadTpm = ({ pins }: SealedSeeds): boolean =>
 
 const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
 
-async function opened(root: string, means: Means, { manifest }: Declared, now: Date): Promise<Opening> {
+async function opened(root: string, openers: Openers, { manifest }: Declared, now: Date): Promise<Opening> {
   guardMemory();
   const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
-  const store = await within(openStore(paths, means).catch((error: unknown) => asFailure(error)));
+  const store = await within(openStore(paths, openers).catch((error: unknown) => asFailure(error)));
   if (store instanceof Failure) return { state: 'failed', milliseconds: since(), failure: store };
   const milliseconds = since();
   const { payload, openedBy } = store;
@@ -175,7 +175,7 @@ async function opened(root: string, means: Means, { manifest }: Declared, now: D
         epoch: scope.epoch,
         keyId: Buffer.from(keyId(scope.seed)).toString('hex'),
       })),
-      inForce: inForceWith(paths, manifest, store, {
+      active: activeWith(paths, manifest, store, {
         now,
         undelivered: await undelivered(root, paths, payload, false),
       }),

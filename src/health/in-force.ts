@@ -10,14 +10,14 @@ import { nameText } from '../fixed/name.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
-import { inForce, type ReleaseChange } from '../provision/plan.ts';
+import { activeRecipe, type ReleaseChange } from '../provision/plan.ts';
 import { type Planned, planned } from '../provision/provision.ts';
 import type { OpenStore } from '../seeds/open.ts';
 import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 /** A secret that is not in force as it should be by now. */
 export interface Stale {
@@ -41,7 +41,7 @@ export interface Declared {
 }
 
 /** What only the seeds tell. */
-export interface InForce {
+export interface ActiveSecrets {
   readonly snapshot: 'none' | 'foreign' | 'sound';
   readonly since: string | undefined;
   readonly credentials: number;
@@ -59,8 +59,14 @@ export interface InForce {
 }
 
 /** Reads what was applied, and compares. Opens no seed. */
-export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: Manifest, now: Date): Declared {
-  const applied = sight.text(join(paths.rendered, 'manifest'));
+export function declaredOn(
+  readable: ReadableFiles,
+  root: string,
+  paths: Paths,
+  manifest: Manifest,
+  now: Date,
+): Declared {
+  const applied = readable.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) =>
     content.form === 'derived' && content.rotate !== undefined && rotates(content)
       ? [{ name, end: periodAt(content.rotate, now).end }]
@@ -90,12 +96,12 @@ export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: M
 }
 
 /** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
-export function inForceWith(
+export function activeWith(
   paths: Paths,
   manifest: Manifest,
   { payload: { scopes, counter }, counter: tpmCounter }: OpenStore,
   { now, undelivered }: { readonly now: Date; readonly undelivered: ReadonlySet<string> },
-): InForce {
+): ActiveSecrets {
   const snapshot = soundSnapshot(paths, scopes);
   const known = snapshot === 'foreign' ? undefined : snapshot;
   const folder = new FixedFolder(paths.fixed);
@@ -143,9 +149,9 @@ export function inForceWith(
 }
 
 /** Secrets that are another one than the active one, and what changed. */
-const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): InForce['stale'] =>
+const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): ActiveSecrets['stale'] =>
   replaced
-    .filter(({ declaration }) => inForce(active?.history, declaration.name) !== undefined)
+    .filter(({ declaration }) => activeRecipe(active?.history, declaration.name) !== undefined)
     .map(({ declaration: { name, hook, credential, units } }) => ({
       secret: name,
       hook: hook.length > 0,

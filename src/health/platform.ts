@@ -3,7 +3,7 @@ import { readdirSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { bind, LibraryMissing } from '../system/ffi.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 /** As package.json's engines say. */
 const oldestNode = { major: 20, minor: 19 };
@@ -49,21 +49,21 @@ export const swapsOnDisk = (table: string, isEncrypted: (device: string) => bool
     .filter((device) => device !== '' && !/\/zram\d+$/.test(device) && !isEncrypted(device));
 
 /** Whether what is below `path` is on an encrypted block device; undefined where that can't be told. */
-export function isOnEncryptedDisk(sight: Sight, path: string): boolean | undefined {
+export function isOnEncryptedDisk(readable: ReadableFiles, path: string): boolean | undefined {
   const number = statSync(path, { throwIfNoEntry: false })?.dev;
   if (number === undefined) return undefined;
   // glibc's makedev(3) for numbers as small as these are.
   const [major, minor] = [(number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00)];
-  return isEncryptedDevice(sight, `/sys/dev/block/${String(major)}:${String(minor)}`);
+  return isEncryptedDevice(readable, `/sys/dev/block/${String(major)}:${String(minor)}`);
 }
 
 /** Whether a swap device, or the device that a swap file is on, is encrypted. */
-export function isEncryptedSwap(sight: Sight, device: string): boolean {
+export function isEncryptedSwap(readable: ReadableFiles, device: string): boolean {
   const stat = statSync(device, { throwIfNoEntry: false });
-  if (stat?.isBlockDevice() !== true) return isOnEncryptedDisk(sight, device) === true;
+  if (stat?.isBlockDevice() !== true) return isOnEncryptedDisk(readable, device) === true;
   return (
     isEncryptedDevice(
-      sight,
+      readable,
       `/sys/dev/block/${String((stat.rdev >> 8) & 0xfff)}:${String((stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00))}`,
     ) === true
   );
@@ -73,11 +73,11 @@ export function isEncryptedSwap(sight: Sight, device: string): boolean {
  * Whether a block device, by its folder in /sys/dev/block, is encrypted; undefined where there is none.
  * dm-crypt says so in its device's id; LVM and RAID stand on others, which all have to be encrypted.
  */
-export function isEncryptedDevice(sight: Sight, device: string): boolean | undefined {
-  if (sight.stat(device) === undefined) return undefined;
-  if (sight.text(join(device, 'dm/uuid'))?.startsWith('CRYPT-') === true) return true;
+export function isEncryptedDevice(readable: ReadableFiles, device: string): boolean | undefined {
+  if (readable.stat(device) === undefined) return undefined;
+  if (readable.text(join(device, 'dm/uuid'))?.startsWith('CRYPT-') === true) return true;
   const slaves = slavesOf(device);
-  return slaves.length > 0 && slaves.every((slave) => isEncryptedDevice(sight, slave) === true);
+  return slaves.length > 0 && slaves.every((slave) => isEncryptedDevice(readable, slave) === true);
 }
 
 function slavesOf(device: string): string[] {

@@ -4,7 +4,7 @@ import { lstatSync, readFileSync, type Stats } from 'node:fs';
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
 
 /** Reads files for a user who may not see all of them, and remembers which. */
-export class Sight {
+export class ReadableFiles {
   readonly #hidden = new Set<string>();
 
   /** Paths that this user may not see. */

@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRendering } from '../drop-ins/rendering.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 /** Where systemd has its generators write (systemd.generator(7)). */
 const generated = '/run/systemd/generator';
@@ -21,9 +21,9 @@ export interface Rendered {
 }
 
 /** Compares what `auxcred apply` left for the generator with what the generator gave systemd. */
-export const renderedOn = (sight: Sight, paths: Paths): Rendered => ({
+export const renderedOn = (readable: ReadableFiles, paths: Paths): Rendered => ({
   hasGenerator: generators.some((folder) => existsSync(join(folder, 'auxcred-generator'))),
   outdated: [...readRendering(paths)]
-    .filter(([unit, dropIn]) => sight.text(join(generated, `${unit}.d`, dropInName)) !== dropIn)
+    .filter(([unit, dropIn]) => readable.text(join(generated, `${unit}.d`, dropInName)) !== dropIn)
     .map(([unit]) => unit),
 });

@@ -11,7 +11,7 @@ import { parseStanza } from '../seeds/tpm-stanza.ts';
 import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 import type { Paths } from '../system/paths.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
@@ -28,12 +28,12 @@ export interface SealedSeeds {
 }
 
 /** What `seeds.age` and the pins show without a key and without the TPM. */
-export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
-  const pins = pinsSeen(sight, paths);
+export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds {
+  const pins = pinsSeen(readable, paths);
   const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins, lost: undefined };
-  const file = sight.read(paths.seeds);
+  const file = readable.read(paths.seeds);
   if (!file)
-    return sight.isHidden(paths.seeds)
+    return readable.isHidden(paths.seeds)
       ? { ...none, state: 'hidden' }
       : { ...none, state: 'missing', lost: lostOn(paths) };
   try {
@@ -56,7 +56,7 @@ export function sealedSeeds(sight: Sight, paths: Paths): SealedSeeds {
       pins,
       lost: undefined,
       recovery: of('X25519').length - (hasAgeHostKey ? 1 : 0),
-      hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(sight, paths, hostKeys),
+      hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(readable, paths, hostKeys),
       object: tpm && parseStanza(tpm).sealed,
     };
   } catch (error) {
@@ -76,9 +76,9 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
   }
 }
 
-function pinsSeen(sight: Sight, paths: Paths): SealedSeeds['pins'] {
-  const file = sight.read(paths.pins);
-  if (!file) return sight.isHidden(paths.pins) ? 'hidden' : 'missing';
+function pinsSeen(readable: ReadableFiles, paths: Paths): SealedSeeds['pins'] {
+  const file = readable.read(paths.pins);
+  if (!file) return readable.isHidden(paths.pins) ? 'hidden' : 'missing';
   try {
     return parsePins(file, paths.pins);
   } catch (error) {
@@ -87,9 +87,9 @@ function pinsSeen(sight: Sight, paths: Paths): SealedSeeds['pins'] {
   }
 }
 
-function hostKeySeen(sight: Sight, paths: Paths, stanzas: readonly Stanza[]): SealedSeeds['hostKey'] {
-  const file = sight.read(paths.sshHostKey);
-  if (!file) return sight.isHidden(paths.sshHostKey) ? undefined : 'missing';
+function hostKeySeen(readable: ReadableFiles, paths: Paths, stanzas: readonly Stanza[]): SealedSeeds['hostKey'] {
+  const file = readable.read(paths.sshHostKey);
+  if (!file) return readable.isHidden(paths.sshHostKey) ? undefined : 'missing';
   try {
     const { publicKey, seed } = parseOpensshKey(file);
     seed.fill(0);

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import { brokerGroup } from '../provision/provision.ts';
 import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import type { Sight } from './readable-files.ts';
+import type { ReadableFiles } from './readable-files.ts';
 
 /** A file that others than those who should can read or write, or that the broker can't read. */
 export interface FileFault {
@@ -34,14 +34,14 @@ export interface StoreFiles {
 }
 
 /** Owners and permissions of what lies in the store and beside it, and what a killed auxcred left there. */
-export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
+export function storeFiles(readable: ReadableFiles, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
   return {
     group,
-    hasUser: (sight.text(join(root, '/etc/passwd')) ?? '')
+    hasUser: (readable.text(join(root, '/etc/passwd')) ?? '')
       .split('\n')
       .some((line) => line.startsWith(`${brokerGroup}:`)),
-    faults: rulesOf(paths).flatMap((rule) => faultOf(sight, rule, group)),
+    faults: rulesOf(paths).flatMap((rule) => faultOf(readable, rule, group)),
     leftovers: [paths.store, dirname(paths.pins), dirname(paths.brokerDropIn), paths.credstore].flatMap(leftoversIn),
   };
 }
@@ -65,8 +65,8 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.pushed, mode: 0o600, shared: false },
 ];
 
-function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | undefined): FileFault[] {
-  const stat = sight.stat(path);
+function faultOf(readable: ReadableFiles, { path, mode, shared }: Rule, group: number | undefined): FileFault[] {
+  const stat = readable.stat(path);
   if (!stat) return [];
   const actual = stat.mode & 0o7777;
   // Who is not root can own nothing else, and says nothing of a system that is to be root's.

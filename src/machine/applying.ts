@@ -8,11 +8,16 @@ import { textIfPresent } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
-import type { InForce } from './provisioning.ts';
+import type { Activated } from './provisioning.ts';
 import { tellUnits } from './restarts.ts';
 
 /** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what is being done with the units that run */
-export function putInForce(root: string, manifest: Manifest, provisioned: InForce | undefined, restart: boolean): Told {
+export function applyToUnits(
+  root: string,
+  manifest: Manifest,
+  provisioned: Activated | undefined,
+  restart: boolean,
+): Told {
   const units = applyRendering(pathsUnder(root), manifest);
   for (const { unit, change } of units) say(`drop-in of ${unit}: ${change}`);
   if (!systemIsRunning(root)) {

@@ -15,7 +15,7 @@ import { seal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
-import { meansOf } from './openers.ts';
+import { openersOf } from './openers.ts';
 
 /** The public half (32 bytes) of the key that opens at boot, whatever is in the file beside it; undefined where there is none. @throws Failure `no-recipient` */
 export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
@@ -41,7 +41,7 @@ export interface SealedIdentity {
  * @throws Failure `system`
  */
 export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<SealedIdentity> {
-  const { sealed } = meansOf(paths, sealing.device).keys;
+  const { sealed } = openersOf(paths, sealing.device).keys;
   const known = await sealed?.(sealing.device).catch((error: unknown) => {
     if (error instanceof Failure && error.code === 'system') return undefined;
     throw error;

@@ -1,10 +1,10 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { hostKeyCredentials, type Means } from '../seeds/open.ts';
+import { hostKeyCredentials, type Openers } from '../seeds/open.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential } from '../system/systemd-creds.ts';
 
 /** What root has to open the store with: the machine's own keys where they lie, and the TPM that was named. */
-export function meansOf(paths: Paths, device: string | undefined): Means {
+export function openersOf(paths: Paths, device: string | undefined): Openers {
   const keyAt = (path: string): string | undefined => (existsSync(path) ? path : undefined);
   const sealed = keyAt(paths.sealedHostKey);
   return {

@@ -13,7 +13,7 @@ import { runHook } from '../provision/hook.ts';
 import { manifestOn } from '../provision/machine-problems.ts';
 import { notePending, pendingSteps } from '../provision/pending.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { type Provisioned, provision } from '../provision/provision.ts';
 import { mergedSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
@@ -28,7 +28,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
 import { caughtUp, raised } from './counter.ts';
-import { meansOf } from './openers.ts';
+import { openersOf } from './openers.ts';
 
 export const sayPostponed = (name: string): void => {
   say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
@@ -57,7 +57,7 @@ export function usableManifest(root: string): Manifest {
 }
 
 /** What was put in force, and why some of it does not lie where units read it. */
-export interface InForce extends Provisioned {
+export interface Activated extends Provisioned {
   readonly failures: readonly string[];
   /** What units need that an earlier run did not come to. */
   readonly pending: readonly UnitStep[];
@@ -75,9 +75,9 @@ export async function provisionManifest(
   device: string | undefined,
   manifest: Manifest,
   flags: ProvisionFlags,
-): Promise<InForce> {
+): Promise<Activated> {
   const paths = pathsUnder(root);
-  const store = await openStore(paths, { ...meansOf(paths, device), patience: devicePatience });
+  const store = await openStore(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
     return await provisionWith(root, store, manifest, flags);
   } finally {
@@ -91,7 +91,7 @@ export async function provisionWith(
   { payload, counter }: OpenStore,
   manifest: Manifest,
   { early, acceptClock, acceptOlder }: ProvisionFlags,
-): Promise<InForce> {
+): Promise<Activated> {
   const paths = pathsUnder(root);
   const host = hostScope(payload.scopes);
   refuseForeignCredentials(paths, manifest.declarations, host);
@@ -103,7 +103,7 @@ export async function provisionWith(
   const note = (changes: readonly ReleaseChange[]): void => {
     notePending(paths, host, mergedSteps(pending, stepsFor(changes)));
   };
-  const recorded = snapshotInForce(paths, payload.scopes)?.tpmCounter;
+  const recorded = activeSnapshot(paths, payload.scopes)?.tpmCounter;
   const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
   settlePins(paths, payload.scopes);
   const tpmCounter = counter && remembered !== undefined ? await caughtUp(counter, remembered, recorded) : undefined;
@@ -161,7 +161,7 @@ export async function layOut(
   astray: ReadonlySet<string>,
   early: boolean,
 ): Promise<{ made: Release[]; failures: string[] }> {
-  const releases = snapshotInForce(paths, scopes)?.releases ?? [];
+  const releases = activeSnapshot(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
   const made: Release[] = [];
@@ -198,7 +198,7 @@ export async function layOut(
 }
 
 /** Says which secrets stay what they are, which hooks did not run and what could not be laid out, and returns the exit status. */
-export function sayHeld({ held, postponed, untold, failures }: InForce): number {
+export function sayHeld({ held, postponed, untold, failures }: Activated): number {
   for (const failure of failures) warn(failure, 'auxcred provision tries again');
   for (const name of untold)
     warn(

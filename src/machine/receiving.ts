@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { nobody, runningSteps, stepsFor, type Told, type UnitStep } from '../provision/running-units.ts';
 import { unitsFailure } from '../provision/unit-jobs.ts';
 import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';
@@ -17,8 +17,8 @@ import { wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
-import { putInForce } from './applying.ts';
-import { meansOf } from './openers.ts';
+import { applyToUnits } from './applying.ts';
+import { openersOf } from './openers.ts';
 import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from './sealing.ts';
@@ -76,7 +76,7 @@ async function withSeeds<T>(
 ): Promise<T> {
   const paths = pathsUnder(root);
   const pushed = readPushed(paths);
-  const opened = arrived.seeds ? undefined : await openStore(paths, meansOf(paths, device));
+  const opened = arrived.seeds ? undefined : await openStore(paths, openersOf(paths, device));
   const sent = arrived.seeds
     ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished })
     : undefined;
@@ -110,7 +110,7 @@ const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ 
 
 /** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
 function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
-  const snapshot = snapshotInForce(paths, payload.scopes);
+  const snapshot = activeSnapshot(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
   refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
 }
@@ -131,7 +131,7 @@ async function apply(
   const provisioned = opened
     ? await provisionWith(root, opened, manifest, flags)
     : await provisionManifest(root, device, manifest, flags);
-  const told = putInForce(root, manifest, provisioned, true);
+  const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
   const { failures, held } = provisioned;
@@ -163,19 +163,19 @@ async function sentSeeds(
   { request: { seeds, replace }, file, unfinished }: Sent,
 ): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
-  const means = meansOf(paths, givenDevice);
+  const openers = openersOf(paths, givenDevice);
   const pins = pinsIn(paths);
-  const { payload, srk } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
+  const { payload, srk } = await openSeeds(file, { ...openers, device: openers.device ?? pins?.device });
   try {
-    const own = await ownSeeds(paths, means, pins);
+    const own = await ownSeeds(paths, openers, pins);
     checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });
     const stays = seeds?.keepSealing === true && existsSync(paths.seeds) ? ownSealing(own, payload.scopes) : undefined;
     const { recovery } = payload.sealing;
     const sealing = stays
       ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery }
       : payload.sealing;
-    const counter = 1 + Math.max(snapshotInForce(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
-    const device = sealing.withKey === 'host' ? undefined : (means.device ?? sealing.device);
+    const counter = 1 + Math.max(activeSnapshot(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
+    const device = sealing.withKey === 'host' ? undefined : (openers.device ?? sealing.device);
     return {
       own,
       srk: srk ?? stays?.srk,

@@ -5,7 +5,7 @@ import { mergedSteps, nobody, stepsFor, type Told, takeSteps } from '../provisio
 import { failuresOf, type UnitFailure, unfinishedService, unitsFailure } from '../provision/unit-jobs.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { counted, say, sayProgress } from '../terminal/say.ts';
-import type { InForce } from './provisioning.ts';
+import type { Activated } from './provisioning.ts';
 
 /** Why a unit is touched that nothing changes for. */
 export const cutShort = 'an earlier run was ended before it came to this';
@@ -15,7 +15,7 @@ export const cutShort = 'an earlier run was ended before it came to this';
  * @param restart - whether they are not to be left alone
  * @returns what is being done
  */
-export function tellUnits(root: string, { changes, pending }: InForce, restart: boolean): Told {
+export function tellUnits(root: string, { changes, pending }: Activated, restart: boolean): Told {
   const told = restart ? takeSteps(mergedSteps(pending, stepsFor(changes))) : nobody;
   forgetPending(pathsUnder(root));
   for (const { unit, declared, action } of told.taken) {

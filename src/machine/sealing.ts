@@ -7,7 +7,7 @@ import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
 import type { Payload, Sealing } from '../seeds/payload.ts';
@@ -24,7 +24,7 @@ import { counterText } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
-import { meansOf } from './openers.ts';
+import { openersOf } from './openers.ts';
 
 /** How seeds are sealed. */
 export interface SealWishes {
@@ -50,7 +50,7 @@ export async function sealMachine(
   const { scopes, sealing } = payload;
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
-  const inForce = recordable(paths, snapshotInForce(paths, scopes));
+  const active = recordable(paths, activeSnapshot(paths, scopes));
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
   const sealed = await withLocks(
     paths,
@@ -58,27 +58,27 @@ export async function sealMachine(
     { sealedKey, srk },
     async (locks) => await sealPayload(payload, locks),
   );
-  const means = meansOf(paths, sealing.device);
+  const openers = openersOf(paths, sealing.device);
   const reopened = await openSeeds(
     sealed,
-    sealedKey ? { ...means, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : means,
+    sealedKey ? { ...openers, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : openers,
   );
   wipeScopes(reopened.payload.scopes);
 
   const found = await counterOf(sealing, before?.counter, reopened.srk);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
-    refuseRewound({ ...before.counter, ...found }, inForce?.tpmCounter);
-  const counter = found && { ...found, value: await caughtUp(found, found.value, inForce?.tpmCounter) };
+    refuseRewound({ ...before.counter, ...found }, active?.tpmCounter);
+  const counter = found && { ...found, value: await caughtUp(found, found.value, active?.tpmCounter) };
   beforehand?.();
   const dropInChanged = install(root, paths, payload, sealed, {
     sealedKey,
     counter: counter && { index: counter.index, start: counter.value },
     isCounterNew: counter?.isNew === true,
     record: () => {
-      if (inForce) record(root, paths, payload, { ...inForce, tpmCounter: counter && counter.value + 1 });
+      if (active) record(root, paths, payload, { ...active, tpmCounter: counter && counter.value + 1 });
     },
   });
-  if (inForce) await raised(counter);
+  if (active) await raised(counter);
   if (systemIsRunning(root)) {
     // Where a key is left over, an earlier run was killed before systemd heard of the drop-in that does without it.
     if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
@@ -129,7 +129,7 @@ function keyText({ sshHostKey }: Paths, { withKey, credsKey }: Payload['sealing'
 }
 
 /** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
-function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, inForce: Snapshot): void {
+function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, active: Snapshot): void {
   const fileOf = (recipe: Fixed): Uint8Array => {
     const file = readFixedFile(paths, recipe);
     if (file) return file;
@@ -137,9 +137,9 @@ function record(root: string, paths: Paths, { scopes, counter, sealing }: Payloa
       hint: 'run auxcred provision',
     });
   };
-  const snapshot = { ...inForce, counter, sealing };
+  const snapshot = { ...active, counter, sealing };
   const group = groupId(root, brokerGroup);
-  installSnapshot(paths, { before: inForce, snapshot, host: hostScope(scopes), group, fileOf });
+  installSnapshot(paths, { before: active, snapshot, host: hostScope(scopes), group, fileOf });
 }
 
 interface Succession {

@@ -7,8 +7,8 @@ import { hashMethods } from '../derive/recipe.ts';
 import { pathProblem } from '../fixed/name.ts';
 import type { Content, DerivedContent, FixedContent, HashedContent } from './declaration.ts';
 import { optionKeys, readOptions } from './options.ts';
-import type { Table } from './table.ts';
-import { compositionKeys, readComposition } from './template.ts';
+import type { ManifestTable } from './table.ts';
+import { readTemplate, templateKeys } from './template.ts';
 
 export const contentKinds = [...kindNames, 'fixed', 'vault', 'crypt', 'template'] as const;
 export type ContentKind = (typeof contentKinds)[number];
@@ -17,20 +17,20 @@ const derivedKeys = ['generation', 'share', 'rotate', 'period', 'previous'];
 
 /** The keys that a kind adds to those that every declaration has. */
 export function contentKeys(kind: ContentKind): readonly string[] {
-  if (kind === 'template') return compositionKeys;
+  if (kind === 'template') return templateKeys;
   if (kind === 'fixed') return ['path', 'share'];
   if (kind === 'vault') return ['vault', 'path', 'options', 'share'];
   return kind === 'crypt' ? ['of', 'method', 'rounds'] : [...derivedKeys, ...optionKeys(kind)];
 }
 
 /** What is wrong goes to the table's problems. */
-export function readContent(kind: ContentKind, name: string, table: Table): Content {
+export function readContent(kind: ContentKind, name: string, table: ManifestTable): Content {
   if (kind === 'fixed' || kind === 'vault') return readFixed(kind, name, table);
-  if (kind === 'template') return readComposition(table);
+  if (kind === 'template') return readTemplate(table);
   return kind === 'crypt' ? readHashed(table) : readDerived(kind, table);
 }
 
-function readDerived(kind: KindName, table: Table): DerivedContent {
+function readDerived(kind: KindName, table: ManifestTable): DerivedContent {
   const share = readShare(table);
   const rotate = table.value('rotate') === undefined ? undefined : table.oneOf('rotate', 'monthly', rotations);
   const period = readPeriod(table, rotate);
@@ -53,7 +53,7 @@ function readDerived(kind: KindName, table: Table): DerivedContent {
 }
 
 /** The period that a secret is held in: one of its own rotation. */
-function readPeriod(table: Table, rotate: Rotation | undefined): string | undefined {
+function readPeriod(table: ManifestTable, rotate: Rotation | undefined): string | undefined {
   const name = optionalText(table, 'period');
   if (name === undefined) return undefined;
   const period = parsePeriod(name);
@@ -69,7 +69,7 @@ function readPeriod(table: Table, rotate: Rotation | undefined): string | undefi
   return undefined;
 }
 
-function readShare(table: Table): string | undefined {
+function readShare(table: ManifestTable): string | undefined {
   const share = optionalText(table, 'share');
   if (share !== undefined && !scopeNamePattern.test(share))
     table.problem(
@@ -81,7 +81,7 @@ function readShare(table: Table): string | undefined {
 }
 
 /** A vault's secret has a file of the secret's own name, which `auxcred fetch` writes. */
-function readFixed(kind: 'fixed' | 'vault', name: string, table: Table): FixedContent {
+function readFixed(kind: 'fixed' | 'vault', name: string, table: ManifestTable): FixedContent {
   const share = readShare(table);
   const path = table.text('path', name);
   if (kind === 'fixed') {
@@ -96,7 +96,7 @@ function readFixed(kind: 'fixed' | 'vault', name: string, table: Table): FixedCo
   return { form: 'fixed', path: name, share, vault: { name: vault, path, options: table.texts('options') } };
 }
 
-function readHashed(table: Table): HashedContent {
+function readHashed(table: ManifestTable): HashedContent {
   const of = optionalText(table, 'of') ?? '';
   if (of === '') table.problem('of', 'the name of the secret to hash is missing', 'of = "root-password"');
   const method = table.oneOf('method', 'yescrypt', hashMethods);
@@ -104,5 +104,5 @@ function readHashed(table: Table): HashedContent {
   return { form: 'crypt', of, method, rounds: table.whole('rounds', usual, least, most) };
 }
 
-const optionalText = (table: Table, key: string): string | undefined =>
+const optionalText = (table: ManifestTable, key: string): string | undefined =>
   table.value(key) === undefined ? undefined : table.text(key, '');

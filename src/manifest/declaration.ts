@@ -20,7 +20,7 @@ export interface DerivedContent {
   readonly share: string | undefined;
   /** How often it becomes another secret; undefined for never. */
   readonly rotate: Rotation | undefined;
-  /** The period that it is held in, whatever the clock says; undefined where it rotates. */
+  /** The period that it is held in, whatever the clock says; undefined if it rotates. */
   readonly period: string | undefined;
   /** Whether the one before it is delivered beside it. */
   readonly previous: boolean;
@@ -42,7 +42,7 @@ export interface FixedContent {
   readonly path: string;
   /** The group that shares it; undefined for a secret of this host alone. */
   readonly share: string | undefined;
-  /** Where `auxcred fetch` gets it; undefined where `auxcred put` does. */
+  /** Where `auxcred fetch` gets it; undefined if `auxcred put` does. */
   readonly vault: VaultReference | undefined;
 }
 
@@ -55,19 +55,21 @@ export interface HashedContent {
   readonly rounds: number;
 }
 
-/** A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`, which one is known once all names are. */
+/**
+ * A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`, which one is known once all names are.
+ */
 export interface Reference {
   readonly reference: string;
   readonly escapes: readonly Escape[];
 }
 
 /** A text with other secrets in it. */
-export interface ComposedContent {
+export interface TemplateContent {
   readonly form: 'template';
   readonly pieces: readonly (string | Reference)[];
 }
 
-export type Content = DerivedContent | FixedContent | HashedContent | ComposedContent;
+export type Content = DerivedContent | FixedContent | HashedContent | TemplateContent;
 
 /** Before what a file has to be there: the units that name it, or systemd-sysusers, which makes users. */
 export const needs = ['units', 'users'] as const;
@@ -105,7 +107,10 @@ export interface SecretDeclaration {
 /** Stands for whoever reads a file or a credential of the store that is not one unit's own. */
 export const anyUnit = '';
 
-/** To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to whoever reads them. */
+/**
+ * To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to
+ * whoever reads them.
+ */
 export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] =>
   units.length === 0 && (delivery === 'credstore' || delivery === 'file') ? [anyUnit] : units;
 

@@ -12,7 +12,10 @@ export interface Dependency {
   readonly part: Part;
 }
 
-/** What `{{...}}` names: a secret of that very name, else the part of one that its last word names; undefined for neither. */
+/**
+ * What `{{...}}` names: a secret of that very name, else the part of one that its last word names; undefined for
+ * neither.
+ */
 export function dependencyOf(reference: string, isName: (name: string) => boolean): Dependency | undefined {
   if (isName(reference)) return { name: reference, part: 'secret' };
   const [, name = '', suffix] = /^(.+)\.(public|previous)$/.exec(reference) ?? [];
@@ -33,10 +36,16 @@ type Note = (declaration: SecretDeclaration, message: string, hint: string | und
 /** Templates in templates: each level is a level of the stack for whatever reads a recipe. */
 const deepest = 32;
 
-/** Secrets that a template may have in it, those of the templates in it counted as often as they stand there: a recipe names them all. */
+/**
+ * Secrets that a template may have in it, those of the templates in it counted as often as they stand there: a recipe
+ * names them all.
+ */
 const mostPlaces = 10_000;
 
-/** Notes names that nobody declares, circles, templates that grow too large, and parts or escapes that a secret does not have. */
+/**
+ * Notes names that nobody declares, circles, templates that grow too large, and parts or escapes that a secret does not
+ * have.
+ */
 export function checkDependencies(declarations: readonly SecretDeclaration[], note: Note): void {
   const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   for (const declaration of declarations) {
@@ -96,7 +105,7 @@ function tooLarge({ bytes, depth, places }: Extent): string | undefined {
 function extentOf(content: Content, known: (reference: string) => Extent): Extent {
   if (content.form === 'derived') return { ...nothing, bytes: mostOf(content.options) };
   if (content.form === 'crypt') return { ...nothing, bytes: 128 };
-  // A fixed secret's size is known once it is put in force, and looked at there.
+  // A fixed secret's size is known once it is made active, and looked at there.
   if (content.form === 'fixed') return nothing;
   let [bytes, depth, places, isNoted] = [0, 0, 0, false];
   for (const piece of content.pieces) {
@@ -114,8 +123,8 @@ function extentOf(content: Content, known: (reference: string) => Extent): Exten
 }
 
 /**
- * The declarations, each after those that it is made of; each is visited once, without recursion. Notes circles, each secret in one of
- * them at most, and goes on as if the last secret of a circle did without the first.
+ * The declarations, each after those that it is made of; each is visited once, without recursion. Notes circles, each
+ * secret in one of them at most, and goes on as if the last secret of a circle did without the first.
  */
 function inOrder(
   byName: ReadonlyMap<string, SecretDeclaration>,

@@ -2,11 +2,14 @@ import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pathsUnder } from '../system/paths.ts';
 
-/** A manifest file in force: its folder is the strongest that has its name. Or a manifest folder that can't be read, which may have any. */
+/**
+ * A manifest file in force: its folder is the strongest that has its name. Or a manifest folder that can't be read,
+ * which may have any.
+ */
 export interface ManifestFile {
   /** As the system at `root` sees it. */
   readonly path: string;
-  /** Empty for a mask; undefined where it can't be read, or is not UTF-8. */
+  /** Empty for a mask; undefined if it can't be read, or is not UTF-8. */
   readonly text: string | undefined;
   /** Why there is no text. */
   readonly fault?: { readonly message: string; readonly hint: string };
@@ -15,8 +18,9 @@ export interface ManifestFile {
 }
 
 /**
- * The manifest files in force under `root`, folder by folder from the strongest, by byte order of their names within one: a file hides
- * those of the same name in weaker folders, and a link to /dev/null hides them without saying anything itself, as in systemd.
+ * The manifest files in force under `root`, folder by folder from the strongest, by byte order of their names within
+ * one: a file hides those of the same name in weaker folders, and a link to /dev/null hides them without saying
+ * anything itself, as in systemd.
  * `generators/auxcred-generator` lists them in the same order.
  */
 export const manifestFiles = (root: string): ManifestFile[] => filesIn(pathsUnder('/').manifestFolders, root);
@@ -43,7 +47,7 @@ export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] 
   });
 }
 
-/** The names in a folder; none where there is no such folder, undefined where there is something that can't be read. */
+/** The names in a folder; none if there is no such folder, undefined if there is something that can't be read. */
 function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder)
@@ -54,7 +58,10 @@ function namesIn(folder: string): string[] | undefined {
   }
 }
 
-/** Whether there is nothing at a path: the next thing above it is a folder, and neither a file nor a link that leads nowhere. */
+/**
+ * Whether there is nothing at a path: the next thing above it is a folder, and neither a file nor a link that leads
+ * nowhere.
+ */
 function isAbsent(path: string): boolean {
   try {
     for (let at = path; ; at = dirname(at))

@@ -1,5 +1,5 @@
 /** Where in a manifest file a key stands. The parsers don't say, so it is looked for in the text. */
-export class Lines {
+export class LineIndex {
   readonly #lines: readonly string[];
   readonly #json: boolean;
   #tables: ReadonlyMap<string, number> | undefined;
@@ -9,7 +9,10 @@ export class Lines {
     this.#json = file.endsWith('.json');
   }
 
-  /** The line, from 1, of a key such as `secret.db-password.length`, or of the table around it; undefined where neither is found. */
+  /**
+   * The line, from 1, of a key such as `secret.db-password.length`, or of the table around it; undefined if neither is
+   * found.
+   */
   of(key: string): number | undefined {
     this.#tables ??= this.#index();
     // A secret's name may have dots itself: the longest table that is there wins.

@@ -15,9 +15,9 @@ import {
 } from './declaration.ts';
 import { checkDependencies, dependenciesOf } from './dependencies.ts';
 import { type ManifestFile, manifestFiles } from './folder.ts';
-import { Lines } from './line-index.ts';
+import { LineIndex } from './line-index.ts';
 import { placementKeys, readPlacement } from './placement.ts';
-import { Table } from './table.ts';
+import { ManifestTable } from './table.ts';
 import { unitProblem } from './units.ts';
 
 export interface Manifest {
@@ -28,7 +28,10 @@ export interface Manifest {
 }
 
 const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook'];
-/** systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files, nothing more. */
+/**
+ * systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files,
+ * nothing more.
+ */
 const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
 /** What the file names of single units' credentials begin with. */
@@ -54,14 +57,14 @@ export const brokenFiles = (problems: readonly Problem[]): Set<string> =>
   new Set(problems.filter(({ severity }) => severity === 'error').map(({ file }) => file));
 
 interface ParsedFile {
-  readonly lines: Lines;
+  readonly lines: LineIndex;
   readonly declarations: readonly SecretDeclaration[];
   readonly problems: readonly Problem[];
 }
 
 function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
   const problems: Problem[] = [];
-  const lines = new Lines(file, text ?? '');
+  const lines = new LineIndex(file, text ?? '');
   if (text === undefined)
     return {
       lines,
@@ -74,7 +77,7 @@ function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
   const note = (problem: Omit<Problem, 'file' | 'line'>): void => {
     problems.push({ ...problem, file, line: lines.of(problem.key ?? '') });
   };
-  const top = new Table(content.record, '', (problem) => {
+  const top = new ManifestTable(content.record, '', (problem) => {
     note({ ...problem, key: problem.key?.slice(1) });
   });
   for (const key of top.keys())
@@ -85,7 +88,7 @@ function parseFile({ path: file, text, fault }: ManifestFile): ParsedFile {
     return { lines, declarations: [], problems };
   }
   const declarations = Object.entries(secrets).flatMap(([name, value]) => {
-    if (isTable(value)) return [parseSecret(file, name, new Table(value, `secret.${name}`, note))];
+    if (isTable(value)) return [parseSecret(file, name, new ManifestTable(value, `secret.${name}`, note))];
     top.problem(`secret.${name}`, 'a table is expected here', `[secret.${name}]`);
     return [];
   });
@@ -131,8 +134,8 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
 }
 
 /**
- * Whether no text or key in a parsed value has half a surrogate pair, which JSON can write and no UTF-8 holds. Goes without recursion
- * as deep as the parser went.
+ * Whether no text or key in a parsed value has half a surrogate pair, which JSON can write and no UTF-8 holds. Goes
+ * without recursion as deep as the parser went.
  */
 function isUnicode(parsed: unknown): boolean {
   for (const left = [parsed]; left.length > 0; ) {
@@ -156,7 +159,7 @@ const fileProblem = (file: string, line: number | undefined, message: string, hi
 const isTable = (value: unknown): value is Readonly<Record<string, unknown>> =>
   value !== null && typeof value === 'object' && !Array.isArray(value) && !(value instanceof Date);
 
-function parseSecret(file: string, name: string, table: Table): SecretDeclaration {
+function parseSecret(file: string, name: string, table: ManifestTable): SecretDeclaration {
   if (!namePattern.test(name) || name.length > longestId)
     table.problem(
       '',
@@ -215,7 +218,7 @@ function parseSecret(file: string, name: string, table: Table): SecretDeclaratio
   return declaration;
 }
 
-function checkUnit(unit: string, declaration: SecretDeclaration, table: Table): void {
+function checkUnit(unit: string, declaration: SecretDeclaration, table: ManifestTable): void {
   const problem = unitProblem(unit, declaration);
   if (problem) table.problem('units', problem.message, problem.hint);
   if (declaration.delivery !== 'socket') return;
@@ -248,7 +251,7 @@ type Note = (
 ) => void;
 
 /** What no secret can see alone: one declared twice, two under one id in a unit, names of others that are not there. */
-function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMap<string, Lines>): Problem[] {
+function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMap<string, LineIndex>): Problem[] {
   const problems: Problem[] = [];
   const note: Note = ({ file, name }, message, hint, severity = 'error', option = '') => {
     const key = `secret.${name}${option}`;

@@ -6,7 +6,9 @@ const names = /[A-Za-z0-9:_.\\@-]+\.service\b/g;
 const openString = /^(?!\s*#).*["']([A-Za-z0-9:_.\\@-]+)$/;
 const control = /[^\t\n\r\x20-\x7e\x80-\xff]/;
 const longestLine = 1024;
-/** Units without which there is no boot and no way in. A guess spares them, unless it spells that much of their names. */
+/**
+ * Units without which there is no boot and no way in. A guess spares them, unless it spells that much of their names.
+ */
 const vital = /^(?:systemd-|dbus|(?:serial-)?getty@|console-getty|emergency|rescue|initrd-|user@|user-runtime-dir@)/;
 
 /** What a file mentions. */
@@ -18,8 +20,9 @@ export interface Mentions {
 }
 
 /**
- * Reads bytes in any encoding that keeps ASCII but for NUL bytes (UTF-8, ISO 8859, UTF-16, UTF-32), as they stand and with the
- * escapes of TOML and JSON resolved. auxcred's own units are left out. `generators/auxcred-generator` does the same without Node.
+ * Reads bytes in any encoding that keeps ASCII but for NUL bytes (UTF-8, ISO 8859, UTF-16, UTF-32), as they stand and
+ * with the escapes of TOML and JSON resolved. auxcred's own units are left out. `generators/auxcred-generator` does the
+ * same without Node.
  */
 export function mentionsIn(bytes: Uint8Array): Mentions {
   const text = Buffer.from(bytes).toString('latin1');
@@ -43,7 +46,10 @@ export function mayBe(unit: string, beginning: string): boolean {
   return unit.startsWith(beginning) || (at > 0 && unit === `${beginning.slice(0, at + 1)}.service`);
 }
 
-/** The name that a piece of text ends in the middle of; up to its first backslash too, where an escape may have been cut. */
+/**
+ * The name that a piece of text ends in the middle of; up to its first backslash too, where an escape may have been
+ * cut.
+ */
 function cutNames(piece: string): string[] {
   const end = piece.trimEnd().slice(-longestLine);
   return [end, unescaped(end)].flatMap((reading) => {
@@ -52,7 +58,9 @@ function cutNames(piece: string): string[] {
   });
 }
 
-/** With escapes and line-ending backslashes resolved (TOML 1.1, RFC 8259); what is not ASCII becomes a question mark. */
+/**
+ * With escapes and line-ending backslashes resolved (TOML 1.1, RFC 8259); what is not ASCII becomes a question mark.
+ */
 function unescaped(text: string): string {
   return text.replaceAll(
     /\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|[ \t]*\r?\n\s*|([bfnrte])|(.))/g,

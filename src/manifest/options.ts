@@ -1,7 +1,7 @@
 /** The options of each kind of derived secret, read from a declaration. */
 import { characterClasses, classOf, isKeyKind, type KindName, type KindOptions } from '../derive/kind.ts';
 import { acceptance, strengthOf } from '../derive/strength.ts';
-import type { Table } from './table.ts';
+import type { ManifestTable } from './table.ts';
 
 const range = (from: string, to: string): string =>
   Array.from({ length: to.charCodeAt(0) - from.charCodeAt(0) + 1 }, (_, i) =>
@@ -60,8 +60,11 @@ const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = {
 };
 const mostWords = 1024;
 
-/** The options of a declaration of this kind; an ssh key's comment is empty where none is given. What is wrong goes to the table's problems. */
-export function readOptions(kind: KindName, table: Table): KindOptions {
+/**
+ * The options of a declaration of this kind; an ssh key's comment is empty if none is given. What is wrong goes to the
+ * table's problems.
+ */
+export function readOptions(kind: KindName, table: ManifestTable): KindOptions {
   const options = optionsOf(kind, table);
   const bits = strengthOf(options);
   if (!isKeyKind(kind) && optionKeys(kind).includes('weak') && !table.flag('weak', false) && bits < weakestStrength) {
@@ -74,7 +77,7 @@ export function readOptions(kind: KindName, table: Table): KindOptions {
   return options;
 }
 
-function optionsOf(kind: KindName, table: Table): KindOptions {
+function optionsOf(kind: KindName, table: ManifestTable): KindOptions {
   switch (kind) {
     case 'password':
       return readPassword(table);
@@ -96,7 +99,7 @@ function optionsOf(kind: KindName, table: Table): KindOptions {
   }
 }
 
-function printable(table: Table, key: string, fallback: string, most: number): string {
+function printable(table: ManifestTable, key: string, fallback: string, most: number): string {
   const text = table.text(key, fallback);
   if (!/^[ -~]*$/.test(text) || text.length > most)
     table.problem(
@@ -107,7 +110,7 @@ function printable(table: Table, key: string, fallback: string, most: number): s
   return text;
 }
 
-function readPassword(table: Table): KindOptions {
+function readPassword(table: ManifestTable): KindOptions {
   const named = table.text('alphabet', 'alnum');
   const alphabet = [...new Set(Object.hasOwn(namedAlphabets, named) ? namedAlphabets[named] : named)].sort().join('');
   const length = table.whole('length', 32, 1, largestSecret);

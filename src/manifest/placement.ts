@@ -1,6 +1,6 @@
 /** Where a secret lies as a file, read from its declaration. */
 import { needs, type Placement } from './declaration.ts';
-import type { Table } from './table.ts';
+import type { ManifestTable } from './table.ts';
 
 /** The keys that `delivery = "file"` adds. */
 export const placementKeys = ['owner', 'group', 'mode', 'link', 'needed-for'] as const;
@@ -11,7 +11,7 @@ const most32 = 0xffffffff;
 const closedFolders = ['/run/auxcred', '/proc', '/sys', '/dev'];
 
 /** What is wrong goes to the table's problems. */
-export function readPlacement(table: Table): Placement {
+export function readPlacement(table: ManifestTable): Placement {
   const [owner = 'root', group = 'root'] = (['owner', 'group'] as const).map((key) => {
     const text = table.text(key, 'root');
     if (!ownerPattern.test(text) || Number(text) >= most32)

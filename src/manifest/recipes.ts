@@ -10,7 +10,7 @@ import { dependencyOf } from './dependencies.ts';
 export interface Standpoint {
   /** `host/web1`. */
   readonly host: string;
-  /** The epoch of each scope at hand, by its name. */
+  /** The epoch of each scope available, by its name. */
   readonly epochs: ReadonlyMap<string, number>;
   /** The time whose periods are in force. */
   readonly at: Date;
@@ -18,7 +18,10 @@ export interface Standpoint {
   readonly fixed: FixedLookup;
 }
 
-/** The derivation before this one: of the period before, or else of the generation before. @throws Failure `not-found` for the first period */
+/**
+ * The derivation before this one: of the period before, or else of the generation before.
+ * @throws Failure `not-found` for the first period
+ */
 function previousOf(recipe: Derived): Derived {
   const period = parsePeriod(recipe.period);
   if (period && isFirst(period))
@@ -47,7 +50,7 @@ export class Recipes {
     this.#known = new Map(held);
   }
 
-  /** @throws Failure `not-found` for a secret that is not declared, or whose scope is not at hand */
+  /** @throws Failure `not-found` for a secret that is not declared, or whose scope is not available */
   of(name: string, part: Part = 'secret'): Recipe {
     const recipe = this.#known.get(name) ?? this.#make(name);
     this.#known.set(name, recipe);

@@ -2,7 +2,7 @@ import { nearest } from '../nearest.ts';
 import type { Problem } from './declaration.ts';
 
 /** One table of a manifest file, read key by key; whatever is wrong is noted with its place and reading goes on. */
-export class Table {
+export class ManifestTable {
   readonly #record: Readonly<Record<string, unknown>>;
   readonly #key: string;
   readonly #note: (problem: Omit<Problem, 'file' | 'line'>) => void;
@@ -82,7 +82,7 @@ export class Table {
     return Object.fromEntries(texts);
   }
 
-  /** As it was parsed; undefined where the table has no such key. */
+  /** As it was parsed; undefined if the table has no such key. */
   value(key: string): unknown {
     return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;
   }

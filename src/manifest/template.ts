@@ -1,6 +1,7 @@
 /**
- * Templates as they are declared: a text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell (`env`), or a
- * JSON document (`json`). In the last two every value is quoted as a whole, so that no secret can end it early.
+ * Templates as they are declared: a text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell
+ * (`env`), or a JSON document (`json`). In the last two every value is quoted as a whole, so that no secret can end it
+ * early.
  */
 
 import { utf8 } from '../bytes.ts';
@@ -8,13 +9,13 @@ import { namePattern } from '../derive/realm.ts';
 import type { Escape } from '../derive/recipe.ts';
 import { escapers } from '../derive/value.ts';
 import { nearest } from '../nearest.ts';
-import type { ComposedContent, Reference } from './declaration.ts';
-import type { Table } from './table.ts';
+import type { Reference, TemplateContent } from './declaration.ts';
+import type { ManifestTable } from './table.ts';
 
 type Piece = string | Reference;
 type Complain = (message: string, hint: string | undefined) => void;
 
-export const compositionKeys = ['content', 'env', 'json'] as const;
+export const templateKeys = ['content', 'env', 'json'] as const;
 
 const hint = '{{name}}, {{name.public}}, {{name | url}}; {{"{{"}} stands for two braces';
 /** Escapes that a template's author can ask for; the last two quote a value as a whole. */
@@ -22,8 +23,8 @@ const filters: readonly Escape[] = ['base64', 'url', 'json', 'env'];
 const quoting: readonly Escape[] = ['json', 'env'];
 
 /** The pieces of a template's declaration, neighbouring texts joined. What is wrong goes to the table's problems. */
-export function readComposition(table: Table): ComposedContent {
-  const given = compositionKeys.filter((key) => table.value(key) !== undefined);
+export function readTemplate(table: ManifestTable): TemplateContent {
+  const given = templateKeys.filter((key) => table.value(key) !== undefined);
   const [key = 'content'] = given;
   if (given.length !== 1)
     table.problem(
@@ -164,7 +165,10 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
   return [];
 }
 
-/** Whole numbers from 2^53 up to those that ECMAScript writes with an exponent may have been rounded when they were read. */
+/**
+ * Whole numbers from 2^53 up to those that ECMAScript writes with an exponent may have been rounded when they were
+ * read.
+ */
 const isExact = (value: number): boolean =>
   Number.isFinite(value) && (!Number.isInteger(value) || Number.isSafeInteger(value) || Math.abs(value) >= 1e21);
 

@@ -12,7 +12,10 @@ interface Note {
   readonly sequence: number;
 }
 
-/** What was fetched before, and the vaults' own fingerprints of it, so that a vault is not opened where nothing changed. Safe to delete. */
+/**
+ * What was fetched before, and the vaults' own fingerprints of it, so that a vault is not opened if nothing changed.
+ * Safe to delete.
+ */
 export class Fetched {
   readonly #file: string;
   readonly #notes: Map<string, Note>;

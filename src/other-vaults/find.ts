@@ -8,7 +8,8 @@ import type { OtherVault } from './protocol.ts';
 import { ProtocolVault } from './protocol-vault.ts';
 
 /**
- * The vault of a name: as vault.toml says, else a program `auxcred-vault-NAME` on the path, else one that auxcred knows.
+ * The vault of a name: as vault.toml says, else a program `auxcred-vault-NAME` on the path, else one that auxcred
+ * knows.
  * @throws Failure `not-found`
  */
 export function findVault(

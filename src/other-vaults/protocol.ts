@@ -1,5 +1,6 @@
 /**
- * The vault protocol: how auxcred asks another program for its secrets. docs/vaults.md says how to write a vault in ten lines.
+ * The vault protocol: how auxcred asks another program for its secrets. docs/vaults.md says how to write a vault in ten
+ * lines.
  */
 
 /** What a secret is asked for by. */
@@ -24,7 +25,7 @@ export interface OtherVault {
   get(request: VaultRequest): Uint8Array;
   /** The names of all secrets. */
   list(): string[];
-  /** A text that changes when the secret does, made without opening it; undefined where the vault can't tell. */
+  /** A text that changes when the secret does, made without opening it; undefined if the vault can't tell. */
   fingerprint(request: VaultRequest): string | undefined;
   /** Brings the vault to a host, or says what has to be copied. */
   copy(host: string, target: string): CopyPair[];

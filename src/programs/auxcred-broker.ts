@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Answers, Broker, socketNames } from '../broker/broker.ts';
-import { givenMeans, openReleases } from '../broker/opening.ts';
+import { givenOpeners, openReleases } from '../broker/opening.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { activatedSockets } from '../system/activation.ts';
@@ -41,7 +41,7 @@ async function within<T>(limit: number, work: Promise<T>): Promise<T> {
 async function answers(): Promise<Answers> {
   try {
     const secret = givenHostSecret(process.env);
-    const opened = await within(openingLimit, openReleases(pathsUnder('/'), givenMeans(process.env)));
+    const opened = await within(openingLimit, openReleases(pathsUnder('/'), givenOpeners(process.env)));
     process.on('exit', () => {
       wipeScopes(opened.scopes);
       secret.wipe();

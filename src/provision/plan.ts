@@ -82,7 +82,7 @@ export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLoo
 });
 
 /** The recipe in force of a secret; undefined for one that never was. */
-export const inForce = (history: History | undefined, name: string): Recipe | undefined =>
+export const activeRecipe = (history: History | undefined, name: string): Recipe | undefined =>
   history?.get(name)?.at(-1)?.recipe;
 
 /**
@@ -144,7 +144,7 @@ const replacementsIn = (
   kept: ReadonlySet<string>,
 ): Replacement[] =>
   declarations.flatMap((declaration) => {
-    const [before, after] = [inForce(history, declaration.name), secrets.get(declaration.name)];
+    const [before, after] = [activeRecipe(history, declaration.name), secrets.get(declaration.name)];
     const isReplaced = before && after && !sameRecipe(before, after) && !kept.has(declaration.name);
     return isReplaced ? [{ declaration, before, after }] : [];
   });
@@ -311,7 +311,7 @@ function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Re
 /** Somebody may have brought an old file back, with an old value in it. */
 function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | undefined): void {
   for (const [name, recipe] of secrets) {
-    const was = inForce(history, name);
+    const was = activeRecipe(history, name);
     if (
       recipe.form !== 'fixed' ||
       was?.form !== 'fixed' ||
@@ -342,7 +342,7 @@ function refuseEarlier(
 ): void {
   for (const [name, recipe] of secrets) {
     if (heldByManifest.has(name)) continue;
-    const was = inForce(history, name);
+    const was = activeRecipe(history, name);
     if (recipe.form !== 'derived' || was?.form !== 'derived' || recipe.period === was.period) continue;
     const now = parsePeriod(recipe.period);
     const recorded = parsePeriod(was.period);

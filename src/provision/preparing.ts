@@ -4,7 +4,7 @@ import { checkHashable } from '../derive/hash.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
-import { Shelf } from '../fixed/fixed-files.ts';
+import { FixedFiles } from '../fixed/fixed-files.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { fixedValues } from '../fixed/value.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
@@ -34,7 +34,7 @@ export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier'
  * What is in force, as far as this machine's own seed made it: after another seed was sealed everything is new.
  * @throws Failure
  */
-export function snapshotInForce(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
+export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
   try {
     return readSnapshot(paths, hostScope(scopes));
   } catch (error) {
@@ -65,15 +65,19 @@ export function withPrepared<T>(
   given: PlannedOptions,
   work: (prepared: Prepared) => T,
 ): T {
-  const before = paths && snapshotInForce(paths, scopes);
+  const before = paths && activeSnapshot(paths, scopes);
   if (given.acceptOlder !== true) refuseOldSeeds(given.counter, before?.counter ?? 0);
-  const fixedInForce = before?.releases
+  const activeFixed = before?.releases
     .flatMap(({ recipe }) => ingredients(recipe))
     .filter((source) => source.form === 'fixed');
-  const shelf = new Shelf(given.folder ?? new FixedFolder(paths?.fixed ?? ''), scopeSeedsOf(scopes), fixedInForce);
+  const fixedFiles = new FixedFiles(
+    given.folder ?? new FixedFolder(paths?.fixed ?? ''),
+    scopeSeedsOf(scopes),
+    activeFixed,
+  );
   // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
   const fileOf = (recipe: Fixed): Uint8Array | undefined =>
-    shelf.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
+    fixedFiles.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, fileOf) };
   const hashes = new Hashes(before, sources);
@@ -87,7 +91,7 @@ export function withPrepared<T>(
       }
     };
     const planWith = (held: ReadonlyMap<string, Recipe>): Plan =>
-      planOf(declarations, scopes, before, { ...given, fixed: shelf.find, fingerprint: fingerprintOf, held });
+      planOf(declarations, scopes, before, { ...given, fixed: fixedFiles.find, fingerprint: fingerprintOf, held });
     const plan = planWith(new Map());
     const changed = new Set(plan.changes.map(releaseKey));
     for (const release of plan.releases) if (changed.has(releaseKey(release))) checkNew(release, hashes, sources);

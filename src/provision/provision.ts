@@ -5,7 +5,7 @@ import type { FixedFolder } from '../fixed/folder.ts';
 import { credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
-import { installSnapshot, isInForce, type Snapshot } from '../snapshot/snapshot.ts';
+import { installSnapshot, isActiveSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import { groupId } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { refuseForeignCredentials } from './credential-store.ts';
@@ -86,7 +86,7 @@ export function planned(
 
 function hookedIn({ replaced }: Plan, scopes: readonly Scope[], canRun: boolean): Hooked {
   const hooked = replaced.filter(({ declaration }) => declaration.hook.length > 0);
-  const known = hooked.filter(({ before }) => isAtHand(before, scopes));
+  const known = hooked.filter(({ before }) => isAvailable(before, scopes));
   return {
     told: canRun ? known : [],
     postponed: canRun ? [] : known,
@@ -139,7 +139,7 @@ export function provision(
     const held = heldBy([...postponed, ...failed.keys()]);
     const isWhole = held.size === 0;
     const plan = isWhole ? first : planWith(held);
-    const isActive = (candidate: Snapshot): boolean => isInForce(paths, before, candidate);
+    const isActive = (candidate: Snapshot): boolean => isActiveSnapshot(paths, before, candidate);
     const snapshot = numbered(isWhole ? whole : snapshotOf(prepared, plan, options), options.tpmCounter, isActive);
     const settled = isWhole ? settledOf(snapshot, declarations, inputsAt(snapshot.tpmCounter), options.at) : undefined;
     options.beforehand?.(plan.changes);
@@ -200,11 +200,11 @@ function failedHooks(
 function numbered(
   snapshot: Snapshot,
   tpmCounter: number | undefined,
-  isInForceAs: (snapshot: Snapshot) => boolean,
+  isActive: (snapshot: Snapshot) => boolean,
 ): Snapshot {
   if (tpmCounter === undefined) return snapshot;
   const unchanged = { ...snapshot, tpmCounter };
-  return isInForceAs(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
+  return isActive(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
 }
 
 const countCredentials = (declarations: readonly SecretDeclaration[]): number =>
@@ -214,7 +214,7 @@ const countCredentials = (declarations: readonly SecretDeclaration[]): number =>
   );
 
 /** Whether every seed that a recipe needs is held here, in the epoch that it names. */
-const isAtHand = (recipe: Recipe, scopes: readonly Scope[]): boolean =>
+const isAvailable = (recipe: Recipe, scopes: readonly Scope[]): boolean =>
   ingredients(recipe).every(({ scope, epoch }) =>
     scopes.some((one) => scopeName(one) === scope && one.epoch === epoch),
   );

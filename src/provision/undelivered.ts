@@ -8,7 +8,7 @@ import type { Paths } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { staleCredentials } from './credential-store.ts';
 import { staleFiles } from './file-folder.ts';
-import { snapshotInForce } from './preparing.ts';
+import { activeSnapshot } from './preparing.ts';
 
 /**
  * The releases in force, by {@link releaseKey}, whose credential or file is missing, was altered, or does not decrypt any more: what the next run writes
@@ -22,7 +22,7 @@ export async function undelivered(
   { scopes, sealing }: Pick<Payload, 'scopes' | 'sealing'>,
   early: boolean,
 ): Promise<ReadonlySet<string>> {
-  const releases = snapshotInForce(paths, scopes)?.releases ?? [];
+  const releases = activeSnapshot(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
   const files = early || !systemIsRunning(root) ? [] : staleFiles(paths, releases, sources);

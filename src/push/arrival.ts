@@ -9,7 +9,7 @@ import { filesIn, type ManifestFile } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { withMachineProblems } from '../provision/machine-problems.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
 import { planned } from '../provision/provision.ts';
 import { pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
@@ -73,7 +73,7 @@ export function judge(root: string, request: Request, files: Arrived, { scopes, 
   if (!scopes) return { manifest, changes: [] };
   const { changes } = planned(paths, manifest.declarations, scopes, {
     at: new Date(),
-    counter: snapshotInForce(paths, scopes)?.counter ?? 0,
+    counter: activeSnapshot(paths, scopes)?.counter ?? 0,
     acceptEarlier: false,
     acceptOlder: request.acceptOlder,
     folder,

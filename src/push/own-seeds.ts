@@ -1,8 +1,8 @@
 /** The seeds that a machine holds before an operator's take their place, and whether they may: what follows from a seed is lost with it. */
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-import { snapshotInForce } from '../provision/preparing.ts';
-import { type Means, type OpenStore, openSeeds } from '../seeds/open.ts';
+import { activeSnapshot } from '../provision/preparing.ts';
+import { type Openers, type OpenStore, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -24,14 +24,14 @@ export interface OwnSeeds {
 }
 
 /** Opens what is there, with or without pins, and wipes the seeds. Changes nothing. */
-export async function ownSeeds(paths: Paths, means: Means, pins: Pins | undefined): Promise<OwnSeeds> {
+export async function ownSeeds(paths: Paths, openers: Openers, pins: Pins | undefined): Promise<OwnSeeds> {
   const file = readIfPresent(paths.seeds);
   if (!file) return { pins, store: undefined, closed: undefined };
   try {
     const {
       payload: { scopes, sealing, counter },
       srk,
-    } = await openSeeds(file, { ...means, device: means.device ?? pins?.device });
+    } = await openSeeds(file, { ...openers, device: openers.device ?? pins?.device });
     const store = { sealing, counter, srk, pins: pinsOf(scopes, undefined).scopes };
     wipeScopes(scopes);
     return { pins, store, closed: undefined };
@@ -108,7 +108,7 @@ function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): v
       `scopes.json is missing or damaged and seeds.age does not open (${closed.message}), so nothing says whose seed would be lost`,
       { hint, cause: closed },
     );
-  if (existsSync(paths.snapshot) && !snapshotInForce(paths, scopes))
+  if (existsSync(paths.snapshot) && !activeSnapshot(paths, scopes))
     throw new Failure(
       'refused',
       'scopes.json and seeds.age are gone or damaged, and another seed than the one that comes made what is active here',

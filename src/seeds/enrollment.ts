@@ -1,5 +1,6 @@
 /**
- * What a machine says of itself, so that an operator can seal to it: its ssh host key and its TPM's SRK and PCRs. All of it is public.
+ * What a machine says of itself, so that an operator can seal to it: its ssh host key and its TPM's SRK and PCRs. All
+ * of it is public.
  * Whether it is that machine that says so is for the way it came to tell: ssh, or the installer.
  */
 
@@ -18,16 +19,19 @@ export interface EnrolledTpm {
   /** In systemd's notation; undefined for the default one. */
   readonly device: string | undefined;
   readonly srk: SrkPublic;
-  /** The SHA-256 values of all PCRs that it has, 32 bytes each, in ascending order; undefined while it is being installed, since those of the installer are not its own. */
+  /**
+   * The SHA-256 values of all PCRs that it has, 32 bytes each, in ascending order; undefined while it is being
+   * installed, since those of the installer are not its own.
+   */
   readonly pcrs: ReadonlyMap<number, Uint8Array> | undefined;
 }
 
 export interface Enrollment {
   /** The machine's own name for itself, fit for a scope. */
   readonly host: string;
-  /** The ssh-ed25519 host key's public half, 32 bytes; undefined where it has none. */
+  /** The ssh-ed25519 host key's public half, 32 bytes; undefined if it has none. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** Undefined where it has none that can be used. */
+  /** Undefined if it has none that can be used. */
   readonly tpm: EnrolledTpm | undefined;
 }
 
@@ -140,7 +144,10 @@ export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
   readonly recipients: readonly string[];
 }
 
-/** How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled while it was being installed binds its PCRs at its first boot. */
+/**
+ * How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled
+ * while it was being installed binds its PCRs at its first boot.
+ */
 export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
   const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
   return {
@@ -153,9 +160,11 @@ export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }
 }
 
 /**
- * The bytes of a seeds.age that only the enrolled machine opens, and the recovery recipients. Needs neither that machine nor a TPM here.
+ * The bytes of a seeds.age that only the enrolled machine opens, and the recovery recipients. Needs neither that
+ * machine nor a TPM here.
  * @param payload - its sealing is that of {@link sealingFor}
- * @throws Failure `no-recipient` or `no-tpm` where the machine has not what its sealing asks for, `usage` for a PCR that it has not
+ * @throws Failure `no-recipient` or `no-tpm` if the machine has not what its sealing asks for, `usage` for a PCR that
+ * it has not
  */
 export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: Enrollment): Promise<Uint8Array> {
   const { withKey, pcrs } = payload.sealing;

@@ -22,7 +22,7 @@ export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', se
 /** Milliseconds that a boot may wait for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
 
-/** The machine's own private keys, the first two as files; undefined where there is none. */
+/** The machine's own private keys, the first two as files; undefined if there is none. */
 export interface HostKeys {
   /** An OpenSSH ed25519 private key. */
   readonly ssh: string | undefined;
@@ -32,7 +32,7 @@ export interface HostKeys {
   readonly sealed?: ((device: string | undefined) => Promise<Uint8Array>) | undefined;
 }
 
-export interface Means {
+export interface Openers {
   readonly keys: HostKeys;
   /** The TPM device in systemd's notation; undefined for the one that was sealed to. */
   readonly device: string | undefined;
@@ -62,7 +62,7 @@ interface Reading {
  * Opens this machine's seeds and checks that they are the ones it expects. The caller wipes them (`wipeScopes`).
  * @throws Failure that says which recipient failed and why
  */
-export async function openStore(paths: Paths, means: Means): Promise<OpenStore> {
+export async function openStore(paths: Paths, openers: Openers): Promise<OpenStore> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
   const pinsFile = readIfPresent(paths.pins);
@@ -71,7 +71,7 @@ export async function openStore(paths: Paths, means: Means): Promise<OpenStore> 
       hint: pinsHint,
     });
   const pins = parsePins(pinsFile, paths.pins);
-  const known = { ...means, device: means.device ?? pins.device };
+  const known = { ...openers, device: openers.device ?? pins.device };
   const { counter } = pins;
   const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => {
     throw damagedFile(paths.seeds, error);
@@ -102,7 +102,7 @@ export function missingSeeds(paths: Paths): Failure {
   });
 }
 
-async function raise({ device, patience = 0 }: Means, index: number, srk: RecordedSrk | undefined): Promise<void> {
+async function raise({ device, patience = 0 }: Openers, index: number, srk: RecordedSrk | undefined): Promise<void> {
   const tpm = await openTpm(device, patience);
   try {
     await incrementCounter(tpm, index, srk);
@@ -112,19 +112,19 @@ async function raise({ device, patience = 0 }: Means, index: number, srk: Record
 }
 
 /** Opens the bytes of a seeds.age without looking at pins. @throws Failure */
-export async function openSeeds(file: Uint8Array, means: Means): Promise<OpenStore> {
-  const { value: _, ...store } = await openWith(file, means, undefined);
+export async function openSeeds(file: Uint8Array, openers: Openers): Promise<OpenStore> {
+  const { value: _, ...store } = await openWith(file, openers, undefined);
   return store;
 }
 
 /** Opens the seeds, and reads the TPM's counter at `index` on the way if the TPM is needed for it. */
 async function openWith(
   file: Uint8Array,
-  means: Means,
+  openers: Openers,
   index: number | undefined,
 ): Promise<OpenStore & { value: number | undefined }> {
   const reading: Reading = { index, found: undefined };
-  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(means, reading));
+  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading));
   try {
     return { payload: parsePayload(plaintext), openedBy, srk: reading.found?.srk, value: reading.found?.value };
   } finally {
@@ -133,7 +133,7 @@ async function openWith(
 }
 
 /** What this machine can try, the cheapest first. */
-function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading): Unwrapper[] {
+function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): Unwrapper[] {
   const all: Unwrapper[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
   const sshKey = keyFile(keys.ssh);
@@ -149,7 +149,7 @@ function unwrappers({ keys, device, patience = 0 }: Means, reading: Reading): Un
   return all;
 }
 
-/** Asks for the identity where there is a stanza for it, since a TPM takes its time. */
+/** Asks for the identity if there is a stanza for it, since a TPM takes its time. */
 function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
   return {
     name: 'systemd-creds',

@@ -1,6 +1,7 @@
 /**
  * What `seeds.age` holds once it is open: canonical JSON, so that two equal stores are equal byte for byte.
- * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from here only.
+ * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from
+ * here only.
  */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
@@ -22,19 +23,24 @@ export const recipientPattern = /^age1[a-z0-9]+$/;
 /** How a store was sealed, so that it can be sealed again the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
-  /** What systemd-creds encrypts to; undefined where nothing was said. */
+  /** What systemd-creds encrypts to; undefined if nothing was said. */
   readonly credsKey?: CredsKey | undefined;
   /** Ordinary age recipients that can open the store without this machine. */
   readonly recovery: readonly string[];
   /** PCR indices of the TPM policy; empty without one. */
   readonly pcrs: readonly number[];
-  /** PCR indices that are bound at the first boot of an installation, whose own PCRs they are not; empty once they are. */
+  /**
+   * PCR indices that are bound at the first boot of an installation, whose own PCRs they are not; empty once they are.
+   */
   readonly pcrsAtFirstBoot: readonly number[];
   /** The TPM device in systemd's notation; undefined without a TPM. */
   readonly device: string | undefined;
 }
 
-/** What systemd-creds is to encrypt this machine's secrets to: what was chosen, else systemd's own choice, bound to the PCRs that the seeds are bound to. */
+/**
+ * What systemd-creds is to encrypt this machine's secrets to: what was chosen, else systemd's own choice, bound to the
+ * PCRs that the seeds are bound to.
+ */
 export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({
   key: credsKey,
   pcrs,

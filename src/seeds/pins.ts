@@ -1,6 +1,7 @@
 /**
- * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts, and its TPM. Anybody can encrypt
- * a file to a public host key or SRK, so a store that opens proves nothing about who made it; the pins do.
+ * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts, and its TPM.
+ * Anybody can encrypt a file to a public host key or SRK, so a store that opens proves nothing about who made it; the
+ * pins do.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -18,17 +19,20 @@ export interface Pin {
   readonly keyId: Uint8Array;
 }
 
-/** The counter in the TPM that numbers what is put in force here. */
+/** The counter in the TPM that numbers what is made active here. */
 export interface PinnedCounter {
   /** Its NV index. */
   readonly index: number;
-  /** What it said when these seeds were sealed: as long as it says so, nothing has been put in force with them. */
+  /** What it said when these seeds were sealed: as long as it says so, nothing has been made active with them. */
   readonly start: number;
 }
 
 export interface Pins {
   readonly scopes: ReadonlyMap<string, Pin>;
-  /** Those of a store that is replacing the other one at this moment, the same as `scopes` at a first seal; undefined otherwise. */
+  /**
+   * Those of a store that is replacing the other one at this moment, the same as `scopes` at a first seal; undefined
+   * otherwise.
+   */
   readonly next?: ReadonlyMap<string, Pin>;
   /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
   readonly device: string | undefined;

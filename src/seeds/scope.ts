@@ -49,7 +49,7 @@ export function wipeScopes(scopes: readonly Scope[]): void {
   for (const scope of scopes) scope.seed.fill(0);
 }
 
-/** The scope whose seed authenticates the snapshot: the machine's own. @throws Failure `malformed` where there is none. */
+/** The scope whose seed authenticates the snapshot: the machine's own. @throws Failure `malformed` if there is none. */
 export function hostScope(scopes: readonly Scope[]): Scope {
   const host = scopes.find((scope) => scope.kind === 'host');
   if (!host) throw new Failure('malformed', 'the store holds no seed of this host', { hint: 'run auxcred seal' });

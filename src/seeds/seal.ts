@@ -11,18 +11,24 @@ import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
 export interface Locks {
   /** The ssh-ed25519 host key's public half, 32 bytes. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** The recipient of the age identity that systemd-creds keeps, or that stands in where there is no ssh host key. */
+  /** The recipient of the age identity that systemd-creds keeps, or that stands in if there is no ssh host key. */
   readonly ageHostKey: string | undefined;
   /** Seals K (32 bytes) to its TPM. */
   readonly sealToTpm: ((secret: Uint8Array) => SealedObject | Promise<SealedObject>) | undefined;
 }
 
-/** The bytes of a seeds.age for `payload`, whose sealing says which locks to use and who can recover it. @throws Failure */
+/**
+ * The bytes of a seeds.age for `payload`, whose sealing says which locks to use and who can recover it.
+ * @throws Failure
+ */
 export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
   return await encrypted(payload, [machineRecipient(payload, locks), ...payload.sealing.recovery]);
 }
 
-/** The same for the way to a machine that seals it natively when it is there: its ssh host key opens it, and nothing else. */
+/**
+ * The same for the way to a machine that seals it natively when it is there: its ssh host key opens it, and nothing
+ * else.
+ */
 export async function sealForTransit(payload: Payload, sshHostKey: Uint8Array): Promise<Uint8Array> {
   return await encrypted(payload, [wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey))]);
 }

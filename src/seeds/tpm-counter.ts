@@ -1,8 +1,10 @@
 /**
- * What the TPM remembers of a machine's store: a counter that is raised each time something is put in force. The snapshot records the
- * number that the counter has then, so an older snapshot, and with it older seeds and fixed files, can't come back unnoticed.
+ * What the TPM remembers of a machine's store: a counter that is raised each time something is made active. The
+ * snapshot records the number that the counter has then, so an older snapshot, and with it older seeds and fixed files,
+ * can't come back unnoticed.
  *
- * The snapshot with the next number is on the disk before the counter says it, so either of the two numbers is right: between the two a machine may lose its power.
+ * The snapshot with the next number is on the disk before the counter says it, so either of the two numbers is right:
+ * between the two a machine may lose its power.
  */
 import { Failure } from '../failure.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
@@ -10,7 +12,7 @@ import type { PinnedCounter } from './pins.ts';
 
 /** The counter that is pinned, as it was found while the seeds were opened. */
 export interface TpmCounter extends PinnedCounter {
-  /** What it says; undefined where the TPM has no such counter, or was not needed to open the seeds. */
+  /** What it says; undefined if the TPM has no such counter, or was not needed to open the seeds. */
   readonly value: number | undefined;
   /** Raises it by one. @throws Failure */
   increment(): Promise<void>;
@@ -20,8 +22,8 @@ const acceptOlder = 'auxcred provision --accept-older';
 
 /**
  * Refuses a snapshot that is not the one that the TPM remembers.
- * @param recorded - its number; undefined where there is no snapshot, or it has none
- * @returns what the counter says; undefined where none is pinned
+ * @param recorded - its number; undefined if there is no snapshot, or it has none
+ * @returns what the counter says; undefined if none is pinned
  * @throws Failure `older`
  */
 export function refuseRewound(counter: TpmCounter | undefined, recorded: number | undefined): number | undefined {

@@ -4,15 +4,15 @@ import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 
 /**
- * A seed (32 bytes) as 24 words for paper: its bits are BIP-39's entropy, checksum included. BIP-39's own key derivation
- * is not used, so that the words give back the very same 32 bytes.
+ * A seed (32 bytes) as 24 words for paper: its bits are BIP-39's entropy, checksum included. BIP-39's own key
+ * derivation is not used, so that the words give back the very same 32 bytes.
  */
 export const wordsOf = (seed: Uint8Array): string => entropyToMnemonic(seed, wordlist);
 
 /** The most bytes that a file of 24 words has, with much white space. */
 export const mostWordBytes = 4096;
 
-/** The seed (32 bytes) of 24 words. @throws Failure `usage`, without the words, where they are not a seed. */
+/** The seed (32 bytes) of 24 words. @throws Failure `usage`, without the words, if they are not a seed. */
 export function seedOfWords(text: string): Uint8Array {
   const words = text.trim().toLowerCase().split(/\s+/);
   if (words.length !== 24) throw new Failure('usage', `a seed has 24 words, not ${String(words.length)}`);

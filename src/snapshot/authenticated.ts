@@ -38,7 +38,7 @@ export function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
 export const unverified = (bytes: Uint8Array): Json =>
   Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
 
-/** Reads {@link authenticated} back. @throws Failure `malformed` where another seed made it */
+/** Reads {@link authenticated} back. @throws Failure `malformed` if another seed made it */
 export function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(lineLength);
   if (!isAuthentic(bytes, host)) {

@@ -1,12 +1,12 @@
 /**
- * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it and from
- * nothing else, so an edited manifest or a half-copied file changes no answer.
+ * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it
+ * and from nothing else, so an edited manifest or a half-copied file changes no answer.
  *
- * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their SHA-256 in
- * `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and `generations/N/settled.json` what it
- * came from, by which the next one sees at once that it has nothing to do. Each of the three is a
- * line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes from the machine's own
- * scope seed, so that whoever can write /var can't hand one unit's secret to another.
+ * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their
+ * SHA-256 in `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and
+ * `generations/N/settled.json` what it came from, by which the next one sees at once that it has nothing to do. Each of
+ * the three is a line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes
+ * from the machine's own scope seed, so that whoever can write /var can't hand one unit's secret to another.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -34,7 +34,10 @@ import { parseRecipe } from './recipe-json.ts';
 
 /** One credential of one unit. */
 export interface Release {
-  /** As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may have. */
+  /**
+   * As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may
+   * have.
+   */
   readonly unit: string;
   readonly credential: string;
   readonly delivery: Delivery;
@@ -43,7 +46,7 @@ export interface Release {
   readonly placement?: Placement;
 }
 
-/** A secret that was put in force, and when. */
+/** A secret that was made active, and when. */
 export interface HistoryEntry {
   /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
   readonly since: string;
@@ -55,7 +58,10 @@ export interface HistoryEntry {
 /** By secret, the oldest entry first; the last is the one in force. */
 export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 
-/** Labels of the seed tree under which releases have their fingerprints. Records from before `release` have `fingerprint`, as fixed files do. */
+/**
+ * Labels of the seed tree under which releases have their fingerprints. Records from before `release` have
+ * `fingerprint`, as fixed files do.
+ */
 export type FingerprintLabel = 'release' | 'fingerprint';
 
 export interface Snapshot {
@@ -100,7 +106,7 @@ export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
 export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array =>
   authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
 
-/** @throws Failure `malformed` where the bytes were not written by this machine's own provision. */
+/** @throws Failure `malformed` if the bytes were not written by this machine's own provision. */
 export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
@@ -179,7 +185,7 @@ export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPres
 
 /**
  * The snapshot in force, or undefined before the first provision.
- * @throws Failure `malformed` where it was not written by this machine's own provision
+ * @throws Failure `malformed` if it was not written by this machine's own provision
  */
 export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
@@ -188,7 +194,9 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
 
-/** What the snapshot in force came from; undefined where that is not known, or a file of the snapshot is gone or damaged. */
+/**
+ * What the snapshot in force came from; undefined if that is not known, or a file of the snapshot is gone or damaged.
+ */
 export function readSettled(paths: Paths, host: Scope): Settled | undefined {
   const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) =>
     readIfPresent(join(paths.snapshot, name)),
@@ -210,7 +218,9 @@ export function readSettled(paths: Paths, host: Scope): Settled | undefined {
 const encodeSettled = (settled: Settled, host: Scope): Uint8Array =>
   authenticated({ kind: 'settled', ...settled }, host);
 
-/** The file of a fixed secret, as it was put in force; undefined where the snapshot in force has it not, or it was altered. */
+/**
+ * The file of a fixed secret, as it was made active; undefined if the snapshot in force has it not, or it was altered.
+ */
 export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
   const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
   return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
@@ -229,7 +239,7 @@ const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> =>
  * Whether `snapshot` is what is in force. Told without encoding it: most runs have nothing to do.
  * @param before - what is in force
  */
-export function isInForce(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
+export function isActiveSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
   return (
     before !== undefined &&
     sameSnapshot(before, snapshot) &&
@@ -258,11 +268,11 @@ export interface Installation {
 export function installSnapshot(paths: Paths, installation: Installation): boolean {
   const { before, snapshot, settled, host } = installation;
   removeStrayGenerations(paths);
-  if (isInForce(paths, before, snapshot)) {
+  if (isActiveSnapshot(paths, before, snapshot)) {
     if (settled) replaceSettled(paths, settled, host);
     return false;
   }
-  const next = String(1 + generationInForce(paths));
+  const next = String(1 + activeGeneration(paths));
   const folder = join(paths.generations, next);
   try {
     writeGeneration(paths, folder, installation);
@@ -315,12 +325,15 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   );
 }
 
-/** The number of the generation in force; 0 where there is none. */
-const generationInForce = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
+/** The number of the generation in force; 0 if there is none. */
+const activeGeneration = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
 
-/** Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run began goes. */
+/**
+ * Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run
+ * began goes.
+ */
 export function removeStrayGenerations(paths: Paths): void {
-  const current = generationInForce(paths);
+  const current = activeGeneration(paths);
   removeLeftovers(paths.snapshot);
   for (const name of namesIn(paths.generations)) {
     if (Number(name) !== current && Number(name) !== current - 1)

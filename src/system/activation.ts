@@ -5,7 +5,7 @@ const firstDescriptor = 3;
 
 /**
  * The listening sockets that systemd passed to this process, by the name its socket unit gave them
- * (sd_listen_fds_with_names(3)). Empty where the process was not socket-activated.
+ * (sd_listen_fds_with_names(3)). Empty if the process was not socket-activated.
  */
 export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, number> {
   if (Number(environment['LISTEN_PID']) !== process.pid) return new Map();
@@ -17,7 +17,10 @@ export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, nu
 
 const libc = bind('libc.so.6', { dup: 'i:i' });
 
-/** Another descriptor of the same socket, so that one who closes it leaves the first one open. @throws Error if there are too many */
+/**
+ * Another descriptor of the same socket, so that one who closes it leaves the first one open.
+ * @throws Error if there are too many
+ */
 export function duplicate(descriptor: number): number {
   const copy = Number(libc.dup(descriptor));
   if (copy < 0) throw new Error('no descriptor is left');

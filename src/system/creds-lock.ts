@@ -1,4 +1,7 @@
-/** What systemd-creds(1) takes for `--with-key=` on every systemd from 252 on. `auto` is the TPM together with the host key, as far as there are any. */
+/**
+ * What systemd-creds(1) takes for `--with-key=` on every systemd from 252 on. `auto` is the TPM together with the host
+ * key, as far as there are any.
+ */
 export const credsKeys = ['auto', 'host', 'tpm2', 'host+tpm2'] as const;
 export type CredsKey = (typeof credsKeys)[number];
 

@@ -27,7 +27,7 @@ function library(): NativeFunction {
  * The hash of a phrase, as in the second field of shadow(5). The caller wipes both.
  * @param phrase - without NUL bytes
  * @param setting - method, cost and salt, such as `$6$saltsaltsaltsalt`
- * @throws Failure `system` where the library is missing or does not know the method
+ * @throws Failure `system` if the library is missing or does not know the method
  */
 export function cryptHash(phrase: Uint8Array, setting: string): Uint8Array {
   crypt ??= library();

@@ -15,7 +15,10 @@ const troubles: Readonly<Record<string, (mount: string) => { readonly what: stri
   }),
 };
 
-/** Runs `work`, which writes `path`. @throws Failure `system` that names the disk where it takes nothing, and whatever `work` throws */
+/**
+ * Runs `work`, which writes `path`.
+ * @throws Failure `system` that names the disk if it takes nothing, and whatever `work` throws
+ */
 export function writing<T>(path: string, work: () => T): T {
   try {
     return work();
@@ -38,7 +41,10 @@ function diskFailure(error: unknown, path: string): Failure | undefined {
   });
 }
 
-/** The mount that a path lies on (proc_pid_mountinfo(5)): the longest mount point above it, and the last of those that hide each other. */
+/**
+ * The mount that a path lies on (proc_pid_mountinfo(5)): the longest mount point above it, and the last of those that
+ * hide each other.
+ */
 function diskOf(path: string): { readonly mount: string; readonly source: string } {
   const real = nearestReal(path);
   let found = { mount: '/', source: 'unknown' };

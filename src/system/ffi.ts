@@ -84,7 +84,7 @@ function loadKoffi(): Koffi {
 /**
  * Binds functions of a shared library, named by its soname, by a table of signatures.
  * @throws LibraryMissing
- * @throws Failure `system` where koffi or one of the functions is missing
+ * @throws Failure `system` if koffi or one of the functions is missing
  */
 export function bind<Name extends string>(
   library: string,

@@ -36,7 +36,7 @@ function hasCode(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
 }
 
-/** The file's bytes, or undefined where there is none. */
+/** The file's bytes, or undefined if there is none. */
 export function readIfPresent(path: string): Uint8Array | undefined {
   try {
     const buffer = readFileSync(path);
@@ -51,9 +51,11 @@ export function readIfPresent(path: string): Uint8Array | undefined {
 }
 
 /**
- * The bytes of a regular file, links followed; undefined if there is none. Never waits for a writer, as reading a FIFO does.
+ * The bytes of a regular file, links followed; undefined if there is none. Never waits for a writer, as reading a FIFO
+ * does.
  * @param most - bytes; a longer file is refused unread
- * @throws Failure `malformed` for a FIFO, device, socket or folder, a loop of links, and a file of more than `most` bytes
+ * @throws Failure `malformed` for a FIFO, device, socket or folder, a loop of links, and a file of more than `most`
+ * bytes
  */
 export function readFileWithin(path: string, most: number): Uint8Array | undefined {
   const hint = 'remove it, or restore the file from a backup';
@@ -84,13 +86,13 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
   }
 }
 
-/** A file's text, or undefined where there is none. */
+/** A file's text, or undefined if there is none. */
 export function textIfPresent(path: string): string | undefined {
   const bytes = readIfPresent(path);
   return bytes && new TextDecoder().decode(bytes);
 }
 
-/** The names in a folder; none where there is no such folder. */
+/** The names in a folder; none if there is no such folder. */
 export function namesIn(folder: string): string[] {
   try {
     return readdirSync(folder);
@@ -100,7 +102,7 @@ export function namesIn(folder: string): string[] {
   }
 }
 
-/** What a symlink says; undefined where there is none. */
+/** What a symlink says; undefined if there is none. */
 export function linkTarget(path: string): string | undefined {
   try {
     return readlinkSync(path);
@@ -109,7 +111,10 @@ export function linkTarget(path: string): string | undefined {
   }
 }
 
-/** Writes a new file and waits until the disk has it. Throws where the file exists. @throws Failure `system` where the disk takes nothing */
+/**
+ * Writes a new file and waits until the disk has it. Throws where the file exists.
+ * @throws Failure `system` if the disk takes nothing
+ */
 export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }: Access): void {
   writing(path, () => {
     const fd = openSync(path, 'wx', 0o600);
@@ -129,7 +134,10 @@ export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }
 const temporaryFor = (path: string): string => join(dirname(path), `.${basename(path)}.${String(process.pid)}.new`);
 const temporaryPattern = /^\..+\.(\d+)\.new$/;
 
-/** Prepares something under a temporary name and renames it to `path`: whoever looks, also after a crash, sees the old one or the new one. */
+/**
+ * Prepares something under a temporary name and renames it to `path`: whoever looks, also after a crash, sees the old
+ * one or the new one.
+ */
 function replace(path: string, prepare: (temporary: string) => void): void {
   const temporary = temporaryFor(path);
   try {
@@ -162,8 +170,8 @@ export function replaceLink(path: string, target: string): void {
 }
 
 /**
- * Removes what processes that were killed left in a folder while they replaced something. The caller makes sure that this process replaces
- * nothing there meanwhile.
+ * Removes what processes that were killed left in a folder while they replaced something. The caller makes sure that
+ * this process replaces nothing there meanwhile.
  */
 export function removeLeftovers(folder: string): void {
   for (const name of namesIn(folder)) if (isLeftover(name, process.pid)) rmSync(join(folder, name), { force: true });
@@ -213,7 +221,7 @@ export function ensureFolder(path: string, { mode, group }: Access): void {
   if (group !== undefined) chownSync(path, process.getuid?.() ?? 0, group);
 }
 
-/** The id of a group in `root`'s own /etc/group, without asking any name service; undefined where it is not there. */
+/** The id of a group in `root`'s own /etc/group, without asking any name service; undefined if it is not there. */
 export const groupId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/group'), name);
 
 /** The same of a user in /etc/passwd. */

@@ -1,9 +1,11 @@
 /**
  * Folders that other users may own. Parents of a path that others can write are never followed blindly.
  *
- * A path is walked from the root folder down, one component at a time. Its folders are root's first, then maybe one user's, and never root's again below that;
- * nobody else can write any of them, and none is a symbolic link. So a folder that is root's can't be exchanged while it is walked. What is in a user's folder is
- * opened and changed with that user's rights, through the folder's descriptor: whatever it is exchanged for, nothing happens that the user could not do alone.
+ * A path is walked from the root folder down, one component at a time. Its folders are root's first, then maybe one
+ * user's, and never root's again below that; nobody else can write any of them, and none is a symbolic link. So a
+ * folder that is root's can't be exchanged while it is walked. What is in a user's folder is opened and changed with
+ * that user's rights, through the folder's descriptor: whatever it is exchanged for, nothing happens that the user
+ * could not do alone.
  */
 import {
   chmodSync,
@@ -37,8 +39,9 @@ export interface Trust {
   /** The one user beside root who may own folders; undefined for any one. */
   readonly owner?: number | undefined;
   /**
-   * For paths of root alone, which are safe to use as they are once they were looked at: links of root's in folders of root's are gone after, and so are folders
-   * where everybody may make files but nobody may move others' (the sticky bit), as far as what follows is root's.
+   * For paths of root alone, which are safe to use as they are once they were looked at: links of root's in folders of
+   * root's are gone after, and so are folders where everybody may make files but nobody may move others' (the sticky
+   * bit), as far as what follows is root's.
    */
   readonly links?: 'followed' | undefined;
   /** What the path ends with; a folder without it. */
@@ -53,7 +56,10 @@ const mostLinks = 40;
 
 const partsOf = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.');
 
-/** Says what is wrong with a folder, given who owns the one above it. @param root - who owns the root folder, whom all of it can be trusted with */
+/**
+ * Says what is wrong with a folder, given who owns the one above it.
+ * @param root - who owns the root folder, whom all of it can be trusted with
+ */
 function judge(
   path: string,
   stats: Stats,
@@ -88,8 +94,9 @@ const linkObjection = (path: string, target: string): Objection => ({
 const noFolder = (path: string): Objection => ({ path, message: `${path} is no folder`, hint: 'move it away' });
 
 /**
- * Looks whether a path may be used, as far as it is there; what is missing would be made. Advice only: what it says of a user's folders may be otherwise a
- * moment later, and {@link HeldFolder} is what acts on them. Of folders that are root's alone it holds.
+ * Looks whether a path may be used, as far as it is there; what is missing would be made. Advice only: what it says of
+ * a user's folders may be otherwise a moment later, and {@link HeldFolder} is what acts on them. Of folders that are
+ * root's alone it holds.
  * @param root - the folder that the path is below, trusted as it is
  * @param path - as it is in that folder
  */
@@ -131,7 +138,10 @@ export function objectionTo(root: string, path: string, trust: Trust = {}): Obje
   return shared;
 }
 
-/** The components below the root folder of what a link in the folder `at` leads to; undefined where that may be outside. What is above a link is no link, so `..` at its begin is what it seems. */
+/**
+ * The components below the root folder of what a link in the folder `at` leads to; undefined if that may be outside.
+ * What is above a link is no link, so `..` at its begin is what it seems.
+ */
 function ledTo(root: string, at: string, target: string): string[] | undefined {
   if (target.startsWith('/')) return root === '/' && !partsOf(target).includes('..') ? partsOf(target) : undefined;
   if (partsOf(target.replace(/^(?:\.\.(?:\/+|$))+/, '')).includes('..')) return undefined;
@@ -150,8 +160,8 @@ function entryAt(path: string): Stats | undefined {
 }
 
 /**
- * Makes sure that paths of root alone lead where they seem to: then nobody else can change that while they are used. A process that is not root is not asked to: it
- * has no rights that somebody could borrow.
+ * Makes sure that paths of root alone lead where they seem to: then nobody else can change that while they are used. A
+ * process that is not root is not asked to: it has no rights that somebody could borrow.
  * @param paths - below the root folder, with it
  * @throws Failure `refused`
  */
@@ -178,7 +188,10 @@ function unless(code: string, work: () => void): boolean {
   }
 }
 
-/** A folder that was walked to, held open: what is done in it happens there, wherever it is moved to and whatever takes its place. */
+/**
+ * A folder that was walked to, held open: what is done in it happens there, wherever it is moved to and whatever takes
+ * its place.
+ */
 export class HeldFolder {
   readonly #path: string;
   readonly #descriptor: number;
@@ -194,9 +207,10 @@ export class HeldFolder {
   /**
    * Walks to a folder and runs `work` in it.
    * @param root - the folder that the path is below, trusted as it is
-   * @param missing - what becomes of folders that are not there: made with mode 0755, each as its parent's owner's, or `work` does not run
-   * @returns what `work` does; undefined where it did not run
-   * @throws Failure `refused` where the folder can't be reached as above, `system`, and whatever `work` throws
+   * @param missing - what becomes of folders that are not there: made with mode 0755, each as its parent's owner's, or
+   * `work` does not run
+   * @returns what `work` does; undefined if it did not run
+   * @throws Failure `refused` if the folder can't be reached as above, `system`, and whatever `work` throws
    */
   static within<T>(
     root: string,
@@ -225,7 +239,10 @@ export class HeldFolder {
     return `/proc/self/fd/${String(this.#descriptor)}/${name}`;
   }
 
-  /** Does something to a name with the rights of this folder's owner. @param expected - errors that the caller tells apart */
+  /**
+   * Does something to a name with the rights of this folder's owner.
+   * @param expected - errors that the caller tells apart
+   */
   #as<T>(name: string, work: () => T, expected: readonly string[] = []): T {
     const path = join(this.#path, name);
     try {
@@ -256,7 +273,7 @@ export class HeldFolder {
     throw refusal(objection);
   }
 
-  /** Undefined where there is nothing. */
+  /** Undefined if there is nothing. */
   #open(name: string, path: string): number | undefined {
     try {
       return this.#as(name, () => openSync(this.#at(name), folderFlags), ['ENOENT', 'ENOTDIR', 'ELOOP']);
@@ -268,7 +285,7 @@ export class HeldFolder {
     }
   }
 
-  /** Undefined where it is gone again. */
+  /** Undefined if it is gone again. */
   #make(name: string, path: string): number | undefined {
     const isMade = this.#as(name, () =>
       unless('EEXIST', () => {
@@ -308,7 +325,7 @@ export class HeldFolder {
     });
   }
 
-  /** Removes a link, or a file; nothing where there is none. */
+  /** Removes a link, or a file; nothing if there is none. */
   remove(name: string): void {
     this.#as(name, () => {
       this.#remove(name);

@@ -1,6 +1,6 @@
 /**
- * Encrypted credentials in systemd's own format, under the host secret: what `systemd-creds --with-key=host encrypt` writes,
- * made here without a process (systemd src/shared/creds-util.c, the same from 250 to 262).
+ * Encrypted credentials in systemd's own format, under the host secret: what `systemd-creds --with-key=host encrypt`
+ * writes, made here without a process (systemd src/shared/creds-util.c, the same from 250 to 262).
  */
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import { utf8 } from '../bytes.ts';

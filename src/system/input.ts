@@ -3,7 +3,10 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { Failure } from '../failure.ts';
 
-/** Whether standard input is a terminal. To ask `process.stdin` would make a pipe non-blocking for everybody who shares it. */
+/**
+ * Whether standard input is a terminal. To ask `process.stdin` would make a pipe non-blocking for everybody who shares
+ * it.
+ */
 export const isInputTerminal = (): boolean => isatty(0);
 
 const newline = 0x0a;

@@ -4,13 +4,14 @@ import { printable } from './printable.ts';
 
 export interface JournalEntry {
   readonly at: Date;
-  /** A field as text that a terminal can be given; empty where the entry has none. */
+  /** A field as text that a terminal can be given; empty if the entry has none. */
   field(name: string): string;
 }
 
 /**
- * Entries that match, oldest first; none where there is no journal, or it is not ours to read. Any user can log any field, `MESSAGE_ID` too: who wrote an entry is
- * said by those that begin with `_` alone, which journald adds itself (systemd.journal-fields(7)).
+ * Entries that match, oldest first; none if there is no journal, or it is not ours to read. Any user can log any field,
+ * `MESSAGE_ID` too: who wrote an entry is said by those that begin with `_` alone, which journald adds itself
+ * (systemd.journal-fields(7)).
  */
 export function journalEntries(...matches: readonly string[]): JournalEntry[] {
   const { status, stdout } = spawnSync('journalctl', ['--quiet', '--no-pager', '--all', '--output=json', ...matches], {
@@ -26,7 +27,8 @@ export function journalEntries(...matches: readonly string[]): JournalEntry[] {
       const entry: unknown = JSON.parse(line);
       const field = (name: string): string => {
         const value: unknown = entry !== null && typeof entry === 'object' ? Reflect.get(entry, name) : undefined;
-        // A value that is not text is a list of its bytes; a field that comes several times is a list of values (journalctl(1), --output=json).
+        // A value that is not text is a list of its bytes; a field that comes several times is a list of values
+        // (journalctl(1), --output=json).
         const bytes =
           Array.isArray(value) && value.every((item) => typeof item === 'number')
             ? Buffer.from(value).toString('utf8')

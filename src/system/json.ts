@@ -54,7 +54,9 @@ export class Json {
     );
   }
 
-  /** Half a surrogate pair is read as U+FFFD, which is what its bytes are in UTF-8: {@link canonicalJson} writes none. */
+  /**
+   * Half a surrogate pair is read as U+FFFD, which is what its bytes are in UTF-8: {@link canonicalJson} writes none.
+   */
   text(): string {
     if (typeof this.#value !== 'string') throw this.unexpected('text');
     return this.#value.replaceAll(loneSurrogates, '\ufffd');
@@ -82,7 +84,7 @@ export class Json {
     return this.#value;
   }
 
-  /** `read(this)`, or undefined where the key is absent. */
+  /** `read(this)`, or undefined if the key is absent. */
   optional<T>(read: (value: Json) => T): T | undefined {
     return this.#value === undefined ? undefined : read(this);
   }
@@ -110,8 +112,9 @@ function isRecord(value: unknown): value is Record<string, unknown> {
 export const loneSurrogates = /\p{Surrogate}/gu;
 
 /**
- * The JSON Canonicalization Scheme (RFC 8785), so that equal values are equal bytes: no white space, the keys of every object sorted by
- * their UTF-16 code units (section 3.2.3), texts and numbers as ECMAScript writes them (sections 3.2.2.2 and 3.2.2.3).
+ * The JSON Canonicalization Scheme (RFC 8785), so that equal values are equal bytes: no white space, the keys of every
+ * object sorted by their UTF-16 code units (section 3.2.3), texts and numbers as ECMAScript writes them (sections
+ * 3.2.2.2 and 3.2.2.3).
  * @param omitted - keys that are left out of every object, beside those whose value is undefined
  * @throws RangeError for what JSON or UTF-8 can't hold: a number that is not finite, half a surrogate pair, a function
  */

@@ -8,9 +8,10 @@ const exclusive = 2;
 const atOnce = 4;
 
 /**
- * Runs `work` while no other process of ours holds the lock on `file`, which is made where it is missing. The kernel takes the lock back from a process that dies.
+ * Runs `work` while no other process of ours holds the lock on `file`, which is made where it is missing. The kernel
+ * takes the lock back from a process that dies.
  * @param whenHeld - called once where another one holds it; says whether to wait for it
- * @returns undefined where `work` did not run
+ * @returns undefined if `work` did not run
  * @throws Failure `system`, and whatever `work` throws
  */
 export async function withLock<T>(

@@ -3,7 +3,8 @@ import { Failure } from '../failure.ts';
 import { bind } from './ffi.ts';
 
 /**
- * Lends `work` a file descriptor of a nameless file in memory that holds `bytes`, for a program that reads a secret from a file.
+ * Lends `work` a file descriptor of a nameless file in memory that holds `bytes`, for a program that reads a secret
+ * from a file.
  * @throws Failure `system`
  */
 export function withMemoryFile<T>(bytes: Uint8Array, work: (fd: number) => T): T {

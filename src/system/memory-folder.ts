@@ -19,7 +19,8 @@ export function isMounted(folder: string): boolean {
 }
 
 /**
- * Mounts memory that is never swapped out at `folder`, unless it is there already: a tmpfs with `noswap` (Linux 6.4), or a ramfs, which has no swap at all.
+ * Mounts memory that is never swapped out at `folder`, unless it is there already: a tmpfs with `noswap` (Linux 6.4),
+ * or a ramfs, which has no swap at all.
  * @throws Failure `system`
  */
 export function mountMemoryFolder(folder: string): void {

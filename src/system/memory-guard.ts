@@ -5,8 +5,9 @@ import { bind } from './ffi.ts';
 const setDumpable = 4;
 
 /**
- * Keeps this process's memory to itself from here on: it leaves no core dump, whatever the limits and `kernel.core_pattern` say, and no process but a
- * privileged one can trace it or read its memory. The kernel lifts that for what it executes, so programs that it runs are as they always are.
+ * Keeps this process's memory to itself from here on: it leaves no core dump, whatever the limits and
+ * `kernel.core_pattern` say, and no process but a privileged one can trace it or read its memory. The kernel lifts that
+ * for what it executes, so programs that it runs are as they always are.
  * Node's debugger, which SIGUSR1 would start, does not start.
  * @throws Failure `system`
  */

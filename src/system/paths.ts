@@ -18,7 +18,7 @@ export function pathsUnder(root: string) {
     seeds: at('/var/lib/auxcred/seeds.age'),
     /** There while PCRs wait for the first boot to be bound. */
     unbound: at('/var/lib/auxcred/unbound'),
-    /** Units that have yet to see what was put in force. */
+    /** Units that have yet to see what was made active. */
     pending: at('/var/lib/auxcred/pending.json'),
     /** Held by whoever changes the store. */
     lock: at('/var/lib/auxcred/lock'),
@@ -49,7 +49,10 @@ export function pathsUnder(root: string) {
     files: at('/run/auxcred/files'),
     /** The links that were made to them. */
     fileLinks: at('/var/lib/auxcred/links.json'),
-    /** Not the path that answered in plain text: a unit that still asks there must not take an encrypted answer for its secret. */
+    /**
+     * Not the path that answered in plain text: a unit that still asks there must not take an encrypted answer for its
+     * secret.
+     */
     credentialSocket: at('/run/auxcred/encrypted.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),
@@ -65,8 +68,8 @@ export const dropInName = '50-auxcred.conf';
 export const libraryFolder = '/usr/lib/auxcred';
 
 /**
- * The command's own file, by an absolute path: what a unit's drop-in runs must not depend on where that unit looks for programs
- * (`ExecSearchPath=`). It lies beside the program that runs now, in `PREFIX/lib/auxcred`.
+ * The command's own file, by an absolute path: what a unit's drop-in runs must not depend on where that unit looks for
+ * programs (`ExecSearchPath=`). It lies beside the program that runs now, in `PREFIX/lib/auxcred`.
  */
 export function commandFile(program = process.argv[1]): string {
   const folder = program === undefined ? '' : dirname(realpathSync(program));

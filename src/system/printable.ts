@@ -1,7 +1,10 @@
 /** What a terminal would obey: control characters, and those that turn the direction of a text around. */
 const obeyed = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu;
 
-/** What somebody else wrote, at most `most` characters of it, without what a terminal would obey. What the cut leaves of a surrogate pair goes too. */
+/**
+ * What somebody else wrote, at most `most` characters of it, without what a terminal would obey. What the cut leaves of
+ * a surrogate pair goes too.
+ */
 export const printable = (text: string, most = 2000): string =>
   text
     .slice(0, most)

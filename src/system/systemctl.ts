@@ -6,7 +6,8 @@ import { Failure } from '../failure.ts';
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
 
 /**
- * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for this very process.
+ * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for
+ * this very process.
  * @param starting - whether one is stopped too that is in the middle of its start; one whose start has to wait is not
  * @throws Failure `system`
  */
@@ -16,7 +17,7 @@ export function stopRunning(unit: string, starting: 'and starting' | undefined =
   if (states.includes((stdout ?? '').trim())) systemctl('stop', unit);
 }
 
-/** The major version of systemd, as 257; 0 where it can't be told. */
+/** The major version of systemd, as 257; 0 if it can't be told. */
 export function systemdVersion(): number {
   const { stdout } = spawnSync('systemctl', ['--version'], { encoding: 'utf8' });
   return Number(/^systemd (\d+)/.exec(stdout ?? '')?.[1] ?? 0);
@@ -42,7 +43,7 @@ export function systemctl(...args: readonly string[]): void {
 /**
  * Queues a job for each unit, and waits for none of them.
  * @returns what systemd says of the units that it refuses one
- * @throws Failure `system` where systemctl itself fails
+ * @throws Failure `system` if systemctl itself fails
  */
 export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string[]): Map<string, string> {
   if (units.length === 0) return new Map();
@@ -90,7 +91,10 @@ function propertiesIn(block: string): Map<string, string> {
   return values;
 }
 
-/** The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes, and escaped (systemd src/basic/escape.c). */
+/**
+ * The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes,
+ * and escaped (systemd src/basic/escape.c).
+ */
 export const wordsOf = (text: string): string[] =>
   [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
     (quoted ?? bare ?? '').replaceAll(

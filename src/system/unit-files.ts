@@ -30,7 +30,8 @@ function fragmentOf(root: string, unit: string): string | undefined {
 }
 
 /**
- * The name that systemd knows a unit by, where this one is an alias: a symbolic link to a unit of another name, or an `Alias=` of a unit that is not enabled.
+ * The name that systemd knows a unit by, where this one is an alias: a symbolic link to a unit of another name, or an
+ * `Alias=` of a unit that is not enabled.
  * @param root - `/`, or the target of an installation: then only what is in its files is known
  * @returns undefined for a name of its own, and for a unit that is not there
  */
@@ -58,7 +59,8 @@ function linkedName(root: string, unit: string): string | undefined {
   }
   if (!lstatSync(file).isSymbolicLink()) return undefined;
   const target = basename(readlinkSync(file));
-  // A link to a file of the same name brings a unit from elsewhere, one to /dev/null masks it, and an instance's link to its template is how it is enabled.
+  // A link to a file of the same name brings a unit from elsewhere, one to /dev/null masks it, and an instance's link
+  // to its template is how it is enabled.
   return target === unit || target === template || !target.endsWith('.service') ? undefined : target;
 }
 
@@ -117,8 +119,9 @@ export function assignmentsOf(text: string): Assignment[] {
 }
 
 /**
- * The files that make up a unit, in the order in which systemd reads them: the unit's own, then its drop-ins by name, those of its template, of the names it begins
- * with and of all services included. Of drop-ins with one name the strongest counts.
+ * The files that make up a unit, in the order in which systemd reads them: the unit's own, then its drop-ins by name,
+ * those of its template, of the names it begins with and of all services included. Of drop-ins with one name the
+ * strongest counts.
  * @param has - drop-ins that will be there
  */
 export function filesOfUnit(root: string, unit: string, has: readonly string[] = []): string[] {

@@ -1,4 +1,7 @@
-/** Names of systemd's units: what is one, what belongs to which, and which unit a process is in (systemd.unit(5), src/basic/unit-name.c). */
+/**
+ * Names of systemd's units: what is one, what belongs to which, and which unit a process is in (systemd.unit(5),
+ * src/basic/unit-name.c).
+ */
 
 /** At most 255 bytes of the characters that systemd allows; `@` can't come first. */
 const unitPattern =
@@ -30,8 +33,8 @@ export const instancesOf = (unit: string): string =>
   (isTemplate(unit) ? unit.replace('@.', '@*.') : unit).replaceAll('\\', '\\\\');
 
 /**
- * The room that systemd leaves for a unit's name and a credential's id together: sun_path has 108 bytes, of which a NUL at both
- * ends, 16 hexadecimal digits and `/unit//` are taken (unix(7); systemd src/core/exec-credential.c).
+ * The room that systemd leaves for a unit's name and a credential's id together: sun_path has 108 bytes, of which a NUL
+ * at both ends, 16 hexadecimal digits and `/unit//` are taken (unix(7); systemd src/core/exec-credential.c).
  */
 export const socketNameRoom = 83;
 
@@ -39,9 +42,9 @@ export const socketNameRoom = 83;
 export const managerUnit = 'init.scope';
 
 /**
- * The unit that a process belongs to, as systemd reads it (cg_path_get_unit() in src/basic/cgroup-util.c): the slices at the
- * beginning of the path are skipped, and the component after them is the unit, whatever is below it. A unit that may make control
- * groups (`Delegate=`) makes them there, so it can't take another unit's name.
+ * The unit that a process belongs to, as systemd reads it (cg_path_get_unit() in src/basic/cgroup-util.c): the slices
+ * at the beginning of the path are skipped, and the component after them is the unit, whatever is below it. A unit that
+ * may make control groups (`Delegate=`) makes them there, so it can't take another unit's name.
  * @param cgroup - the process' /proc/PID/cgroup
  * @returns undefined for a process outside of every unit
  */
@@ -54,14 +57,19 @@ export function unitOfProcess(cgroup: string): string | undefined {
   return unit !== undefined && isUnit(unit) && !isTemplate(unit) ? unit : undefined;
 }
 
-/** The path in systemd's own hierarchy: the unified one, or the one named `systemd` if the unified one is not systemd's. */
+/**
+ * The path in systemd's own hierarchy: the unified one, or the one named `systemd` if the unified one is not systemd's.
+ */
 function pathIn(cgroup: string): string {
   const pathOf = (controller: string): string => new RegExp(`^\\d+:${controller}:(/.*)$`, 'm').exec(cgroup)?.[1] ?? '/';
   const unified = pathOf('');
   return unified === '/' ? pathOf('name=systemd') : unified;
 }
 
-/** cg_unescape(): systemd puts a `_` before a name that the kernel could take for one of its own files (`memory.service`), or that begins with one. */
+/**
+ * cg_unescape(): systemd puts a `_` before a name that the kernel could take for one of its own files
+ * (`memory.service`), or that begins with one.
+ */
 const unescaped = (component: string): string => (component.startsWith('_') ? component.slice(1) : component);
 
 const isSlice = (component: string): boolean =>

@@ -6,10 +6,10 @@ import { bind } from './ffi.ts';
 const nobody = 0xffffffff;
 
 /**
- * Runs `work` with the rights that a user has on files, and no others: setfsuid(2) takes root's capabilities for files away with the id. What `work` makes is that
- * user's. The kernel keeps these ids for each thread, so `work` may use Node's synchronous functions only. A process that is not root has its own rights already,
- * and goes on with them.
- * @throws Failure `system` where the rights can't be had (CAP_SETUID, CAP_SETGID), and whatever `work` throws
+ * Runs `work` with the rights that a user has on files, and no others: setfsuid(2) takes root's capabilities for files
+ * away with the id. What `work` makes is that user's. The kernel keeps these ids for each thread, so `work` may use
+ * Node's synchronous functions only. A process that is not root has its own rights already, and goes on with them.
+ * @throws Failure `system` if the rights can't be had (CAP_SETUID, CAP_SETGID), and whatever `work` throws
  */
 export function withRightsOf<T>({ uid, gid }: { readonly uid: number; readonly gid: number }, work: () => T): T {
   if (uid === 0 || process.geteuid?.() !== 0) return work();

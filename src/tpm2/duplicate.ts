@@ -1,6 +1,7 @@
 /**
- * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part 1, section 23.3.2.3
- * "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or libtss2.
+ * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part
+ * 1, section 23.3.2.3 "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or
+ * libtss2.
  */
 import {
   constants,
@@ -24,8 +25,8 @@ import { nameOfPublic, type SrkPublic } from './srk.ts';
 import { algorithms, contentOf, sized, u16 } from './wire.ts';
 
 /**
- * noDA alone: an object that comes from outside can't have fixedTPM or fixedParent. It can't be duplicated all the same, since that
- * takes a policy with TPM2_PolicyCommandCode(TPM_CC_Duplicate), and its own has none.
+ * noDA alone: an object that comes from outside can't have fixedTPM or fixedParent. It can't be duplicated all the
+ * same, since that takes a policy with TPM2_PolicyCommandCode(TPM_CC_Duplicate), and its own has none.
  */
 const importedAttributes = 0x00000400;
 const label = 'DUPLICATE';
@@ -63,7 +64,10 @@ export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPol
   }
 }
 
-/** TPM2B_SENSITIVE of a sealed object with an empty authorization value (part 2, tables 138 and 139), in the one buffer that the caller wipes. */
+/**
+ * TPM2B_SENSITIVE of a sealed object with an empty authorization value (part 2, tables 138 and 139), in the one buffer
+ * that the caller wipes.
+ */
 function sensitiveArea(obfuscation: Uint8Array, secret: Uint8Array): Uint8Array {
   const fields: readonly Uint8Array[] = [
     u16(algorithms.keyedHash),
@@ -144,7 +148,10 @@ export function agreedSeed(
 const unusable = (cause?: unknown): Failure =>
   new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
 
-/** @throws Failure `malformed` for a point that is not on the curve, and a modulus that is not odd or has not exactly 2048 bits */
+/**
+ * @throws Failure `malformed` for a point that is not on the curve, and a modulus that is not odd or has not exactly
+ * 2048 bits
+ */
 export function keyOf({ unique: [first = new Uint8Array(0), second] }: Pick<SrkPublic, 'unique'>): KeyObject {
   const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
   const padded = (coordinate: Uint8Array): string =>

@@ -23,7 +23,10 @@ export function kdfa(key: Uint8Array, label: string, [u, v]: Context, length: nu
   );
 }
 
-/** KDFe: the one-step derivation of SP 800-56A with SHA-256, from a shared point's x coordinate (32 bytes). @returns 32 bytes, which the caller wipes */
+/**
+ * KDFe: the one-step derivation of SP 800-56A with SHA-256, from a shared point's x coordinate (32 bytes).
+ * @returns 32 bytes, which the caller wipes
+ */
 export const kdfe = (z: Uint8Array, label: string, [u, v]: Context): Uint8Array =>
   new Uint8Array(
     createHash('sha256')

@@ -1,6 +1,7 @@
 /**
- * A counter in the TPM's NV memory. It only counts up: one that is removed and made again starts above every value that a counter of
- * this TPM ever had (part 3, section 31.3), so what is numbered by it can be replaced, but not brought back.
+ * A counter in the TPM's NV memory. It only counts up: one that is removed and made again starts above every value that
+ * a counter of this TPM ever had (part 3, section 31.3), so what is numbered by it can be replaced, but not brought
+ * back.
  */
 import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
@@ -10,13 +11,19 @@ import { nameOf, openSrk, type RecordedSrk } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
-/** Where the search for a free index begins: in the range that belongs to the owner (TCG Registry of Reserved TPM 2.0 Handles, section 2.2.2). */
+/**
+ * Where the search for a free index begins: in the range that belongs to the owner (TCG Registry of Reserved TPM 2.0
+ * Handles, section 2.2.2).
+ */
 export const firstCounterIndex = 0x01a0c4ed;
 /** How many systems on one machine can have a counter of their own. */
 const indices = 16;
 
 const sha256 = 0x000b;
-/** AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization reads and counts, and nothing writes, locks or turns back. */
+/**
+ * AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization reads and counts, and
+ * nothing writes, locks or turns back.
+ */
 const attributes = 0x02040014;
 /** It has counted once, and so has a value. */
 const written = 0x20000000;
@@ -30,7 +37,7 @@ const publicArea = (index: number, more: number): Uint8Array =>
 const nameOfCounter = (index: number): Uint8Array =>
   Uint8Array.from([...u16(sha256), ...createHash('sha256').update(publicArea(index, written)).digest()]);
 
-/** The counter's handle; undefined where nothing, or something else, is at `index`. */
+/** The counter's handle; undefined if nothing, or something else, is at `index`. */
 async function findCounter(tpm: Tpm, index: number): Promise<number | undefined> {
   try {
     const handle = await tpm.persistentHandle(async (slot) => {
@@ -44,8 +51,9 @@ async function findCounter(tpm: Tpm, index: number): Promise<number | undefined>
 }
 
 /**
- * What the counter at `index` says, in two commands; undefined where there is none.
- * @param session - an HMAC session that is salted to the SRK: its HMAC covers the counter's Name and value, so that nobody on the bus answers in the TPM's place
+ * What the counter at `index` says, in two commands; undefined if there is none.
+ * @param session - an HMAC session that is salted to the SRK: its HMAC covers the counter's Name and value, so that
+ * nobody on the bus answers in the TPM's place
  * @throws TpmError @throws Failure `tpm`
  */
 export async function readCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
@@ -69,7 +77,7 @@ async function counterValue(tpm: Tpm, handle: number, session: number): Promise<
 /**
  * Counts once more.
  * @param srk - the one whose holder is asked; undefined for the one that is sealed to next
- * @throws Failure, `other-tpm` where this TPM has another SRK, `tpm` where the counter is gone
+ * @throws Failure, `other-tpm` if this TPM has another SRK, `tpm` if the counter is gone
  */
 export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<void> {
   await salted(tpm, srk, async (session) => {
@@ -83,9 +91,9 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
 }
 
 /**
- * What the counter at `index` says, read by itself; undefined where there is none.
+ * What the counter at `index` says, read by itself; undefined if there is none.
  * @param srk - as in {@link incrementCounter}
- * @throws Failure, `other-tpm` where this TPM has another SRK
+ * @throws Failure, `other-tpm` if this TPM has another SRK
  */
 export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<number | undefined> =>
   await salted(tpm, srk, async (session) => await readCounter(tpm, index, session));
@@ -93,7 +101,8 @@ export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | unde
 /**
  * Makes a counter at the first index that is free: one that another system on this machine uses is left to it.
  * @param srk - as in {@link incrementCounter}
- * @throws Failure where the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` where it has another SRK
+ * @throws Failure if the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` if
+ * it has another SRK
  */
 export async function makeCounter(
   tpm: Tpm,
@@ -131,7 +140,7 @@ async function salted<T>(
   }
 }
 
-/** @returns its handle; undefined where the index is taken */
+/** @returns its handle; undefined if the index is taken */
 async function defineCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
   try {
     return await tpm.persistentHandle(async (slot) => {

@@ -30,7 +30,11 @@ export function parsePcrs(text: string): number[] {
   return [...new Set(pcrs)].sort((a, b) => a - b);
 }
 
-/** Refuses PCRs that can't work as literal values. @returns a warning for each choice that has a risk of its own @throws Failure `usage` */
+/**
+ * Refuses PCRs that can't work as literal values.
+ * @returns a warning for each choice that has a risk of its own
+ * @throws Failure `usage`
+ */
 export function pcrAdvice(pcrs: readonly number[]): string[] {
   if (pcrs.includes(11)) {
     throw new Failure(
@@ -66,8 +70,8 @@ export function encodeSelection(pcrs: readonly number[]): Uint8Array {
 }
 
 /**
- * The policy digest (32 bytes) of an object that opens only while the PCRs have these values: what PolicyPCR does to a fresh session
- * (part 3, section 23.7). Without PCRs it is that of a session without any policy command.
+ * The policy digest (32 bytes) of an object that opens only while the PCRs have these values: what PolicyPCR does to a
+ * fresh session (part 3, section 23.7). Without PCRs it is that of a session without any policy command.
  */
 export function policyDigest({ values }: PcrPolicy): Uint8Array {
   const start = new Uint8Array(digestLength);
@@ -83,12 +87,15 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
     .digest();
 }
 
-/** The present values. @throws Failure, `usage` where the TPM has no SHA-256 bank for one of them */
+/** The present values. @throws Failure, `usage` if the TPM has no SHA-256 bank for one of them */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
   return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);
 }
 
-/** A policy over some of the PCRs whose values are known. @throws Failure `usage` where the TPM has no SHA-256 bank for one of them */
+/**
+ * A policy over some of the PCRs whose values are known.
+ * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them
+ */
 export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonly number[]): PcrPolicy {
   return {
     bank: 'sha256',

@@ -41,7 +41,10 @@ export class TpmError extends Error {
     this.code = code;
   }
 
-  /** Whether the TPM could make nothing of a parameter, as opposed to a handle, a session or its own state (part 2, section 6.6.2). */
+  /**
+   * Whether the TPM could make nothing of a parameter, as opposed to a handle, a session or its own state (part 2,
+   * section 6.6.2).
+   */
   get ofParameter(): boolean {
     return layer(this.code) === 0 && (this.code & 0xc0) === 0xc0;
   }
@@ -51,7 +54,10 @@ export class TpmError extends Error {
   }
 }
 
-/** What libtss2 says of a code (Tss2_RC_Decode(3)), without the layer that speaks; the code alone where the library for that is not installed. */
+/**
+ * What libtss2 says of a code (Tss2_RC_Decode(3)), without the layer that speaks; the code alone where the library for
+ * that is not installed.
+ */
 export function tssReason({ code, message }: TpmError): string {
   try {
     const { Tss2_RC_Decode: decode } = bind('libtss2-rc.so.0', { Tss2_RC_Decode: 'p:u' });

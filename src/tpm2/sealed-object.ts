@@ -32,21 +32,31 @@ export interface ImportableObject extends Sealed {
 export type SealedObject = NativeObject | ImportableObject;
 
 /**
- * fixedTPM, fixedParent and noDA (part 2, table 31). No userWithAuth: the policy is the only way in. There is no PIN to guess, and
- * without noDA every power cut between unsealing and TPM2_Shutdown would count as a wrong guess until the TPM locks itself.
+ * fixedTPM, fixedParent and noDA (part 2, table 31). No userWithAuth: the policy is the only way in. There is no PIN to
+ * guess, and without noDA every power cut between unsealing and TPM2_Shutdown would count as a wrong guess until the
+ * TPM locks itself.
  */
 const sealedAttributes = 0x00000412;
 export const sessionTypes = { hmac: 0, policy: 1 } as const;
-/** continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and each response is hidden. */
+/**
+ * continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and each response is
+ * hidden.
+ */
 const encryptedSession = 0x61;
 /** continueSession and audit: a session beside the authorization has to be there for something. */
 const plainSession = 0x81;
-/** What a sealed object can hold (MAX_SYM_DATA in part 2) is 128 bytes, but the wire form used here, TPM2B_DIGEST, ends at 64. */
+/**
+ * What a sealed object can hold (MAX_SYM_DATA in part 2) is 128 bytes, but the wire form used here, TPM2B_DIGEST, ends
+ * at 64.
+ */
 const longestSecret = 64;
 /** As often as systemd tries (RETRY_UNSEAL_MAX in its src/shared/tpm2-util.c). */
 const pcrChangeRetries = 30;
 
-/** How the traffic of one sealing or unsealing is protected; tests switch the encryption off to see that they would notice. */
+/**
+ * How the traffic of one sealing or unsealing is protected; tests switch the encryption off to see that they would
+ * notice.
+ */
 export interface Protection {
   readonly encrypted: boolean;
 }
@@ -72,7 +82,8 @@ export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint
 
 /**
  * Seals `secret` (at most 64 bytes) to the PCR values of `policy`.
- * @throws Failure, `other-tpm` if this TPM has another SRK than the one that is named @throws RangeError for a longer secret
+ * @throws Failure, `other-tpm` if this TPM has another SRK than the one that is named
+ * @throws RangeError for a longer secret
  */
 export async function seal(
   tpm: Tpm,
@@ -206,7 +217,9 @@ async function unsealObject(
   }
 }
 
-/** Salted to the SRK, so that nobody on the bus can compute the keys that encrypt its parameters (part 1, section 19.6). */
+/**
+ * Salted to the SRK, so that nobody on the bus can compute the keys that encrypt its parameters (part 1, section 19.6).
+ */
 export async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Protection): Promise<number> {
   const session = await tpm.handle(async (slot) => {
     await tpm.call(
@@ -234,7 +247,10 @@ export function refuseLong(secret: Uint8Array): void {
     throw new RangeError(`a secret of ${String(secret.length)} bytes does not fit into a sealed object`);
 }
 
-/** TPM2B_SENSITIVE_CREATE with an empty authorization value (part 2, tables 145 and 146), in the one buffer that the caller wipes. */
+/**
+ * TPM2B_SENSITIVE_CREATE with an empty authorization value (part 2, tables 145 and 146), in the one buffer that the
+ * caller wipes.
+ */
 function sensitiveCreate(secret: Uint8Array): Uint8Array {
   refuseLong(secret);
   const wire = new Uint8Array(6 + secret.length);
@@ -246,7 +262,7 @@ function sensitiveCreate(secret: Uint8Array): Uint8Array {
 
 interface Structures {
   readonly publicArea: Buffer;
-  /** That of a duplicate where there is a seed. */
+  /** That of a duplicate if there is a seed. */
   readonly privateArea: Buffer;
   readonly encryptedSeed: Buffer | undefined;
 }
@@ -271,8 +287,9 @@ const damaged = (cause: unknown): Failure =>
   });
 
 /**
- * TPM2_Import (part 3, section 13.3): what the TPM can load, made of what another machine sealed to its SRK, which is known to be the right one.
- * @throws Failure `malformed` where the TPM can make nothing of it
+ * TPM2_Import (part 3, section 13.3): what the TPM can load, made of what another machine sealed to its SRK, which is
+ * known to be the right one.
+ * @throws Failure `malformed` if the TPM can make nothing of it
  */
 async function imported(
   tpm: Tpm,
@@ -301,7 +318,8 @@ async function imported(
       ([pointer = 0n]) => toStructure('TPM2B_PRIVATE', fromStructure('TPM2B_PRIVATE', pointer)),
     );
   } catch (error) {
-    // libtpms calls an RSA seed that does not decrypt a failure of its own. A TPM that does fail has refused the session before.
+    // libtpms calls an RSA seed that does not decrypt a failure of its own. A TPM that does fail has refused the
+    // session before.
     throw error instanceof TpmError && (error.ofParameter || error.is('failure')) ? damaged(error) : error;
   }
 }

@@ -60,7 +60,7 @@ export interface SrkPublic extends Pick<Srk, 'name' | 'template'> {
   readonly unique: readonly Uint8Array[];
 }
 
-/** The SRK with this TPM2B_PUBLIC; undefined where it has not exactly the attributes and algorithms of a standard one. */
+/** The SRK with this TPM2B_PUBLIC; undefined if it has not exactly the attributes and algorithms of a standard one. */
 export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   const area = contentOf(publicArea);
   if (Buffer.compare(sized(area), publicArea) !== 0) return undefined;
@@ -73,7 +73,7 @@ export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   return undefined;
 }
 
-/** The TPM2B that `bytes` are made of; none where they are not. */
+/** The TPM2B that `bytes` are made of; none if they are not. */
 function uniqueIn(bytes: Uint8Array): Uint8Array[] {
   const all: Uint8Array[] = [];
   for (let offset = 0; offset < bytes.length; ) {
@@ -106,7 +106,8 @@ export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
 
 /**
  * The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one.
- * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power cuts as wrong guesses (no noDA).
+ * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power
+ * cuts as wrong guesses (no noDA).
  * @throws TpmError
  */
 export async function findSrk(tpm: Tpm): Promise<Srk> {
@@ -123,7 +124,7 @@ export async function findSrk(tpm: Tpm): Promise<Srk> {
 
 /**
  * Exactly the SRK with this Name: the persistent one if it is it, else made again from its template.
- * @throws Failure `other-tpm` where neither is: nothing may be encrypted to a key that somebody else put there
+ * @throws Failure `other-tpm` if neither is: nothing may be encrypted to a key that somebody else put there
  */
 export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array): Promise<Srk> {
   const persistent = await openPersistent(tpm);
@@ -141,7 +142,7 @@ export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array
 export const openSrk = async (tpm: Tpm, recorded: RecordedSrk | undefined): Promise<Srk> =>
   recorded === undefined ? await findSrk(tpm) : await reopenSrk(tpm, recorded.srkName, recorded.srkTemplate);
 
-/** The key of a recorded template; undefined where this TPM can't make one like it. */
+/** The key of a recorded template; undefined if this TPM can't make one like it. */
 async function recreateSrk(tpm: Tpm, recorded: Uint8Array): Promise<Srk | undefined> {
   try {
     return await createSrk(tpm, recorded);

@@ -78,7 +78,10 @@ export function parseDevice(text: string): string {
 /** The device node of a TCTI; undefined for one without. */
 export const nodeOf = (tcti: string): string | undefined => /^device:(.+)$/.exec(tcti)?.[1];
 
-/** The unix sockets of a TCTI for swtpm: its own, and the one that libtss2-tcti-swtpm controls it by. None for other TCTIs. */
+/**
+ * The unix sockets of a TCTI for swtpm: its own, and the one that libtss2-tcti-swtpm controls it by. None for other
+ * TCTIs.
+ */
 export function socketsOf(tcti: string): string[] {
   const path = /^swtpm:(?:.*,)?path=([^,]+)/.exec(tcti)?.[1];
   return path === undefined ? [] : [path, `${path}.ctrl`];
@@ -168,7 +171,8 @@ export class Tpm {
   }
 
   /**
-   * A call with `count` outputs that ESYS allocates: `make` gets a slot for each, `read` the pointers, and then they are freed.
+   * A call with `count` outputs that ESYS allocates: `make` gets a slot for each, `read` the pointers, and then they
+   * are freed.
    */
   async outputs<T>(
     count: number,

@@ -41,7 +41,10 @@ export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
   };
 }
 
-/** Whether too many wrong guesses, of whatever it guards, keep it from being asked (dictionary attack lockout). @throws Failure */
+/**
+ * Whether too many wrong guesses, of whatever it guards, keep it from being asked (dictionary attack lockout).
+ * @throws Failure
+ */
 export async function isLockedOut(tpm: Tpm): Promise<boolean> {
   const permanent = (await propertiesFrom(tpm, permanentProperty, 1)).get(permanentProperty);
   return permanent !== undefined && (permanent.readUInt32BE() & inLockout) !== 0;

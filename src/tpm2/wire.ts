@@ -1,6 +1,6 @@
 /**
- * Structures of the TPM in their wire form (big-endian, TPM 2.0 part 2). This project reads and writes wire bytes only; the C
- * structures that ESYS wants stay opaque, and libtss2-mu converts.
+ * Structures of the TPM in their wire form (big-endian, TPM 2.0 part 2). This project reads and writes wire bytes only;
+ * the C structures that ESYS wants stay opaque, and libtss2-mu converts.
  */
 import { bind, type NativeFunction } from '../system/ffi.ts';
 import { TpmError } from './response.ts';
@@ -40,7 +40,8 @@ type Marshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Marshal`
 
 /**
  * The C structure for wire bytes, to be passed to ESYS. The caller wipes it where it holds a secret.
- * @throws TpmError where the bytes are not exactly one such structure: mu itself minds neither trailing bytes nor, in a TPM2B_PUBLIC, the size in front
+ * @throws TpmError if the bytes are not exactly one such structure: mu itself minds neither trailing bytes nor, in a
+ * TPM2B_PUBLIC, the size in front
  */
 export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
   const structure = Buffer.alloc(structureSize);

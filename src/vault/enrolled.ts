@@ -6,7 +6,7 @@ import { type Vault, vaultFiles } from './vault.ts';
 
 const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
 
-/** What a host said of itself when it was enrolled; undefined where it was not. @throws Failure `malformed` */
+/** What a host said of itself when it was enrolled; undefined if it was not. @throws Failure `malformed` */
 export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   const file = enrolledFile(vault, host);
   const bytes = readIfPresent(file);

@@ -5,7 +5,11 @@ import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultOf } from './vault.ts';
 
-/** Raises a scope's epoch by one in vault.toml, and leaves all else in it as it is, comments too. @returns the new epoch. @throws Failure */
+/**
+ * Raises a scope's epoch by one in vault.toml, and leaves all else in it as it is, comments too.
+ * @returns the new epoch.
+ * @throws Failure
+ */
 export function raiseEpoch({ folder }: Vault, scope: string): number {
   const { settings } = vaultFiles(folder);
   const epoch = epochOfScope(readVault(folder), scope) + 1;

@@ -6,12 +6,15 @@ import { utf8 } from '../bytes.ts';
 import { readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { vaultFiles } from './vault.ts';
 
-/** What git is not to take. An old seed.age stays open to a key that leaks later; `.*.new` is a file while it is being written. */
+/**
+ * What git is not to take. An old seed.age stays open to a key that leaks later; `.*.new` is a file while it is being
+ * written.
+ */
 const ignored = ['seed.age', 'fetched.json', 'sealed/', '.*.new'];
 
 /**
- * Removes what killed processes left of the vault's own files, and lets git ignore what it must not take, also in a vault that an
- * earlier version made. A line that somebody turned around (`!sealed/`) stays as it is.
+ * Removes what killed processes left of the vault's own files, and lets git ignore what it must not take, also in a
+ * vault that an earlier version made. A line that somebody turned around (`!sealed/`) stays as it is.
  * @returns the names of files that were changed
  */
 export function sweepVault(folder: string): string[] {
@@ -43,7 +46,10 @@ export function startRepository(folder: string): string | undefined {
   return commitVault(folder, 'Make the vault', ['fixed', 'enrolled', 'vault.toml', '.gitignore']);
 }
 
-/** Commits what changed in these files or folders, where the vault is a git repository. @returns what went wrong, which loses nothing but the commit */
+/**
+ * Commits what changed in these files or folders, where the vault is a git repository.
+ * @returns what went wrong, which loses nothing but the commit
+ */
 export function commitVault(folder: string, message: string, files: readonly string[]): string | undefined {
   if (!existsSync(join(folder, '.git'))) return undefined;
   const paths = files.filter(

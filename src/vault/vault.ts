@@ -1,6 +1,6 @@
 /**
- * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts, groups and other vaults
- * (`vault.toml`), secrets that somebody chose (`fixed`), and optionally the hosts' manifests.
+ * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts, groups and other
+ * vaults (`vault.toml`), secrets that somebody chose (`fixed`), and optionally the hosts' manifests.
  */
 
 import { homedir } from 'node:os';
@@ -69,7 +69,10 @@ export const vaultFiles = (
   sealed: join(folder, 'sealed'),
 });
 
-/** The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory Specification). */
+/**
+ * The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory
+ * Specification).
+ */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
   return resolve(
     asked ??
@@ -80,7 +83,10 @@ export function vaultFolder(asked: string | undefined, environment: NodeJS.Proce
 
 const hint = 'docs/guide.md lists its keys';
 
-/** The vaults that a machine without an operator fetches from: `[vault.NAME]` of this file. @throws Failure `malformed` */
+/**
+ * The vaults that a machine without an operator fetches from: `[vault.NAME]` of this file.
+ * @throws Failure `malformed`
+ */
 export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultSettings> {
   const bytes = readIfPresent(file);
   if (!bytes) return new Map();
@@ -89,7 +95,7 @@ export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultS
   return readOtherVaults(top, file, dirname(file));
 }
 
-/** @throws Failure `not-found` where there is no vault, `malformed` for a vault.toml that is not one */
+/** @throws Failure `not-found` if there is no vault, `malformed` for a vault.toml that is not one */
 export function readVault(folder: string): Vault {
   const { settings } = vaultFiles(folder);
   const bytes = readIfPresent(settings);

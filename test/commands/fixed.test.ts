@@ -233,7 +233,7 @@ describe('put and get', () => {
     fails(['put', 'a', '--host=wbe1'], exitStatus['not-found'], /knows no host wbe1/, 'x');
     fails(['get', 'host/web1/nothing'], exitStatus['not-found'], /there is no host\/web1\/nothing/);
     works(['put', 'host/web1/Token'], 'x');
-    fails(['put', 'host/web1/token'], exitStatus.refused, /differ from host\/web1\/Token in its case only/, 'x');
+    fails(['put', 'host/web1/token'], exitStatus.refused, /differ from host\/web1\/Token only in case/, 'x');
     fails(['put', 'host/web1/token.sealed/a'], exitStatus.usage, /a part of it ends in \.sealed/, 'x');
     assert.deepEqual(names(), ['host/web1/Token']);
   });
@@ -329,7 +329,7 @@ describe('rm, mv and cp', () => {
     fails(
       ['mv', 'host/web1/dir', 'group/db/moved'],
       exitStatus.refused,
-      /differ from group\/db\/moved\/C in its case only/,
+      /differ from group\/db\/moved\/C only in case/,
     );
     assert.deepEqual(names(), ['group/db/moved/C', 'host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']);
   });
@@ -339,7 +339,7 @@ describe('rm, mv and cp', () => {
     fails(
       ['mv', 'host/web1/dir', 'group/db/moved'],
       exitStatus.malformed,
-      /host\/web1\/dir\/c is no file of a fixed folder/,
+      /host\/web1\/dir\/c is not a file of a fixed folder/,
     );
     assert.deepEqual(names(), ['host/web1/a', 'host/web1/dir/b', 'host/web1/dir/c']);
   });
@@ -516,7 +516,7 @@ describe('a new epoch', () => {
     fails(
       ['get', 'host/web1/a'],
       exitStatus.malformed,
-      /host\/web1\/a is of epoch 1, and host\/web1 is in epoch 3\nauxcred: hint: auxcred rekey host\/web1/,
+      /host\/web1\/a is from epoch 1, and host\/web1 is in epoch 3\nauxcred: hint: auxcred rekey host\/web1/,
     );
     fails(['verify'], exitStatus.malformed, /2 files do not belong/);
     assert.match(auxcred(['rekey', 'host/web1']).stderr, /2 secrets are encrypted anew/);

@@ -777,14 +777,14 @@ describe('the names of fixed secrets', () => {
       twins('merged');
       const { status, stderr } = auxcred(operator('verify', 'host/merged'));
       assert.equal(status, exitStatus.malformed);
-      assert.match(stderr, /host\/merged\/tok differs from host\/merged\/Tok in its case only/);
+      assert.match(stderr, /host\/merged\/tok differs from host\/merged\/Tok only in case/);
       for (const options of [[], ['--dry-run']]) {
         const [code, message] = failureOf(pushed('merged', ...options));
         assert.deepEqual(
           [code, message],
           [
             'refused',
-            'host/merged/tok differs from host/merged/Tok in its case only: they would be one file on other systems',
+            'host/merged/tok differs from host/merged/Tok only in case: they would be one file on other systems',
           ],
         );
       }
@@ -1197,7 +1197,7 @@ describe('receive', () => {
     assert.match(
       receive('web1', one('host/web1/WIFI', good), encodeFixed(scope.seed, 'WIFI', Date.now(), Buffer.from('value')))
         .failure?.message ?? '',
-      /in its case only/,
+      /only in case/,
     );
     assert.match(
       receive('web1', { ...nothing, removeFixed: ['host/web1/mine'] }).failure?.message ?? '',

@@ -130,7 +130,7 @@ describe('the value of a recipe', () => {
     ]) {
       assert.throws(
         () => recipeValue(template(slot(broken)), sources),
-        isFailure('malformed', /^the hash shadow is not the one of db-password$/),
+        isFailure('malformed', /^the hash shadow is not a hash of db-password$/),
       );
     }
   });

@@ -22,7 +22,7 @@ import { findingsOf } from '../../src/health/checks.ts';
 import type { Finding } from '../../src/health/finding.ts';
 import { lookAt } from '../../src/health/health.ts';
 import { isEncryptedDevice, swapsOnDisk } from '../../src/health/platform.ts';
-import { Sight } from '../../src/health/readable-files.ts';
+import { ReadableFiles } from '../../src/health/readable-files.ts';
 import { commandLine, shellWord } from '../../src/system/shell.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 
@@ -598,7 +598,7 @@ describe('doctor', () => {
       for (const one of below) symlinkSync(at(`sys/${one}`), at(`sys/${name}/slaves/${one}`));
       return at(`sys/${name}`);
     };
-    const sight = new Sight();
+    const readable = new ReadableFiles();
     const [disk, luks] = [device('sda', ''), device('dm-0', 'CRYPT-LUKS2-0-root')];
     assert.deepEqual(
       [
@@ -608,7 +608,7 @@ describe('doctor', () => {
         device('dm-2', 'LVM-b', 'sda'),
         device('dm-3', 'LVM-c', 'dm-0', 'sda'),
         at('sys/none'),
-      ].map((path) => isEncryptedDevice(sight, path)),
+      ].map((path) => isEncryptedDevice(readable, path)),
       [false, true, true, false, false, undefined],
     );
 

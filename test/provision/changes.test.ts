@@ -13,7 +13,7 @@ import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
 import { withFingerprint } from '../../src/provision/fingerprint.ts';
 import { runHook } from '../../src/provision/hook.ts';
-import { snapshotInForce } from '../../src/provision/preparing.ts';
+import { activeSnapshot } from '../../src/provision/preparing.ts';
 import { type Provisioned, planned, provision } from '../../src/provision/provision.ts';
 import { stepsFor, type UnitStep } from '../../src/provision/running-units.ts';
 import { type Scope, scopeSeedsOf, seedsOf } from '../../src/seeds/scope.ts';
@@ -73,8 +73,8 @@ const write = (name: string, value: string, these = scopes): void => {
 };
 
 /** What a unit gets, from the snapshot alone. */
-function inForce(unit: string, credential: string, these = scopes): string {
-  const release = snapshotInForce(paths(), these)?.releases.find(
+function activeValue(unit: string, credential: string, these = scopes): string {
+  const release = activeSnapshot(paths(), these)?.releases.find(
     (one) => one.unit === unit && one.credential === credential,
   );
   assert.ok(release, `${unit}/${credential}`);
@@ -87,7 +87,7 @@ function inForce(unit: string, credential: string, these = scopes): string {
   );
 }
 const fingerprints = (these = scopes): ReadonlyMap<string, string> =>
-  snapshotInForce(paths(), these)?.fingerprints ?? new Map();
+  activeSnapshot(paths(), these)?.fingerprints ?? new Map();
 const touched = (steps: readonly UnitStep[]): string[] =>
   steps.filter(({ action }) => action !== 'none').map(({ unit }) => unit);
 
@@ -97,7 +97,7 @@ describe('a fingerprint', () => {
     const key = Buffer.from(hkdfSync('sha256', new Uint8Array(32).fill(1), 'auxcred/v1/release', '', 32));
     const framed = (text: string): Buffer => Buffer.concat([Buffer.from([0, text.length]), Buffer.from(text)]);
     for (const unit of ['a.service', 'b.service']) {
-      const value = Buffer.from(inForce(unit, 'a'));
+      const value = Buffer.from(activeValue(unit, 'a'));
       const length = Buffer.alloc(4);
       length.writeUInt32BE(value.length);
       assert.equal(
@@ -118,7 +118,7 @@ describe('a fingerprint', () => {
     const fingerprint = fingerprints().get('a.service/a') ?? '';
     assert.match(fingerprint, /^[0-9a-f]{64}$/);
     assert.ok(record.includes(fingerprint) && !releases.includes(fingerprint));
-    assert.ok(![releases, record].some((text) => text.includes(inForce('a.service', 'a'))));
+    assert.ok(![releases, record].some((text) => text.includes(activeValue('a.service', 'a'))));
   });
 });
 
@@ -154,7 +154,7 @@ describe('a record from before releases had a label of their own', () => {
     const old = withFingerprint(new Uint8Array(32).fill(1), (of) =>
       units.map(([unit, id]): [string, string] => [
         `${unit}/${id}`,
-        of('fingerprint', unit, id, Buffer.from(inForce(unit, id))),
+        of('fingerprint', unit, id, Buffer.from(activeValue(unit, id))),
       ]),
     );
     writeFileSync(
@@ -162,13 +162,13 @@ describe('a record from before releases had a label of their own', () => {
       authenticated({ ...content, fingerprints: Object.fromEntries(old) }, scope('host', 'web1', 1)),
     );
     rmSync(join(paths().snapshot, 'settled.json'));
-    assert.equal(snapshotInForce(paths(), scopes)?.fingerprintLabel, 'fingerprint');
+    assert.equal(activeSnapshot(paths(), scopes)?.fingerprintLabel, 'fingerprint');
   }
   const moved = (): void => {
     const body = bodyOf(record());
     assert.equal(body['fingerprintLabel'], 'release');
     const expected = withFingerprint(new Uint8Array(32).fill(1), (of) =>
-      of('release', 't.service', 't', Buffer.from(inForce('t.service', 't'))),
+      of('release', 't.service', 't', Buffer.from(activeValue('t.service', 't'))),
     );
     assert.equal(fingerprints().get('t.service/t'), expected);
     assert.ok(!existsSync(log()));
@@ -200,14 +200,14 @@ describe('a record from before releases had a label of their own', () => {
 
   test('stays under its label where seeds are sealed again', () => {
     before();
-    const old = snapshotInForce(paths(), scopes) ?? assert.fail();
+    const old = activeSnapshot(paths(), scopes) ?? assert.fail();
     installSnapshot(paths(), {
       before: old,
       snapshot: { ...old, counter: 2 },
       host: scope('host', 'web1', 1),
       fileOf: (recipe) => readFixedFile(paths(), recipe) ?? assert.fail(),
     });
-    assert.deepEqual(snapshotInForce(paths(), scopes), { ...old, counter: 2 });
+    assert.deepEqual(activeSnapshot(paths(), scopes), { ...old, counter: 2 });
   });
 });
 
@@ -231,10 +231,10 @@ describe('what json and env quote', () => {
 
   test('is text: bytes that are no UTF-8 are refused before anything changes, and pass as base64', () => {
     putBytes([0x61, 0xff]);
-    refused('json = { a = "{{f}}" }', /^t: f is no text that JSON can hold$/);
-    refused('env = { A = "{{f}}" }', /^t: f is no text that an environment can hold$/);
+    refused('json = { a = "{{f}}" }', /^t: f is not text that JSON can hold$/);
+    refused('env = { A = "{{f}}" }', /^t: f is not text that an environment can hold$/);
     refused('content = "{{f | json}}"', /JSON/);
-    refused('json = "{{i}}"', /^t: b is no text that JSON can hold$/);
+    refused('json = "{{i}}"', /^t: b is not text that JSON can hold$/);
     for (const line of [
       'json = "{{f | base64}}"',
       'content = "{{f | url | env}}"',
@@ -248,7 +248,7 @@ describe('what json and env quote', () => {
     putBytes([0x61, 0]);
     refused('env = { A = "{{f}}" }', /environment/);
     put(template('json = "{{f}}"'));
-    assert.equal(inForce('t.service', 't'), '"a\\u0000"\n');
+    assert.equal(activeValue('t.service', 't'), '"a\\u0000"\n');
   });
 
   test('is looked at when the file changes, too', () => {
@@ -256,7 +256,7 @@ describe('what json and env quote', () => {
     put(template('json = "{{f}}"'));
     putBytes([0xff]);
     refused('json = "{{f}}"', /JSON/);
-    assert.equal(inForce('t.service', 't'), '"a"\n');
+    assert.equal(activeValue('t.service', 't'), '"a"\n');
   });
 });
 
@@ -306,7 +306,7 @@ const sameValue: readonly {
     before: '[secret.d]\nkind = "hex"\ncredential = "u"\nunits = ["u.service"]\n',
     after: '[secret.d]\nkind = "fixed"\ncredential = "u"\nunits = ["u.service"]\n',
     move: () => {
-      write('host/web1/d', inForce('u.service', 'u'));
+      write('host/web1/d', activeValue('u.service', 'u'));
     },
     why: 'hex -> fixed',
   },
@@ -317,7 +317,7 @@ describe('another recipe for the same value', () => {
     test(`${name}: no unit is touched, and plan says so`, () => {
       for (const file of ['host/web1/u', 'group/db/u']) write(file, 'v');
       put(before);
-      const [value, print] = [inForce('u.service', 'u'), fingerprints().get('u.service/u')];
+      const [value, print] = [activeValue('u.service', 'u'), fingerprints().get('u.service/u')];
       move?.();
       const given = these ? { with: these } : {};
       const future = plan(after, given);
@@ -327,7 +327,7 @@ describe('another recipe for the same value', () => {
       const { changes, changed } = put(after, given);
       assert.equal(changed, true);
       assert.deepEqual(touched(stepsFor(changes)), []);
-      assert.equal(inForce('u.service', 'u', these), value);
+      assert.equal(activeValue('u.service', 'u', these), value);
       assert.equal(fingerprints(these).get('u.service/u'), print);
       assert.deepEqual([plan(after, given).changes, put(after, given).changed], [[], false]);
     });
@@ -386,7 +386,7 @@ describe('a run with nothing to do', () => {
   const works = (name: string, expected: boolean, given: Given = {}): void => {
     const { changed, changes } = put(text, given);
     assert.deepEqual([changed, changes.length > 0], [expected, expected], name);
-    assert.equal(inForce('u.service', 'u'), 'v', name);
+    assert.equal(activeValue('u.service', 'u'), 'v', name);
   };
 
   test('is told by what the snapshot came from, and notices whatever changed', () => {
@@ -416,7 +416,7 @@ describe('a run with nothing to do', () => {
       bytes[middle] = (bytes[middle] ?? 0) ^ 1;
       writeFileSync(file, bytes);
       assert.equal(put(text).changed, name !== 'settled.json');
-      assert.equal(inForce('u.service', 'u'), 'v');
+      assert.equal(activeValue('u.service', 'u'), 'v');
       assert.equal(put(text).changed, false);
     });
 
@@ -425,7 +425,7 @@ describe('a run with nothing to do', () => {
     put(text);
     rmSync(join(paths().snapshot, 'fixed'), { recursive: true });
     assert.equal(put(text).changed, true);
-    assert.equal(inForce('u.service', 'u'), 'v');
+    assert.equal(activeValue('u.service', 'u'), 'v');
   });
 
   test('is none while a hook holds something back', () => {
@@ -478,21 +478,21 @@ describe('going back', () => {
     const seen = new Map<number, string>();
     for (const month of [9, 10, 11]) {
       put(text(), { at: at(month) });
-      seen.set(month, inForce('a.service', 'a'));
+      seen.set(month, activeValue('a.service', 'a'));
     }
     const held = text('period = "2026-10"\n');
     assert.deepEqual(touched(stepsFor(put(held, { at: at(11) }).changes)), ['a.service', 't.service']);
     assert.deepEqual(
-      [inForce('a.service', 'a'), inForce('a.service', 'a.previous'), inForce('t.service', 't')],
+      [activeValue('a.service', 'a'), activeValue('a.service', 'a.previous'), activeValue('t.service', 't')],
       [seen.get(10), seen.get(9), `x=${String(seen.get(10))}`],
     );
     // It does not rotate, whatever the clock says.
     for (const month of [11, 12, 10]) assert.equal(put(held, { at: at(month) }).changed, false);
     assert.deepEqual(plan(held, { at: at(12) }).changes, []);
     put(text(), { at: at(12) });
-    assert.deepEqual([inForce('a.service', 'a.previous')], [seen.get(11)]);
+    assert.deepEqual([activeValue('a.service', 'a.previous')], [seen.get(11)]);
     assert.deepEqual(
-      snapshotInForce(paths(), scopes)
+      activeSnapshot(paths(), scopes)
         ?.history.get('a')
         ?.map(({ recipe }) => (recipe.form === 'derived' ? recipe.period : '')),
       ['2026-09', '2026-10', '2026-11', '2026-10', '2026-12'],
@@ -515,11 +515,11 @@ describe('going back', () => {
   test('to a lower generation gives the older value', () => {
     const generation = (number: number): string => text(`generation = ${String(number)}\n`);
     put(generation(1));
-    const first = inForce('a.service', 'a');
+    const first = activeValue('a.service', 'a');
     put(generation(2));
-    assert.notEqual(inForce('a.service', 'a'), first);
+    assert.notEqual(activeValue('a.service', 'a'), first);
     put(generation(1));
-    assert.equal(inForce('a.service', 'a'), first);
+    assert.equal(activeValue('a.service', 'a'), first);
   });
 
   test('to an older manifest gives the older secrets', () => {
@@ -528,10 +528,10 @@ describe('going back', () => {
       '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n',
     ];
     const values = (): string[][] =>
-      (snapshotInForce(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [
+      (activeSnapshot(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [
         unit,
         credential,
-        inForce(unit, credential),
+        activeValue(unit, credential),
       ]);
     const first = manifests.map((manifest) => {
       put(manifest);

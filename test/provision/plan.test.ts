@@ -10,7 +10,7 @@ import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
 import { manifestOf } from '../../src/manifest/manifest.ts';
 import { runHook } from '../../src/provision/hook.ts';
 import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
-import { snapshotInForce } from '../../src/provision/preparing.ts';
+import { activeSnapshot } from '../../src/provision/preparing.ts';
 import { type Hook, type Provisioned, planned, provision } from '../../src/provision/provision.ts';
 import { stepsFor } from '../../src/provision/running-units.ts';
 import { type Scope, seedsOf } from '../../src/seeds/scope.ts';
@@ -72,13 +72,13 @@ const put = (
 const brief = (changes: readonly ReleaseChange[]): string[] =>
   changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
 const historyOf = (name: string): string[] =>
-  (snapshotInForce(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) =>
+  (activeSnapshot(pathsUnder(root), scopes)?.history.get(name) ?? []).map(({ recipe }) =>
     ingredients(recipe)
       .map((source) => `${periodOf(source)} ${String(generationOf(source))}`)
       .join(),
   );
-const inForce = (unit: string, credential: string, these = scopes): string => {
-  const release = snapshotInForce(pathsUnder(root), these)?.releases.find(
+const activeValue = (unit: string, credential: string, these = scopes): string => {
+  const release = activeSnapshot(pathsUnder(root), these)?.releases.find(
     (one) => one.unit === unit && one.credential === credential,
   );
   assert.ok(release, `${unit}/${credential}`);
@@ -116,7 +116,7 @@ describe('provision', () => {
         error.code === 'older' &&
         /has counter 2; counter 3 was in force/.test(error.message),
     );
-    assert.equal(snapshotInForce(pathsUnder(root), scopes)?.counter, 3);
+    assert.equal(activeSnapshot(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
     assert.equal(put(rotating, { counter: 2 }).changed, false);
     assert.deepEqual(put(rotating, { counter: 4 }).changes, []);
@@ -124,7 +124,7 @@ describe('provision', () => {
 
   test('a new period changes what rotates, what is made of it, and nothing else', () => {
     put(rotating);
-    const old = inForce('a.service', 'a');
+    const old = activeValue('a.service', 'a');
     const { changes } = put(rotating, { at: december });
     assert.deepEqual(brief(changes), [
       'a.service/a: period 2026-11 -> 2026-12',
@@ -133,9 +133,9 @@ describe('provision', () => {
       'b.service/a.previous: period 2026-10 -> 2026-11',
       'c.service/t: a: period 2026-11 -> 2026-12',
     ]);
-    assert.notEqual(inForce('a.service', 'a'), old);
-    assert.equal(inForce('a.service', 'a.previous'), old);
-    assert.equal(inForce('c.service', 't'), `x=${inForce('b.service', 'a')}`);
+    assert.notEqual(activeValue('a.service', 'a'), old);
+    assert.equal(activeValue('a.service', 'a.previous'), old);
+    assert.equal(activeValue('c.service', 't'), `x=${activeValue('b.service', 'a')}`);
     assert.deepEqual(historyOf('a'), ['2026-11 1', '2026-12 1']);
     assert.deepEqual(historyOf('b'), [' 1']);
   });
@@ -143,15 +143,15 @@ describe('provision', () => {
   test('two hosts of a group have the same secret, also the previous one, whenever they were provisioned', () => {
     put(rotating);
     put(rotating, { at: december });
-    const here = ['a', 'a.previous'].map((id) => inForce('a.service', id));
+    const here = ['a', 'a.previous'].map((id) => activeValue('a.service', id));
     rmSync(root, { recursive: true });
     const other = [scope('host', 'web2', 9), scope('group', 'db', 2)];
     put(rotating, { at: new Date('2026-12-24T00:00:00Z'), with: other });
     assert.deepEqual(
-      ['a', 'a.previous'].map((id) => inForce('a.service', id, other)),
+      ['a', 'a.previous'].map((id) => activeValue('a.service', id, other)),
       here,
     );
-    assert.notEqual(inForce('b.service', 'b', other), '');
+    assert.notEqual(activeValue('b.service', 'b', other), '');
   });
 
   test('a group that this machine is not in is named', () => {
@@ -164,7 +164,7 @@ describe('provision', () => {
 
   test('a clock that ran backwards is refused, with the way out, until it is accepted', () => {
     put(rotating, { at: december });
-    const old = inForce('a.service', 'a');
+    const old = activeValue('a.service', 'a');
     assert.throws(
       () => put(rotating),
       (error) =>
@@ -173,9 +173,9 @@ describe('provision', () => {
         error.message.includes('the clock says 2026-11-23T12:00Z, but a is in its period 2026-12 already') &&
         (error.hint ?? '').includes('--accept-clock'),
     );
-    assert.equal(inForce('a.service', 'a'), old);
+    assert.equal(activeValue('a.service', 'a'), old);
     assert.equal(put(rotating, { acceptEarlier: true }).changed, true);
-    assert.notEqual(inForce('a.service', 'a'), old);
+    assert.notEqual(activeValue('a.service', 'a'), old);
   });
 
   test('another rotation of the same day is not a clock that ran backwards', () => {
@@ -204,11 +204,11 @@ describe('provision', () => {
   test('a hash in force is not computed again', () => {
     const hash = '[secret.p]\n[secret.h]\nkind = "crypt"\nof = "p"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n';
     put(hash);
-    const first = inForce('a.service', 'h');
+    const first = activeValue('a.service', 'h');
     assert.match(first, /^\$6\$[./0-9A-Za-z]{16}\$[./0-9A-Za-z]{86}$/);
     assert.equal(put(hash).changed, false);
     put(`${hash}[secret.more]\nunits = ["a.service"]\n`);
-    assert.equal(inForce('a.service', 'h'), first);
+    assert.equal(activeValue('a.service', 'h'), first);
   });
 });
 
@@ -216,7 +216,7 @@ describe('plan', () => {
   test('says what provision would do, and changes nothing', () => {
     put(rotating);
     const before = readFileSync(join(pathsUnder(root).snapshot, 'releases.json'));
-    const future = planOf(declared(rotating), scopes, snapshotInForce(pathsUnder(root), scopes), {
+    const future = planOf(declared(rotating), scopes, activeSnapshot(pathsUnder(root), scopes), {
       at: december,
       acceptEarlier: false,
       fixed: () => assert.fail('no secret is fixed'),
@@ -364,21 +364,21 @@ describe('a hook', () => {
 
   test('is told the old and the new value, as files that no disk has', () => {
     put(manifest(), { hook: runHook });
-    const old = inForce('a.service', 'a');
+    const old = activeValue('a.service', 'a');
     const { held } = put(manifest(), { at: december, hook: runHook });
     assert.equal(held.size, 0);
-    assert.equal(readFileSync(log(), 'utf8'), `a web ${old} ${inForce('a.service', 'a')}\n`);
+    assert.equal(readFileSync(log(), 'utf8'), `a web ${old} ${activeValue('a.service', 'a')}\n`);
   });
 
   test('that fails keeps its secret and all that is made of it as they were; the others go on, and the next run tries again', () => {
     put(manifest(), { hook: runHook });
-    const old = inForce('a.service', 'a');
+    const old = activeValue('a.service', 'a');
     writeFileSync(join(root, 'broken'), '');
     const { held, changes } = put(manifest(), { at: december, hook: runHook });
     assert.match(held.get('a') ?? '', /hook failed with status 1/);
     assert.deepEqual(brief(changes), ['b.service/b: period 2026-11 -> 2026-12']);
-    assert.equal(inForce('a.service', 'a'), old);
-    assert.equal(inForce('c.service', 't'), `x=${old}`);
+    assert.equal(activeValue('a.service', 'a'), old);
+    assert.equal(activeValue('c.service', 't'), `x=${old}`);
     rmSync(join(root, 'broken'));
     assert.deepEqual(brief(put(manifest(), { at: december, hook: runHook }).changes), [
       'a.service/a: period 2026-11 -> 2026-12',
@@ -389,10 +389,10 @@ describe('a hook', () => {
 
   test('is left for later while the machine boots', () => {
     put(manifest());
-    const old = inForce('a.service', 'a');
+    const old = activeValue('a.service', 'a');
     const { postponed } = put(manifest(), { at: december });
     assert.deepEqual(postponed, ['a']);
-    assert.equal(inForce('a.service', 'a'), old);
+    assert.equal(activeValue('a.service', 'a'), old);
   });
 
   test('can not be told a value whose seed is gone, and holds nothing back for that', () => {
