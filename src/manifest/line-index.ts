@@ -1,4 +1,4 @@
-/** Where in a manifest file a key stands. The parsers don't say, so it is looked for in the text. */
+/** Finds the line of a key in a manifest file. It searches the text, because the parsers do not give lines. */
 export class LineIndex {
   readonly #lines: readonly string[];
   readonly #json: boolean;
@@ -15,7 +15,7 @@ export class LineIndex {
    */
   of(key: string): number | undefined {
     this.#tables ??= this.#index();
-    // A secret's name may have dots itself: the longest table that is there wins.
+    // A secret's name may have dots: the longest table that exists wins.
     const parts = key.split('.');
     for (let end = parts.length; end > 1; end--) {
       const header = this.#tables.get(parts.slice(1, end).join('.'));
