@@ -10,7 +10,7 @@ export class LineIndex {
   }
 
   /**
-   * The line, from 1, of a key such as `secret.db-password.length`, or of the table around it; undefined if neither is
+   * The line, counted from 1, of a key such as `secret.db-password.length`, else of its table; undefined if neither is
    * found.
    */
   of(key: string): number | undefined {

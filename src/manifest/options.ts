@@ -61,8 +61,8 @@ const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = {
 const mostWords = 1024;
 
 /**
- * The options of a declaration of this kind; an ssh key's comment is empty if none is given. What is wrong goes to the
- * table's problems.
+ * Reads the options of a declaration of this kind. An ssh key without a comment gets an empty one. Reports what is
+ * wrong as problems of the table.
  */
 export function readOptions(kind: KindName, table: ManifestTable): KindOptions {
   const options = optionsOf(kind, table);
@@ -70,7 +70,7 @@ export function readOptions(kind: KindName, table: ManifestTable): KindOptions {
   if (!isKeyKind(kind) && optionKeys(kind).includes('weak') && !table.flag('weak', false) && bits < weakestStrength) {
     table.problem(
       '',
-      `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and at least ${String(weakestStrength)} are required`,
+      `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and at least ${weakestStrength} are required`,
       'make it longer; weak = true if you want a weak one, such as a PIN',
     );
   }

@@ -85,7 +85,7 @@ export class ManifestTable {
     return Object.fromEntries(texts);
   }
 
-  /** As it was parsed; undefined if the table has no such key. */
+  /** The value as it was parsed; undefined if the table lacks the key. */
   value(key: string): unknown {
     return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;
   }
