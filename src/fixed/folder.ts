@@ -1,4 +1,6 @@
-/** The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file for each secret. Listing it takes no seed.
+/**
+ * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file for each secret. Listing it takes no
+ * seed.
  */
 import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -19,7 +21,9 @@ import { checkedPath, type FixedName, nameText, pathProblem, splitName } from '.
 
 const ending = '.sealed';
 
-/** How many times files that do not open are tried under other names, to find the right one. A limit for all of them together: in a folder of another machine, thousands do not open.
+/**
+ * How many times files that do not open are tried under other names, to find the right one. A limit for all of them
+ * together: in a folder of another machine, thousands do not open.
  */
 const mostTrials = 10_000;
 

@@ -1,4 +1,6 @@
-/** Checks that names can be files of one fixed folder on every file system, with or without case. Looks at names only, without seeds or disk.
+/**
+ * Checks that names can be files of one fixed folder on every file system, with or without case. Looks at names only,
+ * without seeds or disk.
  */
 
 /** Two names that can't be in one folder. */
@@ -11,7 +13,9 @@ export interface NameConflict {
 
 const ending = '.sealed';
 
-/** Finds the names that differ only in case from an earlier one, or from a folder of an earlier one. They would be one file on other systems, and a merge of two branches can bring them together. Takes linear time.
+/**
+ * Finds the names that differ only in case from an earlier one, or from a folder of an earlier one. They would be one
+ * file on other systems, and a merge of two branches can bring them together. Takes linear time.
  *
  * No segment of a name ends in `.sealed` (`pathProblem`), so no name's folder is another name's file.
  * @param names - as `host/web1/wifi`, each once

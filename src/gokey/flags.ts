@@ -20,7 +20,9 @@ export interface GokeyFlags {
   readonly u: boolean;
 }
 
-/** Parses flags as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags after `--` or the first other argument. Numbers and booleans are read as by Go's strconv, so `-l 010` is 8.
+/**
+ * Parses flags as Go's package flag does: one dash or two, a value after `=` or in the next argument, and no more flags
+ * after `--` or the first other argument. Numbers and booleans are read as by Go's strconv, so `-l 010` is 8.
  * @returns undefined if `-h` or `-help` comes before any mistake
  * @throws Failure `usage` for flags that gokey refuses too, and for `-p`
  */

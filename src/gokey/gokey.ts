@@ -1,4 +1,7 @@
-/** Makes gokey's passwords and keys, byte for byte as cloudflare/gokey 0.2.0 does, and without a seed file as every version does.
+/**
+ * Makes gokey's passwords and keys, byte for byte as cloudflare/gokey 0.2.0 does, and without a seed file as every
+ * version does.
+ *
  * Before 0.2.0, gokey never used the secret part of a seed file: its output depended on public bytes only
  * (CVE-2025-13353). Those values are not computed here.
  */
@@ -44,7 +47,9 @@ const suffixes: Readonly<Record<GokeyType, string>> = {
   ec521: '-key(EC521)',
 };
 
-/** Makes what gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes the result and the request's secrets.
+/**
+ * Makes what gokey prints: a password without a newline, raw bytes, or a key in PEM. The caller wipes the result and
+ * the request's secrets.
  * @throws Failure `usage` for what gokey refuses, `no-recipient` for a master password that does not open the seed file
  */
 export function gokey({ masterPassword, realm, seed, type, length, allowUnsafe }: GokeyRequest): Uint8Array {

@@ -66,7 +66,9 @@ const curves: Readonly<Record<'ec256' | 'ec384' | 'ec521', Curve>> = {
   },
 };
 
-/** Draws a key of a NIST curve and writes it as PEM of an ECPrivateKey with its curve and public key (RFC 5915 section 3). The caller wipes it. The number passes through a BigInt, which can't be wiped.
+/**
+ * Draws a key of a NIST curve and writes it as PEM of an ECPrivateKey with its curve and public key (RFC 5915 section
+ * 3). The caller wipes it. The number passes through a BigInt, which can't be wiped.
  */
 export function ecPrivateKey(stream: GokeyStream, type: 'ec256' | 'ec384' | 'ec521'): Uint8Array {
   const { name, most, size, drawn, oid } = curves[type];

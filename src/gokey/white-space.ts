@@ -12,7 +12,8 @@ const spaces = [
   ...Array.from('\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000'),
 ].map((space) => Buffer.from(space));
 
-/** Removes the white space around the bytes as Go's strings.TrimSpace does. Bytes that are not UTF-8 stay.
+/**
+ * Removes the white space around the bytes as Go's strings.TrimSpace does. Bytes that are not UTF-8 stay.
  * Takes ownership of `bytes` and wipes them. The caller wipes the result.
  */
 export function trimSpace(bytes: Uint8Array): Uint8Array {

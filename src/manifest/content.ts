@@ -1,4 +1,4 @@
-/** What a secret is made of, read from its declaration. */
+/** Reads the content of a secret, which says what it is made of, from its declaration. */
 import { hashRounds } from '../derive/hash-rounds.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
 import { isFirst, parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
@@ -10,12 +10,14 @@ import { optionKeys, readOptions } from './options.ts';
 import type { ManifestTable } from './table.ts';
 import { readTemplate, templateKeys } from './template.ts';
 
+/** All kinds of secret: the derived ones, and those made in other ways. */
 export const contentKinds = [...kindNames, 'fixed', 'vault', 'crypt', 'template'] as const;
+/** One kind of secret. */
 export type ContentKind = (typeof contentKinds)[number];
 
 const derivedKeys = ['generation', 'share', 'rotate', 'period', 'previous'];
 
-/** The keys that a kind adds to those that every declaration has. */
+/** The keys that a kind adds to the common ones. */
 export function contentKeys(kind: ContentKind): readonly string[] {
   if (kind === 'template') return templateKeys;
   if (kind === 'fixed') return ['path', 'share'];
@@ -23,7 +25,7 @@ export function contentKeys(kind: ContentKind): readonly string[] {
   return kind === 'crypt' ? ['of', 'method', 'rounds'] : [...derivedKeys, ...optionKeys(kind)];
 }
 
-/** What is wrong goes to the table's problems. */
+/** Reads the content of a declaration. Reports what is wrong as problems of the table, and returns defaults for it. */
 export function readContent(kind: ContentKind, name: string, table: ManifestTable): Content {
   if (kind === 'fixed' || kind === 'vault') return readFixed(kind, name, table);
   if (kind === 'template') return readTemplate(table);
@@ -52,7 +54,7 @@ function readDerived(kind: KindName, table: ManifestTable): DerivedContent {
   return { form: 'derived', options: readOptions(kind, table), generation, share, rotate, period, previous };
 }
 
-/** The period that a secret is held in: one of its own rotation. */
+/** The period that a secret is pinned to; it must fit the secret's rotation. */
 function readPeriod(table: ManifestTable, rotate: Rotation | undefined): string | undefined {
   const name = optionalText(table, 'period');
   if (name === undefined) return undefined;
@@ -80,7 +82,9 @@ function readShare(table: ManifestTable): string | undefined {
   return share;
 }
 
-/** A vault's secret has a file of the secret's own name, which `auxcred fetch` writes. */
+/**
+ * Reads a `fixed` or `vault` secret. The file of a vault's secret has the secret's own name; `auxcred fetch` writes it.
+ */
 function readFixed(kind: 'fixed' | 'vault', name: string, table: ManifestTable): FixedContent {
   const share = readShare(table);
   const path = table.text('path', name);

@@ -2,31 +2,33 @@ import { isKeyKind, type KindOptions } from '../derive/kind.ts';
 import type { Rotation } from '../derive/period.ts';
 import type { Escape, HashMethod } from '../derive/recipe.ts';
 
-/** How a secret reaches its unit. */
+/** The ways in which a secret reaches its unit. */
 export const deliveries = ['socket', 'stage', 'credstore', 'file'] as const;
+/** One way in which a secret reaches its unit. */
 export type Delivery = (typeof deliveries)[number];
 
-/** What happens to a running unit whose secret changed. */
+/** What auxcred can do with a running unit whose secret changed. */
 export const unitActions = ['restart', 'reload', 'none'] as const;
+/** What auxcred does with a running unit whose secret changed. */
 export type UnitAction = (typeof unitActions)[number];
 
-/** A secret of its own. */
+/** A secret derived from a seed. */
 export interface DerivedContent {
   readonly form: 'derived';
   readonly options: KindOptions;
-  /** Counts from 1; another one is another secret. */
+  /** Counts from 1. Another generation is another secret. */
   readonly generation: number;
   /** The group that shares it; undefined for a secret of this host alone. */
   readonly share: string | undefined;
-  /** How often it becomes another secret; undefined for never. */
+  /** How often it becomes another secret; undefined if it does not rotate. */
   readonly rotate: Rotation | undefined;
-  /** The period that it is held in, whatever the clock says; undefined if it rotates. */
+  /** The period that it is pinned to, whatever the clock says; undefined if it rotates. */
   readonly period: string | undefined;
-  /** Whether the one before it is delivered beside it. */
+  /** Whether the previous value is delivered too. */
   readonly previous: boolean;
 }
 
-/** Where another program keeps a secret. */
+/** A secret in another program's vault. */
 export interface VaultReference {
   /** The vault's name in vault.toml, or that of a program `auxcred-vault-NAME`. */
   readonly name: string;
@@ -35,18 +37,18 @@ export interface VaultReference {
   readonly options: Readonly<Record<string, string>>;
 }
 
-/** A secret that somebody chose. */
+/** A secret that somebody chose or issued. */
 export interface FixedContent {
   readonly form: 'fixed';
-  /** In the scope's part of the fixed folder. */
+  /** The path in the scope's part of the fixed folder. */
   readonly path: string;
   /** The group that shares it; undefined for a secret of this host alone. */
   readonly share: string | undefined;
-  /** Where `auxcred fetch` gets it; undefined if `auxcred put` does. */
+  /** The vault that `auxcred fetch` gets it from; undefined if `auxcred put` writes it. */
   readonly vault: VaultReference | undefined;
 }
 
-/** Another secret's hash. */
+/** A hash of another secret. */
 export interface HashedContent {
   readonly form: 'crypt';
   /** The other secret's name. */
@@ -56,7 +58,7 @@ export interface HashedContent {
 }
 
 /**
- * A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`, which one is known once all names are.
+ * A place in a template: `{{NAME}}`, `{{NAME.public}}` or `{{NAME.previous}}`. All names must be known to tell which.
  */
 export interface Reference {
   readonly reference: string;
@@ -69,56 +71,62 @@ export interface TemplateContent {
   readonly pieces: readonly (string | Reference)[];
 }
 
+/** What a secret is made of. */
 export type Content = DerivedContent | FixedContent | HashedContent | TemplateContent;
 
-/** Before what a file has to be there: the units that name it, or systemd-sysusers, which makes users. */
+/** What a file must exist before: the units that name it, or systemd-sysusers, which makes users. */
 export const needs = ['units', 'users'] as const;
+/** What a file must exist before. */
 export type Need = (typeof needs)[number];
 
-/** Where and how a secret lies as a file. */
+/** The owner, mode and link of a secret that is delivered as a file. */
 export interface Placement {
-  /** A user's and a group's name, or number. */
+  /** The name or number of a user, and below of a group. */
   readonly owner: string;
   readonly group: string;
   /** Permission bits. */
   readonly mode: number;
-  /** The absolute path of a symbolic link to the file; undefined for none. */
+  /** The absolute path of a symbolic link to the file; undefined if there is none. */
   readonly link: string | undefined;
   readonly neededFor: Need;
 }
 
-/** One `[secret.NAME]` of the manifest, checked, defaults filled in. */
+/** One `[secret.NAME]` of the manifest, checked, with defaults filled in. */
 export interface SecretDeclaration {
   readonly name: string;
   readonly content: Content;
-  /** Services, or templates for all their instances. */
+  /** Services, or templates, which stand for all their instances. */
   readonly units: readonly string[];
-  /** The credential's id, under which the unit reads it. */
+  /** The id under which the unit reads the credential. */
   readonly credential: string;
   readonly delivery: Delivery;
-  /** Of `delivery = "file"` alone. */
+  /** Defined for `delivery = "file"` only. */
   readonly placement: Placement | undefined;
   readonly change: UnitAction;
-  /** A command that is told the old and the new value before units are; empty for none. */
+  /** A command that gets the old and the new value before the new one becomes active; empty if there is none. */
   readonly hook: readonly string[];
   readonly file: string;
 }
 
-/** Stands for whoever reads a file or a credential of the store that is not one unit's own. */
+/**
+ * Stands in place of a unit for secrets that no unit owns: files, and credentials of systemd's store, that anybody may
+ * read.
+ */
 export const anyUnit = '';
 
 /**
- * To whom a declaration gives its credentials: its units; as a file or in systemd's own store, without units, to
- * whoever reads them.
+ * The receivers of a declaration's credentials: its units, or {@link anyUnit} for a file or systemd's store without
+ * units.
  */
 export const receiversOf = ({ units, delivery }: Pick<SecretDeclaration, 'units' | 'delivery'>): readonly string[] =>
   units.length === 0 && (delivery === 'credstore' || delivery === 'file') ? [anyUnit] : units;
 
-/** What a credential holds of its secret. */
+/** The parts of a secret that a credential can hold. */
 export const parts = ['secret', 'public', 'previous'] as const;
+/** A part of a secret. */
 export type Part = (typeof parts)[number];
 
-/** The credentials that a declaration gives to each of its units: the secret under its id, and what goes with it. */
+/** The credentials that each unit of a declaration gets: the secret, and its public half or previous value. */
 export function credentialsOf({
   credential,
   content,
@@ -130,11 +138,11 @@ export function credentialsOf({
   return all;
 }
 
-/** Whether another period makes it another secret by itself. */
+/** Whether the secret changes by itself with the period. */
 export const rotates = (content: Content): boolean =>
   content.form === 'derived' && content.rotate !== undefined && content.period === undefined;
 
-/** The same without the periods that secrets are held in. */
+/** The declarations without pinned periods. */
 export const unheld = (declarations: readonly SecretDeclaration[]): SecretDeclaration[] =>
   declarations.map((declaration) =>
     declaration.content.form === 'derived'
@@ -142,19 +150,19 @@ export const unheld = (declarations: readonly SecretDeclaration[]): SecretDeclar
       : declaration,
   );
 
-/** `password`, `fixed`, `vault`, `crypt`, `template`. */
+/** The kind of a content: `password`, `fixed`, `vault`, `crypt`, `template`. */
 export function kindOfContent(content: Content): string {
   if (content.form === 'fixed') return content.vault === undefined ? 'fixed' : 'vault';
   return content.form === 'derived' ? content.options.kind : content.form;
 }
 
-/** What is wrong with a manifest, where, and the way out. */
+/** Something wrong with a manifest: the place, the message and a hint. */
 export interface Problem {
   readonly severity: 'error' | 'warning';
   readonly file: string;
   /** Counts from 1. */
   readonly line: number | undefined;
-  /** `secret.db-password.length`. */
+  /** Such as `secret.db-password.length`; undefined if the problem is about the whole file. */
   readonly key: string | undefined;
   readonly message: string;
   readonly hint: string | undefined;

@@ -1,4 +1,4 @@
-/** Secrets that are made of others: who names whom, and what can't be. */
+/** Checks secrets that are made of other secrets: names, circles, sizes and escapes. */
 import { longestPhrase } from '../derive/hash-rounds.ts';
 import { isKeyKind, type KindOptions } from '../derive/kind.ts';
 import type { Escape } from '../derive/recipe.ts';
@@ -6,14 +6,14 @@ import { nearest } from '../nearest.ts';
 import type { Content, Part, Reference, SecretDeclaration } from './declaration.ts';
 import { largestSecret } from './options.ts';
 
-/** A secret that another one names, and what of it. */
+/** A secret that another one names, and the part that is meant. */
 export interface Dependency {
   readonly name: string;
   readonly part: Part;
 }
 
 /**
- * What `{{...}}` names: a secret of that very name, else the part of one that its last word names; undefined for
+ * Resolves `{{...}}`: to the secret of that exact name, else to a part of one (`NAME.public`); undefined if there is
  * neither.
  */
 export function dependencyOf(reference: string, isName: (name: string) => boolean): Dependency | undefined {
@@ -27,25 +27,19 @@ const referencesOf = (content: Content): readonly Reference[] => {
   return content.form === 'crypt' && content.of !== '' ? [{ reference: content.of, escapes: [] }] : [];
 };
 
-/** The secrets that a content names and that there are. */
+/** The declared secrets that a content names. */
 export const dependenciesOf = (content: Content, isName: (name: string) => boolean): Dependency[] =>
   referencesOf(content).flatMap(({ reference }) => dependencyOf(reference, isName) ?? []);
 
 type Note = (declaration: SecretDeclaration, message: string, hint: string | undefined) => void;
 
-/** Templates in templates: each level is a level of the stack for whatever reads a recipe. */
+/** How deep templates may be nested: each level is a stack frame in the code that reads a recipe. */
 const deepest = 32;
 
-/**
- * Secrets that a template may have in it, those of the templates in it counted as often as they stand there: a recipe
- * names them all.
- */
+/** How many secrets a template may hold, nested templates included, since its recipe names each occurrence. */
 const mostPlaces = 10_000;
 
-/**
- * Notes names that nobody declares, circles, templates that grow too large, and parts or escapes that a secret does not
- * have.
- */
+/** Reports undeclared names, circles, templates that grow too large, and parts or escapes that do not fit a secret. */
 export function checkDependencies(declarations: readonly SecretDeclaration[], note: Note): void {
   const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   for (const declaration of declarations) {
@@ -56,7 +50,7 @@ export function checkDependencies(declarations: readonly SecretDeclaration[], no
         note(
           declaration,
           `${declaration.name} -> ${reference}: no secret is declared by this name`,
-          nearest(reference, [...byName.keys()]) ?? 'declare it; without units it goes to nobody by itself',
+          nearest(reference, [...byName.keys()]) ?? 'declare it; without units it is delivered as part of others only',
         );
       else
         for (const { message, hint } of unusable(declaration.content, other, dependency.part, escapes))
@@ -82,12 +76,12 @@ export function checkDependencies(declarations: readonly SecretDeclaration[], no
   }
 }
 
-/** How large a secret may become. */
+/** The size that a secret may reach. */
 interface Extent {
   readonly bytes: number;
   readonly depth: number;
   readonly places: number;
-  /** Whether it, or a part of it, is known to be too large. */
+  /** Whether it, or a secret in it, was already reported as too large. */
   readonly isNoted: boolean;
 }
 
@@ -97,15 +91,15 @@ function tooLarge({ bytes, depth, places }: Extent): string | undefined {
   if (depth > deepest) return `templates are nested more than ${String(deepest)} deep in it`;
   if (places > mostPlaces) return `more than ${String(mostPlaces)} secrets stand in it`;
   if (bytes > largestSecret)
-    return `it may have ${String(bytes)} bytes, and ${String(largestSecret)} are the most that can be delivered`;
+    return `it may have ${String(bytes)} bytes, and at most ${String(largestSecret)} can be delivered`;
   return undefined;
 }
 
-/** A secret's extent, once those of the secrets in it are known. */
+/** The extent of a secret, computed from those of the secrets in it. */
 function extentOf(content: Content, known: (reference: string) => Extent): Extent {
   if (content.form === 'derived') return { ...nothing, bytes: mostOf(content.options) };
   if (content.form === 'crypt') return { ...nothing, bytes: 128 };
-  // A fixed secret's size is known once it is made active, and looked at there.
+  // The size of a fixed secret is only known when it becomes active, and is checked then.
   if (content.form === 'fixed') return nothing;
   let [bytes, depth, places, isNoted] = [0, 0, 0, false];
   for (const piece of content.pieces) {
@@ -123,8 +117,8 @@ function extentOf(content: Content, known: (reference: string) => Extent): Exten
 }
 
 /**
- * The declarations, each after those that it is made of; each is visited once, without recursion. Notes circles, each
- * secret in one of them at most, and goes on as if the last secret of a circle did without the first.
+ * Sorts the declarations so that each comes after those that it is made of. Visits each once, without recursion.
+ * Reports circles, each secret in at most one, and continues as if the last secret of a circle did not name the first.
  */
 function inOrder(
   byName: ReadonlyMap<string, SecretDeclaration>,
@@ -148,7 +142,7 @@ function inOrder(
   };
   for (const start of byName.keys()) {
     if (!begun.has(start)) begin(start);
-    // The last one of the way is the innermost.
+    // The last one on the path is the innermost.
     for (const names = [start]; ; ) {
       const here = way.get(names.at(-1) ?? '');
       if (!here) break;
@@ -164,7 +158,7 @@ function inOrder(
         note(
           way.get(next)?.declaration ?? here.declaration,
           `it is made of itself: ${circleText([...circle, next])}`,
-          'one of them has to do without the next',
+          'remove the next secret from one of them',
         );
       } else if (!begun.has(next)) {
         begin(next);
@@ -175,7 +169,7 @@ function inOrder(
   return { ordered, circular };
 }
 
-/** The names in a circle, the middle of a long one left out. */
+/** The names in a circle, without the middle of a long one. */
 const circleText = (names: readonly string[]): string =>
   (names.length <= 20 ? names : [...names.slice(0, 10), `${String(names.length - 20)} more`, ...names.slice(-10)]).join(
     ' -> ',
@@ -193,7 +187,7 @@ function unusable(
     made.form !== 'fixed' &&
     (made.form !== 'derived' || made.options.kind === 'bytes' || isKeyKind(made.options.kind) || part !== 'secret')
   ) {
-    return [{ message: 'only a password or another secret of one line can be hashed', hint: undefined }];
+    return [{ message: 'only a password or another one-line secret can be hashed', hint: undefined }];
   }
   if (content.form === 'crypt' && made.form === 'derived') {
     const [most, longest] = [longestPhrase[content.method], mostOf(made.options)];
@@ -215,20 +209,20 @@ function unusable(
     return [{ message: 'it has no previous value', hint: `previous = true for ${other.name}` }];
   const [first] = escapes;
   if (made.form === 'derived' && made.options.kind === 'bytes' && (first === 'json' || first === 'env'))
-    return [{ message: 'bytes are no text', hint: `{{${other.name} | base64}}` }];
+    return [{ message: 'bytes are not text', hint: `{{${other.name} | base64}}` }];
   return [];
 }
 
-/** How many bytes a byte becomes at most. */
+/** The most bytes that each escape makes of one. */
 const growth: Readonly<Record<Escape, number>> = { base64: 4 / 3, url: 3, json: 6, env: 2 };
 
-/** The most bytes that a derived secret or its public half has. */
+/** The most bytes of a derived secret or its public half. */
 function mostOf(options: KindOptions): number {
   switch (options.kind) {
     case 'password':
       return options.length;
     case 'passphrase':
-      // The list's longest word has nine letters.
+      // The longest word of the list has nine letters.
       return options.words * (9 + options.separator.length);
     case 'hex':
       return 2 * options.bytes;
@@ -241,7 +235,7 @@ function mostOf(options: KindOptions): number {
     case 'wireguard-psk':
       return 44;
     default:
-      // PEM of the largest, which is OpenSSH's with a comment of 200 bytes twice encoded.
+      // The largest PEM is OpenSSH's, whose comment of 200 bytes is encoded twice.
       return 1024;
   }
 }

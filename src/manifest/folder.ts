@@ -3,29 +3,28 @@ import { dirname, join } from 'node:path';
 import { pathsUnder } from '../system/paths.ts';
 
 /**
- * A manifest file in force: its folder is the strongest that has its name. Or a manifest folder that can't be read,
- * which may have any.
+ * An active manifest file: the one by its name in the strongest folder. Or a manifest folder that can't be read, so
+ * that its files are unknown.
  */
 export interface ManifestFile {
-  /** As the system at `root` sees it. */
+  /** The path as seen from inside `root`. */
   readonly path: string;
-  /** Empty for a mask; undefined if it can't be read, or is not UTF-8. */
+  /** Empty for a mask; undefined if the file can't be read or is not UTF-8. */
   readonly text: string | undefined;
   /** Why there is no text. */
   readonly fault?: { readonly message: string; readonly hint: string };
-  /** What could be read where it is not UTF-8. */
+  /** The file's bytes if they are not UTF-8. */
   readonly bytes?: Uint8Array;
 }
 
 /**
- * The manifest files in force under `root`, folder by folder from the strongest, by byte order of their names within
- * one: a file hides those of the same name in weaker folders, and a link to /dev/null hides them without saying
- * anything itself, as in systemd.
- * `generators/auxcred-generator` lists them in the same order.
+ * Lists the active manifest files under `root`, from the strongest folder to the weakest, and within one in byte order
+ * of their names. As in systemd, a file hides those of the same name in weaker folders, and a link to /dev/null only
+ * hides them. `generators/auxcred-generator` lists them in the same order.
  */
 export const manifestFiles = (root: string): ManifestFile[] => filesIn(pathsUnder('/').manifestFolders, root);
 
-/** The same for folders of one's own, the strongest first, below `root`. */
+/** Does the same for other folders below `root`, given from the strongest to the weakest. */
 export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] {
   const seen = new Set<string>();
   return folders.flatMap((folder) => {
@@ -35,7 +34,7 @@ export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] 
         {
           path: folder,
           text: undefined,
-          fault: { message: "it can't be read", hint: 'a folder of manifest files, or nothing at all' },
+          fault: { message: "it can't be read", hint: 'it must be a folder of manifest files, or absent' },
         },
       ];
     return names
@@ -58,10 +57,7 @@ function namesIn(folder: string): string[] | undefined {
   }
 }
 
-/**
- * Whether there is nothing at a path: the next thing above it is a folder, and neither a file nor a link that leads
- * nowhere.
- */
+/** Whether nothing is at a path, and what exists above it is a folder, neither a file nor a dangling link. */
 function isAbsent(path: string): boolean {
   try {
     for (let at = path; ; at = dirname(at))
@@ -78,14 +74,14 @@ function contentAt(path: string): Content {
   try {
     const kind = statSync(path);
     if (kind.isFile()) return contentOf(readFileSync(path));
-    // A FIFO or /dev/zero would hold up PID 1.
+    // A FIFO or /dev/zero would block PID 1.
     return kind.isCharacterDevice() && kind.rdev === statSync('/dev/null').rdev ? { text: '' } : unreadable;
   } catch {
     return unreadable;
   }
 }
 
-/** What the bytes of a manifest file say. */
+/** Decodes the bytes of a manifest file. */
 export function contentOf(bytes: Uint8Array): Content {
   try {
     return { text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes) };

@@ -1,4 +1,4 @@
-/** Where in a manifest file a key stands. The parsers don't say, so it is looked for in the text. */
+/** Finds the line of a key in a manifest file. It searches the text, because the parsers do not give lines. */
 export class LineIndex {
   readonly #lines: readonly string[];
   readonly #json: boolean;
@@ -10,12 +10,12 @@ export class LineIndex {
   }
 
   /**
-   * The line, from 1, of a key such as `secret.db-password.length`, or of the table around it; undefined if neither is
+   * The line, counted from 1, of a key such as `secret.db-password.length`, else of its table; undefined if neither is
    * found.
    */
   of(key: string): number | undefined {
     this.#tables ??= this.#index();
-    // A secret's name may have dots itself: the longest table that is there wins.
+    // A secret's name may have dots: the longest table that exists wins.
     const parts = key.split('.');
     for (let end = parts.length; end > 1; end--) {
       const header = this.#tables.get(parts.slice(1, end).join('.'));

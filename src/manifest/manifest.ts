@@ -1,4 +1,4 @@
-/** The manifest: which unit gets which secret. Reading it never throws; what is wrong comes back as problems. */
+/** The manifest: which unit gets which secret. Reading it never throws: what is wrong is returned as problems. */
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { nearest } from '../nearest.ts';
@@ -20,24 +20,24 @@ import { placementKeys, readPlacement } from './placement.ts';
 import { ManifestTable } from './table.ts';
 import { unitProblem } from './units.ts';
 
+/** All manifest files of a machine, read as one. */
 export interface Manifest {
   readonly files: readonly ManifestFile[];
-  /** Of the files without errors. */
+  /** The declarations in the files without errors. */
   readonly declarations: readonly SecretDeclaration[];
   readonly problems: readonly Problem[];
 }
 
 const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook'];
 /**
- * systemd's credential_name_valid(), without what its own versions mangle: spaces, `\`, `%`, `:` and, in stage files,
- * nothing more.
+ * A subset of systemd's credential_name_valid(): without spaces, `\`, `%` and `:`, which some of its versions mangle.
  */
 const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
-/** What the file names of single units' credentials begin with. */
+/** The prefix of the files that hold the credentials of single units. */
 const ownPrefix = 'auxcred.';
 
-/** Reads all manifest files in force under `root`. */
+/** Reads all active manifest files under `root`. */
 export const readManifest = (root: string): Manifest => manifestOf(manifestFiles(root));
 
 /** Reads these files as one manifest. */
@@ -52,7 +52,7 @@ export function manifestOf(files: readonly ManifestFile[]): Manifest {
   return { files, declarations: declarations.filter(({ file }) => !broken.has(file)), problems };
 }
 
-/** The files that an error was found in. */
+/** The paths of the files with an error. */
 export const brokenFiles = (problems: readonly Problem[]): Set<string> =>
   new Set(problems.filter(({ severity }) => severity === 'error').map(({ file }) => file));
 
@@ -103,7 +103,7 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
         problem: fileProblem(
           file,
           undefined,
-          'a text in it has half a surrogate pair',
+          'a string in it has half a surrogate pair',
           'the character itself, or both halves: \\ud83d\\ude00',
         ),
       };
@@ -134,8 +134,8 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
 }
 
 /**
- * Whether no text or key in a parsed value has half a surrogate pair, which JSON can write and no UTF-8 holds. Goes
- * without recursion as deep as the parser went.
+ * Whether no string or key in a parsed value has half a surrogate pair, which JSON can write and UTF-8 can't hold.
+ * Works without recursion, since the parser sets no limit to the depth.
  */
 function isUnicode(parsed: unknown): boolean {
   for (const left = [parsed]; left.length > 0; ) {
@@ -211,7 +211,7 @@ function parseSecret(file: string, name: string, table: ManifestTable): SecretDe
   if (delivery === 'credstore' && declaration.units.length === 0 && credential.startsWith(ownPrefix))
     table.problem(
       'credential',
-      `names that begin with ${ownPrefix} are those of single units' credentials`,
+      `names that begin with ${ownPrefix} are reserved for the credentials of single units`,
       'another credential = "..."',
     );
   for (const unit of declaration.units) checkUnit(unit, declaration, table);
@@ -241,7 +241,7 @@ function checkUnit(unit: string, declaration: SecretDeclaration, table: Manifest
     );
 }
 
-/** Notes a problem of a declaration; an error unless said otherwise, at the key `option` of it, as `.units`. */
+/** Reports a problem of a declaration, by default an error, at its key `option`, such as `.units`. */
 type Note = (
   declaration: SecretDeclaration,
   message: string,
@@ -250,7 +250,7 @@ type Note = (
   option?: string,
 ) => void;
 
-/** What no secret can see alone: one declared twice, two under one id in a unit, names of others that are not there. */
+/** Checks declarations against each other: duplicate names, ids, files and links, and references to other secrets. */
 function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMap<string, LineIndex>): Problem[] {
   const problems: Problem[] = [];
   const note: Note = ({ file, name }, message, hint, severity = 'error', option = '') => {
@@ -265,7 +265,7 @@ function conflicts(declarations: readonly SecretDeclaration[], lines: ReadonlyMa
   return problems;
 }
 
-/** Each name is declared once, and each id of a unit has one secret. */
+/** Checks that each name is declared once, and that no unit gets two secrets under one id. */
 function checkNames(declarations: readonly SecretDeclaration[], note: Note): void {
   const names = new Map<string, SecretDeclaration>();
   const ids = new Map<string, SecretDeclaration>();
@@ -275,7 +275,7 @@ function checkNames(declarations: readonly SecretDeclaration[], note: Note): voi
       note(
         declaration,
         `${declaration.name} is declared in ${same.file} too`,
-        'a file of the same name in a stronger folder replaces another; anything else has to have a name of its own',
+        'use another name; to replace a file, give the new one the same name in a stronger folder',
       );
     names.set(declaration.name, declaration);
     for (const unit of receiversOf(declaration)) {
@@ -291,7 +291,7 @@ function checkNames(declarations: readonly SecretDeclaration[], note: Note): voi
   }
 }
 
-/** Each file and link has one secret. */
+/** Checks that each file and link has one secret. */
 function checkPlaces(declarations: readonly SecretDeclaration[], note: Note): void {
   const places = new Map<string, SecretDeclaration>();
   for (const declaration of declarations) {
@@ -311,7 +311,7 @@ function checkPlaces(declarations: readonly SecretDeclaration[], note: Note): vo
   }
 }
 
-/** A file of the fixed folder comes from one vault. */
+/** Checks that each file of the fixed folder comes from one vault only. */
 function checkFixedFiles(declarations: readonly SecretDeclaration[], note: Note): void {
   const files = new Map<string, SecretDeclaration>();
   for (const declaration of declarations) {
@@ -329,7 +329,7 @@ function checkFixedFiles(declarations: readonly SecretDeclaration[], note: Note)
   }
 }
 
-/** Each secret goes to a unit, or into another secret. */
+/** Warns of secrets that go neither to a unit nor into another secret. */
 function checkUse(declarations: readonly SecretDeclaration[], note: Note): void {
   const names = new Set(declarations.map(({ name }) => name));
   const named = new Set(

@@ -1,28 +1,32 @@
-/** What a file may mean that can't be read as a manifest: no encoding, no escape and no cut hides a unit's name. */
+/**
+ * Finds the units that a broken manifest file may mean, whatever its encoding, its escapes and the place where it was
+ * cut off.
+ */
 import { isOwnUnit } from './units.ts';
 
 const names = /[A-Za-z0-9:_.\\@-]+\.service\b/g;
-/** A string that begins and does not end, but not in a comment. */
+/** A string without an end, outside of comments. */
 const openString = /^(?!\s*#).*["']([A-Za-z0-9:_.\\@-]+)$/;
 const control = /[^\t\n\r\x20-\x7e\x80-\xff]/;
 const longestLine = 1024;
 /**
- * Units without which there is no boot and no way in. A guess spares them, unless it spells that much of their names.
+ * Units without which the machine does not boot, or nobody can log in. A guess from a cut-off name leaves them alone,
+ * unless it holds at least this much of their names.
  */
 const vital = /^(?:systemd-|dbus|(?:serial-)?getty@|console-getty|emergency|rescue|initrd-|user@|user-runtime-dir@)/;
 
-/** What a file mentions. */
+/** The units that a file mentions. */
 export interface Mentions {
   /** Names of services, valid or not. */
   readonly units: readonly string[];
-  /** How the names begin in whose middle the file was cut off. */
+  /** The beginnings of names that were cut off. */
   readonly beginnings: readonly string[];
 }
 
 /**
- * Reads bytes in any encoding that keeps ASCII but for NUL bytes (UTF-8, ISO 8859, UTF-16, UTF-32), as they stand and
- * with the escapes of TOML and JSON resolved. auxcred's own units are left out. `generators/auxcred-generator` does the
- * same without Node.
+ * Finds unit names in bytes of any encoding that is ASCII apart from NUL bytes (UTF-8, ISO 8859, UTF-16, UTF-32), both
+ * as they are and with the escapes of TOML and JSON resolved. Leaves out auxcred's own units.
+ * `generators/auxcred-generator` does the same without Node.
  */
 export function mentionsIn(bytes: Uint8Array): Mentions {
   const text = Buffer.from(bytes).toString('latin1');
@@ -35,11 +39,11 @@ export function mentionsIn(bytes: Uint8Array): Mentions {
   return { units: [...new Set(units)].filter((unit) => !isOwnUnit(unit)), beginnings: [...new Set(beginnings)] };
 }
 
-/** Whether bytes are no text at all, so that nobody can tell what they mention. */
+/** Whether bytes are not text at all, so that they may mention any unit. */
 export const isOpaque = (bytes: Uint8Array | undefined): boolean =>
   bytes === undefined || control.test(Buffer.from(bytes).toString('latin1'));
 
-/** Whether a unit is one whose name may have been cut off to `beginning`. */
+/** Whether `beginning` may be the cut-off name of this unit. */
 export function mayBe(unit: string, beginning: string): boolean {
   if (isOwnUnit(unit) || (vital.exec(unit)?.[0].length ?? 0) > beginning.length) return false;
   const at = beginning.indexOf('@');
@@ -47,8 +51,8 @@ export function mayBe(unit: string, beginning: string): boolean {
 }
 
 /**
- * The name that a piece of text ends in the middle of; up to its first backslash too, where an escape may have been
- * cut.
+ * The cut-off name at the end of a piece of text, and the same up to its first backslash, because an escape may have
+ * been cut.
  */
 function cutNames(piece: string): string[] {
   const end = piece.trimEnd().slice(-longestLine);
@@ -58,9 +62,7 @@ function cutNames(piece: string): string[] {
   });
 }
 
-/**
- * With escapes and line-ending backslashes resolved (TOML 1.1, RFC 8259); what is not ASCII becomes a question mark.
- */
+/** Resolves escapes and line-ending backslashes (TOML 1.1, RFC 8259). Turns what is not ASCII into question marks. */
 function unescaped(text: string): string {
   return text.replaceAll(
     /\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|x([0-9A-Fa-f]{2})|[ \t]*\r?\n\s*|([bfnrte])|(.))/g,

@@ -1,4 +1,4 @@
-/** The options of each kind of derived secret, read from a declaration. */
+/** Reads the options of each kind of derived secret from its declaration. */
 import { characterClasses, classOf, isKeyKind, type KindName, type KindOptions } from '../derive/kind.ts';
 import { acceptance, strengthOf } from '../derive/strength.ts';
 import type { ManifestTable } from './table.ts';
@@ -12,7 +12,7 @@ const upper = range('A', 'Z');
 const lower = range('a', 'z');
 const alnum = digits + upper + lower;
 
-/** Alphabets that have a name; any other text stands for its own characters. All are in code-point order. */
+/** The named alphabets, all in code-point order. Any other text is an alphabet of its own characters. */
 export const namedAlphabets: Readonly<Record<string, string>> = {
   alnum,
   digits,
@@ -20,13 +20,13 @@ export const namedAlphabets: Readonly<Record<string, string>> = {
   lower,
   hex: `${digits}abcdef`,
   printable: range('!', '~'),
-  /** Without those that look alike. */
+  /** Without characters that look alike. */
   readable: [...alnum].filter((character) => !'0O1Il'.includes(character)).join(''),
-  /** Needs no escape in a URL, a shell or a file's name. */
+  /** Needs no escape in a URL, a shell or a file name. */
   url: `-${digits}${upper}_${lower}`,
 };
 
-/** The keys that each kind adds to a declaration. */
+/** The keys that a kind adds to a declaration. */
 export function optionKeys(kind: KindName): readonly string[] {
   switch (kind) {
     case 'password':
@@ -44,15 +44,15 @@ export function optionKeys(kind: KindName): readonly string[] {
   }
 }
 
-/** The most that the credentials socket delivers in one piece; see docs/formats.md. */
+/** Bytes. The most that the credentials socket delivers in one piece: see docs/formats.md. */
 export const largestSecret = 128 * 1024;
 
-/** Bits that a secret must have unless `weak = true` says that a guessable one is meant, such as a PIN. */
+/** The fewest bits of strength, unless `weak = true` asks for a guessable secret such as a PIN. */
 const weakestStrength = 64;
-/** Passwords are drawn until one holds every required class: fewer than this many of all drawn would take too long. */
+/** Passwords are drawn until one holds every required class. If fewer draws than this succeed, that takes too long. */
 const leastAcceptance = 1 / 1000;
 
-/** Random bytes that fill {@link largestSecret} once they are encoded. */
+/** The most random bytes that fit into {@link largestSecret} once they are encoded. */
 const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = {
   hex: largestSecret / 2,
   base64: Math.floor(largestSecret / 4) * 3,
@@ -61,8 +61,8 @@ const largestSource: Readonly<Record<'hex' | 'base64' | 'bytes', number>> = {
 const mostWords = 1024;
 
 /**
- * The options of a declaration of this kind; an ssh key's comment is empty if none is given. What is wrong goes to the
- * table's problems.
+ * Reads the options of a declaration of this kind. An ssh key without a comment gets an empty one. Reports what is
+ * wrong as problems of the table.
  */
 export function readOptions(kind: KindName, table: ManifestTable): KindOptions {
   const options = optionsOf(kind, table);
@@ -70,8 +70,8 @@ export function readOptions(kind: KindName, table: ManifestTable): KindOptions {
   if (!isKeyKind(kind) && optionKeys(kind).includes('weak') && !table.flag('weak', false) && bits < weakestStrength) {
     table.problem(
       '',
-      `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and ${String(weakestStrength)} are the least`,
-      'make it longer; weak = true where a weak one is meant, such as a PIN',
+      `it can be guessed: it has ${bits.toFixed(0)} bits of strength, and at least ${weakestStrength} are required`,
+      'make it longer; weak = true if you want a weak one, such as a PIN',
     );
   }
   return options;

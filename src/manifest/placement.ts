@@ -1,4 +1,4 @@
-/** Where a secret lies as a file, read from its declaration. */
+/** Reads the placement of a secret that is delivered as a file from its declaration. */
 import { needs, type Placement } from './declaration.ts';
 import type { ManifestTable } from './table.ts';
 
@@ -7,10 +7,10 @@ export const placementKeys = ['owner', 'group', 'mode', 'link', 'needed-for'] as
 
 const ownerPattern = /^(?:[a-z_][a-z0-9_-]{0,30}\$?|0|[1-9][0-9]{0,9})$/;
 const most32 = 0xffffffff;
-/** auxcred's own folder, and what the kernel makes. */
+/** Folders that no link may lie in: auxcred's own, and the kernel's. */
 const closedFolders = ['/run/auxcred', '/proc', '/sys', '/dev'];
 
-/** What is wrong goes to the table's problems. */
+/** Reads the placement of a declaration. Reports what is wrong as problems of the table. */
 export function readPlacement(table: ManifestTable): Placement {
   const [owner = 'root', group = 'root'] = (['owner', 'group'] as const).map((key) => {
     const text = table.text(key, 'root');

@@ -6,20 +6,20 @@ import { nearest } from '../nearest.ts';
 import type { DerivedContent, FixedContent, HashedContent, Part, SecretDeclaration } from './declaration.ts';
 import { dependencyOf } from './dependencies.ts';
 
-/** Whose secrets are meant, and when. */
+/** A host and a time, for which recipes are made. */
 export interface Standpoint {
   /** `host/web1`. */
   readonly host: string;
-  /** The epoch of each scope available, by its name. */
+  /** The epoch of each available scope, by its name. */
   readonly epochs: ReadonlyMap<string, number>;
-  /** The time whose periods are in force. */
+  /** The time whose periods are active. */
   readonly at: Date;
   /** Looks at the file of a fixed secret. */
   readonly fixed: FixedLookup;
 }
 
 /**
- * The derivation before this one: of the period before, or else of the generation before.
+ * The previous value: of the period before, or of the generation before if the secret does not rotate.
  * @throws Failure `not-found` for the first period
  */
 function previousOf(recipe: Derived): Derived {
@@ -33,13 +33,13 @@ function previousOf(recipe: Derived): Derived {
     : { ...recipe, generation: Math.max(1, recipe.generation - 1) };
 }
 
-/** The recipes of a manifest without errors, as they are at one standpoint. */
+/** Makes the recipes of a manifest without errors for one standpoint. */
 export class Recipes {
   readonly #declarations: ReadonlyMap<string, SecretDeclaration>;
   readonly #standpoint: Standpoint;
   readonly #known: Map<string, Recipe>;
 
-  /** @param held - recipes that stay what they are, by secret, whatever the manifest says */
+  /** @param held - recipes that stay as they are, by secret, whatever the manifest says */
   constructor(
     declarations: readonly SecretDeclaration[],
     standpoint: Standpoint,
@@ -50,7 +50,10 @@ export class Recipes {
     this.#known = new Map(held);
   }
 
-  /** @throws Failure `not-found` for a secret that is not declared, or whose scope is not available */
+  /**
+   * The recipe of a secret, or of a part of it.
+   * @throws Failure `not-found` for a secret that is not declared, or whose scope is not available
+   */
   of(name: string, part: Part = 'secret'): Recipe {
     const recipe = this.#known.get(name) ?? this.#make(name);
     this.#known.set(name, recipe);
@@ -119,7 +122,7 @@ export class Recipes {
     const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
     const epoch = this.#standpoint.epochs.get(scope);
     if (epoch === undefined)
-      throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not at hand`, {
+      throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not available`, {
         hint: `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, then auxcred push`,
       });
     return { scope, epoch };

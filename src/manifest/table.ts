@@ -1,7 +1,10 @@
 import { nearest } from '../nearest.ts';
 import type { Problem } from './declaration.ts';
 
-/** One table of a manifest file, read key by key; whatever is wrong is noted with its place and reading goes on. */
+/**
+ * Reads one table of a manifest file key by key. A wrong value is reported as a problem, and its default returned
+ * instead.
+ */
 export class ManifestTable {
   readonly #record: Readonly<Record<string, unknown>>;
   readonly #key: string;
@@ -69,7 +72,7 @@ export class ManifestTable {
     return [];
   }
 
-  /** A table of texts. */
+  /** A table of strings. Numbers in it become strings. */
   texts(key: string): Record<string, string> {
     const value = this.value(key) ?? {};
     const entries: [string, unknown][] =
@@ -82,7 +85,7 @@ export class ManifestTable {
     return Object.fromEntries(texts);
   }
 
-  /** As it was parsed; undefined if the table has no such key. */
+  /** The value as it was parsed; undefined if the table lacks the key. */
   value(key: string): unknown {
     return Object.hasOwn(this.#record, key) ? this.#record[key] : undefined;
   }

@@ -1,7 +1,6 @@
 /**
- * Templates as they are declared: a text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell
- * (`env`), or a JSON document (`json`). In the last two every value is quoted as a whole, so that no secret can end it
- * early.
+ * Reads templates: text with `{{NAME}}` in it (`content`), variables for EnvironmentFile= or a shell (`env`), or a JSON
+ * document (`json`). In the last two, every value is quoted as a whole, so that no secret can end it early.
  */
 
 import { utf8 } from '../bytes.ts';
@@ -15,14 +14,18 @@ import type { ManifestTable } from './table.ts';
 type Piece = string | Reference;
 type Complain = (message: string, hint: string | undefined) => void;
 
+/** The keys of a template's declaration, one of which it must have. */
 export const templateKeys = ['content', 'env', 'json'] as const;
 
 const hint = '{{name}}, {{name.public}}, {{name | url}}; {{"{{"}} stands for two braces';
-/** Escapes that a template's author can ask for; the last two quote a value as a whole. */
+/** The escapes that `{{NAME | ...}}` may use. The last two quote a value as a whole. */
 const filters: readonly Escape[] = ['base64', 'url', 'json', 'env'];
 const quoting: readonly Escape[] = ['json', 'env'];
 
-/** The pieces of a template's declaration, neighbouring texts joined. What is wrong goes to the table's problems. */
+/**
+ * Reads a template's declaration into pieces, with neighbouring texts joined. Reports what is wrong as problems of the
+ * table.
+ */
 export function readTemplate(table: ManifestTable): TemplateContent {
   const given = templateKeys.filter((key) => table.value(key) !== undefined);
   const [key = 'content'] = given;
@@ -61,7 +64,7 @@ function text(content: string, complain: Complain): Piece[] {
   for (let at = 0; ; ) {
     const open = content.indexOf('{{', at);
     if (open === -1) return [...pieces, content.slice(at)];
-    // A literal may hold the closing braces itself.
+    // A literal may itself hold closing braces.
     const [whole, literal, inside = ''] = /^\{\{\s*(?:"([^"]*)"|([^{}]*?))\s*\}\}/.exec(content.slice(open)) ?? [];
     pieces.push(content.slice(at, open));
     if (whole === undefined) {
@@ -96,7 +99,7 @@ function slot(inside: string, complain: Complain): Piece[] {
   return last !== undefined && quoting.includes(last) ? ['"', piece, '"'] : [piece];
 }
 
-/** A text between double quotes: its own characters and its secrets escaped alike. */
+/** Text between double quotes: its characters and its secrets are escaped alike. */
 function quoted(content: string, form: 'json' | 'env', complain: Complain): Piece[] {
   const pieces = text(content, complain).map((piece): Piece => {
     if (typeof piece === 'string') return new TextDecoder().decode(escapers[form](utf8(piece)));
@@ -123,17 +126,17 @@ function environment(value: unknown, complain: Complain): Piece[] {
       return [];
     }
     if (typeof content === 'number' && !isExact(content))
-      complain(`${name} is ${String(content)}, which is no exact number`, 'write it as text');
+      complain(`${name} is ${String(content)}, which is not an exact number`, 'write it as text');
     // systemd reads no variables with control characters (env_value_is_valid() in its src/basic/env-util.c).
     if (/[\0-\x08\x0b-\x1f\x7f]/.test(String(content))) complain(`${name} has a control character`, undefined);
     return [`${name}=`, ...quoted(String(content), 'env', complain), '\n'];
   });
 }
 
-/** Levels of lists and tables in a JSON document: more than programs read, and few enough for a stack. */
+/** The most levels of lists and tables in a JSON document: more than programs read, and few enough for the stack. */
 const deepestJson = 64;
 
-/** JSON, indented by two spaces; what the manifest says of numbers, lists and tables is kept. */
+/** JSON, indented by two spaces. Numbers, lists and tables keep the types that they have in the manifest. */
 function json(value: unknown, indent: string, complain: Complain): Piece[] {
   const deeper = `${indent}  `;
   if (deeper.length > 2 * (deepestJson + 1)) {
@@ -146,7 +149,7 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
       : [open, ...items.flatMap((item, i) => [`${i === 0 ? '' : ','}\n${deeper}`, ...item]), `\n${indent}${close}`];
   if (typeof value === 'string') return quoted(value, 'json', complain);
   if (typeof value === 'number' && Number.isFinite(value) && !isExact(value))
-    complain(`${String(value)} is no exact number`, 'write it as text');
+    complain(`${String(value)} is not an exact number`, 'write it as text');
   if (value === null || typeof value === 'boolean' || (typeof value === 'number' && Number.isFinite(value)))
     return [JSON.stringify(value)];
   if (Array.isArray(value))
@@ -161,7 +164,7 @@ function json(value: unknown, indent: string, complain: Complain): Piece[] {
       '{',
       '}',
     );
-  complain('JSON has no such value', 'write a date, nan or inf as text');
+  complain("JSON can't hold such a value", 'write a date, nan or inf as text');
   return [];
 }
 

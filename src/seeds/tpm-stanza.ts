@@ -1,17 +1,18 @@
 /**
  * The stanzas `auxcred/tpm2` and `auxcred/tpm2+host` of seeds.age.
  *
- *     arguments: for tpm2+host the host key's 4-byte tag and the ephemeral share, base64 without padding, as in age's
- *     ssh-ed25519 stanza
- *     body: LP(SRK Name) LP(SRK template) LP(policy) LP(TPM2B_PUBLIC) LP(TPM2B_PRIVATE) || wrapped file key (32 bytes)
- *                sealed on another machine, with one field more: ... LP(duplicate) LP(TPM2B_ENCRYPTED_SECRET) ||
- *                wrapped file key
+ *     arguments: for tpm2+host: the host key's 4-byte tag and the ephemeral share, in base64 without padding,
+ *                as in age's ssh-ed25519 stanza
+ *     body:      LP(SRK Name) LP(SRK template) LP(policy) LP(TPM2B_PUBLIC) LP(TPM2B_PRIVATE)
+ *                || wrapped file key (32 bytes)
+ *                or, sealed on another machine: ... LP(duplicate) LP(TPM2B_ENCRYPTED_SECRET) || wrapped file key
  *     policy:    canonical JSON {"bank":"sha256","pcrs":{"7":"hex of the PCR's value when it was sealed"}}
- *     wrap key: HKDF-SHA256(ikm = K or K||S, salt = SHA-256(LP(type) LP(argument)... LP(body before the wrapped key)),
- *     info = "auxcred/v1/" || type, 32)
+ *     wrap key:  HKDF-SHA256(ikm = K or K||S,
+ *                            salt = SHA-256(LP(type) LP(argument)... LP(body before the wrapped key)),
+ *                            info = "auxcred/v1/" || type, 32)
  *     file key:  ChaCha20-Poly1305(wrap key, zero nonce)
  *
- * K: 32 random bytes of this one seal, which only the TPM gives back. S: the shared secret of age's ssh-ed25519 scheme.
+ * K: 32 random bytes of this seal, which only the TPM gives back. S: the shared secret of age's ssh-ed25519 scheme.
  * The zero nonce is sound because a wrap key wraps one file key. The PCR values are public and recorded so that a
  * mismatch can name its PCR.
  */

@@ -1,7 +1,7 @@
 /**
- * Sealing to another machine's TPM, which is not here: to its SRK's public half, as TPM2_Import takes it (TPM 2.0 part
- * 1, section 23.3.2.3 "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Nothing of it needs a TPM or
- * libtss2.
+ * Seals to the TPM of another machine, given the public half of its SRK, in the form that TPM2_Import takes (TPM 2.0
+ * part 1, section 23.3.2.3 "Outer Duplication Wrapper"; for the seed annexes B.10.3 and C.6.3). Needs no TPM and no
+ * libtss2 here.
  */
 import {
   constants,
@@ -25,8 +25,8 @@ import { nameOfPublic, type SrkPublic } from './srk.ts';
 import { algorithms, contentOf, sized, u16 } from './wire.ts';
 
 /**
- * noDA alone: an object that comes from outside can't have fixedTPM or fixedParent. It can't be duplicated all the
- * same, since that takes a policy with TPM2_PolicyCommandCode(TPM_CC_Duplicate), and its own has none.
+ * noDA only: an imported object can't have fixedTPM or fixedParent. It still can't be duplicated, because that takes a
+ * policy with TPM2_PolicyCommandCode(TPM_CC_Duplicate), which its policy lacks.
  */
 const importedAttributes = 0x00000400;
 const label = 'DUPLICATE';
@@ -38,7 +38,8 @@ const exponent = 65537;
 
 /**
  * Seals `secret` (at most 64 bytes) to the TPM with this SRK and to the PCR values of `policy`.
- * @throws Failure `malformed` for an SRK that is no key @throws RangeError for a longer secret
+ * @throws Failure `malformed` for an SRK that is not a usable key
+ * @throws RangeError for a longer secret
  */
 export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPolicy): ImportableObject {
   refuseLong(secret);
@@ -65,8 +66,8 @@ export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPol
 }
 
 /**
- * TPM2B_SENSITIVE of a sealed object with an empty authorization value (part 2, tables 138 and 139), in the one buffer
- * that the caller wipes.
+ * TPM2B_SENSITIVE of a sealed object with an empty authorization value (part 2, tables 138 and 139), in a single
+ * buffer, which the caller wipes.
  */
 function sensitiveArea(obfuscation: Uint8Array, secret: Uint8Array): Uint8Array {
   const fields: readonly Uint8Array[] = [
@@ -81,12 +82,12 @@ function sensitiveArea(obfuscation: Uint8Array, secret: Uint8Array): Uint8Array 
   return concat(u16(length), ...fields);
 }
 
-/** TPM2B_PRIVATE: an HMAC, and the sensitive area encrypted. Both are bound to the Name of the object. */
+/** TPM2B_PRIVATE: an HMAC and the encrypted sensitive area. Both are bound to the Name of the object. */
 function wrapped(seed: Uint8Array, name: Uint8Array, sensitive: Uint8Array): Uint8Array {
   const symmetricKey = kdfa(seed, 'STORAGE', [name, new Uint8Array(0)], symmetricKeyLength);
   const hmacKey = kdfa(seed, 'INTEGRITY', noContext, seedLength);
   try {
-    // The zero vector is the TPM's own choice, and sound because a seed encrypts one object.
+    // The specification sets the zero vector. It is sound because each seed encrypts one object.
     const cipher = createCipheriv('aes-128-cfb', symmetricKey, new Uint8Array(16));
     const encrypted = concat(cipher.update(sensitive), cipher.final());
     return sized(concat(sized(createHmac('sha256', hmacKey).update(encrypted).update(name).digest()), encrypted));
@@ -99,7 +100,7 @@ function wrapped(seed: Uint8Array, name: Uint8Array, sensitive: Uint8Array): Uin
 interface FreshSeed {
   /** 32 bytes. The caller wipes it. */
   readonly seed: Uint8Array;
-  /** TPM2B_ENCRYPTED_SECRET, from which the TPM gets the same seed. */
+  /** TPM2B_ENCRYPTED_SECRET, from which the TPM recovers the same seed. */
   readonly encryptedSeed: Uint8Array;
 }
 
@@ -129,7 +130,10 @@ function freshSeed(srk: SrkPublic): FreshSeed {
   }
 }
 
-/** The seed that an SRK on P-256 and a key pair of ours agree on. */
+/**
+ * Agrees on a seed (32 bytes) between an SRK on P-256 and a key pair of ours (part 1, annex C.6.3). The caller wipes
+ * it.
+ */
 export function agreedSeed(
   { unique: [x = new Uint8Array(0)] }: Pick<SrkPublic, 'unique'>,
   publicKey: KeyObject,
@@ -149,7 +153,8 @@ const unusable = (cause?: unknown): Failure =>
   new Failure('malformed', 'the SRK is not a usable key', { hint: 'run auxcred enroll on the machine again', cause });
 
 /**
- * @throws Failure `malformed` for a point that is not on the curve, and a modulus that is not odd or has not exactly
+ * The public key of an SRK.
+ * @throws Failure `malformed` for a point that is not on the curve, or a modulus that is even or does not have exactly
  * 2048 bits
  */
 export function keyOf({ unique: [first = new Uint8Array(0), second] }: Pick<SrkPublic, 'unique'>): KeyObject {

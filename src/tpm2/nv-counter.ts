@@ -1,7 +1,7 @@
 /**
- * A counter in the TPM's NV memory. It only counts up: one that is removed and made again starts above every value that
- * a counter of this TPM ever had (part 3, section 31.3), so what is numbered by it can be replaced, but not brought
- * back.
+ * A counter in the TPM's NV memory. It only counts up: even a counter that is removed and defined again starts above
+ * every value that a counter of this TPM ever had (part 3, section 31.3). So what it numbers can be replaced, but an
+ * old version can't come back unnoticed.
  */
 import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
@@ -11,21 +11,18 @@ import { nameOf, openSrk, type RecordedSrk } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
-/**
- * Where the search for a free index begins: in the range that belongs to the owner (TCG Registry of Reserved TPM 2.0
- * Handles, section 2.2.2).
- */
+/** The first index to try, in the owner's range (TCG Registry of Reserved TPM 2.0 Handles, section 2.2.2). */
 export const firstCounterIndex = 0x01a0c4ed;
-/** How many systems on one machine can have a counter of their own. */
+/** The number of indices to try: one for each system that shares the TPM. */
 const indices = 16;
 
 const sha256 = 0x000b;
 /**
- * AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization reads and counts, and
- * nothing writes, locks or turns back.
+ * AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization can read and increment,
+ * and nothing can write, lock or reset it.
  */
 const attributes = 0x02040014;
-/** It has counted once, and so has a value. */
+/** TPMA_NV_WRITTEN: it was incremented once, and so has a value. */
 const written = 0x20000000;
 const counterLength = 8;
 
@@ -33,11 +30,11 @@ const counterLength = 8;
 const publicArea = (index: number, more: number): Uint8Array =>
   Uint8Array.from([...u32(index), ...u16(sha256), ...u32(attributes | more), ...u16(0), ...u16(counterLength)]);
 
-/** The Name of such a counter that has counted: any other kind of index has another one (part 1, section 16). */
+/** The Name of our counter once it was incremented. Any other kind of index has another Name (part 1, section 16). */
 const nameOfCounter = (index: number): Uint8Array =>
   Uint8Array.from([...u16(sha256), ...createHash('sha256').update(publicArea(index, written)).digest()]);
 
-/** The counter's handle; undefined if nothing, or something else, is at `index`. */
+/** The handle of our counter; undefined if `index` is free or holds something else. */
 async function findCounter(tpm: Tpm, index: number): Promise<number | undefined> {
   try {
     const handle = await tpm.persistentHandle(async (slot) => {
@@ -51,10 +48,11 @@ async function findCounter(tpm: Tpm, index: number): Promise<number | undefined>
 }
 
 /**
- * What the counter at `index` says, in two commands; undefined if there is none.
- * @param session - an HMAC session that is salted to the SRK: its HMAC covers the counter's Name and value, so that
- * nobody on the bus answers in the TPM's place
- * @throws TpmError @throws Failure `tpm`
+ * Reads the counter at `index` with two commands; undefined if there is none.
+ * @param session - an HMAC session salted to the SRK. Its HMAC covers the counter's Name and value, so that nobody on
+ * the bus can forge the answer
+ * @throws TpmError
+ * @throws Failure `tpm` for a value that is not a safe integer
  */
 export async function readCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
   const handle = await findCounter(tpm, index);
@@ -70,13 +68,13 @@ async function counterValue(tpm: Tpm, handle: number, session: number): Promise<
     ([pointer = 0n]) => contentOf(fromStructure('TPM2B_MAX_NV_BUFFER', pointer)),
   );
   const value = wire.length === counterLength ? Number(Buffer.from(wire).readBigUInt64BE()) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw new Failure('tpm', "the TPM's counter says nothing that could be counted on");
+  if (!Number.isSafeInteger(value)) throw new Failure('tpm', "the value of the TPM's counter is out of range");
   return value;
 }
 
 /**
- * Counts once more.
- * @param srk - the one whose holder is asked; undefined for the one that is sealed to next
+ * Increments the counter by one.
+ * @param srk - the SRK that the TPM must have; undefined for the one that would be sealed to next
  * @throws Failure, `other-tpm` if this TPM has another SRK, `tpm` if the counter is gone
  */
 export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk | undefined): Promise<void> {
@@ -84,14 +82,14 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
     const handle = await findCounter(tpm, index);
     if (handle === undefined)
       throw new Failure('tpm', `the TPM's counter ${counterText(index)} is gone`, {
-        hint: 'auxcred reseal makes another one',
+        hint: 'auxcred reseal makes a new one',
       });
     await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
   });
 }
 
 /**
- * What the counter at `index` says, read by itself; undefined if there is none.
+ * Reads the counter at `index` in a session of its own; undefined if there is none.
  * @param srk - as in {@link incrementCounter}
  * @throws Failure, `other-tpm` if this TPM has another SRK
  */
@@ -99,10 +97,10 @@ export const counterAt = async (tpm: Tpm, index: number, srk: RecordedSrk | unde
   await salted(tpm, srk, async (session) => await readCounter(tpm, index, session));
 
 /**
- * Makes a counter at the first index that is free: one that another system on this machine uses is left to it.
+ * Defines a counter at the first free index. Leaves the counters of other systems on this machine alone.
  * @param srk - as in {@link incrementCounter}
- * @throws Failure if the TPM makes none: the owner hierarchy has a password, or there is no room left; `other-tpm` if
- * it has another SRK
+ * @throws Failure `tpm` if the owner hierarchy has a password or there is no room left, `other-tpm` if the TPM has
+ * another SRK
  */
 export async function makeCounter(
   tpm: Tpm,
@@ -140,7 +138,7 @@ async function salted<T>(
   }
 }
 
-/** @returns its handle; undefined if the index is taken */
+/** Defines a counter. @returns its handle; undefined if the index is taken */
 async function defineCounter(tpm: Tpm, index: number, session: number): Promise<number | undefined> {
   try {
     return await tpm.persistentHandle(async (slot) => {
@@ -159,12 +157,12 @@ async function defineCounter(tpm: Tpm, index: number, session: number): Promise<
     if (error instanceof TpmError && error.is('nvDefined')) return undefined;
     if (error instanceof TpmError && error.is('nvSpace'))
       throw new Failure('tpm', 'the TPM has no room left for a counter', {
-        hint: 'tpm2_getcap handles-nv-index shows what takes it',
+        hint: 'tpm2_getcap handles-nv-index lists what takes it',
         cause: error,
       });
     throw error;
   }
 }
 
-/** As tpm2-tools write it. */
+/** An index as tpm2-tools write it: `0x1a0c4ed`. */
 export const counterText = (index: number): string => `0x${index.toString(16)}`;

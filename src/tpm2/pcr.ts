@@ -1,11 +1,11 @@
-/** Platform configuration registers: what a machine measured on its way up. */
+/** Platform configuration registers, which hold the measurements of the boot chain. */
 import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
 import { tpmFailure } from './response.ts';
 import type { Tpm } from './tpm.ts';
 import { algorithms, contentOf, fromStructure, toStructure, u16, u32 } from './wire.ts';
 
-/** The values that PCRs had when something was sealed; an object sealed with none opens in every state. */
+/** The PCR values that a sealed object requires. Without any, it opens in every state. */
 export interface PcrPolicy {
   readonly bank: 'sha256';
   /** 32 bytes by index, in ascending order. */
@@ -14,48 +14,48 @@ export interface PcrPolicy {
 
 const policyPcr = 0x0000017f;
 const digestLength = 32;
-/** Those of a PC (TCG PC Client Platform TPM Profile, section 4.6). */
+/** The PCRs of a PC (TCG PC Client Platform TPM Profile, section 4.6). */
 const allPcrs = Array.from({ length: 24 }, (_, i) => i);
-/** A TPML_DIGEST holds eight digests, so a PCR_Read returns no more at once (part 2, table 109). */
+/** The most digests in a TPML_DIGEST, and so in the answer of one PCR_Read (part 2, table 109). */
 const digestsInAnswer = 8;
 
-/** Reads systemd's notation, `7+14`. @returns indices, ascending @throws Failure `usage` */
+/** Parses systemd's notation, `7+14`. @returns indices, ascending @throws Failure `usage` */
 export function parsePcrs(text: string): number[] {
   const parts = text === '' ? [] : text.split('+');
   const pcrs = parts.map((part) => (/^(?:[0-9]|1[0-9]|2[0-3])$/.test(part) ? Number(part) : Number.NaN));
   if (pcrs.some(Number.isNaN))
     throw new Failure('usage', `${text} is not a list of PCRs`, {
-      hint: 'indices from 0 to 23 with + between them, such as 7+14',
+      hint: 'give indices from 0 to 23 with + between them, such as 7+14',
     });
   return [...new Set(pcrs)].sort((a, b) => a - b);
 }
 
 /**
- * Refuses PCRs that can't work as literal values.
- * @returns a warning for each choice that has a risk of its own
+ * Refuses PCRs that can't work with literal values.
+ * @returns a warning for each risky choice
  * @throws Failure `usage`
  */
 export function pcrAdvice(pcrs: readonly number[]): string[] {
   if (pcrs.includes(11)) {
     throw new Failure(
       'usage',
-      'PCR 11 changes while the machine boots (sysinit, ready), so a literal value of it never matches when a unit starts',
+      'PCR 11 changes during boot (sysinit, ready), so its value never matches when a unit starts',
       { hint: 'leave it out: --tpm2-pcrs=7+14' },
     );
   }
   const risks: Readonly<Record<number, string>> = {
-    12: 'PCR 12 holds the kernel command line and its credentials: systemd itself changes it between boots',
-    15: "PCR 15 holds the machine's identity: seal when the root file system is mounted as it is at boot",
+    12: 'PCR 12 measures the kernel command line and credentials: systemd itself changes it between boots',
+    15: "PCR 15 measures the machine's identity: seal while the root file system is mounted as it is at boot",
   };
   const warnings = pcrs.flatMap((pcr) => risks[pcr] ?? []);
   if (pcrs.length === 1 && pcrs[0] === 7)
     warnings.unshift(
-      'PCR 7 alone lets every system that Secure Boot accepts open the seed, and changes with every update of its key lists',
+      'PCR 7 alone lets every system that Secure Boot accepts open the seed, and it changes with every update of the key lists',
     );
   return warnings;
 }
 
-/** The PCRs that still have the value of a reset, all zeros or all ones (part 1, section 17). */
+/** The PCRs that still have their reset value, all zeros or all ones (part 1, section 17). */
 export function unmeasuredPcrs({ values }: PcrPolicy): number[] {
   return [...values]
     .filter(([, value]) => value.every((byte) => byte === 0) || value.every((byte) => byte === 0xff))
@@ -70,8 +70,8 @@ export function encodeSelection(pcrs: readonly number[]): Uint8Array {
 }
 
 /**
- * The policy digest (32 bytes) of an object that opens only while the PCRs have these values: what PolicyPCR does to a
- * fresh session (part 3, section 23.7). Without PCRs it is that of a session without any policy command.
+ * The policy digest (32 bytes) of an object that opens only while the PCRs have these values, as PolicyPCR computes it
+ * in a fresh session (part 3, section 23.7). Without PCRs, the digest of a session without any policy command.
  */
 export function policyDigest({ values }: PcrPolicy): Uint8Array {
   const start = new Uint8Array(digestLength);
@@ -87,15 +87,16 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
     .digest();
 }
 
-/** The present values. @throws Failure, `usage` if the TPM has no SHA-256 bank for one of them */
+/**
+ * Reads the current values of PCRs.
+ * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them
+ * @throws TpmError
+ */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
   return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);
 }
 
-/**
- * A policy over some of the PCRs whose values are known.
- * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them
- */
+/** Makes a policy of known values. @throws Failure `usage` if one of `pcrs` has no known SHA-256 value */
 export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonly number[]): PcrPolicy {
   return {
     bank: 'sha256',
@@ -112,7 +113,7 @@ export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonl
   };
 }
 
-/** Those of `pcrs` for which the TPM has a SHA-256 value, 32 bytes each. @throws Failure */
+/** Reads those of `pcrs` that have a SHA-256 value, 32 bytes each. @throws TpmError */
 export async function readPresentPcrs(
   tpm: Tpm,
   pcrs: readonly number[] = allPcrs,
@@ -138,7 +139,7 @@ function selectedIn(selection: Uint8Array): number[] {
   return allPcrs.filter((pcr) => (((bits[pcr >> 3] ?? 0) >> (pcr & 7)) & 1) === 1);
 }
 
-/** What the TPM read, which is less than it was asked for where it has not all of them. */
+/** Reads PCRs. The answer omits those that the TPM lacks. */
 async function readDigests(
   tpm: Tpm,
   pcrs: readonly number[],

@@ -1,8 +1,8 @@
-/** What TPM and TSS response codes mean to a person (TPM 2.0 part 2, section 6.6; TSS 2.0 overview, section 4). */
+/** Explains the response codes of TPM and TSS (TPM 2.0 part 2, section 6.6; TSS 2.0 overview, section 4). */
 import { Failure, resealHint } from '../failure.ts';
 import { bind, LibraryMissing } from '../system/ffi.ts';
 
-/** The codes that are told apart, without the handle, session or parameter they complain about. */
+/** The codes that matter here, without the bits that name a handle, session or parameter. */
 const responseCodes = {
   failure: 0x101,
   pcrChanged: 0x128,
@@ -19,21 +19,21 @@ const responseCodes = {
   nvDefined: 0x14c,
 } as const;
 
-/** Which part of the TSS speaks (TSS 2.0 overview, section 4.2); 0 is the TPM itself. */
+/** The layer of the TSS that returned a code (TSS 2.0 overview, section 4.2); 0 is the TPM itself. */
 const layer = (code: number): number => code & 0xff0000;
 const layers = { marshalling: 0x90000, transmission: 0xa0000 } as const;
 const isFormatOne = (code: number): boolean => (code & 0x80) !== 0;
 
-/** A response code without the part that says which handle, session or parameter it is about. */
+/** A response code without the bits that name a handle, session or parameter. */
 export function baseCode(code: number): number {
   if (layer(code) !== 0) return code;
   return isFormatOne(code) ? code & 0xbf : code & 0x97f;
 }
 
-/** A call that did not succeed; what it means depends on the call. */
+/** A call that failed. The meaning depends on the call. */
 export class TpmError extends Error {
   override readonly name = 'TpmError';
-  /** As the TSS returned it. */
+  /** The response code that the TSS returned. */
   readonly code: number;
 
   constructor(call: string, code: number) {
@@ -41,10 +41,7 @@ export class TpmError extends Error {
     this.code = code;
   }
 
-  /**
-   * Whether the TPM could make nothing of a parameter, as opposed to a handle, a session or its own state (part 2,
-   * section 6.6.2).
-   */
+  /** Whether the TPM rejected a parameter, rather than a handle, a session or its own state (part 2, section 6.6.2). */
   get ofParameter(): boolean {
     return layer(this.code) === 0 && (this.code & 0xc0) === 0xc0;
   }
@@ -54,10 +51,7 @@ export class TpmError extends Error {
   }
 }
 
-/**
- * What libtss2 says of a code (Tss2_RC_Decode(3)), without the layer that speaks; the code alone where the library for
- * that is not installed.
- */
+/** libtss2's text for a code (Tss2_RC_Decode(3)), without the layer; the bare code if that library is not installed. */
 export function tssReason({ code, message }: TpmError): string {
   try {
     const { Tss2_RC_Decode: decode } = bind('libtss2-rc.so.0', { Tss2_RC_Decode: 'p:u' });
@@ -74,7 +68,7 @@ export function tssReason({ code, message }: TpmError): string {
   }
 }
 
-/** The failure that a person is told of for an error that no caller gave a better meaning. */
+/** Turns a TpmError that no caller explained better into a Failure. Returns any other error as it is. */
 export function tpmFailure(error: unknown): unknown {
   if (!(error instanceof TpmError)) return error;
   const options = (hint: string): { hint: string; cause: unknown } => ({ hint, cause: error });
@@ -87,15 +81,11 @@ export function tpmFailure(error: unknown): unknown {
   if (error.is('sessionMemory') || error.is('objectMemory'))
     return new Failure(
       'tpm',
-      'the TPM has no room left for a session or an object',
-      options('another program left some behind; /dev/tpmrm0 shares the room, /dev/tpm0 does not'),
+      'the TPM has no room for another session or object',
+      options('another program left some behind; /dev/tpmrm0 manages the room, /dev/tpm0 does not'),
     );
   if (error.is('integrity'))
-    return new Failure(
-      'other-tpm',
-      'the sealed object was not made by this TPM, or it is damaged',
-      options(resealHint),
-    );
+    return new Failure('other-tpm', 'the sealed object was not made by this TPM, or is damaged', options(resealHint));
   if (error.is('badAuth') || error.is('authFail'))
     return new Failure(
       'tpm',

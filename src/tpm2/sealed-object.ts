@@ -1,4 +1,4 @@
-/** A secret that only this TPM gives back, and only while its PCRs have the recorded values. */
+/** Seals a secret so that only this TPM returns it, and only while its PCRs have the recorded values. */
 import { Failure, resealHint } from '../failure.ts';
 import { encodeSelection, type PcrPolicy, policyDigest, readPcrs } from './pcr.ts';
 import { TpmError, tpmFailure } from './response.ts';
@@ -8,66 +8,61 @@ import { aes128Cfb, algorithms, contentOf, fromStructure, sized, toStructure, u1
 
 export type { PcrPolicy };
 
-/** With the SRK that it is sealed to. */
+/** A sealed object, with the SRK that it is sealed to. */
 interface Sealed extends RecordedSrk {
   readonly policy: PcrPolicy;
   /** TPM2B_PUBLIC. */
   readonly public: Uint8Array;
 }
 
-/** Made by the TPM itself, and fixed to it. */
+/** An object that the TPM made itself and that is fixed to it. */
 export interface NativeObject extends Sealed {
   /** TPM2B_PRIVATE. */
   readonly private: Uint8Array;
 }
 
-/** Made on another machine for this TPM, which imports it before it loads it. */
+/** An object made on another machine, which the TPM imports before it loads it. */
 export interface ImportableObject extends Sealed {
   /** TPM2B_PRIVATE in an outer duplication wrapper. */
   readonly duplicate: Uint8Array;
-  /** TPM2B_ENCRYPTED_SECRET: the seed of that wrapper, for the SRK alone. */
+  /** TPM2B_ENCRYPTED_SECRET: the seed of that wrapper, encrypted to the SRK. */
   readonly encryptedSeed: Uint8Array;
 }
 
+/** An object that {@link unseal} opens. */
 export type SealedObject = NativeObject | ImportableObject;
 
 /**
- * fixedTPM, fixedParent and noDA (part 2, table 31). No userWithAuth: the policy is the only way in. There is no PIN to
- * guess, and without noDA every power cut between unsealing and TPM2_Shutdown would count as a wrong guess until the
- * TPM locks itself.
+ * fixedTPM, fixedParent and noDA (part 2, table 31). Without userWithAuth, the policy is the only way in. There is no
+ * PIN to guess, and without noDA every power cut between unsealing and TPM2_Shutdown would count as a wrong guess,
+ * until the TPM locks itself.
  */
 const sealedAttributes = 0x00000412;
+/** TPM_SE values (part 2, table 26). */
 export const sessionTypes = { hmac: 0, policy: 1 } as const;
 /**
- * continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and each response is
- * hidden.
+ * continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and response is encrypted.
  */
 const encryptedSession = 0x61;
-/** continueSession and audit: a session beside the authorization has to be there for something. */
+/** continueSession and audit: a session beside the authorization must have a purpose. */
 const plainSession = 0x81;
-/**
- * What a sealed object can hold (MAX_SYM_DATA in part 2) is 128 bytes, but the wire form used here, TPM2B_DIGEST, ends
- * at 64.
- */
+/** Bytes. A sealed object can hold 128 (MAX_SYM_DATA in part 2), but TPM2B_DIGEST, the wire form used here, only 64. */
 const longestSecret = 64;
 /** As often as systemd tries (RETRY_UNSEAL_MAX in its src/shared/tpm2-util.c). */
 const pcrChangeRetries = 30;
 
-/**
- * How the traffic of one sealing or unsealing is protected; tests switch the encryption off to see that they would
- * notice.
- */
+/** The protection of traffic with the TPM. Tests switch encryption off to prove that they would notice. */
 export interface Protection {
   readonly encrypted: boolean;
 }
 
-/** Which key a secret is sealed to. */
+/** Options of {@link seal}. */
 export interface SealOptions extends Protection {
-  /** The only SRK that is sealed to; undefined for whichever this TPM has. */
+  /** The SRK that the TPM must have; undefined for any. */
   readonly srk?: RecordedSrk | undefined;
 }
 
-/** TPM2B_PUBLIC of a sealed object. `unique` is empty in a template. */
+/** The TPM2B_PUBLIC of a sealed object. `unique` is empty in a template. */
 export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint8Array): Uint8Array =>
   sized(
     Uint8Array.from([
@@ -82,7 +77,7 @@ export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint
 
 /**
  * Seals `secret` (at most 64 bytes) to the PCR values of `policy`.
- * @throws Failure, `other-tpm` if this TPM has another SRK than the one that is named
+ * @throws Failure `other-tpm` if this TPM lacks the named SRK, `tpm`
  * @throws RangeError for a longer secret
  */
 export async function seal(
@@ -134,8 +129,8 @@ export async function seal(
 }
 
 /**
- * The secret again. The caller wipes it.
- * @param alongside - what else is asked of the TPM in the same salted session, before anything is unsealed
+ * Unseals a secret. The caller wipes it.
+ * @param alongside - runs in the same salted session before the secret is unsealed
  * @throws Failure `pcr-mismatch` that names the PCRs, `other-tpm`, `tpm-lockout`, `malformed`, `tpm`
  */
 export async function unseal(
@@ -195,7 +190,8 @@ async function unsealObject(
       return await tpm.outputs(
         1,
         async (slot) => {
-          // Parameters are encrypted by the second session: on the policy session itself ESYS has returned wrong data.
+          // The second session encrypts the parameters: with encryption on the policy session, ESYS returned wrong
+          // data.
           await tpm.call('Esys_Unseal', object, policySession, session, tpm.none, slot);
         },
         ([pointer = 0n]) => {
@@ -218,7 +214,9 @@ async function unsealObject(
 }
 
 /**
- * Salted to the SRK, so that nobody on the bus can compute the keys that encrypt its parameters (part 1, section 19.6).
+ * Starts a session salted to the SRK, so that nobody on the bus can compute the keys that encrypt its parameters (part
+ * 1, section 19.6).
+ * @throws TpmError
  */
 export async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted }: Protection): Promise<number> {
   const session = await tpm.handle(async (slot) => {
@@ -241,14 +239,14 @@ export async function startSession(tpm: Tpm, srk: Srk, type: number, { encrypted
   return session;
 }
 
-/** @throws RangeError */
+/** Refuses a secret that does not fit into a sealed object. @throws RangeError for more than 64 bytes */
 export function refuseLong(secret: Uint8Array): void {
   if (secret.length > longestSecret)
     throw new RangeError(`a secret of ${String(secret.length)} bytes does not fit into a sealed object`);
 }
 
 /**
- * TPM2B_SENSITIVE_CREATE with an empty authorization value (part 2, tables 145 and 146), in the one buffer that the
+ * TPM2B_SENSITIVE_CREATE with an empty authorization value (part 2, tables 145 and 146), in a single buffer, which the
  * caller wipes.
  */
 function sensitiveCreate(secret: Uint8Array): Uint8Array {
@@ -262,7 +260,7 @@ function sensitiveCreate(secret: Uint8Array): Uint8Array {
 
 interface Structures {
   readonly publicArea: Buffer;
-  /** That of a duplicate if there is a seed. */
+  /** The duplicate's, if there is an encrypted seed. */
   readonly privateArea: Buffer;
   readonly encryptedSeed: Buffer | undefined;
 }
@@ -287,9 +285,10 @@ const damaged = (cause: unknown): Failure =>
   });
 
 /**
- * TPM2_Import (part 3, section 13.3): what the TPM can load, made of what another machine sealed to its SRK, which is
- * known to be the right one.
- * @throws Failure `malformed` if the TPM can make nothing of it
+ * Imports an object that another machine sealed to this TPM's SRK, which was verified before (TPM2_Import, part 3,
+ * section 13.3).
+ * @returns a private area that the TPM can load
+ * @throws Failure `malformed` if the TPM rejects it
  */
 async function imported(
   tpm: Tpm,
@@ -318,8 +317,8 @@ async function imported(
       ([pointer = 0n]) => toStructure('TPM2B_PRIVATE', fromStructure('TPM2B_PRIVATE', pointer)),
     );
   } catch (error) {
-    // libtpms calls an RSA seed that does not decrypt a failure of its own. A TPM that does fail has refused the
-    // session before.
+    // For an RSA seed that does not decrypt, libtpms returns TPM_RC_FAILURE. A TPM in failure mode would have refused
+    // the session before.
     throw error instanceof TpmError && (error.ofParameter || error.is('failure')) ? damaged(error) : error;
   }
 }

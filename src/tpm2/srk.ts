@@ -1,11 +1,11 @@
-/** The storage root key: the parent of everything that is sealed. */
+/** The storage root key (SRK), the parent of all sealed objects. */
 import { createHash } from 'node:crypto';
 import { Failure, resealHint } from '../failure.ts';
 import { TpmError } from './response.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { aes128Cfb, algorithms, contentOf, fromStructure, nistP256, sized, toStructure, u16, u32 } from './wire.ts';
 
-/** Where an installed system keeps its SRK (TCG TPM v2.0 Provisioning Guidance, section 7.8). */
+/** The handle of a persistent SRK (TCG TPM v2.0 Provisioning Guidance, section 7.8). */
 const persistentSrk = 0x81000001;
 
 /** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, decrypt (part 2, table 31). */
@@ -23,11 +23,11 @@ const template = (type: number, parameters: readonly number[]): Uint8Array =>
     ]),
   );
 
-/** ECC P-256 with an empty `unique`, as systemd and tpm2-tools make it: other tools fill it in and get another key. */
+/** ECC P-256 with an empty `unique`, as in systemd and tpm2-tools. Tools that fill it in get another key. */
 const eccTemplate = template(algorithms.ecc, [...u16(nistP256), ...u16(algorithms.null), ...u16(0), ...u16(0)]);
 const rsaTemplate = template(algorithms.rsa, [...u16(2048), ...u32(0), ...u16(0)]);
 
-/** The standard templates, and how many TPM2B an empty `unique` at their end has: x and y, or the modulus. */
+/** The standard templates, and the number of TPM2B in their empty `unique` at the end: x and y, or the modulus. */
 const standardTemplates = [
   { template: eccTemplate, fields: 2 },
   { template: rsaTemplate, fields: 1 },
@@ -36,11 +36,12 @@ const standardTemplates = [
 const emptySensitive = Uint8Array.from([0, 4, 0, 0, 0, 0]);
 const emptySelection = u32(0);
 
+/** A loaded SRK. */
 export interface Srk {
   readonly handle: number;
-  /** Algorithm and hash of its public area, 34 bytes. */
+  /** The Name: algorithm and hash of the public area, 34 bytes. */
   readonly name: Uint8Array;
-  /** TPM2B_PUBLIC from which it can be made again. */
+  /** TPM2B_PUBLIC from which the TPM can make the key again. */
   readonly template: Uint8Array;
 }
 
@@ -48,11 +49,11 @@ export interface Srk {
 export interface RecordedSrk {
   /** 34 bytes. */
   readonly srkName: Uint8Array;
-  /** TPM2B_PUBLIC from which it can be made again. */
+  /** TPM2B_PUBLIC from which the TPM can make the key again. */
   readonly srkTemplate: Uint8Array;
 }
 
-/** The public half of an SRK, and nothing that is not public: what another machine needs to seal to it. */
+/** The public half of an SRK: all that another machine needs to seal to it. */
 export interface SrkPublic extends Pick<Srk, 'name' | 'template'> {
   /** TPM2B_PUBLIC. */
   readonly public: Uint8Array;
@@ -60,7 +61,7 @@ export interface SrkPublic extends Pick<Srk, 'name' | 'template'> {
   readonly unique: readonly Uint8Array[];
 }
 
-/** The SRK with this TPM2B_PUBLIC; undefined if it has not exactly the attributes and algorithms of a standard one. */
+/** Parses a TPM2B_PUBLIC; undefined unless it has exactly the attributes and algorithms of a standard SRK. */
 export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   const area = contentOf(publicArea);
   if (Buffer.compare(sized(area), publicArea) !== 0) return undefined;
@@ -73,7 +74,7 @@ export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   return undefined;
 }
 
-/** The TPM2B that `bytes` are made of; none if they are not. */
+/** Splits `bytes` into TPM2B; none if they are not a sequence of those. */
 function uniqueIn(bytes: Uint8Array): Uint8Array[] {
   const all: Uint8Array[] = [];
   for (let offset = 0; offset < bytes.length; ) {
@@ -85,12 +86,12 @@ function uniqueIn(bytes: Uint8Array): Uint8Array[] {
   return all;
 }
 
-/** The Name of the object with this TPMT_PUBLIC, whose name algorithm is SHA-256 (part 1, section 16). */
+/** The Name of an object with this TPMT_PUBLIC and the name algorithm SHA-256 (part 1, section 16). */
 export const nameOfPublic = (area: Uint8Array): Uint8Array =>
   Uint8Array.from([...u16(algorithms.sha256), ...createHash('sha256').update(area).digest()]);
 
 /**
- * The public half of the SRK that {@link findSrk} finds here. @throws TpmError, Failure
+ * Reads the public half of the SRK that {@link findSrk} finds. @throws TpmError @throws Failure `tpm`
  */
 export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
   const { handle, name } = await findSrk(tpm);
@@ -105,9 +106,9 @@ export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
 }
 
 /**
- * The SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one.
- * A persistent key of another kind is left alone: it may exist outside of this TPM too (no fixedTPM), or count power
- * cuts as wrong guesses (no noDA).
+ * Finds the SRK to seal to: the persistent one, else one made from the ECC template, else from the RSA one.
+ * Does not use a persistent key of another kind: it may exist outside of this TPM (no fixedTPM), or count power cuts as
+ * wrong guesses (no noDA).
  * @throws TpmError
  */
 export async function findSrk(tpm: Tpm): Promise<Srk> {
@@ -123,8 +124,8 @@ export async function findSrk(tpm: Tpm): Promise<Srk> {
 }
 
 /**
- * Exactly the SRK with this Name: the persistent one if it is it, else made again from its template.
- * @throws Failure `other-tpm` if neither is: nothing may be encrypted to a key that somebody else put there
+ * Opens the SRK with this Name: the persistent one if that is the one, else made again from its template.
+ * @throws Failure `other-tpm` if neither has the Name: nothing may be encrypted to a key that somebody else put there
  */
 export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array): Promise<Srk> {
   const persistent = await openPersistent(tpm);
@@ -136,13 +137,13 @@ export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array
 }
 
 /**
- * The SRK to work with: the recorded one and no other, or the one to seal to if none is recorded.
+ * Opens the recorded SRK and no other, or finds one to seal to if none is recorded.
  * @throws Failure `other-tpm` @throws TpmError
  */
 export const openSrk = async (tpm: Tpm, recorded: RecordedSrk | undefined): Promise<Srk> =>
   recorded === undefined ? await findSrk(tpm) : await reopenSrk(tpm, recorded.srkName, recorded.srkTemplate);
 
-/** The key of a recorded template; undefined if this TPM can't make one like it. */
+/** Makes the key of a recorded template; undefined if this TPM can't. */
 async function recreateSrk(tpm: Tpm, recorded: Uint8Array): Promise<Srk | undefined> {
   try {
     return await createSrk(tpm, recorded);
@@ -164,7 +165,7 @@ async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | 
   }
 }
 
-/** TPM2B_PUBLIC of a loaded key. */
+/** The TPM2B_PUBLIC of a loaded key. */
 async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
   return await tpm.outputs(
     3,

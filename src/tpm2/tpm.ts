@@ -1,13 +1,14 @@
-/** A connection to a TPM 2.0 through libtss2's ESYS (TSS 2.0 Enhanced System API). */
+/** Connects to a TPM 2.0 through libtss2's ESYS (TSS 2.0 Enhanced System API). */
 import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
 import { type Argument, bind, LibraryMissing, type NativeFunction } from '../system/ffi.ts';
 import { TpmError, tpmFailure, tssReason } from './response.ts';
 
+/** The kernel's TPM resource manager. */
 export const defaultDevice = 'device:/dev/tpmrm0';
 
-/** ESYS' own numbers for handles (ESYS specification, section 4). */
+/** ESYS's own handles (ESYS specification, section 4). */
 export const esysHandles = { none: 0xfff, password: 0xff, owner: 0x101 } as const;
 
 const startupClear = 0;
@@ -45,7 +46,7 @@ interface Libraries {
 let libraries: Libraries | undefined;
 
 function loadLibraries(): Libraries {
-  // libtss2 writes to standard error by itself, and reads this when it first has something to say.
+  // libtss2 writes its own messages to standard error. It reads this setting before the first one.
   process.env['TSS2_LOG'] = 'all+none';
   try {
     return {
@@ -63,8 +64,9 @@ function loadLibraries(): Libraries {
 }
 
 /**
- * The TCTI of a device in systemd's notation: `device:/dev/tpmrm0`, `/dev/tpmrm0`, `swtpm:path=/run/swtpm.sock`.
- * Nothing is probed: a root process must never fall through to somebody's socket. @throws Failure `usage`
+ * Parses a device in systemd's notation: `device:/dev/tpmrm0`, `/dev/tpmrm0`, `swtpm:path=/run/swtpm.sock`.
+ * @returns its TCTI Nothing is probed: a root process must never fall through to somebody's socket.
+ * @throws Failure `usage`
  */
 export function parseDevice(text: string): string {
   if (text.startsWith('/')) return `device:${text}`;
@@ -75,28 +77,27 @@ export function parseDevice(text: string): string {
   return text;
 }
 
-/** The device node of a TCTI; undefined for one without. */
+/** The device node of a TCTI; undefined if it has none. */
 export const nodeOf = (tcti: string): string | undefined => /^device:(.+)$/.exec(tcti)?.[1];
 
 /**
- * The unix sockets of a TCTI for swtpm: its own, and the one that libtss2-tcti-swtpm controls it by. None for other
- * TCTIs.
+ * The Unix sockets of a TCTI for swtpm: its own, and the control socket of libtss2-tcti-swtpm. None for other TCTIs.
  */
 export function socketsOf(tcti: string): string[] {
   const path = /^swtpm:(?:.*,)?path=([^,]+)/.exec(tcti)?.[1];
   return path === undefined ? [] : [path, `${path}.ctrl`];
 }
 
-/** Whether there is something to open at a device, the default one if none is named. */
+/** Whether something exists at a device, or at the default one. */
 export function tpmPresent(device: string | undefined): boolean {
   const node = nodeOf(parseDevice(device ?? defaultDevice));
   return node === undefined || existsSync(node);
 }
 
 /**
- * Opens a TPM. Every command runs on a thread of its own, so that a TPM that hangs does not stop the process.
+ * Opens a TPM. Each command runs on its own thread, so that a TPM that hangs does not block the process.
  * @param device - in systemd's notation; undefined for the default one
- * @param patience - milliseconds to wait for the device node, which udev makes while the machine boots
+ * @param patience - milliseconds to wait for the device node, which udev makes during boot
  * @throws Failure `no-tpm`
  */
 export async function openTpm(device: string | undefined, patience = 0): Promise<Tpm> {
@@ -115,7 +116,7 @@ export async function openTpm(device: string | undefined, patience = 0): Promise
   if (opened !== 0) {
     const cause = new TpmError('Tss2_TctiLdr_Initialize', opened);
     throw new Failure('no-tpm', `the TPM at ${tcti} can't be opened: ${tssReason(cause)}`, {
-      hint: 'is the device right, and may this user open it?',
+      hint: 'check the device, and that this user may open it',
       cause,
     });
   }
@@ -134,7 +135,7 @@ export async function openTpm(device: string | undefined, patience = 0): Promise
   }
 }
 
-/** An open TPM. Whatever it holds is flushed when it is closed. */
+/** An open TPM. Closing it flushes everything that it loaded. */
 export class Tpm {
   readonly none = esysHandles.none;
   readonly #libraries: Libraries;
@@ -148,13 +149,13 @@ export class Tpm {
     this.#context = context;
   }
 
-  /** One ESYS call; the context is put in front of `args`. @throws TpmError */
+  /** Makes one ESYS call with the context and `args`. @throws TpmError */
   async call(name: keyof typeof signatures, ...args: readonly Argument[]): Promise<void> {
     const code = Number(await this.#libraries.esys[name].async(this.#context.readBigUInt64LE(), ...args));
     if (code !== 0) throw new TpmError(name, code);
   }
 
-  /** A call whose last output is the handle of an object or session, which {@link release} or {@link close} flushes. */
+  /** Makes a call whose last output is a handle. {@link release} or {@link close} flushes it. @throws TpmError */
   async handle(make: (slot: Buffer) => Promise<void>): Promise<number> {
     const slot = Buffer.alloc(4);
     await make(slot);
@@ -163,7 +164,7 @@ export class Tpm {
     return handle;
   }
 
-  /** The handle of a persistent object, which is not flushed. */
+  /** As {@link handle}, for a persistent object, which is not flushed. @throws TpmError */
   async persistentHandle(make: (slot: Buffer) => Promise<void>): Promise<number> {
     const slot = Buffer.alloc(4);
     await make(slot);
@@ -171,8 +172,9 @@ export class Tpm {
   }
 
   /**
-   * A call with `count` outputs that ESYS allocates: `make` gets a slot for each, `read` the pointers, and then they
-   * are freed.
+   * Makes a call with `count` outputs that ESYS allocates: `make` gets a slot for each, `read` gets the pointers, which
+   * are freed afterwards.
+   * @throws TpmError
    */
   async outputs<T>(
     count: number,
@@ -199,7 +201,7 @@ export class Tpm {
     if (this.#transient.delete(handle)) await this.call('Esys_FlushContext', handle);
   }
 
-  /** Flushes what is left and ends the connection. Never throws: it runs after failures too. */
+  /** Flushes what is left and closes the connection. Never throws, because it also runs after failures. */
   async close(): Promise<void> {
     for (const handle of this.#transient) {
       await this.release(handle).catch(() => undefined);

@@ -1,29 +1,30 @@
-/** Who made a TPM: a virtual one protects from other tenants and stolen disks, but not from its host. */
+/** The maker of a TPM. A virtual TPM protects from other tenants and stolen disks, but not from its host. */
 import { tpmFailure } from './response.ts';
 import type { Tpm } from './tpm.ts';
 import { fromStructure } from './wire.ts';
 
+/** The maker, model and firmware of a TPM. */
 export interface TpmVendor {
   /** The TCG's vendor id, such as `INTC`, or `IBM` for a software TPM. */
   readonly manufacturer: string;
   readonly model: string;
-  /** Four numbers with dots between them. */
+  /** Four numbers separated by dots. */
   readonly firmware: string;
 }
 
 const tpmProperties = 6;
-/** TPM_PT_PERMANENT (part 2, table 23), and its bit inLockout (table 38, TPMA_PERMANENT). */
+/** TPM_PT_PERMANENT (part 2, table 23) and its bit inLockout (TPMA_PERMANENT, table 38). */
 const permanentProperty = 0x200;
 const inLockout = 1 << 9;
-/** TPM_PT_MANUFACTURER, and from there to TPM_PT_FIRMWARE_VERSION_2 (part 2, table 23). */
+/** TPM_PT_MANUFACTURER. The properties from here to TPM_PT_FIRMWARE_VERSION_2 are read (part 2, table 23). */
 const firstProperty = 0x105;
 const properties = { manufacturer: 0x105, model: [0x106, 0x107, 0x108, 0x109], firmware: [0x10b, 0x10c] } as const;
 const propertyCount = 8;
-/** Capability and count, in front of pairs of property and value (part 2, tables 101 and 119). */
+/** Bytes of capability and count, before the pairs of property and value (part 2, tables 101 and 119). */
 const headerLength = 8;
 const pairLength = 8;
 
-/** What the TPM says about itself. @throws Failure */
+/** Reads the maker, model and firmware of a TPM. @throws TpmError */
 export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
   const values = await propertiesFrom(tpm, firstProperty, propertyCount);
   const bytesOf = (...ids: readonly number[]): Buffer =>
@@ -42,15 +43,15 @@ export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
 }
 
 /**
- * Whether too many wrong guesses, of whatever it guards, keep it from being asked (dictionary attack lockout).
- * @throws Failure
+ * Whether the TPM is in dictionary attack lockout, after too many wrong guesses at any of its objects.
+ * @throws TpmError
  */
 export async function isLockedOut(tpm: Tpm): Promise<boolean> {
   const permanent = (await propertiesFrom(tpm, permanentProperty, 1)).get(permanentProperty);
   return permanent !== undefined && (permanent.readUInt32BE() & inLockout) !== 0;
 }
 
-/** Four bytes each, by their number. */
+/** Reads properties, four bytes each, by their number. */
 async function propertiesFrom(tpm: Tpm, first: number, count: number): Promise<Map<number, Buffer>> {
   const wire = await capability(tpm, first, count).catch((error: unknown) => {
     throw tpmFailure(error);

@@ -1,11 +1,11 @@
 /**
- * Structures of the TPM in their wire form (big-endian, TPM 2.0 part 2). This project reads and writes wire bytes only;
- * the C structures that ESYS wants stay opaque, and libtss2-mu converts.
+ * The TPM's structures in their wire form (big-endian, TPM 2.0 part 2). This project reads and writes wire bytes only.
+ * The C structures of ESYS stay opaque; libtss2-mu converts them.
  */
 import { bind, type NativeFunction } from '../system/ffi.ts';
 import { TpmError } from './response.ts';
 
-/** More than the largest structure in use (TPM2B_ATTEST, 2306 bytes), so that no size has to be known exactly. */
+/** Bytes. More than the largest structure in use (TPM2B_ATTEST, 2306 bytes), so that no exact size is needed. */
 const structureSize = 4096;
 
 const signatures = {
@@ -32,16 +32,16 @@ const signatures = {
 type Call = keyof typeof signatures;
 
 let library: Record<Call, NativeFunction> | undefined;
-/** Loaded when it is first needed: a machine that seals to its host key needs no libtss2. */
+/** Loaded on first use: a machine that seals to its host key needs no libtss2. */
 const mu = (): Record<Call, NativeFunction> => (library ??= bind('libtss2-mu.so.0', signatures));
 
 type Unmarshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Unmarshal` ? Type : never }[Call];
 type Marshalled = { [Name in Call]: Name extends `Tss2_MU_${infer Type}_Marshal` ? Type : never }[Call];
 
 /**
- * The C structure for wire bytes, to be passed to ESYS. The caller wipes it where it holds a secret.
- * @throws TpmError if the bytes are not exactly one such structure: mu itself minds neither trailing bytes nor, in a
- * TPM2B_PUBLIC, the size in front
+ * Converts wire bytes to a C structure for ESYS. The caller wipes it if it holds a secret.
+ * @throws TpmError if the bytes are not exactly one such structure. mu itself checks neither trailing bytes nor the
+ * size of a TPM2B_PUBLIC
  */
 export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
   const structure = Buffer.alloc(structureSize);
@@ -54,7 +54,7 @@ export function toStructure(type: Unmarshalled, wire: Uint8Array): Buffer {
   return structure;
 }
 
-/** The wire bytes of a C structure at a pointer that ESYS returned. */
+/** Converts the C structure at a pointer that ESYS returned to wire bytes. @throws TpmError */
 export function fromStructure(type: Marshalled, structure: bigint): Uint8Array {
   const wire = Buffer.alloc(structureSize);
   const offset = Buffer.alloc(8);
@@ -67,7 +67,9 @@ export function fromStructure(type: Marshalled, structure: bigint): Uint8Array {
   }
 }
 
+/** Two bytes, big-endian. */
 export const u16 = (value: number): Uint8Array => Uint8Array.of((value >> 8) & 0xff, value & 0xff);
+/** Four bytes, big-endian. */
 export const u32 = (value: number): Uint8Array =>
   Uint8Array.of((value >>> 24) & 0xff, (value >>> 16) & 0xff, (value >>> 8) & 0xff, value & 0xff);
 /** TPM_ALG_ID (part 2, table 9). */

@@ -201,7 +201,7 @@ test('a manifest with half a surrogate pair is an error, in a text and in a name
     const { problems, declarations } = manifestOf([{ path: 'x.json', text: json }]);
     assert.deepEqual(
       [problems.map(({ message }) => message), declarations],
-      [['a text in it has half a surrogate pair'], []],
+      [['a string in it has half a surrogate pair'], []],
       json,
     );
   }
@@ -211,7 +211,7 @@ test('a manifest with half a surrogate pair is an error, in a text and in a name
   ]);
   assert.deepEqual(
     problems.map(({ message }) => message),
-    ['a text in it has half a surrogate pair'],
+    ['a string in it has half a surrogate pair'],
   );
 });
 

@@ -130,7 +130,7 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ],
   [
     '[secret.a]\ncredential = "auxcred.a"\ndelivery = "credstore"',
-    /names that begin with auxcred\. are those of single units' credentials/,
+    /names that begin with auxcred\. are reserved for the credentials of single units/,
     2,
   ],
   [
@@ -155,7 +155,7 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nalphabet = "digits"\nrequire = ["upper"]', /the alphabet has no upper character/, 3],
   ['[secret.a]\nlength = 1\nrequire = ["upper", "lower"]', /2 required classes do not fit 1 characters/, 3],
   ['[secret.a]\ngeneration = 1.5', /a whole number/, 2],
-  ['[secret.a]\nlength = 10', /it can be guessed: it has 60 bits of strength, and 64 are the least/, 1],
+  ['[secret.a]\nlength = 10', /it can be guessed: it has 60 bits of strength, and at least 64 are required/, 1],
   ['[secret.a]\nkind = "passphrase"\nwords = 4', /it has 52 bits/, 1],
   ['[secret.a]\nkind = "hex"\nbytes = 7', /it has 56 bits/, 1],
   ['[secret.a]\nweak = "yes"', /true or false is expected/, 2],
@@ -215,10 +215,10 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.b]\n[secret.a]\nkind = "template"\nenv = { A = "{{b | env}}" }', /the whole value is quoted here/, 4],
   ['[secret.b]\n[secret.a]\nkind = "template"\nenv = { "A-B" = "{{b}}" }', /"A-B" is not the name of a variable/, 4],
   ['[secret.b]\n[secret.a]\nkind = "template"\nenv = { A = "\\u0000{{b}}" }', /A has a control character/, 4],
-  ['[secret.a]\nkind = "template"\njson = { a = 2026-11-23 }', /JSON has no such value/, 3],
+  ['[secret.a]\nkind = "template"\njson = { a = 2026-11-23 }', /JSON can.t hold such a value/, 3],
   ['[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b.public}}"', /it has no public half/, 2],
   ['[secret.b]\n[secret.a]\nkind = "template"\ncontent = "{{b.previous}}"', /it has no previous value/, 2],
-  ['[secret.b]\nkind = "bytes"\n[secret.a]\nkind = "template"\njson = "{{b}}"', /bytes are no text/, 3],
+  ['[secret.b]\nkind = "bytes"\n[secret.a]\nkind = "template"\njson = "{{b}}"', /bytes are not text/, 3],
   [
     '[secret.b]\nkind = "bytes"\nbytes = 131072\n[secret.a]\nkind = "template"\ncontent = "{{b}}{{b}}"',
     /it may have 262144 bytes, and 131072 are the most/,
@@ -227,7 +227,7 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nkind = "crypt"', /the name of the secret to hash is missing/, undefined],
   [
     '[secret.b]\nkind = "age"\n[secret.a]\nkind = "crypt"\nof = "b"',
-    /only a password or another secret of one line can be hashed/,
+    /only a password or another one-line secret can be hashed/,
     3,
   ],
   [
