@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { version } from '../../src/version.ts';
 import { cannotBoot, createMachine, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
+import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { program, run, scratch, succeed } from './built.ts';
 
 const built = scratch();
@@ -99,6 +99,7 @@ describe('the Debian package', () => {
 
 for (const systemd of systemdVersions)
   describe(`the Debian package with systemd ${systemd}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(systemd);
     let machine: Machine;
     before(async () => {
       machine = await createMachine({ systemd, name: 'packaged' });
@@ -183,7 +184,7 @@ for (const systemd of systemdVersions)
       assert.doesNotMatch(await of('cat /proc/PID/maps'), /^\S+ rwx/m, 'no memory is both writable and executable');
     });
 
-    test('each socket can be restarted while the broker runs', async () => {
+    alike('each socket can be restarted while the broker runs', async () => {
       for (const socket of ['auxcred-stage.socket', 'auxcred.socket']) {
         await machine.systemctl('restart', 'web.service');
         await machine.systemctl('restart', socket);
@@ -192,7 +193,7 @@ for (const systemd of systemdVersions)
       }
     });
 
-    test('an upgrade ends the broker and keeps what the administrator switched off', async () => {
+    alike('an upgrade ends the broker and keeps what the administrator switched off', async () => {
       await machine.systemctl('restart', 'web.service');
       await machine.systemctl('disable', 'auxcred-stage.socket');
       await machine.install(deb);
@@ -204,7 +205,7 @@ for (const systemd of systemdVersions)
       await machine.systemctl('restart', 'web.service');
     });
 
-    test('removing and purging it keep the sealed seed', async () => {
+    alike('removing and purging it keep the sealed seed', async () => {
       const seeds = await machine.read('/var/lib/auxcred/seeds.age');
       await machine.run(['apt-get', 'remove', '--yes', '--quiet', 'auxcred']);
       assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), [
