@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
+import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 
 const store = '/etc/credstore.encrypted';
 
 for (const version of systemdVersions)
   describe(`secrets in systemd's own store on systemd ${version}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(version);
     let machine: Machine;
     const imports = version !== '252';
     const manifest = (generation = 1): string =>
@@ -154,37 +155,40 @@ for (const version of systemdVersions)
       assert.equal(now.filter((line) => !before.includes(line)).length, 2);
     });
 
-    test('a file that is missing, altered or under a key that is gone keeps its unit from starting until it is made again', async () => {
-      const spoils = [
-        `rm ${await fileOf('text')}`,
-        `echo x > ${await fileOf('text')}`,
-        'rm /var/lib/systemd/credential.secret && systemd-creds setup',
-      ];
-      for (const spoil of spoils) {
-        await machine.shell(spoil);
-        await forgetProbes(machine);
-        assert.notEqual((await machine.run(['systemctl', 'restart', 'other.service'], { check: false })).status, 0);
-        assert.match(
-          (await machine.run(['systemctl', 'status', 'other.service'], { check: false })).stdout,
-          /status=243\/CREDENTIALS|Failed at step CREDENTIALS/,
-          spoil,
-        );
-        assert.match(
-          (await machine.run(['auxcred', 'doctor'], { check: false })).stdout,
-          /^warning: .*\btext of other\.service.* missing or altered where it is read \[stale\]$/m,
-        );
-        assert.match(
-          (await machine.run(['auxcred', 'plan'])).stdout,
-          /^other\.service +text +written again, since it was missing or altered +restart$/m,
-        );
-        await apply();
-        await machine.run(['systemctl', 'restart', 'other.service']);
-        assert.equal(await got('other.service', 'text'), await shown('text'), spoil);
-      }
-      assert.match((await machine.run(['auxcred', 'provision'])).stderr, /nothing to do/);
-    });
+    alike(
+      'a file that is missing, altered or under a key that is gone keeps its unit from starting until it is made again',
+      async () => {
+        const spoils = [
+          `rm ${await fileOf('text')}`,
+          `echo x > ${await fileOf('text')}`,
+          'rm /var/lib/systemd/credential.secret && systemd-creds setup',
+        ];
+        for (const spoil of spoils) {
+          await machine.shell(spoil);
+          await forgetProbes(machine);
+          assert.notEqual((await machine.run(['systemctl', 'restart', 'other.service'], { check: false })).status, 0);
+          assert.match(
+            (await machine.run(['systemctl', 'status', 'other.service'], { check: false })).stdout,
+            /status=243\/CREDENTIALS|Failed at step CREDENTIALS/,
+            spoil,
+          );
+          assert.match(
+            (await machine.run(['auxcred', 'doctor'], { check: false })).stdout,
+            /^warning: .*\btext of other\.service.* missing or altered where it is read \[stale\]$/m,
+          );
+          assert.match(
+            (await machine.run(['auxcred', 'plan'])).stdout,
+            /^other\.service +text +written again, since it was missing or altered +restart$/m,
+          );
+          await apply();
+          await machine.run(['systemctl', 'restart', 'other.service']);
+          assert.equal(await got('other.service', 'text'), await shown('text'), spoil);
+        }
+        assert.match((await machine.run(['auxcred', 'provision'])).stderr, /nothing to do/);
+      },
+    );
 
-    test('a run that is killed at any moment is mended by the next', async () => {
+    alike('a run that is killed at any moment is mended by the next', async () => {
       for (let generation = 3; generation < 11; generation++) {
         await machine.write(manifestPath('web'), manifest(generation));
         await machine.run(

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
+import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 
 const hexSecret = /^[0-9a-f]{64}$/;
@@ -26,6 +26,7 @@ const text = (value: Buffer | undefined): string => value?.toString('latin1') ??
 
 for (const version of systemdVersions)
   describe(`delivery on systemd ${version}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(version);
     let machine: Machine;
     const probeOptions = { steps: ['ExecStartPre', 'ExecStart', 'ExecStartPost'] as const, service: [] as string[] };
     const longUnit = `${'long-'.repeat(18)}name.service`;
@@ -154,7 +155,7 @@ for (const version of systemdVersions)
       assert.equal((await probed(machine, 'b.service'))?.['big']?.length, 131072);
     });
 
-    test('every kind arrives as the commands show it, with its public half and its previous value', async () => {
+    alike('every kind arrives as the commands show it, with its public half and its previous value', async () => {
       const got = (await probed(machine, 'kinds.service')) ?? {};
       const shown = async (...args: readonly string[]): Promise<string> =>
         (await machine.run(['auxcred', ...args])).stdout;
@@ -243,7 +244,7 @@ for (const version of systemdVersions)
       );
     });
 
-    test('hundreds of units at once', async () => {
+    alike('hundreds of units at once', async () => {
       const units = Array.from({ length: 200 }, (_, i) => `many-${String(i)}.service`);
       await machine.write(
         '/usr/local/lib/many',

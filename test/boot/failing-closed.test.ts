@@ -2,13 +2,14 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
+import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 
 const store = '/var/lib/auxcred';
 
 for (const version of systemdVersions)
   describe(`failing closed on systemd ${version}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(version);
     let machine: Machine;
     before(async () => {
       machine = await auxcredMachine({ systemd: version, name: 'web1' });
@@ -66,39 +67,39 @@ for (const version of systemdVersions)
     test('no sealed seed', async () => {
       await refuses(`rm ${store}/seeds.age`, /this machine's seed is lost: \S+seeds\.age is missing/);
     });
-    test('a damaged seed file', async () => {
+    alike('a damaged seed file', async () => {
       // No byte of an age header.
       await refuses(
         `printf '\\377' | dd of=${store}/seeds.age bs=1 seek=100 conv=notrunc status=none`,
         /the seeds stay closed/,
       );
     });
-    test('an empty seed file', async () => {
+    alike('an empty seed file', async () => {
       await refuses(`: > ${store}/seeds.age`, /the seeds stay closed/);
     });
-    test('a seed that is not pinned', async () => {
+    alike('a seed that is not pinned', async () => {
       await refuses(
         'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
           `cat /root/other/var/lib/auxcred/seeds.age > ${store}/seeds.age`,
         /the seed of host\/web1 is not the one that this machine expects/,
       );
     });
-    test('no pins', async () => {
+    alike('no pins', async () => {
       await refuses('rm /etc/auxcred/scopes.json', /scopes\.json is missing/);
     });
-    test('no snapshot', async () => {
+    alike('no snapshot', async () => {
       await refuses(`rm ${store}/provisioned`, /nothing is provisioned/);
     });
-    test('an edited snapshot', async () => {
+    alike('an edited snapshot', async () => {
       await refuses(
         `sed -i s/a.service/b.service/ ${store}/provisioned/releases.json`,
         /was not made with this machine's seed/,
       );
     });
-    test('an unreadable store', async () => {
+    alike('an unreadable store', async () => {
       await refuses(`chmod 600 ${store}/seeds.age; chgrp root ${store}/seeds.age`, /the seeds stay closed/);
     });
-    test('a host key that changed', async () => {
+    alike('a host key that changed', async () => {
       await machine.shell('cp /etc/ssh/ssh_host_ed25519_key /root/hostkey');
       try {
         await refuses(
@@ -167,7 +168,7 @@ for (const version of systemdVersions)
     };
 
     for (const signal of ['SIGTERM', 'SIGKILL'])
-      test(`400 starts while the broker gets ${signal} again and again: none with an empty or another secret`, async (context) => {
+      alike(`400 starts while the broker gets ${signal} again and again: none with an empty or another secret`, async (context) => {
         const { right = 0, failed = 0, ...others } = await storm(signal);
         context.diagnostic(`${String(right)} right, ${String(failed)} failed`);
         assert.deepEqual(others, {});

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
+import { thoroughVersions } from '../machine/root.ts';
 import { writeProbeUnit } from '../machine/units.ts';
 
 const folder = '/run/auxcred/files';
 
 // 254 does nothing of this in a way of its own.
-for (const version of systemdVersions.filter((one) => one !== '254'))
+for (const version of thoroughVersions)
   describe(`secrets as files on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     const manifest = (generation = 1): string =>

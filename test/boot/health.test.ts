@@ -3,12 +3,12 @@ import { after, before, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
+import { thoroughVersions } from '../machine/root.ts';
 
 const service = (...lines: string[]): string =>
   `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\nExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
 
-for (const version of systemdVersions.filter((one) => one !== '254'))
+for (const version of thoroughVersions)
   describe(`status and doctor on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     const power = firmware();
@@ -343,7 +343,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
     });
 
     // It waits for as long as it takes: once is enough.
-    if (version === systemdVersions.at(-1)) {
+    if (version === thoroughVersions.at(-1)) {
       test('a TPM that hangs is said to hang', async () => {
         await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
         power.tpm?.signal('SIGSTOP');

@@ -4,12 +4,7 @@ import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import type { RunResult } from '../machine/container.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { systemdVersions } from '../machine/root.ts';
-
-/** ssh is the same on all of them: one of before systemd rebuilt credential folders, and one of after. */
-const versions = systemdVersions.filter(
-  (version) => process.env['AUXCRED_TEST_SYSTEMD'] !== undefined || version === '252' || version === '257',
-);
+import { thoroughVersions } from '../machine/root.ts';
 
 interface Pushed {
   readonly host: string;
@@ -39,7 +34,7 @@ units = ["api.service"]
 const runsForEver =
   '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
 
-for (const version of versions) {
+for (const version of thoroughVersions) {
   describe(`push over sshd, systemd ${version}`, { skip: cannotBoot }, () => {
     let operator: Machine;
     let web1: Machine;

@@ -18,6 +18,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
+import * as cli from '../cli.ts';
 
 /** A machine's root folder as an installer sees it: nothing of it runs. */
 let root = '';
@@ -38,18 +39,8 @@ afterEach(() => {
   rmSync(root, { recursive: true });
 });
 
-interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-const auxcred = (args: readonly string[], input = ''): Said =>
-  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
-    encoding: 'utf8',
-    input,
-    env: { PATH: process.env['PATH'] },
-  });
-const here = (verb: string, ...args: string[]): Said => auxcred([verb, `--root=${root}`, ...args]);
+const auxcred = (args: readonly string[], input = ''): cli.Said => cli.auxcred(args, { input });
+const here = (verb: string, ...args: string[]): cli.Said => auxcred([verb, `--root=${root}`, ...args]);
 
 /** What is called, the status it ends with, and what it says on standard error. */
 const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] = [
@@ -173,7 +164,7 @@ describe('seal', () => {
   });
 
   /** Runs a command with its standard output sent there. */
-  const into = (output: string, ...args: string[]): Said =>
+  const into = (output: string, ...args: string[]): cli.Said =>
     spawnSync('sh', ['-c', `"$@" ${output}`, 'sh', process.execPath, 'dist/auxcred.cjs', ...args], {
       encoding: 'utf8',
       env: { PATH: process.env['PATH'] },

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
-import { auxcred, contents, furnish, listing, manifestIn, must, stateOf } from './root.ts';
+import { auxcred, works } from '../cli.ts';
+import { contents, furnish, listing, manifestIn, stateOf } from './root.ts';
 
 const older = '[secret.a]\nkind = "hex"\nunits = ["a.service"]\n[secret.wifi]\nkind = "fixed"\nunits = ["b.service"]\n';
 const newer = `${older}[secret.b]\nkind = "uuid"\nunits = ["a.service", "b.service", "c.service"]\n[secret.token]\nkind = "fixed"\nunits = ["c.service"]\n`;
@@ -17,10 +18,10 @@ const at = (path: string): string => join(root, path);
 
 function provisioned(): void {
   furnish(root, older);
-  must(['seal', '--no-recovery', `--root=${root}`]);
-  must(['put', 'wifi', `--root=${root}`], 'x'.repeat(5000));
-  must(['put', 'token', `--root=${root}`], 'y'.repeat(9000));
-  must(['apply', `--root=${root}`]);
+  works(['seal', '--no-recovery', `--root=${root}`]);
+  works(['put', 'wifi', `--root=${root}`], { input: 'x'.repeat(5000) });
+  works(['put', 'token', `--root=${root}`], { input: 'y'.repeat(9000) });
+  works(['apply', `--root=${root}`]);
 }
 
 beforeEach(() => {
@@ -85,13 +86,13 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
       const before = contents(root);
       const whole = join(folder, 'whole');
       cpSync(root, whole, { recursive: true, verbatimSymlinks: true, filter: (path) => !path.endsWith('filler') });
-      must([...args, `--root=${whole}`], 'z'.repeat(20_000));
+      works([...args, `--root=${whole}`], { input: 'z'.repeat(20_000) });
       const meant = await stateOf(whole);
       let pages = 0;
       for (; ; pages++) {
         assert.ok(pages < 100, 'a disk of 400 KiB is enough');
         leave(pages);
-        const { status, stderr } = auxcred([...args, `--root=${root}`], 'z'.repeat(20_000));
+        const { status, stderr } = auxcred([...args, `--root=${root}`], { input: 'z'.repeat(20_000) });
         if (status === 0) break;
         assert.equal(status, exitStatus.system, stderr);
         assert.match(
@@ -131,7 +132,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
       ['seal', '--replace', '--no-recovery'],
       ['put', 'wifi', '--force'],
     ]) {
-      const { status, stderr } = auxcred([...args, `--root=${root}`], 'x');
+      const { status, stderr } = auxcred([...args, `--root=${root}`], { input: 'x' });
       assert.equal(status, exitStatus.system, stderr);
       assert.match(
         stderr,
@@ -139,7 +140,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
       );
     }
     for (const args of [['plan'], ['apply', '--dry-run'], ['provision', '--dry-run'], ['get', 'a'], ['unseal']])
-      assert.equal(must([...args, `--root=${root}`]).status, 0);
+      assert.equal(works([...args, `--root=${root}`]).status, 0);
     assert.deepEqual(contents(root), before);
   });
 });
@@ -175,7 +176,7 @@ describe('nothing changes', () => {
         /lines has more than one line/,
       ],
     ];
-    must(['put', 'lines', `--root=${root}`], 'one\ntwo');
+    works(['put', 'lines', `--root=${root}`], { input: 'one\ntwo' });
     // Its hook would leave a trace: all is looked at before any runs.
     const hooked = (text: string): string =>
       text.replace('[secret.a]\n', `[secret.a]\nhook = ["/bin/touch", "${at('var/told')}"]\ngeneration = 2\n`);
@@ -204,7 +205,7 @@ describe('nothing changes', () => {
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
     const [plan, apply, provision] = [['plan'], ['apply', '--dry-run'], ['provision', '--dry-run']].map((args) =>
-      must([...args, `--root=${root}`]),
+      works([...args, `--root=${root}`]),
     );
     assert.deepEqual(apply, plan);
     assert.match(plan?.stdout ?? '', /^a\.service +b +new +restart$/m);
@@ -217,16 +218,16 @@ describe('nothing changes', () => {
       provision?.stderr ?? '',
       /^auxcred: 4 credentials would change; of the units that run, 3 units at most/m,
     );
-    assert.doesNotMatch(must(['apply', '--dry-run', '--no-restart', `--root=${root}`]).stdout, /restart/);
+    assert.doesNotMatch(works(['apply', '--dry-run', '--no-restart', `--root=${root}`]).stdout, /restart/);
     assert.deepEqual(contents(root), before);
   });
 
   test('the second time', () => {
     provisioned();
     writeFileSync(manifestIn(root), newer);
-    must(['apply', `--root=${root}`]);
+    works(['apply', `--root=${root}`]);
     const before = contents(root);
-    for (const verb of ['apply', 'provision', 'apply']) must([verb, `--root=${root}`]);
+    for (const verb of ['apply', 'provision', 'apply']) works([verb, `--root=${root}`]);
     assert.deepEqual(contents(root), before);
   });
 });
@@ -259,7 +260,7 @@ test('many at once wait for each other, and the last manifest is in force', asyn
   const results = await Promise.all(runs);
   for (const [status, said] of results) assert.equal(status, 0, said);
   assert.ok(results.some(([, said]) => said.includes('another auxcred is at work, waiting for it')));
-  assert.equal(must(['get', 'n', `--root=${root}`]).stdout.length, 2 * 27);
+  assert.equal(works(['get', 'n', `--root=${root}`]).stdout.length, 2 * 27);
   const state = await stateOf(root);
   assert.equal(state.counter, 3);
   assert.deepEqual(Object.keys(state.dropIns), ['a.service', 'b.service', 'c.service', 'n.service']);
@@ -267,5 +268,5 @@ test('many at once wait for each other, and the last manifest is in force', asyn
     listing(root).filter((path) => path.includes('.new')),
     [],
   );
-  assert.equal(must(['plan', `--root=${root}`]).stderr, 'auxcred: nothing would change\n');
+  assert.equal(works(['plan', `--root=${root}`]).stderr, 'auxcred: nothing would change\n');
 });

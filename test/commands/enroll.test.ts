@@ -7,20 +7,15 @@ import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { vaultOf } from '../../src/vault/vault.ts';
+import * as cli from '../cli.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { createPrimary, makePersistent } from '../tpm2/sealing.ts';
 
 let folder = '';
 let swtpm: Swtpm;
 const at = (path: string): string => join(folder, path);
-interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-const auxcred = (args: readonly string[], input = ''): Said =>
-  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
-    encoding: 'utf8',
+const auxcred = (args: readonly string[], input = ''): cli.Said =>
+  cli.auxcred(args, {
     input,
     env: {
       PATH: process.env['PATH'],
@@ -31,17 +26,17 @@ const auxcred = (args: readonly string[], input = ''): Said =>
       GIT_COMMITTER_EMAIL: 'a@example.org',
     },
   });
-const on = (host: string, ...args: string[]): Said => auxcred(['enroll', `--root=${at(host)}`, ...args]);
-const operator = (input: string, ...args: string[]): Said =>
+const on = (host: string, ...args: string[]): cli.Said => auxcred(['enroll', `--root=${at(host)}`, ...args]);
+const operator = (input: string, ...args: string[]): cli.Said =>
   auxcred(['enroll', `--vault=${at('vault')}`, ...args], input);
 const settings = (text: string): void => {
   writeFileSync(at('vault/vault.toml'), text);
 };
-function works({ status, stdout, stderr }: Said): { stdout: string; stderr: string } {
+function works({ status, stdout, stderr }: cli.Said): { stdout: string; stderr: string } {
   assert.equal(status, 0, stderr);
   return { stdout, stderr };
 }
-function fails({ status, stdout, stderr }: Said, code: keyof typeof exitStatus, message: RegExp): void {
+function fails({ status, stdout, stderr }: cli.Said, code: keyof typeof exitStatus, message: RegExp): void {
   assert.equal(status, exitStatus[code], stderr);
   assert.match(stderr, message);
   assert.equal(stdout, '');

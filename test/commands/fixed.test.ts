@@ -25,12 +25,7 @@ import { text } from 'node:stream/consumers';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
-
-interface Said {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import * as cli from '../cli.ts';
 
 /** An age plugin that turns every bit of the file key over: the protocol of C2SP's age-plugin, without a device. */
 const agePlugin = `#!${process.execPath}
@@ -78,15 +73,9 @@ const environment = (): NodeJS.ProcessEnv => ({
   GIT_COMMITTER_NAME: 'a',
   GIT_COMMITTER_EMAIL: 'a@example.org',
 });
-const program = join(process.cwd(), 'dist/auxcred.cjs');
-const auxcred = (args: readonly string[], input: string | Buffer = '', more: NodeJS.ProcessEnv = {}): Said => {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [program, ...args], {
-    input,
-    env: { ...environment(), ...more },
-    timeout: 120_000,
-  });
-  return { status, stdout: stdout.toString('latin1'), stderr: stderr.toString() };
-};
+const { program } = cli;
+const auxcred = (args: readonly string[], input: string | Buffer = '', more: NodeJS.ProcessEnv = {}): cli.Said =>
+  cli.auxcred(args, { input, env: { ...environment(), ...more }, encoding: 'latin1' });
 function works(args: readonly string[], input: string | Buffer = ''): string {
   const { status, stdout, stderr } = auxcred(args, input);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
@@ -98,7 +87,7 @@ function fails(args: readonly string[], status: number, message: RegExp, input: 
   assert.match(said.stderr, message);
 }
 /** At a terminal, with these keys typed. */
-function typed(args: readonly string[], keys: string): Said {
+function typed(args: readonly string[], keys: string): cli.Said {
   const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
   const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], {
     input: keys,

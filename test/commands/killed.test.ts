@@ -6,10 +6,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { namesIn } from '../../src/system/files.ts';
+import { auxcred, works } from '../cli.ts';
 import { createLayer, discardLayer } from '../machine/layer.ts';
 import { cannotBoot } from '../machine/machine.ts';
 import { debianRoot } from '../machine/root.ts';
-import { auxcred, furnish, listing, manifestIn, must, stateOf } from './root.ts';
+import { furnish, listing, manifestIn, stateOf } from './root.ts';
 
 const older = `
 [secret.a]
@@ -165,7 +166,7 @@ function copiesOf(name: string, prepare: (root: string) => void): () => string {
 }
 
 const putFixed = (root: string): void => {
-  for (const name of ['wifi', 'token']) must(['put', name, `--root=${root}`], `value of ${name}`);
+  for (const name of ['wifi', 'token']) works(['put', name, `--root=${root}`], { input: `value of ${name}` });
 };
 
 /** Kills `args` before each of its changes below a copy of the vault `origin`, and looks at what is left. */
@@ -213,17 +214,17 @@ describe('killed at any system call that changes a file', () => {
   test('apply leaves what was in force or what was meant, and the next one leaves nothing else', async () => {
     await killEverywhere({
       fresh: copiesOf('apply', (root) => {
-        must(['seal', '--no-recovery', `--root=${root}`]);
+        works(['seal', '--no-recovery', `--root=${root}`]);
         putFixed(root);
-        must(['apply', `--root=${root}`]);
+        works(['apply', `--root=${root}`]);
         // A generation and a rendering to throw away.
         writeFileSync(manifestIn(root), `${older}[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n`);
-        must(['apply', `--root=${root}`]);
+        works(['apply', `--root=${root}`]);
         writeFileSync(manifestIn(root), newer);
       }),
       args: (root) => ['apply', `--root=${root}`],
       again: (root) => {
-        must(['apply', `--root=${root}`]);
+        works(['apply', `--root=${root}`]);
       },
     });
   });
@@ -235,10 +236,10 @@ describe('killed at any system call that changes a file', () => {
       again: (root) => {
         const { status, stderr } = auxcred(['seal', '--no-recovery', `--root=${root}`]);
         if (status !== 0) assert.match(stderr, /seeds\.age exists/);
-        must(['unseal', `--root=${root}`]);
+        works(['unseal', `--root=${root}`]);
       },
       next: (root) => {
-        must(['reseal', `--root=${root}`]);
+        works(['reseal', `--root=${root}`]);
       },
     });
   });
@@ -246,15 +247,15 @@ describe('killed at any system call that changes a file', () => {
   test('reseal leaves the old seeds or the new ones, and what is in force with them', async () => {
     await killEverywhere({
       fresh: copiesOf('reseal', (root) => {
-        must(['seal', '--no-recovery', `--root=${root}`]);
+        works(['seal', '--no-recovery', `--root=${root}`]);
         putFixed(root);
-        must(['apply', `--root=${root}`]);
+        works(['apply', `--root=${root}`]);
       }),
       args: (root) => ['reseal', `--add-recipient=${recovery}`, `--root=${root}`],
       again: (root) => {
-        if (!must(['unseal', '--json', `--root=${root}`]).stdout.includes(recovery))
-          must(['reseal', `--add-recipient=${recovery}`, `--root=${root}`]);
-        must(['provision', `--root=${root}`]);
+        if (!works(['unseal', '--json', `--root=${root}`]).stdout.includes(recovery))
+          works(['reseal', `--add-recipient=${recovery}`, `--root=${root}`]);
+        works(['provision', `--root=${root}`]);
       },
     });
   });
@@ -271,15 +272,15 @@ describe('killed at any system call that changes a file', () => {
       `--vault=${vault}`,
       `--identity=${identity}`,
     ];
-    must(['init', `--vault=${origin}`, `--recipient=${recipient}`]);
+    works(['init', `--vault=${origin}`, `--recipient=${recipient}`]);
     writeFileSync(join(origin, 'vault.toml'), '[host.web1]\n');
-    must(common(origin, 'put', 'host/web1/a'), 'old');
+    works(common(origin, 'put', 'host/web1/a'), { input: 'old' });
     const whole = listing(origin, ['.']);
     const look = (vault: string, line: string): void => {
       assert.deepEqual(strayIn(vault), [], `after a kill at ${line}`);
       rmSync(join(vault, '.git'), { recursive: true });
-      assert.match(must(common(vault, 'get', 'host/web1/a')).stdout, /^(?:old|new)$/, `after a kill at ${line}`);
-      must(common(vault, 'put', 'host/web1/a', '--force'), 'newest');
+      assert.match(works(common(vault, 'get', 'host/web1/a')).stdout, /^(?:old|new)$/, `after a kill at ${line}`);
+      works(common(vault, 'put', 'host/web1/a', '--force'), { input: 'newest' });
       assert.deepEqual(listing(vault, ['.']), whole, `left behind by a kill at ${line}`);
     };
     killOverVault(origin, (vault) => common(vault, 'put', 'host/web1/a', '--force'), 'new', look);
@@ -310,12 +311,12 @@ describe('killed at any system call that changes a file', () => {
         `[secret.a]\ngeneration = ${String(generation)}\ndelivery = "credstore"\nunits = ["a.service"]\n[secret.b]\ndelivery = "credstore"\nunits = ["${more}.service"]\n`;
       furnish(root, manifest(1, 'b'));
       writeFileSync(join(root, 'etc/machine-id'), `${'5a'.repeat(16)}\n`);
-      must(['seal', '--no-recovery', `--root=${root}`]);
-      must(['apply', `--root=${root}`]);
+      works(['seal', '--no-recovery', `--root=${root}`]);
+      works(['apply', `--root=${root}`]);
       writeFileSync(manifestIn(root), manifest(2, 'c'));
       const values = (): string[] =>
-        ['1', '2'].map((generation) => must(['get', 'a', `--generation=${generation}`, `--root=${root}`]).stdout);
-      const possible = [...values(), must(['get', 'b', `--root=${root}`]).stdout];
+        ['1', '2'].map((generation) => works(['get', 'a', `--generation=${generation}`, `--root=${root}`]).stdout);
+      const possible = [...values(), works(['get', 'b', `--root=${root}`]).stdout];
       for (const path of kept)
         cpSync(join(root, path), join(folder, 'kept', path), { recursive: true, verbatimSymlinks: true });
       const fresh = (): string => {
@@ -346,7 +347,7 @@ describe('killed at any system call that changes a file', () => {
         fresh,
         args: () => ['apply', `--root=${root}`],
         again: () => {
-          must(['apply', `--root=${root}`]);
+          works(['apply', `--root=${root}`]);
         },
         look,
       });

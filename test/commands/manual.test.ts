@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -37,18 +36,10 @@ import { gokeyTypes } from '../../src/gokey/gokey.ts';
 import { namedAlphabets } from '../../src/manifest/options.ts';
 import { keySources } from '../../src/seeds/payload.ts';
 import { isFailure } from '../age/expect.ts';
+import * as cli from '../cli.ts';
 
-interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-const auxcred = (args: readonly string[], environment: Record<string, string> = {}): Said =>
-  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
-    encoding: 'utf8',
-    input: '',
-    env: { PATH: process.env['PATH'], ...environment },
-  });
+const auxcred = (args: readonly string[], environment: Record<string, string> = {}): cli.Said =>
+  cli.auxcred(args, { env: { PATH: process.env['PATH'], ...environment } });
 const entryOf = (verb: Verb): VerbEntry => manual[verb];
 const choicesOf = (verb: Verb, name: string): OptionEntry['choices'] =>
   entryOf(verb).options.find((option) => option.name === name)?.choices;

@@ -5,21 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
+import * as cli from '../cli.ts';
 
 /** The operator's folder, with a vault and two machines' roots as an installer sees them. */
 let folder = '';
 const at = (path: string): string => join(folder, path);
-interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-const auxcred = (args: readonly string[], input = ''): Said =>
-  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
-    encoding: 'utf8',
-    input,
-    env: { PATH: process.env['PATH'], HOME: folder },
-  });
+const auxcred = (args: readonly string[], input = ''): cli.Said =>
+  cli.auxcred(args, { input, env: { PATH: process.env['PATH'], HOME: folder } });
 function works(args: readonly string[], input = ''): string {
   const { status, stdout, stderr } = auxcred(args, input);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);

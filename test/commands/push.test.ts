@@ -37,6 +37,7 @@ import {
 } from '../../src/push/protocol.ts';
 import { type Scope, scopeName } from '../../src/seeds/scope.ts';
 import { sealForTransit } from '../../src/seeds/seal.ts';
+import * as cli from '../cli.ts';
 import { startSwtpm } from '../swtpm.ts';
 import { startSwappingProxy } from '../tpm-proxy.ts';
 import { commandCodes, leftIn } from '../tpm2/sealing.ts';
@@ -44,14 +45,9 @@ import { commandCodes, leftIn } from '../tpm2/sealing.ts';
 /** The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the command it was given. */
 let folder = '';
 const at = (path: string): string => join(folder, path);
-interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
 const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder });
-const auxcred = (args: readonly string[], input: string | Uint8Array = ''): Said =>
-  spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], { encoding: 'utf8', input, env: environment() });
+const auxcred = (args: readonly string[], input: string | Uint8Array = ''): cli.Said =>
+  cli.auxcred(args, { input, env: environment() });
 function works(args: readonly string[], input = ''): string {
   const { status, stdout, stderr } = auxcred(args, input);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);

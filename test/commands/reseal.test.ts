@@ -11,6 +11,7 @@ import { exitStatus, type FailureCode } from '../../src/failure.ts';
 import { wipeScopes } from '../../src/seeds/scope.ts';
 import { Json } from '../../src/system/json.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
+import * as cli from '../cli.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startSwappingProxy, startTpmProxy } from '../tpm-proxy.ts';
 import { commandCodes, createPrimary, leftIn, makePersistent, removePersistent } from '../tpm2/sealing.ts';
@@ -19,21 +20,10 @@ let root = '';
 const at = (path: string): string => join(root, path);
 const seeds = 'var/lib/auxcred/seeds.age';
 const hostKey = 'etc/ssh/ssh_host_ed25519_key';
-const program = join(process.cwd(), 'dist/auxcred.cjs');
 
-interface Said {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-const auxcred = (verb: string, args: readonly string[], input = ''): Said =>
-  spawnSync(process.execPath, [program, verb, `--root=${root}`, ...args], {
-    encoding: 'utf8',
-    input,
-    env: { PATH: process.env['PATH'] },
-    timeout: 60_000,
-  });
-function works(verb: string, args: readonly string[] = [], input = ''): Said {
+const auxcred = (verb: string, args: readonly string[], input = ''): cli.Said =>
+  cli.auxcred([verb, `--root=${root}`, ...args], { input });
+function works(verb: string, args: readonly string[] = [], input = ''): cli.Said {
   const said = auxcred(verb, args, input);
   assert.equal(said.status, 0, `${verb} ${args.join(' ')}: ${said.stderr}`);
   return said;
@@ -365,7 +355,7 @@ test('a first seal that was killed before its seed was there is no seed that was
         '-o',
         '/dev/null',
         process.execPath,
-        program,
+        cli.program,
         'seal',
         '--no-recovery',
         `--root=${root}`,
@@ -423,7 +413,7 @@ describe('with a TPM', () => {
         '-o',
         '/dev/null',
         process.execPath,
-        program,
+        cli.program,
         'reseal',
         `--root=${root}`,
         '--with-key=tpm2',
@@ -488,12 +478,12 @@ describe('with a TPM', () => {
       verb: string,
       args: readonly string[],
       input = '',
-    ): Promise<Said> => {
+    ): Promise<cli.Said> => {
       const proxy = await startSwappingProxy(swtpm.device, other.device, { code, times });
       try {
         const child = spawn(
           process.execPath,
-          [program, verb, `--root=${root}`, `--tpm2-device=${proxy.device}`, ...args],
+          [cli.program, verb, `--root=${root}`, `--tpm2-device=${proxy.device}`, ...args],
           { env: { PATH: process.env['PATH'] } },
         );
         const said = { stdout: '', stderr: '' };
@@ -509,7 +499,7 @@ describe('with a TPM', () => {
         await proxy.stop();
       }
     };
-    const isRefused = ({ status, stderr }: Said, message: RegExp): void => {
+    const isRefused = ({ status, stderr }: cli.Said, message: RegExp): void => {
       assert.equal(status, exitStatus['other-tpm'], stderr);
       assert.match(stderr, message);
       assert.deepEqual([leftIn(other), other.tool('tpm2_getcap', 'handles-nv-index')], ['', '']);
@@ -672,9 +662,13 @@ describe('with a TPM', () => {
       return 'lost';
     });
     try {
-      const child = spawn(process.execPath, [program, 'provision', `--root=${root}`, `--tpm2-device=${proxy.device}`], {
-        stdio: 'ignore',
-      });
+      const child = spawn(
+        process.execPath,
+        [cli.program, 'provision', `--root=${root}`, `--tpm2-device=${proxy.device}`],
+        {
+          stdio: 'ignore',
+        },
+      );
       kill = () => {
         child.kill('SIGKILL');
       };

@@ -10,28 +10,6 @@ import { readReleases, readSnapshot } from '../../src/snapshot/snapshot.ts';
 import { linkTarget, namesIn, readIfPresent } from '../../src/system/files.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 
-export interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-
-export function auxcred(args: readonly string[], input = ''): Said {
-  const { status, stdout, stderr } = spawnSync(process.execPath, ['dist/auxcred.cjs', ...args], {
-    encoding: 'utf8',
-    input,
-    env: { PATH: process.env['PATH'] },
-  });
-  return { status, stdout, stderr };
-}
-
-/** @throws where it fails */
-export function must(args: readonly string[], input = ''): Said {
-  const said = auxcred(args, input);
-  assert.equal(said.status, 0, `auxcred ${args.join(' ')}: ${said.stderr}`);
-  return said;
-}
-
 export const manifestIn = (root: string): string => join(root, 'etc/auxcred/secrets.d/web.toml');
 
 /** Fills an empty folder with a host key, a name and a manifest. */

@@ -14,6 +14,7 @@ import { type GokeyRequest, type GokeyType, gokey, gokeyTypes } from '../../src/
 import { makeSeedFile } from '../../src/gokey/seed-file.ts';
 import { trimSpace } from '../../src/gokey/white-space.ts';
 import { isFailure } from '../age/expect.ts';
+import * as cli from '../cli.ts';
 import { newGokey, oldGokey } from './programs.ts';
 
 interface Case {
@@ -322,15 +323,8 @@ describe('gokey', () => {
 
 describe('auxcred gokey', () => {
   const environment = (more: NodeJS.ProcessEnv = {}): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], ...more });
-  const run = (
-    args: readonly string[],
-    more?: NodeJS.ProcessEnv,
-  ): { status: number | null; stdout: string; stderr: string } =>
-    spawnSync(process.execPath, ['dist/auxcred.cjs', 'gokey', ...args], {
-      encoding: 'latin1',
-      env: environment(more),
-      input: '',
-    });
+  const run = (args: readonly string[], more?: NodeJS.ProcessEnv): cli.Said =>
+    cli.auxcred(['gokey', ...args], { env: environment(more), encoding: 'latin1' });
 
   test("takes gokey's flags, and gives its bytes and its exit statuses", async () => {
     const program = await newGokey();

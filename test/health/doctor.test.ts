@@ -15,7 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { findingsOf } from '../../src/health/checks.ts';
@@ -24,6 +24,7 @@ import { lookAt } from '../../src/health/health.ts';
 import { isEncryptedDevice, swapsOnDisk } from '../../src/health/platform.ts';
 import { ReadableFiles } from '../../src/health/readable-files.ts';
 import { commandLine, shellWord } from '../../src/system/shell.ts';
+import * as cli from '../cli.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 
 const isRoot = process.getuid?.() === 0;
@@ -38,27 +39,29 @@ const at = (path: string): string => join(root, path);
 const store = (path: string): string => at(`var/lib/auxcred/${path}`);
 const manifest = 'etc/auxcred/secrets.d/web.toml';
 
-interface Said {
-  status: number | null;
-  stdout: string;
-  stderr: string;
+interface RunOptions {
+  readonly input?: string;
+  /** Another copy of the program. */
+  readonly program?: string;
+  /** Another user. */
+  readonly uid?: number;
+  readonly environment?: Record<string, string>;
 }
 const run = (
   command: readonly string[],
-  {
-    input = '',
-    program = resolve('dist/auxcred.cjs'),
-    uid,
-    environment = {},
-  }: { input?: string; program?: string; uid?: number; environment?: Record<string, string> } = {},
-): Said =>
-  spawnSync(process.execPath, [program, ...command], {
-    encoding: 'utf8',
-    input,
-    timeout: 60_000,
-    env: { PATH: process.env['PATH'], ...environment },
-    ...(uid === undefined ? {} : { uid, gid: uid }),
-  });
+  { input = '', program = cli.program, uid, environment = {} }: RunOptions = {},
+): cli.Said => {
+  const env = { PATH: process.env['PATH'], ...environment };
+  return program === cli.program && uid === undefined
+    ? cli.auxcred(command, { input, env })
+    : spawnSync(process.execPath, [program, ...command], {
+        encoding: 'utf8',
+        input,
+        timeout: 60_000,
+        env,
+        ...(uid === undefined ? {} : { uid, gid: uid }),
+      });
+};
 const auxcred = (verb: string, ...args: string[]): string => {
   const { status, stdout, stderr } = run([verb, `--root=${root}`, ...args], { input: 'value of a secret' });
   assert.equal(status, 0, `${verb}: ${stderr}${stdout}`);
@@ -68,7 +71,7 @@ const auxcred = (verb: string, ...args: string[]): string => {
 const auxcredAt = (time: string, verb: string, ...args: string[]): void => {
   const { status, stderr } = spawnSync(
     'faketime',
-    [time, process.execPath, resolve('dist/auxcred.cjs'), verb, `--root=${root}`, ...args],
+    [time, process.execPath, cli.program, verb, `--root=${root}`, ...args],
     { encoding: 'utf8', env: { PATH: process.env['PATH'], TZ: 'UTC' } },
   );
   assert.equal(status, 0, stderr);
@@ -78,7 +81,7 @@ const isFinding = (value: unknown): value is Finding =>
   typeof value === 'object' && value !== null && 'check' in value && 'level' in value && 'mend' in value;
 
 /** What doctor found, but for what is well. */
-function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
+function findings(options: RunOptions = {}): Finding[] {
   const { status, stdout, stderr } = run(['doctor', `--root=${root}`, '--json'], options);
   assert.ok(status === 0 || status === exitStatus.unwell, stderr);
   const report: unknown = JSON.parse(stdout);
@@ -90,12 +93,7 @@ function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
 }
 
 /** The one thing that is found. */
-function only(
-  check: string,
-  level: Finding['level'],
-  message: RegExp,
-  options: Parameters<typeof run>[1] = {},
-): Finding {
+function only(check: string, level: Finding['level'], message: RegExp, options: RunOptions = {}): Finding {
   const all = findings(options);
   assert.deepEqual(
     all.map((finding) => `${finding.level} ${finding.check}`),
@@ -120,7 +118,7 @@ function mends(
 ): void {
   let command = mend[which] ?? '';
   for (const [word, value] of Object.entries(words)) command = command.replace(word, shellWord(value));
-  command = command.replace(/(^|&& )auxcred /, `$1${process.execPath} ${resolve('dist/auxcred.cjs')} `);
+  command = command.replace(/(^|&& )auxcred /, `$1${process.execPath} ${cli.program} `);
   const { status, stderr } = spawnSync('sh', ['-c', command], {
     encoding: 'utf8',
     input: 'value of a secret',
@@ -367,7 +365,7 @@ describe('doctor', () => {
   });
 
   test('stale: a file that is newer than what is in force', () => {
-    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], {
+    spawnSync(process.execPath, [cli.program, 'put', '--force', `--root=${root}`, 'wifi'], {
       input: 'another',
     });
     mends(only('stale', 'warning', /^wifi is not what it should be by now: value$/), 0);
@@ -388,7 +386,7 @@ describe('doctor', () => {
 
   test('older', () => {
     copyFileSync(store('fixed/host/web1/wifi.sealed'), at('old'));
-    spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], {
+    spawnSync(process.execPath, [cli.program, 'put', '--force', `--root=${root}`, 'wifi'], {
       input: 'another',
     });
     auxcred('provision');

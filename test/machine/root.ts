@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
 interface Recipe {
@@ -74,6 +75,25 @@ export type SystemdVersion = keyof typeof recipes;
 export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257', '262'] as const).filter(
   (version) => (process.env['AUXCRED_TEST_SYSTEMD'] ?? version) === version,
 );
+
+/** Set by `npm run test:all`; who names a version wants all of it, too. */
+const isWholeMatrix =
+  process.env['AUXCRED_TEST_MATRIX'] === 'whole' || process.env['AUXCRED_TEST_SYSTEMD'] !== undefined;
+
+/** Every case runs on these: the oldest, and one after systemd 256 rebuilt the folders of credentials. */
+export const thoroughVersions: readonly SystemdVersion[] = systemdVersions.filter(
+  (version) => isWholeMatrix || version === '252' || version === '257',
+);
+
+type Declare = (name: string, work: (context: TestContext) => Promise<void>) => void;
+
+/**
+ * Declares cases that systemd's version makes no difference to, in a `describe` for all versions: only the thorough
+ * ones run them. The others have what differs: how PID 1 asks for credentials and fails, the format and search path of
+ * encrypted ones, who decrypts them, and the sandbox.
+ */
+export const alikeOn = (version: SystemdVersion): Declare =>
+  thoroughVersions.includes(version) ? (name, work) => void test(name, work) : () => undefined;
 
 /** From the npm registry, where Node's official binaries are packages; pinned by the tarball's SRI hash. */
 const officialNode = {

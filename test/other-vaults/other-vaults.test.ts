@@ -6,12 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
-
-interface Said {
-  readonly status: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
+import * as cli from '../cli.ts';
 
 let folder = '';
 const at = (path: string): string => join(folder, path);
@@ -23,12 +18,12 @@ const environment = (): NodeJS.ProcessEnv => ({
   GNUPGHOME: at('gnupg'),
   PASSWORD_STORE_DIR: at('store'),
 });
-const run = (command: string, args: readonly string[], input: string | Buffer = ''): Said => {
+const run = (command: string, args: readonly string[], input: string | Buffer = ''): cli.Said => {
   const { status, stdout, stderr } = spawnSync(command, args, { input, env: environment() });
   return { status, stdout: stdout.toString('latin1'), stderr: stderr.toString() };
 };
-const auxcred = (args: readonly string[], input: string | Buffer = ''): Said =>
-  run(process.execPath, [join(process.cwd(), 'dist/auxcred.cjs'), ...args], input);
+const auxcred = (args: readonly string[], input: string | Buffer = ''): cli.Said =>
+  cli.auxcred(args, { input, env: environment(), encoding: 'latin1' });
 function works(args: readonly string[], input: string | Buffer = ''): string {
   const { status, stdout, stderr } = auxcred(args, input);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}`);
@@ -47,7 +42,7 @@ const script = (path: string, text: string): void => {
   writeFileSync(at(path), text);
   chmodSync(at(path), 0o755);
 };
-const vaultGet = (vault: string, name: string, ...more: string[]): Said =>
+const vaultGet = (vault: string, name: string, ...more: string[]): cli.Said =>
   auxcred(['vault', 'get', vault, name, ...more]);
 
 before(() => {
