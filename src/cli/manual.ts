@@ -1,5 +1,6 @@
 /**
- * The whole command in one table: what each verb does, its operands and its options. The parser, --help, the manual pages and shell completion all read it, so they cannot disagree.
+ * The whole command in one table: what each verb does, its operands and its options. The parser, --help, the manual
+ * pages and shell completion all read it, so they cannot disagree.
  */
 import { characterClasses, kindNames } from '../derive/kind.ts';
 import type { FailureCode } from '../failure.ts';
@@ -100,7 +101,9 @@ const acceptOlder: OptionEntry = {
 const withKey: OptionEntry = {
   name: 'with-key',
   value: 'KEY',
-  help: 'host (the ssh host key), tpm2, tpm2+host (both needed), systemd-creds (whatever systemd encrypts to) or auto (tpm2 if there is a TPM)',
+  help:
+    'host (the ssh host key), tpm2, tpm2+host (both needed), systemd-creds (whatever systemd encrypts to) or auto ' +
+    '(tpm2 if there is a TPM)',
   choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds', 'auto'],
 };
 const credsKey: OptionEntry = {
@@ -167,8 +170,11 @@ export const manual = {
       '--scopes=FILE [--with-key=KEY] [--tpm2-pcrs=PCRS]',
     ],
     text: [
-      'Every secret of this machine is derived from its seed, which is kept in one age file. Only this machine and the recovery recipients can open it. A new seed needs a way to recover it: recipients, 24 words on paper, or --no-recovery.',
-      'With --root= the PCRs have the installer's values, so the seed is sealed without them, and auxcred-bind.service binds them at the first boot.',
+      'Every secret of this machine is derived from its seed, which is kept in one age file. Only this machine and ' +
+        'the recovery recipients can open it. A new seed needs a way to recover it: recipients, 24 words on paper, ' +
+        'or --no-recovery.',
+      "With --root= the PCRs have the installer's values, so the seed is sealed without them, and " +
+        'auxcred-bind.service binds them at the first boot.',
     ],
     options: [
       withKey,
@@ -223,7 +229,9 @@ export const manual = {
       '--identity=FILE... | --seed-file=FILE | --scopes=FILE',
     ],
     text: [
-      "Without options the key, the set of PCRs and the recovery recipients stay the same, and the PCRs' current values are bound: run it after an update of the boot chain. No secret changes. The new file is test-opened before it replaces the old one.",
+      "Without options the key, the set of PCRs and the recovery recipients stay the same, and the PCRs' current " +
+        'values are bound: run it after an update of the boot chain. No secret changes. The new file is test-opened ' +
+        'before it replaces the old one.',
     ],
     options: [
       withKey,
@@ -261,7 +269,10 @@ export const manual = {
     ],
     examples: [
       { command: 'auxcred reseal', says: 'after a firmware update, while the seed still opens' },
-      { command: 'auxcred reseal --identity=/media/usb/recovery.txt', says: 'after an update that locked the machine out' },
+      {
+        command: 'auxcred reseal --identity=/media/usb/recovery.txt',
+        says: 'after an update that locked the machine out',
+      },
       { command: 'auxcred reseal --seed-file=-', says: 'the same, with the 24 words' },
     ],
     files: storeFiles,
@@ -283,7 +294,8 @@ export const manual = {
     summary: 'report what is wrong with the manifest',
     usage: ['[--json]', '--host=HOST [--json]'],
     text: [
-      'Prints every problem with its file, its line and a fix. With --host= it checks the manifest that the vault has for a host; what only the host knows, such as its users, is checked by auxcred push --dry-run.',
+      'Prints every problem with its file, its line and a fix. With --host= it checks the manifest that the vault ' +
+        'has for a host; what only the host knows, such as its users, is checked by auxcred push --dry-run.',
     ],
     options: [json, root, host, vault, manifest],
     statuses: { 'invalid-manifest': 'the manifest has errors' },
@@ -294,7 +306,8 @@ export const manual = {
     summary: 'show what apply would change, and which units it would touch',
     usage: ['[--at=PERIOD] [--json]', '--host=HOST [--at=PERIOD] [--json]'],
     text: [
-      'With --host= it shows what the units of a host would get from the vault, without asking that host. auxcred push --dry-run asks it.',
+      'With --host= it shows what the units of a host would get from the vault, without asking that host. auxcred ' +
+        'push --dry-run asks it.',
     ],
     options: [
       { ...at, help: 'show what will have changed at the start of a period: 2027-01' },
@@ -313,7 +326,8 @@ export const manual = {
     summary: 'activate the manifest: drop-ins for the units, secrets for the broker',
     usage: ['[--dry-run] [--no-restart] [--no-wait]'],
     text: [
-      'All of it, or nothing. Running units are restarted or reloaded if one of their secrets changed, and apply waits until they run again, for as long as systemd allows. It says which do not, and why.',
+      'All of it, or nothing. Running units are restarted or reloaded if one of their secrets changed, and apply ' +
+        'waits until they run again, for as long as systemd allows. It says which do not, and why.',
     ],
     options: [dryRun, noRestart, noWait, acceptClock, acceptOlder, root, device],
     statuses: heldBack,
@@ -324,14 +338,12 @@ export const manual = {
     group: 'machine',
     summary: "activate the manifest's secrets, without touching the drop-ins",
     usage: ['[--dry-run] [--no-restart] [--no-wait]'],
-    text: [
-      'For timers, deploy tools, and configurations that render the drop-ins themselves. It is idempotent.',
-    ],
+    text: ['For timers, deploy tools, and configurations that render the drop-ins themselves. It is idempotent.'],
     options: [
       dryRun,
       noRestart,
       noWait,
-      { name: 'due', help: 'exit at once if no secret is due to rotate' },
+      { name: 'due', help: 'exit at once if no secret rotates' },
       { name: 'early', help: 'run in early boot: no hooks, no restarts' },
       acceptClock,
       acceptOlder,
@@ -347,7 +359,8 @@ export const manual = {
     usage: ['[--json]', '--host=HOST', '[--fixed] [FOLDER]'],
     operands: ['fixed'],
     text: [
-      "Lists the secrets of this machine's manifest, or with --host= those of a host's; in the vault, or for a FOLDER, the tree of the fixed folder. Opens no seed.",
+      "Lists the secrets of this machine's manifest, or with --host= those of a host's; in the vault, or for a " +
+        'FOLDER, the tree of the fixed folder. Opens no seed.',
     ],
     options: [
       json,
@@ -371,7 +384,8 @@ export const manual = {
     usage: ['NAME', '--at=PERIOD NAME', '--host=HOST NAME'],
     operands: ['secrets'],
     text: [
-      "On a machine, the active value; on the operator's side, today's value. Prints the bytes alone, without a trailing newline.",
+      "On a machine, the active value; on the operator's side, today's value. Prints the bytes alone, without a " +
+        'trailing newline.',
     ],
     options: [at, { name: 'generation', value: 'N', help: 'the value in another generation' }, group, ...view],
     examples: [
@@ -386,7 +400,8 @@ export const manual = {
     usage: ['NAME', '--all [--json]'],
     operands: ['secrets'],
     text: [
-      "On the operator's side it does not contact the host, which need not exist yet. --all without a host covers every host of the vault.",
+      "On the operator's side it does not contact the host, which need not exist yet. --all without a host covers " +
+        'every host of the vault.',
     ],
     options: [{ name: 'all', help: 'print the public halves of all key pairs' }, json, at, ...view],
     examples: [{ command: 'auxcred public --all --json --vault=DIR', says: 'for configuration to read' }],
@@ -404,7 +419,8 @@ export const manual = {
     summary: 'show at a glance whether units get their secrets, and what is active',
     usage: ['[--no-open] [--json]'],
     text: [
-      'Tests that the seed opens, and asks the TPM and systemd. With --root= it leaves out what needs a running system.',
+      'Tests that the seed opens, and asks the TPM and systemd. With --root= it leaves out what needs a running ' +
+        'system.',
     ],
     options: [{ name: 'no-open', help: 'do not open the seed or ask the TPM' }, json, root, device],
     statuses: { unwell: 'something needs attention: auxcred doctor says what' },
@@ -424,7 +440,8 @@ export const manual = {
     summary: 'create the vault, with a new fleet seed or one from paper',
     usage: ['(--recipient=AGE... | --passphrase) [--print-words | --from-words]'],
     text: [
-      "A host gets the seeds of its own scope and of its groups, from which nothing else can be derived. The fleet seed stays here.",
+      'A host gets the seeds of its own scope and of its groups, from which nothing else can be derived. The fleet ' +
+        'seed stays here.',
     ],
     options: [
       fleetRecipient,
@@ -454,11 +471,13 @@ export const manual = {
   }),
   enroll: page({
     group: 'operator',
-    summary: 'print a machine's public keys, and keep them in the vault to seal to',
+    summary: "print a machine's public keys, and keep them in the vault to seal to",
     usage: ['[--name=NAME] [--tpm2-device=DEVICE]', 'HOST --from=FILE [--replace]', 'HOST [--json]'],
     operands: ['hosts'],
     text: [
-      "Without a host, on the machine itself: prints its ssh host key, the public half of its TPM's storage root key and its PCRs, none of which is secret. With --from= the vault stores them, and can then seal the host's seeds without the machine and without a TPM here. With a host alone: shows what is enrolled.",
+      "Without a host, on the machine itself: prints its ssh host key, the public half of its TPM's storage root " +
+        "key and its PCRs, none of which is secret. With --from= the vault stores them, and can then seal the host's " +
+        'seeds without the machine and without a TPM here. With a host alone: shows what is enrolled.',
       'The keys with-key, tpm2-pcrs and recipients of [host.NAME] in vault.toml say what its seeds are sealed to.',
     ],
     options: [
@@ -482,7 +501,7 @@ export const manual = {
       },
     ],
     statuses: { refused: 'another machine is enrolled under that name; --replace' },
-    files: { ...vaultFiles, '~/.local/share/auxcred/enrolled/*.json': 'the enrolled machines' public keys and PCRs' },
+    files: { ...vaultFiles, '~/.local/share/auxcred/enrolled/*.json': "the enrolled machines' public keys and PCRs" },
   }),
   push: page({
     group: 'operator',
@@ -490,8 +509,13 @@ export const manual = {
     usage: ['[--manifest] [--dry-run] HOST... | USER@HOST... | --all'],
     operands: ['hosts'],
     text: [
-      "Sends the seeds if the host has none or those of another epoch, the fixed files that changed and, with --manifest, the host's manifest. The host checks all of it before it writes anything, seals the seeds to its own TPM or ssh host key, and does what auxcred apply does. With --dry-run it makes the same checks and says which units it would restart. Hosts are served in parallel; one that fails does not stop the others, and the next push finishes it.",
-      'The seeds are sealed before they leave: to the TPM and PCRs that the host was enrolled with, else to its ssh host key. In vault.toml, target of [host.NAME] is the ssh destination, and ssh is the ssh program.',
+      'Sends the seeds if the host has none or those of another epoch, the fixed files that changed and, with ' +
+        "--manifest, the host's manifest. The host checks all of it before it writes anything, seals the seeds to " +
+        'its own TPM or ssh host key, and does what auxcred apply does. With --dry-run it makes the same checks and ' +
+        'says which units it would restart. Hosts are served in parallel; one that fails does not stop the others, ' +
+        'and the next push finishes it.',
+      'The seeds are sealed before they leave: to the TPM and PCRs that the host was enrolled with, else to its ' +
+        'ssh host key. In vault.toml, target of [host.NAME] is the ssh destination, and ssh is the ssh program.',
     ],
     options: [
       { name: 'all', help: 'push to every host of the vault' },
@@ -521,7 +545,9 @@ export const manual = {
     usage: ['[--json] HOST', '--to=DIR HOST'],
     operands: ['hosts'],
     text: [
-      "Prints pairs of source and destination: the sealed seeds and the files that go with them, the fixed files and the manifest. With --to= it copies them into DIR, the host's future root, such as one being installed. The host has to be enrolled; at its first boot it seals the seeds again, natively.",
+      'Prints pairs of source and destination: the sealed seeds and the files that go with them, the fixed files ' +
+        "and the manifest. With --to= it copies them into DIR, the host's future root, such as one being installed. " +
+        'The host has to be enrolled; at its first boot it seals the seeds again, natively.',
     ],
     options: [
       { name: 'to', value: 'DIR', help: 'copy the files into the system below DIR', choices: 'folder' },
@@ -558,8 +584,10 @@ export const manual = {
     usage: ['[--next] [SCOPE...]'],
     operands: ['scopes'],
     text: [
-      'After a theft: --next raises the epoch of the scopes in vault.toml. That gives all their derived secrets new values, and the files of the fixed folder are re-encrypted under the new epoch.',
-      'The values of fixed secrets stay the same, and whoever stole the old seed knows them. Each is named, to be replaced at its issuer.',
+      'After a theft: --next raises the epoch of the scopes in vault.toml. That gives all their derived secrets ' +
+        'new values, and the files of the fixed folder are re-encrypted under the new epoch.',
+      'The values of fixed secrets stay the same, and whoever stole the old seed knows them. Each is named, to be ' +
+        'replaced at its issuer.',
     ],
     options: [{ name: 'next', help: 'raise the epoch first' }, identity, vault],
     examples: [{ command: 'auxcred rekey --next host/web1', says: 'web1 was stolen' }],
@@ -602,7 +630,11 @@ export const manual = {
     usage: ['NAME', '--recursive FOLDER'],
     operands: ['fixed'],
     text: [],
-    options: [{ name: 'recursive', help: 'delete everything below a name' }, { name: 'force', help: 'do not ask' }, ...place],
+    options: [
+      { name: 'recursive', help: 'delete everything below a name' },
+      { name: 'force', help: 'do not ask' },
+      ...place,
+    ],
   }),
   mv: page({
     group: 'fixed',
@@ -626,7 +658,8 @@ export const manual = {
     usage: ['[--kind=KIND] NAME'],
     operands: ['fixed'],
     text: [
-      "The secret is never shown; of a key pair the public half is printed. The options are those of the manifest's kinds, auxcred-secrets(5).",
+      'The secret is never shown; of a key pair the public half is printed. The options are those of the ' +
+        "manifest's kinds, auxcred-secrets(5).",
     ],
     options: [
       { name: 'kind', value: 'KIND', help: 'default: password', choices: kindNames },
@@ -656,7 +689,7 @@ export const manual = {
   }),
   import: page({
     group: 'fixed',
-    summary: "import secrets from another vault, or the files of a folder",
+    summary: 'import secrets from another vault, or the files of a folder',
     usage: ['VAULT TO [NAME...]', './FOLDER TO [NAME...]'],
     operands: ['vaults', 'scopes', 'file'],
     text: ['One that fails does not stop the others.'],
@@ -678,7 +711,9 @@ export const manual = {
     summary: 'get the secrets of kind "vault" from pass, age, sops, gokey or any command',
     usage: ['[--dry-run] [NAME...]'],
     operands: ['secrets'],
-    text: ['Writes only values that changed. If a vault fails, what was fetched from it before stays, and the others go on.'],
+    text: [
+      'Writes only values that changed. If a vault fails, what was fetched from it before stays, and the others go on.',
+    ],
     options: [dryRun, { name: 'all', help: 'also fetch secrets that a vault reports as unchanged' }, ...view],
     statuses: { locked: 'another vault is locked', vault: 'another vault failed' },
   }),
@@ -701,7 +736,9 @@ export const manual = {
     summary: "gokey's command line, with the same output",
     usage: ['[-P FILE] -r REALM [-t TYPE] [-s FILE]'],
     text: [
-      "The master password comes from a file, from GOKEY_ROOT_PASS or from the terminal; -p is refused, since every process can read the arguments of all others. The exit statuses are gokey's: 1 for any failure, 2 for unknown flags.",
+      'The master password comes from a file, from GOKEY_ROOT_PASS or from the terminal; -p is refused, since ' +
+        "every process can read the arguments of all others. The exit statuses are gokey's: 1 for any failure, 2 for " +
+        'unknown flags.',
     ],
     options: [
       {
@@ -719,7 +756,7 @@ export const manual = {
       },
       { name: 'l', value: 'LENGTH', help: 'characters of pass (10), bytes of raw (32)' },
       { name: 's', value: 'FILE', help: 'seed file, made by -t seed', choices: 'file' },
-      { name: 'skip', value: 'N', help: "skip the first N bytes of the seed file" },
+      { name: 'skip', value: 'N', help: 'skip the first N bytes of the seed file' },
       { name: 'u', help: 'allow keys and raw bytes without a seed file' },
       { name: 'o', value: 'FILE', help: 'write to FILE, readable by its owner only', choices: 'file' },
     ],
@@ -729,7 +766,8 @@ export const manual = {
     summary: 'receive what auxcred push sends',
     usage: [''],
     text: [
-      'Run by auxcred push, over ssh, as root. Reports on standard output what this machine has, and reads what it lacks from standard input.',
+      'Run by auxcred push, over ssh, as root. Reports on standard output what this machine has, and reads what it ' +
+        'lacks from standard input.',
     ],
     options: [root, device],
     seeAlso: ['auxcred-push(1)'],
@@ -739,7 +777,8 @@ export const manual = {
     summary: 'write the secrets that are delivered as files',
     usage: ['[--needed-for=users]'],
     text: [
-      'Run at boot by auxcred-files.service and auxcred-user-files.service. Opens the seeds itself, since the broker may not run yet.',
+      'Run at boot by auxcred-files.service and auxcred-user-files.service. Opens the seeds itself, since the ' +
+        'broker may not run yet.',
     ],
     options: [
       {
@@ -755,7 +794,8 @@ export const manual = {
     summary: "write a unit's staged secrets to /run/credstore",
     usage: ['UNIT [CREDENTIAL...]'],
     text: [
-      'Run by ExecStartPre= of drop-ins for secrets with delivery = "stage", and for those whose unit and credential names are too long for the socket. Fails unless every CREDENTIAL was granted.',
+      'Run by ExecStartPre= of drop-ins for secrets with delivery = "stage", and for those whose unit and ' +
+        'credential names are too long for the socket. Fails unless every CREDENTIAL was granted.',
     ],
     options: [],
     statuses: { refused: 'the broker refused' },

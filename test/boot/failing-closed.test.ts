@@ -113,14 +113,18 @@ for (const version of systemdVersions)
       try {
         await machine.shell('rm -f /run/auxcred/encrypted.sock; systemctl reset-failed || true');
         const status = (await machine.run(['systemctl', 'restart', 'a.service'], { check: false })).status;
-        // SetCredential= is the unit's own fallback, and systemd takes it where the socket's path does not exist at all.
+        // SetCredential= is the unit's own fallback, and systemd takes it where the socket's path does not exist at
+        // all.
         if (status === 0) assert.equal((await probed(machine, 'a.service'))?.['key-a']?.toString(), 'fallback');
       } finally {
         await machine.shell('systemctl unmask auxcred.socket auxcred.service; systemctl start auxcred.socket');
       }
     });
 
-    /** Restarts the unit again and again while the broker gets a signal every 0.1 to 0.4 s; how many starts saw a secret of which length. */
+    /**
+     * Restarts the unit again and again while the broker gets a signal every 0.1 to 0.4 s; how many starts saw a secret
+     * of which length.
+     */
     const storm = async (signal: string): Promise<Map<number, number>> => {
       await machine.write(
         '/usr/local/lib/storm',

@@ -71,7 +71,10 @@ for (const version of systemdVersions)
       await machine?.destroy();
     });
 
-    /** What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is there. */
+    /**
+     * What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is
+     * there.
+     */
     const escapes = async (): Promise<string[]> => {
       const { could } = await takeOver(machine);
       for (const one of inherent) assert.ok(could.includes(one), one);
@@ -148,7 +151,8 @@ for (const version of systemdVersions)
           '--no-recovery',
         ]);
         assert.match(sealed.stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
-        // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no resource manager.
+        // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no
+        // resource manager.
         await machine.run(['auxcred', 'apply', '--no-restart']);
         assert.match(
           (await machine.run(['auxcred', 'unseal'])).stderr,
