@@ -1,7 +1,8 @@
 /**
- * `npm run bench`: ratios against a peer or a floor, both measured in this run on this machine. `npm run bench -- push` measures
- * that subject alone. The measuring process and all that it starts are one process group: most of the time it waits for a command
- * and hears no signal, so this process takes signals, ends the group, and removes what it left in memory.
+ * `npm run bench`: ratios against a peer or a floor, both measured in this run on this machine. `npm run bench -- push`
+ * measures only that subject. The measuring process and everything it starts are one process group: it mostly waits for
+ * a command and then can't handle signals, so this process handles them, ends the group, and removes what it left in
+ * memory.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -18,7 +19,7 @@ function signalGroup(signal: NodeJS.Signals): void {
   try {
     process.kill(-measuring.pid, signal);
   } catch {
-    // Everything in it has ended.
+    // The whole group has ended.
   }
 }
 

@@ -1,4 +1,4 @@
-/** What a boot waits for, in a booted machine: units that get their secrets, and a broker that starts. */
+/** What a boot waits for, measured in a booted machine: units that get their secrets, and the start of the broker. */
 import { auxcredMachine, manifestPath, secretToml } from '../test/auxcred-machine.ts';
 import type { Machine } from '../test/machine/machine.ts';
 import { compare, median } from './report.ts';
@@ -6,7 +6,7 @@ import { compare, median } from './report.ts';
 const count = 100;
 const rounds = 9;
 
-/** The ways in which a unit gets a secret, with the line of its file that says so. */
+/** The ways in which a unit gets a secret, with the line of its unit file. */
 const ways = {
   file: 'LoadCredential=key:/etc/bench.secret',
   creds: 'LoadCredentialEncrypted=key:/etc/bench.cred',
@@ -16,7 +16,7 @@ const ways = {
 type Way = keyof typeof ways;
 const names: readonly Way[] = ['file', 'creds', 'socket', 'stage'];
 
-/** A machine whose seed is sealed to its host key. */
+/** A machine with a seed that is sealed to its host key. */
 async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
   const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
   try {
@@ -30,7 +30,7 @@ async function withMachine(work: (machine: Machine) => Promise<void>): Promise<v
 
 const unitsOf = (way: Way): string[] => Array.from({ length: count }, (_, i) => `${way}-${String(i + 1)}.service`);
 
-/** 100 units with a secret each, started at once, in four ways that take turns. */
+/** 100 units with a secret each, started at once, alternating between four ways. */
 export const benchDelivery = async (): Promise<void> =>
   await withMachine(async (machine) => {
     for (const way of names) {
@@ -50,7 +50,7 @@ export const benchDelivery = async (): Promise<void> =>
       for (const way of names) {
         await machine.shell('systemctl stop auxcred.service; systemctl start auxcred.socket');
         times[way].push(await startTime(machine, unitsOf(way)));
-        // Again, with the broker that the first time started.
+        // Again, with the broker that the first round started.
         if (way === 'socket') times.warm.push(await startTime(machine, unitsOf(way)));
       }
     }
@@ -72,14 +72,17 @@ export const benchDelivery = async (): Promise<void> =>
     compare({ what: units('host key, from a file'), by: 'systemd-creds', took: creds, ...plain });
   });
 
-/** Milliseconds until all of these have started. */
+/** Milliseconds until all of these units have started. */
 async function startTime(machine: Machine, units: readonly string[]): Promise<number> {
   const command = `start=$(date +%s%N); systemctl start ${units.join(' ')}; echo $(( $(date +%s%N) - start ))`;
   const { stdout } = await machine.shell(command, { timeoutMs: 120_000 });
   return Number(stdout) / 1e6;
 }
 
-/** Starts the broker by itself, as systemd would, and asks it from within a unit that it knows. Prints milliseconds of both, a line a round. */
+/**
+ * Starts the broker on its own, as systemd would, and asks it as a unit that it knows. Prints both times in
+ * milliseconds, one line per round.
+ */
 const coldStart = `
 use Socket; use Fcntl;
 # clock_gettime(CLOCK_MONOTONIC); perl-base has no module for it.

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { compare, timeCommands } from './report.ts';
 import { auxcred, inScratch, must, run } from './scratch.ts';
 
-/** The folder of secret number `i`: a hundred lie in each. */
+/** The folder of secret number `i`: each has a hundred. */
 const folderOf = (i: number): string => `d${String(Math.floor(i / 100))}`;
 
 export async function benchFixed(): Promise<void> {

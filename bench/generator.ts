@@ -1,4 +1,4 @@
-/** The generator on this machine, in a root folder of its own; it writes to memory, as it does at boot. */
+/** The generator on this machine, in a root folder of its own; it writes to memory, as at boot. */
 import { cpSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { applyRendering } from '../src/drop-ins/rendered-folder.ts';
@@ -10,7 +10,7 @@ import { inScratch } from './scratch.ts';
 
 const peers = ['/usr/lib/systemd/system-generators/', '/lib/systemd/system-generators/'];
 
-/** The shell script as it is installed, for another root. */
+/** The installed shell script, changed for another root. */
 function installed(path: string, root: string): string {
   const script = readFileSync('generators/auxcred-generator', 'utf8').replaceAll('@root@', root);
   const whole = script.replace('@node@', process.execPath).replace('@libdir@', join(process.cwd(), 'dist'));

@@ -1,4 +1,4 @@
-/** How time grows from 2,500 secrets to 10,000: 4 x is linear. And one derived password, beside gokey. */
+/** How time grows from 2,500 secrets to 10,000: 4 x is linear. And one derived password, compared with gokey. */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { secretToml } from '../test/auxcred-machine.ts';
@@ -18,7 +18,7 @@ export function sealedRoot(root: string): string {
   return root;
 }
 
-/** What is done with each root, in this order. */
+/** The steps for each root, in order. */
 const verbs: readonly (readonly [string, (root: string) => string[]])[] = [
   ['check', (root) => auxcred('check', `--root=${root}`)],
   ['plan', (root) => auxcred('plan', `--root=${root}`)],

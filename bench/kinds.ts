@@ -1,4 +1,4 @@
-/** Secrets a second of each kind, against the one HKDF of OpenSSL's that any of them needs at least. */
+/** Secrets per second of each kind, against a single HKDF by OpenSSL, which is the least that any of them needs. */
 import { hkdfSync } from 'node:crypto';
 import type { KindOptions } from '../src/derive/kind.ts';
 import { deriveSecret } from '../src/derive/secret.ts';
@@ -21,7 +21,7 @@ const kinds: readonly KindOptions[] = [
   { kind: 'ec-p256' },
 ];
 
-/** How often `work` can be done in a second. */
+/** How often `work` runs per second. */
 function rateOf(work: (i: number) => void): number {
   for (let i = 0; i < 200; i++) work(i);
   const start = performance.now();

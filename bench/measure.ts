@@ -1,4 +1,6 @@
-/** Measures the subjects that are named, or all. A line is printed as soon as it is known; dist/bench.json has them all. */
+/**
+ * Measures the named subjects, or all. Each line is printed as soon as it is known; dist/bench.json has all of them.
+ */
 import { writeFileSync } from 'node:fs';
 import { benchDelivery, benchStartUp } from './delivery.ts';
 import { benchFixed } from './fixed.ts';

@@ -1,4 +1,4 @@
-/** 1,000 secrets on 300 units: for the first time, with one of them changed, with nothing to do; beside 250 on 75. */
+/** 1,000 secrets on 300 units: the first time, with one changed, with nothing to do; compared with 250 on 75. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { secretToml } from '../test/auxcred-machine.ts';
@@ -6,7 +6,7 @@ import { sealedRoot } from './growth.ts';
 import { compare, median, timeCommands, timed } from './report.ts';
 import { auxcred, inScratch, run } from './scratch.ts';
 
-/** What is active on a machine, and where it lies. */
+/** A machine's root folder and the manifest that is active there. */
 const active = ['var/lib/auxcred/provisioned', 'var/lib/auxcred/generations', 'etc/auxcred/rendered'];
 
 class BenchMachine {
@@ -15,7 +15,7 @@ class BenchMachine {
   readonly first: number[] = [];
   readonly changed: number[] = [];
 
-  /** One secret in four is a fixed one, and there are three tenths as many units. */
+  /** One secret in four is fixed; there are three units for ten secrets. */
   constructor(folder: string, size: number) {
     this.#size = size;
     this.root = sealedRoot(join(folder, String(size)));
@@ -25,7 +25,7 @@ class BenchMachine {
     run(auxcred('import', values, 'host/bench', `--root=${this.root}`));
   }
 
-  /** Applies the manifest for the first time, and again with one secret of generation `generation`. */
+  /** Applies the manifest for the first time, and again with one secret at generation `generation`. */
   apply(generation: number): void {
     for (const path of active) rmSync(join(this.root, path), { recursive: true, force: true });
     this.#declare(1);

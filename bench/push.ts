@@ -1,4 +1,4 @@
-/** Pushes to a hundred hosts over one real sshd. Each host is a root folder that the login's key chooses. */
+/** Pushes to a hundred hosts over one real sshd. Each host is a root folder, chosen by the key of the login. */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -11,10 +11,10 @@ import { auxcred, inScratch, must, run, startServer } from './scratch.ts';
 
 const hosts = Array.from({ length: 100 }, (_, i) => `h${String(i)}`);
 const few = hosts.slice(0, 25);
-/** As many connections at once as a push makes, for the floor too. */
+/** The parallel connections of a push, also used for the floor. */
 const jobs = 16;
 
-/** The operator, the hosts and the way between them, all below one folder. */
+/** The operator, the hosts and the connection between them, all below one folder. */
 class Fleet {
   readonly #folder: string;
   readonly ssh: readonly string[];
@@ -36,7 +36,7 @@ class Fleet {
     this.must('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', this.at(file)]);
   }
 
-  /** @returns the line of authorized_keys by which somebody gets into that host */
+  /** @returns the line of authorized_keys that logs in to that host */
   #makeHost(host: string): string {
     this.#newKey(`keys/${host}`);
     for (const path of ['etc/ssh', 'etc/auxcred']) mkdirSync(this.at(`hosts/${host}/${path}`), { recursive: true });
@@ -57,7 +57,7 @@ class Fleet {
       writeFileSync(this.at(name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   }
 
-  /** Starts sshd, with the hosts behind it. @returns what ends it */
+  /** Starts sshd, with the hosts behind it. @returns a function that stops it */
   async startServer(): Promise<() => void> {
     const port = await freePort();
     for (const path of ['keys', 'vault', 'hosts']) mkdirSync(this.at(path));
@@ -124,7 +124,7 @@ class Fleet {
     });
   }
 
-  /** Milliseconds that `ssh HOST true` takes each of them. */
+  /** Milliseconds that `ssh HOST true` takes per host. */
   bare(names: readonly string[]): number {
     const args = ['-P', String(jobs), '-I', '{}', ...this.ssh, '{}', 'true'];
     return (

@@ -1,4 +1,4 @@
-/** What the subjects measure: rows of a table, printed as they come, and JSON of all of them at the end. */
+/** The results: rows of a table, printed as they come, and JSON of all of them at the end. */
 import { spawnSync } from 'node:child_process';
 
 export interface Row {
@@ -15,7 +15,7 @@ let subject = '';
 
 const widths = { what: 50, measured: 32, against: 34, ratio: 10 };
 
-/** All that follows belongs to this subject. */
+/** The rows that follow belong to this subject. */
 export function begin(name: string): void {
   subject = name;
 }
@@ -43,12 +43,12 @@ export const milliseconds = (value: number): string => `${value.toFixed(value < 
 /** A measured time beside a peer's or a floor's, both in milliseconds of this run. */
 export interface Comparison {
   readonly what: string;
-  /** Who did it, auxcred if nobody is named, and how long it took. */
+  /** The measured program, by default auxcred, and how long it took. */
   readonly by?: string;
   readonly took: number;
   readonly peer: string;
   readonly peerTook: number;
-  /** The largest ratio that is good enough. */
+  /** The largest acceptable ratio. */
   readonly goal?: number;
 }
 
@@ -63,7 +63,7 @@ export function compare({ what, by = 'auxcred', took, peer, peerTook, goal }: Co
   });
 }
 
-/** The median time of each command. They run in turn, so that a change of the machine's mood meets all alike. */
+/** The median time of each command. They run in turn, so that a change in the machine's load affects all alike. */
 export function timeCommands<Name extends string>(
   rounds: number,
   commands: Readonly<Record<Name, readonly string[]>>,

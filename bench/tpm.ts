@@ -7,7 +7,7 @@ import { report } from './report.ts';
 
 let proxy: TpmProxy | undefined;
 
-/** A TPM with an SRK, behind a proxy that counts its commands. */
+/** A TPM with an SRK, behind a proxy that counts commands. */
 async function countedTpm(folder: string): Promise<RunningTpm> {
   const swtpm = await startSwtpm({ folder, pcrs: { 7: ['a7'.repeat(32)] } });
   const attributes = 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt';

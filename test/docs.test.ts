@@ -1,4 +1,6 @@
-/** README.md and docs/ say what is so: links lead somewhere, commands and options exist, tables agree with the schema. */
+/**
+ * README.md and docs/ say what is so: links lead somewhere, commands and options exist, tables agree with the schema.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';

@@ -30,7 +30,9 @@ export interface Swtpm {
 /** sizeof(sun_path) less the NUL and the `.ctrl` of the control socket. */
 const longestSocketPath = 102;
 
-/** Starts a TPM with Startup(CLEAR) and the firmware's measurements done. Any user may connect who can reach the folder. */
+/**
+ * Starts a TPM with Startup(CLEAR) and the firmware's measurements done. Any user may connect who can reach the folder.
+ */
 export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}): Promise<Swtpm> {
   const folder = given ?? mkdtempSync(join(tmpdir(), 'swtpm-'));
   const state = join(folder, 'state');

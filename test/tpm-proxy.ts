@@ -18,7 +18,8 @@ const path = (device: string): string => device.replace('swtpm:path=', '');
 
 /**
  * @param to - the TPM's device; a function is asked at the first command of each connection, and is told its code
- * @param before - a command of its own to run in front of one that comes by, `lost` for one that never arrives, or undefined
+ * @param before - a command of its own to run in front of one that comes by, `lost` for one that never arrives, or
+ * undefined
  * @param within - the folder for its socket's folder
  * @param answer - what the client is told for the TPM's response
  */
@@ -123,7 +124,10 @@ export async function startTpmProxy(
 /** TPM2_Startup, the first command of whoever opens a TPM. */
 const startup = 0x144;
 
-/** Stands in front of one TPM, and in front of `then` from the moment on at which the TPM is opened after so many commands with this code. */
+/**
+ * Stands in front of one TPM, and in front of `then` from the moment on at which the TPM is opened after so many
+ * commands with this code.
+ */
 export async function startSwappingProxy(
   first: string,
   then: string,

@@ -1,4 +1,4 @@
-/** Which fixed folder a command is about: the operator's vault where there is one, else this machine's own. */
+/** Which fixed folder a command works on: the operator's vault's if there is one, else this machine's own. */
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
@@ -20,16 +20,16 @@ import type { Options } from './options.ts';
 
 export interface Place {
   readonly folder: FixedFolder;
-  /** Where `auxcred fetch` notes what it has seen of other vaults. */
+  /** Where `auxcred fetch` records what it has seen of other vaults. */
   readonly fetched: string;
-  /** The operator's; undefined on a machine. */
+  /** The operator's vault; undefined on a machine. */
   readonly vault: Vault | undefined;
   readonly paths: Paths;
-  /** The scope of names that come without one; undefined where they have to come with it. */
+  /** The scope of names that are given without one; undefined if a scope has to be given. */
   readonly scope: string | undefined;
 }
 
-/** A place whose seeds are at hand. */
+/** A place whose seeds are open. */
 export interface OpenPlace extends Place, FolderKeys {}
 
 /** @throws Failure */
@@ -48,8 +48,8 @@ export function placeOf(options: Options): Place {
   const pins = readIfPresent(paths.pins);
   const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
   if (scopes.length === 0)
-    throw new Failure('not-found', 'there is neither a vault nor a sealed seed here', {
-      hint: "auxcred init makes a vault; auxcred seal makes this machine's own seed",
+    throw new Failure('not-found', 'there is no vault and no sealed seed here', {
+      hint: "auxcred init creates a vault; auxcred seal creates this machine's own seed",
     });
   refuseForeign(paths.root, [paths.fixed]);
   return {
@@ -75,7 +75,7 @@ export function nameIn({ scope, vault }: Place, text: string): FixedName {
   });
 }
 
-/** What `ls` and the like are asked to look below: a scope and a path in it, or all. @throws Failure `usage` */
+/** The scope and path that `ls` and the like are limited to, or everything. @throws Failure `usage` */
 export function belowIn(
   place: Place,
   text: string | undefined,
@@ -88,7 +88,7 @@ export function belowIn(
   return nameIn(place, asked);
 }
 
-/** Opens the seeds for `work`, and wipes them. @throws Failure */
+/** Opens the seeds for `work` and wipes them afterwards. @throws Failure */
 export async function withSeeds<T>(place: Place, options: Options, work: (place: OpenPlace) => T): Promise<T> {
   const { vault } = place;
   if (!vault) {
@@ -127,10 +127,10 @@ export async function withSeeds<T>(place: Place, options: Options, work: (place:
   });
 }
 
-/** Epochs that are looked back through for a file that does not open. */
+/** How many earlier epochs are tried for a file that does not open. */
 const mostFormer = 1000;
 
-/** The key ids of a scope's earlier epochs, in hexadecimal, and the epochs. */
+/** The epoch of each key id (hexadecimal) that a scope had before. */
 function formerIds(
   scope: string,
   epoch: number,
@@ -146,30 +146,33 @@ function formerIds(
 
 const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
-/** Ends a change of the fixed folder: sweeps it, and keeps the change, and that of the files named, in the vault's history if it has one. */
+/**
+ * Finishes a change of the fixed folder: sweeps it, and commits it with the named files if the vault keeps its history
+ * in git.
+ */
 export function commit({ folder, vault }: Place, message: string, ...files: readonly string[]): void {
   folder.sweep();
   if (vault) keep(vault, message, 'fixed', ...files);
 }
 
-/** Sweeps the vault, and keeps a change of the files and folders named in its history if it has one. */
+/** Sweeps the vault, and commits the named files and folders if it keeps its history in git. */
 export function keep(vault: Vault, message: string, ...files: readonly string[]): void {
   const changed = sweepVault(vault.folder);
   if (!vault.git) return;
   const problem = commitVault(vault.folder, message, [...files, ...changed]);
   if (problem !== undefined)
-    warn(`the change is made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
+    warn(`the change was made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
 }
 
 /**
- * Whether a secret may be written there; one that exists is asked about at a terminal.
- * @returns whether it is a new one
+ * Makes sure that a secret may be written: at a terminal it asks before one that exists is replaced.
+ * @returns whether the secret is new
  * @throws Failure `refused`
  */
 export function mayWrite({ folder }: Place, name: FixedName, options: Options): boolean {
   if (!folder.has(name)) return true;
   if (options.flag('force')) return false;
-  const refusal = new Failure('refused', `${nameText(name)} exists, so nothing was changed`, {
+  const refusal = new Failure('refused', `${nameText(name)} already exists, so nothing was changed`, {
     hint: '--force replaces it',
   });
   if (!isInputTerminal()) throw refusal;

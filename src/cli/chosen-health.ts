@@ -1,11 +1,11 @@
-/** What `status` and `doctor` look at, and how both end. */
+/** What `status` and `doctor` share: what they examine, and their exit status. */
 import { exitStatus } from '../failure.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import { type Health, lookAt } from '../health/health.ts';
 import { openersOf } from '../machine/openers.ts';
 import type { Options } from './options.ts';
 
-/** Looks at the system that the options name. */
+/** Examines the system that the options name. */
 export const look = async (options: Options, open: boolean): Promise<Health> =>
   await lookAt(options.value('root') ?? '/', (paths) => openersOf(paths, options.value('tpm2-device')), { open });
 
@@ -21,7 +21,7 @@ export function countsOf(findings: readonly Finding[]): string {
     .join(', ');
 }
 
-/** The exit status. A TPM that still does not answer would hold up an ordinary exit. */
+/** Exits with the right status, by force: a TPM that still does not answer would block an ordinary exit. */
 export function left({ hangs }: Health, findings: readonly Finding[]): number {
   if (hangs) process.kill(process.pid, 'SIGKILL');
   return isWell(findings) ? 0 : exitStatus.unwell;

@@ -1,4 +1,4 @@
-/** What is to open the fleet seed. */
+/** The passphrase or the recipients that will open the fleet seed. */
 import { timingSafeEqual } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import type { Recipients } from '../age/identities.ts';
@@ -6,16 +6,16 @@ import { Failure } from '../failure.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import type { Options } from './options.ts';
 
-/** What is to open the fleet seed. @throws Failure `usage` */
+/** The passphrase or the recipients that the options name. @throws Failure `usage` */
 export function chosenLock(options: Options): Recipients {
   const recipients = options.list('recipient');
   const file = options.value('passphrase-file');
   if (recipients.length > 0 && (options.flag('passphrase') || file !== undefined))
-    throw new Failure('usage', 'an age file has a passphrase or recipients, not both');
+    throw new Failure('usage', 'an age file has either a passphrase or recipients');
   if (recipients.length > 0) return { recipients };
   if (file !== undefined) return { passphrase: readFileSync(file, 'utf8').replace(/\r?\n$/, '') };
   if (!options.flag('passphrase'))
-    throw new Failure('usage', 'a fleet seed needs something that opens it', {
+    throw new Failure('usage', 'the fleet seed needs recipients or a passphrase', {
       hint: '--recipient=age1... (any number) or --passphrase',
     });
   const hint = '--passphrase-file=FILE';

@@ -1,4 +1,4 @@
-/** Whose secrets a command is about: this machine's, or on the operator's side those of a host in the vault. */
+/** Whose secrets a command works on: this machine's or, on the operator's side, those of a host in the vault. */
 import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -36,41 +36,47 @@ import {
 } from '../vault/vault.ts';
 import type { Options } from './options.ts';
 
-/** What can be said without a seed. */
+/** What is known without a seed. */
 export interface View {
   readonly manifest: Manifest;
-  /** Where it stands now. */
+  /** The present state. */
   readonly standpoint: Standpoint;
 }
 
-/** What can be said with the seeds, which are wiped afterwards. */
+/** What is known with the seeds, which are wiped afterwards. */
 export interface OpenView extends View {
   readonly sources: Sources;
-  /** The active recipe of a secret on this machine, or the last one of a secret that was removed; undefined for one that never was active, and on the operator's side. */
+  /**
+   * The active recipe of a secret on this machine, or the last one of a removed secret; undefined if it was never
+   * active, and on the operator's side.
+   */
   activeRecipe(name: string): Recipe | undefined;
   readonly snapshot: Snapshot | undefined;
 }
 
-/** Whether there is an operator's vault that could be meant. */
+/** Whether there is an operator's vault that the command could mean. */
 export function isVault(options: Options): boolean {
   if (options.value('root') !== undefined) return false;
   return options.value('vault') !== undefined || existsSync(vaultFiles(vaultFolder(undefined, process.env)).settings);
 }
 
-/** Whether a name without a scope means a secret that this machine declares: it has a seed, and nothing else was asked for. */
+/**
+ * Whether a name without a scope means a secret that this machine declares: it has a seed, and no option says
+ * otherwise.
+ */
 export const isMachine = (options: Options): boolean =>
   options.value('root') !== undefined ||
   (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
 
-/** Whether the vault was asked for. */
+/** Whether the options ask for the vault. */
 export const isOperator = (options: Options): boolean =>
   options.value('host') !== undefined || options.value('vault') !== undefined;
 
-/** Whether it is the vault's seeds that are needed: it was asked for, or this machine has none of its own. */
+/** Whether the vault's seeds are needed: it was asked for, or this machine has no seed of its own. */
 export const opensVault = (options: Options): boolean =>
   isOperator(options) || (isVault(options) && !isMachine(options));
 
-/** @throws Failure `usage` for options of one side together with those of the other */
+/** @throws Failure `usage` for options of the machine together with options of the operator's side */
 function hostIn(vault: Vault, options: Options): VaultHost {
   const name = options.value('host');
   if (name === undefined)
@@ -82,19 +88,19 @@ function hostIn(vault: Vault, options: Options): VaultHost {
 }
 
 /**
- * A manifest without errors.
- * @param check - the command that says its warnings too
- * @throws Failure `invalid-manifest` after saying every error
+ * The manifest, if it has no errors.
+ * @param check - the command that also prints its warnings
+ * @throws Failure `invalid-manifest` after printing every error
  */
 export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
   const errors = manifest.problems.filter(({ severity }) => severity === 'error');
   for (const problem of errors) say(problemText(problem));
   if (errors.length > 0)
-    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: `${check} says its warnings too` });
+    throw new Failure('invalid-manifest', 'the manifest has errors', { hint: `${check} also prints its warnings` });
   return manifest;
 }
 
-/** The manifest of a host as the vault has it, with its problems. @throws Failure `not-found` where there is none */
+/** A host's manifest from the vault, with its problems. @throws Failure `not-found` if there is none */
 export function manifestFor(host: VaultHost, options: Options): Manifest {
   const named = options.list('manifest');
   const folders = named.length > 0 ? named : host.manifest;
@@ -106,7 +112,7 @@ export function manifestFor(host: VaultHost, options: Options): Manifest {
   return manifest;
 }
 
-/** The vault and its host that `--host=` names. @throws Failure */
+/** The vault, and the host in it that `--host=` names. @throws Failure */
 export function vaultHost(options: Options): { readonly vault: Vault; readonly host: VaultHost } {
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   return { vault, host: hostIn(vault, options) };
@@ -188,7 +194,7 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   }
 }
 
-/** What is in force on a machine may be in its snapshot alone. */
+/** What is active on a machine may exist only in its snapshot. */
 function sourcesOf(scopes: readonly Scope[], fixedFiles: FixedFiles, paths?: Paths): Sources {
   const seedOf = seedsOf(scopes);
   return {
@@ -197,13 +203,13 @@ function sourcesOf(scopes: readonly Scope[], fixedFiles: FixedFiles, paths?: Pat
   };
 }
 
-/** Opens the fleet seed for `work`, and wipes it. @throws Failure */
+/** Opens the fleet seed for `work` and wipes it afterwards. @throws Failure */
 export async function withFleetSeed<T>(
   vault: Vault,
   options: Options,
   work: (fleetSeed: Uint8Array) => T | Promise<T>,
 ): Promise<T> {
-  // Only here: on a machine of its own no command waits for the age library to load.
+  // Loaded only here, so that commands on a machine need not wait for the age library.
   const { openFleetSeed } = await import('../vault/fleet-seed.ts');
   const fleetSeed = await openFleetSeed(vaultFiles(vault.folder).seed, fleetKeys(vault, options));
   try {
@@ -213,7 +219,7 @@ export async function withFleetSeed<T>(
   }
 }
 
-/** The identities that were named, else the vault's, else the user's own. */
+/** The identities from the options, else the vault's, else the user's own. */
 export function fleetKeys(vault: Vault, options: Options): Identities {
   const named = [
     ...options.list('identity'),
@@ -228,7 +234,7 @@ export function fleetKeys(vault: Vault, options: Options): Identities {
     passphrase: () =>
       Promise.resolve(
         new TextDecoder().decode(
-          askSecret('passphrase of the fleet seed', '--identity=FILE opens a seed that is sealed to a key'),
+          askSecret('passphrase of the fleet seed', '--identity=FILE opens a fleet seed that is encrypted to a key'),
         ),
       ),
     hint: '--identity=FILE, AUXCRED_IDENTITY, or identity = ["FILE"] in vault.toml',

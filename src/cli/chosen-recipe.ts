@@ -1,4 +1,4 @@
-/** Which recipe of a secret `--at=` and `--generation=` ask for. */
+/** The recipe that `--at=` and `--generation=` select. */
 import { type Period, parsePeriod } from '../derive/period.ts';
 import type { Recipe } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
@@ -18,11 +18,15 @@ export function periodNamed(text: string): Period {
   return period;
 }
 
-/** When a secret was removed that was active on this machine; undefined for any other. */
+/** When a secret was removed that had been active on this machine; undefined for any other secret. */
 export const removalOf = ({ snapshot }: OpenView, name: string): string | undefined =>
   snapshot?.history.get(name)?.at(-1)?.until;
 
-/** The recipe that `--at=` and `--generation=` ask for; without them the active one, or with a warning the last one of a secret that was removed. @throws Failure */
+/**
+ * The recipe that `--at=` and `--generation=` select. By default the active one or, with a warning, the last one of a
+ * removed secret.
+ * @throws Failure
+ */
 export function chosen(view: OpenView, name: string, options: Options): Recipe {
   const at = options.value('at');
   const generation = options.value('generation');
@@ -30,11 +34,11 @@ export function chosen(view: OpenView, name: string, options: Options): Recipe {
   if (at === undefined && generation === undefined && current !== undefined) {
     const removed = removalOf(view, name);
     if (removed !== undefined)
-      warn(`${name} was removed at ${removed}, and no unit gets it any more: this is what it was`);
+      warn(`${name} was removed at ${removed}, and no unit gets it any more: this is its last value`);
     return current;
   }
   const period = at === undefined ? undefined : periodNamed(at);
-  // A period that is asked for goes before the one that the secret is held in.
+  // The requested period takes precedence over the one that the manifest names.
   const declarations = period ? unheld(view.manifest.declarations) : view.manifest.declarations;
   const recipe = new Recipes(declarations, period ? { ...view.standpoint, at: period.start } : view.standpoint).of(
     name,
@@ -45,13 +49,13 @@ export function chosen(view: OpenView, name: string, options: Options): Recipe {
   if (recipe.form !== 'derived' || !/^[1-9]\d*$/.test(generation) || number > 0xffffffff)
     throw new Failure(
       'usage',
-      recipe.form === 'derived' ? '--generation= takes a number from 1' : `a ${recipe.form} has no generation`,
+      recipe.form === 'derived' ? '--generation= takes a number, at least 1' : `a ${recipe.form} has no generation`,
     );
   say(`generation ${generation} of ${name}`);
   return { ...recipe, generation: number };
 }
 
-/** A month does not say which of its days is meant. @throws Failure `usage` */
+/** Refuses a period that is too long: a month does not say which of its days is meant. @throws Failure `usage` */
 function checkPeriod({ manifest, standpoint }: OpenView, name: string, { name: asked, start, end }: Period): void {
   const at = (time: Date): Recipe => new Recipes(unheld(manifest.declarations), { ...standpoint, at: time }).of(name);
   if (JSON.stringify(at(start)) === JSON.stringify(at(new Date(end.getTime() - 1)))) return;

@@ -1,4 +1,4 @@
-/** What `seal`, `reseal` and `enroll` are asked for by their options. */
+/** The sealing that the options of `seal`, `reseal` and `enroll` ask for. */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { boundWhenRunning } from '../machine/sealing.ts';
@@ -10,7 +10,7 @@ import { say, warn } from '../terminal/say.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { tpmPresent } from '../tpm2/tpm.ts';
 
-/** What `--with-key=` names. @throws Failure `usage` */
+/** The key that `--with-key=` names. @throws Failure `usage` */
 export function chosenKey(text: string, device: string | undefined): KeySource {
   if (text === 'auto') {
     const withKey = tpmPresent(device) ? 'tpm2' : 'host';
@@ -24,7 +24,7 @@ export function chosenKey(text: string, device: string | undefined): KeySource {
 }
 
 /**
- * What `--creds-key=` names: what systemd-creds encrypts to.
+ * The key that `--creds-key=` names: systemd-creds encrypts to it.
  * @throws Failure `usage`
  */
 export function chosenCredsKey(text: string | undefined, withKey: KeySource): CredsKey | undefined {
@@ -37,7 +37,8 @@ export function chosenCredsKey(text: string | undefined, withKey: KeySource): Cr
 }
 
 /**
- * The PCRs that `--tpm2-pcrs=` names: bound now on the running system, and at the first boot of one that is being installed, whose PCRs are not those of the installer.
+ * The PCRs that `--tpm2-pcrs=` names. On the running system they are bound now; on one being installed, at its first
+ * boot, since its PCRs will differ from the installer's.
  * @throws Failure `usage`
  */
 export function chosenPcrs(
@@ -47,9 +48,9 @@ export function chosenPcrs(
 ): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
   const key = withKey === 'systemd-creds' ? (credsKey ?? 'auto') : withKey;
   if (text === undefined) {
-    // What systemd chooses by itself may have no TPM in it.
+    // systemd's own choice may be a key without the TPM.
     if (key !== 'host' && key !== 'auto')
-      warn('no PCR is bound: whoever boots anything on this machine can open the seed', '--tpm2-pcrs=7+14');
+      warn('no PCR is bound: anything that boots on this machine can open the seed', '--tpm2-pcrs=7+14');
     return { pcrs: [], pcrsAtFirstBoot: [] };
   }
   if (key === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
@@ -58,7 +59,10 @@ export function chosenPcrs(
   return boundWhenRunning(pcrs, root);
 }
 
-/** The scope's name is stored, so that a machine that gets another hostname later keeps its secrets. @throws Failure `usage` */
+/**
+ * The name in this host's scope. It is stored, so a machine that gets another hostname keeps its secrets.
+ * @throws Failure `usage`
+ */
 export function hostName(given: string | undefined, paths: Paths): string {
   const name =
     given ??
@@ -71,7 +75,7 @@ export function hostName(given: string | undefined, paths: Paths): string {
       hint: '--name=web1',
     });
   if (!scopeNamePattern.test(name))
-    throw new Failure('usage', `${name} is not usable as a scope name`, {
+    throw new Failure('usage', `${name} can't be used as a scope name`, {
       hint: 'lower-case letters, digits and . _ @ + -, as in --name=web1',
     });
   return name;
@@ -81,7 +85,7 @@ export function hostName(given: string | undefined, paths: Paths): string {
 export function checkedRecipient(text: string): string {
   if (!recipientPattern.test(text))
     throw new Failure('usage', `${text.slice(0, 12)} is not an age recipient`, {
-      hint: 'age1..., as age-keygen prints it',
+      hint: 'age1..., as printed by age-keygen',
     });
   return text;
 }

@@ -7,11 +7,14 @@ import { askSecret } from '../terminal/prompt.ts';
 import { readMachineVaults } from '../vault/vault.ts';
 import type { Place } from './chosen-folder.ts';
 
-/** The other vault of that name, as the operator's vault.toml knows it, or the machine's own. @throws Failure `not-found` */
+/**
+ * The other vault of that name, as configured in the operator's vault.toml or the machine's own.
+ * @throws Failure `not-found`
+ */
 export const otherVault = (name: string, { vault, paths }: Place): OtherVault =>
   findVault(name, vault?.others ?? readMachineVaults(paths.vaults), (file) => masterPassword(name, file), process.env);
 
-/** gokey's own, which it trims where it reads it from a file. @throws Failure `usage` for an empty one */
+/** gokey's master password, trimmed if it comes from a file, as gokey does. @throws Failure `usage` if it is empty */
 function masterPassword(name: string, file: string | undefined): Uint8Array {
   const password =
     file === undefined

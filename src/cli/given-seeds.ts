@@ -1,11 +1,11 @@
-/** Seeds that a person brings: 24 words or 32 bytes, or scopes from the operator. */
+/** Seeds that the user supplies: 24 words, 32 bytes, or scopes from the operator. */
 import { seedLength } from '../derive/tree.ts';
 import { parseScopes } from '../seeds/payload.ts';
 import type { Scope } from '../seeds/scope.ts';
 import { mostWordBytes, seedOfWords } from '../seeds/words.ts';
 import { readInput } from '../system/input.ts';
 
-/** What `--seed-file=` names, `-` for standard input. The caller wipes the seed. @throws Failure `usage` */
+/** The seed that `--seed-file=` names; `-` is standard input. The caller wipes it. @throws Failure `usage` */
 export function seedIn(file: string): Uint8Array {
   const bytes = readInput(file, mostWordBytes);
   if (bytes.length === seedLength) return bytes;
@@ -16,7 +16,7 @@ export function seedIn(file: string): Uint8Array {
   }
 }
 
-/** What `--scopes=` names, `-` for standard input. The caller wipes the scopes. @throws Failure `malformed` */
+/** The scopes that `--scopes=` names; `-` is standard input. The caller wipes them. @throws Failure `malformed` */
 export function scopesIn(file: string): Scope[] {
   const bytes = readInput(file, mostScopeBytes);
   try {
@@ -26,5 +26,5 @@ export function scopesIn(file: string): Scope[] {
   }
 }
 
-/** The most bytes of a file of scopes: those of thousands of groups. */
+/** Maximum size of a scopes file, enough for thousands of groups. */
 const mostScopeBytes = 1 << 20;

@@ -1,4 +1,4 @@
-/** What `auxcred --help` and `auxcred VERB --help` print. */
+/** The text of `auxcred --help` and `auxcred VERB --help`. */
 import { exitStatus } from '../failure.ts';
 import {
   groups,
@@ -11,10 +11,10 @@ import {
   written,
 } from './manual.ts';
 
-/** Columns of a terminal that help is folded to. */
+/** The column at which help is folded. */
 const width = 100;
 
-/** All verbs on a page. */
+/** All verbs on one page. */
 export function overview(): string {
   const longest = Math.max(...verbNames.map(({ length }) => length));
   const listed = Object.entries(groups).map(([group, heading]) => {
@@ -61,7 +61,7 @@ export function helpOf(verb: Verb): string {
   return blocks.join('\n\n');
 }
 
-/** The statuses that have a meaning of their own with a verb, in the order of their numbers. */
+/** The exit statuses that have a meaning of their own for a verb, in numerical order. */
 export const statusesOf = ({ statuses = {} }: VerbEntry): { readonly status: string; readonly text: string }[] =>
   Object.entries(exitStatus).flatMap(([name, status]) =>
     Object.entries(statuses)
@@ -82,7 +82,7 @@ export function optionLines(verb: Verb): string {
     .join('\n');
 }
 
-/** Whether help is asked for, rather than something done. */
+/** Whether the arguments ask for help. */
 export const asksForHelp = (verb: Verb, argv: readonly string[]): boolean => {
   const end = argv.indexOf('--');
   return (

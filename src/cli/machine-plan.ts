@@ -1,4 +1,4 @@
-/** What making a manifest active would change on this machine. */
+/** What activating a manifest would change on this machine. */
 import { existsSync } from 'node:fs';
 import { changesOf, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
@@ -24,10 +24,11 @@ import { periodNamed } from './chosen-recipe.ts';
 import type { Options } from './options.ts';
 
 /**
- * Says what putting the manifest in force would change, down to the units that would be restarted or reloaded, and changes nothing.
- * @param dropIns - whether the units' drop-ins would be put in force too
+ * Prints what activating the manifest would change, down to the units that would be restarted or reloaded. Changes
+ * nothing.
+ * @param dropIns - whether the units' drop-ins would be written too
  * @returns 0
- * @throws Failure for all that would keep it from being put in force
+ * @throws Failure for anything that would keep it from being activated
  */
 export async function showPlan(
   options: Options,
@@ -63,7 +64,7 @@ export async function showPlan(
     const namesOf = (replacements: typeof hooked.told): string[] =>
       replacements.map(({ declaration }) => declaration.name);
     for (const name of namesOf(hooked.untold))
-      warn(`the hook of ${name} would not run: the seed that its old value came from is gone`);
+      warn(`the hook of ${name} would not run: the seed of the old value is gone`);
     show(
       {
         changes,
@@ -81,15 +82,15 @@ export async function showPlan(
   return 0;
 }
 
-/** What would be done. */
+/** What would happen. */
 interface Future {
   readonly changes: readonly ReleaseChange[];
-  /** What units need that an earlier run did not come to. */
+  /** Restarts and reloads that an interrupted run left to do. */
   readonly pending: readonly UnitStep[];
   readonly hooks: readonly { readonly secret: string; readonly command: readonly string[] }[];
-  /** Secrets that stay what they are until their hook can run. */
+  /** Secrets that stay unchanged until their hook can run. */
   readonly postponed: readonly string[];
-  /** Undefined where they are left alone. */
+  /** Undefined if they are left alone. */
   readonly dropIns: readonly UnitChange[] | undefined;
 }
 
@@ -138,25 +139,23 @@ function sayPlan(future: Future, root: string, noRestart: boolean): void {
       ...(others === changes.length
         ? []
         : [
-            `${counted(changes.length - others, 'credential')} would be made or delivered in another way and have the same value`,
+            `${counted(changes.length - others, 'credential')} would be made or delivered differently but keep the same value`,
           ]),
       ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
     ].join('; '),
   );
 }
 
-/** Which units would be restarted or reloaded: those that run, where that can be told. */
+/** Which units would be restarted or reloaded: the running ones, if that is known. */
 function touched(future: Future, root: string): string[] {
   const steps = stepsOf(future);
   if (!systemIsRunning(root)) {
     const most = steps.filter(({ action }) => action !== 'none').length;
     if (most === 0) return ['no unit would be restarted or reloaded'];
-    return [`of the units that run, ${counted(most, 'unit')} at most would be restarted or reloaded`];
+    return [`at most ${counted(most, 'unit')} would be restarted or reloaded, if running`];
   }
   const running = runningSteps(steps);
   for (const { unit, declared, action } of running)
     say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);
-  return [
-    `${counted(running.length, 'unit')} that ${running.length === 1 ? 'runs' : 'run'} would be restarted or reloaded`,
-  ];
+  return [`${counted(running.length, 'unit')} would be restarted or reloaded`];
 }

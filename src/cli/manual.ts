@@ -1,23 +1,23 @@
 /**
- * The whole command in one table: what each verb does, its operands and its options. The parser takes the options' names from here, and
- * --help, the manual pages and the shells' completion are made of it, so that none of them can say what another one does not know.
+ * The whole command in one table: what each verb does, its operands and its options. The parser, --help, the manual
+ * pages and shell completion all read it, so they cannot disagree.
  */
 import { characterClasses, kindNames } from '../derive/kind.ts';
 import type { FailureCode } from '../failure.ts';
 
-/** What a shell offers where a word is wanted: names that `auxcred names` prints, or paths. */
+/** What a shell offers to complete a word: names that `auxcred names` prints, or paths. */
 export type Wanted = 'secrets' | 'fixed' | 'hosts' | 'groups' | 'scopes' | 'vaults' | 'verbs' | 'file' | 'folder';
 
 export interface OptionEntry {
   /** Without the dashes. */
   readonly name: string;
-  /** Stands for the value; undefined for a flag. */
+  /** Placeholder of the value; undefined for a flag. */
   readonly value?: string;
   /** A line without a full stop. */
   readonly help: string;
   /** Whether it may be given several times. */
   readonly repeated?: boolean;
-  /** What the value can be: a list of all there is, or what a shell finds. */
+  /** The values it takes: all of them, or where a shell finds them. */
   readonly choices?: readonly string[] | Wanted;
 }
 
@@ -30,20 +30,20 @@ export interface VerbEntry {
   readonly group: Group;
   /** A line, lower case, without a full stop. */
   readonly summary: string;
-  /** Operands as a call has them, one way of calling it each. */
+  /** Operands, one entry per way of calling it. */
   readonly usage: readonly string[];
-  /** What a shell offers for each operand; the last is for all that follow. */
+  /** What a shell offers for each operand; the last entry also serves all that follow. */
   readonly operands?: readonly (readonly string[] | Wanted)[];
   readonly text: readonly string[];
   readonly options: readonly OptionEntry[];
   readonly examples?: readonly Example[];
-  /** Statuses that have a meaning of their own here, by their names. */
+  /** Exit statuses with a meaning of their own for this verb. */
   readonly statuses?: Readonly<Partial<Record<FailureCode, string>>>;
   readonly files?: Readonly<Record<string, string>>;
   readonly seeAlso?: readonly string[];
 }
 
-/** The parts of the overview, and their headings. */
+/** The sections of `auxcred --help` and their headings. */
 export const groups = {
   machine: 'This machine',
   operator: "The operator's vault, from which the seeds of all hosts come",
@@ -56,7 +56,7 @@ const json: OptionEntry = { name: 'json', help: 'print JSON for programs' };
 const root: OptionEntry = {
   name: 'root',
   value: 'DIR',
-  help: 'the system below DIR, such as an installation in progress',
+  help: 'work on the system below DIR, such as one being installed',
   choices: 'folder',
 };
 const device: OptionEntry = {
@@ -70,7 +70,7 @@ const vault: OptionEntry = {
   help: "the operator's vault; else $AUXCRED_VAULT, else ~/.local/share/auxcred",
   choices: 'folder',
 };
-const host: OptionEntry = { name: 'host', value: 'HOST', help: 'the secrets of a host of the vault', choices: 'hosts' };
+const host: OptionEntry = { name: 'host', value: 'HOST', help: 'the secrets of a host in the vault', choices: 'hosts' };
 const group: OptionEntry = { name: 'group', value: 'GROUP', help: 'the secrets of a group', choices: 'groups' };
 const identity: OptionEntry = {
   name: 'identity',
@@ -82,26 +82,28 @@ const identity: OptionEntry = {
 const manifest: OptionEntry = {
   name: 'manifest',
   value: 'DIR',
-  help: 'a folder with the manifest, the strongest first',
+  help: 'a folder with the manifest; the first takes precedence',
   repeated: true,
   choices: 'folder',
 };
 const force: OptionEntry = { name: 'force', help: 'replace what is there' };
-const dryRun: OptionEntry = { name: 'dry-run', help: 'say what would be done, and do nothing' };
-const noRestart: OptionEntry = { name: 'no-restart', help: 'leave units that run as they are' };
-const noWait: OptionEntry = { name: 'no-wait', help: 'restart units, and leave before it is known whether they run' };
+const dryRun: OptionEntry = { name: 'dry-run', help: 'say what would be done, and change nothing' };
+const noRestart: OptionEntry = { name: 'no-restart', help: 'leave running units alone' };
+const noWait: OptionEntry = { name: 'no-wait', help: 'restart units, but do not wait until they run' };
 const acceptClock: OptionEntry = {
   name: 'accept-clock',
-  help: 'put a period in force that lies before the recorded one',
+  help: 'activate a period before the recorded one',
 };
 const acceptOlder: OptionEntry = {
   name: 'accept-older',
-  help: 'take a fixed file, or a seeds.age, that was replaced before',
+  help: 'accept a fixed file or a seeds.age that was already replaced by a newer one',
 };
 const withKey: OptionEntry = {
   name: 'with-key',
   value: 'KEY',
-  help: 'host (the ssh host key), tpm2, tpm2+host (both needed), systemd-creds (what systemd itself encrypts to) or auto (tpm2 where there is one)',
+  help:
+    'host (the ssh host key), tpm2, tpm2+host (both needed), systemd-creds (whatever systemd encrypts to) or auto ' +
+    '(tpm2 if there is a TPM)',
   choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds', 'auto'],
 };
 const credsKey: OptionEntry = {
@@ -113,7 +115,7 @@ const credsKey: OptionEntry = {
 const pcrs: OptionEntry = {
   name: 'tpm2-pcrs',
   value: 'PCRS',
-  help: 'TPM registers that have to be as they are now, such as 7+14',
+  help: 'bind to the current values of these TPM registers, such as 7+14',
   choices: ['7+14', '0+7+14', '7'],
 };
 const passphrase: OptionEntry = { name: 'passphrase', help: 'ask for a passphrase that opens the fleet seed' };
@@ -132,12 +134,12 @@ const fleetRecipient: OptionEntry = {
 const at: OptionEntry = {
   name: 'at',
   value: 'PERIOD',
-  help: 'that of a period: 2026, 2026-Q4, 2026-11, 2026-W47, 2026-11-23',
+  help: 'the value in a period: 2026, 2026-Q4, 2026-11, 2026-W47, 2026-11-23',
 };
 
-/** By which a command finds out whose declared secrets are meant. */
+/** Options that say whose declared secrets are meant. */
 const view = [host, vault, root, device, identity, manifest];
-/** By which a command finds out which fixed folder is meant. */
+/** Options that say which fixed folder is meant. */
 const place = [host, group, vault, root, device, identity];
 
 const storeFiles = {
@@ -147,14 +149,14 @@ const storeFiles = {
 const manifestFiles = { '/etc/auxcred/secrets.d/*.toml': 'the manifest; auxcred-secrets(5)' };
 const vaultFiles = { '~/.local/share/auxcred/vault.toml': 'hosts, groups and other vaults' };
 
-const unitFailed = { 'unit-failed': 'all is in force, and a unit that was restarted does not run' };
+const unitFailed = { 'unit-failed': 'everything is active, but a unit that was restarted does not run' };
 const heldBack = {
   ...unitFailed,
-  clock: 'the clock ran backwards past a recorded period',
-  hook: 'a hook failed: its secret stays what it is',
-  older: 'a fixed file is older than the one in force',
+  clock: 'the clock is before a recorded period',
+  hook: 'a hook failed, so its secret is unchanged',
+  older: 'a fixed file is older than the active one',
 };
-const reencrypted = 'The file is encrypted anew, since its name is part of its key.';
+const reencrypted = 'The file is re-encrypted, since its name is part of its key.';
 
 const page = (entry: VerbEntry): VerbEntry => entry;
 
@@ -162,14 +164,17 @@ const page = (entry: VerbEntry): VerbEntry => entry;
 export const manual = {
   seal: page({
     group: 'machine',
-    summary: "make this machine's seed, or take one, and lock it to the machine",
+    summary: "create or import this machine's seed, and seal it to the machine",
     usage: [
       '[--with-key=KEY] [--tpm2-pcrs=PCRS] (--recipient=AGE... | --print-words | --no-recovery)',
       '--scopes=FILE [--with-key=KEY] [--tpm2-pcrs=PCRS]',
     ],
     text: [
-      'Every secret of this machine is derived from its seed. It is kept in one age file that only this machine opens, and whoever has one of the recovery recipients. A new seed needs a way to recover it: recipients, 24 words on paper, or --no-recovery.',
-      'With --root= the PCRs are those of the installer, so the seed is sealed without them, and auxcred-bind.service binds them at the first boot.',
+      'Every secret of this machine is derived from its seed, which is kept in one age file. Only this machine and ' +
+        'the recovery recipients can open it. A new seed needs a way to recover it: recipients, 24 words on paper, ' +
+        'or --no-recovery.',
+      "With --root= the PCRs have the installer's values, so the seed is sealed without them, and " +
+        'auxcred-bind.service binds them at the first boot.',
     ],
     options: [
       withKey,
@@ -182,21 +187,21 @@ export const manual = {
         repeated: true,
       },
       { name: 'print-words', help: 'show the seed once as 24 words for paper' },
-      { name: 'no-recovery', help: 'no way to recover the seed: it dies with the machine' },
+      { name: 'no-recovery', help: 'have no way to recover the seed: it dies with the machine' },
       {
         name: 'scopes',
         value: 'FILE',
-        help: 'take the seeds that auxcred scopes printed; - is standard input',
+        help: 'seal the seeds that auxcred scopes printed; - is standard input',
         choices: 'file',
       },
       {
         name: 'seed-file',
         value: 'FILE',
-        help: 'take a seed of 32 bytes, or its 24 words; - is standard input',
+        help: 'seal a seed of 32 bytes, or its 24 words; - is standard input',
         choices: 'file',
       },
-      { name: 'name', value: 'NAME', help: "the host's name among the scopes; else that of /etc/hostname" },
-      { name: 'replace', help: 'in place of the seed that is sealed' },
+      { name: 'name', value: 'NAME', help: "the host's name in its scope; default: the one in /etc/hostname" },
+      { name: 'replace', help: 'replace the sealed seed' },
       acceptOlder,
       root,
       device,
@@ -204,57 +209,59 @@ export const manual = {
     examples: [
       {
         command: 'auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...',
-        says: 'a new seed, in the TPM, with a recovery key',
+        says: 'a new seed, sealed to the TPM, with a recovery key',
       },
       {
         command: 'auxcred scopes web1 | ssh root@web1 auxcred seal --scopes=-',
-        says: 'the seeds of a host of the vault',
+        says: 'seal a host to the seeds that the vault derives for it',
       },
       { command: 'auxcred seal --replace --seed-file=-', says: 'the same seed again, from the words on paper' },
     ],
-    statuses: { refused: 'a seed is sealed already; --replace' },
+    statuses: { refused: 'a seed is already sealed; --replace' },
     files: storeFiles,
     seeAlso: ['auxcred-reseal(1)', 'auxcred-unseal(1)'],
   }),
   reseal: page({
     group: 'machine',
-    summary: 'lock the same seed again: to the PCRs as they are now, another key, other recovery keys',
+    summary: 'seal the same seed again: to the current PCRs, another key, other recovery keys',
     usage: [
       '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]',
       '--identity=FILE... | --seed-file=FILE | --scopes=FILE',
     ],
     text: [
-      "Without options the key, the PCRs and the recovery recipients stay what they are, and the PCRs' values of now are bound: what to do before or after an update of the boot chain. Every secret stays what it is. The new file is opened before it takes the place of the old one.",
+      "Without options the key, the set of PCRs and the recovery recipients stay the same, and the PCRs' current " +
+        'values are bound: run it after an update of the boot chain. No secret changes. The new file is test-opened ' +
+        'before it replaces the old one.',
     ],
     options: [
       withKey,
       credsKey,
       pcrs,
-      { name: 'no-tpm2-pcrs', help: 'bind no PCR any more' },
-      { name: 'add-recipient', value: 'AGE', help: 'one more age recipient for recovery', repeated: true },
-      { name: 'remove-recipient', value: 'AGE', help: 'one of the recovery recipients less', repeated: true },
+      { name: 'no-tpm2-pcrs', help: 'stop binding PCRs' },
+      { name: 'add-recipient', value: 'AGE', help: 'add an age recipient for recovery', repeated: true },
+      { name: 'remove-recipient', value: 'AGE', help: 'remove a recovery recipient', repeated: true },
       {
         name: 'identity',
         value: 'FILE',
-        help: "open the seed with this recovery identity, where the machine itself can't",
+        help: "open the seed with this recovery identity if the machine itself can't",
         repeated: true,
         choices: 'file',
       },
       {
         name: 'seed-file',
         value: 'FILE',
-        help: 'the seed again, 32 bytes or its 24 words, where nothing opens it; - is standard input',
+        help: 'bring the seed, 32 bytes or its 24 words, if nothing opens it; - is standard input',
         choices: 'file',
       },
       {
         name: 'scopes',
         value: 'FILE',
-        help: 'the seeds again, as auxcred scopes prints them; - is standard input',
+        help: 'bring the seeds, as auxcred scopes prints them; - is standard input',
         choices: 'file',
       },
       {
         name: 'first-boot',
-        help: 'only where the seeds of an installation or of auxcred copy wait for the first boot',
+        help: 'do nothing unless an installation or auxcred copy left seeds for the first boot to seal',
       },
       acceptOlder,
       root,
@@ -262,7 +269,10 @@ export const manual = {
     ],
     examples: [
       { command: 'auxcred reseal', says: 'after a firmware update, while the seed still opens' },
-      { command: 'auxcred reseal --identity=/media/usb/recovery.txt', says: 'after one that locked the machine out' },
+      {
+        command: 'auxcred reseal --identity=/media/usb/recovery.txt',
+        says: 'after an update that locked the machine out',
+      },
       { command: 'auxcred reseal --seed-file=-', says: 'the same, with the 24 words' },
     ],
     files: storeFiles,
@@ -281,10 +291,11 @@ export const manual = {
   }),
   check: page({
     group: 'machine',
-    summary: 'say what is wrong with the manifest',
+    summary: 'report what is wrong with the manifest',
     usage: ['[--json]', '--host=HOST [--json]'],
     text: [
-      'Every problem with its file and line, and the way out. With --host= those of the manifest that the vault has for a host; what only the host knows, such as its users, auxcred push --dry-run judges there.',
+      'Prints every problem with its file, its line and a fix. With --host= it checks the manifest that the vault ' +
+        'has for a host; what only the host knows, such as its users, is checked by auxcred push --dry-run.',
     ],
     options: [json, root, host, vault, manifest],
     statuses: { 'invalid-manifest': 'the manifest has errors' },
@@ -295,10 +306,11 @@ export const manual = {
     summary: 'show what apply would change, and which units it would touch',
     usage: ['[--at=PERIOD] [--json]', '--host=HOST [--at=PERIOD] [--json]'],
     text: [
-      'With --host= what the units of a host would get from the vault, without asking that host. auxcred push --dry-run asks it.',
+      'With --host= it shows what the units of a host would get from the vault, without asking that host. auxcred ' +
+        'push --dry-run asks it.',
     ],
     options: [
-      { ...at, help: 'what will change by the start of a period: 2027-01' },
+      { ...at, help: 'show what will have changed at the start of a period: 2027-01' },
       json,
       acceptClock,
       acceptOlder,
@@ -306,15 +318,16 @@ export const manual = {
     ],
     examples: [
       { command: 'auxcred plan --at=2027-01', says: 'what the new year will bring' },
-      { command: 'auxcred plan --host=web1', says: "on the operator's side, before the host is there" },
+      { command: 'auxcred plan --host=web1', says: "on the operator's side, before the host exists" },
     ],
   }),
   apply: page({
     group: 'machine',
-    summary: 'put the manifest in force: drop-ins for the units, secrets for the broker',
+    summary: 'activate the manifest: drop-ins for the units, secrets for the broker',
     usage: ['[--dry-run] [--no-restart] [--no-wait]'],
     text: [
-      'All of it, or nothing. Units that run are restarted or reloaded where one of their secrets changed, and apply waits until they run again, as long as systemd gives them. It says which do not, and why.',
+      'All of it, or nothing. Running units are restarted or reloaded if one of their secrets changed, and apply ' +
+        'waits until they run again, for as long as systemd allows. It says which do not, and why.',
     ],
     options: [dryRun, noRestart, noWait, acceptClock, acceptOlder, root, device],
     statuses: heldBack,
@@ -323,17 +336,15 @@ export const manual = {
   }),
   provision: page({
     group: 'machine',
-    summary: "put the manifest's secrets in force, without touching the drop-ins",
+    summary: "activate the manifest's secrets, without touching the drop-ins",
     usage: ['[--dry-run] [--no-restart] [--no-wait]'],
-    text: [
-      'What a timer, a deploy tool or a configuration that renders the drop-ins itself runs. Running it twice changes nothing.',
-    ],
+    text: ['For timers, deploy tools, and configurations that render the drop-ins themselves. It is idempotent.'],
     options: [
       dryRun,
       noRestart,
       noWait,
-      { name: 'due', help: 'stop at once where no secret rotates' },
-      { name: 'early', help: 'in early boot: no hooks, no restarts' },
+      { name: 'due', help: 'exit at once if no secret rotates' },
+      { name: 'early', help: 'run in early boot: no hooks, no restarts' },
       acceptClock,
       acceptOlder,
       root,
@@ -344,16 +355,17 @@ export const manual = {
   }),
   ls: page({
     group: 'machine',
-    summary: 'list the secrets that are declared, or those in the fixed folder',
+    summary: 'list the declared secrets, or those in the fixed folder',
     usage: ['[--json]', '--host=HOST', '[--fixed] [FOLDER]'],
     operands: ['fixed'],
     text: [
-      "On a machine the secrets of its manifest, with --host= those of a host's, and in the vault or below a folder the tree of the fixed folder. Opens no seed.",
+      "Lists the secrets of this machine's manifest, or with --host= those of a host's; in the vault, or for a " +
+        'FOLDER, the tree of the fixed folder. Opens no seed.',
     ],
     options: [
       json,
-      { name: 'fixed', help: 'the fixed folder, also where there is a manifest' },
-      { name: 'flat', help: 'the fixed folder, one name a line' },
+      { name: 'fixed', help: 'list the fixed folder even if there is a manifest' },
+      { name: 'flat', help: 'list the fixed folder, one name per line' },
       group,
       ...view,
     ],
@@ -363,7 +375,7 @@ export const manual = {
     summary: 'show which unit gets what, and what it is made of',
     usage: ['[--dot]'],
     text: [],
-    options: [{ name: 'dot', help: 'for Graphviz' }, ...view],
+    options: [{ name: 'dot', help: 'print the graph for Graphviz' }, ...view],
     examples: [{ command: 'auxcred graph --dot | dot -Tsvg > secrets.svg', says: 'as a picture' }],
   }),
   get: page({
@@ -372,9 +384,10 @@ export const manual = {
     usage: ['NAME', '--at=PERIOD NAME', '--host=HOST NAME'],
     operands: ['secrets'],
     text: [
-      "On a machine as it is in force, on the operator's side as it is now. The bytes alone, without a newline behind them.",
+      "On a machine, the active value; on the operator's side, today's value. Prints the bytes alone, without a " +
+        'trailing newline.',
     ],
-    options: [at, { name: 'generation', value: 'N', help: 'that of another generation' }, group, ...view],
+    options: [at, { name: 'generation', value: 'N', help: 'the value in another generation' }, group, ...view],
     examples: [
       { command: 'auxcred get db-password --at=2026-07', says: 'for the backup of July' },
       { command: 'auxcred get admin --host=web1', says: "on the operator's side" },
@@ -387,14 +400,15 @@ export const manual = {
     usage: ['NAME', '--all [--json]'],
     operands: ['secrets'],
     text: [
-      "On the operator's side without touching the host, before it is even there. --all without a host has every host of the vault.",
+      "On the operator's side it does not contact the host, which need not exist yet. --all without a host covers " +
+        'every host of the vault.',
     ],
-    options: [{ name: 'all', help: 'of every key pair' }, json, at, ...view],
+    options: [{ name: 'all', help: 'print the public halves of all key pairs' }, json, at, ...view],
     examples: [{ command: 'auxcred public --all --json --vault=DIR', says: 'for configuration to read' }],
   }),
   history: page({
     group: 'machine',
-    summary: 'show what of a secret was in force when',
+    summary: 'show when which value of a secret was active',
     usage: ['[--json] NAME'],
     operands: ['secrets'],
     text: [],
@@ -402,30 +416,32 @@ export const manual = {
   }),
   status: page({
     group: 'machine',
-    summary: 'show at a glance whether units get their secrets, and what is in force',
+    summary: 'show at a glance whether units get their secrets, and what is active',
     usage: ['[--no-open] [--json]'],
     text: [
-      'Opens the seed to see that it opens, and asks the TPM and systemd. With --root= what needs a running system is left out.',
+      'Tests that the seed opens, and asks the TPM and systemd. With --root= it leaves out what needs a running ' +
+        'system.',
     ],
-    options: [{ name: 'no-open', help: 'neither open the seed nor ask the TPM' }, json, root, device],
-    statuses: { unwell: 'something has to be done: auxcred doctor says what' },
+    options: [{ name: 'no-open', help: 'do not open the seed or ask the TPM' }, json, root, device],
+    statuses: { unwell: 'something needs attention: auxcred doctor says what' },
     seeAlso: ['auxcred-doctor(1)'],
   }),
   doctor: page({
     group: 'machine',
-    summary: 'say what is wrong, why it matters, and the command that mends it',
+    summary: 'say what is wrong, why it matters, and the command that fixes it',
     usage: ['[--all] [--json]'],
-    text: ['Runs every check that it can. Notes are what somebody may have meant to be so, and make nothing unwell.'],
-    options: [{ name: 'all', help: 'also what is well' }, json, root, device],
+    text: ['Runs every check that it can. Notes are about what may be intended, and do not change the exit status.'],
+    options: [{ name: 'all', help: 'also print the checks that passed' }, json, root, device],
     statuses: { unwell: 'there is a problem or a warning' },
     seeAlso: ['auxcred-status(1)'],
   }),
   init: page({
     group: 'operator',
-    summary: 'make the vault, with a new fleet seed or one from paper',
+    summary: 'create the vault, with a new fleet seed or one from paper',
     usage: ['(--recipient=AGE... | --passphrase) [--print-words | --from-words]'],
     text: [
-      "A host gets the seeds of its own scope and its groups', and nothing else follows from them; the fleet seed stays here.",
+      'A host gets the seeds of its own scope and of its groups, from which nothing else can be derived. The fleet ' +
+        'seed stays here.',
     ],
     options: [
       fleetRecipient,
@@ -437,30 +453,32 @@ export const manual = {
       vault,
     ],
     files: vaultFiles,
-    statuses: { refused: 'there is a vault already' },
+    statuses: { refused: 'a vault already exists' },
   }),
   rewrap: page({
     group: 'operator',
-    summary: 'lock the fleet seed to other recipients or another passphrase',
+    summary: 're-encrypt the fleet seed to other recipients or another passphrase',
     usage: ['(--recipient=AGE... | --passphrase)'],
-    text: ['The seed, and so every secret, stays the same. Copies of the old file still open as they did.'],
+    text: ['The seed, and so every secret, stays the same. Copies of the old file can still be opened as before.'],
     options: [
       fleetRecipient,
       passphrase,
       passphraseFile,
-      { name: 'force', help: 'also where none of the keys at hand opens the new file' },
+      { name: 'force', help: 'write the new file even if none of the available keys opens it' },
       identity,
       vault,
     ],
   }),
   enroll: page({
     group: 'operator',
-    summary: 'say on a machine what it takes to seal to it, and keep that in the vault',
+    summary: "print a machine's public keys, and keep them in the vault to seal to",
     usage: ['[--name=NAME] [--tpm2-device=DEVICE]', 'HOST --from=FILE [--replace]', 'HOST [--json]'],
     operands: ['hosts'],
     text: [
-      "Without a host, on the machine itself: prints its ssh host key, the public half of its TPM's storage root key and its PCRs, none of which is a secret. With --from= the vault keeps that, and seals the host's seeds to it without the machine and without a TPM here. With a host alone: shows what is enrolled.",
-      'In vault.toml with-key, tpm2-pcrs and recipients of [host.NAME] say what its seeds are sealed to.',
+      "Without a host, on the machine itself: prints its ssh host key, the public half of its TPM's storage root " +
+        "key and its PCRs, none of which is secret. With --from= the vault stores them, and can then seal the host's " +
+        'seeds without the machine and without a TPM here. With a host alone: shows what is enrolled.',
+      'The keys with-key, tpm2-pcrs and recipients of [host.NAME] in vault.toml say what its seeds are sealed to.',
     ],
     options: [
       {
@@ -469,8 +487,8 @@ export const manual = {
         help: 'what auxcred enroll printed on the machine; - is standard input',
         choices: 'file',
       },
-      { name: 'replace', help: 'another machine than the one that is enrolled' },
-      { name: 'name', value: 'NAME', help: 'on the machine: its name in the vault; else that of /etc/hostname' },
+      { name: 'replace', help: 'enroll another machine in place of the enrolled one' },
+      { name: 'name', value: 'NAME', help: 'on the machine: its name in the vault; default: the one in /etc/hostname' },
       { name: 'json', help: 'show what is enrolled as JSON for programs' },
       vault,
       root,
@@ -479,38 +497,43 @@ export const manual = {
     examples: [
       {
         command: 'ssh root@web1 auxcred enroll | auxcred enroll web1 --from=-',
-        says: 'once, while you know that it is web1 that answers',
+        says: 'once, while you are sure that it is web1 that answers',
       },
     ],
     statuses: { refused: 'another machine is enrolled under that name; --replace' },
-    files: { ...vaultFiles, '~/.local/share/auxcred/enrolled/*.json': 'what the machines said of themselves' },
+    files: { ...vaultFiles, '~/.local/share/auxcred/enrolled/*.json': "the enrolled machines' public keys and PCRs" },
   }),
   push: page({
     group: 'operator',
-    summary: 'bring hosts what they lack over ssh, and have them put it in force',
+    summary: 'send hosts what they lack over ssh, and activate it there',
     usage: ['[--manifest] [--dry-run] HOST... | USER@HOST... | --all'],
     operands: ['hosts'],
     text: [
-      "Sends the seeds where the host has none, or those of another epoch, the fixed files that changed and, with --manifest, the host's manifest. The host judges all of it before it writes anything, seals the seeds to its own TPM or ssh host key, and does what auxcred apply does. With --dry-run it judges the same and says which units it would restart. Many hosts at once; one that fails does not stop the others, and the next push finishes it.",
-      'The seeds are sealed before they leave: to the TPM and PCRs that the host was enrolled with, else to its ssh host key. In vault.toml target of [host.NAME] says how ssh reaches it, and ssh which program that is.',
+      'Sends the seeds if the host has none or those of another epoch, the fixed files that changed and, with ' +
+        "--manifest, the host's manifest. The host checks all of it before it writes anything, seals the seeds to " +
+        'its own TPM or ssh host key, and does what auxcred apply does. With --dry-run it makes the same checks and ' +
+        'says which units it would restart. Hosts are served in parallel; one that fails does not stop the others, ' +
+        'and the next push finishes it.',
+      'The seeds are sealed before they leave: to the TPM and PCRs that the host was enrolled with, else to its ' +
+        'ssh host key. In vault.toml, target of [host.NAME] is the ssh destination, and ssh is the ssh program.',
     ],
     options: [
-      { name: 'all', help: 'every host of the vault' },
-      { name: 'manifest', help: "also the manifest's files, into /etc/auxcred/secrets.d" },
+      { name: 'all', help: 'push to every host of the vault' },
+      { name: 'manifest', help: "also send the manifest's files to /etc/auxcred/secrets.d" },
       dryRun,
       json,
-      { name: 'jobs', value: 'N', help: 'how many hosts at once; 16' },
-      { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; 300' },
-      { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml says now' },
-      { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that no push brought' },
+      { name: 'jobs', value: 'N', help: 'hosts in parallel; default: 16' },
+      { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; default: 300' },
+      { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml now says' },
+      { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that did not come from a push' },
       noWait,
       acceptOlder,
       identity,
       vault,
     ],
     examples: [
-      { command: 'auxcred push --manifest root@web1', says: 'the first time, and each time something changed' },
-      { command: 'auxcred push --all --dry-run', says: 'what is not on the hosts yet' },
+      { command: 'auxcred push --manifest root@web1', says: 'the first time, and whenever something changed' },
+      { command: 'auxcred push --all --dry-run', says: 'what the hosts do not have yet' },
     ],
     statuses: unitFailed,
     files: vaultFiles,
@@ -518,16 +541,18 @@ export const manual = {
   }),
   copy: page({
     group: 'operator',
-    summary: 'say what a deploy tool has to bring to a host, or bring it into a folder',
+    summary: 'list the files that a deploy tool has to copy to a host, or copy them into a folder',
     usage: ['[--json] HOST', '--to=DIR HOST'],
     operands: ['hosts'],
     text: [
-      "The sealed seeds, what expects and opens them, fixed files and manifest, as pairs of source and destination. With --to= they are brought into DIR, which becomes the host's root, such as that of an installation. The host has to be enrolled, and seals natively at its first boot.",
+      'Prints pairs of source and destination: the sealed seeds and the files that go with them, the fixed files ' +
+        "and the manifest. With --to= it copies them into DIR, the host's future root, such as one being installed. " +
+        'The host has to be enrolled; at its first boot it seals the seeds again, natively.',
     ],
     options: [
-      { name: 'to', value: 'DIR', help: 'bring it into the system below DIR', choices: 'folder' },
-      { name: 'no-seeds', help: 'fixed files and manifest alone' },
-      { name: 'replace', help: 'also over seeds that are there' },
+      { name: 'to', value: 'DIR', help: 'copy the files into the system below DIR', choices: 'folder' },
+      { name: 'no-seeds', help: 'only fixed files and manifest' },
+      { name: 'replace', help: 'overwrite seeds that are already there' },
       json,
       identity,
       vault,
@@ -544,23 +569,25 @@ export const manual = {
     usage: ['HOST'],
     operands: ['hosts'],
     text: [],
-    options: [{ name: 'reveal', help: 'also to a terminal' }, identity, vault],
+    options: [{ name: 'reveal', help: 'print the seeds even to a terminal' }, identity, vault],
     examples: [
       {
         command: 'auxcred scopes web1 | ssh root@web1 auxcred seal --scopes=-',
-        says: 'from here to the host, by no disk',
+        says: 'from here to the host, without touching a disk',
       },
     ],
     files: vaultFiles,
   }),
   rekey: page({
     group: 'operator',
-    summary: 'encrypt fixed secrets of earlier epochs anew',
+    summary: 're-encrypt the fixed secrets of earlier epochs',
     usage: ['[--next] [SCOPE...]'],
     operands: ['scopes'],
     text: [
-      'After a theft: --next raises the epoch of the scopes in vault.toml, which gives every derived secret of theirs another value, and the files of the fixed folder are encrypted under it.',
-      'Their values stay the same, and a thief of the old seed knows them: each is named, to be changed at its issuer.',
+      'After a theft: --next raises the epoch of the scopes in vault.toml. That gives all their derived secrets ' +
+        'new values, and the files of the fixed folder are re-encrypted under the new epoch.',
+      'The values of fixed secrets stay the same, and whoever stole the old seed knows them. Each is named, to be ' +
+        'replaced at its issuer.',
     ],
     options: [{ name: 'next', help: 'raise the epoch first' }, identity, vault],
     examples: [{ command: 'auxcred rekey --next host/web1', says: 'web1 was stolen' }],
@@ -568,18 +595,18 @@ export const manual = {
   }),
   put: page({
     group: 'fixed',
-    summary: 'keep a secret that somebody chose',
+    summary: 'store a secret that somebody chose',
     usage: ['NAME', '--file=FILE NAME'],
     operands: ['fixed'],
-    text: ['Asks for it without an echo, or takes standard input or a file byte for byte.'],
+    text: ['Asks for it without echoing, or takes standard input or a file byte for byte.'],
     options: [
-      { name: 'file', value: 'FILE', help: 'the bytes of a file; - is standard input', choices: 'file' },
-      { name: 'line', help: 'the first line alone, without its end' },
-      { name: 'multiline', help: 'several lines from the terminal, to ^D' },
+      { name: 'file', value: 'FILE', help: 'take the bytes of a file; - is standard input', choices: 'file' },
+      { name: 'line', help: 'take only the first line, without its newline' },
+      { name: 'multiline', help: 'read several lines from the terminal, until ^D' },
       force,
       ...place,
     ],
-    statuses: { refused: 'it exists; --force' },
+    statuses: { refused: 'it already exists; --force' },
   }),
   edit: page({
     group: 'fixed',
@@ -591,7 +618,7 @@ export const manual = {
   }),
   find: page({
     group: 'fixed',
-    summary: 'list the fixed secrets that have a text in their names',
+    summary: 'list the fixed secrets whose names contain a text',
     usage: ['[--json] TEXT...'],
     text: ['Opens no seed.'],
     options: [json, ...place],
@@ -603,11 +630,15 @@ export const manual = {
     usage: ['NAME', '--recursive FOLDER'],
     operands: ['fixed'],
     text: [],
-    options: [{ name: 'recursive', help: 'all that is below a name' }, { name: 'force', help: 'do not ask' }, ...place],
+    options: [
+      { name: 'recursive', help: 'delete everything below a name' },
+      { name: 'force', help: 'do not ask' },
+      ...place,
+    ],
   }),
   mv: page({
     group: 'fixed',
-    summary: 'give a fixed secret, or a folder of them, another name',
+    summary: 'rename a fixed secret, or a folder of them',
     usage: ['FROM TO'],
     operands: ['fixed'],
     text: [reencrypted],
@@ -623,33 +654,34 @@ export const manual = {
   }),
   generate: page({
     group: 'fixed',
-    summary: 'keep a random secret that does not hang on the seed',
+    summary: 'store a random secret that does not depend on the seed',
     usage: ['[--kind=KIND] NAME'],
     operands: ['fixed'],
     text: [
-      "Never shows it; of a key pair it prints the public half. The options are those of the manifest's kinds, auxcred-secrets(5).",
+      'The secret is never shown; of a key pair the public half is printed. The options are those of the ' +
+        "manifest's kinds, auxcred-secrets(5).",
     ],
     options: [
-      { name: 'kind', value: 'KIND', help: 'password without it', choices: kindNames },
+      { name: 'kind', value: 'KIND', help: 'default: password', choices: kindNames },
       { name: 'length', value: 'N', help: 'characters of a password' },
       {
         name: 'alphabet',
         value: 'ALPHABET',
-        help: 'a name, or the characters themselves',
+        help: 'the name of an alphabet, or its characters',
         choices: ['alnum', 'digits', 'upper', 'lower', 'hex', 'printable', 'readable', 'url'],
       },
       {
         name: 'require',
         value: 'CLASS',
-        help: 'a class of characters that it must have',
+        help: 'require a character of this class',
         repeated: true,
         choices: characterClasses,
       },
       { name: 'words', value: 'N', help: 'words of a passphrase' },
       { name: 'separator', value: 'TEXT', help: 'between the words' },
-      { name: 'capitalize', help: 'each word begins with a capital' },
+      { name: 'capitalize', help: 'capitalize each word' },
       { name: 'bytes', value: 'N', help: 'random bytes of hex, base64 and bytes' },
-      { name: 'comment', value: 'TEXT', help: 'whose ssh key it is' },
+      { name: 'comment', value: 'TEXT', help: 'the comment of an ssh key' },
       { name: 'weak', help: 'allow fewer than 64 bits of strength' },
       force,
       ...place,
@@ -657,52 +689,56 @@ export const manual = {
   }),
   import: page({
     group: 'fixed',
-    summary: "take secrets over from another vault, or a folder's files",
+    summary: 'import secrets from another vault, or the files of a folder',
     usage: ['VAULT TO [NAME...]', './FOLDER TO [NAME...]'],
     operands: ['vaults', 'scopes', 'file'],
     text: ['One that fails does not stop the others.'],
-    options: [{ name: 'line', help: 'the first line of each alone, without its end' }, dryRun, force, ...place],
-    examples: [{ command: 'auxcred import pass host/web1', says: 'all that pass has' }],
+    options: [{ name: 'line', help: 'take only the first line of each, without its newline' }, dryRun, force, ...place],
+    examples: [{ command: 'auxcred import pass host/web1', says: 'everything in pass' }],
     statuses: { vault: 'some of them failed' },
   }),
   verify: page({
     group: 'fixed',
-    summary: 'open every fixed secret, and say which is not what its name says',
+    summary: 'check that every fixed secret opens under its name',
     usage: ['[--json] [FOLDER]'],
     operands: ['fixed'],
     text: [],
     options: [json, ...place],
-    statuses: { malformed: 'one of them does not open, or a file does not belong' },
+    statuses: { malformed: 'a secret does not open, or a file does not belong there' },
   }),
   fetch: page({
     group: 'fixed',
     summary: 'get the secrets of kind "vault" from pass, age, sops, gokey or any command',
     usage: ['[--dry-run] [NAME...]'],
     operands: ['secrets'],
-    text: ['Writes only values that changed. A vault that fails keeps what was fetched before, and the others go on.'],
-    options: [dryRun, { name: 'all', help: 'also those that a vault says have not changed' }, ...view],
+    text: [
+      'Writes only values that changed. If a vault fails, what was fetched from it before stays, and the others go on.',
+    ],
+    options: [dryRun, { name: 'all', help: 'also fetch secrets that a vault reports as unchanged' }, ...view],
     statuses: { locked: 'another vault is locked', vault: 'another vault failed' },
   }),
   vault: page({
     group: 'fixed',
-    summary: 'ask another vault by hand, to see what it answers',
+    summary: 'query another vault by hand, to see what it answers',
     usage: ['list VAULT', 'get VAULT SECRET', 'fingerprint VAULT SECRET', 'copy VAULT --host=HOST'],
     operands: [['list', 'get', 'fingerprint', 'copy'], 'vaults'],
     text: [],
     options: [
       host,
-      { name: 'option', value: 'KEY=VALUE', help: 'an option for the vault', repeated: true },
-      { name: 'target', value: 'USER@HOST', help: 'where copy is to; root@HOST without it' },
+      { name: 'option', value: 'KEY=VALUE', help: 'pass an option to the vault', repeated: true },
+      { name: 'target', value: 'USER@HOST', help: 'the destination of copy; default: root@HOST' },
       vault,
       root,
     ],
   }),
   gokey: page({
     group: 'fixed',
-    summary: "gokey's own flags and bytes",
+    summary: "gokey's command line, with the same output",
     usage: ['[-P FILE] -r REALM [-t TYPE] [-s FILE]'],
     text: [
-      "The master password comes from a file, from GOKEY_ROOT_PASS or from the terminal; -p is refused, since every process can read the arguments of all others. The exit statuses are gokey's: 1 for whatever went wrong, 2 for flags that it does not understand.",
+      'The master password comes from a file, from GOKEY_ROOT_PASS or from the terminal; -p is refused, since ' +
+        "every process can read the arguments of all others. The exit statuses are gokey's: 1 for any failure, 2 for " +
+        'unknown flags.',
     ],
     options: [
       {
@@ -715,22 +751,23 @@ export const manual = {
       {
         name: 't',
         value: 'TYPE',
-        help: 'pass, raw, ed25519, x25519, ec256, ec384, ec521 or seed; pass without it',
+        help: 'pass, raw, ed25519, x25519, ec256, ec384, ec521 or seed; default: pass',
         choices: ['pass', 'raw', 'ed25519', 'x25519', 'ec256', 'ec384', 'ec521', 'seed'],
       },
       { name: 'l', value: 'LENGTH', help: 'characters of pass (10), bytes of raw (32)' },
       { name: 's', value: 'FILE', help: 'seed file, made by -t seed', choices: 'file' },
-      { name: 'skip', value: 'N', help: "leave N bytes out at the seed file's beginning" },
+      { name: 'skip', value: 'N', help: 'skip the first N bytes of the seed file' },
       { name: 'u', help: 'allow keys and raw bytes without a seed file' },
-      { name: 'o', value: 'FILE', help: 'write to FILE, for its owner only', choices: 'file' },
+      { name: 'o', value: 'FILE', help: 'write to FILE, readable by its owner only', choices: 'file' },
     ],
   }),
   receive: page({
     group: 'units',
-    summary: 'take what auxcred push sends',
+    summary: 'receive what auxcred push sends',
     usage: [''],
     text: [
-      'Run by auxcred push, over ssh, as root. Says on standard output what is here, and takes what is missing from standard input.',
+      'Run by auxcred push, over ssh, as root. Reports on standard output what this machine has, and reads what it ' +
+        'lacks from standard input.',
     ],
     options: [root, device],
     seeAlso: ['auxcred-push(1)'],
@@ -740,13 +777,14 @@ export const manual = {
     summary: 'write the secrets that are delivered as files',
     usage: ['[--needed-for=users]'],
     text: [
-      'Run at boot by auxcred-files.service and auxcred-user-files.service. Opens the seeds itself, since the broker may not be there yet.',
+      'Run at boot by auxcred-files.service and auxcred-user-files.service. Opens the seeds itself, since the ' +
+        'broker may not run yet.',
     ],
     options: [
       {
         name: 'needed-for',
         value: 'WHAT',
-        help: 'only those that are needed before users are made: users',
+        help: 'only files that are needed before users are created: users',
         choices: ['users'],
       },
     ],
@@ -756,17 +794,18 @@ export const manual = {
     summary: "write a unit's staged secrets to /run/credstore",
     usage: ['UNIT [CREDENTIAL...]'],
     text: [
-      'Drop-ins have it in ExecStartPre= where unit and credential have too long a name for the socket. Fails unless every CREDENTIAL is among them.',
+      'Run by ExecStartPre= of drop-ins for secrets with delivery = "stage", and for those whose unit and ' +
+        'credential names are too long for the socket. Fails unless every CREDENTIAL was granted.',
     ],
     options: [],
     statuses: { refused: 'the broker refused' },
   }),
   names: page({
     group: 'units',
-    summary: 'print names for a shell to complete, one a line',
+    summary: 'print names for shell completion, one per line',
     usage: ['(secrets | fixed | hosts | groups | scopes | vaults | verbs)'],
     operands: [['secrets', 'fixed', 'hosts', 'groups', 'scopes', 'vaults', 'verbs']],
-    text: ['Opens no seed, and prints nothing where there is nothing to read.'],
+    text: ['Opens no seed, and prints nothing if there is nothing to read.'],
     options: [host, group, vault, root],
   }),
 } satisfies Readonly<Record<string, VerbEntry>>;
@@ -783,7 +822,7 @@ export function isVerb(text: string): text is Verb {
 /** gokey's flags are gokey's own. */
 export const hasOwnFlags = (verb: Verb): boolean => verb === 'gokey';
 
-/** An option as it is written: `--root=DIR`, and gokey's `-P FILE`. */
+/** An option as it is typed: `--root=DIR`, and gokey's `-P FILE`. */
 export function written(verb: Verb, { name, value }: OptionEntry): string {
   if (hasOwnFlags(verb)) return `-${name}${value === undefined ? '' : ` ${value}`}`;
   return `--${name}${value === undefined ? '' : `=${value}`}`;

@@ -3,13 +3,13 @@ import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
 import { manual, type Verb } from './manual.ts';
 
-/** Options as given, before a verb makes sense of them. */
+/** The options of a call, before a verb interprets them. */
 export class Options {
   readonly operands: readonly string[];
   #given: Readonly<Record<string, unknown>>;
   readonly #verb: Verb;
 
-  /** @throws Failure `usage` for an unknown option, a flag with a value or a value that is missing. */
+  /** @throws Failure `usage` for an unknown option, a flag with a value, or a missing value. */
   constructor(verb: Verb, argv: readonly string[]) {
     const entries = manual[verb].options;
     const flags = entries.filter(({ value }) => value === undefined).map(({ name }) => name);
@@ -23,7 +23,7 @@ export class Options {
       boolean: flags.filter((name) => !name.startsWith('no-')),
       string: values.map(({ name }) => name),
     });
-    // mri takes --no-x for x = false; here it is an option of its own.
+    // mri reads --no-x as x = false; here it is an option of its own.
     const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
     const given: Record<string, unknown> = Object.fromEntries([
       ...Object.entries(parsed).filter(([name]) => !negated.includes(`no-${name}`)),
@@ -40,7 +40,7 @@ export class Options {
         throw new Failure('usage', `--${name} of ${verb} is given more than once`);
   }
 
-  /** The same options with another value of one of them, and no operands. */
+  /** The same options with one value replaced, and no operands. */
   with(name: string, value: string): Options {
     const other = new Options(this.#verb, []);
     other.#given = { ...this.#given, [name]: value };
@@ -61,7 +61,10 @@ export class Options {
     return (Array.isArray(given) ? given : [given]).map(String);
   }
 
-  /** @param names - of the operands: `the name of a secret` @throws Failure `usage` unless there are exactly as many operands as names. */
+  /**
+   * @param names - names of the operands in words: `the name of a secret`
+   * @throws Failure `usage` unless there are exactly as many operands as names.
+   */
   exactly(...names: readonly string[]): readonly string[] {
     const extra = this.operands[names.length];
     if (extra !== undefined)
@@ -74,12 +77,12 @@ export class Options {
     return this.operands;
   }
 
-  /** The failure of a call that lacks something. @param form - a whole call; the verb's own without it */
+  /** The failure of a call that lacks something. @param form - a complete call; by default the verb's own usage */
   lacks(what: string, form = this.form): Failure {
     return new Failure('usage', `${this.#verb} needs ${what}: ${form}`);
   }
 
-  /** How the verb is called with its operands, without options that may be left out: `auxcred mv FROM TO`. */
+  /** How the verb is called with its operands, without optional options: `auxcred mv FROM TO`. */
   private get form(): string {
     const forms = manual[this.#verb].usage.map((line) =>
       line

@@ -12,9 +12,10 @@ import { periodNamed } from './chosen-recipe.ts';
 import type { Options } from './options.ts';
 
 /**
- * Says what a host of the vault would get from the vault's manifest, fixed folder and seeds, as if nothing were active there, and asks no host.
+ * Prints what a host would get from the vault's manifest, fixed folder and seeds, as if nothing were active there. Does
+ * not contact the host.
  * @returns 0
- * @throws Failure for all that would keep the host from making it active
+ * @throws Failure for anything that would keep the host from activating it
  */
 export async function showHostPlan(options: Options): Promise<number> {
   const { vault, host } = vaultHost(options);
@@ -44,7 +45,7 @@ interface Described {
   readonly credential: string;
   readonly delivery: string;
   readonly kind: string;
-  /** Of all that it is made of. */
+  /** Of everything that it is made of. */
   readonly scope: string;
   readonly period: string;
 }
@@ -75,6 +76,6 @@ function sayHostPlan(host: string, credentials: readonly Described[]): void {
   if (rows.length > 0) printTable([['UNIT', 'CREDENTIAL', 'KIND', 'SCOPE', 'PERIOD', 'DELIVERY'], ...rows]);
   const units = new Set(credentials.map(({ unit }) => unit).filter((unit) => unit !== ''));
   say(
-    `${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push --manifest --dry-run ${host} asks the host what of it is new there`,
+    `${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push --manifest --dry-run ${host} asks the host what would be new there`,
   );
 }

@@ -9,7 +9,7 @@ import { nobody } from '../provision/running-units.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { counted, say } from '../terminal/say.ts';
 
-/** `auxcred apply`: puts the whole manifest in force, or changes nothing. */
+/** `auxcred apply`: activates the whole manifest, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
   const options = new Options('apply', argv);
   options.exactly();
@@ -27,9 +27,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
         })
       : undefined;
     if (provisioned)
-      say(
-        `${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now in force' : 'in force already'}`,
-      );
+      say(`${counted(provisioned.credentials, 'credential')} ${provisioned.changed ? 'now active' : 'already active'}`);
     else sayUnsealed(pathsUnder(root));
     told = applyToUnits(root, manifest, provisioned, !options.flag('no-restart'));
     return provisioned ? sayHeld(provisioned) : 0;

@@ -5,7 +5,10 @@ import { problemText } from '../manifest/problem-text.ts';
 import { manifestOn } from '../provision/machine-problems.ts';
 import { counted, print, printJson, say } from '../terminal/say.ts';
 
-/** `auxcred check`: every problem of this machine's manifest, or of a host's in the vault, with its place and the way out. */
+/**
+ * `auxcred check`: prints every problem of this machine's manifest, or of a host's in the vault, with its place and a
+ * fix.
+ */
 export function check(argv: readonly string[]): number {
   const options = new Options('check', argv);
   options.exactly();
@@ -20,7 +23,7 @@ export function check(argv: readonly string[]): number {
     for (const problem of problems) print(problemText(problem));
     const units = new Set(declarations.flatMap((declaration) => declaration.units));
     say(
-      `${counted(declarations.length, 'secret')} for ${counted(units.size, 'unit')} in ${counted(files.length, 'file')}: ${broken ? 'not usable as they are' : 'ok'}`,
+      `${counted(declarations.length, 'secret')} for ${counted(units.size, 'unit')} in ${counted(files.length, 'file')}: ${broken ? 'not usable' : 'ok'}`,
     );
   }
   return broken ? exitStatus['invalid-manifest'] : 0;

@@ -26,17 +26,18 @@ import { printJson, printTable, say, warn } from '../terminal/say.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
 import { hostOf, readVault, scopesOf, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
 
-/** A file that a deploy tool brings to the host. */
+/** A file that a deploy tool copies to the host. */
 interface Pair extends CopyPair {
-  /** Permission bits; undefined for those that the source has. */
+  /** Permission bits; undefined to keep the source's. */
   readonly mode?: number;
-  /** Whose it is: root's own group, or the broker's. */
+  /** Owner and group: root's own group, or the broker's. */
   readonly owner?: 'root:root' | 'root:auxcred';
 }
 
 /**
- * `auxcred copy HOST`: what a deploy tool has to bring to a host that is not there yet, or only with its ssh host key: its sealed seeds, fixed files and
- * manifest. The host seals natively at its first boot. `--to=DIR` brings it into a folder that becomes the host's root.
+ * `auxcred copy HOST`: lists what a deploy tool has to copy to a host that does not exist yet, or of which only the ssh
+ * host key does: its sealed seeds, fixed files and manifest. The host seals again, natively, at its first boot.
+ * `--to=DIR` copies the files into a folder that becomes the host's root.
  */
 export async function copy(argv: readonly string[]): Promise<number> {
   const options = new Options('copy', argv);
@@ -47,7 +48,7 @@ export async function copy(argv: readonly string[]): Promise<number> {
   const seedsThere = to !== undefined && existsSync(pathsUnder(to).seeds);
   if (seedsThere && !options.flag('no-seeds') && !options.flag('replace'))
     throw new Failure('refused', `${pathsUnder(to).seeds} exists`, {
-      hint: '--no-seeds leaves it, --replace takes its place',
+      hint: '--no-seeds keeps it, --replace overwrites it',
     });
   const pairs = await withFleetSeed(vault, options, async (fleetSeed) => {
     const scopes = scopesOf(vault, host, fleetSeed);
@@ -80,7 +81,11 @@ export async function copy(argv: readonly string[]): Promise<number> {
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0');
 
-/** The seeds, and what has to be there with them. Written below the vault, so that there is something to copy. @throws Failure */
+/**
+ * The seeds, and the files that have to go with them. They are written below the vault, so that there are files to
+ * copy.
+ * @throws Failure
+ */
 async function sealedPairs(
   vault: Vault,
   host: VaultHost,
@@ -90,17 +95,15 @@ async function sealedPairs(
 ): Promise<Pair[]> {
   const machine = readEnrolled(vault, host.name)?.machine;
   if (!machine)
-    throw new Failure(
-      'not-found',
-      `${host.name} is not enrolled, so nothing says which key its seeds are to be sealed to`,
-      { hint: `auxcred enroll --root=/mnt | auxcred enroll ${host.name} --from=-, from its installer` },
-    );
+    throw new Failure('not-found', `${host.name} is not enrolled, so it is not known which key to seal its seeds to`, {
+      hint: `auxcred enroll --root=/mnt | auxcred enroll ${host.name} --from=-, from its installer`,
+    });
   const { sealing, bytes } = await sealed(host, machine, scopes);
   const [target, folder] = [pathsUnder('/'), join(vaultFiles(vault.folder).sealed, host.name)];
   const tssGroup = to === undefined || groupId(to, 'tss') !== undefined;
   const dropInFor = (one: Pick<Sealing, 'withKey' | 'device'>): string =>
     brokerDropIn(one, { sshHostKey: machine.sshHostKey !== undefined, tssGroup });
-  // Until its first boot the seeds may be open to the ssh host key.
+  // Until the first boot the seeds may be sealed to the ssh host key.
   const dropIn = machine.sshHostKey
     ? mergedDropIn(dropInFor({ withKey: 'host', device: undefined }), dropInFor(sealing))
     : dropInFor(sealing);
@@ -117,7 +120,7 @@ async function sealedPairs(
     ['seeds.age', bytes, target.seeds, 0o640, 'root:auxcred'],
     ['scopes.json', encodePins(pinsOf(scopes, sealing.device)), target.pins, 0o644, 'root:root'],
     ['50-auxcred-seal.conf', utf8(dropIn), target.brokerDropIn, 0o644, 'root:root'],
-    // The machine seals natively, to its own TPM as it is then, at its first boot.
+    // At its first boot the machine seals natively, to its own TPM as it is then.
     ['unbound', utf8(''), target.unbound, 0o644, 'root:root'],
     ['pushed.json', encodePushed(pushed), target.pushed, 0o600, 'root:root'],
   ];
@@ -128,7 +131,10 @@ async function sealedPairs(
   });
 }
 
-/** By its TPM where it is enrolled with one that it is to use, else by its ssh host key, until the first boot. @throws Failure */
+/**
+ * Seals until the first boot: to the TPM if the host is enrolled with one that it is to use, else to its ssh host key.
+ * @throws Failure
+ */
 async function sealed(
   host: VaultHost,
   machine: Enrollment,
@@ -138,7 +144,7 @@ async function sealed(
   const payload: Payload = { counter: 1, scopes, sealing };
   if (sealing.withKey === 'host' || machine.tpm) return { sealing, bytes: await sealForHost(payload, machine) };
   if (!machine.sshHostKey)
-    throw new Failure('no-recipient', `${host.name} is enrolled without an ssh-ed25519 host key and without a TPM`, {
+    throw new Failure('no-recipient', `${host.name} is enrolled with neither an ssh-ed25519 host key nor a TPM`, {
       hint: 'enroll it again',
     });
   const atFirstBoot: Sealing = { ...sealing, pcrs: [], pcrsAtFirstBoot: host.pcrs };
@@ -175,27 +181,27 @@ function fixedName(text: string): FixedName {
   return name;
 }
 
-/** What other vaults want to have copied. @throws Failure */
+/** Files that other vaults need on the host. @throws Failure */
 function otherPairs(vault: Vault, host: VaultHost, options: Options): Pair[] {
   const place = placeOf(options);
   return [...vault.others]
     .filter(([, settings]) => settings.type === 'command' && settings.copy !== undefined)
     .flatMap(([name]) => {
       const to = options.value('to');
-      if (to !== undefined) warn(`the vault ${name} may copy to ${host.target} by itself`);
+      if (to !== undefined) warn(`the vault ${name} may have to be copied to ${host.target} by its own command`);
       return otherVault(name, place).copy(host.name, host.target);
     });
 }
 
-/** Copies every pair into the folder that becomes the host's root. @throws Failure */
+/** Copies all files into the folder that becomes the host's root. @throws Failure */
 function bring(pairs: readonly Pair[], to: string): void {
   if (!statSync(to, { throwIfNoEntry: false })?.isDirectory())
     throw new Failure('not-found', `there is no folder ${to}`, {
-      hint: `mkdir ${to}, which becomes the root of the host`,
+      hint: `mkdir ${to}; it becomes the root of the host`,
     });
   if (systemIsRunning(realpathSync(to)))
-    throw new Failure('usage', `${to} is the system that runs here`, {
-      hint: 'the folder that becomes the root of another one; auxcred push brings it to one that runs',
+    throw new Failure('usage', `${to} is the running system`, {
+      hint: '--to= takes the future root of another machine; for a running one use auxcred push',
     });
   const paths = pathsUnder(to);
   const group = groupId(to, brokerGroup);
@@ -222,22 +228,26 @@ function bring(pairs: readonly Pair[], to: string): void {
   if (group === undefined && pairs.some(({ owner }) => owner === 'root:auxcred'))
     warn(
       `${to} has no group ${brokerGroup} yet, so only root can read the seeds`,
-      'once auxcred is installed there a boot mends that, or systemd-tmpfiles --create auxcred.conf',
+      'once auxcred is installed there, a boot or systemd-tmpfiles --create auxcred.conf fixes that',
     );
 }
 
-/** A link in the future root that leads out of it would be followed on this machine, and a folder that others own could be led anywhere. @throws Failure `refused` */
+/**
+ * Refuses unsafe destinations: a link that leaves the future root would be followed on this machine, and others could
+ * redirect a folder that they own.
+ * @throws Failure `refused`
+ */
 function refuseForeignPlace(to: string, destination: string): void {
   if (!destination.startsWith('/') || normalize(destination) !== destination)
     throw new Failure('refused', `${destination} is not a path on the host`, {
-      hint: 'an absolute one, without . and ..',
+      hint: 'an absolute path without . and ..',
     });
   const objection = objectionTo(to, dirname(destination), { owner: 0, links: 'followed' });
   if (objection) throw new Failure('refused', objection.message, { hint: objection.hint });
   refuseLink(join(to, destination));
 }
 
-/** What is copied over a link would be written to where it leads. @returns false @throws Failure `refused` */
+/** Copying over a link would write to its target. @returns false @throws Failure `refused` */
 function refuseLink(path: string): false {
   const target = linkTarget(path);
   if (target !== undefined)

@@ -12,7 +12,7 @@ const colorOf: Readonly<Record<Level, 'red' | 'yellow' | 'green' | 'bold'>> = {
   ok: 'green',
 };
 
-/** `auxcred doctor`: everything that is wrong, why it matters, and the command that mends it. */
+/** `auxcred doctor`: prints everything that is wrong, why it matters, and the command that fixes it. */
 export async function doctor(argv: readonly string[]): Promise<number> {
   const options = new Options('doctor', argv);
   options.exactly();

@@ -9,7 +9,7 @@ import { nameText } from '../fixed/name.ts';
 import { readIfPresent } from '../system/files.ts';
 import { say, warn } from '../terminal/say.ts';
 
-/** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; a new one where there is none. */
+/** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; creates it if it does not exist. */
 export async function edit(argv: readonly string[]): Promise<number> {
   const options = new Options('edit', argv);
   const [operand = ''] = options.exactly('the name of a secret');
@@ -21,8 +21,8 @@ export async function edit(argv: readonly string[]): Promise<number> {
     const after = edited(before, name.path);
     try {
       if (after.length === 0)
-        throw new Failure('usage', 'the secret is empty now, so nothing was changed', {
-          hint: 'auxcred rm takes a secret away',
+        throw new Failure('usage', 'the secret is now empty, so nothing was changed', {
+          hint: 'auxcred rm removes a secret',
         });
       if (Buffer.compare(before, after) === 0) return undefined;
       folder.write(name, after, open);
@@ -41,7 +41,7 @@ export async function edit(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** What the editor made of it. The caller wipes it. */
+/** The edited text. The caller wipes it. */
 function edited(before: Uint8Array, path: string): Uint8Array {
   const folder = mkdtempSync(join(memoryFolder(), 'auxcred-'));
   const file = join(folder, basename(path));
@@ -59,7 +59,7 @@ function edited(before: Uint8Array, path: string): Uint8Array {
     if (status !== 0)
       throw new Failure('system', `the editor ended with status ${String(status)}, so nothing was changed`);
     const after = readFileSync(file);
-    // Most editors end the last line, whatever it was before.
+    // Most editors add a newline at the end.
     const ended = after.at(-1) === 0x0a && before.at(-1) !== 0x0a;
     const shorter = after.subarray(0, after.length - 1);
     const value = Uint8Array.from(
@@ -73,7 +73,7 @@ function edited(before: Uint8Array, path: string): Uint8Array {
   }
 }
 
-/** What keeps an editor from leaving a copy in its history, its undo files or its swap file. */
+/** Arguments that keep an editor from leaving copies in its history, undo files or swap file. */
 const withoutTraces = (editor: string): string[] =>
   /^(?:n?vim|vi)(?:\.[a-z]+)?$/.test(basename(editor)) && usesVim(editor)
     ? ['-n', '-i', 'NONE', '-c', 'set noundofile nobackup nowritebackup']
@@ -90,11 +90,11 @@ function overwrite(file: string): void {
 /** TMPFS_MAGIC and RAMFS_MAGIC (linux/magic.h). */
 const inMemory = [0x01021994, 0x858458f6];
 
-/** A folder that is no disk. @throws Failure `system` where there is none */
+/** A folder in memory. @throws Failure `system` if there is none */
 function memoryFolder(): string {
   const folder = [process.env['XDG_RUNTIME_DIR'], '/dev/shm', '/run'].find((candidate) => {
     try {
-      // Root must not edit in the runtime folder of whoever called it by sudo.
+      // Under sudo, root must not edit in the runtime folder of the calling user.
       return (
         candidate !== undefined &&
         [0, process.geteuid?.()].includes(statSync(candidate).uid) &&
@@ -105,7 +105,7 @@ function memoryFolder(): string {
     }
   });
   if (folder === undefined)
-    throw new Failure('system', 'there is no folder in memory to edit in', {
+    throw new Failure('system', 'there is no in-memory folder to edit in', {
       hint: 'mount a tmpfs on /dev/shm; auxcred put needs none',
     });
   const swaps = new TextDecoder()
@@ -114,6 +114,6 @@ function memoryFolder(): string {
     .slice(1)
     .filter((line) => line !== '' && !line.startsWith('/dev/zram'));
   if (swaps.length > 0)
-    warn('this machine swaps to a disk, which may see what is being edited', 'encrypted swap, or auxcred put');
+    warn('this machine swaps to disk, so the edited text may end up there', 'use encrypted swap, or auxcred put');
   return folder;
 }

@@ -18,18 +18,13 @@ import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { hostOf, readVault, type Vault, type VaultHost, vaultFolder } from '../vault/vault.ts';
 
 /**
- * `auxcred enroll`: on a machine prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` keeps that in the vault,
- * `auxcred enroll HOST` shows it.
+ * `auxcred enroll`: on a machine, prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` stores
+ * that in the vault, `auxcred enroll HOST` shows it.
  */
 export async function enroll(argv: readonly string[]): Promise<number> {
   const options = new Options('enroll', argv);
   if (options.operands.length === 0) {
-    refuse(
-      options,
-      ['from', 'vault'],
-      'is about a host of the vault, and none is named',
-      'auxcred enroll web1 --from=FILE',
-    );
+    refuse(options, ['from', 'vault'], 'needs the name of a host in the vault', 'auxcred enroll web1 --from=FILE');
     printBytes(encodeEnrollment(await ownEnrollment(options)));
     return 0;
   }
@@ -37,7 +32,7 @@ export async function enroll(argv: readonly string[]): Promise<number> {
   refuse(
     options,
     ['root', 'name', 'tpm2-device'],
-    'is about this machine, and a host of the vault is named',
+    'is for this machine, but a host of the vault is named',
     'auxcred enroll, without the host',
   );
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
@@ -54,7 +49,7 @@ export async function enroll(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** The most bytes of an enrollment. */
+/** Maximum size of an enrollment. */
 const mostEnrollmentBytes = 1 << 20;
 
 function refuse(options: Options, names: readonly string[], why: string, hint: string): void {
@@ -81,10 +76,10 @@ async function ownEnrollment(options: Options): Promise<Enrollment> {
   return { host, sshHostKey, tpm };
 }
 
-/** Without one that was asked for by name, a TPM that can't be used is no reason to have nothing. */
+/** A TPM that can't be used is an error only if it was named; otherwise it is left out. */
 async function ownTpm(root: string, device: string | undefined, required: boolean): Promise<EnrolledTpm | undefined> {
   if (!tpmPresent(device) && !required) {
-    say('there is no TPM here');
+    say('this machine has no TPM');
     return undefined;
   }
   try {
@@ -111,17 +106,17 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
   }
 }
 
-/** Keeps what a machine said of itself. @throws Failure `refused` where it is not the machine that was enrolled before */
+/** Stores a machine's enrollment. @throws Failure `refused` if another machine was enrolled before */
 function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boolean): void {
   if (machine.host !== host.name)
-    throw new Failure('refused', `that machine calls itself ${machine.host}, not ${host.name}`, {
-      hint: `where it is the right one: auxcred enroll --name=${host.name} there`,
+    throw new Failure('refused', `that enrollment is for ${machine.host}, not ${host.name}`, {
+      hint: `if it is the right machine: auxcred enroll --name=${host.name} there`,
     });
   const before = enrolledBefore(vault, host.name, replace);
   const changes = before ? differences(before, machine) : [];
   if (changes.length > 0 && !replace)
-    throw new Failure('refused', `that is not the machine that is enrolled as ${host.name}: ${changes.join('; ')}`, {
-      hint: 'find out why; --replace where you know',
+    throw new Failure('refused', `this is not the machine that was enrolled as ${host.name}: ${changes.join('; ')}`, {
+      hint: 'find out why; --replace if that is as intended',
     });
   writeEnrolled(vault, host.name, machine);
   keep(vault, `Enroll ${host.name}`, 'enrolled');
@@ -133,7 +128,7 @@ function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boole
   );
 }
 
-/** What is enrolled; a file that can't be read may be replaced like any other. @throws Failure */
+/** The stored enrollment; a damaged file may be replaced like any other. @throws Failure */
 function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollment | undefined {
   try {
     return readEnrolled(vault, host)?.machine;
@@ -143,21 +138,23 @@ function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollmen
   }
 }
 
-/** What the vault wants of this host and the machine has not, and what that leaves open. */
+/** Warns of what the vault asks for and the machine lacks, and of the risk. */
 function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
   if (withKey !== 'tpm2' && !sshHostKey)
-    warn(`with-key = "${withKey}" needs the ssh-ed25519 host key that ${name} has not`);
+    warn(`with-key = "${withKey}" needs an ssh-ed25519 host key, which ${name} does not have`);
   if (withKey === 'host') return;
   if (pcrs.length === 0)
-    warn(`no PCR is bound: whoever boots anything on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
+    warn(`no PCR is bound: anything that boots on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
   for (const advice of pcrAdvice(pcrs)) warn(advice);
-  if (!tpm) warn(`with-key = "${withKey}" needs the TPM that ${name} has not`);
+  if (!tpm) warn(`with-key = "${withKey}" needs a TPM, which ${name} does not have`);
   else if (!tpm.pcrs)
-    say(`${name} is being installed${pcrs.length > 0 ? `: PCR ${pcrs.join('+')} is bound at its first boot` : ''}`);
+    say(
+      `${name} is being installed${pcrs.length > 0 ? `: PCR ${pcrs.join('+')} will be bound at its first boot` : ''}`,
+    );
   else sayUnfit(name, tpm.pcrs, pcrs);
 }
 
-/** Which PCRs bind nothing. */
+/** Warns of PCRs that bind nothing. */
 function sayUnfit(name: string, known: ReadonlyMap<number, Uint8Array>, wanted: readonly number[]): void {
   for (const pcr of wanted)
     if (!known.has(pcr))
@@ -174,18 +171,18 @@ function sayUnfit(name: string, known: ReadonlyMap<number, Uint8Array>, wanted: 
     warn(`PCR ${String(pcr)} of ${name} has never been extended: nothing that boots is measured into it`);
 }
 
-/** What booted differently since the last enrollment, as far as the host's seeds depend on it. */
+/** Reports which of the PCRs that the host's seeds are bound to changed since the last enrollment. */
 function sayPcrs({ pcrs }: VaultHost, before: EnrolledTpm['pcrs'], now: EnrolledTpm['pcrs']): void {
   const changed = pcrs.filter(
     (pcr) => before && now && Buffer.compare(before.get(pcr) ?? none, now.get(pcr) ?? none) !== 0,
   );
-  if (changed.length > 0) say(`PCR ${changed.join(' and PCR ')} changed since it was enrolled`);
+  if (changed.length > 0) say(`PCR ${changed.join(' and PCR ')} changed since the last enrollment`);
 }
 
 const none = new Uint8Array(0);
 const nameOf = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toString('hex');
 
-/** What tells two machines apart, in words. A key that none was known of before tells nothing. */
+/** How two machines differ, in words. A key that was not known before does not count. */
 function differences(before: Enrollment, now: Enrollment): string[] {
   const key = ({ sshHostKey }: Enrollment): string | undefined => sshHostKey && sshFingerprint(sshHostKey);
   const srk = ({ tpm }: Enrollment): string | undefined => tpm && nameOf(tpm);

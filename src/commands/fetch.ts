@@ -11,18 +11,19 @@ import type { OtherVault } from '../other-vaults/protocol.ts';
 import { canonicalJson } from '../system/json.ts';
 import { say } from '../terminal/say.ts';
 
-/** A secret of another vault, and where it goes. */
+/** A secret of another vault, and its name here. */
 interface Wanted {
   readonly name: FixedName;
   readonly vault: VaultReference;
-  /** One that declares it. */
+  /** A host that declares it. */
   readonly host: string | undefined;
   readonly isShared: boolean;
 }
 
 /**
- * `auxcred fetch`: gets the secrets of kind "vault" from their vaults into the fixed folder, for one host or for all of them.
- * A file is written only where the value is another one. A vault that fails keeps what was fetched before, and the others go on.
+ * `auxcred fetch`: fetches the secrets of kind "vault" from their vaults into the fixed folder, for one host or for
+ * all. A file is written only if its value changed. If a vault fails, what was fetched before stays, and the others go
+ * on.
  */
 export async function fetch(argv: readonly string[]): Promise<number> {
   const options = new Options('fetch', argv);
@@ -49,7 +50,10 @@ const nothing: Outcome = { changed: [], failures: [] };
 const namesOf = (changed: readonly Wanted[]): string =>
   changed.length === 1 ? changed.map(({ name }) => nameText(name)).join('') : `${String(changed.length)} secrets`;
 
-/** What the manifests of all hosts, or of the one that was named, want. @throws Failure if they contradict each other */
+/**
+ * The secrets that the manifests of all hosts, or of the named one, ask for.
+ * @throws Failure if they contradict each other
+ */
 function wantedIn(place: Place, options: Options): ReadonlyMap<string, Wanted> {
   const given = options.value('host');
   const hosts = place.vault && given === undefined ? [...place.vault.hosts.keys()] : [given];
@@ -61,7 +65,7 @@ function wantedIn(place: Place, options: Options): ReadonlyMap<string, Wanted> {
       const name = nameText(one.name);
       const other = wanted.get(name);
       if (other && canonicalJson(other.vault) !== canonicalJson(one.vault))
-        throw new Failure('invalid-manifest', `${name} is declared to come from two places in other vaults`, {
+        throw new Failure('invalid-manifest', `${name} is declared with two different sources in other vaults`, {
           hint: `the manifests of ${other.host ?? ''} and ${host ?? ''} have to agree on it`,
         });
       wanted.set(name, one);
@@ -70,7 +74,7 @@ function wantedIn(place: Place, options: Options): ReadonlyMap<string, Wanted> {
   return wanted;
 }
 
-/** Those that were named, or all. @throws Failure `not-found` for a name that is none of them */
+/** The named ones, or all. @throws Failure `not-found` for an unknown name */
 function chosenAmong(wanted: ReadonlyMap<string, Wanted>, operands: readonly string[]): Wanted[] {
   const isNamed = ({ name }: Wanted, operand: string): boolean => name.path === operand || nameText(name) === operand;
   const all = [...wanted.values()];
@@ -82,7 +86,7 @@ function chosenAmong(wanted: ReadonlyMap<string, Wanted>, operands: readonly str
   return operands.length === 0 ? all : all.filter((one) => operands.some((operand) => isNamed(one, operand)));
 }
 
-/** Fetches each; one that fails stays what it is, and says why. */
+/** Fetches each. One that fails is unchanged, and the reason is printed. */
 async function fetchAll(place: Place, chosen: readonly Wanted[], options: Options): Promise<Outcome> {
   const failures: FailureCode[] = [];
   const changed = await withSeeds(place, options, (open) => {
@@ -95,7 +99,7 @@ async function fetchAll(place: Place, chosen: readonly Wanted[], options: Option
         if (!(error instanceof Failure)) throw error;
         failures.push(error.code);
         const hint = error.hint === undefined ? '' : ` (${error.hint})`;
-        say(`${nameText(one.name)} stays what it is: ${error.message}${hint}`);
+        say(`${nameText(one.name)} is unchanged: ${error.message}${hint}`);
         return false;
       }
     });
@@ -124,7 +128,7 @@ function wantedBy(options: Options, host: string | undefined): Wanted[] {
   );
 }
 
-/** A vault that can't be asked at all fails for each of its secrets alike. */
+/** A vault that can't be reached fails for each of its secrets. */
 function vaultIn(vaults: Map<string, OtherVault | Failure>, name: string, place: Place): OtherVault {
   let vault = vaults.get(name);
   if (vault === undefined) {
@@ -140,7 +144,7 @@ function vaultIn(vaults: Map<string, OtherVault | Failure>, name: string, place:
   return vault;
 }
 
-/** @returns whether the value is another one */
+/** @returns whether the value changed */
 function fetchOne(
   open: OpenPlace,
   { name, vault, host, isShared }: Wanted,
@@ -169,7 +173,7 @@ function fetchOne(
   }
 }
 
-/** What was fetched before; a file that is damaged or of an earlier epoch is fetched again. */
+/** The value that was fetched before; a file that is damaged or of an earlier epoch is fetched again. */
 function present({ folder, seedOf }: OpenPlace, name: FixedName): OpenFile | undefined {
   try {
     return folder.open(name, seedOf);

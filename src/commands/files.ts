@@ -9,8 +9,9 @@ import { wipeScopes } from '../seeds/scope.ts';
 import { pathsUnder } from '../system/paths.ts';
 
 /**
- * `auxcred files` writes the secrets that are delivered as files, from what is in force; with `--needed-for=users` only those that are
- * needed before users are made. Called by units at boot: the broker's user may not be there yet, so it opens the seeds itself.
+ * `auxcred files` writes the secrets that are delivered as files, from the active snapshot; with `--needed-for=users`
+ * only those that are needed before users are created. Called by units at boot. It opens the seeds itself, since the
+ * broker's user may not exist yet.
  */
 export async function files(argv: readonly string[]): Promise<number> {
   const options = new Options('files', argv);

@@ -4,7 +4,7 @@ import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { print, printJson } from '../terminal/say.ts';
 
-/** `auxcred find TEXT...`: the names of fixed secrets that have one of the texts in them. Opens no seed. */
+/** `auxcred find TEXT...`: prints the names of fixed secrets that contain one of the texts. Opens no seed. */
 export function find(argv: readonly string[]): number {
   const options = new Options('find', argv);
   const terms = options.operands.map((term) => term.normalize('NFC').toLowerCase());
@@ -17,6 +17,6 @@ export function find(argv: readonly string[]): number {
   if (options.flag('json')) printJson(found);
   else for (const name of found) print(name);
   if (found.length === 0)
-    throw new Failure('not-found', `no fixed secret has ${options.operands.join(' or ')} in its name`);
+    throw new Failure('not-found', `no fixed secret's name contains ${options.operands.join(' or ')}`);
   return 0;
 }

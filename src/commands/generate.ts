@@ -16,8 +16,8 @@ const numbers = ['length', 'words', 'bytes'];
 const flags = ['weak', 'capitalize'];
 
 /**
- * `auxcred generate NAME`: keeps a random secret of any kind, for one that has to be chosen once and stay, whatever becomes of the seed.
- * Never shows it; of a key pair it prints the public half.
+ * `auxcred generate NAME`: stores a random secret of any kind that does not depend on the seed, for one that must never
+ * change. Never shows it; of a key pair it prints the public half.
  */
 export async function generate(argv: readonly string[]): Promise<number> {
   const options = new Options('generate', argv);
@@ -27,7 +27,7 @@ export async function generate(argv: readonly string[]): Promise<number> {
   const kind = kindIn(options.value('kind') ?? 'password');
   const chosen = readOptions(kind, tableOf(kind, options));
   mayWrite(place, name, options);
-  // A seed of this one moment: nobody can derive the secret again.
+  // A throw-away seed: the secret can't be derived again.
   const seed = new Uint8Array(randomBytes(seedLength));
   const derivation = { name: operand, options: chosen, period: '', generation: 1 };
   const value = deriveSecret(seed, derivation);
@@ -50,7 +50,7 @@ function kindIn(text: string): KindName {
   return kind;
 }
 
-/** The options as a manifest would have them, so that one place judges both. @throws Failure `usage` */
+/** The options in the form of a manifest, so that both share one validation. @throws Failure `usage` */
 function tableOf(kind: KindName, options: Options): ManifestTable {
   const given: [string, unknown][] = [
     ...texts.map((key): [string, unknown] => [key, options.value(key)]),

@@ -10,8 +10,8 @@ import { pathProblem, splitName } from '../fixed/name.ts';
 import { printBytes } from '../terminal/say.ts';
 
 /**
- * `auxcred get NAME` prints a secret's bytes: one that is declared (on a machine as it is in force, on the operator's side as it is now; with
- * `--at=` that of a period, with `--generation=` that of another generation), else the file of the fixed folder that has that name.
+ * `auxcred get NAME` prints a secret's bytes: of a declared secret (the active value on a machine, today's on the
+ * operator's side; `--at=` selects a period, `--generation=` a generation), else of the fixed file with that name.
  */
 export async function get(argv: readonly string[]): Promise<number> {
   const options = new Options('get', argv);
@@ -30,7 +30,7 @@ function declaredValue(view: OpenView, name: string, options: Options): Uint8Arr
   try {
     return recipeValue(hashed(recipe, view), view.sources);
   } catch (error) {
-    // The files of fixed secrets go with the snapshot that named them, and seeds with their epoch.
+    // Fixed files are removed with the snapshot that named them, and seeds with their epoch.
     if (!(error instanceof Failure) || removalOf(view, name) === undefined) throw error;
     throw new Failure('not-found', `the value of ${name} is gone too`, {
       hint: "the operator's vault or a backup may have it",
@@ -39,7 +39,7 @@ function declaredValue(view: OpenView, name: string, options: Options): Uint8Arr
   }
 }
 
-/** `host/web1/wifi` is a file of the fixed folder, and so is a name that the manifest does not declare and the folder has. */
+/** A fixed file is named by a scope (`host/web1/wifi`), or by a name that is in the folder but not in the manifest. */
 function isFile(name: string, options: Options): boolean {
   if (
     options.value('at') !== undefined ||
@@ -71,7 +71,7 @@ async function fixedValue(text: string, options: Options): Promise<Uint8Array> {
   );
 }
 
-/** A hash that was never put in force is computed here and now. */
+/** Computes the hashes of a recipe that was never active. */
 function hashed(recipe: Recipe, view: OpenView): Recipe {
   if (recipe.form === 'template')
     return {

@@ -11,15 +11,16 @@ import { replaceFile } from '../system/files.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { printBytes, say } from '../terminal/say.ts';
 
-/** gokey's own exit statuses: 1 for whatever went wrong, 2 for flags that it does not understand. */
+/** gokey's own exit statuses: 1 for any failure, 2 for unknown flags. */
 const failed = 1;
 const misunderstood = 2;
 
 /**
- * `auxcred gokey`: gokey's own flags and bytes (0.2.0). The master password comes from `-P FILE`, GOKEY_ROOT_PASS or the terminal;
- * `-p` is refused, since every process on the machine can read the arguments of all others.
+ * `auxcred gokey`: gokey's command line and output (0.2.0). The master password comes from `-P FILE`, GOKEY_ROOT_PASS
+ * or the terminal; `-p` is refused, since every process on the machine can read the arguments of all others.
  *
- * The exit statuses are gokey's too, except where it crashes (2): a seed file under 12 bytes, a length that no memory holds. Those are 1 here.
+ * The exit statuses are gokey's too, except where gokey crashes (2), on a seed file under 12 bytes or a length beyond
+ * memory: those are 1 here.
  */
 export async function gokey(argv: readonly string[]): Promise<number> {
   let flags: GokeyFlags | undefined;
@@ -68,7 +69,7 @@ function run({ P, r, s, skip, t, l, u }: GokeyFlags): Uint8Array {
   }
 }
 
-/** Node puts U+FFFD in place of bytes that are not UTF-8. gokey takes them as they are, so its secret would be another one. */
+/** Node replaces bytes that are not UTF-8 with U+FFFD. gokey uses them as they are, so its secret would differ. */
 function asGiven(what: string, text: string): string {
   if (text.includes('\ufffd')) throw new Failure('usage', `${what} is not UTF-8`);
   return text;
@@ -76,13 +77,9 @@ function asGiven(what: string, text: string): string {
 
 function unknownType(type: string): Failure {
   if (!/^rsa(?:2048|4096)$/.test(type)) return new Failure('usage', `unknown key type: ${type}`);
-  return new Failure(
-    'usage',
-    `auxcred makes no ${type} keys: how gokey finds their primes hangs on the version of Go`,
-    {
-      hint: `the program itself can be a vault: [vault.gokey-rsa] with get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "${type}"] in vault.toml`,
-    },
-  );
+  return new Failure('usage', `auxcred makes no ${type} keys: which primes gokey finds depends on the version of Go`, {
+    hint: `gokey itself can be a vault: [vault.gokey-rsa] with get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "${type}"] in vault.toml`,
+  });
 }
 
 function withPassword(file: string, twice: boolean, work: (masterPassword: Uint8Array) => Uint8Array): Uint8Array {
@@ -94,7 +91,7 @@ function withPassword(file: string, twice: boolean, work: (masterPassword: Uint8
   }
 }
 
-/** The file's, else that of the environment; undefined where neither has one. */
+/** The password from the file, else from the environment; undefined if neither has one. */
 function givenPassword(file: string): Uint8Array | undefined {
   const ofFile = file === '' ? undefined : trimSpace(readFileSync(file));
   if (ofFile && ofFile.length > 0) return ofFile;
@@ -102,7 +99,7 @@ function givenPassword(file: string): Uint8Array | undefined {
   return ofEnvironment === '' ? undefined : utf8(asGiven('GOKEY_ROOT_PASS', ofEnvironment));
 }
 
-/** Asks until there is one and, where a mistake would otherwise go unnoticed, until it was entered the same way twice. */
+/** Asks until one is entered and, if a typo would go unnoticed, entered the same way twice. */
 function askedPassword(twice: boolean): Uint8Array {
   const hint = '-P FILE or GOKEY_ROOT_PASS';
   for (;;) {
@@ -114,11 +111,11 @@ function askedPassword(twice: boolean): Uint8Array {
     second.fill(0);
     if (same) return first;
     first.fill(0);
-    say('the master passwords are not the same: try again');
+    say('the two passwords differ: try again');
   }
 }
 
-/** What is there and is no file, such as /dev/stdout, a pipe or a link, is written to; a file is replaced. */
+/** A regular file is replaced; anything else, such as /dev/stdout, a pipe or a link, is written to. */
 function write({ o }: GokeyFlags, output: Uint8Array): void {
   try {
     if (o === '') printBytes(output);

@@ -5,7 +5,9 @@ import { dependenciesOf } from '../manifest/dependencies.ts';
 import { print } from '../terminal/say.ts';
 import { type Branch, drawTree } from '../terminal/tree.ts';
 
-/** `auxcred graph`: who gets what, and what it is made of; `--dot` for Graphviz. Opens no seed. */
+/**
+ * `auxcred graph`: shows which unit gets what, and what that is made of; `--dot` prints it for Graphviz. Opens no seed.
+ */
 export function graph(argv: readonly string[]): number {
   const options = new Options('graph', argv);
   options.exactly();
@@ -56,7 +58,7 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
         credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })),
       );
     return [
-      unit === anyUnit ? 'whoever may read it' : unit,
+      unit === anyUnit ? 'anyone who may read it' : unit,
       ...drawTree(
         given.map(({ name, id, part }) =>
           branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),

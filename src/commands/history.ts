@@ -8,7 +8,7 @@ import { difference } from '../provision/plan.ts';
 import type { HistoryEntry, Snapshot } from '../snapshot/snapshot.ts';
 import { printJson, printTable } from '../terminal/say.ts';
 
-/** `auxcred history NAME`: what of a secret was put in force on this machine, and when. */
+/** `auxcred history NAME`: shows when which value of a secret was active on this machine. */
 export async function history(argv: readonly string[]): Promise<number> {
   const options = new Options('history', argv);
   const [name = ''] = options.exactly('the name of a secret');
@@ -29,17 +29,17 @@ export async function history(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** @throws Failure `not-found`, always: with the nearest name for one that is not declared either */
+/** @throws Failure `not-found`, always; it suggests the nearest name if the secret is not declared */
 function neverActive(name: string, { declarations }: Manifest, snapshot: Snapshot | undefined): never {
   const declared = declarations.map((declaration) => declaration.name);
   if (declared.includes(name))
-    throw new Failure('not-found', `${name} is declared, and was never active on this machine`, {
-      hint: 'auxcred apply makes it active',
+    throw new Failure('not-found', `${name} is declared, but was never active on this machine`, {
+      hint: 'auxcred apply activates it',
     });
-  throw new Failure('not-found', `no secret ${name} is declared, and none was ever active on this machine`, {
+  throw new Failure('not-found', `no secret ${name} is declared or was ever active on this machine`, {
     hint:
       nearest(name, [...new Set([...declared, ...(snapshot?.history.keys() ?? [])])]) ??
-      'auxcred ls shows those that are',
+      'auxcred ls shows the declared ones',
   });
 }
 
@@ -63,7 +63,7 @@ const removalOf = (since: string): Row => ({
   change: 'removed',
 });
 
-/** A template has the periods and generations of all that it is made of. */
+/** A template has the periods and generations of everything it is made of. */
 function rowOf({ since, recipe }: HistoryEntry, before: HistoryEntry | undefined): Row {
   const derived = [...new Map(ingredients(recipe).map((one) => [one.name, one])).values()];
   const each = (text: (one: (typeof derived)[number]) => string): string =>

@@ -12,8 +12,8 @@ import { firstLine } from '../system/input.ts';
 import { say } from '../terminal/say.ts';
 
 /**
- * `auxcred import VAULT DESTINATION [NAME...]`: takes secrets over from another vault, or the files of a folder as they are.
- * One that fails does not stop the others.
+ * `auxcred import VAULT DESTINATION [NAME...]`: imports secrets from another vault, or the files of a folder as they
+ * are. One that fails does not stop the others.
  */
 export async function importCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('import', argv);
@@ -25,7 +25,7 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
   const place = placeOf(options);
   const { scope, path } = belowIn(place, to);
   if (scope === undefined || !scope.includes('/'))
-    throw new Failure('usage', `${to} does not say whose secrets they become`, {
+    throw new Failure('usage', `${to} does not name a scope for the secrets`, {
       hint: 'host/web1, group/db/imported',
     });
   const source = from.includes('/') ? folderSource(from) : otherVault(from, place);
@@ -47,16 +47,16 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
   return done === names.length ? 0 : exitStatus.vault;
 }
 
-/** What an import reads and writes. */
+/** The source and the destination of an import. */
 interface Import {
   readonly open: OpenPlace;
-  /** The name in the vault of what was taken already, by its name here. */
+  /** Secrets imported so far: their names in the vault, by their names here. */
   readonly taken: Map<string, string>;
   readonly source: Pick<OtherVault, 'get'>;
   readonly options: Options;
 }
 
-/** Takes one secret over. @returns false if that failed, after saying why */
+/** Imports one secret. @returns false if that failed, after printing why */
 function isTaken([name, target]: [string, FixedName], { open, taken, source, options }: Import): boolean {
   try {
     refuseTarget(target, { open, taken, options });
@@ -79,23 +79,23 @@ function isTaken([name, target]: [string, FixedName], { open, taken, source, opt
   }
 }
 
-/** @throws Failure if a secret can't become, or is not to become, `target` */
+/** @throws Failure if a secret can't or must not become `target` */
 function refuseTarget(target: FixedName, { open, taken, options }: Omit<Import, 'source'>): void {
   const problem = pathProblem(target.path);
   if (problem !== undefined)
-    throw new Failure('usage', `it can't be the name of a fixed secret: ${problem}`, {
-      hint: 'auxcred put takes it under another',
+    throw new Failure('usage', `its name can't be a fixed secret's: ${problem}`, {
+      hint: 'auxcred put stores it under another name',
     });
   const other = taken.get(nameText(target));
   if (other !== undefined)
-    throw new Failure('refused', `${other} became ${nameText(target)} already`, {
-      hint: 'the names differ in their Unicode form only: auxcred put takes it under another',
+    throw new Failure('refused', `${other} already became ${nameText(target)}`, {
+      hint: 'the names differ only in their Unicode form: auxcred put stores it under another name',
     });
   if (open.folder.has(target) && !options.flag('force'))
     throw new Failure('refused', `${nameText(target)} exists`, { hint: '--force replaces it' });
 }
 
-/** Plain files, as they are. */
+/** Plain files, byte for byte. */
 function folderSource(folder: string): Pick<OtherVault, 'get' | 'list'> {
   const walk = (below: string): string[] =>
     readdirSync(join(folder, below), { withFileTypes: true })

@@ -14,16 +14,16 @@ import { handOut, say, warn } from '../terminal/say.ts';
 import { startRepository, sweepVault } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 
-const settingsTemplate = `# What this vault knows of hosts and groups. A new epoch gives a host or a group new secrets.
+const settingsTemplate = `# Hosts and groups of this vault. A new epoch gives a host or a group new secrets.
 #
 # [host.web1]
 # groups   = ["db"]
 # epoch    = 1
-# manifest = ["hosts/web1", "all"]     # folders with its secrets.d files, the strongest first
-# target   = "root@web1"               # how ssh reaches it; root@NAME without it
-# with-key = "tpm2"                    # or "tpm2+host"; the ssh host key without it
+# manifest = ["hosts/web1", "all"]     # folders with its secrets.d files; the first takes precedence
+# target   = "root@web1"               # ssh destination; default: root@NAME
+# with-key = "tpm2"                    # or "tpm2+host"; default: the ssh host key
 # tpm2-pcrs  = "7+14"
-# recipients = ["age1..."]             # can open this host's seeds when it is gone; at the top, those of all hosts
+# recipients = ["age1..."]             # can open this host's seeds when it is gone; at the top: all hosts' seeds
 #
 # [group.db]
 # epoch = 1
@@ -32,7 +32,7 @@ const settingsTemplate = `# What this vault knows of hosts and groups. A new epo
 # get = ["bao", "kv", "get", "-field=value", "secret/{name}"]
 `;
 
-/** `auxcred init`: makes the operator's vault with a fleet seed, or one from paper. */
+/** `auxcred init`: creates the operator's vault, with a new fleet seed or one from paper. */
 export async function init(argv: readonly string[]): Promise<number> {
   const options = new Options('init', argv);
   options.exactly();
@@ -53,11 +53,12 @@ export async function init(argv: readonly string[]): Promise<number> {
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
     const problem = options.flag('git') ? startRepository(folder) : undefined;
     if (problem !== undefined)
-      warn(`the vault is made, but git did not take it: ${problem}`, `git -C ${folder} status`);
+      warn(`the vault was created, but git did not commit it: ${problem}`, `git -C ${folder} status`);
     say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
     if (!options.flag('print-words') && !options.flag('from-words'))
       say(
-        'the fleet seed is in this one file: --print-words would have shown it for paper, so keep a copy of the file and of what opens it',
+        'this file is the only copy of the fleet seed: back it up, together with a key that opens it ' +
+          '(--print-words would have shown it for paper)',
       );
   } finally {
     seed.fill(0);
@@ -65,9 +66,9 @@ export async function init(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** @throws Failure `system` where they can't be shown: there must be no vault then */
+/** @throws Failure `system` if they can't be shown: no vault must be created then */
 function showWords(seed: Uint8Array): void {
-  say('write these 24 words down: they are the fleet seed, and this is the only time that they are shown');
+  say('write down these 24 words: they are the fleet seed, and are shown only once');
   handOut('the 24 words', `${wordsOf(seed)}\n`);
 }
 

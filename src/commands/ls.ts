@@ -14,17 +14,17 @@ import { Recipes } from '../manifest/recipes.ts';
 import { print, printJson, printTable, say } from '../terminal/say.ts';
 import { branchesOf, drawTree } from '../terminal/tree.ts';
 
-/** What `ls --json` says of one secret. */
+/** One secret in `ls --json`. */
 interface Row {
   readonly name: string;
   readonly kind: string;
-  /** Bits; undefined for what is made of others. */
+  /** Bits; undefined for a secret that is made of others. */
   readonly strength: number | undefined;
   readonly scopes: readonly string[];
   readonly rotate: string | undefined;
-  /** Whether the manifest holds it in its period. */
+  /** Whether the manifest fixes its period. */
   readonly held: boolean;
-  /** By this machine's clock; what is in force is `auxcred history`'s to say. */
+  /** By this machine's clock; `auxcred history` shows what is active. */
   readonly period: string;
   readonly generation: number | undefined;
   readonly public: boolean;
@@ -36,7 +36,10 @@ interface Row {
   readonly file: string;
 }
 
-/** `auxcred ls`: the secrets of the manifest; of the operator's vault, or below a name, the tree of the fixed folder. Opens no seed. */
+/**
+ * `auxcred ls`: lists the secrets of the manifest; in the operator's vault, or for a folder, the tree of the fixed
+ * folder. Opens no seed.
+ */
 export function ls(argv: readonly string[]): number {
   const options = new Options('ls', argv);
   if (options.operands.length > 1) options.exactly('a folder');
@@ -68,9 +71,9 @@ export function ls(argv: readonly string[]): number {
         row.generation === undefined ? '' : String(row.generation),
         row.units.join(' ') ||
           (row.delivery === 'credstore'
-            ? 'any that imports it'
+            ? 'any unit that imports it'
             : row.delivery === 'file'
-              ? 'whoever may read it'
+              ? 'anyone who may read it'
               : row.madeOf.length > 0
                 ? `made of ${row.madeOf.join(', ')}`
                 : ''),
@@ -89,7 +92,7 @@ function lsFixed(options: Options, below: string | undefined): number {
   }
   if (names.length === 0 && below !== undefined)
     throw new Failure('not-found', `there is no ${below} in ${place.folder.path}`, {
-      hint: 'auxcred ls --fixed shows all there is',
+      hint: 'auxcred ls --fixed shows everything',
     });
   if (options.flag('json'))
     printJson(names.map((name) => ({ name: nameText(name), ...changedAt(place.folder, name) })));
@@ -106,7 +109,7 @@ function lsFixed(options: Options, below: string | undefined): number {
   return 0;
 }
 
-/** When a file was written, as far as its own header says. */
+/** When a file was written, according to its header. */
 function changedAt(
   folder: FixedFolder,
   name: FixedName,
@@ -119,9 +122,9 @@ function changedAt(
   }
 }
 
-/** A row for each secret of the manifest, in the order of their names. */
+/** A row for each secret of the manifest, sorted by name. */
 function rowsOf({ manifest: { declarations }, standpoint }: View): Row[] {
-  // A machine that is not sealed yet has no scopes, and its manifest can be listed all the same.
+  // A machine that is not sealed yet has no scopes, but its manifest can still be listed.
   const epochs = new Map([
     ...scopesNamed(declarations, standpoint).map((scope): [string, number] => [scope, 1]),
     ...standpoint.epochs,

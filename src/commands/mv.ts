@@ -4,10 +4,13 @@ import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { say } from '../terminal/say.ts';
 
-/** `auxcred mv FROM TO`: gives a fixed secret, or all below a name, another name; the file is encrypted anew, as its name is part of its key. */
+/**
+ * `auxcred mv FROM TO`: renames a fixed secret, or everything below a name. The file is re-encrypted, since its name is
+ * part of its key.
+ */
 export const mv = async (argv: readonly string[]): Promise<number> => await transfer('mv', argv);
 
-/** `auxcred cp FROM TO`: the same, and the old one stays. */
+/** `auxcred cp FROM TO`: the same, but keeps the old one. */
 export const cp = async (argv: readonly string[]): Promise<number> => await transfer('cp', argv);
 
 async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<number> {
@@ -18,7 +21,7 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
   refuseChains(verb, pairs, from, to);
   for (const [, target] of pairs) mayWrite(place, target, options);
   await withSeeds(place, options, (open) => {
-    // All of them open, or nothing moves.
+    // All of them have to open, or nothing moves.
     for (const [source, target] of pairs) {
       open.folder.open(source, open.seedOf, open.former).value.fill(0);
       open.folder.refuseLookalike(target);
@@ -52,7 +55,7 @@ function pairsOf(place: ReturnType<typeof placeOf>, from: string, to: string): [
     });
   const target = belowIn(place, to);
   if (target.scope === undefined || !target.scope.includes('/'))
-    throw new Failure('usage', `${to} does not say whose secrets they become`, { hint: 'host/web1/..., group/db/...' });
+    throw new Failure('usage', `${to} does not name a scope for the secrets`, { hint: 'host/web1/..., group/db/...' });
   const { scope, path } = target;
   const above = below.path === '' ? '' : `${below.path}/`;
   const start = `${below.scope ?? ''}/${above}`;
@@ -64,8 +67,8 @@ function pairsOf(place: ReturnType<typeof placeOf>, from: string, to: string): [
 }
 
 /**
- * Refuses what would put one of the secrets in another one's place: x/a/b and x/a/a/b, moved from x/a to x, become x/b and x/a/b.
- * In an order that loses none it could still not be finished after a kill, since x/a/b may be either of the two then.
+ * Refuses a move in which one secret takes another one's place: x/a/b and x/a/a/b, moved from x/a to x, become x/b and
+ * x/a/b. Even in an order that loses none, a killed move could not be finished, since x/a/b may be either of the two.
  */
 function refuseChains(
   verb: string,
@@ -79,7 +82,7 @@ function refuseChains(
   throw new Failure(
     'refused',
     `${nameText(source)} would take the place of ${nameText(target)}, which is in ${from} too, so nothing was changed`,
-    { hint: `by way of another name: auxcred ${verb} ${from} NAME, then auxcred mv NAME ${to}` },
+    { hint: `go through another name: auxcred ${verb} ${from} NAME, then auxcred mv NAME ${to}` },
   );
 }
 

@@ -9,7 +9,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { print } from '../terminal/say.ts';
 import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
 
-/** `auxcred names WHAT`: what a shell offers when somebody presses TAB. Opens no seed; whatever goes wrong, it has no names and says nothing. */
+/** `auxcred names WHAT`: prints what a shell offers on TAB. Opens no seed; if anything goes wrong it prints nothing. */
 export function names(argv: readonly string[]): number {
   const options = new Options('names', argv);
   const [what] = options.operands;
@@ -62,7 +62,7 @@ const declared = (options: Options): string[] =>
     ? viewOf(options).manifest.declarations.map(({ name }) => name)
     : [];
 
-/** As a call names them: without their scope where it is said, or is the machine's own. */
+/** As typed in a call: without a scope if that is given by an option, or is the machine's own. */
 function fixed(options: Options): string[] {
   const { folder, scope } = placeOf(options);
   return folder.list(scope).names.map((name) => (scope === undefined ? nameText(name) : name.path));

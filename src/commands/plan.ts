@@ -3,7 +3,10 @@ import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
 import { showHostPlan } from '../cli/vault-plan.ts';
 
-/** `auxcred plan`: what `auxcred apply` would change and which units it would touch, or what a host of the vault would get. Changes nothing. */
+/**
+ * `auxcred plan`: prints what `auxcred apply` would change and which units it would touch, or what a host of the vault
+ * would get. Changes nothing.
+ */
 export async function plan(argv: readonly string[]): Promise<number> {
   const options = new Options('plan', argv);
   options.exactly();

@@ -8,7 +8,7 @@ import { nobody } from '../provision/running-units.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { counted, say } from '../terminal/say.ts';
 
-/** `auxcred provision`: puts the manifest's secrets in force for the broker, without touching the units' drop-ins. */
+/** `auxcred provision`: activates the manifest's secrets for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('provision', argv);
   options.exactly();
@@ -16,7 +16,7 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
   const root = options.value('root') ?? '/';
   const early = options.flag('early');
   let told = nobody;
-  // A broker that starts while another one is at work, for a hook of it, must not wait for it.
+  // A broker that starts for a hook of a running auxcred must not wait for that auxcred.
   const status = await oneAtATime(root, early ? 'leave' : 'wait', async () => {
     const manifest = usableManifest(root);
     if (options.flag('due') && !manifest.declarations.some(({ content }) => rotates(content))) {
@@ -30,8 +30,8 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     });
     say(
       provisioned.changed
-        ? `${counted(provisioned.credentials, 'credential')} now in force`
-        : 'nothing to do: the manifest is in force already',
+        ? `${counted(provisioned.credentials, 'credential')} now active`
+        : 'nothing to do: the manifest is already active',
     );
     if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);

@@ -7,7 +7,9 @@ import { Failure } from '../failure.ts';
 import { print, printJson, printTable, say } from '../terminal/say.ts';
 import { readVault, vaultFolder } from '../vault/vault.ts';
 
-/** `auxcred public NAME` prints the public half of a key pair; `--all` those of all that the manifest has. */
+/**
+ * `auxcred public NAME` prints the public half of a key pair; `--all` prints those of all key pairs in the manifest.
+ */
 export async function publicCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('public', argv);
   if (!options.flag('all')) {
@@ -18,7 +20,7 @@ export async function publicCommand(argv: readonly string[]): Promise<number> {
     return 0;
   }
   options.exactly();
-  // On the operator's side --all without a host means every host of the vault.
+  // On the operator's side, --all without a host means every host of the vault.
   const everyHost = opensVault(options) && options.value('host') === undefined;
   const hosts = everyHost ? [...readVault(vaultFolder(options.value('vault'), process.env)).hosts.keys()] : [undefined];
   const keys: Record<string, Record<string, string>> = {};
@@ -54,7 +56,7 @@ function publicHalf(view: OpenView, name: string, options: Options): string {
   const recipe = chosen(view, name, options);
   if (recipe.form !== 'derived' || !isKeyKind(recipe.options.kind))
     throw new Failure('usage', `${name} has no public half`, {
-      hint: `key pairs are ${keyPairs(view).join(', ') || 'none in this manifest'}`,
+      hint: `the key pairs are ${keyPairs(view).join(', ') || 'none in this manifest'}`,
     });
   return new TextDecoder().decode(recipeValue({ form: 'public', of: recipe }, view.sources));
 }

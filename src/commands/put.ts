@@ -8,7 +8,10 @@ import { isInputTerminal, readInput } from '../system/input.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say, warn } from '../terminal/say.ts';
 
-/** `auxcred put NAME`: keeps a secret that somebody chose. Asks for it without an echo, or takes standard input or a file byte for byte. */
+/**
+ * `auxcred put NAME`: stores a secret that somebody chose. Asks for it without echoing, or takes standard input or a
+ * file byte for byte.
+ */
 export async function put(argv: readonly string[]): Promise<number> {
   const options = new Options('put', argv);
   const [operand = ''] = options.exactly('the name of a secret');
@@ -19,7 +22,7 @@ export async function put(argv: readonly string[]): Promise<number> {
   try {
     if (value.length === 0)
       throw new Failure('usage', 'the secret is empty, so nothing was changed', {
-        hint: 'auxcred rm takes a secret away',
+        hint: 'auxcred rm removes a secret',
       });
     await withSeeds(place, options, (open) => open.folder.write(name, value, open));
   } finally {
@@ -35,20 +38,20 @@ function givenValue(options: Options, name: string): Uint8Array {
   const file = options.value('file');
   const isTyped = file === undefined && isInputTerminal();
   if (isTyped && !options.flag('multiline')) return askTwice(name);
-  if (isTyped) say(`${name}: end with a line of its own that holds ^D`);
+  if (isTyped) say(`${name}: end the input with ^D on a line of its own`);
   if (options.flag('line')) return readInput(file ?? '-', largestValue, 'line');
   const bytes = readInput(file ?? '-', largestValue);
   const lines = bytes.filter((byte) => byte === 0x0a).length;
   if (lines === 1 && bytes.at(-1) === 0x0a)
     warn(
-      `${name} is one line and ends with a newline, which is part of it now`,
-      '--line takes the first line without it',
+      `${name} is one line that ends with a newline, which is now part of it`,
+      '--line takes the first line without its newline',
     );
   return bytes;
 }
 
 function askTwice(name: string): Uint8Array {
-  const hint = 'a pipe or --file=FILE gives it too';
+  const hint = 'use a pipe or --file=FILE';
   const first = askSecret(name, hint);
   const second = askSecret(`${name}, again`, hint);
   try {
@@ -57,5 +60,5 @@ function askTwice(name: string): Uint8Array {
     second.fill(0);
   }
   first.fill(0);
-  throw new Failure('usage', 'the two differ, so nothing was changed');
+  throw new Failure('usage', 'the two entries differ, so nothing was changed');
 }

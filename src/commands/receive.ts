@@ -15,13 +15,14 @@ import { pathsUnder } from '../system/paths.ts';
 import { printBytes, systemFailure } from '../terminal/say.ts';
 
 /**
- * `auxcred receive`: what `auxcred push` runs on a host. It says on standard output what is here, takes what is missing from standard input, checks all
- * of it, seals and writes it, and does what `auxcred apply` does. A connection that ends before everything is here changes nothing.
+ * `auxcred receive`: run by `auxcred push` on a host. Reports on standard output what the host has, reads what it lacks
+ * from standard input, checks all of it, seals and writes it, and then does what `auxcred apply` does. If the
+ * connection ends before everything has arrived, nothing changes.
  */
 export async function receive(argv: readonly string[]): Promise<number> {
   const options = new Options('receive', argv);
   options.exactly();
-  // The operator may be gone before it is done: that is no reason to stop halfway.
+  // The operator may disconnect before it is done: that is no reason to stop halfway.
   for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error').on('error', () => {});
   const root = options.value('root') ?? '/';
   printBytes(encodeOffer(offerOf(pathsUnder(root))));
@@ -33,7 +34,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
       const request = parseRequest(line);
       if (request === undefined) return { units: [], failure: undefined };
       const arrived = await arriving(incoming, request);
-      // Only here: where nothing is to be done nothing waits for the age library to load.
+      // Loaded only here: with nothing to do there is no need to wait for the age library.
       const { received } = await import('../machine/receiving.ts');
       return await received({ root, device: options.value('tpm2-device'), request, arrived });
     });
@@ -44,7 +45,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** What goes wrong on purpose goes to the operator, in place of standard error. */
+/** Failures go to the operator, not to standard error. */
 async function resultOf(work: () => Promise<Result>): Promise<Result> {
   try {
     return await work();
@@ -59,17 +60,17 @@ function answer(result: Result): void {
   try {
     printBytes(encodeResult(result));
   } catch (error) {
-    // Nobody is there to be told, but the host's journal.
-    process.stderr.write(`auxcred: the operator went away: ${messageOf(error)}\n`);
+    // Only the host's journal is left to be told.
+    process.stderr.write(`auxcred: the operator disconnected: ${messageOf(error)}\n`);
   }
 }
 
-/** @throws Failure `system` where the connection ends before */
+/** @throws Failure `system` if the connection ends first */
 async function arriving(incoming: Incoming, { seeds, fixed, manifest }: Request): Promise<Arrived> {
   const next = async (length: number): Promise<Uint8Array> => {
     const bytes = await incoming.bytes(length);
     if (!bytes)
-      throw new Failure('system', 'the connection ended before everything was here, so nothing was changed', {
+      throw new Failure('system', 'the connection ended before everything had arrived, so nothing was changed', {
         hint: 'auxcred push again',
       });
     return bytes;

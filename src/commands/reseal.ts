@@ -21,21 +21,22 @@ import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { askSecret } from '../terminal/prompt.ts';
-import { say, warn } from '../terminal/say.ts';
+import { counted, say, warn } from '../terminal/say.ts';
 
-/** What has the seeds where the machine itself can't open them. */
+/** Sources of the seeds if the machine itself can't open them. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;
 
 /**
- * `auxcred reseal`: seals the same seeds again: to the PCRs as they are now, to another key of the machine, to other recovery recipients.
- * Where the machine can't open them any more, a recovery key does (`--identity=`), or they are given again (`--seed-file=`, `--scopes=`). Every secret stays what it is.
+ * `auxcred reseal`: seals the same seeds again: to the current PCRs, to another key of the machine, to other recovery
+ * recipients. If the machine can no longer open them, a recovery key does (`--identity=`), or the user brings them
+ * (`--seed-file=`, `--scopes=`). No secret changes.
  */
 export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
   refuseTogether(options, recoveries);
   if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs')))
-    throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs do not go together');
+    throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs exclude each other');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
@@ -50,11 +51,11 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       const counter = 1 + Math.max(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
       const sealing = changed(payload.sealing, options, root, paths);
       await sealMachine(root, { ...payload, counter, sealing }, { acceptOlder: options.flag('accept-older'), srk });
-      // One that could not open the seeds goes on refusing for some seconds.
+      // A broker that could not open the seeds keeps refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0)
         say(
-          `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound as this boot measured ${sealing.pcrs.length === 1 ? 'it' : 'them'}`,
+          `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound to this boot's ${sealing.pcrs.length === 1 ? 'value' : 'values'}`,
         );
       const { made, failures } = await layOut(
         root,
@@ -63,13 +64,13 @@ export async function reseal(argv: readonly string[]): Promise<number> {
         await undelivered(root, paths, { ...payload, sealing }, true),
         true,
       );
-      if (made.length > 0) say(`credentials in ${paths.credstore} that are encrypted anew: ${String(made.length)}`);
+      if (made.length > 0) say(`re-encrypted ${counted(made.length, 'credential')} in ${paths.credstore}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(
         sealing.recovery.length === 0
           ? existsSync(paths.pushed)
             ? "recovery: the operator's vault has the seed"
-            : 'nothing but this machine opens it: --add-recipient=age1... adds a recovery key'
+            : 'only this machine can open it: --add-recipient=age1... adds a recovery key'
           : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`,
       );
       return failures.length > 0 ? exitStatus.system : 0;
@@ -83,12 +84,15 @@ export async function reseal(argv: readonly string[]): Promise<number> {
 function refuseTogether(options: Options, names: readonly string[]): void {
   const [one, other] = names.filter((name) => options.list(name).length > 0);
   if (one !== undefined && other !== undefined)
-    throw new Failure('usage', `--${one} and --${other} do not go together`, {
-      hint: 'one of them is enough to have the seeds',
+    throw new Failure('usage', `--${one} and --${other} exclude each other`, {
+      hint: 'either of them is enough',
     });
 }
 
-/** The seeds, by what was named, or as the machine itself has them, and the TPM that opened them. @throws Failure, `older` for seeds or a snapshot that were brought back */
+/**
+ * The seeds, from the named source or as the machine itself opens them, and the TPM that opened them.
+ * @throws Failure, `older` for seeds or a snapshot that were rolled back
+ */
 async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, 'payload' | 'srk'>> {
   const acceptOlder = options.flag('accept-older');
   const scopes = givenScopes(paths, options);
@@ -109,13 +113,13 @@ async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, '
   return { payload, srk };
 }
 
-/** The seeds that a person brings, which are those that the machine expects. @throws Failure `not-pinned` */
+/** The seeds that the user brings, which have to be the pinned ones. @throws Failure `not-pinned` */
 function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefined {
   const [seedFile, scopesFile] = [options.value('seed-file'), options.value('scopes')];
   if (seedFile === undefined && scopesFile === undefined) return undefined;
   const pinsFile = readIfPresent(paths.pins);
   if (!pinsFile)
-    throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine had`, {
+    throw new Failure('not-pinned', `${paths.pins} is missing, so it is not known which seeds this machine had`, {
       hint: pinsHint,
     });
   const pins = parsePins(pinsFile, paths.pins);
@@ -129,17 +133,17 @@ function soleScope({ scopes }: Pins, seedFile: string): Scope {
   if (more.length > 0 || !name.startsWith('host/'))
     throw new Failure(
       'usage',
-      `this machine has the seeds of ${[...scopes.keys()].join(', ')}, and one seed is not enough`,
+      `this machine has the seeds of ${[...scopes.keys()].join(', ')}, so one seed is not enough`,
       { hint: 'auxcred scopes HOST | auxcred reseal --scopes=-' },
     );
   return { kind: 'host', name: name.slice('host/'.length), epoch, seed: seedIn(seedFile) };
 }
 
-/** The snapshot knows how they were sealed; where there is none, the options have to say it. @throws Failure `usage` */
+/** The snapshot says how they were sealed; without one, the options have to. @throws Failure `usage` */
 function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, options: Options): Payload {
   if (snapshot) return { scopes, counter: snapshot.counter, sealing: snapshot.sealing };
   if (options.value('with-key') === undefined)
-    throw new Failure('usage', 'nothing was put in force here, so nothing says how these seeds were sealed', {
+    throw new Failure('usage', 'nothing was ever activated here, so it is not known how these seeds were sealed', {
       hint: '--with-key=host, or --with-key=tpm2 --tpm2-pcrs=7+14; --add-recipient=age1... for recovery',
     });
   return {
@@ -149,7 +153,10 @@ function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, 
   };
 }
 
-/** What a recovery key opens. Without pins, on a new disk say, its owner vouches for the seeds. @throws Failure */
+/**
+ * The seeds that a recovery key opens. Without pins, such as on a new disk, the key's owner vouches for them.
+ * @throws Failure
+ */
 async function recovered(paths: Paths, identities: readonly string[]): Promise<Payload> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
@@ -157,7 +164,7 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
     {
       identities,
       passphrase: () => Promise.resolve(new TextDecoder().decode(askSecret('passphrase', '--identity=FILE'))),
-      hint: 'the key of a recipient that it was sealed with: --recipient=, --add-recipient=',
+      hint: 'it takes the key of a recipient that was given with --recipient= or --add-recipient=',
     },
     paths.seeds,
     file,
@@ -187,7 +194,7 @@ function changed(sealing: Sealing, options: Options, root: string, paths: Paths)
   };
 }
 
-/** The PCRs as they are now: those that were named, or else those that were bound or wait to be. */
+/** The PCRs to bind now: the named ones, else those that were bound or are waiting to be. */
 function chosenPolicy(
   sealing: Sealing,
   key: Pick<Sealing, 'withKey' | 'credsKey'>,
@@ -207,7 +214,7 @@ function chosenRecovery(recovery: readonly string[], options: Options): string[]
   const removed = options.list('remove-recipient');
   const unknown = removed.find((recipient) => !recovery.includes(recipient));
   if (unknown !== undefined)
-    throw new Failure('not-found', `${unknown.slice(0, 24)} is none of the recovery recipients`, {
+    throw new Failure('not-found', `${unknown.slice(0, 24)} is not a recovery recipient`, {
       hint: recovery.join(', ') || 'there is none',
     });
   return [

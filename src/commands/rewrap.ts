@@ -10,7 +10,10 @@ import { openFleetSeed } from '../vault/fleet-seed.ts';
 import { sweepVault } from '../vault/git.ts';
 import { readVault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 
-/** `auxcred rewrap`: locks the fleet seed to other recipients or another passphrase; the seed, and so every secret, stays the same. */
+/**
+ * `auxcred rewrap`: re-encrypts the fleet seed to other recipients or another passphrase. The seed, and so every
+ * secret, stays the same.
+ */
 export async function rewrap(argv: readonly string[]): Promise<number> {
   const options = new Options('rewrap', argv);
   options.exactly();
@@ -43,14 +46,14 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** A file that does not open again must not replace one that does. @throws Failure `no-recipient` */
+/** A file that can't be opened must not replace one that can. @throws Failure `no-recipient` */
 async function prove(sealed: Uint8Array, seed: Uint8Array, keys: Parameters<typeof openFleetSeed>[1]): Promise<void> {
   let again: Uint8Array;
   try {
     again = await openFleetSeed('the new file', keys, sealed);
   } catch (error) {
-    throw new Failure('no-recipient', 'none of the keys at hand opens the new file, so nothing was changed', {
-      hint: '--identity=FILE with one that does, a recipient of yours beside the others, or --force',
+    throw new Failure('no-recipient', 'none of the available keys opens the new file, so nothing was changed', {
+      hint: '--identity=FILE with one that does, or add a recipient of your own, or --force',
       cause: error,
     });
   }

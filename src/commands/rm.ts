@@ -5,7 +5,7 @@ import { nameText } from '../fixed/name.ts';
 import { askYes } from '../terminal/prompt.ts';
 import { say } from '../terminal/say.ts';
 
-/** `auxcred rm NAME`: deletes a fixed secret, or with `--recursive` all below a name. */
+/** `auxcred rm NAME`: deletes a fixed secret, or with `--recursive` everything below a name. */
 export function rm(argv: readonly string[]): number {
   const options = new Options('rm', argv);
   const [operand = ''] = options.exactly('the name of a secret');
@@ -15,7 +15,7 @@ export function rm(argv: readonly string[]): number {
   const single = options.flag('recursive') ? undefined : nameIn(place, operand);
   if (single && !folder.has(single) && folder.list(below.scope, below.path).names.length > 0)
     throw new Failure('refused', `${operand} is a folder, so nothing was changed`, {
-      hint: '--recursive deletes all that is in it',
+      hint: '--recursive deletes everything in it',
     });
   if (single) folder.expect(single);
   const names = single ? [single] : folder.list(below.scope, below.path).names;

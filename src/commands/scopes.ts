@@ -7,8 +7,8 @@ import { printBytes, printTable, say } from '../terminal/say.ts';
 import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
 
 /**
- * `auxcred scopes HOST` prints what the host's `auxcred seal --scopes=-` takes: its own seed and those of its groups, and nothing that any
- * other secret could be derived from. At a terminal it shows their key ids instead.
+ * `auxcred scopes HOST` prints the input of the host's `auxcred seal --scopes=-`: its own seed and those of its groups,
+ * from which no other host's secrets can be derived. At a terminal it shows their key ids instead.
  */
 export async function scopes(argv: readonly string[]): Promise<number> {
   const options = new Options('scopes', argv);
@@ -28,7 +28,7 @@ export async function scopes(argv: readonly string[]): Promise<number> {
             Buffer.from(keyId(scope.seed)).toString('hex'),
           ]),
         ]);
-        say(`seeds are not for the screen: auxcred scopes ${name} | ssh root@${name} auxcred seal --scopes=-`);
+        say(`seeds are not shown on a terminal: auxcred scopes ${name} | ssh root@${name} auxcred seal --scopes=-`);
       } else printBytes(encoded);
       encoded.fill(0);
     } finally {

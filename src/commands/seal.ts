@@ -21,7 +21,7 @@ import { isNoLoss, type Loss, lossText, lossUnder } from '../snapshot/loss.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { counted, handOut, say, warn } from '../terminal/say.ts';
 
-/** `auxcred seal`: makes this machine's seed, or takes one, and locks it to the machine. */
+/** `auxcred seal`: creates or imports this machine's seed, and seals it to the machine. */
 export async function seal(argv: readonly string[]): Promise<number> {
   const options = new Options('seal', argv);
   options.exactly();
@@ -30,7 +30,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
   const openers = openersOf(paths, options.value('tpm2-device'));
   const withKey = chosenKey(options.value('with-key') ?? 'host', openers.device);
   const credsKey = chosenCredsKey(options.value('creds-key'), withKey);
-  // Before anything is asked for. A new seed costs all that there is.
+  // Checked before any question: a new seed loses every old secret.
   refuseExisting(paths, options);
   if (options.value('scopes') === undefined && options.value('seed-file') === undefined) refuseLoss(paths, [], options);
   const pcrs = chosenPcrs(options.value('tpm2-pcrs'), { withKey, credsKey }, root);
@@ -59,7 +59,10 @@ export async function seal(argv: readonly string[]): Promise<number> {
   }
 }
 
-/** Seals the seeds, and shows their words before they replace anything. @throws Failure, and leaves everything as it is */
+/**
+ * Seals the seeds, and shows their words before they replace anything.
+ * @throws Failure and leaves everything unchanged
+ */
 async function sealOver(
   root: string,
   scopes: readonly Scope[],
@@ -68,14 +71,14 @@ async function sealOver(
 ): Promise<void> {
   let shown = false;
   const showWords = (): void => {
-    say('write these 24 words down: they are the seed, and this is the only time that they are shown');
+    say('write down these 24 words: they are the seed, and are shown only once');
     handOut(
       'the 24 words',
       scopes.map((scope) => `${scopes.length === 1 ? '' : `${scopeName(scope)}: `}${wordsOf(scope.seed)}\n`).join(''),
     );
     shown = true;
   };
-  // Over what was active with this seed before, so that the file it replaces can't come back in its place.
+  // Rewrites the snapshot of this seed, so that the replaced file can't be restored.
   const counter = 1 + (activeSnapshot(pathsUnder(root), scopes)?.counter ?? 0);
   try {
     await sealMachine(
@@ -84,20 +87,21 @@ async function sealOver(
       { acceptOlder, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) },
     );
   } catch (error) {
-    // It may have come as far as the seeds' own file.
+    // The seeds' own file may already be in place.
     if (shown)
       warn(
-        `the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`,
+        `the 24 words were shown before this failed: they are valid only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`,
       );
     throw error;
   }
 }
 
-/** Once, since whoever seals may know nothing of it, and nobody wants to hear it each day. */
+/** Said once, when sealing: the user may not know, and `status` need not repeat it every day. */
 function sayShared(paths: Paths): void {
   if (isOnEncryptedDisk(new ReadableFiles(), paths.seeds) === true) return;
   say(
-    'the seed and the host key that opens it share a disk: unless it is encrypted, whoever takes it has the secrets; with --with-key=tpm2 it takes this machine too',
+    'the seed and the host key that opens it are on the same disk: unless that is encrypted, whoever steals it has ' +
+      'the secrets; with --with-key=tpm2 they need this machine too',
   );
 }
 
@@ -107,16 +111,16 @@ function refuseExisting(paths: Paths, options: Options): void {
   const loss = lossUnder(paths, []);
   throw new Failure(
     'refused',
-    `${paths.seeds} exists, and a new seed changes every secret of this machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`,
+    `${paths.seeds} exists, and a new seed would change every secret of this machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`,
     {
-      hint: 'auxcred unseal shows what it holds, auxcred reseal seals it again; --replace seals a new one in its place',
+      hint: 'auxcred unseal shows what it holds, auxcred reseal seals it again, --replace seals a new one instead',
     },
   );
 }
 
 /**
- * Refuses to seal seeds where others were sealed before: all that depends on those would be lost.
- * @returns what is lost, if that is meant
+ * Refuses to seal seeds if others were sealed before: everything that depends on those would be lost.
+ * @returns what is lost, if that is intended
  * @throws Failure `refused`
  */
 function refuseLoss(paths: Paths, scopes: readonly Scope[], options: Options): Loss {
@@ -124,12 +128,12 @@ function refuseLoss(paths: Paths, scopes: readonly Scope[], options: Options): L
   if (isNoLoss(loss) || options.flag('replace')) return loss;
   throw new Failure(
     'refused',
-    `this machine had another seed, and ${paths.seeds} is missing: a new seed would cost ${lossText(loss)}`,
+    `this machine had another seed, and ${paths.seeds} is missing: with a new seed it would lose ${lossText(loss)}`,
     { hint: `${restoreHint(paths)}; --replace gives it up` },
   );
 }
 
-/** Which scopes' secrets are new ones now, and what is lost. */
+/** Says which scopes have new secrets, and what is lost. */
 function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: Loss): void {
   const fresh = scopes
     .map((scope) => scopeName(scope))
@@ -138,16 +142,16 @@ function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: L
       return !was || !is || Buffer.compare(was.keyId, is.keyId) !== 0;
     });
   say(
-    `${fresh.length === 0 ? 'the secrets stay what they were' : `every secret of ${fresh.join(' and ')} is a new one`}; auxcred apply puts them in force`,
+    `${fresh.length === 0 ? 'the secrets stay the same' : `every secret of ${fresh.join(' and ')} is new`}; auxcred apply activates them`,
   );
   if (loss.fixed > 0)
     warn(
-      `${counted(loss.fixed, 'fixed secret')} can't be opened any more`,
+      `${counted(loss.fixed, 'fixed secret')} can no longer be opened`,
       'auxcred put --force NAME, or auxcred push from the vault',
     );
 }
 
-/** The scopes to seal: those that the operator gave, or this host's own with a seed that was given or is new. */
+/** The scopes to seal: the operator's, or this host's own with a given or a new seed. */
 function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known: boolean } {
   const file = options.value('scopes');
   const seedFile = options.value('seed-file');
@@ -167,12 +171,12 @@ function chosenScopes(options: Options, paths: Paths): { scopes: Scope[]; known:
   for (const other of ['seed-file', 'name'])
     if (options.value(other) !== undefined)
       throw new Failure('usage', `--scopes and --${other} do not go together`, {
-        hint: 'the scopes have their seeds and names',
+        hint: 'the scopes include their seeds and names',
       });
   return { scopes: scopesIn(file), known: true };
 }
 
-/** A new seed that only this machine could open would die with its board, so the way out is asked for up front. */
+/** A new seed that only this machine can open dies with its mainboard, so a way to recover it is required up front. */
 async function chosenRecovery(
   options: Options,
   seedIsKnown: boolean,

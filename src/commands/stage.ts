@@ -7,13 +7,13 @@ import { Failure, messageOf } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
 
-/** The broker answers within its own limits; this one only ends a wait for a broker that is stuck. */
+/** The broker has its own time limits; this one only ends the wait for a broker that is stuck. */
 const answerLimit = 60_000;
 
 /**
- * `auxcred stage UNIT CREDENTIAL...` fetches a unit's staged secrets from the broker and writes them to /run/credstore, where the
- * drop-in's `LoadCredential=` finds them; its `ExecStopPost=` removes them again. It fails if one of them was not granted, since
- * systemd starts a unit without a file that is missing there.
+ * `auxcred stage UNIT CREDENTIAL...` fetches a unit's staged secrets from the broker and writes them to /run/credstore,
+ * where the drop-in's `LoadCredential=` finds them; its `ExecStopPost=` removes them again. Fails if one was not
+ * granted, since systemd would start the unit without the missing file.
  */
 export async function stage(argv: readonly string[]): Promise<number> {
   const options = new Options('stage', argv);
@@ -37,7 +37,7 @@ export async function stage(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** The broker's whole answer. @throws Failure `system` where there is none. */
+/** The broker's whole answer. @throws Failure `system` if there is none. */
 function ask(socketPath: string, unit: string): Promise<Buffer> {
   return new Promise((resolve, reject) => {
     const received: Buffer[] = [];

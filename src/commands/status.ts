@@ -7,7 +7,7 @@ import type { Health } from '../health/health.ts';
 import type { UnitState } from '../health/unit-state.ts';
 import { colored, counted, print, printJson } from '../terminal/say.ts';
 
-/** `auxcred status`: whether units get their secrets, and what is in force, at a glance. */
+/** `auxcred status`: shows at a glance whether units get their secrets, and what is active. */
 export async function status(argv: readonly string[]): Promise<number> {
   const options = new Options('status', argv);
   options.exactly();
@@ -18,7 +18,7 @@ export async function status(argv: readonly string[]): Promise<number> {
   else {
     for (const [topic, lines] of [
       ['seed', seedLines(health)],
-      ['in force', activeLines(health)],
+      ['active', activeLines(health)],
       ['units', unitLines(health)],
       ['broker', brokerLines(health)],
       ['rotation', rotationLines(health)],
@@ -38,23 +38,23 @@ function verdictOf({ hidden }: Health, findings: readonly Finding[]): string {
   if (!isWell(findings))
     return `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: auxcred doctor says what to do`;
   return hidden.length > 0
-    ? 'nothing is wrong that this user may see: sudo auxcred status'
+    ? 'nothing is wrong as far as this user can see: sudo auxcred status'
     : colored('all is well', 'green');
 }
 
 const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')}Z`;
 
-/** PCRs that the seed is bound to, known from the file alone. */
+/** The PCRs that the seed is bound to, read from the file without opening it. */
 const boundPcrs = ({ seeds }: Health): number[] => [...(seeds.object?.policy.values.keys() ?? [])];
 
 function seedLines(health: Health): string[] {
   const { seeds, opening, isUnbound, withKey, recovery } = health;
   if (seeds.state !== 'there')
-    return [{ missing: 'not sealed', hidden: 'not to be seen by this user', damaged: 'damaged' }[seeds.state]];
+    return [{ missing: 'not sealed', hidden: 'not readable by this user', damaged: 'damaged' }[seeds.state]];
   const pcrs = boundPcrs(health);
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
   const policy = isUnbound
-    ? `, ${later.length === 0 ? 'to be sealed natively' : `PCRs ${later.join('+')} to be bound`} at the first boot`
+    ? `, ${later.length === 0 ? 'will be sealed natively' : `PCRs ${later.join('+')} will be bound`} at the first boot`
     : pcrs.length > 0
       ? ` with PCR ${pcrs.join('+')}`
       : '';
@@ -72,14 +72,14 @@ function activeLines({ opening, declared, seeds }: Health): string[] {
   const manifest = {
     invalid: 'the manifest has errors: auxcred check',
     never: 'the manifest was never applied',
-    changed: 'the manifest was changed since: auxcred apply',
+    changed: 'the manifest was changed since then: auxcred apply',
     applied: 'manifest and drop-ins as applied',
   }[declared.state];
   if (opening.state !== 'opened')
     return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
   const { snapshot, since, credentials, units } = opening.active;
   return [
-    `${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing that this seed made'}; ${manifest}`,
+    `${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing made with this seed'}; ${manifest}`,
   ];
 }
 
@@ -108,7 +108,7 @@ function unitLines({ system, declared }: Health): string[] {
     ...system.units.flatMap(({ unit, failure, lacksSecret }) =>
       failure === undefined || lacksSecret ? [] : [colored(`${unit} ${failure}`, 'red')],
     ),
-    ...(lacking.length === 0 ? [] : [colored(`failed for lack of a secret: ${lacking.join(', ')}`, 'red')]),
+    ...(lacking.length === 0 ? [] : [colored(`failed because a secret was missing: ${lacking.join(', ')}`, 'red')]),
   ];
 }
 
@@ -137,7 +137,7 @@ function rotationLines({ declared, opening }: Health): string[] {
     next
       ? `next ${minutes(next.at)}: ${next.secrets.slice(0, 5).join(', ')}${next.secrets.length > 5 ? ` and ${String(next.secrets.length - 5)} more` : ''}`
       : 'no secret rotates',
-    ...stale.map(({ secret, why, hook }) => `stale: ${secret} (${why})${hook ? ', its hook has not run well' : ''}`),
+    ...stale.map(({ secret, why, hook }) => `stale: ${secret} (${why})${hook ? ', its hook did not succeed' : ''}`),
   ];
 }
 
@@ -152,12 +152,12 @@ function tpmLines({ tpm, seeds }: Health): string[] {
       ...(tpm.lockedOut ? ['locked out'] : []),
       ...(tpm.srk === undefined
         ? []
-        : [tpm.srk === 'same' ? 'the one that was sealed to' : 'another than was sealed to']),
+        : [tpm.srk === 'same' ? 'the one that the seed is sealed to' : 'not the one that the seed is sealed to']),
     ].join(', '),
   ];
 }
 
-/** docs/formats.md has every key of it. */
+/** docs/formats.md lists every key. */
 function jsonOf(health: Health): Record<string, unknown> {
   const { seeds, opening, declared, system, tpm, isUnbound, hidden } = health;
   const open = opening.state === 'opened' ? opening : undefined;

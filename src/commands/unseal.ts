@@ -8,7 +8,9 @@ import { pathsUnder } from '../system/paths.ts';
 import { print, printJson, printTable, say } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 
-/** `auxcred unseal`: proves that the seeds open here and shows their key ids; `--reveal` prints each seed as 24 words. */
+/**
+ * `auxcred unseal`: proves that the seeds open here, and shows their key ids; `--reveal` prints each seed as 24 words.
+ */
 export async function unseal(argv: readonly string[]): Promise<number> {
   const options = new Options('unseal', argv);
   options.exactly();

@@ -6,7 +6,7 @@ import type { VaultRequest } from '../other-vaults/protocol.ts';
 import { print, printBytes, printJson } from '../terminal/say.ts';
 import { hostOf } from '../vault/vault.ts';
 
-/** `auxcred vault VERB NAME [SECRET]`: asks another vault by hand, to see what it answers. */
+/** `auxcred vault VERB NAME [SECRET]`: queries another vault by hand, to see what it answers. */
 export async function vaultCommand(argv: readonly string[]): Promise<number> {
   const options = new Options('vault', argv);
   const [verb, name, secret] = options.operands;
@@ -39,7 +39,7 @@ export async function vaultCommand(argv: readonly string[]): Promise<number> {
       const fingerprint = source.fingerprint(request());
       if (fingerprint === undefined)
         throw new Failure('not-found', `the vault ${name} can't tell whether ${secret ?? ''} has changed`, {
-          hint: 'auxcred fetch compares the values then',
+          hint: 'auxcred fetch then compares the values',
         });
       print(fingerprint);
       return 0;

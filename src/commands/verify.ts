@@ -7,7 +7,10 @@ import { nameText } from '../fixed/name.ts';
 import { isLeftover } from '../system/files.ts';
 import { printJson, say } from '../terminal/say.ts';
 
-/** `auxcred verify`: opens every fixed secret, and says which ones are not what their names say, and which names can't be in one folder on every system. */
+/**
+ * `auxcred verify`: opens every fixed secret, and reports those that do not open under their names, and names that
+ * can't share a folder on every system.
+ */
 export async function verify(argv: readonly string[]): Promise<number> {
   const options = new Options('verify', argv);
   if (options.operands.length > 1) options.exactly('a folder');
@@ -30,7 +33,7 @@ export async function verify(argv: readonly string[]): Promise<number> {
   );
   const conflicts = conflictsIn(names.map(nameText)).map((conflict) => ({
     message: conflictText(conflict),
-    hint: `auxcred mv ${conflict.name} NAME renames one of the two; a push refuses both`,
+    hint: `auxcred mv ${conflict.name} NAME renames one of them; a push refuses both`,
   }));
   if (options.flag('json'))
     printJson({
@@ -42,7 +45,7 @@ export async function verify(argv: readonly string[]): Promise<number> {
     say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
   for (const stranger of strangers)
     say(
-      `${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a run that was killed (the next put removes it)' : 'is no fixed secret'}`,
+      `${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a killed run (the next put removes it)' : 'is not a fixed secret'}`,
     );
   const broken = problems.length + conflicts.length + strangers.length;
   say(

@@ -1,4 +1,4 @@
-/** What a manifest that can't be read whole keeps from starting. */
+/** The units that must not start because part of the manifest can't be read. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ManifestFile } from '../manifest/folder.ts';
@@ -7,7 +7,7 @@ import { isOpaque, mayBe, mentionsIn } from '../manifest/mentions.ts';
 import { filesOf } from './drop-in.ts';
 import type { Applied } from './rendered-folder.ts';
 
-/** Where unit files are (systemd.unit(5)), and scripts that systemd makes services of. */
+/** Where unit files are (systemd.unit(5)), and scripts that systemd turns into services. */
 const unitFolders = [
   'etc/systemd/system',
   'run/systemd/system',
@@ -18,13 +18,14 @@ const unitFolders = [
 const scriptFolder = 'etc/init.d';
 
 /**
- * The units that must not start, each with the file that is to blame. As long as a file can't be used, that is
+ * The units that must not start, each with the file that is to blame. While a file can't be used, these are
  *
  * - every unit that it mentions, and every one on this machine whose name it may have been cut off in;
- * - every unit that was applied from a file that is not there any more, or can't be used;
- * - every unit that was applied or is declared at all, if the file is no text, or a whole folder: it may mention any.
+ * - every unit that was applied from a file that is gone or can't be used;
+ * - every unit that was applied or is declared, if the file is not text or a whole folder can't be read: it may mention
+ *   any.
  *
- * @param declared - the units of the files that can be used
+ * @param declared - the units of the usable files
  */
 export function blockedUnits(
   root: string,
@@ -55,7 +56,7 @@ export function blockedUnits(
 const bytesOf = ({ text, bytes }: ManifestFile): Uint8Array | undefined =>
   bytes ?? (text === undefined ? undefined : Buffer.from(text));
 
-/** The services whose files are on this machine, instances that others want included. */
+/** The services with unit files on this machine, including instances that other units want. */
 function servicesOn(root: string): string[] {
   const names = unitFolders.flatMap((folder) => {
     const entries = namesIn(join(root, folder));

@@ -4,9 +4,9 @@ import { pathsUnder } from '../system/paths.ts';
 import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 
 /**
- * What auxcred.service needs beyond its own unit file to open a store that was sealed like this: the host key as a
- * credential (a `LoadCredential=` of a file that is missing would keep the service from starting, so it can't be there
- * for everyone) and access to the TPM, which the group `tss` has on most systems.
+ * What auxcred.service needs beyond its unit file to open a store that was sealed like this: the host key as a
+ * credential (not in the unit file, since `LoadCredential=` of a missing file keeps a service from starting), and
+ * access to the TPM, which the group `tss` has on most systems.
  */
 export function brokerDropIn(
   { withKey, device }: Pick<Sealing, 'withKey' | 'device'>,
@@ -23,7 +23,7 @@ export function brokerDropIn(
         : `LoadCredential=${hostKeyCredentials.age}:${paths.ageHostKey}`,
     );
   if (withKey === 'tpm2' || withKey === 'tpm2+host') {
-    // By its driver, not only by its path: a node that udev has yet to make can't be allowed by its path.
+    // By driver too, not only by path: a node that udev has yet to create can't be allowed by path.
     lines.push(
       'PrivateDevices=no',
       'DeviceAllow=char-tpm rw',
@@ -35,6 +35,6 @@ export function brokerDropIn(
   return `${lines.join('\n')}\n`;
 }
 
-/** What either of two such drop-ins allows, for the time in which one takes the place of the other. */
+/** The union of what two such drop-ins allow, for the time in which one replaces the other. */
 export const mergedDropIn = (one: string, other: string): string =>
   `${[...new Set([...one.split('\n'), ...other.split('\n')])].filter((line) => line !== '').join('\n')}\n`;

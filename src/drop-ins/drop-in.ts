@@ -16,18 +16,20 @@ const filesHeading = '# From ';
 const neverOpens = 'auxcred/never/opens/this';
 
 /**
- * The file name of a unit's own secret in a folder of credentials: of a staged one below /run/credstore, of an encrypted one below /etc/credstore.encrypted. It holds the unit as a hash, since a unit's own name may be too long for a file
- * and may hold backslashes, which systemd 255 and later eat in `LoadCredential=`. No `ImportCredential=` of another unit matches it by accident.
+ * The file name of a unit's own secret in a folder of credentials: /run/credstore if staged, /etc/credstore.encrypted
+ * if encrypted. It contains a hash of the unit, since a unit's name may be too long for a file name and may contain
+ * backslashes, which systemd 255 and later eat in `LoadCredential=`. No `ImportCredential=` of another unit matches it
+ * by accident.
  * @param unit - as declared: a template's instances share one file
  */
 export function stagedName(unit: string, credential: string): string {
-  // Loaded here, since the generator has to be quick and most manifests stage nothing.
+  // Loaded only here: the generator has to be quick, and most manifests stage nothing.
   const { createHash } = process.getBuiltinModule('node:crypto');
   return `auxcred.${createHash('sha256').update(unit).digest('hex').slice(0, 32)}.${credential}`;
 }
 
 /**
- * The drop-in that gives a unit its secrets. Equal declarations give equal text.
+ * The drop-in that gives a unit its secrets. Equal declarations give identical text.
  * @param canRefresh - whether this systemd gives a running unit its new credentials when it reloads
  */
 export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRefresh: boolean): string {
@@ -46,13 +48,15 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
     ...files.map((file) => `${filesHeading}${file}`),
     '',
     '[Unit]',
-    // Wants, not Requires: a restart of the socket must not stop the unit, and without the socket the start fails anyway.
+    // Wants, not Requires: a restart of the socket must not stop the unit, and without the socket the start fails
+    // anyway.
     ...(socket.length + staged.length > 0 ? ['Wants=auxcred.socket', 'After=auxcred.socket'] : []),
     ...(staged.length > 0 ? ['Wants=auxcred-stage.socket', 'After=auxcred-stage.socket'] : []),
-    // Wants, not Requires: the file decides, and a writer that failed for another one's sake must keep nobody from starting.
+    // Wants, not Requires: the file itself decides, and a writer that failed over another file must not keep this unit
+    // from starting.
     ...writers.flatMap((writer) => [`Wants=${writer}`, `After=${writer}`]),
     ...ids('file').map((id) => `AssertPathExists=${pathsUnder('/').files}/${id}`),
-    // systemd's host key. A unit that a separate /var waits for has to do with the TPM.
+    // systemd's host key. A unit that a separate /var waits for has to make do with the TPM.
     ...(stored.length > 0 && !isBeforeTheBroker(unit) ? ['RequiresMountsFor=/var/lib/systemd'] : []),
     '',
     '[Service]',
@@ -60,15 +64,16 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
       ? ['RefreshOnReload=credentials']
       : []),
     ...socket.map((id) => `LoadCredentialEncrypted=${id}:${pathsUnder('/').credentialSocket}`),
-    // systemd falls back on a value that the unit sets itself where the socket's path is missing, so none may be left.
+    // If the socket's path is missing, systemd falls back on a value that the unit itself sets, so none may be left.
     ...socket.map((id) => `SetCredentialEncrypted=${id}:${neverOpens}`),
-    // Not ImportCredential=, which starts a unit without its secret where the file is missing or, from systemd 259 on, does not decrypt.
+    // Not ImportCredential=: it starts a unit without its secret if the file is missing or, since systemd 259, does not
+    // decrypt.
     ...stored.map((id) => `LoadCredentialEncrypted=${id}:${pathsUnder('/').credstore}/${stagedName(unit, id)}`),
   ];
   if (staged.length > 0) {
-    // With the ids: systemd starts a unit without a staged file that is missing.
+    // The ids are given because systemd would start a unit without a missing staged file.
     lines.push(`ExecStartPre=+${commandFile()} stage %n ${staged.join(' ')}`);
-    // An instance that stops must not take the file from its siblings.
+    // An instance that stops must not remove the file of its siblings.
     if (!isTemplate(unit))
       lines.push(`ExecStopPost=-+/bin/rm -f ${staged.map((id) => `/run/credstore/${stagedName(unit, id)}`).join(' ')}`);
     lines.push(...staged.map((id) => `LoadCredential=${id}:${stagedName(unit, id)}`));
@@ -86,10 +91,13 @@ const writersOf = (secrets: readonly Pick<SecretDeclaration, 'placement'>[]): st
     ),
   ].sort();
 
-/** The target by which every file is there. */
+/** The target that is reached once all files are written. */
 export const filesTarget = 'sysinit.target';
 
-/** The drop-in of {@link filesTarget} that has the files of these secrets written at boot; undefined where there are none. It names no manifest file: whatever is wrong with one must not block the boot. */
+/**
+ * The drop-in of {@link filesTarget} that has the files of these secrets written at boot; undefined if there are none.
+ * It names no manifest file, so a broken one can't block the boot.
+ */
 export function renderFilesTarget(secrets: readonly Pick<SecretDeclaration, 'placement'>[]): string | undefined {
   const writers = writersOf(secrets);
   return writers.length === 0
@@ -97,7 +105,10 @@ export function renderFilesTarget(secrets: readonly Pick<SecretDeclaration, 'pla
     : [header, '', '[Unit]', ...writers.map((writer) => `Wants=${writer}`), ''].join('\n');
 }
 
-/** The drop-in of a unit whose secrets nobody knows, because `file` can't be used: it fails to start rather than start without them. */
+/**
+ * The drop-in of a unit whose secrets are unknown because `file` can't be used: the unit fails to start rather than
+ * start without them.
+ */
 export function renderBlock(file: string): string {
   return [
     header,
@@ -110,7 +121,7 @@ export function renderBlock(file: string): string {
   ].join('\n');
 }
 
-/** The manifest files that a drop-in says it came from. */
+/** The manifest files that a drop-in names as its source. */
 export const filesOf = (dropIn: string): string[] =>
   dropIn
     .split('\n')

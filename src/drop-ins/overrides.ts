@@ -1,4 +1,7 @@
-/** What other files of a unit make of the drop-in that gives it its secrets: systemd starts a unit without them, and says nothing, where one takes them away again. */
+/**
+ * Finds files of a unit that override auxcred's drop-in: if one takes the secrets away again, systemd starts the unit
+ * without them and says nothing.
+ */
 import { basename, join } from 'node:path';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
@@ -11,20 +14,20 @@ export interface Override {
   readonly unit: string;
   readonly file: string;
   /**
-   * `hides`: it takes the drop-in's place. `undoes`: a later line of it takes away what the drop-in says. `sets`: it has a value of its own for a credential, which
-   * systemd takes where the secret's own source is not there.
+   * `hides`: it replaces the drop-in. `undoes`: one of its lines takes away what the drop-in sets. `sets`: it has a
+   * value of its own for a credential, which systemd uses if the secret's own source is missing.
    */
   readonly how: 'hides' | 'undoes' | 'sets';
-  /** The lines of the drop-in that are without effect; with `sets` the line that sets it, as far as the credential's id. */
+  /** The lines of the drop-in that have no effect; for `sets` the line that sets it, up to the credential's id. */
   readonly lines: readonly string[];
 }
 
-/** Reads a file; undefined where it is missing or hidden. */
+/** Reads a file; undefined if it is missing or hidden. */
 export type TextReader = (path: string) => string | undefined;
 
 /**
- * Compares the files that systemd reads for each unit, in its order, with the drop-ins that were applied last. Where systemd runs it is asked which files these are;
- * elsewhere, and for templates, they are looked for as it would.
+ * Compares the files that systemd reads for each unit, in its order, with the drop-ins that were applied last. A
+ * running systemd is asked for these files; without one, and for templates, they are searched for as systemd would.
  */
 export function overridesOn(paths: Paths, read: TextReader): Override[] {
   const rendering = [...readRendering(paths)].filter(([unit]) => unit.endsWith('.service'));
@@ -37,14 +40,14 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
     const units: readonly (readonly [string, readonly string[]])[] =
       instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
     const overrides = units.flatMap(([unit, files]) => overridesIn(unit, files, ours, dropIn, read));
-    // Of a template's instances the first stands for all.
+    // The first instance of a template stands for all.
     return overrides.filter(
       ({ file, how }, i) => overrides.findIndex((other) => other.file === file && other.how === how) === i,
     );
   });
 }
 
-/** The files that systemd has read for each unit that it knows, instances of templates included. */
+/** The files that systemd has read for each unit that it knows, including instances of templates. */
 function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
@@ -82,7 +85,7 @@ export function overridesIn(
 ): Override[] {
   const given = assignmentsOf(dropIn);
   if (!files.includes(ours)) {
-    // One that systemd was not given yet is another matter: see renderedOn.
+    // A drop-in that systemd does not have yet is reported by renderedOn.
     const hiding = files.find((file) => basename(file) === basename(ours));
     return hiding === undefined ? [] : [{ unit, file: hiding, how: 'hides', lines: given.map(lineOf) }];
   }
@@ -91,7 +94,8 @@ export function overridesIn(
   for (const file of files) {
     for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
       const isGone = (other: Assignment): boolean => replaces(assignment, other);
-      // Without auxcred's own SetCredentialEncrypted=, which never opens, a start without an answer still fails: only a rival for it matters.
+      // auxcred's own SetCredentialEncrypted= never decrypts, and without it a start without an answer fails too: only
+      // a rival value matters.
       for (const gone of effective)
         if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
       effective = effective.filter((other) => !isGone(other.assignment));
@@ -127,14 +131,20 @@ const idOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
 const isLoad = ({ key }: Assignment): boolean => key === 'LoadCredential' || key === 'LoadCredentialEncrypted';
 const isSet = ({ key }: Assignment): boolean => key === 'SetCredential' || key === 'SetCredentialEncrypted';
 
-/** What an empty value takes away together (systemd src/core/load-fragment.c, config_parse_load_credential() and the like). Dependencies stay whatever comes. */
+/**
+ * Settings that one empty value clears together (systemd src/core/load-fragment.c, config_parse_load_credential() and
+ * others). Dependencies can't be cleared.
+ */
 function groupOf(assignment: Assignment): string | undefined {
   const { section, key } = assignment;
   if (section === 'Unit') return /^(?:Assert|Condition)/.exec(key)?.[0];
   return isLoad(assignment) ? 'LoadCredential' : isSet(assignment) ? 'SetCredential' : key;
 }
 
-/** Whether a line takes an earlier one away: an empty value does so with all of its group, a credential with the same id, and any value of a setting that has one alone. */
+/**
+ * Whether a line cancels an earlier one: an empty value cancels its whole group, a credential one with the same id, and
+ * any value that of a single-valued setting.
+ */
 function replaces(later: Assignment, earlier: Assignment): boolean {
   if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier))
     return false;
@@ -142,14 +152,17 @@ function replaces(later: Assignment, earlier: Assignment): boolean {
   return isLoad(later) || isSet(later) ? idOf(later) === idOf(earlier) : later.key === 'RefreshOnReload';
 }
 
-/** Whether a line has a value of its own for one of these credentials. */
+/** Whether a line sets its own value for one of these credentials. */
 function sets(assignment: Assignment, credentials: readonly string[]): boolean {
   if (assignment.section !== 'Service') return false;
   if (isSet(assignment)) return credentials.includes(idOf(assignment));
   return assignment.key === 'ImportCredential' && credentials.some((id) => importPattern(assignment.value).test(id));
 }
 
-/** The names under which `ImportCredential=` brings credentials: `GLOB`, with a `*` at its end alone, or `GLOB:NAME`, which takes the place of what is before the `*`. */
+/**
+ * The names under which `ImportCredential=` imports credentials: `GLOB`, with `*` only at its end, or `GLOB:NAME`,
+ * where NAME replaces the part before the `*`.
+ */
 function importPattern(value: string): RegExp {
   const [glob = '', name] = value.split(':', 2);
   const begin = (name ?? glob).replace(/\*$/, '');

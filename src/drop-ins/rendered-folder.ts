@@ -1,4 +1,7 @@
-/** What `auxcred apply` leaves for the generator: the drop-ins, and by what it knows that they are those of the present manifest. */
+/**
+ * What `auxcred apply` leaves for the generator: the drop-ins, and the sums that show whether they match the present
+ * manifest.
+ */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -19,8 +22,9 @@ import { dropInName, type Paths, pathsUnder } from '../system/paths.ts';
 import { type Rendering, readRendering, renderingVersion, renderUnits } from './rendering.ts';
 
 /**
- * The version of the rendering, as a comment, and what `sha256sum` says in the root folder of the drop-ins, by path, and of the manifest's files that they came from, in the order in
- * which they are in force. The manifest's files come last, so that sums that were cut off match no manifest.
+ * The version of the rendering, as a comment, then the output of `sha256sum`, run in the root folder, for the drop-ins,
+ * by path, and the manifest files that they came from, in order of precedence. The manifest files come last, so
+ * truncated sums match no manifest.
  */
 export function renderingSums(files: readonly ManifestFile[], rendering: Rendering): string {
   const dropIns = [...rendering]
@@ -29,10 +33,10 @@ export function renderingSums(files: readonly ManifestFile[], rendering: Renderi
   return [`${renderingVersion}\n`, ...dropIns, ...files.map(({ path, text }) => sumLine(path.slice(1), text))].join('');
 }
 
-/** A path below the root without its leading slash, as the generator names it. */
+/** A path relative to the root, as the generator writes it. */
 const dropInPath = (unit: string): string => join(pathsUnder('/').rendered.slice(1), 'units', `${unit}.d`, dropInName);
 
-/** A line of sha256sum(1), which escapes names that have a backslash or a line's end. What can't be read has no sum. */
+/** A line of sha256sum(1), which escapes names that contain a backslash or a newline. An unreadable file has no sum. */
 function sumLine(path: string, text: string | undefined): string {
   const sum = text === undefined ? '-' : createHash('sha256').update(text).digest('hex');
   const escaped = path.replaceAll(
@@ -44,10 +48,10 @@ function sumLine(path: string, text: string | undefined): string {
 
 const pathIn = (line: string): string => line.slice(line.indexOf('  ') + 2);
 
-/** Every unit that was applied last, with its drop-in; undefined where that is not there any more as it was written. */
+/** Every unit that was applied last, with its drop-in; undefined if that is gone or was altered. */
 export type Applied = ReadonlyMap<string, string | undefined>;
 
-/** Reads what was applied last from the drop-ins and from their sums, neither of which need be whole. */
+/** Reads what was applied last from the drop-ins and their sums; both may be incomplete. */
 export function readApplied(paths: Pick<Paths, 'rendered'>): Applied {
   const lines = new TextDecoder()
     .decode(readIfPresent(join(paths.rendered, 'manifest')) ?? new Uint8Array())
@@ -73,7 +77,7 @@ export interface UnitChange {
   readonly change: 'added' | 'changed' | 'removed';
 }
 
-/** What putting `after` in place of `before` would do. */
+/** The changes from `before` to `after`. */
 export function changesOf(before: Rendering, after: Rendering): UnitChange[] {
   return [...new Set([...before.keys(), ...after.keys()])].sort().flatMap((unit): UnitChange[] => {
     if (before.get(unit) === after.get(unit)) return [];
@@ -82,8 +86,8 @@ export function changesOf(before: Rendering, after: Rendering): UnitChange[] {
 }
 
 /**
- * Writes the manifest's rendering beside the sums of it and of what it came from, in a fresh folder that one symlink swap puts in force.
- * @returns what it changed
+ * Writes the manifest's rendering and its sums to a new folder, which one symlink swap activates.
+ * @returns the changes
  */
 export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
   const rendering = renderUnits(manifest.declarations);
@@ -117,7 +121,7 @@ export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
   return changes;
 }
 
-/** Keeps the rendering in force; what it replaced goes, and what a killed run began. */
+/** Removes all renderings but the active one: replaced ones, and those of killed runs. */
 function removeStrayRenderings(paths: Paths): void {
   const parent = dirname(paths.rendered);
   removeLeftovers(parent);

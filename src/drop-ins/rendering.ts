@@ -1,4 +1,4 @@
-/** The drop-ins of all units, as the manifest wants them and as they were applied last. */
+/** The drop-ins of all units, as the manifest asks for them and as they were applied last. */
 import { join } from 'node:path';
 import type { Manifest } from '../manifest/manifest.ts';
 import { namesIn, readIfPresent } from '../system/files.ts';
@@ -18,7 +18,10 @@ export const renderingVersion = '# auxcred rendering 2';
 /** Drop-in text by unit. */
 export type Rendering = ReadonlyMap<string, string>;
 
-/** The drop-ins of every unit that the declarations name, and of the target that has files written, for the systemd that is installed. */
+/**
+ * The drop-ins of every unit that the declarations name, and of the target that has files written, for the installed
+ * systemd.
+ */
 export function renderUnits(declarations: Manifest['declarations']): Rendering {
   const secrets = new Map<string, UnitSecret[]>();
   for (const declaration of declarations) {
@@ -28,7 +31,7 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
       else secrets.set(unit, [declaration]);
     }
   }
-  // Only where it matters, since the generator has to be quick.
+  // Asked only if it matters, since the generator has to be quick.
   const canRefresh = declarations.some(({ change }) => change === 'reload') && systemdVersion() >= refreshingVersion;
   const target = renderFilesTarget(declarations);
   return new Map([
@@ -42,7 +45,7 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
 /** The drop-ins that were applied last. */
 export const readRendering = (paths: Pick<Paths, 'rendered'>): Rendering => dropInsIn(join(paths.rendered, 'units'));
 
-/** Those that the generator gave to the systemd that runs. */
+/** The drop-ins that the generator gave to the running systemd. */
 export const readGenerated = (paths: Pick<Paths, 'generated'>): Rendering => dropInsIn(paths.generated);
 
 function dropInsIn(folder: string): Rendering {

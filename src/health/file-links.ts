@@ -1,4 +1,4 @@
-/** Links to secrets that are files, and what is wrong with where they lie. */
+/** Symbolic links to secrets that are files, in places where they are a risk. */
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
@@ -10,16 +10,19 @@ import type { ReadableFiles } from './readable-files.ts';
 
 /** A link that should not be where it is. */
 export interface StrayLink {
-  /** Where it lies, without links above it. */
+  /** Its path, with all links above it resolved. */
   readonly path: string;
-  /** What is wrong with the path that it was made under; undefined for one that auxcred knows nothing of. */
+  /** What is wrong with the path that it was made under; undefined for a link that auxcred did not record. */
   readonly objection: string | undefined;
 }
 
-/** Where programs that run as root read what they find. */
+/** Folders from which programs that run as root read whatever they find. */
 const readByRoot = ['etc', 'root', 'run/systemd', 'usr/lib/systemd', 'usr/local', 'var/spool'];
 
-/** Links to auxcred's files that lie in folders where others could have led them, and those that nothing declares in folders that root's programs read. */
+/**
+ * Links to auxcred's files in folders that others could have redirected, and undeclared ones in folders that root's
+ * programs read.
+ */
 export function strayLinks(
   readable: ReadableFiles,
   paths: Paths,
@@ -44,7 +47,7 @@ export function strayLinks(
     const path = objection && realPlace(join(paths.root, link));
     return path !== undefined && leadsToFiles(paths, path) ? [{ path, objection: objection?.message }] : [];
   });
-  // Without the record every link would be one that nobody knows.
+  // Without the record every link would look unknown.
   if (readable.isHidden(paths.fileLinks)) return led;
   const unknown = readByRoot
     .flatMap((folder) => linksBelow(join(paths.root, folder)))
@@ -81,7 +84,7 @@ function linksBelow(folder: string): string[] {
       return entry.isDirectory() ? linksBelow(path) : entry.isSymbolicLink() ? [path] : [];
     });
   } catch {
-    // Gone, or not this user's to see.
+    // Gone, or not readable by this user.
     return [];
   }
 }

@@ -1,19 +1,19 @@
-/** What a check found. */
+/** The result of a check. */
 export type Level = 'ok' | 'note' | 'warning' | 'problem';
 
 export interface Finding {
-  /** Which check it was; the name stays the same. */
+  /** The name of the check; it never changes. */
   readonly check: string;
   readonly level: Level;
-  /** What is so, lower case, without a full stop. */
+  /** The fact, lower case, without a full stop. */
   readonly message: string;
-  /** Why it matters; undefined where all is well. */
+  /** Why it matters; undefined if all is well. */
   readonly why: string | undefined;
-  /** The commands that mend it, as they are typed; words in capitals stand for what only the reader knows. */
+  /** The commands that fix it, as typed; words in capitals stand for what only the reader knows. */
   readonly mend: readonly string[];
 }
 
-/** Something that was looked at and is well. */
+/** Something that was checked and is well. */
 export const fine = (check: string, message: string): Finding => ({
   check,
   level: 'ok',
@@ -22,7 +22,7 @@ export const fine = (check: string, message: string): Finding => ({
   mend: [],
 });
 
-/** Something that is not well, or that somebody may want to know of. */
+/** Something that is not well, or worth knowing. */
 export const found = (
   check: string,
   level: Exclude<Level, 'ok'>,

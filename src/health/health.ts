@@ -1,4 +1,4 @@
-/** Everything that `status` and `doctor` look at, looked at once. */
+/** Everything that `status` and `doctor` examine, collected once. */
 import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
 import { type Override, overridesOn } from '../drop-ins/overrides.ts';
@@ -32,7 +32,7 @@ export interface OpenedScope {
   readonly keyId: string;
 }
 
-/** What came of an attempt to open the seeds. */
+/** The outcome of an attempt to open the seeds. */
 export type Opening =
   | {
       readonly state: 'opened';
@@ -43,36 +43,36 @@ export type Opening =
       readonly active: ActiveSecrets;
     }
   | { readonly state: 'failed'; readonly milliseconds: number; readonly failure: Failure }
-  /** Nothing to open, nobody who may, or it was not asked for. */
+  /** There is nothing to open, this user may not, or it was not asked for. */
   | { readonly state: 'untried' };
 
 export interface Health {
   readonly root: string;
   readonly paths: Paths;
-  /** Whether systemd manages this very system. */
+  /** Whether systemd manages this system. */
   readonly isRunning: boolean;
   readonly now: Date;
   readonly seeds: SealedSeeds;
   readonly opening: Opening;
-  /** As the opened payload says, else as far as the file shows it. */
+  /** From the opened payload, else as far as the file shows it. */
   readonly withKey: KeySource | undefined;
-  /** Recipients that open the seeds without this machine, known in the same way. */
+  /** The number of recipients that open the seeds without this machine, from the same source. */
   readonly recovery: number;
   readonly isUnbound: boolean;
-  /** Whether the seeds came from an operator's vault, which has them still. */
+  /** Whether the seeds came from an operator's vault, which can derive them again. */
   readonly isFromVault: boolean;
-  /** The machine's name among the scopes, as the pins say; undefined where they can't be read. */
+  /** The name in this machine's host scope, according to the pins; undefined if they can't be read. */
   readonly host: string | undefined;
   readonly declared: Declared;
   readonly files: StoreFiles;
   readonly platform: Platform;
   readonly tpm: TpmState | undefined;
-  /** What other files make of units' drop-ins. */
+  /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
-  /** Declared units that are another one's alias, and that one. */
+  /** Declared units that are aliases, and the units that they stand for. */
   readonly aliases: ReadonlyMap<string, string>;
   readonly strayLinks: readonly StrayLink[];
-  /** Undefined where systemd does not run here. */
+  /** Undefined if systemd does not run here. */
   readonly system:
     | {
         readonly broker: BrokerState;
@@ -88,7 +88,7 @@ export interface Health {
   readonly hangs: boolean;
 }
 
-/** Looks at everything; what is missing or broken is what it is for, and no error. */
+/** Examines everything. Missing and broken parts are results, not errors. */
 export async function lookAt(
   root: string,
   openers: (paths: Paths) => Openers,
@@ -107,7 +107,7 @@ export async function lookAt(
       : ({ state: 'untried' } as const);
   const device = openers(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
-  // Whether lost seeds can be sealed to the TPM again depends on it too.
+  // Also decides whether lost seeds can be sealed to the TPM again.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
   const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
@@ -122,7 +122,7 @@ export async function lookAt(
     withKey: opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey,
     recovery: opening.state === 'opened' ? opening.sealing.recovery.length : seeds.recovery,
     isUnbound: existsSync(paths.unbound),
-    // Seeds that are shared with other machines were not made here.
+    // Seeds that are shared with other machines were not created here.
     isFromVault: existsSync(paths.pushed) || scopesOf(seeds).some((scope) => scope.startsWith('group/')),
     host: scopesOf(seeds)
       .find((scope) => scope.startsWith('host/'))
@@ -149,7 +149,7 @@ export async function lookAt(
   };
 }
 
-/** Whether the pins are those of seeds that a TPM held. */
+/** Whether the pins are of seeds that were sealed to a TPM. */
 export const hadTpm = ({ pins }: SealedSeeds): boolean =>
   typeof pins !== 'string' && (pins.counter !== undefined || pins.device !== undefined);
 
@@ -191,7 +191,7 @@ function asFailure(error: unknown): Failure {
   throw error;
 }
 
-/** What `work` gives, or the failure of one that takes too long. */
+/** The result of `work`, or a failure if it takes too long. */
 async function within<T>(work: Promise<T>): Promise<T | Failure> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<Failure>((resolve) => {

@@ -1,4 +1,4 @@
-/** What is in force, beside what the manifest asks for now. */
+/** Compares what is active with what the manifest asks for now. */
 import { join } from 'node:path';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { periodAt } from '../derive/period.ts';
@@ -19,12 +19,12 @@ import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
-/** A secret that is not in force as it should be by now. */
+/** A secret whose active value is not the one that it should have by now. */
 export interface Stale {
   readonly secret: string;
-  /** What would become of it: `period 2026-10 -> 2026-11`. */
+  /** How it would change: `period 2026-10 -> 2026-11`. */
   readonly why: string;
-  /** Whether a hook stands between. */
+  /** Whether a hook has to run first. */
   readonly hook: boolean;
 }
 
@@ -36,11 +36,11 @@ export interface Declared {
   readonly state: 'applied' | 'changed' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
   readonly missingHooks: readonly MissingHook[];
-  /** The next time at which a secret gets another value; undefined where none rotates. */
+  /** The next time at which a secret changes; undefined if none rotates. */
   readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
 }
 
-/** What only the seeds tell. */
+/** What can be judged only with the seeds. */
 export interface ActiveSecrets {
   readonly snapshot: 'none' | 'foreign' | 'sound';
   readonly since: string | undefined;
@@ -48,17 +48,17 @@ export interface ActiveSecrets {
   readonly units: number;
   readonly changes: readonly ReleaseChange[];
   readonly stale: readonly Stale[];
-  /** Why what the manifest asks for can't be put in force. */
+  /** Why the manifest can't be activated. */
   readonly refused: Failure | undefined;
-  /** Why the broker does not take the store: it was replaced before. */
+  /** Why the broker refuses the store: it is older than what the TPM has seen. */
   readonly older: Failure | undefined;
   /** Fixed files that do not open under their names. */
   readonly fixed: readonly { readonly name: string; readonly failure: Failure }[];
-  /** Files in the fixed folder that are none of it. */
+  /** Files in the fixed folder that do not belong there. */
   readonly strangers: readonly string[];
 }
 
-/** Reads what was applied, and compares. Opens no seed. */
+/** Compares the manifest with what was applied. Opens no seed. */
 export function declaredOn(
   readable: ReadableFiles,
   root: string,
@@ -95,7 +95,7 @@ export function declaredOn(
   };
 }
 
-/** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
+/** Reads the snapshot with the seeds, and compares it with what the manifest would activate at `now`. */
 export function activeWith(
   paths: Paths,
   manifest: Manifest,
@@ -106,7 +106,7 @@ export function activeWith(
   const known = snapshot === 'foreign' ? undefined : snapshot;
   const folder = new FixedFolder(paths.fixed);
   const seedOf = scopeSeedsOf(scopes);
-  // Of seeds that were replaced `older` tells, and here the rest.
+  // Replaced seeds are reported by `older`; this is about the rest.
   const plan = attempt(() =>
     planned(paths, manifest.declarations, scopes, {
       at: now,
@@ -148,7 +148,7 @@ export function activeWith(
   };
 }
 
-/** Secrets that are another one than the active one, and what changed. */
+/** Secrets that differ from the active ones, and what changed. */
 const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): ActiveSecrets['stale'] =>
   replaced
     .filter(({ declaration }) => activeRecipe(active?.history, declaration.name) !== undefined)
@@ -158,7 +158,7 @@ const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): 
       why: changes.find((change) => change.credential === credential && units.includes(change.unit))?.why ?? 'changed',
     }));
 
-/** Undefined where nothing was ever put in force. */
+/** Undefined if nothing was ever activated. */
 function soundSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | 'foreign' | undefined {
   try {
     return readSnapshot(paths, hostScope(scopes));
@@ -168,7 +168,7 @@ function soundSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | 'fore
   }
 }
 
-/** What `work` gives, or the failure that it ends in. */
+/** The result of `work`, or the failure that it throws. */
 function attempt<T>(work: () => T): T | Failure {
   try {
     return work();

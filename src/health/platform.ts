@@ -5,7 +5,7 @@ import { Failure } from '../failure.ts';
 import { bind, LibraryMissing } from '../system/ffi.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
-/** As package.json's engines say. */
+/** As in `engines` of package.json. */
 const oldestNode = { major: 20, minor: 19 };
 
 export interface Platform {
@@ -40,7 +40,7 @@ function loads(library: string): Failure | undefined {
   }
 }
 
-/** Swap that outlives the power: in the lines of /proc/swaps, neither zram nor encrypted. */
+/** Swap that survives a power-off: those lines of /proc/swaps that are neither zram nor encrypted. */
 export const swapsOnDisk = (table: string, isEncrypted: (device: string) => boolean): string[] =>
   table
     .split('\n')
@@ -48,11 +48,11 @@ export const swapsOnDisk = (table: string, isEncrypted: (device: string) => bool
     .map((line) => line.split(/\s+/)[0] ?? '')
     .filter((device) => device !== '' && !/\/zram\d+$/.test(device) && !isEncrypted(device));
 
-/** Whether what is below `path` is on an encrypted block device; undefined where that can't be told. */
+/** Whether `path` is on an encrypted block device; undefined if that can't be told. */
 export function isOnEncryptedDisk(readable: ReadableFiles, path: string): boolean | undefined {
   const number = statSync(path, { throwIfNoEntry: false })?.dev;
   if (number === undefined) return undefined;
-  // glibc's makedev(3) for numbers as small as these are.
+  // glibc's makedev(3), for numbers as small as these.
   const [major, minor] = [(number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00)];
   return isEncryptedDevice(readable, `/sys/dev/block/${String(major)}:${String(minor)}`);
 }
@@ -70,8 +70,8 @@ export function isEncryptedSwap(readable: ReadableFiles, device: string): boolea
 }
 
 /**
- * Whether a block device, by its folder in /sys/dev/block, is encrypted; undefined where there is none.
- * dm-crypt says so in its device's id; LVM and RAID stand on others, which all have to be encrypted.
+ * Whether a block device, by its folder in /sys/dev/block, is encrypted; undefined if there is none. dm-crypt is
+ * recognised by its device's id; for LVM and RAID, all devices below have to be encrypted.
  */
 export function isEncryptedDevice(readable: ReadableFiles, device: string): boolean | undefined {
   if (readable.stat(device) === undefined) return undefined;

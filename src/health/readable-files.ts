@@ -1,9 +1,9 @@
-/** Looking at files that may not be ours to read: what was hidden is said in the end, and never taken for missing. */
+/** Reads files that this user may not be allowed to read: a hidden file is reported, and never taken for missing. */
 import { lstatSync, readFileSync, type Stats } from 'node:fs';
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
 
-/** Reads files for a user who may not see all of them, and remembers which. */
+/** Reads files for a user who may not see all of them, and remembers the hidden ones. */
 export class ReadableFiles {
   readonly #hidden = new Set<string>();
 

@@ -1,4 +1,4 @@
-/** What can be said of seeds.age without opening it: for whom it is, and whether they are still here. */
+/** What seeds.age shows without being opened: its recipients, and whether they are still here. */
 import { existsSync } from 'node:fs';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
@@ -18,16 +18,22 @@ export interface SealedSeeds {
   readonly withKey: KeySource | undefined;
   /** Recipients that open it without this machine. */
   readonly recovery: number;
-  /** Whether the ssh host key is the one that it was sealed to; undefined where it was sealed to none, or that can't be seen. */
+  /**
+   * Whether the ssh host key is the one that it was sealed to; undefined if it was sealed to none, or the key can't be
+   * read.
+   */
   readonly hostKey: 'same' | 'other' | 'missing' | undefined;
-  /** What the TPM holds; undefined without one. */
+  /** The part that the TPM opens; undefined without one. */
   readonly object: SealedObject | undefined;
   readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
-  /** What another seed would cost if seeds.age is gone from a machine that had one, and whether that is also the snapshot; undefined otherwise. */
+  /**
+   * If seeds.age is gone from a machine that had one: what a new seed would lose, and whether that includes the
+   * snapshot. Undefined otherwise.
+   */
   readonly lost: { readonly text: string; readonly snapshot: boolean } | undefined;
 }
 
-/** What `seeds.age` and the pins show without a key and without the TPM. */
+/** What `seeds.age` and the pins show, without a key and without the TPM. */
 export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds {
   const pins = pinsSeen(readable, paths);
   const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins, lost: undefined };
@@ -70,7 +76,7 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
     const loss = lossUnder(paths, []);
     return isNoLoss(loss) ? undefined : { text: lossText(loss), snapshot: loss.snapshot };
   } catch (error) {
-    // Whoever may not look into the fixed folder can't count what is in there.
+    // This user may not read the fixed folder, and so can't count what is in it.
     if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
     return hadSeeds(paths) ? { text: 'every secret of this machine', snapshot: false } : undefined;
   }

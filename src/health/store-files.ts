@@ -1,4 +1,4 @@
-/** Owners and permissions of what auxcred keeps, and what a crash left behind. */
+/** Owners and permissions of auxcred's files, and what a crash left behind. */
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { brokerGroup } from '../provision/provision.ts';
@@ -6,13 +6,13 @@ import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
-/** A file that others than those who should can read or write, or that the broker can't read. */
+/** A file that the wrong users can read or write, or that the broker can't read. */
 export interface FileFault {
   readonly path: string;
-  /** As it is and as it should be, as stat(1) and chmod(1) write it. */
+  /** The actual and the right owner and mode, in the notation of stat(1) and chmod(1). */
   readonly is: string;
   readonly should: string;
-  /** As chown(1) and chmod(1) take what it should be. */
+  /** The right owner and mode, as chown(1) and chmod(1) take them. */
   readonly owner: string;
   readonly mode: string;
 }
@@ -25,15 +25,15 @@ interface Rule {
 }
 
 export interface StoreFiles {
-  /** Of the group that the broker runs in; undefined where there is none. */
+  /** The id of the broker's group; undefined if there is none. */
   readonly group: number | undefined;
   readonly hasUser: boolean;
   readonly faults: readonly FileFault[];
-  /** Files that were being written when their writer ended. */
+  /** Unfinished files, left by a writer that ended. */
   readonly leftovers: readonly string[];
 }
 
-/** Owners and permissions of what lies in the store and beside it, and what a killed auxcred left there. */
+/** Checks owners and permissions in and beside the store, and finds what a killed auxcred left there. */
 export function storeFiles(readable: ReadableFiles, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
   return {
@@ -46,7 +46,7 @@ export function storeFiles(readable: ReadableFiles, root: string, paths: Paths):
   };
 }
 
-/** docs/formats.md names each of these. */
+/** docs/formats.md describes each of these. */
 const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.store, mode: 0o750, shared: true },
   { path: paths.seeds, mode: 0o640, shared: true },
@@ -69,7 +69,7 @@ function faultOf(readable: ReadableFiles, { path, mode, shared }: Rule, group: n
   const stat = readable.stat(path);
   if (!stat) return [];
   const actual = stat.mode & 0o7777;
-  // Who is not root can own nothing else, and says nothing of a system that is to be root's.
+  // Ownership can be judged only as root.
   const asRoot = process.getuid?.() === 0;
   const owned = !asRoot || stat.uid === 0;
   const grouped = !shared || group === undefined || !asRoot || stat.gid === group;

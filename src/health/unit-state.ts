@@ -1,16 +1,19 @@
-/** What systemd says of units: those that secrets are for, and auxcred's own. */
+/** The state of units according to systemd: those with secrets, and auxcred's own. */
 import { failureOf, failureProperties } from '../provision/unit-jobs.ts';
 import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 
 export interface UnitState {
   readonly unit: string;
-  /** As the manifest names it: an instance's template. */
+  /** The unit's name in the manifest: for an instance, its template. */
   readonly declared: string;
   readonly state: 'runs' | 'waits' | 'failed' | 'stopped' | 'unknown';
-  /** Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or `auxcred stage` was refused), or its file was not there. */
+  /**
+   * Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or a
+   * refusal of `auxcred stage`), or its file was missing.
+   */
   readonly lacksSecret: boolean;
-  /** How it failed, `failed: exit-code, status 1`; undefined where it did not. */
+  /** How it failed, `failed: exit-code, status 1`; undefined if it did not. */
   readonly failure: string | undefined;
 }
 
@@ -24,14 +27,14 @@ const states: Readonly<Record<string, UnitState['state']>> = {
   deactivating: 'stopped',
 };
 
-/** The services that are declared and, of templates, the instances that systemd knows. */
+/** The declared services and, for templates, the instances that systemd knows. */
 export function unitStates(declared: readonly string[]): UnitState[] {
   const templates = declared.filter(isTemplate);
   const instances =
     templates.length === 0
       ? []
       : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map(instancesOf));
-  // All of them: where none of those that are named exists, systemctl fails.
+  // Lists all units: if none of the named ones exists, systemctl fails.
   const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
   const known = unitProperties(
     [...declared.filter((unit) => !isTemplate(unit)), ...instances],
@@ -66,7 +69,7 @@ const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
   );
 };
 
-/** The file of `delivery = "file"` was not there when it was to start (its `AssertPathExists=`). */
+/** Its file (`delivery = "file"`) was missing when it was to start: `AssertPathExists=`. */
 const lacksFile = (values: ReadonlyMap<string, string>): boolean =>
   values.get('AssertResult') === 'no' && Number(values.get('AssertTimestampMonotonic')) > 0;
 

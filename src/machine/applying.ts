@@ -1,4 +1,4 @@
-/** Gives units the drop-ins by which they find what is active. */
+/** Gives units the drop-ins with which they find the active secrets. */
 import { overridesOn } from '../drop-ins/overrides.ts';
 import { applyRendering, changesOf } from '../drop-ins/rendered-folder.ts';
 import { readGenerated, readRendering } from '../drop-ins/rendering.ts';
@@ -11,7 +11,11 @@ import { say, warn } from '../terminal/say.ts';
 import type { Activated } from './provisioning.ts';
 import { tellUnits } from './restarts.ts';
 
-/** What follows once the secrets are in force: a unit must never wait for a credential that the broker does not know. @returns what is being done with the units that run */
+/**
+ * Writes the drop-ins once the secrets are active: a unit must never ask for a credential that the broker does not
+ * know.
+ * @returns the restarts and reloads under way
+ */
 export function applyToUnits(
   root: string,
   manifest: Manifest,
@@ -24,7 +28,7 @@ export function applyToUnits(
     warnOverrides(root);
     return nobody;
   }
-  // Also where an earlier run was killed before it came to this.
+  // Also if an earlier run was killed before it got here.
   const { rendered, generated } = pathsUnder(root);
   if (units.length > 0 || changesOf(readGenerated({ generated }), readRendering({ rendered })).length > 0)
     systemctl('daemon-reload');
@@ -32,12 +36,12 @@ export function applyToUnits(
   return provisioned ? tellUnits(root, provisioned, restart) : nobody;
 }
 
-/** Says which other files keep a unit from what was applied. */
+/** Warns of other files that keep a unit from what was applied. */
 function warnOverrides(root: string): void {
   const reasons = {
-    hides: 'takes the place of the drop-in',
+    hides: 'replaces the drop-in',
     undoes: 'takes away what the drop-in gives',
-    sets: 'has a value of its own for what the drop-in gives',
+    sets: 'sets its own value for what the drop-in gives',
   };
   for (const { unit, file, how, lines } of overridesOn(pathsUnder(root), textIfPresent))
     warn(`${file} ${reasons[how]} ${unit}: ${lines.join(', ')}`, 'auxcred doctor says what to do');

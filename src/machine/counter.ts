@@ -1,4 +1,4 @@
-/** The counter in this machine's TPM that remembers what is in force. */
+/** The counter in this machine's TPM that records which store is active. */
 import { Failure } from '../failure.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import type { PinnedCounter } from '../seeds/pins.ts';
@@ -8,16 +8,16 @@ import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/n
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 
-/** The counter of the TPM that is sealed to. */
+/** The counter of the TPM that the seeds are sealed to. */
 interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
   readonly value: number;
-  /** Whether it was made just now. */
+  /** Whether it was created just now. */
   readonly isNew: boolean;
 }
 
 /**
- * The counter that is pinned, if this TPM has it, or a new one; undefined without a TPM, or where it makes none.
- * @param srk - that of the TPM that was sealed to
+ * The pinned counter, if this TPM has it, or a new one; undefined without a TPM, or if it can't create one.
+ * @param srk - of the TPM that the seeds are sealed to
  * @throws Failure, `other-tpm` for any other TPM
  */
 export async function counterOf(
@@ -50,12 +50,12 @@ async function newCounter(
 ): Promise<Omit<FoundCounter, 'increment'> | undefined> {
   try {
     const made = await makeCounter(tpm, srk);
-    say(`the TPM's counter ${counterText(made.index)} remembers what is in force`);
+    say(`the TPM's counter ${counterText(made.index)} records which store is active`);
     return { ...made, isNew: true };
   } catch (error) {
     if (!(error instanceof Failure) || error.code === 'other-tpm') throw error;
     warn(
-      `the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: ${error.message}`,
+      `the TPM has no counter for this machine, so if an older store is restored as a whole, that goes unnoticed: ${error.message}`,
       error.hint,
     );
     return undefined;
@@ -71,7 +71,12 @@ async function increment(device: string | undefined, index: number, srk: Recorde
   }
 }
 
-/** Raises the counter where the power went between the snapshot in force and it; what the counter says then. @param recorded - the snapshot's number @throws Failure */
+/**
+ * Raises the counter if the power failed after the snapshot became active but before the counter was raised; returns
+ * its value.
+ * @param recorded - the snapshot's number
+ * @throws Failure
+ */
 export async function caughtUp(
   { increment: count }: Pick<TpmCounter, 'increment'>,
   value: number,
@@ -82,7 +87,9 @@ export async function caughtUp(
   return recorded;
 }
 
-/** What is in force has the counter's next number; until the counter says so too, the one before it would be taken as well. */
+/**
+ * The active store has the counter's next number; until the counter reaches it, the store before would be accepted too.
+ */
 export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined): Promise<void> {
   try {
     await counter?.increment();

@@ -1,4 +1,7 @@
-/** The keys of this machine that its seeds can be sealed to: the ssh host key, an age identity of its own or one under systemd-creds, the TPM. */
+/**
+ * The keys of this machine that its seeds can be sealed to: the ssh host key, an age identity of its own or one under
+ * systemd-creds, the TPM.
+ */
 import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { utf8 } from '../bytes.ts';
@@ -17,7 +20,10 @@ import { openTpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { openersOf } from './openers.ts';
 
-/** The public half (32 bytes) of the key that opens at boot, whatever is in the file beside it; undefined where there is none. @throws Failure `no-recipient` */
+/**
+ * The public half (32 bytes) of the key that opens at boot, whatever the .pub file says; undefined if there is none.
+ * @throws Failure `no-recipient`
+ */
 export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
   const file = readIfPresent(paths.sshHostKey);
   const pair = file && parseOpensshKey(file);
@@ -26,7 +32,7 @@ export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
   return pair?.publicKey;
 }
 
-/** An age identity that only systemd-creds gives back on this machine. */
+/** An age identity that only systemd-creds on this machine can decrypt. */
 export interface SealedIdentity {
   readonly recipient: string;
   /** The encrypted identity. */
@@ -36,8 +42,8 @@ export interface SealedIdentity {
 }
 
 /**
- * The identity that this machine has, or a new one, encrypted as `sealing` says. It stays the same, so that the file that takes the other one's place
- * opens the old seeds and the new ones alike.
+ * This machine's identity, or a new one, encrypted as `sealing` says. An existing identity is kept, so that its newly
+ * encrypted file opens both the old and the new seeds.
  * @throws Failure `system`
  */
 export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<SealedIdentity> {
@@ -57,17 +63,20 @@ export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<Se
   }
 }
 
-/** Which of the machine's keys are meant. */
+/** The keys of the machine to seal to. */
 export interface ChosenKeys {
   /** The identity under systemd-creds; undefined for the other keys. */
   readonly sealedKey: SealedIdentity | undefined;
-  /** The SRK of the TPM that opened the seeds: no other TPM is sealed to. Undefined if something else opened them. */
+  /**
+   * The SRK of the TPM that opened the seeds: seeds are sealed to no other TPM. Undefined if something else opened
+   * them.
+   */
   readonly srk: RecordedSrk | undefined;
 }
 
 /**
- * Runs `work` with what the machine is sealed to; the TPM is closed afterwards.
- * @throws Failure, `other-tpm` for a TPM that is not the one that opened the seeds
+ * Runs `work` with the keys that the machine is sealed to; closes the TPM afterwards.
+ * @throws Failure, `other-tpm` for a TPM other than the one that opened the seeds
  */
 export async function withLocks<T>(
   paths: Paths,
@@ -109,7 +118,7 @@ const notTheOpener = (error: unknown): unknown =>
         'other-tpm',
         'the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it',
         {
-          hint: `find out what stands between this machine and its TPM; another TPM is taken with ${resealHint}`,
+          hint: `find out what sits between this machine and its TPM; to accept another TPM: ${resealHint}`,
           cause: error,
         },
       )
@@ -120,6 +129,6 @@ async function ageHostRecipient(paths: Paths): Promise<string> {
   if (existing) return await identityToRecipient(new TextDecoder().decode(existing).trim());
   const identity = await generateX25519Identity();
   replaceFile(paths.ageHostKey, utf8(`${identity}\n`), { mode: 0o600 });
-  warn(`this machine has no ssh host key, so an age identity was made at ${paths.ageHostKey}`);
+  warn(`this machine has no ssh host key, so an age identity was created at ${paths.ageHostKey}`);
   return await identityToRecipient(identity);
 }

@@ -3,7 +3,7 @@ import { hostKeyCredentials, type Openers } from '../seeds/open.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential } from '../system/systemd-creds.ts';
 
-/** What root has to open the store with: the machine's own keys where they lie, and the TPM that was named. */
+/** What root opens the store with: the machine's own keys, and the named TPM. */
 export function openersOf(paths: Paths, device: string | undefined): Openers {
   const keyAt = (path: string): string | undefined => (existsSync(path) ? path : undefined);
   const sealed = keyAt(paths.sealedHostKey);

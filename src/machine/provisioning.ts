@@ -1,4 +1,4 @@
-/** Opens the seeds, makes a manifest active and writes what units read without the broker. */
+/** Opens the seeds, activates a manifest and writes what units read without the broker. */
 import { existsSync } from 'node:fs';
 import { recordRelease } from '../broker/journal-record.ts';
 import type { Sources } from '../derive/value.ts';
@@ -31,10 +31,10 @@ import { caughtUp, raised } from './counter.ts';
 import { openersOf } from './openers.ts';
 
 export const sayPostponed = (name: string): void => {
-  say(`${name} stays what it is until its hook can run: auxcred provision, once the machine is up`);
+  say(`${name} is unchanged until its hook can run: auxcred provision, once the machine is up`);
 };
 
-/** What becomes of units on a machine without seeds. */
+/** Warns of the effect on units if the machine has no seeds. */
 export function sayUnsealed(paths: Paths): void {
   if (hadSeeds(paths))
     warn(
@@ -44,22 +44,22 @@ export function sayUnsealed(paths: Paths): void {
   else warn('no seed is sealed yet, so units with secrets will not start', 'run auxcred seal');
 }
 
-/** The manifest, all of it valid. @throws Failure `invalid-manifest` after printing every problem. */
+/** The manifest, if all of it is valid. @throws Failure `invalid-manifest` after printing every problem. */
 export function usableManifest(root: string): Manifest {
   const manifest = manifestOn(root);
   for (const problem of manifest.problems) print(problemText(problem));
   if (manifest.problems.some(({ severity }) => severity === 'error')) {
     throw new Failure('invalid-manifest', 'the manifest has errors, so nothing was changed', {
-      hint: 'mend the lines above; auxcred check looks again',
+      hint: 'fix the lines above; auxcred check checks them again',
     });
   }
   return manifest;
 }
 
-/** What was put in force, and why some of it does not lie where units read it. */
+/** What was activated, and why some of it is not where units read it. */
 export interface Activated extends Provisioned {
   readonly failures: readonly string[];
-  /** What units need that an earlier run did not come to. */
+  /** Restarts and reloads that an interrupted run left to do. */
   readonly pending: readonly UnitStep[];
 }
 
@@ -69,7 +69,7 @@ export interface ProvisionFlags {
   readonly acceptOlder: boolean;
 }
 
-/** Opens the seeds, installs the snapshot and ends a running broker, whose successor reads it. @throws Failure */
+/** Opens the seeds, installs the snapshot and ends a running broker; the next one reads it. @throws Failure */
 export async function provisionManifest(
   root: string,
   device: string | undefined,
@@ -85,7 +85,7 @@ export async function provisionManifest(
   }
 }
 
-/** The same with seeds that are open already, which the caller wipes. @throws Failure */
+/** The same with seeds that are already open, which the caller wipes. @throws Failure */
 export async function provisionWith(
   root: string,
   { payload, counter }: OpenStore,
@@ -124,7 +124,7 @@ export async function provisionWith(
   const { made, failures } = await layOut(root, paths, payload, astray, early);
   if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion)
     warn(
-      'this systemd imports no credentials by itself (254 is the first that does), so those without units go to nobody',
+      "this systemd can't import credentials (254 is the first that can), so secrets without units reach nobody",
       'units = ["web.service"]',
     );
   const changes =
@@ -134,13 +134,16 @@ export async function provisionWith(
   return { ...provisioned, failures, pending, changed: provisioned.changed || made.length > 0, changes };
 }
 
-/** The changes of units that find all of theirs: one that does not stays as it is, and the next run, which tries again, tells it. */
+/**
+ * The changes for units whose secrets were all written. Any other unit is left alone until the next run has written
+ * them.
+ */
 function deliveredOf(changes: readonly ReleaseChange[], undeliveredNow: ReadonlySet<string>): ReleaseChange[] {
   const lacking = new Set(changes.filter((change) => undeliveredNow.has(releaseKey(change))).map(({ unit }) => unit));
   return changes.filter(({ unit }) => !lacking.has(unit));
 }
 
-/** Whether something is to lie, or still lies, where units read it without the broker. */
+/** Whether anything has to be, or still is, where units read it without the broker. */
 const laysOut = (paths: Paths, { declarations }: Manifest): boolean =>
   declarations.some(({ delivery }) => delivery === 'credstore' || delivery === 'file') ||
   [paths.credstoreRecord, paths.fileLinks, paths.files].some((path) => existsSync(path));
@@ -149,10 +152,10 @@ const laysOut = (paths: Paths, { declarations }: Manifest): boolean =>
 const importingVersion = 254;
 
 /**
- * Lays out what is in force but not asked for at run time; with `early`, as at boot, but for the files, which have a unit of their own then.
- * What can't be laid out keeps nothing else from it, and the next run tries again.
+ * Writes what units read without the broker; with `early`, as at boot, except files, which then have a unit of their
+ * own. What can't be written does not stop the rest, and the next run tries again.
  * @param astray - what {@link undelivered} found before
- * @returns the releases that were laid out anew
+ * @returns the releases that were written again
  */
 export async function layOut(
   root: string,
@@ -191,21 +194,23 @@ export async function layOut(
     for (const release of written) recordRelease(release, release);
     made.push(...written);
     failures.push(
-      ...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} is not written: ${reason}`)),
+      ...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} was not written: ${reason}`)),
     );
   });
   return { made, failures };
 }
 
-/** Says which secrets stay what they are, which hooks did not run and what could not be laid out, and returns the exit status. */
+/**
+ * Warns which secrets are unchanged, which hooks did not run and what could not be written; returns the exit status.
+ */
 export function sayHeld({ held, postponed, untold, failures }: Activated): number {
   for (const failure of failures) warn(failure, 'auxcred provision tries again');
   for (const name of untold)
     warn(
-      `the hook of ${name} did not run: the seed that its old value came from is gone`,
+      `the hook of ${name} did not run: the seed of the old value is gone`,
       `tell the service its new value: auxcred get ${name}`,
     );
   for (const name of postponed) sayPostponed(name);
-  for (const [name, reason] of held) warn(`${name} stays what it is: ${reason}`, 'auxcred provision tries again');
+  for (const [name, reason] of held) warn(`${name} is unchanged: ${reason}`, 'auxcred provision tries again');
   return failures.length > 0 ? exitStatus.system : held.size === 0 ? 0 : exitStatus.hook;
 }

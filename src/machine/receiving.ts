@@ -1,4 +1,4 @@
-/** Where what arrived from the operator is checked, sealed, written and put in force. */
+/** Checks, seals, writes and activates what arrived from the operator. */
 import { existsSync } from 'node:fs';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { Failure } from '../failure.ts';
@@ -24,23 +24,26 @@ import { unitFailures } from './restarts.ts';
 import { boundWhenRunning, pcrsOf, sealMachine } from './sealing.ts';
 import { oneAtATime } from './store-lock.ts';
 
-/** What came, and for which machine. */
+/** What arrived, and for which machine. */
 export interface Arrival {
   readonly root: string;
-  /** The TPM that was named. */
+  /** The named TPM. */
   readonly device: string | undefined;
   readonly request: Request;
   readonly arrived: Arrived;
 }
 
-/** Judges everything, and unless that is all that was asked for writes it and makes it active. @throws Failure, before or after anything was written */
+/**
+ * Judges everything and, unless only that was asked for, writes and activates it.
+ * @throws Failure, before or after anything was written
+ */
 export async function received(arrival: Arrival): Promise<Result> {
   const { root, request, arrived } = arrival;
   if (request.purpose === 'judge-without-seeds') {
     judge(root, request, arrived, { scopes: undefined, pushed: readPushed(pathsUnder(root)), own: undefined });
     return { units: [], failure: undefined };
   }
-  // No lock: nothing is written, and the folder that has it may not even be there.
+  // No lock: nothing is written, and the lock's folder may not even exist.
   if (request.purpose === 'judge')
     return await withSeeds(arrival, ({ judged: { changes } }) =>
       Promise.resolve({
@@ -63,13 +66,16 @@ interface Sound {
   readonly payload: Payload;
   /** The TPM that opened them, or this machine's own. */
   readonly srk: OpenStore['srk'];
-  /** This machine's own store; undefined if other seeds take its place. */
+  /** This machine's own store; undefined if other seeds replace it. */
   readonly opened: OpenStore | undefined;
   readonly pushed: Pushed;
   readonly judged: Judged;
 }
 
-/** Judges an arrival with the seeds that were sent or else with this machine's own, which are wiped afterwards. @throws Failure */
+/**
+ * Judges an arrival with the seeds that were sent, else with this machine's own, which are wiped afterwards.
+ * @throws Failure
+ */
 async function withSeeds<T>(
   { root, device, request, arrived }: Arrival,
   work: (sound: Sound) => Promise<T>,
@@ -91,7 +97,7 @@ async function withSeeds<T>(
   }
 }
 
-/** What was judged is written in an order that a crash can't hurt, and made active. @throws Failure */
+/** Writes what was judged, in a crash-safe order, and activates it. @throws Failure */
 async function carriedOut(
   { root, device, request, arrived }: Arrival,
   { payload, srk, opened, pushed, judged }: Sound,
@@ -108,7 +114,7 @@ async function carriedOut(
 
 const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ unit, action }) => ({ unit, action }));
 
-/** @throws Failure `older` where this machine's own store was brought back: nothing is written over it then */
+/** @throws Failure `older` if this machine's own store was rolled back: nothing is written over it then */
 function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
   const snapshot = activeSnapshot(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
@@ -116,8 +122,9 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
 }
 
 /**
- * Does what `auxcred apply` does. A hook that held its secret back is a failure, and what could not be laid out too, though all else is in force.
- * @param opened - the seeds, where they are those that were here before
+ * Does what `auxcred apply` does. A hook that held its secret back is a failure, and so is what could not be written,
+ * though all else is active.
+ * @param opened - the seeds, if they are the ones that were here before
  * @throws Failure
  */
 async function apply(
@@ -140,7 +147,7 @@ async function apply(
     units,
     failure: new Failure(
       failures.length > 0 ? 'system' : 'hook',
-      [...failures, ...[...held].map(([name, reason]) => `${name} stays what it is: ${reason}`)].join('; '),
+      [...failures, ...[...held].map(([name, reason]) => `${name} is unchanged: ${reason}`)].join('; '),
       { hint: 'auxcred push tries again' },
     ),
   };
@@ -154,7 +161,8 @@ interface Sent {
 }
 
 /**
- * The seeds that were sent, as they are to be sealed here, which the caller wipes, and what this machine holds until then.
+ * The seeds that were sent, as they will be sealed here, which the caller wipes, and the seeds that this machine holds
+ * until then.
  * @throws Failure
  */
 async function sentSeeds(

@@ -1,4 +1,4 @@
-/** Units that run, and what they get to know of a change. */
+/** Restarts and reloads of running units after a change. */
 import { exitStatus } from '../failure.ts';
 import { forgetPending } from '../provision/pending.ts';
 import { mergedSteps, nobody, stepsFor, type Told, takeSteps } from '../provision/running-units.ts';
@@ -7,13 +7,13 @@ import { pathsUnder } from '../system/paths.ts';
 import { counted, say, sayProgress } from '../terminal/say.ts';
 import type { Activated } from './provisioning.ts';
 
-/** Why a unit is touched that nothing changes for. */
-export const cutShort = 'an earlier run was ended before it came to this';
+/** Why a unit is touched although nothing changes for it. */
+export const cutShort = 'an earlier run was interrupted before it got here';
 
 /**
- * Lets the units that run see what changed, now or in a run that was cut short, and says so.
- * @param restart - whether they are not to be left alone
- * @returns what is being done
+ * Lets running units see what changed, now or in an interrupted run, and says so.
+ * @param restart - whether units may be touched
+ * @returns the restarts and reloads under way
  */
 export function tellUnits(root: string, { changes, pending }: Activated, restart: boolean): Told {
   const told = restart ? takeSteps(mergedSteps(pending, stepsFor(changes))) : nobody;
@@ -28,24 +28,25 @@ export function tellUnits(root: string, { changes, pending }: Activated, restart
 }
 
 /**
- * Waits for the units that were told, and says which do not run and why. Called without the lock, since a unit's own start may need it.
- * @param status - the exit status until here
- * @param wait - whether to wait, and not only say which units systemd refused to touch
- * @returns the exit status with that
+ * Waits for these units, and says which do not run and why. Called without the lock, since a unit's own start may need
+ * it.
+ * @param status - the exit status so far
+ * @param wait - whether to wait, rather than only report the units that systemd refused to touch
+ * @returns the exit status, updated
  */
 export async function unitsStatus(status: number, told: Told, wait: boolean): Promise<number> {
   const failures = await unitFailures(told, wait);
   for (const { unit, reason } of failures) say(`${unit} ${reason}`);
   if (failures.length > 0) say(`hint: ${unitsFailure(failures).hint ?? ''}`);
   else if (wait && told.taken.length > 0)
-    say(`${counted(told.taken.length, 'unit')} ${told.taken.length === 1 ? 'runs' : 'run'} with what changed`);
+    say(`${counted(told.taken.length, 'unit')} ${told.taken.length === 1 ? 'runs' : 'run'} with the changes`);
   return status === 0 && failures.length > 0 ? exitStatus['unit-failed'] : status;
 }
 
-/** The units that were told and do not run. @param wait - whether to wait until that is known */
+/** The units that do not run as told. @param wait - whether to wait until that is known */
 export async function unitFailures(told: Told, wait: boolean): Promise<readonly UnitFailure[]> {
   const own = wait && told.taken.length > 0 ? unfinishedService() : undefined;
-  if (own !== undefined) say(`not waiting for units: ${own}, which this is part of, may be what they wait for`);
+  if (own !== undefined) say(`not waiting for units: ${own}, which this process belongs to, may be what they wait for`);
   if (!wait || own !== undefined) return [...told.refused].map(([unit, reason]) => ({ unit, reason }));
   const failures = await failuresOf(told, (waiting) => {
     sayProgress(waiting.length === 0 ? '' : `waiting for ${waiting.join(', ')}`);

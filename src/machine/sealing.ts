@@ -1,4 +1,4 @@
-/** Sealing this machine's seeds and putting them in the place of others: what `seal`, `reseal` and `receive` share. */
+/** Seals this machine's seeds and replaces the old ones, for `seal`, `reseal` and `receive`. */
 import { existsSync, rmSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { utf8 } from '../bytes.ts';
@@ -28,18 +28,23 @@ import { openersOf } from './openers.ts';
 
 /** How seeds are sealed. */
 export interface SealWishes {
-  /** Whether a snapshot is taken that the TPM has seen replaced. */
+  /** Whether to accept a snapshot that is older than the TPM's counter. */
   readonly acceptOlder: boolean;
-  /** The SRK of the TPM that opened the seeds, the only one to seal to; undefined if something else opened them, or they are new. */
+  /**
+   * The SRK of the TPM that opened the seeds, the only TPM to seal to; undefined if something else opened them, or they
+   * are new.
+   */
   readonly srk: RecordedSrk | undefined;
-  /** Called once the seeds are sealed and open again, right before they replace what was there. */
+  /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
   readonly beforehand?: () => void;
 }
 
 /**
- * Seals `payload` as its sealing says, opens the result again with what this machine has, and only then puts it in the place of what was there.
- * Killed at any point it leaves the old seeds or the new ones, and they open. The caller holds the lock, and wipes the payload.
- * @throws Failure and leaves everything as it is, `older` for a snapshot that the TPM has seen replaced, `other-tpm` for a TPM that did not open the seeds
+ * Seals `payload` as its sealing says, opens the result with this machine's own keys, and only then replaces the old
+ * seeds. If killed at any point, it leaves either the old seeds or the new ones, and they open. The caller holds the
+ * lock, and wipes the payload.
+ * @throws Failure and leaves everything unchanged: `older` for a snapshot that is older than the TPM's counter,
+ * `other-tpm` for a TPM that did not open the seeds
  */
 export async function sealMachine(
   root: string,
@@ -80,12 +85,12 @@ export async function sealMachine(
   });
   if (active) await raised(counter);
   if (systemIsRunning(root)) {
-    // Where a key is left over, an earlier run was killed before systemd heard of the drop-in that does without it.
+    // A leftover key openers that an earlier run was killed before systemd loaded the drop-in that no longer needs it.
     if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
-    // With the same seeds a broker has the same answers, and one that is opening them with a TPM must not be stopped.
+    // With the same seeds a broker gives the same answers, and one that is opening them with a TPM must not be stopped.
     if (!sameSeeds) stopRunning('auxcred.service', 'and starting');
   }
-  // Not before systemd knows the drop-in that does without it.
+  // Only after systemd has loaded the drop-in that no longer needs it.
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
   saySealed(paths, payload);
   if (before?.counter && before.counter.index !== counter?.index)
@@ -94,14 +99,14 @@ export async function sealMachine(
     );
 }
 
-/** What is in force, if it can be written again; else the next provision does that. */
+/** Rewrites the active snapshot if that is possible; else the next provision does. */
 function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | undefined {
   const gone = snapshot?.releases
     .flatMap(({ recipe }) => ingredients(recipe))
     .find((source) => source.form === 'fixed' && readFixedFile(paths, source) === undefined);
   if (!gone) return snapshot;
   warn(
-    `the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} that is in force is gone or damaged, so what is in force does not know of the new seal`,
+    `the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} is gone or damaged, so the active snapshot does not know of the new seal`,
     'auxcred provision',
   );
   return undefined;
@@ -121,14 +126,14 @@ function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
     );
 }
 
-/** What a machine is sealed to, in words. */
+/** The key that a machine is sealed to, in words. */
 function keyText({ sshHostKey }: Paths, { withKey, credsKey }: Payload['sealing']): string {
   if (withKey === 'systemd-creds') return `systemd-creds (${credsKey ?? 'auto'})`;
   if (withKey === 'host') return existsSync(sshHostKey) ? 'its ssh host key' : 'a host key of its own';
   return withKey === 'tpm2' ? 'its TPM' : 'its TPM and ssh host key';
 }
 
-/** What is in force with these seeds stays so, and remembers that it was with this store: the one before it is refused from now on. */
+/** Keeps what is active with these seeds, and ties it to this store: the previous store is refused from now on. */
 function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, active: Snapshot): void {
   const fileOf = (recipe: Fixed): Uint8Array => {
     const file = readFixedFile(paths, recipe);
@@ -146,13 +151,14 @@ interface Succession {
   readonly sealedKey: SealedIdentity | undefined;
   readonly counter: PinnedCounter | undefined;
   readonly isCounterNew: boolean;
-  /** Lets the snapshot know of the new seeds. */
+  /** Records the new seeds in the snapshot. */
   readonly record: () => void;
 }
 
 /**
- * What the pins and the broker's drop-in say fits the old seeds and the new ones until the new ones are there; a counter that only one of the two has is not asked for meanwhile.
- * @returns whether the broker's drop-in is another one
+ * Makes the pins and the broker's drop-in fit both the old and the new seeds until the new ones are in place; meanwhile
+ * a counter that only one of them has is not required.
+ * @returns whether the broker's drop-in changed
  */
 function install(
   root: string,
@@ -174,7 +180,7 @@ function install(
     if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file))
       replaceFile(file, bytes, { mode: 0o644 });
   };
-  // Seeds that nothing expects are refused, and no other ones are sealed over them: what expects them comes first.
+  // Seeds without pins are refused, and can't be sealed over: the pins are written first.
   const established = establishedPins(paths);
   writePins(
     paths,
@@ -185,7 +191,7 @@ function install(
   if (sealedKey) replaceFile(paths.sealedHostKey, sealedKey.credential, { mode: 0o600 });
   const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
   write(paths.brokerDropIn, merged);
-  // A broker that starts between here and the end has to have what either of the two needs.
+  // A broker that starts before the end needs access to whatever either of the two needs.
   if (Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root)) systemctl('daemon-reload');
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
@@ -196,7 +202,7 @@ function install(
   return Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
 }
 
-/** Pins under which the old seeds open and the new ones do: where the old ones need no TPM, they are the same with one. */
+/** Pins under which both the old and the new seeds open: old seeds that need no TPM also open with a TPM pinned. */
 function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounter | undefined): Pins {
   return {
     scopes,
@@ -210,6 +216,6 @@ function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounte
 export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> =>
   systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs };
 
-/** All PCRs of a sealing, whether they are bound by now. */
+/** All PCRs of a sealing, bound or not yet. */
 export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] =>
   [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);

@@ -1,4 +1,4 @@
-/** One auxcred at a time changes what a machine keeps. */
+/** Lets only one auxcred at a time change the store. */
 import { dirname } from 'node:path';
 import { FixedFolder } from '../fixed/folder.ts';
 import { brokerGroup } from '../provision/provision.ts';
@@ -10,10 +10,10 @@ import { pathsUnder } from '../system/paths.ts';
 import { say } from '../terminal/say.ts';
 
 /**
- * Runs what changes the store, from reading the manifest to the last drop-in, while nobody else does: a manifest that was read before another one
- * was put in force would undo it.
- * @throws Failure `refused` where somebody else could lead its folders elsewhere
- * @returns the exit status of `work`; 0 where another one is at work and `whenHeld` is to leave
+ * Runs a change of the store, from reading the manifest to the last drop-in, under a lock: a manifest that was read
+ * before another one was activated would undo it.
+ * @throws Failure `refused` if somebody else could redirect its folders
+ * @returns the exit status of `work`; 0 if another auxcred is running and `whenHeld` is to leave
  */
 export async function oneAtATime(
   root: string,
@@ -33,7 +33,7 @@ export async function oneAtATime(
   const status = await withLock(
     paths.lock,
     () => {
-      say(`another auxcred is at work, ${whenHeld === 'wait' ? 'waiting for it' : 'and puts the manifest in force'}`);
+      say(`another auxcred is running${whenHeld === 'wait' ? ', waiting for it' : ' and activates the manifest'}`);
       return whenHeld;
     },
     async () => {

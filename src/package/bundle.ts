@@ -1,4 +1,7 @@
-/** `npm run build`: one CommonJS file for each executable, koffi's native file, the licences of what is inside, manual pages and completion. `--dist=DIR` in place of dist. */
+/**
+ * `npm run build`: one CommonJS file for each executable, koffi's native file, the licences of the bundled packages,
+ * manual pages and completion. `--dist=DIR` replaces dist.
+ */
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import mri from 'mri';

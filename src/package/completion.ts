@@ -1,4 +1,4 @@
-/** What bash, zsh and fish offer when somebody presses TAB, made of the table of the whole command. */
+/** Completion scripts for bash, zsh and fish, generated from the manual. */
 import { hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
 
 /** Files below share/, where Debian's shells look for them. */
@@ -11,8 +11,8 @@ export type Shell = keyof typeof completionFiles;
 
 type Choices = NonNullable<OptionEntry['choices']>;
 
-const header = "# Made of auxcred's own table of verbs and options.";
-/** What a person types: the rest is called by units and programs, and completes for who types it all the same. */
+const header = "# Generated from auxcred's own table of verbs and options.";
+/** The verbs to offer. The others are called by units and programs; their options still complete. */
 const isOffered = (verb: Verb): boolean => manual[verb].group !== 'units';
 const entryOf = (verb: Verb): VerbEntry => manual[verb];
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
@@ -22,7 +22,7 @@ const dashed = (verb: Verb, name: string): string => `${hasOwnFlags(verb) ? '-' 
 export const completion: Readonly<Record<Shell, () => string>> = {
   bash: () => `${header}
 
-# Names are never expanded: they are somebody's, and this is a shell.
+# Names are never expanded: they are untrusted, and this is a shell.
 _auxcred_offer() {
     local name
     while IFS= read -r name; do
@@ -128,7 +128,7 @@ ${indented(
   8,
   verbNames.filter(isOffered).map((verb) => quoted(`${verb}:${entryOf(verb).summary.replaceAll(':', '\\:')}`)),
 )}
-        'help:what a verb does, its options, examples'
+        'help:a verb, its options and examples'
     )
     if (( CURRENT == 2 )); then
         _describe -t verbs verb verbs
@@ -172,7 +172,7 @@ function __auxcred_operand
 end
 
 complete -c auxcred -f
-complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a help -d 'what a verb does, its options, examples'
+complete -c auxcred -n 'test (count (commandline -opc)) -eq 1' -a help -d 'a verb, its options and examples'
 complete -c auxcred -n '__auxcred_verb help' -a '${verbNames.join(' ')}'
 ${verbNames
   .flatMap((verb) => [
@@ -191,7 +191,7 @@ ${verbNames
 `,
 };
 
-/** What each operand can be, the last one for all that follow. */
+/** The choices of each operand; the last entry also serves all that follow. */
 const operandsOf = (verb: Verb): { readonly choices: Choices; readonly from: number; readonly isLast: boolean }[] => {
   const { operands = [] } = entryOf(verb);
   return operands.map((choices, from) => ({ choices, from, isLast: from === operands.length - 1 }));
@@ -200,7 +200,7 @@ const operandsOf = (verb: Verb): { readonly choices: Choices; readonly from: num
 const indented = (columns: number, lines: readonly string[]): string =>
   lines.map((line) => `${' '.repeat(columns)}${line}`).join('\n');
 
-/** The arms of a case, those with the same answer together. */
+/** The arms of a case; those with the same answer share one. */
 function cases(entries: readonly (readonly [string, Choices])[]): string[] {
   const patterns = new Map<string, string[]>();
   for (const [pattern, choices] of entries) {

@@ -1,4 +1,6 @@
-/** `npm run deb`: a Debian package in dist/, byte for byte the same for the same sources. `--dist=DIR` in place of dist. */
+/**
+ * `npm run deb`: a Debian package in dist/, byte for byte the same for the same sources. `--dist=DIR` replaces dist.
+ */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -20,7 +22,7 @@ import { install } from './layout.ts';
 import { maintainerScripts } from './maintainer-scripts.ts';
 import { sourceDate } from './source-date.ts';
 
-/** Debian's names of the processor architectures that koffi has a native file for. */
+/** Debian's names for the processor architectures that koffi supports. */
 const architectures: Readonly<Record<string, string>> = {
   x64: 'amd64',
   arm64: 'arm64',
@@ -56,7 +58,7 @@ Description: every systemd unit gets its own secrets at boot
  service starts. Nothing has to be stored, synchronised or fetched.
 `;
 
-/** Folders before what is in them, in an order that does not depend on the file system. */
+/** Folders before their contents, in an order that does not depend on the file system. */
 function* tree(folder: string): Generator<string> {
   yield folder;
   for (const entry of readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1))) {

@@ -6,22 +6,22 @@ import { rolldown } from 'rolldown';
 export interface Executable {
   readonly name: string;
   readonly entry: string;
-  /** Started by its path, so that it needs a first line that names Node. */
+  /** Whether it is started by its path, and so needs a first line that names Node. */
   readonly command?: boolean;
-  /** Packages that it must not hold: they take longer to load than the boot path has. */
+  /** Packages that it must not contain, since they load too slowly for the boot path. */
   readonly without: readonly string[];
 }
 
-/** Node 20 calls the X25519 that it has for years experimental, on everybody's terminal. */
+/** Silences Node 20, which still warns that X25519 is experimental. */
 export const nodeOption = '--disable-warning=ExperimentalWarning';
 
-/** The first line of a command before `install` puts the target's own Node there. */
+/** The first line of a command, until `install` puts in the target's own Node. */
 export const shebang = `#!/usr/bin/env -S node ${nodeOption}`;
 
 /**
- * Writes `NAME.cjs` to a folder, with everything but Node's own modules inside. Same sources, same bytes.
+ * Writes `NAME.cjs` to a folder, containing everything but Node's own modules. Same sources, same bytes.
  * @returns the names of the packages inside
- * @throws Error where a package of `without` is inside, or where it takes more than one file
+ * @throws Error if a package of `without` is inside, or if it takes more than one file
  */
 export async function bundle(
   { name, entry, command = false, without }: Executable,

@@ -1,10 +1,13 @@
-/** `node build/src/package/install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--dist=dist] [--remove]`, after `npm run build` */
+/**
+ * `node build/src/package/install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--dist=dist] [--remove]`,
+ * after `npm run build`
+ */
 import { resolve } from 'node:path';
 import mri from 'mri';
 import { install, remove } from './layout.ts';
 
 const usage = 'install.js [--destdir=DIR] [--prefix=/usr] [--node=/usr/bin/node] [--dist=dist] [--remove]';
-/** What the broker's sandbox hides from it, and no unit should run a program of. */
+/** Paths that the broker's sandbox hides, and from which no unit should run a program. */
 const hidden = /^\/(?:home|root|run\/user|tmp|var\/tmp)\//;
 
 function stop(message: string): never {

@@ -1,4 +1,4 @@
-/** What is installed where. */
+/** Which file is installed where. */
 import {
   chmodSync,
   mkdirSync,
@@ -19,7 +19,7 @@ interface InstalledFile {
   /** Below the prefix. */
   readonly destination: string;
   readonly mode: number;
-  /** Whether `@node@`, `@libdir@`, `@bindir@` and `@root@` in it are replaced, or its first line. */
+  /** What is replaced in it: the placeholders `@node@`, `@libdir@`, `@bindir@` and `@root@`, or its first line. */
   readonly filled: 'placeholders' | 'shebang' | undefined;
 }
 
@@ -28,19 +28,19 @@ export interface Place {
   readonly destination: string;
   /** `/usr`, or `/usr/local`. */
   readonly prefix: string;
-  /** Where `npm run build` put what it made; `dist` if not given. */
+  /** The output folder of `npm run build`; default: `dist`. */
   readonly dist?: string;
-  /** The Node that runs it there. */
+  /** The path of Node on the installed system. */
   readonly node: string;
 }
 
 const unitFolder = 'lib/systemd/system';
 const libraryFolder = 'lib/auxcred';
 const link = { path: 'bin/auxcred', target: `../${libraryFolder}/auxcred.cjs` };
-/** Where other packages put their manifests: read from this one place, whatever the prefix. */
+/** The folder for other packages' manifests, the same for every prefix. */
 const vendorFolder = '/usr/lib/auxcred/secrets.d';
 
-/** README.md links to the others by relative paths, so they keep their places. */
+/** README.md links to the others by relative paths, so the layout is kept. */
 const documentation = [
   'README.md',
   'CHANGELOG.md',
@@ -96,8 +96,8 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
 ];
 
 /**
- * Puts everything in place, over what an earlier version left.
- * @returns the files, as the installed system will see them
+ * Installs everything, replacing an earlier version.
+ * @returns the paths of the files on the installed system
  */
 export function install({ destination, prefix, dist = 'dist', node }: Place): string[] {
   const values: Readonly<Record<string, string>> = {
@@ -111,7 +111,7 @@ export function install({ destination, prefix, dist = 'dist', node }: Place): st
     const path = join(destination, prefix, entry.destination);
     mkdirSync(dirname(path), { recursive: true });
     const content = readFileSync(entry.source);
-    // A new file in place of the old one: what runs from the old one goes on undisturbed.
+    // A new file replaces the old one, so a program that runs from the old one is not disturbed.
     rmSync(path, { force: true });
     writeFileSync(path, entry.filled === undefined ? content : filled(content.toString('utf8'), entry.filled, values));
     chmodSync(path, entry.mode);
@@ -124,7 +124,7 @@ export function install({ destination, prefix, dist = 'dist', node }: Place): st
   return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path)];
 }
 
-/** Removes what {@link install} put there, and the folders that are empty then. What holds secrets stays. */
+/** Removes what {@link install} installed, and folders that become empty. Whatever holds secrets stays. */
 export function remove({ destination, prefix }: Pick<Place, 'destination' | 'prefix'>): void {
   const removeEmpty = (folder: string): void => {
     for (let at = folder; at.length > destination.length && isEmpty(at); at = dirname(at)) rmdirSync(at);

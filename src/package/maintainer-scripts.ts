@@ -1,8 +1,11 @@
-/** What dpkg runs around installing and removing the package; without a running systemd (a chroot, an image) nothing is started. */
+/**
+ * The scripts that dpkg runs when it installs or removes the package. Without a running systemd (a chroot, an image)
+ * they start nothing.
+ */
 
-/** What is started. */
+/** Units to start. */
 const units = 'auxcred.socket auxcred-stage.socket auxcred-rotate.timer';
-/** What is enabled: the first boot of an installation binds its seed. */
+/** Units to enable: one of them binds the seed at the first boot of an installation. */
 const enabled = `${units} auxcred-bind.service`;
 
 const postinst = `#!/bin/sh
@@ -56,7 +59,7 @@ case $1 in
         fi
         lost=$(ls /etc/auxcred/rendered/units 2> /dev/null | sed -n 's/\\.service\\.d$/.service/p' | tr '\\n' ' ')
         if [ -n "$lost" ]; then
-            echo "auxcred: these units get no secrets any more, and those that need them will not start: $lost"
+            echo "auxcred: these units no longer get secrets, and those that need them will not start: $lost"
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         rm -f /var/lib/auxcred/lock /etc/credstore.encrypted/auxcred.*

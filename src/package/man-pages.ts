@@ -1,4 +1,7 @@
-/** The manual pages: the verbs' from the table of the whole command, the manifest's and the units' from docs/guide.md and docs/formats.md. */
+/**
+ * The manual pages: the verbs' from the manual, those of the manifest and the units from docs/guide.md and
+ * docs/formats.md.
+ */
 
 import { statusesOf } from '../cli/help.ts';
 import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
@@ -37,7 +40,7 @@ const pageNames = [
 /** `auxcred.1`, `auxcred-seal.1`, ... */
 export const manPageFiles: readonly string[] = pageNames.map(([name, number]) => `${name}.${String(number)}`);
 
-/** @param documentation - finds a text of docs/ by its path */
+/** @param documentation - reads a file of docs/ by its path */
 export const manPages = (documentation: (path: string) => string): ManPage[] => [
   overviewPage(documentation(formats)),
   ...verbNames.map(verbPage),
@@ -54,7 +57,7 @@ function page(
 ): ManPage {
   const date = new Date(sourceDate * 1000).toISOString().slice(0, 10);
   const heading = `.TH "${plain(name.toUpperCase())}" "${String(number)}" "${date}" "auxcred ${version}" "${title}"`;
-  // Neither hyphens in names nor spread words.
+  // No hyphenation of names, no justified lines.
   const text = [
     heading,
     '.nh',
@@ -62,7 +65,7 @@ function page(
     section('name', lines(`${plain(name)} \\- ${plain(summary)}`)),
     ...sections,
   ].join('\n');
-  // A heading begins a paragraph by itself.
+  // A heading starts a paragraph by itself.
   return { name, manual: number, text: `${text.replaceAll(/^(\.S[HS] .*\n)\.PP\n/gm, '$1')}\n` };
 }
 
@@ -79,11 +82,11 @@ function optionTag(verb: Verb, { name, value, repeated }: OptionEntry): string {
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 
-/** A value keeps its small letter. */
+/** A value keeps its lower case. */
 const optionText = ({ help, choices = [] }: OptionEntry): string =>
   typeof choices !== 'string' && choices.some((choice) => help.startsWith(choice)) ? `${help}.` : sentence(help);
 
-/** Literal words of a synopsis bold, placeholders in italics. */
+/** A synopsis: literal words in bold, placeholders in italics. */
 const synopsis = (verb: Verb, line: string): string =>
   `${bold(`auxcred ${verb}`)} ${line
     .split(/(--?[a-zA-Z0-9-]+|[A-Z][A-Z=@]*)/)
@@ -128,7 +131,7 @@ function verbPage(verb: Verb): ManPage {
             ...(statuses.length === 0
               ? []
               : statuses.map(({ status, text }) => term(bold(status), plain(sentence(text))))),
-            paragraph(`0 when it is done; ${reference('auxcred(1)')} has all others.`),
+            paragraph(`0 on success; ${reference('auxcred(1)')} lists all others.`),
           ),
         ]),
     ...(entry.files
@@ -180,11 +183,11 @@ const statusSection = (markdown: string): string =>
 const environmentSection = (): string =>
   section(
     'environment',
-    term(bold('AUXCRED_TCTI'), plain('The TPM, where --tpm2-device= does not name it.')),
-    term(bold('AUXCRED_VAULT'), plain("The operator's vault, where --vault= does not name it.")),
-    term(bold('AUXCRED_IDENTITY'), plain('A file that opens the fleet seed, beside those of --identity=.')),
-    term(`${bold('VISUAL')}, ${bold('EDITOR')}`, plain('What auxcred edit runs.')),
-    term(bold('NO_COLOR'), plain('Keeps colors from a terminal.')),
+    term(bold('AUXCRED_TCTI'), plain('The TPM, unless --tpm2-device= names one.')),
+    term(bold('AUXCRED_VAULT'), plain("The operator's vault, unless --vault= names one.")),
+    term(bold('AUXCRED_IDENTITY'), plain('A file that opens the fleet seed, in addition to --identity=.')),
+    term(`${bold('VISUAL')}, ${bold('EDITOR')}`, plain('The editor that auxcred edit runs.')),
+    term(bold('NO_COLOR'), plain('Turns off colors.')),
   );
 
 const filesSection = (): string =>
@@ -195,8 +198,8 @@ const filesSection = (): string =>
       ['/etc/auxcred/scopes.json', 'the key ids that this machine expects'],
       ['/etc/auxcred/rendered', "the units' drop-ins, as applied"],
       ['/var/lib/auxcred/seeds.age', 'the sealed seeds'],
-      ['/var/lib/auxcred/provisioned', 'what is in force'],
-      ['/var/lib/auxcred/fixed', 'the fixed folder of a machine of its own'],
+      ['/var/lib/auxcred/provisioned', 'the active snapshot'],
+      ['/var/lib/auxcred/fixed', 'the fixed folder of a machine without a vault'],
       ['~/.local/share/auxcred', "the operator's vault"],
     ].map(([path = '', text = '']) => term(italic(path), plain(sentence(text)))),
   );
@@ -212,20 +215,24 @@ function overviewPage(markdown: string): ManPage {
       'description',
       paragraph(
         plain(
-          "A machine holds one 32-byte seed, sealed to its TPM or to its ssh host key, and each service's secret is derived from it when the service starts. No secret is stored and none is fetched: there is no secret server and no network at boot. The manifest says which unit gets which secret; a unit reads them in $CREDENTIALS_DIRECTORY.",
+          "A machine holds one 32-byte seed, sealed to its TPM or to its ssh host key, and each service's secret " +
+            'is derived from it when the service starts. No secret is stored and none is fetched: there is no secret ' +
+            'server and no network at boot. The manifest says which unit gets which secret; a unit reads them in ' +
+            '$CREDENTIALS_DIRECTORY.',
         ),
       ),
       paragraph(
         plain(
-          'Secrets that somebody else issued lie in the fixed folder, a file each, encrypted under a key of the seed and their name.',
+          'Secrets that somebody else issued are kept in the fixed folder, one file each, encrypted under a key ' +
+            'that is derived from the seed and their name.',
         ),
       ),
     ),
     verbsSection(),
     section(
       'options',
-      term(bold('--help'), plain('What there is. With a verb: its options and examples.')),
-      term(bold('--version'), plain('The version.')),
+      term(bold('--help'), plain('List all verbs. With a verb: show its options and examples.')),
+      term(bold('--version'), plain('Print the version.')),
     ),
     statusSection(markdown),
     environmentSection(),
@@ -281,25 +288,29 @@ const manifestPage = (tasks: string, rules: string): ManPage =>
 const units: readonly (readonly [string, string])[] = [
   [
     'auxcred.socket',
-    "Where systemd asks for a unit's credentials: /run/auxcred/encrypted.sock. Every drop-in wants it.",
+    "The socket on which systemd asks for a unit's credentials: /run/auxcred/encrypted.sock. Every drop-in wants it.",
   ],
   [
     'auxcred.service',
-    "The broker. Opens the seeds once, answers each unit with that unit's own secrets, and exits after an idle minute.",
+    'The broker. Opens the seeds once, gives each unit its own secrets, and exits after an idle minute.',
   ],
-  ['auxcred-stage.socket', 'Where auxcred stage asks, for secrets with delivery = "stage": /run/auxcred/stage.sock.'],
+  [
+    'auxcred-stage.socket',
+    'The socket on which auxcred stage asks for secrets with delivery = "stage": /run/auxcred/stage.sock.',
+  ],
   [
     'auxcred-host-secret.service',
-    'Before the broker: has systemd-creds make the host secret with which answers are encrypted, if there is none.',
+    'Runs before the broker: has systemd-creds create the host secret with which answers are encrypted, if there ' +
+      'is none.',
   ],
-  ['auxcred-provision.service', 'At boot, before the broker, where the manifest was changed without auxcred apply.'],
+  ['auxcred-provision.service', 'Runs at boot, before the broker, if the manifest was changed without auxcred apply.'],
   [
     'auxcred-bind.service',
-    'At the first boot after an installation: seals the seed again to the PCRs that were asked for.',
+    'Runs at the first boot after an installation: seals the seed again, to the requested PCRs.',
   ],
   [
     'auxcred-rotate.timer',
-    'Puts the secrets of a new period in force, at its start in UTC; auxcred-rotate.service does it.',
+    'Starts auxcred-rotate.service, which activates the secrets of a new period at its start in UTC.',
   ],
 ];
 
@@ -313,7 +324,9 @@ const servicePage = (markdown: string): ManPage =>
       'description',
       paragraph(
         plain(
-          "systemd connects to the socket when a unit starts that has LoadCredentialEncrypted= in a drop-in of auxcred's, and decrypts what the broker answers. Nothing but a whole answer, made for that credential within the last minute, opens: whatever goes wrong, the unit's start fails with status 243/CREDENTIALS.",
+          "When a unit starts that has LoadCredentialEncrypted= in one of auxcred's drop-ins, systemd connects to " +
+            "the socket and decrypts the broker's answer. Only a complete answer, made for that credential within " +
+            "the last minute, decrypts: if anything goes wrong, the unit's start fails with status 243/CREDENTIALS.",
         ),
       ),
     ),
@@ -324,7 +337,7 @@ const servicePage = (markdown: string): ManPage =>
     section('journal', fromMarkdown(chapter(markdown, 'Journal'))),
     section(
       'examples',
-      paragraph('What a unit got, and what it was refused:'),
+      paragraph('What a unit was given, and what it was refused:'),
       literal(["journalctl -u 'auxcred*' AUXCRED_UNIT=web.service"]),
       paragraph('Why the seed does not open:'),
       literal(['journalctl -b -u auxcred.service -p err']),

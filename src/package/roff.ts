@@ -1,4 +1,4 @@
-/** Text for man(7): from plain words, and from the Markdown that docs/ is written in. */
+/** Text for man(7): from plain text, and from the Markdown of docs/. */
 
 const special: Readonly<Record<string, string>> = {
   '\\': '\\e',
@@ -9,7 +9,7 @@ const special: Readonly<Record<string, string>> = {
   '~': '\\(ti',
 };
 
-/** A text as it stands. */
+/** Literal text, escaped. */
 export const plain = (text: string): string =>
   text.replaceAll(
     /[\\\-'`^~]|[^\x20-\x7e]/gu,
@@ -20,10 +20,10 @@ export const plain = (text: string): string =>
 export const bold = (text: string): string => `\\fB${plain(text)}\\fR`;
 export const italic = (text: string): string => `\\fI${plain(text)}\\fR`;
 
-/** Columns of a source line: longer ones are hard to read in a diff, and some readers of man(7) say so. */
+/** Maximum width of a source line: longer ones are hard to read in a diff, and some man(7) linters warn. */
 const columns = 78;
 
-/** Folds what is filled anyway, and keeps a line that begins with a dot from being a request. */
+/** Folds text, which roff fills anyway, and keeps a line that begins with a dot from being a request. */
 export function lines(text: string): string {
   const folded = [''];
   for (const word of text.split(/ +/)) {
@@ -43,11 +43,11 @@ export const subsection = (heading: string): string => `.SS ${heading}`;
 
 export const paragraph = (text: string): string => `.PP\n${lines(text)}`;
 
-/** What a line begins with, and what is said of it. */
+/** A term, and its description. */
 export const term = (tag: string, text: string): string =>
   `.TP\n${harmless(tag)}\n${text === '' ? '\\&' : lines(text)}`;
 
-/** Lines as they stand. */
+/** Preformatted lines. */
 export const literal = (code: readonly string[]): string =>
   ['.PP', '.RS 4', '.nf', ...code.map((line) => harmless(plain(line)) || '\\&'), '.fi', '.RE'].join('\n');
 
@@ -68,7 +68,10 @@ function inline(markdown: string): string {
   return text + plain(markdown.slice(end));
 }
 
-/** The text below a heading of a Markdown file, without what is below the headings after it of its own level. @throws Error where there is none */
+/**
+ * The text below a heading of a Markdown file, up to the next heading of the same level.
+ * @throws Error if there is none
+ */
 export function chapter(markdown: string, heading: string): string {
   const all = markdown.split('\n');
   const start = all.findIndex((line) => /^#+ /.test(line) && line.replace(/^#+ /, '') === heading);
@@ -78,7 +81,7 @@ export function chapter(markdown: string, heading: string): string {
   return all.slice(start + 1, length === -1 ? undefined : start + 1 + length).join('\n');
 }
 
-/** Paragraphs, lists, tables, code and headings of Markdown, as docs/ has them. */
+/** Paragraphs, lists, tables, code and headings, in the Markdown subset that docs/ uses. */
 export function fromMarkdown(markdown: string): string {
   const blocks: string[] = [];
   for (const block of blocksOf(markdown)) {
@@ -93,7 +96,7 @@ export function fromMarkdown(markdown: string): string {
   return blocks.join('\n');
 }
 
-/** Lines that belong together: code keeps its empty lines, and a list or a table begins a block of its own. */
+/** Groups lines into blocks: code keeps its empty lines, and a list or a table starts a new block. */
 function blocksOf(markdown: string): string[][] {
   const blocks: string[][] = [];
   const kindOf = (line: string): string =>
@@ -129,7 +132,7 @@ function items(block: readonly string[]): { mark: string; text: string }[] {
   return all;
 }
 
-/** The first column as terms, and of the others what they say, under their headings. */
+/** A table as terms (the first column) with the other columns, under their headings, as descriptions. */
 function table(block: readonly string[]): string {
   const rows = rowsOf(block);
   const [heading = [], ...entries] = rows;
@@ -151,7 +154,7 @@ function table(block: readonly string[]): string {
     .join('\n');
 }
 
-/** The cells of a Markdown table's lines, the heading first, without the line below it. */
+/** The cells of a Markdown table, heading first, without the separator line. */
 export const rowsOf = (block: readonly string[]): string[][] =>
   block
     .filter((line) => !/^\|(?:-+\|)+$/.test(line.replaceAll(' ', '')))

@@ -1,4 +1,4 @@
-/** auxcred.service: opens the machine's seeds once, then answers units until nobody has asked for a minute. */
+/** auxcred.service: opens the machine's seeds once, then answers units until it was idle for a minute. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Answers, Broker, socketNames } from '../broker/broker.ts';
@@ -14,9 +14,9 @@ import { pathsUnder } from '../system/paths.ts';
 
 /** How long opening the seeds may take: a TPM that hangs must not hold up the units that wait. */
 const openingLimit = 20_000;
-/** How long a broker that can't open the seeds refuses before it makes way for another attempt. */
+/** How long a broker that can't open the seeds refuses requests before it exits, so that the next one tries again. */
 const refusingTime = 3_000;
-/** The credential by which auxcred.service gets systemd's host secret. */
+/** The credential through which auxcred.service gets systemd's host secret. */
 const hostSecretCredential = 'host-secret';
 
 async function within<T>(limit: number, work: Promise<T>): Promise<T> {
@@ -37,7 +37,7 @@ async function within<T>(limit: number, work: Promise<T>): Promise<T> {
   }
 }
 
-/** What the broker answers with; whatever is wrong is the reason for its refusals. */
+/** What the broker answers from; if anything is wrong, that is the reason for its refusals. */
 async function answers(): Promise<Answers> {
   try {
     const secret = givenHostSecret(process.env);
@@ -61,7 +61,7 @@ function givenHostSecret(environment: NodeJS.ProcessEnv): HostSecret {
   }
 }
 
-/** A thread that waits for a TPM for ever would also hold up an ordinary exit. */
+/** A thread that waits for a TPM for ever would also block an ordinary exit. */
 const killItself = (): void => {
   process.kill(process.pid, 'SIGKILL');
 };
@@ -69,7 +69,8 @@ const killItself = (): void => {
 async function main(): Promise<void> {
   guardMemory();
   const sockets = activatedSockets(process.env);
-  // Before the first accept: the socket of an older version is asked by units that would take an answer for their secret as it is.
+  // Checked before the first accept: on the socket of an older version, units would take the encrypted answer for their
+  // plain secret.
   if (!sockets.has(socketNames.credentials))
     throw new Failure('usage', 'the broker is started by auxcred.socket', {
       hint: 'systemctl daemon-reload && systemctl restart auxcred.socket',

@@ -1,4 +1,4 @@
-/** The program `auxcred`: finds the verb and leaves the rest to its module in `commands/`. */
+/** The program `auxcred`: finds the verb and runs its module in `commands/`. */
 
 import { isVerb, type Verb } from '../cli/manual.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -6,7 +6,7 @@ import { nearest } from '../nearest.ts';
 import { print, say, sayFailure } from '../terminal/say.ts';
 import { version } from '../version.ts';
 
-/** One module a verb, loaded only when it is called: units wait for `stage`. */
+/** One module per verb, loaded only when called, since units wait for `stage`. */
 const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise<number>>> = {
   seal: async (argv) => (await import('../commands/seal.ts')).seal(argv),
   reseal: async (argv) => (await import('../commands/reseal.ts')).reseal(argv),
@@ -47,7 +47,10 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   names: async (argv) => (await import('../commands/names.ts')).names(argv),
 };
 
-/** What opens no seed: shells wait for `names`, units for `stage`, builds for `check`. `status` and `doctor` also run where memory can't be guarded, and open none then. */
+/**
+ * Verbs that open no seed and need not guard memory: shells wait for `names`, units for `stage`, builds for `check`.
+ * `status` and `doctor` also run if memory can't be guarded, but then open no seed.
+ */
 const unguarded: readonly Verb[] = ['names', 'stage', 'check', 'status', 'doctor'];
 
 async function main([verb, ...argv]: readonly string[]): Promise<number> {
@@ -70,14 +73,14 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
     print(helpOf(named));
     return 0;
   }
-  // Before anything is read: a seed must find no memory that somebody else can have.
+  // Done before anything is read: a seed must not get into memory that others can see.
   if (!unguarded.includes(named)) (await import('../system/memory-guard.ts')).guardMemory();
   return await verbs[named](argv);
 }
 
 let isUnwritten = false;
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // Whoever reads may have seen enough, as in `auxcred graph | head`. What `auxcred apply | head` does, it does to its end.
+  // The reader may have seen enough, as in `auxcred graph | head`. `auxcred apply | head` still finishes its work.
   if (error.code === 'EPIPE' || isUnwritten) return;
   isUnwritten = true;
   say(`standard output can't be written: ${error.message}`);

@@ -1,8 +1,10 @@
 /**
- * `delivery = "credstore"`: secrets that systemd-creds has encrypted to this machine, in /etc/credstore.encrypted, so that units get them without any
- * process of auxcred. What is in force decides what has to lie there; a record with the SHA-256 of each file says what does.
+ * `delivery = "credstore"`: secrets that systemd-creds has encrypted to this machine, in /etc/credstore.encrypted, so
+ * that units get them without any auxcred process. The active snapshot decides which files belong there; a record with
+ * the SHA-256 of each file says which are there.
  *
- * The record is written before the files: killed at any point, the next run finds a file that is not the recorded one and makes it again.
+ * The record is written before the files: after a kill at any point, the next run finds a file that does not match its
+ * record and makes it again.
  */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, rmSync } from 'node:fs';
@@ -24,16 +26,21 @@ import { inParallel } from '../system/parallel.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 
-/** The name of a credential's file: a unit's own has the unit in it, so that no `ImportCredential=` of another one finds it. */
+/**
+ * The name of a credential's file. A unit's own credential has the unit in it, so no other unit's `ImportCredential=`
+ * finds it.
+ */
 const storedName = (unit: string, credential: string): string =>
   unit === anyUnit ? credential : stagedName(unit, credential);
 
-/** The names that are given to units' own credentials, and that nobody else uses. */
+/** Matches the file names of units' own credentials, which only auxcred uses. */
 const ownName = /^auxcred\.[0-9a-f]{32}\./;
-/** More than processors: each of them waits for the disk or the TPM at times. */
+/** Processes at once: more than processors, since each also waits for the disk or the TPM. */
 const processes = 2 * availableParallelism();
 
-/** What is known of a file: what it was made of and with, and the SHA-256 of its bytes, both in hexadecimal. */
+/**
+ * The record of a file: a digest of what it was made from and with, and the SHA-256 of its bytes, both in hexadecimal.
+ */
 interface StoredFile {
   readonly of: string;
   readonly file: string;
@@ -43,7 +50,7 @@ type StoreRecord = ReadonlyMap<string, StoredFile>;
 
 const sha256 = (bytes: string | Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-/** What has to lie in the store. */
+/** A file that has to be in the store. */
 interface Wanted {
   readonly release: Release;
   readonly name: string;
@@ -73,7 +80,10 @@ function readRecord(paths: Paths, host: Scope): StoreRecord {
   }
 }
 
-/** Another seed's record proves nothing by itself. But whoever knows the SHA-256 of a file that only root can read has made it: that file is ours, to be made anew. */
+/**
+ * Another seed's record proves nothing by itself. But only its writer can know the SHA-256 of a file that only root can
+ * read: such a file is ours, and is made again.
+ */
 function formerRecord(paths: Paths, bytes: Uint8Array): StoreRecord {
   try {
     const files = filesIn(unverified(bytes));
@@ -107,7 +117,7 @@ function writeRecord(paths: Paths, host: Scope, record: StoreRecord): void {
     });
 }
 
-/** @throws Failure `refused` where a credential would take the place of a file that auxcred has not made */
+/** @throws Failure `refused` if a credential would replace a file that auxcred did not make */
 export function refuseForeignCredentials(paths: Paths, declarations: readonly SecretDeclaration[], host: Scope): void {
   const record = readRecord(paths, host);
   for (const declaration of declarations) {
@@ -115,14 +125,14 @@ export function refuseForeignCredentials(paths: Paths, declarations: readonly Se
     for (const { id } of credentialsOf(declaration)) {
       const file = join(paths.credstore, id);
       if (!record.has(id) && readIfPresent(file))
-        throw new Failure('refused', `${file} exists, and auxcred has not made it`, {
+        throw new Failure('refused', `${file} exists, and was not made by auxcred`, {
           hint: `remove it, or give ${declaration.name} another credential = "..."`,
         });
     }
   }
 }
 
-/** Those of `releases` whose file is missing, was altered, is of something else or does not decrypt any more. */
+/** Those of `releases` whose file is missing, altered, made from something else, or no longer decrypts. */
 export async function staleCredentials(
   root: string,
   paths: Paths,
@@ -160,10 +170,10 @@ interface Filling {
 }
 
 /**
- * Makes the credential store what `releases`, those in force, say, and touches no file that is right.
- * @param undelivered - releases by {@link releaseKey}, whose files are made again however right they look
+ * Brings the credential store in line with the active `releases`, and touches no file that is right.
+ * @param undelivered - releases by {@link releaseKey}, whose files are made again even if they look right
  * @returns the releases whose files were made
- * @throws Failure `system` where systemd-creds can't do it; what was there stays then
+ * @throws Failure `system` if systemd-creds fails; the old files then stay
  */
 export async function fillCredentialStore(
   root: string,
@@ -206,7 +216,7 @@ export async function fillCredentialStore(
   return stale.map(({ release }) => release);
 }
 
-/** Files in the store that are auxcred's by their names. */
+/** Files in the store that, by their names, are auxcred's. */
 function storedNames(paths: Paths): string[] {
   try {
     return readdirSync(paths.credstore).filter((name) => ownName.test(name));
@@ -216,8 +226,8 @@ function storedNames(paths: Paths): string[] {
 }
 
 /**
- * Those that do not decrypt any more, because the host key, the TPM or its PCRs are others. They share all three, so one that decrypts speaks for all:
- * after each run every file is under the keys of that moment.
+ * The files that no longer decrypt, because the host key, the TPM or its PCRs changed. They share all three, so one
+ * that decrypts speaks for all: after each run every file is under the keys of that moment.
  */
 async function unreadable(root: string, paths: Paths, wanted: readonly Wanted[], lock: CredsLock): Promise<Wanted[]> {
   const decrypts = async ({ release, name }: Wanted): Promise<boolean> => {

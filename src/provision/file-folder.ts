@@ -1,6 +1,7 @@
 /**
- * `delivery = "file"`: secrets in /run/auxcred/files, in memory that is never swapped out, each with an owner, a group, a mode and maybe a symbolic link to it.
- * What is in force decides what has to lie there; a file that is right is not touched.
+ * `delivery = "file"`: secrets in /run/auxcred/files, in memory that is never swapped out, each with an owner, a group,
+ * a mode and optionally a symbolic link to it. The active snapshot decides which files belong there; a file that is
+ * right is not touched.
  */
 import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
@@ -16,7 +17,7 @@ import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 
-/** One file and everybody who was given it. */
+/** One file and every unit that gets it. */
 interface WantedFile {
   readonly id: string;
   readonly placement: Placement;
@@ -24,9 +25,9 @@ interface WantedFile {
 }
 
 export interface WrittenFiles {
-  /** Those whose file was not there or held another value. */
+  /** Releases whose file was missing or had another value. */
   readonly written: readonly Release[];
-  /** Those whose file could not be written, and why. */
+  /** Releases whose file could not be written, and why. */
   readonly failed: ReadonlyMap<Release, string>;
 }
 
@@ -45,8 +46,8 @@ function wantedFiles(releases: readonly Release[]): WantedFile[] {
 }
 
 /**
- * Writes the files of `releases`, those in force, and removes what is there beside them.
- * @param need - `users` for the files that are needed before users are made, alone: then nothing is removed
+ * Writes the files of the active `releases`, and removes all others.
+ * @param need - `users` for only the files that are needed before users are created; then nothing is removed
  */
 export function writeFiles(
   paths: Paths,
@@ -61,7 +62,7 @@ export function writeFiles(
   if (wanted.length > 0) mountMemoryFolder(paths.files);
   const links = new Set(wanted.flatMap(({ placement }) => placement.link ?? []));
   const known = linksIn(readIfPresent(paths.fileLinks));
-  // Before a link is made, so that one that is not declared any more is found, whatever happens.
+  // Recorded before the links are made, so that one that is no longer declared is always found.
   recordLinks(paths, new Set([...known, ...links]));
   for (const file of wanted) {
     try {
@@ -79,7 +80,7 @@ export function writeFiles(
   return { written, failed };
 }
 
-/** Those of `releases` whose file is not there or holds another value: what the next {@link writeFiles} writes for certain. */
+/** Those of `releases` whose file is missing or has another value, which the next {@link writeFiles} will write. */
 export function staleFiles(paths: Paths, releases: readonly Release[], sources: Sources): Release[] {
   return wantedFiles(releases)
     .filter((file) => !isMounted(paths.files) || !holdsValue(paths, file, sources))
@@ -95,7 +96,7 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
     value.fill(0);
     return same;
   } catch (error) {
-    // Nothing says what it is to hold.
+    // Its right value is unknown.
     if (error instanceof Failure) return false;
     throw error;
   } finally {
@@ -103,7 +104,7 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
   }
 }
 
-/** @returns whether its value is another one than before */
+/** @returns whether its value changed */
 function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const path = join(paths.files, id);
   const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
@@ -126,7 +127,7 @@ function idOf(name: string, lookUp: (root: string, name: string) => number | und
   const id = /^\d+$/.test(name) ? Number(name) : lookUp('/', name);
   if (id === undefined)
     throw new Failure('not-found', `there is no ${what} ${name}`, {
-      hint: 'its number, or needed-for = "units", which is later',
+      hint: 'use its number, or needed-for = "units", which is later',
     });
   return id;
 }
@@ -136,19 +137,25 @@ const ownerOf = ({ owner }: Placement): number => idOf(owner, userId, 'user');
 const leadsToFiles = (paths: Paths, target: string | undefined): boolean =>
   target?.startsWith(`${paths.files}/`) === true;
 
-/** @throws Failure `refused` where something else is in the way, or the path leads through folders that others than root and the owner can change */
+/**
+ * @throws Failure `refused` if something else is in the way, or if others than root and the owner can change a folder
+ * of the path
+ */
 function makeLink(paths: Paths, link: string, id: string, owner: number): void {
   const target = join(paths.files, id);
   HeldFolder.within(paths.root, dirname(link), { owner, missing: 'make' }, (folder) => {
     const there = folder.link(basename(link));
     if (there?.target === target) return;
     if (there && !leadsToFiles(paths, there.target))
-      throw new Failure('refused', `${link} exists, and is no link of auxcred's`, { hint: 'move it away' });
+      throw new Failure('refused', `${link} exists, and is not a link to auxcred's files`, { hint: 'move it away' });
     folder.replaceLink(basename(link), target);
   });
 }
 
-/** Removes a link that is not declared any more. @returns whether it is gone; one that can't be reached safely stays, and `auxcred doctor` names it */
+/**
+ * Removes a link that is no longer declared.
+ * @returns whether it is gone; one that can't be reached safely stays, and `auxcred doctor` names it
+ */
 function removeLink(paths: Paths, link: string): boolean {
   try {
     HeldFolder.within(paths.root, dirname(link), { missing: 'leave' }, (folder) => {
@@ -161,13 +168,13 @@ function removeLink(paths: Paths, link: string): boolean {
   }
 }
 
-/** What is not declared any more, and what was being written when somebody was killed. */
+/** Removes files that are no longer declared, and what a killed run left half written. */
 function removeOthers(paths: Paths, ids: ReadonlySet<string>): void {
   if (!isMounted(paths.files)) return;
   for (const name of readdirSync(paths.files)) if (!ids.has(name)) rmSync(join(paths.files, name), { recursive: true });
 }
 
-/** The links that the list names. It is no authority: of what it names only links into our own folder are ever removed. */
+/** The links on the list. The list is not trusted: only links into our own folder are ever removed. */
 export function linksIn(list: Uint8Array | undefined): string[] {
   try {
     return list
@@ -189,9 +196,10 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
 }
 
 /**
- * What the machine at `root` has against the files that are declared: owners that it does not know, and links over something else. During an installation
- * users may come with its first boot, but not those of a file that is needed before. Local file systems are mounted after local-fs-pre.target, that after
- * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: what is needed before the last can't wait for the first.
+ * Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. During an
+ * installation users may still be created at the first boot, but not the owners of a file that is needed before. Local
+ * file systems are mounted after local-fs-pre.target, that after systemd-tmpfiles-setup-dev.service, and that after
+ * systemd-sysusers.service: so what is needed before the last can't wait for the first.
  */
 export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, credential, content, placement }): Problem[] => {
@@ -219,8 +227,8 @@ type Complain = (key: string, message: string, hint: string, severity?: Problem[
 function lateProblems(root: string, { neededFor }: Placement, problem: Complain): Problem[] {
   if (neededFor !== 'users' || !isOnItsOwnDisk(root)) return [];
   const message =
-    'the store is on a file system of its own, which systemd mounts after users are made: unless the initrd mounts it, ' +
-    'a boot leaves out systemd-sysusers.service or another one of that circle';
+    'the store is on a file system of its own, which systemd mounts after users are created: unless the initrd mounts it, ' +
+    'a boot drops systemd-sysusers.service or another unit of that ordering cycle';
   return [problem('needed-for', message, 'needed-for = "units", or x-initrd.mount in fstab', 'warning')];
 }
 
@@ -231,8 +239,8 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
   ] as const;
   const hint =
     placement.neededFor === 'users'
-      ? 'a number, or root: it is written before users are made'
-      : 'make it first, or give its number';
+      ? 'a number, or root: it is written before users are created'
+      : 'create it first, or give its number';
   return kinds.flatMap(([key, lookUp, what]) => {
     const text = placement[key];
     const isNumber = /^\d+$/.test(text);
@@ -242,7 +250,7 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
   });
 }
 
-/** @param endings - what follows the link's name for each of the secret's credentials */
+/** @param endings - the suffix of the link's name for each of the secret's credentials */
 function linkProblems(root: string, placement: Placement, endings: readonly string[], problem: Complain): Problem[] {
   const { link } = placement;
   if (link === undefined) return [];
@@ -257,7 +265,7 @@ function linkProblems(root: string, placement: Placement, endings: readonly stri
   };
   const taken = endings.map((ending) => `${link}${ending}`).filter(isTaken);
   return taken.map((path) =>
-    problem('link', `${path} exists, and is no link of auxcred's`, 'move it away, or another link = "..."'),
+    problem('link', `${path} exists, and is not a link to auxcred's files`, 'move it away, or another link = "..."'),
   );
 }
 

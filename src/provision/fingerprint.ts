@@ -3,12 +3,13 @@ import { concat, framed, u32be } from '../bytes.ts';
 import { fingerprintKey, releaseFingerprintKey } from '../derive/tree.ts';
 import type { FingerprintLabel } from '../snapshot/snapshot.ts';
 
-/** Tells what a unit gets as a credential, 32 bytes in hexadecimal, so that two values can be compared without being kept. */
+/** A digest of a unit's credential, 32 bytes in hexadecimal, so that two values can be compared without being kept. */
 export type Fingerprint = (label: FingerprintLabel, unit: string, credential: string, value: Uint8Array) => string;
 
 /**
  * HMAC-SHA256 over `LP(unit) || LP(credential) || u32be(length) || value` under a key of the host: without the seed
- * nobody can try out values, and equal values of two units do not look alike. Runs `work` with it, and wipes the keys.
+ * nobody can test guesses, and equal values of two units have different fingerprints. Runs `work` with it, and wipes
+ * the keys afterwards.
  * @param host - the seed of the host's own scope, 32 bytes
  */
 export function withFingerprint<T>(host: Uint8Array, work: (fingerprint: Fingerprint) => T): T {

@@ -1,10 +1,10 @@
-/** Password hashes of what becomes active. */
+/** Password hashes of recipes that become active. */
 import { computeHash } from '../derive/hash.ts';
 import { type Hashed, type Recipe, recipeText } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
 
-/** Password hashes are slow to compute, so one that is in force is taken from there. */
+/** Password hashes are slow to compute, so active ones are reused. */
 export class Hashes {
   readonly #known = new Map<string, string>();
   readonly #sources: Sources;
@@ -19,7 +19,7 @@ export class Hashes {
     for (const hashed of hashesIn(recipe)) this.#known.set(keyOf(hashed), hashed.sealed);
   }
 
-  /** The recipe with every hash in it computed. */
+  /** The recipe with all its hashes computed. */
   fill(recipe: Recipe): Recipe {
     if (recipe.form === 'template')
       return {

@@ -1,4 +1,4 @@
-/** What was active since when. */
+/** When each secret was active. */
 import { type Recipe, sameRecipe } from '../derive/recipe.ts';
 import type { History, HistoryEntry } from '../snapshot/snapshot.ts';
 import { longestHistory } from './provision.ts';
@@ -12,7 +12,7 @@ export function continued(history: History | undefined, secrets: ReadonlyMap<str
     const last = entries.at(-1);
     if (!last || last.until !== undefined || !sameRecipe(last.recipe, recipe))
       next.set(name, [...entries, { since, recipe }].slice(-longestHistory));
-    // The same value from another file: what is in force names the file that is there.
+    // The same value from another file: the active recipe names the present file.
     else next.set(name, [...entries.slice(0, -1), { since: last.since, recipe }]);
   }
   for (const [name, entries] of history ?? []) {

@@ -6,14 +6,15 @@ import type { Hook } from './provision.ts';
 
 const hookTime = 60_000;
 
-/** Why a program may not run as root: others could put their own in its place. */
+/** Why a program must not run as root: others could replace it. */
 export const programObjection = (root: string, program: string): Objection | undefined =>
   objectionTo(root, program, { owner: 0, links: 'followed', end: 'file' });
 
 /**
- * Runs a secret's hook with the old value on descriptor 3 and the new one on 4: files in memory, never arguments, variables or a disk.
- * What it prints goes to standard error.
- * @throws Failure `hook` where others than root could replace it, it can't be run, does not return 0 or takes over a minute
+ * Runs a secret's hook with the old value on descriptor 3 and the new one on 4: files in memory, never arguments,
+ * environment variables or a disk. Its output goes to standard error.
+ * @throws Failure `hook` if others than root could replace it, if it can't be run, does not return 0, or takes over a
+ * minute
  */
 export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
   const [command = '', ...args] = hook;

@@ -1,4 +1,4 @@
-/** What a machine has against a manifest that is sound in itself. */
+/** Problems that a valid manifest has on a particular machine. */
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
@@ -8,7 +8,7 @@ import { fileProblems } from './file-folder.ts';
 import { programObjection } from './hook.ts';
 import { missingHookProblems } from './missing-hooks.ts';
 
-/** The manifest with what the machine at `root` has against it among its problems. */
+/** The manifest, with its problems on the machine at `root` added. */
 export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({
   ...manifest,
   problems: [
@@ -20,7 +20,7 @@ export const withMachineProblems = (root: string, manifest: Manifest): Manifest 
   ],
 });
 
-/** Units that are named by an alias: systemd asks under their own name, and the broker would know nothing of it. */
+/** Units that are named by an alias: systemd asks under their real name, which the broker would not know. */
 function aliasProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)));
   return declarations.flatMap(({ name, file, units }) =>
@@ -34,7 +34,7 @@ function aliasProblems(root: string, declarations: readonly SecretDeclaration[])
               file,
               line: undefined,
               key: `secret.${name}.units`,
-              message: `${unit} is an alias of ${target}, and systemd asks for secrets under that name alone`,
+              message: `${unit} is an alias of ${target}, and systemd asks for secrets only under that name`,
               hint: `units = ["${target}"]`,
             },
           ];
@@ -42,7 +42,7 @@ function aliasProblems(root: string, declarations: readonly SecretDeclaration[])
   );
 }
 
-/** Hooks run as root: nobody else may be able to replace them. */
+/** Hooks run as root, so nobody else may be able to replace them. */
 function hookProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, hook: [program] }): Problem[] => {
     const objection = program?.startsWith('/') === true ? programObjection(root, program) : undefined;
@@ -61,7 +61,7 @@ function hookProblems(root: string, declarations: readonly SecretDeclaration[]):
   });
 }
 
-/** Each alias with the unit that it stands for, as far as the machine at `root` knows. */
+/** Each alias with the unit that it stands for, according to the machine at `root`. */
 export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<string, string> {
   const aliases = new Map(
     [...units].flatMap((unit) => {
@@ -70,7 +70,7 @@ export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<stri
     }),
   );
   if (!systemIsRunning(root)) return aliases;
-  // What generators and other programs have told systemd.
+  // Aliases that systemd got from generators and other programs.
   const others = [...units].filter((unit) => !aliases.has(unit) && !isTemplate(unit));
   for (const { unit, values } of unitProperties(others, ['Id'])) {
     const id = values.get('Id') ?? '';
@@ -79,5 +79,5 @@ export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<stri
   return aliases;
 }
 
-/** The manifest of the system at `root` with what that machine has against it among its problems. */
+/** The manifest of the system at `root`, with its problems on that machine added. */
 export const manifestOn = (root: string): Manifest => withMachineProblems(root, readManifest(root));

@@ -1,4 +1,4 @@
-/** Hooks that could not be run where the manifest asks for them. */
+/** Hooks that can't run. */
 import { lstatSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
@@ -6,12 +6,12 @@ import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 /** A secret whose hook can't run. */
 export interface MissingHook {
   readonly secret: string;
-  /** The manifest's file that declares it. */
+  /** The manifest file that declares it. */
   readonly file: string;
   readonly problem: string;
 }
 
-/** The declarations whose hook is not there, or is no program, on the machine at `root`. */
+/** The declarations whose hook is missing, or is not a program, on the machine at `root`. */
 export function missingHooks(root: string, declarations: readonly SecretDeclaration[]): MissingHook[] {
   return declarations.flatMap(({ name, file, hook: [command] }) => {
     const problem = command === undefined ? undefined : programProblem(root, command);
@@ -19,7 +19,7 @@ export function missingHooks(root: string, declarations: readonly SecretDeclarat
   });
 }
 
-/** Warnings of the hooks that can't run: what they belong to may be installed later. */
+/** Warnings, not errors, about hooks that can't run: their program may be installed later. */
 export const missingHookProblems = (root: string, declarations: readonly SecretDeclaration[]): Problem[] =>
   missingHooks(root, declarations).map(({ secret, file, problem }) => ({
     severity: 'warning',
@@ -27,10 +27,10 @@ export const missingHookProblems = (root: string, declarations: readonly SecretD
     line: undefined,
     key: `secret.${secret}.hook`,
     message: problem,
-    hint: 'the secret stays what it is until its hook can run',
+    hint: 'the secret is unchanged until its hook can run',
   }));
 
-/** Links lead where they would lead in the system at `root`, so one that is absolute is not followed out of it. */
+/** Links are resolved within the system at `root`: an absolute one is not followed out of it. */
 function programProblem(root: string, command: string): string | undefined {
   const path = join(root, command);
   const stat = statSync(path, { throwIfNoEntry: false });
@@ -38,6 +38,6 @@ function programProblem(root: string, command: string): string | undefined {
     return root !== '/' && lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink() === true
       ? undefined
       : `there is no ${command}`;
-  if (!stat.isFile()) return `${command} is no file`;
+  if (!stat.isFile()) return `${command} is not a file`;
   return (stat.mode & 0o111) === 0 ? `${command} is not executable` : undefined;
 }

@@ -1,6 +1,7 @@
 /**
- * Units that have yet to see what was put in force. Noted before the snapshot and forgotten once they were told, so that whoever is killed in between
- * leaves them to the next run. A boot makes the note void: units start anew then.
+ * Units that have yet to see what was activated. The note is written before the snapshot and removed once they were
+ * restarted or reloaded, so a run that is killed in between leaves them to the next one. A boot voids the note, since
+ * all units then start with the new secrets.
  */
 import { readFileSync, rmSync } from 'node:fs';
 import { Failure } from '../failure.ts';
@@ -14,7 +15,10 @@ import type { UnitStep } from './running-units.ts';
 /** The kernel's name for this boot (proc_sys_kernel(5)). */
 const bootId = (): string => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
 
-/** The units that a run of this boot left behind. @param host - the machine's own scope, whose seed the note was authenticated with */
+/**
+ * The units that an interrupted run of this boot left behind.
+ * @param host - the machine's own scope, whose seed the note was authenticated with
+ */
 export function pendingSteps(paths: Paths, host: Scope): UnitStep[] {
   const bytes = readIfPresent(paths.pending);
   if (!bytes) return [];
@@ -31,7 +35,7 @@ export function pendingSteps(paths: Paths, host: Scope): UnitStep[] {
         ...(item.at('files').flag() ? { files: true } : {}),
       }));
   } catch (error) {
-    // Of another seed or version: the units have other secrets to wait for.
+    // From another seed or version, whose secrets no longer matter.
     if (error instanceof Failure && error.code === 'malformed') return [];
     throw error;
   }

@@ -1,4 +1,4 @@
-/** What the manifest asks for, beside what is in force. Looks only. */
+/** Compares what the manifest asks for with what is active. Changes nothing. */
 import { parsePeriod } from '../derive/period.ts';
 import {
   type FixedLookup,
@@ -25,21 +25,21 @@ import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
 import { type FingerprintLabel, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
 
-/** A credential of a unit that will be another one than it is. */
+/** A unit's credential that will change. */
 export interface ReleaseChange {
   readonly unit: string;
   readonly credential: string;
-  /** `new`, `removed`, or what became of it: `period 2026-10 -> 2026-11`. */
+  /** `new`, `removed`, or what changes: `period 2026-10 -> 2026-11`. */
   readonly why: string;
-  /** Whether the unit gets the bytes that it has, only made or delivered in another way. */
+  /** Whether the unit gets the same bytes, only made or delivered differently. */
   readonly sameValue: boolean;
-  /** What the unit needs to see it; `none` for the same bytes in the same place. */
+  /** What the unit has to do to see the change; `none` for the same bytes in the same place. */
   readonly action: UnitAction;
-  /** Whether it is a file, which a reload is enough for on every systemd. */
+  /** Whether it is a file, for which a reload is enough on every systemd. */
   readonly file?: true;
 }
 
-/** A secret that was in force and will be replaced. */
+/** An active secret that will be replaced. */
 export interface Replacement {
   readonly declaration: SecretDeclaration;
   readonly before: Recipe;
@@ -48,32 +48,35 @@ export interface Replacement {
 
 export interface Plan {
   readonly releases: readonly Release[];
-  /** The recipe of each secret that a unit gets, or that is part of one. */
+  /** The recipe of each secret that a unit gets or that is part of another one. */
   readonly secrets: ReadonlyMap<string, Recipe>;
   readonly changes: readonly ReleaseChange[];
-  /** Of each release that was in force, by {@link releaseKey}; what is new has not been computed. */
+  /** The fingerprint of each active release, by {@link releaseKey}; those of new releases are not computed yet. */
   readonly fingerprints: ReadonlyMap<string, string>;
   readonly replaced: readonly Replacement[];
 }
 
 export interface PlanOptions {
-  /** The time whose periods are to be in force. */
+  /** The time that determines the periods. */
   readonly at: Date;
-  /** Whether a period that is over may be put in force again. */
+  /** Whether a past period may become active again. */
   readonly acceptEarlier: boolean;
-  /** Whether a fixed secret's file may be older than the one that was in force. */
+  /** Whether a fixed secret's file may be older than the active one. */
   readonly acceptOlder?: boolean;
-  /** Looks at the file of a fixed secret. */
+  /** Reads the file of a fixed secret. */
   readonly fixed: FixedLookup;
-  /** Computes what a release's value is told by. Only asked for what is made in another way than what is in force, or has a fingerprint under another label. */
+  /**
+   * Computes the fingerprint of a release's value. Called only if its recipe differs from the active one, or the
+   * recorded fingerprint has another label.
+   */
   readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
-  /** Secrets that stay what they are. */
+  /** Secrets that stay unchanged. */
   readonly held?: ReadonlyMap<string, Recipe>;
-  /** Releases in force, by {@link releaseKey}, that are missing or altered where units read them. */
+  /** Active releases, by {@link releaseKey}, that are missing or altered where units read them. */
   readonly undelivered?: ReadonlySet<string>;
 }
 
-/** Where a machine with these scopes stands. */
+/** The present state of a machine with these scopes. */
 export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLookup): Standpoint => ({
   host: scopeName(hostScope(scopes)),
   epochs: new Map(scopes.map((scope) => [scopeName(scope), scope.epoch])),
@@ -81,13 +84,14 @@ export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLoo
   fixed,
 });
 
-/** The recipe in force of a secret; undefined for one that never was. */
+/** A secret's active recipe; undefined if there is none. */
 export const activeRecipe = (history: History | undefined, name: string): Recipe | undefined =>
   history?.get(name)?.at(-1)?.recipe;
 
 /**
- * @param before - what is in force; undefined where nothing is
- * @throws Failure `not-found` where a scope's seed or a fixed secret is not at hand, `clock` where the clock ran backwards past a recorded period, `older` for a file that was replaced before
+ * @param before - what is active; undefined if nothing is
+ * @throws Failure `not-found` if a scope's seed or a fixed secret is missing, `clock` if the clock is before a recorded
+ * period, `older` for a file that is older than the active one
  */
 export function planOf(
   declarations: readonly SecretDeclaration[],
@@ -120,7 +124,7 @@ export function planOf(
   };
 }
 
-/** Secrets whose period the manifest names, wherever the clock stands. */
+/** Secrets whose period the manifest fixes, whatever the clock says. */
 const heldByManifest = (declarations: readonly SecretDeclaration[]): ReadonlySet<string> =>
   new Set(
     declarations
@@ -136,7 +140,7 @@ const releaseOf = (declaration: SecretDeclaration, unit: string, credential: str
   ...placementOf(declaration, credential),
 });
 
-/** Secrets whose value is another one than the active one. */
+/** Secrets whose value differs from the active one. */
 const replacementsIn = (
   declarations: readonly SecretDeclaration[],
   history: History | undefined,
@@ -149,15 +153,15 @@ const replacementsIn = (
     return isReplaced ? [{ declaration, before, after }] : [];
   });
 
-/** Compares releases, one after the other, with those of the snapshot before. */
+/** Compares releases, one by one, with those of the previous snapshot. */
 class Comparison {
   readonly changes: ReleaseChange[] = [];
   readonly fingerprints = new Map<string, string>();
-  /** Secrets whose value is still what it was in some unit. */
+  /** Secrets whose value is unchanged in some unit. */
   readonly kept = new Set<string>();
   readonly #before: Snapshot | undefined;
   readonly #options: PlanOptions;
-  /** Those that nothing was compared with yet. */
+  /** Old releases that were not matched yet. */
   readonly #old: Map<string, Release>;
 
   constructor(before: Snapshot | undefined, options: PlanOptions) {
@@ -185,7 +189,7 @@ class Comparison {
     this.changes.push({ ...change, why: difference.why, sameValue, action: difference.isSeen ? action : 'none' });
   }
 
-  /** Changes of the releases that nothing was compared with. */
+  /** The old releases that were not matched are removed ones. */
   removed(): ReleaseChange[] {
     return [...this.#old.values()].map(({ unit, credential }) => ({
       unit,
@@ -196,7 +200,7 @@ class Comparison {
     }));
   }
 
-  /** Records the release's fingerprint; a recorded one stands for a recipe that is the same. */
+  /** Records the release's fingerprint; for an unchanged recipe the recorded one is reused. */
   #isSameValue(was: Release, release: Release, key: string): boolean {
     const recorded = this.#before?.fingerprints.get(key);
     const label = this.#before?.fingerprintLabel ?? 'release';
@@ -209,7 +213,7 @@ class Comparison {
   }
 }
 
-/** What becomes of a release, and whether its unit has to do something to see that; undefined if nothing does. */
+/** How a release changes, and whether its unit has to do something to see that; undefined if it does not change. */
 function releaseDifference(
   was: Release,
   release: Release,
@@ -224,8 +228,8 @@ function releaseDifference(
       : placementDifference(was.placement, release.placement)),
   ];
   if (reasons.length > 0) return { why: reasons.join(', '), isSeen: !sameValue || isMoved || isUndelivered };
-  // Whoever reads it may have missed a change that was cut short.
-  return isUndelivered ? { why: 'written again, since it was missing or altered', isSeen: true } : undefined;
+  // Its readers may have missed a change that was interrupted.
+  return isUndelivered ? { why: 'rewritten, since it was missing or altered', isSeen: true } : undefined;
 }
 
 const deliveryText: Readonly<Record<Delivery, string>> = {
@@ -235,7 +239,7 @@ const deliveryText: Readonly<Record<Delivery, string>> = {
   file: 'as a file',
 };
 
-/** What becomes of a file that stays one. */
+/** How a file changes that stays one. */
 function placementDifference(before: Placement | undefined, after: Placement | undefined): string[] {
   if (!before || !after) return [];
   const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [
@@ -251,7 +255,7 @@ function placementDifference(before: Placement | undefined, after: Placement | u
   );
 }
 
-/** A key pair's public half and the value before it lie beside the secret, and so do the links to them. */
+/** A key pair's public half and the previous value are stored next to the secret, and so are the links to them. */
 function placementOf({ credential, placement }: SecretDeclaration, id: string): Pick<Release, 'placement'> {
   if (!placement) return {};
   return {
@@ -271,7 +275,7 @@ function sorted<T extends { readonly unit: string; readonly credential: string }
     .map(({ item }) => item);
 }
 
-/** The secrets that units get, and those that they are made of. */
+/** The secrets that units get, and those they are made of. */
 function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
   const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   const needed = new Set<string>();
@@ -285,7 +289,7 @@ function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
   return needed;
 }
 
-/** The recipe of each secret. @throws Failure that names every one that is missing, not the first alone */
+/** The recipe of each secret. @throws Failure that names all missing ones, not only the first */
 function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Recipe> {
   const missing: Failure[] = [];
   const known = new Map<string, Recipe>();
@@ -308,7 +312,7 @@ function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Re
       );
 }
 
-/** Somebody may have brought an old file back, with an old value in it. */
+/** Refuses an old file with an old value, which somebody may have restored. */
 function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | undefined): void {
   for (const [name, recipe] of secrets) {
     const was = activeRecipe(history, name);
@@ -323,9 +327,9 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
       continue;
     throw new Failure(
       'older',
-      `the file of ${recipe.scope}/${recipe.path} is older than the one that is in force (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`,
+      `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`,
       {
-        hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
+        hint: 'copy the newer one here; if the old value is intended, auxcred provision --accept-older',
       },
     );
   }
@@ -333,7 +337,9 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
 
 const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
 
-/** Another period than the recorded one that lies before it: the clock is wrong now, or was. One that the manifest names is meant. */
+/**
+ * Refuses a period before the recorded one: the clock is wrong, or was. A period that the manifest names is intended.
+ */
 function refuseEarlier(
   secrets: ReadonlyMap<string, Recipe>,
   history: History | undefined,
@@ -349,15 +355,15 @@ function refuseEarlier(
     if (!now || !recorded || now.end > recorded.start) continue;
     throw new Failure(
       'clock',
-      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is in its period ${recorded.name} already, so nothing was changed`,
+      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is already in its period ${recorded.name}, so nothing was changed`,
       {
-        hint: 'set the clock; if it is right now and was wrong before, auxcred provision --accept-clock',
+        hint: 'set the clock; if it is now right and was wrong before, auxcred provision --accept-clock',
       },
     );
   }
 }
 
-/** What became of a recipe, in a few words. */
+/** How a recipe changed, in a few words. */
 export function difference(before: Recipe, after: Recipe): string {
   if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
   if (isSource(before) && isSource(after)) return sourceDifference(before, after);

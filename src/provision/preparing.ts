@@ -1,4 +1,4 @@
-/** What making a manifest active would do, with all that could stand in its way looked at. */
+/** Works out what activating a manifest would do, and checks everything that could prevent it. */
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { checkHashable } from '../derive/hash.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
@@ -24,14 +24,14 @@ import { Hashes, hashesIn } from './hashes.ts';
 import { type Plan, type PlanOptions, planOf } from './plan.ts';
 
 export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered'> {
-  /** That of the seeds.age which was opened. */
+  /** Of the seeds.age that was opened. */
   readonly counter: number;
-  /** The fixed folder as it will be, where that is not the one that is there. */
+  /** The fixed folder as it will be, if it differs from the present one. */
   readonly folder?: FixedFolder;
 }
 
 /**
- * What is in force, as far as this machine's own seed made it: after another seed was sealed everything is new.
+ * The active snapshot, if this machine's seed authenticates it: after another seed was sealed everything is new.
  * @throws Failure
  */
 export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
@@ -43,21 +43,21 @@ export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot
   }
 }
 
-/** What putting the manifest in force would do, with all that could stand in its way looked at. Changes nothing. */
+/** Works out what activating the manifest would do, and checks everything that could prevent it. Changes nothing. */
 export interface Prepared {
   readonly plan: Plan;
   readonly before: Snapshot | undefined;
   readonly sources: Sources;
   readonly hashes: Hashes;
-  /** The file of a fixed secret, of the fixed folder or of what is in force. */
+  /** The file of a fixed secret, from the fixed folder or the active snapshot. */
   fileOf(recipe: Fixed): Uint8Array | undefined;
-  /** The plan where these secrets stay what they are. */
+  /** The plan if these secrets stay unchanged. */
   planWith(held: ReadonlyMap<string, Recipe>): Plan;
-  /** Of every release of a plan. */
+  /** The fingerprints of all releases of a plan. */
   fingerprintsOf(plan: Plan): Map<string, string>;
 }
 
-/** @param paths - undefined for a machine that is elsewhere, and of which nothing is known but its manifest and fixed folder */
+/** @param paths - undefined for a remote machine, of which only the manifest and the fixed folder are known */
 export function withPrepared<T>(
   paths: Paths | undefined,
   declarations: readonly SecretDeclaration[],
@@ -75,7 +75,7 @@ export function withPrepared<T>(
     scopeSeedsOf(scopes),
     activeFixed,
   );
-  // What a hook holds back, and what it is told of as the old value, may be in the snapshot alone.
+  // What a hook holds back, and the old value that it gets, may exist only in the snapshot.
   const fileOf = (recipe: Fixed): Uint8Array | undefined =>
     fixedFiles.bytes(recipe) ?? (paths && readFixedFile(paths, recipe));
   const seedOf = seedsOf(scopes);
@@ -106,19 +106,25 @@ export function withPrepared<T>(
   });
 }
 
-/** A value that goes in force, which the caller wipes. How long a text with fixed secrets in it becomes is known only now; the rest was judged with the manifest. */
+/**
+ * A value that becomes active; the caller wipes it. The length of a text with fixed secrets is known only now;
+ * everything else was checked with the manifest.
+ */
 function checkedValue({ unit, credential, recipe }: Release, hashes: Hashes, sources: Sources): Uint8Array {
   const value = recipeValue(hashes.fill(recipe), sources);
   if (value.length <= largestSecret) return value;
   value.fill(0);
   throw new Failure(
     'invalid-manifest',
-    `${credential} of ${unit} has ${String(value.length)} bytes, and ${String(largestSecret)} are the most that can be delivered`,
-    { hint: 'split it' },
+    `${credential} of ${unit} has ${String(value.length)} bytes, and at most ${String(largestSecret)} can be delivered`,
+    { hint: 'split the secret' },
   );
 }
 
-/** What the manifest alone can't tell of a release: its hashes are of what can be hashed, it is not too long, and what it quotes is text. */
+/**
+ * Checks of a release that need its value: what it hashes can be hashed, it is not too long, and what it quotes is
+ * text.
+ */
 function checkNew(release: Release, hashes: Hashes, sources: Sources): void {
   for (const hashed of hashesIn(release.recipe)) checkHashable(sources, hashed);
   if (release.recipe.form !== 'template') return;

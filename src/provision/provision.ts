@@ -18,10 +18,10 @@ import { inputsOf, isSettled, settledOf } from './unchanged.ts';
 /** The group that may read the store: the broker's. */
 export const brokerGroup = 'auxcred';
 
-/** Entries of a secret's history that are kept. */
+/** How many entries of a secret's history are kept. */
 export const longestHistory = 64;
 
-/** Tells a service of a secret's old and new value, and throws where that failed. */
+/** Tells a service a secret's old and new value, and throws if that failed. */
 export type Hook = (
   declaration: SecretDeclaration,
   values: { readonly before: Uint8Array; readonly after: Uint8Array },
@@ -30,19 +30,22 @@ export type Hook = (
 export interface ProvisionOptions extends PlannedOptions {
   /** How it is sealed. */
   readonly sealing: Sealing;
-  /** Called with what changes for units, right before it is put in force. */
+  /** Called with the changes for units, right before they become active. */
   readonly beforehand?: ((changes: readonly ReleaseChange[]) => void) | undefined;
-  /** What the TPM's counter says, and no snapshot in force has a higher number; undefined without one. The caller raises it where something changed. */
+  /**
+   * The value of the TPM's counter, which no active snapshot exceeds; undefined without one. The caller raises it if
+   * something changed.
+   */
   readonly tpmCounter?: number | undefined;
 }
 
-/** Secrets with a hook that would be replaced, by what becomes of them. */
+/** Secrets with a hook that would change, by what happens to them. */
 interface Hooked {
-  /** Whose hook runs. */
+  /** Those whose hook runs. */
   readonly told: readonly Replacement[];
-  /** That wait until hooks can run. */
+  /** Those that wait until hooks can run. */
   readonly postponed: readonly Replacement[];
-  /** Whose hook can't be told the old value: the seed that it came from is gone. */
+  /** Those whose hook can't be given the old value, because its seed is gone. */
   readonly untold: readonly Replacement[];
 }
 
@@ -52,22 +55,22 @@ export interface Planned extends Plan {
 }
 
 export interface Provisioned {
-  /** How many credentials are in force. */
+  /** The number of active credentials. */
   readonly credentials: number;
   readonly changes: readonly ReleaseChange[];
   readonly changed: boolean;
-  /** Secrets that stay what they are because their hook failed, and why. */
+  /** Secrets that stay unchanged because their hook failed, and why. */
   readonly held: ReadonlyMap<string, string>;
-  /** Secrets that stay what they are until their hook can run. */
+  /** Secrets that stay unchanged until their hook can run. */
   readonly postponed: readonly string[];
-  /** Secrets that changed although their hook could not be told the old value: the seed that it came from is gone. */
+  /** Secrets that changed although their hook could not be given the old value, because its seed is gone. */
   readonly untold: readonly string[];
 }
 
 /**
  * What `provision` would do now. Changes nothing.
- * @param hooks - whether hooks can run; secrets whose hook can't stay what they are
- * @throws Failure for all that would keep it from doing so
+ * @param hooks - whether hooks can run; if not, secrets with a hook stay unchanged
+ * @throws Failure for anything that would prevent that
  */
 export function planned(
   paths: Paths,
@@ -101,7 +104,7 @@ const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> =>
 /**
  * What `provision` would do on a machine where nothing is active yet. Changes nothing.
  * @param folder - its fixed folder, or the vault's
- * @throws Failure for all that would keep it from doing so
+ * @throws Failure for anything that would prevent that
  */
 export function plannedAfresh(
   declarations: readonly SecretDeclaration[],
@@ -113,10 +116,11 @@ export function plannedAfresh(
 }
 
 /**
- * Puts the declared secrets in force for the broker. Everything is checked first, then hooks run; a secret whose hook fails stays what it is, and the others go on.
- * Killed at any point it leaves the old snapshot or the new one, and the next run runs a hook again whose change is not in force yet.
- * @param hook - runs a hook; `later` leaves secrets that have one as they are
- * @throws Failure and leaves everything as it is
+ * Activates the declared secrets for the broker. Everything is checked first, then hooks run; a secret whose hook fails
+ * stays unchanged, and the others go on. If killed at any point, it leaves the old snapshot or the new one, and the
+ * next run repeats hooks whose change is not active yet.
+ * @param hook - runs a hook; `later` leaves secrets that have one unchanged
+ * @throws Failure and leaves everything unchanged
  */
 export function provision(
   root: string,
@@ -132,7 +136,7 @@ export function provision(
     return unchanged(countCredentials(declarations));
   return withPrepared(paths, declarations, scopes, options, (prepared) => {
     const { plan: first, before, fileOf, planWith } = prepared;
-    // Computed before the first hook: what can't be computed does not become active, so no service is to learn of it.
+    // Computed before the first hook: what can't be computed won't become active, so no service may learn of it.
     const whole = snapshotOf(prepared, first, options);
     const { told, postponed, untold } = hookedIn(first, scopes, options.hook !== 'later');
     const failed = failedHooks(prepared, told, options.hook);
@@ -158,7 +162,7 @@ export function provision(
 
 const nameOf = ({ declaration }: Replacement): string => declaration.name;
 
-/** The outcome of a run with nothing to do. */
+/** The result of a run with nothing to do. */
 const unchanged = (credentials: number): Provisioned => ({
   credentials,
   changes: [],
@@ -168,7 +172,7 @@ const unchanged = (credentials: number): Provisioned => ({
   untold: [],
 });
 
-/** The snapshot that makes `plan` active, with its hashes computed. */
+/** The snapshot that activates `plan`, with its hashes computed. */
 function snapshotOf({ before, hashes, fingerprintsOf }: Prepared, plan: Plan, options: ProvisionOptions): Snapshot {
   const secrets = new Map([...plan.secrets].map(([name, recipe]) => [name, hashes.fill(recipe)]));
   return {
@@ -196,7 +200,7 @@ function failedHooks(
   return failed;
 }
 
-/** The number that the TPM's counter says, where that is in force already, or the next one. */
+/** The TPM counter's value, if the active snapshot already has it, else the next one. */
 function numbered(
   snapshot: Snapshot,
   tpmCounter: number | undefined,
@@ -213,7 +217,7 @@ const countCredentials = (declarations: readonly SecretDeclaration[]): number =>
     0,
   );
 
-/** Whether every seed that a recipe needs is held here, in the epoch that it names. */
+/** Whether this machine has every seed that a recipe needs, in the epoch that it names. */
 const isAvailable = (recipe: Recipe, scopes: readonly Scope[]): boolean =>
   ingredients(recipe).every(({ scope, epoch }) =>
     scopes.some((one) => scopeName(one) === scope && one.epoch === epoch),

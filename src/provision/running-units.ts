@@ -1,4 +1,4 @@
-/** Lets units that run see their new secrets. */
+/** Lets running units see their new secrets. */
 import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
 import { queueJobs, systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, templateOf } from '../system/unit-name.ts';
@@ -14,7 +14,7 @@ export interface UnitStep {
 
 const strength: Readonly<Record<UnitAction, number>> = { none: 0, reload: 1, restart: 2 };
 
-/** What each unit needs: the strongest of what its credentials ask for. Removed ones need nothing. */
+/** What each unit needs: the strongest action that its credentials ask for. Removed ones need nothing. */
 export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   const steps = new Map<string, UnitAction>();
   const refreshed = new Set<string>();
@@ -31,7 +31,7 @@ export function stepsFor(changes: readonly ReleaseChange[]): UnitStep[] {
   }));
 }
 
-/** What each unit of two lists needs: the stronger of the two. */
+/** Merges two lists: for each unit the stronger action. */
 export function mergedSteps(one: readonly UnitStep[], other: readonly UnitStep[]): UnitStep[] {
   const steps = new Map(one.map((step) => [step.unit, step]));
   for (const step of other) {
@@ -45,18 +45,18 @@ export function mergedSteps(one: readonly UnitStep[], other: readonly UnitStep[]
   return [...steps.values()];
 }
 
-/** What is done with a unit that runs. */
+/** What is done with a running unit. */
 export interface TakenStep extends UnitStep {
   /** The unit's name in the manifest: an instance's template. */
   readonly declared: string;
 }
 
-/** Units that were told, which may be at it still. */
+/** Units that were told to restart or reload, which may still be doing so. */
 export interface Told {
   readonly taken: readonly TakenStep[];
-  /** What systemd said of units that it would not restart or reload. */
+  /** systemd's reasons for units that it refused to restart or reload. */
   readonly refused: ReadonlyMap<string, string>;
-  /** Microseconds on the monotonic clock, before the first of them was told. */
+  /** Microseconds on the monotonic clock, before the first unit was told. */
   readonly since: number;
 }
 
@@ -64,23 +64,25 @@ export interface Told {
 export const nobody: Told = { taken: [], refused: new Map(), since: 0 };
 
 /**
- * Has systemd restart or reload the units of `steps` that run, all of them at once and in the order that they ask for, without waiting for them.
- * @returns what is being done, instances by their own names
- * @throws Failure `system` where systemctl fails
+ * Has systemd restart or reload the running units of `steps`, all in one call so that their ordering is respected,
+ * without waiting for them.
+ * @returns the restarts and reloads under way, instances by their own names
+ * @throws Failure `system` if systemctl fails
  */
 export function takeSteps(steps: readonly UnitStep[]): Told {
   const since = monotonicNow();
   const taken = runningSteps(steps);
   const refused = (['reload', 'restart'] as const).flatMap((action) => {
     const units = taken.filter((step) => step.action === action).map(({ unit }) => unit);
-    // try-restart: one that stopped in the meantime stays stopped.
+    // try-restart: a unit that stopped in the meantime stays stopped.
     return [...queueJobs(action === 'restart' ? 'try-restart' : 'reload', units)];
   });
   return { taken, refused: new Map(refused), since };
 }
 
 /**
- * What {@link takeSteps} would do now. A systemd that can't give a running unit new credentials (before 260) restarts where a reload was asked for.
+ * What {@link takeSteps} would do now. A systemd that can't give a running unit new credentials (before 260) restarts a
+ * unit instead of reloading it.
  */
 export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
   const wanted = new Map(steps.filter(({ action }) => action !== 'none').map((step) => [step.unit, step]));
@@ -101,7 +103,7 @@ export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
   );
 }
 
-/** Those services that run, and the instances of templates that do. */
+/** The running ones of these services, and running instances of templates. */
 function runningOf(units: readonly string[]): string[] {
   const patterns = units.map(instancesOf);
   return systemctlOutput(
@@ -118,7 +120,7 @@ function runningOf(units: readonly string[]): string[] {
     .filter((name) => name !== '');
 }
 
-/** Those that get their new credentials when they reload. */
+/** The units that get their new credentials when they reload. */
 function refreshable(units: readonly string[]): Set<string> {
   if (units.length === 0) return new Set();
   return new Set(

@@ -1,4 +1,4 @@
-/** Most runs have nothing to do: whether that is so is told by what the snapshot in force came from, without working it out again. */
+/** Detects that nothing changed, from a digest of the active snapshot's inputs: most runs have nothing to do. */
 import { createHash } from 'node:crypto';
 import { periodAt } from '../derive/period.ts';
 import { ingredients } from '../derive/recipe.ts';
@@ -13,7 +13,7 @@ import { readSettled, type Settled, type Snapshot } from '../snapshot/snapshot.t
 import type { Paths } from '../system/paths.ts';
 import { version } from '../version.ts';
 
-/** What a snapshot is worked out from, beside fixed files and the clock: SHA-256 in hexadecimal. */
+/** The inputs of a snapshot other than fixed files and the clock: SHA-256 in hexadecimal. */
 export const inputsOf = (
   declarations: readonly SecretDeclaration[],
   scopes: readonly Scope[],
@@ -32,7 +32,7 @@ export const inputsOf = (
     )
     .digest('hex');
 
-/** Whether the snapshot in force came from the same, so that nothing is to be worked out and nothing would change. */
+/** Whether the active snapshot has the same inputs, so that nothing would change. */
 export function isSettled(paths: Paths, scopes: readonly Scope[], inputs: string, at: Date): boolean {
   try {
     const settled = readSettled(paths, hostScope(scopes));
@@ -48,13 +48,13 @@ export function isSettled(paths: Paths, scopes: readonly Scope[], inputs: string
       })
     );
   } catch (error) {
-    // Of another version.
+    // Written by another version.
     if (error instanceof Failure && error.code === 'malformed') return false;
     throw error;
   }
 }
 
-/** What a snapshot came from that was worked out at a time. */
+/** The inputs of a snapshot that is worked out at this time. */
 export function settledOf(
   { releases }: Snapshot,
   declarations: readonly SecretDeclaration[],

@@ -1,4 +1,4 @@
-/** Secrets that units read without the broker, and that are not where they read them. */
+/** Secrets that units read without the broker, but that are missing there. */
 import type { Sources } from '../derive/value.ts';
 import { fixedValues } from '../fixed/value.ts';
 import type { Payload } from '../seeds/payload.ts';
@@ -11,10 +11,10 @@ import { staleFiles } from './file-folder.ts';
 import { activeSnapshot } from './preparing.ts';
 
 /**
- * The releases in force, by {@link releaseKey}, whose credential or file is missing, was altered, or does not decrypt any more: what the next run writes
- * again, whatever else it changes.
- * @param early - whether files, which have units of their own at boot, are left out
- * @throws Failure `malformed` where there is no seed of this host
+ * The active releases, by {@link releaseKey}, whose credential or file is missing, altered, or no longer decrypts. The
+ * next run writes them again, whatever else it changes.
+ * @param early - whether to leave out files, which have units of their own at boot
+ * @throws Failure `malformed` if there is no seed of this host
  */
 export async function undelivered(
   root: string,

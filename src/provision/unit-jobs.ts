@@ -1,4 +1,4 @@
-/** What comes of restarts and reloads: waits until systemd has done them, and says which units do not run and why. */
+/** Waits until systemd has finished restarts and reloads, and says which units do not run and why. */
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
@@ -7,10 +7,10 @@ import { managerProperty, unitProperties } from '../system/systemctl.ts';
 import { isService, unitOfProcess } from '../system/unit-name.ts';
 import type { TakenStep, Told } from './running-units.ts';
 
-/** A unit that was told to restart or reload, and did not. */
+/** A unit that did not restart or reload as told. */
 export interface UnitFailure {
   readonly unit: string;
-  /** What is so, with the reason that systemd gives. */
+  /** What happened, with systemd's reason. */
   readonly reason: string;
 }
 
@@ -36,24 +36,27 @@ const watched = [
   'TimeoutStartUSec',
   'TimeoutStopUSec',
 ] as const;
-/** Properties that hold the status of every command of a unit. */
+/** The properties with the status of each command of a unit. */
 const commands = ['ExecStartPre', 'ExecStart', 'ExecStartPost', 'ExecReload'] as const;
 
-/** Looks, about a second, at which a service has to be up whose start is over with its first instruction (`Type=simple` and the like). Counted, since on a busy machine both it and the looks take longer. */
+/**
+ * How many polls (about a second) a service has to stay up whose start ends with its first instruction (`Type=simple`
+ * and the like). A count, not a time: on a busy machine both the service and the polls take longer.
+ */
 const probation = 10;
-/** Milliseconds beyond a unit's own time limit in which systemd ends what went over it. */
+/** Milliseconds beyond a unit's own time limit that systemd may need to end it. */
 const slack = 5000;
-/** Milliseconds between two looks. */
+/** Milliseconds between two polls. */
 const interval = 100;
 
-/** Microseconds of the clock that systemd's monotonic timestamps are of. */
+/** Microseconds, on the clock of systemd's monotonic timestamps. */
 export const monotonicNow = (): number => Number(process.hrtime.bigint() / 1000n);
 
 /**
- * Waits until every unit has done what it was told, or does nothing for longer than systemd allows it (systemd's `DefaultTimeoutStartSec=` where a unit
- * has no limit of its own).
- * @param progress - hears which units are not ready yet
- * @returns those that do not run, in the order in which they were told
+ * Waits until every unit has done what it was told, or makes no progress for longer than systemd allows it
+ * (`DefaultTimeoutStartSec=` if a unit has no limit of its own).
+ * @param progress - called with the units that are not ready yet
+ * @returns those that do not run, in the order of `told`
  * @throws Failure `system` where systemctl fails
  */
 export async function failuresOf(
@@ -73,7 +76,7 @@ export async function failuresOf(
   });
 }
 
-/** The failure of a command whose units do not all run. */
+/** The failure of a command if some of its units do not run. */
 export const unitsFailure = (failures: readonly UnitFailure[]): Failure =>
   new Failure('unit-failed', failures.map(({ unit, reason }) => `${unit} ${reason}`).join('; '), {
     hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])),
@@ -112,16 +115,19 @@ const isUnderWay = (state: Properties): boolean =>
   ['deactivating', 'reloading', 'refreshing'].includes(state.get('ActiveState') ?? '') ||
   (state.get('ActiveState') === 'activating' && !isRetrying(state));
 
-/** Whether it failed, and systemd waits before it starts it once more. */
+/** Whether it failed, and systemd is waiting to start it again. */
 const isRetrying = (state: Properties): boolean => state.get('SubState')?.startsWith('auto-restart') === true;
 
-/** Whether it counts as started, and nothing says yet that it works. */
+/** Whether it counts as started although nothing shows yet that it works. */
 const isOnProbation = (state: Properties, since: number): boolean =>
   state.get('ActiveState') === 'active' &&
   ['simple', 'idle', 'exec'].includes(state.get('Type') ?? '') &&
   Number(state.get('ExecMainStartTimestampMonotonic')) >= since;
 
-/** Whether systemd's own process has not become the service's yet: it names itself in parentheses while it gets the credentials (systemd src/shared/exec-util or src/core/exec-invoke.c, rename_process_from_path()). */
+/**
+ * Whether systemd's forked process has not executed the service yet: it names itself in parentheses while it sets up
+ * credentials (systemd src/shared/exec-util or src/core/exec-invoke.c, rename_process_from_path()).
+ */
 function isBeforeExec(pid: string): boolean {
   try {
     return /^(?:\(|systemd)/.test(readFileSync(`/proc/${pid}/comm`, 'utf8'));
@@ -130,7 +136,7 @@ function isBeforeExec(pid: string): boolean {
   }
 }
 
-/** Milliseconds that a unit may stay as it is while it starts, reloads or stops. */
+/** Milliseconds that a unit may spend in its present state while it starts, reloads or stops. */
 const limitOf = (state: Properties): number =>
   slack +
   (timespan(state.get(state.get('ActiveState') === 'deactivating' ? 'TimeoutStopUSec' : 'TimeoutStartUSec') ?? '') ??
@@ -149,7 +155,10 @@ const milliseconds: Readonly<Record<string, number>> = {
   y: 31_557_600_000,
 };
 
-/** Milliseconds of a time span as systemctl shows it, `1min 30s` (systemd.time(7)); undefined for none and for `infinity`. */
+/**
+ * Parses a time span of systemctl, `1min 30s` (systemd.time(7)), to milliseconds; undefined for none and for
+ * `infinity`.
+ */
 export function timespan(text: string): number | undefined {
   const parts = [...text.matchAll(/(\d+)([a-z]+)/g)];
   return parts.length === 0
@@ -157,7 +166,7 @@ export function timespan(text: string): number | undefined {
     : parts.reduce((sum, [, number, unit]) => sum + Number(number) * (milliseconds[unit ?? ''] ?? 0), 0);
 }
 
-/** Why a unit does not run as it was told to; undefined where it does. */
+/** Why a unit does not run as told; undefined if it does. */
 function reasonOf({ unit, action }: TakenStep, state: Properties, since: number): string | undefined {
   if (isUnderWay(state))
     return `is still ${state.get('ActiveState') === 'active' ? `waiting to ${action}` : (state.get('ActiveState') ?? '')} (${state.get('SubState') ?? ''})`;
@@ -168,13 +177,13 @@ function reasonOf({ unit, action }: TakenStep, state: Properties, since: number)
   return state.get('ActiveState') === 'inactive' ? absenceOf(state, since) : undefined;
 }
 
-/** Why a unit that ran is inactive, other than that it did its work or was stopped before; undefined where that may be. */
+/** Why a unit that ran is inactive; undefined if it may have finished its work or been stopped before. */
 function absenceOf(state: Properties, since: number): string | undefined {
   const at = (name: string): number => Number(state.get(name));
   if (at('ConditionTimestampMonotonic') >= since && state.get('ConditionResult') === 'no') return undefined;
   if (at('AssertTimestampMonotonic') >= since && state.get('AssertResult') === 'no')
-    return 'was stopped and did not start: an assertion of it does not hold';
-  // systemd forgets a unit that is inactive and that no other one names, and shows zeros then.
+    return 'was stopped and did not start: one of its assertions failed';
+  // systemd unloads an inactive unit that no other unit names, and then shows zeros.
   const isForgotten = at('InactiveEnterTimestampMonotonic') === 0;
   const mayHaveEnded = isForgotten
     ? state.get('Type') === 'oneshot' && state.get('RemainAfterExit') === 'no'
@@ -184,10 +193,10 @@ function absenceOf(state: Properties, since: number): string | undefined {
     : 'was stopped and did not start: a unit that it needs failed, or its start was cancelled';
 }
 
-/** What of a unit {@link failureOf} asks for. */
+/** The properties that {@link failureOf} needs. */
 export const failureProperties = ['ActiveState', 'SubState', 'Result', 'ExecMainCode', 'ExecMainStatus'] as const;
 
-/** How a unit failed, with the reason that systemd gives; undefined for one that did not. @param state - {@link failureProperties} */
+/** How a unit failed, with systemd's reason; undefined if it did not. @param state - {@link failureProperties} */
 export function failureOf(unit: string, state: Properties): string | undefined {
   if (state.get('ActiveState') !== 'failed' && !isRetrying(state)) return undefined;
   return `failed: ${state.get('Result') ?? ''}${statusOf(unit, state)}${isRetrying(state) ? '; systemd tries again' : ''}`;
@@ -211,8 +220,8 @@ function statusOf(unit: string, state: Properties | undefined): string {
 }
 
 /**
- * The service that this process is part of, while that is starting, stopping or reloading: a unit that is ordered after it waits for its end, so it must
- * not wait for the unit.
+ * The service that this process belongs to, while that is starting, stopping or reloading: a unit that is ordered after
+ * it waits for it, so it must not wait for the unit.
  */
 export function unfinishedService(): string | undefined {
   const unit = unitOfProcess(readFileSync('/proc/self/cgroup', 'utf8'));

@@ -1,4 +1,6 @@
-/** What arrived at a target: all of it is looked at before anything is written, and then written in an order that a crash can't hurt. */
+/**
+ * What arrived at a target: all of it is checked before anything is written, and then written in a crash-safe order.
+ */
 import { lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { Failure } from '../failure.ts';
@@ -38,26 +40,27 @@ class FutureFolder extends FixedFolder {
   }
 }
 
-/** What an arrival is judged by. */
+/** The context in which an arrival is judged. */
 export interface Standards {
   /** The seeds as they will be; undefined if they were withheld, as in a dry run for a host that is not enrolled. */
   readonly scopes: readonly Scope[] | undefined;
   readonly pushed: Pushed;
-  /** The seeds that this machine gives up for those; undefined if it keeps its own. */
+  /** The seeds that those replace; undefined if the machine keeps its own. */
   readonly own: OwnSeeds | undefined;
 }
 
-/** An arrival that nothing speaks against. */
+/** An arrival that passed all checks. */
 export interface Judged {
-  /** As it will be. */
+  /** The state as it will be. */
   readonly manifest: Manifest;
-  /** What changes for units; nothing is known of it without seeds. */
+  /** The changes for units; unknown without seeds. */
   readonly changes: readonly ReleaseChange[];
 }
 
 /**
- * Judges everything that a push would do here, as a whole and before anything is written: names, fixed files (each is opened under its name),
- * the manifest as it will be, and whether all that it asks for will be there. Changes nothing.
+ * Judges everything that a push would do here, as a whole and before anything is written: names, fixed files (each is
+ * opened under its name), the manifest as it will be, and whether everything it asks for will be there. Changes
+ * nothing.
  * @throws Failure
  */
 export function judge(root: string, request: Request, files: Arrived, { scopes, pushed, own }: Standards): Judged {
@@ -92,7 +95,10 @@ function refuseBroken({ problems }: Manifest): void {
   throw new Failure('invalid-manifest', text, hint === undefined ? {} : { hint });
 }
 
-/** @throws Failure `malformed` for a file that does not open under its name, `older` for one that was replaced before */
+/**
+ * @throws Failure `malformed` for a file that does not open under its name, `older` for one that is older than the
+ * present one
+ */
 function openAll(folder: FixedFolder, { acceptOlder }: Request, { fixed }: Arrived, scopes: readonly Scope[]): void {
   const seedOf = scopeSeedsOf(scopes);
   const now = new FixedFolder(folder.path);
@@ -104,7 +110,10 @@ function openAll(folder: FixedFolder, { acceptOlder }: Request, { fixed }: Arriv
   }
 }
 
-/** @throws Failure `refused` if the fixed folder would have names that can't be in one, or if something else is in a file's way, whatever the options */
+/**
+ * @throws Failure `refused` if names in the fixed folder would conflict, or if something else is in a file's way,
+ * whatever the options
+ */
 function refuseUnfit(paths: Paths, { removeFixed, removeManifest }: Request, files: Arrived): void {
   const { fixed } = paths;
   const folder = new FixedFolder(fixed);
@@ -124,7 +133,7 @@ function refuseUnfit(paths: Paths, { removeFixed, removeManifest }: Request, fil
   }
   for (const name of [...files.manifest.keys(), ...removeManifest]) {
     const path = manifestFile(paths, name);
-    // A link, to /dev/null say, can be replaced.
+    // A link, such as to /dev/null, can be replaced.
     if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true) throw inTheWay(path, 'file');
   }
 }
@@ -137,11 +146,11 @@ const parentsOf = (text: string): string[] =>
     .map((_, i, segments) => segments.slice(0, i + 1).join('/'));
 
 const inTheWay = (path: string, what: string): Failure =>
-  new Failure('refused', `${path} is in the way: it is no ${what}`, { hint: 'move it away there' });
+  new Failure('refused', `${path} is in the way: it is not a ${what}`, { hint: 'move it away there' });
 
 /**
- * A push takes away only what a push brought, and without `replace` overwrites nothing else either.
- * @throws Failure `refused` for what was put or edited on the machine itself
+ * A push removes only what a push brought, and without `replace` also overwrites nothing else.
+ * @throws Failure `refused` for files that were put or edited on the machine itself
  */
 function refuseByHand(
   paths: Paths,
@@ -162,7 +171,7 @@ function refuseByHand(
   refuseOwn('the machine itself', [...fixed, ...manifest.map((name) => manifestFile(pathsUnder('/'), name))]);
 }
 
-/** The names of files that are neither what a push brought nor what comes now. */
+/** The names of files that no push brought and that differ from what comes now. */
 const byHand = (
   names: readonly string[],
   arrived: ReadonlyMap<string, Uint8Array>,
@@ -174,14 +183,15 @@ const byHand = (
     return there !== undefined && !isPushed(pushed, name, there) && !(comes && Buffer.compare(comes, there) === 0);
   });
 
-/** A link, to /dev/null say, was made by hand: it has the bytes of no push, whatever it leads to. */
+/** A link, such as to /dev/null, was made by hand: whatever its target, its bytes are not a push's. */
 function manifestBytes(paths: Paths, name: string): Uint8Array | undefined {
   const path = manifestFile(paths, name);
   return lstatSync(path, { throwIfNoEntry: false })?.isFile() === false ? new Uint8Array(0) : readIfPresent(path);
 }
 
 /**
- * Fixed secrets that were put on the machine itself are under its own seeds: they open now, and would not any more.
+ * Refuses to lose fixed secrets that were put on the machine itself: they are encrypted under its own seeds, which a
+ * push would replace.
  * @throws Failure `refused`
  */
 function refuseLost(
@@ -205,14 +215,17 @@ function refuseLost(
   if (lost.length === 0) return;
   throw new Failure(
     'refused',
-    `${listed(lost.map(nameText))} would not open any more: put on the machine itself, under a seed that this push replaces`,
+    `${listed(lost.map(nameText))} could no longer be opened: put on the machine itself, under a seed that this push replaces`,
     {
-      hint: 'auxcred get there, and put into the vault what is still needed; push --replace gives it up',
+      hint: 'auxcred get there, and put what is still needed into the vault; push --replace gives it up',
     },
   );
 }
 
-/** Of the seed that a file is encrypted under, in hexadecimal; undefined for a damaged file, which is lost already. */
+/**
+ * The key id (hexadecimal) of the seed that a file is encrypted under; undefined for a damaged file, which is already
+ * lost.
+ */
 function keyIdIn(name: FixedName, bytes: Uint8Array | undefined): string | undefined {
   try {
     return bytes && hex(readHeader(name, bytes).keyId);
@@ -232,7 +245,7 @@ function fixedName(text: string): FixedName {
 
 const manifestFile = ({ manifestFolders: [folder = ''] }: Paths, name: string): string => join(folder, name);
 
-/** The manifest files that will be active, in the order of theirs. */
+/** The manifest files that will be active, in their order of precedence. */
 function futureManifest(
   root: string,
   arrived: ReadonlyMap<string, Uint8Array>,
@@ -249,7 +262,7 @@ function futureManifest(
   return [...strongest, ...filesIn(weaker, root).filter((file) => !hidden.has(nameOf(file)))];
 }
 
-/** The record while a push is under way: what it brings, beside what is still there. */
+/** The record while a push is under way: what it brings, and what is still there. */
 export function begun(pushed: Pushed, { fixed, manifest }: Arrived): Pushed {
   const withArrived = (before: PushedFiles, arrived: ReadonlyMap<string, Uint8Array>): PushedFiles =>
     new Map([
@@ -266,7 +279,9 @@ export function begun(pushed: Pushed, { fixed, manifest }: Arrived): Pushed {
   };
 }
 
-/** The record of a push that came to its end: of each file what is there now, be it brought by this one or by one that was cut short. */
+/**
+ * The record of a finished push: the present state of each file, whether this push brought it or an interrupted one.
+ */
 export function finished(paths: Paths, pushed: Pushed): Pushed {
   const folder = new FixedFolder(paths.fixed);
   const present = (files: PushedFiles, read: (name: string) => Uint8Array | undefined): PushedFiles =>
@@ -288,10 +303,13 @@ export function finished(paths: Paths, pushed: Pushed): Pushed {
   };
 }
 
-/** Writes what was judged. Each file is the old one or the new one at any moment; what is active is another matter. */
+/**
+ * Writes what was judged. At any moment each file is either the old one or the new one; this does not change what is
+ * active.
+ */
 export function writeFiles(paths: Paths, { removeFixed, removeManifest }: Request, files: Arrived): void {
   const folder = new FixedFolder(paths.fixed);
-  // First: what is removed may differ from what comes in its case only.
+  // Removed first: a removed name may differ from a new one only in case.
   for (const name of removeFixed) if (folder.read(fixedName(name))) folder.remove(fixedName(name));
   for (const [name, bytes] of files.fixed) folder.place(fixedName(name), bytes);
   const [manifests = ''] = paths.manifestFolders;

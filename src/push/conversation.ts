@@ -1,4 +1,4 @@
-/** One ssh process and what is said through it. */
+/** One ssh process and the conversation through it. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
@@ -15,10 +15,13 @@ import {
   type Result,
 } from './protocol.ts';
 
-/** What a login that is not root's gets by sudo. In quotes that every login shell reads alike. */
+/** Runs as root, or through sudo for other logins. Quoted so that every login shell reads it alike. */
 const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
 
-/** Of what a host says on standard error: the lines that are passed on and that are held back, the characters of each, and the bytes after which it is given up. */
+/**
+ * Limits of a host's standard error: the lines that are passed on, the lines that are held back, the characters of
+ * each, and the bytes after which the host is given up.
+ */
 const mostLines = 500;
 const mostHeld = 20;
 const longestSaid = 1000;
@@ -31,21 +34,23 @@ export interface Conversation {
   readonly ssh: readonly string[];
   /** The destination, as ssh takes it. */
   readonly target: string;
-  /** Milliseconds until the other side is given up. */
+  /** Milliseconds until the host is given up. */
   readonly timeout: number;
-  /** Hears what the other side, or ssh, says on standard error, line by line. */
+  /** Called with each line that the host or ssh prints on standard error. */
   readonly hear: (line: string) => void;
 }
 
-/** What is to be sent: the request's line and the files behind it. */
+/** What to send: the request's line, and the files behind it. */
 export interface Shipment {
   readonly request: Request | undefined;
   readonly bytes: readonly Uint8Array[];
 }
 
 /**
- * Gets a host's offer, lets `decide` answer it, and waits for the result. Where `decide` throws, the host is told nothing, and changes nothing.
- * @throws Failure `timeout`, `malformed` for a host that floods, `system` where it can't be reached or goes away, and what `decide` throws
+ * Gets a host's offer, lets `decide` answer it, and waits for the result. If `decide` throws, the host is told nothing,
+ * and changes nothing.
+ * @throws Failure `timeout`, `malformed` for a host that floods, `system` if it can't be reached or disconnects, and
+ * whatever `decide` throws
  */
 export async function converse(
   conversation: Conversation,
@@ -61,7 +66,7 @@ export async function converse(
   }
 }
 
-/** ssh to a host, and what came and went through it. */
+/** ssh to a host, and the data through it. */
 class Connection {
   readonly #conversation: Conversation;
   readonly #child: ChildProcessByStdio<Writable, Readable, Readable>;
@@ -83,15 +88,15 @@ class Connection {
       },
     );
     this.#ended.catch(() => {});
-    // A host that goes away is seen by the end of what it says.
+    // A disconnected host is noticed by the end of its output.
     this.#child.stdin.on('error', () => {});
     this.#incoming = new Incoming(this.#child.stdout, host);
     this.#heard = listen(this.#child.stderr, hear, () => {
-      const hint = 'what does its shell, or ssh, print there?';
+      const hint = 'check what its shell, or ssh, prints there';
       this.#break(new Failure('malformed', `${host} floods standard error`, { hint }));
     });
     this.#limit = setTimeout(() => {
-      const hint = '--timeout=SECONDS; what was sent whole the host may still finish';
+      const hint = '--timeout=SECONDS; the host may still finish what it received completely';
       this.#break(new Failure('timeout', `${host} did not finish within ${String(timeout / 1000)} s`, { hint }));
     }, timeout);
   }
@@ -115,17 +120,19 @@ class Connection {
     this.#child.stdin.end();
   }
 
-  /** @param isAsked - whether the host was asked to change something. @throws Failure if it goes away without one */
+  /** @param isAsked - whether the host was asked to change something. @throws Failure if it disconnects without one */
   async result(isAsked: boolean): Promise<Result> {
     const { host } = this.#conversation;
     const result = await this.#incoming.line(longestResult);
     if (result) return parseResult(result, host);
-    const hint = isAsked ? 'auxcred push again: what it got whole it may have made active' : 'auxcred push again';
+    const hint = isAsked
+      ? 'auxcred push again: it may have activated what it received completely'
+      : 'auxcred push again';
     const last = lastOf(this.#heard.said());
     throw this.#reason ?? new Failure('system', `the connection to ${host} ended before it answered${last}`, { hint });
   }
 
-  /** Waits until ssh has ended, for 2 s. */
+  /** Waits up to 2 s for ssh to end. */
   async end(): Promise<void> {
     clearTimeout(this.#limit);
     this.#heard.release();
@@ -138,7 +145,7 @@ class Connection {
     clearTimeout(grace);
   }
 
-  /** Its streams too: what ssh started itself may hold them open. */
+  /** Closes its streams too: a process that ssh started may hold them open. */
   #break(reason?: Failure): void {
     this.#reason ??= reason;
     this.#child.kill('SIGKILL');
@@ -152,16 +159,17 @@ const notRun = (program: string, error: unknown): Failure =>
     hint: 'apt install openssh-client, or ssh = ["PROGRAM"] in vault.toml',
   });
 
-/** The bytes go as soon as they are parsed: many hosts may be asked at once. */
+/** The bytes are released as soon as they are parsed: many hosts may be asked at once. */
 async function offerIn(incoming: Incoming, host: string): Promise<Offer | undefined> {
   const line = await incoming.line(longestLine);
   return line && parseOffer(line, host);
 }
 
 /**
- * Cuts into lines what comes, without what a terminal would obey. Until `release` they are held back, since the last of them may be why there is no offer, and is said as that.
- * @param flooded - called when more comes than anybody has to say
- * @returns the last lines until now, and what lets those be heard that `but` does not keep back
+ * Splits output into lines, without terminal control characters. They are held back until `release`, since the last may
+ * be the reason why there is no offer, and then goes into that failure.
+ * @param flooded - called when there is far too much output
+ * @returns the last lines so far, and a function that passes on those that `but` does not exclude
  */
 function listen(
   stream: NodeJS.ReadableStream,
@@ -176,7 +184,7 @@ function listen(
   const pass = (line: string): void => {
     heard++;
     if (heard <= mostLines) hear(line);
-    else if (heard === mostLines + 1) hear('it says more, which is left out');
+    else if (heard === mostLines + 1) hear('further output is left out');
   };
   const take = (line: string): void => {
     const clean = printable(line.replace(/^auxcred: /, ''), longestSaid).trimEnd();
@@ -220,7 +228,7 @@ function unreached(
     return (
       strangeKey(host, target, said) ??
       new Failure('system', `${host} can't be reached${lastOf(said)}`, {
-        hint: 'ssh has to get there without asking anything; target = "root@NAME" in vault.toml says where it is',
+        hint: 'ssh has to connect without asking anything; target = "root@NAME" in vault.toml sets the destination',
       })
     );
   if (status === 127 && /\bsudo\b/.test(lastOf(said)))
@@ -238,7 +246,7 @@ function unreached(
   );
 }
 
-/** A host whose ssh host key is not the one that known_hosts has: one that was reinstalled, or another machine. */
+/** The failure for an ssh host key that is not in known_hosts: a reinstalled host, or another machine. */
 function strangeKey(host: string, target: string, said: readonly string[]): Failure | undefined {
   if (!said.some((line) => line.startsWith('Host key verification failed'))) return undefined;
   const enroll = `ssh ${quoted(target)} auxcred enroll | auxcred enroll ${host} --replace --from=-`;
@@ -252,10 +260,10 @@ function strangeKey(host: string, target: string, said: readonly string[]): Fail
   });
 }
 
-/** For a shell: a destination has no quotes in it, but it may have brackets. */
+/** Quotes for a shell: a destination contains no quotes, but may contain brackets. */
 const quoted = (word: string): string => (/[[\]]/.test(word) ? `'${word}'` : word);
 
-/** What known_hosts calls a destination: `web1`, or `[web1]:2222` with a port that only `ssh://` can name. */
+/** A destination's name in known_hosts: `web1`, or `[web1]:2222` for a port, which only `ssh://` can name. */
 function knownAs(target: string): string {
   const [, , name = target, port] = /^ssh:\/\/([^@]*@)?(\[[^\]]*\]|[^:/]*)(?::(\d+))?/.exec(target) ?? [];
   const bare = name.slice(name.lastIndexOf('@') + 1);

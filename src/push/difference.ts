@@ -1,4 +1,4 @@
-/** What the vault has for a host, and what of it the host has not. */
+/** What the vault has for a host, and which of it the host lacks. */
 import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { utf8 } from '../bytes.ts';
@@ -16,7 +16,7 @@ import { refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
 
 /** A file of the vault. */
 export interface Supply {
-  /** Where it lies. */
+  /** Its path. */
   readonly source: string;
   readonly bytes: Uint8Array;
   /** SHA-256, in hexadecimal. */
@@ -27,18 +27,19 @@ export interface FixedSupply extends Supply {
   readonly sequence: number;
 }
 
-/** All that a host is to have. */
+/** Everything that a host should have. */
 export interface Supplies {
   readonly scopes: readonly Scope[];
   /** By name: `host/web1/wifi`. */
   readonly fixed: ReadonlyMap<string, FixedSupply>;
-  /** By file name; undefined where the manifest is not sent. */
+  /** By file name; undefined if the manifest is not sent. */
   readonly manifest: ReadonlyMap<string, Supply> | undefined;
 }
 
 /**
  * A host's fixed files, those of its groups, and its manifest.
- * @throws Failure `malformed` for a fixed file of an earlier epoch, `usage` for a manifest file whose name can't be sent
+ * @throws Failure `malformed` for a fixed file of an earlier epoch, `usage` for a manifest file whose name can't be
+ * sent
  */
 export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope[], withManifest: boolean): Supplies {
   const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
@@ -59,7 +60,7 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
   return { scopes, fixed: new Map(fixed), manifest: withManifest ? manifestSupplies(host) : undefined };
 }
 
-/** The active files of the host's folders; a file hides those of the same name in weaker ones. */
+/** The effective files of the host's folders; a file hides those of the same name in folders of lower precedence. */
 function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supply> {
   return new Map(
     filesIn(manifest).map(({ path, text }) => {
@@ -69,14 +70,14 @@ function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supp
           hint: 'letters, digits and . _ @ + - in the name of a manifest file',
         });
       if (text === undefined)
-        throw new Failure('system', `${path} can't be read`, { hint: 'a manifest is a regular file' });
+        throw new Failure('system', `${path} can't be read`, { hint: 'a manifest file has to be a regular file' });
       const bytes = text === '' ? utf8('') : new Uint8Array(readFileSync(path));
       return [name, { source: path, bytes, digest: digestOf(bytes) }];
     }),
   );
 }
 
-/** The files of the vault's manifest for a host that are not there as they are here; none where the vault's can't be read. */
+/** The manifest files in the vault that differ from the host's; none if the vault's can't be read. */
 export function unsentManifest(host: VaultHost, { manifest }: Offer): string[] {
   try {
     return changed(manifestSupplies(host), manifest);
@@ -88,9 +89,9 @@ export function unsentManifest(host: VaultHost, { manifest }: Offer): string[] {
 
 /** What a host lacks. */
 export interface Difference {
-  /** Whether its seeds are to be sealed. */
+  /** Whether its seeds have to be sealed. */
   readonly seeds: boolean;
-  /** Key ids of seeds that are this vault's own earlier ones, by scope. */
+  /** Key ids of this vault's own earlier seeds, by scope. */
   readonly replaces: ReadonlyMap<string, Uint8Array>;
   readonly fixed: readonly string[];
   readonly removeFixed: readonly string[];
@@ -106,13 +107,14 @@ export interface DifferenceOptions {
   readonly replace: boolean;
   readonly acceptOlder: boolean;
   readonly reseal: boolean;
-  /** The key id that a scope has in an epoch, as this vault derives it. */
+  /** The key id of a scope in an epoch, as derived by this vault. */
   readonly keyIdIn: (scope: string, epoch: number) => Uint8Array;
 }
 
 /**
- * Compares what a host offers with what it is to have.
- * @throws Failure `not-pinned` for a host that is sealed as another one, `refused` for one with seeds of another vault or files of its own, `older` for an epoch or a file that is behind the host's
+ * Compares what a host offers with what it should have.
+ * @throws Failure `not-pinned` for a host that is sealed under another name, `refused` for one with seeds of another
+ * vault or files of its own, `older` for an epoch or a file that is older than the host's
  */
 export function differenceOf(host: string, offer: Offer, supplies: Supplies, options: DifferenceOptions): Difference {
   const { scopes, fixed, manifest } = supplies;
@@ -120,7 +122,7 @@ export function differenceOf(host: string, offer: Offer, supplies: Supplies, opt
   const sealedAs = [...offer.pins.keys()].find((name) => name.startsWith('host/'));
   if (sealedAs !== undefined && sealedAs !== `host/${host}`)
     throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, {
-      hint: `push to ${sealedAs.slice('host/'.length)}, or mend target in vault.toml`,
+      hint: `push to ${sealedAs.slice('host/'.length)}, or fix target in vault.toml`,
     });
   const replaces = new Map<string, Uint8Array>();
   for (const [name, pin] of offer.pins) {
@@ -156,7 +158,7 @@ export function differenceOf(host: string, offer: Offer, supplies: Supplies, opt
   return difference;
 }
 
-/** What is there in another form than the one that a push brought. */
+/** Files that were changed since a push brought them. */
 const byHand = (changed: readonly string[], there: Offer['manifest']): string[] =>
   changed.filter((name) => there.get(name)?.pushed === false);
 
@@ -168,20 +170,22 @@ const changed = (here: Digests, there: Digests): string[] =>
 const gone = (here: Digests, there: Offer['manifest']): string[] =>
   [...there].filter(([name, { pushed }]) => pushed && !here.has(name)).map(([name]) => name);
 
-/** A seed that is not an earlier one of this vault's own is somebody else's: what follows from it would be lost. */
+/** A seed that is not an earlier one of this vault belongs to somebody else: what is derived from it would be lost. */
 function refuseForeign(host: string, name: string, pin: Pin, wanted: Pin | undefined, own: Uint8Array): void {
   if (!equal(pin, own))
     throw new Failure(
       'refused',
-      `${host} has a seed for ${name} that is not this vault's, and another one changes every secret of it`,
+      `${host} has a seed for ${name} that is not from this vault, and replacing it changes every secret derived from it`,
       {
-        hint: 'is it the right vault, and the right machine? auxcred unseal --reveal there shows its seed as words for paper; push --replace gives it up',
+        hint:
+          'check that the vault and the machine are right; auxcred unseal --reveal there shows its seed as words ' +
+          'for paper; push --replace gives it up',
       },
     );
   if (wanted && wanted.epoch < pin.epoch)
     throw new Failure(
       'older',
       `${host} has ${name} in epoch ${String(pin.epoch)}, and the vault is in ${String(wanted.epoch)}`,
-      { hint: 'is vault.toml the newest one? --replace goes back' },
+      { hint: 'check that vault.toml is the newest one; --replace goes back' },
     );
 }

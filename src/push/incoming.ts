@@ -1,7 +1,7 @@
 import type { Readable } from 'node:stream';
 import { Failure } from '../failure.ts';
 
-/** A stream of bytes that is read by lines and by lengths, and no faster than it is asked for. */
+/** Reads a byte stream by lines and by lengths, no faster than it is consumed. */
 export class Incoming {
   readonly #stream: Readable;
   readonly #whose: string;
@@ -9,7 +9,7 @@ export class Incoming {
   #ended = false;
   #wake = (): void => {};
 
-  /** @param whose - who says it, for failures */
+  /** @param whose - the sender, for failures */
   constructor(stream: Readable, whose: string) {
     this.#stream = stream;
     this.#whose = whose;
@@ -18,7 +18,7 @@ export class Incoming {
       stream.pause();
       this.#wake();
     });
-    // Whoever waits sees an error as the end that it is.
+    // To a waiting reader an error is the end of the stream.
     for (const event of ['end', 'close', 'error']) {
       stream.on(event, () => {
         this.#ended = true;
@@ -28,9 +28,12 @@ export class Incoming {
     stream.pause();
   }
 
-  /** The next line without its end; undefined where the stream ends before. @throws Failure `malformed` for one of more than `most` bytes */
+  /**
+   * The next line without its newline; undefined if the stream ends first.
+   * @throws Failure `malformed` for a line of more than `most` bytes
+   */
   async line(most: number): Promise<Uint8Array | undefined> {
-    // One buffer that grows: a stream that comes byte by byte would take a hundred times its length as a list of them.
+    // One growing buffer: as a list of chunks, a stream that comes byte by byte would take a hundred times its length.
     let line = Buffer.alloc(0);
     for (let length = 0; ; ) {
       const end = this.#bytes.indexOf(0x0a);
@@ -47,7 +50,7 @@ export class Incoming {
     }
   }
 
-  /** The next `length` bytes; undefined where the stream ends before. */
+  /** The next `length` bytes; undefined if the stream ends first. */
   async bytes(length: number): Promise<Uint8Array | undefined> {
     const bytes = new Uint8Array(length);
     for (let have = 0; ; ) {
@@ -60,12 +63,12 @@ export class Incoming {
     }
   }
 
-  /** Lets go of the stream. */
+  /** Releases the stream. */
   close(): void {
     this.#stream.destroy();
   }
 
-  /** Waits for more. @returns whether there is any */
+  /** Waits for more data. @returns whether there is any */
   async #more(): Promise<boolean> {
     if (this.#bytes.length === 0 && !this.#ended) {
       await new Promise<void>((resolve) => {

@@ -1,4 +1,4 @@
-/** What a target says of itself, from what lies there: no seed is opened, and no TPM. */
+/** A target's description of itself, from its files: no seed and no TPM is opened. */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseOpensshKey } from '../age/openssh-key.ts';
@@ -52,7 +52,7 @@ function hostKey({ sshHostKey }: Paths): Uint8Array | undefined {
     seed.fill(0);
     return publicKey;
   } catch (error) {
-    // A key of another type is none to seal to.
+    // A key of another type can't be sealed to.
     if (error instanceof Failure) return undefined;
     throw error;
   } finally {
@@ -60,7 +60,7 @@ function hostKey({ sshHostKey }: Paths): Uint8Array | undefined {
   }
 }
 
-/** The scopes that are sealed; none where the seeds or what they are pinned by is gone or damaged. */
+/** The sealed scopes; none if the seeds or their pins are gone or damaged. */
 function sealedPins(paths: Paths): ReadonlyMap<string, Pin> {
   const pins = readIfPresent(paths.seeds) && readIfPresent(paths.pins);
   try {
@@ -71,7 +71,7 @@ function sealedPins(paths: Paths): ReadonlyMap<string, Pin> {
   }
 }
 
-/** Only those that a push could bring. */
+/** Only files that a push could bring. */
 function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {
   try {
     return readdirSync(folder, { withFileTypes: true })
@@ -82,7 +82,7 @@ function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {
   }
 }
 
-/** When a fixed file was written (milliseconds since 1970, as its header says); 0 for a damaged one. */
+/** When a fixed file was written (milliseconds since 1970, from its header); 0 for a damaged one. */
 export function sequenceIn(name: FixedName, bytes: Uint8Array): number {
   try {
     return readHeader(name, bytes).sequence;

@@ -1,6 +1,7 @@
 /**
- * What `auxcred push` and `auxcred receive` say to each other over one connection: the target's offer, the operator's request with its files'
- * bytes behind it, the target's result. Each of the three is one line of canonical JSON. Both ends read what they get as strictly as a file.
+ * The protocol of `auxcred push` and `auxcred receive` over one connection: the target's offer, the operator's request
+ * followed by its files' bytes, the target's result. Each of the three is one line of canonical JSON, which both ends
+ * parse as strictly as a file.
  */
 
 import { utf8 } from '../bytes.ts';
@@ -15,22 +16,22 @@ import { printable } from '../system/printable.ts';
 
 const version = 1;
 
-/** The most bytes of an offer's and of a request's line: 50,000 fixed files. */
+/** Maximum size of the line of an offer or a request: 50,000 fixed files. */
 export const longestLine = 8 << 20;
-/** The most bytes of a result's line. */
+/** Maximum size of the line of a result. */
 export const longestResult = 1 << 20;
-/** The most values of JSON in a line: what a parser makes of them takes many times the bytes that `[[],[],` has. */
+/** Maximum number of JSON values in a line: parsed, `[[],[],` takes many times its bytes. */
 const mostValues = 10 * 50_000;
-/** The most scopes of a host: the operator derives a seed for each of them. */
+/** Maximum number of scopes of a host: the operator derives a seed for each. */
 const mostScopes = 1000;
-/** The most bytes of a seeds.age, of a manifest file, and of all files of a request together. */
+/** Maximum size of a seeds.age, of a manifest file, and of all files of a request together. */
 const largestSeeds = 1 << 20;
 const largestManifest = 1 << 20;
 const largestRequest = 512 << 20;
 
-const hint = 'auxcred of the same version on both machines, and no shell there that prints something of its own';
+const hint = 'both machines need the same version of auxcred, and the shell there must not print anything of its own';
 
-/** A file that a target has. */
+/** A file on the target. */
 export interface OfferedFile {
   /** SHA-256, in hexadecimal. */
   readonly digest: string;
@@ -43,17 +44,17 @@ export interface OfferedFixed extends OfferedFile {
   readonly sequence: number;
 }
 
-/** What a target says of itself before it is sent anything. No seed is opened for it. */
+/** A target's description of itself, before it is sent anything. No seed is opened for it. */
 export interface Offer {
   /** The ssh-ed25519 host key's public half, 32 bytes; undefined without one. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** The scopes that are sealed there; empty where nothing is. */
+  /** The scopes that are sealed there; empty if none is. */
   readonly pins: ReadonlyMap<string, Pin>;
   /** By name: `host/web1/wifi`. */
   readonly fixed: ReadonlyMap<string, OfferedFixed>;
   /** The files in its /etc/auxcred/secrets.d. */
   readonly manifest: ReadonlyMap<string, OfferedFile>;
-  /** Whether an earlier push was not brought to its end. */
+  /** Whether an earlier push was interrupted. */
   readonly unfinished: boolean;
 }
 
@@ -67,17 +68,20 @@ export interface Announced {
 export interface AnnouncedSeeds {
   /** Bytes of an age file that only the target opens. */
   readonly length: number;
-  /** Whether the target stays sealed as it is, whatever the age file says of that. */
+  /** Whether the target keeps its present sealing, whatever the age file says. */
   readonly keepSealing: boolean;
-  /** Key ids (16 bytes) by scope that the operator knows as earlier ones of its own: those it means to replace. */
+  /** Key ids (16 bytes) by scope of the operator's own earlier seeds, which it intends to replace. */
   readonly replaces: ReadonlyMap<string, Uint8Array>;
 }
 
-/** What a request is for: to be done, to be judged alone, or that without the seeds that would come with it. */
+/**
+ * The purpose of a request: to be carried out, to be judged only, or to be judged without the seeds that it would
+ * bring.
+ */
 export const purposes = ['receive', 'judge', 'judge-without-seeds'] as const;
 export type Purpose = (typeof purposes)[number];
 
-/** What is to change. The files follow in the order: seeds, fixed, manifest. */
+/** What should change. The files follow in the order: seeds, fixed, manifest. */
 export interface Request {
   readonly purpose: Purpose;
   readonly seeds: AnnouncedSeeds | undefined;
@@ -85,10 +89,10 @@ export interface Request {
   readonly removeFixed: readonly string[];
   readonly manifest: readonly Announced[];
   readonly removeManifest: readonly string[];
-  /** Whether seeds of another vault, and files that were made by hand, are replaced. */
+  /** Whether to replace seeds of another vault and files that were made by hand. */
   readonly replace: boolean;
   readonly acceptOlder: boolean;
-  /** Whether the target waits for the units that it restarts, and says which do not run. */
+  /** Whether the target waits for the units that it restarts, and reports those that do not run. */
   readonly wait: boolean;
 }
 
@@ -100,7 +104,7 @@ export interface Arrived {
   readonly manifest: ReadonlyMap<string, Uint8Array>;
 }
 
-/** What the target did, or would do, with a unit that runs. */
+/** What the target did, or would do, with a running unit. */
 export interface UnitDone {
   readonly unit: string;
   readonly action: UnitAction;
@@ -108,13 +112,13 @@ export interface UnitDone {
 
 export interface Result {
   readonly units: readonly UnitDone[];
-  /** Undefined where all went well. */
+  /** Undefined if all went well. */
   readonly failure: Failure | undefined;
 }
 
-/** The file names of a manifest that can be sent. */
+/** Matches file names of a manifest that can be sent. */
 const manifestName = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,199}\.(?:toml|json)$/;
-/** Whether a push brings files of this name. */
+/** Whether a push can bring a file of this name. */
 export const isManifestName = (name: string): boolean => manifestName.test(name);
 
 const line = (content: Readonly<Record<string, unknown>>): Uint8Array =>
@@ -171,7 +175,7 @@ const offeredFile = (file: Json): OfferedFile => ({
   pushed: file.at('pushed').flag(),
 });
 
-/** @param request - undefined where nothing is to be done */
+/** @param request - undefined if there is nothing to do */
 export function encodeRequest(request: Request | undefined): Uint8Array {
   if (request === undefined) return line({ do: 'nothing' });
   const { purpose, seeds, ...rest } = request;
@@ -179,7 +183,7 @@ export function encodeRequest(request: Request | undefined): Uint8Array {
   return line({ ...rest, do: purpose, ...(seeds === undefined ? {} : { seeds: { ...seeds, replaces } }) });
 }
 
-/** Undefined where nothing is to be done. @throws Failure `malformed` */
+/** Undefined if there is nothing to do. @throws Failure `malformed` */
 export function parseRequest(bytes: Uint8Array): Request | undefined {
   const json = opened(bytes, "the operator's request");
   const purpose = json.at('do').oneOf(['nothing', ...purposes]);
@@ -281,7 +285,10 @@ function opened(bytes: Uint8Array, what: string): Json {
   return json;
 }
 
-/** No less than how many values and keys there would be, without making any: each follows one of `[`, `{`, `,` and `:` outside of a string. */
+/**
+ * An upper bound of the number of values and keys, without parsing: each follows one of `[`, `{`, `,` and `:` outside a
+ * string.
+ */
 function valuesIn(bytes: Uint8Array): number {
   let count = 1;
   let inString = false;

@@ -1,11 +1,17 @@
-/** `/var/lib/auxcred/pushed.json`: what pushes have brought to this machine, so that the next one takes away what is gone, and nothing else. */
+/**
+ * `/var/lib/auxcred/pushed.json`: what pushes brought to this machine, so that the next one removes what is gone from
+ * the vault, and nothing else.
+ */
 import { utf8 } from '../bytes.ts';
 import { digestOf } from '../fixed/file.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 
-/** Files by name, and the SHA-256 in hexadecimal that a push gave each; while one is under way, that of the one before it too. */
+/**
+ * Files by name, with the SHA-256 (hexadecimal) that a push gave each; while a push is under way, also the one of the
+ * push before.
+ */
 export type PushedFiles = ReadonlyMap<string, readonly string[]>;
 
 export interface Pushed {
@@ -13,7 +19,7 @@ export interface Pushed {
   readonly fixed: PushedFiles;
   /** By file name. */
   readonly manifest: PushedFiles;
-  /** Whether a push was begun and not brought to its end. */
+  /** Whether a push was begun but not finished. */
   readonly unfinished: boolean;
 }
 
@@ -33,7 +39,7 @@ export function readPushed(paths: Paths): Pushed {
   const json = Json.parse(
     bytes,
     paths.pushed,
-    'delete it: the next push then takes nothing away, and overwrites nothing without --replace',
+    'delete it: the next push then removes nothing, and overwrites nothing without --replace',
   );
   json.at('version').whole(version, version);
   return {
@@ -46,11 +52,11 @@ export function readPushed(paths: Paths): Pushed {
 const filesIn = (json: Json): PushedFiles =>
   new Map(json.entries().map(([name, digests]) => [name, digests.list().map((digest) => digest.text())]));
 
-/** Takes the place of the record that is there, root alone may read it. */
+/** Replaces the record. Only root may read it. */
 export const writePushed = (paths: Paths, pushed: Pushed): void => {
   replaceFile(paths.pushed, encodePushed(pushed), { mode: 0o600 });
 };
 
-/** Whether these bytes are what a push brought under this name, and nobody changed since. */
+/** Whether these bytes are what a push brought under this name, unchanged. */
 export const isPushed = (files: PushedFiles, name: string, bytes: Uint8Array): boolean =>
   files.get(name)?.includes(digestOf(bytes)) === true;

@@ -1,11 +1,11 @@
-/** What both ends refuse in the same words: the operator by what the host offers, the host by what lies there. */
+/** Refusals that both ends word alike: the operator judges by the host's offer, the host by its files. */
 import { Failure } from '../failure.ts';
 import { conflictsIn, conflictText, type NameConflict } from '../fixed/future-folder.ts';
 
-/** How many names a line has. */
+/** Maximum number of names in a line. */
 const mostListed = 10;
 
-/** `a, b, c`, and how many more there are. */
+/** `a, b, c`, and the number of further ones. */
 export const listed = (names: readonly string[]): string =>
   `${names.slice(0, mostListed).join(', ')}${names.length > mostListed ? ` and ${String(names.length - mostListed)} more` : ''}`;
 
@@ -13,14 +13,14 @@ export const listed = (names: readonly string[]): string =>
 export function refuseOlderFile(name: string, there: number, comes: number): void {
   if (comes >= there) return;
   throw new Failure('older', `${name} on the host is newer than the vault's`, {
-    hint: 'is the vault the newest one? --accept-older sends it',
+    hint: 'check that the vault is the newest one; --accept-older sends it anyway',
   });
 }
 
 /**
- * @param host - `web1`, or the machine itself
- * @param own - what was put or edited there, and would be overwritten
- * @throws Failure `refused`, unless there is nothing
+ * @param host - `web1`, or `the machine itself`
+ * @param own - names of files that were put or edited there, and would be overwritten
+ * @throws Failure `refused`, unless there are none
  */
 export function refuseOwn(host: string, own: readonly string[]): void {
   if (own.length === 0) return;
@@ -28,17 +28,17 @@ export function refuseOwn(host: string, own: readonly string[]): void {
     'refused',
     `${listed(own)} ${own.length === 1 ? 'was' : 'were'} put or edited on ${host}, not by a push`,
     {
-      hint: 'look at it there, and put into the vault what is still needed; push --replace overwrites it',
+      hint: 'look at it there, and put what is still needed into the vault; push --replace overwrites it',
     },
   );
 }
 
 /**
- * Names that are wrong already without what comes keep nothing from coming.
- * @param host - `web1`, or the machine itself
- * @param stay - the names that are in the fixed folder, and stay there
- * @param come - those that are brought
- * @throws Failure `refused` if one that comes differs from another one in its case only
+ * Refuses names that would conflict. Conflicts that already exist among the old names do not block a push.
+ * @param host - `web1`, or `the machine itself`
+ * @param stay - the names that stay in the fixed folder
+ * @param come - the names that are brought
+ * @throws Failure `refused` if a brought name differs from another one only in case
  */
 export function refuseConflict(host: string, stay: readonly string[], come: readonly string[]): void {
   const refused = (conflict: NameConflict, hint: string): Failure =>

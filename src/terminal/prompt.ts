@@ -3,8 +3,8 @@ import { ReadStream } from 'node:tty';
 import { Failure } from '../failure.ts';
 
 /**
- * Asks at the terminal, without an echo, whatever standard input is. The caller wipes the answer.
- * @throws Failure `usage` where there is no terminal, or the question is left with ^C or ^D
+ * Asks at the terminal, without echoing, even if standard input is not one. The caller wipes the answer.
+ * @throws Failure `usage` if there is no terminal, or the question is answered with ^C or ^D
  */
 export function askSecret(question: string, hint: string): Uint8Array {
   let fd: number;
@@ -28,7 +28,7 @@ export function askSecret(question: string, hint: string): Uint8Array {
   }
 }
 
-/** Asks a question at the terminal; anything but yes means no. @throws Failure `usage` where there is no terminal */
+/** Asks a question at the terminal; anything but yes means no. @throws Failure `usage` if there is no terminal */
 export function askYes(question: string, hint: string): boolean {
   let fd: number;
   try {
@@ -65,6 +65,6 @@ function closeQuietly(fd: number): void {
   try {
     closeSync(fd);
   } catch {
-    // The stream has closed it.
+    // Already closed by the stream.
   }
 }

@@ -1,17 +1,17 @@
-/** Trees as pass and tree(1) draw them. */
+/** Draws trees like pass and tree(1). */
 export interface Branch {
   readonly label: string;
   readonly below: readonly Branch[];
 }
 
-/** The lines below a tree's first. */
+/** The lines below a tree's root. */
 export const drawTree = (branches: readonly Branch[], indent = ''): string[] =>
   branches.flatMap(({ label, below }, i) => {
     const last = i === branches.length - 1;
     return [`${indent}${last ? '└── ' : '├── '}${label}`, ...drawTree(below, `${indent}${last ? '    ' : '│   '}`)];
   });
 
-/** Names with slashes as folders and what is in them, in the order in which they come. */
+/** Turns names with slashes into folders and their contents, in the given order. */
 export function branchesOf(names: readonly string[]): Branch[] {
   const grown: (Branch & { readonly below: Branch[] })[] = [];
   const known = new Map<string, Branch[]>([['', grown]]);

@@ -1,4 +1,7 @@
-/** The age program and ssh-keygen judge both directions; @noble/curves and OpenSSL judge the conversion between the curves. */
+/**
+ * The age program and ssh-keygen judge both directions; @noble/curves and OpenSSL judge the conversion between the
+ * curves.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';

@@ -1,4 +1,7 @@
-/** Age's own vectors (C2SP CCTV) judge the reader. Armor and post-quantum keys have no place in seeds.age, and are judged as far as it looks at them. */
+/**
+ * Age's own vectors (C2SP CCTV) judge the reader. Armor and post-quantum keys have no place in seeds.age, and are
+ * judged as far as it looks at them.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';

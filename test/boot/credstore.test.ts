@@ -178,7 +178,7 @@ for (const version of systemdVersions)
           );
           assert.match(
             (await machine.run(['auxcred', 'plan'])).stdout,
-            /^other\.service +text +written again, since it was missing or altered +restart$/m,
+            /^other\.service +text +rewritten, since it was missing or altered +restart$/m,
           );
           await apply();
           await machine.run(['systemctl', 'restart', 'other.service']);
@@ -229,7 +229,7 @@ for (const version of systemdVersions)
       for (const args of [['plan'], ['apply']]) {
         const { status, stderr } = await machine.run(['auxcred', ...args], { check: false });
         assert.equal(status, 5);
-        assert.match(stderr, /credstore\.encrypted\/mine exists, and auxcred has not made it/);
+        assert.match(stderr, /credstore\.encrypted\/mine exists, and was not made by auxcred/);
       }
       assert.equal((await machine.read(`${store}/mine`)).toString(), 'theirs');
       await machine.run(['rm', manifestPath('more')]);

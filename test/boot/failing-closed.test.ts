@@ -168,14 +168,17 @@ for (const version of systemdVersions)
     };
 
     for (const signal of ['SIGTERM', 'SIGKILL'])
-      alike(`400 starts while the broker gets ${signal} again and again: none with an empty or another secret`, async (context) => {
-        const { right = 0, failed = 0, ...others } = await storm(signal);
-        context.diagnostic(`${String(right)} right, ${String(failed)} failed`);
-        assert.deepEqual(others, {});
-        assert.equal(right + failed, 400);
-        // One that is asked to end answers first; one that is killed lets down those whom it was answering.
-        assert.ok(signal === 'SIGTERM' ? failed === 0 : right > 40, `${String(right)} right`);
-      });
+      alike(
+        `400 starts while the broker gets ${signal} again and again: none with an empty or another secret`,
+        async (context) => {
+          const { right = 0, failed = 0, ...others } = await storm(signal);
+          context.diagnostic(`${String(right)} right, ${String(failed)} failed`);
+          assert.deepEqual(others, {});
+          assert.equal(right + failed, 400);
+          // One that is asked to end answers first; one that is killed lets down those whom it was answering.
+          assert.ok(signal === 'SIGTERM' ? failed === 0 : right > 40, `${String(right)} right`);
+        },
+      );
 
     test('a unit waits for its secret while the broker restarts, and a client that hangs holds up nobody', async () => {
       await machine.shell(

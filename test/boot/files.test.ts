@@ -269,7 +269,7 @@ for (const version of thoroughVersions)
       await machine.shell(`echo x > ${folder}/text`);
       assert.match(
         (await machine.run(['auxcred', 'plan'])).stdout,
-        /^other\.service +text +written again, since it was missing or altered +restart$/m,
+        /^other\.service +text +rewritten, since it was missing or altered +restart$/m,
       );
       assert.match(await apply(), /restart other\.service: text \(written again/);
       assert.equal((await machine.read(`${folder}/text`)).toString(), await shown('text'));
@@ -313,7 +313,7 @@ for (const version of thoroughVersions)
       const { status, stdout } = await machine.run(['auxcred', 'apply'], { check: false });
       assert.equal(status, 3);
       assert.match(stdout, /secret\.bad\.owner: there is no user nobody-knows on this machine/);
-      assert.match(stdout, /secret\.bad\.link: \/etc\/important exists, and is no link of auxcred's/);
+      assert.match(stdout, /secret\.bad\.link: \/etc\/important exists, and is not a link to auxcred's files/);
       assert.equal((await machine.read('/etc/important')).toString(), 'x');
       await machine.run(['rm', manifestPath('more')]);
     });

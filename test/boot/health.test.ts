@@ -72,7 +72,10 @@ for (const version of thoroughVersions)
         stdout,
         /^broker +auxcred.socket listens, auxcred-stage.socket listens; the broker (?:runs|is idle)$/m,
       );
-      assert.match(stdout, /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m);
+      assert.match(
+        stdout,
+        /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that the seed is sealed to$/m,
+      );
       assert.match(stdout, /^all is well$/m);
       const report: unknown = JSON.parse((await call('status', '--json')).stdout);
       assert.deepEqual(typeof report === 'object' && report !== null ? Reflect.get(report, 'units') : undefined, [
@@ -310,7 +313,7 @@ for (const version of thoroughVersions)
       );
       assert.match(
         stdout,
-        /^ +failed for lack of a secret: (?:web.service, site@blue.service|site@blue.service, web.service)$/m,
+        /^ +failed because a secret was missing: (?:web.service, site@blue.service|site@blue.service, web.service)$/m,
       );
       assert.match(
         stdout,

@@ -1,6 +1,7 @@
 /**
- * What somebody runs who took over the broker. It takes the place of the broker's own script in the broker's unit, tries every way
- * out that it knows, tells the journal which ones worked (HOSTILE_COULD), and then says that it is ready. Its test bundles it.
+ * What somebody runs who took over the broker. It takes the place of the broker's own script in the broker's unit,
+ * tries every way out that it knows, tells the journal which ones worked (HOSTILE_COULD), and then says that it is
+ * ready. Its test bundles it.
  *
  * VICTIMS names processes to attack, `NAME=PID` each.
  */
@@ -103,7 +104,10 @@ const attacks: Readonly<Record<string, (pid: number) => boolean>> = {
   },
 };
 
-/** One byte of a mapping that every process of this program or another has; the address comes from the victim's own maps, or else is anything. */
+/**
+ * One byte of a mapping that every process of this program or another has; the address comes from the victim's own
+ * maps, or else is anything.
+ */
 function processMemory(name: string, pid: number): boolean {
   const start = works(() => readFileSync(`/proc/${String(pid)}/maps`, 'utf8').length > 0)
     ? parseInt(/^([0-9a-f]+)-\S+ rw/m.exec(readFileSync(`/proc/${String(pid)}/maps`, 'utf8'))?.[1] ?? '0', 16)

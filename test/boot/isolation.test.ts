@@ -5,7 +5,10 @@ import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { systemdVersions } from '../machine/root.ts';
 import { probed, writeProbeUnit } from '../machine/units.ts';
 
-/** Connects to a socket under a name of its own choosing and prints how much came back, or that it was not let in. With more arguments it first moves into that control group below its own. */
+/**
+ * Connects to a socket under a name of its own choosing and prints how much came back, or that it was not let in. With
+ * more arguments it first moves into that control group below its own.
+ */
 const forger = `
 use Socket;
 my ($path, $name, $below) = @ARGV;
@@ -24,7 +27,10 @@ print length($all), "\\n";
 `;
 const credentialSocket = '/run/auxcred/encrypted.sock';
 const forgedName = 'deadbeef/unit/a.service/key-a';
-/** What a judged unit gets for its credential, and what systemd's own tool says of it: whole, under another name, cut off, and later. */
+/**
+ * What a judged unit gets for its credential, and what systemd's own tool says of it: whole, under another name, cut
+ * off, and later.
+ */
 const judge = `#!/bin/sh
 perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; bind($s, pack_sockaddr_un("\\0cafe/unit/judge.service/key-judge")) or die; connect($s, pack_sockaddr_un("${credentialSocket}")) or die; shutdown($s, 1); while (sysread($s, my $part, 65536)) { print $part }' > /run/answer
 opens() { systemd-creds decrypt "$@" - - 2> /dev/null || echo closed; }
@@ -182,7 +188,8 @@ for (const version of systemdVersions)
         assert.match(status, new RegExp(`^${set}:\\t0{16}$`, 'm'));
       assert.match(status, /^NoNewPrivs:\t1$/m);
       assert.match((await machine.read(`/proc/${String(MainPID)}/limits`)).toString(), /^Max core file size +0 +0/m);
-      // Its memory is root's, not that of its user: it can't be traced, and a core_pattern that is a program gets nothing of it either.
+      // Its memory is root's, not that of its user: it can't be traced, and a core_pattern that is a program gets
+      // nothing of it either.
       assert.equal((await machine.run(['stat', '-c', '%u', `/proc/${String(MainPID)}/mem`])).stdout, '0\n');
       const { MemorySwapMax } = await machine.properties('auxcred.service', 'MemorySwapMax');
       assert.equal(MemorySwapMax, '0');

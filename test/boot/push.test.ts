@@ -30,7 +30,10 @@ kind = "fixed"
 units = ["api.service"]
 `;
 
-/** Active only once it has its credentials, and started as often as the tests want, which is more than systemd's five times in ten seconds. */
+/**
+ * Active only once it has its credentials, and started as often as the tests want, which is more than systemd's five
+ * times in ten seconds.
+ */
 const runsForEver =
   '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
 
@@ -269,7 +272,7 @@ for (const version of thoroughVersions) {
       assert.equal(status, exitStatus.system);
       assert.match(
         hosts[0]?.failure?.message ?? '',
-        /the connection ended before everything was here, so nothing was changed/,
+        /the connection ended before everything had arrived, so nothing was changed/,
       );
       assert.deepEqual(await web1.read('/var/lib/auxcred/fixed/host/web1/token.sealed'), before);
       assert.equal(await credential(web1, 'api.service', 'token'), 'second');

@@ -100,7 +100,8 @@ for (const version of thoroughVersions)
     const rotate = async (time: string): Promise<number> => {
       await clockOfRotation(time);
       await machine.run(['systemctl', 'stop', 'auxcred-rotate.service']);
-      // Not waited for by systemctl: before systemd 254 a start that will be tried again counts as under way all the while.
+      // Not waited for by systemctl: before systemd 254 a start that will be tried again counts as under way all the
+      // while.
       await machine.run(['systemctl', 'start', '--no-block', 'auxcred-rotate.service']);
       for (
         let i = 0;
@@ -278,7 +279,7 @@ for (const version of thoroughVersions)
         stdout,
         /the clock says 2026-11-23T12:00Z, but db is in its period 2026-12 already, so nothing was changed/,
       );
-      assert.match(stdout, /set the clock; if it is right now and was wrong before, auxcred provision --accept-clock/);
+      assert.match(stdout, /set the clock; if it is now right and was wrong before, auxcred provision --accept-clock/);
       await machine.run(['systemctl', 'reset-failed', 'auxcred-rotate.service']);
     });
 
@@ -331,7 +332,7 @@ for (const version of thoroughVersions)
       assert.deepEqual(await invocations(), before);
       assert.match(
         (await at(now, 'auxcred', 'provision')).stderr,
-        /nothing to do.*\n.*restart other\.service: an earlier run was ended before it came to this/,
+        /nothing to do.*\n.*restart other\.service: an earlier run was interrupted before it got here/,
       );
       await settled();
       const after = await invocations();
@@ -342,7 +343,7 @@ for (const version of thoroughVersions)
       assert.notEqual(await credential('other.service', 'fixed'), old);
       assert.match(
         (await at(now, 'auxcred', 'provision')).stderr,
-        /^auxcred: nothing to do: the manifest is in force already\n$/,
+        /^auxcred: nothing to do: the manifest is already active\n$/,
       );
       assert.deepEqual(await invocations(), after);
     });
@@ -520,7 +521,7 @@ for (const version of thoroughVersions)
       assert.equal(status, 0, stdout);
       assert.match(
         stdout,
-        /restart fine\.service.*\nauxcred: restart slow\.service.*\nauxcred: not waiting for units: deploy\.service, which this is part of, may be what they wait for/,
+        /restart fine\.service.*\nauxcred: restart slow\.service.*\nauxcred: not waiting for units: deploy\.service, which this process belongs to, may be what they wait for/,
       );
       await settled();
       assert.equal(

@@ -13,7 +13,9 @@ export interface Takeover {
   readonly could: readonly string[];
 }
 
-/** Runs `hostile.ts` in the broker's own unit, of which only the script is another; the broker is stopped afterwards. */
+/**
+ * Runs `hostile.ts` in the broker's own unit, of which only the script is another; the broker is stopped afterwards.
+ */
 export async function takeOver(machine: Machine): Promise<Takeover> {
   await machine.systemctl('stop', 'auxcred.service');
   return await withVictims(machine, async (victims) => {
@@ -33,7 +35,10 @@ export async function takeOver(machine: Machine): Promise<Takeover> {
   });
 }
 
-/** Runs `hostile.ts` as root without any sandbox, except for what it does with each file: what it can then be denied is shown to be possible. */
+/**
+ * Runs `hostile.ts` as root without any sandbox, except for what it does with each file: what it can then be denied is
+ * shown to be possible.
+ */
 export async function runFree(machine: Machine): Promise<Takeover> {
   return await withVictims(machine, async (victims) => {
     await machine.run([

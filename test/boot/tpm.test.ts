@@ -91,7 +91,10 @@ for (const version of systemdVersions)
       await machine?.destroy();
     });
 
-    /** What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is there. */
+    /**
+     * What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is
+     * there.
+     */
     const escapes = async (): Promise<string[]> => {
       const { could } = await takeOver(machine);
       for (const one of inherent) assert.ok(could.includes(one), one);
@@ -171,7 +174,8 @@ for (const version of systemdVersions)
           '--no-recovery',
         ]);
         assert.match(sealed.stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
-        // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no resource manager.
+        // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no
+        // resource manager.
         await machine.run(['auxcred', 'apply', '--no-restart']);
         assert.match(
           (await machine.run(['auxcred', 'unseal'])).stderr,
@@ -268,24 +272,29 @@ for (const version of systemdVersions)
       assert.equal(await start(), 0, await told());
     });
 
-    alike('40 units that start again and again on a TPM that hangs get their secret once it goes on, and never anything else', async () => {
-      const { stdout: expected } = await machine.run(['auxcred', 'get', 'key-storm']);
-      await machine.run(['systemctl', 'stop', 'auxcred.service', 'a.service']);
-      const units = Array.from({ length: 40 }, (_, i) => `storm@${String(i)}.service`);
-      power.tpm?.signal('SIGSTOP');
-      try {
-        await machine.systemctl('start', '--no-block', ...units);
-        // Longer than the broker waits for its TPM, refuses, and is gone for the next one to try.
-        await sleep(40_000);
-      } finally {
-        power.tpm?.signal('SIGCONT');
-      }
-      for (const unit of units) await machine.waitFor(unit, 'active', 60_000);
-      const got = (await machine.shell('cat /run/storm/*')).stdout;
-      assert.deepEqual([...new Set(got.trimEnd().split('\n'))], [expected]);
-      assert.ok((await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_CREDENTIAL=key-storm')).length >= 40);
-      await machine.systemctl('stop', 'storm@*.service');
-    });
+    alike(
+      '40 units that start again and again on a TPM that hangs get their secret once it goes on, and never anything else',
+      async () => {
+        const { stdout: expected } = await machine.run(['auxcred', 'get', 'key-storm']);
+        await machine.run(['systemctl', 'stop', 'auxcred.service', 'a.service']);
+        const units = Array.from({ length: 40 }, (_, i) => `storm@${String(i)}.service`);
+        power.tpm?.signal('SIGSTOP');
+        try {
+          await machine.systemctl('start', '--no-block', ...units);
+          // Longer than the broker waits for its TPM, refuses, and is gone for the next one to try.
+          await sleep(40_000);
+        } finally {
+          power.tpm?.signal('SIGCONT');
+        }
+        for (const unit of units) await machine.waitFor(unit, 'active', 60_000);
+        const got = (await machine.shell('cat /run/storm/*')).stdout;
+        assert.deepEqual([...new Set(got.trimEnd().split('\n'))], [expected]);
+        assert.ok(
+          (await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_CREDENTIAL=key-storm')).length >= 40,
+        );
+        await machine.systemctl('stop', 'storm@*.service');
+      },
+    );
 
     alike('a TPM that is gone refuses at once', async () => {
       await power.tpm?.stop();

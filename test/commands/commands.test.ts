@@ -196,7 +196,7 @@ describe('seal', () => {
     assert.equal(stdout.trim().split(' ').length, 24);
     assert.match(
       stderr,
-      /the 24 words were shown before this went wrong: they are this machine's only if auxcred unseal shows key id [0-9a-f]{32}\n.*EISDIR/,
+      /the 24 words were shown before this failed: they are valid only if auxcred unseal shows key id [0-9a-f]{32}\n.*EISDIR/,
     );
     assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
   });
@@ -205,7 +205,7 @@ describe('seal', () => {
     rmSync(at('etc/ssh/ssh_host_ed25519_key'));
     const { status, stderr } = here('seal', '--no-recovery');
     assert.equal(status, 0, stderr);
-    assert.match(stderr, /warning: this machine has no ssh host key, so an age identity was made at .*host\.key/);
+    assert.match(stderr, /warning: this machine has no ssh host key, so an age identity was created at .*host\.key/);
     assert.equal(statSync(at('var/lib/auxcred/host.key')).mode & 0o777, 0o600);
     assert.match(here('unseal').stderr, /opens with age host key/);
     assert.match(
@@ -231,7 +231,7 @@ describe('seal', () => {
 
   test('a name that is no scope name is refused', () => {
     writeFileSync(at('etc/hostname'), '../x\n');
-    assert.match(here('seal', '--no-recovery').stderr, /\.\.\/x is not usable as a scope name/);
+    assert.match(here('seal', '--no-recovery').stderr, /\.\.\/x can't be used as a scope name/);
     assert.equal(here('seal', '--no-recovery', '--name=web2').status, 0);
   });
 });

@@ -1,4 +1,7 @@
-/** A disk that is full at any point, one that is read-only, many commands at once, and a manifest of many mistakes: nothing changes halfway. */
+/**
+ * A disk that is full at any point, one that is read-only, many commands at once, and a manifest of many mistakes:
+ * nothing changes halfway.
+ */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
@@ -100,7 +103,8 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
           /^auxcred: \/.* can't be written: the disk small-disk at \/.*root is full\nauxcred: hint: make room on it \(df -h \/.*root/m,
         );
         const state = await stateOf(root);
-        // apply and reseal write two things, each of them whole: the second one may have found the disk full. Each reseal counts.
+        // apply and reseal write two things, each of them whole: the second one may have found the disk full. Each
+        // reseal counts.
         if (verb === 'put' || verb === 'provision')
           assert.deepEqual(contents(root), before, `with ${String(pages)} pages left`);
         else

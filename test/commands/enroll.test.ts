@@ -100,7 +100,7 @@ describe('on a machine', () => {
     );
     fails(on('web1'), 'no-recipient', /neither an ssh-ed25519 host key nor a TPM/);
     fails(on('nowhere', device()), 'usage', /etc\/hostname is missing or empty/);
-    fails(on('web1', '--from=-'), 'usage', /--from is about a host of the vault, and none is named/);
+    fails(on('web1', '--from=-'), 'usage', /--from needs the name of a host in the vault/);
   });
 });
 
@@ -170,7 +170,7 @@ describe('in the vault', () => {
     fails(
       operator('', 'web1', device()),
       'usage',
-      /--tpm2-device is about this machine, and a host of the vault is named/,
+      /--tpm2-device is for this machine, but a host of the vault is named/,
     );
     writeFileSync(at('vault/enrolled/web2.json'), '{}');
     fails(operator('', 'web2'), 'malformed', /enrolled\/web2\.json: version/);
@@ -204,7 +204,7 @@ describe('in the vault', () => {
     );
     assert.match(
       works(operator(booted('a8'), 'web1', '--from=-')).stderr,
-      /^auxcred: PCR 7 changed since it was enrolled$/m,
+      /^auxcred: PCR 7 changed since the last enrollment$/m,
     );
     settings('[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+13"\n');
     assert.match(

@@ -151,7 +151,7 @@ describe('put and get', () => {
     const { stderr } = auxcred(['put', 'host/web1/a'], 'abc\n');
     assert.match(
       stderr,
-      /host\/web1\/a is one line and ends with a newline, which is part of it now\nauxcred: hint: --line/,
+      /host\/web1\/a is one line that ends with a newline, which is now part of it\nauxcred: hint: --line/,
     );
     assert.equal(works(['get', 'host/web1/a']), 'abc\n');
     works(['put', 'host/web1/b', '--line'], 'abc\r\nmore\n');
@@ -176,7 +176,7 @@ describe('put and get', () => {
     fails(
       ['put', 'host/web1/a'],
       exitStatus.refused,
-      /host\/web1\/a exists, so nothing was changed\nauxcred: hint: --force replaces it/,
+      /host\/web1\/a already exists, so nothing was changed\nauxcred: hint: --force replaces it/,
       'new',
     );
     fails(['put', 'host/web1/a', '--force'], exitStatus.usage, /the secret is empty, so nothing was changed/);
@@ -525,7 +525,7 @@ describe('a new epoch', () => {
     assert.match(stderr, /web2 has the seeds of group\/db too\n.*auxcred rekey --next group\/db/);
     assert.match(
       stderr,
-      /this value stays the same, and whoever has the old seed knows it:\nauxcred: {3}host\/web2\/c\nauxcred: hint: change it at its issuer/,
+      /this value stays the same, and anyone with the old seed knows it:\nauxcred: {3}host\/web2\/c\nauxcred: hint: change it at its issuer/,
     );
     assert.equal(settings(), before.replace('[host.web2]\n', '[host.web2]\nepoch = 2\n'));
     works(['rekey', '--next', 'host/web2', 'group/db']);
@@ -599,7 +599,7 @@ describe('the fleet seed', () => {
     fails(
       ['rewrap', `--recipient=${theirs}`],
       exitStatus['no-recipient'],
-      /none of the keys at hand opens the new file, so nothing was changed/,
+      /none of the available keys opens the new file, so nothing was changed/,
     );
     assert.equal(works(['scopes', 'web1']), scopes);
     works([

@@ -1,4 +1,7 @@
-/** SIGKILL before every system call that changes a file, by strace's fault injection: what is in force is what was, or what was meant. */
+/**
+ * SIGKILL before every system call that changes a file, by strace's fault injection: what is in force is what was, or
+ * what was meant.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -77,7 +80,9 @@ const traced = (options: readonly string[], args: readonly string[], input = '')
     env: { PATH: process.env['PATH'] },
   });
 
-/** The system calls by which a run changes files below `root`: the call's name and the how-manieth of its name it is. */
+/**
+ * The system calls by which a run changes files below `root`: the call's name and the how-manieth of its name it is.
+ */
 function changesOf(
   root: string,
   args: readonly string[],
@@ -121,7 +126,8 @@ async function killEverywhere({ fresh, args, again, next, look }: Trial): Promis
   next?.(whole);
   const meantToLie = listing(whole);
   assert.notDeepEqual(now, old);
-  // Seeds and snapshot are bound to each other only by the counter, so a run that writes both may be killed between them.
+  // Seeds and snapshot are bound to each other only by the counter, so a run that writes both may be killed between
+  // them.
   const parts = (state: typeof old) => ({
     seeds: [state.counter, state.recipients],
     snapshot: [state.releases, state.record, state.fixed],

@@ -42,7 +42,10 @@ import { startSwtpm } from '../swtpm.ts';
 import { startSwappingProxy } from '../tpm-proxy.ts';
 import { commandCodes, leftIn } from '../tpm2/sealing.ts';
 
-/** The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the command it was given. */
+/**
+ * The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the
+ * command it was given.
+ */
 let folder = '';
 const at = (path: string): string => join(folder, path);
 const environment = (): NodeJS.ProcessEnv => ({ PATH: process.env['PATH'], HOME: folder });
@@ -525,7 +528,7 @@ describe('push', () => {
     const { failure } = pushed('web2', '--manifest').rows[0] ?? {};
     assert.deepEqual(
       [failure?.code, failure?.message],
-      ['refused', `${at('web2/etc/credstore.encrypted/mine')} exists, and auxcred has not made it`],
+      ['refused', `${at('web2/etc/credstore.encrypted/mine')} exists, and was not made by auxcred`],
     );
     assert.ok(!existsSync(at('web2/etc/auxcred/secrets.d/stored.toml')));
     rmSync(at('vault/hosts'), { recursive: true });
@@ -620,7 +623,7 @@ describe('what a host has of its own', () => {
     refused(
       name,
       kept,
-      /the seed of host\/own1 here is not one that the operator knows, and every secret that follows from it would be lost/,
+      /the seed of host\/own1 here is unknown to the operator, and every secret derived from it would be lost/,
     );
     writeFileSync(pinsOf(name), '{"version":1,"scopes":');
     refused(name, kept, /the seed of host\/own1 here is not one that the operator knows/);
@@ -647,13 +650,13 @@ describe('what a host has of its own', () => {
     refused(
       name,
       kept,
-      /scopes\.json is missing or damaged and seeds\.age does not open \(.*\), so nothing says whose seed would be lost/,
+      /scopes\.json is missing or damaged and seeds\.age does not open \(.*\), so it is not known whose seed would be lost/,
     );
     rmSync(join(store(name), 'seeds.age'));
     refused(
       name,
       kept,
-      /scopes\.json and seeds\.age are gone or damaged, and another seed than the one that comes made what is active here/,
+      /scopes\.json and seeds\.age are gone or damaged, and what is active here comes from another seed than the pushed one/,
     );
     for (const path of ['provisioned', 'generations']) rmSync(join(store(name), path), { recursive: true });
     refused(name, kept, /host\/own2\/mine would not open any more/);
@@ -722,7 +725,7 @@ describe('what a host has of its own', () => {
       for (const options of [[], ['--dry-run']])
         assert.match(
           failureOf(pushed('epoch', ...options))[1],
-          /^host\/epoch\/mine would not open any more: put on the machine itself, under a seed that this push replaces$/,
+          /^host\/epoch\/mine could no longer be opened: put on the machine itself, under a seed that this push replaces$/,
         );
       assert.equal(works(['get', 'host/epoch/mine', `--root=${at('epoch')}`]), 'mine');
       assert.equal(pushed('epoch', '--replace').rows[0]?.result, 'done');
@@ -970,7 +973,7 @@ describe('a hostile host', () => {
   test('is shown as far as anybody reads, and given up where it floods', () => {
     const many = hostile('for i in {1..5000}; do echo "line $i $(printf \'\\e[2J\\xe2\\x80\\xae\')" >&2; done; exit 1');
     assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
-    assert.match(many.stderr, /^auxcred: web1: it says more, which is left out$/m);
+    assert.match(many.stderr, /^auxcred: web1: further output is left out$/m);
     assert.match(many.stderr, /^auxcred: web1: line 1 +\[2J$/m);
     const flood = hostile("yes 'it goes on and on' >&2");
     assert.deepEqual(failureOf(flood), ['malformed', 'web1 floods standard error']);

@@ -1,4 +1,6 @@
-/** Sealing the same seeds again, and refusing what was brought back, on a machine's root folder as an installer sees it. */
+/**
+ * Sealing the same seeds again, and refusing what was brought back, on a machine's root folder as an installer sees it.
+ */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -124,7 +126,7 @@ describe('reseal', () => {
       'reseal',
       [`--remove-recipient=${recipient}`],
       'not-found',
-      /is none of the recovery recipients\nauxcred: hint: there is none/,
+      /is not a recovery recipient\nauxcred: hint: there is none/,
     );
     fails('reseal', ['--add-recipient=me@example.org'], 'usage', /is not an age recipient/);
     fails('reseal', ['--no-tpm2-pcrs', '--tpm2-pcrs=7'], 'usage', /do not go together/);
@@ -230,7 +232,7 @@ describe('reseal', () => {
       'reseal',
       ['--seed-file=-'],
       'usage',
-      /has the seeds of group\/db, host\/web1, and one seed is not enough/,
+      /has the seeds of group\/db, host\/web1, so one seed is not enough/,
       '',
     );
     fails('reseal', ['--scopes=-'], 'not-pinned', /no seed for group\/db/, scopes(scope('host', 'web1', 1)));
@@ -471,7 +473,10 @@ describe('with a TPM', () => {
     after(async () => {
       await other.stop();
     });
-    /** Runs auxcred where another TPM answers from the moment on at which it opens the TPM again after so many of these commands. */
+    /**
+     * Runs auxcred where another TPM answers from the moment on at which it opens the TPM again after so many of these
+     * commands.
+     */
     const swapped = async (
       code: number,
       times: number,
@@ -751,7 +756,7 @@ describe('with a TPM', () => {
     try {
       assert.match(
         works('seal', ['--no-recovery', '--with-key=tpm2', device()]).stderr,
-        /warning: the TPM keeps no counter for this machine, so an older store that is brought back as a whole goes unnoticed: the owner hierarchy .* has a password/,
+        /warning: the TPM has no counter for this machine, so if an older store is restored as a whole, that goes unnoticed: the owner hierarchy .* has a password/,
       );
       works('apply');
       assert.equal(

@@ -131,7 +131,8 @@ test('every passphrase has its words between its separators', () => {
   fc.assert(
     fc.property(seeds, passphrases, (scope, wanted) => {
       const value = text(deriveSecret(scope, { ...once, options: wanted }));
-      // No word begins with another one, so there is one way at most to read a phrase, whatever stands between its words.
+      // No word begins with another one, so there is one way at most to read a phrase, whatever stands between its
+      // words.
       let rest = value;
       for (let i = 0; i < wanted.words; i++) {
         if (i > 0) assert.ok(rest.startsWith(wanted.separator));

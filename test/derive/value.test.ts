@@ -278,7 +278,8 @@ describe('variables', () => {
   }
 
   test('systemd reads any text back: its os-release has the grammar of EnvironmentFile=', () => {
-    // systemd's own reader (src/basic/env-file.c) shows its work in systemd-tmpfiles, which writes these fields into files.
+    // systemd's own reader (src/basic/env-file.c) shows its work in systemd-tmpfiles, which writes these fields into
+    // files.
     const fields = [
       ['ID', 'o'],
       ['VERSION_ID', 'w'],

@@ -1,4 +1,7 @@
-/** docs/formats.md is enough to write auxcred again: test/second-implementation.py, in Python's standard library, judges the vectors and fresh random ones. */
+/**
+ * docs/formats.md is enough to write auxcred again: test/second-implementation.py, in Python's standard library, judges
+ * the vectors and fresh random ones.
+ */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -145,7 +148,10 @@ test('computes what auxcred makes of random inputs to the same', () => {
   assert.deepEqual(judged(folder), { status: 0, output: '' });
 });
 
-/** Texts with a secret in them, and characters that escapes and JSON care for; two braces in a row only where they are meant. */
+/**
+ * Texts with a secret in them, and characters that escapes and JSON care for; two braces in a row only where they are
+ * meant.
+ */
 const texts = fc
   .array(
     fc.constantFrom(

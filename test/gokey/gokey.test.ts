@@ -1,4 +1,7 @@
-/** gokey's own passwords and keys, judged by what the program prints: published in test/vectors/gokey.json, and asked here and now. */
+/**
+ * gokey's own passwords and keys, judged by what the program prints: published in test/vectors/gokey.json, and asked
+ * here and now.
+ */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { createCipheriv, pbkdf2Sync, randomBytes } from 'node:crypto';
@@ -46,8 +49,9 @@ function sealedSeed(master: string, body: Uint8Array, nonce: Uint8Array = new Ui
 }
 
 /**
- * Another body of 32 bytes that gets the same GCM tag: a change d of its first block is undone by d * H in the second (NIST SP 800-38D section 6.4).
- * Otherwise a changed body changes the tag, and with it also what versions before 0.2.0 make.
+ * Another body of 32 bytes that gets the same GCM tag: a change d of its first block is undone by d * H in the second
+ * (NIST SP 800-38D section 6.4). Otherwise a changed body changes the tag, and with it also what versions before 0.2.0
+ * make.
  */
 function sameTag(master: string, nonce: Uint8Array, body: Uint8Array): Uint8Array {
   const block = createCipheriv('aes-256-ecb', pbkdf2Sync(master, nonce, 4096, 32, 'sha256'), null).update(

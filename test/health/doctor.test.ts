@@ -465,7 +465,7 @@ describe('doctor', () => {
     assert.equal(status, 0);
     assert.match(
       stdout,
-      /web\.toml: warning: secret\.gone\.hook: there is no \/opt\/gone\n {4}the secret stays what it is until its hook can run\n/,
+      /web\.toml: warning: secret\.gone\.hook: there is no \/opt\/gone\n {4}the secret is unchanged until its hook can run\n/,
     );
     chmodSync(at('opt/plain'), 0o755);
     writeFileSync(at('opt/gone'), '', { mode: 0o755 });
@@ -572,7 +572,7 @@ describe('doctor', () => {
     only('sight', 'note', /this user may not see .+\/var\/lib\/auxcred\//, { program: at('auxcred.cjs'), uid: 65534 });
     const { status, stdout } = run(['status', `--root=${root}`], { program: at('auxcred.cjs'), uid: 65534 });
     assert.equal(status, 0);
-    assert.match(stdout, /^seed +not to be seen by this user$/m);
+    assert.match(stdout, /^seed +not readable by this user$/m);
   });
 
   test('disk, swap: what is on a disk in the clear, by what the kernel says of devices', async () => {
@@ -677,7 +677,7 @@ describe('doctor', () => {
       only('pcrs', 'note', /no PCR is bound/);
       assert.match(
         auxcred('status'),
-        /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that was sealed to$/m,
+        /^tpm +IBM SW TPM, firmware [0-9.]+, at swtpm:path=\S+, the one that the seed is sealed to$/m,
       );
     });
 
@@ -726,7 +726,10 @@ describe('doctor', () => {
           ['warning tpm', 'note pcrs'],
         );
         assert.match(all[0]?.message ?? '', /^the TPM is in dictionary attack lockout$/);
-        assert.match(run(['status', `--root=${root}`]).stdout, /^tpm .*locked out, the one that was sealed to$/m);
+        assert.match(
+          run(['status', `--root=${root}`]).stdout,
+          /^tpm .*locked out, the one that the seed is sealed to$/m,
+        );
         const [program = '', ...args] = (all[0]?.mend[0] ?? '').split(' ');
         guessed.tool(program, ...args);
         only('pcrs', 'note', /no PCR is bound/);

@@ -3,7 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Everything that a machine leaves on this host, found again by the machine's id alone: folder, mounts, control groups. */
+/**
+ * Everything that a machine leaves on this host, found again by the machine's id alone: folder, mounts, control groups.
+ */
 const folderOfLayers = '/run/auxcred-test';
 
 /** A throw-away, writable layer over a cached root. */
@@ -12,7 +14,10 @@ export interface Layer {
   readonly id: string;
   /** The machine's root folder as this host sees it. */
   readonly root: string;
-  /** A folder beside the root, for sockets that the machine and this host share. Absolute, short enough for a socket's path. */
+  /**
+   * A folder beside the root, for sockets that the machine and this host share. Absolute, short enough for a socket's
+   * path.
+   */
   readonly shared: string;
 }
 
@@ -44,7 +49,9 @@ export function createLayer(lower: string): Layer {
   return layer;
 }
 
-/** Ends every process of the machine and removes all that it left. Synchronous: it also runs while this process exits. */
+/**
+ * Ends every process of the machine and removes all that it left. Synchronous: it also runs while this process exits.
+ */
 export function discardLayer(id: string): void {
   for (const group of controlGroups(id)) killControlGroup(group);
   if (existsSync(networkPath(id))) spawnSync('ip', ['netns', 'delete', machineName(id)]);
@@ -101,7 +108,8 @@ export function createCable(port: string, ends: readonly (readonly [Layer, strin
 }
 
 /**
- * Where control groups of version 2 are mounted on this host, and systemd's own named hierarchy where the host still has one.
+ * Where control groups of version 2 are mounted on this host, and systemd's own named hierarchy where the host still
+ * has one.
  * @throws Error if the host has no version 2 hierarchy
  */
 export function controlGroupMounts(): { readonly unified: string; readonly named: string | undefined } {

@@ -28,7 +28,10 @@ export interface MachineOptions {
   readonly name?: string;
   /** Whether cables can be put in (`connect`); without it there is no network. */
   readonly network?: boolean;
-  /** Switches the machine's TPM on, before each boot: Startup(CLEAR), then what firmware would measure. Its state stays in `folder`. */
+  /**
+   * Switches the machine's TPM on, before each boot: Startup(CLEAR), then what firmware would measure. Its state stays
+   * in `folder`.
+   */
   readonly tpm?: (folder: string) => Promise<RunningTpm>;
 }
 
@@ -47,8 +50,9 @@ export const cannotBoot: string | false =
 const machines = new Set<Layer>();
 
 /**
- * Makes a machine of its own with its own host name, machine id and ssh host key, switched off, from a cached Debian root.
- * `destroy()` it; what a test forgets ends with the process, what a killed process left goes when the next machine is made.
+ * Makes a machine of its own with its own host name, machine id and ssh host key, switched off, from a cached Debian
+ * root. `destroy()` it; what a test forgets ends with the process, what a killed process left goes when the next
+ * machine is made.
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
   const layer = createLayer(await debianRoot(options.systemd));
@@ -81,7 +85,10 @@ export class Machine {
     this.#startTpm = startTpm;
   }
 
-  /** Puts a cable to `other` in, with an IPv4 address of one /30 network at each end; each knows the other by its name then. Before the first boot of both. */
+  /**
+   * Puts a cable to `other` in, with an IPv4 address of one /30 network at each end; each knows the other by its name
+   * then. Before the first boot of both.
+   */
   connect(port: string, address: string, other: Machine, otherAddress: string): void {
     createCable(port, [
       [this.#layer, address],
@@ -182,7 +189,10 @@ export class Machine {
     );
   }
 
-  /** Waits until a unit's ActiveState is one of `states`; it throws with the unit's status and journal if it doesn't get there. */
+  /**
+   * Waits until a unit's ActiveState is one of `states`; it throws with the unit's status and journal if it doesn't get
+   * there.
+   */
   async waitFor(unit: string, states: string | readonly string[], timeoutMs = 20_000): Promise<string> {
     const wanted = typeof states === 'string' ? [states] : states;
     const deadline = Date.now() + timeoutMs;

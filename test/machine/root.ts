@@ -65,7 +65,10 @@ const recipes = {
     },
   },
   '257': { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs'] },
-  /** Debian testing: 262 when this was written, later versions as Debian moves on. Its gokey is the first that uses its seed files. */
+  /**
+   * Debian testing: 262 when this was written, later versions as Debian moves on. Its gokey is the first that uses its
+   * seed files.
+   */
   '262': { suite: 'forky', packages: [...everywhere, ...tssTime64, 'nodejs', 'gokey'] },
 } as const satisfies Record<string, Recipe>;
 
@@ -188,7 +191,8 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
       ? []
       : [`--setup-hook=install -D -m 644 ${preferencesFile} "$1"/etc/apt/preferences.d/backports`]),
     ...local.map((deb) => `--customize-hook=dpkg --root="$1" --install ${deb}`),
-    // What is excluded here mustn't be missing from packages that tests install, and every machine gets its own identity.
+    // What is excluded here mustn't be missing from packages that tests install, and every machine gets its own
+    // identity.
     '--customize-hook=rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf',
     // The console is a pipe: a login prompt there would be started over and over.
     '--customize-hook=ln -sf /dev/null "$1"/etc/systemd/system/console-getty.service',

@@ -499,7 +499,8 @@ test('the published schema agrees with the parser', () => {
       (secrets) => {
         const manifest = read(JSON.stringify({ secret: secrets }), path);
         const parserAccepts = errors(manifest).length === 0;
-        // What a schema can't express (two secrets under one id, encoded sizes, classes missing from an alphabet) only the parser refuses.
+        // What a schema can't express (two secrets under one id, encoded sizes, classes missing from an alphabet) only
+        // the parser refuses.
         if (parserAccepts) assert.ok(validate({ secret: secrets }), JSON.stringify(validate.errors));
         if (!validate({ secret: secrets })) assert.ok(!parserAccepts);
         if (parserAccepts) agreed++;

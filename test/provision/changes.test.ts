@@ -123,7 +123,8 @@ describe('a fingerprint', () => {
 });
 
 test('a release and a fixed secret whose messages are one have two fingerprints', () => {
-  // LP("a.service") || 00 01 || "c" || 00 || 01 62 fd || 90877 bytes: a path and a value of 90880 bytes, or a unit, a credential and a value of 90877.
+  // LP("a.service") || 00 01 || "c" || 00 || 01 62 fd || 90877 bytes: a path and a value of 90880 bytes, or a unit, a
+  // credential and a value of 90877.
   const host = new Uint8Array(32).fill(1);
   const value = new Uint8Array(90_877).fill(0x61);
   const longer = Buffer.concat([Buffer.from([0x01, 0x62, 0xfd]), value]);

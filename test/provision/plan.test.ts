@@ -271,7 +271,7 @@ describe('plan', () => {
     const stored = delivered('delivery = "credstore"');
     put(stored);
     assert.deepEqual(said(stored, new Set(['a.service/a'])), [
-      'a.service/a: written again, since it was missing or altered | restart',
+      'a.service/a: rewritten, since it was missing or altered | restart',
     ]);
     assert.deepEqual(said(delivered(''), new Set(['a.service/a'])), [
       'a.service/a: now delivered by the broker | restart',

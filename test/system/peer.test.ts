@@ -10,7 +10,10 @@ import { unitOfProcess } from '../../src/system/unit-name.ts';
 
 const folder = mkdtempSync('/tmp/auxcred-peer-');
 const path = join(folder, 'socket');
-/** Connects as systemd does, under a name; then this process ends, or a child of it keeps the connection while it ends, or it waits until it is told. */
+/**
+ * Connects as systemd does, under a name; then this process ends, or a child of it keeps the connection while it ends,
+ * or it waits until it is told.
+ */
 const client = `
 use Socket;
 my ($way, $path, $name) = @ARGV;

@@ -233,7 +233,10 @@ function failing(code: number): Buffer {
   return response;
 }
 
-/** TPM2_NV_ReadPublic's answer for a counter that the owner may write too, without that, and with a Name that fits: nothing in it is signed. */
+/**
+ * TPM2_NV_ReadPublic's answer for a counter that the owner may write too, without that, and with a Name that fits:
+ * nothing in it is signed.
+ */
 function otherArea(response: Buffer): Buffer {
   const changed = Buffer.from(response);
   const area = 12;
