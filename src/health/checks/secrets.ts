@@ -1,0 +1,121 @@
+/** What the manifest asks for, beside what is active. */
+import type { Failure } from '../../failure.ts';
+import type { Health } from '../health.ts';
+import type { InForce } from '../in-force.ts';
+import { type Check, type Fault, listed } from './check.ts';
+import { auxcred } from './commands.ts';
+
+/** What only the opened seeds tell, if the manifest can be judged by it. */
+const judged = ({ opening, declared }: Health): InForce | undefined =>
+  opening.state === 'opened' && declared.state !== 'invalid' ? opening.inForce : undefined;
+
+/** Why the manifest can't be provisioned, unless the check of fixed files says it. */
+function refusal(health: Health): Failure | undefined {
+  const inForce = judged(health);
+  const isOfFile = inForce?.fixed.some(({ failure }) => failure.message === inForce.refused?.message);
+  return isOfFile === true ? undefined : inForce?.refused;
+}
+
+const withoutEnd = (message: string): string => message.replace(/, so nothing was changed$/, '');
+
+export const clock: Check = {
+  name: 'clock',
+  why: 'the clock is wrong, or was: until it is settled nothing can be put in force',
+  faults: (health) => {
+    const refused = refusal(health);
+    if (refused?.code !== 'clock') return [];
+    return [
+      {
+        level: 'problem',
+        message: withoutEnd(refused.message),
+        mend: ['timedatectl', auxcred(health, 'provision', '--accept-clock')],
+      },
+    ];
+  },
+};
+
+export const older: Check = {
+  name: 'older',
+  why: 'somebody may have brought an old value back',
+  faults: (health) => {
+    const refused = refusal(health);
+    if (refused?.code !== 'older') return [];
+    return [
+      {
+        level: 'problem',
+        message: withoutEnd(refused.message),
+        mend: [auxcred(health, 'provision', '--accept-older')],
+      },
+    ];
+  },
+};
+
+export const wanted: Check = {
+  name: 'wanted',
+  why: "what the manifest asks for can't be put in force",
+  faults: (health) => {
+    const refused = refusal(health);
+    if (!refused || refused.code === 'clock' || refused.code === 'older') return [];
+    return [{ level: 'problem', message: refused.message, mend: [commandOf(health, refused)] }];
+  },
+};
+
+/** The command that a hint names for a fixed secret, quoted as it is there. */
+function commandOf(health: Health, { hint }: Failure): string {
+  const [, verb, word] = /auxcred ([a-z]+) ('(?:[^']|'\\'')*\/(?:[^']|'\\'')*'|\S+\/\S+)/.exec(hint ?? '') ?? [];
+  return verb !== undefined && word !== undefined ? `${auxcred(health, verb)} ${word}` : auxcred(health, 'check');
+}
+
+export const stale: Check = {
+  name: 'stale',
+  why: 'its units go on with the old one',
+  faults: (health) => {
+    const inForce = judged(health);
+    if (!inForce) return [];
+    return [...replaced(health, inForce), ...undeclared(health, inForce), ...astray(health, inForce)];
+  },
+  well: (health) =>
+    judged(health)?.snapshot === 'sound' && health.declared.state === 'applied' && !refusal(health)
+      ? 'every secret is what it should be by now'
+      : undefined,
+};
+
+/** Secrets that have another value by now. What only the manifest's new text changes is said of the manifest. */
+const replaced = (health: Health, { stale: secrets }: InForce): Fault[] =>
+  secrets
+    .filter(({ why }) => health.declared.state === 'applied' || /^(?:period|value)/.test(why))
+    .map(({ secret, why, hook }) => ({
+      level: 'warning',
+      message: `${secret} is not what it should be by now: ${why}`,
+      ...(hook ? { why: 'its hook failed, or has not run yet' } : {}),
+      mend: [auxcred(health, 'provision')],
+    }));
+
+/** Credentials that the applied manifest adds or removes. */
+function undeclared(health: Health, { snapshot, changes }: InForce): Fault[] {
+  const other = changes.filter(({ why }) => why === 'new' || why === 'removed');
+  if (other.length === 0 || snapshot !== 'sound' || health.declared.state !== 'applied') return [];
+  return [
+    {
+      level: 'warning',
+      message: listed(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)),
+      why: 'the manifest says so, and it is not in force',
+      mend: [auxcred(health, 'apply')],
+    },
+  ];
+}
+
+/** Values that were written for units and are no longer there. */
+function astray(health: Health, { changes }: InForce): Fault[] {
+  const missing = changes.filter(({ why }) => why.startsWith('written again'));
+  if (missing.length === 0) return [];
+  const names = missing.map(({ unit, credential }) => (unit === '' ? credential : `${credential} of ${unit}`));
+  return [
+    {
+      level: 'warning',
+      message: `${listed(names)} ${names.length === 1 ? 'is' : 'are'} missing or altered where it is read`,
+      why: 'what reads it does not start, or has another value',
+      mend: [auxcred(health, 'provision')],
+    },
+  ];
+}

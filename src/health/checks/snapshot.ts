@@ -1,0 +1,39 @@
+import { commandLine } from '../../system/shell.ts';
+import type { Check } from './check.ts';
+import { auxcred } from './commands.ts';
+
+export const snapshot: Check = {
+  name: 'snapshot',
+  why: 'units that are declared get no secret',
+  faults: (health) => {
+    const { opening, declared, paths } = health;
+    if (opening.state !== 'opened') return [];
+    const { inForce } = opening;
+    if (inForce.snapshot === 'foreign')
+      return [
+        {
+          level: 'problem',
+          message: "what is in force was not made with this machine's seed",
+          why: 'the broker refuses it: the seed is another one now, or somebody wrote into the store',
+          mend: [auxcred(health, 'provision')],
+        },
+      ];
+    if (inForce.older)
+      return [
+        {
+          level: 'problem',
+          message: inForce.older.message,
+          why: 'somebody may have brought an old store back',
+          mend: [commandLine('cp', 'NEWER', paths.seeds), auxcred(health, 'provision', '--accept-older')],
+        },
+      ];
+    if (inForce.snapshot === 'none' && declared.manifest.declarations.length > 0)
+      return [{ level: 'problem', message: 'nothing is in force yet', mend: [auxcred(health, 'apply')] }];
+    return [];
+  },
+  well: ({ opening }) => {
+    if (opening.state !== 'opened') return undefined;
+    const { credentials, units } = opening.inForce;
+    return `${String(credentials)} credentials for ${String(units)} units are in force`;
+  },
+};
