@@ -183,7 +183,7 @@ describe('doctor', () => {
     assert.equal(status, exitStatus.unwell);
     assert.equal(
       stdout,
-      `problem: nothing is in force yet [snapshot]\n    units that are declared get no secret\n    $ ${commandLine('auxcred', 'apply', `--root=${root}`)}\n`,
+      `problem: nothing is active yet [snapshot]\n    declared units get no secret\n    $ ${commandLine('auxcred', 'apply', `--root=${root}`)}\n`,
     );
     assert.match(stderr, /checks passed; 1 problem\n$/);
   });
@@ -325,7 +325,7 @@ describe('doctor', () => {
 
   test('unbound', () => {
     writeFileSync(store('unbound'), '');
-    only('unbound', 'warning', /not sealed natively yet/);
+    only('unbound', 'warning', /and not yet again on this one/);
   });
 
   test('manifest: with errors, changed, never applied', () => {
@@ -337,7 +337,7 @@ describe('doctor', () => {
       commandLine('auxcred', 'check', `--root=${root}`),
     );
     writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hex"\nunits = ["x.service"]\n');
-    mends(only('manifest', 'warning', /changed since it was applied: x.service added/), 0);
+    mends(only('manifest', 'warning', /has changed since it was applied: x.service added/), 0);
   });
 
   test('snapshot: written by somebody else, of an older store', () => {
@@ -359,7 +359,7 @@ describe('doctor', () => {
       writeFileSync(at(manifest), `[secret.key]\nkind = "hex"\nrotate = "yearly"\n${hook}units = ["web.service"]\n`);
       rmSync(store('provisioned'));
       auxcredAt('2020-05-05 12:00:00', 'apply');
-      const finding = only('stale', 'warning', /^key is not what it should be by now: period 2020 -> 20\d\d$/);
+      const finding = only('stale', 'warning', /^key is out of date: period 2020 -> 20\d\d$/);
       assert.equal(finding.why?.includes('hook'), hook !== '');
       // Below another root no hook runs, so that one stays.
       mends(finding, 0, {}, hook === '' ? [] : ['stale']);
@@ -370,7 +370,7 @@ describe('doctor', () => {
     spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], {
       input: 'another',
     });
-    mends(only('stale', 'warning', /^wifi is not what it should be by now: value$/), 0);
+    mends(only('stale', 'warning', /^wifi is out of date: value$/), 0);
   });
 
   test('clock', () => {
@@ -484,7 +484,7 @@ describe('doctor', () => {
       only(
         'own-credential',
         'warning',
-        /own.conf has a value of its own for a credential of web.service: SetCredential=key$/,
+        /own.conf sets its own value for a credential of web.service: SetCredential=key$/,
       ),
       0,
       { '${EDITOR:-vi}': 'rm' },
@@ -503,7 +503,7 @@ describe('doctor', () => {
       0,
     );
     writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
-    mends(only('overrides', 'problem', /90-local.conf takes LoadCredential\w*=key:\S+ of web.service away$/), 0, {
+    mends(only('overrides', 'problem', /90-local.conf takes LoadCredential\w*=key:\S+ away from web.service$/), 0, {
       '${EDITOR:-vi}': 'rm',
     });
     writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
@@ -517,7 +517,7 @@ describe('doctor', () => {
     mkdirSync(at('etc/systemd/system'), { recursive: true });
     symlinkSync('/usr/lib/systemd/system/nginx.service', at('etc/systemd/system/web.service'));
     assert.equal(
-      only('aliases', 'problem', /web.service is declared, and is an alias of nginx.service$/).mend[0],
+      only('aliases', 'problem', /web.service is declared, but is an alias of nginx.service$/).mend[0],
       commandLine('auxcred', 'check', `--root=${root}`),
     );
     const { status, stdout } = run(['check', `--root=${root}`]);
@@ -544,7 +544,7 @@ describe('doctor', () => {
     // What a version before this one did.
     writeFileSync(store('links.json'), '["/home/bob/app/token.conf"]\n', { mode: 0o600 });
     symlinkSync(file, at('etc/apt.conf.d/token.conf'));
-    mends(only('links', 'warning', /apt\.conf\.d\/token\.conf leads to a secret's file, and nothing declares it$/), 0);
+    mends(only('links', 'warning', /apt\.conf\.d\/token\.conf leads to a secret's file, but nothing declares it$/), 0);
     symlinkSync(file, at('etc/apt.conf.d/token.conf'));
     renameSync(at('home/bob/app'), at('home/bob/old'));
     symlinkSync('../../etc/apt.conf.d', at('home/bob/app'));
@@ -571,7 +571,7 @@ describe('doctor', () => {
     copyFileSync('dist/auxcred.cjs', at('auxcred.cjs'));
     copyFileSync('dist/koffi.node', at('koffi.node'));
     for (const file of ['auxcred.cjs', 'koffi.node']) chmodSync(at(file), 0o644);
-    only('sight', 'note', /this user may not see .+\/var\/lib\/auxcred\//, { program: at('auxcred.cjs'), uid: 65534 });
+    only('sight', 'note', /this user can't read .+\/var\/lib\/auxcred\//, { program: at('auxcred.cjs'), uid: 65534 });
     const { status, stdout } = run(['status', `--root=${root}`], { program: at('auxcred.cjs'), uid: 65534 });
     assert.equal(status, 0);
     assert.match(stdout, /^seed +not to be seen by this user$/m);
@@ -685,7 +685,7 @@ describe('doctor', () => {
 
     test('unbound: PCRs that wait for the first boot', () => {
       auxcred('reseal', '--tpm2-pcrs=7');
-      only('unbound', 'warning', /^the PCRs that were asked for are not bound yet$/);
+      only('unbound', 'warning', /^the chosen PCRs are not bound yet$/);
       assert.match(
         run(['status', `--root=${root}`]).stdout,
         /^seed +sealed to tpm2, PCRs 7 to be bound at the first boot, 1 recovery recipient$/m,
@@ -744,7 +744,7 @@ describe('doctor', () => {
       delete pins.tpm2Counter;
       writeFileSync(at('etc/auxcred/scopes.json'), JSON.stringify(pins));
       const found = findings().find(({ check }) => check === 'counter');
-      assert.match(found?.message ?? '', /no counter of the TPM remembers/);
+      assert.match(found?.message ?? '', /no TPM counter remembers/);
       auxcred('reseal');
       assert.ok(findings().every(({ check }) => check !== 'counter'));
     });
@@ -782,7 +782,7 @@ describe('doctor', () => {
         all.map(({ check, level }) => `${level} ${check}`),
         ['problem tpm', 'note pcrs'],
       );
-      assert.match(all[0]?.message ?? '', /another TPM than the seed was sealed to/);
+      assert.match(all[0]?.message ?? '', /this TPM is not the one that the seed was sealed to/);
       const { status } = run(['reseal', `--root=${root}`, `--tpm2-device=${tpm.device}`, `--identity=${recoveryKey}`]);
       assert.equal(status, 0);
       only('pcrs', 'note', /no PCR is bound/);

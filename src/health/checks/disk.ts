@@ -11,7 +11,7 @@ export const disk: Check = {
       ? [
           {
             level: 'note',
-            message: 'the seed is sealed to the host key, and both are on a disk that is not encrypted',
+            message: 'the seed is sealed to the host key, and both are on an unencrypted disk',
             mend: [auxcred(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14')],
           },
         ]
@@ -20,11 +20,11 @@ export const disk: Check = {
 
 export const swap: Check = {
   name: 'swap',
-  why: 'the broker is kept out of it, but units with secrets in their memory are not',
+  why: 'the broker is never swapped, but units with secrets in their memory are',
   faults: ({ system }) =>
     (system?.swaps ?? []).map((device) => ({
       level: 'note',
-      message: `${device} is swap on a disk that is not encrypted`,
+      message: `${device} is swap on an unencrypted disk`,
       mend: [commandLine('swapoff', device)],
     })),
 };

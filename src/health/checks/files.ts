@@ -31,7 +31,7 @@ function accessFault(files: readonly [FileFault, ...FileFault[]]): Fault {
 
 export const leftovers: Check = {
   name: 'leftovers',
-  why: 'it is never read, and may hold what was to be replaced',
+  why: 'it is never read, and may hold an old secret',
   faults: ({ files: { leftovers: paths } }) =>
     paths.length === 0
       ? []
@@ -46,9 +46,9 @@ export const leftovers: Check = {
 
 export const sight: Check = {
   name: 'sight',
-  why: 'what is in there could not be judged',
+  why: 'its contents could not be checked',
   faults: ({ hidden }) =>
     hidden.length === 0
       ? []
-      : [{ level: 'note', message: `this user may not see ${listed(hidden)}`, mend: ['sudo auxcred doctor'] }],
+      : [{ level: 'note', message: `this user can't read ${listed(hidden)}`, mend: ['sudo auxcred doctor'] }],
 };

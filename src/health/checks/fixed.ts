@@ -8,7 +8,7 @@ import { auxcred, push } from './commands.ts';
 
 export const fixed: Check = {
   name: 'fixed',
-  why: "it can't be put in force",
+  why: "it can't be activated",
   faults: (health) =>
     health.opening.state === 'opened'
       ? [...damaged(health, health.opening.inForce), ...strange(health, health.opening.inForce)]
@@ -32,7 +32,7 @@ function damaged(health: Health, { fixed: files, refused }: InForce): Fault[] {
     {
       level: 'problem',
       message: `${String(files.length)} fixed secrets do not open: ${listed(files.map(({ name }) => name))}`,
-      why: `they can't be put in force${stops ? ', and nothing else until they open' : ''}; a backup of the whole folder takes back what was put since`,
+      why: `they can't be activated${stops ? ', nor can anything else until they open' : ''}; a backup of the whole folder loses what was put since`,
       mend: [...pushAgain, commandLine('cp', '-aT', 'BACKUP', health.paths.fixed), auxcred(health, 'verify')],
     },
   ];
@@ -48,7 +48,7 @@ function strange({ paths }: Health, { strangers }: InForce): Fault[] {
         strangers.length === 1
           ? `${join(paths.fixed, first)} is no fixed secret`
           : `${String(strangers.length)} files in ${paths.fixed} are no fixed secrets: ${listed(strangers)}`,
-      why: 'it is never read; a plain secret in it would be one for everybody who finds it',
+      why: 'it is never read; a plain secret in it is not protected',
       mend: [commandLine('rm', ...strangers.map((stranger) => join(paths.fixed, stranger)))],
     },
   ];

@@ -2,7 +2,7 @@ import { type Check, listed } from './check.ts';
 
 export const generator: Check = {
   name: 'generator',
-  why: 'these units start without their secrets, or with those of before',
+  why: 'these units start without their secrets, or with the old ones',
   faults: ({ system }) => {
     if (!system) return [];
     const { hasGenerator, outdated } = system.rendered;
@@ -19,7 +19,7 @@ export const generator: Check = {
     return [
       {
         level: 'warning',
-        message: `systemd has not the drop-ins of ${listed(outdated)} as they were applied`,
+        message: `systemd does not have the drop-ins of ${listed(outdated)} as they were applied`,
         mend: ['systemctl daemon-reload'],
       },
     ];

@@ -4,7 +4,7 @@ import { auxcred } from './commands.ts';
 
 export const manifest: Check = {
   name: 'manifest',
-  why: 'units see the change only then',
+  why: 'units see the change only when it is applied',
   faults: (health) => {
     const { errors, state, dropIns } = health.declared;
     switch (state) {
@@ -13,7 +13,7 @@ export const manifest: Check = {
           {
             level: 'problem',
             message: `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`,
-            why: 'the files that they are in are not applied, and their units will not start after the next boot',
+            why: 'the files with errors are not applied, and their units will not start after the next boot',
             mend: [auxcred(health, 'check')],
           },
         ];
@@ -22,7 +22,7 @@ export const manifest: Check = {
           {
             level: 'warning',
             message: 'the manifest was never applied',
-            why: 'no unit gets what it declares before that, or the next boot',
+            why: 'units get nothing from it until it is applied, or until the next boot',
             mend: [auxcred(health, 'apply')],
           },
         ];
@@ -31,7 +31,7 @@ export const manifest: Check = {
         return [
           {
             level: 'warning',
-            message: `the manifest was changed since it was applied${changed.length === 0 ? '' : `: ${listed(changed)}`}`,
+            message: `the manifest has changed since it was applied${changed.length === 0 ? '' : `: ${listed(changed)}`}`,
             mend: [auxcred(health, 'apply')],
           },
         ];
@@ -45,7 +45,7 @@ export const manifest: Check = {
 
 export const hooks: Check = {
   name: 'hooks',
-  why: "the secret stays what it is, since its service can't be told another value",
+  why: "the secret keeps its value, since its service can't be told a new one",
   faults: (health) => {
     const { missingHooks } = health.declared;
     if (missingHooks.length === 0) return [];

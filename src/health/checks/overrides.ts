@@ -12,7 +12,7 @@ export const overrides: Check = {
   well: (health) =>
     health.overrides.length > 0 || health.declared.dropIns.length > 0
       ? undefined
-      : 'no file takes away what auxcred gives a unit',
+      : 'no file removes what auxcred gives a unit',
 };
 
 function overrideFault({ isRunning }: Health, { unit, file, how, lines }: Override): Fault {
@@ -27,13 +27,13 @@ function overrideFault({ isRunning }: Health, { unit, file, how, lines }: Overri
         mend: [`${commandLine('mv', file, file.replace(/\.conf$/, '-local.conf'))}${reload}`],
       };
     case 'undoes':
-      return { level: 'problem', message: `${file} takes ${listed(lines)} of ${unit} away`, mend: [edit] };
+      return { level: 'problem', message: `${file} takes ${listed(lines)} away from ${unit}`, mend: [edit] };
     case 'sets':
       return {
         name: 'own-credential',
         level: 'warning',
-        message: `${file} has a value of its own for a credential of ${unit}: ${listed(lines)}`,
-        why: "where the secret's own source is not there, systemd starts the unit with that value",
+        message: `${file} sets its own value for a credential of ${unit}: ${listed(lines)}`,
+        why: "if the secret's own source is missing, systemd starts the unit with that value",
         mend: [edit],
       };
   }
@@ -43,26 +43,26 @@ const aliases = (health: Health): Fault[] =>
   [...health.aliases].map(([alias, unit]) => ({
     name: 'aliases',
     level: 'problem',
-    message: `${alias} is declared, and is an alias of ${unit}`,
-    why: 'systemd asks for secrets under that name alone',
+    message: `${alias} is declared, but is an alias of ${unit}`,
+    why: 'systemd asks for secrets only under that name',
     mend: [auxcred(health, 'check')],
   }));
 
 export const links: Check = {
   name: 'links',
-  why: "somebody may have led auxcred there, and whoever owns the secret's file decides what is read",
+  why: "somebody may have led auxcred there, and the owner of the secret's file decides what is read",
   faults: (health) =>
     health.strayLinks.map(({ path, objection }) =>
       objection === undefined
         ? {
             level: 'warning',
-            message: `${path} leads to a secret's file, and nothing declares it`,
+            message: `${path} leads to a secret's file, but nothing declares it`,
             mend: [commandLine('rm', path)],
           }
         : {
             level: 'problem',
             message: `${path} was made where others could lead it: ${objection}`,
-            why: "who can write that folder, or owns the secret's file, decides what is read there",
+            why: "whoever can write to that folder or owns the secret's file decides what is read there",
             mend: [commandLine('rm', path), auxcred(health, 'check')],
           },
     ),

@@ -21,7 +21,7 @@ function socketFaults(name: string, unit: OwnUnit | undefined): Fault[] {
   const disabled: Fault = {
     level: 'warning',
     message: `${name} is not enabled`,
-    why: 'after a boot it listens only once a unit wants it',
+    why: 'after a boot it listens only when a unit needs it',
     mend: [`systemctl enable ${name}`],
   };
   return fault ? [fault, disabled] : [disabled];
@@ -51,7 +51,7 @@ function closedSocket(name: string, unit: OwnUnit | undefined): Fault | undefine
 
 export const broker: Check = {
   name: 'broker',
-  why: 'it could not open the seeds or read what is in force when a unit last asked',
+  why: 'it could not open the seeds or read the active snapshot when a unit last asked',
   faults: (health) => {
     const service = ownUnit(health, 'auxcred.service');
     if (service?.active !== 'failed') return [];
@@ -67,7 +67,7 @@ export const broker: Check = {
 
 export const timer: Check = {
   name: 'timer',
-  why: 'secrets that rotate stay what they are until auxcred provision',
+  why: 'rotating secrets keep their values until auxcred provision runs',
   faults: (health) => {
     const unit = ownUnit(health, 'auxcred-rotate.timer');
     const stands = unit?.installed === true && (!unit.enabled || unit.active !== 'active');
@@ -83,7 +83,7 @@ export const timer: Check = {
       faults.push({
         level: 'warning',
         message: `auxcred-rotate.service failed (${service.result})`,
-        why: 'secrets of a new period are not in force',
+        why: 'the secrets of a new period are not active',
         mend: ['journalctl -b -u auxcred-rotate.service', 'auxcred provision'],
       });
     return faults;
@@ -92,7 +92,7 @@ export const timer: Check = {
 
 export const files: Check = {
   name: 'files',
-  why: 'units whose secrets are files do not start without them',
+  why: 'units whose secrets are files do not start without it',
   faults: (health) =>
     fileWriters
       .filter((name) => ownUnit(health, name)?.active === 'failed')

@@ -7,7 +7,7 @@ const canBeJudged = ({ seeds }: Health): boolean => seeds.state === 'there' && s
 
 export const pins: Check = {
   name: 'pins',
-  why: 'nothing says which seeds this machine expects, so it takes none',
+  why: 'nothing says which seeds this machine expects, so it accepts none',
   faults: (health) => {
     const { seeds, paths, opening } = health;
     if (!canBeJudged(health)) return [];

@@ -4,14 +4,14 @@ import type { Check } from './check.ts';
 
 export const node: Check = {
   name: 'node',
-  why: "locks, sockets and the TPM are reached through it, so the broker can't start",
+  why: "the broker can't start: it reaches locks, sockets and the TPM through koffi",
   faults: ({ platform }) => {
     if (platform.nodeIsTooOld)
       return [
         {
           level: 'problem',
           message: `Node ${platform.node} is too old`,
-          why: 'auxcred is made for 20.19 and later',
+          why: 'auxcred needs 20.19 or later',
           mend: ['apt install nodejs'],
         },
       ];
@@ -36,12 +36,12 @@ export const libtss2: Check = {
       },
     ];
   },
-  well: () => 'the TPM library is there',
+  well: () => 'the TPM library is installed',
 };
 
 export const account: Check = {
   name: 'account',
-  why: 'the broker runs as that user, and reads the store by that group',
+  why: 'the broker runs as that user, and reads the store as that group',
   faults: ({ files, root }) => {
     const missing = files.group === undefined ? 'group' : files.hasUser ? undefined : 'user';
     if (missing === undefined) return [];
@@ -54,5 +54,5 @@ export const account: Check = {
       },
     ];
   },
-  well: () => 'the user and the group auxcred are there',
+  well: () => 'the user and the group auxcred exist',
 };

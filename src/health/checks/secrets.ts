@@ -20,7 +20,7 @@ const withoutEnd = (message: string): string => message.replace(/, so nothing wa
 
 export const clock: Check = {
   name: 'clock',
-  why: 'the clock is wrong, or was: until it is settled nothing can be put in force',
+  why: 'the clock is wrong, or was; until that is settled nothing can be activated',
   faults: (health) => {
     const refused = refusal(health);
     if (refused?.code !== 'clock') return [];
@@ -52,7 +52,7 @@ export const older: Check = {
 
 export const wanted: Check = {
   name: 'wanted',
-  why: "what the manifest asks for can't be put in force",
+  why: "what the manifest asks for can't be activated",
   faults: (health) => {
     const refused = refusal(health);
     if (!refused || refused.code === 'clock' || refused.code === 'older') return [];
@@ -68,7 +68,7 @@ function commandOf(health: Health, { hint }: Failure): string {
 
 export const stale: Check = {
   name: 'stale',
-  why: 'its units go on with the old one',
+  why: 'its units keep the old value',
   faults: (health) => {
     const inForce = judged(health);
     if (!inForce) return [];
@@ -76,7 +76,7 @@ export const stale: Check = {
   },
   well: (health) =>
     judged(health)?.snapshot === 'sound' && health.declared.state === 'applied' && !refusal(health)
-      ? 'every secret is what it should be by now'
+      ? 'every secret is up to date'
       : undefined,
 };
 
@@ -86,7 +86,7 @@ const replaced = (health: Health, { stale: secrets }: InForce): Fault[] =>
     .filter(({ why }) => health.declared.state === 'applied' || /^(?:period|value)/.test(why))
     .map(({ secret, why, hook }) => ({
       level: 'warning',
-      message: `${secret} is not what it should be by now: ${why}`,
+      message: `${secret} is out of date: ${why}`,
       ...(hook ? { why: 'its hook failed, or has not run yet' } : {}),
       mend: [auxcred(health, 'provision')],
     }));
@@ -99,7 +99,7 @@ function undeclared(health: Health, { snapshot, changes }: InForce): Fault[] {
     {
       level: 'warning',
       message: listed(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)),
-      why: 'the manifest says so, and it is not in force',
+      why: 'the manifest says so, but it is not active',
       mend: [auxcred(health, 'apply')],
     },
   ];
@@ -114,7 +114,7 @@ function astray(health: Health, { changes }: InForce): Fault[] {
     {
       level: 'warning',
       message: `${listed(names)} ${names.length === 1 ? 'is' : 'are'} missing or altered where it is read`,
-      why: 'what reads it does not start, or has another value',
+      why: 'its units do not start, or have another value',
       mend: [auxcred(health, 'provision')],
     },
   ];

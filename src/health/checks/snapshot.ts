@@ -4,7 +4,7 @@ import { auxcred } from './commands.ts';
 
 export const snapshot: Check = {
   name: 'snapshot',
-  why: 'units that are declared get no secret',
+  why: 'declared units get no secret',
   faults: (health) => {
     const { opening, declared, paths } = health;
     if (opening.state !== 'opened') return [];
@@ -13,8 +13,8 @@ export const snapshot: Check = {
       return [
         {
           level: 'problem',
-          message: "what is in force was not made with this machine's seed",
-          why: 'the broker refuses it: the seed is another one now, or somebody wrote into the store',
+          message: "the active snapshot was not made with this machine's seed",
+          why: 'the broker refuses it: the seed was replaced, or somebody wrote to the store',
           mend: [auxcred(health, 'provision')],
         },
       ];
@@ -28,12 +28,12 @@ export const snapshot: Check = {
         },
       ];
     if (inForce.snapshot === 'none' && declared.manifest.declarations.length > 0)
-      return [{ level: 'problem', message: 'nothing is in force yet', mend: [auxcred(health, 'apply')] }];
+      return [{ level: 'problem', message: 'nothing is active yet', mend: [auxcred(health, 'apply')] }];
     return [];
   },
   well: ({ opening }) => {
     if (opening.state !== 'opened') return undefined;
     const { credentials, units } = opening.inForce;
-    return `${String(credentials)} credentials for ${String(units)} units are in force`;
+    return `${String(credentials)} credentials for ${String(units)} units are active`;
   },
 };

@@ -54,7 +54,7 @@ const lockoutFault = ({ lockedOut }: TpmState): Fault[] =>
         {
           level: 'warning',
           message: 'the TPM is in dictionary attack lockout',
-          why: "somebody guessed too often; auxcred's own objects never count, but its owner can't be asked",
+          why: "wrong guesses locked it; auxcred's own objects do not count, but the TPM owner's password is not accepted",
           mend: [clearLockout],
         },
       ]
@@ -65,7 +65,7 @@ const otherTpmFault = (health: Health, { srk }: TpmState): Fault[] =>
     ? [
         {
           level: 'problem',
-          message: 'this is another TPM than the seed was sealed to, or it was cleared',
+          message: 'this TPM is not the one that the seed was sealed to, or it was cleared',
           why: "it can't open the seed",
           mend: reseal(health),
         },
@@ -74,7 +74,7 @@ const otherTpmFault = (health: Health, { srk }: TpmState): Fault[] =>
 
 export const pcrs: Check = {
   name: 'pcrs',
-  why: 'the machine did not boot as it did then, so the TPM keeps the seed',
+  why: 'the machine booted differently, so the TPM does not open the seed',
   faults: (health) => {
     const state = answering(health);
     if (!state) return [];
@@ -90,8 +90,8 @@ export const pcrs: Check = {
       ...state.unmeasured.map(
         (pcr): Fault => ({
           level: 'warning',
-          message: `PCR ${String(pcr)} is bound, and nothing was ever measured into it`,
-          why: 'it is the same whatever boots',
+          message: `PCR ${String(pcr)} is bound, but nothing was ever measured into it`,
+          why: 'it has the same value whatever boots',
           mend: [auxcred(health, 'reseal', '--tpm2-pcrs=PCRS')],
         }),
       ),
@@ -103,20 +103,20 @@ export const pcrs: Check = {
 const unboundFault = (health: Health): Fault => ({
   level: 'note',
   message: 'no PCR is bound',
-  why: 'whoever boots anything on this machine can open the seed',
+  why: 'anything that boots on this machine can open the seed',
   mend: [auxcred(health, 'reseal', '--tpm2-pcrs=7+14')],
 });
 
 export const counter: Check = {
   name: 'counter',
-  why: 'an older store that is brought back as a whole goes unnoticed',
+  why: 'if somebody brings back an older store as a whole, nothing notices',
   faults: (health) => {
     const { pins } = health.seeds;
     if (!answering(health) || typeof pins === 'string' || pins.counter) return [];
     return [
       {
         level: 'note',
-        message: 'no counter of the TPM remembers what is in force',
+        message: 'no TPM counter remembers what is active',
         mend: [auxcred(health, 'reseal')],
       },
     ];

@@ -1,6 +1,6 @@
 import type { Check } from './check.ts';
 
-const why = 'until then whoever boots anything on this machine can open the seed';
+const why = 'until they are, anything that boots on this machine can open the seed';
 
 export const unbound: Check = {
   name: 'unbound',
@@ -8,14 +8,15 @@ export const unbound: Check = {
   faults: ({ isUnbound, isRunning, opening: state }) => {
     if (!isUnbound) return [];
     const hasPcrs = state.state !== 'opened' || state.sealing.pcrsAtFirstBoot.length > 0;
-    const later = isRunning ? '' : '; the installed system does it at its first boot';
+    const done = hasPcrs ? 'binds them' : 'seals it again';
+    const later = isRunning ? '' : `; the installed system ${done} at its first boot`;
     return [
       {
         level: 'warning',
         message: hasPcrs
-          ? 'the PCRs that were asked for are not bound yet'
-          : 'the seed was sealed on another machine, and is not sealed natively yet',
-        why: `${hasPcrs ? why : 'the machine that sealed it could have kept what opens it'}${later}`,
+          ? 'the chosen PCRs are not bound yet'
+          : 'the seed was sealed on another machine, and not yet again on this one',
+        why: `${hasPcrs ? why : 'the other machine may have kept the key to it'}${later}`,
         mend: [isRunning ? 'systemctl start auxcred-bind.service' : 'systemctl reboot'],
       },
     ];

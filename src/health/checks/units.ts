@@ -5,7 +5,7 @@ import { type Check, type Fault, listed } from './check.ts';
 
 export const units: Check = {
   name: 'units',
-  why: 'the broker refused it, or was not there',
+  why: 'the broker refused it, or did not run',
   faults: ({ system }) => {
     const states = system?.units ?? [];
     return [...lacking(states), ...failed(states), ...unknown(states)];
@@ -35,7 +35,7 @@ function failed(states: readonly UnitState[]): Fault[] {
     {
       level: 'warning',
       message: listed(others.map(({ unit, failure }) => `${unit} ${failure ?? ''}`)),
-      why: 'it has its secrets, and does not run',
+      why: 'it has its secrets, but does not run',
       mend: [
         commandLine('journalctl', '-b', ...names.flatMap((name) => ['-u', name])),
         commandLine('systemctl', 'restart', ...names),
@@ -50,8 +50,8 @@ function unknown(states: readonly UnitState[]): Fault[] {
   return [
     {
       level: 'warning',
-      message: `${listed(names)} ${names.length === 1 ? 'is declared, and does' : 'are declared, and do'} not exist on this machine`,
-      why: 'the name may be mistaken: nothing gets the secret',
+      message: `${listed(names)} ${names.length === 1 ? 'is declared, but does' : 'are declared, but do'} not exist on this machine`,
+      why: 'the name may be wrong: nothing gets the secret',
       mend: [commandLine('systemctl', 'cat', ...names)],
     },
   ];
