@@ -213,6 +213,9 @@ class Comparison {
   }
 }
 
+/** Why a release changes that units could not read as it was. */
+export const rewritten = 'rewritten, since it was missing or altered';
+
 /** How a release changes, and whether its unit has to do something to see that; undefined if it does not change. */
 function releaseDifference(
   was: Release,
@@ -229,7 +232,7 @@ function releaseDifference(
   ];
   if (reasons.length > 0) return { why: reasons.join(', '), isSeen: !sameValue || isMoved || isUndelivered };
   // Its readers may have missed a change that was interrupted.
-  return isUndelivered ? { why: 'rewritten, since it was missing or altered', isSeen: true } : undefined;
+  return isUndelivered ? { why: rewritten, isSeen: true } : undefined;
 }
 
 const deliveryText: Readonly<Record<Delivery, string>> = {

@@ -271,7 +271,7 @@ for (const version of thoroughVersions)
         (await machine.run(['auxcred', 'plan'])).stdout,
         /^other\.service +text +rewritten, since it was missing or altered +restart$/m,
       );
-      assert.match(await apply(), /restart other\.service: text \(written again/);
+      assert.match(await apply(), /restart other\.service: text \(rewritten/);
       assert.equal((await machine.read(`${folder}/text`)).toString(), await shown('text'));
       assert.match((await machine.run(['auxcred', 'plan'])).stderr, /nothing would change/);
     });

@@ -186,7 +186,7 @@ for (const version of thoroughVersions)
       await machine.systemctl('daemon-reload');
       assert.match(
         await wrong(),
-        /^warning: \S+90\.conf has a value of its own for a credential of slow\.service: SetCredential=staged \[own-credential\]$/m,
+        /^warning: \S+90\.conf sets its own value for a credential of slow\.service: SetCredential=staged \[own-credential\]$/m,
       );
       await machine.write('/run/systemd/system/web.service.d/90.conf', '[Service]\nSetCredential=key:fallback\n');
       assert.ok(await has('web.service', 'SetCredentialEncrypted', '"key"'));
@@ -194,7 +194,7 @@ for (const version of thoroughVersions)
       assert.equal(await has('web.service', 'SetCredentialEncrypted', '"key"'), false, 'one id, one value');
       assert.match(
         await wrong(),
-        /^warning: \S+web\.service\.d\/90\.conf has a value of its own for a credential of web\.service: SetCredential=key \[own-credential\]$/m,
+        /^warning: \S+web\.service\.d\/90\.conf sets its own value for a credential of web\.service: SetCredential=key \[own-credential\]$/m,
       );
       await machine.shell(
         `rm ${manifestPath('staged')} ${slow}/90.conf /run/systemd/system/web.service.d/90.conf; auxcred apply; systemctl daemon-reload`,
@@ -213,7 +213,7 @@ for (const version of thoroughVersions)
       assert.equal(status, exitStatus['invalid-manifest']);
       assert.match(stdout, /secret\.alias\.units: www\.service is an alias of web\.service/);
       assert.match(stdout, /secret\.alias\.units: pages\.service is an alias of page\.service/);
-      assert.match(await wrong(), /^problem: www\.service is declared, and is an alias of web\.service \[aliases\]$/m);
+      assert.match(await wrong(), /^problem: www\.service is declared, but is an alias of web\.service \[aliases\]$/m);
       await machine.shell(
         `rm ${manifestPath('alias')} /etc/systemd/system/www.service /run/systemd/system/page.service; systemctl daemon-reload`,
       );
@@ -238,7 +238,7 @@ for (const version of thoroughVersions)
       assert.match(stdout, /^1 warning: auxcred doctor says what to do$/m);
       assert.equal(
         await wrong(),
-        'warning: web.service failed: exit-code, status 9 [units]\n    it has its secrets, and does not run\n    $ journalctl -b -u web.service\n    or $ systemctl restart web.service\n',
+        'warning: web.service failed: exit-code, status 9 [units]\n    it has its secrets, but does not run\n    $ journalctl -b -u web.service\n    or $ systemctl restart web.service\n',
       );
       await machine.shell(`rm ${file}; systemctl daemon-reload; systemctl restart web.service`);
       assert.equal(await wrong(), '');
@@ -248,7 +248,7 @@ for (const version of thoroughVersions)
       await machine.shell('rm -r /run/systemd/generator/web.service.d');
       assert.match(
         await wrong(),
-        /^warning: systemd has not the drop-ins of web.service as they were applied \[generator\]$/m,
+        /^warning: systemd does not have the drop-ins of web.service as they were applied \[generator\]$/m,
       );
       await mend(/generator/);
       await machine.systemctl('disable', '--now', 'auxcred-rotate.timer');
@@ -264,14 +264,14 @@ for (const version of thoroughVersions)
       const typo = await wrong();
       assert.match(
         typo,
-        /^warning: wbe.service, wbe@.service are declared, and do not exist on this machine \[units\]$/m,
+        /^warning: wbe.service, wbe@.service are declared, but do not exist on this machine \[units\]$/m,
       );
       await machine.shell(`rm ${manifestPath('typo')}; auxcred apply`);
       assert.equal(await wrong(), '');
       await machine.shell('mv /etc/systemd/system/site@.service /root; systemctl daemon-reload');
       assert.match(
         await wrong(),
-        /^warning: site@.service is declared, and does not exist on this machine \[units\]$/m,
+        /^warning: site@.service is declared, but does not exist on this machine \[units\]$/m,
         'where no template that is declared exists',
       );
       await machine.shell('mv /root/site@.service /etc/systemd/system; systemctl daemon-reload');
@@ -334,7 +334,7 @@ for (const version of thoroughVersions)
 
     test('a PCR that nothing is measured into', async () => {
       await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=5+7']);
-      assert.match(await wrong(), /^warning: PCR 5 is bound, and nothing was ever measured into it \[pcrs\]$/m);
+      assert.match(await wrong(), /^warning: PCR 5 is bound, but nothing was ever measured into it \[pcrs\]$/m);
       await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=7+14']);
       assert.equal(await wrong(), '');
     });

@@ -1,0 +1,60 @@
+/** The manifest, without the seed. */
+import { type Check, listed } from './check.ts';
+import { auxcred } from './commands.ts';
+
+export const manifest: Check = {
+  name: 'manifest',
+  why: 'units see the change only when it is applied',
+  faults: (health) => {
+    const { errors, state, dropIns } = health.declared;
+    switch (state) {
+      case 'invalid':
+        return [
+          {
+            level: 'problem',
+            message: `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`,
+            why: 'the files with errors are not applied, and their units will not start after the next boot',
+            mend: [auxcred(health, 'check')],
+          },
+        ];
+      case 'never':
+        return [
+          {
+            level: 'warning',
+            message: 'the manifest was never applied',
+            why: 'units get nothing from it until it is applied, or until the next boot',
+            mend: [auxcred(health, 'apply')],
+          },
+        ];
+      case 'changed': {
+        const changed = dropIns.map(({ unit, change }) => `${unit} ${change}`);
+        return [
+          {
+            level: 'warning',
+            message: `the manifest has changed since it was applied${changed.length === 0 ? '' : `: ${listed(changed)}`}`,
+            mend: [auxcred(health, 'apply')],
+          },
+        ];
+      }
+      case 'applied':
+        return [];
+    }
+  },
+  well: () => 'the manifest is the one that was applied',
+};
+
+export const hooks: Check = {
+  name: 'hooks',
+  why: "the secret keeps its value, since its service can't be told a new one",
+  faults: (health) => {
+    const { missingHooks } = health.declared;
+    if (missingHooks.length === 0) return [];
+    return [
+      {
+        level: 'warning',
+        message: listed(missingHooks.map(({ secret, problem }) => `the hook of ${secret} can't run: ${problem}`)),
+        mend: [auxcred(health, 'check')],
+      },
+    ];
+  },
+};

@@ -1,0 +1,104 @@
+/** auxcred's own units. */
+import { fileWriters, type OwnUnit, sockets as socketNames, unitOf } from '../broker-state.ts';
+import type { Health } from '../health.ts';
+import type { Check, Fault } from './check.ts';
+
+const ownUnit = ({ system }: Health, name: string): OwnUnit | undefined => system && unitOf(system.broker, name);
+
+export const sockets: Check = {
+  name: 'sockets',
+  why: 'units ask there for their secrets',
+  faults: (health) => (health.system ? socketNames.flatMap((name) => socketFaults(name, ownUnit(health, name))) : []),
+  well: (health) =>
+    !health.system || [broker, timer, files].some(({ faults }) => faults(health).length > 0)
+      ? undefined
+      : 'the sockets listen, and the timer runs',
+};
+
+function socketFaults(name: string, unit: OwnUnit | undefined): Fault[] {
+  const fault = closedSocket(name, unit);
+  if (unit?.installed !== true || unit.enabled) return fault ? [fault] : [];
+  const disabled: Fault = {
+    level: 'warning',
+    message: `${name} is not enabled`,
+    why: 'after a boot it listens only when a unit needs it',
+    mend: [`systemctl enable ${name}`],
+  };
+  return fault ? [fault, disabled] : [disabled];
+}
+
+/** Undefined if it listens. */
+function closedSocket(name: string, unit: OwnUnit | undefined): Fault | undefined {
+  const level = 'problem';
+  if (unit?.masked === true)
+    return {
+      level,
+      message: `${name} is masked`,
+      mend: [`systemctl unmask ${name} && systemctl enable --now ${name}`],
+    };
+  if (unit?.installed !== true)
+    return { level, message: `${name} is not installed`, mend: ['apt install --reinstall auxcred'] };
+  if (unit.active === 'failed')
+    return {
+      level,
+      message: `${name} failed (${unit.result})`,
+      why: 'units that ask there are refused until it listens again',
+      mend: [`systemctl reset-failed auxcred.service ${name} && systemctl start ${name}`],
+    };
+  if (unit.active !== 'active') return { level, message: `${name} does not listen`, mend: [`systemctl start ${name}`] };
+  return undefined;
+}
+
+export const broker: Check = {
+  name: 'broker',
+  why: 'it could not open the seeds or read the active snapshot when a unit last asked',
+  faults: (health) => {
+    const service = ownUnit(health, 'auxcred.service');
+    if (service?.active !== 'failed') return [];
+    return [
+      {
+        level: 'problem',
+        message: `auxcred.service failed (${service.result})`,
+        mend: ['journalctl -b -u auxcred.service -p err', 'systemctl reset-failed auxcred.service'],
+      },
+    ];
+  },
+};
+
+export const timer: Check = {
+  name: 'timer',
+  why: 'rotating secrets keep their values until auxcred provision runs',
+  faults: (health) => {
+    const unit = ownUnit(health, 'auxcred-rotate.timer');
+    const stands = unit?.installed === true && (!unit.enabled || unit.active !== 'active');
+    const service = ownUnit(health, 'auxcred-rotate.service');
+    const faults: Fault[] = [];
+    if (stands)
+      faults.push({
+        level: 'warning',
+        message: 'auxcred-rotate.timer does not run',
+        mend: ['systemctl enable --now auxcred-rotate.timer'],
+      });
+    if (service?.active === 'failed')
+      faults.push({
+        level: 'warning',
+        message: `auxcred-rotate.service failed (${service.result})`,
+        why: 'the secrets of a new period are not active',
+        mend: ['journalctl -b -u auxcred-rotate.service', 'auxcred provision'],
+      });
+    return faults;
+  },
+};
+
+export const files: Check = {
+  name: 'files',
+  why: 'units whose secrets are files do not start without it',
+  faults: (health) =>
+    fileWriters
+      .filter((name) => ownUnit(health, name)?.active === 'failed')
+      .map((name) => ({
+        level: 'problem',
+        message: `${name} failed`,
+        mend: [`journalctl -b -u ${name}`, `systemctl restart ${name}`],
+      })),
+};
