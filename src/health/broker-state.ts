@@ -1,4 +1,4 @@
-/** auxcred's own units, and what the broker wrote to this boot's journal last. */
+/** auxcred's own units, and the broker's last refusal in this boot's journal. */
 import { messageIds } from '../broker/journal-record.ts';
 import { userId } from '../system/files.ts';
 import { journalEntries } from '../system/journal-entries.ts';
@@ -27,9 +27,9 @@ export interface BrokerState {
   readonly lastRefusal: Refusal | undefined;
 }
 
-/** Where units ask: systemd for a credential, `auxcred stage` for staged ones. */
+/** The sockets that units ask: systemd for a credential, `auxcred stage` for staged ones. */
 export const sockets = ['auxcred.socket', 'auxcred-stage.socket'] as const;
-/** What writes the secrets of `delivery = "file"` at boot. */
+/** The services that write the secrets of `delivery = "file"` at boot. */
 export const fileWriters = ['auxcred-user-files.service', 'auxcred-files.service'] as const;
 const own = [
   ...sockets,
@@ -40,7 +40,7 @@ const own = [
   ...fileWriters,
 ];
 
-/** How auxcred's own units are, and what was last refused since the boot. @throws Failure `system` where systemctl fails */
+/** The state of auxcred's own units, and the last refusal since boot. @throws Failure `system` if systemctl fails */
 export function brokerState(): BrokerState {
   const units = unitProperties(own, ['LoadState', 'ActiveState', 'Result', 'UnitFileState']).map(
     ({ unit, values }): OwnUnit => ({
@@ -52,7 +52,7 @@ export function brokerState(): BrokerState {
       result: values.get('Result') ?? '',
     }),
   );
-  // The broker's own entries alone: anybody can log under its MESSAGE_ID.
+  // Only the broker's own entries: anybody can log under its MESSAGE_ID.
   const user = userId('/', 'auxcred');
   const [entry] = journalEntries(
     '--boot',

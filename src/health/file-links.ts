@@ -1,4 +1,4 @@
-/** Links to secrets that are files, and what is wrong with where they lie. */
+/** Links to secrets' files in places where they are dangerous. */
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
@@ -12,14 +12,17 @@ import type { Sight } from './readable-files.ts';
 export interface StrayLink {
   /** Where it lies, without links above it. */
   readonly path: string;
-  /** What is wrong with the path that it was made under; undefined for one that auxcred knows nothing of. */
+  /** Why its path can't be trusted; undefined for a link that auxcred does not know. */
   readonly objection: string | undefined;
 }
 
-/** Where programs that run as root read what they find. */
+/** Folders in which programs that run as root read every file. */
 const readByRoot = ['etc', 'root', 'run/systemd', 'usr/lib/systemd', 'usr/local', 'var/spool'];
 
-/** Links to auxcred's files that lie in folders where others could have led them, and those that nothing declares in folders that root's programs read. */
+/**
+ * Links to auxcred's files in folders that others could have redirected, and undeclared ones in folders that root's
+ * programs read.
+ */
 export function strayLinks(sight: Sight, paths: Paths, declarations: readonly SecretDeclaration[]): StrayLink[] {
   const recorded = linksIn(sight.read(paths.fileLinks));
   const declared = declarations.flatMap(({ credential, content, placement }) => {

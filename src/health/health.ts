@@ -32,7 +32,7 @@ export interface OpenedScope {
   readonly keyId: string;
 }
 
-/** What came of an attempt to open the seeds. */
+/** The result of an attempt to open the seeds. */
 export type Opening =
   | {
       readonly state: 'opened';
@@ -43,7 +43,7 @@ export type Opening =
       readonly inForce: InForce;
     }
   | { readonly state: 'failed'; readonly milliseconds: number; readonly failure: Failure }
-  /** Nothing to open, nobody who may, or it was not asked for. */
+  /** Nothing to open, no right to, or it was not asked for. */
   | { readonly state: 'untried' };
 
 export interface Health {
@@ -61,18 +61,18 @@ export interface Health {
   readonly isUnbound: boolean;
   /** Whether the seeds came from an operator's vault, which has them still. */
   readonly isFromVault: boolean;
-  /** The machine's name among the scopes, as the pins say; undefined where they can't be read. */
+  /** The machine's name among the scopes, as the pins say; undefined if they can't be read. */
   readonly host: string | undefined;
   readonly declared: Declared;
   readonly files: StoreFiles;
   readonly platform: Platform;
   readonly tpm: TpmState | undefined;
-  /** What other files make of units' drop-ins. */
+  /** Files that change the effect of units' drop-ins. */
   readonly overrides: readonly Override[];
-  /** Declared units that are another one's alias, and that one. */
+  /** Declared units that are aliases, and the units that they stand for. */
   readonly aliases: ReadonlyMap<string, string>;
   readonly strayLinks: readonly StrayLink[];
-  /** Undefined where systemd does not run here. */
+  /** Undefined if systemd does not run here. */
   readonly system:
     | {
         readonly broker: BrokerState;
@@ -82,13 +82,13 @@ export interface Health {
         readonly onEncryptedDisk: boolean | undefined;
       }
     | undefined;
-  /** Paths that this user may not see. */
+  /** Paths that this user can't read. */
   readonly hidden: readonly string[];
   /** Whether a TPM still has not answered: its thread would hold up an ordinary exit. */
   readonly hangs: boolean;
 }
 
-/** Looks at everything; what is missing or broken is what it is for, and no error. */
+/** Looks at everything. Missing and broken parts are results, not errors. */
 export async function lookAt(
   root: string,
   means: (paths: Paths) => Means,
@@ -149,7 +149,7 @@ export async function lookAt(
   };
 }
 
-/** Whether the pins are those of seeds that a TPM held. */
+/** Whether the pins belong to seeds that were sealed to a TPM. */
 export const hadTpm = ({ pins }: SealedSeeds): boolean =>
   typeof pins !== 'string' && (pins.counter !== undefined || pins.device !== undefined);
 
@@ -191,7 +191,7 @@ function asFailure(error: unknown): Failure {
   throw error;
 }
 
-/** What `work` gives, or the failure of one that takes too long. */
+/** The result of `work`, or a failure if it takes too long. */
 async function within<T>(work: Promise<T>): Promise<T | Failure> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<Failure>((resolve) => {

@@ -1,4 +1,4 @@
-/** What is in force, beside what the manifest asks for now. */
+/** The active snapshot, compared with what the manifest asks for now. */
 import { join } from 'node:path';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { periodAt } from '../derive/period.ts';
@@ -19,12 +19,12 @@ import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import type { Sight } from './readable-files.ts';
 
-/** A secret that is not in force as it should be by now. */
+/** A secret whose active value is out of date. */
 export interface Stale {
   readonly secret: string;
-  /** What would become of it: `period 2026-10 -> 2026-11`. */
+  /** The change that it needs: `period 2026-10 -> 2026-11`. */
   readonly why: string;
-  /** Whether a hook stands between. */
+  /** Whether its hook has to run first. */
   readonly hook: boolean;
 }
 
@@ -36,11 +36,11 @@ export interface Declared {
   readonly state: 'applied' | 'changed' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
   readonly missingHooks: readonly MissingHook[];
-  /** The next time at which a secret gets another value; undefined where none rotates. */
+  /** The next time at which a secret gets another value; undefined if none rotates. */
   readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
 }
 
-/** What only the seeds tell. */
+/** What can be known only with the seeds. */
 export interface InForce {
   readonly snapshot: 'none' | 'foreign' | 'sound';
   readonly since: string | undefined;
@@ -48,17 +48,17 @@ export interface InForce {
   readonly units: number;
   readonly changes: readonly ReleaseChange[];
   readonly stale: readonly Stale[];
-  /** Why what the manifest asks for can't be put in force. */
+  /** Why the manifest can't be activated. */
   readonly refused: Failure | undefined;
-  /** Why the broker does not take the store: it was replaced before. */
+  /** Why the broker refuses the store: a newer one was seen. */
   readonly older: Failure | undefined;
   /** Fixed files that do not open under their names. */
   readonly fixed: readonly { readonly name: string; readonly failure: Failure }[];
-  /** Files in the fixed folder that are none of it. */
+  /** Files in the fixed folder that are no fixed secrets. */
   readonly strangers: readonly string[];
 }
 
-/** Reads what was applied, and compares. Opens no seed. */
+/** Compares the manifest with what was applied. Opens no seed. */
 export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: Manifest, now: Date): Declared {
   const applied = sight.text(join(paths.rendered, 'manifest'));
   const rotating = manifest.declarations.flatMap(({ name, content }) =>
@@ -87,7 +87,7 @@ export function declaredOn(sight: Sight, root: string, paths: Paths, manifest: M
   };
 }
 
-/** Reads the snapshot with the seeds, and compares it with what the manifest would put in force at `now`. */
+/** Reads the snapshot with the seeds, and compares it with what the manifest would activate at `now`. */
 export function inForceWith(
   paths: Paths,
   manifest: Manifest,
@@ -98,7 +98,7 @@ export function inForceWith(
   const known = snapshot === 'foreign' ? undefined : snapshot;
   const folder = new FixedFolder(paths.fixed);
   const seedOf = scopeSeedsOf(scopes);
-  // Of seeds that were replaced `older` tells, and here the rest.
+  // `older` tells of seeds that were replaced; this tells the rest.
   const plan = attempt(() =>
     planned(paths, manifest.declarations, scopes, {
       at: now,
@@ -140,7 +140,7 @@ export function inForceWith(
   };
 }
 
-/** Secrets that are another one than the active one, and what changed. */
+/** Secrets that differ from the active ones, and what changed. */
 const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): InForce['stale'] =>
   replaced
     .filter(({ declaration }) => inForce(active?.history, declaration.name) !== undefined)
@@ -150,7 +150,7 @@ const staleIn = ({ replaced, changes }: Planned, active: Snapshot | undefined): 
       why: changes.find((change) => change.credential === credential && units.includes(change.unit))?.why ?? 'changed',
     }));
 
-/** Undefined where nothing was ever put in force. */
+/** Undefined if nothing was ever activated. */
 function soundSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | 'foreign' | undefined {
   try {
     return readSnapshot(paths, hostScope(scopes));
@@ -160,7 +160,7 @@ function soundSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | 'fore
   }
 }
 
-/** What `work` gives, or the failure that it ends in. */
+/** The result of `work`, or the failure that it throws. */
 function attempt<T>(work: () => T): T | Failure {
   try {
     return work();

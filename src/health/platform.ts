@@ -48,7 +48,7 @@ export const swapsOnDisk = (table: string, isEncrypted: (device: string) => bool
     .map((line) => line.split(/\s+/)[0] ?? '')
     .filter((device) => device !== '' && !/\/zram\d+$/.test(device) && !isEncrypted(device));
 
-/** Whether what is below `path` is on an encrypted block device; undefined where that can't be told. */
+/** Whether `path` is on an encrypted block device; undefined if that is unknown. */
 export function isOnEncryptedDisk(sight: Sight, path: string): boolean | undefined {
   const number = statSync(path, { throwIfNoEntry: false })?.dev;
   if (number === undefined) return undefined;
@@ -70,7 +70,7 @@ export function isEncryptedSwap(sight: Sight, device: string): boolean {
 }
 
 /**
- * Whether a block device, by its folder in /sys/dev/block, is encrypted; undefined where there is none.
+ * Whether a block device, by its folder in /sys/dev/block, is encrypted; undefined if there is none.
  * dm-crypt says so in its device's id; LVM and RAID stand on others, which all have to be encrypted.
  */
 export function isEncryptedDevice(sight: Sight, device: string): boolean | undefined {

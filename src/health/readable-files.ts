@@ -1,9 +1,9 @@
-/** Looking at files that may not be ours to read: what was hidden is said in the end, and never taken for missing. */
+/** Reads files that this user may have no right to. Hidden ones are reported, and never taken for missing. */
 import { lstatSync, readFileSync, type Stats } from 'node:fs';
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
 
-/** Reads files for a user who may not see all of them, and remembers which. */
+/** Remembers the files that it could not read. */
 export class Sight {
   readonly #hidden = new Set<string>();
 

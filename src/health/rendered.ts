@@ -4,7 +4,7 @@ import { readRendering } from '../drop-ins/rendering.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import type { Sight } from './readable-files.ts';
 
-/** Where systemd has its generators write (systemd.generator(7)). */
+/** The folder that systemd's generators write to (systemd.generator(7)). */
 const generated = '/run/systemd/generator';
 const generators = [
   '/usr/lib/systemd/system-generators',
@@ -12,11 +12,11 @@ const generators = [
   '/etc/systemd/system-generators',
 ];
 
-/** What systemd has of the drop-ins that were applied last. */
+/** Whether systemd has the drop-ins that were applied last. */
 export interface Rendered {
   /** Whether the generator that hands them to systemd is installed. */
   readonly hasGenerator: boolean;
-  /** Units whose drop-in systemd has not, or has in another form. */
+  /** Units whose drop-in systemd lacks, or has in another form. */
   readonly outdated: readonly string[];
 }
 

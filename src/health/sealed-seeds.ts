@@ -1,4 +1,4 @@
-/** What can be said of seeds.age without opening it: for whom it is, and whether they are still here. */
+/** What seeds.age shows unopened: its recipients, and whether they are still here. */
 import { existsSync } from 'node:fs';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
@@ -18,12 +18,18 @@ export interface SealedSeeds {
   readonly withKey: KeySource | undefined;
   /** Recipients that open it without this machine. */
   readonly recovery: number;
-  /** Whether the ssh host key is the one that it was sealed to; undefined where it was sealed to none, or that can't be seen. */
+  /**
+   * Whether the ssh host key is the one that it was sealed to; undefined if it was sealed to none, or the key can't be
+   * read.
+   */
   readonly hostKey: 'same' | 'other' | 'missing' | undefined;
-  /** What the TPM holds; undefined without one. */
+  /** The object that is sealed to the TPM, if there is one. */
   readonly object: SealedObject | undefined;
   readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
-  /** What another seed would cost if seeds.age is gone from a machine that had one, and whether that is also the snapshot; undefined otherwise. */
+  /**
+   * If seeds.age is gone from a machine that had one: what a new seed would cost, and whether a snapshot is left to
+   * lose.
+   */
   readonly lost: { readonly text: string; readonly snapshot: boolean } | undefined;
 }
 
@@ -70,7 +76,7 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
     const loss = lossUnder(paths, []);
     return isNoLoss(loss) ? undefined : { text: lossText(loss), snapshot: loss.snapshot };
   } catch (error) {
-    // Whoever may not look into the fixed folder can't count what is in there.
+    // Without the right to read the fixed folder its secrets can't be counted.
     if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
     return hadSeeds(paths) ? { text: 'every secret of this machine', snapshot: false } : undefined;
   }

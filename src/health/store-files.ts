@@ -6,13 +6,13 @@ import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import type { Sight } from './readable-files.ts';
 
-/** A file that others than those who should can read or write, or that the broker can't read. */
+/** A file that the wrong users can read or write, or that the broker can't read. */
 export interface FileFault {
   readonly path: string;
   /** As it is and as it should be, as stat(1) and chmod(1) write it. */
   readonly is: string;
   readonly should: string;
-  /** As chown(1) and chmod(1) take what it should be. */
+  /** The same for chown(1) and chmod(1). */
   readonly owner: string;
   readonly mode: string;
 }
@@ -25,7 +25,7 @@ interface Rule {
 }
 
 export interface StoreFiles {
-  /** Of the group that the broker runs in; undefined where there is none. */
+  /** Of the group that the broker runs in; undefined if there is none. */
   readonly group: number | undefined;
   readonly hasUser: boolean;
   readonly faults: readonly FileFault[];
@@ -33,7 +33,7 @@ export interface StoreFiles {
   readonly leftovers: readonly string[];
 }
 
-/** Owners and permissions of what lies in the store and beside it, and what a killed auxcred left there. */
+/** Checks the owners and permissions in and beside the store, and looks for files left behind by a killed auxcred. */
 export function storeFiles(sight: Sight, root: string, paths: Paths): StoreFiles {
   const group = groupId(root, brokerGroup);
   return {
@@ -69,7 +69,7 @@ function faultOf(sight: Sight, { path, mode, shared }: Rule, group: number | und
   const stat = sight.stat(path);
   if (!stat) return [];
   const actual = stat.mode & 0o7777;
-  // Who is not root can own nothing else, and says nothing of a system that is to be root's.
+  // Ownership can only be judged as root.
   const asRoot = process.getuid?.() === 0;
   const owned = !asRoot || stat.uid === 0;
   const grouped = !shared || group === undefined || !asRoot || stat.gid === group;

@@ -1,4 +1,4 @@
-/** The TPM beside what seeds.age was sealed to. */
+/** The TPM, compared with what seeds.age was sealed to. */
 import { Failure } from '../failure.ts';
 import { readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
 import { tpmFailure } from '../tpm2/response.ts';
@@ -20,16 +20,16 @@ export interface TpmState {
   /** Manufacturer, model and firmware. */
   readonly name: string | undefined;
   readonly lockedOut: boolean;
-  /** Whether it has the storage key that the seed was sealed to; undefined where that can't be told. */
+  /** Whether it has the storage key that the seed was sealed to; undefined if that is unknown. */
   readonly srk: 'same' | 'other' | undefined;
-  /** PCRs of the policy with another value than when it was sealed. */
+  /** PCRs of the policy whose value has changed since sealing. */
   readonly differences: readonly PcrDifference[];
-  /** PCRs of the policy that nothing was measured into when it was sealed. */
+  /** PCRs of the policy that nothing had been measured into at sealing. */
   readonly unmeasured: readonly number[];
   readonly failure: Failure | undefined;
 }
 
-/** Asks the TPM; one that can't be asked is no error here. */
+/** Asks the TPM. If it can't be asked, that is a result, not an error. */
 export async function tpmState(device: string | undefined, object: SealedObject | undefined): Promise<TpmState> {
   const unknown: TpmState = {
     device,

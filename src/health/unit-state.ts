@@ -1,4 +1,4 @@
-/** What systemd says of units: those that secrets are for, and auxcred's own. */
+/** The state of units that secrets are for, as systemd knows it. */
 import { failureOf, failureProperties } from '../provision/unit-jobs.ts';
 import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
@@ -8,9 +8,12 @@ export interface UnitState {
   /** As the manifest names it: an instance's template. */
   readonly declared: string;
   readonly state: 'runs' | 'waits' | 'failed' | 'stopped' | 'unknown';
-  /** Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or `auxcred stage` was refused), or its file was not there. */
+  /**
+   * Whether its last start failed because it did not get its credentials (243/CREDENTIALS in systemd.exec(5), or
+   * `auxcred stage` was refused), or its file was not there.
+   */
   readonly lacksSecret: boolean;
-  /** How it failed, `failed: exit-code, status 1`; undefined where it did not. */
+  /** How it failed, `failed: exit-code, status 1`; undefined if it did not. */
   readonly failure: string | undefined;
 }
 
@@ -31,7 +34,7 @@ export function unitStates(declared: readonly string[]): UnitState[] {
     templates.length === 0
       ? []
       : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map(instancesOf));
-  // All of them: where none of those that are named exists, systemctl fails.
+  // All of them: systemctl fails if none of the named ones exists.
   const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
   const known = unitProperties(
     [...declared.filter((unit) => !isTemplate(unit)), ...instances],

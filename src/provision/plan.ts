@@ -1,14 +1,6 @@
-/** What the manifest asks for, beside what is in force. Looks only. */
+/** Compares what the manifest asks for with the active snapshot. Changes nothing. */
 import { parsePeriod } from '../derive/period.ts';
-import {
-  type FixedLookup,
-  ingredients,
-  kindOf,
-  periodOf,
-  type Recipe,
-  type Source,
-  sameRecipe,
-} from '../derive/recipe.ts';
+import { type FixedLookup, type Recipe, sameRecipe } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
 import {
   anyUnit,
@@ -24,14 +16,15 @@ import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
 import { type FingerprintLabel, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
+import { difference } from './recipe-difference.ts';
 
-/** A credential of a unit that will be another one than it is. */
+/** A credential of a unit that will change. */
 export interface ReleaseChange {
   readonly unit: string;
   readonly credential: string;
-  /** `new`, `removed`, or what became of it: `period 2026-10 -> 2026-11`. */
+  /** `new`, `removed`, or what changes: `period 2026-10 -> 2026-11`. */
   readonly why: string;
-  /** Whether the unit gets the bytes that it has, only made or delivered in another way. */
+  /** Whether the unit gets the same bytes, only made or delivered in another way. */
   readonly sameValue: boolean;
   /** What the unit needs to see it; `none` for the same bytes in the same place. */
   readonly action: UnitAction;
@@ -39,7 +32,7 @@ export interface ReleaseChange {
   readonly file?: true;
 }
 
-/** A secret that was in force and will be replaced. */
+/** An active secret that will be replaced. */
 export interface Replacement {
   readonly declaration: SecretDeclaration;
   readonly before: Recipe;
@@ -51,25 +44,28 @@ export interface Plan {
   /** The recipe of each secret that a unit gets, or that is part of one. */
   readonly secrets: ReadonlyMap<string, Recipe>;
   readonly changes: readonly ReleaseChange[];
-  /** Of each release that was in force, by {@link releaseKey}; what is new has not been computed. */
+  /** Fingerprints of the releases that were active already, by {@link releaseKey}. */
   readonly fingerprints: ReadonlyMap<string, string>;
   readonly replaced: readonly Replacement[];
 }
 
 export interface PlanOptions {
-  /** The time whose periods are to be in force. */
+  /** The time whose periods become active. */
   readonly at: Date;
-  /** Whether a period that is over may be put in force again. */
+  /** Whether a past period may become active again. */
   readonly acceptEarlier: boolean;
-  /** Whether a fixed secret's file may be older than the one that was in force. */
+  /** Whether a fixed secret's file may be older than the active one. */
   readonly acceptOlder?: boolean;
   /** Looks at the file of a fixed secret. */
   readonly fixed: FixedLookup;
-  /** Computes what a release's value is told by. Only asked for what is made in another way than what is in force, or has a fingerprint under another label. */
+  /**
+   * Computes the fingerprint of a release's value. Called only if its recipe differs from the active one's, or the
+   * recorded fingerprint has another label.
+   */
   readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
-  /** Secrets that stay what they are. */
+  /** Recipes of secrets that must not change. */
   readonly held?: ReadonlyMap<string, Recipe>;
-  /** Releases in force, by {@link releaseKey}, that are missing or altered where units read them. */
+  /** Active releases, by {@link releaseKey}, that are missing or altered where units read them. */
   readonly undelivered?: ReadonlySet<string>;
 }
 
@@ -81,13 +77,14 @@ export const standpointOf = (scopes: readonly Scope[], at: Date, fixed: FixedLoo
   fixed,
 });
 
-/** The recipe in force of a secret; undefined for one that never was. */
+/** The active recipe of a secret; undefined if it never had one. */
 export const inForce = (history: History | undefined, name: string): Recipe | undefined =>
   history?.get(name)?.at(-1)?.recipe;
 
 /**
- * @param before - what is in force; undefined where nothing is
- * @throws Failure `not-found` where a scope's seed or a fixed secret is not at hand, `clock` where the clock ran backwards past a recorded period, `older` for a file that was replaced before
+ * @param before - the active snapshot, if there is one
+ * @throws Failure `not-found` if a scope's seed or a fixed secret is missing, `clock` if the clock ran backwards past a
+ * recorded period, `older` for a fixed file that was replaced before
  */
 export function planOf(
   declarations: readonly SecretDeclaration[],
@@ -120,7 +117,7 @@ export function planOf(
   };
 }
 
-/** Secrets whose period the manifest names, wherever the clock stands. */
+/** Secrets whose period the manifest names, whatever the clock says. */
 const heldByManifest = (declarations: readonly SecretDeclaration[]): ReadonlySet<string> =>
   new Set(
     declarations
@@ -136,7 +133,7 @@ const releaseOf = (declaration: SecretDeclaration, unit: string, credential: str
   ...placementOf(declaration, credential),
 });
 
-/** Secrets whose value is another one than the active one. */
+/** Secrets whose value differs from the active one. */
 const replacementsIn = (
   declarations: readonly SecretDeclaration[],
   history: History | undefined,
@@ -149,15 +146,15 @@ const replacementsIn = (
     return isReplaced ? [{ declaration, before, after }] : [];
   });
 
-/** Compares releases, one after the other, with those of the snapshot before. */
+/** Compares releases, one after the other, with those of the active snapshot. */
 class Comparison {
   readonly changes: ReleaseChange[] = [];
   readonly fingerprints = new Map<string, string>();
-  /** Secrets whose value is still what it was in some unit. */
+  /** Secrets whose value stays the same in some unit. */
   readonly kept = new Set<string>();
   readonly #before: Snapshot | undefined;
   readonly #options: PlanOptions;
-  /** Those that nothing was compared with yet. */
+  /** Releases that nothing was compared with yet. */
   readonly #old: Map<string, Release>;
 
   constructor(before: Snapshot | undefined, options: PlanOptions) {
@@ -196,7 +193,7 @@ class Comparison {
     }));
   }
 
-  /** Records the release's fingerprint; a recorded one stands for a recipe that is the same. */
+  /** Records the release's fingerprint, taking over the recorded one if the recipe is the same. */
   #isSameValue(was: Release, release: Release, key: string): boolean {
     const recorded = this.#before?.fingerprints.get(key);
     const label = this.#before?.fingerprintLabel ?? 'release';
@@ -209,7 +206,7 @@ class Comparison {
   }
 }
 
-/** What becomes of a release, and whether its unit has to do something to see that; undefined if nothing does. */
+/** What changes in a release, and whether its unit has to act to see it; undefined if nothing changes. */
 function releaseDifference(
   was: Release,
   release: Release,
@@ -224,7 +221,7 @@ function releaseDifference(
       : placementDifference(was.placement, release.placement)),
   ];
   if (reasons.length > 0) return { why: reasons.join(', '), isSeen: !sameValue || isMoved || isUndelivered };
-  // Whoever reads it may have missed a change that was cut short.
+  // The unit may have missed a change that was interrupted.
   return isUndelivered ? { why: 'written again, since it was missing or altered', isSeen: true } : undefined;
 }
 
@@ -235,7 +232,7 @@ const deliveryText: Readonly<Record<Delivery, string>> = {
   file: 'as a file',
 };
 
-/** What becomes of a file that stays one. */
+/** What changes in the placement of a file. */
 function placementDifference(before: Placement | undefined, after: Placement | undefined): string[] {
   if (!before || !after) return [];
   const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [
@@ -285,7 +282,7 @@ function neededNames(declarations: readonly SecretDeclaration[]): Set<string> {
   return needed;
 }
 
-/** The recipe of each secret. @throws Failure that names every one that is missing, not the first alone */
+/** The recipe of each secret. @throws Failure that names every missing one, not only the first */
 function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Recipe> {
   const missing: Failure[] = [];
   const known = new Map<string, Recipe>();
@@ -308,7 +305,10 @@ function recipesOf(names: ReadonlySet<string>, recipes: Recipes): Map<string, Re
       );
 }
 
-/** Somebody may have brought an old file back, with an old value in it. */
+/**
+ * Refuses a fixed file older than the active one: somebody may have brought back an old value.
+ * @throws Failure `older`
+ */
 function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | undefined): void {
   for (const [name, recipe] of secrets) {
     const was = inForce(history, name);
@@ -321,19 +321,20 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
       recipe.sequence >= was.sequence
     )
       continue;
-    throw new Failure(
-      'older',
-      `the file of ${recipe.scope}/${recipe.path} is older than the one that is in force (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`,
-      {
-        hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
-      },
-    );
+    const file = `the file of ${recipe.scope}/${recipe.path}`;
+    const times = `${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}`;
+    throw new Failure('older', `${file} is older than the one that is in force (${times}), so nothing was changed`, {
+      hint: 'copy the newer one here; if the old value is meant, auxcred provision --accept-older',
+    });
   }
 }
 
 const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
 
-/** Another period than the recorded one that lies before it: the clock is wrong now, or was. One that the manifest names is meant. */
+/**
+ * Refuses a period before the recorded one, unless the manifest names it: the clock is wrong now, or was.
+ * @throws Failure `clock`
+ */
 function refuseEarlier(
   secrets: ReadonlyMap<string, Recipe>,
   history: History | undefined,
@@ -347,49 +348,13 @@ function refuseEarlier(
     const now = parsePeriod(recipe.period);
     const recorded = parsePeriod(was.period);
     if (!now || !recorded || now.end > recorded.start) continue;
+    const clock = `${at.toISOString().slice(0, 16)}Z`;
     throw new Failure(
       'clock',
-      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is in its period ${recorded.name} already, so nothing was changed`,
+      `the clock says ${clock}, but ${name} is in its period ${recorded.name} already, so nothing was changed`,
       {
         hint: 'set the clock; if it is right now and was wrong before, auxcred provision --accept-clock',
       },
     );
   }
-}
-
-/** What became of a recipe, in a few words. */
-export function difference(before: Recipe, after: Recipe): string {
-  if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
-  if (isSource(before) && isSource(after)) return sourceDifference(before, after);
-  const [old, now] = [before, after].map(
-    (recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])),
-  );
-  const inside = [...(now ?? [])].flatMap(([name, source]) => {
-    const was = old?.get(name);
-    return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
-  });
-  return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
-}
-
-const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
-
-const fieldsOf = (source: Source): [string, string][] => [
-  ['scope', source.scope],
-  ['epoch', String(source.epoch)],
-  ...(source.form === 'derived'
-    ? ([
-        ['period', periodOf(source)],
-        ['generation', String(source.generation)],
-      ] satisfies [string, string][])
-    : ([['path', source.path]] satisfies [string, string][])),
-];
-
-function sourceDifference(before: Source, after: Source): string {
-  if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
-  const old = new Map(fieldsOf(before));
-  const changed = fieldsOf(after).flatMap(([field, value]) =>
-    old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`],
-  );
-  if (changed.length > 0) return changed.join(', ');
-  return after.form === 'fixed' ? 'value' : 'options';
 }

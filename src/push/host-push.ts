@@ -163,13 +163,10 @@ class HostPush {
     const expected = this.#enrolled?.sshHostKey;
     if (!expected || (sshHostKey && Buffer.compare(expected, sshHostKey) === 0)) return;
     const { name } = this.#host;
-    throw new Failure(
-      'refused',
-      `${name} has ${sshHostKey ? 'another' : 'no'} ssh-ed25519 host key ${sshHostKey ? 'than' : 'in place of'} the one that it is enrolled with`,
-      {
-        hint: `find out why; then ssh ${this.#host.target} auxcred enroll | auxcred enroll ${name} --replace --from=-`,
-      },
-    );
+    const offered = sshHostKey ? 'another ssh-ed25519 host key than' : 'no ssh-ed25519 host key in place of';
+    throw new Failure('refused', `${name} has ${offered} the one that it is enrolled with`, {
+      hint: `find out why; then ssh ${this.#host.target} auxcred enroll | auxcred enroll ${name} --replace --from=-`,
+    });
   }
 
   #keyIdIn(scope: string, epoch: number): Uint8Array {
@@ -191,20 +188,27 @@ class HostPush {
     if (unfinished) tell(name, 'would finish what an earlier push or copy began');
   }
 
-  /** An incomplete vault takes nothing away. @throws Failure `not-found` if fixed secrets would go because the fixed folder is missing */
+  /**
+   * An incomplete vault takes nothing away.
+   * @throws Failure `not-found` if fixed secrets would go because the fixed folder is missing
+   */
   #refuseNoFolder({ removeFixed }: Difference): void {
+    const { name } = this.#host;
     const { fixed } = vaultFiles(this.#vault.folder);
     if (removeFixed.length === 0 || this.#options.replace || existsSync(fixed)) return;
     throw new Failure(
       'not-found',
-      `${this.#host.name} has fixed secrets that a push brought (${listed(removeFixed)}), and there is no folder ${fixed}`,
+      `${name} has fixed secrets that a push brought (${listed(removeFixed)}), and there is no folder ${fixed}`,
       {
         hint: 'restore it, or mount its file system; push --replace takes them away from the host',
       },
     );
   }
 
-  /** Says if the host gets no manifest, since without one no unit gets a secret. @throws Failure `not-found` if its manifest would go because its folders are missing */
+  /**
+   * Says if the host gets no manifest, since without one no unit gets a secret.
+   * @throws Failure `not-found` if its manifest would go because its folders are missing
+   */
   #sayManifest(offer: Offer, { removeManifest }: Difference): void {
     const { name, manifest: folders } = this.#host;
     const sought = folders.join(' or ');
@@ -262,7 +266,11 @@ class HostPush {
     tell(this.#host.name, 'it is not enrolled, so a dry run sends it no seeds');
   }
 
-  /** The seeds in an age file that only this host opens: with its TPM if it is enrolled with one and is to use it, else with its ssh host key. @throws Failure */
+  /**
+   * The seeds in an age file that only this host opens: with its TPM if it is enrolled with one and is to use it, else
+   * with its ssh host key.
+   * @throws Failure
+   */
   async #sealed({ sshHostKey }: Offer): Promise<Uint8Array> {
     const { name, withKey } = this.#host;
     const machine = this.#enrolled ?? { host: name, sshHostKey, tpm: undefined };

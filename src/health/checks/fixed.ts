@@ -27,12 +27,13 @@ function damaged(health: Health, { fixed: files, refused }: InForce): Fault[] {
         mend: [...pushAgain, auxcred(health, 'put', '--force', first.name)],
       },
     ];
-  const stops = files.some(({ failure }) => failure.message === refused?.message);
+  const stopsOthers = files.some(({ failure }) => failure.message === refused?.message);
+  const others = stopsOthers ? ', nor can anything else until they open' : '';
   return [
     {
       level: 'problem',
       message: `${String(files.length)} fixed secrets do not open: ${listed(files.map(({ name }) => name))}`,
-      why: `they can't be activated${stops ? ', nor can anything else until they open' : ''}; a backup of the whole folder loses what was put since`,
+      why: `they can't be activated${others}; a backup of the whole folder loses what was put since`,
       mend: [...pushAgain, commandLine('cp', '-aT', 'BACKUP', health.paths.fixed), auxcred(health, 'verify')],
     },
   ];

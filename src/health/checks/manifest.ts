@@ -27,11 +27,11 @@ export const manifest: Check = {
           },
         ];
       case 'changed': {
-        const changed = dropIns.map(({ unit, change }) => `${unit} ${change}`);
+        const units = listed(dropIns.map(({ unit, change }) => `${unit} ${change}`));
         return [
           {
             level: 'warning',
-            message: `the manifest has changed since it was applied${changed.length === 0 ? '' : `: ${listed(changed)}`}`,
+            message: `the manifest has changed since it was applied${units === '' ? '' : `: ${units}`}`,
             mend: [auxcred(health, 'apply')],
           },
         ];

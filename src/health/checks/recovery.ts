@@ -17,6 +17,7 @@ export const recovery: Check = {
   well: ({ seeds, recovery: count }) => {
     if (seeds.state !== 'there') return undefined;
     if (count === 0) return "the operator's vault has the seed";
-    return `${String(count)} recovery ${count === 1 ? 'recipient opens' : 'recipients open'} the seed without this machine`;
+    const recipients = count === 1 ? 'recipient opens' : 'recipients open';
+    return `${String(count)} recovery ${recipients} the seed without this machine`;
   },
 };

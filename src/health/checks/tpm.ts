@@ -44,7 +44,8 @@ export const tpm: Check = {
   well: (health) => {
     const state = answering(health);
     if (!state || [pcrs, counter].some(({ faults }) => faults(health).length > 0)) return undefined;
-    return `the TPM (${state.name ?? ''}) is the one that the seed was sealed to, and the machine booted as it did then`;
+    const name = state.name ?? '';
+    return `the TPM (${name}) is the one that the seed was sealed to, and the machine booted as it did then`;
   },
 };
 
@@ -54,7 +55,7 @@ const lockoutFault = ({ lockedOut }: TpmState): Fault[] =>
         {
           level: 'warning',
           message: 'the TPM is in dictionary attack lockout',
-          why: "wrong guesses locked it; auxcred's own objects do not count, but the TPM owner's password is not accepted",
+          why: "wrong guesses locked it: auxcred's own objects still open, but the owner's password is refused",
           mend: [clearLockout],
         },
       ]

@@ -47,10 +47,11 @@ function failed(states: readonly UnitState[]): Fault[] {
 function unknown(states: readonly UnitState[]): Fault[] {
   const names = [...new Set(states.filter(({ state }) => state === 'unknown').map(({ declared }) => declared))];
   if (names.length === 0) return [];
+  const [be, does] = names.length === 1 ? ['is', 'does'] : ['are', 'do'];
   return [
     {
       level: 'warning',
-      message: `${listed(names)} ${names.length === 1 ? 'is declared, but does' : 'are declared, but do'} not exist on this machine`,
+      message: `${listed(names)} ${be} declared, but ${does} not exist on this machine`,
       why: 'the name may be wrong: nothing gets the secret',
       mend: [commandLine('systemctl', 'cat', ...names)],
     },
