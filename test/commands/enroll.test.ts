@@ -265,7 +265,7 @@ describe('vault.toml', () => {
     ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7,14"\n', /tpm2-pcrs is not possible: 7,14 is not a list of PCRs/],
     [
       '[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n',
-      /tpm2-pcrs is not possible: PCR 11 changes while the machine boots/,
+      /tpm2-pcrs is not possible: PCR 11 changes during boot/,
     ],
     ['[host.web1]\nrecipients = ["ssh-ed25519 AAAA"]\n', /host\.web1\.recipients\[0\] is not an age recipient/],
     ['recipients = "age1x"\n[host.web1]\n', /recipients is not a list/],
