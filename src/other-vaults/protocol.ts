@@ -1,5 +1,6 @@
 /**
- * The vault protocol, by which auxcred asks other programs for secrets.
+ * The vault protocol, by which auxcred asks other programs for secrets. docs/vaults.md shows how to write a vault in
+ * ten lines.
  */
 
 /** The request for one secret. */

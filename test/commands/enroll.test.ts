@@ -184,7 +184,7 @@ describe('in the vault', () => {
     fails(operator(web2, 'web2', '--from=-'), 'malformed', /hint: auxcred enroll HOST --replace --from=FILE/);
     works(operator(web2, 'web2', '--from=-', '--replace'));
     copyFileSync(at('vault/enrolled/web2.json'), at('vault/enrolled/web1.json'));
-    fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is what web2 said of itself, not web1/);
+    fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is the enrollment of web2, not of web1/);
   });
 
   test('says what the vault wants of the host and it has not, and which PCRs changed', () => {

@@ -547,7 +547,7 @@ describe('a new epoch', () => {
     works(['verify']);
     assert.equal(works(['get', 'group/db/d']), 'd');
     writeFileSync(at('vault/vault.toml'), 'host = { web1 = { groups = ["db"] } }\n');
-    fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred does not edit/);
+    fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred can.t edit/);
     assert.equal(settings(), 'host = { web1 = { groups = ["db"] } }\n');
   });
 });
@@ -772,7 +772,7 @@ describe('a machine without a vault', () => {
     works(on('apply'));
     assert.equal(works(on('get', 'a')), value);
     writeFileSync(seeds, old);
-    fails(on('apply'), exitStatus.older, /seeds\.age has counter 1; counter 2 was in force/);
+    fails(on('apply'), exitStatus.older, /seeds\.age has counter 1; counter 2 was active/);
     works(on('apply', '--accept-older'));
     assert.equal(works(on('get', 'a')), value);
   });

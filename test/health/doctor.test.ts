@@ -349,7 +349,7 @@ describe('doctor', () => {
     copyFileSync(store('seeds.age'), at('old'));
     auxcred('reseal');
     copyFileSync(at('old'), store('seeds.age'));
-    mends(only('snapshot', 'problem', /seeds.age has counter 1; counter 2 was in force/), 1);
+    mends(only('snapshot', 'problem', /seeds.age has counter 1; counter 2 was active/), 1);
   });
 
   test('stale: a period that is over, and a hook that has not run', () => {
