@@ -1,12 +1,12 @@
 /**
- * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it
- * and from nothing else, so an edited manifest or a half-copied file changes no answer.
+ * The snapshot, written by `provision`: which unit gets which secret. The broker answers only from it, so an edited
+ * manifest or a half-copied file changes no answer.
  *
- * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their
- * SHA-256 in `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and
- * `generations/N/settled.json` what it came from, by which the next one sees at once that it has nothing to do. Each of
- * the three is a line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes
- * from the machine's own scope seed, so that whoever can write /var can't hand one unit's secret to another.
+ * The broker reads `generations/N/releases.json`, and `generations/N/fixed` with the fixed files, named by their
+ * SHA-256. The next `provision` reads `generations/N/record.json`, and `generations/N/settled.json` with the inputs of
+ * the snapshot, which tells it at once if nothing changed. Each of the three JSON files is a line with the HMAC-SHA256
+ * of the rest, in hexadecimal, then canonical JSON. The HMAC key comes from the seed of the machine's own scope, so
+ * that somebody who can write /var can't give one unit's secret to another.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -42,51 +42,52 @@ export interface Release {
   readonly credential: string;
   readonly delivery: Delivery;
   readonly recipe: Recipe;
-  /** Of `delivery = "file"` alone. */
+  /** Defined for `delivery = "file"` only. */
   readonly placement?: Placement;
 }
 
-/** A secret that was made active, and when. */
+/** A recipe of a secret, and since when it was active. */
 export interface HistoryEntry {
-  /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
+  /** UTC, to the second: `2026-11-23T00:00:07Z`. */
   readonly since: string;
-  /** When the secret was removed, as `since`; undefined for one that is there or had another recipe next. */
+  /** When the secret was removed, in the same form; undefined if it is active or another recipe followed. */
   readonly until?: string;
   readonly recipe: Recipe;
 }
 
-/** By secret, the oldest entry first; the last is the one in force. */
+/** The entries of each secret, the oldest first; the last one is active, unless it was removed. */
 export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 
 /**
- * Labels of the seed tree under which releases have their fingerprints. Records from before `release` have
+ * The label in the seed tree of the key for fingerprints of releases. Records from before `release` existed have
  * `fingerprint`, as fixed files do.
  */
 export type FingerprintLabel = 'release' | 'fingerprint';
 
+/** All that `provision` records. */
 export interface Snapshot {
-  /** That of the seeds.age it was made with: an older one is not believed after it. */
+  /** The counter of the seeds.age that it was made with. An older seeds.age is refused from then on. */
   readonly counter: number;
   /** The value of the TPM's counter once this snapshot is active; undefined if there is no counter. */
   readonly tpmCounter?: number | undefined;
-  /** How those seeds are sealed, for one who has nothing left but the seeds themselves. */
+  /** How the seeds were sealed, to reseal after seeds.age is lost. */
   readonly sealing: Sealing;
   readonly releases: readonly Release[];
   readonly history: History;
-  /** Of each release's value, by {@link releaseKey}: what it was, without saying it. */
+  /** A keyed digest of each release's value, by {@link releaseKey}. Tells whether a value changed. */
   readonly fingerprints: ReadonlyMap<string, string>;
   readonly fingerprintLabel: FingerprintLabel;
 }
 
-/** What a snapshot was worked out from. As long as all of it is the same, so is the snapshot. */
+/** The inputs of a snapshot. While they stay the same, so does the snapshot. */
 export interface Settled {
-  /** SHA-256, in hexadecimal, of what it depends on beside fixed files and the clock. */
+  /** SHA-256, in hexadecimal, of all inputs but the fixed files and the clock. */
   readonly inputs: string;
   /** SHA-256, in hexadecimal, of each fixed file, by its scope and path. */
   readonly fixed: Readonly<Record<string, string>>;
-  /** Milliseconds since 1970: from here on its periods are those of the clock. */
+  /** Milliseconds since 1970: the snapshot's periods are current from here on. */
   readonly from: number;
-  /** Milliseconds since 1970: up to here, and not at it. */
+  /** Milliseconds since 1970: they end here, exclusive. */
   readonly until: number;
 }
 
