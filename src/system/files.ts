@@ -61,13 +61,13 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
   const hint = 'remove it, or restore the file from a backup';
   try {
     // Check before opening, because opening a device may have effects.
-    if (!statSync(path).isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
+    if (!statSync(path).isFile()) throw new Failure('malformed', `${path} is not a regular file`, { hint });
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const status = fstatSync(fd);
-      if (!status.isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
+      if (!status.isFile()) throw new Failure('malformed', `${path} is not a regular file`, { hint });
       if (status.size > most)
-        throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} are the most`, {
+        throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} is the limit`, {
           hint,
         });
       const bytes = new Uint8Array(status.size);

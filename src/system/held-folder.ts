@@ -286,7 +286,7 @@ export class HeldFolder {
     }
   }
 
-  /** Undefined if it is gone again. */
+  /** Undefined if it disappeared. */
   #make(name: string, path: string): number | undefined {
     const isMade = this.#as(name, () =>
       unless('EEXIST', () => {

@@ -468,8 +468,8 @@ test('verify names what is no file, and ends', () => {
   const { status, stderr } = auxcred(['verify']);
   assert.equal(status, exitStatus.malformed);
   for (const message of [
-    /fifo\.sealed is no regular file/,
-    /zero\.sealed is no regular file/,
+    /fifo\.sealed is not a regular file/,
+    /zero\.sealed is not a regular file/,
     /loop\.sealed is a loop of symbolic links/,
     /\.new was left behind by a run that was killed/,
     /1 of 4 secrets open under their names; 4 files do not belong/,

@@ -63,14 +63,14 @@ describe('what is no file of a secret', () => {
         () => {
           assert.equal(spawnSync('mkfifo', [file]).status, 0);
         },
-        /is no regular file/,
+        /is not a regular file/,
       ],
       [
         'an endless device',
         () => {
           symlinkSync('/dev/zero', file);
         },
-        /is no regular file/,
+        /is not a regular file/,
       ],
       [
         'a loop of links',
@@ -91,7 +91,7 @@ describe('what is no file of a secret', () => {
         () => {
           symlinkSync(path, file);
         },
-        /is no regular file/,
+        /is not a regular file/,
       ],
     ];
     for (const [kind, make, message] of kinds) {
