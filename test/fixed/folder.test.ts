@@ -84,7 +84,7 @@ describe('what is no file of a secret', () => {
         () => {
           writeFileSync(file, Buffer.alloc(140_000));
         },
-        /has 140000 bytes, and \d+ are the most/,
+        /has 140000 bytes, and \d+ is the limit/,
       ],
       [
         'a link to a folder',
