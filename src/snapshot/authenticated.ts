@@ -11,6 +11,7 @@ const version = 4;
 /** Bytes of the line with the MAC: 64 digits and a newline. */
 const lineLength = 65;
 
+/** The hint for a file that can't be trusted. */
 export const hint = 'run auxcred provision';
 
 function mac(host: Scope, body: Uint8Array): Uint8Array {

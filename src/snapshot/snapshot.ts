@@ -35,8 +35,8 @@ import { parseRecipe } from './recipe-json.ts';
 /** One credential of one unit. */
 export interface Release {
   /**
-   * As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may
-   * have.
+   * The declared unit: a service, or a template for all its instances; `anyUnit` for a credential that anybody who
+   * imports it may have.
    */
   readonly unit: string;
   readonly credential: string;

@@ -3,6 +3,7 @@
  * as far as they exist.
  */
 export const credsKeys = ['auto', 'host', 'tpm2', 'host+tpm2'] as const;
+/** One of these values. */
 export type CredsKey = (typeof credsKeys)[number];
 
 /** The keys that a credential is encrypted to. */
