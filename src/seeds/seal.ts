@@ -19,7 +19,7 @@ export interface Locks {
 
 /**
  * Encrypts a seeds.age for `payload`, whose sealing names the locks to use and the recovery recipients.
- * @throws Failure
+ * @throws Failure `no-recipient` or `no-tpm` for a missing lock, `usage` for an invalid recipient
  */
 export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
   return await encrypted(payload, [machineRecipient(payload, locks), ...payload.sealing.recovery]);

@@ -89,7 +89,7 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
 
 /**
  * Reads the current values of PCRs.
- * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them, or if the TPM fails
+ * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them, `tpm` if it does not answer
  */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
   return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);

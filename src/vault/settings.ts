@@ -54,7 +54,7 @@ export const fromHome = (path: string): string => path.replace(/^~(?=\/)/, homed
 /** Seconds. */
 export const defaultTimeout = 60;
 
-/** @throws Failure `malformed` */
+/** Reads the settings of other vaults. @throws Failure `malformed` */
 export function readOtherVaults(top: Json, file: string, folder: string): ReadonlyMap<string, OtherVaultSettings> {
   return new Map(
     (top.at('vault').optional((item) => item.entries()) ?? []).map(([name, entry]) => {
@@ -108,7 +108,7 @@ function readOtherVault(entry: Json, folder: string): OtherVaultSettings {
   };
 }
 
-/** @throws Failure `malformed` */
+/** Reads a command. @throws Failure `malformed` */
 export function commandOf(item: Json): Command {
   const command = item.list().map((word) => word.text());
   if (command.length === 0 || command[0] === '') throw item.unexpected('a command and its arguments');
