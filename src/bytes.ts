@@ -1,6 +1,6 @@
 /**
  * Length-prefixed framing: `LP(x) = u16be(byte length) || x`. Two different lists of fields never
- * concatenate to the same bytes, which is what every key derivation input here relies on.
+ * concatenate to the same bytes. Every key derivation input here relies on that.
  */
 
 const encoder = new TextEncoder();
@@ -8,7 +8,7 @@ const encoder = new TextEncoder();
 /** The UTF-8 bytes of `text`. */
 export const utf8 = (text: string): Uint8Array => encoder.encode(text);
 
-/** All parts in one array. */
+/** Joins all parts in one array. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
   let offset = 0;
@@ -19,7 +19,7 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   return joined;
 }
 
-/** `value` as 4 bytes, most significant first. Throws RangeError outside 0..2^32-1. */
+/** `value` as 4 bytes, most significant first. @throws RangeError outside 0..2^32-1 */
 export function u32be(value: number): Uint8Array {
   const bytes = new Uint8Array(4);
   if (!Number.isInteger(value) || value < 0 || value > 0xffffffff)
@@ -28,7 +28,7 @@ export function u32be(value: number): Uint8Array {
   return bytes;
 }
 
-/** `LP(field)`: two bytes of length, then the field's bytes (text as UTF-8). Throws RangeError over 65535 bytes. */
+/** `LP(field)`: two bytes of length, then the field's bytes (text as UTF-8). @throws RangeError over 65535 bytes */
 export function framed(field: string | Uint8Array): Uint8Array {
   const bytes = typeof field === 'string' ? utf8(field) : field;
   if (bytes.length > 0xffff)

@@ -1,6 +1,6 @@
 /**
- * Every way in which auxcred fails on purpose, and the exit status of each.
- * 2 is a mistake in the call, 3 and up tell a script what to do next; 1 is a defect of auxcred itself.
+ * The exit status of every expected failure.
+ * 2 is a wrong call, and 3 and up tell a script what to do next. 1 is a bug in auxcred.
  */
 export const exitStatus = {
   usage: 2,
@@ -26,19 +26,21 @@ export const exitStatus = {
   'unit-failed': 23,
 } as const;
 
+/** The code of a failure, which decides the exit status. */
 export type FailureCode = keyof typeof exitStatus;
 
+/** All codes. */
 export const failureCodes: readonly FailureCode[] = Object.keys(exitStatus).filter((code): code is FailureCode =>
   Object.hasOwn(exitStatus, code),
 );
 
-/** The way out where a machine can't open its own seeds any more. */
+/** The hint for a machine that can't open its own seeds any more. */
 export const resealHint =
   'auxcred reseal --identity=FILE with a recovery key, --seed-file=- with the 24 words, or --scopes=- with what auxcred scopes prints';
 
 /**
- * A failure that the user can act on. The message names the thing, lower case and without a full stop;
- * the hint names the way out. Neither ever holds secret bytes.
+ * A failure that the user can act on. The message names the thing, in lower case and without a full stop;
+ * the hint says what to do. Neither ever contains a secret.
  */
 export class Failure extends Error {
   override readonly name = 'Failure';
@@ -52,7 +54,7 @@ export class Failure extends Error {
   }
 }
 
-/** The text of anything that was thrown. */
+/** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }

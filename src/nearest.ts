@@ -1,4 +1,4 @@
-/** `did you mean ...?` for the choice that is at most two edits away. */
+/** The hint `did you mean ...?` for the nearest choice, if one is at most two edits away. */
 export function nearest(word: string, choices: readonly string[]): string | undefined {
   const [best] = choices
     .map((choice) => ({ choice, distance: edits(word.toLowerCase(), choice) }))
@@ -7,7 +7,7 @@ export function nearest(word: string, choices: readonly string[]): string | unde
   return best && `did you mean ${best.choice}?`;
 }
 
-/** The edit distance of Levenshtein; words are short. */
+/** The Levenshtein distance of two short words. */
 function edits(a: string, b: string): number {
   let row = Array.from({ length: b.length + 1 }, (_, i) => i);
   for (let i = 1; i <= a.length; i++) {

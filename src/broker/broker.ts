@@ -1,4 +1,4 @@
-/** Answers each unit with that unit's own secrets, from one snapshot and the seeds it was made with. */
+/** Answers each unit with its own secrets, from one snapshot and the seeds that it was made with. */
 import { Failure, messageOf } from '../failure.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import type { HostSecret } from '../system/host-credential.ts';
@@ -12,15 +12,15 @@ import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
 import { encodeGrant, encodeRefusal } from './stage-message.ts';
 
 const idleTime = 60_000;
-/** Milliseconds for which systemd takes an answer: it reads one at once. */
+/** Milliseconds for which systemd accepts an answer. It reads answers at once. */
 const validity = 60_000;
-/** A unit's name has at most 255 bytes. */
+/** Bytes. The name of a unit has at most 255. */
 const stageRequestLimit = 256;
 
-/** What answers are made from, or, if that could not be opened, the reason for every refusal. */
+/** The source of answers; if it could not be opened, the reason for refusing every request. */
 export type Answers = { readonly opened: Opened; readonly secret: HostSecret } | { readonly closed: Failure };
 
-/** The names that auxcred.socket and auxcred-stage.socket give their descriptors. */
+/** The names of the descriptors of auxcred.socket and auxcred-stage.socket. */
 export const socketNames = { credentials: 'encrypted', stage: 'stage' } as const;
 
 interface Granted {
@@ -29,6 +29,7 @@ interface Granted {
   readonly value: Uint8Array;
 }
 
+/** The broker: answers the connections of its sockets until it is told to leave. */
 export class Broker {
   #answers: Answers;
   #book: ReleaseBook | undefined;
@@ -37,13 +38,13 @@ export class Broker {
   #idle: NodeJS.Timeout | undefined;
   #exitCode: number | undefined;
 
-  /** @param exit - ends the process; called once, when no connection is open any more */
+  /** @param exit - ends the process. Called once, when no connection is open any more */
   constructor(answers: Answers, exit: (code: number) => void) {
     this.#answers = answers;
     this.#exit = exit;
   }
 
-  /** @param sockets - descriptors by name, of {@link socketNames} */
+  /** Starts to accept connections. @param sockets - descriptors by name, from {@link socketNames} */
   listen(sockets: ReadonlyMap<string, number>): void {
     this.#serve(sockets.get(socketNames.credentials), (connection) => {
       this.#answerSystemd(connection);
@@ -56,7 +57,7 @@ export class Broker {
     this.#settle();
   }
 
-  /** Accepts nothing more, finishes the answers under way, then exits with `code`. */
+  /** Accepts no more connections, finishes the open ones, then exits with `code`. */
   leave(code: number): void {
     if (this.#exitCode !== undefined) return;
     this.#exitCode = code;
@@ -80,7 +81,7 @@ export class Broker {
     );
   }
 
-  /** With no connection open: waits for one, or exits if it is to leave. */
+  /** Called when no connection is open: waits for the next one, or exits if {@link leave} was called. */
   #settle(): void {
     clearTimeout(this.#idle);
     if (this.#listeners.some(({ open }) => open > 0)) return;
@@ -106,7 +107,7 @@ export class Broker {
     }
   }
 
-  /** `value`, which it wipes, as systemd takes it for this credential alone. */
+  /** Encrypts `value` for this credential only, in systemd's format. Wipes `value`. */
   #encrypted(credential: string, value: Uint8Array): Uint8Array {
     try {
       if ('closed' in this.#answers) throw this.#answers.closed;
@@ -144,9 +145,9 @@ export class Broker {
   }
 
   /**
-   * What is in force now: something may have been made active while this broker was starting, and then nobody ends it.
-   * Seeds that do not go with it are of no use any more, and the next broker opens those that do.
-   * @throws Failure with the reason for every refusal
+   * Reads the active releases again: another snapshot may have become active while this broker was starting, and then
+   * nobody ended it. If the seeds do not match that one, this broker leaves, and the next one opens those that do.
+   * @throws Failure, the reason for refusing every request
    */
   #current(): ReleaseBook {
     if ('closed' in this.#answers) throw this.#answers.closed;
@@ -163,7 +164,7 @@ export class Broker {
     }
   }
 
-  /** @throws Failure with the reason for a refusal */
+  /** Judges a request. @throws Failure, the reason for refusing it */
   #grant(request: CredentialRequest, peer: Peer): Granted {
     if (!mayAskFor(request.unit, peer))
       throw new Failure(

@@ -5,9 +5,9 @@ import { type Peer, peerOf } from '../system/peer.ts';
 const patience = 10_000;
 
 /**
- * A connection that is answered once and closed in any case: when the kernel has the whole answer, or when the other
- * end neither asks nor reads for 10 s. What the kernel has, the other end can read after that. A connection that is
- * closed before its answer is whole fails what waits for it, since answers prove that they are whole.
+ * A connection that is answered at most once, and always closed: when the kernel has the whole answer, or when the peer
+ * neither asks nor reads for 10 s. The peer can still read what the kernel has. If the answer is cut off, the peer
+ * notices, because answers prove that they are complete.
  */
 export class Connection {
   readonly #socket: Socket;
@@ -15,8 +15,8 @@ export class Connection {
   #isAnswered = false;
 
   /**
-   * @param closed - called once, when the connection is gone
-   * @param limit - milliseconds instead of the 10 s
+   * @param closed - called once, when the connection is closed
+   * @param limit - milliseconds to wait for the peer
    */
   constructor(socket: Socket, closed: () => void, limit = patience) {
     this.#socket = socket;
@@ -31,12 +31,12 @@ export class Connection {
     });
   }
 
-  /** Who is at the other end. @throws Error if it is gone */
+  /** Identifies the peer. @throws Error if it is gone */
   peer(): Peer {
     return peerOf(this.#socket);
   }
 
-  /** Calls `done` with all that the other end sends; one that sends more than `limit` bytes is disconnected. */
+  /** Calls `done` with all that the peer sends. Disconnects a peer that sends more than `limit` bytes. */
   onRequest(limit: number, done: (request: Buffer) => void): void {
     const parts: Buffer[] = [];
     let length = 0;
@@ -50,7 +50,7 @@ export class Connection {
     });
   }
 
-  /** Sends `answer` and closes. Takes the bytes over and wipes them. */
+  /** Sends `answer` and closes. Takes ownership of the bytes and wipes them. */
   answer(answer: Uint8Array): void {
     this.#isAnswered = true;
     this.#deadline.refresh();
@@ -58,7 +58,7 @@ export class Connection {
       answer.fill(0);
       this.#socket.destroy();
     });
-    // What is not read is not noticed to have ended.
+    // Node notices the end of a stream only while it reads.
     this.#socket.resume();
   }
 

@@ -1,4 +1,4 @@
-/** One journal record for every release and every refusal, with fields that a program can read. Never a value. */
+/** Writes a journal record for every release and refusal, with fields for programs. Never contains a secret. */
 
 import { generationOf, ingredients, kindOf, nameOf, periodOf, type Source } from '../derive/recipe.ts';
 import type { Release } from '../snapshot/snapshot.ts';
@@ -6,22 +6,22 @@ import { journal } from '../system/journal.ts';
 import type { CredentialRequest } from './request.ts';
 
 /**
- * Constant ids, so that `journalctl -u 'auxcred*' MESSAGE_ID=...` finds every release or every refusal
- * (systemd.journal-fields(7)). Any user can log under them too.
+ * Constant ids, so that `journalctl -u 'auxcred*' MESSAGE_ID=...` finds all releases or refusals
+ * (systemd.journal-fields(7)). Any user can log with these ids, so filter by unit.
  */
 export const messageIds = {
   released: 'f0a0c2a48c3f4b0f9a5a7d2a54a2f6f1',
   refused: '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57',
 } as const;
 
-/** `host/web1 password db-password`, `host/web1 template web-env`: what names a secret to a reader of the journal. */
+/** Names a secret for readers of the journal: `host/web1 password db-password`, `host/web1 template web-env`. */
 const realmText = ({ recipe }: Release): string =>
   `${[...new Set(ingredients(recipe).map(({ scope }) => scope))].join('+')} ${kindOf(recipe)} ${nameOf(recipe)}`.trim();
 
-/** Of every secret in it, in order. */
+/** A text about each secret in a release, in order. */
 const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');
 
-/** Writes to the journal which secret went to which unit; never its value. */
+/** Records which secret was released to which unit. */
 export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
   journal({
     MESSAGE: `released ${credential} to ${unit || 'whoever may read it'}`,
@@ -37,7 +37,7 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
   });
 }
 
-/** Writes to the journal what was refused to whom, and why. */
+/** Records which request was refused, and why. `request` is undefined if it was not understood. */
 export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
   const what =
     request === undefined

@@ -2,22 +2,23 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { duplicate } from '../system/activation.ts';
 import { Connection } from './connection.ts';
 
-/** As many as the kernel allows by default; a smaller one makes PID 1's clients wait in connect(2). */
+/** The kernel's default limit. With a smaller backlog, systemd would wait in connect(2). */
 const backlog = 4096;
-/** Connections that are open at a time, far below the limit of descriptors: the others wait in the kernel. */
+/** The most open connections, far below the limit of descriptors. Others wait in the kernel. */
 const mostOpen = 256;
 
+/** Options of a listener. */
 export interface ListenerOptions {
-  /** Called for each connection, which it answers or closes. */
+  /** Called for each connection. Must answer or close it. */
   readonly accept: (connection: Connection) => void;
-  /** Called when the last connection is gone. */
+  /** Called when the last connection is closed. */
   readonly idle: () => void;
-  /** {@link mostOpen} and the connections' patience, smaller in tests. */
+  /** Overrides {@link mostOpen}, and below the patience of connections, in tests. */
   readonly most?: number;
   readonly patience?: number;
 }
 
-/** A listening socket that systemd passed, which stays open whether connections are accepted from it or not. */
+/** A listening socket from systemd. The socket itself stays open when no more connections are accepted. */
 export class Listener {
   readonly #descriptor: number;
   readonly #options: ListenerOptions;
@@ -33,19 +34,19 @@ export class Listener {
     this.#resume();
   }
 
-  /** How many connections are open. */
+  /** The number of open connections. */
   get open(): number {
     return this.#open;
   }
 
-  /** Accepts no more: who connects from now on waits in the kernel for the next broker. */
+  /** Accepts no more connections. New ones wait in the kernel for the next broker. */
   stop(): void {
     this.#isStopped = true;
     this.#pause();
   }
 
   #resume(): void {
-    // allowHalfOpen: systemd shuts its writing side down at once, and Node would close the connection before the
+    // allowHalfOpen: systemd shuts down its writing side at once, upon which Node would close the connection before the
     // answer.
     this.#server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#take(socket);

@@ -11,24 +11,24 @@ import { parseReleases, type Release, type Releases, readFixedFile, readReleases
 import { linkTarget } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 
-/** What the broker answers from. */
+/** The opened seeds and releases. */
 export interface Opened {
   readonly releases: readonly Release[];
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
   /**
-   * The same seeds with what was made active since; undefined if nothing was.
-   * @throws Failure if these seeds do not go with it, or it is older
+   * Reads the releases again, if another snapshot became active since; undefined if none did.
+   * @throws Failure if the seeds do not match that snapshot, or it is older
    */
   readonly reread: () => Opened | undefined;
 }
 
-/** How often seeds, snapshot and counter are read that do not belong together. */
+/** How often to read seeds, snapshot and counter until they match. */
 const attempts = 3;
 
 /**
- * Opens the seeds and reads the snapshot, with the files of fixed secrets, so that nothing is left to fail. The caller
- * wipes the scopes.
+ * Opens the seeds and reads the snapshot with its fixed files, so that later answers can't fail. The caller wipes the
+ * scopes.
  * @throws Failure
  */
 export async function openReleases(paths: Paths, openers: Openers): Promise<Opened> {
@@ -36,14 +36,13 @@ export async function openReleases(paths: Paths, openers: Openers): Promise<Open
     try {
       return await openOnce(paths, openers);
     } catch (error) {
-      // The broker waits for nobody's lock, so it may have read seeds of before something was made active, and the
-      // snapshot of after it.
+      // The broker takes no lock, so it may pair old seeds with a new snapshot.
       if (!(error instanceof Failure && error.code === 'older') || attempt === attempts) throw error;
     }
   }
 }
 
-/** What a service was given to open the seeds with: the host key as a credential, the TPM device in AUXCRED_TCTI. */
+/** The openers that the service was given: host keys as credentials, and the TPM device in AUXCRED_TCTI. */
 export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
   const keyAt = (name: string): string | undefined => {
@@ -62,7 +61,7 @@ export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
 async function openOnce(paths: Paths, openers: Openers): Promise<Opened> {
   const { payload, counter: tpmCounter } = await openStore(paths, openers);
   try {
-    // The link first: what takes its place while the rest is read is noticed later.
+    // Read the link first, so that a later change of it is noticed.
     const link = linkTarget(paths.snapshot);
     const snapshot = releasesIn(paths, payload.scopes);
     refuseRewound(tpmCounter, snapshot.tpmCounter);
@@ -89,12 +88,13 @@ function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, 
 }
 
 /**
- * Without the TPM, which has spoken for `known`: what comes after it has higher numbers, or the same.
+ * Refuses older releases without asking the TPM, which confirmed `known`: the numbers of later ones are the same or
+ * higher.
  * @throws Failure `older`
  */
 function refuseOlderThan(known: Releases, next: Releases): void {
   if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
-  throw new Failure('older', 'what is in force now is older than what was in force before', {
+  throw new Failure('older', 'the active snapshot is older than the one before', {
     hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older',
   });
 }
@@ -117,10 +117,10 @@ function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
   return parseReleases(snapshot, hostScope(scopes));
 }
 
-/** @throws Failure `older` for a seeds.age that was replaced before: somebody has brought it back */
+/** Refuses an old seeds.age that somebody restored. @throws Failure `older` */
 export function refuseOldSeeds(counter: number, recorded: number): void {
   if (counter >= recorded) return;
-  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was in force`, {
+  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was active`, {
     hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older',
   });
 }

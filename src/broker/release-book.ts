@@ -4,7 +4,7 @@ import type { Release } from '../snapshot/snapshot.ts';
 import { templateOf } from '../system/unit-name.ts';
 import type { CredentialRequest } from './request.ts';
 
-/** The releases in force and what they are made from, ready to answer. */
+/** The active releases and the sources of their values, ready to answer. */
 export class ReleaseBook {
   readonly #releases = new Map<string, Release>();
   readonly #units = new Map<string, Release[]>();
@@ -21,8 +21,8 @@ export class ReleaseBook {
   }
 
   /**
-   * Looks a request up; an instance is served what its template declares unless it is declared itself.
-   * @throws Failure `refused` if nothing is provisioned for it
+   * Finds the release for a request. An instance gets what its template declares, unless it is declared itself.
+   * @throws Failure `refused` if there is none
    */
   find(request: CredentialRequest): Release {
     const template = templateOf(request.unit);
@@ -37,12 +37,12 @@ export class ReleaseBook {
     return release;
   }
 
-  /** The secret's bytes. The caller wipes them. @throws Failure if this machine holds no seed for it */
+  /** Makes the secret of a release. The caller wipes it. @throws Failure if this machine lacks a seed for it */
   value({ recipe }: Release): Uint8Array {
     return recipeValue(recipe, this.#sources);
   }
 
-  /** What a unit gets staged: its own declarations and those of its template. */
+  /** The staged releases of a unit, its template's included. */
   staged(unit: string): Release[] {
     const names = [unit, templateOf(unit)].filter((name) => name !== undefined);
     return names.flatMap((name) => this.#units.get(name) ?? []).filter(({ delivery }) => delivery === 'stage');

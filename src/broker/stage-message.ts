@@ -1,6 +1,6 @@
 /**
- * What `auxcred stage` and the broker say to each other on the stage socket. Unlike systemd's own protocol this one has
- * lengths, so a cut-off answer is an error and never a short secret.
+ * The messages between `auxcred stage` and the broker on the stage socket. Unlike systemd's protocol, this one has
+ * lengths, so that a cut-off answer is an error and never a short secret.
  *
  *     request:  the unit's name in UTF-8, to the end of the stream
  *     granted:  0x00, u16be count, then count times: LP(unit as declared) LP(credential id) u32be(length) value
@@ -9,8 +9,9 @@
 import { concat, framed, u32be, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 
+/** A credential in the broker's answer. */
 export interface StagedCredential {
-  /** As declared: for an instance this may be its template. */
+  /** The declared unit: for an instance, this may be its template. */
   readonly unit: string;
   readonly credential: string;
   readonly value: Uint8Array;
@@ -19,6 +20,7 @@ export interface StagedCredential {
 const granted = 0;
 const refused = 1;
 
+/** Encodes an answer with credentials. The caller wipes it. */
 export function encodeGrant(credentials: readonly StagedCredential[]): Uint8Array {
   const count = Uint8Array.of(credentials.length >> 8, credentials.length & 0xff);
   return concat(
@@ -33,11 +35,12 @@ export function encodeGrant(credentials: readonly StagedCredential[]): Uint8Arra
   );
 }
 
+/** Encodes a refusal. */
 export const encodeRefusal = (reason: string): Uint8Array => concat(Uint8Array.of(refused), utf8(reason));
 
 /**
- * Reads the broker's answer. The values are views of `answer`: wiping it wipes them.
- * @throws Failure `refused` with the broker's reason, or because the answer is incomplete.
+ * Parses the broker's answer. The values are views of `answer`: wiping it wipes them.
+ * @throws Failure `refused` with the broker's reason, or for an incomplete answer
  */
 export function parseAnswer(answer: Uint8Array): StagedCredential[] {
   if (answer[0] === refused)

@@ -58,6 +58,7 @@ export const kindNames = [
   'wireguard-psk',
   ...keyKinds,
 ] as const satisfies readonly KindOptions['kind'][];
+/** One kind of derived secret. */
 export type KindName = (typeof kindNames)[number];
 
 /** Whether `kind` has a public half. */

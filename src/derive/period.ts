@@ -5,6 +5,7 @@
 
 /** How often a secret can rotate. */
 export const rotations = ['yearly', 'quarterly', 'monthly', 'weekly', 'daily'] as const;
+/** One frequency of rotation. */
 export type Rotation = (typeof rotations)[number];
 
 /** One period. It starts at `start` and ends right before `end`. */

@@ -47,6 +47,7 @@ export interface PublicHalf {
 /** The password hashes that can be computed (crypt(5)). */
 export const hashMethods = ['yescrypt', 'sha512-crypt', 'bcrypt'] as const;
 
+/** One password hash. */
 export type HashMethod = (typeof hashMethods)[number];
 
 /** The crypt(5) hash of another secret, for /etc/shadow, htpasswd and the like. */
@@ -64,6 +65,7 @@ export interface Hashed {
 /** How a template can write a secret. `json` and `env` write what stands between double quotes. */
 export const escapes = ['base64', 'url', 'json', 'env'] as const;
 
+/** One escape. */
 export type Escape = (typeof escapes)[number];
 
 /** A secret's place in a template. */
@@ -80,6 +82,7 @@ export interface Composed {
   readonly pieces: readonly (string | Slot)[];
 }
 
+/** How one credential is made. */
 export type Recipe = Derived | Fixed | PublicHalf | Hashed | Composed;
 
 /**

@@ -46,7 +46,7 @@ export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] 
   });
 }
 
-/** The names in a folder; none if there is no such folder, undefined if there is something that can't be read. */
+/** The names in a folder; none if there is no such folder, undefined if it can't be read. */
 function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder)

@@ -8,7 +8,7 @@ import { linesOf, runVault } from './program.ts';
 import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 import { pairsOf } from './protocol-vault.ts';
 
-/** A vault that is asked by commands, as vault.toml says. */
+/** A vault that is read by the commands in vault.toml. */
 export class CommandVault implements OtherVault {
   readonly #name: string;
   readonly #settings: CommandSettings;
@@ -24,7 +24,7 @@ export class CommandVault implements OtherVault {
       this.#settings.trim && value.at(-1) === 0x0a ? value.length - (value.at(-2) === 0x0d ? 2 : 1) : value.length;
     if (end === 0)
       throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, {
-        hint: 'a secret is never empty',
+        hint: 'a secret must not be empty',
       });
     const trimmed = Uint8Array.from(value.subarray(0, end));
     value.fill(0);
@@ -79,7 +79,7 @@ const wordsFor = ({ name, options, host }: VaultRequest): Record<string, string>
   host: host ?? '',
 });
 
-/** Puts the words in for their names in braces; others stay, as they may be the command's own. */
+/** Replaces the names in braces by their words. Other names stay, as they may be the command's own. */
 const filled = (text: string, words: Readonly<Record<string, string>>): string =>
   text.replaceAll(/\{([a-z][a-z0-9._-]*)\}/g, (whole, name: string) =>
     Object.hasOwn(words, name) ? (words[name] ?? '') : whole,
@@ -91,7 +91,7 @@ function namesBelow(folder: string, prefix = ''): string[] {
     entries = readdirSync(join(folder, prefix), { withFileTypes: true });
   } catch (error) {
     throw new Failure('vault', `${join(folder, prefix)} can't be listed`, {
-      hint: 'is the vault there?',
+      hint: 'check that the vault exists',
       cause: error,
     });
   }

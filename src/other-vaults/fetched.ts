@@ -6,14 +6,14 @@ import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 
 interface Note {
-  /** The vault, the name there and the options, as one text. */
+  /** The vault, the name in it and the options, as one text. */
   readonly from: string;
   readonly fingerprint: string;
   readonly sequence: number;
 }
 
 /**
- * What was fetched before, and the vaults' own fingerprints of it, so that a vault is not opened if nothing changed.
+ * Remembers the vaults' own fingerprints of fetched secrets, so that a vault is not opened if nothing changed.
  * Safe to delete.
  */
 export class Fetched {
@@ -43,7 +43,7 @@ export class Fetched {
   }
 }
 
-/** A file that is damaged costs a fetch of everything, and nothing else. */
+/** Reads the file. A damaged one counts as empty, which only costs fetching everything. */
 function notesIn(file: string): Map<string, Note> {
   const bytes = readIfPresent(file);
   if (!bytes) return new Map();

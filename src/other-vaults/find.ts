@@ -8,8 +8,8 @@ import type { OtherVault } from './protocol.ts';
 import { ProtocolVault } from './protocol-vault.ts';
 
 /**
- * The vault of a name: as vault.toml says, else a program `auxcred-vault-NAME` on the path, else one that auxcred
- * knows.
+ * Finds a vault by name: in vault.toml, else as a program `auxcred-vault-NAME` on the PATH, else among those that
+ * auxcred knows.
  * @throws Failure `not-found`
  */
 export function findVault(
@@ -34,7 +34,7 @@ export function findVault(
       return new GokeyVault(name, chosen, masterPassword);
     case undefined:
       throw new Failure('not-found', `there is no vault ${name}`, {
-        hint: `[vault.${name}] in vault.toml with get = ["COMMAND", "{name}"], or a program auxcred-vault-${name}; known without settings are ${Object.keys(knownVaults).join(', ')}`,
+        hint: `[vault.${name}] in vault.toml with get = ["COMMAND", "{name}"], or a program auxcred-vault-${name}; ${Object.keys(knownVaults).join(', ')} need no settings`,
       });
   }
 }

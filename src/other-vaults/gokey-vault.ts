@@ -4,10 +4,12 @@ import { readIfPresent } from '../system/files.ts';
 import type { GokeySettings } from '../vault/settings.ts';
 import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 
-/** Finds the master password: in a file, or by asking. */
+/** Gets the master password, from a file or by asking. The caller wipes it. */
 export type MasterPassword = (file: string | undefined) => Uint8Array;
 
-/** gokey's secrets, byte for byte those of the program: the name is the realm; `type` and `length` are options. */
+/**
+ * Derives gokey's secrets, byte for byte as the program does. The name is the realm; `type` and `length` are options.
+ */
 export class GokeyVault implements OtherVault {
   readonly #name: string;
   readonly #settings: GokeySettings;
@@ -28,10 +30,10 @@ export class GokeyVault implements OtherVault {
     if (length !== undefined && !/^[1-9]\d{0,5}$/.test(length))
       throw this.#fail(`has no secrets of length ${length}`, 'options = { length = "16" }');
     const seed = this.#seed();
-    // Asked for once, however many secrets there are.
+    // Asked for once for all secrets.
     this.#known ??= this.#masterPassword(this.#settings.passwordFile);
     try {
-      // Whoever points auxcred at gokey without a seed file has decided that the master password is enough.
+      // A vault without a seed file means that the master password is enough.
       return gokey({
         masterPassword: this.#known,
         realm,
@@ -48,11 +50,11 @@ export class GokeyVault implements OtherVault {
   list(): string[] {
     throw this.#fail(
       "can't list its secrets",
-      'gokey derives any name; auxcred import takes names after the destination',
+      'gokey derives any name: give auxcred import names after the destination',
     );
   }
 
-  /** It would take the master password, and then the value is as near. */
+  /** None: it would take the master password, with which the value is as cheap. */
   fingerprint(): string | undefined {
     return undefined;
   }

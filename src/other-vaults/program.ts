@@ -2,34 +2,35 @@ import { spawnSync } from 'node:child_process';
 import { Failure, type FailureCode } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 
-/** What a vault's program may say with its exit status; any other but 0 means that it is broken. */
+/** The exit statuses of the vault protocol. Any other but 0 means that the program is broken. */
 const statuses: Readonly<Record<number, { readonly code: FailureCode; readonly what: string }>> = {
   4: { code: 'not-found', what: 'has no such secret' },
   5: { code: 'refused', what: 'refused' },
   20: { code: 'locked', what: 'is locked' },
 };
 
-/** The most that a list of names may have, in bytes. */
+/** The most bytes of a list of names. */
 const longestList = 16 << 20;
 
+/** One run of a vault's command. */
 export interface Run {
-  /** For the failure: the vault's name, and what it was asked for. */
+  /** The vault's name, for messages; below, what it is asked for. */
   readonly vault: string;
   readonly asked: string;
   readonly command: readonly string[];
   readonly folder: string;
   readonly timeout: number;
-  /** Standard input; empty for none. The caller wipes it. */
+  /** Standard input, by default empty. The caller wipes it. */
   readonly input?: Uint8Array;
-  /** Whether the exit status speaks the protocol's language. */
+  /** Whether the exit status follows the vault protocol. */
   readonly protocol: boolean;
-  /** Whether a list is expected, which may be longer than a secret. */
+  /** Whether to expect a list, which may be longer than a secret. */
   readonly isList?: boolean;
 }
 
 /**
- * Runs a vault's command, never through a shell. What it says on standard error is shown.
- * @returns what it wrote to standard output, which the caller wipes
+ * Runs a vault's command, never through a shell. Its standard error is shown.
+ * @returns its standard output, which the caller wipes
  * @throws Failure that names the vault
  */
 export function runVault({ vault, asked, command, folder, timeout, input, protocol, isList = false }: Run): Uint8Array {
@@ -48,7 +49,7 @@ export function runVault({ vault, asked, command, folder, timeout, input, protoc
     killSignal: 'SIGKILL',
     maxBuffer: limit,
   });
-  // A program may answer without having read what it was asked.
+  // A program may answer without reading the request.
   const error = thrown && 'code' in thrown && thrown.code === 'EPIPE' ? undefined : thrown;
   if (!error && status === 0) return stdout;
   stdout?.fill(0);
@@ -65,10 +66,10 @@ export function runVault({ vault, asked, command, folder, timeout, input, protoc
       `timeout = ${String(Math.min(3600, 4 * timeout))} in [vault.${vault}], if it needs that long`,
     );
   if (reason === 'ENOBUFS')
-    throw fail('vault', `gave more than ${String(limit)} bytes`, 'that is more than can be delivered as one secret');
+    throw fail('vault', `gave more than ${String(limit)} bytes`, 'it is too large to deliver as one secret');
   if (reason === 'ENOENT')
-    throw fail('vault', `has no program ${program}`, `install it, or mend [vault.${vault}] in vault.toml`);
-  if (error) throw fail('vault', `can't be run: ${error.message}`, `mend [vault.${vault}] in vault.toml`);
+    throw fail('vault', `has no program ${program}`, `install it, or fix [vault.${vault}] in vault.toml`);
+  if (error) throw fail('vault', `can't be run: ${error.message}`, `fix [vault.${vault}] in vault.toml`);
   const meaning = protocol ? statuses[status ?? -1] : undefined;
   if (meaning)
     throw fail(
@@ -83,7 +84,7 @@ export function runVault({ vault, asked, command, folder, timeout, input, protoc
   );
 }
 
-/** The lines of a list of names. */
+/** Splits a list of names into lines. */
 export const linesOf = (bytes: Uint8Array): string[] =>
   new TextDecoder()
     .decode(bytes)

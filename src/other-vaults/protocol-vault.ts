@@ -7,7 +7,9 @@ import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 
 const version = 1;
 
-/** A program that speaks the vault protocol: the verb is its argument, the request JSON on its standard input. */
+/**
+ * A program that speaks the vault protocol: the verb is its argument, and the request is JSON on its standard input.
+ */
 export class ProtocolVault implements OtherVault {
   readonly #name: string;
   readonly #settings: ProgramSettings;
@@ -21,7 +23,7 @@ export class ProtocolVault implements OtherVault {
     const value = this.#run('get', request.name, { ...request });
     if (value.length === 0)
       throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, {
-        hint: 'a secret is never empty',
+        hint: 'a secret must not be empty',
       });
     return value;
   }
@@ -53,7 +55,10 @@ export class ProtocolVault implements OtherVault {
   }
 }
 
-/** What `copy` printed: nothing where it has copied all itself, else what is left to do. @throws Failure `vault` */
+/**
+ * Parses the output of `copy`: empty if it copied everything itself, else the pairs to copy.
+ * @throws Failure `vault`
+ */
 export function pairsOf(vault: string, output: Uint8Array): CopyPair[] {
   if (output.every((byte) => byte === 0x0a || byte === 0x20)) return [];
   try {

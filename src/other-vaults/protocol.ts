@@ -1,32 +1,32 @@
 /**
- * The vault protocol: how auxcred asks another program for its secrets. docs/vaults.md says how to write a vault in ten
- * lines.
+ * The vault protocol, by which auxcred asks other programs for secrets. docs/vaults.md shows how to write a vault in
+ * ten lines.
  */
 
-/** What a secret is asked for by. */
+/** The request for one secret. */
 export interface VaultRequest {
   /** The secret's name in the vault. */
   readonly name: string;
-  /** What else the manifest says, for the vault to make sense of. */
+  /** The options in the manifest, which only the vault interprets. */
   readonly options: Readonly<Record<string, string>>;
-  /** The host that it is for; undefined for none in particular. */
+  /** The host that the secret is for; undefined if there is none. */
   readonly host: string | undefined;
 }
 
-/** A file or folder that a deploy tool has to copy. */
+/** A file or folder for a deploy tool to copy. */
 export interface CopyPair {
   readonly source: string;
   readonly destination: string;
 }
 
-/** Where secrets come from. Every method throws Failure, which names the vault. */
+/** A source of secrets. Every method may throw a Failure that names the vault. */
 export interface OtherVault {
-  /** The secret's bytes; the caller wipes them. */
+  /** Gets a secret. The caller wipes it. */
   get(request: VaultRequest): Uint8Array;
   /** The names of all secrets. */
   list(): string[];
-  /** A text that changes when the secret does, made without opening it; undefined if the vault can't tell. */
+  /** A text that changes with the secret, made without opening it; undefined if the vault has none. */
   fingerprint(request: VaultRequest): string | undefined;
-  /** Brings the vault to a host, or says what has to be copied. */
+  /** Copies the vault's files to a host, or returns what to copy. */
   copy(host: string, target: string): CopyPair[];
 }

@@ -1,7 +1,7 @@
 /**
- * What a machine says of itself, so that an operator can seal to it: its ssh host key and its TPM's SRK and PCRs. All
- * of it is public.
- * Whether it is that machine that says so is for the way it came to tell: ssh, or the installer.
+ * The enrollment of a machine: the public keys that an operator can seal its seeds to, namely its ssh host key and its
+ * TPM's SRK and PCRs.
+ * Nothing in it proves which machine it comes from: trust comes from the way it came, such as ssh or the installer.
  */
 
 import { utf8 } from '../bytes.ts';
@@ -15,29 +15,31 @@ import { parseDevice } from '../tpm2/tpm.ts';
 import type { Payload, Sealing } from './payload.ts';
 import { sealPayload } from './seal.ts';
 
+/** The TPM of an enrolled machine. */
 export interface EnrolledTpm {
-  /** In systemd's notation; undefined for the default one. */
+  /** The device in systemd's notation; undefined for the default one. */
   readonly device: string | undefined;
   readonly srk: SrkPublic;
   /**
-   * The SHA-256 values of all PCRs that it has, 32 bytes each, in ascending order; undefined while it is being
-   * installed, since those of the installer are not its own.
+   * The SHA-256 values of all its PCRs, 32 bytes each, in ascending order; undefined during an installation, because
+   * the installer has other values.
    */
   readonly pcrs: ReadonlyMap<number, Uint8Array> | undefined;
 }
 
+/** The keys of a machine, as it reported them. */
 export interface Enrollment {
-  /** The machine's own name for itself, fit for a scope. */
+  /** The machine's own name, valid in a scope. */
   readonly host: string;
   /** The ssh-ed25519 host key's public half, 32 bytes; undefined if it has none. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** Undefined if it has none that can be used. */
+  /** Undefined if it has no usable TPM. */
   readonly tpm: EnrolledTpm | undefined;
 }
 
-/** An enrollment as the operator keeps it. */
+/** An enrollment in the operator's vault. */
 export interface Enrolled {
-  /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
+  /** UTC, to the second: `2026-11-23T00:00:07Z`. */
   readonly since: string;
   readonly machine: Enrollment;
 }
@@ -64,7 +66,7 @@ const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, 
 export const encodeEnrollment = (enrollment: Enrollment): Uint8Array => utf8(`${canonicalJson(jsonOf(enrollment))}\n`);
 
 /**
- * Reads {@link encodeEnrollment} back, strictly: the SRK has to be a standard one and a usable key.
+ * Parses {@link encodeEnrollment} strictly: the SRK must be a usable key with a standard template.
  * @throws Failure `malformed`
  */
 export const parseEnrollment = (bytes: Uint8Array, file: string): Enrollment =>
@@ -139,14 +141,14 @@ function allow(json: Json, ...keys: readonly string[]): void {
     if (!keys.includes(key)) throw json.at(key).unexpected(`a key there: it has ${keys.join(', ')}`);
 }
 
-/** What an operator wants a machine's seeds sealed to; a host of the vault has it. */
+/** How the operator wants a machine's seeds sealed. A host of the vault has these fields. */
 export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
   readonly recipients: readonly string[];
 }
 
 /**
- * How a machine is to be sealed from here: as the operator wants it, for the TPM that it has. One that was enrolled
- * while it was being installed binds its PCRs at its first boot.
+ * The sealing of a machine: as the operator wants it, for the TPM that it has. A machine that was enrolled during its
+ * installation binds the PCRs at its first boot.
  */
 export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
   const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
@@ -160,11 +162,11 @@ export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }
 }
 
 /**
- * The bytes of a seeds.age that only the enrolled machine opens, and the recovery recipients. Needs neither that
- * machine nor a TPM here.
- * @param payload - its sealing is that of {@link sealingFor}
- * @throws Failure `no-recipient` or `no-tpm` if the machine has not what its sealing asks for, `usage` for a PCR that
- * it has not
+ * Encrypts a seeds.age that only the enrolled machine and the recovery recipients can open. Needs neither that machine
+ * nor a TPM here.
+ * @param payload - with the sealing from {@link sealingFor}
+ * @throws Failure `no-recipient` or `no-tpm` if the machine lacks the key that its sealing asks for, `usage` for a PCR
+ * that it lacks
  */
 export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: Enrollment): Promise<Uint8Array> {
   const { withKey, pcrs } = payload.sealing;

@@ -19,7 +19,7 @@ import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
 export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', sealed: 'sealed-host-key' } as const;
 
-/** Milliseconds that a boot may wait for udev to make the TPM's device node. */
+/** Milliseconds to wait during boot for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
 
 /** The machine's own private keys, the first two as files; undefined if there is none. */
@@ -28,39 +28,41 @@ export interface HostKeys {
   readonly ssh: string | undefined;
   /** An age identity. */
   readonly age: string | undefined;
-  /** Decrypts the age identity that systemd-creds has encrypted, with the TPM that is named; the caller wipes it. */
+  /** Decrypts the age identity that systemd-creds encrypted, with the named TPM. The caller wipes it. */
   readonly sealed?: ((device: string | undefined) => Promise<Uint8Array>) | undefined;
 }
 
+/** The keys that can open a machine's seeds. */
 export interface Openers {
   readonly keys: HostKeys;
-  /** The TPM device in systemd's notation; undefined for the one that was sealed to. */
+  /** The TPM device in systemd's notation; undefined for the one that the seeds are sealed to. */
   readonly device: string | undefined;
   /** Milliseconds to wait for the TPM's device node. */
   readonly patience?: number;
 }
 
+/** The opened seeds of a machine. */
 export interface OpenStore {
   readonly payload: Payload;
   /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`, `systemd-creds`. */
   readonly openedBy: string;
   /** The SRK of the TPM that opened it; undefined if something else did. */
   readonly srk: RecordedSrk | undefined;
-  /** The counter that is pinned; undefined without one. */
+  /** The pinned counter; undefined if none is pinned. */
   readonly counter?: TpmCounter;
 }
 
-/** What is learnt of the TPM on the way. */
+/** What opening reads from the TPM. */
 interface Reading {
   /** The counter to read; undefined for none. */
   readonly index: number | undefined;
-  /** The TPM that opened the seeds; undefined if something else did. */
+  /** Set if the TPM opened the seeds. */
   found: { readonly value: number | undefined; readonly srk: RecordedSrk } | undefined;
 }
 
 /**
- * Opens this machine's seeds and checks that they are the ones it expects. The caller wipes them (`wipeScopes`).
- * @throws Failure that says which recipient failed and why
+ * Opens this machine's seeds and checks them against its pins. The caller wipes them (`wipeScopes`).
+ * @throws Failure `not-found`, `not-pinned`, `malformed`, or one that says which recipient failed and why
  */
 export async function openStore(paths: Paths, openers: Openers): Promise<OpenStore> {
   const file = readIfPresent(paths.seeds);
@@ -91,7 +93,7 @@ export async function openStore(paths: Paths, openers: Openers): Promise<OpenSto
     : store;
 }
 
-/** That there is no seeds.age, and the way out: a machine that had one needs those very seeds. */
+/** The failure for a missing seeds.age. A machine that had one needs the same seeds again. */
 export function missingSeeds(paths: Paths): Failure {
   if (!hadSeeds(paths))
     return new Failure('not-found', `no seed is sealed on this machine: ${paths.seeds} is missing`, {
@@ -111,13 +113,16 @@ async function raise({ device, patience = 0 }: Openers, index: number, srk: Reco
   }
 }
 
-/** Opens the bytes of a seeds.age without looking at pins. @throws Failure */
+/**
+ * Opens the bytes of a seeds.age without checking pins. The caller wipes the seeds.
+ * @throws Failure as {@link openStore} does
+ */
 export async function openSeeds(file: Uint8Array, openers: Openers): Promise<OpenStore> {
   const { value: _, ...store } = await openWith(file, openers, undefined);
   return store;
 }
 
-/** Opens the seeds, and reads the TPM's counter at `index` on the way if the TPM is needed for it. */
+/** Opens the seeds. If that takes the TPM, also reads the counter at the index. */
 async function openWith(
   file: Uint8Array,
   openers: Openers,
@@ -132,7 +137,7 @@ async function openWith(
   }
 }
 
-/** What this machine can try, the cheapest first. */
+/** The unwrappers that this machine has, the fastest first. */
 function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): Unwrapper[] {
   const all: Unwrapper[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
@@ -149,7 +154,7 @@ function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): 
   return all;
 }
 
-/** Asks for the identity if there is a stanza for it, since a TPM takes its time. */
+/** Decrypts the identity only if there is a stanza for it, because a TPM is slow. */
 function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
   return {
     name: 'systemd-creds',
@@ -182,7 +187,7 @@ function tpmUnwrapper(
       const { secret, value } = await unsealed(parsed.sealed, openDevice, reading.index);
       secrets.unshift(secret);
       const fileKey = unwrapStanza(type, parsed, secrets);
-      // Only now: the SRK that another stanza names may be anybody's.
+      // Only now: until a stanza opens, the SRK in it is untrusted input.
       reading.found = { value, srk: { srkName: parsed.sealed.srkName, srkTemplate: parsed.sealed.srkTemplate } };
       return fileKey;
     } finally {
@@ -207,18 +212,21 @@ function tpmUnwrapper(
   };
 }
 
-/** What the ssh host key adds to the TPM's secret, which the caller wipes. @throws Failure `no-recipient` */
+/** The secret that the ssh host key adds to the TPM's. The caller wipes it. @throws Failure `no-recipient` */
 function hostSecretOf(stanza: Stanza, sshKey: Uint8Array | undefined): Uint8Array {
   if (!sshKey)
-    throw new Failure('no-recipient', 'the ssh host key is needed beside the TPM, and this machine has none');
+    throw new Failure(
+      'no-recipient',
+      'the seed is sealed to the TPM and the ssh host key, and this machine has no ssh host key',
+    );
   const pair = parseOpensshKey(sshKey);
   const secret = sshSharedSecret(pair, stanza);
   pair.seed.fill(0);
   if (secret) return secret;
-  throw new Failure('no-recipient', 'the seed was sealed to another ssh host key beside the TPM', { hint: resealHint });
+  throw new Failure('no-recipient', 'the seed is sealed to the TPM and another ssh host key', { hint: resealHint });
 }
 
-/** What the TPM gives back, which the caller wipes, and the counter's value in the same session. @throws Failure */
+/** Unseals the TPM's secret, which the caller wipes, and reads the counter in the same session. @throws Failure */
 async function unsealed(
   sealed: SealedObject,
   openDevice: () => Promise<Tpm>,

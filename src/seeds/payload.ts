@@ -1,7 +1,7 @@
 /**
- * What `seeds.age` holds once it is open: canonical JSON, so that two equal stores are equal byte for byte.
- * Recipients and policy are recorded inside, where nobody without the seeds can edit them: re-sealing reads them from
- * here only.
+ * The content of `seeds.age`: canonical JSON, so that equal payloads are equal byte for byte.
+ * Recipients and policy are recorded inside, where nobody without the seeds can edit them. Resealing reads them only
+ * here.
  */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
@@ -9,28 +9,31 @@ import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.t
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Scope } from './scope.ts';
 
-/** What opens a store at boot. */
+/** The keys that can open seeds.age at boot. */
 export const keySources = ['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const;
+/** One of the keys that can open seeds.age at boot. */
 export type KeySource = (typeof keySources)[number];
 
-/** Those that an operator can seal to from afar, with what the machine said of itself. */
+/** The keys that an operator can seal to remotely, from the machine's enrollment. */
 export const remoteKeySources = ['host', 'tpm2', 'tpm2+host'] as const satisfies readonly KeySource[];
+/** One of the keys that an operator can seal to remotely. */
 export type RemoteKeySource = (typeof remoteKeySources)[number];
 
-/** An age recipient, as far as its characters tell. */
+/** Matches the characters of an age recipient. Does not check its checksum. */
 export const recipientPattern = /^age1[a-z0-9]+$/;
 
-/** How a store was sealed, so that it can be sealed again the same way. */
+/** How seeds.age was sealed, so that it can be resealed in the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
-  /** What systemd-creds encrypts to; undefined if nothing was said. */
+  /** The key that systemd-creds encrypts to; undefined if none was chosen. */
   readonly credsKey?: CredsKey | undefined;
-  /** Ordinary age recipients that can open the store without this machine. */
+  /** Age recipients that can open seeds.age without this machine. */
   readonly recovery: readonly string[];
   /** PCR indices of the TPM policy; empty without one. */
   readonly pcrs: readonly number[];
   /**
-   * PCR indices that are bound at the first boot of an installation, whose own PCRs they are not; empty once they are.
+   * PCR indices to bind at the first boot after an installation, since the installer's values differ; empty once they
+   * are bound.
    */
   readonly pcrsAtFirstBoot: readonly number[];
   /** The TPM device in systemd's notation; undefined without a TPM. */
@@ -38,8 +41,8 @@ export interface Sealing {
 }
 
 /**
- * What systemd-creds is to encrypt this machine's secrets to: what was chosen, else systemd's own choice, bound to the
- * PCRs that the seeds are bound to.
+ * The key that systemd-creds encrypts this machine's secrets to: the chosen one, else systemd's own choice, bound to
+ * the same PCRs as the seeds.
  */
 export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({
   key: credsKey,
@@ -47,8 +50,9 @@ export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): Creds
   device,
 });
 
+/** A machine's seeds, and how they are sealed. */
 export interface Payload {
-  /** Counts the seals of this store: one with a lower number than was in force is refused. */
+  /** Counts the seals. Seeds with a lower number than the active snapshot's are refused. */
   readonly counter: number;
   readonly scopes: readonly Scope[];
   readonly sealing: Sealing;
@@ -61,7 +65,7 @@ const scopeKinds: readonly ScopeKind[] = ['host', 'group'];
 const scopesJson = (scopes: readonly Scope[]): unknown =>
   scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') }));
 
-/** The payload as UTF-8 JSON. The caller wipes it. */
+/** Encodes a payload as UTF-8 JSON. The caller wipes it. */
 export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array {
   const text = canonicalJson({
     version,
@@ -72,7 +76,7 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
   return new TextEncoder().encode(text);
 }
 
-/** A sealing's two keys of a JSON object. */
+/** The two keys that a sealing has in a JSON object. */
 export const sealingJson = ({
   withKey,
   credsKey,
@@ -91,7 +95,7 @@ export const sealingJson = ({
   },
 });
 
-/** Reads {@link sealingJson} back. @throws Failure `malformed` */
+/** Parses {@link sealingJson}. @throws Failure `malformed` */
 export function parseSealing(json: Json): Sealing {
   const policy = json.at('policy');
   return {
@@ -108,8 +112,8 @@ export function parseSealing(json: Json): Sealing {
 }
 
 /**
- * Reads a payload back, strictly.
- * @throws Failure `malformed` for anything that {@link encodePayload} would not have written.
+ * Parses a payload strictly. The caller wipes the scopes.
+ * @throws Failure `malformed` for anything that {@link encodePayload} would not write
  */
 export function parsePayload(bytes: Uint8Array): Payload {
   const json = Json.parse(
@@ -127,13 +131,13 @@ export function parsePayload(bytes: Uint8Array): Payload {
 
 const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 23));
 
-/** Scopes on their way from the operator to a host, as UTF-8 JSON and a newline. The caller wipes it. */
+/** Encodes the scopes that an operator gives to a host, as UTF-8 JSON and a newline. The caller wipes it. */
 export const encodeScopes = (scopes: readonly Scope[]): Uint8Array =>
   new TextEncoder().encode(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);
 
 /**
- * Reads {@link encodeScopes} back. The caller wipes the scopes.
- * @throws Failure `malformed` for anything else, or for scopes that do not have one host among them
+ * Parses {@link encodeScopes}. The caller wipes the scopes.
+ * @throws Failure `malformed` for anything else, or for scopes without exactly one host
  */
 export function parseScopes(bytes: Uint8Array, file: string): Scope[] {
   const json = Json.parse(bytes, file, 'auxcred scopes HOST makes it');

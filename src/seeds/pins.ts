@@ -1,7 +1,6 @@
 /**
- * `/etc/auxcred/scopes.json`: which scopes, in which epoch and with which key id, this machine accepts, and its TPM.
- * Anybody can encrypt a file to a public host key or SRK, so a store that opens proves nothing about who made it; the
- * pins do.
+ * `/etc/auxcred/scopes.json`: the scopes that this machine accepts, with epoch and key id, and its TPM.
+ * Anybody can encrypt a file to a public host key or SRK, so seeds that open do not prove who made them. The pins do.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { existsSync } from 'node:fs';
@@ -13,6 +12,7 @@ import type { Paths } from '../system/paths.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import { type Scope, scopeName } from './scope.ts';
 
+/** The epoch and the key id of an accepted scope. */
 export interface Pin {
   readonly epoch: number;
   /** 16 bytes. */
@@ -21,37 +21,38 @@ export interface Pin {
 
 /** The counter in the TPM that numbers what is made active here. */
 export interface PinnedCounter {
-  /** Its NV index. */
+  /** The NV index. */
   readonly index: number;
-  /** What it said when these seeds were sealed: as long as it says so, nothing has been made active with them. */
+  /** Its value when these seeds were sealed. While it has this value, nothing was made active with them. */
   readonly start: number;
 }
 
+/** The content of scopes.json. */
 export interface Pins {
   readonly scopes: ReadonlyMap<string, Pin>;
   /**
-   * Those of a store that is replacing the other one at this moment, the same as `scopes` at a first seal; undefined
+   * The pins of seeds that are replacing the present ones at this moment; at a first seal, equal to `scopes`. Undefined
    * otherwise.
    */
   readonly next?: ReadonlyMap<string, Pin>;
-  /** The TPM that the store was sealed to, in systemd's notation; undefined without one. */
+  /** The TPM that the seeds are sealed to, in systemd's notation; undefined if there is none. */
   readonly device: string | undefined;
-  /** Undefined without one. */
+  /** Undefined if the machine has no counter. */
   readonly counter?: PinnedCounter;
 }
 
-/** The way out where the pins are missing or damaged. Nothing of it makes another seed. */
+/** The hint for missing or damaged pins. No step of it makes new seeds. */
 export const pinsHint = [
   'restore it from a backup',
   'auxcred reseal --identity=FILE with a recovery key, or with the ssh host key that the seed is sealed to, writes it again',
   'auxcred seal --replace --seed-file=- with the 24 words does too, and auxcred push from the vault',
 ].join('; ');
 
-/** The way out where seeds and pins do not belong together. */
+/** The hint for seeds that do not match the pins. */
 const hint =
   'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
 
-/** The pins under which these seeds, and no others, open. */
+/** Pins exactly these scopes. */
 export function pinsOf(scopes: readonly Scope[], device: string | undefined, counter?: PinnedCounter): Pins {
   return {
     ...(counter === undefined ? {} : { counter }),
@@ -60,7 +61,7 @@ export function pinsOf(scopes: readonly Scope[], device: string | undefined, cou
   };
 }
 
-/** Pretty-printed: people read this file and keep it in their configuration. */
+/** Encodes pins, pretty-printed, because people read this file and keep it in their configuration. */
 export function encodePins({ scopes, next, device, counter }: Pins): Uint8Array {
   const sorted: unknown = JSON.parse(
     canonicalJson({
@@ -79,7 +80,7 @@ const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown =>
     [...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]),
   );
 
-/** @throws Failure `malformed`. */
+/** Parses {@link encodePins}. @throws Failure `malformed` */
 export function parsePins(bytes: Uint8Array, file: string): Pins {
   const json = Json.parse(bytes, file, pinsHint);
   json.at('version').whole(1, 1);
@@ -108,7 +109,7 @@ const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
     }),
   );
 
-/** Whether two stores have the same scopes, epochs and seeds. */
+/** Whether two sets of pins have the same scopes, epochs and key ids. */
 export function samePins(one: ReadonlyMap<string, Pin>, other: ReadonlyMap<string, Pin>): boolean {
   return (
     one.size === other.size &&
@@ -120,8 +121,8 @@ export function samePins(one: ReadonlyMap<string, Pin>, other: ReadonlyMap<strin
 }
 
 /**
- * Refuses a store with a scope that is not pinned, and one that lacks a pinned scope.
- * @throws Failure `not-pinned` that names the scope.
+ * Checks that these are exactly the pinned scopes.
+ * @throws Failure `not-pinned` that names the scope
  */
 export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, device }: Pins): void {
   if (next !== undefined && samePins(pinsOf(scopes, device).scopes, next)) return;
@@ -130,7 +131,7 @@ export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, devic
     if (!pin)
       throw new Failure(
         'not-pinned',
-        `the store holds a seed for ${scopeName(scope)}, which this machine does not expect`,
+        `seeds.age holds a seed for ${scopeName(scope)}, which this machine does not expect`,
         { hint },
       );
     if (pin.epoch !== scope.epoch || !timingSafeEqual(pin.keyId, keyId(scope.seed)))
@@ -140,17 +141,20 @@ export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, devic
   }
   for (const name of pins.keys()) {
     if (!scopes.some((scope) => scopeName(scope) === name))
-      throw new Failure('not-pinned', `the store holds no seed for ${name}, which this machine expects`, { hint });
+      throw new Failure('not-pinned', `seeds.age holds no seed for ${name}, which this machine expects`, { hint });
   }
 }
 
-/** The pins; undefined if there are none, or they are damaged. */
+/** Reads the pins; undefined if they are missing or damaged. */
 export function pinsIn(paths: Paths): Pins | undefined {
   const pins = pinsSeen(paths);
   return pins === 'damaged' ? undefined : pins;
 }
 
-/** The pins of seeds that were on this disk once: those that a first seal wrote before it was killed are not. */
+/**
+ * Reads the pins of seeds that were on this disk before. Ignores the pins of a first seal that was killed before it
+ * wrote seeds.age.
+ */
 export function establishedPins(paths: Paths): Pins | 'damaged' | undefined {
   const pins = pinsSeen(paths);
   if (pins === undefined || pins === 'damaged') return pins;
@@ -168,14 +172,14 @@ function pinsSeen({ pins }: Paths): Pins | 'damaged' | undefined {
   }
 }
 
-/** Writes the pins. Leaves a file alone that says the same. */
+/** Writes the pins, unless the file has them already. */
 export function writePins(paths: Paths, pins: Pins): void {
   const bytes = encodePins(pins);
   if (Buffer.compare(readIfPresent(paths.pins) ?? new Uint8Array(0), bytes) !== 0)
     replaceFile(paths.pins, bytes, { mode: 0o644 });
 }
 
-/** Pins nothing but the seeds that opened, if a seal was killed before it came to that. The caller holds the lock. */
+/** Finishes the work of a killed seal: pins only the seeds that opened. The caller holds the lock. */
 export function settlePins(paths: Paths, scopes: readonly Scope[]): void {
   const pins = pinsIn(paths);
   if (pins?.next !== undefined) writePins(paths, pinsOf(scopes, pins.device, pins.counter));

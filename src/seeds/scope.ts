@@ -13,10 +13,10 @@ export interface Scope {
   readonly seed: Uint8Array;
 }
 
-/** `host/web1`, `group/db`. */
+/** The name of a scope: `host/web1`, `group/db`. */
 export const scopeName = (scope: Pick<Scope, 'kind' | 'name'>): string => `${scope.kind}/${scope.name}`;
 
-/** Finds the seeds of these scopes. */
+/** Makes a lookup of these seeds by scope and epoch, which throws Failure `not-found`. */
 export function seedsOf(scopes: readonly Scope[]): SeedOf {
   const seeds = new Map(scopes.map((scope) => [scopeName(scope), scope]));
   return (name, epoch) => {
@@ -31,7 +31,7 @@ export function seedsOf(scopes: readonly Scope[]): SeedOf {
   };
 }
 
-/** Finds the seed and the epoch of a scope by its name. */
+/** Makes a lookup of seed and epoch by the scope's name, which throws Failure `not-found`. */
 export function scopeSeedsOf(scopes: readonly Scope[]): ScopeSeed {
   const byName = new Map(scopes.map((scope) => [scopeName(scope), scope]));
   return (name) => {
@@ -49,9 +49,9 @@ export function wipeScopes(scopes: readonly Scope[]): void {
   for (const scope of scopes) scope.seed.fill(0);
 }
 
-/** The scope whose seed authenticates the snapshot: the machine's own. @throws Failure `malformed` if there is none. */
+/** The machine's own scope, whose seed authenticates the snapshot. @throws Failure `malformed` if there is none */
 export function hostScope(scopes: readonly Scope[]): Scope {
   const host = scopes.find((scope) => scope.kind === 'host');
-  if (!host) throw new Failure('malformed', 'the store holds no seed of this host', { hint: 'run auxcred seal' });
+  if (!host) throw new Failure('malformed', 'seeds.age holds no seed of this host', { hint: 'run auxcred seal' });
   return host;
 }

@@ -1,4 +1,4 @@
-/** Writing seeds.age. Only commands come here: the age library takes longer to load than the whole boot path may. */
+/** Writes seeds.age. Not for the boot path: the age library takes longer to load than a boot may take. */
 import { Encrypter, type Recipient, Stanza } from 'age-encryption';
 import type { Stanza as ParsedStanza } from '../age/header.ts';
 import { sshEphemeralSecret, sshStanza } from '../age/ssh-ed25519.ts';
@@ -7,27 +7,26 @@ import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { encodePayload, type Payload } from './payload.ts';
 import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
 
-/** The keys of a machine, this one or another, that a store can be sealed to. */
+/** The keys of this or another machine that seeds can be sealed to. */
 export interface Locks {
   /** The ssh-ed25519 host key's public half, 32 bytes. */
   readonly sshHostKey: Uint8Array | undefined;
-  /** The recipient of the age identity that systemd-creds keeps, or that stands in if there is no ssh host key. */
+  /** The recipient of the age identity that systemd-creds protects, or that replaces a missing ssh host key. */
   readonly ageHostKey: string | undefined;
-  /** Seals K (32 bytes) to its TPM. */
+  /** Seals K (32 bytes) to the machine's TPM. */
   readonly sealToTpm: ((secret: Uint8Array) => SealedObject | Promise<SealedObject>) | undefined;
 }
 
 /**
- * The bytes of a seeds.age for `payload`, whose sealing says which locks to use and who can recover it.
- * @throws Failure
+ * Encrypts a seeds.age for `payload`, whose sealing names the locks to use and the recovery recipients.
+ * @throws Failure `no-recipient` or `no-tpm` for a missing lock, `usage` for an invalid recipient
  */
 export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
   return await encrypted(payload, [machineRecipient(payload, locks), ...payload.sealing.recovery]);
 }
 
 /**
- * The same for the way to a machine that seals it natively when it is there: its ssh host key opens it, and nothing
- * else.
+ * Encrypts a payload to a machine's ssh host key only, for its way to that machine, which seals it to its own TPM.
  */
 export async function sealForTransit(payload: Payload, sshHostKey: Uint8Array): Promise<Uint8Array> {
   return await encrypted(payload, [wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey))]);
@@ -44,7 +43,7 @@ async function encrypted(payload: Payload, recipients: readonly (string | Recipi
   }
 }
 
-/** @throws Failure `usage` */
+/** Adds a recipient. @throws Failure `usage` for an invalid one */
 function addRecipient(encrypter: Encrypter, recipient: string | Recipient): void {
   try {
     encrypter.addRecipient(recipient);
@@ -66,7 +65,7 @@ function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, sealTo
   if (!sealToTpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
   if (sealing.withKey === 'tpm2') return wrappingWith((fileKey) => tpmStanza(['auxcred/tpm2'], sealToTpm, [], fileKey));
   if (!sshHostKey)
-    throw new Failure('no-recipient', 'tpm2+host needs the ssh host key, and this machine has none', {
+    throw new Failure('no-recipient', 'tpm2+host needs an ssh host key, and this machine has none', {
       hint: 'ssh-keygen -A makes one; --with-key=tpm2 does without',
     });
   return wrappingWith(async (fileKey) => {

@@ -23,12 +23,14 @@ import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { PcrPolicy, SealedObject } from '../tpm2/sealed-object.ts';
 
+/** The types of the stanzas. */
 export type TpmStanzaType = 'auxcred/tpm2' | 'auxcred/tpm2+host';
 
 const wrappedLength = 16 + 16;
 const zeroNonce = new Uint8Array(12);
 const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
 
+/** A parsed stanza. */
 export interface ParsedTpmStanza {
   readonly sealed: SealedObject;
   readonly salt: Uint8Array;
@@ -69,7 +71,7 @@ export function wrapStanza(
   return { args, body: concat(body, wrapped) };
 }
 
-/** @throws Failure `malformed`. */
+/** Parses a stanza. @throws Failure `malformed` */
 export function parseStanza({ args, body }: Stanza): ParsedTpmStanza {
   const framedBody = body.subarray(0, Math.max(0, body.length - wrappedLength));
   const [srkName, srkTemplate, policy, publicArea, privateArea, encryptedSeed, ...more] = unframed(framedBody);
@@ -82,7 +84,10 @@ export function parseStanza({ args, body }: Stanza): ParsedTpmStanza {
   };
 }
 
-/** The file key (16 bytes). @throws Failure `malformed` if the secrets do not fit the stanza. */
+/**
+ * Unwraps the file key (16 bytes), which the caller wipes.
+ * @throws Failure `malformed` if the secrets do not match the stanza
+ */
 export function unwrapStanza(
   type: string,
   { salt, wrapped }: ParsedTpmStanza,
@@ -100,7 +105,7 @@ export function unwrapStanza(
   }
 }
 
-/** A fresh K, 32 bytes. */
+/** Draws a new K, 32 bytes. The caller wipes it. */
 export const freshTpmSecret = (): Uint8Array => new Uint8Array(randomBytes(32));
 
 const malformed = (): Failure => new Failure('malformed', 'the TPM stanza is damaged', { hint });

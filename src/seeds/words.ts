@@ -4,15 +4,18 @@ import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 
 /**
- * A seed (32 bytes) as 24 words for paper: its bits are BIP-39's entropy, checksum included. BIP-39's own key
- * derivation is not used, so that the words give back the very same 32 bytes.
+ * Writes a seed (32 bytes) as 24 words for paper: the seed is BIP-39's entropy, and the words include its checksum.
+ * BIP-39's key derivation is not used, so the words give back the same 32 bytes.
  */
 export const wordsOf = (seed: Uint8Array): string => entropyToMnemonic(seed, wordlist);
 
-/** The most bytes that a file of 24 words has, with much white space. */
+/** The most bytes of a file with 24 words, generous with white space. */
 export const mostWordBytes = 4096;
 
-/** The seed (32 bytes) of 24 words. @throws Failure `usage`, without the words, if they are not a seed. */
+/**
+ * The seed (32 bytes) of 24 words. The caller wipes it.
+ * @throws Failure `usage`, which does not quote the words, if they are not a seed
+ */
 export function seedOfWords(text: string): Uint8Array {
   const words = text.trim().toLowerCase().split(/\s+/);
   if (words.length !== 24) throw new Failure('usage', `a seed has 24 words, not ${String(words.length)}`);
@@ -25,9 +28,9 @@ export function seedOfWords(text: string): Uint8Array {
     const seed = mnemonicToEntropy(words.join(' '), wordlist);
     if (seed.length === seedLength) return seed;
   } catch {
-    // Only the checksum is left to be wrong.
+    // Only the checksum can still be wrong.
   }
   throw new Failure('usage', 'the checksum of the 24 words is wrong', {
-    hint: 'a word is mistaken or two have changed places',
+    hint: 'a word is wrong, or two are swapped',
   });
 }

@@ -1,4 +1,4 @@
-/** What is under a MAC in the store of a machine, and under whose. */
+/** Authenticates the files of a machine's store with a key from the seed of the host's own scope. */
 import { createHmac, timingSafeEqual } from 'node:crypto';
 import { concat, utf8 } from '../bytes.ts';
 import { stateKey } from '../derive/tree.ts';
@@ -8,9 +8,10 @@ import { canonicalJson, Json } from '../system/json.ts';
 
 const version = 4;
 
-/** Of the line with the MAC: 64 digits and a newline. */
+/** Bytes of the line with the MAC: 64 digits and a newline. */
 const lineLength = 65;
 
+/** The hint for a file that can't be trusted. */
 export const hint = 'run auxcred provision';
 
 function mac(host: Scope, body: Uint8Array): Uint8Array {
@@ -20,7 +21,7 @@ function mac(host: Scope, body: Uint8Array): Uint8Array {
   return digest;
 }
 
-/** `content` as canonical JSON, after a line with its MAC. */
+/** Encodes `content` as canonical JSON, after a line with its MAC (HMAC-SHA256 in hexadecimal). */
 export function authenticated(content: Readonly<Record<string, unknown>>, host: Scope): Uint8Array {
   const body = utf8(canonicalJson({ version, host: scopeName(host), ...content }));
   return concat(firstLine(host, body), body);
@@ -29,16 +30,20 @@ export function authenticated(content: Readonly<Record<string, unknown>>, host: 
 const firstLine = (host: Scope, body: Uint8Array): Uint8Array =>
   utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
 
+/** Whether the bytes have a MAC made with this scope's seed. */
 export function isAuthentic(bytes: Uint8Array, host: Scope): boolean {
   const claimed = bytes.subarray(0, lineLength);
   return claimed.length === lineLength && timingSafeEqual(claimed, firstLine(host, bytes.subarray(lineLength)));
 }
 
-/** What {@link authenticated} says it holds, whoever made it. @throws Failure `malformed` */
+/** Parses {@link authenticated} without checking the MAC: the result is untrusted input. @throws Failure `malformed` */
 export const unverified = (bytes: Uint8Array): Json =>
   Json.parse(bytes.subarray(lineLength), 'what was provisioned', hint);
 
-/** Reads {@link authenticated} back. @throws Failure `malformed` if another seed made it */
+/**
+ * Checks the MAC of {@link authenticated} and parses it.
+ * @throws Failure `malformed`, also if it was made with another seed
+ */
 export function verified(bytes: Uint8Array, host: Scope): Json {
   const body = bytes.subarray(lineLength);
   if (!isAuthentic(bytes, host)) {

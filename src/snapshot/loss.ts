@@ -1,4 +1,4 @@
-/** What a machine has from the seeds that it had, and what other seeds would cost it. */
+/** Tells what a machine would lose if it got other seeds. */
 import { Failure } from '../failure.ts';
 import { readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -9,19 +9,19 @@ import type { Paths } from '../system/paths.ts';
 import { verified } from './authenticated.ts';
 import { readReleases } from './snapshot.ts';
 
-/** What other seeds would make useless. */
+/** The loss under other seeds. */
 export interface Loss {
-  /** Pinned scopes whose seed would be another one, or none. */
+  /** Pinned scopes whose seed would change or disappear. */
   readonly scopes: readonly string[];
-  /** Whether the pins are damaged, so that nothing says which seeds this machine had. */
+  /** Whether the pins are damaged, so that this machine's seeds are unknown. */
   readonly pinsAreDamaged: boolean;
   /** Whether the snapshot was made with another seed. */
   readonly snapshot: boolean;
-  /** How many fixed secrets would not open. */
+  /** The number of fixed secrets that would not open any more. */
   readonly fixed: number;
 }
 
-/** What is lost if `scopes` are sealed here: all that depends on a seed, if none are given. Opens nothing. */
+/** The loss if `scopes` are sealed here; without scopes, everything that depends on a seed. Opens nothing. */
 export function lossUnder(paths: Paths, scopes: readonly Scope[]): Loss {
   const established = establishedPins(paths);
   const pins = established === 'damaged' ? undefined : established?.scopes;

@@ -1,4 +1,4 @@
-/** Recipes as the snapshot holds them: what is in force is read back as strictly as it was written. */
+/** Encodes the recipes in the snapshot, and parses them strictly. */
 import { characterClasses, type KindOptions, kindNames } from '../derive/kind.ts';
 import {
   type Derived,

@@ -1,12 +1,12 @@
 /**
- * The provisioned snapshot: which unit gets which secret, as `provision` put it in force. The broker answers from it
- * and from nothing else, so an edited manifest or a half-copied file changes no answer.
+ * The snapshot, written by `provision`: which unit gets which secret. The broker answers only from it, so an edited
+ * manifest or a half-copied file changes no answer.
  *
- * `generations/N/releases.json` is what the broker reads, with the files of fixed secrets that it names by their
- * SHA-256 in `generations/N/fixed`, `generations/N/record.json` what the next `provision` has to know, and
- * `generations/N/settled.json` what it came from, by which the next one sees at once that it has nothing to do. Each of
- * the three is a line with the HMAC-SHA256 of all that follows, in hexadecimal, then canonical JSON. The HMAC key comes
- * from the machine's own scope seed, so that whoever can write /var can't hand one unit's secret to another.
+ * The broker reads `generations/N/releases.json`, and `generations/N/fixed` with the fixed files, named by their
+ * SHA-256. The next `provision` reads `generations/N/record.json`, and `generations/N/settled.json` with the inputs of
+ * the snapshot, which tells it at once if nothing changed. Each of the three JSON files is a line with the HMAC-SHA256
+ * of the rest, in hexadecimal, then canonical JSON. The HMAC key comes from the seed of the machine's own scope, so
+ * that somebody who can write /var can't give one unit's secret to another.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
@@ -35,62 +35,63 @@ import { parseRecipe } from './recipe-json.ts';
 /** One credential of one unit. */
 export interface Release {
   /**
-   * As declared: a service, or a template for all its instances; `anyUnit` for a credential that whoever imports it may
-   * have.
+   * The declared unit: a service, or a template for all its instances; `anyUnit` for a credential that anybody who
+   * imports it may have.
    */
   readonly unit: string;
   readonly credential: string;
   readonly delivery: Delivery;
   readonly recipe: Recipe;
-  /** Of `delivery = "file"` alone. */
+  /** Defined for `delivery = "file"` only. */
   readonly placement?: Placement;
 }
 
-/** A secret that was made active, and when. */
+/** A recipe of a secret, and since when it was active. */
 export interface HistoryEntry {
-  /** UTC, to the second, as `2026-11-23T00:00:07Z`. */
+  /** UTC, to the second: `2026-11-23T00:00:07Z`. */
   readonly since: string;
-  /** When the secret was removed, as `since`; undefined for one that is there or had another recipe next. */
+  /** When the secret was removed, in the same form; undefined if it is active or another recipe followed. */
   readonly until?: string;
   readonly recipe: Recipe;
 }
 
-/** By secret, the oldest entry first; the last is the one in force. */
+/** The entries of each secret, the oldest first; the last one is active, unless it was removed. */
 export type History = ReadonlyMap<string, readonly HistoryEntry[]>;
 
 /**
- * Labels of the seed tree under which releases have their fingerprints. Records from before `release` have
+ * The label in the seed tree of the key for fingerprints of releases. Records from before `release` existed have
  * `fingerprint`, as fixed files do.
  */
 export type FingerprintLabel = 'release' | 'fingerprint';
 
+/** All that `provision` records. */
 export interface Snapshot {
-  /** That of the seeds.age it was made with: an older one is not believed after it. */
+  /** The counter of the seeds.age that it was made with. An older seeds.age is refused from then on. */
   readonly counter: number;
-  /** What the TPM's counter says once this is in force; undefined without one. */
+  /** The value of the TPM's counter once this snapshot is active; undefined if there is no counter. */
   readonly tpmCounter?: number | undefined;
-  /** How those seeds are sealed, for one who has nothing left but the seeds themselves. */
+  /** How the seeds were sealed, to reseal after seeds.age is lost. */
   readonly sealing: Sealing;
   readonly releases: readonly Release[];
   readonly history: History;
-  /** Of each release's value, by {@link releaseKey}: what it was, without saying it. */
+  /** A keyed digest of each release's value, by {@link releaseKey}. Tells whether a value changed. */
   readonly fingerprints: ReadonlyMap<string, string>;
   readonly fingerprintLabel: FingerprintLabel;
 }
 
-/** What a snapshot was worked out from. As long as all of it is the same, so is the snapshot. */
+/** The inputs of a snapshot. While they stay the same, so does the snapshot. */
 export interface Settled {
-  /** SHA-256, in hexadecimal, of what it depends on beside fixed files and the clock. */
+  /** SHA-256, in hexadecimal, of all inputs but the fixed files and the clock. */
   readonly inputs: string;
   /** SHA-256, in hexadecimal, of each fixed file, by its scope and path. */
   readonly fixed: Readonly<Record<string, string>>;
-  /** Milliseconds since 1970: from here on its periods are those of the clock. */
+  /** Milliseconds since 1970: the snapshot's periods are current from here on. */
   readonly from: number;
-  /** Milliseconds since 1970: up to here, and not at it. */
+  /** Milliseconds since 1970: they end here, exclusive. */
   readonly until: number;
 }
 
-/** `UNIT/CREDENTIAL`. */
+/** The key of a release: `UNIT/CREDENTIAL`. */
 export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string =>
   `${unit}/${credential}`;
 
@@ -99,14 +100,14 @@ const recordFile = 'record.json';
 const settledFile = 'settled.json';
 const fixedFolder = 'fixed';
 
-/** What the broker answers from. */
+/** The part of the snapshot that the broker reads. */
 export type Releases = Pick<Snapshot, 'counter' | 'tpmCounter' | 'releases'>;
 
-/** The broker's file. Equal releases give equal bytes. */
+/** Encodes the broker's file. Equal releases give equal bytes. */
 export const encodeReleases = ({ counter, tpmCounter, releases }: Releases, host: Scope): Uint8Array =>
   authenticated({ kind: 'releases', counter, tpmCounter, releases }, host);
 
-/** @throws Failure `malformed` if the bytes were not written by this machine's own provision. */
+/** Parses the broker's file. @throws Failure `malformed` unless this machine's own `provision` wrote it */
 export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   const json = verified(bytes, host);
   json.at('kind').oneOf(['releases']);
@@ -135,7 +136,7 @@ const parsePlacement = (item: Json): Placement => ({
   neededFor: item.at('neededFor').oneOf(needs),
 });
 
-/** What the next `provision` has to know, and nobody else. */
+/** The part of the snapshot that only the next `provision` reads. */
 type Kept = Omit<Snapshot, keyof Releases>;
 
 const encodeRecord = ({ sealing, history, fingerprints, fingerprintLabel }: Kept, host: Scope): Uint8Array =>
@@ -180,12 +181,12 @@ function parseEntry(item: Json): HistoryEntry {
   };
 }
 
-/** The bytes of the broker's file in force, or undefined before the first provision. */
+/** Reads the bytes of the active broker's file; undefined before the first provision. */
 export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPresent(join(paths.snapshot, releasesFile));
 
 /**
- * The snapshot in force, or undefined before the first provision.
- * @throws Failure `malformed` if it was not written by this machine's own provision
+ * Reads the active snapshot; undefined before the first provision.
+ * @throws Failure `malformed` unless this machine's own `provision` wrote it
  */
 export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
@@ -195,7 +196,8 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
 }
 
 /**
- * What the snapshot in force came from; undefined if that is not known, or a file of the snapshot is gone or damaged.
+ * Reads the inputs of the active snapshot; undefined if they are unknown, or a file of the snapshot is missing or
+ * damaged.
  */
 export function readSettled(paths: Paths, host: Scope): Settled | undefined {
   const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) =>
@@ -219,14 +221,14 @@ const encodeSettled = (settled: Settled, host: Scope): Uint8Array =>
   authenticated({ kind: 'settled', ...settled }, host);
 
 /**
- * The file of a fixed secret, as it was made active; undefined if the snapshot in force has it not, or it was altered.
+ * Reads a fixed file of the active snapshot; undefined if the snapshot lacks it, or it was altered.
  */
 export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
   const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
   return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
 }
 
-/** The files of fixed secrets that a snapshot needs, by their SHA-256. */
+/** The fixed secrets of a snapshot, by the SHA-256 of their files. */
 const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> =>
   new Map(
     releases
@@ -236,8 +238,8 @@ const fixedIn = ({ releases }: Releases): ReadonlyMap<string, Fixed> =>
   );
 
 /**
- * Whether `snapshot` is what is in force. Told without encoding it: most runs have nothing to do.
- * @param before - what is in force
+ * Whether `snapshot` is active already. Compares without encoding, because most runs have nothing to do.
+ * @param before - the active snapshot
  */
 export function isActiveSnapshot(paths: Paths, before: Snapshot | undefined, snapshot: Snapshot): boolean {
   return (
@@ -252,17 +254,18 @@ export interface Installation {
   /** The active snapshot. */
   readonly before: Snapshot | undefined;
   readonly snapshot: Snapshot;
-  /** What it came from; undefined if it is not yet all that was asked for. */
+  /** Its inputs; undefined if the run postponed part of what the manifest asks for. */
   readonly settled?: Settled | undefined;
   readonly host: Scope;
-  /** That of the broker. */
+  /** The group id of the broker. */
   readonly group?: number | undefined;
   /** Finds the file of a fixed secret. */
   readonly fileOf: (recipe: Fixed) => Uint8Array;
 }
 
 /**
- * Makes a snapshot active: a new generation folder, then one symlink swap. A crash leaves the old one or the new one.
+ * Makes a snapshot active: writes a new generation folder, then swaps one symlink. A crash leaves the old or the new
+ * snapshot.
  * @returns false if the same snapshot is active already
  */
 export function installSnapshot(paths: Paths, installation: Installation): boolean {
@@ -278,7 +281,7 @@ export function installSnapshot(paths: Paths, installation: Installation): boole
     writeGeneration(paths, folder, installation);
     replaceLink(paths.snapshot, join(basename(paths.generations), next));
   } catch (error) {
-    // On a full disk the active generation has room only without this one.
+    // Leave a full disk as it was.
     rmSync(folder, { recursive: true, force: true });
     throw error;
   }
@@ -304,7 +307,10 @@ function writeGeneration(paths: Paths, folder: string, { snapshot, settled, host
   syncFolder(paths.generations);
 }
 
-/** The same snapshot may come from other inputs: another comment in the manifest, the seeds sealed again. */
+/**
+ * Updates the recorded inputs: others may give the same snapshot, such as another comment in the manifest, or resealed
+ * seeds.
+ */
 function replaceSettled(paths: Paths, settled: Settled, host: Scope): void {
   const file = join(paths.snapshot, settledFile);
   const bytes = encodeSettled(settled, host);
@@ -325,12 +331,12 @@ function sameSnapshot(a: Snapshot, b: Snapshot): boolean {
   );
 }
 
-/** The number of the generation in force; 0 if there is none. */
+/** The number of the active generation; 0 if there is none. */
 const activeGeneration = (paths: Paths): number => Number(basename(linkTarget(paths.snapshot) ?? '0'));
 
 /**
- * Keeps the generation in force and the one before it, which a broker may be reading at this moment; what a killed run
- * began goes.
+ * Removes all generations but the active one and the one before, which a broker may be reading. So it removes the
+ * leftovers of killed runs.
  */
 export function removeStrayGenerations(paths: Paths): void {
   const current = activeGeneration(paths);

@@ -18,8 +18,8 @@ export function activatedSockets(environment: NodeJS.ProcessEnv): Map<string, nu
 const libc = bind('libc.so.6', { dup: 'i:i' });
 
 /**
- * Another descriptor of the same socket, so that one who closes it leaves the first one open.
- * @throws Error if there are too many
+ * Duplicates a descriptor, so that the original stays open when the copy is closed.
+ * @throws Error if no descriptor is left
  */
 export function duplicate(descriptor: number): number {
   const copy = Number(libc.dup(descriptor));

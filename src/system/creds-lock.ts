@@ -1,14 +1,15 @@
 /**
- * What systemd-creds(1) takes for `--with-key=` on every systemd from 252 on. `auto` is the TPM together with the host
- * key, as far as there are any.
+ * The values that systemd-creds(1) accepts for `--with-key=` from systemd 252 on. `auto` uses the TPM and the host key,
+ * as far as they exist.
  */
 export const credsKeys = ['auto', 'host', 'tpm2', 'host+tpm2'] as const;
+/** One of these values. */
 export type CredsKey = (typeof credsKeys)[number];
 
-/** What a credential is encrypted to. */
+/** The keys that a credential is encrypted to. */
 export interface CredsLock {
   readonly key: CredsKey;
-  /** PCR indices; of no meaning to `host`. */
+  /** PCR indices; ignored for `host`. */
   readonly pcrs: readonly number[];
   /** The TPM in systemd's notation; undefined for the one that systemd finds. */
   readonly device: string | undefined;

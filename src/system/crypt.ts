@@ -1,10 +1,10 @@
-/** crypt(3) of libxcrypt, which every Linux distribution's logins use. */
+/** crypt(3) of libxcrypt, which all Linux distributions use for logins. */
 import { Failure, messageOf } from '../failure.ts';
 import { bind, LibraryMissing, type NativeFunction } from './ffi.ts';
 
-/** Debian keeps glibc's soname for it; NixOS, Fedora and Arch have libxcrypt's own. */
+/** Debian uses glibc's soname; NixOS, Fedora and Arch use libxcrypt's own. */
 const sonames = ['libcrypt.so.1', 'libcrypt.so.2'];
-/** sizeof(struct crypt_data), which begins with the output (libxcrypt's crypt.h). */
+/** sizeof(struct crypt_data), whose first member is the output (libxcrypt's crypt.h). */
 const dataLength = 32768;
 const outputLength = 384;
 
@@ -24,7 +24,7 @@ function library(): NativeFunction {
 }
 
 /**
- * The hash of a phrase, as in the second field of shadow(5). The caller wipes both.
+ * Hashes a phrase, as for the second field of shadow(5). The caller wipes both.
  * @param phrase - without NUL bytes
  * @param setting - method, cost and salt, such as `$6$saltsaltsaltsalt`
  * @throws Failure `system` if the library is missing or does not know the method
@@ -37,10 +37,10 @@ export function cryptHash(phrase: Uint8Array, setting: string): Uint8Array {
   try {
     const result = crypt(terminated, Buffer.from(`${setting}\0`), data, dataLength);
     const hash = data.slice(0, Math.min(outputLength, data.indexOf(0)));
-    // A failure is NULL, or a text that begins with a star and can't be a hash.
+    // On failure it returns NULL, or text that begins with a star, which no hash does.
     if (result === 0n || result === 0 || hash[0] !== 0x24)
       throw new Failure('system', `this system's libcrypt can't hash with ${setting.split('$')[1] ?? ''}`, {
-        hint: 'method = "sha512-crypt" is known everywhere',
+        hint: 'method = "sha512-crypt" works everywhere',
       });
     return hash;
   } finally {

@@ -11,10 +11,10 @@ const longestPath = 107;
 const signatures = { socket: 'i:iii', sendto: 'l:ipzipu', close: 'i:i' } as const;
 
 let library: Record<keyof typeof signatures, NativeFunction> | undefined;
-/** Loaded when there is something to send: what only names the journal's records needs none. */
+/** Loaded on first use: code that only imports the names of journal records needs no library. */
 const libc = (): Record<keyof typeof signatures, NativeFunction> => (library ??= bind('libc.so.6', signatures));
 
-/** The bytes of a struct sockaddr_un for a path; a leading `@` stands for the abstract name space (unix(7)). */
+/** Encodes a struct sockaddr_un for a path. A leading `@` stands for the abstract name space (unix(7)). */
 function addressOf(path: string): Buffer {
   const name = Buffer.from(path.startsWith('@') ? `\0${path.slice(1)}` : path);
   if (name.length > longestPath) throw new RangeError(`the socket path ${path} is too long`);
@@ -25,7 +25,7 @@ function addressOf(path: string): Buffer {
 }
 
 /**
- * A unix datagram socket, which Node has none of: for the journal and for sd_notify. Sending never waits.
+ * A Unix datagram socket, which Node lacks, for the journal and sd_notify. Sending never blocks.
  */
 export class DatagramSocket {
   readonly #fd: number;
@@ -36,7 +36,7 @@ export class DatagramSocket {
     this.#fd = Number(libc().socket(afUnix, sockDatagram | closeOnExec | nonBlocking, 0));
   }
 
-  /** @returns whether the receiver got it. */
+  /** Sends one datagram. @returns whether the receiver got it */
   send(message: Uint8Array): boolean {
     return (
       this.#fd >= 0 &&

@@ -1,4 +1,4 @@
-/** What a full or read-only disk means to whoever writes to it: which one it is, and the way out. */
+/** Explains write errors of a full or read-only disk: names the disk and the fix. */
 import { readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Failure } from '../failure.ts';
@@ -11,7 +11,7 @@ const troubles: Readonly<Record<string, (mount: string) => { readonly what: stri
   }),
   EROFS: (mount) => ({
     what: 'is read-only',
-    hint: `mount -o remount,rw ${mount}, then run it again; journalctl -k says whether the kernel made it so because of errors`,
+    hint: `mount -o remount,rw ${mount}, then run it again; journalctl -k says whether errors made the kernel do this`,
   }),
 };
 
@@ -42,8 +42,8 @@ function diskFailure(error: unknown, path: string): Failure | undefined {
 }
 
 /**
- * The mount that a path lies on (proc_pid_mountinfo(5)): the longest mount point above it, and the last of those that
- * hide each other.
+ * The mount that holds a path (proc_pid_mountinfo(5)): the longest mount point above it; of several at the same place,
+ * the last.
  */
 function diskOf(path: string): { readonly mount: string; readonly source: string } {
   const real = nearestReal(path);
@@ -60,7 +60,7 @@ function diskOf(path: string): { readonly mount: string; readonly source: string
   return found;
 }
 
-/** The path, or what of it is there, without symlinks. */
+/** Resolves the symlinks of a path, or of the part of it that exists. */
 function nearestReal(path: string): string {
   try {
     return realpathSync(path);

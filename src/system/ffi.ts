@@ -1,23 +1,24 @@
 /**
- * Foreign functions through koffi's native file, loaded as it is: the package's own loader takes ten times as long.
- * Nothing but plain calls: structures stay opaque buffers (see `tpm2/wire.ts`).
+ * Foreign functions through koffi's native file, loaded directly because the package's own loader takes ten times as
+ * long.
+ * Supports plain calls only: structures stay opaque buffers (see `tpm2/wire.ts`).
  */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Failure, messageOf } from '../failure.ts';
 
-/** What a function takes: numbers, text, memory, or a pointer that another function returned. */
+/** An argument: a number, text, memory, or a pointer that another function returned. */
 export type Argument = number | bigint | string | Uint8Array | null;
-/** What a function returns; a pointer is a bigint. */
+/** A result. Pointers are bigints. */
 export type Result = number | bigint;
 
-/** A function of a library; `async` runs it on a thread, so that one that hangs holds up nothing else. */
+/** A function of a library. `async` runs it on a thread, so that a call that hangs blocks nothing else. */
 export interface NativeFunction {
   (...args: readonly Argument[]): Result;
   async(...args: readonly Argument[]): Promise<Result>;
 }
 
-/** A shared library that is not installed, or can't be used. */
+/** Thrown for a shared library that is not installed or not usable. */
 export class LibraryMissing extends Failure {
   constructor(library: string, cause: unknown) {
     super('system', `${library} can't be loaded: ${messageOf(cause)}`, { cause });
@@ -82,7 +83,7 @@ function loadKoffi(): Koffi {
 }
 
 /**
- * Binds functions of a shared library, named by its soname, by a table of signatures.
+ * Binds functions of a shared library, given its soname and a table of signatures.
  * @throws LibraryMissing
  * @throws Failure `system` if koffi or one of the functions is missing
  */
@@ -132,7 +133,7 @@ function wrap(library: Library, name: string, signature: string): NativeFunction
   return Object.assign(call, {
     async: (...given: readonly Argument[]) =>
       new Promise<Result>((resolve, reject) => {
-        // The callback closes over `given`: that keeps the memory behind it alive for as long as the thread uses it.
+        // The callback closes over `given` to keep its memory alive while the thread uses it.
         native.async(...given, (error: unknown, value: unknown) => {
           if (error === null || error === undefined) resolve(asResult(value));
           else reject(error instanceof Error ? error : new Error(messageOf(error)));
@@ -141,5 +142,5 @@ function wrap(library: Library, name: string, signature: string): NativeFunction
   });
 }
 
-/** A function without a result counts as 0. */
+/** A function without a result returns 0. */
 const asResult = (value: unknown): Result => (typeof value === 'number' || typeof value === 'bigint' ? value : 0);

@@ -23,12 +23,13 @@ import { basename, dirname, join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
 
+/** The owner and mode of a new file or folder. */
 export interface Access {
-  /** Permission bits, exact: the umask does not change them. */
+  /** Exact permission bits, regardless of the umask. */
   readonly mode: number;
-  /** User id; the process's own without it. */
+  /** User id; by default the process's own. */
   readonly owner?: number | undefined;
-  /** Group id; the process's own without it. */
+  /** Group id; by default the process's own. */
   readonly group?: number | undefined;
 }
 
@@ -36,12 +37,12 @@ function hasCode(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
 }
 
-/** The file's bytes, or undefined if there is none. */
+/** Reads a file; undefined if there is none. The caller wipes the bytes if they are secret. */
 export function readIfPresent(path: string): Uint8Array | undefined {
   try {
     const buffer = readFileSync(path);
     const bytes = Uint8Array.from(buffer);
-    // It may be a private key.
+    // The file may be a private key.
     buffer.fill(0);
     return bytes;
   } catch (error) {
@@ -51,23 +52,22 @@ export function readIfPresent(path: string): Uint8Array | undefined {
 }
 
 /**
- * The bytes of a regular file, links followed; undefined if there is none. Never waits for a writer, as reading a FIFO
- * does.
- * @param most - bytes; a longer file is refused unread
+ * Reads a regular file, following links; undefined if there is none. Never blocks, as reading a FIFO would.
+ * @param most - the most bytes; a longer file is refused without reading it
  * @throws Failure `malformed` for a FIFO, device, socket or folder, a loop of links, and a file of more than `most`
  * bytes
  */
 export function readFileWithin(path: string, most: number): Uint8Array | undefined {
   const hint = 'remove it, or restore the file from a backup';
   try {
-    // Before it is opened: to open a device may do something.
-    if (!statSync(path).isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
+    // Check before opening, because opening a device may have effects.
+    if (!statSync(path).isFile()) throw new Failure('malformed', `${path} is not a regular file`, { hint });
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const status = fstatSync(fd);
-      if (!status.isFile()) throw new Failure('malformed', `${path} is no regular file`, { hint });
+      if (!status.isFile()) throw new Failure('malformed', `${path} is not a regular file`, { hint });
       if (status.size > most)
-        throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} are the most`, {
+        throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} is the limit`, {
           hint,
         });
       const bytes = new Uint8Array(status.size);
@@ -86,7 +86,7 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
   }
 }
 
-/** A file's text, or undefined if there is none. */
+/** Reads a file as UTF-8; undefined if there is none. */
 export function textIfPresent(path: string): string | undefined {
   const bytes = readIfPresent(path);
   return bytes && new TextDecoder().decode(bytes);
@@ -102,7 +102,7 @@ export function namesIn(folder: string): string[] {
   }
 }
 
-/** What a symlink says; undefined if there is none. */
+/** The target of a symlink; undefined if there is none. */
 export function linkTarget(path: string): string | undefined {
   try {
     return readlinkSync(path);
@@ -112,8 +112,8 @@ export function linkTarget(path: string): string | undefined {
 }
 
 /**
- * Writes a new file and waits until the disk has it. Throws where the file exists.
- * @throws Failure `system` if the disk takes nothing
+ * Writes a new file and syncs it to disk. Throws EEXIST if the file exists.
+ * @throws Failure `system` if the disk is full or read-only
  */
 export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }: Access): void {
   writing(path, () => {
@@ -130,13 +130,13 @@ export function writeNew(path: string, bytes: Uint8Array, { mode, owner, group }
   });
 }
 
-/** The name under which this process prepares what takes the place of `path`. */
+/** The temporary name for the replacement of `path` by this process. */
 const temporaryFor = (path: string): string => join(dirname(path), `.${basename(path)}.${String(process.pid)}.new`);
 const temporaryPattern = /^\..+\.(\d+)\.new$/;
 
 /**
- * Prepares something under a temporary name and renames it to `path`: whoever looks, also after a crash, sees the old
- * one or the new one.
+ * Prepares a file under a temporary name and renames it to `path`. Readers see the old or the new one, also after a
+ * crash.
  */
 function replace(path: string, prepare: (temporary: string) => void): void {
   const temporary = temporaryFor(path);
@@ -152,7 +152,10 @@ function replace(path: string, prepare: (temporary: string) => void): void {
   }
 }
 
-/** Replaces `path` by a file with `bytes`: whoever reads it, also after a crash, sees the old file or the new one. */
+/**
+ * Replaces `path` by a file with `bytes`. Readers see the old or the new file, also after a crash.
+ * @throws Failure `system` if the disk is full or read-only
+ */
 export function replaceFile(path: string, bytes: Uint8Array, access: Access): void {
   replace(path, (temporary) => {
     writeNew(temporary, bytes, access);
@@ -170,16 +173,16 @@ export function replaceLink(path: string, target: string): void {
 }
 
 /**
- * Removes what processes that were killed left in a folder while they replaced something. The caller makes sure that
- * this process replaces nothing there meanwhile.
+ * Removes the temporary files of killed processes from a folder. The caller makes sure that this process replaces
+ * nothing there meanwhile.
  */
 export function removeLeftovers(folder: string): void {
   for (const name of namesIn(folder)) if (isLeftover(name, process.pid)) rmSync(join(folder, name), { force: true });
 }
 
 /**
- * Whether a process that is gone prepared something under this name.
- * @param own - one that runs, and prepares nothing now
+ * Whether this is a temporary name of a process that is gone.
+ * @param own - the id of a running process that prepares nothing now
  */
 export function isLeftover(name: string, own?: number): boolean {
   const pid = Number(temporaryPattern.exec(name)?.[1] ?? 0);
@@ -195,7 +198,7 @@ function isAlive(pid: number): boolean {
   }
 }
 
-/** Waits until the disk has the folder's entries. */
+/** Syncs the entries of a folder to disk. */
 export function syncFolder(path: string): void {
   const fd = openSync(path, 'r');
   try {
@@ -205,7 +208,7 @@ export function syncFolder(path: string): void {
   }
 }
 
-/** Makes a folder, and those above it with mode 0755, where they are missing. */
+/** Makes a folder if it is missing, and missing parents with mode 0755. */
 export function ensureFolder(path: string, { mode, group }: Access): void {
   if (existsSync(path)) return;
   ensureFolder(dirname(path), { mode: 0o755 });
@@ -221,10 +224,10 @@ export function ensureFolder(path: string, { mode, group }: Access): void {
   if (group !== undefined) chownSync(path, process.getuid?.() ?? 0, group);
 }
 
-/** The id of a group in `root`'s own /etc/group, without asking any name service; undefined if it is not there. */
+/** The id of a group in the /etc/group of `root`, without any name service; undefined if it is not in there. */
 export const groupId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/group'), name);
 
-/** The same of a user in /etc/passwd. */
+/** The id of a user in the /etc/passwd of `root`; undefined if it is not in there. */
 export const userId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/passwd'), name);
 
 function idIn(file: string, name: string): number | undefined {

@@ -1,11 +1,12 @@
 /**
- * Folders that other users may own. Parents of a path that others can write are never followed blindly.
+ * Safe access to folders that other users may own: never follows a path through folders that others can write without
+ * checks.
  *
- * A path is walked from the root folder down, one component at a time. Its folders are root's first, then maybe one
- * user's, and never root's again below that; nobody else can write any of them, and none is a symbolic link. So a
- * folder that is root's can't be exchanged while it is walked. What is in a user's folder is opened and changed with
- * that user's rights, through the folder's descriptor: whatever it is exchanged for, nothing happens that the user
- * could not do alone.
+ * A path is walked from the root folder down, one component at a time. Its first folders belong to root, the rest may
+ * belong to one user, and none below those to root again. Nobody else can write to any of them, and none is a symbolic
+ * link. So nobody can exchange a folder of root's during the walk. The entries of a user's folder are opened and
+ * changed with that user's rights, through the folder's descriptor: even if the user exchanges it, nothing happens that
+ * the user could not do alone.
  */
 import {
   chmodSync,
@@ -27,38 +28,39 @@ import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
 import { withRightsOf } from './user-rights.ts';
 
-/** Why a path is not to be followed, and the way out. */
+/** The reason not to follow a path, and a hint. */
 export interface Objection {
-  /** The folder or link that is the reason. */
+  /** The folder or link that is wrong. */
   readonly path: string;
   readonly message: string;
   readonly hint: string;
 }
 
+/** What {@link objectionTo} accepts. */
 export interface Trust {
-  /** The one user beside root who may own folders; undefined for any one. */
+  /** The user beside root who may own folders; undefined for any one user. */
   readonly owner?: number | undefined;
   /**
-   * For paths of root alone, which are safe to use as they are once they were looked at: links of root's in folders of
-   * root's are gone after, and so are folders where everybody may make files but nobody may move others' (the sticky
-   * bit), as far as what follows is root's.
+   * For paths that belong to root only, which stay safe once they are checked: follows root's links in root's folders,
+   * and folders with the sticky bit, where everybody can make files but nobody can move those of others, if what
+   * follows is root's.
    */
   readonly links?: 'followed' | undefined;
-  /** What the path ends with; a folder without it. */
+  /** The kind of the last component, by default a folder. */
   readonly end?: 'file' | undefined;
 }
 
-/** O_PATH (asm-generic/fcntl.h), which Node does not name: neither needs nor gives the right to read. */
+/** O_PATH (asm-generic/fcntl.h), which Node does not name. It neither needs nor gives the right to read. */
 const asPath = 0o10000000;
 const folderFlags = asPath | constants.O_DIRECTORY | constants.O_NOFOLLOW;
-/** What the kernel follows at most (path_resolution(7)). */
+/** The most links that the kernel follows (path_resolution(7)). */
 const mostLinks = 40;
 
 const partsOf = (path: string): string[] => path.split('/').filter((part) => part !== '' && part !== '.');
 
 /**
- * Says what is wrong with a folder, given who owns the one above it.
- * @param root - who owns the root folder, whom all of it can be trusted with
+ * Judges a folder, given the owner of the one above it.
+ * @param root - the owner of the root folder, who is trusted with everything
  */
 function judge(
   path: string,
@@ -72,15 +74,15 @@ function judge(
     return {
       path,
       message: `${path} belongs to user ${String(stats.uid)}, who could lead the path elsewhere`,
-      hint: 'a path through folders of root, or of the one user whose it is',
+      hint: 'use a path through folders of root or of the one user who owns it',
     };
   if (!isRoots(above) && stats.uid !== above)
     return {
       path,
-      message: `${path} lies in a folder of user ${String(above)}, and is another one's`,
+      message: `${path} lies in a folder of user ${String(above)}, but belongs to another user`,
       hint: `chown ${String(above)} ${path}`,
     };
-  // In a tree of a user's own the user's group is the user's to trust.
+  // In a tree that belongs to a user, the user decides whom to trust with the group.
   if ((stats.mode & (root === 0 ? 0o022 : 0o002)) !== 0)
     return { path, message: `${path} can be written by more users than its owner`, hint: `chmod go-w ${path}` };
   return undefined;
@@ -91,21 +93,21 @@ const linkObjection = (path: string, target: string): Objection => ({
   message: `${path} is a symbolic link to ${target}`,
   hint: 'name the folder that it leads to',
 });
-const noFolder = (path: string): Objection => ({ path, message: `${path} is no folder`, hint: 'move it away' });
+const noFolder = (path: string): Objection => ({ path, message: `${path} is not a folder`, hint: 'move it away' });
 
 /**
- * Looks whether a path may be used, as far as it is there; what is missing would be made. Advice only: what it says of
- * a user's folders may be otherwise a moment later, and {@link HeldFolder} is what acts on them. Of folders that are
- * root's alone it holds.
+ * Judges the existing part of a path; the rest would be made. For folders of root only, the result stays valid. For a
+ * user's folders it is advice, since they may change a moment later: use {@link HeldFolder} to act on those.
  * @param root - the folder that the path is below, trusted as it is
- * @param path - as it is in that folder
+ * @param path - the path as seen from inside `root`
+ * @returns undefined if the path may be used
  */
 export function objectionTo(root: string, path: string, trust: Trust = {}): Objection | undefined {
   const rootOwner = statSync(root, { throwIfNoEntry: false })?.uid ?? 0;
   const isRoots = (uid: number): boolean => uid === 0 || uid === rootOwner;
   const pending = partsOf(path);
   let [at, above, links] = [root, rootOwner, 0];
-  /** About a folder with the sticky bit: it stands unless what follows is root's. */
+  /** An objection to a folder with the sticky bit. Valid unless what follows is root's. */
   let shared: Objection | undefined;
   for (let name = pending.shift(); name !== undefined; name = pending.shift()) {
     const here = join(at, name);
@@ -139,8 +141,8 @@ export function objectionTo(root: string, path: string, trust: Trust = {}): Obje
 }
 
 /**
- * The components below the root folder of what a link in the folder `at` leads to; undefined if that may be outside.
- * What is above a link is no link, so `..` at its begin is what it seems.
+ * The components, below the root folder, of the target of a link in folder `at`; undefined if that may be outside. No
+ * link leads to `at`, so a leading `..` means its parent.
  */
 function ledTo(root: string, at: string, target: string): string[] | undefined {
   if (target.startsWith('/')) return root === '/' && !partsOf(target).includes('..') ? partsOf(target) : undefined;
@@ -149,7 +151,7 @@ function ledTo(root: string, at: string, target: string): string[] | undefined {
   return inside.startsWith('..') ? undefined : partsOf(inside);
 }
 
-/** Undefined for what is missing, and for what this user may not see. */
+/** Undefined for an entry that is missing or hidden from this user. */
 function entryAt(path: string): Stats | undefined {
   try {
     return lstatSync(path, { throwIfNoEntry: false });
@@ -160,9 +162,9 @@ function entryAt(path: string): Stats | undefined {
 }
 
 /**
- * Makes sure that paths of root alone lead where they seem to: then nobody else can change that while they are used. A
- * process that is not root is not asked to: it has no rights that somebody could borrow.
- * @param paths - below the root folder, with it
+ * Refuses paths that others could redirect. Does nothing unless the process is root: others have no rights that
+ * somebody could borrow.
+ * @param paths - below the root folder, including its path
  * @throws Failure `refused`
  */
 export function refuseForeign(root: string, paths: readonly string[]): void {
@@ -177,7 +179,7 @@ const refusal = ({ message, hint }: Objection): Failure => new Failure('refused'
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
 
-/** @returns whether `work` was done; false where it failed with this error */
+/** Does `work`. @returns false if it failed with the error `code` */
 function unless(code: string, work: () => void): boolean {
   try {
     work();
@@ -189,8 +191,7 @@ function unless(code: string, work: () => void): boolean {
 }
 
 /**
- * A folder that was walked to, held open: what is done in it happens there, wherever it is moved to and whatever takes
- * its place.
+ * A folder held open by its descriptor: operations stay in it, even if it is moved or another one takes its place.
  */
 export class HeldFolder {
   readonly #path: string;
@@ -207,10 +208,10 @@ export class HeldFolder {
   /**
    * Walks to a folder and runs `work` in it.
    * @param root - the folder that the path is below, trusted as it is
-   * @param missing - what becomes of folders that are not there: made with mode 0755, each as its parent's owner's, or
-   * `work` does not run
-   * @returns what `work` does; undefined if it did not run
-   * @throws Failure `refused` if the folder can't be reached as above, `system`, and whatever `work` throws
+   * @param missing - what to do about missing folders: make them with mode 0755 and their parent's owner, or not run
+   * `work`
+   * @returns the result of `work`; undefined if it did not run
+   * @throws Failure `refused` for a path that is not safe as described above, `system`, and whatever `work` throws
    */
   static within<T>(
     root: string,
@@ -234,14 +235,14 @@ export class HeldFolder {
     }
   }
 
-  /** The name in this folder as the kernel finds it, whatever its path has become (proc_pid_fd(5)). */
+  /** A path to a name in this folder through its descriptor, independent of the folder's own path (proc_pid_fd(5)). */
   #at(name: string): string {
     return `/proc/self/fd/${String(this.#descriptor)}/${name}`;
   }
 
   /**
-   * Does something to a name with the rights of this folder's owner.
-   * @param expected - errors that the caller tells apart
+   * Does `work` on a name with the rights of the folder's owner.
+   * @param expected - error codes that the caller handles
    */
   #as<T>(name: string, work: () => T, expected: readonly string[] = []): T {
     const path = join(this.#path, name);
@@ -263,8 +264,8 @@ export class HeldFolder {
     const path = join(this.#path, name);
     const descriptor = this.#open(name, path) ?? (missing === 'make' ? this.#make(name, path) : undefined);
     if (descriptor === undefined && missing === 'make')
-      throw new Failure('system', `${path} is gone again`, {
-        hint: 'somebody changes that folder right now; run it again',
+      throw new Failure('system', `${path} disappeared`, {
+        hint: 'somebody is changing that folder right now; run it again',
       });
     if (descriptor === undefined) return undefined;
     const objection = judge(path, fstatSync(descriptor), this.#rights.uid, trust, rootOwner);
@@ -285,7 +286,7 @@ export class HeldFolder {
     }
   }
 
-  /** Undefined if it is gone again. */
+  /** Undefined if it disappeared. */
   #make(name: string, path: string): number | undefined {
     const isMade = this.#as(name, () =>
       unless('EEXIST', () => {
@@ -293,7 +294,7 @@ export class HeldFolder {
       }),
     );
     const descriptor = this.#open(name, path);
-    // By its descriptor: where it was exchanged meanwhile, these are that user's own rights on that user's own folder.
+    // By descriptor: if the user exchanged it meanwhile, this only changes another folder of that user.
     if (descriptor !== undefined && isMade)
       this.#as(name, () => {
         chmodSync(`/proc/self/fd/${String(descriptor)}`, 0o755);
@@ -301,7 +302,7 @@ export class HeldFolder {
     return descriptor;
   }
 
-  /** What lies under a name: nothing (undefined), a link and where it leads, or something else (without `target`). */
+  /** Looks at a name. @returns undefined if it is free, a link's target, or `target` undefined for anything else */
   link(name: string): { readonly target: string | undefined } | undefined {
     return this.#as(name, () => {
       try {
@@ -314,9 +315,9 @@ export class HeldFolder {
     });
   }
 
-  /** Puts a link under a name, in place of a link that may be there: whoever looks sees the old one or the new one. */
+  /** Makes a link, or replaces an existing one. Readers see the old or the new one. */
   replaceLink(name: string, target: string): void {
-    // Always the same, so that what a killed run left is found by the next.
+    // Always the same name, so that the next run finds what a killed one left.
     const temporary = `.${name}.auxcred-new`;
     this.#as(name, () => {
       this.#remove(temporary);
@@ -325,7 +326,7 @@ export class HeldFolder {
     });
   }
 
-  /** Removes a link, or a file; nothing if there is none. */
+  /** Removes a link or a file, if there is one. */
   remove(name: string): void {
     this.#as(name, () => {
       this.#remove(name);

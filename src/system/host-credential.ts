@@ -1,6 +1,6 @@
 /**
- * Encrypted credentials in systemd's own format, under the host secret: what `systemd-creds --with-key=host encrypt`
- * writes, made here without a process (systemd src/shared/creds-util.c, the same from 250 to 262).
+ * Encrypts credentials in systemd's own format under the host secret, as `systemd-creds --with-key=host encrypt` does,
+ * but without a process (systemd src/shared/creds-util.c, unchanged from 250 to 262).
  */
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
 import { utf8 } from '../bytes.ts';
@@ -9,51 +9,54 @@ import { Failure } from '../failure.ts';
 /** CRED_AES256_GCM_BY_HOST in systemd's src/shared/creds-util.h. */
 const encryptedByHost = Buffer.from('5a1c6a86df9d4096b1d5a65e0862f19a', 'hex');
 const keyLength = 32;
-/** What EVP_CIPHER_block_size() says of AES-GCM, which is a stream cipher. */
+/** EVP_CIPHER_block_size() of AES-GCM, which is a stream cipher. */
 const blockLength = 1;
 const ivLength = 12;
 const tagLength = 16;
-/** The type and four sizes, before the IV. */
+/** Bytes of the type and four sizes, before the IV. */
 const fixedHeaderLength = 32;
-/** Two timestamps and the length of the name, before the name. */
+/** Bytes of two timestamps and the length of the name, before the name. */
 const fixedMetadataLength = 20;
-/** struct credential_host_secret_format: the hash of the machine id, which is not part of the key, and then the key. */
+/**
+ * Bytes in struct credential_host_secret_format of the hash of the machine id, which is not part of the key and comes
+ * before it.
+ */
 const machineHashLength = 16;
 const hostSecretLength = 4096;
 
-/** Where systemd keeps the secret behind `--with-key=host`; `systemd-creds setup` makes it. */
+/** systemd's file for the key of `--with-key=host`; `systemd-creds setup` makes it. */
 export const hostSecretFile = '/var/lib/systemd/credential.secret';
 
 const aligned = (length: number): number => Math.ceil(length / 8) * 8;
 
-/** Milliseconds since 1970 between which a credential opens, and the IV; all of it is chosen here but in tests. */
+/** The time in which a credential opens, in milliseconds since 1970, and the IV. Only tests choose them. */
 export interface Seal {
   readonly from: number;
   readonly until: number;
-  /** 12 bytes, never twice under one key. */
+  /** 12 bytes, never used twice with one key. */
   readonly iv: Uint8Array;
 }
 
-/** The key under which credentials travel from the broker to systemd. */
+/** The host secret, the key that encrypts credentials between broker and systemd. */
 export class HostSecret {
   readonly #key: Uint8Array;
 
   /**
-   * @param file - the bytes of {@link hostSecretFile}; not kept
-   * @throws Failure `not-found` for anything else, such as what stands in for a file that is missing
+   * @param file - the bytes of {@link hostSecretFile}. The caller wipes them
+   * @throws Failure `not-found` for anything else, such as the placeholder of a missing file
    */
   constructor(file: Uint8Array) {
     if (file.length !== machineHashLength + hostSecretLength)
       throw new Failure('not-found', `systemd's host secret is missing: ${hostSecretFile}`, {
         hint: 'systemctl restart auxcred-host-secret.service; journalctl -u auxcred-host-secret.service says why',
       });
-    // sha256_hash_host_and_tpm2_key() without the part of a TPM.
+    // sha256_hash_host_and_tpm2_key() without a TPM.
     this.#key = createHash('sha256').update(file.subarray(machineHashLength)).digest();
   }
 
   /**
-   * Encrypts `value` so that systemd takes it for the credential `name`, and for no other.
-   * @param validity - milliseconds for which it opens
+   * Encrypts `value` so that systemd accepts it as the credential `name` only.
+   * @param validity - milliseconds for which systemd accepts it
    * @param name - the credential's id, in ASCII
    * @returns base64 in ASCII
    */
@@ -62,7 +65,7 @@ export class HostSecret {
     return this.encryptWith(name, value, { from, until: from + validity, iv: randomBytes(ivLength) });
   }
 
-  /** With everything given that {@link encrypt} chooses. */
+  /** As {@link encrypt}, with given times and IV. */
   encryptWith(name: string, value: Uint8Array, { from, until, iv }: Seal): Buffer {
     const header = Buffer.alloc(aligned(fixedHeaderLength + ivLength));
     encryptedByHost.copy(header);

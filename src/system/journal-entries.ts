@@ -1,16 +1,17 @@
-/** Reading the journal back. */
+/** Reads the journal. */
 import { spawnSync } from 'node:child_process';
 import { printable } from './printable.ts';
 
+/** An entry of the journal. */
 export interface JournalEntry {
   readonly at: Date;
-  /** A field as text that a terminal can be given; empty if the entry has none. */
+  /** A field as text that is safe for a terminal; empty if the entry lacks it. */
   field(name: string): string;
 }
 
 /**
- * Entries that match, oldest first; none if there is no journal, or it is not ours to read. Any user can log any field,
- * `MESSAGE_ID` too: who wrote an entry is said by those that begin with `_` alone, which journald adds itself
+ * Entries that match, oldest first; none if there is no journal or this user may not read it. Any user can log any
+ * field, `MESSAGE_ID` too. Only fields that begin with `_`, which journald adds itself, tell who wrote an entry
  * (systemd.journal-fields(7)).
  */
 export function journalEntries(...matches: readonly string[]): JournalEntry[] {
@@ -27,8 +28,8 @@ export function journalEntries(...matches: readonly string[]): JournalEntry[] {
       const entry: unknown = JSON.parse(line);
       const field = (name: string): string => {
         const value: unknown = entry !== null && typeof entry === 'object' ? Reflect.get(entry, name) : undefined;
-        // A value that is not text is a list of its bytes; a field that comes several times is a list of values
-        // (journalctl(1), --output=json).
+        // A value that is not text is a list of bytes, and a repeated field is a list of values (journalctl(1),
+        // --output=json).
         const bytes =
           Array.isArray(value) && value.every((item) => typeof item === 'number')
             ? Buffer.from(value).toString('utf8')

@@ -3,12 +3,12 @@ import { DatagramSocket } from './datagram.ts';
 const journalSocket = '/run/systemd/journal/socket';
 let socket: DatagramSocket | undefined;
 
-/** A record: names in upper case, and MESSAGE among them. */
+/** The fields of a record, with names in upper case. */
 export type JournalFields = Readonly<Record<string, string>> & { readonly MESSAGE: string };
 
 /**
- * Writes one record with fields to the journal, in its native protocol (systemd docs/JOURNAL_NATIVE_PROTOCOL.md).
- * Where the journal takes no datagram, the message alone goes to standard error. Never waits and never throws.
+ * Writes one record to the journal in its native protocol (systemd docs/JOURNAL_NATIVE_PROTOCOL.md).
+ * If the journal does not accept it, writes the message to standard error. Never blocks and never throws.
  */
 export function journal(fields: JournalFields): void {
   socket ??= new DatagramSocket(journalSocket);
@@ -17,7 +17,7 @@ export function journal(fields: JournalFields): void {
   process.stderr.write(`${fields.MESSAGE}\n`);
 }
 
-/** `NAME=value`, or, for a value with a newline, the name, the length in 8 bytes and the value. */
+/** `NAME=value`; for a value with a newline, the name, the length in 8 bytes and the value. */
 function encodeField(name: string, value: string): Buffer {
   if (!value.includes('\n')) return Buffer.from(`${name}=${value}\n`);
   const bytes = Buffer.from(value);

@@ -2,8 +2,8 @@ import { Failure } from '../failure.ts';
 import { printable } from './printable.ts';
 
 /**
- * A parsed JSON value that knows where it stands, for reading files whose shape must be exact.
- * Every accessor throws Failure `malformed` that names the file and the place, never the value.
+ * A parsed JSON value that knows its place, for strict parsing of files.
+ * Every accessor throws a Failure `malformed` that names the file and the place, but never the value.
  */
 export class Json {
   readonly #value: unknown;
@@ -18,17 +18,17 @@ export class Json {
     this.#hint = hint;
   }
 
-  /** Parses UTF-8 JSON; `file` and `hint` (the way out) go into every failure. */
+  /** Parses UTF-8 JSON. Every failure contains `file` and `hint`. @throws Failure `malformed` */
   static parse(bytes: Uint8Array, file: string, hint: string): Json {
     try {
       return new Json(JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes)), file, '', hint);
     } catch {
-      // The parser's own text quotes its input, which may be a secret.
+      // The parser's message quotes its input, which may be secret.
       throw new Failure('malformed', `${file} is not JSON`, { hint });
     }
   }
 
-  /** A value that another parser made, such as TOML's. */
+  /** Wraps a value from another parser, such as TOML's. */
   static of(value: unknown, file: string, hint: string): Json {
     return new Json(value, file, '', hint);
   }
@@ -55,7 +55,7 @@ export class Json {
   }
 
   /**
-   * Half a surrogate pair is read as U+FFFD, which is what its bytes are in UTF-8: {@link canonicalJson} writes none.
+   * A string. Half a surrogate pair becomes U+FFFD, as in UTF-8: {@link canonicalJson} writes none.
    */
   text(): string {
     if (typeof this.#value !== 'string') throw this.unexpected('text');
@@ -84,13 +84,13 @@ export class Json {
     return this.#value;
   }
 
-  /** `read(this)`, or undefined if the key is absent. */
+  /** `read(this)`; undefined if the key is absent. */
   optional<T>(read: (value: Json) => T): T | undefined {
     return this.#value === undefined ? undefined : read(this);
   }
 
   unexpected(wanted: string): Failure {
-    // Its keys are whoever's who wrote it.
+    // The keys are untrusted input.
     return new Failure(
       'malformed',
       `${this.#file}: ${printable(this.#place, 300) || 'the top level'} is not ${wanted}`,
@@ -108,15 +108,16 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-/** Halves of surrogate pairs, which no UTF-8 can hold. */
+/** Matches halves of surrogate pairs, which UTF-8 can't hold. */
 export const loneSurrogates = /\p{Surrogate}/gu;
 
 /**
- * The JSON Canonicalization Scheme (RFC 8785), so that equal values are equal bytes: no white space, the keys of every
- * object sorted by their UTF-16 code units (section 3.2.3), texts and numbers as ECMAScript writes them (sections
- * 3.2.2.2 and 3.2.2.3).
- * @param omitted - keys that are left out of every object, beside those whose value is undefined
- * @throws RangeError for what JSON or UTF-8 can't hold: a number that is not finite, half a surrogate pair, a function
+ * The JSON Canonicalization Scheme (RFC 8785), in which equal values have equal bytes: no white space, keys sorted by
+ * their UTF-16 code units (section 3.2.3), strings and numbers as ECMAScript writes them (sections 3.2.2.2 and
+ * 3.2.2.3).
+ * @param omitted - keys to leave out of every object, beside those whose value is undefined
+ * @throws RangeError for values that JSON or UTF-8 can't hold: a number that is not finite, half a surrogate pair, a
+ * function
  */
 export function canonicalJson(value: unknown, omitted: readonly string[] = []): string {
   if (Array.isArray(value)) return `[${value.map((item: unknown) => canonicalJson(item, omitted)).join(',')}]`;
@@ -136,7 +137,7 @@ function scalar(value: unknown): string {
   return text;
 }
 
-/** Whether two values have the same {@link canonicalJson}, told without writing it. */
+/** Whether two values have the same {@link canonicalJson}, without writing it. */
 export function sameJson(a: unknown, b: unknown, omitted: readonly string[] = []): boolean {
   if (a === b) return true;
   if (Array.isArray(a))

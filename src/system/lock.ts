@@ -8,9 +8,9 @@ const exclusive = 2;
 const atOnce = 4;
 
 /**
- * Runs `work` while no other process of ours holds the lock on `file`, which is made where it is missing. The kernel
- * takes the lock back from a process that dies.
- * @param whenHeld - called once where another one holds it; says whether to wait for it
+ * Runs `work` while holding the lock on `file`, which is made if it is missing. The kernel releases the lock of a
+ * process that dies.
+ * @param whenHeld - called once if another process holds it; returns whether to wait
  * @returns undefined if `work` did not run
  * @throws Failure `system`, and whatever `work` throws
  */

@@ -6,12 +6,12 @@ import { ensureFolder } from './files.ts';
 
 /** MS_NOSUID, MS_NODEV and MS_NOEXEC (sys/mount.h). */
 const flags = 2 | 4 | 8;
-/** Anybody may go through it to a file of their own, and nobody but root see what is in it. */
+/** Everybody can pass through it to their own files, and only root can list it. */
 const mode = 0o711;
-/** The memory that it may take, as far as there is a limit (tmpfs(5)): 500 of the largest secrets. */
+/** The limit of a tmpfs (tmpfs(5)): room for 500 of the largest secrets. */
 const size = '64m';
 
-/** Whether a file system of its own is mounted at `folder`. */
+/** Whether a file system is mounted at `folder`. */
 export function isMounted(folder: string): boolean {
   const device = (path: string): number | undefined => statSync(path, { throwIfNoEntry: false })?.dev;
   const own = device(folder);
@@ -19,8 +19,8 @@ export function isMounted(folder: string): boolean {
 }
 
 /**
- * Mounts memory that is never swapped out at `folder`, unless it is there already: a tmpfs with `noswap` (Linux 6.4),
- * or a ramfs, which has no swap at all.
+ * Mounts memory that is never swapped out at `folder`, unless something is mounted there: a tmpfs with `noswap` (Linux
+ * 6.4), else a ramfs, which never swaps.
  * @throws Failure `system`
  */
 export function mountMemoryFolder(folder: string): void {
@@ -34,6 +34,6 @@ export function mountMemoryFolder(folder: string): void {
   )
     return;
   throw new Failure('system', `neither a tmpfs without swap nor a ramfs can be mounted at ${folder}`, {
-    hint: 'only root can, and only where the kernel has one of them',
+    hint: 'it takes root, and a kernel with one of them',
   });
 }

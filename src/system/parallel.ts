@@ -1,4 +1,7 @@
-/** Runs `work` for every item, `limit` at a time, and ends with the first failure once those under way are done. */
+/**
+ * Runs `work` for every item, at most `limit` at a time. After a failure it starts no more, waits for the running ones,
+ * and throws the first failure.
+ */
 export async function inParallel<Item, Result>(
   items: readonly Item[],
   limit: number,

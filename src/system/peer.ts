@@ -4,14 +4,14 @@ import { bind } from './ffi.ts';
 import { unitOfProcess } from './unit-name.ts';
 
 const solSocket = 1;
-/** SO_PEERCRED; the same on every architecture that Node and systemd share, but not on MIPS or SPARC. */
+/** SO_PEERCRED. It differs on MIPS and SPARC, for which Node or systemd does not exist. */
 const peerCredentials = 17;
 /** SO_PEERPIDFD, from Linux 6.5 on. */
 const peerProcess = 77;
 /** struct ucred: pid, uid and gid, 4 bytes each. */
 const credentialsLength = 12;
 const addressLength = 110;
-/** struct pollfd: the descriptor in 4 bytes, what is asked and what is so in 2 each. */
+/** Bytes in struct pollfd: the descriptor in 4, the requested and returned events in 2 each. */
 const pollLength = 8;
 const pollIn = 1;
 
@@ -23,20 +23,20 @@ const libc = bind('libc.so.6', {
   close: 'i:i',
 });
 
-/** Who is at the other end of a unix socket. */
+/** The process at the other end of a Unix socket. */
 export interface Peer {
-  /** The abstract name it is bound to, without the NUL in front; undefined for none, or one in the file system. */
+  /** The abstract name that it is bound to, without the leading NUL; undefined if it has none, or a path. */
   readonly name: string | undefined;
   readonly pid: number;
   readonly uid: number;
-  /** The unit it belongs to; undefined outside of every unit. */
+  /** The unit that it belongs to; undefined outside of every unit. */
   readonly unit: string | undefined;
 }
 
 /**
  * Asks the kernel about the peer of a connected socket (unix(7)).
  * @param hasProcess - whether the kernel has SO_PEERPIDFD
- * @throws Error if the peer is gone: another process may have its number by now
+ * @throws Error if the peer is gone, because another process may have its id by now
  */
 export function peerOf(socket: Socket, hasProcess = hasPeerProcess()): Peer {
   const fd = descriptorOf(socket);
@@ -48,7 +48,7 @@ export function peerOf(socket: Socket, hasProcess = hasPeerProcess()): Peer {
   const name = nameLength > 1 && address[2] === 0 ? address.toString('utf8', 3, 2 + nameLength) : undefined;
 
   const credentials = option(fd, peerCredentials, credentialsLength);
-  if (!credentials) throw new Error('the kernel does not say who is asking');
+  if (!credentials) throw new Error('the kernel does not identify the peer');
   const pid = credentials.readInt32LE(0);
   return {
     name,
@@ -58,14 +58,14 @@ export function peerOf(socket: Socket, hasProcess = hasPeerProcess()): Peer {
   };
 }
 
-/** For kernels without a descriptor of the peer: its connection is closed when the last process that holds it ends. */
+/** For kernels without SO_PEERPIDFD. The connection is closed when the last process that holds it ends. */
 function unitWhileConnected(fd: number, pid: number): string | undefined {
   const unit = unitOf(pid);
   if (isReady(fd, 0)) throw new Error(gone);
   return unit;
 }
 
-/** The unit of process `pid`, which connected: believed only if that process lived until it was read. */
+/** The unit of process `pid`, which connected. Valid only if that process still lived when its unit was read. */
 function unitWhileItLives(fd: number, pid: number): string | undefined {
   const process = option(fd, peerProcess, 4)?.readInt32LE(0);
   if (process === undefined) throw new Error(gone);
@@ -88,7 +88,7 @@ function unitOf(pid: number): string | undefined {
   }
 }
 
-/** Whether poll(2) has something to say at once: `events`, or that the other end is closed. */
+/** Whether poll(2) returns at once, with one of `events` or because the peer closed. */
 function isReady(fd: number, events: number): boolean {
   const request = Buffer.alloc(pollLength);
   request.writeInt32LE(fd, 0);
@@ -105,7 +105,7 @@ function option(fd: number, name: number, size: number): Buffer | undefined {
 
 let known: boolean | undefined;
 
-/** Whether this kernel has SO_PEERPIDFD: a pair of this process' own sockets says so. */
+/** Whether this kernel has SO_PEERPIDFD, tried on a pair of own sockets. */
 function hasPeerProcess(): boolean {
   if (known !== undefined) return known;
   const pair = Buffer.alloc(8);
@@ -118,7 +118,7 @@ function hasPeerProcess(): boolean {
   return known;
 }
 
-/** Node has no public way to a socket's descriptor. */
+/** The descriptor of a socket, which Node does not make public. */
 function descriptorOf(socket: Socket): number {
   const handle: unknown = Reflect.get(socket, '_handle');
   const fd: unknown = typeof handle === 'object' && handle !== null ? Reflect.get(handle, 'fd') : undefined;

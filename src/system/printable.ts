@@ -1,9 +1,9 @@
-/** What a terminal would obey: control characters, and those that turn the direction of a text around. */
+/** Characters that a terminal acts on: control characters, and those that change the direction of text. */
 const obeyed = /[\p{Cc}\p{Bidi_Control}\p{Zl}\p{Zp}]/gu;
 
 /**
- * What somebody else wrote, at most `most` characters of it, without what a terminal would obey. What the cut leaves of
- * a surrogate pair goes too.
+ * Makes untrusted text safe for a terminal: removes the characters that it would act on, and all after the first
+ * `most`. Also removes a surrogate pair that this cuts in half.
  */
 export const printable = (text: string, most = 2000): string =>
   text
@@ -11,7 +11,7 @@ export const printable = (text: string, most = 2000): string =>
     .replaceAll(obeyed, ' ')
     .replaceAll(/\p{Surrogate}/gu, '');
 
-/** JSON, indented, that a terminal shows and a program reads: the same characters as escapes. */
+/** Indented JSON that is safe for a terminal: escapes the same characters. */
 export const printableJson = (value: unknown): string =>
   JSON.stringify(value, undefined, 2).replaceAll(obeyed, (character) =>
     character === '\n' ? character : `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,

@@ -1,6 +1,6 @@
 import { printable } from './printable.ts';
 
-/** A word as a POSIX shell reads it back, whatever is in it; without anything that a terminal would obey. */
+/** Quotes any text as one word of a POSIX shell, safe for a terminal. */
 export function shellWord(text: string): string {
   if (/^[\w@%+=:,./-]+$/.test(text)) return text;
   if (printable(text, text.length) === text) return `'${text.replaceAll("'", "'\\''")}'`;
@@ -13,5 +13,5 @@ export function shellWord(text: string): string {
   return `"$(printf %b '${bytes.join('')}')"`;
 }
 
-/** A command line of these words. */
+/** Joins words into a shell command line. */
 export const commandLine = (...words: readonly string[]): string => words.map(shellWord).join(' ');

@@ -2,13 +2,12 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 
-/** Whether systemd manages the system at `root`: never so for an installation in progress (sd_booted(3)). */
+/** Whether systemd runs the system at `root`: false for an installation in progress (sd_booted(3)). */
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
 
 /**
- * Stops a unit that runs, and leaves one alone that does not: a stop would cancel the start that may be waiting for
- * this very process.
- * @param starting - whether one is stopped too that is in the middle of its start; one whose start has to wait is not
+ * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process.
+ * @param starting - whether to stop a unit that is activating too; one whose start is only queued never is
  * @throws Failure `system`
  */
 export function stopRunning(unit: string, starting: 'and starting' | undefined = undefined): void {
@@ -17,13 +16,13 @@ export function stopRunning(unit: string, starting: 'and starting' | undefined =
   if (states.includes((stdout ?? '').trim())) systemctl('stop', unit);
 }
 
-/** The major version of systemd, as 257; 0 if it can't be told. */
+/** The major version of systemd, such as 257; 0 if it is unknown. */
 export function systemdVersion(): number {
   const { stdout } = spawnSync('systemctl', ['--version'], { encoding: 'utf8' });
   return Number(/^systemd (\d+)/.exec(stdout ?? '')?.[1] ?? 0);
 }
 
-/** What systemctl prints. @throws Failure `system` with what it said. */
+/** Runs systemctl. @returns its output @throws Failure `system` with its message */
 export function systemctlOutput(...args: readonly string[]): string {
   const { status, stdout, stderr, error } = spawnSync('systemctl', args, {
     encoding: 'utf8',
@@ -35,14 +34,14 @@ export function systemctlOutput(...args: readonly string[]): string {
   return stdout;
 }
 
-/** Runs systemctl. @throws Failure `system` with what it said. */
+/** Runs systemctl. @throws Failure `system` with its message */
 export function systemctl(...args: readonly string[]): void {
   systemctlOutput(...args);
 }
 
 /**
- * Queues a job for each unit, and waits for none of them.
- * @returns what systemd says of the units that it refuses one
+ * Queues a job for each unit and waits for none of them.
+ * @returns the reasons for the units whose jobs systemd refused
  * @throws Failure `system` if systemctl itself fails
  */
 export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string[]): Map<string, string> {
@@ -80,7 +79,7 @@ export function unitProperties(
   return units.map((unit, i) => ({ unit, values: propertiesIn(blocks[i] ?? '') }));
 }
 
-/** A property that a unit has several of, such as `ExecStart`, is joined by newlines. */
+/** Parses properties. Repeated ones, such as `ExecStart`, are joined by newlines. */
 function propertiesIn(block: string): Map<string, string> {
   const values = new Map<string, string>();
   for (const line of block.split('\n')) {
@@ -92,8 +91,8 @@ function propertiesIn(block: string): Map<string, string> {
 }
 
 /**
- * The words of a list as `systemctl show` prints it: with spaces between them, those with special characters in quotes,
- * and escaped (systemd src/basic/escape.c).
+ * Splits a list as `systemctl show` prints it: separated by spaces, words with special characters quoted and escaped
+ * (systemd src/basic/escape.c).
  */
 export const wordsOf = (text: string): string[] =>
   [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>

@@ -1,13 +1,13 @@
-/** systemd-creds(1): encrypts credentials to this machine. Values go in and come out by pipes only. */
+/** Encrypts credentials to this machine with systemd-creds(1). Values go through pipes only. */
 import { spawn } from 'node:child_process';
 import { Failure, messageOf } from '../failure.ts';
 import type { CredsLock } from './creds-lock.ts';
 
 /**
- * The encrypted credential, as its file holds it: base64.
- * @param root - `/`, or a system that is being installed, whose own program and key are used then
- * @param name - the credential's id, under which alone it decrypts
- * @throws Failure `system` with what systemd-creds said
+ * Encrypts a credential. @returns the content of its file: base64
+ * @param root - `/`, or an installation in progress, whose own program and key are then used
+ * @param name - the credential's id, the only one under which it decrypts
+ * @throws Failure `system` with the message of systemd-creds
  */
 export async function encryptCredential(
   root: string,
@@ -15,7 +15,7 @@ export async function encryptCredential(
   value: Uint8Array,
   { key, pcrs, device }: CredsLock,
 ): Promise<Uint8Array> {
-  // Always said: without it systemd binds PCR 7 up to 257, and none from 258 on.
+  // Always given: by default, systemd up to 257 binds PCR 7, and from 258 on none.
   const options = [
     `--with-key=${key}`,
     `--tpm2-pcrs=${pcrs.join('+')}`,
@@ -24,7 +24,7 @@ export async function encryptCredential(
   return await systemdCreds(root, ['encrypt', `--name=${name}`, ...options, '-', '-'], value);
 }
 
-/** The value of an encrypted credential; the caller wipes it. @throws Failure `system` with what systemd-creds said */
+/** Decrypts a credential. The caller wipes the value. @throws Failure `system` with the message of systemd-creds */
 export async function decryptCredential(
   root: string,
   name: string,
@@ -47,14 +47,14 @@ async function systemdCreds(root: string, args: readonly string[], input: Uint8A
     const fail = (reason: string): void => {
       reject(
         new Failure('system', `systemd-creds ${args[0] ?? ''} failed: ${reason}`, {
-          hint: 'systemd-creds setup makes the host key; systemd-creds has-tpm2 says what there is of a TPM',
+          hint: 'systemd-creds setup makes the host key; systemd-creds has-tpm2 says whether there is a TPM',
         }),
       );
     };
     const child = spawn(program, [...before, ...args], { stdio: 'pipe' });
     child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
     child.stderr.on('data', (chunk: Buffer) => said.push(chunk));
-    // It may have gone before it read all; its status says so.
+    // It may exit before it reads everything; its status tells why.
     child.stdin.on('error', () => undefined);
     child.stdin.end(input);
     child.on('error', (error) => {

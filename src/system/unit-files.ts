@@ -1,11 +1,11 @@
-/** Unit files as systemd finds and reads them (systemd.unit(5), systemd.syntax(7)). */
+/** Finds and parses unit files as systemd does (systemd.unit(5), systemd.syntax(7)). */
 
 import { lstatSync, readlinkSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { namesIn, readIfPresent } from './files.ts';
 import { templateOf } from './unit-name.ts';
 
-/** The unit load path, the strongest first. Those of /run are empty but in the system that runs. */
+/** The unit load path, the strongest first. The folders in /run are empty except in the running system. */
 export const unitFolders = [
   'etc/systemd/system.control',
   'run/systemd/system.control',
@@ -30,10 +30,10 @@ function fragmentOf(root: string, unit: string): string | undefined {
 }
 
 /**
- * The name that systemd knows a unit by, where this one is an alias: a symbolic link to a unit of another name, or an
- * `Alias=` of a unit that is not enabled.
- * @param root - `/`, or the target of an installation: then only what is in its files is known
- * @returns undefined for a name of its own, and for a unit that is not there
+ * The real name of a unit, if this one is an alias: a symbolic link to a unit by another name, or an `Alias=` of a unit
+ * that is not enabled.
+ * @param root - `/`, or the target of an installation, of which only the files are known
+ * @returns undefined for a unit that is not an alias or does not exist
  */
 export function aliasedUnit(root: string, unit: string): string | undefined {
   const seen = new Set<string>();
@@ -59,8 +59,8 @@ function linkedName(root: string, unit: string): string | undefined {
   }
   if (!lstatSync(file).isSymbolicLink()) return undefined;
   const target = basename(readlinkSync(file));
-  // A link to a file of the same name brings a unit from elsewhere, one to /dev/null masks it, and an instance's link
-  // to its template is how it is enabled.
+  // Not aliases: a link to a file of the same name elsewhere, a mask (/dev/null), and an enabled instance's link to its
+  // template.
   return target === unit || target === template || !target.endsWith('.service') ? undefined : target;
 }
 
@@ -84,7 +84,7 @@ function textOf(path: string): string {
   try {
     return new TextDecoder().decode(readIfPresent(path));
   } catch {
-    // A folder, or what this user may not read.
+    // A folder, or a file that this user may not read.
     return '';
   }
 }
@@ -96,7 +96,7 @@ export interface Assignment {
   readonly value: string;
 }
 
-/** The assignments of a unit file in their order, lines that go on with a backslash joined. */
+/** Parses the assignments of a unit file, in order. Joins lines that end in a backslash. */
 export function assignmentsOf(text: string): Assignment[] {
   const assignments: Assignment[] = [];
   let section = '';
@@ -119,10 +119,10 @@ export function assignmentsOf(text: string): Assignment[] {
 }
 
 /**
- * The files that make up a unit, in the order in which systemd reads them: the unit's own, then its drop-ins by name,
- * those of its template, of the names it begins with and of all services included. Of drop-ins with one name the
+ * The files of a unit in the order in which systemd reads them: its own, then the drop-ins sorted by name, including
+ * those of its template, of the prefixes of its name and of all services. Of several drop-ins by one name, the
  * strongest counts.
- * @param has - drop-ins that will be there
+ * @param has - drop-ins that will exist
  */
 export function filesOfUnit(root: string, unit: string, has: readonly string[] = []): string[] {
   const template = templateOf(unit);
@@ -147,7 +147,7 @@ export function filesOfUnit(root: string, unit: string, has: readonly string[] =
   ];
 }
 
-/** `a-b-.service` and `a-.service` of `a-b-c.service`. */
+/** The prefixes of a unit's name: `a-b-.service` and `a-.service` for `a-b-c.service`. */
 function prefixesOf(unit: string): string[] {
   const dot = unit.lastIndexOf('.');
   const words = unit.slice(0, dot).split('-');

@@ -1,9 +1,9 @@
 /**
- * Names of systemd's units: what is one, what belongs to which, and which unit a process is in (systemd.unit(5),
- * src/basic/unit-name.c).
+ * Names of systemd's units: validates them, relates instances to templates, and finds the unit of a process
+ * (systemd.unit(5), src/basic/unit-name.c).
  */
 
-/** At most 255 bytes of the characters that systemd allows; `@` can't come first. */
+/** The characters that systemd allows, at most 255 bytes; `@` can't come first. */
 const unitPattern =
   /^[A-Za-z0-9:_.\\-][A-Za-z0-9:_.\\@-]*\.(?:service|socket|target|device|mount|automount|swap|timer|path|slice|scope)$/;
 const longestName = 255;
@@ -17,24 +17,24 @@ export const isService = (text: string): boolean => text.endsWith('.service') &&
 /** Whether `text` names a unit that can't have the credentials of a service. */
 export const isOtherUnit = (text: string): boolean => !text.endsWith('.service') && isUnit(text);
 
-/** Whether a unit is a template, which only its instances run. */
+/** Whether a unit is a template, which does not run itself. */
 export const isTemplate = (unit: string): boolean =>
   unit.includes('@.') && unit.indexOf('@') === unit.lastIndexOf('.') - 1;
 
-/** `web@.service` for `web@blue.service`; undefined for a unit that is no instance. */
+/** The template of an instance: `web@.service` for `web@blue.service`; undefined for other units. */
 export function templateOf(unit: string): string | undefined {
   const at = unit.indexOf('@');
   const dot = unit.lastIndexOf('.');
   return at > 0 && dot > at + 1 ? `${unit.slice(0, at + 1)}${unit.slice(dot)}` : undefined;
 }
 
-/** A pattern for systemctl(1): all instances of a template, or the unit itself. A backslash in a name is one there. */
+/** A pattern for systemctl(1) that matches all instances of a template, or the unit itself. Escapes backslashes. */
 export const instancesOf = (unit: string): string =>
   (isTemplate(unit) ? unit.replace('@.', '@*.') : unit).replaceAll('\\', '\\\\');
 
 /**
- * The room that systemd leaves for a unit's name and a credential's id together: sun_path has 108 bytes, of which a NUL
- * at both ends, 16 hexadecimal digits and `/unit//` are taken (unix(7); systemd src/core/exec-credential.c).
+ * The most bytes of a unit's name and a credential's id together: sun_path has 108 bytes, less a NUL at both ends, 16
+ * hexadecimal digits and `/unit//` (unix(7); systemd src/core/exec-credential.c).
  */
 export const socketNameRoom = 83;
 
@@ -42,10 +42,10 @@ export const socketNameRoom = 83;
 export const managerUnit = 'init.scope';
 
 /**
- * The unit that a process belongs to, as systemd reads it (cg_path_get_unit() in src/basic/cgroup-util.c): the slices
- * at the beginning of the path are skipped, and the component after them is the unit, whatever is below it. A unit that
- * may make control groups (`Delegate=`) makes them there, so it can't take another unit's name.
- * @param cgroup - the process' /proc/PID/cgroup
+ * The unit of a process, as systemd determines it (cg_path_get_unit() in src/basic/cgroup-util.c): after the slices at
+ * the beginning of the path, the next component is the unit. A unit that can make control groups (`Delegate=`) makes
+ * them below that, so it can't pose as another unit.
+ * @param cgroup - the content of the process's /proc/PID/cgroup
  * @returns undefined for a process outside of every unit
  */
 export function unitOfProcess(cgroup: string): string | undefined {
@@ -58,7 +58,7 @@ export function unitOfProcess(cgroup: string): string | undefined {
 }
 
 /**
- * The path in systemd's own hierarchy: the unified one, or the one named `systemd` if the unified one is not systemd's.
+ * The path in systemd's hierarchy: the unified one, or the one named `systemd` if systemd does not use the unified one.
  */
 function pathIn(cgroup: string): string {
   const pathOf = (controller: string): string => new RegExp(`^\\d+:${controller}:(/.*)$`, 'm').exec(cgroup)?.[1] ?? '/';
@@ -67,8 +67,8 @@ function pathIn(cgroup: string): string {
 }
 
 /**
- * cg_unescape(): systemd puts a `_` before a name that the kernel could take for one of its own files
- * (`memory.service`), or that begins with one.
+ * cg_unescape(): systemd adds a leading `_` to names that could be the kernel's own files (`memory.service`), and to
+ * names that begin with `_`.
  */
 const unescaped = (component: string): string => (component.startsWith('_') ? component.slice(1) : component);
 

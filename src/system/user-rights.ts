@@ -1,14 +1,14 @@
-/** The rights of another user for a few file operations of this process. */
+/** Borrows the rights of another user for a few file operations. */
 import { Failure } from '../failure.ts';
 import { bind } from './ffi.ts';
 
-/** No user: setfsuid(2) then changes nothing, and returns what is set. */
+/** An invalid user id: setfsuid(2) then only returns the current one. */
 const nobody = 0xffffffff;
 
 /**
- * Runs `work` with the rights that a user has on files, and no others: setfsuid(2) takes root's capabilities for files
- * away with the id. What `work` makes is that user's. The kernel keeps these ids for each thread, so `work` may use
- * Node's synchronous functions only. A process that is not root has its own rights already, and goes on with them.
+ * Runs `work` with exactly a user's rights on files: with the id, setfsuid(2) drops root's capabilities for files. The
+ * user owns the files that `work` makes. The kernel keeps these ids per thread, so `work` must use Node's synchronous
+ * functions only. A process that is not root keeps its own rights.
  * @throws Failure `system` if the rights can't be had (CAP_SETUID, CAP_SETGID), and whatever `work` throws
  */
 export function withRightsOf<T>({ uid, gid }: { readonly uid: number; readonly gid: number }, work: () => T): T {
@@ -17,7 +17,7 @@ export function withRightsOf<T>({ uid, gid }: { readonly uid: number; readonly g
   const takeBack = (): void => {
     setfsuid(0);
     setfsgid(0);
-    if (setfsuid(nobody) !== 0) throw new Failure('system', "the rights of root can't be taken back");
+    if (setfsuid(nobody) !== 0) throw new Failure('system', "the rights of root can't be restored");
   };
   try {
     setfsgid(gid);

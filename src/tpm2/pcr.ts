@@ -89,8 +89,7 @@ export function policyDigest({ values }: PcrPolicy): Uint8Array {
 
 /**
  * Reads the current values of PCRs.
- * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them
- * @throws TpmError
+ * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them, `tpm` if it does not answer
  */
 export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
   return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);
@@ -113,7 +112,7 @@ export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonl
   };
 }
 
-/** Reads those of `pcrs` that have a SHA-256 value, 32 bytes each. @throws TpmError */
+/** Reads those of `pcrs` that have a SHA-256 value, 32 bytes each. @throws Failure */
 export async function readPresentPcrs(
   tpm: Tpm,
   pcrs: readonly number[] = allPcrs,

@@ -96,7 +96,7 @@ export function tpmFailure(error: unknown): unknown {
     return new Failure(
       'no-tpm',
       `the TPM can't be reached: ${tssReason(error)}`,
-      options('is the device right, and may this user open it?'),
+      options('check the device, and that this user may open it'),
     );
   if (layer(error.code) === layers.marshalling)
     return new Failure('malformed', `the sealed object is damaged: ${tssReason(error)}`, options(resealHint));

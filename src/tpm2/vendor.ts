@@ -24,7 +24,7 @@ const propertyCount = 8;
 const headerLength = 8;
 const pairLength = 8;
 
-/** Reads the maker, model and firmware of a TPM. @throws TpmError */
+/** Reads the maker, model and firmware of a TPM. @throws Failure */
 export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
   const values = await propertiesFrom(tpm, firstProperty, propertyCount);
   const bytesOf = (...ids: readonly number[]): Buffer =>
@@ -44,7 +44,7 @@ export async function tpmVendor(tpm: Tpm): Promise<TpmVendor> {
 
 /**
  * Whether the TPM is in dictionary attack lockout, after too many wrong guesses at any of its objects.
- * @throws TpmError
+ * @throws Failure
  */
 export async function isLockedOut(tpm: Tpm): Promise<boolean> {
   const permanent = (await propertiesFrom(tpm, permanentProperty, 1)).get(permanentProperty);

@@ -6,19 +6,19 @@ import { type Vault, vaultFiles } from './vault.ts';
 
 const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
 
-/** What a host said of itself when it was enrolled; undefined if it was not. @throws Failure `malformed` */
+/** Reads a host's enrollment; undefined if it is not enrolled. @throws Failure `malformed` */
 export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   const file = enrolledFile(vault, host);
   const bytes = readIfPresent(file);
   const enrolled = bytes && parseEnrolled(bytes, file);
   if (enrolled && enrolled.machine.host !== host)
-    throw new Failure('malformed', `${file} is what ${enrolled.machine.host} said of itself, not ${host}`, {
+    throw new Failure('malformed', `${file} is the enrollment of ${enrolled.machine.host}, not of ${host}`, {
       hint: `auxcred enroll ${host} --replace --from=FILE`,
     });
   return enrolled;
 }
 
-/** Keeps what a host said of itself, from now on. */
+/** Writes a host's enrollment, dated now. */
 export function writeEnrolled(vault: Vault, host: string, machine: Enrollment): void {
   const file = enrolledFile(vault, host);
   ensureFolder(dirname(file), { mode: 0o700 });

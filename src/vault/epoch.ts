@@ -6,8 +6,8 @@ import { replaceFile } from '../system/files.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultOf } from './vault.ts';
 
 /**
- * Raises a scope's epoch by one in vault.toml, and leaves all else in it as it is, comments too.
- * @returns the new epoch.
+ * Raises a scope's epoch by one in vault.toml. Leaves everything else in the file as it is, comments included.
+ * @returns the new epoch
  * @throws Failure
  */
 export function raiseEpoch({ folder }: Vault, scope: string): number {
@@ -18,7 +18,7 @@ export function raiseEpoch({ folder }: Vault, scope: string): number {
     replaceFile(settings, edited, { mode: 0o600 });
     return epoch;
   }
-  throw new Failure('refused', `${settings} is written in a way that auxcred does not edit`, {
+  throw new Failure('refused', `${settings} is written in a way that auxcred can't edit`, {
     hint: `set epoch = ${String(epoch)} for ${scope} by hand, then run auxcred rekey ${scope}`,
   });
 }

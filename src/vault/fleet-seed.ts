@@ -1,12 +1,12 @@
-/** The fleet seed at rest: `seed.age`, an age file that holds its 32 bytes. */
+/** Reads the fleet seed from `seed.age`, an age file that holds its 32 bytes. */
 import { decryptWith, type Identities } from '../age/identities.ts';
 import { seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 
 /**
- * The fleet seed's 32 bytes. The caller wipes them.
- * @param content - the file's bytes, where it is not on the disk yet
+ * Opens the fleet seed, 32 bytes. The caller wipes it.
+ * @param content - the file's bytes, if it is not on disk yet
  * @throws Failure `not-found`, `no-recipient`, `malformed`
  */
 export async function openFleetSeed(file: string, keys: Identities, content?: Uint8Array): Promise<Uint8Array> {

@@ -1,4 +1,4 @@
-/** The vault's own history, for who wants one. */
+/** Keeps the vault in a git repository, if the operator wants one. */
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
@@ -7,15 +7,14 @@ import { readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts'
 import { vaultFiles } from './vault.ts';
 
 /**
- * What git is not to take. An old seed.age stays open to a key that leaks later; `.*.new` is a file while it is being
- * written.
+ * The files that git must ignore. A key that leaks later would open an old seed.age; `.*.new` are files being written.
  */
 const ignored = ['seed.age', 'fetched.json', 'sealed/', '.*.new'];
 
 /**
- * Removes what killed processes left of the vault's own files, and lets git ignore what it must not take, also in a
- * vault that an earlier version made. A line that somebody turned around (`!sealed/`) stays as it is.
- * @returns the names of files that were changed
+ * Removes the leftovers of killed processes, and completes .gitignore, also in a vault that an earlier version made.
+ * Leaves a line that somebody negated (`!sealed/`) as it is.
+ * @returns the names of the changed files
  */
 export function sweepVault(folder: string): string[] {
   for (const path of [folder, vaultFiles(folder).enrolled]) removeLeftovers(path);
@@ -37,7 +36,7 @@ const git = (folder: string, ...args: string[]): { status: number | null; said: 
   return { status, said: error ? error.message : ((stderr || stdout || '').trim().split('\n')[0] ?? '') };
 };
 
-/** Makes a repository of the vault, unless it is one. @returns what went wrong */
+/** Makes the vault a repository, unless it is one already. @returns what went wrong; undefined if nothing did */
 export function startRepository(folder: string): string | undefined {
   if (!existsSync(join(folder, '.git'))) {
     const { status, said } = git(folder, 'init', '-q');
@@ -47,8 +46,8 @@ export function startRepository(folder: string): string | undefined {
 }
 
 /**
- * Commits what changed in these files or folders, where the vault is a git repository.
- * @returns what went wrong, which loses nothing but the commit
+ * Commits the changes in these files or folders, if the vault is a git repository.
+ * @returns what went wrong, which costs only the commit; undefined if nothing did
  */
 export function commitVault(folder: string, message: string, files: readonly string[]): string | undefined {
   if (!existsSync(join(folder, '.git'))) return undefined;

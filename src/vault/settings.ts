@@ -1,4 +1,4 @@
-/** `[vault.NAME]` of vault.toml: what other vaults are, and how they are asked. */
+/** Reads `[vault.NAME]` of vault.toml: the settings of other vaults. */
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { scopeNamePattern } from '../derive/realm.ts';
@@ -8,20 +8,20 @@ import type { Json } from '../system/json.ts';
 /** A command and its arguments, with `{name}` and the like in them. */
 export type Command = readonly string[];
 
-/** A vault that is asked by commands, one for each verb. */
+/** A vault that is read by commands, one for each verb. */
 export interface CommandSettings {
   readonly type: 'command';
   readonly get: Command;
   readonly list: Command | undefined;
   readonly fingerprint: Command | undefined;
   readonly copy: Command | undefined;
-  /** The file behind a name, with `{name}` in it: gives list and fingerprint without opening anything. */
+  /** The file of a secret, with `{name}` in it. Allows list and fingerprint without opening anything. */
   readonly file: string | undefined;
   /** Whether one newline at the end of what `get` prints is not part of the secret. */
   readonly trim: boolean;
   /** Seconds. */
   readonly timeout: number;
-  /** Where the commands run. */
+  /** The working folder of the commands. */
   readonly folder: string;
 }
 
@@ -37,22 +37,24 @@ export interface ProgramSettings {
 /** gokey's own secrets, computed here. */
 export interface GokeySettings {
   readonly type: 'gokey';
-  /** A file that `gokey -t seed` made; undefined for secrets of the master password alone. */
+  /** A file that `gokey -t seed` made; undefined to derive from the master password alone. */
   readonly seed: string | undefined;
-  /** Bytes at the seed file's beginning that are left out. */
+  /** Bytes to skip at the beginning of the seed file. */
   readonly skip: number;
   /** A file with the master password; undefined to ask for it. */
   readonly passwordFile: string | undefined;
 }
 
+/** The settings of another vault. */
 export type OtherVaultSettings = CommandSettings | ProgramSettings | GokeySettings;
 
-/** A path that may begin with `~/`. */
+/** Expands `~/` at the beginning of a path. */
 export const fromHome = (path: string): string => path.replace(/^~(?=\/)/, homedir());
 
+/** Seconds. */
 export const defaultTimeout = 60;
 
-/** @throws Failure `malformed` */
+/** Reads the settings of other vaults. @throws Failure `malformed` */
 export function readOtherVaults(top: Json, file: string, folder: string): ReadonlyMap<string, OtherVaultSettings> {
   return new Map(
     (top.at('vault').optional((item) => item.entries()) ?? []).map(([name, entry]) => {
@@ -106,7 +108,7 @@ function readOtherVault(entry: Json, folder: string): OtherVaultSettings {
   };
 }
 
-/** @throws Failure `malformed` */
+/** Reads a command. @throws Failure `malformed` */
 export function commandOf(item: Json): Command {
   const command = item.list().map((word) => word.text());
   if (command.length === 0 || command[0] === '') throw item.unexpected('a command and its arguments');
@@ -116,7 +118,7 @@ export function commandOf(item: Json): Command {
 const pathOf = (entry: Json, key: string, folder: string): string | undefined =>
   entry.at(key).optional((item) => resolve(folder, fromHome(item.text())));
 
-/** Vaults that need no settings. */
+/** The vaults that need no settings, by name. */
 export const knownVaults: Readonly<Record<string, (environment: NodeJS.ProcessEnv) => OtherVaultSettings>> = {
   pass: (environment) => passLike('pass', environment['PASSWORD_STORE_DIR'] ?? '~/.password-store', '.gpg'),
   gopass: () => ({

@@ -1,6 +1,6 @@
 /**
- * The operator's vault: a folder with the fleet seed (`seed.age`), what the operator knows of hosts, groups and other
- * vaults (`vault.toml`), secrets that somebody chose (`fixed`), and optionally the hosts' manifests.
+ * The operator's vault: a folder with the fleet seed (`seed.age`), the settings of hosts, groups and other vaults
+ * (`vault.toml`), the fixed folder (`fixed`), and optionally the hosts' manifests.
  */
 
 import { homedir } from 'node:os';
@@ -17,40 +17,43 @@ import { Json } from '../system/json.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { commandOf, fromHome, type OtherVaultSettings, readOtherVaults } from './settings.ts';
 
+/** A host of the vault. */
 export interface VaultHost {
   readonly name: string;
-  /** Counts from 1; a new one gives the host new secrets. */
+  /** Counts from 1. A new epoch gives the host new secrets. */
   readonly epoch: number;
   readonly groups: readonly string[];
-  /** Folders with its manifest, the strongest first. */
+  /** The folders of its manifest, the strongest first. */
   readonly manifest: readonly string[];
-  /** How ssh reaches it: `root@web1.example.org`. */
+  /** Its destination for ssh: `root@web1.example.org`. */
   readonly target: string;
-  /** What its seeds are sealed to. */
+  /** The key that its seeds are sealed to. */
   readonly withKey: RemoteKeySource;
-  /** Whether that was said: a host that is sealed already otherwise stays sealed as it is. */
+  /** Whether vault.toml names the key. Otherwise, a host that is sealed already stays sealed as it is. */
   readonly withKeyIsChosen: boolean;
-  /** PCRs that have to be as they were when it was enrolled, ascending; empty for none. */
+  /** PCRs that must have the values from its enrollment, ascending; may be empty. */
   readonly pcrs: readonly number[];
-  /** Age recipients that can open its seeds without it, those of all hosts among them. */
+  /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
 }
 
+/** The content of vault.toml. */
 export interface Vault {
   readonly folder: string;
   readonly hosts: ReadonlyMap<string, VaultHost>;
-  /** Epochs of groups that are not in their first. */
+  /** The epochs of groups that are past their first. */
   readonly groupEpochs: ReadonlyMap<string, number>;
-  /** Files with keys that open the fleet seed. */
+  /** The files with keys that open the fleet seed. */
   readonly identities: readonly string[];
   /** Other vaults, by name. */
   readonly others: ReadonlyMap<string, OtherVaultSettings>;
   /** The ssh program and its options. */
   readonly ssh: readonly string[];
-  /** Whether changes of the fixed folder are committed where the vault is a git repository. */
+  /** Whether to commit changes of the fixed folder, if the vault is a git repository. */
   readonly git: boolean;
 }
 
+/** The files of a vault, by its folder. */
 export const vaultFiles = (
   folder: string,
 ): {
@@ -70,7 +73,7 @@ export const vaultFiles = (
 });
 
 /**
- * The folder that was asked for, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory
+ * The vault's folder: `asked`, else AUXCRED_VAULT, else `auxcred` in the user's data folder (XDG Base Directory
  * Specification).
  */
 export function vaultFolder(asked: string | undefined, environment: NodeJS.ProcessEnv): string {
@@ -84,7 +87,7 @@ export function vaultFolder(asked: string | undefined, environment: NodeJS.Proce
 const hint = 'docs/guide.md lists its keys';
 
 /**
- * The vaults that a machine without an operator fetches from: `[vault.NAME]` of this file.
+ * Reads the vaults that a machine without an operator fetches from: `[vault.NAME]` of this file.
  * @throws Failure `malformed`
  */
 export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultSettings> {
@@ -95,7 +98,7 @@ export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultS
   return readOtherVaults(top, file, dirname(file));
 }
 
-/** @throws Failure `not-found` if there is no vault, `malformed` for a vault.toml that is not one */
+/** Reads a vault. @throws Failure `not-found` if there is none, `malformed` for an invalid vault.toml */
 export function readVault(folder: string): Vault {
   const { settings } = vaultFiles(folder);
   const bytes = readIfPresent(settings);
@@ -106,7 +109,7 @@ export function readVault(folder: string): Vault {
   return vaultOf(folder, bytes);
 }
 
-/** The vault that a vault.toml of these bytes would make. @throws Failure `malformed` */
+/** Parses the bytes of a vault.toml. @throws Failure `malformed` */
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
   const top = parsed(settings, bytes);
@@ -167,7 +170,7 @@ const textsOf = (table: Json, key: string): string[] =>
   table.at(key).optional((item) => item.list().map((entry) => entry.text())) ?? [];
 const epochOf = (table: Json): number => table.at('epoch').optional((item) => item.whole(1, 0xffffffff)) ?? 1;
 
-/** Nothing that ssh would take for an option. @throws Failure `malformed` */
+/** Refuses anything that ssh would take for an option. @throws Failure `malformed` */
 function targetIn(item: Json): string {
   if (!targetPattern.test(item.text())) throw item.unexpected('a destination of ssh');
   return item.text();
@@ -205,7 +208,7 @@ function checkedName(settings: string, name: string): string {
   return name;
 }
 
-/** @throws Failure `not-found` for a host that the vault does not know: a misspelt one would get secrets of its own */
+/** A host of the vault. @throws Failure `not-found` for an unknown host: a misspelt name would get its own secrets */
 export function hostOf(vault: Vault, name: string): VaultHost {
   const host = vault.hosts.get(name);
   if (!host)
@@ -215,7 +218,7 @@ export function hostOf(vault: Vault, name: string): VaultHost {
   return host;
 }
 
-/** The epoch of `host/web1` or `group/db`. @throws Failure `not-found` for a scope that the vault does not know */
+/** The epoch of a scope such as `host/web1` or `group/db`. @throws Failure `not-found` for an unknown scope */
 export function epochOfScope(vault: Vault, scope: string): number {
   const { kind, name } = scopeParts(scope);
   if (kind === 'host') return hostOf(vault, name).epoch;
@@ -229,7 +232,7 @@ export function epochOfScope(vault: Vault, scope: string): number {
   return known;
 }
 
-/** A host's own scope and those of its groups, and nothing else. The caller wipes them (`wipeScopes`). */
+/** Derives a host's own scope and those of its groups. The caller wipes them (`wipeScopes`). */
 export function scopesOf(vault: Vault, host: VaultHost, fleetSeed: Uint8Array): Scope[] {
   const scope = (kind: ScopeKind, name: string, epoch: number): Scope => ({
     kind,

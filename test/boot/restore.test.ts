@@ -147,7 +147,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       );
       await shell('rm -rf /var/lib/auxcred; cp -a /root/then /var/lib/auxcred');
       await isClosed(
-        /the store on this disk is older than the TPM remembers: it is number \d+, and number \d+ was in force/,
+        /the store on this disk is older than the TPM remembers: it is number \d+, and number \d+ was active/,
       );
       assert.equal((await machine.run(['auxcred', 'provision'], { check: false })).status, exitStatus.older);
       await follow('/var was put back: snapshots of btrfs, ZFS, LVM or a virtual machine');

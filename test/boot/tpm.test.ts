@@ -134,7 +134,7 @@ for (const version of systemdVersions)
             `--tpm2-device=${machine.tpm?.device ?? ''}`,
           )
         ).stderr,
-        /PCR 11 changes while the machine boots/,
+        /PCR 11 changes during boot/,
       );
       const absent = await seal('--with-key=tpm2', '--no-recovery');
       assert.equal(absent.status, 10);
@@ -155,7 +155,7 @@ for (const version of systemdVersions)
         '--no-recovery',
       ]);
       assert.match(stderr, /^auxcred: the TPM is IBM SW TPM, firmware [0-9.]+$/m);
-      assert.match(stderr, /warning: PCR 15 holds the machine's identity/);
+      assert.match(stderr, /warning: PCR 15 measures the machine's identity/);
       assert.match(stderr, /warning: PCR 4 has never been extended/);
     });
 

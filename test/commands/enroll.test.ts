@@ -179,7 +179,7 @@ describe('in the vault', () => {
     fails(operator(web2, 'web2', '--from=-'), 'malformed', /hint: auxcred enroll HOST --replace --from=FILE/);
     works(operator(web2, 'web2', '--from=-', '--replace'));
     copyFileSync(at('vault/enrolled/web2.json'), at('vault/enrolled/web1.json'));
-    fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is what web2 said of itself, not web1/);
+    fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is the enrollment of web2, not of web1/);
   });
 
   test('says what the vault wants of the host and it has not, and which PCRs changed', () => {
@@ -260,7 +260,7 @@ describe('vault.toml', () => {
     ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7,14"\n', /tpm2-pcrs is not possible: 7,14 is not a list of PCRs/],
     [
       '[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n',
-      /tpm2-pcrs is not possible: PCR 11 changes while the machine boots/,
+      /tpm2-pcrs is not possible: PCR 11 changes during boot/,
     ],
     ['[host.web1]\nrecipients = ["ssh-ed25519 AAAA"]\n', /host\.web1\.recipients\[0\] is not an age recipient/],
     ['recipients = "age1x"\n[host.web1]\n', /recipients is not a list/],

@@ -457,8 +457,8 @@ test('verify names what is no file, and ends', () => {
   const { status, stderr } = auxcred(['verify']);
   assert.equal(status, exitStatus.malformed);
   for (const message of [
-    /fifo\.sealed is no regular file/,
-    /zero\.sealed is no regular file/,
+    /fifo\.sealed is not a regular file/,
+    /zero\.sealed is not a regular file/,
     /loop\.sealed is a loop of symbolic links/,
     /\.new was left behind by a run that was killed/,
     /1 of 4 secrets open under their names; 4 files do not belong/,
@@ -536,7 +536,7 @@ describe('a new epoch', () => {
     works(['verify']);
     assert.equal(works(['get', 'group/db/d']), 'd');
     writeFileSync(at('vault/vault.toml'), 'host = { web1 = { groups = ["db"] } }\n');
-    fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred does not edit/);
+    fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred can.t edit/);
     assert.equal(settings(), 'host = { web1 = { groups = ["db"] } }\n');
   });
 });
@@ -761,7 +761,7 @@ describe('a machine without a vault', () => {
     works(on('apply'));
     assert.equal(works(on('get', 'a')), value);
     writeFileSync(seeds, old);
-    fails(on('apply'), exitStatus.older, /seeds\.age has counter 1; counter 2 was in force/);
+    fails(on('apply'), exitStatus.older, /seeds\.age has counter 1; counter 2 was active/);
     works(on('apply', '--accept-older'));
     assert.equal(works(on('get', 'a')), value);
   });

@@ -157,7 +157,7 @@ describe('reseal', () => {
     works('reseal', [`--add-recipient=${identity('one').recipient}`]);
     bringBack();
     for (const verb of ['provision', 'apply', 'reseal'])
-      fails(verb, [], 'older', /seeds\.age has counter 1; counter 2 was in force\nauxcred: hint: .*--accept-older/);
+      fails(verb, [], 'older', /seeds\.age has counter 1; counter 2 was active\nauxcred: hint: .*--accept-older/);
     works('provision', ['--accept-older']);
     assert.match(works('provision').stderr, /nothing to do/);
     works('reseal');
@@ -621,7 +621,7 @@ describe('with a TPM', () => {
         [],
         'older',
         new RegExp(
-          `the store on this disk is older than the TPM remembers: it is number ${String(first)}, and number ${String(first + 2)} was in force\\nauxcred: hint: .*--accept-older`,
+          `the store on this disk is older than the TPM remembers: it is number ${String(first)}, and number ${String(first + 2)} was active\\nauxcred: hint: .*--accept-older`,
         ),
       );
     works('provision', ['--accept-older']);
@@ -649,7 +649,7 @@ describe('with a TPM', () => {
     fails('provision', [], 'older', /counter 0x1a0c4ed did not answer/);
     now();
     rmSync(at('var/lib/auxcred/provisioned'));
-    fails('provision', [], 'older', /number \d+ was in force, and nothing here has a number/);
+    fails('provision', [], 'older', /number \d+ was active, and nothing here has a number/);
     works('provision', ['--accept-older']);
     works('provision');
   });
@@ -710,7 +710,7 @@ describe('with a TPM', () => {
       before();
       await assert.rejects(
         openReleases(pathsUnder(root), givenOpeners({ AUXCRED_TCTI: proxy.device })),
-        /seeds\.age has counter 1; counter 2 was in force/,
+        /seeds\.age has counter 1; counter 2 was active/,
       );
       assert.equal(readings, 5);
     } finally {
@@ -795,7 +795,7 @@ describe('with a TPM', () => {
         'provision',
         [],
         'older',
-        /the TPM remembers less than the store on this disk[^]*put back to an earlier state/,
+        /the TPM remembers less than the store on this disk[^]*reset to an earlier state/,
       );
       disk();
       assert.match(works('provision').stderr, /nothing to do/);

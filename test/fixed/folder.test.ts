@@ -65,14 +65,14 @@ describe('what is no file of a secret', () => {
         () => {
           assert.equal(spawnSync('mkfifo', [file]).status, 0);
         },
-        /is no regular file/,
+        /is not a regular file/,
       ],
       [
         'an endless device',
         () => {
           symlinkSync('/dev/zero', file);
         },
-        /is no regular file/,
+        /is not a regular file/,
       ],
       [
         'a loop of links',
@@ -86,14 +86,14 @@ describe('what is no file of a secret', () => {
         () => {
           writeFileSync(file, Buffer.alloc(140_000));
         },
-        /has 140000 bytes, and \d+ are the most/,
+        /has 140000 bytes, and \d+ is the limit/,
       ],
       [
         'a link to a folder',
         () => {
           symlinkSync(path, file);
         },
-        /is no regular file/,
+        /is not a regular file/,
       ],
     ];
     for (const [kind, make, message] of kinds) {

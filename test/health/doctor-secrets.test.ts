@@ -37,7 +37,7 @@ describe('doctor on secrets', () => {
     copyFileSync(store('seeds.age'), at('old'));
     auxcred('reseal');
     copyFileSync(at('old'), store('seeds.age'));
-    fixes(only('snapshot', 'problem', /seeds.age has counter 1; counter 2 was in force/), 1);
+    fixes(only('snapshot', 'problem', /seeds.age has counter 1; counter 2 was active/), 1);
   });
 
   test('stale: a period that is over, and a hook that has not run', () => {

@@ -114,7 +114,7 @@ describe('provision', () => {
       (error) =>
         error instanceof Failure &&
         error.code === 'older' &&
-        /has counter 2; counter 3 was in force/.test(error.message),
+        /has counter 2; counter 3 was active/.test(error.message),
     );
     assert.equal(activeSnapshot(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);

@@ -190,7 +190,7 @@ describe('seeds sealed for an enrolled machine', () => {
     const both = await sealForHost(payload(wanted('tpm2+host')), machine);
     await assert.rejects(
       opened(both, swtpm.device, { ssh: undefined, age: undefined }),
-      failsWith('no-recipient', /the ssh host key is needed beside the TPM/),
+      failsWith('no-recipient', /sealed to the TPM and the ssh host key/),
     );
     await assert.rejects(opened(both, 'swtpm:path=/nonexistent'), failsWith('no-tpm'));
   });

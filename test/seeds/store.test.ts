@@ -374,10 +374,10 @@ describe('what the TPM remembers', () => {
   });
   test('is anything else, and each is said in its own words', () => {
     for (const [value, recorded, message] of [
-      [9, 8, /is older than the TPM remembers: it is number 8, and number 9 was in force/],
-      [9, 11, /the TPM remembers less than the store on this disk: number 9, and number 11 is in force/],
-      [6, undefined, /number 6 was in force, and nothing here has a number/],
-      [undefined, 9, /counter 0x1a0c4ed did not answer/],
+      [9, 8, /is older than the TPM remembers: it is number 8, and number 9 was active/],
+      [9, 11, /the TPM remembers less than the store on this disk: number 9, and number 11 is active/],
+      [6, undefined, /number 6 was active, and nothing here has a number/],
+      [undefined, 9, /counter 0x1a0c4ed can't be read/],
     ] as const)
       assert.throws(
         () => refuseRewound(counter(value), recorded),

@@ -108,7 +108,7 @@ describe('folders of other users', {
     );
     assert.match(objectionTo(root, '/home/bob/conf', { links: 'followed' })?.message ?? '', /is a symbolic link/);
     writeFileSync(at('etc/file'), '');
-    refuses('/etc/file', /etc\/file is no folder/);
+    refuses('/etc/file', /etc\/file is not a folder/);
     assert.deepEqual(readdirSync(at('etc/apt.conf.d')), []);
   });
 
@@ -124,7 +124,7 @@ describe('folders of other users', {
     folder('home/bob/app/carol', carol);
     refuses('/home/bob/app/carol', /carol belongs to user 65533/);
     folder('home/bob/app/root', 0);
-    refuses('/home/bob/app/root', /root lies in a folder of user 65534, and is another one's/);
+    refuses('/home/bob/app/root', /root lies in a folder of user 65534, but belongs to another user/);
   });
 
   test("paths of root's alone may have root's links in them, and shared folders where nobody moves what is root's", () => {
@@ -137,7 +137,7 @@ describe('folders of other users', {
     symlinkSync('bin/hook', at('etc/hook'));
     assert.deepEqual(
       [roots('/etc/bin/hook', 'file'), roots('/etc/hook', 'file'), roots('/store/bin/new'), roots('/etc/hook')],
-      ['none', 'none', 'none', '/store/bin/hook is no folder'],
+      ['none', 'none', 'none', '/store/bin/hook is not a folder'],
     );
     assert.match(roots('/store'), /^\/store can be written by more users/);
     assert.match(roots('/store/new'), /^\/store can be written by more users/);
