@@ -222,28 +222,20 @@ describe('the protocol', () => {
   });
 
   test('has limits, and names each file once', () => {
-    for (const [bad, says] of [
-      [{ seeds: { ...request.seeds, length: (1 << 20) + 1 } }, /seeds\.length/],
-      [{ fixed: [{ name: 'host/web1/x', length: 200_000 }] }, /fixed\[0\]\.length/],
-      [{ manifest: [{ name: 'a.toml', length: 1.5 }] }, /manifest\[0\]\.length/],
-      [{ fixed: [...request.fixed, ...request.fixed] }, /there once/],
-      [{ removeManifest: ['web.toml'] }, /there once/],
-      [{ replace: 1 }, /replace is not true or false/],
-      [{ protocol: 2 }, /not in version 1/],
-    ] as const)
-      assert.throws(
-        () =>
-          parseRequest(
-            Buffer.from(
-              JSON.stringify({
-                ...JSON.parse(Buffer.from(encodeRequest(request)).toString()),
-                ...bad,
-                ...('seeds' in bad ? { seeds: { length: (1 << 20) + 1, keepSealing: true, replaces: {} } } : {}),
-              }),
-            ),
-          ),
-        fails('malformed', says),
-      );
+    /** The request with some of its members replaced. */
+    const requestWith = (members: Readonly<Record<string, unknown>>): Buffer =>
+      Buffer.from(JSON.stringify({ ...JSON.parse(Buffer.from(encodeRequest(request)).toString()), ...members }));
+    const refuses = (members: Readonly<Record<string, unknown>>, says: RegExp): void => {
+      assert.throws(() => parseRequest(requestWith(members)), fails('malformed', says), JSON.stringify(members));
+    };
+    assert.deepEqual(parseRequest(requestWith({})), request);
+    refuses({ seeds: { length: (1 << 20) + 1, keepSealing: true, replaces: {} } }, /seeds\.length/);
+    refuses({ fixed: [{ name: 'host/web1/x', length: 200_000 }] }, /fixed\[0\]\.length/);
+    refuses({ manifest: [{ name: 'a.toml', length: 1.5 }] }, /manifest\[0\]\.length/);
+    refuses({ fixed: [...request.fixed, ...request.fixed] }, /there once/);
+    refuses({ removeManifest: ['web.toml'] }, /there once/);
+    refuses({ replace: 1 }, /replace is not true or false/);
+    refuses({ protocol: 2 }, /not in version 1/);
     assert.throws(
       () => parseOffer(Buffer.from('Welcome to web1!'), 'web1'),
       fails('malformed', /what web1 offers is not JSON/),
