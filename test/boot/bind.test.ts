@@ -60,7 +60,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       power.measured[7]?.pop();
     });
 
-    test('a first boot without the TPM binds nothing, and fails for all to see', async () => {
+    test('a first boot without the TPM binds nothing, and fails visibly', async () => {
       isAway = true;
       assert.equal(await reboot(), 'degraded');
       isAway = false;
@@ -74,7 +74,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       assert.equal(await key(), undefined);
     });
 
-    test('the next one binds the seed to what it measured, beside a broker that opens it', async () => {
+    test('the next one binds the seed to its measurements, while a broker opens it', async () => {
       assert.equal(await reboot(), 'running', `${await told('auxcred-bind.service')}${await told('auxcred.service')}`);
       assert.match(
         await told('auxcred-bind.service'),

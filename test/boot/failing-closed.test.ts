@@ -61,7 +61,7 @@ for (const version of systemdVersions)
       await refuses(`rm ${store}/seeds.age`, /this machine's seed is lost: \S+seeds\.age is missing/);
     });
     test('a damaged seed file', async () => {
-      // No byte of an age header.
+      // Not a single byte of an age header.
       await refuses(
         `printf '\\377' | dd of=${store}/seeds.age bs=1 seek=100 conv=notrunc status=none`,
         /the seeds stay closed/,
@@ -113,8 +113,7 @@ for (const version of systemdVersions)
       try {
         await machine.shell('rm -f /run/auxcred/encrypted.sock; systemctl reset-failed || true');
         const status = (await machine.run(['systemctl', 'restart', 'a.service'], { check: false })).status;
-        // SetCredential= is the unit's own fallback, and systemd takes it where the socket's path does not exist at
-        // all.
+        // SetCredential= is the unit's own fallback, which systemd uses if the socket's path does not exist at all.
         if (status === 0) assert.equal((await probed(machine, 'a.service'))?.['key-a']?.toString(), 'fallback');
       } finally {
         await machine.shell('systemctl unmask auxcred.socket auxcred.service; systemctl start auxcred.socket');
@@ -162,11 +161,11 @@ for (const version of systemdVersions)
         [...lengths.keys()].filter((length) => length !== 64 && length !== 0),
         [],
       );
-      // What docs/threat-model.md owns up to: SIGKILL between accept and write.
+      // The gap that docs/threat-model.md admits: SIGKILL between accept and write.
       assert.ok((lengths.get(0) ?? 0) <= 8);
     });
 
-    test('a unit waits for its secret while the broker restarts, and a client that hangs holds up nobody', async () => {
+    test('a unit waits for its secret while the broker restarts, and a hanging client blocks nobody', async () => {
       await machine.shell(
         'systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2',
       );

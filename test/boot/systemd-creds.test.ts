@@ -48,7 +48,7 @@ for (const version of systemdVersions) {
         { systemd: version, name: 'web1' },
         secretToml('key-file', ['a.service'], { delivery: 'file' }),
       );
-      // As an installer does: from another system, with the new one's own systemd.
+      // As an installer does it: from another system, with the new system's systemd.
       for (const args of [['seal', '--with-key=systemd-creds', '--creds-key=host', '--no-recovery'], ['apply']]) {
         const { status, stderr } = spawnSync(
           process.execPath,
@@ -85,7 +85,7 @@ for (const version of systemdVersions) {
       assert.equal((await machine.run(['stat', '-c', '%a %U', '/var/lib/auxcred/host.cred'])).stdout, '600 root\n');
     });
 
-    test('a change of the manifest is put in force at boot', async () => {
+    test('a change of the manifest is activated at boot', async () => {
       await machine.write(
         manifestPath('more'),
         secretToml('more', ['a.service']) + secretToml('more-stored', ['a.service'], { delivery: 'credstore' }),
@@ -102,7 +102,7 @@ for (const version of systemdVersions) {
       );
     });
 
-    test('sealed again with another key, and killed at any moment, it opens', async () => {
+    test('it opens after a reseal with another key that was killed at any moment', async () => {
       const key = (await machine.run(['auxcred', 'get', 'key'])).stdout;
       const ways = ['--creds-key=auto', '--with-key=host', '--with-key=systemd-creds', '--creds-key=host'];
       for (const [i, way] of ways.entries()) {
@@ -131,7 +131,7 @@ for (const version of systemdVersions) {
       }
     });
 
-    test('a run that was killed before systemd heard of its drop-in is mended by the next', async () => {
+    test('a run that was killed before systemd loaded its drop-in is repaired by the next', async () => {
       const dropIns = '/etc/systemd/system/auxcred.service.d';
       await machine.run(['cp', '/var/lib/auxcred/host.cred', '/root/']);
       await machine.run(['auxcred', 'reseal', '--with-key=host']);
@@ -144,7 +144,7 @@ for (const version of systemdVersions) {
       await machine.run(['auxcred', 'reseal', '--with-key=systemd-creds', '--creds-key=host']);
     });
 
-    test('under a key that is gone nothing starts and nothing hangs', async () => {
+    test('if the key is gone, nothing starts and nothing hangs', async () => {
       await machine.shell('mv /var/lib/systemd/credential.secret /root/ && systemd-creds setup');
       const started = Date.now();
       assert.notEqual(await startsAfresh(machine), 0);
@@ -159,7 +159,7 @@ for (const version of systemdVersions) {
       assert.equal(await startsAfresh(machine), 0, await told(machine));
     });
 
-    test('options that do not go together are refused', async () => {
+    test('conflicting options are refused', async () => {
       for (const [args, says] of [
         [['--creds-key=host'], /--creds-key needs systemd-creds/],
         [['--with-key=systemd-creds', '--creds-key=tpm'], /one of auto, host, tpm2, host\+tpm2/],

@@ -1,6 +1,5 @@
 /**
- * A disk that is full at any point, one that is read-only, many commands at once, and a manifest of many mistakes:
- * nothing changes halfway.
+ * A disk that gets full at any point, a read-only one, many commands at once, and a manifest full of mistakes: nothing changes halfway.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -47,7 +46,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
     spawnSync('umount', [root]);
   });
 
-  /** Of what is in force, all, and that which does not depend on how often it was sealed. */
+  /** The active state: all of it, and the part that does not depend on how often it was sealed. */
   const uncounted = ['recipients', 'record', 'fixed', 'dropIns', 'rendered'] as const;
   const parts = ['counter', 'releases', ...uncounted] as const;
 
@@ -80,7 +79,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
     ],
     ['put', ['put', 'wifi', '--force'], () => undefined],
   ] as const)
-    test(`that is full at any point of ${verb} keeps what is in force, and says which disk it is`, async () => {
+    test(`that is full at any point of ${verb} keeps what is active, and the message names the disk`, async () => {
       provisioned();
       prepare();
       const old = await stateOf(root);
@@ -102,8 +101,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
           /^auxcred: \/.* can't be written: the disk small-disk at \/.*root is full\nauxcred: hint: make room on it \(df -h \/.*root/m,
         );
         const state = await stateOf(root);
-        // apply and reseal write two things, each of them whole: the second one may have found the disk full. Each
-        // reseal counts.
+        // apply and reseal write two things, each atomically: the disk may have been full for the second one. Each reseal counts.
         if (verb === 'put' || verb === 'provision')
           assert.deepEqual(contents(root), before, `with ${String(pages)} pages left`);
         else
@@ -123,7 +121,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
       );
     });
 
-  test('that is read-only is named, and so is the way out', () => {
+  test('that is read-only is named, with a hint', () => {
     provisioned();
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
@@ -149,7 +147,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
 });
 
 describe('nothing changes', () => {
-  test('while something is wrong with what was asked for, whatever it is', () => {
+  test('if anything is wrong with the request', () => {
     provisioned();
     const group = '[secret.g]\nshare = "db"\nunits = ["g.service"]\n';
     const wrong: readonly (readonly [string, string, keyof typeof exitStatus, RegExp])[] = [
@@ -180,7 +178,7 @@ describe('nothing changes', () => {
       ],
     ];
     must(['put', 'lines', `--root=${root}`], 'one\ntwo');
-    // Its hook would leave a trace: all is looked at before any runs.
+    // Its hook would leave a trace: everything is checked before any hook runs.
     const hooked = (text: string): string =>
       text.replace('[secret.a]\n', `[secret.a]\nhook = ["/bin/touch", "${at('var/told')}"]\ngeneration = 2\n`);
     for (const [name, manifest, code, message] of wrong) {
@@ -203,7 +201,7 @@ describe('nothing changes', () => {
     assert.deepEqual(contents(root), before);
   });
 
-  test('when it is only to be said what would', () => {
+  test('in a dry run', () => {
     provisioned();
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
@@ -235,7 +233,7 @@ describe('nothing changes', () => {
   });
 });
 
-test('many at once wait for each other, and the last manifest is in force', async () => {
+test('many at once wait for each other, and the last manifest is active', async () => {
   provisioned();
   const run = async (...args: readonly string[]): Promise<[number | null, string]> =>
     await new Promise((resolve) => {

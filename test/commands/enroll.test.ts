@@ -95,7 +95,7 @@ describe('on a machine', () => {
     assert.equal(said.tpm.srk, readFileSync(join(swtpm.folder, 'srk.pub')).toString('base64'));
   });
 
-  test('says what it has not, and has to have something', () => {
+  test('says which keys it lacks, and needs at least one', () => {
     assert.match(works(on('web1')).stderr, /there is no TPM here/);
     fails(on('web1', '--tpm2-device=swtpm:path=/nonexistent'), 'no-tpm', /can't be opened/);
     rmSync(at('web1/etc/ssh/ssh_host_ed25519_key'));
@@ -110,7 +110,7 @@ describe('on a machine', () => {
 });
 
 describe('in the vault', () => {
-  test('keeps what a machine said, and shows it', () => {
+  test("stores a machine's enrollment, and shows it", () => {
     const { stderr } = works(operator(works(on('web1', device())).stdout, 'web1', '--from=-'));
     assert.match(
       stderr,
@@ -134,7 +134,7 @@ describe('in the vault', () => {
     writeFileSync(at('web1.json'), works(on('web1', device())).stdout);
     works(operator('', 'web1', `--from=${at('web1.json')}`));
     const before = readFileSync(at('vault/enrolled/web1.json'), 'utf8');
-    // Again, or booted otherwise, it is the same machine.
+    // Enrolled again, or booted differently, it is the same machine.
     works(operator('', 'web1', `--from=${at('web1.json')}`));
     const old = fingerprint('web1');
     rmSync(at('web1'), { recursive: true });
@@ -152,7 +152,7 @@ describe('in the vault', () => {
     assert.match(works(operator('', 'web1')).stdout, /^web1 +SHA256:\S+ +none /m);
   });
 
-  test('refuses what is not for this host, or is not one', () => {
+  test('refuses an enrollment of another host, and what is not one', () => {
     const said = works(on('web1', device())).stdout;
     fails(
       operator(said, 'web2', '--from=-'),
@@ -187,14 +187,14 @@ describe('in the vault', () => {
     fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is what web2 said of itself, not web1/);
   });
 
-  test('says what the vault wants of the host and it has not, and which PCRs changed', () => {
+  test('says what the vault asks for and the host lacks, and which PCRs changed', () => {
     settings('[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "7+14"\n');
     assert.match(
       works(operator(works(on('web1')).stdout, 'web1', '--from=-')).stderr,
       /with-key = "tpm2\+host" needs the TPM that web1 has not/,
     );
     const installing = works(on('web1', device())).stdout;
-    // A TPM where none was known of is no other machine.
+    // A TPM that was not known before does not make it another machine.
     assert.match(
       works(operator(installing, 'web1', '--from=-')).stderr,
       /web1 is being installed: PCR 7\+14 is bound at its first boot/,
@@ -233,7 +233,7 @@ describe('in the vault', () => {
     assert.equal(
       git('ls-files').trim(),
       '.gitignore\nenrolled/web1.json',
-      'and what git is to ignore in a vault that was made without it',
+      "and git's ignore list in a vault that was created without git",
     );
     settings('git = false\n[host.web1]\n');
     works(operator(said, 'web1', '--from=-'));

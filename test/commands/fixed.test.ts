@@ -1,4 +1,4 @@
-/** The fixed folder by the commands, as its users see it: the operator's vault, and a machine of its own. */
+/** The fixed folder through the commands: in the operator's vault, and on a machine without one. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -97,7 +97,7 @@ function fails(args: readonly string[], status: number, message: RegExp, input: 
   assert.equal(said.status, status, `${args.join(' ')}: ${said.stderr}`);
   assert.match(said.stderr, message);
 }
-/** At a terminal, with these keys typed. */
+/** Runs a command at a terminal, typing these keys. */
 function typed(args: readonly string[], keys: string): Said {
   const command = [process.execPath, program, ...args].map((word) => `'${word}'`).join(' ');
   const { status, stdout } = spawnSync('script', ['-qec', command, '/dev/null'], {
@@ -158,7 +158,7 @@ describe('put and get', () => {
     assert.equal(works(['get', 'host/web2/token']), 'abc');
   });
 
-  test('say that a lone newline at the end became part of the secret, and --line leaves it out', () => {
+  test('warn that a trailing newline became part of the secret, and --line leaves it out', () => {
     const { stderr } = auxcred(['put', 'host/web1/a'], 'abc\n');
     assert.match(
       stderr,
@@ -169,7 +169,7 @@ describe('put and get', () => {
     assert.equal(works(['get', 'host/web1/b']), 'abc');
   });
 
-  test('ask without an echo, twice, and before they replace', () => {
+  test('ask without echoing, twice, and before they replace', () => {
     const said = typed(['put', 'host/web1/a'], 'hunter2\nhunter2\n');
     assert.equal(said.status, 0, said.stdout);
     assert.ok(!said.stdout.split('\n').slice(2).join('').includes('hunter2'));
@@ -238,7 +238,7 @@ describe('put and get', () => {
     assert.deepEqual(names(), ['host/web1/Token']);
   });
 
-  test('count up, also where the clock runs backwards', () => {
+  test('count up, even if the clock runs backwards', () => {
     const sequence = (): number =>
       JSON.parse(works(['ls', '--json', 'host/web1'])).map((entry: { sequence: number }) => entry.sequence)[0];
     works(['put', 'host/web1/a'], 'x');
@@ -290,7 +290,7 @@ describe('rm, mv and cp', () => {
     assert.ok(!existsSync(at('vault/fixed/host')));
   });
 
-  test('mv and cp encrypt anew, also for another scope', () => {
+  test('mv and cp re-encrypt, also for another scope', () => {
     const before = readFileSync(file('host/web1/a'));
     works(['cp', 'host/web1/a', 'group/db/a']);
     works(['mv', 'host/web1/a', 'host/web2/']);
@@ -324,7 +324,7 @@ describe('rm, mv and cp', () => {
     assert.equal(works(['get', 'host/web1/x/a/b']), 'host/web1/x/a/a/b');
   });
 
-  test('a name that another one forbids is found before the first secret moves', () => {
+  test('a conflicting name is found before the first secret moves', () => {
     works(['put', 'group/db/moved/C'], 'x');
     fails(
       ['mv', 'host/web1/dir', 'group/db/moved'],
@@ -366,7 +366,7 @@ describe('edit', () => {
     assert.deepEqual(left(), before);
   });
 
-  test('keeps what was there where nothing changed, all was deleted, or the editor failed', () => {
+  test('keeps the old secret if nothing changed, everything was deleted, or the editor failed', () => {
     works(['put', 'host/web1/a'], 'old');
     const before = readFileSync(file('host/web1/a'));
     assert.match(auxcred(['edit', 'host/web1/a'], '', editor('true')).stderr, /host\/web1\/a is unchanged/);
@@ -390,7 +390,7 @@ describe('edit', () => {
 });
 
 describe('generate', () => {
-  test('keeps a random secret of any kind, and shows no more than a public half', () => {
+  test('stores a random secret of any kind, and shows at most a public half', () => {
     assert.equal(works(['generate', 'host/web1/a', '--length=40', '--alphabet=readable', '--require=digit,upper']), '');
     assert.match(works(['get', 'host/web1/a']), /^(?=.*\d)(?=.*[A-Z])[2-9A-HJ-NP-Za-km-z]{40}$/);
     const shown = works(['generate', 'host/web1/key', '--kind=ssh-ed25519', '--comment=me']);
@@ -458,7 +458,7 @@ describe('verify', () => {
   });
 });
 
-test('verify names what is no file, and ends', () => {
+test('verify names what is not a file, and does not hang', () => {
   for (const name of ['a', 'fifo', 'zero', 'loop']) works(['put', `host/web1/${name}`], name);
   for (const name of ['fifo', 'zero', 'loop']) rmSync(file(`host/web1/${name}`));
   assert.equal(spawnSync('mkfifo', [file('host/web1/fifo')]).status, 0);
@@ -500,7 +500,7 @@ describe('import', () => {
     assert.equal(works(['get', 'host/web2/web']), 'hunter2');
   });
 
-  test('makes no secret of two that are one', () => {
+  test('imports no two secrets under one name', () => {
     for (const name of ['u\u0308', '\u00fc']) writeFileSync(at(`files/${name}`), name);
     fails(['import', at('files'), 'host/web1', '--force'], exitStatus.vault, /became host\/web1\/\u00fc already/);
     assert.equal(works(['get', 'host/web1/\u00fc']), Buffer.from('u\u0308').toString('latin1'));
@@ -508,7 +508,7 @@ describe('import', () => {
 });
 
 describe('a new epoch', () => {
-  test('closes the old files by name, and rekey opens them again, also after it was ended halfway', () => {
+  test('names old files that no longer open, and rekey re-encrypts them, even after an interruption', () => {
     for (const name of ['host/web1/a', 'host/web1/b', 'host/web2/c', 'group/db/d']) works(['put', name], name);
     const old = readFileSync(file('host/web1/a'));
     const text = readFileSync(at('vault/vault.toml'), 'utf8');
@@ -527,7 +527,7 @@ describe('a new epoch', () => {
     works(['verify']);
   });
 
-  test('--next raises it in vault.toml and leaves all else there as it is', () => {
+  test('--next raises it in vault.toml and leaves everything else there alone', () => {
     works(['put', 'host/web2/c'], 'c');
     works(['put', 'group/db/d'], 'd');
     const settings = (): string => readFileSync(at('vault/vault.toml'), 'utf8');
@@ -556,7 +556,7 @@ describe('git', () => {
   const git = (...args: string[]): string =>
     spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8', env: environment() }).stdout;
 
-  test('takes every change, and never the fleet seed', () => {
+  test('commits every change, and never the fleet seed', () => {
     rmSync(at('vault'), { recursive: true });
     works([
       'init',
@@ -583,7 +583,7 @@ describe('git', () => {
     assert.equal(git('status', '--porcelain'), '');
   });
 
-  test('that fails loses the commit and nothing else; git = false makes none', () => {
+  test('that fails loses only the commit; git = false makes none', () => {
     mkdirSync(at('vault/.git'));
     const { status, stderr } = auxcred(['put', 'host/web1/a'], 'x');
     assert.equal(status, 0);
@@ -603,7 +603,7 @@ describe('the fleet seed', () => {
     return spawnSync('age-keygen', ['-y', at(name)], { encoding: 'utf8' }).stdout.trim();
   };
 
-  test('is locked to other recipients, and stays the same seed', () => {
+  test('is re-encrypted to other recipients, and stays the same seed', () => {
     works(['put', 'host/web1/a'], 'x');
     const scopes = works(['scopes', 'web1']);
     const [mine, theirs] = [newKey('mine'), newKey('theirs')];
@@ -626,7 +626,7 @@ describe('the fleet seed', () => {
     assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
   });
 
-  test('is locked to a plugin beside other recipients, by the age program', () => {
+  test('is encrypted to a plugin and other recipients, by the age program', () => {
     mkdirSync(at('bin'));
     writeFileSync(at('bin/age-plugin-auxtest'), agePlugin, { mode: 0o755 });
     const path = `${at('bin')}:${process.env['PATH'] ?? ''}`;
@@ -674,7 +674,7 @@ describe('the fleet seed', () => {
     writeFileSync(file, whole);
   });
 
-  test('is locked to a passphrase, and back', () => {
+  test('is re-encrypted to a passphrase, and back', () => {
     const scopes = works(['scopes', 'web1']);
     writeFileSync(at('passphrase'), 'correct horse\n');
     works(['rewrap', `--passphrase-file=${at('passphrase')}`]);
@@ -702,7 +702,7 @@ describe('a machine without a vault', () => {
     works(on('seal', '--no-recovery'));
   });
 
-  test('keeps fixed secrets of its own, and puts them in force beside derived ones, hashed and in templates', () => {
+  test('has fixed secrets of its own, and activates them along with derived ones, hashed and in templates', () => {
     works(on('put', 'wifi'), 'hunter2');
     declare(
       '[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n',
@@ -744,7 +744,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('history', 'a')), before);
   });
 
-  test('refuses a file that was replaced before, unless it is meant', () => {
+  test('refuses an older file, unless told to accept it', () => {
     const path = at('box/var/lib/auxcred/fixed/host/box/w.sealed');
     works(on('put', 'w'), 'old');
     const old = readFileSync(path);
@@ -762,7 +762,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'w')), 'old');
   });
 
-  test('refuses a seeds.age that was replaced before, unless it is meant', () => {
+  test('refuses an older seeds.age, unless told to accept it', () => {
     const seeds = at('box/var/lib/auxcred/seeds.age');
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
@@ -777,7 +777,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'a')), value);
   });
 
-  test('waits for another one that is at work', async () => {
+  test('waits for another running auxcred', async () => {
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
     const holder = spawn('flock', [at('box/var/lib/auxcred/lock'), 'sh', '-c', 'echo held; sleep 2'], {
@@ -790,7 +790,7 @@ describe('a machine without a vault', () => {
     assert.ok(!/waiting/.test(auxcred(on('apply')).stderr));
   });
 
-  test('serves what is in force, whatever happens to the folder', () => {
+  test('serves what is active, whatever happens to the folder', () => {
     works(on('put', 'w'), 'kept');
     declare('[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n');
     works(on('apply'));
@@ -804,7 +804,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'w')), 'kept');
   });
 
-  test('says of a secret that it was removed, and when it came back', () => {
+  test('says when a secret was removed, and when it came back', () => {
     works(on('put', 'w'), 'kept');
     const all =
       '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';

@@ -91,7 +91,7 @@ describe('the fleet seed', () => {
     assert.equal(spawnSync('age', ['-d', '-i', at('identity'), at('vault/seed.age')]).stdout.length, 32);
   });
 
-  test('is not made twice, nor without something that opens it', () => {
+  test('is not created twice, nor without recipients or a passphrase', () => {
     assert.equal(auxcred(vault('init', '--recipient=age1x')).status, exitStatus.refused);
     const { status, stderr } = auxcred(['init', `--vault=${at('other')}`]);
     assert.equal(status, exitStatus.usage);
@@ -207,11 +207,11 @@ describe('both sides', () => {
     assert.deepEqual(
       Object.keys(JSON.parse(plain.stdout)),
       ['web1', 'web2'],
-      "a machine without a seed of its own is the operator's",
+      "a machine without a seed of its own uses the vault's",
     );
   });
 
-  test('travel in time alike', () => {
+  test('agree on the values of other periods', () => {
     const [july, june] = ['2026-07', '2026-06'].map((period) =>
       works(on('web1', 'get', 'db-password', `--at=${period}`)),
     );
@@ -276,7 +276,7 @@ describe('looking', () => {
     writeFileSync(file, manifest);
   });
 
-  test('history tells what was in force', () => {
+  test('history shows what was active', () => {
     const rows: { change: string; generation: string }[] = JSON.parse(
       works(on('web2', 'history', 'db-password', '--json')),
     );
@@ -293,7 +293,7 @@ describe('looking', () => {
     assert.match(auxcred(on('web2', 'history', 'nothing')).stderr, /hint: auxcred ls shows/);
   });
 
-  test('a reader that has seen enough is no error', () => {
+  test('a reader that stops early is not an error', () => {
     const { stdout, stderr } = spawnSync(
       'sh',
       ['-c', `"${process.execPath}" dist/auxcred.cjs graph --root="${at('web1')}" | head -n 1`],

@@ -42,8 +42,7 @@ import { startSwappingProxy } from '../tpm-proxy.ts';
 import { commandCodes, leftIn } from '../tpm2/sealing.ts';
 
 /**
- * The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the
- * command it was given.
+ * The operator's folder, with a vault, the hosts' roots, and a stand-in for ssh that runs the given command.
  */
 let folder = '';
 const at = (path: string): string => join(folder, path);
@@ -168,7 +167,7 @@ describe('the protocol', () => {
     );
   });
 
-  test('has no names that lead elsewhere', () => {
+  test('has no names that lead out of their folder', () => {
     for (const name of [
       '../../etc/passwd',
       '/etc/passwd',
@@ -254,7 +253,7 @@ describe('the protocol', () => {
     );
   });
 
-  test('a terminal is shown nothing that it would obey', () => {
+  test('a terminal is sent no control characters', () => {
     const { failure } = parseResult(
       encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }),
       'web1',
@@ -275,7 +274,7 @@ describe('the protocol', () => {
     }
   });
 
-  test('whatever a host says is read or refused as malformed', () => {
+  test('whatever a host says is either parsed or refused as malformed', () => {
     fc.assert(
       fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
         for (const parse of [
@@ -294,7 +293,7 @@ describe('the protocol', () => {
     );
   });
 
-  test('lines and lengths come out of a stream however it is cut', async () => {
+  test('lines and lengths are read from a stream however it is chunked', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.uint8Array({ maxLength: 60 }),
@@ -327,7 +326,7 @@ describe('the protocol', () => {
 });
 
 describe('push', () => {
-  test('brings what is missing, and then nothing', () => {
+  test('sends what is missing, and then nothing', () => {
     put('host/web1/wifi', 'secret one');
     put('group/db/token', 'shared');
     const first = pushed('--all', '--manifest');
@@ -360,7 +359,7 @@ describe('push', () => {
     assert.ok(existsSync(at('vault/enrolled/web1.json')));
   });
 
-  test('takes away what is gone from the vault and came by a push, and leaves the rest', () => {
+  test('removes what a push brought and the vault no longer has, and leaves the rest', () => {
     put('host/web1/old', 'x');
     writeFileSync(at('vault/all/old.toml'), '[secret.old]\nkind = "hex"\nunits = ["old.service"]\n');
     pushed('web1', '--manifest');
@@ -410,7 +409,7 @@ describe('push', () => {
     pushed('web1', '--manifest');
   });
 
-  test('a new epoch is taken, one that goes back and seeds of another vault are not', () => {
+  test('a new epoch is accepted; an older one and seeds of another vault are not', () => {
     const session = works(['get', 'session', `--root=${at('web2')}`]);
     vaultToml('[group.db]\nepoch = 2\n');
     works(operator('rekey', 'group/db'));
@@ -445,14 +444,14 @@ describe('push', () => {
     pushed('web1');
   });
 
-  test('a host stays sealed as it is where vault.toml does not say how', () => {
+  test('a host keeps its sealing if vault.toml does not set one', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     works(['reseal', `--root=${at('web2')}`, `--add-recipient=${recipient}`]);
     assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
     assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status, 0);
   });
 
-  test('one whose seeds do not open is sealed as vault.toml says, and not before it does', () => {
+  test('a host whose seeds do not open is sealed as vault.toml says, once it does', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(join(store('web2'), 'seeds.age'), 'damaged');
     const {
@@ -469,7 +468,7 @@ describe('push', () => {
     works(['unseal', `--root=${at('web2')}`]);
   });
 
-  test("one that hangs, one that is not there and one that can't be run fail with their reasons", () => {
+  test("an ssh that hangs, one that does not exist and one that can't be run fail with their reasons", () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('near-ssh', 'far-ssh'));
     const started = Date.now();
@@ -509,7 +508,7 @@ describe('push', () => {
     writeFileSync(at('vault/vault.toml'), settings);
   });
 
-  test("what can't be laid out on the host is a failure of its own", () => {
+  test("what can't be written on the host is a failure of its own", () => {
     pushed('web2', '--manifest');
     mkdirSync(at('vault/hosts/web2'), { recursive: true });
     writeFileSync(
@@ -523,7 +522,7 @@ describe('push', () => {
     assert.equal(pushed('web2', '--manifest').status, 0);
   });
 
-  test("what would take the place of somebody else's credential is refused before anything is written", () => {
+  test("replacing somebody else's credential is refused before anything is written", () => {
     pushed('web2', '--manifest');
     mkdirSync(at('web2/etc/credstore.encrypted'));
     writeFileSync(at('web2/etc/credstore.encrypted/mine'), 'theirs');
@@ -589,7 +588,7 @@ const failureOf = ({ rows: [row] }: { rows: Row[] }): [string | undefined, strin
 
 describe('what a host has of its own', () => {
   let count = 0;
-  /** A host with a seed of its own and a secret under it, and what lies there. */
+  /** A host with a seed and a secret of its own, and its files. */
   function ownHost(): { name: string; kept: () => unknown } {
     const name = `own${String(++count)}`;
     makeHost(name);
@@ -619,7 +618,7 @@ describe('what a host has of its own', () => {
     assert.deepEqual(kept(), before);
   }
 
-  test('a seed is not replaced because scopes.json is missing, damaged or another one', () => {
+  test('a seed is not replaced just because scopes.json is missing, damaged or of another seed', () => {
     const { name, kept } = ownHost();
     const pins = readFileSync(pinsOf(name));
     refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
@@ -646,7 +645,7 @@ describe('what a host has of its own', () => {
     works(['unseal', `--root=${at(name)}`]);
   });
 
-  test('what no longer opens, or is only a snapshot or a fixed file, is not given up either', () => {
+  test('a seed that no longer opens, or of which only a snapshot or a fixed file is left, is not given up either', () => {
     const { name, kept } = ownHost();
     rmSync(pinsOf(name));
     const seeds = readFileSync(join(store(name), 'seeds.age'));
@@ -668,7 +667,7 @@ describe('what a host has of its own', () => {
     refused(name, kept, /the seed of host\/own2 here is not one that the operator knows/);
   });
 
-  test("another host's seeds are taken from nobody, whatever is missing", () => {
+  test("another host's seeds are never accepted, whatever is missing", () => {
     const { name, kept } = ownHost();
     writeFileSync(at(`${name}/etc/hostname`), 'other\n');
     works(['seal', '--replace', '--no-recovery', `--root=${at(name)}`]);
@@ -677,7 +676,7 @@ describe('what a host has of its own', () => {
     refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/, '--replace');
   });
 
-  test('its own seeds are sealed again where scopes.json is gone, and it stays sealed as it was', () => {
+  test('its own seeds are sealed again if scopes.json is gone, with the same sealing', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     makeHost('lost');
     withSettings(alsoHost('lost'), () => {
@@ -692,7 +691,7 @@ describe('what a host has of its own', () => {
     });
   });
 
-  test('a fixed secret that was put or changed there is overwritten with --replace alone', () => {
+  test('a fixed secret that was put or changed there is overwritten only with --replace', () => {
     makeHost('putter');
     withSettings(alsoHost('putter'), () => {
       const value = (name: string): string => works(['get', `host/putter/${name}`, `--root=${at('putter')}`]);
@@ -720,7 +719,7 @@ describe('what a host has of its own', () => {
     });
   });
 
-  test('one that a new epoch would close is named', () => {
+  test('one that a new epoch would make unreadable is named', () => {
     makeHost('epoch');
     withSettings(alsoHost('epoch'), () => {
       pushed('epoch');
@@ -764,7 +763,7 @@ describe('what a host has of its own', () => {
 });
 
 describe('the names of fixed secrets', () => {
-  /** Two secrets whose names differ in their case only, as a merge of two branches brings them. */
+  /** Two secrets whose names differ only in case, as after a merge of two branches. */
   function twins(host: string): void {
     const file = at(`vault/fixed/host/${host}/Tok.sealed`);
     put(`host/${host}/Tok`, 'one');
@@ -774,7 +773,7 @@ describe('the names of fixed secrets', () => {
     writeFileSync(file, one);
   }
 
-  test('are judged together before anything is sealed, and verify says which do not go together', () => {
+  test('are judged together before anything is sealed, and verify reports conflicts', () => {
     makeHost('merged');
     withSettings(alsoHost('merged'), () => {
       twins('merged');
@@ -815,7 +814,7 @@ describe('the names of fixed secrets', () => {
     });
   });
 
-  test('do not end as the files do, and what is in their way is named before anything is written', () => {
+  test("do not end in the files' extension, and what is in their way is named before anything is written", () => {
     for (const name of ['host/web1/web.sealed/x', 'host/web1/web.SEALED'])
       assert.match(auxcred(operator('put', name), 'x').stderr, /a part of it ends in \.sealed/);
     makeHost('blocked');
@@ -844,7 +843,7 @@ describe('the names of fixed secrets', () => {
 describe('a dry run', () => {
   const listing = (host: string): string[] => readdirSync(at(host), { recursive: true }).map(String).sort();
 
-  test('judges on the host what the push would, and changes nothing', () => {
+  test("makes the push's checks on the host, and changes nothing", () => {
     makeHost('dry');
     withSettings(alsoHost('dry'), () => {
       works(['enroll', 'dry', `--vault=${at('vault')}`, '--from=-'], works(['enroll', `--root=${at('dry')}`]));
@@ -880,7 +879,7 @@ describe('a dry run', () => {
     rmSync(at('vault/hosts'), { recursive: true });
   });
 
-  test('sends no seeds to a host that is not enrolled, and judges all the same', () => {
+  test('sends no seeds to a host that is not enrolled, but still makes the checks', () => {
     makeHost('stranger');
     writeFileSync(
       at('bin/kept-ssh'),
@@ -905,7 +904,7 @@ describe('a dry run', () => {
   });
 });
 
-test('a vault without its fixed folder takes no secret away', () => {
+test('a vault without its fixed folder removes no secret', () => {
   makeHost('entire');
   withSettings(alsoHost('entire', ''), () => {
     put('host/entire/one', '1');
@@ -933,7 +932,7 @@ test('a vault without its fixed folder takes no secret away', () => {
 });
 
 describe('a push without a manifest', () => {
-  test('says so, and takes none away because its folder is not where vault.toml says', () => {
+  test('says so, and removes none if its folder is not where vault.toml says', () => {
     makeHost('bare');
     withSettings(alsoHost('bare'), () => {
       assert.match(pushed('bare').stderr, /bare: its manifest is not sent: --manifest brings web\.toml\n/);
@@ -959,7 +958,7 @@ describe('a push without a manifest', () => {
 });
 
 describe('a hostile host', () => {
-  /** A program in the place of ssh, which answers with a host's offer. */
+  /** A stand-in for ssh, which answers with a host's offer. */
   function hostile(script: string, ...args: string[]): ReturnType<typeof pushed> {
     writeFileSync(at('bin/hostile-ssh'), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
     return withSettings(
@@ -974,7 +973,7 @@ describe('a hostile host', () => {
     return `cat '${file}'`;
   };
 
-  test('is shown as far as anybody reads, and given up where it floods', () => {
+  test('is shown up to a limit, and given up if it floods', () => {
     const many = hostile('for i in {1..5000}; do echo "line $i $(printf \'\\e[2J\\xe2\\x80\\xae\')" >&2; done; exit 1');
     assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
     assert.match(many.stderr, /^auxcred: web1: further output is left out$/m);
@@ -986,7 +985,7 @@ describe('a hostile host', () => {
     assert.deepEqual(failureOf(noLine), ['malformed', 'web1 floods standard error']);
   });
 
-  test('offers nothing that is larger than what it could have', () => {
+  test("can't offer more than a real host could have", () => {
     assert.match(
       failureOf(hostile('echo -n \'{"protocol":1,"fixed":{"\'; tr \'\\0\' x < /dev/zero'))[1],
       /^web1 says more than 8388608 bytes in one line$/,
@@ -1011,7 +1010,7 @@ describe('a hostile host', () => {
     );
   });
 
-  test('names nothing that a terminal obeys', () => {
+  test("can't send control characters to a terminal", () => {
     const name = 'host/web1/evil\u202etxt';
     const { stderr, stdout } = withSettings(
       (text) => text.replace('near-ssh', 'hostile-ssh'),
@@ -1030,7 +1029,7 @@ describe('a hostile host', () => {
     assert.ok(hosts[0]?.sent.removed.includes(name), 'a program gets the name as it is');
   });
 
-  test('that says half of something, or nothing, is waited for no longer than --timeout', () => {
+  test('that sends half a message, or nothing, is not waited for longer than --timeout', () => {
     for (const script of [
       'echo -n \'{"protocol":1,\'; sleep 60',
       `${offerOf({ unfinished: true })}; sleep 60`,
@@ -1051,7 +1050,7 @@ describe('a hostile host', () => {
       assert.equal(failureOf(hostile(script))[0], 'malformed', script);
   });
 
-  test('whose ssh host key is not the known one is told from one that is not there', () => {
+  test("with an unknown ssh host key is told from one that can't be reached", () => {
     const changed = hostile(
       'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2; echo "Host key verification failed." >&2; exit 255',
     ).rows[0]?.failure;
@@ -1075,7 +1074,7 @@ describe('a hostile host', () => {
   });
 });
 
-test('killed at any moment a host opens its seeds, old or new, and the next push finishes', (t) => {
+test('a host that is killed at any moment opens its seeds, old or new, and the next push finishes', (t) => {
   const through = (from: string, to: string): void => {
     writeFileSync(at('vault/vault.toml'), readFileSync(at('vault/vault.toml'), 'utf8').replace(from, to));
   };
@@ -1161,7 +1160,7 @@ describe('receive', () => {
     seeds: { length: seeds.length, keepSealing: false, replaces: new Map() },
   });
 
-  test('takes no seeds but those that it is pinned to', async () => {
+  test('accepts only the seeds that it is pinned to', async () => {
     const before = untouched('web1');
     const other = await sealedTo('web1', seedsOf('web2'));
     assert.equal(
@@ -1186,7 +1185,7 @@ describe('receive', () => {
     assert.deepEqual(untouched('web1'), before);
   });
 
-  test('takes no file that does not open under its name, and takes none away that it was not brought', () => {
+  test('accepts no file that does not open under its name, and removes none that a push did not bring', () => {
     const before = untouched('web1');
     const scope = seedsOf('web1')[0];
     assert.ok(scope);
@@ -1217,7 +1216,7 @@ describe('receive', () => {
     assert.equal(scopeName(scope), 'host/web1');
   });
 
-  test('a connection that ends before everything is there changes nothing', () => {
+  test('a connection that ends before everything has arrived changes nothing', () => {
     const before = untouched('web1');
     assert.match(
       receive('web1', { ...nothing, fixed: [{ name: 'host/web1/a', length: 161 }] }, new Uint8Array(100)).failure
@@ -1228,7 +1227,7 @@ describe('receive', () => {
     assert.deepEqual([auxcred(['receive', `--root=${at('web1')}`]).status, untouched('web1')], [0, before]);
   });
 
-  test('an operator who goes away once everything is there stops nothing', async () => {
+  test('an operator who disconnects after everything has arrived stops nothing', async () => {
     const scope = seedsOf('web1')[0];
     assert.ok(scope);
     const file = encodeFixed(scope.seed, 'late', Date.now(), Buffer.from('value'));
@@ -1252,7 +1251,7 @@ describe('receive', () => {
   });
 });
 
-test('a host that is enrolled with a TPM is sent what only that TPM opens', async () => {
+test('a host that is enrolled with a TPM is sent seeds that only that TPM opens', async () => {
   const [tpm, other] = [await startSwtpm({ pcrs: { 7: ['a7'.repeat(32)] } }), await startSwtpm()];
   try {
     makeHost('tpm1');
@@ -1319,7 +1318,7 @@ describe('copy', () => {
     return all;
   };
 
-  test('names what a deploy tool has to bring, and where to', () => {
+  test('lists what a deploy tool has to copy, and where to', () => {
     assert.deepEqual(
       pairs().map(({ destination, mode, owner }) => [destination, mode, owner]),
       [
@@ -1339,7 +1338,7 @@ describe('copy', () => {
     assert.match(works(operator('copy', 'web1')), /^SOURCE +DESTINATION +MODE +OWNER\n/);
   });
 
-  test('brings it into a root, which then opens, provisions and is known to push', () => {
+  test('copies it into a root, which then opens and provisions, and which push recognises', () => {
     makeHost('fresh');
     for (const name of ['ssh_host_ed25519_key', 'ssh_host_ed25519_key.pub'])
       writeFileSync(at(`fresh/etc/ssh/${name}`), readFileSync(at(`web1/etc/ssh/${name}`)), { mode: 0o600 });
@@ -1363,7 +1362,7 @@ describe('copy', () => {
     assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'nothing to do');
   });
 
-  test("a group of the new root's own gets the seeds, and a link out of it is not followed", () => {
+  test("the new root's own group gets the seeds, and a link out of the root is not followed", () => {
     mkdirSync(at('linked/etc'), { recursive: true });
     writeFileSync(at('linked/etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
     works(operator('copy', 'web1', `--to=${at('linked')}`));
@@ -1377,7 +1376,7 @@ describe('copy', () => {
     assert.deepEqual(readdirSync(at('outside')), []);
   });
 
-  test('a new root with folders that others own is left alone', { skip: process.getuid?.() !== 0 }, () => {
+  test('a new root with folders that others own is refused', { skip: process.getuid?.() !== 0 }, () => {
     mkdirSync(at('foreign/etc/auxcred'), { recursive: true });
     chownSync(at('foreign/etc/auxcred'), 65534, 65534);
     const { status, stderr } = auxcred(operator('copy', 'web1', `--to=${at('foreign')}`));

@@ -28,9 +28,9 @@ import { type Swtpm, startSwtpm } from '../swtpm.ts';
 
 const isRoot = process.getuid?.() === 0;
 
-/** What all of this file starts from: a system below a folder with all that it needs, in force. */
+/** The starting point of this file: a system below a folder with everything it needs, active. */
 let sound = '';
-/** A copy of it, for one test to break. */
+/** A copy of it, which one test may break. */
 let root = '';
 let recoveryKey = '';
 let recipient = '';
@@ -64,7 +64,7 @@ const auxcred = (verb: string, ...args: string[]): string => {
   assert.equal(status, 0, `${verb}: ${stderr}${stdout}`);
   return stdout;
 };
-/** At another time, for a whole process. */
+/** Runs a whole process at another time. */
 const auxcredAt = (time: string, verb: string, ...args: string[]): void => {
   const { status, stderr } = spawnSync(
     'faketime',
@@ -77,7 +77,7 @@ const auxcredAt = (time: string, verb: string, ...args: string[]): void => {
 const isFinding = (value: unknown): value is Finding =>
   typeof value === 'object' && value !== null && 'check' in value && 'level' in value && 'mend' in value;
 
-/** What doctor found, but for what is well. */
+/** What doctor found, except what is well. */
 function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
   const { status, stdout, stderr } = run(['doctor', `--root=${root}`, '--json'], options);
   assert.ok(status === 0 || status === exitStatus.unwell, stderr);
@@ -89,7 +89,7 @@ function findings(options: Parameters<typeof run>[1] = {}): Finding[] {
   return found;
 }
 
-/** The one thing that is found. */
+/** The only finding. */
 function only(
   check: string,
   level: Finding['level'],
@@ -111,7 +111,7 @@ function only(
   return finding;
 }
 
-/** Types a command of a finding, with what its words in capitals stand for, and sees that nothing is left. */
+/** Runs the command of a finding, with values for its words in capitals, and checks that no finding is left. */
 function mends(
   { mend }: Finding,
   which: number,
@@ -135,7 +135,7 @@ function mends(
 }
 
 before(() => {
-  // So that no command works that is not quoted.
+  // So that unquoted commands fail.
   sound = mkdtempSync(join(tmpdir(), 'what is sound-'));
   root = sound;
   for (const folder of ['etc/ssh', 'etc/auxcred/secrets.d']) mkdirSync(at(folder), { recursive: true });
@@ -169,7 +169,7 @@ afterEach(() => {
 });
 
 describe('doctor', () => {
-  test('finds nothing where all is well, and says so', () => {
+  test('finds nothing if all is well, and says so', () => {
     assert.deepEqual(findings(), []);
     const { status, stdout, stderr } = run(['doctor', `--root=${root}`]);
     assert.deepEqual([status, stdout], [0, '']);
@@ -220,7 +220,7 @@ describe('doctor', () => {
     writeFileSync(leftover, '');
     mends(only('leftovers', 'warning', /was being written/), 0);
     assert.ok(!existsSync(leftover));
-    // One that is being written at this moment is none.
+    // A file that is being written right now does not count.
     writeFileSync(store(`.seeds.age.${String(process.pid)}.new`), '');
     assert.deepEqual(findings(), []);
   });
@@ -243,7 +243,7 @@ describe('doctor', () => {
       );
       assert.ok(!finding.mend.some((command) => /auxcred seal\b/.test(command)));
       assert.equal(finding.mend.at(-1), 'auxcred push web1    # where the vault is');
-      // Nothing is active where the snapshot went too, and the recovery recipients went with it.
+      // Nothing is active if the snapshot is gone too, and the recovery recipients are gone with it.
       mends(
         finding,
         which,
@@ -261,7 +261,7 @@ describe('doctor', () => {
     mends(only('seed', 'problem', /seeds.age is damaged/), 0, { BACKUP: at('backup') });
   });
 
-  test('opening: whole on the outside', () => {
+  test('opening: damaged inside only', () => {
     copyFileSync(store('seeds.age'), at('backup'));
     const bytes = readFileSync(store('seeds.age'));
     bytes[bytes.length - 1] = (bytes[bytes.length - 1] ?? 0) ^ 1;
@@ -361,12 +361,12 @@ describe('doctor', () => {
       auxcredAt('2020-05-05 12:00:00', 'apply');
       const finding = only('stale', 'warning', /^key is not what it should be by now: period 2020 -> 20\d\d$/);
       assert.equal(finding.why?.includes('hook'), hook !== '');
-      // Below another root no hook runs, so that one stays.
+      // Below another root no hook runs, so that finding stays.
       mends(finding, 0, {}, hook === '' ? [] : ['stale']);
     }
   });
 
-  test('stale: a file that is newer than what is in force', () => {
+  test('stale: a file that is newer than the active one', () => {
     spawnSync(process.execPath, [resolve('dist/auxcred.cjs'), 'put', '--force', `--root=${root}`, 'wifi'], {
       input: 'another',
     });
@@ -396,7 +396,7 @@ describe('doctor', () => {
     mends(only('older', 'problem', /the file of host\/web1\/wifi is older than the one that is in force/), 0);
   });
 
-  test('fixed: one that does not open, one that is none', () => {
+  test('fixed: one that does not open, one that is not a fixed secret', () => {
     const bytes = readFileSync(store('fixed/host/web1/wifi.sealed'));
     bytes[70] = (bytes[70] ?? 0) ^ 1;
     writeFileSync(store('fixed/host/web1/wifi.sealed'), bytes);
@@ -415,7 +415,7 @@ describe('doctor', () => {
     mends(finding, 0, {}, ['manifest']);
   });
 
-  test('fixed: many that do not open are one finding, with the way to have all of them again', () => {
+  test('fixed: many that do not open are one finding, with the way to restore all of them', () => {
     const names = Array.from({ length: 28 }, (_, i) => `token-${String(i).padStart(2, '0')}`);
     for (const name of names) auxcred('put', name);
     cpSync(store('fixed'), at('backup'), { recursive: true });
@@ -451,7 +451,7 @@ describe('doctor', () => {
     ]);
   });
 
-  test('hooks: one that is not there, and one that is no program', () => {
+  test('hooks: one that is missing, and one that is not a program', () => {
     const declared = (name: string): string =>
       `[secret.${name}]\nhook = ["/opt/${name}"]\nunits = ["${name}.service"]\n`;
     writeFileSync(at(manifest), declared('gone') + declared('plain'));
@@ -491,7 +491,7 @@ describe('doctor', () => {
     );
   });
 
-  test("overrides: a file that takes the drop-in's place, and one that takes its lines away", () => {
+  test('overrides: a file that replaces the drop-in, and one that cancels its lines', () => {
     mkdirSync(at('etc/systemd/system/web.service.d'), { recursive: true });
     symlinkSync('/dev/null', at('etc/systemd/system/web.service.d/50-auxcred.conf'));
     mends(
@@ -529,7 +529,7 @@ describe('doctor', () => {
     assert.equal(run(['apply', `--root=${root}`]).status, exitStatus['invalid-manifest']);
   });
 
-  test('links: made where others could lead them, and where nobody declared one', { skip: !isRoot }, () => {
+  test('links: in folders that others could redirect, and undeclared ones', { skip: !isRoot }, () => {
     const file = '/run/auxcred/files/token';
     writeFileSync(at('etc/passwd'), `${readFileSync(at('etc/passwd'), 'utf8')}bob:x:1000:1000::/home/bob:/bin/sh\n`);
     for (const folder of ['etc/apt.conf.d', 'home', 'home/bob', 'home/bob/app']) mkdirSync(at(folder));
@@ -541,7 +541,7 @@ describe('doctor', () => {
     );
     auxcred('apply');
     assert.deepEqual(findings(), []);
-    // What a version before this one did.
+    // As an earlier version did.
     writeFileSync(store('links.json'), '["/home/bob/app/token.conf"]\n', { mode: 0o600 });
     symlinkSync(file, at('etc/apt.conf.d/token.conf'));
     mends(only('links', 'warning', /apt\.conf\.d\/token\.conf leads to a secret's file, and nothing declares it$/), 0);
@@ -566,7 +566,7 @@ describe('doctor', () => {
     only('node', 'problem', /koffi has no native file/, { program: at('auxcred.cjs') });
   });
 
-  test('sight: says what it may not see, and takes nothing for missing', { skip: !isRoot }, () => {
+  test("sight: names what it can't read, and takes nothing for missing", { skip: !isRoot }, () => {
     chmodSync(root, 0o755);
     copyFileSync('dist/auxcred.cjs', at('auxcred.cjs'));
     copyFileSync('dist/koffi.node', at('koffi.node'));
@@ -794,7 +794,7 @@ describe('doctor', () => {
 });
 
 describe('status', () => {
-  test('shows it at a glance', () => {
+  test('shows the state at a glance', () => {
     const { status, stdout } = run(['status', `--root=${root}`]);
     assert.equal(status, 0);
     assert.match(
@@ -803,7 +803,7 @@ describe('status', () => {
     );
   });
 
-  test('does not open the seed where that is not wanted', () => {
+  test('does not open the seed with --no-open', () => {
     assert.match(auxcred('status', '--no-open'), /^seed +sealed to host, 1 recovery recipient; not opened$/m);
   });
 
@@ -818,7 +818,7 @@ describe('status', () => {
     );
   });
 
-  test('a secret that is held in its period does not change by itself', () => {
+  test('a secret with a fixed period does not change by itself', () => {
     writeFileSync(
       at(manifest),
       '[secret.key]\nkind = "hex"\nrotate = "yearly"\nperiod = "2020"\nunits = ["web.service"]\n',
@@ -834,7 +834,7 @@ describe('status', () => {
     for (const key of Object.keys(report)) assert.ok(documentation.includes(`| \`${key}\` |`), key);
   });
 
-  test('has colors at a terminal only, and none for who wants none', () => {
+  test('has colors only on a terminal, and none with NO_COLOR', () => {
     const inTerminal = (environment: Record<string, string>): string =>
       spawnSync(
         'script',
