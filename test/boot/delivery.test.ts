@@ -90,7 +90,7 @@ for (const version of systemdVersions)
       );
       await machine.shell('printf "hunter2\\001" | auxcred put wifi && auxcred fetch');
       const applied = await machine.run(['auxcred', 'apply']);
-      assert.match(applied.stderr, /credentials now in force/);
+      assert.match(applied.stderr, /credentials now active/);
       await machine.run([
         'systemctl',
         'enable',

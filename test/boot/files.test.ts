@@ -141,7 +141,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       );
     });
 
-    test('those for users come before users are made, the others before sysinit.target', async () => {
+    test('those for users come before users are created, the others before sysinit.target', async () => {
       const [early, sysusers, files, sysinit] = await Promise.all(
         ['auxcred-user-files.service', 'systemd-sysusers.service', 'auxcred-files.service', 'sysinit.target'].map(
           startedAt,

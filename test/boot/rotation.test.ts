@@ -276,7 +276,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       ]);
       assert.match(
         stdout,
-        /the clock says 2026-11-23T12:00Z, but db is in its period 2026-12 already, so nothing was changed/,
+        /the clock says 2026-11-23T12:00Z, but db is already in its period 2026-12, so nothing was changed/,
       );
       assert.match(stdout, /set the clock; if it is now right and was wrong before, auxcred provision --accept-clock/);
       await machine.run(['systemctl', 'reset-failed', 'auxcred-rotate.service']);
@@ -458,7 +458,7 @@ for (const version of systemdVersions.filter((one) => one !== '254'))
       await machine.systemctl('start', ...Object.keys(breaking));
       await machine.write(manifestPath('waited'), waited(3));
       const { status, stderr } = await at('2027-02-01 08:00:00', 'auxcred', 'provision');
-      assert.deepEqual([status, /^auxcred: 9 units run with what changed$/m.test(stderr)], [0, true], stderr);
+      assert.deepEqual([status, /^auxcred: 9 units run with the changes$/m.test(stderr)], [0, true], stderr);
       await machine.write('/run/break', '');
       await machine.write(manifestPath('waited'), waited(4));
       const left = await applied('--no-wait');

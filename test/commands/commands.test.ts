@@ -124,7 +124,7 @@ describe('seal', () => {
     const sealed = here('seal', `--recipient=${recipient}`);
     assert.equal(sealed.status, 0, sealed.stderr);
     assert.equal(
-      sealed.stderr.match(/share a disk: unless it is encrypted, whoever takes it has the secrets/g)?.length,
+      sealed.stderr.match(/on the same disk: unless that is encrypted, whoever steals it has the secrets/g)?.length,
       1,
     );
     assert.match(sealed.stderr, /sealed the seed of host\/web1 to its ssh host key; key id [0-9a-f]{32}/);
@@ -147,7 +147,7 @@ describe('seal', () => {
     const before = readFileSync(at('var/lib/auxcred/seeds.age'));
     const again = here('seal', '--no-recovery');
     assert.equal(again.status, exitStatus.refused);
-    assert.match(again.stderr, /exists, and a new seed changes every secret/);
+    assert.match(again.stderr, /exists, and a new seed would change every secret/);
     assert.ok(before.equals(readFileSync(at('var/lib/auxcred/seeds.age'))));
     assert.equal(here('seal', '--no-recovery', '--replace').status, 0);
   });
@@ -300,13 +300,13 @@ describe('apply', () => {
   test('activates everything once', () => {
     here('seal', '--no-recovery');
     const first = here('apply');
-    assert.match(first.stderr, /1 credential now in force\nauxcred: drop-in of web\.service: added\n/);
+    assert.match(first.stderr, /1 credential now active\nauxcred: drop-in of web\.service: added\n/);
     assert.match(
       readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'),
       /^# From \/etc\/auxcred\/secrets\.d\/web\.toml$/m,
     );
     const second = here('apply');
-    assert.match(second.stderr, /1 credential in force already\n/);
+    assert.match(second.stderr, /1 credential already active\n/);
   });
 
   test('changes nothing if the manifest has an error', () => {

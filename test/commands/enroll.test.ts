@@ -96,7 +96,7 @@ describe('on a machine', () => {
   });
 
   test('says which keys it lacks, and needs at least one', () => {
-    assert.match(works(on('web1')).stderr, /there is no TPM here/);
+    assert.match(works(on('web1')).stderr, /this machine has no TPM/);
     fails(on('web1', '--tpm2-device=swtpm:path=/nonexistent'), 'no-tpm', /can't be opened/);
     rmSync(at('web1/etc/ssh/ssh_host_ed25519_key'));
     assert.match(
@@ -143,7 +143,7 @@ describe('in the vault', () => {
     fails(
       operator(other, 'web1', '--from=-'),
       'refused',
-      /that is not the machine that is enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
+      /this is not the machine that was enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
     );
     assert.ok(readFileSync(at('vault/enrolled/web1.json'), 'utf8').includes(JSON.parse(before).machine.sshHostKey));
     const { stderr } = works(operator(other, 'web1', '--from=-', '--replace'));
@@ -157,7 +157,7 @@ describe('in the vault', () => {
     fails(
       operator(said, 'web2', '--from=-'),
       'refused',
-      /that machine calls itself web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
+      /that enrollment is for web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
     );
     works(operator(works(on('web1', device(), '--name=web2')).stdout, 'web2', '--from=-'));
     fails(operator(said, 'web3', '--from=-'), 'not-found', /knows no host web3/);
@@ -191,13 +191,13 @@ describe('in the vault', () => {
     settings('[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "7+14"\n');
     assert.match(
       works(operator(works(on('web1')).stdout, 'web1', '--from=-')).stderr,
-      /with-key = "tpm2\+host" needs the TPM that web1 has not/,
+      /with-key = "tpm2\+host" needs a TPM, which web1 does not have/,
     );
     const installing = works(on('web1', device())).stdout;
     // A TPM that was not known before does not make it another machine.
     assert.match(
       works(operator(installing, 'web1', '--from=-')).stderr,
-      /web1 is being installed: PCR 7\+14 is bound at its first boot/,
+      /web1 is being installed: PCR 7\+14 will be bound at its first boot/,
     );
     const booted = (seven: string): string => {
       const said: { tpm: object } = JSON.parse(installing);
@@ -219,7 +219,7 @@ describe('in the vault', () => {
     settings('[host.web1]\nwith-key = "tpm2"\n');
     assert.match(
       works(operator(booted('a8'), 'web1', '--from=-')).stderr,
-      /warning: no PCR is bound: whoever boots anything on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/,
+      /warning: no PCR is bound: anything that boots on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/,
     );
   });
 

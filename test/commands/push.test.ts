@@ -439,7 +439,7 @@ describe('push', () => {
       `--identity=${at('identity')}`,
     ]);
     assert.equal(status, exitStatus.refused);
-    assert.match(stdout, /web2 has a seed for (?:host\/web2|group\/db) that is not this vault's/);
+    assert.match(stdout, /web2 has a seed for (?:host\/web2|group\/db) that is not from this vault/);
     assert.ok(!existsSync(at('other/enrolled/web2.json')));
     pushed('web1');
   });
@@ -621,7 +621,7 @@ describe('what a host has of its own', () => {
   test('a seed is not replaced just because scopes.json is missing, damaged or of another seed', () => {
     const { name, kept } = ownHost();
     const pins = readFileSync(pinsOf(name));
-    refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
+    refused(name, kept, /has a seed for host\/own1 that is not from this vault/);
     rmSync(pinsOf(name));
     refused(
       name,
@@ -629,9 +629,9 @@ describe('what a host has of its own', () => {
       /the seed of host\/own1 here is unknown to the operator, and every secret derived from it would be lost/,
     );
     writeFileSync(pinsOf(name), '{"version":1,"scopes":');
-    refused(name, kept, /the seed of host\/own1 here is not one that the operator knows/);
+    refused(name, kept, /the seed of host\/own1 here is unknown to the operator/);
     writeFileSync(pinsOf(name), pins.toString().replace(/"keyId": "[0-9a-f]+"/, `"keyId": "${'0'.repeat(32)}"`));
-    refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
+    refused(name, kept, /has a seed for host\/own1 that is not from this vault/);
     rmSync(pinsOf(name));
     withSettings(alsoHost(name, 'groups = ["db"]\nwith-key = "host"\n'), () => {
       assert.match(
@@ -662,9 +662,9 @@ describe('what a host has of its own', () => {
       /scopes\.json and seeds\.age are gone or damaged, and what is active here comes from another seed than the pushed one/,
     );
     for (const path of ['provisioned', 'generations']) rmSync(join(store(name), path), { recursive: true });
-    refused(name, kept, /host\/own2\/mine would not open any more/);
+    refused(name, kept, /host\/own2\/mine could no longer be opened/);
     writeFileSync(join(store(name), 'seeds.age'), seeds);
-    refused(name, kept, /the seed of host\/own2 here is not one that the operator knows/);
+    refused(name, kept, /the seed of host\/own2 here is unknown to the operator/);
   });
 
   test("another host's seeds are never accepted, whatever is missing", () => {
@@ -672,8 +672,8 @@ describe('what a host has of its own', () => {
     writeFileSync(at(`${name}/etc/hostname`), 'other\n');
     works(['seal', '--replace', '--no-recovery', `--root=${at(name)}`]);
     rmSync(pinsOf(name));
-    refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/);
-    refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/, '--replace');
+    refused(name, kept, /this machine is host\/other, and does not accept seeds of host\/own3/);
+    refused(name, kept, /this machine is host\/other, and does not accept seeds of host\/own3/, '--replace');
   });
 
   test('its own seeds are sealed again if scopes.json is gone, with the same sealing', () => {
@@ -1165,7 +1165,7 @@ describe('receive', () => {
     const other = await sealedTo('web1', seedsOf('web2'));
     assert.equal(
       receive('web1', announce(other), other).failure?.message,
-      'this machine is host/web1, and takes no seeds of host/web2',
+      'this machine is host/web1, and does not accept seeds of host/web2',
     );
     const forged = await sealedTo(
       'web1',
@@ -1173,7 +1173,7 @@ describe('receive', () => {
     );
     assert.match(
       receive('web1', announce(forged), forged).failure?.message ?? '',
-      /the seed of .* here is not one that the operator knows/,
+      /the seed of .* here is unknown to the operator/,
     );
     assert.equal(receive('web1', { ...announce(other), replace: true }, other).failure?.code, 'not-pinned');
     const elsewhere = await sealedTo('web2', seedsOf('web1'));

@@ -464,7 +464,7 @@ describe('auxcred gokey', () => {
     assert.equal(typed('-r x', '\nhunter2\nhunter2\n').stdout, expected);
     const other = typed('-r x', 'hunter2\nhunter3\nhunter2\nhunter2\n');
     assert.deepEqual([other.status, other.stdout], [0, expected]);
-    assert.match(other.terminal, /not the same: try again/);
+    assert.match(other.terminal, /the two passwords differ: try again/);
     const seed = file('seed', sealedSeed('hunter2', new Uint8Array(randomBytes(40))));
     const once_ = typed(`-r x -s '${seed}'`, 'hunter2\n');
     assert.deepEqual(

@@ -376,7 +376,7 @@ describe('doctor', () => {
   test('clock', () => {
     writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nunits = ["web.service"]\n');
     auxcredAt('2094-05-05 12:00:00', 'apply');
-    mends(only('clock', 'problem', /key is in its period 2094 already$/), 1);
+    mends(only('clock', 'problem', /key is already in its period 2094$/), 1);
   });
 
   test('wanted: a fixed secret that is not there', () => {
@@ -393,7 +393,7 @@ describe('doctor', () => {
     });
     auxcred('provision');
     copyFileSync(at('old'), store('fixed/host/web1/wifi.sealed'));
-    mends(only('older', 'problem', /the file of host\/web1\/wifi is older than the one that is in force/), 0);
+    mends(only('older', 'problem', /the file of host\/web1\/wifi is older than the active one/), 0);
   });
 
   test('fixed: one that does not open, one that is not a fixed secret', () => {
@@ -757,7 +757,7 @@ describe('doctor', () => {
       const gone = only('tpm', 'problem', /^the TPM at \S+ can't be opened: IO failure$/);
       const { stdout } = run(['status', `--root=${root}`]);
       assert.match(stdout, /^tpm +the TPM at \S+ can't be opened: IO failure$/m);
-      assert.match(stdout, /^in force {2}unknown while the seed is closed; manifest and drop-ins as applied$/m);
+      assert.match(stdout, /^active {4}unknown while the seed is closed; manifest and drop-ins as applied$/m);
       assert.ok(
         gone.mend.every((command) => !command.includes('reseal') || command.includes('--with-key=host')),
         gone.mend.join('\n'),
@@ -799,7 +799,7 @@ describe('status', () => {
     assert.equal(status, 0);
     assert.match(
       stdout,
-      /^seed {6}sealed to host, 1 recovery recipient\n {10}opens with ssh host key in \d+ ms: host\/web1\nin force {2}since \d{4}-\d\d-\d\d \d\d:\d\dZ: 2 credentials for 2 units; manifest and drop-ins as applied\nunits {5}2 units declared\nrotation {2}no secret rotates\nall is well\n$/,
+      /^seed {6}sealed to host, 1 recovery recipient\n {10}opens with ssh host key in \d+ ms: host\/web1\nactive {4}since \d{4}-\d\d-\d\d \d\d:\d\dZ: 2 credentials for 2 units; manifest and drop-ins as applied\nunits {5}2 units declared\nrotation {2}no secret rotates\nall is well\n$/,
     );
   });
 

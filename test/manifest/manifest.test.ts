@@ -221,7 +221,7 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.b]\nkind = "bytes"\n[secret.a]\nkind = "template"\njson = "{{b}}"', /bytes are no text/, 3],
   [
     '[secret.b]\nkind = "bytes"\nbytes = 131072\n[secret.a]\nkind = "template"\ncontent = "{{b}}{{b}}"',
-    /it may have 262144 bytes, and 131072 are the most/,
+    /it may have 262144 bytes, and at most 131072 can/,
     4,
   ],
   ['[secret.a]\nkind = "crypt"', /the name of the secret to hash is missing/, undefined],

@@ -287,7 +287,7 @@ const sameValue: readonly {
     why: 'path u -> new',
   },
   {
-    name: 'a fixed secret of a group in its next epoch, encrypted anew',
+    name: 'a fixed secret of a group in its next epoch, re-encrypted',
     before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
     after: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
     with: nextEpoch,
@@ -508,7 +508,7 @@ describe('going back', () => {
       (error) =>
         error instanceof Failure &&
         error.code === 'clock' &&
-        error.message.includes('but b is in its period 2026-11 already'),
+        error.message.includes('but b is already in its period 2026-11'),
     );
     put(two('period = "2026-09"\n'), { at: at(11) });
   });

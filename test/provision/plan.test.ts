@@ -170,7 +170,7 @@ describe('provision', () => {
       (error) =>
         error instanceof Failure &&
         error.code === 'clock' &&
-        error.message.includes('the clock says 2026-11-23T12:00Z, but a is in its period 2026-12 already') &&
+        error.message.includes('the clock says 2026-11-23T12:00Z, but a is already in its period 2026-12') &&
         (error.hint ?? '').includes('--accept-clock'),
     );
     assert.equal(inForce('a.service', 'a'), old);
