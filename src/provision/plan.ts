@@ -327,7 +327,8 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
       continue;
     throw new Failure(
       'older',
-      `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`,
+      `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ` +
+        `${timeOf(was.sequence)}), so nothing was changed`,
       {
         hint: 'copy the newer one here; if the old value is intended, auxcred provision --accept-older',
       },
@@ -355,7 +356,8 @@ function refuseEarlier(
     if (!now || !recorded || now.end > recorded.start) continue;
     throw new Failure(
       'clock',
-      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is already in its period ${recorded.name}, so nothing was changed`,
+      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is already in its period ${recorded.name}, ` +
+        'so nothing was changed',
       {
         hint: 'set the clock; if it is now right and was wrong before, auxcred provision --accept-clock',
       },

@@ -1,5 +1,6 @@
 /**
- * Age's own vectors (C2SP CCTV) test the reader. Armor and post-quantum keys are not used in seeds.age, and are tested only as far as the reader looks at them.
+ * Age's own vectors (C2SP CCTV) test the reader. Armor and post-quantum keys are not used in seeds.age, and are tested
+ * only as far as the reader looks at them.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';

@@ -1,5 +1,7 @@
 /**
- * The program of an attacker who took over the broker. It replaces the broker's script in the broker's unit, tries every way out that it knows, logs which ones worked (HOSTILE_COULD), and then reports that it is ready. Its test bundles it.
+ * The program of an attacker who took over the broker. It replaces the broker's script in the broker's unit, tries
+ * every way out that it knows, logs which ones worked (HOSTILE_COULD), and then reports that it is ready. Its test
+ * bundles it.
  *
  * VICTIMS names processes to attack, `NAME=PID` each.
  */

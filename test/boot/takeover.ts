@@ -36,7 +36,8 @@ export async function takeOver(machine: Machine): Promise<Takeover> {
 }
 
 /**
- * Runs `hostile.ts` as root without a sandbox, except for its attempts on each file, to show that what the sandbox denies is possible.
+ * Runs `hostile.ts` as root without a sandbox, except for its attempts on each file, to show that what the sandbox
+ * denies is possible.
  */
 export async function runFree(machine: Machine): Promise<Takeover> {
   return await withVictims(machine, async (victims) => {

@@ -60,7 +60,7 @@ const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] 
   [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],
   [['seal', '--name='], 'usage', /--name of seal needs a value: auxcred seal --name=NAME/],
   [['seal', '--name=a', '--name=b'], 'usage', /--name of seal is given more than once/],
-  [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one/],
+  [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one too many/],
   [['stage'], 'usage', /stage needs the name of a unit: auxcred stage UNIT/],
   [['check', '--json=1'], 'usage', /--json of check takes no value/],
 ];

@@ -1,5 +1,6 @@
 /**
- * A disk that gets full at any point, a read-only one, many commands at once, and a manifest full of mistakes: nothing changes halfway.
+ * A disk that gets full at any point, a read-only one, many commands at once, and a manifest full of mistakes: nothing
+ * changes halfway.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -101,7 +102,8 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
           /^auxcred: \/.* can't be written: the disk small-disk at \/.*root is full\nauxcred: hint: make room on it \(df -h \/.*root/m,
         );
         const state = await stateOf(root);
-        // apply and reseal write two things, each atomically: the disk may have been full for the second one. Each reseal counts.
+        // apply and reseal write two things, each atomically: the disk may have been full for the second one. Each
+        // reseal counts.
         if (verb === 'put' || verb === 'provision')
           assert.deepEqual(contents(root), before, `with ${String(pages)} pages left`);
         else

@@ -1,5 +1,6 @@
 /**
- * SIGKILL before every system call that changes a file, by strace's fault injection: afterwards either the old state or the new one is active.
+ * SIGKILL before every system call that changes a file, by strace's fault injection: afterwards either the old state or
+ * the new one is active.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -79,7 +80,8 @@ const traced = (options: readonly string[], args: readonly string[], input = '')
   });
 
 /**
- * The system calls with which a run changes files below `root`: the call's name, and its index among calls of that name.
+ * The system calls with which a run changes files below `root`: the call's name, and its index among calls of that
+ * name.
  */
 function changesOf(
   root: string,

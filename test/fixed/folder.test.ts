@@ -1,5 +1,6 @@
 /**
- * The fixed folder on a disk that others write to as well: what is not a file, what was forged, and what was left behind.
+ * The fixed folder on a disk that others write to as well: what is not a file, what was forged, and what was left
+ * behind.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

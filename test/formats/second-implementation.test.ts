@@ -1,5 +1,6 @@
 /**
- * docs/formats.md is enough to write auxcred again: test/second-implementation.py, in Python's standard library, checks the vectors and fresh random ones.
+ * docs/formats.md is enough to write auxcred again: test/second-implementation.py, in Python's standard library, checks
+ * the vectors and fresh random ones.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';

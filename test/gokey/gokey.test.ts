@@ -1,5 +1,6 @@
 /**
- * gokey's own passwords and keys, compared with the program's output: as published in test/vectors/gokey.json, and of a program that runs here.
+ * gokey's own passwords and keys, compared with the program's output: as published in test/vectors/gokey.json, and of a
+ * program that runs here.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';

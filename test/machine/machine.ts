@@ -51,7 +51,8 @@ const machines = new Set<Layer>();
 
 /**
  * Makes a machine of its own with its own host name, machine id and ssh host key, switched off, from a cached Debian
- * root. `destroy()` it; what a test forgets ends with the process, what a killed process left is removed when the next machine is made.
+ * root. `destroy()` it; what a test forgets ends with the process, what a killed process left is removed when the next
+ * machine is made.
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
   const layer = createLayer(await debianRoot(options.systemd));

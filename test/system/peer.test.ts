@@ -11,7 +11,8 @@ import { unitOfProcess } from '../../src/system/unit-name.ts';
 const folder = mkdtempSync('/tmp/auxcred-peer-');
 const path = join(folder, 'socket');
 /**
- * Connects as systemd does, under a name; then this process ends, or a child keeps the connection while it ends, or it waits until told to end.
+ * Connects as systemd does, under a name; then this process ends, or a child keeps the connection while it ends, or it
+ * waits until told to end.
  */
 const client = `
 use Socket;

@@ -234,7 +234,8 @@ function failing(code: number): Buffer {
 }
 
 /**
- * TPM2_NV_ReadPublic's answer for a counter that the owner may also write, with that attribute removed and a matching Name: nothing in it is signed.
+ * TPM2_NV_ReadPublic's answer for a counter that the owner may also write, with that attribute removed and a matching
+ * Name: nothing in it is signed.
  */
 function otherArea(response: Buffer): Buffer {
   const changed = Buffer.from(response);
