@@ -65,10 +65,7 @@ export interface PlanOptions {
   readonly acceptOlder?: boolean;
   /** Reads the file of a fixed secret. */
   readonly fixed: FixedLookup;
-  /**
-   * Computes the fingerprint of a release's value. Called only if its recipe differs from the active one, or the
-   * recorded fingerprint has another label.
-   */
+  /** Computes a release's fingerprint. Called only if its recipe changed, or the recorded one has another label. */
   readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
   /** Secrets that stay unchanged. */
   readonly held?: ReadonlyMap<string, Recipe>;
@@ -338,9 +335,7 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
 
 const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
 
-/**
- * Refuses a period before the recorded one: the clock is wrong, or was. A period that the manifest names is intended.
- */
+/** Refuses a period before the recorded one, unless the manifest names it: the clock is wrong, or was. */
 function refuseEarlier(
   secrets: ReadonlyMap<string, Recipe>,
   history: History | undefined,

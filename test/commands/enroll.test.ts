@@ -179,7 +179,7 @@ describe('in the vault', () => {
     );
     writeFileSync(at('vault/enrolled/web2.json'), '{}');
     fails(operator('', 'web2'), 'malformed', /enrolled\/web2\.json: version/);
-    fails(operator(said, 'web2', '--from=-'), 'refused', /calls itself web1/);
+    fails(operator(said, 'web2', '--from=-'), 'refused', /that enrollment is for web1/);
     const web2 = works(on('web1', device(), '--name=web2')).stdout;
     fails(operator(web2, 'web2', '--from=-'), 'malformed', /hint: auxcred enroll HOST --replace --from=FILE/);
     works(operator(web2, 'web2', '--from=-', '--replace'));
