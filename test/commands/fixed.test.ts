@@ -318,7 +318,7 @@ describe('rm, mv and cp', () => {
       for (const name of before) assert.equal(works(['get', name]), name);
     }
     works(['mv', 'host/web1/x/a', 'host/web1/y']);
-    fails(['mv', 'host/web1/y', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/b exists/);
+    fails(['mv', 'host/web1/y', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/b already exists/);
     works(['mv', '--force', 'host/web1/y', 'host/web1/x']);
     assert.equal(works(['get', 'host/web1/x/b']), 'host/web1/x/a/b');
     assert.equal(works(['get', 'host/web1/x/a/b']), 'host/web1/x/a/a/b');
@@ -475,7 +475,7 @@ test('verify names what is not a file, and does not hang', () => {
     /1 of 4 secrets open under their names; 4 files do not belong/,
   ])
     assert.match(stderr, message);
-  fails(['put', 'host/web1/fifo'], exitStatus.refused, /host\/web1\/fifo exists/, 'x');
+  fails(['put', 'host/web1/fifo'], exitStatus.refused, /host\/web1\/fifo already exists/, 'x');
   works(['put', 'host/web1/fifo', '--force'], 'x');
   works(['rm', '--force', 'host/web1/zero']);
   works(['rm', '--force', 'host/web1/loop']);
