@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { createMachine, type Machine, type MachineOptions, type RunningTpm } from './machine/machine.ts';
 import { type Swtpm, startSwtpm } from './swtpm.ts';
 
-/** The Debian package that `npm run deb` made: what is tested is what users install. */
+/** The Debian package from `npm run deb`: the tests run what users install. */
 export function debianPackage(): string {
   const name = readdirSync('dist').find((entry) => entry.endsWith('.deb'));
   if (name === undefined) throw new Error('there is no package in dist/: npm run deb');

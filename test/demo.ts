@@ -1,6 +1,6 @@
 /**
  * `npm run demo`: the main job on a real Debian with systemd as PID 1, in a container with a software TPM.
- * Everything printed behind `#` or `web1#` is a real command's real output.
+ * Everything printed after `#` or `web1#` is the real output of a real command.
  */
 import { auxcredMachine, firmware, manifestPath } from './auxcred-machine.ts';
 import type { Machine } from './machine/machine.ts';
@@ -30,14 +30,14 @@ units    = ["worker.service"]
 `;
 const units = ['web.service', 'db.service', 'worker.service'];
 
-/** Runs a command in the machine and shows it with all that it says. */
+/** Runs a command in the machine, and shows it with its output. */
 async function show(machine: Machine, command: string): Promise<void> {
   console.log(`  web1# ${command}`);
   const { stdout, stderr } = await machine.shell(`${command} 2>&1`, { check: false });
   for (const line of `${stdout}${stderr}`.trimEnd().split('\n')) if (line !== '') console.log(`  ${line}`);
 }
 
-/** Prints what each unit found, long after systemd took the credentials away again. */
+/** Prints what each unit found, long after systemd removed the credentials again. */
 const showSecrets = `#!/bin/sh
 for file in /run/demo/*/*; do
     [ ! -e "$file" ] || printf '%-16s %-12s %s\\n' "$(basename "\${file%/*}")" "\${file##*/}" "$(cat "$file")"

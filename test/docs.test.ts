@@ -1,5 +1,5 @@
 /**
- * README.md and docs/ say what is so: links lead somewhere, commands and options exist, tables agree with the schema.
+ * README.md and docs/ are right: links lead somewhere, commands and options exist, tables agree with the schema.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -25,7 +25,7 @@ const prose = (text: string): string =>
     .filter((line) => !isCode(line))
     .join('\n');
 
-/** As GitHub makes the anchor of a heading. */
+/** GitHub's anchor for a heading. */
 const anchorOf = (heading: string): string =>
   heading
     .toLowerCase()
@@ -48,7 +48,7 @@ describe('the documentation', () => {
       }
     });
 
-  test("has lines of at most 120 columns, but for tables and what can't be broken", () => {
+  test("has lines of at most 120 columns, except tables and what can't be broken", () => {
     for (const page of pages)
       for (const line of prose(read(page)).split('\n'))
         if (!line.startsWith('|') && line.trim().includes(' ')) assert.ok([...line].length <= 120, `${page}: ${line}`);
@@ -86,7 +86,7 @@ const others = new Set([
 const optionsOf = (verb: VerbEntry): readonly string[] => [...verb.options.map(({ name }) => name), 'help'];
 const allOptions = new Set(verbNames.flatMap((verb) => optionsOf(manual[verb])));
 
-/** Code of a page: its blocks' lines, without comments, and what stands between backticks. */
+/** The code of a page: the lines of its blocks, without comments, and what is between backticks. */
 function codeIn(text: string): string[] {
   const blocks = text
     .split('\n')
@@ -163,7 +163,7 @@ describe('the table of manifest keys', () => {
   }));
   const derived = branches.filter(({ then }) => then.$ref === '#/$defs/derived').flatMap(({ names }) => names);
 
-  /** Every key for each kind that has it, `all` for those of every kind, `file` for those of files. */
+  /** Every key for each kind that has it: `all` for keys of every kind, `file` for keys of files. */
   function expected(): Map<string, Schema> {
     const keys = new Map<string, Schema>();
     const add = (kind: string, properties: Readonly<Record<string, Schema>> = {}): void => {

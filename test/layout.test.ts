@@ -5,7 +5,7 @@ import { dirname, join, normalize } from 'node:path';
 import { describe, test } from 'node:test';
 import { manual } from '../src/cli/manual.ts';
 
-/** From what is started down to what stands by itself. */
+/** From what is started down to what imports nothing. */
 const order = [
   'programs',
   'commands',
@@ -48,7 +48,7 @@ describe('the folders of src', () => {
     assert.deepEqual([...new Set(files.map(folderOf))].sort(), [...order].sort());
   });
 
-  test('import from below alone', () => {
+  test('import only from below', () => {
     assert.ok(files.some((file) => importsOf(file).length > 0));
     const upward = files.flatMap((file) =>
       importsOf(file)
@@ -61,12 +61,12 @@ describe('the folders of src', () => {
     assert.deepEqual(upward, []);
   });
 
-  test('have a file for each verb in commands, and nothing else there', () => {
+  test('have one file per verb in commands, and nothing else there', () => {
     const verbs = Object.keys(manual).filter((verb) => verb !== 'cp');
     assert.deepEqual(readdirSync('src/commands').sort(), verbs.map((verb) => `${verb}.ts`).sort());
   });
 
-  test('run nothing when they are imported, but for programs', () => {
+  test('run nothing on import, except programs', () => {
     const starters = files.filter((file) => /^main\(/m.test(readFileSync(join('src', file), 'utf8')));
     assert.deepEqual(
       starters.filter((file) => folderOf(file) !== 'programs' && folderOf(file) !== 'package'),

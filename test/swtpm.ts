@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export interface SwtpmOptions {
   /** Where its state and its socket are, an absolute path; a temporary one, removed in `stop`, if not given. */
   readonly folder?: string;
-  /** What firmware measures before anybody else can: SHA-256 digests in hexadecimal, by PCR. */
+  /** What firmware measures first: SHA-256 digests in hexadecimal, by PCR. */
   readonly pcrs?: Readonly<Record<number, readonly string[]>>;
 }
 
@@ -21,7 +21,7 @@ export interface Swtpm {
   stop(): Promise<void>;
   /** Ends it without TPM2_Shutdown, as a power cut does, and starts it again with the same state. */
   powerCut(): Promise<void>;
-  /** Runs one of tpm2-tools against it. @returns standard output; throws what it said where it fails */
+  /** Runs one of tpm2-tools against it. @returns standard output; throws with its output if it fails */
   tool(name: string, ...args: string[]): string;
   /** Stops and continues it, so that it hangs. */
   signal(name: 'SIGSTOP' | 'SIGCONT'): void;
@@ -90,7 +90,7 @@ export async function startSwtpm({ folder: given, pcrs = {} }: SwtpmOptions = {}
 
 async function start(state: string, socket: string): Promise<ReturnType<typeof spawn>> {
   for (const path of [socket, `${socket}.ctrl`]) rmSync(path, { force: true });
-  // A pipe would fill up while this process waits for programs, and stop it.
+  // A pipe would fill up and block it while this process waits for programs.
   const said = openSync(`${socket}.log`, 'w');
   // It ends with this process even when that is killed: setpriv asks the kernel for it.
   const child = spawn(

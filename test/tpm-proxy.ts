@@ -4,12 +4,12 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 
-/** Stands between a program and a swtpm and sees every command. */
+/** Sits between a program and a swtpm and sees every command. */
 export interface TpmProxy {
   readonly device: string;
   /** The code of every command so far (TPM 2.0 part 2, table 12). */
   readonly commands: number[];
-  /** Everything that crossed the bus, both ways. */
+  /** Everything that crossed the bus, in both directions. */
   traffic(): Buffer;
   stop(): Promise<void>;
 }
@@ -18,10 +18,9 @@ const path = (device: string): string => device.replace('swtpm:path=', '');
 
 /**
  * @param to - the TPM's device; a function is asked at the first command of each connection, and is told its code
- * @param before - a command of its own to run in front of one that comes by, `lost` for one that never arrives, or
- * undefined
+ * @param before - returns a command to run before the one that arrived, `lost` to drop that one, or undefined
  * @param within - the folder for its socket's folder
- * @param answer - what the client is told for the TPM's response
+ * @param answer - changes the TPM's response before the client gets it
  */
 export async function startTpmProxy(
   to: string | ((code: number) => string),
@@ -121,12 +120,11 @@ export async function startTpmProxy(
   };
 }
 
-/** TPM2_Startup, the first command of whoever opens a TPM. */
+/** TPM2_Startup, the first command of every client that opens a TPM. */
 const startup = 0x144;
 
 /**
- * Stands in front of one TPM, and in front of `then` from the moment on at which the TPM is opened after so many
- * commands with this code.
+ * Sits in front of one TPM, and of `then` once the TPM is opened after so many commands with this code.
  */
 export async function startSwappingProxy(
   first: string,

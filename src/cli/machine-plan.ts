@@ -135,11 +135,13 @@ function sayPlan(future: Future, root: string, noRestart: boolean): void {
   const others = changes.filter(({ sameValue }) => !sameValue).length;
   say(
     [
-      `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} would change`,
+      `${counted(others, 'credential')}${dropIns === undefined ? '' : ` and ${counted(dropIns.length, 'drop-in')}`} ` +
+        'would change',
       ...(others === changes.length
         ? []
         : [
-            `${counted(changes.length - others, 'credential')} would be made or delivered differently but keep the same value`,
+            `${counted(changes.length - others, 'credential')} would be made or delivered differently but keep ` +
+              'the same value',
           ]),
       ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
     ].join('; '),

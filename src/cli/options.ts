@@ -67,11 +67,10 @@ export class Options {
    */
   exactly(...names: readonly string[]): readonly string[] {
     const extra = this.operands[names.length];
-    if (extra !== undefined)
-      throw new Failure(
-        'usage',
-        `${this.#verb} takes ${names.length === 0 ? `no argument, and ${JSON.stringify(extra)} is one` : `${names.join(' and ')} alone, and ${JSON.stringify(extra)} is one more`}`,
-      );
+    if (extra !== undefined) {
+      const taken = names.length === 0 ? 'no argument' : `only ${names.join(' and ')}`;
+      throw new Failure('usage', `${this.#verb} takes ${taken}, and ${JSON.stringify(extra)} is one too many`);
+    }
     const missing = names[this.operands.length];
     if (missing !== undefined) throw this.lacks(missing);
     return this.operands;

@@ -76,6 +76,7 @@ function sayHostPlan(host: string, credentials: readonly Described[]): void {
   if (rows.length > 0) printTable([['UNIT', 'CREDENTIAL', 'KIND', 'SCOPE', 'PERIOD', 'DELIVERY'], ...rows]);
   const units = new Set(credentials.map(({ unit }) => unit).filter((unit) => unit !== ''));
   say(
-    `${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push --manifest --dry-run ${host} asks the host what would be new there`,
+    `${counted(credentials.length, 'credential')} for ${counted(units.size, 'unit')} of ${host}; auxcred push ` +
+      `--manifest --dry-run ${host} asks the host what would be new there`,
   );
 }

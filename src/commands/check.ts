@@ -23,7 +23,8 @@ export function check(argv: readonly string[]): number {
     for (const problem of problems) print(problemText(problem));
     const units = new Set(declarations.flatMap((declaration) => declaration.units));
     say(
-      `${counted(declarations.length, 'secret')} for ${counted(units.size, 'unit')} in ${counted(files.length, 'file')}: ${broken ? 'not usable' : 'ok'}`,
+      `${counted(declarations.length, 'secret')} for ${counted(units.size, 'unit')} in ` +
+        `${counted(files.length, 'file')}: ${broken ? 'not usable' : 'ok'}`,
     );
   }
   return broken ? exitStatus['invalid-manifest'] : 0;

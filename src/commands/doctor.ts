@@ -22,7 +22,9 @@ export async function doctor(argv: readonly string[]): Promise<number> {
   else {
     for (const finding of findings) if (finding.level !== 'ok' || options.flag('all')) printFinding(finding);
     say(
-      `${String(findings.filter(({ level }) => level === 'ok').length)} of ${String(new Set(findings.map(({ check }) => check)).size)} checks passed${isWell(findings) ? '' : `; ${countsOf(findings)}`}`,
+      `${String(findings.filter(({ level }) => level === 'ok').length)} of ` +
+        `${String(new Set(findings.map(({ check }) => check)).size)} checks ` +
+        `passed${isWell(findings) ? '' : `; ${countsOf(findings)}`}`,
     );
   }
   return left(health, findings);

@@ -78,7 +78,9 @@ function asGiven(what: string, text: string): string {
 function unknownType(type: string): Failure {
   if (!/^rsa(?:2048|4096)$/.test(type)) return new Failure('usage', `unknown key type: ${type}`);
   return new Failure('usage', `auxcred makes no ${type} keys: which primes gokey finds depends on the version of Go`, {
-    hint: `gokey itself can be a vault: [vault.gokey-rsa] with get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", "{name}", "-t", "${type}"] in vault.toml`,
+    hint:
+      'gokey itself can be a vault: [vault.gokey-rsa] with get = ["gokey", "-P", "FILE", "-s", "SEED", "-r", ' +
+      `"{name}", "-t", "${type}"] in vault.toml`,
   });
 }
 

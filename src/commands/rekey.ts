@@ -25,7 +25,8 @@ export async function rekey(argv: readonly string[]): Promise<number> {
   if (options.flag('next'))
     for (const scope of given)
       say(
-        `${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every secret derived from it is new; auxcred push sends them to the hosts`,
+        `${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every secret derived from it is new; ` +
+          'auxcred push sends them to the hosts',
       );
   if (options.flag('next')) sayGroups(vault, given);
   const scopes = given.length > 0 ? given : [...new Set(folder.list().names.map(({ scope }) => scope))];
@@ -61,7 +62,8 @@ function sayKnown(names: readonly FixedName[]): void {
   say(`${what} ${stay} the same, and anyone with the old seed knows ${it}:`);
   for (const name of names) say(`  ${nameText(name)}`);
   say(
-    `hint: change ${names.length === 1 ? 'it' : 'each'} at its issuer, then run auxcred put --force NAME, or auxcred fetch if another vault has it`,
+    `hint: change ${names.length === 1 ? 'it' : 'each'} at its issuer, then run auxcred put --force NAME, or ` +
+      'auxcred fetch if another vault has it',
   );
 }
 

@@ -55,7 +55,8 @@ export async function reseal(argv: readonly string[]): Promise<number> {
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0)
         say(
-          `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound to this boot's ${sealing.pcrs.length === 1 ? 'value' : 'values'}`,
+          `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound to this boot's ` +
+            `${sealing.pcrs.length === 1 ? 'value' : 'values'}`,
         );
       const { made, failures } = await layOut(
         root,

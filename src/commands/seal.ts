@@ -90,7 +90,8 @@ async function sealOver(
     // The seeds' own file may already be in place.
     if (shown)
       warn(
-        `the 24 words were shown before this failed: they are valid only if auxcred unseal shows key id ${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`,
+        'the 24 words were shown before this failed: they are valid only if auxcred unseal shows key id ' +
+          `${scopes.map(({ seed }) => Buffer.from(keyId(seed)).toString('hex')).join(', ')}`,
       );
     throw error;
   }
@@ -111,7 +112,8 @@ function refuseExisting(paths: Paths, options: Options): void {
   const loss = lossUnder(paths, []);
   throw new Failure(
     'refused',
-    `${paths.seeds} exists, and a new seed would change every secret of this machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`,
+    `${paths.seeds} exists, and a new seed would change every secret of this ` +
+      `machine${loss.fixed > 0 ? `: ${counted(loss.fixed, 'fixed secret')} would be lost` : ''}`,
     {
       hint: 'auxcred unseal shows what it holds, auxcred reseal seals it again, --replace seals a new one instead',
     },
@@ -142,7 +144,8 @@ function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: L
       return !was || !is || Buffer.compare(was.keyId, is.keyId) !== 0;
     });
   say(
-    `${fresh.length === 0 ? 'the secrets stay the same' : `every secret of ${fresh.join(' and ')} is new`}; auxcred apply activates them`,
+    `${fresh.length === 0 ? 'the secrets stay the same' : `every secret of ${fresh.join(' and ')} is new`}; ` +
+      'auxcred apply activates them',
   );
   if (loss.fixed > 0)
     warn(

@@ -36,7 +36,10 @@ export async function status(argv: readonly string[]): Promise<number> {
 /** The last line. */
 function verdictOf({ hidden }: Health, findings: readonly Finding[]): string {
   if (!isWell(findings))
-    return `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: auxcred doctor says what to do`;
+    return (
+      `${colored(countsOf(findings), findings.some(({ level }) => level === 'problem') ? 'red' : 'yellow')}: ` +
+      'auxcred doctor says what to do'
+    );
   return hidden.length > 0
     ? 'nothing is wrong as far as this user can see: sudo auxcred status'
     : colored('all is well', 'green');
@@ -117,14 +120,17 @@ function brokerLines({ system }: Health): string[] {
   const { broker } = system;
   const listening = sockets.map(
     (name) =>
-      `${name} ${unitOf(broker, name)?.active === 'active' ? 'listens' : `is ${unitOf(broker, name)?.active ?? 'missing'}`}`,
+      `${name} ` +
+      `${unitOf(broker, name)?.active === 'active' ? 'listens' : `is ${unitOf(broker, name)?.active ?? 'missing'}`}`,
   );
   const { lastRefusal } = broker;
   return [
     `${listening.join(', ')}; ${unitOf(broker, 'auxcred.service')?.active === 'active' ? 'the broker runs' : unitOf(broker, 'auxcred.service')?.active === 'failed' ? 'the broker failed' : 'the broker is idle'}`,
     ...(lastRefusal
       ? [
-          `last refused ${minutes(lastRefusal.at)}: ${lastRefusal.credential || 'a connection'}${lastRefusal.unit === '' ? '' : ` for ${lastRefusal.unit}`}: ${lastRefusal.reason}`,
+          `last refused ${minutes(lastRefusal.at)}: ` +
+            `${lastRefusal.credential || 'a connection'}${lastRefusal.unit === '' ? '' : ` for ${lastRefusal.unit}`}: ` +
+            `${lastRefusal.reason}`,
         ]
       : []),
   ];

@@ -49,7 +49,8 @@ export async function verify(argv: readonly string[]): Promise<number> {
     );
   const broken = problems.length + conflicts.length + strangers.length;
   say(
-    `${String(names.length - problems.length)} of ${String(names.length)} secrets open under their names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`,
+    `${String(names.length - problems.length)} of ${String(names.length)} secrets open under their ` +
+      `names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`,
   );
   return broken === 0 ? 0 : exitStatus.malformed;
 }

@@ -55,7 +55,8 @@ async function newCounter(
   } catch (error) {
     if (!(error instanceof Failure) || error.code === 'other-tpm') throw error;
     warn(
-      `the TPM has no counter for this machine, so if an older store is restored as a whole, that goes unnoticed: ${error.message}`,
+      'the TPM has no counter for this machine, so if an older store is restored as a whole, that goes ' +
+        `unnoticed: ${error.message}`,
       error.hint,
     );
     return undefined;

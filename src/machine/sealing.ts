@@ -95,7 +95,8 @@ export async function sealMachine(
   saySealed(paths, payload);
   if (before?.counter && before.counter.index !== counter?.index)
     say(
-      `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ${counterText(before.counter.index)} removes it`,
+      `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
+        `${counterText(before.counter.index)} removes it`,
     );
 }
 
@@ -106,7 +107,8 @@ function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | un
     .find((source) => source.form === 'fixed' && readFixedFile(paths, source) === undefined);
   if (!gone) return snapshot;
   warn(
-    `the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} is gone or damaged, so the active snapshot does not know of the new seal`,
+    `the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} is gone or damaged, so the ` +
+      'active snapshot does not know of the new seal',
     'auxcred provision',
   );
   return undefined;
@@ -122,7 +124,8 @@ function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
         : '';
   for (const scope of scopes)
     say(
-      `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
+      `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ` +
+        `${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
     );
 }
 

@@ -65,10 +65,7 @@ export interface PlanOptions {
   readonly acceptOlder?: boolean;
   /** Reads the file of a fixed secret. */
   readonly fixed: FixedLookup;
-  /**
-   * Computes the fingerprint of a release's value. Called only if its recipe differs from the active one, or the
-   * recorded fingerprint has another label.
-   */
+  /** Computes a release's fingerprint. Called only if its recipe changed, or the recorded one has another label. */
   readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
   /** Secrets that stay unchanged. */
   readonly held?: ReadonlyMap<string, Recipe>;
@@ -330,7 +327,8 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
       continue;
     throw new Failure(
       'older',
-      `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ${timeOf(was.sequence)}), so nothing was changed`,
+      `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ` +
+        `${timeOf(was.sequence)}), so nothing was changed`,
       {
         hint: 'copy the newer one here; if the old value is intended, auxcred provision --accept-older',
       },
@@ -340,9 +338,7 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
 
 const timeOf = (sequence: number): string => `${new Date(sequence).toISOString().slice(0, 19)}Z`;
 
-/**
- * Refuses a period before the recorded one: the clock is wrong, or was. A period that the manifest names is intended.
- */
+/** Refuses a period before the recorded one, unless the manifest names it: the clock is wrong, or was. */
 function refuseEarlier(
   secrets: ReadonlyMap<string, Recipe>,
   history: History | undefined,
@@ -358,7 +354,8 @@ function refuseEarlier(
     if (!now || !recorded || now.end > recorded.start) continue;
     throw new Failure(
       'clock',
-      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is already in its period ${recorded.name}, so nothing was changed`,
+      `the clock says ${at.toISOString().slice(0, 16)}Z, but ${name} is already in its period ${recorded.name}, ` +
+        'so nothing was changed',
       {
         hint: 'set the clock; if it is now right and was wrong before, auxcred provision --accept-clock',
       },

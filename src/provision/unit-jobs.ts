@@ -57,7 +57,7 @@ export const monotonicNow = (): number => Number(process.hrtime.bigint() / 1000n
  * (`DefaultTimeoutStartSec=` if a unit has no limit of its own).
  * @param progress - called with the units that are not ready yet
  * @returns those that do not run, in the order of `told`
- * @throws Failure `system` where systemctl fails
+ * @throws Failure `system` if systemctl fails
  */
 export async function failuresOf(
   { taken, refused, since }: Told,
@@ -169,7 +169,11 @@ export function timespan(text: string): number | undefined {
 /** Why a unit does not run as told; undefined if it does. */
 function reasonOf({ unit, action }: TakenStep, state: Properties, since: number): string | undefined {
   if (isUnderWay(state))
-    return `is still ${state.get('ActiveState') === 'active' ? `waiting to ${action}` : (state.get('ActiveState') ?? '')} (${state.get('SubState') ?? ''})`;
+    return (
+      'is still ' +
+      `${state.get('ActiveState') === 'active' ? `waiting to ${action}` : (state.get('ActiveState') ?? '')} ` +
+      `(${state.get('SubState') ?? ''})`
+    );
   const failure = failureOf(unit, state);
   if (failure !== undefined) return failure;
   const reloaded = state.get('ReloadResult') ?? 'success';
@@ -199,7 +203,10 @@ export const failureProperties = ['ActiveState', 'SubState', 'Result', 'ExecMain
 /** How a unit failed, with systemd's reason; undefined if it did not. @param state - {@link failureProperties} */
 export function failureOf(unit: string, state: Properties): string | undefined {
   if (state.get('ActiveState') !== 'failed' && !isRetrying(state)) return undefined;
-  return `failed: ${state.get('Result') ?? ''}${statusOf(unit, state)}${isRetrying(state) ? '; systemd tries again' : ''}`;
+  return (
+    'failed: ' +
+    `${state.get('Result') ?? ''}${statusOf(unit, state)}${isRetrying(state) ? '; systemd tries again' : ''}`
+  );
 }
 
 /** `, status 1`, `, signal 9`: how the main process ended, else the command that failed. */

@@ -91,7 +91,9 @@ function refuseBroken({ problems }: Manifest): void {
   if (!first) return;
   const { file, line, message, hint } = first;
   const place = `${file}${line === undefined ? '' : `:${String(line)}`}`;
-  const text = `the manifest would have ${String(broken.length)} ${broken.length === 1 ? 'error' : 'errors'}; ${place}: ${message}`;
+  const text =
+    `the manifest would have ${String(broken.length)} ${broken.length === 1 ? 'error' : 'errors'}; ${place}: ` +
+    `${message}`;
   throw new Failure('invalid-manifest', text, hint === undefined ? {} : { hint });
 }
 
@@ -215,7 +217,8 @@ function refuseLost(
   if (lost.length === 0) return;
   throw new Failure(
     'refused',
-    `${listed(lost.map(nameText))} could no longer be opened: put on the machine itself, under a seed that this push replaces`,
+    `${listed(lost.map(nameText))} could no longer be opened: put on the machine itself, under a seed that this ` +
+      'push replaces',
     {
       hint: 'auxcred get there, and put what is still needed into the vault; push --replace gives it up',
     },

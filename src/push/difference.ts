@@ -175,7 +175,8 @@ function refuseForeign(host: string, name: string, pin: Pin, wanted: Pin | undef
   if (!equal(pin, own))
     throw new Failure(
       'refused',
-      `${host} has a seed for ${name} that is not from this vault, and replacing it changes every secret derived from it`,
+      `${host} has a seed for ${name} that is not from this vault, and replacing it changes every secret derived ` +
+        'from it',
       {
         hint:
           'check that the vault and the machine are right; auxcred unseal --reveal there shows its seed as words ' +

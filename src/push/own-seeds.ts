@@ -98,7 +98,8 @@ export function checkSeeds(
 }
 
 const keepHint = ({ pins }: OwnSeeds): string =>
-  `${pins ? '' : 'restore /etc/auxcred/scopes.json there; '}auxcred unseal --reveal there shows the seed as words for paper; push --replace gives it up`;
+  `${pins ? '' : 'restore /etc/auxcred/scopes.json there; '}auxcred unseal --reveal there shows the seed as ` +
+  'words for paper; push --replace gives it up';
 
 /** Without pins, seeds that do not open may be anybody's. @throws Failure `refused` */
 function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): void {
@@ -110,7 +111,8 @@ function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): v
   if (closed)
     throw new Failure(
       'refused',
-      `scopes.json is missing or damaged and seeds.age does not open (${closed.message}), so it is not known whose seed would be lost`,
+      `scopes.json is missing or damaged and seeds.age does not open (${closed.message}), so it is not known ` +
+        'whose seed would be lost',
       { hint, cause: closed },
     );
   if (existsSync(paths.snapshot) && !activeSnapshot(paths, scopes))

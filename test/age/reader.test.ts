@@ -41,7 +41,7 @@ const failing = (name: string, code: FailureCode, hint?: string): Unwrapper =>
 const blind = unwrapper('blind', () => undefined);
 
 describe('an age identity', () => {
-  test('opens what the age library encrypts, beside other recipients and unknown ones', async () => {
+  test('opens what the age library encrypts, among other recipients and unknown ones', async () => {
     for (const text of [`# made by age-keygen\n\n${identity}\n`, `${identity}\r\n`, identity]) {
       const { plaintext, openedBy } = await openAgeFile(file, [x25519Unwrapper(Buffer.from(text))]);
       assert.ok(content.equals(plaintext));
@@ -52,7 +52,7 @@ describe('an age identity', () => {
     assert.ok(content.equals(await decrypter.decrypt(file)));
   });
 
-  test('opens payloads on both sides of every border of a chunk', async () => {
+  test('opens payloads with sizes around every chunk boundary', async () => {
     for (const size of [0, 1, 65_535, 65_536, 65_537, 131_071, 131_072, 131_073, 1_000_000]) {
       const large = randomBytes(size);
       const encrypter = new Encrypter();
@@ -62,7 +62,7 @@ describe('an age identity', () => {
     }
   });
 
-  test('has to be whole and the only one, and nothing of it is repeated', async () => {
+  test('has to be whole and the only one, and is never quoted', async () => {
     const other = identity.replace(/.$/, (last) => (last === 'Q' ? 'P' : 'Q'));
     for (const damaged of [
       '',
@@ -85,7 +85,7 @@ describe('an age identity', () => {
     }
   });
 
-  test('that is damaged does not stop another way in', async () => {
+  test('does not stop another way in if it is damaged', async () => {
     const { openedBy } = await openAgeFile(file, [x25519Unwrapper('damaged'), x25519Unwrapper(identity)]);
     assert.equal(openedBy, 'age host key');
     const forOthers = encodeHeader({
@@ -98,7 +98,7 @@ describe('an age identity', () => {
     );
   });
 
-  test('any one character of it that changes is noticed', async () => {
+  test('does not survive the change of any one character', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.nat(identity.length - 1),
@@ -128,7 +128,7 @@ describe('several ways in', () => {
     assert.equal(openedBy, 'second');
   });
 
-  test('the only one that was meant and failed keeps its own code and way out', async () => {
+  test('if only one was meant and failed, its code and hint are kept', async () => {
     await assert.rejects(
       openAgeFile(file, [blind, failing('tpm2', 'pcr-mismatch', 'seal again'), blind]),
       (error) =>
@@ -138,7 +138,7 @@ describe('several ways in', () => {
     );
   });
 
-  test('where several failed, each is named with its reason and its way out', async () => {
+  test('if several failed, each is named with its reason and its hint', async () => {
     await assert.rejects(
       openAgeFile(file, [
         failing('tpm2', 'pcr-mismatch', 'seal again'),
@@ -155,7 +155,7 @@ describe('several ways in', () => {
     );
   });
 
-  test('none: it says whom the file is for, in part', async () => {
+  test('if there are none, the message says in part whom the file is for', async () => {
     await assert.rejects(
       openAgeFile(file, [blind]),
       isFailure('no-recipient', /which is for X25519, example.org\/unknown$/),
@@ -170,7 +170,7 @@ describe('several ways in', () => {
     );
   });
 
-  test('a defect is not taken for a key that is not meant', async () => {
+  test('a defect is not mistaken for a key that is not meant', async () => {
     await assert.rejects(
       openAgeFile(file, [
         unwrapper('broken', () => {
@@ -219,7 +219,7 @@ describe('whatever the bytes', () => {
     await assert.rejects(open(Buffer.concat([file, Buffer.alloc(1)])), isFailure('malformed'));
   });
 
-  test('a file that was edited anywhere does not open', async () => {
+  test('an edited file does not open, wherever it was edited', async () => {
     const piece = fc.oneof(
       fc.uint8Array({ maxLength: 40 }),
       fc.constantFrom('\n', '-> ', '--- ', '=', '\r', ' ', '-> X25519 ').map((text) => Buffer.from(text)),
@@ -249,7 +249,7 @@ describe('whatever the bytes', () => {
       await assert.rejects(open(joined(...order)), isFailure('malformed'), order.join());
   });
 
-  test('they raise nothing but a Failure, and a header that parses encodes back to them', async () => {
+  test('they cause nothing but a Failure, and a header that parses encodes back to them', async () => {
     const piece = fc.constantFrom(
       'age-encryption.org/v1\n',
       '-> X25519 ',
@@ -313,7 +313,7 @@ describe('whatever the bytes', () => {
     );
   });
 
-  test('a header has an end, or is given up after 1 MiB', () => {
+  test('a header without an end is given up after 1 MiB', () => {
     const start = 'age-encryption.org/v1\n-> x\n';
     assert.throws(
       () => parseHeader(Buffer.from(start + 'A'.repeat(2 ** 21))),

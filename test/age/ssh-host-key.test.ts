@@ -59,7 +59,7 @@ describe('a key file', () => {
     assert.equal(parseSshPublicKey(read('key.pub').toString().split(' ').slice(0, 2).join(' ')).comment, '');
   });
 
-  test('of every length of comment is read: the padding differs', () => {
+  test('is read with a comment of any length, which changes the padding', () => {
     for (let length = 0; length < 9; length++) {
       run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'c'.repeat(length), '-f', `c${String(length)}`]);
       assert.equal(parseOpensshKey(read(`c${String(length)}`)).comment, 'c'.repeat(length));
@@ -165,7 +165,7 @@ describe('a key file', () => {
       }),
       { numRuns: 2000 },
     );
-    // Each byte behind the base64 as well, lengths above all: what the private part holds is never named.
+    // Each byte inside the base64 too, lengths above all: the private part is never quoted.
     const body = Buffer.from(whole.toString().split('\n').slice(1, -2).join(''), 'base64');
     const privateFrom = body.indexOf(key().publicKey) + 32;
     for (let i = privateFrom; i < body.length; i++) {
@@ -204,7 +204,7 @@ describe('from Ed25519 to X25519', () => {
     );
   });
 
-  test('any 32 bytes are a point here exactly if they are one for @noble/curves', () => {
+  test('32 bytes are a point here if and only if they are one for @noble/curves', () => {
     const judged = (bytes: Uint8Array): string | undefined => {
       try {
         ed25519.Point.fromBytes(bytes, false);
@@ -216,7 +216,7 @@ describe('from Ed25519 to X25519', () => {
     const outcomes = { point: 0, none: 0 };
     fc.assert(
       fc.property(seeds, (bytes) => {
-        // x = 0 with its sign set is for x25519 to refuse: such points are of low order.
+        // x = 0 with its sign set is left for x25519 to refuse: such points are of low order.
         const point = montgomeryPoint(bytes);
         assert.equal(point && hex(point), judged(bytes));
         outcomes[point ? 'point' : 'none']++;
@@ -247,7 +247,7 @@ describe('from Ed25519 to X25519', () => {
       assert.ok(ed25519.Point.fromBytes(point, false).isSmallOrder(), hex(point));
       assert.equal(x25519(randomBytes(32), montgomeryPoint(point) ?? assert.fail()), undefined);
     }
-    // With its sign set, the same point as the first; and two encodings that are not canonical, of y = 0 and y = 1.
+    // The first point again, with its sign set; and non-canonical encodings of y = 0 and y = 1.
     const others = [
       '0100000000000000000000000000000000000000000000000000000000000080',
       'edffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f',
@@ -297,7 +297,7 @@ describe('the ssh-ed25519 stanza', () => {
     );
   });
 
-  test('that is made here opens with the age program', async () => {
+  test('opens with the age program if it was made here', async () => {
     const encrypter = new Encrypter();
     for (const name of ['other.pub', 'key.pub']) {
       const { publicKey } = parseSshPublicKey(read(name).toString());
@@ -336,7 +336,7 @@ describe('the ssh-ed25519 stanza', () => {
     );
   });
 
-  test('with a share of low order, a body of another length or another number of arguments is malformed', async () => {
+  test('is malformed with a share of low order, a body of another length or another number of arguments', async () => {
     const { tag, share } = sshEphemeralSecret(key().publicKey);
     const zero = Buffer.alloc(32).toString('base64').replace('=', '');
     const cases: readonly (readonly [readonly string[], number, RegExp])[] = [
@@ -359,7 +359,7 @@ describe('the ssh-ed25519 stanza', () => {
     }
   });
 
-  test('for others is for others', async () => {
+  test('is not opened if it is for others', async () => {
     const file = run('age', ['-R', 'other.pub'], Buffer.from('x'));
     await assert.rejects(
       openAgeFile(file, [sshUnwrapper(key())]),
@@ -367,7 +367,7 @@ describe('the ssh-ed25519 stanza', () => {
     );
   });
 
-  test('a key file that is not usable matters only where there is a stanza for one', async () => {
+  test('an unusable key file matters only if there is a stanza for one', async () => {
     const file = run('age', ['-R', 'key.pub'], Buffer.from('x'));
     await assert.rejects(
       openAgeFile(file, [sshUnwrapper(read('locked'))]),

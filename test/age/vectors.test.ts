@@ -1,6 +1,6 @@
 /**
- * Age's own vectors (C2SP CCTV) judge the reader. Armor and post-quantum keys have no place in seeds.age, and are
- * judged as far as it looks at them.
+ * Age's own vectors (C2SP CCTV) test the reader. Armor and post-quantum keys are not used in seeds.age, and are tested
+ * only as far as the reader looks at them.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -59,7 +59,7 @@ const vectors = Object.entries(cctv).map(([name, bytes]) => parseVector(name, by
 const ofKind = (kind: Vector['kind']): Vector[] => vectors.filter((vector) => vector.kind === kind);
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-test('every vector is of a kind and an outcome that is judged below', () => {
+test('every vector has a kind and an outcome that is tested below', () => {
   const counts: Record<string, number> = {};
   for (const { kind, expect } of vectors) counts[`${kind}, ${expect}`] = (counts[`${kind}, ${expect}`] ?? 0) + 1;
   assert.deepEqual(counts, {
@@ -117,7 +117,7 @@ describe('files for X25519 and a passphrase open, or fail as they should', () =>
 
 describe('files for anything else are refused, and a passphrase has to be alone', () => {
   const own = [x25519Unwrapper('AGE-SECRET-KEY-1EGTZVFFV20835NWYV6270LXYVK2VKNX2MMDKWYKLMGR48UAWX40Q2P2LM0')];
-  /** Those that are malformed as far as the reader looks: the format, the rule, the X25519 stanza of one of them. */
+  /** Those that the reader finds malformed: the format, the rule, the X25519 stanza of one of them. */
   const malformed: Readonly<Record<string, RegExp>> = {
     scrypt_not_canonical_body: /base64/,
     hybrid_not_canonical_body: /base64/,

@@ -81,7 +81,7 @@ for (const version of systemdVersions)
       await machine?.destroy();
     });
 
-    test('every unit started with its own, early ones too', async () => {
+    test('every unit started with its own secrets, early ones too', async () => {
       const failed = (await machine.run(['systemctl', '--failed', '--plain', '--no-legend'])).stdout;
       assert.equal(
         failed,
@@ -111,7 +111,7 @@ for (const version of systemdVersions)
       assert.equal((await machine.shell('grep ^late: /etc/shadow')).stdout.split(':')[1], await shown('login-hash'));
     });
 
-    test('nothing of auxcred runs for them', async () => {
+    test('no auxcred process runs for them', async () => {
       const asked = await machine.journal('-b', 'AUXCRED_OUTCOME=released');
       assert.deepEqual(new Set(asked.map((entry) => entry['AUXCRED_CREDENTIAL'])), new Set(['asked']));
       assert.doesNotMatch((await machine.systemctl('show', '-p', 'Wants,After', 'stored.service')).stdout, /auxcred/);
@@ -137,12 +137,12 @@ for (const version of systemdVersions)
     test('once more changes nothing', async () => {
       const before = await files();
       const started = await startedAt('stored.service');
-      assert.match(await apply(), /in force already/);
+      assert.match(await apply(), /already active/);
       assert.equal(await files(), before);
       assert.equal(await startedAt('stored.service'), started);
     });
 
-    test('another value is made again, and its units see it', async () => {
+    test('a changed value is encrypted again, and its units see it', async () => {
       const before = await files();
       const others = await startedAt('other.service');
       await machine.write(manifestPath('web'), manifest(2));
@@ -212,7 +212,7 @@ for (const version of systemdVersions)
       assert.equal((await machine.shell(`ls -A ${store} | wc -l`)).stdout.trim(), '10');
     });
 
-    test("another seed makes all of them anew, and takes no file for somebody else's", async () => {
+    test("another seed makes all of them again, and mistakes no file for somebody else's", async () => {
       const before = (await files()).split('\n').filter((line) => line !== '');
       await machine.run(['auxcred', 'seal', '--replace', '--no-recovery']);
       await apply();

@@ -91,7 +91,7 @@ for (const version of systemdVersions)
       );
       await machine.shell('printf "hunter2\\001" | auxcred put wifi && auxcred fetch');
       const applied = await machine.run(['auxcred', 'apply']);
-      assert.match(applied.stderr, /credentials now in force/);
+      assert.match(applied.stderr, /credentials now active/);
       await machine.run([
         'systemctl',
         'enable',
@@ -227,7 +227,7 @@ for (const version of systemdVersions)
       assert.ok(!(await machine.run(['journalctl', '-b', '-o', 'export', '--no-pager'])).stdout.includes(value));
     });
 
-    test('a broker that has only just read what was in force hands it out no longer', async () => {
+    test('a broker that read the old snapshot just before a change no longer serves it', async () => {
       await machine.shell(
         'systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service',
       );

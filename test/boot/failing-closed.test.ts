@@ -180,7 +180,7 @@ for (const version of systemdVersions)
         },
       );
 
-    test('a unit waits for its secret while the broker restarts, and a client that hangs holds up nobody', async () => {
+    test('a unit waits for its secret while the broker restarts, and a hanging client blocks nobody', async () => {
       await machine.shell(
         'systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2',
       );

@@ -71,7 +71,7 @@ for (const version of thoroughVersions)
         steps: [],
         install: ['WantedBy=sysinit.target'],
       });
-      // A user of sysusers' making: there is none before it ran.
+      // A user that sysusers creates, and who does not exist before it ran.
       await machine.write('/etc/sysusers.d/late.conf', 'u late - "made at boot"\n');
       await machine.write(
         '/etc/systemd/system/systemd-sysusers.service.d/always.conf',
@@ -141,7 +141,7 @@ for (const version of thoroughVersions)
       );
     });
 
-    test('those for users come before users are made, the others before sysinit.target', async () => {
+    test('those for users come before users are created, the others before sysinit.target', async () => {
       const [early, sysusers, files, sysinit] = await Promise.all(
         ['auxcred-user-files.service', 'systemd-sysusers.service', 'auxcred-files.service', 'sysinit.target'].map(
           startedAt,
@@ -189,7 +189,7 @@ for (const version of thoroughVersions)
       assert.equal((await machine.shell('ls -A /home/bob/app')).stdout, '');
     });
 
-    test("a user who leads a link elsewhere gets nothing but what is the user's own", async () => {
+    test('a user who redirects a link gets nothing but their own files', async () => {
       const bob = ['setpriv', '--reuid=bob', '--regid=bob', '--clear-groups'];
       const aptFolder = '/etc/apt/apt.conf.d';
       const files = async (): Promise<string> => (await machine.shell(`ls -A ${aptFolder}`)).stdout;
@@ -202,7 +202,7 @@ for (const version of thoroughVersions)
         assert.match(stdout, /secret\.bobs\.link: \/home\/bob\/app is a symbolic link to \/etc\/apt\/apt\.conf\.d/);
       }
       await machine.run([...bob, 'sh', '-euc', 'cd /home/bob; rm app; mv hidden app']);
-      // All the time, and he takes the link away so that it is made again.
+      // Continuously, removing the link so that it is made again.
       await machine.systemctl('reset-failed');
       await machine.run([
         'systemd-run',
@@ -220,7 +220,7 @@ for (const version of thoroughVersions)
         assert.equal(await files(), before);
       }
       await machine.shell('systemctl stop attack.service; systemctl reset-failed');
-      // What a version that followed links left is found.
+      // What an older version, which followed links, left behind is found.
       await machine.shell(
         `cd /home/bob; rm -rf app hidden; install -d -o bob -g bob app; auxcred apply; rm -r app; ln -s ${aptFolder} app; ln -s ${folder}/bobs app/secret.conf`,
       );
@@ -265,7 +265,7 @@ for (const version of thoroughVersions)
       assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
     });
 
-    test('a file that somebody altered is planned to be written again, and is', async () => {
+    test('an altered file is planned to be rewritten, and is', async () => {
       await machine.shell(`echo x > ${folder}/text`);
       assert.match(
         (await machine.run(['auxcred', 'plan'])).stdout,
@@ -326,7 +326,7 @@ for (const version of thoroughVersions)
       await machine.run(['umount', '/var/lib/auxcred']);
     });
 
-    test('what is no longer declared goes, with its link', async () => {
+    test('what is no longer declared is removed, with its link', async () => {
       await machine.write(
         manifestPath('web'),
         secretToml('text', ['other.service'], { delivery: 'file', kind: 'uuid' }),
@@ -358,7 +358,7 @@ for (const version of thoroughVersions)
       assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
     });
 
-    test('a machine without such files has neither unit at boot', async () => {
+    test('a machine without such files starts neither unit at boot', async () => {
       await machine.run(['rm', manifestPath('web')]);
       await apply();
       assert.equal((await machine.run(['ls', '-A', folder])).stdout, '');

@@ -51,7 +51,7 @@ for (const version of thoroughVersions)
       assert.equal(status, /^(?:problem|warning)/m.test(stdout) ? exitStatus.unwell : 0);
       return stdout;
     };
-    /** Types the command below a finding. */
+    /** Runs the command below a finding. */
     const mend = async (finding: RegExp): Promise<void> => {
       const said = await wrong();
       const block = said.split(/^(?=\w+: )/m).find((text) => finding.test(text));
@@ -85,7 +85,7 @@ for (const version of thoroughVersions)
       ]);
     });
 
-    test("what a user logs in the broker's name is not believed, and what it wrote itself is shown as text", async () => {
+    test("what a user logs in the broker's name is not believed, and the broker's own entries are shown as text", async () => {
       const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
       await machine.shell(
         `printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged`,
@@ -99,7 +99,7 @@ for (const version of thoroughVersions)
       assert.deepEqual(
         await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused'),
         [],
-        'as the README looks for refusals',
+        'as the README searches for refusals',
       );
       await machine.shell(
         "printf 'we\\033[2Jb\\233.service' | socat -t 5 - UNIX-CONNECT:/run/auxcred/stage.sock > /dev/null",
@@ -112,7 +112,7 @@ for (const version of thoroughVersions)
       }
     });
 
-    test('files that take away what auxcred gives a unit, as systemd sees it', async () => {
+    test("files that override auxcred's drop-in, as systemd sees it", async () => {
       await machine.write(
         manifestPath('staged'),
         secretToml('staged', ['slow.service'], { delivery: 'stage' }) +
@@ -120,7 +120,7 @@ for (const version of thoroughVersions)
       );
       const warned = async (): Promise<string> => (await machine.run(['auxcred', 'apply'])).stderr;
       assert.doesNotMatch(await warned(), /warning/);
-      /** What systemd itself has of a unit, as its bus says it. */
+      /** A unit's properties according to systemd's bus. */
       const has = async (
         unit: string,
         property: 'Asserts' | 'ExecStartPre' | 'LoadCredential' | 'LoadCredentialEncrypted' | 'SetCredentialEncrypted',
@@ -220,7 +220,7 @@ for (const version of thoroughVersions)
       assert.equal(await wrong(), '');
     });
 
-    test('a unit whose start is not over waits', async () => {
+    test('a unit that is still starting is waiting', async () => {
       await machine.systemctl('start', '--no-block', 'slow.service');
       await machine.waitFor('slow.service', 'activating');
       assert.match((await call('status', '--no-open')).stdout, /^units +2 run, 1 waits\n +waiting: slow.service$/m);
@@ -244,7 +244,7 @@ for (const version of thoroughVersions)
       assert.equal(await wrong(), '');
     });
 
-    test('a drop-in that systemd has not, a timer and a socket that are off, a unit that does not exist', async () => {
+    test('a drop-in that systemd lacks, a timer and a socket that are off, a unit that does not exist', async () => {
       await machine.shell('rm -r /run/systemd/generator/web.service.d');
       assert.match(
         await wrong(),
@@ -278,7 +278,7 @@ for (const version of thoroughVersions)
     });
 
     test('a start limit that was hit', async () => {
-      // A machine under load may not manage five starts in ten seconds.
+      // A busy machine may not manage five starts in ten seconds.
       await machine.shell(
         'mkdir -p /run/systemd/system/auxcred.service.d; printf "[Unit]\\nStartLimitIntervalSec=300\\nStartLimitBurst=5\\n" > /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload',
       );
@@ -300,7 +300,7 @@ for (const version of thoroughVersions)
       assert.equal(await wrong(), '');
     });
 
-    test('other measurements: which PCR, which units, and the way back', async () => {
+    test('other measurements: which PCR, which units, and the fix', async () => {
       power.measured[14]?.push('01'.repeat(32));
       await machine.reboot();
       await machine.waitFor('web.service', 'failed');
@@ -325,7 +325,7 @@ for (const version of thoroughVersions)
         /^problem: PCR 14 is [0-9a-f]{16}, and was [0-9a-f]{16} when the seed was sealed \[pcrs\]\n.*\n {4}\$ auxcred reseal --identity=RECOVERY-KEY$/m,
       );
       assert.doesNotMatch(said, /PCR 7 |\[opening\]/);
-      // A broker that refuses right now makes way at once.
+      // A broker that is refusing exits at once.
       await machine.run(['systemctl', 'restart', 'web.service'], { check: false });
       await machine.shell('auxcred reseal --identity=/root/recovery.txt');
       await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);

@@ -1,7 +1,7 @@
 /**
- * What somebody runs who took over the broker. It takes the place of the broker's own script in the broker's unit,
- * tries every way out that it knows, tells the journal which ones worked (HOSTILE_COULD), and then says that it is
- * ready. Its test bundles it.
+ * The program of an attacker who took over the broker. It replaces the broker's script in the broker's unit, tries
+ * every way out that it knows, logs which ones worked (HOSTILE_COULD), and then reports that it is ready. Its test
+ * bundles it.
  *
  * VICTIMS names processes to attack, `NAME=PID` each.
  */
@@ -105,8 +105,7 @@ const attacks: Readonly<Record<string, (pid: number) => boolean>> = {
 };
 
 /**
- * One byte of a mapping that every process of this program or another has; the address comes from the victim's own
- * maps, or else is anything.
+ * Reads one byte of a mapping that every process has; the address comes from the victim's maps, or else is arbitrary.
  */
 function processMemory(name: string, pid: number): boolean {
   const start = works(() => readFileSync(`/proc/${String(pid)}/maps`, 'utf8').length > 0)
@@ -145,7 +144,7 @@ function memoryFile(): number {
 }
 
 const loads = (path: string): boolean => libc('dlopen', 'z:si', path, 2) !== 0;
-/** Any library that is not loaded already, to be copied. */
+/** Any library that is not loaded yet, to be copied. */
 const library =
   ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib'].flatMap((folder) =>
     existsSync(folder)
@@ -254,7 +253,7 @@ const attempts: Readonly<Record<string, () => boolean>> = {
   'become another user': () => libc('setresuid', 'i:iii', 1, 1, 1) === 0,
 };
 
-/** Whether that many children can be there at a time. They end at once, and count until somebody waits for them. */
+/** Whether that many children can exist at once. They end immediately, but count until they are waited for. */
 function countProcesses(many: number): boolean {
   for (let i = 0; i < many; i++) {
     const pid = libc('fork', 'i:');
@@ -264,7 +263,7 @@ function countProcesses(many: number): boolean {
   return true;
 }
 
-/** Every path below `folder` that can be read, links not followed, and of processes only what is its own. */
+/** Every readable path below `folder`, without following links; of processes only its own. */
 function* everything(folder: string): Generator<[string, Stats]> {
   let names: string[] = [];
   try {

@@ -6,8 +6,8 @@ import { systemdVersions } from '../machine/root.ts';
 import { probed, writeProbeUnit } from '../machine/units.ts';
 
 /**
- * Connects to a socket under a name of its own choosing and prints how much came back, or that it was not let in. With
- * more arguments it first moves into that control group below its own.
+ * Connects to a socket under a name of its choice and prints how much came back, or that it was refused. With more
+ * arguments it first moves into that control group below its own.
  */
 const forger = `
 use Socket;
@@ -28,8 +28,8 @@ print length($all), "\\n";
 const credentialSocket = '/run/auxcred/encrypted.sock';
 const forgedName = 'deadbeef/unit/a.service/key-a';
 /**
- * What a judged unit gets for its credential, and what systemd's own tool says of it: whole, under another name, cut
- * off, and later.
+ * The answer for a unit's credential, and what systemd's own tool makes of it: whole, under another name, truncated,
+ * and later.
  */
 const judge = `#!/bin/sh
 perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; bind($s, pack_sockaddr_un("\\0cafe/unit/judge.service/key-judge")) or die; connect($s, pack_sockaddr_un("${credentialSocket}")) or die; shutdown($s, 1); while (sysread($s, my $part, 65536)) { print $part }' > /run/answer
@@ -43,7 +43,7 @@ opens --name=key-judge --timestamp=+2min < /run/answer > /run/judged-late
 for (const version of systemdVersions)
   describe(`isolation on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
-    /** Units whose control groups systemd gives other names. */
+    /** Units whose control groups get other names from systemd. */
     const named = ['_under.service', 'memory.service', 'cgroup.x.service', 'tasks.service'];
     /** Runs the forger in a unit of its own. */
     const forge = async (

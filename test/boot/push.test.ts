@@ -31,8 +31,7 @@ units = ["api.service"]
 `;
 
 /**
- * Active only once it has its credentials, and started as often as the tests want, which is more than systemd's five
- * times in ten seconds.
+ * Active only once it has its credentials, and without systemd's limit of five starts in ten seconds.
  */
 const runsForEver =
   '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
@@ -91,7 +90,7 @@ for (const version of thoroughVersions) {
           input: await host.read('/etc/ssh/ssh_host_ed25519_key.pub'),
         });
       }
-      // What goes to the hosts on standard input is kept, to be looked at.
+      // The standard input of the hosts is recorded.
       await operator.write(
         '/usr/local/bin/tee-ssh',
         '#!/bin/bash\nexec ssh -T -o BatchMode=yes -o ConnectTimeout=5 "$@" < <(exec tee -a /root/carried 2> /dev/null)\n',
@@ -154,7 +153,7 @@ for (const version of thoroughVersions) {
       assert.equal(await credential(web1, 'web.service', 'session'), await credential(web2, 'web.service', 'session'));
     });
 
-    test('nothing that ssh carries on standard input shows a seed or a secret', async () => {
+    test('no seed or secret is visible in what ssh carries on standard input', async () => {
       const carried = (await operator.read('/root/carried')).toString('latin1');
       assert.match(carried, /age-encryption\.org\/v1\n-> ssh-ed25519 /);
       const { scopes }: { scopes: { seed: string }[] } = JSON.parse(
@@ -211,7 +210,7 @@ for (const version of thoroughVersions) {
         [['unit-failed', 'api.service failed: exit-code, status 9']],
       );
       assert.match(stderr, /^auxcred: web1: hint: journalctl -b -u api\.service$/m);
-      // All of it is in force, so nothing is left to do.
+      // All of it is active, so nothing is left to do.
       const again = await pushed('web1');
       assert.deepEqual([again.status, again.hosts[0]?.result], [0, 'nothing to do']);
       await web1.shell(`rm ${broken}; systemctl daemon-reload; systemctl restart api.service`);
@@ -282,7 +281,7 @@ for (const version of thoroughVersions) {
       assert.equal(await credential(web1, 'api.service', 'token'), 'third');
     });
 
-    test('what a host could not put in force is finished by the next push, with nothing to send', async () => {
+    test('what a host could not activate is finished by the next push, with nothing to send', async () => {
       await web1.shell('mv /etc/auxcred/rendered /etc/auxcred/kept; mkdir -p /etc/auxcred/rendered/x');
       await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'fourth' });
       await operator.write('/root/vault/all/more.toml', '[secret.more]\nkind = "hex"\nunits = ["web.service"]\n');
@@ -326,7 +325,7 @@ for (const version of thoroughVersions) {
       await operator.shell('mv /root/kept /root/vault/enrolled/web2.json');
     });
 
-    test("a host takes no other host's seeds", async () => {
+    test("a host does not accept another host's seeds", async () => {
       await operator.write(
         '/usr/local/bin/tee-ssh',
         '#!/bin/sh\nshift\nexec ssh -T -o BatchMode=yes root@web1 "$@"\n',

@@ -13,7 +13,7 @@ import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 const document = readFileSync('docs/operations.md', 'utf8');
 const done = new Set<string>();
 
-/** The blocks of commands below a heading, in order. */
+/** The command blocks below a heading, in order. */
 function blocks(heading: string): string[] {
   const section = document.split(/^## /m).find((text) => text.startsWith(`${heading}\n`));
   assert.ok(section !== undefined, `docs/operations.md has no ${heading}`);
@@ -24,7 +24,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
   describe(`docs/operations.md on systemd ${version}`, { skip: cannotBoot }, () => {
     const power = firmware();
     const saved = mkdtempSync(join(tmpdir(), 'saved-'));
-    /** The board that a new disk is put into; a new one if there is none. */
+    /** The board for a new disk; a new one if there is none. */
     const board = join(saved, 'board');
     let machine: Machine;
     let other: Machine | undefined;
@@ -62,7 +62,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       Object.fromEntries(
         Object.entries((await probed(machine, 'a.service')) ?? {}).map(([id, value]) => [id, value.toString()]),
       );
-    /** The unit starts with the very secrets that it had before anything died, now and after a reboot. */
+    /** The unit starts with the same secrets as before the loss, now and after a reboot. */
     const isBack = async (): Promise<void> => {
       assert.equal(await startUnit(), 0, await told());
       assert.deepEqual(await received(), expected);
@@ -72,7 +72,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       assert.deepEqual(await received(), {});
       assert.match(await told(), why);
     };
-    /** A machine as the installer leaves it: nothing of auxcred's but the program. */
+    /** A freshly installed machine: it has auxcred's program and nothing else of it. */
     const forget = async (): Promise<void> => {
       await shell(
         'rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d; mkdir -p /etc/auxcred/secrets.d; systemctl daemon-reload; systemctl stop auxcred.service',
@@ -124,7 +124,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       rmSync(saved, { recursive: true, force: true });
     });
 
-    test('an update of the firmware, prepared and forgotten', async () => {
+    test('a firmware update, prepared for and not', async () => {
       const heading = 'An update of the firmware or the boot chain';
       await follow(heading, 0);
       power.measured[14]?.push('01'.repeat(32));
@@ -141,7 +141,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await isBack();
     });
 
-    test('/var was put back', async () => {
+    test('/var was rolled back', async () => {
       await shell(
         'cp -a /var/lib/auxcred /root/then; printf "battery staple" | auxcred put wifi --force; auxcred apply --no-restart',
       );
@@ -188,7 +188,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       machine = await newMachine();
       await machine.write('/mnt/saved.tar', Buffer.from(stdout, 'base64'));
       await shell('cd /mnt; tar xf saved.tar; cp recovery.txt words.txt /root');
-      // Since the backup, the seed was sealed again, to another board.
+      // Since the backup, the seed was resealed to another board.
       await assert.rejects(follow('The disk died'), /sealed to another TPM/);
       await shell('auxcred reseal --accept-older --identity=/root/recovery.txt; auxcred apply');
       await isBack();
@@ -230,7 +230,7 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await isBack();
     });
 
-    test('the ssh host key was replaced, and the counter is given back', async () => {
+    test('the ssh host key was replaced, and the counter is removed', async () => {
       await shell(
         'auxcred reseal --with-key=host; cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key; rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key',
       );

@@ -5,7 +5,7 @@ import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { thoroughVersions } from '../machine/root.ts';
 
-/** As long as the machine's commands and the timer's service are told so, it is this time. */
+/** The time that the machine's commands and the timer's service are told. */
 const november = '2026-11-23 12:00:00';
 const december = '2026-12-01 00:00:01';
 const january = '2027-01-01 00:00:01';
@@ -73,12 +73,12 @@ for (const version of thoroughVersions)
           units.map(async (unit) => [unit, (await machine.properties(unit, 'InvocationID'))['InvocationID']] as const),
         ),
       );
-    /** What a running unit finds in its credentials now. */
+    /** The present content of a running unit's credential. */
     const credential = async (unit: string, id: string): Promise<string> => {
       const { MainPID: pid } = await machine.properties(unit, 'MainPID');
       return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
     };
-    /** Every file of the store and the drop-ins by what is in it. */
+    /** Every file of the store and the drop-ins, with its content. */
     const files = async (): Promise<string> =>
       (
         await machine.shell(
@@ -100,8 +100,7 @@ for (const version of thoroughVersions)
     const rotate = async (time: string): Promise<number> => {
       await clockOfRotation(time);
       await machine.run(['systemctl', 'stop', 'auxcred-rotate.service']);
-      // Not waited for by systemctl: before systemd 254 a start that will be tried again counts as under way all the
-      // while.
+      // systemctl does not wait for it: before systemd 254 a start that will be retried counts as under way.
       await machine.run(['systemctl', 'start', '--no-block', 'auxcred-rotate.service']);
       for (
         let i = 0;
@@ -141,7 +140,7 @@ for (const version of thoroughVersions)
         'told.service',
         'tmpl@one.service',
       ]);
-      // Without it the timer would make up for a boundary that this machine never had.
+      // Without it the timer would catch up on a boundary that this machine never had.
       await clockOfRotation(november);
       await machine.boot();
       await settled();
@@ -166,7 +165,7 @@ for (const version of thoroughVersions)
       assert.deepEqual(await invocations(), before);
     });
 
-    test('the second time changes no file and restarts no unit', async () => {
+    test('a second run changes no file and restarts no unit', async () => {
       const state = async () => [await invocations(), await files()];
       const before = await state();
       for (const verb of ['apply', 'provision', 'apply']) {
@@ -212,7 +211,7 @@ for (const version of thoroughVersions)
       );
     });
 
-    test('at the boundary what changed is restarted or reloaded, as each secret says, and nothing else', async () => {
+    test('at the boundary the affected units are restarted or reloaded, as each secret says, and no others', async () => {
       const before = await invocations();
       const old = {
         db: await credential('web.service', 'db'),
@@ -262,7 +261,7 @@ for (const version of thoroughVersions)
       assert.equal((await at(december, 'auxcred', 'get', 'db', '--at=2026-11')).stdout, old.db);
     });
 
-    test('a clock that ran backwards changes nothing, and says how to go on', async () => {
+    test('a clock that ran backwards changes nothing, and the hint says how to go on', async () => {
       const before = await invocations();
       assert.equal(await rotate(november), exitStatus.clock);
       assert.deepEqual(await invocations(), before);
@@ -277,13 +276,13 @@ for (const version of thoroughVersions)
       ]);
       assert.match(
         stdout,
-        /the clock says 2026-11-23T12:00Z, but db is in its period 2026-12 already, so nothing was changed/,
+        /the clock says 2026-11-23T12:00Z, but db is already in its period 2026-12, so nothing was changed/,
       );
       assert.match(stdout, /set the clock; if it is now right and was wrong before, auxcred provision --accept-clock/);
       await machine.run(['systemctl', 'reset-failed', 'auxcred-rotate.service']);
     });
 
-    test('a hook that fails holds its own secret back, and is tried again', async () => {
+    test('a failed hook holds back only its own secret, and is tried again', async () => {
       const old = await credential('told.service', 'told');
       await machine.shell('touch /etc/told-broken');
       const planned = await at(january, 'auxcred', 'plan');
@@ -299,7 +298,7 @@ for (const version of thoroughVersions)
       assert.equal(await credential('web.service', 'db'), web);
     });
 
-    test('a boundary that the machine slept through is made up for at the next boot', async () => {
+    test('a boundary that the machine slept through is handled at the next boot', async () => {
       const before = await credential('web.service', 'db');
       await clockOfRotation('2027-02-01 08:00:00');
       await machine.shell('touch -d "3 days ago" /var/lib/systemd/timers/stamp-auxcred-rotate.timer');
@@ -310,13 +309,13 @@ for (const version of thoroughVersions)
         i++
       )
         await machine.shell('sleep 0.2');
-      // The units are restarted after the secrets are in force.
+      // The units are restarted once the secrets are active.
       await machine.waitFor('auxcred-rotate.service', ['inactive', 'failed']);
       await settled();
       assert.equal(await credential('web.service', 'db.previous'), before);
     });
 
-    test('units that a killed run did not come to are told by the next one', async () => {
+    test('units that a killed run did not get to are restarted by the next one', async () => {
       const now = '2027-02-01 08:00:00';
       await machine.write(
         '/run/cut/systemctl',
@@ -348,7 +347,7 @@ for (const version of thoroughVersions)
       assert.deepEqual(await invocations(), after);
     });
 
-    test('a broker that nobody ended, since it was starting just then, answers with what is in force all the same', async () => {
+    test('a broker that was just starting, and so was not ended, still answers with what is active', async () => {
       const now = '2027-02-01 08:00:00';
       await machine.systemctl('restart', 'other.service');
       const { MainPID: broker } = await machine.properties('auxcred.service', 'MainPID');
@@ -393,7 +392,7 @@ for (const version of thoroughVersions)
         service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'",
         reason: 'failed: timeout, signal 15',
       },
-      // Type=simple counts as started before systemd has its credentials.
+      // Type=simple counts as started before systemd has set up its credentials.
       'poor.service': {
         service: 'LoadCredential=more:/run/more\nExecStart=/bin/sleep infinity',
         reason: 'failed: exit-code, status 243: it did not get its secret',
@@ -441,7 +440,7 @@ for (const version of thoroughVersions)
         assert.deepEqual(lines, reason === '' ? [] : [`auxcred: ${unit} ${reason}`], stderr);
       }
       assert.match(stderr, /^auxcred: hint: journalctl -b( -u [a-z]+\.service){7}$/m);
-      // It did not leave before they were done, also the one that is ordered after another.
+      // It waited until all were done, including the one that is ordered after another.
       for (const unit of ['slow.service', 'fine.service'])
         assert.equal((await machine.properties(unit, 'ActiveState'))['ActiveState'], 'active', unit);
       assert.equal(
@@ -451,7 +450,7 @@ for (const version of thoroughVersions)
       assert.equal((await applied()).status, 0);
     });
 
-    test('apply and provision say when all of them run, and leave at once where they are asked to', async () => {
+    test('apply and provision say when all of them run, and do not wait if asked not to', async () => {
       await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
       await machine.systemctl('daemon-reload');
       await machine.write('/run/more', 'x');
@@ -459,7 +458,7 @@ for (const version of thoroughVersions)
       await machine.systemctl('start', ...Object.keys(breaking));
       await machine.write(manifestPath('waited'), waited(3));
       const { status, stderr } = await at('2027-02-01 08:00:00', 'auxcred', 'provision');
-      assert.deepEqual([status, /^auxcred: 9 units run with what changed$/m.test(stderr)], [0, true], stderr);
+      assert.deepEqual([status, /^auxcred: 9 units run with the changes$/m.test(stderr)], [0, true], stderr);
       await machine.write('/run/break', '');
       await machine.write(manifestPath('waited'), waited(4));
       const left = await applied('--no-wait');
@@ -468,7 +467,7 @@ for (const version of thoroughVersions)
       await settled();
     });
 
-    test('a unit that systemd gives no limit is not waited for without end, and one that can not reload is named', async () => {
+    test("a unit without a time limit is not waited for endlessly, and one that can't reload is named", async () => {
       await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
       await machine.write(
         '/etc/systemd/system/endless.service',

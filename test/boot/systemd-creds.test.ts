@@ -49,7 +49,7 @@ for (const version of systemdVersions) {
         { systemd: version, name: 'web1' },
         secretToml('key-file', ['a.service'], { delivery: 'file' }),
       );
-      // As an installer does: from another system, with the new one's own systemd.
+      // As an installer does it: from another system, with the new system's systemd.
       for (const args of [['seal', '--with-key=systemd-creds', '--creds-key=host', '--no-recovery'], ['apply']]) {
         const { status, stderr } = spawnSync(
           process.execPath,
@@ -145,7 +145,7 @@ for (const version of systemdVersions) {
       await machine.run(['auxcred', 'reseal', '--with-key=systemd-creds', '--creds-key=host']);
     });
 
-    test('under a key that is gone nothing starts and nothing hangs', async () => {
+    test('if the key is gone, nothing starts and nothing hangs', async () => {
       await machine.shell('mv /var/lib/systemd/credential.secret /root/ && systemd-creds setup');
       const started = Date.now();
       assert.notEqual(await startsAfresh(machine), 0);
@@ -160,7 +160,7 @@ for (const version of systemdVersions) {
       assert.equal(await startsAfresh(machine), 0, await told(machine));
     });
 
-    test('options that do not go together are refused', async () => {
+    test('conflicting options are refused', async () => {
       for (const [args, says] of [
         [['--creds-key=host'], /--creds-key needs systemd-creds/],
         [['--with-key=systemd-creds', '--creds-key=tpm'], /one of auto, host, tpm2, host\+tpm2/],

@@ -7,14 +7,14 @@ import type { Machine } from '../machine/machine.ts';
 const script = '/usr/lib/auxcred/hostile.cjs';
 const dropIn = '/run/systemd/system/auxcred.service.d/99-hostile.conf';
 
-/** What `hostile.ts` tried, and what of it worked, files, devices and sockets included. */
+/** What `hostile.ts` tried, and what worked, including files, devices and sockets. */
 export interface Takeover {
   readonly tried: readonly string[];
   readonly could: readonly string[];
 }
 
 /**
- * Runs `hostile.ts` in the broker's own unit, of which only the script is another; the broker is stopped afterwards.
+ * Runs `hostile.ts` in the broker's own unit, in place of its script; stops the broker afterwards.
  */
 export async function takeOver(machine: Machine): Promise<Takeover> {
   await machine.systemctl('stop', 'auxcred.service');
@@ -36,8 +36,8 @@ export async function takeOver(machine: Machine): Promise<Takeover> {
 }
 
 /**
- * Runs `hostile.ts` as root without any sandbox, except for what it does with each file: what it can then be denied is
- * shown to be possible.
+ * Runs `hostile.ts` as root without a sandbox, except for its attempts on each file, to show that what the sandbox
+ * denies is possible.
  */
 export async function runFree(machine: Machine): Promise<Takeover> {
   return await withVictims(machine, async (victims) => {

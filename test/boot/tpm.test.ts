@@ -14,7 +14,7 @@ import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 import { runFree, takeOver } from './takeover.ts';
 
-/** What code in the broker's process can do: no more than the broker has to. */
+/** What code in the broker's process can do: no more than the broker needs. */
 const inherent = [
   'connect to /run/systemd/journal/socket',
   'connect to /run/systemd/notify',
@@ -23,16 +23,16 @@ const inherent = [
   'open /dev/random',
   'open /dev/urandom',
   'open /dev/zero',
-  // The kernel has to start Node, and with it the dynamic linker.
+  // The kernel has to start Node and the dynamic linker.
   'execute /usr/bin/node',
-  // Whose control group is asking stands in /proc.
+  // The control group of a client is read from /proc.
   "see the machine's mounts and processes",
   // No other process has the broker's user.
   'read the environment of its-own-user',
   'read the memory of its-own-user',
   'signal its-own-user',
 ];
-/** What root can't do either in a container of systemd-nspawn, so that nothing is known of it here. */
+/** What not even root can do in a systemd-nspawn container, so it can't be tested here. */
 const impossibleHere = [
   'ask for a key',
   'count events',
@@ -92,8 +92,7 @@ for (const version of systemdVersions)
     });
 
     /**
-     * What code in the broker's process can do beyond what is inherent; of the libraries' folder, it may run what is
-     * there.
+     * What code in the broker's process can do beyond what is inherent; it may run what is in the libraries' folder.
      */
     const escapes = async (): Promise<string[]> => {
       const { could } = await takeOver(machine);
@@ -107,7 +106,7 @@ for (const version of systemdVersions)
           (limited || one !== 'start a hundred processes'),
       );
     };
-    test("code in the broker's process can do nothing but what the broker has to", async () => {
+    test("code in the broker's process can do only what the broker needs", async () => {
       assert.deepEqual(await escapes(), []);
       const { tried, could } = await runFree(machine);
       assert.deepEqual(
@@ -145,7 +144,7 @@ for (const version of systemdVersions)
       );
     });
 
-    test('seal warns of what binds little', async () => {
+    test('seal warns of weak bindings', async () => {
       const { stderr } = await machine.run([
         'auxcred',
         'seal',
@@ -174,8 +173,7 @@ for (const version of systemdVersions)
           '--no-recovery',
         ]);
         assert.match(sealed.stderr, /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/);
-        // No restart: a broker that is stopped in the middle of an unsealing leaves its objects in a TPM that has no
-        // resource manager.
+        // No restart: a broker that is stopped while unsealing leaves its objects in a TPM without a resource manager.
         await machine.run(['auxcred', 'apply', '--no-restart']);
         assert.match(
           (await machine.run(['auxcred', 'unseal'])).stderr,
@@ -189,7 +187,7 @@ for (const version of systemdVersions)
         assert.equal(await key(), sealedKey);
       });
 
-    test('one unsealing serves every unit', async () => {
+    test('one unseal serves every unit', async () => {
       await machine.systemctl('stop', 'auxcred.service');
       await machine.systemctl('start', 'auxcred.service');
       power.tpm?.signal('SIGSTOP');
@@ -201,7 +199,7 @@ for (const version of systemdVersions)
       }
     });
 
-    test("with the TPM within its reach, code in the broker's process can do no more than use it", async () => {
+    test("with access to the TPM, code in the broker's process can do nothing more than use it", async () => {
       const socket = machine.tpm?.device.replace('swtpm:path=', '') ?? '';
       // It has the machine's own /dev then, and a systemd in a container is not allowed to enforce its DevicePolicy=.
       assert.deepEqual(
@@ -339,7 +337,7 @@ for (const version of systemdVersions)
       assert.match(await told(), /the machine did not boot as it did when it was sealed: PCR 7 \(/);
       power.measured[7]?.pop();
       await machine.reboot();
-      // The machine makes its own of it: fixed to its TPM.
+      // The machine reseals it natively: fixed to its TPM.
       assert.match(
         (await machine.run(['auxcred', 'reseal', `--tpm2-device=${machine.tpm?.device ?? ''}`])).stderr,
         /sealed the seed of host\/web1 to its TPM.* with PCR 7\+14/,

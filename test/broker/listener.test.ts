@@ -16,7 +16,7 @@ const [unixFamily, stream] = [1, 1];
 
 let folder: string;
 let path: string;
-/** A listening socket, made as systemd makes it: this process accepts from it only by a listener. */
+/** A listening socket, made as systemd makes it: this process accepts from it only through a listener. */
 let descriptor: number;
 let clients: Socket[];
 
@@ -37,7 +37,7 @@ afterEach(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** A client that reads only when it is told. */
+/** A client that reads only when told to. */
 async function client(): Promise<Socket> {
   const socket = connect({ path, allowHalfOpen: true }).pause();
   socket.on('error', () => undefined);
@@ -46,7 +46,7 @@ async function client(): Promise<Socket> {
   return socket;
 }
 
-/** All that a client gets before the end, or before the connection breaks. */
+/** Everything that a client gets before the connection ends or breaks. */
 async function answerTo(socket: Socket): Promise<Buffer> {
   const parts: Buffer[] = [];
   socket.on('data', (part: Buffer) => parts.push(part));
@@ -63,7 +63,7 @@ const untilIdle = async (start: (idle: () => void) => Listener): Promise<Listene
     });
   });
 
-test('what was answered is closed at once, and can be read afterwards', async () => {
+test('a connection is closed right after the answer, which can still be read', async () => {
   const waiting = await Promise.all(Array.from({ length: 5 }, client));
   const listener = await untilIdle(
     (idle) =>
@@ -79,7 +79,7 @@ test('what was answered is closed at once, and can be read afterwards', async ()
   listener.stop();
 });
 
-test('an answer that is not read is given up, and one that is read slowly arrives whole', async () => {
+test('an unread answer is given up, and one that is read slowly arrives whole', async () => {
   const [, reader] = [await client(), await client()];
   const got = answerTo(reader);
   const answers: Buffer[] = [];
@@ -98,11 +98,11 @@ test('an answer that is not read is given up, and one that is read slowly arrive
   assert.equal((await got).length, large);
   assert.ok(
     answers.some((answer) => answer.every((byte) => byte === 0)),
-    'what was sent is wiped',
+    'the sent bytes are wiped',
   );
 });
 
-test('one that asks nothing is given up', async () => {
+test('a client that asks nothing is given up', async () => {
   const silent = await client();
   const listener = await untilIdle(
     (idle) =>
@@ -118,7 +118,7 @@ test('one that asks nothing is given up', async () => {
   assert.equal((await answerTo(silent)).length, 0);
 });
 
-test('one that asks for more than there is is disconnected', async () => {
+test('a client that sends too long a request is disconnected', async () => {
   const [talker, asker] = [await client(), await client()];
   talker.end('x'.repeat(11));
   asker.end('x'.repeat(10));
@@ -138,7 +138,7 @@ test('one that asks for more than there is is disconnected', async () => {
   assert.equal((await answerTo(asker)).length, 10);
 });
 
-test('more than it takes at a time wait in the kernel, and none is lost', async () => {
+test('clients beyond the limit wait in the kernel, and none is lost', async () => {
   const most = 8;
   const waiting = await Promise.all(Array.from({ length: 50 }, client));
   const accepted: Connection[] = [];
@@ -164,7 +164,7 @@ test('more than it takes at a time wait in the kernel, and none is lost', async 
   for (const socket of waiting) assert.equal((await answerTo(socket)).toString(), 'mine');
 });
 
-test('who connects after it stopped is answered by the next one', async () => {
+test('a client that connects after it stopped is answered by the next broker', async () => {
   const first = await untilIdle((idle) => {
     void client();
     return new Listener(descriptor, {

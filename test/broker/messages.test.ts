@@ -150,7 +150,7 @@ test("the book knows a unit's own credentials, then its template's, and nothing 
     { unit: 'a.service/x', credential: '' },
   ])
     assert.throws(() => book.find(refused), /is provisioned for/, JSON.stringify(refused));
-  // A seed of another scope, or of another epoch, is no seed.
+  // A seed of another scope, or of another epoch, does not count.
   assert.throws(() => book.value(book.find({ unit: 't@one.service', credential: 'x' })), /no seed for host\/gone/);
   assert.throws(
     () => book.value(release('a.service', 'x', { recipe: uuid('x', 'host/h', 2) })),

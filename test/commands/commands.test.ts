@@ -20,7 +20,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import * as cli from '../cli.ts';
 
-/** A machine's root folder as an installer sees it: nothing of it runs. */
+/** A machine's root folder as an installer sees it: nothing in it runs. */
 let root = '';
 const at = (path: string): string => join(root, path);
 
@@ -42,7 +42,7 @@ afterEach(() => {
 const auxcred = (args: readonly string[], input = ''): cli.Said => cli.auxcred(args, { input });
 const here = (verb: string, ...args: string[]): cli.Said => auxcred([verb, `--root=${root}`, ...args]);
 
-/** What is called, the status it ends with, and what it says on standard error. */
+/** The arguments, the exit status, and what standard error says. */
 const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] = [
   [['sael'], 'usage', /^auxcred: auxcred has no verb sael\nauxcred: hint: did you mean seal\?\n$/],
   [['encrypt'], 'usage', /no verb encrypt\nauxcred: hint: auxcred --help lists all it has\n$/],
@@ -51,13 +51,13 @@ const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] 
   [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],
   [['seal', '--name='], 'usage', /--name of seal needs a value: auxcred seal --name=NAME/],
   [['seal', '--name=a', '--name=b'], 'usage', /--name of seal is given more than once/],
-  [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one/],
+  [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one too many/],
   [['stage'], 'usage', /stage needs the name of a unit: auxcred stage UNIT/],
   [['check', '--json=1'], 'usage', /--json of check takes no value/],
 ];
 
 describe('the command line', () => {
-  test('without a verb says how it is used', () => {
+  test('prints the usage without a verb', () => {
     const { status, stdout } = auxcred([]);
     assert.equal(status, 0);
     assert.match(stdout, /^Usage:\n {4}auxcred VERB/);
@@ -73,7 +73,7 @@ describe('the command line', () => {
 });
 
 describe('seal', () => {
-  test("and what else writes, for a root whose folders lead elsewhere, or are somebody else's", {
+  test("and other writers refuse a root whose folders lead elsewhere or are somebody else's", {
     skip: process.getuid?.() !== 0,
   }, () => {
     const outside = mkdtempSync(join(tmpdir(), 'outside-'));
@@ -115,7 +115,7 @@ describe('seal', () => {
     const sealed = here('seal', `--recipient=${recipient}`);
     assert.equal(sealed.status, 0, sealed.stderr);
     assert.equal(
-      sealed.stderr.match(/share a disk: unless it is encrypted, whoever takes it has the secrets/g)?.length,
+      sealed.stderr.match(/on the same disk: unless that is encrypted, whoever steals it has the secrets/g)?.length,
       1,
     );
     assert.match(sealed.stderr, /sealed the seed of host\/web1 to its ssh host key; key id [0-9a-f]{32}/);
@@ -133,12 +133,12 @@ describe('seal', () => {
     assert.doesNotMatch(here('reseal').stderr, /share a disk/);
   });
 
-  test('never over a seed that is there, unless it is told to', () => {
+  test('never replaces a seed, unless told to', () => {
     assert.equal(here('seal', '--no-recovery').status, 0);
     const before = readFileSync(at('var/lib/auxcred/seeds.age'));
     const again = here('seal', '--no-recovery');
     assert.equal(again.status, exitStatus.refused);
-    assert.match(again.stderr, /exists, and a new seed changes every secret/);
+    assert.match(again.stderr, /exists, and a new seed would change every secret/);
     assert.ok(before.equals(readFileSync(at('var/lib/auxcred/seeds.age'))));
     assert.equal(here('seal', '--no-recovery', '--replace').status, 0);
   });
@@ -181,7 +181,7 @@ describe('seal', () => {
       env: { PATH: process.env['PATH'] },
     });
 
-  test('seals no seed whose words nobody can have seen, and makes no vault', () => {
+  test("seals no seed whose words can't have been seen, and neither does init create a vault", () => {
     const folder = at('vault');
     for (const output of ['> /dev/full', '> /dev/null', '>&-'])
       for (const [args, made] of [
@@ -200,7 +200,7 @@ describe('seal', () => {
     assert.equal(readFileSync(at('words'), 'utf8'), here('unseal', '--reveal').stdout);
   });
 
-  test('shows the words before they count, and says so where it then fails', () => {
+  test('shows the words before they are valid, and says so if it then fails', () => {
     mkdirSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), { recursive: true });
     const { status, stdout, stderr } = here('seal', '--print-words');
     assert.equal(status, exitStatus.system);
@@ -212,7 +212,7 @@ describe('seal', () => {
     assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
   });
 
-  test('makes an age identity where there is no ssh host key, and says so', () => {
+  test('creates an age identity if there is no ssh host key, and says so', () => {
     rmSync(at('etc/ssh/ssh_host_ed25519_key'));
     const { status, stderr } = here('seal', '--no-recovery');
     assert.equal(status, 0, stderr);
@@ -235,12 +235,12 @@ describe('seal', () => {
     assert.match(stderr, /^auxcred: ENOENT: no such file or directory, open '\/nonexistent'$/m);
   });
 
-  test('auto says what it chose', () => {
+  test('auto reports its choice', () => {
     const { stderr } = here('seal', '--with-key=auto', '--tpm2-device=device:/dev/tpm-not-here', '--no-recovery');
     assert.match(stderr, /--with-key=auto chose host/);
   });
 
-  test('a name that is no scope name is refused', () => {
+  test("a name that can't be a scope name is refused", () => {
     writeFileSync(at('etc/hostname'), '../x\n');
     assert.match(here('seal', '--no-recovery').stderr, /\.\.\/x can't be used as a scope name/);
     assert.equal(here('seal', '--no-recovery', '--name=web2').status, 0);
@@ -274,7 +274,7 @@ describe('unseal', () => {
 });
 
 describe('standard output', () => {
-  test('that is full is said and makes a failure', () => {
+  test('that is full is reported as a failure', () => {
     here('seal', '--no-recovery');
     const { status, stderr } = spawnSync(
       'sh',
@@ -285,7 +285,7 @@ describe('standard output', () => {
     assert.match(stderr, /^auxcred: standard output can't be written: .*ENOSPC/);
   });
 
-  test('that nobody reads stops nothing halfway', async () => {
+  test('that nobody reads does not stop anything halfway', async () => {
     here('seal', '--no-recovery');
     // A warning, which goes to standard output before anything is done.
     writeFileSync(at('etc/auxcred/secrets.d/lone.toml'), '[secret.lone]\nkind = "hex"\n');
@@ -299,19 +299,19 @@ describe('standard output', () => {
 });
 
 describe('apply', () => {
-  test('puts everything in force once', () => {
+  test('activates everything once', () => {
     here('seal', '--no-recovery');
     const first = here('apply');
-    assert.match(first.stderr, /1 credential now in force\nauxcred: drop-in of web\.service: added\n/);
+    assert.match(first.stderr, /1 credential now active\nauxcred: drop-in of web\.service: added\n/);
     assert.match(
       readFileSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf'), 'utf8'),
       /^# From \/etc\/auxcred\/secrets\.d\/web\.toml$/m,
     );
     const second = here('apply');
-    assert.match(second.stderr, /1 credential in force already\n/);
+    assert.match(second.stderr, /1 credential already active\n/);
   });
 
-  test('changes nothing where the manifest has an error', () => {
+  test('changes nothing if the manifest has an error', () => {
     here('seal', '--no-recovery');
     here('apply');
     const before = readFileSync(at('var/lib/auxcred/provisioned/releases.json'));
@@ -352,7 +352,7 @@ test('check prints problems for people and for programs', () => {
   );
 });
 
-describe('a secret that is held in a period', () => {
+describe('a secret with a fixed period', () => {
   const manifest = (more: string): void => {
     writeFileSync(
       at('etc/auxcred/secrets.d/web.toml'),
@@ -360,7 +360,7 @@ describe('a secret that is held in a period', () => {
     );
   };
 
-  test("has that period's value, does not rotate, and is shown as held", () => {
+  test("has that period's value, does not rotate, and is shown as fixed", () => {
     assert.equal(here('seal', '--no-recovery').status, 0);
     manifest('');
     assert.equal(here('apply').status, 0);

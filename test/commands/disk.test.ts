@@ -1,6 +1,6 @@
 /**
- * A disk that is full at any point, one that is read-only, many commands at once, and a manifest of many mistakes:
- * nothing changes halfway.
+ * A disk that gets full at any point, a read-only one, many commands at once, and a manifest full of mistakes: nothing
+ * changes halfway.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -48,7 +48,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
     spawnSync('umount', [root]);
   });
 
-  /** Of what is in force, all, and that which does not depend on how often it was sealed. */
+  /** The active state: all of it, and the part that does not depend on how often it was sealed. */
   const uncounted = ['recipients', 'record', 'fixed', 'dropIns', 'rendered'] as const;
   const parts = ['counter', 'releases', ...uncounted] as const;
 
@@ -81,7 +81,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
     ],
     ['put', ['put', 'wifi', '--force'], () => undefined],
   ] as const)
-    test(`that is full at any point of ${verb} keeps what is in force, and says which disk it is`, async () => {
+    test(`that is full at any point of ${verb} keeps what is active, and the message names the disk`, async () => {
       provisioned();
       prepare();
       const old = await stateOf(root);
@@ -103,7 +103,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
           /^auxcred: \/.* can't be written: the disk small-disk at \/.*root is full\nauxcred: hint: make room on it \(df -h \/.*root/m,
         );
         const state = await stateOf(root);
-        // apply and reseal write two things, each of them whole: the second one may have found the disk full. Each
+        // apply and reseal write two things, each atomically: the disk may have been full for the second one. Each
         // reseal counts.
         if (verb === 'put' || verb === 'provision')
           assert.deepEqual(contents(root), before, `with ${String(pages)} pages left`);
@@ -124,7 +124,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
       );
     });
 
-  test('that is read-only is named, and so is the way out', () => {
+  test('that is read-only is named, with a hint', () => {
     provisioned();
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
@@ -150,7 +150,7 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
 });
 
 describe('nothing changes', () => {
-  test('while something is wrong with what was asked for, whatever it is', () => {
+  test('if anything is wrong with the request', () => {
     provisioned();
     const group = '[secret.g]\nshare = "db"\nunits = ["g.service"]\n';
     const wrong: readonly (readonly [string, string, keyof typeof exitStatus, RegExp])[] = [
@@ -204,7 +204,7 @@ describe('nothing changes', () => {
     assert.deepEqual(contents(root), before);
   });
 
-  test('when it is only to be said what would', () => {
+  test('in a dry run', () => {
     provisioned();
     writeFileSync(manifestIn(root), newer);
     const before = contents(root);
@@ -215,13 +215,10 @@ describe('nothing changes', () => {
     assert.match(plan?.stdout ?? '', /^a\.service +b +new +restart$/m);
     assert.match(
       plan?.stderr ?? '',
-      /4 credentials and 3 drop-ins would change; of the units that run, 3 units at most would be restarted or reloaded/,
+      /4 credentials and 3 drop-ins would change; at most 3 units would be restarted or reloaded, if running/,
     );
     assert.equal(provision?.stdout, plan?.stdout);
-    assert.match(
-      provision?.stderr ?? '',
-      /^auxcred: 4 credentials would change; of the units that run, 3 units at most/m,
-    );
+    assert.match(provision?.stderr ?? '', /^auxcred: 4 credentials would change; at most 3 units/m);
     assert.doesNotMatch(works(['apply', '--dry-run', '--no-restart', `--root=${root}`]).stdout, /restart/);
     assert.deepEqual(contents(root), before);
   });
@@ -236,7 +233,7 @@ describe('nothing changes', () => {
   });
 });
 
-test('many at once wait for each other, and the last manifest is in force', async () => {
+test('many at once wait for each other, and the last manifest is active', async () => {
   provisioned();
   const run = async (...args: readonly string[]): Promise<[number | null, string]> =>
     await new Promise((resolve) => {
@@ -263,7 +260,7 @@ test('many at once wait for each other, and the last manifest is in force', asyn
   );
   const results = await Promise.all(runs);
   for (const [status, said] of results) assert.equal(status, 0, said);
-  assert.ok(results.some(([, said]) => said.includes('another auxcred is at work, waiting for it')));
+  assert.ok(results.some(([, said]) => said.includes('another auxcred is running, waiting for it')));
   assert.equal(works(['get', 'n', `--root=${root}`]).stdout.length, 2 * 27);
   const state = await stateOf(root);
   assert.equal(state.counter, 3);

@@ -90,8 +90,8 @@ describe('on a machine', () => {
     assert.equal(said.tpm.srk, readFileSync(join(swtpm.folder, 'srk.pub')).toString('base64'));
   });
 
-  test('says what it has not, and has to have something', () => {
-    assert.match(works(on('web1')).stderr, /there is no TPM here/);
+  test('says which keys it lacks, and needs at least one', () => {
+    assert.match(works(on('web1')).stderr, /this machine has no TPM/);
     fails(on('web1', '--tpm2-device=swtpm:path=/nonexistent'), 'no-tpm', /can't be opened/);
     rmSync(at('web1/etc/ssh/ssh_host_ed25519_key'));
     assert.match(
@@ -105,7 +105,7 @@ describe('on a machine', () => {
 });
 
 describe('in the vault', () => {
-  test('keeps what a machine said, and shows it', () => {
+  test("stores a machine's enrollment, and shows it", () => {
     const { stderr } = works(operator(works(on('web1', device())).stdout, 'web1', '--from=-'));
     assert.match(
       stderr,
@@ -129,7 +129,7 @@ describe('in the vault', () => {
     writeFileSync(at('web1.json'), works(on('web1', device())).stdout);
     works(operator('', 'web1', `--from=${at('web1.json')}`));
     const before = readFileSync(at('vault/enrolled/web1.json'), 'utf8');
-    // Again, or booted otherwise, it is the same machine.
+    // Enrolled again, or booted differently, it is the same machine.
     works(operator('', 'web1', `--from=${at('web1.json')}`));
     const old = fingerprint('web1');
     rmSync(at('web1'), { recursive: true });
@@ -138,7 +138,7 @@ describe('in the vault', () => {
     fails(
       operator(other, 'web1', '--from=-'),
       'refused',
-      /that is not the machine that is enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
+      /this is not the machine that was enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
     );
     assert.ok(readFileSync(at('vault/enrolled/web1.json'), 'utf8').includes(JSON.parse(before).machine.sshHostKey));
     const { stderr } = works(operator(other, 'web1', '--from=-', '--replace'));
@@ -147,12 +147,12 @@ describe('in the vault', () => {
     assert.match(works(operator('', 'web1')).stdout, /^web1 +SHA256:\S+ +none /m);
   });
 
-  test('refuses what is not for this host, or is not one', () => {
+  test('refuses an enrollment of another host, and what is not one', () => {
     const said = works(on('web1', device())).stdout;
     fails(
       operator(said, 'web2', '--from=-'),
       'refused',
-      /that machine calls itself web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
+      /that enrollment is for web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
     );
     works(operator(works(on('web1', device(), '--name=web2')).stdout, 'web2', '--from=-'));
     fails(operator(said, 'web3', '--from=-'), 'not-found', /knows no host web3/);
@@ -174,7 +174,7 @@ describe('in the vault', () => {
     );
     writeFileSync(at('vault/enrolled/web2.json'), '{}');
     fails(operator('', 'web2'), 'malformed', /enrolled\/web2\.json: version/);
-    fails(operator(said, 'web2', '--from=-'), 'refused', /calls itself web1/);
+    fails(operator(said, 'web2', '--from=-'), 'refused', /that enrollment is for web1/);
     const web2 = works(on('web1', device(), '--name=web2')).stdout;
     fails(operator(web2, 'web2', '--from=-'), 'malformed', /hint: auxcred enroll HOST --replace --from=FILE/);
     works(operator(web2, 'web2', '--from=-', '--replace'));
@@ -182,17 +182,17 @@ describe('in the vault', () => {
     fails(operator('', 'web1'), 'malformed', /enrolled\/web1\.json is the enrollment of web2, not of web1/);
   });
 
-  test('says what the vault wants of the host and it has not, and which PCRs changed', () => {
+  test('says what the vault asks for and the host lacks, and which PCRs changed', () => {
     settings('[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "7+14"\n');
     assert.match(
       works(operator(works(on('web1')).stdout, 'web1', '--from=-')).stderr,
-      /with-key = "tpm2\+host" needs the TPM that web1 has not/,
+      /with-key = "tpm2\+host" needs a TPM, which web1 does not have/,
     );
     const installing = works(on('web1', device())).stdout;
-    // A TPM where none was known of is no other machine.
+    // A TPM that was not known before does not make it another machine.
     assert.match(
       works(operator(installing, 'web1', '--from=-')).stderr,
-      /web1 is being installed: PCR 7\+14 is bound at its first boot/,
+      /web1 is being installed: PCR 7\+14 will be bound at its first boot/,
     );
     const booted = (seven: string): string => {
       const said: { tpm: object } = JSON.parse(installing);
@@ -214,7 +214,7 @@ describe('in the vault', () => {
     settings('[host.web1]\nwith-key = "tpm2"\n');
     assert.match(
       works(operator(booted('a8'), 'web1', '--from=-')).stderr,
-      /warning: no PCR is bound: whoever boots anything on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/,
+      /warning: no PCR is bound: anything that boots on web1 can open the seed\nauxcred: hint: tpm2-pcrs = "7\+14"/,
     );
   });
 
@@ -228,7 +228,7 @@ describe('in the vault', () => {
     assert.equal(
       git('ls-files').trim(),
       '.gitignore\nenrolled/web1.json',
-      'and what git is to ignore in a vault that was made without it',
+      "and git's ignore list in a vault that was created without git",
     );
     settings('git = false\n[host.web1]\n');
     works(operator(said, 'web1', '--from=-'));
@@ -258,10 +258,7 @@ describe('vault.toml', () => {
     ['[host.web1]\nwith-key = "auto"\n', /with-key is not one of/],
     ['[host.web1]\ntpm2-pcrs = "7"\n', /tpm2-pcrs is not of use without with-key/],
     ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7,14"\n', /tpm2-pcrs is not possible: 7,14 is not a list of PCRs/],
-    [
-      '[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n',
-      /tpm2-pcrs is not possible: PCR 11 changes during boot/,
-    ],
+    ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n', /tpm2-pcrs is not possible: PCR 11 changes during boot/],
     ['[host.web1]\nrecipients = ["ssh-ed25519 AAAA"]\n', /host\.web1\.recipients\[0\] is not an age recipient/],
     ['recipients = "age1x"\n[host.web1]\n', /recipients is not a list/],
     ['[host.web1]\nwith_key = "tpm2"\n', /has no key with_key there/],

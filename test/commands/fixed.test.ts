@@ -1,4 +1,4 @@
-/** The fixed folder by the commands, as its users see it: the operator's vault, and a machine of its own. */
+/** The fixed folder through the commands: in the operator's vault, and on a machine without one. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -147,7 +147,7 @@ describe('put and get', () => {
     assert.equal(works(['get', 'host/web2/token']), 'abc');
   });
 
-  test('say that a lone newline at the end became part of the secret, and --line leaves it out', () => {
+  test('warn that a trailing newline became part of the secret, and --line leaves it out', () => {
     const { stderr } = auxcred(['put', 'host/web1/a'], 'abc\n');
     assert.match(
       stderr,
@@ -158,7 +158,7 @@ describe('put and get', () => {
     assert.equal(works(['get', 'host/web1/b']), 'abc');
   });
 
-  test('ask without an echo, twice, and before they replace', () => {
+  test('ask without echoing, twice, and before they replace', () => {
     const said = typed(['put', 'host/web1/a'], 'hunter2\nhunter2\n');
     assert.equal(said.status, 0, said.stdout);
     assert.ok(!said.stdout.split('\n').slice(2).join('').includes('hunter2'));
@@ -227,7 +227,7 @@ describe('put and get', () => {
     assert.deepEqual(names(), ['host/web1/Token']);
   });
 
-  test('count up, also where the clock runs backwards', () => {
+  test('count up, even if the clock runs backwards', () => {
     const sequence = (): number =>
       JSON.parse(works(['ls', '--json', 'host/web1'])).map((entry: { sequence: number }) => entry.sequence)[0];
     works(['put', 'host/web1/a'], 'x');
@@ -259,7 +259,7 @@ describe('ls and find', () => {
     assert.equal(works(['ls', 'host/web1/a', '--flat']), 'host/web1/a\nhost/web1/a/x\n');
     assert.equal(works(['ls', 'group', '--flat']), 'group/db/token\n');
     assert.equal(works(['find', 'TOK', '/b']), 'group/db/token\nhost/web1/b\n');
-    fails(['find', 'zzz'], exitStatus['not-found'], /no fixed secret has zzz in its name/);
+    fails(['find', 'zzz'], exitStatus['not-found'], /no fixed secret's name contains zzz/);
     fails(['ls', 'host/web1/zzz'], exitStatus['not-found'], /there is no host\/web1\/zzz/);
   });
 });
@@ -279,7 +279,7 @@ describe('rm, mv and cp', () => {
     assert.ok(!existsSync(at('vault/fixed/host')));
   });
 
-  test('mv and cp encrypt anew, also for another scope', () => {
+  test('mv and cp re-encrypt, also for another scope', () => {
     const before = readFileSync(file('host/web1/a'));
     works(['cp', 'host/web1/a', 'group/db/a']);
     works(['mv', 'host/web1/a', 'host/web2/']);
@@ -289,7 +289,7 @@ describe('rm, mv and cp', () => {
     works(['mv', 'host/web1/dir', 'group/db/moved']);
     assert.deepEqual(names(), ['group/db/a', 'group/db/moved/b', 'group/db/moved/c', 'host/web2/a']);
     assert.equal(works(['get', 'group/db/moved/c']), 'host/web1/dir/c');
-    fails(['mv', 'group/db/a', 'group/db/moved/b'], exitStatus.refused, /group\/db\/moved\/b exists/);
+    fails(['mv', 'group/db/a', 'group/db/moved/b'], exitStatus.refused, /group\/db\/moved\/b already exists/);
     fails(['mv', 'group/db/moved', 'group/db/moved/inside'], exitStatus.usage, /is inside/);
     fails(['cp', 'host/web9/a', 'host/web1/a'], exitStatus['not-found'], /there is no/);
   });
@@ -301,19 +301,19 @@ describe('rm, mv and cp', () => {
       fails(
         [verb, '--force', 'host/web1/x/a', 'host/web1/x'],
         exitStatus.refused,
-        /host\/web1\/x\/a\/a\/b would take the place of host\/web1\/x\/a\/b, which is in host\/web1\/x\/a too, so nothing was changed\n.*by way of another name/,
+        /host\/web1\/x\/a\/a\/b would take the place of host\/web1\/x\/a\/b, which is in host\/web1\/x\/a too, so nothing was changed\n.*go through another name/,
       );
       assert.deepEqual(names(), before);
       for (const name of before) assert.equal(works(['get', name]), name);
     }
     works(['mv', 'host/web1/x/a', 'host/web1/y']);
-    fails(['mv', 'host/web1/y', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/b exists/);
+    fails(['mv', 'host/web1/y', 'host/web1/x'], exitStatus.refused, /host\/web1\/x\/b already exists/);
     works(['mv', '--force', 'host/web1/y', 'host/web1/x']);
     assert.equal(works(['get', 'host/web1/x/b']), 'host/web1/x/a/b');
     assert.equal(works(['get', 'host/web1/x/a/b']), 'host/web1/x/a/a/b');
   });
 
-  test('a name that another one forbids is found before the first secret moves', () => {
+  test('a conflicting name is found before the first secret moves', () => {
     works(['put', 'group/db/moved/C'], 'x');
     fails(
       ['mv', 'host/web1/dir', 'group/db/moved'],
@@ -355,7 +355,7 @@ describe('edit', () => {
     assert.deepEqual(left(), before);
   });
 
-  test('keeps what was there where nothing changed, all was deleted, or the editor failed', () => {
+  test('keeps the old secret if nothing changed, everything was deleted, or the editor failed', () => {
     works(['put', 'host/web1/a'], 'old');
     const before = readFileSync(file('host/web1/a'));
     assert.match(auxcred(['edit', 'host/web1/a'], '', editor('true')).stderr, /host\/web1\/a is unchanged/);
@@ -379,7 +379,7 @@ describe('edit', () => {
 });
 
 describe('generate', () => {
-  test('keeps a random secret of any kind, and shows no more than a public half', () => {
+  test('stores a random secret of any kind, and shows at most a public half', () => {
     assert.equal(works(['generate', 'host/web1/a', '--length=40', '--alphabet=readable', '--require=digit,upper']), '');
     assert.match(works(['get', 'host/web1/a']), /^(?=.*\d)(?=.*[A-Z])[2-9A-HJ-NP-Za-km-z]{40}$/);
     const shown = works(['generate', 'host/web1/key', '--kind=ssh-ed25519', '--comment=me']);
@@ -435,7 +435,7 @@ describe('verify', () => {
       /host\/web2\/d is empty or cut off/,
       /host\/web2\/e was encrypted for another scope, or for another epoch than 1 of host\/web2/,
       /group\/db\/e does not open: it was changed/,
-      /host\/web1\/notes\.txt is no fixed secret/,
+      /host\/web1\/notes\.txt is not a fixed secret/,
       /0 of 6 secrets open under their names; 7 files do not belong/,
     ])
       assert.match(stderr, message);
@@ -447,7 +447,7 @@ describe('verify', () => {
   });
 });
 
-test('verify names what is no file, and ends', () => {
+test('verify names what is not a file, and does not hang', () => {
   for (const name of ['a', 'fifo', 'zero', 'loop']) works(['put', `host/web1/${name}`], name);
   for (const name of ['fifo', 'zero', 'loop']) rmSync(file(`host/web1/${name}`));
   assert.equal(spawnSync('mkfifo', [file('host/web1/fifo')]).status, 0);
@@ -460,11 +460,11 @@ test('verify names what is no file, and ends', () => {
     /fifo\.sealed is not a regular file/,
     /zero\.sealed is not a regular file/,
     /loop\.sealed is a loop of symbolic links/,
-    /\.new was left behind by a run that was killed/,
+    /\.new was left behind by a killed run/,
     /1 of 4 secrets open under their names; 4 files do not belong/,
   ])
     assert.match(stderr, message);
-  fails(['put', 'host/web1/fifo'], exitStatus.refused, /host\/web1\/fifo exists/, 'x');
+  fails(['put', 'host/web1/fifo'], exitStatus.refused, /host\/web1\/fifo already exists/, 'x');
   works(['put', 'host/web1/fifo', '--force'], 'x');
   works(['rm', '--force', 'host/web1/zero']);
   works(['rm', '--force', 'host/web1/loop']);
@@ -489,15 +489,15 @@ describe('import', () => {
     assert.equal(works(['get', 'host/web2/web']), 'hunter2');
   });
 
-  test('makes no secret of two that are one', () => {
+  test('imports no two secrets under one name', () => {
     for (const name of ['u\u0308', '\u00fc']) writeFileSync(at(`files/${name}`), name);
-    fails(['import', at('files'), 'host/web1', '--force'], exitStatus.vault, /became host\/web1\/\u00fc already/);
+    fails(['import', at('files'), 'host/web1', '--force'], exitStatus.vault, /already became host\/web1\/\u00fc/);
     assert.equal(works(['get', 'host/web1/\u00fc']), Buffer.from('u\u0308').toString('latin1'));
   });
 });
 
 describe('a new epoch', () => {
-  test('closes the old files by name, and rekey opens them again, also after it was ended halfway', () => {
+  test('names old files that no longer open, and rekey re-encrypts them, even after an interruption', () => {
     for (const name of ['host/web1/a', 'host/web1/b', 'host/web2/c', 'group/db/d']) works(['put', name], name);
     const old = readFileSync(file('host/web1/a'));
     const text = readFileSync(at('vault/vault.toml'), 'utf8');
@@ -508,21 +508,21 @@ describe('a new epoch', () => {
       /host\/web1\/a is from epoch 1, and host\/web1 is in epoch 3\nauxcred: hint: auxcred rekey host\/web1/,
     );
     fails(['verify'], exitStatus.malformed, /2 files do not belong/);
-    assert.match(auxcred(['rekey', 'host/web1']).stderr, /2 secrets are encrypted anew/);
+    assert.match(auxcred(['rekey', 'host/web1']).stderr, /re-encrypted 2 secrets/);
     assert.equal(works(['get', 'host/web1/a']), 'host/web1/a');
     writeFileSync(file('host/web1/a'), old);
-    assert.match(auxcred(['rekey']).stderr, /1 secret is encrypted anew/);
-    assert.match(auxcred(['rekey']).stderr, /0 secrets are encrypted anew/);
+    assert.match(auxcred(['rekey']).stderr, /re-encrypted 1 secret\n/);
+    assert.match(auxcred(['rekey']).stderr, /re-encrypted 0 secrets/);
     works(['verify']);
   });
 
-  test('--next raises it in vault.toml and leaves all else there as it is', () => {
+  test('--next raises it in vault.toml and leaves everything else there alone', () => {
     works(['put', 'host/web2/c'], 'c');
     works(['put', 'group/db/d'], 'd');
     const settings = (): string => readFileSync(at('vault/vault.toml'), 'utf8');
     const before = settings();
     const { stderr } = auxcred(['rekey', '--next', 'host/web2']);
-    assert.match(stderr, /web2 has the seeds of group\/db too\n.*auxcred rekey --next group\/db/);
+    assert.match(stderr, /web2 also has the seeds of group\/db\n.*auxcred rekey --next group\/db/);
     assert.match(
       stderr,
       /this value stays the same, and anyone with the old seed knows it:\nauxcred: {3}host\/web2\/c\nauxcred: hint: change it at its issuer/,
@@ -545,7 +545,7 @@ describe('git', () => {
   const git = (...args: string[]): string =>
     spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8', env: environment() }).stdout;
 
-  test('takes every change, and never the fleet seed', () => {
+  test('commits every change, and never the fleet seed', () => {
     rmSync(at('vault'), { recursive: true });
     works([
       'init',
@@ -572,11 +572,11 @@ describe('git', () => {
     assert.equal(git('status', '--porcelain'), '');
   });
 
-  test('that fails loses the commit and nothing else; git = false makes none', () => {
+  test('that fails loses only the commit; git = false makes none', () => {
     mkdirSync(at('vault/.git'));
     const { status, stderr } = auxcred(['put', 'host/web1/a'], 'x');
     assert.equal(status, 0);
-    assert.match(stderr, /warning: the change is made, but git did not commit it/);
+    assert.match(stderr, /warning: the change was made, but git did not commit it/);
     assert.equal(works(['get', 'host/web1/a']), 'x');
     rmSync(at('vault/.git'), { recursive: true });
     git('init', '-q');
@@ -592,7 +592,7 @@ describe('the fleet seed', () => {
     return spawnSync('age-keygen', ['-y', at(name)], { encoding: 'utf8' }).stdout.trim();
   };
 
-  test('is locked to other recipients, and stays the same seed', () => {
+  test('is re-encrypted to other recipients, and stays the same seed', () => {
     works(['put', 'host/web1/a'], 'x');
     const scopes = works(['scopes', 'web1']);
     const [mine, theirs] = [newKey('mine'), newKey('theirs')];
@@ -615,7 +615,7 @@ describe('the fleet seed', () => {
     assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
   });
 
-  test('is locked to a plugin beside other recipients, by the age program', () => {
+  test('is encrypted to a plugin and other recipients, by the age program', () => {
     mkdirSync(at('bin'));
     writeFileSync(at('bin/age-plugin-auxtest'), agePlugin, { mode: 0o755 });
     const path = `${at('bin')}:${process.env['PATH'] ?? ''}`;
@@ -663,7 +663,7 @@ describe('the fleet seed', () => {
     writeFileSync(file, whole);
   });
 
-  test('is locked to a passphrase, and back', () => {
+  test('is re-encrypted to a passphrase, and back', () => {
     const scopes = works(['scopes', 'web1']);
     writeFileSync(at('passphrase'), 'correct horse\n');
     works(['rewrap', `--passphrase-file=${at('passphrase')}`]);
@@ -691,7 +691,7 @@ describe('a machine without a vault', () => {
     works(on('seal', '--no-recovery'));
   });
 
-  test('keeps fixed secrets of its own, and puts them in force beside derived ones, hashed and in templates', () => {
+  test('has fixed secrets of its own, and activates them along with derived ones, hashed and in templates', () => {
     works(on('put', 'wifi'), 'hunter2');
     declare(
       '[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n',
@@ -733,7 +733,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('history', 'a')), before);
   });
 
-  test('refuses a file that was replaced before, unless it is meant', () => {
+  test('refuses an older file, unless told to accept it', () => {
     const path = at('box/var/lib/auxcred/fixed/host/box/w.sealed');
     works(on('put', 'w'), 'old');
     const old = readFileSync(path);
@@ -744,14 +744,14 @@ describe('a machine without a vault', () => {
     fails(
       on('apply'),
       exitStatus.older,
-      /the file of host\/box\/w is older than the one that is in force .*, so nothing was changed\nauxcred: hint: .*--accept-older/,
+      /the file of host\/box\/w is older than the active one .*, so nothing was changed\nauxcred: hint: .*--accept-older/,
     );
     assert.equal(works(on('get', 'w')), 'new');
     works(on('apply', '--accept-older'));
     assert.equal(works(on('get', 'w')), 'old');
   });
 
-  test('refuses a seeds.age that was replaced before, unless it is meant', () => {
+  test('refuses an older seeds.age, unless told to accept it', () => {
     const seeds = at('box/var/lib/auxcred/seeds.age');
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
@@ -766,7 +766,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'a')), value);
   });
 
-  test('waits for another one that is at work', async () => {
+  test('waits for another running auxcred', async () => {
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
     const holder = spawn('flock', [at('box/var/lib/auxcred/lock'), 'sh', '-c', 'echo held; sleep 2'], {
@@ -775,11 +775,11 @@ describe('a machine without a vault', () => {
     await once(holder.stdout, 'data');
     const { status, stderr } = auxcred(on('apply'));
     assert.equal(status, 0, stderr);
-    assert.match(stderr, /another auxcred is at work, waiting for it/);
+    assert.match(stderr, /another auxcred is running, waiting for it/);
     assert.ok(!/waiting/.test(auxcred(on('apply')).stderr));
   });
 
-  test('serves what is in force, whatever happens to the folder', () => {
+  test('serves what is active, whatever happens to the folder', () => {
     works(on('put', 'w'), 'kept');
     declare('[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n');
     works(on('apply'));
@@ -793,7 +793,7 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'w')), 'kept');
   });
 
-  test('says of a secret that it was removed, and when it came back', () => {
+  test('says when a secret was removed, and when it came back', () => {
     works(on('put', 'w'), 'kept');
     const all =
       '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';
@@ -835,7 +835,7 @@ describe('a machine without a vault', () => {
     declare(
       '[secret.w]\nkind = "fixed"\n[secret.t]\nkind = "template"\ncontent = "{{w}}{{w}}"\nunits = ["a.service"]\n',
     );
-    fails(on('apply'), exitStatus['invalid-manifest'], /t of a\.service has 200000 bytes, and 131072 are the most/);
+    fails(on('apply'), exitStatus['invalid-manifest'], /t of a\.service has 200000 bytes, and at most 131072 can/);
     declare('[secret.l]\nkind = "fixed"\n[secret.h]\nkind = "crypt"\nof = "l"\nunits = ["a.service"]\n');
     fails(on('apply'), exitStatus.malformed, /h: l has more than one line, so it can't be hashed/);
   });

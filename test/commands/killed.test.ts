@@ -1,6 +1,6 @@
 /**
- * SIGKILL before every system call that changes a file, by strace's fault injection: what is in force is what was, or
- * what was meant.
+ * SIGKILL before every system call that changes a file, by strace's fault injection: afterwards either the old state or
+ * the new one is active.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -81,7 +81,8 @@ const traced = (options: readonly string[], args: readonly string[], input = '')
   });
 
 /**
- * The system calls by which a run changes files below `root`: the call's name and the how-manieth of its name it is.
+ * The system calls with which a run changes files below `root`: the call's name, and its index among calls of that
+ * name.
  */
 function changesOf(
   root: string,
@@ -103,20 +104,20 @@ function changesOf(
     });
 }
 
-/** What is killed, and where. */
+/** A command to kill, and its root folder. */
 interface Trial {
   /** A root in the state before. */
   readonly fresh: () => string;
   readonly args: (root: string) => string[];
-  /** How to go on afterwards, where the same command is refused once it did its work. */
+  /** How to go on afterwards, if the same command would be refused once it has finished. */
   readonly again: (root: string) => void;
-  /** What changes the store after that, where `again` may be refused before it sweeps. */
+  /** A later change of the store, if `again` may be refused before it sweeps. */
   readonly next?: (root: string) => void;
-  /** Looks at what else there is after a kill. */
+  /** Checks whatever else is there after a kill. */
   readonly look?: (root: string, line: string) => void;
 }
 
-/** Kills `args` before each of its changes, looks at what is in force, and runs it again. */
+/** Kills `args` before each of its changes, checks what is active, and runs it again. */
 async function killEverywhere({ fresh, args, again, next, look }: Trial): Promise<void> {
   const old = await stateOf(fresh());
   const whole = fresh();
@@ -158,7 +159,7 @@ async function killEverywhere({ fresh, args, again, next, look }: Trial): Promis
   assert.ok(killed > 0.9 * changes.length, `${String(killed)} of ${String(changes.length)} were killed`);
 }
 
-/** Copies of a folder that is made once. */
+/** Copies of a folder that is created once. */
 function copiesOf(name: string, prepare: (root: string) => void): () => string {
   const origin = join(folder, name);
   furnish(origin, older);
@@ -175,7 +176,7 @@ const putFixed = (root: string): void => {
   for (const name of ['wifi', 'token']) works(['put', name, `--root=${root}`], { input: `value of ${name}` });
 };
 
-/** Kills `args` before each of its changes below a copy of the vault `origin`, and looks at what is left. */
+/** Kills `args` before each of its changes below a copy of the vault `origin`, and checks what is left. */
 function killOverVault(
   origin: string,
   args: (vault: string) => string[],
@@ -202,7 +203,7 @@ function killOverVault(
   }
 }
 
-/** What a `git add -A` of somebody who knows nothing of auxcred would take, beside what is meant to be taken. */
+/** What `git add -A`, by somebody who knows nothing of auxcred, would add beyond what should be added. */
 function strayIn(vault: string): string[] {
   const git = (...args: string[]): string => spawnSync('git', ['-C', vault, ...args], { encoding: 'utf8' }).stdout;
   git('init', '-q');
@@ -217,7 +218,7 @@ function strayIn(vault: string): string[] {
 }
 
 describe('killed at any system call that changes a file', () => {
-  test('apply leaves what was in force or what was meant, and the next one leaves nothing else', async () => {
+  test('apply leaves the old state or the new one active, and the next run leaves nothing else', async () => {
     await killEverywhere({
       fresh: copiesOf('apply', (root) => {
         works(['seal', '--no-recovery', `--root=${root}`]);
@@ -250,7 +251,7 @@ describe('killed at any system call that changes a file', () => {
     });
   });
 
-  test('reseal leaves the old seeds or the new ones, and what is in force with them', async () => {
+  test('reseal leaves the old seeds or the new ones, and what is active with them', async () => {
     await killEverywhere({
       fresh: copiesOf('reseal', (root) => {
         works(['seal', '--no-recovery', `--root=${root}`]);
@@ -290,7 +291,7 @@ describe('killed at any system call that changes a file', () => {
       assert.deepEqual(listing(vault, ['.']), whole, `left behind by a kill at ${line}`);
     };
     killOverVault(origin, (vault) => common(vault, 'put', 'host/web1/a', '--force'), 'new', look);
-    // As an earlier version made it.
+    // As an earlier version created it.
     writeFileSync(join(origin, '.gitignore'), 'seed.age\nfetched.json\n');
     killOverVault(
       origin,
@@ -300,10 +301,10 @@ describe('killed at any system call that changes a file', () => {
     );
   });
 
-  test("apply leaves in systemd's own store the old secrets or the new ones, and the next one makes them whole", {
+  test("apply leaves the old or the new secrets in systemd's credential store, and the next run completes them", {
     skip: cannotBoot,
   }, async () => {
-    // systemd-creds runs in that root, so it has to be a whole one.
+    // systemd-creds runs in that root, so it has to be a complete system.
     const layer = createLayer(await debianRoot('257'));
     try {
       const { root } = layer;

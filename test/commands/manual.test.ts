@@ -45,7 +45,7 @@ const choicesOf = (verb: Verb, name: string): OptionEntry['choices'] =>
   entryOf(verb).options.find((option) => option.name === name)?.choices;
 
 describe('the manual', () => {
-  test('has for each verb what a reader needs', () => {
+  test('has what a reader needs for each verb', () => {
     for (const verb of verbNames) {
       const { group, summary, usage, options, statuses = {} } = entryOf(verb);
       assert.ok(Object.hasOwn(groups, group), verb);
@@ -66,14 +66,14 @@ describe('the manual', () => {
     }
   });
 
-  test('offers the values that there are', () => {
+  test('offers the existing values', () => {
     assert.deepEqual(choicesOf('seal', 'with-key'), [...keySources, 'auto']);
     assert.deepEqual(choicesOf('reseal', 'with-key'), [...keySources, 'auto']);
     assert.deepEqual(choicesOf('gokey', 't'), [...gokeyTypes, 'seed']);
     assert.deepEqual(choicesOf('generate', 'alphabet'), Object.keys(namedAlphabets));
   });
 
-  test('is what --help shows: all verbs on a page, and each verb with its options', () => {
+  test('is what --help shows: all verbs on one page, and each verb with its options', () => {
     const page = auxcred(['--help']).stdout;
     for (const verb of verbNames) {
       assert.ok(page.includes(`    ${verb} `), verb);
@@ -93,7 +93,7 @@ describe('the manual', () => {
     assert.match(auxcred(['gokey', '--help']).stderr, /gokey's flags\n {4}-P FILE/);
   });
 
-  test('is what each verb takes: every option that it names, and no other', () => {
+  test('lists exactly the options that each verb takes', () => {
     for (const verb of verbNames.filter((name) => !hasOwnFlags(name))) {
       const given = (argument: string) => () => new Options(verb, [argument]);
       assert.throws(given('--no-such-option'), isFailure('usage', /has no option --no-such-option/));
@@ -117,7 +117,7 @@ describe('the manual', () => {
   });
 });
 
-/** What is called that lacks an operand, and by which function. */
+/** Calls that lack an operand, and the function that each runs. */
 const lacking: readonly [readonly string[], (argv: readonly string[]) => number | Promise<number>][] = [
   [['history'], history],
   [['get'], get],
@@ -153,7 +153,7 @@ describe('a call that lacks an operand', () => {
     rmSync(folder, { recursive: true });
   });
   for (const [[verb = '', ...more], call] of lacking)
-    test(`${[verb, ...more].join(' ')} is told what, and how it is called`, async () => {
+    test(`${[verb, ...more].join(' ')} is told what is missing, and the usage`, async () => {
       await assert.rejects(
         async () => await call([...(verb === 'history' || verb === 'stage' ? [] : [`--vault=${folder}`]), ...more]),
         isFailure('usage', new RegExp(`^${verb} needs [^:]+: auxcred ${verb} .+$`)),

@@ -1,4 +1,4 @@
-/** A fleet seed in the memory of `push`, and a process of the same user that wants it. */
+/** A fleet seed in the memory of `push`, and a process of the same user that tries to get it. */
 import assert from 'node:assert/strict';
 import { type ChildProcessWithoutNullStreams, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -19,7 +19,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 
-/** Root could read any memory, so somebody else does all of this. */
+/** Root could read any memory, so all of this runs as another user. */
 const user = process.getuid?.() === 0 ? 65_534 : (process.getuid?.() ?? 0);
 const identity = { uid: user, gid: process.getuid?.() === 0 ? 65_534 : (process.getgid?.() ?? 0) };
 
@@ -84,7 +84,7 @@ async function waitingPush(): Promise<{
   shell.stderr.setEncoding('utf8').on('data', (text: string) => {
     said += text;
   });
-  // Where it ends before its ssh begins, somebody has to end the wait for that.
+  // If it ends before its ssh starts, the wait for that has to be ended.
   shell.once('close', () => {
     const fd = openSync(at('started'), 'r+');
     writeSync(fd, 'never\n');
@@ -98,7 +98,7 @@ async function waitingPush(): Promise<{
 }
 
 describe('a process that holds the fleet seed', () => {
-  test('leaves no core dump, and is traced by nobody; the programs that it runs are as ever', async () => {
+  test("leaves no core dump and can't be traced; the programs that it runs are not affected", async () => {
     const push = await waitingPush();
     try {
       assert.deepEqual(

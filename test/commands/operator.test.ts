@@ -83,7 +83,7 @@ describe('the fleet seed', () => {
     assert.equal(spawnSync('age', ['-d', '-i', at('identity'), at('vault/seed.age')]).stdout.length, 32);
   });
 
-  test('is not made twice, nor without something that opens it', () => {
+  test('is not created twice, nor without recipients or a passphrase', () => {
     assert.equal(auxcred(vault('init', '--recipient=age1x')).status, exitStatus.refused);
     const { status, stderr } = auxcred(['init', `--vault=${at('other')}`]);
     assert.equal(status, exitStatus.usage);
@@ -199,11 +199,11 @@ describe('both sides', () => {
     assert.deepEqual(
       Object.keys(JSON.parse(plain.stdout)),
       ['web1', 'web2'],
-      "a machine without a seed of its own is the operator's",
+      "a machine without a seed of its own uses the vault's",
     );
   });
 
-  test('travel in time alike', () => {
+  test('agree on the values of other periods', () => {
     const [july, june] = ['2026-07', '2026-06'].map((period) =>
       works(on('web1', 'get', 'db-password', `--at=${period}`)),
     );
@@ -268,7 +268,7 @@ describe('looking', () => {
     writeFileSync(file, manifest);
   });
 
-  test('history tells what was in force', () => {
+  test('history shows what was active', () => {
     const rows: { change: string; generation: string }[] = JSON.parse(
       works(on('web2', 'history', 'db-password', '--json')),
     );
@@ -280,12 +280,12 @@ describe('looking', () => {
     assert.equal(mistyped.status, exitStatus['not-found']);
     assert.match(
       mistyped.stderr,
-      /no secret db-pasword is declared, and none was ever active .*\n.*hint: did you mean db-password\?/,
+      /no secret db-pasword is declared or was ever active .*\n.*hint: did you mean db-password\?/,
     );
     assert.match(auxcred(on('web2', 'history', 'nothing')).stderr, /hint: auxcred ls shows/);
   });
 
-  test('a reader that has seen enough is no error', () => {
+  test('a reader that stops early is not an error', () => {
     const { stdout, stderr } = spawnSync(
       'sh',
       ['-c', `"${process.execPath}" dist/auxcred.cjs graph --root="${at('web1')}" | head -n 1`],
@@ -302,7 +302,7 @@ test('a new epoch of the group gives its hosts new secrets, and says so', () => 
     '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 4\n',
   );
   const { stderr } = auxcred(on('web2', 'seal', '--replace', '--scopes=-'), works(operator('scopes', 'web2')));
-  assert.match(stderr, /every secret of group\/db is a new one; auxcred apply activates them/);
+  assert.match(stderr, /every secret of group\/db is new; auxcred apply activates them/);
   assert.match(works(on('web2', 'plan')), /^web\.service +db-password +epoch 3 -> 4 +restart$/m);
   works(on('web2', 'apply'));
   assert.notEqual(works(on('web2', 'get', 'db-password')), old);

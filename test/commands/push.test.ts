@@ -43,8 +43,7 @@ import { startSwappingProxy } from '../tpm-proxy.ts';
 import { commandCodes, leftIn } from '../tpm2/sealing.ts';
 
 /**
- * The operator's folder, with a vault, hosts' roots, and a program that reaches them as ssh would: by running the
- * command it was given.
+ * The operator's folder, with a vault, the hosts' roots, and a stand-in for ssh that runs the given command.
  */
 let folder = '';
 const at = (path: string): string => join(folder, path);
@@ -164,7 +163,7 @@ describe('the protocol', () => {
     );
   });
 
-  test('has no names that lead elsewhere', () => {
+  test('has no names that lead out of their folder', () => {
     for (const name of [
       '../../etc/passwd',
       '/etc/passwd',
@@ -242,7 +241,7 @@ describe('the protocol', () => {
     );
   });
 
-  test('a terminal is shown nothing that it would obey', () => {
+  test('a terminal is sent no control characters', () => {
     const { failure } = parseResult(
       encodeResult({ units: [], failure: new Failure('system', 'a\u001b[2Jb\u0007') }),
       'web1',
@@ -263,7 +262,7 @@ describe('the protocol', () => {
     }
   });
 
-  test('whatever a host says is read or refused as malformed', () => {
+  test('whatever a host says is either parsed or refused as malformed', () => {
     fc.assert(
       fc.property(fc.oneof(fc.json(), fc.string()), (text) => {
         for (const parse of [
@@ -282,7 +281,7 @@ describe('the protocol', () => {
     );
   });
 
-  test('lines and lengths come out of a stream however it is cut', async () => {
+  test('lines and lengths are read from a stream however it is chunked', async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.uint8Array({ maxLength: 60 }),
@@ -315,7 +314,7 @@ describe('the protocol', () => {
 });
 
 describe('push', () => {
-  test('brings what is missing, and then nothing', () => {
+  test('sends what is missing, and then nothing', () => {
     put('host/web1/wifi', 'secret one');
     put('group/db/token', 'shared');
     const first = pushed('--all', '--manifest');
@@ -348,7 +347,7 @@ describe('push', () => {
     assert.ok(existsSync(at('vault/enrolled/web1.json')));
   });
 
-  test('takes away what is gone from the vault and came by a push, and leaves the rest', () => {
+  test('removes what a push brought and the vault no longer has, and leaves the rest', () => {
     put('host/web1/old', 'x');
     writeFileSync(at('vault/all/old.toml'), '[secret.old]\nkind = "hex"\nunits = ["old.service"]\n');
     pushed('web1', '--manifest');
@@ -398,7 +397,7 @@ describe('push', () => {
     pushed('web1', '--manifest');
   });
 
-  test('a new epoch is taken, one that goes back and seeds of another vault are not', () => {
+  test('a new epoch is accepted; an older one and seeds of another vault are not', () => {
     const session = works(['get', 'session', `--root=${at('web2')}`]);
     vaultToml('[group.db]\nepoch = 2\n');
     works(operator('rekey', 'group/db'));
@@ -428,19 +427,19 @@ describe('push', () => {
       `--identity=${at('identity')}`,
     ]);
     assert.equal(status, exitStatus.refused);
-    assert.match(stdout, /web2 has a seed for (?:host\/web2|group\/db) that is not this vault's/);
+    assert.match(stdout, /web2 has a seed for (?:host\/web2|group\/db) that is not from this vault/);
     assert.ok(!existsSync(at('other/enrolled/web2.json')));
     pushed('web1');
   });
 
-  test('a host stays sealed as it is where vault.toml does not say how', () => {
+  test('a host keeps its sealing if vault.toml does not set one', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     works(['reseal', `--root=${at('web2')}`, `--add-recipient=${recipient}`]);
     assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
     assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status, 0);
   });
 
-  test('one whose seeds do not open is sealed as vault.toml says, and not before it does', () => {
+  test('a host whose seeds do not open is sealed as vault.toml says, once it does', () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(join(store('web2'), 'seeds.age'), 'damaged');
     const {
@@ -457,7 +456,7 @@ describe('push', () => {
     works(['unseal', `--root=${at('web2')}`]);
   });
 
-  test("one that hangs, one that is not there and one that can't be run fail with their reasons", () => {
+  test("an ssh that hangs, one that does not exist and one that can't be run fail with their reasons", () => {
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(at('vault/vault.toml'), settings.replace('near-ssh', 'far-ssh'));
     const started = Date.now();
@@ -497,7 +496,7 @@ describe('push', () => {
     writeFileSync(at('vault/vault.toml'), settings);
   });
 
-  test("what can't be laid out on the host is a failure of its own", () => {
+  test("what can't be written on the host is a failure of its own", () => {
     pushed('web2', '--manifest');
     mkdirSync(at('vault/hosts/web2'), { recursive: true });
     writeFileSync(
@@ -511,7 +510,7 @@ describe('push', () => {
     assert.equal(pushed('web2', '--manifest').status, 0);
   });
 
-  test("what would take the place of somebody else's credential is refused before anything is written", () => {
+  test("replacing somebody else's credential is refused before anything is written", () => {
     pushed('web2', '--manifest');
     mkdirSync(at('web2/etc/credstore.encrypted'));
     writeFileSync(at('web2/etc/credstore.encrypted/mine'), 'theirs');
@@ -577,7 +576,7 @@ const failureOf = ({ rows: [row] }: { rows: Row[] }): [string | undefined, strin
 
 describe('what a host has of its own', () => {
   let count = 0;
-  /** A host with a seed of its own and a secret under it, and what lies there. */
+  /** A host with a seed and a secret of its own, and its files. */
   function ownHost(): { name: string; kept: () => unknown } {
     const name = `own${String(++count)}`;
     makeHost(name);
@@ -607,10 +606,10 @@ describe('what a host has of its own', () => {
     assert.deepEqual(kept(), before);
   }
 
-  test('a seed is not replaced because scopes.json is missing, damaged or another one', () => {
+  test('a seed is not replaced just because scopes.json is missing, damaged or of another seed', () => {
     const { name, kept } = ownHost();
     const pins = readFileSync(pinsOf(name));
-    refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
+    refused(name, kept, /has a seed for host\/own1 that is not from this vault/);
     rmSync(pinsOf(name));
     refused(
       name,
@@ -618,9 +617,9 @@ describe('what a host has of its own', () => {
       /the seed of host\/own1 here is unknown to the operator, and every secret derived from it would be lost/,
     );
     writeFileSync(pinsOf(name), '{"version":1,"scopes":');
-    refused(name, kept, /the seed of host\/own1 here is not one that the operator knows/);
+    refused(name, kept, /the seed of host\/own1 here is unknown to the operator/);
     writeFileSync(pinsOf(name), pins.toString().replace(/"keyId": "[0-9a-f]+"/, `"keyId": "${'0'.repeat(32)}"`));
-    refused(name, kept, /has a seed for host\/own1 that is not this vault's/);
+    refused(name, kept, /has a seed for host\/own1 that is not from this vault/);
     rmSync(pinsOf(name));
     withSettings(alsoHost(name, 'groups = ["db"]\nwith-key = "host"\n'), () => {
       assert.match(
@@ -634,7 +633,7 @@ describe('what a host has of its own', () => {
     works(['unseal', `--root=${at(name)}`]);
   });
 
-  test('what no longer opens, or is only a snapshot or a fixed file, is not given up either', () => {
+  test('a seed that no longer opens, or of which only a snapshot or a fixed file is left, is not given up either', () => {
     const { name, kept } = ownHost();
     rmSync(pinsOf(name));
     const seeds = readFileSync(join(store(name), 'seeds.age'));
@@ -651,21 +650,21 @@ describe('what a host has of its own', () => {
       /scopes\.json and seeds\.age are gone or damaged, and what is active here comes from another seed than the pushed one/,
     );
     for (const path of ['provisioned', 'generations']) rmSync(join(store(name), path), { recursive: true });
-    refused(name, kept, /host\/own2\/mine would not open any more/);
+    refused(name, kept, /host\/own2\/mine could no longer be opened/);
     writeFileSync(join(store(name), 'seeds.age'), seeds);
-    refused(name, kept, /the seed of host\/own2 here is not one that the operator knows/);
+    refused(name, kept, /the seed of host\/own2 here is unknown to the operator/);
   });
 
-  test("another host's seeds are taken from nobody, whatever is missing", () => {
+  test("another host's seeds are never accepted, whatever is missing", () => {
     const { name, kept } = ownHost();
     writeFileSync(at(`${name}/etc/hostname`), 'other\n');
     works(['seal', '--replace', '--no-recovery', `--root=${at(name)}`]);
     rmSync(pinsOf(name));
-    refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/);
-    refused(name, kept, /this machine is host\/other, and takes no seeds of host\/own3/, '--replace');
+    refused(name, kept, /this machine is host\/other, and does not accept seeds of host\/own3/);
+    refused(name, kept, /this machine is host\/other, and does not accept seeds of host\/own3/, '--replace');
   });
 
-  test('its own seeds are sealed again where scopes.json is gone, and it stays sealed as it was', () => {
+  test('its own seeds are sealed again if scopes.json is gone, with the same sealing', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     makeHost('lost');
     withSettings(alsoHost('lost'), () => {
@@ -680,7 +679,7 @@ describe('what a host has of its own', () => {
     });
   });
 
-  test('a fixed secret that was put or changed there is overwritten with --replace alone', () => {
+  test('a fixed secret that was put or changed there is overwritten only with --replace', () => {
     makeHost('putter');
     withSettings(alsoHost('putter'), () => {
       const value = (name: string): string => works(['get', `host/putter/${name}`, `--root=${at('putter')}`]);
@@ -708,7 +707,7 @@ describe('what a host has of its own', () => {
     });
   });
 
-  test('one that a new epoch would close is named', () => {
+  test('one that a new epoch would make unreadable is named', () => {
     makeHost('epoch');
     withSettings(alsoHost('epoch'), () => {
       pushed('epoch');
@@ -752,7 +751,7 @@ describe('what a host has of its own', () => {
 });
 
 describe('the names of fixed secrets', () => {
-  /** Two secrets whose names differ in their case only, as a merge of two branches brings them. */
+  /** Two secrets whose names differ only in case, as after a merge of two branches. */
   function twins(host: string): void {
     const file = at(`vault/fixed/host/${host}/Tok.sealed`);
     put(`host/${host}/Tok`, 'one');
@@ -762,7 +761,7 @@ describe('the names of fixed secrets', () => {
     writeFileSync(file, one);
   }
 
-  test('are judged together before anything is sealed, and verify says which do not go together', () => {
+  test('are judged together before anything is sealed, and verify reports conflicts', () => {
     makeHost('merged');
     withSettings(alsoHost('merged'), () => {
       twins('merged');
@@ -803,7 +802,7 @@ describe('the names of fixed secrets', () => {
     });
   });
 
-  test('do not end as the files do, and what is in their way is named before anything is written', () => {
+  test("do not end in the files' extension, and what is in their way is named before anything is written", () => {
     for (const name of ['host/web1/web.sealed/x', 'host/web1/web.SEALED'])
       assert.match(auxcred(operator('put', name), 'x').stderr, /a part of it ends in \.sealed/);
     makeHost('blocked');
@@ -832,7 +831,7 @@ describe('the names of fixed secrets', () => {
 describe('a dry run', () => {
   const listing = (host: string): string[] => readdirSync(at(host), { recursive: true }).map(String).sort();
 
-  test('judges on the host what the push would, and changes nothing', () => {
+  test("makes the push's checks on the host, and changes nothing", () => {
     makeHost('dry');
     withSettings(alsoHost('dry'), () => {
       works(['enroll', 'dry', `--vault=${at('vault')}`, '--from=-'], works(['enroll', `--root=${at('dry')}`]));
@@ -868,7 +867,7 @@ describe('a dry run', () => {
     rmSync(at('vault/hosts'), { recursive: true });
   });
 
-  test('sends no seeds to a host that is not enrolled, and judges all the same', () => {
+  test('sends no seeds to a host that is not enrolled, but still makes the checks', () => {
     makeHost('stranger');
     writeFileSync(
       at('bin/kept-ssh'),
@@ -893,7 +892,7 @@ describe('a dry run', () => {
   });
 });
 
-test('a vault without its fixed folder takes no secret away', () => {
+test('a vault without its fixed folder removes no secret', () => {
   makeHost('entire');
   withSettings(alsoHost('entire', ''), () => {
     put('host/entire/one', '1');
@@ -921,7 +920,7 @@ test('a vault without its fixed folder takes no secret away', () => {
 });
 
 describe('a push without a manifest', () => {
-  test('says so, and takes none away because its folder is not where vault.toml says', () => {
+  test('says so, and removes none if its folder is not where vault.toml says', () => {
     makeHost('bare');
     withSettings(alsoHost('bare'), () => {
       assert.match(pushed('bare').stderr, /bare: its manifest is not sent: --manifest brings web\.toml\n/);
@@ -947,7 +946,7 @@ describe('a push without a manifest', () => {
 });
 
 describe('a hostile host', () => {
-  /** A program in the place of ssh, which answers with a host's offer. */
+  /** A stand-in for ssh, which answers with a host's offer. */
   function hostile(script: string, ...args: string[]): ReturnType<typeof pushed> {
     writeFileSync(at('bin/hostile-ssh'), `#!/bin/bash\n${script}\n`, { mode: 0o755 });
     return withSettings(
@@ -962,7 +961,7 @@ describe('a hostile host', () => {
     return `cat '${file}'`;
   };
 
-  test('is shown as far as anybody reads, and given up where it floods', () => {
+  test('is shown up to a limit, and given up if it floods', () => {
     const many = hostile('for i in {1..5000}; do echo "line $i $(printf \'\\e[2J\\xe2\\x80\\xae\')" >&2; done; exit 1');
     assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
     assert.match(many.stderr, /^auxcred: web1: further output is left out$/m);
@@ -974,7 +973,7 @@ describe('a hostile host', () => {
     assert.deepEqual(failureOf(noLine), ['malformed', 'web1 floods standard error']);
   });
 
-  test('offers nothing that is larger than what it could have', () => {
+  test("can't offer more than a real host could have", () => {
     assert.match(
       failureOf(hostile('echo -n \'{"protocol":1,"fixed":{"\'; tr \'\\0\' x < /dev/zero'))[1],
       /^web1 says more than 8388608 bytes in one line$/,
@@ -999,7 +998,7 @@ describe('a hostile host', () => {
     );
   });
 
-  test('names nothing that a terminal obeys', () => {
+  test("can't send control characters to a terminal", () => {
     const name = 'host/web1/evil\u202etxt';
     const { stderr, stdout } = withSettings(
       (text) => text.replace('near-ssh', 'hostile-ssh'),
@@ -1018,7 +1017,7 @@ describe('a hostile host', () => {
     assert.ok(hosts[0]?.sent.removed.includes(name), 'a program gets the name as it is');
   });
 
-  test('that says half of something, or nothing, is waited for no longer than --timeout', () => {
+  test('that sends half a message, or nothing, is not waited for longer than --timeout', () => {
     for (const script of [
       'echo -n \'{"protocol":1,\'; sleep 60',
       `${offerOf({ unfinished: true })}; sleep 60`,
@@ -1039,7 +1038,7 @@ describe('a hostile host', () => {
       assert.equal(failureOf(hostile(script))[0], 'malformed', script);
   });
 
-  test('whose ssh host key is not the known one is told from one that is not there', () => {
+  test("with an unknown ssh host key is told from one that can't be reached", () => {
     const changed = hostile(
       'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2; echo "Host key verification failed." >&2; exit 255',
     ).rows[0]?.failure;
@@ -1063,7 +1062,7 @@ describe('a hostile host', () => {
   });
 });
 
-test('killed at any moment a host opens its seeds, old or new, and the next push finishes', (t) => {
+test('a host that is killed at any moment opens its seeds, old or new, and the next push finishes', (t) => {
   const through = (from: string, to: string): void => {
     writeFileSync(at('vault/vault.toml'), readFileSync(at('vault/vault.toml'), 'utf8').replace(from, to));
   };
@@ -1149,12 +1148,12 @@ describe('receive', () => {
     seeds: { length: seeds.length, keepSealing: false, replaces: new Map() },
   });
 
-  test('takes no seeds but those that it is pinned to', async () => {
+  test('accepts only the seeds that it is pinned to', async () => {
     const before = untouched('web1');
     const other = await sealedTo('web1', seedsOf('web2'));
     assert.equal(
       receive('web1', announce(other), other).failure?.message,
-      'this machine is host/web1, and takes no seeds of host/web2',
+      'this machine is host/web1, and does not accept seeds of host/web2',
     );
     const forged = await sealedTo(
       'web1',
@@ -1162,7 +1161,7 @@ describe('receive', () => {
     );
     assert.match(
       receive('web1', announce(forged), forged).failure?.message ?? '',
-      /the seed of .* here is not one that the operator knows/,
+      /the seed of .* here is unknown to the operator/,
     );
     assert.equal(receive('web1', { ...announce(other), replace: true }, other).failure?.code, 'not-pinned');
     const elsewhere = await sealedTo('web2', seedsOf('web1'));
@@ -1174,7 +1173,7 @@ describe('receive', () => {
     assert.deepEqual(untouched('web1'), before);
   });
 
-  test('takes no file that does not open under its name, and takes none away that it was not brought', () => {
+  test('accepts no file that does not open under its name, and removes none that a push did not bring', () => {
     const before = untouched('web1');
     const scope = seedsOf('web1')[0];
     assert.ok(scope);
@@ -1205,7 +1204,7 @@ describe('receive', () => {
     assert.equal(scopeName(scope), 'host/web1');
   });
 
-  test('a connection that ends before everything is there changes nothing', () => {
+  test('a connection that ends before everything has arrived changes nothing', () => {
     const before = untouched('web1');
     assert.match(
       receive('web1', { ...nothing, fixed: [{ name: 'host/web1/a', length: 161 }] }, new Uint8Array(100)).failure
@@ -1216,7 +1215,7 @@ describe('receive', () => {
     assert.deepEqual([auxcred(['receive', `--root=${at('web1')}`]).status, untouched('web1')], [0, before]);
   });
 
-  test('an operator who goes away once everything is there stops nothing', async () => {
+  test('an operator who disconnects after everything has arrived stops nothing', async () => {
     const scope = seedsOf('web1')[0];
     assert.ok(scope);
     const file = encodeFixed(scope.seed, 'late', Date.now(), Buffer.from('value'));
@@ -1240,7 +1239,7 @@ describe('receive', () => {
   });
 });
 
-test('a host that is enrolled with a TPM is sent what only that TPM opens', async () => {
+test('a host that is enrolled with a TPM is sent seeds that only that TPM opens', async () => {
   const [tpm, other] = [await startSwtpm({ pcrs: { 7: ['a7'.repeat(32)] } }), await startSwtpm()];
   try {
     makeHost('tpm1');
@@ -1307,7 +1306,7 @@ describe('copy', () => {
     return all;
   };
 
-  test('names what a deploy tool has to bring, and where to', () => {
+  test('lists what a deploy tool has to copy, and where to', () => {
     assert.deepEqual(
       pairs().map(({ destination, mode, owner }) => [destination, mode, owner]),
       [
@@ -1327,7 +1326,7 @@ describe('copy', () => {
     assert.match(works(operator('copy', 'web1')), /^SOURCE +DESTINATION +MODE +OWNER\n/);
   });
 
-  test('brings it into a root, which then opens, provisions and is known to push', () => {
+  test('copies it into a root, which then opens and provisions, and which push recognises', () => {
     makeHost('fresh');
     for (const name of ['ssh_host_ed25519_key', 'ssh_host_ed25519_key.pub'])
       writeFileSync(at(`fresh/etc/ssh/${name}`), readFileSync(at(`web1/etc/ssh/${name}`)), { mode: 0o600 });
@@ -1351,7 +1350,7 @@ describe('copy', () => {
     assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'nothing to do');
   });
 
-  test("a group of the new root's own gets the seeds, and a link out of it is not followed", () => {
+  test("the new root's own group gets the seeds, and a link out of the root is not followed", () => {
     mkdirSync(at('linked/etc'), { recursive: true });
     writeFileSync(at('linked/etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);
     works(operator('copy', 'web1', `--to=${at('linked')}`));
@@ -1365,7 +1364,7 @@ describe('copy', () => {
     assert.deepEqual(readdirSync(at('outside')), []);
   });
 
-  test('a new root with folders that others own is left alone', { skip: process.getuid?.() !== 0 }, () => {
+  test('a new root with folders that others own is refused', { skip: process.getuid?.() !== 0 }, () => {
     mkdirSync(at('foreign/etc/auxcred'), { recursive: true });
     chownSync(at('foreign/etc/auxcred'), 65534, 65534);
     const { status, stderr } = auxcred(operator('copy', 'web1', `--to=${at('foreign')}`));

@@ -1,5 +1,5 @@
 /**
- * Sealing the same seeds again, and refusing what was brought back, on a machine's root folder as an installer sees it.
+ * Sealing the same seeds again, and refusing what was rolled back, on a machine's root folder as an installer sees it.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -56,7 +56,7 @@ function newHostKey(): void {
 const declare = (more = ''): void => {
   writeFileSync(at('etc/auxcred/secrets.d/web.toml'), `[secret.key]\nkind = "hex"\nunits = ["web.service"]\n${more}`);
 };
-/** What a backup of some of the machine's files is. */
+/** A backup of some of the machine's files. */
 function copyOf(...paths: readonly string[]): () => void {
   const folder = mkdtempSync(join(root, 'copy-'));
   for (const path of paths) cpSync(at(path), join(folder, path), { recursive: true, verbatimSymlinks: true });
@@ -81,7 +81,7 @@ afterEach(() => {
 });
 
 describe('reseal', () => {
-  test('where a fixed file of what is in force is damaged, seals, and the next provision mends it', () => {
+  test('seals even if an active fixed file is damaged, and the next provision repairs it', () => {
     declare('[secret.wifi]\nkind = "fixed"\nunits = ["web.service"]\n');
     works('seal', ['--no-recovery']);
     works('put', ['wifi'], 'a value');
@@ -90,10 +90,7 @@ describe('reseal', () => {
     const [name = ''] = readdirSync(folder);
     const whole = readFileSync(join(folder, name));
     writeFileSync(join(folder, name), whole.subarray(0, 100));
-    assert.match(
-      works('reseal').stderr,
-      /the file of host\/web1\/wifi that is in force is gone or damaged.*\n.*auxcred provision/,
-    );
+    assert.match(works('reseal').stderr, /the file of host\/web1\/wifi is gone or damaged.*\n.*auxcred provision/);
     works('unseal');
     works('provision');
     assert.ok(whole.equals(readFileSync(join(folder, name))));
@@ -113,7 +110,7 @@ describe('reseal', () => {
     assert.match(works('provision').stderr, /nothing to do/);
     assert.match(
       works('reseal', [`--remove-recipient=${two.recipient}`]).stderr,
-      /nothing but this machine opens it: --add-recipient=/,
+      /only this machine can open it: --add-recipient=/,
     );
     assert.equal(secret(), before);
   });
@@ -143,14 +140,14 @@ describe('reseal', () => {
     assert.ok(before.equals(readFileSync(at(seeds))));
   });
 
-  test("a credential that can't be encrypted anew is a failure", () => {
+  test("a credential that can't be re-encrypted is a failure", () => {
     works('seal', ['--no-recovery']);
     declare('delivery = "credstore"\n');
     fails('apply', [], 'system', /systemd-creds encrypt failed/);
     fails('reseal', [], 'system', /systemd-creds encrypt failed/);
   });
 
-  test('a seeds.age that was replaced is refused when it is brought back, and named', () => {
+  test('a seeds.age that was replaced is refused when it is restored, and named', () => {
     works('seal', ['--no-recovery']);
     works('apply');
     const bringBack = copyOf(seeds);
@@ -176,7 +173,7 @@ describe('reseal', () => {
     assert.match(works('provision').stderr, /nothing to do/);
   });
 
-  test('from the 24 words alone: what is in force knows recipients and keys', () => {
+  test('from the 24 words alone: the active snapshot knows recipients and keys', () => {
     const { file, recipient } = identity('one');
     const words = works('seal', ['--print-words', `--recipient=${recipient}`]).stdout;
     newHostKey();
@@ -184,7 +181,7 @@ describe('reseal', () => {
       'reseal',
       ['--seed-file=-'],
       'usage',
-      /nothing says how these seeds were sealed\nauxcred: hint: --with-key=host/,
+      /it is not known how these seeds were sealed\nauxcred: hint: --with-key=host/,
       words,
     );
     works('reseal', ['--seed-file=-', '--with-key=host', `--add-recipient=${recipient}`], words);
@@ -273,7 +270,7 @@ describe('seal on a machine that lost its seed', () => {
     ['its file and the pins', [seeds, pins], 'what is active and 2 fixed secrets'],
     ['all but the fixed secrets', [seeds, pins, 'var/lib/auxcred/provisioned'], '2 fixed secrets'],
   ] as const)
-    test(`${what}: names what a new one would cost, and takes the old one`, () => {
+    test(`${what}: says what a new one would lose, and accepts the old one`, () => {
       const paper = words();
       const value = secret();
       for (const path of gone) lose(path);
@@ -292,20 +289,20 @@ describe('seal on a machine that lost its seed', () => {
       if (what !== 'its file system') assert.equal(works('get', ['wifi']).stdout, 'a value');
     });
 
-  test('with damaged pins, a seed of which nothing is known is not replaced', () => {
+  test('with damaged pins, an unknown seed is not replaced', () => {
     lose('var/lib/auxcred');
     writeFileSync(at(pins), '{}');
     fails('seal', ['--no-recovery'], 'refused', /every secret of the scopes in the damaged scopes\.json/);
   });
 
-  test('is told so by what needs the seed, and gives it up only when told to', () => {
+  test('is told so by the verbs that need the seed, and gives it up only when told to', () => {
     lose(seeds);
     for (const verb of ['unseal', 'provision'])
       fails(verb, [], 'not-found', /this machine's seed is lost: .*\n.*backup/);
     assert.match(works('apply').stderr, /warning: this machine's seed is lost.*\n.*--seed-file=-/);
     assert.match(
       works('seal', ['--no-recovery', '--replace']).stderr,
-      /every secret of host\/web1 is a new one.*\n.*warning: 2 fixed secrets can't be opened any more/,
+      /every secret of host\/web1 is new.*\n.*warning: 2 fixed secrets can no longer be opened/,
     );
     works('unseal');
   });
@@ -343,7 +340,7 @@ describe('seal on a machine that lost its seed', () => {
   });
 });
 
-test('a first seal that was killed before its seed was there is no seed that was lost', () => {
+test('a first seal that was killed before it wrote its seed has lost no seed', () => {
   const killedAt = (rename: number): void => {
     const { signal, status } = spawnSync(
       'strace',
@@ -374,7 +371,7 @@ test('a first seal that was killed before its seed was there is no seed that was
   killedAt(3);
   assert.ok(existsSync(at(seeds)));
   works('apply');
-  // From now on these seeds were there.
+  // From now on there were seeds.
   rmSync(at('var/lib/auxcred'), { recursive: true });
   fails('seal', ['--no-recovery'], 'refused', /would cost every secret of host\/web1/);
 });
@@ -398,11 +395,11 @@ describe('with a TPM', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
-  test('a run to another TPM that ends between the seeds and the pins leaves seeds that open by themselves', () => {
+  test('a reseal to another TPM that ends between the seeds and the pins leaves seeds that open', () => {
     works('seal', ['--no-recovery']);
     works('apply');
     const before = readFileSync(at(seeds));
-    // Pins and drop-in that fit both, then the seeds; the link to what is in force would be next.
+    // Pins and drop-in that fit both, then the seeds; the link to the active snapshot would be next.
     const { signal, status } = spawnSync(
       'strace',
       [
@@ -465,7 +462,7 @@ describe('with a TPM', () => {
     }
   });
 
-  describe('another TPM that answers in the middle', () => {
+  describe('another TPM that takes over in the middle', () => {
     let other: Swtpm;
     before(async () => {
       other = await startSwtpm();
@@ -474,8 +471,7 @@ describe('with a TPM', () => {
       await other.stop();
     });
     /**
-     * Runs auxcred where another TPM answers from the moment on at which it opens the TPM again after so many of these
-     * commands.
+     * Runs auxcred so that another TPM answers once it opens the TPM again after so many of these commands.
      */
     const swapped = async (
       code: number,
@@ -515,7 +511,7 @@ describe('with a TPM', () => {
         works('seal', ['--no-recovery', `--with-key=${withKey}`, device()]);
         works('apply');
         const [sealed, pinned] = [readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))];
-        // Opened by one: to seal to the other. Sealed by one: to open, to count with the other.
+        // Opened by one TPM, then sealed to the other. Sealed by one, then opened or counted with the other.
         isRefused(
           await swapped(commandCodes.unseal, 1, 'reseal', []),
           /the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it\n.*--identity=FILE/,
@@ -526,7 +522,7 @@ describe('with a TPM', () => {
         works('unseal');
       });
 
-    test('does not count in place of the first', async () => {
+    test('does not count for the first', async () => {
       works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
       works('apply');
       const before = counts();
@@ -545,7 +541,7 @@ describe('with a TPM', () => {
       assert.deepEqual([readFileSync(at(seeds)), existsSync(at('var/lib/auxcred/unbound'))], [sealed, true]);
     });
 
-    test('is taken where the words, scopes or a recovery key opened the seeds', async () => {
+    test('is accepted if the words, scopes or a recovery key opened the seeds', async () => {
       const { file, recipient } = identity('one');
       const words = works('seal', ['--print-words', `--recipient=${recipient}`, '--with-key=tpm2', device()]).stdout;
       works('apply');
@@ -582,13 +578,13 @@ describe('with a TPM', () => {
     assert.ok(!existsSync(at('var/lib/auxcred/unbound')));
   });
 
-  test('the counter counts what is put in force, and nothing else', () => {
+  test('the counter counts activations, and nothing else', () => {
     works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
     const start = counts();
     assert.equal(pins().at('tpm2Counter').at('start').whole(1, 99), start);
     works('apply');
     assert.equal(counts(), start + 1);
-    assert.match(works('apply').stderr, /in force already/);
+    assert.match(works('apply').stderr, /already active/);
     works('provision');
     works('unseal');
     assert.equal(counts(), start + 1);
@@ -604,7 +600,7 @@ describe('with a TPM', () => {
     assert.equal(counts(), start + 4);
   });
 
-  test('an older store as a whole is refused, and named; without a TPM it is taken', () => {
+  test('an older store as a whole is refused, and named; without a TPM it is accepted', () => {
     works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
     declare('[secret.wifi]\nkind = "fixed"\nunits = ["web.service"]\n');
     works('put', ['wifi'], 'one');
@@ -637,7 +633,7 @@ describe('with a TPM', () => {
     assert.match(works('provision').stderr, /nothing to do/, 'without a TPM nothing outside of the folder remembers');
   });
 
-  test('neither a snapshot that is gone, nor one that never had a number, nor a store for another key gets around it', () => {
+  test('a missing snapshot, one that never had a number, and a store for another key do not get around it', () => {
     works('seal', ['--no-recovery']);
     works('apply');
     const withHostKey = copyOf('var/lib/auxcred');
@@ -654,7 +650,7 @@ describe('with a TPM', () => {
     works('provision');
   });
 
-  test('a power cut between the snapshot and the counter is mended by the next provision', async () => {
+  test('a power cut between the snapshot and the counter is repaired by the next provision', async () => {
     works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
     works('apply');
     const before = counts();
@@ -691,7 +687,7 @@ describe('with a TPM', () => {
     fails('provision', [], 'older', /older than the TPM remembers/);
   });
 
-  test('a broker that reads seeds of before and a snapshot of after looks again', async () => {
+  test('a broker that reads old seeds and a new snapshot reads again', async () => {
     works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
     works('apply');
     const before = copyOf(seeds);
@@ -718,7 +714,7 @@ describe('with a TPM', () => {
     }
   });
 
-  test('a counter that was removed is missed, and reseal makes another one', () => {
+  test('a removed counter is noticed, and reseal creates another one', () => {
     works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
     works('apply');
     const before = counts();
@@ -730,7 +726,7 @@ describe('with a TPM', () => {
     works('provision');
   });
 
-  test('sealing the same seeds from words does not bless an older snapshot either', () => {
+  test('sealing the same seeds from words does not make an older snapshot acceptable either', () => {
     const words = works('seal', ['--print-words', '--with-key=tpm2', device()]).stdout;
     works('apply');
     const old = copyOf('var/lib/auxcred');
@@ -749,7 +745,7 @@ describe('with a TPM', () => {
     works('apply');
   });
 
-  test('a TPM that makes no counter is no obstacle, but a warning', () => {
+  test("a TPM that can't create a counter causes only a warning", () => {
     createPrimary(swtpm);
     makePersistent(swtpm);
     swtpm.tool('tpm2_changeauth', '-c', 'o', 'password');
@@ -773,7 +769,7 @@ describe('with a TPM', () => {
     assert.equal(counts(), pins().at('tpm2Counter').at('start').whole(0, 99) + 1);
   });
 
-  test('a virtual TPM that is put back alone is noticed; together with the disk it is not', async () => {
+  test('a virtual TPM that is rolled back alone is noticed; together with the disk it is not', async () => {
     const folder = mkdtempSync(join(tmpdir(), 'vtpm-'));
     let virtual = await startSwtpm({ folder });
     try {

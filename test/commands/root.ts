@@ -1,4 +1,4 @@
-/** A machine's root folder as an installer sees it, what is in force in it, and what lies around in it. */
+/** A machine's root folder as an installer sees it, what is active in it, and its files. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
@@ -24,7 +24,7 @@ export function furnish(root: string, manifest: string): void {
   );
 }
 
-/** What is in force. The times at which it was put in force differ from run to run, so they are left out. */
+/** What is active. The times of activation differ from run to run, so they are left out. */
 export async function stateOf(root: string): Promise<{
   counter: number | undefined;
   recipients: number | undefined;
@@ -67,7 +67,7 @@ function pathsBelow(root: string, folder: string): string[] {
   });
 }
 
-/** Every path with what it holds. */
+/** Every path with its content. */
 export const contents = (root: string): string[] =>
   listing(root).map((path) =>
     /\/$| -> /.test(path) ? path : `${path}: ${readFileSync(join(root, path)).toString('base64')}`,

@@ -1,4 +1,4 @@
-/** What property tests draw from: few values of each field, so that two draws often differ in one field only. */
+/** Values for property tests: few per field, so that two draws often differ in only one field. */
 import fc from 'fast-check';
 import { characterClasses, classOf, type KindOptions, keyKinds } from '../../src/derive/kind.ts';
 import type { Derived } from '../../src/derive/recipe.ts';

@@ -1,4 +1,4 @@
-/** Native programs as judges, in a folder of their own. */
+/** Native programs as references, in a folder of their own. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -18,7 +18,7 @@ export class Folder {
     return readFileSync(join(this.path, name));
   }
 
-  /** What a program says on standard output; it has to succeed. */
+  /** The standard output of a program, which has to succeed. */
   run(command: string, args: readonly string[], input: string | Uint8Array = ''): Buffer {
     const { status, stdout, stderr, error } = spawnSync(command, args, {
       input,

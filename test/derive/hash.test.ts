@@ -1,4 +1,4 @@
-/** Hashes of crypt(5), judged by libxcrypt's own choice of settings, by mkpasswd and by perl. */
+/** Hashes of crypt(5), checked against libxcrypt's own settings, mkpasswd and perl. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
@@ -74,7 +74,7 @@ test("what libcrypt can't hash is a failure of the system, without the phrase in
   }
 });
 
-test('libcrypt hashes phrases of the longest length that the manifest lets through, and none that is longer', () => {
+test('libcrypt hashes phrases up to the longest that the manifest allows, and no longer ones', () => {
   for (const method of ['yescrypt', 'sha512-crypt'] as const) {
     const setting = hashSetting(method, hashRounds[method].least, new Uint8Array(16));
     assert.match(text(cryptHash(new Uint8Array(longestPhrase[method]).fill(0x61), setting)), /^\$/);
@@ -87,7 +87,7 @@ test('libcrypt hashes phrases of the longest length that the manifest lets throu
   assert.equal(whole, longer);
 });
 
-test('a phrase that is longer than its method reads is not hashed', () => {
+test('a phrase that is longer than its method can read is not hashed', () => {
   for (const method of hashMethods) {
     const of = hashed({
       scope: 'host/web1',
@@ -106,7 +106,7 @@ test('a phrase that is longer than its method reads is not hashed', () => {
   }
 });
 
-test('settings are those that crypt_gensalt(3) makes of the same salt, at every cost', () => {
+test('settings equal those of crypt_gensalt(3) for the same salt, at every cost', () => {
   const { crypt_gensalt_rn: generate } = bind('libcrypt.so.1', { crypt_gensalt_rn: 'p:slpipi' });
   const judged = (method: HashMethod, rounds: number, salt: Uint8Array): string => {
     const output = new Uint8Array(192);
@@ -129,11 +129,11 @@ test('settings are those that crypt_gensalt(3) makes of the same salt, at every 
   );
 });
 
-/** Each with a cost that mkpasswd takes a moment for, and the least. */
+/** Each with a cost for which mkpasswd takes a moment, and the lowest. */
 const judgedCosts: readonly (readonly [HashMethod, string, number])[] = [
   ...[1, 2, 3, 4, 5].map((rounds) => ['yescrypt', 'yescrypt', rounds] as const),
   ...[1000, 4999, 5000, 5001, 20000].map((rounds) => ['sha512-crypt', 'sha512crypt', rounds] as const),
-  // mkpasswd raises bcrypt's cost to 5; perl judges 4.
+  // mkpasswd raises bcrypt's cost to 5; perl checks 4.
   ...[5, 8].map((rounds) => ['bcrypt', 'bcrypt', rounds] as const),
 ];
 

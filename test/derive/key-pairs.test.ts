@@ -1,4 +1,4 @@
-/** Key pairs, judged by the programs that use them. */
+/** Key pairs, checked by the programs that use them. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, test } from 'node:test';
@@ -66,7 +66,7 @@ test('wg reads a WireGuard key and gives the same public half, and takes preshar
   for (const name of names) {
     const { secret, half } = pairOf({ kind: 'wireguard' }, name);
     assert.equal(folder.run('wg', ['pubkey'], secret).toString(), `${half}\n`);
-    // It checks the form of any key before it computes the public one.
+    // It checks the form of a key before it computes the public one.
     folder.run(
       'wg',
       ['pubkey'],

@@ -62,7 +62,7 @@ test('bad inputs of the published vectors are refused', () => {
   }
 });
 
-test('an option at its default leaves params as they were when its kind was published, so that no secret becomes another one', () => {
+test('an option at its default leaves params as they were when its kind was published, so that no secret changes', () => {
   assert.deepEqual(
     kindVectors.defaults.map(({ kind }) => kind),
     [...kindNames],
@@ -97,7 +97,7 @@ test('only key pairs have a public half', () => {
   );
 });
 
-test('deriving changes neither the seed nor its own result', () => {
+test('deriving changes neither the seed nor an earlier result', () => {
   fc.assert(
     fc.property(seeds, options, (scope, shape) => {
       const given = Uint8Array.from(scope);
@@ -131,8 +131,7 @@ test('every passphrase has its words between its separators', () => {
   fc.assert(
     fc.property(seeds, passphrases, (scope, wanted) => {
       const value = text(deriveSecret(scope, { ...once, options: wanted }));
-      // No word begins with another one, so there is one way at most to read a phrase, whatever stands between its
-      // words.
+      // No word begins with another one, so a phrase can be read in at most one way, whatever separates its words.
       let rest = value;
       for (let i = 0; i < wanted.words; i++) {
         if (i > 0) assert.ok(rest.startsWith(wanted.separator));
@@ -159,7 +158,7 @@ test("the list of words is the EFF's, as it is published", () => {
   assert.deepEqual([wordCount, createHash('sha256').update(file).digest('hex')], [words, sha256]);
 });
 
-test('capitals and separators show the same kind of words, and are other secrets', () => {
+test('capitals and separators give the same kind of words, but other secrets', () => {
   const phrase = (separator: string, capitalize: boolean): string =>
     text(deriveSecret(seed, { ...once, options: { kind: 'passphrase', words: 6, separator, capitalize } }));
   assert.notEqual(phrase('-', true).toLowerCase(), phrase('-', false));
@@ -207,7 +206,7 @@ test("an ssh key's comment says whose key it is, and changes nothing else of it"
   assert.equal(other, `${String(one)} root@web1`);
 });
 
-/** A stream with chosen bytes: a P-256 key is out of range too seldom to be found. */
+/** A stream with chosen bytes, since a P-256 key is rarely out of range. */
 class ChosenStream extends KeyStream {
   readonly #keys: readonly string[];
   #next = 0;
@@ -223,7 +222,7 @@ class ChosenStream extends KeyStream {
   }
 }
 
-test("a P-256 key is drawn anew until it lies between 0 and the curve's order", () => {
+test("a P-256 key is redrawn until it lies between 0 and the curve's order", () => {
   const order = 'ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551';
   const outside = ['00'.repeat(32), order, `${order.slice(0, -1)}2`, 'ff'.repeat(32)];
   const inside = [

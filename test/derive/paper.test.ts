@@ -21,7 +21,7 @@ test('seeds and words are those of the published vectors', () => {
   }
 });
 
-test('words of the published vectors that are no seed are refused, without the words', () => {
+test('invalid words of the published vectors are refused, and not quoted', () => {
   for (const { what, words, says } of wordVectors.invalid) {
     assert.throws(
       () => seedOfWords(words),

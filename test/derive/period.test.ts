@@ -109,7 +109,7 @@ test('no other text is read as a period', () => {
   );
 });
 
-test('a year has 53 weeks where it begins or ends on a Thursday, and the next week is that of another year', () => {
+test('a year has 53 weeks if it begins or ends on a Thursday, and the next week belongs to the next year', () => {
   for (let year = 1; year < 9999; year++) {
     const thursday = (month: number, day: number): boolean => {
       const date = new Date(0);

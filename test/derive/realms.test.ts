@@ -17,7 +17,7 @@ const scopeOf = ({ scope, epoch }: Derived): Uint8Array => {
 };
 const keyOf = (recipe: Derived): string => hex(leafKey(scopeOf(recipe), realmOf(recipe)));
 
-/** What a recipe's key depends on: all of it but an ssh key's comment. */
+/** What a recipe's key depends on: everything but an ssh key's comment. */
 const meaning = (recipe: Derived): string =>
   canonicalJson(
     recipe.options.kind === 'ssh-ed25519' ? { ...recipe, options: { ...recipe.options, comment: '' } } : recipe,
@@ -61,7 +61,7 @@ test('no two of all combinations of scope, epoch, kind, options, name, period an
             for (const generation of [1, 2]) {
               const recipe: Derived = { form: 'derived', scope, epoch, name, options, period, generation };
               keys.add(hex(leafKey(seed, realmOf(recipe))));
-              // The numbers that stand twice in an OpenSSH key have a stream of their own.
+              // The check numbers, which occur twice in an OpenSSH key, have a stream of their own.
               if (options.kind === 'ssh-ed25519')
                 keys.add(hex(leafKey(seed, { ...realmOf(recipe), type: 'ssh-ed25519-check' })));
               digests.add(hex(realmDigest(recipe)));

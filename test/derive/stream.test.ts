@@ -11,8 +11,8 @@ import { bytes, hex, text } from './vectors.ts';
 const seed = bytes(`${'00'.repeat(31)}2a`);
 
 /**
- * Asserts that counts of equally likely outcomes are no further apart than they are in 9999 of 10000 cases (Wilson and
- * Hilferty's approximation).
+ * Asserts that counts of equally likely outcomes differ no more than in 9999 of 10000 cases (Wilson and Hilferty's
+ * approximation).
  */
 function assertFlat(counts: readonly number[]): void {
   const expected = counts.reduce((a, b) => a + b, 0) / counts.length;

@@ -72,7 +72,7 @@ test("a password that can't be has no strength, with any alphabet", () => {
   }
 });
 
-test('required classes take away less than what they exclude', () => {
+test('required classes cost no more strength than what they exclude', () => {
   for (const length of [4, 8, 12, 32, 200]) {
     for (const require of subsets) {
       const share = acceptance({ kind: 'password', length, alphabet: printable, require });

@@ -88,7 +88,7 @@ describe('what a host holds', () => {
   ] as const;
   const names = ['', 'host', 'group', 'web2', 'cache', 'host/web2', 'group/cache'];
 
-  /** A seed, the seeds below it, and all that `depth` steps of every derivation make of them. */
+  /** A seed, the seeds below it, and everything that `depth` steps of any derivation make from them. */
   function* reachable(seed: Uint8Array, depth: number): Generator<string> {
     yield hex(seed);
     yield hex(keyId(seed));

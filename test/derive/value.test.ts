@@ -1,4 +1,4 @@
-/** What recipes yield, and escapes, judged by the programs that read them. */
+/** The values of recipes, and escapes, checked by the programs that read them. */
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -118,7 +118,7 @@ describe('the value of a recipe', () => {
     }
   });
 
-  test("does not exist where a secret has no public half, or its hash is not computed or another one's", () => {
+  test("does not exist if a secret has no public half, or if its hash is not computed or another secret's", () => {
     assert.throws(
       () => recipeValue({ form: 'public', of: password }, sources),
       isFailure('malformed', /^a password secret has no public half$/),
@@ -160,7 +160,7 @@ test('a recipe names its kind, its secret and what it is made of', () => {
   );
 });
 
-test('recipes are the same where they yield the same: the encrypted hash does not count', () => {
+test('recipes are the same if they yield the same: the encrypted hash does not count', () => {
   assert.ok(sameRecipe(template('a', slot(shadow)), template('a', slot({ ...shadow, sealed: '' }))));
   assert.ok(!sameRecipe(template('a', slot(shadow)), template('a', slot({ ...shadow, rounds: 1001 }))));
   assert.ok(!sameRecipe(template('a', slot(token)), template('a', slot(token, 'url'))));
@@ -193,7 +193,7 @@ const texts = fc.oneof(
   }),
 );
 
-test('JSON: what stands between the quotes is read back as the same text', () => {
+test('JSON: the escaped text reads back as the same text', () => {
   fc.assert(
     fc.property(texts, (original) => {
       assert.equal(JSON.parse(`{"a":"${text(escapers.json(Buffer.from(original)))}"}`).a, original);
@@ -202,7 +202,7 @@ test('JSON: what stands between the quotes is read back as the same text', () =>
   );
 });
 
-test('URL: only unreserved characters and their codes are left, and are read back as the same text', () => {
+test('URL: only unreserved characters and percent codes are left, and read back as the same text', () => {
   fc.assert(
     fc.property(texts, (original) => {
       const escaped = text(escapers.url(Buffer.from(original)));
@@ -217,7 +217,7 @@ test('URL: only unreserved characters and their codes are left, and are read bac
   );
 });
 
-test('base64: any bytes are read back', () => {
+test('base64: any bytes read back the same', () => {
   fc.assert(
     fc.property(fc.uint8Array(), (original) => {
       assert.equal(text(escapers.base64(original)), Buffer.from(original).toString('base64'));
@@ -277,7 +277,7 @@ describe('variables', () => {
     });
   }
 
-  test('systemd reads any text back: its os-release has the grammar of EnvironmentFile=', () => {
+  test('systemd reads any text back: os-release has the grammar of EnvironmentFile=', () => {
     // systemd's own reader (src/basic/env-file.c) shows its work in systemd-tmpfiles, which writes these fields into
     // files.
     const fields = [

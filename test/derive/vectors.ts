@@ -1,4 +1,4 @@
-/** The published vectors, and how they write bytes. */
+/** The published vectors, and their notation for bytes. */
 import { readFileSync } from 'node:fs';
 import type { KindName, KindOptions } from '../../src/derive/kind.ts';
 import type { Period, Rotation } from '../../src/derive/period.ts';
@@ -25,7 +25,7 @@ interface DerivationVectors {
   }[];
 }
 
-/** A text that would take too much room in a file of vectors. */
+/** A text that would take too much room in the vectors. */
 export type Text = string | { repeat: string; times: number };
 
 interface KindVectors {

@@ -19,7 +19,7 @@ const link = (path: string, target: string): void => {
   symlinkSync(target, join(root, path));
 };
 const etc = 'etc/systemd/system';
-/** What was applied, with both ways of a credential, whichever of them a version renders. */
+/** What was applied, with both forms of a credential, whichever one a version renders. */
 const dropIn =
   '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nLoadCredentialEncrypted=d:/run/d\nSetCredentialEncrypted=d:never\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
 const all = ['LoadCredential=a:/run/a', 'LoadCredentialEncrypted=b:/run/b', 'LoadCredentialEncrypted=d:/run/d'];
@@ -90,7 +90,7 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
     [`web.service undoes ${etc}/web.service.d/60.conf: RefreshOnReload=credentials`],
   ],
   [
-    'a line that goes on',
+    'a continued line',
     `${etc}/web.service.d/60.conf`,
     '[Service]\nLoadCredential=\\\n# a comment between\n  a:/etc/b\n',
     [`web.service undoes ${etc}/web.service.d/60.conf: LoadCredential=a:/run/a`],
@@ -104,7 +104,7 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
     ],
   ],
   [
-    'one in a weaker folder',
+    'one in a folder of lower precedence',
     'usr/lib/systemd/system/web.service.d/50-auxcred.conf',
     '[Service]\nLoadCredential=\n',
     [],
@@ -118,7 +118,7 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
     ),
   ],
   [
-    'names that begin alike',
+    'names with a common prefix',
     `${etc}/a-b-.service.d/60.conf`,
     '[Service]\nLoadCredential=\n',
     [`a-b-c.service undoes ${etc}/a-b-.service.d/60.conf: ${all.join(', ')}`],
@@ -136,20 +136,20 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
     [`web.service sets ${etc}/web.service: SetCredential=a, SetCredentialEncrypted=b`],
   ],
   [
-    'values that are taken back',
+    'values that are cleared again',
     `${etc}/web.service.d/40.conf`,
     '[Service]\nSetCredential=a:value\nSetCredentialEncrypted=\n',
     [],
   ],
   [
-    'a value in the place of ours that never opens',
+    'a value that replaces ours, which never opens',
     `${etc}/web.service.d/60.conf`,
     '[Service]\nSetCredential=d:value\n',
     [`web.service sets ${etc}/web.service.d/60.conf: SetCredential=d`],
   ],
   ['one that ours takes the place of', `${etc}/web.service`, '[Service]\nSetCredential=d:value\n', []],
   [
-    'none in its place, where the socket is still what counts',
+    'ours cleared, while the socket still counts',
     `${etc}/web.service.d/60.conf`,
     '[Service]\nSetCredentialEncrypted=\n',
     [],
@@ -162,8 +162,8 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
   ],
 ];
 
-describe('what other files make of a drop-in', () => {
-  test('nothing where there are none', () => {
+describe('overrides of a drop-in', () => {
+  test('none without other files', () => {
     assert.deepEqual(overrides(), []);
   });
   for (const [what, path, text, expected] of cases)
@@ -203,7 +203,7 @@ describe('unit files', () => {
     );
   });
 
-  test('aliases, and what only looks like one', () => {
+  test('aliases, and links that only look like one', () => {
     write(
       'usr/lib/systemd/system/nginx.service',
       '[Install]\nAlias=www.service web2.service\nWantedBy=multi-user.target\n',

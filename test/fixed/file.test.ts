@@ -66,7 +66,7 @@ describe('a file of the fixed folder', () => {
     }
   });
 
-  /** What a program would write that has the key and not the rules: encrypted here by hand. */
+  /** What a program that has the key but ignores the rules would write: encrypted here by hand. */
   function sealed(seed: string, path: string, sequence: number, nonce: string, plaintext: readonly Text[]): Uint8Array {
     const number = Buffer.alloc(8);
     number.writeBigUInt64BE(BigInt(sequence));
@@ -79,7 +79,7 @@ describe('a file of the fixed folder', () => {
     );
   }
 
-  test('that must not open does not, and says why as far as it can be told', () => {
+  test('does not open if it must not, and the message says why as far as that is known', () => {
     assert.ok(vectors.invalid.length > 25);
     for (const vector of vectors.invalid) {
       const { what, seed, path, says } = vector;
@@ -161,7 +161,7 @@ describe('a file of the fixed folder', () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 400 }), (garbage) => !opens(garbage)));
   });
 
-  test('says little of how long its value is', () => {
+  test('reveals little of the length of its value', () => {
     const lengths = (from: number, to: number): Set<number> =>
       new Set(
         Array.from(
@@ -174,7 +174,7 @@ describe('a file of the fixed folder', () => {
     assert.equal(lengths(63, 64).size, 2);
   });
 
-  test('of nothing, or of more than can be delivered, is not made', () => {
+  test('is not written for an empty value, or one too large to be delivered', () => {
     assert.throws(() => encodeFixed(new Uint8Array(32), 'a', 1, new Uint8Array(0)), isFailure('usage', /empty/));
     assert.throws(
       () => encodeFixed(new Uint8Array(32), 'a', 1, new Uint8Array(largestValue + 1)),

@@ -1,5 +1,6 @@
 /**
- * The fixed folder on a disk that others write to as well: what is no file, what was forged, and what was left behind.
+ * The fixed folder on a disk that others write to as well: what is not a file, what was forged, and what was left
+ * behind.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -47,15 +48,15 @@ const isMalformed =
   (error: unknown): boolean =>
     error instanceof Failure && error.code === 'malformed' && message.test(error.message);
 
-/** A file with another sequence in its header, which authenticates it no more. */
+/** A file with another sequence in its header, which no longer authenticates. */
 function forge(name: FixedName, sequence: bigint): void {
   const bytes = readFileSync(folder.fileOf(name));
   bytes.writeBigUInt64BE(sequence, 'auxfixed'.length + 1 + 16);
   writeFileSync(folder.fileOf(name), bytes);
 }
 
-describe('what is no file of a secret', () => {
-  test('is refused at once, and may be replaced', () => {
+describe("what is not a secret's file", () => {
+  test('is refused without being read, and may be replaced', () => {
     const a = named('a');
     folder.write(a, value, keys);
     const file = folder.fileOf(a);
@@ -125,7 +126,7 @@ describe('what is no file of a secret', () => {
 });
 
 describe('the sequence of a file that replaces another one', () => {
-  test('goes on from a file that opens, also one of an earlier epoch', () => {
+  test('continues that of a file that opens, even one of an earlier epoch', () => {
     const later = Date.now() + 1e9;
     const clock = Date.now;
     try {
@@ -138,7 +139,7 @@ describe('the sequence of a file that replaces another one', () => {
     for (const name of [named('a'), named('old')]) assert.equal(folder.write(name, value, keys), later + 1);
   });
 
-  test('comes from no header that anybody can have written', () => {
+  test('does not continue that of a header that anybody can have written', () => {
     fc.assert(
       fc.property(
         fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
@@ -159,7 +160,7 @@ describe('the sequence of a file that replaces another one', () => {
   });
 });
 
-describe('names that differ in their case only', () => {
+describe('names that differ only in case', () => {
   const isRefused = (look: () => void): boolean => {
     try {
       look();

@@ -1,5 +1,5 @@
 /**
- * docs/formats.md is enough to write auxcred again: test/second-implementation.py, in Python's standard library, judges
+ * docs/formats.md is enough to write auxcred again: test/second-implementation.py, in Python's standard library, checks
  * the vectors and fresh random ones.
  */
 import assert from 'node:assert/strict';
@@ -44,11 +44,11 @@ const put = (name: string, content: unknown): void => {
   writeFileSync(join(folder, name), JSON.stringify(content));
 };
 
-test('computes every published vector to the same', () => {
+test('computes every published vector alike', () => {
   assert.deepEqual(judged('test/vectors'), { status: 0, output: '' });
 });
 
-test('tells a vector that is wrong by one character, in every file', () => {
+test('notices one wrong character in every file of vectors', () => {
   const copy = join(folder, 'copy');
   mkdirSync(copy);
   const faults = {
@@ -74,7 +74,7 @@ test('tells a vector that is wrong by one character, in every file', () => {
   );
 });
 
-test('computes what auxcred makes of random inputs to the same', () => {
+test('agrees with auxcred on random inputs', () => {
   put('kinds.json', {
     secrets: draw(fc.tuple(seeds, recipes), 60).map(([seed, recipe]) => {
       const value = deriveSecret(seed, recipe);

@@ -1,6 +1,6 @@
 /**
- * gokey's own passwords and keys, judged by what the program prints: published in test/vectors/gokey.json, and asked
- * here and now.
+ * gokey's own passwords and keys, compared with the program's output: as published in test/vectors/gokey.json, and of a
+ * program that runs here.
  */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
@@ -84,7 +84,7 @@ const file = (name: string, content: Uint8Array | string): string => {
 };
 
 describe('gokey', () => {
-  test('is the program, byte for byte, in every published case', () => {
+  test('equals the program, byte for byte, in every published case', () => {
     assert.ok(
       vectors.cases.filter(({ gokey: version, seed }) => version.startsWith('0.2') && seed !== undefined).length > 100,
     );
@@ -131,7 +131,7 @@ describe('gokey', () => {
     assert.ok(before !== made[0] && before !== made[1]);
   });
 
-  test('refuses a wrong master password, a seed that is none, and what gokey refuses', () => {
+  test('refuses a wrong master password, an invalid seed, and what gokey refuses', () => {
     const request: GokeyRequest = { masterPassword: utf8('m'), realm: 'r', type: 'pass', allowUnsafe: false };
     const seed = sealedSeed('m', new Uint8Array(10));
     assert.throws(
@@ -178,7 +178,7 @@ describe('gokey', () => {
     }
   });
 
-  test('is the program here and now: without a seed both versions, with one the new', async () => {
+  test('equals the program that runs here: without a seed both versions, with one the new', async () => {
     const programs = [oldGokey, await newGokey()];
     const realms = fc
       .string({ unit: 'grapheme', minLength: 1, maxLength: 30 })
@@ -220,7 +220,7 @@ describe('gokey', () => {
     }
   });
 
-  test("takes the white space around a password in a file away as the program does, Unicode's too, and keeps all else", async () => {
+  test("trims white space around a password in a file as the program does, including Unicode's, and keeps the rest", async () => {
     const program = await newGokey();
     const pieces = [
       ...'\t\n\v\f\r \u0085\u00a0\u1680\u2000\u200a\u200b\u2028\u2029\u202f\u205f\u3000\ufeff\u180e\0',
@@ -394,7 +394,7 @@ describe('auxcred gokey', () => {
     assert.equal(statSync(at('out')).mode & 0o777, 0o600);
   });
 
-  test('takes GOKEY_ROOT_PASS where the file is empty, and makes a seed file whatever length is asked for, as the program does', async () => {
+  test('uses GOKEY_ROOT_PASS if the file is empty, and makes a seed file whatever the given length, as the program does', async () => {
     const program = await newGokey();
     const args = ['-P', file('empty', ' \n'), '-r', 'x'];
     const theirs = spawnSync(program, args, {
@@ -442,8 +442,8 @@ describe('auxcred gokey', () => {
     assert.ok(lstatSync(at('fifo')).isFIFO());
   });
 
-  test('asks twice unless there is a seed file, and again where nothing or something else was entered', () => {
-    /** Standard output goes to a file, so that the terminal has the questions alone. */
+  test('asks twice unless there is a seed file, and again if nothing or something else was entered', () => {
+    /** Standard output goes to a file, so that only the questions are on the terminal. */
     const typed = (args: string, keys: string): { status: number | null; terminal: string; stdout: string } => {
       const { status, stdout } = spawnSync(
         'script',
@@ -459,7 +459,7 @@ describe('auxcred gokey', () => {
     assert.equal(typed('-r x', '\nhunter2\nhunter2\n').stdout, expected);
     const other = typed('-r x', 'hunter2\nhunter3\nhunter2\nhunter2\n');
     assert.deepEqual([other.status, other.stdout], [0, expected]);
-    assert.match(other.terminal, /not the same: try again/);
+    assert.match(other.terminal, /the two passwords differ: try again/);
     const seed = file('seed', sealedSeed('hunter2', new Uint8Array(randomBytes(40))));
     const once_ = typed(`-r x -s '${seed}'`, 'hunter2\n');
     assert.deepEqual(
@@ -473,7 +473,7 @@ describe('auxcred gokey', () => {
     assert.deepEqual([left.status, left.stdout], [1, '']);
   });
 
-  test('refuses -p with the reason, and RSA with the way out', () => {
+  test('refuses -p with the reason, and RSA with a hint', () => {
     const refused = run(['-p', 'pw', '-r', 'x']);
     assert.equal(refused.status, 2);
     assert.match(refused.stderr, /-p would show the master password to every process/);

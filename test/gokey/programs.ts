@@ -2,7 +2,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { debianRoot } from '../machine/root.ts';
 
-/** The program of this Debian, 0.1.2: its seed files are worthless, all else is as it is today. */
+/** The program of this Debian, 0.1.2: its seed files are worthless, everything else is as it is today. */
 export const oldGokey = '/usr/bin/gokey';
 
 /** The program of Debian testing, 0.2.0 or later. */

@@ -22,7 +22,7 @@ export interface Container {
   /** systemd-nspawn's exit status, or undefined if a signal ended it. */
   readonly exited: Promise<number | undefined>;
   powerOff(): void;
-  /** As if the plug were pulled. */
+  /** Ends it as a power cut would. */
   kill(): void;
 }
 

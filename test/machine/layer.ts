@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, wr
 import { join } from 'node:path';
 
 /**
- * Everything that a machine leaves on this host, found again by the machine's id alone: folder, mounts, control groups.
+ * Everything that a machine has on this host, found by the machine's id alone: folder, mounts, control groups.
  */
 const folderOfLayers = '/run/auxcred-test';
 
@@ -21,7 +21,7 @@ export interface Layer {
   readonly shared: string;
 }
 
-/** Lays a tmpfs over `lower`, so that nothing is copied and nothing reaches the disk. */
+/** Mounts a tmpfs over `lower`, so that nothing is copied and nothing reaches the disk. */
 export function createLayer(lower: string): Layer {
   mkdirSync(folderOfLayers, { recursive: true, mode: 0o700 });
   for (const id of [...readdirSync(folderOfLayers), ...networks()]) if (!ownerLives(id)) discardLayer(id);
@@ -73,7 +73,7 @@ export function machineName(id: string): string {
   return `auxcred-test-${id}`;
 }
 
-/** Where a machine's network namespace is, if it has one of its own making. */
+/** The path of a machine's network namespace, if one was made for it. */
 export function networkPath(id: string): string {
   return `/run/netns/${machineName(id)}`;
 }

@@ -51,7 +51,7 @@ const machines = new Set<Layer>();
 
 /**
  * Makes a machine of its own with its own host name, machine id and ssh host key, switched off, from a cached Debian
- * root. `destroy()` it; what a test forgets ends with the process, what a killed process left goes when the next
+ * root. `destroy()` it; what a test forgets ends with the process, what a killed process left is removed when the next
  * machine is made.
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
@@ -113,7 +113,7 @@ export class Machine {
     return this.#container?.leader;
   }
 
-  /** Everything on the console since the machine was last switched on. */
+  /** The console's output since the machine was last switched on. */
   get console(): string {
     return this.#container?.console() ?? '';
   }

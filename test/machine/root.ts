@@ -131,12 +131,12 @@ function debianMirror(): string {
 /** `AUXCRED_TEST_CACHE` moves the roots. */
 const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
 
-/** Raise it when `build` changes in a way that the recipe itself doesn't show. */
+/** Raise it if `build` changes in a way that the recipe does not show. */
 const layout = 3;
 
 /**
  * The folder of a Debian root with this systemd version, built if it isn't there: about 20 s and a mirror.
- * Read-only by agreement: put a layer over it. Safe to call from several processes at once.
+ * Read-only by convention: put a layer over it. Safe to call from several processes at once.
  */
 export async function debianRoot(version: SystemdVersion): Promise<string> {
   const recipe: Recipe = recipes[version];

@@ -34,7 +34,7 @@ function filled(template: Readonly<Record<string, unknown>>, value: string): str
   ).toString();
 }
 
-/** What a shell makes of a file of variables. */
+/** A file of variables, as read by a shell. */
 function sourced(shell: string, file: string, name: string): string {
   const { stdout, status } = spawnSync(shell, ['-c', `eval "$(cat)"; printf '%s.' "$${name}"`], {
     input: file,
@@ -44,7 +44,7 @@ function sourced(shell: string, file: string, name: string): string {
   return stdout.slice(0, -1);
 }
 
-/** Whatever a vault or a person may come up with, but for NUL, which no variable can hold. */
+/** Any value that a vault or a person may supply, except NUL, which no variable can hold. */
 const nasty = fc.string({
   unit: fc.constantFrom(
     '"',
@@ -71,7 +71,7 @@ const nasty = fc.string({
 });
 
 describe('a template', () => {
-  test('fills secrets in, and its own text stays as it is', () => {
+  test('fills in secrets, and keeps its own text', () => {
     assert.equal(filled({ content: 'x={{a}} y={{ b/c.public }} {{ "{{" }}a}} {{"}}"}}\n' }, 'V'), 'x=V y=V {{a}} }}\n');
     assert.equal(
       filled({ content: '{{a | url}}{{a|base64}}{{a|json}}{{a|env}}{{a | base64 | json}}' }, 'ä"$'),
@@ -79,7 +79,7 @@ describe('a template', () => {
     );
   });
 
-  test('takes a secret of the whole name before the part of another one', () => {
+  test('prefers a secret with the whole name over a part of another secret', () => {
     const { declarations } = declared({
       a: { kind: 'age' },
       'a.public': {},
@@ -178,7 +178,7 @@ describe('the published vectors', () => {
     });
 });
 
-test('numbers of TOML are those of JSON, and what is no exact number is an error', () => {
+test('numbers of TOML are those of JSON, and an inexact number is an error', () => {
   const read = (line: string): string[] =>
     manifestOf([
       { path: 'x.toml', text: `[secret.t]\nkind = "template"\nunits = ["a.service"]\n${line}\n` },
@@ -221,7 +221,7 @@ describe('circles', () => {
     declared(secrets)
       .problems.filter(({ severity }) => severity === 'error')
       .map(({ message }) => message);
-  test('are shown once each, with the whole chain', () => {
+  test('are each shown once, with the whole chain', () => {
     assert.deepEqual(
       messages({
         a: template('{{b}}'),
@@ -234,13 +234,13 @@ describe('circles', () => {
       ['it is made of itself: a -> b -> c -> a', 'it is made of itself: x -> y -> x'],
     );
   });
-  test('are found wherever there is one, and each that is named is one', () => {
+  test('are all found, and nothing else is reported', () => {
     const names = ['a', 'b', 'c', 'd', 'e', 'f'];
     const graph = fc.tuple(...names.map(() => fc.uniqueArray(fc.constantFrom(...names), { maxLength: 3 })));
     fc.assert(
       fc.property(graph, (edges) => {
         const parts = new Map(names.map((name, i) => [name, edges[i] ?? []]));
-        // Whatever has no part left is none of a circle.
+        // A secret with no parts left is not on a circle.
         const left = new Set(names);
         for (let before = -1; before !== left.size; ) {
           before = left.size;
@@ -263,7 +263,7 @@ describe('circles', () => {
       { numRuns: 500 },
     );
   });
-  test('secrets that are used twice are none', () => {
+  test('secrets that are used twice are not circles', () => {
     assert.deepEqual(
       messages({ p: {}, a: template('{{p}}{{b}}{{c}}'), b: template('{{p}}'), c: template('{{b}}{{p}}') }),
       [],
@@ -271,7 +271,7 @@ describe('circles', () => {
   });
 });
 
-describe('templates that are too much', () => {
+describe('excessive templates', () => {
   const chain = (length: number): Record<string, unknown> =>
     Object.fromEntries([
       ['t0', {}],
@@ -285,7 +285,7 @@ describe('templates that are too much', () => {
       .problems.filter(({ severity }) => severity === 'error')
       .map(({ key, message }) => `${key ?? ''}: ${message}`);
 
-  test('are refused once, at the first that is nested too deep, however many there are', () => {
+  test('are refused once, at the first that is nested too deeply, however many there are', () => {
     assert.deepEqual(errors(chain(32)), []);
     for (const length of [33, 20_000])
       assert.deepEqual(errors(chain(length)), ['secret.t33: templates are nested more than 32 deep in it']);
@@ -310,7 +310,7 @@ describe('templates that are too much', () => {
     ]);
   });
 
-  test('are refused for lists and tables nested too deep, in JSON and in TOML', () => {
+  test('are refused for lists and tables that are nested too deeply, in JSON and in TOML', () => {
     const nested = (depth: number): string => `${'['.repeat(depth)}1${']'.repeat(depth)}`;
     const problems = (path: string, text: string): string[] =>
       manifestOf([{ path, text }]).problems.map(({ message }) => message);

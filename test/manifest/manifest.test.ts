@@ -94,7 +94,7 @@ describe('a declaration', () => {
   });
 });
 
-/** What is declared, what is said about it, at which line. */
+/** A declaration, the message about it, and its line. */
 const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nlenght = 3\nunits = ["a.service"]', /a password secret has no key lenght/, 2],
   ['[secret.a]\nkind = "hexx"', /"hexx" is not known here/, 2],
@@ -287,7 +287,7 @@ describe('a mistake', () => {
     );
   });
 
-  test('files can be there before users are, and a mode for everybody is warned of', () => {
+  test('files can be written before users are created, and a mode for everybody causes a warning', () => {
     const { problems, declarations } = read(
       '[secret.a]\ndelivery = "file"\nneeded-for = "users"\nunits = ["systemd-sysusers.service"]\nmode = "0444"',
     );
@@ -313,7 +313,7 @@ describe('a mistake', () => {
     );
   });
 
-  test('is found beside all others, and leaves the other files alone', () => {
+  test('is reported along with all others, and does not affect the other files', () => {
     write('/etc/auxcred/secrets.d/a.toml', '[secret.a]\nlenght = 3\nkind = "hexx"\nunits = ["a"]\n');
     write('/etc/auxcred/secrets.d/b.json', '{"secret": {"b": {"units": ["b.service"]}}}');
     write('/etc/auxcred/secrets.d/c.json', '{"secret": ');
@@ -337,7 +337,7 @@ describe('folders', () => {
   const secret = (name: string): string => `[secret.${name}]\nunits = ["${name}.service"]\n`;
   const names = (): string[] => readManifest(root).declarations.map(({ name }) => name);
 
-  test("the stronger folder's file of a name replaces the others", () => {
+  test('of files with the same name, the one in the folder of higher precedence counts', () => {
     write('/usr/lib/auxcred/secrets.d/x.toml', secret('vendor'));
     assert.deepEqual(names(), ['vendor']);
     write('/run/auxcred/secrets.d/x.toml', secret('runtime'));
@@ -404,7 +404,7 @@ describe('any text', () => {
         const path = `/etc/auxcred/secrets.d/x.${json ? 'json' : 'toml'}`;
         const { declarations, problems } = read(words.join(' '), path);
         assert.ok(declarations.length === 0 || problems.every(({ severity }) => severity === 'warning'));
-        // Whatever the parser accepts as a unit, the scan that blocks units of broken files finds too.
+        // Whatever the parser accepts as a unit is also found by the scan that blocks units of broken files.
         for (const { units } of declarations)
           for (const unit of units) assert.ok(mentionsIn(Buffer.from(words.join(' '))).units.includes(unit));
         rmSync(join(root, path));

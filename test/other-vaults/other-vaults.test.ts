@@ -76,7 +76,7 @@ describe('pass', () => {
     must('pass', ['insert', '-e', '-f', 'web/api'], 'p4ss\n');
   });
 
-  test('is asked by name and not by option, and its own words are shown where it fails', () => {
+  test("gets names that can't be options, and its own message is shown if it fails", () => {
     const { status, stderr } = vaultGet('pass', 'web/none');
     assert.equal(status, exitStatus.vault);
     assert.match(
@@ -225,7 +225,7 @@ esac
     script('bin/auxcred-vault-folder', example);
   });
 
-  test('is documented with a program that works', () => {
+  test('is documented with a working program', () => {
     assert.ok(
       readFileSync('docs/vaults.md', 'utf8').includes(
         example
@@ -282,7 +282,7 @@ esac
     }
   });
 
-  test('a copy that answers nothing has done all itself, and nonsense is refused', () => {
+  test('a copy with an empty answer has done everything itself, and nonsense is refused', () => {
     script(
       'bin/copy-vault',
       '#!/bin/sh\n[ -n "$ANSWER" ] && cat "$ANSWER"\ncat > "$(dirname "$0")/../asked"\nexit 0\n',
@@ -317,7 +317,7 @@ describe('fetch', () => {
       rmSync(at(name), { recursive: true, force: true });
   });
 
-  test('brings secrets of several vaults under the scopes of the hosts that declare them', () => {
+  test('stores secrets of several vaults under the scopes of the hosts that declare them', () => {
     settings(
       '[vault.sh]\nget = ["sh", "-c", "printf %s-%s-%s \\"$@\\"", "sh", "{name}", "{host}", "{options.port}"]\n',
     );
@@ -336,7 +336,7 @@ describe('fetch', () => {
     assert.equal(statSync(at('vault/fetched.json')).mode & 0o777, 0o600);
   });
 
-  test('writes what is another value, and does not open a vault whose fingerprint is the same', () => {
+  test('writes changed values, and asks no vault whose fingerprint is the same', () => {
     settings(`${counting}file = "~/answer-{name}"\n`);
     writeFileSync(at('answer-x'), 'one\n');
     manifest('[secret.x]\nkind = "vault"\nvault = "counting"\n', 'hosts/web1');
@@ -360,7 +360,7 @@ describe('fetch', () => {
     assert.equal(count(), 5);
   });
 
-  test('a vault that fails keeps what was there, and the others go on', () => {
+  test('if a vault fails, its old values stay, and the others go on', () => {
     settings(counting);
     for (const name of ['a', 'b', 'c']) writeFileSync(at(`answer-${name}`), name);
     manifest(
@@ -373,10 +373,7 @@ describe('fetch', () => {
     writeFileSync(at('answer-c'), 'new');
     const said = auxcred(['fetch']);
     assert.equal(said.status, exitStatus.vault);
-    assert.match(
-      said.stderr,
-      /host\/web1\/b stays what it is: the vault counting failed with status 1 \(asked for b\)/,
-    );
+    assert.match(said.stderr, /host\/web1\/b is unchanged: the vault counting failed with status 1 \(asked for b\)/);
     assert.match(
       said.stderr,
       /fetched host\/web1\/c from counting\nauxcred: 1 of 3 secrets from other vaults changed, 1 failed/,

@@ -10,7 +10,7 @@ export interface Finished {
   readonly stderr: string;
 }
 
-/** Runs a command without the variables that make Node say or load more. */
+/** Runs a command without the variables that make Node print or load more. */
 export function run(command: string, ...args: readonly string[]): Finished {
   const { NODE_EXTRA_CA_CERTS: _certificates, NODE_OPTIONS: _options, ...env } = process.env;
   const { status, stdout, stderr, error } = spawnSync(command, args, { encoding: 'utf8', env, maxBuffer: 64 << 20 });
@@ -22,7 +22,7 @@ export function run(command: string, ...args: readonly string[]): Finished {
 export const program = (name: string): string =>
   fileURLToPath(new URL(`../../src/package/${name}.js`, import.meta.url));
 
-/** @throws Error with what it said where it fails */
+/** @throws Error with its output if it fails */
 export function succeed(command: string, ...args: readonly string[]): string {
   const { status, stdout, stderr } = run(command, ...args);
   if (status !== 0) throw new Error(`${[command, ...args].join(' ')} ended with ${String(status)}\n${stdout}${stderr}`);
@@ -46,7 +46,7 @@ export function filesIn(folder: string): string[] {
     .sort();
 }
 
-/** What a folder holds: path to mode and content. */
+/** The content of a folder: path to mode and content. */
 export const contentOf = (folder: string): Record<string, string> =>
   Object.fromEntries(
     filesIn(folder).map((path) => [

@@ -18,7 +18,7 @@ describe('the executables', () => {
     second.remove();
   });
 
-  test('are one file each, beside the native file, the licences, manual pages and completion', () => {
+  test('are one file each, next to the native file, the licences, manual pages and completion', () => {
     assert.deepEqual(
       filesIn(dist),
       [
@@ -40,8 +40,8 @@ describe('the executables', () => {
     assert.deepEqual(contentOf(join(second.path, 'dist')), contentOf(dist));
   });
 
-  test('are small where a boot waits for them', () => {
-    // Half of the broker is the word list, one string that is taken apart only for a passphrase.
+  test('are small if a boot waits for them', () => {
+    // Half of the broker is the word list, a string that is split only for a passphrase.
     for (const [name, kibibytes] of [
       ['auxcred-broker', 152],
       ['auxcred-generator', 60],
@@ -52,7 +52,7 @@ describe('the executables', () => {
     }
   });
 
-  test('hold only what the boot path has time for', async () => {
+  test('contain only packages that load fast enough for the boot path', async () => {
     assert.deepEqual(
       [...(await bundle({ name: 'broker', entry: 'src/programs/auxcred-broker.ts', without: [] }, second.path))].sort(),
       ['@noble/ciphers'],
@@ -67,7 +67,7 @@ describe('the executables', () => {
     assert.ok(commands.has('age-encryption'), 'the bundler tells which packages are inside');
   });
 
-  test('are refused with a package that loads for too long', async () => {
+  test('are refused with a package that loads too slowly', async () => {
     await assert.rejects(
       bundle({ name: 'commands', entry: 'src/programs/auxcred.ts', without: ['mri', 'age-encryption'] }, second.path),
       /commands holds mri, age-encryption/,

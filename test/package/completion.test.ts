@@ -6,7 +6,7 @@ import { after, before, describe, test } from 'node:test';
 import { manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
 import { program, scratch, succeed } from './built.ts';
 
-/** What each shell itself offers for a line that TAB is pressed at the end of, with the program's real names. */
+/** What each shell offers when TAB is pressed at the end of a line, with the program's real names. */
 describe('completion', () => {
   const built = scratch();
   const dist = join(built.path, 'dist');
@@ -76,7 +76,7 @@ describe('completion', () => {
     return stdout;
   };
 
-  /** What replaces the word, or in bash what is behind its equals sign. */
+  /** The replacements of the word, or in bash of the part after its equals sign. */
   const bash = (...words: string[]): string[] =>
     shell(
       'bash',
@@ -107,7 +107,7 @@ describe('completion', () => {
       .filter((line) => line !== '')
       .map((line) => line.split('\t')[0] ?? '');
 
-  /** The line after TAB, in a terminal of its own. */
+  /** The line after TAB, in a real terminal. */
   const zsh = (...words: string[]): string => {
     writeFileSync(
       join(built.path, 'session.zsh'),
@@ -182,7 +182,7 @@ zpty -d shell
     assert.equal(zsh('gokey', '-t', 'x'), 'auxcred gokey -t x25519 ');
   });
 
-  test('says nothing where there is nothing', () => {
+  test('prints nothing if there is nothing', () => {
     const { status, stdout, stderr } = spawnSync(
       join(built.path, 'bin/auxcred'),
       ['names', 'secrets', '--root=/nowhere'],

@@ -46,7 +46,7 @@ describe('the Debian package', () => {
     assert.ok(Number(field('Installed-Size')) > statSync(join(dist, 'koffi.node')).size / 1024);
   });
 
-  test('holds files of root, checksums and no conffile', () => {
+  test('contains files that root owns, checksums and no conffile', () => {
     const lines = succeed('dpkg-deb', '--contents', deb).trim().split('\n');
     for (const line of lines) assert.match(line, /^(?:drwxr-xr-x|-rw-r--r--|-rwxr-xr-x|lrwxrwxrwx) root\/root /);
     const paths = lines.map((line) => line.split(/\s+/)[5] ?? '');
@@ -111,7 +111,7 @@ for (const systemd of systemdVersions)
     const isActive = async (...names: string[]): Promise<string[]> =>
       (await machine.run(['systemctl', 'is-active', ...names], { check: false })).stdout.trim().split('\n');
 
-    test('installs where systemd does not run, and serves from the next boot on', async () => {
+    test('can be installed while systemd does not run, and serves from the next boot on', async () => {
       await machine.install(deb);
       assert.equal((await machine.run(['dpkg', '--verify', 'auxcred'])).stdout, '');
       assert.equal((await machine.shell('stat -c "%U:%G %a" /var/lib/auxcred')).stdout, 'root:auxcred 750\n');
@@ -130,7 +130,7 @@ for (const systemd of systemdVersions)
       ]);
     });
 
-    test('systemd has nothing to say against its units', async () => {
+    test('systemd accepts its units without warnings', async () => {
       const { stderr } = await machine.run([
         'systemd-analyze',
         'verify',
@@ -149,7 +149,7 @@ for (const systemd of systemdVersions)
       await machine.run(['systemd-analyze', 'security', '--no-pager', '--threshold=9', 'auxcred.service']);
     });
 
-    test('its broker waits for nothing that could wait for it', async () => {
+    test('its broker is not ordered after anything that could wait for it', async () => {
       const { After = '' } = await machine.properties('auxcred.service', 'After');
       const allowed = new Set([
         'auxcred.socket',
@@ -167,7 +167,7 @@ for (const systemd of systemdVersions)
       );
     });
 
-    test('its broker is cut off from what it does not need', async () => {
+    test('its broker has no access to what it does not need', async () => {
       await machine.systemctl('restart', 'web.service');
       const { MainPID = '' } = await machine.properties('auxcred.service', 'MainPID');
       const of = async (what: string): Promise<string> => (await machine.shell(what.replaceAll('PID', MainPID))).stdout;

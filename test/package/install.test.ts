@@ -59,13 +59,13 @@ describe('installing', () => {
     built.remove();
   });
 
-  test('puts every file in place, and none that is empty', () => {
+  test('installs every file, and none is empty', () => {
     assert.deepEqual(filesIn(root), expected);
     for (const path of expected) assert.ok(statSync(join(root, path)).size > 1, `${path} is empty`);
     assert.deepEqual(readdirSync(join(root, 'usr/lib/auxcred/secrets.d')), []);
   });
 
-  test('gives only the executables the right to run', () => {
+  test('makes only the executables executable', () => {
     for (const path of expected) {
       const mode = statSync(join(root, path)).mode & 0o7777;
       assert.equal(mode, executables.includes(path) || path === 'usr/bin/auxcred' ? 0o755 : 0o644, path);
@@ -81,7 +81,7 @@ describe('installing', () => {
     );
   });
 
-  test('brings the documentation, and its links lead somewhere', () => {
+  test('includes the documentation, and its links lead somewhere', () => {
     const pages = expected.filter((path) => path.endsWith('.md'));
     for (const page of pages)
       for (const [, target = ''] of readFileSync(join(root, page), 'utf8').matchAll(
@@ -102,7 +102,7 @@ describe('installing', () => {
     assert.deepEqual(contentOf(root), before);
   });
 
-  test('elsewhere names that place', () => {
+  test('elsewhere uses that path', () => {
     using other = scratch();
     const { status, stdout } = install(`--destdir=${other.path}`, '--prefix=/usr/local', '--node=/opt/node/bin/node');
     assert.equal(status, 0);
@@ -150,7 +150,7 @@ describe('installing', () => {
     assert.ok(!existsSync(join(built.path, 'refused')));
   });
 
-  test('and removing leaves nothing, but what others put there', () => {
+  test("and removing leaves nothing but other programs' files", () => {
     using other = scratch();
     assert.equal(install(`--destdir=${other.path}`).status, 0);
     const kept = [
@@ -174,7 +174,7 @@ describe('installing', () => {
   });
 
   test('systemd understands every line of the units', () => {
-    // It looks for what the units start, and for the units that they name, below the same root.
+    // It searches for the programs and the units that the units name below the same root.
     const { stderr } = run(
       'systemd-analyze',
       'verify',

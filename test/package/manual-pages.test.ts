@@ -6,7 +6,7 @@ import { manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
 import { manPageFiles } from '../../src/package/man-pages.ts';
 import { filesIn, program, run, scratch, succeed } from './built.ts';
 
-/** As a reader sees it, without bold and underlined letters. */
+/** The page as text, without bold and underlined letters. */
 const shown = (file: string): string => run('sh', '-c', 'MANWIDTH=100 man -l -Tutf8 "$1" | col -bx', 'sh', file).stdout;
 
 /** All that `properties` name, however deep in a schema. */
@@ -30,12 +30,12 @@ describe('the manual pages', () => {
     built.remove();
   });
 
-  test('are there for every verb, the manifest and the units', () => {
+  test('exist for every verb, the manifest and the units', () => {
     assert.deepEqual(filesIn(join(dist, 'man')), [...manPageFiles].sort());
     assert.equal(manPageFiles.length, verbNames.length + 3);
   });
 
-  test('neither mandoc nor groff has anything to say against them', () => {
+  test('pass mandoc and groff without warnings', () => {
     for (const name of manPageFiles) {
       const { stdout, stderr } = run('mandoc', '-T', 'lint', '-W', 'warning', pageOf(name));
       assert.equal(`${stdout}${stderr}`, '', name);
@@ -43,7 +43,7 @@ describe('the manual pages', () => {
     }
   });
 
-  test('they can say no', () => {
+  test('these checks can fail', () => {
     assert.notEqual(run('mandoc', '-T', 'lint', '-W', 'warning', 'docs/formats.md').status, 0);
   });
 

@@ -46,7 +46,7 @@ for (const shell of ['dash', 'bash'])
     const apply = (): void => {
       applyRendering(pathsUnder(root), readManifest(root));
     };
-    /** Runs the front as systemd does. @returns everything that it wrote, by path */
+    /** Runs the generator as systemd does. @returns everything that it wrote, by path */
     const generate = ({
       node = process.execPath,
       environment = {},
@@ -90,7 +90,7 @@ for (const shell of ['dash', 'bash'])
       );
     });
 
-    test('encrypted credentials and files need no broker, and are provisioned first where nobody applied them', () => {
+    test('encrypted credentials and files need no broker, and are provisioned first if they were not applied', () => {
       const more =
         '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
       write('etc/auxcred/secrets.d/web.toml', more);
@@ -210,7 +210,7 @@ for (const shell of ['dash', 'bash'])
         assert.deepEqual(generate({ node: noNode }), rendered);
       });
 
-    test('a file that can not be used blocks the units it had and those it names, and no others', () => {
+    test('an unusable file blocks the units that it had and those that it names, and no others', () => {
       apply();
       for (const broken of [
         '[secret.a]\nunits = ["a.service", "new.service"',
@@ -227,7 +227,7 @@ for (const shell of ['dash', 'bash'])
       assert.match(generate()[dropIn('a.service')] ?? '', blocked);
     });
 
-    test("a FIFO in a file's place holds up nobody", () => {
+    test('a FIFO in place of a file blocks nobody', () => {
       apply();
       rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
       assert.equal(spawnSync('mkfifo', [join(root, 'etc/auxcred/secrets.d/web.toml')]).status, 0);
@@ -342,7 +342,7 @@ for (const shell of ['dash', 'bash'])
       assert.ok(!existsSync('pwned'));
     });
 
-    test('says nothing in the initrd, and nothing where nothing is declared', () => {
+    test('prints nothing in the initrd, and nothing if nothing is declared', () => {
       apply();
       assert.deepEqual(generate({ environment: { SYSTEMD_IN_INITRD: '1' } }), {});
       rmSync(root, { recursive: true });

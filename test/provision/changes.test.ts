@@ -110,7 +110,7 @@ describe('a fingerprint', () => {
     assert.notEqual(fingerprints().get('a.service/a'), fingerprints().get('b.service/a'));
   });
 
-  test('is in the file that the broker does not read, and no value is in either', () => {
+  test('is in the file that the broker does not read, and neither file contains a value', () => {
     put('[secret.a]\nkind = "hex"\nunits = ["a.service"]\n');
     const [releases = '', record = ''] = ['releases.json', 'record.json'].map((name) =>
       readFileSync(join(paths().snapshot, name), 'utf8'),
@@ -122,7 +122,7 @@ describe('a fingerprint', () => {
   });
 });
 
-test('a release and a fixed secret whose messages are one have two fingerprints', () => {
+test('a release and a fixed secret with identical messages have different fingerprints', () => {
   // LP("a.service") || 00 01 || "c" || 00 || 01 62 fd || 90877 bytes: a path and a value of 90880 bytes, or a unit, a
   // credential and a value of 90877.
   const host = new Uint8Array(32).fill(1);
@@ -142,7 +142,7 @@ describe('a record from before releases had a label of their own', () => {
   const record = (): string => join(paths().snapshot, 'record.json');
   const bodyOf = (file: string): Record<string, unknown> => JSON.parse(readFileSync(file, 'utf8').slice(65));
 
-  /** As that version wrote it: everything under the label that fixed secrets have. */
+  /** As that version wrote it: everything under the label of fixed secrets. */
   function before(): void {
     write('host/web1/f', 'v');
     put(text('x={{a}}'));
@@ -175,7 +175,7 @@ describe('a record from before releases had a label of their own', () => {
     assert.ok(!existsSync(log()));
   };
 
-  test('is read, touches no unit and runs no hook, and is under the new one from then on', () => {
+  test('is read, touches no unit and runs no hook, and has the new label from then on', () => {
     before();
     const history = bodyOf(record())['history'];
     assert.deepEqual(plan(text('x={{a}}')).changes, []);
@@ -186,7 +186,7 @@ describe('a record from before releases had a label of their own', () => {
     assert.equal(put(text('x={{a}}')).changed, false);
   });
 
-  test('still tells the same value from another recipe, and another value', () => {
+  test('still recognises the same value from another recipe, and another value', () => {
     before();
     const inner = text('{{i}}{{a}}').replace('[secret.a]', '[secret.i]\nkind = "template"\ncontent = "x="\n[secret.a]');
     assert.deepEqual(
@@ -199,7 +199,7 @@ describe('a record from before releases had a label of their own', () => {
     assert.deepEqual(touched(stepsFor(put(text('y={{a}}')).changes)), ['t.service']);
   });
 
-  test('stays under its label where seeds are sealed again', () => {
+  test('keeps its label when seeds are sealed again', () => {
     before();
     const old = activeSnapshot(paths(), scopes) ?? assert.fail();
     installSnapshot(paths(), {
@@ -252,7 +252,7 @@ describe('what json and env quote', () => {
     assert.equal(activeValue('t.service', 't'), '"a\\u0000"\n');
   });
 
-  test('is looked at when the file changes, too', () => {
+  test('is checked when the file changes, too', () => {
     putBytes([0x61]);
     put(template('json = "{{f}}"'));
     putBytes([0xff]);
@@ -261,7 +261,7 @@ describe('what json and env quote', () => {
   });
 });
 
-/** Another way to make the same bytes: what the manifest said, what it says now, and what plan calls it. */
+/** Another way to make the same bytes: the old manifest, the new one, and plan's words for it. */
 const sameValue: readonly {
   readonly name: string;
   readonly before: string;
@@ -287,7 +287,7 @@ const sameValue: readonly {
     why: 'path u -> new',
   },
   {
-    name: 'a fixed secret of a group in its next epoch, encrypted anew',
+    name: 'a fixed secret of a group in its next epoch, re-encrypted',
     before: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
     after: '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n',
     with: nextEpoch,
@@ -364,7 +364,7 @@ describe('another recipe for the same value', () => {
 
 describe('an unchanged fixed file', () => {
   const text = '[secret.u]\nkind = "fixed"\nshare = "db"\nunits = ["u.service"]\n';
-  test('is taken for what it was only with the seed that opened it', () => {
+  test('counts as unchanged only with the seed that opened it', () => {
     write('group/db/u', 'v');
     put(text);
     assert.equal(put(text).changed, false);
@@ -390,7 +390,7 @@ describe('a run with nothing to do', () => {
     assert.equal(activeValue('u.service', 'u'), 'v', name);
   };
 
-  test('is told by what the snapshot came from, and notices whatever changed', () => {
+  test("is detected from the snapshot's inputs, and any change is noticed", () => {
     write('host/web1/u', 'v');
     works('first', true);
     works('again', false);
@@ -421,7 +421,7 @@ describe('a run with nothing to do', () => {
       assert.equal(put(text).changed, false);
     });
 
-  test('puts back a file of the snapshot that is gone', () => {
+  test('restores a missing file of the snapshot', () => {
     write('host/web1/u', 'v');
     put(text);
     rmSync(join(paths().snapshot, 'fixed'), { recursive: true });
@@ -429,7 +429,7 @@ describe('a run with nothing to do', () => {
     assert.equal(activeValue('u.service', 'u'), 'v');
   });
 
-  test('is none while a hook holds something back', () => {
+  test('does not count as one while a hook holds something back', () => {
     const hooked = (generation: number): string =>
       `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/test", "-e", "${join(root, 'up')}"]\n`;
     put(hooked(1));
@@ -441,7 +441,7 @@ describe('a run with nothing to do', () => {
   });
 });
 
-test('all is looked at before the first hook runs', () => {
+test('everything is checked before the first hook runs', () => {
   const log = join(root, 'log');
   const hooked = (generation: number): string =>
     `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/touch", "${log}"]\n`;
@@ -475,7 +475,7 @@ describe('going back', () => {
   const text = (more = ''): string =>
     `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n`;
 
-  test('to a period by its name gives its value, and the one before it, in what is made of it too, until the key is taken out', () => {
+  test('to a period by its name gives its value and the previous one, also in templates, until the key is removed', () => {
     const seen = new Map<number, string>();
     for (const month of [9, 10, 11]) {
       put(text(), { at: at(month) });
@@ -500,7 +500,7 @@ describe('going back', () => {
     );
   });
 
-  test('by name is no clock that ran backwards; the others are still looked at', () => {
+  test('by name does not count as a clock that ran backwards; other secrets are still checked', () => {
     const two = (more: string): string => `${text(more)}[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
     put(two(''), { at: at(11) });
     assert.throws(
@@ -508,7 +508,7 @@ describe('going back', () => {
       (error) =>
         error instanceof Failure &&
         error.code === 'clock' &&
-        error.message.includes('but b is in its period 2026-11 already'),
+        error.message.includes('but b is already in its period 2026-11'),
     );
     put(two('period = "2026-09"\n'), { at: at(11) });
   });

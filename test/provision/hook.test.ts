@@ -7,7 +7,9 @@ import { manifestOf } from '../../src/manifest/manifest.ts';
 import { runHook } from '../../src/provision/hook.ts';
 import { withMachineProblems } from '../../src/provision/machine-problems.ts';
 
-describe('hooks of others', { skip: process.getuid?.() === 0 ? false : 'only root has rights to lend' }, () => {
+describe('hooks that others could replace', {
+  skip: process.getuid?.() === 0 ? false : 'only root can set owners',
+}, () => {
   let folder = '';
   let program = '';
   beforeEach(() => {
@@ -19,7 +21,7 @@ describe('hooks of others', { skip: process.getuid?.() === 0 ? false : 'only roo
     rmSync(folder, { recursive: true });
   });
 
-  /** What `check` says, and what running it does: the same. */
+  /** What `check` reports, which has to agree with what running it does. */
   const outcome = (): string => {
     const manifest = withMachineProblems(
       '/',
@@ -43,24 +45,24 @@ describe('hooks of others', { skip: process.getuid?.() === 0 ? false : 'only roo
     }
   };
 
-  test('one that only root can replace runs', () => {
+  test('a hook that only root can replace runs', () => {
     assert.equal(outcome(), 'runs');
   });
-  test('one that belongs to a user does not', () => {
+  test('one that a user owns does not', () => {
     chownSync(program, 65534, 65534);
     assert.equal(
       outcome(),
       'secret.a.hook: /tell would run as root: /tell belongs to user 65534, who could lead the path elsewhere',
     );
   });
-  test('one that everybody can write does not', () => {
+  test('one that is writable by everybody does not', () => {
     chmodSync(program, 0o777);
     assert.equal(
       outcome(),
       'secret.a.hook: /tell would run as root: /tell can be written by more users than its owner',
     );
   });
-  test('one in a folder of a user does not', () => {
+  test("one in a user's folder does not", () => {
     chownSync(folder, 65534, 65534);
     assert.equal(
       outcome(),

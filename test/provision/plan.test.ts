@@ -107,14 +107,12 @@ describe('provision', () => {
     assert.deepEqual(second.changes, []);
   });
 
-  test('refuses a seeds.age that was replaced before, and takes it where it is meant', () => {
+  test('refuses an older seeds.age, and accepts it if told to', () => {
     put(rotating, { counter: 3 });
     assert.throws(
       () => put(rotating, { counter: 2 }),
       (error) =>
-        error instanceof Failure &&
-        error.code === 'older' &&
-        /has counter 2; counter 3 was active/.test(error.message),
+        error instanceof Failure && error.code === 'older' && /has counter 2; counter 3 was active/.test(error.message),
     );
     assert.equal(activeSnapshot(pathsUnder(root), scopes)?.counter, 3);
     assert.equal(put(rotating, { counter: 2, acceptOlder: true }).changed, true);
@@ -122,7 +120,7 @@ describe('provision', () => {
     assert.deepEqual(put(rotating, { counter: 4 }).changes, []);
   });
 
-  test('a new period changes what rotates, what is made of it, and nothing else', () => {
+  test('a new period changes what rotates and what is made from it, and nothing else', () => {
     put(rotating);
     const old = activeValue('a.service', 'a');
     const { changes } = put(rotating, { at: december });
@@ -170,7 +168,7 @@ describe('provision', () => {
       (error) =>
         error instanceof Failure &&
         error.code === 'clock' &&
-        error.message.includes('the clock says 2026-11-23T12:00Z, but a is in its period 2026-12 already') &&
+        error.message.includes('the clock says 2026-11-23T12:00Z, but a is already in its period 2026-12') &&
         (error.hint ?? '').includes('--accept-clock'),
     );
     assert.equal(activeValue('a.service', 'a'), old);
@@ -197,11 +195,11 @@ describe('provision', () => {
       ['a: epoch 1 -> 2'],
     );
     assert.deepEqual(why('share = "db"'), ['a: epoch 2 -> 1, generation 2 -> 1']);
-    // Another seed: nothing of what is in force can be trusted to be its own.
+    // Another seed: nothing that is active can be trusted to be its own.
     assert.deepEqual(why('', [scope('host', 'web1', 8), scope('group', 'db', 2)]), ['a: new']);
   });
 
-  test('a hash in force is not computed again', () => {
+  test('an active hash is not computed again', () => {
     const hash = '[secret.p]\n[secret.h]\nkind = "crypt"\nof = "p"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n';
     put(hash);
     const first = activeValue('a.service', 'h');
@@ -240,7 +238,7 @@ describe('plan', () => {
   };
   const delivered = (how: string): string => `[secret.a]\nunits = ["a.service"]\n${how}`;
 
-  test('a secret that is delivered in another way has the same value, and its unit sees that', () => {
+  test('a secret that is delivered differently keeps its value, and its unit sees the change', () => {
     put(delivered(''));
     for (const [how, text] of [
       ['delivery = "file"\nchange = "reload"', 'now delivered as a file | reload'],
@@ -260,14 +258,14 @@ describe('plan', () => {
     ]);
   });
 
-  test('a file that another user owns or that lies elsewhere touches nobody', () => {
+  test('a file that gets another owner or another place touches no unit', () => {
     put(delivered('delivery = "file"\nlink = "/etc/a"'));
     assert.deepEqual(said(delivered('delivery = "file"\nowner = "root"\ngroup = "7"\nmode = "0440"')), [
       'a.service/a: group root -> 7, mode 0400 -> 0440, link /etc/a -> none | none',
     ]);
   });
 
-  test('what is missing where it is read is written again, and is no other value', () => {
+  test('what is missing where units read it is rewritten, with the same value', () => {
     const stored = delivered('delivery = "credstore"');
     put(stored);
     assert.deepEqual(said(stored, new Set(['a.service/a'])), [
@@ -278,7 +276,7 @@ describe('plan', () => {
     ]);
   });
 
-  test('a hook that can not run yet keeps its secret as it is, and all that is made of it', () => {
+  test("a hook that can't run yet keeps its secret unchanged, and everything made from it", () => {
     const hooked = (generation: number): string =>
       `[secret.a]\ngeneration = ${String(generation)}\nhook = ["/bin/true"]\nunits = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "{{a}}"\nunits = ["t.service"]\n`;
     put(hooked(1));
@@ -333,7 +331,7 @@ describe('plan', () => {
         { unit: 'c', action: 'none' },
       ],
     );
-    // A file is replaced, and a reload is enough to read it; one credential among the changes, and it is not.
+    // A reload is enough for a replaced file, but not if a credential is among the changes.
     const file = (unit: string): ReleaseChange => ({ ...change(unit, 'reload'), file: true });
     assert.deepEqual(stepsFor([file('a'), file('b'), change('b', 'reload'), file('')]), [
       { unit: 'a', action: 'reload', files: true },
@@ -344,7 +342,7 @@ describe('plan', () => {
 
 describe('a hook', () => {
   const log = (): string => join(root, 'log');
-  /** A service that has to be told both: writes what it was given down, and fails while there is a file `broken`. */
+  /** A service that gets both values: it records them, and fails while there is a file `broken`. */
   const script = (): string => {
     const path = join(root, 'hook');
     writeFileSync(
@@ -357,12 +355,12 @@ describe('a hook', () => {
   const manifest = (): string =>
     `[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\nhook = [${JSON.stringify(script())}, "web"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
 
-  test('is not run for what was never in force', () => {
+  test('is not run for a secret that was never active', () => {
     assert.equal(put(manifest(), { hook: runHook }).held.size, 0);
     assert.throws(() => readFileSync(log()), /ENOENT/);
   });
 
-  test('is told the old and the new value, as files that no disk has', () => {
+  test('gets the old and the new value, in files that are on no disk', () => {
     put(manifest(), { hook: runHook });
     const old = activeValue('a.service', 'a');
     const { held } = put(manifest(), { at: december, hook: runHook });
@@ -370,7 +368,7 @@ describe('a hook', () => {
     assert.equal(readFileSync(log(), 'utf8'), `a web ${old} ${activeValue('a.service', 'a')}\n`);
   });
 
-  test('that fails keeps its secret and all that is made of it as they were; the others go on, and the next run tries again', () => {
+  test('that fails keeps its secret and everything made from it unchanged; the others go on, and the next run tries again', () => {
     put(manifest(), { hook: runHook });
     const old = activeValue('a.service', 'a');
     writeFileSync(join(root, 'broken'), '');
@@ -395,7 +393,7 @@ describe('a hook', () => {
     assert.equal(activeValue('a.service', 'a'), old);
   });
 
-  test('can not be told a value whose seed is gone, and holds nothing back for that', () => {
+  test("can't get a value whose seed is gone, but that holds nothing back", () => {
     put(manifest(), { hook: runHook });
     const shared = manifest().replace('rotate', 'share = "db"\nrotate');
     put(shared, { hook: runHook });
@@ -407,7 +405,7 @@ describe('a hook', () => {
     assert.equal(readFileSync(log(), 'utf8').split('\n').length, 2);
   });
 
-  test('that is no program is a failure, not a crash', () => {
+  test('that is not a program is a failure, not a crash', () => {
     const missing = manifest().replace(script(), '/nonexistent/hook');
     put(missing, { hook: runHook });
     assert.match(put(missing, { at: december, hook: runHook }).held.get('a') ?? '', /\/nonexistent\/hook can't run/);

@@ -74,7 +74,7 @@ function putFixed(machine: Machine, scopes: readonly Scope[], folder: FixedFolde
   }
 }
 
-describe('what a machine puts in force', () => {
+describe('what a machine activates', () => {
   for (const machine of vectors.machines)
     test(`is that of the published vectors: ${machine.what}`, () => {
       const scopes = scopesOf(machine);
@@ -117,7 +117,7 @@ describe('what a machine puts in force', () => {
         if ('hex' in expected) assert.equal(hex(value), expected.hex);
         else assert.equal(text(value), expected.text);
       }
-      // The moment at which it was put in force is the clock's; the vectors have one of their own.
+      // The time of activation comes from the clock; the vectors have one of their own.
       const history = new Map(
         [...snapshot.history].map(([name, entries]) => [
           name,

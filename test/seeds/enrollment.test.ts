@@ -95,7 +95,7 @@ describe('an enrollment', () => {
     }
   });
 
-  test('anything else is malformed, and says where', () => {
+  test('anything else is malformed, and the message says where', () => {
     const good = text(encodeEnrollment(machine));
     const srk = Buffer.from(machine.tpm?.srk.public ?? []);
     const other = (at: number): string => {
@@ -175,7 +175,7 @@ describe('seeds sealed for an enrolled machine', () => {
       );
     });
 
-  test('do not open on another machine, nor on this one after it booted otherwise', async () => {
+  test('do not open on another machine, nor on this one after it booted differently', async () => {
     const file = await sealForHost(payload(wanted('tpm2', { pcrs: [7, 23] })), machine);
     const other = await startSwtpm();
     try {
@@ -195,7 +195,7 @@ describe('seeds sealed for an enrolled machine', () => {
     await assert.rejects(opened(both, 'swtpm:path=/nonexistent'), failsWith('no-tpm'));
   });
 
-  test('are made where there is no libtss2', async () => {
+  test('are made without libtss2', async () => {
     const program = `
       import { readFileSync } from 'node:fs';
       import { bind } from ${moduleAt('../../src/system/ffi.js')};
@@ -218,14 +218,14 @@ describe('seeds sealed for an enrolled machine', () => {
     assert.deepEqual((await opened(stdout)).payload, payload(wanted('tpm2')));
   });
 
-  test('one enrolled during its installation gets its PCRs at its first boot', async () => {
+  test('are bound to PCRs at the first boot if the machine was enrolled during its installation', async () => {
     const installing: Enrollment = { ...machine, tpm: machine.tpm && { ...machine.tpm, pcrs: undefined } };
     const sealed = payload(wanted('tpm2'), installing);
     assert.deepEqual([sealed.sealing.pcrs, sealed.sealing.pcrsAtFirstBoot], [[], [7, 14]]);
     assert.deepEqual((await opened(await sealForHost(sealed, installing))).payload, sealed);
   });
 
-  test('are not made where something is missing', async () => {
+  test('are not made if something is missing', async () => {
     const seal = async (how: WantedSealing, of: Enrollment): Promise<Uint8Array> =>
       await sealForHost(payload(how, of), of);
     await assert.rejects(
@@ -290,7 +290,7 @@ describe("the stanza of another machine's seal", () => {
     };
   };
 
-  test('has one field more than a native one, and no bit of it can be changed', () => {
+  test('has one more field than a native one, and no bit of it can be changed', () => {
     const { stanza, secret, fileKey } = made();
     const parsed = parseStanza(stanza);
     assert.deepEqual(Object.keys(parsed.sealed).sort(), [
@@ -326,7 +326,7 @@ describe("the stanza of another machine's seal", () => {
     }, failsWith('malformed'));
   });
 
-  test('does not pass for a native one without its last field, nor with another', () => {
+  test('without its last field, or with another one, does not pass for a native one', () => {
     const {
       stanza: { body },
       secret,

@@ -246,7 +246,7 @@ describe('pins', () => {
         to,
       );
   });
-  test('accept the old scopes and the new ones while these take their place', () => {
+  test('accept both the old and the new scopes during a replacement', () => {
     const other = { ...host, seed: seed(9) };
     const both = { ...pins, next: pinsOf([other], undefined).scopes };
     assert.deepEqual(parsePins(encodePins(both), 'scopes.json'), both);
@@ -322,7 +322,7 @@ describe('snapshot', () => {
     fingerprintLabel: count % 2 === 0 ? 'release' : 'fingerprint',
   });
 
-  test('is put in force whole, once, and readable by the group only', () => {
+  test('is activated as a whole, once, and readable only by the group', () => {
     const paths = pathsUnder(root);
     assert.equal(readSnapshot(paths, host), undefined);
     assert.equal(installed(paths, snapshot(6)), true);
@@ -346,7 +346,7 @@ describe('snapshot', () => {
     assert.throws(() => readSnapshot(paths, { ...host, seed: seed(3) }), isFailure('malformed'));
   });
 
-  test('what an interrupted provision left behind is no obstacle', () => {
+  test('what an interrupted provision left behind does not matter', () => {
     const paths = pathsUnder(root);
     writeFileSync(`${paths.snapshot}.new`, '');
     assert.equal(installed(paths, snapshot(3)), true);
@@ -361,7 +361,7 @@ describe('what the TPM remembers', () => {
     value,
     increment: () => assert.fail('nothing is counted by looking'),
   });
-  test('is the number in force, or the one before it while the power may go', () => {
+  test('is the active number, or the one before it in case of a power cut', () => {
     for (const [value, recorded] of [
       [9, 9],
       [9, 10],
@@ -372,7 +372,7 @@ describe('what the TPM remembers', () => {
       assert.equal(refuseRewound(counter(value), recorded), value);
     assert.equal(refuseRewound(undefined, 3), undefined);
   });
-  test('is anything else, and each is said in its own words', () => {
+  test('is anything else, and each case has its own message', () => {
     for (const [value, recorded, message] of [
       [9, 8, /is older than the TPM remembers: it is number 8, and number 9 was active/],
       [9, 11, /the TPM remembers less than the store on this disk: number 9, and number 11 is active/],

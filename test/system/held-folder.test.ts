@@ -1,4 +1,4 @@
-/** Folders of a user who wants more: every attack is run by a real process of that user. */
+/** Folders of a malicious user: every attack is run by a real process of that user. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -25,7 +25,7 @@ const bob = 65534;
 const carol = 65533;
 const target = '/run/auxcred/files/secret';
 
-/** What bob does until he is told to stop: his folder is one moment his own, the next a link to a folder of root's. */
+/** What bob does until told to stop: his folder alternates between his own and a link to one of root's. */
 const swapper = `
   const { renameSync, symlinkSync, unlinkSync } = require('node:fs');
   process.chdir(process.argv[1]);
@@ -53,7 +53,7 @@ describe('folders of other users', {
       held.replaceLink('secret.conf', target);
     });
   };
-  /** Both say the same: what looks, and what acts. */
+  /** Both agree: the check, and the action. */
   const refuses = (path: string, message: RegExp, owner: number | undefined = bob): void => {
     assert.match(objectionTo(root, path, { owner })?.message ?? '', message);
     assert.throws(
@@ -95,7 +95,7 @@ describe('folders of other users', {
     assert.equal(objectionTo(root, '/home/bob/app/new/er', { owner: bob }), undefined);
   });
 
-  test('a folder that is a link is refused, wherever it leads', () => {
+  test('a folder that is a link is refused, whatever its target', () => {
     symlinkSync(at('etc/apt.conf.d'), at('home/bob/conf'));
     refuses('/home/bob/conf', /bob\/conf is a symbolic link to .*apt\.conf\.d/);
     refuses('/home/bob/conf/deeper', /bob\/conf is a symbolic link/);
@@ -127,7 +127,7 @@ describe('folders of other users', {
     refuses('/home/bob/app/root', /root lies in a folder of user 65534, but belongs to another user/);
   });
 
-  test("paths of root's alone may have root's links in them, and shared folders where nobody moves what is root's", () => {
+  test("paths that only root controls may contain root's links, and shared folders in which nobody can move root's files", () => {
     const roots = (path: string, end?: 'file'): string =>
       objectionTo(root, path, { owner: 0, links: 'followed', end })?.message.replaceAll(root, '') ?? 'none';
     folder('store', 0, 0o1775);
@@ -162,7 +162,7 @@ describe('folders of other users', {
     assert.match(roots('/etc/d/x'), /is a symbolic link/);
   });
 
-  test("in a user's folder nothing happens that the user could not do", () => {
+  test("in a user's folder nothing happens that the user could not do themselves", () => {
     chmodSync(at('home/bob/app'), 0o555);
     assert.throws(() => {
       makeLink('/home/bob/app');
@@ -174,7 +174,7 @@ describe('folders of other users', {
     assert.equal(lstatSync(at('etc/again/secret.conf')).uid, 0, 'root has its own rights back');
   });
 
-  test('what a folder is exchanged for meanwhile is not touched', () => {
+  test('a folder that is swapped in meanwhile is not touched', () => {
     HeldFolder.within(root, '/home/bob/app', { owner: bob, missing: 'leave' }, (held) => {
       renameSync(at('home/bob/app'), at('home/bob/hidden'));
       symlinkSync('../../etc/apt.conf.d', at('home/bob/app'));
@@ -184,7 +184,7 @@ describe('folders of other users', {
     assert.deepEqual([readdirSync(at('etc/apt.conf.d')), readdirSync(at('home/bob/hidden'))], [[], ['secret.conf']]);
   });
 
-  test('what is not there is left, or found', () => {
+  test('what is missing is left, or found', () => {
     assert.equal(
       HeldFolder.within(root, '/home/bob/none', { missing: 'leave' }, () => 1),
       undefined,
@@ -199,7 +199,7 @@ describe('folders of other users', {
     assert.deepEqual(readdirSync(at('home/bob/app')), []);
   });
 
-  test("a user who exchanges the folder all the time gets nothing but what is the user's own", async () => {
+  test('a user who keeps swapping the folder gets nothing but their own files', async () => {
     folder('etc/apt.conf.d/sub', 0);
     const attacker = spawn(process.execPath, ['-e', swapper, at('home/bob')], {
       uid: bob,
@@ -209,7 +209,7 @@ describe('folders of other users', {
     try {
       await once(attacker.stdout, 'data');
       const outcomes = new Map<string, number>();
-      // Until each of them was seen, however slow the other process is.
+      // Until each outcome was seen, however slow the other process is.
       for (let i = 0; i < 1000 || outcomes.size < 2; i++) {
         try {
           makeLink('/home/bob/app');

@@ -21,7 +21,7 @@ test('an encrypted credential is byte for byte what systemd reads', () => {
   );
 });
 
-test('its parts are where the format has them, and it opens for its name and a minute', () => {
+test('its parts are where the format puts them, and it opens for its name and for a minute', () => {
   for (const [name, length] of [
     ['a', 0],
     ['abcd', 1],
@@ -56,7 +56,7 @@ test('no two of them are alike', () => {
   );
 });
 
-test('what is no host secret is refused, and its text says how systemd makes one', () => {
+test('an invalid host secret is refused, and the hint says how systemd makes one', () => {
   for (const bytes of ['missing', '', 'x'.repeat(4096), 'x'.repeat(4113)]) {
     assert.throws(
       () => new HostSecret(Buffer.from(bytes)),

@@ -19,7 +19,7 @@ describe('canonical JSON', () => {
       assert.equal(canonicalJson(JSON.parse(json)), canonical, what);
   });
 
-  test("has no text for what it can't hold", () => {
+  test("refuses values that it can't represent", () => {
     for (const { what, json } of vectors.invalid)
       assert.throws(() => canonicalJson(JSON.parse(json)), { name: 'RangeError' }, what);
     for (const value of [Number.NaN, Number.POSITIVE_INFINITY, [undefined], undefined, () => 1, { a: [Symbol('x')] }]) {
@@ -27,7 +27,7 @@ describe('canonical JSON', () => {
     }
   });
 
-  test('is JSON of the same value, the same however the keys were put in, and tells equal values from others', () => {
+  test('is JSON of the same value, independent of the order of keys, and different for different values', () => {
     const backwards = (value: unknown): unknown => {
       if (Array.isArray(value)) return value.map(backwards);
       return value !== null && typeof value === 'object'
@@ -48,7 +48,7 @@ describe('canonical JSON', () => {
     );
   });
 
-  test('leaves out keys without a value, and those that are asked to go', () => {
+  test('leaves out undefined keys, and those that it is asked to omit', () => {
     assert.equal(canonicalJson({ b: undefined, a: { sealed: 1, c: 2 }, sealed: 3 }, ['sealed']), '{"a":{"c":2}}');
   });
 });
@@ -62,7 +62,7 @@ describe('JSON that was read', () => {
     );
   });
 
-  test('names a key that is no text for a terminal without what the cut leaves of it', () => {
+  test('names a key that is unfit for a terminal without half-cut characters', () => {
     assert.equal(printable(`${'a'.repeat(299)}😀`, 300), 'a'.repeat(299));
     for (const key of ['\\ud800', '\\u202e', '\\u001b'])
       assert.throws(

@@ -11,8 +11,8 @@ import { unitOfProcess } from '../../src/system/unit-name.ts';
 const folder = mkdtempSync('/tmp/auxcred-peer-');
 const path = join(folder, 'socket');
 /**
- * Connects as systemd does, under a name; then this process ends, or a child of it keeps the connection while it ends,
- * or it waits until it is told.
+ * Connects as systemd does, under a name; then this process ends, or a child keeps the connection while it ends, or it
+ * waits until told to end.
  */
 const client = `
 use Socket;
@@ -32,7 +32,7 @@ after(() => {
   rmSync(folder, { recursive: true });
 });
 
-/** A connection of a client that does `way`; it has ended by then unless it stays. */
+/** A connection of a client that does `way`; unless it stays, it has ended by then. */
 async function connected(
   way: 'stays' | 'ends' | 'leaves',
   name: string,
@@ -73,7 +73,7 @@ for (const hasProcess of [true, false]) {
   });
 }
 
-test("a connection that somebody else keeps is not its first holder's", async () => {
+test("a connection that another process keeps does not count as its first holder's", async () => {
   const { socket, end } = await connected('leaves', 'ab/unit/c.service/key');
   assert.throws(() => peerOf(socket), /is gone/);
   end();

@@ -36,7 +36,7 @@ async function sealFor(device: string, value: Uint8Array, pcrs: readonly number[
   const { srk, pcrs: known } = await enroll(device);
   return sealForImport(srk, value, policyOver(known, pcrs));
 }
-/** Runs `work` while a key of this kind is where an installed system has its SRK; it gets its Name. */
+/** Runs `work` with a key of this kind as the persistent SRK; passes its Name. */
 async function withPersistent(swtpm: Swtpm, algorithm: string, work: (name: string) => Promise<void>): Promise<void> {
   createPrimary(swtpm, algorithm);
   const name = makePersistent(swtpm);
@@ -186,7 +186,7 @@ describe('sealed without the TPM, to its storage root key', () => {
   });
 
   for (const algorithm of algorithms)
-    test(`opens with a persistent ${algorithm} key, and where it is made again`, async () => {
+    test(`opens with a persistent ${algorithm} key, and with one that is made again`, async () => {
       const sealed: { value: Uint8Array; object: ImportableObject }[] = [];
       await withPersistent(swtpm, algorithm, async (name) => {
         const { srk, pcrs } = await enroll(swtpm.device);
@@ -214,7 +214,7 @@ describe('sealed without the TPM, to its storage root key', () => {
     assert.deepEqual(pcrValues(pcrs), pcrsByTool(swtpm));
   });
 
-  test('what a TPM lacks is not read as another PCR', async () => {
+  test('a missing PCR is not read as another one', async () => {
     const lacking = await startSwtpm();
     try {
       lacking.tool('tpm2_pcrallocate', 'sha1:all+sha256:0,2,7,16,23');
@@ -319,7 +319,7 @@ describe('sealed without the TPM, to its storage root key', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
-  test('nothing is asked of another TPM, nor given to it', async () => {
+  test('another TPM is asked nothing and given nothing', async () => {
     const object = await sealFor(swtpm.device, secret(), []);
     const other = await startSwtpm();
     const proxy = await startTpmProxy(other.device);
@@ -329,7 +329,7 @@ describe('sealed without the TPM, to its storage root key', () => {
         !proxy.commands.includes(commandCodes.import) && !proxy.commands.includes(commandCodes.startAuthSession),
       );
       await proxy.stop();
-      // With a Name that fits, the seed in it is still for the first one only.
+      // Even with a matching Name, the seed in it is only for the first one.
       const { srk } = await enroll(other.device);
       await assert.rejects(unsealAt(other.device, { ...object, srkName: srk.name }), failsWith('malformed'));
       assert.equal(leftIn(other), '');
@@ -377,7 +377,7 @@ describe('sealed without the TPM, to its storage root key', () => {
     });
 
   for (const algorithm of algorithms)
-    test(`whatever is in its place, it is said to be damaged, with ${algorithm}`, async () => {
+    test(`anything else in its place is reported as damaged, with ${algorithm}`, async () => {
       await withPersistent(swtpm, algorithm, async () => {
         const object = await sealFor(swtpm.device, secret(), []);
         await withTpm(swtpm.device, async (tpm) => {
@@ -420,7 +420,7 @@ describe('sealed without the TPM, to its storage root key', () => {
     }
   });
 
-  test('importing is one command more than unsealing takes', async () => {
+  test('importing takes one command more than unsealing', async () => {
     await withPersistent(swtpm, algorithms[0], async () => {
       const object = await sealFor(swtpm.device, secret(), [7, 14]);
       const proxy = await startTpmProxy(swtpm.device);
@@ -455,7 +455,7 @@ describe('sealed without the TPM, to its storage root key', () => {
     await assert.rejects(sealFor(swtpm.device, new Uint8Array(65), []), RangeError);
   });
 
-  test('a key that is no standard SRK, or no key at all, is not sealed to', async () => {
+  test('a key that is not a standard SRK, or not a key at all, is not sealed to', async () => {
     for (const algorithm of algorithms)
       await withPersistent(swtpm, algorithm, async () => {
         const { srk } = await enroll(swtpm.device);

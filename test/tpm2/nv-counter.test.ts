@@ -27,7 +27,7 @@ import {
   withTpm,
 } from './sealing.ts';
 
-/** What a counter of ours looks like to tpm2-tools. */
+/** auxcred's counter as tpm2-tools show it. */
 const friendly = /friendly: authwrite\|nt=0x1\|authread\|no_da\|written\n/;
 
 describe('a counter in the TPM', () => {
@@ -69,7 +69,7 @@ describe('a counter in the TPM', () => {
       return found;
     });
   };
-  /** After an answer that is not the TPM's the TSS wants no more of that connection, and can flush nothing. */
+  /** After an answer that is not the TPM's, the TSS gives up the connection and can flush nothing. */
   const forgetBrokenSessions = (): void => {
     for (const kind of ['-t', '-l', '-s']) swtpm.tool('tpm2_flushcontext', kind);
   };
@@ -78,7 +78,7 @@ describe('a counter in the TPM', () => {
       `0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', counterText(index), '-s', '8', counterText(index)), 'latin1').toString('hex')}`,
     );
 
-  test('is what tpm2-tools see, and counts as they read', async () => {
+  test('agrees with tpm2-tools, and counts as they read', async () => {
     const { index, value } = await make();
     assert.equal(index, firstCounterIndex);
     assert.match(swtpm.tool('tpm2_nvreadpublic', counterText(index)), friendly);
@@ -91,7 +91,7 @@ describe('a counter in the TPM', () => {
     assert.equal(await withTpm(swtpm.device, async (tpm) => await counterAt(tpm, index, undefined)), value + 2);
   });
 
-  test('can be neither written, nor turned back by making it again', async () => {
+  test("can't be written, nor turned back by creating it again", async () => {
     const { index } = await make();
     for (let i = 0; i < 5; i++) await raise(index);
     const value = (await read(index)) ?? Number.NaN;
@@ -104,7 +104,7 @@ describe('a counter in the TPM', () => {
     assert.ok(again.value > value, `${String(again.value)} after ${String(value)}`);
   });
 
-  test('leaves alone what is there, and takes nothing else for a counter of ours', async () => {
+  test("leaves existing indices alone, and mistakes none for auxcred's counter", async () => {
     swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|no_da', counterText(firstCounterIndex));
     swtpm.tool(
       'tpm2_nvdefine',
@@ -122,7 +122,7 @@ describe('a counter in the TPM', () => {
     assert.equal((await make()).index, firstCounterIndex + 3, "another system's counter is left to it");
   });
 
-  test('that can not be made is said why', async () => {
+  test("that can't be created fails with the reason", async () => {
     createPrimary(swtpm);
     makePersistent(swtpm);
     swtpm.tool('tpm2_changeauth', '-c', 'o', 'password');
@@ -150,7 +150,7 @@ describe('a counter in the TPM', () => {
     }
   });
 
-  test('can not be answered for by somebody on the bus', async () => {
+  test("can't be forged by an attacker on the bus", async () => {
     const { index } = await make();
     const other = index + 1;
     swtpm.tool(
@@ -204,7 +204,7 @@ describe('a counter in the TPM', () => {
     }
   });
 
-  test('costs an unsealing two commands', async () => {
+  test('costs two commands per unseal', async () => {
     const { index, value } = await make();
     createPrimary(swtpm);
     makePersistent(swtpm);
@@ -234,8 +234,8 @@ function failing(code: number): Buffer {
 }
 
 /**
- * TPM2_NV_ReadPublic's answer for a counter that the owner may write too, without that, and with a Name that fits:
- * nothing in it is signed.
+ * TPM2_NV_ReadPublic's answer for a counter that the owner may also write, with that attribute removed and a matching
+ * Name: nothing in it is signed.
  */
 function otherArea(response: Buffer): Buffer {
   const changed = Buffer.from(response);

@@ -10,7 +10,7 @@ import { failsWith, withTpm } from './sealing.ts';
 
 const moduleAt = (path: string): string => JSON.stringify(import.meta.resolve(path));
 
-/** Seals and unseals at the device in AUXCRED_TCTI, or says with which code that failed. */
+/** Seals and unseals at the device in AUXCRED_TCTI, or prints the code of the failure. */
 const program = `
   import { Failure } from ${moduleAt('../../src/failure.js')};
   import { readPcrs } from ${moduleAt('../../src/tpm2/pcr.js')};
@@ -48,7 +48,7 @@ describe('in a process of its own', () => {
     assert.equal(stdout, 'unsealed\n', stderr);
   });
 
-  test('a TPM that can not be reached is one failure, and libtss2 keeps quiet', () => {
+  test('an unreachable TPM is one failure, and libtss2 prints nothing', () => {
     const { stdout, stderr } = run('swtpm:path=/nonexistent');
     assert.match(stdout, /^no-tpm: the TPM at swtpm:path=\/nonexistent can't be opened/);
     assert.equal(stderr, '');
@@ -72,7 +72,7 @@ describe('in a process of its own', () => {
   });
 });
 
-test('a TPM that hangs does not hold up anything else', async () => {
+test('a TPM that hangs blocks nothing else', async () => {
   const swtpm = await startSwtpm();
   try {
     swtpm.signal('SIGSTOP');
@@ -89,7 +89,7 @@ test('a TPM that hangs does not hold up anything else', async () => {
   }
 });
 
-test('the vendor is what tpm2-tools read', async () => {
+test('the vendor is the one that tpm2-tools read', async () => {
   const swtpm = await startSwtpm();
   try {
     const { manufacturer, model, firmware } = await withTpm(swtpm.device, tpmVendor);

@@ -38,7 +38,7 @@ describe('the storage root key', () => {
   });
 
   for (const algorithm of ['ecc256:null:aes128cfb', 'rsa2048:null:aes128cfb']) {
-    test(`a persistent ${algorithm} one is taken, and made again where it is gone`, async () => {
+    test(`a persistent ${algorithm} one is used, and made again if it is gone`, async () => {
       const value = secret();
       createPrimary(swtpm, algorithm);
       const name = makePersistent(swtpm);
@@ -79,7 +79,7 @@ describe('the storage root key', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
-  test('where the TPM refuses the ECC template, an RSA one is made', async () => {
+  test('if the TPM refuses the ECC template, an RSA one is made', async () => {
     const value = secret();
     let attempts = 0;
     // The first CreatePrimary finds the hierarchy switched off, the second one on again.
@@ -98,7 +98,7 @@ describe('the storage root key', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
-  test('an owner password is named, and a persistent SRK does without it', async () => {
+  test('an owner password is named, and a persistent SRK needs none', async () => {
     const value = secret();
     createPrimary(swtpm);
     makePersistent(swtpm);

@@ -49,7 +49,7 @@ describe('without a TPM', () => {
     assert.equal(parseDevice('swtpm:path=/x'), 'swtpm:path=/x');
     assert.throws(() => parseDevice('tpmrm0'), failsWith('usage'));
   });
-  test('response codes lose what they complain about', () => {
+  test('response codes lose their parameter, handle or session number', () => {
     assert.equal(baseCode(0x99d), 0x9d);
     assert.equal(baseCode(0x1df), 0x9f);
     assert.equal(baseCode(0x128), 0x128);
@@ -171,7 +171,7 @@ describe('with a TPM', () => {
     assert.equal(leftIn(swtpm), '');
   });
 
-  test('PCRs that never rest end the attempts', async () => {
+  test('PCRs that keep changing end the attempts', async () => {
     const sealed = await sealTo(swtpm.device, secret(), [7]);
     let unsealings = 0;
     const proxy = await startTpmProxy(swtpm.device, (code) => {
@@ -299,7 +299,7 @@ describe('with a TPM', () => {
     assert.equal(await cross(false), true, 'the test would notice');
   });
 
-  test("the TSS's own capture does not hold the secret either", async () => {
+  test("the TSS's own capture does not contain the secret either", async () => {
     const folder = mkdtempSync(join(tmpdir(), 'bus-'));
     const capture = join(folder, 'capture.pcap');
     process.env['TCTI_PCAP_FILE'] = capture;
