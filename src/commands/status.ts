@@ -76,6 +76,7 @@ function activeLines({ opening, declared, seeds }: Health): string[] {
     invalid: 'the manifest has errors: auxcred check',
     never: 'the manifest was never applied',
     changed: 'the manifest was changed since then: auxcred apply',
+    upgraded: 'an older version applied the manifest: auxcred apply',
     applied: 'manifest and drop-ins as applied',
   }[declared.state];
   if (opening.state !== 'opened')

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { periodAt } from '../derive/period.ts';
 import { changesOf, renderingSums, type UnitChange } from '../drop-ins/rendered-folder.ts';
-import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
+import { readRendering, renderingVersion, renderUnits } from '../drop-ins/rendering.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
@@ -32,8 +32,11 @@ export interface Stale {
 export interface Declared {
   readonly manifest: Manifest;
   readonly errors: number;
-  /** `never` and `changed`: `apply` would write something; `invalid`: it would refuse. */
-  readonly state: 'applied' | 'changed' | 'never' | 'invalid';
+  /**
+   * `never` and `changed`: `apply` would write something; `upgraded`: an older auxcred applied it, and the generator
+   * renders it again at each boot; `invalid`: `apply` would refuse.
+   */
+  readonly state: 'applied' | 'changed' | 'upgraded' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
   readonly missingHooks: readonly MissingHook[];
   /** The next time at which a secret changes; undefined if none rotates. */
@@ -82,12 +85,14 @@ export function declaredOn(
   const isSame =
     dropIns.length === 0 &&
     (applied === undefined ? manifest.files.length === 0 : applied === renderingSums(manifest.files, rendering));
+  const isUpgraded = applied !== undefined && !applied.startsWith(`${renderingVersion}\n`);
+  const difference = applied === undefined ? 'never' : isUpgraded ? 'upgraded' : 'changed';
   return {
     manifest,
     errors,
     dropIns,
     missingHooks: missingHooks(root, manifest.declarations),
-    state: errors > 0 ? 'invalid' : isSame ? 'applied' : applied === undefined ? 'never' : 'changed',
+    state: errors > 0 ? 'invalid' : isSame ? 'applied' : difference,
     next: next && {
       at: next,
       secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name),

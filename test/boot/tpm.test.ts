@@ -280,7 +280,7 @@ for (const version of systemdVersions)
         try {
           await machine.systemctl('start', '--no-block', ...units);
           // Longer than the broker waits for its TPM, refuses, and is gone for the next one to try.
-          await sleep(40_000);
+          await sleep(26_000);
         } finally {
           power.tpm?.signal('SIGCONT');
         }

@@ -26,6 +26,15 @@ export const manifest: Check = {
             mend: [auxcred(health, 'apply')],
           },
         ];
+      case 'upgraded':
+        return [
+          {
+            level: 'warning',
+            message: 'an older version of auxcred applied the manifest',
+            why: 'each boot renders it again, and blocks its units if Node fails',
+            mend: [auxcred(health, 'apply')],
+          },
+        ];
       case 'changed': {
         const changed = dropIns.map(({ unit, change }) => `${unit} ${change}`);
         return [
