@@ -236,7 +236,7 @@ for (const systemd of systemdVersions)
       assert.match(stdout, /the sealed seed stays in \/var\/lib\/auxcred/);
       assert.match(
         stdout,
-        /^auxcred: these units get no secrets any more, and those that need them will not start: .*\bweb\.service\b/m,
+        /^auxcred: these units no longer get secrets, and those that need them will not start: .*\bweb\.service\b/m,
       );
       const removal =
         /^auxcred: this removes it for ever, with every secret that comes from it: (rm .*)$/m.exec(stdout)?.[1] ??
