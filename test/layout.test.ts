@@ -1,5 +1,6 @@
 /** The folders of src/ form a list, and imports point down it (docs/architecture.md). */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, normalize } from 'node:path';
 import { describe, test } from 'node:test';
@@ -72,5 +73,32 @@ describe('the folders of src', () => {
       starters.filter((file) => folderOf(file) !== 'programs' && folderOf(file) !== 'package'),
       [],
     );
+  });
+});
+
+describe('the lines', () => {
+  const linesOf = (file: string): string[] => readFileSync(file, 'utf8').split('\n');
+  const sources = ['src', 'test', 'bench'].flatMap((folder) =>
+    readdirSync(folder, { recursive: true })
+      .map((file) => join(folder, String(file)))
+      .filter((file) => file.endsWith('.ts')),
+  );
+
+  test('are as the formatter and the linter want them: npm run format', () => {
+    const args = ['check', 'src', 'test', 'bench', 'docs'];
+    const { status, stdout, stderr } = spawnSync('node_modules/.bin/biome', args, { encoding: 'utf8' });
+    assert.equal(status, 0, `${stdout}${stderr}`);
+  });
+
+  test('are longer than 120 columns in one of fifty at most', () => {
+    const lines = sources.flatMap(linesOf);
+    const long = lines.filter((line) => line.length > 120);
+    assert.ok(long.length <= lines.length / 50, `${String(long.length)} of ${String(lines.length)}`);
+  });
+
+  test('are at most 400 in a file of src that is not a table', () => {
+    const tables = ['src/cli/manual.ts', 'src/derive/words.ts'];
+    const long = sources.filter((file) => file.startsWith('src/') && linesOf(file).length > 401);
+    assert.deepEqual(long, tables);
   });
 });

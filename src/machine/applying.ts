@@ -39,9 +39,9 @@ export function applyToUnits(
 /** Warns of other files that keep a unit from what was applied. */
 function warnOverrides(root: string): void {
   const reasons = {
-    hides: 'replaces the drop-in',
-    undoes: 'takes away what the drop-in gives',
-    sets: 'sets its own value for what the drop-in gives',
+    hides: 'replaces the drop-in of',
+    undoes: 'takes away what the drop-in gives to',
+    sets: 'sets its own value for what the drop-in gives to',
   };
   for (const { unit, file, how, lines } of overridesOn(pathsUnder(root), textIfPresent))
     warn(`${file} ${reasons[how]} ${unit}: ${lines.join(', ')}`, 'auxcred doctor says what to do');

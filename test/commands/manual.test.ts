@@ -113,7 +113,10 @@ describe('the manual', () => {
     const said = auxcred(['public', '--root=/nowhere', '--', '--help']);
     assert.equal(said.stdout, '', 'no help');
     assert.match(said.stderr, /^auxcred: no seed is sealed on this machine: \/nowhere\//);
-    assert.match(auxcred(['seal', '--', '--help']).stderr, /^auxcred: seal takes no argument, and "--help" is one\n/);
+    assert.match(
+      auxcred(['seal', '--', '--help']).stderr,
+      /^auxcred: seal takes no argument, and "--help" is one too many\n/,
+    );
   });
 });
 

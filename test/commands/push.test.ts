@@ -811,18 +811,18 @@ describe('the names of fixed secrets', () => {
       const seeds = readFileSync(join(store('blocked'), 'seeds.age'));
       put('host/blocked/web', 'x');
       mkdirSync(join(store('blocked'), 'fixed/host/blocked/web.sealed'), { recursive: true });
-      assert.match(failureOf(pushed('blocked', '--reseal'))[1], /\/web\.sealed is in the way: it is no file$/);
+      assert.match(failureOf(pushed('blocked', '--reseal'))[1], /\/web\.sealed is in the way: it is not a file$/);
       rmSync(join(store('blocked'), 'fixed/host/blocked/web.sealed'), { recursive: true });
       works(operator('rm', '--force', 'host/blocked/web'));
       put('host/blocked/api/token', 'x');
       writeFileSync(join(store('blocked'), 'fixed/host/blocked/api'), 'x');
-      assert.match(failureOf(pushed('blocked', '--reseal'))[1], /\/api is in the way: it is no folder$/);
+      assert.match(failureOf(pushed('blocked', '--reseal'))[1], /\/api is in the way: it is not a folder$/);
       assert.deepEqual(readFileSync(join(store('blocked'), 'seeds.age')), seeds);
       rmSync(join(store('blocked'), 'fixed/host/blocked/api'));
       mkdirSync(at('blocked/etc/auxcred/secrets.d/web.toml'), { recursive: true });
       assert.match(
         failureOf(pushed('blocked', '--manifest', '--replace'))[1],
-        /\/web\.toml is in the way: it is no file$/,
+        /\/web\.toml is in the way: it is not a file$/,
       );
     });
   });

@@ -59,7 +59,7 @@ describe('doctor on other files of the system', () => {
     writeFileSync(at('etc/systemd/system/web.service.d/90-local.conf'), '[Service]\nLoadCredential=\n');
     assert.match(
       run(['apply']).stderr,
-      /warning: .+90-local.conf takes away what the drop-in gives web.service: LoadCredential\w*=key:\S+\n.*hint: auxcred doctor/,
+      /warning: .+90-local.conf takes away what the drop-in gives to web.service: LoadCredential\w*=key:\S+\n.*hint: auxcred doctor/,
     );
   });
 

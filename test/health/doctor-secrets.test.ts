@@ -62,7 +62,7 @@ describe('doctor on secrets', () => {
   test('clock', () => {
     writeFileSync(at(manifest), '[secret.key]\nkind = "hex"\nrotate = "yearly"\nunits = ["web.service"]\n');
     auxcredAt('2094-05-05 12:00:00', 'apply');
-    fixes(only('clock', 'problem', /key is in its period 2094 already$/), 1);
+    fixes(only('clock', 'problem', /key is already in its period 2094$/), 1);
   });
 
   test('wanted: a fixed secret that is missing', () => {
@@ -77,7 +77,7 @@ describe('doctor on secrets', () => {
     run(['put', '--force', 'wifi'], { input: 'another' });
     auxcred('provision');
     copyFileSync(at('old'), store('fixed/host/web1/wifi.sealed'));
-    fixes(only('older', 'problem', /the file of host\/web1\/wifi is older than the one that is in force/), 0);
+    fixes(only('older', 'problem', /the file of host\/web1\/wifi is older than the active one/), 0);
   });
 
   test('fixed: one that does not open, one that is none', () => {

@@ -36,7 +36,7 @@ describe('doctor on the TPM', () => {
     only('unbound', 'warning', /^the chosen PCRs are not bound yet$/);
     assert.match(
       run(['status']).stdout,
-      /^seed +sealed to tpm2, PCRs 7 to be bound at the first boot, 1 recovery recipient$/m,
+      /^seed +sealed to tpm2, PCRs 7 will be bound at the first boot, 1 recovery recipient$/m,
     );
   });
 
@@ -102,7 +102,7 @@ describe('doctor on the TPM', () => {
     const gone = only('tpm', 'problem', /^the TPM at \S+ can't be opened: IO failure$/);
     const { stdout } = run(['status']);
     assert.match(stdout, /^tpm +the TPM at \S+ can't be opened: IO failure$/m);
-    assert.match(stdout, /^in force {2}unknown while the seed is closed; manifest and drop-ins as applied$/m);
+    assert.match(stdout, /^active {4}unknown while the seed is closed; manifest and drop-ins as applied$/m);
     assert.ok(
       gone.mend.every((command) => !command.includes('reseal') || command.includes('--with-key=host')),
       gone.mend.join('\n'),
