@@ -4,7 +4,7 @@ import { generationOf, ingredients, kindOf, nameOf, periodOf } from '../derive/r
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { nearest } from '../nearest.ts';
-import { difference } from '../provision/plan.ts';
+import { difference } from '../provision/recipe-difference.ts';
 import type { HistoryEntry, Snapshot } from '../snapshot/snapshot.ts';
 import { printJson, printTable } from '../terminal/say.ts';
 

@@ -1,14 +1,6 @@
 /** Compares what the manifest asks for with what is active. Changes nothing. */
 import { parsePeriod } from '../derive/period.ts';
-import {
-  type FixedLookup,
-  ingredients,
-  kindOf,
-  periodOf,
-  type Recipe,
-  type Source,
-  sameRecipe,
-} from '../derive/recipe.ts';
+import { type FixedLookup, type Recipe, sameRecipe } from '../derive/recipe.ts';
 import { Failure } from '../failure.ts';
 import {
   anyUnit,
@@ -24,6 +16,7 @@ import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
 import { type FingerprintLabel, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
+import { difference } from './recipe-difference.ts';
 
 /** A unit's credential that will change. */
 export interface ReleaseChange {
@@ -361,41 +354,4 @@ function refuseEarlier(
       },
     );
   }
-}
-
-/** How a recipe changed, in a few words. */
-export function difference(before: Recipe, after: Recipe): string {
-  if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
-  if (isSource(before) && isSource(after)) return sourceDifference(before, after);
-  const [old, now] = [before, after].map(
-    (recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])),
-  );
-  const inside = [...(now ?? [])].flatMap(([name, source]) => {
-    const was = old?.get(name);
-    return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
-  });
-  return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
-}
-
-const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
-
-const fieldsOf = (source: Source): [string, string][] => [
-  ['scope', source.scope],
-  ['epoch', String(source.epoch)],
-  ...(source.form === 'derived'
-    ? ([
-        ['period', periodOf(source)],
-        ['generation', String(source.generation)],
-      ] satisfies [string, string][])
-    : ([['path', source.path]] satisfies [string, string][])),
-];
-
-function sourceDifference(before: Source, after: Source): string {
-  if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
-  const old = new Map(fieldsOf(before));
-  const changed = fieldsOf(after).flatMap(([field, value]) =>
-    old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`],
-  );
-  if (changed.length > 0) return changed.join(', ');
-  return after.form === 'fixed' ? 'value' : 'options';
 }

@@ -1,0 +1,39 @@
+/** What changed in a recipe, in a few words. */
+import { ingredients, kindOf, periodOf, type Recipe, type Source, sameRecipe } from '../derive/recipe.ts';
+
+/** How a recipe changed, in a few words. */
+export function difference(before: Recipe, after: Recipe): string {
+  if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
+  if (isSource(before) && isSource(after)) return sourceDifference(before, after);
+  const [old, now] = [before, after].map(
+    (recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])),
+  );
+  const inside = [...(now ?? [])].flatMap(([name, source]) => {
+    const was = old?.get(name);
+    return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
+  });
+  return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
+}
+
+const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
+
+export const fieldsOf = (source: Source): [string, string][] => [
+  ['scope', source.scope],
+  ['epoch', String(source.epoch)],
+  ...(source.form === 'derived'
+    ? ([
+        ['period', periodOf(source)],
+        ['generation', String(source.generation)],
+      ] satisfies [string, string][])
+    : ([['path', source.path]] satisfies [string, string][])),
+];
+
+function sourceDifference(before: Source, after: Source): string {
+  if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
+  const old = new Map(fieldsOf(before));
+  const changed = fieldsOf(after).flatMap(([field, value]) =>
+    old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`],
+  );
+  if (changed.length > 0) return changed.join(', ');
+  return after.form === 'fixed' ? 'value' : 'options';
+}
