@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { parseHeader } from '../../src/age/header.ts';
 import { utf8 } from '../../src/bytes.ts';
 import { parseEnrollment, sealForHost, sealingFor } from '../../src/seeds/enrollment.ts';
@@ -251,46 +250,33 @@ for (const version of systemdVersions)
       assert.equal(await key(), sealedKey);
     });
 
-    alike('a TPM that hangs holds nobody up for longer than the deadline', async () => {
-      await machine.run(['systemctl', 'stop', 'auxcred.service', 'a.service']);
-      power.tpm?.signal('SIGSTOP');
-      try {
-        await forgetProbes(machine);
-        const started = Date.now();
-        await machine.run(['systemctl', 'start', '--no-block', 'simple.service']);
-        assert.notEqual((await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status, 0);
-        assert.ok(Date.now() - started < 30_000, `${String(Date.now() - started)} ms`);
-        await machine.waitFor('simple.service', 'failed');
-        assert.equal(await probed(machine, 'simple.service'), undefined);
-        assert.match(await told(), /could not be opened within 20 s/);
-      } finally {
-        power.tpm?.signal('SIGCONT');
-      }
-      await machine.waitFor('auxcred.service', ['failed', 'inactive']);
-      assert.equal(await start(), 0, await told());
-    });
-
     alike(
-      '40 units that start again and again on a TPM that hangs get their secret once it goes on, and never anything else',
+      'a TPM that hangs holds nobody up beyond the deadline, and units that try again get their secret later',
       async () => {
         const { stdout: expected } = await machine.run(['auxcred', 'get', 'key-storm']);
         await machine.run(['systemctl', 'stop', 'auxcred.service', 'a.service']);
+        // Each of them starts again and again.
         const units = Array.from({ length: 40 }, (_, i) => `storm@${String(i)}.service`);
         power.tpm?.signal('SIGSTOP');
         try {
-          await machine.systemctl('start', '--no-block', ...units);
-          // Longer than the broker waits for its TPM, refuses, and is gone for the next one to try.
-          await sleep(26_000);
+          await forgetProbes(machine);
+          const started = Date.now();
+          await machine.systemctl('start', '--no-block', 'simple.service', ...units);
+          assert.notEqual((await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status, 0);
+          assert.ok(Date.now() - started < 30_000, `${String(Date.now() - started)} ms`);
+          await machine.waitFor('simple.service', 'failed');
+          assert.equal(await probed(machine, 'simple.service'), undefined);
+          assert.match(await told(), /could not be opened within 20 s/);
         } finally {
           power.tpm?.signal('SIGCONT');
         }
         for (const unit of units) await machine.waitFor(unit, 'active', 60_000);
         const got = (await machine.shell('cat /run/storm/*')).stdout;
         assert.deepEqual([...new Set(got.trimEnd().split('\n'))], [expected]);
-        assert.ok(
-          (await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_CREDENTIAL=key-storm')).length >= 40,
-        );
+        const refused = await machine.journal('-b', 'AUXCRED_OUTCOME=refused', 'AUXCRED_CREDENTIAL=key-storm');
+        assert.ok(refused.length >= 40, String(refused.length));
         await machine.systemctl('stop', 'storm@*.service');
+        assert.equal(await start(), 0, await told());
       },
     );
 
