@@ -86,7 +86,12 @@ async function startTime(machine: Machine, units: readonly string[]): Promise<nu
 const coldStart = `
 use Socket; use Fcntl;
 # clock_gettime(CLOCK_MONOTONIC); perl-base has no module for it.
-sub now { my $t = pack('qq', 0, 0); syscall(${String(process.arch === 'arm64' ? 113 : 228)}, 1, $t); my ($s, $n) = unpack('qq', $t); return $s + $n / 1e9 }
+sub now {
+    my $t = pack('qq', 0, 0);
+    syscall(${String(process.arch === 'arm64' ? 113 : 228)}, 1, $t);
+    my ($s, $n) = unpack('qq', $t);
+    return $s + $n / 1e9;
+}
 for my $round (1..25) {
     my $start = now(); system('/usr/bin/node', '-e', '0'); my $bare = now() - $start;
     my $path = "/run/cold.$round";

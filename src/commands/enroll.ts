@@ -123,9 +123,11 @@ function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boole
   for (const change of changes) say(`replaced: ${change}`);
   sayPcrs(host, before?.tpm?.pcrs, machine.tpm?.pcrs);
   sayMissing(host, machine);
-  say(
-    `enrolled ${host.name}: ${[machine.sshHostKey && `ssh host key ${sshFingerprint(machine.sshHostKey)}`, machine.tpm && `SRK ${nameOf(machine.tpm).slice(0, 20)}`].filter((part) => part !== undefined).join(', ')}`,
-  );
+  const keys = [
+    ...(machine.sshHostKey ? [`ssh host key ${sshFingerprint(machine.sshHostKey)}`] : []),
+    ...(machine.tpm ? [`SRK ${nameOf(machine.tpm).slice(0, 20)}`] : []),
+  ];
+  say(`enrolled ${host.name}: ${keys.join(', ')}`);
 }
 
 /** The stored enrollment; a damaged file may be replaced like any other. @throws Failure */

@@ -40,7 +40,9 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
   const describe = (name: string, part: string): string => {
     const declaration = byName.get(name);
     if (!declaration) return name;
-    return `${name}${part === 'secret' ? '' : `.${part}`}  ${[kindOfContent(declaration.content), scopeOf(declaration, host)].filter((word) => word !== undefined).join(' of ')}`;
+    const scope = scopeOf(declaration, host);
+    const kind = `${kindOfContent(declaration.content)}${scope === undefined ? '' : ` of ${scope}`}`;
+    return `${name}${part === 'secret' ? '' : `.${part}`}  ${kind}`;
   };
   const branch = (name: string, part: string, shown = ''): Branch => {
     const declaration = byName.get(name);
@@ -71,29 +73,28 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
 function dot(declarations: readonly SecretDeclaration[], host: string): string[] {
   const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   const quoted = (text: string): string => JSON.stringify(text);
+  const node = (name: string): string => quoted(`secret ${name}`);
+  const labelled = (text: string | undefined): string => (text === undefined ? '' : ` [label=${quoted(text)}]`);
   return [
     'digraph secrets {',
     '  rankdir=LR;',
     ...[...new Set(declarations.flatMap((declaration) => declaration.units))]
       .sort()
       .map((unit) => `  ${quoted(unit)} [shape=box];`),
-    ...declarations.map(
-      (declaration) =>
-        `  ${quoted(`secret ${declaration.name}`)} [label=${quoted(`${declaration.name}\n${kindOfContent(declaration.content)}`)}, shape=ellipse];`,
-    ),
+    ...declarations.map(({ name, content }) => {
+      const label = quoted(`${name}\n${kindOfContent(content)}`);
+      return `  ${node(name)} [label=${label}, shape=ellipse];`;
+    }),
     ...declarations.flatMap((declaration) => {
       const scope = scopeOf(declaration, host);
-      const self = quoted(`secret ${declaration.name}`);
+      const self = node(declaration.name);
+      const id = declaration.credential === declaration.name ? undefined : declaration.credential;
       return [
         ...(scope === undefined ? [] : [`  ${quoted(scope)} -> ${self};`]),
         ...madeOf(declaration, byName).map(
-          ({ name, part }) =>
-            `  ${quoted(`secret ${name}`)} -> ${self}${part === 'secret' ? '' : ` [label=${quoted(part)}]`};`,
+          ({ name, part }) => `  ${node(name)} -> ${self}${labelled(part === 'secret' ? undefined : part)};`,
         ),
-        ...declaration.units.map(
-          (unit) =>
-            `  ${self} -> ${quoted(unit)}${declaration.credential === declaration.name ? '' : ` [label=${quoted(declaration.credential)}]`};`,
-        ),
+        ...declaration.units.map((unit) => `  ${self} -> ${quoted(unit)}${labelled(id)};`),
       ];
     }),
     '}',

@@ -6,7 +6,10 @@ import { type Destination, type Outcome, type PushOptions, pushTo } from '../pus
 import { printJson, printTable, say, sayProgress } from '../terminal/say.ts';
 import { hostOf, readVault, targetPattern, type Vault, vaultFolder } from '../vault/vault.ts';
 
-/** `auxcred push HOST... | --all`: brings hosts the seeds, fixed files and manifest that they lack, over ssh, and has them activate those. */
+/**
+ * `auxcred push HOST... | --all`: brings hosts the seeds, fixed files and manifest that they lack, over ssh, and has
+ * them activate those.
+ */
 export async function push(argv: readonly string[]): Promise<number> {
   const options = new Options('push', argv);
   const vault = readVault(vaultFolder(options.value('vault'), process.env));

@@ -63,10 +63,12 @@ function seedLines(health: Health): string[] {
       : '';
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
   const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
-  if (opening.state === 'opened')
-    lines.push(
-      `opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${opening.scopes.map(({ scope, epoch }) => `${scope}${epoch === 1 ? '' : ` (epoch ${String(epoch)})`}`).join(', ')}`,
+  if (opening.state === 'opened') {
+    const scopes = opening.scopes.map(({ scope, epoch }) =>
+      epoch === 1 ? scope : `${scope} (epoch ${String(epoch)})`,
     );
+    lines.push(`opens with ${opening.openedBy} in ${String(opening.milliseconds)} ms: ${scopes.join(', ')}`);
+  }
   if (opening.state === 'failed') lines.push(opening.failure.message);
   return lines;
 }
@@ -82,9 +84,9 @@ function activeLines({ opening, declared, seeds }: Health): string[] {
   if (opening.state !== 'opened')
     return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];
   const { snapshot, since, credentials, units } = opening.active;
-  return [
-    `${snapshot === 'sound' ? `since ${since === undefined ? 'now' : minutes(new Date(since))}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}` : snapshot === 'none' ? 'nothing' : 'nothing made with this seed'}; ${manifest}`,
-  ];
+  if (snapshot !== 'sound') return [`${snapshot === 'none' ? 'nothing' : 'nothing made with this seed'}; ${manifest}`];
+  const start = since === undefined ? 'now' : minutes(new Date(since));
+  return [`since ${start}: ${counted(credentials, 'credential')} for ${counted(units, 'unit')}; ${manifest}`];
 }
 
 const countStates = (units: readonly UnitState[]): string[] =>
@@ -125,8 +127,10 @@ function brokerLines({ system }: Health): string[] {
       `${unitOf(broker, name)?.active === 'active' ? 'listens' : `is ${unitOf(broker, name)?.active ?? 'missing'}`}`,
   );
   const { lastRefusal } = broker;
+  const state = unitOf(broker, 'auxcred.service')?.active;
+  const doing = state === 'active' ? 'runs' : state === 'failed' ? 'failed' : 'is idle';
   return [
-    `${listening.join(', ')}; ${unitOf(broker, 'auxcred.service')?.active === 'active' ? 'the broker runs' : unitOf(broker, 'auxcred.service')?.active === 'failed' ? 'the broker failed' : 'the broker is idle'}`,
+    `${listening.join(', ')}; the broker ${doing}`,
     ...(lastRefusal
       ? [
           `last refused ${minutes(lastRefusal.at)}: ` +
@@ -140,9 +144,11 @@ function brokerLines({ system }: Health): string[] {
 function rotationLines({ declared, opening }: Health): string[] {
   const { next } = declared;
   const stale = opening.state === 'opened' ? opening.active.stale : [];
+  const few = next?.secrets.slice(0, 5) ?? [];
+  const more = (next?.secrets.length ?? 0) - few.length;
   return [
     next
-      ? `next ${minutes(next.at)}: ${next.secrets.slice(0, 5).join(', ')}${next.secrets.length > 5 ? ` and ${String(next.secrets.length - 5)} more` : ''}`
+      ? `next ${minutes(next.at)}: ${few.join(', ')}${more > 0 ? ` and ${String(more)} more` : ''}`
       : 'no secret rotates',
     ...stale.map(({ secret, why, hook }) => `stale: ${secret} (${why})${hook ? ', its hook did not succeed' : ''}`),
   ];

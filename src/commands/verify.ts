@@ -43,10 +43,10 @@ export async function verify(argv: readonly string[]): Promise<number> {
     });
   for (const { message, hint } of [...problems, ...conflicts])
     say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
-  for (const stranger of strangers)
-    say(
-      `${stranger} ${isLeftover(basename(stranger)) ? 'was left behind by a killed run (the next put removes it)' : 'is not a fixed secret'}`,
-    );
+  for (const stranger of strangers) {
+    const leftover = 'was left behind by a killed run (the next put removes it)';
+    say(`${stranger} ${isLeftover(basename(stranger)) ? leftover : 'is not a fixed secret'}`);
+  }
   const broken = problems.length + conflicts.length + strangers.length;
   say(
     `${String(names.length - problems.length)} of ${String(names.length)} secrets open under their ` +

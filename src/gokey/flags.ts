@@ -59,7 +59,8 @@ export function parseFlags(argv: readonly string[]): GokeyFlags | undefined {
       case 'p':
         throw new Failure(
           'usage',
-          '-p would show the master password to every process on this machine: give it in a file (-P FILE), in GOKEY_ROOT_PASS or at the prompt',
+          '-p would show the master password to every process on this machine: ' +
+            'give it in a file (-P FILE), in GOKEY_ROOT_PASS or at the prompt',
         );
       case 'h':
       case 'help':

@@ -229,7 +229,8 @@ function checkUnit(unit: string, declaration: SecretDeclaration, table: Manifest
   if (room > socketNameRoom)
     table.problem(
       'units',
-      `${unit} and ${longest} have ${String(room)} bytes together, and systemd's socket credentials have room for ${String(socketNameRoom)}`,
+      `${unit} and ${longest} have ${String(room)} bytes together, ` +
+        `and systemd's socket credentials have room for ${String(socketNameRoom)}`,
       'delivery = "stage", or a shorter credential = "..."',
     );
   else if (isTemplate(unit) && room > socketNameRoom - 16)

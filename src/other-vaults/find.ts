@@ -34,7 +34,9 @@ export function findVault(
       return new GokeyVault(name, chosen, masterPassword);
     case undefined:
       throw new Failure('not-found', `there is no vault ${name}`, {
-        hint: `[vault.${name}] in vault.toml with get = ["COMMAND", "{name}"], or a program auxcred-vault-${name}; ${Object.keys(knownVaults).join(', ')} need no settings`,
+        hint:
+          `[vault.${name}] in vault.toml with get = ["COMMAND", "{name}"], or a program auxcred-vault-${name}; ` +
+          `${Object.keys(knownVaults).join(', ')} need no settings`,
       });
   }
 }

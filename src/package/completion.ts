@@ -62,7 +62,7 @@ _auxcred() {
         word=\${cur%%=*}
         cur=\${cur#*=}
         case "$verb $word" in
-${indented(12, cases(verbNames.filter((verb) => !hasOwnFlags(verb)).flatMap((verb) => entryOf(verb).options.flatMap(({ name, choices }): [string, Choices][] => (choices === undefined ? [] : [[`'${verb} --${name}'`, choices]])))))}
+${indented(12, cases(choicesOfOptions()))}
         esac
         return
     fi
@@ -84,10 +84,7 @@ ${indented(
         case $verb in
 ${indented(
   12,
-  verbNames.map(
-    (verb) =>
-      `${verb}) COMPREPLY=($(compgen -W '${[...entryOf(verb).options.map(({ name, value }) => `${dashed(verb, name)}${value === undefined || hasOwnFlags(verb) ? '' : '='}`), '--help'].join(' ')}' -- "$cur")) ;;`,
-  ),
+  verbNames.map((verb) => `${verb}) COMPREPLY=($(compgen -W '${optionWords(verb)}' -- "$cur")) ;;`),
 )}
         esac
         [[ \${COMPREPLY-} == *= ]] && compopt -o nospace
@@ -141,10 +138,7 @@ ${indented(
         help) _arguments '1:verb: _auxcred_names verbs' ;;
 ${indented(
   8,
-  verbNames.map(
-    (verb) =>
-      `${verb}) _arguments ${[...entryOf(verb).options.map((option) => zshOption(verb, option)), ...operandsOf(verb).map(({ choices, from, isLast }) => quoted(`${isLast ? '*' : String(from + 1)}:name:${zshChoices(choices)}`))].join(' ')} ;;`,
-  ),
+  verbNames.map((verb) => `${verb}) _arguments ${zshArguments(verb)} ;;`),
 )}
     esac
 }
@@ -219,9 +213,37 @@ const zshChoices = (choices: OptionEntry['choices']): string => {
 function zshOption(verb: Verb, { name, value, help, repeated, choices }: OptionEntry): string {
   const said = `[${help.replaceAll(/[[\]:]/g, '\\$&')}]`;
   if (value === undefined) return quoted(`${dashed(verb, name)}${said}`);
-  return quoted(
-    `${repeated === true ? '*' : ''}${dashed(verb, name)}${hasOwnFlags(verb) ? '' : '=-'}${said}:${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`,
+  const flag = `${repeated === true ? '*' : ''}${dashed(verb, name)}${hasOwnFlags(verb) ? '' : '=-'}`;
+  return quoted(`${flag}${said}:${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`);
+}
+
+/** What zsh's _arguments is told of a verb. */
+function zshArguments(verb: Verb): string {
+  const options = entryOf(verb).options.map((option) => zshOption(verb, option));
+  const operands = operandsOf(verb).map(({ choices, from, isLast }) =>
+    quoted(`${isLast ? '*' : String(from + 1)}:name:${zshChoices(choices)}`),
   );
+  return [...options, ...operands].join(' ');
+}
+
+/** A verb's options as bash completes them; `=` follows those with a value. */
+function optionWords(verb: Verb): string {
+  const options = entryOf(verb).options.map(({ name, value }) => {
+    const takesValue = value !== undefined && !hasOwnFlags(verb);
+    return `${dashed(verb, name)}${takesValue ? '=' : ''}`;
+  });
+  return [...options, '--help'].join(' ');
+}
+
+/** The options with a list of choices, as `'VERB --NAME'`, but for verbs with flags of their own. */
+function choicesOfOptions(): [string, Choices][] {
+  return verbNames
+    .filter((verb) => !hasOwnFlags(verb))
+    .flatMap((verb) =>
+      entryOf(verb).options.flatMap(({ name, choices }): [string, Choices][] =>
+        choices === undefined ? [] : [[`'${verb} --${name}'`, choices]],
+      ),
+    );
 }
 
 const fishQuoted = (text: string): string => `'${text.replaceAll(/['\\]/g, '\\$&')}'`;

@@ -64,7 +64,8 @@ export function licencesOf(packages: ReadonlySet<string>): string {
       const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.md|\.txt)?$/i.test(entry));
       if (file === undefined) throw new Error(`${name} has no licence file`);
       const { version, license } = manifestOf(folder);
-      return `${[name, version].filter((part) => part !== '').join(' ')}${license === '' ? '' : `, ${license}`}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n\n`;
+      const heading = `${[name, version].filter((part) => part !== '').join(' ')}${license === '' ? '' : `, ${license}`}`;
+      return `${heading}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n\n`;
     })
     .join(`${'-'.repeat(72)}\n`);
 }

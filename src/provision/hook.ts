@@ -36,11 +36,9 @@ export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
         timeout: hookTime,
         killSignal: 'SIGKILL',
       });
-      if (error !== undefined || status !== 0)
-        throw new Failure(
-          'hook',
-          `${command} ${error !== undefined ? `can't run: ${error.message}` : signal !== null ? `was ended by ${signal}` : `failed with status ${String(status)}`}`,
-        );
+      if (error !== undefined) throw new Failure('hook', `${command} can't run: ${error.message}`);
+      if (signal !== null) throw new Failure('hook', `${command} was ended by ${signal}`);
+      if (status !== 0) throw new Failure('hook', `${command} failed with status ${String(status)}`);
     });
   });
 };

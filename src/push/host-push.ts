@@ -165,7 +165,9 @@ class HostPush {
     const { name } = this.#host;
     throw new Failure(
       'refused',
-      `${name} has ${sshHostKey ? 'another' : 'no'} ssh-ed25519 host key ${sshHostKey ? 'than' : 'in place of'} the one that it is enrolled with`,
+      sshHostKey
+        ? `${name} has another ssh-ed25519 host key than the one that it is enrolled with`
+        : `${name} has no ssh-ed25519 host key in place of the one that it is enrolled with`,
       {
         hint: `find out why; then ssh ${this.#host.target} auxcred enroll | auxcred enroll ${name} --replace --from=-`,
       },
@@ -204,7 +206,10 @@ class HostPush {
     );
   }
 
-  /** Says if the host gets no manifest, since without one no unit gets a secret. @throws Failure `not-found` if its manifest would go because its folders are missing */
+  /**
+   * Says if the host gets no manifest, since without one no unit gets a secret.
+   * @throws Failure `not-found` if its manifest would go because its folders are missing
+   */
   #sayManifest(offer: Offer, { removeManifest }: Difference): void {
     const { name, manifest: folders } = this.#host;
     const sought = folders.join(' or ');
@@ -262,7 +267,11 @@ class HostPush {
     tell(this.#host.name, 'it is not enrolled, so a dry run sends it no seeds');
   }
 
-  /** The seeds in an age file that only this host opens: with its TPM if it is enrolled with one and is to use it, else with its ssh host key. @throws Failure */
+  /**
+   * The seeds in an age file that only this host opens: with its TPM if it is enrolled with one and is to use it, else
+   * with its ssh host key.
+   * @throws Failure
+   */
   async #sealed({ sshHostKey }: Offer): Promise<Uint8Array> {
     const { name, withKey } = this.#host;
     const machine = this.#enrolled ?? { host: name, sshHostKey, tpm: undefined };

@@ -10,4 +10,6 @@ export function hadSeeds(paths: Paths): boolean {
 
 /** The hint for restoring the seeds if seeds.age is gone. */
 export const restoreHint = ({ store, seeds }: Pick<Paths, 'store' | 'seeds'>): string =>
-  `mount ${store} if its file system is not mounted, or restore ${seeds} from a backup; else auxcred reseal --seed-file=- with the 24 words, auxcred reseal --scopes=- with what auxcred scopes prints, or auxcred push from the vault`;
+  `mount ${store} if its file system is not mounted, or restore ${seeds} from a backup; ` +
+  'else auxcred reseal --seed-file=- with the 24 words, auxcred reseal --scopes=- with what auxcred scopes prints, ' +
+  'or auxcred push from the vault';

@@ -50,7 +50,8 @@ export const pinsHint = [
 
 /** The hint for seeds that do not match the pins. */
 const hint =
-  'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
+  'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: ' +
+  'auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
 
 /** Pins exactly these scopes. */
 export function pinsOf(scopes: readonly Scope[], device: string | undefined, counter?: PinnedCounter): Pins {

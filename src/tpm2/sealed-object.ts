@@ -333,7 +333,8 @@ async function pcrMismatch(tpm: Tpm, sealed: SealedObject, cause: TpmError): Pro
   const changed = [...values]
     .filter(([pcr, value]) => Buffer.compare(value, now.values.get(pcr) ?? new Uint8Array(0)) !== 0)
     .map(([pcr, value]) => `PCR ${String(pcr)} (sealed at ${short(value)}, now ${short(now.values.get(pcr))})`);
-  const hint = `if the change was yours, ${'private' in sealed ? resealHint : 'enroll this machine again and push to it'}; if not, somebody changed what boots`;
+  const way = 'private' in sealed ? resealHint : 'enroll this machine again and push to it';
+  const hint = `if the change was yours, ${way}; if not, somebody changed what boots`;
   if (changed.length === 0)
     return new Failure('malformed', 'the sealed object has another policy than the one recorded beside it', {
       hint,

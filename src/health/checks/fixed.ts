@@ -32,7 +32,9 @@ function damaged(health: Health, { fixed: files, refused }: ActiveSecrets): Faul
     {
       level: 'problem',
       message: `${String(files.length)} fixed secrets do not open: ${listed(files.map(({ name }) => name))}`,
-      why: `they can't be activated${stops ? ', nor can anything else until they open' : ''}; a backup of the whole folder loses what was put since`,
+      why:
+        `they can't be activated${stops ? ', nor can anything else until they open' : ''}; ` +
+        'a backup of the whole folder loses what was put since',
       mend: [...pushAgain, commandLine('cp', '-aT', 'BACKUP', health.paths.fixed), auxcred(health, 'verify')],
     },
   ];

@@ -22,7 +22,9 @@ export const seed: Check = {
       {
         level: 'problem',
         message: `this machine's seed is lost: ${paths.seeds} is missing`,
-        why: `no unit with secrets starts, and a new seed would cost ${seeds.lost.text}; a recovery key opens a backup of it, and if ${paths.store} is not mounted, mount it`,
+        why:
+          `no unit with secrets starts, and a new seed would cost ${seeds.lost.text}; ` +
+          `a recovery key opens a backup of it, and if ${paths.store} is not mounted, mount it`,
         mend: restoreSeeds(health),
       },
     ];
