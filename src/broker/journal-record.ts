@@ -24,7 +24,7 @@ const each = ({ recipe }: Release, text: (source: Source) => string): string => 
 /** Records which secret was released to which unit. */
 export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
   journal({
-    MESSAGE: `released ${credential} to ${unit || 'whoever may read it'}`,
+    MESSAGE: `released ${credential} to ${unit || 'anyone who may read it'}`,
     MESSAGE_ID: messageIds.released,
     PRIORITY: '6',
     AUXCRED_OUTCOME: 'released',
@@ -42,7 +42,7 @@ export function recordRefusal(request: CredentialRequest | undefined, reason: st
   const what =
     request === undefined
       ? 'a connection'
-      : `${request.credential || 'credentials'} for ${request.unit || 'whoever may read it'}`;
+      : `${request.credential || 'credentials'} for ${request.unit || 'anyone who may read it'}`;
   journal({
     MESSAGE: `refused ${what}: ${reason}`,
     MESSAGE_ID: messageIds.refused,

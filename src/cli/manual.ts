@@ -586,7 +586,7 @@ export const manual = {
     text: [
       'After a theft: --next raises the epoch of the scopes in vault.toml. That gives all their derived secrets ' +
         'new values, and the files of the fixed folder are re-encrypted under the new epoch.',
-      'The values of fixed secrets stay the same, and whoever stole the old seed knows them. Each is named, to be ' +
+      'The values of fixed secrets stay the same, and anyone who stole the old seed knows them. Each is named, to be ' +
         'replaced at its issuer.',
     ],
     options: [{ name: 'next', help: 'raise the epoch first' }, identity, vault],

@@ -101,7 +101,7 @@ async function sealOver(
 function sayShared(paths: Paths): void {
   if (isOnEncryptedDisk(new ReadableFiles(), paths.seeds) === true) return;
   say(
-    'the seed and the host key that opens it are on the same disk: unless that is encrypted, whoever steals it has ' +
+    'the seed and the host key that opens it are on the same disk: unless that is encrypted, anyone who steals it has ' +
       'the secrets; with --with-key=tpm2 they need this machine too',
   );
 }

@@ -265,7 +265,7 @@ export class FixedFolder {
         for (const { name, isFolder } of entriesIn(folder))
           if (isFolder && !name.startsWith('.')) walk(join(folder, name));
       } catch {
-        // Whoever reads the folder learns why it can't be listed.
+        // The reader of the folder learns why it can't be listed.
       }
     };
     walk(this.path);

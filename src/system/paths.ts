@@ -23,7 +23,7 @@ export function pathsUnder(root: string) {
     unbound: at('/var/lib/auxcred/unbound'),
     /** Units that have not been restarted or reloaded yet for the active secrets. */
     pending: at('/var/lib/auxcred/pending.json'),
-    /** The lock of whoever changes the store. */
+    /** Held while something changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** The fixed folder. */
     fixed: at('/var/lib/auxcred/fixed'),

@@ -155,7 +155,7 @@ test('every header that parses encodes back to its own bytes', () => {
   assert.equal(parsed.length, 50);
 });
 
-test('every payload with a known file key decrypts, whoever it is for, or fails', () => {
+test('every payload with a known file key decrypts or fails, for any recipient', () => {
   const known = vectors.filter(
     ({ kind, expect, fileKey }) =>
       kind !== 'armored' && fileKey !== undefined && ['success', 'payload failure'].includes(expect),

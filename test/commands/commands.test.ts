@@ -115,7 +115,7 @@ describe('seal', () => {
     const sealed = here('seal', `--recipient=${recipient}`);
     assert.equal(sealed.status, 0, sealed.stderr);
     assert.equal(
-      sealed.stderr.match(/on the same disk: unless that is encrypted, whoever steals it has the secrets/g)?.length,
+      sealed.stderr.match(/on the same disk: unless that is encrypted, anyone who steals it has the secrets/g)?.length,
       1,
     );
     assert.match(sealed.stderr, /sealed the seed of host\/web1 to its ssh host key; key id [0-9a-f]{32}/);

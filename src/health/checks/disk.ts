@@ -5,7 +5,7 @@ import { auxcred } from './commands.ts';
 
 export const disk: Check = {
   name: 'disk',
-  why: 'whoever takes the disk has the secrets',
+  why: 'anyone who takes the disk has the secrets',
   faults: (health) =>
     health.system?.onEncryptedDisk === false && health.withKey === 'host'
       ? [

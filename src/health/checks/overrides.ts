@@ -62,7 +62,7 @@ export const links: Check = {
         : {
             level: 'problem',
             message: `${path} was made where others could lead it: ${objection}`,
-            why: "whoever can write to that folder or owns the secret's file decides what is read there",
+            why: "anyone who can write to that folder or owns the secret's file decides what is read there",
             mend: [commandLine('rm', path), auxcred(health, 'check')],
           },
     ),
