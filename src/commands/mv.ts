@@ -19,7 +19,9 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
   const place = placeOf(options);
   const pairs = pairsOf(place, from, to);
   refuseChains(verb, pairs, from, to);
-  for (const [, target] of pairs) mayWrite(place, target, options);
+  const replaced = pairs
+    .filter(([, target]) => !mayWrite(place, target, options))
+    .map(([, target]) => nameText(target));
   await withSeeds(place, options, (open) => {
     // All of them have to open, or nothing moves.
     for (const [source, target] of pairs) {
@@ -33,7 +35,8 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
     pairs.length === 1
       ? pairs.map(([source, target]) => `${nameText(source)} to ${nameText(target)}`).join('')
       : `${String(pairs.length)} secrets from ${from} to ${to}`;
-  say(`${verb === 'mv' ? 'moved' : 'copied'} ${what}`);
+  const instead = replaced.length === 0 ? '' : `, in place of the old ${replaced.join(', ')}`;
+  say(`${verb === 'mv' ? 'moved' : 'copied'} ${what}${instead}`);
   commit(place, `${verb === 'mv' ? 'Move' : 'Copy'} ${what}`);
   return 0;
 }

@@ -98,7 +98,7 @@ export function checkSeeds(
 }
 
 const keepHint = ({ pins }: OwnSeeds): string =>
-  `${pins ? '' : 'restore /etc/auxcred/scopes.json there; '}auxcred unseal --reveal there shows the seed as ` +
+  `${pins ? '' : 'restore /etc/auxcred/scopes.json there (auxcred doctor there says how); '}auxcred unseal --reveal there shows the seed as ` +
   'words for paper; push --replace gives it up';
 
 /** Without pins, seeds that do not open may be anybody's. @throws Failure `refused` */
