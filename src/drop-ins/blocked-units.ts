@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import type { ManifestFile } from '../manifest/folder.ts';
 import { brokenFiles, type Manifest } from '../manifest/manifest.ts';
 import { isOpaque, mayBe, mentionsIn } from '../manifest/mentions.ts';
+import { templateOf } from '../system/unit-name.ts';
 import { filesOf } from './drop-in.ts';
 import type { Applied } from './rendered-folder.ts';
 
@@ -21,6 +22,7 @@ const scriptFolder = 'etc/init.d';
  * The units that must not start, each with the file that is to blame. While a file can't be used, these are
  *
  * - every unit that it mentions, and every one on this machine whose name it may have been cut off in;
+ * - every declared or applied instance of such a template;
  * - every unit that was applied from a file that is gone or can't be used;
  * - every unit that was applied or is declared, if the file is not text or a whole folder can't be read: it may mention
  *   any.
@@ -30,7 +32,7 @@ const scriptFolder = 'etc/init.d';
 export function blockedUnits(
   root: string,
   { files, problems }: Manifest,
-  declared: Iterable<string>,
+  declared: readonly string[],
   applied: Applied,
 ): Map<string, string> {
   const broken = brokenFiles(problems);
@@ -49,6 +51,11 @@ export function blockedUnits(
         : servicesOn(root).filter((unit) => beginnings.some((beginning) => mayBe(unit, beginning)));
     for (const unit of [...units, ...guessed, ...lost, ...(opaque ? declared : [])])
       if (unit.endsWith('.service')) blocked.set(unit, file.path);
+  }
+  // An instance's own drop-in takes the place of its template's.
+  for (const unit of [...declared, ...applied.keys()]) {
+    const path = blocked.get(templateOf(unit) ?? unit);
+    if (path !== undefined) blocked.set(unit, path);
   }
   return blocked;
 }

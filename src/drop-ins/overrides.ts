@@ -34,9 +34,13 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
   const loaded = systemIsRunning(paths.root)
     ? loadedFiles(rendering.map(([unit]) => unit))
     : new Map<string, readonly string[]>();
+  // An instance with a drop-in of its own does not read its template's.
+  const own = new Set(rendering.map(([unit]) => unit));
   return rendering.flatMap(([declared, dropIn]) => {
     const ours = join(paths.generated, `${declared}.d`, dropInName);
-    const instances = [...loaded].filter(([unit]) => unit === declared || templateOf(unit) === declared);
+    const instances = [...loaded].filter(
+      ([unit]) => unit === declared || (templateOf(unit) === declared && !own.has(unit)),
+    );
     const units: readonly (readonly [string, readonly string[]])[] =
       instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
     const overrides = units.flatMap(([unit, files]) => overridesIn(unit, files, ours, dropIn, read));

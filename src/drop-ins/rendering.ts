@@ -1,9 +1,11 @@
 /** The drop-ins of all units, as the manifest asks for them and as they were applied last. */
 import { join } from 'node:path';
+import { credentialsOf } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { namesIn, readIfPresent } from '../system/files.ts';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemdVersion } from '../system/systemctl.ts';
+import { templateOf } from '../system/unit-name.ts';
 import { filesTarget, renderDropIn, renderFilesTarget, type UnitSecret } from './drop-in.ts';
 
 /** The first systemd with RefreshOnReload=credentials (systemd.service(5)). */
@@ -37,9 +39,29 @@ export function renderUnits(declarations: Manifest['declarations']): Rendering {
   return new Map([
     ...[...secrets]
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([unit, ofUnit]): [string, string] => [unit, renderDropIn(unit, ofUnit, canRefresh)]),
+      .map(([unit, ofUnit]): [string, string] => [
+        unit,
+        renderDropIn(unit, [...ofUnit, ...inherited(unit, ofUnit, secrets)], canRefresh),
+      ]),
     ...(target === undefined ? [] : [[filesTarget, target] satisfies [string, string]]),
   ]);
+}
+
+/**
+ * What an instance with secrets of its own gets from its template: its drop-in takes the place of the template's, which
+ * has the same name. Its own secrets come before those of the same id.
+ */
+function inherited(
+  unit: string,
+  own: readonly UnitSecret[],
+  secrets: ReadonlyMap<string, readonly UnitSecret[]>,
+): UnitSecret[] {
+  const template = templateOf(unit);
+  if (template === undefined) return [];
+  const ids = new Set(own.flatMap(credentialsOf).map(({ id }) => id));
+  return (secrets.get(template) ?? [])
+    .filter((secret) => !credentialsOf(secret).some(({ id }) => ids.has(id)))
+    .map((secret) => ({ ...secret, template }));
 }
 
 /** The drop-ins that were applied last. */

@@ -227,6 +227,59 @@ for (const shell of ['dash', 'bash'])
       assert.match(generate()[dropIn('a.service')] ?? '', blocked);
     });
 
+    test('an instance with secrets of its own gets those of its template too', () => {
+      const own =
+        '[secret.own]\nunits = ["w@blue.service"]\n[secret.mine]\ncredential = "a"\nunits = ["w@blue.service"]\n';
+      const ofAll = (delivery: string): string =>
+        `[secret.all]\ndelivery = "${delivery}"\nunits = ["w@.service"]\n[secret.a]\nunits = ["w@.service"]\n`;
+      write('etc/auxcred/secrets.d/web.toml', own + ofAll('socket'));
+      const loads = (text = ''): string[] =>
+        [...text.matchAll(/^LoadCredential(?:Encrypted)?=([^:]+):/gm)].map(([, id = '']) => id);
+      const rendered = generate();
+      assert.deepEqual(loads(rendered[dropIn('w@.service')]), ['a', 'all']);
+      assert.deepEqual(loads(rendered[dropIn('w@blue.service')]), ['a', 'all', 'own']);
+      write('etc/auxcred/secrets.d/web.toml', own + ofAll('stage'));
+      const staged = generate();
+      assert.deepEqual(loads(staged[dropIn('w@blue.service')]), ['a', 'own', 'all']);
+      const file = /^LoadCredential=all:.*$/m;
+      assert.equal(
+        file.exec(staged[dropIn('w@blue.service')] ?? '')?.[0],
+        file.exec(staged[dropIn('w@.service')] ?? '')?.[0],
+      );
+      assert.doesNotMatch(staged[dropIn('w@blue.service')] ?? '', /ExecStopPost/);
+    });
+
+    test('a blocked template blocks its instances, which have drop-ins of their own', () => {
+      write('etc/auxcred/secrets.d/blue.toml', '[secret.blue]\nunits = ["w@blue.service"]\n');
+      for (const isApplied of [false, true]) {
+        if (isApplied) apply();
+        write('etc/auxcred/secrets.d/web.toml', '[secret.w\nunits = ["w@.service"]\n');
+        for (const given of [{}, ...(isApplied ? [{ node: noNode }] : [])])
+          for (const unit of ['w@.service', 'w@blue.service'])
+            assert.match(generate(given)[dropIn(unit)] ?? '', blocked, unit);
+        write('etc/auxcred/secrets.d/web.toml', manifest);
+      }
+    });
+
+    test('a rendering that is removed while it is copied is rendered again, or blocked', () => {
+      apply();
+      const fake = join(folder, 'bin');
+      mkdirSync(fake);
+      // Copies a part, then fails, as if the rest had just been removed.
+      writeFileSync(
+        join(fake, 'cp'),
+        '#!/bin/sh\nmkdir -p "$3/a.service.d" "$3/gone.service.d"\n: > "$3/a.service.d/50-auxcred.conf"\necho > "$3/gone.service.d/50-auxcred.conf"\nexit 1\n',
+      );
+      chmodSync(join(fake, 'cp'), 0o755);
+      const environment = { PATH: `${fake}:${process.env['PATH'] ?? ''}` };
+      const rendered = generate({ environment });
+      assert.match(rendered[dropIn('a.service')] ?? '', /^LoadCredentialEncrypted=a:/m);
+      assert.match(rendered[dropIn('both.service')] ?? '', /^LoadCredentialEncrypted=a:/m);
+      assert.equal(rendered[dropIn('gone.service')], undefined);
+      const without = generate({ environment, node: noNode });
+      for (const unit of ['a.service', 'both.service', 'v.service']) assert.match(without[dropIn(unit)] ?? '', blocked);
+    });
+
     test('a FIFO in place of a file blocks nobody', () => {
       apply();
       rmSync(join(root, 'etc/auxcred/secrets.d/web.toml'));
