@@ -1,7 +1,7 @@
 /** Answers each unit with its own secrets, from one snapshot and the seeds that it was made with. */
 import { Failure, messageOf } from '../failure.ts';
 import type { Release } from '../snapshot/snapshot.ts';
-import type { HostSecret } from '../system/host-credential.ts';
+import { type HostSecret, hostSecretFile } from '../system/host-credential.ts';
 import type { Peer } from '../system/peer.ts';
 import type { Connection } from './connection.ts';
 import { recordRefusal, recordRelease } from './journal-record.ts';
@@ -18,7 +18,14 @@ const validity = 60_000;
 const stageRequestLimit = 256;
 
 /** The source of answers; if it could not be opened, the reason for refusing every request. */
-export type Answers = { readonly opened: Opened; readonly secret: HostSecret } | { readonly closed: Failure };
+export type Answers =
+  | {
+      readonly opened: Opened;
+      readonly secret: HostSecret;
+      /** Whether systemd has another host secret by now, with which it can't open the answers. */
+      readonly isSecretStale: () => boolean;
+    }
+  | { readonly closed: Failure };
 
 /** The names of the descriptors of auxcred.socket and auxcred-stage.socket. */
 export const socketNames = { credentials: 'encrypted', stage: 'stage' } as const;
@@ -107,10 +114,18 @@ export class Broker {
     }
   }
 
-  /** Encrypts `value` for this credential only, in systemd's format. Wipes `value`. */
+  /**
+   * Encrypts `value` for this credential only, in systemd's format. Wipes `value`. If systemd could not open that, this
+   * broker leaves, and the next one gets the present host secret.
+   * @throws Failure, the reason for refusing the request
+   */
   #encrypted(credential: string, value: Uint8Array): Uint8Array {
     try {
       if ('closed' in this.#answers) throw this.#answers.closed;
+      if (this.#answers.isSecretStale()) {
+        this.leave(0);
+        throw new Failure('refused', `${hostSecretFile} was replaced while the broker ran: start the unit again`);
+      }
       return this.#answers.secret.encrypt(credential, value, validity);
     } finally {
       value.fill(0);

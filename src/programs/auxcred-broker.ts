@@ -6,7 +6,7 @@ import { givenOpeners, openReleases } from '../broker/opening.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { activatedSockets } from '../system/activation.ts';
-import { HostSecret } from '../system/host-credential.ts';
+import { HostSecret, hostSecretChange } from '../system/host-credential.ts';
 import { journal } from '../system/journal.ts';
 import { guardMemory } from '../system/memory-guard.ts';
 import { notify } from '../system/notify.ts';
@@ -40,13 +40,14 @@ async function within<T>(limit: number, work: Promise<T>): Promise<T> {
 /** What the broker answers from; if anything is wrong, that is the reason for its refusals. */
 async function answers(): Promise<Answers> {
   try {
+    const isSecretStale = hostSecretChange();
     const secret = givenHostSecret(process.env);
     const opened = await within(openingLimit, openReleases(pathsUnder('/'), givenOpeners(process.env)));
     process.on('exit', () => {
       wipeScopes(opened.scopes);
       secret.wipe();
     });
-    return { opened, secret };
+    return { opened, secret, isSecretStale };
   } catch (error) {
     return { closed: error instanceof Failure ? error : new Failure('system', messageOf(error)) };
   }

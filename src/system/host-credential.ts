@@ -3,6 +3,7 @@
  * but without a process (systemd src/shared/creds-util.c, unchanged from 250 to 262).
  */
 import { createCipheriv, createHash, randomBytes } from 'node:crypto';
+import { statSync } from 'node:fs';
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 
@@ -26,6 +27,19 @@ const hostSecretLength = 4096;
 
 /** systemd's file for the key of `--with-key=host`; `systemd-creds setup` makes it. */
 export const hostSecretFile = '/var/lib/systemd/credential.secret';
+
+/**
+ * Watches the host secret's file, which needs no right to read it.
+ * @returns whether the file is gone or another one since this was called
+ */
+export function hostSecretChange(path = hostSecretFile): () => boolean {
+  const identity = (): string => {
+    const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return stats === undefined ? '' : [stats.dev, stats.ino, stats.size, stats.mtimeNs].join(' ');
+  };
+  const before = identity();
+  return () => identity() !== before;
+}
 
 const aligned = (length: number): number => Math.ceil(length / 8) * 8;
 

@@ -115,6 +115,23 @@ for (const version of systemdVersions)
       assert.equal(await start('a.service'), 0);
     });
 
+    test('a host secret that is replaced or removed while the broker runs', async () => {
+      const secret = '/var/lib/systemd/credential.secret';
+      await machine.shell(`cp -p ${secret} /root/secret`);
+      for (const damage of [`rm ${secret}`, `cp -p /root/secret ${secret}.new; mv ${secret}.new ${secret}`]) {
+        assert.equal(await start('a.service'), 0);
+        await machine.shell(`${damage}; systemctl stop a.service`);
+        await forgetProbes(machine);
+        assert.notEqual((await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status, 0);
+        assert.equal(await probed(machine, 'a.service'), undefined);
+        const told = (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '-n', '20'])).stdout;
+        assert.match(told, /refused key-a for a\.service: \S+credential\.secret was replaced while the broker ran/);
+        // No restart of the broker, nor a wait until it was idle.
+        await machine.systemctl('start', 'a.service');
+        assert.match((await probed(machine, 'a.service'))?.['key-a']?.toString() ?? '', /^[0-9a-f]{64}$/);
+      }
+    });
+
     test('a masked socket', async () => {
       await machine.shell('systemctl mask --now auxcred.socket auxcred.service');
       try {

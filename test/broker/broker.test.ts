@@ -76,6 +76,7 @@ describe('the broker', { skip: asRoot }, () => {
   /** The statuses that it wanted to exit with, and what waits for the first. */
   let exits: number[];
   let exited: Promise<void>;
+  let isSecretStale = false;
 
   const pathOf = (socket: keyof typeof socketNames): string => join(folder, socket);
   const listening = (path: string): number => {
@@ -100,6 +101,7 @@ describe('the broker', { skip: asRoot }, () => {
     serve({
       opened: await openReleases(pathsUnder(root()), { keys, device: undefined }),
       secret: new HostSecret(secretFile),
+      isSecretStale: () => isSecretStale,
     });
   };
 
@@ -193,6 +195,18 @@ describe('the broker', { skip: asRoot }, () => {
     assert.equal((await credential(`ab/unit/${unit}/key`)).length, 0);
     await exited;
     assert.deepEqual(exits, [0]);
+  });
+
+  test('leaves when systemd has another host secret, and gives nothing that it could not open', async () => {
+    await serveOpened();
+    isSecretStale = true;
+    try {
+      assert.equal((await credential(`ab/unit/${unit}/key`)).length, 0);
+      await exited;
+      assert.deepEqual(exits, [0]);
+    } finally {
+      isSecretStale = false;
+    }
   });
 
   test('leaves when who is connected has an answer, once, and who connects later waits for the next one', async () => {
