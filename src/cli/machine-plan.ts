@@ -1,5 +1,5 @@
 /** What activating a manifest would change on this machine. */
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { changesOf, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderUnits } from '../drop-ins/rendering.ts';
 import { openersOf } from '../machine/openers.ts';
@@ -39,7 +39,8 @@ export async function showPlan(
   const { declarations } = sound(withMachineProblems(root, readManifest(root)));
   const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
   const at = options.value('at');
-  if (withDropIns && !existsSync(paths.seeds)) {
+  // Unlike existsSync, this does not call seeds missing that are only hidden from this user.
+  if (withDropIns && !statSync(paths.seeds, { throwIfNoEntry: false })) {
     sayUnsealed(paths);
     show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
     return 0;

@@ -22,6 +22,8 @@ interface Rule {
   readonly mode: number;
   /** Whether it belongs to the broker's group. */
   readonly shared: boolean;
+  /** Whether other modes are right too, if only root can write to it. */
+  readonly lenient?: true;
 }
 
 export interface StoreFiles {
@@ -41,7 +43,7 @@ export function storeFiles(readable: ReadableFiles, root: string, paths: Paths):
     hasUser: (readable.text(join(root, '/etc/passwd')) ?? '')
       .split('\n')
       .some((line) => line.startsWith(`${brokerGroup}:`)),
-    faults: rulesOf(paths).flatMap((rule) => faultOf(readable, rule, group)),
+    faults: [...rulesOf(paths), ...redirecting(paths)].flatMap((rule) => faultOf(readable, rule, group)),
     leftovers: [paths.store, dirname(paths.pins), dirname(paths.brokerDropIn), paths.credstore].flatMap(leftoversIn),
   };
 }
@@ -65,15 +67,32 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.pushed, mode: 0o600, shared: false },
 ];
 
-function faultOf(readable: ReadableFiles, { path, mode, shared }: Rule, group: number | undefined): FileFault[] {
+/** What its writer becomes root with: a hook in the manifest, a line in a drop-in, a socket of one's own. */
+const redirecting = (paths: Paths): Rule[] => [
+  ...[dirname(paths.pins), dirname(paths.credentialSocket), ...paths.manifestFolders].map(
+    (path): Rule => ({ path, mode: 0o755, shared: false, lenient: true }),
+  ),
+  ...paths.manifestFolders.flatMap((folder) =>
+    namesIn(folder)
+      .filter((name) => /\.(?:toml|json)$/.test(name))
+      .map((name): Rule => ({ path: join(folder, name), mode: 0o644, shared: false, lenient: true })),
+  ),
+];
+
+function faultOf(
+  readable: ReadableFiles,
+  { path, mode, shared, lenient }: Rule,
+  group: number | undefined,
+): FileFault[] {
   const stat = readable.stat(path);
-  if (!stat) return [];
+  if (!stat || (lenient && stat.isSymbolicLink())) return [];
   const actual = stat.mode & 0o7777;
   // Ownership can be judged only as root.
   const asRoot = process.getuid?.() === 0;
   const owned = !asRoot || stat.uid === 0;
   const grouped = !shared || group === undefined || !asRoot || stat.gid === group;
-  if (actual === mode && owned && grouped) return [];
+  const isRight = lenient === true ? (actual & 0o022) === 0 : actual === mode;
+  if (isRight && owned && grouped) return [];
   const octal = (bits: number): string => bits.toString(8).padStart(4, '0');
   const isGrouped = shared && group !== undefined;
   return [
@@ -87,11 +106,15 @@ function faultOf(readable: ReadableFiles, { path, mode, shared }: Rule, group: n
   ];
 }
 
-function leftoversIn(folder: string): string[] {
+const leftoversIn = (folder: string): string[] =>
+  namesIn(folder)
+    .filter((name) => isLeftover(name))
+    .map((name) => join(folder, name));
+
+/** None if it is missing or hidden. */
+function namesIn(folder: string): string[] {
   try {
-    return readdirSync(folder)
-      .filter((name) => isLeftover(name))
-      .map((name) => join(folder, name));
+    return readdirSync(folder);
   } catch {
     return [];
   }

@@ -19,6 +19,7 @@ const usersUnit = 'systemd-sysusers.service';
 /** Those of auxcred itself, which nothing can serve. */
 const ownUnits: Readonly<Record<string, string>> = {
   'auxcred.service': 'it is the broker',
+  'auxcred-host-secret.service': 'it makes the key that the broker answers with',
   'auxcred-provision.service': 'it provisions the broker',
   'auxcred-files.service': 'it writes the files',
   'auxcred-user-files.service': 'it writes the files',

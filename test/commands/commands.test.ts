@@ -323,6 +323,22 @@ describe('apply', () => {
     assert.ok(before.equals(readFileSync(at('var/lib/auxcred/provisioned/releases.json'))));
   });
 
+  test('plan of a user who cannot see the store does not call the seed lost', {
+    skip: process.getuid?.() !== 0 ? 'needs root, which is another user' : false,
+  }, () => {
+    here('seal', '--no-recovery');
+    chmodSync(root, 0o755);
+    chmodSync(at('var/lib/auxcred'), 0o750);
+    const { status, stderr } = spawnSync(process.execPath, [cli.program, 'plan', `--root=${root}`], {
+      uid: 65_534,
+      gid: 65_534,
+      encoding: 'utf8',
+      env: { PATH: process.env['PATH'] },
+    });
+    assert.equal(status, exitStatus.system, stderr);
+    assert.match(stderr, /^auxcred: EACCES: .*seeds\.age'\nauxcred: hint: run it as root\n$/);
+  });
+
   test('before a seed is sealed plan shows what it would do', () => {
     const [plan, applied] = [here('plan'), here('apply')];
     assert.equal(plan.status, 0, plan.stderr);

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, copyFileSync, existsSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { commandLine } from '../../src/system/shell.ts';
@@ -66,6 +66,20 @@ describe('doctor', () => {
         0,
       );
     }
+  });
+
+  test('access: whoever can write to the configuration can become root', { skip: !isRoot }, () => {
+    for (const path of [at('etc/auxcred'), at('etc/auxcred/secrets.d')]) {
+      chownSync(path, 12345, 0);
+      fixes(only('access', 'problem', new RegExp(`${path} is 12345:0 0755, not root:root 0755`)), 0);
+      chmodSync(path, 0o775);
+      fixes(only('access', 'problem', new RegExp(`${path} is 0:0 0775, not root:root 0755`)), 0);
+    }
+    const [file = ''] = readdirSync(at('etc/auxcred/secrets.d'));
+    chmodSync(at(`etc/auxcred/secrets.d/${file}`), 0o666);
+    fixes(only('access', 'problem', new RegExp(`${file} is 0:0 0666, not root:root 0644`)), 0);
+    chmodSync(at('etc/auxcred/secrets.d'), 0o700);
+    assert.deepEqual(findings(), []);
   });
 
   test('leftovers', () => {
