@@ -15,7 +15,7 @@ const refreshingVersion = 260;
  * Raised with every change of what the same manifest renders to. Drop-ins of another version may ask where no broker answers any more,
  * so the generator, which has this line too, renders the manifest instead of copying them.
  */
-export const renderingVersion = '# auxcred rendering 2';
+export const renderingVersion = '# auxcred rendering 3';
 
 /** Drop-in text by unit. */
 export type Rendering = ReadonlyMap<string, string>;

@@ -139,6 +139,28 @@ for (const version of systemdVersions)
       assert.match(text((await probed(machine, 'a.service'))?.['key-staged']), /^[0-9a-f-]{36}$/);
     });
 
+    test('who writes the environment of a unit does not become root while its secret is staged', async () => {
+      await machine.shell(
+        [
+          'useradd mallory; mkdir /srv/mallory; chown mallory /srv/mallory; cd /srv/mallory',
+          "echo \"require('fs').writeFileSync('/srv/mallory/ran', String(process.getuid()))\" > run.cjs",
+          'printf "NODE_OPTIONS=--require=/srv/mallory/run.cjs\\nNODE_V8_COVERAGE=/srv/mallory/written\\nLD_DEBUG=files\\nLD_DEBUG_OUTPUT=/srv/mallory/linked\\n" > env; chown mallory *',
+        ].join('\n'),
+      );
+      await machine.write(
+        '/etc/systemd/system/a.service.d/10-user.conf',
+        '[Service]\nUser=mallory\nEnvironmentFile=/srv/mallory/env\n',
+      );
+      await machine.systemctl('daemon-reload');
+      await forgetProbes(machine);
+      await machine.systemctl('restart', 'a.service');
+      assert.match(text((await probed(machine, 'a.service'))?.['key-staged']), /^[0-9a-f-]{36}$/);
+      assert.equal((await machine.run(['ls', '/srv/mallory'])).stdout, 'env\nrun.cjs\n');
+      await machine.shell(
+        'rm /etc/systemd/system/a.service.d/10-user.conf; systemctl daemon-reload; systemctl restart a.service',
+      );
+    });
+
     test('no unit gets anything beyond its own', async () => {
       assert.deepEqual(Object.keys((await probed(machine, 'a.service')) ?? {}).sort(), ['key-a', 'key-staged']);
       assert.deepEqual(Object.keys((await probed(machine, 'b.service')) ?? {}).sort(), ['big', 'key-b']);
