@@ -28,9 +28,11 @@ export function templateOf(unit: string): string | undefined {
   return at > 0 && dot > at + 1 ? `${unit.slice(0, at + 1)}${unit.slice(dot)}` : undefined;
 }
 
-/** A pattern for systemctl(1) that matches all instances of a template, or the unit itself. Escapes backslashes. */
-export const instancesOf = (unit: string): string =>
-  (isTemplate(unit) ? unit.replace('@.', '@*.') : unit).replaceAll('\\', '\\\\');
+/**
+ * A pattern for `systemctl list-units` that matches all instances of a template, or the unit itself. A backslash stands
+ * for itself there (FNM_NOESCAPE in systemd's src/core/dbus-manager.c).
+ */
+export const instancesOf = (unit: string): string => (isTemplate(unit) ? unit.replace('@.', '@*.') : unit);
 
 /**
  * The most bytes of a unit's name and a credential's id together: sun_path has 108 bytes, less a NUL at both ends, 16

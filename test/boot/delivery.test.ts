@@ -139,6 +139,16 @@ for (const version of systemdVersions)
       assert.match(text((await probed(machine, 'a.service'))?.['key-staged']), /^[0-9a-f-]{36}$/);
     });
 
+    test('a running unit with an escape in its name is restarted', async () => {
+      const before = text((await probed(machine, escaped))?.['key-escaped']);
+      await machine.shell(`sed -i '/"key-escaped"/a generation = 2' ${manifestPath('web')}`);
+      const { stderr } = await machine.run(['auxcred', 'apply']);
+      assert.match(stderr, /^auxcred: restart srv-data\\x2dset\.service: key-escaped /m);
+      const after = text((await probed(machine, escaped))?.['key-escaped']);
+      assert.match(after, hexSecret);
+      assert.notEqual(after, before);
+    });
+
     test('who writes the environment of a unit does not become root while its secret is staged', async () => {
       await machine.shell(
         [
