@@ -36,13 +36,15 @@ export function mergedSteps(one: readonly UnitStep[], other: readonly UnitStep[]
   const steps = new Map(one.map((step) => [step.unit, step]));
   for (const step of other) {
     const known = steps.get(step.unit);
-    const stronger =
-      known === undefined ||
-      strength[step.action] > strength[known.action] ||
-      (step.action === known.action && step.files !== true);
-    if (stronger) steps.set(step.unit, step);
+    steps.set(step.unit, known ? stronger(known, step) : step);
   }
   return [...steps.values()];
+}
+
+function stronger(one: UnitStep, other: UnitStep): UnitStep {
+  const isOther =
+    strength[other.action] > strength[one.action] || (other.action === one.action && other.files !== true);
+  return isOther ? other : one;
 }
 
 /** What is done with a running unit. */
@@ -88,9 +90,11 @@ export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
   const wanted = new Map(steps.filter(({ action }) => action !== 'none').map((step) => [step.unit, step]));
   if (wanted.size === 0) return [];
   const running = runningOf([...wanted.keys()]).flatMap((unit): TakenStep[] => {
-    const declared = wanted.has(unit) ? unit : templateOf(unit);
-    const step = declared === undefined ? undefined : wanted.get(declared);
-    return declared === undefined || step === undefined ? [] : [{ ...step, unit, declared }];
+    // An instance with secrets of its own has those of its template too.
+    const [step, other] = [unit, templateOf(unit)].flatMap((name) => wanted.get(name ?? '') ?? []);
+    if (step === undefined) return [];
+    const taken = other ? stronger(step, other) : step;
+    return [{ ...taken, unit, declared: taken.unit }];
   });
   const refreshing = refreshable(
     running.filter(({ action, files }) => action === 'reload' && files !== true).map(({ unit }) => unit),

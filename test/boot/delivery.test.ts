@@ -149,6 +149,24 @@ for (const version of systemdVersions)
       assert.notEqual(after, before);
     });
 
+    test('an instance with a secret of its own has that of its template too, and is restarted for both', async () => {
+      const unit = 'tmpl@one.service';
+      await machine.write(manifestPath('one'), secretToml('key-one', [unit], { change: 'reload' }));
+      await machine.run(['auxcred', 'apply']);
+      // Where systemd can, the running one was only reloaded.
+      await machine.systemctl('restart', unit);
+      assert.deepEqual(Object.keys((await probed(machine, unit)) ?? {}).sort(), ['key-one', 'key-template']);
+      const before = text((await probed(machine, unit))?.['key-template']);
+      await machine.shell(
+        `sed -i '/"key-template"/a generation = 2' ${manifestPath('web')}; sed -i '/"key-one"/a generation = 2' ${manifestPath('one')}`,
+      );
+      const { stderr } = await machine.run(['auxcred', 'apply']);
+      assert.match(stderr, /^auxcred: restart tmpl@one\.service: key-template /m);
+      assert.notEqual(text((await probed(machine, unit))?.['key-template']), before);
+      assert.doesNotMatch((await machine.run(['auxcred', 'doctor'], { check: false })).stdout, /overrides/);
+      await machine.shell(`rm ${manifestPath('one')}; auxcred apply`);
+    });
+
     test('who writes the environment of a unit does not become root while its secret is staged', async () => {
       await machine.shell(
         [
@@ -162,12 +180,12 @@ for (const version of systemdVersions)
         '[Service]\nUser=mallory\nEnvironmentFile=/srv/mallory/env\n',
       );
       await machine.systemctl('daemon-reload');
-      await forgetProbes(machine);
+      await machine.shell('rm -r /run/probe/a.service');
       await machine.systemctl('restart', 'a.service');
       assert.match(text((await probed(machine, 'a.service'))?.['key-staged']), /^[0-9a-f-]{36}$/);
       assert.equal((await machine.run(['ls', '/srv/mallory'])).stdout, 'env\nrun.cjs\n');
       await machine.shell(
-        'rm /etc/systemd/system/a.service.d/10-user.conf; systemctl daemon-reload; systemctl restart a.service',
+        'rm /etc/systemd/system/a.service.d/10-user.conf; systemctl daemon-reload; rm -r /run/probe/a.service; systemctl restart a.service',
       );
     });
 
