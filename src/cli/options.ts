@@ -1,3 +1,4 @@
+import { statSync } from 'node:fs';
 import mri from 'mri';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
@@ -9,7 +10,7 @@ export class Options {
   #given: Readonly<Record<string, unknown>>;
   readonly #verb: Verb;
 
-  /** @throws Failure `usage` for an unknown option, a flag with a value, or a missing value. */
+  /** @throws Failure `usage` for an unknown option, a flag with a value, a missing value, or a `--root` without folder */
   constructor(verb: Verb, argv: readonly string[]) {
     const entries = manual[verb].options;
     const flags = entries.filter(({ value }) => value === undefined).map(({ name }) => name);
@@ -38,6 +39,12 @@ export class Options {
     for (const { name, repeated } of values)
       if (repeated !== true && this.list(name).length > 1)
         throw new Failure('usage', `--${name} of ${verb} is given more than once`);
+    const root = this.value('root');
+    // A folder that is missing would be made, and the system meant left as it is.
+    if (root !== undefined && statSync(root, { throwIfNoEntry: false })?.isDirectory() !== true)
+      throw new Failure('usage', `--root=${root} is not a folder`, {
+        hint: 'the root folder of a mounted system, as in --root=/mnt',
+      });
   }
 
   /** The same options with one value replaced, and no operands. */
