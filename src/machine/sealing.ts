@@ -85,7 +85,7 @@ export async function sealMachine(
   });
   if (active) await raised(counter);
   if (systemIsRunning(root)) {
-    // A leftover key openers that an earlier run was killed before systemd loaded the drop-in that no longer needs it.
+    // A key that is left over: an earlier run was killed before systemd loaded the drop-in that no longer needs it.
     if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
     // With the same seeds a broker gives the same answers, and one that is opening them with a TPM must not be stopped.
     if (!sameSeeds) stopRunning('auxcred.service', 'and starting');

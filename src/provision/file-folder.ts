@@ -58,10 +58,11 @@ export function writeFiles(
   const wanted = wantedFiles(releases).filter(({ placement }) => need === 'all' || placement.neededFor === 'users');
   const written: Release[] = [];
   const failed = new Map<Release, string>();
-  if (wanted.length === 0 && !isMounted(paths.files) && !readIfPresent(paths.fileLinks)) return { written, failed };
+  const list = readIfPresent(paths.fileLinks);
+  if (wanted.length === 0 && !isMounted(paths.files) && !list) return { written, failed };
   if (wanted.length > 0) mountMemoryFolder(paths.files);
   const links = new Set(wanted.flatMap(({ placement }) => placement.link ?? []));
-  const known = linksIn(readIfPresent(paths.fileLinks));
+  const known = linksIn(list);
   // Recorded before the links are made, so that one that is no longer declared is always found.
   recordLinks(paths, new Set([...known, ...links]));
   for (const file of wanted) {
