@@ -92,7 +92,7 @@ async function openWithIdentities(
   const absent: string[] = [];
   let damage: Failure | undefined;
   for (const identity of identities) {
-    const key = readIfPresent(identity);
+    const key = readIfPresent(identity, 'read');
     if (!key) {
       absent.push(identity);
       continue;

@@ -1,5 +1,7 @@
 /** Reads files that this user may not be allowed to read: a hidden file is reported, and never taken for missing. */
-import { lstatSync, readFileSync, type Stats } from 'node:fs';
+import { lstatSync, type Stats } from 'node:fs';
+import { Failure } from '../failure.ts';
+import { readIfPresent } from '../system/files.ts';
 
 const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
 
@@ -16,9 +18,9 @@ export class ReadableFiles {
     return this.#hidden.has(path);
   }
 
-  /** Undefined for a file that is missing or hidden. */
+  /** Undefined for a file that is missing or hidden, and for what is no file. */
   read(path: string): Uint8Array | undefined {
-    return this.#look(path, () => new Uint8Array(readFileSync(path)));
+    return this.#look(path, () => readIfPresent(path));
   }
 
   text(path: string): string | undefined {
@@ -30,13 +32,14 @@ export class ReadableFiles {
     return this.#look(path, () => lstatSync(path));
   }
 
-  #look<T>(path: string, look: () => T): T | undefined {
+  #look<T>(path: string, look: () => T | undefined): T | undefined {
     try {
       return look();
     } catch (error) {
       const code = codeOf(error);
+      const isNoFile = error instanceof Failure && error.code === 'malformed';
       if (code === 'EACCES' || code === 'EPERM') this.#hidden.add(path);
-      else if (code !== 'ENOENT' && code !== 'ENOTDIR' && code !== 'EISDIR' && code !== 'ELOOP') throw error;
+      else if (!isNoFile && code !== 'ENOENT' && code !== 'ENOTDIR' && code !== 'ELOOP') throw error;
       return undefined;
     }
   }

@@ -77,7 +77,7 @@ export class GokeyVault implements OtherVault {
   #seed(): Uint8Array | undefined {
     const { seed: file, skip } = this.#settings;
     if (file === undefined) return undefined;
-    const bytes = readIfPresent(file);
+    const bytes = readIfPresent(file, 'read');
     if (!bytes) throw this.#fail(`has no seed file at ${file}`, 'seed = "FILE", as gokey -t seed made it');
     const seed = bytes.slice(skip);
     bytes.fill(0);

@@ -87,6 +87,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exitCode = process.exitCode === undefined || process.exitCode === 0 ? exitStatus.system : process.exitCode;
 });
 
+// Whoever read it is gone, as in `auxcred apply 2>&1 | head`: the work is finished all the same.
+process.stderr.on('error', () => undefined);
+
 main(process.argv.slice(2))
   .catch(sayFailure)
   .then(

@@ -37,18 +37,37 @@ function hasCode(error: unknown, code: string): boolean {
   return error instanceof Error && 'code' in error && error.code === code;
 }
 
-/** Reads a file; undefined if there is none. The caller wipes the bytes if they are secret. */
-export function readIfPresent(path: string): Uint8Array | undefined {
+const remedy = { hint: 'remove it, or restore the file from a backup' };
+
+const notAFile = (path: string): Failure => new Failure('malformed', `${path} is not a regular file`, remedy);
+
+/** What `read` finds at a path; undefined if there is nothing. @throws Failure `malformed` for a loop of links */
+function ifPresent<T>(path: string, read: () => T): T | undefined {
   try {
+    return read();
+  } catch (error) {
+    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
+    if (hasCode(error, 'ELOOP'))
+      throw new Failure('malformed', `${path} is a loop of symbolic links`, { ...remedy, cause: error });
+    throw error;
+  }
+}
+
+/**
+ * Reads a file, following links; undefined if there is none. The caller wipes the bytes if they are secret.
+ * @param pipes - whether to wait for the writer of a FIFO: only if a user named the file, as in `--identity=<(COMMAND)`
+ * @throws Failure `malformed` for a folder, a socket, a FIFO that is not read, and a loop of links
+ */
+export function readIfPresent(path: string, pipes: 'read' | 'refused' = 'refused'): Uint8Array | undefined {
+  return ifPresent(path, () => {
+    const status = statSync(path);
+    if (status.isDirectory() || status.isSocket() || (status.isFIFO() && pipes === 'refused')) throw notAFile(path);
     const buffer = readFileSync(path);
     const bytes = Uint8Array.from(buffer);
     // The file may be a private key.
     buffer.fill(0);
     return bytes;
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
-    throw error;
-  }
+  });
 }
 
 /**
@@ -58,18 +77,19 @@ export function readIfPresent(path: string): Uint8Array | undefined {
  * bytes
  */
 export function readFileWithin(path: string, most: number): Uint8Array | undefined {
-  const hint = 'remove it, or restore the file from a backup';
-  try {
+  return ifPresent(path, () => {
     // Check before opening, because opening a device may have effects.
-    if (!statSync(path).isFile()) throw new Failure('malformed', `${path} is not a regular file`, { hint });
+    if (!statSync(path).isFile()) throw notAFile(path);
     const fd = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
     try {
       const status = fstatSync(fd);
-      if (!status.isFile()) throw new Failure('malformed', `${path} is not a regular file`, { hint });
+      if (!status.isFile()) throw notAFile(path);
       if (status.size > most)
-        throw new Failure('malformed', `${path} has ${String(status.size)} bytes, and ${String(most)} is the limit`, {
-          hint,
-        });
+        throw new Failure(
+          'malformed',
+          `${path} has ${String(status.size)} bytes, and ${String(most)} is the limit`,
+          remedy,
+        );
       const bytes = new Uint8Array(status.size);
       let length = 0;
       for (let got = -1; got !== 0 && length < bytes.length; length += got)
@@ -78,12 +98,7 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
     } finally {
       closeSync(fd);
     }
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
-    if (hasCode(error, 'ELOOP'))
-      throw new Failure('malformed', `${path} is a loop of symbolic links`, { hint, cause: error });
-    throw error;
-  }
+  });
 }
 
 /** Reads a file as UTF-8; undefined if there is none. */
@@ -94,12 +109,7 @@ export function textIfPresent(path: string): string | undefined {
 
 /** The names in a folder; none if there is no such folder. */
 export function namesIn(folder: string): string[] {
-  try {
-    return readdirSync(folder);
-  } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return [];
-    throw error;
-  }
+  return ifPresent(folder, () => readdirSync(folder)) ?? [];
 }
 
 /** The target of a symlink; undefined if there is none. */

@@ -1,5 +1,5 @@
 /** Reads input from standard input or a named file. */
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { Failure } from '../failure.ts';
 
@@ -15,13 +15,16 @@ const newline = 0x0a;
  * Reads a file, or standard input for `-`, to the end, however slowly the bytes come. The caller wipes them.
  * @param most - the most bytes
  * @param part - `line` reads the first line only, returned without its end, and does not wait for more
- * @throws Failure `usage` for more than `most` bytes, and what the system says of a file that can't be read
+ * @throws Failure `usage` for a folder and for more than `most` bytes, and what the system says of a file that can't be
+ * read
  */
 export function readInput(file: string, most: number, part: 'all' | 'line' = 'all'): Uint8Array {
+  const what = file === '-' ? 'standard input' : file;
   const fd = file === '-' ? 0 : openSync(file, 'r');
   // The end of a line may take two bytes.
   const bytes = Buffer.alloc(most + 2);
   try {
+    if (fstatSync(fd).isDirectory()) throw new Failure('usage', `${what} is a folder, not a file`);
     let length = 0;
     for (let got = -1; got !== 0 && length < bytes.length; length += got) {
       if (part === 'line' && bytes.subarray(0, length).includes(newline)) break;
@@ -29,10 +32,7 @@ export function readInput(file: string, most: number, part: 'all' | 'line' = 'al
     }
     const wanted = part === 'line' ? firstLine(bytes.subarray(0, length)) : bytes.subarray(0, length);
     if (wanted.length > most)
-      throw new Failure(
-        'usage',
-        `${file === '-' ? 'standard input' : file} has more than ${String(most)} bytes, which is the limit`,
-      );
+      throw new Failure('usage', `${what} has more than ${String(most)} bytes, which is the limit`);
     return Uint8Array.from(wanted);
   } finally {
     bytes.fill(0);

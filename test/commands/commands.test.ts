@@ -205,11 +205,11 @@ describe('seal', () => {
   test('shows the words before they are valid, and says so if it then fails', () => {
     mkdirSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), { recursive: true });
     const { status, stdout, stderr } = here('seal', '--print-words');
-    assert.equal(status, exitStatus.system);
+    assert.equal(status, exitStatus.malformed);
     assert.equal(stdout.trim().split(' ').length, 24);
     assert.match(
       stderr,
-      /the 24 words were shown before this failed: they are valid only if auxcred unseal shows key id [0-9a-f]{32}\n.*EISDIR/,
+      /the 24 words were shown before this failed: they are valid only if auxcred unseal shows key id [0-9a-f]{32}\n.*50-auxcred-seal.conf is not a regular file/,
     );
     assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
   });
@@ -273,6 +273,81 @@ describe('unseal', () => {
       /none of this machine's keys opens the file, which is for ssh-ed25519\nauxcred: hint: the host key may have changed/,
     );
   });
+});
+
+describe('anything but a file', () => {
+  const others: Readonly<Record<string, (path: string) => void>> = {
+    'a folder': (path) => mkdirSync(path),
+    'a FIFO': (path) => assert.equal(spawnSync('mkfifo', [path]).status, 0),
+    'a loop of links': (path) => {
+      symlinkSync(path, path);
+    },
+  };
+  const files = ['etc/auxcred/scopes.json', 'etc/auxcred/rendered/manifest', 'etc/group'];
+  for (const [what, make] of Object.entries(others))
+    for (const file of files)
+      test(`${what} in the place of ${file} is named, and waited for by nobody`, () => {
+        here('seal', '--no-recovery');
+        here('apply');
+        rmSync(at(file));
+        make(at(file));
+        const said = here('apply');
+        assert.equal(said.status, exitStatus.malformed, said.stderr);
+        assert.match(said.stderr, new RegExp(`/${file} is (?:not a regular file|a loop of symbolic links)$`, 'm'));
+        assert.match(said.stderr, /^auxcred: hint: /m);
+        const { status, stderr } = here('status');
+        assert.ok(status === exitStatus.unwell || status === exitStatus.malformed, stderr);
+      });
+
+  test('can be the key that opens the seed, as in --identity=<(COMMAND)', () => {
+    assert.equal(spawnSync('age-keygen', ['-o', at('key')]).status, 0);
+    const recipient = spawnSync('age-keygen', ['-y', at('key')], { encoding: 'utf8' }).stdout.trim();
+    here('seal', `--recipient=${recipient}`);
+    rmSync(at('etc/auxcred/scopes.json'));
+    const { status, stderr } = spawnSync(
+      'bash',
+      [
+        '-c',
+        '"$@" --identity=<(cat "$0")',
+        at('key'),
+        process.execPath,
+        'dist/auxcred.cjs',
+        'reseal',
+        `--root=${root}`,
+      ],
+      { encoding: 'utf8' },
+    );
+    assert.equal(status, 0, stderr);
+  });
+});
+
+test('a folder is no input', () => {
+  here('seal', '--no-recovery');
+  const { status, stderr } = spawnSync(
+    'sh',
+    ['-c', '"$@" < /', 'sh', process.execPath, 'dist/auxcred.cjs', 'put', 'wifi', `--root=${root}`],
+    { encoding: 'utf8' },
+  );
+  assert.equal(status, exitStatus.usage);
+  assert.match(stderr, /^auxcred: standard input is a folder, not a file$/m);
+});
+
+test('standard error that nobody reads, or that is full, stops nothing halfway', () => {
+  here('seal', '--no-recovery');
+  for (const output of ['2> /dev/full', '2> >(exec true)']) {
+    rmSync(at('etc/auxcred/rendered'), { force: true });
+    const { status } = spawnSync('bash', [
+      '-c',
+      `sleep 0.1; "$@" ${output}`,
+      'sh',
+      process.execPath,
+      'dist/auxcred.cjs',
+      'apply',
+      `--root=${root}`,
+    ]);
+    assert.equal(status, 0, output);
+    assert.ok(existsSync(at('etc/auxcred/rendered/units/web.service.d/50-auxcred.conf')));
+  }
 });
 
 describe('standard output', () => {
