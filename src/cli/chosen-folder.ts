@@ -5,9 +5,8 @@ import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
 import { checkedPath, type FixedName, nameText, splitName } from '../fixed/name.ts';
 import { openersOf } from '../machine/openers.ts';
 import { openStore } from '../seeds/open.ts';
-import { parsePins } from '../seeds/pins.ts';
+import { readPins } from '../seeds/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
-import { readIfPresent } from '../system/files.ts';
 import { refuseForeign } from '../system/held-folder.ts';
 import { isInputTerminal } from '../system/input.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -45,8 +44,7 @@ export function placeOf(options: Options): Place {
     const { fixed, fetched } = vaultFiles(vault.folder);
     return { folder: new FixedFolder(fixed), fetched, vault, paths, scope: named };
   }
-  const pins = readIfPresent(paths.pins);
-  const scopes = pins ? [...parsePins(pins, paths.pins).scopes.keys()] : [];
+  const scopes = [...(readPins(paths)?.scopes.keys() ?? [])];
   if (scopes.length === 0)
     throw new Failure('not-found', 'there is no vault and no sealed seed here', {
       hint: "auxcred init creates a vault; auxcred seal creates this machine's own seed",

@@ -17,10 +17,9 @@ import type { Standpoint } from '../manifest/recipes.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
-import { parsePins } from '../seeds/pins.ts';
+import { readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
-import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say } from '../terminal/say.ts';
@@ -142,8 +141,7 @@ export function viewOf(options: Options): View {
   const manifest = sound(
     manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)),
   );
-  const pinsFile = readIfPresent(paths.pins);
-  const pins = pinsFile ? [...parsePins(pinsFile, paths.pins).scopes] : [];
+  const pins = [...(readPins(paths)?.scopes ?? [])];
   return {
     manifest,
     standpoint: {

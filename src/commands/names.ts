@@ -3,8 +3,7 @@ import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
 import { verbNames } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { nameText } from '../fixed/name.ts';
-import { parsePins } from '../seeds/pins.ts';
-import { readIfPresent } from '../system/files.ts';
+import { readPins } from '../seeds/pins.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { print } from '../terminal/say.ts';
 import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
@@ -68,11 +67,9 @@ function fixed(options: Options): string[] {
   return folder.list(scope).names.map((name) => (scope === undefined ? nameText(name) : name.path));
 }
 
-function pinned(options: Options): string[] {
-  const { pins } = pathsUnder(options.value('root') ?? '/');
-  const file = readIfPresent(pins);
-  return file ? [...parsePins(file, pins).scopes.keys()] : [];
-}
+const pinned = (options: Options): string[] => [
+  ...(readPins(pathsUnder(options.value('root') ?? '/'))?.scopes.keys() ?? []),
+];
 
 function readable(read: () => string[]): string[] {
   try {

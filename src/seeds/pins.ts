@@ -110,6 +110,12 @@ const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
     }),
   );
 
+/** Reads this machine's pins; undefined if there are none. @throws Failure `malformed` */
+export function readPins({ pins }: Paths): Pins | undefined {
+  const file = readIfPresent(pins);
+  return file && parsePins(file, pins);
+}
+
 /** Whether two sets of pins have the same scopes, epochs and key ids. */
 export function samePins(one: ReadonlyMap<string, Pin>, other: ReadonlyMap<string, Pin>): boolean {
   return (
@@ -163,10 +169,9 @@ export function establishedPins(paths: Paths): Pins | 'damaged' | undefined {
   return isUnfinished ? undefined : pins;
 }
 
-function pinsSeen({ pins }: Paths): Pins | 'damaged' | undefined {
-  const file = readIfPresent(pins);
+function pinsSeen(paths: Paths): Pins | 'damaged' | undefined {
   try {
-    return file && parsePins(file, pins);
+    return readPins(paths);
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return 'damaged';
     throw error;
