@@ -36,9 +36,10 @@ export async function showPlan(
 ): Promise<number> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
+  const named = options.value('at');
+  const at = named === undefined ? undefined : periodNamed(named).start;
   const { declarations } = sound(withMachineProblems(root, readManifest(root)));
   const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
-  const at = options.value('at');
   // Unlike existsSync, this does not call seeds missing that are only hidden from this user.
   if (withDropIns && !statSync(paths.seeds, { throwIfNoEntry: false })) {
     sayUnsealed(paths);
@@ -54,7 +55,7 @@ export async function showPlan(
       declarations,
       payload.scopes,
       {
-        at: at === undefined ? new Date() : periodNamed(at).start,
+        at: at ?? new Date(),
         counter: payload.counter,
         undelivered: await undelivered(root, paths, payload, false),
         acceptEarlier: at !== undefined || options.flag('accept-clock'),

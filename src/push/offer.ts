@@ -1,12 +1,12 @@
 /** A target's description of itself, from its files: no seed and no TPM is opened. */
-import { readdirSync } from 'node:fs';
+import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
-import { type Pin, parsePins } from '../seeds/pins.ts';
+import { type Pin, pinsIn } from '../seeds/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { isManifestName, type Offer, type OfferedFile, type OfferedFixed } from './protocol.ts';
@@ -61,15 +61,8 @@ function hostKey({ sshHostKey }: Paths): Uint8Array | undefined {
 }
 
 /** The sealed scopes; none if the seeds or their pins are gone or damaged. */
-function sealedPins(paths: Paths): ReadonlyMap<string, Pin> {
-  const pins = readIfPresent(paths.seeds) && readIfPresent(paths.pins);
-  try {
-    return pins ? parsePins(pins, paths.pins).scopes : new Map<string, Pin>();
-  } catch (error) {
-    if (error instanceof Failure && error.code === 'malformed') return new Map();
-    throw error;
-  }
-}
+const sealedPins = (paths: Paths): ReadonlyMap<string, Pin> =>
+  (existsSync(paths.seeds) ? pinsIn(paths)?.scopes : undefined) ?? new Map<string, Pin>();
 
 /** Only files that a push could bring. */
 function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {

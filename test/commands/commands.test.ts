@@ -54,6 +54,7 @@ const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] 
   [['seal', 'web1'], 'usage', /seal takes no argument, and "web1" is one too many/],
   [['stage'], 'usage', /stage needs the name of a unit: auxcred stage UNIT/],
   [['check', '--json=1'], 'usage', /--json of check takes no value/],
+  [['plan', '--root=/', '--at=soon'], 'usage', /soon is not a period/],
   [['apply', '--root=/not/here'], 'usage', /--root=\/not\/here is not a folder\nauxcred: hint: .*--root=\/mnt/],
   [['doctor', '--root=/etc/passwd'], 'usage', /--root=\/etc\/passwd is not a folder/],
 ];
