@@ -10,14 +10,12 @@ import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/
 
 /** `auxcred names WHAT`: prints what a shell offers on TAB. Opens no seed; if anything goes wrong it prints nothing. */
 export function names(argv: readonly string[]): number {
-  const options = new Options('names', argv);
-  const [what] = options.operands;
-  for (const name of [...new Set(readable(() => namesOf(what, options)))].sort()) print(name);
+  for (const name of [...new Set(readable(() => namesOf(new Options('names', argv))))].sort()) print(name);
   return 0;
 }
 
-function namesOf(what: string | undefined, options: Options): string[] {
-  switch (what) {
+function namesOf(options: Options): string[] {
+  switch (options.operands[0]) {
     case 'verbs':
       return verbNames;
     case 'secrets':

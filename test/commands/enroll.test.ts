@@ -99,7 +99,8 @@ describe('on a machine', () => {
       /warning: this machine has no ssh-ed25519 host key at .*\nauxcred: hint: ssh-keygen -A/,
     );
     fails(on('web1'), 'no-recipient', /neither an ssh-ed25519 host key nor a TPM/);
-    fails(on('nowhere', device()), 'usage', /etc\/hostname is missing or empty/);
+    mkdirSync(at('nameless'));
+    fails(on('nameless', device()), 'usage', /etc\/hostname is missing or empty/);
     fails(on('web1', '--from=-'), 'usage', /--from needs the name of a host in the vault/);
   });
 });
