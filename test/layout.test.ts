@@ -19,6 +19,7 @@ const order = [
   'drop-ins',
   'broker',
   'snapshot',
+  'moving-in',
   'other-vaults',
   'vault',
   'seeds',

@@ -697,6 +697,53 @@ export const manual = {
     examples: [{ command: 'auxcred import pass host/web1', says: 'everything in pass' }],
     statuses: { vault: 'some of them failed' },
   }),
+  migrate: page({
+    group: 'fixed',
+    summary: 'move in from sops-nix, agenix, systemd-creds, ansible-vault, env files or pass',
+    usage: [
+      '(sops-nix | agenix | ansible-vault | env-file) [--dry-run] PATH...',
+      'systemd-creds [--dry-run] [CREDSTORE...]',
+      '(pass | gopass | passage) [--dry-run] [NAME...]',
+    ],
+    operands: [
+      ['sops-nix', 'agenix', 'systemd-creds', 'ansible-vault', 'env-file', 'pass', 'gopass', 'passage'],
+      'file',
+    ],
+    text: [
+      'Reads the secrets with the other program, puts each into the fixed folder byte for byte, and prints the manifest ' +
+        "or NixOS options that take the place of the old configuration. Nothing of the other program's is changed. " +
+        'All is read before anything is written; a secret that is already there with another value stops it.',
+    ],
+    options: [
+      dryRun,
+      {
+        name: 'key',
+        value: 'FILE',
+        help: "an age identity or ssh key for agenix, a file with ansible-vault's password",
+        repeated: true,
+        choices: 'file',
+      },
+      {
+        name: 'declared',
+        value: 'FILE',
+        help: "what nix eval --json prints of the configuration's sops.secrets or age.secrets; - for standard input",
+        choices: 'file',
+      },
+      { name: 'below', value: 'PATH', help: 'begin every name with this' },
+      {
+        name: 'format',
+        value: 'FORM',
+        help: 'toml for a manifest, nix for NixOS options (the default for sops-nix and agenix)',
+        choices: ['toml', 'nix'],
+      },
+      ...place,
+    ],
+    examples: [
+      { command: 'auxcred migrate systemd-creds --dry-run', says: 'see what this machine has' },
+      { command: 'auxcred migrate sops-nix secrets/web1.yaml --host=web1', says: 'one file of sops' },
+    ],
+    statuses: { vault: 'some secrets could not be read', refused: 'a secret of that name is there already' },
+  }),
   verify: page({
     group: 'fixed',
     summary: 'check that every fixed secret opens under its name',

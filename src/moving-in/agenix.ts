@@ -58,10 +58,7 @@ function rulesOrFiles(path: string): AgeFile[] {
     return filesIn([path])
       .filter((file) => file.path.endsWith('.age'))
       .map((file) => ({ name: nameOf(file.below), file: file.path }));
-  const names = outputOf(
-    ['nix-instantiate', '--eval', '--strict', '--json', '--expr', attributeNames(rules)],
-    rules,
-  );
+  const names = outputOf(['nix-instantiate', '--eval', '--strict', '--json', '--expr', attributeNames(rules)], rules);
   return Json.parse(names, rules, 'secrets.nix is a set of files and their public keys')
     .list()
     .map((name) => ({ name: nameOf(name.text()), file: join(dirname(rules), name.text()) }));

@@ -38,8 +38,10 @@ export interface FoundSecret {
 export interface FoundEnvironment {
   readonly name: string;
   readonly from: string;
-  /** Variables and the names of their secrets in the findings. */
-  readonly variables: readonly (readonly [string, string])[];
+  /** Variables and the names of their secrets in the findings; undefined for an empty value. */
+  readonly variables: readonly (readonly [string, string | undefined])[];
+  /** The lines of units that read the old file. */
+  readonly replaces: readonly string[];
   readonly use: Use;
 }
 

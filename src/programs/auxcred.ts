@@ -30,6 +30,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   cp: async (argv) => (await import('../commands/mv.ts')).cp(argv),
   generate: async (argv) => (await import('../commands/generate.ts')).generate(argv),
   import: async (argv) => (await import('../commands/import.ts')).importCommand(argv),
+  migrate: async (argv) => (await import('../commands/migrate.ts')).migrate(argv),
   verify: async (argv) => (await import('../commands/verify.ts')).verify(argv),
   rekey: async (argv) => (await import('../commands/rekey.ts')).rekey(argv),
   fetch: async (argv) => (await import('../commands/fetch.ts')).fetch(argv),
