@@ -104,8 +104,10 @@ interface Target extends FoundSecret {
 }
 
 async function move(from: string, findings: Findings, { place, scope, options, form }: Destination): Promise<number> {
-  const { secrets, environments, unread, notes } = findings;
+  const { environments, notes } = findings;
+  const unread = [...findings.unread, ...findings.secrets.flatMap((secret) => sizeProblem(secret) ?? [])];
   for (const problem of unread) say(`left alone: ${problem}`);
+  const secrets = findings.secrets.filter((secret) => sizeProblem(secret) === undefined);
   if (secrets.length === 0) throw new Failure('not-found', `there is no secret of ${from} to migrate`);
   const named = namer(options.value('below'));
   const targets = secrets.map((secret): Target => ({ ...secret, target: { scope, path: named(secret.name) } }));
@@ -137,6 +139,12 @@ async function move(from: string, findings: Findings, { place, scope, options, f
   return unread.length > 0 ? exitStatus.vault : 0;
 }
 
+/** Why a secret can't be a fixed one; undefined if it can. */
+function sizeProblem({ from, value }: FoundSecret): string | undefined {
+  if (value.length === 0) return `${from} is empty`;
+  return value.length > largestValue ? `${from} has more than ${String(largestValue)} bytes` : undefined;
+}
+
 /** Makes names here from names there. */
 function namer(below: string | undefined): (name: string) => string {
   return (name) => {
@@ -164,15 +172,9 @@ function refuseTwins(targets: readonly Target[]): void {
 
 /**
  * Whether the secret is already here, with the same value.
- * @throws Failure `refused` if there is another value by its name, or the secret can't be a fixed one
+ * @throws Failure `refused` if there is another value by its name, or one that differs only in case
  */
 function isThere({ folder, seedOf, former }: OpenPlace, { target, value, from }: Target): boolean {
-  if (value.length === 0 || value.length > largestValue)
-    throw new Failure(
-      'refused',
-      `${from} ${value.length === 0 ? 'is empty' : `has more than ${String(largestValue)} bytes`}, so nothing was changed`,
-      { hint: 'name the others only' },
-    );
   folder.refuseLookalike(target);
   if (!folder.has(target)) return false;
   const old = folder.open(target, seedOf, former);

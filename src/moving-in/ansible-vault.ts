@@ -14,25 +14,22 @@ const heading = '$ANSIBLE_VAULT;';
 export function ansibleVault({ from, keys }: Asked): Findings {
   const secrets: FoundSecret[] = [];
   const unread: string[] = [];
-  const take = (file: string, read: () => readonly FoundSecret[]): void => {
+  const take = (read: () => readonly FoundSecret[]): void => {
     const found = attempt(read);
     if (found instanceof Failure) unread.push(found.message);
     else secrets.push(...found);
-    if (found instanceof Failure || found.length > 0) return;
-    if (from.includes(file)) unread.push(`${file} has no secret of ansible-vault`);
   };
   try {
     for (const { path, below } of filesIn(from)) {
       const text = encryptedText(path);
       const prefix = from.includes(path) ? '' : `${withoutEnding(below)}/`;
-      if (text.startsWith(heading)) take(path, () => wholeFile(path, below, prefix, keys));
-      else
-        take(path, () =>
-          inlineValues(text).map(({ key, vault }) => {
-            const what = `${path}: ${key}`;
-            return { name: prefix + key, from: what, value: decrypted(vault, what, keys), use: { units: [] } };
-          }),
-        );
+      const inline = text.startsWith(heading) ? undefined : inlineValues(text);
+      if (!inline) take(() => wholeFile(path, below, prefix, keys));
+      else if (inline.length === 0 && prefix === '') unread.push(`${path} has no secret of ansible-vault`);
+      for (const { key, vault } of inline ?? []) {
+        const what = `${path}: ${key}`;
+        take(() => [{ name: prefix + key, from: what, value: decrypted(vault, what, keys), use: { units: [] } }]);
+      }
     }
   } catch (error) {
     wipeFindings({ secrets });
@@ -125,7 +122,7 @@ function inlineValues(text: string): InlineValue[] {
     levels = levelsAt(levels, line);
     if (!/^(?:[^#'"]*|.*[:-]\s+)!vault\s*\|/.test(line) || levels.length === 0) return [];
     const block = lines.slice(i + 1);
-    const end = block.findIndex((next) => !/^\s+[0-9a-f$]/.test(next));
+    const end = block.findIndex((next) => !/^\s+(?:[0-9a-f]+|\$ANSIBLE_VAULT;\S+)\s*$/.test(next));
     const vault = block.slice(0, end === -1 ? block.length : end).map((next) => `${next.trim()}\n`);
     if (vault[0]?.startsWith(heading) !== true) return [];
     return [{ key: levels.map(({ name }) => String(name)).join('/'), vault: vault.join('') }];

@@ -158,7 +158,7 @@ async function read(collection: Collection, root: string, device: string | undef
   try {
     for (const credential of all) {
       const { id, from, units } = credential;
-      const value = await valueOf(credential, root, device);
+      const value = await credentialValue(credential, root, device);
       const isAmbiguous = all.filter((other) => other.id === id).length > 1;
       const owner = (units[0] ?? basename(from)).replace(/\.service$/, '');
       const name = isAmbiguous ? `${owner}/${id}` : id;
@@ -173,7 +173,7 @@ async function read(collection: Collection, root: string, device: string | undef
 }
 
 /** @returns the value, or why it can't be read */
-async function valueOf(
+async function credentialValue(
   { id, isEncrypted, bytes }: Credential,
   root: string,
   device: string | undefined,
