@@ -30,6 +30,8 @@ const debianPackages = [
     'openssl',
     'dash',
     'pass',
+    'ansible-core',
+    'nix-bin',
     'gnupg',
     'git',
     'bsdutils',

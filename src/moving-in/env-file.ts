@@ -53,4 +53,4 @@ function variablesOf(path: string, unread: string[]): Variable[] {
 
 /** The lines of units that read the file; a dash before its path allows it to be missing. */
 const usersOf = (settings: readonly UnitSetting[], root: string, path: string): UnitSetting[] =>
-  settings.filter(({ value }) => resolve(join(root, value.replace(/^-/, ""))) === resolve(path));
+  settings.filter(({ value }) => resolve(join(root, value.replace(/^-/, ''))) === resolve(path));

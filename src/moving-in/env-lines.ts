@@ -61,7 +61,8 @@ class EnvReader {
 
   /** The text before `=`; undefined for a line without one. */
   #key(): string | undefined {
-    const start = this.#at;
+    // The first character is part of it, whatever it is.
+    const start = this.#at++;
     while (this.#at < this.#bytes.length && !isNewline(this.#peek())) {
       if (this.#peek() === equals)
         return new TextDecoder().decode(this.#bytes.subarray(start, this.#at++)).replace(/[ \t]+$/, '');

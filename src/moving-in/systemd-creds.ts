@@ -202,11 +202,11 @@ const simpleEscapes: Readonly<Record<string, number>> = {
   "'": 0x27,
 };
 
-/** The bytes of `SetCredential=`: `%%`, and the escapes of C (cunescape_one() in systemd's src/basic/escape.c). */
+/** The bytes of `SetCredential=`, with the escapes of C (cunescape_one() in systemd's src/basic/escape.c). */
 function unescaped(text: string): Uint8Array {
-  const parts = text
-    .replaceAll('%%', '%')
-    .matchAll(/\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))|[^\\]+|\\$/gs);
+  const parts = text.matchAll(
+    /\\(?:x([0-9a-fA-F]{2})|([0-3][0-7]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))|[^\\]+|\\$/gs,
+  );
   return Buffer.concat(
     [...parts].map(([whole, hex, octal, short, long, char]) => {
       if (hex !== undefined) return Uint8Array.of(Number.parseInt(hex, 16));

@@ -52,6 +52,7 @@ const documentation = [
     'formats.md',
     'glossary.md',
     'guide.md',
+    'moving-in.md',
     'operations.md',
     'threat-model.md',
     'vaults.md',

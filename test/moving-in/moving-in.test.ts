@@ -42,10 +42,10 @@ const migrateFails = (code: FailureCode, message: RegExp, ...args: string[]): cl
   cli.fails(['migrate', ...args], code, message, { env: environment() });
 const get = (name: string): string => cli.works(['get', name], { env: environment(), encoding: 'latin1' }).stdout;
 
-/** What the manifest says of the declarations that were printed: it has to be a sound one. */
+/** What `check` says of the printed manifest: it has to be a sound one. */
 function checked(toml: string): string {
-  write('manifest/web1/moved.toml', toml);
-  const { stdout, stderr } = cli.works(['check', `--manifest=${at('manifest/web1')}`], { env: environment() });
+  write('root/etc/auxcred/secrets.d/moved.toml', toml);
+  const { stdout, stderr } = cli.works(['check', `--root=${at('root')}`], { env: environment() });
   return stdout + stderr;
 }
 
@@ -254,7 +254,8 @@ describe('password stores', () => {
     const programs = {
       // What gopass does with a store of gpg files, which is pass's own.
       gopass:
-        '[ "$1 $2" = "ls --flat" ] && cd "$PASSWORD_STORE_DIR" && exec find * -name "*.gpg" -printf "%P\\n" -o -name none\nexec pass show -- "$4"',
+        'if [ "$1" = show ]; then exec pass show -- "$4"; fi\n' +
+        '[ "$*" = "ls --flat" ] && cd "$PASSWORD_STORE_DIR" && find * -name "*.gpg" | sed "s/.gpg$//"',
       passage: 'exec age -d -i "$HOME/identity" "$HOME/.passage/store/$3.age"',
     };
     for (const [name, text] of Object.entries(programs)) {
@@ -278,6 +279,15 @@ describe('password stores', () => {
     assert.equal(get('host/web1/web/token'), 'tok');
     cli.works(['import', 'passage', 'host/web2'], { env: environment() });
     assert.equal(get('host/web2/web/token'), 'tok');
+  });
+
+  test('gopass: migrate and import', () => {
+    assert.match(
+      migrate('gopass', 'My Bank', '--host=web1').stderr,
+      /my-bank\/login \(19 bytes\) from gopass: My Bank/,
+    );
+    cli.works(['import', 'gopass', 'host/web2'], { env: environment() });
+    assert.equal(get('host/web2/web/api'), 'p4ss');
   });
 
   test('two names that become one are refused', () => {
