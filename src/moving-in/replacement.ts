@@ -54,7 +54,11 @@ export function replacementLines(moving: Moving, form: Form): string[] {
   ];
   // A note quotes unit files, in which no line may begin a declaration.
   const comments = notes.map((note) => `# ${note.replaceAll(/[\0-\x1f\x7f]+/g, ' ')}`);
-  return [...comments, ...(comments.length === 0 ? [] : ['']), ...declared.flatMap(form === 'nix' ? nix : toml)];
+  return [
+    ...comments,
+    ...(comments.length === 0 ? [] : ['']),
+    ...(form === 'nix' ? declared.flatMap(nix) : apart(declared.map(toml))),
+  ];
 }
 
 function fixedKeys({ name, use }: Moved, share: string | undefined): Keys {
@@ -95,8 +99,11 @@ const toml = ({ name, keys, env }: Declared): string[] => [
   ...keys.map(([key, value]) => `${tomlKey(key)} = ${tomlValue(value)}`),
   ...(env.length === 0 ? [] : [`[secret.${tomlKey(name)}.env]`]),
   ...env.map(([key, value]) => `${tomlKey(key)} = ${tomlText(value)}`),
-  '',
 ];
+
+/** Lists of lines, with an empty line between. */
+const apart = (lists: readonly (readonly string[])[]): string[] =>
+  lists.flatMap((lines, i) => (i === 0 ? lines : ['', ...lines]));
 
 /** A string of Nix, in which `${` begins an expression. */
 const nixText = (text: string): string => `"${text.replaceAll(/["\\]/g, '\\$&').replaceAll('${', '\\${')}"`;

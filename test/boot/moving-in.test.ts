@@ -5,8 +5,10 @@ import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { thoroughVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+import { transcripts } from '../moving-in/transcripts.ts';
 
 const store = '/etc/credstore.encrypted';
+const encrypt = 'systemd-creds encrypt --with-key=host';
 
 for (const version of thoroughVersions)
   describe(`moving in on systemd ${version}`, { skip: cannotBoot }, () => {
@@ -23,6 +25,15 @@ for (const version of thoroughVersions)
       await machine?.destroy();
     });
 
+    test('as docs/moving-in.md shows it', async () => {
+      const shown = transcripts().find(({ command }) => command.includes('systemd-creds'));
+      assert.ok(shown);
+      await machine.shell(`mkdir -p ${store} && printf hunter2 | ${encrypt} --name=db-password - ${store}/db-password`);
+      await writeProbeUnit(machine, 'web.service', { service: ['LoadCredentialEncrypted=db-password'] });
+      assert.equal((await machine.shell(`${shown.command} 2>&1`)).stdout, shown.output);
+      await machine.shell(`rm ${store}/db-password /etc/systemd/system/web.service && auxcred rm db-password`);
+    });
+
     const bytesOf = async (units: readonly string[]): Promise<unknown[]> => {
       await machine.run(['systemctl', 'daemon-reload']);
       await forgetProbes(machine);
@@ -31,7 +42,6 @@ for (const version of thoroughVersions)
     };
 
     test('systemd-creds: credentials of the stores and of unit files', async () => {
-      const encrypt = `systemd-creds encrypt --with-key=host`;
       const inline = await machine.shell(
         `mkdir -p ${store} /etc/credstore /srv && umask 077 && ` +
           `printf 'tok\\n' | ${encrypt} --name=token - ${store}/token && ` +
@@ -53,8 +63,8 @@ for (const version of thoroughVersions)
       for (const [unit, service] of Object.entries(lines)) await writeProbeUnit(machine, unit, { service });
       const old = await bytesOf(units);
       const { stdout, stderr } = await machine.run(['auxcred', 'migrate', 'systemd-creds']);
-      assert.match(stdout, /\[secret\.token\]\nkind = "fixed"\nunits = \["a\.service", "b\.service"\]\n\n/);
-      assert.match(stdout, /\[secret\.unused\]\nkind = "fixed"\n\n/);
+      assert.match(stdout, /\[secret\.token\]\nkind = "fixed"\nunits = \["a\.service", "b\.service"\]\n(\n|$)/);
+      assert.match(stdout, /\[secret\.unused\]\nkind = "fixed"\n(\n|$)/);
       assert.match(
         stdout,
         /^# a\.service: take LoadCredentialEncrypted=key out of \/etc\/systemd\/system\/a\.service$/m,

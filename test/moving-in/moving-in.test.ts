@@ -11,6 +11,7 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 import type { FailureCode } from '../../src/failure.ts';
 import { exitStatus } from '../../src/failure.ts';
 import * as cli from '../cli.ts';
+import { transcripts } from './transcripts.ts';
 
 let folder = '';
 let recipient = '';
@@ -269,7 +270,7 @@ describe('password stores', () => {
     assert.equal(get('host/web1/my-bank/login'), 'first line\nuser: me');
     assert.match(
       migrate('pass', 'web', '--group=db').stdout,
-      /^\[secret\."web\/api"\]\nkind = "fixed"\nshare = "db"\n\n$/,
+      /^\[secret\."web\/api"\]\nkind = "fixed"\nshare = "db"\n$/,
     );
     migrateFails('not-found', /pass has no web\/none/, 'pass', 'web/none', '--host=web1');
   });
@@ -311,4 +312,27 @@ describe('a call', () => {
     migrateFails('usage', /needs the host or group/, 'pass');
     migrateFails('not-found', /there is no \/nonexistent/, 'env-file', '/nonexistent', '--host=web1');
   });
+});
+
+describe('docs/moving-in.md', () => {
+  before(() => {
+    write('bin/auxcred', `#!/bin/sh\nexec ${process.execPath} ${cli.program} "$@"\n`);
+    chmodSync(at('bin/auxcred'), 0o755);
+    sops('secrets/web1.yaml', 'yaml', { db: { password: 'hunter' }, 'api-token': 'tok-1' });
+    const db = { sopsFile: 'secrets/web1.yaml', key: 'db/password', format: 'yaml', path: '/run/secrets/db' };
+    const more = { mode: '0440', owner: 'postgres', group: 'root', restartUnits: ['postgresql.service'] };
+    write('declared.json', JSON.stringify({ db: { ...db, ...more } }));
+    write('secrets/wifi.age', must('age', ['-r', recipient], 'hunter2'));
+    write('password-file', 'pw\n');
+    const args = ['encrypt', '--vault-password-file=password-file', '--output=-', '-'];
+    write('group_vars/web.yml', must('ansible-vault', args, 'smtp:\n  password: hunter\n'));
+    write('app.env', 'DATABASE_URL="postgres://db/a"\nAPI_KEY=k-1\n');
+  });
+
+  // boot/moving-in.test.ts follows that of systemd-creds.
+  for (const { command, output } of transcripts().filter(({ command }) => !command.includes('systemd-creds')))
+    test(command, () => {
+      const said = spawnSync('sh', ['-c', `${command} 2>&1`], { cwd: folder, env: environment(), encoding: 'utf8' });
+      assert.equal(said.stdout, output);
+    });
 });
