@@ -702,7 +702,7 @@ export const manual = {
     summary: 'move in from sops-nix, agenix, systemd-creds, ansible-vault, env files or pass',
     usage: [
       '(sops-nix | agenix | ansible-vault | env-file) [--dry-run] PATH...',
-      'systemd-creds [--dry-run] [CREDSTORE...]',
+      'systemd-creds [--dry-run] [PATH...]',
       '(pass | gopass | passage) [--dry-run] [NAME...]',
     ],
     operands: [
@@ -719,7 +719,7 @@ export const manual = {
       {
         name: 'key',
         value: 'FILE',
-        help: "an age identity or ssh key for agenix, a file with ansible-vault's password",
+        help: "an age identity or ssh key for sops and agenix, a file with ansible-vault's password",
         repeated: true,
         choices: 'file',
       },

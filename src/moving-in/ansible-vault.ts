@@ -1,8 +1,8 @@
 /** Files and `!vault` values of Ansible, read by `ansible-vault decrypt`. */
-import { accessSync, constants, readFileSync } from 'node:fs';
-import { delimiter, join } from 'node:path';
+import { readFileSync } from 'node:fs';
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
+import { programOnPath } from '../other-vaults/find.ts';
 import { encryptedText, filesIn, withoutEnding } from './files.ts';
 import { type Asked, type Findings, type FoundSecret, wipeFindings } from './findings.ts';
 import { jsonLeaves } from './json-leaves.ts';
@@ -50,7 +50,7 @@ const decrypted = (vault: string, what: string, keys: readonly string[]): Uint8A
       '-',
     ],
     what,
-    utf8(vault),
+    { input: utf8(vault) },
   );
 
 /** The keys of an encrypted YAML or JSON file; any other is one secret. */
@@ -59,7 +59,7 @@ function wholeFile(path: string, below: string, prefix: string, keys: readonly s
   const one = (): FoundSecret[] => [{ name: withoutEnding(below), from: path, value, use: { units: [] } }];
   if (!/\.(ya?ml|json)$/.test(path)) return one();
   try {
-    const json = outputOf([...ansiblePython(), '-c', yamlToJson], path, value);
+    const json = outputOf([...ansiblePython(), '-c', yamlToJson], path, { input: value });
     try {
       return jsonLeaves(json, path).map((leaf) => ({
         name: prefix + leaf.path.join('/'),
@@ -81,17 +81,7 @@ const yamlToJson =
 
 /** The interpreter in the first line of ansible-vault. */
 function ansiblePython(): string[] {
-  const program = (process.env['PATH'] ?? '')
-    .split(delimiter)
-    .map((folder) => join(folder, 'ansible-vault'))
-    .find((path) => {
-      try {
-        accessSync(path, constants.X_OK);
-        return true;
-      } catch {
-        return false;
-      }
-    });
+  const program = programOnPath('ansible-vault', process.env);
   const [, interpreter] =
     /^#! *(\S+(?: +\S+)?)/.exec(program === undefined ? '' : readFileSync(program, 'latin1')) ?? [];
   const words = (interpreter ?? 'python3').split(/ +/).filter((word) => word !== '');

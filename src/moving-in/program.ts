@@ -10,12 +10,17 @@ const longestOutput = 16 << 20;
  * @returns its standard output, which the caller wipes
  * @throws Failure `vault` if it fails, `system` if there is no such program
  */
-export function outputOf(command: readonly string[], what: string, input?: Uint8Array): Uint8Array {
+export function outputOf(
+  command: readonly string[],
+  what: string,
+  { input, environment }: { readonly input?: Uint8Array; readonly environment?: NodeJS.ProcessEnv } = {},
+): Uint8Array {
   const [program = '', ...args] = command;
   const { status, signal, stdout, error } = spawnSync(program, args, {
     // Without input it may ask for a passphrase.
     stdio: [input ? 'pipe' : 'inherit', 'pipe', 'inherit'],
     ...(input ? { input } : {}),
+    env: { ...process.env, ...environment },
     maxBuffer: longestOutput,
   });
   if (!error && status === 0) return stdout;

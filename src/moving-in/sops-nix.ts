@@ -11,12 +11,13 @@ import { attempt, outputOf } from './program.ts';
 const keyed = /\.(ya?ml|json|env|ini)$/;
 
 /** Every key of every file, or the secrets of a configuration. @throws Failure */
-export function sopsNix({ from, declared }: Asked): Findings {
+export function sopsNix({ from, declared, keys }: Asked): Findings {
+  const environment = keyEnvironment(keys);
   const secrets: FoundSecret[] = [];
   const unread: string[] = [];
   try {
-    if (declared === undefined) readFiles(from, secrets, unread);
-    else readDeclared(nixSecrets(declared, '--declared', 'sopsFile'), secrets, unread);
+    if (declared === undefined) readFiles(from, environment, { secrets, unread });
+    else readDeclared(nixSecrets(declared, '--declared', 'sopsFile'), environment, { secrets, unread });
   } catch (error) {
     wipeFindings({ secrets });
     throw error;
@@ -24,14 +25,30 @@ export function sopsNix({ from, declared }: Asked): Findings {
   return { secrets, environments: [], unread, notes: [] };
 }
 
-function readFiles(from: readonly string[], secrets: FoundSecret[], unread: string[]): void {
+/** What is found and what is not, as it is read. */
+interface Results {
+  readonly secrets: FoundSecret[];
+  readonly unread: string[];
+}
+
+/** How sops is told of a key: an age identity, or an ssh key (from sops 3.10 on). @throws Failure `usage` for several */
+function keyEnvironment(keys: readonly string[]): NodeJS.ProcessEnv {
+  const [key, ...more] = keys;
+  if (key === undefined) return {};
+  if (more.length > 0)
+    throw new Failure('usage', 'sops takes one --key', { hint: 'put several age identities into one file' });
+  const isIdentity = encryptedText(key).includes('AGE-SECRET-KEY-');
+  return { [isIdentity ? 'SOPS_AGE_KEY_FILE' : 'SOPS_AGE_SSH_PRIVATE_KEY_FILE']: key };
+}
+
+function readFiles(from: readonly string[], environment: NodeJS.ProcessEnv, { secrets, unread }: Results): void {
   for (const { path, below } of filesIn(from)) {
     if (!isEncrypted(path)) {
       if (from.includes(path))
         throw new Failure('malformed', `${path} is not a file of sops`, { hint: `sops filestatus ${path}` });
       continue;
     }
-    const leaves = attempt(() => leavesOf(path, undefined));
+    const leaves = attempt(() => leavesOf(path, undefined, environment));
     if (leaves instanceof Failure) {
       unread.push(leaves.message);
       continue;
@@ -48,10 +65,16 @@ function readFiles(from: readonly string[], secrets: FoundSecret[], unread: stri
   }
 }
 
-function readDeclared(declared: readonly NixSecret[], secrets: FoundSecret[], unread: string[]): void {
+function readDeclared(
+  declared: readonly NixSecret[],
+  environment: NodeJS.ProcessEnv,
+  { secrets, unread }: Results,
+): void {
   for (const { name, file, key, format, use } of declared) {
     const isWhole = key === '' || format === 'binary';
-    const leaves = attempt(() => (isWhole ? [wholeOf(file, format)] : leavesOf(file, format)));
+    const leaves = attempt(() =>
+      isWhole ? [wholeOf(file, format, environment)] : leavesOf(file, format, environment),
+    );
     if (leaves instanceof Failure) {
       unread.push(`${name}: ${leaves.message}`);
       continue;
@@ -69,9 +92,9 @@ const isEncrypted = (path: string): boolean => {
 };
 
 /** The keys of a file and their values; a binary file is one leaf without a key. The caller wipes them. */
-function leavesOf(file: string, format: string | undefined): Leaf[] {
-  if (format === undefined && !keyed.test(file)) return [wholeOf(file, undefined)];
-  const json = outputOf(['sops', '-d', ...inputType(format), '--output-type', 'json', file], file);
+function leavesOf(file: string, format: string | undefined, environment: NodeJS.ProcessEnv): Leaf[] {
+  if (format === undefined && !keyed.test(file)) return [wholeOf(file, undefined, environment)];
+  const json = outputOf(['sops', '-d', ...inputType(format), '--output-type', 'json', file], file, { environment });
   try {
     return jsonLeaves(json, file);
   } finally {
@@ -79,8 +102,8 @@ function leavesOf(file: string, format: string | undefined): Leaf[] {
   }
 }
 
-function wholeOf(file: string, format: string | undefined): Leaf {
-  const output = outputOf(['sops', '-d', ...inputType(format), ...outputType(format), file], file);
+function wholeOf(file: string, format: string | undefined, environment: NodeJS.ProcessEnv): Leaf {
+  const output = outputOf(['sops', '-d', ...inputType(format), ...outputType(format), file], file, { environment });
   const value = Uint8Array.from(output);
   output.fill(0);
   return { path: [], value };

@@ -1,5 +1,6 @@
 /** Credentials of systemd's own (systemd.exec(5), "Credentials"): those in its stores and in unit files. */
-import { basename, join } from 'node:path';
+import { statSync } from 'node:fs';
+import { basename, join, resolve } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
@@ -48,7 +49,7 @@ interface StoredFile {
 export async function systemdCreds({ from, root, device }: Asked): Promise<Findings> {
   const stored =
     from.length > 0
-      ? from.flatMap((folder) => filesOf(folder, !/\/credstore\/*$/.test(folder)))
+      ? from.flatMap(namedFiles)
       : [
           ...encryptedStores.flatMap((folder) => filesOf(join(root, folder), true)),
           ...plainStores.flatMap((folder) => filesOf(join(root, folder), false)),
@@ -56,6 +57,10 @@ export async function systemdCreds({ from, root, device }: Asked): Promise<Findi
   const collection = new Collection(root, stored);
   for (const setting of unitSettings(root, keys)) collection.add(setting);
   for (const file of stored) collection.stored(file);
+  // A named store or file stands for itself: units only tell who uses it.
+  if (from.length > 0)
+    for (const [key, credential] of collection.credentials)
+      if (!stored.some(({ path }) => path === credential.from)) collection.credentials.delete(key);
   return await read(collection, root, device);
 }
 
@@ -64,6 +69,17 @@ const filesOf = (folder: string, isEncrypted: boolean): StoredFile[] =>
     .filter((name) => idPattern.test(name))
     .sort()
     .map((name) => ({ name, path: join(folder, name), isEncrypted }));
+
+/**
+ * The files of a store, which is an encrypted one unless it is called credstore; or one encrypted file,
+ * whose name is the credential's with or without `.cred` (systemd-creds(1)).
+ */
+function namedFiles(path: string): StoredFile[] {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (!stat) throw new Failure('not-found', `there is no ${path}`, { hint: 'name a store or an encrypted file' });
+  if (!stat.isDirectory()) return [{ name: basename(path, '.cred'), path: resolve(path), isEncrypted: true }];
+  return filesOf(resolve(path), basename(path) !== 'credstore');
+}
 
 class Collection {
   readonly credentials = new Map<string, Credential>();

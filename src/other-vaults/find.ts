@@ -41,7 +41,8 @@ export function findVault(
   }
 }
 
-function programOnPath(program: string, environment: NodeJS.ProcessEnv): string | undefined {
+/** The file that a shell would run by this name; undefined if there is none. */
+export function programOnPath(program: string, environment: NodeJS.ProcessEnv): string | undefined {
   return (environment['PATH'] ?? '')
     .split(delimiter)
     .filter((folder) => folder.startsWith('/'))

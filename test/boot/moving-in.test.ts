@@ -31,7 +31,7 @@ for (const version of thoroughVersions)
       await machine.shell(`mkdir -p ${store} && printf hunter2 | ${encrypt} --name=db-password - ${store}/db-password`);
       await writeProbeUnit(machine, 'web.service', { service: ['LoadCredentialEncrypted=db-password'] });
       assert.equal((await machine.shell(`${shown.command} 2>&1`)).stdout, shown.output);
-      await machine.shell(`rm ${store}/db-password /etc/systemd/system/web.service && auxcred rm db-password`);
+      await machine.shell(`rm ${store}/db-password /etc/systemd/system/web.service && auxcred rm --force db-password`);
     });
 
     const bytesOf = async (units: readonly string[]): Promise<unknown[]> => {
@@ -76,6 +76,15 @@ for (const version of thoroughVersions)
       await machine.run(['auxcred', 'apply']);
       assert.deepEqual(await bytesOf(units), old);
       assert.deepEqual((await machine.run(['ls', store])).stdout.split('\n'), ['token', 'web.one', '']);
+      const one = await machine.run([
+        'auxcred',
+        'migrate',
+        'systemd-creds',
+        '/srv/key.cred',
+        '--below=one',
+        '--dry-run',
+      ]);
+      assert.equal(one.stderr, 'auxcred: would put host/web1/one/key (3 bytes) from /srv/key.cred\n');
       assert.match((await machine.run(['auxcred', 'migrate', 'systemd-creds'])).stderr, /migrated 0 secrets/);
     });
 

@@ -132,7 +132,13 @@ describe('sops-nix', () => {
       env: { sopsFile: at('sops/web.yaml'), key: '', format: 'yaml', path: '/run/secrets/env' },
     };
     write('declared.json', JSON.stringify(declared));
-    const args = ['sops-nix', `--declared=${at('declared.json')}`, '--host=web1', '--format=toml'];
+    const args = [
+      'sops-nix',
+      `--key=${at('identity')}`,
+      `--declared=${at('declared.json')}`,
+      '--host=web1',
+      '--format=toml',
+    ];
     const { stdout } = migrate(...args);
     assert.equal(get('host/web1/cert'), 'line\nline\n');
     assert.match(get('host/web1/env'), /"port": 5432/);
