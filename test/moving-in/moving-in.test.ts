@@ -102,6 +102,8 @@ describe('sops-nix', () => {
       /^auxcred\.secrets\."web\/db\/password" = \{\n {2}kind = "fixed";\n {2}delivery = "file";\n\};$/m,
     );
     assert.doesNotMatch(stdout + stderr, /p<4>|k=1/);
+    const nix = must('nix-instantiate', ['--eval', '--strict', '--json', '--expr', `{ ${stdout} }`]).toString();
+    assert.match(nix, /"web\/list\/1":\{"delivery":"file","kind":"fixed"\}/);
   });
 
   test('as a configuration declares them', () => {
