@@ -100,12 +100,12 @@ class Collection {
     const source = rest.join(':');
     // auxcred's own.
     if (source.startsWith('/run/auxcred/')) return;
-    const used = key === 'ImportCredential' ? this.#imported(value, unit) : this.#given(setting, id, source);
-    if (used > 0) this.notes.push(`${unit}: take ${key}=${id} out of ${file}`);
+    if (key === 'ImportCredential') this.#imported(value, unit);
+    else if (this.#given(setting, id, source)) this.notes.push(`${unit}: take ${key}=${id} out of ${file}`);
   }
 
-  /** @returns how many credentials it found */
-  #given({ unit, key, file }: UnitSetting, id: string, source: string): number {
+  /** @returns whether the unit's line has to go */
+  #given({ unit, key, file }: UnitSetting, id: string, source: string): boolean {
     const isEncrypted = key.endsWith('Encrypted');
     if (!idPattern.test(id)) this.unread.push(`${unit}: ${key}=${id} is a name that auxcred can't give it`);
     else if (key.startsWith('Set')) {
@@ -117,29 +117,23 @@ class Collection {
     else {
       const name = source === '' ? id : source;
       const stored = this.#stored.find((one) => one.name === name && one.isEncrypted === isEncrypted);
+      // systemd passes over a missing one; its own units name many.
       if (stored) return this.#note(fileCredential(id, stored.path, isEncrypted), unit);
-      this.notes.push(`${unit}: there is no credential ${name} for ${key}=${id}`);
     }
-    return 0;
+    return false;
   }
 
-  /** `ImportCredential=GLOB`, or `GLOB:PREFIX` from systemd 257 on. @returns how many it matches */
-  #imported(value: string, unit: string): number {
+  /**
+   * `ImportCredential=GLOB`, or `GLOB:PREFIX` from systemd 257 on. The line may stay: it gives way to auxcred's
+   * (systemd.exec(5)).
+   */
+  #imported(value: string, unit: string): void {
     const [glob = '', prefix] = value.split(':');
     const start = glob.replace(/\*$/, '');
-    const matches = this.#stored.filter(({ name }) => (glob === start ? name === glob : name.startsWith(start)));
-    return matches
-      .map(({ name, path, isEncrypted }) =>
-        prefix === undefined
-          ? this.#note(fileCredential(name, path, isEncrypted), unit)
-          : this.#renamed(name, `${unit}: ImportCredential=${value} renames ${path}`),
-      )
-      .reduce((sum, count) => sum + count, 0);
-  }
-
-  #renamed(name: string, what: string): number {
-    this.unread.push(`${what}: declare ${name} by hand, with credential = the new name`);
-    return 0;
+    for (const { name, path, isEncrypted } of this.#stored)
+      if (glob === start ? name !== glob : !name.startsWith(start)) continue;
+      else if (prefix === undefined) this.#note(fileCredential(name, path, isEncrypted), unit);
+      else this.notes.push(`${unit}: ImportCredential=${value} renames ${name}: declare it with units and credential`);
   }
 
   stored({ name, path, isEncrypted }: StoredFile): void {
@@ -147,16 +141,17 @@ class Collection {
       this.#note(fileCredential(name, path, isEncrypted), undefined);
   }
 
-  #note(credential: Omit<Credential, 'units'>, unit: string | undefined): number {
+  /** @returns whether auxcred can give it to the unit */
+  #note(credential: Omit<Credential, 'units'>, unit: string | undefined): boolean {
     if (unit !== undefined && isBeforeTheBroker(unit)) {
       this.notes.push(`${unit} starts before auxcred's broker: ${credential.id} stays where it is as well`);
-      return 0;
+      return false;
     }
     const key = `${credential.from}\0${credential.id}`;
     const known = this.credentials.get(key) ?? { ...credential, units: [] };
     if (unit !== undefined && !known.units.includes(unit)) known.units.push(unit);
     this.credentials.set(key, known);
-    return 1;
+    return true;
   }
 }
 
