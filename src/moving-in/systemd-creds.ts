@@ -130,10 +130,11 @@ class Collection {
   #imported(value: string, unit: string): void {
     const [glob = '', prefix] = value.split(':');
     const start = glob.replace(/\*$/, '');
-    for (const { name, path, isEncrypted } of this.#stored)
-      if (glob === start ? name !== glob : !name.startsWith(start)) continue;
-      else if (prefix === undefined) this.#note(fileCredential(name, path, isEncrypted), unit);
+    const matches = this.#stored.filter(({ name }) => (glob === start ? name === glob : name.startsWith(start)));
+    for (const { name, path, isEncrypted } of matches) {
+      if (prefix === undefined) this.#note(fileCredential(name, path, isEncrypted), unit);
       else this.notes.push(`${unit}: ImportCredential=${value} renames ${name}: declare it with units and credential`);
+    }
   }
 
   stored({ name, path, isEncrypted }: StoredFile): void {
