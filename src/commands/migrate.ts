@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { commit, type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { otherVault } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
@@ -74,6 +75,9 @@ export async function migrate(argv: readonly string[]): Promise<number> {
 
 function askedBy(options: Options, from: readonly string[]): Asked {
   const declared = options.value('declared');
+  const missing = options.list('key').find((file) => !existsSync(file));
+  if (missing !== undefined)
+    throw new Failure('not-found', `there is no ${missing}`, { hint: '--key=FILE is a file with a key or password' });
   return {
     from,
     root: options.value('root') ?? '/',
@@ -108,6 +112,10 @@ async function move(from: string, findings: Findings, { place, scope, options, f
   const unread = [...findings.unread, ...findings.secrets.flatMap((secret) => sizeProblem(secret) ?? [])];
   for (const problem of unread) say(`left alone: ${problem}`);
   const secrets = findings.secrets.filter((secret) => sizeProblem(secret) === undefined);
+  if (secrets.length === 0 && unread.length > 0)
+    throw new Failure('vault', `no secret of ${from} could be read, so nothing was changed`, {
+      hint: 'the reasons are above',
+    });
   if (secrets.length === 0) throw new Failure('not-found', `there is no secret of ${from} to migrate`);
   const named = namer(options.value('below'));
   const targets = secrets.map((secret): Target => ({ ...secret, target: { scope, path: named(secret.name) } }));

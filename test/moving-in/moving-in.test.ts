@@ -318,6 +318,17 @@ describe('a call', () => {
     migrateFails('usage', /there is no source vault/, 'vault', 'x', '--host=web1');
     migrateFails('usage', /needs a file or a folder/, 'agenix', '--host=web1');
     migrateFails('usage', /needs the host or group/, 'pass');
+    migrateFails('usage', /--format=yaml/, 'pass', '--host=web1', '--format=yaml');
+    migrateFails('not-found', /there is no \/key/, 'agenix', folder, '--key=/key', '--host=web1');
+    write('unreadable/x.age', 'not age');
+    migrateFails(
+      'vault',
+      /no secret of agenix could be read/,
+      'agenix',
+      at('unreadable'),
+      '--host=web1',
+      `--key=${at('identity')}`,
+    );
     migrateFails('not-found', /there is no \/nonexistent/, 'env-file', '/nonexistent', '--host=web1');
   });
 });
