@@ -111,9 +111,12 @@ const nixKey = (key: string): string => (/^[A-Za-z_][A-Za-z0-9_-]*$/.test(key) ?
 const nixValue = (value: Value): string =>
   typeof value === 'string' ? nixText(value) : `[ ${value.map(nixText).join(' ')} ]`;
 
+/** The module's option for a key of the manifest: neededFor for needed-for. */
+const optionName = (key: string): string => key.replace(/-([a-z])/g, (_, letter: string) => letter.toUpperCase());
+
 const nix = ({ name, keys, env }: Declared): string[] => [
   `auxcred.secrets.${nixKey(name)} = {`,
-  ...keys.map(([key, value]) => `  ${nixKey(key)} = ${nixValue(value)};`),
+  ...keys.map(([key, value]) => `  ${nixKey(optionName(key))} = ${nixValue(value)};`),
   ...(env.length === 0 ? [] : ['  env = {']),
   ...env.map(([key, value]) => `    ${nixKey(key)} = ${nixText(value)};`),
   ...(env.length === 0 ? [] : ['  };']),
