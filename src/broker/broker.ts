@@ -3,6 +3,7 @@ import { Failure, messageOf } from '../failure.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { type HostSecret, hostSecretFile } from '../system/host-credential.ts';
 import type { Peer } from '../system/peer.ts';
+import { waysOut } from '../system/ways-out.ts';
 import type { Connection } from './connection.ts';
 import { recordRefusal, recordRelease } from './journal-record.ts';
 import { Listener } from './listener.ts';
@@ -141,7 +142,7 @@ export class Broker {
       if (requests.length === 0)
         throw new Failure(
           'refused',
-          `no staged credential is provisioned for ${unit}: declare it, then run auxcred apply`,
+          `no staged credential is provisioned for ${unit}: declare it, then run ${waysOut().apply}`,
         );
       const credentials = requests.map(({ unit: declared, credential }) => {
         request = { unit, credential };

@@ -10,6 +10,7 @@ import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
 import { linkTarget } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
+import { waysOut } from '../system/ways-out.ts';
 
 /** The opened seeds and releases. */
 export interface Opened {
@@ -113,7 +114,7 @@ function sourcesOf(paths: Paths, releases: readonly Release[], scopes: readonly 
 function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
   const snapshot = readReleases(paths);
   if (!snapshot)
-    throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: 'run auxcred apply' });
+    throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: `run ${waysOut().apply}` });
   return parseReleases(snapshot, hostScope(scopes));
 }
 

@@ -2,6 +2,7 @@ import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { templateOf } from '../system/unit-name.ts';
+import { waysOut } from '../system/ways-out.ts';
 import type { CredentialRequest } from './request.ts';
 
 /** The active releases and the sources of their values, ready to answer. */
@@ -32,7 +33,7 @@ export class ReleaseBook {
     if (!release)
       throw new Failure(
         'refused',
-        `no credential ${request.credential} is provisioned for ${request.unit}: declare it, then run auxcred apply`,
+        `no credential ${request.credential} is provisioned for ${request.unit}: declare it, then run ${waysOut().apply}`,
       );
     return release;
   }

@@ -17,7 +17,7 @@ import type { Standpoint } from '../manifest/recipes.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
-import { readPins } from '../seeds/pins.ts';
+import { pinsPlace, readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -65,7 +65,8 @@ export function isVault(options: Options): boolean {
  */
 export const isMachine = (options: Options): boolean =>
   options.value('root') !== undefined ||
-  (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) && existsSync(pathsUnder('/').pins));
+  (['host', 'group', 'vault'].every((name) => options.value(name) === undefined) &&
+    existsSync(pinsPlace(pathsUnder('/')).file));
 
 /** Whether the options ask for the vault. */
 export const isOperator = (options: Options): boolean =>

@@ -16,6 +16,7 @@ import { undelivered } from '../provision/undelivered.ts';
 import { openStore } from '../seeds/open.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { counted, printJson, printTable, say, warn } from '../terminal/say.ts';
@@ -39,7 +40,10 @@ export async function showPlan(
   const named = options.value('at');
   const at = named === undefined ? undefined : periodNamed(named).start;
   const { declarations } = sound(withMachineProblems(root, readManifest(root)));
-  const dropIns = withDropIns ? changesOf(readRendering(paths), renderUnits(declarations)) : undefined;
+  const dropIns =
+    withDropIns && configurationOf(paths) === undefined
+      ? changesOf(readRendering(paths), renderUnits(declarations))
+      : undefined;
   // Unlike existsSync, this does not call seeds missing that are only hidden from this user.
   if (withDropIns && !statSync(paths.seeds, { throwIfNoEntry: false })) {
     sayUnsealed(paths);

@@ -1,13 +1,24 @@
 import { existsSync } from 'node:fs';
 import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
+import { Failure } from '../failure.ts';
 import { applyToUnits } from '../machine/applying.ts';
 import { provisionManifest, sayHeld, sayUnsealed, usableManifest } from '../machine/provisioning.ts';
 import { unitsStatus } from '../machine/restarts.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { nobody } from '../provision/running-units.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { configurationOf } from '../system/configuration.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { counted, say } from '../terminal/say.ts';
+
+/** @throws Failure `usage` where the configuration does what `apply` does elsewhere */
+function refuseRendered(paths: Paths): void {
+  const configuration = configurationOf(paths);
+  if (configuration === undefined) return;
+  throw new Failure('usage', 'apply has no meaning here: the configuration renders the manifest and the drop-ins', {
+    hint: `${configuration.switch} activates it; auxcred plan shows what would change, auxcred provision tries again`,
+  });
+}
 
 /** `auxcred apply`: activates the whole manifest, or changes nothing. */
 export async function apply(argv: readonly string[]): Promise<number> {
@@ -15,6 +26,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
   options.exactly();
   if (options.flag('dry-run')) return await showPlan(options, { dropIns: true });
   const root = options.value('root') ?? '/';
+  refuseRendered(pathsUnder(root));
   let told = nobody;
   const status = await oneAtATime(root, 'wait', async () => {
     const manifest = usableManifest(root);

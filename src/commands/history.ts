@@ -6,6 +6,7 @@ import type { Manifest } from '../manifest/manifest.ts';
 import { nearest } from '../nearest.ts';
 import { difference } from '../provision/recipe-difference.ts';
 import type { HistoryEntry, Snapshot } from '../snapshot/snapshot.ts';
+import { waysOut } from '../system/ways-out.ts';
 import { printJson, printTable } from '../terminal/say.ts';
 
 /** `auxcred history NAME`: shows when which value of a secret was active on this machine. */
@@ -34,7 +35,7 @@ function neverActive(name: string, { declarations }: Manifest, snapshot: Snapsho
   const declared = declarations.map((declaration) => declaration.name);
   if (declared.includes(name))
     throw new Failure('not-found', `${name} is declared, but was never active on this machine`, {
-      hint: 'auxcred apply activates it',
+      hint: `${waysOut().apply} activates it`,
     });
   throw new Failure('not-found', `no secret ${name} is declared or was ever active on this machine`, {
     hint:

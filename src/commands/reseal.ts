@@ -13,7 +13,7 @@ import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
-import { type Pins, parsePins, pinsHint, pinsIn, verifyPins } from '../seeds/pins.ts';
+import { type Pins, pinsHint, pinsIn, pinsPlace, readPins, verifyPins } from '../seeds/pins.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
@@ -118,12 +118,15 @@ async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, '
 function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefined {
   const [seedFile, scopesFile] = [options.value('seed-file'), options.value('scopes')];
   if (seedFile === undefined && scopesFile === undefined) return undefined;
-  const pinsFile = readIfPresent(paths.pins);
-  if (!pinsFile)
-    throw new Failure('not-pinned', `${paths.pins} is missing, so it is not known which seeds this machine had`, {
-      hint: pinsHint,
-    });
-  const pins = parsePins(pinsFile, paths.pins);
+  const pins = readPins(paths);
+  if (!pins)
+    throw new Failure(
+      'not-pinned',
+      `${pinsPlace(paths).file} is missing, so it is not known which seeds this machine had`,
+      {
+        hint: pinsHint,
+      },
+    );
   const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);
   verifyPins(scopes, pins);
   return scopes;

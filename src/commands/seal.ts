@@ -18,6 +18,7 @@ import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { wordsOf } from '../seeds/words.ts';
 import { isNoLoss, type Loss, lossText, lossUnder } from '../snapshot/loss.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { counted, handOut, say, warn } from '../terminal/say.ts';
 
@@ -50,7 +51,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       const loss = refuseLoss(paths, scopes, options);
       const before = pinsIn(paths);
       await sealOver(root, scopes, sealing, { acceptOlder: options.flag('accept-older'), printWords });
-      if (options.flag('replace')) sayReplaced(scopes, before, loss);
+      if (options.flag('replace')) sayReplaced(paths, scopes, before, loss);
       if (withKey === 'host') sayShared(paths);
       return 0;
     });
@@ -136,7 +137,7 @@ function refuseLoss(paths: Paths, scopes: readonly Scope[], options: Options): L
 }
 
 /** Says which scopes have new secrets, and what is lost. */
-function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: Loss): void {
+function sayReplaced(paths: Paths, scopes: readonly Scope[], before: Pins | undefined, loss: Loss): void {
   const fresh = scopes
     .map((scope) => scopeName(scope))
     .filter((name) => {
@@ -145,7 +146,7 @@ function sayReplaced(scopes: readonly Scope[], before: Pins | undefined, loss: L
     });
   say(
     `${fresh.length === 0 ? 'the secrets stay the same' : `every secret of ${fresh.join(' and ')} is new`}; ` +
-      'auxcred apply activates them',
+      `${configurationOf(paths) === undefined ? 'auxcred apply' : 'auxcred provision'} activates them`,
   );
   if (loss.fixed > 0)
     warn(

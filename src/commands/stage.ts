@@ -6,6 +6,7 @@ import { stagedName } from '../drop-ins/drop-in.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { waysOut } from '../system/ways-out.ts';
 
 /** The broker has its own time limits; this one only ends the wait for a broker that is stuck. */
 const answerLimit = 60_000;
@@ -26,7 +27,7 @@ export async function stage(argv: readonly string[]): Promise<number> {
     const missing = wanted.filter((id) => credentials.every(({ credential }) => credential !== id));
     if (missing.length > 0)
       throw new Failure('refused', `${missing.join(', ')} of ${unit} is not provisioned`, {
-        hint: 'run auxcred apply',
+        hint: `run ${waysOut().apply}`,
       });
     ensureFolder(paths.stageFolder, { mode: 0o700 });
     for (const { unit: declared, credential, value } of credentials)

@@ -80,6 +80,7 @@ function activeLines({ opening, declared, seeds }: Health): string[] {
     changed: 'the manifest was changed since then: auxcred apply',
     upgraded: 'an older version applied the manifest: auxcred apply',
     applied: 'manifest and drop-ins as applied',
+    rendered: 'the configuration renders manifest and drop-ins',
   }[declared.state];
   if (opening.state !== 'opened')
     return [`unknown while ${seeds.state === 'missing' ? 'no seed is sealed' : 'the seed is closed'}; ${manifest}`];

@@ -52,7 +52,7 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
 }
 
 /** The files that systemd has read for each unit that it knows, including instances of templates. */
-function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
+export function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
   const instances =
@@ -149,7 +149,7 @@ function groupOf(assignment: Assignment): string | undefined {
  * Whether a line cancels an earlier one: an empty value cancels its whole group, a credential one with the same id, and
  * any value that of a single-valued setting.
  */
-function replaces(later: Assignment, earlier: Assignment): boolean {
+export function replaces(later: Assignment, earlier: Assignment): boolean {
   if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier))
     return false;
   if (later.value === '') return true;

@@ -18,6 +18,7 @@ import { snapshot } from './checks/snapshot.ts';
 import { counter, pcrs, tpm } from './checks/tpm.ts';
 import { unbound } from './checks/unbound.ts';
 import { units } from './checks/units.ts';
+import { volatile } from './checks/volatile.ts';
 import type { Finding } from './finding.ts';
 import type { Health } from './health.ts';
 
@@ -37,6 +38,7 @@ const checks: readonly Check[] = [
   unbound,
   access,
   leftovers,
+  volatile,
   disk,
   swap,
   manifest,

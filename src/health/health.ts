@@ -1,6 +1,7 @@
 /** Everything that `status` and `doctor` examine, collected once. */
 import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
+import { type LackingUnit, lackingUnits } from '../drop-ins/loaded-lines.ts';
 import { type Override, overridesOn } from '../drop-ins/overrides.ts';
 import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
@@ -9,9 +10,11 @@ import { undelivered } from '../provision/undelivered.ts';
 import { type Openers, openStore } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
+import { type Configuration, configurationOf } from '../system/configuration.ts';
 import { guardMemory } from '../system/memory-guard.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { type WaysOut, waysOutWith } from '../system/ways-out.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
 import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './in-force.ts';
@@ -22,6 +25,7 @@ import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
 import { type TpmState, tpmState } from './tpm-state.ts';
 import { type UnitState, unitStates } from './unit-state.ts';
+import { lasting, volatileOf } from './volatile.ts';
 
 /** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
 const patience = 20_000;
@@ -49,6 +53,10 @@ export type Opening =
 export interface Health {
   readonly root: string;
   readonly paths: Paths;
+  /** Undefined if auxcred itself writes the drop-ins here. */
+  readonly configuration: Configuration | undefined;
+  /** What to do on this kind of system. */
+  readonly ways: WaysOut;
   /** Whether systemd manages this system. */
   readonly isRunning: boolean;
   readonly now: Date;
@@ -69,6 +77,8 @@ export interface Health {
   readonly tpm: TpmState | undefined;
   /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
+  /** Units that the configuration does not give what its manifest needs. */
+  readonly lacking: readonly LackingUnit[];
   /** Declared units that are aliases, and the units that they stand for. */
   readonly aliases: ReadonlyMap<string, string>;
   readonly strayLinks: readonly StrayLink[];
@@ -78,6 +88,8 @@ export interface Health {
         readonly broker: BrokerState;
         readonly units: readonly UnitState[];
         readonly rendered: Rendered;
+        /** What has to last, but is only in memory. */
+        readonly volatile: readonly string[];
         readonly swaps: readonly string[];
         readonly onEncryptedDisk: boolean | undefined;
       }
@@ -97,6 +109,7 @@ export async function lookAt(
   const paths = pathsUnder(root);
   const readable = new ReadableFiles();
   const isRunning = systemIsRunning(root);
+  const configuration = configurationOf(paths);
   const now = new Date();
   const seeds = sealedSeeds(readable, paths);
   const declared = declaredOn(readable, root, paths, readManifest(root), now);
@@ -110,16 +123,19 @@ export async function lookAt(
   // Also decides whether lost seeds can be sealed to the TPM again.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
   const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
+  const withKey = opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey;
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
   return {
     root,
     paths,
+    configuration,
+    ways: waysOutWith(configuration),
     isRunning,
     now,
     seeds,
     opening,
     declared,
-    withKey: opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey,
+    withKey,
     recovery: opening.state === 'opened' ? opening.sealing.recovery.length : seeds.recovery,
     isUnbound: existsSync(paths.unbound),
     // Seeds that are shared with other machines were not created here.
@@ -131,6 +147,7 @@ export async function lookAt(
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
     overrides: overridesOn(paths, (path) => readable.text(path)),
+    lacking: configuration === undefined ? [] : lackingUnits(paths, declared.manifest, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
     strayLinks: strayLinks(readable, paths, declared.manifest.declarations),
     system: isRunning
@@ -138,6 +155,7 @@ export async function lookAt(
           broker: brokerState(),
           units: unitStates(units),
           rendered: renderedOn(readable, paths),
+          volatile: volatileOf(lasting(paths, withKey !== 'tpm2' && seeds.hostKey !== undefined)),
           swaps: existsSync('/run/systemd/container')
             ? []
             : swapsOnDisk(readable.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(readable, swap)),

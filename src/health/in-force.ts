@@ -16,6 +16,7 @@ import type { OpenStore } from '../seeds/open.ts';
 import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
+import { configurationOf } from '../system/configuration.ts';
 import type { Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
@@ -34,9 +35,9 @@ export interface Declared {
   readonly errors: number;
   /**
    * `never` and `changed`: `apply` would write something; `upgraded`: an older auxcred applied it, and the generator
-   * renders it again at each boot; `invalid`: `apply` would refuse.
+   * renders it again at each boot; `invalid`: `apply` would refuse; `rendered`: by the system's configuration.
    */
-  readonly state: 'applied' | 'changed' | 'upgraded' | 'never' | 'invalid';
+  readonly state: 'applied' | 'rendered' | 'changed' | 'upgraded' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
   readonly missingHooks: readonly MissingHook[];
   /** The next time at which a secret changes; undefined if none rotates. */
@@ -81,18 +82,20 @@ export function declaredOn(
   );
   const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
   const rendering = renderUnits(manifest.declarations);
-  const dropIns = changesOf(readRendering(paths), rendering);
+  const isRendered = configurationOf(paths) !== undefined;
+  const dropIns = isRendered ? [] : changesOf(readRendering(paths), rendering);
   const isSame =
     dropIns.length === 0 &&
     (applied === undefined ? manifest.files.length === 0 : applied === renderingSums(manifest.files, rendering));
   const isUpgraded = applied !== undefined && !applied.startsWith(`${renderingVersion}\n`);
   const difference = applied === undefined ? 'never' : isUpgraded ? 'upgraded' : 'changed';
+  const valid = isRendered ? 'rendered' : isSame ? 'applied' : difference;
   return {
     manifest,
     errors,
     dropIns,
     missingHooks: missingHooks(root, manifest.declarations),
-    state: errors > 0 ? 'invalid' : isSame ? 'applied' : difference,
+    state: errors > 0 ? 'invalid' : valid,
     next: next && {
       at: next,
       secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name),

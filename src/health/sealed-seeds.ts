@@ -6,7 +6,7 @@ import { hostKeyTag } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
 import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
-import { type Pins, parsePins } from '../seeds/pins.ts';
+import { type Pins, parsePins, pinsPlace, readPins } from '../seeds/pins.ts';
 import { parseStanza } from '../seeds/tpm-stanza.ts';
 import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 import type { Paths } from '../system/paths.ts';
@@ -83,10 +83,12 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
 }
 
 function pinsSeen(readable: ReadableFiles, paths: Paths): SealedSeeds['pins'] {
-  const file = readable.read(paths.pins);
-  if (!file) return readable.isHidden(paths.pins) ? 'hidden' : 'missing';
+  const { file } = pinsPlace(paths);
+  const bytes = readable.read(file);
+  if (!bytes) return readable.isHidden(file) ? 'hidden' : 'missing';
   try {
-    return parsePins(file, paths.pins);
+    // What the machine has recorded beside a configuration's pins may be hidden.
+    return readable.isHidden(paths.ownPins) ? parsePins(bytes, file) : (readPins(paths) ?? 'missing');
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return 'damaged';
     throw error;

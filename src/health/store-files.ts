@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { brokerGroup } from '../provision/provision.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
@@ -43,7 +44,9 @@ export function storeFiles(readable: ReadableFiles, root: string, paths: Paths):
     hasUser: (readable.text(join(root, '/etc/passwd')) ?? '')
       .split('\n')
       .some((line) => line.startsWith(`${brokerGroup}:`)),
-    faults: [...rulesOf(paths), ...redirecting(paths)].flatMap((rule) => faultOf(readable, rule, group)),
+    faults: [...rulesOf(paths).filter((rule) => !isConfigured(paths, rule)), ...redirecting(paths)].flatMap((rule) =>
+      faultOf(readable, rule, group),
+    ),
     leftovers: [paths.store, dirname(paths.pins), dirname(paths.brokerDropIn), paths.credstore].flatMap(leftoversIn),
   };
 }
@@ -55,6 +58,7 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.ageHostKey, mode: 0o600, shared: false },
   { path: paths.pins, mode: 0o644, shared: false },
   { path: paths.brokerDropIn, mode: 0o644, shared: false },
+  { path: paths.ownPins, mode: 0o644, shared: false },
   { path: paths.fixed, mode: 0o700, shared: false },
   { path: paths.generations, mode: 0o750, shared: true },
   { path: join(paths.snapshot, 'releases.json'), mode: 0o640, shared: true },
@@ -66,6 +70,10 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.pending, mode: 0o600, shared: false },
   { path: paths.pushed, mode: 0o600, shared: false },
 ];
+
+/** Whether the configuration writes the file, which then is a link to where nobody can change it. */
+const isConfigured = (paths: Paths, { path }: Rule): boolean =>
+  configurationOf(paths) !== undefined && [paths.pins, paths.brokerDropIn].includes(path);
 
 /** What its writer becomes root with: a hook in the manifest, a line in a drop-in, a socket of one's own. */
 const redirecting = (paths: Paths): Rule[] => [

@@ -4,6 +4,7 @@ import { applyRendering, changesOf } from '../drop-ins/rendered-folder.ts';
 import { readGenerated, readRendering } from '../drop-ins/rendering.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { nobody, type Told } from '../provision/running-units.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { textIfPresent } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemctl, systemIsRunning } from '../system/systemctl.ts';
@@ -13,7 +14,7 @@ import { tellUnits } from './restarts.ts';
 
 /**
  * Writes the drop-ins once the secrets are active: a unit must never ask for a credential that the broker does not
- * know.
+ * know. A configuration that renders the drop-ins has written them already.
  * @returns the restarts and reloads under way
  */
 export function applyToUnits(
@@ -22,6 +23,8 @@ export function applyToUnits(
   provisioned: Activated | undefined,
   restart: boolean,
 ): Told {
+  if (configurationOf(pathsUnder(root)) !== undefined)
+    return provisioned && systemIsRunning(root) ? tellUnits(root, provisioned, restart) : nobody;
   const units = applyRendering(pathsUnder(root), manifest);
   for (const { unit, change } of units) say(`drop-in of ${unit}: ${change}`);
   if (!systemIsRunning(root)) {

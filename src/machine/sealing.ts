@@ -5,21 +5,34 @@ import { utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
+import { lackingAccess } from '../drop-ins/broker-access.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
 import type { Payload, Sealing } from '../seeds/payload.ts';
-import { establishedPins, type PinnedCounter, type Pins, pinsIn, pinsOf, samePins, writePins } from '../seeds/pins.ts';
+import {
+  establishedPins,
+  type PinnedCounter,
+  type Pins,
+  pinsForConfiguration,
+  pinsIn,
+  pinsOf,
+  pinsPlace,
+  refuseUnpinned,
+  samePins,
+  writePins,
+} from '../seeds/pins.ts';
 import { hostScope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
+import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
-import { say, warn } from '../terminal/say.ts';
+import { print, say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
@@ -44,7 +57,8 @@ export interface SealWishes {
  * seeds. If killed at any point, it leaves either the old seeds or the new ones, and they open. The caller holds the
  * lock, and wipes the payload.
  * @throws Failure and leaves everything unchanged: `older` for a snapshot that is older than the TPM's counter,
- * `other-tpm` for a TPM that did not open the seeds
+ * `other-tpm` for a TPM that did not open the seeds; where a configuration renders them, `not-pinned` if its pins, and
+ * `refused` if its unit files do not fit
  */
 export async function sealMachine(
   root: string,
@@ -53,9 +67,12 @@ export async function sealMachine(
 ): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
+  refuseUnpinned(paths, pinsOf(scopes, sealing.device));
+  refuseUnfit(root, paths, sealing);
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
-  const active = recordable(paths, activeSnapshot(paths, scopes));
+  const snapshot = activeSnapshot(paths, scopes);
+  const active = snapshot ? recordable(paths, snapshot) : firstSnapshot(paths, payload);
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
   const sealed = await withLocks(
     paths,
@@ -93,6 +110,7 @@ export async function sealMachine(
   // Only after systemd has loaded the drop-in that no longer needs it.
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
   saySealed(paths, payload);
+  sayUnconfigured(paths, pinsOf(scopes, sealing.device, counter && { index: counter.index, start: counter.value }));
   if (before?.counter && before.counter.index !== counter?.index)
     say(
       `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
@@ -101,8 +119,8 @@ export async function sealMachine(
 }
 
 /** Rewrites the active snapshot if that is possible; else the next provision does. */
-function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | undefined {
-  const gone = snapshot?.releases
+function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
+  const gone = snapshot.releases
     .flatMap(({ recipe }) => ingredients(recipe))
     .find((source) => source.form === 'fixed' && readFixedFile(paths, source) === undefined);
   if (!gone) return snapshot;
@@ -112,6 +130,58 @@ function recordable(paths: Paths, snapshot: Snapshot | undefined): Snapshot | un
     'auxcred provision',
   );
   return undefined;
+}
+
+/**
+ * What is recorded if nothing was ever activated: a configuration's pins name the TPM's counter without a start, so
+ * every store needs a number.
+ */
+const firstSnapshot = (paths: Paths, { counter, sealing }: Payload): Snapshot | undefined =>
+  configurationOf(paths) === undefined || sealing.withKey === 'host' || sealing.withKey === 'systemd-creds'
+    ? undefined
+    : {
+        counter,
+        sealing,
+        releases: [],
+        history: new Map(),
+        fingerprints: new Map(),
+        fingerprintLabel: 'release',
+      };
+
+/** The lines that auxcred.service needs for this sealing. */
+const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
+  brokerDropIn(sealing, {
+    sshHostKey: existsSync(paths.sshHostKey),
+    tssGroup: groupId(root, 'tss') !== undefined,
+  });
+
+/** @throws Failure `refused` if the configuration's unit files keep the broker from opening seeds that are so sealed */
+function refuseUnfit(root: string, paths: Paths, sealing: Sealing): void {
+  const configuration = configurationOf(paths);
+  if (configuration === undefined) return;
+  const lacking = lackingAccess(paths, dropInOf(root, paths, sealing));
+  if (lacking.length === 0) return;
+  const device = sealing.device === undefined ? '' : `, ${moduleOptions.device} = "${sealing.device}"`;
+  throw new Failure(
+    'refused',
+    `the configuration does not give auxcred.service what --with-key=${sealing.withKey} needs: ${lacking.join(', ')}`,
+    { hint: `${moduleOptions.withKey} = "${sealing.withKey}"${device}; then ${configuration.switch}, and seal again` },
+  );
+}
+
+/** Prints what the configuration is to pin, unless it does. */
+function sayUnconfigured(paths: Paths, pins: Pins): void {
+  if (configurationOf(paths) === undefined) return;
+  const { file, writer } = pinsPlace(paths);
+  const configured = writer === 'configuration' ? pinsIn(paths) : undefined;
+  if (configured && configured.counter?.index === pins.counter?.index && configured.device === pins.device) return;
+  say(
+    writer === 'auxcred'
+      ? `the pins are in ${file} until the configuration has them, and whoever writes there can replace them; ` +
+          `${moduleOptions.pins} is:`
+      : `the configuration is to pin the TPM that was chosen now; ${moduleOptions.pins} is:`,
+  );
+  print(pinsForConfiguration(pins));
 }
 
 function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
@@ -170,14 +240,13 @@ function install(
   sealed: Uint8Array,
   { sealedKey, counter, isCounterNew, record: recordIt }: Succession,
 ): boolean {
-  for (const folder of [paths.pins, paths.brokerDropIn].map(dirname)) {
+  const isRendered = configurationOf(paths) !== undefined;
+  for (const folder of isRendered ? [] : [paths.pins, paths.brokerDropIn].map(dirname)) {
     ensureFolder(folder, { mode: 0o755 });
     removeLeftovers(folder);
   }
   const pins = pinsOf(scopes, sealing.device, counter);
-  const dropIn = utf8(
-    brokerDropIn(sealing, { sshHostKey: existsSync(paths.sshHostKey), tssGroup: groupId(root, 'tss') !== undefined }),
-  );
+  const dropIn = utf8(dropInOf(root, paths, sealing));
   const oldDropIn = readIfPresent(paths.brokerDropIn);
   const write = (file: string, bytes: Uint8Array): void => {
     if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file))
@@ -193,16 +262,17 @@ function install(
   );
   if (sealedKey) replaceFile(paths.sealedHostKey, sealedKey.credential, { mode: 0o600 });
   const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
-  write(paths.brokerDropIn, merged);
+  if (!isRendered) write(paths.brokerDropIn, merged);
   // A broker that starts before the end needs access to whatever either of the two needs.
-  if (Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root)) systemctl('daemon-reload');
+  if (!isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root))
+    systemctl('daemon-reload');
   if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
   writePins(paths, pins);
-  write(paths.brokerDropIn, dropIn);
+  if (!isRendered) write(paths.brokerDropIn, dropIn);
   if (sealing.pcrsAtFirstBoot.length === 0) rmSync(paths.unbound, { force: true });
-  return Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
+  return !isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
 }
 
 /** Pins under which both the old and the new seeds open: old seeds that need no TPM also open with a TPM pinned. */

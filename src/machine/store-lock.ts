@@ -3,6 +3,7 @@ import { dirname } from 'node:path';
 import { FixedFolder } from '../fixed/folder.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { removeStrayGenerations } from '../snapshot/snapshot.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { ensureFolder, groupId, removeLeftovers } from '../system/files.ts';
 import { refuseForeign } from '../system/held-folder.ts';
 import { withLock } from '../system/lock.ts';
@@ -21,13 +22,12 @@ export async function oneAtATime(
   work: () => Promise<number>,
 ): Promise<number> {
   const paths = pathsUnder(root);
-  const folders = [
-    paths.store,
-    dirname(paths.rendered),
-    dirname(paths.pins),
-    paths.credstore,
-    dirname(paths.brokerDropIn),
-  ];
+  // Where the configuration renders the others, they are not written.
+  const written =
+    configurationOf(paths) === undefined
+      ? [paths.rendered, paths.pins, paths.brokerDropIn].map((path) => dirname(path))
+      : [];
+  const folders = [paths.store, paths.credstore, ...written];
   refuseForeign(root, folders);
   ensureFolder(paths.store, { mode: 0o750, group: groupId(root, brokerGroup) });
   const status = await withLock(

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { printable } from '../system/printable.ts';
+import { waysOut } from '../system/ways-out.ts';
 import { Incoming } from './incoming.ts';
 import {
   longestLine,
@@ -156,7 +157,7 @@ class Connection {
 
 const notRun = (program: string, error: unknown): Failure =>
   new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, {
-    hint: 'apt install openssh-client, or ssh = ["PROGRAM"] in vault.toml',
+    hint: `${waysOut().install('ssh')}, or ssh = ["PROGRAM"] in vault.toml`,
   });
 
 /** The bytes are released as soon as they are parsed: many hosts may be asked at once. */
@@ -233,7 +234,7 @@ function unreached(
     );
   if (status === 127 && /\bsudo\b/.test(lastOf(said)))
     return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, {
-      hint: 'target = "root@NAME" in vault.toml, or apt install sudo there',
+      hint: 'target = "root@NAME" in vault.toml, or install sudo there',
     });
   if (status === 127)
     return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });

@@ -12,7 +12,7 @@ import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
-import { parsePins, pinsHint, verifyPins } from './pins.ts';
+import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
@@ -67,12 +67,15 @@ interface Reading {
 export async function openStore(paths: Paths, openers: Openers): Promise<OpenStore> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
-  const pinsFile = readIfPresent(paths.pins);
-  if (!pinsFile)
-    throw new Failure('not-pinned', `${paths.pins} is missing, so nothing says which seeds this machine expects`, {
-      hint: pinsHint,
-    });
-  const pins = parsePins(pinsFile, paths.pins);
+  const pins = readPins(paths);
+  if (!pins)
+    throw new Failure(
+      'not-pinned',
+      `${pinsPlace(paths).file} is missing, so nothing says which seeds this machine expects`,
+      {
+        hint: pinsHint,
+      },
+    );
   const known = { ...openers, device: openers.device ?? pins.device };
   const { counter } = pins;
   const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => {

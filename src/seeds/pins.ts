@@ -6,6 +6,7 @@ import { timingSafeEqual } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
@@ -23,7 +24,10 @@ export interface Pin {
 export interface PinnedCounter {
   /** The NV index. */
   readonly index: number;
-  /** Its value when these seeds were sealed. While it has this value, nothing was made active with them. */
+  /**
+   * Its value when these seeds were sealed. While it has this value, nothing was made active with them. 0, which no
+   * counter has, if a configuration pins it.
+   */
   readonly start: number;
 }
 
@@ -62,6 +66,36 @@ export function pinsOf(scopes: readonly Scope[], device: string | undefined, cou
   };
 }
 
+/** Where a machine's pins are, and who writes them. */
+export interface PinsPlace {
+  readonly file: string;
+  readonly writer: 'auxcred' | 'configuration';
+}
+
+/**
+ * The pins of a machine whose configuration renders everything but them lie beside the store, because /etc may be
+ * read-only or gone after the next boot; a scopes.json in /etc still comes first.
+ * @throws Failure `malformed` for a damaged configuration.json
+ */
+export function pinsPlace(paths: Paths): PinsPlace {
+  const configuration = configurationOf(paths);
+  if (configuration?.pins === true) return { file: paths.pins, writer: 'configuration' };
+  const isOwn = configuration !== undefined && !existsSync(paths.pins);
+  return { file: isOwn ? paths.ownPins : paths.pins, writer: 'auxcred' };
+}
+
+/**
+ * What a configuration pins, as one line of JSON. The counter has no start there, since each seal sets another one:
+ * once a configuration names the counter, only a store with its number is accepted.
+ */
+export const pinsForConfiguration = ({ scopes, device, counter }: Pins): string =>
+  canonicalJson({
+    version: 1,
+    scopes: jsonOf(scopes),
+    ...(device === undefined ? {} : { tpm2Device: device }),
+    ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index) } }),
+  });
+
 /** Encodes pins, pretty-printed, because people read this file and keep it in their configuration. */
 export function encodePins({ scopes, next, device, counter }: Pins): Uint8Array {
   const sorted: unknown = JSON.parse(
@@ -98,7 +132,8 @@ export function parsePins(bytes: Uint8Array, file: string): Pins {
 function counterIn(item: Json): PinnedCounter {
   const index = item.at('index').text();
   if (!/^0x1[0-9a-f]{6}$/.test(index)) throw item.at('index').unexpected('an NV index');
-  return { index: Number(index), start: item.at('start').whole(0, Number.MAX_SAFE_INTEGER) };
+  const start = item.at('start').optional((value) => value.whole(0, Number.MAX_SAFE_INTEGER));
+  return { index: Number(index), start: start ?? 0 };
 }
 
 const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
@@ -110,10 +145,20 @@ const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
     }),
   );
 
-/** Reads this machine's pins; undefined if there are none. @throws Failure `malformed` */
-export function readPins({ pins }: Paths): Pins | undefined {
-  const file = readIfPresent(pins);
-  return file && parsePins(file, pins);
+/**
+ * Reads this machine's pins; undefined if there are none. What a configuration's pins do not name of the TPM comes from
+ * the machine's own record.
+ * @throws Failure `malformed`
+ */
+export function readPins(paths: Paths): Pins | undefined {
+  const { file, writer } = pinsPlace(paths);
+  const bytes = readIfPresent(file);
+  const pins = bytes && parsePins(bytes, file);
+  if (!pins || writer === 'auxcred') return pins;
+  const recorded = readIfPresent(paths.ownPins);
+  const own = recorded && parsePins(recorded, paths.ownPins);
+  const counter = pins.counter ? { ...pins.counter, start: 0 } : own?.counter;
+  return { scopes: pins.scopes, device: pins.device ?? own?.device, ...(counter === undefined ? {} : { counter }) };
 }
 
 /** Whether two sets of pins have the same scopes, epochs and key ids. */
@@ -165,6 +210,9 @@ export function pinsIn(paths: Paths): Pins | undefined {
 export function establishedPins(paths: Paths): Pins | 'damaged' | undefined {
   const pins = pinsSeen(paths);
   if (pins === undefined || pins === 'damaged') return pins;
+  // A configuration may pin seeds that are yet to be sealed.
+  if (pinsPlace(paths).writer === 'configuration' && ![paths.ownPins, paths.seeds].some((file) => existsSync(file)))
+    return undefined;
   const isUnfinished = pins.next !== undefined && samePins(pins.scopes, pins.next) && !existsSync(paths.seeds);
   return isUnfinished ? undefined : pins;
 }
@@ -178,11 +226,33 @@ function pinsSeen(paths: Paths): Pins | 'damaged' | undefined {
   }
 }
 
-/** Writes the pins, unless the file has them already. */
+/**
+ * Writes the pins, unless the file has them already. Pins that come from the configuration stay as they are, and what
+ * only the machine knows is recorded beside the store.
+ */
 export function writePins(paths: Paths, pins: Pins): void {
+  const { file, writer } = pinsPlace(paths);
+  const written = writer === 'auxcred' ? file : paths.ownPins;
   const bytes = encodePins(pins);
-  if (Buffer.compare(readIfPresent(paths.pins) ?? new Uint8Array(0), bytes) !== 0)
-    replaceFile(paths.pins, bytes, { mode: 0o644 });
+  if (Buffer.compare(readIfPresent(written) ?? new Uint8Array(0), bytes) !== 0)
+    replaceFile(written, bytes, { mode: 0o644 });
+}
+
+/**
+ * Refuses seeds that the configuration does not pin: sealed, they would not open.
+ * @throws Failure `not-pinned` with what to pin
+ */
+export function refuseUnpinned(paths: Paths, pins: Pins): void {
+  if (pinsPlace(paths).writer === 'auxcred') return;
+  const pinned = pinsIn(paths);
+  if (pinned && samePins(pinned.scopes, pins.scopes)) return;
+  throw new Failure(
+    'not-pinned',
+    pinned
+      ? 'the configuration pins other seeds than these, so nothing was sealed'
+      : `${paths.pins} is missing or damaged, and the configuration is to write it`,
+    { hint: `${moduleOptions.pins} = builtins.fromJSON ''${pinsForConfiguration(pins)}'', or null to seal first` },
+  );
 }
 
 /** Finishes the work of a killed seal: pins only the seeds that opened. The caller holds the lock. */

@@ -1,6 +1,7 @@
 /** crypt(3) of libxcrypt, which all Linux distributions use for logins. */
 import { Failure, messageOf } from '../failure.ts';
 import { bind, LibraryMissing, type NativeFunction } from './ffi.ts';
+import { waysOut } from './ways-out.ts';
 
 /** Debian uses glibc's soname; NixOS, Fedora and Arch use libxcrypt's own. */
 const sonames = ['libcrypt.so.1', 'libcrypt.so.2'];
@@ -20,7 +21,7 @@ function library(): NativeFunction {
       missing ??= error;
     }
   }
-  throw new Failure('system', messageOf(missing), { hint: 'apt install libcrypt1', cause: missing });
+  throw new Failure('system', messageOf(missing), { hint: waysOut().install('libcrypt'), cause: missing });
 }
 
 /**

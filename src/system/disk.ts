@@ -2,17 +2,17 @@
 import { readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Failure } from '../failure.ts';
+import { waysOut } from './ways-out.ts';
 
-const troubles: Readonly<Record<string, (mount: string) => { readonly what: string; readonly hint: string }>> = {
+const troubles: Readonly<
+  Record<string, (mount: string, path: string) => { readonly what: string; readonly hint: string }>
+> = {
   ENOSPC: (mount) => ({ what: 'is full', hint: `make room on it (df -h ${mount}; df -i ${mount}), then run it again` }),
   EDQUOT: (mount) => ({
     what: 'has no quota left',
     hint: `make room on it (quota; df -h ${mount}), then run it again`,
   }),
-  EROFS: (mount) => ({
-    what: 'is read-only',
-    hint: `mount -o remount,rw ${mount}, then run it again; journalctl -k says whether errors made the kernel do this`,
-  }),
+  EROFS: (mount, path) => ({ what: 'is read-only', hint: waysOut().readOnly(path, mount) }),
 };
 
 /**
@@ -34,7 +34,7 @@ function diskFailure(error: unknown, path: string): Failure | undefined {
       : undefined;
   if (trouble === undefined) return undefined;
   const { mount, source } = diskOf(path);
-  const { what, hint } = trouble(mount);
+  const { what, hint } = trouble(mount, path);
   return new Failure('system', `${path} can't be written: the disk ${source} at ${mount} ${what}`, {
     hint,
     cause: error,

@@ -60,8 +60,18 @@ const isCallable = (value: unknown): value is Callable => typeof value === 'func
 
 let koffi: Koffi | undefined;
 
+const here = typeof __dirname === 'string' ? __dirname : import.meta.dirname;
+
+/**
+ * The absolute path of a library that the package has put, or linked, beside the program: for systems on which the
+ * linker finds none by its soname. Otherwise the soname.
+ */
+function libraryFile(soname: string): string {
+  const beside = join(here, soname);
+  return existsSync(beside) ? beside : soname;
+}
+
 function nativeFile(): string {
-  const here = typeof __dirname === 'string' ? __dirname : import.meta.dirname;
   const installed = join(here, 'koffi.node');
   if (existsSync(installed)) return installed;
   const platform = `linux-${process.arch}`;
@@ -83,7 +93,7 @@ function loadKoffi(): Koffi {
 }
 
 /**
- * Binds functions of a shared library, given its soname and a table of signatures.
+ * Binds functions of a shared library, given its soname and a table of signatures. One beside the program is taken first.
  * @throws LibraryMissing
  * @throws Failure `system` if koffi or one of the functions is missing
  */
@@ -94,7 +104,7 @@ export function bind<Name extends string>(
   koffi ??= loadKoffi();
   let handle: unknown;
   try {
-    handle = koffi.load(library);
+    handle = koffi.load(libraryFile(library));
   } catch (error) {
     throw new LibraryMissing(library, error);
   }

@@ -8,6 +8,10 @@ export function pathsUnder(root: string) {
     root,
     /** Manifest folders, strongest first: a file hides those of the same name in the folders after it. */
     manifestFolders: [at('/etc/auxcred/secrets.d'), at('/run/auxcred/secrets.d'), at('/usr/lib/auxcred/secrets.d')],
+    /** Exists if the system's configuration renders the manifest and the drop-ins. */
+    configuration: at('/etc/auxcred/configuration.json'),
+    /** The manifest of such a system. */
+    configured: at('/etc/auxcred/secrets.d/configuration.json'),
     /**
      * The drop-ins that `apply` rendered: a symlink to a folder with `manifest` (digests of its inputs and outputs) and
      * `units/`.
@@ -17,6 +21,8 @@ export function pathsUnder(root: string) {
     generated: at('/run/systemd/generator'),
     /** The pins: scopes and key ids that this machine accepts, written by `seal`. */
     pins: at('/etc/auxcred/scopes.json'),
+    /** The pins of a machine whose configuration renders everything but them: the program can't rely on /etc there. */
+    ownPins: at('/var/lib/auxcred/scopes.json'),
     store: at('/var/lib/auxcred'),
     seeds: at('/var/lib/auxcred/seeds.age'),
     /** Exists while PCRs are yet to be bound at the first boot. */

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Failure } from '../failure.ts';
 import { type Argument, bind, LibraryMissing, type NativeFunction } from '../system/ffi.ts';
+import { waysOut } from '../system/ways-out.ts';
 import { TpmError, tpmFailure, tssReason } from './response.ts';
 
 /** The kernel's TPM resource manager. */
@@ -57,7 +58,7 @@ function loadLibraries(): Libraries {
   } catch (error) {
     if (!(error instanceof LibraryMissing)) throw error;
     throw new Failure('no-tpm', 'the TPM library libtss2 is not installed', {
-      hint: 'on Debian: apt install libtss2-esys-3.0.2-0 libtss2-tctildr0 (with t64 at the end from Debian 13 on)',
+      hint: waysOut().install('libtss2'),
       cause: error,
     });
   }

@@ -1,9 +1,12 @@
-import { type Check, listed } from './check.ts';
+import type { LackingUnit } from '../../drop-ins/loaded-lines.ts';
+import { commandLine } from '../../system/shell.ts';
+import { type Check, type Fault, listed } from './check.ts';
 
 export const generator: Check = {
   name: 'generator',
   why: 'these units start without their secrets, or with the old ones',
-  faults: ({ system, declared }) => {
+  faults: ({ system, declared, configuration, lacking, ways }) => {
+    if (configuration !== undefined) return lacking.map(lackingFault(ways.apply));
     // The generator renders what an older version applied, so systemd has other drop-ins on purpose.
     if (!system || declared.state === 'upgraded') return [];
     const { hasGenerator, outdated } = system.rendered;
@@ -13,7 +16,7 @@ export const generator: Check = {
           level: 'problem',
           message: 'auxcred-generator is not installed',
           why: 'systemd does not learn which unit gets which secret',
-          mend: ['apt install --reinstall auxcred'],
+          mend: [ways.install('auxcred')],
         },
       ];
     if (outdated.length === 0) return [];
@@ -25,5 +28,17 @@ export const generator: Check = {
       },
     ];
   },
-  well: ({ system }) => (system ? 'systemd has the drop-ins as they were applied' : undefined),
+  well: ({ system, configuration }) => {
+    if (configuration !== undefined) return 'the unit files have what the manifest needs';
+    return system ? 'systemd has the drop-ins as they were applied' : undefined;
+  },
 };
+
+const lackingFault =
+  (apply: string) =>
+  ({ unit, lines }: LackingUnit): Fault => ({
+    level: 'problem',
+    message: `${unit} lacks ${listed(lines)}`,
+    why: 'the manifest declares secrets for it, but its unit files do not ask for them',
+    mend: [commandLine('systemctl', 'cat', unit), apply],
+  });

@@ -13,7 +13,10 @@ export const manifest: Check = {
           {
             level: 'problem',
             message: `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`,
-            why: 'the files with errors are not applied, and their units will not start after the next boot',
+            why:
+              health.configuration === undefined
+                ? 'the files with errors are not applied, and their units will not start after the next boot'
+                : 'nothing of it becomes active',
             mend: [auxcred(health, 'check')],
           },
         ];
@@ -46,10 +49,14 @@ export const manifest: Check = {
         ];
       }
       case 'applied':
+      case 'rendered':
         return [];
     }
   },
-  well: () => 'the manifest is the one that was applied',
+  well: ({ declared }) =>
+    declared.state === 'rendered'
+      ? 'the configuration renders the manifest'
+      : 'the manifest is the one that was applied',
 };
 
 export const hooks: Check = {

@@ -1,4 +1,6 @@
 /** auxcred's own units. */
+
+import type { WaysOut } from '../../system/ways-out.ts';
 import { fileWriters, type OwnUnit, sockets as socketNames, unitOf } from '../broker-state.ts';
 import type { Health } from '../health.ts';
 import type { Check, Fault } from './check.ts';
@@ -8,16 +10,17 @@ const ownUnit = ({ system }: Health, name: string): OwnUnit | undefined => syste
 export const sockets: Check = {
   name: 'sockets',
   why: 'units ask there for their secrets',
-  faults: (health) => (health.system ? socketNames.flatMap((name) => socketFaults(name, ownUnit(health, name))) : []),
+  faults: (health) =>
+    health.system ? socketNames.flatMap((name) => socketFaults(name, ownUnit(health, name), health)) : [],
   well: (health) =>
     !health.system || [broker, timer, files].some(({ faults }) => faults(health).length > 0)
       ? undefined
       : 'the sockets listen, and the timer runs',
 };
 
-function socketFaults(name: string, unit: OwnUnit | undefined): Fault[] {
-  const fault = closedSocket(name, unit);
-  if (unit?.installed !== true || unit.enabled) return fault ? [fault] : [];
+function socketFaults(name: string, unit: OwnUnit | undefined, { configuration, ways }: Health): Fault[] {
+  const fault = closedSocket(name, unit, ways);
+  if (unit?.installed !== true || unit.enabled || configuration !== undefined) return fault ? [fault] : [];
   const disabled: Fault = {
     level: 'warning',
     message: `${name} is not enabled`,
@@ -28,16 +31,15 @@ function socketFaults(name: string, unit: OwnUnit | undefined): Fault[] {
 }
 
 /** Undefined if it listens. */
-function closedSocket(name: string, unit: OwnUnit | undefined): Fault | undefined {
+function closedSocket(name: string, unit: OwnUnit | undefined, ways: WaysOut): Fault | undefined {
   const level = 'problem';
   if (unit?.masked === true)
     return {
       level,
       message: `${name} is masked`,
-      mend: [`systemctl unmask ${name} && systemctl enable --now ${name}`],
+      mend: [`systemctl unmask ${name} && ${ways.enable(name)}`],
     };
-  if (unit?.installed !== true)
-    return { level, message: `${name} is not installed`, mend: ['apt install --reinstall auxcred'] };
+  if (unit?.installed !== true) return { level, message: `${name} is not installed`, mend: [ways.install('auxcred')] };
   if (unit.active === 'failed')
     return {
       level,
@@ -70,14 +72,15 @@ export const timer: Check = {
   why: 'rotating secrets keep their values until auxcred provision runs',
   faults: (health) => {
     const unit = ownUnit(health, 'auxcred-rotate.timer');
-    const stands = unit?.installed === true && (!unit.enabled || unit.active !== 'active');
+    const stands =
+      unit?.installed === true && ((!unit.enabled && health.configuration === undefined) || unit.active !== 'active');
     const service = ownUnit(health, 'auxcred-rotate.service');
     const faults: Fault[] = [];
     if (stands)
       faults.push({
         level: 'warning',
         message: 'auxcred-rotate.timer does not run',
-        mend: ['systemctl enable --now auxcred-rotate.timer'],
+        mend: [health.ways.enable('auxcred-rotate.timer')],
       });
     if (service?.active === 'failed')
       faults.push({

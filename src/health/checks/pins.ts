@@ -1,6 +1,8 @@
+import { pinsPlace } from '../../seeds/pins.ts';
+import { moduleOptions } from '../../system/configuration.ts';
 import { commandLine } from '../../system/shell.ts';
 import type { Health } from '../health.ts';
-import type { Check } from './check.ts';
+import type { Check, Fault } from './check.ts';
 import { pinAgain } from './commands.ts';
 
 const canBeJudged = ({ seeds }: Health): boolean => seeds.state === 'there' && seeds.pins !== 'hidden';
@@ -11,10 +13,12 @@ export const pins: Check = {
   faults: (health) => {
     const { seeds, paths, opening } = health;
     if (!canBeJudged(health)) return [];
-    const restore = commandLine('cp', 'BACKUP', paths.pins);
+    const { file, writer } = pinsPlace(paths);
+    const restore = writer === 'configuration' ? health.ways.apply : commandLine('cp', 'BACKUP', file);
     if (typeof seeds.pins === 'string')
-      return [{ level: 'problem', message: `${paths.pins} is ${seeds.pins}`, mend: [restore, ...pinAgain(health)] }];
-    if (opening.state !== 'failed' || opening.failure.code !== 'not-pinned') return [];
+      return [{ level: 'problem', message: `${file} is ${seeds.pins}`, mend: [restore, ...pinAgain(health)] }];
+    if (opening.state !== 'failed' || opening.failure.code !== 'not-pinned')
+      return file === paths.ownPins ? [besideStore(health)] : [];
     return [
       {
         level: 'problem',
@@ -26,3 +30,11 @@ export const pins: Check = {
   },
   well: (health) => (canBeJudged(health) ? 'the seeds that this machine expects are pinned' : undefined),
 };
+
+const besideStore = ({ paths, ways }: Health): Fault => ({
+  name: 'pins-place',
+  level: 'note',
+  message: `the pins are in ${paths.ownPins}, beside what they vouch for`,
+  why: 'whoever writes there can replace the seeds and the pins; in the configuration they are out of reach',
+  mend: [`${commandLine('cat', paths.ownPins)}    # is ${moduleOptions.pins}; then ${ways.apply}`],
+});

@@ -1,22 +1,21 @@
 /** What auxcred itself needs to run. */
-import { commandLine } from '../../system/shell.ts';
 import type { Check } from './check.ts';
 
 export const node: Check = {
   name: 'node',
   why: "the broker can't start: it reaches locks, sockets and the TPM through koffi",
-  faults: ({ platform }) => {
+  faults: ({ platform, ways }) => {
     if (platform.nodeIsTooOld)
       return [
         {
           level: 'problem',
           message: `Node ${platform.node} is too old`,
           why: 'auxcred needs 20.19 or later',
-          mend: ['apt install nodejs'],
+          mend: [ways.install('node')],
         },
       ];
     if (!platform.koffi) return [];
-    return [{ level: 'problem', message: platform.koffi.message, mend: ['apt install --reinstall auxcred'] }];
+    return [{ level: 'problem', message: platform.koffi.message, mend: [ways.install('auxcred')] }];
   },
   well: ({ platform }) => `Node ${platform.node}`,
 };
@@ -24,7 +23,7 @@ export const node: Check = {
 export const libtss2: Check = {
   name: 'libtss2',
   why: "without it a seed can't be sealed to a TPM",
-  faults: ({ platform, seeds }) => {
+  faults: ({ platform, seeds, ways }) => {
     if (!platform.libtss2) return [];
     const isNeeded = seeds.object !== undefined;
     return [
@@ -32,7 +31,7 @@ export const libtss2: Check = {
         level: isNeeded ? 'problem' : 'note',
         message: 'the TPM library libtss2 is not installed',
         ...(isNeeded ? { why: "the seed is sealed to the TPM and can't be opened without it" } : {}),
-        mend: ['apt install libtss2-esys-3.0.2-0 libtss2-tctildr0'],
+        mend: [ways.install('libtss2')],
       },
     ];
   },
@@ -42,15 +41,14 @@ export const libtss2: Check = {
 export const account: Check = {
   name: 'account',
   why: 'the broker runs as that user, and reads the store as that group',
-  faults: ({ files, root }) => {
+  faults: ({ files, root, ways }) => {
     const missing = files.group === undefined ? 'group' : files.hasUser ? undefined : 'user';
     if (missing === undefined) return [];
-    const target = root === '/' ? [] : [`--root=${root}`];
     return [
       {
         level: 'problem',
         message: `there is no ${missing} auxcred`,
-        mend: [commandLine('systemd-sysusers', ...target, 'auxcred.conf')],
+        mend: [ways.account(root)],
       },
     ];
   },

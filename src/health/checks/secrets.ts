@@ -10,6 +10,9 @@ import { auxcred } from './commands.ts';
 const judged = ({ opening, declared }: Health): ActiveSecrets | undefined =>
   opening.state === 'opened' && declared.state !== 'invalid' ? opening.active : undefined;
 
+/** Whether the drop-ins are those of the present manifest. */
+const isCurrent = ({ declared: { state } }: Health): boolean => state === 'applied' || state === 'rendered';
+
 /** Why the manifest can't be provisioned, unless the check of fixed files says it. */
 function refusal(health: Health): Failure | undefined {
   const active = judged(health);
@@ -76,7 +79,7 @@ export const stale: Check = {
     return [...replaced(health, active), ...undeclared(health, active), ...astray(health, active)];
   },
   well: (health) =>
-    judged(health)?.snapshot === 'sound' && health.declared.state === 'applied' && !refusal(health)
+    judged(health)?.snapshot === 'sound' && isCurrent(health) && !refusal(health)
       ? 'every secret is up to date'
       : undefined,
 };
@@ -84,7 +87,7 @@ export const stale: Check = {
 /** Secrets that have another value by now. What only the manifest's new text changes is said of the manifest. */
 const replaced = (health: Health, { stale: secrets }: ActiveSecrets): Fault[] =>
   secrets
-    .filter(({ why }) => health.declared.state === 'applied' || /^(?:period|value)/.test(why))
+    .filter(({ why }) => isCurrent(health) || /^(?:period|value)/.test(why))
     .map(({ secret, why, hook }) => ({
       level: 'warning',
       message: `${secret} is out of date: ${why}`,
@@ -95,13 +98,13 @@ const replaced = (health: Health, { stale: secrets }: ActiveSecrets): Fault[] =>
 /** Credentials that the applied manifest adds or removes. */
 function undeclared(health: Health, { snapshot, changes }: ActiveSecrets): Fault[] {
   const other = changes.filter(({ why }) => why === 'new' || why === 'removed');
-  if (other.length === 0 || snapshot !== 'sound' || health.declared.state !== 'applied') return [];
+  if (other.length === 0 || snapshot !== 'sound' || !isCurrent(health)) return [];
   return [
     {
       level: 'warning',
       message: listed(other.map(({ unit, credential, why }) => `${credential} of ${unit} (${why})`)),
       why: 'the manifest says so, but it is not active',
-      mend: [auxcred(health, 'apply')],
+      mend: [auxcred(health, health.configuration === undefined ? 'apply' : 'provision')],
     },
   ];
 }

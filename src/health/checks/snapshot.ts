@@ -28,7 +28,13 @@ export const snapshot: Check = {
         },
       ];
     if (active.snapshot === 'none' && declared.manifest.declarations.length > 0)
-      return [{ level: 'problem', message: 'nothing is active yet', mend: [auxcred(health, 'apply')] }];
+      return [
+        {
+          level: 'problem',
+          message: 'nothing is active yet',
+          mend: [auxcred(health, health.configuration === undefined ? 'apply' : 'provision')],
+        },
+      ];
     return [];
   },
   well: ({ opening }) => {

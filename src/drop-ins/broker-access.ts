@@ -1,0 +1,43 @@
+/** Judges whether the unit files of auxcred.service give the broker what a sealing needs. */
+import { existsSync } from 'node:fs';
+import { textIfPresent } from '../system/files.ts';
+import type { Paths } from '../system/paths.ts';
+import { systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
+import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
+
+const service = 'auxcred.service';
+
+/** The files of auxcred.service: those that systemd has loaded, else those that it would load. */
+function filesOfBroker({ root }: Pick<Paths, 'root'>): string[] {
+  if (!systemIsRunning(root)) return filesOfUnit(root, service);
+  const [unit] = unitProperties([service], ['LoadState', 'FragmentPath', 'DropInPaths']);
+  if (unit?.values.get('LoadState') !== 'loaded') return [];
+  return ['FragmentPath', 'DropInPaths'].flatMap((name) => wordsOf(unit.values.get(name) ?? ''));
+}
+
+/**
+ * The lines of a broker's drop-in that no unit file has; none if there is no auxcred.service to judge. A credential may
+ * come from another path, and the TPM be allowed under any of its names.
+ */
+export function lackingAccess(paths: Pick<Paths, 'root'>, dropIn: string): string[] {
+  const files = filesOfBroker(paths).filter((file) => existsSync(file));
+  if (files.length === 0) return [];
+  const given = files.flatMap((file) => assignmentsOf(textIfPresent(file) ?? ''));
+  return assignmentsOf(dropIn)
+    .filter((wanted) => isNeeded(wanted) && !given.some((one) => gives(one, wanted)))
+    .map(({ key, value }) => `${key}=${value}`);
+}
+
+/** The group of a TPM's device node differs from system to system, and its number of names too. */
+const isNeeded = ({ key, value }: Assignment): boolean =>
+  key !== 'SupplementaryGroups' && !(key === 'DeviceAllow' && value.startsWith('/'));
+
+function gives(given: Assignment, wanted: Assignment): boolean {
+  if (given.section !== wanted.section || given.key !== wanted.key) return false;
+  if (wanted.key.startsWith('LoadCredential')) return idOf(given) === idOf(wanted);
+  if (wanted.key === 'DeviceAllow') return given.value.includes('tpm');
+  if (wanted.key === 'BindReadOnlyPaths') return given.value.split(/\s+/).includes(wanted.value);
+  return given.value === wanted.value || (wanted.value === 'no' && given.value === 'false');
+}
+
+const idOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
