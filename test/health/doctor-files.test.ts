@@ -155,6 +155,7 @@ describe('doctor on other files of the system', () => {
       broker: { units: [], lastRefusal: undefined },
       units: [],
       rendered: { hasGenerator: true, outdated: [] },
+      volatile: [],
       swaps: ['/dev/sda2'],
       onEncryptedDisk: false,
     };
