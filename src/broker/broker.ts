@@ -189,6 +189,14 @@ export class Broker {
       );
     const book = this.#current();
     const release = book.find(request);
+    if ('opened' in this.#answers && this.#answers.opened.isOutdated(release)) throw withheld(request);
     return { request, release, value: book.value(release) };
   }
 }
+
+/** The unit was restarted for a value that was not provisioned. */
+const withheld = ({ unit, credential }: CredentialRequest): Failure =>
+  new Failure(
+    'refused',
+    `the configuration has changed ${credential} of ${unit}, and that was not provisioned: auxcred provision says why`,
+  );

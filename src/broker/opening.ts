@@ -4,6 +4,7 @@ import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
+import { isOutdated, presentDigests } from '../manifest/declared.ts';
 import { devicePatience, type HostKeys, hostKeyCredentials, type Openers, openStore } from '../seeds/open.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
@@ -17,6 +18,8 @@ export interface Opened {
   readonly releases: readonly Release[];
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
+  /** Whether the configuration declares the release's secret differently by now, and that was not provisioned. */
+  readonly isOutdated: (release: Release) => boolean;
   /**
    * Reads the releases again, if another snapshot became active since; undefined if none did.
    * @throws Failure if the seeds do not match that snapshot, or it is older
@@ -85,7 +88,14 @@ function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, 
       seedsOf(scopes)(scope, epoch);
     return openedWith(paths, scopes, next, now);
   };
-  return { releases, sources: sourcesOf(paths, releases, scopes), scopes, reread };
+  const digests = presentDigests(paths);
+  return {
+    releases,
+    sources: sourcesOf(paths, releases, scopes),
+    scopes,
+    isOutdated: ({ declared }) => isOutdated(declared, digests()),
+    reread,
+  };
 }
 
 /**

@@ -292,13 +292,27 @@ export const manual = {
   check: page({
     group: 'machine',
     summary: 'report what is wrong with the manifest',
-    usage: ['[--json]', '--host=HOST [--json]'],
+    usage: ['[--servable] [--json]', '--manifest=DIR [--servable] [--json]', '--host=HOST [--json]'],
     text: [
       'Prints every problem with its file, its line and a fix. With --host= it checks the manifest that the vault ' +
         'has for a host; what only the host knows, such as its users, is checked by auxcred push --dry-run.',
+      'With --servable it also opens the seed of this machine, finds the fixed files and computes every value. It ' +
+        'changes nothing, and exits with 0 only if every secret could be delivered now: a deployment calls it before ' +
+        'it stops anything. With --manifest= it judges another manifest, such as that of the next configuration.',
     ],
-    options: [json, root, host, vault, manifest],
-    statuses: { 'invalid-manifest': 'the manifest has errors' },
+    options: [
+      json,
+      { name: 'servable', help: 'also name the secrets that this machine could not deliver now' },
+      root,
+      host,
+      vault,
+      manifest,
+      device,
+    ],
+    statuses: {
+      'invalid-manifest': 'the manifest has errors',
+      'not-found': 'with --servable: no seed is sealed, or a seed or a fixed secret is missing',
+    },
     files: { ...manifestFiles, ...vaultFiles },
   }),
   plan: page({
@@ -330,7 +344,7 @@ export const manual = {
         'waits until they run again, for as long as systemd allows. It says which do not, and why.',
     ],
     options: [dryRun, noRestart, noWait, acceptClock, acceptOlder, root, device],
-    statuses: heldBack,
+    statuses: { ...heldBack, usage: 'a wrong call, or the configuration renders the drop-ins' },
     files: manifestFiles,
     seeAlso: ['auxcred-plan(1)', 'auxcred-secrets(5)'],
   }),
@@ -338,13 +352,22 @@ export const manual = {
     group: 'machine',
     summary: "activate the manifest's secrets, without touching the drop-ins",
     usage: ['[--dry-run] [--no-restart] [--no-wait]'],
-    text: ['For timers, deploy tools, and configurations that render the drop-ins themselves. It is idempotent.'],
+    text: [
+      'For timers, deploy tools, and configurations that render the drop-ins themselves. It is idempotent.',
+      'With --by-configuration it is part of the switch of such a configuration: the switch restarts the units whose ' +
+        'secrets it declares differently, and provision those whose fixed value or period changed, without waiting ' +
+        'for them. If it fails, what is declared differently is withheld until it succeeds.',
+    ],
     options: [
       dryRun,
       noRestart,
       noWait,
       { name: 'due', help: 'exit at once if no secret rotates' },
       { name: 'early', help: 'run in early boot: no hooks, no restarts' },
+      {
+        name: 'by-configuration',
+        help: 'at boot do as --early; in a switch leave the units that the configuration changed to it',
+      },
       acceptClock,
       acceptOlder,
       root,

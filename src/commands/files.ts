@@ -20,14 +20,18 @@ export async function files(argv: readonly string[]): Promise<number> {
   if (need !== 'all' && need !== 'users')
     throw new Failure('usage', `--needed-for=${need} is not known`, { hint: '--needed-for=users' });
   const paths = pathsUnder('/');
-  const { releases, sources, scopes } = await openReleases(paths, {
+  const { releases, sources, scopes, isOutdated } = await openReleases(paths, {
     ...openersOf(paths, undefined),
     patience: devicePatience,
   });
   try {
-    const { written, failed } = writeFiles(paths, releases, sources, need);
+    const current = releases.filter((release) => !isOutdated(release));
+    const { written, failed } = writeFiles(paths, current, sources, need);
     for (const release of written) recordRelease(release, release);
     for (const [release, reason] of failed) recordRefusal(release, reason);
+    for (const release of releases)
+      if (release.placement && isOutdated(release))
+        recordRefusal(release, 'the configuration has changed it, and that was not provisioned');
     return failed.size === 0 ? 0 : exitStatus.system;
   } finally {
     wipeScopes(scopes);

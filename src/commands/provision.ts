@@ -1,12 +1,18 @@
+import { existsSync, rmSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { provisionManifest, sayHeld, usableManifest } from '../machine/provisioning.ts';
 import { tellUnits, unitsStatus } from '../machine/restarts.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
+import { withhold } from '../machine/withholding.ts';
 import { rotates } from '../manifest/declaration.ts';
 import { nobody } from '../provision/running-units.ts';
-import { systemIsRunning } from '../system/systemctl.ts';
-import { counted, say } from '../terminal/say.ts';
+import { ensureFolder, writeNew } from '../system/files.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { isInitialized, systemIsRunning } from '../system/systemctl.ts';
+import { counted, say, warn } from '../terminal/say.ts';
 
 /** `auxcred provision`: activates the manifest's secrets for the broker, without touching the units' drop-ins. */
 export async function provisionCommand(argv: readonly string[]): Promise<number> {
@@ -14,7 +20,44 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
   options.exactly();
   if (options.flag('dry-run')) return await showPlan(options, { dropIns: false });
   const root = options.value('root') ?? '/';
-  const early = options.flag('early');
+  const byConfiguration = options.flag('by-configuration');
+  if (byConfiguration && options.flag('early'))
+    throw new Failure('usage', '--by-configuration and --early exclude each other', {
+      hint: '--by-configuration decides itself whether the system is booting',
+    });
+  const early = options.flag('early') || (byConfiguration && !isInitialized(root));
+  return byConfiguration
+    ? await inSwitch(pathsUnder(root), async (isRetry) => await activate(options, root, { early, switching: !isRetry }))
+    : await activate(options, root, { early, switching: false });
+}
+
+/** @param work - gets whether an earlier switch failed, whose units nobody else restarts any more */
+async function inSwitch(paths: Paths, work: (isRetry: boolean) => Promise<number>): Promise<number> {
+  const isRetry = existsSync(paths.unprovisioned);
+  ensureFolder(dirname(paths.unprovisioned), { mode: 0o755 });
+  if (!isRetry) writeNew(paths.unprovisioned, new Uint8Array(0), { mode: 0o644 });
+  // systemd's time limit ends it like this.
+  process.once('SIGTERM', () => {
+    withhold(paths);
+    process.exit(exitStatus.timeout);
+  });
+  try {
+    const status = await work(isRetry);
+    rmSync(paths.unprovisioned, { force: true });
+    return status;
+  } catch (error) {
+    const withheld = withhold(paths);
+    if (withheld.length > 0)
+      warn(`${withheld.join(', ')} ${withheld.length === 1 ? 'is' : 'are'} withheld until this succeeds`);
+    throw error;
+  }
+}
+
+async function activate(
+  options: Options,
+  root: string,
+  { early, switching }: { readonly early: boolean; readonly switching: boolean },
+): Promise<number> {
   let told = nobody;
   // A broker that starts for a hook of a running auxcred must not wait for that auxcred.
   const status = await oneAtATime(root, early ? 'leave' : 'wait', async () => {
@@ -25,6 +68,7 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     }
     const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, {
       early,
+      switching,
       acceptClock: options.flag('accept-clock'),
       acceptOlder: options.flag('accept-older'),
     });
@@ -36,5 +80,6 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });
-  return await unitsStatus(status, told, !options.flag('no-wait'));
+  // A switch waits for this unit before it goes on with others.
+  return await unitsStatus(status, told, !options.flag('no-wait') && !options.flag('by-configuration'));
 }

@@ -5,6 +5,7 @@ import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { anyUnit } from '../manifest/declaration.ts';
+import { digestsIn } from '../manifest/declared.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
 import { fillCredentialStore, refuseForeignCredentials } from '../provision/credential-store.ts';
@@ -24,6 +25,7 @@ import { settlePins } from '../seeds/pins.ts';
 import { hostScope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Release, readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
@@ -65,6 +67,8 @@ export interface Activated extends Provisioned {
 
 export interface ProvisionFlags {
   readonly early: boolean;
+  /** Whether the switch of a configuration restarts the units whose secrets it has changed. */
+  readonly switching?: boolean;
   readonly acceptClock: boolean;
   readonly acceptOlder: boolean;
 }
@@ -90,7 +94,7 @@ export async function provisionWith(
   root: string,
   { payload, counter }: OpenStore,
   manifest: Manifest,
-  { early, acceptClock, acceptOlder }: ProvisionFlags,
+  { early, acceptClock, acceptOlder, switching = false }: ProvisionFlags,
 ): Promise<Activated> {
   const paths = pathsUnder(root);
   const host = hostScope(payload.scopes);
@@ -101,7 +105,7 @@ export async function provisionWith(
     ? await undelivered(root, paths, payload, early)
     : new Set();
   const note = (changes: readonly ReleaseChange[]): void => {
-    notePending(paths, host, mergedSteps(pending, stepsFor(changes)));
+    notePending(paths, host, mergedSteps(pending, stepsFor(ours(changes, switching))));
   };
   const recorded = activeSnapshot(paths, payload.scopes)?.tpmCounter;
   const remembered = acceptOlder && counter?.value !== undefined ? counter.value : refuseRewound(counter, recorded);
@@ -113,6 +117,7 @@ export async function provisionWith(
     sealing: payload.sealing,
     tpmCounter,
     undelivered: astray,
+    declared: configurationOf(paths) === undefined ? undefined : digestsIn(manifest.files),
     acceptEarlier: acceptClock,
     acceptOlder,
     beforehand: early || !running ? undefined : note,
@@ -120,7 +125,8 @@ export async function provisionWith(
   });
   if (provisioned.changed) await raised(counter);
   if (provisioned.changed && running) stopRunning('auxcred.service');
-  if (!laysOut(paths, manifest)) return { ...provisioned, failures: [], pending };
+  const activated = { ...provisioned, changes: ours(provisioned.changes, switching) };
+  if (!laysOut(paths, manifest)) return { ...activated, failures: [], pending };
   const { made, failures } = await layOut(root, paths, payload, astray, early);
   if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion)
     warn(
@@ -129,10 +135,14 @@ export async function provisionWith(
     );
   const changes =
     failures.length === 0
-      ? provisioned.changes
-      : deliveredOf(provisioned.changes, await undelivered(root, paths, payload, early));
-  return { ...provisioned, failures, pending, changed: provisioned.changed || made.length > 0, changes };
+      ? activated.changes
+      : deliveredOf(activated.changes, await undelivered(root, paths, payload, early));
+  return { ...activated, failures, pending, changed: provisioned.changed || made.length > 0, changes };
 }
+
+/** The changes that auxcred tells units about: in a switch, those that the configuration did not cause. */
+const ours = (changes: readonly ReleaseChange[], switching: boolean): readonly ReleaseChange[] =>
+  switching ? changes.filter(({ declared }) => declared !== true) : changes;
 
 /**
  * The changes for units whose secrets were all written. Any other unit is left alone until the next run has written

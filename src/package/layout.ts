@@ -37,7 +37,7 @@ export interface Place {
 const unitFolder = 'lib/systemd/system';
 const libraryFolder = 'lib/auxcred';
 const link = { path: 'bin/auxcred', target: `../${libraryFolder}/auxcred.cjs` };
-/** The folder for other packages' manifests, the same for every prefix. */
+/** The folder for other packages' manifests, the same for every prefix below /usr. */
 const vendorFolder = '/usr/lib/auxcred/secrets.d';
 
 /** README.md links to the others by relative paths, so the layout is kept. */
@@ -121,7 +121,8 @@ export function install({ destination, prefix, dist = 'dist', node }: Place): st
   mkdirSync(dirname(linkPath), { recursive: true });
   rmSync(linkPath, { force: true });
   symlinkSync(link.target, linkPath);
-  mkdirSync(join(destination, vendorFolder), { recursive: true });
+  // Below any other prefix, as in a store of packages, the system's own /usr is not this installation's.
+  if (prefix.startsWith('/usr')) mkdirSync(join(destination, vendorFolder), { recursive: true });
   return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path)];
 }
 

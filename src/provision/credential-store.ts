@@ -30,7 +30,7 @@ import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts
  * The name of a credential's file. A unit's own credential has the unit in it, so no other unit's `ImportCredential=`
  * finds it.
  */
-const storedName = (unit: string, credential: string): string =>
+export const storedName = (unit: string, credential: string): string =>
   unit === anyUnit ? credential : stagedName(unit, credential);
 
 /** Matches the file names of units' own credentials, which only auxcred uses. */

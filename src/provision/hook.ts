@@ -1,10 +1,19 @@
 import { spawnSync } from 'node:child_process';
 import { Failure } from '../failure.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { type Objection, objectionTo } from '../system/held-folder.ts';
 import { withMemoryFile } from '../system/memory-file.ts';
+import { pathsUnder } from '../system/paths.ts';
 import type { Hook } from './provision.ts';
 
 const hookTime = 60_000;
+
+/** Where hooks find their programs: where the configuration has them, and where other systems do. */
+function hookPath(): string {
+  const configured = configurationOf(pathsUnder('/'))?.hookPath;
+  const usual = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+  return configured === undefined ? usual : `${configured}:${usual}`;
+}
 
 /** Why a program must not run as root: others could replace it. */
 export const programObjection = (root: string, program: string): Objection | undefined =>
@@ -26,7 +35,7 @@ export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
       const { status, signal, error } = spawnSync(command, args, {
         stdio: ['ignore', 2, 2, old, now],
         env: {
-          PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+          PATH: hookPath(),
           LANG: 'C.UTF-8',
           AUXCRED_SECRET: name,
           AUXCRED_UNITS: units.join(' '),

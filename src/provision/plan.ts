@@ -12,6 +12,7 @@ import {
   type SecretDeclaration,
   type UnitAction,
 } from '../manifest/declaration.ts';
+import type { Digests } from '../manifest/declared.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
@@ -30,6 +31,8 @@ export interface ReleaseChange {
   readonly action: UnitAction;
   /** Whether it is a file, for which a reload is enough on every systemd. */
   readonly file?: true;
+  /** Whether the configuration declares the secret differently, so that its switch restarts the unit. */
+  readonly declared?: true;
 }
 
 /** An active secret that will be replaced. */
@@ -60,6 +63,8 @@ export interface PlanOptions {
   readonly fixed: FixedLookup;
   /** Computes a release's fingerprint. Called only if its recipe changed, or the recorded one has another label. */
   readonly fingerprint: (release: Release, label: FingerprintLabel) => string;
+  /** What the configuration declares, if one renders the manifest. */
+  readonly declared?: Digests | undefined;
   /** Secrets that stay unchanged. */
   readonly held?: ReadonlyMap<string, Recipe>;
   /** Active releases, by {@link releaseKey}, that are missing or altered where units read them. */
@@ -97,7 +102,8 @@ export function planOf(
   const releases = declarations.flatMap((declaration) =>
     receiversOf(declaration).flatMap((unit) =>
       credentialsOf(declaration).map(({ id, part }) => {
-        const release = releaseOf(declaration, unit, id, recipes.of(declaration.name, part));
+        const recipe = recipes.of(declaration.name, part);
+        const release = releaseOf(declaration, unit, id, { recipe, ...declaredFor(declaration, options.declared) });
         comparison.add(declaration, part, release);
         return release;
       }),
@@ -122,11 +128,21 @@ const heldByManifest = (declarations: readonly SecretDeclaration[]): ReadonlySet
       .map(({ name }) => name),
   );
 
-const releaseOf = (declaration: SecretDeclaration, unit: string, credential: string, recipe: Recipe): Release => ({
+const declaredFor = ({ name }: SecretDeclaration, digests: Digests | undefined): Pick<Release, 'declared'> => {
+  const digest = digests?.get(name);
+  return digest === undefined ? {} : { declared: { secret: name, digest } };
+};
+
+const releaseOf = (
+  declaration: SecretDeclaration,
+  unit: string,
+  credential: string,
+  made: Pick<Release, 'recipe' | 'declared'>,
+): Release => ({
   unit,
   credential,
   delivery: declaration.delivery,
-  recipe,
+  ...made,
   ...placementOf(declaration, credential),
 });
 
@@ -166,7 +182,8 @@ class Comparison {
     const action = unit === anyUnit ? 'none' : declaration.change;
     const was = this.#old.get(key);
     this.#old.delete(key);
-    const change = { unit, credential, ...fileMark(release) };
+    const isDeclared = release.declared !== undefined && release.declared.digest !== was?.declared?.digest;
+    const change = { unit, credential, ...fileMark(release), ...(isDeclared ? { declared: true as const } : {}) };
     if (!was) {
       this.changes.push({ ...change, why: 'new', sameValue: false, action });
       return;

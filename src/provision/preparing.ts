@@ -23,7 +23,8 @@ import { withFingerprint } from './fingerprint.ts';
 import { Hashes, hashesIn } from './hashes.ts';
 import { type Plan, type PlanOptions, planOf } from './plan.ts';
 
-export interface PlannedOptions extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered'> {
+export interface PlannedOptions
+  extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered' | 'declared'> {
   /** Of the seeds.age that was opened. */
   readonly counter: number;
   /** The fixed folder as it will be, if it differs from the present one. */

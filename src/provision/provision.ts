@@ -130,7 +130,7 @@ export function provision(
   options: ProvisionOptions & { readonly hook: Hook | 'later' },
 ): Provisioned {
   const inputsAt = (tpmCounter: number | undefined): string =>
-    inputsOf(declarations, scopes, options.counter, tpmCounter);
+    inputsOf(declarations, scopes, { counter: options.counter, tpmCounter, declared: options.declared });
   const isDelivered = (options.undelivered?.size ?? 0) === 0;
   if (isDelivered && isSettled(paths, scopes, inputsAt(options.tpmCounter), options.at))
     return unchanged(countCredentials(declarations));

@@ -8,6 +8,7 @@ import { digestOf } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { nameText, splitName } from '../fixed/name.ts';
 import { rotates, type SecretDeclaration } from '../manifest/declaration.ts';
+import type { Digests } from '../manifest/declared.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
 import { readSettled, type Settled, type Snapshot } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
@@ -17,8 +18,15 @@ import { version } from '../version.ts';
 export const inputsOf = (
   declarations: readonly SecretDeclaration[],
   scopes: readonly Scope[],
-  counter: number,
-  tpmCounter: number | undefined,
+  {
+    counter,
+    tpmCounter,
+    declared,
+  }: {
+    readonly counter: number;
+    readonly tpmCounter: number | undefined;
+    readonly declared?: Digests | undefined;
+  },
 ): string =>
   createHash('sha256')
     .update(
@@ -28,6 +36,7 @@ export const inputsOf = (
         tpmCounter,
         scopes: scopes.map((scope) => [scopeName(scope), scope.epoch, Buffer.from(keyId(scope.seed)).toString('hex')]),
         declarations,
+        declared: declared && [...declared],
       }),
     )
     .digest('hex');

@@ -15,6 +15,7 @@ import { activeSnapshot } from '../provision/preparing.ts';
 import { planned } from '../provision/provision.ts';
 import { pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { sequenceIn } from './offer.ts';
@@ -66,6 +67,7 @@ export interface Judged {
 export function judge(root: string, request: Request, files: Arrived, { scopes, pushed, own }: Standards): Judged {
   const paths = pathsUnder(root);
   const folder = new FutureFolder(paths.fixed, files.fixed, request.removeFixed);
+  refuseRendered(paths, request, files);
   refuseUnfit(paths, request, files);
   refuseByHand(paths, request, files, pushed);
   if (scopes) openAll(folder, request, files, scopes);
@@ -82,6 +84,15 @@ export function judge(root: string, request: Request, files: Arrived, { scopes, 
     folder,
   });
   return { manifest, changes };
+}
+
+/** @throws Failure `refused` for manifest files on a machine whose configuration renders them */
+function refuseRendered(paths: Paths, { removeManifest }: Request, { manifest }: Arrived): void {
+  const configuration = configurationOf(paths);
+  if (configuration === undefined || manifest.size + removeManifest.length === 0) return;
+  throw new Failure('refused', "this machine's configuration renders its manifest", {
+    hint: `push without --manifest, and change the configuration: ${configuration.switch}`,
+  });
 }
 
 /** @throws Failure `invalid-manifest` that counts the errors and names the first */

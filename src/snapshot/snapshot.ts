@@ -13,6 +13,7 @@ import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { type Delivery, deliveries, needs, type Placement } from '../manifest/declaration.ts';
+import type { Declared } from '../manifest/declared.ts';
 import { parseSealing, type Sealing, sealingJson } from '../seeds/payload.ts';
 import type { Scope } from '../seeds/scope.ts';
 import {
@@ -29,7 +30,7 @@ import {
 } from '../system/files.ts';
 import { type Json, sameJson } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
-import { authenticated, isAuthentic, verified } from './authenticated.ts';
+import { authenticated, isAuthentic, unverified, verified } from './authenticated.ts';
 import { parseRecipe } from './recipe-json.ts';
 
 /** One credential of one unit. */
@@ -44,6 +45,8 @@ export interface Release {
   readonly recipe: Recipe;
   /** Defined for `delivery = "file"` only. */
   readonly placement?: Placement;
+  /** Defined where a configuration renders the manifest. */
+  readonly declared?: Declared;
 }
 
 /** A recipe of a secret, and since when it was active. */
@@ -115,18 +118,30 @@ export function parseReleases(bytes: Uint8Array, host: Scope): Releases {
   return {
     counter: json.at('counter').whole(0, 0xffffffff),
     ...(tpmCounter === undefined ? {} : { tpmCounter }),
-    releases: json
-      .at('releases')
-      .list()
-      .map((item) => ({
-        unit: item.at('unit').text(),
-        credential: item.at('credential').text(),
-        delivery: item.at('delivery').oneOf(deliveries),
-        recipe: parseRecipe(item.at('recipe')),
-        ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
-      })),
+    releases: releasesIn(json),
   };
 }
+
+/** The releases in the broker's file, without checking its MAC: untrusted input. @throws Failure `malformed` */
+export const unverifiedReleases = (bytes: Uint8Array): Release[] => releasesIn(unverified(bytes));
+
+const releasesIn = (json: Json): Release[] =>
+  json
+    .at('releases')
+    .list()
+    .map((item) => ({
+      unit: item.at('unit').text(),
+      credential: item.at('credential').text(),
+      delivery: item.at('delivery').oneOf(deliveries),
+      recipe: parseRecipe(item.at('recipe')),
+      ...(item.at('placement').optional((placement) => ({ placement: parsePlacement(placement) })) ?? {}),
+      ...(item.at('declared').optional((declared) => ({ declared: parseDeclared(declared) })) ?? {}),
+    }));
+
+const parseDeclared = (item: Json): Declared => ({
+  secret: item.at('secret').text(),
+  digest: item.at('digest').text(),
+});
 
 const parsePlacement = (item: Json): Placement => ({
   owner: item.at('owner').text(),

@@ -37,8 +37,14 @@ export function parseConfiguration(bytes: Uint8Array, file: string): Configurati
     system: json.at('system').oneOf(renderingSystems),
     switch: command,
     pins: json.at('pins').flag(),
-    hookPath: json.at('hookPath').optional((item) => item.text()),
+    hookPath: json.at('hookPath').optional(folders),
   };
+}
+
+function folders(item: Json): string {
+  const path = item.text();
+  if (!/^\/[^:\0]*(?::\/[^:\0]*)*$/.test(path)) throw item.unexpected('absolute paths with colons in between');
+  return path;
 }
 
 /** The configuration of a system; undefined if auxcred itself writes there. @throws Failure `malformed` */

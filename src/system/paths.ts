@@ -29,6 +29,8 @@ export function pathsUnder(root: string) {
     unbound: at('/var/lib/auxcred/unbound'),
     /** Units that have not been restarted or reloaded yet for the active secrets. */
     pending: at('/var/lib/auxcred/pending.json'),
+    /** Exists from the start of a switch until its secrets are provisioned. */
+    unprovisioned: at('/run/auxcred/unprovisioned'),
     /** Held while something changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** The fixed folder. */

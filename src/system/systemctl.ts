@@ -5,6 +5,13 @@ import { Failure } from '../failure.ts';
 /** Whether systemd runs the system at `root`: false for an installation in progress (sd_booted(3)). */
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
 
+/** Whether the system at `root` runs and has reached sysinit.target: units of the ordinary boot may start. */
+export function isInitialized(root: string): boolean {
+  if (!systemIsRunning(root)) return false;
+  const { stdout } = spawnSync('systemctl', ['is-active', 'sysinit.target'], { encoding: 'utf8' });
+  return (stdout ?? '').trim() === 'active';
+}
+
 /**
  * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process.
  * @param starting - whether to stop a unit that is activating too; one whose start is only queued never is

@@ -1,0 +1,89 @@
+/** Finds the secrets of a manifest that this machine could not deliver now. Changes nothing. */
+import { ingredients, type Recipe } from '../derive/recipe.ts';
+import { recipeValue } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import type { SecretDeclaration } from '../manifest/declaration.ts';
+import { dependenciesOf } from '../manifest/dependencies.ts';
+import { hashesIn } from '../provision/hashes.ts';
+import { activeSnapshot, withPrepared } from '../provision/preparing.ts';
+import { openStore } from '../seeds/open.ts';
+import { wipeScopes } from '../seeds/scope.ts';
+import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { pathsUnder } from '../system/paths.ts';
+import { openersOf } from './openers.ts';
+
+/** A secret that can't be served, and why. */
+export interface Unservable {
+  readonly secret: string;
+  readonly failure: Failure;
+}
+
+/**
+ * Opens the seeds, finds the fixed files and computes every value, one secret after the other.
+ * @throws Failure if the seeds do not open, or nothing at all can be activated
+ */
+export async function unservableOf(
+  root: string,
+  device: string | undefined,
+  declarations: readonly SecretDeclaration[],
+): Promise<Unservable[]> {
+  const paths = pathsUnder(root);
+  const { payload, counter } = await openStore(paths, openersOf(paths, device));
+  const { scopes } = payload;
+  try {
+    refuseRewound(counter, activeSnapshot(paths, scopes)?.tpmCounter);
+    const options = { at: new Date(), counter: payload.counter, acceptEarlier: false };
+    const judge = (some: readonly SecretDeclaration[]): Failure | undefined =>
+      attempt(() => {
+        withPrepared(paths, some, scopes, options, ({ plan, sources }) => {
+          for (const { recipe } of plan.releases) if (isQuick(recipe)) recipeValue(recipe, sources).fill(0);
+        });
+      });
+    return unservableWith(declarations, judge);
+  } finally {
+    wipeScopes(scopes);
+  }
+}
+
+/** Whether the value needs no password hash, which is slow and can't fail where its phrase can be had. */
+const isQuick = (recipe: Recipe): boolean => hashesIn(recipe).length === 0 && ingredients(recipe).length > 0;
+
+/** Judges all at once, which is the ordinary case, and each by itself only if that fails. @throws Failure */
+function unservableWith(
+  declarations: readonly SecretDeclaration[],
+  judge: (some: readonly SecretDeclaration[]) => Failure | undefined,
+): Unservable[] {
+  const whole = judge(declarations);
+  if (!whole) return [];
+  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+  const found = declarations.flatMap((declaration) => {
+    const failure = judge(withParts(declaration, byName));
+    return failure ? [{ secret: declaration.name, failure }] : [];
+  });
+  if (found.length === 0) throw whole;
+  return found;
+}
+
+/** A declaration and all that it is made of, which then reach no unit by themselves. */
+function withParts(
+  declaration: SecretDeclaration,
+  byName: ReadonlyMap<string, SecretDeclaration>,
+): readonly SecretDeclaration[] {
+  const found = new Map([[declaration.name, declaration]]);
+  for (const { content } of found.values())
+    for (const { name } of dependenciesOf(content, (other) => byName.has(other))) {
+      const part = byName.get(name);
+      if (part && !found.has(name)) found.set(name, { ...part, units: [], delivery: 'socket', placement: undefined });
+    }
+  return [...found.values()];
+}
+
+function attempt(work: () => void): Failure | undefined {
+  try {
+    work();
+    return undefined;
+  } catch (error) {
+    if (error instanceof Failure) return error;
+    throw error;
+  }
+}
