@@ -136,11 +136,11 @@ function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
  * What is recorded if nothing was ever activated: a configuration's pins name the TPM's counter without a start, so
  * every store needs a number.
  */
-const firstSnapshot = (paths: Paths, { counter, sealing }: Payload): Snapshot | undefined =>
+const firstSnapshot = (paths: Paths, { sealing }: Payload): Snapshot | undefined =>
   configurationOf(paths) === undefined || sealing.withKey === 'host' || sealing.withKey === 'systemd-creds'
     ? undefined
     : {
-        counter,
+        counter: 0,
         sealing,
         releases: [],
         history: new Map(),

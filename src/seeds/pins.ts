@@ -218,6 +218,8 @@ export function establishedPins(paths: Paths): Pins | 'damaged' | undefined {
 }
 
 function pinsSeen(paths: Paths): Pins | 'damaged' | undefined {
+  // A damaged configuration.json is not about the pins.
+  pinsPlace(paths);
   try {
     return readPins(paths);
   } catch (error) {
