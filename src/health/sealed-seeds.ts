@@ -83,12 +83,12 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
 }
 
 function pinsSeen(readable: ReadableFiles, paths: Paths): SealedSeeds['pins'] {
-  const { file } = pinsPlace(paths);
+  const { file, writer } = pinsPlace(paths);
   const bytes = readable.read(file);
   if (!bytes) return readable.isHidden(file) ? 'hidden' : 'missing';
   try {
     // What the machine has recorded beside a configuration's pins may be hidden.
-    return readable.isHidden(paths.ownPins) ? parsePins(bytes, file) : (readPins(paths) ?? 'missing');
+    return readable.isHidden(paths.ownPins) ? parsePins(bytes, file, writer) : (readPins(paths) ?? 'missing');
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return 'damaged';
     throw error;

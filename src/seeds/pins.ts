@@ -115,12 +115,16 @@ const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown =>
     [...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]),
   );
 
-/** Parses {@link encodePins}. @throws Failure `malformed` */
-export function parsePins(bytes: Uint8Array, file: string): Pins {
+/**
+ * Parses {@link encodePins}.
+ * @param writer - a configuration's counter has no start
+ * @throws Failure `malformed`
+ */
+export function parsePins(bytes: Uint8Array, file: string, writer: PinsPlace['writer'] = 'auxcred'): Pins {
   const json = Json.parse(bytes, file, pinsHint);
   json.at('version').whole(1, 1);
   const next = json.at('next').optional(scopesIn);
-  const counter = json.at('tpm2Counter').optional(counterIn);
+  const counter = json.at('tpm2Counter').optional((item) => counterIn(item, writer));
   return {
     scopes: scopesIn(json.at('scopes')),
     ...(next === undefined ? {} : { next }),
@@ -129,11 +133,11 @@ export function parsePins(bytes: Uint8Array, file: string): Pins {
   };
 }
 
-function counterIn(item: Json): PinnedCounter {
+function counterIn(item: Json, writer: PinsPlace['writer']): PinnedCounter {
   const index = item.at('index').text();
   if (!/^0x1[0-9a-f]{6}$/.test(index)) throw item.at('index').unexpected('an NV index');
-  const start = item.at('start').optional((value) => value.whole(0, Number.MAX_SAFE_INTEGER));
-  return { index: Number(index), start: start ?? 0 };
+  if (writer === 'configuration') return { index: Number(index), start: 0 };
+  return { index: Number(index), start: item.at('start').whole(0, Number.MAX_SAFE_INTEGER) };
 }
 
 const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
@@ -153,11 +157,11 @@ const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
 export function readPins(paths: Paths): Pins | undefined {
   const { file, writer } = pinsPlace(paths);
   const bytes = readIfPresent(file);
-  const pins = bytes && parsePins(bytes, file);
+  const pins = bytes && parsePins(bytes, file, writer);
   if (!pins || writer === 'auxcred') return pins;
   const recorded = readIfPresent(paths.ownPins);
   const own = recorded && parsePins(recorded, paths.ownPins);
-  const counter = pins.counter ? { ...pins.counter, start: 0 } : own?.counter;
+  const counter = pins.counter ?? own?.counter;
   return { scopes: pins.scopes, device: pins.device ?? own?.device, ...(counter === undefined ? {} : { counter }) };
 }
 
