@@ -50,7 +50,8 @@ const changed = (names: readonly string[], more: Secrets = {}): Secrets => ({
   ...more,
 });
 
-for (const version of thoroughVersions)
+// Nothing of this differs between versions of systemd.
+for (const version of thoroughVersions.slice(-1))
   describe(`a configuration-rendered system on systemd ${version}`, { skip: cannotBoot }, () => {
     let machine: Machine;
     /** Gives the machine the files of a configuration. */
@@ -130,11 +131,8 @@ for (const version of thoroughVersions)
       for (const unit of units) assert.equal(await seen(unit), await expected(unit), unit);
       await makeReadOnly();
       const said = await doctor();
-      assert.doesNotMatch(said, /^(?:problem)/m);
-      assert.deepEqual(
-        [...said.matchAll(/^warning: .*\[(.*)\]$/gm)].map(([, check]) => check),
-        ['recovery'],
-      );
+      assert.doesNotMatch(said, /^(?:problem|warning)/m);
+      assert.equal((await machine.run(['auxcred', 'status'])).status, 0);
       assert.equal((await machine.run(['auxcred', 'apply'], { check: false })).status, exitStatus.usage);
     });
 

@@ -1,7 +1,7 @@
 /** A system whose configuration renders what auxcred writes elsewhere, as a root folder. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
@@ -9,11 +9,14 @@ import { renderUnits } from '../../src/drop-ins/rendering.ts';
 import { exitStatus } from '../../src/failure.ts';
 import type { Finding } from '../../src/health/finding.ts';
 import { readManifest } from '../../src/manifest/manifest.ts';
+import { judge } from '../../src/push/arrival.ts';
+import type { Request } from '../../src/push/protocol.ts';
+import { readPushed } from '../../src/push/pushed.ts';
 import { parsePins } from '../../src/seeds/pins.ts';
 import { readReleases, unverifiedReleases } from '../../src/snapshot/snapshot.ts';
 import { parseConfiguration } from '../../src/system/configuration.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
-import { auxcred, fails, type Said, works } from '../cli.ts';
+import { auxcred, fails, program, type Said, works } from '../cli.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { contents, furnish, listing } from './root.ts';
 
@@ -326,5 +329,53 @@ describe('configuration.json', () => {
     put('etc/auxcred/configuration.json', '{');
     fails(call('seal', recovery), 'malformed', /configuration\.json is not JSON/);
     fails(call('apply'), 'malformed', /configuration\.json is not JSON/);
+  });
+});
+
+describe('a push', () => {
+  test('brings no manifest where the configuration renders it', () => {
+    configure(hex);
+    const request: Request = {
+      purpose: 'judge-without-seeds',
+      seeds: undefined,
+      fixed: [],
+      removeFixed: [],
+      manifest: [{ name: 'web.toml', length: 0 }],
+      removeManifest: [],
+      replace: true,
+      acceptOlder: false,
+      wait: true,
+    };
+    const arrived = { seeds: undefined, fixed: new Map(), manifest: new Map([['web.toml', new Uint8Array(0)]]) };
+    const pushed = readPushed(pathsUnder(root));
+    assert.throws(
+      () => judge(root, request, arrived, { scopes: undefined, pushed, own: undefined }),
+      /configuration renders its manifest/,
+    );
+    const nothing = { ...arrived, manifest: new Map() };
+    judge(root, { ...request, manifest: [] }, nothing, { scopes: undefined, pushed, own: undefined });
+  });
+});
+
+describe('a library beside the program', () => {
+  test('is taken before all others', () => {
+    const folder = at('lib/auxcred');
+    cpSync(dirname(program), folder, { recursive: true });
+    const libtss2 = (): string => {
+      const { stdout } = spawnSync(process.execPath, [join(folder, 'auxcred.cjs'), ...call('doctor', '--json')], {
+        encoding: 'utf8',
+      });
+      return /"message": "(the TPM library [^"]*)"/.exec(stdout)?.[1] ?? stdout;
+    };
+    const library = join(folder, 'libtss2-esys.so.0');
+    assert.equal(libtss2(), 'the TPM library is installed');
+    writeFileSync(library, 'not a library');
+    assert.equal(libtss2(), 'the TPM library libtss2 is not installed');
+    const { stdout } = spawnSync('ldconfig', ['-p'], { encoding: 'utf8' });
+    const real = /libtss2-esys\.so\.0 .* => (\S+)/.exec(stdout)?.[1];
+    assert.ok(real);
+    rmSync(library);
+    symlinkSync(real, library);
+    assert.equal(libtss2(), 'the TPM library is installed');
   });
 });
