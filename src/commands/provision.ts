@@ -77,6 +77,8 @@ async function activate(
         ? `${counted(provisioned.credentials, 'credential')} now active`
         : 'nothing to do: the manifest is already active',
     );
+    // All that changed since a switch that failed is now told to its units.
+    if (!early && !switching) rmSync(pathsUnder(root).unprovisioned, { force: true });
     if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });

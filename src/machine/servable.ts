@@ -4,10 +4,11 @@ import { recipeValue } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
+import { refuseForeignCredentials } from '../provision/credential-store.ts';
 import { hashesIn } from '../provision/hashes.ts';
 import { activeSnapshot, withPrepared } from '../provision/preparing.ts';
 import { openStore } from '../seeds/open.ts';
-import { wipeScopes } from '../seeds/scope.ts';
+import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { openersOf } from './openers.ts';
@@ -35,6 +36,7 @@ export async function unservableOf(
     const options = { at: new Date(), counter: payload.counter, acceptEarlier: false };
     const judge = (some: readonly SecretDeclaration[]): Failure | undefined =>
       attempt(() => {
+        refuseForeignCredentials(paths, some, hostScope(scopes));
         withPrepared(paths, some, scopes, options, ({ plan, sources }) => {
           for (const { recipe } of plan.releases) if (isQuick(recipe)) recipeValue(recipe, sources).fill(0);
         });
