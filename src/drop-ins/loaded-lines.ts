@@ -2,10 +2,8 @@
 import { existsSync } from 'node:fs';
 import type { Manifest } from '../manifest/manifest.ts';
 import type { Paths } from '../system/paths.ts';
-import { systemIsRunning } from '../system/systemctl.ts';
-import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
-import { templateOf } from '../system/unit-name.ts';
-import { loadedFiles, replaces, type TextReader } from './overrides.ts';
+import { type Assignment, assignmentsOf } from '../system/unit-files.ts';
+import { filesOfServices, replaces, type TextReader } from './overrides.ts';
 import { renderUnits } from './rendering.ts';
 
 /** A unit without some of the lines that make it get its secrets. */
@@ -21,16 +19,9 @@ export interface LackingUnit {
  */
 export function lackingUnits(paths: Paths, { declarations }: Manifest, read: TextReader): LackingUnit[] {
   const rendering = [...renderUnits(declarations)].filter(([unit]) => unit.endsWith('.service'));
-  const loaded = systemIsRunning(paths.root)
-    ? loadedFiles(rendering.map(([unit]) => unit))
-    : new Map<string, readonly string[]>();
-  const own = new Set(rendering.map(([unit]) => unit));
+  const filesOf = filesOfServices(paths.root, new Set(rendering.map(([unit]) => unit)));
   return rendering.flatMap(([declared, dropIn]) => {
-    const known = [...loaded].filter(
-      ([unit]) => unit === declared || (templateOf(unit) === declared && !own.has(unit)),
-    );
-    const units = known.length > 0 ? known : [[declared, filesOfUnit(paths.root, declared)] as const];
-    return units.flatMap(([unit, files]): LackingUnit[] => {
+    return filesOf(declared).flatMap(([unit, files]): LackingUnit[] => {
       if (!files.some((file) => existsSync(file))) return [];
       const given = effectiveIn(files.map((file) => read(file) ?? ''));
       const lines = assignmentsOf(dropIn)

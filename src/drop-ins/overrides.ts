@@ -31,19 +31,12 @@ export type TextReader = (path: string) => string | undefined;
  */
 export function overridesOn(paths: Paths, read: TextReader): Override[] {
   const rendering = [...readRendering(paths)].filter(([unit]) => unit.endsWith('.service'));
-  const loaded = systemIsRunning(paths.root)
-    ? loadedFiles(rendering.map(([unit]) => unit))
-    : new Map<string, readonly string[]>();
-  // An instance with a drop-in of its own does not read its template's.
-  const own = new Set(rendering.map(([unit]) => unit));
+  const oursFor = (unit: string): string => join(paths.generated, `${unit}.d`, dropInName);
+  const filesOf = filesOfServices(paths.root, new Set(rendering.map(([unit]) => unit)), (unit) => [oursFor(unit)]);
   return rendering.flatMap(([declared, dropIn]) => {
-    const ours = join(paths.generated, `${declared}.d`, dropInName);
-    const instances = [...loaded].filter(
-      ([unit]) => unit === declared || (templateOf(unit) === declared && !own.has(unit)),
+    const overrides = filesOf(declared).flatMap(([unit, files]) =>
+      overridesIn(unit, files, oursFor(declared), dropIn, read),
     );
-    const units: readonly (readonly [string, readonly string[]])[] =
-      instances.length > 0 ? instances : [[declared, filesOfUnit(paths.root, declared, [ours])]];
-    const overrides = units.flatMap(([unit, files]) => overridesIn(unit, files, ours, dropIn, read));
     // The first instance of a template stands for all.
     return overrides.filter(
       ({ file, how }, i) => overrides.findIndex((other) => other.file === file && other.how === how) === i,
@@ -51,8 +44,25 @@ export function overridesOn(paths: Paths, read: TextReader): Override[] {
   });
 }
 
+/**
+ * Finds the files of a declared unit, or of each instance of a template that systemd knows.
+ * @param has - drop-ins of a unit that will exist
+ */
+export function filesOfServices(
+  root: string,
+  declared: ReadonlySet<string>,
+  has: (unit: string) => readonly string[] = () => [],
+): (unit: string) => readonly (readonly [string, readonly string[]])[] {
+  const loaded = systemIsRunning(root) ? loadedFiles([...declared]) : new Map<string, readonly string[]>();
+  return (one) => {
+    // An instance with a drop-in of its own does not read its template's.
+    const known = [...loaded].filter(([unit]) => unit === one || (templateOf(unit) === one && !declared.has(unit)));
+    return known.length > 0 ? known : [[one, filesOfUnit(root, one, has(one))]];
+  };
+}
+
 /** The files that systemd has read for each unit that it knows, including instances of templates. */
-export function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
+function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
   const instances =
