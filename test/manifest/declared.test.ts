@@ -18,7 +18,7 @@ const manifests = fc
     ...names.map((_, i) =>
       fc.record({
         form: fc.constantFrom('hex', 'text', 'env', 'json', 'crypt'),
-        of: fc.subarray(names.slice(0, i), { maxLength: 2 }),
+        of: fc.subarray(names.slice(0, i), { maxLength: Math.min(2, i) }),
         filter: fc.constantFrom('', ' | base64', '|url'),
         space: fc.constantFrom('', ' '),
       }),
