@@ -9,6 +9,7 @@ import { oneAtATime } from '../machine/store-lock.ts';
 import { withhold } from '../machine/withholding.ts';
 import { rotates } from '../manifest/declaration.ts';
 import { nobody } from '../provision/running-units.ts';
+import { hadSeeds } from '../seeds/lost-seeds.ts';
 import { ensureFolder, writeNew } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { isInitialized, systemIsRunning } from '../system/systemctl.ts';
@@ -53,6 +54,9 @@ async function inSwitch(paths: Paths, work: (isRetry: boolean) => Promise<number
   }
 }
 
+/** Whether this machine never had a seed: a configuration may enable auxcred before anybody can seal one. */
+const isUnsealed = (paths: Paths): boolean => !existsSync(paths.seeds) && !hadSeeds(paths);
+
 async function activate(
   options: Options,
   root: string,
@@ -64,6 +68,10 @@ async function activate(
     const manifest = usableManifest(root);
     if (options.flag('due') && !manifest.declarations.some(({ content }) => rotates(content))) {
       say('no secret rotates');
+      return 0;
+    }
+    if (options.flag('by-configuration') && manifest.declarations.length === 0 && isUnsealed(pathsUnder(root))) {
+      say('no secret is declared, and no seed is sealed');
       return 0;
     }
     const provisioned = await provisionManifest(root, options.value('tpm2-device'), manifest, {

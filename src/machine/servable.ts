@@ -20,7 +20,7 @@ export interface Unservable {
 }
 
 /**
- * Opens the seeds, finds the fixed files and computes every value, one secret after the other.
+ * Opens the seeds, unless nothing is declared, finds the fixed files and computes every value.
  * @throws Failure if the seeds do not open, or nothing at all can be activated
  */
 export async function unservableOf(
@@ -28,6 +28,8 @@ export async function unservableOf(
   device: string | undefined,
   declarations: readonly SecretDeclaration[],
 ): Promise<Unservable[]> {
+  // Enabled before it is sealed: there is nothing to serve yet.
+  if (declarations.length === 0) return [];
   const paths = pathsUnder(root);
   const { payload, counter } = await openStore(paths, openersOf(paths, device));
   const { scopes } = payload;

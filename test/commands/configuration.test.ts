@@ -301,6 +301,18 @@ describe('provision --by-configuration', () => {
   });
 });
 
+describe('a configuration that declares nothing yet', () => {
+  test('is activated before a seed is sealed, unless one was lost', () => {
+    configure({});
+    works(call('check', '--servable'));
+    assert.match(works(call('provision', '--by-configuration')).stderr, /no secret is declared, and no seed is sealed/);
+    fails(call('provision'), 'not-found', /no seed is sealed/);
+    seal();
+    rmSync(at('var/lib/auxcred/seeds.age'));
+    fails(call('provision', '--by-configuration'), 'not-found', /seed is lost/);
+  });
+});
+
 describe('configuration.json', () => {
   const parse = (value: unknown): unknown =>
     parseConfiguration(Buffer.from(JSON.stringify(value)), 'configuration.json');
