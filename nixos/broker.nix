@@ -1,0 +1,54 @@
+# What auxcred.service needs beyond its unit file to open seeds that are sealed like this: the same lines as the
+# program's src/drop-ins/broker-drop-in.ts. A pure function of builtins.
+{
+  # host, tpm2, tpm2+host or systemd-creds.
+  withKey,
+  # The TPM in systemd's notation, or null for the default one.
+  device ? null,
+  # Whether the machine has an ssh host key.
+  sshHostKey,
+  # Whether there is a group tss.
+  tssGroup,
+}:
+let
+  hasTpm = withKey == "tpm2" || withKey == "tpm2+host";
+  tcti =
+    if device == null then
+      "device:/dev/tpmrm0"
+    else if builtins.substring 0 1 device == "/" then
+      "device:${device}"
+    else
+      device;
+  node = builtins.match "device:(.+)" tcti;
+  socket = builtins.match "swtpm:(.*,)?path=([^,]+).*" tcti;
+  socketPath = builtins.elemAt socket 1;
+  credentials =
+    if withKey == "systemd-creds" then
+      { LoadCredentialEncrypted = [ "sealed-host-key:/var/lib/auxcred/host.cred" ]; }
+    else if withKey == "tpm2" then
+      { }
+    else if sshHostKey then
+      { LoadCredential = [ "ssh-host-key:/etc/ssh/ssh_host_ed25519_key" ]; }
+    else
+      { LoadCredential = [ "age-host-key:/var/lib/auxcred/host.key" ]; };
+  tpm = {
+    PrivateDevices = "no";
+    DeviceAllow = [
+      "char-tpm rw"
+      "${if node == null then "/dev/tpmrm0" else builtins.head node} rw"
+    ];
+  }
+  // (
+    if socket == null then
+      { }
+    else
+      {
+        BindReadOnlyPaths = [
+          "-${socketPath}"
+          "-${socketPath}.ctrl"
+        ];
+      }
+  )
+  // (if tssGroup then { SupplementaryGroups = [ "tss" ]; } else { });
+in
+credentials // (if hasTpm then tpm else { })

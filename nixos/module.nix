@@ -1,0 +1,280 @@
+# The NixOS module: renders the declared secrets at evaluation, checks them, and runs the broker.
+{
+  config,
+  lib,
+  options,
+  pkgs,
+  ...
+}:
+let
+  inherit (lib) mkDefault mkIf mkOption types;
+  cfg = config.auxcred;
+  described = import ./options.nix { inherit lib; };
+  naming = import ./declarations.nix;
+  inherit (import ./secret.nix) declarationOf pathIn pathOf;
+
+  # A secret or template; with a unit, one that is declared on that unit.
+  secretType =
+    {
+      declares,
+      unit ? null,
+    }:
+    types.submodule (
+      { name, config, ... }:
+      {
+        options = declares;
+        config = {
+          name = mkDefault (if unit == null then name else "${unit}/${name}");
+          path = pathOf config.name (declarationOf config);
+          realm = rendered.realms.${config.name};
+        }
+        // lib.optionalAttrs (unit != null) {
+          units = [ unit ];
+          credential = mkDefault (builtins.replaceStrings [ "/" ] [ "_" ] name);
+        };
+      }
+    );
+
+  named =
+    builtins.attrValues cfg.secrets
+    ++ map (template: template // { kind = "template"; }) (builtins.attrValues cfg.templates);
+  ofUnits = builtins.concatMap (service: builtins.attrValues service.auxcred) (
+    builtins.attrValues config.systemd.services
+  );
+  all = named ++ ofUnits;
+  byName = builtins.groupBy (secret: builtins.unsafeDiscardStringContext secret.name) all;
+  declarations = builtins.mapAttrs (_: same: declarationOf (builtins.head same)) byName;
+
+  rendered = import ./render.nix {
+    secrets = declarations;
+    package = cfg.package;
+    canRefresh = lib.versionAtLeast config.systemd.package.version "260";
+    rm = "${pkgs.coreutils}/bin/rm";
+    host = config.networking.hostName;
+  };
+  problems =
+    rendered.problems
+    ++ import ./machine-problems.nix {
+      inherit all byName;
+      hasUserUnit = (config.services.userborn.enable or false) || (config.systemd.sysusers.enable or false);
+      inherit (rendered) writers;
+    };
+
+  # The services that `auxcred.secrets` names: a unit of a package is defined here so that it gets its secrets. A unit
+  # with secrets of its own is defined already, and must not be asked for here: these are the names of all units.
+  serviceNames = naming.serviceNames (map declarationOf named);
+
+  manifestText = pkgs.writeText "auxcred-manifest.json" (builtins.toJSON rendered.manifest);
+  manifest =
+    if cfg.checkAtBuild then
+      pkgs.runCommand "auxcred-checked-manifest.json" { } ''
+        mkdir -p root/etc/auxcred/secrets.d
+        cp ${manifestText} root/etc/auxcred/secrets.d/configuration.json
+        ${cfg.package}/bin/auxcred check --root="$PWD/root"
+        cp ${manifestText} $out
+      ''
+    else
+      manifestText;
+
+  # The package's units, but for auxcred-provision.service: it takes part in a switch, and runs hooks there.
+  units = pkgs.runCommand "auxcred-units" { } ''
+    mkdir -p $out/lib/systemd/system
+    cp ${cfg.package}/lib/systemd/system/auxcred* $out/lib/systemd/system/
+    rm $out/lib/systemd/system/auxcred-provision.service
+  '';
+
+  pins = if builtins.isPath cfg.seal.pins then cfg.seal.pins else pkgs.writeText "scopes.json" (builtins.toJSON cfg.seal.pins);
+
+  publicHalves =
+    if cfg.publicFile == null then
+      throw "auxcred: auxcred.publicFile is not set: auxcred public --all --json writes that file"
+    else
+      (builtins.fromJSON (builtins.readFile cfg.publicFile)).hosts;
+  publicOf =
+    host: name:
+    (publicHalves.${host} or (throw "auxcred: ${toString cfg.publicFile} has no host ${host}: auxcred public --all --json"))
+    .${name} or (throw "auxcred: ${toString cfg.publicFile} has no public half of ${name} for ${host}: auxcred public --all --json");
+
+  commands = [
+    config.systemd.package
+    pkgs.coreutils
+  ];
+in
+{
+  options.auxcred = described.machine {
+    secretType = secretType { declares = described.secret; };
+    templateType = secretType { declares = described.template; };
+    defaultPackage = pkgs.auxcred or (pkgs.callPackage ./package.nix { });
+  };
+
+  options.systemd.services = mkOption {
+    type = types.attrsOf (
+      types.submodule (
+        { name, ... }:
+        let
+          unit = rendered.units."${name}.service" or null;
+          add = value: mkIf (cfg.enable && unit != null) value;
+        in
+        {
+          options.auxcred = described.ofService (secretType {
+            declares = described.secret;
+            unit = name;
+          });
+          config = {
+            wants = add unit.wants;
+            after = add unit.after;
+            unitConfig = add unit.unitConfig;
+            # Commands of the service itself may read what is staged.
+            serviceConfig = add (
+              builtins.mapAttrs (key: if key == "ExecStartPre" then lib.mkBefore else value: value) unit.serviceConfig
+            );
+            restartTriggers = add unit.restartTriggers;
+            reloadTriggers = add unit.reloadTriggers;
+          };
+        }
+      )
+    );
+  };
+
+  config = lib.mkMerge [
+    {
+      auxcred = {
+        placeholder = builtins.mapAttrs (_: secret: "{{${secret.name}}}") (cfg.templates // cfg.secrets);
+        pathOf =
+          unit: name:
+          pathIn name (declarations.${name} or (throw "auxcred: no secret is declared by the name ${name}")) unit;
+        public = builtins.mapAttrs (_: half: half.public) (publicHalves.${config.networking.hostName} or { });
+        publicOf = host: name: (publicOf host name).public;
+        seal = {
+          sshHostKey = mkDefault (config.services.openssh.enable or false);
+          command = builtins.concatStringsSep " " (
+            [ "auxcred seal --with-key=${cfg.seal.withKey}" ]
+            ++ lib.optional (cfg.seal.tpm2Device != null) "--tpm2-device=${cfg.seal.tpm2Device}"
+            ++ lib.optional (cfg.seal.tpm2Pcrs != [ ]) "--tpm2-pcrs=${lib.concatMapStringsSep "+" toString cfg.seal.tpm2Pcrs}"
+            ++ (if cfg.seal.recipients == [ ] then [ "--print-words" ] else map (key: "--recipient=${key}") cfg.seal.recipients)
+          );
+        };
+      };
+    }
+    (mkIf cfg.enable {
+      assertions = map (problem: {
+        assertion = false;
+        message = naming.problemText problem;
+      }) (builtins.filter ({ severity, ... }: severity == "error") problems);
+      warnings = map naming.problemText (builtins.filter ({ severity, ... }: severity == "warning") problems);
+
+      environment.systemPackages = [ cfg.package ];
+      environment.etc = {
+        "auxcred/configuration.json".text = builtins.toJSON {
+          version = 1;
+          system = "nixos";
+          switch = "nixos-rebuild switch";
+          pins = cfg.seal.pins != null;
+        };
+        "auxcred/secrets.d/configuration.json".source = manifest;
+      }
+      // lib.optionalAttrs (cfg.seal.pins != null) { "auxcred/scopes.json".source = pins; }
+      // lib.optionalAttrs (cfg.vaults != { }) {
+        "auxcred/vault.toml".text = import ./vault-toml.nix cfg.vaults;
+      };
+
+      users.users.auxcred = {
+        isSystemUser = true;
+        group = "auxcred";
+        description = "auxcred broker";
+      };
+      users.groups.auxcred = { };
+
+      systemd.packages = [ units ];
+      # It renders drop-ins at boot, and here the configuration has done that.
+      systemd.generators.auxcred-generator = "/dev/null";
+      systemd.tmpfiles.rules = [
+        "d /var/lib/auxcred 0750 root auxcred -"
+        "z /var/lib/auxcred/seeds.age 0640 root auxcred -"
+        "d /run/auxcred 0755 root root -"
+        "d /etc/credstore.encrypted 0700 root root -"
+      ];
+
+      systemd.sockets.auxcred.wantedBy = [ "sockets.target" ];
+      systemd.sockets.auxcred-stage.wantedBy = [ "sockets.target" ];
+      systemd.timers.auxcred-rotate.wantedBy = [ "timers.target" ];
+      systemd.targets.sysinit.wants = rendered.writers;
+
+      systemd.services = lib.mkMerge [
+        (lib.genAttrs serviceNames (_: { }))
+        {
+          auxcred = {
+            # A stop before the switch would leave units that start meanwhile without an answer.
+            stopIfChanged = false;
+            serviceConfig =
+              import ./broker.nix {
+                inherit (cfg.seal) withKey sshHostKey;
+                device = cfg.seal.tpm2Device;
+                tssGroup = config.users.groups ? tss;
+              }
+              // {
+                # Node and every library.
+                ExecPaths = [ "-${builtins.storeDir}" ];
+              };
+          };
+
+          auxcred-host-secret.serviceConfig.ExecStart = [
+            ""
+            "${config.systemd.package}/bin/systemd-creds setup"
+          ];
+
+          auxcred-provision = {
+            description = "Make Changed Secrets Active";
+            wantedBy = [ "sysinit.target" ];
+            requiredBy = [ "sysinit-reactivation.target" ];
+            before = [
+              "auxcred.service"
+              "auxcred-bind.service"
+              "sysinit-reactivation.target"
+              "shutdown.target"
+            ];
+            after = [
+              "systemd-sysusers.service"
+              "systemd-remount-fs.service"
+              "userborn.service"
+            ];
+            conflicts = [ "shutdown.target" ];
+            unitConfig = {
+              DefaultDependencies = false;
+              RequiresMountsFor = "/var/lib/auxcred /var/lib/systemd /etc/auxcred";
+            };
+            restartTriggers = [ manifest ];
+            path = commands ++ cfg.hookPackages;
+            # Not sandboxed, because the hooks of the administrator run from here in a switch.
+            serviceConfig = {
+              Type = "oneshot";
+              RemainAfterExit = true;
+              ExecStart = "${cfg.package}/bin/auxcred provision --by-configuration";
+              TimeoutStartSec = "15min";
+              LimitCORE = 0;
+              MemorySwapMax = 0;
+              UnsetEnvironment = "NODE_OPTIONS NODE_EXTRA_CA_CERTS";
+              UMask = "0077";
+            };
+          };
+
+          auxcred-bind = {
+            wantedBy = [ "multi-user.target" ];
+            path = commands;
+          };
+          auxcred-rotate.path = commands ++ cfg.hookPackages;
+          auxcred-files.path = commands;
+          auxcred-user-files.path = commands;
+        }
+      ];
+    })
+    (mkIf cfg.enable (
+      lib.optionalAttrs (options.system ? preSwitchChecks) {
+        system.preSwitchChecks.auxcred = ''
+          incoming=$1
+          ${cfg.package}/bin/auxcred check --manifest="$incoming/etc/auxcred/secrets.d" --servable
+        '';
+      }
+    ))
+  ];
+}
