@@ -58,22 +58,27 @@ rec {
     )
     // (if declaration.neededFor or null == null then { } else { needed-for = declaration.neededFor; });
 
-  # A manifest's entry with the defaults that rendering needs.
+  # A manifest's entry with the defaults that rendering needs, also in place of what is wrong.
   completed =
     name: entry:
     let
-      kind = entry.kind or "password";
-      rotates = entry ? share && entry ? rotate;
+      choice = key: fallback: choices: if builtins.elem (entry.${key} or null) choices then entry.${key} else fallback;
+      kind = choice "kind" "password" kinds;
+      units = entry.units or [ ];
+      isTexts = builtins.isList units && builtins.all builtins.isString units;
+      credential = entry.credential or null;
     in
     entry
     // {
       inherit name kind;
-      units = unique (map builtins.unsafeDiscardStringContext (entry.units or [ ]));
-      credential = entry.credential or (builtins.replaceStrings [ "/" ] [ "_" ] name);
-      delivery = entry.delivery or "socket";
-      change = entry.change or "restart";
-      neededFor = entry.needed-for or "units";
-      previous = entry.previous or rotates;
+      units = if isTexts then unique (map builtins.unsafeDiscardStringContext units) else [ ];
+      credential =
+        if builtins.isString credential then credential else builtins.replaceStrings [ "/" ] [ "_" ] name;
+      delivery = choice "delivery" "socket" deliveries;
+      change = choice "change" "restart" changes;
+      neededFor = choice "needed-for" "units" needs;
+      previous =
+        if builtins.isBool (entry.previous or null) then entry.previous else entry ? share && entry ? rotate;
     };
 
   # The ids of the credentials that each unit of a declaration gets.

@@ -21,7 +21,7 @@ let
     templateOf
     unique
     ;
-  inherit (import ./realm.nix { inherit declarations host; }) realmOf;
+  inherit (import ./realm.nix { inherit entries host; }) realmOf;
 
   optionals = condition: list: if condition then list else [ ];
   sorted = builtins.sort builtins.lessThan;
