@@ -98,15 +98,28 @@ let
       (table.problem key "printable ASCII of at most ${toString most} characters is expected here" "${key} = \"${fallback}\"")
     ];
 
-  passwordProblems =
+  # What a password's keys say; one whose keys don't fit together counts as one of 32 characters.
+  passwordOf =
     table:
     let
       named = table.valueOf.text "alphabet" "alnum";
       text = namedAlphabets.${named} or named;
-      isUsable = builtins.all (item: builtins.elem item (builtins.tail printable)) (charactersOf text);
+    in
+    rec {
       alphabet = unique (charactersOf text);
+      size = builtins.length alphabet;
+      hasAlphabet =
+        size >= 2 && builtins.all (item: builtins.elem item (builtins.tail printable)) alphabet;
       length = table.valueOf.whole "length" 32 1 largestSecret;
       required = unique (builtins.sort builtins.lessThan (table.valueOf.list "require"));
+      fits = builtins.length required <= length;
+      most = if hasAlphabet && fits then length else 32;
+    };
+
+  passwordProblems =
+    table:
+    let
+      inherit (passwordOf table) alphabet size hasAlphabet length required fits;
       sizeOf = class: builtins.length (builtins.filter (character: classOf character == class) alphabet);
       require = builtins.filter (class: builtins.elem class classes && sizeOf class > 0) required;
       classProblems = builtins.concatMap (
@@ -120,7 +133,6 @@ let
         else
           optionals (sizeOf class == 0) [ (table.problem "require" "the alphabet has no ${class} character" null) ]
       ) required;
-      size = builtins.length alphabet;
       # The passwords that have a character of each required class, among all.
       acceptance =
         let
@@ -135,19 +147,20 @@ let
     ++ table.whole "length" 32 1 largestSecret
     ++ table.list "require"
     ++ (
-      if !isUsable || size < 2 then
+      if !hasAlphabet then
         [
           (table.problem "alphabet" "an alphabet needs two different printable ASCII characters or more"
             "a name (${builtins.concatStringsSep ", " (builtins.attrNames namedAlphabets)}) or the characters themselves"
           )
         ]
-      else if builtins.length required > length then
+      else if !fits then
         [
           (table.problem "require"
             "${toString (builtins.length required)} required classes do not fit ${toString length} characters"
             null
           )
         ]
+        ++ weakness (power (size * 1.0) 32) (bitsOf (power (size * 1.0) 32)) table
       else
         classProblems
         ++ optionals (acceptance < 1.0e-3) [
@@ -232,7 +245,7 @@ in
       ++ printableProblems table "separator" "-" 16
       ++ table.flag "capitalize" false
       ++ weak
-      ++ weakness (power 2048.0 words) (11 * words) table
+      ++ weakness (power 7776.0 words) (bitsOf (power 7776.0 words)) table
     else if largestSource ? ${kind} then
       table.whole "bytes" 32 1 largestSource.${kind} ++ weak ++ weakness (power 256.0 bytes) (8 * bytes) table
     else if kind == "ssh-ed25519" then
@@ -247,7 +260,7 @@ in
       bytes = table.valueOf.whole "bytes" 32 1 largestSource.${kind};
     in
     if kind == "password" then
-      table.valueOf.whole "length" 32 1 largestSecret
+      (passwordOf table).most
     else if kind == "passphrase" then
       table.valueOf.whole "words" 6 1 1024 * (9 + builtins.stringLength (table.valueOf.text "separator" "-"))
     else if kind == "hex" then

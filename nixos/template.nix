@@ -187,11 +187,8 @@ let
   # Nix writes some numbers with fewer digits than they have.
   isKept = value: builtins.isInt value || builtins.fromJSON (builtins.toJSON value) == value;
   inexact =
-    name: value:
-    if isExact value && isKept value then
-      nothing
-    else
-      wrong "${name}${builtins.toJSON value} is not an exact number" "write it as text";
+    message: value:
+    if isExact value && isKept value then nothing else wrong (message (builtins.toJSON value)) "write it as text";
 
   scalarText =
     value:
@@ -229,7 +226,7 @@ let
               [ (wrong "${name} is neither text nor a number" null) ]
             else
               [
-                (if isNumber content then inexact "${name} is " content else nothing)
+                (if isNumber content then inexact (number: "${name} is ${number}, which is not an exact number") content else nothing)
                 (if hasControl then wrong "${name} has a control character" null else nothing)
                 (only "${name}=")
                 (quoted "env" content')
@@ -254,8 +251,9 @@ let
         if items == [ ] then
           [ (only "${open}${close}") ]
         else
-          [ (only open) ]
-          ++ builtins.concatMap (item: [ (only ",\n  ${indent}") ] ++ item) items
+          [ (only "${open}\n  ${indent}") ]
+          ++ builtins.head items
+          ++ builtins.concatMap (item: [ (only ",\n  ${indent}") ] ++ item) (builtins.tail items)
           ++ [ (only "\n${indent}${close}") ];
     in
     if depth + 1 > deepestJson + 1 then
@@ -264,7 +262,7 @@ let
       quoted "json" value
     else if isNumber value then
       joined [
-        (inexact "" value)
+        (inexact (number: "${number} is not an exact number") value)
         (only (builtins.toJSON value))
       ]
     else if value == null || builtins.isBool value then

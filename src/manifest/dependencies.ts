@@ -60,10 +60,10 @@ export function checkDependencies(declarations: readonly SecretDeclaration[], no
   const extents = new Map<string, Extent>();
   const { ordered, circular } = inOrder(byName, note);
   for (const declaration of ordered) {
-    const extent = extentOf(
-      declaration.content,
-      (reference) => extents.get(dependencyOf(reference, (name) => byName.has(name))?.name ?? '') ?? nothing,
-    );
+    const extent = extentOf(declaration.content, (reference) => {
+      const dependency = dependencyOf(reference, (name) => byName.has(name));
+      return (dependency && extents.get(dependency.name)) ?? nothing;
+    });
     const problem =
       declaration.content.form === 'template' && !extent.isNoted && !circular.has(declaration.name)
         ? tooLarge(extent)
