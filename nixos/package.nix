@@ -1,68 +1,82 @@
-# The package: builds from the lock file, without a network while it builds.
+# The package. It builds from package-lock.json, whose packages are fetched one by one beforehand, each by its own hash:
+# without a network while it builds, and without a hash of them all to keep current.
 {
   lib,
   stdenv,
-  buildNpmPackage,
-  fetchNpmDeps,
   autoPatchelfHook,
-  installShellFiles,
-  makeWrapper,
+  buildNpmPackage,
+  importNpmLock,
+  libxcrypt,
   nodejs_22,
   tpm2-tss,
-  libxcrypt,
-  # The sources.
-  src ? lib.cleanSource ../.,
-  # The hash of all packages in package-lock.json: `prefetch-npm-deps package-lock.json` prints it.
-  npmDepsHash ? lib.fileContents ./npm-deps-hash,
 }:
 let
-  manifest = builtins.fromJSON (builtins.readFile ../package.json);
-  nodejs = nodejs_22;
-  libraries = [
-    tpm2-tss
-    libxcrypt
-    stdenv.cc.cc.lib
+  root = ../.;
+  manifest = builtins.fromJSON (builtins.readFile (root + "/package.json"));
+  platform = if stdenv.hostPlatform.isAarch64 then "arm64" else "x64";
+  tssFolder = "${lib.getLib tpm2-tss}/lib";
+
+  # Libraries that a bundle opens by name while it runs: with their paths it needs no ldconfig.
+  tss = map (name: "libtss2-${name}.so.0") [
+    "esys"
+    "mu"
+    "rc"
+    "tctildr"
   ];
+  pinned = {
+    "auxcred.cjs" = lib.genAttrs tss (name: "${tssFolder}/${name}") // {
+      "libcrypt.so.2" = "${lib.getLib libxcrypt}/lib/libcrypt.so.2";
+    };
+    "auxcred-broker.cjs" = lib.genAttrs tss (name: "${tssFolder}/${name}");
+  };
+  pin =
+    file: paths:
+    "substituteInPlace dist/${file} "
+    + lib.concatStringsSep " " (lib.mapAttrsToList (name: path: "--replace-fail ${name} ${path}") paths);
 in
 buildNpmPackage {
   pname = manifest.name;
   inherit (manifest) version;
-  inherit src nodejs npmDepsHash;
+  src = lib.cleanSource root;
+  nodejs = nodejs_22;
 
-  # The compiler and the bundler are executables of npm packages, and so is koffi's native file: autoPatchelf gives all of
-  # them Nix's loader and libraries. Their scripts are not run.
+  npmDeps = importNpmLock {
+    package = manifest;
+    packageLock = import ./npm-deps.nix (builtins.fromJSON (builtins.readFile (root + "/package-lock.json")));
+  };
+  npmConfigHook = importNpmLock.npmConfigHook;
   npmFlags = [ "--ignore-scripts" ];
-  nativeBuildInputs = [
-    autoPatchelfHook
-    makeWrapper
-  ];
-  buildInputs = libraries;
+
+  nativeBuildInputs = [ autoPatchelfHook ];
+  # What the native files of koffi and of the bundler are linked with. The compiler is linked with nothing.
+  buildInputs = [ stdenv.cc.cc.lib ];
   dontAutoPatchelf = true;
   preBuild = ''
-    autoPatchelf node_modules
+    autoPatchelf node_modules/@koromix/koffi-linux-${platform} node_modules/@rolldown/binding-linux-${platform}-gnu
   '';
 
-  # `npm run build` writes dist/, and install.js puts each file in its place.
+  # The installer puts everything in its place: programs, units, manual pages, completion, the schema and documents. It
+  # writes the path of Node into the command and into the units, so that nothing depends on PATH.
   installPhase = ''
     runHook preInstall
-    node build/src/package/install.js --destdir=/ --prefix=$out --node=${lib.getExe nodejs}
+    ${lib.concatStringsSep "\n    " (lib.mapAttrsToList pin pinned)}
+    node build/src/package/install.js --destdir="$PWD/installed" --prefix="$out" --node=${lib.getExe nodejs_22}
+    mkdir -p "$out"
+    cp -r "installed$out/." "$out"
     runHook postInstall
   '';
 
-  # NixOS renders drop-ins at evaluation, makes users and folders from its own configuration, and has no vendor folder.
+  # NixOS renders drop-ins at evaluation, and makes users and folders from its own configuration.
   postInstall = ''
-    rm -r $out/lib/systemd/system-generators $out/lib/sysusers.d $out/lib/tmpfiles.d
-  '';
-
-  # The libraries are opened by name while it runs.
-  postFixup = ''
-    patchelf --add-rpath ${lib.makeLibraryPath libraries} $out/lib/auxcred/koffi.node
+    rm -r "$out/lib/systemd/system-generators" "$out/lib/sysusers.d" "$out/lib/tmpfiles.d"
   '';
 
   doInstallCheck = true;
   installCheckPhase = ''
     runHook preInstallCheck
-    $out/bin/auxcred --version
+    "$out/bin/auxcred" --version
+    mkdir -p root/etc/auxcred/secrets.d
+    "$out/bin/auxcred" check --root="$PWD/root"
     runHook postInstallCheck
   '';
 

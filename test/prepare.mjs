@@ -45,6 +45,7 @@ const debianPackages = [
     'zsh',
     'fish',
     'strace',
+    'nix-bin',
   ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];

@@ -4,6 +4,8 @@ import { readdirSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
+import { brokerDropIn } from '../../src/drop-ins/broker-drop-in.ts';
+import { renderDropIn } from '../../src/drop-ins/drop-in.ts';
 import { renderUnits } from '../../src/drop-ins/rendering.ts';
 import { type Manifest, manifestOf } from '../../src/manifest/manifest.ts';
 import { Json } from '../../src/system/json.ts';
@@ -133,7 +135,7 @@ test('every file of nixos/ parses', () => {
 
 describe('render.nix', () => {
   test('renders the same manifest and the same drop-ins as the program', () => {
-    const all = fc.sample(soundConfigurations, 300);
+    const all = fc.sample(soundConfigurations, 200);
     let compared = 0;
     for (const [i, result] of rendered(all).entries()) {
       const secrets = all[i] ?? {};
@@ -152,7 +154,7 @@ describe('render.nix', () => {
   });
 
   test('finds the same problems as auxcred check', () => {
-    const all = fc.sample(configurations, 600);
+    const all = fc.sample(configurations, 400);
     let [sound, broken] = [0, 0];
     for (const [i, result] of rendered(all).entries()) {
       const secrets = all[i] ?? {};
@@ -167,4 +169,41 @@ describe('render.nix', () => {
     }
     assert.ok(sound > 50 && broken > 100, `${String(sound)} sound, ${String(broken)} broken`);
   });
+
+  test('lets a running unit have its new credentials on systemd 260', () => {
+    const secrets = { a: { change: 'reload', units: ['web'] }, b: { delivery: 'stage', units: ['web'] } };
+    const made = evaluated(`
+      (import ${resolve('nixos/render.nix')} {
+        secrets = ${nixValue(secrets)};
+        canRefresh = true;
+      }).units."web.service".serviceConfig`);
+    const { declarations } = manifestOf([{ path, text: manifestText(secrets) }]);
+    assert.deepEqual(made, assignments(renderDropIn('web.service', declarations, true))['Service']);
+  });
+});
+
+test('broker.nix has the lines that auxcred seal writes', () => {
+  const cases = (['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const).flatMap((withKey) =>
+    [undefined, 'device:/dev/tpmrm1', 'swtpm:path=/run/swtpm,x=y'].flatMap((device) =>
+      [true, false].flatMap((sshHostKey) =>
+        [true, false].map((tssGroup) => ({ withKey, device, sshHostKey, tssGroup })),
+      ),
+    ),
+  );
+  const made = evaluated(
+    `map (import ${resolve('nixos/broker.nix')}) ${nixValue(cases.map((one) => ({ ...one, device: one.device ?? null })))}`,
+  );
+  const lists = Json.of(made, 'broker.nix', '')
+    .list()
+    .map((lines) =>
+      Object.fromEntries(
+        lines
+          .entries()
+          .map(([key, value]) => [key, value.isText() ? [value.text()] : value.list().map((item) => item.text())]),
+      ),
+    );
+  assert.deepEqual(
+    lists,
+    cases.map((one) => assignments(brokerDropIn(one, one))['Service']),
+  );
 });
