@@ -6,6 +6,8 @@
   byName,
   # Whether a unit makes users, so that files can be written before it.
   hasUserUnit,
+  # Whether the initrd runs systemd.
+  hasSystemdInitrd,
   # The services that write files.
   writers,
 }:
@@ -17,7 +19,11 @@ let
   };
   repeated = builtins.filter (name: builtins.length byName.${name} > 1) (builtins.attrNames byName);
 in
-map (name: error name "" "it is declared ${toString (builtins.length byName.${name})} times" "give one of them another name = \"...\"") repeated
+map (
+  name:
+  error name "" "it is declared ${toString (builtins.length byName.${name})} times"
+    "give one of them another name = \"...\""
+) repeated
 ++ builtins.concatMap (
   { name, restartUnits, reloadUnits, ... }:
   if restartUnits != [ ] && reloadUnits != [ ] then
@@ -30,9 +36,25 @@ map (name: error name "" "it is declared ${toString (builtins.length byName.${na
     [ ]
 ) all
 ++ builtins.concatMap (
-  { name, initrd, delivery, ... }:
-  if initrd && delivery != "credstore" then
-    [ (error name ".initrd" "the initrd has no broker" "delivery = \"credstore\"") ]
+  {
+    name,
+    initrdUnits,
+    delivery,
+    units,
+    ...
+  }:
+  if initrdUnits == [ ] then
+    [ ]
+  else if delivery != "credstore" then
+    [ (error name ".initrdUnits" "the initrd has no broker" "delivery = \"credstore\"") ]
+  else if units != [ ] then
+    [
+      (error name ".initrdUnits" "a credential of the initrd is not one of single units"
+        "another secret for ${builtins.head units}"
+      )
+    ]
+  else if !hasSystemdInitrd then
+    [ (error name ".initrdUnits" "the initrd has no systemd" "boot.initrd.systemd.enable = true") ]
   else
     [ ]
 ) all

@@ -50,13 +50,13 @@ let
     package = cfg.package;
     canRefresh = lib.versionAtLeast config.systemd.package.version "260";
     rm = "${pkgs.coreutils}/bin/rm";
-    host = config.networking.hostName;
   };
   problems =
     rendered.problems
     ++ import ./machine-problems.nix {
       inherit all byName;
       hasUserUnit = (config.services.userborn.enable or false) || (config.systemd.sysusers.enable or false);
+      hasSystemdInitrd = config.boot.initrd.systemd.enable or false;
       inherit (rendered) writers;
     };
 
@@ -68,9 +68,9 @@ let
   manifest =
     if cfg.checkAtBuild then
       pkgs.runCommand "auxcred-checked-manifest.json" { } ''
-        mkdir -p root/etc/auxcred/secrets.d
-        cp ${manifestText} root/etc/auxcred/secrets.d/configuration.json
-        ${cfg.package}/bin/auxcred check --root="$PWD/root"
+        mkdir secrets.d
+        cp ${manifestText} secrets.d/configuration.json
+        ${cfg.package}/bin/auxcred check --manifest="$PWD/secrets.d"
         cp ${manifestText} $out
       ''
     else
@@ -83,22 +83,47 @@ let
     rm $out/lib/systemd/system/auxcred-provision.service
   '';
 
-  pins = if builtins.isPath cfg.seal.pins then cfg.seal.pins else pkgs.writeText "scopes.json" (builtins.toJSON cfg.seal.pins);
+  pins =
+    if builtins.isPath cfg.seal.pins then
+      cfg.seal.pins
+    else
+      pkgs.writeText "scopes.json" (builtins.toJSON cfg.seal.pins);
 
   publicHalves =
     if cfg.publicFile == null then
       throw "auxcred: auxcred.publicFile is not set: auxcred public --all --json writes that file"
     else
       (builtins.fromJSON (builtins.readFile cfg.publicFile)).hosts;
+  missingHalf =
+    what: throw "auxcred: ${toString cfg.publicFile} has no ${what}: auxcred public --all --json > ${toString cfg.publicFile}";
   publicOf =
     host: name:
-    (publicHalves.${host} or (throw "auxcred: ${toString cfg.publicFile} has no host ${host}: auxcred public --all --json"))
-    .${name} or (throw "auxcred: ${toString cfg.publicFile} has no public half of ${name} for ${host}: auxcred public --all --json");
+    (publicHalves.${host} or (missingHalf "host ${host}")).${name}
+      or (missingHalf "public half of ${name} for ${host}");
 
   commands = [
     config.systemd.package
     pkgs.coreutils
   ];
+
+  # Which units packages have is known only when the system is built.
+  unitsExist = pkgs.runCommand "auxcred-units-exist" { } ''
+    for unit in ${lib.escapeShellArgs (builtins.attrNames rendered.units)}; do
+      template=$unit
+      case $unit in *@?*.service) template=''${unit%%@*}@.service ;; esac
+      for file in "$unit" "$template"; do
+        file=${config.environment.etc."systemd/system".source}/$file
+        # A masked unit is a device.
+        if [ -c "$file" ] || grep -q -s -E '^Exec(Start|Stop)=' "$file"; then continue 2; fi
+      done
+      echo "auxcred: a secret is declared for $unit, and nothing defines that unit: is its name right?" >&2
+      exit 1
+    done
+    touch $out
+  '';
+
+  inInitrd = builtins.filter (secret: secret.initrdUnits != [ ]) all;
+  storedId = secret: (naming.completed secret.name (naming.manifestEntry (declarationOf secret))).credential;
 in
 {
   options.auxcred = described.machine {
@@ -110,10 +135,13 @@ in
   options.systemd.services = mkOption {
     type = types.attrsOf (
       types.submodule (
-        { name, ... }:
+        { name, config, ... }:
         let
           unit = rendered.units."${name}.service" or null;
           add = value: mkIf (cfg.enable && unit != null) value;
+          isInstance = naming.templateOf "${name}.service" != null;
+          # An instance that is only named here stays one of its template.
+          isOwn = config.serviceConfig ? ExecStart;
         in
         {
           options.auxcred = described.ofService (secretType {
@@ -128,6 +156,7 @@ in
             serviceConfig = add (
               builtins.mapAttrs (key: if key == "ExecStartPre" then lib.mkBefore else value: value) unit.serviceConfig
             );
+            overrideStrategy = mkIf (cfg.enable && unit != null && isInstance && !isOwn) (mkDefault "asDropin");
             restartTriggers = add unit.restartTriggers;
             reloadTriggers = add unit.reloadTriggers;
           };
@@ -170,6 +199,7 @@ in
           system = "nixos";
           switch = "nixos-rebuild switch";
           pins = cfg.seal.pins != null;
+          hookPath = lib.makeBinPath (commands ++ cfg.hookPackages);
         };
         "auxcred/secrets.d/configuration.json".source = manifest;
       }
@@ -184,6 +214,25 @@ in
         description = "auxcred broker";
       };
       users.groups.auxcred = { };
+
+      system.checks = [ unitsExist ];
+
+      boot.initrd.secrets = builtins.listToAttrs (
+        map (secret: {
+          name = "/etc/credstore.encrypted/${storedId secret}";
+          value = "/etc/credstore.encrypted/${storedId secret}";
+        }) inInitrd
+      );
+      boot.initrd.systemd.services = lib.mkMerge (
+        builtins.concatMap (
+          secret:
+          map (unit: {
+            ${lib.removeSuffix ".service" unit}.serviceConfig.LoadCredentialEncrypted = [
+              "${storedId secret}:/etc/credstore.encrypted/${storedId secret}"
+            ];
+          }) secret.initrdUnits
+        ) inInitrd
+      );
 
       systemd.packages = [ units ];
       # It renders drop-ins at boot, and here the configuration has done that.

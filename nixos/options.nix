@@ -128,15 +128,10 @@ let
       Before what the file exists: its `units` unless it is set, or `users`, for `users.users.NAME.hashedPasswordFile`. That
       needs {option}`services.userborn.enable` or {option}`systemd.sysusers.enable`.
     '' "users";
-    initrd = mkOption {
-      type = flag;
-      default = false;
-      example = true;
-      description = ''
-        Whether the initrd gets the credential too, for the units of {option}`boot.initrd.systemd.services` of the same
-        names. It needs `delivery = "credstore"`.
-      '';
-    };
+    initrdUnits = list ''
+      The services of {option}`boot.initrd.systemd.services` that get the secret in the initrd, which receives its encrypted
+      credential when the boot loader is installed. It needs `delivery = "credstore"` and no `units`.
+    '' [ "unlock-data" ];
   };
 
   # For people who come from sops-nix.
@@ -405,9 +400,9 @@ rec {
           default = null;
           example = literalExpression "./web1.scopes.json";
           description = ''
-            The pins of this machine, as /etc/auxcred/scopes.json has them after `auxcred seal`: a path, or the value
-            itself. With them a seed that was exchanged is refused even if /etc was exchanged too. Without them,
-            `auxcred seal` writes the file on the machine.
+            The pins of this machine's seeds, as /etc/auxcred/scopes.json has them: a path, or the value itself. With them
+            only these seeds are accepted, whoever can write to the machine's disk. Without them, `auxcred seal` writes
+            the pins on the machine.
           '';
         };
         command = mkOption {

@@ -14,25 +14,19 @@ let
   root = ../.;
   manifest = builtins.fromJSON (builtins.readFile (root + "/package.json"));
   platform = if stdenv.hostPlatform.isAarch64 then "arm64" else "x64";
-  tssFolder = "${lib.getLib tpm2-tss}/lib";
 
-  # Libraries that a bundle opens by name while it runs: with their paths it needs no ldconfig.
-  tss = map (name: "libtss2-${name}.so.0") [
-    "esys"
-    "mu"
-    "rc"
-    "tctildr"
-  ];
-  pinned = {
-    "auxcred.cjs" = lib.genAttrs tss (name: "${tssFolder}/${name}") // {
+  # Libraries that the program opens by name while it runs. A link beside it makes the name an absolute path.
+  libraries =
+    lib.genAttrs (map (name: "libtss2-${name}.so.0") [
+      "esys"
+      "mu"
+      "rc"
+      "tctildr"
+    ]) (name: "${lib.getLib tpm2-tss}/lib/${name}")
+    // {
       "libcrypt.so.2" = "${lib.getLib libxcrypt}/lib/libcrypt.so.2";
     };
-    "auxcred-broker.cjs" = lib.genAttrs tss (name: "${tssFolder}/${name}");
-  };
-  pin =
-    file: paths:
-    "substituteInPlace dist/${file} "
-    + lib.concatStringsSep " " (lib.mapAttrsToList (name: path: "--replace-fail ${name} ${path}") paths);
+  link = name: path: "ln -s ${path} \"$out/lib/auxcred/${name}\"";
 in
 buildNpmPackage {
   pname = manifest.name;
@@ -59,10 +53,10 @@ buildNpmPackage {
   # writes the path of Node into the command and into the units, so that nothing depends on PATH.
   installPhase = ''
     runHook preInstall
-    ${lib.concatStringsSep "\n    " (lib.mapAttrsToList pin pinned)}
     node build/src/package/install.js --destdir="$PWD/installed" --prefix="$out" --node=${lib.getExe nodejs_22}
     mkdir -p "$out"
     cp -r "installed$out/." "$out"
+    ${lib.concatStringsSep "\n    " (lib.mapAttrsToList link libraries)}
     runHook postInstall
   '';
 

@@ -3,7 +3,6 @@
 {
   # Entries of the manifest by name.
   entries,
-  host,
 }:
 let
   inherit (import ./template.nix) dependenciesOf;
@@ -32,11 +31,7 @@ let
 
   decisive =
     name:
-    let
-      entry = entries.${name};
-      scope = if entry ? share then { } else { inherit host; };
-    in
-    builtins.toJSON (defaults // removeAttrs entry delivering // scope // { inherit name; });
+    builtins.toJSON (defaults // removeAttrs entries.${name} delivering // { inherit name; });
 
   # genericClosure visits each secret once.
   namedBy =

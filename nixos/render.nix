@@ -9,8 +9,6 @@
   canRefresh ? false,
   # rm of coreutils.
   rm ? "/bin/rm",
-  # The name of the host, whose own secrets change with it.
-  host ? "",
 }:
 let
   inherit (import ./declarations.nix)
@@ -21,7 +19,7 @@ let
     templateOf
     unique
     ;
-  inherit (import ./realm.nix { inherit entries host; }) realmOf;
+  inherit (import ./realm.nix { inherit entries; }) realmOf;
 
   optionals = condition: list: if condition then list else [ ];
   sorted = builtins.sort builtins.lessThan;

@@ -8,7 +8,7 @@ let
     "path"
     "realm"
     "file"
-    "initrd"
+    "initrdUnits"
     "restartUnits"
     "reloadUnits"
     "neededForUsers"

@@ -1,6 +1,6 @@
 /** Arbitrary declarations of secrets: most of them right, on few names and units, so that they meet. */
 import fc from 'fast-check';
-import type { Value } from './nix.ts';
+import type { Value } from './expression.ts';
 
 /** A secret by its keys. */
 export type Declared = Readonly<Record<string, Value>>;

@@ -11,7 +11,7 @@ import { type Manifest, manifestOf } from '../../src/manifest/manifest.ts';
 import { Json } from '../../src/system/json.ts';
 import { systemdVersion } from '../../src/system/systemctl.ts';
 import { configurations, type Declared, soundConfigurations } from './declarations.ts';
-import { evaluated, isList, nixValue, parseErrors, type Value } from './nix.ts';
+import { evaluated, isList, nixValue, parseErrors, type Value } from './expression.ts';
 
 const path = '/etc/auxcred/secrets.d/configuration.json';
 
