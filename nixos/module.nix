@@ -320,8 +320,13 @@ in
     (mkIf cfg.enable (
       lib.optionalAttrs (options.system ? preSwitchChecks) {
         system.preSwitchChecks.auxcred = ''
-          incoming=$1
-          ${cfg.package}/bin/auxcred check --manifest="$incoming/etc/auxcred/secrets.d" --servable
+          # Without a seed and without auxcred in the running system, no unit has a secret to lose.
+          if [ -e /etc/auxcred/secrets.d/configuration.json ] || [ -e /var/lib/auxcred/seeds.age ]; then
+            ${cfg.package}/bin/auxcred check --manifest="$(readlink -f "$1")/etc/auxcred/secrets.d" --servable
+          else
+            echo "auxcred: this machine has no seed yet, so units with secrets will not start until it is sealed:" >&2
+            echo "    ${cfg.seal.command}" >&2
+          fi
         '';
       }
     ))

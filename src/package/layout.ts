@@ -53,6 +53,8 @@ const documentation = [
     'glossary.md',
     'guide.md',
     'moving-in.md',
+    'nixos-options.md',
+    'nixos.md',
     'operations.md',
     'threat-model.md',
     'vaults.md',
