@@ -6,6 +6,8 @@
   byName,
   # Whether a unit makes users, so that files can be written before it.
   hasUserUnit,
+  # Whether /etc can be written to.
+  hasMutableEtc,
   # Whether the initrd runs systemd.
   hasSystemdInitrd,
   # The services that write files.
@@ -55,6 +57,17 @@ map (
     ]
   else if !hasSystemdInitrd then
     [ (error name ".initrdUnits" "the initrd has no systemd" "boot.initrd.systemd.enable = true") ]
+  else
+    [ ]
+) all
+++ builtins.concatMap (
+  { name, delivery, ... }:
+  if delivery == "credstore" && !hasMutableEtc then
+    [
+      (error name ".delivery" "/etc/credstore.encrypted can't be written to where /etc is immutable"
+        "system.etc.overlay.mutable = true, or delivery = \"stage\""
+      )
+    ]
   else
     [ ]
 ) all

@@ -56,9 +56,12 @@ let
     ++ import ./machine-problems.nix {
       inherit all byName;
       hasUserUnit = (config.services.userborn.enable or false) || (config.systemd.sysusers.enable or false);
+      inherit hasMutableEtc;
       hasSystemdInitrd = config.boot.initrd.systemd.enable or false;
       inherit (rendered) writers;
     };
+
+  hasMutableEtc = !(config.system.etc.overlay.enable or false) || (config.system.etc.overlay.mutable or true);
 
   # The services that `auxcred.secrets` names: a unit of a package is defined here so that it gets its secrets. A unit
   # with secrets of its own is defined already, and must not be asked for here: these are the names of all units.
@@ -241,8 +244,8 @@ in
         "d /var/lib/auxcred 0750 root auxcred -"
         "z /var/lib/auxcred/seeds.age 0640 root auxcred -"
         "d /run/auxcred 0755 root root -"
-        "d /etc/credstore.encrypted 0700 root root -"
-      ];
+      ]
+      ++ lib.optional hasMutableEtc "d /etc/credstore.encrypted 0700 root root -";
 
       systemd.sockets.auxcred.wantedBy = [ "sockets.target" ];
       systemd.sockets.auxcred-stage.wantedBy = [ "sockets.target" ];
@@ -255,6 +258,7 @@ in
           auxcred = {
             # A stop before the switch would leave units that start meanwhile without an answer.
             stopIfChanged = false;
+            after = [ "userborn.service" ];
             serviceConfig =
               import ./broker.nix {
                 inherit (cfg.seal) withKey sshHostKey;

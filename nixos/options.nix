@@ -103,6 +103,30 @@ let
     '' { password = "{{db}}"; };
   };
 
+  # What it is called, and who gets it.
+  receivers = {
+    name = mkOption {
+      type = types.str;
+      defaultText = literalExpression "<name>";
+      example = "web/db";
+      description = ''
+        The name, of which all secrets and templates have their own. It is part of the realm: another name is another
+        secret.
+      '';
+    };
+    units = mkOption {
+      type = types.listOf types.str;
+      default = [ ];
+      example = [
+        "web"
+        "worker@"
+      ];
+      description = ''
+        The services that get it, with or without `.service`, or templates for all their instances.
+      '';
+    };
+  };
+
   # The keys that decide where it goes.
   delivery = {
     credential = unset text ''
@@ -175,52 +199,15 @@ let
   };
 in
 rec {
-  secret =
-    content
-    // delivery
-    // aliases
-    // results
-    // {
-      name = mkOption {
-        type = types.str;
-        defaultText = literalExpression "<name>";
-        example = "web/db";
-        description = "The secret's name. It is part of the realm: another name is another secret.";
-      };
-      units = mkOption {
-        type = types.listOf types.str;
-        default = [ ];
-        example = [
-          "web"
-          "worker@"
-        ];
-        description = ''
-          The services that get it, with or without `.service`, or templates for all their instances.
-        '';
-      };
-    };
+  secret = content // receivers // delivery // aliases // results;
 
-  template =
-    {
-      inherit (content) content env json;
-    }
-    // delivery
-    // aliases
-    // results
-    // {
-      name = mkOption {
-        type = types.str;
-        defaultText = literalExpression "<name>";
-        example = "web-env";
-        description = "The template's name, in the same name space as all secrets.";
-      };
-      units = mkOption {
-        type = types.listOf types.str;
-        default = [ ];
-        example = [ "web" ];
-        description = "The services that get it, with or without `.service`, or templates for all their instances.";
-      };
-    };
+  template = {
+    inherit (content) content env json;
+  }
+  // receivers
+  // delivery
+  // aliases
+  // results;
 
   # The secrets of one service.
   ofService =

@@ -15,6 +15,13 @@ let
   manifest = builtins.fromJSON (builtins.readFile (root + "/package.json"));
   platform = if stdenv.hostPlatform.isAarch64 then "arm64" else "x64";
 
+  # What a checkout has that was worked in.
+  made = [
+    "node_modules"
+    "build"
+    "dist"
+  ];
+
   # Libraries that the program opens by name while it runs. A link beside it makes the name an absolute path.
   libraries =
     lib.genAttrs (map (name: "libtss2-${name}.so.0") [
@@ -31,7 +38,10 @@ in
 buildNpmPackage {
   pname = manifest.name;
   inherit (manifest) version;
-  src = lib.cleanSource root;
+  src = lib.cleanSourceWith {
+    src = lib.cleanSource root;
+    filter = path: _: !builtins.elem (toString path) (map (name: toString (root + "/${name}")) made);
+  };
   nodejs = nodejs_22;
 
   npmDeps = importNpmLock {

@@ -11,6 +11,15 @@ let
       one ++ other
     else
       other;
+  # Resolves mkMerge. Lazily, since its parts depend on what others of them define.
+  resolved =
+    value:
+    if !builtins.isAttrs value || value ? outPath then
+      value
+    else if value ? parts then
+      builtins.foldl' merged { } (map resolved value.parts)
+    else
+      builtins.mapAttrs (_: resolved) value;
 in
 rec {
   types = {
@@ -41,7 +50,7 @@ rec {
   mkDefault = value: value;
   mkBefore = value: value;
   mkIf = condition: value: if condition then value else { };
-  mkMerge = builtins.foldl' merged { };
+  mkMerge = parts: { inherit parts; };
   optional = condition: value: if condition then [ value ] else [ ];
   optionalAttrs = condition: value: if condition then value else { };
   genAttrs = names: make: builtins.listToAttrs (map (name: { inherit name; value = make name; }) names);
@@ -93,6 +102,10 @@ rec {
             ) services;
           };
           environment.etc."systemd/system".source = "/nix/store/units";
+          system.etc.overlay = {
+            enable = auxcred.immutableEtc or false;
+            mutable = false;
+          };
           auxcred = values;
         };
       };
@@ -113,14 +126,14 @@ rec {
           config.serviceConfig = { };
         }).options.auxcred.type);
       values = valuesOf declared (
-        merged made.config.auxcred auxcred
+        merged (builtins.head made.config.parts).auxcred auxcred
         // {
           secrets = builtins.mapAttrs (secretOf declared.secrets.type) (auxcred.secrets or { });
           templates = builtins.mapAttrs (secretOf declared.templates.type) (auxcred.templates or { });
         }
       );
     in
-    made.config
+    resolved made.config
     // {
       inherit values;
       ofService = name: (made.options.systemd.services.type.module { inherit name; config.serviceConfig = { }; }).config;

@@ -75,6 +75,11 @@ describe('the NixOS module', () => {
     ['two ways', '{ enable = true; secrets.a = { restartUnits = [ "a" ]; reloadUnits = [ "b" ]; }; }', /reloadUnits/],
     ['users without a unit', '{ enable = true; secrets.a.neededForUsers = true; }', /userborn/],
     ['the initrd by socket', '{ enable = true; secrets.a.initrdUnits = [ "a" ]; }', /credstore/],
+    [
+      'a store in an immutable /etc',
+      '{ enable = true; immutableEtc = true; secrets.a = { delivery = "credstore"; }; }',
+      /immutable/,
+    ],
     ['one name twice', '{ enable = true; secrets.a.units = [ "w" ]; secrets.b.name = "a"; }', /declared 2 times/],
   ] as const)
     test(`refuses ${what}`, () => {

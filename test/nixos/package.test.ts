@@ -13,6 +13,9 @@ const standIns = (architecture: string): string => `
     package = name: { inherit name; outPath = "/nix/store/" + name; };
     lib = {
       cleanSource = path: toString path;
+      cleanSourceWith =
+        { src, filter }:
+        { kept = builtins.filter (name: filter "\${src}/\${name}" null) [ "src" "dist" "nixos" "node_modules" ]; };
       getLib = package: package.outPath + "-lib";
       getExe = package: package.outPath + "/bin/node";
       licenses.mit = "MIT";
@@ -38,6 +41,7 @@ const standIns = (architecture: string): string => `
     };
   in
   {
+    inherit (made.src) kept;
     inherit (made) pname version preBuild installPhase postInstall;
     packages = builtins.mapAttrs (_: entry: entry.resolved or "") made.npmDeps.packageLock.packages;
   }`;
@@ -53,6 +57,16 @@ describe('package.nix', () => {
     const manifest = Json.parse(readFileSync('package.json'), 'package.json', '');
     assert.equal(text('pname'), manifest.at('name').text());
     assert.equal(text('version'), manifest.at('version').text());
+  });
+
+  test('takes the sources alone', () => {
+    assert.deepEqual(
+      made
+        .at('kept')
+        .list()
+        .map((name) => name.text()),
+      ['src', 'nixos'],
+    );
   });
 
   test('links exactly the libraries that the bundles open', () => {
