@@ -7,8 +7,8 @@ import { join } from 'node:path';
 function options() {
   const home = mkdtempSync(join(tmpdir(), 'auxcred-nix-'));
   try {
-    const env = { PATH: process.env.PATH, HOME: home, NIX_REMOTE: `local?root=${home}` };
-    const args = ['--eval', '--strict', '--json', join(import.meta.dirname, 'nixos-options.nix')];
+    const env = { PATH: process.env.PATH, HOME: home, NIX_REMOTE: 'dummy://' };
+    const args = ['--eval', '--strict', '--json', join(import.meta.dirname, '../nixos/options-page.nix')];
     const { status, stdout, stderr, error } = spawnSync('nix-instantiate', args, { encoding: 'utf8', env });
     if (status !== 0) throw new Error(error?.message ?? stderr);
     return JSON.parse(stdout);
@@ -62,7 +62,7 @@ const section = ({ name, type, description, readOnly, defaultText, example, ...r
 
 console.log(`# NixOS options
 
-Every option of the module, as [nixos/options.nix](../nixos/options.nix) has it. \`node docs/nixos-options.mjs\` prints
+Every option of the module, as \`nixos/options.nix\` has it. \`node docs/nixos-options.mjs\` prints
 this page; [nixos.md](nixos.md) says how they are used. A service's own secrets,
 \`systemd.services.<name>.auxcred.<name>\`, have the options of \`auxcred.secrets.<name>\`.
 

@@ -1,4 +1,4 @@
-# The options of the NixOS module as plain data, for docs/nixos-options.mjs: nixos/options.nix with stand-ins for lib, in
+# The options of the NixOS module as plain data, for docs/nixos-options.mjs: options.nix with stand-ins for lib, in
 # which a type is its description.
 let
   within = description: if builtins.match ".* or .*" description == null then description else "(${description})";
@@ -24,7 +24,7 @@ let
     listOf = type: "list of ${within type}";
     attrsOf = type: if builtins.isAttrs type then type else "attribute set of ${within type}";
   };
-  described = import ../nixos/options.nix {
+  described = import ./options.nix {
     lib = {
       inherit types;
       mkOption = option: option // { _type = "option"; };
