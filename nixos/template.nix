@@ -284,7 +284,7 @@ let
   ];
 in
 rec {
-  templateKeys = keys;
+  inherit trim;
 
   # The key that a template's text stands under, and what it is made of.
   readTemplate =

@@ -7,6 +7,7 @@ import fc from 'fast-check';
 import { brokerDropIn } from '../../src/drop-ins/broker-drop-in.ts';
 import { renderDropIn } from '../../src/drop-ins/drop-in.ts';
 import { renderUnits } from '../../src/drop-ins/rendering.ts';
+import { digestsOf } from '../../src/manifest/declared.ts';
 import { type Manifest, manifestOf } from '../../src/manifest/manifest.ts';
 import { Json } from '../../src/system/json.ts';
 import { systemdVersion } from '../../src/system/systemctl.ts';
@@ -168,6 +169,25 @@ describe('render.nix', () => {
       else sound++;
     }
     assert.ok(sound > 50 && broken > 100, `${String(sound)} sound, ${String(broken)} broken`);
+  });
+
+  test('has realms that change when the digest of the declaration does', () => {
+    const all = fc.sample(configurations, 300);
+    const made = evaluated(`
+      map (secrets:
+        let made = import ${resolve('nixos/render.nix')} { inherit secrets; };
+        in { text = builtins.toJSON made.manifest; inherit (made) realms; }
+      ) ${nixValue(all)}`);
+    const [realmOf, digestOf] = [new Map<string, string>(), new Map<string, string>()];
+    for (const result of Json.of(made, 'render.nix', '').list())
+      for (const [name, digest] of digestsOf(result.at('text').text())) {
+        const [realm, one] = [result.at('realms').at(name).text(), `${name} ${digest}`];
+        assert.equal(realmOf.get(one) ?? realm, realm, name);
+        assert.equal(digestOf.get(realm) ?? one, one, name);
+        realmOf.set(one, realm);
+        digestOf.set(realm, one);
+      }
+    assert.ok(realmOf.size > 300, String(realmOf.size));
   });
 
   test('lets a running unit have its new credentials on systemd 260', () => {
