@@ -37,7 +37,8 @@ export async function openAgeFile(
   const attempts: Attempt[] = [];
   for (const unwrapper of unwrappers) {
     const result = await attempt(unwrapper, header.stanzas);
-    if (result instanceof Uint8Array) return { plaintext: opened(file, header, result), openedBy: unwrapper.name };
+    if (result instanceof Uint8Array)
+      return { plaintext: decryptedPayload(file, header, result), openedBy: unwrapper.name };
     if (result) attempts.push({ name: unwrapper.name, failure: result });
   }
   throw notOpened(header, attempts);
@@ -52,7 +53,7 @@ async function attempt(unwrapper: Unwrapper, stanzas: readonly Stanza[]): Promis
   }
 }
 
-function opened(file: Uint8Array, header: Header, fileKey: Uint8Array): Uint8Array {
+function decryptedPayload(file: Uint8Array, header: Header, fileKey: Uint8Array): Uint8Array {
   try {
     if (fileKey.length !== fileKeyLength) throw malformed('a file key of another length');
     verifyMac(header, fileKey);

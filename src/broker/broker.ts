@@ -7,9 +7,9 @@ import { waysOut } from '../system/ways-out.ts';
 import type { Connection } from './connection.ts';
 import { recordRefusal, recordRelease } from './journal-record.ts';
 import { Listener } from './listener.ts';
-import type { Opened } from './opening.ts';
 import { ReleaseBook } from './release-book.ts';
 import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
+import type { ServedSecrets } from './served-secrets.ts';
 import { encodeGrant, encodeRefusal } from './stage-message.ts';
 
 const idleTime = 60_000;
@@ -21,7 +21,7 @@ const stageRequestLimit = 256;
 /** The source of answers; if it could not be opened, the reason for refusing every request. */
 export type Answers =
   | {
-      readonly opened: Opened;
+      readonly opened: ServedSecrets;
       readonly secret: HostSecret;
       /** Whether systemd has another host secret by now, with which it can't open the answers. */
       readonly isSecretStale: () => boolean;

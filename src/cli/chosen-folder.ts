@@ -4,7 +4,7 @@ import { Failure } from '../failure.ts';
 import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
 import { checkedPath, type FixedName, nameText, splitName } from '../fixed/name.ts';
 import { openersOf } from '../machine/openers.ts';
-import { openStore } from '../seeds/open.ts';
+import { openPinnedSeeds } from '../seeds/open.ts';
 import { readPins } from '../seeds/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseForeign } from '../system/held-folder.ts';
@@ -90,7 +90,7 @@ export function belowIn(
 export async function withSeeds<T>(place: Place, options: Options, work: (place: OpenPlace) => T): Promise<T> {
   const { vault } = place;
   if (!vault) {
-    const { payload } = await openStore(place.paths, openersOf(place.paths, options.value('tpm2-device')));
+    const { payload } = await openPinnedSeeds(place.paths, openersOf(place.paths, options.value('tpm2-device')));
     try {
       return work({ ...place, seedOf: scopeSeedsOf(payload.scopes), former: () => undefined });
     } finally {

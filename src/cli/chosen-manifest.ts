@@ -16,7 +16,7 @@ import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
-import { openStore } from '../seeds/open.ts';
+import { openPinnedSeeds } from '../seeds/open.ts';
 import { pinsPlace, readPins } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
@@ -177,7 +177,7 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
   }
   const { manifest } = viewOf(options);
   const paths = pathsUnder(options.value('root') ?? '/');
-  const { payload } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
+  const { payload } = await openPinnedSeeds(paths, openersOf(paths, options.value('tpm2-device')));
   try {
     const snapshot = activeSnapshot(paths, payload.scopes);
     const fixedFiles = new FixedFiles(new FixedFolder(paths.fixed), scopeSeedsOf(payload.scopes));

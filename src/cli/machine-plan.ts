@@ -13,7 +13,7 @@ import { activeSnapshot } from '../provision/preparing.ts';
 import { planned } from '../provision/provision.ts';
 import { mergedSteps, runningSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { openStore } from '../seeds/open.ts';
+import { openPinnedSeeds } from '../seeds/open.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { configurationOf } from '../system/configuration.ts';
@@ -50,7 +50,7 @@ export async function showPlan(
     show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
     return 0;
   }
-  const { payload, counter } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
+  const { payload, counter } = await openPinnedSeeds(paths, openersOf(paths, options.value('tpm2-device')));
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, activeSnapshot(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);

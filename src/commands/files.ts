@@ -1,5 +1,5 @@
 import { recordRefusal, recordRelease } from '../broker/journal-record.ts';
-import { openReleases } from '../broker/opening.ts';
+import { openServedSecrets } from '../broker/served-secrets.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { openersOf } from '../machine/openers.ts';
@@ -20,7 +20,7 @@ export async function files(argv: readonly string[]): Promise<number> {
   if (need !== 'all' && need !== 'users')
     throw new Failure('usage', `--needed-for=${need} is not known`, { hint: '--needed-for=users' });
   const paths = pathsUnder('/');
-  const { releases, sources, scopes, isOutdated } = await openReleases(paths, {
+  const { releases, sources, scopes, isOutdated } = await openServedSecrets(paths, {
     ...openersOf(paths, undefined),
     patience: devicePatience,
   });

@@ -1,6 +1,6 @@
 import { existsSync } from 'node:fs';
 import { decryptWith } from '../age/identities.ts';
-import { refuseOldSeeds } from '../broker/opening.ts';
+import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
@@ -11,7 +11,7 @@ import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
+import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsHint, pinsIn, pinsPlace, readPins, verifyPins } from '../seeds/pins.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
@@ -40,7 +40,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
-    const { payload, srk } = await opened(paths, options);
+    const { payload, srk } = await presentSeeds(paths, options);
     const wasClosed = recoveries.some((name) => options.list(name).length > 0);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
@@ -94,7 +94,7 @@ function refuseTogether(options: Options, names: readonly string[]): void {
  * The seeds, from the named source or as the machine itself opens them, and the TPM that opened them.
  * @throws Failure, `older` for seeds or a snapshot that were rolled back
  */
-async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, 'payload' | 'srk'>> {
+async function presentSeeds(paths: Paths, options: Options): Promise<Pick<OpenedSeeds, 'payload' | 'srk'>> {
   const acceptOlder = options.flag('accept-older');
   const scopes = givenScopes(paths, options);
   if (scopes) return { payload: givenPayload(scopes, activeSnapshot(paths, scopes), options), srk: undefined };
@@ -103,7 +103,7 @@ async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, '
     if (!acceptOlder) refuseOldSeeds(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
     return { payload, srk: undefined };
   }
-  const { payload, counter, srk } = await openStore(paths, {
+  const { payload, counter, srk } = await openPinnedSeeds(paths, {
     ...openersOf(paths, options.value('tpm2-device')),
     patience: options.flag('first-boot') ? devicePatience : 0,
   });

@@ -190,7 +190,7 @@ function jsonOf(health: Health): Record<string, unknown> {
         opening.state === 'failed' ? { code: opening.failure.code, message: opening.failure.message } : undefined,
       scopes: open?.scopes ?? [],
     },
-    inForce: open && {
+    active: open && {
       snapshot: open.active.snapshot,
       since: open.active.since,
       credentials: open.active.credentials,

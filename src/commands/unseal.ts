@@ -1,7 +1,7 @@
 import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
 import { openersOf } from '../machine/openers.ts';
-import { openStore } from '../seeds/open.ts';
+import { openPinnedSeeds } from '../seeds/open.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { wordsOf } from '../seeds/words.ts';
 import { pathsUnder } from '../system/paths.ts';
@@ -15,7 +15,7 @@ export async function unseal(argv: readonly string[]): Promise<number> {
   const options = new Options('unseal', argv);
   options.exactly();
   const paths = pathsUnder(options.value('root') ?? '/');
-  const { payload, openedBy, counter } = await openStore(paths, openersOf(paths, options.value('tpm2-device')));
+  const { payload, openedBy, counter } = await openPinnedSeeds(paths, openersOf(paths, options.value('tpm2-device')));
   try {
     const scopes = payload.scopes.map((scope) => ({
       scope: scopeName(scope),

@@ -119,7 +119,7 @@ export function encodeFixed(
  * bytes, as no version of auxcred writes it
  */
 export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
-  const plaintext = opened(seed, path, bytes);
+  const plaintext = decryptedWith(seed, path, bytes);
   if (!plaintext) return undefined;
   try {
     const end = plaintext.lastIndexOf(0x80);
@@ -142,7 +142,7 @@ export function decodeFixed(seed: Uint8Array, path: string, bytes: Uint8Array): 
 }
 
 /** The plaintext of a file, with its padding; undefined if the tag does not match. */
-function opened(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
+function decryptedWith(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8Array | undefined {
   const header = bytes.subarray(0, headerLength);
   const nonce = header.subarray(headerLength - nonceLength);
   const key = fixedKey(seed, path);

@@ -7,7 +7,7 @@ import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { type Openers, openStore } from '../seeds/open.ts';
+import { type Openers, openPinnedSeeds } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { type Configuration, configurationOf } from '../system/configuration.ts';
@@ -15,9 +15,9 @@ import { guardMemory } from '../system/memory-guard.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { type WaysOut, waysOutWith } from '../system/ways-out.ts';
+import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './active.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
-import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './in-force.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
@@ -37,7 +37,7 @@ export interface OpenedScope {
 }
 
 /** The outcome of an attempt to open the seeds. */
-export type Opening =
+export type OpeningAttempt =
   | {
       readonly state: 'opened';
       readonly openedBy: string;
@@ -61,7 +61,7 @@ export interface Health {
   readonly isRunning: boolean;
   readonly now: Date;
   readonly seeds: SealedSeeds;
-  readonly opening: Opening;
+  readonly opening: OpeningAttempt;
   /** From the opened payload, else as far as the file shows it. */
   readonly withKey: KeySource | undefined;
   /** The number of recipients that open the seeds without this machine, from the same source. */
@@ -116,7 +116,7 @@ export async function lookAt(
   const runsOn = platform();
   const opening =
     open && !runsOn.koffi && seeds.state !== 'hidden' && seeds.state !== 'missing' && seeds.pins !== 'hidden'
-      ? await opened(root, openers(paths), declared, now)
+      ? await attemptToOpen(root, openers(paths), declared, now)
       : ({ state: 'untried' } as const);
   const device = openers(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
@@ -173,12 +173,17 @@ export const hadTpm = ({ pins }: SealedSeeds): boolean =>
 
 const scopesOf = ({ pins }: SealedSeeds): string[] => (typeof pins === 'string' ? [] : [...pins.scopes.keys()]);
 
-async function opened(root: string, openers: Openers, { manifest }: Declared, now: Date): Promise<Opening> {
+async function attemptToOpen(
+  root: string,
+  openers: Openers,
+  { manifest }: Declared,
+  now: Date,
+): Promise<OpeningAttempt> {
   guardMemory();
   const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
-  const store = await within(openStore(paths, openers).catch((error: unknown) => asFailure(error)));
+  const store = await within(openPinnedSeeds(paths, openers).catch((error: unknown) => asFailure(error)));
   if (store instanceof Failure) return { state: 'failed', milliseconds: since(), failure: store };
   const milliseconds = since();
   const { payload, openedBy } = store;

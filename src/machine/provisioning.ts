@@ -19,7 +19,7 @@ import { type Provisioned, provision } from '../provision/provision.ts';
 import { mergedSteps, stepsFor, type UnitStep } from '../provision/running-units.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { hadSeeds, restoreHint } from '../seeds/lost-seeds.ts';
-import { devicePatience, type OpenStore, openStore } from '../seeds/open.ts';
+import { devicePatience, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { settlePins } from '../seeds/pins.ts';
 import { hostScope, seedsOf, wipeScopes } from '../seeds/scope.ts';
@@ -81,7 +81,7 @@ export async function provisionManifest(
   flags: ProvisionFlags,
 ): Promise<Activated> {
   const paths = pathsUnder(root);
-  const store = await openStore(paths, { ...openersOf(paths, device), patience: devicePatience });
+  const store = await openPinnedSeeds(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
     return await provisionWith(root, store, manifest, flags);
   } finally {
@@ -92,7 +92,7 @@ export async function provisionManifest(
 /** The same with seeds that are already open, which the caller wipes. @throws Failure */
 export async function provisionWith(
   root: string,
-  { payload, counter }: OpenStore,
+  { payload, counter }: OpenedSeeds,
   manifest: Manifest,
   { early, acceptClock, acceptOlder, switching = false }: ProvisionFlags,
 ): Promise<Activated> {

@@ -1,6 +1,6 @@
 /** Checks, seals, writes and activates what arrived from the operator. */
 import { existsSync } from 'node:fs';
-import { refuseOldSeeds } from '../broker/opening.ts';
+import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
@@ -10,7 +10,7 @@ import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival
 import { checkSeeds, type OwnSeeds, ownSealing, ownSeeds } from '../push/own-seeds.ts';
 import type { Arrived, Request, Result } from '../push/protocol.ts';
 import { type Pushed, readPushed, writePushed } from '../push/pushed.ts';
-import { type OpenStore, openSeeds, openStore } from '../seeds/open.ts';
+import { type OpenedSeeds, openPinnedSeeds, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { pinsIn } from '../seeds/pins.ts';
 import { wipeScopes } from '../seeds/scope.ts';
@@ -65,9 +65,9 @@ export async function received(arrival: Arrival): Promise<Result> {
 interface Sound {
   readonly payload: Payload;
   /** The TPM that opened them, or this machine's own. */
-  readonly srk: OpenStore['srk'];
+  readonly srk: OpenedSeeds['srk'];
   /** This machine's own store; undefined if other seeds replace it. */
-  readonly opened: OpenStore | undefined;
+  readonly opened: OpenedSeeds | undefined;
   readonly pushed: Pushed;
   readonly judged: Judged;
 }
@@ -82,7 +82,7 @@ async function withSeeds<T>(
 ): Promise<T> {
   const paths = pathsUnder(root);
   const pushed = readPushed(paths);
-  const opened = arrived.seeds ? undefined : await openStore(paths, openersOf(paths, device));
+  const opened = arrived.seeds ? undefined : await openPinnedSeeds(paths, openersOf(paths, device));
   const sent = arrived.seeds
     ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished })
     : undefined;
@@ -115,7 +115,7 @@ async function carriedOut(
 const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ unit, action }) => ({ unit, action }));
 
 /** @throws Failure `older` if this machine's own store was rolled back: nothing is written over it then */
-function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
+function refuseOlderStore(paths: Paths, { payload, counter }: OpenedSeeds): void {
   const snapshot = activeSnapshot(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
   refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
@@ -130,7 +130,7 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenStore): void {
 async function apply(
   root: string,
   device: string | undefined,
-  opened: OpenStore | undefined,
+  opened: OpenedSeeds | undefined,
   manifest: Manifest,
   acceptOlder: boolean,
 ): Promise<Result & { told: Told }> {
@@ -169,7 +169,7 @@ async function sentSeeds(
   root: string,
   givenDevice: string | undefined,
   { request: { seeds, replace }, file, unfinished }: Sent,
-): Promise<Pick<OpenStore, 'payload' | 'srk'> & { own: OwnSeeds }> {
+): Promise<Pick<OpenedSeeds, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
   const openers = openersOf(paths, givenDevice);
   const pins = pinsIn(paths);

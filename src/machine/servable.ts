@@ -7,7 +7,7 @@ import { dependenciesOf } from '../manifest/dependencies.ts';
 import { refuseForeignCredentials } from '../provision/credential-store.ts';
 import { hashesIn } from '../provision/hashes.ts';
 import { activeSnapshot, withPrepared } from '../provision/preparing.ts';
-import { openStore } from '../seeds/open.ts';
+import { openPinnedSeeds } from '../seeds/open.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { pathsUnder } from '../system/paths.ts';
@@ -31,7 +31,7 @@ export async function unservableOf(
   // Enabled before it is sealed: there is nothing to serve yet.
   if (declarations.length === 0) return [];
   const paths = pathsUnder(root);
-  const { payload, counter } = await openStore(paths, openersOf(paths, device));
+  const { payload, counter } = await openPinnedSeeds(paths, openersOf(paths, device));
   const { scopes } = payload;
   try {
     refuseRewound(counter, activeSnapshot(paths, scopes)?.tpmCounter);

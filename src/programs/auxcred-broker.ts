@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Answers, Broker, socketNames } from '../broker/broker.ts';
-import { givenOpeners, openReleases } from '../broker/opening.ts';
+import { givenOpeners, openServedSecrets } from '../broker/served-secrets.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { activatedSockets } from '../system/activation.ts';
@@ -42,7 +42,7 @@ async function answers(): Promise<Answers> {
   try {
     const isSecretStale = hostSecretChange();
     const secret = givenHostSecret(process.env);
-    const opened = await within(openingLimit, openReleases(pathsUnder('/'), givenOpeners(process.env)));
+    const opened = await within(openingLimit, openServedSecrets(pathsUnder('/'), givenOpeners(process.env)));
     process.on('exit', () => {
       wipeScopes(opened.scopes);
       secret.wipe();

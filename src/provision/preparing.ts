@@ -1,5 +1,5 @@
 /** Works out what activating a manifest would do, and checks everything that could prevent it. */
-import { refuseOldSeeds } from '../broker/opening.ts';
+import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { checkHashable } from '../derive/hash.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';

@@ -5,7 +5,7 @@
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
-import { type Openers, type OpenStore, openSeeds } from '../seeds/open.ts';
+import { type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsOf, samePins } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -13,7 +13,7 @@ import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 
 /** The payload of seeds.age without the seeds. */
-export interface OwnStore extends Pick<Payload, 'sealing' | 'counter'>, Pick<OpenStore, 'srk'> {
+export interface OwnStore extends Pick<Payload, 'sealing' | 'counter'>, Pick<OpenedSeeds, 'srk'> {
   readonly pins: Pins['scopes'];
 }
 

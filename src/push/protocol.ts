@@ -138,7 +138,7 @@ export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: O
 
 /** @throws Failure `malformed` */
 export function parseOffer(bytes: Uint8Array, host: string): Offer {
-  const json = opened(bytes, `what ${host} offers`);
+  const json = parsedMessage(bytes, `what ${host} offers`);
   const pins = json.at('pins');
   if (pins.entries().length > mostScopes) throw pins.unexpected(`at most ${String(mostScopes)} scopes`);
   return {
@@ -185,7 +185,7 @@ export function encodeRequest(request: Request | undefined): Uint8Array {
 
 /** Undefined if there is nothing to do. @throws Failure `malformed` */
 export function parseRequest(bytes: Uint8Array): Request | undefined {
-  const json = opened(bytes, "the operator's request");
+  const json = parsedMessage(bytes, "the operator's request");
   const purpose = json.at('do').oneOf(['nothing', ...purposes]);
   if (purpose === 'nothing') return undefined;
   const request: Request = {
@@ -254,7 +254,7 @@ export const encodeResult = ({ units, failure }: Result): Uint8Array =>
 
 /** @throws Failure `malformed` */
 export function parseResult(bytes: Uint8Array, host: string): Result {
-  const json = opened(bytes, `what ${host} answers`);
+  const json = parsedMessage(bytes, `what ${host} answers`);
   const units = json
     .at('units')
     .list()
@@ -270,7 +270,7 @@ export function parseResult(bytes: Uint8Array, host: string): Result {
   return { units, failure };
 }
 
-function opened(bytes: Uint8Array, what: string): Json {
+function parsedMessage(bytes: Uint8Array, what: string): Json {
   if (valuesIn(bytes) > mostValues)
     throw new Failure('malformed', `${what} has more than ${String(mostValues)} values`, { hint });
   const json = Json.parse(bytes, what, hint);

@@ -42,7 +42,7 @@ export interface Openers {
 }
 
 /** The opened seeds of a machine. */
-export interface OpenStore {
+export interface OpenedSeeds {
   readonly payload: Payload;
   /** What opened it: `ssh host key`, `tpm2`, `tpm2+host`, `age host key`, `systemd-creds`. */
   readonly openedBy: string;
@@ -64,7 +64,7 @@ interface Reading {
  * Opens this machine's seeds and checks them against its pins. The caller wipes them (`wipeScopes`).
  * @throws Failure `not-found`, `not-pinned`, `malformed`, or one that says which recipient failed and why
  */
-export async function openStore(paths: Paths, openers: Openers): Promise<OpenStore> {
+export async function openPinnedSeeds(paths: Paths, openers: Openers): Promise<OpenedSeeds> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
   const pins = readPins(paths);
@@ -118,9 +118,9 @@ async function raise({ device, patience = 0 }: Openers, index: number, srk: Reco
 
 /**
  * Opens the bytes of a seeds.age without checking pins. The caller wipes the seeds.
- * @throws Failure as {@link openStore} does
+ * @throws Failure as {@link openPinnedSeeds} does
  */
-export async function openSeeds(file: Uint8Array, openers: Openers): Promise<OpenStore> {
+export async function openSeeds(file: Uint8Array, openers: Openers): Promise<OpenedSeeds> {
   const { value: _, ...store } = await openWith(file, openers, undefined);
   return store;
 }
@@ -130,7 +130,7 @@ async function openWith(
   file: Uint8Array,
   openers: Openers,
   index: number | undefined,
-): Promise<OpenStore & { value: number | undefined }> {
+): Promise<OpenedSeeds & { value: number | undefined }> {
   const reading: Reading = { index, found: undefined };
   const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading));
   try {

@@ -86,7 +86,7 @@ for (const version of systemdVersions) {
       assert.equal((await machine.run(['stat', '-c', '%a %U', '/var/lib/auxcred/host.cred'])).stdout, '600 root\n');
     });
 
-    alike('a change of the manifest is put in force at boot', async () => {
+    alike('a change of the manifest takes effect at boot', async () => {
       await machine.write(
         manifestPath('more'),
         secretToml('more', ['a.service']) + secretToml('more-stored', ['a.service'], { delivery: 'credstore' }),

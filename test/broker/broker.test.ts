@@ -9,7 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { type Answers, Broker, socketNames } from '../../src/broker/broker.ts';
-import { openReleases } from '../../src/broker/opening.ts';
+import { openServedSecrets } from '../../src/broker/served-secrets.ts';
 import { parseAnswer } from '../../src/broker/stage-message.ts';
 import { Failure } from '../../src/failure.ts';
 import { bind } from '../../src/system/ffi.ts';
@@ -99,7 +99,7 @@ describe('the broker', { skip: asRoot }, () => {
   const serveOpened = async (): Promise<void> => {
     const keys = { ssh: join(root(), 'etc/ssh/ssh_host_ed25519_key'), age: undefined };
     serve({
-      opened: await openReleases(pathsUnder(root()), { keys, device: undefined }),
+      opened: await openServedSecrets(pathsUnder(root()), { keys, device: undefined }),
       secret: new HostSecret(secretFile),
       isSecretStale: () => isSecretStale,
     });
@@ -179,7 +179,7 @@ describe('the broker', { skip: asRoot }, () => {
     assert.deepEqual(exits, []);
   });
 
-  test('answers with what was put in force since it opened the seeds', async () => {
+  test('answers with what became active since it opened the seeds', async () => {
     await serveOpened();
     const first = opened(await credential(`ab/unit/${unit}/key`)).value;
     apply(2);
@@ -188,7 +188,7 @@ describe('the broker', { skip: asRoot }, () => {
     assert.notEqual(second, first);
   });
 
-  test('leaves when its seeds are no longer those in force, and gives nothing until then', async () => {
+  test('leaves when its seeds are no longer the active ones, and gives nothing until then', async () => {
     await serveOpened();
     works(['seal', '--replace', '--no-recovery', `--root=${root()}`]);
     works(['apply', `--root=${root()}`]);

@@ -8,7 +8,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
-import { givenOpeners, openReleases } from '../../src/broker/opening.ts';
+import { givenOpeners, openServedSecrets } from '../../src/broker/served-secrets.ts';
 import { exitStatus, type FailureCode } from '../../src/failure.ts';
 import { wipeScopes } from '../../src/seeds/scope.ts';
 import { Json } from '../../src/system/json.ts';
@@ -700,12 +700,15 @@ describe('with a TPM', () => {
       return undefined;
     });
     try {
-      const { releases, scopes } = await openReleases(pathsUnder(root), givenOpeners({ AUXCRED_TCTI: proxy.device }));
+      const { releases, scopes } = await openServedSecrets(
+        pathsUnder(root),
+        givenOpeners({ AUXCRED_TCTI: proxy.device }),
+      );
       wipeScopes(scopes);
       assert.deepEqual([releases.length, readings], [1, 2]);
       before();
       await assert.rejects(
-        openReleases(pathsUnder(root), givenOpeners({ AUXCRED_TCTI: proxy.device })),
+        openServedSecrets(pathsUnder(root), givenOpeners({ AUXCRED_TCTI: proxy.device })),
         /seeds\.age has counter 1; counter 2 was active/,
       );
       assert.equal(readings, 5);

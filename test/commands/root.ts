@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { readRendering } from '../../src/drop-ins/rendering.ts';
-import { openStore } from '../../src/seeds/open.ts';
+import { openPinnedSeeds } from '../../src/seeds/open.ts';
 import { hostScope, wipeScopes } from '../../src/seeds/scope.ts';
 import { readReleases, readSnapshot } from '../../src/snapshot/snapshot.ts';
 import { linkTarget, namesIn, readIfPresent } from '../../src/system/files.ts';
@@ -44,7 +44,10 @@ export async function stateOf(root: string): Promise<{
   };
   if (readIfPresent(paths.seeds) === undefined)
     return { counter: undefined, recipients: undefined, record: undefined, ...rest };
-  const { payload } = await openStore(paths, { keys: { ssh: paths.sshHostKey, age: undefined }, device: undefined });
+  const { payload } = await openPinnedSeeds(paths, {
+    keys: { ssh: paths.sshHostKey, age: undefined },
+    device: undefined,
+  });
   const snapshot = readSnapshot(paths, hostScope(payload.scopes));
   wipeScopes(payload.scopes);
   const record = snapshot && {

@@ -1,8 +1,8 @@
 /** The folder of fixed secrets. */
 import { join } from 'node:path';
 import { commandLine } from '../../system/shell.ts';
+import type { ActiveSecrets } from '../active.ts';
 import type { Health } from '../health.ts';
-import type { ActiveSecrets } from '../in-force.ts';
 import { type Check, type Fault, listed } from './check.ts';
 import { auxcred, push } from './commands.ts';
 

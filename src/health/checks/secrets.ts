@@ -1,8 +1,8 @@
 /** What the manifest asks for, beside what is active. */
 import type { Failure } from '../../failure.ts';
 import { rewritten } from '../../provision/plan.ts';
+import type { ActiveSecrets } from '../active.ts';
 import type { Health } from '../health.ts';
-import type { ActiveSecrets } from '../in-force.ts';
 import { type Check, type Fault, listed } from './check.ts';
 import { auxcred } from './commands.ts';
 

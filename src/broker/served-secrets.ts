@@ -5,7 +5,7 @@ import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { isOutdated, presentDigests } from '../manifest/declared.ts';
-import { devicePatience, type HostKeys, hostKeyCredentials, type Openers, openStore } from '../seeds/open.ts';
+import { devicePatience, type HostKeys, hostKeyCredentials, type Openers, openPinnedSeeds } from '../seeds/open.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
@@ -13,8 +13,8 @@ import { linkTarget } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { waysOut } from '../system/ways-out.ts';
 
-/** The opened seeds and releases. */
-export interface Opened {
+/** What the broker answers from: the active releases, and the seeds to compute their values. */
+export interface ServedSecrets {
   readonly releases: readonly Release[];
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
@@ -24,7 +24,7 @@ export interface Opened {
    * Reads the releases again, if another snapshot became active since; undefined if none did.
    * @throws Failure if the seeds do not match that snapshot, or it is older
    */
-  readonly reread: () => Opened | undefined;
+  readonly reread: () => ServedSecrets | undefined;
 }
 
 /** How often to read seeds, snapshot and counter until they match. */
@@ -35,7 +35,7 @@ const attempts = 3;
  * scopes.
  * @throws Failure
  */
-export async function openReleases(paths: Paths, openers: Openers): Promise<Opened> {
+export async function openServedSecrets(paths: Paths, openers: Openers): Promise<ServedSecrets> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await openOnce(paths, openers);
@@ -62,31 +62,36 @@ export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
   return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
 }
 
-async function openOnce(paths: Paths, openers: Openers): Promise<Opened> {
-  const { payload, counter: tpmCounter } = await openStore(paths, openers);
+async function openOnce(paths: Paths, openers: Openers): Promise<ServedSecrets> {
+  const { payload, counter: tpmCounter } = await openPinnedSeeds(paths, openers);
   try {
     // Read the link first, so that a later change of it is noticed.
     const link = linkTarget(paths.snapshot);
     const snapshot = releasesIn(paths, payload.scopes);
     refuseRewound(tpmCounter, snapshot.tpmCounter);
     refuseOldSeeds(payload.counter, snapshot.counter);
-    return openedWith(paths, payload.scopes, snapshot, link);
+    return servedFrom(paths, payload.scopes, snapshot, link);
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
   }
 }
 
-function openedWith(paths: Paths, scopes: readonly Scope[], snapshot: Releases, link: string | undefined): Opened {
+function servedFrom(
+  paths: Paths,
+  scopes: readonly Scope[],
+  snapshot: Releases,
+  link: string | undefined,
+): ServedSecrets {
   const { releases } = snapshot;
-  const reread = (): Opened | undefined => {
+  const reread = (): ServedSecrets | undefined => {
     const now = linkTarget(paths.snapshot);
     if (now === link) return undefined;
     const next = releasesIn(paths, scopes);
     refuseOlderThan(snapshot, next);
     for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe)))
       seedsOf(scopes)(scope, epoch);
-    return openedWith(paths, scopes, next, now);
+    return servedFrom(paths, scopes, next, now);
   };
   const digests = presentDigests(paths);
   return {

@@ -1,6 +1,6 @@
 /** Compares what is active with what the manifest asks for now. */
 import { join } from 'node:path';
-import { refuseOldSeeds } from '../broker/opening.ts';
+import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { periodAt } from '../derive/period.ts';
 import { changesOf, renderingSums, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderingVersion, renderUnits } from '../drop-ins/rendering.ts';
@@ -12,7 +12,7 @@ import type { Manifest } from '../manifest/manifest.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
 import { activeRecipe, type ReleaseChange } from '../provision/plan.ts';
 import { type Planned, planned } from '../provision/provision.ts';
-import type { OpenStore } from '../seeds/open.ts';
+import type { OpenedSeeds } from '../seeds/open.ts';
 import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
@@ -107,7 +107,7 @@ export function declaredOn(
 export function activeWith(
   paths: Paths,
   manifest: Manifest,
-  { payload: { scopes, counter }, counter: tpmCounter }: OpenStore,
+  { payload: { scopes, counter }, counter: tpmCounter }: OpenedSeeds,
   { now, undelivered }: { readonly now: Date; readonly undelivered: ReadonlySet<string> },
 ): ActiveSecrets {
   const snapshot = soundSnapshot(paths, scopes);
