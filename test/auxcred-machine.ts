@@ -11,10 +11,8 @@ export function debianPackage(): string {
 }
 
 /** A machine with auxcred installed from its package, switched off. */
-export async function auxcredMachine(options: MachineOptions): Promise<Machine> {
-  const machine = await createMachine(options);
-  await machine.install(debianPackage());
-  return machine;
+export async function auxcredMachine(options: Omit<MachineOptions, 'installed'>): Promise<Machine> {
+  return await createMachine({ ...options, installed: debianPackage() });
 }
 
 /** What this machine's firmware measures at power-on: values of our own for PCRs 7 and 14, and whatever a test adds. */

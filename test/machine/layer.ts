@@ -14,6 +14,8 @@ export interface Layer {
   readonly id: string;
   /** The machine's root folder as this host sees it. */
   readonly root: string;
+  /** The folder of what was changed in it, which is the layer without the root below. */
+  readonly changed: string;
   /**
    * A folder beside the root, for sockets that the machine and this host share. Absolute, short enough for a socket's
    * path.
@@ -21,14 +23,14 @@ export interface Layer {
   readonly shared: string;
 }
 
-/** Mounts a tmpfs over `lower`, so that nothing is copied and nothing reaches the disk. */
-export function createLayer(lower: string): Layer {
+/** Mounts a tmpfs over folders, the topmost first, so that nothing is copied and nothing reaches the disk. */
+export function createLayer(below: readonly string[]): Layer {
   mkdirSync(folderOfLayers, { recursive: true, mode: 0o700 });
   for (const id of [...readdirSync(folderOfLayers), ...networks()]) if (!ownerLives(id)) discardLayer(id);
 
   const id = `${process.pid}-${startTime(process.pid) ?? 0}-${randomBytes(3).toString('hex')}`;
   const folder = join(folderOfLayers, id);
-  const layer = { id, root: join(folder, 'root'), shared: join(folder, 'shared') };
+  const layer = { id, root: join(folder, 'root'), changed: join(folder, 'upper'), shared: join(folder, 'shared') };
   mkdirSync(folder);
   try {
     execute('mount', '-t', 'tmpfs', '-o', 'mode=0755', 'auxcred-test', folder);
@@ -38,7 +40,7 @@ export function createLayer(lower: string): Layer {
       '-t',
       'overlay',
       '-o',
-      `lowerdir=${lower},upperdir=${folder}/upper,workdir=${folder}/work`,
+      `lowerdir=${below.join(':')},upperdir=${layer.changed},workdir=${folder}/work`,
       'auxcred-test',
       layer.root,
     );

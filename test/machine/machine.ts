@@ -1,6 +1,16 @@
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  appendFileSync,
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -13,7 +23,7 @@ import {
   startContainer,
 } from './container.ts';
 import { createCable, createLayer, createNetwork, discardLayer, type Layer, networkPath } from './layer.ts';
-import { debianRoot, type SystemdVersion } from './root.ts';
+import { debianRoot, installedRoot, type SystemdVersion } from './root.ts';
 
 /** A TPM that answers on a socket in the folder it was started with. */
 export interface RunningTpm {
@@ -33,6 +43,8 @@ export interface MachineOptions {
    * in `folder`.
    */
   readonly tpm?: (folder: string) => Promise<RunningTpm>;
+  /** Path of a Debian package on this host that is installed already. */
+  readonly installed?: string;
 }
 
 export interface BootOptions {
@@ -55,7 +67,13 @@ const machines = new Set<Layer>();
  * machine is made.
  */
 export async function createMachine(options: MachineOptions): Promise<Machine> {
-  const layer = createLayer(await debianRoot(options.systemd));
+  const base = await debianRoot(options.systemd);
+  const { installed } = options;
+  const above =
+    installed === undefined
+      ? []
+      : [await installedRoot(options.systemd, installed, async (root) => await installPackage(root, installed))];
+  const layer = createLayer([...above, base]);
   cleanUpOnExit();
   machines.add(layer);
   if (options.network === true) createNetwork(layer);
@@ -241,23 +259,7 @@ export class Machine {
   async install(debPath: string): Promise<void> {
     const inside = `/var/tmp/${basename(debPath)}`;
     await this.write(inside, readFileSync(debPath));
-    await this.run(
-      [
-        'apt-get',
-        'install',
-        '--quiet',
-        '--yes',
-        '--no-install-recommends',
-        '--allow-downgrades',
-        '--reinstall',
-        '-o',
-        'APT::Sandbox::User=root',
-        '-o',
-        'Dpkg::Use-Pty=0',
-        inside,
-      ],
-      { timeoutMs: 120_000 },
-    );
+    await this.run(installation(inside), { timeoutMs: 120_000 });
     await this.run(['rm', inside]);
   }
 
@@ -324,6 +326,29 @@ export class Machine {
     return status;
   }
 }
+
+/** Installs a package in the root folder of a machine that is off. */
+async function installPackage(root: string, debPath: string): Promise<void> {
+  const inside = `/var/tmp/${basename(debPath)}`;
+  copyFileSync(debPath, join(root, inside));
+  await runInRoot(root, installation(inside), { timeoutMs: 120_000 });
+  rmSync(join(root, inside));
+}
+
+const installation = (debPath: string): string[] => [
+  'apt-get',
+  'install',
+  '--quiet',
+  '--yes',
+  '--no-install-recommends',
+  '--allow-downgrades',
+  '--reinstall',
+  '-o',
+  'APT::Sandbox::User=root',
+  '-o',
+  'Dpkg::Use-Pty=0',
+  debPath,
+];
 
 function cleanUpOnExit(): void {
   if (process.listeners('exit').includes(discardAll)) return;

@@ -9,10 +9,12 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
+import { createLayer, discardLayer } from './layer.ts';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
 interface Recipe {
@@ -160,6 +162,54 @@ export async function debianRoot(version: SystemdVersion): Promise<string> {
   return folder;
 }
 
+/**
+ * The folder of what a package changes in that root when it is installed there, made once for each package: a machine
+ * with it is a layer over this folder and the root.
+ * @param install - installs the package in a root folder
+ */
+export async function installedRoot(
+  version: SystemdVersion,
+  debPath: string,
+  install: (root: string) => Promise<void>,
+): Promise<string> {
+  const base = await debianRoot(version);
+  const hash = createHash('sha256').update(readFileSync(debPath)).digest('hex').slice(0, 12);
+  const folder = `${base}+${hash}`;
+  if (existsSync(folder)) return folder;
+
+  await using _lock = await lock(join(cacheFolder, `systemd-${version}.lock`));
+  if (existsSync(folder)) return folder;
+  removeOld(base);
+  const unfinished = `${folder}.unfinished`;
+  rmSync(unfinished, { recursive: true, force: true });
+  const layer = createLayer([base]);
+  try {
+    await install(layer.root);
+    await execute('cp', ['-a', layer.changed, unfinished]);
+  } finally {
+    discardLayer(layer.id);
+  }
+  renameSync(unfinished, folder);
+  return folder;
+}
+
+/** Removes what packages of another day changed in `base`, unless a machine still runs on it. */
+function removeOld(base: string): void {
+  const yesterday = Date.now() - 24 * 60 * 60 * 1000;
+  for (const name of readdirSync(cacheFolder).filter((entry) => entry.startsWith(`${basename(base)}+`))) {
+    const folder = join(cacheFolder, name);
+    if (statSync(folder).ctimeMs < yesterday && !isMounted(folder)) rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Whether a machine runs on a folder, alone or below another one. */
+function isMounted(folder: string): boolean {
+  const mounts = readFileSync('/proc/mounts', 'utf8');
+  return [`lowerdir=${folder}`, `:${folder}`].some((start) =>
+    [',', ':'].some((end) => mounts.includes(`${start}${end}`)),
+  );
+}
+
 async function build(recipe: Recipe, folder: string): Promise<void> {
   const local = recipe.officialNode ? [await nodePackage()] : [];
   const proxy = spawnSync('apt-config', ['dump', 'Acquire::http::Proxy'], { encoding: 'utf8' }).stdout.trim();
@@ -257,11 +307,9 @@ async function nodePackage(): Promise<string> {
 
 /** Roots of older recipes, and what an interrupted build left, unless a machine still runs on them. */
 function removeUnused(version: SystemdVersion): void {
-  const mounts = readFileSync('/proc/mounts', 'utf8');
   for (const name of readdirSync(cacheFolder)) {
     const folder = join(cacheFolder, name);
-    if (name.startsWith(`systemd-${version}-`) && !mounts.includes(`lowerdir=${folder},`))
-      rmSync(folder, { recursive: true, force: true });
+    if (name.startsWith(`systemd-${version}-`) && !isMounted(folder)) rmSync(folder, { recursive: true, force: true });
   }
 }
 
