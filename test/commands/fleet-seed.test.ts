@@ -1,0 +1,173 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { encodeBech32 } from '../../src/age/bech32.ts';
+import { exitStatus } from '../../src/failure.ts';
+import { at, auxcred, environment, fails, typed, useVault, works } from './vault.ts';
+
+useVault();
+
+/** An age plugin that turns every bit of the file key over: the protocol of C2SP's age-plugin, without a device. */
+const agePlugin = `#!${process.execPath}
+const { readSync, writeSync } = require('node:fs');
+let left = '';
+const line = () => {
+  for (;;) {
+    const end = left.indexOf('\\n');
+    if (end !== -1) { const found = left.slice(0, end); left = left.slice(end + 1); return found; }
+    const chunk = Buffer.alloc(4096);
+    left += chunk.toString('latin1', 0, readSync(0, chunk));
+  }
+};
+const stanza = () => {
+  const [, type, ...args] = line().split(' ');
+  let body = '', more;
+  do { more = line(); body += more; } while (more.length === 64);
+  return { type, args, body: Buffer.from(body, 'base64') };
+};
+const send = (head, body = Buffer.alloc(0)) => writeSync(1, '-> ' + head + '\\n' + body.toString('base64').replace(/=+$/, '') + '\\n');
+const turned = (key) => key.map((byte) => byte ^ 255);
+const received = [];
+for (let next = stanza(); next.type !== 'done'; next = stanza()) received.push(next);
+const mine = received.filter(({ type, args }) => type === 'wrap-file-key' || (type === 'recipient-stanza' && args[1] === 'auxtest'));
+for (const { type, body } of mine) {
+  if (type === 'wrap-file-key') send('recipient-stanza 0 auxtest', turned(body));
+  else send('file-key 0', turned(body));
+  stanza();
+}
+send('done');
+`;
+
+describe('git', () => {
+  const git = (...args: string[]): string =>
+    spawnSync('git', ['-C', at('vault'), ...args], { encoding: 'utf8', env: environment() }).stdout;
+
+  test('commits every change, and never the fleet seed', () => {
+    rmSync(at('vault'), { recursive: true });
+    works([
+      'init',
+      '--git',
+      `--recipient=${spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim()}`,
+    ]);
+    writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
+    works(['put', 'host/web1/a'], 'x');
+    works(['put', 'host/web1/a', '--force'], 'y');
+    works(['generate', 'host/web1/b']);
+    works(['mv', 'host/web1/a', 'host/web1/c']);
+    works(['rm', '--force', 'host/web1/b']);
+    works(['rekey', '--next', 'host/web1']);
+    assert.deepEqual(git('log', '--format=%s', '--reverse').trim().split('\n'), [
+      'Make the vault',
+      'Add host/web1/a',
+      'Change host/web1/a',
+      'Generate host/web1/b',
+      'Move host/web1/a to host/web1/c',
+      'Remove host/web1/b',
+      'Rekey host/web1',
+    ]);
+    assert.deepEqual(git('ls-files').trim().split('\n'), ['.gitignore', 'fixed/host/web1/c.sealed', 'vault.toml']);
+    assert.equal(git('status', '--porcelain'), '');
+  });
+
+  test('that fails loses only the commit; git = false makes none', () => {
+    mkdirSync(at('vault/.git'));
+    const { status, stderr } = auxcred(['put', 'host/web1/a'], 'x');
+    assert.equal(status, 0);
+    assert.match(stderr, /warning: the change was made, but git did not commit it/);
+    assert.equal(works(['get', 'host/web1/a']), 'x');
+    rmSync(at('vault/.git'), { recursive: true });
+    git('init', '-q');
+    writeFileSync(at('vault/vault.toml'), 'git = false\n[host.web1]\n');
+    works(['put', 'host/web1/b'], 'x');
+    assert.equal(git('log', '--format=%s'), '');
+  });
+});
+
+describe('the fleet seed', () => {
+  const newKey = (name: string): string => {
+    spawnSync('age-keygen', ['-o', at(name)]);
+    return spawnSync('age-keygen', ['-y', at(name)], { encoding: 'utf8' }).stdout.trim();
+  };
+
+  test('is re-encrypted to other recipients, and stays the same seed', () => {
+    works(['put', 'host/web1/a'], 'x');
+    const scopes = works(['scopes', 'web1']);
+    const [mine, theirs] = [newKey('mine'), newKey('theirs')];
+    fails(
+      ['rewrap', `--recipient=${theirs}`],
+      exitStatus['no-recipient'],
+      /none of the available keys opens the new file, so nothing was changed/,
+    );
+    assert.equal(works(['scopes', 'web1']), scopes);
+    works([
+      'rewrap',
+      `--recipient=${theirs}`,
+      `--recipient=${mine}`,
+      `--identity=${at('identity')}`,
+      `--identity=${at('mine')}`,
+    ]);
+    for (const identity of ['mine', 'theirs'])
+      assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
+    assert.equal(auxcred(['scopes', 'web1']).status, exitStatus['no-recipient']);
+    assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
+  });
+
+  test('is encrypted to a plugin and other recipients, by the age program', () => {
+    mkdirSync(at('bin'));
+    writeFileSync(at('bin/age-plugin-auxtest'), agePlugin, { mode: 0o755 });
+    const path = `${at('bin')}:${process.env['PATH'] ?? ''}`;
+    const [recipient = '', identity = ''] = ['age1auxtest', 'age-plugin-auxtest-'].map((prefix) =>
+      Buffer.from(encodeBech32(prefix, new Uint8Array(32).fill(1))).toString(),
+    );
+    writeFileSync(at('plugged'), `# a key that never leaves its device\n${identity.toUpperCase()}\n`);
+    const scopes = works(['scopes', 'web1']);
+    const said = auxcred(['rewrap', `--recipient=${recipient}`, `--recipient=${newKey('mine')}`], '', {
+      PATH: path,
+      AUXCRED_IDENTITY: at('plugged'),
+    });
+    assert.equal(said.status, exitStatus['no-recipient'], said.stderr);
+    const wrapped = auxcred(
+      [
+        'rewrap',
+        `--recipient=${recipient}`,
+        `--recipient=${newKey('mine')}`,
+        `--identity=${at('identity')}`,
+        `--identity=${at('plugged')}`,
+      ],
+      '',
+      { PATH: path },
+    );
+    assert.equal(wrapped.status, 0, wrapped.stderr);
+    assert.match(readFileSync(at('vault/seed.age'), 'latin1'), /\n-> auxtest\n(?:.*\n)*-> X25519 /);
+    for (const key of ['plugged', 'mine'])
+      assert.equal(auxcred(['scopes', 'web1'], '', { PATH: path, AUXCRED_IDENTITY: at(key) }).stdout, scopes);
+  });
+
+  test('that is damaged is said to be damaged, and not that no key opens it', () => {
+    const file = at('vault/seed.age');
+    const whole = readFileSync(file);
+    for (const damaged of [
+      whole.subarray(0, -1),
+      whole.subarray(0, 30),
+      Buffer.from(whole.map((byte, i) => (i === whole.length - 20 ? byte ^ 1 : byte))),
+      Buffer.alloc(0),
+    ]) {
+      writeFileSync(file, damaged);
+      const { status, stderr } = auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at('identity') });
+      assert.equal(status, exitStatus.malformed, stderr);
+      assert.match(stderr, /vault\/seed\.age is damaged: .*\n.*restore it from a backup/);
+    }
+    writeFileSync(file, whole);
+  });
+
+  test('is re-encrypted to a passphrase, and back', () => {
+    const scopes = works(['scopes', 'web1']);
+    writeFileSync(at('passphrase'), 'correct horse\n');
+    works(['rewrap', `--passphrase-file=${at('passphrase')}`]);
+    assert.equal(typed(['scopes', 'web1'], 'wrong\n').status, exitStatus['no-recipient']);
+    const back = typed(['rewrap', `--recipient=${newKey('new')}`, '--force'], 'correct horse\n');
+    assert.equal(back.status, 0, back.stdout);
+    assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at('new') }).stdout, scopes);
+  });
+});
