@@ -1,74 +1,19 @@
 import assert from 'node:assert/strict';
-import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { chmodSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { generationOf, ingredients, periodOf } from '../../src/derive/recipe.ts';
-import { recipeValue } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
-import type { SecretDeclaration } from '../../src/manifest/declaration.ts';
-import { manifestOf } from '../../src/manifest/manifest.ts';
 import { runHook } from '../../src/provision/hook.ts';
 import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
 import { activeSnapshot } from '../../src/provision/preparing.ts';
-import { type Hook, type Provisioned, planned, provision } from '../../src/provision/provision.ts';
+import { planned } from '../../src/provision/provision.ts';
 import { stepsFor } from '../../src/provision/running-units.ts';
-import { type Scope, seedsOf } from '../../src/seeds/scope.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
+import { activeValue, december, declared, november, put, root, scope, scopes, useRoot } from './machine.ts';
 
-let root = '';
-beforeEach(() => {
-  root = mkdtempSync(join(tmpdir(), 'plan-'));
-});
-afterEach(() => {
-  rmSync(root, { recursive: true });
-});
+useRoot();
 
-const scope = (kind: Scope['kind'], name: string, byte: number, epoch = 1): Scope => ({
-  kind,
-  name,
-  epoch,
-  seed: new Uint8Array(32).fill(byte),
-});
-const scopes: readonly Scope[] = [scope('host', 'web1', 1), scope('group', 'db', 2)];
-const november = new Date('2026-11-23T12:00:00Z');
-const december = new Date('2026-12-01T00:00:00Z');
-
-function declared(text: string): readonly SecretDeclaration[] {
-  const { declarations, problems } = manifestOf([{ path: '/etc/auxcred/secrets.d/x.toml', text }]);
-  assert.deepEqual(
-    problems.filter(({ severity }) => severity === 'error'),
-    [],
-  );
-  return declarations;
-}
-
-const put = (
-  text: string,
-  {
-    at = november,
-    hook = 'later',
-    with: these = scopes,
-    acceptEarlier = false,
-    acceptOlder = false,
-    counter = 1,
-  }: {
-    at?: Date;
-    hook?: Hook | 'later';
-    with?: readonly Scope[];
-    acceptEarlier?: boolean;
-    acceptOlder?: boolean;
-    counter?: number;
-  } = {},
-): Provisioned =>
-  provision(root, pathsUnder(root), declared(text), these, {
-    at,
-    counter,
-    sealing: { withKey: 'host', recovery: [], pcrs: [], pcrsAtFirstBoot: [], device: undefined },
-    acceptEarlier,
-    hook,
-    acceptOlder,
-  });
 const brief = (changes: readonly ReleaseChange[]): string[] =>
   changes.map(({ unit, credential, why }) => `${unit}/${credential}: ${why}`);
 const historyOf = (name: string): string[] =>
@@ -77,16 +22,6 @@ const historyOf = (name: string): string[] =>
       .map((source) => `${periodOf(source)} ${String(generationOf(source))}`)
       .join(),
   );
-const activeValue = (unit: string, credential: string, these = scopes): string => {
-  const release = activeSnapshot(pathsUnder(root), these)?.releases.find(
-    (one) => one.unit === unit && one.credential === credential,
-  );
-  assert.ok(release, `${unit}/${credential}`);
-  return new TextDecoder().decode(
-    recipeValue(release.recipe, { seedOf: seedsOf(these), fixedValue: () => assert.fail('no secret is fixed') }),
-  );
-};
-
 const rotating =
   '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
 
