@@ -147,39 +147,48 @@ for (const version of thoroughVersions)
         ['ExecStartPre', '"stage"'],
         ['Asserts', '/run/auxcred/files/file'],
       ] as const;
-      for (const [unit, file, text, [property, what]] of [
-        ['web.service', '/etc/systemd/system/web.service.d/90.conf', '[Service]\nLoadCredential=\n', loadsEncrypted],
+      const web = '/etc/systemd/system/web.service.d';
+      // Each round's files override different units, or different properties.
+      const rounds = [
         [
-          'web.service',
-          '/run/systemd/system/service.d/90.conf',
-          '[Service]\nLoadCredentialEncrypted=\n',
-          loadsEncrypted,
+          ['web.service', `${web}/90.conf`, '[Service]\nLoadCredential=\n', loadsEncrypted],
+          [
+            'site@blue.service',
+            '/etc/systemd/system/site@.service.d/90.conf',
+            '[Service]\nLoadCredential=\n',
+            loadsEncrypted,
+          ],
+          ['slow.service', `${slow}/90.conf`, '[Service]\nExecStartPre=\n', runs],
         ],
-        ['web.service', '/etc/systemd/system/web.service.d/50-auxcred.conf', '[Service]\n', loadsEncrypted],
         [
-          'site@blue.service',
-          '/etc/systemd/system/site@.service.d/90.conf',
-          '[Service]\nLoadCredential=\n',
-          loadsEncrypted,
+          [
+            'web.service',
+            '/run/systemd/system/service.d/90.conf',
+            '[Service]\nLoadCredentialEncrypted=\n',
+            loadsEncrypted,
+          ],
+          ['slow.service', `${slow}/91.conf`, '[Unit]\nAssertPathExists=\n', asserts],
         ],
-        ['slow.service', `${slow}/90.conf`, '[Service]\nExecStartPre=\n', runs],
-        ['slow.service', `${slow}/90.conf`, '[Service]\nLoadCredential=staged:/etc/hostname\n', loads],
-        ['slow.service', `${slow}/90.conf`, '[Unit]\nAssertPathExists=\n', asserts],
-      ] as const) {
-        assert.ok(await has(unit, property, what), `${unit} ${property}`);
-        await machine.write(file, text);
+        [
+          ['web.service', `${web}/50-auxcred.conf`, '[Service]\n', loadsEncrypted],
+          ['slow.service', `${slow}/90.conf`, '[Service]\nLoadCredential=staged:/etc/hostname\n', loads],
+        ],
+      ] as const;
+      for (const round of rounds) {
+        for (const [unit, file, text, [property, what]] of round) {
+          assert.ok(await has(unit, property, what), `${unit} ${property}`);
+          await machine.write(file, text);
+        }
         await machine.systemctl('daemon-reload');
-        assert.equal(await has(unit, property, what), false, `${file} ${text}`);
-        const said = await wrong();
-        assert.match(
-          said,
-          new RegExp(
-            `^problem: ${file.replaceAll('.', '\\.')} takes .*${unit.replace(/^(site@)blue/, '$1\\w*')}.*\\[overrides\\]$`,
-            'm',
-          ),
-        );
-        assert.match(await warned(), new RegExp(`warning: ${file.replaceAll('.', '\\.')} (?:replaces|takes)`));
-        await machine.shell(`rm ${file}; systemctl daemon-reload`);
+        const [found, told] = [await wrong(), await warned()];
+        for (const [unit, file, text, [property, what]] of round) {
+          assert.equal(await has(unit, property, what), false, `${file} ${text}`);
+          const path = file.replaceAll('.', '\\.');
+          const taken = `takes .*${unit.replace(/^(site@)blue/, '$1\\w*')}.*`;
+          assert.match(found, new RegExp(`^problem: ${path} ${taken}\\[overrides\\]$`, 'm'));
+          assert.match(told, new RegExp(`warning: ${path} (?:replaces|takes)`));
+        }
+        await machine.shell(`rm ${round.map(([, file]) => file).join(' ')}; systemctl daemon-reload`);
         assert.equal(await wrong(), '');
       }
       await machine.write(`${slow}/90.conf`, '[Service]\nSetCredential=staged:fallback\n');

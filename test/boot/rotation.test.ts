@@ -1,153 +1,31 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
-import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
-import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { manifestPath } from '../auxcred-machine.ts';
+import { cannotBoot } from '../machine/machine.ts';
 import { thoroughVersions } from '../machine/root.ts';
-
-/** The time that the machine's commands and the timer's service are told. */
-const november = '2026-11-23 12:00:00';
-const december = '2026-12-01 00:00:01';
-const january = '2027-01-01 00:00:01';
-
-const manifest = (hook: string): string => `
-[secret.db]
-rotate = "monthly"
-previous = true
-units = ["web.service", "stopped.service", "tmpl@.service"]
-
-[secret.quiet]
-rotate = "monthly"
-units = ["quiet.service"]
-change = "none"
-
-[secret.live]
-rotate = "monthly"
-units = ["live.service"]
-change = "reload"
-
-[secret.fixed]
-kind = "uuid"
-units = ["other.service"]
-
-[secret.told]
-rotate = "monthly"
-units = ["told.service"]
-hook = ["${hook}"]
-
-[secret.app-env]
-kind = "template"
-units = ["web.service"]
-env = { URL = "postgres://web:{{db | url}}@db/$x\\"\`\\\\", ODD = "{{odd}}" }
-
-[secret.odd]
-alphabet = "printable"
-length = 200
-`;
+import { breaking } from './breaking-units.ts';
+import {
+  at,
+  clockOfRotation,
+  credential,
+  december,
+  faked,
+  files,
+  invocations,
+  january,
+  machine,
+  manifest,
+  november,
+  rotate,
+  settled,
+  units,
+  useRotatingMachine,
+} from './rotating-machine.ts';
 
 for (const version of thoroughVersions)
   describe(`rotation on systemd ${version}`, { skip: cannotBoot }, () => {
-    let machine: Machine;
-    const faked = (time: string): string[] => [
-      'LD_PRELOAD=/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1',
-      `FAKETIME=@${time}`,
-      'FAKETIME_DONT_FAKE_MONOTONIC=1',
-      'TZ=UTC',
-    ];
-    const at = async (time: string, ...command: readonly string[]) =>
-      await machine.run(['env', ...faked(time), ...command], { check: false });
-    /** Moves the clock of the timer's service. */
-    const clockOfRotation = async (time: string): Promise<void> => {
-      await machine.write(
-        '/etc/systemd/system/auxcred-rotate.service.d/clock.conf',
-        `[Service]\n${faked(time)
-          .map((pair) => `Environment="${pair}"\n`)
-          .join('')}`,
-      );
-      if (machine.leader !== undefined) await machine.systemctl('daemon-reload');
-    };
-    const units = ['web.service', 'quiet.service', 'live.service', 'other.service', 'told.service', 'tmpl@one.service'];
-    const invocations = async (): Promise<Record<string, string | undefined>> =>
-      Object.fromEntries(
-        await Promise.all(
-          units.map(async (unit) => [unit, (await machine.properties(unit, 'InvocationID'))['InvocationID']] as const),
-        ),
-      );
-    /** The present content of a running unit's credential. */
-    const credential = async (unit: string, id: string): Promise<string> => {
-      const { MainPID: pid } = await machine.properties(unit, 'MainPID');
-      return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
-    };
-    /** Every file of the store and the drop-ins, with its content. */
-    const files = async (): Promise<string> =>
-      (
-        await machine.shell(
-          'find /var/lib/auxcred /etc/auxcred -type f -exec sha256sum {} + -o -printf "%p %l\\n" | sort',
-        )
-      ).stdout;
-    const settled = async (): Promise<void> => {
-      for (let i = 0; i < 100; i++) {
-        if (
-          (
-            await machine.shell('systemctl list-jobs --no-legend | grep -vc auxcred-rotate.service || true')
-          ).stdout.trim() === '0'
-        )
-          return;
-        await machine.shell('sleep 0.1');
-      }
-      assert.fail('jobs are still waiting');
-    };
-    const rotate = async (time: string): Promise<number> => {
-      await clockOfRotation(time);
-      await machine.run(['systemctl', 'stop', 'auxcred-rotate.service']);
-      // systemctl does not wait for it: before systemd 254 a start that will be retried counts as under way.
-      await machine.run(['systemctl', 'start', '--no-block', 'auxcred-rotate.service']);
-      for (
-        let i = 0;
-        i < 200 &&
-        (i === 0 || (await machine.properties('auxcred-rotate.service', 'SubState'))['SubState'] === 'start');
-        i++
-      )
-        await machine.shell('sleep 0.1');
-      await settled();
-      return Number((await machine.properties('auxcred-rotate.service', 'ExecMainStatus'))['ExecMainStatus']);
-    };
-
-    before(async () => {
-      machine = await auxcredMachine({ systemd: version, name: 'web1' });
-      for (const unit of [...units.slice(0, 5), 'stopped.service', 'tmpl@.service']) {
-        await machine.write(
-          `/etc/systemd/system/${unit}`,
-          '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n',
-        );
-      }
-      await machine.write(
-        '/usr/local/lib/tell',
-        '#!/bin/sh\n[ ! -e /etc/told-broken ] && echo "$(cat "$AUXCRED_OLD") $(cat "$AUXCRED_NEW")" >> /var/log/told\n',
-        0o755,
-      );
-      await machine.write(manifestPath('web'), manifest('/usr/local/lib/tell'));
-      await machine.run(['auxcred', 'seal', '--no-recovery']);
-      const applied = await at(november, 'auxcred', 'apply');
-      assert.equal(applied.status, 0, applied.stderr);
-      await machine.run([
-        'systemctl',
-        'enable',
-        'web.service',
-        'quiet.service',
-        'live.service',
-        'other.service',
-        'told.service',
-        'tmpl@one.service',
-      ]);
-      // Without it the timer would catch up on a boundary that this machine never had.
-      await clockOfRotation(november);
-      await machine.boot();
-      await settled();
-    });
-    after(async () => {
-      await machine?.destroy();
-    });
+    useRotatingMachine(version);
 
     test('the timer waits for the next midnight of UTC', async () => {
       const { NextElapseUSecRealtime: next } = await machine.properties(
@@ -367,48 +245,6 @@ for (const version of thoroughVersions)
       assert.equal((await machine.properties('auxcred.service', 'MainPID'))['MainPID'], broker);
     });
 
-    /** Units that do not start again while there is a file /run/break, and how each of them fails. */
-    const breaking: Readonly<
-      Record<string, { readonly unit?: string; readonly service: string; readonly reason: string }>
-    > = {
-      'crash.service': {
-        service: "ExecStart=/bin/sh -c 'test ! -e /run/break || exit 3; exec sleep infinity'",
-        reason: 'failed: exit-code, status 3',
-      },
-      'pre.service': {
-        service: "Type=exec\nExecStartPre=/bin/sh -c 'test ! -e /run/break || exit 4'\nExecStart=/bin/sleep infinity",
-        reason: 'failed: exit-code, status 4',
-      },
-      'needs.service': {
-        unit: 'Requires=pre.service\nAfter=pre.service',
-        service: 'Type=exec\nExecStart=/bin/sleep infinity',
-        reason: 'was stopped and did not start: a unit that it needs failed, or its start was cancelled',
-      },
-      'killed.service': {
-        service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || kill -9 $$$$'",
-        reason: 'failed: signal, signal 9',
-      },
-      'late.service': {
-        service: "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'test ! -e /run/break || sleep 600'",
-        reason: 'failed: timeout, signal 15',
-      },
-      // Type=simple counts as started before systemd has set up its credentials.
-      'poor.service': {
-        service: 'LoadCredential=more:/run/more\nExecStart=/bin/sleep infinity',
-        reason: 'failed: exit-code, status 243: it did not get its secret',
-      },
-      'again.service': {
-        service:
-          "Type=exec\nRestart=always\nRestartSec=600\nExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'",
-        reason: 'failed: exit-code, status 5; systemd tries again',
-      },
-      'fine.service': { unit: 'After=slow.service', service: 'ExecStart=/bin/sleep infinity', reason: '' },
-      'slow.service': {
-        service:
-          'Type=oneshot\nRemainAfterExit=yes\nExecStartPre=+/usr/bin/env FAKED /usr/bin/auxcred provision\nExecStart=/bin/sleep 1',
-        reason: '',
-      },
-    };
     const waited = (generation: number, more = ''): string =>
       `[secret.shared]\ngeneration = ${String(generation)}\n${more}units = ${JSON.stringify(Object.keys(breaking))}\n`;
     const applied = async (...args: string[]) => await at('2027-02-01 08:00:00', 'auxcred', 'apply', ...args);

@@ -19,6 +19,7 @@ import { applyRendering } from '../../src/drop-ins/rendered-folder.ts';
 import { renderingVersion } from '../../src/drop-ins/rendering.ts';
 import { readManifest } from '../../src/manifest/manifest.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
+import { encodings } from './unreadable.ts';
 
 /** The drop-in of a unit, relative to the generator's folder. */
 const dropIn = (unit: string): string => `${unit}.d/50-auxcred.conf`;
@@ -350,18 +351,6 @@ for (const shell of ['dash', 'bash'])
           for (const unit of ['a.service', 'both.service']) assert.match(rendered[dropIn(unit)] ?? '', isSafe, unit);
         });
 
-    const encodings: Record<string, Buffer> = {
-      'UTF-16': Buffer.from('\ufeff[secret.n]\nunits = ["new.service"]\n', 'utf16le'),
-      'UTF-16, big-endian': Buffer.from('\ufeff[secret.n]\nunits = ["new.service"]\n', 'utf16le').swap16(),
-      'ISO 8859-1': Buffer.from('# \xe9\n[secret.n]\nunits = ["new.service"]\n', 'latin1'),
-      'an escape': Buffer.from('[secret.n]\nunits = ["ne\\u0077\\u002eservice"]\nkind = \n'),
-      'a long escape': Buffer.from('[secret.n]\nunits = ["new\\U0000002Eservice"]\nkind = \n'),
-      'NUL bytes in the name': Buffer.from('[secret.n]\nunits = ["new\0.service"]\n'),
-      'NUL bytes for the rest': Buffer.from('[secret.n]\nunits = ["new.ser\0\0\0\0\0\0\0'),
-      'the name cut off': Buffer.from('[secret.n]\nunits = ["new.ser'),
-      'the name cut off early': Buffer.from('[secret.n]\nunits = ["ne'),
-      'an escape cut off': Buffer.from('[secret.n]\nunits = ["new\\u00'),
-    };
     for (const [what, bytes] of Object.entries(encodings))
       for (const node of [process.execPath, noNode])
         test(`a file that was never applied blocks what it names, ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {

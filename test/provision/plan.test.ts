@@ -235,7 +235,7 @@ describe('plan', () => {
       ];
     };
     assert.deepEqual(future('later'), [[], ['postponed a']]);
-    assert.deepEqual(put(hooked(2)).changes, []);
+    assert.deepEqual(put(hooked(2), { hook: 'later' }).changes, []);
     assert.deepEqual(future('run'), [
       ['a.service/a: generation 1 -> 2', 't.service/t: a: generation 1 -> 2'],
       ['told a'],
