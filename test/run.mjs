@@ -1,5 +1,5 @@
 // Runs the compiled tests: all of them, or those whose file name contains one of the arguments (`npm test -- broker`).
-// --quick leaves out what boots a machine; --all runs every case on every version of systemd.
+// --quick leaves out what boots a machine, starts a TPM or builds the program again; --all runs every case on every version of systemd.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -33,13 +33,20 @@ function reaches(file, target, seen = new Set()) {
 }
 
 const machine = resolve(folder, 'machine', 'machine.js');
-const files = readdirSync(folder, { recursive: true })
+const tpm = resolve(folder, 'swtpm.js');
+const builds = resolve(folder, 'package', 'built.js');
+const boots = (file) => reaches(resolve(file), machine);
+/** Files that only the whole suite runs: they boot machines, start TPMs, or build the program once more. */
+const isThorough = (file) => boots(file) || reaches(resolve(file), tpm) || reaches(resolve(file), builds);
+const found = readdirSync(folder, { recursive: true })
   .map(String)
   .filter((file) => file.endsWith('.test.js'))
   .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
   .map((file) => join(folder, file))
-  .filter((file) => !quick || !reaches(resolve(file), machine))
+  .filter((file) => !quick || !isThorough(file))
   .sort();
+// Machines first: they wait much, so the rest fills the time.
+const files = [...found.filter(boots), ...found.filter((file) => !boots(file))];
 if (files.length === 0) {
   console.error(`no test matches ${process.argv.slice(2).join(' ')}`);
   process.exit(1);
@@ -72,10 +79,10 @@ const stop = (reason) => {
 const limit = setTimeout(stop, minutes * 60_000, `stopped after ${minutes} minutes`);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => stop(`stopped by ${signal}`));
 
-// One more than there are cores: much of a boot test is waiting.
+// Twice as many as there are cores: much of a boot test is waiting.
 const events = run({
   files,
-  concurrency: 1 + Math.max(2, availableParallelism()),
+  concurrency: 2 * Math.max(2, availableParallelism()),
   timeout: minutes * 60_000,
   signal: abort.signal,
 });

@@ -196,7 +196,7 @@ for (const version of systemdVersions)
 
     for (const [signal, rounds] of [
       ['SIGTERM', 3],
-      ['SIGKILL', 10],
+      ['SIGKILL', 5],
     ] as const)
       alike(
         `${String(40 * rounds)} starts while brokers get ${signal}: none with an empty or another secret`,

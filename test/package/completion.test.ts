@@ -76,8 +76,8 @@ describe('completion', () => {
     return stdout;
   };
 
-  /** The replacements of the word, or in bash of the part after its equals sign. */
-  const bash = (...words: string[]): string[] =>
+  /** The replacements of the last word of each line, or of the part after its equals sign, from one bash. */
+  const bashAll = (lines: readonly (readonly string[])[]): string[][] =>
     shell(
       'bash',
       '--norc',
@@ -87,14 +87,17 @@ describe('completion', () => {
     . /usr/share/bash-completion/bash_completion
     . ${dist}/completion/auxcred
     compopt() { :; }
-    COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=\${#COMP_LINE}
-    _auxcred auxcred; printf '%s\\n' "\${COMPREPLY[@]}"`,
+    while (( $# )); do
+      COMP_WORDS=(auxcred "\${@:2:$1}"); COMP_CWORD=$1; COMP_LINE="\${COMP_WORDS[*]}"; COMP_POINT=\${#COMP_LINE}
+      shift $(($1 + 1)); COMPREPLY=()
+      _auxcred auxcred; printf '%s\\n' "\${COMPREPLY[@]}" =
+    done`,
       'bash',
-      'auxcred',
-      ...words,
+      ...lines.flatMap((words) => [String(words.length), ...words]),
     )
-      .split('\n')
-      .filter((line) => line !== '');
+      .split(/^=\n/m)
+      .map((text) => text.split('\n').filter((line) => line !== ''));
+  const bash = (...words: string[]): string[] => bashAll([words])[0] ?? [];
 
   const fish = (...words: string[]): string[] =>
     shell(
@@ -147,13 +150,14 @@ zpty -d shell
       ['host/web1/odd\\ \\$\\(touch\\ pwned\\)\\ name'],
       'a name is never run',
     );
-    for (const verb of verbNames) {
+    const verbs = verbNames.filter((verb) => verb !== 'gokey');
+    const offered = bashAll(verbs.map((verb) => [verb, '--']));
+    for (const [index, verb] of verbs.entries()) {
       const { options }: VerbEntry = manual[verb];
-      if (verb !== 'gokey')
-        assert.deepEqual(
-          bash(verb, '--').sort(),
-          [...options.map(({ name, value }) => `--${name}${value === undefined ? '' : '='}`), '--help'].sort(),
-        );
+      assert.deepEqual(
+        offered[index]?.sort(),
+        [...options.map(({ name, value }) => `--${name}${value === undefined ? '' : '='}`), '--help'].sort(),
+      );
     }
   });
 
@@ -185,7 +189,7 @@ zpty -d shell
   test('prints nothing if there is nothing', () => {
     const { status, stdout, stderr } = spawnSync(
       join(built.path, 'bin/auxcred'),
-      ['names', 'secrets', '--root=/nowhere'],
+      ['names', 'secrets', `--root=${join(built.path, 'files/folder')}`],
       { encoding: 'utf8', env: environment },
     );
     assert.deepEqual([status, stdout, stderr], [0, '', '']);

@@ -323,7 +323,7 @@ describe('a hook', () => {
   test('is left for later while the machine boots', () => {
     put(manifest());
     const old = activeValue('a.service', 'a');
-    const { postponed } = put(manifest(), { at: december });
+    const { postponed } = put(manifest(), { at: december, hook: 'later' });
     assert.deepEqual(postponed, ['a']);
     assert.equal(activeValue('a.service', 'a'), old);
   });
