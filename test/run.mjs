@@ -1,5 +1,6 @@
 // Runs the compiled tests: all of them, or those whose file name contains one of the arguments (`npm test -- broker`).
-// --quick leaves out what boots a machine, starts a TPM or builds the program again; --all runs every case on every version of systemd.
+// --quick leaves out what boots a machine, starts a TPM or builds the program again; --all runs every case on every
+// version of systemd.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -21,6 +22,7 @@ if (unknown !== undefined) {
 const quick = options.includes('--quick');
 const whole = options.includes('--all');
 if (whole) process.env.AUXCRED_TEST_MATRIX = 'whole';
+if (quick) process.env.AUXCRED_TEST_QUICK = '1';
 const underCi = process.env.CI !== undefined;
 
 /** Whether a compiled file imports `target`, directly or through others. */
