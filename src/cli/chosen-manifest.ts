@@ -154,12 +154,16 @@ export function viewOf(options: Options): View {
   };
 }
 
-/** Opens the seeds for `work`. @throws Failure */
-export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
-  if (opensVault(options)) {
-    const { vault, host } = vaultHost(options);
-    const view = operatorView(vault, host, options);
-    return await withFleetSeed(vault, options, (fleetSeed) => {
+/** Does `work` for some hosts of the vault, and opens the fleet seed once for all of them. @throws Failure */
+export async function withHostViews<T>(
+  vault: Vault,
+  hosts: readonly VaultHost[],
+  options: Options,
+  work: (view: OpenView) => T,
+): Promise<T[]> {
+  const views = hosts.map((host) => ({ host, view: operatorView(vault, host, options) }));
+  return await withFleetSeed(vault, options, (fleetSeed) =>
+    views.map(({ host, view }) => {
       const scopes = scopesOf(vault, host, fleetSeed);
       try {
         const fixedFiles = new FixedFiles(new FixedFolder(vaultFiles(vault.folder).fixed), scopeSeedsOf(scopes));
@@ -173,7 +177,20 @@ export async function withOpenView<T>(options: Options, work: (view: OpenView) =
       } finally {
         wipeScopes(scopes);
       }
+    }),
+  );
+}
+
+/** Opens the seeds for `work`. @throws Failure */
+export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
+  if (opensVault(options)) {
+    const { vault, host } = vaultHost(options);
+    let result: { readonly value: T } | undefined;
+    await withHostViews(vault, [host], options, (view) => {
+      result = { value: work(view) };
     });
+    if (result === undefined) throw new TypeError('one host has one view');
+    return result.value;
   }
   const { manifest } = viewOf(options);
   const paths = pathsUnder(options.value('root') ?? '/');

@@ -420,14 +420,25 @@ export const manual = {
   public: page({
     group: 'machine',
     summary: 'print the public half of a key pair',
-    usage: ['NAME', '--all [--json]'],
+    usage: ['NAME', '--all [--json] [--check=FILE]'],
     operands: ['secrets'],
     text: [
       "On the operator's side it does not contact the host, which need not exist yet. --all without a host covers " +
         'every host of the vault.',
+      'A configuration reads the file that --all --json writes, and --check says whether that file is current.',
     ],
-    options: [{ name: 'all', help: 'print the public halves of all key pairs' }, json, at, ...view],
-    examples: [{ command: 'auxcred public --all --json --vault=DIR', says: 'for configuration to read' }],
+    options: [
+      { name: 'all', help: 'print the public halves of all key pairs' },
+      { name: 'check', value: 'FILE', help: 'compare with what --all --json wrote to FILE', choices: 'file' },
+      json,
+      at,
+      ...view,
+    ],
+    examples: [
+      { command: 'auxcred public --all --json > public.json', says: 'for configuration to read' },
+      { command: 'auxcred public --all --check=public.json', says: 'in a test, before a commit' },
+    ],
+    statuses: { refused: 'FILE is not current' },
   }),
   history: page({
     group: 'machine',

@@ -181,26 +181,87 @@ describe('both sides', () => {
   });
 
   test('--all --json is for configuration: of one host, or of every host', () => {
-    const web1: Record<string, string> = JSON.parse(works(on('web1', 'public', '--all', '--json')));
+    type Keys = Record<string, { realm: string; public: string }>;
+    const read = (text: string): { version: number; hosts: Record<string, Keys> } => JSON.parse(text);
+    const { version, hosts } = read(works(on('web1', 'public', '--all', '--json')));
+    const { web1 = {} } = hosts;
+    assert.equal(version, 1);
+    assert.deepEqual(Object.keys(hosts), ['web1']);
     assert.deepEqual(Object.keys(web1), ['deploy', 'mesh', 'tls']);
-    assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json', '--host=web1'))), web1);
+    for (const [name, { realm, public: key }] of Object.entries(web1)) {
+      assert.match(realm, /^[0-9a-f]{64}$/);
+      assert.equal(`${key.trimEnd()}\n`, works(on('web1', 'public', name)));
+    }
+    assert.deepEqual(read(works(operator('public', '--all', '--json', '--host=web1'))).hosts, { web1 });
     writeFileSync(
       at('vault/vault.toml'),
       '[host.web1]\ngroups = ["db"]\n[host.web2]\ngroups = ["db"]\n[group.db]\nepoch = 3\n',
     );
-    assert.deepEqual(JSON.parse(works(operator('public', '--all', '--json'))), {
-      web1,
-      web2: JSON.parse(works(on('web2', 'public', '--all', '--json'))),
-    });
+    const { web2 = {} } = read(works(on('web2', 'public', '--all', '--json'))).hosts;
+    assert.deepEqual(web2['mesh'], web1['mesh']);
+    assert.notEqual(web2['deploy']?.realm, web1['deploy']?.realm);
+    assert.deepEqual(read(works(operator('public', '--all', '--json'))).hosts, { web1, web2 });
     const plain = spawnSync(process.execPath, ['dist/auxcred.cjs', 'public', '--all', '--json'], {
       encoding: 'utf8',
       env: { PATH: process.env['PATH'], AUXCRED_VAULT: at('vault'), AUXCRED_IDENTITY: at('identity') },
     });
     assert.deepEqual(
-      Object.keys(JSON.parse(plain.stdout)),
+      Object.keys(read(plain.stdout).hosts),
       ['web1', 'web2'],
       "a machine without a seed of its own uses the vault's",
     );
+  });
+
+  test('--check says whether the file of a configuration is current, and what differs', () => {
+    const file = at('public.json');
+    const check = (...args: string[]): cli.Said => auxcred(operator('public', '--all', `--check=${file}`, ...args));
+    const edit = (change: (hosts: Record<string, Record<string, { realm: string; public: string }>>) => void): void => {
+      const document: { hosts: Record<string, Record<string, { realm: string; public: string }>> } = JSON.parse(
+        works(operator('public', '--all', '--json')),
+      );
+      change(document.hosts);
+      writeFileSync(file, JSON.stringify(document));
+    };
+    assert.match(check().stderr, /^auxcred: there is no file .*public\.json\n/);
+    edit(() => undefined);
+    assert.deepEqual([check().status, check('--host=web2').status], [0, 0]);
+    assert.equal(
+      auxcred(on('web1', 'public', '--all', `--check=${file}`)).status,
+      0,
+      'a machine looks at its own keys',
+    );
+
+    edit((hosts) => {
+      const { web1 = {}, web2 = {} } = hosts;
+      if (web1['deploy'] && web2['deploy']) web1['deploy'].public = web2['deploy'].public;
+      if (web1['mesh']) web1['mesh'].realm = '0'.repeat(64);
+      delete web1['tls'];
+      hosts['gone'] = { '\x1b[31mkey': { realm: '', public: '' } };
+    });
+    const { status, stdout, stderr } = check();
+    assert.deepEqual([status, stdout], [exitStatus.refused, '']);
+    assert.equal(
+      stderr,
+      [
+        'auxcred: gone:  [31mkey is no key pair any more',
+        'auxcred: web1: deploy has another public half',
+        'auxcred: web1: mesh has another realm',
+        'auxcred: web1: tls is missing',
+        `auxcred: ${file} is not current: 4 differences`,
+        `auxcred: hint: auxcred public --all --json > ${file}\n`,
+      ].join('\n'),
+    );
+    assert.equal(check('--host=web2').status, 0);
+    for (const [text, told] of [
+      ['{', /public\.json is not JSON/],
+      ['{"version":2,"hosts":{}}', /version is not a whole number from 1 to 1/],
+      ['{"version":1,"hosts":{"a":{"b":{"realm":1}}}}', /hosts\.a\.b\.realm is not text/],
+    ] as const) {
+      writeFileSync(file, text);
+      assert.equal(check().status, exitStatus.malformed);
+      assert.match(check().stderr, told);
+    }
+    assert.match(auxcred(operator('public', 'mesh', `--check=${file}`)).stderr, /needs --all beside --check/);
   });
 
   test('agree on the values of other periods', () => {
