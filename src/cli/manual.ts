@@ -417,6 +417,35 @@ export const manual = {
     ],
     statuses: { 'not-found': 'no such secret' },
   }),
+  run: page({
+    group: 'machine',
+    summary: 'run a command with secrets, as files or in its environment',
+    usage: ['[--file=NAME[=SECRET]...] [--env=NAME=SECRET...] -- COMMAND [ARGUMENT...]'],
+    text: [
+      'For development shells and scripts. A file is $CREDENTIALS_DIRECTORY/NAME, where a unit finds its credential, so ' +
+        'that a program needs nothing else here. It is a link to a descriptor of memory that no disk holds, which is ' +
+        'overwritten when COMMAND ends. Programs that COMMAND starts inherit it unless, as sudo does, they close ' +
+        'descriptors; another user opens none.',
+      'Programs that read a variable only get one with --env, and hand it to every program that they start: prefer ' +
+        'files.',
+      'SECRET is a name that auxcred get takes. Signals go to COMMAND, and its end is that of auxcred.',
+    ],
+    options: [
+      { name: 'file', value: 'NAME[=SECRET]', help: 'a file in $CREDENTIALS_DIRECTORY', repeated: true },
+      { name: 'env', value: 'NAME=SECRET', help: 'an environment variable', repeated: true },
+      group,
+      ...view,
+    ],
+    examples: [
+      { command: 'auxcred run --file=db-password -- ./web', says: 'as web.service gets it' },
+      {
+        command: "auxcred run --file=key=deploy-key -- sh -c 'ssh -i $CREDENTIALS_DIRECTORY/key web1'",
+        says: 'a key for one call',
+      },
+      { command: 'auxcred run --env=GH_TOKEN=group/dev/github -- gh repo list', says: 'a fixed secret of the vault' },
+    ],
+    statuses: { 'not-found': 'no such secret; 127 is no such COMMAND, and 126 one that can not be run' },
+  }),
   public: page({
     group: 'machine',
     summary: 'print the public half of a key pair',

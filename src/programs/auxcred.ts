@@ -18,6 +18,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   ls: async (argv) => (await import('../commands/ls.ts')).ls(argv),
   graph: async (argv) => (await import('../commands/graph.ts')).graph(argv),
   get: async (argv) => (await import('../commands/get.ts')).get(argv),
+  run: async (argv) => (await import('../commands/run.ts')).run(argv),
   public: async (argv) => (await import('../commands/public.ts')).publicCommand(argv),
   history: async (argv) => (await import('../commands/history.ts')).history(argv),
   status: async (argv) => (await import('../commands/status.ts')).status(argv),

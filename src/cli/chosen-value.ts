@@ -1,0 +1,115 @@
+/** The values of secrets that a command names: declared ones, and files of the fixed folder. */
+import { computeHash } from '../derive/hash.ts';
+import type { Recipe } from '../derive/recipe.ts';
+import { recipeValue } from '../derive/value.ts';
+import { Failure } from '../failure.ts';
+import { pathProblem, splitName } from '../fixed/name.ts';
+import { nameIn, placeOf, withSeeds } from './chosen-folder.ts';
+import { isMachine, isVault, type OpenView, viewOf, withOpenView } from './chosen-manifest.ts';
+import { chosen, removalOf } from './chosen-recipe.ts';
+import type { Options } from './options.ts';
+
+/**
+ * Does `work` with the values of `names`, in their order, and wipes them. A name is that of a declared secret, else of
+ * a fixed file. Seeds are opened once for each of the three: declared secrets, files of one scope, and `host/web1/wifi`.
+ * @throws Failure
+ */
+export async function withValues<T>(
+  names: readonly string[],
+  options: Options,
+  work: (values: readonly Uint8Array[]) => T | Promise<T>,
+): Promise<T> {
+  const files = names.filter((name) => isFile(name, options));
+  const groups = [
+    names.filter((name) => !files.includes(name)),
+    files.filter((name) => splitName(name) === undefined),
+    files.filter((name) => splitName(name) !== undefined),
+  ].map((group) => [...new Set(group)]);
+  const values = new Map<string, Uint8Array>();
+  try {
+    for (const [i, group] of groups.entries()) {
+      if (group.length === 0) continue;
+      const found =
+        i === 0
+          ? await withOpenView(options, (view) => gathered(group, (name) => declaredValue(view, name, options)))
+          : await fixedValues(group, options);
+      for (const [at, name] of group.entries()) values.set(name, found[at] ?? new Uint8Array(0));
+    }
+    return await work(names.map((name) => values.get(name) ?? new Uint8Array(0)));
+  } finally {
+    for (const value of values.values()) value.fill(0);
+  }
+}
+
+/** The caller wipes it. */
+function declaredValue(view: OpenView, name: string, options: Options): Uint8Array {
+  const recipe = chosen(view, name, options);
+  try {
+    return recipeValue(hashed(recipe, view), view.sources);
+  } catch (error) {
+    // Fixed files are removed with the snapshot that named them, and seeds with their epoch.
+    if (!(error instanceof Failure) || removalOf(view, name) === undefined) throw error;
+    throw new Failure('not-found', `the value of ${name} is gone too`, {
+      hint: "the operator's vault or a backup may have it",
+      cause: error,
+    });
+  }
+}
+
+/** A fixed file is named by a scope (`host/web1/wifi`), or by a name that is in the folder but not in the manifest. */
+function isFile(name: string, options: Options): boolean {
+  if (
+    options.value('at') !== undefined ||
+    options.value('generation') !== undefined ||
+    options.list('manifest').length > 0
+  )
+    return false;
+  if (splitName(name) !== undefined || options.value('group') !== undefined) return true;
+  if (!isMachine(options) && options.value('host') === undefined) return isVault(options);
+  if (pathProblem(name) !== undefined) return false;
+  const place = placeOf(isMachine(options) ? options.with('root', options.value('root') ?? '/') : options);
+  if (place.scope === undefined || place.folder.read({ scope: place.scope, path: name }) === undefined) return false;
+  try {
+    return viewOf(options).manifest.declarations.every((declaration) => declaration.name !== name);
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'not-found') return true;
+    throw error;
+  }
+}
+
+/** Those of the vault, or of this machine. The caller wipes them. */
+async function fixedValues(texts: readonly string[], options: Options): Promise<Uint8Array[]> {
+  const place = placeOf(
+    texts.every((text) => splitName(text) === undefined) && isMachine(options)
+      ? options.with('root', options.value('root') ?? '/')
+      : options,
+  );
+  return await withSeeds(place, options, ({ folder, seedOf, former }) =>
+    gathered(texts, (text) => folder.open(nameIn(place, text), seedOf, former).value),
+  );
+}
+
+/** The values of all names; if one fails, the others are wiped. */
+function gathered(names: readonly string[], open: (name: string) => Uint8Array): Uint8Array[] {
+  const values: Uint8Array[] = [];
+  try {
+    for (const name of names) values.push(open(name));
+    return values;
+  } catch (error) {
+    for (const value of values) value.fill(0);
+    throw error;
+  }
+}
+
+/** Computes the hashes of a recipe that was never active. */
+function hashed(recipe: Recipe, view: OpenView): Recipe {
+  if (recipe.form === 'template')
+    return {
+      ...recipe,
+      pieces: recipe.pieces.map((piece) =>
+        typeof piece === 'string' ? piece : { ...piece, of: hashed(piece.of, view) },
+      ),
+    };
+  if (recipe.form !== 'crypt' || recipe.sealed !== '') return recipe;
+  return { ...recipe, sealed: computeHash(view.sources, recipe) };
+}

@@ -1,0 +1,79 @@
+/** Runs a command in place of this one: its input, output, signals and end are the command's own. */
+import { spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import { Failure } from '../failure.ts';
+
+/** What a user, a service manager or a parent may send, and what a command may have a use for. */
+const passedOn = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGCONT'] as const;
+/** Sent by a terminal to all of its foreground job, so that the command has it already. */
+const fromTerminal: readonly string[] = ['SIGINT', 'SIGQUIT'];
+
+/** The exit statuses of shells, env(1) and nohup(1) for a command that can't be run. */
+export const cannotRun = { missing: 127, refused: 126 } as const;
+
+export interface ChildOptions {
+  readonly env: NodeJS.ProcessEnv;
+  /** Descriptors that the command gets as 3, 4 and so on. */
+  readonly files?: readonly number[];
+}
+
+/** How a command ended. */
+export type Ending =
+  | { readonly status: number; readonly signal?: undefined }
+  | { readonly signal: NodeJS.Signals; readonly status?: undefined };
+
+/**
+ * Runs a command and waits for its end. Signals that this process gets meanwhile go to the command.
+ * @throws Failure `not-found` for a command that is missing, `system` for one that can't be executed
+ */
+export async function runChild(command: readonly string[], { env, files = [] }: ChildOptions): Promise<Ending> {
+  const [program = '', ...args] = command;
+  const child = spawn(program, args, { env, stdio: ['inherit', 'inherit', 'inherit', ...files] });
+  const relays = passedOn.map((signal) => {
+    const relay = (): void => {
+      if (!fromTerminal.includes(signal) || !isForeground()) child.kill(signal);
+    };
+    process.on(signal, relay);
+    return { signal, relay };
+  });
+  try {
+    return await new Promise<Ending>((resolve, reject) => {
+      child.once('error', (error: NodeJS.ErrnoException) => {
+        const missing = error.code === 'ENOENT';
+        reject(
+          new Failure(
+            missing ? 'not-found' : 'system',
+            `${program} can't be run: ${missing ? 'there is no such program' : error.message}`,
+            {
+              cause: error,
+            },
+          ),
+        );
+      });
+      child.once('exit', (status, signal) => {
+        resolve(signal === null ? { status: status ?? 1 } : { signal });
+      });
+    });
+  } finally {
+    for (const { signal, relay } of relays) process.removeListener(signal, relay);
+  }
+}
+
+/** Whether this process belongs to the foreground job of its terminal: `pgrp` and `tpgid` of proc_pid_stat(5). */
+function isForeground(): boolean {
+  const text = readFileSync('/proc/self/stat', 'latin1');
+  const [, , pgrp, , , tpgid] = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return pgrp === tpgid;
+}
+
+/**
+ * Ends as a command did: with its status, or killed by the same signal.
+ * @returns the exit status, which for a signal is that of a shell
+ */
+export function endAs({ status, signal }: Ending): number {
+  if (signal === undefined) return status;
+  process.removeAllListeners(signal);
+  process.kill(process.pid, signal);
+  return 128 + constants.signals[signal];
+}
