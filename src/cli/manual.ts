@@ -871,6 +871,41 @@ export const manual = {
       { name: 'o', value: 'FILE', help: 'write to FILE, readable by its owner only', choices: 'file' },
     ],
   }),
+  'nixos-rebuild': page({
+    group: 'operator',
+    summary: 'deploy a NixOS configuration to a host, with the secrets that it needs',
+    usage: ['[--host=HOST] [--dry-run] ACTION --target-host=[USER@]HOST [OPTION...]'],
+    operands: [['switch', 'boot', 'test', 'build', 'dry-build', 'dry-activate']],
+    text: [
+      "For switch, boot and test: builds the configuration, pushes the host's seeds and fixed secrets as auxcred push " +
+        'does, then calls nixos-rebuild as it was called here. So the check before the switch finds what it looks for, ' +
+        'and a host gets nothing if the configuration does not build. All other actions, and those without ' +
+        '--target-host, are left to nixos-rebuild.',
+      'Options before ACTION are those below, and all after it go to nixos-rebuild as they are. Output and exit status ' +
+        'are those of nixos-rebuild, or of auxcred push if that failed.',
+      'With --dry-run, before or after ACTION, the host says what a push would change, and nixos-rebuild is called ' +
+        'with dry-activate in place of switch and test, and with dry-build in place of boot.',
+    ],
+    options: [
+      { name: 'host', value: 'HOST', help: 'the host in the vault, if --target-host does not tell', choices: 'hosts' },
+      dryRun,
+      {
+        name: 'timeout',
+        value: 'SECONDS',
+        help: 'how long the push may take; default: 300',
+      },
+      vault,
+      identity,
+    ],
+    examples: [
+      { command: 'auxcred nixos-rebuild switch --flake .#web1 --target-host root@web1', says: 'secrets first' },
+      {
+        command: 'auxcred nixos-rebuild --dry-run switch --flake .#web1 --target-host root@web1',
+        says: 'say what would change',
+      },
+    ],
+    seeAlso: ['auxcred-push(1)', 'nixos-rebuild(8)'],
+  }),
   receive: page({
     group: 'units',
     summary: 'receive what auxcred push sends',

@@ -1,10 +1,11 @@
+import { destinationOf } from '../cli/chosen-destination.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { type Destination, type Outcome, type PushOptions, pushTo } from '../push/host-push.ts';
 import { printJson, printTable, say, sayProgress } from '../terminal/say.ts';
-import { hostOf, readVault, targetPattern, type Vault, vaultFolder } from '../vault/vault.ts';
+import { readVault, type Vault, vaultFolder } from '../vault/vault.ts';
 
 /**
  * `auxcred push HOST... | --all`: brings hosts the seeds, fixed files and manifest that they lack, over ssh, and has
@@ -65,16 +66,6 @@ function destinationsOf(vault: Vault, options: Options): Destination[] {
   );
   if (twice) throw new Failure('usage', `${twice.host.name} is named more than once`);
   return destinations;
-}
-
-/** A host by its name, by its target, or as USER@NAME, which says how it is reached. @throws Failure */
-function destinationOf(vault: Vault, operand: string): Destination {
-  const byTarget = [...vault.hosts.values()].find(({ target }) => target === operand);
-  if (byTarget) return { host: byTarget, target: operand };
-  const user = operand.slice(0, operand.lastIndexOf('@') + 1);
-  const host = hostOf(vault, operand.slice(user.length));
-  if (user !== '' && !targetPattern.test(operand)) throw new Failure('usage', `${operand} is not a destination of ssh`);
-  return { host, target: user === '' ? host.target : operand };
 }
 
 function numberOf(options: Options, name: string, usual: number, most: number): number {

@@ -42,6 +42,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   enroll: async (argv) => (await import('../commands/enroll.ts')).enroll(argv),
   scopes: async (argv) => (await import('../commands/scopes.ts')).scopes(argv),
   push: async (argv) => (await import('../commands/push.ts')).push(argv),
+  'nixos-rebuild': async (argv) => (await import('../commands/nixos-rebuild.ts')).nixosRebuild(argv),
   receive: async (argv) => (await import('../commands/receive.ts')).receive(argv),
   copy: async (argv) => (await import('../commands/copy.ts')).copy(argv),
   files: async (argv) => (await import('../commands/files.ts')).files(argv),

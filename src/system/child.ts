@@ -16,6 +16,8 @@ export interface ChildOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Descriptors that the command gets as 3, 4 and so on. */
   readonly files?: readonly number[];
+  /** Where its standard output goes: this process's own by default. */
+  readonly output?: 'standard error';
 }
 
 /** How a command ended. */
@@ -27,9 +29,12 @@ export type Ending =
  * Runs a command and waits for its end. Signals that this process gets meanwhile go to the command.
  * @throws Failure `not-found` for a command that is missing, `system` for one that can't be executed
  */
-export async function runChild(command: readonly string[], { env, files = [] }: ChildOptions): Promise<Ending> {
+export async function runChild(command: readonly string[], { env, files = [], output }: ChildOptions): Promise<Ending> {
   const [program = '', ...args] = command;
-  const child = spawn(program, args, { env, stdio: ['inherit', 'inherit', 'inherit', ...files] });
+  const child = spawn(program, args, {
+    env,
+    stdio: ['inherit', output === undefined ? 'inherit' : 2, 'inherit', ...files],
+  });
   const relays = passedOn.map((signal) => {
     const relay = (): void => {
       if (!fromTerminal.includes(signal) || !isForeground()) child.kill(signal);
