@@ -1,5 +1,5 @@
 /** Runs a command in place of this one: its input, output, signals and end are the command's own. */
-import { spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Failure } from '../failure.ts';
@@ -31,38 +31,39 @@ export type Ending =
  */
 export async function runChild(command: readonly string[], { env, files = [], output }: ChildOptions): Promise<Ending> {
   const [program = '', ...args] = command;
-  const child = spawn(program, args, {
-    env,
-    stdio: ['inherit', output === undefined ? 'inherit' : 2, 'inherit', ...files],
-  });
+  let child: ChildProcess | undefined;
+  // Before the command runs: it may tell somebody at once who sends this process a signal.
   const relays = passedOn.map((signal) => {
     const relay = (): void => {
-      if (!fromTerminal.includes(signal) || !isForeground()) child.kill(signal);
+      if (!fromTerminal.includes(signal) || !isForeground()) child?.kill(signal);
     };
     process.on(signal, relay);
     return { signal, relay };
   });
   try {
-    return await new Promise<Ending>((resolve, reject) => {
-      child.once('error', (error: NodeJS.ErrnoException) => {
-        const missing = error.code === 'ENOENT';
-        reject(
-          new Failure(
-            missing ? 'not-found' : 'system',
-            `${program} can't be run: ${missing ? 'there is no such program' : error.message}`,
-            {
-              cause: error,
-            },
-          ),
-        );
-      });
-      child.once('exit', (status, signal) => {
-        resolve(signal === null ? { status: status ?? 1 } : { signal });
-      });
+    const running = spawn(program, args, {
+      env,
+      stdio: ['inherit', output === undefined ? 'inherit' : 2, 'inherit', ...files],
     });
+    child = running;
+    return await ended(running, program);
   } finally {
     for (const { signal, relay } of relays) process.removeListener(signal, relay);
   }
+}
+
+/** @throws Failure `not-found`, `system` */
+async function ended(child: ChildProcess, program: string): Promise<Ending> {
+  return await new Promise<Ending>((resolve, reject) => {
+    child.once('error', (error: NodeJS.ErrnoException) => {
+      const missing = error.code === 'ENOENT';
+      const why = missing ? 'there is no such program' : error.message;
+      reject(new Failure(missing ? 'not-found' : 'system', `${program} can't be run: ${why}`, { cause: error }));
+    });
+    child.once('exit', (status, signal) => {
+      resolve(signal === null ? { status: status ?? 1 } : { signal });
+    });
+  });
 }
 
 /** Whether this process belongs to the foreground job of its terminal: `pgrp` and `tpgid` of proc_pid_stat(5). */
