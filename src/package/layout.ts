@@ -55,6 +55,7 @@ const documentation = [
     'moving-in.md',
     'nixos-options.md',
     'nixos.md',
+    'deploying-nixos.md',
     'operations.md',
     'threat-model.md',
     'vaults.md',
