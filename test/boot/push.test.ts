@@ -386,6 +386,25 @@ for (const version of thoroughVersions) {
       }
     });
 
+    test('auxcred nixos-rebuild pushes between build and switch, with a stand-in for nixos-rebuild', async () => {
+      // At each step it asks the host for the fixed secret.
+      await operator.write(
+        '/usr/local/bin/nixos-rebuild',
+        '#!/bin/sh\nprintf "%s: " "$*"; ssh -o BatchMode=yes root@web1 auxcred get token < /dev/null; echo\n[ "$1" = build ] || exit 42\n',
+        0o755,
+      );
+      const before = (await web1.run(['auxcred', 'get', 'token'])).stdout;
+      await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'of the deployment' });
+      const { status, stdout, stderr } = await operator.run(
+        ['auxcred', 'nixos-rebuild', 'switch', '--target-host', 'web1', '-v'],
+        { check: false, timeoutMs: 120_000 },
+      );
+      assert.equal(stdout, 'switch --target-host web1 -v: of the deployment\n', stderr);
+      assert.ok(stderr.includes(`build --target-host web1 -v: ${before}\n`), stderr);
+      assert.equal(status, 42);
+      assert.equal(await credential(web1, 'api.service', 'token'), 'of the deployment');
+    });
+
     test('a manifest file that was edited on the host is not overwritten', async () => {
       await operator.write('/usr/local/bin/tee-ssh', '#!/bin/sh\nexec ssh -T -o BatchMode=yes "$@"\n', 0o755);
       await web1.shell(`echo '# mine' >> ${manifestPath('web')}`);
