@@ -157,7 +157,7 @@ else
     paths = builtins.mapAttrs (name: _: "/run/auxcred/files/${idOf name}") secrets;
 
     # Services of the system that hold no secret: the program reloads one when its secret changed, and that restarts the
-    # user's services, as the user.
+    # user's services, as the user. A manager that can't be reached runs no service.
     systemServices = set (
       map (name: {
         name = unitOf name;
@@ -168,7 +168,7 @@ else
           # Of a user's manager that does not answer.
           TimeoutStartSec = "30s";
           ExecStart = "${shell} -c :";
-          ExecReload = "${shell} -c 'export XDG_RUNTIME_DIR=/run/user/$$(id -u); test ! -S $$XDG_RUNTIME_DIR/systemd/private || exec ${systemctl} --user --no-block ${verbOf name} ${builtins.concatStringsSep " " (map safe (restarted name))}'";
+          ExecReload = "${shell} -c 'export XDG_RUNTIME_DIR=/run/user/$$(id -u); ${systemctl} --user show --property=Version > /dev/null 2>&1 || exit 0; exec ${systemctl} --user --no-block ${verbOf name} ${builtins.concatStringsSep " " (map safe (restarted name))}'";
         };
       }) (builtins.filter (name: restarted name != [ ]) names)
     );

@@ -874,7 +874,7 @@ export const manual = {
   'nixos-rebuild': page({
     group: 'operator',
     summary: 'deploy a NixOS configuration to a host, with the secrets that it needs',
-    usage: ['[--host=HOST] [--dry-run] ACTION --target-host=[USER@]HOST [OPTION...]'],
+    usage: ['[--host=HOST] [--dry-run] ACTION [ARGUMENT...]'],
     operands: [['switch', 'boot', 'test', 'build', 'dry-build', 'dry-activate']],
     text: [
       "For switch, boot and test: builds the configuration, pushes the host's seeds and fixed secrets as auxcred push " +

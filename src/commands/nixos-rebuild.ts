@@ -32,8 +32,7 @@ export async function nixosRebuild(argv: readonly string[]): Promise<number> {
   const at = argv.findIndex((argument) => !argument.startsWith('-'));
   const options = new Options('nixos-rebuild', at === -1 ? argv : argv.slice(0, at));
   const [action, ...rest] = at === -1 ? [] : argv.slice(at);
-  if (action === undefined)
-    throw options.lacks('an action', 'auxcred nixos-rebuild switch --target-host HOST; its own options need a =');
+  if (action === undefined) throw options.lacks('an action', 'auxcred nixos-rebuild switch --target-host HOST');
   const dryRun = options.flag('dry-run') || (Object.hasOwn(rehearsals, action) && rest.includes('--dry-run'));
   const call: Call = { action, dryRun, rest: dryRun ? rest.filter((argument) => argument !== '--dry-run') : rest };
   const target = targetIn(rest);
