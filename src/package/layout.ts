@@ -48,6 +48,7 @@ const documentation = [
   ...[
     'architecture.md',
     'decisions.md',
+    'deploying-nixos.md',
     'flow.svg',
     'formats.md',
     'glossary.md',
@@ -55,7 +56,6 @@ const documentation = [
     'moving-in.md',
     'nixos-options.md',
     'nixos.md',
-    'deploying-nixos.md',
     'operations.md',
     'threat-model.md',
     'vaults.md',
