@@ -27,6 +27,7 @@ const order = [
   'gokey',
   'derive',
   'age',
+  'measured',
   'tpm2',
   'terminal',
   'system',
