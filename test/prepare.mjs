@@ -43,6 +43,10 @@ const debianPackages = [
     'zsh',
     'fish',
     'strace',
+    'binutils',
+    'sbsigntool',
+    'pesign',
+    'systemd-boot-efi',
   ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];
