@@ -12,6 +12,7 @@ import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { guardMemory } from '../system/memory-guard.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { type BootLogs, bootLogs } from './boot-changes.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
 import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './in-force.ts';
@@ -67,6 +68,8 @@ export interface Health {
   readonly files: StoreFiles;
   readonly platform: Platform;
   readonly tpm: TpmState | undefined;
+  /** What this boot and that of the seal measured, if PCRs differ. */
+  readonly boots: BootLogs;
   /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
   /** Declared units that are aliases, and the units that they stand for. */
@@ -130,6 +133,11 @@ export async function lookAt(
     files: storeFiles(readable, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
+    // A user who may not read them still learns which PCR differs.
+    boots:
+      tpm === undefined || tpm instanceof Failure || tpm.differences.length === 0
+        ? { sealed: undefined, now: undefined }
+        : bootLogs(readable, paths),
     overrides: overridesOn(paths, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
     strayLinks: strayLinks(readable, paths, declared.manifest.declarations),

@@ -6,7 +6,9 @@ import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
-import { Failure } from '../failure.ts';
+import { Failure, messageOf } from '../failure.ts';
+import { readLog } from '../measured/measured-log.ts';
+import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
@@ -83,6 +85,7 @@ export async function sealMachine(
       if (active) record(root, paths, payload, { ...active, tpmCounter: counter && counter.value + 1 });
     },
   });
+  recordBoot(paths, sealing);
   if (active) await raised(counter);
   if (systemIsRunning(root)) {
     // A key that is left over: an earlier run was killed before systemd loaded the drop-in that no longer needs it.
@@ -98,6 +101,19 @@ export async function sealMachine(
       `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
         `${counterText(before.counter.index)} removes it`,
     );
+}
+
+/** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
+function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
+  const isBound = withKey.startsWith('tpm2') && pcrs.length > 0;
+  try {
+    const log = isBound ? readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog }) : undefined;
+    if (log) replaceFile(paths.measured, encodeSummary(summaryOf(log)), { mode: 0o600 });
+    else rmSync(paths.measured, { force: true });
+  } catch (error) {
+    rmSync(paths.measured, { force: true });
+    warn(`what this boot measured can't be kept, so auxcred doctor won't explain a change: ${messageOf(error)}`);
+  }
 }
 
 /** Rewrites the active snapshot if that is possible; else the next provision does. */

@@ -1,7 +1,8 @@
 /** The TPM that the seed is sealed to, its PCRs and its counter. */
+import { changesIn } from '../boot-changes.ts';
 import type { Health } from '../health.ts';
-import type { TpmState } from '../tpm-state.ts';
-import type { Check, Fault } from './check.ts';
+import type { PcrDifference, TpmState } from '../tpm-state.ts';
+import { type Check, type Fault, listed } from './check.ts';
 import { auxcred, reseal } from './commands.ts';
 
 /** The TPM, if the seed is sealed to one and it can be asked at all. */
@@ -81,9 +82,9 @@ export const pcrs: Check = {
     const isBound = health.isUnbound || health.seeds.object?.policy.values.size !== 0;
     return [
       ...state.differences.map(
-        ({ pcr, sealed, now }): Fault => ({
+        (difference): Fault => ({
           level: 'problem',
-          message: `PCR ${String(pcr)} is ${now.slice(0, 16)}, and was ${sealed.slice(0, 16)} when the seed was sealed`,
+          message: differenceText(health, difference),
           mend: reseal(health),
         }),
       ),
@@ -99,6 +100,15 @@ export const pcrs: Check = {
     ];
   },
 };
+
+/** Names the component that changed, or at least the values. */
+function differenceText({ boots }: Health, difference: PcrDifference): string {
+  const { pcr, sealed, now } = difference;
+  const changes = changesIn(boots, difference);
+  return changes.length === 0
+    ? `PCR ${String(pcr)} is ${now.slice(0, 16)}, and was ${sealed.slice(0, 16)} when the seed was sealed`
+    : `PCR ${String(pcr)}: ${listed(changes)}`;
+}
 
 const unboundFault = (health: Health): Fault => ({
   level: 'note',
