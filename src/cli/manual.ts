@@ -435,6 +435,36 @@ export const manual = {
     statuses: { unwell: 'there is a problem or a warning' },
     seeAlso: ['auxcred-status(1)'],
   }),
+  measured: page({
+    group: 'machine',
+    summary: 'show what this boot measured, PCR by PCR, beside what the seed is sealed to',
+    usage: ['[--json] [--log=FILE [--userspace-log=FILE]]'],
+    text: [
+      "Reads the firmware's log and systemd's, computes the PCR values that they lead to, and compares these with the " +
+        "TPM's and with those that the seed is sealed to. It opens nothing.",
+      'Of a PCR that changed since the seal it says which component is another one, from what seal kept in ' +
+        '/var/lib/auxcred/measured.json.',
+    ],
+    options: [
+      {
+        name: 'log',
+        value: 'FILE',
+        help: "a copy of the firmware's log, in place of /sys/kernel/security/tpm0/binary_bios_measurements",
+        choices: 'file',
+      },
+      {
+        name: 'userspace-log',
+        value: 'FILE',
+        help: "the copy of systemd's log that belongs to it, in place of /run/log/systemd/tpm2-measure.log",
+        choices: 'file',
+      },
+      json,
+      root,
+      device,
+    ],
+    statuses: { 'not-found': 'no boot was measured', malformed: 'a log is damaged' },
+    seeAlso: ['auxcred-doctor(1)'],
+  }),
   init: page({
     group: 'operator',
     summary: 'create the vault, with a new fleet seed or one from paper',

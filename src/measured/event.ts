@@ -150,6 +150,10 @@ function firmwareBlob(isDescribed: boolean, reader: Reader): Meaning {
   return { kind: 'firmware-blob', name, base: reader.u64(), length: reader.u64() };
 }
 
+/** The file that an event started; undefined for any other event. */
+export const fileOf = ({ meaning }: MeasuredEvent): string | undefined =>
+  meaning.kind === 'image' && meaning.role === 'application' ? meaning.path.file : undefined;
+
 /** UEFI_VARIABLE_DATA (section 10.2.6): GUID, u64 length of the name in characters, u64 length of the data. */
 function variable(reader: Reader): MeasuredVariable {
   const guid = reader.guid();

@@ -5,6 +5,7 @@ import { type Bank, digestIn } from './bank.ts';
 import {
   certificateIn,
   commonName,
+  fileOf,
   type Meaning,
   type MeasuredEvent,
   type MeasuredVariable,
@@ -75,10 +76,6 @@ export function describeAll(events: readonly MeasuredEvent[]): Described[] {
     return plain(`${role} ${file}`);
   });
 }
-
-/** The file that an event started; undefined for any other event. */
-export const fileOf = ({ meaning }: MeasuredEvent): string | undefined =>
-  meaning.kind === 'image' && meaning.role === 'application' ? meaning.path.file : undefined;
 
 /** The position of the UKI: the last program from a disk before a UKI's sections are measured. -1 if none is booted. */
 export function ukiAmong(events: readonly MeasuredEvent[]): number {

@@ -1,0 +1,57 @@
+/** This boot PCR by PCR: what was measured, what the TPM has, and what the seed is sealed to. */
+import { type MeasuredLog, replayed } from '../measured/measured-log.ts';
+import { describeAll } from '../measured/words.ts';
+import { readPresentPcrs } from '../tpm2/pcr.ts';
+import type { SealedObject } from '../tpm2/sealed-object.ts';
+import { openTpm } from '../tpm2/tpm.ts';
+
+export interface MeasuredPcr {
+  readonly pcr: number;
+  /** The value that the log leads to, in hexadecimal. */
+  readonly log: string;
+  /** The TPM's value; undefined if the TPM was not asked, or lacks it. */
+  readonly tpm: string | undefined;
+  /** The value that the seed is sealed to; undefined if it is not sealed to this PCR. */
+  readonly sealed: string | undefined;
+  readonly events: readonly { readonly digest: string; readonly text: string }[];
+}
+
+const hex = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString('hex');
+
+/**
+ * All PCRs that something was measured into, that the seed is sealed to, or that the TPM has a value in that is not the
+ * log's.
+ * @param tpm - the TPM's values; undefined if they are not known
+ * @throws Failure `malformed` if the log has no SHA-256 digests
+ */
+export function measuredBoot(
+  log: MeasuredLog,
+  tpm: ReadonlyMap<number, Uint8Array> | undefined,
+  sealed: SealedObject['policy'] | undefined,
+): MeasuredPcr[] {
+  const values = replayed(log.events, 'sha256');
+  const words = describeAll(log.events);
+  return [...values]
+    .map(([pcr, value]) => ({
+      pcr,
+      log: hex(value) ?? '',
+      tpm: hex(tpm?.get(pcr)),
+      sealed: hex(sealed?.values.get(pcr)),
+      events: log.events.flatMap((event, i) =>
+        event.pcr === pcr && event.isMeasured
+          ? [{ digest: hex(event.digests.get('sha256')) ?? '', text: words[i]?.text ?? '' }]
+          : [],
+      ),
+    }))
+    .filter((pcr) => pcr.events.length > 0 || pcr.sealed !== undefined || (pcr.tpm ?? pcr.log) !== pcr.log);
+}
+
+/** Reads all SHA-256 PCRs of the TPM. @throws Failure if there is none, or it does not answer */
+export async function pcrsOfTpm(device: string | undefined): Promise<ReadonlyMap<number, Uint8Array>> {
+  const tpm = await openTpm(device);
+  try {
+    return await readPresentPcrs(tpm);
+  } finally {
+    await tpm.close();
+  }
+}
