@@ -438,14 +438,22 @@ export const manual = {
   measured: page({
     group: 'machine',
     summary: 'show what this boot measured, PCR by PCR, beside what the seed is sealed to',
-    usage: ['[--json] [--log=FILE [--userspace-log=FILE]]'],
+    usage: ['[--json] [--log=FILE [--userspace-log=FILE]] [--predict=UKI]'],
     text: [
       "Reads the firmware's log and systemd's, computes the PCR values that they lead to, and compares these with the " +
         "TPM's and with those that the seed is sealed to. It opens nothing.",
       'Of a PCR that changed since the seal it says which component is another one, from what seal kept in ' +
         '/var/lib/auxcred/measured.json.',
+      'With --predict it computes the PCR values of a boot that is yet to come, and says of each whether they are sure, ' +
+        'and whether the seed will open. What a prediction does not name is taken to stay as it is.',
     ],
     options: [
+      {
+        name: 'predict',
+        value: 'UKI',
+        help: 'predict the boot of a UKI: a path, or a name in EFI/Linux of the ESP',
+        choices: 'file',
+      },
       {
         name: 'log',
         value: 'FILE',

@@ -1,12 +1,14 @@
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { type BootLogs, bootLogs, changesIn } from '../health/boot-changes.ts';
-import { type MeasuredPcr, measuredBoot, pcrsOfTpm } from '../health/measured-boot.ts';
+import { type MeasuredPcr, measuredBoot, type NextPcr, pcrsOfTpm, predictedPcrs } from '../health/measured-boot.ts';
+import { nextBoot } from '../health/next-boot.ts';
 import { ReadableFiles } from '../health/readable-files.ts';
 import { type SealedSeeds, sealedSeeds } from '../health/sealed-seeds.ts';
 import { openersOf } from '../machine/openers.ts';
 import { type MeasuredLog, readLog } from '../measured/measured-log.ts';
 import { pcrNames } from '../measured/pcr-names.ts';
+import { predictBoot } from '../measured/prediction.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { colored, print, printJson, say } from '../terminal/say.ts';
 import { tpmPresent } from '../tpm2/tpm.ts';
@@ -23,11 +25,21 @@ export async function measured(argv: readonly string[]): Promise<number> {
     });
   const readable = new ReadableFiles();
   const seeds = sealedSeeds(readable, paths);
-  const pcrs = measuredBoot(log, await tpmValues(options, paths, seeds), seeds.object?.policy);
+  const tpm = await tpmValues(options, paths, seeds);
+  if (seeds.state === 'hidden') say(`${paths.seeds} is not readable by this user, so nothing is compared with it`);
+  const next = options.value('predict');
+  if (next !== undefined) {
+    const readsMachine = options.value('log') === undefined || options.value('root') !== undefined;
+    const boot = nextBoot(paths, log, next, readsMachine);
+    const pcrs = predictedPcrs(predictBoot(log, boot, tpm ? { current: tpm } : {}), seeds.object?.policy);
+    if (options.flag('json')) printJson({ version: 1, bank: 'sha256', uki: next, pcrs });
+    else printPrediction(pcrs);
+    return 0;
+  }
+  const pcrs = measuredBoot(log, tpm, seeds.object?.policy);
   const boots = bootLogs(readable, paths);
   if (options.flag('json')) printJson(jsonOf(log, pcrs, boots));
   else printPcrs(pcrs, boots);
-  if (seeds.state === 'hidden') say(`${paths.seeds} is not readable by this user, so nothing is compared with it`);
   return 0;
 }
 
@@ -95,6 +107,25 @@ function printPcrs(pcrs: readonly MeasuredPcr[], boots: BootLogs): void {
       );
     for (const { digest, text } of pcr.events) print(`        ${digest.slice(0, 16)}  ${text}`);
   }
+}
+
+function printPrediction(pcrs: readonly NextPcr[]): void {
+  for (const { pcr, values, sure, why, matches } of pcrs) {
+    const state =
+      matches === undefined ? '' : matches ? ', and the seed is sealed to it' : ', and the seed is sealed to another';
+    for (const { phase, value } of values)
+      print(
+        `${colored(`PCR ${String(pcr)}`.padEnd(8), 'bold')}${value.slice(0, 16)}${phase === undefined ? '' : `  ${phase}`}`,
+      );
+    print(`        ${colored(sure ? 'sure' : 'not sure', sure ? 'green' : 'yellow')}${state}: ${why}`);
+  }
+  const sealed = pcrs.filter(({ matches }) => matches !== undefined);
+  if (sealed.length === 0) return;
+  const named = (list: readonly NextPcr[]): string => list.map(({ pcr }) => `PCR ${String(pcr)}`).join(', ');
+  const [other, unsure] = [sealed.filter(({ matches }) => matches === false), sealed.filter(({ sure }) => !sure)];
+  if (other.length > 0) print(`the seed would not open: ${named(other)} will have another value`);
+  else if (unsure.length > 0) print(`the seed may not open: ${named(unsure)} can't be known yet`);
+  else print('the seed will open');
 }
 
 /** docs/formats.md lists every key. */

@@ -22,7 +22,8 @@ export function bootLogs(readable: ReadableFiles, paths: Paths): BootLogs {
   };
 }
 
-function unlessDamaged<T>(parse: () => T): T | undefined {
+/** The result of `parse`; undefined for what is damaged. */
+export function unlessDamaged<T>(parse: () => T): T | undefined {
   try {
     return parse();
   } catch (error) {

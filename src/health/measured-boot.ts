@@ -1,5 +1,6 @@
 /** This boot PCR by PCR: what was measured, what the TPM has, and what the seed is sealed to. */
 import { type MeasuredLog, replayed } from '../measured/measured-log.ts';
+import type { Prediction } from '../measured/prediction.ts';
 import { describeAll } from '../measured/words.ts';
 import { readPresentPcrs } from '../tpm2/pcr.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
@@ -45,6 +46,33 @@ export function measuredBoot(
     }))
     .filter((pcr) => pcr.events.length > 0 || pcr.sealed !== undefined || (pcr.tpm ?? pcr.log) !== pcr.log);
 }
+
+/** A PCR of the next boot, beside what the seed is sealed to. */
+export interface NextPcr {
+  readonly pcr: number;
+  /** In hexadecimal; one for each phase of the boot if the PCR changes with them. */
+  readonly values: readonly { readonly phase: string | undefined; readonly value: string }[];
+  readonly sure: boolean;
+  readonly why: string;
+  readonly sealed: string | undefined;
+  /** Whether one of the values is the sealed one; undefined if the seed is not sealed to this PCR. */
+  readonly matches: boolean | undefined;
+}
+
+/** A prediction, compared with what the seed is sealed to. */
+export const predictedPcrs = ({ pcrs }: Prediction, sealed: SealedObject['policy'] | undefined): NextPcr[] =>
+  [...pcrs.values()].map(({ pcr, values, isSure, why }) => {
+    const wanted = hex(sealed?.values.get(pcr));
+    const texts = values.map(({ phase, value }) => ({ phase, value: hex(value) ?? '' }));
+    return {
+      pcr,
+      values: texts,
+      sure: isSure,
+      why,
+      sealed: wanted,
+      matches: wanted === undefined ? undefined : texts.some(({ value }) => value === wanted),
+    };
+  });
 
 /** Reads all SHA-256 PCRs of the TPM. @throws Failure if there is none, or it does not answer */
 export async function pcrsOfTpm(device: string | undefined): Promise<ReadonlyMap<number, Uint8Array>> {

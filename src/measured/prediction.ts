@@ -4,6 +4,7 @@
  * each PCR says so.
  */
 import { utf8 } from '../bytes.ts';
+import { printable } from '../system/printable.ts';
 import { type Bank, digestIn, extended, initialValue } from './bank.ts';
 import { fileOf, type MeasuredEvent, type MeasuredVariable } from './event.ts';
 import { type MeasuredLog, replayed } from './measured-log.ts';
@@ -154,6 +155,8 @@ function variableDigest(
 ): Uint8Array | undefined {
   const { bank, next } = course;
   const value = next.variable?.(variable.guid, variable.name);
+  if (next.variable && value === undefined && variable.data.length > 0)
+    doubt(course, pcr, `the variable ${printable(variable.name, 60)} is gone, or can't be read`);
   if (value === undefined || Buffer.compare(value, variable.data) === 0) return undefined;
   const logged = digests.get(bank) ?? new Uint8Array(0);
   const is = (bytes: Uint8Array): boolean => Buffer.compare(digestIn(bank, bytes), logged) === 0;
@@ -163,7 +166,11 @@ function variableDigest(
     new DataView(header.buffer).setBigUint64(24, BigInt(value.length), true);
     return digestIn(bank, header, value);
   }
-  doubt(course, pcr, `the variable ${variable.name} changed, and how the firmware measures it is not known`);
+  doubt(
+    course,
+    pcr,
+    `the variable ${printable(variable.name, 60)} changed, and how the firmware measures it is not known`,
+  );
   return undefined;
 }
 
@@ -234,7 +241,10 @@ function commonDoubts(events: readonly MeasuredEvent[], course: Course): void {
   const { isOn } = secureBootIn(events, next.variable);
   if (isOn !== secureBootIn(events, undefined).isOn)
     doubt(course, 4, 'Secure Boot was switched, and then the stub may start the kernel in another way');
-  if (!hasSameStub(course)) doubt(course, 4, 'the UKI has another stub, which may start the kernel in another way');
+  if (!next.booted) doubt(course, 4, 'the UKI that booted now was not found, so its stub is not known');
+  else if (!hasSameStub(next.uki, next.booted))
+    doubt(course, 4, 'the UKI has another stub, which may start the kernel in another way');
+  if (!next.variable) for (const pcr of [1, 7]) doubt(course, pcr, 'the EFI variables of now are not known');
   if (!next.loader) doubt(course, 4, 'the boot loader was not found, and may have been updated since this boot');
   if (events.some(isLoaderConf) && !next.loaderConf) doubt(course, 5, 'loader.conf was not found');
   for (const [pcr, why] of [
@@ -257,8 +267,8 @@ const isKnownPhase = ({ digests }: MeasuredEvent, bank: Bank): boolean =>
   bootPhases.some((phase) => Buffer.compare(digestIn(bank, utf8(phase)), digests.get(bank) ?? new Uint8Array(0)) === 0);
 
 /** Whether the next UKI has the code of the stub that booted now. */
-function hasSameStub({ next: { uki, booted } }: Course): boolean {
+function hasSameStub(uki: Uki, booted: Uki): boolean {
   const code = ({ image }: Uki): Uint8Array =>
     image.sections.find(({ name }) => name === '.text')?.content ?? new Uint8Array(0);
-  return booted !== undefined && Buffer.compare(code(uki), code(booted)) === 0;
+  return Buffer.compare(code(uki), code(booted)) === 0;
 }

@@ -25,6 +25,7 @@ export function pathsUnder(root: string) {
     firmwareLog: at('/sys/kernel/security/tpm0/binary_bios_measurements'),
     /** systemd's log of what it measured since then. */
     userspaceLog: at('/run/log/systemd/tpm2-measure.log'),
+    efiVariables: at('/sys/firmware/efi/efivars'),
     /** Exists while PCRs are yet to be bound at the first boot. */
     unbound: at('/var/lib/auxcred/unbound'),
     /** Units that have not been restarted or reloaded yet for the active secrets. */

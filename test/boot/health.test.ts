@@ -4,6 +4,7 @@ import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { thoroughVersions } from '../machine/root.ts';
+import { bytesOf, firmwareOf, hex, logOf, type Sample } from '../measured/samples.ts';
 
 const service = (...lines: string[]): string =>
   `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\nExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
@@ -330,6 +331,41 @@ for (const version of thoroughVersions)
       await machine.shell('auxcred reseal --identity=/root/recovery.txt');
       await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);
       assert.equal(await wrong(), '');
+    });
+
+    test('other measurements with a log: which component, by doctor and by measured', async () => {
+      const boots = async (sample: Sample): Promise<void> => {
+        await machine.write('/root/log', bytesOf(firmwareOf(sample)));
+        await machine.shell(
+          'mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
+            'mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements',
+        );
+      };
+      const measuredIn = (sample: Sample): string[] =>
+        logOf(sample).events.flatMap(({ pcr, digests }) => (pcr === 4 ? [hex(digests.get('sha256'))] : []));
+      power.measured[4] = measuredIn('a-boot1');
+      await machine.reboot();
+      await boots('a-boot1');
+      await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=4']);
+      assert.match((await call('measured')).stdout, /^PCR 4 +38949f60265f9b41 .*; sealed, and matches$/m);
+      power.measured[4] = measuredIn('c-secure-boot-uki2');
+      await machine.reboot();
+      await boots('c-secure-boot-uki2');
+      const change = 'the UKI \\\\EFI\\\\Linux\\\\uki2\\.efi is in the place of \\\\EFI\\\\Linux\\\\uki1\\.efi';
+      assert.match(
+        await wrong(),
+        new RegExp(`^problem: PCR 4: ${change}, the kernel inside the UKI is gone \\[pcrs\\]$`, 'm'),
+      );
+      const { stdout } = await call('measured');
+      assert.match(stdout, /^PCR 4 +63708786519524 ?\w* .*; sealed to another value$/m);
+      assert.match(stdout, new RegExp(`^ +since the seal: ${change}$`, 'm'));
+      // The log of the samples is not that of this TPM's other registers.
+      assert.match(stdout, /^PCR 7 .*\n +the log does not account for it: it leads to 6ee73683796ed6bf$/m);
+      await machine.run(['systemctl', 'restart', 'web.service'], { check: false });
+      await machine.shell('auxcred reseal --identity=/root/recovery.txt --tpm2-pcrs=7+14');
+      await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);
+      assert.equal(await wrong(), '');
+      delete power.measured[4];
     });
 
     test('a PCR that nothing is measured into', async () => {

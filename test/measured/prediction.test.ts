@@ -58,7 +58,7 @@ const signed = <T extends PeImage>(image: T): T => ({ ...image, certificates: db
 const signedUki: Uki = { ...uki, image: signed(uki.image) };
 
 const predict = (sample: Sample, next: Partial<NextBoot> = {}): Prediction =>
-  predictBoot(logOf(sample), { uki, booted: uki, loader, ...next });
+  predictBoot(logOf(sample), { uki, booted: uki, loader, variable: variablesOf(sample), ...next });
 
 describe('the prediction of a boot', () => {
   test('has in PCR 4 what pesign says of boot loader, UKI and the kernel in it', () => {
@@ -141,9 +141,15 @@ describe('PCR 7 of the next boot', () => {
 });
 
 describe('a prediction says why it is not sure', () => {
+  test('if a variable is gone', () => {
+    const prediction = predict('a-boot1', { variable: () => undefined });
+    assert.match(whyIn(prediction, 7), /^unsure: the variable SecureBoot is gone, or can't be read/);
+  });
+
   test('if the stub or the boot loader is not known', () => {
     const prediction = predictBoot(logOf('a-boot1'), { uki });
-    assert.match(whyIn(prediction, 4), /another stub.*; the boot loader was not found/);
+    assert.match(whyIn(prediction, 4), /the UKI that booted now was not found.*; the boot loader was not found/);
+    for (const pcr of [1, 7]) assert.match(whyIn(prediction, pcr), /the EFI variables of now are not known/);
   });
 
   test('if the log does not account for what the TPM has', () => {
