@@ -357,7 +357,7 @@ for (const version of thoroughVersions)
         new RegExp(`^problem: PCR 4: ${change}, the kernel inside the UKI is gone \\[pcrs\\]$`, 'm'),
       );
       const { stdout } = await call('measured');
-      assert.match(stdout, /^PCR 4 +63708786519524 ?\w* .*; sealed to another value$/m);
+      assert.match(stdout, /^PCR 4 +6370878651952479 .*; sealed to another value$/m);
       assert.match(stdout, new RegExp(`^ +since the seal: ${change}$`, 'm'));
       // The log of the samples is not that of this TPM's other registers.
       assert.match(stdout, /^PCR 7 .*\n +the log does not account for it: it leads to 6ee73683796ed6bf$/m);
