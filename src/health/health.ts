@@ -16,6 +16,8 @@ import { type BootLogs, bootLogs } from './boot-changes.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
 import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './in-force.ts';
+import type { NextPcr } from './measured-boot.ts';
+import { sealedNextBoot } from './next-boot.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
@@ -70,6 +72,8 @@ export interface Health {
   readonly tpm: TpmState | undefined;
   /** What this boot and that of the seal measured, if PCRs differ. */
   readonly boots: BootLogs;
+  /** The PCRs that the seed is sealed to, as the next boot will have them; empty if that is not known. */
+  readonly nextBoot: readonly NextPcr[];
   /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
   /** Declared units that are aliases, and the units that they stand for. */
@@ -138,6 +142,8 @@ export async function lookAt(
       tpm === undefined || tpm instanceof Failure || tpm.differences.length === 0
         ? { sealed: undefined, now: undefined }
         : bootLogs(readable, paths),
+    nextBoot:
+      isRunning && opening.state === 'opened' && seeds.object ? sealedNextBoot(readable, paths, seeds.object) : [],
     overrides: overridesOn(paths, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
     strayLinks: strayLinks(readable, paths, declared.manifest.declarations),

@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { thoroughVersions } from '../machine/root.ts';
+import { bootLoader, makeUki, read } from '../measured/images.ts';
 import { bytesOf, firmwareOf, hex, logOf, type Sample } from '../measured/samples.ts';
 
 const service = (...lines: string[]): string =>
@@ -341,14 +345,36 @@ for (const version of thoroughVersions)
             'mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements',
         );
       };
-      const measuredIn = (sample: Sample): string[] =>
-        logOf(sample).events.flatMap(({ pcr, digests }) => (pcr === 4 ? [hex(digests.get('sha256'))] : []));
-      power.measured[4] = measuredIn('a-boot1');
+      const measuredIn = (sample: Sample, into: number): string[] =>
+        logOf(sample).events.flatMap(({ pcr, digests }) => (pcr === into ? [hex(digests.get('sha256'))] : []));
+      power.measured[4] = measuredIn('a-boot1', 4);
+      power.measured[5] = measuredIn('a-boot1', 5);
       await machine.reboot();
       await boots('a-boot1');
       await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=4']);
       assert.match((await call('measured')).stdout, /^PCR 4 +38949f60265f9b41 .*; sealed, and matches$/m);
-      power.measured[4] = measuredIn('c-secure-boot-uki2');
+
+      // Before the reboot that would lock the seed.
+      const scratch = mkdtempSync(join(tmpdir(), 'auxcred-uki-'));
+      try {
+        const { file } = makeUki(scratch, 'uki1.efi', { '.linux': read(bootLoader) });
+        await machine.write('/efi/EFI/Linux/uki1.efi', read(file));
+      } finally {
+        rmSync(scratch, { recursive: true });
+      }
+      await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=5']);
+      await machine.write('/efi/loader/loader.conf', 'timeout 0\n');
+      assert.equal(await wrong(), '');
+      await machine.write('/efi/loader/loader.conf', 'timeout 5\n');
+      assert.match(
+        await wrong(),
+        /^warning: the seed will not open at the next boot: PCR 5 changes \(sure: from loader\.conf, .* \[next-boot\]$/m,
+      );
+      assert.match((await call('status')).stdout, /^1 warning: auxcred doctor says what to do$/m);
+      await machine.shell('rm -r /efi');
+      await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=4']);
+
+      power.measured[4] = measuredIn('c-secure-boot-uki2', 4);
       await machine.reboot();
       await boots('c-secure-boot-uki2');
       const change = 'the UKI \\\\EFI\\\\Linux\\\\uki2\\.efi is in the place of \\\\EFI\\\\Linux\\\\uki1\\.efi';
@@ -366,6 +392,7 @@ for (const version of thoroughVersions)
       await machine.run(['systemctl', 'restart', 'web.service', 'site@blue.service']);
       assert.equal(await wrong(), '');
       delete power.measured[4];
+      delete power.measured[5];
     });
 
     test('a PCR that nothing is measured into', async () => {

@@ -117,6 +117,35 @@ const unboundFault = (health: Health): Fault => ({
   mend: [auxcred(health, 'reseal', '--tpm2-pcrs=7+14')],
 });
 
+export const nextBoot: Check = {
+  name: 'next-boot',
+  why: 'units that need secrets would not start then',
+  faults: (health) =>
+    health.nextBoot.flatMap(({ pcr, sure, why, matches }): Fault[] => {
+      if (matches === true && sure) return [];
+      const mend = [auxcred(health, 'reseal', '--no-tpm2-pcrs'), auxcred(health, 'measured', '--predict=UKI')];
+      if (matches === true)
+        return [
+          {
+            level: 'note',
+            message: `PCR ${String(pcr)} of the next boot can't be known: ${why}`,
+            why: 'the seed opens only if it stays as it is',
+            mend: mend.slice(1),
+          },
+        ];
+      const certainty = sure ? 'will' : 'would';
+      return [
+        {
+          level: 'warning',
+          message: `the seed ${certainty} not open at the next boot: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
+          mend,
+        },
+      ];
+    }),
+  well: ({ nextBoot: pcrsThen }) =>
+    pcrsThen.length > 0 ? 'the next boot has the PCRs that the seed is sealed to' : undefined,
+};
+
 export const counter: Check = {
   name: 'counter',
   why: 'if somebody brings back an older store as a whole, nothing notices',
