@@ -10,7 +10,7 @@ import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { printBytes, printJson, printTable, say, warn } from '../terminal/say.ts';
-import { pcrAdvice, policyOver, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { pcrAdvice, readPresentPcrs, unmeasuredPcrs, valuesOf } from '../tpm2/pcr.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
@@ -165,7 +165,7 @@ function sayUnfit(name: string, known: ReadonlyMap<number, Uint8Array>, wanted: 
         'enable the SHA-256 bank in the firmware, and enroll it again',
       );
   for (const pcr of unmeasuredPcrs(
-    policyOver(
+    valuesOf(
       known,
       wanted.filter((one) => known.has(one)),
     ),

@@ -6,6 +6,7 @@ import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
 import type { UnitState } from '../health/unit-state.ts';
 import { colored, counted, print, printJson } from '../terminal/say.ts';
+import { literalPcrs } from '../tpm2/policy.ts';
 
 /** `auxcred status`: shows at a glance whether units get their secrets, and what is active. */
 export async function status(argv: readonly string[]): Promise<number> {
@@ -48,7 +49,7 @@ function verdictOf({ hidden }: Health, findings: readonly Finding[]): string {
 const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')}Z`;
 
 /** The PCRs that the seed is bound to, read from the file without opening it. */
-const boundPcrs = ({ seeds }: Health): number[] => [...(seeds.object?.policy.values.keys() ?? [])];
+const boundPcrs = ({ seeds }: Health): number[] => (seeds.object ? literalPcrs(seeds.object.policy) : []);
 
 function seedLines(health: Health): string[] {
   const { seeds, opening, isUnbound, withKey, recovery } = health;

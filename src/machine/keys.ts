@@ -8,15 +8,18 @@ import { utf8 } from '../bytes.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { hostKeyCredentials } from '../seeds/open.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
+import { policiesOf, policiesText } from '../seeds/policies.ts';
 import type { Locks } from '../seeds/seal.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { say, warn } from '../terminal/say.ts';
-import { type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { leftOut, readPcrlock } from '../tpm2/pcrlock.ts';
+import { addBranch, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
 import { seal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
-import { openTpm } from '../tpm2/tpm.ts';
+import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { openersOf } from './openers.ts';
 
@@ -72,6 +75,8 @@ export interface ChosenKeys {
    * them.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Literal PCR values that open the seeds beside the current ones. */
+  readonly branches?: readonly PcrValues[] | undefined;
 }
 
 /**
@@ -81,35 +86,54 @@ export interface ChosenKeys {
 export async function withLocks<T>(
   paths: Paths,
   sealing: Sealing,
-  { sealedKey, srk }: ChosenKeys,
+  { sealedKey, srk, branches = [] }: ChosenKeys,
   work: (locks: Locks) => Promise<T>,
 ): Promise<T> {
-  if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, sealToTpm: undefined });
+  if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);
   if (sealing.withKey === 'host')
     return await work({
       sshHostKey,
       ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths),
-      sealToTpm: undefined,
+      tpm: undefined,
     });
   const tpm = await openTpm(sealing.device);
   try {
     const { manufacturer, model, firmware } = await tpmVendor(tpm);
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
-    const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
-    for (const pcr of unmeasuredPcrs(policy))
-      warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
+    const policies = await policiesFor(tpm, sealing, branches);
     return await work({
       sshHostKey,
       ageHostKey: undefined,
-      sealToTpm: async (secret) =>
-        await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => {
-          throw notTheOpener(error);
-        }),
+      tpm: {
+        policies,
+        seal: async (secret, policy) =>
+          await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => {
+            throw notTheOpener(error);
+          }),
+      },
     });
   } finally {
     await tpm.close();
   }
+}
+
+/** The policies of a sealing on this machine. Says what they miss. */
+async function policiesFor(tpm: Tpm, sealing: Sealing, more: readonly PcrValues[]): Promise<TpmPolicy[]> {
+  const current = await readPcrs(tpm, sealing.pcrs);
+  for (const pcr of unmeasuredPcrs(current))
+    warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
+  const branches = current.size === 0 ? [] : more.reduce<PcrValues[]>(addBranch, [current]);
+  const isLater = sealing.authorityAtFirstBoot === true;
+  const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
+  const policies = policiesOf(sealing, { branches, pcrlock });
+  if (pcrlock && leftOut(pcrlock).length > 0)
+    warn(
+      `systemd-pcrlock left out PCR ${leftOut(pcrlock).join('+')}: what is measured there may change unnoticed`,
+      'systemd-pcrlock log shows why',
+    );
+  if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
+  return policies;
 }
 
 const notTheOpener = (error: unknown): unknown =>

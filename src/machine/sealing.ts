@@ -21,6 +21,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
+import type { PcrValues } from '../tpm2/policy.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
@@ -35,6 +36,8 @@ export interface SealWishes {
    * are new.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Literal PCR values that open the seeds beside the current ones; none by default. */
+  readonly branches?: readonly PcrValues[];
   /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
   readonly beforehand?: () => void;
 }
@@ -49,7 +52,7 @@ export interface SealWishes {
 export async function sealMachine(
   root: string,
   payload: Payload,
-  { acceptOlder, srk, beforehand }: SealWishes,
+  { acceptOlder, srk, branches, beforehand }: SealWishes,
 ): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
@@ -60,7 +63,7 @@ export async function sealMachine(
   const sealed = await withLocks(
     paths,
     sealing,
-    { sealedKey, srk },
+    { sealedKey, srk, branches },
     async (locks) => await sealPayload(payload, locks),
   );
   const openers = openersOf(paths, sealing.device);
@@ -196,12 +199,12 @@ function install(
   write(paths.brokerDropIn, merged);
   // A broker that starts before the end needs access to whatever either of the two needs.
   if (Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root)) systemctl('daemon-reload');
-  if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
+  if (isBoundLater(sealing)) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
   writePins(paths, pins);
   write(paths.brokerDropIn, dropIn);
-  if (sealing.pcrsAtFirstBoot.length === 0) rmSync(paths.unbound, { force: true });
+  if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
   return Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
 }
 
@@ -214,6 +217,10 @@ function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounte
     ...(counter === undefined ? {} : { counter }),
   };
 }
+
+/** Whether part of the policy waits for the first boot. */
+const isBoundLater = ({ pcrsAtFirstBoot, authorityAtFirstBoot }: Sealing): boolean =>
+  pcrsAtFirstBoot.length > 0 || authorityAtFirstBoot === true;
 
 /** PCRs to bind now, or at the first boot of a system that is being installed. */
 export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> =>

@@ -9,10 +9,12 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
-import { policyOver } from '../tpm2/pcr.ts';
+import { valuesOf } from '../tpm2/pcr.ts';
+import type { PcrlockPrediction } from '../tpm2/pcrlock.ts';
 import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
 import { parseDevice } from '../tpm2/tpm.ts';
 import type { Payload, Sealing } from './payload.ts';
+import { policiesOf } from './policies.ts';
 import { sealPayload } from './seal.ts';
 
 /** The TPM of an enrolled machine. */
@@ -25,6 +27,8 @@ export interface EnrolledTpm {
    * the installer has other values.
    */
   readonly pcrs: ReadonlyMap<number, Uint8Array> | undefined;
+  /** What systemd-pcrlock predicted there; undefined if nothing. */
+  readonly pcrlock?: Omit<PcrlockPrediction, 'values'> | undefined;
 }
 
 /** The keys of a machine, as it reported them. */
@@ -142,7 +146,7 @@ function allow(json: Json, ...keys: readonly string[]): void {
 }
 
 /** How the operator wants a machine's seeds sealed. A host of the vault has these fields. */
-export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
+export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs' | 'signed' | 'pcrlock'> {
   readonly recipients: readonly string[];
 }
 
@@ -150,11 +154,17 @@ export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
  * The sealing of a machine: as the operator wants it, for the TPM that it has. A machine that was enrolled during its
  * installation binds the PCRs at its first boot.
  */
-export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
+export function sealingFor(
+  { withKey, pcrs, signed, pcrlock, recipients }: WantedSealing,
+  { tpm }: Enrollment,
+): Sealing {
   const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
   return {
     withKey,
     pcrs: isInstalling ? [] : pcrs,
+    ...(signed && { signed }),
+    ...(pcrlock !== undefined && { pcrlock }),
+    ...(isInstalling && (signed || pcrlock !== undefined) && { authorityAtFirstBoot: true }),
     recovery: recipients,
     pcrsAtFirstBoot: isInstalling ? pcrs : [],
     device: withKey === 'host' ? undefined : tpm?.device,
@@ -178,10 +188,17 @@ export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: E
     throw new Failure('no-tpm', `${host} is enrolled without a TPM`, {
       hint: 'enroll it again when its TPM works, or with-key = "host"',
     });
-  const policy = tpm && withKey !== 'host' ? policyOver(tpm.pcrs ?? new Map(), pcrs) : undefined;
+  const branches =
+    tpm && withKey !== 'host' ? [valuesOf(tpm.pcrs ?? new Map(), pcrs)].filter(({ size }) => size > 0) : [];
   return await sealPayload(payload, {
     sshHostKey,
     ageHostKey: undefined,
-    sealToTpm: tpm && policy && ((secret) => sealForImport(tpm.srk, secret, policy)),
+    tpm:
+      tpm && withKey !== 'host'
+        ? {
+            policies: policiesOf(payload.sealing, { branches, pcrlock: tpm.pcrlock }),
+            seal: (secret, policy) => sealForImport(tpm.srk, secret, policy),
+          }
+        : undefined,
   });
 }

@@ -7,7 +7,9 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
 import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import type { SignedAuthority } from '../tpm2/policy.ts';
 import type { Scope } from './scope.ts';
+import { absolutePathIn, pcrListIn, signingKeyIn } from './stanza-policy.ts';
 
 /** The keys that can open seeds.age at boot. */
 export const keySources = ['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const;
@@ -29,8 +31,14 @@ export interface Sealing {
   readonly credsKey?: CredsKey | undefined;
   /** Age recipients that can open seeds.age without this machine. */
   readonly recovery: readonly string[];
-  /** PCR indices of the TPM policy; empty without one. */
+  /** PCR indices whose literal values the TPM policy requires; may be empty. */
   readonly pcrs: readonly number[];
+  /** The key that signs PCR values; undefined without one. */
+  readonly signed?: Omit<SignedAuthority, 'kind'> | undefined;
+  /** The path of systemd's pcrlock.json, if its prediction opens the seeds; undefined otherwise. */
+  readonly pcrlock?: string | undefined;
+  /** Whether `signed` and `pcrlock` are yet to be bound, at the first boot after an installation. */
+  readonly authorityAtFirstBoot?: boolean | undefined;
   /**
    * PCR indices to bind at the first boot after an installation, since the installer's values differ; empty once they
    * are bound.
@@ -82,6 +90,9 @@ export const sealingJson = ({
   credsKey,
   recovery,
   pcrs,
+  signed,
+  pcrlock,
+  authorityAtFirstBoot,
   pcrsAtFirstBoot,
   device,
 }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
@@ -90,9 +101,24 @@ export const sealingJson = ({
     withKey,
     ...(credsKey === undefined ? {} : { credsKey }),
     pcrs,
+    ...(signed === undefined ? {} : { signed: signedJson(signed) }),
+    ...(pcrlock === undefined ? {} : { pcrlock }),
+    ...(authorityAtFirstBoot === true ? { authorityAtFirstBoot } : {}),
     ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }),
     ...(device === undefined ? {} : { device }),
   },
+});
+
+const signedJson = ({ key, pcrs, signature }: NonNullable<Sealing['signed']>): unknown => ({
+  publicKey: Buffer.from(key.spki).toString('base64'),
+  pcrs,
+  ...(signature === undefined ? {} : { signature }),
+});
+
+const signedIn = (json: Json): NonNullable<Sealing['signed']> => ({
+  key: signingKeyIn(json.at('publicKey')),
+  pcrs: pcrListIn(json.at('pcrs')),
+  signature: json.at('signature').optional(absolutePathIn),
 });
 
 /** Parses {@link sealingJson}. @throws Failure `malformed` */
@@ -106,6 +132,12 @@ export function parseSealing(json: Json): Sealing {
       .list()
       .map((item) => item.text()),
     pcrs: pcrsOf(policy.at('pcrs')),
+    ...given('signed', policy.at('signed').optional(signedIn)),
+    ...given('pcrlock', policy.at('pcrlock').optional(absolutePathIn)),
+    ...given(
+      'authorityAtFirstBoot',
+      policy.at('authorityAtFirstBoot').optional((item) => item.flag()),
+    ),
     pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
     device: policy.at('device').optional((item) => item.text()),
   };
@@ -128,6 +160,13 @@ export function parsePayload(bytes: Uint8Array): Payload {
     sealing: parseSealing(json),
   };
 }
+
+/** The member `key`, unless its value is undefined. */
+const given = <K extends string, T>(key: K, value: T | undefined): Partial<Record<K, T>> => {
+  const member: Partial<Record<K, T>> = {};
+  if (value !== undefined) member[key] = value;
+  return member;
+};
 
 const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 23));
 

@@ -1,18 +1,10 @@
 /** Platform configuration registers, which hold the measurements of the boot chain. */
-import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
+import { encodeSelection, type PcrValues } from './policy.ts';
 import { tpmFailure } from './response.ts';
 import type { Tpm } from './tpm.ts';
-import { algorithms, contentOf, fromStructure, toStructure, u16, u32 } from './wire.ts';
+import { contentOf, fromStructure, toStructure } from './wire.ts';
 
-/** The PCR values that a sealed object requires. Without any, it opens in every state. */
-export interface PcrPolicy {
-  readonly bank: 'sha256';
-  /** 32 bytes by index, in ascending order. */
-  readonly values: ReadonlyMap<number, Uint8Array>;
-}
-
-const policyPcr = 0x0000017f;
 const digestLength = 32;
 /** The PCRs of a PC (TCG PC Client Platform TPM Profile, section 4.6). */
 const allPcrs = Array.from({ length: 24 }, (_, i) => i);
@@ -56,67 +48,36 @@ export function pcrAdvice(pcrs: readonly number[]): string[] {
 }
 
 /** The PCRs that still have their reset value, all zeros or all ones (part 1, section 17). */
-export function unmeasuredPcrs({ values }: PcrPolicy): number[] {
+export function unmeasuredPcrs(values: PcrValues): number[] {
   return [...values]
     .filter(([, value]) => value.every((byte) => byte === 0) || value.every((byte) => byte === 0xff))
     .map(([pcr]) => pcr);
-}
-
-/** TPML_PCR_SELECTION for one bank (part 2, tables 94 and 111). */
-export function encodeSelection(pcrs: readonly number[]): Uint8Array {
-  const bits = new Uint8Array(3);
-  for (const pcr of pcrs) bits[pcr >> 3] = (bits[pcr >> 3] ?? 0) | (1 << (pcr & 7));
-  return Uint8Array.from([...u32(1), ...u16(algorithms.sha256), bits.length, ...bits]);
-}
-
-/**
- * The policy digest (32 bytes) of an object that opens only while the PCRs have these values, as PolicyPCR computes it
- * in a fresh session (part 3, section 23.7). Without PCRs, the digest of a session without any policy command.
- */
-export function policyDigest({ values }: PcrPolicy): Uint8Array {
-  const start = new Uint8Array(digestLength);
-  if (values.size === 0) return start;
-  const pcrs = [...values.keys()];
-  const digest = createHash('sha256');
-  for (const value of values.values()) digest.update(value);
-  return createHash('sha256')
-    .update(start)
-    .update(u32(policyPcr))
-    .update(encodeSelection(pcrs))
-    .update(digest.digest())
-    .digest();
 }
 
 /**
  * Reads the current values of PCRs.
  * @throws Failure `usage` if the TPM has no SHA-256 bank for one of them, `tpm` if it does not answer
  */
-export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrPolicy> {
-  return policyOver(await readPresentPcrs(tpm, pcrs), pcrs);
+export async function readPcrs(tpm: Tpm, pcrs: readonly number[]): Promise<PcrValues> {
+  return valuesOf(await readPresentPcrs(tpm, pcrs), pcrs);
 }
 
-/** Makes a policy of known values. @throws Failure `usage` if one of `pcrs` has no known SHA-256 value */
-export function policyOver(known: ReadonlyMap<number, Uint8Array>, pcrs: readonly number[]): PcrPolicy {
-  return {
-    bank: 'sha256',
-    values: new Map(
-      pcrs.map((pcr) => {
-        const value = known.get(pcr);
-        if (!value)
-          throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, {
-            hint: 'enable the SHA-256 bank in the firmware',
-          });
-        return [pcr, value];
-      }),
-    ),
-  };
+/** The values of these PCRs among known ones. @throws Failure `usage` if one of `pcrs` has no known SHA-256 value */
+export function valuesOf(known: PcrValues, pcrs: readonly number[]): PcrValues {
+  return new Map(
+    pcrs.map((pcr) => {
+      const value = known.get(pcr);
+      if (!value)
+        throw new Failure('usage', `the TPM has no SHA-256 value for PCR ${String(pcr)}`, {
+          hint: 'enable the SHA-256 bank in the firmware',
+        });
+      return [pcr, value];
+    }),
+  );
 }
 
 /** Reads those of `pcrs` that have a SHA-256 value, 32 bytes each. @throws Failure */
-export async function readPresentPcrs(
-  tpm: Tpm,
-  pcrs: readonly number[] = allPcrs,
-): Promise<ReadonlyMap<number, Uint8Array>> {
+export async function readPresentPcrs(tpm: Tpm, pcrs: readonly number[] = allPcrs): Promise<PcrValues> {
   const values = new Map<number, Uint8Array>();
   for (let i = 0; i < pcrs.length; i += digestsInAnswer) {
     const { selection, digests } = await readDigests(tpm, pcrs.slice(i, i + digestsInAnswer)).catch(

@@ -1,4 +1,5 @@
 /** The TPM that the seed is sealed to, its PCRs and its counter. */
+import type { TpmPolicy } from '../../tpm2/policy.ts';
 import type { Health } from '../health.ts';
 import type { TpmState } from '../tpm-state.ts';
 import type { Check, Fault } from './check.ts';
@@ -78,7 +79,7 @@ export const pcrs: Check = {
   faults: (health) => {
     const state = answering(health);
     if (!state) return [];
-    const isBound = health.isUnbound || health.seeds.object?.policy.values.size !== 0;
+    const isBound = health.isUnbound || bindsAnything(health.seeds.object?.policy);
     return [
       ...state.differences.map(
         ({ pcr, sealed, now }): Fault => ({
@@ -99,6 +100,9 @@ export const pcrs: Check = {
     ];
   },
 };
+
+const bindsAnything = (policy: TpmPolicy | undefined): boolean =>
+  policy === undefined || policy.authority !== undefined || policy.branches.length > 0;
 
 const unboundFault = (health: Health): Fault => ({
   level: 'note',
