@@ -10,13 +10,14 @@ import { hostKeyCredentials } from '../seeds/open.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
 import { policiesOf, policiesText } from '../seeds/policies.ts';
 import type { Locks } from '../seeds/seal.ts';
-import { readIfPresent, replaceFile } from '../system/files.ts';
+import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { say, warn } from '../terminal/say.ts';
-import { readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { readPcrs, unmeasuredPcrs, valueAdvice } from '../tpm2/pcr.ts';
+import { readPcrSignatures } from '../tpm2/pcr-signature.ts';
 import { leftOut, readPcrlock } from '../tpm2/pcrlock.ts';
-import { addBranch, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
+import { addBranch, type PcrValues, type SignedAuthority, type TpmPolicy } from '../tpm2/policy.ts';
 import { seal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
@@ -101,7 +102,7 @@ export async function withLocks<T>(
   try {
     const { manufacturer, model, firmware } = await tpmVendor(tpm);
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
-    const policies = await policiesFor(tpm, sealing, branches);
+    const policies = await policiesFor(tpm, paths, sealing, branches);
     return await work({
       sshHostKey,
       ageHostKey: undefined,
@@ -119,10 +120,11 @@ export async function withLocks<T>(
 }
 
 /** The policies of a sealing on this machine. Says what they miss. */
-async function policiesFor(tpm: Tpm, sealing: Sealing, more: readonly PcrValues[]): Promise<TpmPolicy[]> {
+async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, more: readonly PcrValues[]): Promise<TpmPolicy[]> {
   const current = await readPcrs(tpm, sealing.pcrs);
-  for (const pcr of unmeasuredPcrs(current))
-    warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
+  for (const advice of valueAdvice(current, machineIdOf(paths))) warn(advice);
+  if (current.size > 0 && unmeasuredPcrs(current).length === current.size && !isAuthorized(sealing))
+    warn('none of the bound PCRs was ever extended, so the policy binds nothing', '--tpm2-pcrs=4+7');
   const branches = current.size === 0 ? [] : more.reduce<PcrValues[]>(addBranch, [current]);
   const isLater = sealing.authorityAtFirstBoot === true;
   const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
@@ -132,8 +134,29 @@ async function policiesFor(tpm: Tpm, sealing: Sealing, more: readonly PcrValues[
       `systemd-pcrlock left out PCR ${leftOut(pcrlock).join('+')}: what is measured there may change unnoticed`,
       'systemd-pcrlock log shows why',
     );
+  for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
   if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
   return policies;
+}
+
+const isAuthorized = ({ signed, pcrlock }: Sealing): boolean => signed !== undefined || pcrlock !== undefined;
+
+const machineIdOf = ({ machineId }: Paths): string | undefined => textIfPresent(machineId)?.trim();
+
+/** The signed phases of PCR 11 in which units start: leave-initrd, sysinit and ready. */
+const unitPhases = 3;
+
+/** Warns if fewer values are signed than PCR 11 has while units start. */
+function warnOfPhases(signed: SignedAuthority): void {
+  const { signatures } = readPcrSignatures(signed);
+  const { length } = signatures.filter(
+    ({ fingerprint, pcrs }) => fingerprint === signed.key.fingerprint && pcrs.join() === signed.pcrs.join(),
+  );
+  if (length > 0 && length < unitPhases && signed.pcrs.includes(11))
+    warn(
+      `only ${String(length)} of the three boot phases in which units start are signed by this key: leave-initrd, sysinit, ready`,
+      'ukify build --pcr-private-key=FILE --phases=enter-initrd:leave-initrd,enter-initrd:leave-initrd:sysinit,enter-initrd:leave-initrd:sysinit:ready',
+    );
 }
 
 const notTheOpener = (error: unknown): unknown =>

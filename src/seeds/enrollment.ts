@@ -9,6 +9,7 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
+import { counterText } from '../tpm2/nv-counter.ts';
 import { valuesOf } from '../tpm2/pcr.ts';
 import type { PcrlockPrediction } from '../tpm2/pcrlock.ts';
 import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
@@ -16,6 +17,7 @@ import { parseDevice } from '../tpm2/tpm.ts';
 import type { Payload, Sealing } from './payload.ts';
 import { policiesOf } from './policies.ts';
 import { sealPayload } from './seal.ts';
+import { predictedIn } from './stanza-policy.ts';
 
 /** The TPM of an enrolled machine. */
 export interface EnrolledTpm {
@@ -61,6 +63,7 @@ const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, 
     tpm: {
       ...(tpm.device !== undefined && { device: tpm.device }),
       srk: base64(tpm.srk.public),
+      ...(tpm.pcrlock && { pcrlock: pcrlockJson(tpm.pcrlock) }),
       ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }),
     },
   }),
@@ -103,11 +106,30 @@ function enrollmentIn(json: Json): Enrollment {
 }
 
 function tpmIn(json: Json): EnrolledTpm {
-  allow(json, 'device', 'srk', 'pcrs');
+  allow(json, 'device', 'srk', 'pcrs', 'pcrlock');
   const srk = parseSrkPublic(bytesIn(json.at('srk'), 'base64'));
   if (!srk) throw json.at('srk').unexpected('a storage root key with a standard template');
   keyOf(srk);
-  return { device: json.at('device').optional(deviceIn), srk, pcrs: json.at('pcrs').optional(pcrsIn) };
+  const pcrlock = json.at('pcrlock').optional(pcrlockIn);
+  return {
+    device: json.at('device').optional(deviceIn),
+    srk,
+    pcrs: json.at('pcrs').optional(pcrsIn),
+    ...(pcrlock && { pcrlock }),
+  };
+}
+
+const pcrlockJson = ({ index, name, pcrs, file }: NonNullable<EnrolledTpm['pcrlock']>): unknown => ({
+  nvIndex: counterText(index),
+  name: hex(name),
+  pcrs,
+  file,
+});
+
+function pcrlockIn(json: Json): NonNullable<EnrolledTpm['pcrlock']> {
+  allow(json, 'nvIndex', 'name', 'pcrs', 'file');
+  const { kind: _, ...pcrlock } = predictedIn(json);
+  return pcrlock;
 }
 
 const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> =>

@@ -7,9 +7,7 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
 import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
 import { canonicalJson, Json } from '../system/json.ts';
-import type { SignedAuthority } from '../tpm2/policy.ts';
 import type { Scope } from './scope.ts';
-import { absolutePathIn, pcrListIn, signingKeyIn } from './stanza-policy.ts';
 
 /** The keys that can open seeds.age at boot. */
 export const keySources = ['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const;
@@ -24,6 +22,16 @@ export type RemoteKeySource = (typeof remoteKeySources)[number];
 /** Matches the characters of an age recipient. Does not check its checksum. */
 export const recipientPattern = /^age1[a-z0-9]+$/;
 
+/** Whose signatures of PCR values open seeds.age. */
+export interface Signed {
+  /** SubjectPublicKeyInfo in DER. */
+  readonly publicKey: Uint8Array;
+  /** The PCRs that are signed, ascending. */
+  readonly pcrs: readonly number[];
+  /** The file with the signatures, an absolute path; undefined for systemd's. */
+  readonly signature: string | undefined;
+}
+
 /** How seeds.age was sealed, so that it can be resealed in the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
@@ -34,7 +42,7 @@ export interface Sealing {
   /** PCR indices whose literal values the TPM policy requires; may be empty. */
   readonly pcrs: readonly number[];
   /** The key that signs PCR values; undefined without one. */
-  readonly signed?: Omit<SignedAuthority, 'kind'> | undefined;
+  readonly signed?: Signed | undefined;
   /** The path of systemd's pcrlock.json, if its prediction opens the seeds; undefined otherwise. */
   readonly pcrlock?: string | undefined;
   /** Whether `signed` and `pcrlock` are yet to be bound, at the first boot after an installation. */
@@ -109,17 +117,23 @@ export const sealingJson = ({
   },
 });
 
-const signedJson = ({ key, pcrs, signature }: NonNullable<Sealing['signed']>): unknown => ({
-  publicKey: Buffer.from(key.spki).toString('base64'),
+const signedJson = ({ publicKey, pcrs, signature }: Signed): unknown => ({
+  publicKey: Buffer.from(publicKey).toString('base64'),
   pcrs,
   ...(signature === undefined ? {} : { signature }),
 });
 
-const signedIn = (json: Json): NonNullable<Sealing['signed']> => ({
-  key: signingKeyIn(json.at('publicKey')),
+const signedIn = (json: Json): Signed => ({
+  publicKey: base64In(json.at('publicKey')),
   pcrs: pcrListIn(json.at('pcrs')),
   signature: json.at('signature').optional(absolutePathIn),
 });
+
+function base64In(item: Json): Uint8Array {
+  const bytes = new Uint8Array(Buffer.from(item.text(), 'base64'));
+  if (Buffer.from(bytes).toString('base64') !== item.text()) throw item.unexpected('base64');
+  return bytes;
+}
 
 /** Parses {@link sealingJson}. @throws Failure `malformed` */
 export function parseSealing(json: Json): Sealing {
@@ -194,4 +208,18 @@ function parseScope(item: Json): Scope {
   const seed = new Uint8Array(Buffer.from(item.at('seed').text(), 'base64'));
   if (seed.length !== seedLength) throw item.at('seed').unexpected(`${String(seedLength)} bytes`);
   return { kind: item.at('kind').oneOf(scopeKinds), name, epoch: item.at('epoch').whole(1, most32), seed };
+}
+
+/** PCR indices, at least one, ascending and each once. @throws Failure `malformed` */
+export function pcrListIn(item: Json): number[] {
+  const pcrs = item.list().map((pcr) => pcr.whole(0, 23));
+  if (pcrs.length === 0 || pcrs.some((pcr, i) => pcr <= (pcrs[i - 1] ?? -1))) throw item.unexpected('ascending PCRs');
+  return pcrs;
+}
+
+/** An absolute path. @throws Failure `malformed` */
+export function absolutePathIn(item: Json): string {
+  const path = item.text();
+  if (!/^\/[^\0\n]*$/.test(path)) throw item.unexpected('an absolute path');
+  return path;
 }

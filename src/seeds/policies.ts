@@ -2,6 +2,7 @@
 import { Failure } from '../failure.ts';
 import { type PcrlockPrediction, refuseNarrow } from '../tpm2/pcrlock.ts';
 import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
+import { parseSigningKey } from '../tpm2/signing-key.ts';
 import type { Sealing } from './payload.ts';
 
 /** What the policies of a machine are made of. */
@@ -24,7 +25,11 @@ export function policiesOf(
   const literal: TpmPolicy = { bank: 'sha256', authority: undefined, branches };
   if (authorityAtFirstBoot === true) return [literal];
   const policies: TpmPolicy[] = [];
-  if (signed) policies.push({ bank: 'sha256', authority: { kind: 'signed', ...signed }, branches });
+  if (signed) {
+    const { publicKey, pcrs, signature } = signed;
+    const key = parseSigningKey(publicKey, 'the public key of the sealing');
+    policies.push({ bank: 'sha256', authority: { kind: 'signed', key, pcrs, signature }, branches });
+  }
   if (pcrlock !== undefined) {
     if (!prediction)
       throw new Failure('not-found', `systemd-pcrlock predicted nothing: ${pcrlock} is missing`, {

@@ -13,8 +13,9 @@
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
-import { mostBranches, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
+import { mostBranches, type PcrlockAuthority, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
 import { parseSigningKey } from '../tpm2/signing-key.ts';
+import { absolutePathIn, pcrListIn } from './payload.ts';
 
 const version = 1;
 const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
@@ -56,7 +57,7 @@ export function parsePolicy(bytes: Uint8Array): TpmPolicy {
   json.at('version').whole(version, version);
   return {
     bank,
-    authority: kind === 'signed' ? signedIn(json) : kind === 'pcrlock' ? pcrlockIn(json) : undefined,
+    authority: kind === 'signed' ? signedIn(json) : kind === 'pcrlock' ? predictedIn(json) : undefined,
     branches: branchesIn(json.at('branches')),
   };
 }
@@ -86,22 +87,8 @@ const valuesIn = (item: Json): PcrValues =>
       .sort(([a], [b]) => a - b),
   );
 
-/** PCR indices, at least one, ascending and each once. @throws Failure `malformed` */
-export function pcrListIn(item: Json): number[] {
-  const pcrs = item.list().map((pcr) => pcr.whole(0, 23));
-  if (pcrs.length === 0 || pcrs.some((pcr, i) => pcr <= (pcrs[i - 1] ?? -1))) throw item.unexpected('ascending PCRs');
-  return pcrs;
-}
-
-/** An absolute path. @throws Failure `malformed` */
-export function absolutePathIn(item: Json): string {
-  const path = item.text();
-  if (!/^\/[^\0\n]*$/.test(path)) throw item.unexpected('an absolute path');
-  return path;
-}
-
 /** A public key, as SubjectPublicKeyInfo in base64. @throws Failure `malformed` */
-export const signingKeyIn = (item: Json): ReturnType<typeof parseSigningKey> => {
+const signingKeyIn = (item: Json): ReturnType<typeof parseSigningKey> => {
   const spki = new Uint8Array(Buffer.from(item.text(), 'base64'));
   try {
     return parseSigningKey(spki, source);
@@ -118,7 +105,8 @@ const signedIn = (json: Json): TpmPolicy['authority'] => ({
   signature: json.at('signature').optional(absolutePathIn),
 });
 
-function pcrlockIn(json: Json): TpmPolicy['authority'] {
+/** A prediction of systemd-pcrlock: `nvIndex`, `name`, `pcrs`, `file`. @throws Failure `malformed` */
+export function predictedIn(json: Json): PcrlockAuthority {
   const name = json.at('name').text();
   if (!/^000b[0-9a-f]{64}$/.test(name)) throw json.at('name').unexpected('the Name of an NV index');
   const index = json.at('nvIndex').text();

@@ -1,4 +1,5 @@
 /** Platform configuration registers, which hold the measurements of the boot chain. */
+import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
 import { encodeSelection, type PcrValues } from './policy.ts';
 import { tpmFailure } from './response.ts';
@@ -11,41 +12,71 @@ const allPcrs = Array.from({ length: 24 }, (_, i) => i);
 /** The most digests in a TPML_DIGEST, and so in the answer of one PCR_Read (part 2, table 109). */
 const digestsInAnswer = 8;
 
-/** Parses systemd's notation, `7+14`. @returns indices, ascending @throws Failure `usage` */
+/** Parses systemd's notation, `4+7`. @returns indices, ascending @throws Failure `usage` */
 export function parsePcrs(text: string): number[] {
   const parts = text === '' ? [] : text.split('+');
   const pcrs = parts.map((part) => (/^(?:[0-9]|1[0-9]|2[0-3])$/.test(part) ? Number(part) : Number.NaN));
   if (pcrs.some(Number.isNaN))
     throw new Failure('usage', `${text} is not a list of PCRs`, {
-      hint: 'give indices from 0 to 23 with + between them, such as 7+14',
+      hint: 'give indices from 0 to 23 with + between them, such as 4+7',
     });
   return [...new Set(pcrs)].sort((a, b) => a - b);
 }
 
 /**
  * Refuses PCRs that can't work with literal values.
+ * @param isAuthorized - whether a signature or a prediction is required beside them
  * @returns a warning for each risky choice
  * @throws Failure `usage`
  */
-export function pcrAdvice(pcrs: readonly number[]): string[] {
+export function pcrAdvice(pcrs: readonly number[], isAuthorized = false): string[] {
   if (pcrs.includes(11)) {
     throw new Failure(
       'usage',
       'PCR 11 changes during boot (sysinit, ready), so its value never matches when a unit starts',
-      { hint: 'leave it out: --tpm2-pcrs=7+14' },
+      { hint: '--tpm2-public-key=FILE binds it by signature; --tpm2-pcrs=4+7 leaves it out' },
     );
   }
   const risks: Readonly<Record<number, string>> = {
+    9: 'PCR 9 measures the initrd, and what systemd-pcrlock puts beside it: it changes without an update',
     12: 'PCR 12 measures the kernel command line and credentials: systemd itself changes it between boots',
     15: "PCR 15 measures the machine's identity: seal while the root file system is mounted as it is at boot",
   };
   const warnings = pcrs.flatMap((pcr) => risks[pcr] ?? []);
-  if (pcrs.length === 1 && pcrs[0] === 7)
+  if (pcrs.length === 1 && pcrs[0] === 7 && !isAuthorized)
     warnings.unshift(
       'PCR 7 alone lets every system that Secure Boot accepts open the seed, and it changes with every update of the key lists',
     );
   return warnings;
 }
+
+/**
+ * What the values of bound PCRs say about them: a register that nothing, or only something public, was measured into
+ * binds nothing.
+ * @param machineId - of this machine, 32 hexadecimal digits; undefined if it is not known
+ */
+export function valueAdvice(values: PcrValues, machineId: string | undefined): string[] {
+  const unmeasured = unmeasuredPcrs(values).map(
+    (pcr) =>
+      `PCR ${String(pcr)} has never been extended: nothing that boots is measured into it${pcr === 14 ? ' without shim' : ''}`,
+  );
+  const fifteen = values.get(15);
+  const isPublic =
+    fifteen !== undefined &&
+    machineId !== undefined &&
+    Buffer.compare(fifteen, extended(new Uint8Array(digestLength), `machine-id:${machineId}`)) === 0;
+  return isPublic
+    ? [
+        ...unmeasured,
+        'PCR 15 holds the machine-id alone, which whoever reads the disk can copy: only with tpm2-measure-pcr=yes in ' +
+          'crypttab does it tell another root file system',
+      ]
+    : unmeasured;
+}
+
+/** A PCR (32 bytes) after it is extended with the SHA-256 of a text. */
+const extended = (value: Uint8Array, text: string): Uint8Array =>
+  createHash('sha256').update(value).update(createHash('sha256').update(text).digest()).digest();
 
 /** The PCRs that still have their reset value, all zeros or all ones (part 1, section 17). */
 export function unmeasuredPcrs(values: PcrValues): number[] {

@@ -1,6 +1,7 @@
 /** The public key whose owner signs PCR policies, as ukify and systemd-measure use it. */
 import { createHash, createPublicKey, type KeyObject } from 'node:crypto';
 import { Failure } from '../failure.ts';
+import { readFileWithin } from '../system/files.ts';
 import { nameOfPublic } from './srk.ts';
 import { algorithms, contentOf, sized, u16, u32 } from './wire.ts';
 
@@ -71,4 +72,17 @@ function publicKeyIn(bytes: Uint8Array): KeyObject | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** Bytes of a public key in PEM, generously. */
+const longestKey = 1 << 16;
+
+/** Reads a public key. @throws Failure `not-found`, `malformed` */
+export function readSigningKey(file: string): SigningKey {
+  const bytes = readFileWithin(file, longestKey);
+  if (!bytes)
+    throw new Failure('not-found', `there is no ${file}`, {
+      hint: 'the public half of the key that ukify --pcr-private-key= signs with',
+    });
+  return parseSigningKey(bytes, file);
 }

@@ -162,9 +162,10 @@ describe('seeds sealed for an enrolled machine', () => {
     test(`${withKey}: open there as they are, and with the recovery key anywhere`, async () => {
       const sealed = payload(wanted(withKey, { recipients: [recovery()] }));
       const file = await sealForHost(sealed, machine);
-      const { srk, ...rest } = await opened(file);
+      const { srk, policy, ...rest } = await opened(file);
       assert.deepEqual(rest, { payload: sealed, openedBy });
       assert.equal(srk !== undefined, withKey !== 'host', 'the TPM that opened it is named');
+      assert.equal(policy !== undefined, withKey !== 'host');
       writeFileSync(join(folder, 'seeds.age'), file);
       const byAge = (identity: string) =>
         spawnSync('age', ['-d', '-i', join(folder, identity), join(folder, 'seeds.age')], { encoding: 'utf8' });

@@ -362,7 +362,7 @@ describe('sealed without the TPM, to its storage root key', () => {
           [{ srkTemplate: flip(object.srkTemplate, 7), srkName: flip(object.srkName, 3) }, 'other-tpm'],
           [{ srkName: flip(object.srkName, 5) }, 'other-tpm'],
           [{ policy: none }, 'malformed'],
-          [{ policy: { ...none, values: new Map([[14, new Uint8Array(32)]]) } }, 'pcr-mismatch'],
+          [{ policy: literalPolicy(new Map([[14, new Uint8Array(32)]])) }, 'pcr-mismatch'],
         ] as const;
         for (const [tampered, code] of cases) {
           await assert.rejects(

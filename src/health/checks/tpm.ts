@@ -108,7 +108,7 @@ const unboundFault = (health: Health): Fault => ({
   level: 'note',
   message: 'no PCR is bound',
   why: 'anything that boots on this machine can open the seed',
-  mend: [auxcred(health, 'reseal', '--tpm2-pcrs=7+14')],
+  mend: [auxcred(health, 'reseal', '--tpm2-pcrs=4+7')],
 });
 
 export const counter: Check = {
