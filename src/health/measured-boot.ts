@@ -3,7 +3,7 @@ import { type MeasuredLog, replayed } from '../measured/measured-log.ts';
 import type { Prediction } from '../measured/prediction.ts';
 import { describeAll } from '../measured/words.ts';
 import { readPresentPcrs } from '../tpm2/pcr.ts';
-import type { SealedObject } from '../tpm2/sealed-object.ts';
+import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 
 export interface MeasuredPcr {
@@ -28,16 +28,17 @@ const hex = (bytes: Uint8Array | undefined): string | undefined => bytes && Buff
 export function measuredBoot(
   log: MeasuredLog,
   tpm: ReadonlyMap<number, Uint8Array> | undefined,
-  sealed: SealedObject['policy'] | undefined,
+  policy: TpmPolicy | undefined,
 ): MeasuredPcr[] {
   const values = replayed(log.events, 'sha256');
+  const sealed = closestBranch(policy, (pcr, value) => hex(tpm?.get(pcr) ?? values.get(pcr)) === hex(value));
   const words = describeAll(log.events);
   return [...values]
     .map(([pcr, value]) => ({
       pcr,
       log: hex(value) ?? '',
       tpm: hex(tpm?.get(pcr)),
-      sealed: hex(sealed?.values.get(pcr)),
+      sealed: hex(sealed.get(pcr)),
       events: log.events.flatMap((event, i) =>
         event.pcr === pcr && event.isMeasured
           ? [{ digest: hex(event.digests.get('sha256')) ?? '', text: words[i]?.text ?? '' }]
@@ -60,9 +61,13 @@ export interface NextPcr {
 }
 
 /** A prediction, compared with what the seed is sealed to. */
-export const predictedPcrs = ({ pcrs }: Prediction, sealed: SealedObject['policy'] | undefined): NextPcr[] =>
-  [...pcrs.values()].map(({ pcr, values, isSure, why }) => {
-    const wanted = hex(sealed?.values.get(pcr));
+export function predictedPcrs({ pcrs }: Prediction, policy: TpmPolicy | undefined): NextPcr[] {
+  const sealed = closestBranch(
+    policy,
+    (pcr, wanted) => pcrs.get(pcr)?.values.some(({ value }) => hex(value) === hex(wanted)) === true,
+  );
+  return [...pcrs.values()].map(({ pcr, values, isSure, why }) => {
+    const wanted = hex(sealed.get(pcr));
     const texts = values.map(({ phase, value }) => ({ phase, value: hex(value) ?? '' }));
     return {
       pcr,
@@ -73,6 +78,16 @@ export const predictedPcrs = ({ pcrs }: Prediction, sealed: SealedObject['policy
       matches: wanted === undefined ? undefined : texts.some(({ value }) => value === wanted),
     };
   });
+}
+
+/** The branch of a policy that fits best; empty if there is none. */
+function closestBranch(policy: TpmPolicy | undefined, fits: (pcr: number, value: Uint8Array) => boolean): PcrValues {
+  const misfits = (branch: PcrValues): number => [...branch].filter(([pcr, value]) => !fits(pcr, value)).length;
+  const [closest = new Map<number, Uint8Array>()] = [...(policy?.branches ?? [])].sort(
+    (a, b) => misfits(a) - misfits(b),
+  );
+  return closest;
+}
 
 /** Reads all SHA-256 PCRs of the TPM. @throws Failure if there is none, or it does not answer */
 export async function pcrsOfTpm(device: string | undefined): Promise<ReadonlyMap<number, Uint8Array>> {

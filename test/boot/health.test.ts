@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -371,7 +372,15 @@ for (const version of thoroughVersions)
         /^warning: the seed will not open at the next boot: PCR 5 changes \(sure: from loader\.conf, .* \[next-boot\]$/m,
       );
       assert.match((await call('status')).stdout, /^1 warning: auxcred doctor says what to do$/m);
+      await machine.run(['auxcred', 'reseal', '--predict=uki1.efi']);
+      assert.equal(await wrong(), '');
+      const predicted = createHash('sha256').update('timeout 5\n').digest('hex');
+      power.measured[5] = measuredIn('a-boot1', 5).map((digest, i) => (i === 2 ? predicted : digest));
+      await machine.reboot();
+      await machine.waitFor('web.service', 'active');
+      assert.equal(await wrong(), '');
       await machine.shell('rm -r /efi');
+      await boots('a-boot1');
       await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=4']);
 
       power.measured[4] = measuredIn('c-secure-boot-uki2', 4);

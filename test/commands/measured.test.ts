@@ -42,7 +42,11 @@ describe('measured', () => {
         scopes: [{ kind: 'host', name: 'web1', epoch: 1, seed: secret() }],
         sealing: { withKey: 'tpm2', recovery: [], pcrs: [4, 5, 7], pcrsAtFirstBoot: [], device: tpm.device },
       },
-      { sshHostKey: undefined, ageHostKey: undefined, sealToTpm: () => object },
+      {
+        sshHostKey: undefined,
+        ageHostKey: undefined,
+        tpm: { policies: [object.policy], seal: () => Promise.resolve(object) },
+      },
     );
     place('var/lib/auxcred/seeds.age', seeds);
     place('var/lib/auxcred/measured.json', encodeSummary(summaryOf(logOf('a-boot1'))));

@@ -44,7 +44,7 @@ describe('the executables', () => {
     // Half of the broker is the word list, a string that is split only for a passphrase.
     for (const [name, kibibytes] of [
       ['auxcred-broker', 152],
-      ['auxcred-generator', 60],
+      ['auxcred-generator', 62],
       ['auxcred', 656],
     ] as const) {
       const { size } = statSync(join(dist, `${name}.cjs`));

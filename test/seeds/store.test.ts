@@ -22,6 +22,7 @@ import {
   type Snapshot,
 } from '../../src/snapshot/snapshot.ts';
 import { type Paths, pathsUnder } from '../../src/system/paths.ts';
+import { literalPolicy } from '../../src/tpm2/policy.ts';
 import { bytes } from '../derive/vectors.ts';
 
 const seed = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
@@ -182,7 +183,7 @@ describe('what is in seeds.age', () => {
       const common = {
         srkName: bytes(srkName),
         srkTemplate: bytes(srkTemplate),
-        policy: { bank: 'sha256', values } as const,
+        policy: literalPolicy(values),
         public: bytes(publicArea),
       };
       const object =

@@ -1,4 +1,6 @@
 /** The TPM that the seed is sealed to, its PCRs and its counter. */
+
+import type { TpmPolicy } from '../../tpm2/policy.ts';
 import { changesIn } from '../boot-changes.ts';
 import type { Health } from '../health.ts';
 import type { PcrDifference, TpmState } from '../tpm-state.ts';
@@ -79,7 +81,7 @@ export const pcrs: Check = {
   faults: (health) => {
     const state = answering(health);
     if (!state) return [];
-    const isBound = health.isUnbound || health.seeds.object?.policy.values.size !== 0;
+    const isBound = health.isUnbound || bindsAnything(health.seeds.object?.policy);
     return [
       ...state.differences.map(
         (difference): Fault => ({
@@ -110,11 +112,14 @@ function differenceText({ boots }: Health, difference: PcrDifference): string {
     : `PCR ${String(pcr)}: ${listed(changes)}`;
 }
 
+const bindsAnything = (policy: TpmPolicy | undefined): boolean =>
+  policy === undefined || policy.authority !== undefined || policy.branches.length > 0;
+
 const unboundFault = (health: Health): Fault => ({
   level: 'note',
   message: 'no PCR is bound',
   why: 'anything that boots on this machine can open the seed',
-  mend: [auxcred(health, 'reseal', '--tpm2-pcrs=7+14')],
+  mend: [auxcred(health, 'reseal', '--tpm2-pcrs=4+7')],
 });
 
 export const nextBoot: Check = {
@@ -123,14 +128,14 @@ export const nextBoot: Check = {
   faults: (health) =>
     health.nextBoot.flatMap(({ pcr, sure, why, matches }): Fault[] => {
       if (matches === true && sure) return [];
-      const mend = [auxcred(health, 'reseal', '--no-tpm2-pcrs'), auxcred(health, 'measured', '--predict=UKI')];
+      const mend = [auxcred(health, 'reseal', '--predict=UKI'), auxcred(health, 'reseal', '--no-tpm2-pcrs')];
       if (matches === true)
         return [
           {
             level: 'note',
             message: `PCR ${String(pcr)} of the next boot can't be known: ${why}`,
             why: 'the seed opens only if it stays as it is',
-            mend: mend.slice(1),
+            mend: [auxcred(health, 'measured', '--predict=UKI')],
           },
         ];
       const certainty = sure ? 'will' : 'would';
