@@ -46,7 +46,7 @@ export function nextBoot(paths: Paths, log: MeasuredLog, named: string, readsMac
       events.find((event) => fileOf(event) !== undefined),
     ),
     loaderConf: contentOf(onBootPartition(paths, 'loader/loader.conf'), 1024 * 1024),
-    variable: existsSync(paths.efiVariables) ? (guid, name) => variableOf(paths, guid, name) : undefined,
+    variable: existsSync(variablesIn(paths)) ? (guid, name) => variableOf(paths, guid, name) : undefined,
   };
 }
 
@@ -113,8 +113,10 @@ function bootedUki(paths: Paths, event: MeasuredEvent | undefined): Uki | undefi
   return uki && Buffer.compare(uki.image.digest('sha256'), measured) === 0 ? uki : undefined;
 }
 
+const variablesIn = ({ root }: Paths): string => join(root, 'sys/firmware/efi/efivars');
+
 /** A variable from efivarfs: four bytes of attributes, then the data. */
 function variableOf(paths: Paths, guid: string, name: string): Uint8Array | undefined {
   if (!/^[A-Za-z0-9_-]+$/.test(name)) return undefined;
-  return readFileWithin(join(paths.efiVariables, `${name}-${guid}`), 1024 * 1024)?.subarray(4);
+  return readFileWithin(join(variablesIn(paths), `${name}-${guid}`), 1024 * 1024)?.subarray(4);
 }

@@ -21,11 +21,9 @@ export function pathsUnder(root: string) {
     seeds: at('/var/lib/auxcred/seeds.age'),
     /** What the boot of the seal measured, to explain later boots. */
     measured: at('/var/lib/auxcred/measured.json'),
-    /** The firmware's log of this boot; its size reads 0. */
+    /** The logs of this boot: the firmware's, whose size reads 0, and systemd's. */
     firmwareLog: at('/sys/kernel/security/tpm0/binary_bios_measurements'),
-    /** systemd's log of what it measured since then. */
     userspaceLog: at('/run/log/systemd/tpm2-measure.log'),
-    efiVariables: at('/sys/firmware/efi/efivars'),
     /** Exists while PCRs are yet to be bound at the first boot. */
     unbound: at('/var/lib/auxcred/unbound'),
     /** Units that have not been restarted or reloaded yet for the active secrets. */
