@@ -28,6 +28,7 @@ const order = [
   'gokey',
   'derive',
   'age',
+  'measured',
   'tpm2',
   'terminal',
   'system',

@@ -46,6 +46,10 @@ const debianPackages = [
     'fish',
     'strace',
     'nix-bin',
+    'binutils',
+    'sbsigntool',
+    'pesign',
+    'systemd-boot-efi',
   ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];

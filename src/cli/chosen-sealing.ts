@@ -1,13 +1,11 @@
 /** The sealing that the options of `seal`, `reseal` and `enroll` ask for. */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
-import { boundWhenRunning } from '../machine/sealing.ts';
-import { type KeySource, keySources, recipientPattern, type Sealing } from '../seeds/payload.ts';
+import { type KeySource, keySources, recipientPattern } from '../seeds/payload.ts';
 import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { say, warn } from '../terminal/say.ts';
-import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
+import { say } from '../terminal/say.ts';
 import { tpmPresent } from '../tpm2/tpm.ts';
 
 /** The key that `--with-key=` names. @throws Failure `usage` */
@@ -34,29 +32,6 @@ export function chosenCredsKey(text: string | undefined, withKey: KeySource): Cr
   const key = credsKeys.find((known) => known === text);
   if (!key) throw new Failure('usage', `--creds-key=${text} is not known`, { hint: `one of ${credsKeys.join(', ')}` });
   return key;
-}
-
-/**
- * The PCRs that `--tpm2-pcrs=` names. On the running system they are bound now; on one being installed, at its first
- * boot, since its PCRs will differ from the installer's.
- * @throws Failure `usage`
- */
-export function chosenPcrs(
-  text: string | undefined,
-  { withKey, credsKey }: Pick<Sealing, 'withKey' | 'credsKey'>,
-  root: string,
-): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
-  const key = withKey === 'systemd-creds' ? (credsKey ?? 'auto') : withKey;
-  if (text === undefined) {
-    // systemd's own choice may be a key without the TPM.
-    if (key !== 'host' && key !== 'auto')
-      warn('no PCR is bound: anything that boots on this machine can open the seed', '--tpm2-pcrs=7+14');
-    return { pcrs: [], pcrsAtFirstBoot: [] };
-  }
-  if (key === 'host') throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
-  const pcrs = parsePcrs(text);
-  for (const advice of pcrAdvice(pcrs)) warn(advice);
-  return boundWhenRunning(pcrs, root);
 }
 
 /**

@@ -29,7 +29,7 @@ ${listed.join('\n')}
 The manifest is in /etc/auxcred/secrets.d: man 5 auxcred-secrets.
 
 Example:
-    $ auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...
+    $ auxcred seal --with-key=tpm2 --tpm2-pcrs=4+7 --recipient=age1...
     $ cat > /etc/auxcred/secrets.d/web.toml
     [secret.session-key]
     kind  = "hex"

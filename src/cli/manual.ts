@@ -115,9 +115,30 @@ const credsKey: OptionEntry = {
 const pcrs: OptionEntry = {
   name: 'tpm2-pcrs',
   value: 'PCRS',
-  help: 'bind to the current values of these TPM registers, such as 7+14',
-  choices: ['7+14', '0+7+14', '7'],
+  help: 'bind to the current values of these TPM registers, such as 4+7',
+  choices: ['4+7', '0+4+7', '7'],
 };
+const authority: readonly OptionEntry[] = [
+  {
+    name: 'tpm2-public-key',
+    value: 'FILE',
+    help: "bind to registers whose values the owner of this key signed: the public half of ukify's PCR key, in PEM",
+    choices: 'file',
+  },
+  { name: 'tpm2-public-key-pcrs', value: 'PCRS', help: 'the registers that are signed; default: 11', choices: ['11'] },
+  {
+    name: 'tpm2-signature',
+    value: 'FILE',
+    help: "the file with the signatures; default: tpm2-pcr-signature.json in systemd's folders, such as /run/systemd",
+    choices: 'file',
+  },
+  {
+    name: 'tpm2-pcrlock',
+    value: 'FILE',
+    help: 'bind to what systemd-pcrlock predicts; FILE is its /var/lib/systemd/pcrlock.json',
+    choices: 'file',
+  },
+];
 const passphrase: OptionEntry = { name: 'passphrase', help: 'ask for a passphrase that opens the fleet seed' };
 const passphraseFile: OptionEntry = {
   name: 'passphrase-file',
@@ -175,11 +196,15 @@ export const manual = {
         'or --no-recovery.',
       "With --root= the PCRs have the installer's values, so the seed is sealed without them, and " +
         'auxcred-bind.service binds them at the first boot.',
+      'A machine that boots signed unified kernel images is best sealed with --tpm2-public-key=: the seed then opens ' +
+        'with every image that the owner of the key signs. --tpm2-pcrs= beside it is required in addition. With both ' +
+        '--tpm2-public-key= and --tpm2-pcrlock=, either opens the seed, so the weaker decides.',
     ],
     options: [
       withKey,
       credsKey,
       pcrs,
+      ...authority,
       {
         name: 'recipient',
         value: 'AGE',
@@ -208,8 +233,12 @@ export const manual = {
     ],
     examples: [
       {
-        command: 'auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...',
+        command: 'auxcred seal --with-key=tpm2 --tpm2-pcrs=4+7 --recipient=age1...',
         says: 'a new seed, sealed to the TPM, with a recovery key',
+      },
+      {
+        command: 'auxcred seal --with-key=tpm2 --tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem --print-words',
+        says: 'opens with every kernel image that is signed with the same key as the running one',
       },
       {
         command: 'auxcred scopes web1 | ssh root@web1 auxcred seal --scopes=-',
@@ -225,19 +254,32 @@ export const manual = {
     group: 'machine',
     summary: 'seal the same seed again: to the current PCRs, another key, other recovery keys',
     usage: [
-      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]',
+      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch | --predict=UKI] [--tpm2-public-key=FILE | --tpm2-pcrlock=FILE]',
+      '[--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]',
       '--identity=FILE... | --seed-file=FILE | --scopes=FILE',
     ],
     text: [
       "Without options the key, the set of PCRs and the recovery recipients stay the same, and the PCRs' current " +
         'values are bound: run it after an update of the boot chain. No secret changes. The new file is test-opened ' +
         'before it replaces the old one.',
+      'A seed can have up to eight branches: sets of literal values, any of which opens it. --add-branch adds the ' +
+        "present values to those that it has; without it, only this boot's stay. --predict adds those of a boot to come.",
     ],
     options: [
       withKey,
       credsKey,
       pcrs,
-      { name: 'no-tpm2-pcrs', help: 'stop binding PCRs' },
+      { name: 'no-tpm2-pcrs', help: 'stop binding literal values of PCRs' },
+      {
+        name: 'predict',
+        value: 'UKI',
+        help: 'add the values of the boot of a UKI, before it boots: a path, or a name in EFI/Linux of the ESP',
+        choices: 'file',
+      },
+      { name: 'add-branch', help: "keep the literal values that open the seed now, and add this boot's" },
+      ...authority,
+      { name: 'no-tpm2-public-key', help: 'stop binding to signed values' },
+      { name: 'no-tpm2-pcrlock', help: 'stop binding to predicted values' },
       { name: 'add-recipient', value: 'AGE', help: 'add an age recipient for recovery', repeated: true },
       { name: 'remove-recipient', value: 'AGE', help: 'remove a recovery recipient', repeated: true },
       {
@@ -497,6 +539,44 @@ export const manual = {
     options: [{ name: 'all', help: 'also print the checks that passed' }, json, root, device],
     statuses: { unwell: 'there is a problem or a warning' },
     seeAlso: ['auxcred-status(1)'],
+  }),
+  measured: page({
+    group: 'machine',
+    summary: 'show what this boot measured, PCR by PCR, beside what the seed is sealed to',
+    usage: ['[--json] [--log=FILE [--userspace-log=FILE]] [--predict=UKI]'],
+    text: [
+      "Reads the firmware's log and systemd's, computes the PCR values that they lead to, and compares these with the " +
+        "TPM's and with those that the seed is sealed to. It opens nothing.",
+      'Of a PCR that changed since the seal it says which component is another one, from what seal kept in ' +
+        '/var/lib/auxcred/measured.json.',
+      'With --predict it computes the PCR values of a boot that is yet to come, and says of each whether they are sure, ' +
+        'and whether the seed will open. What a prediction does not name is taken to stay as it is.',
+    ],
+    options: [
+      {
+        name: 'predict',
+        value: 'UKI',
+        help: 'predict the boot of a UKI: a path, or a name in EFI/Linux of the ESP',
+        choices: 'file',
+      },
+      {
+        name: 'log',
+        value: 'FILE',
+        help: "a copy of the firmware's log, in place of /sys/kernel/security/tpm0/binary_bios_measurements",
+        choices: 'file',
+      },
+      {
+        name: 'userspace-log',
+        value: 'FILE',
+        help: "the copy of systemd's log that belongs to it, in place of /run/log/systemd/tpm2-measure.log",
+        choices: 'file',
+      },
+      json,
+      root,
+      device,
+    ],
+    statuses: { 'not-found': 'no boot was measured', malformed: 'a log is damaged' },
+    seeAlso: ['auxcred-doctor(1)'],
   }),
   init: page({
     group: 'operator',

@@ -24,7 +24,16 @@ import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { printJson, printTable, say, warn } from '../terminal/say.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
-import { hostOf, readVault, scopesOf, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
+import {
+  hostOf,
+  readVault,
+  scopesOf,
+  type Vault,
+  type VaultHost,
+  vaultFiles,
+  vaultFolder,
+  wantedSealing,
+} from '../vault/vault.ts';
 
 /** A file that a deploy tool copies to the host. */
 interface Pair extends CopyPair {
@@ -140,14 +149,19 @@ async function sealed(
   machine: Enrollment,
   scopes: readonly Scope[],
 ): Promise<{ sealing: Sealing; bytes: Uint8Array }> {
-  const sealing = sealingFor(host, machine);
+  const sealing = sealingFor(wantedSealing(host), machine);
   const payload: Payload = { counter: 1, scopes, sealing };
   if (sealing.withKey === 'host' || machine.tpm) return { sealing, bytes: await sealForHost(payload, machine) };
   if (!machine.sshHostKey)
     throw new Failure('no-recipient', `${host.name} is enrolled with neither an ssh-ed25519 host key nor a TPM`, {
       hint: 'enroll it again',
     });
-  const atFirstBoot: Sealing = { ...sealing, pcrs: [], pcrsAtFirstBoot: host.pcrs };
+  const atFirstBoot: Sealing = {
+    ...sealing,
+    pcrs: [],
+    pcrsAtFirstBoot: host.pcrs,
+    ...((sealing.signed || sealing.pcrlock !== undefined) && { authorityAtFirstBoot: true }),
+  };
   return {
     sealing: atFirstBoot,
     bytes: await sealForTransit({ ...payload, sealing: atFirstBoot }, machine.sshHostKey),

@@ -10,7 +10,8 @@ import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { printBytes, printJson, printTable, say, warn } from '../terminal/say.ts';
-import { pcrAdvice, policyOver, readPresentPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { pcrAdvice, readPresentPcrs, unmeasuredPcrs, valuesOf } from '../tpm2/pcr.ts';
+import { pcrlockFile, readPcrlock } from '../tpm2/pcrlock.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
@@ -98,11 +99,27 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
       device,
       srk: await readSrkPublic(tpm),
       pcrs: systemIsRunning(root) ? await readPresentPcrs(tpm) : undefined,
+      ...predictedHere(root),
     };
   } catch (error) {
     throw tpmFailure(error);
   } finally {
     await tpm.close();
+  }
+}
+
+/** What systemd-pcrlock predicted on this machine; a damaged file is left out. */
+function predictedHere(root: string): Pick<EnrolledTpm, 'pcrlock'> {
+  if (!systemIsRunning(root)) return {};
+  try {
+    const prediction = readPcrlock(pcrlockFile);
+    if (!prediction) return {};
+    const { values: _, ...pcrlock } = prediction;
+    return { pcrlock };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    warn(`the prediction is left out: ${error.message}`, error.hint);
+    return {};
   }
 }
 
@@ -141,13 +158,16 @@ function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollmen
 }
 
 /** Warns of what the vault asks for and the machine lacks, and of the risk. */
-function sayMissing({ name, withKey, pcrs }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
+function sayMissing({ name, withKey, pcrs, publicKey, pcrlock }: VaultHost, { sshHostKey, tpm }: Enrollment): void {
   if (withKey !== 'tpm2' && !sshHostKey)
     warn(`with-key = "${withKey}" needs an ssh-ed25519 host key, which ${name} does not have`);
   if (withKey === 'host') return;
-  if (pcrs.length === 0)
-    warn(`no PCR is bound: anything that boots on ${name} can open the seed`, 'tpm2-pcrs = "7+14" in vault.toml');
-  for (const advice of pcrAdvice(pcrs)) warn(advice);
+  const isAuthorized = publicKey !== undefined || pcrlock !== undefined;
+  if (pcrs.length === 0 && !isAuthorized)
+    warn(`no PCR is bound: anything that boots on ${name} can open the seed`, 'tpm2-pcrs = "4+7" in vault.toml');
+  for (const advice of pcrAdvice(pcrs, isAuthorized)) warn(advice);
+  if (pcrlock !== undefined && tpm?.pcrs && !tpm.pcrlock)
+    warn(`systemd-pcrlock predicted nothing on ${name}`, 'systemd-pcrlock make-policy there; then enroll it again');
   if (!tpm) warn(`with-key = "${withKey}" needs a TPM, which ${name} does not have`);
   else if (!tpm.pcrs)
     say(
@@ -165,7 +185,7 @@ function sayUnfit(name: string, known: ReadonlyMap<number, Uint8Array>, wanted: 
         'enable the SHA-256 bank in the firmware, and enroll it again',
       );
   for (const pcr of unmeasuredPcrs(
-    policyOver(
+    valuesOf(
       known,
       wanted.filter((one) => known.has(one)),
     ),

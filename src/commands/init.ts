@@ -22,7 +22,7 @@ const settingsTemplate = `# Hosts and groups of this vault. A new epoch gives a 
 # manifest = ["hosts/web1", "all"]     # folders with its secrets.d files; the first takes precedence
 # target   = "root@web1"               # ssh destination; default: root@NAME
 # with-key = "tpm2"                    # or "tpm2+host"; default: the ssh host key
-# tpm2-pcrs  = "7+14"
+# tpm2-pcrs  = "4+7"
 # recipients = ["age1..."]             # can open this host's seeds when it is gone; at the top: all hosts' seeds
 #
 # [group.db]

@@ -1,14 +1,18 @@
 import { existsSync } from 'node:fs';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../broker/served-secrets.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs } from '../cli/chosen-sealing.ts';
+import { chosenPolicy } from '../cli/chosen-policy.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
+import { nextBoot } from '../health/next-boot.ts';
 import { openersOf } from '../machine/openers.ts';
 import { layOut } from '../machine/provisioning.ts';
-import { boundWhenRunning, pcrsOf, sealMachine } from '../machine/sealing.ts';
+import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
+import { readLog } from '../measured/measured-log.ts';
+import { predictBoot } from '../measured/prediction.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
@@ -22,6 +26,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { counted, say, warn } from '../terminal/say.ts';
+import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
 
 /** Sources of the seeds if the machine itself can't open them. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;
@@ -40,7 +45,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   return await oneAtATime(root, 'wait', async () => {
-    const { payload, srk } = await presentSeeds(paths, options);
+    const { payload, srk, policy } = await presentSeeds(paths, options);
     const wasClosed = recoveries.some((name) => options.list(name).length > 0);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
@@ -49,8 +54,16 @@ export async function reseal(argv: readonly string[]): Promise<number> {
         return 0;
       }
       const counter = 1 + Math.max(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
-      const sealing = changed(payload.sealing, options, root, paths);
-      await sealMachine(root, { ...payload, counter, sealing }, { acceptOlder: options.flag('accept-older'), srk });
+      const sealing = changed(payload.sealing, options, paths);
+      await sealMachine(
+        root,
+        { ...payload, counter, sealing },
+        {
+          acceptOlder: options.flag('accept-older'),
+          srk,
+          branches: [...keptBranches(options, sealing, policy), ...predictedBranch(options, sealing, paths)],
+        },
+      );
       // A broker that could not open the seeds keeps refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0)
@@ -94,24 +107,25 @@ function refuseTogether(options: Options, names: readonly string[]): void {
  * The seeds, from the named source or as the machine itself opens them, and the TPM that opened them.
  * @throws Failure, `older` for seeds or a snapshot that were rolled back
  */
-async function presentSeeds(paths: Paths, options: Options): Promise<Pick<OpenedSeeds, 'payload' | 'srk'>> {
+async function presentSeeds(paths: Paths, options: Options): Promise<Pick<OpenedSeeds, 'payload' | 'srk' | 'policy'>> {
   const acceptOlder = options.flag('accept-older');
   const scopes = givenScopes(paths, options);
-  if (scopes) return { payload: givenPayload(scopes, activeSnapshot(paths, scopes), options), srk: undefined };
+  if (scopes)
+    return { payload: givenPayload(scopes, activeSnapshot(paths, scopes), options), srk: undefined, policy: undefined };
   if (options.list('identity').length > 0) {
     const payload = await recovered(paths, options.list('identity'));
     if (!acceptOlder) refuseOldSeeds(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
-    return { payload, srk: undefined };
+    return { payload, srk: undefined, policy: undefined };
   }
-  const { payload, counter, srk } = await openPinnedSeeds(paths, {
+  const { payload, counter, srk, policy } = await openPinnedSeeds(paths, {
     ...openersOf(paths, options.value('tpm2-device')),
     patience: options.flag('first-boot') ? devicePatience : 0,
   });
-  if (acceptOlder) return { payload, srk };
+  if (acceptOlder) return { payload, srk, policy };
   const snapshot = activeSnapshot(paths, payload.scopes);
   refuseRewound(counter, snapshot?.tpmCounter);
   refuseOldSeeds(payload.counter, snapshot?.counter ?? 0);
-  return { payload, srk };
+  return { payload, srk, policy };
 }
 
 /** The seeds that the user brings, which have to be the pinned ones. @throws Failure `not-pinned` */
@@ -148,7 +162,7 @@ function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, 
   if (snapshot) return { scopes, counter: snapshot.counter, sealing: snapshot.sealing };
   if (options.value('with-key') === undefined)
     throw new Failure('usage', 'nothing was ever activated here, so it is not known how these seeds were sealed', {
-      hint: '--with-key=host, or --with-key=tpm2 --tpm2-pcrs=7+14; --add-recipient=age1... for recovery',
+      hint: '--with-key=host, or --with-key=tpm2 --tpm2-pcrs=4+7; --add-recipient=age1... for recovery',
     });
   return {
     scopes,
@@ -183,34 +197,62 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
   }
 }
 
-function changed(sealing: Sealing, options: Options, root: string, paths: Paths): Sealing {
+function changed(sealing: Sealing, options: Options, paths: Paths): Sealing {
   const device = openersOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey =
     options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
   const credsKey =
     chosenCredsKey(options.value('creds-key'), withKey) ?? (withKey === 'systemd-creds' ? sealing.credsKey : undefined);
-  return {
-    withKey,
-    credsKey,
-    ...chosenPolicy(sealing, { withKey, credsKey }, options, root),
-    recovery: chosenRecovery(sealing.recovery, options),
-    device: withKey === 'host' ? undefined : device,
-  };
+  return withPolicy(
+    {
+      withKey,
+      credsKey,
+      recovery: chosenRecovery(sealing.recovery, options),
+      device: withKey === 'host' ? undefined : device,
+    },
+    chosenPolicy(options, { withKey, credsKey }, paths, wantedPolicy(sealing)),
+  );
 }
 
-/** The PCRs to bind now: the named ones, else those that were bound or are waiting to be. */
-function chosenPolicy(
-  sealing: Sealing,
-  key: Pick<Sealing, 'withKey' | 'credsKey'>,
-  options: Options,
-  root: string,
-): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> {
-  if (options.flag('no-tpm2-pcrs')) return { pcrs: [], pcrsAtFirstBoot: [] };
-  const asked = options.value('tpm2-pcrs');
-  const known = pcrsOf(sealing);
-  if (asked !== undefined || key.withKey === 'host' || key.credsKey === 'host' || known.length === 0)
-    return chosenPcrs(asked, key, root);
-  return boundWhenRunning(known, root);
+/**
+ * The branches to keep beside that of this boot: with `--add-branch`, all that the seeds have.
+ * @throws Failure `usage` if no PCR is bound
+ */
+function keptBranches(options: Options, { pcrs }: Sealing, policy: TpmPolicy | undefined): readonly PcrValues[] {
+  if (!options.flag('add-branch') && options.value('predict') === undefined) return [];
+  if (pcrs.length === 0)
+    throw new Failure('usage', 'a branch is literal values of PCRs, and none is bound', {
+      hint: '--tpm2-pcrs=4+7',
+    });
+  if (!policy) warn('the TPM did not open the seed, so the branches that it had are not kept');
+  return policy?.branches ?? [];
+}
+
+/**
+ * The values that the bound PCRs will have at the boot of a UKI that is yet to come. A value that is not sure may be
+ * wrong: then the branch opens nothing, and the others still do.
+ * @throws Failure `not-found` without a log of this boot or without such a UKI
+ */
+function predictedBranch(options: Options, { pcrs }: Sealing, paths: Paths): readonly PcrValues[] {
+  const named = options.value('predict');
+  if (named === undefined) return [];
+  const log = readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
+  if (!log)
+    throw new Failure('not-found', `there is no log of a measured boot at ${paths.firmwareLog}`, {
+      hint: 'without one the next boot is not known: auxcred reseal --no-tpm2-pcrs, and bind again after the reboot',
+    });
+  const prediction = predictBoot(log, nextBoot(paths, log, named, true));
+  return [
+    new Map(
+      pcrs.map((pcr): [number, Uint8Array] => {
+        const predicted = prediction.pcrs.get(pcr);
+        const value = predicted?.values.at(-1)?.value;
+        if (!predicted || !value) throw new Failure('usage', `PCR ${String(pcr)} can't be predicted`);
+        if (!predicted.isSure) warn(`PCR ${String(pcr)} of the next boot is not sure: ${predicted.why}`);
+        return [pcr, value];
+      }),
+    ),
+  ];
 }
 
 /** @throws Failure `usage`, `not-found` */

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
-import { checkedRecipient, chosenCredsKey, chosenKey, chosenPcrs, hostName } from '../cli/chosen-sealing.ts';
+import { chosenPolicy } from '../cli/chosen-policy.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, hostName } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
@@ -34,7 +35,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
   // Checked before any question: a new seed loses every old secret.
   refuseExisting(paths, options);
   if (options.value('scopes') === undefined && options.value('seed-file') === undefined) refuseLoss(paths, [], options);
-  const pcrs = chosenPcrs(options.value('tpm2-pcrs'), { withKey, credsKey }, root);
+  const policy = chosenPolicy(options, { withKey, credsKey }, paths, undefined);
   const { scopes, known } = chosenScopes(options, paths);
   try {
     refuseLoss(paths, scopes, options);
@@ -43,7 +44,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       withKey,
       credsKey,
       recovery,
-      ...pcrs,
+      ...policy,
       device: withKey === 'host' ? undefined : openers.device,
     };
     return await oneAtATime(root, 'wait', async () => {

@@ -5,7 +5,10 @@ import { findingsOf } from '../health/checks.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
 import type { UnitState } from '../health/unit-state.ts';
+import { policiesText } from '../seeds/policies.ts';
 import { colored, counted, print, printJson } from '../terminal/say.ts';
+import { counterText } from '../tpm2/nv-counter.ts';
+import { literalPcrs, type TpmPolicy } from '../tpm2/policy.ts';
 
 /** `auxcred status`: shows at a glance whether units get their secrets, and what is active. */
 export async function status(argv: readonly string[]): Promise<number> {
@@ -48,19 +51,22 @@ function verdictOf({ hidden }: Health, findings: readonly Finding[]): string {
 const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).replace('T', ' ')}Z`;
 
 /** The PCRs that the seed is bound to, read from the file without opening it. */
-const boundPcrs = ({ seeds }: Health): number[] => [...(seeds.object?.policy.values.keys() ?? [])];
+const boundPcrs = ({ seeds }: Health): number[] => (seeds.object ? literalPcrs(seeds.object.policy) : []);
 
 function seedLines(health: Health): string[] {
   const { seeds, opening, isUnbound, withKey, recovery } = health;
   if (seeds.state !== 'there')
     return [{ missing: 'not sealed', hidden: 'not readable by this user', damaged: 'damaged' }[seeds.state]];
-  const pcrs = boundPcrs(health);
+  const isAuthorityLater = opening.state === 'opened' && opening.sealing.authorityAtFirstBoot === true;
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
-  const policy = isUnbound
-    ? `, ${later.length === 0 ? 'will be sealed natively' : `PCRs ${later.join('+')} will be bound`} at the first boot`
-    : pcrs.length > 0
-      ? ` with PCR ${pcrs.join('+')}`
-      : '';
+  const waiting =
+    later.length > 0
+      ? `PCRs ${later.join('+')} will be bound`
+      : isAuthorityLater
+        ? 'its policy will be bound'
+        : 'will be sealed natively';
+  const bound = policiesText(seeds.policies);
+  const policy = isUnbound ? `, ${waiting} at the first boot` : bound === '' ? '' : ` with ${bound}`;
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
   const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
   if (opening.state === 'opened') {
@@ -171,6 +177,17 @@ function tpmLines({ tpm, seeds }: Health): string[] {
   ];
 }
 
+/** A policy as `status --json` shows it. */
+const policyJson = (policy: TpmPolicy): unknown => ({
+  kind: policy.authority?.kind ?? 'literal',
+  pcrs: policy.authority?.pcrs ?? literalPcrs(policy),
+  key: policy.authority?.kind === 'signed' ? policy.authority.key.fingerprint : undefined,
+  nvIndex: policy.authority?.kind === 'pcrlock' ? counterText(policy.authority.index) : undefined,
+  branches: policy.branches.map((values) =>
+    Object.fromEntries([...values].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')])),
+  ),
+});
+
 /** docs/formats.md lists every key. */
 function jsonOf(health: Health): Record<string, unknown> {
   const { seeds, opening, declared, system, tpm, isUnbound, hidden } = health;
@@ -180,6 +197,7 @@ function jsonOf(health: Health): Record<string, unknown> {
       state: seeds.state,
       withKey: health.withKey,
       pcrs: boundPcrs(health),
+      policies: seeds.policies.map(policyJson),
       unbound: isUnbound,
       device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device,
       recovery: health.recovery,

@@ -3,13 +3,16 @@ import type { Sealing } from '../seeds/payload.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 
+/** Where systemd-stub's tmpfiles.d(5) entry puts the signatures of the booted image. */
+const stubSignatures = '/run/systemd/tpm2-pcr-signature.json';
+
 /**
  * What auxcred.service needs beyond its unit file to open a store that was sealed like this: the host key as a
  * credential (not in the unit file, since `LoadCredential=` of a missing file keeps a service from starting), and
  * access to the TPM, which the group `tss` has on most systems.
  */
 export function brokerDropIn(
-  { withKey, device }: Pick<Sealing, 'withKey' | 'device'>,
+  { withKey, device, signed }: Pick<Sealing, 'withKey' | 'device' | 'signed'>,
   machine: { readonly sshHostKey: boolean; readonly tssGroup: boolean },
 ): string {
   const paths = pathsUnder('/');
@@ -30,6 +33,9 @@ export function brokerDropIn(
       `DeviceAllow=${nodeOf(device ?? defaultDevice) ?? '/dev/tpmrm0'} rw`,
     );
     lines.push(...socketsOf(device ?? defaultDevice).map((socket) => `BindReadOnlyPaths=-${socket}`));
+    // The broker does not see the rest of /run. systemd-stub's signatures are there before any unit starts.
+    for (const file of new Set([stubSignatures, ...(signed?.signature?.startsWith('/run/') ? [signed.signature] : [])]))
+      lines.push(`BindReadOnlyPaths=-${file}`);
     if (machine.tssGroup) lines.push('SupplementaryGroups=tss');
   }
   return `${lines.join('\n')}\n`;

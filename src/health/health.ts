@@ -16,8 +16,11 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { type WaysOut, waysOutWith } from '../system/ways-out.ts';
 import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './active.ts';
+import { type BootLogs, bootLogs } from './boot-changes.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
+import type { NextPcr } from './measured-boot.ts';
+import { sealedNextBoot } from './next-boot.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
@@ -75,6 +78,10 @@ export interface Health {
   readonly files: StoreFiles;
   readonly platform: Platform;
   readonly tpm: TpmState | undefined;
+  /** What this boot and that of the seal measured, if PCRs differ. */
+  readonly boots: BootLogs;
+  /** The PCRs that the seed is sealed to, as the next boot will have them; empty if that is not known. */
+  readonly nextBoot: readonly NextPcr[];
   /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
   /** Units that the configuration does not give what its manifest needs. */
@@ -146,6 +153,13 @@ export async function lookAt(
     files: storeFiles(readable, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
+    // A user who may not read them still learns which PCR differs.
+    boots:
+      tpm === undefined || tpm instanceof Failure || tpm.differences.length === 0
+        ? { sealed: undefined, now: undefined }
+        : bootLogs(readable, paths),
+    nextBoot:
+      isRunning && opening.state === 'opened' && seeds.object ? sealedNextBoot(readable, paths, seeds.object) : [],
     overrides: overridesOn(paths, (path) => readable.text(path)),
     lacking: configuration === undefined ? [] : lackingUnits(paths, declared.manifest, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),

@@ -7,9 +7,11 @@ import { Failure } from '../failure.ts';
 import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
 import { type Pins, parsePins, pinsPlace, readPins } from '../seeds/pins.ts';
+import { inOrder } from '../seeds/policies.ts';
 import { parseStanza } from '../seeds/tpm-stanza.ts';
 import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 import type { Paths } from '../system/paths.ts';
+import type { TpmPolicy } from '../tpm2/policy.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
@@ -25,6 +27,8 @@ export interface SealedSeeds {
   readonly hostKey: 'same' | 'other' | 'missing' | undefined;
   /** The part that the TPM opens; undefined without one. */
   readonly object: SealedObject | undefined;
+  /** The alternative policies of the TPM, in the order in which they are tried; empty without one. */
+  readonly policies: readonly TpmPolicy[];
   readonly pins: Pins | 'missing' | 'hidden' | 'damaged';
   /**
    * If seeds.age is gone from a machine that had one: what a new seed would lose, and whether that includes the
@@ -36,7 +40,15 @@ export interface SealedSeeds {
 /** What `seeds.age` and the pins show, without a key and without the TPM. */
 export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds {
   const pins = pinsSeen(readable, paths);
-  const none = { withKey: undefined, recovery: 0, hostKey: undefined, object: undefined, pins, lost: undefined };
+  const none = {
+    withKey: undefined,
+    recovery: 0,
+    hostKey: undefined,
+    object: undefined,
+    policies: [],
+    pins,
+    lost: undefined,
+  };
   const file = readable.read(paths.seeds);
   if (!file)
     return readable.isHidden(paths.seeds)
@@ -45,7 +57,9 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
   try {
     const { stanzas } = parseHeader(file);
     const of = (type: string): Stanza[] => stanzas.filter(({ args }) => args[0] === type);
-    const [tpm] = [...of('auxcred/tpm2'), ...of('auxcred/tpm2+host')];
+    const tpmStanzas = [...of('auxcred/tpm2'), ...of('auxcred/tpm2+host')];
+    const [tpm] = tpmStanzas;
+    const objects = tpmStanzas.map((stanza) => parseStanza(stanza).sealed).sort((a, b) => inOrder(a.policy, b.policy));
     const hostKeys = [...of('ssh-ed25519'), ...of('auxcred/tpm2+host')];
     // Without an ssh host key the machine's own recipient is an age one.
     const hasAgeHostKey = !tpm && hostKeys.length === 0;
@@ -63,7 +77,8 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
       lost: undefined,
       recovery: of('X25519').length - (hasAgeHostKey ? 1 : 0),
       hostKey: hostKeys.length === 0 ? undefined : hostKeySeen(readable, paths, hostKeys),
-      object: tpm && parseStanza(tpm).sealed,
+      object: objects[0],
+      policies: objects.map(({ policy }) => policy),
     };
   } catch (error) {
     if (error instanceof Failure && error.code === 'malformed') return { ...none, state: 'damaged' };

@@ -1,6 +1,7 @@
 /** Compares the TPM with the one that seeds.age was sealed to. */
 import { Failure } from '../failure.ts';
 import { readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { literalPcrs, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { reopenSrk } from '../tpm2/srk.ts';
@@ -22,7 +23,7 @@ export interface TpmState {
   readonly lockedOut: boolean;
   /** Whether it has the storage key that the seed was sealed to; undefined if that can't be told. */
   readonly srk: 'same' | 'other' | undefined;
-  /** PCRs of the policy whose value has changed since sealing. */
+  /** PCRs whose value is another one than in the closest literal branch of the policy. */
   readonly differences: readonly PcrDifference[];
   /** PCRs of the policy into which nothing had been measured when it was sealed. */
   readonly unmeasured: readonly number[];
@@ -38,7 +39,7 @@ export async function tpmState(device: string | undefined, object: SealedObject 
     lockedOut: false,
     srk: undefined,
     differences: [],
-    unmeasured: object ? unmeasuredPcrs(object.policy) : [],
+    unmeasured: object ? unmeasuredPcrs(object.policy.branches[0] ?? new Map()) : [],
     failure: undefined,
   };
   if (!unknown.present) return unknown;
@@ -66,12 +67,21 @@ async function compared(
   tpm: Tpm,
   { srkName, srkTemplate, policy }: SealedObject,
 ): Promise<Pick<TpmState, 'srk' | 'differences'>> {
-  const { values } = await readPcrs(tpm, [...policy.values.keys()]);
+  const now = await readPcrs(tpm, literalPcrs(policy));
+  return { srk: (await hasSrk(tpm, srkName, srkTemplate)) ? 'same' : 'other', differences: differencesOf(policy, now) };
+}
+
+/** The differences from the closest branch. */
+function differencesOf({ branches }: TpmPolicy, now: PcrValues): PcrDifference[] {
   const hex = (value: Uint8Array | undefined): string => Buffer.from(value ?? []).toString('hex');
-  const differences = [...policy.values]
-    .map(([pcr, value]) => ({ pcr, sealed: hex(value), now: hex(values.get(pcr)) }))
-    .filter(({ sealed, now }) => sealed !== now);
-  return { srk: (await hasSrk(tpm, srkName, srkTemplate)) ? 'same' : 'other', differences };
+  const [closest = []] = branches
+    .map((values) =>
+      [...values]
+        .map(([pcr, value]) => ({ pcr, sealed: hex(value), now: hex(now.get(pcr)) }))
+        .filter((difference) => difference.sealed !== difference.now),
+    )
+    .sort((a, b) => a.length - b.length);
+  return closest;
 }
 
 async function hasSrk(tpm: Tpm, name: Uint8Array, template: Uint8Array): Promise<boolean> {

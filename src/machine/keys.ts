@@ -8,15 +8,19 @@ import { utf8 } from '../bytes.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { hostKeyCredentials } from '../seeds/open.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
+import { policiesOf, policiesText } from '../seeds/policies.ts';
 import type { Locks } from '../seeds/seal.ts';
-import { readIfPresent, replaceFile } from '../system/files.ts';
+import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { say, warn } from '../terminal/say.ts';
-import { type PcrPolicy, readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
+import { readPcrs, unmeasuredPcrs, valueAdvice } from '../tpm2/pcr.ts';
+import { readPcrSignatures } from '../tpm2/pcr-signature.ts';
+import { leftOut, readPcrlock } from '../tpm2/pcrlock.ts';
+import { addBranch, type PcrValues, type SignedAuthority, type TpmPolicy } from '../tpm2/policy.ts';
 import { seal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
-import { openTpm } from '../tpm2/tpm.ts';
+import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 import { openersOf } from './openers.ts';
 
@@ -72,6 +76,8 @@ export interface ChosenKeys {
    * them.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Literal PCR values that open the seeds beside the current ones. */
+  readonly branches?: readonly PcrValues[] | undefined;
 }
 
 /**
@@ -81,35 +87,76 @@ export interface ChosenKeys {
 export async function withLocks<T>(
   paths: Paths,
   sealing: Sealing,
-  { sealedKey, srk }: ChosenKeys,
+  { sealedKey, srk, branches = [] }: ChosenKeys,
   work: (locks: Locks) => Promise<T>,
 ): Promise<T> {
-  if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, sealToTpm: undefined });
+  if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);
   if (sealing.withKey === 'host')
     return await work({
       sshHostKey,
       ageHostKey: sshHostKey ? undefined : await ageHostRecipient(paths),
-      sealToTpm: undefined,
+      tpm: undefined,
     });
   const tpm = await openTpm(sealing.device);
   try {
     const { manufacturer, model, firmware } = await tpmVendor(tpm);
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
-    const policy: PcrPolicy = await readPcrs(tpm, sealing.pcrs);
-    for (const pcr of unmeasuredPcrs(policy))
-      warn(`PCR ${String(pcr)} has never been extended: nothing that boots is measured into it`);
+    const policies = await policiesFor(tpm, paths, sealing, branches);
     return await work({
       sshHostKey,
       ageHostKey: undefined,
-      sealToTpm: async (secret) =>
-        await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => {
-          throw notTheOpener(error);
-        }),
+      tpm: {
+        policies,
+        seal: async (secret, policy) =>
+          await seal(tpm, secret, policy, { encrypted: true, srk }).catch((error: unknown) => {
+            throw notTheOpener(error);
+          }),
+      },
     });
   } finally {
     await tpm.close();
   }
+}
+
+/** The policies of a sealing on this machine. Says what they miss. */
+async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, more: readonly PcrValues[]): Promise<TpmPolicy[]> {
+  const current = await readPcrs(tpm, sealing.pcrs);
+  for (const advice of valueAdvice(current, machineIdOf(paths))) warn(advice);
+  if (current.size > 0 && unmeasuredPcrs(current).length === current.size && !isAuthorized(sealing))
+    warn('none of the bound PCRs was ever extended, so the policy binds nothing', '--tpm2-pcrs=4+7');
+  const branches = current.size === 0 ? [] : more.reduce<PcrValues[]>(addBranch, [current]);
+  const isLater = sealing.authorityAtFirstBoot === true;
+  const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
+  const policies = policiesOf(sealing, { branches, pcrlock });
+  if (pcrlock && leftOut(pcrlock).length > 0)
+    warn(
+      `systemd-pcrlock left out PCR ${leftOut(pcrlock).join('+')}: what is measured there may change unnoticed`,
+      'systemd-pcrlock log shows why',
+    );
+  for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
+  if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
+  return policies;
+}
+
+const isAuthorized = ({ signed, pcrlock }: Sealing): boolean => signed !== undefined || pcrlock !== undefined;
+
+const machineIdOf = ({ machineId }: Paths): string | undefined => textIfPresent(machineId)?.trim();
+
+/** The signed phases of PCR 11 in which units start: leave-initrd, sysinit and ready. */
+const unitPhases = 3;
+
+/** Warns if fewer values are signed than PCR 11 has while units start. */
+function warnOfPhases(signed: SignedAuthority): void {
+  const { signatures } = readPcrSignatures(signed);
+  const { length } = signatures.filter(
+    ({ fingerprint, pcrs }) => fingerprint === signed.key.fingerprint && pcrs.join() === signed.pcrs.join(),
+  );
+  if (length > 0 && length < unitPhases && signed.pcrs.includes(11))
+    warn(
+      `only ${String(length)} of the three boot phases in which units start are signed by this key: leave-initrd, sysinit, ready`,
+      'ukify build --pcr-private-key=FILE --phases=enter-initrd:leave-initrd,enter-initrd:leave-initrd:sysinit,enter-initrd:leave-initrd:sysinit:ready',
+    );
 }
 
 const notTheOpener = (error: unknown): unknown =>

@@ -21,7 +21,7 @@ import { applyToUnits } from './applying.ts';
 import { openersOf } from './openers.ts';
 import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
-import { boundWhenRunning, pcrsOf, sealMachine } from './sealing.ts';
+import { boundWhenRunning, sealMachine, wantedPolicy, withPolicy } from './sealing.ts';
 import { oneAtATime } from './store-lock.ts';
 
 /** What arrived, and for which machine. */
@@ -190,7 +190,7 @@ async function sentSeeds(
       payload: {
         counter,
         scopes: payload.scopes,
-        sealing: { ...sealing, ...boundWhenRunning(pcrsOf(sealing), root), device },
+        sealing: withPolicy({ ...sealing, device }, boundWhenRunning(wantedPolicy(sealing), root)),
       },
     };
   } catch (error) {

@@ -7,7 +7,9 @@ import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { lackingAccess } from '../drop-ins/broker-access.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
-import { Failure } from '../failure.ts';
+import { Failure, messageOf } from '../failure.ts';
+import { readLog } from '../measured/measured-log.ts';
+import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
@@ -34,6 +36,8 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
+import type { PcrValues } from '../tpm2/policy.ts';
+import { parseSigningKey } from '../tpm2/signing-key.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
@@ -48,6 +52,8 @@ export interface SealWishes {
    * are new.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Literal PCR values that open the seeds beside the current ones; none by default. */
+  readonly branches?: readonly PcrValues[];
   /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
   readonly beforehand?: () => void;
 }
@@ -63,7 +69,7 @@ export interface SealWishes {
 export async function sealMachine(
   root: string,
   payload: Payload,
-  { acceptOlder, srk, beforehand }: SealWishes,
+  { acceptOlder, srk, branches, beforehand }: SealWishes,
 ): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
@@ -77,7 +83,7 @@ export async function sealMachine(
   const sealed = await withLocks(
     paths,
     sealing,
-    { sealedKey, srk },
+    { sealedKey, srk, branches },
     async (locks) => await sealPayload(payload, locks),
   );
   const openers = openersOf(paths, sealing.device);
@@ -100,6 +106,7 @@ export async function sealMachine(
       if (active) record(root, paths, payload, { ...active, tpmCounter: counter && counter.value + 1 });
     },
   });
+  recordBoot(paths, sealing);
   if (active) await raised(counter);
   if (systemIsRunning(root)) {
     // A key that is left over: an earlier run was killed before systemd loaded the drop-in that no longer needs it.
@@ -116,6 +123,19 @@ export async function sealMachine(
       `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
         `${counterText(before.counter.index)} removes it`,
     );
+}
+
+/** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
+function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
+  const isBound = withKey.startsWith('tpm2') && pcrs.length > 0;
+  try {
+    const log = isBound ? readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog }) : undefined;
+    if (log) replaceFile(paths.measured, encodeSummary(summaryOf(log)), { mode: 0o600 });
+    else rmSync(paths.measured, { force: true });
+  } catch (error) {
+    rmSync(paths.measured, { force: true });
+    warn(`what this boot measured can't be kept, so auxcred doctor won't explain a change: ${messageOf(error)}`);
+  }
 }
 
 /** Rewrites the active snapshot if that is possible; else the next provision does. */
@@ -185,18 +205,30 @@ function sayUnconfigured(paths: Paths, pins: Pins): void {
 }
 
 function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
-  const { pcrs, pcrsAtFirstBoot } = sealing;
-  const policy =
-    pcrs.length > 0
-      ? ` with PCR ${pcrs.join('+')}`
-      : pcrsAtFirstBoot.length > 0
-        ? `, without PCRs until the first boot binds ${pcrsAtFirstBoot.join('+')}`
-        : '';
+  const policy = sealedPolicyText(sealing);
   for (const scope of scopes)
     say(
       `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ` +
         `${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
     );
+}
+
+function sealedPolicyText({ pcrs, pcrsAtFirstBoot, signed, pcrlock, authorityAtFirstBoot }: Sealing): string {
+  const authorities = [
+    ...(signed
+      ? [
+          `PCR ${signed.pcrs.join('+')} as signed by ${parseSigningKey(signed.publicKey, 'the public key of the sealing').fingerprint.slice(0, 16)}`,
+        ]
+      : []),
+    ...(pcrlock === undefined ? [] : ['what systemd-pcrlock predicted']),
+  ];
+  const text = (literal: readonly number[]): string =>
+    [authorities.join(' or '), ...(literal.length > 0 ? [`PCR ${literal.join('+')}`] : [])]
+      .filter((part) => part !== '')
+      .join(' and ');
+  if (authorityAtFirstBoot === true || pcrsAtFirstBoot.length > 0)
+    return `, without PCRs until the first boot binds ${authorities.length > 0 ? text(pcrsAtFirstBoot) : pcrsAtFirstBoot.join('+')}`;
+  return text(pcrs) === '' ? '' : ` with ${text(pcrs)}`;
 }
 
 /** The key that a machine is sealed to, in words. */
@@ -266,12 +298,12 @@ function install(
   // A broker that starts before the end needs access to whatever either of the two needs.
   if (!isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root))
     systemctl('daemon-reload');
-  if (sealing.pcrsAtFirstBoot.length > 0) write(paths.unbound, utf8(''));
+  if (isBoundLater(sealing)) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
   writePins(paths, pins);
   if (!isRendered) write(paths.brokerDropIn, dropIn);
-  if (sealing.pcrsAtFirstBoot.length === 0) rmSync(paths.unbound, { force: true });
+  if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
   return !isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
 }
 
@@ -285,10 +317,32 @@ function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounte
   };
 }
 
-/** PCRs to bind now, or at the first boot of a system that is being installed. */
-export const boundWhenRunning = (pcrs: readonly number[], root: string): Pick<Sealing, 'pcrs' | 'pcrsAtFirstBoot'> =>
-  systemIsRunning(root) ? { pcrs, pcrsAtFirstBoot: [] } : { pcrs: [], pcrsAtFirstBoot: pcrs };
+/** Whether part of the policy waits for the first boot. */
+const isBoundLater = ({ pcrsAtFirstBoot, authorityAtFirstBoot }: Sealing): boolean =>
+  pcrsAtFirstBoot.length > 0 || authorityAtFirstBoot === true;
 
-/** All PCRs of a sealing, bound or not yet. */
-export const pcrsOf = ({ pcrs, pcrsAtFirstBoot }: Sealing): number[] =>
-  [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b);
+/** The parts of a sealing that a TPM policy is made of. */
+export type WantedPolicy = Pick<Sealing, 'pcrs' | 'signed' | 'pcrlock'>;
+/** The same, bound now or later. */
+export type BoundPolicy = WantedPolicy & Pick<Sealing, 'pcrsAtFirstBoot' | 'authorityAtFirstBoot'>;
+
+/** A policy to bind now, or at the first boot of a system that is being installed. */
+export function boundWhenRunning({ pcrs, signed, pcrlock }: WantedPolicy, root: string): BoundPolicy {
+  const authority = { ...(signed && { signed }), ...(pcrlock !== undefined && { pcrlock }) };
+  if (systemIsRunning(root)) return { pcrs, pcrsAtFirstBoot: [], ...authority };
+  const isLater = signed !== undefined || pcrlock !== undefined;
+  return { pcrs: [], pcrsAtFirstBoot: pcrs, ...authority, ...(isLater && { authorityAtFirstBoot: true }) };
+}
+
+/** The policy of a sealing, bound or not yet. */
+export const wantedPolicy = ({ pcrs, pcrsAtFirstBoot, signed, pcrlock }: Sealing): WantedPolicy => ({
+  pcrs: [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b),
+  signed,
+  pcrlock,
+});
+
+/** A sealing with another policy. */
+export function withPolicy(sealing: Omit<Sealing, keyof BoundPolicy>, policy: BoundPolicy): Sealing {
+  const { withKey, credsKey, recovery, device } = sealing;
+  return { withKey, ...(credsKey && { credsKey }), recovery, device, ...policy };
+}

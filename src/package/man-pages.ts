@@ -240,7 +240,7 @@ function overviewPage(markdown: string): ManPage {
     section(
       'examples',
       literal([
-        '# auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...',
+        '# auxcred seal --with-key=tpm2 --tpm2-pcrs=4+7 --recipient=age1...',
         '# cat > /etc/auxcred/secrets.d/web.toml',
         '[secret.session-key]',
         'kind  = "hex"',

@@ -23,6 +23,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   history: async (argv) => (await import('../commands/history.ts')).history(argv),
   status: async (argv) => (await import('../commands/status.ts')).status(argv),
   doctor: async (argv) => (await import('../commands/doctor.ts')).doctor(argv),
+  measured: async (argv) => (await import('../commands/measured.ts')).measured(argv),
   put: async (argv) => (await import('../commands/put.ts')).put(argv),
   edit: async (argv) => (await import('../commands/edit.ts')).edit(argv),
   find: async (argv) => (await import('../commands/find.ts')).find(argv),
@@ -54,7 +55,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
  * Verbs that open no seed and need not guard memory: shells wait for `names`, units for `stage`, builds for `check`.
  * `status` and `doctor` also run if memory can't be guarded, but then open no seed.
  */
-const unguarded: readonly Verb[] = ['names', 'stage', 'check', 'status', 'doctor'];
+const unguarded: readonly Verb[] = ['names', 'stage', 'check', 'status', 'doctor', 'measured'];
 
 async function main([verb, ...argv]: readonly string[]): Promise<number> {
   if (verb === '--version') {

@@ -13,7 +13,7 @@ import { sealForTransit } from '../seeds/seal.ts';
 import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
-import { scopesOf, type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
+import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 import { converse, type Shipment } from './conversation.ts';
 import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from './difference.ts';
 import { encodeRequest, type Offer, type Request, type UnitDone } from './protocol.ts';
@@ -275,7 +275,11 @@ class HostPush {
   async #sealed({ sshHostKey }: Offer): Promise<Uint8Array> {
     const { name, withKey } = this.#host;
     const machine = this.#enrolled ?? { host: name, sshHostKey, tpm: undefined };
-    const payload: Payload = { counter: 1, scopes: this.#scopes, sealing: sealingFor(this.#host, machine) };
+    const payload: Payload = {
+      counter: 1,
+      scopes: this.#scopes,
+      sealing: sealingFor(wantedSealing(this.#host), machine),
+    };
     if (withKey !== 'host' && machine.tpm) return await sealForHost(payload, machine);
     const key = machine.sshHostKey ?? sshHostKey;
     if (!key)

@@ -9,11 +9,15 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
-import { policyOver } from '../tpm2/pcr.ts';
+import { counterText } from '../tpm2/nv-counter.ts';
+import { valuesOf } from '../tpm2/pcr.ts';
+import type { PcrlockPrediction } from '../tpm2/pcrlock.ts';
 import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
 import { parseDevice } from '../tpm2/tpm.ts';
 import type { Payload, Sealing } from './payload.ts';
+import { policiesOf } from './policies.ts';
 import { sealPayload } from './seal.ts';
+import { predictedIn } from './stanza-policy.ts';
 
 /** The TPM of an enrolled machine. */
 export interface EnrolledTpm {
@@ -25,6 +29,8 @@ export interface EnrolledTpm {
    * the installer has other values.
    */
   readonly pcrs: ReadonlyMap<number, Uint8Array> | undefined;
+  /** What systemd-pcrlock predicted there; undefined if nothing. */
+  readonly pcrlock?: Omit<PcrlockPrediction, 'values'> | undefined;
 }
 
 /** The keys of a machine, as it reported them. */
@@ -57,6 +63,7 @@ const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, 
     tpm: {
       ...(tpm.device !== undefined && { device: tpm.device }),
       srk: base64(tpm.srk.public),
+      ...(tpm.pcrlock && { pcrlock: pcrlockJson(tpm.pcrlock) }),
       ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }),
     },
   }),
@@ -99,11 +106,30 @@ function enrollmentIn(json: Json): Enrollment {
 }
 
 function tpmIn(json: Json): EnrolledTpm {
-  allow(json, 'device', 'srk', 'pcrs');
+  allow(json, 'device', 'srk', 'pcrs', 'pcrlock');
   const srk = parseSrkPublic(bytesIn(json.at('srk'), 'base64'));
   if (!srk) throw json.at('srk').unexpected('a storage root key with a standard template');
   keyOf(srk);
-  return { device: json.at('device').optional(deviceIn), srk, pcrs: json.at('pcrs').optional(pcrsIn) };
+  const pcrlock = json.at('pcrlock').optional(pcrlockIn);
+  return {
+    device: json.at('device').optional(deviceIn),
+    srk,
+    pcrs: json.at('pcrs').optional(pcrsIn),
+    ...(pcrlock && { pcrlock }),
+  };
+}
+
+const pcrlockJson = ({ index, name, pcrs, file }: NonNullable<EnrolledTpm['pcrlock']>): unknown => ({
+  nvIndex: counterText(index),
+  name: hex(name),
+  pcrs,
+  file,
+});
+
+function pcrlockIn(json: Json): NonNullable<EnrolledTpm['pcrlock']> {
+  allow(json, 'nvIndex', 'name', 'pcrs', 'file');
+  const { kind: _, ...pcrlock } = predictedIn(json);
+  return pcrlock;
 }
 
 const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> =>
@@ -142,7 +168,7 @@ function allow(json: Json, ...keys: readonly string[]): void {
 }
 
 /** How the operator wants a machine's seeds sealed. A host of the vault has these fields. */
-export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
+export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs' | 'signed' | 'pcrlock'> {
   readonly recipients: readonly string[];
 }
 
@@ -150,11 +176,17 @@ export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs'> {
  * The sealing of a machine: as the operator wants it, for the TPM that it has. A machine that was enrolled during its
  * installation binds the PCRs at its first boot.
  */
-export function sealingFor({ withKey, pcrs, recipients }: WantedSealing, { tpm }: Enrollment): Sealing {
+export function sealingFor(
+  { withKey, pcrs, signed, pcrlock, recipients }: WantedSealing,
+  { tpm }: Enrollment,
+): Sealing {
   const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
   return {
     withKey,
     pcrs: isInstalling ? [] : pcrs,
+    ...(signed && { signed }),
+    ...(pcrlock !== undefined && { pcrlock }),
+    ...(isInstalling && (signed || pcrlock !== undefined) && { authorityAtFirstBoot: true }),
     recovery: recipients,
     pcrsAtFirstBoot: isInstalling ? pcrs : [],
     device: withKey === 'host' ? undefined : tpm?.device,
@@ -178,10 +210,17 @@ export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: E
     throw new Failure('no-tpm', `${host} is enrolled without a TPM`, {
       hint: 'enroll it again when its TPM works, or with-key = "host"',
     });
-  const policy = tpm && withKey !== 'host' ? policyOver(tpm.pcrs ?? new Map(), pcrs) : undefined;
+  const branches =
+    tpm && withKey !== 'host' ? [valuesOf(tpm.pcrs ?? new Map(), pcrs)].filter(({ size }) => size > 0) : [];
   return await sealPayload(payload, {
     sshHostKey,
     ageHostKey: undefined,
-    sealToTpm: tpm && policy && ((secret) => sealForImport(tpm.srk, secret, policy)),
+    tpm:
+      tpm && withKey !== 'host'
+        ? {
+            policies: policiesOf(payload.sealing, { branches, pcrlock: tpm.pcrlock }),
+            seal: (secret, policy) => sealForImport(tpm.srk, secret, policy),
+          }
+        : undefined,
   });
 }

@@ -7,14 +7,16 @@ import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
+import type { TpmPolicy } from '../tpm2/policy.ts';
 import { type SealedObject, unseal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
+import { inOrder } from './policies.ts';
 import type { TpmCounter } from './tpm-counter.ts';
-import { parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
+import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
 export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', sealed: 'sealed-host-key' } as const;
@@ -48,6 +50,8 @@ export interface OpenedSeeds {
   readonly openedBy: string;
   /** The SRK of the TPM that opened it; undefined if something else did. */
   readonly srk: RecordedSrk | undefined;
+  /** The policy under which the TPM opened it; undefined if something else did. */
+  readonly policy: TpmPolicy | undefined;
   /** The pinned counter; undefined if none is pinned. */
   readonly counter?: TpmCounter;
 }
@@ -57,7 +61,7 @@ interface Reading {
   /** The counter to read; undefined for none. */
   readonly index: number | undefined;
   /** Set if the TPM opened the seeds. */
-  found: { readonly value: number | undefined; readonly srk: RecordedSrk } | undefined;
+  found: { readonly value: number | undefined; readonly srk: RecordedSrk; readonly policy: TpmPolicy } | undefined;
 }
 
 /**
@@ -134,7 +138,8 @@ async function openWith(
   const reading: Reading = { index, found: undefined };
   const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading));
   try {
-    return { payload: parsePayload(plaintext), openedBy, srk: reading.found?.srk, value: reading.found?.value };
+    const { srk, policy, value } = reading.found ?? {};
+    return { payload: parsePayload(plaintext), openedBy, srk, policy, value };
   } finally {
     plaintext.fill(0);
   }
@@ -182,8 +187,7 @@ function tpmUnwrapper(
   sshKey: Uint8Array | undefined,
   reading: Reading,
 ): Unwrapper {
-  const unwrap = async (stanza: Stanza): Promise<Uint8Array> => {
-    const parsed = parseStanza(stanza);
+  const unwrap = async ({ stanza, parsed }: Candidate): Promise<Uint8Array> => {
     const secrets: Uint8Array[] = [];
     try {
       if (type === 'auxcred/tpm2+host') secrets.push(hostSecretOf(stanza, sshKey));
@@ -191,7 +195,8 @@ function tpmUnwrapper(
       secrets.unshift(secret);
       const fileKey = unwrapStanza(type, parsed, secrets);
       // Only now: until a stanza opens, the SRK in it is untrusted input.
-      reading.found = { value, srk: { srkName: parsed.sealed.srkName, srkTemplate: parsed.sealed.srkTemplate } };
+      const { srkName, srkTemplate, policy } = parsed.sealed;
+      reading.found = { value, srk: { srkName, srkTemplate }, policy };
       return fileKey;
     } finally {
       for (const secret of secrets) secret.fill(0);
@@ -200,19 +205,38 @@ function tpmUnwrapper(
   return {
     name: type.slice('auxcred/'.length),
     unwrap: async (stanzas) => {
-      const mine = stanzas.filter(({ args }) => args[0] === type);
-      let failure: unknown;
-      for (const stanza of mine) {
+      const candidates = stanzas
+        .filter(({ args }) => args[0] === type)
+        .map((stanza): Candidate => ({ stanza, parsed: parseStanza(stanza) }))
+        .sort((a, b) => inOrder(a.parsed.sealed.policy, b.parsed.sealed.policy));
+      const failures: unknown[] = [];
+      for (const candidate of candidates) {
         try {
-          return await unwrap(stanza);
+          return await unwrap(candidate);
         } catch (error) {
-          failure ??= error;
+          failures.push(error);
         }
       }
-      if (failure !== undefined) throw failure;
+      if (failures.length > 0) throw together(failures);
       return undefined;
     },
   };
+}
+
+interface Candidate {
+  readonly stanza: Stanza;
+  readonly parsed: ParsedTpmStanza;
+}
+
+/** One failure that says why no alternative opened the seeds. Its code and hint are the first one's. */
+function together(failures: readonly unknown[]): unknown {
+  const [first, ...more] = failures;
+  if (more.length === 0 || !(first instanceof Failure)) return first;
+  const texts = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)));
+  return new Failure(first.code, [...new Set(texts)].join('; nor: '), {
+    ...(first.hint === undefined ? {} : { hint: first.hint }),
+    cause: first,
+  });
 }
 
 /** The secret that the ssh host key adds to the TPM's. The caller wipes it. @throws Failure `no-recipient` */

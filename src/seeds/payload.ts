@@ -22,6 +22,16 @@ export type RemoteKeySource = (typeof remoteKeySources)[number];
 /** Matches the characters of an age recipient. Does not check its checksum. */
 export const recipientPattern = /^age1[a-z0-9]+$/;
 
+/** Whose signatures of PCR values open seeds.age. */
+export interface Signed {
+  /** SubjectPublicKeyInfo in DER. */
+  readonly publicKey: Uint8Array;
+  /** The PCRs that are signed, ascending. */
+  readonly pcrs: readonly number[];
+  /** The file with the signatures, an absolute path; undefined for systemd's. */
+  readonly signature: string | undefined;
+}
+
 /** How seeds.age was sealed, so that it can be resealed in the same way. */
 export interface Sealing {
   readonly withKey: KeySource;
@@ -29,8 +39,14 @@ export interface Sealing {
   readonly credsKey?: CredsKey | undefined;
   /** Age recipients that can open seeds.age without this machine. */
   readonly recovery: readonly string[];
-  /** PCR indices of the TPM policy; empty without one. */
+  /** PCR indices whose literal values the TPM policy requires; may be empty. */
   readonly pcrs: readonly number[];
+  /** The key that signs PCR values; undefined without one. */
+  readonly signed?: Signed | undefined;
+  /** The path of systemd's pcrlock.json, if its prediction opens the seeds; undefined otherwise. */
+  readonly pcrlock?: string | undefined;
+  /** Whether `signed` and `pcrlock` are yet to be bound, at the first boot after an installation. */
+  readonly authorityAtFirstBoot?: boolean | undefined;
   /**
    * PCR indices to bind at the first boot after an installation, since the installer's values differ; empty once they
    * are bound.
@@ -82,6 +98,9 @@ export const sealingJson = ({
   credsKey,
   recovery,
   pcrs,
+  signed,
+  pcrlock,
+  authorityAtFirstBoot,
   pcrsAtFirstBoot,
   device,
 }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
@@ -90,10 +109,31 @@ export const sealingJson = ({
     withKey,
     ...(credsKey === undefined ? {} : { credsKey }),
     pcrs,
+    ...(signed === undefined ? {} : { signed: signedJson(signed) }),
+    ...(pcrlock === undefined ? {} : { pcrlock }),
+    ...(authorityAtFirstBoot === true ? { authorityAtFirstBoot } : {}),
     ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }),
     ...(device === undefined ? {} : { device }),
   },
 });
+
+const signedJson = ({ publicKey, pcrs, signature }: Signed): unknown => ({
+  publicKey: Buffer.from(publicKey).toString('base64'),
+  pcrs,
+  ...(signature === undefined ? {} : { signature }),
+});
+
+const signedIn = (json: Json): Signed => ({
+  publicKey: base64In(json.at('publicKey')),
+  pcrs: pcrListIn(json.at('pcrs')),
+  signature: json.at('signature').optional(absolutePathIn),
+});
+
+function base64In(item: Json): Uint8Array {
+  const bytes = new Uint8Array(Buffer.from(item.text(), 'base64'));
+  if (Buffer.from(bytes).toString('base64') !== item.text()) throw item.unexpected('base64');
+  return bytes;
+}
 
 /** Parses {@link sealingJson}. @throws Failure `malformed` */
 export function parseSealing(json: Json): Sealing {
@@ -106,6 +146,12 @@ export function parseSealing(json: Json): Sealing {
       .list()
       .map((item) => item.text()),
     pcrs: pcrsOf(policy.at('pcrs')),
+    ...given('signed', policy.at('signed').optional(signedIn)),
+    ...given('pcrlock', policy.at('pcrlock').optional(absolutePathIn)),
+    ...given(
+      'authorityAtFirstBoot',
+      policy.at('authorityAtFirstBoot').optional((item) => item.flag()),
+    ),
     pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
     device: policy.at('device').optional((item) => item.text()),
   };
@@ -128,6 +174,13 @@ export function parsePayload(bytes: Uint8Array): Payload {
     sealing: parseSealing(json),
   };
 }
+
+/** The member `key`, unless its value is undefined. */
+const given = <K extends string, T>(key: K, value: T | undefined): Partial<Record<K, T>> => {
+  const member: Partial<Record<K, T>> = {};
+  if (value !== undefined) member[key] = value;
+  return member;
+};
 
 const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 23));
 
@@ -155,4 +208,18 @@ function parseScope(item: Json): Scope {
   const seed = new Uint8Array(Buffer.from(item.at('seed').text(), 'base64'));
   if (seed.length !== seedLength) throw item.at('seed').unexpected(`${String(seedLength)} bytes`);
   return { kind: item.at('kind').oneOf(scopeKinds), name, epoch: item.at('epoch').whole(1, most32), seed };
+}
+
+/** PCR indices, at least one, ascending and each once. @throws Failure `malformed` */
+export function pcrListIn(item: Json): number[] {
+  const pcrs = item.list().map((pcr) => pcr.whole(0, 23));
+  if (pcrs.length === 0 || pcrs.some((pcr, i) => pcr <= (pcrs[i - 1] ?? -1))) throw item.unexpected('ascending PCRs');
+  return pcrs;
+}
+
+/** An absolute path. @throws Failure `malformed` */
+export function absolutePathIn(item: Json): string {
+  const path = item.text();
+  if (!/^\/[^\0\n]*$/.test(path)) throw item.unexpected('an absolute path');
+  return path;
 }

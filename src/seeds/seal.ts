@@ -3,9 +3,17 @@ import { Encrypter, type Recipient, Stanza } from 'age-encryption';
 import type { Stanza as ParsedStanza } from '../age/header.ts';
 import { sshEphemeralSecret, sshStanza } from '../age/ssh-ed25519.ts';
 import { Failure } from '../failure.ts';
+import type { TpmPolicy } from '../tpm2/policy.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { encodePayload, type Payload } from './payload.ts';
 import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
+
+/** A TPM, and the alternative policies under which it opens the seeds. */
+export interface TpmLock {
+  readonly policies: readonly TpmPolicy[];
+  /** Seals K (32 bytes) under one of them. */
+  readonly seal: (secret: Uint8Array, policy: TpmPolicy) => SealedObject | Promise<SealedObject>;
+}
 
 /** The keys of this or another machine that seeds can be sealed to. */
 export interface Locks {
@@ -13,8 +21,8 @@ export interface Locks {
   readonly sshHostKey: Uint8Array | undefined;
   /** The recipient of the age identity that systemd-creds protects, or that replaces a missing ssh host key. */
   readonly ageHostKey: string | undefined;
-  /** Seals K (32 bytes) to the machine's TPM. */
-  readonly sealToTpm: ((secret: Uint8Array) => SealedObject | Promise<SealedObject>) | undefined;
+  /** The machine's TPM. */
+  readonly tpm: TpmLock | undefined;
 }
 
 /**
@@ -29,7 +37,7 @@ export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8
  * Encrypts a payload to a machine's ssh host key only, for its way to that machine, which seals it to its own TPM.
  */
 export async function sealForTransit(payload: Payload, sshHostKey: Uint8Array): Promise<Uint8Array> {
-  return await encrypted(payload, [wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey))]);
+  return await encrypted(payload, [wrappingWith((fileKey) => [sshStanza(sshHostKey, fileKey)])]);
 }
 
 async function encrypted(payload: Payload, recipients: readonly (string | Recipient)[]): Promise<Uint8Array> {
@@ -56,43 +64,57 @@ function addRecipient(encrypter: Encrypter, recipient: string | Recipient): void
   }
 }
 
-function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, sealToTpm }: Locks): string | Recipient {
+function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, tpm }: Locks): string | Recipient {
   if (sealing.withKey === 'host' || sealing.withKey === 'systemd-creds') {
-    if (sealing.withKey === 'host' && sshHostKey) return wrappingWith((fileKey) => sshStanza(sshHostKey, fileKey));
+    if (sealing.withKey === 'host' && sshHostKey) return wrappingWith((fileKey) => [sshStanza(sshHostKey, fileKey)]);
     if (ageHostKey !== undefined) return ageHostKey;
     throw new Failure('no-recipient', 'this machine has no host key to seal to');
   }
-  if (!sealToTpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
-  if (sealing.withKey === 'tpm2') return wrappingWith((fileKey) => tpmStanza(['auxcred/tpm2'], sealToTpm, [], fileKey));
+  if (!tpm) throw new Failure('no-tpm', 'there is no TPM to seal to');
+  if (sealing.withKey === 'tpm2')
+    return wrappingWith(
+      async (fileKey) => await tpmStanzas(tpm, () => ({ args: ['auxcred/tpm2'], host: [] }), fileKey),
+    );
   if (!sshHostKey)
     throw new Failure('no-recipient', 'tpm2+host needs an ssh host key, and this machine has none', {
       hint: 'ssh-keygen -A makes one; --with-key=tpm2 does without',
     });
-  return wrappingWith(async (fileKey) => {
+  const hostShare = (): Share => {
     const { tag, share, secret } = sshEphemeralSecret(sshHostKey);
-    return await tpmStanza(['auxcred/tpm2+host', tag, share], sealToTpm, [secret], fileKey);
-  });
+    return { args: ['auxcred/tpm2+host', tag, share], host: [secret] };
+  };
+  return wrappingWith(async (fileKey) => await tpmStanzas(tpm, hostShare, fileKey));
 }
 
-function wrappingWith(wrap: (fileKey: Uint8Array) => ParsedStanza | Promise<ParsedStanza>): Recipient {
+function wrappingWith(
+  wrap: (fileKey: Uint8Array) => readonly ParsedStanza[] | Promise<readonly ParsedStanza[]>,
+): Recipient {
   return {
-    wrapFileKey: async (fileKey) => {
-      const { args, body } = await wrap(fileKey);
-      return [new Stanza([...args], body)];
-    },
+    wrapFileKey: async (fileKey) => (await wrap(fileKey)).map(({ args, body }) => new Stanza([...args], body)),
   };
 }
 
-async function tpmStanza(
-  args: Parameters<typeof wrapStanza>[0],
-  sealToTpm: NonNullable<Locks['sealToTpm']>,
-  hostSecret: readonly Uint8Array[],
+/** The arguments of a stanza, and what the host key adds to the TPM's secret. */
+interface Share {
+  readonly args: Parameters<typeof wrapStanza>[0];
+  readonly host: readonly Uint8Array[];
+}
+
+/** One stanza for each policy, each with a secret of its own. */
+async function tpmStanzas(
+  { policies, seal }: TpmLock,
+  share: () => Share,
   fileKey: Uint8Array,
-): Promise<ParsedStanza> {
-  const tpmSecret = freshTpmSecret();
-  try {
-    return wrapStanza(args, await sealToTpm(tpmSecret), [tpmSecret, ...hostSecret], fileKey);
-  } finally {
-    for (const secret of [tpmSecret, ...hostSecret]) secret.fill(0);
+): Promise<ParsedStanza[]> {
+  const stanzas: ParsedStanza[] = [];
+  for (const policy of policies) {
+    const { args, host } = share();
+    const tpmSecret = freshTpmSecret();
+    try {
+      stanzas.push(wrapStanza(args, await seal(tpmSecret, policy), [tpmSecret, ...host], fileKey));
+    } finally {
+      for (const secret of [tpmSecret, ...host]) secret.fill(0);
+    }
   }
+  return stanzas;
 }

@@ -6,22 +6,21 @@
  *     body:      LP(SRK Name) LP(SRK template) LP(policy) LP(TPM2B_PUBLIC) LP(TPM2B_PRIVATE)
  *                || wrapped file key (32 bytes)
  *                or, sealed on another machine: ... LP(duplicate) LP(TPM2B_ENCRYPTED_SECRET) || wrapped file key
- *     policy:    canonical JSON {"bank":"sha256","pcrs":{"7":"hex of the PCR's value when it was sealed"}}
+ *     policy:    as in stanza-policy.ts
  *     wrap key:  HKDF-SHA256(ikm = K or K||S,
  *                            salt = SHA-256(LP(type) LP(argument)... LP(body before the wrapped key)),
  *                            info = "auxcred/v1/" || type, 32)
  *     file key:  ChaCha20-Poly1305(wrap key, zero nonce)
  *
  * K: 32 random bytes of this seal, which only the TPM gives back. S: the shared secret of age's ssh-ed25519 scheme.
- * The zero nonce is sound because a wrap key wraps one file key. The PCR values are public and recorded so that a
- * mismatch can name its PCR.
+ * The zero nonce is sound because a wrap key wraps one file key.
  */
 import { createCipheriv, createDecipheriv, createHash, hkdfSync, randomBytes } from 'node:crypto';
 import type { Stanza } from '../age/header.ts';
 import { concat, framed, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
-import { canonicalJson, Json } from '../system/json.ts';
-import type { PcrPolicy, SealedObject } from '../tpm2/sealed-object.ts';
+import type { SealedObject } from '../tpm2/sealed-object.ts';
+import { encodePolicy, parsePolicy } from './stanza-policy.ts';
 
 /** The types of the stanzas. */
 export type TpmStanzaType = 'auxcred/tpm2' | 'auxcred/tpm2+host';
@@ -121,27 +120,4 @@ function unframed(bytes: Uint8Array): Uint8Array[] {
     offset = end;
   }
   return fields;
-}
-
-function encodePolicy({ bank, values }: PcrPolicy): Uint8Array {
-  return utf8(
-    canonicalJson({
-      bank,
-      pcrs: Object.fromEntries([...values].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')])),
-    }),
-  );
-}
-
-function parsePolicy(bytes: Uint8Array): PcrPolicy {
-  const json = Json.parse(bytes, 'the TPM policy of seeds.age', hint);
-  const values = json
-    .at('pcrs')
-    .entries()
-    .map(([key, item]): [number, Uint8Array] => {
-      const value = item.text();
-      if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key) || !/^[0-9a-f]{64}$/.test(value))
-        throw item.unexpected('the value of a PCR');
-      return [Number(key), new Uint8Array(Buffer.from(value, 'hex'))];
-    });
-  return { bank: json.at('bank').oneOf(['sha256'] as const), values: new Map(values.sort(([a], [b]) => a - b)) };
 }

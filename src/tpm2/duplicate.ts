@@ -19,7 +19,7 @@ import {
 import { concat } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { kdfa, kdfe, noContext } from './key-derivation.ts';
-import type { PcrPolicy } from './pcr.ts';
+import type { TpmPolicy } from './policy.ts';
 import { type ImportableObject, refuseLong, sealedPublic } from './sealed-object.ts';
 import { nameOfPublic, type SrkPublic } from './srk.ts';
 import { algorithms, contentOf, sized, u16 } from './wire.ts';
@@ -37,11 +37,11 @@ const modulusLength = 256;
 const exponent = 65537;
 
 /**
- * Seals `secret` (at most 64 bytes) to the TPM with this SRK and to the PCR values of `policy`.
+ * Seals `secret` (at most 64 bytes) to the TPM with this SRK, under `policy`.
  * @throws Failure `malformed` for an SRK that is not a usable key
  * @throws RangeError for a longer secret
  */
-export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: PcrPolicy): ImportableObject {
+export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: TpmPolicy): ImportableObject {
   refuseLong(secret);
   const obfuscation = new Uint8Array(randomBytes(seedLength));
   const publicArea = sealedPublic(

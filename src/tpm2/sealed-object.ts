@@ -1,16 +1,16 @@
-/** Seals a secret so that only this TPM returns it, and only while its PCRs have the recorded values. */
+/** Seals a secret so that only this TPM returns it, and only while its PCRs satisfy a policy. */
 import { Failure, resealHint } from '../failure.ts';
-import { encodeSelection, type PcrPolicy, policyDigest, readPcrs } from './pcr.ts';
+import { readPcrs } from './pcr.ts';
+import { literalPcrs, policyDigest, type TpmPolicy } from './policy.ts';
+import { branchMismatch, PcrsMoved, satisfy } from './policy-session.ts';
 import { TpmError, tpmFailure } from './response.ts';
 import { openSrk, type RecordedSrk, reopenSrk, type Srk } from './srk.ts';
 import type { Tpm } from './tpm.ts';
 import { aes128Cfb, algorithms, contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
 
-export type { PcrPolicy };
-
 /** A sealed object, with the SRK that it is sealed to. */
 interface Sealed extends RecordedSrk {
-  readonly policy: PcrPolicy;
+  readonly policy: TpmPolicy;
   /** TPM2B_PUBLIC. */
   readonly public: Uint8Array;
 }
@@ -39,7 +39,7 @@ export type SealedObject = NativeObject | ImportableObject;
  */
 const sealedAttributes = 0x00000412;
 /** TPM_SE values (part 2, table 26). */
-export const sessionTypes = { hmac: 0, policy: 1 } as const;
+export const sessionTypes = { hmac: 0, policy: 1, trial: 3 } as const;
 /**
  * continueSession, decrypt, encrypt (part 2, table 32): the first parameter of each command and response is encrypted.
  */
@@ -63,7 +63,7 @@ export interface SealOptions extends Protection {
 }
 
 /** The TPM2B_PUBLIC of a sealed object. `unique` is empty in a template. */
-export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint8Array): Uint8Array =>
+export const sealedPublic = (attributes: number, policy: TpmPolicy, unique: Uint8Array): Uint8Array =>
   sized(
     Uint8Array.from([
       ...u16(algorithms.keyedHash),
@@ -76,14 +76,14 @@ export const sealedPublic = (attributes: number, policy: PcrPolicy, unique: Uint
   );
 
 /**
- * Seals `secret` (at most 64 bytes) to the PCR values of `policy`.
+ * Seals `secret` (at most 64 bytes) under `policy`.
  * @throws Failure `other-tpm` if this TPM lacks the named SRK, `tpm`
  * @throws RangeError for a longer secret
  */
 export async function seal(
   tpm: Tpm,
   secret: Uint8Array,
-  policy: PcrPolicy,
+  policy: TpmPolicy,
   { srk: expected, ...protection }: SealOptions = { encrypted: true },
 ): Promise<NativeObject> {
   const template = sealedPublic(sealedAttributes, policy, new Uint8Array(0));
@@ -172,21 +172,12 @@ async function unsealObject(
   session: number,
   sealed: SealedObject,
 ): Promise<Uint8Array> {
-  const { policy } = sealed;
+  const way = 'private' in sealed ? resealHint : 'enroll this machine again and push to it';
+  const hint = `if the change was yours, ${way}; if not, somebody changed what boots`;
   for (let attempt = 0; ; attempt++) {
     const policySession = await startSession(tpm, srk, sessionTypes.policy, { encrypted: false });
     try {
-      if (policy.values.size > 0) {
-        await tpm.call(
-          'Esys_PolicyPCR',
-          policySession,
-          tpm.none,
-          tpm.none,
-          tpm.none,
-          toStructure('TPM2B_DIGEST', u16(0)),
-          toStructure('TPML_PCR_SELECTION', encodeSelection([...policy.values.keys()])),
-        );
-      }
+      await satisfy(tpm, policySession, sealed.policy, hint);
       return await tpm.outputs(
         1,
         async (slot) => {
@@ -204,9 +195,10 @@ async function unsealObject(
         },
       );
     } catch (error) {
-      if (!(error instanceof TpmError)) throw error;
-      if (error.is('policyFail')) throw await pcrMismatch(tpm, sealed, error);
-      if (!error.is('pcrChanged') || attempt === pcrChangeRetries) throw error;
+      const isMoved = error instanceof PcrsMoved || (error instanceof TpmError && error.is('pcrChanged'));
+      if (isMoved && attempt < pcrChangeRetries) continue;
+      if (error instanceof TpmError && error.is('policyFail')) throw await mismatch(tpm, sealed.policy, hint, error);
+      throw error;
     } finally {
       await tpm.release(policySession);
     }
@@ -323,25 +315,7 @@ async function imported(
   }
 }
 
-async function pcrMismatch(tpm: Tpm, sealed: SealedObject, cause: TpmError): Promise<Failure> {
-  const { values } = sealed.policy;
-  const now = await readPcrs(tpm, [...values.keys()]);
-  const short = (value: Uint8Array | undefined): string =>
-    Buffer.from(value ?? [])
-      .toString('hex')
-      .slice(0, 16);
-  const changed = [...values]
-    .filter(([pcr, value]) => Buffer.compare(value, now.values.get(pcr) ?? new Uint8Array(0)) !== 0)
-    .map(([pcr, value]) => `PCR ${String(pcr)} (sealed at ${short(value)}, now ${short(now.values.get(pcr))})`);
-  const way = 'private' in sealed ? resealHint : 'enroll this machine again and push to it';
-  const hint = `if the change was yours, ${way}; if not, somebody changed what boots`;
-  if (changed.length === 0)
-    return new Failure('malformed', 'the sealed object has another policy than the one recorded beside it', {
-      hint,
-      cause,
-    });
-  return new Failure('pcr-mismatch', `the machine did not boot as it did when it was sealed: ${changed.join(', ')}`, {
-    hint,
-    cause,
-  });
+/** The failure for a policy that the TPM found unsatisfied. */
+async function mismatch(tpm: Tpm, policy: TpmPolicy, hint: string, cause: TpmError): Promise<Failure> {
+  return branchMismatch(policy, await readPcrs(tpm, literalPcrs(policy)), hint, cause);
 }

@@ -10,11 +10,13 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import { type RemoteKeySource, recipientPattern, remoteKeySources } from '../seeds/payload.ts';
+import type { WantedSealing } from '../seeds/enrollment.ts';
+import { absolutePathIn, type RemoteKeySource, recipientPattern, remoteKeySources } from '../seeds/payload.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import { Json } from '../system/json.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
+import { readSigningKey } from '../tpm2/signing-key.ts';
 import { commandOf, fromHome, type OtherVaultSettings, readOtherVaults } from './settings.ts';
 
 /** A host of the vault. */
@@ -33,6 +35,10 @@ export interface VaultHost {
   readonly withKeyIsChosen: boolean;
   /** PCRs that must have the values from its enrollment, ascending; may be empty. */
   readonly pcrs: readonly number[];
+  /** The key that signs PCR values of its images; undefined without one. */
+  readonly publicKey: { readonly file: string; readonly pcrs: readonly number[] } | undefined;
+  /** The path of pcrlock.json there, if its prediction is to open the seeds. */
+  readonly pcrlock: string | undefined;
   /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
 }
@@ -116,7 +122,7 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   allow(top, ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh'], settings);
   const everywhere = recipientsOf(top);
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
-    allow(entry, ['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'], settings);
+    allow(entry, hostKeys, settings);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
     return {
       name: checkedName(settings, name),
@@ -129,6 +135,11 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
       withKey,
       withKeyIsChosen: entry.at('with-key').optional(() => true) ?? false,
       pcrs: entry.at('tpm2-pcrs').optional((item) => pcrsIn(item, withKey)) ?? [],
+      publicKey: entry.at('tpm2-public-key').optional((item) => ({
+        file: resolve(folder, fromHome(withTpm(item, withKey).text())),
+        pcrs: entry.at('tpm2-public-key-pcrs').optional(signedPcrsIn) ?? [11],
+      })),
+      pcrlock: entry.at('tpm2-pcrlock').optional((item) => absolutePathIn(withTpm(item, withKey))),
       recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
     };
   });
@@ -187,13 +198,48 @@ const recipientsOf = (table: Json): string[] =>
     }),
   ) ?? [];
 
+const hostKeys = [
+  ...['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'],
+  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock'],
+];
+
+/** How a host's seeds are to be sealed. Reads its public key. @throws Failure `not-found`, `malformed` */
+export function wantedSealing({ withKey, pcrs, publicKey, pcrlock, recipients }: VaultHost): WantedSealing {
+  const signed = publicKey && {
+    publicKey: readSigningKey(publicKey.file).spki,
+    pcrs: publicKey.pcrs,
+    signature: undefined,
+  };
+  return { withKey, pcrs, signed, pcrlock, recipients };
+}
+
+/** Refuses what is of no use with a host key. @throws Failure `malformed` */
+function withTpm(item: Json, withKey: RemoteKeySource): Json {
+  if (withKey === 'host') throw item.unexpected('of use without with-key = "tpm2" or "tpm2+host"');
+  return item;
+}
+
+function signedPcrsIn(item: Json): number[] {
+  const pcrs = parsePcrsIn(item);
+  if (pcrs.length === 0) throw item.unexpected('a list of PCRs');
+  return pcrs;
+}
+
 /** @throws Failure `malformed` */
 function pcrsIn(item: Json, withKey: RemoteKeySource): number[] {
-  if (withKey === 'host') throw item.unexpected('of use without with-key = "tpm2" or "tpm2+host"');
-  try {
-    const pcrs = parsePcrs(item.text());
+  const pcrs = parsePcrsIn(withTpm(item, withKey));
+  return asMalformed(item, () => {
     pcrAdvice(pcrs);
     return pcrs;
+  });
+}
+
+const parsePcrsIn = (item: Json): number[] => asMalformed(item, () => parsePcrs(item.text()));
+
+/** Runs `work`, and says of a wrong PCR where it is. @throws Failure `malformed` */
+function asMalformed<T>(item: Json, work: () => T): T {
+  try {
+    return work();
   } catch (error) {
     if (error instanceof Failure && error.code === 'usage') throw item.unexpected(`possible: ${error.message}`);
     throw error;

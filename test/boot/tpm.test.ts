@@ -7,10 +7,12 @@ import { utf8 } from '../../src/bytes.ts';
 import { parseEnrollment, sealForHost, sealingFor } from '../../src/seeds/enrollment.ts';
 import { openSeeds } from '../../src/seeds/open.ts';
 import { parseStanza } from '../../src/seeds/tpm-stanza.ts';
+import type { PcrValues } from '../../src/tpm2/policy.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+import { entry, makeSigner } from '../tpm2/policies.ts';
 import { runFree, takeOver } from './takeover.ts';
 
 /** What code in the broker's process can do: no more than the broker needs. */
@@ -339,5 +341,55 @@ for (const version of systemdVersions)
       await machine.boot();
       assert.notEqual(await start(), 0);
       assert.match(await told(), /sealed to another TPM, or this one was cleared/);
+    });
+
+    test('a signed policy opens in the sandbox, with the signatures of the image that booted', async () => {
+      const signer = makeSigner();
+      const stub = '/run/systemd/tpm2-pcr-signature.json';
+      const eleven = (): PcrValues => {
+        const said = power.tpm?.tool('tpm2_pcrread', 'sha256:11') ?? '';
+        return new Map([[11, Uint8Array.from(Buffer.from(/0x([0-9A-F]{64})/.exec(said)?.[1] ?? '', 'hex'))]]);
+      };
+      const sign = async (): Promise<void> => {
+        await machine.write(stub, JSON.stringify({ sha256: [entry(signer, eleven())] }));
+      };
+      await machine.systemctl('stop', 'auxcred.service');
+      await sign();
+      await machine.write('/run/systemd/tpm2-pcr-public-key.pem', signer.pem);
+      const options = ['--replace', '--with-key=tpm2', `--tpm2-device=${machine.tpm?.device ?? ''}`, '--no-recovery'];
+      const unbound = await machine.run(['auxcred', 'seal', ...options]);
+      assert.match(
+        unbound.stderr,
+        /booted a measured image\nauxcred: hint: --tpm2-public-key=\/run\/systemd\/tpm2-pcr-public-key\.pem/,
+      );
+      const { stderr } = await machine.run([
+        'auxcred',
+        'seal',
+        ...options,
+        '--tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem',
+      ]);
+      assert.match(stderr, /only 1 of the three boot phases/);
+      assert.match(stderr, /sealed the seed of host\/web1 to its TPM with PCR 11 as signed by [0-9a-f]{16}; key id/);
+      await machine.run(['auxcred', 'apply', '--no-restart']);
+      assert.match((await machine.run(['auxcred', 'status'], { check: false })).stdout, /PCR 11 as signed by/);
+      assert.equal(await start(), 0, await told());
+      const signed = await key();
+      assert.match(signed ?? '', /^[0-9a-f]{64}$/);
+
+      power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'33'.repeat(32)}`);
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /PCR 11 has a value that no signature covers/);
+      await sign();
+      assert.equal(await start(), 0, await told());
+      assert.equal(await key(), signed);
+      await machine.run(['rm', stub]);
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /there is no signature of PCR 11/);
+      await sign();
+      // The seed stays, and the policy goes.
+      await machine.run(['auxcred', 'reseal', '--no-tpm2-public-key', '--tpm2-pcrs=7']);
+      power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'44'.repeat(32)}`);
+      assert.equal(await start(), 0, await told());
+      assert.equal(await key(), signed);
     });
   });

@@ -22,7 +22,8 @@ import { type HostKeys, openSeeds } from '../../src/seeds/open.ts';
 import type { Payload } from '../../src/seeds/payload.ts';
 import { freshTpmSecret, parseStanza, unwrapStanza, wrapStanza } from '../../src/seeds/tpm-stanza.ts';
 import { sealForImport } from '../../src/tpm2/duplicate.ts';
-import { policyOver, readPresentPcrs } from '../../src/tpm2/pcr.ts';
+import { readPresentPcrs, valuesOf } from '../../src/tpm2/pcr.ts';
+import { literalPolicy } from '../../src/tpm2/policy.ts';
 import { unseal } from '../../src/tpm2/sealed-object.ts';
 import { readSrkPublic } from '../../src/tpm2/srk.ts';
 import { openTpm } from '../../src/tpm2/tpm.ts';
@@ -161,9 +162,10 @@ describe('seeds sealed for an enrolled machine', () => {
     test(`${withKey}: open there as they are, and with the recovery key anywhere`, async () => {
       const sealed = payload(wanted(withKey, { recipients: [recovery()] }));
       const file = await sealForHost(sealed, machine);
-      const { srk, ...rest } = await opened(file);
+      const { srk, policy, ...rest } = await opened(file);
       assert.deepEqual(rest, { payload: sealed, openedBy });
       assert.equal(srk !== undefined, withKey !== 'host', 'the TPM that opened it is named');
+      assert.equal(policy !== undefined, withKey !== 'host');
       writeFileSync(join(folder, 'seeds.age'), file);
       const byAge = (identity: string) =>
         spawnSync('age', ['-d', '-i', join(folder, identity), join(folder, 'seeds.age')], { encoding: 'utf8' });
@@ -284,7 +286,12 @@ describe("the stanza of another machine's seal", () => {
     const pcrs = machine.tpm?.pcrs;
     assert.ok(srk && pcrs);
     return {
-      stanza: wrapStanza(['auxcred/tpm2'], sealForImport(srk, secret, policyOver(pcrs, [7])), [secret], fileKey),
+      stanza: wrapStanza(
+        ['auxcred/tpm2'],
+        sealForImport(srk, secret, literalPolicy(valuesOf(pcrs, [7]))),
+        [secret],
+        fileKey,
+      ),
       secret,
       fileKey,
     };

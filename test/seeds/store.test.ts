@@ -8,6 +8,7 @@ import { encodePins, parsePins, pinsOf, verifyPins } from '../../src/seeds/pins.
 import type { Scope } from '../../src/seeds/scope.ts';
 import { refuseRewound, type TpmCounter } from '../../src/seeds/tpm-counter.ts';
 import { parseStanza, type TpmStanzaType, unwrapStanza, wrapStanza } from '../../src/seeds/tpm-stanza.ts';
+import { literalPolicy } from '../../src/tpm2/policy.ts';
 import { bytes } from '../derive/vectors.ts';
 
 import { group, host, isFailure, payload, seed } from './scopes.ts';
@@ -94,7 +95,7 @@ describe('what is in seeds.age', () => {
       const common = {
         srkName: bytes(srkName),
         srkTemplate: bytes(srkTemplate),
-        policy: { bank: 'sha256', values } as const,
+        policy: literalPolicy(values),
         public: bytes(publicArea),
       };
       const object =

@@ -5,7 +5,8 @@ import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { Failure } from '../../src/failure.ts';
 import { sealForImport } from '../../src/tpm2/duplicate.ts';
-import { type PcrPolicy, policyOver, readPresentPcrs } from '../../src/tpm2/pcr.ts';
+import { readPresentPcrs, valuesOf } from '../../src/tpm2/pcr.ts';
+import { literalPolicy, type TpmPolicy } from '../../src/tpm2/policy.ts';
 import { type ImportableObject, unseal } from '../../src/tpm2/sealed-object.ts';
 import { nameOfPublic, parseSrkPublic, readSrkPublic, type SrkPublic } from '../../src/tpm2/srk.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
@@ -31,7 +32,7 @@ const enroll = async (device: string): Promise<{ srk: SrkPublic; pcrs: ReadonlyM
   await withTpm(device, async (tpm) => ({ srk: await readSrkPublic(tpm), pcrs: await readPresentPcrs(tpm) }));
 async function sealFor(device: string, value: Uint8Array, pcrs: readonly number[]): Promise<ImportableObject> {
   const { srk, pcrs: known } = await enroll(device);
-  return sealForImport(srk, value, policyOver(known, pcrs));
+  return sealForImport(srk, value, literalPolicy(valuesOf(known, pcrs)));
 }
 /** Runs `work` with a key of this kind as the persistent SRK; passes its Name. */
 async function withPersistent(swtpm: Swtpm, algorithm: string, work: (name: string) => Promise<void>): Promise<void> {
@@ -73,7 +74,7 @@ describe('sealed without the TPM, to its storage root key', () => {
         assert.equal(hex(srk.name), name);
         for (const chosen of [[], [7], [7, 14], [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 14, 23]]) {
           const value = secret();
-          sealed.push({ value, object: sealForImport(srk, value, policyOver(pcrs, chosen)) });
+          sealed.push({ value, object: sealForImport(srk, value, literalPolicy(valuesOf(pcrs, chosen))) });
         }
         for (const { value, object } of sealed) assert.equal(hex(await unsealAt(swtpm.device, object)), hex(value));
       });
@@ -223,7 +224,7 @@ describe('sealed without the TPM, to its storage root key', () => {
     test(`what was tampered with does not open with ${algorithm}`, async () => {
       await withPersistent(swtpm, algorithm, async () => {
         const object = await sealFor(swtpm.device, secret(), [7]);
-        const none: PcrPolicy = { bank: 'sha256', values: new Map() };
+        const none: TpmPolicy = literalPolicy(new Map());
         const cases = [
           [{ duplicate: flip(object.duplicate, 10) }, 'malformed'],
           [{ duplicate: flip(object.duplicate, 60) }, 'malformed'],
@@ -241,7 +242,7 @@ describe('sealed without the TPM, to its storage root key', () => {
           [{ srkTemplate: flip(object.srkTemplate, 7), srkName: flip(object.srkName, 3) }, 'other-tpm'],
           [{ srkName: flip(object.srkName, 5) }, 'other-tpm'],
           [{ policy: none }, 'malformed'],
-          [{ policy: { ...none, values: new Map([[14, new Uint8Array(32)]]) } }, 'pcr-mismatch'],
+          [{ policy: literalPolicy(new Map([[14, new Uint8Array(32)]])) }, 'pcr-mismatch'],
         ] as const;
         for (const [tampered, code] of cases) {
           await assert.rejects(
@@ -359,7 +360,7 @@ describe('sealed without the TPM, to its storage root key', () => {
           const parsed = parseSrkPublic(wrong);
           assert.ok(parsed);
           assert.throws(
-            () => sealForImport(parsed, secret(), { bank: 'sha256', values: new Map() }),
+            () => sealForImport(parsed, secret(), literalPolicy(new Map())),
             failsWith('malformed', /the SRK is not a usable key/),
           );
         }

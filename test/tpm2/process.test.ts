@@ -14,11 +14,12 @@ const moduleAt = (path: string): string => JSON.stringify(import.meta.resolve(pa
 const program = `
   import { Failure } from ${moduleAt('../../src/failure.js')};
   import { readPcrs } from ${moduleAt('../../src/tpm2/pcr.js')};
+  import { literalPolicy } from ${moduleAt('../../src/tpm2/policy.js')};
   import { seal, unseal } from ${moduleAt('../../src/tpm2/sealed-object.js')};
   import { openTpm } from ${moduleAt('../../src/tpm2/tpm.js')};
   try {
     const tpm = await openTpm(process.env.AUXCRED_TCTI);
-    const sealed = await seal(tpm, new Uint8Array(32).fill(7), await readPcrs(tpm, [7]));
+    const sealed = await seal(tpm, new Uint8Array(32).fill(7), literalPolicy(await readPcrs(tpm, [7])));
     console.log((await unseal(tpm, sealed)).every((byte) => byte === 7) ? 'unsealed' : 'wrong');
     await tpm.close();
   } catch (error) {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { Failure, type FailureCode } from '../../src/failure.ts';
 import { readPcrs } from '../../src/tpm2/pcr.ts';
+import { literalPolicy } from '../../src/tpm2/policy.ts';
 import { type NativeObject, type SealedObject, seal, unseal } from '../../src/tpm2/sealed-object.ts';
 import { openTpm, type Tpm } from '../../src/tpm2/tpm.ts';
 import type { Swtpm } from '../swtpm.ts';
@@ -23,7 +24,7 @@ export async function withTpm<T>(device: string, work: (tpm: Tpm) => Promise<T>)
 }
 
 export const sealTo = async (device: string, value: Uint8Array, pcrs: readonly number[]): Promise<NativeObject> =>
-  await withTpm(device, async (tpm) => await seal(tpm, value, await readPcrs(tpm, pcrs)));
+  await withTpm(device, async (tpm) => await seal(tpm, value, literalPolicy(await readPcrs(tpm, pcrs))));
 export const unsealAt = async (device: string, sealed: SealedObject): Promise<Uint8Array> =>
   await withTpm(device, async (tpm) => await unseal(tpm, sealed));
 
@@ -64,6 +65,7 @@ export const commandCodes = {
   import: 0x156,
   unseal: 0x15e,
   startAuthSession: 0x176,
+  verifySignature: 0x177,
   pcrExtend: 0x182,
   nvDefineSpace: 0x12a,
   nvIncrement: 0x134,

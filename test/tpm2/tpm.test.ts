@@ -4,7 +4,8 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { encodeSelection, parsePcrs, pcrAdvice, policyDigest, readPcrs } from '../../src/tpm2/pcr.ts';
+import { parsePcrs, pcrAdvice, readPcrs } from '../../src/tpm2/pcr.ts';
+import { encodeSelection, literalPolicy, policyDigest } from '../../src/tpm2/policy.ts';
 import { baseCode, TpmError, tpmFailure } from '../../src/tpm2/response.ts';
 import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
 import { openTpm, parseDevice } from '../../src/tpm2/tpm.ts';
@@ -108,7 +109,7 @@ describe('with a TPM', () => {
       swtpm.tool('tpm2_startauthsession', '-S', join(swtpm.folder, 'trial.ctx'));
       swtpm.tool('tpm2_policypcr', '-S', 'trial.ctx', '-l', `sha256:${pcrs.join(',')}`, '-L', 'policy.bin');
       swtpm.tool('tpm2_flushcontext', 'trial.ctx');
-      const ours = await withTpm(swtpm.device, async (tpm) => policyDigest(await readPcrs(tpm, pcrs)));
+      const ours = await withTpm(swtpm.device, async (tpm) => policyDigest(literalPolicy(await readPcrs(tpm, pcrs))));
       assert.equal(hex(ours), readFileSync(join(swtpm.folder, 'policy.bin')).toString('hex'), String(pcrs));
     }
   });
@@ -257,8 +258,8 @@ describe('with a TPM', () => {
       [{ srkTemplate: sealed.srkTemplate.slice(0, -1) }, 'malformed'],
       [{ srkTemplate: flip(sealed.srkTemplate, 7) }, 'other-tpm'],
       [{ srkName: flip(sealed.srkName, 5) }, 'other-tpm'],
-      [{ policy: { bank: 'sha256', values: new Map([[14, new Uint8Array(32)]]) } }, 'pcr-mismatch'],
-      [{ policy: { bank: 'sha256', values: new Map() } }, 'malformed'],
+      [{ policy: literalPolicy(new Map([[14, new Uint8Array(32)]])) }, 'pcr-mismatch'],
+      [{ policy: literalPolicy(new Map()) }, 'malformed'],
     ] as const;
     for (const [tampered, code] of cases) {
       await assert.rejects(
@@ -284,7 +285,7 @@ describe('with a TPM', () => {
       try {
         const sealed = await withTpm(
           proxy.device,
-          async (tpm) => await seal(tpm, value, await readPcrs(tpm, [7, 14]), { encrypted }),
+          async (tpm) => await seal(tpm, value, literalPolicy(await readPcrs(tpm, [7, 14])), { encrypted }),
         );
         assert.equal(
           hex(await withTpm(proxy.device, async (tpm) => await unseal(tpm, sealed, { encrypted }))),
@@ -308,7 +309,7 @@ describe('with a TPM', () => {
       for (const encrypted of [true, false]) {
         rmSync(capture, { force: true });
         await withTpm(`pcap:${swtpm.device}`, async (tpm) => {
-          const sealed = await seal(tpm, value, await readPcrs(tpm, [7]), { encrypted });
+          const sealed = await seal(tpm, value, literalPolicy(await readPcrs(tpm, [7])), { encrypted });
           assert.equal(hex(await unseal(tpm, sealed, { encrypted })), hex(value));
         });
         assert.equal(readFileSync(capture).includes(Buffer.from(value)), !encrypted);

@@ -12,7 +12,7 @@ export const disk: Check = {
           {
             level: 'note',
             message: 'the seed is sealed to the host key, and both are on an unencrypted disk',
-            mend: [auxcred(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=7+14')],
+            mend: [auxcred(health, 'reseal', '--with-key=tpm2', '--tpm2-pcrs=4+7')],
           },
         ]
       : [],

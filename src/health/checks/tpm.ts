@@ -1,7 +1,10 @@
 /** The TPM that the seed is sealed to, its PCRs and its counter. */
+
+import type { TpmPolicy } from '../../tpm2/policy.ts';
+import { changesIn } from '../boot-changes.ts';
 import type { Health } from '../health.ts';
-import type { TpmState } from '../tpm-state.ts';
-import type { Check, Fault } from './check.ts';
+import type { PcrDifference, TpmState } from '../tpm-state.ts';
+import { type Check, type Fault, listed } from './check.ts';
 import { auxcred, reseal } from './commands.ts';
 
 /** The TPM, if the seed is sealed to one and it can be asked at all. */
@@ -78,12 +81,12 @@ export const pcrs: Check = {
   faults: (health) => {
     const state = answering(health);
     if (!state) return [];
-    const isBound = health.isUnbound || health.seeds.object?.policy.values.size !== 0;
+    const isBound = health.isUnbound || bindsAnything(health.seeds.object?.policy);
     return [
       ...state.differences.map(
-        ({ pcr, sealed, now }): Fault => ({
+        (difference): Fault => ({
           level: 'problem',
-          message: `PCR ${String(pcr)} is ${now.slice(0, 16)}, and was ${sealed.slice(0, 16)} when the seed was sealed`,
+          message: differenceText(health, difference),
           mend: reseal(health),
         }),
       ),
@@ -100,12 +103,53 @@ export const pcrs: Check = {
   },
 };
 
+/** Names the component that changed, or at least the values. */
+function differenceText({ boots }: Health, difference: PcrDifference): string {
+  const { pcr, sealed, now } = difference;
+  const changes = changesIn(boots, difference);
+  return changes.length === 0
+    ? `PCR ${String(pcr)} is ${now.slice(0, 16)}, and was ${sealed.slice(0, 16)} when the seed was sealed`
+    : `PCR ${String(pcr)}: ${listed(changes)}`;
+}
+
+const bindsAnything = (policy: TpmPolicy | undefined): boolean =>
+  policy === undefined || policy.authority !== undefined || policy.branches.length > 0;
+
 const unboundFault = (health: Health): Fault => ({
   level: 'note',
   message: 'no PCR is bound',
   why: 'anything that boots on this machine can open the seed',
-  mend: [auxcred(health, 'reseal', '--tpm2-pcrs=7+14')],
+  mend: [auxcred(health, 'reseal', '--tpm2-pcrs=4+7')],
 });
+
+export const nextBoot: Check = {
+  name: 'next-boot',
+  why: 'units that need secrets would not start then',
+  faults: (health) =>
+    health.nextBoot.flatMap(({ pcr, sure, why, matches }): Fault[] => {
+      if (matches === true && sure) return [];
+      const mend = [auxcred(health, 'reseal', '--predict=UKI'), auxcred(health, 'reseal', '--no-tpm2-pcrs')];
+      if (matches === true)
+        return [
+          {
+            level: 'note',
+            message: `PCR ${String(pcr)} of the next boot can't be known: ${why}`,
+            why: 'the seed opens only if it stays as it is',
+            mend: [auxcred(health, 'measured', '--predict=UKI')],
+          },
+        ];
+      const certainty = sure ? 'will' : 'would';
+      return [
+        {
+          level: 'warning',
+          message: `the seed ${certainty} not open at the next boot: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
+          mend,
+        },
+      ];
+    }),
+  well: ({ nextBoot: pcrsThen }) =>
+    pcrsThen.length > 0 ? 'the next boot has the PCRs that the seed is sealed to' : undefined,
+};
 
 export const counter: Check = {
   name: 'counter',

@@ -1,0 +1,21 @@
+/** What each PCR is for (TCG PC Client Platform Firmware Profile, section 2.3.4; systemd's TPM2_PCR_MEASUREMENTS). */
+export const pcrNames: Readonly<Record<number, string>> = {
+  0: 'firmware',
+  1: "firmware's settings",
+  2: 'firmware of cards',
+  3: 'settings of cards',
+  4: 'boot loader and kernel',
+  5: "boot loader's settings, partitions",
+  6: 'events of the platform',
+  7: 'Secure Boot',
+  8: "GRUB's commands",
+  9: 'initrd, files of GRUB',
+  10: 'files that IMA measures',
+  11: 'UKI and phases',
+  12: 'command line, credentials',
+  13: 'system extensions',
+  14: "shim's keys",
+  15: 'machine-id, volume keys',
+  16: 'for debugging',
+  23: 'for applications',
+};

@@ -1,0 +1,121 @@
+/**
+ * The policy in a TPM stanza, as canonical JSON. It is public, so that a mismatch can name its PCR.
+ *
+ *     {"bank":"sha256","pcrs":{"7":"hex"}}
+ *         one literal branch, or none: the form without a kind is literal
+ *     {"bank":"sha256","branches":[{"7":"hex"},{"7":"hex"}],"kind":"literal","version":1}
+ *         2 to 8 branches
+ *     {"bank":"sha256","branches":[],"kind":"signed","pcrs":[11],"publicKey":"base64 DER","version":1}
+ *         and "signature": a path, unless it is systemd's
+ *     {"bank":"sha256","branches":[],"file":"path of pcrlock.json","kind":"pcrlock","name":"hex","nvIndex":"0x1930e9e",
+ *      "pcrs":[0,7,11],"version":1}
+ */
+import { utf8 } from '../bytes.ts';
+import { Failure } from '../failure.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+import { mostBranches, type PcrlockAuthority, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
+import { parseSigningKey } from '../tpm2/signing-key.ts';
+import { absolutePathIn, pcrListIn } from './payload.ts';
+
+const version = 1;
+const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
+const source = 'the TPM policy of seeds.age';
+const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
+const valuesJson = (values: PcrValues | undefined): unknown =>
+  Object.fromEntries([...(values ?? [])].map(([pcr, value]) => [String(pcr), hex(value)]));
+
+/** Encodes a policy. */
+export function encodePolicy({ bank, authority, branches }: TpmPolicy): Uint8Array {
+  if (authority === undefined && branches.length < 2)
+    return utf8(canonicalJson({ bank, pcrs: valuesJson(branches[0]) }));
+  const common = { version, bank, branches: branches.map(valuesJson) };
+  if (authority === undefined) return utf8(canonicalJson({ ...common, kind: 'literal' }));
+  const { kind, pcrs } = authority;
+  if (kind === 'signed')
+    return utf8(
+      canonicalJson({
+        ...common,
+        kind,
+        pcrs,
+        publicKey: Buffer.from(authority.key.spki).toString('base64'),
+        ...(authority.signature === undefined ? {} : { signature: authority.signature }),
+      }),
+    );
+  const { index, name, file } = authority;
+  return utf8(canonicalJson({ ...common, kind, pcrs, nvIndex: `0x${index.toString(16)}`, name: hex(name), file }));
+}
+
+/** Parses {@link encodePolicy}. @throws Failure `malformed` */
+export function parsePolicy(bytes: Uint8Array): TpmPolicy {
+  const json = Json.parse(bytes, source, hint);
+  const bank = json.at('bank').oneOf(['sha256'] as const);
+  const kind = json.at('kind').optional((item) => item.oneOf(['literal', 'signed', 'pcrlock'] as const));
+  if (kind === undefined) {
+    const values = valuesIn(json.at('pcrs'));
+    return { bank, authority: undefined, branches: values.size === 0 ? [] : [values] };
+  }
+  json.at('version').whole(version, version);
+  return {
+    bank,
+    authority: kind === 'signed' ? signedIn(json) : kind === 'pcrlock' ? predictedIn(json) : undefined,
+    branches: branchesIn(json.at('branches')),
+  };
+}
+
+function branchesIn(item: Json): PcrValues[] {
+  const branches = item.list().map(valuesIn);
+  const [first] = branches;
+  const pcrs = first && [...first.keys()].join('+');
+  if (
+    branches.length > mostBranches ||
+    branches.some((values) => values.size === 0 || [...values.keys()].join('+') !== pcrs)
+  )
+    throw item.unexpected(`at most ${String(mostBranches)} sets of values of the same PCRs`);
+  return branches;
+}
+
+const valuesIn = (item: Json): PcrValues =>
+  new Map(
+    item
+      .entries()
+      .map(([key, entry]): [number, Uint8Array] => {
+        const value = entry.text();
+        if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key) || !/^[0-9a-f]{64}$/.test(value))
+          throw entry.unexpected('the value of a PCR');
+        return [Number(key), new Uint8Array(Buffer.from(value, 'hex'))];
+      })
+      .sort(([a], [b]) => a - b),
+  );
+
+/** A public key, as SubjectPublicKeyInfo in base64. @throws Failure `malformed` */
+const signingKeyIn = (item: Json): ReturnType<typeof parseSigningKey> => {
+  const spki = new Uint8Array(Buffer.from(item.text(), 'base64'));
+  try {
+    return parseSigningKey(spki, source);
+  } catch (error) {
+    if (error instanceof Failure) throw item.unexpected('an RSA public key');
+    throw error;
+  }
+};
+
+const signedIn = (json: Json): TpmPolicy['authority'] => ({
+  kind: 'signed',
+  key: signingKeyIn(json.at('publicKey')),
+  pcrs: pcrListIn(json.at('pcrs')),
+  signature: json.at('signature').optional(absolutePathIn),
+});
+
+/** A prediction of systemd-pcrlock: `nvIndex`, `name`, `pcrs`, `file`. @throws Failure `malformed` */
+export function predictedIn(json: Json): PcrlockAuthority {
+  const name = json.at('name').text();
+  if (!/^000b[0-9a-f]{64}$/.test(name)) throw json.at('name').unexpected('the Name of an NV index');
+  const index = json.at('nvIndex').text();
+  if (!/^0x1[0-9a-f]{6}$/.test(index)) throw json.at('nvIndex').unexpected('an NV index');
+  return {
+    kind: 'pcrlock',
+    index: Number(index),
+    name: new Uint8Array(Buffer.from(name, 'hex')),
+    pcrs: pcrListIn(json.at('pcrs')),
+    file: absolutePathIn(json.at('file')),
+  };
+}

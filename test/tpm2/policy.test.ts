@@ -1,0 +1,434 @@
+import assert from 'node:assert/strict';
+import { createHash, createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
+import { readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { parsePcrSignatures } from '../../src/tpm2/pcr-signature.ts';
+import { leftOut, parsePcrlock, predictionSteps, refuseNarrow } from '../../src/tpm2/pcrlock.ts';
+import {
+  addBranch,
+  afterPcrs,
+  type PcrValues,
+  policyDigest,
+  startDigest,
+  type TpmPolicy,
+} from '../../src/tpm2/policy.ts';
+import { satisfy, sessionDigest } from '../../src/tpm2/policy-session.ts';
+import { seal, sessionTypes, startSession } from '../../src/tpm2/sealed-object.ts';
+import { parseSigningKey } from '../../src/tpm2/signing-key.ts';
+import { findSrk } from '../../src/tpm2/srk.ts';
+import { u32 } from '../../src/tpm2/wire.ts';
+import { type Swtpm, startSwtpm } from '../swtpm.ts';
+import { startTpmProxy } from '../tpm-proxy.ts';
+import { enterPhase, entry, makeSigner, phaseValue, signedBy, valuesAt, writeSignatures } from './policies.ts';
+import { command, commandCodes, digest, failsWith, hex, leftIn, secret, unsealAt, withTpm } from './sealing.ts';
+
+const image = digest('b1');
+const phases = ['enter-initrd', 'leave-initrd', 'sysinit', 'ready'] as const;
+/** The boot phases in which units start. */
+const unitPhases = [2, 3, 4].map((count) => phases.slice(0, count));
+const at = (...words: readonly string[]): PcrValues => new Map([[11, phaseValue(image, ...words)]]);
+const sample = (name: string): Uint8Array =>
+  new Uint8Array(readFileSync(new URL(`../../../test/vectors/measured-boot/${name}`, import.meta.url)));
+
+describe('policies of a TPM', () => {
+  let swtpm: Swtpm;
+  const signer = makeSigner();
+  const other = makeSigner();
+  const sealUnder = async (value: Uint8Array, policy: TpmPolicy): Promise<Awaited<ReturnType<typeof seal>>> =>
+    await withTpm(swtpm.device, async (tpm) => await seal(tpm, value, policy));
+  /** The digest of a session, real or trial, after the policy's commands. */
+  const tpmDigest = async (policy: TpmPolicy): Promise<string> =>
+    await withTpm(swtpm.device, async (tpm) => {
+      const srk = await findSrk(tpm);
+      const session = await startSession(tpm, srk, sessionTypes.policy, { encrypted: false });
+      await satisfy(tpm, session, policy, '');
+      return hex(await sessionDigest(tpm, session));
+    });
+  const toPhases = (words: readonly string[]): void => {
+    for (const word of words) enterPhase(swtpm, word);
+  };
+
+  before(async () => {
+    swtpm = await startSwtpm({ pcrs: { 4: [digest('a4')], 7: [digest('a7')], 11: [image] } });
+  });
+  beforeEach(async () => {
+    await swtpm.powerCut();
+  });
+  after(async () => {
+    await swtpm.stop();
+  });
+
+  describe('literal', () => {
+    test('any of eight branches opens, none other, and a ninth is refused', async () => {
+      const value = secret();
+      const now = await valuesAt(swtpm, [4, 7]);
+      const elsewhere = (byte: number): PcrValues =>
+        new Map([...now].map(([pcr]) => [pcr, new Uint8Array(32).fill(byte)]));
+      const seven = [1, 2, 3, 4, 5, 6, 7].map(elsewhere).reduce<PcrValues[]>(addBranch, []);
+      const eight = addBranch(seven, now);
+      assert.deepEqual(addBranch(eight, now), eight);
+      assert.throws(() => addBranch(eight, elsewhere(9)), failsWith('refused', /8 branches/));
+      assert.throws(() => addBranch([now], new Map([[7, digest32(1)]])), failsWith('refused', /PCR 4\+7.*PCR 7/));
+      const policy: TpmPolicy = { bank: 'sha256', authority: undefined, branches: eight };
+      assert.equal(await tpmDigest(policy), hex(policyDigest(policy)));
+      const sealed = await sealUnder(value, policy);
+      assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+      await assert.rejects(
+        unsealAt(swtpm.device, await sealUnder(value, { ...policy, branches: seven })),
+        failsWith('pcr-mismatch', /any of 7 accepted ways; in the closest: PCR 4 .*, PCR 7 /),
+      );
+      swtpm.tool('tpm2_pcrextend', `7:sha256=${digest('99')}`);
+      await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /closest: PCR 7 \(sealed at /));
+      assert.equal(leftIn(swtpm), '');
+    });
+
+    test('the digest of two branches is that of tpm2_policyor', async () => {
+      const now = await valuesAt(swtpm, [4, 7]);
+      swtpm.tool('tpm2_startauthsession', '-S', 'trial.ctx');
+      swtpm.tool('tpm2_policypcr', '-S', 'trial.ctx', '-l', 'sha256:4,7', '-L', 'one.digest');
+      swtpm.tool('tpm2_flushcontext', 'trial.ctx');
+      swtpm.tool('tpm2_pcrextend', `4:sha256=${digest('44')}`);
+      const later = await valuesAt(swtpm, [4, 7]);
+      swtpm.tool('tpm2_startauthsession', '-S', 'trial.ctx');
+      swtpm.tool('tpm2_policypcr', '-S', 'trial.ctx', '-l', 'sha256:4,7', '-L', 'two.digest');
+      swtpm.tool('tpm2_policyor', '-S', 'trial.ctx', '-L', 'or.digest', '-l', 'sha256:one.digest,two.digest');
+      swtpm.tool('tpm2_flushcontext', 'trial.ctx');
+      const policy: TpmPolicy = { bank: 'sha256', authority: undefined, branches: [now, later] };
+      assert.equal(hex(policyDigest(policy)), hex(readFileSync(join(swtpm.folder, 'or.digest'))));
+    });
+  });
+
+  describe('signed', () => {
+    const signatures = (): string =>
+      writeSignatures(
+        swtpm.folder,
+        unitPhases.map((words) => entry(signer, at(...words))),
+      );
+
+    test('opens in each phase in which units start, and in no other', async () => {
+      const value = secret();
+      const file = signatures();
+      const sealed = await sealUnder(value, signedBy(signer, file));
+      toPhases(['enter-initrd']);
+      await assert.rejects(
+        unsealAt(swtpm.device, sealed),
+        failsWith('pcr-mismatch', /PCR 11 has a value that no signature covers .* has 3 of the right key/),
+      );
+      for (const phase of ['leave-initrd', 'sysinit', 'ready']) {
+        enterPhase(swtpm, phase);
+        assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+      }
+      enterPhase(swtpm, 'shutdown');
+      await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /no signature covers/));
+      assert.equal(leftIn(swtpm), '');
+    });
+
+    test('another image opens once its own signatures are there', async () => {
+      const value = secret();
+      const file = signatures();
+      const sealed = await sealUnder(value, signedBy(signer, file));
+      swtpm.tool('tpm2_pcrextend', `11:sha256=${digest('b2')}`);
+      await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /no signature covers/));
+      writeSignatures(swtpm.folder, [
+        entry(other, await valuesAt(swtpm, [11])),
+        entry(signer, await valuesAt(swtpm, [11])),
+      ]);
+      assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+    });
+
+    test('a signature that is missing, of another key, of other PCRs, forged: each has its message', async () => {
+      toPhases(unitPhases[2] ?? []);
+      const now = await valuesAt(swtpm, [11]);
+      const file = join(swtpm.folder, 'signature.json');
+      const sealed = await sealUnder(secret(), signedBy(signer, file));
+      const refused = async (text: RegExp): Promise<void> => {
+        await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', text));
+      };
+      rmSync(file, { force: true });
+      await refused(/there is no signature of PCR 11: no .*signature\.json/);
+      writeSignatures(swtpm.folder, [entry(other, now)]);
+      await refused(/by another key/);
+      writeSignatures(swtpm.folder, []);
+      await refused(/by no key/);
+      writeSignatures(swtpm.folder, [entry(signer, await valuesAt(swtpm, [7, 11]))]);
+      await refused(/has no signature of exactly PCR 11/);
+      const good = JSON.parse(JSON.stringify(entry(signer, now))) as unknown;
+      assert.ok(good !== null && typeof good === 'object');
+      const forged = JSON.parse(JSON.stringify(entry(other, now))) as unknown;
+      assert.ok(forged !== null && typeof forged === 'object' && 'sig' in forged);
+      writeSignatures(swtpm.folder, [{ ...good, sig: forged.sig }]);
+      await refused(/signature for PCR 11 in .* is not valid/);
+      writeFileSync(file, 'not JSON');
+      await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('malformed', /signature\.json/));
+      assert.equal(leftIn(swtpm), '');
+    });
+
+    test('literal PCRs are required in addition', async () => {
+      const value = secret();
+      toPhases(unitPhases[1] ?? []);
+      const seven = await valuesAt(swtpm, [7]);
+      for (const branches of [[seven], [new Map([[7, digest32(3)]]), seven]]) {
+        const policy = signedBy(signer, signatures(), branches);
+        assert.equal(await tpmDigest(policy), hex(policyDigest(policy)));
+        const sealed = await sealUnder(value, policy);
+        assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+      }
+      const sealed = await sealUnder(value, signedBy(signer, signatures(), [seven]));
+      swtpm.tool('tpm2_pcrextend', `7:sha256=${digest('77')}`);
+      await assert.rejects(
+        unsealAt(swtpm.device, sealed),
+        failsWith('pcr-mismatch', /^(?!.*PCR 11).*PCR 7 \(sealed at/),
+      );
+    });
+
+    test('the digest is that of tpm2_policyauthorize', async () => {
+      const { authority, ...policy } = signedBy(signer, signatures());
+      writeFileSync(join(swtpm.folder, 'key.pub'), authority.key.public);
+      swtpm.tool('tpm2_loadexternal', '-C', 'o', '-u', 'key.pub', '-c', 'key.ctx', '-n', 'key.name');
+      assert.equal(hex(readFileSync(join(swtpm.folder, 'key.name'))), hex(authority.key.name));
+      swtpm.tool('tpm2_flushcontext', '-t');
+      writeFileSync(join(swtpm.folder, 'approved'), afterPcrs(startDigest, at('ready')));
+      swtpm.tool('tpm2_startauthsession', '-S', 'trial.ctx');
+      swtpm.tool(
+        'tpm2_policyauthorize',
+        '-S',
+        'trial.ctx',
+        '-i',
+        'approved',
+        '-n',
+        'key.name',
+        '-L',
+        'authorized.digest',
+      );
+      swtpm.tool('tpm2_flushcontext', 'trial.ctx');
+      assert.equal(
+        hex(policyDigest({ ...policy, authority })),
+        hex(readFileSync(join(swtpm.folder, 'authorized.digest'))),
+      );
+    });
+
+    test('a phase that begins while the policy is being satisfied is met with its own signature', async () => {
+      const value = secret();
+      const sealed = await sealUnder(value, signedBy(signer, signatures()));
+      toPhases(unitPhases[0] ?? []);
+      const waiting = new Map<number, string>([
+        // Between the choice of the signature and its use, then between PolicyAuthorize and Unseal.
+        [commandCodes.verifySignature, 'sysinit'],
+        [commandCodes.unseal, 'ready'],
+      ]);
+      const proxy = await startTpmProxy(swtpm.device, (code) => {
+        const phase = waiting.get(code);
+        waiting.delete(code);
+        return phase === undefined ? undefined : extension(11, createHash('sha256').update(phase).digest());
+      });
+      try {
+        assert.equal(hex(await unsealAt(proxy.device, sealed)), hex(value));
+      } finally {
+        await proxy.stop();
+      }
+      assert.equal(waiting.size, 0);
+      assert.equal(hex((await valuesAt(swtpm, [11])).get(11) ?? startDigest), hex(phaseValue(image, ...phases)));
+    });
+  });
+
+  describe('pcrlock', () => {
+    const index = 0x1930e9e;
+    const steps = (values: ReadonlyMap<number, readonly Uint8Array[]>): Uint8Array =>
+      predictionSteps({ values }).digest;
+    /** Defines the index as systemd-pcrlock does, but with a password in the place of its PIN policy. */
+    const defineIndex = (): void => {
+      try {
+        swtpm.tool('tpm2_nvundefine', '-C', 'o', String(index));
+      } catch {
+        // It is not there yet.
+      }
+      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'authwrite|ownerread', '-p', 'pin');
+    };
+    const predict = (policy: Uint8Array): void => {
+      writeFileSync(join(swtpm.folder, 'predicted'), Uint8Array.from([0, 0x0b, ...policy]));
+      swtpm.tool('tpm2_nvwrite', String(index), '-C', String(index), '-P', 'pin', '-i', 'predicted');
+    };
+    const publicArea = (of: number): Uint8Array =>
+      // TPMS_NV_PUBLIC before its first write: index, SHA-256, attributes, no policy, 34 bytes.
+      Uint8Array.from([...u32(of), 0, 0x0b, 0, 0x02, 0, 0x04, 0, 0, 0, 34]);
+    const file = (): string => join(swtpm.folder, 'pcrlock.json');
+    const write = (values: ReadonlyMap<number, readonly Uint8Array[]>, of = index): void => {
+      writeFileSync(
+        file(),
+        JSON.stringify({
+          pcrBank: 'sha256',
+          pcrValues: [...values].map(([pcr, list]) => ({ pcr, values: list.map(hex) })),
+          nvIndex: of,
+          nvPublic: Buffer.from([0, publicArea(of).length, ...publicArea(of)]).toString('base64'),
+        }),
+      );
+    };
+    const locked = (branches: readonly PcrValues[] = []): TpmPolicy => {
+      const { values: _, ...rest } = parsePcrlock(new Uint8Array(readFileSync(file())), file());
+      return { bank: 'sha256', authority: { kind: 'pcrlock', ...rest }, branches };
+    };
+    /** Two predicted values of PCR 4 and 11, one of 7: as of two kernels. */
+    const prediction = async (): Promise<Map<number, Uint8Array[]>> => {
+      const now = await valuesAt(swtpm, [4, 7, 11]);
+      return new Map([...now].map(([pcr, value]) => [pcr, pcr === 7 ? [value] : [digest32(pcr), value]]));
+    };
+
+    test('opens what was predicted, and after another prediction what that has, without sealing again', async () => {
+      const value = secret();
+      defineIndex();
+      const first = await prediction();
+      write(first);
+      predict(steps(first));
+      const policy = locked([await valuesAt(swtpm, [7])]);
+      assert.equal(await tpmDigest(policy), hex(policyDigest(policy)));
+      const sealed = await sealUnder(value, policy);
+      assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+
+      swtpm.tool('tpm2_pcrextend', `4:sha256=${digest('44')}`);
+      await assert.rejects(
+        unsealAt(swtpm.device, sealed),
+        failsWith('pcr-mismatch', /did not predict what booted: PCR 4 \(now [0-9a-f]{16}\)$/),
+      );
+      const second = await prediction();
+      write(second);
+      await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /has another policy than/));
+      predict(steps(second));
+      assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
+      assert.equal(leftIn(swtpm), '');
+    });
+
+    test('an index or file that is gone, made again or another one is refused', async () => {
+      defineIndex();
+      const values = await prediction();
+      write(values);
+      predict(steps(values));
+      const sealed = await sealUnder(secret(), locked());
+      const refused = async (text: RegExp): Promise<void> => {
+        await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', text));
+      };
+      rmSync(file());
+      await refused(/there is no .*pcrlock\.json/);
+      write(values);
+      write(values, index + 1);
+      await refused(/about the NV index 0x1930e9f, and the seed is sealed to 0x1930e9e/);
+      write(values);
+      swtpm.tool('tpm2_nvundefine', '-C', 'o', String(index));
+      await refused(/systemd-pcrlock removed it, or made it again/);
+      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'ownerwrite|ownerread');
+      swtpm.tool('tpm2_nvwrite', String(index), '-C', 'o', '-i', 'predicted');
+      await refused(/removed it, or made it again/);
+      assert.equal(leftIn(swtpm), '');
+    });
+
+    test('the digest is that of tpm2_policyauthorizenv', async () => {
+      defineIndex();
+      const values = new Map([...(await valuesAt(swtpm, [4, 7]))].map(([pcr, value]) => [pcr, [value]]));
+      write(values);
+      predict(steps(values));
+      swtpm.tool('tpm2_startauthsession', '-S', 'session.ctx', '--policy-session');
+      swtpm.tool('tpm2_policypcr', '-S', 'session.ctx', '-l', 'sha256:4,7');
+      swtpm.tool('tpm2_policyauthorizenv', '-S', 'session.ctx', '-C', 'o', '-L', 'nv.digest', String(index));
+      swtpm.tool('tpm2_flushcontext', 'session.ctx');
+      assert.equal(hex(policyDigest(locked())), hex(readFileSync(join(swtpm.folder, 'nv.digest'))));
+    });
+  });
+});
+
+describe("what a real machine's systemd wrote", () => {
+  test('the signatures are by their keys, and cover three phases of PCR 11', () => {
+    const signatures = parsePcrSignatures(sample('tpm2-pcr-signature.json'), 'tpm2-pcr-signature.json');
+    const key = parseSigningKey(sample('pcr-system.pub'), 'pcr-system.pub');
+    const initrd = parseSigningKey(sample('pcr-initrd.pub'), 'pcr-initrd.pub');
+    assert.deepEqual(
+      signatures.map(({ fingerprint }) => fingerprint),
+      [initrd, key, key, key].map(({ fingerprint }) => fingerprint),
+    );
+    for (const [i, { policy, signature }] of signatures.entries())
+      assert.ok(
+        verify(
+          'sha256',
+          policy,
+          createPublicKey(new TextDecoder().decode(sample(i === 0 ? 'pcr-initrd.pub' : 'pcr-system.pub'))),
+          signature,
+        ),
+      );
+    // Once the machine is up, it is in the phase that was signed last.
+    const now = afterPcrs(startDigest, new Map([[11, sampleValues().get(11) ?? startDigest]]));
+    assert.equal(
+      signatures.findIndex(({ policy }) => hex(policy) === hex(now)),
+      3,
+    );
+  });
+
+  test('the prediction names the index that the machine has, and its values', () => {
+    const prediction = parsePcrlock(sample('pcrlock.json'), 'pcrlock.json');
+    assert.equal(prediction.index, 0x1930e9e);
+    // The Name in nvHandle of the same file, which libtss2 wrote after the first write.
+    assert.equal(hex(prediction.name), nameInHandle());
+    assert.deepEqual(prediction.pcrs, [0, 1, 2, 3, 7, 11, 13, 14, 15]);
+    assert.deepEqual(leftOut(prediction), [4, 5]);
+    refuseNarrow(prediction);
+    assert.throws(
+      () => {
+        refuseNarrow({ ...prediction, pcrs: [0, 7, 14] });
+      },
+      failsWith('refused', /left PCR 4 and 11 out of/),
+    );
+    assert.throws(
+      () => {
+        refuseNarrow({ ...prediction, pcrs: [4, 11] });
+      },
+      failsWith('refused', /left PCR 7 out of/),
+    );
+    for (const [pcr, values] of prediction.values)
+      assert.ok(
+        values.some((value) => hex(value) === hex(sampleValues().get(pcr) ?? startDigest)),
+        `PCR ${String(pcr)}`,
+      );
+  });
+
+  test('other keys and files are refused', () => {
+    const { privateKey } = makeSigner();
+    for (const text of ['', 'no key', privateKey.export({ format: 'pem', type: 'pkcs8' }).toString(), ecKey()])
+      assert.throws(
+        () => parseSigningKey(new Uint8Array(Buffer.from(text)), 'key'),
+        failsWith('malformed', /^key is not a public key/),
+      );
+    const text = new TextDecoder().decode(sample('pcrlock.json'));
+    for (const [from, to] of [
+      ['sha256', 'sha1'],
+      ['26414750', '26414751'],
+      ['"pcr":7', '"pcr":24'],
+      ['3e695b', 'XX695b'],
+    ] as const)
+      assert.throws(
+        () => parsePcrlock(new Uint8Array(Buffer.from(text.replace(from, to))), 'f'),
+        failsWith('malformed'),
+      );
+  });
+});
+
+const ecKey = (): string =>
+  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }).toString();
+const sampleValues = (): PcrValues =>
+  new Map(
+    new TextDecoder()
+      .decode(sample('pcrs.sha256'))
+      .trim()
+      .split('\n')
+      .map((line): [number, Uint8Array] => {
+        const [pcr = '', value = ''] = line.split(' ');
+        return [Number(pcr), new Uint8Array(Buffer.from(value, 'hex'))];
+      }),
+  );
+/** The Name in a TR that Esys_TR_Serialize wrote: after the handle, as a TPM2B. */
+function nameInHandle(): string {
+  const { nvHandle } = JSON.parse(new TextDecoder().decode(sample('pcrlock.json'))) as { nvHandle: string };
+  return Buffer.from(nvHandle, 'base64').subarray(6, 40).toString('hex');
+}
+
+/** TPM2_PCR_Extend with one SHA-256 digest (part 3, section 22.2). */
+const extension = (pcr: number, value: Uint8Array): Buffer =>
+  command(commandCodes.pcrExtend, pcr, Uint8Array.from([0, 0, 0, 1, 0, 0x0b, ...value]));
+const digest32 = (byte: number): Uint8Array => new Uint8Array(32).fill(byte);
