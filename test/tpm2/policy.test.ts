@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash, createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -206,6 +207,41 @@ describe('policies of a TPM', () => {
         hex(policyDigest({ ...policy, authority })),
         hex(readFileSync(join(swtpm.folder, 'authorized.digest'))),
       );
+    });
+
+    test('systemd itself takes the same signatures for the same values', async () => {
+      const file = signatures();
+      writeFileSync(join(swtpm.folder, 'key.pem'), signer.pem);
+      writeFileSync(join(swtpm.folder, 'plain'), 'a value');
+      const creds = (...args: readonly string[]): ReturnType<typeof spawnSync> =>
+        spawnSync('systemd-creds', ['--name=x', `--tpm2-device=${swtpm.device}`, ...args], {
+          cwd: swtpm.folder,
+          encoding: 'utf8',
+        });
+      const encrypted = creds(
+        'encrypt',
+        ...[
+          '--with-key=tpm2-with-public-key',
+          '--tpm2-public-key=key.pem',
+          '--tpm2-public-key-pcrs=11',
+          '--tpm2-pcrs=',
+        ],
+        ...['plain', 'x.cred'],
+      );
+      assert.equal(encrypted.status, 0, String(encrypted.stderr));
+      const sealed = await sealUnder(secret(), signedBy(signer, file));
+      const systemdOpens = (): boolean =>
+        creds('decrypt', `--tpm2-signature=${file}`, 'x.cred', '-').stdout === 'a value';
+      const weOpen = async (): Promise<boolean> =>
+        await unsealAt(swtpm.device, sealed).then(
+          () => true,
+          () => false,
+        );
+      for (const phase of [...phases, 'shutdown']) {
+        enterPhase(swtpm, phase);
+        const isUnitPhase = ['leave-initrd', 'sysinit', 'ready'].includes(phase);
+        assert.deepEqual([systemdOpens(), await weOpen()], [isUnitPhase, isUnitPhase], phase);
+      }
     });
 
     test('a phase that begins while the policy is being satisfied is met with its own signature', async () => {
