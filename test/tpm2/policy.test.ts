@@ -235,12 +235,18 @@ describe('policies of a TPM', () => {
       const weOpen = async (): Promise<boolean> =>
         await unsealAt(swtpm.device, sealed).then(
           () => true,
-          () => false,
+          (error: unknown) => {
+            assert.ok(failsWith('pcr-mismatch')(error), String(error));
+            return false;
+          },
         );
       for (const phase of [...phases, 'shutdown']) {
         enterPhase(swtpm, phase);
         const isUnitPhase = ['leave-initrd', 'sysinit', 'ready'].includes(phase);
-        assert.deepEqual([systemdOpens(), await weOpen()], [isUnitPhase, isUnitPhase], phase);
+        assert.equal(systemdOpens(), isUnitPhase, phase);
+        // systemd leaves objects behind in a TPM without a resource manager.
+        for (const kind of ['-t', '-l', '-s']) swtpm.tool('tpm2_flushcontext', kind);
+        assert.equal(await weOpen(), isUnitPhase, phase);
       }
     });
 
@@ -279,7 +285,7 @@ describe('policies of a TPM', () => {
       } catch {
         // It is not there yet.
       }
-      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'authwrite|ownerread', '-p', 'pin');
+      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'authwrite|ownerread|no_da', '-p', 'pin');
     };
     const predict = (policy: Uint8Array): void => {
       writeFileSync(join(swtpm.folder, 'predicted'), Uint8Array.from([0, 0x0b, ...policy]));
@@ -287,7 +293,7 @@ describe('policies of a TPM', () => {
     };
     const publicArea = (of: number): Uint8Array =>
       // TPMS_NV_PUBLIC before its first write: index, SHA-256, attributes, no policy, 34 bytes.
-      Uint8Array.from([...u32(of), 0, 0x0b, 0, 0x02, 0, 0x04, 0, 0, 0, 34]);
+      Uint8Array.from([...u32(of), 0, 0x0b, 0x02, 0x02, 0, 0x04, 0, 0, 0, 34]);
     const file = (): string => join(swtpm.folder, 'pcrlock.json');
     const write = (values: ReadonlyMap<number, readonly Uint8Array[]>, of = index): void => {
       writeFileSync(
