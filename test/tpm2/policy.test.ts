@@ -430,6 +430,20 @@ describe("what a real machine's systemd wrote", () => {
       );
   });
 
+  test('the steps of a prediction lead to the digest that systemd-pcrlock put into its index', () => {
+    const made: { pcrlock: unknown; digest: string; name: string } = JSON.parse(
+      new TextDecoder().decode(sample('pcrlock-policy.json')),
+    );
+    const prediction = parsePcrlock(new Uint8Array(Buffer.from(JSON.stringify(made.pcrlock))), 'pcrlock.json');
+    const { steps, digest: computed } = predictionSteps(prediction);
+    assert.deepEqual(
+      steps.map(({ pcrs, branches }) => [pcrs.join(), branches.length]),
+      [['14', 0], ...['0', '1', '2', '3'].map((pcr) => [pcr, 2])],
+    );
+    assert.equal(hex(computed), made.digest);
+    assert.equal(hex(prediction.name), made.name);
+  });
+
   test('other keys and files are refused', () => {
     const { privateKey } = makeSigner();
     for (const text of ['', 'no key', privateKey.export({ format: 'pem', type: 'pkcs8' }).toString(), ecKey()])
