@@ -165,21 +165,29 @@ export async function lookAt(
     aliases: aliasesAmong(root, new Set(units)),
     strayLinks: strayLinks(readable, paths, declared.manifest.declarations),
     system: isRunning
-      ? {
-          broker: brokerState(),
-          units: unitStates(units),
-          rendered: renderedOn(readable, paths),
-          volatile: volatileOf(lasting(paths, withKey !== 'tpm2' && seeds.hostKey !== undefined)),
-          swaps: existsSync('/run/systemd/container')
-            ? []
-            : swapsOnDisk(readable.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(readable, swap)),
-          onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(readable, paths.seeds) : undefined,
-        }
+      ? runningSystem(readable, paths, units, withKey !== 'tpm2' && seeds.hostKey !== undefined)
       : undefined,
     hidden: readable.hidden,
     hangs: hung || tpm instanceof Failure,
   };
 }
+
+/** What only a running system has. */
+const runningSystem = (
+  readable: ReadableFiles,
+  paths: Paths,
+  units: readonly string[],
+  needsHostKey: boolean,
+): NonNullable<Health['system']> => ({
+  broker: brokerState(),
+  units: unitStates(units),
+  rendered: renderedOn(readable, paths),
+  volatile: volatileOf(lasting(paths, needsHostKey)),
+  swaps: existsSync('/run/systemd/container')
+    ? []
+    : swapsOnDisk(readable.text('/proc/swaps') ?? '', (swap) => isEncryptedSwap(readable, swap)),
+  onEncryptedDisk: existsSync(paths.seeds) ? isOnEncryptedDisk(readable, paths.seeds) : undefined,
+});
 
 /** Whether the pins are of seeds that were sealed to a TPM. */
 export const hadTpm = ({ pins }: SealedSeeds): boolean =>

@@ -25,11 +25,6 @@ export function pathsUnder(root: string) {
     ownPins: at('/var/lib/auxcred/scopes.json'),
     store: at('/var/lib/auxcred'),
     seeds: at('/var/lib/auxcred/seeds.age'),
-    /** What the boot of the seal measured, to explain later boots. */
-    measured: at('/var/lib/auxcred/measured.json'),
-    /** The logs of this boot: the firmware's, whose size reads 0, and systemd's. */
-    firmwareLog: at('/sys/kernel/security/tpm0/binary_bios_measurements'),
-    userspaceLog: at('/run/log/systemd/tpm2-measure.log'),
     /** Exists while PCRs are yet to be bound at the first boot. */
     unbound: at('/var/lib/auxcred/unbound'),
     /** Units that have not been restarted or reloaded yet for the active secrets. */
@@ -73,12 +68,21 @@ export function pathsUnder(root: string) {
     credentialSocket: at('/run/auxcred/encrypted.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),
-    /** The key that signs PCR 11 of the booted image: systemd-stub's `.pcrpkey`. */
-    publicKey: at('/run/systemd/tpm2-pcr-public-key.pem'),
-    /** The EFI variable that systemd-stub sets once it measured the booted image. */
-    bootedImage: at('/sys/firmware/efi/efivars/StubPcrKernelImage-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f'),
+    ...measuredBootPaths(at),
   };
 }
+
+const measuredBootPaths = (at: (path: string) => string) => ({
+  /** What the boot of the seal measured, to explain later boots. */
+  measured: at('/var/lib/auxcred/measured.json'),
+  /** The logs of this boot: the firmware's, whose size reads 0, and systemd's. */
+  firmwareLog: at('/sys/kernel/security/tpm0/binary_bios_measurements'),
+  userspaceLog: at('/run/log/systemd/tpm2-measure.log'),
+  /** The key that signs PCR 11 of the booted image: systemd-stub's `.pcrpkey`. */
+  publicKey: at('/run/systemd/tpm2-pcr-public-key.pem'),
+  /** The EFI variable that systemd-stub sets once it measured the booted image. */
+  bootedImage: at('/sys/firmware/efi/efivars/StubPcrKernelImage-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f'),
+});
 
 /** The result of {@link pathsUnder}. */
 export type Paths = ReturnType<typeof pathsUnder>;
