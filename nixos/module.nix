@@ -323,13 +323,17 @@ in
     })
     (mkIf cfg.enable (
       lib.optionalAttrs (options.system ? preSwitchChecks) {
+        # An action of `boot` stops nothing, and nixos-install takes it before there can be a seed. Where no seed was ever
+        # sealed, no running unit has secrets, and `auxcred seal` may need what this switch brings.
         system.preSwitchChecks.auxcred = ''
-          # Without a seed and without auxcred in the running system, no unit has a secret to lose.
-          if [ -e /etc/auxcred/secrets.d/configuration.json ] || [ -e /var/lib/auxcred/seeds.age ]; then
-            ${cfg.package}/bin/auxcred check --manifest="$(readlink -f "$1")/etc/auxcred/secrets.d" --servable
-          else
-            echo "auxcred: this machine has no seed yet, so units with secrets will not start until it is sealed:" >&2
-            echo "    ${cfg.seal.command}" >&2
+          incoming=$(readlink -f "$1") action=''${2-}
+          if [ "$action" != boot ]; then
+            if [ -e /var/lib/auxcred/seeds.age ] || [ -e /var/lib/auxcred/provisioned ]; then
+              ${cfg.package}/bin/auxcred check --manifest="$incoming/etc/auxcred/secrets.d" --servable
+            else
+              echo 'auxcred: no seed is sealed on this machine yet, so units with secrets will fail' >&2
+              echo 'auxcred: hint: run ${cfg.seal.command}' >&2
+            fi
           fi
         '';
       }

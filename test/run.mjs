@@ -1,6 +1,6 @@
 // Runs the compiled tests: all of them, or those whose file name contains one of the arguments (`npm test -- broker`).
 // --quick leaves out what boots a machine, starts a TPM or builds the program again; --all runs every case on every
-// version of systemd.
+// version of systemd; --nixos runs the tests of the NixOS module alone, over the nixpkgs that two variables name.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -14,10 +14,20 @@ process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 const folder = join('build', 'test');
 const options = process.argv.slice(2).filter((argument) => argument.startsWith('--'));
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-const unknown = options.find((option) => option !== '--quick' && option !== '--all');
+const unknown = options.find((option) => !['--quick', '--all', '--nixos'].includes(option));
 if (unknown !== undefined) {
-  console.error(`no option ${unknown}: --quick, --all, and parts of file names`);
+  console.error(`no option ${unknown}: --quick, --all, --nixos, and parts of file names`);
   process.exit(2);
+}
+const onNixos = options.includes('--nixos');
+if (onNixos) {
+  const { nixpkgs } = await import('../build/test/nixos/nixpkgs.js');
+  try {
+    nixpkgs();
+  } catch (error) {
+    console.error(`test:nixos: ${error.message}`);
+    process.exit(1);
+  }
 }
 const quick = options.includes('--quick');
 const whole = options.includes('--all');
@@ -42,7 +52,7 @@ const boots = (file) => reaches(resolve(file), machine);
 const isThorough = (file) => boots(file) || reaches(resolve(file), tpm) || reaches(resolve(file), builds);
 const found = readdirSync(folder, { recursive: true })
   .map(String)
-  .filter((file) => file.endsWith('.test.js'))
+  .filter((file) => file.endsWith(onNixos ? '.nixos.js' : '.test.js'))
   .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
   .map((file) => join(folder, file))
   .filter((file) => !quick || !isThorough(file))
@@ -104,8 +114,14 @@ events.on('test:pass', ({ name, skip, file }) => {
   console.error(`CI may skip nothing: ${name} (${file})`);
   process.exitCode = 1;
 });
+let ran = 0;
+for (const outcome of ['test:pass', 'test:fail'])
+  events.on(outcome, ({ details, skip }) => {
+    if (details.type !== 'suite' && skip === undefined) ran++;
+  });
 events.on('end', () => {
   clearTimeout(limit);
+  if (onNixos) console.error(`${ran} tests of the NixOS module ran`);
   if (stopped !== undefined) console.error(stopped);
 });
 events.compose(new spec()).pipe(process.stdout);

@@ -182,10 +182,16 @@ function refuseUnfit(root: string, paths: Paths, sealing: Sealing): void {
   const lacking = lackingAccess(paths, dropInOf(root, paths, sealing));
   if (lacking.length === 0) return;
   const device = sealing.device === undefined ? '' : `, ${moduleOptions.device} = "${sealing.device}"`;
+  const hostKey =
+    sealing.withKey === 'host' ? `, ${moduleOptions.sshHostKey} = ${String(existsSync(paths.sshHostKey))}` : '';
   throw new Failure(
     'refused',
     `the configuration does not give auxcred.service what --with-key=${sealing.withKey} needs: ${lacking.join(', ')}`,
-    { hint: `${moduleOptions.withKey} = "${sealing.withKey}"${device}; then ${configuration.switch}, and seal again` },
+    {
+      hint:
+        `${moduleOptions.withKey} = "${sealing.withKey}"${hostKey}${device}; then ${configuration.switch}, ` +
+        'and seal again',
+    },
   );
 }
 

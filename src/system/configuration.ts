@@ -25,6 +25,7 @@ export const moduleOptions = {
   pins: 'auxcred.seal.pins',
   withKey: 'auxcred.seal.withKey',
   device: 'auxcred.seal.tpm2Device',
+  sshHostKey: 'auxcred.seal.sshHostKey',
 } as const;
 
 /** Parses the file. @throws Failure `malformed` */

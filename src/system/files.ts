@@ -234,13 +234,17 @@ export function ensureFolder(path: string, { mode, group }: Access): void {
   if (group !== undefined) chownSync(path, process.getuid?.() ?? 0, group);
 }
 
-/** The id of a group in the /etc/group of `root`, without any name service; undefined if it is not in there. */
+/**
+ * The id of a group in the /etc/group of `root`, without any name service; undefined if it is not in there. The group
+ * root is 0 even before anything has made that file, as when files are written for the users of a first boot.
+ */
 export const groupId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/group'), name);
 
-/** The id of a user in the /etc/passwd of `root`; undefined if it is not in there. */
+/** The id of a user in the /etc/passwd of `root`, likewise. */
 export const userId = (root: string, name: string): number | undefined => idIn(join(root, '/etc/passwd'), name);
 
 function idIn(file: string, name: string): number | undefined {
+  if (name === 'root') return 0;
   const text = readIfPresent(file);
   const line =
     text &&

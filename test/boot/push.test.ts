@@ -5,36 +5,7 @@ import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import type { RunResult } from '../machine/container.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { thoroughVersions } from '../machine/root.ts';
-
-interface Pushed {
-  readonly host: string;
-  readonly result: string;
-  readonly sent: {
-    readonly seeds: boolean;
-    readonly fixed: string[];
-    readonly manifest: string[];
-    readonly removed: string[];
-  };
-  readonly units: { readonly unit: string; readonly action: string }[];
-  readonly failure?: { readonly code: string; readonly message: string };
-}
-
-const manifest = `
-[secret.session]
-kind = "hex"
-share = "web"
-units = ["web.service"]
-
-[secret.token]
-kind = "fixed"
-units = ["api.service"]
-`;
-
-/**
- * Active only once it has its credentials, and without systemd's limit of five starts in ten seconds.
- */
-const runsForEver =
-  '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
+import { credential, invocations, manifest, type Pushed, runsForEver, settled } from './pushed-host.ts';
 
 for (const version of thoroughVersions) {
   describe(`push over sshd, systemd ${version}`, { skip: cannotBoot }, () => {
@@ -48,23 +19,6 @@ for (const version of thoroughVersions) {
       assert.notEqual(stdout, '', stderr);
       const { hosts }: { hosts: Pushed[] } = JSON.parse(stdout);
       return { hosts, status, stderr };
-    };
-    const credential = async (machine: Machine, unit: string, id: string): Promise<string> => {
-      const { MainPID: pid } = await machine.properties(unit, 'MainPID');
-      return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
-    };
-    const invocations = async (machine: Machine): Promise<string[]> =>
-      await Promise.all(
-        ['web.service', 'api.service'].map(
-          async (unit) => (await machine.properties(unit, 'InvocationID'))['InvocationID'] ?? '',
-        ),
-      );
-    const settled = async (machine: Machine): Promise<void> => {
-      for (let i = 0; i < 100; i++) {
-        if ((await machine.run(['systemctl', 'list-jobs', '--no-legend'])).stdout.trim() === '') return;
-        await machine.shell('sleep 0.1');
-      }
-      assert.fail('jobs are still waiting');
     };
 
     before(async () => {

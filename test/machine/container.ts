@@ -30,6 +30,10 @@ export interface ContainerOptions {
   readonly hostname: string;
   /** Folders that the container sees at the same path as this host. */
   readonly binds?: readonly string[];
+  /** Folders of this host that the container can only read, by their path in the container. */
+  readonly readOnlyBinds?: Readonly<Record<string, string>>;
+  /** The program that becomes PID 1; the root's own systemd if not given. */
+  readonly init?: string | undefined;
   /** The network namespace to run in; one of its own, without interfaces, if not given. */
   readonly network?: string | undefined;
   /** What a boot loader would append, such as `systemd.unit=rescue.target`. */
@@ -54,7 +58,8 @@ export async function startContainer(layer: Layer, options: ContainerOptions, de
     '--resolv-conf=off',
     '--timezone=off',
     ...(options.binds ?? []).map((folder) => `--bind=${folder}`),
-    '--boot',
+    ...Object.entries(options.readOnlyBinds ?? {}).map(([path, folder]) => `--bind-ro=${folder}:${path}`),
+    ...(options.init === undefined ? ['--boot'] : ['--', options.init]),
     ...(options.kernelArguments ?? []),
   ]);
   const child = spawn(command, args, {

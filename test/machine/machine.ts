@@ -38,6 +38,8 @@ export interface MachineOptions {
   readonly name?: string;
   /** Whether cables can be put in (`connect`); without it there is no network. */
   readonly network?: boolean;
+  /** Folders of this host that the machine can only read while it is on, by their path in the machine. */
+  readonly readOnlyBinds?: Readonly<Record<string, string>>;
   /**
    * Switches the machine's TPM on, before each boot: Startup(CLEAR), then what firmware would measure. Its state stays
    * in `folder`.
@@ -49,6 +51,8 @@ export interface MachineOptions {
 
 export interface BootOptions {
   readonly kernelArguments?: readonly string[];
+  /** The program that becomes PID 1; the root's own systemd if not given. */
+  readonly init?: string;
   /** Until when boot must have finished; 60 s if not given. */
   readonly timeoutMs?: number;
 }
@@ -87,20 +91,22 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     encoding: 'utf8',
   });
   if (keygen.status !== 0) throw new Error(`ssh-keygen failed: ${keygen.stderr}`);
-  return new Machine(layer, name, options.tpm);
+  return new Machine(layer, name, options);
 }
 
 export class Machine {
   readonly name: string;
   readonly #layer: Layer;
   readonly #startTpm: MachineOptions['tpm'];
+  readonly #readOnlyBinds: NonNullable<MachineOptions['readOnlyBinds']>;
   #container: Container | undefined;
   #tpm: RunningTpm | undefined;
 
-  constructor(layer: Layer, name: string, startTpm: MachineOptions['tpm']) {
+  constructor(layer: Layer, name: string, options: Pick<MachineOptions, 'tpm' | 'readOnlyBinds'>) {
     this.#layer = layer;
     this.name = name;
-    this.#startTpm = startTpm;
+    this.#startTpm = options.tpm;
+    this.#readOnlyBinds = options.readOnlyBinds ?? {};
   }
 
   /**
@@ -157,6 +163,8 @@ export class Machine {
       {
         hostname: this.name,
         binds,
+        readOnlyBinds: this.#readOnlyBinds,
+        init: options.init,
         network: existsSync(networkPath(this.#layer.id)) ? networkPath(this.#layer.id) : undefined,
         kernelArguments: options.kernelArguments ?? [],
       },

@@ -72,6 +72,22 @@ const recipes = {
    * seed files.
    */
   '262': { suite: 'forky', packages: [...everywhere, ...tssTime64, 'nodejs', 'gokey'] },
+  /** Systemd 257, with Nix and what NixOS' own scripts run on. */
+  nixos: {
+    suite: 'trixie',
+    packages: [
+      ...everywhere,
+      ...tssTime64,
+      'nodejs',
+      'nix-bin',
+      'libconfig-inifiles-perl',
+      'libfile-slurp-perl',
+      'libjson-perl',
+      'libnet-dbus-perl',
+      'kmod',
+      'udev',
+    ],
+  },
 } as const satisfies Record<string, Recipe>;
 
 export type SystemdVersion = keyof typeof recipes;
@@ -131,7 +147,7 @@ function debianMirror(): string {
 }
 
 /** `AUXCRED_TEST_CACHE` moves the roots. */
-const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
+export const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
 
 /** Raise it if `build` changes in a way that the recipe does not show. */
 const layout = 3;

@@ -1,0 +1,56 @@
+/** What a push brings to a host, and what the host does with it. */
+import assert from 'node:assert/strict';
+import type { Machine } from '../machine/machine.ts';
+
+/** A host in what `auxcred push --json` prints. */
+export interface Pushed {
+  readonly host: string;
+  readonly result: string;
+  readonly sent: {
+    readonly seeds: boolean;
+    readonly fixed: string[];
+    readonly manifest: string[];
+    readonly removed: string[];
+  };
+  readonly units: { readonly unit: string; readonly action: string }[];
+  readonly failure?: { readonly code: string; readonly message: string };
+}
+
+/** Secrets of two units, one shared and derived, one fixed. */
+export const manifest = `
+[secret.session]
+kind = "hex"
+share = "web"
+units = ["web.service"]
+
+[secret.token]
+kind = "fixed"
+units = ["api.service"]
+`;
+
+/**
+ * Active only once it has its credentials, and without systemd's limit of five starts in ten seconds.
+ */
+export const runsForEver =
+  '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
+
+/** A credential as the running unit reads it. */
+export const credential = async (machine: Machine, unit: string, id: string): Promise<string> => {
+  const { MainPID: pid } = await machine.properties(unit, 'MainPID');
+  return (await machine.run(['nsenter', '-t', String(pid), '-m', 'cat', `/run/credentials/${unit}/${id}`])).stdout;
+};
+/** What changes when a unit of the manifest restarts. */
+export const invocations = async (machine: Machine): Promise<string[]> =>
+  await Promise.all(
+    ['web.service', 'api.service'].map(
+      async (unit) => (await machine.properties(unit, 'InvocationID'))['InvocationID'] ?? '',
+    ),
+  );
+/** Waits until no job is left. */
+export const settled = async (machine: Machine): Promise<void> => {
+  for (let i = 0; i < 100; i++) {
+    if ((await machine.run(['systemctl', 'list-jobs', '--no-legend'])).stdout.trim() === '') return;
+    await machine.shell('sleep 0.1');
+  }
+  assert.fail('jobs are still waiting');
+};
