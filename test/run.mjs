@@ -3,6 +3,7 @@
 // version of systemd; --nixos runs the tests of the NixOS module alone, over the nixpkgs that two variables name.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { setMaxListeners } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
@@ -99,6 +100,8 @@ const stop = (reason) => {
 const limit = setTimeout(stop, minutes * 60_000, `stopped after ${minutes} minutes`);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () => stop(`stopped by ${signal}`));
 
+// Each file listens to it.
+setMaxListeners(0, abort.signal);
 // Twice as many as there are cores: much of a boot test is waiting.
 const events = run({
   files,
