@@ -11,7 +11,7 @@ import { largestFile as largestFixed } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import type { Pin } from '../seeds/pins.ts';
-import { canonicalJson, Json } from '../system/json.ts';
+import { canonicalJson, Json, valuesIn } from '../system/json.ts';
 import { printable } from '../system/printable.ts';
 
 const version = 1;
@@ -284,25 +284,6 @@ function parsedMessage(bytes: Uint8Array, what: string): Json {
   }
   return json;
 }
-
-/**
- * An upper bound of the number of values and keys, without parsing: each follows one of `[`, `{`, `,` and `:` outside a
- * string.
- */
-function valuesIn(bytes: Uint8Array): number {
-  let count = 1;
-  let inString = false;
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (byte === quote) inString = !inString;
-    else if (inString && byte === backslash) i++;
-    else if (!inString && (byte === 0x5b || byte === 0x7b || byte === 0x2c || byte === 0x3a)) count++;
-  }
-  return count;
-}
-
-const quote = 0x22;
-const backslash = 0x5c;
 
 function digits(item: Json, length: number): Uint8Array {
   const text = item.text();

@@ -41,6 +41,10 @@ export interface VaultHost {
   readonly pcrlock: string | undefined;
   /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
+  /** The file that says what an attested host may have booted. */
+  readonly attestation: string;
+  /** Whether a push sends it nothing unless it is attested. */
+  readonly requireAttestation: boolean;
 }
 
 /** The content of vault.toml. */
@@ -69,6 +73,9 @@ export const vaultFiles = (
   readonly fetched: string;
   readonly enrolled: string;
   readonly sealed: string;
+  readonly attestation: string;
+  readonly ekIssuers: string;
+  readonly challenges: string;
 } => ({
   seed: join(folder, 'seed.age'),
   settings: join(folder, 'vault.toml'),
@@ -76,6 +83,9 @@ export const vaultFiles = (
   fetched: join(folder, 'fetched.json'),
   enrolled: join(folder, 'enrolled'),
   sealed: join(folder, 'sealed'),
+  attestation: join(folder, 'attestation.toml'),
+  ekIssuers: join(folder, 'ek-ca'),
+  challenges: join(folder, 'challenges'),
 });
 
 /**
@@ -119,8 +129,16 @@ export function readVault(folder: string): Vault {
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
   const top = parsed(settings, bytes);
-  allow(top, ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh'], settings);
+  allow(
+    top,
+    ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'],
+    settings,
+  );
   const everywhere = recipientsOf(top);
+  const policyFile = (table: Json): string | undefined =>
+    table.at('attestation').optional((item) => resolve(folder, fromHome(item.text())));
+  const isRequired = (table: Json): boolean | undefined =>
+    table.at('require-attestation').optional((item) => item.flag());
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
     allow(entry, hostKeys, settings);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
@@ -141,6 +159,8 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
       })),
       pcrlock: entry.at('tpm2-pcrlock').optional((item) => absolutePathIn(withTpm(item, withKey))),
       recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
+      attestation: policyFile(entry) ?? policyFile(top) ?? vaultFiles(folder).attestation,
+      requireAttestation: isRequired(entry) ?? isRequired(top) ?? false,
     };
   });
   const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
@@ -200,7 +220,7 @@ const recipientsOf = (table: Json): string[] =>
 
 const hostKeys = [
   ...['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'],
-  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock'],
+  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock', 'attestation', 'require-attestation'],
 ];
 
 /** How a host's seeds are to be sealed. Reads its public key. @throws Failure `not-found`, `malformed` */
