@@ -29,13 +29,9 @@ export const challengeAge = 600_000;
  */
 export function challengeTo(
   host: string,
-  enrolled: Endorsement | undefined,
+  enrolled: Endorsement,
   { ek, ak: akArea, vendor }: Statement,
 ): { readonly challenge: Challenge; readonly expected: Expected } {
-  if (!enrolled)
-    throw new Failure('refused', `${host} is enrolled without an endorsement key, so nothing says which TPM it has`, {
-      hint: `ssh root@${host} auxcred enroll | auxcred enroll ${host} --from=-`,
-    });
   if (Buffer.compare(enrolled.ek.public, ek.public) !== 0)
     throw new Failure('refused', `${host} has another endorsement key than the one that it is enrolled with`, {
       hint: `another machine answers, or its TPM was replaced or cleared by its maker's tool; find out why, then auxcred enroll ${host} --replace --from=FILE`,

@@ -98,11 +98,13 @@ export function parseStatement(bytes: Uint8Array, whose: string): Statement {
 }
 
 /** The challenge's line. */
-export const encodeChallenge = ({ credential, nonce }: Challenge): Uint8Array =>
-  line({
-    credential: { blob: base64(credential.blob), encryptedSeed: base64(credential.encryptedSeed) },
-    nonce: base64(nonce),
-  });
+export const encodeChallenge = (challenge: Challenge): Uint8Array => line(challengeJson(challenge));
+
+/** A challenge as it is in JSON. */
+export const challengeJson = ({ credential, nonce }: Challenge): Readonly<Record<string, unknown>> => ({
+  credential: { blob: base64(credential.blob), encryptedSeed: base64(credential.encryptedSeed) },
+  nonce: base64(nonce),
+});
 
 /** @throws Failure `malformed` */
 export const parseChallenge = (bytes: Uint8Array, file: string): Challenge => challengeIn(parsed(bytes, file));

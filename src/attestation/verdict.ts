@@ -54,17 +54,18 @@ export interface Known {
   readonly policy: AttestationPolicy;
   /** The certificates in ek-ca. */
   readonly issuers: readonly X509Certificate[];
-  /** Milliseconds since 1970. */
-  readonly now: number;
 }
 
-/** Judges an answer. An answer that proves nothing is not judged any further. */
-export function verdictOn(answer: Answer, expected: Expected, known: Known): Verdict {
+/**
+ * Judges an answer. An answer that proves nothing is not judged any further.
+ * @param now - milliseconds since 1970
+ */
+export function verdictOn(answer: Answer, expected: Expected, known: Known, now: number): Verdict {
   const { host, policy } = known;
   const { vendor } = expected;
   let proof: Proof;
   try {
-    proof = prove(host, answer, expected, known);
+    proof = prove(host, answer, expected, { srk: known.srk, now });
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     const checks: Check[] = [{ name: 'quote', result: 'failed', text: error.message }];
@@ -75,7 +76,7 @@ export function verdictOn(answer: Answer, expected: Expected, known: Known): Ver
     ...(proof.log
       ? []
       : [noted('quote', 'it has no log of what booted, so its PCR values are known, but not what they stand for')]),
-    ...endorsementChecks(known, vendor),
+    ...endorsementChecks(known, vendor, now),
     ...(demandsBoot(policy) ? [] : [noted('policy', 'the policy demands nothing of what booted')]),
     ...(policy.authorities ? [secureBootCheck(proof.log, policy.authorities)] : []),
     ...(policy.signers.length > 0 ? [signedPcrCheck(proof, answer, policy)] : []),
@@ -99,7 +100,7 @@ const passed = (name: Name, text: string): Check => ({ name, result: 'passed', t
 const failed = (name: Name, text: string): Check => ({ name, result: 'failed', text });
 const noted = (name: Name, text: string): Check => ({ name, result: 'noted', text });
 
-function endorsementChecks({ endorsement, issuers, policy, now }: Known, vendor: TpmVendor): Check[] {
+function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmVendor, now: number): Check[] {
   const isCertified = policy.ekCertificate || (endorsement.certificate !== undefined && issuers.length > 0);
   try {
     if (!isCertified)

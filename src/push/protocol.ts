@@ -4,6 +4,7 @@
  * parse as strictly as a file.
  */
 
+import { type Challenge, challengeIn, challengeJson } from '../attestation/messages.ts';
 import { utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure, failureCodes } from '../failure.ts';
@@ -183,6 +184,34 @@ export function encodeRequest(request: Request | undefined): Uint8Array {
   return line({ ...rest, do: purpose, ...(seeds === undefined ? {} : { seeds: { ...seeds, replaces } }) });
 }
 
+/** A question about the host's TPM, ahead of the request. */
+export type Question = { readonly do: 'state' } | { readonly do: 'answer'; readonly challenge: Challenge };
+
+/** The question's line. */
+export const encodeQuestion = (question: Question): Uint8Array =>
+  question.do === 'state'
+    ? line({ do: 'state' })
+    : line({ do: 'answer', challenge: challengeJson(question.challenge) });
+
+/** Undefined if the line is none. @throws Failure `malformed` */
+export function parseQuestion(bytes: Uint8Array): Question | undefined {
+  const json = parsedMessage(bytes, "the operator's request");
+  const asked = json.at('do').text();
+  if (asked === 'state') return { do: 'state' };
+  return asked === 'answer' ? { do: 'answer', challenge: challengeIn(json.at('challenge')) } : undefined;
+}
+
+/**
+ * The reply to a question: a message of an attestation.
+ * @throws Failure as the host reports it, if it answers with a result
+ */
+export function replyIn(bytes: Uint8Array, host: string): Uint8Array {
+  const json = boundedJson(bytes, `what ${host} answers`);
+  if (json.at('attestation').optional(() => true) === true) return bytes;
+  const { failure } = parseResult(bytes, host);
+  throw failure ?? new Failure('malformed', `${host} answers a question with a result`, { hint });
+}
+
 /** Undefined if there is nothing to do. @throws Failure `malformed` */
 export function parseRequest(bytes: Uint8Array): Request | undefined {
   const json = parsedMessage(bytes, "the operator's request");
@@ -270,10 +299,14 @@ export function parseResult(bytes: Uint8Array, host: string): Result {
   return { units, failure };
 }
 
-function parsedMessage(bytes: Uint8Array, what: string): Json {
+function boundedJson(bytes: Uint8Array, what: string): Json {
   if (valuesIn(bytes) > mostValues)
     throw new Failure('malformed', `${what} has more than ${String(mostValues)} values`, { hint });
-  const json = Json.parse(bytes, what, hint);
+  return Json.parse(bytes, what, hint);
+}
+
+function parsedMessage(bytes: Uint8Array, what: string): Json {
+  const json = boundedJson(bytes, what);
   try {
     json.at('protocol').whole(version, version);
   } catch (error) {
