@@ -44,9 +44,12 @@ export function prove(
   expected: Expected,
   { srk, now }: { readonly srk: SrkPublic; readonly now: number },
 ): Proof {
-  const minutes = Math.floor((now - expected.since) / 60_000);
-  if (now - expected.since > challengeAge || now < expected.since)
+  if (now < expected.since)
+    throw refused(host, 'the clock here went back since the challenge was made', 'challenge it again');
+  if (now - expected.since > challengeAge) {
+    const minutes = Math.floor((now - expected.since) / 60_000);
     throw refused(host, `the challenge is stale: it was made ${String(minutes)} minutes ago`, 'challenge it again');
+  }
   const quoted = quoteIn(host, answer, expected);
   if (!equal(answer.secret, expected.secret))
     throw refused(host, 'its attestation key is not in the TPM that it is enrolled with (the credential did not open)');
