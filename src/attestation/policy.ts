@@ -2,11 +2,10 @@
 import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
-import { parse as parseToml, TomlError } from 'smol-toml';
 import { Failure } from '../failure.ts';
-import { nearest } from '../nearest.ts';
 import { readFileWithin } from '../system/files.ts';
-import { Json } from '../system/json.ts';
+import type { Json } from '../system/json.ts';
+import { allowKeys, tomlIn } from '../system/toml.ts';
 import { readSigningKey, type SigningKey } from '../tpm2/signing-key.ts';
 import { certificatesIn } from './ek-certificate.ts';
 
@@ -27,7 +26,7 @@ export interface AttestationPolicy {
 }
 
 const keys = ['ek-certificate', 'virtual-tpm', 'secure-boot', 'pcr-public-keys', 'pcrs', 'components'];
-const hint = 'docs/operations.md describes attestation.toml';
+const hint = 'docs/guide.md describes attestation.toml';
 const largest = 1 << 20;
 
 /** Reads a policy. Paths in it are relative to it. @throws Failure `not-found`, `malformed` */
@@ -40,12 +39,8 @@ export function readAttestationPolicy(file: string): AttestationPolicy {
 
 /** Parses a policy. @throws Failure `malformed`, `not-found` for a file that it names */
 export function attestationPolicyOf(bytes: Uint8Array, file: string): AttestationPolicy {
-  const top = parsed(bytes, file);
-  for (const [key] of top.entries())
-    if (!keys.includes(key))
-      throw new Failure('malformed', `${file} has no key ${key} there`, {
-        hint: nearest(key, keys) ?? `it has ${keys.join(', ')}`,
-      });
+  const top = tomlIn(bytes, file, hint);
+  allowKeys(top, keys, file);
   const texts = (key: string): string[] | undefined =>
     top.at(key).optional((list) => list.list().map((item) => item.text()));
   const at = (path: string): string => resolve(dirname(file), path);
@@ -65,16 +60,6 @@ export const demandsBoot = ({ authorities, signers, pcrs, components }: Attestat
   authorities !== undefined || signers.length + pcrs.size + components.size > 0;
 
 const isDigest = (text: string): boolean => /^[0-9a-f]{64}$/.test(text);
-
-function parsed(bytes: Uint8Array, file: string): Json {
-  try {
-    return Json.of(parseToml(new TextDecoder().decode(bytes)), file, hint);
-  } catch (error) {
-    if (error instanceof TomlError)
-      throw new Failure('malformed', `${file}:${String(error.line)}: it is not TOML`, { hint });
-    throw error;
-  }
-}
 
 function digestsIn(file: string): string[] {
   let bytes: Buffer;
