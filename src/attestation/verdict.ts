@@ -54,6 +54,8 @@ export interface Known {
   readonly policy: AttestationPolicy;
   /** The certificates in ek-ca. */
   readonly issuers: readonly X509Certificate[];
+  /** The TPM there that it is enrolled with, in systemd's notation; undefined for the default one. */
+  readonly device?: string | undefined;
 }
 
 /**

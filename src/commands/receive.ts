@@ -81,9 +81,9 @@ async function repliedTo(question: Question, options: Options): Promise<Uint8Arr
   const result = await resultOf(async () => {
     const { answerTo, statementOf } = await import('../machine/attesting.ts');
     const paths = pathsUnder(options.value('root') ?? '/');
-    const { device } = openersOf(paths, options.value('tpm2-device'));
+    const { device } = openersOf(paths, options.value('tpm2-device') ?? question.device);
     said =
-      question.do === 'state'
+      question.challenge === undefined
         ? encodeStatement(await statementOf(device))
         : encodeAnswer(await answerTo(question.challenge, paths, device));
     return { units: [], failure: undefined };

@@ -1,13 +1,13 @@
 /** The verifier's side of an attestation through a conversation with a host. */
 import { challengeTo } from '../attestation/challenge.ts';
 import { readEkIssuers } from '../attestation/ek-certificate.ts';
-import { parseAnswer, parseStatement } from '../attestation/messages.ts';
+import { type Challenge, parseAnswer, parseStatement } from '../attestation/messages.ts';
 import { type AttestationPolicy, readAttestationPolicy } from '../attestation/policy.ts';
 import { type Known, type Verdict, verdictOn } from '../attestation/verdict.ts';
 import { Failure } from '../failure.ts';
 import type { Enrollment } from '../seeds/enrollment.ts';
 import { type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
-import { encodeQuestion, type Question, replyIn } from './protocol.ts';
+import { encodeQuestion, replyIn } from './protocol.ts';
 
 /** Sends a line to the host, and gets the line that it answers with. */
 export type Ask = (line: Uint8Array) => Promise<Uint8Array>;
@@ -23,21 +23,22 @@ export function knownOf(
   enrolled: Enrollment | undefined,
   policy: AttestationPolicy = readAttestationPolicy(attestation),
 ): Known {
-  const { endorsement, srk } = enrolled?.tpm ?? {};
+  const { endorsement, srk, device } = enrolled?.tpm ?? {};
   if (!endorsement || !srk)
     throw new Failure('refused', `${name} is enrolled without an endorsement key, so nothing says which TPM it has`, {
       hint: `ssh ${target} auxcred enroll | auxcred enroll ${name} --from=-, while you are sure that it is ${name} that answers`,
     });
   const issuers = readEkIssuers(vaultFiles(vault.folder).ekIssuers);
-  return { host: name, endorsement, srk, policy, issuers };
+  return { host: name, endorsement, srk, policy, issuers, device };
 }
 
 /** Attests a host. @throws Failure if it does not answer, or another TPM does */
 export async function attestedBy(known: Known, ask: Ask): Promise<Verdict> {
-  const { host, endorsement } = known;
-  const asked = async (question: Question): Promise<Uint8Array> => replyIn(await ask(encodeQuestion(question)), host);
-  const statement = parseStatement(await asked({ do: 'state' }), host);
+  const { host, endorsement, device } = known;
+  const asked = async (given?: Challenge): Promise<Uint8Array> =>
+    replyIn(await ask(encodeQuestion({ device, challenge: given })), host);
+  const statement = parseStatement(await asked(), host);
   const { challenge, expected } = challengeTo(host, endorsement, statement);
-  const answer = parseAnswer(await asked({ do: 'answer', challenge }), host);
+  const answer = parseAnswer(await asked(challenge), host);
   return verdictOn(answer, expected, known, Date.now());
 }

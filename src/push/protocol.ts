@@ -14,6 +14,7 @@ import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import type { Pin } from '../seeds/pins.ts';
 import { canonicalJson, Json, valuesIn } from '../system/json.ts';
 import { printable } from '../system/printable.ts';
+import { parseDevice } from '../tpm2/tpm.ts';
 
 const version = 1;
 
@@ -184,21 +185,26 @@ export function encodeRequest(request: Request | undefined): Uint8Array {
   return line({ ...rest, do: purpose, ...(seeds === undefined ? {} : { seeds: { ...seeds, replaces } }) });
 }
 
-/** A question about the host's TPM, ahead of the request. */
-export type Question = { readonly do: 'state' } | { readonly do: 'answer'; readonly challenge: Challenge };
+/** A question about the host's TPM, ahead of the request: for its statement, or for its answer to a challenge. */
+export interface Question {
+  /** The device that the host is enrolled with; undefined for the default one. */
+  readonly device: string | undefined;
+  readonly challenge: Challenge | undefined;
+}
 
 /** The question's line. */
-export const encodeQuestion = (question: Question): Uint8Array =>
-  question.do === 'state'
-    ? line({ do: 'state' })
-    : line({ do: 'answer', challenge: challengeJson(question.challenge) });
+export const encodeQuestion = ({ device, challenge }: Question): Uint8Array =>
+  line({ do: challenge ? 'answer' : 'state', device, challenge: challenge && challengeJson(challenge) });
 
 /** Undefined if the line is none. @throws Failure `malformed` */
 export function parseQuestion(bytes: Uint8Array): Question | undefined {
   const json = parsedMessage(bytes, "the operator's request");
   const asked = json.at('do').text();
-  if (asked === 'state') return { do: 'state' };
-  return asked === 'answer' ? { do: 'answer', challenge: challengeIn(json.at('challenge')) } : undefined;
+  if (asked !== 'state' && asked !== 'answer') return undefined;
+  return {
+    device: json.at('device').optional((item) => parseDevice(item.text())),
+    challenge: asked === 'answer' ? challengeIn(json.at('challenge')) : undefined,
+  };
 }
 
 /**
