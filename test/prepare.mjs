@@ -15,6 +15,7 @@ const debianPackages = [
   ...[
     'swtpm',
     'tpm2-tools',
+    'swtpm-tools',
     'systemd-container',
     'mmdebstrap',
     'debian-archive-keyring',

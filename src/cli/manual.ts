@@ -669,6 +669,10 @@ export const manual = {
       { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; default: 300' },
       { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml now says' },
       { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that did not come from a push' },
+      {
+        name: 'require-attestation',
+        help: 'send nothing to a host that auxcred attest would refuse, as require-attestation = true in vault.toml',
+      },
       noWait,
       acceptOlder,
       identity,
@@ -680,7 +684,53 @@ export const manual = {
     ],
     statuses: unitFailed,
     files: vaultFiles,
-    seeAlso: ['auxcred-copy(1)', 'auxcred-enroll(1)'],
+    seeAlso: ['auxcred-attest(1)', 'auxcred-copy(1)', 'auxcred-enroll(1)'],
+  }),
+  attest: page({
+    group: 'operator',
+    summary: 'prove which TPM a host has and what it booted, before a seed leaves',
+    usage: [
+      '[--policy=FILE] [--json] HOST | USER@HOST',
+      'HOST --from=STATEMENT',
+      'HOST --verify=ANSWER [--policy=FILE] [--json]',
+      '[--challenge=FILE] [--tpm2-device=DEVICE]',
+    ],
+    operands: ['hosts'],
+    text: [
+      'Asks a host over ssh, and judges its answer: that the TPM with the enrolled endorsement key holds the SRK that ' +
+        'seeds are sealed to, that it quotes PCR 0 to 15 for this challenge alone, and that both logs of its boot lead ' +
+        'to them. What may have booted is written in attestation.toml in the vault, or in the file that attestation of ' +
+        '[host.NAME] in vault.toml names. Certificates in ek-ca in the vault say whose TPMs are genuine.',
+      'Without ssh the same goes step by step: auxcred attest on the machine prints a statement; --from= makes a ' +
+        'challenge of it here, good for one answer within ten minutes; --challenge= answers it there; --verify= judges ' +
+        'the answer here. The files are not secret.',
+      'With require-attestation = true in vault.toml, or push --require-attestation, a host that fails is sent nothing.',
+    ],
+    options: [
+      { name: 'from', value: 'FILE', help: 'make a challenge from the statement of a machine', choices: 'file' },
+      { name: 'challenge', value: 'FILE', help: 'on the machine: answer this challenge', choices: 'file' },
+      { name: 'verify', value: 'FILE', help: 'judge the answer of a machine', choices: 'file' },
+      { name: 'policy', value: 'FILE', help: 'what may have booted, in TOML', choices: 'file' },
+      json,
+      vault,
+      root,
+      device,
+    ],
+    examples: [
+      { command: 'auxcred attest web1', says: 'what web1 is and what it booted, in words' },
+      {
+        command: 'auxcred attest web1 --from=statement > challenge',
+        says: 'the first of two steps here, if there is no ssh',
+      },
+    ],
+    statuses: { refused: 'it is not attested, and the reasons are printed' },
+    files: {
+      ...vaultFiles,
+      '~/.local/share/auxcred/attestation.toml': 'what an attested host may have booted',
+      '~/.local/share/auxcred/ek-ca/*': 'certificates that may have issued those of endorsement keys, in PEM or DER',
+      '~/.local/share/auxcred/challenges/*.json': 'challenges that are not answered yet',
+    },
+    seeAlso: ['auxcred-enroll(1)', 'auxcred-push(1)', 'auxcred-measured(1)'],
   }),
   copy: page({
     group: 'operator',

@@ -1,4 +1,7 @@
+import { createHash } from 'node:crypto';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
+import { checkedCertificate, isVirtual, readEkIssuers } from '../attestation/ek-certificate.ts';
+import type { Endorsement } from '../attestation/messages.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { hostName } from '../cli/chosen-sealing.ts';
 import { Options } from '../cli/options.ts';
@@ -10,13 +13,14 @@ import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { printBytes, printJson, printTable, say, warn } from '../terminal/say.ts';
+import { findEk } from '../tpm2/endorsement-key.ts';
 import { pcrAdvice, readPresentPcrs, unmeasuredPcrs, valuesOf } from '../tpm2/pcr.ts';
 import { pcrlockFile, readPcrlock } from '../tpm2/pcrlock.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
-import { openTpm, tpmPresent } from '../tpm2/tpm.ts';
+import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
-import { hostOf, readVault, type Vault, type VaultHost, vaultFolder } from '../vault/vault.ts';
+import { hostOf, readVault, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
 
 /**
  * `auxcred enroll`: on a machine, prints what an operator needs to seal to it; `auxcred enroll HOST --from=FILE` stores
@@ -98,6 +102,7 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
     return {
       device,
       srk: await readSrkPublic(tpm),
+      ...(await endorsementOf(tpm)),
       pcrs: systemIsRunning(root) ? await readPresentPcrs(tpm) : undefined,
       ...predictedHere(root),
     };
@@ -105,6 +110,20 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
     throw tpmFailure(error);
   } finally {
     await tpm.close();
+  }
+}
+
+/** Left out if the endorsement hierarchy has a password: sealing does without. */
+async function endorsementOf(tpm: Tpm): Promise<Pick<EnrolledTpm, 'endorsement'>> {
+  try {
+    const { handle, public: ek, certificate } = await findEk(tpm);
+    await tpm.release(handle);
+    return { endorsement: { ek, certificate } };
+  } catch (error) {
+    const failure = tpmFailure(error);
+    if (!(failure instanceof Failure)) throw error;
+    warn(`the endorsement key is left out, so this machine can't be attested: ${failure.message}`);
+    return {};
   }
 }
 
@@ -140,9 +159,11 @@ function take(vault: Vault, host: VaultHost, machine: Enrollment, replace: boole
   for (const change of changes) say(`replaced: ${change}`);
   sayPcrs(host, before?.tpm?.pcrs, machine.tpm?.pcrs);
   sayMissing(host, machine);
+  sayVouching(vault, host.name, machine);
   const keys = [
     ...(machine.sshHostKey ? [`ssh host key ${sshFingerprint(machine.sshHostKey)}`] : []),
     ...(machine.tpm ? [`SRK ${nameOf(machine.tpm).slice(0, 20)}`] : []),
+    ...(machine.tpm?.endorsement ? [`EK ${ekFingerprint(machine.tpm.endorsement).slice(0, 16)}`] : []),
   ];
   say(`enrolled ${host.name}: ${keys.join(', ')}`);
 }
@@ -154,6 +175,30 @@ function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollmen
   } catch (error) {
     if (replace && error instanceof Failure && error.code === 'malformed') return undefined;
     throw error;
+  }
+}
+
+/** Who vouches for the TPM, beside the way that the enrollment came. */
+function sayVouching(vault: Vault, name: string, { tpm }: Enrollment): void {
+  if (!tpm) return;
+  const onlyWay = 'nothing but the way that this enrollment came, such as ssh, vouches for';
+  if (!tpm.endorsement) {
+    say(`${onlyWay} the SRK of ${name}: it was enrolled without an endorsement key, so it can't be attested`);
+    return;
+  }
+  const folder = vaultFiles(vault.folder).ekIssuers;
+  const issuers = readEkIssuers(folder);
+  if (tpm.endorsement.certificate && issuers.length === 0) {
+    say(`${onlyWay} the TPM of ${name}: ${folder} has no certificate of an issuer to check its own with`);
+    return;
+  }
+  try {
+    const { manufacturer, model, chain } = checkedCertificate(tpm.endorsement, issuers, Date.now());
+    say(`the TPM of ${name} is certified: ${manufacturer}, model ${model}, by ${chain.join(' > ')}`);
+    if (isVirtual(manufacturer)) say(`it is virtual, so whoever runs the host of ${name} is trusted`);
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    say(`${onlyWay} the TPM of ${name}: ${error.message}`);
   }
 }
 
@@ -202,6 +247,11 @@ function sayPcrs({ pcrs }: VaultHost, before: EnrolledTpm['pcrs'], now: Enrolled
 }
 
 const none = new Uint8Array(0);
+/** SHA-256 of the SubjectPublicKeyInfo, 64 digits. */
+const ekFingerprint = ({ ek: { key } }: Endorsement): string =>
+  createHash('sha256')
+    .update(key.export({ format: 'der', type: 'spki' }))
+    .digest('hex');
 const nameOf = ({ srk: { name } }: EnrolledTpm): string => Buffer.from(name).toString('hex');
 
 /** How two machines differ, in words. A key that was not known before does not count. */
@@ -210,7 +260,12 @@ function differences(before: Enrollment, now: Enrollment): string[] {
   const srk = ({ tpm }: Enrollment): string | undefined => tpm && nameOf(tpm);
   const differs = (what: string, was: string | undefined, is: string | undefined): string[] =>
     was === undefined || was === is ? [] : [`its ${what} is ${is ?? 'none'}, not ${was}`];
-  return [...differs('ssh host key', key(before), key(now)), ...differs('SRK', srk(before), srk(now))];
+  const ek = ({ tpm }: Enrollment): string | undefined => tpm?.endorsement && ekFingerprint(tpm.endorsement);
+  return [
+    ...differs('ssh host key', key(before), key(now)),
+    ...differs('SRK', srk(before), srk(now)),
+    ...differs('EK', ek(before), ek(now)),
+  ];
 }
 
 function show(vault: Vault, { name }: VaultHost, json: boolean): void {
@@ -225,10 +280,20 @@ function show(vault: Vault, { name }: VaultHost, json: boolean): void {
   } = enrolled;
   const fingerprint = sshHostKey && sshFingerprint(sshHostKey);
   const srk = tpm && nameOf(tpm);
-  if (json) printJson({ host: name, sshHostKey: fingerprint, srk, device: tpm?.device, since });
+  const ek = tpm?.endorsement && ekFingerprint(tpm.endorsement);
+  if (json)
+    printJson({
+      host: name,
+      sshHostKey: fingerprint,
+      srk,
+      ek,
+      ekCertificate: tpm?.endorsement?.certificate !== undefined,
+      device: tpm?.device,
+      since,
+    });
   else
     printTable([
-      ['HOST', 'SSH HOST KEY', 'SRK', 'SINCE'],
-      [name, fingerprint ?? 'none', srk ?? 'none', since],
+      ['HOST', 'SSH HOST KEY', 'SRK', 'EK', 'SINCE'],
+      [name, fingerprint ?? 'none', srk ?? 'none', ek ?? 'none', since],
     ]);
 }

@@ -94,6 +94,7 @@ async function pushSecrets(vault: Vault, destination: Destination, options: Opti
           replace: false,
           acceptOlder: false,
           reseal: false,
+          requireAttestation: false,
           wait: true,
           timeout: 1000 * secondsOf(options),
         },

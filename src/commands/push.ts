@@ -21,6 +21,7 @@ export async function push(argv: readonly string[]): Promise<number> {
     replace: options.flag('replace'),
     acceptOlder: options.flag('accept-older'),
     reseal: options.flag('reseal'),
+    requireAttestation: options.flag('require-attestation'),
     wait: !options.flag('no-wait'),
     timeout: 1000 * numberOf(options, 'timeout', 300, 86_400),
   };

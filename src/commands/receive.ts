@@ -1,5 +1,7 @@
+import { encodeAnswer, encodeStatement } from '../attestation/messages.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { openersOf } from '../machine/openers.ts';
 import { Incoming } from '../push/incoming.ts';
 import { offerOf } from '../push/offer.ts';
 import {
@@ -7,7 +9,9 @@ import {
   encodeOffer,
   encodeResult,
   longestLine,
+  parseQuestion,
   parseRequest,
+  type Question,
   type Request,
   type Result,
 } from '../push/protocol.ts';
@@ -28,7 +32,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
   printBytes(encodeOffer(offerOf(pathsUnder(root))));
   const incoming = new Incoming(process.stdin, 'the operator');
   try {
-    const line = await incoming.line(longestLine);
+    const line = await requested(incoming, async (question) => await repliedTo(question, options));
     if (!line) return 0;
     const result = await resultOf(async () => {
       const request = parseRequest(line);
@@ -43,6 +47,48 @@ export async function receive(argv: readonly string[]): Promise<number> {
   } finally {
     incoming.close();
   }
+}
+
+/** The request's line, after the questions before it are answered; undefined if the operator disconnects. */
+async function requested(
+  incoming: Incoming,
+  reply: (question: Question) => Promise<Uint8Array>,
+): Promise<Uint8Array | undefined> {
+  for (let asked = 0; ; asked++) {
+    const line = await incoming.line(longestLine);
+    const question = line && asked < mostQuestions ? questionIn(line) : undefined;
+    if (!question) return line;
+    printBytes(await reply(question));
+  }
+}
+
+/** An attestation takes two. */
+const mostQuestions = 2;
+
+/** Undefined for a request, and for a damaged line, which then is refused as one. */
+function questionIn(line: Uint8Array): Question | undefined {
+  try {
+    return parseQuestion(line);
+  } catch (error) {
+    if (error instanceof Failure) return undefined;
+    throw error;
+  }
+}
+
+/** What the TPM says. A failure is sent as a result. */
+async function repliedTo(question: Question, options: Options): Promise<Uint8Array> {
+  let said: Uint8Array | undefined;
+  const result = await resultOf(async () => {
+    const { answerTo, statementOf } = await import('../machine/attesting.ts');
+    const paths = pathsUnder(options.value('root') ?? '/');
+    const { device } = openersOf(paths, options.value('tpm2-device') ?? question.device);
+    said =
+      question.challenge === undefined
+        ? encodeStatement(await statementOf(device))
+        : encodeAnswer(await answerTo(question.challenge, paths, device));
+    return { units: [], failure: undefined };
+  });
+  return said ?? encodeResult(result);
 }
 
 /** Failures go to the operator, not to standard error. */

@@ -42,6 +42,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   init: async (argv) => (await import('../commands/init.ts')).init(argv),
   enroll: async (argv) => (await import('../commands/enroll.ts')).enroll(argv),
   scopes: async (argv) => (await import('../commands/scopes.ts')).scopes(argv),
+  attest: async (argv) => (await import('../commands/attest.ts')).attest(argv),
   push: async (argv) => (await import('../commands/push.ts')).push(argv),
   'nixos-rebuild': async (argv) => (await import('../commands/nixos-rebuild.ts')).nixosRebuild(argv),
   receive: async (argv) => (await import('../commands/receive.ts')).receive(argv),

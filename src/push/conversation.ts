@@ -2,9 +2,11 @@
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
+import { longestMessage } from '../attestation/messages.ts';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { printable } from '../system/printable.ts';
 import { waysOut } from '../system/ways-out.ts';
+import type { Ask } from './attestation.ts';
 import { Incoming } from './incoming.ts';
 import {
   longestLine,
@@ -48,18 +50,18 @@ export interface Shipment {
 }
 
 /**
- * Gets a host's offer, lets `decide` answer it, and waits for the result. If `decide` throws, the host is told nothing,
+ * Gets a host's offer, lets `decide` answer it, after questions of its own, and waits for the result. If `decide` throws, the host is told nothing,
  * and changes nothing.
  * @throws Failure `timeout`, `malformed` for a host that floods, `system` if it can't be reached or disconnects, and
  * whatever `decide` throws
  */
 export async function converse(
   conversation: Conversation,
-  decide: (offer: Offer) => Promise<Shipment>,
+  decide: (offer: Offer, ask: Ask) => Promise<Shipment>,
 ): Promise<Result> {
   const connection = new Connection(conversation);
   try {
-    const { request, bytes } = await decide(await connection.offer());
+    const { request, bytes } = await decide(await connection.offer(), async (line) => await connection.ask(line));
     connection.send(bytes);
     return await connection.result(request !== undefined);
   } finally {
@@ -114,6 +116,16 @@ class Connection {
     const failure = this.#reason ?? unreached(this.#conversation, status, this.#heard.said());
     this.#heard.release((line) => failure.message.endsWith(line) || line === `hint: ${failure.hint ?? ''}`);
     throw failure;
+  }
+
+  /** @throws Failure if the host disconnects instead of answering */
+  async ask(line: Uint8Array): Promise<Uint8Array> {
+    this.#child.stdin.write(line);
+    const reply = await this.#incoming.line(longestMessage);
+    if (reply) return reply;
+    const { host } = this.#conversation;
+    const last = lastOf(this.#heard.said());
+    throw this.#reason ?? new Failure('system', `the connection to ${host} ended before it answered${last}`);
   }
 
   send(bytes: readonly Uint8Array[]): void {

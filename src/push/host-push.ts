@@ -1,5 +1,6 @@
 /** One push to one host, on the operator's side. */
 import { existsSync } from 'node:fs';
+import { type Known, requireAttested } from '../attestation/verdict.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -14,6 +15,7 @@ import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
+import { type Ask, attestedBy, knownOf } from './attestation.ts';
 import { converse, type Shipment } from './conversation.ts';
 import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from './difference.ts';
 import { encodeRequest, type Offer, type Request, type UnitDone } from './protocol.ts';
@@ -25,6 +27,8 @@ export interface PushOptions {
   readonly replace: boolean;
   readonly acceptOlder: boolean;
   readonly reseal: boolean;
+  /** Whether every host has to be attested, whatever vault.toml says. */
+  readonly requireAttestation: boolean;
   /** Whether the host waits for the units that it restarts. */
   readonly wait: boolean;
   /** Milliseconds. */
@@ -81,8 +85,8 @@ export async function pushTo(
     };
     const { units, failure } = await converse(
       { host: host.name, ssh: vault.ssh, target, timeout: options.timeout, hear },
-      async (offer) => {
-        const { difference, shipment } = await push.answer(offer);
+      async (offer, ask) => {
+        const { difference, shipment } = await push.answer(offer, ask);
         sent = difference;
         return shipment;
       },
@@ -120,6 +124,7 @@ class HostPush {
   readonly #fleetSeed: Uint8Array;
   readonly #supplies: Supplies;
   readonly #enrolled: Enrollment | undefined;
+  readonly #known: Known | undefined;
   #offered: Uint8Array | undefined;
 
   /** @throws Failure if the vault is wrong, before the host is asked anything */
@@ -131,10 +136,11 @@ class HostPush {
     this.#fleetSeed = fleetSeed;
     this.#supplies = suppliesOf(vault, host, scopes, options.manifest);
     this.#enrolled = readEnrolled(vault, host.name)?.machine;
+    this.#known = options.requireAttestation || host.requireAttestation ? this.#demanded() : undefined;
   }
 
   /** @throws Failure */
-  async answer(offer: Offer): Promise<{ difference: Difference; shipment: Shipment }> {
+  async answer(offer: Offer, ask: Ask): Promise<{ difference: Difference; shipment: Shipment }> {
     this.#checkHostKey(offer);
     const difference = differenceOf(this.#host.name, offer, this.#supplies, {
       ...this.#options,
@@ -144,8 +150,28 @@ class HostPush {
     this.#refuseNoFolder(difference);
     this.#sayManifest(offer, difference);
     if (!this.hasWork) return { difference, shipment: { request: undefined, bytes: [encodeRequest(undefined)] } };
+    if (this.#known) await this.#attest(this.#known, ask);
     if (this.#options.dryRun) this.#sayPlan(difference, offer);
     return { difference, shipment: await this.#shipment(difference, offer) };
+  }
+
+  /** @throws Failure `refused` for a host whose seeds an attestation says nothing about */
+  #demanded(): Known {
+    if (this.#host.withKey === 'host')
+      throw new Failure(
+        'refused',
+        `the seeds of ${this.#host.name} are sealed to its ssh host key, which no TPM vouches for`,
+        { hint: `with-key = "tpm2" of [host.${this.#host.name}] in vault.toml, or require-attestation = false` },
+      );
+    return knownOf(this.#vault, this.#host, this.#enrolled);
+  }
+
+  /** Before anything is sent. @throws Failure `refused` */
+  async #attest(known: Known, ask: Ask): Promise<void> {
+    const verdict = await attestedBy(known, ask);
+    requireAttested(verdict);
+    for (const { result, text } of verdict.checks) if (result === 'noted') tell(known.host, text);
+    tell(known.host, 'attested');
   }
 
   /** Enrolls a host that was not enrolled by the ssh host key that it offered. @returns whether it did */

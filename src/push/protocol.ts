@@ -4,6 +4,7 @@
  * parse as strictly as a file.
  */
 
+import { type Challenge, challengeIn, challengeJson } from '../attestation/messages.ts';
 import { utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure, failureCodes } from '../failure.ts';
@@ -11,8 +12,9 @@ import { largestFile as largestFixed } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { type UnitAction, unitActions } from '../manifest/declaration.ts';
 import type { Pin } from '../seeds/pins.ts';
-import { canonicalJson, Json } from '../system/json.ts';
+import { canonicalJson, Json, valuesIn } from '../system/json.ts';
 import { printable } from '../system/printable.ts';
+import { parseDevice } from '../tpm2/tpm.ts';
 
 const version = 1;
 
@@ -183,6 +185,39 @@ export function encodeRequest(request: Request | undefined): Uint8Array {
   return line({ ...rest, do: purpose, ...(seeds === undefined ? {} : { seeds: { ...seeds, replaces } }) });
 }
 
+/** A question about the host's TPM, ahead of the request: for its statement, or for its answer to a challenge. */
+export interface Question {
+  /** The device that the host is enrolled with; undefined for the default one. */
+  readonly device: string | undefined;
+  readonly challenge: Challenge | undefined;
+}
+
+/** The question's line. */
+export const encodeQuestion = ({ device, challenge }: Question): Uint8Array =>
+  line({ do: challenge ? 'answer' : 'state', device, challenge: challenge && challengeJson(challenge) });
+
+/** Undefined if the line is none. @throws Failure `malformed` */
+export function parseQuestion(bytes: Uint8Array): Question | undefined {
+  const json = parsedMessage(bytes, "the operator's request");
+  const asked = json.at('do').text();
+  if (asked !== 'state' && asked !== 'answer') return undefined;
+  return {
+    device: json.at('device').optional((item) => parseDevice(item.text())),
+    challenge: asked === 'answer' ? challengeIn(json.at('challenge')) : undefined,
+  };
+}
+
+/**
+ * The reply to a question: a message of an attestation.
+ * @throws Failure as the host reports it, if it answers with a result
+ */
+export function replyIn(bytes: Uint8Array, host: string): Uint8Array {
+  const json = boundedJson(bytes, `what ${host} answers`);
+  if (json.at('attestation').optional(() => true) === true) return bytes;
+  const { failure } = parseResult(bytes, host);
+  throw failure ?? new Failure('malformed', `${host} answers a question with a result`, { hint });
+}
+
 /** Undefined if there is nothing to do. @throws Failure `malformed` */
 export function parseRequest(bytes: Uint8Array): Request | undefined {
   const json = parsedMessage(bytes, "the operator's request");
@@ -270,10 +305,14 @@ export function parseResult(bytes: Uint8Array, host: string): Result {
   return { units, failure };
 }
 
-function parsedMessage(bytes: Uint8Array, what: string): Json {
+function boundedJson(bytes: Uint8Array, what: string): Json {
   if (valuesIn(bytes) > mostValues)
     throw new Failure('malformed', `${what} has more than ${String(mostValues)} values`, { hint });
-  const json = Json.parse(bytes, what, hint);
+  return Json.parse(bytes, what, hint);
+}
+
+function parsedMessage(bytes: Uint8Array, what: string): Json {
+  const json = boundedJson(bytes, what);
   try {
     json.at('protocol').whole(version, version);
   } catch (error) {
@@ -284,25 +323,6 @@ function parsedMessage(bytes: Uint8Array, what: string): Json {
   }
   return json;
 }
-
-/**
- * An upper bound of the number of values and keys, without parsing: each follows one of `[`, `{`, `,` and `:` outside a
- * string.
- */
-function valuesIn(bytes: Uint8Array): number {
-  let count = 1;
-  let inString = false;
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i];
-    if (byte === quote) inString = !inString;
-    else if (inString && byte === backslash) i++;
-    else if (!inString && (byte === 0x5b || byte === 0x7b || byte === 0x2c || byte === 0x3a)) count++;
-  }
-  return count;
-}
-
-const quote = 0x22;
-const backslash = 0x5c;
 
 function digits(item: Json, length: number): Uint8Array {
   const text = item.text();

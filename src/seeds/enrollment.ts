@@ -1,9 +1,11 @@
 /**
  * The enrollment of a machine: the public keys that an operator can seal its seeds to, namely its ssh host key and its
- * TPM's SRK and PCRs.
- * Nothing in it proves which machine it comes from: trust comes from the way it came, such as ssh or the installer.
+ * TPM's SRK and PCRs, and the endorsement key that its TPM is known by.
+ * Nothing in it proves which machine it comes from: trust comes from the way it came, such as ssh or the installer. A
+ * certificate of the endorsement key proves that it is a TPM's, and `auxcred attest` that the SRK is in that TPM.
  */
 
+import { type Endorsement, endorsementIn, endorsementJson } from '../attestation/messages.ts';
 import { utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
@@ -24,6 +26,8 @@ export interface EnrolledTpm {
   /** The device in systemd's notation; undefined for the default one. */
   readonly device: string | undefined;
   readonly srk: SrkPublic;
+  /** What `auxcred attest` proves that it has; undefined if it was enrolled without. */
+  readonly endorsement?: Endorsement | undefined;
   /**
    * The SHA-256 values of all its PCRs, 32 bytes each, in ascending order; undefined during an installation, because
    * the installer has other values.
@@ -63,6 +67,7 @@ const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, 
     tpm: {
       ...(tpm.device !== undefined && { device: tpm.device }),
       srk: base64(tpm.srk.public),
+      ...(tpm.endorsement && endorsementJson(tpm.endorsement)),
       ...(tpm.pcrlock && { pcrlock: pcrlockJson(tpm.pcrlock) }),
       ...(tpm.pcrs && { pcrs: Object.fromEntries([...tpm.pcrs].map(([pcr, value]) => [String(pcr), hex(value)])) }),
     },
@@ -106,15 +111,17 @@ function enrollmentIn(json: Json): Enrollment {
 }
 
 function tpmIn(json: Json): EnrolledTpm {
-  allow(json, 'device', 'srk', 'pcrs', 'pcrlock');
+  allow(json, 'device', 'srk', 'ek', 'ekCertificate', 'pcrs', 'pcrlock');
   const srk = parseSrkPublic(bytesIn(json.at('srk'), 'base64'));
   if (!srk) throw json.at('srk').unexpected('a storage root key with a standard template');
   keyOf(srk);
   const pcrlock = json.at('pcrlock').optional(pcrlockIn);
+  const endorsement = json.at('ek').optional(() => endorsementIn(json));
   return {
     device: json.at('device').optional(deviceIn),
     srk,
     pcrs: json.at('pcrs').optional(pcrsIn),
+    ...(endorsement && { endorsement }),
     ...(pcrlock && { pcrlock }),
   };
 }

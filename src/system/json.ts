@@ -152,3 +152,22 @@ export function sameJson(a: unknown, b: unknown, omitted: readonly string[] = []
 
 const keysOf = (record: Readonly<Record<string, unknown>>, omitted: readonly string[]): string[] =>
   Object.keys(record).filter((key) => record[key] !== undefined && !omitted.includes(key));
+
+/**
+ * An upper bound of the number of values and keys, without parsing: each follows one of `[`, `{`, `,` and `:` outside a
+ * string.
+ */
+export function valuesIn(bytes: Uint8Array): number {
+  let count = 1;
+  let inString = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (byte === quote) inString = !inString;
+    else if (inString && byte === backslash) i++;
+    else if (!inString && (byte === 0x5b || byte === 0x7b || byte === 0x2c || byte === 0x3a)) count++;
+  }
+  return count;
+}
+
+const quote = 0x22;
+const backslash = 0x5c;

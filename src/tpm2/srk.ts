@@ -3,7 +3,18 @@ import { createHash } from 'node:crypto';
 import { Failure, resealHint } from '../failure.ts';
 import { TpmError } from './response.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { aes128Cfb, algorithms, contentOf, fromStructure, nistP256, sized, toStructure, u16, u32 } from './wire.ts';
+import {
+  aes128Cfb,
+  algorithms,
+  contentOf,
+  contentsIn,
+  fromStructure,
+  nistP256,
+  sized,
+  toStructure,
+  u16,
+  u32,
+} from './wire.ts';
 
 /** The handle of a persistent SRK (TCG TPM v2.0 Provisioning Guidance, section 7.8). */
 const persistentSrk = 0x81000001;
@@ -68,22 +79,12 @@ export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   for (const { template: standard, fields } of standardTemplates) {
     const common = contentOf(standard).subarray(0, -2 * fields);
     const unique =
-      Buffer.compare(area.subarray(0, common.length), common) === 0 ? uniqueIn(area.subarray(common.length)) : [];
-    if (unique.length === fields) return { name: nameOfPublic(area), template: standard, public: publicArea, unique };
+      Buffer.compare(area.subarray(0, common.length), common) === 0
+        ? contentsIn(area.subarray(common.length))
+        : undefined;
+    if (unique?.length === fields) return { name: nameOfPublic(area), template: standard, public: publicArea, unique };
   }
   return undefined;
-}
-
-/** Splits `bytes` into TPM2B; none if they are not a sequence of those. */
-function uniqueIn(bytes: Uint8Array): Uint8Array[] {
-  const all: Uint8Array[] = [];
-  for (let offset = 0; offset < bytes.length; ) {
-    const end = offset + 2 + (bytes[offset] ?? 0) * 256 + (bytes[offset + 1] ?? 0);
-    if (end > bytes.length) return [];
-    all.push(bytes.slice(offset + 2, end));
-    offset = end;
-  }
-  return all;
 }
 
 /** The Name of an object with this TPMT_PUBLIC and the name algorithm SHA-256 (part 1, section 16). */
@@ -112,7 +113,7 @@ export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
  * @throws TpmError
  */
 export async function findSrk(tpm: Tpm): Promise<Srk> {
-  const persistent = await openPersistent(tpm);
+  const persistent = await openPersistent(tpm, persistentSrk);
   const standard = persistent && parseSrkPublic(await readPublic(tpm, persistent.handle));
   if (persistent && standard) return { ...persistent, template: standard.template };
   try {
@@ -128,7 +129,7 @@ export async function findSrk(tpm: Tpm): Promise<Srk> {
  * @throws Failure `other-tpm` if neither has the Name: nothing may be encrypted to a key that somebody else put there
  */
 export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array): Promise<Srk> {
-  const persistent = await openPersistent(tpm);
+  const persistent = await openPersistent(tpm, persistentSrk);
   if (persistent && Buffer.compare(persistent.name, name) === 0) return { ...persistent, template: recorded };
   const made = await recreateSrk(tpm, recorded);
   if (made && Buffer.compare(made.name, name) === 0) return made;
@@ -153,10 +154,11 @@ async function recreateSrk(tpm: Tpm, recorded: Uint8Array): Promise<Srk | undefi
   }
 }
 
-async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | undefined> {
+/** Opens a persistent key or an NV index; undefined if there is none at that handle. @throws TpmError */
+export async function openPersistent(tpm: Tpm, at: number): Promise<Pick<Srk, 'handle' | 'name'> | undefined> {
   try {
     const handle = await tpm.persistentHandle(async (slot) => {
-      await tpm.call('Esys_TR_FromTPMPublic', persistentSrk, tpm.none, tpm.none, tpm.none, slot);
+      await tpm.call('Esys_TR_FromTPMPublic', at, tpm.none, tpm.none, tpm.none, slot);
     });
     return { handle, name: await nameOf(tpm, handle) };
   } catch (error) {
@@ -165,8 +167,8 @@ async function openPersistent(tpm: Tpm): Promise<Pick<Srk, 'handle' | 'name'> | 
   }
 }
 
-/** The TPM2B_PUBLIC of a loaded key. */
-async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
+/** The TPM2B_PUBLIC of a loaded key. @throws TpmError */
+export async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
   return await tpm.outputs(
     3,
     async (...slots) => {
@@ -176,14 +178,30 @@ async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
   );
 }
 
-async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
+const createSrk = async (tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> => ({
+  ...(await createPrimary(tpm, esysHandles.owner, publicTemplate)),
+  template: publicTemplate,
+});
+
+/**
+ * Makes the key that a hierarchy has for a template (TPM2_CreatePrimary, part 3, section 24.1), with an empty
+ * authorization value.
+ * @param hierarchy - owner or endorsement, with an empty authorization value too
+ * @param publicTemplate - TPM2B_PUBLIC
+ * @throws TpmError
+ */
+export async function createPrimary(
+  tpm: Tpm,
+  hierarchy: number,
+  publicTemplate: Uint8Array,
+): Promise<Pick<Srk, 'handle' | 'name'>> {
   const handle = await tpm.handle(async (slot) => {
     await tpm.outputs(
       4,
       async (...slots) => {
         await tpm.call(
           'Esys_CreatePrimary',
-          esysHandles.owner,
+          hierarchy,
           esysHandles.password,
           tpm.none,
           tpm.none,
@@ -198,7 +216,7 @@ async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
       () => undefined,
     );
   });
-  return { handle, name: await nameOf(tpm, handle), template: publicTemplate };
+  return { handle, name: await nameOf(tpm, handle) };
 }
 
 /** The Name of a key or an NV index, 34 bytes. @throws TpmError */

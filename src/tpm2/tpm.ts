@@ -10,7 +10,7 @@ import { TpmError, tpmFailure, tssReason } from './response.ts';
 export const defaultDevice = 'device:/dev/tpmrm0';
 
 /** ESYS's own handles (ESYS specification, section 4). */
-export const esysHandles = { none: 0xfff, password: 0xff, owner: 0x101 } as const;
+export const esysHandles = { none: 0xfff, password: 0xff, owner: 0x101, endorsement: 0x10b } as const;
 
 const startupClear = 0;
 
@@ -28,6 +28,7 @@ const signatures = {
   Esys_PolicyOR: 'u:puuuup',
   Esys_PolicyAuthorize: 'u:puuuupppp',
   Esys_PolicyAuthorizeNV: 'u:puuuuuu',
+  Esys_PolicySecret: 'u:puuuuupppipp',
   Esys_PolicyGetDigest: 'u:puuuup',
   Esys_LoadExternal: 'u:puuuppup',
   Esys_VerifySignature: 'u:puuuuppp',
@@ -38,6 +39,10 @@ const signatures = {
   Esys_Import: 'u:puuuu' + 'pppppp',
   Esys_Load: 'u:puuuuppp',
   Esys_Unseal: 'u:puuuup',
+  Esys_ActivateCredential: 'u:puuuuuppp',
+  Esys_Quote: 'u:puuuuppppp',
+  Esys_Certify: 'u:puuuuupppp',
+  Esys_NV_ReadPublic: 'u:puuuupp',
   Esys_NV_DefineSpace: 'u:puuuuppp',
   Esys_NV_Increment: 'u:puuuuu',
   Esys_NV_Read: 'u:puuuuuhhp',

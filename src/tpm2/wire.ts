@@ -29,7 +29,12 @@ const signatures = {
   Tss2_MU_TPMT_TK_VERIFIED_Unmarshal: 'u:pzpp',
   Tss2_MU_TPMS_CAPABILITY_DATA_Marshal: 'u:ppzp',
   Tss2_MU_TPM2B_NV_PUBLIC_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_NV_PUBLIC_Marshal: 'u:ppzp',
   Tss2_MU_TPM2B_MAX_NV_BUFFER_Marshal: 'u:ppzp',
+  Tss2_MU_TPM2B_ID_OBJECT_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_ATTEST_Marshal: 'u:ppzp',
+  Tss2_MU_TPMT_SIG_SCHEME_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPMT_SIGNATURE_Marshal: 'u:ppzp',
   Tss2_MU_TPMT_SYM_DEF_Unmarshal: 'u:pzpp',
   Tss2_MU_TPMT_SYM_DEF_OBJECT_Unmarshal: 'u:pzpp',
 } as const;
@@ -83,16 +88,34 @@ export const algorithms = {
   aes: 0x0006,
   keyedHash: 0x0008,
   sha256: 0x000b,
+  sha384: 0x000c,
   null: 0x0010,
   rsassa: 0x0014,
+  ecdsa: 0x0018,
   ecc: 0x0023,
   cfb: 0x0043,
 } as const;
 /** TPM_ECC_NIST_P256 (part 2, table 10). */
 export const nistP256 = 0x0003;
+/** TPM_ECC_NIST_P384. */
+export const nistP384 = 0x0004;
 /** TPMT_SYM_DEF and TPMT_SYM_DEF_OBJECT of AES-128-CFB. */
 export const aes128Cfb = Uint8Array.from([...u16(algorithms.aes), ...u16(128), ...u16(algorithms.cfb)]);
+/** The same of AES-256-CFB. */
+export const aes256Cfb = Uint8Array.from([...u16(algorithms.aes), ...u16(256), ...u16(algorithms.cfb)]);
 /** A TPM2B: two bytes of size, then the content. */
 export const sized = (content: Uint8Array): Uint8Array => Uint8Array.from([...u16(content.length), ...content]);
 /** The content of a TPM2B. */
 export const contentOf = (tpm2b: Uint8Array): Uint8Array => tpm2b.slice(2);
+
+/** Splits `bytes` into the contents of TPM2B; undefined if they are not a sequence of those. */
+export function contentsIn(bytes: Uint8Array): Uint8Array[] | undefined {
+  const all: Uint8Array[] = [];
+  for (let offset = 0; offset < bytes.length; ) {
+    const end = offset + 2 + (bytes[offset] ?? 0) * 256 + (bytes[offset + 1] ?? 0);
+    if (end > bytes.length) return undefined;
+    all.push(bytes.slice(offset + 2, end));
+    offset = end;
+  }
+  return all;
+}

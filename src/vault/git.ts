@@ -9,7 +9,7 @@ import { vaultFiles } from './vault.ts';
 /**
  * The files that git must ignore. A key that leaks later would open an old seed.age; `.*.new` are files being written.
  */
-const ignored = ['seed.age', 'fetched.json', 'sealed/', '.*.new'];
+const ignored = ['seed.age', 'fetched.json', 'sealed/', 'challenges/', '.*.new'];
 
 /**
  * Removes the leftovers of killed processes, and completes .gitignore, also in a vault that an earlier version made.

@@ -5,16 +5,15 @@
 
 import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
-import { parse as parseToml, TomlError } from 'smol-toml';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { nearest } from '../nearest.ts';
 import type { WantedSealing } from '../seeds/enrollment.ts';
 import { absolutePathIn, type RemoteKeySource, recipientPattern, remoteKeySources } from '../seeds/payload.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
-import { Json } from '../system/json.ts';
+import type { Json } from '../system/json.ts';
+import { allowKeys, tomlIn } from '../system/toml.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { readSigningKey } from '../tpm2/signing-key.ts';
 import { commandOf, fromHome, type OtherVaultSettings, readOtherVaults } from './settings.ts';
@@ -41,6 +40,10 @@ export interface VaultHost {
   readonly pcrlock: string | undefined;
   /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
+  /** The file that says what an attested host may have booted. */
+  readonly attestation: string;
+  /** Whether a push sends it nothing unless it is attested. */
+  readonly requireAttestation: boolean;
 }
 
 /** The content of vault.toml. */
@@ -69,6 +72,9 @@ export const vaultFiles = (
   readonly fetched: string;
   readonly enrolled: string;
   readonly sealed: string;
+  readonly attestation: string;
+  readonly ekIssuers: string;
+  readonly challenges: string;
 } => ({
   seed: join(folder, 'seed.age'),
   settings: join(folder, 'vault.toml'),
@@ -76,6 +82,9 @@ export const vaultFiles = (
   fetched: join(folder, 'fetched.json'),
   enrolled: join(folder, 'enrolled'),
   sealed: join(folder, 'sealed'),
+  attestation: join(folder, 'attestation.toml'),
+  ekIssuers: join(folder, 'ek-ca'),
+  challenges: join(folder, 'challenges'),
 });
 
 /**
@@ -99,8 +108,8 @@ const hint = 'docs/guide.md lists its keys';
 export function readMachineVaults(file: string): ReadonlyMap<string, OtherVaultSettings> {
   const bytes = readIfPresent(file);
   if (!bytes) return new Map();
-  const top = parsed(file, bytes);
-  allow(top, ['vault'], file);
+  const top = tomlIn(bytes, file, hint);
+  allowKeys(top, ['vault'], file);
   return readOtherVaults(top, file, dirname(file));
 }
 
@@ -118,11 +127,19 @@ export function readVault(folder: string): Vault {
 /** Parses the bytes of a vault.toml. @throws Failure `malformed` */
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
-  const top = parsed(settings, bytes);
-  allow(top, ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh'], settings);
+  const top = tomlIn(bytes, settings, hint);
+  allowKeys(
+    top,
+    ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'],
+    settings,
+  );
   const everywhere = recipientsOf(top);
+  const policyFile = (table: Json): string | undefined =>
+    table.at('attestation').optional((item) => resolve(folder, fromHome(item.text())));
+  const isRequired = (table: Json): boolean | undefined =>
+    table.at('require-attestation').optional((item) => item.flag());
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
-    allow(entry, hostKeys, settings);
+    allowKeys(entry, hostKeys, settings);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
     return {
       name: checkedName(settings, name),
@@ -141,10 +158,12 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
       })),
       pcrlock: entry.at('tpm2-pcrlock').optional((item) => absolutePathIn(withTpm(item, withKey))),
       recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
+      attestation: policyFile(entry) ?? policyFile(top) ?? vaultFiles(folder).attestation,
+      requireAttestation: isRequired(entry) ?? isRequired(top) ?? false,
     };
   });
   const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
-    allow(entry, ['epoch'], settings);
+    allowKeys(entry, ['epoch'], settings);
     return [checkedName(settings, name), epochOf(entry)];
   });
   return {
@@ -156,24 +175,6 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
     groupEpochs: new Map(groupEpochs),
     identities: textsOf(top, 'identity').map((path) => resolve(folder, fromHome(path))),
   };
-}
-
-function parsed(file: string, bytes: Uint8Array): Json {
-  try {
-    return Json.of(parseToml(new TextDecoder().decode(bytes)), file, hint);
-  } catch (error) {
-    if (error instanceof TomlError)
-      throw new Failure('malformed', `${file}:${String(error.line)}: it is not TOML`, { hint });
-    throw error;
-  }
-}
-
-function allow(table: Json, keys: readonly string[], file: string): void {
-  for (const [key] of table.entries())
-    if (!keys.includes(key))
-      throw new Failure('malformed', `${file} has no key ${key} there`, {
-        hint: nearest(key, keys) ?? `it has ${keys.join(', ')}`,
-      });
 }
 
 const tables = (top: Json, key: string): [string, Json][] => top.at(key).optional((item) => item.entries()) ?? [];
@@ -200,7 +201,7 @@ const recipientsOf = (table: Json): string[] =>
 
 const hostKeys = [
   ...['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'],
-  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock'],
+  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock', 'attestation', 'require-attestation'],
 ];
 
 /** How a host's seeds are to be sealed. Reads its public key. @throws Failure `not-found`, `malformed` */

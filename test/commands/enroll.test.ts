@@ -111,7 +111,7 @@ describe('in the vault', () => {
     assert.match(
       stderr,
       new RegExp(
-        `^auxcred: enrolled web1: ssh host key ${fingerprint('web1').replaceAll('+', '\\+')}, SRK 000b[0-9a-f]{16}$`,
+        `^auxcred: enrolled web1: ssh host key ${fingerprint('web1').replaceAll('+', '\\+')}, SRK 000b[0-9a-f]{16}, EK [0-9a-f]{16}$`,
         'm',
       ),
     );
@@ -119,7 +119,7 @@ describe('in the vault', () => {
     const { stdout } = works(operator('', 'web1'));
     const name = /^name: ([0-9a-f]+)$/m.exec(swtpm.tool('tpm2_readpublic', '-c', '0x81000001'))?.[1] ?? '';
     const [heading, row] = stdout.trimEnd().split('\n');
-    assert.match(heading ?? '', /^HOST +SSH HOST KEY +SRK +SINCE$/);
+    assert.match(heading ?? '', /^HOST +SSH HOST KEY +SRK +EK +SINCE$/);
     assert.deepEqual((row ?? '').split(/ +/).slice(0, 3), ['web1', fingerprint('web1'), name]);
     assert.match(row ?? '', / {2}\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
     const shown: unknown = JSON.parse(works(operator('', 'web1', '--json')).stdout);
@@ -139,7 +139,7 @@ describe('in the vault', () => {
     fails(
       operator(other, 'web1', '--from=-'),
       'refused',
-      /this is not the machine that was enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
+      /this is not the machine that was enrolled as web1: its ssh host key is SHA256:\S+, not SHA256:\S+; its SRK is none, not 000b[0-9a-f]{64}; its EK is none, not [0-9a-f]{64}\nauxcred: hint: find out why; --replace/,
     );
     assert.ok(readFileSync(at('vault/enrolled/web1.json'), 'utf8').includes(JSON.parse(before).machine.sshHostKey));
     const { stderr } = works(operator(other, 'web1', '--from=-', '--replace'));

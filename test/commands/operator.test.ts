@@ -79,7 +79,10 @@ describe('the fleet seed', () => {
   test('is an age file that only its owner may read, kept out of git', () => {
     assert.equal(statSync(at('vault/seed.age')).mode & 0o777, 0o600);
     assert.equal(statSync(at('vault')).mode & 0o777, 0o700);
-    assert.equal(readFileSync(at('vault/.gitignore'), 'utf8'), 'seed.age\nfetched.json\nsealed/\n.*.new\n');
+    assert.equal(
+      readFileSync(at('vault/.gitignore'), 'utf8'),
+      'seed.age\nfetched.json\nsealed/\nchallenges/\n.*.new\n',
+    );
     assert.equal(spawnSync('age', ['-d', '-i', at('identity'), at('vault/seed.age')]).stdout.length, 32);
   });
 

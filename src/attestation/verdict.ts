@@ -1,0 +1,213 @@
+/** Judges a proven state by a policy. */
+import { createPublicKey, verify, type X509Certificate } from 'node:crypto';
+import { Failure } from '../failure.ts';
+import { digestIn } from '../measured/bank.ts';
+import type { MeasuredEvent } from '../measured/event.ts';
+import { type MeasuredLog, measuredInto } from '../measured/measured-log.ts';
+import { type PcrSignature, parsePcrSignatures } from '../tpm2/pcr-signature.ts';
+import { afterPcrs, startDigest } from '../tpm2/policy.ts';
+import type { SrkPublic } from '../tpm2/srk.ts';
+import type { TpmVendor } from '../tpm2/vendor.ts';
+import type { Expected } from './challenge.ts';
+import { checkedCertificate, isVirtual } from './ek-certificate.ts';
+import type { Answer, Endorsement } from './messages.ts';
+import { type AttestationPolicy, demandsBoot } from './policy.ts';
+import { type Proof, prove } from './proof.ts';
+import { provenAuthorities } from './secure-boot.ts';
+
+/** What was looked at. */
+export const checkNames = [
+  'quote',
+  'endorsement-key',
+  'virtual-tpm',
+  'policy',
+  'secure-boot',
+  'pcr-11',
+  'pcrs',
+  'components',
+] as const;
+
+/** One finding. */
+export interface Check {
+  readonly name: (typeof checkNames)[number];
+  /** `noted` is no reason to refuse, and nothing that was proven. */
+  readonly result: 'passed' | 'failed' | 'noted';
+  readonly text: string;
+}
+
+/** The whole judgment. */
+export interface Verdict {
+  readonly host: string;
+  readonly attested: boolean;
+  readonly checks: readonly Check[];
+  /** Undefined if the answer proves nothing. */
+  readonly proof: Proof | undefined;
+  /** What the TPM says that it is: not proven. */
+  readonly vendor: TpmVendor;
+}
+
+/** What the verifier knows of a host. */
+export interface Known {
+  readonly host: string;
+  readonly endorsement: Endorsement;
+  readonly srk: SrkPublic;
+  readonly policy: AttestationPolicy;
+  /** The certificates in ek-ca. */
+  readonly issuers: readonly X509Certificate[];
+  /** The TPM there that it is enrolled with, in systemd's notation; undefined for the default one. */
+  readonly device?: string | undefined;
+}
+
+/**
+ * Judges an answer. An answer that proves nothing is not judged any further.
+ * @param now - milliseconds since 1970
+ */
+export function verdictOn(answer: Answer, expected: Expected, known: Known, now: number): Verdict {
+  const { host, policy } = known;
+  const { vendor } = expected;
+  let proof: Proof;
+  try {
+    proof = prove(host, answer, expected, { srk: known.srk, now });
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    const checks: Check[] = [{ name: 'quote', result: 'failed', text: error.message }];
+    return { host, attested: false, checks, proof: undefined, vendor };
+  }
+  const checks: Check[] = [
+    passed('quote', 'its TPM quoted these PCRs for this challenge, and holds the SRK that its seeds are sealed to'),
+    ...(proof.log
+      ? []
+      : [noted('quote', 'it has no log of what booted, so its PCR values are known, but not what they stand for')]),
+    ...endorsementChecks(known, vendor, now),
+    ...(demandsBoot(policy) ? [] : [noted('policy', 'the policy demands nothing of what booted')]),
+    ...(policy.authorities ? [secureBootCheck(proof.log, policy.authorities)] : []),
+    ...(policy.signers.length > 0 ? [signedPcrCheck(proof, answer, policy)] : []),
+    ...[...policy.pcrs].map(([pcr, values]) => valueCheck(proof, pcr, values)),
+    ...[...policy.components].map(([pcr, digests]) => componentCheck(proof.log, pcr, digests)),
+  ];
+  return { host, attested: checks.every(({ result }) => result !== 'failed'), checks, proof, vendor };
+}
+
+/** @throws Failure `refused` if it is not attested */
+export function requireAttested({ host, attested, checks }: Verdict): void {
+  if (attested) return;
+  const failed = checks.filter(({ result }) => result === 'failed').map(({ text }) => text);
+  const prefix = `${host} is not attested: `;
+  const reasons = failed.map((text) => (text.startsWith(prefix) ? text.slice(prefix.length) : text)).join('; ');
+  throw new Failure('refused', `${prefix}${reasons}`, { hint: `auxcred attest ${host} shows all that was checked` });
+}
+
+type Name = Check['name'];
+const passed = (name: Name, text: string): Check => ({ name, result: 'passed', text });
+const failed = (name: Name, text: string): Check => ({ name, result: 'failed', text });
+const noted = (name: Name, text: string): Check => ({ name, result: 'noted', text });
+
+function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmVendor, now: number): Check[] {
+  const isCertified = policy.ekCertificate || (endorsement.certificate !== undefined && issuers.length > 0);
+  try {
+    if (!isCertified)
+      return [
+        noted(
+          'endorsement-key',
+          'it is the one that was enrolled; nothing but the way of that enrollment vouches for it',
+        ),
+        ...virtualChecks(vendor.manufacturer, policy),
+      ];
+    const { chain, manufacturer, model, version } = checkedCertificate(endorsement, issuers, now);
+    return [
+      passed(
+        'endorsement-key',
+        `certified as a TPM of ${manufacturer}, model ${model}, version ${version}, by ${chain.join(' > ')}`,
+      ),
+      ...virtualChecks(manufacturer, policy),
+    ];
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    const text = `its endorsement key is not certified: ${error.message}`;
+    return [
+      policy.ekCertificate ? failed('endorsement-key', text) : noted('endorsement-key', text),
+      ...virtualChecks(vendor.manufacturer, policy),
+    ];
+  }
+}
+
+function virtualChecks(manufacturer: string, { virtualTpm }: AttestationPolicy): Check[] {
+  if (!isVirtual(manufacturer)) return [];
+  const text = 'its TPM is virtual: whoever runs the host that it is on can make it say anything, and is trusted';
+  return [virtualTpm ? noted('virtual-tpm', text) : failed('virtual-tpm', `${text}, which the policy forbids`)];
+}
+
+function secureBootCheck(log: MeasuredLog | undefined, accepted: ReadonlySet<string>): Check {
+  const name = 'secure-boot';
+  if (!log) return failed(name, 'there is no log, so nothing says what Secure Boot accepted');
+  const proven = provenAuthorities(log);
+  if (typeof proven === 'string') return failed(name, proven);
+  if (!proven.isOn) return failed(name, 'Secure Boot was off');
+  if (proven.authorities.length === 0) return failed(name, 'Secure Boot accepted nothing that was measured');
+  const strange = proven.authorities.filter((digest) => !accepted.has(digest));
+  if (strange.length > 0)
+    return failed(name, `Secure Boot accepted something by ${strange.join(', ')}, which the policy does not list`);
+  return passed(name, `on, and everything was accepted by ${[...new Set(proven.authorities)].join(', ')}`);
+}
+
+function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, { signers }: AttestationPolicy): Check {
+  const name = 'pcr-11';
+  const value = pcrs.get(11) ?? startDigest;
+  if (pcrSignatures.length === 0) return failed(name, 'it sent no signatures of PCR 11');
+  const digest = afterPcrs(startDigest, new Map([[11, value]]));
+  const covering = pcrSignatures.flatMap(signaturesIn).filter(({ policy }) => Buffer.compare(policy, digest) === 0);
+  const signer = signers.find(({ spki }) => {
+    const key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
+    return covering.some(({ signature }) => verify('sha256', digest, key, signature));
+  });
+  return signer
+    ? passed(name, `its value is signed by ${signer.fingerprint.slice(0, 16)}`)
+    : failed(name, 'no key of the policy signed its value: another image booted, or a phase that is not signed');
+}
+
+/** None in a file that is damaged: another may have the right one. */
+function signaturesIn(bytes: Uint8Array): PcrSignature[] {
+  try {
+    return parsePcrSignatures(bytes, 'the signatures of PCR 11');
+  } catch (error) {
+    if (error instanceof Failure) return [];
+    throw error;
+  }
+}
+
+const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('hex');
+
+function valueCheck({ pcrs }: Proof, pcr: number, accepted: ReadonlySet<string>): Check {
+  const value = hex(pcrs.get(pcr));
+  return accepted.has(value)
+    ? passed('pcrs', `PCR ${String(pcr)} has a listed value`)
+    : failed('pcrs', `PCR ${String(pcr)} is ${value}, which the policy does not list`);
+}
+
+/** Texts of the firmware in PCR 4 and 5 (TCG PC Client Platform Firmware Profile, sections 3.3.4.5 and 3.3.4.6). */
+const actions: readonly string[] = [
+  'Calling EFI Application from Boot Option',
+  'Returning from EFI Application from Boot Option',
+  'Exit Boot Services Invocation',
+  'Exit Boot Services Returned with Success',
+];
+
+/** Whether an event is a marker that says nothing about a component. Its digest proves its data. */
+const isMarker = ({ meaning, data, digests }: MeasuredEvent): boolean =>
+  ((meaning.kind === 'separator' && !meaning.isError) ||
+    (meaning.kind === 'action' && actions.includes(meaning.text))) &&
+  hex(digestIn('sha256', data)) === hex(digests.get('sha256'));
+
+function componentCheck(log: MeasuredLog | undefined, pcr: number, accepted: ReadonlySet<string>): Check {
+  if (!log) return failed('components', `there is no log, so nothing says what PCR ${String(pcr)} is made of`);
+  const strange = measuredInto(log, pcr)
+    .filter((event) => !isMarker(event))
+    .map(({ digests }) => hex(digests.get('sha256')))
+    .filter((digest) => !accepted.has(digest));
+  return strange.length === 0
+    ? passed('components', `everything that was measured into PCR ${String(pcr)} is listed`)
+    : failed(
+        'components',
+        `${strange.join(', ')} was measured into PCR ${String(pcr)}, which the policy does not list`,
+      );
+}
