@@ -22,7 +22,7 @@ const options = mri(process.argv.slice(2), {
   unknown: (option) => stop(`${option} is not an option`),
 });
 const option = (name: string): string | undefined => {
-  const value: unknown = options[name];
+  const value: unknown = [options[name]].flat().at(-1);
   return typeof value === 'string' && value !== '' ? value : undefined;
 };
 
