@@ -114,11 +114,12 @@ for (const systemd of thoroughVersions)
       const said = await works('upgrade');
       assert.doesNotMatch(said, /auxcred: next:/, 'only a first installation says what comes next');
       assert.equal(await installed(), version);
-      await machine.systemctl('daemon-reload');
-      await machine.run(['auxcred', 'apply']);
       await machine.systemctl('start', 'web.service');
       for (const [name, value] of oldValues)
-        if (!/^session-key/.test(name)) assert.deepEqual(await machine.read(`/run/web/${name}`), value, name);
+        if (!name.includes('@')) assert.deepEqual(await machine.read(`/run/web/${name}`), value, name);
+      await machine.run(['auxcred', 'apply']);
+      for (const name of ['admin-password', 'cookie', 'api-token'])
+        assert.deepEqual(await machine.read(`/run/web/${name}`), oldValues.get(name), name);
       const { bytes } = await machine.run(['auxcred', 'get', '--at=2025-01', 'session-key']);
       assert.deepEqual(bytes, oldValues.get('session-key'));
     });
@@ -155,7 +156,15 @@ for (const systemd of thoroughVersions)
       await refuses(/NO_PUBKEY|not signed|[Mm]issing key|verification failed/, ...update);
     });
 
-    test('refuses lists that are out of date', async () => {
+    test('keeps its lists rather than take older ones, and refuses those out of date', async () => {
+      publish(ours);
+      await works(...update);
+      const dates = 'cat /var/lib/apt/lists/*InRelease | grep ^Date:';
+      const { stdout: newest } = await machine.shell(dates);
+      publish(ours.at(Math.floor(Date.now() / 1000) - 24 * 60 * 60));
+      await works(...update);
+      assert.equal((await machine.shell(dates)).stdout, newest);
+
       const threeDaysAgo = Math.floor(Date.now() / 1000) - 3 * 24 * 60 * 60;
       publish(ours.at(threeDaysAgo), '--valid-days=1');
       await machine.shell('rm -rf /var/lib/apt/lists/*');
