@@ -115,8 +115,9 @@ for (const systemd of thoroughVersions)
       assert.doesNotMatch(said, /auxcred: next:/, 'only a first installation says what comes next');
       assert.equal(await installed(), version);
       await machine.systemctl('start', 'web.service');
+      // The calendar may have changed that one meanwhile.
       for (const [name, value] of oldValues)
-        if (!name.includes('@')) assert.deepEqual(await machine.read(`/run/web/${name}`), value, name);
+        if (!name.startsWith('session-key')) assert.deepEqual(await machine.read(`/run/web/${name}`), value, name);
       await machine.run(['auxcred', 'apply']);
       for (const name of ['admin-password', 'cookie', 'api-token'])
         assert.deepEqual(await machine.read(`/run/web/${name}`), oldValues.get(name), name);
