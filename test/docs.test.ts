@@ -79,6 +79,7 @@ const others = new Set([
   'regenerate',
   'no-block',
   'quick',
+  'valid-days',
   'name',
   'print',
   'follow',

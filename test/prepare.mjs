@@ -1,4 +1,5 @@
 // Brings a Debian machine to where the tests, the demo and the benchmarks can run: packages, node modules, build.
+// With --all it also installs what only `npm run test:all` needs.
 // Runs before anything is compiled or installed, so it is plain JavaScript on Node's own modules.
 import { spawnSync } from 'node:child_process';
 import { existsSync, statSync } from 'node:fs';
@@ -51,6 +52,10 @@ const debianPackages = [
     'sbsigntool',
     'pesign',
     'systemd-boot-efi',
+    'apt-utils',
+    'xz-utils',
+    'gpgv',
+    ...(process.argv.includes('--all') ? ['lintian', 'qemu-user-static'] : []),
   ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];

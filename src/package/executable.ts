@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { rolldown } from 'rolldown';
 
@@ -51,31 +51,3 @@ export async function bundle(
 }
 
 const packageAt = (path: string): string | undefined => /^.*\/node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1];
-
-/**
- * The licence of each package, with its text.
- * @throws Error for a package that has none
- */
-export function licencesOf(packages: ReadonlySet<string>): string {
-  return [...packages]
-    .sort()
-    .map((name) => {
-      const folder = join('node_modules', name);
-      const file = readdirSync(folder).find((entry) => /^licen[cs]e(\.md|\.txt)?$/i.test(entry));
-      if (file === undefined) throw new Error(`${name} has no licence file`);
-      const { version, license } = manifestOf(folder);
-      const heading = `${[name, version].filter((part) => part !== '').join(' ')}${license === '' ? '' : `, ${license}`}`;
-      return `${heading}\n\n${readFileSync(join(folder, file), 'utf8').trim()}\n\n`;
-    })
-    .join(`${'-'.repeat(72)}\n`);
-}
-
-function manifestOf(folder: string): { version: string; license: string } {
-  if (!readdirSync(folder).includes('package.json')) return { version: '', license: '' };
-  const content: unknown = JSON.parse(readFileSync(join(folder, 'package.json'), 'utf8'));
-  const text = (key: string): string => {
-    const value: unknown = content !== null && typeof content === 'object' ? Reflect.get(content, key) : undefined;
-    return typeof value === 'string' ? value : '';
-  };
-  return { version: text('version'), license: text('license') };
-}

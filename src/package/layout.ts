@@ -32,6 +32,8 @@ export interface Place {
   readonly dist?: string;
   /** The path of Node on the installed system. */
   readonly node: string;
+  /** koffi's native file, if it is for another architecture than this machine's. */
+  readonly native?: string;
 }
 
 const unitFolder = 'lib/systemd/system';
@@ -68,11 +70,11 @@ const file = (
   { mode = 0o644, filled }: { mode?: number; filled?: 'placeholders' | 'shebang' } = {},
 ): InstalledFile => ({ source, destination, mode, filled });
 
-const filesFrom = (dist: string): readonly InstalledFile[] => [
+const filesFrom = (dist: string, native = join(dist, 'koffi.node')): readonly InstalledFile[] => [
   file(join(dist, 'auxcred.cjs'), `${libraryFolder}/auxcred.cjs`, { mode: 0o755, filled: 'shebang' }),
   file(join(dist, 'auxcred-broker.cjs'), `${libraryFolder}/auxcred-broker.cjs`),
   file(join(dist, 'auxcred-generator.cjs'), `${libraryFolder}/auxcred-generator.cjs`),
-  file(join(dist, 'koffi.node'), `${libraryFolder}/koffi.node`),
+  file(native, `${libraryFolder}/koffi.node`),
   file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', {
     mode: 0o755,
     filled: 'placeholders',
@@ -95,22 +97,21 @@ const filesFrom = (dist: string): readonly InstalledFile[] => [
   ...manPageFiles.map((page) => file(join(dist, 'man', page), `share/man/man${page.slice(-1)}/${page}`)),
   ...Object.values(completionFiles).map((path) => file(join(dist, 'completion', basename(path)), `share/${path}`)),
   ...documentation.map((path) => file(path, `share/doc/auxcred/${path}`)),
-  file('LICENSE', 'share/doc/auxcred/copyright'),
-  file(join(dist, 'THIRD-PARTY'), 'share/doc/auxcred/THIRD-PARTY'),
+  file(join(dist, 'copyright'), 'share/doc/auxcred/copyright'),
 ];
 
 /**
  * Installs everything, replacing an earlier version.
  * @returns the paths of the files on the installed system
  */
-export function install({ destination, prefix, dist = 'dist', node }: Place): string[] {
+export function install({ destination, prefix, dist = 'dist', node, native }: Place): string[] {
   const values: Readonly<Record<string, string>> = {
     node,
     libdir: join(prefix, libraryFolder),
     bindir: join(prefix, 'bin'),
     root: '',
   };
-  const files = filesFrom(dist);
+  const files = filesFrom(dist, native);
   for (const entry of files) {
     const path = join(destination, prefix, entry.destination);
     mkdirSync(dirname(path), { recursive: true });

@@ -32,6 +32,18 @@ if [ -d /run/systemd/system ]; then
     [ -z "$2" ] || deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
     deb-systemd-invoke start ${units} > /dev/null || true
 fi
+
+# What to do next, as the last line of a first installation.
+if [ -z "$2" ]; then
+    if [ -e /var/lib/auxcred/seeds.age ]; then
+        next='auxcred apply'
+    elif [ -c /dev/tpmrm0 ]; then
+        next='auxcred seal --with-key=tpm2 --print-words'
+    else
+        next='auxcred seal --print-words'
+    fi
+    echo "auxcred: next: $next    (man auxcred; the guide is in /usr/share/doc/auxcred/docs)"
+fi
 `;
 
 const prerm = `#!/bin/sh

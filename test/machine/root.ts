@@ -116,6 +116,10 @@ type Declare = (name: string, work: (context: TestContext) => Promise<void>) => 
 export const alikeOn = (version: SystemdVersion): Declare =>
   thoroughVersions.includes(version) ? (name, work) => void test(name, work) : () => undefined;
 
+/** Declares what only `npm run test:all` runs: it takes long, and says the same on every version of systemd. */
+export const onlyInTestAll: Declare = (name, work) =>
+  process.env['AUXCRED_TEST_MATRIX'] === 'whole' ? void test(name, work) : undefined;
+
 /** From the npm registry, where Node's official binaries are packages; pinned by the tarball's SRI hash. */
 const officialNode = {
   version: '22.23.3',
@@ -134,7 +138,7 @@ const officialNode = {
 } as const;
 
 /** The mirror that this machine's own apt uses, unless `AUXCRED_TEST_MIRROR` names another. */
-function debianMirror(): string {
+export function debianMirror(): string {
   const named = process.env['AUXCRED_TEST_MIRROR'];
   if (named !== undefined) return named;
   const { stdout } = spawnSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], {
@@ -226,9 +230,15 @@ function isMounted(folder: string): boolean {
   );
 }
 
+/** What mmdebstrap's apt has to be told. */
+export function aptOptions(): string[] {
+  const proxy = spawnSync('apt-config', ['dump', 'Acquire::http::Proxy'], { encoding: 'utf8' }).stdout.trim();
+  // A mirror of a testing suite may be a snapshot whose Release file has expired.
+  return ['--aptopt=Acquire::Check-Valid-Until "false"', ...(proxy === '' ? [] : [`--aptopt=${proxy}`])];
+}
+
 async function build(recipe: Recipe, folder: string): Promise<void> {
   const local = recipe.officialNode ? [await nodePackage()] : [];
-  const proxy = spawnSync('apt-config', ['dump', 'Acquire::http::Proxy'], { encoding: 'utf8' }).stdout.trim();
   const mirror = debianMirror();
   const sources = [`deb ${mirror} ${recipe.suite} main`];
   const preferences: string[] = [];
@@ -247,9 +257,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     '--variant=minbase',
     '--format=directory',
     `--include=${recipe.packages.join(',')}`,
-    // A mirror of a testing suite may be a snapshot whose Release file has expired.
-    '--aptopt=Acquire::Check-Valid-Until "false"',
-    ...(proxy === '' ? [] : [`--aptopt=${proxy}`]),
+    ...aptOptions(),
     '--dpkgopt=path-exclude=/usr/share/doc/*',
     '--dpkgopt=path-exclude=/usr/share/man/*',
     '--dpkgopt=path-exclude=/usr/share/locale/*',
@@ -330,7 +338,7 @@ function removeUnused(version: SystemdVersion): void {
 }
 
 /** Holds an exclusive flock(2) in a child process, which ends with this process whatever happens to it. */
-async function lock(path: string): Promise<AsyncDisposable> {
+export async function lock(path: string): Promise<AsyncDisposable> {
   const holder = spawn('flock', ['--exclusive', path, 'sh', '-c', 'echo locked; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -355,7 +363,7 @@ function scratchFolder(): AsyncDisposable & { path: string } {
   };
 }
 
-async function execute(command: string, args: readonly string[]): Promise<void> {
+export async function execute(command: string, args: readonly string[]): Promise<void> {
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { cpSync, existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { version } from '../../src/version.ts';
 import { cannotBoot, createMachine, type Machine } from '../machine/machine.ts';
-import { alikeOn, systemdVersions } from '../machine/root.ts';
+import { alikeOn, onlyInTestAll, systemdVersions } from '../machine/root.ts';
 import { program, run, scratch, succeed } from './built.ts';
 
 const built = scratch();
@@ -22,12 +22,25 @@ after(() => {
 describe('the Debian package', () => {
   const field = (name: string): string => succeed('dpkg-deb', '--field', deb, name).trim();
 
-  test('is the same bytes when built again', () => {
-    const again = join(built.path, 'again');
-    cpSync(dist, again, { recursive: true });
-    const other = succeed(process.execPath, program('deb'), `--dist=${again}`).trim();
-    assert.notEqual(other, deb);
-    assert.ok(readFileSync(other).equals(readFileSync(deb)));
+  test('is the same bytes when built again, in another folder, by another user, at another time', () => {
+    for (const architecture of [process.arch, process.arch === 'arm64' ? 'x64' : 'arm64']) {
+      const [one = '', other = ''] = ['one', 'other'].map((name, index) => {
+        const folder = join(built.path, `${name}-${architecture}`);
+        cpSync(dist, folder, { recursive: true });
+        const command = `umask ${index === 0 ? '022' : '077'}; exec "$0" "$@"`;
+        const [builder, args] = [program('deb'), [`--dist=${folder}`, `--arch=${architecture}`]];
+        const zone = index === 0 ? 'TZ=UTC' : 'TZ=Asia/Tokyo';
+        return succeed('env', zone, 'LC_ALL=C.UTF-8', 'sh', '-c', command, process.execPath, builder, ...args).trim();
+      });
+      assert.notEqual(other, one);
+      assert.ok(readFileSync(other).equals(readFileSync(one)), architecture);
+    }
+  });
+
+  onlyInTestAll('has nothing that lintian minds, but what is explained in it', async () => {
+    const said = succeed('lintian', '--allow-root', '--fail-on=error,warning', '--display-info', deb);
+    assert.match(said, /^I: /m, 'it looked');
+    assert.doesNotMatch(said, /^[EW]:|unused-override|mismatched-override/m);
   });
 
   test('says what it is and what it needs', () => {
@@ -36,7 +49,7 @@ describe('the Debian package', () => {
     assert.equal(field('Architecture'), succeed('dpkg', '--print-architecture').trim());
     const depends = field('Depends').split(', ');
     for (const wanted of [
-      'nodejs (>= 20.19)',
+      'nodejs (>= 20.19) | nodejs-20-or-later-from-deb.nodesource.com',
       'systemd (>= 252)',
       'libtss2-esys-3.0.2-0 | libtss2-esys-3.0.2-0t64',
       'libtss2-tctildr0 | libtss2-tctildr0t64',
@@ -57,6 +70,9 @@ describe('the Debian package', () => {
       './usr/lib/systemd/system/auxcred.socket',
       './usr/lib/systemd/system-generators/auxcred-generator',
       './usr/share/doc/auxcred/README.md',
+      './usr/share/doc/auxcred/copyright',
+      './usr/share/doc/auxcred/changelog.gz',
+      './usr/share/man/man1/auxcred.1.gz',
       './usr/share/doc/auxcred/docs/guide.md',
       './usr/share/doc/auxcred/docs/flow.svg',
     ])
@@ -112,7 +128,14 @@ for (const systemd of systemdVersions)
       (await machine.run(['systemctl', 'is-active', ...names], { check: false })).stdout.trim().split('\n');
 
     test('can be installed while systemd does not run, and serves from the next boot on', async () => {
-      await machine.install(deb);
+      await machine.write(`/var/tmp/${basename(deb)}`, readFileSync(deb));
+      const install = 'apt-get install --quiet --yes --no-install-recommends -o APT::Sandbox::User=root';
+      const { stdout } = await machine.shell(`${install} /var/tmp/${basename(deb)}`);
+      const steps = stdout
+        .trim()
+        .split('\n')
+        .filter((line) => !/^(?:Processing triggers for|W: |N: )/.test(line));
+      assert.match(steps.at(-1) ?? '', /^auxcred: next: auxcred seal --print-words {4}\(man auxcred; /);
       assert.equal((await machine.run(['dpkg', '--verify', 'auxcred'])).stdout, '');
       assert.equal((await machine.shell('stat -c "%U:%G %a" /var/lib/auxcred')).stdout, 'root:auxcred 750\n');
       await machine.write('/etc/auxcred/secrets.d/web.toml', '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n');

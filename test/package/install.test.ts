@@ -40,7 +40,6 @@ const expected = [
       .map((name) => `docs/${name}`),
   ].map((name) => `usr/share/doc/auxcred/${name}`),
   'usr/share/auxcred/secrets.schema.json',
-  'usr/share/doc/auxcred/THIRD-PARTY',
   'usr/share/doc/auxcred/copyright',
 ].sort();
 
