@@ -303,6 +303,13 @@ export const manual = {
     options: [
       json,
       { name: 'servable', help: 'also name the secrets that this machine could not deliver now' },
+      {
+        name: 'with-key',
+        value: 'KEY',
+        help: 'with --servable: a key that the broker would get; a seed that is sealed to no such key is refused',
+        choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds'],
+        repeated: true,
+      },
       root,
       host,
       vault,
@@ -311,6 +318,7 @@ export const manual = {
     ],
     statuses: {
       'invalid-manifest': 'the manifest has errors',
+      refused: 'with --with-key: the seed is sealed to another key',
       'not-found': 'with --servable: no seed is sealed, or a seed or a fixed secret is missing',
     },
     files: { ...manifestFiles, ...vaultFiles },
