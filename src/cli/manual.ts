@@ -623,6 +623,10 @@ export const manual = {
     options: [
       { name: 'to', value: 'DIR', help: 'copy the files into the system below DIR', choices: 'folder' },
       { name: 'no-seeds', help: 'only fixed files and manifest' },
+      {
+        name: 'by-configuration',
+        help: "leave out what the host's configuration renders, as NixOS does: the manifest and the broker's drop-in",
+      },
       { name: 'replace', help: 'overwrite seeds that are already there' },
       json,
       identity,
