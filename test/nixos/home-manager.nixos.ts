@@ -49,8 +49,9 @@ describe('the modules for home-manager', { skip: cannotBoot }, () => {
     nix?.stop();
   });
   const user = async (script: string): Promise<string> => {
+    const rights = ['setpriv', '--reuid=alice', '--regid=users', '--init-groups'];
     const environment = ['env', `XDG_RUNTIME_DIR=/run/user/${String(uid)}`];
-    return (await machine.run(['runuser', '-u', 'alice', '--', ...environment, 'sh', '-euc', script])).stdout.trim();
+    return (await machine.run([...rights, ...environment, 'sh', '-euc', script])).stdout.trim();
   };
 
   test("declare a user's secrets as files of that user, below the user's name", async () => {
@@ -91,7 +92,7 @@ describe('the modules for home-manager', { skip: cannotBoot }, () => {
     });
   });
 
-  test('refuse a user who takes the name of another, and keys that are not a user’s', async () => {
+  test('refuse a user who takes the name of another, and keys that a user has not', async () => {
     assert.match(
       await nix.refusal(configured(`home.username = "root"; ${mail(1)}`)),
       /has the user name root, and its secrets belong to alice/,
