@@ -71,7 +71,7 @@ describe('moving to the module', () => {
     path: `/run/secrets/${key}`,
     ...more,
   });
-  const declared = {
+  const declared = () => ({
     'sops-nix': {
       'db-password': inYaml('db/password', {
         mode: '0440',
@@ -85,11 +85,11 @@ describe('moving to the module', () => {
     agenix: {
       'web.token': { file: at('old/token.age'), path: '/run/agenix/web.token', owner: 'postgres', mode: '0400' },
     },
-  };
+  });
 
   for (const source of ['sops-nix', 'agenix'] as const)
     test(`from ${source}`, async () => {
-      writeFileSync(at('declared.json'), JSON.stringify(declared[source]));
+      writeFileSync(at('declared.json'), JSON.stringify(declared()[source]));
       const migrated = (form: string): string =>
         works(
           [
@@ -105,10 +105,12 @@ describe('moving to the module', () => {
           (builtins.readFile config.environment.etc."auxcred/secrets.d/configuration.json".source)`,
       );
       const plain = (path: string, content: string): unknown =>
-        manifestOf([{ path, text: content }]).declarations.map(({ file: _, ...declaration }) => declaration);
+        manifestOf([{ path, text: content }])
+          .declarations.map(({ file: _, ...declaration }) => declaration)
+          .sort((one, other) => (one.name < other.name ? -1 : 1));
       const expected = plain('moved.toml', text);
       assert.deepEqual(plain('moved.json', String(result)), expected);
-      assert.equal(Array.isArray(expected) && expected.length, Object.keys(declared[source]).length);
+      assert.equal(Array.isArray(expected) && expected.length, Object.keys(declared()[source]).length);
     });
 
   test('one secret at a time, beside the modules of sops-nix and agenix', async () => {
