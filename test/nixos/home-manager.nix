@@ -1,9 +1,9 @@
 # A stand-in for home-manager as a NixOS module: of its options those that nixos/home-manager.nix and
-# nixos/home-manager-system.nix use. A user's units are put where that user's manager finds them.
+# nixos/home-manager-system.nix use. A user's units are in
+# /etc/home-manager/USER, where the user's manager has to be told to look.
 {
   config,
   lib,
-  pkgs,
   ...
 }:
 let
@@ -36,19 +36,10 @@ let
         )}
       '') sections
     );
-  rulesOf =
+  unitsOf =
     user: one:
-    let
-      inherit (config.users.users.${user}) home;
-    in
-    map (folder: "d ${home}/${folder} 0755 ${user} users -") [
-      ".config"
-      ".config/systemd"
-      ".config/systemd/user"
-    ]
-    ++ lib.mapAttrsToList (
-      unit: sections:
-      "L+ ${home}/.config/systemd/user/${unit}.service - - - - ${pkgs.writeText "${unit}.service" (textOf sections)}"
+    lib.mapAttrs' (
+      unit: sections: lib.nameValuePair "home-manager/${user}/${unit}.service" { text = textOf sections; }
     ) one.systemd.user.services;
 in
 {
@@ -63,5 +54,5 @@ in
     };
   };
 
-  config.systemd.tmpfiles.rules = lib.concatLists (lib.mapAttrsToList rulesOf cfg.users);
+  config.environment.etc = lib.mkMerge (lib.mapAttrsToList unitsOf cfg.users);
 }

@@ -18,7 +18,11 @@ const configured = (home: string): string[] => [
     # A session of PAM needs modules that are not where NixOS looks for them.
     systemd.services."user@" = {
       overrideStrategy = "asDropin";
-      serviceConfig = { PAMName = ""; Environment = "XDG_RUNTIME_DIR=/run/user/%i"; };
+      serviceConfig.PAMName = "";
+      serviceConfig.Environment = [
+        "XDG_RUNTIME_DIR=/run/user/%i"
+        "SYSTEMD_UNIT_PATH=/etc/home-manager/alice:"
+      ];
     };
     systemd.targets.multi-user.wants = [ "user@${String(uid)}.service" ];
     home-manager.users.alice = { config, ... }: { ${home} };
