@@ -29,6 +29,17 @@ let
     path = commands;
   };
 
+  # Not sandboxed, because the hooks of the administrator run from here.
+  runningHooks = arguments: {
+    Type = "oneshot";
+    ExecStart = "${cfg.package}/bin/auxcred provision${arguments}";
+    TimeoutStartSec = "15min";
+    LimitCORE = 0;
+    MemorySwapMax = 0;
+    UnsetEnvironment = "NODE_OPTIONS NODE_EXTRA_CA_CERTS";
+    UMask = "0077";
+  };
+
   # What the broker needs for each key that the seed is or may be sealed to.
   keys = [ cfg.seal.withKey ] ++ cfg.seal.alsoWithKey;
   brokerLines =
@@ -85,16 +96,8 @@ in
     };
     restartTriggers = [ manifest ];
     path = commands ++ cfg.hookPackages;
-    # Not sandboxed, because the hooks of the administrator run from here in a switch.
-    serviceConfig = {
-      Type = "oneshot";
+    serviceConfig = runningHooks " --by-configuration" // {
       RemainAfterExit = true;
-      ExecStart = "${cfg.package}/bin/auxcred provision --by-configuration";
-      TimeoutStartSec = "15min";
-      LimitCORE = 0;
-      MemorySwapMax = 0;
-      UnsetEnvironment = "NODE_OPTIONS NODE_EXTRA_CA_CERTS";
-      UMask = "0077";
     };
   };
 
@@ -113,14 +116,6 @@ in
     after = [ "multi-user.target" ];
     path = commands ++ cfg.hookPackages;
     unitConfig.ConditionPathExists = "/run/auxcred/postponed";
-    serviceConfig = {
-      Type = "oneshot";
-      ExecStart = "${cfg.package}/bin/auxcred provision";
-      TimeoutStartSec = "15min";
-      LimitCORE = 0;
-      MemorySwapMax = 0;
-      UnsetEnvironment = "NODE_OPTIONS NODE_EXTRA_CA_CERTS";
-      UMask = "0077";
-    };
+    serviceConfig = runningHooks "";
   };
 }

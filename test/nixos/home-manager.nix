@@ -1,6 +1,6 @@
 # A stand-in for home-manager as a NixOS module: of its options those that nixos/home-manager.nix and
-# nixos/home-manager-system.nix use. A user's units are in
-# /etc/home-manager/USER, where the user's manager has to be told to look.
+# nixos/home-manager-system.nix use. The units of a user are in /etc/home-manager/USER, where the user's manager has to
+# be told to look.
 {
   config,
   lib,
