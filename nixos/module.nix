@@ -264,7 +264,13 @@ in
       systemd.services = lib.mkMerge [
         (lib.genAttrs serviceNames (_: { }))
         (import ./services.nix {
-          inherit commands config lib manifest pkgs;
+          inherit
+            commands
+            config
+            lib
+            manifest
+            pkgs
+            ;
           inherit (rendered) writers;
         })
       ];
