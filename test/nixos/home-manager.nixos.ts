@@ -32,7 +32,7 @@ const mail = (generation: number): string => `
   auxcred.secrets.mail = { units = [ "mbsync" ]; generation = ${String(generation)}; };
   auxcred.secrets."web/key" = { kind = "fixed"; path = "keys/web"; };
   systemd.user.services.mbsync.Service = {
-    ExecStart = "/bin/sh -c 'cp %d/mail %t/mail; exec sleep infinity'";
+    ExecStart = "/bin/sh -c 'install -m 600 %d/mail %t/mail; exec sleep infinity'";
     LoadCredential = [ "own:/etc/hostname" ];
     Environment = "KEY_FILE=\${config.auxcred.secrets."web/key".file}";
   };
@@ -55,7 +55,7 @@ describe('the modules for home-manager', { skip: cannotBoot }, () => {
   const user = async (script: string): Promise<string> => {
     const rights = ['setpriv', '--reuid=alice', '--regid=users', '--init-groups'];
     const environment = ['env', `XDG_RUNTIME_DIR=/run/user/${String(uid)}`];
-    return (await machine.run([...rights, ...environment, 'sh', '-euc', script])).stdout.trim();
+    return (await machine.run([...rights, ...environment, 'timeout', '60', 'sh', '-euc', script])).stdout.trim();
   };
 
   test("declare a user's secrets as files of that user, below the user's name", async () => {
@@ -90,7 +90,7 @@ describe('the modules for home-manager', { skip: cannotBoot }, () => {
       },
       service: {
         Environment: 'KEY_FILE=/run/auxcred/files/user.alice.web_key',
-        ExecStart: "/bin/sh -c 'cp %d/mail %t/mail; exec sleep infinity'",
+        ExecStart: "/bin/sh -c 'install -m 600 %d/mail %t/mail; exec sleep infinity'",
         LoadCredential: ['own:/etc/hostname', 'mail:/run/auxcred/files/user.alice.mail'],
       },
     });
