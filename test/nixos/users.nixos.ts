@@ -65,7 +65,7 @@ describe('a NixOS machine whose users have passwords from auxcred', { skip: cann
   const passwordOf = async (name: string): Promise<string | undefined> =>
     (await machine.run(['getent', 'shadow', name], { check: false })).stdout.split(':')[1];
 
-  test('has all of them without a seed, and those can log in with no password', async () => {
+  test('makes all of them without a seed, and locks those whose password is missing', async () => {
     await bootSystem(machine, first);
     assert.doesNotMatch(await failedUnits(), /sysusers/);
     assert.match((await machine.run(['id', 'auxcred'])).stdout, /auxcred/);
