@@ -22,15 +22,20 @@ let
   node = builtins.match "device:(.+)" tcti;
   socket = builtins.match "swtpm:(.*,)?path=([^,]+).*" tcti;
   socketPath = builtins.elemAt socket 1;
+  # If the file is missing, the broker starts anyway, and says so.
+  key = setting: id: path: {
+    ${setting} = [ "${id}:${path}" ];
+    SetCredential = [ "${id}:missing" ];
+  };
   credentials =
     if withKey == "systemd-creds" then
-      { LoadCredentialEncrypted = [ "sealed-host-key:/var/lib/auxcred/host.cred" ]; }
+      key "LoadCredentialEncrypted" "sealed-host-key" "/var/lib/auxcred/host.cred"
     else if withKey == "tpm2" then
       { }
     else if sshHostKey then
-      { LoadCredential = [ "ssh-host-key:/etc/ssh/ssh_host_ed25519_key" ]; }
+      key "LoadCredential" "ssh-host-key" "/etc/ssh/ssh_host_ed25519_key"
     else
-      { LoadCredential = [ "age-host-key:/var/lib/auxcred/host.key" ]; };
+      key "LoadCredential" "age-host-key" "/var/lib/auxcred/host.key";
   tpm = {
     PrivateDevices = "no";
     DeviceAllow = [

@@ -12,6 +12,11 @@
   hasSystemdInitrd,
   # The services that write files.
   writers,
+  # The names of the system's users and groups.
+  users,
+  groups,
+  # Mount points that the initrd does not mount.
+  lateMounts,
 }:
 let
   error = name: key: message: hint: {
@@ -19,6 +24,23 @@ let
     key = "secret.${name}${key}";
     inherit message hint;
   };
+  # Owners that nothing makes, and those that are made only after the file is written.
+  accountProblems =
+    secret: key: what: known:
+    let
+      account = secret.${key};
+    in
+    if secret.delivery != "file" || account == null || account == "root" || builtins.match "[0-9]+" account != null then
+      [ ]
+    else if secret.neededForUsers || secret.neededFor == "users" then
+      [ (error secret.name ".${key}" "the file is written before there is a ${what} ${account}" "its number, or root") ]
+    else if builtins.elem account known then
+      [ ]
+    else
+      [ (error secret.name ".${key}" "the configuration has no ${what} ${account}" "users.${what}s.${account}") ];
+
+  isBelow = folder: path: path == folder || builtins.substring 0 (builtins.stringLength folder + 1) path == "${folder}/";
+  forUsers = builtins.elem "auxcred-user-files.service" writers;
   repeated = builtins.filter (name: builtins.length byName.${name} > 1) (builtins.attrNames byName);
 in
 map (
@@ -71,8 +93,24 @@ map (
   else
     [ ]
 ) all
+++ builtins.concatMap (
+  secret: accountProblems secret "owner" "user" users ++ accountProblems secret "group" "group" groups
+) all
 ++ (
-  if builtins.elem "auxcred-user-files.service" writers && !hasUserUnit then
+  if forUsers then
+    map
+      (mount: {
+        severity = "error";
+        key = "secret";
+        message = "a file is needed for users, and they are made before ${mount} is mounted";
+        hint = "fileSystems.\"${mount}\".neededForBoot = true";
+      })
+      (builtins.filter (mount: isBelow mount "/var/lib/auxcred" || isBelow mount "/var/lib/systemd") lateMounts)
+  else
+    [ ]
+)
+++ (
+  if forUsers && !hasUserUnit then
     [
       {
         severity = "error";

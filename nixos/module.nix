@@ -4,6 +4,7 @@
   lib,
   options,
   pkgs,
+  utils,
   ...
 }:
 let
@@ -59,6 +60,12 @@ let
       inherit hasMutableEtc;
       hasSystemdInitrd = config.boot.initrd.systemd.enable or false;
       inherit (rendered) writers;
+      users = map ({ name, ... }: name) (builtins.attrValues config.users.users);
+      groups = map ({ name, ... }: name) (builtins.attrValues config.users.groups);
+      # A container's file systems are there before it boots.
+      lateMounts = map ({ mountPoint, ... }: mountPoint) (
+        builtins.filter (disk: !config.boot.isContainer && !utils.fsNeededForBoot disk) (builtins.attrValues config.fileSystems)
+      );
     };
 
   hasMutableEtc = !(config.system.etc.overlay.enable or false) || (config.system.etc.overlay.mutable or true);
@@ -129,6 +136,8 @@ let
   storedId = secret: (naming.completed secret.name (naming.manifestEntry (declarationOf secret))).credential;
 in
 {
+  imports = [ ./users.nix ];
+
   options.auxcred = described.machine {
     secretType = secretType { declares = described.secret; };
     templateType = secretType { declares = described.template; };
@@ -254,71 +263,16 @@ in
 
       systemd.services = lib.mkMerge [
         (lib.genAttrs serviceNames (_: { }))
-        {
-          auxcred = {
-            # A stop before the switch would leave units that start meanwhile without an answer.
-            stopIfChanged = false;
-            after = [ "userborn.service" ];
-            serviceConfig =
-              import ./broker.nix {
-                inherit (cfg.seal) withKey sshHostKey;
-                device = cfg.seal.tpm2Device;
-                tssGroup = config.users.groups ? tss;
-              }
-              // {
-                # Node and every library.
-                ExecPaths = [ "-${builtins.storeDir}" ];
-              };
-          };
-
-          auxcred-host-secret.serviceConfig.ExecStart = [
-            ""
-            "${config.systemd.package}/bin/systemd-creds setup"
-          ];
-
-          auxcred-provision = {
-            description = "Make Changed Secrets Active";
-            wantedBy = [ "sysinit.target" ];
-            requiredBy = [ "sysinit-reactivation.target" ];
-            before = [
-              "auxcred.service"
-              "auxcred-bind.service"
-              "sysinit-reactivation.target"
-              "shutdown.target"
-            ];
-            after = [
-              "systemd-sysusers.service"
-              "systemd-remount-fs.service"
-              "userborn.service"
-            ];
-            conflicts = [ "shutdown.target" ];
-            unitConfig = {
-              DefaultDependencies = false;
-              RequiresMountsFor = "/var/lib/auxcred /var/lib/systemd /etc/auxcred";
-            };
-            restartTriggers = [ manifest ];
-            path = commands ++ cfg.hookPackages;
-            # Not sandboxed, because the hooks of the administrator run from here in a switch.
-            serviceConfig = {
-              Type = "oneshot";
-              RemainAfterExit = true;
-              ExecStart = "${cfg.package}/bin/auxcred provision --by-configuration";
-              TimeoutStartSec = "15min";
-              LimitCORE = 0;
-              MemorySwapMax = 0;
-              UnsetEnvironment = "NODE_OPTIONS NODE_EXTRA_CA_CERTS";
-              UMask = "0077";
-            };
-          };
-
-          auxcred-bind = {
-            wantedBy = [ "multi-user.target" ];
-            path = commands;
-          };
-          auxcred-rotate.path = commands ++ cfg.hookPackages;
-          auxcred-files.path = commands;
-          auxcred-user-files.path = commands;
-        }
+        (import ./services.nix {
+          inherit
+            commands
+            config
+            lib
+            manifest
+            pkgs
+            ;
+          inherit (rendered) writers;
+        })
       ];
     })
     (mkIf cfg.enable (
@@ -329,7 +283,9 @@ in
           incoming=$(readlink -f "$1") action=''${2-}
           if [ "$action" != boot ]; then
             if [ -e /var/lib/auxcred/seeds.age ] || [ -e /var/lib/auxcred/provisioned ]; then
-              ${cfg.package}/bin/auxcred check --manifest="$incoming/etc/auxcred/secrets.d" --servable
+              ${cfg.package}/bin/auxcred check --manifest="$incoming/etc/auxcred/secrets.d" --servable ${
+                lib.concatMapStringsSep " " (key: "--with-key=${key}") ([ cfg.seal.withKey ] ++ cfg.seal.alsoWithKey)
+              }
             else
               echo 'auxcred: no seed is sealed on this machine yet, so units with secrets will fail' >&2
               echo 'auxcred: hint: run ${cfg.seal.command}' >&2

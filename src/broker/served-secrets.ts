@@ -1,16 +1,23 @@
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { ingredients } from '../derive/recipe.ts';
 import type { Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
 import { isOutdated, presentDigests } from '../manifest/declared.ts';
-import { devicePatience, type HostKeys, hostKeyCredentials, type Openers, openPinnedSeeds } from '../seeds/open.ts';
+import {
+  devicePatience,
+  type HostKeys,
+  hostKeyCredentials,
+  missingKey,
+  type Openers,
+  openPinnedSeeds,
+} from '../seeds/open.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
 import { linkTarget } from '../system/files.ts';
-import type { Paths } from '../system/paths.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { waysOut } from '../system/ways-out.ts';
 
 /** What the broker answers from: the active releases, and the seeds to compute their values. */
@@ -49,18 +56,27 @@ export async function openServedSecrets(paths: Paths, openers: Openers): Promise
 /** The openers that the service was given: host keys as credentials, and the TPM device in AUXCRED_TCTI. */
 export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
   const credentials = environment['CREDENTIALS_DIRECTORY'];
-  const keyAt = (name: string): string | undefined => {
+  const absent: string[] = [];
+  const keyAt = (name: string, file: string): string | undefined => {
     const path = credentials === undefined ? undefined : join(credentials, name);
-    return path !== undefined && existsSync(path) ? path : undefined;
+    if (path === undefined || !existsSync(path)) return undefined;
+    if (!isPlaceholder(path)) return path;
+    absent.push(file);
+    return undefined;
   };
-  const sealed = keyAt(hostKeyCredentials.sealed);
+  const { sshHostKey, ageHostKey, sealedHostKey } = pathsUnder('/');
+  const sealed = keyAt(hostKeyCredentials.sealed, sealedHostKey);
   const keys: HostKeys = {
-    ssh: keyAt(hostKeyCredentials.ssh),
-    age: keyAt(hostKeyCredentials.age),
+    ssh: keyAt(hostKeyCredentials.ssh, sshHostKey),
+    age: keyAt(hostKeyCredentials.age, ageHostKey),
     sealed: sealed === undefined ? undefined : () => Promise.resolve(new Uint8Array(readFileSync(sealed))),
   };
-  return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience };
+  return { keys, device: environment['AUXCRED_TCTI'], patience: devicePatience, absent };
 }
+
+/** Whether systemd found no file for this credential, and passed on what stands for it. */
+const isPlaceholder = (path: string): boolean =>
+  statSync(path).size === missingKey.length && readFileSync(path, 'utf8') === missingKey;
 
 async function openOnce(paths: Paths, openers: Openers): Promise<ServedSecrets> {
   const { payload, counter: tpmCounter } = await openPinnedSeeds(paths, openers);

@@ -345,6 +345,13 @@ export const manual = {
     options: [
       json,
       { name: 'servable', help: 'also name the secrets that this machine could not deliver now' },
+      {
+        name: 'with-key',
+        value: 'KEY',
+        help: 'with --servable: a key that the broker would get; a seed that is sealed to no such key is refused',
+        choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds'],
+        repeated: true,
+      },
       root,
       host,
       vault,
@@ -353,6 +360,7 @@ export const manual = {
     ],
     statuses: {
       'invalid-manifest': 'the manifest has errors',
+      refused: 'with --with-key: the seed is sealed to another key',
       'not-found': 'with --servable: no seed is sealed, or a seed or a fixed secret is missing',
     },
     files: { ...manifestFiles, ...vaultFiles },
@@ -745,6 +753,10 @@ export const manual = {
     options: [
       { name: 'to', value: 'DIR', help: 'copy the files into the system below DIR', choices: 'folder' },
       { name: 'no-seeds', help: 'only fixed files and manifest' },
+      {
+        name: 'by-configuration',
+        help: "leave out what the host's configuration renders, as NixOS does: the manifest and the broker's drop-in",
+      },
       { name: 'replace', help: 'overwrite seeds that are already there' },
       json,
       identity,

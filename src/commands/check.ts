@@ -1,6 +1,6 @@
 import { isOperator, manifestFor, vaultHost } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
-import { exitStatus } from '../failure.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import type { Unservable } from '../machine/servable.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
@@ -17,6 +17,8 @@ export async function check(argv: readonly string[]): Promise<number> {
   options.exactly();
   if (isOperator(options) && options.flag('servable'))
     throw options.lacks('the machine itself, whose seeds are opened', 'run it there, without --host');
+  if (options.list('with-key').length > 0 && !options.flag('servable'))
+    throw new Failure('usage', '--with-key goes with --servable', { hint: 'auxcred check --servable --with-key=tpm2' });
   const manifest = chosenManifest(options);
   const broken = manifest.problems.some(({ severity }) => severity === 'error');
   const unservable = options.flag('servable') && !broken ? await judged(options, manifest) : undefined;
@@ -39,7 +41,12 @@ async function judged(options: Options, { declarations }: Manifest): Promise<Uns
   const { guardMemory } = await import('../system/memory-guard.ts');
   guardMemory();
   const { unservableOf } = await import('../machine/servable.ts');
-  return await unservableOf(options.value('root') ?? '/', options.value('tpm2-device'), declarations);
+  return await unservableOf(
+    options.value('root') ?? '/',
+    options.value('tpm2-device'),
+    declarations,
+    options.list('with-key'),
+  );
 }
 
 const jsonOf = (

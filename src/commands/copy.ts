@@ -54,6 +54,7 @@ export async function copy(argv: readonly string[]): Promise<number> {
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   const to = options.value('to');
+  const byConfiguration = options.flag('by-configuration');
   const seedsThere = to !== undefined && existsSync(pathsUnder(to).seeds);
   if (seedsThere && !options.flag('no-seeds') && !options.flag('replace'))
     throw new Failure('refused', `${pathsUnder(to).seeds} exists`, {
@@ -62,9 +63,13 @@ export async function copy(argv: readonly string[]): Promise<number> {
   const pairs = await withFleetSeed(vault, options, async (fleetSeed) => {
     const scopes = scopesOf(vault, host, fleetSeed);
     try {
-      const supplies = suppliesOf(vault, host, scopes, true);
+      // A host's configuration brings its own manifest and units.
+      const supplies = suppliesOf(vault, host, scopes, !byConfiguration);
       const seeds = options.flag('no-seeds') ? [] : await sealedPairs(vault, host, scopes, supplies, to);
-      return [...seeds, ...filePairs(supplies)];
+      const brought = byConfiguration
+        ? seeds.filter(({ destination }) => destination !== pathsUnder('/').brokerDropIn)
+        : seeds;
+      return [...brought, ...filePairs(supplies)];
     } finally {
       wipeScopes(scopes);
     }

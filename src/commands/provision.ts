@@ -54,6 +54,15 @@ async function inSwitch(paths: Paths, work: (isRetry: boolean) => Promise<number
   }
 }
 
+/** Leaves word for the unit that runs hooks once the machine is up. */
+function notePostponed({ postponed }: Paths, isWaiting: boolean): void {
+  if (!isWaiting) rmSync(postponed, { force: true });
+  else if (!existsSync(postponed)) {
+    ensureFolder(dirname(postponed), { mode: 0o755 });
+    writeNew(postponed, new Uint8Array(0), { mode: 0o644 });
+  }
+}
+
 /** Whether this machine never had a seed: a configuration may enable auxcred before anybody can seal one. */
 const isUnsealed = (paths: Paths): boolean => !existsSync(paths.seeds) && !hadSeeds(paths);
 
@@ -87,6 +96,7 @@ async function activate(
     );
     // All that changed since a switch that failed is now told to its units.
     if (!early && !switching) rmSync(pathsUnder(root).unprovisioned, { force: true });
+    notePostponed(pathsUnder(root), provisioned.postponed.length > 0);
     if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));
     return sayHeld(provisioned);
   });

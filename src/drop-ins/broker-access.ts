@@ -30,7 +30,7 @@ export function lackingAccess(paths: Pick<Paths, 'root'>, dropIn: string): strin
 
 /** The group of a TPM's device node differs from system to system, and its number of names too. */
 const isNeeded = ({ key, value }: Assignment): boolean =>
-  key !== 'SupplementaryGroups' && !(key === 'DeviceAllow' && value.startsWith('/'));
+  key !== 'SupplementaryGroups' && key !== 'SetCredential' && !(key === 'DeviceAllow' && value.startsWith('/'));
 
 function gives(given: Assignment, wanted: Assignment): boolean {
   if (given.section !== wanted.section || given.key !== wanted.key) return false;

@@ -101,8 +101,10 @@ export async function provisionWith(
   refuseForeignCredentials(paths, manifest.declarations, host);
   const running = systemIsRunning(root);
   const pending = early || !running ? [] : pendingSteps(paths, host);
+  // The units that write files run after this one, at boot and in a switch, which may also make the files' owners.
+  const leavesFiles = early || switching;
   const astray: ReadonlySet<string> = laysOut(paths, manifest)
-    ? await undelivered(root, paths, payload, early)
+    ? await undelivered(root, paths, payload, leavesFiles)
     : new Set();
   const note = (changes: readonly ReleaseChange[]): void => {
     notePending(paths, host, mergedSteps(pending, stepsFor(ours(changes, switching))));
@@ -127,7 +129,7 @@ export async function provisionWith(
   if (provisioned.changed && running) stopRunning('auxcred.service');
   const activated = { ...provisioned, changes: ours(provisioned.changes, switching) };
   if (!laysOut(paths, manifest)) return { ...activated, failures: [], pending };
-  const { made, failures } = await layOut(root, paths, payload, astray, early);
+  const { made, failures } = await layOut(root, paths, payload, astray, leavesFiles);
   if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion)
     warn(
       "this systemd can't import credentials (254 is the first that can), so secrets without units reach nobody",
@@ -136,7 +138,7 @@ export async function provisionWith(
   const changes =
     failures.length === 0
       ? activated.changes
-      : deliveredOf(activated.changes, await undelivered(root, paths, payload, early));
+      : deliveredOf(activated.changes, await undelivered(root, paths, payload, leavesFiles));
   return { ...activated, failures, pending, changed: provisioned.changed || made.length > 0, changes };
 }
 
@@ -162,8 +164,8 @@ const laysOut = (paths: Paths, { declarations }: Manifest): boolean =>
 const importingVersion = 254;
 
 /**
- * Writes what units read without the broker; with `early`, as at boot, except files, which then have a unit of their
- * own. What can't be written does not stop the rest, and the next run tries again.
+ * Writes what units read without the broker; with `leavesFiles` except files, which then have units of their own. What
+ * can't be written does not stop the rest, and the next run tries again.
  * @param astray - what {@link undelivered} found before
  * @returns the releases that were written again
  */
@@ -172,7 +174,7 @@ export async function layOut(
   paths: Paths,
   { scopes, sealing }: Payload,
   astray: ReadonlySet<string>,
-  early: boolean,
+  leavesFiles: boolean,
 ): Promise<{ made: Release[]; failures: string[] }> {
   const releases = activeSnapshot(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
@@ -198,7 +200,7 @@ export async function layOut(
       })),
     );
   });
-  if (early || !systemIsRunning(root)) return { made, failures };
+  if (leavesFiles || !systemIsRunning(root)) return { made, failures };
   await attempt(() => {
     const { written, failed } = writeFiles(paths, releases, sources, 'all');
     for (const release of written) recordRelease(release, release);

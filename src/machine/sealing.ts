@@ -13,7 +13,7 @@ import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { openSeeds } from '../seeds/open.ts';
-import type { Payload, Sealing } from '../seeds/payload.ts';
+import type { KeySource, Payload, Sealing } from '../seeds/payload.ts';
 import {
   establishedPins,
   type PinnedCounter,
@@ -74,10 +74,10 @@ export async function sealMachine(
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
   refuseUnpinned(paths, pinsOf(scopes, sealing.device));
-  refuseUnfit(root, paths, sealing);
+  const snapshot = activeSnapshot(paths, scopes);
+  refuseUnfit(root, paths, sealing, snapshot?.sealing.withKey);
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
-  const snapshot = activeSnapshot(paths, scopes);
   const active = snapshot ? recordable(paths, snapshot) : firstSnapshot(paths, payload);
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
   const sealed = await withLocks(
@@ -175,13 +175,18 @@ const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
     tssGroup: groupId(root, 'tss') !== undefined,
   });
 
-/** @throws Failure `refused` if the configuration's unit files keep the broker from opening seeds that are so sealed */
-function refuseUnfit(root: string, paths: Paths, sealing: Sealing): void {
+/**
+ * @param present - the key of the present seal, which the broker needs until the new one is there
+ * @throws Failure `refused` if the configuration's unit files keep the broker from opening seeds that are so sealed
+ */
+function refuseUnfit(root: string, paths: Paths, sealing: Sealing, present: KeySource | undefined): void {
   const configuration = configurationOf(paths);
   if (configuration === undefined) return;
   const lacking = lackingAccess(paths, dropInOf(root, paths, sealing));
   if (lacking.length === 0) return;
   const device = sealing.device === undefined ? '' : `, ${moduleOptions.device} = "${sealing.device}"`;
+  const also =
+    present === undefined || present === sealing.withKey ? '' : `, ${moduleOptions.alsoWithKey} = [ "${present}" ]`;
   const hostKey =
     sealing.withKey === 'host' ? `, ${moduleOptions.sshHostKey} = ${String(existsSync(paths.sshHostKey))}` : '';
   throw new Failure(
@@ -189,7 +194,7 @@ function refuseUnfit(root: string, paths: Paths, sealing: Sealing): void {
     `the configuration does not give auxcred.service what --with-key=${sealing.withKey} needs: ${lacking.join(', ')}`,
     {
       hint:
-        `${moduleOptions.withKey} = "${sealing.withKey}"${hostKey}${device}; then ${configuration.switch}, ` +
+        `${moduleOptions.withKey} = "${sealing.withKey}"${also}${hostKey}${device}; then ${configuration.switch}, ` +
         'and seal again',
     },
   );

@@ -8,8 +8,10 @@ import { refuseForeignCredentials } from '../provision/credential-store.ts';
 import { hashesIn } from '../provision/hashes.ts';
 import { activeSnapshot, withPrepared } from '../provision/preparing.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
+import type { Sealing } from '../seeds/payload.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { moduleOptions } from '../system/configuration.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { openersOf } from './openers.ts';
 
@@ -20,13 +22,30 @@ export interface Unservable {
 }
 
 /**
+ * The broker of a configuration gets only the keys that the configuration names.
+ * @throws Failure `refused` if it could not open these seeds
+ */
+function refuseKeyless({ withKey }: Sealing, keys: readonly string[]): void {
+  if (keys.length === 0 || keys.includes(withKey)) return;
+  throw new Failure(
+    'refused',
+    `the seed is sealed with --with-key=${withKey}, and the broker would get ${keys.join(', ')}`,
+    {
+      hint: `${moduleOptions.alsoWithKey} = [ "${withKey}" ] until the seed is resealed: auxcred reseal --with-key=${keys[0] ?? ''}`,
+    },
+  );
+}
+
+/**
  * Opens the seeds, unless nothing is declared, finds the fixed files and computes every value.
+ * @param keys - what the broker can open seeds with, as --with-key= names it; empty if that is as it is now
  * @throws Failure if the seeds do not open, or nothing at all can be activated
  */
 export async function unservableOf(
   root: string,
   device: string | undefined,
   declarations: readonly SecretDeclaration[],
+  keys: readonly string[],
 ): Promise<Unservable[]> {
   // Enabled before it is sealed: there is nothing to serve yet.
   if (declarations.length === 0) return [];
@@ -34,6 +53,7 @@ export async function unservableOf(
   const { payload, counter } = await openPinnedSeeds(paths, openersOf(paths, device));
   const { scopes } = payload;
   try {
+    refuseKeyless(payload.sealing, keys);
     refuseRewound(counter, activeSnapshot(paths, scopes)?.tpmCounter);
     const options = { at: new Date(), counter: payload.counter, acceptEarlier: false };
     const judge = (some: readonly SecretDeclaration[]): Failure | undefined =>

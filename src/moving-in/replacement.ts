@@ -107,7 +107,9 @@ const apart = (lists: readonly (readonly string[])[]): string[] =>
 
 /** A string of Nix, in which `${` begins an expression. */
 const nixText = (text: string): string => `"${text.replaceAll(/["\\]/g, '\\$&').replaceAll('${', '\\${')}"`;
-const nixKey = (key: string): string => (/^[A-Za-z_][A-Za-z0-9_-]*$/.test(key) ? key : nixText(key));
+const nixKeyword = /^(?:assert|else|if|in|inherit|let|or|rec|then|with)$/;
+const nixKey = (key: string): string =>
+  /^[A-Za-z_][A-Za-z0-9_-]*$/.test(key) && !nixKeyword.test(key) ? key : nixText(key);
 const nixValue = (value: Value): string =>
   typeof value === 'string' ? nixText(value) : `[ ${value.map(nixText).join(' ')} ]`;
 

@@ -10,6 +10,7 @@ import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Release } from '../snapshot/snapshot.ts';
+import { configurationOf } from '../system/configuration.ts';
 import { groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
 import { HeldFolder, objectionTo } from '../system/held-folder.ts';
 import { canonicalJson, Json } from '../system/json.ts';
@@ -198,7 +199,7 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
 
 /**
  * Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. During an
- * installation users may still be created at the first boot, but not the owners of a file that is needed before. Local
+ * installation users may still be created at the first boot, and a configuration may create them in the switch, but not the owners of a file that is needed before. Local
  * file systems are mounted after local-fs-pre.target, that after systemd-tmpfiles-setup-dev.service, and that after
  * systemd-sysusers.service: so what is needed before the last can't wait for the first.
  */
@@ -245,7 +246,8 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
   return kinds.flatMap(([key, lookUp, what]) => {
     const text = placement[key];
     const isNumber = /^\d+$/.test(text);
-    const mayComeLater = placement.neededFor === 'units' && !systemIsRunning(root);
+    const isMadeLater = !systemIsRunning(root) || configurationOf(pathsUnder(root)) !== undefined;
+    const mayComeLater = placement.neededFor === 'units' && isMadeLater;
     if (isNumber || text === 'root' || mayComeLater || lookUp(root, text) !== undefined) return [];
     return [problem(key, `there is no ${what} ${text} on this machine`, hint)];
   });

@@ -13,19 +13,19 @@ import { activeSnapshot } from './preparing.ts';
 /**
  * The active releases, by {@link releaseKey}, whose credential or file is missing, altered, or no longer decrypts. The
  * next run writes them again, whatever else it changes.
- * @param early - whether to leave out files, which have units of their own at boot
+ * @param leavesFiles - whether to leave out files, which have units of their own at boot and in a switch
  * @throws Failure `malformed` if there is no seed of this host
  */
 export async function undelivered(
   root: string,
   paths: Paths,
   { scopes, sealing }: Pick<Payload, 'scopes' | 'sealing'>,
-  early: boolean,
+  leavesFiles: boolean,
 ): Promise<ReadonlySet<string>> {
   const releases = activeSnapshot(paths, scopes)?.releases ?? [];
   const seedOf = seedsOf(scopes);
   const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
-  const files = early || !systemIsRunning(root) ? [] : staleFiles(paths, releases, sources);
+  const files = leavesFiles || !systemIsRunning(root) ? [] : staleFiles(paths, releases, sources);
   return new Set(
     [...(await staleCredentials(root, paths, releases, sealing, hostScope(scopes))), ...files].map(releaseKey),
   );

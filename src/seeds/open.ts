@@ -21,6 +21,9 @@ import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } f
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
 export const hostKeyCredentials = { ssh: 'ssh-host-key', age: 'age-host-key', sealed: 'sealed-host-key' } as const;
 
+/** What such a credential holds if the key's file is missing: the broker then starts anyway, and says so. */
+export const missingKey = 'missing';
+
 /** Milliseconds to wait during boot for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
 
@@ -41,6 +44,8 @@ export interface Openers {
   readonly device: string | undefined;
   /** Milliseconds to wait for the TPM's device node. */
   readonly patience?: number;
+  /** The files of keys that should be there, and are not. */
+  readonly absent?: readonly string[];
 }
 
 /** The opened seeds of a machine. */
@@ -136,7 +141,9 @@ async function openWith(
   index: number | undefined,
 ): Promise<OpenedSeeds & { value: number | undefined }> {
   const reading: Reading = { index, found: undefined };
-  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading));
+  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading)).catch((error: unknown) => {
+    throw withoutKeys(openers.absent ?? [], error);
+  });
   try {
     const { srk, policy, value } = reading.found ?? {};
     return { payload: parsePayload(plaintext), openedBy, srk, policy, value };
@@ -144,6 +151,15 @@ async function openWith(
     plaintext.fill(0);
   }
 }
+
+/** Nothing opened the file: if a key's file is missing, that is why. */
+const withoutKeys = (absent: readonly string[], error: unknown): unknown =>
+  absent.length > 0 && error instanceof Failure && error.code === 'no-recipient'
+    ? new Failure('no-recipient', `the key that opens the seed is missing: ${absent.join(', ')}`, {
+        hint: `put it back from a backup; or ${resealHint}`,
+        cause: error,
+      })
+    : error;
 
 /** The unwrappers that this machine has, the fastest first. */
 function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): Unwrapper[] {

@@ -24,6 +24,7 @@ export interface Configuration {
 export const moduleOptions = {
   pins: 'auxcred.seal.pins',
   withKey: 'auxcred.seal.withKey',
+  alsoWithKey: 'auxcred.seal.alsoWithKey',
   device: 'auxcred.seal.tpm2Device',
   sshHostKey: 'auxcred.seal.sshHostKey',
 } as const;

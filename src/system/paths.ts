@@ -31,6 +31,8 @@ export function pathsUnder(root: string) {
     pending: at('/var/lib/auxcred/pending.json'),
     /** Exists from the start of a switch until its secrets are provisioned. */
     unprovisioned: at('/run/auxcred/unprovisioned'),
+    /** Exists while secrets wait for hooks that could not run at boot. */
+    postponed: at('/run/auxcred/postponed'),
     /** Held while something changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** The fixed folder. */

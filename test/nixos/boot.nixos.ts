@@ -21,7 +21,7 @@ const services = (rest: string): string => `{ config, lib, pkgs, ... }: {
       done
     '';
   });
-  imports = [ ({ lib, ... }: { ${rest} }) ];
+  imports = [ ({ lib, pkgs, ... }: { ${rest} }) ];
 }`;
 const configured = (rest: string): string[] => [ourModule, services(rest)];
 
@@ -49,6 +49,12 @@ describe('a NixOS machine', { skip: cannotBoot }, () => {
       keyless: 'auxcred.seal.sshHostKey = lib.mkForce false;',
       first: 'systemd.services.other.auxcred.token.kind = "hex";',
       second: 'systemd.services.other.auxcred.token.kind = "hex"; auxcred.secrets.db-password.generation = 2;',
+      hooked: `
+        systemd.services.other.auxcred.token.kind = "hex";
+        auxcred.secrets.db-password.generation = 3;
+        auxcred.secrets.db-password.hook = [ "\${pkgs.writeShellScript "tell" "cat <&4 >/run/told"}" ];
+      `,
+      staged: 'systemd.services.other.auxcred.token = { kind = "hex"; delivery = "stage"; };',
       missing: `
         systemd.services.other.auxcred.token.kind = "hex";
         systemd.services.other.environment.CHANGED = "yes";
@@ -158,6 +164,44 @@ describe('a NixOS machine', { skip: cannotBoot }, () => {
     const { status, stderr } = await switchTo(machine, system('missing'), 'switch');
     assert.equal(status, 0, stderr);
     assert.equal(await recorded(machine, 'web.license'), 'letter and seal\n');
+  });
+
+  test('runs the hooks of a changed secret once it has booted', async () => {
+    const { status, stderr } = await switchTo(machine, system('hooked'), 'boot');
+    assert.equal(status, 0, stderr);
+    const old = await recorded(machine, 'web.db-password');
+    await machine.shutdown();
+    await bootSystem(machine, system('hooked'));
+    await machine.run(['systemctl', 'start', 'auxcred-postponed.service']);
+    const now = await auxcred('get', 'db-password');
+    assert.notEqual(now, old);
+    assert.equal((await machine.run(['cat', '/run/told'])).stdout, now);
+    assert.equal(await recorded(machine, 'web.db-password'), now);
+    assert.notEqual((await machine.run(['stat', '/run/auxcred/postponed'], { check: false })).status, 0);
+  });
+
+  test('leaves no file of a staged secret when its unit stops', async () => {
+    const { status, stderr } = await switchTo(machine, system('staged'), 'switch');
+    assert.equal(status, 0, stderr);
+    assert.equal(await recorded(machine, 'other.token'), await auxcred('get', 'other/token'));
+    const staged = async (): Promise<string> => (await machine.shell('ls -A /run/credstore')).stdout;
+    assert.match(await staged(), /\.token$/m);
+    await machine.run(['systemctl', 'stop', 'other.service']);
+    assert.equal(await staged(), '');
+    const { stdout } = await machine.run(['systemctl', 'show', '-p', 'ExecStopPostEx', 'other.service']);
+    assert.match(stdout, /path=\S+\/bin\/rm .*status=0/);
+    await machine.run(['systemctl', 'start', 'other.service']);
+  });
+
+  test('whose host key is missing says so', async () => {
+    await machine.run(['mv', '/etc/ssh/ssh_host_ed25519_key', '/root/key']);
+    await machine.run(['systemctl', 'stop', 'auxcred.service']);
+    await machine.run(['systemctl', 'restart', 'web.service'], { check: false });
+    const { stdout } = await machine.run(['journalctl', '-b', '--output=cat', '--unit=auxcred.service']);
+    assert.match(stdout, /the key that opens the seed is missing: \/etc\/ssh\/ssh_host_ed25519_key/);
+    await machine.run(['mv', '/root/key', '/etc/ssh/ssh_host_ed25519_key']);
+    await machine.run(['systemctl', 'stop', 'auxcred.service']);
+    await machine.run(['systemctl', 'restart', 'web.service']);
   });
 
   test('its store of configurations can only be read', async () => {

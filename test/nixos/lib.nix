@@ -52,6 +52,7 @@ rec {
   mkIf = condition: value: if condition then value else { };
   mkMerge = parts: { inherit parts; };
   optional = condition: value: if condition then [ value ] else [ ];
+  optionals = condition: list: if condition then list else [ ];
   optionalAttrs = condition: value: if condition then value else { };
   genAttrs = names: make: builtins.listToAttrs (map (name: { inherit name; value = make name; }) names);
   concatMapStringsSep = separator: make: list: builtins.concatStringsSep separator (map make list);
@@ -85,6 +86,7 @@ rec {
       made = import file {
         lib = import ./lib.nix;
         options.system.preSwitchChecks = { };
+        utils.fsNeededForBoot = disk: disk.neededForBoot or false;
         pkgs = {
           coreutils = package "coreutils";
           auxcred = package "auxcred";
@@ -94,7 +96,12 @@ rec {
         config = {
           networking.hostName = "web1";
           services.openssh.enable = true;
-          users.groups = { };
+          users = {
+            users.app.name = "app";
+            groups = { };
+          };
+          boot.isContainer = false;
+          fileSystems = auxcred.fileSystems or { };
           systemd = {
             package = package "systemd";
             services = builtins.mapAttrs (

@@ -80,6 +80,21 @@ describe('the NixOS module', () => {
       '{ enable = true; immutableEtc = true; secrets.a = { delivery = "credstore"; }; }',
       /immutable/,
     ],
+    [
+      'an owner that nothing makes',
+      '{ enable = true; secrets.a = { delivery = "file"; owner = "ap"; }; }',
+      /no user ap/,
+    ],
+    [
+      'a file for users with an owner',
+      '{ enable = true; secrets.a = { delivery = "file"; neededFor = "users"; owner = "app"; }; }',
+      /before there is a user app/,
+    ],
+    [
+      'a seed that is mounted after users are made',
+      '{ enable = true; fileSystems.a.mountPoint = "/var/lib/auxcred"; secrets.a.neededForUsers = true; }',
+      /fileSystems\."\/var\/lib\/auxcred"\.neededForBoot/,
+    ],
     ['one name twice', '{ enable = true; secrets.a.units = [ "w" ]; secrets.b.name = "a"; }', /declared 2 times/],
   ] as const)
     test(`refuses ${what}`, () => {

@@ -38,8 +38,11 @@ export interface NixResult {
 /** Where Nix sees the project, and the folders of nixpkgs. */
 const inside = { project: '/mnt/project', nixos: '/mnt/nixos', lib: '/mnt/lib', work: '/mnt/work' } as const;
 
-/** The project's NixOS module, as an import in a list of modules. */
-export const ourModule = `${inside.project}/nixos/module.nix`;
+/** A file of the project as Nix sees it, which in a list of modules is an import. */
+export const projectFile = (path: string): string => join(inside.project, path);
+
+/** The project's NixOS module. */
+export const ourModule = projectFile('nixos/module.nix');
 
 /** Binds what Nix needs into the root, for this process alone, and runs a command there. */
 const enterScript = `

@@ -84,6 +84,29 @@ describe('a NixOS machine with a TPM', { skip: cannotBoot }, () => {
     assert.equal(await failedUnits(machine), '');
     assert.equal(await recorded(machine, 'db'), await get(machine, 'db'));
   });
+
+  test('moves to another key without a moment in which nothing opens the seed', async () => {
+    const device = `auxcred.seal.tpm2Device = "${machine.tpm?.device ?? ''}";`;
+    const value = await get(machine, 'db');
+    const moved = (rest: string): Promise<string> => nix.build(configured(`auxcred.seal.withKey = "host"; ${rest}`));
+    const refused = await switchTo(machine, await moved(''), 'switch');
+    assert.notEqual(refused.status, 0);
+    assert.match(refused.stdout + refused.stderr, /auxcred\.seal\.alsoWithKey = \[ "tpm2" \].*--with-key=host/);
+    const served = async (): Promise<void> => {
+      await machine.run(['systemctl', 'stop', 'auxcred.service']);
+      await machine.run(['systemctl', 'restart', 'web.service']);
+      assert.equal(await recorded(machine, 'db'), value);
+    };
+    for (const step of [
+      async () => await switchTo(machine, await moved(`auxcred.seal.alsoWithKey = [ "tpm2" ]; ${device}`), 'switch'),
+      async () => await machine.run(['auxcred', 'reseal', '--with-key=host', '--no-tpm2-pcrs']),
+      async () => await switchTo(machine, await moved(''), 'switch'),
+    ]) {
+      const { status, stderr } = await step();
+      assert.equal(status, 0, stderr);
+      await served();
+    }
+  });
 });
 
 describe('a NixOS machine whose /var is forgotten at each boot', { skip: cannotBoot }, () => {
@@ -124,50 +147,5 @@ describe('a NixOS machine whose /var is forgotten at each boot', { skip: cannotB
     assert.equal(await failedUnits(machine), '');
     assert.notEqual((await machine.run(['stat', '/var/lib/forgotten'], { check: false })).status, 0);
     assert.equal(await recorded(machine, 'db'), value);
-  });
-});
-
-describe('a NixOS machine whose users have passwords from auxcred', { skip: cannotBoot }, () => {
-  let nix: Nix;
-  let machine: Machine;
-  let first: string;
-  let system: string;
-  before(async () => {
-    nix = await Nix.start();
-    const sysusers = `
-      systemd.sysusers.enable = true;
-      users.mutableUsers = false;
-      users.allowNoPasswordLogin = true;
-    `;
-    first = await nix.build(configured(sysusers));
-    system = await nix.build(
-      configured(`
-        ${sysusers}
-        users.users.alice = {
-          isSystemUser = true;
-          group = "alice";
-          hashedPasswordFile = config.auxcred.secrets.alice-hash.path;
-        };
-        users.groups.alice = { };
-        auxcred.secrets.alice = { kind = "password"; units = [ "web" ]; };
-        auxcred.secrets.alice-hash = { kind = "crypt"; of = "alice"; delivery = "file"; neededFor = "users"; };
-      `),
-    );
-    machine = await nixosMachine({ name: 'web1' });
-  });
-  after(async () => {
-    await machine?.destroy();
-    nix?.stop();
-  });
-
-  test('makes them with the hash of the secret', async () => {
-    await bootSystem(machine, first);
-    await machine.run(['auxcred', 'seal', '--no-recovery']);
-    await machine.run(['auxcred', 'provision']);
-    await switchTo(machine, system, 'switch');
-    assert.equal(await failedUnits(machine), '');
-    const hash = await get(machine, 'alice-hash');
-    assert.match(hash, /^\$y\$/);
-    assert.equal((await machine.run(['getent', 'shadow', 'alice'])).stdout.split(':')[1], hash);
   });
 });

@@ -46,6 +46,12 @@ describe('copy', () => {
     );
     for (const { source } of pairs()) assert.ok(existsSync(source), source);
     assert.equal(pairs('--no-seeds').length, 3);
+    assert.deepEqual(
+      pairs('--by-configuration').map(({ destination }) => destination),
+      pairs()
+        .map(({ destination }) => destination)
+        .filter((destination) => !/^\/etc\/systemd\/|secrets\.d/.test(destination)),
+    );
     assert.equal(auxcred(operator('copy', 'web9')).status, exitStatus['not-found']);
     assert.match(works(operator('copy', 'web1')), /^SOURCE +DESTINATION +MODE +OWNER\n/);
   });
