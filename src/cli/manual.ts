@@ -522,12 +522,26 @@ export const manual = {
   status: page({
     group: 'machine',
     summary: 'show at a glance whether units get their secrets, and what is active',
-    usage: ['[--no-open] [--json]'],
+    usage: ['[--no-open] [--json]', '[--no-open] --prometheus [--output=FILE]'],
     text: [
       'Tests that the seed opens, and asks the TPM and systemd. With --root= it leaves out what needs a running ' +
         'system.',
+      "--prometheus writes metrics for node_exporter's textfile collector, and ends with 0 whatever they say.",
     ],
-    options: [{ name: 'no-open', help: 'do not open the seed or ask the TPM' }, json, root, device],
+    options: [
+      { name: 'no-open', help: 'do not open the seed or ask the TPM' },
+      json,
+      { name: 'prometheus', help: 'print metrics for Prometheus' },
+      { name: 'output', value: 'FILE', help: 'replace FILE by the metrics, as a whole', choices: 'file' },
+      root,
+      device,
+    ],
+    examples: [
+      {
+        command: 'auxcred status --prometheus --output=/var/lib/prometheus/node-exporter/auxcred.prom',
+        says: 'for node_exporter',
+      },
+    ],
     statuses: { unwell: 'something needs attention: auxcred doctor says what' },
     seeAlso: ['auxcred-doctor(1)'],
   }),

@@ -39,3 +39,41 @@ export function journalEntries(...matches: readonly string[]): JournalEntry[] {
       return { at: new Date(Number(field('__REALTIME_TIMESTAMP')) / 1000), field };
     });
 }
+
+/** How often each value of a field occurs, and the place of the last entry. */
+export interface EntryCounts {
+  readonly values: ReadonlyMap<string, number>;
+  /** Undefined if no entry matches. */
+  readonly cursor: string | undefined;
+}
+
+/**
+ * Counts entries of this boot by the value of a field, without reading the rest of them: 100,000 take about a second.
+ * @param after - the cursor that an earlier call returned; entries up to there are left out
+ * @returns undefined if there is no journal
+ */
+export function countEntries(field: string, matches: readonly string[], after?: string): EntryCounts | undefined {
+  const { status, stdout } = spawnSync(
+    'journalctl',
+    [
+      '--quiet',
+      '--no-pager',
+      '--boot',
+      '--output=cat',
+      `--output-fields=${field}`,
+      '--show-cursor',
+      ...(after === undefined ? [] : [`--after-cursor=${after}`]),
+      ...matches,
+    ],
+    { encoding: 'utf8', maxBuffer: 256 << 20, stdio: ['ignore', 'pipe', 'ignore'] },
+  );
+  if (status !== 0) return undefined;
+  const values = new Map<string, number>();
+  let cursor: string | undefined;
+  for (const line of stdout.split('\n')) {
+    const [, place] = /^-- cursor: (.+)$/.exec(line) ?? [];
+    if (place !== undefined) cursor = place;
+    else if (line !== '') values.set(line, (values.get(line) ?? 0) + 1);
+  }
+  return { values, cursor };
+}

@@ -31,6 +31,9 @@ export function pathsUnder(root: string) {
     pending: at('/var/lib/auxcred/pending.json'),
     /** Exists from the start of a switch until its secrets are provisioned. */
     unprovisioned: at('/run/auxcred/unprovisioned'),
+    runtime: at('/run/auxcred'),
+    /** How many releases and refusals of this boot `status --prometheus` has counted. */
+    counted: at('/run/auxcred/counted.json'),
     /** Held while something changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** The fixed folder. */
