@@ -59,6 +59,7 @@ const documentation = [
     'operations.md',
     'threat-model.md',
     'vaults.md',
+    'watching.md',
   ].map((name) => `docs/${name}`),
 ];
 
