@@ -23,6 +23,7 @@ const order = [
   'other-vaults',
   'vault',
   'seeds',
+  'graph',
   'manifest',
   'fixed',
   'gokey',

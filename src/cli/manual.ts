@@ -52,6 +52,8 @@ export const groups = {
 } as const;
 export type Group = keyof typeof groups;
 
+export const graphFormats = ['text', 'svg', 'dot'] as const;
+
 const json: OptionEntry = { name: 'json', help: 'print JSON for programs' };
 const root: OptionEntry = {
   name: 'root',
@@ -438,10 +440,18 @@ export const manual = {
   graph: page({
     group: 'machine',
     summary: 'show which unit gets what, and what it is made of',
-    usage: ['[--dot]'],
+    usage: ['[--format=FORMAT]'],
     text: [],
-    options: [{ name: 'dot', help: 'print the graph for Graphviz' }, ...view],
-    examples: [{ command: 'auxcred graph --dot | dot -Tsvg > secrets.svg', says: 'as a picture' }],
+    options: [
+      {
+        name: 'format',
+        value: 'FORMAT',
+        help: 'text (default), svg for a picture, or dot for Graphviz',
+        choices: graphFormats,
+      },
+      ...view,
+    ],
+    examples: [{ command: 'auxcred graph --format=svg > secrets.svg', says: 'as a picture' }],
   }),
   get: page({
     group: 'machine',
