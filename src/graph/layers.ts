@@ -43,7 +43,7 @@ export interface Layout<L extends Link> {
 
 /** Space between boxes, and around passing links. */
 const gap = 8;
-const passing = 5;
+const passing = 7;
 const sweeps = 24;
 
 /** Both lists in a fixed order: it decides between places that are equally good. */

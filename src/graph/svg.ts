@@ -45,7 +45,9 @@ const cut = (text: string): string =>
   text.length <= longest ? text : `${text.slice(0, longest / 2)}…${text.slice(1 - longest / 2)}`;
 const widthOf = (text: string, pixels: number): number => Math.ceil(cut(text).length * pixels * letter);
 const rounded = (number: number): string => String(Math.round(number * 10) / 10);
-const rowText = ({ as }: GraphEdge): string => as.join(', ');
+/** `key, .pub`: names that begin with the first one are shortened to their ends. */
+const rowText = ({ as: [first = '', ...others] }: GraphEdge): string =>
+  [first, ...others.map((name) => (name.startsWith(`${first}.`) ? name.slice(first.length) : name))].join(', ');
 
 /** A node with its place, and what leads to it from top to bottom. */
 interface Drawn {
@@ -168,7 +170,7 @@ function edgesOf(plan: Plan, drawn: readonly Drawn[], columns: readonly Column[]
     const start = position.get(places[0] ?? to.place) ?? 0;
     const color = edgeColors[start % edgeColors.length] ?? 'currentColor';
     const look = of.from.kind === 'scope' ? 'class="edge of-scope"' : `class="edge" stroke="${color}"`;
-    const says = `${of.from.name} → ${of.to.name}${of.as.length === 0 ? '' : ` as ${rowText(of)}`}`;
+    const says = `${of.from.name} → ${of.to.name}${of.as.length === 0 ? '' : ` as ${of.as.join(', ')}`}`;
     return `<path ${look} d="${path.join('')}"><title>${escaped(says)}</title></path>`;
   });
 }
@@ -180,7 +182,9 @@ function boxOf({ node: { kind, name, detail }, place, rows }: Drawn, columns: re
     `<text${at.quiet === true ? ' class="quiet"' : ''} x="${rounded(at.x)}" y="${rounded(at.y)}"` +
     `${at.end === true ? ' text-anchor="end"' : ''}>${escaped(cut(content))}</text>`;
   const about =
-    rows.length === 0 ? `${name}${detail === '' ? '' : `: ${detail}`}` : `${name}: ${rows.map(rowText).join(', ')}`;
+    rows.length === 0
+      ? `${name}${detail === '' ? '' : `: ${detail}`}`
+      : `${name}: ${rows.flatMap(({ as }) => as).join(', ')}`;
   return [
     `<g class="${kind}"><title>${escaped(about)}</title>`,
     `<rect class="box" x="${String(x)}" y="${rounded(top)}" width="${String(width)}" height="${String(place.height)}" rx="5"/>`,
