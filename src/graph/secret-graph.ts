@@ -62,8 +62,12 @@ function detailOf(content: Content): string {
   return `${kindOfContent(content)}${rotation === undefined ? '' : `, ${rotation}`}`;
 }
 
-/** @param host - the scope of secrets that are not shared: `host/web1` */
-export function secretGraph(declarations: readonly SecretDeclaration[], host: string): SecretGraph {
+/**
+ * The same graph whatever the order of the declarations.
+ * @param host - the scope of secrets that are not shared: `host/web1`
+ */
+export function secretGraph(unordered: readonly SecretDeclaration[], host: string): SecretGraph {
+  const declarations = [...unordered].sort((a, b) => (a.name < b.name ? -1 : 1));
   const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
   const nodes = new Map<string, GraphNode>();
   const nodeOf = (kind: NodeKind, name: string, detail = ''): GraphNode => {

@@ -167,8 +167,8 @@ function edgesOf(plan: Plan, drawn: readonly Drawn[], columns: readonly Column[]
       // The first point follows a passage through a column.
       return `${i === 0 ? 'M' : 'L'}${String(x1)} ${y1}C${middle} ${y1} ${middle} ${y2} ${String(x2)} ${y2}`;
     });
-    const start = position.get(places[0] ?? to.place) ?? 0;
-    const color = edgeColors[start % edgeColors.length] ?? 'currentColor';
+    const start = places[0] ?? to.place;
+    const color = edgeColors[((position.get(start) ?? 0) + 5 * start.column) % edgeColors.length] ?? 'currentColor';
     const look = of.from.kind === 'scope' ? 'class="edge of-scope"' : `class="edge" stroke="${color}"`;
     const says = `${of.from.name} → ${of.to.name}${of.as.length === 0 ? '' : ` as ${of.as.join(', ')}`}`;
     return `<path ${look} d="${path.join('')}"><title>${escaped(says)}</title></path>`;

@@ -52,6 +52,7 @@ const documentation = [
     'flow.svg',
     'formats.md',
     'glossary.md',
+    'graph.svg',
     'guide.md',
     'moving-in.md',
     'nixos-options.md',

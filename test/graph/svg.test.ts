@@ -1,10 +1,18 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import fc from 'fast-check';
 import { type Box, layout } from '../../src/graph/layers.ts';
-import type { GraphEdge, GraphNode, NodeKind, SecretGraph } from '../../src/graph/secret-graph.ts';
+import {
+  type GraphEdge,
+  type GraphNode,
+  type NodeKind,
+  type SecretGraph,
+  secretGraph,
+} from '../../src/graph/secret-graph.ts';
 import { svgOf } from '../../src/graph/svg.ts';
+import { manifestOf } from '../../src/manifest/manifest.ts';
 
 interface Rectangle {
   readonly left: number;
@@ -122,11 +130,11 @@ describe('the picture of a graph', () => {
   });
 
   test('is the same each time, whatever the order of the declarations', () => {
-    const secrets = ['a', 'b', 'c'].map((name) => node('secret', name));
-    const unit = node('unit', 'web.service');
-    const edges = secrets.map((from) => ({ from, to: unit, as: [from.name] }));
-    const nodes = [...secrets, unit];
-    assert.equal(svgOf({ nodes, edges }, 't'), svgOf({ nodes, edges: [...edges] }, 't'));
+    const { declarations } = manifestOf([{ path: 'docs/graph.toml', text: readFileSync('docs/graph.toml', 'utf8') }]);
+    assert.ok(declarations.length > 5);
+    const expected = svgOf(secretGraph(declarations, 'host'), 'Secrets of host');
+    assert.equal(expected, readFileSync('docs/graph.svg', 'utf8'));
+    assert.equal(svgOf(secretGraph([...declarations].reverse(), 'host'), 'Secrets of host'), expected);
   });
 
   test('is well-formed XML with a title on everything, whatever the names are', () => {
