@@ -103,6 +103,7 @@ const others = new Set([
   'name',
   'print',
   'follow',
+  'collector',
 ]);
 const optionsOf = (verb: VerbEntry): readonly string[] => [...verb.options.map(({ name }) => name), 'help'];
 const allOptions = new Set(verbNames.flatMap((verb) => optionsOf(manual[verb])));
