@@ -311,7 +311,7 @@ const units: readonly (readonly [string, string])[] = [
   [
     'auxcred-rotate.timer',
     'Starts auxcred-rotate.service, which activates the secrets of a new period at its start in UTC. If that fails, ' +
-      'it is tried again every ten minutes, and the sixth failure within an hour starts the units of its OnFailure=.',
+      'it is tried again every ten minutes, and is failed after the sixth time.',
   ],
 ];
 
