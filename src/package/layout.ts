@@ -53,6 +53,7 @@ const documentation = [
     'formats.md',
     'glossary.md',
     'graph.svg',
+    'graph.toml',
     'guide.md',
     'moving-in.md',
     'nixos-options.md',
