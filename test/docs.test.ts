@@ -3,11 +3,13 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { isVerb, manual, type VerbEntry, verbNames } from '../src/cli/manual.ts';
 import { chapter, rowsOf } from '../src/package/roff.ts';
+import { filesOfPage } from './watching-page.ts';
 
 const pages = [
   'README.md',
@@ -58,8 +60,27 @@ describe('the documentation', () => {
     assert.ok(read('README.md').split('\n').length <= 120);
   });
 
-  test('docs/flow.svg is what docs/flow.mjs prints', () => {
-    assert.equal(spawnSync(process.execPath, ['docs/flow.mjs'], { encoding: 'utf8' }).stdout, read('docs/flow.svg'));
+  for (const picture of ['flow', 'graph'])
+    test(`docs/${picture}.svg is what docs/${picture}.mjs prints`, () => {
+      const { stdout } = spawnSync(process.execPath, [`docs/${picture}.mjs`], { encoding: 'utf8' });
+      assert.equal(stdout, read(`docs/${picture}.svg`));
+    });
+
+  test('the rules for alerts are what Prometheus takes, about metrics that exist', () => {
+    const rules = filesOfPage().get('/etc/prometheus/rules.d/auxcred.yml') ?? '';
+    const folder = mkdtempSync(join(tmpdir(), 'auxcred-rules-'));
+    try {
+      writeFileSync(join(folder, 'rules.yml'), rules);
+      const { status, stderr } = spawnSync('promtool', ['check', 'rules', join(folder, 'rules.yml')], {
+        encoding: 'utf8',
+      });
+      assert.equal(status, 0, stderr);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+    const named = [...rules.matchAll(/\bauxcred_[a-z_]+/g)];
+    assert.ok(named.length >= 5);
+    for (const [name] of named) assert.ok(read('src/health/metrics.ts').includes(`'${name}'`), name);
   });
 });
 
@@ -83,6 +104,7 @@ const others = new Set([
   'name',
   'print',
   'follow',
+  'collector',
 ]);
 const optionsOf = (verb: VerbEntry): readonly string[] => [...verb.options.map(({ name }) => name), 'help'];
 const allOptions = new Set(verbNames.flatMap((verb) => optionsOf(manual[verb])));

@@ -24,6 +24,7 @@ const order = [
   'vault',
   'seeds',
   'attestation',
+  'graph',
   'manifest',
   'fixed',
   'gokey',

@@ -40,6 +40,8 @@ const debianPackages = [
     'faketime',
     'perl',
     'python3',
+    'prometheus',
+    'curl',
     'man-db',
     'groff-base',
     'mandoc',

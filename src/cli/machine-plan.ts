@@ -19,6 +19,7 @@ import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { whileSaying } from '../terminal/progress.ts';
 import { counted, printJson, printTable, say, warn } from '../terminal/say.ts';
 import { sound } from './chosen-manifest.ts';
 import { periodNamed } from './chosen-recipe.ts';
@@ -50,7 +51,9 @@ export async function showPlan(
     show({ changes: [], pending: [], hooks: [], postponed: [], dropIns }, options, root);
     return 0;
   }
-  const { payload, counter } = await openPinnedSeeds(paths, openersOf(paths, options.value('tpm2-device')));
+  const { payload, counter } = await whileSaying('opening the seeds', () =>
+    openPinnedSeeds(paths, openersOf(paths, options.value('tpm2-device'))),
+  );
   try {
     if (!options.flag('accept-older')) refuseRewound(counter, activeSnapshot(paths, payload.scopes)?.tpmCounter);
     const running = systemIsRunning(root);
@@ -61,7 +64,7 @@ export async function showPlan(
       {
         at: at ?? new Date(),
         counter: payload.counter,
-        undelivered: await undelivered(root, paths, payload, false),
+        undelivered: await whileSaying('reading what units have', () => undelivered(root, paths, payload, false)),
         acceptEarlier: at !== undefined || options.flag('accept-clock'),
         acceptOlder: options.flag('accept-older'),
       },

@@ -52,6 +52,8 @@ export const groups = {
 } as const;
 export type Group = keyof typeof groups;
 
+export const graphFormats = ['text', 'svg', 'dot'] as const;
+
 const json: OptionEntry = { name: 'json', help: 'print JSON for programs' };
 const root: OptionEntry = {
   name: 'root',
@@ -446,10 +448,18 @@ export const manual = {
   graph: page({
     group: 'machine',
     summary: 'show which unit gets what, and what it is made of',
-    usage: ['[--dot]'],
+    usage: ['[--format=FORMAT]'],
     text: [],
-    options: [{ name: 'dot', help: 'print the graph for Graphviz' }, ...view],
-    examples: [{ command: 'auxcred graph --dot | dot -Tsvg > secrets.svg', says: 'as a picture' }],
+    options: [
+      {
+        name: 'format',
+        value: 'FORMAT',
+        help: 'text (default), svg for a picture, or dot for Graphviz',
+        choices: graphFormats,
+      },
+      ...view,
+    ],
+    examples: [{ command: 'auxcred graph --format=svg > secrets.svg', says: 'as a picture' }],
   }),
   get: page({
     group: 'machine',
@@ -530,12 +540,26 @@ export const manual = {
   status: page({
     group: 'machine',
     summary: 'show at a glance whether units get their secrets, and what is active',
-    usage: ['[--no-open] [--json]'],
+    usage: ['[--no-open] [--json]', '[--no-open] --prometheus [--output=FILE]'],
     text: [
       'Tests that the seed opens, and asks the TPM and systemd. With --root= it leaves out what needs a running ' +
         'system.',
+      "--prometheus writes metrics for node_exporter's textfile collector, and ends with 0 whatever they say.",
     ],
-    options: [{ name: 'no-open', help: 'do not open the seed or ask the TPM' }, json, root, device],
+    options: [
+      { name: 'no-open', help: 'do not open the seed or ask the TPM' },
+      json,
+      { name: 'prometheus', help: 'print metrics for Prometheus' },
+      { name: 'output', value: 'FILE', help: 'replace FILE by the metrics, as a whole', choices: 'file' },
+      root,
+      device,
+    ],
+    examples: [
+      {
+        command: 'auxcred status --prometheus --output=/var/lib/prometheus/node-exporter/auxcred.prom',
+        says: 'for node_exporter',
+      },
+    ],
     statuses: { unwell: 'something needs attention: auxcred doctor says what' },
     seeAlso: ['auxcred-doctor(1)'],
   }),

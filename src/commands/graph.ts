@@ -1,38 +1,36 @@
+import { utf8 } from '../bytes.ts';
 import { viewOf } from '../cli/chosen-manifest.ts';
+import { graphFormats } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
-import { anyUnit, credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
-import { dependenciesOf } from '../manifest/dependencies.ts';
-import { print } from '../terminal/say.ts';
+import { Failure } from '../failure.ts';
+import { madeOf, receiverText, scopeOf, secretGraph } from '../graph/secret-graph.ts';
+import { svgOf } from '../graph/svg.ts';
+import { credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
+import { print, printBytes } from '../terminal/say.ts';
 import { type Branch, drawTree } from '../terminal/tree.ts';
 
-/**
- * `auxcred graph`: shows which unit gets what, and what that is made of; `--dot` prints it for Graphviz. Opens no seed.
- */
+/** `auxcred graph`: shows which unit gets what, and what that is made of, as text or as a picture. Opens no seed. */
 export function graph(argv: readonly string[]): number {
   const options = new Options('graph', argv);
   options.exactly();
   const { manifest, standpoint } = viewOf(options);
   const declarations = [...manifest.declarations].sort((a, b) => (a.name < b.name ? -1 : 1));
-  for (const line of options.flag('dot') ? dot(declarations, standpoint.host) : tree(declarations, standpoint.host))
-    print(line);
+  const { host } = standpoint;
+  const format = formatOf(options);
+  if (format === 'svg') printBytes(utf8(svgOf(secretGraph(declarations, host), `Secrets of ${host}`)));
+  else for (const line of format === 'dot' ? dot(declarations, host) : tree(declarations, host)) print(line);
   return 0;
 }
 
-const scopeOf = ({ content }: SecretDeclaration, host: string): string | undefined =>
-  content.form === 'derived' || content.form === 'fixed'
-    ? content.share === undefined
-      ? host
-      : `group/${content.share}`
-    : undefined;
-
-function madeOf(
-  declaration: SecretDeclaration,
-  byName: ReadonlyMap<string, SecretDeclaration>,
-): { name: string; part: string }[] {
-  const seen = new Set<string>();
-  return dependenciesOf(declaration.content, (name) => byName.has(name)).filter(
-    ({ name, part }) => !seen.has(`${name}.${part}`) && seen.add(`${name}.${part}`),
-  );
+/** @throws Failure `usage` */
+function formatOf(options: Options): (typeof graphFormats)[number] {
+  const given = options.value('format') ?? 'text';
+  const format = graphFormats.find((known) => known === given);
+  if (!format)
+    throw new Failure('usage', `--format=${given} is none of ${graphFormats.join(', ')}`, {
+      hint: 'auxcred graph --format=svg',
+    });
+  return format;
 }
 
 function tree(declarations: readonly SecretDeclaration[], host: string): string[] {
@@ -40,7 +38,7 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
   const describe = (name: string, part: string): string => {
     const declaration = byName.get(name);
     if (!declaration) return name;
-    const scope = scopeOf(declaration, host);
+    const scope = scopeOf(declaration.content, host);
     const kind = `${kindOfContent(declaration.content)}${scope === undefined ? '' : ` of ${scope}`}`;
     return `${name}${part === 'secret' ? '' : `.${part}`}  ${kind}`;
   };
@@ -60,7 +58,7 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
         credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })),
       );
     return [
-      unit === anyUnit ? 'anyone who may read it' : unit,
+      receiverText(unit),
       ...drawTree(
         given.map(({ name, id, part }) =>
           branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),
@@ -86,7 +84,7 @@ function dot(declarations: readonly SecretDeclaration[], host: string): string[]
       return `  ${node(name)} [label=${label}, shape=ellipse];`;
     }),
     ...declarations.flatMap((declaration) => {
-      const scope = scopeOf(declaration, host);
+      const scope = scopeOf(declaration.content, host);
       const self = node(declaration.name);
       const id = declaration.credential === declaration.name ? undefined : declaration.credential;
       return [

@@ -4,7 +4,8 @@ import { withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { type Destination, type Outcome, type PushOptions, pushTo } from '../push/host-push.ts';
-import { printJson, printTable, say, sayProgress } from '../terminal/say.ts';
+import { sayProgress } from '../terminal/progress.ts';
+import { printJson, printTable, say } from '../terminal/say.ts';
 import { readVault, type Vault, vaultFolder } from '../vault/vault.ts';
 
 /**
@@ -101,8 +102,11 @@ async function inParallel(
         say(`${outcome.host}: ${outcome.result} (${outcome.seconds.toFixed(1)} s)`);
     }
   };
-  await Promise.all(Array.from({ length: Math.min(jobs, destinations.length) }, worker));
-  sayProgress('');
+  try {
+    await Promise.all(Array.from({ length: Math.min(jobs, destinations.length) }, worker));
+  } finally {
+    sayProgress('');
+  }
   return destinations.flatMap((destination) => outcomes.get(destination) ?? []);
 }
 

@@ -1,12 +1,20 @@
+import { statSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { utf8 } from '../bytes.ts';
 import { countsOf, left, look } from '../cli/chosen-health.ts';
 import { Options } from '../cli/options.ts';
+import { Failure } from '../failure.ts';
+import { activityOn } from '../health/activity.ts';
 import { sockets, unitOf } from '../health/broker-state.ts';
 import { findingsOf } from '../health/checks.ts';
+import { expositionOf } from '../health/exposition.ts';
 import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
+import { metricsOf } from '../health/metrics.ts';
 import type { UnitState } from '../health/unit-state.ts';
 import { policiesText } from '../seeds/policies.ts';
-import { colored, counted, print, printJson } from '../terminal/say.ts';
+import { replaceFile } from '../system/files.ts';
+import { colored, counted, print, printBytes, printJson } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import { literalPcrs, type TpmPolicy } from '../tpm2/policy.ts';
 
@@ -14,8 +22,10 @@ import { literalPcrs, type TpmPolicy } from '../tpm2/policy.ts';
 export async function status(argv: readonly string[]): Promise<number> {
   const options = new Options('status', argv);
   options.exactly();
+  const output = metricsFile(options);
   const health = await look(options, !options.flag('no-open'));
   const findings = findingsOf(health);
+  if (options.flag('prometheus')) return showMetrics(health, findings, output);
   if (options.flag('json'))
     printJson({ ...jsonOf(health), well: isWell(findings), findings: findings.filter(({ level }) => level !== 'ok') });
   else {
@@ -34,6 +44,37 @@ export async function status(argv: readonly string[]): Promise<number> {
     print(verdictOf(health, findings));
   }
   return left(health, findings);
+}
+
+/** Where metrics go; undefined for standard output. @throws Failure `usage`, `not-found` */
+function metricsFile(options: Options): string | undefined {
+  const output = options.value('output');
+  if (options.flag('prometheus') && options.flag('json'))
+    throw new Failure('usage', '--prometheus and --json are two forms of the same', { hint: 'leave out one of them' });
+  if (output === undefined) return undefined;
+  if (!options.flag('prometheus'))
+    throw new Failure('usage', '--output is for metrics', {
+      hint: `auxcred status --prometheus --output=${output}`,
+    });
+  if (statSync(dirname(output), { throwIfNoEntry: false })?.isDirectory() !== true)
+    throw new Failure('not-found', `there is no folder ${dirname(output)}`, {
+      hint: "the folder that node_exporter's --collector.textfile.directory names",
+    });
+  return output;
+}
+
+/**
+ * Writes the metrics. node_exporter, which is not root, reads a complete file at any time.
+ * @returns 0 whatever they say, so that the unit that calls this fails only if there are none; and what `left` does if
+ *   the TPM hangs
+ */
+function showMetrics(health: Health, findings: readonly Finding[], output: string | undefined): number {
+  const activity = activityOn(health.paths, health.isRunning && process.geteuid?.() === 0);
+  const text = utf8(expositionOf(metricsOf(health, findings, activity)));
+  if (output === undefined) printBytes(text);
+  else replaceFile(output, text, { mode: 0o644 });
+  left(health, []);
+  return 0;
 }
 
 /** The last line. */

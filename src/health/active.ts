@@ -10,6 +10,7 @@ import { nameText } from '../fixed/name.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
+import { pendingSteps } from '../provision/pending.ts';
 import { activeRecipe, type ReleaseChange } from '../provision/plan.ts';
 import { type Planned, planned } from '../provision/provision.ts';
 import type { OpenedSeeds } from '../seeds/open.ts';
@@ -52,6 +53,8 @@ export interface ActiveSecrets {
   readonly units: number;
   readonly changes: readonly ReleaseChange[];
   readonly stale: readonly Stale[];
+  /** Units that have yet to be restarted or reloaded for what is active. */
+  readonly pending: readonly string[];
   /** Why the manifest can't be activated. */
   readonly refused: Failure | undefined;
   /** Why the broker refuses the store: it is older than what the TPM has seen. */
@@ -139,6 +142,7 @@ export function activeWith(
     units: new Set(known?.releases.map(({ unit }) => unit).filter((unit) => unit !== anyUnit)).size,
     changes: future?.changes ?? [],
     stale: future ? staleIn(future, known) : [],
+    pending: pendingSteps(paths, hostScope(scopes)).map(({ unit }) => unit),
     refused: plan instanceof Failure ? plan : undefined,
     older: failureOf(() => {
       refuseRewound(tpmCounter, known?.tpmCounter);

@@ -4,7 +4,8 @@ import { forgetPending } from '../provision/pending.ts';
 import { mergedSteps, nobody, stepsFor, type Told, takeSteps } from '../provision/running-units.ts';
 import { failuresOf, type UnitFailure, unfinishedService, unitsFailure } from '../provision/unit-jobs.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { counted, say, sayProgress } from '../terminal/say.ts';
+import { sayProgress, whileSaying } from '../terminal/progress.ts';
+import { counted, say } from '../terminal/say.ts';
 import type { Activated } from './provisioning.ts';
 
 /** Why a unit is touched although nothing changes for it. */
@@ -48,9 +49,9 @@ export async function unitFailures(told: Told, wait: boolean): Promise<readonly 
   const own = wait && told.taken.length > 0 ? unfinishedService() : undefined;
   if (own !== undefined) say(`not waiting for units: ${own}, which this process belongs to, may be what they wait for`);
   if (!wait || own !== undefined) return [...told.refused].map(([unit, reason]) => ({ unit, reason }));
-  const failures = await failuresOf(told, (waiting) => {
-    sayProgress(waiting.length === 0 ? '' : `waiting for ${waiting.join(', ')}`);
-  });
-  sayProgress('');
-  return failures;
+  return await whileSaying('waiting for units', () =>
+    failuresOf(told, (waiting) => {
+      if (waiting.length > 0) sayProgress(`waiting for ${waiting.join(', ')}`);
+    }),
+  );
 }

@@ -54,6 +54,8 @@ const documentation = [
     'flow.svg',
     'formats.md',
     'glossary.md',
+    'graph.svg',
+    'graph.toml',
     'guide.md',
     'moving-in.md',
     'nixos-options.md',
@@ -61,6 +63,7 @@ const documentation = [
     'operations.md',
     'threat-model.md',
     'vaults.md',
+    'watching.md',
   ].map((name) => `docs/${name}`),
 ];
 

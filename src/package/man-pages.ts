@@ -310,7 +310,8 @@ const units: readonly (readonly [string, string])[] = [
   ],
   [
     'auxcred-rotate.timer',
-    'Starts auxcred-rotate.service, which activates the secrets of a new period at its start in UTC.',
+    'Starts auxcred-rotate.service, which activates the secrets of a new period at its start in UTC. If that fails, ' +
+      'it is tried again every ten minutes, and is failed after the sixth time.',
   ],
 ];
 

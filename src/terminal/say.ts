@@ -5,6 +5,7 @@
 import { fstatSync, fsyncSync, statSync, writeSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { printableJson } from '../system/printable.ts';
+import { writeAbove } from './progress.ts';
 
 /** Prints requested output, one line. */
 export function print(line: string): void {
@@ -48,21 +49,9 @@ export function handOut(what: string, text: string): void {
   }
 }
 
-/** The progress line at the end of the terminal; empty for none. */
-let progress = '';
-
 /** Says what happened. */
 export function say(text: string): void {
-  process.stderr.write(`${progress === '' ? '' : eraseLine}auxcred: ${text}\n${progress}`);
-}
-
-const eraseLine = '\r\x1b[K';
-
-/** Shows progress, replacing the previous progress line; empty at the end. Only on a terminal. */
-export function sayProgress(text: string): void {
-  if (!process.stderr.isTTY) return;
-  progress = text === '' ? '' : `auxcred: ${text}`.slice(0, (process.stderr.columns || 80) - 1);
-  process.stderr.write(`${eraseLine}${progress}`);
+  writeAbove(`auxcred: ${text}\n`);
 }
 
 /** Says what may go wrong later, and optionally how to avoid it. */

@@ -22,6 +22,7 @@ import {
   units,
   useRotatingMachine,
 } from './rotating-machine.ts';
+import { watchingTests } from './watching.ts';
 
 for (const version of thoroughVersions)
   describe(`rotation on systemd ${version}`, { skip: cannotBoot }, () => {
@@ -364,4 +365,6 @@ for (const version of thoroughVersions)
         (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout,
       );
     });
+
+    describe('watching', watchingTests);
   });

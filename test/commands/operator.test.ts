@@ -300,7 +300,7 @@ describe('looking', () => {
       works(on('web1', 'graph')),
       /^web\.service\n├── db-password {2}password of group\/db\n├── db-password\.previous {2}password of group\/db\n├── deploy {2}ssh-ed25519 of host\/web1\n/,
     );
-    const dot = works(on('web1', 'graph', '--dot'));
+    const dot = works(on('web1', 'graph', '--format=dot'));
     assert.match(dot, /^digraph secrets \{/);
     assert.match(dot, /"secret db-password" -> "secret web-env";/);
     assert.match(dot, /"secret mesh" -> "secret web-env" \[label="public"\];/);

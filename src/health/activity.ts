@@ -1,0 +1,97 @@
+/** What happened on this machine, and how often: for `status --prometheus`. */
+import { lstatSync } from 'node:fs';
+import { messageIds } from '../broker/journal-record.ts';
+import { utf8 } from '../bytes.ts';
+import { Failure } from '../failure.ts';
+import { ensureFolder, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import { countEntries } from '../system/journal-entries.ts';
+import { canonicalJson, Json } from '../system/json.ts';
+import type { Paths } from '../system/paths.ts';
+
+/** Since the boot. */
+export interface Outcomes {
+  readonly released: number;
+  readonly refused: number;
+}
+
+export interface Activity {
+  /** When a push last changed something here; undefined if none did, or this user may not see it. */
+  readonly lastPush: Date | undefined;
+  /** When the active snapshot was made. */
+  readonly lastProvision: Date | undefined;
+  /** Undefined if systemd does not run here, or this user is not root. */
+  readonly outcomes: Outcomes | undefined;
+}
+
+/** @param counts - whether the journal is this system's and may be read */
+export const activityOn = (paths: Paths, counts: boolean): Activity => ({
+  lastPush: changedAt(paths.pushed),
+  lastProvision: changedAt(paths.snapshot),
+  outcomes: counts ? outcomesSinceBoot(paths) : undefined,
+});
+
+function changedAt(path: string): Date | undefined {
+  try {
+    return lstatSync(path).mtime;
+  } catch {
+    return undefined;
+  }
+}
+
+interface Counted extends Outcomes {
+  /** The last entry that was counted. */
+  readonly cursor: string;
+}
+
+/**
+ * The releases and refusals that are in the journal of this boot, and those that were when they were counted before:
+ * the journal forgets its oldest entries, and a counter must not fall. Each call reads the entries since the last one.
+ */
+function outcomesSinceBoot(paths: Paths): Outcomes | undefined {
+  const before = countedBefore(paths);
+  const since = countEntries('AUXCRED_OUTCOME', trustedRecords(), before?.cursor);
+  if (!since) return undefined;
+  const outcomes: Outcomes = {
+    released: (before?.released ?? 0) + (since.values.get('released') ?? 0),
+    refused: (before?.refused ?? 0) + (since.values.get('refused') ?? 0),
+  };
+  const cursor = since.cursor ?? before?.cursor;
+  if (cursor !== undefined && cursor !== before?.cursor) {
+    ensureFolder(paths.runtime, { mode: 0o755 });
+    replaceFile(paths.counted, utf8(`${canonicalJson({ version: 1, cursor, ...outcomes })}\n`), { mode: 0o600 });
+  }
+  return outcomes;
+}
+
+/** Undefined if nothing was counted yet. It is only a sum: one that can't be read is made again. */
+function countedBefore(paths: Paths): Counted | undefined {
+  const bytes = readIfPresent(paths.counted);
+  if (!bytes) return undefined;
+  try {
+    const json = Json.parse(bytes, paths.counted, 'delete it');
+    json.at('version').whole(1, 1);
+    return {
+      cursor: json.at('cursor').text(),
+      released: json.at('released').whole(0, Number.MAX_SAFE_INTEGER),
+      refused: json.at('refused').whole(0, Number.MAX_SAFE_INTEGER),
+    };
+  } catch (error) {
+    if (error instanceof Failure) return undefined;
+    throw error;
+  }
+}
+
+/** The broker's records and those of root, who writes files: anybody else can log the same fields. */
+function trustedRecords(): string[] {
+  const ids = [`MESSAGE_ID=${messageIds.released}`, `MESSAGE_ID=${messageIds.refused}`];
+  const user = userId('/', 'auxcred');
+  return [
+    ...ids,
+    '_SYSTEMD_UNIT=auxcred.service',
+    ...(user === undefined ? [] : [`_UID=${String(user)}`]),
+    '+',
+    ...ids,
+    'SYSLOG_IDENTIFIER=auxcred',
+    '_UID=0',
+  ];
+}
