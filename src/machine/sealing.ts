@@ -1,6 +1,7 @@
 /** Seals this machine's seeds and replaces the old ones, for `seal`, `reseal` and `receive`. */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { parseHeader } from '../age/header.ts';
 import { utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
@@ -12,8 +13,8 @@ import { readLog } from '../measured/measured-log.ts';
 import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
-import { openSeeds } from '../seeds/open.ts';
-import type { Payload, Sealing } from '../seeds/payload.ts';
+import { closedAlternatives, type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
+import { isBoundLater, type Payload, type Sealing } from '../seeds/payload.ts';
 import {
   establishedPins,
   type PinnedCounter,
@@ -26,6 +27,7 @@ import {
   samePins,
   writePins,
 } from '../seeds/pins.ts';
+import { tpmObjects } from '../seeds/policies.ts';
 import { hostScope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
@@ -52,6 +54,8 @@ export interface SealWishes {
    * are new.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Whether PCRs that nothing was measured into may be all that is bound. */
+  readonly acceptWeak?: boolean;
   /** Literal PCR values that open the seeds beside the current ones; none by default. */
   readonly branches?: readonly PcrValues[];
   /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
@@ -69,7 +73,7 @@ export interface SealWishes {
 export async function sealMachine(
   root: string,
   payload: Payload,
-  { acceptOlder, srk, branches, beforehand }: SealWishes,
+  { acceptOlder, acceptWeak = false, srk, branches, beforehand }: SealWishes,
 ): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
@@ -83,15 +87,14 @@ export async function sealMachine(
   const sealed = await withLocks(
     paths,
     sealing,
-    { sealedKey, srk, branches },
+    { sealedKey, srk, branches, acceptWeak },
     async (locks) => await sealPayload(payload, locks),
   );
   const openers = openersOf(paths, sealing.device);
-  const reopened = await openSeeds(
+  const reopened = await testOpened(
     sealed,
     sealedKey ? { ...openers, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : openers,
   );
-  wipeScopes(reopened.payload.scopes);
 
   const found = await counterOf(sealing, before?.counter, reopened.srk);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
@@ -123,6 +126,25 @@ export async function sealMachine(
       `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
         `${counterText(before.counter.index)} removes it`,
     );
+}
+
+/**
+ * Opens seeds that were just sealed, under each of their policies that the TPM accepts now. Says which it does not.
+ * @returns the SRK of the TPM that they are sealed to; undefined without one
+ * @throws Failure if nothing opens them, unless a lock alone keeps them closed until the next boot
+ */
+async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<OpenedSeeds, 'srk'>> {
+  const [first, ...more] = tpmObjects(parseHeader(sealed).stanzas);
+  try {
+    const { payload, srk } = await openSeeds(sealed, openers);
+    wipeScopes(payload.scopes);
+    if (more.length > 0) for (const text of await closedAlternatives(sealed, openers)) warn(text);
+    return { srk };
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'until-boot' || !first) throw error;
+    warn('the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then');
+    return { srk: { srkName: first.srkName, srkTemplate: first.srkTemplate } };
+  }
 }
 
 /** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
@@ -204,6 +226,19 @@ function sayUnconfigured(paths: Paths, pins: Pins): void {
   print(pinsForConfiguration(pins));
 }
 
+/** Says what no longer works on a running system. */
+export function sayLocking({ recovery }: Sealing): void {
+  say(
+    'from the next start of the broker on, nobody can open the seed until the next boot: a changed manifest, a new ' +
+      'period and what a push brought become active at a boot, and hooks do not run',
+  );
+  if (recovery.length === 0)
+    warn(
+      'without a recovery recipient, what needs the seed on a running system needs the 24 words or the vault',
+      'auxcred reseal --add-recipient=age1...',
+    );
+}
+
 function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
   const policy = sealedPolicyText(sealing);
   for (const scope of scopes)
@@ -213,7 +248,8 @@ function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
     );
 }
 
-function sealedPolicyText({ pcrs, pcrsAtFirstBoot, signed, pcrlock, authorityAtFirstBoot }: Sealing): string {
+function sealedPolicyText(sealing: Sealing): string {
+  const { pcrs, pcrsAtFirstBoot, signed, pcrlock, lock } = sealing;
   const authorities = [
     ...(signed
       ? [
@@ -226,9 +262,14 @@ function sealedPolicyText({ pcrs, pcrsAtFirstBoot, signed, pcrlock, authorityAtF
     [authorities.join(' or '), ...(literal.length > 0 ? [`PCR ${literal.join('+')}`] : [])]
       .filter((part) => part !== '')
       .join(' and ');
-  if (authorityAtFirstBoot === true || pcrsAtFirstBoot.length > 0)
-    return `, without PCRs until the first boot binds ${authorities.length > 0 ? text(pcrsAtFirstBoot) : pcrsAtFirstBoot.join('+')}`;
-  return text(pcrs) === '' ? '' : ` with ${text(pcrs)}`;
+  const locking = lock === undefined ? '' : `; PCR ${String(lock)} locks it until the next boot once the broker has it`;
+  if (isBoundLater(sealing))
+    return `, without PCRs until the first boot binds ${
+      authorities.length > 0 || pcrsAtFirstBoot.length === 0
+        ? text(pcrsAtFirstBoot) || 'its lock'
+        : pcrsAtFirstBoot.join('+')
+    }${locking}`;
+  return `${text(pcrs) === '' ? '' : ` with ${text(pcrs)}`}${locking}`;
 }
 
 /** The key that a machine is sealed to, in words. */
@@ -302,9 +343,20 @@ function install(
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
   writePins(paths, pins);
-  if (!isRendered) write(paths.brokerDropIn, dropIn);
+  if (!isRendered) {
+    write(paths.brokerDropIn, dropIn);
+    startAtBoot(paths, sealing.lock !== undefined);
+  }
   if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
   return !isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
+}
+
+/** A broker that locks the seeds starts at each boot, whether or not a unit asks for it. */
+function startAtBoot({ brokerAtBoot }: Paths, isWanted: boolean): void {
+  rmSync(brokerAtBoot, { force: true });
+  if (!isWanted) return;
+  ensureFolder(dirname(brokerAtBoot), { mode: 0o755 });
+  symlinkSync('/usr/lib/systemd/system/auxcred.service', brokerAtBoot);
 }
 
 /** Pins under which both the old and the new seeds open: old seeds that need no TPM also open with a TPM pinned. */
@@ -317,28 +369,29 @@ function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounte
   };
 }
 
-/** Whether part of the policy waits for the first boot. */
-const isBoundLater = ({ pcrsAtFirstBoot, authorityAtFirstBoot }: Sealing): boolean =>
-  pcrsAtFirstBoot.length > 0 || authorityAtFirstBoot === true;
-
 /** The parts of a sealing that a TPM policy is made of. */
-export type WantedPolicy = Pick<Sealing, 'pcrs' | 'signed' | 'pcrlock'>;
+export type WantedPolicy = Pick<Sealing, 'pcrs' | 'signed' | 'pcrlock' | 'lock'>;
 /** The same, bound now or later. */
 export type BoundPolicy = WantedPolicy & Pick<Sealing, 'pcrsAtFirstBoot' | 'authorityAtFirstBoot'>;
 
 /** A policy to bind now, or at the first boot of a system that is being installed. */
-export function boundWhenRunning({ pcrs, signed, pcrlock }: WantedPolicy, root: string): BoundPolicy {
-  const authority = { ...(signed && { signed }), ...(pcrlock !== undefined && { pcrlock }) };
+export function boundWhenRunning({ pcrs, signed, pcrlock, lock }: WantedPolicy, root: string): BoundPolicy {
+  const authority = {
+    ...(signed && { signed }),
+    ...(pcrlock !== undefined && { pcrlock }),
+    ...(lock !== undefined && { lock }),
+  };
   if (systemIsRunning(root)) return { pcrs, pcrsAtFirstBoot: [], ...authority };
-  const isLater = signed !== undefined || pcrlock !== undefined;
+  const isLater = Object.keys(authority).length > 0;
   return { pcrs: [], pcrsAtFirstBoot: pcrs, ...authority, ...(isLater && { authorityAtFirstBoot: true }) };
 }
 
 /** The policy of a sealing, bound or not yet. */
-export const wantedPolicy = ({ pcrs, pcrsAtFirstBoot, signed, pcrlock }: Sealing): WantedPolicy => ({
+export const wantedPolicy = ({ pcrs, pcrsAtFirstBoot, signed, pcrlock, lock }: Sealing): WantedPolicy => ({
   pcrs: [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b),
   signed,
   pcrlock,
+  lock,
 });
 
 /** A sealing with another policy. */

@@ -45,13 +45,18 @@ export interface Sealing {
   readonly signed?: Signed | undefined;
   /** The path of systemd's pcrlock.json, if its prediction opens the seeds; undefined otherwise. */
   readonly pcrlock?: string | undefined;
-  /** Whether `signed` and `pcrlock` are yet to be bound, at the first boot after an installation. */
+  /** Whether `signed`, `pcrlock` and `lock` are yet to be bound, at the first boot after an installation. */
   readonly authorityAtFirstBoot?: boolean | undefined;
   /**
    * PCR indices to bind at the first boot after an installation, since the installer's values differ; empty once they
    * are bound.
    */
   readonly pcrsAtFirstBoot: readonly number[];
+  /**
+   * The PCR that the broker extends once the seeds are open, so that they open no more until the next boot; undefined
+   * if it does not.
+   */
+  readonly lock?: number | undefined;
   /** The TPM device in systemd's notation; undefined without a TPM. */
   readonly device: string | undefined;
 }
@@ -65,6 +70,13 @@ export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): Creds
   pcrs,
   device,
 });
+
+/** Whether part of the policy waits for the first boot of an installation. */
+export const isBoundLater = ({
+  pcrsAtFirstBoot,
+  authorityAtFirstBoot,
+}: Pick<Sealing, 'pcrsAtFirstBoot' | 'authorityAtFirstBoot'>): boolean =>
+  pcrsAtFirstBoot.length > 0 || authorityAtFirstBoot === true;
 
 /** A machine's seeds, and how they are sealed. */
 export interface Payload {
@@ -102,6 +114,7 @@ export const sealingJson = ({
   pcrlock,
   authorityAtFirstBoot,
   pcrsAtFirstBoot,
+  lock,
   device,
 }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
   recipients: recovery,
@@ -113,6 +126,7 @@ export const sealingJson = ({
     ...(pcrlock === undefined ? {} : { pcrlock }),
     ...(authorityAtFirstBoot === true ? { authorityAtFirstBoot } : {}),
     ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }),
+    ...(lock === undefined ? {} : { lock }),
     ...(device === undefined ? {} : { device }),
   },
 });
@@ -153,6 +167,10 @@ export function parseSealing(json: Json): Sealing {
       policy.at('authorityAtFirstBoot').optional((item) => item.flag()),
     ),
     pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
+    ...given(
+      'lock',
+      policy.at('lock').optional((item) => item.whole(0, 15)),
+    ),
     device: policy.at('device').optional((item) => item.text()),
   };
 }

@@ -51,8 +51,6 @@ export function pathsUnder(root: string) {
     sshHostKey: at('/etc/ssh/ssh_host_ed25519_key'),
     hostname: at('/etc/hostname'),
     machineId: at('/etc/machine-id'),
-    /** The drop-in that gives auxcred.service the host key and the TPM, written by `seal`. */
-    brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
     /** systemd's folder of encrypted credentials. */
     credstore: at('/etc/credstore.encrypted'),
     /** The record of the files that `provision` wrote there. */
@@ -68,9 +66,17 @@ export function pathsUnder(root: string) {
     credentialSocket: at('/run/auxcred/encrypted.sock'),
     stageSocket: at('/run/auxcred/stage.sock'),
     stageFolder: at('/run/credstore'),
+    ...brokerPaths(at),
     ...measuredBootPaths(at),
   };
 }
+
+const brokerPaths = (at: (path: string) => string) => ({
+  /** The drop-in that gives auxcred.service the host key and the TPM, written by `seal`. */
+  brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
+  /** Starts the broker at each boot, if it is to lock the seeds. */
+  brokerAtBoot: at('/etc/systemd/system/sysinit.target.wants/auxcred.service'),
+});
 
 const measuredBootPaths = (at: (path: string) => string) => ({
   /** What the boot of the seal measured, to explain later boots. */

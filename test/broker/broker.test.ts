@@ -102,6 +102,7 @@ describe('the broker', { skip: asRoot }, () => {
       opened: await openServedSecrets(pathsUnder(root()), { keys, device: undefined }),
       secret: new HostSecret(secretFile),
       isSecretStale: () => isSecretStale,
+      isLast: false,
     });
   };
 
