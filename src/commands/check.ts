@@ -34,12 +34,12 @@ function chosenManifest(options: Options): Manifest {
   return folders.length > 0 ? manifestOf(filesIn(folders)) : manifestOn(options.value('root') ?? '/');
 }
 
-async function judged(options: Options, { declarations }: Manifest): Promise<Unservable[]> {
+async function judged(options: Options, manifest: Manifest): Promise<Unservable[]> {
   // A seed is opened only here: builds call this verb too.
   const { guardMemory } = await import('../system/memory-guard.ts');
   guardMemory();
   const { unservableOf } = await import('../machine/servable.ts');
-  return await unservableOf(options.value('root') ?? '/', options.value('tpm2-device'), declarations);
+  return await unservableOf(options.value('root') ?? '/', options.value('tpm2-device'), manifest);
 }
 
 const jsonOf = (

@@ -24,7 +24,7 @@ import {
   samePins,
   writePins,
 } from '../seeds/pins.ts';
-import { tpmObjects } from '../seeds/policies.ts';
+import { policyText, tpmObjects } from '../seeds/policies.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
@@ -135,7 +135,8 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
   try {
     const { payload, srk } = await openSeeds(sealed, openers);
     wipeScopes(payload.scopes);
-    if (more.length > 0) for (const text of await closedAlternatives(sealed, openers)) warn(text);
+    for (const { policy, failure } of more.length > 0 ? await closedAlternatives(sealed, openers) : [])
+      warn(`${policyText(policy)} could not be tried, since it does not open now: ${failure.message}`, failure.hint);
     return { srk };
   } catch (error) {
     if (!(error instanceof Failure) || error.code !== 'until-boot' || !first) throw error;

@@ -14,7 +14,7 @@ import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
-import { inOrder, policyText, tpmObjects } from './policies.ts';
+import { inOrder, tpmObjects } from './policies.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
@@ -223,13 +223,18 @@ function tpmUnwrapper(
   };
 }
 
+/** A policy that the TPM does not accept now, and why. */
+export interface ClosedAlternative {
+  readonly policy: TpmPolicy;
+  readonly failure: Failure;
+}
+
 /**
  * Tries each TPM policy of a seeds.age by itself.
- * @returns what keeps those closed that the TPM does not accept now
  * @throws Failure for an alternative that is damaged, or sealed to another TPM
  */
-export async function closedAlternatives(file: Uint8Array, openers: Openers): Promise<string[]> {
-  const closed: string[] = [];
+export async function closedAlternatives(file: Uint8Array, openers: Openers): Promise<ClosedAlternative[]> {
+  const closed: ClosedAlternative[] = [];
   for (const { policy, ...object } of tpmObjects(parseHeader(file).stanzas)) {
     try {
       const { secret } = await unsealed(
@@ -240,7 +245,7 @@ export async function closedAlternatives(file: Uint8Array, openers: Openers): Pr
       secret.fill(0);
     } catch (error) {
       if (!(error instanceof Failure) || (error.code !== 'pcr-mismatch' && error.code !== 'until-boot')) throw error;
-      closed.push(`${policyText(policy)}: does not open now, and could not be tried: ${error.message}`);
+      closed.push({ policy, failure: error });
     }
   }
   return closed;
