@@ -267,7 +267,8 @@ export const manual = {
     group: 'machine',
     summary: 'seal the same seed again: to the current PCRs, another key, other recovery keys',
     usage: [
-      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch | --predict=UKI] [--tpm2-public-key=FILE | --tpm2-pcrlock=FILE]',
+      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch | --predict=UKI]',
+      '[--tpm2-public-key=FILE | --no-tpm2-public-key] [--tpm2-pcrlock=FILE | --no-tpm2-pcrlock]',
       '[--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]',
       '--identity=FILE... | --seed-file=FILE | --scopes=FILE',
     ],
