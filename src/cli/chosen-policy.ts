@@ -8,7 +8,7 @@ import type { Sealing } from '../seeds/payload.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { warn } from '../terminal/say.ts';
-import { chooseLockPcr, lockPcrs } from '../tpm2/boot-lock.ts';
+import { chooseLockPcr, freeLockPcr } from '../tpm2/boot-lock.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { readSigningKey } from '../tpm2/signing-key.ts';
 import { openTpm } from '../tpm2/tpm.ts';
@@ -64,7 +64,7 @@ async function chosenLock(
   if (options.flag('no-lock-after-unseal') || (lock === undefined && !isWanted)) return undefined;
   const taken = [...pcrs, ...(signed?.pcrs ?? [])];
   // The installer's values say nothing about the installed system, which chooses at its first boot.
-  if (!systemIsRunning(root)) return lock ?? lockPcrs.find((pcr) => !taken.includes(pcr));
+  if (!systemIsRunning(root)) return lock ?? freeLockPcr(undefined, taken);
   const tpm = await openTpm(device, devicePatience);
   try {
     return await chooseLockPcr(tpm, { known: lock, taken });

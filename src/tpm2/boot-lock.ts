@@ -34,6 +34,20 @@ const has = (values: PcrValues, pcr: number, wanted: Uint8Array): boolean =>
 export const isLocked = (values: PcrValues, pcr: number): boolean => has(values, pcr, lockedValue);
 
 /**
+ * The first PCR that can lock; undefined if there is none.
+ * @param values - of a machine that has booted; undefined to go by `taken` alone
+ * @param taken - PCRs that the policy requires already
+ */
+export const freeLockPcr = (
+  values: PcrValues | undefined,
+  taken: readonly number[],
+  candidates = lockPcrs,
+): number | undefined =>
+  candidates.find(
+    (pcr) => !taken.includes(pcr) && (values === undefined || has(values, pcr, openValue) || isLocked(values, pcr)),
+  );
+
+/**
  * Chooses a PCR that nothing measured into during this boot.
  * @param known - the PCR to prefer
  * @param taken - PCRs that the policy requires already
@@ -43,9 +57,8 @@ export async function chooseLockPcr(
   tpm: Tpm,
   { known, taken }: { readonly known: number | undefined; readonly taken: readonly number[] },
 ): Promise<number> {
-  const candidates = known === undefined ? lockPcrs : [known, ...lockPcrs];
-  const values = await readPcrs(tpm, [...new Set(candidates)]);
-  const free = candidates.find((pcr) => !taken.includes(pcr) && (has(values, pcr, openValue) || isLocked(values, pcr)));
+  const candidates = [...new Set(known === undefined ? lockPcrs : [known, ...lockPcrs])];
+  const free = freeLockPcr(await readPcrs(tpm, candidates), taken, candidates);
   if (free !== undefined) return free;
   throw new Failure(
     'refused',
