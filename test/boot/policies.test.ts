@@ -25,11 +25,11 @@ for (const version of thoroughVersions)
     };
     const told = async (): Promise<string> =>
       (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
-    const valueOf = (pcr: number): Uint8Array => {
+    const pcrValue = (pcr: number): Uint8Array => {
       const said = power.tpm?.tool('tpm2_pcrread', `sha256:${String(pcr)}`) ?? '';
       return Uint8Array.from(Buffer.from(/0x([0-9A-F]{64})/.exec(said)?.[1] ?? '', 'hex'));
     };
-    const eleven = (): PcrValues => new Map([[11, valueOf(11)]]);
+    const eleven = (): PcrValues => new Map([[11, pcrValue(11)]]);
     const sign = async (): Promise<void> => {
       await machine.write(stub, JSON.stringify({ sha256: [entry(signer, eleven())] }));
     };
@@ -106,7 +106,7 @@ for (const version of thoroughVersions)
     test('what booted is predicted by systemd-pcrlock, and read in the sandbox', async () => {
       const index = pcrlockIndex(() => power.tpm ?? assert.fail(), 0x1930e9e);
       const predict = async (...more: readonly Uint8Array[]): Promise<void> => {
-        const values = new Map([4, 7].map((pcr) => [pcr, pcr === 4 ? [...more, valueOf(pcr)] : [valueOf(pcr)]]));
+        const values = new Map([4, 7].map((pcr) => [pcr, pcr === 4 ? [...more, pcrValue(pcr)] : [pcrValue(pcr)]]));
         index.predict(values);
         await machine.write(pcrlockFile, index.text(values));
       };

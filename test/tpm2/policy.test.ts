@@ -20,7 +20,7 @@ import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
 import { pcrlockIndex } from './pcrlock-index.ts';
 import { enterPhase, entry, makeSigner, phaseValue, signedBy, valuesAt, writeSignatures } from './policies.ts';
-import { commandCodes, digest, failsWith, hex, leftIn, secret, unsealAt, withTpm } from './sealing.ts';
+import { command, commandCodes, digest, failsWith, hex, leftIn, secret, unsealAt, withTpm } from './sealing.ts';
 
 const image = digest('b1');
 const phases = ['enter-initrd', 'leave-initrd', 'sysinit', 'ready'] as const;
