@@ -14,7 +14,7 @@ import { readSigningKey } from '../tpm2/signing-key.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 import type { Options } from './options.ts';
 
-const ownOptions = ['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-signature', 'tpm2-pcrlock'] as const;
+const ownOptions = ['tpm2-signature', 'tpm2-pcrlock', 'tpm2-public-key', 'tpm2-public-key-pcrs'] as const;
 const givenOwn = (options: Options): string | undefined =>
   options.flag('lock-after-unseal')
     ? 'lock-after-unseal'
@@ -36,7 +36,7 @@ export async function chosenPolicy(
   refuseMisplaced(options, key, sealedTo);
   const pcrs = chosenPcrs(options, before?.pcrs ?? []);
   const isOwn = key.withKey === 'tpm2' || key.withKey === 'tpm2+host';
-  const signed = isOwn ? chosenSigned(options, before?.signed) : undefined;
+  const signed = isOwn || isSignable(sealedTo) ? chosenSigned(options, before?.signed) : undefined;
   const pcrlock = isOwn ? chosenPcrlock(options, before?.pcrlock) : undefined;
   if (sealedTo === 'host') return boundWhenRunning({ pcrs: [] }, paths.root);
   // systemd's own choice may be a key without the TPM.
@@ -73,14 +73,19 @@ async function chosenLock(
   }
 }
 
+/** Whether systemd-creds encrypts to signed PCR values: not by its own choice of a key. */
+const isSignable = (sealedTo: string): boolean => sealedTo === 'host+tpm2' || sealedTo === 'tpm2';
+
 /** @throws Failure `usage` for options that the key has no use for */
 function refuseMisplaced(options: Options, { withKey }: Pick<Sealing, 'withKey'>, sealedTo: string): void {
   if (sealedTo === 'host' && options.value('tpm2-pcrs') !== undefined)
     throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
   const misplaced = givenOwn(options);
+  // systemd itself reads the signatures there, from its own folders.
+  if (isSignable(sealedTo) && (misplaced === 'tpm2-public-key' || misplaced === 'tpm2-public-key-pcrs')) return;
   if (misplaced !== undefined && withKey !== 'tpm2' && withKey !== 'tpm2+host')
     throw new Failure('usage', `--${misplaced} needs a seed that is sealed to the TPM by auxcred itself`, {
-      hint: '--with-key=tpm2 or --with-key=tpm2+host',
+      hint: '--with-key=tpm2 or --with-key=tpm2+host; systemd-creds takes --tpm2-public-key= with --creds-key=tpm2',
     });
 }
 

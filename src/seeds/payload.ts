@@ -3,6 +3,7 @@
  * Recipients and policy are recorded inside, where nobody without the seeds can edit them. Resealing reads them only
  * here.
  */
+import { createPublicKey } from 'node:crypto';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
 import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
@@ -63,13 +64,23 @@ export interface Sealing {
 
 /**
  * The key that systemd-creds encrypts this machine's secrets to: the chosen one, else systemd's own choice, bound to
- * the same PCRs as the seeds.
+ * the same PCRs as the seeds, and to the same signatures if it is the seeds' own.
  */
-export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({
-  key: credsKey,
-  pcrs,
-  device,
-});
+export const credsLockOf = (sealing: Sealing): CredsLock => {
+  const { withKey, credsKey = 'auto', pcrs, signed, authorityAtFirstBoot, device } = sealing;
+  const isSigned = withKey === 'systemd-creds' && authorityAtFirstBoot !== true;
+  return {
+    key: credsKey,
+    pcrs,
+    device,
+    ...(isSigned && signed && { signed: { pem: pemOf(signed.publicKey), pcrs: signed.pcrs } }),
+  };
+};
+
+const pemOf = (publicKey: Uint8Array): string =>
+  createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' })
+    .export({ format: 'pem', type: 'spki' })
+    .toString();
 
 /** Whether part of the policy waits for the first boot of an installation. */
 export const isBoundLater = ({
