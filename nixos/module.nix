@@ -265,12 +265,18 @@ in
             after = [
               "userborn.service"
             ]
-            ++ lib.optionals cfg.seal.lockAfterUnseal [
-              "auxcred-user-files.service"
-              "auxcred-files.service"
-            ];
-            wantedBy = lib.mkIf cfg.seal.lockAfterUnseal [ "sysinit.target" ];
-            unitConfig = lib.mkIf cfg.seal.lockAfterUnseal { RefuseManualStop = "yes"; };
+            ++ (
+              if cfg.seal.lockAfterUnseal then
+                [
+                  "auxcred-user-files.service"
+                  "auxcred-files.service"
+                ]
+              else
+                [ ]
+            );
+            # A broker that has locked the seeds is the only one until the next boot.
+            wantedBy = lib.optional cfg.seal.lockAfterUnseal "sysinit.target";
+            unitConfig = lib.optionalAttrs cfg.seal.lockAfterUnseal { RefuseManualStop = "yes"; };
             serviceConfig =
               import ./broker.nix {
                 inherit (cfg.seal) withKey sshHostKey;
