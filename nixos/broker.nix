@@ -5,6 +5,8 @@
   withKey,
   # The TPM in systemd's notation, or null for the default one.
   device ? null,
+  # The file with signatures of PCR values, or null for systemd's.
+  signature ? null,
   # Whether the machine has an ssh host key.
   sshHostKey,
   # Whether there is a group tss.
@@ -27,6 +29,11 @@ let
     ${setting} = [ "${id}:${path}" ];
     SetCredential = [ "${id}:missing" ];
   };
+  # Where systemd-stub's tmpfiles.d(5) entry puts the signatures of the booted image.
+  stubSignatures = "/run/systemd/tpm2-pcr-signature.json";
+  # The broker does not see the rest of /run.
+  hasOwnSignatures =
+    signature != null && signature != stubSignatures && builtins.substring 0 5 signature == "/run/";
   credentials =
     if withKey == "systemd-creds" then
       key "LoadCredentialEncrypted" "sealed-host-key" "/var/lib/auxcred/host.cred"
@@ -43,17 +50,20 @@ let
       "${if node == null then "/dev/tpmrm0" else builtins.head node} rw"
     ];
   }
-  // (
-    if socket == null then
-      { }
-    else
-      {
-        BindReadOnlyPaths = [
-          "-${socketPath}"
-          "-${socketPath}.ctrl"
-        ];
-      }
-  )
+  // {
+    BindReadOnlyPaths =
+      (
+        if socket == null then
+          [ ]
+        else
+          [
+            "-${socketPath}"
+            "-${socketPath}.ctrl"
+          ]
+      )
+      ++ [ "-${stubSignatures}" ]
+      ++ (if hasOwnSignatures then [ "-${signature}" ] else [ ]);
+  }
   // (if tssGroup then { SupplementaryGroups = [ "tss" ]; } else { });
 in
 credentials // (if hasTpm then tpm else { })

@@ -155,10 +155,37 @@ in
       type = types.listOf (types.ints.between 0 23);
       default = [ ];
       example = [
+        4
         7
-        14
       ];
       description = "The registers of the TPM that the seed is bound to.";
+    };
+    tpm2PublicKey = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/run/systemd/tpm2-pcr-public-key.pem";
+      description = "The key whose signatures of register 11 open the seed, as `--tpm2-public-key` takes it.";
+    };
+    tpm2Signature = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/run/keys/tpm2-pcr-signature.json";
+      description = "The file with these signatures, if it is not one of systemd's.";
+    };
+    tpm2Pcrlock = mkOption {
+      type = types.nullOr types.str;
+      default = null;
+      example = "/var/lib/systemd/pcrlock.json";
+      description = "The prediction of systemd-pcrlock that opens the seed, as `--tpm2-pcrlock` takes it.";
+    };
+    lockAfterUnseal = mkOption {
+      type = types.bool;
+      default = false;
+      example = true;
+      description = ''
+        Whether nobody can open the seed until the next boot once the broker has it. A switch that changes secrets is
+        then refused: `nixos-rebuild boot`, and reboot.
+      '';
     };
     recipients = mkOption {
       type = types.listOf types.str;
@@ -179,7 +206,7 @@ in
     command = mkOption {
       type = types.str;
       readOnly = true;
-      example = "auxcred seal --with-key=tpm2 --tpm2-pcrs=7+14 --recipient=age1...";
+      example = "auxcred seal --with-key=tpm2 --tpm2-pcrs=4+7 --recipient=age1...";
       description = "The command that seals this machine's first seed as these options say, to be run as root.";
     };
   };

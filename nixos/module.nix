@@ -192,6 +192,10 @@ in
             [ "auxcred seal --with-key=${cfg.seal.withKey}" ]
             ++ lib.optional (cfg.seal.tpm2Device != null) "--tpm2-device=${cfg.seal.tpm2Device}"
             ++ lib.optional (cfg.seal.tpm2Pcrs != [ ]) "--tpm2-pcrs=${lib.concatMapStringsSep "+" toString cfg.seal.tpm2Pcrs}"
+            ++ lib.optional (cfg.seal.tpm2PublicKey != null) "--tpm2-public-key=${cfg.seal.tpm2PublicKey}"
+            ++ lib.optional (cfg.seal.tpm2Signature != null) "--tpm2-signature=${cfg.seal.tpm2Signature}"
+            ++ lib.optional (cfg.seal.tpm2Pcrlock != null) "--tpm2-pcrlock=${cfg.seal.tpm2Pcrlock}"
+            ++ lib.optional cfg.seal.lockAfterUnseal "--lock-after-unseal"
             ++ (if cfg.seal.recipients == [ ] then [ "--print-words" ] else map (key: "--recipient=${key}") cfg.seal.recipients)
           );
         };

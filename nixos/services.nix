@@ -41,6 +41,7 @@ let
   };
 
   # What the broker needs for each key that the seed is or may be sealed to.
+  locks = cfg.seal.lockAfterUnseal;
   keys = [ cfg.seal.withKey ] ++ cfg.seal.alsoWithKey;
   brokerLines =
     withKey:
@@ -48,6 +49,7 @@ let
       inherit withKey;
       inherit (cfg.seal) sshHostKey;
       device = cfg.seal.tpm2Device;
+      signature = cfg.seal.tpm2Signature;
       tssGroup = config.users.groups ? tss;
     };
 in
@@ -55,7 +57,16 @@ in
   auxcred = {
     # A stop before the switch would leave units that start meanwhile without an answer.
     stopIfChanged = false;
-    after = [ "userborn.service" ];
+    after = [
+      "userborn.service"
+    ]
+    ++ lib.optionals locks [
+      "auxcred-user-files.service"
+      "auxcred-files.service"
+    ];
+    # A broker that has locked the seeds is the only one until the next boot.
+    wantedBy = lib.optional locks "sysinit.target";
+    unitConfig = lib.optionalAttrs locks { RefuseManualStop = "yes"; };
     serviceConfig = lib.mkMerge (
       map brokerLines keys
       ++ [

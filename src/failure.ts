@@ -24,6 +24,7 @@ export const exitStatus = {
   vault: 21,
   unwell: 22,
   'unit-failed': 23,
+  'until-boot': 24,
 } as const;
 
 /** The code of a failure, which decides the exit status. */

@@ -25,6 +25,8 @@ export type Answers =
       readonly secret: HostSecret;
       /** Whether systemd has another host secret by now, with which it can't open the answers. */
       readonly isSecretStale: () => boolean;
+      /** Whether nobody can open the seeds again before the next boot, so that this broker stays until then. */
+      readonly isLast: boolean;
     }
   | { readonly closed: Failure };
 
@@ -93,11 +95,20 @@ export class Broker {
   #settle(): void {
     clearTimeout(this.#idle);
     if (this.#listeners.some(({ open }) => open > 0)) return;
-    if (this.#exitCode === undefined)
+    if (this.#exitCode !== undefined) this.#exit(this.#exitCode);
+    else if (!this.#isLast())
       this.#idle = setTimeout(() => {
         this.leave(0);
       }, idleTime);
-    else this.#exit(this.#exitCode);
+  }
+
+  #isLast(): boolean {
+    return 'opened' in this.#answers && this.#answers.isLast;
+  }
+
+  /** Leaves, unless no other broker could take over. */
+  #makeRoom(): void {
+    if (!this.#isLast()) this.leave(0);
   }
 
   #answerSystemd(connection: Connection): void {
@@ -124,8 +135,9 @@ export class Broker {
     try {
       if ('closed' in this.#answers) throw this.#answers.closed;
       if (this.#answers.isSecretStale()) {
-        this.leave(0);
-        throw new Failure('refused', `${hostSecretFile} was replaced while the broker ran: start the unit again`);
+        this.#makeRoom();
+        const way = this.#isLast() ? 'reboot, since only this broker has the seeds' : 'start the unit again';
+        throw new Failure('refused', `${hostSecretFile} was replaced while the broker ran: ${way}`);
       }
       return this.#answers.secret.encrypt(credential, value, validity);
     } finally {
@@ -175,7 +187,7 @@ export class Broker {
       }
       return (this.#book ??= new ReleaseBook(this.#answers.opened.releases, this.#answers.opened.sources));
     } catch (error) {
-      this.leave(0);
+      this.#makeRoom();
       throw error;
     }
   }

@@ -13,18 +13,23 @@ import {
   type Openers,
   openPinnedSeeds,
 } from '../seeds/open.ts';
+import { isBoundLater, type Sealing } from '../seeds/payload.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
 import { linkTarget } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { waysOut } from '../system/ways-out.ts';
+import { lockUntilBoot } from '../tpm2/boot-lock.ts';
+import { openTpm } from '../tpm2/tpm.ts';
 
 /** What the broker answers from: the active releases, and the seeds to compute their values. */
 export interface ServedSecrets {
   readonly releases: readonly Release[];
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
+  /** Extends the PCR that locks the seeds until the next boot; undefined if they are sealed without such a lock. */
+  readonly lock: (() => Promise<void>) | undefined;
   /** Whether the configuration declares the release's secret differently by now, and that was not provisioned. */
   readonly isOutdated: (release: Release) => boolean;
   /**
@@ -86,11 +91,25 @@ async function openOnce(paths: Paths, openers: Openers): Promise<ServedSecrets> 
     const snapshot = releasesIn(paths, payload.scopes);
     refuseRewound(tpmCounter, snapshot.tpmCounter);
     refuseOldSeeds(payload.counter, snapshot.counter);
-    return servedFrom(paths, payload.scopes, snapshot, link);
+    return { ...servedFrom(paths, payload.scopes, snapshot, link), lock: lockOf(payload.sealing, openers) };
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
   }
+}
+
+/** Not before the first boot has bound the seeds: that opens them once more. */
+function lockOf(sealing: Sealing, { device = sealing.device }: Openers): ServedSecrets['lock'] {
+  const { lock } = sealing;
+  if (lock === undefined || isBoundLater(sealing)) return undefined;
+  return async () => {
+    const tpm = await openTpm(device);
+    try {
+      await lockUntilBoot(tpm, lock);
+    } finally {
+      await tpm.close();
+    }
+  };
 }
 
 function servedFrom(
@@ -114,6 +133,7 @@ function servedFrom(
     releases,
     sources: sourcesOf(paths, releases, scopes),
     scopes,
+    lock: undefined,
     isOutdated: ({ declared }) => isOutdated(declared, digests()),
     reread,
   };

@@ -3,14 +3,22 @@ import { existsSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { Failure } from '../failure.ts';
 import { type BoundPolicy, boundWhenRunning, type WantedPolicy } from '../machine/sealing.ts';
+import { devicePatience } from '../seeds/open.ts';
 import type { Sealing } from '../seeds/payload.ts';
 import type { Paths } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
 import { warn } from '../terminal/say.ts';
+import { chooseLockPcr, freeLockPcr } from '../tpm2/boot-lock.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { readSigningKey } from '../tpm2/signing-key.ts';
+import { openTpm } from '../tpm2/tpm.ts';
 import type { Options } from './options.ts';
 
-const authorityOptions = ['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-signature', 'tpm2-pcrlock'] as const;
+const ownOptions = ['tpm2-signature', 'tpm2-pcrlock', 'tpm2-public-key', 'tpm2-public-key-pcrs'] as const;
+const givenOwn = (options: Options): string | undefined =>
+  options.flag('lock-after-unseal')
+    ? 'lock-after-unseal'
+    : ownOptions.find((name) => options.value(name) !== undefined);
 
 /**
  * The policy to seal under: what the options name, else what `before` has. On a system that is being installed it is
@@ -18,33 +26,66 @@ const authorityOptions = ['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-signa
  * @param before - the present sealing; undefined for a first one
  * @throws Failure `usage`, `not-found`, `malformed`
  */
-export function chosenPolicy(
+export async function chosenPolicy(
   options: Options,
-  key: Pick<Sealing, 'withKey' | 'credsKey'>,
+  key: Pick<Sealing, 'withKey' | 'credsKey' | 'device'>,
   paths: Paths,
   before: WantedPolicy | undefined,
-): BoundPolicy {
-  const lock = key.withKey === 'systemd-creds' ? (key.credsKey ?? 'auto') : key.withKey;
-  refuseMisplaced(options, key, lock);
+): Promise<BoundPolicy> {
+  const sealedTo = key.withKey === 'systemd-creds' ? (key.credsKey ?? 'auto') : key.withKey;
+  refuseMisplaced(options, key, sealedTo);
   const pcrs = chosenPcrs(options, before?.pcrs ?? []);
   const isOwn = key.withKey === 'tpm2' || key.withKey === 'tpm2+host';
-  const signed = isOwn ? chosenSigned(options, before?.signed) : undefined;
+  const signed = isOwn || isSignable(sealedTo) ? chosenSigned(options, before?.signed) : undefined;
   const pcrlock = isOwn ? chosenPcrlock(options, before?.pcrlock) : undefined;
-  if (lock === 'host') return boundWhenRunning({ pcrs: [] }, paths.root);
+  if (sealedTo === 'host') return boundWhenRunning({ pcrs: [] }, paths.root);
   // systemd's own choice may be a key without the TPM.
-  if (pcrs.length === 0 && !signed && pcrlock === undefined && lock !== 'auto') warnUnbound(paths, isOwn);
+  if (pcrs.length === 0 && !signed && pcrlock === undefined && sealedTo !== 'auto') warnUnbound(paths, isOwn);
   for (const advice of pcrAdvice(pcrs, signed !== undefined || pcrlock !== undefined)) warn(advice);
-  return boundWhenRunning({ pcrs, ...(signed && { signed }), ...(pcrlock !== undefined && { pcrlock }) }, paths.root);
+  const policy = { pcrs, ...(signed && { signed }), ...(pcrlock !== undefined && { pcrlock }) };
+  const lock = isOwn ? await chosenLock(options, key, paths, { ...policy, lock: before?.lock }) : undefined;
+  return boundWhenRunning({ ...policy, ...(lock !== undefined && { lock }) }, paths.root);
 }
 
+/**
+ * The PCR that locks the seeds until the next boot: the one that they have, unless something else uses it by now.
+ * @param policy - the rest of the policy, and the lock that the seeds have
+ * @throws Failure `usage`, or `refused` if no PCR is left
+ */
+async function chosenLock(
+  options: Options,
+  { device }: Pick<Sealing, 'device'>,
+  { root }: Paths,
+  { lock, pcrs, signed }: WantedPolicy,
+): Promise<number | undefined> {
+  const isWanted = options.flag('lock-after-unseal');
+  if (isWanted && options.flag('no-lock-after-unseal'))
+    throw new Failure('usage', '--no-lock-after-unseal and --lock-after-unseal exclude each other');
+  if (options.flag('no-lock-after-unseal') || (lock === undefined && !isWanted)) return undefined;
+  const taken = [...pcrs, ...(signed?.pcrs ?? [])];
+  // The installer's values say nothing about the installed system, which chooses at its first boot.
+  if (!systemIsRunning(root)) return lock ?? freeLockPcr(undefined, taken);
+  const tpm = await openTpm(device, devicePatience);
+  try {
+    return await chooseLockPcr(tpm, { known: lock, taken });
+  } finally {
+    await tpm.close();
+  }
+}
+
+/** Whether systemd-creds encrypts to signed PCR values: not by its own choice of a key. */
+const isSignable = (sealedTo: string): boolean => sealedTo === 'host+tpm2' || sealedTo === 'tpm2';
+
 /** @throws Failure `usage` for options that the key has no use for */
-function refuseMisplaced(options: Options, { withKey }: Pick<Sealing, 'withKey'>, lock: string): void {
-  if (lock === 'host' && options.value('tpm2-pcrs') !== undefined)
+function refuseMisplaced(options: Options, { withKey }: Pick<Sealing, 'withKey'>, sealedTo: string): void {
+  if (sealedTo === 'host' && options.value('tpm2-pcrs') !== undefined)
     throw new Failure('usage', '--tpm2-pcrs needs a TPM', { hint: '--with-key=tpm2' });
-  const misplaced = authorityOptions.find((name) => options.value(name) !== undefined);
+  const misplaced = givenOwn(options);
+  // systemd itself reads the signatures there, from its own folders.
+  if (isSignable(sealedTo) && (misplaced === 'tpm2-public-key' || misplaced === 'tpm2-public-key-pcrs')) return;
   if (misplaced !== undefined && withKey !== 'tpm2' && withKey !== 'tpm2+host')
     throw new Failure('usage', `--${misplaced} needs a seed that is sealed to the TPM by auxcred itself`, {
-      hint: '--with-key=tpm2 or --with-key=tpm2+host',
+      hint: '--with-key=tpm2 or --with-key=tpm2+host; systemd-creds takes --tpm2-public-key= with --creds-key=tpm2',
     });
 }
 

@@ -141,6 +141,14 @@ const authority: readonly OptionEntry[] = [
     choices: 'file',
   },
 ];
+const lockAfterUnseal: OptionEntry = {
+  name: 'lock-after-unseal',
+  help: 'once the broker has the seed, nobody can open it until the next boot',
+};
+const acceptWeak: OptionEntry = {
+  name: 'accept-weak',
+  help: 'bind PCRs even if nothing was measured into them that tells one boot from another',
+};
 const passphrase: OptionEntry = { name: 'passphrase', help: 'ask for a passphrase that opens the fleet seed' };
 const passphraseFile: OptionEntry = {
   name: 'passphrase-file',
@@ -201,12 +209,17 @@ export const manual = {
       'A machine that boots signed unified kernel images is best sealed with --tpm2-public-key=: the seed then opens ' +
         'with every image that the owner of the key signs. --tpm2-pcrs= beside it is required in addition. With both ' +
         '--tpm2-public-key= and --tpm2-pcrlock=, either opens the seed, so the weaker decides.',
+      'With --lock-after-unseal the broker extends a PCR as soon as it has the seed, and then stays until the ' +
+        'machine reboots. Commands that need the seed fail with status 24 until then: apply, provision, get, and so ' +
+        'on. A changed manifest and a new period become active at the next boot. Hooks do not run.',
     ],
     options: [
       withKey,
       credsKey,
       pcrs,
       ...authority,
+      lockAfterUnseal,
+      acceptWeak,
       {
         name: 'recipient',
         value: 'AGE',
@@ -256,7 +269,8 @@ export const manual = {
     group: 'machine',
     summary: 'seal the same seed again: to the current PCRs, another key, other recovery keys',
     usage: [
-      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch | --predict=UKI] [--tpm2-public-key=FILE | --tpm2-pcrlock=FILE]',
+      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch | --predict=UKI]',
+      '[--tpm2-public-key=FILE | --no-tpm2-public-key] [--tpm2-pcrlock=FILE | --no-tpm2-pcrlock]',
       '[--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]',
       '--identity=FILE... | --seed-file=FILE | --scopes=FILE',
     ],
@@ -282,6 +296,9 @@ export const manual = {
       ...authority,
       { name: 'no-tpm2-public-key', help: 'stop binding to signed values' },
       { name: 'no-tpm2-pcrlock', help: 'stop binding to predicted values' },
+      lockAfterUnseal,
+      { name: 'no-lock-after-unseal', help: 'let the seed open on a running system again' },
+      acceptWeak,
       { name: 'add-recipient', value: 'AGE', help: 'add an age recipient for recovery', repeated: true },
       { name: 'remove-recipient', value: 'AGE', help: 'remove a recovery recipient', repeated: true },
       {

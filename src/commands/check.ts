@@ -36,7 +36,7 @@ function chosenManifest(options: Options): Manifest {
   return folders.length > 0 ? manifestOf(filesIn(folders)) : manifestOn(options.value('root') ?? '/');
 }
 
-async function judged(options: Options, { declarations }: Manifest): Promise<Unservable[]> {
+async function judged(options: Options, manifest: Manifest): Promise<Unservable[]> {
   // A seed is opened only here: builds call this verb too.
   const { guardMemory } = await import('../system/memory-guard.ts');
   guardMemory();
@@ -44,7 +44,7 @@ async function judged(options: Options, { declarations }: Manifest): Promise<Uns
   return await unservableOf(
     options.value('root') ?? '/',
     options.value('tpm2-device'),
-    declarations,
+    manifest,
     options.list('with-key'),
   );
 }

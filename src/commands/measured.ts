@@ -11,6 +11,7 @@ import { pcrNames } from '../measured/pcr-names.ts';
 import { predictBoot } from '../measured/prediction.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { colored, print, printJson, say } from '../terminal/say.ts';
+import { lockedValue } from '../tpm2/boot-lock.ts';
 import { tpmPresent } from '../tpm2/tpm.ts';
 
 /** `auxcred measured`: shows what this boot measured, PCR by PCR, beside what the seed is sealed to. */
@@ -91,6 +92,14 @@ function stateOf(pcr: MeasuredPcr): string {
     : colored('sealed to another value', 'red');
 }
 
+/** Why a PCR has another value than the log leads to. */
+function beyondLog({ pcr, tpm, log }: MeasuredPcr): string {
+  if (pcr === 10) return "IMA's own log says what was measured";
+  if (tpm === Buffer.from(lockedValue).toString('hex'))
+    return 'the broker extended it to lock the seed until the next boot';
+  return `the log does not account for it: it leads to ${log.slice(0, 16)}`;
+}
+
 function printPcrs(pcrs: readonly MeasuredPcr[], boots: BootLogs): void {
   for (const pcr of pcrs) {
     const heading = `PCR ${String(pcr.pcr)}`.padEnd(8);
@@ -99,12 +108,7 @@ function printPcrs(pcrs: readonly MeasuredPcr[], boots: BootLogs): void {
       `${colored(heading, 'bold')}${current(pcr).slice(0, 16)}  ${pcrNames[pcr.pcr] ?? ''}${state && `; ${state}`}`,
     );
     for (const change of changesOf(pcr, boots)) print(`        ${colored(`since the seal: ${change}`, 'red')}`);
-    if (pcr.tpm !== undefined && pcr.tpm !== pcr.log)
-      print(
-        pcr.pcr === 10
-          ? "        IMA's own log says what was measured"
-          : `        the log does not account for it: it leads to ${pcr.log.slice(0, 16)}`,
-      );
+    if (pcr.tpm !== undefined && pcr.tpm !== pcr.log) print(`        ${beyondLog(pcr)}`);
     for (const { digest, text } of pcr.events) print(`        ${digest.slice(0, 16)}  ${text}`);
   }
 }

@@ -88,7 +88,13 @@ async function activate(
       switching,
       acceptClock: options.flag('accept-clock'),
       acceptOlder: options.flag('accept-older'),
+    }).catch((error: unknown) => {
+      if (!options.flag('due') || !(error instanceof Failure) || error.code !== 'until-boot') throw error;
+      say(`${error.message}: secrets of a new period become active then`);
+      return undefined;
     });
+    // The timer's: the next try would find the same.
+    if (provisioned === undefined) return 0;
     say(
       provisioned.changed
         ? `${counted(provisioned.credentials, 'credential')} now active`

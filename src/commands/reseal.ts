@@ -11,6 +11,7 @@ import { nextBoot } from '../health/next-boot.ts';
 import { openersOf } from '../machine/openers.ts';
 import { layOut } from '../machine/provisioning.ts';
 import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
+import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { readLog } from '../measured/measured-log.ts';
 import { predictBoot } from '../measured/prediction.ts';
@@ -56,18 +57,21 @@ export async function reseal(argv: readonly string[]): Promise<number> {
         return 0;
       }
       const counter = 1 + Math.max(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
-      const sealing = changed(payload.sealing, options, paths);
+      const sealing = await changed(payload.sealing, options, paths);
       await sealMachine(
         root,
         { ...payload, counter, sealing },
         {
           acceptOlder: options.flag('accept-older'),
+          // It was chosen when the system was installed, and without it nothing would be bound.
+          acceptWeak: options.flag('accept-weak') || options.flag('first-boot'),
           srk,
           branches: [...keptBranches(options, sealing, policy), ...predictedBranch(options, sealing, paths)],
         },
       );
       // A broker that could not open the seeds keeps refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
+      if (sealing.lock !== undefined && payload.sealing.lock === undefined) sayLocking(sealing);
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0)
         say(
           `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound to this boot's ` +
@@ -204,20 +208,16 @@ async function recovered(
   }
 }
 
-function changed(sealing: Sealing, options: Options, paths: Paths): Sealing {
+async function changed(sealing: Sealing, options: Options, paths: Paths): Promise<Sealing> {
   const device = openersOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey =
     options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);
   const credsKey =
     chosenCredsKey(options.value('creds-key'), withKey) ?? (withKey === 'systemd-creds' ? sealing.credsKey : undefined);
+  const key = { withKey, credsKey, device: withKey === 'host' ? undefined : device };
   return withPolicy(
-    {
-      withKey,
-      credsKey,
-      recovery: chosenRecovery(sealing.recovery, options),
-      device: withKey === 'host' ? undefined : device,
-    },
-    chosenPolicy(options, { withKey, credsKey }, paths, wantedPolicy(sealing)),
+    { ...key, recovery: chosenRecovery(sealing.recovery, options) },
+    await chosenPolicy(options, key, paths, wantedPolicy(sealing)),
   );
 }
 

@@ -10,7 +10,8 @@ import { Failure } from '../failure.ts';
 import { isOnEncryptedDisk } from '../health/platform.ts';
 import { ReadableFiles } from '../health/readable-files.ts';
 import { openersOf } from '../machine/openers.ts';
-import { sealMachine } from '../machine/sealing.ts';
+import { type SealWishes, sealMachine } from '../machine/sealing.ts';
+import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
@@ -35,7 +36,8 @@ export async function seal(argv: readonly string[]): Promise<number> {
   // Checked before any question: a new seed loses every old secret.
   refuseExisting(paths, options);
   if (options.value('scopes') === undefined && options.value('seed-file') === undefined) refuseLoss(paths, [], options);
-  const policy = chosenPolicy(options, { withKey, credsKey }, paths, undefined);
+  const device = withKey === 'host' ? undefined : openers.device;
+  const policy = await chosenPolicy(options, { withKey, credsKey, device }, paths, undefined);
   const { scopes, known } = chosenScopes(options, paths);
   try {
     refuseLoss(paths, scopes, options);
@@ -45,13 +47,15 @@ export async function seal(argv: readonly string[]): Promise<number> {
       credsKey,
       recovery,
       ...policy,
-      device: withKey === 'host' ? undefined : openers.device,
+      device,
     };
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);
       const loss = refuseLoss(paths, scopes, options);
       const before = pinsIn(paths);
-      await sealOver(root, scopes, sealing, { acceptOlder: options.flag('accept-older'), printWords });
+      const accepted = { acceptOlder: options.flag('accept-older'), acceptWeak: options.flag('accept-weak') };
+      await sealOver(root, scopes, sealing, { ...accepted, printWords });
+      if (sealing.lock !== undefined) sayLocking(sealing);
       if (options.flag('replace')) sayReplaced(paths, scopes, before, loss);
       if (withKey === 'host') sayShared(paths);
       return 0;
@@ -69,7 +73,7 @@ async function sealOver(
   root: string,
   scopes: readonly Scope[],
   sealing: Sealing,
-  { acceptOlder, printWords }: { acceptOlder: boolean; printWords: boolean },
+  { printWords, ...accepted }: Pick<SealWishes, 'acceptOlder' | 'acceptWeak'> & { printWords: boolean },
 ): Promise<void> {
   let shown = false;
   const showWords = (): void => {
@@ -86,7 +90,7 @@ async function sealOver(
     await sealMachine(
       root,
       { counter, scopes, sealing },
-      { acceptOlder, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) },
+      { ...accepted, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) },
     );
   } catch (error) {
     // The seeds' own file may already be in place.

@@ -224,6 +224,7 @@ const policyJson = (policy: TpmPolicy): unknown => ({
   pcrs: policy.authority?.pcrs ?? literalPcrs(policy),
   key: policy.authority?.kind === 'signed' ? policy.authority.key.fingerprint : undefined,
   nvIndex: policy.authority?.kind === 'pcrlock' ? counterText(policy.authority.index) : undefined,
+  lock: policy.lock,
   branches: policy.branches.map((values) =>
     Object.fromEntries([...values].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')])),
   ),

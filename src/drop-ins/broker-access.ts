@@ -36,7 +36,8 @@ function gives(given: Assignment, wanted: Assignment): boolean {
   if (given.section !== wanted.section || given.key !== wanted.key) return false;
   if (wanted.key.startsWith('LoadCredential')) return idOf(given) === idOf(wanted);
   if (wanted.key === 'DeviceAllow') return given.value.includes('tpm');
-  if (wanted.key === 'BindReadOnlyPaths') return given.value.split(/\s+/).includes(wanted.value);
+  if (wanted.key === 'BindReadOnlyPaths' || wanted.key === 'After')
+    return given.value.split(/\s+/).includes(wanted.value);
   return given.value === wanted.value || (wanted.value === 'no' && given.value === 'false');
 }
 

@@ -7,12 +7,18 @@ import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 const stubSignatures = '/run/systemd/tpm2-pcr-signature.json';
 
 /**
+ * A broker that has locked the seeds is the only one until the next boot. `auxcred files` opens them itself, so it comes
+ * first.
+ */
+const lockLines = ['RefuseManualStop=yes', 'After=auxcred-user-files.service', 'After=auxcred-files.service'];
+
+/**
  * What auxcred.service needs beyond its unit file to open a store that was sealed like this: the host key as a
  * credential, with a placeholder in case its file is missing, and access to the TPM, which the group `tss` has on most
  * systems.
  */
 export function brokerDropIn(
-  { withKey, device, signed }: Pick<Sealing, 'withKey' | 'device' | 'signed'>,
+  { withKey, device, signed, lock }: Pick<Sealing, 'withKey' | 'device' | 'signed' | 'lock'>,
   machine: { readonly sshHostKey: boolean; readonly tssGroup: boolean },
 ): string {
   const paths = pathsUnder('/');
@@ -41,10 +47,26 @@ export function brokerDropIn(
     for (const file of new Set([stubSignatures, ...(signed?.signature?.startsWith('/run/') ? [signed.signature] : [])]))
       lines.push(`BindReadOnlyPaths=-${file}`);
     if (machine.tssGroup) lines.push('SupplementaryGroups=tss');
+    if (lock !== undefined) lines.push('[Unit]', ...lockLines);
   }
   return `${lines.join('\n')}\n`;
 }
 
 /** The union of what two such drop-ins allow, for the time in which one replaces the other. */
 export const mergedDropIn = (one: string, other: string): string =>
-  `${[...new Set([...one.split('\n'), ...other.split('\n')])].filter((line) => line !== '').join('\n')}\n`;
+  `${[...sectionsOf(one, other)].map(([heading, lines]) => [heading, ...lines].join('\n')).join('\n')}\n`;
+
+/** The lines by their section's heading, each once. */
+function sectionsOf(...texts: readonly string[]): Map<string, Set<string>> {
+  const sections = new Map<string, Set<string>>();
+  for (const text of texts) {
+    let current: Set<string> | undefined;
+    for (const line of text.split('\n')) {
+      if (line.startsWith('[')) {
+        current = sections.get(line) ?? new Set();
+        sections.set(line, current);
+      } else if (line !== '' && !line.startsWith('#')) current?.add(line);
+    }
+  }
+  return sections;
+}

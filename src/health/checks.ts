@@ -5,6 +5,7 @@ import { access, leftovers, sight } from './checks/files.ts';
 import { fixed } from './checks/fixed.ts';
 import { generator } from './checks/generator.ts';
 import { hostKey } from './checks/host-key.ts';
+import { locked, policies } from './checks/locked.ts';
 import { hooks, manifest } from './checks/manifest.ts';
 import { opening } from './checks/opening.ts';
 import { links, overrides } from './checks/overrides.ts';
@@ -32,6 +33,8 @@ const checks: readonly Check[] = [
   hostKey,
   tpm,
   pcrs,
+  policies,
+  locked,
   nextBoot,
   counter,
   opening,

@@ -7,8 +7,9 @@ import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
-import { type Openers, openPinnedSeeds } from '../seeds/open.ts';
+import { closedAlternatives, type Openers, openPinnedSeeds } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
+import { policyText } from '../seeds/policies.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { type Configuration, configurationOf } from '../system/configuration.ts';
 import { guardMemory } from '../system/memory-guard.ts';
@@ -78,6 +79,8 @@ export interface Health {
   readonly files: StoreFiles;
   readonly platform: Platform;
   readonly tpm: TpmState | undefined;
+  /** The policies under which the TPM does not open the seed now; empty if they are literal, or were not tried. */
+  readonly closed: readonly { readonly text: string; readonly failure: Failure }[];
   /** What this boot and that of the seal measured, if PCRs differ. */
   readonly boots: BootLogs;
   /** The PCRs that the seed is sealed to, as the next boot will have them; empty if that is not known. */
@@ -153,6 +156,10 @@ export async function lookAt(
     files: storeFiles(readable, root, paths),
     platform: runsOn,
     tpm: tpm instanceof Failure ? undefined : tpm,
+    closed:
+      opening.state === 'untried' || hung || tpm === undefined || tpm instanceof Failure || tpm.failure
+        ? []
+        : await closedPolicies(readable, paths, { ...openers(paths), device }, seeds),
     // A user who may not read them still learns which PCR differs.
     boots:
       tpm === undefined || tpm instanceof Failure || tpm.differences.length === 0
@@ -170,6 +177,19 @@ export async function lookAt(
     hidden: readable.hidden,
     hangs: hung || tpm instanceof Failure,
   };
+}
+
+/** Tries every policy, if one of them depends on more than the PCRs, which are compared anyway. */
+async function closedPolicies(
+  readable: ReadableFiles,
+  { seeds: path }: Paths,
+  openers: Openers,
+  { policies }: SealedSeeds,
+): Promise<Health['closed']> {
+  const file = readable.read(path);
+  if (!file || policies.every(({ authority }) => authority === undefined)) return [];
+  const closed = await within(closedAlternatives(file, openers).catch((error: unknown) => asFailure(error)));
+  return closed instanceof Failure ? [] : closed.map(({ policy, failure }) => ({ text: policyText(policy), failure }));
 }
 
 /** What only a running system has. */

@@ -1,7 +1,8 @@
 /** Compares the TPM with the one that seeds.age was sealed to. */
 import { Failure } from '../failure.ts';
+import { isLocked } from '../tpm2/boot-lock.ts';
 import { readPcrs, unmeasuredPcrs } from '../tpm2/pcr.ts';
-import { literalPcrs, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
+import { type PcrValues, requiredBranches, requiredPcrs, type TpmPolicy } from '../tpm2/policy.ts';
 import { tpmFailure } from '../tpm2/response.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { reopenSrk } from '../tpm2/srk.ts';
@@ -67,13 +68,15 @@ async function compared(
   tpm: Tpm,
   { srkName, srkTemplate, policy }: SealedObject,
 ): Promise<Pick<TpmState, 'srk' | 'differences'>> {
-  const now = await readPcrs(tpm, literalPcrs(policy));
+  const now = await readPcrs(tpm, requiredPcrs(policy));
   return { srk: (await hasSrk(tpm, srkName, srkTemplate)) ? 'same' : 'other', differences: differencesOf(policy, now) };
 }
 
-/** The differences from the closest branch. */
-function differencesOf({ branches }: TpmPolicy, now: PcrValues): PcrDifference[] {
+/** The differences from the closest branch. A lock that the broker has put on is none. */
+function differencesOf(policy: TpmPolicy, now: PcrValues): PcrDifference[] {
   const hex = (value: Uint8Array | undefined): string => Buffer.from(value ?? []).toString('hex');
+  const { lock } = policy;
+  const branches = lock !== undefined && isLocked(now, lock) ? policy.branches : requiredBranches(policy);
   const [closest = []] = branches
     .map((values) =>
       [...values]

@@ -14,10 +14,10 @@ import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { say, warn } from '../terminal/say.ts';
-import { readPcrs, unmeasuredPcrs, valueAdvice } from '../tpm2/pcr.ts';
+import { bindingPcrs, readPcrs, valueAdvice } from '../tpm2/pcr.ts';
 import { readPcrSignatures } from '../tpm2/pcr-signature.ts';
 import { leftOut, readPcrlock } from '../tpm2/pcrlock.ts';
-import { addBranch, type PcrValues, type SignedAuthority, type TpmPolicy } from '../tpm2/policy.ts';
+import { addBranch, literalPcrs, type PcrValues, type SignedAuthority, type TpmPolicy } from '../tpm2/policy.ts';
 import { seal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
@@ -78,6 +78,8 @@ export interface ChosenKeys {
   readonly srk: RecordedSrk | undefined;
   /** Literal PCR values that open the seeds beside the current ones. */
   readonly branches?: readonly PcrValues[] | undefined;
+  /** Whether PCRs that nothing was measured into may be all that is bound. */
+  readonly acceptWeak?: boolean;
 }
 
 /**
@@ -87,7 +89,7 @@ export interface ChosenKeys {
 export async function withLocks<T>(
   paths: Paths,
   sealing: Sealing,
-  { sealedKey, srk, branches = [] }: ChosenKeys,
+  { sealedKey, srk, branches = [], acceptWeak = false }: ChosenKeys,
   work: (locks: Locks) => Promise<T>,
 ): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
@@ -102,7 +104,7 @@ export async function withLocks<T>(
   try {
     const { manufacturer, model, firmware } = await tpmVendor(tpm);
     say(`the TPM is ${manufacturer} ${model}, firmware ${firmware}`);
-    const policies = await policiesFor(tpm, paths, sealing, branches);
+    const policies = await policiesFor(tpm, paths, sealing, { branches, acceptWeak });
     return await work({
       sshHostKey,
       ageHostKey: undefined,
@@ -120,11 +122,15 @@ export async function withLocks<T>(
 }
 
 /** The policies of a sealing on this machine. Says what they miss. */
-async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, more: readonly PcrValues[]): Promise<TpmPolicy[]> {
+async function policiesFor(
+  tpm: Tpm,
+  paths: Paths,
+  sealing: Sealing,
+  { branches: more, acceptWeak }: { readonly branches: readonly PcrValues[]; readonly acceptWeak: boolean },
+): Promise<TpmPolicy[]> {
   const current = await readPcrs(tpm, sealing.pcrs);
-  for (const advice of valueAdvice(current, machineIdOf(paths))) warn(advice);
-  if (current.size > 0 && unmeasuredPcrs(current).length === current.size && !isAuthorized(sealing))
-    warn('none of the bound PCRs was ever extended, so the policy binds nothing', '--tpm2-pcrs=4+7');
+  const machineId = machineIdOf(paths);
+  for (const advice of valueAdvice(current, machineId)) warn(advice);
   const branches = current.size === 0 ? [] : more.reduce<PcrValues[]>(addBranch, [current]);
   const isLater = sealing.authorityAtFirstBoot === true;
   const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
@@ -134,12 +140,33 @@ async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, more: reado
       `systemd-pcrlock left out PCR ${leftOut(pcrlock).join('+')}: what is measured there may change unnoticed`,
       'systemd-pcrlock log shows why',
     );
+  for (const policy of policies) await judgeBinding(tpm, policy, machineId, acceptWeak);
   for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
   if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
   return policies;
 }
 
-const isAuthorized = ({ signed, pcrlock }: Sealing): boolean => signed !== undefined || pcrlock !== undefined;
+/**
+ * Judges a policy by what is in its PCRs now.
+ * @throws Failure `refused` for one that has PCRs, and none that tells one boot from another, unless it is accepted
+ */
+async function judgeBinding(
+  tpm: Tpm,
+  policy: TpmPolicy,
+  machineId: string | undefined,
+  acceptWeak: boolean,
+): Promise<void> {
+  const pcrs = [...new Set([...literalPcrs(policy), ...(policy.authority?.pcrs ?? [])])];
+  if (pcrs.length === 0 || bindingPcrs(await readPcrs(tpm, pcrs), machineId).length > 0) return;
+  const message = `PCR ${pcrs.join('+')} would bind nothing: whatever boots, ${pcrs.length === 1 ? 'it has this value' : 'they have these values'}`;
+  if (acceptWeak) {
+    warn(message);
+    return;
+  }
+  throw new Failure('refused', message, {
+    hint: '--tpm2-pcrs=4+7 binds the boot loader; --accept-weak seals like this all the same',
+  });
+}
 
 const machineIdOf = ({ machineId }: Paths): string | undefined => textIfPresent(machineId)?.trim();
 

@@ -1,10 +1,10 @@
 /** Seals this machine's seeds and replaces the old ones, for `seal`, `reseal` and `receive`. */
-import { existsSync, rmSync } from 'node:fs';
+import { existsSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { parseHeader } from '../age/header.ts';
 import { utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
-import { keyId } from '../derive/tree.ts';
 import { lackingAccess } from '../drop-ins/broker-access.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure, messageOf } from '../failure.ts';
@@ -12,21 +12,20 @@ import { readLog } from '../measured/measured-log.ts';
 import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
-import { openSeeds } from '../seeds/open.ts';
-import type { KeySource, Payload, Sealing } from '../seeds/payload.ts';
+import { closedAlternatives, type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
+import { isBoundLater, type KeySource, type Payload, type Sealing } from '../seeds/payload.ts';
 import {
   establishedPins,
   type PinnedCounter,
   type Pins,
-  pinsForConfiguration,
   pinsIn,
   pinsOf,
-  pinsPlace,
   refuseUnpinned,
   samePins,
   writePins,
 } from '../seeds/pins.ts';
-import { hostScope, scopeName, wipeScopes } from '../seeds/scope.ts';
+import { policyText, tpmObjects } from '../seeds/policies.ts';
+import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
@@ -34,14 +33,14 @@ import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
-import { print, say, warn } from '../terminal/say.ts';
+import { say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import type { PcrValues } from '../tpm2/policy.ts';
-import { parseSigningKey } from '../tpm2/signing-key.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
 import { openersOf } from './openers.ts';
+import { saySealed, sayUnconfigured } from './sealing-report.ts';
 
 /** How seeds are sealed. */
 export interface SealWishes {
@@ -52,6 +51,8 @@ export interface SealWishes {
    * are new.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Whether PCRs that nothing was measured into may be all that is bound. */
+  readonly acceptWeak?: boolean;
   /** Literal PCR values that open the seeds beside the current ones; none by default. */
   readonly branches?: readonly PcrValues[];
   /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
@@ -69,7 +70,7 @@ export interface SealWishes {
 export async function sealMachine(
   root: string,
   payload: Payload,
-  { acceptOlder, srk, branches, beforehand }: SealWishes,
+  { acceptOlder, acceptWeak = false, srk, branches, beforehand }: SealWishes,
 ): Promise<void> {
   const paths = pathsUnder(root);
   const { scopes, sealing } = payload;
@@ -83,15 +84,14 @@ export async function sealMachine(
   const sealed = await withLocks(
     paths,
     sealing,
-    { sealedKey, srk, branches },
+    { sealedKey, srk, branches, acceptWeak },
     async (locks) => await sealPayload(payload, locks),
   );
   const openers = openersOf(paths, sealing.device);
-  const reopened = await openSeeds(
+  const reopened = await testOpened(
     sealed,
     sealedKey ? { ...openers, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : openers,
   );
-  wipeScopes(reopened.payload.scopes);
 
   const found = await counterOf(sealing, before?.counter, reopened.srk);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
@@ -123,6 +123,26 @@ export async function sealMachine(
       `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
         `${counterText(before.counter.index)} removes it`,
     );
+}
+
+/**
+ * Opens seeds that were just sealed, under each of their policies that the TPM accepts now. Says which it does not.
+ * @returns the SRK of the TPM that they are sealed to; undefined without one
+ * @throws Failure if nothing opens them, unless a lock alone keeps them closed until the next boot
+ */
+async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<OpenedSeeds, 'srk'>> {
+  const [first, ...more] = tpmObjects(parseHeader(sealed).stanzas);
+  try {
+    const { payload, srk } = await openSeeds(sealed, openers);
+    wipeScopes(payload.scopes);
+    for (const { policy, failure } of more.length > 0 ? await closedAlternatives(sealed, openers) : [])
+      warn(`${policyText(policy)} could not be tried, since it does not open now: ${failure.message}`, failure.hint);
+    return { srk };
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'until-boot' || !first) throw error;
+    warn('the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then');
+    return { srk: { srkName: first.srkName, srkTemplate: first.srkTemplate } };
+  }
 }
 
 /** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
@@ -200,55 +220,6 @@ function refuseUnfit(root: string, paths: Paths, sealing: Sealing, present: KeyS
   );
 }
 
-/** Prints what the configuration is to pin, unless it does. */
-function sayUnconfigured(paths: Paths, pins: Pins): void {
-  if (configurationOf(paths) === undefined) return;
-  const { file, writer } = pinsPlace(paths);
-  const configured = writer === 'configuration' ? pinsIn(paths) : undefined;
-  if (configured && configured.counter?.index === pins.counter?.index && configured.device === pins.device) return;
-  say(
-    writer === 'auxcred'
-      ? `the pins are in ${file} until the configuration has them, and whoever writes there can replace them; ` +
-          `${moduleOptions.pins} is:`
-      : `the configuration is to pin the TPM that was chosen now; ${moduleOptions.pins} is:`,
-  );
-  print(pinsForConfiguration(pins));
-}
-
-function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
-  const policy = sealedPolicyText(sealing);
-  for (const scope of scopes)
-    say(
-      `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ` +
-        `${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
-    );
-}
-
-function sealedPolicyText({ pcrs, pcrsAtFirstBoot, signed, pcrlock, authorityAtFirstBoot }: Sealing): string {
-  const authorities = [
-    ...(signed
-      ? [
-          `PCR ${signed.pcrs.join('+')} as signed by ${parseSigningKey(signed.publicKey, 'the public key of the sealing').fingerprint.slice(0, 16)}`,
-        ]
-      : []),
-    ...(pcrlock === undefined ? [] : ['what systemd-pcrlock predicted']),
-  ];
-  const text = (literal: readonly number[]): string =>
-    [authorities.join(' or '), ...(literal.length > 0 ? [`PCR ${literal.join('+')}`] : [])]
-      .filter((part) => part !== '')
-      .join(' and ');
-  if (authorityAtFirstBoot === true || pcrsAtFirstBoot.length > 0)
-    return `, without PCRs until the first boot binds ${authorities.length > 0 ? text(pcrsAtFirstBoot) : pcrsAtFirstBoot.join('+')}`;
-  return text(pcrs) === '' ? '' : ` with ${text(pcrs)}`;
-}
-
-/** The key that a machine is sealed to, in words. */
-function keyText({ sshHostKey }: Paths, { withKey, credsKey }: Payload['sealing']): string {
-  if (withKey === 'systemd-creds') return `systemd-creds (${credsKey ?? 'auto'})`;
-  if (withKey === 'host') return existsSync(sshHostKey) ? 'its ssh host key' : 'a host key of its own';
-  return withKey === 'tpm2' ? 'its TPM' : 'its TPM and ssh host key';
-}
-
 /** Keeps what is active with these seeds, and ties it to this store: the previous store is refused from now on. */
 function record(root: string, paths: Paths, { scopes, counter, sealing }: Payload, active: Snapshot): void {
   const fileOf = (recipe: Fixed): Uint8Array => {
@@ -313,9 +284,20 @@ function install(
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
   writePins(paths, pins);
-  if (!isRendered) write(paths.brokerDropIn, dropIn);
+  if (!isRendered) {
+    write(paths.brokerDropIn, dropIn);
+    startAtBoot(paths, sealing.lock !== undefined);
+  }
   if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
   return !isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
+}
+
+/** A broker that locks the seeds starts at each boot, whether or not a unit asks for it. */
+function startAtBoot({ brokerAtBoot }: Paths, isWanted: boolean): void {
+  rmSync(brokerAtBoot, { force: true });
+  if (!isWanted) return;
+  ensureFolder(dirname(brokerAtBoot), { mode: 0o755 });
+  symlinkSync('/usr/lib/systemd/system/auxcred.service', brokerAtBoot);
 }
 
 /** Pins under which both the old and the new seeds open: old seeds that need no TPM also open with a TPM pinned. */
@@ -328,28 +310,29 @@ function pinsBetween({ scopes, device }: Pins, next: Pins, counter: PinnedCounte
   };
 }
 
-/** Whether part of the policy waits for the first boot. */
-const isBoundLater = ({ pcrsAtFirstBoot, authorityAtFirstBoot }: Sealing): boolean =>
-  pcrsAtFirstBoot.length > 0 || authorityAtFirstBoot === true;
-
 /** The parts of a sealing that a TPM policy is made of. */
-export type WantedPolicy = Pick<Sealing, 'pcrs' | 'signed' | 'pcrlock'>;
+export type WantedPolicy = Pick<Sealing, 'pcrs' | 'signed' | 'pcrlock' | 'lock'>;
 /** The same, bound now or later. */
 export type BoundPolicy = WantedPolicy & Pick<Sealing, 'pcrsAtFirstBoot' | 'authorityAtFirstBoot'>;
 
 /** A policy to bind now, or at the first boot of a system that is being installed. */
-export function boundWhenRunning({ pcrs, signed, pcrlock }: WantedPolicy, root: string): BoundPolicy {
-  const authority = { ...(signed && { signed }), ...(pcrlock !== undefined && { pcrlock }) };
+export function boundWhenRunning({ pcrs, signed, pcrlock, lock }: WantedPolicy, root: string): BoundPolicy {
+  const authority = {
+    ...(signed && { signed }),
+    ...(pcrlock !== undefined && { pcrlock }),
+    ...(lock !== undefined && { lock }),
+  };
   if (systemIsRunning(root)) return { pcrs, pcrsAtFirstBoot: [], ...authority };
-  const isLater = signed !== undefined || pcrlock !== undefined;
+  const isLater = Object.keys(authority).length > 0;
   return { pcrs: [], pcrsAtFirstBoot: pcrs, ...authority, ...(isLater && { authorityAtFirstBoot: true }) };
 }
 
 /** The policy of a sealing, bound or not yet. */
-export const wantedPolicy = ({ pcrs, pcrsAtFirstBoot, signed, pcrlock }: Sealing): WantedPolicy => ({
+export const wantedPolicy = ({ pcrs, pcrsAtFirstBoot, signed, pcrlock, lock }: Sealing): WantedPolicy => ({
   pcrs: [...new Set([...pcrs, ...pcrsAtFirstBoot])].sort((a, b) => a - b),
   signed,
   pcrlock,
+  lock,
 });
 
 /** A sealing with another policy. */

@@ -4,6 +4,7 @@ import { recipeValue } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
+import type { Manifest } from '../manifest/manifest.ts';
 import { refuseForeignCredentials } from '../provision/credential-store.ts';
 import { hashesIn } from '../provision/hashes.ts';
 import { activeSnapshot, withPrepared } from '../provision/preparing.ts';
@@ -12,7 +13,8 @@ import type { Sealing } from '../seeds/payload.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { moduleOptions } from '../system/configuration.ts';
-import { pathsUnder } from '../system/paths.ts';
+import { textIfPresent } from '../system/files.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import { openersOf } from './openers.ts';
 
 /** A secret that can't be served, and why. */
@@ -44,13 +46,19 @@ function refuseKeyless({ withKey }: Sealing, keys: readonly string[]): void {
 export async function unservableOf(
   root: string,
   device: string | undefined,
-  declarations: readonly SecretDeclaration[],
+  { declarations, files }: Pick<Manifest, 'declarations' | 'files'>,
   keys: readonly string[],
 ): Promise<Unservable[]> {
   // Enabled before it is sealed: there is nothing to serve yet.
   if (declarations.length === 0) return [];
   const paths = pathsUnder(root);
-  const { payload, counter } = await openPinnedSeeds(paths, openersOf(paths, device));
+  const opened = await openPinnedSeeds(paths, openersOf(paths, device)).catch((error: unknown) => {
+    // The broker has the seeds, and goes on with what is declared already.
+    if (error instanceof Failure && error.code === 'until-boot' && isPresent(paths, files)) return undefined;
+    throw error;
+  });
+  if (opened === undefined) return [];
+  const { payload, counter } = opened;
   const { scopes } = payload;
   try {
     refuseKeyless(payload.sealing, keys);
@@ -68,6 +76,12 @@ export async function unservableOf(
     wipeScopes(scopes);
   }
 }
+
+/** Whether this is what the configuration declares already. */
+const isPresent = ({ configured }: Paths, files: Manifest['files']): boolean => {
+  const [file, ...more] = files;
+  return more.length === 0 && file !== undefined && file.text === textIfPresent(configured);
+};
 
 /** Whether the value needs no password hash, which is slow and can't fail where its phrase can be had. */
 const isQuick = (recipe: Recipe): boolean => hashesIn(recipe).length === 0 && ingredients(recipe).length > 0;

@@ -29,7 +29,10 @@ done
 if [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload > /dev/null || true
     # Units that start meanwhile wait for the sockets, and the next request starts the new version. The sockets too: their paths may be others.
-    [ -z "$2" ] || deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
+    # A broker that holds locked seeds stays: no other one could open them before the next boot.
+    if [ -n "$2" ] && [ "$(systemctl show --value --property=RefuseManualStop auxcred.service)" != yes ]; then
+        deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
+    fi
     deb-systemd-invoke start ${units} > /dev/null || true
 fi
 

@@ -1,8 +1,8 @@
-/** auxcred.service: opens the machine's seeds once, then answers units until it was idle for a minute. */
+/** auxcred.service: opens the machine's seeds once, then answers units until it was idle for a minute, or until the next boot. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Answers, Broker, socketNames } from '../broker/broker.ts';
-import { givenOpeners, openServedSecrets } from '../broker/served-secrets.ts';
+import { givenOpeners, openServedSecrets, type ServedSecrets } from '../broker/served-secrets.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
 import { wipeScopes } from '../seeds/scope.ts';
 import { activatedSockets } from '../system/activation.ts';
@@ -47,10 +47,25 @@ async function answers(): Promise<Answers> {
       wipeScopes(opened.scopes);
       secret.wipe();
     });
-    return { opened, secret, isSecretStale };
+    return { opened, secret, isSecretStale, isLast: await locked(opened.lock) };
   } catch (error) {
     return { closed: error instanceof Failure ? error : new Failure('system', messageOf(error)) };
   }
+}
+
+/**
+ * Locks the seeds until the next boot. A TPM that refuses does not keep units from their secrets.
+ * @returns whether that was wanted: even if the lock failed, the TPM may have done it
+ */
+async function locked(lock: ServedSecrets['lock']): Promise<boolean> {
+  if (lock === undefined) return false;
+  try {
+    await within(openingLimit, lock());
+    journal({ MESSAGE: 'the seeds are locked until the next boot; this broker stays until then', PRIORITY: '6' });
+  } catch (error) {
+    journal({ MESSAGE: `the seeds could not be locked until the next boot: ${messageOf(error)}`, PRIORITY: '2' });
+  }
+  return true;
 }
 
 function givenHostSecret(environment: NodeJS.ProcessEnv): HostSecret {

@@ -10,6 +10,7 @@ import { utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
+import { freeLockPcr } from '../tpm2/boot-lock.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import { valuesOf } from '../tpm2/pcr.ts';
@@ -176,6 +177,7 @@ function allow(json: Json, ...keys: readonly string[]): void {
 
 /** How the operator wants a machine's seeds sealed. A host of the vault has these fields. */
 export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs' | 'signed' | 'pcrlock'> {
+  readonly locksAfterUnseal?: boolean;
   readonly recipients: readonly string[];
 }
 
@@ -184,16 +186,18 @@ export interface WantedSealing extends Pick<Sealing, 'withKey' | 'pcrs' | 'signe
  * installation binds the PCRs at its first boot.
  */
 export function sealingFor(
-  { withKey, pcrs, signed, pcrlock, recipients }: WantedSealing,
+  { withKey, pcrs, signed, pcrlock, locksAfterUnseal = false, recipients }: WantedSealing,
   { tpm }: Enrollment,
 ): Sealing {
+  const lock = locksAfterUnseal ? freeLockPcr(tpm?.pcrs, [...pcrs, ...(signed?.pcrs ?? [])]) : undefined;
   const isInstalling = tpm !== undefined && tpm.pcrs === undefined;
   return {
     withKey,
     pcrs: isInstalling ? [] : pcrs,
     ...(signed && { signed }),
     ...(pcrlock !== undefined && { pcrlock }),
-    ...(isInstalling && (signed || pcrlock !== undefined) && { authorityAtFirstBoot: true }),
+    ...(lock !== undefined && { lock }),
+    ...(isInstalling && (signed || pcrlock !== undefined || lock !== undefined) && { authorityAtFirstBoot: true }),
     recovery: recipients,
     pcrsAtFirstBoot: isInstalling ? pcrs : [],
     device: withKey === 'host' ? undefined : tpm?.device,
@@ -225,7 +229,8 @@ export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: E
     tpm:
       tpm && withKey !== 'host'
         ? {
-            policies: policiesOf(payload.sealing, { branches, pcrlock: tpm.pcrlock }),
+            // Without a lock: the machine may be locked when they arrive, and puts it on when it seals them natively.
+            policies: policiesOf({ ...payload.sealing, lock: undefined }, { branches, pcrlock: tpm.pcrlock }),
             seal: (secret, policy) => sealForImport(tpm.srk, secret, policy),
           }
         : undefined,

@@ -1,5 +1,5 @@
 import { damagedFile, openAgeFile, type Unwrapper } from '../age/file.ts';
-import type { Stanza } from '../age/header.ts';
+import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { sshSharedSecret, sshUnwrapper } from '../age/ssh-ed25519.ts';
 import { x25519Unwrapper } from '../age/x25519.ts';
@@ -14,7 +14,7 @@ import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
-import { inOrder } from './policies.ts';
+import { inOrder, tpmObjects } from './policies.ts';
 import type { TpmCounter } from './tpm-counter.ts';
 import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
@@ -239,15 +239,44 @@ function tpmUnwrapper(
   };
 }
 
+/** A policy that the TPM does not accept now, and why. */
+export interface ClosedAlternative {
+  readonly policy: TpmPolicy;
+  readonly failure: Failure;
+}
+
+/**
+ * Tries each TPM policy of a seeds.age by itself.
+ * @throws Failure for an alternative that is damaged, or sealed to another TPM
+ */
+export async function closedAlternatives(file: Uint8Array, openers: Openers): Promise<ClosedAlternative[]> {
+  const closed: ClosedAlternative[] = [];
+  for (const { policy, ...object } of tpmObjects(parseHeader(file).stanzas)) {
+    try {
+      const { secret } = await unsealed(
+        { ...object, policy },
+        async () => await openTpm(openers.device, openers.patience),
+        undefined,
+      );
+      secret.fill(0);
+    } catch (error) {
+      if (!(error instanceof Failure) || (error.code !== 'pcr-mismatch' && error.code !== 'until-boot')) throw error;
+      closed.push({ policy, failure: error });
+    }
+  }
+  return closed;
+}
+
 interface Candidate {
   readonly stanza: Stanza;
   readonly parsed: ParsedTpmStanza;
 }
 
-/** One failure that says why no alternative opened the seeds. Its code and hint are the first one's. */
+/** One failure that says why no alternative opened the seeds. Its code and hint are the first one's, or a lock's. */
 function together(failures: readonly unknown[]): unknown {
-  const [first, ...more] = failures;
-  if (more.length === 0 || !(first instanceof Failure)) return first;
+  const locked = failures.find((failure) => failure instanceof Failure && failure.code === 'until-boot');
+  const first = locked ?? failures[0];
+  if (failures.length === 1 || !(first instanceof Failure)) return first;
   const texts = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)));
   return new Failure(first.code, [...new Set(texts)].join('; nor: '), {
     ...(first.hint === undefined ? {} : { hint: first.hint }),

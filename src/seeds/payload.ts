@@ -3,6 +3,7 @@
  * Recipients and policy are recorded inside, where nobody without the seeds can edit them. Resealing reads them only
  * here.
  */
+import { createPublicKey } from 'node:crypto';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
 import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
@@ -45,26 +46,48 @@ export interface Sealing {
   readonly signed?: Signed | undefined;
   /** The path of systemd's pcrlock.json, if its prediction opens the seeds; undefined otherwise. */
   readonly pcrlock?: string | undefined;
-  /** Whether `signed` and `pcrlock` are yet to be bound, at the first boot after an installation. */
+  /** Whether `signed`, `pcrlock` and `lock` are yet to be bound, at the first boot after an installation. */
   readonly authorityAtFirstBoot?: boolean | undefined;
   /**
    * PCR indices to bind at the first boot after an installation, since the installer's values differ; empty once they
    * are bound.
    */
   readonly pcrsAtFirstBoot: readonly number[];
+  /**
+   * The PCR that the broker extends once the seeds are open, so that they open no more until the next boot; undefined
+   * if it does not.
+   */
+  readonly lock?: number | undefined;
   /** The TPM device in systemd's notation; undefined without a TPM. */
   readonly device: string | undefined;
 }
 
 /**
  * The key that systemd-creds encrypts this machine's secrets to: the chosen one, else systemd's own choice, bound to
- * the same PCRs as the seeds.
+ * the same PCRs as the seeds, and to the same signatures if it is the seeds' own.
  */
-export const credsLockOf = ({ credsKey = 'auto', pcrs, device }: Sealing): CredsLock => ({
-  key: credsKey,
-  pcrs,
-  device,
-});
+export const credsLockOf = (sealing: Sealing): CredsLock => {
+  const { withKey, credsKey = 'auto', pcrs, signed, authorityAtFirstBoot, device } = sealing;
+  const isSigned = withKey === 'systemd-creds' && authorityAtFirstBoot !== true;
+  return {
+    key: credsKey,
+    pcrs,
+    device,
+    ...(isSigned && signed && { signed: { pem: pemOf(signed.publicKey), pcrs: signed.pcrs } }),
+  };
+};
+
+const pemOf = (publicKey: Uint8Array): string =>
+  createPublicKey({ key: Buffer.from(publicKey), format: 'der', type: 'spki' })
+    .export({ format: 'pem', type: 'spki' })
+    .toString();
+
+/** Whether part of the policy waits for the first boot of an installation. */
+export const isBoundLater = ({
+  pcrsAtFirstBoot,
+  authorityAtFirstBoot,
+}: Pick<Sealing, 'pcrsAtFirstBoot' | 'authorityAtFirstBoot'>): boolean =>
+  pcrsAtFirstBoot.length > 0 || authorityAtFirstBoot === true;
 
 /** A machine's seeds, and how they are sealed. */
 export interface Payload {
@@ -102,6 +125,7 @@ export const sealingJson = ({
   pcrlock,
   authorityAtFirstBoot,
   pcrsAtFirstBoot,
+  lock,
   device,
 }: Sealing): Readonly<Record<'recipients' | 'policy', unknown>> => ({
   recipients: recovery,
@@ -113,6 +137,7 @@ export const sealingJson = ({
     ...(pcrlock === undefined ? {} : { pcrlock }),
     ...(authorityAtFirstBoot === true ? { authorityAtFirstBoot } : {}),
     ...(pcrsAtFirstBoot.length === 0 ? {} : { pcrsAtFirstBoot }),
+    ...(lock === undefined ? {} : { lock }),
     ...(device === undefined ? {} : { device }),
   },
 });
@@ -153,6 +178,10 @@ export function parseSealing(json: Json): Sealing {
       policy.at('authorityAtFirstBoot').optional((item) => item.flag()),
     ),
     pcrsAtFirstBoot: policy.at('pcrsAtFirstBoot').optional(pcrsOf) ?? [],
+    ...given(
+      'lock',
+      policy.at('lock').optional((item) => item.whole(0, 15)),
+    ),
     device: policy.at('device').optional((item) => item.text()),
   };
 }

@@ -22,16 +22,22 @@ export interface PolicySources {
  * @throws Failure `not-found` for a prediction that is missing, `refused` for one that says too little
  */
 export function policiesOf(
-  { signed, pcrlock, authorityAtFirstBoot }: Pick<Sealing, 'signed' | 'pcrlock' | 'authorityAtFirstBoot'>,
+  {
+    signed,
+    pcrlock,
+    lock,
+    authorityAtFirstBoot,
+  }: Pick<Sealing, 'signed' | 'pcrlock' | 'lock' | 'authorityAtFirstBoot'>,
   { branches, pcrlock: prediction }: PolicySources,
 ): TpmPolicy[] {
-  const literal: TpmPolicy = { bank: 'sha256', authority: undefined, branches };
-  if (authorityAtFirstBoot === true) return [literal];
+  if (authorityAtFirstBoot === true) return [{ bank: 'sha256', authority: undefined, branches }];
+  const common = { bank: 'sha256', branches, ...(lock !== undefined && { lock }) } as const;
+  const literal: TpmPolicy = { ...common, authority: undefined };
   const policies: TpmPolicy[] = [];
   if (signed) {
     const { publicKey, pcrs, signature } = signed;
     const key = parseSigningKey(publicKey, 'the public key of the sealing');
-    policies.push({ bank: 'sha256', authority: { kind: 'signed', key, pcrs, signature }, branches });
+    policies.push({ ...common, authority: { kind: 'signed', key, pcrs, signature } });
   }
   if (pcrlock !== undefined) {
     if (!prediction)
@@ -40,7 +46,7 @@ export function policiesOf(
       });
     refuseNarrow(prediction);
     const { index, name, pcrs } = prediction;
-    policies.push({ bank: 'sha256', authority: { kind: 'pcrlock', index, name, pcrs, file: pcrlock }, branches });
+    policies.push({ ...common, authority: { kind: 'pcrlock', index, name, pcrs, file: pcrlock } });
   }
   return policies.length > 0 ? policies : [literal];
 }

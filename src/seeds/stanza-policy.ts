@@ -9,6 +9,8 @@
  *         and "signature": a path, unless it is systemd's
  *     {"bank":"sha256","branches":[],"file":"path of pcrlock.json","kind":"pcrlock","name":"hex","nvIndex":"0x1930e9e",
  *      "pcrs":[0,7,11],"version":1}
+ *     {"bank":"sha256","branches":[],"kind":"literal","lock":8,"version":2}
+ *         PCR 8 locks until the next boot: each branch requires its reset value too. So with every kind
  */
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
@@ -17,7 +19,8 @@ import { mostBranches, type PcrlockAuthority, type PcrValues, type TpmPolicy } f
 import { parseSigningKey } from '../tpm2/signing-key.ts';
 import { absolutePathIn, pcrListIn } from './payload.ts';
 
-const version = 1;
+/** A policy with a lock has another version, so that an older program says that it can't read it. */
+const versions = { unlocked: 1, locked: 2 } as const;
 const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
 const source = 'the TPM policy of seeds.age';
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
@@ -25,10 +28,15 @@ const valuesJson = (values: PcrValues | undefined): unknown =>
   Object.fromEntries([...(values ?? [])].map(([pcr, value]) => [String(pcr), hex(value)]));
 
 /** Encodes a policy. */
-export function encodePolicy({ bank, authority, branches }: TpmPolicy): Uint8Array {
-  if (authority === undefined && branches.length < 2)
+export function encodePolicy({ bank, authority, branches, lock }: TpmPolicy): Uint8Array {
+  if (authority === undefined && lock === undefined && branches.length < 2)
     return utf8(canonicalJson({ bank, pcrs: valuesJson(branches[0]) }));
-  const common = { version, bank, branches: branches.map(valuesJson) };
+  const common = {
+    version: lock === undefined ? versions.unlocked : versions.locked,
+    bank,
+    branches: branches.map(valuesJson),
+    ...(lock === undefined ? {} : { lock }),
+  };
   if (authority === undefined) return utf8(canonicalJson({ ...common, kind: 'literal' }));
   const { kind, pcrs } = authority;
   if (kind === 'signed')
@@ -54,12 +62,20 @@ export function parsePolicy(bytes: Uint8Array): TpmPolicy {
     const values = valuesIn(json.at('pcrs'));
     return { bank, authority: undefined, branches: values.size === 0 ? [] : [values] };
   }
-  json.at('version').whole(version, version);
+  const isLockable = json.at('version').whole(versions.unlocked, versions.locked) === versions.locked;
+  const branches = branchesIn(json.at('branches'));
   return {
     bank,
     authority: kind === 'signed' ? signedIn(json) : kind === 'pcrlock' ? predictedIn(json) : undefined,
-    branches: branchesIn(json.at('branches')),
+    branches,
+    ...(isLockable && { lock: lockIn(json.at('lock'), branches) }),
   };
+}
+
+function lockIn(item: Json, branches: readonly PcrValues[]): number {
+  const pcr = item.whole(0, 15);
+  if (branches[0]?.has(pcr) === true) throw item.unexpected('a PCR that is in no branch');
+  return pcr;
 }
 
 function branchesIn(item: Json): PcrValues[] {

@@ -13,4 +13,6 @@ export interface CredsLock {
   readonly pcrs: readonly number[];
   /** The TPM in systemd's notation; undefined for the one that systemd finds. */
   readonly device: string | undefined;
+  /** The key whose signatures of PCR values are required, and those PCRs; with `tpm2` and `host+tpm2` only. */
+  readonly signed?: { readonly pem: string; readonly pcrs: readonly number[] };
 }

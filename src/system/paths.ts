@@ -53,8 +53,6 @@ export function pathsUnder(root: string) {
     sshHostKey: at('/etc/ssh/ssh_host_ed25519_key'),
     hostname: at('/etc/hostname'),
     machineId: at('/etc/machine-id'),
-    /** The drop-in that gives auxcred.service the host key and the TPM, written by `seal`. */
-    brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
     /** systemd's folder of encrypted credentials. */
     credstore: at('/etc/credstore.encrypted'),
     /** The record of the files that `provision` wrote there. */
@@ -64,6 +62,7 @@ export function pathsUnder(root: string) {
     /** The record of the links to them. */
     fileLinks: at('/var/lib/auxcred/links.json'),
     ...runtimePaths(at),
+    ...brokerPaths(at),
     ...measuredBootPaths(at),
   };
 }
@@ -79,6 +78,13 @@ const runtimePaths = (at: (path: string) => string) => ({
   credentialSocket: at('/run/auxcred/encrypted.sock'),
   stageSocket: at('/run/auxcred/stage.sock'),
   stageFolder: at('/run/credstore'),
+});
+
+const brokerPaths = (at: (path: string) => string) => ({
+  /** The drop-in that gives auxcred.service the host key and the TPM, written by `seal`. */
+  brokerDropIn: at('/etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'),
+  /** Starts the broker at each boot, if it is to lock the seeds. */
+  brokerAtBoot: at('/etc/systemd/system/sysinit.target.wants/auxcred.service'),
 });
 
 const measuredBootPaths = (at: (path: string) => string) => ({

@@ -13,15 +13,20 @@ export function isInitialized(root: string): boolean {
 }
 
 /**
- * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process.
+ * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves one
+ * alone that has RefuseManualStop=, as a broker that holds locked seeds.
  * @param starting - whether to stop a unit that is activating too; one whose start is only queued never is
  * @throws Failure `system`
  */
 export function stopRunning(unit: string, starting: 'and starting' | undefined = undefined): void {
   const { stdout } = spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
   const states = ['active', 'reloading', ...(starting === undefined ? [] : ['activating'])];
-  if (states.includes((stdout ?? '').trim())) systemctl('stop', unit);
+  if (!states.includes((stdout ?? '').trim()) || property(unit, 'RefuseManualStop') === 'yes') return;
+  systemctl('stop', unit);
 }
+
+const property = (unit: string, name: string): string =>
+  systemctlOutput('show', '--value', `--property=${name}`, '--', unit).trim();
 
 /** The major version of systemd, such as 257; 0 if it is unknown. */
 export function systemdVersion(): number {

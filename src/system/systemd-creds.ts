@@ -1,7 +1,9 @@
 /** Encrypts credentials to this machine with systemd-creds(1). Values go through pipes only. */
 import { spawn } from 'node:child_process';
+import { utf8 } from '../bytes.ts';
 import { Failure, messageOf } from '../failure.ts';
 import type { CredsLock } from './creds-lock.ts';
+import { memoryFile, wipeMemoryFile } from './memory-file.ts';
 
 /**
  * Encrypts a credential. @returns the content of its file: base64
@@ -13,15 +15,27 @@ export async function encryptCredential(
   root: string,
   name: string,
   value: Uint8Array,
-  { key, pcrs, device }: CredsLock,
+  { key, pcrs, device, signed }: CredsLock,
 ): Promise<Uint8Array> {
   // Always given: by default, systemd up to 257 binds PCR 7, and from 258 on none.
   const options = [
-    `--with-key=${key}`,
+    `--with-key=${key}${signed ? '-with-public-key' : ''}`,
     `--tpm2-pcrs=${pcrs.join('+')}`,
     ...(device === undefined ? [] : [`--tpm2-device=${device}`]),
   ];
-  return await systemdCreds(root, ['encrypt', `--name=${name}`, ...options, '-', '-'], value);
+  const encrypt = async (more: readonly string[], descriptor?: number): Promise<Uint8Array> =>
+    await systemdCreds(root, ['encrypt', `--name=${name}`, ...options, ...more, '-', '-'], value, descriptor);
+  if (!signed) return await encrypt([]);
+  // It reads the key from a file alone.
+  const publicKey = memoryFile(utf8(signed.pem));
+  try {
+    return await encrypt(
+      ['--tpm2-public-key=/proc/self/fd/3', `--tpm2-public-key-pcrs=${signed.pcrs.join('+')}`],
+      publicKey,
+    );
+  } finally {
+    wipeMemoryFile(publicKey);
+  }
 }
 
 /** Decrypts a credential. The caller wipes the value. @throws Failure `system` with the message of systemd-creds */
@@ -38,7 +52,13 @@ export async function decryptCredential(
   );
 }
 
-async function systemdCreds(root: string, args: readonly string[], input: Uint8Array): Promise<Uint8Array> {
+/** @param descriptor - becomes the program's descriptor 3 */
+async function systemdCreds(
+  root: string,
+  args: readonly string[],
+  input: Uint8Array,
+  descriptor?: number,
+): Promise<Uint8Array> {
   const [program, ...before]: [string, ...string[]] =
     root === '/' ? ['systemd-creds'] : ['chroot', root, 'systemd-creds'];
   return await new Promise((resolve, reject) => {
@@ -51,12 +71,14 @@ async function systemdCreds(root: string, args: readonly string[], input: Uint8A
         }),
       );
     };
-    const child = spawn(program, [...before, ...args], { stdio: 'pipe' });
-    child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
-    child.stderr.on('data', (chunk: Buffer) => said.push(chunk));
+    const child = spawn(program, [...before, ...args], {
+      stdio: ['pipe', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])],
+    });
+    child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));
+    child.stderr?.on('data', (chunk: Buffer) => said.push(chunk));
     // It may exit before it reads everything; its status tells why.
-    child.stdin.on('error', () => undefined);
-    child.stdin.end(input);
+    child.stdin?.on('error', () => undefined);
+    child.stdin?.end(input);
     child.on('error', (error) => {
       fail(messageOf(error));
     });

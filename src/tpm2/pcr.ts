@@ -60,18 +60,27 @@ export function valueAdvice(values: PcrValues, machineId: string | undefined): s
     (pcr) =>
       `PCR ${String(pcr)} has never been extended: nothing that boots is measured into it${pcr === 14 ? ' without shim' : ''}`,
   );
-  const fifteen = values.get(15);
-  const isPublic =
-    fifteen !== undefined &&
-    machineId !== undefined &&
-    Buffer.compare(fifteen, extended(new Uint8Array(digestLength), `machine-id:${machineId}`)) === 0;
-  return isPublic
+  return isPublic(values.get(15), machineId)
     ? [
         ...unmeasured,
         'PCR 15 holds the machine-id alone, which whoever reads the disk can copy: only with tpm2-measure-pcr=yes in ' +
           'crypttab does it tell another root file system',
       ]
     : unmeasured;
+}
+
+/** Whether PCR 15 holds nothing but the machine-id. */
+const isPublic = (fifteen: Uint8Array | undefined, machineId: string | undefined): boolean =>
+  fifteen !== undefined &&
+  machineId !== undefined &&
+  Buffer.compare(fifteen, extended(new Uint8Array(digestLength), `machine-id:${machineId}`)) === 0;
+
+/** The PCRs whose values tell one boot from another: something was measured into them that is not public. */
+export function bindingPcrs(values: PcrValues, machineId: string | undefined): number[] {
+  const unmeasured = unmeasuredPcrs(values);
+  return [...values].flatMap(([pcr, value]) =>
+    unmeasured.includes(pcr) || (pcr === 15 && isPublic(value, machineId)) ? [] : [pcr],
+  );
 }
 
 /** A PCR (32 bytes) after it is extended with the SHA-256 of a text. */

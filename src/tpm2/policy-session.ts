@@ -1,6 +1,7 @@
 /** Satisfies the policy of a sealed object in a policy session, or says why the machine's state does not. */
 import { createHash } from 'node:crypto';
 import { Failure } from '../failure.ts';
+import { isLocked, lockedFailure } from './boot-lock.ts';
 import { readPcrs } from './pcr.ts';
 import { chosenSignature, readPcrSignatures } from './pcr-signature.ts';
 import { predictionSteps, readPcrlock, unpredicted } from './pcrlock.ts';
@@ -8,10 +9,11 @@ import {
   afterPcrs,
   branchDigests,
   encodeSelection,
-  literalPcrs,
   type PcrlockAuthority,
   type PcrValues,
   pcrsOfPolicy,
+  requiredBranches,
+  requiredPcrs,
   type SignedAuthority,
   sameValues,
   startDigest,
@@ -31,13 +33,14 @@ export class PcrsMoved extends Error {
  * Runs the policy commands in `session`, for the values that the PCRs have now.
  * @param hint - what the user can do if the machine's state is another one
  * @throws PcrsMoved if a PCR was extended meanwhile
- * @throws Failure `pcr-mismatch` that names the PCRs, or says what is wrong with the signature or the prediction
+ * @throws Failure `pcr-mismatch` that names the PCRs, or says what is wrong with the signature or the prediction;
+ * `until-boot` if this boot's broker locked the seed
  * @throws TpmError
  */
 export async function satisfy(tpm: Tpm, session: number, policy: TpmPolicy, hint: string): Promise<void> {
   // One literal branch needs no choice, and the TPM itself compares: that saves reading.
   if (policy.authority === undefined && policy.branches.length < 2) {
-    await policyPcr(tpm, session, literalPcrs(policy));
+    await policyPcr(tpm, session, requiredPcrs(policy));
     return;
   }
   const { authority } = policy;
@@ -64,12 +67,12 @@ async function satisfyLiteral(
   now: PcrValues,
   hint: string,
 ): Promise<void> {
-  if (policy.branches.length === 0) return;
-  const pcrs = literalPcrs(policy);
+  const branches = requiredBranches(policy);
+  if (branches.length === 0) return;
   const has = (values: PcrValues): boolean =>
     [...values].every(([pcr, value]) => Buffer.compare(value, now.get(pcr) ?? startDigest.subarray(0, 0)) === 0);
-  if (!policy.branches.some(has)) throw branchMismatch(policy, now, hint);
-  await policyPcr(tpm, session, pcrs);
+  if (!branches.some(has)) throw branchMismatch(policy, now, hint);
+  await policyPcr(tpm, session, requiredPcrs(policy));
   const digests = branchDigests(policy);
   if (digests.length > 1) await policyOr(tpm, session, digests);
 }
@@ -80,9 +83,11 @@ const short = (value: Uint8Array | undefined): string =>
     .slice(0, 16);
 
 /**
- * The failure for PCRs that no literal branch has. Of several branches it takes the one with the fewest differences.
+ * The failure for PCRs that no literal branch has, or for a lock. Of several branches it takes the one with the fewest differences.
  */
-export function branchMismatch({ branches }: TpmPolicy, now: PcrValues, hint: string, cause?: unknown): Failure {
+export function branchMismatch(policy: TpmPolicy, now: PcrValues, hint: string, cause?: unknown): Failure {
+  if (policy.lock !== undefined && isLocked(now, policy.lock)) return lockedFailure(policy.lock, cause);
+  const branches = requiredBranches(policy);
   const differences = branches
     .map((values) =>
       [...values].filter(([pcr, value]) => Buffer.compare(value, now.get(pcr) ?? startDigest.subarray(0, 0)) !== 0),

@@ -38,12 +38,14 @@ export interface PcrlockAuthority {
   readonly file: string;
 }
 
-/** What a sealed object requires of the PCRs. With neither authority nor branches, it opens in every state. */
+/** What a sealed object requires of the PCRs. With neither authority, branches nor lock, it opens in every state. */
 export interface TpmPolicy {
   readonly bank: 'sha256';
   readonly authority: SignedAuthority | PcrlockAuthority | undefined;
   /** At most {@link mostBranches} sets of values of the same PCRs, one of which the PCRs must have; may be empty. */
   readonly branches: readonly PcrValues[];
+  /** The PCR that locks until the next boot, which must not have been extended; undefined without one. */
+  readonly lock?: number | undefined;
 }
 
 /** What PolicyOR takes (part 2, table 109: TPML_DIGEST). */
@@ -99,9 +101,17 @@ export const authorityDigest = ({ authority }: Pick<TpmPolicy, 'authority'>): Ui
       ? afterAuthorize(authority.key.name)
       : afterAuthorizeNv(authority.name);
 
+/** The branches of a policy, each with the value that the PCR of its lock has before it is locked. */
+export const requiredBranches = ({ branches, lock }: Pick<TpmPolicy, 'branches' | 'lock'>): readonly PcrValues[] =>
+  lock === undefined
+    ? branches
+    : (branches.length === 0 ? [new Map<number, Uint8Array>()] : branches).map(
+        (values) => new Map([...values, [lock, startDigest]]),
+      );
+
 /** The digests of a policy's branches, 32 bytes each: what its PolicyOR takes. */
 export const branchDigests = (policy: TpmPolicy): Uint8Array[] =>
-  policy.branches.map((values) => afterPcrs(authorityDigest(policy), values));
+  requiredBranches(policy).map((values) => afterPcrs(authorityDigest(policy), values));
 
 /** The policy digest (32 bytes) of an object. */
 export function policyDigest(policy: TpmPolicy): Uint8Array {
@@ -116,12 +126,16 @@ export const literalPolicy = (values: PcrValues, authority?: TpmPolicy['authorit
   branches: values.size === 0 ? [] : [values],
 });
 
-/** The PCRs of the literal branches, ascending. */
+/** The PCRs of the literal branches, ascending, without that of a lock. */
 export const literalPcrs = ({ branches: [first] }: Pick<TpmPolicy, 'branches'>): number[] => [...(first?.keys() ?? [])];
+
+/** The PCRs of the required branches, ascending. */
+export const requiredPcrs = (policy: Pick<TpmPolicy, 'branches' | 'lock'>): number[] =>
+  [...(requiredBranches(policy)[0]?.keys() ?? [])].sort((a, b) => a - b);
 
 /** All PCRs that a policy depends on, ascending. */
 export const pcrsOfPolicy = (policy: TpmPolicy): number[] =>
-  [...new Set([...literalPcrs(policy), ...(policy.authority?.pcrs ?? [])])].sort((a, b) => a - b);
+  [...new Set([...requiredPcrs(policy), ...(policy.authority?.pcrs ?? [])])].sort((a, b) => a - b);
 
 /** Whether two sets of PCR values are the same. */
 export const sameValues = (one: PcrValues, other: PcrValues): boolean =>

@@ -1,7 +1,7 @@
 /** Seals a secret so that only this TPM returns it, and only while its PCRs satisfy a policy. */
 import { Failure, resealHint } from '../failure.ts';
 import { readPcrs } from './pcr.ts';
-import { literalPcrs, policyDigest, type TpmPolicy } from './policy.ts';
+import { pcrsOfPolicy, policyDigest, type TpmPolicy } from './policy.ts';
 import { branchMismatch, PcrsMoved, satisfy } from './policy-session.ts';
 import { TpmError, tpmFailure } from './response.ts';
 import { openSrk, type RecordedSrk, reopenSrk, type Srk } from './srk.ts';
@@ -131,7 +131,7 @@ export async function seal(
 /**
  * Unseals a secret. The caller wipes it.
  * @param alongside - runs in the same salted session before the secret is unsealed
- * @throws Failure `pcr-mismatch` that names the PCRs, `other-tpm`, `tpm-lockout`, `malformed`, `tpm`
+ * @throws Failure `pcr-mismatch` that names the PCRs, `until-boot`, `other-tpm`, `tpm-lockout`, `malformed`, `tpm`
  */
 export async function unseal(
   tpm: Tpm,
@@ -317,5 +317,5 @@ async function imported(
 
 /** The failure for a policy that the TPM found unsatisfied. */
 async function mismatch(tpm: Tpm, policy: TpmPolicy, hint: string, cause: TpmError): Promise<Failure> {
-  return branchMismatch(policy, await readPcrs(tpm, literalPcrs(policy)), hint, cause);
+  return branchMismatch(policy, await readPcrs(tpm, pcrsOfPolicy(policy)), hint, cause);
 }

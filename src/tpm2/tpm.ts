@@ -33,6 +33,7 @@ const signatures = {
   Esys_LoadExternal: 'u:puuuppup',
   Esys_VerifySignature: 'u:puuuuppp',
   Esys_PCR_Read: 'u:puuupppp',
+  Esys_PCR_Event: 'u:puuuupp',
   Esys_ReadPublic: 'u:puuuuppp',
   Esys_GetCapability: 'u:puuuuuupp',
   Esys_Create: 'u:puuuupppp' + 'ppppp',

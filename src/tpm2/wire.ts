@@ -16,6 +16,7 @@ const signatures = {
   Tss2_MU_TPM2B_SENSITIVE_CREATE_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_ENCRYPTED_SECRET_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_DATA_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_EVENT_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_DIGEST_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_DIGEST_Marshal: 'u:ppzp',
   Tss2_MU_TPM2B_NAME_Marshal: 'u:ppzp',

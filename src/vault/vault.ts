@@ -38,6 +38,8 @@ export interface VaultHost {
   readonly publicKey: { readonly file: string; readonly pcrs: readonly number[] } | undefined;
   /** The path of pcrlock.json there, if its prediction is to open the seeds. */
   readonly pcrlock: string | undefined;
+  /** Whether nobody can open its seeds again until the next boot once its broker has them. */
+  readonly locksAfterUnseal: boolean;
   /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
   /** The file that says what an attested host may have booted. */
@@ -157,6 +159,7 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
         pcrs: entry.at('tpm2-public-key-pcrs').optional(signedPcrsIn) ?? [11],
       })),
       pcrlock: entry.at('tpm2-pcrlock').optional((item) => absolutePathIn(withTpm(item, withKey))),
+      locksAfterUnseal: entry.at('lock-after-unseal').optional((item) => withTpm(item, withKey).flag()) ?? false,
       recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
       attestation: policyFile(entry) ?? policyFile(top) ?? vaultFiles(folder).attestation,
       requireAttestation: isRequired(entry) ?? isRequired(top) ?? false,
@@ -201,17 +204,19 @@ const recipientsOf = (table: Json): string[] =>
 
 const hostKeys = [
   ...['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'],
-  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock', 'attestation', 'require-attestation'],
+  ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock', 'lock-after-unseal'],
+  ...['attestation', 'require-attestation'],
 ];
 
 /** How a host's seeds are to be sealed. Reads its public key. @throws Failure `not-found`, `malformed` */
-export function wantedSealing({ withKey, pcrs, publicKey, pcrlock, recipients }: VaultHost): WantedSealing {
+export function wantedSealing(host: VaultHost): WantedSealing {
+  const { withKey, pcrs, publicKey, pcrlock, locksAfterUnseal, recipients } = host;
   const signed = publicKey && {
     publicKey: readSigningKey(publicKey.file).spki,
     pcrs: publicKey.pcrs,
     signature: undefined,
   };
-  return { withKey, pcrs, signed, pcrlock, recipients };
+  return { withKey, pcrs, signed, pcrlock, locksAfterUnseal, recipients };
 }
 
 /** Refuses what is of no use with a host key. @throws Failure `malformed` */

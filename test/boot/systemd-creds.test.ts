@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, firmware, manifestPath, nameTpm, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { alikeOn, systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+import { entry, makeSigner } from '../tpm2/policies.ts';
 
 /** A machine with a unit before sysinit.target and one after, switched off and without a seed. */
 async function unsealed(options: Parameters<typeof auxcredMachine>[0], more = ''): Promise<Machine> {
@@ -217,6 +219,36 @@ for (const version of systemdVersions) {
         await got(machine, 'a.service', 'key-stored'),
         (await machine.run(['auxcred', 'get', 'key-stored'])).stdout,
       );
+    });
+
+    test('with a public key, systemd opens it with a signature of what booted', async () => {
+      const signer = makeSigner();
+      const pcrs = new Map([
+        [11, new Uint8Array(createHash('sha256').update(Buffer.alloc(32)).update(Buffer.alloc(32, 0xb1)).digest())],
+      ]);
+      const before = await got(machine, 'a.service', 'key');
+      const reseal = async (...args: readonly string[]): Promise<{ status: number; stderr: string }> =>
+        await machine.run(['auxcred', 'reseal', ...args], { check: false });
+      await machine.write('/root/key.pem', signer.pem);
+      await machine.write('/etc/systemd/tpm2-pcr-signature.json', JSON.stringify({ sha256: [entry(signer, pcrs)] }));
+      assert.match(
+        (await reseal('--tpm2-public-key=/root/key.pem', '--tpm2-signature=/root/signature.json')).stderr,
+        /--tpm2-signature needs a seed that is sealed to the TPM by auxcred itself/,
+      );
+      power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'b1'.repeat(32)}`);
+      const { status, stderr } = await reseal('--tpm2-public-key=/root/key.pem');
+      assert.equal(status, 0, stderr);
+      await flush();
+      power.measured[11] = ['b1'.repeat(32)];
+      await machine.reboot();
+      assert.equal(await got(machine, 'a.service', 'key'), before, await told(machine));
+      await flush();
+      power.measured[11] = ['b2'.repeat(32)];
+      await machine.reboot();
+      assert.equal(await got(machine, 'a.service', 'key'), undefined);
+      power.measured[11] = ['b1'.repeat(32)];
+      await machine.reboot();
+      await flush();
     });
 
     test('with other measurements it stays closed', async () => {

@@ -96,12 +96,13 @@ describe('the broker', { skip: asRoot }, () => {
     });
     broker.listen(descriptors);
   };
-  const serveOpened = async (): Promise<void> => {
+  const serveOpened = async (isLast = false): Promise<void> => {
     const keys = { ssh: join(root(), 'etc/ssh/ssh_host_ed25519_key'), age: undefined };
     serve({
       opened: await openServedSecrets(pathsUnder(root()), { keys, device: undefined }),
       secret: new HostSecret(secretFile),
       isSecretStale: () => isSecretStale,
+      isLast,
     });
   };
 
@@ -207,6 +208,24 @@ describe('the broker', { skip: asRoot }, () => {
     } finally {
       isSecretStale = false;
     }
+  });
+
+  test('leaves when nobody asks for a minute, unless no other broker could open the seeds', async (context) => {
+    context.mock.timers.enable({ apis: ['setTimeout'] });
+    for (const isLast of [false, true]) {
+      await serveOpened(isLast);
+      context.mock.timers.tick(61_000);
+      assert.deepEqual(exits, isLast ? [] : [0]);
+    }
+    isSecretStale = true;
+    try {
+      assert.equal((await credential(`ab/unit/${unit}/key`)).length, 0);
+      assert.deepEqual(exits, [], 'not even if it can answer nobody');
+    } finally {
+      isSecretStale = false;
+    }
+    broker.leave(0);
+    await exited;
   });
 
   test('leaves when who is connected has an answer, once, and who connects later waits for the next one', async () => {

@@ -121,6 +121,30 @@ describe('the NixOS module', () => {
     assert.notEqual(realm(''), realm('generation = 2;'));
   });
 
+  test('a seed that is locked until the next boot has a broker from the start of each', () => {
+    const brokerOf = (seal: string): Json =>
+      moduleWith(
+        `{ enable = true; secrets.db.units = [ "web" ]; seal = ${seal}; }`,
+        '{ }',
+        `let broker = made.systemd.services.auxcred; in {
+          command = made.values.seal.command;
+          after = broker.after;
+          wantedBy = broker.wantedBy or [ ];
+          refuses = broker.unitConfig.RefuseManualStop or "no";
+        }`,
+      );
+    const locked = brokerOf('{ withKey = "tpm2"; lockAfterUnseal = true; tpm2PublicKey = "/run/key.pem"; }');
+    assert.equal(
+      locked.at('command').text(),
+      'auxcred seal --with-key=tpm2 --tpm2-public-key=/run/key.pem --lock-after-unseal --print-words',
+    );
+    assert.ok(textsOf(locked.at('after')).includes('auxcred-files.service'));
+    assert.deepEqual(textsOf(locked.at('wantedBy')), ['sysinit.target']);
+    assert.equal(locked.at('refuses').text(), 'yes');
+    const free = brokerOf('{ withKey = "tpm2"; }');
+    assert.deepEqual([textsOf(free.at('wantedBy')), free.at('refuses').text()], [[], 'no']);
+  });
+
   test('docs/nixos-options.md is what docs/nixos-options.mjs prints', () => {
     const { stdout, stderr } = spawnSync(process.execPath, ['docs/nixos-options.mjs'], { encoding: 'utf8' });
     assert.equal(stderr, '');

@@ -206,12 +206,16 @@ test('broker.nix has the lines that auxcred seal writes', () => {
   const cases = (['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const).flatMap((withKey) =>
     [undefined, 'device:/dev/tpmrm1', 'swtpm:path=/run/swtpm,x=y'].flatMap((device) =>
       [true, false].flatMap((sshHostKey) =>
-        [true, false].map((tssGroup) => ({ withKey, device, sshHostKey, tssGroup })),
+        [true, false].flatMap((tssGroup) =>
+          [undefined, '/run/keys/signature.json', '/etc/signature.json', '/run/systemd/tpm2-pcr-signature.json'].map(
+            (signature) => ({ withKey, device, sshHostKey, tssGroup, signature }),
+          ),
+        ),
       ),
     ),
   );
   const made = evaluated(
-    `map (import ${resolve('nixos/broker.nix')}) ${nixValue(cases.map((one) => ({ ...one, device: one.device ?? null })))}`,
+    `map (import ${resolve('nixos/broker.nix')}) ${nixValue(cases.map((one) => ({ ...one, device: one.device ?? null, signature: one.signature ?? null })))}`,
   );
   const lists = Json.of(made, 'broker.nix', '')
     .list()
@@ -224,6 +228,9 @@ test('broker.nix has the lines that auxcred seal writes', () => {
     );
   assert.deepEqual(
     lists,
-    cases.map((one) => assignments(brokerDropIn(one, one))['Service']),
+    cases.map(({ signature, ...one }) => {
+      const signed = { publicKey: new Uint8Array(), pcrs: [11], signature };
+      return assignments(brokerDropIn({ ...one, signed }, one))['Service'];
+    }),
   );
 });

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { createHash, createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { parsePcrSignatures } from '../../src/tpm2/pcr-signature.ts';
-import { leftOut, parsePcrlock, predictionSteps, refuseNarrow } from '../../src/tpm2/pcrlock.ts';
+import { parsePcrlock } from '../../src/tpm2/pcrlock.ts';
 import {
   addBranch,
   afterPcrs,
@@ -16,11 +15,10 @@ import {
 } from '../../src/tpm2/policy.ts';
 import { satisfy, sessionDigest } from '../../src/tpm2/policy-session.ts';
 import { seal, sessionTypes, startSession } from '../../src/tpm2/sealed-object.ts';
-import { parseSigningKey } from '../../src/tpm2/signing-key.ts';
 import { findSrk } from '../../src/tpm2/srk.ts';
-import { u32 } from '../../src/tpm2/wire.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
+import { pcrlockIndex } from './pcrlock-index.ts';
 import { enterPhase, entry, makeSigner, phaseValue, signedBy, valuesAt, writeSignatures } from './policies.ts';
 import { command, commandCodes, digest, failsWith, hex, leftIn, secret, unsealAt, withTpm } from './sealing.ts';
 
@@ -29,8 +27,6 @@ const phases = ['enter-initrd', 'leave-initrd', 'sysinit', 'ready'] as const;
 /** The boot phases in which units start. */
 const unitPhases = [2, 3, 4].map((count) => phases.slice(0, count));
 const at = (...words: readonly string[]): PcrValues => new Map([[11, phaseValue(image, ...words)]]);
-const sample = (name: string): Uint8Array =>
-  new Uint8Array(readFileSync(new URL(`../../../test/vectors/measured-boot/${name}`, import.meta.url)));
 
 describe('policies of a TPM', () => {
   let swtpm: Swtpm;
@@ -276,36 +272,7 @@ describe('policies of a TPM', () => {
 
   describe('pcrlock', () => {
     const index = 0x1930e9e;
-    const steps = (values: ReadonlyMap<number, readonly Uint8Array[]>): Uint8Array =>
-      predictionSteps({ values }).digest;
-    /** Defines the index as systemd-pcrlock does, but with a password in the place of its PIN policy. */
-    const defineIndex = (): void => {
-      try {
-        swtpm.tool('tpm2_nvundefine', '-C', 'o', String(index));
-      } catch {
-        // It is not there yet.
-      }
-      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'authwrite|ownerread|no_da', '-p', 'pin');
-    };
-    const predict = (policy: Uint8Array): void => {
-      writeFileSync(join(swtpm.folder, 'predicted'), Uint8Array.from([0, 0x0b, ...policy]));
-      swtpm.tool('tpm2_nvwrite', String(index), '-C', String(index), '-P', 'pin', '-i', 'predicted');
-    };
-    const publicArea = (of: number): Uint8Array =>
-      // TPMS_NV_PUBLIC before its first write: index, SHA-256, attributes, no policy, 34 bytes.
-      Uint8Array.from([...u32(of), 0, 0x0b, 0x02, 0x02, 0, 0x04, 0, 0, 0, 34]);
-    const file = (): string => join(swtpm.folder, 'pcrlock.json');
-    const write = (values: ReadonlyMap<number, readonly Uint8Array[]>, of = index): void => {
-      writeFileSync(
-        file(),
-        JSON.stringify({
-          pcrBank: 'sha256',
-          pcrValues: [...values].map(([pcr, list]) => ({ pcr, values: list.map(hex) })),
-          nvIndex: of,
-          nvPublic: Buffer.from([0, publicArea(of).length, ...publicArea(of)]).toString('base64'),
-        }),
-      );
-    };
+    const { define, predict, write, file } = pcrlockIndex(() => swtpm, index);
     const locked = (branches: readonly PcrValues[] = []): TpmPolicy => {
       const { values: _, ...rest } = parsePcrlock(new Uint8Array(readFileSync(file())), file());
       return { bank: 'sha256', authority: { kind: 'pcrlock', ...rest }, branches };
@@ -318,10 +285,10 @@ describe('policies of a TPM', () => {
 
     test('opens what was predicted, and after another prediction what that has, without sealing again', async () => {
       const value = secret();
-      defineIndex();
+      define();
       const first = await prediction();
       write(first);
-      predict(steps(first));
+      predict(first);
       const policy = locked([await valuesAt(swtpm, [7])]);
       assert.equal(await tpmDigest(policy), hex(policyDigest(policy)));
       const sealed = await sealUnder(value, policy);
@@ -335,16 +302,16 @@ describe('policies of a TPM', () => {
       const second = await prediction();
       write(second);
       await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', /has another policy than/));
-      predict(steps(second));
+      predict(second);
       assert.equal(hex(await unsealAt(swtpm.device, sealed)), hex(value));
       assert.equal(leftIn(swtpm), '');
     });
 
     test('an index or file that is gone, made again or another one is refused', async () => {
-      defineIndex();
+      define();
       const values = await prediction();
       write(values);
-      predict(steps(values));
+      predict(values);
       const sealed = await sealUnder(secret(), locked());
       const refused = async (text: RegExp): Promise<void> => {
         await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('pcr-mismatch', text));
@@ -364,10 +331,10 @@ describe('policies of a TPM', () => {
     });
 
     test('the digest is that of tpm2_policyauthorizenv', async () => {
-      defineIndex();
+      define();
       const values = new Map([...(await valuesAt(swtpm, [4, 7]))].map(([pcr, value]) => [pcr, [value]]));
       write(values);
-      predict(steps(values));
+      predict(values);
       swtpm.tool('tpm2_startauthsession', '-S', 'session.ctx', '--policy-session');
       swtpm.tool('tpm2_policypcr', '-S', 'session.ctx', '-l', 'sha256:4,7');
       swtpm.tool('tpm2_policyauthorizenv', '-S', 'session.ctx', '-C', 'o', '-L', 'nv.digest', String(index));
@@ -376,113 +343,6 @@ describe('policies of a TPM', () => {
     });
   });
 });
-
-describe("what a real machine's systemd wrote", () => {
-  test('the signatures are by their keys, and cover three phases of PCR 11', () => {
-    const signatures = parsePcrSignatures(sample('tpm2-pcr-signature.json'), 'tpm2-pcr-signature.json');
-    const key = parseSigningKey(sample('pcr-system.pub'), 'pcr-system.pub');
-    const initrd = parseSigningKey(sample('pcr-initrd.pub'), 'pcr-initrd.pub');
-    assert.deepEqual(
-      signatures.map(({ fingerprint }) => fingerprint),
-      [initrd, key, key, key].map(({ fingerprint }) => fingerprint),
-    );
-    for (const [i, { policy, signature }] of signatures.entries())
-      assert.ok(
-        verify(
-          'sha256',
-          policy,
-          createPublicKey(new TextDecoder().decode(sample(i === 0 ? 'pcr-initrd.pub' : 'pcr-system.pub'))),
-          signature,
-        ),
-      );
-    // Once the machine is up, it is in the phase that was signed last.
-    const now = afterPcrs(startDigest, new Map([[11, sampleValues().get(11) ?? startDigest]]));
-    assert.equal(
-      signatures.findIndex(({ policy }) => hex(policy) === hex(now)),
-      3,
-    );
-  });
-
-  test('the prediction names the index that the machine has, and its values', () => {
-    const prediction = parsePcrlock(sample('pcrlock.json'), 'pcrlock.json');
-    assert.equal(prediction.index, 0x1930e9e);
-    // The Name in nvHandle of the same file, which libtss2 wrote after the first write.
-    assert.equal(hex(prediction.name), nameInHandle());
-    assert.deepEqual(prediction.pcrs, [0, 1, 2, 3, 7, 11, 13, 14, 15]);
-    assert.deepEqual(leftOut(prediction), [4, 5]);
-    refuseNarrow(prediction);
-    assert.throws(
-      () => {
-        refuseNarrow({ ...prediction, pcrs: [0, 7, 14] });
-      },
-      failsWith('refused', /left PCR 4 and 11 out of/),
-    );
-    assert.throws(
-      () => {
-        refuseNarrow({ ...prediction, pcrs: [4, 11] });
-      },
-      failsWith('refused', /left PCR 7 out of/),
-    );
-    for (const [pcr, values] of prediction.values)
-      assert.ok(
-        values.some((value) => hex(value) === hex(sampleValues().get(pcr) ?? startDigest)),
-        `PCR ${String(pcr)}`,
-      );
-  });
-
-  test('the steps of a prediction lead to the digest that systemd-pcrlock put into its index', () => {
-    const made: { pcrlock: unknown; digest: string; name: string } = JSON.parse(
-      new TextDecoder().decode(sample('pcrlock-policy.json')),
-    );
-    const prediction = parsePcrlock(new Uint8Array(Buffer.from(JSON.stringify(made.pcrlock))), 'pcrlock.json');
-    const { steps, digest: computed } = predictionSteps(prediction);
-    assert.deepEqual(
-      steps.map(({ pcrs, branches }) => [pcrs.join(), branches.length]),
-      [['14', 0], ...['0', '1', '2', '3'].map((pcr) => [pcr, 2])],
-    );
-    assert.equal(hex(computed), made.digest);
-    assert.equal(hex(prediction.name), made.name);
-  });
-
-  test('other keys and files are refused', () => {
-    const { privateKey } = makeSigner();
-    for (const text of ['', 'no key', privateKey.export({ format: 'pem', type: 'pkcs8' }).toString(), ecKey()])
-      assert.throws(
-        () => parseSigningKey(new Uint8Array(Buffer.from(text)), 'key'),
-        failsWith('malformed', /^key is not a public key/),
-      );
-    const text = new TextDecoder().decode(sample('pcrlock.json'));
-    for (const [from, to] of [
-      ['sha256', 'sha1'],
-      ['26414750', '26414751'],
-      ['"pcr":7', '"pcr":24'],
-      ['3e695b', 'XX695b'],
-    ] as const)
-      assert.throws(
-        () => parsePcrlock(new Uint8Array(Buffer.from(text.replace(from, to))), 'f'),
-        failsWith('malformed'),
-      );
-  });
-});
-
-const ecKey = (): string =>
-  generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey.export({ format: 'pem', type: 'spki' }).toString();
-const sampleValues = (): PcrValues =>
-  new Map(
-    new TextDecoder()
-      .decode(sample('pcrs.sha256'))
-      .trim()
-      .split('\n')
-      .map((line): [number, Uint8Array] => {
-        const [pcr = '', value = ''] = line.split(' ');
-        return [Number(pcr), new Uint8Array(Buffer.from(value, 'hex'))];
-      }),
-  );
-/** The Name in a TR that Esys_TR_Serialize wrote: after the handle, as a TPM2B. */
-function nameInHandle(): string {
-  const { nvHandle } = JSON.parse(new TextDecoder().decode(sample('pcrlock.json'))) as { nvHandle: string };
-  return Buffer.from(nvHandle, 'base64').subarray(6, 40).toString('hex');
-}
 
 /** TPM2_PCR_Extend with one SHA-256 digest (part 3, section 22.2). */
 const extension = (pcr: number, value: Uint8Array): Buffer =>

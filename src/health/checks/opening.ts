@@ -4,7 +4,14 @@ import type { Check } from './check.ts';
 import { replaceSeeds, reseal } from './commands.ts';
 
 /** What other checks explain, each with a way out of its own. */
-const explained: readonly FailureCode[] = ['not-pinned', 'pcr-mismatch', 'other-tpm', 'no-tpm', 'tpm-lockout'];
+const explained: readonly FailureCode[] = [
+  'not-pinned',
+  'pcr-mismatch',
+  'until-boot',
+  'other-tpm',
+  'no-tpm',
+  'tpm-lockout',
+];
 
 export const opening: Check = {
   name: 'opening',

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import type { PcrValues } from '../../src/tpm2/policy.ts';
+import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
+import { cannotBoot, type Machine } from '../machine/machine.ts';
+import { thoroughVersions } from '../machine/root.ts';
+import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+import { pcrlockIndex } from '../tpm2/pcrlock-index.ts';
+import { entry, makeSigner } from '../tpm2/policies.ts';
+
+const stub = '/run/systemd/tpm2-pcr-signature.json';
+const pcrlockFile = '/var/lib/systemd/pcrlock.json';
+
+for (const version of thoroughVersions)
+  describe(`a seed under a signature or a prediction on systemd ${version}`, { skip: cannotBoot }, () => {
+    let machine: Machine;
+    const power = firmware();
+    const signer = makeSigner();
+    const key = async (): Promise<string | undefined> => (await probed(machine, 'a.service'))?.['key-a']?.toString();
+    const start = async (): Promise<number> => {
+      await machine.run(['systemctl', 'stop', 'a.service', 'auxcred.service'], { check: false });
+      await machine.run(['systemctl', 'reset-failed'], { check: false });
+      await forgetProbes(machine);
+      return (await machine.run(['systemctl', 'start', 'a.service'], { check: false })).status;
+    };
+    const told = async (): Promise<string> =>
+      (await machine.run(['journalctl', '-b', '-u', 'auxcred.service', '-o', 'cat', '--no-pager'])).stdout;
+    const pcrValue = (pcr: number): Uint8Array => {
+      const said = power.tpm?.tool('tpm2_pcrread', `sha256:${String(pcr)}`) ?? '';
+      return Uint8Array.from(Buffer.from(/0x([0-9A-F]{64})/.exec(said)?.[1] ?? '', 'hex'));
+    };
+    const eleven = (): PcrValues => new Map([[11, pcrValue(11)]]);
+    const sign = async (): Promise<void> => {
+      await machine.write(stub, JSON.stringify({ sha256: [entry(signer, eleven())] }));
+    };
+    const doctor = async (): Promise<string> => (await machine.run(['auxcred', 'doctor'], { check: false })).stdout;
+    const options = (): string[] => [
+      '--replace',
+      '--with-key=tpm2',
+      `--tpm2-device=${machine.tpm?.device ?? ''}`,
+      '--no-recovery',
+    ];
+
+    before(async () => {
+      machine = await auxcredMachine({ systemd: version, name: 'web1', tpm: power.start });
+      power.measured[4] = ['a4'.repeat(32)];
+      power.measured[11] = ['b1'.repeat(32)];
+      await writeProbeUnit(machine, 'a.service', {});
+      await machine.write(manifestPath('web'), secretToml('key-a', ['a.service']));
+      await machine.boot();
+    });
+    after(async () => {
+      await machine?.destroy();
+    });
+
+    test('a signed policy opens in the sandbox, with the signatures of the image that booted', async () => {
+      await machine.systemctl('stop', 'auxcred.service');
+      await sign();
+      await machine.write('/run/systemd/tpm2-pcr-public-key.pem', signer.pem);
+      const unbound = await machine.run(['auxcred', 'seal', ...options()]);
+      assert.match(
+        unbound.stderr,
+        /booted a measured image\nauxcred: hint: --tpm2-public-key=\/run\/systemd\/tpm2-pcr-public-key\.pem/,
+      );
+      const { stderr } = await machine.run([
+        'auxcred',
+        'seal',
+        ...options(),
+        '--tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem',
+      ]);
+      assert.match(stderr, /only 1 of the three boot phases/);
+      assert.match(stderr, /sealed the seed of host\/web1 to its TPM with PCR 11 as signed by [0-9a-f]{16}; key id/);
+      await machine.run(['auxcred', 'apply', '--no-restart']);
+      assert.match((await machine.run(['auxcred', 'status'], { check: false })).stdout, /PCR 11 as signed by/);
+      assert.equal(await start(), 0, await told());
+      const signed = await key();
+      assert.match(signed ?? '', /^[0-9a-f]{64}$/);
+
+      power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'33'.repeat(32)}`);
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /PCR 11 has a value that no signature covers/);
+      await sign();
+      assert.equal(await start(), 0, await told());
+      assert.equal(await key(), signed);
+      await machine.run(['rm', stub]);
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /there is no signature of PCR 11/);
+      assert.match(
+        await doctor(),
+        /problem: PCR 11 as signed by [0-9a-f]{16} does not open the seed: there is no signature of PCR 11/,
+      );
+      await sign();
+      // The seed stays, and the policy goes.
+      await machine.run(['sh', '-c', 'age-keygen -o /root/recovery.txt 2>/dev/null']);
+      const recipient = (await machine.run(['age-keygen', '-y', '/root/recovery.txt'])).stdout.trim();
+      await machine.run(['auxcred', 'reseal', '--no-tpm2-public-key', '--tpm2-pcrs=7', `--add-recipient=${recipient}`]);
+      power.tpm?.tool('tpm2_pcrextend', `7:sha256=${'55'.repeat(32)}`);
+      assert.equal((await machine.run(['auxcred', 'unseal'], { check: false })).status, 12);
+      await machine.run(['auxcred', 'reseal', '--identity=/root/recovery.txt', '--add-branch']);
+      assert.match((await machine.run(['auxcred', 'status'], { check: false })).stdout, /PCR 7 \(2 branches\)/);
+      power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'44'.repeat(32)}`);
+      assert.equal(await start(), 0, await told());
+      assert.equal(await key(), signed);
+    });
+
+    test('what booted is predicted by systemd-pcrlock, and read in the sandbox', async () => {
+      const index = pcrlockIndex(() => power.tpm ?? assert.fail(), 0x1930e9e);
+      const predict = async (...more: readonly Uint8Array[]): Promise<void> => {
+        const values = new Map([4, 7].map((pcr) => [pcr, pcr === 4 ? [...more, pcrValue(pcr)] : [pcrValue(pcr)]]));
+        index.predict(values);
+        await machine.write(pcrlockFile, index.text(values));
+      };
+      index.define();
+      await predict(new Uint8Array(32).fill(4));
+      const sealed = await machine.run(['auxcred', 'seal', ...options(), `--tpm2-pcrlock=${pcrlockFile}`]);
+      assert.match(
+        sealed.stderr,
+        /sealed the seed of host\/web1 to its TPM with what systemd-pcrlock predicted; key id/,
+      );
+      await machine.run(['auxcred', 'apply', '--no-restart']);
+      assert.equal(await start(), 0, await told());
+      const predicted = await key();
+      assert.match(predicted ?? '', /^[0-9a-f]{64}$/);
+
+      power.tpm?.tool('tpm2_pcrextend', `4:sha256=${'44'.repeat(32)}`);
+      assert.notEqual(await start(), 0);
+      assert.match(await told(), /systemd-pcrlock did not predict what booted: PCR 4/);
+      assert.match(
+        await doctor(),
+        /predicted by systemd-pcrlock \(0x1930e9e\) does not open the seed: .*did not predict/,
+      );
+      await predict();
+      assert.equal(await start(), 0, await told());
+      assert.equal(await key(), predicted);
+
+      // The other way stays closed, and says so.
+      await sign();
+      const both = await machine.run([
+        ...['auxcred', 'reseal', '--tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem'],
+      ]);
+      assert.match(both.stderr, /any one of these opens the seed/);
+      assert.doesNotMatch(both.stderr, /could not be tried/);
+      index.define();
+      await machine.run(['systemctl', 'stop', 'auxcred.service']);
+      assert.match(await doctor(), /warning: PCR 4\+7 as predicted .*NV index 0x1930e9e is not the one/);
+      assert.equal(await start(), 0, await told());
+      await machine.run(['rm', stub]);
+      await predict();
+      assert.equal((await machine.run(['auxcred', 'unseal'])).status, 0);
+      power.tpm?.tool('tpm2_pcrextend', `4:sha256=${'45'.repeat(32)}`);
+      assert.match(
+        (await machine.run(['auxcred', 'unseal'], { check: false })).stderr,
+        /there is no signature of PCR 11.*; nor: /,
+      );
+    });
+
+    test('a push seals to the signatures of the image that booted', async () => {
+      const device = machine.tpm?.device ?? '';
+      // In ssh's place: it runs what comes after the destination.
+      await machine.write(
+        '/usr/local/bin/no-ssh',
+        `#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nAUXCRED_TCTI=${device} exec sh -c "$1"\n`,
+        0o755,
+      );
+      await machine.shell(`
+        systemctl stop a.service auxcred.service
+        rm -rf /var/lib/auxcred/* /etc/auxcred/scopes.json
+        mkdir -p -m 700 /root/vault/all
+        age-keygen -o /root/identity 2>/dev/null
+        auxcred init --vault=/root/vault --recipient="$(age-keygen -y /root/identity)"
+        mv /etc/auxcred/secrets.d/web.toml /root/vault/all/
+      `);
+      await machine.write('/root/key.pem', signer.pem);
+      await machine.write(
+        '/root/vault/vault.toml',
+        [
+          'ssh = ["no-ssh"]',
+          'identity = ["/root/identity"]',
+          '[host.web1]',
+          'with-key = "tpm2"',
+          'tpm2-pcrs = "7"',
+          'tpm2-public-key = "/root/key.pem"',
+          'lock-after-unseal = true',
+          '',
+        ].join('\n'),
+      );
+      await sign();
+      await machine.shell(
+        `auxcred enroll --tpm2-device=${device} > /root/enrollment && auxcred enroll web1 --vault=/root/vault --from=/root/enrollment`,
+      );
+      const push = async (...args: string[]): Promise<{ status: number; stderr: string }> =>
+        await machine.run(['auxcred', 'push', 'web1', '--vault=/root/vault', '--manifest', ...args], { check: false });
+      const { status, stderr } = await push();
+      assert.equal(status, 0, stderr);
+      assert.match(
+        stderr,
+        /sealed the seed of host\/web1 to its TPM with PCR 11 as signed by \S+ and PCR 7; PCR 8 locks it/,
+      );
+      await machine.systemctl('start', 'a.service');
+      const before = await key();
+      assert.match(before ?? '', /^[0-9a-f]{64}$/);
+
+      // Locked by now: a push fails until the next boot.
+      await machine.write('/root/vault/all/more.toml', secretToml('more', ['a.service']));
+      const locked = await push();
+      assert.notEqual(locked.status, 0);
+      assert.match(locked.stderr, /locked until the next boot/);
+      await machine.systemctl('restart', 'a.service');
+      assert.equal(await key(), before);
+    });
+  });
