@@ -18,6 +18,8 @@ export interface ServedSecrets {
   readonly releases: readonly Release[];
   readonly sources: Sources;
   readonly scopes: readonly Scope[];
+  /** The TPM that opened the seeds; undefined if something else did. */
+  readonly tpm: { readonly device: string | undefined } | undefined;
   /** Whether the configuration declares the release's secret differently by now, and that was not provisioned. */
   readonly isOutdated: (release: Release) => boolean;
   /**
@@ -63,14 +65,15 @@ export function givenOpeners(environment: NodeJS.ProcessEnv): Openers {
 }
 
 async function openOnce(paths: Paths, openers: Openers): Promise<ServedSecrets> {
-  const { payload, counter: tpmCounter } = await openPinnedSeeds(paths, openers);
+  const { payload, counter: tpmCounter, srk, device } = await openPinnedSeeds(paths, openers);
   try {
     // Read the link first, so that a later change of it is noticed.
     const link = linkTarget(paths.snapshot);
     const snapshot = releasesIn(paths, payload.scopes);
     refuseRewound(tpmCounter, snapshot.tpmCounter);
     refuseOldSeeds(payload.counter, snapshot.counter);
-    return servedFrom(paths, payload.scopes, snapshot, link);
+    const tpm = srk === undefined ? undefined : { device };
+    return servedFrom(paths, { scopes: payload.scopes, tpm }, snapshot, link);
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
@@ -79,10 +82,11 @@ async function openOnce(paths: Paths, openers: Openers): Promise<ServedSecrets> 
 
 function servedFrom(
   paths: Paths,
-  scopes: readonly Scope[],
+  seeds: Pick<ServedSecrets, 'scopes' | 'tpm'>,
   snapshot: Releases,
   link: string | undefined,
 ): ServedSecrets {
+  const { scopes } = seeds;
   const { releases } = snapshot;
   const reread = (): ServedSecrets | undefined => {
     const now = linkTarget(paths.snapshot);
@@ -91,13 +95,13 @@ function servedFrom(
     refuseOlderThan(snapshot, next);
     for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe)))
       seedsOf(scopes)(scope, epoch);
-    return servedFrom(paths, scopes, next, now);
+    return servedFrom(paths, seeds, next, now);
   };
   const digests = presentDigests(paths);
   return {
     releases,
     sources: sourcesOf(paths, releases, scopes),
-    scopes,
+    ...seeds,
     isOutdated: ({ declared }) => isOutdated(declared, digests()),
     reread,
   };

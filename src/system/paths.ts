@@ -31,6 +31,8 @@ export function pathsUnder(root: string) {
     pending: at('/var/lib/auxcred/pending.json'),
     /** Exists from the start of a switch until its secrets are provisioned. */
     unprovisioned: at('/run/auxcred/unprovisioned'),
+    /** Where the audit chain goes on: the one file that the broker writes. */
+    auditState: at('/var/lib/auxcred-audit/chain'),
     /** Held while something changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** The fixed folder. */

@@ -25,6 +25,9 @@ const signatures = {
   Tss2_MU_TPML_DIGEST_Unmarshal: 'u:pzpp',
   Tss2_MU_TPM2B_NAME_Unmarshal: 'u:pzpp',
   Tss2_MU_TPMT_SIGNATURE_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPMT_SIGNATURE_Marshal: 'u:ppzp',
+  Tss2_MU_TPMT_SIG_SCHEME_Unmarshal: 'u:pzpp',
+  Tss2_MU_TPM2B_ATTEST_Marshal: 'u:ppzp',
   Tss2_MU_TPMT_TK_VERIFIED_Marshal: 'u:ppzp',
   Tss2_MU_TPMT_TK_VERIFIED_Unmarshal: 'u:pzpp',
   Tss2_MU_TPMS_CAPABILITY_DATA_Marshal: 'u:ppzp',
@@ -85,6 +88,7 @@ export const algorithms = {
   sha256: 0x000b,
   null: 0x0010,
   rsassa: 0x0014,
+  ecdsa: 0x0018,
   ecc: 0x0023,
   cfb: 0x0043,
 } as const;
