@@ -63,16 +63,20 @@ export function pathsUnder(root: string) {
     files: at('/run/auxcred/files'),
     /** The record of the links to them. */
     fileLinks: at('/var/lib/auxcred/links.json'),
-    /**
-     * Not the path of earlier versions, which answered in plain text: a unit that still asks there must not mistake an
-     * encrypted answer for its secret.
-     */
-    credentialSocket: at('/run/auxcred/encrypted.sock'),
-    stageSocket: at('/run/auxcred/stage.sock'),
-    stageFolder: at('/run/credstore'),
+    ...runtimePaths(at),
     ...measuredBootPaths(at),
   };
 }
+
+const runtimePaths = (at: (path: string) => string) => ({
+  /**
+   * Not the path of earlier versions, which answered in plain text: a unit that still asks there must not mistake an
+   * encrypted answer for its secret.
+   */
+  credentialSocket: at('/run/auxcred/encrypted.sock'),
+  stageSocket: at('/run/auxcred/stage.sock'),
+  stageFolder: at('/run/credstore'),
+});
 
 const measuredBootPaths = (at: (path: string) => string) => ({
   /** What the boot of the seal measured, to explain later boots. */
