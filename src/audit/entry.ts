@@ -47,3 +47,26 @@ export function timeOf(entry: JournalEntry): Date {
   const time = textOf(entry, 'AUXCRED_TIME');
   return number.test(time) ? new Date(Number(time)) : entry.at;
 }
+
+/** The broker's entries, by their part in the chain. */
+export class ListedRecords {
+  readonly chained: ChainedEntry[] = [];
+  /** The places of entries without a place in the chain, as an earlier version wrote them. */
+  readonly unchained: number[] = [];
+  /** The places of those whose place in the chain can't be read: no broker wrote them like that. */
+  readonly damaged: number[] = [];
+  #place = 0;
+
+  /** Adds the next entry of the journal. */
+  add(entry: JournalEntry): void {
+    const record = chainedEntry(entry, this.#place);
+    if (record) this.chained.push(record);
+    else if (placed.some((name) => entry.names.includes(name)) || chainOnly.includes(textOf(entry, 'AUXCRED_OUTCOME')))
+      this.damaged.push(this.#place);
+    else if (entry.names.includes('AUXCRED_OUTCOME')) this.unchained.push(this.#place);
+    this.#place++;
+  }
+}
+
+const placed: readonly string[] = ['AUXCRED_RUN', 'AUXCRED_SEQUENCE', 'AUXCRED_HASH', 'AUXCRED_SIGNATURE'];
+const chainOnly: readonly string[] = ['started', 'anchored'];

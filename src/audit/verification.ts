@@ -1,5 +1,5 @@
 /** Checks a chain of audit records: against itself, the public keys, and on the machine also against what it knows. */
-import { type ChainedEntry, textOf } from './entry.ts';
+import { type ChainedEntry, type ListedRecords, textOf } from './entry.ts';
 import { type Finding, recordsText, runText, type Verdict } from './finding.ts';
 import { type AuditKeys, isSigned } from './key.ts';
 import { hex, type Position } from './record.ts';
@@ -14,14 +14,6 @@ export interface Present {
   readonly count: number | undefined;
 }
 
-/** Records of the chain, and how many entries beside it have no place in it. */
-export interface Records {
-  /** In the order of the journal. */
-  readonly chained: readonly ChainedEntry[];
-  /** The places of the broker's entries that are no part of the chain. */
-  readonly unchained: readonly number[];
-}
-
 /** The most records that follow each other without a signature while the broker runs (`mostUnsigned` and some). */
 const longestUnsigned = 128;
 
@@ -29,21 +21,23 @@ const longestUnsigned = 128;
  * Checks records.
  * @param present - undefined if the journal is from elsewhere, or does not reach up to now
  */
-export function verifyRecords({ chained, unchained }: Records, keys: AuditKeys, present?: Present): Verdict {
-  const runs = runsOf(chained);
+export function verifyRecords(records: ListedRecords, keys: AuditKeys, present?: Present): Verdict {
+  const runs = runsOf(records.chained);
   const links = new Links(runs);
   const anchors = new Anchors(runs, keys);
   const vouched = vouchedRecords(links, anchors);
   const statements = compareStatements(inOrder(links, anchors.attestations));
-  const outside = outsideOf(chained, unchained);
+  const outside = outsideOf(records);
   const now = present ? atTheEnd(runs, anchors.attestations, present) : noNews;
   const tail = tailOf(runs, links, vouched);
   const parts = [links, anchors, statements, outside, now, tail];
-  const counts = runs.map(({ id, records }) => records.filter(({ sequence }) => sequence <= (vouched.get(id) ?? -1)));
+  const counts = runs.map(
+    (run) => run.records.filter(({ sequence }) => sequence <= (vouched.get(run.id) ?? -1)).length,
+  );
   return {
-    records: runs.reduce((sum, { records }) => sum + records.length, 0),
+    records: runs.reduce((sum, run) => sum + run.records.length, 0),
     runs: runs.length,
-    vouched: counts.reduce((sum, records) => sum + records.length, 0),
+    vouched: counts.reduce((sum, count) => sum + count, 0),
     attested: anchors.attestations.length,
     findings: [...runs.flatMap(({ findings }) => findings), ...parts.flatMap(({ findings }) => findings)],
     limits: parts.flatMap(({ limits }) => limits),
@@ -119,7 +113,10 @@ class Links {
 
   /** What is before the first record of all may have left the journal by age. */
   #begins(run: Run, isFirst: boolean, place: string, missing = 0): void {
-    if (isFirst) this.limits.push(`what came before ${place} is not in this journal`);
+    if (isFirst)
+      this.limits.push(
+        `what came before ${place} is not in this journal${missing === 0 ? '' : ", so this record can't be compared with it"}`,
+      );
     else if (missing > 0)
       this.#found(
         'missing',
@@ -229,24 +226,25 @@ function inOrder(links: Links, attestations: readonly Attestation[]): Attestatio
 }
 
 /** The broker's entries that are no part of the chain. */
-function outsideOf(chained: readonly ChainedEntry[], unchained: readonly number[]): News {
+function outsideOf({ chained, unchained, damaged }: ListedRecords): News {
   const begin = chained[0]?.place ?? Number.POSITIVE_INFINITY;
   const [before, after] = [unchained.filter((place) => place < begin), unchained.filter((place) => place > begin)];
-  return {
-    findings:
-      after.length === 0
-        ? []
-        : [
-            {
-              kind: 'unchained',
-              text: `${String(after.length)} of the broker's records are no part of the chain: made up, or stripped of their place in it`,
-            },
-          ],
-    limits:
-      before.length === 0
-        ? []
-        : [`${String(before.length)} records are from before the chain, and nothing vouches for them`],
-  };
+  const findings: Finding[] = [];
+  if (damaged.length > 0)
+    findings.push({
+      kind: 'altered',
+      text: `${String(damaged.length)} of the broker's records were altered, so that their place in the chain can't be read`,
+    });
+  if (after.length > 0)
+    findings.push({
+      kind: 'unchained',
+      text: `${String(after.length)} of the broker's records are no part of the chain: made up, or stripped of their place in it`,
+    });
+  const limits =
+    before.length === 0
+      ? []
+      : [`${String(before.length)} records are from before the chain, and nothing vouches for them`];
+  return { findings, limits };
 }
 
 /** Records that nobody vouches for: some at the end are normal. */

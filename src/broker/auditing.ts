@@ -10,8 +10,8 @@ import { openTpm } from '../tpm2/tpm.ts';
 const quietTime = 1_000;
 /** Records after which a signature comes without waiting for a quiet moment. */
 export const mostUnsigned = 64;
-/** Milliseconds for which the end of the broker waits for the TPM. */
-const patience = 5_000;
+/** Less than TimeoutStopSec= of auxcred.service. */
+const tpmPatience = 5_000;
 
 /** What vouches for the chain: the seed's key, and the TPM at a device if the seed is sealed to one. */
 export interface Vouchers {
@@ -28,13 +28,18 @@ export class Auditing {
   #unattested = 0;
   #quiet: NodeJS.Timeout | undefined;
   #asking: Promise<void> | undefined;
+  readonly #patience: number;
   #hasFailed = false;
   #isOver = false;
 
-  /** @param vouchers - undefined while the seed is closed: a later run then vouches for this one's records */
-  constructor(chain: Chain, vouchers: Vouchers | undefined) {
+  /**
+   * @param vouchers - undefined while the seed is closed: a later run then vouches for this one's records
+   * @param patience - milliseconds for which the end of the broker waits for the TPM
+   */
+  constructor(chain: Chain, vouchers: Vouchers | undefined, patience = tpmPatience) {
     this.#chain = chain;
     this.#vouchers = vouchers;
+    this.#patience = patience;
   }
 
   /** Writes a record. Takes a hash, a datagram and a small write, and after many records a signature. */
@@ -44,6 +49,13 @@ export class Auditing {
     this.#unattested++;
     if (this.#unsigned >= mostUnsigned) this.#sign();
     this.#wait();
+  }
+
+  /** Vouches for the records up to now, without waiting for a quiet moment. */
+  async vouchNow(): Promise<void> {
+    clearTimeout(this.#quiet);
+    this.#vouch();
+    await this.#asking;
   }
 
   /**
@@ -64,7 +76,7 @@ export class Auditing {
     const late = new Promise<false>((resolve) => {
       timer = setTimeout(() => {
         resolve(false);
-      }, patience);
+      }, this.#patience);
     });
     try {
       return await Promise.race([this.#asking.then(() => true as const), late]);

@@ -1,7 +1,6 @@
 /** The choice of a journal and of a time in it, for journalctl. */
 import { existsSync } from 'node:fs';
-import { type ChainedEntry, chainedEntry, textOf } from '../audit/entry.ts';
-import type { Records } from '../audit/verification.ts';
+import { ListedRecords } from '../audit/entry.ts';
 import { Failure } from '../failure.ts';
 import { userId } from '../system/files.ts';
 import { type JournalEntry, journalStream } from '../system/journal-entries.ts';
@@ -51,15 +50,8 @@ export async function* auditEntries({ selection, broker, files }: ChosenJournal)
 }
 
 /** All entries that the broker wrote, as the chain has them. @throws Failure `system` */
-export async function brokerRecords({ selection, broker }: ChosenJournal): Promise<Records> {
-  const chained: ChainedEntry[] = [];
-  const unchained: number[] = [];
-  let place = 0;
-  for await (const entry of journalStream(...selection, ...broker)) {
-    const record = chainedEntry(entry, place);
-    if (record) chained.push(record);
-    else if (textOf(entry, 'AUXCRED_OUTCOME') !== '') unchained.push(place);
-    place++;
-  }
-  return { chained, unchained };
+export async function brokerRecords({ selection, broker }: ChosenJournal): Promise<ListedRecords> {
+  const records = new ListedRecords();
+  for await (const entry of journalStream(...selection, ...broker)) records.add(entry);
+  return records;
 }

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseState } from '../audit/chain-state.ts';
-import { textOf, timeOf } from '../audit/entry.ts';
+import { timeOf } from '../audit/entry.ts';
 import type { Verdict } from '../audit/finding.ts';
 import { type AuditKeys, auditKeys, keyText, parseKeys, privateKeyOf } from '../audit/key.ts';
 import { type Present, verifyRecords } from '../audit/verification.ts';
