@@ -33,12 +33,23 @@ export class ChainState {
 
   read(): Position | undefined {
     const bytes = Buffer.alloc(length + 1);
-    return parseState(bytes.toString('latin1', 0, readSync(this.#fd, bytes, 0, bytes.length, 0)));
+    try {
+      return parseState(bytes.toString('latin1', 0, readSync(this.#fd, bytes, 0, bytes.length, 0)));
+    } catch {
+      return undefined;
+    }
   }
 
-  /** Replaces the state. A kill can't cut this short; a power cut may lose it until {@link sync}. */
+  /**
+   * Replaces the state. A kill can't cut this short; a power cut may lose it until {@link sync}. A disk that takes
+   * nothing keeps no unit from its secrets: it shows in the chain, as a state that was put back.
+   */
   write({ run, sequence, hash }: Position): void {
-    writeSync(this.#fd, `${run} ${String(sequence).padStart(16, '0')} ${hex(hash)}\n`, 0, 'latin1');
+    try {
+      writeSync(this.#fd, `${run} ${String(sequence).padStart(16, '0')} ${hex(hash)}\n`, 0, 'latin1');
+    } catch {
+      // The chain goes on without it.
+    }
   }
 
   /** Brings the state to the disk, without waiting for it. */

@@ -240,19 +240,23 @@ describe('an audit chain with a TPM', () => {
 
   test('a TPM that hangs keeps neither the signature nor the end of the broker', async () => {
     const hung = new MemoryJournal();
-    swtpm.signal('SIGSTOP');
     try {
       await hung.run(async (chain) => {
+        swtpm.signal('SIGSTOP');
         const auditing = new Auditing(chain, { signer: () => signer, tpm: { device: swtpm.device } }, 100);
         auditing.record(release('one'));
-        void auditing.vouchNow();
-        assert.equal(await auditing.finish(), false);
+        const asked = auditing.vouchNow();
+        try {
+          assert.equal(await auditing.finish(), false);
+          assert.deepEqual(verify(hung.entries, keys()).findings, []);
+          assert.equal(hung.entries.at(-1)?.['AUXCRED_OUTCOME'], 'anchored');
+        } finally {
+          swtpm.signal('SIGCONT');
+          await asked;
+        }
       });
     } finally {
-      swtpm.signal('SIGCONT');
       hung.remove();
     }
-    assert.deepEqual(verify(hung.entries, keys()).findings, []);
-    assert.equal(hung.entries.at(-1)?.['AUXCRED_OUTCOME'], 'anchored');
   });
 });
