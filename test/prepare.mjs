@@ -50,6 +50,7 @@ const debianPackages = [
     'sbsigntool',
     'pesign',
     'systemd-boot-efi',
+    'systemd-journal-remote',
   ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];
