@@ -24,7 +24,11 @@ export class Run {
       if (other) found.push(this.#twice(other, record));
       else if (sequence < highest)
         found.push(
-          this.#finding('reordered', sequence, `record ${String(sequence)} stands after record ${String(highest)}`),
+          this.#finding(
+            'reordered',
+            sequence,
+            `record ${String(sequence)} of ${this.#name} stands after record ${String(highest)}`,
+          ),
         );
       if (!other) bySequence.set(sequence, record);
       highest = Math.max(highest, sequence);
@@ -53,14 +57,18 @@ export class Run {
     return start && positionIn(start.entry, 'AUXCRED_PREVIOUS');
   }
 
+  get #name(): string {
+    return runText(this.id);
+  }
+
   #finding(kind: Finding['kind'], sequence: number, text: string): Finding {
-    return { kind, run: this.id, sequence, text: `${text} of ${runText(this.id)}` };
+    return { kind, run: this.id, sequence, text };
   }
 
   #twice(one: ChainedEntry, other: ChainedEntry): Finding {
     const [isSame, name] = [
       hex(one.hash) === hex(other.hash) && isIntact(one, other),
-      `record ${String(one.sequence)}`,
+      `record ${String(one.sequence)} of ${this.#name}`,
     ];
     return isSame
       ? this.#finding('duplicated', one.sequence, `there are two copies of ${name}`)
@@ -76,7 +84,7 @@ export class Run {
             this.#finding(
               'missing',
               before + 1,
-              `${recordsText(before + 1, sequence - 1)} ${sequence === before + 2 ? 'is' : 'are'} missing`,
+              `${recordsText(before + 1, sequence - 1)} of ${this.#name} ${sequence === before + 2 ? 'is' : 'are'} missing`,
             ),
           ];
     });
@@ -94,7 +102,7 @@ export class Run {
             this.#finding(
               'altered',
               sequence,
-              `record ${String(sequence)} was altered, or its hash, or the hash before it`,
+              `record ${String(sequence)} of ${this.#name} was altered, or its hash, or the hash before it`,
             ),
           ];
     });
