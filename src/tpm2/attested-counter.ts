@@ -8,7 +8,7 @@ import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { TpmError, tpmFailure } from './response.ts';
-import { nameOf, nameOfPublic } from './srk.ts';
+import { createPrimary, nameOf, nameOfPublic } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
 import { algorithms, contentOf, fromStructure, nistP256, sized, toStructure, u16, u32 } from './wire.ts';
 
@@ -88,13 +88,13 @@ export async function countAndAttest(
   digest: Uint8Array,
 ): Promise<{ readonly statement: Statement; readonly key: KeyObject }> {
   try {
-    const key = await makeKey(tpm);
+    const key = await createPrimary(tpm, keyTemplate);
     try {
       const index = (await findIndex(tpm)) ?? (await defineIndex(tpm));
       await tpm.call('Esys_NV_Increment', index, index, esysHandles.password, tpm.none, tpm.none);
       // ESYS knows the Name of an index without TPMA_NV_WRITTEN until it reads the index again.
       const statement = await certify(tpm, key.handle, (await findIndex(tpm)) ?? index, digest);
-      return { statement, key: publicKeyIn(key.area) };
+      return { statement, key: publicKeyIn(key.public) };
     } finally {
       await tpm.release(key.handle);
     }
@@ -106,7 +106,7 @@ export async function countAndAttest(
 /** The key that signs, which this TPM makes again each time until it is cleared. @throws Failure `tpm` */
 export async function attestingKey(tpm: Tpm): Promise<KeyObject> {
   try {
-    const { handle, area } = await makeKey(tpm);
+    const { handle, public: area } = await createPrimary(tpm, keyTemplate);
     await tpm.release(handle);
     return publicKeyIn(area);
   } catch (error) {
@@ -130,32 +130,6 @@ export async function attestedCount(tpm: Tpm): Promise<number | undefined> {
   } catch (error) {
     throw tpmFailure(error);
   }
-}
-
-async function makeKey(tpm: Tpm): Promise<{ handle: number; area: Uint8Array }> {
-  let area: Uint8Array = new Uint8Array();
-  const handle = await tpm.handle(async (slot) => {
-    area = await tpm.outputs(
-      4,
-      async (...slots) => {
-        await tpm.call(
-          'Esys_CreatePrimary',
-          esysHandles.owner,
-          esysHandles.password,
-          tpm.none,
-          tpm.none,
-          toStructure('TPM2B_SENSITIVE_CREATE', Uint8Array.from([0, 4, 0, 0, 0, 0])),
-          toStructure('TPM2B_PUBLIC', keyTemplate),
-          toStructure('TPM2B_DATA', u16(0)),
-          toStructure('TPML_PCR_SELECTION', u32(0)),
-          slot,
-          ...slots,
-        );
-      },
-      ([pointer = 0n]) => fromStructure('TPM2B_PUBLIC', pointer),
-    );
-  });
-  return { handle, area };
 }
 
 /** The public key in a TPM2B_PUBLIC that was made from {@link keyTemplate}: x and y are at its end. */

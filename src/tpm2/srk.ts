@@ -176,9 +176,23 @@ async function readPublic(tpm: Tpm, handle: number): Promise<Uint8Array> {
   );
 }
 
-async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
+const createSrk = async (tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> => {
+  const { handle } = await createPrimary(tpm, publicTemplate);
+  return { handle, name: await nameOf(tpm, handle), template: publicTemplate };
+};
+
+/**
+ * Makes the primary key of the owner hierarchy that follows from a template.
+ * @returns its handle, and its TPM2B_PUBLIC
+ * @throws TpmError
+ */
+export async function createPrimary(
+  tpm: Tpm,
+  publicTemplate: Uint8Array,
+): Promise<{ readonly handle: number; readonly public: Uint8Array }> {
+  let area: Uint8Array = new Uint8Array();
   const handle = await tpm.handle(async (slot) => {
-    await tpm.outputs(
+    area = await tpm.outputs(
       4,
       async (...slots) => {
         await tpm.call(
@@ -195,10 +209,10 @@ async function createSrk(tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> {
           ...slots,
         );
       },
-      () => undefined,
+      ([pointer = 0n]) => fromStructure('TPM2B_PUBLIC', pointer),
     );
   });
-  return { handle, name: await nameOf(tpm, handle), template: publicTemplate };
+  return { handle, public: area };
 }
 
 /** The Name of a key or an NV index, 34 bytes. @throws TpmError */

@@ -24,18 +24,20 @@ import { type Swtpm, startSwtpm } from '../swtpm.ts';
 const digest = (text: string): Uint8Array => createHash('sha256').update(text).digest();
 const index = `0x${attestedIndex.toString(16)}`;
 
+async function withTpmOf<T>({ device }: Swtpm, work: (tpm: Tpm) => Promise<T>): Promise<T> {
+  const tpm = await openTpm(device);
+  try {
+    return await work(tpm);
+  } finally {
+    await tpm.close();
+  }
+}
+
 describe('the attested counter', () => {
   let swtpm: Swtpm;
   let folder: string;
 
-  const withTpm = async <T>(work: (tpm: Tpm) => Promise<T>): Promise<T> => {
-    const tpm = await openTpm(swtpm.device);
-    try {
-      return await work(tpm);
-    } finally {
-      await tpm.close();
-    }
-  };
+  const withTpm = async <T>(work: (tpm: Tpm) => Promise<T>): Promise<T> => await withTpmOf(swtpm, work);
   const attest = async (text: string): Promise<{ statement: Statement; key: KeyObject }> =>
     await withTpm(async (tpm) => await countAndAttest(tpm, digest(text)));
 
@@ -147,14 +149,7 @@ describe('an audit chain with a TPM', () => {
   let journal: MemoryJournal;
   let tpmKey: KeyObject;
 
-  const withTpm = async <T>(work: (tpm: Tpm) => Promise<T>): Promise<T> => {
-    const tpm = await openTpm(swtpm.device);
-    try {
-      return await work(tpm);
-    } finally {
-      await tpm.close();
-    }
-  };
+  const withTpm = async <T>(work: (tpm: Tpm) => Promise<T>): Promise<T> => await withTpmOf(swtpm, work);
   /** A run with two quiet moments, in which the TPM is asked. */
   const run = async (name: string): Promise<void> => {
     await journal.run(async (chain) => {
