@@ -200,11 +200,15 @@ interface Device {
 }
 
 async function presentState({ auditState }: Paths, device: Device | undefined): Promise<Present> {
-  const state = textIfPresent(auditState);
-  return {
-    state: state === undefined ? undefined : parseState(state),
-    count: device === undefined ? undefined : await withTpm(device, attestedCount),
-  };
+  const count = device === undefined ? undefined : await withTpm(device, attestedCount);
+  try {
+    const state = textIfPresent(auditState);
+    return { state: state === undefined ? undefined : parseState(state), count };
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
+    say(`${auditState} is not readable by this user, so the end of the journal is not compared with it`);
+    return { state: undefined, count };
+  }
 }
 
 async function withTpm<T>(
