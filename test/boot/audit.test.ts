@@ -151,7 +151,9 @@ for (const version of systemdVersions)
       await machine.run(['journalctl', '--sync']);
       const keys = join(folder, 'keys');
       writeFileSync(keys, (await machine.run(['auxcred', 'audit', '--key'])).stdout);
-      const exported = (await machine.run(['journalctl', '-o', 'export', '--no-pager'])).stdout;
+      const exported = (
+        await machine.run(['journalctl', '-o', 'export', '--no-pager', '_SYSTEMD_UNIT=auxcred.service'])
+      ).stdout;
       const check = (entries: readonly string[], name: string): Verdict => {
         const file = join(folder, `${name}.journal`);
         rmSync(file, { force: true });
