@@ -131,7 +131,6 @@ for (const version of systemdVersions)
         '--with-key=tpm2',
         `--tpm2-device=${machine.tpm?.device ?? ''}`,
         '--tpm2-pcrs=7',
-        '--no-recovery',
       ]);
       await machine.run(['systemctl', 'stop', 'auxcred.service']);
       for (const unit of ['a.service', 'b.service']) {
