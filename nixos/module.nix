@@ -256,6 +256,7 @@ in
       systemd.tmpfiles.rules = [
         "d /var/lib/auxcred 0750 root auxcred -"
         "z /var/lib/auxcred/seeds.age 0640 root auxcred -"
+        "d /var/lib/auxcred-audit 0700 auxcred auxcred -"
         "d /run/auxcred 0755 root root -"
       ]
       ++ lib.optional hasMutableEtc "d /etc/credstore.encrypted 0700 root root -";

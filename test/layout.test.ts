@@ -22,6 +22,7 @@ const order = [
   'moving-in',
   'other-vaults',
   'vault',
+  'audit',
   'seeds',
   'attestation',
   'graph',

@@ -58,6 +58,7 @@ const debianPackages = [
     'xz-utils',
     'gpgv',
     ...(process.argv.includes('--all') ? ['lintian', 'qemu-user-static'] : []),
+    'systemd-journal-remote',
   ].map(program),
   ...['esys', 'mu', 'tctildr', 'tcti-swtpm', 'tcti-pcap', 'tcti-device'].map((part) => library(`libtss2-${part}`)),
 ];

@@ -171,7 +171,7 @@ def multiplied(scalar, point, add):
     return result
 
 
-def ed25519(seed):
+def ed25519_point(scalar):
     d = -121665 * pow(121666, -1, P) % P
     base_y = 4 * pow(5, -1, P) % P
     square = (base_y * base_y - 1) * pow(d * base_y * base_y + 1, -1, P) % P
@@ -185,9 +185,28 @@ def ed25519(seed):
         both = d * x1 * x2 * y1 * y2
         return (x1 * y2 + x2 * y1) * pow(1 + both, -1, P) % P, (y1 * y2 + x1 * x2) * pow(1 - both, -1, P) % P
 
-    scalar = int.from_bytes(hashlib.sha512(seed).digest()[:32], 'little') & ~(7 | 1 << 255) | 1 << 254
     x, y = multiplied(scalar, base, add)
     return (y | (x & 1) << 255).to_bytes(32, 'little')
+
+
+def ed25519_scalar(seed):
+    return int.from_bytes(hashlib.sha512(seed).digest()[:32], 'little') & ~(7 | 1 << 255) | 1 << 254
+
+
+def ed25519(seed):
+    return ed25519_point(ed25519_scalar(seed))
+
+
+def ed25519_signature(seed, message):
+    order = 2**252 + 27742317777372353535851937790883648493
+
+    def number_of(*parts):
+        return int.from_bytes(hashlib.sha512(b''.join(parts)).digest(), 'little') % order
+
+    nonce = number_of(hashlib.sha512(seed).digest()[32:], message)
+    point = ed25519_point(nonce)
+    answer = (nonce + number_of(point, ed25519(seed), message) * ed25519_scalar(seed)) % order
+    return point + answer.to_bytes(32, 'little')
 
 
 P256 = 2**256 - 2**224 + 2**192 + 2**96 - 1
@@ -1109,6 +1128,32 @@ def payload_vector(v):
     return {'payload': canonical(payload), 'handed': canonical({'version': 1, 'scopes': scopes}) + '\n'}
 
 
+def audit_hash(before, fields):
+    content = b'auxcred/v1/audit' + before
+    for name in sorted(fields):
+        covered = name in ('MESSAGE', 'MESSAGE_ID', 'PRIORITY') or name.startswith('AUXCRED_')
+        if covered and name not in ('AUXCRED_HASH', 'AUXCRED_SIGNATURE'):
+            for part in (name.encode(), fields[name].encode()):
+                content += u32(len(part)) + part
+    return sha256(content)
+
+
+def audit_vector(v):
+    seed = below(bytes.fromhex(v['seed']), 'audit')
+    public = bytes.fromhex('302a300506032b6570032100') + ed25519(seed)
+    before = bytes.fromhex(v['before'])
+    hashes = []
+    for fields in v['records']:
+        before = audit_hash(before, fields)
+        hashes.append(before.hex())
+    return {
+        'publicKey': 'auxcred-audit ' + base64.b64encode(public).decode(),
+        'keyId': sha256(public)[:8].hex(),
+        'hashes': hashes,
+        'signature': base64.b64encode(ed25519_signature(seed, b'auxcred/v1/audit\0' + before)).decode(),
+    }
+
+
 def list_vector(v):
     words, digest = {'eff': eff_words, 'bip39': bip39_words}[v['list']]()
     return {'words': len(words), 'sha256': digest}
@@ -1124,6 +1169,7 @@ VECTORS = {
     'templates.json': {'templates': template_vector},
     'recipes.json': {'machines': recipe_vector, 'fingerprints': release_vector},
     'seeds.json': {'stanzas': stanza_vector, 'payloads': payload_vector},
+    'audit.json': {'chains': audit_vector},
     'words.json': {'lists': list_vector, 'seeds': words_vector},
 }
 

@@ -2,10 +2,11 @@
 import { Failure, messageOf } from '../failure.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { type HostSecret, hostSecretFile } from '../system/host-credential.ts';
+import { type JournalFields, journal } from '../system/journal.ts';
 import type { Peer } from '../system/peer.ts';
 import { waysOut } from '../system/ways-out.ts';
 import type { Connection } from './connection.ts';
-import { recordRefusal, recordRelease } from './journal-record.ts';
+import { refusalRecord, releaseRecord } from './journal-record.ts';
 import { Listener } from './listener.ts';
 import { ReleaseBook } from './release-book.ts';
 import { type CredentialRequest, mayAskFor, parsePeerName } from './request.ts';
@@ -44,14 +45,25 @@ export class Broker {
   #answers: Answers;
   #book: ReleaseBook | undefined;
   readonly #exit: (code: number) => void;
+  readonly #record: (fields: JournalFields) => void;
   readonly #listeners: Listener[] = [];
   #idle: NodeJS.Timeout | undefined;
   #exitCode: number | undefined;
 
-  /** @param exit - ends the process. Called once, when no connection is open any more */
-  constructor(answers: Answers, exit: (code: number) => void) {
+  /**
+   * @param exit - ends the process. Called once, when no connection is open any more
+   * @param record - writes a record of each release and refusal, after its answer
+   */
+  constructor(
+    answers: Answers,
+    exit: (code: number) => void,
+    record: (fields: JournalFields) => void = (fields) => {
+      journal(fields);
+    },
+  ) {
     this.#answers = answers;
     this.#exit = exit;
+    this.#record = record;
   }
 
   /** Starts to accept connections. @param sockets - descriptors by name, from {@link socketNames} */
@@ -119,9 +131,9 @@ export class Broker {
       if (!request) throw new Failure('refused', 'the peer is not systemd asking for a credential');
       const { release, value } = this.#grant(request, peer);
       connection.answer(this.#encrypted(request.credential, value));
-      recordRelease(request, release);
+      this.#record(releaseRecord(request, release));
     } catch (error) {
-      recordRefusal(request, messageOf(error));
+      this.#record(refusalRecord(request, messageOf(error)));
       connection.close();
     }
   }
@@ -163,9 +175,9 @@ export class Broker {
         return { unit: declared, credential, value: one.value };
       });
       connection.answer(encodeGrant(credentials));
-      for (const one of granted) recordRelease(one.request, one.release);
+      for (const one of granted) this.#record(releaseRecord(one.request, one.release));
     } catch (error) {
-      recordRefusal(request ?? { unit, credential: '' }, messageOf(error));
+      this.#record(refusalRecord(request ?? { unit, credential: '' }, messageOf(error)));
       connection.answer(encodeRefusal(messageOf(error)));
     } finally {
       for (const { value } of granted) value.fill(0);

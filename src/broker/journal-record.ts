@@ -1,8 +1,8 @@
-/** Writes a journal record for every release and refusal, with fields for programs. Never contains a secret. */
+/** The journal records of releases and refusals, with fields for programs. They never contain a secret. */
 
 import { generationOf, ingredients, kindOf, nameOf, periodOf, type Source } from '../derive/recipe.ts';
 import type { Release } from '../snapshot/snapshot.ts';
-import { journal } from '../system/journal.ts';
+import type { JournalFields } from '../system/journal.ts';
 import type { CredentialRequest } from './request.ts';
 
 /**
@@ -21,9 +21,9 @@ const realmText = ({ recipe }: Release): string =>
 /** A text about each secret in a release, in order. */
 const each = ({ recipe }: Release, text: (source: Source) => string): string => ingredients(recipe).map(text).join('+');
 
-/** Records which secret was released to which unit. */
-export function recordRelease({ unit, credential }: CredentialRequest, release: Release): void {
-  journal({
+/** Says which secret was released to which unit. */
+export function releaseRecord({ unit, credential }: CredentialRequest, release: Release): JournalFields {
+  return {
     MESSAGE: `released ${credential} to ${unit || 'anyone who may read it'}`,
     MESSAGE_ID: messageIds.released,
     PRIORITY: '6',
@@ -34,16 +34,16 @@ export function recordRelease({ unit, credential }: CredentialRequest, release: 
     AUXCRED_PERIOD: each(release, periodOf),
     AUXCRED_GENERATION: each(release, (source) => String(generationOf(source))),
     AUXCRED_DELIVERY: release.delivery,
-  });
+  };
 }
 
-/** Records which request was refused, and why. `request` is undefined if it was not understood. */
-export function recordRefusal(request: CredentialRequest | undefined, reason: string): void {
+/** Says which request was refused, and why. `request` is undefined if it was not understood. */
+export function refusalRecord(request: CredentialRequest | undefined, reason: string): JournalFields {
   const what =
     request === undefined
       ? 'a connection'
       : `${request.credential || 'credentials'} for ${request.unit || 'anyone who may read it'}`;
-  journal({
+  return {
     MESSAGE: `refused ${what}: ${reason}`,
     MESSAGE_ID: messageIds.refused,
     PRIORITY: '4',
@@ -51,5 +51,5 @@ export function recordRefusal(request: CredentialRequest | undefined, reason: st
     AUXCRED_UNIT: request?.unit ?? '',
     AUXCRED_CREDENTIAL: request?.credential ?? '',
     AUXCRED_REASON: reason,
-  });
+  };
 }

@@ -30,6 +30,8 @@ export interface ServedSecrets {
   readonly scopes: readonly Scope[];
   /** Extends the PCR that locks the seeds until the next boot; undefined if they are sealed without such a lock. */
   readonly lock: (() => Promise<void>) | undefined;
+  /** The TPM that opened the seeds; undefined if something else did. */
+  readonly tpm: { readonly device: string | undefined } | undefined;
   /** Whether the configuration declares the release's secret differently by now, and that was not provisioned. */
   readonly isOutdated: (release: Release) => boolean;
   /**
@@ -84,14 +86,16 @@ const isPlaceholder = (path: string): boolean =>
   statSync(path).size === missingKey.length && readFileSync(path, 'utf8') === missingKey;
 
 async function openOnce(paths: Paths, openers: Openers): Promise<ServedSecrets> {
-  const { payload, counter: tpmCounter } = await openPinnedSeeds(paths, openers);
+  const { payload, counter: tpmCounter, srk, device } = await openPinnedSeeds(paths, openers);
   try {
     // Read the link first, so that a later change of it is noticed.
     const link = linkTarget(paths.snapshot);
     const snapshot = releasesIn(paths, payload.scopes);
     refuseRewound(tpmCounter, snapshot.tpmCounter);
     refuseOldSeeds(payload.counter, snapshot.counter);
-    return { ...servedFrom(paths, payload.scopes, snapshot, link), lock: lockOf(payload.sealing, openers) };
+    const tpm = srk === undefined ? undefined : { device };
+    const seeds = { scopes: payload.scopes, tpm, lock: lockOf(payload.sealing, openers) };
+    return servedFrom(paths, seeds, snapshot, link);
   } catch (error) {
     wipeScopes(payload.scopes);
     throw error;
@@ -114,10 +118,11 @@ function lockOf(sealing: Sealing, { device = sealing.device }: Openers): ServedS
 
 function servedFrom(
   paths: Paths,
-  scopes: readonly Scope[],
+  seeds: Pick<ServedSecrets, 'scopes' | 'tpm' | 'lock'>,
   snapshot: Releases,
   link: string | undefined,
 ): ServedSecrets {
+  const { scopes } = seeds;
   const { releases } = snapshot;
   const reread = (): ServedSecrets | undefined => {
     const now = linkTarget(paths.snapshot);
@@ -126,14 +131,13 @@ function servedFrom(
     refuseOlderThan(snapshot, next);
     for (const { scope, epoch } of next.releases.flatMap(({ recipe }) => ingredients(recipe)))
       seedsOf(scopes)(scope, epoch);
-    return servedFrom(paths, scopes, next, now);
+    return servedFrom(paths, seeds, next, now);
   };
   const digests = presentDigests(paths);
   return {
     releases,
     sources: sourcesOf(paths, releases, scopes),
-    scopes,
-    lock: undefined,
+    ...seeds,
     isOutdated: ({ declared }) => isOutdated(declared, digests()),
     reread,
   };

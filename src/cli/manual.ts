@@ -627,6 +627,74 @@ export const manual = {
     statuses: { 'not-found': 'no boot was measured', malformed: 'a log is damaged' },
     seeAlso: ['auxcred-doctor(1)'],
   }),
+  audit: page({
+    group: 'machine',
+    summary: 'show which unit got which secret when, and check that nobody changed the records of it',
+    usage: [
+      '[--since=TIME] [--until=TIME] [--boot=ID] [--unit=UNIT] [--secret=NAME] [--refused] [-n N] [--json]',
+      '--verify [--public-key=FILE] [--file=FILE... | --directory=DIR] [--json]',
+      '--key',
+    ],
+    text: [
+      'Shows what the broker released and refused, from the journal, by the fields that journald adds itself. The ' +
+        'times are those of the time zone of the system, as in --since. It never shows a value.',
+      'The records are a chain: each holds the hash of those before it. The broker signs it in quiet moments with a key ' +
+        'that follows from the seed, and has the TPM sign it too if the seed is sealed to one, with a counter and the ' +
+        "TPM's clock. --verify finds a record that was removed, altered, copied or put elsewhere, and says what it " +
+        "can't know.",
+      'It cannot find records that were cut off at the beginning, as journald does with old ones; those at the end that ' +
+        'no signature vouches for yet, some seconds long; a longer end, signatures included, if the seed is not sealed ' +
+        'to a TPM and the state in /var/lib/auxcred-audit was put back too, or in an exported journal, where a check ' +
+        'sees only what is there; and what root does without the broker. Root, who has the seed, can sign other records ' +
+        "where there is no TPM. With one, that shows in the TPM's statements, since none can be made for the past. " +
+        'After a power cut the last records may be missing, and that looks the same as if somebody had removed them.',
+      'Files that root writes for delivery = "file" are shown, and are no part of the chain.',
+      'An auditor elsewhere needs the journal and the public keys: what --key printed on the machine, in good time.',
+    ],
+    options: [
+      { name: 'since', value: 'TIME', help: 'from then on, in the words of journalctl: yesterday, "2 hours ago"' },
+      { name: 'until', value: 'TIME', help: 'up to then' },
+      { name: 'boot', value: 'ID', help: 'of one boot: 0 for this one, -1 for the one before' },
+      { name: 'unit', value: 'UNIT', help: 'of one unit, or of all instances of a template' },
+      { name: 'secret', value: 'NAME', help: 'of one secret', choices: 'secrets' },
+      { name: 'refused', help: 'only what was refused, and why' },
+      { name: 'n', value: 'N', help: 'only the last N' },
+      { name: 'verify', help: 'check the chain' },
+      {
+        name: 'public-key',
+        value: 'FILE',
+        help: "check with these keys, in place of the machine's own, which only root may open",
+        choices: 'file',
+      },
+      { name: 'key', help: 'print the public keys, for an auditor' },
+      {
+        name: 'file',
+        value: 'FILE',
+        help: 'a file of a journal, or a pattern of several',
+        repeated: true,
+        choices: 'file',
+      },
+      { name: 'directory', value: 'DIR', help: 'the folder of an exported journal', choices: 'folder' },
+      json,
+      root,
+      device,
+    ],
+    examples: [
+      { command: 'auxcred audit --refused --since=yesterday', says: 'what was refused, and why' },
+      { command: 'auxcred audit --key > web1.keys', says: 'the public keys, to keep elsewhere' },
+      {
+        command: 'auxcred audit --verify --public-key=web1.keys --directory=web1/journal',
+        says: 'checks a copy of the journal',
+      },
+    ],
+    files: { '/var/lib/auxcred-audit/chain': 'the last record that the broker wrote' },
+    statuses: {
+      unwell: 'a record was removed, altered, copied or put elsewhere',
+      'not-found': 'there is no chain in this journal',
+      malformed: 'a file of public keys is damaged',
+    },
+    seeAlso: ['journalctl(1)'],
+  }),
   init: page({
     group: 'operator',
     summary: 'create the vault, with a new fleet seed or one from paper',

@@ -1,4 +1,4 @@
-import { recordRefusal, recordRelease } from '../broker/journal-record.ts';
+import { refusalRecord, releaseRecord } from '../broker/journal-record.ts';
 import { openServedSecrets } from '../broker/served-secrets.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -6,6 +6,7 @@ import { openersOf } from '../machine/openers.ts';
 import { writeFiles } from '../provision/file-folder.ts';
 import { devicePatience } from '../seeds/open.ts';
 import { wipeScopes } from '../seeds/scope.ts';
+import { journal } from '../system/journal.ts';
 import { pathsUnder } from '../system/paths.ts';
 
 /**
@@ -27,11 +28,11 @@ export async function files(argv: readonly string[]): Promise<number> {
   try {
     const current = releases.filter((release) => !isOutdated(release));
     const { written, failed } = writeFiles(paths, current, sources, need);
-    for (const release of written) recordRelease(release, release);
-    for (const [release, reason] of failed) recordRefusal(release, reason);
+    for (const release of written) journal(releaseRecord(release, release));
+    for (const [release, reason] of failed) journal(refusalRecord(release, reason));
     for (const release of releases)
       if (release.placement && isOutdated(release))
-        recordRefusal(release, 'the configuration has changed it, and that was not provisioned');
+        journal(refusalRecord(release, 'the configuration has changed it, and that was not provisioned'));
     return failed.size === 0 ? 0 : exitStatus.system;
   } finally {
     wipeScopes(scopes);

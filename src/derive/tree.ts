@@ -76,3 +76,6 @@ export const releaseFingerprintKey = (scope: Uint8Array): Uint8Array => derived(
 
 /** The key (32 bytes) that authenticates the files that a machine keeps beside its seeds, such as the snapshot. */
 export const stateKey = (scope: Uint8Array): Uint8Array => derived(scope, 'state', empty, seedLength);
+
+/** The seed (32 bytes) of the ed25519 key that signs the audit chain. `scope` is the host's own. */
+export const auditKey = (scope: Uint8Array): Uint8Array => derived(scope, 'audit', empty, seedLength);

@@ -1,6 +1,6 @@
 /** Opens the seeds, activates a manifest and writes what units read without the broker. */
 import { existsSync } from 'node:fs';
-import { recordRelease } from '../broker/journal-record.ts';
+import { releaseRecord } from '../broker/journal-record.ts';
 import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { fixedValues } from '../fixed/value.ts';
@@ -26,6 +26,7 @@ import { hostScope, seedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Release, readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
+import { journal } from '../system/journal.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
@@ -203,7 +204,7 @@ export async function layOut(
   if (leavesFiles || !systemIsRunning(root)) return { made, failures };
   await attempt(() => {
     const { written, failed } = writeFiles(paths, releases, sources, 'all');
-    for (const release of written) recordRelease(release, release);
+    for (const release of written) journal(releaseRecord(release, release));
     made.push(...written);
     failures.push(
       ...new Set([...failed].map(([{ credential }, reason]) => `the file ${credential} was not written: ${reason}`)),

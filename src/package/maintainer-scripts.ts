@@ -78,6 +78,8 @@ case $1 in
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         rm -f /var/lib/auxcred/lock /etc/credstore.encrypted/auxcred.*
+        # The journal stays, and the public keys still tell whether it is whole.
+        rm -rf /var/lib/auxcred-audit
         # The seed may be the only one: no secret can be derived again without it.
         if [ -e /var/lib/auxcred/seeds.age ]; then
             echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in /etc/auxcred and /etc/systemd/system/auxcred.service.d"

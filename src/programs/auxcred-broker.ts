@@ -1,10 +1,14 @@
 /** auxcred.service: opens the machine's seeds once, then answers units until it was idle for a minute, or until the next boot. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Chain } from '../audit/chain.ts';
+import { ChainState } from '../audit/chain-state.ts';
+import { privateKeyOf, type Signer, signerWith } from '../audit/key.ts';
+import { Auditing } from '../broker/auditing.ts';
 import { type Answers, Broker, socketNames } from '../broker/broker.ts';
 import { givenOpeners, openServedSecrets, type ServedSecrets } from '../broker/served-secrets.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
-import { wipeScopes } from '../seeds/scope.ts';
+import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { activatedSockets } from '../system/activation.ts';
 import { HostSecret, hostSecretChange } from '../system/host-credential.ts';
 import { journal } from '../system/journal.ts';
@@ -77,6 +81,15 @@ function givenHostSecret(environment: NodeJS.ProcessEnv): HostSecret {
   }
 }
 
+/** The audit chain, which the seed's key signs, and the TPM too if it opened the seed. */
+function auditingOf(given: Answers): Auditing {
+  const chain = new Chain(ChainState.open(pathsUnder('/').auditState), journal);
+  if ('closed' in given) return new Auditing(chain, undefined);
+  const { scopes, tpm } = given.opened;
+  let signer: Signer | undefined;
+  return new Auditing(chain, { signer: () => (signer ??= signerWith(privateKeyOf(hostScope(scopes).seed))), tpm });
+}
+
 /** A thread that waits for a TPM for ever would also block an ordinary exit. */
 const killItself = (): void => {
   process.kill(process.pid, 'SIGKILL');
@@ -93,13 +106,18 @@ async function main(): Promise<void> {
     });
   const given = await answers();
   const isStuck = 'closed' in given && given.closed.code === 'timeout';
+  const auditing = auditingOf(given);
   const broker = new Broker(
     given,
-    isStuck
-      ? killItself
-      : (code) => {
-          process.exit(code);
-        },
+    (code) => {
+      void auditing.finish().then((answered) => {
+        if (isStuck || !answered) killItself();
+        process.exit(code);
+      });
+    },
+    (fields) => {
+      auditing.record(fields);
+    },
   );
   if ('closed' in given) {
     const { closed } = given;

@@ -24,6 +24,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   status: async (argv) => (await import('../commands/status.ts')).status(argv),
   doctor: async (argv) => (await import('../commands/doctor.ts')).doctor(argv),
   measured: async (argv) => (await import('../commands/measured.ts')).measured(argv),
+  audit: async (argv) => (await import('../commands/audit.ts')).audit(argv),
   put: async (argv) => (await import('../commands/put.ts')).put(argv),
   edit: async (argv) => (await import('../commands/edit.ts')).edit(argv),
   find: async (argv) => (await import('../commands/find.ts')).find(argv),

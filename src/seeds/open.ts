@@ -59,6 +59,8 @@ export interface OpenedSeeds {
   readonly policy: TpmPolicy | undefined;
   /** The pinned counter; undefined if none is pinned. */
   readonly counter?: TpmCounter;
+  /** The TPM device that was asked, or would have been; undefined for the default one. */
+  readonly device?: string | undefined;
 }
 
 /** What opening reads from the TPM. */
@@ -91,9 +93,10 @@ export async function openPinnedSeeds(paths: Paths, openers: Openers): Promise<O
     throw damagedFile(paths.seeds, error);
   });
   verifyPins(store.payload.scopes, pins);
+  const opened = { ...store, device: known.device };
   return counter
     ? {
-        ...store,
+        ...opened,
         counter: {
           ...counter,
           value,
@@ -102,7 +105,7 @@ export async function openPinnedSeeds(paths: Paths, openers: Openers): Promise<O
           },
         },
       }
-    : store;
+    : opened;
 }
 
 /** The failure for a missing seeds.age. A machine that had one needs the same seeds again. */

@@ -1,13 +1,22 @@
 /** Reads the journal. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { Failure } from '../failure.ts';
 import { printable } from './printable.ts';
 
 /** An entry of the journal. */
 export interface JournalEntry {
+  /** When journald got it. */
   readonly at: Date;
+  /** The names of its fields. */
+  readonly names: readonly string[];
   /** A field as text that is safe for a terminal; empty if the entry lacks it. */
   field(name: string): string;
+  /** A field as it was logged; undefined if the entry lacks it, or has it more than once. */
+  bytes(name: string): Uint8Array | undefined;
 }
+
+const options = ['--quiet', '--no-pager', '--all', '--output=json'] as const;
 
 /**
  * Entries that match, oldest first; none if there is no journal or this user may not read it. Any user can log any
@@ -15,7 +24,7 @@ export interface JournalEntry {
  * (systemd.journal-fields(7)).
  */
 export function journalEntries(...matches: readonly string[]): JournalEntry[] {
-  const { status, stdout } = spawnSync('journalctl', ['--quiet', '--no-pager', '--all', '--output=json', ...matches], {
+  const { status, stdout } = spawnSync('journalctl', [...options, ...matches], {
     encoding: 'utf8',
     maxBuffer: 64 << 20,
     stdio: ['ignore', 'pipe', 'ignore'],
@@ -24,20 +33,50 @@ export function journalEntries(...matches: readonly string[]): JournalEntry[] {
   return stdout
     .split('\n')
     .filter((line) => line !== '')
-    .map((line) => {
-      const entry: unknown = JSON.parse(line);
-      const field = (name: string): string => {
-        const value: unknown = entry !== null && typeof entry === 'object' ? Reflect.get(entry, name) : undefined;
-        // A value that is not text is a list of bytes, and a repeated field is a list of values (journalctl(1),
-        // --output=json).
-        const bytes =
-          Array.isArray(value) && value.every((item) => typeof item === 'number')
-            ? Buffer.from(value).toString('utf8')
-            : '';
-        return printable(typeof value === 'string' ? value : bytes);
-      };
-      return { at: new Date(Number(field('__REALTIME_TIMESTAMP')) / 1000), field };
-    });
+    .map(parseEntry);
+}
+
+/**
+ * As {@link journalEntries}, one after the other, for journals of any size.
+ * @throws Failure `system` with what journalctl says, if it fails
+ */
+export async function* journalStream(...matches: readonly string[]): AsyncGenerator<JournalEntry> {
+  const child = spawn('journalctl', [...options, ...matches], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let complaint = '';
+  child.stderr.setEncoding('utf8').on('data', (part: string) => {
+    complaint += part;
+  });
+  const ended = new Promise<number | null>((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', resolve);
+  });
+  // Awaited below; until then a failure must not count as unhandled.
+  ended.catch(() => undefined);
+  try {
+    for await (const line of createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY }))
+      if (line !== '') yield parseEntry(line);
+    if ((await ended) !== 0 && complaint !== '') throw new Error(complaint);
+  } catch (error) {
+    const reason = error instanceof Error ? error.message.trim() : String(error);
+    throw new Failure('system', `journalctl failed: ${printable(reason)}`, { cause: error });
+  } finally {
+    child.kill();
+  }
+}
+
+/** Parses a line of `journalctl --output=json`. */
+export function parseEntry(line: string): JournalEntry {
+  const entry: unknown = JSON.parse(line);
+  const fields = new Map<string, unknown>(entry !== null && typeof entry === 'object' ? Object.entries(entry) : []);
+  const bytes = (name: string): Uint8Array | undefined => bytesOf(fields.get(name));
+  const field = (name: string): string => printable(Buffer.from(bytes(name) ?? []).toString('utf8'));
+  return { at: new Date(Number(field('__REALTIME_TIMESTAMP')) / 1000), names: [...fields.keys()], field, bytes };
+}
+
+/** A value that is not text is a list of bytes, and a repeated field is a list of values (journalctl(1)). */
+function bytesOf(value: unknown): Uint8Array | undefined {
+  if (typeof value === 'string') return Buffer.from(value, 'utf8');
+  return Array.isArray(value) && value.every((item) => typeof item === 'number') ? Uint8Array.from(value) : undefined;
 }
 
 /** How often each value of a field occurs, and the place of the last entry. */

@@ -33,6 +33,8 @@ export function pathsUnder(root: string) {
     unprovisioned: at('/run/auxcred/unprovisioned'),
     /** Exists while secrets wait for hooks that could not run at boot. */
     postponed: at('/run/auxcred/postponed'),
+    /** Where the audit chain goes on: the one file that the broker writes. */
+    auditState: at('/var/lib/auxcred-audit/chain'),
     /** Held while something changes the store. */
     lock: at('/var/lib/auxcred/lock'),
     /** The fixed folder. */

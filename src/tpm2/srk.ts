@@ -188,15 +188,17 @@ const createSrk = async (tpm: Tpm, publicTemplate: Uint8Array): Promise<Srk> => 
  * authorization value.
  * @param hierarchy - owner or endorsement, with an empty authorization value too
  * @param publicTemplate - TPM2B_PUBLIC
+ * @returns its handle, its Name and its TPM2B_PUBLIC
  * @throws TpmError
  */
 export async function createPrimary(
   tpm: Tpm,
   hierarchy: number,
   publicTemplate: Uint8Array,
-): Promise<Pick<Srk, 'handle' | 'name'>> {
+): Promise<Pick<Srk, 'handle' | 'name'> & { readonly public: Uint8Array }> {
+  let area: Uint8Array = new Uint8Array();
   const handle = await tpm.handle(async (slot) => {
-    await tpm.outputs(
+    area = await tpm.outputs(
       4,
       async (...slots) => {
         await tpm.call(
@@ -213,10 +215,10 @@ export async function createPrimary(
           ...slots,
         );
       },
-      () => undefined,
+      ([pointer = 0n]) => fromStructure('TPM2B_PUBLIC', pointer),
     );
   });
-  return { handle, name: await nameOf(tpm, handle) };
+  return { handle, name: await nameOf(tpm, handle), public: area };
 }
 
 /** The Name of a key or an NV index, 34 bytes. @throws TpmError */

@@ -47,6 +47,7 @@ const signatures = {
   Esys_NV_DefineSpace: 'u:puuuuppp',
   Esys_NV_Increment: 'u:puuuuu',
   Esys_NV_Read: 'u:puuuuuhhp',
+  Esys_NV_Certify: 'u:puuuuuupphhpp',
   Esys_FlushContext: 'u:pu',
 } as const;
 

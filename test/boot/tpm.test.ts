@@ -30,6 +30,8 @@ const inherent = [
   'read the environment of its-own-user',
   'read the memory of its-own-user',
   'signal its-own-user',
+  // Where its audit chain goes on.
+  'write in /var/lib/auxcred-audit',
 ];
 /** What not even root can do in a systemd-nspawn container, so it can't be tested here. */
 const impossibleHere = [
@@ -102,6 +104,7 @@ for (const version of systemdVersions)
         (one) =>
           !inherent.includes(one) &&
           !/^execute \/usr\/lib(?:64|\/[a-z0-9_]+-linux-gnu)\//.test(one) &&
+          one !== 'write /var/lib/auxcred-audit/chain' &&
           (limited || one !== 'start a hundred processes'),
       );
     };

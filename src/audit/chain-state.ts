@@ -1,0 +1,63 @@
+/** Where the chain goes on: the last record that the broker wrote. It is no authority, and holds no secret. */
+import { closeSync, constants, fdatasync, openSync, readSync, writeSync } from 'node:fs';
+import { hex, type Position } from './record.ts';
+
+/** `RUN SEQUENCE HASH` with a newline, always of one length, so that one write replaces it. */
+const pattern = /^([0-9a-f]{32}) ([0-9]{16}) ([0-9a-f]{64})\n$/;
+const length = 32 + 1 + 16 + 1 + 64 + 1;
+
+/** Parses the state's file; undefined for anything else. */
+export function parseState(text: string): Position | undefined {
+  const [, run, sequence, hash] = pattern.exec(text) ?? [];
+  return run === undefined || sequence === undefined || hash === undefined
+    ? undefined
+    : { run, sequence: Number(sequence), hash: Buffer.from(hash, 'hex') };
+}
+
+/** The file of the state, kept open: the broker writes it after each record, so a write has to be cheap. */
+export class ChainState {
+  readonly #fd: number;
+
+  private constructor(fd: number) {
+    this.#fd = fd;
+  }
+
+  /** Opens the file, or makes it; undefined if this process may not, or its folder is missing. */
+  static open(path: string): ChainState | undefined {
+    try {
+      return new ChainState(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
+    } catch {
+      return undefined;
+    }
+  }
+
+  read(): Position | undefined {
+    const bytes = Buffer.alloc(length + 1);
+    try {
+      return parseState(bytes.toString('latin1', 0, readSync(this.#fd, bytes, 0, bytes.length, 0)));
+    } catch {
+      return undefined;
+    }
+  }
+
+  /**
+   * Replaces the state. A kill can't cut this short; a power cut may lose it until {@link sync}. A disk that takes
+   * nothing keeps no unit from its secrets: it shows in the chain, as a state that was put back.
+   */
+  write({ run, sequence, hash }: Position): void {
+    try {
+      writeSync(this.#fd, `${run} ${String(sequence).padStart(16, '0')} ${hex(hash)}\n`, 0, 'latin1');
+    } catch {
+      // The chain goes on without it.
+    }
+  }
+
+  /** Brings the state to the disk, without waiting for it. */
+  sync(): void {
+    fdatasync(this.#fd, () => undefined);
+  }
+
+  close(): void {
+    closeSync(this.#fd);
+  }
+}

@@ -1,0 +1,103 @@
+/** The TPM's statements in the chain: its counter and its clock only grow, so neither can be made up for the past. */
+import { type AttestedCount, checkedStatement } from '../tpm2/attested-counter.ts';
+import { type ChainedEntry, textOf } from './entry.ts';
+import { type Finding, runText } from './finding.ts';
+import type { AuditKeys } from './key.ts';
+import { hex } from './record.ts';
+import type { Run } from './run.ts';
+
+/** A statement that the TPM made about a record of the chain. */
+export interface Attestation extends AttestedCount {
+  readonly record: ChainedEntry;
+  /** The number of the record that the TPM was given. */
+  readonly sequence: number;
+}
+
+/** After a power cut an orderly counter goes on from a multiple of this (MAX_ORDERLY_COUNT + 1 of most TPMs). */
+const orderlyStep = 256;
+
+const bytesOf = (record: ChainedEntry, name: string): Uint8Array => Buffer.from(textOf(record.entry, name), 'base64');
+
+/** Whether an anchor carries a statement. */
+export const hasStatement = ({ entry }: ChainedEntry): boolean => textOf(entry, 'AUXCRED_TPM_ATTEST') !== '';
+
+/**
+ * Checks the statement that an anchor carries.
+ * @returns a finding if it is not a statement about the record that it names; `unknown` for a key that was not given
+ */
+export function attestationIn(run: Run, record: ChainedEntry, keys: AuditKeys): Attestation | Finding | 'unknown' {
+  const key = keys.tpm.get(textOf(record.entry, 'AUXCRED_TPM_KEY'));
+  if (!key) return 'unknown';
+  const [attest, signature] = [bytesOf(record, 'AUXCRED_TPM_ATTEST'), bytesOf(record, 'AUXCRED_TPM_SIGNATURE')];
+  const count = checkedStatement({ attest, signature }, key);
+  const sequence = Number(textOf(record.entry, 'AUXCRED_TPM_SEQUENCE'));
+  const about = run.record(sequence);
+  const wrong = (what: string): Finding => ({
+    kind: 'tpm',
+    run: run.id,
+    sequence: record.sequence,
+    text: `the TPM's statement in record ${String(record.sequence)} of ${runText(run.id)} ${what}`,
+  });
+  if (!count) return wrong('is not one that this TPM signed');
+  if (about && hex(about.hash) !== hex(count.digest)) return wrong('is about another record than the one it names');
+  return { ...count, record, sequence };
+}
+
+/** The difference of two numbers of resets, each modulo 2^32. */
+const resetsBetween = (before: AttestedCount, after: AttestedCount): number => (after.resets - before.resets) | 0;
+
+/**
+ * Compares the statements with each other.
+ * @param statements - in the order of the chain
+ * @returns findings, and what the TPM's power cuts keep this from knowing
+ */
+export function compareStatements(statements: readonly Attestation[]): { findings: Finding[]; limits: string[] } {
+  const findings: Finding[] = [];
+  const limits: string[] = [];
+  const wrong = ({ record }: Attestation, text: string): void => {
+    findings.push({ kind: 'tpm', run: record.run, sequence: record.sequence, text });
+  };
+  for (const [i, after] of statements.entries()) {
+    const before = statements[i - 1];
+    if (!before) continue;
+    const name = `record ${String(after.record.sequence)} of ${runText(after.record.run)}`;
+    const resets = resetsBetween(before, after);
+    if (after.count <= before.count)
+      wrong(after, `the TPM made its statement in ${name} before the one that precedes it`);
+    else if (resets < 0 || (resets === 0 && after.clock < before.clock))
+      wrong(after, `the TPM's clock went back between the statement in ${name} and the one before it`);
+    else {
+      const lost = after.count - before.count - 1;
+      if (lost === 0) continue;
+      if (resets !== 0 && isJump(after.count))
+        limits.push(
+          `the TPM lost power before ${name}, so its counter does not tell whether anchors are missing there`,
+        );
+      else wrong(after, `${anchorsText(lost)} before ${name}: removed, or the broker was killed while it wrote`);
+    }
+  }
+  return { findings, limits };
+}
+
+const anchorsText = (count: number): string =>
+  count === 1
+    ? 'an anchor that the TPM counted is missing'
+    : `${String(count)} anchors that the TPM counted are missing`;
+
+const isJump = (count: number): boolean => count % orderlyStep === 0;
+
+/** Compares the last statement with the counter's present value. */
+export function compareWithNow(last: Attestation | undefined, now: number): { findings: Finding[]; limits: string[] } {
+  const lost = now - (last?.count ?? 0);
+  if (!last || lost <= 0) return { findings: [], limits: [] };
+  // The TPM counts in RAM: after a power cut, the value that it reads as is the highest that it may have had.
+  if (now % orderlyStep === orderlyStep - 1)
+    return {
+      findings: [],
+      limits: ['the TPM lost power since its last statement, so its counter does not tell whether anchors are cut off'],
+    };
+  return {
+    findings: [{ kind: 'cut-off', text: `${anchorsText(lost)} at the end of the journal` }],
+    limits: [],
+  };
+}

@@ -1,0 +1,298 @@
+/** Checks a chain of audit records: against itself, the public keys, and on the machine also against what it knows. */
+import { type ChainedEntry, type ListedRecords, textOf } from './entry.ts';
+import { type Finding, recordsText, runText, type Verdict } from './finding.ts';
+import { type AuditKeys, isSigned } from './key.ts';
+import { hex, type Position } from './record.ts';
+import { outcomeOf, type Run, runsOf, unwrittenBefore } from './run.ts';
+import { type Attestation, attestationIn, compareStatements, compareWithNow, hasStatement } from './statements.ts';
+
+/** What the machine itself knows about the end of its chain. */
+export interface Present {
+  /** The last record, as the broker keeps it. */
+  readonly state: Position | undefined;
+  /** The TPM's counter. */
+  readonly count: number | undefined;
+}
+
+/** The most records that follow each other without a signature while the broker runs (`mostUnsigned` and some). */
+const longestUnsigned = 128;
+
+/**
+ * Checks records.
+ * @param present - undefined if the journal is from elsewhere, or does not reach up to now
+ */
+export function verifyRecords(records: ListedRecords, keys: AuditKeys, present?: Present): Verdict {
+  const runs = runsOf(records.chained);
+  const links = new Links(runs);
+  const anchors = new Anchors(runs, keys);
+  const vouched = vouchedRecords(links, anchors);
+  const statements = compareStatements(inOrder(links, anchors.attestations));
+  const outside = outsideOf(records);
+  const now = present ? atTheEnd(runs, anchors.attestations, present) : noNews;
+  const tail = tailOf(runs, links, vouched);
+  const parts = [links, anchors, statements, outside, now, tail];
+  const counts = runs.map(
+    (run) => run.records.filter(({ sequence }) => sequence <= (vouched.get(run.id) ?? -1)).length,
+  );
+  return {
+    records: runs.reduce((sum, run) => sum + run.records.length, 0),
+    runs: runs.length,
+    vouched: counts.reduce((sum, count) => sum + count, 0),
+    attested: anchors.attestations.length,
+    findings: [...runs.flatMap(({ findings }) => findings), ...parts.flatMap(({ findings }) => findings)],
+    limits: parts.flatMap(({ limits }) => limits),
+  };
+}
+
+interface News {
+  readonly findings: readonly Finding[];
+  readonly limits: readonly string[];
+}
+
+const noNews: News = { findings: [], limits: [] };
+
+/** How runs follow each other. */
+class Links {
+  readonly runs: readonly Run[];
+  readonly findings: Finding[] = [];
+  readonly limits: string[] = [];
+  readonly #byId: ReadonlyMap<string, Run>;
+  /** The runs that go on from a run. */
+  readonly #next = new Map<string, Run[]>();
+
+  constructor(runs: readonly Run[]) {
+    this.runs = runs;
+    this.#byId = new Map(runs.map((run) => [run.id, run]));
+    for (const [i, run] of runs.entries()) this.#link(run, i === 0);
+  }
+
+  /** Each run after the one that it goes on from; that is not the order of the journal if the clock was set back. */
+  get inOrder(): readonly Run[] {
+    const depths = new Map<string, number>();
+    for (const run of this.runs) {
+      const path: Run[] = [];
+      // Runs that follow each other in a circle can only be made up; each counts once.
+      const seen = new Set<string>();
+      let at: Run | undefined = run;
+      while (at && !depths.has(at.id) && !seen.has(at.id)) {
+        seen.add(at.id);
+        path.push(at);
+        at = at.previous && this.#byId.get(at.previous.run);
+      }
+      let depth = at === undefined ? 0 : (depths.get(at.id) ?? 0);
+      for (const one of path.reverse()) depths.set(one.id, ++depth);
+    }
+    return [...this.runs].sort((a, b) => (depths.get(a.id) ?? 0) - (depths.get(b.id) ?? 0));
+  }
+
+  next(run: Run): readonly Run[] {
+    return this.#next.get(run.id) ?? [];
+  }
+
+  #link(run: Run, isFirst: boolean): void {
+    const unwritten = run.records.reduce((sum, record) => sum + unwrittenBefore(record), 0);
+    if (unwritten > 0)
+      this.limits.push(`the journal did not take ${String(unwritten)} of the records of ${runText(run.id)}`);
+    if (run.first > 0) {
+      this.#begins(run, isFirst, `record ${String(run.first)} of ${runText(run.id)}`, run.first);
+      return;
+    }
+    const { previous } = run;
+    const before = previous && this.#byId.get(previous.run);
+    if (!previous && !isFirst)
+      this.#found(
+        'begun-again',
+        run,
+        `the chain begins again with ${runText(run.id)}: the broker's state was lost or removed`,
+      );
+    if (previous && !before) this.#begins(run, isFirst, `the start of ${runText(run.id)}`);
+    if (!previous || !before) return;
+    this.#next.set(before.id, [...(this.#next.get(before.id) ?? []), run]);
+    this.#compare(run, before, previous);
+  }
+
+  /** What is before the first record of all may have left the journal by age. */
+  #begins(run: Run, isFirst: boolean, place: string, missing = 0): void {
+    if (isFirst)
+      this.limits.push(
+        `what came before ${place} is not in this journal${missing === 0 ? '' : ", so this record can't be compared with it"}`,
+      );
+    else if (missing > 0)
+      this.#found(
+        'missing',
+        run,
+        `${recordsText(0, missing - 1)} of ${runText(run.id)} ${missing === 1 ? 'is' : 'are'} missing`,
+      );
+    else this.#found('missing', run, `the run before ${place} is missing`);
+  }
+
+  #compare(run: Run, before: Run, previous: Position): void {
+    const [at, last] = [before.record(previous.sequence), before.last?.sequence ?? -1];
+    if (last < previous.sequence)
+      this.#found(
+        'missing',
+        before,
+        `${recordsText(last + 1, previous.sequence)} of ${runText(before.id)}, the end of it, ${last + 1 === previous.sequence ? 'is' : 'are'} missing`,
+        last + 1,
+      );
+    else if (at && hex(at.hash) !== hex(previous.hash))
+      this.#found(
+        'altered',
+        before,
+        `${runText(run.id)} goes on from another record ${String(previous.sequence)} than the one of ${runText(before.id)}`,
+        previous.sequence,
+      );
+    else if (last > previous.sequence)
+      this.limits.push(
+        `${runText(run.id)} goes on from record ${String(previous.sequence)} of ${runText(before.id)}, though there are more: the broker's state was lost in a power cut, or put back`,
+      );
+  }
+
+  #found(kind: Finding['kind'], run: Run, text: string, sequence = 0): void {
+    this.findings.push({ kind, run: run.id, sequence, text });
+  }
+}
+
+/** The records that vouch for those before them. */
+class Anchors {
+  readonly findings: Finding[] = [];
+  readonly limits: string[] = [];
+  readonly attestations: Attestation[] = [];
+  readonly #signed = new Map<string, number>();
+  #unknownStatements = 0;
+
+  constructor(runs: readonly Run[], keys: AuditKeys) {
+    const unknown = new Map<string, Finding>();
+    for (const run of runs)
+      for (const record of run.records) {
+        if (outcomeOf(record) !== 'anchored') continue;
+        const name = textOf(record.entry, 'AUXCRED_KEY');
+        const key = keys.chain.get(name);
+        const place = `record ${String(record.sequence)} of ${runText(run.id)}`;
+        const finding = { run: run.id, sequence: record.sequence };
+        if (!key)
+          unknown.set(name, {
+            kind: 'unknown-key',
+            ...finding,
+            text: `${place} is signed with a key that was not given, ${/^[0-9a-f]{16}$/.test(name) ? name : 'without a name'}: of another seed, or somebody else's`,
+          });
+        else if (!isSigned(record.hash, Buffer.from(textOf(record.entry, 'AUXCRED_SIGNATURE'), 'base64'), key))
+          this.findings.push({
+            kind: 'bad-signature',
+            ...finding,
+            text: `the signature in ${place} does not fit: something before it was altered`,
+          });
+        else this.#accept(run, record, keys);
+      }
+    this.findings.push(...unknown.values());
+    if (this.#unknownStatements > 0)
+      this.limits.push(
+        `${String(this.#unknownStatements)} statements of a TPM were not checked, because its public key was not given`,
+      );
+  }
+
+  /** The number of the last record of a run that it has a good signature for; -1 if there is none. */
+  signedUpTo(run: Run): number {
+    return this.#signed.get(run.id) ?? -1;
+  }
+
+  #accept(run: Run, record: ChainedEntry, keys: AuditKeys): void {
+    this.#signed.set(run.id, record.sequence);
+    if (!hasStatement(record)) return;
+    const attestation = attestationIn(run, record, keys);
+    if (attestation === 'unknown') this.#unknownStatements++;
+    else if ('kind' in attestation) this.findings.push(attestation);
+    else this.attestations.push(attestation);
+  }
+}
+
+/** The number of the last record of each run that a signature vouches for, be it in a run after it. */
+function vouchedRecords(links: Links, anchors: Anchors): Map<string, number> {
+  const vouched = new Map<string, number>();
+  for (const run of [...links.inOrder].reverse()) {
+    const later = links
+      .next(run)
+      .map((next) => ((vouched.get(next.id) ?? -1) >= 0 ? (next.previous?.sequence ?? -1) : -1));
+    vouched.set(run.id, Math.max(anchors.signedUpTo(run), ...later));
+  }
+  return vouched;
+}
+
+/** Attestations in the order of the chain. */
+function inOrder(links: Links, attestations: readonly Attestation[]): Attestation[] {
+  const rank = new Map(links.inOrder.map((run, i) => [run.id, i]));
+  const rankOf = ({ record }: Attestation): number => rank.get(record.run) ?? 0;
+  return [...attestations].sort((a, b) => rankOf(a) - rankOf(b) || a.record.sequence - b.record.sequence);
+}
+
+/** The broker's entries that are no part of the chain. */
+function outsideOf({ chained, unchained, damaged }: ListedRecords): News {
+  const begin = chained[0]?.place ?? Number.POSITIVE_INFINITY;
+  const [before, after] = [unchained.filter((place) => place < begin), unchained.filter((place) => place > begin)];
+  const findings: Finding[] = [];
+  if (damaged.length > 0)
+    findings.push({
+      kind: 'altered',
+      text: `${String(damaged.length)} of the broker's records were altered, so that their place in the chain can't be read`,
+    });
+  if (after.length > 0)
+    findings.push({
+      kind: 'unchained',
+      text: `${String(after.length)} of the broker's records are no part of the chain: made up, or stripped of their place in it`,
+    });
+  const limits =
+    before.length === 0
+      ? []
+      : [`${String(before.length)} records are from before the chain, and nothing vouches for them`];
+  return { findings, limits };
+}
+
+/** Records that nobody vouches for: some at the end are normal. */
+function tailOf(runs: readonly Run[], links: Links, vouched: ReadonlyMap<string, number>): News {
+  const [findings, limits]: [Finding[], string[]] = [[], []];
+  for (const [i, run] of runs.entries()) {
+    const upTo = vouched.get(run.id) ?? -1;
+    const tail = run.records.filter(({ sequence }) => sequence > upTo);
+    const [first, last] = [tail[0], tail.at(-1)];
+    if (!first || !last) continue;
+    const releases = tail.filter((record) => outcomeOf(record) === 'released').length;
+    const text = `no signature vouches for ${recordsText(first.sequence, last.sequence)} of ${runText(run.id)}`;
+    const isLast = i === runs.length - 1;
+    if (isLast && releases <= longestUnsigned) limits.push(`${text}, the end of the journal`);
+    else if (!isLast && (upTo >= 0 || links.next(run).length > 0) && releases <= longestUnsigned)
+      limits.push(`${text}: the broker was killed, or the power cut`);
+    else findings.push({ kind: 'not-signed', run: run.id, sequence: first.sequence, text });
+  }
+  return { findings, limits };
+}
+
+/** Compares the end of the journal with what the machine knows. */
+function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], { state, count }: Present): News {
+  const findings: Finding[] = [];
+  if (state) {
+    const run = runs.find(({ id }) => id === state.run);
+    const last = run?.last?.sequence ?? -1;
+    const at = run?.record(state.sequence);
+    if (last < state.sequence)
+      findings.push({
+        kind: 'cut-off',
+        run: state.run,
+        sequence: last + 1,
+        text: `${recordsText(last + 1, state.sequence)} of ${runText(state.run)}, the last that the broker wrote, ${last + 1 === state.sequence ? 'is' : 'are'} missing`,
+      });
+    else if (at && hex(at.hash) !== hex(state.hash))
+      findings.push({
+        kind: 'altered',
+        run: state.run,
+        sequence: state.sequence,
+        text: `record ${String(state.sequence)} of ${runText(state.run)} is not the one that the broker wrote last`,
+      });
+  }
+  if (count === undefined) return { findings, limits: [] };
+  const latest = attestations.reduce<Attestation | undefined>(
+    (best, one) => (best === undefined || one.count > best.count ? one : best),
+    undefined,
+  );
+  const news = compareWithNow(latest, count);
+  return { findings: [...findings, ...news.findings], limits: news.limits };
+}
