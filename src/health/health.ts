@@ -19,8 +19,7 @@ import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './act
 import { type BootLogs, bootLogs } from './boot-changes.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
-import type { NextPcr } from './measured-boot.ts';
-import { sealedNextBoot } from './next-boot.ts';
+import { nothingBound, type SealedNextBoot, sealedNextBoot } from './next-boot.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
@@ -28,6 +27,7 @@ import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
 import { type TpmState, tpmState } from './tpm-state.ts';
 import { type UnitState, unitStates } from './unit-state.ts';
+import { readUnprepared, type Unprepared } from './unprepared.ts';
 import { lasting, volatileOf } from './volatile.ts';
 
 /** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
@@ -80,8 +80,10 @@ export interface Health {
   readonly tpm: TpmState | undefined;
   /** What this boot and that of the seal measured, if PCRs differ. */
   readonly boots: BootLogs;
-  /** The PCRs that the seed is sealed to, as the next boot will have them; empty if that is not known. */
-  readonly nextBoot: readonly NextPcr[];
+  /** The next boot, as far as it is known. */
+  readonly nextBoot: SealedNextBoot;
+  /** Why the seed could not be prepared for the kernels that are installed; undefined if it could. */
+  readonly unprepared: Unprepared | undefined;
   /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
   /** Units that the configuration does not give what its manifest needs. */
@@ -159,7 +161,10 @@ export async function lookAt(
         ? { sealed: undefined, now: undefined }
         : bootLogs(readable, paths),
     nextBoot:
-      isRunning && opening.state === 'opened' && seeds.object ? sealedNextBoot(readable, paths, seeds.object) : [],
+      isRunning && opening.state === 'opened' && seeds.object
+        ? sealedNextBoot(readable, paths, seeds.object)
+        : nothingBound,
+    unprepared: readUnprepared(readable, paths),
     overrides: overridesOn(paths, (path) => readable.text(path)),
     lacking: configuration === undefined ? [] : lackingUnits(paths, declared.manifest, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),

@@ -76,8 +76,8 @@ export interface ChosenKeys {
    * them.
    */
   readonly srk: RecordedSrk | undefined;
-  /** Literal PCR values that open the seeds beside the current ones. */
-  readonly branches?: readonly PcrValues[] | undefined;
+  /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
+  readonly branches?: ((current: PcrValues) => readonly PcrValues[]) | undefined;
 }
 
 /**
@@ -87,7 +87,7 @@ export interface ChosenKeys {
 export async function withLocks<T>(
   paths: Paths,
   sealing: Sealing,
-  { sealedKey, srk, branches = [] }: ChosenKeys,
+  { sealedKey, srk, branches = (current) => [current] }: ChosenKeys,
   work: (locks: Locks) => Promise<T>,
 ): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
@@ -120,12 +120,17 @@ export async function withLocks<T>(
 }
 
 /** The policies of a sealing on this machine. Says what they miss. */
-async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, more: readonly PcrValues[]): Promise<TpmPolicy[]> {
+async function policiesFor(
+  tpm: Tpm,
+  paths: Paths,
+  sealing: Sealing,
+  branchesFrom: (current: PcrValues) => readonly PcrValues[],
+): Promise<TpmPolicy[]> {
   const current = await readPcrs(tpm, sealing.pcrs);
   for (const advice of valueAdvice(current, machineIdOf(paths))) warn(advice);
   if (current.size > 0 && unmeasuredPcrs(current).length === current.size && !isAuthorized(sealing))
     warn('none of the bound PCRs was ever extended, so the policy binds nothing', '--tpm2-pcrs=4+7');
-  const branches = current.size === 0 ? [] : more.reduce<PcrValues[]>(addBranch, [current]);
+  const branches = current.size === 0 ? [] : branchesFrom(current).reduce<PcrValues[]>(addBranch, []);
   const isLater = sealing.authorityAtFirstBoot === true;
   const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
   const policies = policiesOf(sealing, { branches, pcrlock });
