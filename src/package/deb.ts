@@ -18,7 +18,7 @@ import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import mri from 'mri';
 import { version } from '../version.ts';
-import { install } from './layout.ts';
+import { debianHooks, install, installDebianHooks } from './layout.ts';
 import { maintainerScripts } from './maintainer-scripts.ts';
 import { sourceDate } from './source-date.ts';
 
@@ -73,15 +73,19 @@ const architecture = architectures[process.arch];
 if (architecture === undefined) throw new Error(`there is no package for ${process.arch}`);
 const folder = mkdtempSync(join(tmpdir(), 'auxcred-deb-'));
 try {
-  install({ destination: folder, prefix: '/usr', dist, node: '/usr/bin/node' });
+  const place = { destination: folder, prefix: '/usr', dist, node: '/usr/bin/node' };
+  install(place);
+  installDebianHooks(place);
   const files = [...tree(folder)].filter((path) => lstatSync(path).isFile());
-  const sums = files.map(
+  // dpkg knows the digests of configuration files itself.
+  const sums = files.filter((path) => !debianHooks.includes(path.slice(folder.length))).map(
     (path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`,
   );
   const kibibytes = files.reduce((sum, path) => sum + Math.ceil(lstatSync(path).size / 1024), 0);
   mkdirSync(join(folder, 'DEBIAN'));
   writeFileSync(join(folder, 'DEBIAN/control'), control(architecture, kibibytes), { mode: 0o644 });
   writeFileSync(join(folder, 'DEBIAN/md5sums'), sums.join(''), { mode: 0o644 });
+  writeFileSync(join(folder, 'DEBIAN/conffiles'), debianHooks.map((path) => `${path}\n`).join(''), { mode: 0o644 });
   for (const [name, script] of Object.entries(maintainerScripts))
     writeFileSync(join(folder, 'DEBIAN', name), script, { mode: 0o755 });
   for (const path of [...tree(folder)].reverse()) {
