@@ -78,9 +78,9 @@ try {
   installDebianHooks(place);
   const files = [...tree(folder)].filter((path) => lstatSync(path).isFile());
   // dpkg knows the digests of configuration files itself.
-  const sums = files.filter((path) => !debianHooks.includes(path.slice(folder.length))).map(
-    (path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`,
-  );
+  const sums = files
+    .filter((path) => !debianHooks.includes(path.slice(folder.length)))
+    .map((path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`);
   const kibibytes = files.reduce((sum, path) => sum + Math.ceil(lstatSync(path).size / 1024), 0);
   mkdirSync(join(folder, 'DEBIAN'));
   writeFileSync(join(folder, 'DEBIAN/control'), control(architecture, kibibytes), { mode: 0o644 });
