@@ -65,22 +65,17 @@ export function versionOrder(a: string, b: string): number {
   for (;;) {
     left = left.replace(/^[^A-Za-z0-9~\-^.]+/, '');
     right = right.replace(/^[^A-Za-z0-9~\-^.]+/, '');
-    // A mark that only one of them has next makes that one older, but for ^, which makes it newer than the end.
-    if (left.startsWith('~') || right.startsWith('~')) {
-      if (!left.startsWith('~') || !right.startsWith('~')) return left.startsWith('~') ? -1 : 1;
-      [left, right] = [left.slice(1), right.slice(1)];
-      continue;
-    }
-    if (left === '' || right === '') return Number(left !== '') - Number(right !== '');
-    const mark = ['-', '^', '.'].find((candidate) => left.startsWith(candidate) || right.startsWith(candidate));
-    if (mark !== undefined) {
+    // Each mark makes the version older that alone has it; ~ is older than even the end.
+    for (const mark of ['~', '-', '^', '.']) {
+      if (mark === '-' && (left === '' || right === '')) return Number(left !== '') - Number(right !== '');
+      if (!left.startsWith(mark) && !right.startsWith(mark)) continue;
       if (!left.startsWith(mark) || !right.startsWith(mark)) return left.startsWith(mark) ? -1 : 1;
       [left, right] = [left.slice(1), right.slice(1)];
-      continue;
     }
-    const pattern = /^\d/.test(left) || /^\d/.test(right) ? /^\d*/ : /^[A-Za-z]*/;
+    const isNumber = /^\d/.test(left) || /^\d/.test(right);
+    const pattern = isNumber ? /^\d*/ : /^[A-Za-z]*/;
     const [one = '', other = ''] = [pattern.exec(left)?.[0], pattern.exec(right)?.[0]];
-    const order = pattern.source === '^\\d*' ? numberOrder(one, other) : textOrder(one, other);
+    const order = isNumber ? numberOrder(one, other) : textOrder(one, other);
     if (order !== 0) return order;
     [left, right] = [left.slice(one.length), right.slice(other.length)];
   }
