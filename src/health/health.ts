@@ -7,6 +7,7 @@ import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
+import { type BranchLabels, readLabels } from '../seeds/branch-labels.ts';
 import { type Openers, openPinnedSeeds } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -82,6 +83,8 @@ export interface Health {
   readonly boots: BootLogs;
   /** The next boot, as far as it is known. */
   readonly nextBoot: SealedNextBoot;
+  /** What the literal branches of the seed are for. */
+  readonly labels: BranchLabels;
   /** Why the seed could not be prepared for the kernels that are installed; undefined if it could. */
   readonly unprepared: Unprepared | undefined;
   /** Files that override the units' drop-ins. */
@@ -164,6 +167,7 @@ export async function lookAt(
       isRunning && opening.state === 'opened' && seeds.object
         ? sealedNextBoot(readable, paths, seeds.object)
         : nothingBound,
+    labels: readLabels(paths, (file) => readable.read(file)),
     unprepared: readUnprepared(readable, paths),
     overrides: overridesOn(paths, (path) => readable.text(path)),
     lacking: configuration === undefined ? [] : lackingUnits(paths, declared.manifest, (path) => readable.text(path)),

@@ -65,9 +65,15 @@ export function parseLabels(bytes: Uint8Array, file: string): BranchLabels {
   );
 }
 
-/** The labels of this machine. Damaged ones count as none, since they only explain. */
-export function readLabels({ branches }: Paths): BranchLabels {
-  const bytes = readIfPresent(branches);
+/**
+ * The labels of this machine. Damaged ones count as none, since they only explain.
+ * @param read - how to read the file; undefined for one that is missing or hidden
+ */
+export function readLabels(
+  { branches }: Paths,
+  read: (file: string) => Uint8Array | undefined = readIfPresent,
+): BranchLabels {
+  const bytes = read(branches);
   try {
     return bytes ? parseLabels(bytes, branches) : new Map();
   } catch (error) {

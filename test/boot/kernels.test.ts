@@ -72,6 +72,7 @@ for (const version of thoroughVersions)
       await machine.shell('systemctl daemon-reload; systemctl enable web.service');
       await machine.shell('mkdir -p /boot/loader/entries /boot/EFI/BOOT /etc/kernel');
       await machine.write('/etc/kernel/cmdline', 'root=LABEL=root  quiet\n');
+      await machine.write('/etc/kernel/install.conf', 'layout=bls\n');
       await machine.write('/boot/EFI/BOOT/BOOTX64.EFI', read(bootLoader));
       await machine.write('/boot/loader/loader.conf', 'timeout 0\n');
       for (const [release, file] of Object.entries(kernels)) await machine.write(`/root/linux-${release}`, read(file));
