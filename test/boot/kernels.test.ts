@@ -48,7 +48,7 @@ for (const version of thoroughVersions)
       await machine.reboot();
       await machine.write('/root/log', bytesOf(firmwareLog));
       await machine.shell(
-        'mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
+        'mount --bind /boot /boot; mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
           'mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements',
       );
     };
@@ -70,7 +70,8 @@ for (const version of thoroughVersions)
       await machine.write(manifestPath('web'), secretToml('key', ['web.service']));
       await writeProbeUnit(machine, 'web.service', { install: ['WantedBy=multi-user.target'] });
       await machine.shell('systemctl daemon-reload; systemctl enable web.service');
-      await machine.shell('mkdir -p /boot/loader/entries /boot/EFI/BOOT /etc/kernel');
+      // Paths in an entry start at the mount point.
+      await machine.shell('mkdir -p /boot/loader/entries /boot/EFI/BOOT /etc/kernel; mount --bind /boot /boot');
       await machine.write('/etc/kernel/cmdline', 'root=LABEL=root  quiet\n');
       await machine.write('/etc/kernel/install.conf', 'layout=bls\n');
       await machine.write('/boot/EFI/BOOT/BOOTX64.EFI', read(bootLoader));
