@@ -45,10 +45,11 @@ for (const version of thoroughVersions)
     };
     /** Boots with the log of the sample, whatever the TPM has. */
     const reboot = async (): Promise<void> => {
+      await machine.shell('rm -rf /var/kept-boot; cp -a /boot /var/kept-boot');
       await machine.reboot();
       await machine.write('/root/log', bytesOf(firmwareLog));
       await machine.shell(
-        'mount --bind /boot /boot; mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
+        'mount -t tmpfs none /boot && cp -a /var/kept-boot/. /boot; mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
           'mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements',
       );
     };
@@ -70,8 +71,8 @@ for (const version of thoroughVersions)
       await machine.write(manifestPath('web'), secretToml('key', ['web.service']));
       await writeProbeUnit(machine, 'web.service', { install: ['WantedBy=multi-user.target'] });
       await machine.shell('systemctl daemon-reload; systemctl enable web.service');
-      // Paths in an entry start at the mount point.
-      await machine.shell('mkdir -p /boot/loader/entries /boot/EFI/BOOT /etc/kernel; mount --bind /boot /boot');
+      // Paths in an entry start at the mount point of a file system of its own.
+      await machine.shell('mount -t tmpfs none /boot; mkdir -p /boot/loader/entries /boot/EFI/BOOT /etc/kernel');
       await machine.write('/etc/kernel/cmdline', 'root=LABEL=root  quiet\n');
       await machine.write('/etc/kernel/install.conf', 'layout=bls\n');
       await machine.write('/boot/EFI/BOOT/BOOTX64.EFI', read(bootLoader));
