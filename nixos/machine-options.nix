@@ -31,6 +31,20 @@ in
     example = literalExpression "[ pkgs.postgresql ]";
     description = "Packages whose programs are on the `PATH` of hooks.";
   };
+  prepareBoots = mkOption {
+    type = types.bool;
+    default = true;
+    example = false;
+    description = ''
+      Whether the seed is prepared for a new kernel when systemd-boot or GRUB is installed, with
+      `auxcred reseal --installed`. It does nothing to a seed without literal PCRs that the kernel changes.
+    '';
+  };
+  kernelHook = mkOption {
+    type = types.str;
+    readOnly = true;
+    description = "The command line that does so, for the installer of another boot loader. It never fails.";
+  };
   checkAtBuild = mkOption {
     type = flag;
     default = true;

@@ -186,6 +186,7 @@ in
           pathIn name (declarations.${name} or (throw "auxcred: no secret is declared by the name ${name}")) unit;
         public = builtins.mapAttrs (_: half: half.public) (publicHalves.${config.networking.hostName} or { });
         publicOf = host: name: (publicOf host name).public;
+        kernelHook = "PATH=${lib.makeBinPath commands}:$PATH ${cfg.package}/lib/kernel/install.d/95-auxcred.install";
         seal = {
           sshHostKey = mkDefault (config.services.openssh.enable or false);
           command = builtins.concatStringsSep " " (
@@ -232,6 +233,12 @@ in
       users.groups.auxcred = { };
 
       system.checks = [ unitsExist ];
+
+      # After the boot loader was installed, with the entries of the new generation.
+      boot.loader = mkIf cfg.prepareBoots {
+        systemd-boot.extraInstallCommands = cfg.kernelHook;
+        grub.extraInstallCommands = cfg.kernelHook;
+      };
 
       boot.initrd.secrets = builtins.listToAttrs (
         map (secret: {

@@ -13,6 +13,8 @@ export interface OptionEntry {
   readonly name: string;
   /** Placeholder of the value; undefined for a flag. */
   readonly value?: string;
+  /** Whether the option may be given without its value. */
+  readonly optional?: boolean;
   /** A line without a full stop. */
   readonly help: string;
   /** Whether it may be given several times. */
@@ -99,6 +101,11 @@ const acceptClock: OptionEntry = {
 const acceptOlder: OptionEntry = {
   name: 'accept-older',
   help: 'accept a fixed file or a seeds.age that was already replaced by a newer one',
+};
+const cmdline: OptionEntry = {
+  name: 'cmdline',
+  value: 'TEXT',
+  help: "with --predict: a command line in the place of the entry's options, or beside that of the UKI",
 };
 const withKey: OptionEntry = {
   name: 'with-key',
@@ -269,8 +276,9 @@ export const manual = {
     group: 'machine',
     summary: 'seal the same seed again: to the current PCRs, another key, other recovery keys',
     usage: [
-      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch | --predict=UKI]',
+      '[--tpm2-pcrs=PCRS | --no-tpm2-pcrs] [--add-branch]',
       '[--tpm2-public-key=FILE | --no-tpm2-public-key] [--tpm2-pcrlock=FILE | --no-tpm2-pcrlock]',
+      '--predict[=UKI|=ENTRY] [--cmdline=TEXT] | --installed',
       '[--with-key=KEY] [--add-recipient=AGE...] [--remove-recipient=AGE...]',
       '--identity=FILE... | --seed-file=FILE | --scopes=FILE',
     ],
@@ -279,7 +287,13 @@ export const manual = {
         'values are bound: run it after an update of the boot chain. No secret changes. The new file is test-opened ' +
         'before it replaces the old one.',
       'A seed can have up to eight branches: sets of literal values, any of which opens it. --add-branch adds the ' +
-        "present values to those that it has; without it, only this boot's stay. --predict adds those of a boot to come.",
+        "present values to those that it has; without it, only this boot's stay. --predict adds those of a boot to come, " +
+        'without a value of the entry that boots by default. --installed adds those of each UKI and boot entry that is ' +
+        'installed, and removes those of what is gone; it does nothing if no bound PCR changes with the kernel. It is ' +
+        'what the hooks of kernel-install, of Debian and of NixOS run. If eight are not enough, the branches of what is ' +
+        'not installed go first, the oldest before the others.',
+      'A value that is not sure is said, with the reason. If it turns out to be another, its branch opens nothing, and ' +
+        'the others still do.',
     ],
     options: [
       withKey,
@@ -288,9 +302,15 @@ export const manual = {
       { name: 'no-tpm2-pcrs', help: 'stop binding literal values of PCRs' },
       {
         name: 'predict',
-        value: 'UKI',
-        help: 'add the values of the boot of a UKI, before it boots: a path, or a name in EFI/Linux of the ESP',
+        value: 'ENTRY',
+        optional: true,
+        help: 'add the values of a boot before it happens: the path of a UKI or boot entry, or its id; default: what boots next',
         choices: 'file',
+      },
+      cmdline,
+      {
+        name: 'installed',
+        help: 'add the values of every UKI and boot entry that is installed, and remove those of what is gone',
       },
       { name: 'add-branch', help: "keep the literal values that open the seed now, and add this boot's" },
       ...authority,
@@ -592,7 +612,7 @@ export const manual = {
   measured: page({
     group: 'machine',
     summary: 'show what this boot measured, PCR by PCR, beside what the seed is sealed to',
-    usage: ['[--json] [--log=FILE [--userspace-log=FILE]] [--predict=UKI]'],
+    usage: ['[--json] [--log=FILE [--userspace-log=FILE]]', '--predict[=UKI|=ENTRY] [--cmdline=TEXT]'],
     text: [
       "Reads the firmware's log and systemd's, computes the PCR values that they lead to, and compares these with the " +
         "TPM's and with those that the seed is sealed to. It opens nothing.",
@@ -604,10 +624,12 @@ export const manual = {
     options: [
       {
         name: 'predict',
-        value: 'UKI',
-        help: 'predict the boot of a UKI: a path, or a name in EFI/Linux of the ESP',
+        value: 'ENTRY',
+        optional: true,
+        help: 'predict a boot: the path of a UKI or boot entry, or its id; default: what boots next',
         choices: 'file',
       },
+      cmdline,
       {
         name: 'log',
         value: 'FILE',
@@ -1219,7 +1241,7 @@ export function isVerb(text: string): text is Verb {
 export const hasOwnFlags = (verb: Verb): boolean => verb === 'gokey';
 
 /** An option as it is typed: `--root=DIR`, and gokey's `-P FILE`. */
-export function written(verb: Verb, { name, value }: OptionEntry): string {
+export function written(verb: Verb, { name, value, optional }: OptionEntry): string {
   if (hasOwnFlags(verb)) return `-${name}${value === undefined ? '' : ` ${value}`}`;
-  return `--${name}${value === undefined ? '' : `=${value}`}`;
+  return `--${name}${value === undefined ? '' : optional === true ? `[=${value}]` : `=${value}`}`;
 }

@@ -33,8 +33,8 @@ export class Options {
     for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
     this.operands = operands;
     this.#given = given;
-    for (const { name, value } of values)
-      if (this.list(name).includes(''))
+    for (const { name, value, optional } of values)
+      if (optional !== true && this.list(name).includes(''))
         throw new Failure('usage', `--${name} of ${verb} needs a value: auxcred ${verb} --${name}=${value ?? '...'}`);
     for (const { name, repeated } of values)
       if (repeated !== true && this.list(name).length > 1)

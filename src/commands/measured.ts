@@ -10,6 +10,7 @@ import { type MeasuredLog, readLog } from '../measured/measured-log.ts';
 import { pcrNames } from '../measured/pcr-names.ts';
 import { predictBoot } from '../measured/prediction.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { printable } from '../system/printable.ts';
 import { colored, print, printJson, say } from '../terminal/say.ts';
 import { lockedValue } from '../tpm2/boot-lock.ts';
 import { tpmPresent } from '../tpm2/tpm.ts';
@@ -28,15 +29,20 @@ export async function measured(argv: readonly string[]): Promise<number> {
   const seeds = sealedSeeds(readable, paths);
   const tpm = await tpmValues(options, paths, seeds);
   if (seeds.state === 'hidden') say(`${paths.seeds} is not readable by this user, so nothing is compared with it`);
-  const next = options.value('predict');
-  if (next !== undefined) {
-    const readsMachine = options.value('log') === undefined || options.value('root') !== undefined;
-    const boot = nextBoot(paths, log, next, readsMachine);
-    const pcrs = predictedPcrs(predictBoot(log, boot, tpm ? { current: tpm } : {}), seeds.object?.policy);
-    if (options.flag('json')) printJson({ version: 1, bank: 'sha256', uki: next, pcrs });
-    else printPrediction(pcrs);
+  const wanted = options.value('predict');
+  if (wanted !== undefined) {
+    const next = nextBoot(paths, log, {
+      named: wanted === '' ? undefined : wanted,
+      commandLine: options.value('cmdline'),
+      readsMachine: options.value('log') === undefined || options.value('root') !== undefined,
+    });
+    const pcrs = predictedPcrs(predictBoot(log, next, tpm ? { current: tpm } : {}), seeds.object?.policy);
+    if (options.flag('json')) printJson({ version: 1, bank: 'sha256', entry: next.boot.id, pcrs });
+    else printPrediction(next.boot.id, pcrs);
     return 0;
   }
+  if (options.value('cmdline') !== undefined)
+    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict is the entry that boots next' });
   const pcrs = measuredBoot(log, tpm, seeds.object?.policy);
   const boots = bootLogs(readable, paths);
   if (options.flag('json')) printJson(jsonOf(log, pcrs, boots));
@@ -113,7 +119,8 @@ function printPcrs(pcrs: readonly MeasuredPcr[], boots: BootLogs): void {
   }
 }
 
-function printPrediction(pcrs: readonly NextPcr[]): void {
+function printPrediction(entry: string, pcrs: readonly NextPcr[]): void {
+  print(`the boot of ${printable(entry, 200)}`);
   for (const { pcr, values, sure, why, matches } of pcrs) {
     const state =
       matches === undefined ? '' : matches ? ', and the seed is sealed to it' : ', and the seed is sealed to another';

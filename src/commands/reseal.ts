@@ -2,19 +2,21 @@ import { existsSync } from 'node:fs';
 import { parseHeader } from '../age/header.ts';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../broker/served-secrets.ts';
+import { type BranchMode, branchMode, chosenBranches, isPrepared } from '../cli/chosen-branches.ts';
 import { chosenPolicy } from '../cli/chosen-policy.ts';
 import { checkedRecipient, chosenCredsKey, chosenKey } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
-import { exitStatus, Failure } from '../failure.ts';
-import { nextBoot } from '../health/next-boot.ts';
+import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { dependsOnKernel } from '../health/next-boot.ts';
+import { ReadableFiles } from '../health/readable-files.ts';
+import { sealedSeeds } from '../health/sealed-seeds.ts';
+import { clearUnprepared, recordUnprepared } from '../health/unprepared.ts';
 import { openersOf } from '../machine/openers.ts';
 import { layOut } from '../machine/provisioning.ts';
 import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
-import { readLog } from '../measured/measured-log.ts';
-import { predictBoot } from '../measured/prediction.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
@@ -29,7 +31,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { counted, say, warn } from '../terminal/say.ts';
-import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
+import { literalPcrs } from '../tpm2/policy.ts';
 
 /** Sources of the seeds if the machine itself can't open them. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;
@@ -47,6 +49,35 @@ export async function reseal(argv: readonly string[]): Promise<number> {
     throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs exclude each other');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
+  const mode = branchMode(options);
+  if (mode.kind !== 'installed') return await sealedAgain(root, paths, options, mode);
+  return await keptPrepared(paths, async () => await sealedAgain(root, paths, options, mode));
+}
+
+/**
+ * Prepares the seed for what is installed, as after an update of the kernel. Does nothing if the seed opens whatever
+ * kernel boots, or with each of these already. A failure is recorded, for `status` and `doctor`.
+ */
+async function keptPrepared(paths: Paths, sealAgain: () => Promise<number>): Promise<number> {
+  const { object } = sealedSeeds(new ReadableFiles(), paths);
+  try {
+    const branches = object && dependsOnKernel(literalPcrs(object.policy)) ? isPrepared(paths, object.policy) : 0;
+    const status = branches === undefined ? await sealAgain() : 0;
+    clearUnprepared(paths);
+    if (branches !== undefined)
+      say(
+        branches === 0
+          ? 'no literal PCR is bound that another kernel changes'
+          : `the seed opens with every kernel that is installed (${branches === 1 ? 'one branch' : `${String(branches)} branches`})`,
+      );
+    return status;
+  } catch (error) {
+    recordUnprepared(paths, messageOf(error), new Date());
+    throw error;
+  }
+}
+
+async function sealedAgain(root: string, paths: Paths, options: Options, mode: BranchMode): Promise<number> {
   return await oneAtATime(root, 'wait', async () => {
     const { payload, srk, policy } = await presentSeeds(paths, options);
     const wasClosed = recoveries.some((name) => options.list(name).length > 0);
@@ -66,7 +97,7 @@ export async function reseal(argv: readonly string[]): Promise<number> {
           // It was chosen when the system was installed, and without it nothing would be bound.
           acceptWeak: options.flag('accept-weak') || options.flag('first-boot'),
           srk,
-          branches: [...keptBranches(options, sealing, policy), ...predictedBranch(options, sealing, paths)],
+          ...chosenBranches(paths, mode, sealing.pcrs, policy),
         },
       );
       // A broker that could not open the seeds keeps refusing for some seconds.
@@ -219,47 +250,6 @@ async function changed(sealing: Sealing, options: Options, paths: Paths): Promis
     { ...key, recovery: chosenRecovery(sealing.recovery, options) },
     await chosenPolicy(options, key, paths, wantedPolicy(sealing)),
   );
-}
-
-/**
- * The branches to keep beside that of this boot: with `--add-branch`, all that the seeds have.
- * @throws Failure `usage` if no PCR is bound
- */
-function keptBranches(options: Options, { pcrs }: Sealing, policy: TpmPolicy | undefined): readonly PcrValues[] {
-  if (!options.flag('add-branch') && options.value('predict') === undefined) return [];
-  if (pcrs.length === 0)
-    throw new Failure('usage', 'a branch is literal values of PCRs, and none is bound', {
-      hint: '--tpm2-pcrs=4+7',
-    });
-  if (!policy) warn('it is not known which branches the seed had, so none is kept');
-  return policy?.branches ?? [];
-}
-
-/**
- * The values that the bound PCRs will have at the boot of a UKI that is yet to come. A value that is not sure may be
- * wrong: then the branch opens nothing, and the others still do.
- * @throws Failure `not-found` without a log of this boot or without such a UKI
- */
-function predictedBranch(options: Options, { pcrs }: Sealing, paths: Paths): readonly PcrValues[] {
-  const named = options.value('predict');
-  if (named === undefined) return [];
-  const log = readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
-  if (!log)
-    throw new Failure('not-found', `there is no log of a measured boot at ${paths.firmwareLog}`, {
-      hint: 'without one the next boot is not known: auxcred reseal --no-tpm2-pcrs, and bind again after the reboot',
-    });
-  const prediction = predictBoot(log, nextBoot(paths, log, named, true));
-  return [
-    new Map(
-      pcrs.map((pcr): [number, Uint8Array] => {
-        const predicted = prediction.pcrs.get(pcr);
-        const value = predicted?.values.at(-1)?.value;
-        if (!predicted || !value) throw new Failure('usage', `PCR ${String(pcr)} can't be predicted`);
-        if (!predicted.isSure) warn(`PCR ${String(pcr)} of the next boot is not sure: ${predicted.why}`);
-        return [pcr, value];
-      }),
-    ),
-  ];
 }
 
 /** @throws Failure `usage`, `not-found` */

@@ -12,8 +12,10 @@ import { type Finding, isWell } from '../health/finding.ts';
 import type { Health } from '../health/health.ts';
 import { metricsOf } from '../health/metrics.ts';
 import type { UnitState } from '../health/unit-state.ts';
+import { branchId } from '../seeds/branch-labels.ts';
 import { policiesText } from '../seeds/policies.ts';
 import { replaceFile } from '../system/files.ts';
+import { printable } from '../system/printable.ts';
 import { colored, counted, print, printBytes, printJson } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import { literalPcrs, type TpmPolicy } from '../tpm2/policy.ts';
@@ -94,6 +96,10 @@ const minutes = (time: Date): string => `${time.toISOString().slice(0, 16).repla
 /** The PCRs that the seed is bound to, read from the file without opening it. */
 const boundPcrs = ({ seeds }: Health): number[] => (seeds.object ? literalPcrs(seeds.object.policy) : []);
 
+/** The boot entries that the literal branches were made for, as far as they are known. */
+const namedBranches = ({ seeds, labels }: Health): string[] =>
+  (seeds.object?.policy.branches ?? []).flatMap((values) => labels.get(branchId(values))?.entry ?? []);
+
 function seedLines(health: Health): string[] {
   const { seeds, opening, isUnbound, withKey, recovery } = health;
   if (seeds.state !== 'there')
@@ -110,6 +116,8 @@ function seedLines(health: Health): string[] {
   const policy = isUnbound ? `, ${waiting} at the first boot` : bound === '' ? '' : ` with ${bound}`;
   const opens = { opened: '', failed: '; does not open', untried: '; not opened' }[opening.state];
   const lines = [`sealed to ${withKey ?? ''}${policy}, ${counted(recovery, 'recovery recipient')}${opens}`];
+  const entries = namedBranches(health);
+  if (entries.length > 0) lines.push(`opens at the boot of ${entries.map((entry) => printable(entry, 80)).join(', ')}`);
   if (opening.state === 'opened') {
     const scopes = opening.scopes.map(({ scope, epoch }) =>
       epoch === 1 ? scope : `${scope} (epoch ${String(epoch)})`,
@@ -240,6 +248,7 @@ function jsonOf(health: Health): Record<string, unknown> {
       withKey: health.withKey,
       pcrs: boundPcrs(health),
       policies: seeds.policies.map(policyJson),
+      entries: namedBranches(health),
       unbound: isUnbound,
       device: typeof seeds.pins === 'string' ? undefined : seeds.pins.device,
       recovery: health.recovery,

@@ -16,7 +16,7 @@ import { account, libtss2, node } from './checks/runtime.ts';
 import { clock, older, stale, wanted } from './checks/secrets.ts';
 import { seed } from './checks/seed.ts';
 import { snapshot } from './checks/snapshot.ts';
-import { counter, nextBoot, pcrs, tpm } from './checks/tpm.ts';
+import { counter, kernels, nextBoot, pcrs, tpm } from './checks/tpm.ts';
 import { unbound } from './checks/unbound.ts';
 import { units } from './checks/units.ts';
 import { volatile } from './checks/volatile.ts';
@@ -36,6 +36,7 @@ const checks: readonly Check[] = [
   policies,
   locked,
   nextBoot,
+  kernels,
   counter,
   opening,
   recovery,

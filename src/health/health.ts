@@ -7,6 +7,7 @@ import { Failure } from '../failure.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
+import { type BranchLabels, readLabels } from '../seeds/branch-labels.ts';
 import { closedAlternatives, type Openers, openPinnedSeeds } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { policyText } from '../seeds/policies.ts';
@@ -20,8 +21,7 @@ import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './act
 import { type BootLogs, bootLogs } from './boot-changes.ts';
 import { type BrokerState, brokerState } from './broker-state.ts';
 import { type StrayLink, strayLinks } from './file-links.ts';
-import type { NextPcr } from './measured-boot.ts';
-import { sealedNextBoot } from './next-boot.ts';
+import { nothingBound, type SealedNextBoot, sealedNextBoot } from './next-boot.ts';
 import { isEncryptedSwap, isOnEncryptedDisk, type Platform, platform, swapsOnDisk } from './platform.ts';
 import { ReadableFiles } from './readable-files.ts';
 import { type Rendered, renderedOn } from './rendered.ts';
@@ -29,6 +29,7 @@ import { type SealedSeeds, sealedSeeds } from './sealed-seeds.ts';
 import { type StoreFiles, storeFiles } from './store-files.ts';
 import { type TpmState, tpmState } from './tpm-state.ts';
 import { type UnitState, unitStates } from './unit-state.ts';
+import { readUnprepared, type Unprepared } from './unprepared.ts';
 import { lasting, volatileOf } from './volatile.ts';
 
 /** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
@@ -83,8 +84,12 @@ export interface Health {
   readonly closed: readonly { readonly text: string; readonly failure: Failure }[];
   /** What this boot and that of the seal measured, if PCRs differ. */
   readonly boots: BootLogs;
-  /** The PCRs that the seed is sealed to, as the next boot will have them; empty if that is not known. */
-  readonly nextBoot: readonly NextPcr[];
+  /** The next boot, as far as it is known. */
+  readonly nextBoot: SealedNextBoot;
+  /** What the literal branches of the seed are for. */
+  readonly labels: BranchLabels;
+  /** Why the seed could not be prepared for the kernels that are installed; undefined if it could. */
+  readonly unprepared: Unprepared | undefined;
   /** Files that override the units' drop-ins. */
   readonly overrides: readonly Override[];
   /** Units that the configuration does not give what its manifest needs. */
@@ -160,13 +165,10 @@ export async function lookAt(
       opening.state === 'untried' || hung || tpm === undefined || tpm instanceof Failure || tpm.failure
         ? []
         : await closedPolicies(readable, paths, { ...openers(paths), device }, seeds),
-    // A user who may not read them still learns which PCR differs.
-    boots:
-      tpm === undefined || tpm instanceof Failure || tpm.differences.length === 0
-        ? { sealed: undefined, now: undefined }
-        : bootLogs(readable, paths),
-    nextBoot:
-      isRunning && opening.state === 'opened' && seeds.object ? sealedNextBoot(readable, paths, seeds.object) : [],
+    ...bootFacts(readable, paths, {
+      differs: tpm !== undefined && !(tpm instanceof Failure) && tpm.differences.length > 0,
+      sealed: isRunning && opening.state === 'opened' ? seeds.object : undefined,
+    }),
     overrides: overridesOn(paths, (path) => readable.text(path)),
     lacking: configuration === undefined ? [] : lackingUnits(paths, declared.manifest, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
@@ -178,6 +180,21 @@ export async function lookAt(
     hangs: hung || tpm instanceof Failure,
   };
 }
+
+/**
+ * What is known of this boot, of that of the seal and of the next one. A user who may not read the logs still learns
+ * which PCR differs.
+ */
+const bootFacts = (
+  readable: ReadableFiles,
+  paths: Paths,
+  { differs, sealed }: { readonly differs: boolean; readonly sealed: SealedSeeds['object'] },
+): Pick<Health, 'boots' | 'nextBoot' | 'labels' | 'unprepared'> => ({
+  boots: differs ? bootLogs(readable, paths) : { sealed: undefined, now: undefined },
+  nextBoot: sealed ? sealedNextBoot(readable, paths, sealed) : nothingBound,
+  labels: readLabels(paths, (file) => readable.read(file)),
+  unprepared: readUnprepared(readable, paths),
+});
 
 /** Tries every policy, if one of them depends on more than the PCRs, which are compared anyway. */
 async function closedPolicies(

@@ -1,95 +1,155 @@
-/** What the next boot will find, read from this machine: the ESP and the EFI variables. */
-import { spawnSync } from 'node:child_process';
-import { existsSync } from 'node:fs';
+/** What the next boot will find, read from this machine: the boot partitions and the EFI variables. */
 import { join } from 'node:path';
-import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
+import { shapeOf } from '../measured/boot-shape.ts';
 import { fileOf, type MeasuredEvent } from '../measured/event.ts';
 import { type MeasuredLog, parseLog } from '../measured/measured-log.ts';
 import { type PeImage, parsePe } from '../measured/pe.ts';
 import { type NextBoot, predictBoot } from '../measured/prediction.ts';
 import { parseUki, type Uki } from '../measured/uki.ts';
-import { ukiAmong } from '../measured/words.ts';
-import { readFileWithin } from '../system/files.ts';
-import { Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { unlessDamaged } from './boot-changes.ts';
+import {
+  defaultBoot,
+  hasVariables,
+  type InstalledBoot,
+  imageIn,
+  loaderConf,
+  namedBoot,
+  onBootPartition,
+  selectedEntry,
+  startedBy,
+  variableOf,
+} from './boot-entries.ts';
 import { type NextPcr, predictedPcrs } from './measured-boot.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
-/** Where the ESP and the partition for kernels are mounted (systemd-gpt-auto-generator(8), bootctl(1)). */
-const mounts = ['efi', 'boot', 'boot/efi', 'esp'];
-/** The largest UKI that is read, in bytes. */
-const largestUki = 512 * 1024 * 1024;
+/** What to predict. */
+export interface WantedBoot {
+  /** A path of a UKI or of an entry, or an id; undefined for what boots by default. */
+  readonly named: string | undefined;
+  /** A command line in the place of the entry's options, or beside that of the UKI. */
+  readonly commandLine?: string | undefined;
+  /** Whether the log is of this machine: else neither its boot partitions nor its variables say anything. */
+  readonly readsMachine: boolean;
+}
+
+/** What the next boot finds, and which boot it is. */
+export type WantedNextBoot = NextBoot & { readonly boot: InstalledBoot };
 
 /**
- * Reads what decides the next boot of `named`: the path of a UKI, or its name in EFI/Linux of the ESP.
- * @param readsMachine - whether the log is of this machine: else neither its ESP nor its variables say anything
- * @throws Failure `not-found` if there is no such UKI, `malformed` if it is none
+ * Reads what decides the next boot.
+ * @throws Failure `not-found` if there is no such UKI or entry, `malformed` if it is none
  */
-export function nextBoot(paths: Paths, log: MeasuredLog, named: string, readsMachine: boolean): NextBoot {
-  const file = ukiFile(paths, named);
-  const bytes = file === undefined ? undefined : readFileWithin(file, largestUki);
-  if (file === undefined || bytes === undefined)
-    throw new Failure('not-found', `there is no UKI ${named}`, {
-      hint: 'give a path, or the name of a file in EFI/Linux of the ESP, as bootctl list shows it',
-    });
-  const uki = parseUki(bytes, file);
-  if (!readsMachine) return { uki };
-  const { events } = log;
+export function nextBoot(
+  paths: Paths,
+  log: MeasuredLog,
+  { named, commandLine, readsMachine }: WantedBoot,
+): WantedNextBoot {
+  const boot = named === undefined ? bootByDefault(paths, log) : namedBoot(paths, named);
+  if (!boot)
+    throw named === undefined
+      ? new Failure('not-found', 'it is not known what boots next: there is no entry of systemd-boot, and no UKI', {
+          hint: 'name it: --predict=UKI or --predict=ENTRY',
+        })
+      : new Failure('not-found', `there is no UKI or boot entry ${named}`, {
+          hint: 'give the path of a UKI or of an entry in loader/entries, or its id, as bootctl list shows it',
+        });
+  const started = startedBy(boot, commandLine);
+  const given = started.kind === 'uki' ? { commandLine } : {};
+  if (!readsMachine) return { boot, started, ...given };
+  return { boot, started, ...given, ...surroundings(paths, log) };
+}
+
+/**
+ * What each of several boots of this machine would find.
+ * @param failed - is told of those whose files are gone or damaged, which are left out
+ */
+export function* nextBoots(
+  paths: Paths,
+  log: MeasuredLog,
+  boots: readonly InstalledBoot[],
+  failed: (boot: InstalledBoot, failure: Failure) => void,
+): Generator<WantedNextBoot> {
+  const around = surroundings(paths, log);
+  for (const boot of boots) {
+    try {
+      yield { boot, started: startedBy(boot), ...around };
+    } catch (error) {
+      if (!(error instanceof Failure)) throw error;
+      failed(boot, error);
+    }
+  }
+}
+
+/** What booted now: the entry's id, else the file's name, and the digest of its UKI or kernel in hexadecimal. */
+export function bootedNow(paths: Paths, { events }: MeasuredLog): { entry: string; image: string } | undefined {
+  const event = events[shapeOf(events).image];
+  const digest = event?.digests.get('sha256');
+  const file = event && fileOf(event);
+  if (digest === undefined || file === undefined) return undefined;
   return {
-    uki,
-    booted: bootedUki(paths, events[ukiAmong(events)]),
-    loader: installed(
-      paths,
-      events.find((event) => fileOf(event) !== undefined),
-    ),
-    loaderConf: contentOf(onBootPartition(paths, 'loader/loader.conf'), 1024 * 1024),
-    variable: existsSync(variablesIn(paths)) ? (guid, name) => variableOf(paths, guid, name) : undefined,
+    entry: selectedEntry(paths) ?? file.split('\\').at(-1) ?? file,
+    image: Buffer.from(digest).toString('hex'),
   };
 }
 
+/** What is there beside the entry: the same whatever entry boots. */
+function surroundings(paths: Paths, { events }: MeasuredLog): Omit<NextBoot, 'started' | 'commandLine'> {
+  const { kind, image, loader } = shapeOf(events);
+  return {
+    booted: kind === 'uki' ? bootedUki(paths, events[image]) : undefined,
+    loader: loaderNow(paths, events[loader]),
+    loaderConf: loaderConf(paths),
+    variable: hasVariables(paths) ? (guid, name) => variableOf(paths, guid, name) : undefined,
+  };
+}
+
+/** What boots if nobody chooses another entry in the boot menu: with no menu, the same file again. */
+function bootByDefault(paths: Paths, { events }: MeasuredLog): InstalledBoot | undefined {
+  const { kind, loader, image } = shapeOf(events);
+  const again = kind === 'uki' ? pathNow(paths, events[image]) : undefined;
+  const same = again === undefined ? undefined : { id: again.split('/').at(-1) ?? again, file: again };
+  return kind === 'uki' && loader === image ? same : (defaultBoot(paths) ?? same);
+}
+
+/** The next boot as far as it is known, for the PCRs that the seed is sealed to. */
+export interface SealedNextBoot {
+  /** The id of the entry that boots by default; undefined if it is not known. */
+  readonly entry: string | undefined;
+  /** Why nothing can be said; undefined if something can. */
+  readonly unknown: string | undefined;
+  /** The PCRs that the seed is sealed to; empty if nothing can be said, or nothing is bound. */
+  readonly pcrs: readonly NextPcr[];
+}
+
+/** The PCRs that what boots decides: a seed without them opens whatever kernel is installed. */
+const kernelPcrs: readonly number[] = [4, 5, 7, 8, 9, 11, 12, 13];
+
+/** Whether one of the PCRs changes with what is installed to boot. */
+export const dependsOnKernel = (pcrs: readonly number[]): boolean => pcrs.some((pcr) => kernelPcrs.includes(pcr));
+
+/** Nothing is bound that a boot could change, or nobody looked. */
+export const nothingBound: SealedNextBoot = { entry: undefined, unknown: undefined, pcrs: [] };
+
 /**
- * The sealed PCRs as the next boot will have them, if nobody chooses another entry in the boot menu. Empty if it is not
- * known what boots next, or if this boot left no log.
+ * The sealed PCRs as the next boot will have them, if nobody chooses another entry in the boot menu.
  */
-export function sealedNextBoot(readable: ReadableFiles, paths: Paths, { policy }: SealedObject): NextPcr[] {
+export function sealedNextBoot(readable: ReadableFiles, paths: Paths, { policy }: SealedObject): SealedNextBoot {
   const firmware = policy.branches.length === 0 ? undefined : readable.read(paths.firmwareLog);
-  if (!firmware) return [];
-  const predicted = unlessDamaged(() => {
+  if (!firmware) return nothingBound;
+  const pcrs = [...(policy.branches[0]?.keys() ?? [])];
+  try {
     const log = parseLog(firmware, readable.read(paths.userspaceLog));
-    const file = defaultUki() ?? pathNow(paths, log.events[ukiAmong(log.events)]);
-    return file === undefined ? undefined : predictedPcrs(predictBoot(log, nextBoot(paths, log, file, true)), policy);
-  });
-  return (predicted ?? []).filter(({ matches }) => matches !== undefined);
+    const next = nextBoot(paths, log, { named: undefined, readsMachine: true });
+    const predicted = predictedPcrs(predictBoot(log, next), policy);
+    return { entry: next.boot.id, unknown: undefined, pcrs: predicted.filter(({ matches }) => matches !== undefined) };
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return dependsOnKernel(pcrs) ? { entry: undefined, unknown: error.message, pcrs: [] } : nothingBound;
+  }
 }
-
-/** The UKI that boots by default, as systemd-boot tells the system (bootctl(1), `list --json`). */
-function defaultUki(): string | undefined {
-  const { status, stdout } = spawnSync('bootctl', ['list', '--json=short'], { encoding: 'utf8', timeout: 10_000 });
-  if (status !== 0) return undefined;
-  return unlessDamaged(() => {
-    const entries = Json.parse(utf8(stdout), "bootctl's list", 'bootctl list').list();
-    const chosen = entries.find((entry) => entry.at('isDefault').optional((value) => value.flag()) === true);
-    const path = chosen?.at('path').optional((value) => value.text());
-    return path?.toLowerCase().endsWith('.efi') === true ? path : undefined;
-  });
-}
-
-function ukiFile(paths: Paths, named: string): string | undefined {
-  if (named.includes('/')) return existsSync(named) ? named : undefined;
-  const onEsp = mounts.map((mount) => join(paths.root, mount, 'EFI/Linux', named));
-  return [...onEsp, named].find((path) => existsSync(path));
-}
-
-/** The first file of this name on one of the boot partitions. */
-function onBootPartition(paths: Paths, name: string): string | undefined {
-  return mounts.map((mount) => join(paths.root, mount, name)).find((candidate) => existsSync(candidate));
-}
-
-const contentOf = (path: string | undefined, most: number): Uint8Array | undefined =>
-  path === undefined ? undefined : readFileWithin(path, most);
 
 /** The path of the file that an event of this boot names, if there is one by that name now. */
 function pathNow(paths: Paths, event: MeasuredEvent | undefined): string | undefined {
@@ -100,23 +160,15 @@ function pathNow(paths: Paths, event: MeasuredEvent | undefined): string | undef
   return onBootPartition(paths, join(...parts));
 }
 
-function installed(paths: Paths, event: MeasuredEvent | undefined): PeImage | undefined {
-  const bytes = contentOf(pathNow(paths, event), largestUki);
+function loaderNow(paths: Paths, event: MeasuredEvent | undefined): PeImage | undefined {
+  const bytes = imageIn(pathNow(paths, event));
   return bytes && unlessDamaged(() => parsePe(bytes, 'the boot loader'));
 }
 
 /** The UKI that booted, if its file is still the one that was measured. */
 function bootedUki(paths: Paths, event: MeasuredEvent | undefined): Uki | undefined {
-  const bytes = contentOf(pathNow(paths, event), largestUki);
+  const bytes = imageIn(pathNow(paths, event));
   const uki = bytes && unlessDamaged(() => parseUki(bytes, 'the booted UKI'));
   const measured = event?.digests.get('sha256') ?? new Uint8Array(0);
   return uki && Buffer.compare(uki.image.digest('sha256'), measured) === 0 ? uki : undefined;
-}
-
-const variablesIn = ({ root }: Paths): string => join(root, 'sys/firmware/efi/efivars');
-
-/** A variable from efivarfs: four bytes of attributes, then the data. */
-function variableOf(paths: Paths, guid: string, name: string): Uint8Array | undefined {
-  if (!/^[A-Za-z0-9_-]+$/.test(name)) return undefined;
-  return readFileWithin(join(variablesIn(paths), `${name}-${guid}`), 1024 * 1024)?.subarray(4);
 }

@@ -76,8 +76,8 @@ export interface ChosenKeys {
    * them.
    */
   readonly srk: RecordedSrk | undefined;
-  /** Literal PCR values that open the seeds beside the current ones. */
-  readonly branches?: readonly PcrValues[] | undefined;
+  /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
+  readonly branches?: ((current: PcrValues) => readonly PcrValues[]) | undefined;
   /** Whether PCRs that nothing was measured into may be all that is bound. */
   readonly acceptWeak?: boolean;
 }
@@ -89,7 +89,7 @@ export interface ChosenKeys {
 export async function withLocks<T>(
   paths: Paths,
   sealing: Sealing,
-  { sealedKey, srk, branches = [], acceptWeak = false }: ChosenKeys,
+  { sealedKey, srk, branches = (current) => [current], acceptWeak = false }: ChosenKeys,
   work: (locks: Locks) => Promise<T>,
 ): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
@@ -126,12 +126,17 @@ async function policiesFor(
   tpm: Tpm,
   paths: Paths,
   sealing: Sealing,
-  { branches: more, acceptWeak }: { readonly branches: readonly PcrValues[]; readonly acceptWeak: boolean },
+  {
+    branches: branchesFrom,
+    acceptWeak,
+  }: Required<Pick<ChosenKeys, 'acceptWeak'>> & {
+    readonly branches: (current: PcrValues) => readonly PcrValues[];
+  },
 ): Promise<TpmPolicy[]> {
   const current = await readPcrs(tpm, sealing.pcrs);
   const machineId = machineIdOf(paths);
   for (const advice of valueAdvice(current, machineId)) warn(advice);
-  const branches = current.size === 0 ? [] : more.reduce<PcrValues[]>(addBranch, [current]);
+  const branches = current.size === 0 ? [] : branchesFrom(current).reduce<PcrValues[]>(addBranch, []);
   const isLater = sealing.authorityAtFirstBoot === true;
   const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
   const policies = policiesOf(sealing, { branches, pcrlock });

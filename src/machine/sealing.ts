@@ -53,8 +53,8 @@ export interface SealWishes {
   readonly srk: RecordedSrk | undefined;
   /** Whether PCRs that nothing was measured into may be all that is bound. */
   readonly acceptWeak?: boolean;
-  /** Literal PCR values that open the seeds beside the current ones; none by default. */
-  readonly branches?: readonly PcrValues[];
+  /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
+  readonly branches?: (current: PcrValues) => readonly PcrValues[];
   /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
   readonly beforehand?: () => void;
 }

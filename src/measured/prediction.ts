@@ -1,21 +1,33 @@
 /**
- * The PCR values of the next boot, computed from the log of this one and from what will be another: the UKI, the boot
- * loader, loader.conf, EFI variables. Everything that is not named is taken to stay as it was logged, and the verdict on
+ * The PCR values of the next boot, computed from the log of this one and from what will be another: what is
+ * started, the boot loader, loader.conf, EFI variables. Everything that is not named is taken to stay as it was logged, and the verdict on
  * each PCR says so.
  */
-import { utf8 } from '../bytes.ts';
 import { printable } from '../system/printable.ts';
 import { type Bank, digestIn, extended, initialValue } from './bank.ts';
-import { fileOf, type MeasuredEvent, type MeasuredVariable } from './event.ts';
+import {
+  type BootShape,
+  isLoaderConf,
+  isOfKernel,
+  type LinuxBoot,
+  linuxDigests,
+  loadOptions,
+  shapeOf,
+} from './boot-shape.ts';
+import { commonDoubts } from './doubts.ts';
+import type { MeasuredEvent, MeasuredVariable } from './event.ts';
 import { type MeasuredLog, replayed } from './measured-log.ts';
 import { type PeImage, parsePe } from './pe.ts';
 import { authorityOf, secureBootIn } from './secure-boot.ts';
-import { bootPhases, kernelBootValues, sectionDigests, type Uki } from './uki.ts';
-import { isSection, isStubKernel, ukiAmong } from './words.ts';
+import { kernelBootValues, type Uki } from './uki.ts';
+import { isStubKernel } from './words.ts';
 
 /** What the next boot will find. Undefined means: as in the log. */
 export interface NextBoot {
-  readonly uki: Uki;
+  /** What is started: a UKI, or the kernel of an entry. */
+  readonly started: Uki | LinuxBoot;
+  /** A command line that the UKI is given beside its own, as by somebody who edits it in the boot menu. */
+  readonly commandLine?: string | undefined;
   /** The UKI that booted now, which tells whether the stub is the same. */
   readonly booted?: Uki | undefined;
   /** The boot loader that is installed. */
@@ -43,11 +55,10 @@ export interface Prediction {
 }
 
 /** The events of a boot as they are expected, and what makes PCRs unsure. */
-interface Course {
+export interface Course {
   readonly bank: Bank;
   readonly next: NextBoot;
-  /** The position of the UKI in the log; -1 if the last boot was of another kind. */
-  readonly uki: number;
+  readonly shape: BootShape;
   readonly doubts: Map<number, string[]>;
 }
 
@@ -63,7 +74,7 @@ export function predictBoot(
 ): Prediction {
   const { events } = log;
   const now = replayed(events, bank);
-  const course: Course = { bank, next, uki: ukiAmong(events), doubts: new Map() };
+  const course: Course = { bank, next, shape: shapeOf(events), doubts: new Map() };
   const expected = expectedDigests(events, course);
   const values = new Map([...now].map(([pcr]) => [pcr, startOf(events, bank, pcr)]));
   for (const { pcr, digest } of expected)
@@ -71,7 +82,7 @@ export function predictBoot(
   for (const [pcr, value] of current ?? [])
     if (pcr <= 16 && Buffer.compare(value, now.get(pcr) ?? new Uint8Array(0)) !== 0)
       doubt(course, pcr, 'the log does not account for the value that the TPM has now');
-  commonDoubts(events, course);
+  for (const [pcr, why] of commonDoubts(events, course)) doubt(course, pcr, why);
   return {
     bank,
     pcrs: new Map([...values].filter(([pcr]) => pcr <= 15).map(([pcr, value]) => [pcr, predicted(course, pcr, value)])),
@@ -82,9 +93,13 @@ function predicted({ bank, next, doubts }: Course, pcr: number, value: Uint8Arra
   const reasons = doubts.get(pcr) ?? [];
   return {
     pcr,
-    values: pcr === 11 ? kernelBootValues(next.uki, bank) : [{ phase: undefined, value }],
+    values:
+      pcr === 11 && next.started.kind === 'uki' ? kernelBootValues(next.started, bank) : [{ phase: undefined, value }],
     isSure: reasons.length === 0,
-    why: reasons.length === 0 ? (grounds[pcr] ?? 'as in this boot') : reasons.join('; '),
+    why:
+      reasons.length > 0
+        ? reasons.join('; ')
+        : ({ ...grounds, ...ofKind[next.started.kind] }[pcr] ?? 'as in this boot'),
   };
 }
 
@@ -94,16 +109,27 @@ const grounds: Readonly<Record<number, string>> = {
   1: 'as in this boot, unless settings or boot options change',
   2: 'as in this boot, unless a card changes',
   3: 'as in this boot, unless a card changes',
-  4: 'from the boot loader, the UKI and the kernel in it',
   5: 'from loader.conf, and the partition table as in this boot',
   7: "from Secure Boot's variables and the certificates that the images are signed with",
-  11: "from the UKI's sections and the phases of the boot",
-  12: 'as in this boot: no credential, and no other command line than that of the UKI',
   13: 'as in this boot: no system extension on the ESP',
   15: 'as in this boot, with the same machine-id and volume keys',
 };
 
-function doubt({ doubts }: Course, pcr: number, why: string): void {
+const ofKind: Readonly<Record<NextBoot['started']['kind'], Readonly<Record<number, string>>>> = {
+  uki: {
+    4: 'from the boot loader, the UKI and the kernel in it',
+    11: "from the UKI's sections and the phases of the boot",
+    12: 'as in this boot: no credential, and no other command line than that of the UKI',
+  },
+  linux: {
+    4: 'from the boot loader and the kernel',
+    9: "from the entry's command line and initrds",
+    11: 'nothing is measured there without a UKI',
+    12: "from the entry's command line",
+  },
+};
+
+function doubt({ doubts }: Pick<Course, 'doubts'>, pcr: number, why: string): void {
   doubts.set(pcr, [...(doubts.get(pcr) ?? []), why]);
 }
 
@@ -121,20 +147,23 @@ interface Expected {
   readonly digest: Uint8Array;
 }
 
-/** The measurements of the next boot, but those of PCR 11. */
+/** The measurements of the next boot, but those of PCR 11 that a UKI decides. */
 function expectedDigests(events: readonly MeasuredEvent[], course: Course): Expected[] {
-  const { bank, next, uki } = course;
-  const loader = events.findIndex((event) => fileOf(event) !== undefined);
-  const authorities = expectedAuthorities(events, course, loader);
+  const { bank, next, shape } = course;
+  const { started } = next;
+  const authorities = expectedAuthorities(events, course);
   const accepted = (i: number): Expected[] => (authorities.get(i) ?? []).map((digest) => ({ pcr: 7, digest }));
+  // A UKI of the same kind as the one that booted measures the same things beside its sections.
+  const keepsStub = started.kind === 'uki' && shape.kind === 'uki';
   const measured = events.flatMap((event, i): Expected[] => {
     const { pcr, meaning } = event;
     const logged = event.digests.get(bank);
-    if (!event.isMeasured || !logged || pcr === 11 || isAuthority(event)) return [];
+    if (!event.isMeasured || !logged || isAuthority(event) || (pcr === 11 && started.kind === 'uki')) return [];
     const as = (digest: Uint8Array): Expected[] => [...accepted(i), { pcr, digest }];
-    if (i === uki) return as(next.uki.image.digest(bank));
-    if (i === loader && next.loader) return as(next.loader.digest(bank));
-    if (isStubKernel(event)) return as(parsePe(next.uki.kernel, 'the kernel in the UKI').digest(bank));
+    if (i === shape.image) return [...as(started.image.digest(bank)), ...besideImage(events, course)];
+    if (i === shape.loader && next.loader) return as(next.loader.digest(bank));
+    if (keepsStub && isStubKernel(event)) return as(parsePe(started.kernel, 'the kernel in the UKI').digest(bank));
+    if (shape.image >= 0 && !keepsStub && isReplaced(event, shape)) return [];
     if (isLoaderConf(event) && next.loaderConf) return as(digestIn(bank, next.loaderConf));
     if (meaning.kind === 'variable') return as(variableDigest(event, meaning, course) ?? logged);
     return as(logged);
@@ -142,7 +171,22 @@ function expectedDigests(events: readonly MeasuredEvent[], course: Course): Expe
   return [...measured, ...accepted(events.length)];
 }
 
-const isLoaderConf = ({ meaning }: MeasuredEvent): boolean => meaning.kind === 'tagged' && meaning.tag === 0xf5bc582a;
+/** Whether what is started now measures something else there: after a UKI, systemd in the running system too. */
+const isReplaced = (event: MeasuredEvent, { kind }: BootShape): boolean =>
+  isOfKernel(event) || (kind === 'uki' && event.source === 'systemd' && event.pcr === 11);
+
+/** What is measured right after the image that is started, in the place of what this boot's image measured. */
+function besideImage(events: readonly MeasuredEvent[], { bank, next, shape }: Course): Expected[] {
+  const { started, commandLine } = next;
+  if (started.kind === 'linux') return linuxDigests(started, bank);
+  const { isOn } = secureBootIn(events, next.variable);
+  // With Secure Boot the stub takes no command line but the UKI's own.
+  const isGiven = commandLine !== undefined && !(isOn && started.commandLine !== undefined);
+  const given = isGiven ? [{ pcr: 12, digest: digestIn(bank, loadOptions(commandLine)) }] : [];
+  if (shape.kind === 'uki') return given;
+  const kernel = { pcr: 4, digest: parsePe(started.kernel, 'the kernel in the UKI').digest(bank) };
+  return isOn ? given : [...given, kernel];
+}
 
 /**
  * The digest of a variable as it is now. Firmware measures the whole event or the variable's data alone: the logged
@@ -182,15 +226,14 @@ function variableDigest(
 function expectedAuthorities(
   events: readonly MeasuredEvent[],
   course: Course,
-  loader: number,
 ): ReadonlyMap<number, readonly Uint8Array[]> {
-  const { bank, uki, next } = course;
+  const { bank, shape, next } = course;
   const secureBoot = secureBootIn(events, next.variable);
   if (!secureBoot.isOn) return new Map();
   const expected = authoritiesByImage(events, bank);
   for (const [position, image] of [
-    [loader, next.loader],
-    [uki, next.uki.image],
+    [shape.loader, next.loader],
+    [shape.image, next.started.image],
   ] as const) {
     if (position < 0) continue;
     const digest = image && authorityOf(image, secureBoot, bank);
@@ -222,53 +265,3 @@ function authoritiesByImage(events: readonly MeasuredEvent[], bank: Bank): Map<n
 
 const isAuthority = ({ meaning }: MeasuredEvent): boolean =>
   meaning.kind === 'variable' && meaning.role === 'authority';
-
-/** Doubts that do not depend on a single event. */
-function commonDoubts(events: readonly MeasuredEvent[], course: Course): void {
-  const { next, uki, bank } = course;
-  const { stubVersion, dependsOnHardware } = next.uki;
-  doubt(course, 9, 'the initrd is put together by the stub, with credentials and signatures');
-  doubt(course, 10, "IMA's measurements depend on what runs");
-  if (uki < 0) {
-    for (const pcr of [4, 5, 7, 12])
-      doubt(course, pcr, 'this boot was not of a UKI, so the log does not show how one boots');
-    return;
-  }
-  if (stubVersion === undefined)
-    for (const pcr of [4, 11]) doubt(course, pcr, 'the UKI has a stub of another program than systemd');
-  if (dependsOnHardware) doubt(course, 11, 'the stub chooses sections of the UKI by the hardware');
-  if (!sectionsFit(events, course)) doubt(course, 11, 'this boot measured other things than the sections of its UKI');
-  const { isOn } = secureBootIn(events, next.variable);
-  if (isOn !== secureBootIn(events, undefined).isOn)
-    doubt(course, 4, 'Secure Boot was switched, and then the stub may start the kernel in another way');
-  if (!next.booted) doubt(course, 4, 'the UKI that booted now was not found, so its stub is not known');
-  else if (!hasSameStub(next.uki, next.booted))
-    doubt(course, 4, 'the UKI has another stub, which may start the kernel in another way');
-  if (!next.variable) for (const pcr of [1, 7]) doubt(course, pcr, 'the EFI variables of now are not known');
-  if (!next.loader) doubt(course, 4, 'the boot loader was not found, and may have been updated since this boot');
-  if (events.some(isLoaderConf) && !next.loaderConf) doubt(course, 5, 'loader.conf was not found');
-  for (const [pcr, why] of [
-    [12, 'credentials and command lines beside that of the UKI may change before the next boot'],
-    [13, 'system extensions on the ESP may change before the next boot'],
-  ] as const)
-    if (events.some((event) => event.pcr === pcr && event.isMeasured)) doubt(course, pcr, why);
-  if (events.some((event) => event.pcr === 11 && event.source === 'systemd' && !isKnownPhase(event, bank)))
-    doubt(course, 11, 'systemd measured more than the phases of the boot');
-}
-
-/** Whether the stub measured the sections of the booted UKI as expected, as far as that UKI is known. */
-function sectionsFit(events: readonly MeasuredEvent[], { bank, next }: Course): boolean {
-  if (!next.booted) return true;
-  const logged = events.filter(isSection).map(({ digests }) => digests.get(bank) ?? new Uint8Array(0));
-  return Buffer.compare(Buffer.concat(logged), Buffer.concat(sectionDigests(next.booted, bank))) === 0;
-}
-
-const isKnownPhase = ({ digests }: MeasuredEvent, bank: Bank): boolean =>
-  bootPhases.some((phase) => Buffer.compare(digestIn(bank, utf8(phase)), digests.get(bank) ?? new Uint8Array(0)) === 0);
-
-/** Whether the next UKI has the code of the stub that booted now. */
-function hasSameStub(uki: Uki, booted: Uki): boolean {
-  const code = ({ image }: Uki): Uint8Array =>
-    image.sections.find(({ name }) => name === '.text')?.content ?? new Uint8Array(0);
-  return Buffer.compare(code(uki), code(booted)) === 0;
-}

@@ -28,6 +28,7 @@ export const bootPhases = ['enter-initrd', 'leave-initrd', 'sysinit', 'ready'] a
 
 /** A UKI. */
 export interface Uki {
+  readonly kind: 'uki';
   readonly image: PeImage;
   /** The sections of the chosen profile that are measured, in the order of measurement. */
   readonly measured: readonly Section[];
@@ -63,6 +64,7 @@ export function parseUki(bytes: Uint8Array, file: string, profile = 0): Uki {
   };
   const stubVersion = stubVersionIn(text('.sdmagic'));
   return {
+    kind: 'uki',
     image,
     stubVersion,
     measured: measuredSections.flatMap(([name, since]) => {

@@ -210,11 +210,12 @@ const zshChoices = (choices: OptionEntry['choices']): string => {
   return choices === 'file' ? '_files' : choices === 'folder' ? '_files -/' : ` _auxcred_names ${choices}`;
 };
 
-function zshOption(verb: Verb, { name, value, help, repeated, choices }: OptionEntry): string {
+function zshOption(verb: Verb, { name, value, optional, help, repeated, choices }: OptionEntry): string {
   const said = `[${help.replaceAll(/[[\]:]/g, '\\$&')}]`;
   if (value === undefined) return quoted(`${dashed(verb, name)}${said}`);
   const flag = `${repeated === true ? '*' : ''}${dashed(verb, name)}${hasOwnFlags(verb) ? '' : '=-'}`;
-  return quoted(`${flag}${said}:${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`);
+  const colon = optional === true ? '::' : ':';
+  return quoted(`${flag}${said}${colon}${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`);
 }
 
 /** What zsh's _arguments is told of a verb. */

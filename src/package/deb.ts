@@ -20,7 +20,7 @@ import { join, relative } from 'node:path';
 import mri from 'mri';
 import { version } from '../version.ts';
 import { architectures, changelog, control, lintianOverrides } from './debian.ts';
-import { install } from './layout.ts';
+import { debianHooks, install, installDebianHooks } from './layout.ts';
 import { maintainerScripts } from './maintainer-scripts.ts';
 import { nativeFile } from './native-file.ts';
 import { sourceDate } from './source-date.ts';
@@ -72,16 +72,20 @@ if (architecture === undefined)
 const folder = mkdtempSync(join(tmpdir(), 'auxcred-deb-'));
 try {
   const native = wanted === process.arch ? join(dist, 'koffi.node') : nativeFile(wanted);
-  install({ destination: folder, prefix: '/usr', dist, node: '/usr/bin/node', native });
+  const place = { destination: folder, prefix: '/usr', dist, node: '/usr/bin/node', native };
+  install(place);
+  installDebianHooks(place);
   addDebianFiles(folder);
   const files = [...tree(folder)].filter((path) => lstatSync(path).isFile());
-  const sums = files.map(
-    (path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`,
-  );
+  // dpkg knows the digests of configuration files itself.
+  const sums = files
+    .filter((path) => !debianHooks.includes(path.slice(folder.length)))
+    .map((path) => `${createHash('md5').update(readFileSync(path)).digest('hex')}  ${relative(folder, path)}\n`);
   const kibibytes = files.reduce((sum, path) => sum + Math.ceil(lstatSync(path).size / 1024), 0);
   mkdirSync(join(folder, 'DEBIAN'));
   writeFileSync(join(folder, 'DEBIAN/control'), control({ version, architecture, kibibytes }));
   writeFileSync(join(folder, 'DEBIAN/md5sums'), sums.join(''));
+  writeFileSync(join(folder, 'DEBIAN/conffiles'), debianHooks.map((path) => `${path}\n`).join(''));
   for (const [name, script] of Object.entries(maintainerScripts))
     writeFileSync(join(folder, 'DEBIAN', name), script, { mode: 0o755 });
   normalize(folder);

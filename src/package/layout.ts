@@ -42,6 +42,16 @@ const link = { path: 'bin/auxcred', target: `../${libraryFolder}/auxcred.cjs` };
 /** The folder for other packages' manifests, the same for every prefix below /usr. */
 const vendorFolder = '/usr/lib/auxcred/secrets.d';
 
+/** Run after a kernel was installed or removed. */
+const kernelHook = 'hooks/kernel.sh';
+/**
+ * Where Debian runs it, in the order of names after whatever makes boot entries: for kernels without kernel-install,
+ * and for an initrd that is made again.
+ */
+export const debianHooks = ['kernel/postinst.d', 'kernel/postrm.d', 'initramfs/post-update.d'].map(
+  (folder) => `/etc/${folder}/zzz-auxcred`,
+);
+
 /** README.md links to the others by relative paths, so the layout is kept. */
 const documentation = [
   'README.md',
@@ -82,6 +92,7 @@ const filesFrom = (dist: string, native = join(dist, 'koffi.node')): readonly In
     mode: 0o755,
     filled: 'placeholders',
   }),
+  file(kernelHook, 'lib/kernel/install.d/95-auxcred.install', { mode: 0o755, filled: 'placeholders' }),
   ...[
     'auxcred.socket',
     'auxcred-stage.socket',
@@ -103,17 +114,19 @@ const filesFrom = (dist: string, native = join(dist, 'koffi.node')): readonly In
   file(join(dist, 'copyright'), 'share/doc/auxcred/copyright'),
 ];
 
+const placeholders = (prefix: string, node: string): Readonly<Record<string, string>> => ({
+  node,
+  libdir: join(prefix, libraryFolder),
+  bindir: join(prefix, 'bin'),
+  root: '',
+});
+
 /**
  * Installs everything, replacing an earlier version.
  * @returns the paths of the files on the installed system
  */
 export function install({ destination, prefix, dist = 'dist', node, native }: Place): string[] {
-  const values: Readonly<Record<string, string>> = {
-    node,
-    libdir: join(prefix, libraryFolder),
-    bindir: join(prefix, 'bin'),
-    root: '',
-  };
+  const values = placeholders(prefix, node);
   const files = filesFrom(dist, native);
   for (const entry of files) {
     const path = join(destination, prefix, entry.destination);
@@ -131,6 +144,17 @@ export function install({ destination, prefix, dist = 'dist', node, native }: Pl
   // Below any other prefix, as in a store of packages, the system's own /usr is not this installation's.
   if (prefix.startsWith('/usr')) mkdirSync(join(destination, vendorFolder), { recursive: true });
   return [...files.map((entry) => join(prefix, entry.destination)), join(prefix, link.path)];
+}
+
+/** Installs the hooks that only a Debian package has: they are its configuration files. */
+export function installDebianHooks({ destination, prefix, node }: Place): void {
+  const text = readFileSync(kernelHook, 'utf8');
+  for (const hook of debianHooks) {
+    const path = join(destination, hook);
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, filled(text, 'placeholders', placeholders(prefix, node)));
+    chmodSync(path, 0o755);
+  }
 }
 
 /** Removes what {@link install} installed, and folders that become empty. Whatever holds secrets stays. */

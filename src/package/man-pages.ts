@@ -73,10 +73,10 @@ const reference = (text: string): string =>
   text.replace(/^(.*)\((\d)\)$/, (_, name: string, number: string) => `${bold(name)}(${number})`);
 const seeAlso = (...pages: readonly string[]): string => section('see also', lines(pages.map(reference).join(', ')));
 
-function optionTag(verb: Verb, { name, value, repeated }: OptionEntry): string {
+function optionTag(verb: Verb, { name, value, optional, repeated }: OptionEntry): string {
   const tag = hasOwnFlags(verb)
     ? `${bold(`-${name}`)}${value === undefined ? '' : ` ${italic(value)}`}`
-    : `${bold(`--${name}`)}${value === undefined ? '' : `=${italic(value)}`}`;
+    : `${bold(`--${name}`)}${value === undefined ? '' : optional === true ? `[=${italic(value)}]` : `=${italic(value)}`}`;
   return `${tag}${repeated === true ? ' ...' : ''}`;
 }
 

@@ -90,6 +90,10 @@ const brokerPaths = (at: (path: string) => string) => ({
 });
 
 const measuredBootPaths = (at: (path: string) => string) => ({
+  /** What the literal branches of the seed are for. */
+  branches: at('/var/lib/auxcred/branches.json'),
+  /** Why the seed could not be prepared for the kernels that are installed now; missing if it could. */
+  unprepared: at('/var/lib/auxcred/unprepared.json'),
   /** What the boot of the seal measured, to explain later boots. */
   measured: at('/var/lib/auxcred/measured.json'),
   /** The logs of this boot: the firmware's, whose size reads 0, and systemd's. */

@@ -378,7 +378,7 @@ for (const version of thoroughVersions)
       await machine.write('/efi/loader/loader.conf', 'timeout 5\n');
       assert.match(
         await wrong(),
-        /^warning: the seed will not open at the next boot: PCR 5 changes \(sure: from loader\.conf, .* \[next-boot\]$/m,
+        /^warning: the seed will not open at the next boot, of uki1\.efi: PCR 5 changes \(sure: from loader\.conf, .* \[next-boot\]$/m,
       );
       assert.match((await call('status')).stdout, /^1 warning: auxcred doctor says what to do$/m);
       await machine.run(['auxcred', 'reseal', '--predict=uki1.efi']);

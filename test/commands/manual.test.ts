@@ -97,16 +97,18 @@ describe('the manual', () => {
     for (const verb of verbNames.filter((name) => !hasOwnFlags(name))) {
       const given = (argument: string) => () => new Options(verb, [argument]);
       assert.throws(given('--no-such-option'), isFailure('usage', /has no option --no-such-option/));
-      for (const { name, value } of entryOf(verb).options) {
+      for (const { name, value, optional } of entryOf(verb).options) {
         if (value === undefined) assert.ok(new Options(verb, [`--${name}`]).flag(name));
         else {
           const some = name === 'root' ? '/' : 'x';
           assert.equal(new Options(verb, [`--${name}=${some}`]).value(name), some);
         }
-        assert.throws(
-          given(value === undefined ? `--${name}=x` : `--${name}=`),
-          isFailure('usage', value === undefined ? /takes no value/ : /needs a value/),
-        );
+        if (optional === true) assert.equal(new Options(verb, [`--${name}`]).value(name), '');
+        else
+          assert.throws(
+            given(value === undefined ? `--${name}=x` : `--${name}=`),
+            isFailure('usage', value === undefined ? /takes no value/ : /needs a value/),
+          );
       }
     }
     assert.equal(auxcred(['check', '--no-such-option']).status, exitStatus.usage);

@@ -16,8 +16,11 @@ export const logOf = (sample: Sample): MeasuredLog =>
   parseLog(bytesOf(firmwareOf(sample)), bytesOf(userspaceOf(sample)));
 
 /** The SHA-256 values of PCR 0 to 23 as the kernel read them from the TPM, in hexadecimal. */
-export function pcrsOf(sample: Sample): Map<number, string> {
-  const lines = readFileSync(sampleFile(sample, 'pcrs.sha256'), 'utf8').trim().split('\n');
+export const pcrsOf = (sample: Sample): Map<number, string> => pcrsIn(sampleFile(sample, 'pcrs.sha256'));
+
+/** The same, from a file with lines of PCR and value. */
+export function pcrsIn(file: string): Map<number, string> {
+  const lines = readFileSync(file, 'utf8').trim().split('\n');
   return new Map(
     lines.map((line) => line.split(' ')).map(([pcr, value]) => [Number(pcr), (value ?? '').toLowerCase()]),
   );

@@ -70,6 +70,17 @@ describe('the NixOS module', () => {
     assert.deepEqual(textsOf(made.at('failed')), []);
   });
 
+  test('prepares the seed after systemd-boot and GRUB were installed, unless told otherwise', () => {
+    const loaders = '[ made.boot.loader.systemd-boot made.boot.loader.grub ]';
+    for (const loader of moduleWith('{ enable = true; }', '{ }', loaders).list())
+      assert.match(
+        loader.at('extraInstallCommands').text(),
+        /^PATH=\S*:\$PATH \/nix\/store\/\S+\/lib\/kernel\/install\.d\/95-auxcred\.install$/,
+      );
+    const without = moduleWith('{ enable = true; prepareBoots = false; }', '{ }', 'made.boot.loader or { }');
+    assert.deepEqual(without.entries(), []);
+  });
+
   for (const [what, auxcred, message] of [
     ['a long name', `{ enable = true; secrets.${'x'.repeat(84)}.units = [ "web" ]; }`, /85|room for 83/],
     ['two ways', '{ enable = true; secrets.a = { restartUnits = [ "a" ]; reloadUnits = [ "b" ]; }; }', /reloadUnits/],

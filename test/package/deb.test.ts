@@ -77,14 +77,18 @@ describe('the Debian package', () => {
       './usr/share/doc/auxcred/docs/flow.svg',
     ])
       assert.ok(paths.includes(path), path);
+    const hooks = ['initramfs/post-update.d', 'kernel/postinst.d', 'kernel/postrm.d'].map(
+      (folder) => `/etc/${folder}/zzz-auxcred`,
+    );
     assert.deepEqual(
-      paths.filter((path) => !path.startsWith('./usr/') && path !== './'),
-      [],
+      paths.filter((path) => !path.startsWith('./usr/') && !path.endsWith('/')),
+      hooks.map((hook) => `.${hook}`),
     );
 
     using unpacked = scratch();
     succeed('dpkg-deb', '--raw-extract', deb, unpacked.path);
     assert.deepEqual(readdirSync(join(unpacked.path, 'DEBIAN')).sort(), [
+      'conffiles',
       'control',
       'md5sums',
       'postinst',
@@ -95,7 +99,11 @@ describe('the Debian package', () => {
       .trim()
       .split('\n')
       .map((line) => line.split('  '));
-    assert.equal(sums.length, lines.filter((line) => line.startsWith('-')).length);
+    assert.equal(sums.length, lines.filter((line) => line.startsWith('-')).length - hooks.length);
+    const kept = readFileSync(join(unpacked.path, 'DEBIAN/conffiles'), 'utf8').trim().split('\n');
+    assert.deepEqual(kept.sort(), hooks);
+    for (const hook of hooks)
+      assert.match(readFileSync(join(unpacked.path, hook), 'utf8'), /^\/usr\/bin\/auxcred reseal --installed/m);
     for (const [sum, path = ''] of sums)
       assert.equal(
         createHash('md5')

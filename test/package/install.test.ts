@@ -5,7 +5,11 @@ import { after, before, describe, test } from 'node:test';
 import { verbNames } from '../../src/cli/manual.ts';
 import { contentOf, type Finished, filesIn, program, run, scratch, succeed } from './built.ts';
 
-const executables = ['usr/lib/auxcred/auxcred.cjs', 'usr/lib/systemd/system-generators/auxcred-generator'];
+const executables = [
+  'usr/lib/auxcred/auxcred.cjs',
+  'usr/lib/kernel/install.d/95-auxcred.install',
+  'usr/lib/systemd/system-generators/auxcred-generator',
+];
 const units = [
   'auxcred.service',
   'auxcred.socket',
@@ -72,7 +76,7 @@ describe('installing', () => {
   });
 
   test('leaves no placeholder', () => {
-    for (const path of expected.filter((name) => /systemd|sysusers|tmpfiles/.test(name)))
+    for (const path of expected.filter((name) => /systemd|sysusers|tmpfiles|kernel/.test(name)))
       assert.doesNotMatch(readFileSync(join(root, path), 'utf8'), /@[a-z]+@/, path);
     assert.match(
       readFileSync(join(root, 'usr/lib/systemd/system/auxcred.service'), 'utf8'),

@@ -125,30 +125,58 @@ const unboundFault = (health: Health): Fault => ({
 export const nextBoot: Check = {
   name: 'next-boot',
   why: 'units that need secrets would not start then',
-  faults: (health) =>
-    health.nextBoot.flatMap(({ pcr, sure, why, matches }): Fault[] => {
+  faults: (health) => {
+    const { entry, unknown, pcrs: then } = health.nextBoot;
+    if (unknown !== undefined)
+      return [
+        {
+          level: 'note',
+          message: `whether the seed opens at the next boot is not known: ${unknown}`,
+          why: 'the seed is sealed to PCRs that another kernel changes',
+          mend: [auxcred(health, 'measured', '--predict=ENTRY')],
+        },
+      ];
+    return then.flatMap(({ pcr, sure, why, matches }): Fault[] => {
       if (matches === true && sure) return [];
-      const mend = [auxcred(health, 'reseal', '--predict=UKI'), auxcred(health, 'reseal', '--no-tpm2-pcrs')];
       if (matches === true)
         return [
           {
             level: 'note',
             message: `PCR ${String(pcr)} of the next boot can't be known: ${why}`,
             why: 'the seed opens only if it stays as it is',
-            mend: [auxcred(health, 'measured', '--predict=UKI')],
+            mend: [auxcred(health, 'measured', '--predict')],
           },
         ];
       const certainty = sure ? 'will' : 'would';
       return [
         {
           level: 'warning',
-          message: `the seed ${certainty} not open at the next boot: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
-          mend,
+          message: `the seed ${certainty} not open at the next boot${entry === undefined ? '' : `, of ${entry}`}: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
+          mend: [auxcred(health, 'reseal', '--predict'), auxcred(health, 'reseal', '--no-tpm2-pcrs')],
         },
       ];
-    }),
-  well: ({ nextBoot: pcrsThen }) =>
-    pcrsThen.length > 0 ? 'the next boot has the PCRs that the seed is sealed to' : undefined,
+    });
+  },
+  well: ({ nextBoot: { entry, pcrs: then } }) =>
+    then.length > 0
+      ? `the next boot${entry === undefined ? '' : `, of ${entry},`} has the PCRs that the seed is sealed to`
+      : undefined,
+};
+
+export const kernels: Check = {
+  name: 'kernels',
+  why: 'a kernel that was installed since may not open the seed',
+  faults: (health) => {
+    const { unprepared } = health;
+    if (!unprepared) return [];
+    return [
+      {
+        level: 'warning',
+        message: `the seed was not prepared for the kernels that are installed${unprepared.time === '' ? '' : ` (${unprepared.time})`}: ${unprepared.message}`,
+        mend: [auxcred(health, 'reseal', '--installed')],
+      },
+    ];
+  },
 };
 
 export const counter: Check = {

@@ -1,0 +1,199 @@
+/** The literal branches that the options of `reseal` ask for. */
+import { Failure } from '../failure.ts';
+import { defaultBoot, installedBoots, installedDigests } from '../health/boot-entries.ts';
+import { bootedNow, nextBoot, nextBoots, type WantedNextBoot } from '../health/next-boot.ts';
+import { type BranchWish, chooseBranches } from '../machine/branches.ts';
+import type { SealWishes } from '../machine/sealing.ts';
+import { type MeasuredLog, readLog } from '../measured/measured-log.ts';
+import { predictBoot } from '../measured/prediction.ts';
+import { type BranchLabels, branchId, readLabels, writeLabels } from '../seeds/branch-labels.ts';
+import type { Paths } from '../system/paths.ts';
+import { say, warn } from '../terminal/say.ts';
+import { mostBranches, type PcrValues, sameValues, type TpmPolicy } from '../tpm2/policy.ts';
+import type { Options } from './options.ts';
+
+/** How a seed keeps or gets literal branches. */
+export interface BranchMode {
+  readonly kind: 'this-boot' | 'add-branch' | 'predict' | 'installed';
+  /** What `--predict` names; undefined for what boots by default. */
+  readonly named?: string | undefined;
+  readonly commandLine?: string | undefined;
+}
+
+/** Reads the mode. @throws Failure `usage` for options that exclude each other */
+export function branchMode(options: Options): BranchMode {
+  const named = options.value('predict');
+  const commandLine = options.value('cmdline');
+  const given = [
+    ...(options.flag('add-branch') ? ['add-branch' as const] : []),
+    ...(named === undefined ? [] : ['predict' as const]),
+    ...(options.flag('installed') ? ['installed' as const] : []),
+  ];
+  const [kind = 'this-boot', other] = given;
+  if (other !== undefined)
+    throw new Failure('usage', `--${kind} and --${other} exclude each other`, {
+      hint: '--predict and --installed also keep the branches that the seed has',
+    });
+  if (commandLine !== undefined && kind !== 'predict')
+    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict is the entry that boots next' });
+  return { kind, named: named === '' ? undefined : named, commandLine };
+}
+
+/**
+ * The branches to seal to, and what they are for.
+ * @param policy - of the seeds as they are; undefined if it is not known
+ * @throws Failure `usage` if no PCR is bound, `not-found` without a log of this boot or without such an entry
+ */
+export function chosenBranches(
+  paths: Paths,
+  mode: BranchMode,
+  pcrs: readonly number[],
+  policy: TpmPolicy | undefined,
+): Required<Pick<SealWishes, 'branches' | 'beforehand'>> {
+  if (mode.kind !== 'this-boot' && pcrs.length === 0)
+    throw new Failure('usage', 'a branch is literal values of PCRs, and none is bound', {
+      hint: '--tpm2-pcrs=4+7',
+    });
+  if (mode.kind !== 'this-boot' && !policy) warn('it is not known which branches the seed had, so none is kept');
+  const log = mode.kind === 'this-boot' || mode.kind === 'add-branch' ? logOf(paths) : neededLog(paths);
+  const installed = installedDigests(paths);
+  let labels: BranchLabels = new Map();
+  return {
+    branches: (current) => {
+      const chosen = chooseBranches({
+        current: { values: current, ...(log && bootedNow(paths, log)) },
+        wanted: log === undefined ? [] : wishesFor(log, bootsOf(paths, log, mode, sayLeftOut), pcrs, current),
+        known: mode.kind === 'this-boot' ? [] : (policy?.branches ?? []),
+        labels: readLabels(paths),
+        installed,
+        prunes: mode.kind === 'installed',
+        now: Date.now(),
+      });
+      for (const { entry, isInstalled } of chosen.dropped) sayDropped(entry, isInstalled);
+      labels = chosen.labels;
+      return chosen.branches;
+    },
+    beforehand: () => {
+      writeLabels(paths, labels);
+    },
+  };
+}
+
+const sayLeftOut = (id: string, { message, hint }: Failure): void => {
+  warn(`${id} is left out: ${message}`, hint);
+};
+
+function sayDropped(entry: string | undefined, isInstalled: boolean): void {
+  const what = entry === undefined ? 'the oldest branch' : `the branch of ${entry}`;
+  if (isInstalled) warn(`${what} is given up: the seed has ${String(mostBranches)} others, the most that a TPM takes`);
+  else say(`${what} is given up`);
+}
+
+/** The log of this boot, if there is one that can be read: without it branches only have no names. */
+function logOf(paths: Paths): MeasuredLog | undefined {
+  try {
+    return readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
+  } catch (error) {
+    if (error instanceof Failure) return undefined;
+    throw error;
+  }
+}
+
+/** @throws Failure `not-found` */
+function neededLog(paths: Paths): MeasuredLog {
+  const log = readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
+  if (log) return log;
+  throw new Failure('not-found', `there is no log of a measured boot at ${paths.firmwareLog}`, {
+    hint: 'without one the next boot is not known: auxcred reseal --no-tpm2-pcrs, and bind again after the reboot',
+  });
+}
+
+/**
+ * The boots to predict, the most important first, one at a time since their images are large.
+ * @param failed - is told of entries whose files are gone or damaged
+ */
+function* bootsOf(
+  paths: Paths,
+  log: MeasuredLog,
+  { kind, named, commandLine }: BranchMode,
+  failed: (id: string, failure: Failure) => void,
+): Generator<WantedNextBoot> {
+  if (kind === 'predict') yield nextBoot(paths, log, { named, commandLine, readsMachine: true });
+  if (kind !== 'installed') return;
+  const first = defaultBoot(paths);
+  const others = installedBoots(paths).filter(({ file }) => file !== first?.file);
+  let last: Failure | undefined;
+  let isAny = false;
+  const all = first ? [first, ...others] : others;
+  for (const next of nextBoots(paths, log, all, ({ id }, failure) => {
+    last = failure;
+    failed(id, failure);
+  })) {
+    isAny = true;
+    yield next;
+  }
+  if (isAny) return;
+  if (last) throw last;
+  // Without a menu only what booted now can boot next.
+  yield nextBoot(paths, log, { named: undefined, readsMachine: true });
+}
+
+/** The branches of these boots, at most as many as a TPM takes; boots with the same values share one. */
+function wishesFor(
+  log: MeasuredLog,
+  boots: Iterable<WantedNextBoot>,
+  pcrs: readonly number[],
+  current: PcrValues | undefined,
+): BranchWish[] {
+  const wishes: BranchWish[] = [];
+  for (const next of boots) {
+    if (wishes.length === mostBranches) break;
+    const prediction = predictBoot(log, next, current ? { current } : {});
+    const unsure: string[] = [];
+    const values = new Map(
+      pcrs.map((pcr): [number, Uint8Array] => {
+        const predicted = prediction.pcrs.get(pcr);
+        const value = predicted?.values.at(-1)?.value;
+        if (!predicted || !value) throw new Failure('usage', `PCR ${String(pcr)} can't be predicted`);
+        if (!predicted.isSure) unsure.push(`PCR ${String(pcr)} of ${next.boot.id} is not sure: ${predicted.why}`);
+        return [pcr, value];
+      }),
+    );
+    if (wishes.some((wish) => sameValues(wish.values, values))) continue;
+    if (current) for (const text of unsure) warn(text);
+    wishes.push({
+      values,
+      entry: next.boot.id,
+      image: Buffer.from(next.started.image.digest('sha256')).toString('hex'),
+      isSure: unsure.length === 0,
+    });
+  }
+  return wishes;
+}
+
+/**
+ * Whether the seed opens already with everything that is installed, and with nothing else that is known to be gone.
+ * @returns the number of branches; undefined if the seed has to be sealed again
+ * @throws Failure as {@link chosenBranches}
+ */
+export function isPrepared(paths: Paths, { branches }: TpmPolicy): number | undefined {
+  const log = neededLog(paths);
+  const pcrs = [...(branches[0]?.keys() ?? [])];
+  const wanted = wishesFor(
+    log,
+    bootsOf(paths, log, { kind: 'installed' }, () => undefined),
+    pcrs,
+    undefined,
+  );
+  const labels = readLabels(paths);
+  const known = new Set(branches.map(branchId));
+  const installed = installedDigests(paths);
+  const isStale = (values: PcrValues): boolean => {
+    const label = labels.get(branchId(values));
+    return label !== undefined && !installed.has(label.image) && !isOfThisBoot(paths, log, label.image);
+  };
+  const isComplete = wanted.every(({ values }) => known.has(branchId(values))) && !branches.some(isStale);
+  return isComplete ? branches.length : undefined;
+}
+
+const isOfThisBoot = (paths: Paths, log: MeasuredLog, image: string): boolean => bootedNow(paths, log)?.image === image;
