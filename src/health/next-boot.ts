@@ -130,6 +130,9 @@ const kernelPcrs: readonly number[] = [4, 5, 7, 8, 9, 11, 12, 13];
 /** Whether one of the PCRs changes with what is installed to boot. */
 export const dependsOnKernel = (pcrs: readonly number[]): boolean => pcrs.some((pcr) => kernelPcrs.includes(pcr));
 
+/** PCR 7 changes only with a kernel that another key signed, so an unknown one is no news. */
+const changesWithKernel = (pcrs: readonly number[]): boolean => dependsOnKernel(pcrs.filter((pcr) => pcr !== 7));
+
 /** Nothing is bound that a boot could change, or nobody looked. */
 export const nothingBound: SealedNextBoot = { entry: undefined, unknown: undefined, pcrs: [] };
 
@@ -147,7 +150,7 @@ export function sealedNextBoot(readable: ReadableFiles, paths: Paths, { policy }
     return { entry: next.boot.id, unknown: undefined, pcrs: predicted.filter(({ matches }) => matches !== undefined) };
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    return dependsOnKernel(pcrs) ? { entry: undefined, unknown: error.message, pcrs: [] } : nothingBound;
+    return changesWithKernel(pcrs) ? { entry: undefined, unknown: error.message, pcrs: [] } : nothingBound;
   }
 }
 
