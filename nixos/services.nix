@@ -25,6 +25,8 @@ let
     wantedBy = lib.mkIf (builtins.elem "${name}.service" writers) [ "sysinit-reactivation.target" ];
     before = [ "sysinit-reactivation.target" ];
     after = [ "auxcred-provision.service" ];
+    # Whoever restarts that one by hand, as after a seal, gets the files too.
+    partOf = [ "auxcred-provision.service" ];
     restartTriggers = [ manifest ];
     path = commands;
   };

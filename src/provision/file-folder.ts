@@ -198,10 +198,11 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
 }
 
 /**
- * Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. During an
- * installation users may still be created at the first boot, and a configuration may create them in the switch, but not the owners of a file that is needed before. Local
- * file systems are mounted after local-fs-pre.target, that after systemd-tmpfiles-setup-dev.service, and that after
- * systemd-sysusers.service: so what is needed before the last can't wait for the first.
+ * Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. Users may
+ * still be created, at the first boot after an installation or in a configuration's switch, but not the owners of a file
+ * that is needed before. Local file systems are mounted after local-fs-pre.target, that after
+ * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: so what is needed before the last can't
+ * wait for the first.
  */
 export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
   return declarations.flatMap(({ name, file, credential, content, placement }): Problem[] => {

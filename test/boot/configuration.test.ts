@@ -101,6 +101,10 @@ for (const version of thoroughVersions.slice(-1))
       );
       await machine.write('/etc/systemd/system/auxcred-provision.service', provisionUnit);
       await machine.write(
+        '/etc/systemd/system/auxcred-files.service.d/overrides.conf',
+        '[Unit]\nPartOf=auxcred-provision.service\nAfter=auxcred-provision.service\n',
+      );
+      await machine.write(
         '/etc/systemd/system/auxcred.service.d/overrides.conf',
         '[Service]\nLoadCredential=ssh-host-key:/etc/ssh/ssh_host_ed25519_key\n',
       );
