@@ -126,16 +126,16 @@ for (const version of systemdVersions.filter((one) => one === '257'))
 
     test('a firmware update, prepared for and not', async () => {
       const heading = 'An update of the firmware or the boot chain';
-      await follow(heading, 0);
-      power.measured[14]?.push('01'.repeat(32));
-      await machine.reboot();
-      await isBack();
-      await follow(heading, 1);
-      await isBack();
-      power.measured[14]?.pop();
-      await machine.reboot();
-      await isClosed(/did not boot as it did when it was sealed: PCR 14 \(/);
       await follow(heading, 2);
+      power.measured[7]?.push('01'.repeat(32));
+      await machine.reboot();
+      await isBack();
+      await follow(heading, 3);
+      await isBack();
+      power.measured[7]?.pop();
+      await machine.reboot();
+      await isClosed(/did not boot as it did when it was sealed: PCR 7 \(/);
+      await follow(heading, 4);
       await isBack();
       await machine.reboot();
       await isBack();
@@ -243,6 +243,12 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     });
 
     test('every block was run', () => {
+      // kernels.test.ts installs kernels, and apt.test.ts upgrades from a repository.
+      const elsewhere = [
+        ...blocks('An update of the firmware or the boot chain').slice(0, 2),
+        ...blocks('An upgrade of auxcred'),
+      ];
+      for (const block of elsewhere) done.add(block);
       const all = [...document.matchAll(/^## (.+)\n/gm)].flatMap(([, heading = '']) => blocks(heading));
       assert.deepEqual(
         all.filter((block) => !done.has(block)),
