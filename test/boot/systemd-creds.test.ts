@@ -236,6 +236,7 @@ for (const version of systemdVersions) {
         /--tpm2-signature needs a seed that is sealed to the TPM by auxcred itself/,
       );
       power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'b1'.repeat(32)}`);
+      await flush();
       const { status, stderr } = await reseal('--tpm2-public-key=/root/key.pem');
       assert.equal(status, 0, stderr);
       await flush();
