@@ -50,7 +50,8 @@ function configure(
     withKey === 'host'
       ? 'LoadCredential=ssh-host-key:/persist/ssh_host_ed25519_key'
       : `PrivateDevices=no\nDeviceAllow=char-tpm rw\nBindReadOnlyPaths=-${tpm?.device.split('=')[1] ?? ''}\n` +
-        `BindReadOnlyPaths=-${tpm?.device.split('=')[1] ?? ''}.ctrl`;
+        `BindReadOnlyPaths=-${tpm?.device.split('=')[1] ?? ''}.ctrl\n` +
+        'BindReadOnlyPaths=-/run/systemd/tpm2-pcr-signature.json';
   put('etc/systemd/system/auxcred.service.d/overrides.conf', `[Service]\n${access}\n`);
   for (const [unit, dropIn] of renderUnits(readManifest(root).declarations)) {
     put(`etc/systemd/system/${unit}`, '[Service]\nExecStart=/bin/true\n');

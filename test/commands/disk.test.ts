@@ -118,10 +118,12 @@ describe('a disk of its own', { skip: process.getuid?.() === 0 ? false : 'only r
       rmSync(at('filler'));
       const state = await stateOf(root);
       for (const part of verb === 'reseal' ? uncounted : parts) assert.deepEqual(state[part], meant[part]);
-      assert.deepEqual(
-        listing(root).map((path) => path.replace(/\d+/g, 'N')),
-        listing(whole).map((path) => path.replace(/\d+/g, 'N')),
-      );
+      // A reseal that failed late has made a generation, and the settled one may be gone.
+      const kept = (folder: string): string[] =>
+        listing(folder)
+          .filter((path) => verb !== 'reseal' || !path.endsWith('/settled.json'))
+          .map((path) => path.replace(/\d+/g, 'N'));
+      assert.deepEqual(kept(root), kept(whole));
     });
 
   test('that is read-only is named, with a hint', () => {
