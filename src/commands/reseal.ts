@@ -1,4 +1,5 @@
 import { existsSync } from 'node:fs';
+import { parseHeader } from '../age/header.ts';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../broker/opening.ts';
 import { chosenPolicy } from '../cli/chosen-policy.ts';
@@ -18,6 +19,7 @@ import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenStore, openStore } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
 import { type Pins, parsePins, pinsHint, pinsIn, verifyPins } from '../seeds/pins.ts';
+import { tpmObjects } from '../seeds/policies.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
@@ -113,9 +115,9 @@ async function opened(paths: Paths, options: Options): Promise<Pick<OpenStore, '
   if (scopes)
     return { payload: givenPayload(scopes, activeSnapshot(paths, scopes), options), srk: undefined, policy: undefined };
   if (options.list('identity').length > 0) {
-    const payload = await recovered(paths, options.list('identity'));
+    const { payload, policy } = await recovered(paths, options.list('identity'));
     if (!acceptOlder) refuseOldSeeds(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
-    return { payload, srk: undefined, policy: undefined };
+    return { payload, srk: undefined, policy };
   }
   const { payload, counter, srk, policy } = await openStore(paths, {
     ...openersOf(paths, options.value('tpm2-device')),
@@ -172,7 +174,7 @@ function givenPayload(scopes: readonly Scope[], snapshot: Snapshot | undefined, 
  * The seeds that a recovery key opens. Without pins, such as on a new disk, the key's owner vouches for them.
  * @throws Failure
  */
-async function recovered(paths: Paths, identities: readonly string[]): Promise<Payload> {
+async function recovered(paths: Paths, identities: readonly string[]): Promise<Pick<OpenStore, 'payload' | 'policy'>> {
   const file = readIfPresent(paths.seeds);
   if (!file) throw missingSeeds(paths);
   const plaintext = await decryptWith(
@@ -188,7 +190,9 @@ async function recovered(paths: Paths, identities: readonly string[]): Promise<P
     const payload = parsePayload(plaintext);
     const pins = pinsIn(paths);
     if (pins) verifyPins(payload.scopes, pins);
-    return payload;
+    // The header is authentic: its MAC is made with the key that opened the file.
+    const [policy] = tpmObjects(parseHeader(file).stanzas).map((object) => object.policy);
+    return { payload, policy };
   } finally {
     plaintext.fill(0);
   }
@@ -221,7 +225,7 @@ function keptBranches(options: Options, { pcrs }: Sealing, policy: TpmPolicy | u
     throw new Failure('usage', 'a branch is literal values of PCRs, and none is bound', {
       hint: '--tpm2-pcrs=4+7',
     });
-  if (!policy) warn('the TPM did not open the seed, so the branches that it had are not kept');
+  if (!policy) warn('it is not known which branches the seed had, so none is kept');
   return policy?.branches ?? [];
 }
 

@@ -7,8 +7,7 @@ import { Failure } from '../failure.ts';
 import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
 import { type Pins, parsePins } from '../seeds/pins.ts';
-import { inOrder } from '../seeds/policies.ts';
-import { parseStanza } from '../seeds/tpm-stanza.ts';
+import { tpmObjects } from '../seeds/policies.ts';
 import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
 import type { Paths } from '../system/paths.ts';
 import type { TpmPolicy } from '../tpm2/policy.ts';
@@ -57,9 +56,8 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
   try {
     const { stanzas } = parseHeader(file);
     const of = (type: string): Stanza[] => stanzas.filter(({ args }) => args[0] === type);
-    const tpmStanzas = [...of('auxcred/tpm2'), ...of('auxcred/tpm2+host')];
-    const [tpm] = tpmStanzas;
-    const objects = tpmStanzas.map((stanza) => parseStanza(stanza).sealed).sort((a, b) => inOrder(a.policy, b.policy));
+    const [tpm] = [...of('auxcred/tpm2'), ...of('auxcred/tpm2+host')];
+    const objects = tpmObjects(stanzas);
     const hostKeys = [...of('ssh-ed25519'), ...of('auxcred/tpm2+host')];
     // Without an ssh host key the machine's own recipient is an age one.
     const hasAgeHostKey = !tpm && hostKeys.length === 0;

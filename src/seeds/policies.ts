@@ -1,9 +1,12 @@
 /** The TPM policies of a sealing: one for each alternative, of which any one opens the seeds. */
+import type { Stanza } from '../age/header.ts';
 import { Failure } from '../failure.ts';
 import { type PcrlockPrediction, refuseNarrow } from '../tpm2/pcrlock.ts';
 import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
+import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { parseSigningKey } from '../tpm2/signing-key.ts';
 import type { Sealing } from './payload.ts';
+import { parseStanza } from './tpm-stanza.ts';
 
 /** What the policies of a machine are made of. */
 export interface PolicySources {
@@ -69,3 +72,10 @@ const order = { signed: 0, pcrlock: 1, literal: 2 } as const;
 /** The order in which alternatives are tried. */
 export const inOrder = (a: TpmPolicy, b: TpmPolicy): number =>
   order[a.authority?.kind ?? 'literal'] - order[b.authority?.kind ?? 'literal'];
+
+/** The sealed objects in the stanzas of a seeds.age, in the order in which they are tried. @throws Failure `malformed` */
+export const tpmObjects = (stanzas: readonly Stanza[]): SealedObject[] =>
+  stanzas
+    .filter(({ args: [type = ''] }) => type === 'auxcred/tpm2' || type === 'auxcred/tpm2+host')
+    .map((stanza) => parseStanza(stanza).sealed)
+    .sort((a, b) => inOrder(a.policy, b.policy));

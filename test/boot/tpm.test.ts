@@ -387,7 +387,13 @@ for (const version of systemdVersions)
       assert.match(await told(), /there is no signature of PCR 11/);
       await sign();
       // The seed stays, and the policy goes.
-      await machine.run(['auxcred', 'reseal', '--no-tpm2-public-key', '--tpm2-pcrs=7']);
+      await machine.run(['sh', '-c', 'age-keygen -o /root/recovery.txt 2>/dev/null']);
+      const recipient = (await machine.run(['age-keygen', '-y', '/root/recovery.txt'])).stdout.trim();
+      await machine.run(['auxcred', 'reseal', '--no-tpm2-public-key', '--tpm2-pcrs=7', `--add-recipient=${recipient}`]);
+      power.tpm?.tool('tpm2_pcrextend', `7:sha256=${'55'.repeat(32)}`);
+      assert.equal((await machine.run(['auxcred', 'unseal'], { check: false })).status, 12);
+      await machine.run(['auxcred', 'reseal', '--identity=/root/recovery.txt', '--add-branch']);
+      assert.match((await machine.run(['auxcred', 'status'], { check: false })).stdout, /PCR 7 \(2 branches\)/);
       power.tpm?.tool('tpm2_pcrextend', `11:sha256=${'44'.repeat(32)}`);
       assert.equal(await start(), 0, await told());
       assert.equal(await key(), signed);

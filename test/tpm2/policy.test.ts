@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash, createPublicKey, generateKeyPairSync, verify } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -208,6 +209,47 @@ describe('policies of a TPM', () => {
       );
     });
 
+    test('systemd itself takes the same signatures for the same values', async () => {
+      const file = signatures();
+      writeFileSync(join(swtpm.folder, 'key.pem'), signer.pem);
+      writeFileSync(join(swtpm.folder, 'plain'), 'a value');
+      const creds = (...args: readonly string[]): ReturnType<typeof spawnSync> =>
+        spawnSync('systemd-creds', ['--name=x', `--tpm2-device=${swtpm.device}`, ...args], {
+          cwd: swtpm.folder,
+          encoding: 'utf8',
+        });
+      const encrypted = creds(
+        'encrypt',
+        ...[
+          '--with-key=tpm2-with-public-key',
+          '--tpm2-public-key=key.pem',
+          '--tpm2-public-key-pcrs=11',
+          '--tpm2-pcrs=',
+        ],
+        ...['plain', 'x.cred'],
+      );
+      assert.equal(encrypted.status, 0, String(encrypted.stderr));
+      const sealed = await sealUnder(secret(), signedBy(signer, file));
+      const systemdOpens = (): boolean =>
+        creds('decrypt', `--tpm2-signature=${file}`, 'x.cred', '-').stdout === 'a value';
+      const weOpen = async (): Promise<boolean> =>
+        await unsealAt(swtpm.device, sealed).then(
+          () => true,
+          (error: unknown) => {
+            assert.ok(failsWith('pcr-mismatch')(error), String(error));
+            return false;
+          },
+        );
+      for (const phase of [...phases, 'shutdown']) {
+        enterPhase(swtpm, phase);
+        const isUnitPhase = ['leave-initrd', 'sysinit', 'ready'].includes(phase);
+        assert.equal(systemdOpens(), isUnitPhase, phase);
+        // systemd leaves objects behind in a TPM without a resource manager.
+        for (const kind of ['-t', '-l', '-s']) swtpm.tool('tpm2_flushcontext', kind);
+        assert.equal(await weOpen(), isUnitPhase, phase);
+      }
+    });
+
     test('a phase that begins while the policy is being satisfied is met with its own signature', async () => {
       const value = secret();
       const sealed = await sealUnder(value, signedBy(signer, signatures()));
@@ -243,7 +285,7 @@ describe('policies of a TPM', () => {
       } catch {
         // It is not there yet.
       }
-      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'authwrite|ownerread', '-p', 'pin');
+      swtpm.tool('tpm2_nvdefine', String(index), '-C', 'o', '-s', '34', '-a', 'authwrite|ownerread|no_da', '-p', 'pin');
     };
     const predict = (policy: Uint8Array): void => {
       writeFileSync(join(swtpm.folder, 'predicted'), Uint8Array.from([0, 0x0b, ...policy]));
@@ -251,7 +293,7 @@ describe('policies of a TPM', () => {
     };
     const publicArea = (of: number): Uint8Array =>
       // TPMS_NV_PUBLIC before its first write: index, SHA-256, attributes, no policy, 34 bytes.
-      Uint8Array.from([...u32(of), 0, 0x0b, 0, 0x02, 0, 0x04, 0, 0, 0, 34]);
+      Uint8Array.from([...u32(of), 0, 0x0b, 0x02, 0x02, 0, 0x04, 0, 0, 0, 34]);
     const file = (): string => join(swtpm.folder, 'pcrlock.json');
     const write = (values: ReadonlyMap<number, readonly Uint8Array[]>, of = index): void => {
       writeFileSync(
@@ -386,6 +428,20 @@ describe("what a real machine's systemd wrote", () => {
         values.some((value) => hex(value) === hex(sampleValues().get(pcr) ?? startDigest)),
         `PCR ${String(pcr)}`,
       );
+  });
+
+  test('the steps of a prediction lead to the digest that systemd-pcrlock put into its index', () => {
+    const made: { pcrlock: unknown; digest: string; name: string } = JSON.parse(
+      new TextDecoder().decode(sample('pcrlock-policy.json')),
+    );
+    const prediction = parsePcrlock(new Uint8Array(Buffer.from(JSON.stringify(made.pcrlock))), 'pcrlock.json');
+    const { steps, digest: computed } = predictionSteps(prediction);
+    assert.deepEqual(
+      steps.map(({ pcrs, branches }) => [pcrs.join(), branches.length]),
+      [['14', 0], ...['0', '1', '2', '3'].map((pcr) => [pcr, 2])],
+    );
+    assert.equal(hex(computed), made.digest);
+    assert.equal(hex(prediction.name), made.name);
   });
 
   test('other keys and files are refused', () => {
