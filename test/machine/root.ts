@@ -116,7 +116,7 @@ const officialNode = {
 } as const;
 
 /** The mirror that this machine's own apt uses, unless `AUXCRED_TEST_MIRROR` names another. */
-function debianMirror(): string {
+export function debianMirror(): string {
   const named = process.env['AUXCRED_TEST_MIRROR'];
   if (named !== undefined) return named;
   const { stdout } = spawnSync('apt-get', ['indextargets', '--format', '$(REPO_URI)', 'Created-By: Packages'], {
@@ -129,7 +129,7 @@ function debianMirror(): string {
 }
 
 /** `AUXCRED_TEST_CACHE` moves the roots. */
-const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
+export const cacheFolder = process.env['AUXCRED_TEST_CACHE'] ?? '/var/cache/auxcred-test';
 
 /** Raise it if `build` changes in a way that the recipe does not show. */
 const layout = 3;
@@ -266,7 +266,7 @@ function removeUnused(version: SystemdVersion): void {
 }
 
 /** Holds an exclusive flock(2) in a child process, which ends with this process whatever happens to it. */
-async function lock(path: string): Promise<AsyncDisposable> {
+export async function lock(path: string): Promise<AsyncDisposable> {
   const holder = spawn('flock', ['--exclusive', path, 'sh', '-c', 'echo locked; exec cat'], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
@@ -291,7 +291,7 @@ function scratchFolder(): AsyncDisposable & { path: string } {
   };
 }
 
-async function execute(command: string, args: readonly string[]): Promise<void> {
+export async function execute(command: string, args: readonly string[]): Promise<void> {
   const child = spawn(command, args, {
     stdio: ['ignore', 'pipe', 'pipe'],
     env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },

@@ -1,0 +1,237 @@
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { debianPackage } from '../auxcred-machine.ts';
+import { cacheFolder, execute, lock } from '../machine/root.ts';
+import { startSwtpm } from '../swtpm.ts';
+import { cached, fileHash, type ImageName, type MeasuredSystem, measuredSystem, script } from './system.ts';
+import { type Answer, VirtualMachine } from './virtual-machine.ts';
+
+/** What a unit's probe found when the unit started. */
+export interface Probe {
+  /** Digests of its credentials, by name. */
+  readonly credentials: Readonly<Record<string, string>>;
+  readonly pcrs: Readonly<Record<string, string>>;
+}
+
+export interface Power {
+  /** Firmware that knows Secure Boot; the machine then has variables of its own for it. */
+  readonly secureBoot?: boolean;
+  readonly withoutTpm?: boolean;
+  /** Strings of SMBIOS type 11, with which a host talks to systemd-stub. */
+  readonly host?: readonly string[];
+}
+
+const prefix = 'auxcred-vm-';
+
+/**
+ * A computer with auxcred on its disk: its parts in a temporary folder, and what runs on them while it is on. One
+ * machine of this host is on at a time, whichever process it belongs to.
+ */
+export class MeasuredMachine implements AsyncDisposable {
+  readonly system: MeasuredSystem;
+  readonly #folder: string;
+  #on: VirtualMachine | undefined;
+  #turn: AsyncDisposable | undefined;
+
+  private constructor(system: MeasuredSystem, folder: string) {
+    this.system = system;
+    this.#folder = folder;
+  }
+
+  /** A machine that an installer has just left: auxcred sealed with `--root=`, and no boot has bound it yet. */
+  static async installed(): Promise<MeasuredMachine> {
+    const machine = new MeasuredMachine(await measuredSystem(), temporaryFolder());
+    try {
+      await machine.#install();
+    } catch (error) {
+      await machine[Symbol.asyncDispose]();
+      throw error;
+    }
+    return machine;
+  }
+
+  /** The same after its first boot, from the cache if this program was installed before. */
+  static async sealed(): Promise<MeasuredMachine> {
+    const system = await measuredSystem();
+    const scripts = ['file-system.sh', 'disk.sh', 'installer.sh'].map(script);
+    const hash = fileHash(debianPackage(), join(system.folder, 'installed.efi'), ...scripts);
+    const parts = await cached('measured-disk', hash, async (folder) => {
+      await using machine = await MeasuredMachine.installed();
+      const state = await machine.on();
+      if (state !== 'running') throw new Error(`the first boot is ${state}\n${await machine.said('auxcred*')}`);
+      await machine.off();
+      await copyParts(machine.#folder, folder);
+    });
+    const machine = new MeasuredMachine(system, temporaryFolder());
+    await copyParts(parts, machine.#folder);
+    return machine;
+  }
+
+  async #install(): Promise<void> {
+    const fileSystem = this.#part('root.ext4');
+    await execute('age-keygen', ['-o', this.#part('recovery.txt')]);
+    copyFileSync('/usr/share/OVMF/OVMF_VARS_4M.fd', this.#part('variables'));
+    const tpm = await startSwtpm({ folder: this.#part('tpm') });
+    try {
+      await execute(script('file-system.sh'), [
+        this.system.root,
+        debianPackage(),
+        fileSystem,
+        script('installer.sh'),
+        process.execPath,
+        'dist/auxcred.cjs',
+        tpm.device,
+        join(this.system.folder, 'pcr.pub'),
+        this.recipient,
+      ]);
+    } finally {
+      await tpm.stop();
+    }
+    await execute(script('disk.sh'), [fileSystem, this.system.folder, this.#part('disk')]);
+    rmSync(fileSystem);
+  }
+
+  #part(name: string): string {
+    return join(this.#folder, name);
+  }
+
+  /** The owner's recovery key, an age identity. It is nowhere on the machine. */
+  get recovery(): string {
+    return readFileSync(this.#part('recovery.txt'), 'utf8');
+  }
+
+  get recipient(): string {
+    return /age1\w+/.exec(this.recovery)?.[0] ?? '';
+  }
+
+  /** Switches it on and waits until its agent is up, which is early in the boot. */
+  async begin(power: Power = {}): Promise<void> {
+    this.#turn ??= await lock(join(cacheFolder, 'virtual-machine.lock'));
+    const variables = this.#part(power.secureBoot === true ? 'secure-variables' : 'variables');
+    if (!existsSync(variables)) copyFileSync('/usr/share/OVMF/OVMF_VARS_4M.fd', variables);
+    this.#on = await VirtualMachine.on(this.#part('on'), {
+      disk: this.#part('disk'),
+      variables,
+      tpm: power.withoutTpm === true ? undefined : this.#part('tpm/state'),
+      secureBoot: power.secureBoot ?? false,
+      host: power.host ?? [],
+    });
+    await this.#on.up();
+  }
+
+  /** Switches it on and waits until it has booted. @returns what `systemctl is-system-running` says */
+  async on(power: Power = {}): Promise<string> {
+    const started = Date.now();
+    await this.begin(power);
+    const upAfter = Date.now();
+    const state = await this.#running.settled();
+    // A log line, since what a boot costs decides how many a test may have.
+    const seconds = (from: number): string => String(Math.round((Date.now() - from) / 1000));
+    console.error(`booted in ${seconds(started)} s, ${seconds(upAfter)} s of it after the agent: ${state}`);
+    return state;
+  }
+
+  /** Reboots in good order. @returns as `on` */
+  async reboot(): Promise<string> {
+    return await this.#running.reboot();
+  }
+
+  async off(): Promise<void> {
+    await this.#running.off();
+    await this.#isOff();
+  }
+
+  /** A power cut: neither the system nor the TPM is told. */
+  async cut(): Promise<void> {
+    await this.#running.cut();
+    await this.#isOff();
+  }
+
+  async run(script: string, options?: { check?: boolean; timeoutMs?: number }): Promise<Answer> {
+    return await this.#running.run(script, options);
+  }
+
+  /** Starts a script in the machine and does not wait for its end. */
+  start(script: string): void {
+    this.#running.begin(script);
+  }
+
+  get console(): string {
+    return this.#running.console;
+  }
+
+  /** What a unit of this boot wrote into the journal. */
+  async said(unit: string): Promise<string> {
+    return (await this.run(`journalctl -b -o cat --no-pager -u '${unit}'`)).stdout;
+  }
+
+  /** What the probes found: `early`, `normal` and `late`; those whose unit did not start are missing. */
+  async probes(): Promise<Readonly<Record<string, Probe>>> {
+    const { stdout } = await this.run('cd /run/probe 2> /dev/null && grep -H . * || true');
+    const found: Record<string, { credentials: Record<string, string>; pcrs: Record<string, string> }> = {};
+    for (const [, unit = '', kind, name = '', value = ''] of stdout.matchAll(
+      /^(\w+):(credential|pcr) (\S+) (\S+)$/gm,
+    )) {
+      const probe = (found[unit] ??= { credentials: {}, pcrs: {} });
+      probe[kind === 'pcr' ? 'pcrs' : 'credentials'][name] = value;
+    }
+    return found;
+  }
+
+  /** Puts an image on the ESP of the machine that is off, in the place of the one that boots. */
+  async boots(image: ImageName): Promise<void> {
+    await this.place(join(this.system.folder, `${image}.efi`), 'EFI/Linux/system.efi');
+  }
+
+  /** Puts a file on the ESP of the machine that is off. */
+  async place(file: string, path: string): Promise<void> {
+    await execute('mcopy', ['-o', '-i', `${this.#part('disk')}@@1M`, file, `::/${path}`]);
+  }
+
+  /** Puts the disk into a machine with another TPM. */
+  otherTpm(): void {
+    rmSync(this.#part('tpm'), { recursive: true });
+  }
+
+  /** Clears the TPM as the firmware's setup does. */
+  async clearTpm(): Promise<void> {
+    const tpm = await startSwtpm({ folder: this.#part('tpm') });
+    try {
+      tpm.tool('tpm2_clear', '-c', 'platform');
+      tpm.tool('tpm2_shutdown', '-c');
+    } finally {
+      await tpm.stop();
+    }
+  }
+
+  /** Ends it, however it is, and removes its parts. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#on !== undefined) await this.cut();
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  get #running(): VirtualMachine {
+    if (this.#on === undefined) throw new Error('the machine is off');
+    return this.#on;
+  }
+
+  async #isOff(): Promise<void> {
+    this.#on = undefined;
+    await this.#turn?.[Symbol.asyncDispose]();
+    this.#turn = undefined;
+  }
+}
+
+async function copyParts(from: string, to: string): Promise<void> {
+  for (const name of ['disk', 'variables', 'tpm', 'recovery.txt'])
+    await execute('cp', ['--recursive', '--sparse=always', join(from, name), to]);
+}
+
+/** A folder whose name says which process it belongs to. Removes those of processes that were killed. */
+function temporaryFolder(): string {
+  for (const name of readdirSync(tmpdir()).filter((entry) => entry.startsWith(prefix)))
+    if (!existsSync(`/proc/${name.slice(prefix.length).split('-')[0] ?? ''}`))
+      rmSync(join(tmpdir(), name), { recursive: true, force: true });
+  return mkdtempSync(join(tmpdir(), `${prefix}${String(process.pid)}-`));
+}
