@@ -30,10 +30,7 @@ probe() { # NAME TARGET LINE...
 probe early sysinit.target DefaultDependencies=no After=local-fs.target Before=sysinit.target
 probe normal multi-user.target
 probe late multi-user.target After=systemd-pcrphase.service
-mkdir -p "$root/etc/auxcred/secrets.d" "$units/auxcred.service.d"
-for name in early normal late; do
-  printf '[secret."key-%s"]\nkind = "hex"\nunits = ["%s.service"]\n\n' "$name" "$name" >> "$root/etc/auxcred/secrets.d/test.toml"
-done
+mkdir -p "$units/auxcred.service.d"
 # Under emulation everything takes ten times as long.
 printf '[Service]\nTimeoutStartSec=300\n' > "$units/auxcred.service.d/emulated.conf"
 mkdir -p "$root/etc/systemd/system.conf.d"
@@ -49,12 +46,16 @@ for unit in \
   systemd-binfmt.service systemd-hwdb-update.service ldconfig.service systemd-firstboot.service systemd-timesyncd.service \
   systemd-journal-catalog-update.service systemd-update-done.service systemd-update-utmp.service systemd-logind.service \
   systemd-network-generator.service systemd-networkd.service systemd-networkd.socket systemd-bsod.service \
-  systemd-user-sessions.service proc-sys-fs-binfmt_misc.automount \
+  systemd-user-sessions.service systemd-initctl.socket systemd-creds.socket systemd-hostnamed.socket systemd-sysext.socket systemd-udev-load-credentials.service kmod-static-nodes.service modprobe@efi_pstore.service proc-sys-fs-binfmt_misc.automount \
   apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
   dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount sys-fs-fuse-connections.mount \
   modprobe@configfs.service modprobe@fuse.service modprobe@drm.service sys-kernel-config.mount; do
   ln -sf /dev/null "$units/$unit"
 done
+# A second of an emulated processor for each device: only those that somebody waits for.
+mkdir -p "$units/systemd-udev-trigger.service.d"
+printf '[Service]\nExecStart=\nExecStart=-udevadm trigger --type=all --action=add --subsystem-match=block --subsystem-match=tpm --subsystem-match=tpmrm --subsystem-match=virtio-ports\n' \
+  > "$units/systemd-udev-trigger.service.d/few.conf"
 # Tests that want a prediction make it themselves.
 for unit in "$root"/usr/lib/systemd/system/systemd-pcrlock-*.service; do ln -sf /dev/null "$units/${unit##*/}"; done
 rm -rf "$root"/var/cache/apt/archives "$root"/var/lib/apt/lists "$root"/etc/resolv.conf "$root"/var/lib/dbus

@@ -21,7 +21,7 @@ ln -s ../run "$work/var/run"
 copy() { tar -C "$root" --dereference --hard-dereference -cf - -- "$@" | tar -C "$work" -xf -; }
 copy "${found[@]}" $needed usr/lib64/ld-linux-x86-64.so.2
 tar -C "$root" -cf - usr/lib/systemd/system usr/lib/modules usr/lib/tmpfiles.d/{20-systemd-stub,systemd,static-nodes-permissions}.conf \
-  usr/lib/udev/rules.d etc/passwd etc/group etc/nsswitch.conf usr/lib/modprobe.d | tar -C "$work" -xf -
+  usr/lib/udev/rules.d/{50-udev-default,60-block,60-persistent-storage,60-tpm-udev,99-systemd}.rules etc/passwd etc/group etc/nsswitch.conf usr/lib/modprobe.d | tar -C "$work" -xf -
 for name in modprobe insmod; do ln -sf kmod "$work/usr/bin/$name"; done
 ln -sf bash "$work/usr/bin/sh"
 ln -s usr/lib/systemd/systemd "$work/init"
@@ -32,12 +32,15 @@ mkdir -p "$work/etc/systemd/system"
 for unit in systemd-battery-check.service systemd-bsod.service systemd-hwdb-update.service systemd-vconsole-setup.service \
   systemd-random-seed.service systemd-tpm2-setup.service systemd-tpm2-setup-early.service systemd-network-generator.service \
   systemd-hibernate-clear.service systemd-pstore.service systemd-ask-password-console.path systemd-sysctl.service \
-  systemd-sysusers.service dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
+  systemd-sysusers.service ldconfig.service proc-sys-fs-binfmt_misc.automount tmp.mount systemd-udev-load-credentials.service systemd-creds.socket systemd-hostnamed.socket systemd-pcrlock.socket systemd-sysext.socket systemd-initctl.socket dev-hugepages.mount dev-mqueue.mount sys-kernel-debug.mount sys-kernel-tracing.mount \
   sys-fs-fuse-connections.mount sys-kernel-config.mount kmod-static-nodes.service modprobe@.service; do
   ln -sf /dev/null "$work/etc/systemd/system/$unit"
 done
 mkdir -p "$work/etc/modules-load.d"
 printf 'virtio_blk\nefivarfs\n' > "$work/etc/modules-load.d/machine.conf"
+# Each device costs a second of an emulated processor.
+mkdir -p "$work/etc/systemd/system/systemd-udev-trigger.service.d"
+cp etc/systemd/system/systemd-udev-trigger.service.d/few.conf "$work/etc/systemd/system/systemd-udev-trigger.service.d/"
 pack() { (cd "$work" && find . -print0 | sort -z | cpio --null --reproducible -o -H newc --quiet | zstd -q -19 -T0 -f -o "$1"); }
 pack "$folder/initrd.img"
 mkdir -p "$work/etc/udev/rules.d"

@@ -51,15 +51,19 @@ export class MeasuredMachine implements AsyncDisposable {
     return machine;
   }
 
-  /** The same after its first boot, from the cache if this program was installed before. */
-  static async sealed(): Promise<MeasuredMachine> {
+  /**
+   * The same after its first boot and `seal`, from the cache if this program was sealed there before.
+   * @param seal - seals in the machine, which is on
+   */
+  static async sealed(seal: (machine: MeasuredMachine) => Promise<void>): Promise<MeasuredMachine> {
     const system = await measuredSystem();
-    const scripts = ['file-system.sh', 'disk.sh', 'installer.sh'].map(script);
+    const scripts = ['file-system.sh', 'disk.sh'].map(script);
     const hash = fileHash(debianPackage(), join(system.folder, 'installed.efi'), ...scripts);
     const parts = await cached('measured-disk', hash, async (folder) => {
       await using machine = await MeasuredMachine.installed();
       const state = await machine.on();
-      if (state !== 'running') throw new Error(`the first boot is ${state}\n${await machine.said('auxcred*')}`);
+      if (state !== 'running') throw new Error(`the first boot is ${state}\n${machine.console}`);
+      await seal(machine);
       await machine.off();
       await copyParts(machine.#folder, folder);
     });
@@ -72,22 +76,8 @@ export class MeasuredMachine implements AsyncDisposable {
     const fileSystem = this.#part('root.ext4');
     await execute('age-keygen', ['-o', this.#part('recovery.txt')]);
     copyFileSync('/usr/share/OVMF/OVMF_VARS_4M.fd', this.#part('variables'));
-    const tpm = await startSwtpm({ folder: this.#part('tpm') });
-    try {
-      await execute(script('file-system.sh'), [
-        this.system.root,
-        debianPackage(),
-        fileSystem,
-        script('installer.sh'),
-        process.execPath,
-        'dist/auxcred.cjs',
-        tpm.device,
-        join(this.system.folder, 'pcr.pub'),
-        this.recipient,
-      ]);
-    } finally {
-      await tpm.stop();
-    }
+    await this.otherTpm();
+    await execute(script('file-system.sh'), [this.system.root, debianPackage(), fileSystem]);
     await execute(script('disk.sh'), [fileSystem, this.system.folder, this.#part('disk')]);
     rmSync(fileSystem);
   }
@@ -128,7 +118,8 @@ export class MeasuredMachine implements AsyncDisposable {
     const state = await this.#running.settled();
     // A log line, since what a boot costs decides how many a test may have.
     const seconds = (from: number): string => String(Math.round((Date.now() - from) / 1000));
-    console.error(`booted in ${seconds(started)} s, ${seconds(upAfter)} s of it after the agent: ${state}`);
+    const cost = `${seconds(started)} s, ${seconds(upAfter)} s of it after the agent, ${this.#running.processorSeconds} s of processor`;
+    console.error(`booted in ${cost}: ${state}`);
     return state;
   }
 
@@ -161,6 +152,16 @@ export class MeasuredMachine implements AsyncDisposable {
     return this.#running.console;
   }
 
+  /**
+   * What the manual tells the owner to do whose machine can't open its seed any more: seal it again with the recovery
+   * key. The units that failed are started then.
+   */
+  async recover(options = ''): Promise<void> {
+    await this.run(`umask 077; cat > /run/recovery.txt << 'END'\n${this.recovery}END`);
+    await this.run(`auxcred reseal --identity=/run/recovery.txt ${options}; rm /run/recovery.txt`);
+    await this.run('systemctl reset-failed; systemctl restart early normal late');
+  }
+
   /** What a unit of this boot wrote into the journal. */
   async said(unit: string): Promise<string> {
     return (await this.run(`journalctl -b -o cat --no-pager -u '${unit}'`)).stdout;
@@ -190,8 +191,16 @@ export class MeasuredMachine implements AsyncDisposable {
   }
 
   /** Puts the disk into a machine with another TPM. */
-  otherTpm(): void {
-    rmSync(this.#part('tpm'), { recursive: true });
+  async otherTpm(): Promise<void> {
+    rmSync(this.#part('tpm'), { recursive: true, force: true });
+    const tpm = await startSwtpm({ folder: this.#part('tpm') });
+    try {
+      // The firmware hashes an image for each bank, in an emulated processor.
+      tpm.tool('tpm2_pcrallocate', 'sha1:none+sha256:all+sha384:none+sha512:none');
+      tpm.tool('tpm2_shutdown', '-c');
+    } finally {
+      await tpm.stop();
+    }
   }
 
   /** Clears the TPM as the firmware's setup does. */

@@ -104,7 +104,7 @@ interface Image {
   readonly secureBoot?: true;
 }
 
-const commandLine = 'console=ttyS0 root=PARTLABEL=root rw quiet systemd.show_status=no';
+const commandLine = 'console=ttyS0 8250.nr_uarts=1 root=PARTLABEL=root rw quiet systemd.show_status=no';
 
 const images = {
   installed: { pcrKey: 'pcr', secureBoot: true },

@@ -79,6 +79,15 @@ export class VirtualMachine {
     return readFileSync(join(this.#folder, 'console'), 'latin1');
   }
 
+  /** Processor seconds that the emulation took so far. */
+  get processorSeconds(): number {
+    const fields = readFileSync(`/proc/${String(this.#qemu.pid)}/stat`, 'utf8')
+      .replace(/^.*\) /, '')
+      .split(' ');
+    // proc_pid_stat(5): utime and stime in ticks of 10 ms.
+    return Math.round((Number(fields[11]) + Number(fields[12])) / 100);
+  }
+
   /** Waits until the agent says that it is up: early, beside the units of sysinit.target. @returns the boot's id */
   async up(): Promise<string> {
     const from = this.console.length;
@@ -217,7 +226,7 @@ function qemuArguments(folder: string, parts: Parts, tpm: string, agent: string)
     ['-machine', `q35,smm=${secure ? 'on' : 'off'},vmport=off,hpet=off`],
     // Where KVM works, `AUXCRED_TEST_ACCELERATOR=kvm` makes a boot take seconds.
     ['-accel', process.env['AUXCRED_TEST_ACCELERATOR'] ?? 'tcg,thread=multi,tb-size=256'],
-    ['-cpu', 'max', '-smp', '2', '-m', '1024'],
+    ['-cpu', process.env['VMCPU'] ?? 'max', '-smp', '2', '-m', '1024'],
     ['-nodefaults', '-no-user-config', '-display', 'none', '-boot', 'menu=off'],
     ...(secure ? [['-global', 'driver=cfi.pflash01,property=secure,value=on']] : []),
     ['-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${code}`],

@@ -1,0 +1,39 @@
+import assert from 'node:assert/strict';
+import type { MeasuredMachine, Probe } from './measured-machine.ts';
+
+const units = ['early', 'normal', 'late'] as const;
+
+const manifest = units.map((unit) => `[secret."key-${unit}"]\nkind = "hex"\nunits = ["${unit}.service"]\n`).join('\n');
+
+/**
+ * Seals a new seed as its owner would, in the machine that is on, and applies a manifest with a secret for each probe.
+ * @returns what the probes find then
+ */
+export async function sealInMachine(
+  machine: MeasuredMachine,
+  options: string,
+): Promise<Readonly<Record<string, Probe>>> {
+  await machine.run(`mkdir -p /etc/auxcred/secrets.d; cat > /etc/auxcred/secrets.d/test.toml << 'END'\n${manifest}END`);
+  await machine.run(`auxcred seal ${options} --recipient=${machine.recipient}`);
+  await machine.run('auxcred apply && systemctl restart early normal late');
+  const found = await machine.probes();
+  for (const unit of units) assert.match(found[unit]?.credentials[`key-${unit}`] ?? '', /^[0-9a-f]{16}$/);
+  return found;
+}
+
+/** Every probe got the secret that it had in `first`, and the TPM counts no failure. */
+export async function assertServes(machine: MeasuredMachine, first: Readonly<Record<string, Probe>>): Promise<void> {
+  const found = await machine.probes();
+  const credentials = (probes: typeof first): unknown => units.map((unit) => probes[unit]?.credentials);
+  assert.deepEqual(credentials(found), credentials(first), await machine.said('auxcred.service'));
+  const { stdout } = await machine.run('TPM2TOOLS_TCTI=device:/dev/tpmrm0 tpm2_getcap properties-variable');
+  assert.match(stdout, /TPM2_PT_LOCKOUT_COUNTER: 0x0\n/);
+}
+
+/** No probe got a secret, none of them started without it, and the broker says why. */
+export async function assertRefused(machine: MeasuredMachine, reason: RegExp): Promise<void> {
+  assert.deepEqual(await machine.probes(), {});
+  assert.match(await machine.said('auxcred.service'), reason);
+  const { stdout } = await machine.run('systemctl is-failed early normal late || true');
+  assert.equal(stdout, 'failed\nfailed\nfailed\n');
+}

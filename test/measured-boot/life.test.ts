@@ -1,0 +1,61 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { cannotBoot } from '../machine/machine.ts';
+import { assertRefused, assertServes, sealInMachine } from './cases.ts';
+import { MeasuredMachine, type Probe } from './measured-machine.ts';
+
+/** The five boots that decide most, in one machine's life. `npm run test:vm` has the others. */
+describe('the life of a measured machine', { skip: cannotBoot }, () => {
+  let machine: MeasuredMachine;
+  let first: Readonly<Record<string, Probe>>;
+  before(async () => {
+    machine = await MeasuredMachine.installed();
+  });
+  after(async () => {
+    await machine?.[Symbol.asyncDispose]();
+  });
+
+  test('it is installed, and binds its seed to the signed images of its owner', async () => {
+    assert.equal(await machine.on(), 'running', machine.console);
+    first = await sealInMachine(
+      machine,
+      '--with-key=tpm2 --tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem --tpm2-pcrs=7',
+    );
+  });
+
+  test('the power is cut, a signed update is booted, and every phase of it has its secrets', async () => {
+    await machine.cut();
+    await machine.boots('updated');
+    assert.equal(await machine.on(), 'running', await machine.said('auxcred.service'));
+    await assertServes(machine, first);
+    assert.match((await machine.run('cat /proc/cmdline')).stdout, /auxcred\.test=updated/);
+    const { early, normal, late } = await machine.probes();
+    const measured = [early, normal, late].map((probe) => probe?.pcrs['11']);
+    assert.notEqual(measured[0], measured[2], 'the phases are measured');
+    assert.notEqual(measured[2], first['late']?.pcrs['11'], 'the image is another one');
+  });
+
+  test('with a command line that nobody signed it boots, and keeps its seed closed', async () => {
+    await machine.off();
+    await machine.boots('other-command-line');
+    assert.equal(await machine.on(), 'degraded');
+    assert.match((await machine.run('cat /proc/cmdline')).stdout, /auxcred\.test=tampered/);
+    await assertRefused(machine, /signature/);
+  });
+
+  test('on another TPM it boots, and the recovery key brings its secrets back', async () => {
+    await machine.off();
+    await machine.boots('updated');
+    await machine.otherTpm();
+    assert.equal(await machine.on(), 'degraded');
+    await assertRefused(machine, /another TPM/);
+    await machine.recover();
+    await assertServes(machine, first);
+  });
+
+  test('the power is cut right after that, and nothing is lost', async () => {
+    await machine.cut();
+    assert.equal(await machine.on(), 'running', await machine.said('auxcred.service'));
+    await assertServes(machine, first);
+  });
+});
