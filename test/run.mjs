@@ -1,5 +1,6 @@
 // Runs the compiled tests: all of them, or those whose file name contains one of the arguments (`npm test -- broker`).
-// --quick leaves out what boots a machine; --all runs every case on every version of systemd.
+// --quick leaves out what boots a machine; --all runs every case on every version of systemd; --vm runs the measured
+// machines alone, those included that only it runs.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync } from 'node:fs';
@@ -13,13 +14,14 @@ process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 const folder = join('build', 'test');
 const options = process.argv.slice(2).filter((argument) => argument.startsWith('--'));
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-const unknown = options.find((option) => option !== '--quick' && option !== '--all');
+const unknown = options.find((option) => !['--quick', '--all', '--vm'].includes(option));
 if (unknown !== undefined) {
-  console.error(`no option ${unknown}: --quick, --all, and parts of file names`);
+  console.error(`no option ${unknown}: --quick, --all, --vm, and parts of file names`);
   process.exit(2);
 }
 const quick = options.includes('--quick');
 const whole = options.includes('--all');
+const measured = options.includes('--vm');
 if (whole) process.env.AUXCRED_TEST_MATRIX = 'whole';
 const underCi = process.env.CI !== undefined;
 
@@ -35,7 +37,7 @@ function reaches(file, target, seen = new Set()) {
 const machine = resolve(folder, 'machine', 'machine.js');
 const files = readdirSync(folder, { recursive: true })
   .map(String)
-  .filter((file) => file.endsWith('.test.js'))
+  .filter((file) => (measured ? /^measured-boot\/.*\.(test|vm)\.js$/ : /\.test\.js$/).test(file))
   .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
   .map((file) => join(folder, file))
   .filter((file) => !quick || !reaches(resolve(file), machine))
@@ -75,7 +77,8 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () =>
 // One more than there are cores: much of a boot test is waiting.
 const events = run({
   files,
-  concurrency: 1 + Math.max(2, availableParallelism()),
+  // One measured machine is on at a time.
+  concurrency: measured ? 1 : 1 + Math.max(2, availableParallelism()),
   timeout: minutes * 60_000,
   signal: abort.signal,
 });

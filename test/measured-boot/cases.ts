@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
-import type { MeasuredMachine, Probe } from './measured-machine.ts';
+import type { MeasuredMachine, Probes } from './measured-machine.ts';
 
 const units = ['early', 'normal', 'late'] as const;
+
+/** As the guide advises for unified kernel images. */
+export const signedPolicy = '--with-key=tpm2 --tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem --tpm2-pcrs=7';
 
 const manifest = units.map((unit) => `[secret."key-${unit}"]\nkind = "hex"\nunits = ["${unit}.service"]\n`).join('\n');
 
@@ -9,10 +12,7 @@ const manifest = units.map((unit) => `[secret."key-${unit}"]\nkind = "hex"\nunit
  * Seals a new seed as its owner would, in the machine that is on, and applies a manifest with a secret for each probe.
  * @returns what the probes find then
  */
-export async function sealInMachine(
-  machine: MeasuredMachine,
-  options: string,
-): Promise<Readonly<Record<string, Probe>>> {
+export async function sealInMachine(machine: MeasuredMachine, options: string): Promise<Probes> {
   await machine.run(`mkdir -p /etc/auxcred/secrets.d; cat > /etc/auxcred/secrets.d/test.toml << 'END'\n${manifest}END`);
   await machine.run(`auxcred seal ${options} --recipient=${machine.recipient}`);
   await machine.run('auxcred apply && systemctl restart early normal late');
@@ -22,9 +22,9 @@ export async function sealInMachine(
 }
 
 /** Every probe got the secret that it had in `first`, and the TPM counts no failure. */
-export async function assertServes(machine: MeasuredMachine, first: Readonly<Record<string, Probe>>): Promise<void> {
+export async function assertServes(machine: MeasuredMachine, first: Probes): Promise<void> {
   const found = await machine.probes();
-  const credentials = (probes: typeof first): unknown => units.map((unit) => probes[unit]?.credentials);
+  const credentials = (probes: Probes): unknown => units.map((unit) => probes[unit]?.credentials);
   assert.deepEqual(credentials(found), credentials(first), await machine.said('auxcred.service'));
   const { stdout } = await machine.run('TPM2TOOLS_TCTI=device:/dev/tpmrm0 tpm2_getcap properties-variable');
   assert.match(stdout, /TPM2_PT_LOCKOUT_COUNTER: 0x0\n/);

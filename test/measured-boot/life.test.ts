@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { cannotBoot } from '../machine/machine.ts';
-import { assertRefused, assertServes, sealInMachine } from './cases.ts';
-import { MeasuredMachine, type Probe } from './measured-machine.ts';
+import { assertRefused, assertServes, sealInMachine, signedPolicy } from './cases.ts';
+import { MeasuredMachine, type Probes } from './measured-machine.ts';
 
 /** The five boots that decide most, in one machine's life. `npm run test:vm` has the others. */
 describe('the life of a measured machine', { skip: cannotBoot }, () => {
   let machine: MeasuredMachine;
-  let first: Readonly<Record<string, Probe>>;
+  let first: Probes;
   before(async () => {
     machine = await MeasuredMachine.installed();
   });
@@ -17,10 +17,7 @@ describe('the life of a measured machine', { skip: cannotBoot }, () => {
 
   test('it is installed, and binds its seed to the signed images of its owner', async () => {
     assert.equal(await machine.on(), 'running', machine.console);
-    first = await sealInMachine(
-      machine,
-      '--with-key=tpm2 --tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem --tpm2-pcrs=7',
-    );
+    first = await sealInMachine(machine, signedPolicy);
   });
 
   test('the power is cut, a signed update is booted, and every phase of it has its secrets', async () => {

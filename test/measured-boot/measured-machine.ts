@@ -1,9 +1,10 @@
-import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { debianPackage } from '../auxcred-machine.ts';
 import { cacheFolder, execute, lock } from '../machine/root.ts';
 import { startSwtpm } from '../swtpm.ts';
+import { sealInMachine, signedPolicy } from './cases.ts';
 import { cached, fileHash, type ImageName, type MeasuredSystem, measuredSystem, script } from './system.ts';
 import { type Answer, VirtualMachine } from './virtual-machine.ts';
 
@@ -13,6 +14,8 @@ export interface Probe {
   readonly credentials: Readonly<Record<string, string>>;
   readonly pcrs: Readonly<Record<string, string>>;
 }
+
+export type Probes = Readonly<Record<string, Probe>>;
 
 export interface Power {
   /** Firmware that knows Secure Boot; the machine then has variables of its own for it. */
@@ -52,24 +55,25 @@ export class MeasuredMachine implements AsyncDisposable {
   }
 
   /**
-   * The same after its first boot and `seal`, from the cache if this program was sealed there before.
-   * @param seal - seals in the machine, which is on
+   * The same after its first boot, sealed to the signed images of its owner and to PCR 7; from the cache if this program
+   * was sealed there before.
+   * @returns the machine, switched off, and what its probes found
    */
-  static async sealed(seal: (machine: MeasuredMachine) => Promise<void>): Promise<MeasuredMachine> {
+  static async sealed(): Promise<{ machine: MeasuredMachine; first: Probes }> {
     const system = await measuredSystem();
     const scripts = ['file-system.sh', 'disk.sh'].map(script);
     const hash = fileHash(debianPackage(), join(system.folder, 'installed.efi'), ...scripts);
     const parts = await cached('measured-disk', hash, async (folder) => {
-      await using machine = await MeasuredMachine.installed();
-      const state = await machine.on();
-      if (state !== 'running') throw new Error(`the first boot is ${state}\n${machine.console}`);
-      await seal(machine);
-      await machine.off();
-      await copyParts(machine.#folder, folder);
+      await using made = await MeasuredMachine.installed();
+      const state = await made.on();
+      if (state !== 'running') throw new Error(`the first boot is ${state}\n${made.console}`);
+      await sealInMachine(made, signedPolicy);
+      await made.off();
+      await copyParts(made.#folder, folder);
     });
     const machine = new MeasuredMachine(system, temporaryFolder());
     await copyParts(parts, machine.#folder);
-    return machine;
+    return { machine, first: parseProbes(readFileSync(machine.#part('probes'), 'utf8')) };
   }
 
   async #install(): Promise<void> {
@@ -168,16 +172,10 @@ export class MeasuredMachine implements AsyncDisposable {
   }
 
   /** What the probes found: `early`, `normal` and `late`; those whose unit did not start are missing. */
-  async probes(): Promise<Readonly<Record<string, Probe>>> {
+  async probes(): Promise<Probes> {
     const { stdout } = await this.run('cd /run/probe 2> /dev/null && grep -H . * || true');
-    const found: Record<string, { credentials: Record<string, string>; pcrs: Record<string, string> }> = {};
-    for (const [, unit = '', kind, name = '', value = ''] of stdout.matchAll(
-      /^(\w+):(credential|pcr) (\S+) (\S+)$/gm,
-    )) {
-      const probe = (found[unit] ??= { credentials: {}, pcrs: {} });
-      probe[kind === 'pcr' ? 'pcrs' : 'credentials'][name] = value;
-    }
-    return found;
+    writeFileSync(this.#part('probes'), stdout);
+    return parseProbes(stdout);
   }
 
   /** Puts an image on the ESP of the machine that is off, in the place of the one that boots. */
@@ -232,8 +230,17 @@ export class MeasuredMachine implements AsyncDisposable {
   }
 }
 
+function parseProbes(text: string): Probes {
+  const found: Record<string, { credentials: Record<string, string>; pcrs: Record<string, string> }> = {};
+  for (const [, unit = '', kind, name = '', value = ''] of text.matchAll(/^(\w+):(credential|pcr) (\S+) (\S+)$/gm)) {
+    const probe = (found[unit] ??= { credentials: {}, pcrs: {} });
+    probe[kind === 'pcr' ? 'pcrs' : 'credentials'][name] = value;
+  }
+  return found;
+}
+
 async function copyParts(from: string, to: string): Promise<void> {
-  for (const name of ['disk', 'variables', 'tpm', 'recovery.txt'])
+  for (const name of ['disk', 'variables', 'tpm', 'recovery.txt', 'probes'])
     await execute('cp', ['--recursive', '--sparse=always', join(from, name), to]);
 }
 

@@ -1,0 +1,45 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { cannotBoot } from '../machine/machine.ts';
+import { assertRefused, assertServes, sealInMachine } from './cases.ts';
+import { MeasuredMachine, type Probes } from './measured-machine.ts';
+
+const pcrlock = '/usr/lib/systemd/systemd-pcrlock';
+
+describe('what systemd-pcrlock predicts', { skip: cannotBoot }, () => {
+  let machine: MeasuredMachine;
+  let first: Probes;
+  before(async () => {
+    machine = await MeasuredMachine.installed();
+  });
+  after(async () => {
+    await machine?.[Symbol.asyncDispose]();
+  });
+
+  test('opens the seed in this boot', async () => {
+    assert.equal(await machine.on(), 'running');
+    await machine.run(`
+      for part in firmware-code firmware-config secureboot-policy gpt machine-id; do ${pcrlock} lock-$part; done
+      ${pcrlock} lock-pe --pcrlock=/var/lib/pcrlock.d/630-boot-loader.pcrlock.d/loader.pcrlock /efi/EFI/BOOT/BOOTX64.EFI
+      mkdir -p /var/lib/pcrlock.d/650-uki.pcrlock.d
+      ${pcrlock} lock-uki --pcrlock=/var/lib/pcrlock.d/650-uki.pcrlock.d/installed.pcrlock /efi/EFI/Linux/system.efi
+      ${pcrlock} make-policy --pcr=0,2,4,7`);
+    first = await sealInMachine(machine, '--with-key=tpm2 --tpm2-pcrlock=/var/lib/systemd/pcrlock.json');
+  });
+
+  test('and in the next one, whose image it was told', async () => {
+    await machine.run(`
+      ${pcrlock} lock-uki --pcrlock=/var/lib/pcrlock.d/650-uki.pcrlock.d/updated.pcrlock /efi/EFI/new/system.efi
+      ${pcrlock} make-policy --pcr=0,2,4,7
+      cp /efi/EFI/new/system.efi /efi/EFI/Linux/system.efi; sync`);
+    assert.equal(await machine.reboot(), 'running', await machine.said('auxcred.service'));
+    await assertServes(machine, first);
+  });
+
+  test('but not in one that it was not told', async () => {
+    await machine.off();
+    await machine.boots('other-command-line');
+    assert.equal(await machine.on(), 'degraded');
+    await assertRefused(machine, /pcrlock|predict/);
+  });
+});

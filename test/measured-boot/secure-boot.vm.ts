@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { cannotBoot } from '../machine/machine.ts';
+import { assertRefused, assertServes } from './cases.ts';
+import { MeasuredMachine, type Probes } from './measured-machine.ts';
+
+describe('Secure Boot', { skip: cannotBoot }, () => {
+  let machine: MeasuredMachine;
+  let first: Probes;
+  before(async () => {
+    ({ machine, first } = await MeasuredMachine.sealed());
+  });
+  after(async () => {
+    await machine?.[Symbol.asyncDispose]();
+  });
+
+  test('is enrolled after the seed was sealed: PCR 7 is another one, and the recovery key binds it', async () => {
+    for (const name of ['PK', 'KEK', 'db'])
+      await machine.place(join(machine.system.folder, `${name}.auth`), `loader/keys/auto/${name}.auth`);
+    assert.equal(await machine.on({ secureBoot: true }), 'degraded');
+    assert.match((await machine.run('bootctl status')).stdout, /Secure Boot: enabled/);
+    await assertRefused(machine, /PCR 7/);
+    await machine.recover();
+    await assertServes(machine, first);
+  });
+
+  test('and a signed update opens the seed after that', async () => {
+    await machine.off();
+    await machine.boots('updated');
+    assert.equal(await machine.on({ secureBoot: true }), 'running', await machine.said('auxcred.service'));
+    await assertServes(machine, first);
+  });
+});

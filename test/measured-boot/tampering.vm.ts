@@ -1,0 +1,30 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { cannotBoot } from '../machine/machine.ts';
+import { assertRefused, assertServes } from './cases.ts';
+import { MeasuredMachine, type Probes } from './measured-machine.ts';
+
+describe('an initrd of somebody else', { skip: cannotBoot }, () => {
+  let machine: MeasuredMachine;
+  let first: Probes;
+  before(async () => {
+    ({ machine, first } = await MeasuredMachine.sealed());
+  });
+  after(async () => {
+    await machine?.[Symbol.asyncDispose]();
+  });
+
+  test('boots with signatures of its own, and the seed stays closed', async () => {
+    await machine.boots('other-initrd');
+    assert.equal(await machine.on(), 'degraded');
+    await assertRefused(machine, /signature/);
+    assert.match((await machine.run('cat /run/systemd/tpm2-pcr-signature.json')).stdout, /pkfp/);
+  });
+
+  test("the owner's image opens it again", async () => {
+    await machine.off();
+    await machine.boots('installed');
+    assert.equal(await machine.on(), 'running', await machine.said('auxcred.service'));
+    await assertServes(machine, first);
+  });
+});
