@@ -41,7 +41,7 @@ printf 'virtio_blk\nefivarfs\n' > "$work/etc/modules-load.d/machine.conf"
 # Each device costs a second of an emulated processor.
 mkdir -p "$work/etc/systemd/system/systemd-udev-trigger.service.d"
 cp etc/systemd/system/systemd-udev-trigger.service.d/few.conf "$work/etc/systemd/system/systemd-udev-trigger.service.d/"
-pack() { (cd "$work" && find . -print0 | sort -z | cpio --null --reproducible -o -H newc --quiet | zstd -q -19 -T0 -f -o "$1"); }
+pack() { (cd "$work" && find . -print0 | sort -z | cpio --null --reproducible -o -H newc --quiet | zstd -q -12 -T0 -f -o "$1"); }
 pack "$folder/initrd.img"
 mkdir -p "$work/etc/udev/rules.d"
 echo '# tampered with' > "$work/etc/udev/rules.d/10-other.rules"

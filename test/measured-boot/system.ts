@@ -100,6 +100,8 @@ interface Image {
   readonly otherInitrd?: true;
   /** Who signs the values of PCR 11; nobody if undefined. */
   readonly pcrKey?: 'pcr' | 'stranger';
+  /** It carries the signatures of the installed image. */
+  readonly copiedSignatures?: true;
   /** Signed for Secure Boot. */
   readonly secureBoot?: true;
 }
@@ -109,8 +111,9 @@ const commandLine = 'console=ttyS0 8250.nr_uarts=1 root=PARTLABEL=root rw quiet 
 const images = {
   installed: { pcrKey: 'pcr', secureBoot: true },
   updated: { pcrKey: 'pcr', secureBoot: true, commandLine: `${commandLine} auxcred.test=updated` },
-  /** What somebody with the disk, but without a key, can make: the other command line, without any signature. */
-  'other-command-line': { commandLine: `${commandLine} auxcred.test=tampered` },
+  /** What somebody with the disk, but without a key, can make: another command line under the owner's signatures. */
+  'other-command-line': { commandLine: `${commandLine} auxcred.test=tampered`, copiedSignatures: true },
+  unsigned: { commandLine: `${commandLine} auxcred.test=unsigned` },
   'other-initrd': { pcrKey: 'stranger', otherInitrd: true },
 } as const satisfies Record<string, Image>;
 
@@ -140,8 +143,18 @@ async function makeImages(root: string, folder: string): Promise<void> {
             `--pcr-public-key=/mnt/${image.pcrKey}.pub`,
             `--phases=${phases.join(' ')}`,
           ]),
+      ...(image.copiedSignatures
+        ? ['pcrsig', 'pcrpkey'].map((section) => `--section=.${section}:@/mnt/installed.${section}`)
+        : []),
       `--output=/mnt/${name}.efi`,
     ]);
+    if (name === 'installed')
+      for (const section of ['pcrsig', 'pcrpkey'])
+        await execute('objcopy', [
+          `--dump-section=.${section}=${join(folder, `${name}.${section}`)}`,
+          join(folder, `${name}.efi`),
+          join(folder, 'copy.efi'),
+        ]);
     if (image.secureBoot) await execute(script('sign.sh'), [folder, join(folder, `${name}.efi`)]);
   }
   await execute('cp', [join(root, 'usr/lib/systemd/boot/efi/systemd-bootx64.efi'), join(folder, 'loader.efi')]);
