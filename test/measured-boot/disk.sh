@@ -3,7 +3,7 @@
 fs=$1 images=$2 target=$3 esp=$3.esp
 truncate -s 96M "$esp"
 mkfs.vfat -F 32 -n ESP "$esp" > /dev/null
-mmd -i "$esp" ::/EFI ::/EFI/BOOT ::/EFI/systemd ::/EFI/Linux ::/EFI/new ::/loader ::/loader/keys ::/loader/keys/auto
+mmd -i "$esp" ::/EFI ::/EFI/BOOT ::/EFI/systemd ::/EFI/Linux ::/EFI/new ::/loader ::/loader/keys
 mcopy -i "$esp" "$images/loader.efi" ::/EFI/BOOT/BOOTX64.EFI
 mcopy -i "$esp" "$images/loader.efi" ::/EFI/systemd/systemd-bootx64.efi
 mcopy -i "$esp" "$images/installed.efi" ::/EFI/Linux/system.efi

@@ -10,7 +10,7 @@ release=$(ls usr/lib/modules)
 mkdir -p "$root/usr/lib/modules/$release/kernel"
 cp boot/vmlinuz-* "$root/boot/vmlinuz"
 cp usr/lib/modules/*/modules.builtin* usr/lib/modules/*/modules.order "$root/usr/lib/modules/$release/"
-for module in virtio_blk fat vfat nls_ascii efivarfs autofs4 virtio-rng; do
+for module in virtio_blk fat vfat nls_ascii nls_cp437 efivarfs autofs4 virtio-rng; do
   find usr/lib/modules -name "$module.ko*" -exec cp {} "$root/usr/lib/modules/$release/kernel/" \;
 done
 # The kernel's and kmod's decompression are slow under emulation.

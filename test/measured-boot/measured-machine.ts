@@ -66,7 +66,7 @@ export class MeasuredMachine implements AsyncDisposable {
     const parts = await cached('measured-disk', hash, async (folder) => {
       await using made = await MeasuredMachine.installed();
       const state = await made.on();
-      if (state !== 'running') throw new Error(`the first boot is ${state}\n${made.console}`);
+      if (state !== 'running') throw new Error(`the first boot is ${state}\n${await made.failed()}`);
       await sealInMachine(made, signedPolicy);
       await made.off();
       await copyParts(made.#folder, folder);
@@ -171,6 +171,13 @@ export class MeasuredMachine implements AsyncDisposable {
     return (await this.run(`journalctl -b -o cat --no-pager -u '${unit}'`)).stdout;
   }
 
+  /** Why this boot is not well: the units that failed, and what they and the broker wrote. */
+  async failed(): Promise<string> {
+    const units = '$(systemctl --failed --plain --no-legend | cut -d" " -f1)';
+    const script = `systemctl --failed --no-pager; for unit in ${units} auxcred.service; do journalctl -b --no-pager -u "$unit"; done`;
+    return (await this.run(script, { check: false })).stdout;
+  }
+
   /** What the probes found: `early`, `normal` and `late`; those whose unit did not start are missing. */
   async probes(): Promise<Probes> {
     const { stdout } = await this.run('cd /run/probe 2> /dev/null && grep -H . * || true');
@@ -186,6 +193,11 @@ export class MeasuredMachine implements AsyncDisposable {
   /** Puts a file on the ESP of the machine that is off. */
   async place(file: string, path: string): Promise<void> {
     await execute('mcopy', ['-o', '-i', `${this.#part('disk')}@@1M`, file, `::/${path}`]);
+  }
+
+  /** Makes a folder on the ESP of the machine that is off. */
+  async makeFolder(path: string): Promise<void> {
+    await execute('mmd', ['-i', `${this.#part('disk')}@@1M`, `::/${path}`]);
   }
 
   /** Puts the disk into a machine with another TPM. */

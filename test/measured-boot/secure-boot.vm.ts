@@ -16,6 +16,7 @@ describe('Secure Boot', { skip: cannotBoot }, () => {
   });
 
   test('is enrolled after the seed was sealed: PCR 7 is another one, and the recovery key binds it', async () => {
+    await machine.makeFolder('loader/keys/auto');
     for (const name of ['PK', 'KEK', 'db'])
       await machine.place(join(machine.system.folder, `${name}.auth`), `loader/keys/auto/${name}.auth`);
     assert.equal(await machine.on({ secureBoot: true }), 'degraded');
@@ -28,7 +29,7 @@ describe('Secure Boot', { skip: cannotBoot }, () => {
   test('and a signed update opens the seed after that', async () => {
     await machine.off();
     await machine.boots('updated');
-    assert.equal(await machine.on({ secureBoot: true }), 'running', await machine.said('auxcred.service'));
+    assert.equal(await machine.on({ secureBoot: true }), 'running', await machine.failed());
     await assertServes(machine, first);
   });
 });

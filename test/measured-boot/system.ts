@@ -81,6 +81,8 @@ async function makeRoot(folder: string): Promise<void> {
     `--include=${packages.join(',')}`,
     '--aptopt=Acquire::Check-Valid-Until "false"',
     ...(proxy === '' ? [] : [`--aptopt=${proxy}`]),
+    // Nobody needs a root whose making was interrupted.
+    '--dpkgopt=force-unsafe-io',
     '--dpkgopt=path-exclude=/usr/share/doc/*',
     '--dpkgopt=path-exclude=/usr/share/man/*',
     '--dpkgopt=path-exclude=/usr/share/locale/*',
