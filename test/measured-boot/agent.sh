@@ -1,5 +1,6 @@
 #!/bin/bash
-# Says which boot this is, then does what the test asks for: "ID BASE64(COMMAND)" a line, "ID STATUS BASE64(STDOUT) BASE64(STDERR)" back.
+# Says which boot this is, then does what the test asks for: "ID BASE64(COMMAND)" a line, and back
+# "ID STATUS BASE64(STDOUT) BASE64(STDERR)".
 # The port can be open once at a time, so one descriptor reads and writes.
 exec 3<> /dev/virtio-ports/agent || exit
 echo "up $(< /proc/sys/kernel/random/boot_id)" >&3

@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
-import type { MeasuredMachine, Probes } from './measured-machine.ts';
+import { after, before, describe } from 'node:test';
+import { cannotBoot } from '../machine/machine.ts';
+import type { MeasuredMachine, Probes, Start } from './measured-machine.ts';
 
 const units = ['early', 'normal', 'late'] as const;
 
@@ -36,4 +38,34 @@ export async function assertRefused(machine: MeasuredMachine, reason: RegExp): P
   assert.match(await machine.said('auxcred.service'), reason);
   const { stdout } = await machine.run('systemctl is-failed early normal late || true');
   assert.equal(stdout, 'failed\nfailed\nfailed\n');
+}
+
+/** One machine through the cases of a file. */
+export interface Life {
+  readonly machine: MeasuredMachine;
+  /** What the probes found when the seed was sealed. */
+  first: Probes;
+}
+
+/** Declares the cases of one machine: what one of them leaves behind is where the next one starts. */
+export function describeMachine(name: string, start: () => Promise<Start>, declare: (life: Life) => void): void {
+  describe(name, { skip: cannotBoot }, () => {
+    let made: MeasuredMachine | undefined;
+    const life: Life = {
+      get machine() {
+        if (made === undefined) throw new Error('there is no machine yet');
+        return made;
+      },
+      first: {},
+    };
+    before(async () => {
+      const started = await start();
+      made = started.machine;
+      life.first = started.first;
+    });
+    after(async () => {
+      await made?.[Symbol.asyncDispose]();
+    });
+    declare(life);
+  });
 }

@@ -1,10 +1,12 @@
 #!/bin/sh -eu
-# usage: kernel.sh ROOT       the cloud kernel without its package's scripts, and the few modules that the machine has devices for
+# usage: kernel.sh ROOT
+# The cloud kernel without its package's scripts, and the few modules that the machine has devices for.
 root=$1 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
 export APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"
-apt-get -o APT::Sandbox::User=root download -q "$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image.*\)/\1/p' | head -n 1)"
+kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/.*Depends: \(linux-image.*\)/\1/p' | head -n 1)
+apt-get -o APT::Sandbox::User=root download -q "$kernel"
 dpkg-deb -x ./*.deb .
 release=$(ls usr/lib/modules)
 mkdir -p "$root/usr/lib/modules/$release/kernel"

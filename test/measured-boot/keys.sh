@@ -7,7 +7,8 @@ for name in pcr stranger; do
 done
 owner=11111111-2222-3333-4444-000000000000
 for name in PK KEK db; do
-  openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=auxcred test $name/" -keyout $name.key -out $name.crt 2> /dev/null
+  openssl req -new -x509 -newkey rsa:2048 -nodes -days 3650 -subj "/CN=auxcred test $name/" \
+    -keyout $name.key -out $name.crt 2> /dev/null
   cert-to-efi-sig-list -g $owner $name.crt $name.esl
 done
 sign-efi-sig-list -g $owner -k PK.key -c PK.crt PK PK.esl PK.auth > /dev/null

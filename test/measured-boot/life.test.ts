@@ -1,26 +1,18 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { cannotBoot } from '../machine/machine.ts';
-import { assertRefused, assertServes, sealInMachine, signedPolicy } from './cases.ts';
-import { MeasuredMachine, type Probes } from './measured-machine.ts';
+import { test } from 'node:test';
+import { assertRefused, assertServes, describeMachine, sealInMachine, signedPolicy } from './cases.ts';
+import { MeasuredMachine } from './measured-machine.ts';
 
 /** The five boots that decide most, in one machine's life. `npm run test:vm` has the others. */
-describe('the life of a measured machine', { skip: cannotBoot }, () => {
-  let machine: MeasuredMachine;
-  let first: Probes;
-  before(async () => {
-    machine = await MeasuredMachine.installed();
-  });
-  after(async () => {
-    await machine?.[Symbol.asyncDispose]();
-  });
-
+describeMachine('the life of a measured machine', MeasuredMachine.installed, (life) => {
   test('it is installed, and binds its seed to the signed images of its owner', async () => {
+    const { machine } = life;
     assert.equal(await machine.on(), 'running', await machine.failed());
-    first = await sealInMachine(machine, signedPolicy);
+    life.first = await sealInMachine(machine, signedPolicy);
   });
 
   test('the power is cut, a signed update is booted, and every phase of it has its secrets', async () => {
+    const { machine, first } = life;
     await machine.cut();
     await machine.boots('updated');
     assert.equal(await machine.on(), 'running', await machine.failed());
@@ -33,6 +25,7 @@ describe('the life of a measured machine', { skip: cannotBoot }, () => {
   });
 
   test('with another command line under the old signatures it boots, and keeps its seed closed', async () => {
+    const { machine } = life;
     await machine.off();
     await machine.boots('other-command-line');
     assert.equal(await machine.on(), 'degraded');
@@ -41,6 +34,7 @@ describe('the life of a measured machine', { skip: cannotBoot }, () => {
   });
 
   test('on another TPM it boots, and the recovery key brings its secrets back', async () => {
+    const { machine, first } = life;
     await machine.off();
     await machine.boots('updated');
     await machine.otherTpm();
@@ -51,6 +45,7 @@ describe('the life of a measured machine', { skip: cannotBoot }, () => {
   });
 
   test('the power is cut right after that, and nothing is lost', async () => {
+    const { machine, first } = life;
     await machine.cut();
     assert.equal(await machine.on(), 'running', await machine.failed());
     await assertServes(machine, first);

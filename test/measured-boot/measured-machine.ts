@@ -17,6 +17,12 @@ export interface Probe {
 
 export type Probes = Readonly<Record<string, Probe>>;
 
+/** A machine that is off, and what its probes found when it was sealed: nothing if it is not yet. */
+export interface Start {
+  readonly machine: MeasuredMachine;
+  readonly first: Probes;
+}
+
 export interface Power {
   /** Firmware that knows Secure Boot; the machine then has variables of its own for it. */
   readonly secureBoot?: boolean;
@@ -42,8 +48,8 @@ export class MeasuredMachine implements AsyncDisposable {
     this.#folder = folder;
   }
 
-  /** A machine that an installer has just left: auxcred sealed with `--root=`, and no boot has bound it yet. */
-  static async installed(): Promise<MeasuredMachine> {
+  /** A new machine with Debian and auxcred's package on its disk. It was never on. */
+  static async installed(): Promise<Start> {
     const machine = new MeasuredMachine(await measuredSystem(), temporaryFolder());
     try {
       await machine.#install();
@@ -51,20 +57,20 @@ export class MeasuredMachine implements AsyncDisposable {
       await machine[Symbol.asyncDispose]();
       throw error;
     }
-    return machine;
+    return { machine, first: {} };
   }
 
   /**
-   * The same after its first boot, sealed to the signed images of its owner and to PCR 7; from the cache if this program
+   * One that was on once, sealed to the signed images of its owner and to PCR 7; from the cache if this program
    * was sealed there before.
    * @returns the machine, switched off, and what its probes found
    */
-  static async sealed(): Promise<{ machine: MeasuredMachine; first: Probes }> {
+  static async sealed(): Promise<Start> {
     const system = await measuredSystem();
     const scripts = ['file-system.sh', 'disk.sh'].map(script);
     const hash = fileHash(debianPackage(), join(system.folder, 'installed.efi'), ...scripts);
     const parts = await cached('measured-disk', hash, async (folder) => {
-      await using made = await MeasuredMachine.installed();
+      await using made = (await MeasuredMachine.installed()).machine;
       const state = await made.on();
       if (state !== 'running') throw new Error(`the first boot is ${state}\n${await made.failed()}`);
       await sealInMachine(made, signedPolicy);
@@ -122,8 +128,8 @@ export class MeasuredMachine implements AsyncDisposable {
     const state = await this.#running.settled();
     // A log line, since what a boot costs decides how many a test may have.
     const seconds = (from: number): string => String(Math.round((Date.now() - from) / 1000));
-    const cost = `${seconds(started)} s, ${seconds(upAfter)} s of it after the agent, ${this.#running.processorSeconds} s of processor`;
-    console.error(`booted in ${cost}: ${state}`);
+    const cost = `${seconds(upAfter)} s of it after the agent, ${String(this.#running.processorSeconds)} s of processor`;
+    console.error(`booted in ${seconds(started)} s, ${cost}: ${state}`);
     return state;
   }
 
@@ -173,8 +179,10 @@ export class MeasuredMachine implements AsyncDisposable {
 
   /** Why this boot is not well: the units that failed, and what they and the broker wrote. */
   async failed(): Promise<string> {
-    const units = '$(systemctl --failed --plain --no-legend | cut -d" " -f1)';
-    const script = `systemctl --failed --no-pager; for unit in ${units} auxcred.service; do journalctl -b --no-pager -u "$unit"; done`;
+    const script = `systemctl --failed --no-pager
+      for unit in $(systemctl --failed --plain --no-legend | cut -d ' ' -f 1) auxcred.service; do
+        journalctl -b --no-pager -u "$unit"
+      done`;
     return (await this.run(script, { check: false })).stdout;
   }
 

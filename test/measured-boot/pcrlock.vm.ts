@@ -1,22 +1,13 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { cannotBoot } from '../machine/machine.ts';
-import { assertRefused, assertServes, sealInMachine } from './cases.ts';
-import { MeasuredMachine, type Probes } from './measured-machine.ts';
+import { test } from 'node:test';
+import { assertRefused, assertServes, describeMachine, sealInMachine } from './cases.ts';
+import { MeasuredMachine } from './measured-machine.ts';
 
 const pcrlock = '/usr/lib/systemd/systemd-pcrlock';
 
-describe('what systemd-pcrlock predicts', { skip: cannotBoot }, () => {
-  let machine: MeasuredMachine;
-  let first: Probes;
-  before(async () => {
-    machine = await MeasuredMachine.installed();
-  });
-  after(async () => {
-    await machine?.[Symbol.asyncDispose]();
-  });
-
+describeMachine('what systemd-pcrlock predicts', MeasuredMachine.installed, (life) => {
   test('opens the seed in this boot', async () => {
+    const { machine } = life;
     assert.equal(await machine.on(), 'running', await machine.failed());
     await machine.run(`
       for part in firmware-code firmware-config secureboot-policy gpt machine-id; do ${pcrlock} lock-$part; done
@@ -24,10 +15,11 @@ describe('what systemd-pcrlock predicts', { skip: cannotBoot }, () => {
       mkdir -p /var/lib/pcrlock.d/650-uki.pcrlock.d
       ${pcrlock} lock-uki --pcrlock=/var/lib/pcrlock.d/650-uki.pcrlock.d/installed.pcrlock /efi/EFI/Linux/system.efi
       ${pcrlock} make-policy --pcr=0,2,4,7`);
-    first = await sealInMachine(machine, '--with-key=tpm2 --tpm2-pcrlock=/var/lib/systemd/pcrlock.json');
+    life.first = await sealInMachine(machine, '--with-key=tpm2 --tpm2-pcrlock=/var/lib/systemd/pcrlock.json');
   });
 
   test('and in the next one, whose image it was told', async () => {
+    const { machine, first } = life;
     await machine.run(`
       ${pcrlock} lock-uki --pcrlock=/var/lib/pcrlock.d/650-uki.pcrlock.d/updated.pcrlock /efi/EFI/new/system.efi
       ${pcrlock} make-policy --pcr=0,2,4,7
@@ -37,6 +29,7 @@ describe('what systemd-pcrlock predicts', { skip: cannotBoot }, () => {
   });
 
   test('but not in one that it was not told', async () => {
+    const { machine } = life;
     await machine.off();
     await machine.boots('unsigned');
     assert.equal(await machine.on(), 'degraded');

@@ -1,21 +1,12 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { after, before, describe, test } from 'node:test';
-import { cannotBoot } from '../machine/machine.ts';
-import { assertRefused, assertServes } from './cases.ts';
-import { MeasuredMachine, type Probes } from './measured-machine.ts';
+import { test } from 'node:test';
+import { assertRefused, assertServes, describeMachine } from './cases.ts';
+import { MeasuredMachine } from './measured-machine.ts';
 
-describe('Secure Boot', { skip: cannotBoot }, () => {
-  let machine: MeasuredMachine;
-  let first: Probes;
-  before(async () => {
-    ({ machine, first } = await MeasuredMachine.sealed());
-  });
-  after(async () => {
-    await machine?.[Symbol.asyncDispose]();
-  });
-
+describeMachine('Secure Boot', MeasuredMachine.sealed, (life) => {
   test('is enrolled after the seed was sealed: PCR 7 is another one, and the recovery key binds it', async () => {
+    const { machine, first } = life;
     await machine.makeFolder('loader/keys/auto');
     for (const name of ['PK', 'KEK', 'db'])
       await machine.place(join(machine.system.folder, `${name}.auth`), `loader/keys/auto/${name}.auth`);
@@ -27,6 +18,7 @@ describe('Secure Boot', { skip: cannotBoot }, () => {
   });
 
   test('and a signed update opens the seed after that', async () => {
+    const { machine, first } = life;
     await machine.off();
     await machine.boots('updated');
     assert.equal(await machine.on({ secureBoot: true }), 'running', await machine.failed());

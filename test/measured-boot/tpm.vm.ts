@@ -1,26 +1,18 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
-import { cannotBoot } from '../machine/machine.ts';
-import { assertRefused, assertServes } from './cases.ts';
-import { MeasuredMachine, type Probes } from './measured-machine.ts';
+import { test } from 'node:test';
+import { assertRefused, assertServes, describeMachine } from './cases.ts';
+import { MeasuredMachine } from './measured-machine.ts';
 
-describe("a machine's TPM", { skip: cannotBoot }, () => {
-  let machine: MeasuredMachine;
-  let first: Probes;
-  before(async () => {
-    ({ machine, first } = await MeasuredMachine.sealed());
-  });
-  after(async () => {
-    await machine?.[Symbol.asyncDispose]();
-  });
-
+describeMachine("a machine's TPM", MeasuredMachine.sealed, (life) => {
   test('is switched off in the setup: the machine boots, and the seed stays closed', async () => {
+    const { machine } = life;
     assert.equal(await machine.on({ withoutTpm: true }), 'degraded');
     await assertRefused(machine, /TPM/);
     assert.equal((await machine.run('auxcred unseal', { check: false })).status, 10);
   });
 
   test('is cleared there: another TPM to the seed, which the recovery key seals to it', async () => {
+    const { machine, first } = life;
     await machine.off();
     await machine.clearTpm();
     assert.equal(await machine.on(), 'degraded');
@@ -31,6 +23,7 @@ describe("a machine's TPM", { skip: cannotBoot }, () => {
   });
 
   test('and three power cuts at the moment when the seed is opened lock nothing', async () => {
+    const { machine, first } = life;
     await machine.cut();
     for (let cuts = 0; cuts < 3; cuts++) {
       // The agent is up just when the first unit asks for its secret.

@@ -226,7 +226,7 @@ function qemuArguments(folder: string, parts: Parts, tpm: string, agent: string)
     ['-machine', `q35,smm=${secure ? 'on' : 'off'},vmport=off,hpet=off`],
     // Where KVM works, `AUXCRED_TEST_ACCELERATOR=kvm` makes a boot take seconds.
     ['-accel', process.env['AUXCRED_TEST_ACCELERATOR'] ?? 'tcg,thread=multi,tb-size=256'],
-    ['-cpu', process.env['VMCPU'] ?? 'max', '-smp', '2', '-m', '1024'],
+    ['-cpu', 'max', '-smp', '2', '-m', '1024'],
     ['-nodefaults', '-no-user-config', '-display', 'none', '-boot', 'menu=off'],
     ...(secure ? [['-global', 'driver=cfi.pflash01,property=secure,value=on']] : []),
     ['-drive', `if=pflash,format=raw,unit=0,readonly=on,file=${code}`],
