@@ -24,7 +24,8 @@ copy() { tar -C "$root" --dereference --hard-dereference -cf - -- "$@" | tar -C 
 copy "${found[@]}" $needed usr/lib64/ld-linux-x86-64.so.2
 tar -C "$root" -cf - usr/lib/systemd/system usr/lib/modules usr/lib/modprobe.d etc/passwd etc/group etc/nsswitch.conf \
   usr/lib/tmpfiles.d/{20-systemd-stub,systemd,static-nodes-permissions}.conf \
-  usr/lib/udev/rules.d/{50-udev-default,60-block,60-persistent-storage,60-tpm-udev,99-systemd}.rules | tar -C "$work" -xf -
+  usr/lib/udev/rules.d/{50-udev-default,60-block,60-persistent-storage,60-tpm-udev,99-systemd}.rules |
+  tar -C "$work" -xf -
 for name in modprobe insmod; do ln -sf kmod "$work/usr/bin/$name"; done
 ln -sf bash "$work/usr/bin/sh"
 ln -s usr/lib/systemd/systemd "$work/init"

@@ -128,7 +128,7 @@ export class MeasuredMachine implements AsyncDisposable {
     const state = await this.#running.settled();
     // A log line, since what a boot costs decides how many a test may have.
     const seconds = (from: number): string => String(Math.round((Date.now() - from) / 1000));
-    const cost = `${seconds(upAfter)} s of it after the agent, ${String(this.#running.processorSeconds)} s of processor`;
+    const cost = `${seconds(upAfter)} s after the agent, ${String(this.#running.processorSeconds)} s of processor`;
     console.error(`booted in ${seconds(started)} s, ${cost}: ${state}`);
     return state;
   }

@@ -24,7 +24,7 @@ export interface Answer {
   readonly stderr: string;
 }
 
-/** A boot took 57 s on two quiet cores, and four times that beside other tests. Only a boot that hangs takes as long. */
+/** A boot takes 40 s on two quiet cores, and four times that beside other tests. Only one that hangs takes as long. */
 const bootLimitMs = Number(process.env['AUXCRED_TEST_BOOT_SECONDS'] ?? 600) * 1000;
 
 const hopeless = /EFI Internal Shell|Kernel panic|emergency mode|Security Violation|Access Denied|BdsDxe: failed/;
