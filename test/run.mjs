@@ -1,6 +1,7 @@
 // Runs the compiled tests: all of them, or those whose file name contains one of the arguments (`npm test -- broker`).
 // --quick leaves out what boots a machine, starts a TPM or builds the program again; --all runs every case on every
-// version of systemd; --nixos runs the tests of the NixOS module alone, over the nixpkgs that two variables name.
+// version of systemd; --nixos runs the tests of the NixOS module alone, over the nixpkgs that two variables name; --vm
+// runs the measured machines alone, those included that only it runs.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
@@ -15,9 +16,9 @@ process.chdir(dirname(dirname(fileURLToPath(import.meta.url))));
 const folder = join('build', 'test');
 const options = process.argv.slice(2).filter((argument) => argument.startsWith('--'));
 const names = process.argv.slice(2).filter((argument) => !argument.startsWith('--'));
-const unknown = options.find((option) => !['--quick', '--all', '--nixos'].includes(option));
+const unknown = options.find((option) => !['--quick', '--all', '--nixos', '--vm'].includes(option));
 if (unknown !== undefined) {
-  console.error(`no option ${unknown}: --quick, --all, --nixos, and parts of file names`);
+  console.error(`no option ${unknown}: --quick, --all, --nixos, --vm, and parts of file names`);
   process.exit(2);
 }
 const onNixos = options.includes('--nixos');
@@ -32,6 +33,7 @@ if (onNixos) {
 }
 const quick = options.includes('--quick');
 const whole = options.includes('--all');
+const measured = options.includes('--vm');
 if (whole) process.env.AUXCRED_TEST_MATRIX = 'whole';
 if (quick) process.env.AUXCRED_TEST_QUICK = '1';
 const underCi = process.env.CI !== undefined;
@@ -51,15 +53,24 @@ const builds = resolve(folder, 'package', 'built.js');
 const boots = (file) => reaches(resolve(file), machine);
 /** Files that only the whole suite runs: they boot machines, start TPMs, or build the program once more. */
 const isThorough = (file) => boots(file) || reaches(resolve(file), tpm) || reaches(resolve(file), builds);
+const measuredFile = /^measured-boot\/.*\.(test|vm)\.js$/;
+const wanted = onNixos ? /\.nixos\.js$/ : measured ? measuredFile : /\.test\.js$/;
 const found = readdirSync(folder, { recursive: true })
   .map(String)
-  .filter((file) => file.endsWith(onNixos ? '.nixos.js' : '.test.js'))
+  .filter((file) => wanted.test(file))
   .filter((file) => names.length === 0 || names.some((name) => file.includes(name)))
   .map((file) => join(folder, file))
   .filter((file) => !quick || !isThorough(file))
   .sort();
 /** What takes longest comes first, so that no long file is left alone at the end; then machines, which wait much. */
-const longest = ['commands/killed', 'boot/health', 'boot/tpm', 'programs/generator', 'gokey/gokey'];
+const longest = [
+  'measured-boot/life',
+  'commands/killed',
+  'boot/health',
+  'boot/tpm',
+  'programs/generator',
+  'gokey/gokey',
+];
 const rank = (file) => {
   const index = longest.findIndex((name) => file.endsWith(`${name}.test.js`));
   return index >= 0 ? index : longest.length + (boots(file) ? 0 : 1);
@@ -105,7 +116,8 @@ setMaxListeners(0, abort.signal);
 // Twice as many as there are cores: much of a boot test is waiting.
 const events = run({
   files,
-  concurrency: 2 * Math.max(2, availableParallelism()),
+  // One measured machine is on at a time.
+  concurrency: measured ? 1 : 2 * Math.max(2, availableParallelism()),
   timeout: minutes * 60_000,
   signal: abort.signal,
 });

@@ -1,0 +1,71 @@
+import assert from 'node:assert/strict';
+import { after, before, describe } from 'node:test';
+import { cannotBoot } from '../machine/machine.ts';
+import type { MeasuredMachine, Probes, Start } from './measured-machine.ts';
+
+const units = ['early', 'normal', 'late'] as const;
+
+/** As the guide advises for unified kernel images. */
+export const signedPolicy = '--with-key=tpm2 --tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem --tpm2-pcrs=7';
+
+const manifest = units.map((unit) => `[secret."key-${unit}"]\nkind = "hex"\nunits = ["${unit}.service"]\n`).join('\n');
+
+/**
+ * Seals a new seed as its owner would, in the machine that is on, and applies a manifest with a secret for each probe.
+ * @returns what the probes find then
+ */
+export async function sealInMachine(machine: MeasuredMachine, options: string): Promise<Probes> {
+  await machine.run(`mkdir -p /etc/auxcred/secrets.d; cat > /etc/auxcred/secrets.d/test.toml << 'END'\n${manifest}END`);
+  await machine.run(`auxcred seal ${options} --recipient=${machine.recipient}`);
+  await machine.run('auxcred apply && systemctl restart early normal late');
+  const found = await machine.probes();
+  for (const unit of units) assert.match(found[unit]?.credentials[`key-${unit}`] ?? '', /^[0-9a-f]{16}$/);
+  return found;
+}
+
+/** Every probe got the secret that it had in `first`, and the TPM counts no failure. */
+export async function assertServes(machine: MeasuredMachine, first: Probes): Promise<void> {
+  const found = await machine.probes();
+  const credentials = (probes: Probes): unknown => units.map((unit) => probes[unit]?.credentials);
+  assert.deepEqual(credentials(found), credentials(first), await machine.said('auxcred.service'));
+  const { stdout } = await machine.run('TPM2TOOLS_TCTI=device:/dev/tpmrm0 tpm2_getcap properties-variable');
+  assert.match(stdout, /TPM2_PT_LOCKOUT_COUNTER: 0x0\n/);
+}
+
+/** No probe got a secret, none of them started without it, and the broker says why. */
+export async function assertRefused(machine: MeasuredMachine, reason: RegExp): Promise<void> {
+  assert.deepEqual(await machine.probes(), {});
+  assert.match(await machine.said('auxcred.service'), reason);
+  const { stdout } = await machine.run('systemctl is-failed early normal late || true');
+  assert.equal(stdout, 'failed\nfailed\nfailed\n');
+}
+
+/** One machine through the cases of a file. */
+export interface Life {
+  readonly machine: MeasuredMachine;
+  /** What the probes found when the seed was sealed. */
+  first: Probes;
+}
+
+/** Declares the cases of one machine: what one of them leaves behind is where the next one starts. */
+export function describeMachine(name: string, start: () => Promise<Start>, declare: (life: Life) => void): void {
+  describe(name, { skip: cannotBoot }, () => {
+    let made: MeasuredMachine | undefined;
+    const life: Life = {
+      get machine() {
+        if (made === undefined) throw new Error('there is no machine yet');
+        return made;
+      },
+      first: {},
+    };
+    before(async () => {
+      const started = await start();
+      made = started.machine;
+      life.first = started.first;
+    });
+    after(async () => {
+      await made?.[Symbol.asyncDispose]();
+    });
+    declare(life);
+  });
+}

@@ -1,0 +1,31 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { assertRefused, assertServes, describeMachine, sealInMachine } from './cases.ts';
+import { MeasuredMachine } from './measured-machine.ts';
+
+describeMachine('literal values of what booted', MeasuredMachine.installed, (life) => {
+  test('get a branch for an update before it boots', async () => {
+    const { machine } = life;
+    assert.equal(await machine.on(), 'running', await machine.failed());
+    life.first = await sealInMachine(machine, '--with-key=tpm2 --tpm2-pcrs=4+7');
+    const { stderr } = await machine.run('auxcred reseal --predict=/efi/EFI/new/system.efi');
+    assert.match(stderr, /sealed the seed of host\/machine to its TPM with PCR 4\+7/);
+  });
+
+  test('open with the image that was predicted', async () => {
+    const { machine, first } = life;
+    await machine.run('cp /efi/EFI/new/system.efi /efi/EFI/Linux/system.efi; sync');
+    assert.equal(await machine.reboot(), 'running', await machine.failed());
+    assert.match((await machine.run('cat /proc/cmdline')).stdout, /auxcred\.test=updated/);
+    await assertServes(machine, first);
+  });
+
+  test('refuse an image that nobody signed or predicted, and name the PCR', async () => {
+    const { machine } = life;
+    await machine.off();
+    await machine.boots('unsigned');
+    assert.equal(await machine.on(), 'degraded');
+    await assertRefused(machine, /in any of 2 accepted ways; in the closest: PCR 4 \(/);
+    assert.equal((await machine.run('auxcred unseal', { check: false })).status, 12);
+  });
+});
