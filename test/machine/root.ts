@@ -15,6 +15,7 @@ import {
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createLayer, discardLayer } from './layer.ts';
+import { services } from './services.ts';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
 interface Recipe {
@@ -55,24 +56,6 @@ const tssTime64 = [
   'libtss2-tctildr0t64',
   'libtss2-tcti-swtpm0t64',
   'libtss2-tcti-device0t64',
-];
-
-/** What the pages of docs/services install, by `apt install` without what is only recommended. */
-const services = [
-  'postgresql',
-  'mariadb-server',
-  'valkey-server',
-  'nginx-light',
-  'caddy',
-  'wireguard-tools',
-  'podman',
-  'restic',
-  'iwd',
-  'wpasupplicant',
-  'prometheus',
-  'docker-registry',
-  'git',
-  'python3',
 ];
 
 const recipes = {

@@ -19,15 +19,13 @@ export const wireguard: Service = {
       const own = (await machine.run(['wg', 'pubkey'], { input: value })).stdout;
       return (await machine.run(['wg', 'show', 'wg0', 'public-key'], { check: false })).stdout === own;
     }
-    const credential = await machine.run(['cat', `/run/credentials/${unit}/network.wireguard.private.10-wg0`], {
-      check: false,
-    });
+    const credential = await machine.run(['cat', `/run/credentials/${unit}/wg0`], { check: false });
     if (credential.status !== 0 || credential.stdout !== value) return false;
     const { InvocationID = '' } = await machine.properties(unit, 'InvocationID');
     const said = (await machine.journal(`_SYSTEMD_INVOCATION_ID=${InvocationID}`)).map((entry) =>
       String(entry['MESSAGE']),
     );
     if (said.some((line) => /wireguard key/.test(line))) throw new Error(said.join('\n'));
-    return said.some((line) => /netdev could not be created: Operation not supported/.test(line));
+    return said.some((line) => /wg0: Failed to create netdev: Operation not supported/.test(line));
   },
 };
