@@ -6,7 +6,17 @@ import { characterClasses, kindNames } from '../derive/kind.ts';
 import type { FailureCode } from '../failure.ts';
 
 /** What a shell offers to complete a word: names that `auxcred names` prints, or paths. */
-export type Wanted = 'secrets' | 'fixed' | 'hosts' | 'groups' | 'scopes' | 'vaults' | 'verbs' | 'file' | 'folder';
+export type Wanted =
+  | 'secrets'
+  | 'fixed'
+  | 'hosts'
+  | 'groups'
+  | 'scopes'
+  | 'vaults'
+  | 'verbs'
+  | 'examples'
+  | 'file'
+  | 'folder';
 
 export interface OptionEntry {
   /** Without the dashes. */
@@ -434,6 +444,24 @@ export const manual = {
       group,
       ...view,
     ],
+  }),
+  example: page({
+    group: 'machine',
+    summary: 'a service that gets its secrets: manifest and configuration, to read or to write',
+    usage: ['[NAME]'],
+    operands: ['examples'],
+    text: [
+      'Without a name it lists the examples. With one it prints a shell script that writes the files of that example, ' +
+        'each under its own path. Nothing is changed before a shell runs it. The page of the service, in ' +
+        '/usr/share/doc/auxcred/docs/services, says what comes before and after.',
+    ],
+    options: [],
+    examples: [
+      { command: 'auxcred example postgresql', says: 'read it' },
+      { command: 'auxcred example postgresql | sh', says: 'write its files' },
+    ],
+    statuses: { 'not-found': 'there is no such example' },
+    files: { '/usr/share/doc/auxcred/examples': 'the files' },
   }),
   graph: page({
     group: 'machine',

@@ -1,5 +1,6 @@
 import { placeOf } from '../cli/chosen-folder.ts';
 import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
+import { exampleNames, examplesFolder } from '../cli/examples.ts';
 import { verbNames } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { nameText } from '../fixed/name.ts';
@@ -18,6 +19,8 @@ function namesOf(options: Options): string[] {
   switch (options.operands[0]) {
     case 'verbs':
       return verbNames;
+    case 'examples':
+      return exampleNames(examplesFolder());
     case 'secrets':
       return [...readable(() => declared(options)), ...readable(() => fixed(options))];
     case 'fixed':

@@ -6,6 +6,7 @@ import {
   readFileSync,
   rmdirSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -64,6 +65,13 @@ const documentation = [
   ].map((name) => `docs/${name}`),
 ];
 
+/** Files below a folder of the source, by their path from its root. */
+const filesBelow = (folder: string): string[] =>
+  readdirSync(folder, { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name))
+    .sort();
+
 const file = (
   source: string,
   destination: string,
@@ -97,6 +105,11 @@ const filesFrom = (dist: string, native = join(dist, 'koffi.node')): readonly In
   ...manPageFiles.map((page) => file(join(dist, 'man', page), `share/man/man${page.slice(-1)}/${page}`)),
   ...Object.values(completionFiles).map((path) => file(join(dist, 'completion', basename(path)), `share/${path}`)),
   ...documentation.map((path) => file(path, `share/doc/auxcred/${path}`)),
+  ...filesBelow('docs/services').map((path) => file(path, `share/doc/auxcred/${path}`)),
+  ...filesBelow('examples').map((path) => {
+    const mode = (statSync(path).mode & 0o100) === 0 ? 0o644 : 0o755;
+    return file(path, `share/doc/auxcred/${path}`, { mode });
+  }),
   file(join(dist, 'copyright'), 'share/doc/auxcred/copyright'),
 ];
 

@@ -17,6 +17,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
   plan: async (argv) => (await import('../commands/plan.ts')).plan(argv),
   ls: async (argv) => (await import('../commands/ls.ts')).ls(argv),
   graph: async (argv) => (await import('../commands/graph.ts')).graph(argv),
+  example: async (argv) => (await import('../commands/example.ts')).example(argv),
   get: async (argv) => (await import('../commands/get.ts')).get(argv),
   run: async (argv) => (await import('../commands/run.ts')).run(argv),
   public: async (argv) => (await import('../commands/public.ts')).publicCommand(argv),
@@ -56,7 +57,7 @@ const verbs: Readonly<Record<Verb, (argv: readonly string[]) => number | Promise
  * Verbs that open no seed and need not guard memory: shells wait for `names`, units for `stage`, builds for `check`.
  * `status` and `doctor` also run if memory can't be guarded, but then open no seed.
  */
-const unguarded: readonly Verb[] = ['names', 'stage', 'check', 'status', 'doctor', 'measured'];
+const unguarded: readonly Verb[] = ['names', 'example', 'stage', 'check', 'status', 'doctor', 'measured'];
 
 async function main([verb, ...argv]: readonly string[]): Promise<number> {
   if (verb === '--version') {

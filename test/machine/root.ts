@@ -23,6 +23,8 @@ interface Recipe {
   readonly backports?: { readonly suite: string; readonly packages: readonly string[] };
   /** This Debian's own Node is too old for auxcred: install the official build as Debian package `nodejs`. */
   readonly officialNode?: true;
+  /** Services that the packages enable are disabled. */
+  readonly disabled?: true;
 }
 
 const everywhere = [
@@ -55,6 +57,24 @@ const tssTime64 = [
   'libtss2-tcti-device0t64',
 ];
 
+/** What the pages of docs/services install, by `apt install` without what is only recommended. */
+const services = [
+  'postgresql',
+  'mariadb-server',
+  'valkey-server',
+  'nginx-light',
+  'caddy',
+  'wireguard-tools',
+  'podman',
+  'restic',
+  'iwd',
+  'wpasupplicant',
+  'prometheus',
+  'docker-registry',
+  'git',
+  'python3',
+];
+
 const recipes = {
   '252': { suite: 'bookworm', packages: [...everywhere, ...tssBookworm, 'libstdc++6'], officialNode: true },
   '254': {
@@ -72,6 +92,12 @@ const recipes = {
    * seed files.
    */
   '262': { suite: 'forky', packages: [...everywhere, ...tssTime64, 'nodejs', 'gokey'] },
+  /** Systemd 257, with the services of the cookbook, docs/services. They are disabled: a test starts what it needs. */
+  services: {
+    suite: 'trixie',
+    packages: [...everywhere, ...tssTime64, 'nodejs', 'curl', ...services],
+    disabled: true,
+  },
   /** Systemd 257, with Nix and what NixOS' own scripts run on. */
   nixos: {
     suite: 'trixie',
@@ -272,6 +298,11 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     '--customize-hook=ln -sf /dev/null "$1"/etc/systemd/system/console-getty.service',
     // A machine that somebody should reach by ssh enables it, and has a host key of its own.
     '--customize-hook=chroot "$1" systemctl --quiet disable ssh.service ssh.socket; rm -f "$1"/etc/ssh/ssh_host_*',
+    ...(recipe.disabled === undefined
+      ? []
+      : [
+          '--customize-hook=rm -f "$1"/etc/systemd/system/multi-user.target.wants/* "$1"/etc/systemd/system/timers.target.wants/*',
+        ]),
     recipe.suite,
     folder,
     ...sources,

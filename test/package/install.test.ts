@@ -35,9 +35,10 @@ const expected = [
     'README.md',
     'CHANGELOG.md',
     'CONTRIBUTING.md',
-    ...readdirSync('docs')
+    ...filesIn('docs')
       .filter((name) => !name.endsWith('.mjs'))
       .map((name) => `docs/${name}`),
+    ...filesIn('examples').map((name) => `examples/${name}`),
   ].map((name) => `usr/share/doc/auxcred/${name}`),
   'usr/share/auxcred/secrets.schema.json',
   'usr/share/doc/auxcred/copyright',

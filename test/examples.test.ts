@@ -1,0 +1,52 @@
+/** The examples and their pages are the same, complete, and free of problems. */
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
+import { describe, test } from 'node:test';
+import { exampleNames, exampleOf } from '../src/cli/examples.ts';
+import { headings, readPage } from './boot/services/page.ts';
+import { auxcred, fails } from './cli.ts';
+
+const names = exampleNames('examples');
+
+describe('the examples', () => {
+  test('have a page each, in the shape of all pages, which the index lists', () => {
+    assert.ok(names.length > 0);
+    const index = readFileSync('docs/services/README.md', 'utf8');
+    assert.deepEqual(readdirSync('docs/services').sort(), ['README.md', ...names.map((name) => `${name}.md`)].sort());
+    for (const name of names) {
+      assert.deepEqual(readPage(name).headings, headings, name);
+      assert.ok(index.includes(`(${name}.md)`), name);
+    }
+  });
+
+  for (const name of names) {
+    const files = exampleOf('examples', name);
+
+    test(`${name} is what its page shows`, () => {
+      assert.deepEqual([...readPage(name).files].sort(), files.map(({ path, text }) => [path, text]).sort());
+    });
+
+    test(`${name} has a manifest that is right in itself`, () => {
+      const folder = `examples/${name}/etc/auxcred/secrets.d`;
+      const { status, stdout } = auxcred(['check', `--manifest=${folder}`]);
+      assert.deepEqual({ status, stdout }, { status: 0, stdout: '' });
+    });
+
+    test(`auxcred example ${name} prints a script that writes it`, () => {
+      const { status, stdout } = auxcred(['example', name]);
+      assert.equal(status, 0);
+      for (const { path, text, isExecutable } of files) {
+        assert.ok(!text.includes('END-OF-FILE'));
+        assert.ok(stdout.includes(`install -D -m ${isExecutable ? '755' : '644'} /dev/stdin ${path} `), path);
+        assert.ok(stdout.includes(text), path);
+      }
+      assert.equal(spawnSync('sh', ['-n'], { input: stdout }).status, 0);
+    });
+  }
+
+  test('are listed, and another name is refused with the nearest', () => {
+    assert.equal(auxcred(['example']).stdout, `${names.join('\n')}\n`);
+    assert.match(fails(['example', 'postgresq'], 'not-found', /postgresq/).stderr, /did you mean postgresql/);
+  });
+});
