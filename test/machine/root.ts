@@ -67,12 +67,16 @@ const services = [
   'wireguard-tools',
   'podman',
   'restic',
-  'iwd',
   'wpasupplicant',
   'prometheus',
   'docker-registry',
   'git',
   'python3',
+  // What runs the container, what is in it, and what wpa_supplicant logs in to.
+  'crun',
+  'netavark',
+  'busybox-static',
+  'hostapd',
 ];
 
 const recipes = {
