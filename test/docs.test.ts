@@ -113,7 +113,9 @@ describe('commands in the documentation', () => {
         for (const [, verb = '', rest = ''] of code.matchAll(/(?<![\w/.-])auxcred ([a-z]+)\b(?![./-])([^|&;#`)]*)/g)) {
           if (verb === 'help') continue;
           assert.ok(isVerb(verb), `${page}: auxcred ${verb}`);
-          for (const [, option = ''] of rest.matchAll(/(?<=\s)--([a-z][a-z0-9-]*)/g))
+          // What follows a lone -- is another program's.
+          const [own = ''] = rest.split(' -- ');
+          for (const [, option = ''] of own.matchAll(/(?<=\s)--([a-z][a-z0-9-]*)/g))
             assert.ok(optionsOf(manual[verb]).includes(option), `${page}: auxcred ${verb} --${option}`);
         }
       }

@@ -6,6 +6,7 @@ import { aliasedUnit } from '../system/unit-files.ts';
 import { isTemplate } from '../system/unit-name.ts';
 import { fileProblems } from './file-folder.ts';
 import { programObjection } from './hook.ts';
+import { idleUnitProblems } from './idle-units.ts';
 import { missingHookProblems } from './missing-hooks.ts';
 
 /** The manifest, with its problems on the machine at `root` added. */
@@ -17,6 +18,7 @@ export const withMachineProblems = (root: string, manifest: Manifest): Manifest 
     ...aliasProblems(root, manifest.declarations),
     ...hookProblems(root, manifest.declarations),
     ...missingHookProblems(root, manifest.declarations),
+    ...idleUnitProblems(root, manifest.declarations),
   ],
 });
 

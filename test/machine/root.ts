@@ -15,6 +15,7 @@ import {
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createLayer, discardLayer } from './layer.ts';
+import { services } from './services.ts';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
 interface Recipe {

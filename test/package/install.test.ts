@@ -66,9 +66,13 @@ describe('installing', () => {
   });
 
   test('makes only the executables executable', () => {
+    const scripts = filesIn('examples')
+      .filter((name) => readFileSync(join('examples', name), 'utf8').startsWith('#!'))
+      .map((name) => `usr/share/doc/auxcred/examples/${name}`);
     for (const path of expected) {
       const mode = statSync(join(root, path)).mode & 0o7777;
-      assert.equal(mode, executables.includes(path) || path === 'usr/bin/auxcred' ? 0o755 : 0o644, path);
+      const runs = [...executables, ...scripts, 'usr/bin/auxcred'].includes(path);
+      assert.equal(mode, runs ? 0o755 : 0o644, path);
     }
   });
 

@@ -5,13 +5,19 @@ import type { Service } from './service.ts';
 /** crun limits devices by BPF, and keeps a keyring for each container. */
 export const systemCallsOfContainers = ['bpf', 'add_key', 'keyctl'] as const;
 
+const storage = `[storage]
+driver = "vfs"
+runroot = "/run/containers/storage"
+graphroot = "/var/lib/containers/storage"
+`;
+
 /** A web server that asks for its token as a password. */
 const start =
   'echo "/:app:$(cat $CREDENTIALS_DIRECTORY/app-token)" > /httpd.conf && exec httpd -f -p 8080 -c /httpd.conf';
 
 /** The image `localhost/app:1`, and podman as it can run on a machine whose root is an overlay, without controllers. */
 async function prepareContainers(machine: Machine): Promise<void> {
-  await machine.write('/etc/containers/storage.conf', '[storage]\ndriver = "vfs"\n');
+  await machine.write('/etc/containers/storage.conf', storage);
   await machine.write('/etc/containers/containers.conf', '[containers]\npids_limit = 0\n');
   await machine.shell(
     [

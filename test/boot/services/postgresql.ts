@@ -5,7 +5,9 @@ export const postgresql: Service = {
   units: ['postgresql@17-main.service'],
   secret: 'web-db',
   async prepare(machine) {
-    const logIn = `psql "$$(cat $$CREDENTIALS_DIRECTORY/web-db-url)" -qtAc "SELECT 1"`;
+    // Never in arguments, which the journal keeps with each line that a process writes.
+    const password = '$$(sed "s,.*web:,,; s,@.*,," $$CREDENTIALS_DIRECTORY/web-db-url)';
+    const logIn = `PGPASSWORD="${password}" psql --host=127.0.0.1 --username=web -qtAc "SELECT 1"`;
     await machine.write(
       '/etc/systemd/system/web.service',
       `[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c '${logIn}'\n`,

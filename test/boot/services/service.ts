@@ -39,6 +39,13 @@ export function describeService(machine: () => Machine, service: Service): void 
     };
     const state = async (): Promise<string> =>
       (await machine().shell(`systemctl status --no-pager --lines=30 ${service.units.join(' ')} || true`)).stdout;
+    const isInNoLog = async (value: string): Promise<void> => {
+      const { stdout } = await machine().shell(
+        `cat > /run/value; { journalctl --no-pager -o cat | grep -F -f /run/value; grep -r -F -l -f /run/value /var/log; } || true`,
+        { input: value },
+      );
+      assert.equal(stdout.replaceAll(value, 'SECRET'), '');
+    };
     let first = '';
 
     test('gets its first secret', async () => {
@@ -63,6 +70,7 @@ export function describeService(machine: () => Machine, service: Service): void 
       if (service.units.length > 0) await machine().systemctl('restart', ...service.units);
       await acceptsSoon(next);
       assert.equal(await service.accepts(machine(), first), service.keepsOld ?? false);
+      for (const value of [first, next]) await isInNoLog(value);
     });
 
     test('is as the page says', async () => {

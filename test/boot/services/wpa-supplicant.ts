@@ -46,6 +46,8 @@ export const wpaSupplicant: Service = {
     await machine.shell(
       [
         'ip link add eth0 type veth peer name port0',
+        // A wire by the name of a radio, of which nothing is asked.
+        'ip link add wlan0 type veth peer name port1',
         'ip link set eth0 up',
         'ip link set port0 up',
         // No udev in a container: systemd would wait for the card's unit for ever.

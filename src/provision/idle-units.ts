@@ -1,0 +1,32 @@
+/** Declared units that have nothing to run. */
+import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
+import { isIdle, partsOf, servicesStartedBy } from '../system/idle-unit.ts';
+
+/** Warnings about units at `root` that run nothing, with the units that were probably meant. */
+export function idleUnitProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+  const named = new Set(declarations.flatMap(({ units }) => units));
+  const idle = new Map([...named].filter((unit) => isIdle(root, unit)).map((unit) => [unit, hintFor(root, unit)]));
+  return declarations.flatMap(({ name, file, units }) =>
+    units.flatMap((unit): Problem[] =>
+      idle.has(unit)
+        ? [
+            {
+              severity: 'warning',
+              file,
+              line: undefined,
+              key: `secret.${name}.units`,
+              message: `${unit} runs nothing that could read a secret`,
+              hint: idle.get(unit),
+            },
+          ]
+        : [],
+    ),
+  );
+}
+
+function hintFor(root: string, unit: string): string | undefined {
+  const started = servicesStartedBy(root, unit);
+  if (started.length > 0) return `it starts others: units = ${JSON.stringify(started)}`;
+  const parts = partsOf(root, unit);
+  return parts.length > 0 ? `its parts run: name those of ${parts.join(', ')}` : undefined;
+}

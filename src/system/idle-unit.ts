@@ -1,0 +1,72 @@
+/** Units that run nothing, and so read no secret: a shell around others, or a service without a program. */
+import { readlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { namesIn, readIfPresent } from './files.ts';
+import { dropInName } from './paths.ts';
+import { assignmentsOf, filesOfUnit, unitFolders } from './unit-files.ts';
+
+/** What a unit runs when it starts (systemd.service(5)). */
+const commandKeys = ['ExecCondition', 'ExecStartPre', 'ExecStart', 'ExecStartPost'];
+
+const doesNothing = /^[-@:+!|]*(?:(?:\/usr)?\/bin\/)?true(?:\s|$)/;
+
+/**
+ * Whether a service of the system at `root` runs nothing but true(1), by its unit files. auxcred's own drop-in does not
+ * count. One that is not on the machine, that is masked, or whose files this user may not read, is not idle.
+ */
+export function isIdle(root: string, unit: string): boolean {
+  const commands = new Map<string, string[]>();
+  const [fragment, ...dropIns] = filesOfUnit(root, unit);
+  // systemd gives a masked unit no other files.
+  if (fragment === undefined || isLinkToNothing(fragment)) return false;
+  for (const path of [fragment, ...dropIns.filter((file) => !file.endsWith(`/${dropInName}`))]) {
+    const text = textOf(path);
+    if (text === undefined) return false;
+    for (const { section, key, value } of assignmentsOf(text)) {
+      if (section !== 'Service' || !commandKeys.includes(key)) continue;
+      // An empty assignment forgets what was assigned before.
+      commands.set(key, value === '' ? [] : [...(commands.get(key) ?? []), value]);
+    }
+  }
+  const all = [...commands.values()].flat();
+  return all.length > 0 && all.every((command) => doesNothing.test(command));
+}
+
+/** The services that start with a unit, by the links in its folders `.wants` and `.requires`, generated ones included. */
+export function servicesStartedBy(root: string, unit: string): string[] {
+  const found = unitFolders.flatMap((folder) =>
+    ['wants', 'requires'].flatMap((kind) => namesIn(join(root, folder, `${unit}.${kind}`))),
+  );
+  return [...new Set(found.filter((name) => name.endsWith('.service')))].sort();
+}
+
+/** The templates and services that are stopped and restarted together with a unit: those with `PartOf=` it. */
+export function partsOf(root: string, unit: string): string[] {
+  const parts = unitFolders.flatMap((folder) =>
+    namesIn(join(root, folder)).filter(
+      (name) =>
+        name.endsWith('.service') &&
+        assignmentsOf(textOf(join(root, folder, name)) ?? '').some(
+          ({ section, key, value }) => section === 'Unit' && key === 'PartOf' && value.split(/\s+/).includes(unit),
+        ),
+    ),
+  );
+  return [...new Set(parts)].sort();
+}
+
+function isLinkToNothing(path: string): boolean {
+  try {
+    return readlinkSync(path) === '/dev/null';
+  } catch {
+    return false;
+  }
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    const bytes = readIfPresent(path);
+    return bytes === undefined ? undefined : new TextDecoder().decode(bytes);
+  } catch {
+    return undefined;
+  }
+}
