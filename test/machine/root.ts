@@ -58,28 +58,6 @@ const tssTime64 = [
   'libtss2-tcti-device0t64',
 ];
 
-/** What the pages of docs/services install, by `apt install` without what is only recommended. */
-const services = [
-  'postgresql',
-  'mariadb-server',
-  'valkey-server',
-  'nginx-light',
-  'caddy',
-  'wireguard-tools',
-  'podman',
-  'restic',
-  'wpasupplicant',
-  'prometheus',
-  'docker-registry',
-  'git',
-  'python3',
-  // What runs the container, what is in it, and what wpa_supplicant logs in to.
-  'crun',
-  'netavark',
-  'busybox-static',
-  'hostapd',
-];
-
 const recipes = {
   '252': { suite: 'bookworm', packages: [...everywhere, ...tssBookworm, 'libstdc++6'], officialNode: true },
   '254': {
