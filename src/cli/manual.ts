@@ -100,6 +100,7 @@ const manifest: OptionEntry = {
   repeated: true,
   choices: 'folder',
 };
+const inGeneration: OptionEntry = { name: 'generation', value: 'N', help: 'the value in another generation' };
 const force: OptionEntry = { name: 'force', help: 'replace what is there' };
 const dryRun: OptionEntry = { name: 'dry-run', help: 'say what would be done, and change nothing' };
 const noRestart: OptionEntry = { name: 'no-restart', help: 'leave running units alone' };
@@ -535,7 +536,7 @@ export const manual = {
       "On a machine, the active value; on the operator's side, today's value. Prints the bytes alone, without a " +
         'trailing newline.',
     ],
-    options: [at, { name: 'generation', value: 'N', help: 'the value in another generation' }, group, ...view],
+    options: [at, inGeneration, group, ...view],
     examples: [
       { command: 'auxcred get db-password --at=2026-07', says: 'for the backup of July' },
       { command: 'auxcred get admin --host=web1', says: "on the operator's side" },
@@ -586,11 +587,13 @@ export const manual = {
       { name: 'check', value: 'FILE', help: 'compare with what --all --json wrote to FILE', choices: 'file' },
       json,
       at,
+      inGeneration,
       ...view,
     ],
     examples: [
       { command: 'auxcred public --all --json > public.json', says: 'for configuration to read' },
       { command: 'auxcred public --all --check=public.json', says: 'in a test, before a commit' },
+      { command: 'auxcred public deploy-key --generation=2', says: 'for a server that learns the next key first' },
     ],
     statuses: { refused: 'FILE is not current' },
   }),

@@ -36,6 +36,8 @@ export interface ContainerOptions {
   readonly init?: string | undefined;
   /** The network namespace to run in; one of its own, without interfaces, if not given. */
   readonly network?: string | undefined;
+  /** System calls that systemd-nspawn would refuse, such as those of a container in the container. */
+  readonly systemCalls?: readonly string[];
   /** What a boot loader would append, such as `systemd.unit=rescue.target`. */
   readonly kernelArguments?: readonly string[];
 }
@@ -59,6 +61,7 @@ export async function startContainer(layer: Layer, options: ContainerOptions, de
     '--timezone=off',
     ...(options.binds ?? []).map((folder) => `--bind=${folder}`),
     ...Object.entries(options.readOnlyBinds ?? {}).map(([path, folder]) => `--bind-ro=${folder}:${path}`),
+    ...(options.systemCalls === undefined ? [] : [`--system-call-filter=${options.systemCalls.join(' ')}`]),
     ...(options.init === undefined ? ['--boot'] : ['--', options.init]),
     ...(options.kernelArguments ?? []),
   ]);

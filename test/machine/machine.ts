@@ -40,6 +40,8 @@ export interface MachineOptions {
   readonly network?: boolean;
   /** Folders of this host that the machine can only read while it is on, by their path in the machine. */
   readonly readOnlyBinds?: Readonly<Record<string, string>>;
+  /** System calls that the machine is allowed beyond those that systemd-nspawn allows by itself. */
+  readonly systemCalls?: readonly string[];
   /**
    * Switches the machine's TPM on, before each boot: Startup(CLEAR), then what firmware would measure. Its state stays
    * in `folder`.
@@ -99,14 +101,16 @@ export class Machine {
   readonly #layer: Layer;
   readonly #startTpm: MachineOptions['tpm'];
   readonly #readOnlyBinds: NonNullable<MachineOptions['readOnlyBinds']>;
+  readonly #systemCalls: MachineOptions['systemCalls'];
   #container: Container | undefined;
   #tpm: RunningTpm | undefined;
 
-  constructor(layer: Layer, name: string, options: Pick<MachineOptions, 'tpm' | 'readOnlyBinds'>) {
+  constructor(layer: Layer, name: string, options: Pick<MachineOptions, 'tpm' | 'readOnlyBinds' | 'systemCalls'>) {
     this.#layer = layer;
     this.name = name;
     this.#startTpm = options.tpm;
     this.#readOnlyBinds = options.readOnlyBinds ?? {};
+    this.#systemCalls = options.systemCalls;
   }
 
   /**
@@ -164,6 +168,7 @@ export class Machine {
         hostname: this.name,
         binds,
         readOnlyBinds: this.#readOnlyBinds,
+        ...(this.#systemCalls === undefined ? {} : { systemCalls: this.#systemCalls }),
         init: options.init,
         network: existsSync(networkPath(this.#layer.id)) ? networkPath(this.#layer.id) : undefined,
         kernelArguments: options.kernelArguments ?? [],

@@ -1,0 +1,17 @@
+import { httpStatus } from './http.ts';
+import type { Service } from './service.ts';
+
+export const nodeApp: Service = app('node', 8081);
+export const pythonApp: Service = app('python', 8082);
+
+function app(language: string, port: number): Service {
+  return {
+    name: `${language}-app`,
+    units: [],
+    secret: `${language}-token`,
+    async accepts(machine, value) {
+      const header = `header = "Authorization: Bearer ${value}"`;
+      return (await httpStatus(machine, `http://localhost:${port}`, header)) === 200;
+    },
+  };
+}
