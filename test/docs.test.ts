@@ -106,6 +106,9 @@ const others = new Set([
   'print',
   'follow',
   'collector',
+  'web',
+  'tls-verify',
+  'authfile',
 ]);
 const optionsOf = (verb: VerbEntry): readonly string[] => [...verb.options.map(({ name }) => name), 'help'];
 const allOptions = new Set(verbNames.flatMap((verb) => optionsOf(manual[verb])));
