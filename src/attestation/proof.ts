@@ -7,6 +7,7 @@ import { Failure } from '../failure.ts';
 import { type MeasuredLog, parseLog, replayed } from '../measured/measured-log.ts';
 import { type CertifyInfo, parseAttest, type QuoteInfo, qualifiedName } from '../tpm2/attest.ts';
 import { verifies } from '../tpm2/attestation-key.ts';
+import { lockedValue, lockPcrs, openValue } from '../tpm2/boot-lock.ts';
 import { encodeSelection } from '../tpm2/policy.ts';
 import type { SignedStatement } from '../tpm2/quote.ts';
 import type { SrkPublic } from '../tpm2/srk.ts';
@@ -106,13 +107,19 @@ function checkSrk(host: string, { name }: CertifyInfo, srk: SrkPublic): void {
     );
 }
 
+/** Whether nothing but the lock until the next boot, which no log has, was measured into a PCR. */
+const isOnlyLocked = (pcr: number, logged: Uint8Array | undefined, value: Uint8Array): boolean =>
+  lockPcrs.includes(pcr) && equal(logged ?? openValue, openValue) && equal(value, lockedValue);
+
 /** Replays the logs. Without one, only PCR values are known. */
 function replay(host: string, answer: Answer): Pick<Proof, 'log' | 'unexplained'> {
   const { firmwareLog, userspaceLog, pcrs } = answer;
   if (!firmwareLog) return { log: undefined, unexplained: [...pcrs.keys()] };
   const log = parseLog(firmwareLog, userspaceLog);
   const values = replayed(log.events, 'sha256');
-  const unexplained = [...pcrs].flatMap(([pcr, value]) => (equal(values.get(pcr) ?? value, value) ? [] : [pcr]));
+  const unexplained = [...pcrs].flatMap(([pcr, value]) =>
+    equal(values.get(pcr) ?? value, value) || isOnlyLocked(pcr, values.get(pcr), value) ? [] : [pcr],
+  );
   const altered = unexplained.filter((pcr) => pcr !== imaPcr);
   if (altered.length > 0)
     throw refused(

@@ -27,6 +27,7 @@ import { Failure } from '../../src/failure.ts';
 import { answerTo, statementOf } from '../../src/machine/attesting.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { createAk } from '../../src/tpm2/attestation-key.ts';
+import { lockUntilBoot } from '../../src/tpm2/boot-lock.ts';
 import { certify, quote } from '../../src/tpm2/quote.ts';
 import { readSrkPublic, type SrkPublic } from '../../src/tpm2/srk.ts';
 import { openTpm, type Tpm } from '../../src/tpm2/tpm.ts';
@@ -286,6 +287,23 @@ describe('a verdict', () => {
     assert.throws(() => checkedCertificate(endorsement, issuerChain(), 0), /is valid from/);
   });
 
+  test('accepts that the seeds are locked until the next boot, and nothing else in that PCR', async () => {
+    const { device } = given(other).tpm;
+    const theirs = await statementOf(device);
+    const known = { host, endorsement: theirs, srk: await within(given(other), readSrkPublic), issuers: [] };
+    const asked = async (): Promise<string> => {
+      const made = challengeTo(host, theirs, theirs);
+      const now = await answerTo(made.challenge, paths, device);
+      return textOf(verdictOn(now, made.expected, { ...known, policy: policyOf('') }, Date.now()), 'quote');
+    };
+    await within(given(other), async (tpm) => {
+      await lockUntilBoot(tpm, 8);
+    });
+    assert.doesNotMatch(await asked(), /does not lead to/);
+    measure(given(other).tpm, 8, 'something else');
+    assert.match(await asked(), /its log does not lead to PCR 8/);
+  });
+
   test('refuses a PCR 11 that went on after the signed phases', async () => {
     const { device } = given(other).tpm;
     measure(given(other).tpm, 11, 'a phase');
@@ -295,7 +313,7 @@ describe('a verdict', () => {
     const known = { host, endorsement: theirs, srk: await within(given(other), readSrkPublic), issuers: [] };
     const policy = policyOf('pcr-public-keys = ["pcr-system.pub"]');
     const withLog = verdictOn(later, made.expected, { ...known, policy }, Date.now());
-    assert.match(textOf(withLog, 'quote'), /its log does not lead to PCR 11/);
+    assert.match(textOf(withLog, 'quote'), /its log does not lead to PCR 8, PCR 11/);
     const bare = { ...later, firmwareLog: undefined };
     const without = verdictOn(bare, made.expected, { ...known, policy }, Date.now());
     assert.match(textOf(without, 'pcr-11'), /no key of the policy signed its value/);
