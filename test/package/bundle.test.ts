@@ -117,6 +117,13 @@ describe('the executables', () => {
     );
   });
 
+  test("load none of Node's larger modules in the generator", () => {
+    const required = readFileSync(join(dist, 'auxcred-generator.cjs'), 'utf8').matchAll(
+      /\brequire\([`"'](.*?)[`"']\)/g,
+    );
+    assert.deepEqual([...required].map(([, module]) => module).sort(), ['node:fs', 'node:path']);
+  });
+
   test('start: the command, the generator, and the broker without the compiler', () => {
     assert.match(succeed(process.execPath, join(dist, 'auxcred.cjs'), '--version'), /^\d+\.\d+\.\d+\n$/);
     const generator = run(process.execPath, join(dist, 'auxcred-generator.cjs'));
