@@ -2,7 +2,7 @@
  * Measures the named subjects, or all. Each line is printed as soon as it is known; dist/bench.json has all of them.
  */
 import { writeFileSync } from 'node:fs';
-import { benchDelivery, benchStartUp } from './delivery.ts';
+import { benchDelivery } from './delivery.ts';
 import { benchFixed } from './fixed.ts';
 import { benchGenerator } from './generator.ts';
 import { benchGet, benchGrowth } from './growth.ts';
@@ -10,6 +10,7 @@ import { benchKinds } from './kinds.ts';
 import { benchProvision } from './provision.ts';
 import { benchPush } from './push.ts';
 import { begin, report, reported } from './report.ts';
+import { benchStartUp } from './start-up.ts';
 import { benchTpm } from './tpm.ts';
 
 const subjects = new Map<string, () => void | Promise<void>>([

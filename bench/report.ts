@@ -63,6 +63,17 @@ export function compare({ what, by = 'auxcred', took, peer, peerTook, goal }: Co
   });
 }
 
+/** A measured value beside the largest acceptable one. */
+export function reportLimit(what: string, value: number, limit: number, unit: string): void {
+  report({
+    what,
+    measured: `auxcred ${value.toFixed(0)} ${unit}`,
+    against: '',
+    ratio: '',
+    goal: `<= ${String(limit)} ${unit} ${value <= limit ? 'met' : 'MISSED'}`,
+  });
+}
+
 /** The median time of each command. They run in turn, so that a change in the machine's load affects all alike. */
 export function timeCommands<Name extends string>(
   rounds: number,

@@ -1,11 +1,11 @@
 /**
  * A process that runs the program once for each request of `cli.ts`, with descriptors 0 to 2, environment and arguments
- * as a process of its own would have them. The file is evaluated anew each time, so nothing of a call is left in its
+ * as a process of its own would have them. Its files are evaluated again each time, so nothing of a call is left in its
  * variables. A call is over when a process would end: when nothing is left to wait for.
  */
 import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { Script } from 'node:vm';
 import { bind } from '../src/system/ffi.ts';
 
@@ -14,10 +14,36 @@ const requests = openSync(join(folder, 'requests'), 'r');
 const answers = openSync(join(folder, 'answers'), 'w');
 const libc = bind('libc.so.6', { dup2: 'i:ii' });
 
-const text = readFileSync(program, 'utf8').replace(/^#!.*/, '');
-const script = new Script(`(function (exports, require, module, __filename, __dirname) {${text}\n})`, {
-  filename: program,
-});
+const node = createRequire(program);
+const scripts = new Map<string, Script>();
+
+function scriptOf(path: string): Script {
+  const known = scripts.get(path);
+  if (known) return known;
+  const text = readFileSync(path, 'utf8').replace(/^#!.*/, '');
+  const parameters = 'exports, require, module, __filename, __dirname';
+  const script = new Script(`(function (${parameters}) {${text}\n})`, { filename: path });
+  scripts.set(path, script);
+  return script;
+}
+
+interface Loaded {
+  exports: unknown;
+}
+
+/** Evaluates a file of the program, and others as it asks for them: once each for one call. */
+function load(path: string, loaded: Map<string, Loaded>): unknown {
+  const known = loaded.get(path);
+  if (known) return known.exports;
+  const module: Loaded = { exports: {} };
+  loaded.set(path, module);
+  const requires = (name: string): unknown =>
+    name.startsWith('.') ? load(resolve(dirname(path), name), loaded) : node(name);
+  const main: unknown = scriptOf(path).runInThisContext();
+  if (typeof main !== 'function') throw new Error(`${path} is no module`);
+  Reflect.apply(main, undefined, [module.exports, requires, module, path, dirname(path)]);
+  return module.exports;
+}
 
 /** The next line; undefined at the end. */
 function nextLine(): string | undefined {
@@ -80,10 +106,7 @@ function run(line: string): void {
   process.argv = [process.execPath, program, ...args.filter(isText)];
   files = openFiles();
   events = new Set(process.eventNames());
-  const module = { exports: {} };
-  const main: unknown = script.runInThisContext();
-  if (typeof main !== 'function') throw new Error('the program is no module');
-  Reflect.apply(main, undefined, [module.exports, createRequire(program), module, program, dirname(program)]);
+  load(program, new Map());
 }
 
 let isRunning = false;

@@ -2,7 +2,6 @@
  * What `auxcred apply` leaves for the generator: the drop-ins, and the sums that show whether they match the present
  * manifest.
  */
-import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { utf8 } from '../bytes.ts';
@@ -38,6 +37,8 @@ const dropInPath = (unit: string): string => join(pathsUnder('/').rendered.slice
 
 /** A line of sha256sum(1), which escapes names that contain a backslash or a newline. An unreadable file has no sum. */
 function sumLine(path: string, text: string | undefined): string {
+  // Loaded only here: the generator has to be quick, and makes no sums.
+  const { createHash } = process.getBuiltinModule('node:crypto');
   const sum = text === undefined ? '-' : createHash('sha256').update(text).digest('hex');
   const escaped = path.replaceAll(
     /[\\\n\r]/g,

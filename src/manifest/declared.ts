@@ -2,7 +2,6 @@
  * Digests of the secrets that a configuration declares. A snapshot records them, so that after a switch whose secrets
  * could not be provisioned nobody takes the old value of a secret for the new one.
  */
-import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { canonicalJson } from '../system/json.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -43,6 +42,8 @@ const isTable = (value: unknown): value is Table =>
  */
 export function digestsOf(text: string): Digests {
   const manifest: unknown = JSON.parse(text);
+  // Loaded only here: the generator, which reads manifests too, has to be quick.
+  const { createHash } = process.getBuiltinModule('node:crypto');
   const tables = isTable(manifest) && isTable(manifest['secret']) ? manifest['secret'] : {};
   return new Map(
     Object.keys(tables).map((name) => {

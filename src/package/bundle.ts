@@ -1,6 +1,6 @@
 /**
- * `npm run build`: one CommonJS file for each executable, koffi's native file, the copyright, manual pages and
- * completion. `--dist=DIR` replaces dist.
+ * `npm run build`: one CommonJS file for each executable, the parts of the command, koffi's native file, the
+ * copyright, manual pages and completion. `--dist=DIR` replaces dist.
  */
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';

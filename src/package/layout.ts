@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { completionFiles } from './completion.ts';
-import { nodeOption, shebang } from './executable.ts';
+import { nodeOption, partsFolder, shebang } from './executable.ts';
 import { manPageFiles } from './man-pages.ts';
 
 interface InstalledFile {
@@ -91,6 +91,12 @@ const file = (
   { mode = 0o644, filled }: { mode?: number; filled?: 'placeholders' | 'shebang' } = {},
 ): InstalledFile => ({ source, destination, mode, filled });
 
+/** The files of the command's parts, whose names are those of this build. */
+const parts = (dist: string): readonly InstalledFile[] =>
+  readdirSync(join(dist, partsFolder)).map((name) =>
+    file(join(dist, partsFolder, name), `${libraryFolder}/${partsFolder}/${name}`),
+  );
+
 const filesFrom = (dist: string, native = join(dist, 'koffi.node')): readonly InstalledFile[] => [
   file(join(dist, 'auxcred.cjs'), `${libraryFolder}/auxcred.cjs`, { mode: 0o755, filled: 'shebang' }),
   file(join(dist, 'auxcred-broker.cjs'), `${libraryFolder}/auxcred-broker.cjs`),
@@ -140,7 +146,9 @@ const placeholders = (prefix: string, node: string): Readonly<Record<string, str
  */
 export function install({ destination, prefix, dist = 'dist', node, native }: Place): string[] {
   const values = placeholders(prefix, node);
-  const files = filesFrom(dist, native);
+  const files = [...filesFrom(dist, native), ...parts(dist)];
+  // Those of an earlier version have other names.
+  rmSync(join(destination, prefix, libraryFolder, partsFolder), { recursive: true, force: true });
   for (const entry of files) {
     const path = join(destination, prefix, entry.destination);
     mkdirSync(dirname(path), { recursive: true });
@@ -176,6 +184,7 @@ export function remove({ destination, prefix }: Pick<Place, 'destination' | 'pre
     for (let at = folder; at.length > destination.length && isEmpty(at); at = dirname(at)) rmdirSync(at);
   };
   removeEmpty(join(destination, vendorFolder));
+  rmSync(join(destination, prefix, libraryFolder, partsFolder), { recursive: true, force: true });
   for (const below of [...filesFrom('').map((entry) => entry.destination), link.path]) {
     const path = join(destination, prefix, below);
     rmSync(path, { force: true });

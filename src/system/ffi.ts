@@ -4,7 +4,7 @@
  * Supports plain calls only: structures stay opaque buffers (see `tpm2/wire.ts`).
  */
 import { existsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { Failure, messageOf } from '../failure.ts';
 
 /** An argument: a number, text, memory, or a pointer that another function returned. */
@@ -60,7 +60,12 @@ const isCallable = (value: unknown): value is Callable => typeof value === 'func
 
 let koffi: Koffi | undefined;
 
-const here = typeof __dirname === 'string' ? __dirname : import.meta.dirname;
+/** The folder of the executables, in which the command's parts have one of their own (`package/executable.ts`). */
+const here = programFolder(typeof __dirname === 'string' ? __dirname : import.meta.dirname);
+
+function programFolder(folder: string): string {
+  return basename(folder) === 'parts' ? dirname(folder) : folder;
+}
 
 /**
  * The absolute path of a library that the package has put, or linked, beside the program: for systems on which the

@@ -1,6 +1,8 @@
-import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
+
+/** Loaded at the first call: the generator has to be quick, and starts no program for most manifests. */
+const programs = () => process.getBuiltinModule('node:child_process');
 
 /** Whether systemd runs the system at `root`: false for an installation in progress (sd_booted(3)). */
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');
@@ -8,7 +10,7 @@ export const systemIsRunning = (root: string): boolean => root === '/' && exists
 /** Whether the system at `root` runs and has reached sysinit.target: units of the ordinary boot may start. */
 export function isInitialized(root: string): boolean {
   if (!systemIsRunning(root)) return false;
-  const { stdout } = spawnSync('systemctl', ['is-active', 'sysinit.target'], { encoding: 'utf8' });
+  const { stdout } = programs().spawnSync('systemctl', ['is-active', 'sysinit.target'], { encoding: 'utf8' });
   return (stdout ?? '').trim() === 'active';
 }
 
@@ -19,7 +21,7 @@ export function isInitialized(root: string): boolean {
  * @throws Failure `system`
  */
 export function stopRunning(unit: string, starting: 'and starting' | undefined = undefined): void {
-  const { stdout } = spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
+  const { stdout } = programs().spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
   const states = ['active', 'reloading', ...(starting === undefined ? [] : ['activating'])];
   if (!states.includes((stdout ?? '').trim()) || property(unit, 'RefuseManualStop') === 'yes') return;
   systemctl('stop', unit);
@@ -30,13 +32,13 @@ const property = (unit: string, name: string): string =>
 
 /** The major version of systemd, such as 257; 0 if it is unknown. */
 export function systemdVersion(): number {
-  const { stdout } = spawnSync('systemctl', ['--version'], { encoding: 'utf8' });
+  const { stdout } = programs().spawnSync('systemctl', ['--version'], { encoding: 'utf8' });
   return Number(/^systemd (\d+)/.exec(stdout ?? '')?.[1] ?? 0);
 }
 
 /** Runs systemctl. @returns its output @throws Failure `system` with its message */
 export function systemctlOutput(...args: readonly string[]): string {
-  const { status, stdout, stderr, error } = spawnSync('systemctl', args, {
+  const { status, stdout, stderr, error } = programs().spawnSync('systemctl', args, {
     encoding: 'utf8',
     maxBuffer: 64 << 20,
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -58,10 +60,14 @@ export function systemctl(...args: readonly string[]): void {
  */
 export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string[]): Map<string, string> {
   if (units.length === 0) return new Map();
-  const { status, stderr, error } = spawnSync('systemctl', ['--no-block', '--no-ask-password', verb, '--', ...units], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const { status, stderr, error } = programs().spawnSync(
+    'systemctl',
+    ['--no-block', '--no-ask-password', verb, '--', ...units],
+    {
+      encoding: 'utf8',
+      stdio: ['ignore', 'ignore', 'pipe'],
+    },
+  );
   const refused = new Map(
     (stderr ?? '').split('\n').flatMap((line): [string, string][] => {
       const [, unit = '', reason = ''] = /^Failed to \S+ (\S+): (.*?)\.?$/.exec(line) ?? [];

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { commandLine } from '../../src/system/shell.ts';
@@ -108,14 +108,19 @@ describe('doctor', () => {
     assert.deepEqual(findings(), []);
   });
 
-  test('node: the native file is missing', () => {
+  const copyProgram = (): void => {
     copyFileSync('dist/auxcred.cjs', at('auxcred.cjs'));
+    cpSync('dist/parts', at('parts'), { recursive: true });
+  };
+
+  test('node: the native file is missing', () => {
+    copyProgram();
     only('node', 'problem', /koffi has no native file/, { program: at('auxcred.cjs') });
   });
 
   test("sight: says what it can't read, and takes nothing for missing", { skip: !isRoot }, () => {
     chmodSync(at(''), 0o755);
-    copyFileSync('dist/auxcred.cjs', at('auxcred.cjs'));
+    copyProgram();
     copyFileSync('dist/koffi.node', at('koffi.node'));
     for (const file of ['auxcred.cjs', 'koffi.node']) chmodSync(at(file), 0o644);
     only('sight', 'note', /this user can't read .+\/var\/lib\/auxcred\//, { program: at('auxcred.cjs'), uid: 65534 });

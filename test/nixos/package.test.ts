@@ -1,6 +1,6 @@
 /** nixos/package.nix, evaluated with stand-ins for nixpkgs: what it names has to exist in what `npm run build` makes. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { before, describe, test } from 'node:test';
 import { Json } from '../../src/system/json.ts';
@@ -75,7 +75,8 @@ describe('package.nix', () => {
       assert.match(target, new RegExp(`^/nix/store/\\S+-lib/lib/${name.replaceAll('.', '\\.')}$`));
       return name;
     });
-    const bundles = ['auxcred', 'auxcred-broker'].map((name) => readFileSync(`dist/${name}.cjs`, 'utf8'));
+    const parts = readdirSync('dist/parts').map((name) => `parts/${name}`);
+    const bundles = ['auxcred.cjs', 'auxcred-broker.cjs', ...parts].map((name) => readFileSync(`dist/${name}`, 'utf8'));
     const opened = bundles.flatMap((bundle) =>
       [...bundle.matchAll(/["'`](lib[a-z0-9-]+\.so\.\d)["'`]/g)].map(([, name = '']) => name),
     );

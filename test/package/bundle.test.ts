@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { readFileSync, statSync } from 'node:fs';
+import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { bundle } from '../../src/package/executable.ts';
@@ -18,9 +18,12 @@ describe('the executables', () => {
     second.remove();
   });
 
-  test('are one file each, next to the native file, the copyright, manual pages and completion', () => {
+  const parts = (): string[] => readdirSync(join(dist, 'parts')).map((name) => `parts/${name}`);
+
+  test('are one file each and the parts of the command, next to the native file and the documents', () => {
+    for (const part of parts()) assert.match(part, /^parts\/[\w-]+-[\w-]{8}\.cjs$/);
     assert.deepEqual(
-      filesIn(dist),
+      filesIn(dist).filter((path) => !path.startsWith('parts/')),
       [
         'auxcred-broker.cjs',
         'auxcred-generator.cjs',
@@ -45,12 +48,37 @@ describe('the executables', () => {
     for (const [name, kibibytes] of [
       ['auxcred-broker', 168],
       ['auxcred-generator', 62],
-      ['auxcred', 870],
     ] as const) {
       const { size } = statSync(join(dist, `${name}.cjs`));
       assert.ok(size < kibibytes * 1024, `${name}.cjs has ${String(size)} bytes`);
     }
   });
+
+  test('load little of the command for a verb that units, users or shells wait for', () => {
+    const root = join(first.path, 'no-machine');
+    for (const [kibibytes, ...args] of [
+      [50, '--version'],
+      [80, 'stage'],
+      [348, 'names', `--root=${root}`],
+      [344, 'get', 'key', `--root=${root}`],
+      [384, 'provision', `--root=${root}`],
+    ] as const) {
+      const bytes = loadedFiles(...args).reduce((sum, path) => sum + statSync(path).size, 0);
+      assert.ok(bytes < kibibytes * 1024, `auxcred ${args[0]} loads ${String(bytes)} bytes`);
+    }
+  });
+
+  /** The files of the program that a process with these arguments loads. */
+  function loadedFiles(...args: readonly string[]): string[] {
+    const preload = join(first.path, 'preload.cjs');
+    const list = join(first.path, 'loaded');
+    const write = `require('node:fs').writeFileSync(${JSON.stringify(list)}, Object.keys(require.cache).join('\\n'))`;
+    writeFileSync(preload, `process.on('exit', () => ${write})`);
+    run(process.execPath, '--require', preload, join(dist, 'auxcred.cjs'), ...args);
+    return readFileSync(list, 'utf8')
+      .split('\n')
+      .filter((path) => path.startsWith(dist));
+  }
 
   test('contain only packages that load fast enough for the boot path', async () => {
     assert.deepEqual(
@@ -75,17 +103,25 @@ describe('the executables', () => {
   });
 
   test("load no module but Node's own", () => {
-    for (const name of ['auxcred-broker', 'auxcred-generator', 'auxcred']) {
-      const required = [
-        ...readFileSync(join(dist, `${name}.cjs`), 'utf8').matchAll(/\brequire\((["'`])(.*?)\1\)/g),
-      ].map((match) => match[2] ?? '');
-      assert.ok(required.length > 0, name);
-      assert.deepEqual(
-        required.filter((module) => !module.startsWith('node:')),
-        [],
-        name,
+    const modules = new Set<string>();
+    for (const name of ['auxcred-broker.cjs', 'auxcred-generator.cjs', 'auxcred.cjs', ...parts()]) {
+      const required = [...readFileSync(join(dist, name), 'utf8').matchAll(/\brequire\((["'`])(.*?)\1\)/g)].map(
+        (match) => match[2] ?? '',
       );
+      for (const module of required) modules.add(module);
     }
+    assert.ok(modules.size > parts().length);
+    assert.deepEqual(
+      [...modules].filter((module) => !/^(?:node:|\.\/(?:parts\/)?[\w-]+\.cjs$|\.\.\/auxcred\.cjs$)/.test(module)),
+      [],
+    );
+  });
+
+  test("load none of Node's larger modules in the generator", () => {
+    const required = readFileSync(join(dist, 'auxcred-generator.cjs'), 'utf8').matchAll(
+      /\brequire\([`"'](.*?)[`"']\)/g,
+    );
+    assert.deepEqual([...required].map(([, module]) => module).sort(), ['node:fs', 'node:path']);
   });
 
   test('start: the command, the generator, and the broker without the compiler', () => {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { verbNames } from '../../src/cli/manual.ts';
 import { contentOf, type Finished, filesIn, program, run, scratch, succeed } from './built.ts';
@@ -22,6 +22,8 @@ const units = [
   'auxcred-rotate.timer',
   'auxcred-rotate.service',
 ];
+/** The command's parts have names that change with their content. */
+const isPart = (path: string): boolean => path.startsWith('usr/lib/auxcred/parts/');
 const expected = [
   'usr/bin/auxcred',
   ...executables,
@@ -64,8 +66,16 @@ describe('installing', () => {
   });
 
   test('installs every file, and none is empty', () => {
-    assert.deepEqual(filesIn(root), expected);
-    for (const path of expected) assert.ok(statSync(join(root, path)).size > 1, `${path} is empty`);
+    const files = filesIn(root);
+    assert.deepEqual(
+      files.filter((path) => !isPart(path)),
+      expected,
+    );
+    assert.deepEqual(
+      files.filter(isPart).map((path) => basename(path)),
+      readdirSync(join(dist, 'parts')).sort(),
+    );
+    for (const path of files) assert.ok(statSync(join(root, path)).size > 1, `${path} is empty`);
     assert.deepEqual(readdirSync(join(root, 'usr/lib/auxcred/secrets.d')), []);
   });
 
@@ -73,7 +83,7 @@ describe('installing', () => {
     const scripts = filesIn('examples')
       .filter((name) => readFileSync(join('examples', name), 'utf8').startsWith('#!'))
       .map((name) => `usr/share/doc/auxcred/examples/${name}`);
-    for (const path of expected) {
+    for (const path of filesIn(root)) {
       const mode = statSync(join(root, path)).mode & 0o7777;
       const runs = [...executables, ...scripts, 'usr/bin/auxcred'].includes(path);
       assert.equal(mode, runs ? 0o755 : 0o644, path);
@@ -104,8 +114,9 @@ describe('installing', () => {
     assert.match(succeed(join(root, 'usr/bin/auxcred'), '--version'), /^\d+\.\d+\.\d+\n$/);
   });
 
-  test('again changes nothing', () => {
+  test('again changes nothing, and removes the parts of another version', () => {
     const before = contentOf(root);
+    writeFileSync(join(root, 'usr/lib/auxcred/parts/older-00000000.cjs'), '');
     assert.equal(install(`--destdir=${root}`, `--node=${process.execPath}`).status, 0);
     assert.deepEqual(contentOf(root), before);
   });
