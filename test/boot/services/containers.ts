@@ -11,21 +11,25 @@ runroot = "/run/containers/storage"
 graphroot = "/var/lib/containers/storage"
 `;
 
-/** A web server that asks for its token as a password. */
-const start =
-  'echo "/:app:$(cat $CREDENTIALS_DIRECTORY/app-token)" > /httpd.conf && exec httpd -f -p 8080 -c /httpd.conf';
+/** A web server's page that lets in who sends its token. */
+const login = `#!/bin/sh
+read -r given
+[ "$given" = "$(cat "$CREDENTIALS_DIRECTORY/app-token")" ] || echo 'Status: 403 Forbidden'
+echo
+`;
 
 /** The image `localhost/app:1`, and podman as it can run on a machine whose root is an overlay, without controllers. */
 async function prepareContainers(machine: Machine): Promise<void> {
   await machine.write('/etc/containers/storage.conf', storage);
   await machine.write('/etc/containers/containers.conf', '[containers]\npids_limit = 0\n');
+  await machine.write('/run/image/www/cgi-bin/login', login, 0o755);
   await machine.shell(
     [
       'if podman image exists localhost/app:1; then exit; fi',
       'mkdir -p /run/image/bin',
       'cp /bin/busybox /run/image/bin/',
       'for name in sh cat httpd; do ln -s busybox /run/image/bin/$name; done',
-      `tar -C /run/image -c . | podman import --quiet --change 'CMD ${JSON.stringify(['sh', '-c', start])}' - localhost/app:1`,
+      `tar -C /run/image -c . | podman import --quiet --change 'STOPSIGNAL KILL' --change 'CMD ["httpd","-f","-p","8080","-h","/www"]' - localhost/app:1`,
     ].join('\n'),
   );
 }
@@ -36,8 +40,7 @@ export const quadlet: Service = {
   secret: 'app-token',
   prepare: prepareContainers,
   accepts: async (machine, value) =>
-    // The folder has no page: 404 is for who has logged in.
-    (await httpStatus(machine, 'http://localhost:8080', `user = "app:${value}"`)) === 404,
+    (await httpStatus(machine, 'http://localhost:8080/cgi-bin/login', `data = "${value}"`)) === 200,
 };
 
 export const registry: Service = {
