@@ -60,7 +60,7 @@ describe('the executables', () => {
       [50, '--version'],
       [80, 'stage'],
       [348, 'names', `--root=${root}`],
-      [344, 'get', 'key', `--root=${root}`],
+      [348, 'get', 'key', `--root=${root}`],
       [384, 'provision', `--root=${root}`],
     ] as const) {
       const bytes = loadedFiles(...args).reduce((sum, path) => sum + statSync(path).size, 0);
