@@ -6,7 +6,7 @@ import { join } from 'node:path';
 const credential = (id) => readFileSync(join(process.env.CREDENTIALS_DIRECTORY, id), 'utf8');
 const digest = (text) => createHash('sha256').update(text).digest();
 
-// The token of the period before is accepted too: clients do not rotate in the same second.
+// The previous token is accepted too: clients do not rotate in the same second.
 const accepted = ['node-token', 'node-token.previous'].map((id) => digest(`Bearer ${credential(id)}`));
 
 createServer((request, response) => {

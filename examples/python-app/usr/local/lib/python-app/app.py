@@ -5,7 +5,7 @@ from pathlib import Path
 
 credentials = Path(os.environ["CREDENTIALS_DIRECTORY"])
 
-# The token of the period before is accepted too: clients do not rotate in the same second.
+# The previous token is accepted too: clients do not rotate in the same second.
 accepted = [
     b"Bearer " + (credentials / id).read_bytes()
     for id in ("python-token", "python-token.previous")
