@@ -33,13 +33,13 @@ export function challengeTo(
   { ek, ak: akArea, vendor }: Statement,
 ): { readonly challenge: Challenge; readonly expected: Expected } {
   if (Buffer.compare(enrolled.ek.public, ek.public) !== 0)
-    throw new Failure('refused', `${host} has another endorsement key than the one that it is enrolled with`, {
+    throw new Failure('refused', `${host} does not have the endorsement key that it is enrolled with`, {
       hint: `another machine answers, or its TPM was replaced or cleared by its maker's tool; find out why, then auxcred enroll ${host} --replace --from=FILE`,
     });
   const ak = parseAkPublic(akArea);
   if (typeof ak === 'string')
     throw new Failure('refused', `the attestation key of ${host} ${ak}`, {
-      hint: 'auxcred attest there makes a right one; another program answered, or a changed one',
+      hint: 'auxcred attest there makes a valid one; another program answered, or a modified one',
     });
   const [secret, nonce] = [new Uint8Array(randomBytes(32)), new Uint8Array(randomBytes(32))];
   // The enrolled key, not the one that came just now.

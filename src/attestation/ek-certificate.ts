@@ -65,7 +65,7 @@ export function certificatesIn(bytes: Buffer, file: string): X509Certificate[] {
   try {
     return pem ? pem.map((text) => new X509Certificate(text)) : [new X509Certificate(bytes)];
   } catch (error) {
-    throw new Failure('malformed', `${file} is no X.509 certificate`, { hint: 'PEM or DER', cause: error });
+    throw new Failure('malformed', `${file} is not an X.509 certificate`, { hint: 'PEM or DER', cause: error });
   }
 }
 
@@ -81,12 +81,12 @@ export function checkedCertificate(
   at: number,
 ): CertifiedEk {
   const certificate = der && parsed(der);
-  if (!certificate) throw refused('its TPM stores no certificate of its endorsement key');
-  if (!sameKey(certificate.publicKey, ek.key)) throw refused('the certificate is of another key');
+  if (!certificate) throw refused('its TPM stores no certificate for its endorsement key');
+  if (!sameKey(certificate.publicKey, ek.key)) throw refused('the certificate is for another key');
   const extensions = extensionsIn(certificate.raw);
   const critical = [...extensions].find(([id, { isCritical }]) => isCritical && !understood.includes(id));
   if (critical) throw refused(`the certificate has a critical extension that is not understood here (${critical[0]})`);
-  if (certificate.ca) throw refused('the certificate is one of an authority, not of an endorsement key');
+  if (certificate.ca) throw refused('the certificate belongs to an authority, not to an endorsement key');
   // Node's keyUsage is the extended one.
   if (!certificate.keyUsage?.includes(oids.ekUsage))
     throw refused(`the certificate is not for an endorsement key (it lacks the usage ${oids.ekUsage})`);

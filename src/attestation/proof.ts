@@ -46,7 +46,7 @@ export function prove(
   { srk, now }: { readonly srk: SrkPublic; readonly now: number },
 ): Proof {
   if (now < expected.since)
-    throw refused(host, 'the clock here went back since the challenge was made', 'challenge it again');
+    throw refused(host, 'the clock here has gone back since the challenge was made', 'challenge it again');
   if (now - expected.since > challengeAge) {
     const minutes = Math.floor((now - expected.since) / 60_000);
     throw refused(host, `the challenge is stale: it was made ${String(minutes)} minutes ago`, 'challenge it again');
@@ -65,7 +65,7 @@ function quoteIn(host: string, { quote, pcrs }: Answer, expected: Expected): Quo
   const info = statementIn(host, quote, expected, 'quote');
   if (info.kind !== 'quote') throw refused(host, 'the quote is a statement of another kind');
   if (!equal(info.selection, encodeSelection(quotedPcrs)))
-    throw refused(host, 'the quote is over other PCRs than 0 to 15 of the SHA-256 bank');
+    throw refused(host, 'the quote does not cover exactly PCR 0 to 15 of the SHA-256 bank');
   if (
     !equal(
       info.digest,
@@ -86,12 +86,9 @@ function statementIn(
   what: string,
 ): QuoteInfo | CertifyInfo {
   const info = parseAttest(attest);
-  if (!info) throw refused(host, `the ${what} is not a statement of a TPM`);
+  if (!info) throw refused(host, `the ${what} is not a TPM's statement`);
   if (!equal(info.signer, qualifiedName(ak)))
-    throw refused(
-      host,
-      `the ${what} is signed by another key than the one that was challenged: another machine made it`,
-    );
+    throw refused(host, `the ${what} is not signed by the key that was challenged: another machine made it`);
   if (!verifies(ak, attest, signature)) throw refused(host, `the signature of the ${what} is wrong`);
   if (!equal(info.extraData, nonce))
     throw refused(host, `the ${what} answers another challenge: it is a replay, or came too late`);

@@ -35,7 +35,7 @@ export function provenAuthorities(log: Pick<MeasuredLog, 'events'>): ProvenAutho
   let hasSeparator = false;
   for (const event of measuredInto(log, 7)) {
     const { meaning } = event;
-    if (!isProven(event)) return 'an event of PCR 7 has other data than was measured';
+    if (!isProven(event)) return 'the data of an event of PCR 7 is not what was measured';
     if (meaning.kind === 'variable' && meaning.role === 'setting' && !hasSeparator) {
       const next = settings.indexOf(meaning.name);
       if (next <= place) return `the log has ${JSON.stringify(meaning.name)} where PCR 7 has no such setting`;

@@ -79,7 +79,7 @@ export function verdictOn(answer: Answer, expected: Expected, known: Known, now:
       ? []
       : [noted('quote', 'it has no log of what booted, so its PCR values are known, but not what they stand for')]),
     ...endorsementChecks(known, vendor, now),
-    ...(demandsBoot(policy) ? [] : [noted('policy', 'the policy demands nothing of what booted')]),
+    ...(demandsBoot(policy) ? [] : [noted('policy', 'the policy does not restrict what booted')]),
     ...(policy.authorities ? [secureBootCheck(proof.log, policy.authorities)] : []),
     ...(policy.signers.length > 0 ? [signedPcrCheck(proof, answer, policy)] : []),
     ...[...policy.pcrs].map(([pcr, values]) => valueCheck(proof, pcr, values)),
@@ -94,7 +94,9 @@ export function requireAttested({ host, attested, checks }: Verdict): void {
   const failed = checks.filter(({ result }) => result === 'failed').map(({ text }) => text);
   const prefix = `${host} is not attested: `;
   const reasons = failed.map((text) => (text.startsWith(prefix) ? text.slice(prefix.length) : text)).join('; ');
-  throw new Failure('refused', `${prefix}${reasons}`, { hint: `auxcred attest ${host} shows all that was checked` });
+  throw new Failure('refused', `${prefix}${reasons}`, {
+    hint: `auxcred attest ${host} shows everything that was checked`,
+  });
 }
 
 type Name = Check['name'];
@@ -109,7 +111,7 @@ function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmV
       return [
         noted(
           'endorsement-key',
-          'it is the one that was enrolled; nothing but the way of that enrollment vouches for it',
+          'it is the enrolled one, and only the connection that it was enrolled over vouches for it',
         ),
         ...virtualChecks(vendor.manufacturer, policy),
       ];
@@ -133,7 +135,7 @@ function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmV
 
 function virtualChecks(manufacturer: string, { virtualTpm }: AttestationPolicy): Check[] {
   if (!isVirtual(manufacturer)) return [];
-  const text = 'its TPM is virtual: whoever runs the host that it is on can make it say anything, and is trusted';
+  const text = 'its TPM is virtual: whoever runs its host can make it say anything, and has to be trusted';
   return [virtualTpm ? noted('virtual-tpm', text) : failed('virtual-tpm', `${text}, which the policy forbids`)];
 }
 

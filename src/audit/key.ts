@@ -78,7 +78,7 @@ export function parseKeys(text: string, place: string): AuditKeys {
     if (word === words.chain && key?.asymmetricKeyType === 'ed25519') found.chain.push(key);
     else if (word === words.tpm && key?.asymmetricKeyType === 'ec') found.tpm.push(key);
     else
-      throw new Failure('malformed', `${place}, line ${String(i + 1)}, is no public key of an audit chain`, {
+      throw new Failure('malformed', `${place}, line ${String(i + 1)}, is not a public key of an audit chain`, {
         hint: 'auxcred audit --key prints them on the machine',
       });
   }

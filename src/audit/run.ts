@@ -27,7 +27,7 @@ export class Run {
           this.#finding(
             'reordered',
             sequence,
-            `record ${String(sequence)} of ${this.#name} stands after record ${String(highest)}`,
+            `record ${String(sequence)} of ${this.#name} comes after record ${String(highest)}`,
           ),
         );
       if (!other) bySequence.set(sequence, record);
@@ -102,7 +102,7 @@ export class Run {
             this.#finding(
               'altered',
               sequence,
-              `record ${String(sequence)} of ${this.#name} was altered, or its hash, or the hash before it`,
+              `record ${String(sequence)} of ${this.#name}, its hash, or the hash before it was altered`,
             ),
           ];
     });
@@ -126,7 +126,7 @@ export function runsOf(records: readonly ChainedEntry[]): Run[] {
   return [...byRun].map(([id, list]) => new Run(id, list));
 }
 
-/** The number of records that the journal did not take before this one. */
+/** The number of records that journald did not accept before this one. */
 export const unwrittenBefore = ({ entry }: ChainedEntry): number => Number(textOf(entry, 'AUXCRED_UNWRITTEN')) || 0;
 
 /** What kind of record it is: `released`, `refused`, `started`, `anchored`. */

@@ -38,8 +38,8 @@ export function attestationIn(run: Run, record: ChainedEntry, keys: AuditKeys): 
     sequence: record.sequence,
     text: `the TPM's statement in record ${String(record.sequence)} of ${runText(run.id)} ${what}`,
   });
-  if (!count) return wrong('is not one that this TPM signed');
-  if (about && hex(about.hash) !== hex(count.digest)) return wrong('is about another record than the one it names');
+  if (!count) return wrong('was not signed by this TPM');
+  if (about && hex(about.hash) !== hex(count.digest)) return wrong('is not about the record that it names');
   return { ...count, record, sequence };
 }
 

@@ -66,7 +66,7 @@ class Links {
     for (const [i, run] of runs.entries()) this.#link(run, i === 0);
   }
 
-  /** Each run after the one that it goes on from; that is not the order of the journal if the clock was set back. */
+  /** Each run after the one that it continues; that is not the order of the journal if the clock was set back. */
   get inOrder(): readonly Run[] {
     const depths = new Map<string, number>();
     for (const run of this.runs) {
@@ -92,7 +92,7 @@ class Links {
   #link(run: Run, isFirst: boolean): void {
     const unwritten = run.records.reduce((sum, record) => sum + unwrittenBefore(record), 0);
     if (unwritten > 0)
-      this.limits.push(`the journal did not take ${String(unwritten)} of the records of ${runText(run.id)}`);
+      this.limits.push(`journald did not accept ${String(unwritten)} of the records of ${runText(run.id)}`);
     if (run.first > 0) {
       this.#begins(run, isFirst, `record ${String(run.first)} of ${runText(run.id)}`, run.first);
       return;
@@ -132,19 +132,19 @@ class Links {
       this.#found(
         'missing',
         before,
-        `${recordsText(last + 1, previous.sequence)} of ${runText(before.id)}, the end of it, ${last + 1 === previous.sequence ? 'is' : 'are'} missing`,
+        `${recordsText(last + 1, previous.sequence)}, the end of ${runText(before.id)}, ${last + 1 === previous.sequence ? 'is' : 'are'} missing`,
         last + 1,
       );
     else if (at && hex(at.hash) !== hex(previous.hash))
       this.#found(
         'altered',
         before,
-        `${runText(run.id)} goes on from another record ${String(previous.sequence)} than the one of ${runText(before.id)}`,
+        `${runText(run.id)} continues from a record ${String(previous.sequence)} that is not the one of ${runText(before.id)}`,
         previous.sequence,
       );
     else if (last > previous.sequence)
       this.limits.push(
-        `${runText(run.id)} goes on from record ${String(previous.sequence)} of ${runText(before.id)}, though there are more: the broker's state was lost in a power cut, or put back`,
+        `${runText(run.id)} continues from record ${String(previous.sequence)} of ${runText(before.id)}, though that has later ones: the broker's state was lost in a power cut, or put back`,
       );
   }
 

@@ -35,7 +35,7 @@ export function branchMode(options: Options): BranchMode {
       hint: '--predict and --installed also keep the branches that the seed has',
     });
   if (commandLine !== undefined && kind !== 'predict')
-    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict is the entry that boots next' });
+    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict alone is the entry that boots next' });
   return { kind, named: named === '' ? undefined : named, commandLine };
 }
 
@@ -51,7 +51,7 @@ export function chosenBranches(
   policy: TpmPolicy | undefined,
 ): Required<Pick<SealWishes, 'branches' | 'beforehand'>> {
   if (mode.kind !== 'this-boot' && pcrs.length === 0)
-    throw new Failure('usage', 'a branch is literal values of PCRs, and none is bound', {
+    throw new Failure('usage', 'branches are values of literal PCRs, and none is bound', {
       hint: '--tpm2-pcrs=4+7',
     });
   if (mode.kind !== 'this-boot' && !policy) warn('it is not known which branches the seed had, so none is kept');
@@ -85,8 +85,8 @@ const sayLeftOut = (id: string, { message, hint }: Failure): void => {
 
 function sayDropped(entry: string | undefined, isInstalled: boolean): void {
   const what = entry === undefined ? 'the oldest branch' : `the branch of ${entry}`;
-  if (isInstalled) warn(`${what} is given up: the seed has ${String(mostBranches)} others, the most that a TPM takes`);
-  else say(`${what} is given up`);
+  if (isInstalled) warn(`${what} is dropped: the seed has ${String(mostBranches)} others, the most that a TPM takes`);
+  else say(`${what} is dropped`);
 }
 
 /** The log of this boot, if there is one that can be read: without it branches only have no names. */

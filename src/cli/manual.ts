@@ -116,7 +116,7 @@ const acceptOlder: OptionEntry = {
 const cmdline: OptionEntry = {
   name: 'cmdline',
   value: 'TEXT',
-  help: "with --predict: a command line in the place of the entry's options, or beside that of the UKI",
+  help: "with --predict: a command line that replaces the entry's options, or is added to the UKI's",
 };
 const withKey: OptionEntry = {
   name: 'with-key',
@@ -165,7 +165,7 @@ const lockAfterUnseal: OptionEntry = {
 };
 const acceptWeak: OptionEntry = {
   name: 'accept-weak',
-  help: 'bind PCRs even if nothing was measured into them that tells one boot from another',
+  help: 'bind PCRs even if they have the same value whatever boots',
 };
 const passphrase: OptionEntry = { name: 'passphrase', help: 'ask for a passphrase that opens the fleet seed' };
 const passphraseFile: OptionEntry = {
@@ -297,14 +297,14 @@ export const manual = {
       "Without options the key, the set of PCRs and the recovery recipients stay the same, and the PCRs' current " +
         'values are bound: run it after an update of the boot chain. No secret changes. The new file is test-opened ' +
         'before it replaces the old one.',
-      'A seed can have up to eight branches: sets of literal values, any of which opens it. --add-branch adds the ' +
-        "present values to those that it has; without it, only this boot's stay. --predict adds those of a boot to come, " +
-        'without a value of the entry that boots by default. --installed adds those of each UKI and boot entry that is ' +
-        'installed, and removes those of what is gone; it does nothing if no bound PCR changes with the kernel. It is ' +
-        'what the hooks of kernel-install, of Debian and of NixOS run. If eight are not enough, the branches of what is ' +
-        'not installed go first, the oldest before the others.',
-      'A value that is not sure is said, with the reason. If it turns out to be another, its branch opens nothing, and ' +
-        'the others still do.',
+      'A seed can have up to eight branches: sets of literal values, any of which opens it. --add-branch adds one for ' +
+        "this boot; without it, only this boot's stays. --predict=ENTRY adds one for a boot to come, and --predict " +
+        'alone for the entry that boots by default. --installed adds one for each installed UKI and boot entry, and ' +
+        'removes those of what is gone; it does nothing if no bound PCR changes with the kernel. The hooks of ' +
+        'kernel-install, Debian and NixOS run it. If eight are not enough, the branches of what is not installed go ' +
+        'first, oldest first.',
+      'A predicted value that is not sure is named, with the reason. If it turns out to be different, its branch ' +
+        'opens nothing, and the others still do.',
     ],
     options: [
       withKey,
@@ -321,7 +321,7 @@ export const manual = {
       cmdline,
       {
         name: 'installed',
-        help: 'add the values of every UKI and boot entry that is installed, and remove those of what is gone',
+        help: 'add a branch for every installed UKI and boot entry, and remove those of what is gone',
       },
       { name: 'add-branch', help: "keep the literal values that open the seed now, and add this boot's" },
       ...authority,
@@ -398,7 +398,7 @@ export const manual = {
       {
         name: 'with-key',
         value: 'KEY',
-        help: 'with --servable: a key that the broker would get; a seed that is sealed to no such key is refused',
+        help: 'with --servable: a key that the broker would have; a seed that is sealed to another key is refused',
         choices: ['host', 'tpm2', 'tpm2+host', 'systemd-creds'],
         repeated: true,
       },
@@ -495,12 +495,12 @@ export const manual = {
   }),
   example: page({
     group: 'machine',
-    summary: 'a service that gets its secrets: manifest and configuration, to read or to write',
+    summary: 'print a tested example: the manifest and configuration of a service, as a shell script',
     usage: ['[NAME]'],
     operands: ['examples'],
     text: [
       'Without a name it lists the examples. With one it prints a shell script that writes the files of that example, ' +
-        'each under its own path. Nothing is changed before a shell runs it. The page of the service, in ' +
+        'each to its own path. Nothing changes until a shell runs the script. The page of the service, in ' +
         '/usr/share/doc/auxcred/docs/services, says what comes before and after.',
     ],
     options: [],
@@ -612,13 +612,13 @@ export const manual = {
     text: [
       'Tests that the seed opens, and asks the TPM and systemd. With --root= it leaves out what needs a running ' +
         'system.',
-      "--prometheus writes metrics for node_exporter's textfile collector, and ends with 0 whatever they say.",
+      "--prometheus prints metrics for node_exporter's textfile collector, and exits with 0 whatever they say.",
     ],
     options: [
-      { name: 'no-open', help: 'do not open the seed or ask the TPM' },
+      { name: 'no-open', help: 'neither open the seed nor ask the TPM' },
       json,
       { name: 'prometheus', help: 'print metrics for Prometheus' },
-      { name: 'output', value: 'FILE', help: 'replace FILE by the metrics, as a whole', choices: 'file' },
+      { name: 'output', value: 'FILE', help: 'write the metrics to FILE, replacing it atomically', choices: 'file' },
       root,
       device,
     ],
@@ -646,11 +646,11 @@ export const manual = {
     usage: ['[--json] [--log=FILE [--userspace-log=FILE]]', '--predict[=UKI|=ENTRY] [--cmdline=TEXT]'],
     text: [
       "Reads the firmware's log and systemd's, computes the PCR values that they lead to, and compares these with the " +
-        "TPM's and with those that the seed is sealed to. It opens nothing.",
-      'Of a PCR that changed since the seal it says which component is another one, from what seal kept in ' +
+        "TPM's and with those that the seed is sealed to. It does not open the seed.",
+      'If a PCR changed since the seal, it names the component that changed, from what seal kept in ' +
         '/var/lib/auxcred/measured.json.',
-      'With --predict it computes the PCR values of a boot that is yet to come, and says of each whether they are sure, ' +
-        'and whether the seed will open. What a prediction does not name is taken to stay as it is.',
+      'With --predict it computes the PCR values of a boot to come, says which of them are sure, and whether the seed ' +
+        'will open. It assumes that everything else stays as it is.',
     ],
     options: [
       {
@@ -682,48 +682,47 @@ export const manual = {
   }),
   audit: page({
     group: 'machine',
-    summary: 'show which unit got which secret when, and check that nobody changed the records of it',
+    summary: 'show which unit got which secret, and when; check that the records are intact',
     usage: [
       '[--since=TIME] [--until=TIME] [--boot=ID] [--unit=UNIT] [--secret=NAME] [--refused] [-n N] [--json]',
       '--verify [--public-key=FILE] [--file=FILE... | --directory=DIR] [--json]',
       '--key',
     ],
     text: [
-      'Shows what the broker released and refused, from the journal, by the fields that journald adds itself. The ' +
-        'times are those of the time zone of the system, as in --since. It never shows a value.',
-      'The records are a chain: each holds the hash of those before it. The broker signs it in quiet moments with a key ' +
-        'that follows from the seed, and has the TPM sign it too if the seed is sealed to one, with a counter and the ' +
-        "TPM's clock. --verify finds a record that was removed, altered, copied or put elsewhere, and says what it " +
-        "can't know.",
-      'It cannot find records that were cut off at the beginning, as journald does with old ones; those at the end that ' +
-        'no signature vouches for yet, some seconds long; a longer end, signatures included, if the seed is not sealed ' +
-        'to a TPM and the state in /var/lib/auxcred-audit was put back too, or in an exported journal, where a check ' +
-        'sees only what is there; and what root does without the broker. Root, who has the seed, can sign other records ' +
-        "where there is no TPM. With one, that shows in the TPM's statements, since none can be made for the past. " +
-        'After a power cut the last records may be missing, and that looks the same as if somebody had removed them.',
-      'Files that root writes for delivery = "file" are shown, and are no part of the chain.',
-      'An auditor elsewhere needs the journal and the public keys: what --key printed on the machine, in good time.',
+      'Shows what the broker released and refused, from the journal, by the fields that journald adds itself. Times are ' +
+        "in the system's time zone, as in --since. It never shows a value.",
+      'The records are a chain: each holds the hash of those before it. In quiet moments the broker signs it with a key ' +
+        'that is derived from the seed. If the seed is sealed to a TPM, the TPM signs it too, with a counter and its ' +
+        "clock. --verify finds a record that was removed, altered, copied or moved, and says what it can't know.",
+      "It can't find: records that are missing at the beginning, since journald drops old ones; a few seconds of " +
+        'records at the end, which no signature vouches for yet; a longer missing end, signatures included, in an ' +
+        'exported journal, or if the seed is not sealed to a TPM and the state in /var/lib/auxcred-audit was put back ' +
+        'too; and what root does without the broker. Without a TPM, root has the seed and can sign other records. With ' +
+        "one, that shows in the TPM's statements, since none can be made for the past. After a power cut the last " +
+        'records may be missing, which looks the same as if somebody had removed them.',
+      'Files that root writes for delivery = "file" are shown, but are not part of the chain.',
+      'An auditor elsewhere needs the journal, and the public keys that --key printed while the machine was trusted.',
     ],
     options: [
-      { name: 'since', value: 'TIME', help: 'from then on, in the words of journalctl: yesterday, "2 hours ago"' },
-      { name: 'until', value: 'TIME', help: 'up to then' },
-      { name: 'boot', value: 'ID', help: 'of one boot: 0 for this one, -1 for the one before' },
-      { name: 'unit', value: 'UNIT', help: 'of one unit, or of all instances of a template' },
-      { name: 'secret', value: 'NAME', help: 'of one secret', choices: 'secrets' },
+      { name: 'since', value: 'TIME', help: 'only from then on; as journalctl takes it: yesterday, "2 hours ago"' },
+      { name: 'until', value: 'TIME', help: 'only up to then' },
+      { name: 'boot', value: 'ID', help: 'only one boot: 0 for this one, -1 for the one before' },
+      { name: 'unit', value: 'UNIT', help: 'only one unit, or all instances of a template' },
+      { name: 'secret', value: 'NAME', help: 'only one secret', choices: 'secrets' },
       { name: 'refused', help: 'only what was refused, and why' },
-      { name: 'n', value: 'N', help: 'only the last N' },
+      { name: 'n', value: 'N', help: 'only the last N records' },
       { name: 'verify', help: 'check the chain' },
       {
         name: 'public-key',
         value: 'FILE',
-        help: "check with these keys, in place of the machine's own, which only root may open",
+        help: "check with these keys instead of the machine's own, which only root can derive",
         choices: 'file',
       },
       { name: 'key', help: 'print the public keys, for an auditor' },
       {
         name: 'file',
         value: 'FILE',
-        help: 'a file of a journal, or a pattern of several',
+        help: 'a journal file, or a pattern that matches several',
         repeated: true,
         choices: 'file',
       },
@@ -742,7 +741,7 @@ export const manual = {
     ],
     files: { '/var/lib/auxcred-audit/chain': 'the last record that the broker wrote' },
     statuses: {
-      unwell: 'a record was removed, altered, copied or put elsewhere',
+      unwell: 'a record was removed, altered, copied or moved',
       'not-found': 'there is no chain in this journal',
       malformed: 'a file of public keys is damaged',
     },
@@ -841,7 +840,7 @@ export const manual = {
       { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that did not come from a push' },
       {
         name: 'require-attestation',
-        help: 'send nothing to a host that auxcred attest would refuse, as require-attestation = true in vault.toml',
+        help: 'send nothing to a host that auxcred attest refuses, like require-attestation = true in vault.toml',
       },
       noWait,
       acceptOlder,
@@ -867,12 +866,12 @@ export const manual = {
     ],
     operands: ['hosts'],
     text: [
-      'Asks a host over ssh, and judges its answer: that the TPM with the enrolled endorsement key holds the SRK that ' +
-        'seeds are sealed to, that it quotes PCR 0 to 15 for this challenge alone, and that both logs of its boot lead ' +
-        'to them. What may have booted is written in attestation.toml in the vault, or in the file that attestation of ' +
-        '[host.NAME] in vault.toml names. Certificates in ek-ca in the vault say whose TPMs are genuine.',
-      'Without ssh the same goes step by step: auxcred attest on the machine prints a statement; --from= makes a ' +
-        'challenge of it here, good for one answer within ten minutes; --challenge= answers it there; --verify= judges ' +
+      'Challenges a host over ssh, and judges its answer: the TPM with the enrolled endorsement key has to hold the SRK ' +
+        'that seeds are sealed to, quote PCR 0 to 15 for this challenge alone, and both logs of the boot have to lead ' +
+        'to those values. attestation.toml in the vault says what may have booted, or another file that the key ' +
+        'attestation in [host.NAME] of vault.toml names. Certificates in ek-ca in the vault say whose TPMs are genuine.',
+      'Without ssh, the same works step by step: auxcred attest on the machine prints a statement; --from= turns it ' +
+        'into a challenge here, good for one answer within ten minutes; --challenge= answers it there; --verify= judges ' +
         'the answer here. The files are not secret.',
       'With require-attestation = true in vault.toml, or push --require-attestation, a host that fails is sent nothing.',
     ],
@@ -887,7 +886,7 @@ export const manual = {
       device,
     ],
     examples: [
-      { command: 'auxcred attest web1', says: 'what web1 is and what it booted, in words' },
+      { command: 'auxcred attest web1', says: 'which TPM web1 has and what it booted, in words' },
       {
         command: 'auxcred attest web1 --from=statement > challenge',
         says: 'the first of two steps here, if there is no ssh',
@@ -897,7 +896,7 @@ export const manual = {
     files: {
       ...vaultFiles,
       '~/.local/share/auxcred/attestation.toml': 'what an attested host may have booted',
-      '~/.local/share/auxcred/ek-ca/*': 'certificates that may have issued those of endorsement keys, in PEM or DER',
+      '~/.local/share/auxcred/ek-ca/*': 'certificates of the issuers of endorsement keys, in PEM or DER',
       '~/.local/share/auxcred/challenges/*.json': 'challenges that are not answered yet',
     },
     seeAlso: ['auxcred-enroll(1)', 'auxcred-push(1)', 'auxcred-measured(1)'],

@@ -86,7 +86,7 @@ async function answering(options: Options): Promise<number> {
 function policyOf(options: Options, { host: { attestation } }: Destination): AttestationPolicy {
   const named = options.value('policy');
   if (named !== undefined || existsSync(attestation)) return readAttestationPolicy(named ?? attestation);
-  say(`there is no ${attestation}, so whatever it booted is accepted`);
+  say(`there is no ${attestation}, so anything that it booted is accepted`);
   return attestationPolicyOf(new Uint8Array(0), attestation);
 }
 
@@ -105,7 +105,7 @@ function answered(vault: Vault, known: Known, bytes: Uint8Array): Verdict {
   const file = pendingFile(vault, known.host);
   const pending = readIfPresent(file);
   if (!pending)
-    throw new Failure('refused', `no challenge to ${known.host} is open: an answer counts once`, {
+    throw new Failure('refused', `no challenge to ${known.host} is open: each is good for one answer`, {
       hint: `auxcred attest ${known.host} --from=STATEMENT makes one`,
     });
   const answer = parseAnswer(bytes, known.host);

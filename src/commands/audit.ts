@@ -38,8 +38,7 @@ export async function audit(argv: readonly string[]): Promise<number> {
     return 0;
   }
   const journal = chosenJournal(options);
-  if (!verifies && options.value('public-key') !== undefined)
-    throw new Failure('usage', '--public-key of audit needs --verify');
+  if (!verifies && options.value('public-key') !== undefined) throw new Failure('usage', '--public-key needs --verify');
   if (!verifies) return await list(options, journal);
   const given = selecting.find((name) => options.flag(name) || options.value(name) !== undefined);
   if (given !== undefined)
@@ -93,7 +92,7 @@ async function list(options: Options, journal: ChosenJournal): Promise<number> {
 
 function wholeNumber(text: string | undefined): number {
   if (text === undefined) return Number.POSITIVE_INFINITY;
-  if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new Failure('usage', `-n of audit is a number of records, not ${text}`);
+  if (!/^[1-9][0-9]{0,8}$/.test(text)) throw new Failure('usage', `-n takes a number of records, not ${text}`);
   return Number(text);
 }
 

@@ -18,7 +18,7 @@ export async function check(argv: readonly string[]): Promise<number> {
   if (isOperator(options) && options.flag('servable'))
     throw options.lacks('the machine itself, whose seeds are opened', 'run it there, without --host');
   if (options.list('with-key').length > 0 && !options.flag('servable'))
-    throw new Failure('usage', '--with-key goes with --servable', { hint: 'auxcred check --servable --with-key=tpm2' });
+    throw new Failure('usage', '--with-key needs --servable', { hint: 'auxcred check --servable --with-key=tpm2' });
   const manifest = chosenManifest(options);
   const broken = manifest.problems.some(({ severity }) => severity === 'error');
   const unservable = options.flag('servable') && !broken ? await judged(options, manifest) : undefined;

@@ -181,7 +181,7 @@ function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollmen
 /** Who vouches for the TPM, beside the way that the enrollment came. */
 function sayVouching(vault: Vault, name: string, { tpm }: Enrollment): void {
   if (!tpm) return;
-  const onlyWay = 'nothing but the way that this enrollment came, such as ssh, vouches for';
+  const onlyWay = 'only the connection that this enrollment came over vouches for';
   if (!tpm.endorsement) {
     say(`${onlyWay} the SRK of ${name}: it was enrolled without an endorsement key, so it can't be attested`);
     return;
@@ -189,13 +189,13 @@ function sayVouching(vault: Vault, name: string, { tpm }: Enrollment): void {
   const folder = vaultFiles(vault.folder).ekIssuers;
   const issuers = readEkIssuers(folder);
   if (tpm.endorsement.certificate && issuers.length === 0) {
-    say(`${onlyWay} the TPM of ${name}: ${folder} has no certificate of an issuer to check its own with`);
+    say(`${onlyWay} the TPM of ${name}: ${folder} has no issuer's certificate to check its own with`);
     return;
   }
   try {
     const { manufacturer, model, chain } = checkedCertificate(tpm.endorsement, issuers, Date.now());
     say(`the TPM of ${name} is certified: ${manufacturer}, model ${model}, by ${chain.join(' > ')}`);
-    if (isVirtual(manufacturer)) say(`it is virtual, so whoever runs the host of ${name} is trusted`);
+    if (isVirtual(manufacturer)) say(`it is virtual, so whoever runs the hypervisor of ${name} is trusted`);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     say(`${onlyWay} the TPM of ${name}: ${error.message}`);

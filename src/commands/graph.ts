@@ -27,7 +27,7 @@ function formatOf(options: Options): (typeof graphFormats)[number] {
   const given = options.value('format') ?? 'text';
   const format = graphFormats.find((known) => known === given);
   if (!format)
-    throw new Failure('usage', `--format=${given} is none of ${graphFormats.join(', ')}`, {
+    throw new Failure('usage', `--format=${given} is not one of ${graphFormats.join(', ')}`, {
       hint: 'auxcred graph --format=svg',
     });
   return format;

@@ -42,7 +42,7 @@ export async function measured(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (options.value('cmdline') !== undefined)
-    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict is the entry that boots next' });
+    throw new Failure('usage', '--cmdline needs --predict', { hint: '--predict alone is the entry that boots next' });
   const pcrs = measuredBoot(log, tpm, seeds.object?.policy);
   const boots = bootLogs(readable, paths);
   if (options.flag('json')) printJson(jsonOf(log, pcrs, boots));

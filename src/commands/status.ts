@@ -52,10 +52,10 @@ export async function status(argv: readonly string[]): Promise<number> {
 function metricsFile(options: Options): string | undefined {
   const output = options.value('output');
   if (options.flag('prometheus') && options.flag('json'))
-    throw new Failure('usage', '--prometheus and --json are two forms of the same', { hint: 'leave out one of them' });
+    throw new Failure('usage', '--prometheus and --json exclude each other', { hint: 'leave out one of them' });
   if (output === undefined) return undefined;
   if (!options.flag('prometheus'))
-    throw new Failure('usage', '--output is for metrics', {
+    throw new Failure('usage', '--output needs --prometheus', {
       hint: `auxcred status --prometheus --output=${output}`,
     });
   if (statSync(dirname(output), { throwIfNoEntry: false })?.isDirectory() !== true)

@@ -124,7 +124,7 @@ export function namedBoot(paths: Paths, named: string): InstalledBoot | undefine
 
 /**
  * Reads what a boot starts.
- * @param commandLine - in the place of the entry's options
+ * @param commandLine - replaces the entry's options
  * @throws Failure `malformed` for what is neither a UKI nor an entry, `not-found` for an entry whose files are gone
  */
 export function startedBy({ file }: InstalledBoot, commandLine?: string): Uki | LinuxBoot {

@@ -29,7 +29,7 @@ import type { ReadableFiles } from './readable-files.ts';
 export interface WantedBoot {
   /** A path of a UKI or of an entry, or an id; undefined for what boots by default. */
   readonly named: string | undefined;
-  /** A command line in the place of the entry's options, or beside that of the UKI. */
+  /** A command line that replaces the entry's options, or is added to the UKI's. */
   readonly commandLine?: string | undefined;
   /** Whether the log is of this machine: else neither its boot partitions nor its variables say anything. */
   readonly readsMachine: boolean;

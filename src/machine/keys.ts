@@ -169,7 +169,7 @@ async function judgeBinding(
     return;
   }
   throw new Failure('refused', message, {
-    hint: '--tpm2-pcrs=4+7 binds the boot loader; --accept-weak seals like this all the same',
+    hint: '--tpm2-pcrs=4+7 binds the boot loader; --accept-weak seals to them anyway',
   });
 }
 

@@ -21,14 +21,14 @@ export function commonDoubts(events: readonly MeasuredEvent[], course: Course): 
       ima,
       ...each(
         [4, 5, 7, 8, 9, 11, 12],
-        'this boot was of neither a UKI nor an entry of systemd-boot, so the log does not show how one boots',
+        'this boot started neither a UKI nor an entry of systemd-boot, so the log does not show how one boots',
       ),
     ];
   return [
     ima,
     ...crossing(course),
     ...(started.kind === 'uki' ? ukiDoubts(events, course, started) : linuxDoubts(events, course, started)),
-    ...(next.variable ? [] : each([1, 7], 'the EFI variables of now are not known')),
+    ...(next.variable ? [] : each([1, 7], 'the present EFI variables are not known')),
     ...each(next.loader ? [] : [4], 'the boot loader was not found, and may have been updated since this boot'),
     ...each(events.some(isLoaderConf) && !next.loaderConf ? [5] : [], 'loader.conf was not found'),
     ...each(
@@ -46,8 +46,8 @@ function crossing({ next, shape }: Course): Doubt[] {
   return each(
     [4, 7, 9, 12, 15],
     shape.kind === 'uki'
-      ? 'this boot was of a UKI, so the log does not show how a kernel without one boots'
-      : 'this boot was not of a UKI, so the log does not show how one boots',
+      ? 'this boot started a UKI, so the log does not show how a kernel without one boots'
+      : 'this boot started no UKI, so the log does not show how one boots',
   );
 }
 
@@ -71,9 +71,9 @@ function ukiDoubts(events: readonly MeasuredEvent[], course: Course, uki: Uki): 
   );
   return [
     [9, 'the initrd is put together by the stub, with credentials and signatures'],
-    ...each(uki.stubVersion === undefined ? [4, 11] : [], 'the UKI has a stub of another program than systemd'),
+    ...each(uki.stubVersion === undefined ? [4, 11] : [], "the UKI has a stub that is not systemd's"),
     ...each(uki.dependsOnHardware ? [11] : [], 'the stub chooses sections of the UKI by the hardware'),
-    ...each(isFit ? [] : [11], 'this boot measured other things than the sections of its UKI'),
+    ...each(isFit ? [] : [11], 'what this boot measured is not the sections of its UKI'),
     ...(shape.kind === 'uki' ? stubDoubts(events, next, uki) : []),
     ...each(
       events.some((event) => event.pcr === 12 && event.isMeasured) || next.commandLine !== undefined ? [12] : [],
@@ -86,13 +86,10 @@ function ukiDoubts(events: readonly MeasuredEvent[], course: Course, uki: Uki): 
 function stubDoubts(events: readonly MeasuredEvent[], { variable, booted }: Course['next'], uki: Uki): Doubt[] {
   const isSwitched = secureBootIn(events, variable).isOn !== secureBootIn(events, undefined).isOn;
   return [
-    ...each(isSwitched ? [4] : [], 'Secure Boot was switched, and then the stub may start the kernel in another way'),
+    ...each(isSwitched ? [4] : [], 'Secure Boot was switched on or off, so the stub may start the kernel differently'),
     ...(!booted
-      ? each([4], 'the UKI that booted now was not found, so its stub is not known')
-      : each(
-          hasSameStub(uki, booted) ? [] : [4],
-          'the UKI has another stub, which may start the kernel in another way',
-        )),
+      ? each([4], 'the UKI of this boot was not found, so its stub is not known')
+      : each(hasSameStub(uki, booted) ? [] : [4], 'the UKI has another stub, which may start the kernel differently')),
   ];
 }
 

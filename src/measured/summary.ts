@@ -1,6 +1,6 @@
 /**
  * A summary of a boot's log: what was measured, in words, with its digest. One is kept when seeds are sealed, so that a
- * later boot can say which component is another one. It is not authenticated and decides nothing: a summary whose
+ * later boot can say which component changed. It is not authenticated and decides nothing: a summary whose
  * digests do not lead to the PCR values of the seal explains nothing.
  */
 import { utf8 } from '../bytes.ts';
@@ -89,7 +89,7 @@ export function summaryValue({ locality, events }: Summary, pcr: number): Uint8A
 }
 
 /**
- * What differs in a PCR between two boots, each a phrase such as `the boot loader \EFI\BOOT\BOOTX64.EFI is another one`.
+ * What differs in a PCR between two boots, each a phrase such as `the boot loader \EFI\BOOT\BOOTX64.EFI is a different one`.
  * Empty if nothing does.
  */
 export function changesBetween(before: Summary, now: Summary, pcr: number): string[] {
@@ -101,7 +101,7 @@ export function changesBetween(before: Summary, now: Summary, pcr: number): stri
   });
   const phrases = [
     ...changed.map(([event, other]) => changedText(event, other)),
-    ...replaced.map(({ event, other }) => `${other.subject} is in the place of ${fileIn(event.subject)}`),
+    ...replaced.map(({ event, other }) => `${other.subject} replaces ${fileIn(event.subject)}`),
     ...gone
       .filter((event) => !replaced.some((pair) => pair.event === event))
       .map(({ subject, value }) => `${valueText(subject, value)} is gone`),
@@ -110,7 +110,7 @@ export function changesBetween(before: Summary, now: Summary, pcr: number): stri
       .map(({ subject, value }) => `${valueText(subject, value)} is new`),
   ];
   if (phrases.length > 0 || !isReordered(old ?? [], fresh ?? [])) return [...new Set(phrases)];
-  return ['the same was measured in another order'];
+  return ['the same was measured in a different order'];
 }
 
 type Paired = [gone: SummaryEvent[], added: SummaryEvent[], changed: [SummaryEvent, SummaryEvent][]];
@@ -139,7 +139,7 @@ const valueText = (subject: string, value: string | undefined): string =>
 function changedText({ subject, value: was }: SummaryEvent, { value: is }: SummaryEvent): string {
   if (was !== undefined && is !== undefined && was !== is) return `${subject}: was ${was}, now ${is}`;
   return subject.includes('\\') || subject.endsWith('inside the UKI')
-    ? `${subject} is another one`
+    ? `${subject} is a different one`
     : `${subject} changed`;
 }
 

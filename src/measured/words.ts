@@ -41,12 +41,12 @@ const variables: Readonly<Record<string, string>> = {
   KEK: 'the key exchange keys (KEK)',
   db: 'the keys that may sign what boots (db)',
   dbx: 'the list of what may no longer boot (dbx)',
-  dbt: 'the keys of time stamps (dbt)',
-  dbr: 'the keys of recovery systems (dbr)',
+  dbt: 'the timestamp keys (dbt)',
+  dbr: 'the recovery keys (dbr)',
   BootOrder: 'the order of boot options',
   MokList: "the machine owner's keys (MokList)",
   MokListX: "the machine owner's forbidden keys (MokListX)",
-  SbatLevel: 'the least versions that shim accepts (SbatLevel)',
+  SbatLevel: 'the minimum versions that shim accepts (SbatLevel)',
 };
 
 const actions: Readonly<Record<string, string>> = {
@@ -119,7 +119,7 @@ function describe(event: MeasuredEvent): Described {
     case 'action':
       return plain(actions[meaning.text] ?? `the firmware's step "${printable(meaning.text, 120)}"`);
     case 'separator':
-      return plain(meaning.isError ? 'the firmware reports an error' : 'end of the part before a boot loader');
+      return plain(meaning.isError ? 'the firmware reports an error' : 'the end of what runs before a boot loader');
     case 'text':
       return textOf(event, meaning.text);
     case 'tagged':

@@ -150,7 +150,7 @@ async function findIndex(tpm: Tpm): Promise<number | undefined> {
     });
     const name = await nameOf(tpm, handle);
     if ([written, 0].some((more) => Buffer.compare(name, nameOfPublic(nvPublic(more))) === 0)) return handle;
-    throw new Failure('tpm', `the TPM's index ${indexText} is something else than the audit's counter`, {
+    throw new Failure('tpm', `the TPM's index ${indexText} is not the audit counter`, {
       hint: `tpm2_nvundefine -C o ${indexText} removes it, if nothing needs it`,
     });
   } catch (error) {

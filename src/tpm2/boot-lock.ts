@@ -95,14 +95,14 @@ export async function lockUntilBoot(tpm: Tpm, pcr: number): Promise<void> {
     throw tpmFailure(error);
   }
   if (!isLocked(await readPcrs(tpm, [pcr]), pcr))
-    throw new Failure('tpm', `PCR ${String(pcr)} has another value than that of a lock`);
+    throw new Failure('tpm', `PCR ${String(pcr)} does not have the value of a lock`);
 }
 
 /** The failure for a seed that this boot's broker locked. */
 export const lockedFailure = (pcr: number, cause?: unknown): Failure =>
   new Failure('until-boot', `the seed is locked until the next boot (PCR ${String(pcr)})`, {
     hint:
-      'the running broker goes on serving, and a changed manifest becomes active at the next boot; to change more now: ' +
+      'the running broker keeps serving, and a changed manifest becomes active at the next boot; to change more now: ' +
       'auxcred reseal --no-lock-after-unseal --identity=FILE with a recovery key',
     cause,
   });

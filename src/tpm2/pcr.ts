@@ -63,8 +63,8 @@ export function valueAdvice(values: PcrValues, machineId: string | undefined): s
   return isPublic(values.get(15), machineId)
     ? [
         ...unmeasured,
-        'PCR 15 holds the machine-id alone, which whoever reads the disk can copy: only with tpm2-measure-pcr=yes in ' +
-          'crypttab does it tell another root file system',
+        'PCR 15 holds only the machine-id, which anyone who reads the disk can copy: it tells root file systems apart ' +
+          'only with tpm2-measure-pcr=yes in crypttab',
       ]
     : unmeasured;
 }

@@ -97,7 +97,7 @@ export function branchMismatch(policy: TpmPolicy, now: PcrValues, hint: string, 
     ([pcr, value]) => `PCR ${String(pcr)} (sealed at ${short(value)}, now ${short(now.get(pcr))})`,
   );
   if (changed.length === 0)
-    return new Failure('malformed', 'the sealed object has another policy than the one recorded beside it', {
+    return new Failure('malformed', 'the policy of the sealed object is not the one recorded beside it', {
       hint,
       cause,
     });
@@ -210,8 +210,8 @@ function predictionFor({ file, index }: PcrlockAuthority): Prediction {
   if (prediction.index !== index)
     throw new Failure(
       'pcr-mismatch',
-      `${file} is about the NV index ${indexText(prediction.index)}, and the seed is sealed to ${indexText(index)}`,
-      { hint: 'auxcred reseal --tpm2-pcrlock= and a recovery key seals it to the new one' },
+      `${file} describes the NV index ${indexText(prediction.index)}, but the seed is sealed to ${indexText(index)}`,
+      { hint: 'auxcred reseal --tpm2-pcrlock= with a recovery key seals it to the new one' },
     );
   return prediction;
 }
@@ -243,7 +243,7 @@ async function authorizeNv(tpm: Tpm, session: number, { authority, prediction, n
       if (!(error instanceof TpmError) || !contentCodes.some((code) => error.is(code))) throw error;
       throw new Failure(
         'pcr-mismatch',
-        `the TPM's NV index ${indexText(authority.index)} has another policy than ${authority.file}`,
+        `the policy of the TPM's NV index ${indexText(authority.index)} is not that of ${authority.file}`,
         { hint: makePolicy, cause: error },
       );
     });

@@ -152,7 +152,7 @@ export function addBranch(branches: readonly PcrValues[], values: PcrValues): Pc
   const listOf = (one: PcrValues): string => [...one.keys()].join('+');
   if (listOf(first) !== listOf(values))
     throw new Failure('refused', `the branches bind PCR ${listOf(first)}, and the new one PCR ${listOf(values)}`, {
-      hint: `auxcred reseal --tpm2-pcrs=${listOf(values)} gives up the branches`,
+      hint: `auxcred reseal --tpm2-pcrs=${listOf(values)} drops the branches`,
     });
   if (branches.length === mostBranches)
     throw new Failure('refused', `the seed has ${String(mostBranches)} branches already, the most that a TPM takes`, {

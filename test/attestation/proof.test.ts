@@ -176,7 +176,7 @@ describe('an answer', () => {
     const [r, s] = [own.subarray(0, 32), own.subarray(32)];
     const forged = Uint8Array.from([...signature.subarray(0, 4), ...u16(32), ...r, ...u16(32), ...s]);
     refused(/the signature of the quote is wrong/, { quote: { attest, signature: forged } });
-    refused(/the quote is not a statement of a TPM/, { quote: { attest: attest.slice(1), signature } });
+    refused(/the quote is not a TPM's statement/, { quote: { attest: attest.slice(1), signature } });
   });
 
   test('is refused if the certification stands in for the quote', () => {
@@ -206,7 +206,7 @@ describe('an answer', () => {
     const theirs = await statementOf(device);
     assert.throws(
       () => challengeTo(host, endorsement, theirs),
-      /has another endorsement key than the one that it is enrolled with/,
+      /does not have the endorsement key that it is enrolled with/,
     );
     const { challenge } = challengeTo(host, endorsement, statement);
     await assert.rejects(answerTo(challenge, paths, device), /the challenge is for another TPM/);
@@ -283,7 +283,7 @@ describe('a verdict', () => {
     const bare = { ...endorsement, certificate: undefined };
     assert.throws(() => checkedCertificate(bare, issuerChain(), Date.now()), /its TPM stores no certificate/);
     const theirs = { ...endorsement, certificate: new Uint8Array(issuerChain()[0]?.raw ?? []) };
-    assert.throws(() => checkedCertificate(theirs, issuerChain(), Date.now()), /the certificate is of another key/);
+    assert.throws(() => checkedCertificate(theirs, issuerChain(), Date.now()), /the certificate is for another key/);
     assert.throws(() => checkedCertificate(endorsement, issuerChain(), 0), /is valid from/);
   });
 

@@ -232,7 +232,7 @@ describe('the chain across trouble', () => {
     });
     const verdict = verify(entries, keys);
     assert.deepEqual(verdict.findings, []);
-    assert.match(verdict.limits.join(), /the journal did not take 2 of the records/);
+    assert.match(verdict.limits.join(), /journald did not accept 2 of the records/);
   });
 
   test('a state that was lost, and one that was put back, are said', async () => {

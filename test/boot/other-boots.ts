@@ -55,7 +55,7 @@ export async function explainOtherBoots({
   await machine.write('/efi/loader/loader.conf', 'timeout 5\n');
   assert.match(
     await wrong(),
-    /^warning: the seed will not open at the next boot, of uki1\.efi: PCR 5 changes \(sure: from loader\.conf, .* \[next-boot\]$/m,
+    /^warning: the seed will not open at the next boot \(uki1\.efi\): PCR 5 changes \(sure: from loader\.conf, .* \[next-boot\]$/m,
   );
   assert.match((await call('status')).stdout, /^1 warning: auxcred doctor says what to do$/m);
   await machine.run(['auxcred', 'reseal', '--predict=uki1.efi']);
@@ -72,7 +72,7 @@ export async function explainOtherBoots({
   power.measured[4] = measuredIn('c-secure-boot-uki2', 4);
   await machine.reboot();
   await boots('c-secure-boot-uki2');
-  const change = 'the UKI \\\\EFI\\\\Linux\\\\uki2\\.efi is in the place of \\\\EFI\\\\Linux\\\\uki1\\.efi';
+  const change = 'the UKI \\\\EFI\\\\Linux\\\\uki2\\.efi replaces \\\\EFI\\\\Linux\\\\uki1\\.efi';
   assert.match(
     await wrong(),
     new RegExp(`^problem: PCR 4: ${change}, the kernel inside the UKI is gone \\[pcrs\\]$`, 'm'),

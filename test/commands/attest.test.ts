@@ -64,7 +64,7 @@ function fails(args: readonly string[], code: FailureCode, message: RegExp): voi
 
 describe('enroll', () => {
   test('says that nothing but ssh vouches for a TPM without an issuer in ek-ca', () => {
-    assert.match(enroll(), /nothing but the way that this enrollment came, such as ssh, vouches for the TPM of web1/);
+    assert.match(enroll(), /only the connection that this enrollment came over vouches for the TPM of web1/);
   });
 
   test('says who certified it, and that it is virtual', () => {
@@ -72,7 +72,7 @@ describe('enroll', () => {
     writeFileSync(at('vault/ek-ca/swtpm.pem'), certified.issuer);
     const said = enroll('--replace');
     assert.match(said, /the TPM of web1 is certified: id:00001014, model swtpm, by CN=swtpm-localca/);
-    assert.match(said, /it is virtual, so whoever runs the host of web1 is trusted/);
+    assert.match(said, /it is virtual, so whoever runs the hypervisor of web1 is trusted/);
     const shown: unknown = JSON.parse(works(['enroll', vault(), 'web1', '--json']));
     assert.ok(typeof shown === 'object' && shown !== null && 'ekCertificate' in shown && shown.ekCertificate === true);
   });
@@ -101,7 +101,7 @@ describe('attest', () => {
     const challenge = file('challenge', works(attest(`--from=${statement}`)));
     const answer = file('answer', works(on('attest', `--challenge=${challenge}`)));
     assert.match(works(attest(`--verify=${answer}`)), /web1 is attested/);
-    fails(attest(`--verify=${answer}`), 'refused', /no challenge to web1 is open: an answer counts once/);
+    fails(attest(`--verify=${answer}`), 'refused', /no challenge to web1 is open: each is good for one answer/);
     works(attest(`--from=${statement}`));
     fails(attest(`--verify=${answer}`), 'refused', /failed {2}quote: .*answers another challenge: it is a replay/);
     file('stale', works(attest(`--from=${statement}`)));
@@ -125,7 +125,7 @@ describe('attest', () => {
   test('says without a policy that whatever booted is accepted', () => {
     const { status, stdout, stderr } = auxcred(attest(`--policy=${file('empty.toml', '')}`));
     assert.equal(status, 0, stderr);
-    assert.match(stdout, /noted {2}policy: the policy demands nothing of what booted/);
+    assert.match(stdout, /noted {2}policy: the policy does not restrict what booted/);
   });
 });
 
@@ -153,7 +153,7 @@ describe('push that requires attestation', () => {
     policy('pcr-public-keys = ["pcr-system.pub"]\n');
     const enrolled = readFileSync(at('vault/enrolled/web1.json'), 'utf8');
     writeFileSync(at('vault/enrolled/web1.json'), enrolled.replace(device, other.device));
-    refused(/web1 has another endorsement key than the one that it is enrolled with/);
+    refused(/web1 does not have the endorsement key that it is enrolled with/);
     writeFileSync(at('vault/enrolled/web1.json'), enrolled);
   });
 

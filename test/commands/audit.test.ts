@@ -134,7 +134,7 @@ describe('auxcred audit', () => {
       'unwell',
       /^$/,
     );
-    assert.match(stdout, /^wrong {4}record 2 of run [0-9a-f]{8} was altered, or its hash, or the hash before it$/m);
+    assert.match(stdout, /^wrong {4}record 2 of run [0-9a-f]{8}, its hash, or the hash before it was altered$/m);
   });
 
   test('refuses what it can not do', () => {

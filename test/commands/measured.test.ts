@@ -94,10 +94,7 @@ describe('measured', () => {
     const args = ['measured', `--root=${root}`, ...logs('c-secure-boot-uki2')];
     const { stdout } = works(args);
     assert.match(stdout, /^PCR 4 .*; sealed to another value$/m);
-    assert.match(
-      stdout,
-      /^ +since the seal: the UKI \\EFI\\Linux\\uki2\.efi is in the place of \\EFI\\Linux\\uki1\.efi$/m,
-    );
+    assert.match(stdout, /^ +since the seal: the UKI \\EFI\\Linux\\uki2\.efi replaces \\EFI\\Linux\\uki1\.efi$/m);
     assert.match(stdout, /^ +since the seal: Secure Boot: was off, now on$/m);
     const pcrs = pcrsIn<PcrJson>(works([...args, '--json']).stdout);
     assert.deepEqual(pcrs.get(5)?.changes, ["systemd-boot's loader.conf changed"]);

@@ -86,7 +86,7 @@ describe('status --prometheus', () => {
   test('a wrong call writes nothing', () => {
     for (const [args, message] of [
       [['--output=/tmp/x.prom'], /--output is for metrics/],
-      [['--prometheus', '--json'], /two forms of the same/],
+      [['--prometheus', '--json'], /exclude each other/],
       [['--prometheus', `--output=${at('missing/x.prom')}`], /there is no folder .*textfile\.directory/s],
     ] as const) {
       const { status, stdout, stderr } = run(['status', ...args]);

@@ -95,7 +95,7 @@ describe('the prediction of an entry of type 1', () => {
   test('is not sure after a boot of a UKI, or of another boot loader, and says why', () => {
     const { events, banks } = logIn(1);
     const afterUki = predictBoot(logOf('a-boot1'), { started: startedBy(1), ...withLoader });
-    for (const pcr of [4, 9, 12]) assert.match(whyIn(afterUki, pcr), /^unsure: this boot was of a UKI/);
+    for (const pcr of [4, 9, 12]) assert.match(whyIn(afterUki, pcr), /^unsure: this boot started a UKI/);
     // Nothing of the UKI that booted then stays.
     assert.equal(valueIn(afterUki, 12), pcrsIn(sampleFile('entry-1', 'pcrs.sha256')).get(12));
     assert.equal(valueIn(afterUki, 9), pcrsIn(sampleFile('entry-1', 'pcrs.sha256')).get(9));
@@ -104,7 +104,7 @@ describe('the prediction of an entry of type 1', () => {
     for (const pcr of [4, 9, 12])
       assert.match(
         whyIn(predictBoot(other, { started: startedBy(1), ...withLoader }), pcr),
-        /^unsure: this boot was of neither a UKI nor an entry of systemd-boot/,
+        /^unsure: this boot started neither a UKI nor an entry of systemd-boot/,
       );
   });
 

@@ -148,8 +148,8 @@ describe('a prediction says why it is not sure', () => {
 
   test('if the stub or the boot loader is not known', () => {
     const prediction = predictBoot(logOf('a-boot1'), { started: uki });
-    assert.match(whyIn(prediction, 4), /the UKI that booted now was not found.*; the boot loader was not found/);
-    for (const pcr of [1, 7]) assert.match(whyIn(prediction, pcr), /the EFI variables of now are not known/);
+    assert.match(whyIn(prediction, 4), /the UKI of this boot was not found.*; the boot loader was not found/);
+    for (const pcr of [1, 7]) assert.match(whyIn(prediction, pcr), /the present EFI variables are not known/);
   });
 
   test('if the log does not account for what the TPM has', () => {
@@ -159,10 +159,10 @@ describe('a prediction says why it is not sure', () => {
     assert.match(whyIn(prediction, 4), /^sure/);
   });
 
-  test('if this boot was not of a UKI', () => {
+  test('if this boot started no UKI', () => {
     const log = logOf('a-boot1');
     const without = { ...log, events: log.events.filter(({ pcr }) => pcr !== 11) };
     const prediction = predictBoot(without, { started: uki, booted: uki, loader });
-    for (const pcr of [4, 7, 12]) assert.match(whyIn(prediction, pcr), /this boot was not of a UKI/);
+    for (const pcr of [4, 7, 12]) assert.match(whyIn(prediction, pcr), /this boot started no UKI/);
   });
 });

@@ -63,7 +63,7 @@ describe('what changed between two boots', () => {
       'the firmware (12288 KiB at 0x900000) changed',
     ]);
     assert.deepEqual(said(4), [
-      'the UKI \\EFI\\Linux\\uki2.efi is in the place of \\EFI\\Linux\\uki1.efi',
+      'the UKI \\EFI\\Linux\\uki2.efi replaces \\EFI\\Linux\\uki1.efi',
       'the kernel inside the UKI is gone',
     ]);
     assert.deepEqual(said(5), ["systemd-boot's loader.conf changed"]);
@@ -83,9 +83,9 @@ describe('what changed between two boots', () => {
     const events = before.events.map((event) =>
       event.subject === loader ? { ...event, digest: new Uint8Array(32) } : event,
     );
-    assert.deepEqual(changesBetween(before, { ...before, events }, 4), [`${loader} is another one`]);
+    assert.deepEqual(changesBetween(before, { ...before, events }, 4), [`${loader} is a different one`]);
     assert.deepEqual(changesBetween(before, { ...before, events: before.events.toReversed() }, 4), [
-      'the same was measured in another order',
+      'the same was measured in a different order',
     ]);
   });
 

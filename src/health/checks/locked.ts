@@ -22,7 +22,9 @@ export const locked: Check = {
       {
         level: 'note',
         message: 'the seed is not locked, though it is sealed with a lock',
-        ...(brokerRuns(health) && { why: 'the broker started before it was sealed so, or the TPM refused the lock' }),
+        ...(brokerRuns(health) && {
+          why: 'the broker started before it was sealed that way, or the TPM refused the lock',
+        }),
         mend: brokerRuns(health) ? ['systemctl reboot'] : ['systemctl start auxcred.service'],
       },
     ];
@@ -42,7 +44,7 @@ const gone: Fault = {
 
 export const policies: Check = {
   name: 'policies',
-  why: 'the seed opens only as long as another way does',
+  why: 'the seed depends on the ways that are left',
   faults: (health) => {
     const { closed, opening } = health;
     if (closed.length === 0 || isLocked(health)) return [];

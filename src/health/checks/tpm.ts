@@ -151,7 +151,7 @@ export const nextBoot: Check = {
       return [
         {
           level: 'warning',
-          message: `the seed ${certainty} not open at the next boot${entry === undefined ? '' : `, of ${entry}`}: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
+          message: `the seed ${certainty} not open at the next boot${entry === undefined ? '' : ` (${entry})`}: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
           mend: [auxcred(health, 'reseal', '--predict'), auxcred(health, 'reseal', '--no-tpm2-pcrs')],
         },
       ];
@@ -159,7 +159,7 @@ export const nextBoot: Check = {
   },
   well: ({ nextBoot: { entry, pcrs: then } }) =>
     then.length > 0
-      ? `the next boot${entry === undefined ? '' : `, of ${entry},`} has the PCRs that the seed is sealed to`
+      ? `the next boot${entry === undefined ? '' : ` (${entry})`} has the PCRs that the seed is sealed to`
       : undefined,
 };
 
