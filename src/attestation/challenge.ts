@@ -19,7 +19,7 @@ export interface Expected {
   readonly since: number;
 }
 
-/** Milliseconds after which a challenge is not accepted any more. */
+/** Milliseconds after which a challenge is no longer accepted. */
 export const challengeAge = 600_000;
 
 /**

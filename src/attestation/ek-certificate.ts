@@ -34,7 +34,7 @@ const oids = {
   policies: '2.5.29.32',
   extendedKeyUsage: '2.5.29.37',
 } as const;
-/** The extensions that are read, or that narrow nothing that is decided here. An unknown critical one is refused. */
+/** Extensions that are read, or that restrict nothing that is decided here. Any other critical one is refused. */
 const understood: readonly string[] = [
   oids.keyUsage,
   oids.subjectAltName,
@@ -47,7 +47,7 @@ const longestChain = 8;
 /**
  * Reads a folder of certificates that may sign those of EKs, or of their issuers: PEM or DER, one or several a file.
  * Empty if there is no such folder.
- * @throws Failure `malformed` for a file that is no certificate
+ * @throws Failure `malformed` for a file that is not a certificate
  */
 export function readEkIssuers(folder: string): X509Certificate[] {
   let names: string[];
@@ -70,8 +70,8 @@ export function certificatesIn(bytes: Buffer, file: string): X509Certificate[] {
 }
 
 /**
- * Checks the certificate of an EK: that it is of this key, is one for an EK, names a TPM, and leads to an issuer that
- * the user trusts. Revocation is not checked.
+ * Checks an EK's certificate: it is for this key, is meant for an EK, names a TPM, and leads to an issuer that the user
+ * trusts. Revocation is not checked.
  * @param at - milliseconds since 1970
  * @throws Failure `refused` with the reason
  */

@@ -9,7 +9,7 @@ import { allowKeys, tomlIn } from '../system/toml.ts';
 import { readSigningKey, type SigningKey } from '../tpm2/signing-key.ts';
 import { certificatesIn } from './ek-certificate.ts';
 
-/** What is demanded. Whatever is undefined or empty is not looked at. */
+/** What is demanded. Anything that is undefined or empty is not checked. */
 export interface AttestationPolicy {
   /** Whether a certificate of the EK must lead to an issuer in ek-ca. */
   readonly ekCertificate: boolean;

@@ -15,7 +15,7 @@ import { type AttestationPolicy, demandsBoot } from './policy.ts';
 import { type Proof, prove } from './proof.ts';
 import { provenAuthorities } from './secure-boot.ts';
 
-/** What was looked at. */
+/** What was checked. */
 export const checkNames = [
   'quote',
   'endorsement-key',
@@ -30,7 +30,7 @@ export const checkNames = [
 /** One finding. */
 export interface Check {
   readonly name: (typeof checkNames)[number];
-  /** `noted` is no reason to refuse, and nothing that was proven. */
+  /** `noted` is neither a reason to refuse nor proven. */
   readonly result: 'passed' | 'failed' | 'noted';
   readonly text: string;
 }
@@ -167,7 +167,7 @@ function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, { signers }:
     : failed(name, 'no key of the policy signed its value: another image booted, or a phase that is not signed');
 }
 
-/** None in a file that is damaged: another may have the right one. */
+/** Empty for a damaged file: another file may have the right signature. */
 function signaturesIn(bytes: Uint8Array): PcrSignature[] {
   try {
     return parsePcrSignatures(bytes, 'the signatures of PCR 11');

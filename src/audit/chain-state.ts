@@ -1,4 +1,4 @@
-/** Where the chain goes on: the last record that the broker wrote. It is no authority, and holds no secret. */
+/** Where the chain continues: the last record that the broker wrote. It proves nothing, and holds no secret. */
 import { closeSync, constants, fdatasync, openSync, readSync, writeSync } from 'node:fs';
 import { hex, type Position } from './record.ts';
 
@@ -22,7 +22,7 @@ export class ChainState {
     this.#fd = fd;
   }
 
-  /** Opens the file, or makes it; undefined if this process may not, or its folder is missing. */
+  /** Opens or creates the file; undefined if this process may not, or its folder is missing. */
   static open(path: string): ChainState | undefined {
     try {
       return new ChainState(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
@@ -41,14 +41,14 @@ export class ChainState {
   }
 
   /**
-   * Replaces the state. A kill can't cut this short; a power cut may lose it until {@link sync}. A disk that takes
-   * nothing keeps no unit from its secrets: it shows in the chain, as a state that was put back.
+   * Replaces the state. A kill can't cut this short; a power cut may lose it until {@link sync}. A failing disk keeps no
+   * unit from its secrets: it shows in the chain like a state that was put back.
    */
   write({ run, sequence, hash }: Position): void {
     try {
       writeSync(this.#fd, `${run} ${String(sequence).padStart(16, '0')} ${hex(hash)}\n`, 0, 'latin1');
     } catch {
-      // The chain goes on without it.
+      // The chain continues without it.
     }
   }
 

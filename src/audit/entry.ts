@@ -2,12 +2,12 @@
 import type { JournalEntry } from '../system/journal-entries.ts';
 import { isCovered, type Position } from './record.ts';
 
-/** An entry that is part of the chain, by what it says of itself. */
+/** An entry that claims to be part of the chain. */
 export interface ChainedEntry extends Position {
   readonly entry: JournalEntry;
-  /** Where it stands in the listing, from 0. */
+  /** Its position in the listing, from 0. */
   readonly place: number;
-  /** The fields that the chain covers; undefined if one of them stands there twice. */
+  /** The fields that the chain covers; undefined if one of them occurs twice. */
   readonly covered: ReadonlyMap<string, Uint8Array> | undefined;
 }
 

@@ -4,7 +4,7 @@ import { concat, utf8 } from '../bytes.ts';
 import { auditKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 
-/** What stands around the key in PKCS #8 (RFC 8410 section 7). */
+/** What precedes the key in PKCS #8 (RFC 8410 section 7). */
 const pkcs8Prefix = Buffer.from('302e020100300506032b657004220420', 'hex');
 
 /** The words that begin the lines of {@link keyText}. */

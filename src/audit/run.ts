@@ -8,7 +8,7 @@ import { firstHash, hex, type Position, recordHash } from './record.ts';
 export class Run {
   readonly id: string;
   readonly records: readonly ChainedEntry[];
-  /** What is wrong inside of it. */
+  /** What is wrong inside it. */
   readonly findings: readonly Finding[];
   readonly #bySequence: ReadonlyMap<number, ChainedEntry>;
 

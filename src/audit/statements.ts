@@ -1,4 +1,4 @@
-/** The TPM's statements in the chain: its counter and its clock only grow, so neither can be made up for the past. */
+/** The TPM's statements in the chain. Its counter and clock only grow, so none can be forged for the past. */
 import { type AttestedCount, checkedStatement } from '../tpm2/attested-counter.ts';
 import { type ChainedEntry, textOf } from './entry.ts';
 import { type Finding, runText } from './finding.ts';
@@ -13,7 +13,7 @@ export interface Attestation extends AttestedCount {
   readonly sequence: number;
 }
 
-/** After a power cut an orderly counter goes on from a multiple of this (MAX_ORDERLY_COUNT + 1 of most TPMs). */
+/** After a power cut an orderly counter continues at a multiple of this (MAX_ORDERLY_COUNT + 1 of most TPMs). */
 const orderlyStep = 256;
 
 const bytesOf = (record: ChainedEntry, name: string): Uint8Array => Buffer.from(textOf(record.entry, name), 'base64');

@@ -57,7 +57,7 @@ class Links {
   readonly findings: Finding[] = [];
   readonly limits: string[] = [];
   readonly #byId: ReadonlyMap<string, Run>;
-  /** The runs that go on from a run. */
+  /** The runs that continue a run. */
   readonly #next = new Map<string, Run[]>();
 
   constructor(runs: readonly Run[]) {
@@ -71,7 +71,7 @@ class Links {
     const depths = new Map<string, number>();
     for (const run of this.runs) {
       const path: Run[] = [];
-      // Runs that follow each other in a circle can only be made up; each counts once.
+      // Runs that follow each other in a circle must be forged; each counts once.
       const seen = new Set<string>();
       let at: Run | undefined = run;
       while (at && !depths.has(at.id) && !seen.has(at.id)) {

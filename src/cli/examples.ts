@@ -1,4 +1,4 @@
-/** The examples of docs/services: one folder for each service, with its files as they lie below `/`. */
+/** The examples of docs/services: one folder for each service, with its files as below `/`. */
 import { existsSync, readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { Failure } from '../failure.ts';
@@ -14,7 +14,7 @@ export interface ExampleFile {
 
 /**
  * The folder that the examples were installed in: `PREFIX/share/doc/auxcred/examples`, or `examples` of a checkout.
- * @throws Failure `not-found` where documentation was left out, as in images for containers
+ * @throws Failure `not-found` if documentation was left out, as in container images
  */
 export function examplesFolder(program = process.argv[1]): string {
   const folder = dirname(realpathSync(program ?? '.'));

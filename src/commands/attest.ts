@@ -30,8 +30,8 @@ import { readEnrolled } from '../vault/enrolled.ts';
 import { readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 
 /**
- * `auxcred attest`: on a machine, prints its statement, or with `--challenge` its answer. With a host of the vault, asks
- * that over ssh, or goes the same way step by step, with `--from` and `--verify`, and judges it.
+ * `auxcred attest`: on a machine, prints its statement, or with `--challenge` its answer. With a host of the vault,
+ * challenges it over ssh, or step by step with `--from` and `--verify`, and judges its answer.
  */
 export async function attest(argv: readonly string[]): Promise<number> {
   const options = new Options('attest', argv);

@@ -21,12 +21,12 @@ import { attestedCount, attestingKey } from '../tpm2/attested-counter.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 
 const selecting = ['unit', 'secret', 'refused', 'n'] as const;
-/** Bytes: some hundred keys. */
+/** In bytes: some hundred keys. */
 const longestKeys = 65_536;
 /** Milliseconds that the broker may take from counting in the TPM to its record. */
 const anchorTime = 3_000;
 
-/** `auxcred audit`: shows who got what and when, or checks that nobody changed the records of it. */
+/** `auxcred audit`: shows who got what and when, or checks that the records are intact. */
 export async function audit(argv: readonly string[]): Promise<number> {
   const options = new Options('audit', argv);
   options.exactly();

@@ -113,7 +113,7 @@ async function readTpm(root: string, device: string | undefined): Promise<Enroll
   }
 }
 
-/** Left out if the endorsement hierarchy has a password: sealing does without. */
+/** Left out if the endorsement hierarchy has a password: sealing does not need it. */
 async function endorsementOf(tpm: Tpm): Promise<Pick<EnrolledTpm, 'endorsement'>> {
   try {
     const { handle, public: ek, certificate } = await findEk(tpm);
@@ -178,7 +178,7 @@ function enrolledBefore(vault: Vault, host: string, replace: boolean): Enrollmen
   }
 }
 
-/** Who vouches for the TPM, beside the way that the enrollment came. */
+/** Who vouches for the TPM, beside the connection that the enrollment came over. */
 function sayVouching(vault: Vault, name: string, { tpm }: Enrollment): void {
   if (!tpm) return;
   const onlyWay = 'only the connection that this enrollment came over vouches for';

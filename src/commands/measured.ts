@@ -81,7 +81,7 @@ async function tpmValues(
   }
 }
 
-/** What is known of a PCR that the seed is sealed to: the TPM decides, and without it the log. */
+/** The state of a PCR that the seed is sealed to, by the TPM's value, or by the log's without a TPM. */
 const current = ({ log, tpm }: MeasuredPcr): string => tpm ?? log;
 
 function changesOf(pcr: MeasuredPcr, boots: BootLogs): string[] {

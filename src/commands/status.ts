@@ -66,7 +66,7 @@ function metricsFile(options: Options): string | undefined {
 }
 
 /**
- * Writes the metrics. node_exporter, which is not root, reads a complete file at any time.
+ * Writes the metrics. node_exporter, which is not root, always finds a complete file.
  * @returns 0 whatever they say, so that the unit that calls this fails only if there are none; and what `left` does if
  *   the TPM hangs
  */

@@ -1,14 +1,14 @@
 /**
- * Puts a graph without circles into columns, so that edges lead from left to right and cross seldom: layers, an order by
+ * Puts an acyclic graph into columns, so that edges lead from left to right and rarely cross: layers, an order by
  * barycenters, and heights (Sugiyama, Tagawa, Toda: Methods for Visual Understanding of Hierarchical System Structures,
  * 1981). The same graph always gets the same places.
  */
 
 export interface Box {
   readonly id: string;
-  /** The column that it is at least in, from 0. */
+  /** The leftmost column that it may be in, from 0. */
   readonly least: number;
-  /** Whether it stands in the last column, whatever leads there. */
+  /** Whether it is in the last column, whatever leads there. */
   readonly isLast: boolean;
   readonly height: number;
 }

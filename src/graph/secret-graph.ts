@@ -18,7 +18,7 @@ export interface GraphNode {
   readonly id: string;
   readonly kind: NodeKind;
   readonly name: string;
-  /** `password, monthly`; empty for what has no kind. */
+  /** `password, monthly`; empty for a node without a kind. */
   readonly detail: string;
 }
 

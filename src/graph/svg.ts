@@ -10,7 +10,7 @@ const row = 15;
 const padding = 10;
 const margin = 20;
 const heading = 44;
-/** Longer names are cut in the middle; their title has all of it. */
+/** Longer names are cut in the middle; the title has the whole name. */
 const longest = 44;
 
 const headings: Readonly<Record<NodeKind, string>> = {
@@ -118,7 +118,7 @@ function drawnIn(
   });
 }
 
-/** Boxes of a column are equally wide. The taller the drawing, the more room lines need to go up and down. */
+/** The boxes of a column have one width. The taller the drawing, the more room the lines need between columns. */
 function columnsIn(plan: Plan, drawn: readonly Drawn[], height: number): Column[] {
   const between = Math.round(Math.min(260, Math.max(70, height * 0.13)));
   let x = margin;

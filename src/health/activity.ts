@@ -1,4 +1,4 @@
-/** What happened on this machine, and how often: for `status --prometheus`. */
+/** What happened on this machine, and how often, for `status --prometheus`. */
 import { lstatSync } from 'node:fs';
 import { messageIds } from '../broker/journal-record.ts';
 import { utf8 } from '../bytes.ts';
@@ -44,8 +44,8 @@ interface Counted extends Outcomes {
 }
 
 /**
- * The releases and refusals that are in the journal of this boot, and those that were when they were counted before:
- * the journal forgets its oldest entries, and a counter must not fall. Each call reads the entries since the last one.
+ * The releases and refusals of this boot: the sum that was counted before, and the journal's entries since then. The
+ * journal drops its oldest entries, and a counter must not fall.
  */
 function outcomesSinceBoot(paths: Paths): Outcomes | undefined {
   const before = countedBefore(paths);
@@ -63,7 +63,7 @@ function outcomesSinceBoot(paths: Paths): Outcomes | undefined {
   return outcomes;
 }
 
-/** Undefined if nothing was counted yet. It is only a sum: one that can't be read is made again. */
+/** Undefined if nothing was counted yet, or the file can't be read: then counting starts again. */
 function countedBefore(paths: Paths): Counted | undefined {
   const bytes = readIfPresent(paths.counted);
   if (!bytes) return undefined;

@@ -6,7 +6,7 @@ import type { Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 import type { PcrDifference } from './tpm-state.ts';
 
-/** What two boots measured, as far as it is known. */
+/** What is known of the measurements of two boots. */
 export interface BootLogs {
   readonly sealed: Summary | undefined;
   readonly now: Summary | undefined;
@@ -22,7 +22,7 @@ export function bootLogs(readable: ReadableFiles, paths: Paths): BootLogs {
   };
 }
 
-/** The result of `parse`; undefined for what is damaged. */
+/** The result of `parse`; undefined if it finds damage. */
 export function unlessDamaged<T>(parse: () => T): T | undefined {
   try {
     return parse();
@@ -33,8 +33,8 @@ export function unlessDamaged<T>(parse: () => T): T | undefined {
 }
 
 /**
- * What is different in a PCR since the seal, in words. Empty if the logs do not lead to the values that the seal and the
- * TPM have: then they say nothing about them.
+ * What changed in a PCR since the seal, in words. Empty if the logs do not lead to the values that the seal and the TPM
+ * have: then they explain nothing.
  */
 export function changesIn({ sealed, now }: BootLogs, difference: PcrDifference): string[] {
   const { pcr } = difference;

@@ -1,4 +1,4 @@
-/** What is installed to be booted: UKIs and entries on the boot partitions, as systemd-boot finds them. */
+/** What can be booted: UKIs and entries on the boot partitions, as systemd-boot finds them. */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { concat } from '../bytes.ts';
@@ -125,7 +125,7 @@ export function namedBoot(paths: Paths, named: string): InstalledBoot | undefine
 /**
  * Reads what a boot starts.
  * @param commandLine - replaces the entry's options
- * @throws Failure `malformed` for what is neither a UKI nor an entry, `not-found` for an entry whose files are gone
+ * @throws Failure `malformed` for anything but a UKI or an entry, `not-found` for an entry whose files are gone
  */
 export function startedBy({ file }: InstalledBoot, commandLine?: string): Uki | LinuxBoot {
   if (!file.toLowerCase().endsWith('.conf')) return ukiIn(file);

@@ -20,8 +20,7 @@ export interface MeasuredPcr {
 const hex = (bytes: Uint8Array | undefined): string | undefined => bytes && Buffer.from(bytes).toString('hex');
 
 /**
- * All PCRs that something was measured into, that the seed is sealed to, or that the TPM has a value in that is not the
- * log's.
+ * All PCRs that something was measured into, that the seed is sealed to, or whose value in the TPM is not the log's.
  * @param tpm - the TPM's values; undefined if they are not known
  * @throws Failure `malformed` if the log has no SHA-256 digests
  */

@@ -31,7 +31,7 @@ export interface WantedBoot {
   readonly named: string | undefined;
   /** A command line that replaces the entry's options, or is added to the UKI's. */
   readonly commandLine?: string | undefined;
-  /** Whether the log is of this machine: else neither its boot partitions nor its variables say anything. */
+  /** Whether the log is of this machine. Otherwise its boot partitions and variables say nothing. */
   readonly readsMachine: boolean;
 }
 
@@ -40,7 +40,7 @@ export type WantedNextBoot = NextBoot & { readonly boot: InstalledBoot };
 
 /**
  * Reads what decides the next boot.
- * @throws Failure `not-found` if there is no such UKI or entry, `malformed` if it is none
+ * @throws Failure `not-found` if there is no such UKI or entry, `malformed` if the file is neither
  */
 export function nextBoot(
   paths: Paths,
@@ -64,7 +64,7 @@ export function nextBoot(
 
 /**
  * What each of several boots of this machine would find.
- * @param failed - is told of those whose files are gone or damaged, which are left out
+ * @param failed - called for each whose files are gone or damaged, which is left out
  */
 export function* nextBoots(
   paths: Paths,
@@ -95,7 +95,7 @@ export function bootedNow(paths: Paths, { events }: MeasuredLog): { entry: strin
   };
 }
 
-/** What is there beside the entry: the same whatever entry boots. */
+/** Everything but the entry: the same whichever entry boots. */
 function surroundings(paths: Paths, { events }: MeasuredLog): Omit<NextBoot, 'started' | 'commandLine'> {
   const { kind, image, loader } = shapeOf(events);
   return {
@@ -124,10 +124,10 @@ export interface SealedNextBoot {
   readonly pcrs: readonly NextPcr[];
 }
 
-/** The PCRs that what boots decides: a seed without them opens whatever kernel is installed. */
+/** PCRs that depend on what boots. A seed without them opens under every installed kernel. */
 const kernelPcrs: readonly number[] = [4, 5, 7, 8, 9, 11, 12, 13];
 
-/** Whether one of the PCRs changes with what is installed to boot. */
+/** Whether one of the PCRs depends on what boots. */
 export const dependsOnKernel = (pcrs: readonly number[]): boolean => pcrs.some((pcr) => kernelPcrs.includes(pcr));
 
 /** PCR 7 changes only with a kernel that another key signed, so an unknown one is no news. */
@@ -154,7 +154,7 @@ export function sealedNextBoot(readable: ReadableFiles, paths: Paths, { policy }
   }
 }
 
-/** The path of the file that an event of this boot names, if there is one by that name now. */
+/** The path of the file that an event of this boot names, if it still exists. */
 function pathNow(paths: Paths, event: MeasuredEvent | undefined): string | undefined {
   const name = event && fileOf(event);
   // Firmware writes the path with backslashes, from the root of the partition.

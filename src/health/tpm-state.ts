@@ -24,7 +24,7 @@ export interface TpmState {
   readonly lockedOut: boolean;
   /** Whether it has the storage key that the seed was sealed to; undefined if that can't be told. */
   readonly srk: 'same' | 'other' | undefined;
-  /** PCRs whose value is another one than in the closest literal branch of the policy. */
+  /** PCRs whose value differs from that in the closest literal branch of the policy. */
   readonly differences: readonly PcrDifference[];
   /** PCRs of the policy into which nothing had been measured when it was sealed. */
   readonly unmeasured: readonly number[];

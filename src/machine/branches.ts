@@ -32,7 +32,7 @@ export interface ChosenBranches {
   /** At most {@link mostBranches}, this boot's first. */
   readonly branches: readonly PcrValues[];
   readonly labels: BranchLabels;
-  /** What is given up: the entries, or undefined for a branch without a label; and whether they are installed. */
+  /** What is dropped: the entries, or undefined for a branch without a label; and whether they are installed. */
   readonly dropped: readonly { readonly entry: string | undefined; readonly isInstalled: boolean }[];
 }
 

@@ -65,7 +65,7 @@ export function versionOrder(a: string, b: string): number {
   for (;;) {
     left = left.replace(/^[^A-Za-z0-9~\-^.]+/, '');
     right = right.replace(/^[^A-Za-z0-9~\-^.]+/, '');
-    // Each mark makes the version older that alone has it; ~ is older than even the end.
+    // A version with a mark that the other lacks is the older one; ~ is older than even the end.
     for (const mark of ['~', '-', '^', '.']) {
       if (mark === '-' && (left === '' || right === '')) return Number(left !== '') - Number(right !== '');
       if (!left.startsWith(mark) && !right.startsWith(mark)) continue;

@@ -12,7 +12,7 @@ export interface LinuxBoot {
   readonly commandLine: string | undefined;
   /** All initrds, one after the other; empty if there are none. */
   readonly initrd: Uint8Array;
-  /** What of the entry makes its measurements unknown; undefined if nothing does. */
+  /** Why the entry's measurements are unknown; undefined if they are known. */
   readonly unknown: string | undefined;
 }
 
@@ -61,7 +61,7 @@ export const isOfKernel = (event: MeasuredEvent): boolean =>
 /** Load options as they are measured: UTF-16 with a NUL. */
 export const loadOptions = (text: string): Uint8Array => new Uint8Array(Buffer.from(`${text}\0`, 'utf16le'));
 
-/** What is measured once systemd-boot has loaded the kernel of an entry, but for the kernel itself. */
+/** What is measured once systemd-boot has loaded the kernel of an entry, except the kernel itself. */
 export function linuxDigests({ commandLine, initrd }: LinuxBoot, bank: Bank): { pcr: number; digest: Uint8Array }[] {
   const options = commandLine === undefined ? undefined : digestIn(bank, loadOptions(commandLine));
   return [
@@ -70,7 +70,7 @@ export function linuxDigests({ commandLine, initrd }: LinuxBoot, bank: Bank): { 
   ];
 }
 
-/** Whether the kernel of this boot measured its command line as it got it: then the next one is expected to. */
+/** Whether the kernel of this boot measured its command line as given: then the next one is expected to. */
 export function measuresAsExpected(events: readonly MeasuredEvent[], bank: Bank): boolean {
   const given = events.find(isCommandLine);
   const got = events.find((event) => isTagged(event, kernelTags.commandLine));

@@ -1,4 +1,4 @@
-/** UEFI device paths (UEFI specification, chapter 10), as far as they say where an image came from. */
+/** UEFI device paths (UEFI specification, chapter 10), read for where an image came from. */
 import { Reader, utf16 } from './reader.ts';
 
 /** Where an image was loaded from. */

@@ -1,4 +1,4 @@
-/** Why PCRs of the next boot are not sure, where no single event says so. */
+/** Why PCRs of the next boot are not sure, if no single event says so. */
 import { utf8 } from '../bytes.ts';
 import { type Bank, digestIn } from './bank.ts';
 import { isLoaderConf, type LinuxBoot, measuresAsExpected } from './boot-shape.ts';
@@ -103,7 +103,7 @@ function sectionsFit(events: readonly MeasuredEvent[], { bank, next }: Course): 
 const isKnownPhase = ({ digests }: MeasuredEvent, bank: Bank): boolean =>
   bootPhases.some((phase) => Buffer.compare(digestIn(bank, utf8(phase)), digests.get(bank) ?? new Uint8Array(0)) === 0);
 
-/** Whether the next UKI has the code of the stub that booted now. */
+/** Whether the next UKI has the same stub code as the UKI of this boot. */
 function hasSameStub(uki: Uki, booted: Uki): boolean {
   const code = ({ image }: Uki): Uint8Array =>
     image.sections.find(({ name }) => name === '.text')?.content ?? new Uint8Array(0);

@@ -47,7 +47,7 @@ interface Layout {
 /**
  * Parses an image (Microsoft PE format, "Overview").
  * @param file - its name, for failures
- * @throws Failure `malformed` for what is no PE image, and for one that lies about its size
+ * @throws Failure `malformed` for anything but a PE image, and for one that lies about its size
  */
 export function parsePe(bytes: Uint8Array, file: string): PeImage {
   let layout: Layout;

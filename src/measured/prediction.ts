@@ -1,7 +1,7 @@
 /**
- * The PCR values of the next boot, computed from the log of this one and from what will be another: what is
- * started, the boot loader, loader.conf, EFI variables. Everything that is not named is taken to stay as it was logged, and the verdict on
- * each PCR says so.
+ * The PCR values of the next boot, computed from the log of this one and from what will differ: what is started, the
+ * boot loader, loader.conf, EFI variables. Everything else is assumed to stay as it was logged, and the verdict on each
+ * PCR says so.
  */
 import { printable } from '../system/printable.ts';
 import { type Bank, digestIn, extended, initialValue } from './bank.ts';
@@ -26,7 +26,7 @@ import { isStubKernel } from './words.ts';
 export interface NextBoot {
   /** What is started: a UKI, or the kernel of an entry. */
   readonly started: Uki | LinuxBoot;
-  /** A command line that the UKI is given beside its own, as by somebody who edits it in the boot menu. */
+  /** A command line that is added to the UKI's own, as by somebody who edits it in the boot menu. */
   readonly commandLine?: string | undefined;
   /** The UKI that booted now, which tells whether the stub is the same. */
   readonly booted?: Uki | undefined;
@@ -34,7 +34,7 @@ export interface NextBoot {
   readonly loader?: PeImage | undefined;
   /** loader.conf as it is on the ESP. */
   readonly loaderConf?: Uint8Array | undefined;
-  /** EFI variables as they are now; undefined for one that can't be read. */
+  /** The present EFI variables; undefined for one that can't be read. */
   readonly variable?: ((guid: string, name: string) => Uint8Array | undefined) | undefined;
 }
 
@@ -54,7 +54,7 @@ export interface Prediction {
   readonly pcrs: ReadonlyMap<number, PredictedPcr>;
 }
 
-/** The events of a boot as they are expected, and what makes PCRs unsure. */
+/** The expected events of a boot, and what makes PCRs unsure. */
 export interface Course {
   readonly bank: Bank;
   readonly next: NextBoot;
@@ -147,7 +147,7 @@ interface Expected {
   readonly digest: Uint8Array;
 }
 
-/** The measurements of the next boot, but those of PCR 11 that a UKI decides. */
+/** The measurements of the next boot, except those of PCR 11 that a UKI decides. */
 function expectedDigests(events: readonly MeasuredEvent[], course: Course): Expected[] {
   const { bank, next, shape } = course;
   const { started } = next;
@@ -175,7 +175,7 @@ function expectedDigests(events: readonly MeasuredEvent[], course: Course): Expe
 const isReplaced = (event: MeasuredEvent, { kind }: BootShape): boolean =>
   isOfKernel(event) || (kind === 'uki' && event.source === 'systemd' && event.pcr === 11);
 
-/** What is measured right after the image that is started, in the place of what this boot's image measured. */
+/** What is measured right after the started image, instead of what this boot's image measured. */
 function besideImage(events: readonly MeasuredEvent[], { bank, next, shape }: Course): Expected[] {
   const { started, commandLine } = next;
   if (started.kind === 'linux') return linuxDigests(started, bank);
@@ -220,8 +220,7 @@ function variableDigest(
 
 /**
  * What Secure Boot accepts images by is measured once for each certificate, right before the first image that needs it.
- * @returns digests by the position of the image before which they are measured; at the number of events those behind the
- * last image
+ * @returns digests by the position of the image that they precede; those after the last image at the number of events
  */
 function expectedAuthorities(
   events: readonly MeasuredEvent[],

@@ -37,7 +37,7 @@ export class Reader {
     return this.#view.getUint32(this.#take(4), true);
   }
 
-  /** A 64-bit number. @throws Truncated also for one that is too large for a double, as no size or address is */
+  /** A 64-bit number. @throws Truncated also for one beyond a double's precision, which no size or address is */
   u64(): number {
     const value = this.#view.getBigUint64(this.#take(8), true);
     if (value > BigInt(Number.MAX_SAFE_INTEGER)) throw new Truncated('a 64-bit number is too large');

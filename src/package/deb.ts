@@ -1,6 +1,6 @@
 /**
  * `npm run deb`: a Debian package in dist/, byte for byte the same for the same sources. `--dist=DIR` replaces dist;
- * `--arch=arm64` makes the package of another architecture: only koffi's native file is another one.
+ * `--arch=arm64` makes the package of another architecture: only koffi's native file differs.
  */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';

@@ -17,7 +17,7 @@ export const attestedIndex = 0x01a0c5a0;
 
 /**
  * As the store's counter, and TPMA_NV_ORDERLY: the TPM counts in its RAM and writes its NV memory once in a few hundred
- * increments. After a power cut it goes on from the next multiple (part 1, section 37.2.4.3).
+ * increments. After a power cut it continues at the next multiple (part 1, section 37.2.4.3).
  */
 const attributes = 0x06040014;
 const written = 0x20000000;

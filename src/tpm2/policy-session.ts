@@ -31,7 +31,7 @@ export class PcrsMoved extends Error {
 
 /**
  * Runs the policy commands in `session`, for the values that the PCRs have now.
- * @param hint - what the user can do if the machine's state is another one
+ * @param hint - what the user can do if the machine is in another state
  * @throws PcrsMoved if a PCR was extended meanwhile
  * @throws Failure `pcr-mismatch` that names the PCRs, or says what is wrong with the signature or the prediction;
  * `until-boot` if this boot's broker locked the seed
