@@ -1,5 +1,5 @@
 /**
- * Length-prefixed framing: `LP(x) = u16be(byte length) || x`. Two different lists of fields never
+ * Bytes, and length-prefixed framing: `LP(x) = u16be(byte length) || x`. Two different lists of fields never
  * concatenate to the same bytes. Every key derivation input here relies on that.
  */
 
@@ -7,6 +7,9 @@ const encoder = new TextEncoder();
 
 /** The UTF-8 bytes of `text`. */
 export const utf8 = (text: string): Uint8Array => encoder.encode(text);
+
+/** Lower-case hexadecimal. */
+export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** Joins all parts in one array. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {

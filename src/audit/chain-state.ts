@@ -1,6 +1,8 @@
 /** Where the chain continues: the last record that the broker wrote. It proves nothing, and holds no secret. */
+
 import { closeSync, constants, fdatasync, openSync, readSync, writeSync } from 'node:fs';
-import { hex, type Position } from './record.ts';
+import { hex } from '../bytes.ts';
+import type { Position } from './record.ts';
 
 /** `RUN SEQUENCE HASH` with a newline, always of one length, so that one write replaces it. */
 const pattern = /^([0-9a-f]{32}) ([0-9]{16}) ([0-9a-f]{64})\n$/;

@@ -1,11 +1,11 @@
 /** Writes the audit chain: every record of the broker holds the hash of those before it. */
 import { randomBytes } from 'node:crypto';
-import { utf8 } from '../bytes.ts';
+import { hex, utf8 } from '../bytes.ts';
 import type { JournalFields } from '../system/journal.ts';
 import type { Statement } from '../tpm2/attested-counter.ts';
 import type { ChainState } from './chain-state.ts';
 import type { Signer } from './key.ts';
-import { chainMessageIds, firstHash, hex, type Position, recordHash } from './record.ts';
+import { chainMessageIds, firstHash, type Position, recordHash } from './record.ts';
 
 /** Where records go. @returns whether the journal took it */
 export type Journal = (fields: JournalFields) => boolean;

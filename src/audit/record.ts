@@ -46,6 +46,3 @@ export function recordHash(before: Uint8Array, fields: ReadonlyMap<string, Uint8
   }
   return hash.digest();
 }
-
-/** Hexadecimal of bytes. */
-export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');

@@ -1,8 +1,9 @@
 /** The records of one run of the broker, and whether each follows from the one before it. */
+import { hex } from '../bytes.ts';
 import type { ChainedEntry } from './entry.ts';
 import { positionIn, textOf } from './entry.ts';
 import { type Finding, recordsText, runText } from './finding.ts';
-import { firstHash, hex, type Position, recordHash } from './record.ts';
+import { firstHash, type Position, recordHash } from './record.ts';
 
 /** One run's records in the order of their numbers, each number once. */
 export class Run {

@@ -1,9 +1,9 @@
 /** The TPM's statements in the chain. Its counter and clock only grow, so none can be forged for the past. */
+import { hex } from '../bytes.ts';
 import { type AttestedCount, checkedStatement } from '../tpm2/attested-counter.ts';
 import { type ChainedEntry, textOf } from './entry.ts';
 import { type Finding, runText } from './finding.ts';
 import type { AuditKeys } from './key.ts';
-import { hex } from './record.ts';
 import type { Run } from './run.ts';
 
 /** A statement that the TPM made about a record of the chain. */

@@ -1,8 +1,9 @@
 /** Checks a chain of audit records: against itself, the public keys, and on the machine also against what it knows. */
+import { hex } from '../bytes.ts';
 import { type ChainedEntry, type ListedRecords, textOf } from './entry.ts';
 import { type Finding, recordsText, runText, type Verdict } from './finding.ts';
 import { type AuditKeys, isSigned } from './key.ts';
-import { hex, type Position } from './record.ts';
+import type { Position } from './record.ts';
 import { outcomeOf, type Run, runsOf, unwrittenBefore } from './run.ts';
 import { type Attestation, attestationIn, compareStatements, compareWithNow, hasStatement } from './statements.ts';
 

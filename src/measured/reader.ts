@@ -1,4 +1,5 @@
 /** Reads little-endian structures of firmware out of untrusted bytes. */
+import { hex } from '../bytes.ts';
 
 /** What a {@link Reader} throws: the structure ends too early, or lies about its size. Never leaves this folder. */
 export class Truncated extends Error {
@@ -56,7 +57,6 @@ export class Reader {
 
   /** A GUID of 16 bytes in its usual notation (UEFI specification, appendix A): the first three fields are swapped. */
   guid(): string {
-    const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
     const [a, b, c] = [4, 2, 2].map((length) => hex(this.bytes(length).slice().reverse()));
     return `${a ?? ''}-${b ?? ''}-${c ?? ''}-${hex(this.bytes(2))}-${hex(this.bytes(6))}`;
   }

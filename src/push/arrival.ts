@@ -1,8 +1,10 @@
 /**
  * What arrived at a target: all of it is checked before anything is written, and then written in a crash-safe order.
  */
+
 import { lstatSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -248,8 +250,6 @@ function keyIdIn(name: FixedName, bytes: Uint8Array | undefined): string | undef
     throw error;
   }
 }
-
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 function fixedName(text: string): FixedName {
   const name = splitName(text);

@@ -5,7 +5,7 @@
  */
 
 import { type Challenge, challengeIn, challengeJson } from '../attestation/messages.ts';
-import { utf8 } from '../bytes.ts';
+import { hex, utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure, failureCodes } from '../failure.ts';
 import { largestFile as largestFixed } from '../fixed/file.ts';
@@ -125,7 +125,6 @@ export const isManifestName = (name: string): boolean => manifestName.test(name)
 
 const line = (content: Readonly<Record<string, unknown>>): Uint8Array =>
   utf8(`${canonicalJson({ protocol: version, ...content })}\n`);
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /** The offer's line. */
 export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: Offer): Uint8Array {

@@ -6,7 +6,7 @@
  */
 
 import { type Endorsement, endorsementIn, endorsementJson } from '../attestation/messages.ts';
-import { utf8 } from '../bytes.ts';
+import { hex, utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
@@ -58,7 +58,6 @@ export interface Enrolled {
 const version = 1;
 const hint = 'run auxcred enroll on the machine again';
 const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, unknown>> => ({
   version,

@@ -12,7 +12,7 @@
  *     {"bank":"sha256","branches":[],"kind":"literal","lock":8,"version":2}
  *         PCR 8 locks until the next boot: each branch requires its reset value too. So with every kind
  */
-import { utf8 } from '../bytes.ts';
+import { hex, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { mostBranches, type PcrlockAuthority, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
@@ -23,7 +23,6 @@ import { absolutePathIn, pcrListIn } from './payload.ts';
 const versions = { unlocked: 1, locked: 2 } as const;
 const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
 const source = 'the TPM policy of seeds.age';
-const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const valuesJson = (values: PcrValues | undefined): unknown =>
   Object.fromEntries([...(values ?? [])].map(([pcr, value]) => [String(pcr), hex(value)]));
 

@@ -124,7 +124,7 @@ describe('the certificate of an endorsement key', () => {
     refused(utf8('no certificate'), /its TPM stores no certificate/);
     refused(issued(pem, [right.constraints, right.names]), /lacks the usage 2\.23\.133\.8\.1/);
     refused(issued(pem, [right.usage, right.constraints]), /does not name the maker, model and version/);
-    refused(issued(pem, [right.usage, right.names, 'basicConstraints=critical,CA:TRUE']), /is one of an authority/);
+    refused(issued(pem, [right.usage, right.names, 'basicConstraints=critical,CA:TRUE']), /belongs to an authority/);
     refused(
       issued(pem, [...Object.values(right), '1.2.3.4=critical,DER:0500']),
       /critical extension .* \(1\.2\.3\.4\)/,
@@ -132,7 +132,10 @@ describe('the certificate of an endorsement key', () => {
     refused(issued(pem, Object.values(right), 'stranger'), /no certificate in ek-ca issued .*CN=stranger/);
     refused(issued(pem, Object.values(right)), /is valid from/, Date.now() + 20 * 86_400_000);
     const another = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey;
-    refused(issued(String(another.export({ format: 'pem', type: 'spki' })), Object.values(right)), /is of another key/);
+    refused(
+      issued(String(another.export({ format: 'pem', type: 'spki' })), Object.values(right)),
+      /is for another key/,
+    );
   });
 
   test('is found in a TPM beside its key, whatever fills up the index', async () => {

@@ -121,7 +121,7 @@ describe('an answer', () => {
   test('is refused after ten minutes, and before its challenge', () => {
     for (const [now, text] of [
       [expected.since + challengeAge + 1, /stale: it was made 10 minutes ago/],
-      [expected.since - 1, /the clock here went back/],
+      [expected.since - 1, /the clock here has gone back/],
     ] as const)
       assert.throws(() => prove(host, answer, expected, { srk, now }), text);
   });
@@ -155,15 +155,15 @@ describe('an answer', () => {
       given(other),
       async (tpm) => await quote(tpm, (await createAk(tpm)).handle, expected.nonce, quotedPcrs),
     );
-    refused(/the quote is signed by another key .*: another machine made it/, { quote: theirs });
+    refused(/the quote is not signed by the key .*: another machine made it/, { quote: theirs });
   });
 
-  test('is refused with a quote over other PCRs', async () => {
+  test('is refused with a quote does not cover exactly PCR 0 to 15', async () => {
     const fewer = await within(
       given(certified),
       async (tpm) => await quote(tpm, (await createAk(tpm)).handle, expected.nonce, quotedPcrs.slice(0, 8)),
     );
-    refused(/the quote is over other PCRs than 0 to 15/, { quote: fewer });
+    refused(/the quote does not cover exactly PCR 0 to 15/, { quote: fewer });
   });
 
   test('is refused with a signature that is wrong, damaged, or of a key outside', () => {
@@ -230,13 +230,13 @@ describe('a verdict', () => {
       textOf(verdict, 'endorsement-key'),
       /id:00001014, model swtpm, .*CN=swtpm-localca-rootca > CN=swtpm-localca$/,
     );
-    assert.match(textOf(verdict, 'virtual-tpm'), /whoever runs the host .* is trusted/);
+    assert.match(textOf(verdict, 'virtual-tpm'), /whoever runs its host .* has to be trusted/);
   });
 
   test('says what it rests on if nothing is demanded and nothing vouches', () => {
     const verdict = judged('', {}, []);
     assert.ok(verdict.attested);
-    assert.match(textOf(verdict, 'endorsement-key'), /nothing but the way of that enrollment vouches for it/);
+    assert.match(textOf(verdict, 'endorsement-key'), /only the connection that it was enrolled over vouches for it/);
     assert.equal(resultOf(verdict, 'policy'), 'noted');
   });
 

@@ -48,7 +48,7 @@ describe('PCR 7 of a boot', () => {
     const forged = { ...authority, data: authority.data.map((byte, i) => (i === 60 ? byte ^ 1 : byte)) };
     problem(
       events.map((one) => (one === authority ? forged : one)),
-      /has other data than was measured/,
+      /is not what was measured/,
     );
   });
 

@@ -4,8 +4,8 @@ import { createPublicKey } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { auditKeys, isSigned, keyText, privateKeyOf, signerWith } from '../../src/audit/key.ts';
-import { hex, recordHash } from '../../src/audit/record.ts';
-import { utf8 } from '../../src/bytes.ts';
+import { recordHash } from '../../src/audit/record.ts';
+import { hex, utf8 } from '../../src/bytes.ts';
 
 interface Vector {
   readonly what: string;

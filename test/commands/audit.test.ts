@@ -142,7 +142,7 @@ describe('auxcred audit', () => {
     fails(['audit', '--verify', whole], 'usage', /exported journal needs --public-key=FILE/);
     fails(['audit', '--verify', '--unit=web', whole], 'usage', /--verify checks all records, so it takes no --unit/);
     fails(['audit', whole, '--directory=/tmp'], 'usage', /only one of/);
-    fails(['audit', '-n', 'many', whole], 'usage', /-n of audit is a number of records/);
+    fails(['audit', '-n', 'many', whole], 'usage', /-n takes a number of records/);
     fails(['audit', '--file=/nowhere/at.journal'], 'not-found', /does not exist/);
     fails(['audit', whole, '--since=whenever'], 'system', /journalctl failed: .*whenever/);
     put('empty', exported([{ MESSAGE: 'x', __REALTIME_TIMESTAMP: '1790000000999999' }], broker));

@@ -85,7 +85,7 @@ describe('status --prometheus', () => {
 
   test('a wrong call writes nothing', () => {
     for (const [args, message] of [
-      [['--output=/tmp/x.prom'], /--output is for metrics/],
+      [['--output=/tmp/x.prom'], /--output needs --prometheus/],
       [['--prometheus', '--json'], /exclude each other/],
       [['--prometheus', `--output=${at('missing/x.prom')}`], /there is no folder .*textfile\.directory/s],
     ] as const) {

@@ -323,7 +323,7 @@ describe('policies of a TPM', () => {
       await refused(/there is no .*pcrlock\.json/);
       write(values);
       write(values, index + 1);
-      await refused(/about the NV index 0x1930e9f, and the seed is sealed to 0x1930e9e/);
+      await refused(/describes the NV index 0x1930e9f, but the seed is sealed to 0x1930e9e/);
       write(values);
       swtpm.tool('tpm2_nvundefine', '-C', 'o', String(index));
       await refused(/systemd-pcrlock removed it, or made it again/);
