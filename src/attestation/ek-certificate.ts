@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { printable } from '../system/printable.ts';
 import { sameKey } from '../tpm2/endorsement-key.ts';
-import { extensionsIn, namesIn } from './der.ts';
+import { extensionsIn, namesIn } from './certificate-extensions.ts';
 import type { Endorsement } from './messages.ts';
 
 /** A certificate that was checked. */

@@ -1,5 +1,6 @@
 /** PE images: their sections, their signatures, and the Authenticode digest that firmware measures. */
 import type { X509Certificate } from 'node:crypto';
+import { derValuesIn } from '../der.ts';
 import { Failure } from '../failure.ts';
 import { type Bank, digestIn } from './bank.ts';
 import { certificateIn } from './event.ts';
@@ -155,45 +156,11 @@ function certificatesIn(table: Uint8Array): X509Certificate[] {
   return found;
 }
 
-interface Der {
-  readonly tag: number;
-  readonly content: Uint8Array;
-  /** With its tag and length. */
-  readonly whole: Uint8Array;
-}
-
-/** The elements of one level of DER (X.690, section 8.1). */
-function derIn(bytes: Uint8Array): Der[] {
-  const reader = new Reader(bytes);
-  const elements: Der[] = [];
-  while (reader.left > 0) {
-    const start = reader.offset;
-    const tag = reader.u8();
-    const first = reader.u8();
-    if (first > 0x84) throw new Truncated('a length is too long');
-    const length = first < 0x80 ? first : reader.bytes(first & 0x7f).reduce((sum, byte) => sum * 256 + byte, 0);
-    const content = reader.bytes(length);
-    elements.push({ tag, content, whole: bytes.subarray(start, reader.offset) });
-  }
-  return elements;
-}
-
 /** ContentInfo -> SignedData -> certificates [0] (RFC 2315, sections 7 and 9.1). */
 function signedDataCertificates(pkcs7: Uint8Array): X509Certificate[] {
-  const [info] = derIn(pkcs7.subarray(0, derLength(pkcs7)));
-  const wrapped = info && derIn(info.content).find(({ tag }) => tag === 0xa0);
-  const [signedData] = wrapped ? derIn(wrapped.content) : [];
-  const certificates = signedData && derIn(signedData.content).find(({ tag }) => tag === 0xa0);
-  return (certificates ? derIn(certificates.content) : []).flatMap(({ whole }) => certificateIn(whole) ?? []);
-}
-
-/** The length of the first element: a signature may be padded with zeros. */
-function derLength(bytes: Uint8Array): number {
-  const reader = new Reader(bytes);
-  reader.u8();
-  const first = reader.u8();
-  if (first < 0x80) return 2 + first;
-  const digits = first & 0x7f;
-  if (digits > 4) throw new Truncated('a length is too long');
-  return 2 + digits + reader.bytes(digits).reduce((sum, byte) => sum * 256 + byte, 0);
+  const [info] = derValuesIn(pkcs7);
+  const wrapped = info && derValuesIn(info.content).find(({ tag }) => tag === 0xa0);
+  const [signedData] = wrapped ? derValuesIn(wrapped.content) : [];
+  const certificates = signedData && derValuesIn(signedData.content).find(({ tag }) => tag === 0xa0);
+  return (certificates ? derValuesIn(certificates.content) : []).flatMap(({ whole }) => certificateIn(whole) ?? []);
 }

@@ -3,6 +3,7 @@
  * EK Credential Profile for TPM Family 2.0, annex B; TCG Registry of Reserved TPM 2.0 Handles, section 2.2.1.4).
  */
 import { createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
+import { derValuesIn } from '../der.ts';
 import { Failure } from '../failure.ts';
 import type { NameHash } from './key-derivation.ts';
 import { readNv } from './nv-data.ts';
@@ -209,14 +210,9 @@ async function certificateOf(tpm: Tpm, { certificate: index }: EkKind): Promise<
   const stored = await readNv(tpm, index);
   if (!stored) return undefined;
   try {
-    return new X509Certificate(derIn(stored));
+    // Some makers fill the index up behind the certificate.
+    return new X509Certificate(derValuesIn(stored)[0]?.whole ?? stored);
   } catch {
     return undefined;
   }
-}
-
-/** A DER sequence without what some makers fill up the index with. */
-function derIn(bytes: Uint8Array): Uint8Array {
-  const [, size = 0, ...length] = bytes.subarray(0, 4);
-  return size === 0x82 ? bytes.subarray(0, 4 + (length[0] ?? 0) * 256 + (length[1] ?? 0)) : bytes;
 }

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { extensionsIn, namesIn } from '../../src/attestation/der.ts';
+import { extensionsIn, namesIn } from '../../src/attestation/certificate-extensions.ts';
 import { checkedCertificate, isVirtual, readEkIssuers } from '../../src/attestation/ek-certificate.ts';
 import { type Endorsement, parseAnswer, parseChallenge, parseStatement } from '../../src/attestation/messages.ts';
 import { attestationPolicyOf } from '../../src/attestation/policy.ts';
