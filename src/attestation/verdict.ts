@@ -81,7 +81,7 @@ export function verdictOn(answer: Answer, expected: Expected, known: Known, now:
     ...endorsementChecks(known, vendor, now),
     ...(demandsBoot(policy) ? [] : [noted('policy', 'the policy demands nothing of what booted')]),
     ...(policy.authorities ? [secureBootCheck(proof.log, policy.authorities)] : []),
-    ...(policy.signers ? [signedPcrCheck(proof, answer, policy.signers)] : []),
+    ...(policy.signers ? [signedPcrCheck(proof, answer, policy.signers), ...reachableNotes(policy)] : []),
     ...[...policy.pcrs].map(([pcr, values]) => valueCheck(proof, pcr, values)),
     ...[...policy.components].map(([pcr, digests]) => componentCheck(proof.log, pcr, digests)),
   ];
@@ -171,6 +171,13 @@ function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, signers: rea
   return signer
     ? passed(name, `its value is signed by ${signer.fingerprint.slice(0, 16)}`)
     : failed(name, 'no key of the policy signed its value: another image booted, or a phase that is not signed');
+}
+
+/** PCR 11 is extended by whatever boots. Says so unless the policy knows what that was. */
+function reachableNotes({ authorities, pcrs, components }: AttestationPolicy): Check[] {
+  if (authorities || [4, 7].some((pcr) => pcrs.has(pcr) || components.has(pcr))) return [];
+  const text = 'any system can extend PCR 11 to a signed value, and the policy demands nothing of PCR 4 or 7';
+  return [noted('pcr-11', text)];
 }
 
 /** None in a file that is damaged: another may have the right one. */
