@@ -95,7 +95,7 @@ function hostIn(vault: Vault, options: Options): VaultHost {
 export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
   const errors = manifest.problems.filter(({ severity }) => severity === 'error');
   for (const { hint, ...problem } of errors) {
-    say(problemText(problem));
+    say(problemText({ ...problem, hint: undefined }));
     if (hint !== undefined) say(`hint: ${hint}`);
   }
   if (errors.length > 0)
