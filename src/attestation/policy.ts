@@ -9,16 +9,16 @@ import { allowKeys, tomlIn } from '../system/toml.ts';
 import { readSigningKey, type SigningKey } from '../tpm2/signing-key.ts';
 import { certificatesIn } from './ek-certificate.ts';
 
-/** What is demanded. Anything that is undefined or empty is not checked. */
+/** What is demanded. What is undefined is not checked; an empty list accepts nothing. */
 export interface AttestationPolicy {
   /** Whether a certificate of the EK must lead to an issuer in ek-ca. */
   readonly ekCertificate: boolean;
-  /** Whether a virtual TPM may answer. */
+  /** Whether a virtual TPM may answer. If not, a certificate has to tell that it is none. */
   readonly virtualTpm: boolean;
   /** SHA-256 digests (64 hexadecimal digits) of the certificates that may accept what boots. */
   readonly authorities: ReadonlySet<string> | undefined;
   /** One of these keys must have signed the value of PCR 11. */
-  readonly signers: readonly SigningKey[];
+  readonly signers: readonly SigningKey[] | undefined;
   /** The values that a PCR may have, in hexadecimal. */
   readonly pcrs: ReadonlyMap<number, ReadonlySet<string>>;
   /** The digests that may be measured into a PCR, in hexadecimal. */
@@ -49,7 +49,7 @@ export function attestationPolicyOf(bytes: Uint8Array, file: string): Attestatio
     ekCertificate: top.at('ek-certificate').optional((item) => item.flag()) ?? false,
     virtualTpm: top.at('virtual-tpm').optional((item) => item.flag()) ?? true,
     authorities: authorities && new Set(authorities),
-    signers: (texts('pcr-public-keys') ?? []).map((path) => readSigningKey(at(path))),
+    signers: texts('pcr-public-keys')?.map((path) => readSigningKey(at(path))),
     pcrs: digestTable(top.at('pcrs')),
     components: digestTable(top.at('components')),
   };
@@ -57,7 +57,7 @@ export function attestationPolicyOf(bytes: Uint8Array, file: string): Attestatio
 
 /** Whether a policy says anything about what booted. */
 export const demandsBoot = ({ authorities, signers, pcrs, components }: AttestationPolicy): boolean =>
-  authorities !== undefined || signers.length + pcrs.size + components.size > 0;
+  authorities !== undefined || signers !== undefined || pcrs.size + components.size > 0;
 
 const isDigest = (text: string): boolean => /^[0-9a-f]{64}$/.test(text);
 

@@ -8,6 +8,7 @@ import { createHash } from 'node:crypto';
 import { digestIn } from '../measured/bank.ts';
 import type { MeasuredEvent } from '../measured/event.ts';
 import { type MeasuredLog, measuredInto } from '../measured/measured-log.ts';
+import { isAction, isSeparator } from './markers.ts';
 
 /** What PCR 7 proves. */
 export interface ProvenAuthorities {
@@ -41,11 +42,11 @@ export function provenAuthorities(log: Pick<MeasuredLog, 'events'>): ProvenAutho
       if (next <= place) return `the log has ${JSON.stringify(meaning.name)} where PCR 7 has no such setting`;
       place = next;
       if (meaning.name === 'SecureBoot') isOn = meaning.data.length === 1 && meaning.data[0] === 1;
-    } else if (meaning.kind === 'separator' && !hasSeparator && isOn !== undefined && !meaning.isError) {
+    } else if (isSeparator(event) && !hasSeparator && isOn !== undefined) {
       hasSeparator = true;
     } else if (meaning.kind === 'variable' && meaning.role === 'authority' && hasSeparator) {
       if (!shimSettings.includes(meaning.name)) authorities.push(authorityDigest(meaning.data));
-    } else if (meaning.kind !== 'action' || !actions.includes(meaning.text)) {
+    } else if (!isAction(event, actions)) {
       return 'PCR 7 has an event that does not belong there';
     }
   }

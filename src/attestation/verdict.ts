@@ -1,14 +1,14 @@
 /** Judges a proven state by a policy. */
 import { createPublicKey, verify, type X509Certificate } from 'node:crypto';
 import { Failure } from '../failure.ts';
-import { digestIn } from '../measured/bank.ts';
-import type { MeasuredEvent } from '../measured/event.ts';
-import { type MeasuredLog, measuredInto } from '../measured/measured-log.ts';
+import type { MeasuredLog } from '../measured/measured-log.ts';
 import { type PcrSignature, parsePcrSignatures } from '../tpm2/pcr-signature.ts';
 import { afterPcrs, startDigest } from '../tpm2/policy.ts';
+import type { SigningKey } from '../tpm2/signing-key.ts';
 import type { SrkPublic } from '../tpm2/srk.ts';
 import type { TpmVendor } from '../tpm2/vendor.ts';
 import type { Expected } from './challenge.ts';
+import { componentsOf } from './components.ts';
 import { checkedCertificate, isVirtual } from './ek-certificate.ts';
 import type { Answer, Endorsement } from './messages.ts';
 import { type AttestationPolicy, demandsBoot } from './policy.ts';
@@ -81,7 +81,7 @@ export function verdictOn(answer: Answer, expected: Expected, known: Known, now:
     ...endorsementChecks(known, vendor, now),
     ...(demandsBoot(policy) ? [] : [noted('policy', 'the policy does not restrict what booted')]),
     ...(policy.authorities ? [secureBootCheck(proof.log, policy.authorities)] : []),
-    ...(policy.signers.length > 0 ? [signedPcrCheck(proof, answer, policy)] : []),
+    ...(policy.signers ? [signedPcrCheck(proof, answer, policy.signers), ...reachableNotes(policy)] : []),
     ...[...policy.pcrs].map(([pcr, values]) => valueCheck(proof, pcr, values)),
     ...[...policy.components].map(([pcr, digests]) => componentCheck(proof.log, pcr, digests)),
   ];
@@ -113,7 +113,7 @@ function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmV
           'endorsement-key',
           'it is the enrolled one, and only the connection that it was enrolled over vouches for it',
         ),
-        ...virtualChecks(vendor.manufacturer, policy),
+        ...uncertifiedChecks(vendor.manufacturer, policy),
       ];
     const { chain, manufacturer, model, version } = checkedCertificate(endorsement, issuers, now);
     return [
@@ -128,9 +128,17 @@ function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmV
     const text = `its endorsement key is not certified: ${error.message}`;
     return [
       policy.ekCertificate ? failed('endorsement-key', text) : noted('endorsement-key', text),
-      ...virtualChecks(vendor.manufacturer, policy),
+      ...uncertifiedChecks(vendor.manufacturer, policy),
     ];
   }
+}
+
+/** A TPM without a certificate that was checked may say that anybody made it. */
+function uncertifiedChecks(manufacturer: string, policy: AttestationPolicy): Check[] {
+  const checks = virtualChecks(manufacturer, policy);
+  if (policy.virtualTpm || checks.length > 0) return checks;
+  const text = 'the policy forbids a virtual TPM, and only a certificate of its endorsement key tells that it is none';
+  return [failed('virtual-tpm', text)];
 }
 
 function virtualChecks(manufacturer: string, { virtualTpm }: AttestationPolicy): Check[] {
@@ -152,7 +160,7 @@ function secureBootCheck(log: MeasuredLog | undefined, accepted: ReadonlySet<str
   return passed(name, `on, and everything was accepted by ${[...new Set(proven.authorities)].join(', ')}`);
 }
 
-function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, { signers }: AttestationPolicy): Check {
+function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, signers: readonly SigningKey[]): Check {
   const name = 'pcr-11';
   const value = pcrs.get(11) ?? startDigest;
   if (pcrSignatures.length === 0) return failed(name, 'it sent no signatures of PCR 11');
@@ -165,6 +173,13 @@ function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, { signers }:
   return signer
     ? passed(name, `its value is signed by ${signer.fingerprint.slice(0, 16)}`)
     : failed(name, 'no key of the policy signed its value: another image booted, or a phase that is not signed');
+}
+
+/** PCR 11 is extended by whatever boots. Says so unless the policy knows what that was. */
+function reachableNotes({ authorities, pcrs, components }: AttestationPolicy): Check[] {
+  if (authorities || [4, 7].some((pcr) => pcrs.has(pcr) || components.has(pcr))) return [];
+  const text = 'any system can extend PCR 11 to a signed value, and the policy demands nothing of PCR 4 or 7';
+  return [noted('pcr-11', text)];
 }
 
 /** Empty for a damaged file: another file may have the right signature. */
@@ -186,30 +201,13 @@ function valueCheck({ pcrs }: Proof, pcr: number, accepted: ReadonlySet<string>)
     : failed('pcrs', `PCR ${String(pcr)} is ${value}, which the policy does not list`);
 }
 
-/** Texts of the firmware in PCR 4 and 5 (TCG PC Client Platform Firmware Profile, sections 3.3.4.5 and 3.3.4.6). */
-const actions: readonly string[] = [
-  'Calling EFI Application from Boot Option',
-  'Returning from EFI Application from Boot Option',
-  'Exit Boot Services Invocation',
-  'Exit Boot Services Returned with Success',
-];
-
-/** Whether an event is a marker that says nothing about a component. Its digest proves its data. */
-const isMarker = ({ meaning, data, digests }: MeasuredEvent): boolean =>
-  ((meaning.kind === 'separator' && !meaning.isError) ||
-    (meaning.kind === 'action' && actions.includes(meaning.text))) &&
-  hex(digestIn('sha256', data)) === hex(digests.get('sha256'));
-
 function componentCheck(log: MeasuredLog | undefined, pcr: number, accepted: ReadonlySet<string>): Check {
-  if (!log) return failed('components', `there is no log, so nothing says what PCR ${String(pcr)} is made of`);
-  const strange = measuredInto(log, pcr)
-    .filter((event) => !isMarker(event))
-    .map(({ digests }) => hex(digests.get('sha256')))
-    .filter((digest) => !accepted.has(digest));
+  const name = 'components';
+  if (!log) return failed(name, `there is no log, so nothing says what PCR ${String(pcr)} is made of`);
+  const components = componentsOf(log, pcr);
+  if (typeof components === 'string') return failed(name, components);
+  const strange = components.filter((digest) => !accepted.has(digest));
   return strange.length === 0
-    ? passed('components', `everything that was measured into PCR ${String(pcr)} is listed`)
-    : failed(
-        'components',
-        `${strange.join(', ')} was measured into PCR ${String(pcr)}, which the policy does not list`,
-      );
+    ? passed(name, `everything that was measured into PCR ${String(pcr)} is listed`)
+    : failed(name, `${strange.join(', ')} was measured into PCR ${String(pcr)}, which the policy does not list`);
 }

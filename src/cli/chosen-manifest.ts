@@ -94,7 +94,10 @@ function hostIn(vault: Vault, options: Options): VaultHost {
  */
 export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
   const errors = manifest.problems.filter(({ severity }) => severity === 'error');
-  for (const problem of errors) say(problemText(problem));
+  for (const { hint, ...problem } of errors) {
+    say(problemText({ ...problem, hint: undefined }));
+    if (hint !== undefined) say(`hint: ${hint}`);
+  }
   if (errors.length > 0)
     throw new Failure('invalid-manifest', 'the manifest has errors', { hint: `${check} also prints its warnings` });
   return manifest;

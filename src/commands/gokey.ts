@@ -31,7 +31,8 @@ export async function gokey(argv: readonly string[]): Promise<number> {
     return misunderstood;
   }
   if (!flags) {
-    say(`gokey's flags\n${optionLines('gokey')}`);
+    say("gokey's flags");
+    process.stderr.write(`${optionLines('gokey')}\n`);
     return 0;
   }
   try {

@@ -8,7 +8,7 @@ import { utf8 } from '../bytes.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { hostKeyCredentials } from '../seeds/open.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
-import { policiesOf, policiesText } from '../seeds/policies.ts';
+import { isWithinReach, policiesOf, policiesText } from '../seeds/policies.ts';
 import type { Locks } from '../seeds/seal.ts';
 import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -147,6 +147,11 @@ async function policiesFor(
     );
   for (const policy of policies) await judgeBinding(tpm, policy, machineId, acceptWeak);
   for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
+  if (policies.some(isWithinReach))
+    warn(
+      'whoever boots another system on this machine can extend PCR 11 to a signed value, and open the seed',
+      '--tpm2-pcrs=7 beside the key requires that Secure Boot is as it is now, and went by the same certificates',
+    );
   if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
   return policies;
 }

@@ -62,6 +62,9 @@ export function parsePe(bytes: Uint8Array, file: string): PeImage {
   const fits = ({ start, size }: { start: number; size: number }): boolean => start + size <= bytes.length;
   if (!fits(signatures) || !sections.every(fits) || layout.headers > bytes.length)
     throw malformed(file, 'is cut off: a part of it lies behind its end');
+  // Their digest would take as long as they all are.
+  if (sections.reduce((sum, { size }) => sum + size, 0) > bytes.length)
+    throw malformed(file, 'has sections that overlap');
   const loaded = sections.reduce((sum, { virtualSize }) => sum + virtualSize, 0);
   if (loaded > largestImage) throw malformed(file, 'claims to be too large');
   return {

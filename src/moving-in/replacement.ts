@@ -1,4 +1,5 @@
 /** The configuration that takes the place of the old one: a manifest, or options of the NixOS module. */
+import { printable } from '../system/printable.ts';
 import type { Use } from './findings.ts';
 
 /** A secret in its new place. */
@@ -53,7 +54,7 @@ export function replacementLines(moving: Moving, form: Form): string[] {
     ),
   ];
   // A note quotes unit files, in which no line may begin a declaration.
-  const comments = notes.map((note) => `# ${note.replaceAll(/[\0-\x1f\x7f]+/g, ' ')}`);
+  const comments = notes.map((note) => `# ${printable(note, note.length)}`);
   return [
     ...comments,
     ...(comments.length === 0 ? [] : ['']),

@@ -73,6 +73,16 @@ export const policiesText = (policies: readonly TpmPolicy[]): string =>
     .filter((text) => text !== '')
     .join(' or ');
 
+/** PCRs of the firmware that tell one system from another: what it started, and by whose signature. */
+const tellingPcrs = [4, 7];
+
+/**
+ * Whether another system on this machine can reach what a signed policy asks for: PCR 11 is zero where no systemd-stub
+ * boots, anyone who is root there may extend it, and what to extend it by is public.
+ */
+export const isWithinReach = ({ authority, branches: [first] }: Pick<TpmPolicy, 'authority' | 'branches'>): boolean =>
+  authority?.kind === 'signed' && !tellingPcrs.some((pcr) => authority.pcrs.includes(pcr) || first?.has(pcr) === true);
+
 const order = { signed: 0, pcrlock: 1, literal: 2 } as const;
 
 /** The order in which alternatives are tried. */

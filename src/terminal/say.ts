@@ -4,7 +4,7 @@
  */
 import { fstatSync, fsyncSync, statSync, writeSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
-import { printableJson } from '../system/printable.ts';
+import { printable, printableJson } from '../system/printable.ts';
 import { writeAbove } from './progress.ts';
 
 /** Prints requested output, one line. */
@@ -49,9 +49,9 @@ export function handOut(what: string, text: string): void {
   }
 }
 
-/** Says what happened. */
+/** Says what happened, on one line: names of files, hosts and units in it may be anybody's. */
 export function say(text: string): void {
-  writeAbove(`auxcred: ${text}\n`);
+  writeAbove(`auxcred: ${printable(text, text.length)}\n`);
 }
 
 /** Says what may go wrong later, and optionally how to avoid it. */

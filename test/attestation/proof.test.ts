@@ -262,6 +262,28 @@ describe('a verdict', () => {
     }
   });
 
+  test('accepts nothing by an empty list', () => {
+    for (const [policy, name] of [
+      ['secure-boot = []', 'secure-boot'],
+      ['pcr-public-keys = []', 'pcr-11'],
+      ['[pcrs]\n"4" = []', 'pcrs'],
+      ['[components]\n"4" = []', 'components'],
+    ] as const)
+      assert.equal(resultOf(judged(policy), name), 'failed', policy);
+  });
+
+  test("does not believe a TPM's own word that it is not virtual", () => {
+    const claimed = { ...expected, vendor: { ...expected.vendor, manufacturer: 'INTC' } };
+    const verdict = (text: string, issuers: X509Certificate[], of = endorsement): Verdict =>
+      verdictOn(answer, claimed, { host, endorsement: of, srk, policy: policyOf(text), issuers }, expected.since);
+    const bare = { ...endorsement, certificate: undefined };
+    for (const one of [verdict('virtual-tpm = false', [], bare), verdict('virtual-tpm = false', [])]) {
+      assert.ok(!one.attested);
+      assert.match(textOf(one, 'virtual-tpm'), /only a certificate of its endorsement key tells that it is none/);
+    }
+    assert.ok(verdict('', [], bare).attested);
+  });
+
   test('accepts listed values and components', () => {
     const value = Buffer.from(answer.pcrs.get(4) ?? []).toString('hex');
     const events = prove(host, answer, expected, { srk, now: expected.since }).log?.events ?? [];

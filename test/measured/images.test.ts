@@ -53,6 +53,18 @@ describe('a PE image', () => {
       assert.throws(() => parsePe(bytes.subarray(0, length), 'x.efi'), /x\.efi is (?:not a whole PE image|cut off)/);
   });
 
+  test('is refused if its sections overlap: they could be as many as 65535 times the whole file', () => {
+    const bytes = Uint8Array.from(read(bootLoader));
+    const view = new DataView(bytes.buffer);
+    const header = view.getUint32(0x3c, true);
+    const table = header + 24 + view.getUint16(header + 20, true);
+    for (let i = 0; i < view.getUint16(header + 6, true); i++) {
+      view.setUint32(table + 40 * i + 16, bytes.length - 1024, true);
+      view.setUint32(table + 40 * i + 20, 1024, true);
+    }
+    assert.throws(() => parsePe(bytes, 'x.efi'), /x\.efi has sections that overlap/);
+  });
+
   test('of any changed bytes never breaks the parser', () => {
     const signed = read(sign(makeUki(scratch, 'fuzz.efi', sections).file, makeSigner(scratch, 'fuzz')));
     const tail = signed.length - 1600;

@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
+import { isWithinReach } from '../../src/seeds/policies.ts';
 import { parsePcrlock } from '../../src/tpm2/pcrlock.ts';
 import {
   addBranch,
@@ -159,6 +160,19 @@ describe('policies of a TPM', () => {
       writeFileSync(file, 'not JSON');
       await assert.rejects(unsealAt(swtpm.device, sealed), failsWith('malformed', /signature\.json/));
       assert.equal(leftIn(swtpm), '');
+    });
+
+    test('another system reaches PCR 11, and opens unless PCR 7 is required', async () => {
+      const value = secret();
+      const [alone, bound] = [
+        signedBy(signer, signatures()),
+        signedBy(signer, signatures(), [new Map([[7, digest32(3)]])]),
+      ];
+      assert.deepEqual([alone, bound].map(isWithinReach), [true, false]);
+      // Nothing but what root may do on a system without systemd-stub.
+      toPhases(unitPhases[0] ?? []);
+      assert.equal(hex(await unsealAt(swtpm.device, await sealUnder(value, alone))), hex(value));
+      await assert.rejects(unsealAt(swtpm.device, await sealUnder(value, bound)), failsWith('pcr-mismatch', /PCR 7/));
     });
 
     test('literal PCRs are required in addition', async () => {
