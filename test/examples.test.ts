@@ -9,6 +9,21 @@ import { auxcred, fails } from './cli.ts';
 
 const names = exampleNames('examples');
 
+/** Programs of the pages' commands, with the packages that have them; everything else is on each Debian. */
+const packageOf = {
+  createdb: 'postgresql',
+  curl: 'curl',
+  git: 'git',
+  mariadb: 'mariadb-server',
+  podman: 'podman',
+  psql: 'postgresql',
+  restic: 'restic',
+  ssh: 'openssh-client',
+  'valkey-cli': 'valkey-server',
+  wg: 'wireguard-tools',
+  wpa_cli: 'wpasupplicant',
+};
+
 describe('the examples', () => {
   test('have a page each, in the shape of all pages, which the index lists', () => {
     assert.ok(names.length > 0);
@@ -25,6 +40,14 @@ describe('the examples', () => {
 
     test(`${name} is what its page shows`, () => {
       assert.deepEqual([...readPage(name).files].sort(), files.map(({ path, text }) => [path, text]).sort());
+    });
+
+    test(`${name} tells to install every program that its page runs`, () => {
+      const page = readPage(name);
+      const commands = headings.flatMap((heading) => page.commands(heading)).join('\n');
+      for (const [program, debianPackage] of Object.entries(packageOf))
+        if (new RegExp(`(?:^|[|&;(]|--|') *${program} `, 'm').test(commands))
+          assert.ok(page.packages.includes(debianPackage), `${program} is in ${debianPackage}`);
     });
 
     test(`${name} has a manifest that is right in itself`, () => {
@@ -45,8 +68,27 @@ describe('the examples', () => {
     });
   }
 
+  test('listen on ports of their own, so that one machine can try them all', () => {
+    const ports = names.flatMap((name) => {
+      const text = exampleOf('examples', name).map((file) => file.text);
+      return [...new Set(text.join('\n').match(/\b80[0-9]{2}\b/g) ?? [])];
+    });
+    assert.ok(ports.length > 1);
+    assert.deepEqual([...new Set(ports)], ports);
+  });
+
   test('are listed, and another name is refused with the nearest', () => {
     assert.equal(auxcred(['example']).stdout, `${names.join('\n')}\n`);
-    assert.match(fails(['example', 'postgresq'], 'not-found', /postgresq/).stderr, /did you mean postgresql/);
+    assert.match(auxcred(['example']).stderr, /its page is .*docs\/services\/NAME\.md/);
+    for (const [name, meant] of [
+      ['postgresq', 'postgresql'],
+      ['postgres', 'postgresql'],
+      ['ssh', 'ssh-deploy-key'],
+      ['node', 'node-app'],
+      ['redis', 'valkey'],
+      ['wifi', 'wpa-supplicant'],
+    ] as const)
+      assert.match(fails(['example', name], 'not-found', /there is no example/).stderr, new RegExp(`mean ${meant}\\?`));
+    assert.match(fails(['example', 'e'], 'not-found', /there is no example/).stderr, /auxcred example lists them/);
   });
 });
