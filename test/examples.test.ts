@@ -52,8 +52,9 @@ describe('the examples', () => {
 
     test(`${name} has a manifest that is right in itself`, () => {
       const folder = `examples/${name}/etc/auxcred/secrets.d`;
-      const { status, stdout } = auxcred(['check', `--manifest=${folder}`]);
+      const { status, stdout, stderr } = auxcred(['check', `--manifest=${folder}`]);
       assert.deepEqual({ status, stdout }, { status: 0, stdout: '' });
+      assert.match(stderr, /^auxcred: [1-9]\d* secrets? for [1-9]\d* units? in 1 file: ok\n$/);
     });
 
     test(`auxcred example ${name} prints a script that writes it`, () => {
@@ -67,6 +68,12 @@ describe('the examples', () => {
       assert.equal(spawnSync('sh', ['-n'], { input: stdout }).status, 0);
     });
   }
+
+  test('are not taken for sound if the folder is mistyped', () => {
+    for (const verb of ['check', 'graph', 'ls'])
+      fails([verb, '--manifest=examples/nginx', '--manifest=examples/ngin'], 'not-found', /no folder examples\/ngin\b/);
+    fails(['check', '--manifest=examples/nginx/etc/nginx/conf.d/site.conf'], 'invalid-manifest', /can't be read/);
+  });
 
   test('listen on ports of their own, so that one machine can try them all', () => {
     const ports = names.flatMap((name) => {
