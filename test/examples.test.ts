@@ -4,6 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { exampleNames, exampleOf } from '../src/cli/examples.ts';
+import { exitStatus } from '../src/failure.ts';
 import { headings, readPage } from './boot/services/page.ts';
 import { auxcred, fails } from './cli.ts';
 
@@ -72,7 +73,9 @@ describe('the examples', () => {
   test('are not taken for sound if the folder is mistyped', () => {
     for (const verb of ['check', 'graph', 'ls'])
       fails([verb, '--manifest=examples/nginx', '--manifest=examples/ngin'], 'not-found', /no folder examples\/ngin\b/);
-    fails(['check', '--manifest=examples/nginx/etc/nginx/conf.d/site.conf'], 'invalid-manifest', /can't be read/);
+    const file = auxcred(['check', '--manifest=examples/nginx/etc/nginx/conf.d/site.conf']);
+    assert.equal(file.status, exitStatus['invalid-manifest']);
+    assert.match(file.stdout, /^examples\/nginx\/etc\/nginx\/conf\.d\/site\.conf: error: it can't be read/);
   });
 
   test('listen on ports of their own, so that one machine can try them all', () => {
