@@ -89,7 +89,7 @@ let events: ReadonlySet<string | symbol> = new Set();
 
 function cleanUp(): void {
   for (const event of process.eventNames()) if (!events.has(event)) process.removeAllListeners(event);
-  process.stdout.removeAllListeners('error');
+  for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error');
   for (const descriptor of openFiles()) if (!files.has(descriptor)) closeSync(descriptor);
   process.exitCode = undefined;
 }

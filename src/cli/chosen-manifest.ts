@@ -103,9 +103,20 @@ export function sound(manifest: Manifest, check = 'auxcred check'): Manifest {
   return manifest;
 }
 
+/** The folders of `--manifest=`. @throws Failure `not-found` if one is missing: an empty manifest would be sound */
+export function namedFolders(options: Options): readonly string[] {
+  const folders = options.list('manifest');
+  const missing = folders.find((folder) => !existsSync(folder));
+  if (missing !== undefined)
+    throw new Failure('not-found', `there is no folder ${missing}`, {
+      hint: '--manifest=DIR is a folder with a manifest',
+    });
+  return folders;
+}
+
 /** A host's manifest from the vault, with its problems. @throws Failure `not-found` if there is none */
 export function manifestFor(host: VaultHost, options: Options): Manifest {
-  const named = options.list('manifest');
+  const named = namedFolders(options);
   const folders = named.length > 0 ? named : host.manifest;
   const manifest = manifestOf(filesIn(folders));
   if (manifest.files.length === 0)
@@ -142,9 +153,8 @@ export function viewOf(options: Options): View {
   }
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
-  const manifest = sound(
-    manifestOf(options.list('manifest').length > 0 ? filesIn(options.list('manifest')) : manifestFiles(root)),
-  );
+  const folders = namedFolders(options);
+  const manifest = sound(manifestOf(folders.length > 0 ? filesIn(folders) : manifestFiles(root)));
   const pins = [...(readPins(paths)?.scopes ?? [])];
   return {
     manifest,

@@ -27,6 +27,27 @@ export function examplesFolder(program = process.argv[1]): string {
   return found;
 }
 
+/** The path of an example's page, which is installed beside the examples. */
+export const pageOf = (folder: string, name: string): string => join(folder, '../docs/services', `${name}.md`);
+
+/** What people look for, and the example that has it under another name. */
+const otherNames: Readonly<Record<string, string>> = {
+  docker: 'registry',
+  htpasswd: 'nginx',
+  mysql: 'mariadb',
+  podman: 'quadlet',
+  redis: 'valkey',
+  wifi: 'wpa-supplicant',
+};
+
+/** The hint for a name that no example has: by what it is otherwise called, by a part of the name, by its letters. */
+function nearestExample(name: string, names: readonly string[]): string {
+  const word = name.toLowerCase();
+  const other = Object.hasOwn(otherNames, word) ? otherNames[word] : undefined;
+  const meant = other ?? (word.length < 3 ? undefined : names.find((one) => one.includes(word) || word.includes(one)));
+  return meant === undefined ? (nearest(word, names) ?? 'auxcred example lists them') : `did you mean ${meant}?`;
+}
+
 /** The names of all examples, sorted. */
 export const exampleNames = (folder: string): string[] => readdirSync(folder).sort();
 
@@ -38,7 +59,7 @@ export function exampleOf(folder: string, name: string): ExampleFile[] {
   const names = exampleNames(folder);
   if (!names.includes(name))
     throw new Failure('not-found', `there is no example ${JSON.stringify(name)}`, {
-      hint: nearest(name, names) ?? 'auxcred example lists them',
+      hint: nearestExample(name, names),
     });
   return readdirSync(join(folder, name), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())

@@ -1,4 +1,4 @@
-import { isOperator, manifestFor, vaultHost } from '../cli/chosen-manifest.ts';
+import { isOperator, manifestFor, namedFolders, vaultHost } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import type { Unservable } from '../machine/servable.ts';
@@ -32,7 +32,7 @@ export async function check(argv: readonly string[]): Promise<number> {
 /** A folder that is named is judged by itself: the system that it is for may have other users and units. */
 function chosenManifest(options: Options): Manifest {
   if (isOperator(options)) return manifestFor(vaultHost(options).host, options);
-  const folders = options.list('manifest');
+  const folders = namedFolders(options);
   return folders.length > 0 ? manifestOf(filesIn(folders)) : manifestOn(options.value('root') ?? '/');
 }
 

@@ -1,4 +1,4 @@
-import { type ExampleFile, exampleNames, exampleOf, examplesFolder } from '../cli/examples.ts';
+import { type ExampleFile, exampleNames, exampleOf, examplesFolder, pageOf } from '../cli/examples.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { print, say } from '../terminal/say.ts';
@@ -14,7 +14,7 @@ export function example(argv: readonly string[]): number {
   if (extra !== undefined) throw new Failure('usage', 'example takes only one name');
   if (name === undefined) {
     for (const one of exampleNames(folder)) print(one);
-    say('auxcred example NAME prints one; its page is in docs/services');
+    say(`auxcred example NAME prints one; its page is ${pageOf(folder, 'NAME')}`);
     return 0;
   }
   print(['set -eu', ...exampleOf(folder, name).map(written)].join('\n'));

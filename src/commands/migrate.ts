@@ -41,6 +41,10 @@ const sources: Readonly<Record<string, Source>> = {
   passage: storeSource('passage'),
 };
 
+/** The sources whose files `--key` opens. */
+const keyed = ['sops-nix', 'agenix', 'ansible-vault'];
+const above = 'the reasons are above';
+
 /** The most bytes of `--declared`. */
 const longestDeclared = 16 << 20;
 
@@ -114,7 +118,7 @@ async function move(from: string, findings: Findings, { place, scope, options, f
   const secrets = findings.secrets.filter((secret) => sizeProblem(secret) === undefined);
   if (secrets.length === 0 && unread.length > 0)
     throw new Failure('vault', `no secret of ${from} could be read, so nothing was changed`, {
-      hint: 'the reasons are above',
+      hint: keyed.includes(from) && options.list('key').length === 0 ? `${above}; --key=FILE opens them` : above,
     });
   if (secrets.length === 0) throw new Failure('not-found', `there is no secret of ${from} to migrate`);
   const named = namer(options.value('below'));
@@ -128,7 +132,8 @@ async function move(from: string, findings: Findings, { place, scope, options, f
     return missing.length;
   });
   warnOfNewlines(targets);
-  if (!isDry) say(`migrated ${counted(written, 'secret')} from ${from} to ${scope}; the old ones are unchanged`);
+  const moved = `${counted(written, 'secret')} from ${from} to ${scope}`;
+  say(isDry ? `would migrate ${moved}; nothing was changed` : `migrated ${moved}; the old ones are unchanged`);
   if (!isDry && written > 0) commit(place, `Migrate ${counted(written, 'secret')} from ${from}`);
   const lines = replacementLines(
     {

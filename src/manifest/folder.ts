@@ -1,5 +1,5 @@
 import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { pathsUnder } from '../system/paths.ts';
 
 /**
@@ -24,11 +24,15 @@ export interface ManifestFile {
  */
 export const manifestFiles = (root: string): ManifestFile[] => filesIn(pathsUnder('/').manifestFolders, root);
 
-/** Does the same for other folders below `root`, given from the strongest to the weakest. */
-export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] {
+/**
+ * Does the same for other folders, given from the strongest to the weakest.
+ * @param root - the folders are below it; without it they are paths as the caller of the program writes them
+ */
+export function filesIn(folders: readonly string[], root?: string): ManifestFile[] {
   const seen = new Set<string>();
+  const at = (...path: string[]): string => (root === undefined ? join(...path) : join(root, ...path));
   return folders.flatMap((folder) => {
-    const names = namesIn(join(root, folder));
+    const names = namesIn(resolve(at(folder)));
     if (!names)
       return [
         {
@@ -41,7 +45,7 @@ export function filesIn(folders: readonly string[], root = '/'): ManifestFile[] 
       .filter((name) => !seen.has(name))
       .map((name) => {
         seen.add(name);
-        return { path: join(folder, name), ...contentAt(join(root, folder, name)) };
+        return { path: join(folder, name), ...contentAt(at(folder, name)) };
       });
   });
 }

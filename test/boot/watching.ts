@@ -29,10 +29,21 @@ const listener = `require('node:http').createServer((request, response) => {
   });
 }).listen(8080, '127.0.0.1');`;
 
+/** Delivers in the background, a moment after it has ended, as exim does. */
+const sendmail = `#!/bin/sh
+mail=$(mktemp)
+{ echo "$@"; cat; echo; echo END; } > $mail
+(
+  while kill -0 $$ 2> /dev/null; do sleep 0.05; done
+  sleep 0.5
+  cat $mail >> /run/mail
+) > /dev/null 2>&1 < /dev/null &
+`;
+
 /** Mail goes to a stand-in for sendmail that writes down what it is given, ntfy to a listener on this machine. */
 async function preparePage(): Promise<void> {
   for (const [path, text] of filesOfPage()) if (path.startsWith('/etc/systemd/')) await machine.write(path, text);
-  await machine.write('/usr/sbin/sendmail', '#!/bin/sh\n{ echo "$@"; cat; echo; echo END; } >> /run/mail\n', 0o755);
+  await machine.write('/usr/sbin/sendmail', sendmail, 0o755);
   await machine.write('/usr/bin/curl', curl('/host'), 0o755);
   await machine.write('/etc/tell-by-ntfy', 'url = http://127.0.0.1:8080/topic\n');
   await machine.write('/usr/local/lib/ntfy.cjs', listener);

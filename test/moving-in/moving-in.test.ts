@@ -189,6 +189,7 @@ describe('agenix', () => {
   test('the secrets of secrets.nix; a dry run changes nothing; a second run has nothing to do', () => {
     const dry = migrate(...args(), '--dry-run');
     assert.match(dry.stderr, /would put host\/web1\/db\/pass-word \(5 bytes\)/);
+    assert.match(dry.stderr, /would migrate 2 secrets from agenix to host\/web1; nothing was changed\n/);
     assert.deepEqual(readdirSync(at('vault')).includes('fixed'), false);
     const done = migrate(...args());
     assert.equal(done.stdout, dry.stdout);
@@ -206,6 +207,11 @@ describe('agenix', () => {
     cli.fails(['get', 'host/web1/db/pass-word'], 'not-found', /pass-word/, { env: environment() });
     migrate(...args(), '--below=from/agenix');
     assert.equal(get('host/web1/from/agenix/token'), 'tok\n');
+  });
+
+  test('a file that no key opens says how to name one', () => {
+    age('sealed/one.age', 'x', recipient);
+    migrateFails('vault', /hint: the reasons are above; --key=FILE opens them/, 'agenix', at('sealed'), '--host=web1');
   });
 
   test('a file for other machines is left alone, and the files stay as they are', () => {

@@ -1,8 +1,8 @@
 import { httpStatus } from './http.ts';
 import type { Service } from './service.ts';
 
-export const nodeApp: Service = app('node', 8081);
-export const pythonApp: Service = app('python', 8082);
+export const nodeApp: Service = app('node', 8083);
+export const pythonApp: Service = app('python', 8084);
 
 function app(language: string, port: number): Service {
   return {

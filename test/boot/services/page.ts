@@ -6,6 +6,8 @@ export interface Page {
   readonly files: ReadonlyMap<string, string>;
   /** The lines that begin with `$ `, by heading. */
   commands(heading: Heading): readonly string[];
+  /** What `apt install` is told under "What it needs". */
+  readonly packages: readonly string[];
   readonly headings: readonly string[];
 }
 
@@ -37,6 +39,9 @@ export function readPage(name: string): Page {
   return {
     files,
     headings: [...sections.keys()],
+    packages: [...(sections.get('What it needs') ?? '').matchAll(/`apt install ([^`]+)`/g)].flatMap(
+      ([, packages = '']) => packages.split(' '),
+    ),
     commands: (heading) =>
       [...(sections.get(heading) ?? '').matchAll(/^ {4}\$ (.*)$/gm)].map(([, command = '']) => command),
   };

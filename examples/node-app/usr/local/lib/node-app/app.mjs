@@ -13,4 +13,4 @@ createServer((request, response) => {
   const given = digest(request.headers.authorization ?? '');
   response.statusCode = accepted.some((one) => timingSafeEqual(one, given)) ? 200 : 401;
   response.end();
-}).listen(8081, 'localhost');
+}).listen(8083, 'localhost');

@@ -20,4 +20,4 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
 
-ThreadingHTTPServer(("localhost", 8082), Handler).serve_forever()
+ThreadingHTTPServer(("localhost", 8084), Handler).serve_forever()
