@@ -3,11 +3,11 @@ import { auxcredMachine, manifestPath, secretToml } from '../test/auxcred-machin
 import type { Machine } from '../test/machine/machine.ts';
 import { compare, median, reportLimit } from './report.ts';
 
-const count = 100;
+export const count = 100;
 const rounds = 9;
 
 /** The ways in which a unit gets a secret, with the line of its unit file. */
-const ways = {
+export const ways = {
   file: 'LoadCredential=key:/etc/bench.secret',
   creds: 'LoadCredentialEncrypted=key:/etc/bench.cred',
   socket: '',
@@ -17,7 +17,7 @@ type Way = keyof typeof ways;
 const names: readonly Way[] = ['file', 'creds', 'socket', 'stage'];
 
 /** A machine with a seed that is sealed to its host key. */
-async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
+export async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
   const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
   try {
     await machine.boot();
@@ -28,19 +28,26 @@ async function withMachine(work: (machine: Machine) => Promise<void>): Promise<v
   }
 }
 
-const unitsOf = (way: Way): string[] => Array.from({ length: count }, (_, i) => `${way}-${String(i + 1)}.service`);
+/** The names of the units that {@link writeUnits} wrote. */
+export const unitsOf = (way: string): string[] =>
+  Array.from({ length: count }, (_, i) => `${way}-${String(i + 1)}.service`);
+
+/** Writes 100 units for each way, and what they read. @param lines - what each has in its unit file */
+export async function writeUnits(machine: Machine, lines: Readonly<Record<string, string>>): Promise<void> {
+  for (const [way, line] of Object.entries(lines)) {
+    const unit = `[Service]\\nType=oneshot\\nExecStart=/bin/true\\n${line}\\n`;
+    await machine.shell(
+      `for i in $(seq ${String(count)}); do printf '${unit}' > /etc/systemd/system/${way}-$i.service; done`,
+    );
+  }
+  await machine.shell('printf %064d 1 > /etc/bench.secret');
+  await machine.shell('systemd-creds --with-key=host --name=key encrypt /etc/bench.secret /etc/bench.cred');
+}
 
 /** 100 units with a secret each, started at once, alternating between four ways. */
 export const benchDelivery = async (): Promise<void> =>
   await withMachine(async (machine) => {
-    for (const way of names) {
-      const unit = `[Service]\\nType=oneshot\\nExecStart=/bin/true\\n${ways[way]}\\n`;
-      await machine.shell(
-        `for i in $(seq ${String(count)}); do printf '${unit}' > /etc/systemd/system/${way}-$i.service; done`,
-      );
-    }
-    await machine.shell('printf %064d 1 > /etc/bench.secret');
-    await machine.shell('systemd-creds --with-key=host --name=key encrypt /etc/bench.secret /etc/bench.cred');
+    await writeUnits(machine, ways);
     const staged = { credential: 'key', delivery: 'stage' };
     const manifest = secretToml('key', unitsOf('socket')) + secretToml('staged', unitsOf('stage'), staged);
     await machine.write(manifestPath('bench'), manifest);
