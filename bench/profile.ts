@@ -1,6 +1,6 @@
 /**
- * Where the time of 100 units goes, by the kernel's own count of processor time for each control group, and inside the
- * broker by V8's sampling.
+ * Where the time of 100 units goes, by the kernel's own count of processor time for each control group, and
+ * inside the broker by the parts of an answer.
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -50,7 +50,7 @@ export const benchProfile = async (): Promise<void> =>
         goal: '',
       });
     }
-    await profileBroker(machine);
+    await profileAnswer(machine, median((used.get('socket') ?? []).map(({ broker }) => broker)));
   });
 
 const described: Readonly<Record<Name, string>> = {
@@ -83,68 +83,24 @@ async function processorTime(machine: Machine, units: readonly string[]): Promis
   };
 }
 
-/** Functions of the broker, the innermost of which a sample counts for. */
-const parts: readonly (readonly [RegExp, string])[] = [
-  [/^(?:journal|encodeField)$/, 'journal record'],
-  [/^(?:recordHash|record|anchor|sign|#write|#sign)$/, 'audit record'],
-  [/^(?:encrypt|encryptWith|#encrypted)$/, 'encrypting'],
-  [/^(?:value|recipeValue)$/, 'deriving the secret'],
-  [/^(?:peer|peerOf|mayAskFor)$/, 'asking the kernel who asks'],
-  [/^(?:isOutdated|reread|#current|identity)$/, 'looking for a newer snapshot or host secret'],
-  [/^(?:#answerSystemd|releaseRecord)$/, 'the rest of an answer'],
-  [/^(?:onconnection|onReadableStreamEnd|emit|accept|emitCloseNT|endReadableNT)$/, 'accepting and closing'],
-];
-
-/** Runs a broker with readable names under V8's profiler, and prints what an answer takes by part. */
-async function profileBroker(machine: Machine): Promise<void> {
+/** Prints what an answer takes by part; what is left of the broker's time is the connection and who asks. */
+async function profileAnswer(machine: Machine, whole: number): Promise<void> {
   await inScratch(async (folder) => {
-    await bundle({ name: 'broker', entry: 'src/programs/auxcred-broker.ts', without: [], readable: true }, folder);
-    await machine.write('/usr/lib/auxcred/auxcred-broker.cjs', readFileSync(join(folder, 'broker.cjs')));
+    await bundle({ name: 'answer', entry: 'bench/answer.ts', without: [] }, folder);
+    await machine.write('/usr/lib/auxcred/bench-answer.cjs', readFileSync(join(folder, 'answer.cjs')));
   });
-  const out = '/var/lib/auxcred-audit/profile';
-  const start = `/usr/bin/node --jitless --cpu-prof --cpu-prof-interval=100 --cpu-prof-dir=${out}`;
-  await machine.write(
-    '/etc/systemd/system/auxcred.service.d/profile.conf',
-    `[Service]\nExecStart=\nExecStart=${start} /usr/lib/auxcred/auxcred-broker.cjs\n`,
-  );
-  await machine.shell('systemctl daemon-reload; systemctl stop auxcred.service; systemctl start auxcred.socket');
-  for (let round = 0; round < rounds; round++)
-    await machine.run(['systemctl', 'start', ...unitsOf('socket')], { timeoutMs: 120_000 });
-  const { stdout } = await machine.shell(`systemctl stop auxcred.service; cat ${out}/*.cpuprofile`);
-  const times = timesIn(JSON.parse(stdout));
-  for (const [, part] of parts)
+  const { stdout } = await machine.run(['node', '--jitless', '/usr/lib/auxcred/bench-answer.cjs']);
+  const parts = stdout
+    .trim()
+    .split('\n')
+    .map((line) => ({ took: Number.parseFloat(line), part: line.slice(line.indexOf(' ') + 1) }));
+  const known = parts.reduce((sum, { took }) => sum + took, 0);
+  for (const { took, part } of [...parts, { took: whole - known, part: 'the connection, and who asks' }])
     report({
-      what: `an answer of the broker, ${part}`,
-      measured: `${((times.get(part) ?? 0) / rounds / count).toFixed(3)} ms`,
-      against: '',
+      what: `an answer, ${part} (CPU)`,
+      measured: `${took.toFixed(3)} ms`,
+      against: `of ${whole.toFixed(2)} ms`,
       ratio: '',
       goal: '',
     });
-}
-
-interface CpuProfile {
-  readonly nodes: readonly {
-    readonly id: number;
-    readonly callFrame: { readonly functionName: string };
-    readonly children?: readonly number[];
-  }[];
-  readonly samples: readonly number[];
-  readonly timeDeltas: readonly number[];
-}
-
-/** Milliseconds by part. */
-function timesIn({ nodes, samples, timeDeltas }: CpuProfile): Map<string, number> {
-  const byId = new Map(nodes.map((node) => [node.id, node]));
-  const parents = new Map(nodes.flatMap(({ id, children = [] }) => children.map((child) => [child, id] as const)));
-  const partOf = (id: number | undefined): string | undefined => {
-    if (id === undefined) return undefined;
-    const name = byId.get(id)?.callFrame.functionName ?? '';
-    return parts.find(([pattern]) => pattern.test(name))?.[1] ?? partOf(parents.get(id));
-  };
-  const times = new Map<string, number>();
-  for (const [i, id] of samples.entries()) {
-    const part = partOf(id);
-    if (part !== undefined) times.set(part, (times.get(part) ?? 0) + (timeDeltas[i] ?? 0) / 1000);
-  }
-  return times;
 }

@@ -16,8 +16,6 @@ export interface Executable {
   readonly command?: boolean;
   /** Packages that it must not contain, since they load too slowly for the boot path. */
   readonly without: readonly string[];
-  /** Whether functions keep their names, for a profile. */
-  readonly readable?: boolean;
 }
 
 /** Silences Node 20, which still warns that X25519 is experimental. */
@@ -34,7 +32,7 @@ export const shebang = `#!/usr/bin/env -S node ${nodeOption}`;
  * @throws Error if a package of `without` is inside, or if it takes more than one file
  */
 export async function bundle(
-  { name, entry, command = false, without, readable = false }: Executable,
+  { name, entry, command = false, without }: Executable,
   folder: string,
 ): Promise<Set<string>> {
   const build = await rolldown({
@@ -46,7 +44,7 @@ export async function bundle(
   });
   const { output } = await build.generate({
     format: 'cjs',
-    minify: !readable,
+    minify: true,
     codeSplitting: command,
     entryFileNames: `${name}.cjs`,
     chunkFileNames: `${partsFolder}/[name]-[hash].cjs`,
