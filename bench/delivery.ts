@@ -1,13 +1,13 @@
 /** What a boot waits for, measured in a booted machine: units that get their secrets, and the start of the broker. */
 import { auxcredMachine, manifestPath, secretToml } from '../test/auxcred-machine.ts';
 import type { Machine } from '../test/machine/machine.ts';
-import { compare, median, reportLimit } from './report.ts';
+import { compare, median, report, reportLimit } from './report.ts';
 
-const count = 100;
+export const count = 100;
 const rounds = 9;
 
 /** The ways in which a unit gets a secret, with the line of its unit file. */
-const ways = {
+export const ways = {
   file: 'LoadCredential=key:/etc/bench.secret',
   creds: 'LoadCredentialEncrypted=key:/etc/bench.cred',
   socket: '',
@@ -17,7 +17,7 @@ type Way = keyof typeof ways;
 const names: readonly Way[] = ['file', 'creds', 'socket', 'stage'];
 
 /** A machine with a seed that is sealed to its host key. */
-async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
+export async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
   const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
   try {
     await machine.boot();
@@ -28,19 +28,26 @@ async function withMachine(work: (machine: Machine) => Promise<void>): Promise<v
   }
 }
 
-const unitsOf = (way: Way): string[] => Array.from({ length: count }, (_, i) => `${way}-${String(i + 1)}.service`);
+/** The names of the units that {@link writeUnits} wrote. */
+export const unitsOf = (way: string): string[] =>
+  Array.from({ length: count }, (_, i) => `${way}-${String(i + 1)}.service`);
+
+/** Writes 100 units for each way, and what they read. @param lines - what each has in its unit file */
+export async function writeUnits(machine: Machine, lines: Readonly<Record<string, string>>): Promise<void> {
+  for (const [way, line] of Object.entries(lines)) {
+    const unit = `[Service]\\nType=oneshot\\nExecStart=/bin/true\\n${line}\\n`;
+    await machine.shell(
+      `for i in $(seq ${String(count)}); do printf '${unit}' > /etc/systemd/system/${way}-$i.service; done`,
+    );
+  }
+  await machine.shell('printf %064d 1 > /etc/bench.secret');
+  await machine.shell('systemd-creds --with-key=host --name=key encrypt /etc/bench.secret /etc/bench.cred');
+}
 
 /** 100 units with a secret each, started at once, alternating between four ways. */
 export const benchDelivery = async (): Promise<void> =>
   await withMachine(async (machine) => {
-    for (const way of names) {
-      const unit = `[Service]\\nType=oneshot\\nExecStart=/bin/true\\n${ways[way]}\\n`;
-      await machine.shell(
-        `for i in $(seq ${String(count)}); do printf '${unit}' > /etc/systemd/system/${way}-$i.service; done`,
-      );
-    }
-    await machine.shell('printf %064d 1 > /etc/bench.secret');
-    await machine.shell('systemd-creds --with-key=host --name=key encrypt /etc/bench.secret /etc/bench.cred');
+    await writeUnits(machine, ways);
     const staged = { credential: 'key', delivery: 'stage' };
     const manifest = secretToml('key', unitsOf('socket')) + secretToml('staged', unitsOf('stage'), staged);
     await machine.write(manifestPath('bench'), manifest);
@@ -144,6 +151,11 @@ export const benchColdBroker = async (): Promise<void> =>
     compare({ what: 'broker, cold start to first answer', took: first, peer: 'node -e 0', peerTook: bare, goal: 1.3 });
   });
 
+/** Loads the modules of Node that the broker needs, and prints its resident memory in KiB. */
+const emptyProgram =
+  'require("node:crypto"); require("node:net"); ' +
+  'console.log(/VmRSS:\\s+(\\d+)/.exec(require("node:fs").readFileSync("/proc/self/status", "latin1"))[1])';
+
 /** What a unit waits for if its broker does not run yet, and the memory that the broker takes once it answered. */
 async function compareUnit(machine: Machine): Promise<void> {
   const probe = '[Service]\nType=oneshot\nExecStart=/bin/true\n';
@@ -160,8 +172,16 @@ async function compareUnit(machine: Machine): Promise<void> {
   const { stdout } = await machine.shell(
     'grep VmRSS "/proc/$(systemctl show --value -p MainPID auxcred.service)/status" | tr -dc 0-9',
   );
+  const empty = await machine.run(['node', '--jitless', '-e', emptyProgram]);
   const peer = { peer: 'a running broker', peerTook: median(warm) };
   compare({ what: 'one unit, cold broker', took: median(cold), ...peer });
   reportLimit('a cold broker adds to the start of a unit', median(cold) - median(warm), 100, 'ms');
   reportLimit('resident memory of the broker', Number(stdout) / 1024, 45, 'MiB');
+  report({
+    what: 'resident memory of the broker',
+    measured: `auxcred ${(Number(stdout) / 1024).toFixed(0)} MiB`,
+    against: `Node with its modules ${(Number(empty.stdout) / 1024).toFixed(0)} MiB`,
+    ratio: `${(Number(stdout) / Number(empty.stdout)).toFixed(2)} x`,
+    goal: '',
+  });
 }

@@ -7,6 +7,7 @@ import { benchFixed } from './fixed.ts';
 import { benchGenerator } from './generator.ts';
 import { benchGet, benchGrowth } from './growth.ts';
 import { benchKinds } from './kinds.ts';
+import { benchProfile } from './profile.ts';
 import { benchProvision } from './provision.ts';
 import { benchPush } from './push.ts';
 import { begin, report, reported } from './report.ts';
@@ -22,6 +23,7 @@ const subjects = new Map<string, () => void | Promise<void>>([
   ['generator', benchGenerator],
   ['push', benchPush],
   ['delivery', benchDelivery],
+  ['profile', benchProfile],
   ['start-up', benchStartUp],
   ['tpm', benchTpm],
 ]);

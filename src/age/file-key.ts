@@ -1,5 +1,6 @@
 /** Wraps and unwraps the file key of an age file (C2SP age.md) for the X25519, ssh-ed25519 and scrypt stanzas. */
-import { createCipheriv, createDecipheriv, hkdfSync } from 'node:crypto';
+import { hkdfSync } from 'node:crypto';
+import { decrypt, encrypt } from '../system/chacha20.ts';
 import { malformed } from './header.ts';
 
 /** Bytes in a file key. */
@@ -24,8 +25,7 @@ const wrapKey = ({ shared, salt, label }: Wrapping): Uint8Array =>
 export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array {
   const key = wrapKey(wrapping);
   try {
-    const cipher = createCipheriv('chacha20-poly1305', key, zeroNonce, { authTagLength: tagLength });
-    return Buffer.concat([cipher.update(fileKey), cipher.final(), cipher.getAuthTag()]);
+    return encrypt({ key, nonce: zeroNonce }, fileKey);
   } finally {
     key.fill(0);
   }
@@ -52,15 +52,5 @@ export function unwrapFileKey(body: Uint8Array, wrapping: Wrapping): Uint8Array 
  */
 export function openFileKey(body: Uint8Array, key: Uint8Array): Uint8Array | undefined {
   if (body.length !== fileKeyLength + tagLength) throw malformed('a wrapped file key of another length');
-  let fileKey: Uint8Array | undefined;
-  try {
-    const decipher = createDecipheriv('chacha20-poly1305', key, zeroNonce, { authTagLength: tagLength });
-    decipher.setAuthTag(body.subarray(fileKeyLength));
-    fileKey = decipher.update(body.subarray(0, fileKeyLength));
-    decipher.final();
-    return fileKey;
-  } catch {
-    fileKey?.fill(0);
-    return undefined;
-  }
+  return decrypt({ key, nonce: zeroNonce }, body);
 }

@@ -1,7 +1,8 @@
 /**
  * The payload of an age file (C2SP age.md, STREAM): chunks of 64 KiB, each encrypted on its own, the last one marked.
  */
-import { createDecipheriv, hkdfSync } from 'node:crypto';
+import { hkdfSync } from 'node:crypto';
+import { decrypt } from '../system/chacha20.ts';
 import { malformed } from './header.ts';
 
 const chunkLength = 64 * 1024;
@@ -25,35 +26,22 @@ export function decryptPayload(payload: Uint8Array, fileKey: Uint8Array): Uint8A
 function decryptChunks(sealed: Uint8Array, key: Uint8Array): Uint8Array {
   const sealedLength = chunkLength + tagLength;
   const count = Math.max(1, Math.ceil(sealed.length / sealedLength));
-  const plaintext = Buffer.alloc(Math.max(0, sealed.length - count * tagLength));
+  if (sealed.length - (count - 1) * sealedLength < tagLength) throw malformed('its payload was changed or cut off');
+  const plaintext = Buffer.alloc(sealed.length - count * tagLength);
   const nonce = Buffer.alloc(12);
   for (let i = 0; i < count; i++) {
     const chunk = sealed.subarray(i * sealedLength, (i + 1) * sealedLength);
     // The nonce: an 11-byte counter of the chunks, then a byte that marks the last chunk.
     nonce.writeUIntBE(i, 5, 6);
     nonce[11] = i === count - 1 ? 1 : 0;
-    const content = openChunk(chunk, key, nonce);
+    const content = decrypt({ key, nonce }, chunk);
     // An empty chunk is valid only if it is the first and last one.
     if (!content || (content.length === 0 && i > 0)) {
       plaintext.fill(0);
       throw malformed('its payload was changed or cut off');
     }
-    content.copy(plaintext, i * chunkLength);
+    plaintext.set(content, i * chunkLength);
     content.fill(0);
   }
   return plaintext;
-}
-
-function openChunk(chunk: Uint8Array, key: Uint8Array, nonce: Uint8Array): Buffer | undefined {
-  if (chunk.length < tagLength) return undefined;
-  const decipher = createDecipheriv('chacha20-poly1305', key, nonce, { authTagLength: tagLength });
-  decipher.setAuthTag(chunk.subarray(chunk.length - tagLength));
-  const content = decipher.update(chunk.subarray(0, chunk.length - tagLength));
-  try {
-    decipher.final();
-    return content;
-  } catch {
-    content.fill(0);
-    return undefined;
-  }
 }

@@ -1,5 +1,4 @@
 import { existsSync } from 'node:fs';
-import { showPlan } from '../cli/machine-plan.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { applyToUnits } from '../machine/applying.ts';
@@ -24,7 +23,8 @@ function refuseRendered(paths: Paths): void {
 export async function apply(argv: readonly string[]): Promise<number> {
   const options = new Options('apply', argv);
   options.exactly();
-  if (options.flag('dry-run')) return await showPlan(options, { dropIns: true });
+  if (options.flag('dry-run'))
+    return await (await import('../cli/machine-plan.ts')).showPlan(options, { dropIns: true });
   const root = options.value('root') ?? '/';
   refuseRendered(pathsUnder(root));
   let told = nobody;

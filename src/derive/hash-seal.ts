@@ -4,8 +4,8 @@
  * The key is derived from everything that the hash is computed from. It encrypts this one hash only, so the nonce may
  * be zero.
  */
-import { chacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { Failure } from '../failure.ts';
+import { decrypt, encrypt, type Sealing } from '../system/chacha20.ts';
 import type { Realm } from './realm.ts';
 import { type Hashed, realmDigest } from './recipe.ts';
 import { drawn } from './secret.ts';
@@ -29,10 +29,10 @@ function realmFor(type: 'crypt-salt' | 'crypt-hash', { name, method, rounds, of 
 export const saltOf = (scope: Uint8Array, recipe: Unhashed): Uint8Array =>
   drawn(scope, realmFor('crypt-salt', recipe), (stream) => stream.bytes(16));
 
-function withKey<T>(scope: Uint8Array, recipe: Unhashed, work: (cipher: ReturnType<typeof chacha20poly1305>) => T): T {
+function withKey<T>(scope: Uint8Array, recipe: Unhashed, work: (sealing: Sealing) => T): T {
   const key = leafKey(scope, realmFor('crypt-hash', recipe));
   try {
-    return work(chacha20poly1305(key, zeroNonce));
+    return work({ key, nonce: zeroNonce });
   } finally {
     key.fill(0);
   }
@@ -40,19 +40,17 @@ function withKey<T>(scope: Uint8Array, recipe: Unhashed, work: (cipher: ReturnTy
 
 /** Encrypts a hash. @returns base64, for {@link Hashed}'s `sealed` */
 export const sealHash = (scope: Uint8Array, recipe: Unhashed, hash: Uint8Array): string =>
-  withKey(scope, recipe, (cipher) => Buffer.from(cipher.encrypt(hash)).toString('base64'));
+  withKey(scope, recipe, (sealing) => Buffer.from(encrypt(sealing, hash)).toString('base64'));
 
 /**
  * Decrypts the hash of a recipe. The caller wipes it.
  * @throws Failure `malformed` if it was computed from something else
  */
 export function openHash(scope: Uint8Array, recipe: Hashed): Uint8Array {
-  try {
-    return withKey(scope, recipe, (cipher) => cipher.decrypt(new Uint8Array(Buffer.from(recipe.sealed, 'base64'))));
-  } catch (error) {
-    throw new Failure('malformed', `the hash ${recipe.name} is not a hash of ${recipe.of.name}`, {
-      hint: 'run auxcred provision',
-      cause: error,
-    });
-  }
+  const sealed = Buffer.from(recipe.sealed, 'base64');
+  const hash = withKey(scope, recipe, (sealing) => decrypt(sealing, sealed));
+  if (hash) return hash;
+  throw new Failure('malformed', `the hash ${recipe.name} is not a hash of ${recipe.of.name}`, {
+    hint: 'run auxcred provision',
+  });
 }

@@ -1,30 +1,32 @@
-import { chacha20 } from '@noble/ciphers/chacha.js';
+import type { Cipher } from 'node:crypto';
+import { chacha20 } from '../system/chacha20.ts';
 
-/** One block: most secrets need no more, and the broker runs without a JIT compiler, so each block costs. */
+/** One block: most secrets need no more. */
 const chunkLength = 64;
-const zeroNonce = new Uint8Array(12);
+const zeros = new Uint8Array(chunkLength);
+/** Counter and nonce. */
+const start = new Uint8Array(16);
 
 /**
  * The bytes that one leaf key yields: the ChaCha20 keystream (RFC 8439 section 2.4) with a zero nonce and a counter
  * that starts at 0. Each key is used for one stream only, so the nonce may be constant.
  */
 export class KeyStream {
-  readonly #key: Uint8Array;
+  readonly #cipher: Cipher;
   #chunk = new Uint8Array(chunkLength);
   #position = chunkLength;
-  #counter = 0;
 
-  /** Takes ownership of `key` (32 bytes), which {@link wipe} wipes. */
+  /** Wipes `key` (32 bytes). {@link wipe} wipes what was made of it. */
   constructor(key: Uint8Array) {
-    this.#key = key;
+    this.#cipher = chacha20(key, start);
+    key.fill(0);
   }
 
   /** The next byte. */
   byte(): number {
     if (this.#position === chunkLength) {
       this.#chunk.fill(0);
-      chacha20(this.#key, zeroNonce, this.#chunk, this.#chunk, this.#counter);
-      this.#counter++;
+      this.#chunk = this.#cipher.update(zeros);
       this.#position = 0;
     }
     const byte = this.#chunk[this.#position++];
@@ -54,7 +56,7 @@ export class KeyStream {
   }
 
   wipe(): void {
-    this.#key.fill(0);
+    this.#cipher.final();
     this.#chunk.fill(0);
     this.#position = chunkLength;
   }

@@ -3,13 +3,13 @@ import { existsSync } from 'node:fs';
 import { textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
-import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
+import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
 
 const service = 'auxcred.service';
 
 /** The files of auxcred.service: those that systemd has loaded, else those that it would load. */
 function filesOfBroker({ root }: Pick<Paths, 'root'>): string[] {
-  if (!systemIsRunning(root)) return filesOfUnit(root, service);
+  if (!systemIsRunning(root)) return new UnitFiles(root).of(service);
   const [unit] = unitProperties([service], ['LoadState', 'FragmentPath', 'DropInPaths']);
   if (unit?.values.get('LoadState') !== 'loaded') return [];
   return ['FragmentPath', 'DropInPaths'].flatMap((name) => wordsOf(unit.values.get(name) ?? ''));

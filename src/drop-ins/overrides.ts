@@ -5,7 +5,7 @@
 import { basename, join } from 'node:path';
 import { dropInName, type Paths } from '../system/paths.ts';
 import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
-import { type Assignment, assignmentsOf, filesOfUnit } from '../system/unit-files.ts';
+import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import { readRendering } from './rendering.ts';
 
@@ -54,10 +54,13 @@ export function filesOfServices(
   has: (unit: string) => readonly string[] = () => [],
 ): (unit: string) => readonly (readonly [string, readonly string[]])[] {
   const loaded = systemIsRunning(root) ? loadedFiles([...declared]) : new Map<string, readonly string[]>();
+  let files: UnitFiles | undefined;
   return (one) => {
     // An instance with a drop-in of its own does not read its template's.
     const known = [...loaded].filter(([unit]) => unit === one || (templateOf(unit) === one && !declared.has(unit)));
-    return known.length > 0 ? known : [[one, filesOfUnit(root, one, has(one))]];
+    if (known.length > 0) return known;
+    files ??= new UnitFiles(root);
+    return [[one, files.of(one, has(one))]];
   };
 }
 

@@ -8,10 +8,10 @@
  * Frozen: `test/vectors/fixed.json` guards every byte.
  */
 import { createHash, createHmac, randomBytes } from 'node:crypto';
-import { xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { concat, framed, u32be, utf8 } from '../bytes.ts';
 import { fingerprintKey, fixedKey, keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
+import { decrypt, encrypt, extended } from '../system/chacha20.ts';
 import { type FixedName, nameText } from './name.ts';
 
 const magic = utf8('auxfixed');
@@ -105,7 +105,11 @@ export function encodeFixed(
   plaintext[value.length] = 0x80;
   const key = fixedKey(seed, path);
   try {
-    return concat(header, xchacha20poly1305(key, nonce, concat(header, framed(path))).encrypt(plaintext));
+    const aad = concat(header, framed(path));
+    return concat(
+      header,
+      extended(key, nonce, (sealing) => encrypt({ ...sealing, aad }, plaintext)),
+    );
   } finally {
     key.fill(0);
     plaintext.fill(0);
@@ -147,9 +151,8 @@ function decryptedWith(seed: Uint8Array, path: string, bytes: Uint8Array): Uint8
   const nonce = header.subarray(headerLength - nonceLength);
   const key = fixedKey(seed, path);
   try {
-    return xchacha20poly1305(key, nonce, concat(header, framed(path))).decrypt(bytes.subarray(headerLength));
-  } catch {
-    return undefined;
+    const aad = concat(header, framed(path));
+    return extended(key, nonce, (sealing) => decrypt({ ...sealing, aad }, bytes.subarray(headerLength)));
   } finally {
     key.fill(0);
   }

@@ -1,8 +1,8 @@
 /** What the unit files of a system set, for finding who uses a secret. */
-import { basename, join } from 'node:path';
-import { namesIn, readFileWithin } from '../system/files.ts';
+import { basename } from 'node:path';
+import { readFileWithin } from '../system/files.ts';
 import { dropInName } from '../system/paths.ts';
-import { assignmentsOf, filesOfUnit, unitFolders } from '../system/unit-files.ts';
+import { assignmentsOf, UnitFiles } from '../system/unit-files.ts';
 import { isService } from '../system/unit-name.ts';
 
 /** One line of a service. */
@@ -20,9 +20,10 @@ const largestUnitFile = 4 << 20;
  * before it. auxcred's own drop-ins and units are left out.
  */
 export function unitSettings(root: string, keys: readonly string[]): UnitSetting[] {
-  return servicesOn(root).flatMap((unit) => {
+  const files = new UnitFiles(root);
+  return servicesOf(files).flatMap((unit) => {
     const settings = new Map<string, UnitSetting[]>();
-    for (const file of filesOfUnit(root, unit)) {
+    for (const file of files.of(unit)) {
       if (basename(file) === dropInName) continue;
       for (const { section, key, value } of assignmentsOf(textOf(file))) {
         if (section !== 'Service' || !keys.includes(key)) continue;
@@ -34,8 +35,8 @@ export function unitSettings(root: string, keys: readonly string[]): UnitSetting
   });
 }
 
-function servicesOn(root: string): string[] {
-  const names = unitFolders.flatMap((folder) => namesIn(join(root, folder))).map((name) => name.replace(/\.d$/, ''));
+function servicesOf(files: UnitFiles): string[] {
+  const names = files.names().map((name) => name.replace(/\.d$/, ''));
   return [...new Set(names)].filter((name) => isService(name) && !name.startsWith('auxcred')).sort();
 }
 

@@ -11,14 +11,23 @@ import { bundle, type Executable } from './executable.ts';
 import { manPages } from './man-pages.ts';
 import { nativeFile } from './native-file.ts';
 
-const commandsOnly = ['age-encryption', '@noble/curves', '@noble/post-quantum', '@scure/base', '@scure/bip39', 'mri'];
+const commandsOnly = [
+  'age-encryption',
+  '@noble/ciphers',
+  '@noble/curves',
+  '@noble/hashes',
+  '@noble/post-quantum',
+  '@scure/base',
+  '@scure/bip39',
+  'mri',
+];
 const executables: readonly Executable[] = [
   { name: 'auxcred', entry: 'src/programs/auxcred.ts', command: true, without: [] },
   { name: 'auxcred-broker', entry: 'src/programs/auxcred-broker.ts', without: [...commandsOnly, 'smol-toml'] },
   {
     name: 'auxcred-generator',
     entry: 'src/programs/auxcred-generator.ts',
-    without: [...commandsOnly, '@noble/hashes', '@noble/ciphers'],
+    without: commandsOnly,
   },
 ];
 

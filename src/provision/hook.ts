@@ -1,9 +1,9 @@
-import { spawnSync } from 'node:child_process';
 import { Failure } from '../failure.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { type Objection, objectionTo } from '../system/held-folder.ts';
 import { withMemoryFile } from '../system/memory-file.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { programs } from '../system/programs.ts';
 import type { Hook } from './provision.ts';
 
 const hookTime = 60_000;
@@ -32,7 +32,7 @@ export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
     throw new Failure('hook', `${command} is not run as root: ${objection.message}`, { hint: objection.hint });
   withMemoryFile(before, (old) => {
     withMemoryFile(after, (now) => {
-      const { status, signal, error } = spawnSync(command, args, {
+      const { status, signal, error } = programs().spawnSync(command, args, {
         stdio: ['ignore', 2, 2, old, now],
         env: {
           PATH: hookPath(),

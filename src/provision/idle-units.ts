@@ -1,11 +1,12 @@
 /** Declared units that have nothing to run. */
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 import { isIdle, partsOf, servicesStartedBy } from '../system/idle-unit.ts';
+import type { UnitFiles } from '../system/unit-files.ts';
 
-/** Warnings about units at `root` that run nothing, with the units that were probably meant. */
-export function idleUnitProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
+/** Warnings about units that run nothing, with the units that were probably meant. */
+export function idleUnitProblems(files: UnitFiles, declarations: readonly SecretDeclaration[]): Problem[] {
   const named = new Set(declarations.flatMap(({ units }) => units));
-  const idle = new Map([...named].filter((unit) => isIdle(root, unit)).map((unit) => [unit, hintFor(root, unit)]));
+  const idle = new Map([...named].filter((unit) => isIdle(files, unit)).map((unit) => [unit, hintFor(files, unit)]));
   return declarations.flatMap(({ name, file, units }) =>
     units.flatMap((unit): Problem[] =>
       idle.has(unit)
@@ -24,9 +25,9 @@ export function idleUnitProblems(root: string, declarations: readonly SecretDecl
   );
 }
 
-function hintFor(root: string, unit: string): string | undefined {
-  const started = servicesStartedBy(root, unit);
+function hintFor(files: UnitFiles, unit: string): string | undefined {
+  const started = servicesStartedBy(files, unit);
   if (started.length > 0) return `it starts others: units = ${JSON.stringify(started)}`;
-  const parts = partsOf(root, unit);
+  const parts = partsOf(files, unit);
   return parts.length > 0 ? `its parts run: name those of ${parts.join(', ')}` : undefined;
 }

@@ -2,7 +2,7 @@
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
 import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
-import { aliasedUnit } from '../system/unit-files.ts';
+import { UnitFiles } from '../system/unit-files.ts';
 import { isTemplate } from '../system/unit-name.ts';
 import { fileProblems } from './file-folder.ts';
 import { programObjection } from './hook.ts';
@@ -10,21 +10,24 @@ import { idleUnitProblems } from './idle-units.ts';
 import { missingHookProblems } from './missing-hooks.ts';
 
 /** The manifest, with its problems on the machine at `root` added. */
-export const withMachineProblems = (root: string, manifest: Manifest): Manifest => ({
-  ...manifest,
-  problems: [
-    ...manifest.problems,
-    ...fileProblems(root, manifest.declarations),
-    ...aliasProblems(root, manifest.declarations),
-    ...hookProblems(root, manifest.declarations),
-    ...missingHookProblems(root, manifest.declarations),
-    ...idleUnitProblems(root, manifest.declarations),
-  ],
-});
+export function withMachineProblems(root: string, manifest: Manifest): Manifest {
+  const files = new UnitFiles(root);
+  return {
+    ...manifest,
+    problems: [
+      ...manifest.problems,
+      ...fileProblems(root, manifest.declarations),
+      ...aliasProblems(root, manifest.declarations, files),
+      ...hookProblems(root, manifest.declarations),
+      ...missingHookProblems(root, manifest.declarations),
+      ...idleUnitProblems(files, manifest.declarations),
+    ],
+  };
+}
 
 /** Units that are named by an alias: systemd asks under their real name, which the broker would not know. */
-function aliasProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
-  const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)));
+function aliasProblems(root: string, declarations: readonly SecretDeclaration[], files: UnitFiles): Problem[] {
+  const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)), files);
   return declarations.flatMap(({ name, file, units }) =>
     units.flatMap((unit): Problem[] => {
       const target = aliases.get(unit);
@@ -64,10 +67,14 @@ function hookProblems(root: string, declarations: readonly SecretDeclaration[]):
 }
 
 /** Each alias with the unit that it stands for, according to the machine at `root`. */
-export function aliasesAmong(root: string, units: ReadonlySet<string>): Map<string, string> {
+export function aliasesAmong(
+  root: string,
+  units: ReadonlySet<string>,
+  files = new UnitFiles(root),
+): Map<string, string> {
   const aliases = new Map(
     [...units].flatMap((unit) => {
-      const target = aliasedUnit(root, unit);
+      const target = files.aliased(unit);
       return target === undefined ? [] : [[unit, target] satisfies [string, string]];
     }),
   );

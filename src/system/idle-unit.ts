@@ -1,9 +1,9 @@
 /** Units that run nothing, and so read no secret: a shell around others, or a service without a program. */
 import { readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename } from 'node:path';
 import { namesIn, readIfPresent } from './files.ts';
 import { dropInName } from './paths.ts';
-import { assignmentsOf, filesOfUnit, unitFolders } from './unit-files.ts';
+import { assignmentsOf, type UnitFiles } from './unit-files.ts';
 
 /** What a unit runs when it starts (systemd.service(5)). */
 const commandKeys = ['ExecCondition', 'ExecStartPre', 'ExecStart', 'ExecStartPost'];
@@ -11,15 +11,15 @@ const commandKeys = ['ExecCondition', 'ExecStartPre', 'ExecStart', 'ExecStartPos
 const doesNothing = /^[-@:+!|]*(?:(?:\/usr)?\/bin\/)?true(?:\s|$)/;
 
 /**
- * Whether a service of the system at `root` runs nothing but true(1), by its unit files. auxcred's own drop-in does not
+ * Whether a service runs nothing but true(1), by its unit files. auxcred's own drop-in does not
  * count. One that is not on the machine, that is masked, or whose files this user may not read, is not idle.
  */
-export function isIdle(root: string, unit: string): boolean {
+export function isIdle(files: UnitFiles, unit: string): boolean {
   const commands = new Map<string, string[]>();
-  const [fragment, ...dropIns] = filesOfUnit(root, unit);
+  const [fragment, ...dropIns] = files.of(unit);
   // systemd gives a masked unit no other files.
   if (fragment === undefined || isLinkToNothing(fragment)) return false;
-  for (const path of [fragment, ...dropIns.filter((file) => !file.endsWith(`/${dropInName}`))]) {
+  for (const path of [fragment, ...dropIns.filter((path) => !path.endsWith(`/${dropInName}`))]) {
     const text = textOf(path);
     if (text === undefined) return false;
     for (const { section, key, value } of assignmentsOf(text)) {
@@ -33,25 +33,21 @@ export function isIdle(root: string, unit: string): boolean {
 }
 
 /** The services that start with a unit, by the links in its folders `.wants` and `.requires`, generated ones included. */
-export function servicesStartedBy(root: string, unit: string): string[] {
-  const found = unitFolders.flatMap((folder) =>
-    ['wants', 'requires'].flatMap((kind) => namesIn(join(root, folder, `${unit}.${kind}`))),
-  );
+export function servicesStartedBy(files: UnitFiles, unit: string): string[] {
+  const found = ['wants', 'requires'].flatMap((kind) => files.named(`${unit}.${kind}`).flatMap(namesIn));
   return [...new Set(found.filter((name) => name.endsWith('.service')))].sort();
 }
 
 /** The templates and services that are stopped and restarted together with a unit: those with `PartOf=` it. */
-export function partsOf(root: string, unit: string): string[] {
-  const parts = unitFolders.flatMap((folder) =>
-    namesIn(join(root, folder)).filter(
-      (name) =>
-        name.endsWith('.service') &&
-        assignmentsOf(textOf(join(root, folder, name)) ?? '').some(
-          ({ section, key, value }) => section === 'Unit' && key === 'PartOf' && value.split(/\s+/).includes(unit),
-        ),
-    ),
-  );
-  return [...new Set(parts)].sort();
+export function partsOf(files: UnitFiles, unit: string): string[] {
+  const parts = files
+    .services()
+    .filter((path) =>
+      assignmentsOf(textOf(path) ?? '').some(
+        ({ section, key, value }) => section === 'Unit' && key === 'PartOf' && value.split(/\s+/).includes(unit),
+      ),
+    );
+  return [...new Set(parts.map((path) => basename(path)))].sort();
 }
 
 function isLinkToNothing(path: string): boolean {

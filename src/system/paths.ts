@@ -2,7 +2,18 @@ import { realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 
 /** Every path that auxcred reads or writes, under `root` (`/`, or the target of an installation in progress). */
-export function pathsUnder(root: string) {
+export function pathsUnder(root: string): Paths {
+  const known = byRoot.get(root);
+  if (known) return known;
+  const paths = joinedTo(root);
+  byRoot.set(root, paths);
+  return paths;
+}
+
+/** Asked for once for each unit and credential, and so not made each time. */
+const byRoot = new Map<string, Paths>();
+
+function joinedTo(root: string) {
   const at = (path: string): string => join(root, path);
   return {
     root,
@@ -106,7 +117,7 @@ const measuredBootPaths = (at: (path: string) => string) => ({
 });
 
 /** The result of {@link pathsUnder}. */
-export type Paths = ReturnType<typeof pathsUnder>;
+export type Paths = Readonly<ReturnType<typeof joinedTo>>;
 
 /** The file name of every drop-in that auxcred renders: `UNIT.d/50-auxcred.conf`. */
 export const dropInName = '50-auxcred.conf';

@@ -1,8 +1,6 @@
 import { existsSync } from 'node:fs';
 import { Failure } from '../failure.ts';
-
-/** Loaded at the first call: the generator has to be quick, and starts no program for most manifests. */
-const programs = () => process.getBuiltinModule('node:child_process');
+import { programs } from './programs.ts';
 
 /** Whether systemd runs the system at `root`: false for an installation in progress (sd_booted(3)). */
 export const systemIsRunning = (root: string): boolean => root === '/' && existsSync('/run/systemd/system');

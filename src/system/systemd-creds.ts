@@ -1,9 +1,9 @@
 /** Encrypts credentials to this machine with systemd-creds(1). Values go through pipes only. */
-import { spawn } from 'node:child_process';
 import { utf8 } from '../bytes.ts';
 import { Failure, messageOf } from '../failure.ts';
 import type { CredsLock } from './creds-lock.ts';
 import { memoryFile, wipeMemoryFile } from './memory-file.ts';
+import { programs } from './programs.ts';
 
 /**
  * Encrypts a credential. @returns the content of its file: base64
@@ -71,7 +71,7 @@ async function systemdCreds(
         }),
       );
     };
-    const child = spawn(program, [...before, ...args], {
+    const child = programs().spawn(program, [...before, ...args], {
       stdio: ['pipe', 'pipe', 'pipe', ...(descriptor === undefined ? [] : [descriptor])],
     });
     child.stdout?.on('data', (chunk: Buffer) => output.push(chunk));

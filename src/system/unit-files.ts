@@ -1,12 +1,12 @@
 /** Finds and parses unit files as systemd does (systemd.unit(5), systemd.syntax(7)). */
 
 import { lstatSync, readlinkSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { namesIn, readIfPresent } from './files.ts';
 import { templateOf } from './unit-name.ts';
 
 /** The unit load path, the strongest first. The folders in /run are empty except in the running system. */
-export const unitFolders = [
+const unitFolders = [
   'etc/systemd/system.control',
   'run/systemd/system.control',
   'run/systemd/transient',
@@ -22,62 +22,116 @@ export const unitFolders = [
   'run/systemd/generator.late',
 ] as const;
 
-/** The first file or link of this name in the unit load path. */
-function fragmentOf(root: string, unit: string): string | undefined {
-  return unitFolders
-    .map((folder) => join(root, folder, unit))
-    .find((path) => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
-}
-
 /**
- * The real name of a unit, if this one is an alias: a symbolic link to a unit by another name, or an `Alias=` of a unit
- * that is not enabled.
- * @param root - `/`, or the target of an installation, of which only the files are known
- * @returns undefined for a unit that is not an alias or does not exist
+ * The unit files of the system at a root: `/`, or the target of an installation, of which only the files are known. The
+ * folders of the load path are listed once, since most units have nothing in most of them.
  */
-export function aliasedUnit(root: string, unit: string): string | undefined {
-  const seen = new Set<string>();
-  let name = unit;
-  while (!seen.has(name)) {
-    seen.add(name);
-    const next = linkedName(root, name);
-    if (next === undefined) break;
-    name = next;
-  }
-  return name === unit ? undefined : name;
-}
+export class UnitFiles {
+  readonly #folders: readonly { readonly path: string; readonly names: ReadonlySet<string> }[];
+  #installed: ReadonlyMap<string, string> | undefined;
 
-function linkedName(root: string, unit: string): string | undefined {
-  const file = fragmentOf(root, unit);
-  const template = templateOf(unit);
-  if (file === undefined) {
-    const ofTemplate = template === undefined ? undefined : linkedName(root, template);
-    return (
-      ofTemplate?.replace('@.', `@${unit.slice(unit.indexOf('@') + 1, unit.lastIndexOf('.'))}.`) ??
-      (template === undefined ? installedAs(root, unit) : undefined)
+  constructor(root: string) {
+    this.#folders = unitFolders.map((folder) => {
+      const path = join(root, folder);
+      return { path, names: new Set(namesIn(path)) };
+    });
+  }
+
+  /** All names in the load path, of units and of their folders. */
+  names(): string[] {
+    return [...new Set(this.#folders.flatMap(({ names }) => [...names]))];
+  }
+
+  /** The paths of a file, link or folder by this name, the strongest first. */
+  named(name: string): string[] {
+    return this.#folders.flatMap(({ path, names }) => (names.has(name) ? [join(path, name)] : []));
+  }
+
+  /** The paths of all services, the strongest first, also of those that a stronger file hides. */
+  services(): string[] {
+    return this.#folders.flatMap(({ path, names }) =>
+      [...names].filter((name) => name.endsWith('.service')).map((name) => join(path, name)),
     );
   }
-  if (!lstatSync(file).isSymbolicLink()) return undefined;
-  const target = basename(readlinkSync(file));
-  // Not aliases: a link to a file of the same name elsewhere, a mask (/dev/null), and an enabled instance's link to its
-  // template.
-  return target === unit || target === template || !target.endsWith('.service') ? undefined : target;
+
+  /**
+   * The files of a unit in the order in which systemd reads them: its own, then the drop-ins sorted by name, including
+   * those of its template, of the prefixes of its name and of all services. Of several drop-ins by one name, the
+   * strongest counts.
+   * @param has - drop-ins that will exist
+   */
+  of(unit: string, has: readonly string[] = []): string[] {
+    const template = templateOf(unit);
+    const [fragment] = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => this.named(name));
+    const names = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => [name, ...prefixesOf(name)]);
+    const dropIns = new Map<string, string>();
+    for (const dropInFolders of [names.map((name) => `${name}.d`), ['service.d']]) {
+      for (const { path, names: present } of this.#folders) {
+        for (const folder of dropInFolders) {
+          const found = present.has(folder) ? namesIn(join(path, folder)) : [];
+          const coming = has.filter((file) => dirname(file) === join(path, folder)).map((file) => basename(file));
+          for (const name of [...found, ...coming])
+            if (name.endsWith('.conf') && !dropIns.has(name)) dropIns.set(name, join(path, folder, name));
+        }
+      }
+    }
+    return [
+      ...(fragment === undefined ? [] : [fragment]),
+      ...[...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path),
+    ];
+  }
+
+  /**
+   * The real name of a unit, if this one is an alias: a symbolic link to a unit by another name, or an `Alias=` of a
+   * unit that is not enabled.
+   * @returns undefined for a unit that is not an alias or does not exist
+   */
+  aliased(unit: string): string | undefined {
+    const seen = new Set<string>();
+    let name = unit;
+    while (!seen.has(name)) {
+      seen.add(name);
+      const next = this.#linkedName(name);
+      if (next === undefined) break;
+      name = next;
+    }
+    return name === unit ? undefined : name;
+  }
+
+  #linkedName(unit: string): string | undefined {
+    const [file] = this.named(unit);
+    const template = templateOf(unit);
+    if (file === undefined) {
+      const ofTemplate = template === undefined ? undefined : this.#linkedName(template);
+      return (
+        ofTemplate?.replace('@.', `@${unit.slice(unit.indexOf('@') + 1, unit.lastIndexOf('.'))}.`) ??
+        (template === undefined ? this.#installedAs(unit) : undefined)
+      );
+    }
+    if (!lstatSync(file).isSymbolicLink()) return undefined;
+    const target = basename(readlinkSync(file));
+    // Not aliases: a link to a file of the same name elsewhere, a mask (/dev/null), and an enabled instance's link to
+    // its template.
+    return target === unit || target === template || !target.endsWith('.service') ? undefined : target;
+  }
+
+  /** The unit whose [Install] section would make this name its alias. */
+  #installedAs(unit: string): string | undefined {
+    this.#installed ??= installedAliases(this.services());
+    return this.#installed.get(unit);
+  }
 }
 
-/** The unit whose [Install] section would make this name its alias. */
-function installedAs(root: string, unit: string): string | undefined {
-  for (const folder of unitFolders) {
-    for (const name of namesIn(join(root, folder))) {
-      if (!name.endsWith('.service') || name === unit) continue;
-      if (
-        assignmentsOf(textOf(join(root, folder, name))).some(
-          ({ section, key, value }) => section === 'Install' && key === 'Alias' && value.split(/\s+/).includes(unit),
-        )
-      )
-        return name;
+/** What the [Install] sections of services would make aliases of them, by alias. */
+function installedAliases(services: readonly string[]): Map<string, string> {
+  const aliases = new Map<string, string>();
+  for (const path of services)
+    for (const { section, key, value } of assignmentsOf(textOf(path))) {
+      if (section !== 'Install' || key !== 'Alias') continue;
+      for (const alias of value.split(/\s+/))
+        if (alias !== basename(path) && !aliases.has(alias)) aliases.set(alias, basename(path));
     }
-  }
-  return undefined;
+  return aliases;
 }
 
 function textOf(path: string): string {
@@ -116,35 +170,6 @@ export function assignmentsOf(text: string): Assignment[] {
       assignments.push({ section, key: whole.slice(0, equals).trim(), value: whole.slice(equals + 1).trim() });
   }
   return assignments;
-}
-
-/**
- * The files of a unit in the order in which systemd reads them: its own, then the drop-ins sorted by name, including
- * those of its template, of the prefixes of its name and of all services. Of several drop-ins by one name, the
- * strongest counts.
- * @param has - drop-ins that will exist
- */
-export function filesOfUnit(root: string, unit: string, has: readonly string[] = []): string[] {
-  const template = templateOf(unit);
-  const fragment = fragmentOf(root, unit) ?? (template === undefined ? undefined : fragmentOf(root, template));
-  const names = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => [name, ...prefixesOf(name)]);
-  const folders = [
-    ...unitFolders.flatMap((folder) => names.map((name) => join(root, folder, `${name}.d`))),
-    ...unitFolders.map((folder) => join(root, folder, 'service.d')),
-  ];
-  const dropIns = new Map<string, string>();
-  for (const folder of folders) {
-    for (const name of [
-      ...namesIn(folder),
-      ...has.filter((path) => path === join(folder, basename(path))).map((path) => basename(path)),
-    ]) {
-      if (name.endsWith('.conf') && !dropIns.has(name)) dropIns.set(name, join(folder, name));
-    }
-  }
-  return [
-    ...(fragment === undefined ? [] : [fragment]),
-    ...[...dropIns].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, path]) => path),
-  ];
 }
 
 /** The prefixes of a unit's name: `a-b-.service` and `a-.service` for `a-b-c.service`. */

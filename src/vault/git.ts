@@ -1,9 +1,9 @@
 /** Keeps the vault in a git repository, if the operator wants one. */
-import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
+import { programs } from '../system/programs.ts';
 import { vaultFiles } from './vault.ts';
 
 /**
@@ -32,7 +32,7 @@ export function sweepVault(folder: string): string[] {
 }
 
 const git = (folder: string, ...args: string[]): { status: number | null; said: string } => {
-  const { status, stderr, stdout, error } = spawnSync('git', ['-C', folder, ...args], { encoding: 'utf8' });
+  const { status, stderr, stdout, error } = programs().spawnSync('git', ['-C', folder, ...args], { encoding: 'utf8' });
   return { status, said: error ? error.message : ((stderr || stdout || '').trim().split('\n')[0] ?? '') };
 };
 

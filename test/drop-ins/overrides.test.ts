@@ -7,7 +7,7 @@ import { overridesOn } from '../../src/drop-ins/overrides.ts';
 import { textIfPresent } from '../../src/system/files.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { wordsOf } from '../../src/system/systemctl.ts';
-import { aliasedUnit, assignmentsOf, filesOfUnit } from '../../src/system/unit-files.ts';
+import { assignmentsOf, UnitFiles } from '../../src/system/unit-files.ts';
 
 let root = '';
 const write = (path: string, text: string): void => {
@@ -193,7 +193,7 @@ describe('unit files', () => {
     ])
       write(path, '');
     assert.deepEqual(
-      filesOfUnit(root, 'site@x.service').map((path) => path.slice(root.length + 1)),
+      new UnitFiles(root).of('site@x.service').map((path) => path.slice(root.length + 1)),
       [
         'usr/lib/systemd/system/site@.service',
         'run/systemd/system/site@x.service.d/a.conf',
@@ -217,6 +217,7 @@ describe('unit files', () => {
     link(`${etc}/autovt@.service`, '/usr/lib/systemd/system/getty@.service');
     link(`${etc}/loop.service`, 'pool.service');
     link(`${etc}/pool.service`, 'loop.service');
+    const files = new UnitFiles(root);
     const found = [
       'nginx',
       'web',
@@ -231,7 +232,7 @@ describe('unit files', () => {
       'none',
       'none@x',
       'loop',
-    ].map((name) => aliasedUnit(root, `${name}.service`));
+    ].map((name) => files.aliased(`${name}.service`));
     assert.deepEqual(found, [
       undefined,
       'nginx.service',

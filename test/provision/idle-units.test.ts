@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { idleUnitProblems } from '../../src/provision/idle-units.ts';
+import { UnitFiles } from '../../src/system/unit-files.ts';
 import { read, root, useRoot, write } from '../manifest/root.ts';
 
 useRoot();
@@ -12,7 +13,7 @@ const units = '/usr/lib/systemd/system';
 const shell = '[Service]\nType=oneshot\nExecStart=/bin/true\nExecReload=/bin/true\nRemainAfterExit=on\n';
 const manifest = '[secret.db]\nunits = ["postgresql.service"]\n';
 const problems = (): (readonly [string, string | undefined])[] =>
-  idleUnitProblems(root, read(manifest).declarations).map(({ severity, key, message, hint }) => {
+  idleUnitProblems(new UnitFiles(root), read(manifest).declarations).map(({ severity, key, message, hint }) => {
     assert.deepEqual([severity, key], ['warning', 'secret.db.units']);
     return [message, hint];
   });
