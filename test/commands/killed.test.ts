@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -12,7 +13,7 @@ import { namesIn } from '../../src/system/files.ts';
 import { auxcred, works } from '../cli.ts';
 import { createLayer, discardLayer } from '../machine/layer.ts';
 import { cannotBoot } from '../machine/machine.ts';
-import { debianRoot } from '../machine/root.ts';
+import { debianRoot, isWholeMatrix } from '../machine/root.ts';
 import { furnish, listing, manifestIn, stateOf } from './root.ts';
 
 const older = `
@@ -117,6 +118,16 @@ function changesOf(root: string, args: readonly string[], input = ''): KillPoint
   });
 }
 
+/**
+ * All of them in `npm run test:all`. Otherwise each third, from a random one on: a run takes a third of the time, and
+ * many runs try all.
+ */
+function sampleOf(points: readonly KillPoint[]): readonly KillPoint[] {
+  const step = isWholeMatrix ? 1 : 3;
+  const first = randomInt(step);
+  return points.filter((_, index) => index % step === first);
+}
+
 /** A command to kill, and its root folder. */
 interface Trial {
   /** A root in the state before. */
@@ -134,7 +145,7 @@ interface Trial {
 async function killEverywhere({ fresh, args, again, next, look }: Trial): Promise<void> {
   const old = await stateOf(fresh());
   const whole = fresh();
-  const changes = changesOf(whole, args(whole));
+  const changes = sampleOf(changesOf(whole, args(whole)));
   again(whole);
   const now = await stateOf(whole);
   next?.(whole);
@@ -169,7 +180,7 @@ async function killEverywhere({ fresh, args, again, next, look }: Trial): Promis
     next?.(root);
     assert.deepEqual(listing(root), meantToLie, `left behind by a kill at ${line}`);
   }
-  assert.ok(killed > 0.9 * changes.length, `${String(killed)} of ${String(changes.length)} were killed`);
+  assert.ok(killed > 0.75 * changes.length, `${String(killed)} of ${String(changes.length)} were killed`);
 }
 
 /** Copies of a folder that is created once. */
@@ -204,7 +215,7 @@ function killOverVault(
   fresh();
   const changes = changesOf(vault, args(vault), input);
   assert.ok(changes.length > 3);
-  for (const { call, number, line } of changes) {
+  for (const { call, number, line } of sampleOf(changes)) {
     fresh();
     const { signal, status } = traced(
       ['-e', `trace=${call}`, '-e', `inject=${call}:signal=SIGKILL:when=${String(number)}`, '-o', '/dev/null'],

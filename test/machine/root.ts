@@ -107,7 +107,7 @@ export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257',
 );
 
 /** Set by `npm run test:all`; who names a version wants all of it, too. */
-const isWholeMatrix =
+export const isWholeMatrix =
   process.env['AUXCRED_TEST_MATRIX'] === 'whole' || process.env['AUXCRED_TEST_SYSTEMD'] !== undefined;
 
 /** Every case runs on these: the oldest, and one after systemd 256 rebuilt the folders of credentials. */

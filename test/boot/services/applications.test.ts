@@ -1,8 +1,9 @@
 /** The pages of docs/services about keys, containers, backups, networks' logins and your own programs, on one machine. */
 import assert from 'node:assert/strict';
-import { after, before, describe, test } from 'node:test';
+import { after, before, describe } from 'node:test';
 import { auxcredMachine } from '../../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../../machine/machine.ts';
+import { isWholeMatrix, onlyInTestAll } from '../../machine/root.ts';
 import { nodeApp, pythonApp } from './apps.ts';
 import { quadlet, registry, systemCallsOfContainers } from './containers.ts';
 import { prometheus } from './prometheus.ts';
@@ -21,14 +22,16 @@ describe('the cookbook', { skip: cannotBoot }, () => {
   after(async () => {
     await machine?.destroy();
   });
-  for (const service of [nodeApp, pythonApp, prometheus, restic, sshDeployKey, registry, quadlet, wpaSupplicant])
+  for (const service of [nodeApp, pythonApp, restic, sshDeployKey, registry, quadlet])
     describeService(() => machine, service);
+  // These take a minute together, for a daemon that starts and reloads slowly.
+  if (isWholeMatrix) for (const service of [prometheus, wpaSupplicant]) describeService(() => machine, service);
 
-  test('wpa_supplicant reads the WiFi network', async () => {
+  onlyInTestAll('wpa_supplicant reads the WiFi network', async () => {
     assert.match(await wifiNetworks(machine), /^0\thome\tany/m);
   });
 
-  test('the password of restic before the last two is gone, and one of another name is left', async () => {
+  onlyInTestAll('the password of restic before the last two is gone, and one of another name is left', async () => {
     const keys = async (): Promise<string[]> => {
       const { stdout } = await machine.shell(
         'auxcred run --file=restic -- restic -r /var/backups/restic -p /dev/fd/3 key list',
