@@ -44,28 +44,25 @@ export function sealings(): Sealing[] {
  * @throws Error if the tables differ in their changes, a cell says neither, or is bold for no reason
  */
 export function changes(): Change[] {
-  const tables = tablesIn('What happens').map(([[program = '', _wanted, ...names] = [], ...rows]) =>
-    rows.map(([title = '', wanted = '', ...cells]) => {
-      const isWanted = outcomeIn(wanted, title);
+  const tables = tablesIn('What happens').map(([heading = [], ...rows]) => {
+    const [program = '', , ...names] = heading;
+    return rows.map(([title = '', wish = '', ...cells]) => {
+      const wanted = outcomeIn(wish, title);
       const outcomes = cells.map((cell, i): [string, Outcome] => {
         const outcome = outcomeIn(cell.replaceAll('**', ''), title);
-        if (cell.startsWith('**') !== (outcome !== isWanted))
-          throw new Error(`docs/comparison.md: ${title}: ${cell}, and the owner wants that it ${wanted}`);
+        if (cell.startsWith('**') !== (outcome !== wanted))
+          throw new Error(`docs/comparison.md: ${title}: ${cell}, while the owner wants: ${wanted}`);
         return [`${program}, ${names[i] ?? ''}`, outcome];
       });
-      return { title, wanted: isWanted, outcomes: new Map(outcomes) };
-    }),
-  );
+      return { title, wanted, outcomes };
+    });
+  });
   const [first = [], ...others] = tables;
   return first.map(({ title, wanted, outcomes }, i) => {
     const same = others.map((table) => table[i]);
     if (same.some((other) => other?.title !== title || other.wanted !== wanted))
       throw new Error(`docs/comparison.md: ${title} is not in each table`);
-    return {
-      title,
-      wanted,
-      outcomes: new Map([outcomes, ...same.map((other) => other?.outcomes ?? [])].flatMap((map) => [...map])),
-    };
+    return { title, wanted, outcomes: new Map([...outcomes, ...same.flatMap((other) => other?.outcomes ?? [])]) };
   });
 }
 
