@@ -75,14 +75,21 @@ const enrollSecureBoot = async (machine: MeasuredMachine): Promise<void> => {
 /** What somebody with the disk can read of it, and brings along to a system of their own. */
 const stolen = 'var/lib/compared var/lib/systemd etc/machine-id';
 
+/** What the firmware and systemd-stub measured of what boots: PCR 4 and 11. */
+const measuredNow = async (machine: MeasuredMachine): Promise<string[]> =>
+  (await machine.run('cat /sys/class/tpm/tpm0/pcr-sha256/{4,11}')).stdout.trim().split('\n');
+
 /** How each change is made, in the order of the machine's life. */
 const making: Readonly<Record<string, (machine: MeasuredMachine) => Promise<void>>> = {
   'new kernel, prepared': async (machine) => {
     await machine.run(predictAlso('uki', '/efi/EFI/new/kernel.efi'));
     await machine.run(resealPredicted('=/efi/EFI/new/kernel.efi'));
     await machine.run('cp /efi/EFI/new/kernel.efi /efi/EFI/Linux/system.efi; sync');
+    const [loaded, image] = await measuredNow(machine);
     await machine.reboot();
-    assert.match((await machine.run('cat /proc/cmdline')).stdout, /^console=/);
+    const [loadedNow, imageNow] = await measuredNow(machine);
+    assert.notEqual(loadedNow, loaded);
+    assert.notEqual(imageNow, image);
   },
   'new boot loader, prepared': async (machine) => {
     await machine.run(predictAlso('pe', '/efi/EFI/new/loader.efi'));
