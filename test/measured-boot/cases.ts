@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 import { cannotBoot } from '../machine/machine.ts';
 import type { MeasuredMachine, Probes, Start } from './measured-machine.ts';
@@ -57,6 +58,13 @@ export const predictInstalled = `
 export const predictAlso = (kind: 'pe' | 'uki', file: string): string => `
   ${pcrlock} lock-${kind} --pcrlock=/var/lib/pcrlock.d/${kind === 'uki' ? '650-uki' : '630-boot-loader'}.pcrlock.d/new.pcrlock ${file}
   ${predictPcrs}`;
+
+/** Leaves the owner's keys on the ESP of the machine that is off, where firmware with Secure Boot takes them. */
+export async function enrollSecureBoot(machine: MeasuredMachine): Promise<void> {
+  await machine.makeFolder('loader/keys/auto');
+  for (const name of ['PK', 'KEK', 'db'])
+    await machine.place(join(machine.system.folder, `${name}.auth`), `loader/keys/auto/${name}.auth`);
+}
 
 /** One machine through the cases of a file. */
 export interface Life {
