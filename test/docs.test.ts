@@ -9,6 +9,7 @@ import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { isVerb, manual, type VerbEntry, verbNames } from '../src/cli/manual.ts';
 import { chapter, rowsOf } from '../src/package/roff.ts';
+import { changes, sealings } from './measured-boot/comparison-page.ts';
 import { filesOfPage } from './watching-page.ts';
 
 const pages = [
@@ -66,6 +67,11 @@ describe('the documentation', () => {
       const { stdout } = spawnSync(process.execPath, [`docs/${picture}.mjs`], { encoding: 'utf8' });
       assert.equal(stdout, read(`docs/${picture}.svg`));
     });
+
+  test('docs/comparison.md has each change and each sealing, and in bold what the owner does not want', () => {
+    const titles = sealings().map(({ program, name }) => `${program}, ${name}`);
+    for (const { title, outcomes } of changes()) assert.deepEqual([...outcomes.keys()], titles, title);
+  });
 
   test('the rules for alerts are what Prometheus takes, about metrics that exist', () => {
     const rules = filesOfPage().get('/etc/prometheus/rules.d/auxcred.yml') ?? '';

@@ -93,12 +93,15 @@ function calibration() {
   return (performance.now() - started) / 1000;
 }
 
-/** Where the calibration takes a second, the whole takes a quarter of this; the matrix is more than twice as much. */
+/**
+ * Where the calibration takes a second, the whole takes a quarter of this; the matrix is more than twice as much, and
+ * the measured machines run one after the other.
+ */
 const minutesPerSecond = 30;
 const mostMinutes = 75;
 const minutes = Number(
   process.env.AUXCRED_TEST_MINUTES ??
-    Math.min(mostMinutes, Math.ceil(Math.max(1, calibration()) * minutesPerSecond * (whole ? 2 : 1))),
+    Math.min(mostMinutes, Math.ceil(Math.max(1, calibration()) * minutesPerSecond * (whole || measured ? 2 : 1))),
 );
 
 const abort = new AbortController();

@@ -60,6 +60,7 @@ const documentation = [
   'CONTRIBUTING.md',
   ...[
     'architecture.md',
+    'comparison.md',
     'decisions.md',
     'deploying-nixos.md',
     'flow.svg',

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { after, before, describe } from 'node:test';
 import { cannotBoot } from '../machine/machine.ts';
 import type { MeasuredMachine, Probes, Start } from './measured-machine.ts';
@@ -38,6 +39,31 @@ export async function assertRefused(machine: MeasuredMachine, reason: RegExp): P
   assert.match(await machine.said('auxcred.service'), reason);
   const { stdout } = await machine.run('systemctl is-failed early normal late || true');
   assert.equal(stdout, 'failed\nfailed\nfailed\n');
+}
+
+const pcrlock = '/usr/lib/systemd/systemd-pcrlock';
+
+/** PCR 4 would fall out: systemd-pcrlock does not recognize the kernel that systemd-stub starts. */
+const predictPcrs = `${pcrlock} make-policy --pcr=0,2,7,11`;
+
+/** Shell commands that let systemd-pcrlock predict the boots of what is installed. */
+export const predictInstalled = `
+  for part in firmware-code firmware-config secureboot-policy gpt machine-id; do ${pcrlock} lock-$part; done
+  ${pcrlock} lock-pe --pcrlock=/var/lib/pcrlock.d/630-boot-loader.pcrlock.d/loader.pcrlock /efi/EFI/BOOT/BOOTX64.EFI
+  mkdir -p /var/lib/pcrlock.d/650-uki.pcrlock.d
+  ${pcrlock} lock-uki --pcrlock=/var/lib/pcrlock.d/650-uki.pcrlock.d/installed.pcrlock /efi/EFI/Linux/system.efi
+  ${predictPcrs}`;
+
+/** Shell commands that make it predict those of another boot loader or image, too. */
+export const predictAlso = (kind: 'pe' | 'uki', file: string): string => `
+  ${pcrlock} lock-${kind} --pcrlock=/var/lib/pcrlock.d/${kind === 'uki' ? '650-uki' : '630-boot-loader'}.pcrlock.d/new.pcrlock ${file}
+  ${predictPcrs}`;
+
+/** Leaves the owner's keys on the ESP of the machine that is off, where firmware with Secure Boot takes them. */
+export async function enrollSecureBoot(machine: MeasuredMachine): Promise<void> {
+  await machine.makeFolder('loader/keys/auto');
+  for (const name of ['PK', 'KEK', 'db'])
+    await machine.place(join(machine.system.folder, `${name}.auth`), `loader/keys/auto/${name}.auth`);
 }
 
 /** One machine through the cases of a file. */

@@ -221,6 +221,35 @@ export class MeasuredMachine implements AsyncDisposable {
     }
   }
 
+  /** Keeps the TPM as it is, for `returnTpm`. */
+  async keepTpm(): Promise<void> {
+    await execute('cp', ['--recursive', this.#part('tpm'), this.#part('kept-tpm')]);
+  }
+
+  /** Puts the kept TPM back. */
+  async returnTpm(): Promise<void> {
+    rmSync(this.#part('tpm'), { recursive: true, force: true });
+    await execute('cp', ['--recursive', this.#part('kept-tpm'), this.#part('tpm')]);
+  }
+
+  /** Moves the root file system to a new disk, with a partition table and an ESP of its own. */
+  async otherDisk(): Promise<void> {
+    const fileSystem = this.#part('root.ext4');
+    const megabytes = ['bs=1M', 'conv=sparse', 'status=none'];
+    await execute('dd', [`if=${this.#part('disk')}`, `of=${fileSystem}`, 'skip=97', 'count=600', ...megabytes]);
+    await execute(script('disk.sh'), [fileSystem, this.system.folder, this.#part('disk')]);
+    rmSync(fileSystem);
+  }
+
+  /** Replaces the root file system by somebody else's, with the same system and program but none of the files. */
+  async otherRoot(): Promise<void> {
+    const fileSystem = this.#part('root.ext4');
+    await execute(script('file-system.sh'), [this.system.root, debianPackage(), fileSystem]);
+    const inPlace = ['bs=1M', 'seek=97', 'conv=notrunc', 'status=none'];
+    await execute('dd', [`if=${fileSystem}`, `of=${this.#part('disk')}`, ...inPlace]);
+    rmSync(fileSystem);
+  }
+
   /** Clears the TPM as the firmware's setup does. */
   async clearTpm(): Promise<void> {
     const tpm = await startSwtpm({ folder: this.#part('tpm') });

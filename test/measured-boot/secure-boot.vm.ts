@@ -1,15 +1,12 @@
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { assertRefused, assertServes, describeMachine } from './cases.ts';
+import { assertRefused, assertServes, describeMachine, enrollSecureBoot } from './cases.ts';
 import { MeasuredMachine } from './measured-machine.ts';
 
 describeMachine('Secure Boot', MeasuredMachine.sealed, (life) => {
   test('is enrolled after the seed was sealed: PCR 7 is another one, and the recovery key binds it', async () => {
     const { machine, first } = life;
-    await machine.makeFolder('loader/keys/auto');
-    for (const name of ['PK', 'KEK', 'db'])
-      await machine.place(join(machine.system.folder, `${name}.auth`), `loader/keys/auto/${name}.auth`);
+    await enrollSecureBoot(machine);
     assert.equal(await machine.on({ secureBoot: true }), 'degraded');
     assert.match((await machine.run('bootctl status')).stdout, /Secure Boot: enabled/);
     await assertRefused(machine, /PCR 7/);

@@ -100,6 +100,8 @@ interface Image {
   readonly commandLine?: string;
   /** The initrd has one file more. */
   readonly otherInitrd?: true;
+  /** The kernel is another build. */
+  readonly otherKernel?: true;
   /** Who signs the values of PCR 11; nobody if undefined. */
   readonly pcrKey?: 'pcr' | 'stranger';
   /** It carries the signatures of the installed image. */
@@ -113,6 +115,7 @@ const commandLine = 'console=ttyS0 8250.nr_uarts=1 root=PARTLABEL=root rw quiet 
 const images = {
   installed: { pcrKey: 'pcr', secureBoot: true },
   updated: { pcrKey: 'pcr', secureBoot: true, commandLine: `${commandLine} auxcred.test=updated` },
+  'new-kernel': { pcrKey: 'pcr', secureBoot: true, otherKernel: true },
   /** What somebody with the disk, but without a key, can make: another command line under the owner's signatures. */
   'other-command-line': { commandLine: `${commandLine} auxcred.test=tampered`, copiedSignatures: true },
   unsigned: { commandLine: `${commandLine} auxcred.test=unsigned` },
@@ -130,6 +133,7 @@ const phases = [
 async function makeImages(root: string, folder: string): Promise<void> {
   await execute(script('keys.sh'), [folder]);
   await execute(script('initrd.sh'), [root, folder]);
+  writeFileSync(join(folder, 'other-kernel'), otherBuild(join(root, 'boot/vmlinuz'), '#1 SMP', '#2 SMP'));
   for (const [name, image] of Object.entries<Image>(images)) {
     const text = join(folder, `${name}.cmdline`);
     writeFileSync(text, image.commandLine ?? commandLine);
@@ -138,6 +142,7 @@ async function makeImages(root: string, folder: string): Promise<void> {
       folder,
       `--initrd=/mnt/${image.otherInitrd ? 'other-initrd' : 'initrd'}.img`,
       `--cmdline=@/mnt/${name}.cmdline`,
+      ...(image.otherKernel ? ['--linux=/mnt/other-kernel'] : []),
       ...(image.pcrKey === undefined
         ? []
         : [
@@ -159,8 +164,17 @@ async function makeImages(root: string, folder: string): Promise<void> {
         ]);
     if (image.secureBoot) await execute(script('sign.sh'), [folder, join(folder, `${name}.efi`)]);
   }
-  await execute('cp', [join(root, 'usr/lib/systemd/boot/efi/systemd-bootx64.efi'), join(folder, 'loader.efi')]);
-  await execute(script('sign.sh'), [folder, join(folder, 'loader.efi')]);
+  const loader = join(root, 'usr/lib/systemd/boot/efi/systemd-bootx64.efi');
+  await execute('cp', [loader, join(folder, 'loader.efi')]);
+  writeFileSync(join(folder, 'new-loader.efi'), otherBuild(loader, 'systemd-boot 257', 'systemd-boot 258'));
+  for (const name of ['loader', 'new-loader']) await execute(script('sign.sh'), [folder, join(folder, `${name}.efi`)]);
+}
+
+/** A program that says to be another build of itself, and so has another digest: it runs as before. */
+function otherBuild(file: string, from: string, to: string): Uint8Array {
+  const text = readFileSync(file, 'latin1');
+  if (!text.includes(from) || from.length !== to.length) throw new Error(`${file}: no ${from}`);
+  return Buffer.from(text.replaceAll(from, to), 'latin1');
 }
 
 /** The cached root and images, made if they are missing: two minutes and a mirror. */
