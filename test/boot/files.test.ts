@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { thoroughVersions } from '../machine/root.ts';
+import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { writeProbeUnit } from '../machine/units.ts';
 
 const folder = '/run/auxcred/files';
@@ -10,6 +10,7 @@ const folder = '/run/auxcred/files';
 // 254 does nothing of this in a way of its own.
 for (const version of thoroughVersions)
   describe(`secrets as files on systemd ${version}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(version);
     let machine: Machine;
     const manifest = (generation = 1): string =>
       [
@@ -189,7 +190,7 @@ for (const version of thoroughVersions)
       assert.equal((await machine.shell('ls -A /home/bob/app')).stdout, '');
     });
 
-    test('a user who redirects a link gets nothing but their own files', async () => {
+    alike('a user who redirects a link gets nothing but their own files', async () => {
       const bob = ['setpriv', '--reuid=bob', '--regid=bob', '--clear-groups'];
       const aptFolder = '/etc/apt/apt.conf.d';
       const files = async (): Promise<string> => (await machine.shell(`ls -A ${aptFolder}`)).stdout;
@@ -234,7 +235,7 @@ for (const version of thoroughVersions)
       assert.equal(await files(), before);
     });
 
-    test('a change of delivery alone is planned as it is applied', async () => {
+    alike('a change of delivery alone is planned as it is applied', async () => {
       const planned = async (): Promise<{ table: string; units: string[] }> => {
         const { stdout, stderr } = await machine.run(['auxcred', 'plan']);
         return { table: stdout, units: [...stderr.matchAll(/would (restart \S+)/g)].map(([, step]) => String(step)) };
@@ -265,7 +266,7 @@ for (const version of thoroughVersions)
       assert.equal((await machine.read('/run/copy-of-text')).toString(), await shown('text'));
     });
 
-    test('an altered file is planned to be rewritten, and is', async () => {
+    alike('an altered file is planned to be rewritten, and is', async () => {
       await machine.shell(`echo x > ${folder}/text`);
       assert.match(
         (await machine.run(['auxcred', 'plan'])).stdout,
@@ -276,7 +277,7 @@ for (const version of thoroughVersions)
       assert.match((await machine.run(['auxcred', 'plan'])).stderr, /nothing would change/);
     });
 
-    test('a run that is killed at any moment is mended by the next', async () => {
+    alike('a run that is killed at any moment is mended by the next', async () => {
       for (let generation = 3; generation < 9; generation++) {
         await machine.write(manifestPath('web'), manifest(generation));
         await machine.run(
@@ -303,7 +304,7 @@ for (const version of thoroughVersions)
       ]);
     });
 
-    test('owners that are not there and links over other files are refused, and nothing changes', async () => {
+    alike('owners that are not there and links over other files are refused, and nothing changes', async () => {
       await machine.write('/etc/important', 'x');
       await machine.write(
         manifestPath('more'),
@@ -318,7 +319,7 @@ for (const version of thoroughVersions)
       await machine.run(['rm', manifestPath('more')]);
     });
 
-    test('a store that is mounted too late for users is warned of', async () => {
+    alike('a store that is mounted too late for users is warned of', async () => {
       const check = async (): Promise<string> => (await machine.run(['auxcred', 'check'], { check: false })).stdout;
       assert.doesNotMatch(await check(), /file system of its own/);
       await machine.run(['mount', '-t', 'tmpfs', 'tmpfs', '/var/lib/auxcred']);

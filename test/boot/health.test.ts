@@ -3,7 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { thoroughVersions } from '../machine/root.ts';
+import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { explainOtherBoots } from './other-boots.ts';
 
 const service = (...lines: string[]): string =>
@@ -11,6 +11,7 @@ const service = (...lines: string[]): string =>
 
 for (const version of thoroughVersions)
   describe(`status and doctor on systemd ${version}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(version);
     let machine: Machine;
     const power = firmware();
     before(async () => {
@@ -86,32 +87,35 @@ for (const version of thoroughVersions)
       ]);
     });
 
-    test("what a user logs in the broker's name is not believed, and the broker's own entries are shown as text", async () => {
-      const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
-      await machine.shell(
-        `printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged`,
-      );
-      assert.equal(
-        (await machine.journal('-b', `MESSAGE_ID=${id}`, 'AUXCRED_UNIT=web.service')).length,
-        1,
-        'it is in the journal',
-      );
-      assert.doesNotMatch((await call('status', '--no-open')).stdout, /last refused|forged/);
-      assert.deepEqual(
-        await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused'),
-        [],
-        'as the README searches for refusals',
-      );
-      await machine.shell(
-        "printf 'we\\033[2Jb\\233.service' | socat -t 5 - UNIX-CONNECT:/run/auxcred/stage.sock > /dev/null",
-      );
-      assert.equal((await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused')).length, 1);
-      for (const option of [[], ['--json']]) {
-        const { stdout } = await call('status', '--no-open', ...option);
-        assert.match(stdout, /no staged credential is provisioned for we ?.{0,3}\[2Jb|no valid/);
-        assert.doesNotMatch(stdout, /[\x00-\x09\x0b-\x1f\x7f-\x9f]|\\u001b/);
-      }
-    });
+    alike(
+      "what a user logs in the broker's name is not believed, and the broker's own entries are shown as text",
+      async () => {
+        const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
+        await machine.shell(
+          `printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged`,
+        );
+        assert.equal(
+          (await machine.journal('-b', `MESSAGE_ID=${id}`, 'AUXCRED_UNIT=web.service')).length,
+          1,
+          'it is in the journal',
+        );
+        assert.doesNotMatch((await call('status', '--no-open')).stdout, /last refused|forged/);
+        assert.deepEqual(
+          await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused'),
+          [],
+          'as the README searches for refusals',
+        );
+        await machine.shell(
+          "printf 'we\\033[2Jb\\233.service' | socat -t 5 - UNIX-CONNECT:/run/auxcred/stage.sock > /dev/null",
+        );
+        assert.equal((await machine.journal('-b', '-u', 'auxcred.service', 'AUXCRED_OUTCOME=refused')).length, 1);
+        for (const option of [[], ['--json']]) {
+          const { stdout } = await call('status', '--no-open', ...option);
+          assert.match(stdout, /no staged credential is provisioned for we ?.{0,3}\[2Jb|no valid/);
+          assert.doesNotMatch(stdout, /[\x00-\x09\x0b-\x1f\x7f-\x9f]|\\u001b/);
+        }
+      },
+    );
 
     test("files that override auxcred's drop-in, as systemd sees it", async () => {
       await machine.write(
@@ -310,7 +314,7 @@ for (const version of thoroughVersions)
       assert.equal(await wrong(), '');
     });
 
-    test('other measurements: which PCR, which units, and the fix', async () => {
+    alike('other measurements: which PCR, which units, and the fix', async () => {
       power.measured[14]?.push('01'.repeat(32));
       await machine.reboot();
       await machine.waitFor('web.service', 'failed');
@@ -342,35 +346,32 @@ for (const version of thoroughVersions)
       assert.equal(await wrong(), '');
     });
 
-    test('other measurements with a log: which component, by doctor and by measured', async () => {
+    alike('other measurements with a log: which component, by doctor and by measured', async () => {
       await explainOtherBoots({ machine, power, call, wrong });
     });
 
-    test('a PCR that nothing is measured into', async () => {
+    alike('a PCR that nothing is measured into', async () => {
       await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=6+7']);
       assert.match(await wrong(), /^warning: PCR 6 is bound, but nothing was ever measured into it \[pcrs\]$/m);
       await machine.run(['auxcred', 'reseal', '--tpm2-pcrs=7+14']);
       assert.equal(await wrong(), '');
     });
 
-    test('a TPM library that is missing', async () => {
+    alike('a TPM library that is missing', async () => {
       await machine.shell('for file in /usr/lib/*/libtss2-esys.so.0*; do mv "$file" "$file.away"; done');
       assert.match(await wrong(), /^problem: the TPM library libtss2 is not installed \[libtss2\]$/m);
       await machine.shell('for file in /usr/lib/*/libtss2-esys.so.0*.away; do mv "$file" "${file%.away}"; done');
     });
 
-    // It waits for as long as it takes: once is enough.
-    if (version === thoroughVersions.at(-1)) {
-      test('a TPM that hangs is said to hang', async () => {
-        await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
-        power.tpm?.signal('SIGSTOP');
-        try {
-          const { status, stdout } = await machine.run(['auxcred', 'status'], { check: false, timeoutMs: 60_000 });
-          assert.notEqual(status, 0);
-          assert.match(stdout, /the TPM does not answer within 20 s/);
-        } finally {
-          power.tpm?.signal('SIGCONT');
-        }
-      });
-    }
+    alike('a TPM that hangs is said to hang', async () => {
+      await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
+      power.tpm?.signal('SIGSTOP');
+      try {
+        const { status, stdout } = await machine.run(['auxcred', 'status'], { check: false, timeoutMs: 60_000 });
+        assert.notEqual(status, 0);
+        assert.match(stdout, /the TPM does not answer within 20 s/);
+      } finally {
+        power.tpm?.signal('SIGCONT');
+      }
+    });
   });

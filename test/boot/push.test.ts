@@ -4,11 +4,12 @@ import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, manifestPath } from '../auxcred-machine.ts';
 import type { RunResult } from '../machine/container.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
-import { thoroughVersions } from '../machine/root.ts';
+import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { credential, invocations, manifest, type Pushed, runsForEver, settled } from './pushed-host.ts';
 
 for (const version of thoroughVersions) {
   describe(`push over sshd, systemd ${version}`, { skip: cannotBoot }, () => {
+    const alike = alikeOn(version);
     let operator: Machine;
     let web1: Machine;
     let web2: Machine;
@@ -177,7 +178,7 @@ for (const version of thoroughVersions) {
       await web1.shell(`rm ${broken}; systemctl daemon-reload; systemctl restart api.service`);
     });
 
-    test('a host that is down fails alone, and the next push finishes it', async () => {
+    alike('a host that is down fails alone, and the next push finishes it', async () => {
       await web2.systemctl('stop', 'ssh.service');
       await operator.run(['auxcred', 'rekey', '--next', 'group/web']);
       const [session1, session2] = [
@@ -212,7 +213,7 @@ for (const version of thoroughVersions) {
       assert.equal(await credential(web2, 'web.service', 'session'), await credential(web1, 'web.service', 'session'));
     });
 
-    test('a connection that ends half-way changes nothing, and one that ends later is finished', async () => {
+    alike('a connection that ends half-way changes nothing, and one that ends later is finished', async () => {
       await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'third' });
       const before = await web1.read('/var/lib/auxcred/fixed/host/web1/token.sealed');
       await operator.write(
@@ -235,7 +236,7 @@ for (const version of thoroughVersions) {
       assert.equal(await credential(web1, 'api.service', 'token'), 'third');
     });
 
-    test('what a host could not activate is finished by the next push, with nothing to send', async () => {
+    alike('what a host could not activate is finished by the next push, with nothing to send', async () => {
       await web1.shell('mv /etc/auxcred/rendered /etc/auxcred/kept; mkdir -p /etc/auxcred/rendered/x');
       await operator.run(['auxcred', 'put', '--force', 'host/web1/token'], { input: 'fourth' });
       await operator.write('/root/vault/all/more.toml', '[secret.more]\nkind = "hex"\nunits = ["web.service"]\n');
@@ -250,36 +251,39 @@ for (const version of thoroughVersions) {
       assert.equal((await pushed('web1', '--manifest')).hosts[0]?.result, 'nothing to do');
     });
 
-    test('ssh refuses a host whose key is not the known one, and auxcred one that is not the enrolled one', async () => {
-      await operator.shell(
-        'cp /root/.ssh/known_hosts /root/known; sed -i "s/^web2 .*/$(grep ^web1 /root/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" /root/.ssh/known_hosts',
-      );
-      const wrong = await pushed('--all');
-      assert.equal(wrong.status, exitStatus.system);
-      assert.match(wrong.stderr, /^auxcred: web2: the ssh host key of web2 changed \(reinstalled\?\)$/m);
-      assert.match(
-        wrong.stderr,
-        /: ssh-keygen -R web2; ssh root@web2 auxcred enroll \| auxcred enroll web2 --replace --from=-$/m,
-      );
-      assert.equal(wrong.hosts[0]?.result, 'nothing to do');
-      await operator.shell('mv /root/known /root/.ssh/known_hosts');
-
-      const { status, hosts } = await pushed('root@web2').then(async (result) => {
-        assert.equal(result.status, 0);
+    alike(
+      'ssh refuses a host whose key is not the known one, and auxcred one that is not the enrolled one',
+      async () => {
         await operator.shell(
-          'cp /root/vault/enrolled/web2.json /root/kept; sed s/web1/web2/ /root/vault/enrolled/web1.json > /root/vault/enrolled/web2.json',
+          'cp /root/.ssh/known_hosts /root/known; sed -i "s/^web2 .*/$(grep ^web1 /root/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" /root/.ssh/known_hosts',
         );
-        return await pushed('root@web2');
-      });
-      assert.equal(status, exitStatus.refused);
-      assert.match(
-        hosts[0]?.failure?.message ?? '',
-        /web2 has another ssh-ed25519 host key than the one that it is enrolled with/,
-      );
-      await operator.shell('mv /root/kept /root/vault/enrolled/web2.json');
-    });
+        const wrong = await pushed('--all');
+        assert.equal(wrong.status, exitStatus.system);
+        assert.match(wrong.stderr, /^auxcred: web2: the ssh host key of web2 changed \(reinstalled\?\)$/m);
+        assert.match(
+          wrong.stderr,
+          /: ssh-keygen -R web2; ssh root@web2 auxcred enroll \| auxcred enroll web2 --replace --from=-$/m,
+        );
+        assert.equal(wrong.hosts[0]?.result, 'nothing to do');
+        await operator.shell('mv /root/known /root/.ssh/known_hosts');
 
-    test("a host does not accept another host's seeds", async () => {
+        const { status, hosts } = await pushed('root@web2').then(async (result) => {
+          assert.equal(result.status, 0);
+          await operator.shell(
+            'cp /root/vault/enrolled/web2.json /root/kept; sed s/web1/web2/ /root/vault/enrolled/web1.json > /root/vault/enrolled/web2.json',
+          );
+          return await pushed('root@web2');
+        });
+        assert.equal(status, exitStatus.refused);
+        assert.match(
+          hosts[0]?.failure?.message ?? '',
+          /web2 has another ssh-ed25519 host key than the one that it is enrolled with/,
+        );
+        await operator.shell('mv /root/kept /root/vault/enrolled/web2.json');
+      },
+    );
+
+    alike("a host does not accept another host's seeds", async () => {
       await operator.write(
         '/usr/local/bin/tee-ssh',
         '#!/bin/sh\nshift\nexec ssh -T -o BatchMode=yes root@web1 "$@"\n',
@@ -340,7 +344,7 @@ for (const version of thoroughVersions) {
       }
     });
 
-    test('auxcred nixos-rebuild pushes between build and switch, with a stand-in for nixos-rebuild', async () => {
+    alike('auxcred nixos-rebuild pushes between build and switch, with a stand-in for nixos-rebuild', async () => {
       // At each step it asks the host for the fixed secret.
       await operator.write(
         '/usr/local/bin/nixos-rebuild',
@@ -359,7 +363,7 @@ for (const version of thoroughVersions) {
       assert.equal(await credential(web1, 'api.service', 'token'), 'of the deployment');
     });
 
-    test('a manifest file that was edited on the host is not overwritten', async () => {
+    alike('a manifest file that was edited on the host is not overwritten', async () => {
       await operator.write('/usr/local/bin/tee-ssh', '#!/bin/sh\nexec ssh -T -o BatchMode=yes "$@"\n', 0o755);
       await web1.shell(`echo '# mine' >> ${manifestPath('web')}`);
       const { status, hosts } = await pushed('web1', '--manifest');
