@@ -110,7 +110,7 @@ export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257',
 export const isWholeMatrix =
   process.env['AUXCRED_TEST_MATRIX'] === 'whole' || process.env['AUXCRED_TEST_SYSTEMD'] !== undefined;
 
-/** The cases of a boot run on these: the oldest, and one after systemd 256 rebuilt the folders of credentials. */
+/** Every case runs on these: the oldest, and one after systemd 256 rebuilt the folders of credentials. */
 export const thoroughVersions: readonly SystemdVersion[] = systemdVersions.filter(
   (version) => isWholeMatrix || version === '252' || version === '257',
 );
@@ -118,15 +118,12 @@ export const thoroughVersions: readonly SystemdVersion[] = systemdVersions.filte
 type Declare = (name: string, work: (context: TestContext) => Promise<void>) => void;
 
 /**
- * Declares cases that systemd's version makes no difference to, in a `describe` for several versions: only the oldest
- * runs them, where a start of the program is cheapest; `npm run test:all` runs them on both thorough ones. The others
- * have what differs: how PID 1 asks for credentials and fails, the format and search path of encrypted ones, who
- * decrypts them, what its tools say, and the sandbox.
+ * Declares cases that systemd's version makes no difference to, in a `describe` for all versions: only the thorough
+ * ones run them. The others have what differs: how PID 1 asks for credentials and fails, the format and search path of
+ * encrypted ones, who decrypts them, and the sandbox.
  */
 export const alikeOn = (version: SystemdVersion): Declare =>
-  version === thoroughVersions[0] || (isWholeMatrix && thoroughVersions.includes(version))
-    ? (name, work) => void test(name, work)
-    : () => undefined;
+  thoroughVersions.includes(version) ? (name, work) => void test(name, work) : () => undefined;
 
 /** Declares what only `npm run test:all` runs: it takes long, and says the same on every version of systemd. */
 export const onlyInTestAll: Declare = (name, work) =>
