@@ -43,7 +43,10 @@ class FutureFolder extends FixedFolder {
 
 /** The context in which an arrival is judged. */
 export interface Standards {
-  /** The seeds as they will be; undefined if they were withheld, as in a dry run for a host that is not enrolled. */
+  /**
+   * The seeds as they will be; undefined if they were withheld, as in a dry run for a host that is not enrolled, or are
+   * locked until the next boot.
+   */
   readonly scopes: readonly Scope[] | undefined;
   readonly pushed: Pushed;
   /** The seeds that those replace; undefined if the machine keeps its own. */
@@ -70,7 +73,7 @@ export function judge(root: string, request: Request, files: Arrived, { scopes, 
   refuseRendered(paths, request, files);
   refuseUnfit(paths, request, files);
   refuseByHand(paths, request, files, pushed);
-  if (scopes) openAll(folder, request, files, scopes);
+  judgeFixed(folder, request, files, scopes);
   if (scopes && own && !request.replace) refuseLost(paths, request, files, { scopes, own });
 
   const manifest = withMachineProblems(root, manifestOf(futureManifest(root, files.manifest, request.removeManifest)));
@@ -109,15 +112,20 @@ function refuseBroken({ problems }: Manifest): void {
 }
 
 /**
- * @throws Failure `malformed` for a file that does not open under its name, `older` for one that is older than the
+ * @throws Failure `malformed` for a file that is damaged, or does not open under its name, `older` for one that is older than the
  * present one
  */
-function openAll(folder: FixedFolder, { acceptOlder }: Request, { fixed }: Arrived, scopes: readonly Scope[]): void {
-  const seedOf = scopeSeedsOf(scopes);
+function judgeFixed(
+  folder: FixedFolder,
+  { acceptOlder }: Request,
+  { fixed }: Arrived,
+  scopes: readonly Scope[] | undefined,
+): void {
+  const seedOf = scopes && scopeSeedsOf(scopes);
   const now = new FixedFolder(folder.path);
   for (const [text, bytes] of fixed) {
     const name = fixedName(text);
-    folder.open(name, seedOf).value.fill(0);
+    if (seedOf) folder.open(name, seedOf).value.fill(0);
     const there = now.read(name);
     if (there && !acceptOlder) refuseOlderFile(text, sequenceIn(name, there), readHeader(name, bytes).sequence);
   }
