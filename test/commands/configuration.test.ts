@@ -142,7 +142,12 @@ describe('a system whose configuration renders the drop-ins', () => {
   test('is sealed only to what its configuration gives the broker', async () => {
     tpm = await startSwtpm({ folder: mkdtempSync(join(root, 'tpm-')) });
     configure(hex);
-    const options = [recovery, '--with-key=tpm2', `--tpm2-device=${tpm.device}`];
+    const options = [
+      recovery,
+      '--with-key=tpm2',
+      `--tpm2-device=${tpm.device}`,
+      `--installed-tpm2-device=${tpm.device}`,
+    ];
     const before = etc();
     const { stderr } = fails(
       call('seal', ...options),
@@ -197,7 +202,11 @@ describe('pins from the configuration', () => {
   test('that name the counter let no older store back, whatever /var says of it', async () => {
     tpm = await startSwtpm({ folder: mkdtempSync(join(root, 'tpm-')) });
     configure(hex, { withKey: 'tpm2' });
-    const pins = seal('--with-key=tpm2', `--tpm2-device=${tpm.device}`).stdout.trim();
+    const pins = seal(
+      '--with-key=tpm2',
+      `--tpm2-device=${tpm.device}`,
+      `--installed-tpm2-device=${tpm.device}`,
+    ).stdout.trim();
     assert.match(pins, /"tpm2Counter":\{"index":"0x1[0-9a-f]{6}"\}/);
     configure(hex, { withKey: 'tpm2', pins: true });
     put('etc/auxcred/scopes.json', pins);

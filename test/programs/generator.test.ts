@@ -52,15 +52,17 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
     const generate = ({
       node = process.execPath,
       environment = {},
+      limit = node === process.execPath ? 60 : 1,
     }: {
       node?: string;
+      limit?: number;
       environment?: Record<string, string>;
     } = {}): Record<string, string> => {
       const out = mkdtempSync(join(folder, 'out-'));
       const script = readFileSync('generators/auxcred-generator', 'utf8')
         .replaceAll('@root@', root)
         .replace('@node@', node)
-        .replace('timeout -k 1 5 ', `timeout -k 1 ${node === process.execPath ? '60' : '1'} `)
+        .replace('timeout -k 1 60 ', `timeout -k 1 ${String(limit)} `)
         .replace('@libdir@', join(process.cwd(), 'dist'))
         .replace('/dev/kmsg', join(folder, 'kmsg'));
       const front = join(folder, 'front');
@@ -94,6 +96,15 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
         /^ExecStartPre=\+\/usr\/lib\/auxcred\/auxcred\.cjs stage %n v\nExecStopPost=-\+\/bin\/rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m,
       );
     });
+
+    if (shell === 'dash')
+      test('waits for a slow Node, and less than systemd waits for generators', () => {
+        const slow = join(folder, 'slow-node');
+        writeFileSync(slow, `#!/bin/sh\nsleep 6\nexec '${process.execPath}' "$@"\n`, { mode: 0o755 });
+        const limit = Number(/^timeout -k 1 (\d+) /m.exec(readFileSync('generators/auxcred-generator', 'utf8'))?.[1]);
+        assert.ok(limit <= (2 / 3) * 90);
+        assert.doesNotMatch(generate({ node: slow, limit })[dropIn('a.service')] ?? '', blocked);
+      });
 
     test('encrypted credentials and files need no broker, and are provisioned first if they were not applied', () => {
       const more =
