@@ -28,6 +28,24 @@ useMachineRoot();
 describe('with a TPM', () => {
   useTpm();
 
+  test('an installer leaves nothing of its way to the TPM, nor does a reseal in its place', () => {
+    const mentions = (): string =>
+      spawnSync('grep', ['-rlE', 'swtpm|tpm2Device', at('etc')], { encoding: 'utf8' }).stdout;
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('apply', [device()]);
+    assert.equal(mentions(), '');
+    works('reseal', [device()]);
+    assert.equal(mentions(), '');
+    works('unseal', [device()]);
+    fails('unseal', [], 'no-tpm', /the TPM at device:\/dev\/tpmrm0/);
+    works('reseal', sealedTo());
+    assert.match(mentions(), /scopes\.json/);
+    // It stays what it is.
+    works('reseal', [device()]);
+    works('unseal');
+    fails('reseal', [device(), '--installed-tpm2-device=tpm0'], 'usage', /tpm0 is not a TPM device/);
+  });
+
   test('a reseal to another TPM that ends between the seeds and the pins leaves seeds that open', () => {
     works('seal', ['--no-recovery']);
     works('apply');
