@@ -20,7 +20,7 @@ import { systemIsRunning } from '../system/systemctl.ts';
 import { applyToUnits } from './applying.ts';
 import { counterOf } from './counter.ts';
 import { openersOf } from './openers.ts';
-import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
+import { provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
 import { boundWhenRunning, sealMachine, wantedPolicy, withPolicy } from './sealing.ts';
 import { oneAtATime } from './store-lock.ts';
@@ -74,8 +74,6 @@ interface Sound {
   readonly srk: OpenedSeeds['srk'];
   /** This machine's own store; undefined if other seeds replace it. */
   readonly opened: OpenedSeeds | undefined;
-  /** Whether the broker locked the machine's own seeds, so that these are the only way to them. */
-  readonly isLocked: boolean;
   readonly pushed: Pushed;
   readonly judged: Judged;
 }
@@ -107,8 +105,7 @@ async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: W
   try {
     if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
     const judged = judge(root, request, arrived, { scopes: payload.scopes, pushed, own: sent?.own });
-    const isLocked = sent?.own.closed?.code === 'until-boot';
-    return await work.opened({ payload, srk: (opened ?? sent)?.srk, opened, isLocked, pushed, judged });
+    return await work.opened({ payload, srk: (opened ?? sent)?.srk, opened, pushed, judged });
   } finally {
     wipeScopes(payload.scopes);
   }
@@ -134,16 +131,16 @@ function leftForNextBoot({ root, request, arrived }: Arrival, pushed: Pushed): R
 
 /** Writes what was judged, in a crash-safe order, and activates it. @throws Failure */
 async function carriedOut(
-  { root, device, request, arrived }: Arrival,
-  { payload, srk, opened, isLocked, pushed, judged }: Sound,
+  { root, request, arrived }: Arrival,
+  { payload, srk, opened, pushed, judged }: Sound,
 ): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
   const under = begun(pushed, arrived);
   writePushed(paths, under);
   if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, acceptWeak: true, srk });
   writeFiles(paths, request, arrived);
-  const known = isLocked && payload.sealing.lock !== undefined ? await sealedJustNow(paths, payload, srk) : opened;
-  const result = await apply(root, device, known, judged.manifest, request.acceptOlder);
+  const known = opened ?? (await sealedJustNow(paths, payload, srk));
+  const result = await apply(root, known, judged.manifest, request.acceptOlder);
   if (result.failure === undefined) writePushed(paths, finished(paths, under));
   return result;
 }
@@ -160,20 +157,16 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenedSeeds): void
 /**
  * Does what `auxcred apply` does. A hook that held its secret back is a failure, and so is what could not be written,
  * though all else is active.
- * @param opened - the seeds, if they are the ones that were here before, or seeds.age opens only at the next boot
  * @throws Failure
  */
 async function apply(
   root: string,
-  device: string | undefined,
-  opened: OpenedSeeds | undefined,
+  opened: OpenedSeeds,
   manifest: Manifest,
   acceptOlder: boolean,
 ): Promise<Result & { told: Told }> {
   const flags = { early: false, acceptClock: false, acceptOlder };
-  const provisioned = opened
-    ? await provisionWith(root, opened, manifest, flags)
-    : await provisionManifest(root, device, manifest, flags);
+  const provisioned = await provisionWith(root, opened, manifest, flags);
   const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
@@ -252,15 +245,15 @@ function refuseUnknownToBroker(pins: Pins | undefined, coming: readonly Scope[])
     {
       hint:
         'lock-after-unseal = false for this host in vault.toml, and auxcred push brings them now; with true again, ' +
-        'auxcred push --reseal locks them',
+        'auxcred push --reseal and a reboot lock them',
     },
   );
 }
 
-/** Seeds that were sealed a moment ago, and open again at the next boot only. @throws Failure */
+/** Seeds that were sealed a moment ago: with a lock they may not open again before the next boot. @throws Failure */
 async function sealedJustNow(paths: Paths, payload: Payload, srk: OpenedSeeds['srk']): Promise<OpenedSeeds> {
   const pinned = pinsIn(paths)?.counter;
-  const counter = await counterOf(payload.sealing, pinned, srk);
+  const counter = pinned && (await counterOf(payload.sealing, pinned, srk));
   return {
     payload,
     openedBy: 'tpm2',

@@ -144,7 +144,10 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
     return { srk };
   } catch (error) {
     if (!(error instanceof Failure) || error.code !== 'until-boot' || !first) throw error;
-    warn('the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then');
+    warn(
+      'the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then; if ' +
+        'the running broker ends before, no unit with secrets starts',
+    );
     return { srk: { srkName: first.srkName, srkTemplate: first.srkTemplate } };
   }
 }

@@ -37,7 +37,7 @@ describe('with a TPM', () => {
     works('reseal', [device()]);
     assert.equal(mentions(), '');
     works('unseal', [device()]);
-    fails('unseal', [], 'no-tpm', /the TPM at device:\/dev\/tpmrm0/);
+    fails('unseal', [], 'no-tpm', /there is no TPM at \/dev\/tpmrm0/);
     works('reseal', sealedTo());
     assert.match(mentions(), /scopes\.json/);
     // It stays what it is.
