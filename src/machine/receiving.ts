@@ -94,7 +94,7 @@ async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: W
   const pushed = readPushed(paths);
   const opened = arrived.seeds ? undefined : await ownUnlessLocked(paths, device);
   if (opened === 'locked') {
-    judge(root, request, arrived, { scopes: undefined, pushed, own: undefined });
+    judge(root, request, arrived, { scopes: undefined, locked: pinsIn(paths)?.scopes, pushed, own: undefined });
     return work.locked(pushed);
   }
   const sent = arrived.seeds

@@ -240,6 +240,13 @@ for (const version of thoroughVersions)
       assert.equal((await machine.run(['test', '-e', manifestPath('more')], { check: false })).status, 0);
       assert.deepEqual(Object.keys(await served()), ['key-a']);
 
+      await machine.write('/root/vault/all/lacking.toml', '[secret.lacking]\nkind = "fixed"\nunits = ["a.service"]\n');
+      const lacking = await push();
+      assert.equal(lacking.status, exitStatus['not-found'], lacking.said);
+      assert.match(lacking.said, /lacking needs host\/web1\/lacking, which is not there/);
+      assert.equal((await machine.run(['test', '-e', manifestPath('lacking')], { check: false })).status, 1);
+      await machine.run(['rm', '/root/vault/all/lacking.toml']);
+
       const { status, result, said } = await push('--reseal');
       assert.deepEqual([status, result], [0, 'done'], said);
       const now = await served();
