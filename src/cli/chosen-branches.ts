@@ -2,7 +2,7 @@
 import { Failure } from '../failure.ts';
 import { defaultBoot, installedBoots, installedDigests } from '../health/boot-entries.ts';
 import { bootedNow, nextBoot, nextBoots, type WantedNextBoot } from '../health/next-boot.ts';
-import { type BranchWish, chooseBranches } from '../machine/branches.ts';
+import { type BranchWish, type ChosenBranches, chooseBranches } from '../machine/branches.ts';
 import type { SealWishes } from '../machine/sealing.ts';
 import { type MeasuredLog, readLog } from '../measured/measured-log.ts';
 import { predictBoot } from '../measured/prediction.ts';
@@ -49,7 +49,7 @@ export function chosenBranches(
   mode: BranchMode,
   pcrs: readonly number[],
   policy: TpmPolicy | undefined,
-): Required<Pick<SealWishes, 'branches' | 'beforehand'>> {
+): Required<Pick<SealWishes, 'branches' | 'beforehand'>> & { readonly sayBranches: () => void } {
   if (mode.kind !== 'this-boot' && pcrs.length === 0)
     throw new Failure('usage', 'branches are values of literal PCRs, and none is bound', {
       hint: '--tpm2-pcrs=4+7',
@@ -58,6 +58,7 @@ export function chosenBranches(
   const log = mode.kind === 'this-boot' || mode.kind === 'add-branch' ? logOf(paths) : neededLog(paths);
   const installed = installedDigests(paths);
   let labels: BranchLabels = new Map();
+  let kept: ChosenBranches['kept'] = [];
   return {
     branches: (current) => {
       const chosen = chooseBranches({
@@ -70,13 +71,28 @@ export function chosenBranches(
         now: Date.now(),
       });
       for (const { entry, isInstalled } of chosen.dropped) sayDropped(entry, isInstalled);
-      labels = chosen.labels;
+      ({ labels, kept } = chosen);
       return chosen.branches;
     },
     beforehand: () => {
       writeLabels(paths, labels);
     },
+    sayBranches: () => {
+      if (mode.kind !== 'this-boot') sayKept(kept);
+    },
   };
+}
+
+/** `1 branch`, `2 branches`. */
+export const branchesText = (count: number): string => (count === 1 ? '1 branch' : `${String(count)} branches`);
+
+function sayKept(kept: ChosenBranches['kept']): void {
+  const nameOf = ({ entry = 'a boot without a name', isCurrent }: ChosenBranches['kept'][number]): string =>
+    isCurrent ? `this boot${entry === 'a boot without a name' ? '' : ` (${entry})`}` : entry;
+  const added = kept.filter(({ isNew }) => isNew);
+  if (added.length > 0) say(`added ${branchesText(added.length)}: ${added.map(nameOf).join(', ')}`);
+  else say('no branch was added: the seed has them already');
+  say(`the seed has ${branchesText(kept.length)} now: ${kept.map(nameOf).join(', ')}`);
 }
 
 const sayLeftOut = (id: string, { message, hint }: Failure): void => {

@@ -1,12 +1,16 @@
 /** The sealing that the options of `seal`, `reseal` and `enroll` ask for. */
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
+import type { SealWishes } from '../machine/sealing.ts';
 import { type KeySource, keySources, recipientPattern } from '../seeds/payload.ts';
+import { pinsIn } from '../seeds/pins.ts';
 import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
 import { readIfPresent } from '../system/files.ts';
-import type { Paths } from '../system/paths.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
 import { say } from '../terminal/say.ts';
-import { tpmPresent } from '../tpm2/tpm.ts';
+import { parseDevice, tpmPresent } from '../tpm2/tpm.ts';
+import type { Options } from './options.ts';
 
 /** The key that `--with-key=` names. @throws Failure `usage` */
 export function chosenKey(text: string, device: string | undefined): KeySource {
@@ -63,4 +67,19 @@ export function checkedRecipient(text: string): string {
       hint: 'age1..., as printed by age-keygen',
     });
   return text;
+}
+
+/**
+ * How the system below another root finds its TPM once it runs, which is not how the installer reaches it.
+ * @returns undefined for the running system
+ * @throws Failure `usage`
+ */
+export function installedTpm(root: string, options: Options): SealWishes['installed'] {
+  const device = options.value('installed-tpm2-device');
+  if (device !== undefined) parseDevice(device);
+  if (!systemIsRunning(root)) return { device: device ?? pinsIn(pathsUnder(root))?.device };
+  if (device === undefined) return undefined;
+  throw new Failure('usage', '--installed-tpm2-device is for a system that does not run yet', {
+    hint: '--tpm2-device names the TPM of this one; --root=DIR seals for another',
+  });
 }

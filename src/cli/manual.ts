@@ -78,6 +78,11 @@ const device: OptionEntry = {
   value: 'DEVICE',
   help: 'the TPM: device:/dev/tpmrm0 (the default), swtpm:path=SOCKET',
 };
+const installedDevice: OptionEntry = {
+  name: 'installed-tpm2-device',
+  value: 'DEVICE',
+  help: 'with --root=: the TPM as the installed system finds it; default: the one it has, or device:/dev/tpmrm0',
+};
 const vault: OptionEntry = {
   name: 'vault',
   value: 'DIR',
@@ -223,7 +228,8 @@ export const manual = {
         'the recovery recipients can open it. A new seed needs a way to recover it: recipients, 24 words on paper, ' +
         'or --no-recovery.',
       "With --root= the PCRs have the installer's values, so the seed is sealed without them, and " +
-        'auxcred-bind.service binds them at the first boot.',
+        'auxcred-bind.service binds them at the first boot. --tpm2-device= is then how the installer reaches the TPM, ' +
+        'and is not recorded.',
       'A machine that boots signed unified kernel images is best sealed with --tpm2-public-key=: the seed then opens ' +
         'with every image that the owner of the key signs. --tpm2-pcrs= beside it is required in addition. With both ' +
         '--tpm2-public-key= and --tpm2-pcrlock=, either opens the seed, so the weaker decides.',
@@ -263,6 +269,7 @@ export const manual = {
       acceptOlder,
       root,
       device,
+      installedDevice,
     ],
     examples: [
       {
@@ -358,6 +365,7 @@ export const manual = {
       acceptOlder,
       root,
       device,
+      installedDevice,
     ],
     examples: [
       { command: 'auxcred reseal', says: 'after a firmware update, while the seed still opens' },

@@ -2,9 +2,9 @@ import { existsSync } from 'node:fs';
 import { parseHeader } from '../age/header.ts';
 import { decryptWith } from '../age/identities.ts';
 import { refuseOldSeeds } from '../broker/served-secrets.ts';
-import { type BranchMode, branchMode, chosenBranches, isPrepared } from '../cli/chosen-branches.ts';
+import { type BranchMode, branchesText, branchMode, chosenBranches, isPrepared } from '../cli/chosen-branches.ts';
 import { chosenPolicy } from '../cli/chosen-policy.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey } from '../cli/chosen-sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, installedTpm } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
@@ -68,7 +68,7 @@ async function keptPrepared(paths: Paths, sealAgain: () => Promise<number>): Pro
       say(
         branches === 0
           ? 'no literal PCR is bound that another kernel changes'
-          : `the seed opens with every kernel that is installed (${branches === 1 ? 'one branch' : `${String(branches)} branches`})`,
+          : `the seed opens with every kernel that is installed (${branchesText(branches)})`,
       );
     return status;
   } catch (error) {
@@ -89,6 +89,7 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
       }
       const counter = 1 + Math.max(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
       const sealing = await changed(payload.sealing, options, paths);
+      const { sayBranches, ...branches } = chosenBranches(paths, mode, sealing.pcrs, policy);
       await sealMachine(
         root,
         { ...payload, counter, sealing },
@@ -97,9 +98,11 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
           // It was chosen when the system was installed, and without it nothing would be bound.
           acceptWeak: options.flag('accept-weak') || options.flag('first-boot'),
           srk,
-          ...chosenBranches(paths, mode, sealing.pcrs, policy),
+          ...branches,
+          installed: installedTpm(root, options),
         },
       );
+      sayBranches();
       // A broker that could not open the seeds keeps refusing for some seconds.
       if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (sealing.lock !== undefined && payload.sealing.lock === undefined) sayLocking(sealing);

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { createInterface } from 'node:readline/promises';
 import { chosenPolicy } from '../cli/chosen-policy.ts';
-import { checkedRecipient, chosenCredsKey, chosenKey, hostName } from '../cli/chosen-sealing.ts';
+import { checkedRecipient, chosenCredsKey, chosenKey, hostName, installedTpm } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
@@ -37,6 +37,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
   refuseExisting(paths, options);
   if (options.value('scopes') === undefined && options.value('seed-file') === undefined) refuseLoss(paths, [], options);
   const device = withKey === 'host' ? undefined : openers.device;
+  const installed = installedTpm(root, options);
   const policy = await chosenPolicy(options, { withKey, credsKey, device }, paths, undefined);
   const { scopes, known } = chosenScopes(options, paths);
   try {
@@ -53,7 +54,11 @@ export async function seal(argv: readonly string[]): Promise<number> {
       refuseExisting(paths, options);
       const loss = refuseLoss(paths, scopes, options);
       const before = pinsIn(paths);
-      const accepted = { acceptOlder: options.flag('accept-older'), acceptWeak: options.flag('accept-weak') };
+      const accepted = {
+        installed,
+        acceptOlder: options.flag('accept-older'),
+        acceptWeak: options.flag('accept-weak'),
+      };
       await sealOver(root, scopes, sealing, { ...accepted, printWords });
       if (sealing.lock !== undefined) sayLocking(sealing);
       if (options.flag('replace')) sayReplaced(paths, scopes, before, loss);
@@ -73,7 +78,7 @@ async function sealOver(
   root: string,
   scopes: readonly Scope[],
   sealing: Sealing,
-  { printWords, ...accepted }: Pick<SealWishes, 'acceptOlder' | 'acceptWeak'> & { printWords: boolean },
+  { printWords, ...accepted }: Pick<SealWishes, 'acceptOlder' | 'acceptWeak' | 'installed'> & { printWords: boolean },
 ): Promise<void> {
   let shown = false;
   const showWords = (): void => {

@@ -32,6 +32,12 @@ export interface ChosenBranches {
   /** At most {@link mostBranches}, this boot's first. */
   readonly branches: readonly PcrValues[];
   readonly labels: BranchLabels;
+  /** What each branch is for, in their order: the entry, or undefined if it is not known. */
+  readonly kept: readonly {
+    readonly entry: string | undefined;
+    readonly isCurrent: boolean;
+    readonly isNew: boolean;
+  }[];
   /** What is dropped: the entries, or undefined for a branch without a label; and whether they are installed. */
   readonly dropped: readonly { readonly entry: string | undefined; readonly isInstalled: boolean }[];
 }
@@ -50,6 +56,7 @@ interface Candidate {
  */
 export function chooseBranches(sources: BranchSources): ChosenBranches {
   const candidates = candidatesFrom(sources);
+  const known = new Set(sources.known.map(branchId));
   const goes = ({ origin, label, isInstalled }: Candidate): boolean =>
     sources.prunes && origin === 'known' && label !== undefined && (!isInstalled || isReplaced(label, sources));
   const pruned = candidates.filter(goes);
@@ -66,6 +73,11 @@ export function chooseBranches(sources: BranchSources): ChosenBranches {
   return {
     branches: kept.map(({ values }) => values),
     labels: new Map(kept.flatMap(({ id, label }) => (label ? [[id, label]] : []))),
+    kept: kept.map(({ id, label, origin }) => ({
+      entry: label?.entry,
+      isCurrent: origin === 'current',
+      isNew: !known.has(id),
+    })),
     dropped: dropped.map(({ label, isInstalled }) => ({ entry: label?.entry, isInstalled })),
   };
 }

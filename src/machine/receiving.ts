@@ -12,14 +12,15 @@ import type { Arrived, Request, Result } from '../push/protocol.ts';
 import { type Pushed, readPushed, writePushed } from '../push/pushed.ts';
 import { type OpenedSeeds, openPinnedSeeds, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
-import { pinsIn } from '../seeds/pins.ts';
-import { wipeScopes } from '../seeds/scope.ts';
+import { type Pins, pinsIn, pinsOf, samePins } from '../seeds/pins.ts';
+import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { applyToUnits } from './applying.ts';
+import { counterOf } from './counter.ts';
 import { openersOf } from './openers.ts';
-import { provisionManifest, provisionWith, sayHeld } from './provisioning.ts';
+import { provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
 import { boundWhenRunning, sealMachine, wantedPolicy, withPolicy } from './sealing.ts';
 import { oneAtATime } from './store-lock.ts';
@@ -45,16 +46,21 @@ export async function received(arrival: Arrival): Promise<Result> {
   }
   // No lock: nothing is written, and the lock's folder may not even exist.
   if (request.purpose === 'judge')
-    return await withSeeds(arrival, ({ judged: { changes } }) =>
-      Promise.resolve({
-        units: systemIsRunning(root) ? actionsOf(runningSteps(stepsFor(changes))) : [],
-        failure: undefined,
-      }),
-    );
+    return await withSeeds<Result>(arrival, {
+      opened: ({ judged: { changes } }) =>
+        Promise.resolve({
+          units: systemIsRunning(root) ? actionsOf(runningSteps(stepsFor(changes))) : [],
+          failure: undefined,
+        }),
+      locked: () => ({ units: [], failure: undefined, atNextBoot: true }),
+    });
   let result: Result = { units: [], failure: undefined };
   let told = nobody;
   await oneAtATime(root, 'wait', async () => {
-    ({ told, ...result } = await withSeeds(arrival, async (sound) => await carriedOut(arrival, sound)));
+    ({ told, ...result } = await withSeeds<Result & { told: Told }>(arrival, {
+      opened: async (sound) => await carriedOut(arrival, sound),
+      locked: (pushed) => leftForNextBoot(arrival, pushed),
+    }));
     return 0;
   });
   const failures = await unitFailures(told, request.wait);
@@ -72,17 +78,25 @@ interface Sound {
   readonly judged: Judged;
 }
 
+interface Work<T> {
+  readonly opened: (sound: Sound) => Promise<T>;
+  /** For an arrival without seeds that was judged as far as that goes without them. */
+  readonly locked: (pushed: Pushed) => T;
+}
+
 /**
- * Judges an arrival with the seeds that were sent, else with this machine's own, which are wiped afterwards.
+ * Judges an arrival with the seeds that were sent, else with this machine's own, which are wiped afterwards; without
+ * any if the broker locked these.
  * @throws Failure
  */
-async function withSeeds<T>(
-  { root, device, request, arrived }: Arrival,
-  work: (sound: Sound) => Promise<T>,
-): Promise<T> {
+async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: Work<T>): Promise<T> {
   const paths = pathsUnder(root);
   const pushed = readPushed(paths);
-  const opened = arrived.seeds ? undefined : await openPinnedSeeds(paths, openersOf(paths, device));
+  const opened = arrived.seeds ? undefined : await ownUnlessLocked(paths, device);
+  if (opened === 'locked') {
+    judge(root, request, arrived, { scopes: undefined, locked: pinsIn(paths)?.scopes, pushed, own: undefined });
+    return work.locked(pushed);
+  }
   const sent = arrived.seeds
     ? await sentSeeds(root, device, { request, file: arrived.seeds, unfinished: pushed.unfinished })
     : undefined;
@@ -91,15 +105,33 @@ async function withSeeds<T>(
   try {
     if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
     const judged = judge(root, request, arrived, { scopes: payload.scopes, pushed, own: sent?.own });
-    return await work({ payload, srk: (opened ?? sent)?.srk, opened, pushed, judged });
+    return await work.opened({ payload, srk: (opened ?? sent)?.srk, opened, pushed, judged });
   } finally {
     wipeScopes(payload.scopes);
   }
 }
 
+/** @throws Failure as {@link openPinnedSeeds}, except if the seeds are locked until the next boot */
+async function ownUnlessLocked(paths: Paths, device: string | undefined): Promise<OpenedSeeds | 'locked'> {
+  try {
+    return await openPinnedSeeds(paths, openersOf(paths, device));
+  } catch (error) {
+    if (error instanceof Failure && error.code === 'until-boot') return 'locked';
+    throw error;
+  }
+}
+
+/** Writes what was judged; the next boot activates it. The push stays unfinished until one finds it active. */
+function leftForNextBoot({ root, request, arrived }: Arrival, pushed: Pushed): Result & { told: Told } {
+  const paths = pathsUnder(root);
+  writePushed(paths, begun(pushed, arrived));
+  writeFiles(paths, request, arrived);
+  return { told: nobody, units: [], failure: undefined, atNextBoot: true };
+}
+
 /** Writes what was judged, in a crash-safe order, and activates it. @throws Failure */
 async function carriedOut(
-  { root, device, request, arrived }: Arrival,
+  { root, request, arrived }: Arrival,
   { payload, srk, opened, pushed, judged }: Sound,
 ): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
@@ -107,7 +139,8 @@ async function carriedOut(
   writePushed(paths, under);
   if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, acceptWeak: true, srk });
   writeFiles(paths, request, arrived);
-  const result = await apply(root, device, opened, judged.manifest, request.acceptOlder);
+  const known = opened ?? (await sealedJustNow(paths, payload, srk));
+  const result = await apply(root, known, judged.manifest, request.acceptOlder);
   if (result.failure === undefined) writePushed(paths, finished(paths, under));
   return result;
 }
@@ -124,20 +157,16 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenedSeeds): void
 /**
  * Does what `auxcred apply` does. A hook that held its secret back is a failure, and so is what could not be written,
  * though all else is active.
- * @param opened - the seeds, if they are the ones that were here before
  * @throws Failure
  */
 async function apply(
   root: string,
-  device: string | undefined,
-  opened: OpenedSeeds | undefined,
+  opened: OpenedSeeds,
   manifest: Manifest,
   acceptOlder: boolean,
 ): Promise<Result & { told: Told }> {
   const flags = { early: false, acceptClock: false, acceptOlder };
-  const provisioned = opened
-    ? await provisionWith(root, opened, manifest, flags)
-    : await provisionManifest(root, device, manifest, flags);
+  const provisioned = await provisionWith(root, opened, manifest, flags);
   const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
@@ -177,12 +206,17 @@ async function sentSeeds(
   try {
     const own = await ownSeeds(paths, openers, pins);
     checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });
-    const stays = seeds?.keepSealing === true && existsSync(paths.seeds) ? ownSealing(own, payload.scopes) : undefined;
+    const snapshot = activeSnapshot(paths, payload.scopes);
+    const isLocked = own.closed?.code === 'until-boot';
+    const keeps = seeds?.keepSealing === true && existsSync(paths.seeds);
+    const recorded = isLocked && snapshot ? { ...snapshot, srk: undefined } : undefined;
+    const stays = keeps ? (recorded ?? ownSealing(own, payload.scopes)) : undefined;
     const { recovery } = payload.sealing;
     const sealing = stays
       ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery }
       : payload.sealing;
-    const counter = 1 + Math.max(activeSnapshot(paths, payload.scopes)?.counter ?? 0, stays?.counter ?? 0);
+    if (isLocked && sealing.lock !== undefined) refuseUnknownToBroker(pins, payload.scopes);
+    const counter = 1 + Math.max(snapshot?.counter ?? 0, stays?.counter ?? 0);
     const device = sealing.withKey === 'host' ? undefined : (openers.device ?? sealing.device);
     return {
       own,
@@ -197,4 +231,34 @@ async function sentSeeds(
     wipeScopes(payload.scopes);
     throw error;
   }
+}
+
+/**
+ * The broker that locked the seeds goes on with those that it has, and none other can open any before the next boot.
+ * @throws Failure `until-boot`
+ */
+function refuseUnknownToBroker(pins: Pins | undefined, coming: readonly Scope[]): void {
+  if (pins && samePins(pins.scopes, pinsOf(coming, undefined).scopes)) return;
+  throw new Failure(
+    'until-boot',
+    'the broker locked its seeds until the next boot, so none could serve other seeds before that; nothing was changed',
+    {
+      hint:
+        'lock-after-unseal = false for this host in vault.toml, and auxcred push brings them now; with true again, ' +
+        'auxcred push --reseal and a reboot lock them',
+    },
+  );
+}
+
+/** Seeds that were sealed a moment ago: with a lock they may not open again before the next boot. @throws Failure */
+async function sealedJustNow(paths: Paths, payload: Payload, srk: OpenedSeeds['srk']): Promise<OpenedSeeds> {
+  const pinned = pinsIn(paths)?.counter;
+  const counter = pinned && (await counterOf(payload.sealing, pinned, srk));
+  return {
+    payload,
+    openedBy: 'tpm2',
+    srk,
+    policy: undefined,
+    ...(pinned && counter ? { counter: { ...pinned, ...counter } } : {}),
+  };
 }

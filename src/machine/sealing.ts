@@ -55,6 +55,8 @@ export interface SealWishes {
   readonly acceptWeak?: boolean;
   /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
   readonly branches?: (current: PcrValues) => readonly PcrValues[];
+  /** The TPM as the machine will find it, if that is not how it is reached now: an installer may have another way. */
+  readonly installed?: { readonly device: string | undefined } | undefined;
   /** Called once the seeds are sealed and were opened again, right before they replace the old ones. */
   readonly beforehand?: () => void;
 }
@@ -69,31 +71,33 @@ export interface SealWishes {
  */
 export async function sealMachine(
   root: string,
-  payload: Payload,
-  { acceptOlder, acceptWeak = false, srk, branches, beforehand }: SealWishes,
+  given: Payload,
+  { acceptOlder, acceptWeak = false, srk, branches, beforehand, installed }: SealWishes,
 ): Promise<void> {
   const paths = pathsUnder(root);
-  const { scopes, sealing } = payload;
+  const { scopes, sealing: reached } = given;
+  const sealing = installed && reached.device !== undefined ? { ...reached, ...installed } : reached;
+  const payload = { ...given, sealing };
   refuseUnpinned(paths, pinsOf(scopes, sealing.device));
   const snapshot = activeSnapshot(paths, scopes);
   refuseUnfit(root, paths, sealing, snapshot?.sealing.withKey);
   const before = pinsIn(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const active = snapshot ? recordable(paths, snapshot) : firstSnapshot(paths, payload);
-  const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, sealing) : undefined;
+  const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, reached) : undefined;
   const sealed = await withLocks(
     paths,
-    sealing,
+    reached,
     { sealedKey, srk, branches, acceptWeak },
     async (locks) => await sealPayload(payload, locks),
   );
-  const openers = openersOf(paths, sealing.device);
+  const openers = openersOf(paths, reached.device);
   const reopened = await testOpened(
     sealed,
     sealedKey ? { ...openers, keys: { ssh: undefined, age: undefined, sealed: sealedKey.open } } : openers,
   );
 
-  const found = await counterOf(sealing, before?.counter, reopened.srk);
+  const found = await counterOf(reached, before?.counter, reopened.srk);
   if (found && !found.isNew && before?.counter && sameSeeds && !acceptOlder)
     refuseRewound({ ...before.counter, ...found }, active?.tpmCounter);
   const counter = found && { ...found, value: await caughtUp(found, found.value, active?.tpmCounter) };
@@ -140,7 +144,10 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
     return { srk };
   } catch (error) {
     if (!(error instanceof Failure) || error.code !== 'until-boot' || !first) throw error;
-    warn('the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then');
+    warn(
+      'the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then; if ' +
+        'the running broker ends before, no unit with secrets starts',
+    );
     return { srk: { srkName: first.srkName, srkTemplate: first.srkTemplate } };
   }
 }

@@ -15,7 +15,7 @@ import { withMachineProblems } from '../provision/machine-problems.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { planned } from '../provision/provision.ts';
-import { pinsOf } from '../seeds/pins.ts';
+import { type Pins, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
@@ -45,8 +45,13 @@ class FutureFolder extends FixedFolder {
 
 /** The context in which an arrival is judged. */
 export interface Standards {
-  /** The seeds as they will be; undefined if they were withheld, as in a dry run for a host that is not enrolled. */
+  /**
+   * The seeds as they will be; undefined if they were withheld, as in a dry run for a host that is not enrolled, or are
+   * locked until the next boot.
+   */
   readonly scopes: readonly Scope[] | undefined;
+  /** The seeds that are there and can't be opened; undefined if they can, or are not known. */
+  readonly locked?: Pins['scopes'] | undefined;
   readonly pushed: Pushed;
   /** The seeds that those replace; undefined if the machine keeps its own. */
   readonly own: OwnSeeds | undefined;
@@ -66,17 +71,19 @@ export interface Judged {
  * nothing.
  * @throws Failure
  */
-export function judge(root: string, request: Request, files: Arrived, { scopes, pushed, own }: Standards): Judged {
+export function judge(root: string, request: Request, files: Arrived, standards: Standards): Judged {
+  const { scopes, locked, pushed, own } = standards;
   const paths = pathsUnder(root);
   const folder = new FutureFolder(paths.fixed, files.fixed, request.removeFixed);
   refuseRendered(paths, request, files);
   refuseUnfit(paths, request, files);
   refuseByHand(paths, request, files, pushed);
-  if (scopes) openAll(folder, request, files, scopes);
+  judgeFixed(folder, request, files, scopes);
   if (scopes && own && !request.replace) refuseLost(paths, request, files, { scopes, own });
 
   const manifest = withMachineProblems(root, manifestOf(futureManifest(root, files.manifest, request.removeManifest)));
   refuseBroken(manifest);
+  if (locked) refuseMissing(folder, manifest, locked);
   if (!scopes) return { manifest, changes: [] };
   const { changes } = planned(paths, manifest.declarations, scopes, {
     at: new Date(),
@@ -111,17 +118,46 @@ function refuseBroken({ problems }: Manifest): void {
 }
 
 /**
- * @throws Failure `malformed` for a file that does not open under its name, `older` for one that is older than the
+ * @throws Failure `malformed` for a file that is damaged, or does not open under its name, `older` for one that is older than the
  * present one
  */
-function openAll(folder: FixedFolder, { acceptOlder }: Request, { fixed }: Arrived, scopes: readonly Scope[]): void {
-  const seedOf = scopeSeedsOf(scopes);
+function judgeFixed(
+  folder: FixedFolder,
+  { acceptOlder }: Request,
+  { fixed }: Arrived,
+  scopes: readonly Scope[] | undefined,
+): void {
+  const seedOf = scopes && scopeSeedsOf(scopes);
   const now = new FixedFolder(folder.path);
   for (const [text, bytes] of fixed) {
     const name = fixedName(text);
-    folder.open(name, seedOf).value.fill(0);
+    if (seedOf) folder.open(name, seedOf).value.fill(0);
     const there = now.read(name);
     if (there && !acceptOlder) refuseOlderFile(text, sequenceIn(name, there), readHeader(name, bytes).sequence);
+  }
+}
+
+/**
+ * What can be said without the seeds of the fixed secrets that a manifest asks for.
+ * @throws Failure `not-found` if a file, or the seed of its group, is not there; `malformed` for one of another seed
+ */
+function refuseMissing(folder: FixedFolder, { declarations }: Manifest, pins: Pins['scopes']): void {
+  const [host = ''] = [...pins.keys()].filter((name) => name.startsWith('host/'));
+  for (const { name, content } of declarations) {
+    if (content.form !== 'fixed') continue;
+    const scope = content.share === undefined ? host : `group/${content.share}`;
+    const pin = pins.get(scope);
+    if (!pin) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not there`);
+    const file: FixedName = { scope, path: content.path };
+    const bytes = folder.read(file);
+    if (!bytes)
+      throw new Failure('not-found', `${name} needs ${nameText(file)}, which is not there`, {
+        hint: `auxcred put ${nameText(file)} in the vault, and push again`,
+      });
+    if (Buffer.compare(readHeader(file, bytes).keyId, pin.keyId) !== 0)
+      throw new Failure('malformed', `${nameText(file)} is not encrypted for the seed that is there`, {
+        hint: `auxcred rekey ${scope}`,
+      });
   }
 }
 

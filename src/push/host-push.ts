@@ -44,7 +44,7 @@ export interface Destination {
 /** What came of one host. */
 export interface Outcome {
   readonly host: string;
-  readonly result: 'done' | 'nothing to do' | 'would change' | 'failed';
+  readonly result: 'done' | 'at next boot' | 'nothing to do' | 'would change' | 'failed';
   readonly sent: Difference | undefined;
   readonly units: readonly UnitDone[];
   readonly seconds: number;
@@ -83,7 +83,7 @@ export async function pushTo(
     const hear = (line: string): void => {
       tell(host.name, line);
     };
-    const { units, failure } = await converse(
+    const { units, failure, atNextBoot } = await converse(
       { host: host.name, ssh: vault.ssh, target, timeout: options.timeout, hear },
       async (offer, ask) => {
         const { difference, shipment } = await push.answer(offer, ask);
@@ -94,15 +94,24 @@ export async function pushTo(
     if (failure) throw failure;
     if (!options.dryRun) enrolled = push.remember();
     if (!push.hasWork) return outcome('nothing to do', units);
+    if (atNextBoot === true) sayLocked(host.name, options.dryRun);
     if (options.dryRun) return outcome('would change', units);
     const removed = [...(sent?.removeFixed ?? []), ...(sent?.removeManifest ?? [])];
     if (removed.length > 0) tell(host.name, `removed ${listed(removed)}`);
-    return outcome('done', units);
+    return outcome(atNextBoot === true ? 'at next boot' : 'done', units);
   } catch (error) {
     return outcome('failed', [], sayFailure(host.name, error));
   } finally {
     wipeScopes(scopes);
   }
+}
+
+function sayLocked(host: string, isDryRun: boolean): void {
+  tell(
+    host,
+    `its broker locked the seeds, so ${isDryRun ? 'the files would become' : 'the files are written, and become'} active at its next boot`,
+  );
+  tell(host, 'hint: auxcred push --reseal sends the seeds too, and activates everything now');
 }
 
 function sayFailure(host: string, error: unknown): Failure {

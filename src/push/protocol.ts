@@ -114,6 +114,8 @@ export interface UnitDone {
 
 export interface Result {
   readonly units: readonly UnitDone[];
+  /** Set if files were written, and become active at the next boot: the seeds are locked until then. */
+  readonly atNextBoot?: true;
   /** Undefined if all went well. */
   readonly failure: Failure | undefined;
 }
@@ -272,9 +274,10 @@ export function parseRequest(bytes: Uint8Array): Request | undefined {
 }
 
 /** The result's line. */
-export const encodeResult = ({ units, failure }: Result): Uint8Array =>
+export const encodeResult = ({ units, failure, atNextBoot }: Result): Uint8Array =>
   line({
     units,
+    ...(atNextBoot && { atNextBoot }),
     ...(failure === undefined
       ? {}
       : {
@@ -301,7 +304,8 @@ export function parseResult(bytes: Uint8Array, host: string): Result {
       way === undefined ? {} : { hint: way },
     );
   });
-  return { units, failure };
+  const atNextBoot = json.at('atNextBoot').optional((item) => item.flag());
+  return { units, failure, ...(atNextBoot === true && { atNextBoot }) };
 }
 
 function boundedJson(bytes: Uint8Array, what: string): Json {

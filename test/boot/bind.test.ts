@@ -52,6 +52,7 @@ for (const version of thoroughVersions)
         '--tpm2-pcrs=7+14',
         '--no-recovery',
         `--tpm2-device=${machine.tpm?.device ?? ''}`,
+        `--installed-tpm2-device=${machine.tpm?.device ?? ''}`,
       ]);
       assert.match(stderr, /sealed the seed of host\/web1 to its TPM, without PCRs until the first boot binds 7\+14/);
       await machine.run(['auxcred', 'apply', '--root=/mnt']);

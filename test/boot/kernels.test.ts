@@ -106,8 +106,15 @@ for (const version of thoroughVersions)
         await said('auxcred', 'doctor'),
         /the seed (?:will|would) not open at the next boot \(\S+-6\.98\.0\.conf\)/,
       );
-      assert.match(await install('6.98.0'), /^auxcred: sealed the seed of host\/\S+ to its TPM with PCR 4\+12/m);
+      const installed = await install('6.98.0');
+      assert.match(installed, /^auxcred: sealed the seed of host\/\S+ to its TPM with PCR 4\+12/m);
+      assert.match(installed, /^auxcred: added 1 branch: \S+-6\.98\.0\.conf$/m);
+      assert.match(installed, /^auxcred: the seed has 2 branches now: this boot.*, \S+-6\.98\.0\.conf$/m);
       assert.equal(await branches(), 2);
+      assert.match(
+        await shell('auxcred reseal --predict=/boot/loader/entries/*-6.98.0.conf'),
+        /^auxcred: no branch was added: the seed has them already\nauxcred: the seed has 2 branches now: /m,
+      );
       assert.doesNotMatch(await said('auxcred', 'doctor'), /next boot/);
       const before = { ...power.measured };
       await boots(bootLoader, '6.98.0');

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
+import { exitStatus } from '../../src/failure.ts';
 import type { PcrValues } from '../../src/tpm2/policy.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
@@ -201,12 +202,96 @@ for (const version of thoroughVersions)
       const before = await key();
       assert.match(before ?? '', /^[0-9a-f]{64}$/);
 
-      // Locked by now: a push fails until the next boot.
-      await machine.write('/root/vault/all/more.toml', secretToml('more', ['a.service']));
-      const locked = await push();
-      assert.notEqual(locked.status, 0);
-      assert.match(locked.stderr, /locked until the next boot/);
       await machine.systemctl('restart', 'a.service');
       assert.equal(await key(), before);
+    });
+
+    /** Restarts the unit: what it gets. */
+    const served = async (): Promise<Readonly<Record<string, Buffer>>> => {
+      await machine.systemctl('restart', 'a.service');
+      return (await probed(machine, 'a.service')) ?? {};
+    };
+    const push = async (...args: string[]): Promise<{ status: number; result: string; said: string }> => {
+      const { status, stdout, stderr } = await machine.run(
+        ['auxcred', 'push', 'web1', '--vault=/root/vault', '--manifest', '--json', ...args],
+        { check: false },
+      );
+      return { status, result: /"result": ?"([^"]*)"/.exec(stdout)?.[1] ?? '', said: stderr };
+    };
+    const write = async (name: string): Promise<void> => {
+      await machine.write(`/root/vault/all/${name}.toml`, secretToml(name, ['a.service']));
+    };
+
+    test('a push to a locked machine leaves its files for the next boot, or brings the seeds along', async () => {
+      const before = await key();
+      await write('more');
+      const sealed = async (): Promise<string> =>
+        (await machine.run(['sha256sum', '/var/lib/auxcred/seeds.age', '/etc/auxcred/scopes.json'])).stdout;
+      const seeds = await sealed();
+      assert.match(
+        (await push('--dry-run')).said,
+        /locked the seeds, so the files would become active at its next boot/,
+      );
+      for (let i = 0; i < 2; i++) {
+        const { status, result, said } = await push();
+        assert.deepEqual([status, result], [0, 'at next boot'], said);
+        assert.match(said, /the files are written, and become active at its next boot/);
+      }
+      assert.equal(await sealed(), seeds);
+      assert.equal((await machine.run(['test', '-e', manifestPath('more')], { check: false })).status, 0);
+      assert.deepEqual(Object.keys(await served()), ['key-a']);
+
+      await machine.write('/root/vault/all/lacking.toml', '[secret.lacking]\nkind = "fixed"\nunits = ["a.service"]\n');
+      const lacking = await push();
+      assert.equal(lacking.status, exitStatus['not-found'], lacking.said);
+      assert.match(lacking.said, /lacking needs host\/web1\/lacking, which is not there/);
+      assert.equal((await machine.run(['test', '-e', manifestPath('lacking')], { check: false })).status, 1);
+      await machine.run(['rm', '/root/vault/all/lacking.toml']);
+
+      const { status, result, said } = await push('--reseal');
+      assert.deepEqual([status, result], [0, 'done'], said);
+      const now = await served();
+      assert.equal(now['key-a']?.toString(), before);
+      assert.match(now['more']?.toString() ?? '', /^[0-9a-f]{64}$/);
+      assert.equal((await push()).result, 'nothing to do');
+      assert.equal((await machine.run(['auxcred', 'unseal'], { check: false })).status, exitStatus['until-boot']);
+    });
+
+    test('other seeds are refused before anything is written, and come without the lock', async () => {
+      const before = await key();
+      await machine.run(['auxcred', 'rekey', '--next', 'host/web1', '--vault=/root/vault']);
+      await write('most');
+      const state = async (): Promise<string> =>
+        (await machine.run(['sh', '-c', 'find /etc/auxcred /var/lib/auxcred -type f -exec sha256sum {} + | sort']))
+          .stdout;
+      const untouched = await state();
+      for (const more of [[], ['--reseal']]) {
+        const refused = await push(...more);
+        assert.equal(refused.status, exitStatus['until-boot'], refused.said);
+        assert.match(refused.said, /none could serve other seeds before that; nothing was changed/);
+        assert.match(refused.said, /hint: lock-after-unseal = false for this host in vault.toml/);
+      }
+      assert.equal(await state(), untouched);
+      assert.equal((await served())['key-a']?.toString(), before);
+
+      const lock = async (value: boolean): Promise<void> => {
+        await machine.run([
+          'sed',
+          '-i',
+          `s/^lock-after.*/lock-after-unseal = ${String(value)}/`,
+          '/root/vault/vault.toml',
+        ]);
+      };
+      await lock(false);
+      const brought = await push();
+      assert.deepEqual([brought.status, brought.result], [0, 'done'], brought.said);
+      const now = await served();
+      assert.notEqual(now['key-a']?.toString(), before);
+      assert.match(now['most']?.toString() ?? '', /^[0-9a-f]{64}$/);
+      await lock(true);
+      const locked = await push('--reseal');
+      assert.deepEqual([locked.status, locked.result], [0, 'done'], locked.said);
+      assert.match(locked.said, /its lock opens at the next boot/);
+      assert.equal((await machine.run(['auxcred', 'unseal'], { check: false })).status, exitStatus['until-boot']);
     });
   });

@@ -18,6 +18,7 @@ import { parseConfiguration } from '../../src/system/configuration.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
 import { auxcred, fails, program, type Said, works } from '../cli.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
+import { sealedTo } from './machine-tpm.ts';
 import { contents, furnish, listing } from './root.ts';
 
 let root = '';
@@ -142,7 +143,7 @@ describe('a system whose configuration renders the drop-ins', () => {
   test('is sealed only to what its configuration gives the broker', async () => {
     tpm = await startSwtpm({ folder: mkdtempSync(join(root, 'tpm-')) });
     configure(hex);
-    const options = [recovery, '--with-key=tpm2', `--tpm2-device=${tpm.device}`];
+    const options = [recovery, '--with-key=tpm2', ...sealedTo(tpm)];
     const before = etc();
     const { stderr } = fails(
       call('seal', ...options),
@@ -197,7 +198,7 @@ describe('pins from the configuration', () => {
   test('that name the counter let no older store back, whatever /var says of it', async () => {
     tpm = await startSwtpm({ folder: mkdtempSync(join(root, 'tpm-')) });
     configure(hex, { withKey: 'tpm2' });
-    const pins = seal('--with-key=tpm2', `--tpm2-device=${tpm.device}`).stdout.trim();
+    const pins = seal('--with-key=tpm2', ...sealedTo(tpm)).stdout.trim();
     assert.match(pins, /"tpm2Counter":\{"index":"0x1[0-9a-f]{6}"\}/);
     configure(hex, { withKey: 'tpm2', pins: true });
     put('etc/auxcred/scopes.json', pins);

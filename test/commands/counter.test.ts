@@ -13,7 +13,7 @@ import { startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
 import { commandCodes, createPrimary, makePersistent, removePersistent } from '../tpm2/sealing.ts';
 import { at, copyOf, declare, fails, root, seeds, useMachineRoot, works } from './machine-root.ts';
-import { counts, device, index, pins, swtpm, useTpm } from './machine-tpm.ts';
+import { counts, index, pins, sealedTo, swtpm, useTpm } from './machine-tpm.ts';
 
 useMachineRoot();
 
@@ -21,7 +21,7 @@ describe('with a TPM', () => {
   useTpm();
 
   test('the counter counts activations, and nothing else', () => {
-    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
     const start = counts();
     assert.equal(pins().at('tpm2Counter').at('start').whole(1, 99), start);
     works('apply');
@@ -36,14 +36,14 @@ describe('with a TPM', () => {
     const kept = index();
     works('reseal');
     assert.deepEqual([index(), counts()], [kept, start + 3]);
-    works('seal', ['--replace', '--no-recovery', '--with-key=tpm2', device()]);
+    works('seal', ['--replace', '--no-recovery', '--with-key=tpm2', ...sealedTo()]);
     assert.deepEqual([index(), counts()], [kept, start + 3]);
     works('apply');
     assert.equal(counts(), start + 4);
   });
 
   test('an older store as a whole is refused, and named; without a TPM it is accepted', () => {
-    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
     declare('[secret.wifi]\nkind = "fixed"\nunits = ["web.service"]\n');
     works('put', ['wifi'], 'one');
     works('apply');
@@ -79,7 +79,7 @@ describe('with a TPM', () => {
     works('seal', ['--no-recovery']);
     works('apply');
     const withHostKey = copyOf('var/lib/auxcred');
-    works('reseal', ['--with-key=tpm2', device()]);
+    works('reseal', ['--with-key=tpm2', ...sealedTo()]);
     declare('[secret.more]\nunits = ["web.service"]\n');
     works('apply');
     const now = copyOf('var/lib/auxcred');
@@ -93,7 +93,7 @@ describe('with a TPM', () => {
   });
 
   test('a power cut between the snapshot and the counter is repaired by the next provision', async () => {
-    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
     works('apply');
     const before = counts();
     const old = copyOf('var/lib/auxcred');
@@ -130,7 +130,7 @@ describe('with a TPM', () => {
   });
 
   test('a broker that reads old seeds and a new snapshot reads again', async () => {
-    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
     works('apply');
     const before = copyOf(seeds);
     works('reseal');
@@ -160,7 +160,7 @@ describe('with a TPM', () => {
   });
 
   test('a removed counter is noticed, and reseal creates another one', () => {
-    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
     works('apply');
     const before = counts();
     swtpm.tool('tpm2_nvundefine', '-C', 'o', index());
@@ -172,7 +172,7 @@ describe('with a TPM', () => {
   });
 
   test('sealing the same seeds from words does not make an older snapshot acceptable either', () => {
-    const words = works('seal', ['--print-words', '--with-key=tpm2', device()]).stdout;
+    const words = works('seal', ['--print-words', '--with-key=tpm2', ...sealedTo()]).stdout;
     works('apply');
     const old = copyOf('var/lib/auxcred');
     declare('[secret.more]\nunits = ["web.service"]\n');
@@ -181,7 +181,7 @@ describe('with a TPM', () => {
     fails('reseal', ['--seed-file=-'], 'older', /older than the TPM remembers/, words);
     fails(
       'seal',
-      ['--replace', '--seed-file=-', '--with-key=tpm2', device()],
+      ['--replace', '--seed-file=-', '--with-key=tpm2', ...sealedTo()],
       'older',
       /older than the TPM remembers/,
       words,
@@ -196,7 +196,7 @@ describe('with a TPM', () => {
     swtpm.tool('tpm2_changeauth', '-c', 'o', 'password');
     try {
       assert.match(
-        works('seal', ['--no-recovery', '--with-key=tpm2', device()]).stderr,
+        works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]).stderr,
         /warning: the TPM has no counter for this machine, so if an older store is restored as a whole, that goes unnoticed: the owner hierarchy .* has a password/,
       );
       works('apply');
@@ -218,7 +218,7 @@ describe('with a TPM', () => {
     const folder = mkdtempSync(join(tmpdir(), 'vtpm-'));
     let virtual = await startSwtpm({ folder });
     try {
-      works('seal', ['--no-recovery', '--with-key=tpm2', `--tpm2-device=${virtual.device}`]);
+      works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo(virtual)]);
       works('apply');
       const disk = copyOf('var/lib/auxcred', 'etc/auxcred/secrets.d');
       await virtual.stop();

@@ -9,6 +9,11 @@ import { at } from './machine-root.ts';
 
 export let swtpm: Swtpm;
 export const device = (): string => `--tpm2-device=${swtpm.device}`;
+/** For sealing: the machine goes on with the TPM that is reached now. */
+export const sealedTo = (tpm: Pick<Swtpm, 'device'> = swtpm): string[] => [
+  `--tpm2-device=${tpm.device}`,
+  `--installed-tpm2-device=${tpm.device}`,
+];
 export const pins = (): Json => Json.parse(readFileSync(at('etc/auxcred/scopes.json')), 'scopes.json', '');
 export const index = (): string => pins().at('tpm2Counter').at('index').text();
 export const counts = (of = index()): number =>

@@ -21,12 +21,30 @@ import {
   useMachineRoot,
   works,
 } from './machine-root.ts';
-import { counts, device, index, pins, swtpm, useTpm } from './machine-tpm.ts';
+import { counts, device, index, pins, sealedTo, swtpm, useTpm } from './machine-tpm.ts';
 
 useMachineRoot();
 
 describe('with a TPM', () => {
   useTpm();
+
+  test('an installer leaves nothing of its way to the TPM, nor does a reseal in its place', () => {
+    const mentions = (): string =>
+      spawnSync('grep', ['-rlE', 'swtpm|tpm2Device', at('etc')], { encoding: 'utf8' }).stdout;
+    works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+    works('apply', [device()]);
+    assert.equal(mentions(), '');
+    works('reseal', [device()]);
+    assert.equal(mentions(), '');
+    works('unseal', [device()]);
+    fails('unseal', [], 'no-tpm', /there is no TPM at \/dev\/tpmrm0/);
+    works('reseal', sealedTo());
+    assert.match(mentions(), /scopes\.json/);
+    // It stays what it is.
+    works('reseal', [device()]);
+    works('unseal');
+    fails('reseal', [device(), '--installed-tpm2-device=tpm0'], 'usage', /tpm0 is not a TPM device/);
+  });
 
   test('a reseal to another TPM that ends between the seeds and the pins leaves seeds that open', () => {
     works('seal', ['--no-recovery']);
@@ -49,7 +67,7 @@ describe('with a TPM', () => {
         'reseal',
         `--root=${root}`,
         '--with-key=tpm2',
-        device(),
+        ...sealedTo(),
       ],
       { env: { PATH: process.env['PATH'] } },
     );
@@ -66,7 +84,7 @@ describe('with a TPM', () => {
     const dropIn = (): string => readFileSync(at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf'), 'utf8');
     let counter = '';
     for (const withKey of ['tpm2', 'tpm2+host', 'tpm2', 'tpm2+host', 'host', 'tpm2']) {
-      const { stderr } = works('reseal', [`--with-key=${withKey}`, device()]);
+      const { stderr } = works('reseal', [`--with-key=${withKey}`, ...sealedTo()]);
       assert.match(
         works('unseal').stderr,
         new RegExp(`opens with ${withKey === 'host' ? 'ssh host key' : withKey.replace('+', '\\+')}$`, 'm'),
@@ -141,7 +159,7 @@ describe('with a TPM', () => {
 
     for (const withKey of ['tpm2', 'tpm2+host'])
       test(`${withKey}: gets no seed from reseal, and the old ones stay`, async () => {
-        works('seal', ['--no-recovery', `--with-key=${withKey}`, device()]);
+        works('seal', ['--no-recovery', `--with-key=${withKey}`, ...sealedTo()]);
         works('apply');
         const [sealed, pinned] = [readFileSync(at(seeds)), readFileSync(at('etc/auxcred/scopes.json'))];
         // Opened by one TPM, then sealed to the other. Sealed by one, then opened or counted with the other.
@@ -156,7 +174,7 @@ describe('with a TPM', () => {
       });
 
     test('does not count for the first', async () => {
-      works('seal', ['--no-recovery', '--with-key=tpm2', device()]);
+      works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
       works('apply');
       const before = counts();
       const { status, stderr } = await swapped(commandCodes.nvRead, 2, 'reseal', []);
@@ -168,7 +186,7 @@ describe('with a TPM', () => {
     });
 
     test('is not bound at the first boot', async () => {
-      works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7', device()]);
+      works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7', ...sealedTo()]);
       const sealed = readFileSync(at(seeds));
       isRefused(await swapped(commandCodes.unseal, 1, 'reseal', ['--first-boot']), /not the one that opened the seeds/);
       assert.deepEqual([readFileSync(at(seeds)), existsSync(at('var/lib/auxcred/unbound'))], [sealed, true]);
@@ -176,7 +194,12 @@ describe('with a TPM', () => {
 
     test('is accepted if the words, scopes or a recovery key opened the seeds', async () => {
       const { file, recipient } = identity('one');
-      const words = works('seal', ['--print-words', `--recipient=${recipient}`, '--with-key=tpm2', device()]).stdout;
+      const words = works('seal', [
+        '--print-words',
+        `--recipient=${recipient}`,
+        '--with-key=tpm2',
+        ...sealedTo(),
+      ]).stdout;
       works('apply');
       const value = secret();
       for (const [to, args, input] of [
@@ -184,7 +207,7 @@ describe('with a TPM', () => {
         [swtpm, [`--identity=${file}`], ''],
       ] as const) {
         fails('reseal', [`--tpm2-device=${to.device}`], 'other-tpm', /sealed to another TPM/);
-        works('reseal', [`--tpm2-device=${to.device}`, '--accept-older', ...args], input);
+        works('reseal', [...sealedTo(to), '--accept-older', ...args], input);
         assert.equal(secret(), value);
       }
       for (const [found] of other.tool('tpm2_getcap', 'handles-nv-index').matchAll(/0x1A0C[0-9A-Fa-f]+/gi))
@@ -193,7 +216,7 @@ describe('with a TPM', () => {
   });
 
   test("an installation is sealed without the installer's PCRs, and says so", () => {
-    const { stderr } = works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7+14', device()]);
+    const { stderr } = works('seal', ['--no-recovery', '--with-key=tpm2', '--tpm2-pcrs=7+14', ...sealedTo()]);
     assert.match(stderr, /sealed the seed of host\/web1 to its TPM, without PCRs until the first boot binds 7\+14/);
     assert.deepEqual(
       [

@@ -17,7 +17,14 @@ describe('doctor on the TPM', () => {
     await tpm.stop();
   });
   beforeEach(() => {
-    auxcred('seal', '--replace', '--with-key=tpm2', `--tpm2-device=${tpm.device}`, `--recipient=${recipient()}`);
+    auxcred(
+      'seal',
+      '--replace',
+      '--with-key=tpm2',
+      `--tpm2-device=${tpm.device}`,
+      `--installed-tpm2-device=${tpm.device}`,
+      `--recipient=${recipient()}`,
+    );
     auxcred('rm', '--force', 'wifi');
     auxcred('put', 'wifi');
     auxcred('apply');
@@ -69,7 +76,12 @@ describe('doctor on the TPM', () => {
         ),
       );
       guessed.tool('tpm2_flushcontext', '--transient-object');
-      auxcred('reseal', `--tpm2-device=${guessed.device}`, `--identity=${recoveryKey()}`);
+      auxcred(
+        'reseal',
+        `--tpm2-device=${guessed.device}`,
+        `--installed-tpm2-device=${guessed.device}`,
+        `--identity=${recoveryKey()}`,
+      );
       const all = findings();
       assert.deepEqual(
         all.map(({ check, level }) => `${level} ${check}`),
@@ -131,7 +143,12 @@ describe('doctor on the TPM', () => {
       ['problem tpm', 'note pcrs'],
     );
     assert.match(all[0]?.message ?? '', /this TPM is not the one that the seed was sealed to/);
-    const { status } = run(['reseal', `--tpm2-device=${tpm.device}`, `--identity=${recoveryKey()}`]);
+    const { status } = run([
+      'reseal',
+      `--tpm2-device=${tpm.device}`,
+      `--installed-tpm2-device=${tpm.device}`,
+      `--identity=${recoveryKey()}`,
+    ]);
     assert.equal(status, 0);
     only('pcrs', 'note', /no PCR is bound/);
   });

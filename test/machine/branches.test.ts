@@ -46,6 +46,11 @@ describe('the branches of a seed', () => {
     const chosen = choose({ wanted: [wish(9)], known, labels: labelled(...eight), installed });
     assert.deepEqual(kernelsIn(chosen), [100, 9, 1, 3, 4, 5, 6, 7]);
     assert.deepEqual(chosen.dropped, [{ entry: '2.conf', isInstalled: false }]);
+    assert.deepEqual(chosen.kept.slice(0, 3), [
+      { entry: '100.conf', isCurrent: true, isNew: false },
+      { entry: '9.conf', isCurrent: false, isNew: true },
+      { entry: '1.conf', isCurrent: false, isNew: false },
+    ]);
     const more = choose({ wanted: [wish(9), wish(10)], known, labels: labelled(...eight), installed });
     assert.deepEqual(kernelsIn(more), [100, 9, 10, 3, 4, 5, 6, 7]);
     assert.deepEqual(more.dropped.at(-1), { entry: '1.conf', isInstalled: true });

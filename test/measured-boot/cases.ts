@@ -19,6 +19,47 @@ export async function sealInMachine(machine: MeasuredMachine, options: string): 
   await machine.run(`mkdir -p /etc/auxcred/secrets.d; cat > /etc/auxcred/secrets.d/test.toml << 'END'\n${manifest}END`);
   await machine.run(`auxcred seal ${options} --recipient=${machine.recipient}`);
   await machine.run('auxcred apply && systemctl restart early normal late');
+  return await served(machine);
+}
+
+/**
+ * Enrolls the machine that is on into a vault, and pushes seeds and manifest to it. The vault is on the machine itself,
+ * which has no network, and a program in the place of ssh runs what ssh would run there.
+ * @param host - the lines of its table in vault.toml
+ * @returns what the probes find then
+ */
+export async function pushInMachine(machine: MeasuredMachine, host: readonly string[]): Promise<Probes> {
+  await machine.run(`
+    umask 077
+    mkdir -p /root/vault
+    cat > /root/identity << 'END'
+${machine.recovery}END
+    cat > /root/no-ssh << 'END'
+#!/bin/sh
+while [ $# -gt 1 ]; do shift; done
+exec sh -c "$1"
+END
+    chmod 700 /root/no-ssh
+    auxcred init --vault=/root/vault --recipient=${machine.recipient}
+    mkdir -p /root/vault/machine
+    cat > /root/vault/machine/test.toml << 'END'
+${manifest}END
+    cat > /root/vault/vault.toml << 'END'
+ssh = ["/root/no-ssh"]
+identity = ["/root/identity"]
+[host.machine]
+manifest = ["machine"]
+${host.join('\n')}
+END
+    auxcred enroll > /root/enrollment
+    auxcred enroll machine --vault=/root/vault --from=/root/enrollment
+    auxcred push --vault=/root/vault --manifest machine
+    systemctl restart early normal late`);
+  return await served(machine);
+}
+
+/** What the probes found. @throws if one has no secret */
+async function served(machine: MeasuredMachine): Promise<Probes> {
   const found = await machine.probes();
   for (const unit of units) assert.match(found[unit]?.credentials[`key-${unit}`] ?? '', /^[0-9a-f]{16}$/);
   return found;

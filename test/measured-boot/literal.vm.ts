@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { assertRefused, assertServes, describeMachine, sealInMachine } from './cases.ts';
+import { assertRefused, assertServes, describeMachine, pushInMachine, sealInMachine } from './cases.ts';
 import { MeasuredMachine } from './measured-machine.ts';
 
 describeMachine('literal values of what booted', MeasuredMachine.installed, (life) => {
@@ -27,5 +27,31 @@ describeMachine('literal values of what booted', MeasuredMachine.installed, (lif
     assert.equal(await machine.on(), 'degraded');
     await assertRefused(machine, /in any of 2 accepted ways; in the closest: PCR 4 \(/);
     assert.equal((await machine.run('auxcred unseal', { check: false })).status, 12);
+  });
+});
+
+describeMachine('a machine of a vault', MeasuredMachine.installed, (life) => {
+  test('is sealed by a push to what booted', async () => {
+    const { machine } = life;
+    assert.equal(await machine.on(), 'running', await machine.failed());
+    life.first = await pushInMachine(machine, ['with-key = "tpm2"', 'tpm2-pcrs = "4+7"']);
+  });
+
+  test('keeps its seed closed after an update that was not predicted, and another push binds it', async () => {
+    const { machine, first } = life;
+    await machine.off();
+    await machine.boots('updated');
+    assert.equal(await machine.on(), 'degraded');
+    await assertRefused(machine, /PCR 4 \(/);
+    const { stderr } = await machine.run('auxcred push --vault=/root/vault --reseal machine');
+    assert.match(stderr, /sealed the seed of host\/machine to its TPM with PCR 4\+7/);
+    await machine.run('systemctl reset-failed; systemctl restart early normal late');
+    await assertServes(machine, first);
+  });
+
+  test('which opens the seed from then on', async () => {
+    const { machine, first } = life;
+    assert.equal(await machine.reboot(), 'running', await machine.failed());
+    await assertServes(machine, first);
   });
 });

@@ -21,4 +21,23 @@ describeMachine('Secure Boot', MeasuredMachine.sealed, (life) => {
     assert.equal(await machine.on({ secureBoot: true }), 'running', await machine.failed());
     await assertServes(machine, first);
   });
+
+  test('the firmware starts no image that nobody signed, and says so', async () => {
+    const { machine } = life;
+    await machine.off();
+    await machine.boots('unsigned');
+    await assert.rejects(
+      machine.begin({ secureBoot: true }),
+      /the machine can't boot: (?:Access Denied|Security Violation)/i,
+    );
+    assert.doesNotMatch(machine.console, /auxcred\.test=unsigned/);
+  });
+
+  test("and the owner's image boots as before", async () => {
+    const { machine, first } = life;
+    await machine.cut();
+    await machine.boots('installed');
+    assert.equal(await machine.on({ secureBoot: true }), 'running', await machine.failed());
+    await assertServes(machine, first);
+  });
 });

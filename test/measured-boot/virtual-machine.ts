@@ -27,7 +27,7 @@ export interface Answer {
 /** A boot takes 40 s on two quiet cores, and four times that beside other tests. Only one that hangs takes as long. */
 const bootLimitMs = Number(process.env['AUXCRED_TEST_BOOT_SECONDS'] ?? 600) * 1000;
 
-const hopeless = /EFI Internal Shell|Kernel panic|emergency mode|Security Violation|Access Denied|BdsDxe: failed/;
+const hopeless = /EFI Internal Shell|Kernel panic|emergency mode|Security Violation|Access Denied|BdsDxe: failed/i;
 
 const firmwareFolder = '/usr/share/OVMF';
 

@@ -49,18 +49,13 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
       applyRendering(pathsUnder(root), readManifest(root));
     };
     /** Runs the generator as systemd does. @returns everything that it wrote, by path */
-    const generate = ({
-      node = process.execPath,
-      environment = {},
-    }: {
-      node?: string;
-      environment?: Record<string, string>;
-    } = {}): Record<string, string> => {
+    const generate = (given: { node?: string; limit?: number; environment?: object } = {}): Record<string, string> => {
+      const { node = process.execPath, limit = node === process.execPath ? 60 : 1, environment = {} } = given;
       const out = mkdtempSync(join(folder, 'out-'));
       const script = readFileSync('generators/auxcred-generator', 'utf8')
         .replaceAll('@root@', root)
         .replace('@node@', node)
-        .replace('timeout -k 1 5 ', `timeout -k 1 ${node === process.execPath ? '60' : '1'} `)
+        .replace('timeout -k 1 60 ', `timeout -k 1 ${String(limit)} `)
         .replace('@libdir@', join(process.cwd(), 'dist'))
         .replace('/dev/kmsg', join(folder, 'kmsg'));
       const front = join(folder, 'front');
@@ -93,6 +88,12 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
         copied[dropIn('v.service')] ?? '',
         /^ExecStartPre=\+\/usr\/lib\/auxcred\/auxcred\.cjs stage %n v\nExecStopPost=-\+\/bin\/rm -f \/run\/credstore\/auxcred\.[0-9a-f]{32}\.v\nLoadCredential=v:auxcred\.[0-9a-f]{32}\.v$/m,
       );
+    });
+
+    test('waits for a slow Node', () => {
+      const slow = join(folder, 'slow-node');
+      writeFileSync(slow, `#!/bin/sh\nsleep 6\nexec '${process.execPath}' "$@"\n`, { mode: 0o755 });
+      assert.match(generate({ node: slow, limit: 60 })[dropIn('a.service')] ?? '', /^LoadCredentialEncrypted=/m);
     });
 
     test('encrypted credentials and files need no broker, and are provisioned first if they were not applied', () => {

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { commandLine } from '../../src/system/shell.ts';
 import { program } from '../cli.ts';
 import { root, useMachineRoot, works } from '../commands/machine-root.ts';
-import { device, swtpm, useTpm } from '../commands/machine-tpm.ts';
+import { device, sealedTo, swtpm, useTpm } from '../commands/machine-tpm.ts';
 import { at, environment, operator, useOperator } from '../push/operator.ts';
 
 const eraseLine = '\r\x1b[K';
@@ -48,7 +48,7 @@ describe('progress of plan', () => {
   useTpm();
 
   test('a plan that waits for the TPM says so on a terminal, on one line that is gone at the end', async () => {
-    works('seal', ['--with-key=tpm2', '--no-recovery', device()]);
+    works('seal', ['--with-key=tpm2', '--no-recovery', ...sealedTo()]);
     works('apply', [device()]);
     swtpm.signal('SIGSTOP');
     const plan = start(true, ['plan', `--root=${root}`, device()]);
@@ -62,7 +62,7 @@ describe('progress of plan', () => {
   });
 
   test('shows nothing of it in a pipe, nor of what is done within a second', async () => {
-    works('seal', ['--with-key=tpm2', '--no-recovery', device()]);
+    works('seal', ['--with-key=tpm2', '--no-recovery', ...sealedTo()]);
     works('apply', [device()]);
     swtpm.signal('SIGSTOP');
     const { child, said } = start(false, ['plan', `--root=${root}`, device()]);
