@@ -7,6 +7,7 @@ import { benchFixed } from './fixed.ts';
 import { benchGenerator } from './generator.ts';
 import { benchGet, benchGrowth } from './growth.ts';
 import { benchKinds } from './kinds.ts';
+import { benchPeers } from './peers.ts';
 import { benchProvision } from './provision.ts';
 import { benchPush } from './push.ts';
 import { begin, report, reported } from './report.ts';
@@ -23,10 +24,14 @@ const subjects = new Map<string, () => void | Promise<void>>([
   ['push', benchPush],
   ['delivery', benchDelivery],
   ['start-up', benchStartUp],
-  ['tpm', benchTpm],
+  ['peers', async () => await benchPeers({ thorough })],
+  ['tpm', async () => await benchTpm({ thorough })],
 ]);
 
-const chosen = process.argv.slice(2);
+const given = process.argv.slice(2);
+/** Measures what takes minutes too, and writes docs/peers.json and what is made of it. */
+const thorough = given.includes('--write-docs');
+const chosen = given.filter((name) => name !== '--write-docs');
 const unknown = chosen.filter((name) => !subjects.has(name));
 if (unknown.length > 0) {
   console.error(`there is no subject ${unknown.join(' or ')}; there are ${[...subjects.keys()].join(', ')}`);

@@ -81,6 +81,8 @@ const recipes = {
     packages: [...everywhere, ...tssTime64, 'nodejs', 'curl', ...services],
     disabled: true,
   },
+  /** Systemd 257, with what the benchmark measures beside auxcred. */
+  peers: { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs', 'pass', 'gnupg'] },
   /** Systemd 257, with Nix and what NixOS' own scripts run on. */
   nixos: {
     suite: 'trixie',
