@@ -3,6 +3,7 @@
  */
 import { writeFileSync } from 'node:fs';
 import { benchDelivery } from './delivery.ts';
+import { documented, writeDocuments } from './documents.ts';
 import { benchFixed } from './fixed.ts';
 import { benchGenerator } from './generator.ts';
 import { benchGet, benchGrowth } from './growth.ts';
@@ -29,12 +30,17 @@ const subjects = new Map<string, () => void | Promise<void>>([
 ]);
 
 const given = process.argv.slice(2);
-/** Measures what takes minutes too, and writes docs/peers.json and what is made of it. */
+/** Measures what takes minutes too, and writes what the documentation shows. */
 const thorough = given.includes('--write-docs');
 const chosen = given.filter((name) => name !== '--write-docs');
 const unknown = chosen.filter((name) => !subjects.has(name));
 if (unknown.length > 0) {
   console.error(`there is no subject ${unknown.join(' or ')}; there are ${[...subjects.keys()].join(', ')}`);
+  process.exit(2);
+}
+const lacking = documented.filter((name) => chosen.length > 0 && !chosen.includes(name));
+if (thorough && lacking.length > 0) {
+  console.error(`--write-docs also needs the subject ${lacking.join(' and ')}`);
   process.exit(2);
 }
 report({ what: 'what', measured: 'measured', against: 'against', ratio: 'ratio', goal: 'goal' });
@@ -44,3 +50,4 @@ for (const [name, measure] of subjects) {
   await measure();
 }
 writeFileSync('dist/bench.json', `${JSON.stringify(reported().slice(1), undefined, 2)}\n`);
+if (thorough) writeDocuments();

@@ -1,7 +1,9 @@
 /** A machine in which several ways deliver the same secrets, each to a unit of its own that compares all of them. */
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { auxcredMachine, manifestPath, nameTpm, secretToml } from '../test/auxcred-machine.ts';
 import type { Machine, RunningTpm } from '../test/machine/machine.ts';
 import { type Swtpm, startSwtpm } from '../test/swtpm.ts';
+import { must } from './scratch.ts';
 import { auxcredHost, auxcredTpm, folders, forget, type Way } from './ways.ts';
 
 /** Preparations take long where there are many secrets. */
@@ -114,6 +116,30 @@ export class PeerMachine {
     await this.machine.run(['systemctl', 'start', unitOf(way)], { ...patience, check: false });
     const said = (await this.machine.read(`/run/peers/${way.id}.out`)).toString();
     if (said !== 'key-1: FAILED\n') throw new Error(`${way.label} did not rotate the first secret alone: ${said}`);
+  }
+
+  /** What the numbers depend on: processor and memory first. */
+  async facts(): Promise<Readonly<Record<string, string>>> {
+    const script = [
+      'node --version | tr -d v',
+      'systemctl --version | cut -d " " -f 2',
+      'age --version',
+      'gpg --version | cut -d " " -f 3',
+      'pass version | grep -o "v[0-9][0-9.]*" | tr -d v',
+    ];
+    const { stdout } = await this.machine.shell(script.map((line) => `${line} | head -n 1`).join('\n'));
+    const [node = '', systemd = '', ageVersion = '', gnupg = '', password = ''] = stdout.trim().split('\n');
+    return {
+      processor: `${String(availableParallelism())} cores of ${cpus()[0]?.model ?? process.arch}`,
+      memory: `${(totalmem() / 2 ** 30).toFixed(0)} GiB`,
+      kernel: `Linux ${release()}`,
+      systemd,
+      Node: node,
+      age: ageVersion,
+      GnuPG: gnupg,
+      pass: password,
+      swtpm: /[0-9][0-9.]+/.exec(must('swtpm', ['--version']))?.[0] ?? '',
+    };
   }
 
   /** Milliseconds that a script takes, by the machine's clock. */

@@ -28,6 +28,7 @@ export async function benchPeers({ thorough }: { readonly thorough: boolean }): 
   /** What the last number of secrets took, storing included. */
   const spent = new Map<Way, number>();
   await PeerMachine.use([...hostWays, ...tpmWays], tpmWithSrk, async (peers) => {
+    reportMachine(await peers.facts());
     for (const size of sizes) {
       await peers.declare(size);
       for (const [key, ways] of [
@@ -41,6 +42,12 @@ export async function benchPeers({ thorough }: { readonly thorough: boolean }): 
       }
     }
   });
+}
+
+function reportMachine(facts: Readonly<Record<string, string>>): void {
+  const [processor = '', memory = '', ...programs] = Object.values(facts);
+  const line = { measured: processor, against: memory, ratio: '', goal: programs.join(', ') };
+  report({ what: 'the machine', ...line, data: { kind: 'machine', ...facts } });
 }
 
 /** The medians of ways that take turns, so that a change in the machine's load affects all alike. */
@@ -85,7 +92,7 @@ function reportWay({ way, ours, size, took }: Result): void {
     [`one of ${secrets} rotated`, 'rotation'],
   ] as const) {
     const against = { peer: ours.label, peerTook: other?.[kind] ?? Number.NaN };
-    const data = { kind, way: way.id, secrets: size };
+    const data = { kind, way: way.id, label: way.label, secrets: size };
     if (own === undefined) {
       const line = { measured: `${way.label} not run`, against: `${against.peer} ${milliseconds(against.peerTook)}` };
       report({ what, ...line, ratio: '', goal: '', data });

@@ -80,10 +80,9 @@ async function compareSize(peers: PeerMachine, tpm: CountedTpm, size: number): P
   const times = new Map<Way, number[]>(ways.map((way) => [way, []]));
   for (let round = 0; round < rounds; round++) for (const way of ways) times.get(way)?.push(await peers.deliver(way));
   const counts = await tpm.count(peers);
-  const [[ours, theirs], [took, theyTook]] = [
-    ways.map((way) => counts.get(way) ?? Number.NaN),
-    ways.map((way) => median(times.get(way) ?? [])),
-  ] as [[number, number], [number, number]];
+  const count = (way: Way): number => counts.get(way) ?? Number.NaN;
+  const time = (way: Way): number => median(times.get(way) ?? []);
+  const [ours, theirs, took, theyTook] = [count(auxcredTpm), count(credsTpm), time(auxcredTpm), time(credsTpm)];
   const secrets = size === 1 ? '1 secret' : `${String(size)} secrets`;
   report({
     what: `TPM commands, ${secrets}`,

@@ -61,11 +61,16 @@ describe('the documentation', () => {
     assert.ok(read('README.md').split('\n').length <= 120);
   });
 
-  for (const picture of ['flow', 'graph'])
+  for (const picture of ['flow', 'graph', 'peers'])
     test(`docs/${picture}.svg is what docs/${picture}.mjs prints`, () => {
       const { stdout } = spawnSync(process.execPath, [`docs/${picture}.mjs`], { encoding: 'utf8' });
       assert.equal(stdout, read(`docs/${picture}.svg`));
     });
+
+  test('docs/bench.md shows the numbers of docs/peers.json', () => {
+    const { stdout } = spawnSync(process.execPath, ['docs/peers.mjs', 'page'], { encoding: 'utf8' });
+    assert.equal(stdout, read('docs/bench.md'));
+  });
 
   test('the rules for alerts are what Prometheus takes, about metrics that exist', () => {
     const rules = filesOfPage().get('/etc/prometheus/rules.d/auxcred.yml') ?? '';
@@ -109,6 +114,7 @@ const others = new Set([
   'web',
   'tls-verify',
   'authfile',
+  'write-docs',
 ]);
 const optionsOf = (verb: VerbEntry): readonly string[] => [...verb.options.map(({ name }) => name), 'help'];
 const allOptions = new Set(verbNames.flatMap((verb) => optionsOf(manual[verb])));

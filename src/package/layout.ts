@@ -60,6 +60,7 @@ const documentation = [
   'CONTRIBUTING.md',
   ...[
     'architecture.md',
+    'bench.md',
     'decisions.md',
     'deploying-nixos.md',
     'flow.svg',
@@ -72,6 +73,7 @@ const documentation = [
     'nixos-options.md',
     'nixos.md',
     'operations.md',
+    'peers.svg',
     'threat-model.md',
     'vaults.md',
     'watching.md',

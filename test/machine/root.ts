@@ -81,8 +81,8 @@ const recipes = {
     packages: [...everywhere, ...tssTime64, 'nodejs', 'curl', ...services],
     disabled: true,
   },
-  /** Systemd 257, with what the benchmark measures beside auxcred. */
-  peers: { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs', 'pass', 'gnupg'] },
+  /** Systemd 257, with the programs that the benchmark holds auxcred against. */
+  peers: { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs', 'gnupg', 'pass'] },
   /** Systemd 257, with Nix and what NixOS' own scripts run on. */
   nixos: {
     suite: 'trixie',
@@ -349,8 +349,17 @@ async function nodePackage(): Promise<string> {
 function removeUnused(version: SystemdVersion): void {
   for (const name of readdirSync(cacheFolder)) {
     const folder = join(cacheFolder, name);
-    if (name.startsWith(`systemd-${version}-`) && !isMounted(folder)) rmSync(folder, { recursive: true, force: true });
+    if (!name.startsWith(`systemd-${version}-`) || isMounted(folder)) continue;
+    unmountBelow(folder);
+    rmSync(folder, { recursive: true, force: true });
   }
+}
+
+/** What a killed mmdebstrap left mounted. */
+function unmountBelow(folder: string): void {
+  const mounted = readFileSync('/proc/mounts', 'utf8').matchAll(/^\S+ (\S+) /gm);
+  for (const [, path = ''] of [...mounted].reverse())
+    if (path.startsWith(`${folder}/`)) spawnSync('umount', ['--lazy', path]);
 }
 
 /** Holds an exclusive flock(2) in a child process, which ends with this process whatever happens to it. */
