@@ -132,7 +132,7 @@ export class PeerMachine {
     return {
       processor: `${String(availableParallelism())} cores of ${cpus()[0]?.model ?? process.arch}`,
       memory: `${(totalmem() / 2 ** 30).toFixed(0)} GiB`,
-      kernel: `Linux ${release()}`,
+      Linux: release().replace(/-.*/, ''),
       systemd,
       Node: node,
       age: ageVersion,
@@ -178,6 +178,7 @@ export class PeerMachine {
       'Type=oneshot',
       `ExecStart=/usr/local/lib/peers/${way.id}`,
       `StandardOutput=truncate:/run/peers/${way.id}.out`,
+      'StandardError=journal',
       ...way.lines(this.#names),
     ];
     await this.machine.write(`/etc/systemd/system/${unitOf(way)}`, `${unit.join('\n')}\n`);

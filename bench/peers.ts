@@ -45,8 +45,9 @@ export async function benchPeers({ thorough }: { readonly thorough: boolean }): 
 }
 
 function reportMachine(facts: Readonly<Record<string, string>>): void {
-  const [processor = '', memory = '', ...programs] = Object.values(facts);
-  const line = { measured: processor, against: memory, ratio: '', goal: programs.join(', ') };
+  const { processor = '', memory = '', ...programs } = facts;
+  const versions = Object.entries(programs).map((named) => named.join(' '));
+  const line = { measured: processor, against: memory, ratio: '', goal: versions.join(', ') };
   report({ what: 'the machine', ...line, data: { kind: 'machine', ...facts } });
 }
 

@@ -114,7 +114,6 @@ const others = new Set([
   'web',
   'tls-verify',
   'authfile',
-  'write-docs',
 ]);
 const optionsOf = (verb: VerbEntry): readonly string[] => [...verb.options.map(({ name }) => name), 'help'];
 const allOptions = new Set(verbNames.flatMap((verb) => optionsOf(manual[verb])));

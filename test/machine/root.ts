@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { createLayer, discardLayer } from './layer.ts';
+import { createLayer, discardLayer, unmountBelow } from './layer.ts';
 import { services } from './services.ts';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
@@ -353,13 +353,6 @@ function removeUnused(version: SystemdVersion): void {
     unmountBelow(folder);
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** What a killed mmdebstrap left mounted. */
-function unmountBelow(folder: string): void {
-  const mounted = readFileSync('/proc/mounts', 'utf8').matchAll(/^\S+ (\S+) /gm);
-  for (const [, path = ''] of [...mounted].reverse())
-    if (path.startsWith(`${folder}/`)) spawnSync('umount', ['--lazy', path]);
 }
 
 /** Holds an exclusive flock(2) in a child process, which ends with this process whatever happens to it. */
