@@ -3,10 +3,12 @@
  */
 import { writeFileSync } from 'node:fs';
 import { benchDelivery } from './delivery.ts';
+import { documented, writeDocuments } from './documents.ts';
 import { benchFixed } from './fixed.ts';
 import { benchGenerator } from './generator.ts';
 import { benchGet, benchGrowth } from './growth.ts';
 import { benchKinds } from './kinds.ts';
+import { benchPeers } from './peers.ts';
 import { benchProfile } from './profile.ts';
 import { benchProvision } from './provision.ts';
 import { benchPush } from './push.ts';
@@ -25,13 +27,22 @@ const subjects = new Map<string, () => void | Promise<void>>([
   ['delivery', benchDelivery],
   ['profile', benchProfile],
   ['start-up', benchStartUp],
-  ['tpm', benchTpm],
+  ['peers', async () => await benchPeers({ thorough })],
+  ['tpm', async () => await benchTpm({ thorough })],
 ]);
 
-const chosen = process.argv.slice(2);
+const given = process.argv.slice(2);
+/** Measures what takes minutes too, and writes what the documentation shows. */
+const thorough = given.includes('--write-docs');
+const chosen = given.filter((name) => name !== '--write-docs');
 const unknown = chosen.filter((name) => !subjects.has(name));
 if (unknown.length > 0) {
   console.error(`there is no subject ${unknown.join(' or ')}; there are ${[...subjects.keys()].join(', ')}`);
+  process.exit(2);
+}
+const lacking = documented.filter((name) => chosen.length > 0 && !chosen.includes(name));
+if (thorough && lacking.length > 0) {
+  console.error(`--write-docs also needs the subject ${lacking.join(' and ')}`);
   process.exit(2);
 }
 report({ what: 'what', measured: 'measured', against: 'against', ratio: 'ratio', goal: 'goal' });
@@ -41,3 +52,4 @@ for (const [name, measure] of subjects) {
   await measure();
 }
 writeFileSync('dist/bench.json', `${JSON.stringify(reported().slice(1), undefined, 2)}\n`);
+if (thorough) writeDocuments();

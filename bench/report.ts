@@ -8,6 +8,8 @@ export interface Row {
   readonly against: string;
   readonly ratio: string;
   readonly goal: string;
+  /** What was measured, as numbers. */
+  readonly data?: Readonly<Record<string, string | number>>;
 }
 
 const rows: Row[] = [];
@@ -50,9 +52,10 @@ export interface Comparison {
   readonly peerTook: number;
   /** The largest acceptable ratio. */
   readonly goal?: number;
+  readonly data?: NonNullable<Row['data']>;
 }
 
-export function compare({ what, by = 'auxcred', took, peer, peerTook, goal }: Comparison): void {
+export function compare({ what, by = 'auxcred', took, peer, peerTook, goal, data }: Comparison): void {
   const ratio = took / peerTook;
   report({
     what,
@@ -60,6 +63,7 @@ export function compare({ what, by = 'auxcred', took, peer, peerTook, goal }: Co
     against: `${peer} ${milliseconds(peerTook)}`,
     ratio: `${ratio.toFixed(2)} x`,
     goal: goal === undefined ? '' : `<= ${goal.toFixed(2)} x ${ratio <= goal ? 'met' : 'MISSED'}`,
+    ...(data === undefined ? {} : { data }),
   });
 }
 

@@ -62,7 +62,7 @@ describe('the documentation', () => {
     assert.ok(read('README.md').split('\n').length <= 120);
   });
 
-  for (const picture of ['flow', 'graph'])
+  for (const picture of ['flow', 'graph', 'peers'])
     test(`docs/${picture}.svg is what docs/${picture}.mjs prints`, () => {
       const { stdout } = spawnSync(process.execPath, [`docs/${picture}.mjs`], { encoding: 'utf8' });
       assert.equal(stdout, read(`docs/${picture}.svg`));
@@ -71,6 +71,11 @@ describe('the documentation', () => {
   test('docs/comparison.md has each change and each sealing, and in bold what the owner does not want', () => {
     const titles = sealings().map(({ program, name }) => `${program}, ${name}`);
     for (const { title, outcomes } of changes()) assert.deepEqual([...outcomes.keys()], titles, title);
+  });
+
+  test('docs/bench.md shows the numbers of docs/peers.json', () => {
+    const { stdout } = spawnSync(process.execPath, ['docs/peers.mjs', 'page'], { encoding: 'utf8' });
+    assert.equal(stdout, read('docs/bench.md'));
   });
 
   test('the rules for alerts are what Prometheus takes, about metrics that exist', () => {

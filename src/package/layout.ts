@@ -61,6 +61,7 @@ const documentation = [
   ...[
     'architecture.md',
     'comparison.md',
+    'bench.md',
     'decisions.md',
     'deploying-nixos.md',
     'flow.svg',
@@ -73,6 +74,7 @@ const documentation = [
     'nixos-options.md',
     'nixos.md',
     'operations.md',
+    'peers.svg',
     'threat-model.md',
     'vaults.md',
     'watching.md',

@@ -70,6 +70,13 @@ export function discardLayer(id: string): void {
   }
 }
 
+/** Unmounts what a killed mmdebstrap left in a folder. */
+export function unmountBelow(folder: string): void {
+  const mounted = readFileSync('/proc/mounts', 'utf8').matchAll(/^\S+ (\S+) /gm);
+  for (const [, path = ''] of [...mounted].reverse())
+    if (path.startsWith(`${folder}/`)) spawnSync('umount', ['--quiet', '--lazy', path]);
+}
+
 /** What systemd-nspawn, and systemd-run's scope, are called. */
 export function machineName(id: string): string {
   return `auxcred-test-${id}`;

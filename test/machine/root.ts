@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { createLayer, discardLayer } from './layer.ts';
+import { createLayer, discardLayer, unmountBelow } from './layer.ts';
 import { services } from './services.ts';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
@@ -81,6 +81,8 @@ const recipes = {
     packages: [...everywhere, ...tssTime64, 'nodejs', 'curl', ...services],
     disabled: true,
   },
+  /** Systemd 257, with the programs that the benchmark holds auxcred against. */
+  peers: { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs', 'gnupg', 'pass'] },
   /** Systemd 257, with Nix and what NixOS' own scripts run on. */
   nixos: {
     suite: 'trixie',
@@ -347,7 +349,9 @@ async function nodePackage(): Promise<string> {
 function removeUnused(version: SystemdVersion): void {
   for (const name of readdirSync(cacheFolder)) {
     const folder = join(cacheFolder, name);
-    if (name.startsWith(`systemd-${version}-`) && !isMounted(folder)) rmSync(folder, { recursive: true, force: true });
+    if (!name.startsWith(`systemd-${version}-`) || isMounted(folder)) continue;
+    unmountBelow(folder);
+    rmSync(folder, { recursive: true, force: true });
   }
 }
 

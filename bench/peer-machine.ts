@@ -1,0 +1,186 @@
+/** A machine in which several ways deliver the same secrets, each to a unit of its own that compares all of them. */
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { auxcredMachine, manifestPath, nameTpm, secretToml } from '../test/auxcred-machine.ts';
+import type { Machine, RunningTpm } from '../test/machine/machine.ts';
+import { type Swtpm, startSwtpm } from '../test/swtpm.ts';
+import { must } from './scratch.ts';
+import { auxcredHost, auxcredTpm, folders, forget, type Way } from './ways.ts';
+
+/** Preparations take long where there are many secrets. */
+const patience = { timeoutMs: 600_000 } as const;
+const unitOf = ({ id }: Way): string => `peer-${id}.service`;
+const isOurs = (way: Way): boolean => way === auxcredHost || way === auxcredTpm;
+
+/** A TPM with an SRK, and PCR 7 measured. */
+export async function tpmWithSrk(folder: string): Promise<Swtpm> {
+  const swtpm = await startSwtpm({ folder, pcrs: { 7: ['a7'.repeat(32)] } });
+  const attributes = 'fixedtpm|fixedparent|sensitivedataorigin|userwithauth|noda|restricted|decrypt';
+  swtpm.tool('tpm2_createprimary', '-C', 'o', '-G', 'ecc256:null:aes128cfb', '-a', attributes, '-c', 'srk.ctx');
+  swtpm.tool('tpm2_flushcontext', '-t');
+  swtpm.tool('tpm2_evictcontrol', '-C', 'o', '-c', 'srk.ctx', '0x81000001');
+  return swtpm;
+}
+
+export interface PeerTpm extends RunningTpm {
+  /** What systemd itself uses; `device` if not given. */
+  readonly systemdDevice?: string;
+}
+
+export class PeerMachine {
+  readonly machine: Machine;
+  readonly #device: string;
+  readonly #ways: readonly Way[];
+  #names: readonly string[] = [];
+  #period = 1;
+
+  private constructor(machine: Machine, device: string, ways: readonly Way[]) {
+    this.machine = machine;
+    this.#device = device;
+    this.#ways = ways;
+  }
+
+  /** Calls `work` with a machine that is on, with a seed that is sealed to its host key. */
+  static async use(
+    ways: readonly Way[],
+    startTpm: (folder: string) => Promise<PeerTpm>,
+    work: (peers: PeerMachine) => Promise<void>,
+  ): Promise<void> {
+    let systemdDevice: string | undefined;
+    const tpm = async (folder: string): Promise<RunningTpm> => {
+      const started = await startTpm(folder);
+      systemdDevice = started.systemdDevice ?? started.device;
+      return started;
+    };
+    const machine = await auxcredMachine({ systemd: 'peers', name: 'bench', tpm });
+    try {
+      await machine.boot();
+      await nameTpm(machine, systemdDevice ?? '');
+      await machine.shell(`systemctl daemon-reexec; mkdir -p ${folders.rest} /usr/local/lib/peers`);
+      await machine.run(['auxcred', 'seal', '--no-recovery']);
+      await work(new PeerMachine(machine, machine.tpm?.device ?? '', ways));
+    } finally {
+      await machine.destroy();
+    }
+  }
+
+  /** The values that are compared are those that auxcred's own command prints, without the broker. */
+  async declare(size: number): Promise<void> {
+    const { machine } = this;
+    this.#names = Array.from({ length: size }, (_, i) => `key-${String(i + 1)}`);
+    this.#period = 1;
+    await this.#writeManifest();
+    for (const way of this.#ways) await this.#writeUnit(way);
+    await machine.run(['auxcred', 'apply'], patience);
+    await machine.systemctl('daemon-reload');
+    await machine.shell(`${forget}; rm -rf ${folders.values}; mkdir -p -m 700 ${folders.values}`);
+    for (let i = 0; i < size; i += 100) {
+      const some = this.#names.slice(i, i + 100).map((name) => `--file=${name}`);
+      const copy = `cp -L "$CREDENTIALS_DIRECTORY"/* ${folders.values}`;
+      await machine.run(['auxcred', 'run', ...some, '--', 'sh', '-c', copy], patience);
+    }
+    await machine.shell(`cd ${folders.values}; sha256sum -- * > ${folders.sums}`);
+    await machine.shell(`test "$(cut -d ' ' -f 1 ${folders.sums} | sort -u | wc -l)" = ${String(size)}`);
+  }
+
+  /** @returns milliseconds */
+  async store(way: Way): Promise<number> {
+    return await this.timed(way.store);
+  }
+
+  async sealTo(key: 'host' | 'tpm2'): Promise<void> {
+    const more = key === 'tpm2' ? [`--tpm2-device=${this.#device}`, '--tpm2-pcrs=7'] : [];
+    this.#period = 1;
+    await this.#writeManifest();
+    await this.machine.run(['auxcred', 'reseal', `--with-key=${key}`, ...more]);
+    await this.machine.run(['auxcred', 'provision'], patience);
+  }
+
+  /** @returns milliseconds from nothing running until every secret is there and was compared */
+  async deliver(way: Way): Promise<number> {
+    await this.#stopBroker(way);
+    return await this.timed(`systemctl start ${unitOf(way)}`);
+  }
+
+  /** @returns milliseconds until the first secret is another one at rest */
+  async rotate(way: Way): Promise<number> {
+    if (isOurs(way)) {
+      this.#period++;
+      await this.#writeManifest();
+    }
+    return await this.timed(way.rotate);
+  }
+
+  /** @throws Error unless the first secret, and no other, is now delivered with another value */
+  async checkRotated(way: Way): Promise<void> {
+    await this.#stopBroker(way);
+    await this.machine.run(['systemctl', 'start', unitOf(way)], { ...patience, check: false });
+    const said = (await this.machine.read(`/run/peers/${way.id}.out`)).toString();
+    if (said !== 'key-1: FAILED\n') throw new Error(`${way.label} did not rotate the first secret alone: ${said}`);
+  }
+
+  /** What the numbers depend on: processor and memory first. */
+  async facts(): Promise<Readonly<Record<string, string>>> {
+    const script = [
+      'node --version | tr -d v',
+      'systemctl --version | cut -d " " -f 2',
+      'age --version',
+      'gpg --version | cut -d " " -f 3',
+      'pass version | grep -o "v[0-9][0-9.]*" | tr -d v',
+    ];
+    const { stdout } = await this.machine.shell(script.map((line) => `${line} | head -n 1`).join('\n'));
+    const [node = '', systemd = '', ageVersion = '', gnupg = '', password = ''] = stdout.trim().split('\n');
+    return {
+      processor: `${String(availableParallelism())} cores of ${cpus()[0]?.model ?? process.arch}`,
+      memory: `${(totalmem() / 2 ** 30).toFixed(0)} GiB`,
+      Linux: release().replace(/-.*/, ''),
+      systemd,
+      Node: node,
+      age: ageVersion,
+      GnuPG: gnupg,
+      pass: password,
+      swtpm: /[0-9][0-9.]+/.exec(must('swtpm', ['--version']))?.[0] ?? '',
+    };
+  }
+
+  /** Milliseconds that a script takes, by the machine's clock. */
+  async timed(script: string): Promise<number> {
+    const whole = `start=$(date +%s%N); { ${script}\n} > /dev/null; echo $(( $(date +%s%N) - start ))`;
+    return Number((await this.machine.shell(whole, patience)).stdout) / 1e6;
+  }
+
+  async #stopBroker(way: Way): Promise<void> {
+    if (!isOurs(way)) return;
+    await this.machine.shell(
+      'systemctl stop auxcred.service; systemctl reset-failed auxcred.service auxcred.socket; ' +
+        'systemctl start auxcred.socket',
+    );
+  }
+
+  async #writeManifest(): Promise<void> {
+    const units = this.#ways.filter(isOurs).map(unitOf);
+    const period = { rotate: 'monthly', period: `2025-${String(this.#period).padStart(2, '0')}` };
+    const secrets = this.#names.map((name, i) => secretToml(name, units, i === 0 ? period : {}));
+    await this.machine.write(manifestPath('peers'), secrets.join(''));
+  }
+
+  async #writeUnit(way: Way): Promise<void> {
+    const script = [
+      '#!/bin/sh -eu',
+      'cd "${CREDENTIALS_DIRECTORY:-$RUNTIME_DIRECTORY}"',
+      way.fetch ?? '',
+      `exec sha256sum --check --quiet --strict ${folders.sums}`,
+    ];
+    await this.machine.write(`/usr/local/lib/peers/${way.id}`, `${script.join('\n')}\n`, 0o755);
+    const unit = [
+      '[Unit]',
+      'StartLimitIntervalSec=0',
+      '[Service]',
+      'Type=oneshot',
+      `ExecStart=/usr/local/lib/peers/${way.id}`,
+      `StandardOutput=truncate:/run/peers/${way.id}.out`,
+      'StandardError=journal',
+      ...way.lines(this.#names),
+    ];
+    await this.machine.write(`/etc/systemd/system/${unitOf(way)}`, `${unit.join('\n')}\n`);
+  }
+}
