@@ -29,13 +29,15 @@ export interface PeerTpm extends RunningTpm {
 export class PeerMachine {
   readonly machine: Machine;
   readonly #device: string;
+  readonly #systemdDevice: string;
   readonly #ways: readonly Way[];
   #names: readonly string[] = [];
   #period = 1;
 
-  private constructor(machine: Machine, device: string, ways: readonly Way[]) {
+  private constructor(machine: Machine, tpm: PeerTpm, ways: readonly Way[]) {
     this.machine = machine;
-    this.#device = device;
+    this.#device = tpm.device;
+    this.#systemdDevice = tpm.systemdDevice ?? tpm.device;
     this.#ways = ways;
   }
 
@@ -45,19 +47,17 @@ export class PeerMachine {
     startTpm: (folder: string) => Promise<PeerTpm>,
     work: (peers: PeerMachine) => Promise<void>,
   ): Promise<void> {
-    let systemdDevice: string | undefined;
-    const tpm = async (folder: string): Promise<RunningTpm> => {
-      const started = await startTpm(folder);
-      systemdDevice = started.systemdDevice ?? started.device;
-      return started;
-    };
+    let running: PeerTpm | undefined;
+    const tpm = async (folder: string): Promise<RunningTpm> => (running = await startTpm(folder));
     const machine = await auxcredMachine({ systemd: 'peers', name: 'bench', tpm });
     try {
       await machine.boot();
-      await nameTpm(machine, systemdDevice ?? '');
+      if (running === undefined) throw new Error('the machine has no TPM');
+      const peers = new PeerMachine(machine, running, ways);
+      await nameTpm(machine, peers.#systemdDevice);
       await machine.shell(`systemctl daemon-reexec; mkdir -p ${folders.rest} /usr/local/lib/peers`);
       await machine.run(['auxcred', 'seal', '--no-recovery']);
-      await work(new PeerMachine(machine, machine.tpm?.device ?? '', ways));
+      await work(peers);
     } finally {
       await machine.destroy();
     }
@@ -144,7 +144,8 @@ export class PeerMachine {
 
   /** Milliseconds that a script takes, by the machine's clock. */
   async timed(script: string): Promise<number> {
-    const whole = `start=$(date +%s%N); { ${script}\n} > /dev/null; echo $(( $(date +%s%N) - start ))`;
+    const environment = `export SYSTEMD_TPM2_DEVICE=${this.#systemdDevice}`;
+    const whole = `${environment}; start=$(date +%s%N); { ${script}\n} > /dev/null; echo $(( $(date +%s%N) - start ))`;
     return Number((await this.machine.shell(whole, patience)).stdout) / 1e6;
   }
 

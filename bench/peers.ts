@@ -92,11 +92,13 @@ function reportWay({ way, ours, size, took }: Result): void {
     [`${secrets} delivered`, 'delivery'],
     [`one of ${secrets} rotated`, 'rotation'],
   ] as const) {
-    const against = { peer: ours.label, peerTook: other?.[kind] ?? Number.NaN };
     const data = { kind, way: way.id, label: way.label, secrets: size };
-    if (own === undefined) {
-      const line = { measured: `${way.label} not run`, against: `${against.peer} ${milliseconds(against.peerTook)}` };
-      report({ what, ...line, ratio: '', goal: '', data });
-    } else compare({ what, by: way.label, took: own[kind], ...against, data: { ...data, milliseconds: own[kind] } });
+    const line = { what, measured: `${ours.label} ${milliseconds(other?.[kind] ?? Number.NaN)}`, ratio: '', goal: '' };
+    if (own === undefined) report({ ...line, against: `${way.label} not run`, data });
+    else if (way === ours) report({ ...line, against: '', data: { ...data, milliseconds: own[kind] } });
+    else {
+      const against = { peer: way.label, peerTook: own[kind], data: { ...data, milliseconds: own[kind] } };
+      compare({ what, by: ours.label, took: other?.[kind] ?? Number.NaN, ...against });
+    }
   }
 }

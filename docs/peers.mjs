@@ -174,16 +174,8 @@ const cutTable = () =>
   table(
     ['', 'auxcred', 'systemd-creds'],
     [
-      ...ofKind('power cuts').map(({ cuts, ours, theirs }) => [
-        `lockout counter, highest in ${cuts} power cuts after an unseal each`,
-        ours,
-        theirs,
-      ]),
-      ...ofKind('lockout').map(({ cuts, ours, theirs }) => [
-        `in a lockout that ${cuts} cuts after the use of a PIN object led to`,
-        ours,
-        theirs,
-      ]),
+      ...ofKind('power cuts').map(({ ours, theirs }) => ['power cuts, each after an unseal', ours, theirs]),
+      ...ofKind('lockout').map(({ ours, theirs }) => ['in the lockout that systemd-creds led to', ours, theirs]),
     ],
   );
 
