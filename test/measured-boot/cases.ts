@@ -29,7 +29,7 @@ export async function sealInMachine(machine: MeasuredMachine, options: string): 
  * @returns what the probes find then
  */
 export async function pushInMachine(machine: MeasuredMachine, host: readonly string[]): Promise<Probes> {
-  await machine.run(`
+  const script = `
     umask 077
     mkdir -p /root/vault
     cat > /root/identity << 'END'
@@ -53,8 +53,10 @@ ${host.join('\n')}
 END
     auxcred enroll > /root/enrollment
     auxcred enroll machine --vault=/root/vault --from=/root/enrollment
-    auxcred push --vault=/root/vault --manifest machine
-    systemctl restart early normal late`);
+    auxcred push --vault=/root/vault --timeout=900 --manifest machine
+    systemctl restart early normal late`;
+  // Five starts of the program, each of which is seconds of emulation.
+  await machine.run(script, { timeoutMs: 900_000 });
   return await served(machine);
 }
 
