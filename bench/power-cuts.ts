@@ -22,6 +22,9 @@ interface Endured {
 async function endure(machine: Machine, swtpm: Swtpm, unseal: string, most: number): Promise<Endured> {
   const counter = (): number => property(swtpm, 'TPM2_PT_LOCKOUT_COUNTER');
   const limit = property(swtpm, 'TPM2_PT_MAX_AUTH_FAIL');
+  // What was used before counts at the next power cut.
+  await swtpm.powerCut();
+  swtpm.tool('tpm2_dictionarylockout', '--clear-lockout');
   if (counter() !== 0) throw new Error('the lockout counter is not 0 to begin with');
   for (let cuts = 0; cuts < most; cuts++) {
     if (counter() >= limit) return { cuts, counter: counter(), locked: true };
@@ -41,8 +44,6 @@ export async function benchPowerCuts(machine: Machine, swtpm: Swtpm, most: numbe
   await machine.shell(`systemctl stop auxcred.service auxcred.socket; ${encrypt}`);
   const unseal = `auxcred unseal --tpm2-device=${swtpm.device}`;
   const decrypt = `${creds} --name=cut decrypt /etc/cut.cred -`;
-  // What came before has used this TPM, too.
-  swtpm.tool('tpm2_dictionarylockout', '--clear-lockout');
   const ours = await endure(machine, swtpm, unseal, most);
   const theirs = await endure(machine, swtpm, decrypt, most);
   report({
