@@ -25,10 +25,15 @@ const wrapKey = ({ shared, salt, label }: Wrapping): Uint8Array =>
 export function wrapFileKey(fileKey: Uint8Array, wrapping: Wrapping): Uint8Array {
   const key = wrapKey(wrapping);
   try {
-    return encrypt({ key, nonce: zeroNonce }, fileKey);
+    return sealFileKey(fileKey, key);
   } finally {
     key.fill(0);
   }
+}
+
+/** As {@link wrapFileKey}, with the wrap key itself (32 bytes), which the caller wipes and uses once. */
+export function sealFileKey(fileKey: Uint8Array, key: Uint8Array): Uint8Array {
+  return encrypt({ key, nonce: zeroNonce }, fileKey);
 }
 
 /**

@@ -9,7 +9,7 @@ import { readIfPresent } from '../system/files.ts';
 import { waysOut } from '../system/ways-out.ts';
 import { damagedFile, openAgeFile } from './file.ts';
 import { parseHeader } from './header.ts';
-import { scryptUnwrapper } from './scrypt.ts';
+import { scryptStanza, scryptUnwrapper } from './scrypt.ts';
 import { sshUnwrapper } from './ssh-ed25519.ts';
 import { x25519Unwrapper } from './x25519.ts';
 
@@ -31,10 +31,15 @@ export type Recipients = { readonly recipients: readonly string[] } | { readonly
  * @throws Failure `usage` for an invalid recipient, `system` if the age program is needed and fails
  */
 export async function encryptTo(lock: Recipients, plaintext: Uint8Array): Promise<Uint8Array> {
-  const { Encrypter } = await library();
+  const { Encrypter, Stanza } = await library();
   const encrypter = new Encrypter();
   if ('passphrase' in lock) {
-    encrypter.setPassphrase(lock.passphrase);
+    encrypter.addRecipient({
+      async wrapFileKey(fileKey) {
+        const { args, body } = await scryptStanza(lock.passphrase, fileKey);
+        return [new Stanza([...args], body)];
+      },
+    });
     return await encrypter.encrypt(plaintext);
   }
   // The library knows age's own recipients only; the age program knows ssh keys and plugins.

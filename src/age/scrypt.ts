@@ -1,10 +1,10 @@
 /** The scrypt stanza of age (C2SP age.md): `-> scrypt SALT LOGN`, a file key wrapped under a passphrase. */
-import { scrypt } from 'node:crypto';
+import { randomBytes, scrypt } from 'node:crypto';
 import { promisify } from 'node:util';
 import { utf8 } from '../bytes.ts';
 import type { Unwrapper } from './file.ts';
-import { openFileKey } from './file-key.ts';
-import { decodeBase64, malformed } from './header.ts';
+import { openFileKey, sealFileKey } from './file-key.ts';
+import { decodeBase64, encodeBase64, malformed, type Stanza } from './header.ts';
 
 const type = 'scrypt';
 const label = 'age-encryption.org/v1/scrypt';
@@ -13,7 +13,37 @@ const blockSize = 8;
 /** 2^20 blocks of 1 KiB take 1 GiB and some seconds. The age library has the same limit. */
 const highestLogN = 20;
 
+/** As age and the age library write it: 256 MiB, and about a second. */
+const usualLogN = 18;
+
 const derive = promisify<Uint8Array, Uint8Array, number, object, Buffer>(scrypt);
+
+/** The wrap key (32 bytes) of a passphrase, which the caller wipes. OpenSSL derives it: JavaScript takes ten times as long. */
+async function wrapKey(passphrase: string, salt: Uint8Array, logN: number): Promise<Uint8Array> {
+  const cost = 2 ** logN;
+  const secret = utf8(passphrase);
+  try {
+    return await derive(secret, Buffer.concat([Buffer.from(label), salt]), 32, {
+      cost,
+      blockSize,
+      parallelization: 1,
+      maxmem: 2 * 128 * cost * blockSize,
+    });
+  } finally {
+    secret.fill(0);
+  }
+}
+
+/** Wraps a file key (16 bytes) under a passphrase, with a work factor of 2^18. A file has no other stanza beside it. */
+export async function scryptStanza(passphrase: string, fileKey: Uint8Array): Promise<Stanza> {
+  const salt = randomBytes(saltLength);
+  const key = await wrapKey(passphrase, salt, usualLogN);
+  try {
+    return { args: [type, encodeBase64(salt), String(usualLogN)], body: sealFileKey(fileKey, key) };
+  } finally {
+    key.fill(0);
+  }
+}
 
 /**
  * Opens with a passphrase. Unwrapping returns undefined if the passphrase is wrong.
@@ -30,15 +60,7 @@ export function scryptUnwrapper(passphrase: string): Unwrapper {
       if (mine.args.length !== 3 || saltBytes.length !== saltLength || !/^[1-9][0-9]?$/.test(logN))
         throw malformed('a scrypt stanza without a salt or a work factor');
       if (Number(logN) > highestLogN) throw malformed('a scrypt stanza with a work factor that is too high');
-      const cost = 2 ** Number(logN);
-      const secret = utf8(passphrase);
-      const key = await derive(secret, Buffer.concat([Buffer.from(label), saltBytes]), 32, {
-        cost,
-        blockSize,
-        parallelization: 1,
-        maxmem: 2 * 128 * cost * blockSize,
-      });
-      secret.fill(0);
+      const key = await wrapKey(passphrase, saltBytes, Number(logN));
       try {
         return openFileKey(mine.body, key);
       } finally {

@@ -4,7 +4,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Encrypter, generateHybridIdentity, generateX25519Identity, identityToRecipient } from 'age-encryption';
+import {
+  Decrypter,
+  Encrypter,
+  generateHybridIdentity,
+  generateX25519Identity,
+  identityToRecipient,
+} from 'age-encryption';
 import { parseHeader } from '../../src/age/header.ts';
 import { decryptWith, encryptTo, type Identities } from '../../src/age/identities.ts';
 import { isFailure } from './expect.ts';
@@ -71,6 +77,17 @@ before(async () => {
 });
 after(() => {
   rmSync(folder, { recursive: true });
+});
+
+test('the age library opens what is encrypted to a passphrase, whose work factor is that of age', async () => {
+  const file = await encryptTo({ passphrase: 'correct horse' }, content);
+  assert.deepEqual(
+    parseHeader(file).stanzas.map(({ args }) => [args[0], args[2]]),
+    [['scrypt', '18']],
+  );
+  const decrypter = new Decrypter();
+  decrypter.addPassphrase('correct horse');
+  assert.ok(content.equals(await decrypter.decrypt(file)));
 });
 
 describe('a file for', () => {

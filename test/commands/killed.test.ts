@@ -73,9 +73,9 @@ after(() => {
   rmSync(folder, { recursive: true, force: true });
 });
 
-/** Runs auxcred under strace, threads included, which stops it at the calls that are traced only. */
+/** Runs auxcred under strace, threads included. */
 const traced = (options: readonly string[], args: readonly string[], input = '') =>
-  spawnSync('strace', ['-f', '-qq', '--seccomp-bpf', ...options, process.execPath, 'dist/auxcred.cjs', ...args], {
+  spawnSync('strace', ['-f', '-qq', ...options, process.execPath, 'dist/auxcred.cjs', ...args], {
     encoding: 'utf8',
     input,
     env: { PATH: process.env['PATH'] },
@@ -96,7 +96,11 @@ const changesNothing = ({ call, line }: KillPoint): boolean =>
 /** The system calls that change files below `root`, but one alone of those before which the files are the same. */
 function changesOf(root: string, args: readonly string[], input = ''): KillPoint[] {
   const log = join(folder, 'trace');
-  const { status, stderr } = traced(['-y', '-s', '200', '-e', `trace=${calls.join(',')}`, '-o', log], args, input);
+  const { status, stderr } = traced(
+    ['--seccomp-bpf', '-y', '-s', '200', '-e', `trace=${calls.join(',')}`, '-o', log],
+    args,
+    input,
+  );
   assert.equal(status, 0, stderr);
   const counts = new Map<string, number>();
   const changes = readFileSync(log, 'utf8')
