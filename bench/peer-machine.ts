@@ -1,4 +1,4 @@
-/** A machine in which several ways deliver the same secrets, each to a unit of its own that compares all of them. */
+/** A machine in which several ways deliver the same secrets, each to units of its own that compare all of them. */
 import { availableParallelism, cpus, release, totalmem } from 'node:os';
 import { auxcredMachine, manifestPath, nameTpm, secretToml } from '../test/auxcred-machine.ts';
 import type { Machine, RunningTpm } from '../test/machine/machine.ts';
@@ -8,7 +8,16 @@ import { auxcredHost, auxcredTpm, folders, forget, type Way } from './ways.ts';
 
 /** Preparations take long where there are many secrets. */
 const patience = { timeoutMs: 600_000 } as const;
-const unitOf = ({ id }: Way): string => `peer-${id}.service`;
+/** The most credentials of one unit. systemd has a folder for them with room for fewer than 1,000 files. */
+const perUnit = 100;
+
+/** A unit of a way, and the secrets that it gets. */
+interface PeerUnit {
+  readonly name: string;
+  readonly names: readonly string[];
+  /** The checksums of these secrets. */
+  readonly sums: string;
+}
 const isOurs = (way: Way): boolean => way === auxcredHost || way === auxcredTpm;
 
 /** A TPM with an SRK, and PCR 7 measured. */
@@ -69,7 +78,8 @@ export class PeerMachine {
     this.#names = Array.from({ length: size }, (_, i) => `key-${String(i + 1)}`);
     this.#period = 1;
     await this.#writeManifest();
-    for (const way of this.#ways) await this.#writeUnit(way);
+    await machine.shell(`rm -f /etc/systemd/system/peer-*.service ${folders.sums}*`);
+    for (const way of this.#ways) await this.#writeUnits(way);
     await machine.run(['auxcred', 'apply'], patience);
     await machine.systemctl('daemon-reload');
     await machine.shell(`${forget}; rm -rf ${folders.values}; mkdir -p -m 700 ${folders.values}`);
@@ -78,7 +88,8 @@ export class PeerMachine {
       const copy = `cp -L "$CREDENTIALS_DIRECTORY"/* ${folders.values}`;
       await machine.run(['auxcred', 'run', ...some, '--', 'sh', '-c', copy], patience);
     }
-    await machine.shell(`cd ${folders.values}; sha256sum -- * > ${folders.sums}`);
+    const sums = this.#unitsOf(auxcredHost).map((unit) => `sha256sum -- ${unit.names.join(' ')} > ${unit.sums}`);
+    await machine.shell(`cd ${folders.values}; sha256sum -- * > ${folders.sums}; ${sums.join('; ')}`);
     await machine.shell(`test "$(cut -d ' ' -f 1 ${folders.sums} | sort -u | wc -l)" = ${String(size)}`);
   }
 
@@ -98,8 +109,9 @@ export class PeerMachine {
   /** @returns milliseconds from nothing running until every secret is there and was compared */
   async deliver(way: Way): Promise<number> {
     await this.#stopBroker();
-    const journal = `journalctl --no-pager --output=cat --lines=20 --unit=${unitOf(way)} --unit=auxcred.service`;
-    return await this.timed(`systemctl start ${unitOf(way)} || { ${journal} >&2; exit 1; }`);
+    const units = this.#unitsOf(way).map(({ name }) => name);
+    const journal = 'journalctl --no-pager --output=cat --lines=40 --unit="peer-*" --unit=auxcred.service';
+    return await this.timed(`systemctl start ${units.join(' ')} || { ${journal} >&2; exit 1; }`);
   }
 
   /** @returns milliseconds until the first secret is another one at rest */
@@ -114,8 +126,9 @@ export class PeerMachine {
   /** @throws Error unless the first secret, and no other, is now delivered with another value */
   async checkRotated(way: Way): Promise<void> {
     await this.#stopBroker();
-    await this.machine.run(['systemctl', 'start', unitOf(way)], { ...patience, check: false });
-    const said = (await this.machine.read(`/run/peers/${way.id}.out`)).toString();
+    const units = this.#unitsOf(way).map(({ name }) => name);
+    await this.machine.run(['systemctl', 'start', ...units], { ...patience, check: false });
+    const said = (await this.machine.shell(`cat ${units.map((unit) => `/run/peers/${unit}.out`).join(' ')}`)).stdout;
     if (said !== 'key-1: FAILED\n') throw new Error(`${way.label} did not rotate the first secret alone: ${said}`);
   }
 
@@ -159,30 +172,49 @@ export class PeerMachine {
   }
 
   async #writeManifest(): Promise<void> {
-    const units = this.#ways.filter(isOurs).map(unitOf);
+    const units = this.#ways.filter(isOurs).flatMap((way) => this.#unitsOf(way));
     const period = { rotate: 'monthly', period: `2025-${String(this.#period).padStart(2, '0')}` };
-    const secrets = this.#names.map((name, i) => secretToml(name, units, i === 0 ? period : {}));
+    const secrets = this.#names.map((name, i) => {
+      const wanting = units.filter(({ names }) => names.includes(name));
+      return secretToml(
+        name,
+        wanting.map((unit) => unit.name),
+        i === 0 ? period : {},
+      );
+    });
     await this.machine.write(manifestPath('peers'), secrets.join(''));
   }
 
-  async #writeUnit(way: Way): Promise<void> {
+  /** A program of its own brings all secrets into one unit; as credentials they are those of several. */
+  #unitsOf({ id, fetch }: Way): PeerUnit[] {
+    if (fetch !== undefined) return [{ name: `peer-${id}.service`, names: this.#names, sums: folders.sums }];
+    return Array.from({ length: Math.ceil(this.#names.length / perUnit) }, (_, i) => ({
+      name: `peer-${id}-${String(i)}.service`,
+      names: this.#names.slice(i * perUnit, (i + 1) * perUnit),
+      sums: `${folders.sums}-${String(i)}`,
+    }));
+  }
+
+  async #writeUnits(way: Way): Promise<void> {
     const script = [
       '#!/bin/sh -eu',
       'cd "${CREDENTIALS_DIRECTORY:-$RUNTIME_DIRECTORY}"',
       way.fetch ?? '',
-      `exec sha256sum --check --quiet --strict ${folders.sums}`,
+      'exec sha256sum --check --quiet --strict "$1"',
     ];
     await this.machine.write(`/usr/local/lib/peers/${way.id}`, `${script.join('\n')}\n`, 0o755);
-    const unit = [
-      '[Unit]',
-      'StartLimitIntervalSec=0',
-      '[Service]',
-      'Type=oneshot',
-      `ExecStart=/usr/local/lib/peers/${way.id}`,
-      `StandardOutput=truncate:/run/peers/${way.id}.out`,
-      'StandardError=journal',
-      ...way.lines(this.#names),
-    ];
-    await this.machine.write(`/etc/systemd/system/${unitOf(way)}`, `${unit.join('\n')}\n`);
+    for (const { name, names, sums } of this.#unitsOf(way)) {
+      const unit = [
+        '[Unit]',
+        'StartLimitIntervalSec=0',
+        '[Service]',
+        'Type=oneshot',
+        `ExecStart=/usr/local/lib/peers/${way.id} ${sums}`,
+        `StandardOutput=truncate:/run/peers/${name}.out`,
+        'StandardError=journal',
+        ...way.lines(names),
+      ];
+      await this.machine.write(`/etc/systemd/system/${name}`, `${unit.join('\n')}\n`);
+    }
   }
 }

@@ -22,7 +22,7 @@ const duration = (milliseconds) => {
 // The plot. Pixels.
 const width = 960;
 const height = 500;
-const plot = { left: 78, right: 726, top: 60, bottom: 446 };
+const plot = { left: 78, right: 700, top: 60, bottom: 446 };
 const label = { size: 13, apart: 18 };
 
 const points = ways.map(({ id }) =>
@@ -97,7 +97,7 @@ function labelled() {
     }),
     ...ends
       .filter(({ whole }) => !whole)
-      .map(({ way, x, y }) => text(x - 8, rounded(y - 10), way.label, { kind: `label ${way.id}`, anchor: 'end' })),
+      .map(({ way, x, y }) => text(x + 9, rounded(y + 4), way.label, { kind: `label ${way.id}`, anchor: 'start' })),
   ];
 }
 
@@ -119,12 +119,12 @@ const style = `
   .page { fill: #ffffff; }
   text { fill: currentColor; font-size: ${label.size}px; }
   .quiet { fill-opacity: 0.75; font-size: 12px; } .heading { font-size: 15px; font-weight: 600; }
-  .label { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round; fill: var(--hue); }
+  .label { paint-order: stroke; stroke: #ffffff; stroke-width: 4px; stroke-linejoin: round; }
   .grid { stroke: currentColor; stroke-opacity: 0.15; fill: none; }
-  .line { fill: none; stroke: var(--hue); stroke-width: 1.8; } .leader { fill: none; stroke: var(--hue); }
-  .dot { fill: var(--hue); }
-  .auxcred-host, .auxcred-tpm { --hue: #0969da; } .creds-host, .creds-tpm { --hue: #bc4c00; }
-  .age { --hue: #1a7f37; } .pass { --hue: #8250df; } .plain { --hue: #6e7781; }
+  .line { fill: none; stroke: currentColor; stroke-width: 1.8; } .leader { fill: none; stroke: currentColor; }
+  .dot { fill: currentColor; }
+  .auxcred-host, .auxcred-tpm { color: #0969da; } .creds-host, .creds-tpm { color: #bc4c00; }
+  .age { color: #1a7f37; } .pass { color: #8250df; } .plain { color: #6e7781; }
   .line.auxcred-host, .line.auxcred-tpm { stroke-width: 3; }
   .line.auxcred-tpm, .line.creds-tpm { stroke-dasharray: 7 5; }
   .label.auxcred-host, .label.auxcred-tpm { font-weight: 600; }
@@ -132,8 +132,8 @@ const style = `
     svg { color: #e6edf3; }
     .page { fill: #0d1117; }
     .label { stroke: #0d1117; }
-    .auxcred-host, .auxcred-tpm { --hue: #58a6ff; } .creds-host, .creds-tpm { --hue: #f0883e; }
-    .age { --hue: #56d364; } .pass { --hue: #bc8cff; } .plain { --hue: #8b949e; }
+    .auxcred-host, .auxcred-tpm { color: #58a6ff; } .creds-host, .creds-tpm { color: #f0883e; }
+    .age { color: #56d364; } .pass { color: #bc8cff; } .plain { color: #8b949e; }
   }`;
 
 const svg =
