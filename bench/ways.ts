@@ -15,6 +15,8 @@ export interface Way {
   readonly fetch?: string;
   /** Shell: encrypts all values at rest, of whatever number they are. */
   readonly store: string;
+  /** Whether its units start one after the other: swtpm has no resource manager, so several at once fill its memory. */
+  readonly serial?: true;
   /** Shell: replaces the first secret with a new random one, at rest. */
   readonly rotate: string;
 }
@@ -40,7 +42,7 @@ function auxcredWay(id: string, label: string): Way {
 }
 
 export const auxcredHost = auxcredWay('auxcred-host', 'auxcred, host key');
-export const auxcredTpm = auxcredWay('auxcred-tpm', 'auxcred, TPM');
+export const auxcredTpm: Way = { ...auxcredWay('auxcred-tpm', 'auxcred, TPM'), serial: true };
 
 function credsWay(id: string, label: string, options: string): Way {
   const folder = `${folders.rest}/${id}`;
@@ -56,7 +58,10 @@ function credsWay(id: string, label: string, options: string): Way {
 }
 
 export const credsHost = credsWay('creds-host', 'systemd-creds, host key', '--with-key=host');
-export const credsTpm = credsWay('creds-tpm', 'systemd-creds, TPM', '--with-key=tpm2 --tpm2-pcrs=7');
+export const credsTpm: Way = {
+  ...credsWay('creds-tpm', 'systemd-creds, TPM', '--with-key=tpm2 --tpm2-pcrs=7'),
+  serial: true,
+};
 
 /** What agenix does at activation, without the owner and mode that it also sets. */
 export const age: Way = {
