@@ -74,6 +74,7 @@ const documentation = [
     'nixos-options.md',
     'nixos.md',
     'operations.md',
+    'peers.json',
     'peers.svg',
     'threat-model.md',
     'vaults.md',

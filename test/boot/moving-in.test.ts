@@ -84,7 +84,11 @@ for (const version of thoroughVersions)
         '--below=one',
         '--dry-run',
       ]);
-      assert.equal(one.stderr, 'auxcred: would put host/web1/one/key (3 bytes) from /srv/key.cred\n');
+      assert.equal(
+        one.stderr,
+        'auxcred: would put host/web1/one/key (3 bytes) from /srv/key.cred\n' +
+          'auxcred: would migrate 1 secret from systemd-creds to host/web1; nothing was changed\n',
+      );
       assert.match((await machine.run(['auxcred', 'migrate', 'systemd-creds'])).stderr, /migrated 0 secrets/);
     });
 
