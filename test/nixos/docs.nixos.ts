@@ -172,7 +172,7 @@ describe('the pages for NixOS', () => {
       ['Install', 'Declare', 'Seal', "Users' passwords", 'Impermanence', 'The initrd', 'Public halves'],
     );
     const others = deploying.filter(({ text }) => !isShell(text)).map(({ heading }) => heading);
-    assert.deepEqual(others, ['colmena', 'Secrets of users']);
+    assert.deepEqual(others, ['colmena', "Users' secrets"]);
   });
 
   test('run commands that auxcred has', () => {
