@@ -90,12 +90,16 @@ export async function caughtUp(
 
 /**
  * The active store has the counter's next number; until the counter reaches it, the store before would be accepted too.
+ * @returns by how much the counter was raised: 0 if there is none, or if the TPM failed
  */
-export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined): Promise<void> {
+export async function raised(counter: Pick<TpmCounter, 'increment'> | undefined): Promise<0 | 1> {
+  if (!counter) return 0;
   try {
-    await counter?.increment();
+    await counter.increment();
+    return 1;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     warn(`the TPM's counter was not raised: ${error.message}`, 'auxcred provision tries again');
+    return 0;
   }
 }

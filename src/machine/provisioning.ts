@@ -93,7 +93,7 @@ export async function provisionManifest(
 /** The same with seeds that are already open, which the caller wipes. @throws Failure */
 export async function provisionWith(
   root: string,
-  { payload, counter }: OpenedSeeds,
+  { payload, counter }: Pick<OpenedSeeds, 'payload' | 'counter'>,
   manifest: Manifest,
   { early, acceptClock, acceptOlder, switching = false }: ProvisionFlags,
 ): Promise<Activated> {

@@ -18,11 +18,10 @@ import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { applyToUnits } from './applying.ts';
-import { counterOf } from './counter.ts';
 import { openersOf } from './openers.ts';
 import { provisionWith, sayHeld } from './provisioning.ts';
 import { unitFailures } from './restarts.ts';
-import { boundWhenRunning, sealMachine, wantedPolicy, withPolicy } from './sealing.ts';
+import { boundWhenRunning, type SealWishes, sealMachine, wantedPolicy, withPolicy } from './sealing.ts';
 import { oneAtATime } from './store-lock.ts';
 
 /** What arrived, and for which machine. */
@@ -77,6 +76,8 @@ interface Sound {
   readonly pushed: Pushed;
   readonly judged: Judged;
 }
+
+type ActiveSeeds = Pick<OpenedSeeds, 'payload' | 'counter'>;
 
 interface Work<T> {
   readonly opened: (sound: Sound) => Promise<T>;
@@ -137,12 +138,18 @@ async function carriedOut(
   const paths = pathsUnder(root);
   const under = begun(pushed, arrived);
   writePushed(paths, under);
-  if (!opened) await sealMachine(root, payload, { acceptOlder: request.acceptOlder, acceptWeak: true, srk });
+  // Seeds that are locked from now on do not open again before the next boot.
+  const seeds = opened ?? (await sealed(root, payload, { acceptOlder: request.acceptOlder, acceptWeak: true, srk }));
   writeFiles(paths, request, arrived);
-  const known = opened ?? (await sealedJustNow(paths, payload, srk));
-  const result = await apply(root, known, judged.manifest, request.acceptOlder);
+  const result = await apply(root, seeds, judged.manifest, request.acceptOlder);
   if (result.failure === undefined) writePushed(paths, finished(paths, under));
   return result;
+}
+
+/** Seals seeds that were sent. @throws Failure */
+async function sealed(root: string, payload: Payload, wishes: SealWishes): Promise<ActiveSeeds> {
+  const counter = await sealMachine(root, payload, wishes);
+  return { payload, ...(counter && { counter }) };
 }
 
 const actionsOf = (steps: readonly UnitStep[]): Result['units'] => steps.map(({ unit, action }) => ({ unit, action }));
@@ -161,12 +168,12 @@ function refuseOlderStore(paths: Paths, { payload, counter }: OpenedSeeds): void
  */
 async function apply(
   root: string,
-  opened: OpenedSeeds,
+  seeds: ActiveSeeds,
   manifest: Manifest,
   acceptOlder: boolean,
 ): Promise<Result & { told: Told }> {
   const flags = { early: false, acceptClock: false, acceptOlder };
-  const provisioned = await provisionWith(root, opened, manifest, flags);
+  const provisioned = await provisionWith(root, seeds, manifest, flags);
   const told = applyToUnits(root, manifest, provisioned, true);
   const units = told.taken.map(({ unit, action }) => ({ unit, action }));
   if (sayHeld(provisioned) === 0) return { told, units, failure: undefined };
@@ -248,17 +255,4 @@ function refuseUnknownToBroker(pins: Pins | undefined, coming: readonly Scope[])
         'auxcred push --reseal and a reboot lock them',
     },
   );
-}
-
-/** Seeds that were sealed a moment ago: with a lock they may not open again before the next boot. @throws Failure */
-async function sealedJustNow(paths: Paths, payload: Payload, srk: OpenedSeeds['srk']): Promise<OpenedSeeds> {
-  const pinned = pinsIn(paths)?.counter;
-  const counter = pinned && (await counterOf(payload.sealing, pinned, srk));
-  return {
-    payload,
-    openedBy: 'tpm2',
-    srk,
-    policy: undefined,
-    ...(pinned && counter ? { counter: { ...pinned, ...counter } } : {}),
-  };
 }

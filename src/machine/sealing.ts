@@ -27,7 +27,7 @@ import {
 import { policyText, tpmObjects } from '../seeds/policies.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { sealPayload } from '../seeds/seal.ts';
-import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { refuseRewound, type TpmCounter } from '../seeds/tpm-counter.ts';
 import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
@@ -65,6 +65,7 @@ export interface SealWishes {
  * Seals `payload` as its sealing says, opens the result with this machine's own keys, and only then replaces the old
  * seeds. If killed at any point, it leaves either the old seeds or the new ones, and they open. The caller holds the
  * lock, and wipes the payload.
+ * @returns the counter of the TPM that they are sealed to; undefined if it has none
  * @throws Failure and leaves everything unchanged: `older` for a snapshot that is older than the TPM's counter,
  * `other-tpm` for a TPM that did not open the seeds; where a configuration renders them, `not-pinned` if its pins, and
  * `refused` if its unit files do not fit
@@ -73,7 +74,7 @@ export async function sealMachine(
   root: string,
   given: Payload,
   { acceptOlder, acceptWeak = false, srk, branches, beforehand, installed }: SealWishes,
-): Promise<void> {
+): Promise<TpmCounter | undefined> {
   const paths = pathsUnder(root);
   const { scopes, sealing: reached } = given;
   const sealing = installed && reached.device !== undefined ? { ...reached, ...installed } : reached;
@@ -111,7 +112,7 @@ export async function sealMachine(
     },
   });
   recordBoot(paths, sealing);
-  if (active) await raised(counter);
+  const raise = active ? await raised(counter) : 0;
   if (systemIsRunning(root)) {
     // A key that is left over: an earlier run was killed before systemd loaded the drop-in that no longer needs it.
     if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
@@ -127,6 +128,7 @@ export async function sealMachine(
       `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
         `${counterText(before.counter.index)} removes it`,
     );
+  return counter && { ...counter, start: counter.value, value: counter.value + raise };
 }
 
 /**
