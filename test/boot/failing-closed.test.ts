@@ -51,9 +51,12 @@ for (const version of systemdVersions)
           .stdout;
         assert.match(told, reason);
       } finally {
-        await machine.shell(
-          `rm -rf ${store} /etc/auxcred; cp -a /root/store ${store}; cp -a /root/etc /etc/auxcred; systemctl start auxcred.socket auxcred-stage.socket`,
-        );
+        await machine.shell(`
+          rm -rf ${store} /etc/auxcred
+          cp -a /root/store ${store}
+          cp -a /root/etc /etc/auxcred
+          systemctl start auxcred.socket auxcred-stage.socket
+        `);
       }
       assert.equal(await start('a.service'), 0, 'it recovers once the damage is undone');
     };
@@ -212,9 +215,18 @@ for (const version of systemdVersions)
       );
 
     test('a unit waits for its secret while the broker restarts, and a hanging client blocks nobody', async () => {
-      await machine.shell(
-        'systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2',
-      );
+      await machine.shell(`
+        systemctl reset-failed || true
+        systemctl start auxcred.socket
+        perl -e '
+          use Socket;
+          socket(my $s, AF_UNIX, SOCK_STREAM, 0);
+          bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y"));
+          connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die;
+          sleep 30
+        ' > /dev/null 2>&1 &
+        sleep 0.2
+      `);
       assert.equal(await start('a.service'), 0);
       await machine.systemctl('--no-block', 'restart', 'auxcred.service');
       await machine.systemctl('restart', 'a.service');
@@ -222,9 +234,11 @@ for (const version of systemdVersions)
     });
 
     test('a manifest that was edited after apply and can not be read blocks its units', async () => {
-      await machine.shell(
-        `printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}; systemctl daemon-reload; systemctl stop a.service`,
-      );
+      await machine.shell(`
+        printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}
+        systemctl daemon-reload
+        systemctl stop a.service
+      `);
       await writeProbeUnit(machine, 'new.service', {});
       await machine.systemctl('daemon-reload');
       for (const unit of ['a.service', 'new.service']) {

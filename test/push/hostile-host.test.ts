@@ -65,7 +65,9 @@ describe('a hostile host', () => {
       () => {
         writeFileSync(
           at('bin/hostile-ssh'),
-          `#!/bin/bash\n${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\ncat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
+          '#!/bin/bash\n' +
+            `${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\n` +
+            `cat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
           { mode: 0o755 },
         );
         return auxcred(operator('push', '--json', '--dry-run', 'web1'));

@@ -41,7 +41,10 @@ export function describeService(machine: () => Machine, service: Service): void 
       (await machine().shell(`systemctl status --no-pager --lines=30 ${service.units.join(' ')} || true`)).stdout;
     const isInNoLog = async (value: string): Promise<void> => {
       const { stdout } = await machine().shell(
-        `cat > /run/value; { journalctl --no-pager -o cat | grep -F -f /run/value; grep -r -F -l -f /run/value /var/log; } || true`,
+        `
+        cat > /run/value
+        { journalctl --no-pager -o cat | grep -F -f /run/value; grep -r -F -l -f /run/value /var/log; } || true
+      `,
         { input: value },
       );
       assert.equal(stdout.replaceAll(value, 'SECRET'), '');
