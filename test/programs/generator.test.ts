@@ -98,8 +98,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
     test('encrypted credentials and files need no broker, and are provisioned first if they were not applied', () => {
       const more =
         '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n' +
-        '[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\n' +
-        'needed-for = "users"\n';
+        '[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
       write('etc/auxcred/secrets.d/web.toml', more);
       const rendered = generate();
       assert.match(
@@ -351,7 +350,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
     };
     for (const [what, damage] of Object.entries(losses))
       for (const node of nodes)
-        test(`no unit starts without its secret where ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {
+        test(`no unit starts without its secret where ${what}, with ${node}`, () => {
           apply();
           damage();
           const rendered = generate({ node });
@@ -360,7 +359,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
 
     for (const [what, bytes] of Object.entries(encodings))
       for (const node of nodes)
-        test(`a file that was never applied blocks what it names, ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {
+        test(`a file that was never applied blocks what it names, ${what}, with ${node}`, () => {
           apply();
           write('usr/lib/systemd/system/new.service', '[Service]\n');
           write('usr/lib/systemd/system/systemd-networkd.service', '[Service]\n');

@@ -22,7 +22,7 @@ describe('a hostile host', () => {
   };
 
   test('is shown up to a limit, and given up if it floods', () => {
-    const many = hostile('for i in {1..5000}; do echo "line $i $(printf \'\\e[2J\\xe2\\x80\\xae\')" >&2; done; exit 1');
+    const many = hostile("printf 'line %d \\e[2J\\xe2\\x80\\xae\\n' {1..5000} >&2; exit 1");
     assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
     assert.match(many.stderr, /^auxcred: web1: further output is left out$/m);
     assert.match(many.stderr, /^auxcred: web1: line 1 +\[2J$/m);
