@@ -32,7 +32,9 @@ export function isIdle(root: string, unit: string): boolean {
   return all.length > 0 && all.every((command) => doesNothing.test(command));
 }
 
-/** The services that start with a unit, by the links in its folders `.wants` and `.requires`, generated ones included. */
+/**
+ * The services that start with a unit, by the links in its folders `.wants` and `.requires`, generated ones included.
+ */
 export function servicesStartedBy(root: string, unit: string): string[] {
   const found = unitFolders.flatMap((folder) =>
     ['wants', 'requires'].flatMap((kind) => namesIn(join(root, folder, `${unit}.${kind}`))),

@@ -173,7 +173,9 @@ for (const version of systemdVersions)
         [
           'useradd mallory; mkdir /srv/mallory; chown mallory /srv/mallory; cd /srv/mallory',
           "echo \"require('fs').writeFileSync('/srv/mallory/ran', String(process.getuid()))\" > run.cjs",
-          'printf "NODE_OPTIONS=--require=/srv/mallory/run.cjs\\nNODE_V8_COVERAGE=/srv/mallory/written\\nLD_DEBUG=files\\nLD_DEBUG_OUTPUT=/srv/mallory/linked\\n" > env; chown mallory *',
+          "printf '%s\\n' NODE_OPTIONS=--require=/srv/mallory/run.cjs NODE_V8_COVERAGE=/srv/mallory/written > env",
+          "printf '%s\\n' LD_DEBUG=files LD_DEBUG_OUTPUT=/srv/mallory/linked >> env",
+          'chown mallory *',
         ].join('\n'),
       );
       await machine.write(
@@ -311,9 +313,12 @@ for (const version of systemdVersions)
         '#!/bin/sh\nmkdir -p /run/many; cat "$CREDENTIALS_DIRECTORY/many" > "/run/many/$1"\n',
         0o755,
       );
-      await machine.shell(
-        `for i in $(seq 0 199); do printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' > /etc/systemd/system/many-$i.service; done`,
-      );
+      await machine.shell(`
+        for i in $(seq 0 199); do
+          printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' \\
+            > /etc/systemd/system/many-$i.service
+        done
+      `);
       await machine.write(manifestPath('many'), secretToml('many', units));
       await machine.run(['auxcred', 'apply']);
       await machine.run(['systemctl', 'start', ...units], { timeoutMs: 120_000 });

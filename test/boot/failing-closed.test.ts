@@ -82,7 +82,8 @@ for (const version of systemdVersions)
     });
     alike('a seed that is not pinned', async () => {
       await refuses(
-        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
+        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && ' +
+          'auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
           `cat /root/other/var/lib/auxcred/seeds.age > ${store}/seeds.age`,
         /the seed of host\/web1 is not the one that this machine expects/,
       );
@@ -140,7 +141,8 @@ for (const version of systemdVersions)
       try {
         await machine.shell('rm -f /run/auxcred/encrypted.sock; systemctl reset-failed || true');
         await forgetProbes(machine);
-        // systemd takes a value that is set where the socket's path does not exist at all: the unit's own one must not be it.
+        // systemd takes a value that is set where the socket's path does not exist at all: the unit's own one must not
+        // be it.
         assert.notEqual((await machine.run(['systemctl', 'restart', 'a.service'], { check: false })).status, 0);
         assert.equal(await probed(machine, 'a.service'), undefined);
       } finally {
@@ -188,7 +190,8 @@ for (const version of systemdVersions)
       // The broker starts as often as it is ended here, which on a fast machine is beyond the limit that its unit has.
       const limit = ['auxcred.service', 'auxcred.socket', 'auxcred-stage.socket'].map(
         (unit) =>
-          `mkdir -p /run/systemd/system/${unit}.d; printf "[Unit]\\nStartLimitIntervalSec=0\\n" > /run/systemd/system/${unit}.d/limit.conf`,
+          `mkdir -p /run/systemd/system/${unit}.d; ` +
+          `printf "[Unit]\\nStartLimitIntervalSec=0\\n" > /run/systemd/system/${unit}.d/limit.conf`,
       );
       await machine.shell(`${limit.join('; ')}; systemctl daemon-reload`);
       const { stdout } = await machine.run(['/usr/local/lib/storm'], { timeoutMs: 600_000 });

@@ -93,7 +93,9 @@ for (const version of thoroughVersions)
       async () => {
         const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
         await machine.shell(`
-          printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged
+          printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\n' > /tmp/forged
+          printf 'AUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\n' >> /tmp/forged
+          printf 'AUXCRED_REASON=\\033[2Jforged\\n' >> /tmp/forged
           setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged
         `);
         assert.equal(

@@ -234,7 +234,9 @@ for (const systemd of systemdVersions)
       await machine.shell(
         [
           "cd /etc/auxcred/rendered; sed -i '/^#/d; / .*units/d' manifest; rm /run/web",
-          "printf '[Service]\\nLoadCredential=key:/run/auxcred/credentials.sock\\nSetCredential=key:fallback\\n' > units/web.service.d/50-auxcred.conf",
+          'cd units/web.service.d',
+          "printf '[Service]\\nLoadCredential=key:/run/auxcred/credentials.sock\\n' > 50-auxcred.conf",
+          "printf 'SetCredential=key:fallback\\n' >> 50-auxcred.conf",
         ].join('\n'),
       );
       await machine.install(deb);

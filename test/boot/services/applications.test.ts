@@ -1,4 +1,6 @@
-/** The pages of docs/services about keys, containers, backups, networks' logins and your own programs, on one machine. */
+/**
+ * The pages of docs/services about keys, containers, backups, networks' logins and your own programs, on one machine.
+ */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { auxcredMachine } from '../../auxcred-machine.ts';
@@ -37,7 +39,8 @@ describe('the cookbook', { skip: cannotBoot }, () => {
     };
     await machine.shell(`
       echo mine > /run/mine
-      auxcred run --file=restic -- restic -r /var/backups/restic -p /dev/fd/3 key add --user=recovery --new-password-file=/run/mine
+      auxcred run --file=restic -- restic -r /var/backups/restic -p /dev/fd/3 \\
+        key add --user=recovery --new-password-file=/run/mine
     `);
     for (const [generation, next] of [
       [2, 3],
