@@ -23,6 +23,8 @@ export interface Service {
 }
 
 const patience = 30_000;
+/** Milliseconds between two questions. Some services take a tenth of a second of processor for each answer. */
+const pause = 400;
 
 /** Follows the page as it stands. */
 export function describeService(machine: () => Machine, service: Service): void {
@@ -34,7 +36,7 @@ export function describeService(machine: () => Machine, service: Service): void 
       for (const command of commands) await machine().shell(command);
     };
     const acceptsSoon = async (value: string): Promise<void> => {
-      for (const end = Date.now() + patience; !(await service.accepts(machine(), value)); await sleep(50))
+      for (const end = Date.now() + patience; !(await service.accepts(machine(), value)); await sleep(pause))
         if (Date.now() > end) assert.fail(`${service.name} does not accept its secret\n${await state()}`);
     };
     const state = async (): Promise<string> =>
