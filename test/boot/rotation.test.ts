@@ -289,11 +289,11 @@ for (const version of thoroughVersions)
         (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout,
       );
       assert.equal((await applied()).status, 0);
+      await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
+      await machine.systemctl('daemon-reload');
     });
 
     alike('apply and provision say when all of them run, and do not wait if asked not to', async () => {
-      await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
-      await machine.systemctl('daemon-reload');
       await machine.write('/run/more', 'x');
       await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
       await machine.systemctl('start', ...Object.keys(breaking));
