@@ -65,11 +65,13 @@ const found = readdirSync(folder, { recursive: true })
 /** What takes longest comes first, so that no long file is left alone at the end; then machines, which wait much. */
 const longest = [
   'measured-boot/life',
+  'services/applications',
   'commands/killed',
   'boot/health',
+  'boot/restore',
+  'boot/rotation',
+  'boot/push',
   'boot/tpm',
-  'programs/generator',
-  'gokey/gokey',
 ];
 const rank = (file) => {
   const index = longest.findIndex((name) => file.endsWith(`${name}.test.js`));

@@ -1,4 +1,6 @@
-/** The keys of the audit chain: ed25519, derived from the host's seed, and the TPM's own. Verifying needs public ones. */
+/**
+ * The keys of the audit chain: ed25519, derived from the host's seed, and the TPM's own. Verifying needs public ones.
+ */
 import { createHash, createPrivateKey, createPublicKey, type KeyObject, sign, verify } from 'node:crypto';
 import { concat, utf8 } from '../bytes.ts';
 import { auditKey } from '../derive/tree.ts';

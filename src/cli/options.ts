@@ -10,7 +10,9 @@ export class Options {
   #given: Readonly<Record<string, unknown>>;
   readonly #verb: Verb;
 
-  /** @throws Failure `usage` for an unknown option, a flag with a value, a missing value, or a `--root` without folder */
+  /**
+   * @throws Failure `usage` for an unknown option, a flag with a value, a missing value, or a `--root` without folder
+   */
   constructor(verb: Verb, argv: readonly string[]) {
     const entries = manual[verb].options;
     const flags = entries.filter(({ value }) => value === undefined).map(({ name }) => name);

@@ -96,7 +96,9 @@ function wholeNumber(text: string | undefined): number {
   return Number(text);
 }
 
-/** Whether a unit is the wanted one, with or without `.service`, or an instance of it. Several may stand in a record. */
+/**
+ * Whether a unit is the wanted one, with or without `.service`, or an instance of it. Several may stand in a record.
+ */
 const isOf = (wanted: string, units: string): boolean =>
   units
     .split(' ')

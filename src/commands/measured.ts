@@ -50,7 +50,9 @@ export async function measured(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** The paths of the system, with the logs that were named. A log from elsewhere has no userspace log but a named one. */
+/**
+ * The paths of the system, with the logs that were named. A log from elsewhere has no userspace log but a named one.
+ */
 function chosenLogs(options: Options): Paths {
   const paths = pathsUnder(options.value('root') ?? '/');
   const [firmware, userspace] = [options.value('log'), options.value('userspace-log')];

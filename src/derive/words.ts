@@ -12,7 +12,10 @@ export function wordAt(index: number): string {
   return word;
 }
 
-/** Electronic Frontier Foundation, eff_large_wordlist.txt of 2016, Creative Commons Attribution 3.0 US. Split when first used. */
+/**
+ * Electronic Frontier Foundation, eff_large_wordlist.txt of 2016, Creative Commons Attribution 3.0 US. Split when first
+ * used.
+ */
 const words = `abacus abdomen abdominal abide abiding ability ablaze able abnormal abrasion abrasive abreast abridge abroad abruptly absence absentee absently
 absinthe absolute absolve abstain abstract absurd accent acclaim acclimate accompany account accuracy accurate accustom acetone achiness aching acid
 acorn acquaint acquire acre acrobat acronym acting action activate activator active activism activist activity actress acts acutely acuteness aeration

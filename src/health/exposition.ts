@@ -1,4 +1,6 @@
-/** The text format that Prometheus and node_exporter's textfile collector read (Prometheus exposition formats, 0.0.4). */
+/**
+ * The text format that Prometheus and node_exporter's textfile collector read (Prometheus exposition formats, 0.0.4).
+ */
 
 /** One value, and the labels that tell it from the others of its metric. */
 export interface Sample {

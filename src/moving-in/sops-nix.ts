@@ -31,7 +31,9 @@ interface Results {
   readonly unread: string[];
 }
 
-/** How sops is told of a key: an age identity, or an ssh key (from sops 3.10 on). @throws Failure `usage` for several */
+/**
+ * How sops is told of a key: an age identity, or an ssh key (from sops 3.10 on). @throws Failure `usage` for several
+ */
 function keyEnvironment(keys: readonly string[]): NodeJS.ProcessEnv {
   const [key, ...more] = keys;
   if (key === undefined) return {};

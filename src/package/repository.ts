@@ -101,7 +101,9 @@ interface Index {
 const listFolder = (architecture: string): string => `${component}/binary-${architecture}`;
 const hashFolder = (architecture: string): string => `${listFolder(architecture)}/by-hash/SHA256`;
 
-/** The list, plain and compressed, and each again by its hash: whoever reads the old Release still finds the old list. */
+/**
+ * The list, plain and compressed, and each again by its hash: whoever reads the old Release still finds the old list.
+ */
 function writeIndexes(dist: string, architecture: string, list: string): Index[] {
   mkdirSync(join(dist, hashFolder(architecture)), { recursive: true });
   const plain = join(dist, listFolder(architecture), 'Packages');

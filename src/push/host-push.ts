@@ -228,7 +228,10 @@ class HostPush {
     if (unfinished) tell(name, 'would finish what an earlier push or copy began');
   }
 
-  /** An incomplete vault takes nothing away. @throws Failure `not-found` if fixed secrets would go because the fixed folder is missing */
+  /**
+   * An incomplete vault takes nothing away. @throws Failure `not-found` if fixed secrets would go because the fixed
+   * folder is missing
+   */
   #refuseNoFolder({ removeFixed }: Difference): void {
     const { fixed } = vaultFiles(this.#vault.folder);
     if (removeFixed.length === 0 || this.#options.replace || existsSync(fixed)) return;

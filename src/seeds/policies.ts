@@ -89,7 +89,9 @@ const order = { signed: 0, pcrlock: 1, literal: 2 } as const;
 export const inOrder = (a: TpmPolicy, b: TpmPolicy): number =>
   order[a.authority?.kind ?? 'literal'] - order[b.authority?.kind ?? 'literal'];
 
-/** The sealed objects in the stanzas of a seeds.age, in the order in which they are tried. @throws Failure `malformed` */
+/**
+ * The sealed objects in the stanzas of a seeds.age, in the order in which they are tried. @throws Failure `malformed`
+ */
 export const tpmObjects = (stanzas: readonly Stanza[]): SealedObject[] =>
   stanzas
     .filter(({ args: [type = ''] }) => type === 'auxcred/tpm2' || type === 'auxcred/tpm2+host')

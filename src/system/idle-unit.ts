@@ -32,7 +32,7 @@ export function isIdle(files: UnitFiles, unit: string): boolean {
   return all.length > 0 && all.every((command) => doesNothing.test(command));
 }
 
-/** The services that start with a unit, by the links in its folders `.wants` and `.requires`, generated ones included. */
+/** The services that start with a unit, by the links in its folders `.wants` and `.requires`, also generated ones. */
 export function servicesStartedBy(files: UnitFiles, unit: string): string[] {
   const found = ['wants', 'requires'].flatMap((kind) => files.named(`${unit}.${kind}`).flatMap(namesIn));
   return [...new Set(found.filter((name) => name.endsWith('.service')))].sort();

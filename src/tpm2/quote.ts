@@ -94,7 +94,9 @@ export async function activate(tpm: Tpm, ak: number, ek: Ek, credential: Credent
   }
 }
 
-/** A session with PolicySecret of the endorsement hierarchy, whose authorization value is empty (part 3, section 23.4). */
+/**
+ * A session with PolicySecret of the endorsement hierarchy, whose authorization value is empty (part 3, section 23.4).
+ */
 async function endorsementSession(tpm: Tpm): Promise<number> {
   const session = await tpm.handle(async (slot) => {
     await tpm.call(

@@ -82,7 +82,8 @@ describe('a key file', () => {
           () =>
             parseOpensshKey(
               Buffer.from(
-                `-----BEGIN OPENSSH PRIVATE KEY-----\n${changed.toString('base64')}\n-----END OPENSSH PRIVATE KEY-----\n`,
+                `-----BEGIN OPENSSH PRIVATE KEY-----\n${changed.toString('base64')}\n` +
+                  '-----END OPENSSH PRIVATE KEY-----\n',
               ),
             ),
           isFailure('no-recipient', /it is damaged$/),
@@ -177,7 +178,8 @@ describe('a key file', () => {
             hex(
               parseOpensshKey(
                 Buffer.from(
-                  `-----BEGIN OPENSSH PRIVATE KEY-----\n${changed.toString('base64')}\n-----END OPENSSH PRIVATE KEY-----\n`,
+                  `-----BEGIN OPENSSH PRIVATE KEY-----\n${changed.toString('base64')}\n` +
+                    '-----END OPENSSH PRIVATE KEY-----\n',
                 ),
               ).seed,
             ),

@@ -88,7 +88,8 @@ for (const version of systemdVersions)
       await machine.shell(
         [
           "printf '%s\\n' 'MESSAGE=released key-b to evil.service' MESSAGE_ID=f0a0c2a48c3f4b0f9a5a7d2a54a2f6f1",
-          'AUXCRED_OUTCOME=released AUXCRED_UNIT=evil.service _SYSTEMD_UNIT=auxcred.service | runuser -u nobody -- logger --journald',
+          'AUXCRED_OUTCOME=released AUXCRED_UNIT=evil.service _SYSTEMD_UNIT=auxcred.service |',
+          'runuser -u nobody -- logger --journald',
         ].join(' '),
       );
       assert.ok(!(await machine.run(['auxcred', 'audit'])).stdout.includes('evil.service'));
@@ -135,9 +136,14 @@ for (const version of systemdVersions)
       await machine.run(['systemctl', 'stop', 'auxcred.service']);
       for (const unit of ['a.service', 'b.service']) {
         await machine.run(['systemctl', 'restart', unit]);
-        await machine.shell(
-          `timeout 60 sh -c 'until journalctl --sync; journalctl -u auxcred.service -o cat --no-pager | tail -n 1 | grep -q "so did the TPM"; do sleep 0.2; done'`,
-        );
+        await machine.shell(`
+          timeout 60 sh -c '
+            until
+              journalctl --sync
+              journalctl -u auxcred.service -o cat --no-pager | tail -n 1 | grep -q "so did the TPM"
+            do sleep 0.2; done
+          '
+        `);
       }
       await machine.run(['systemctl', 'stop', 'auxcred.service']);
       const verdict = await verified();
@@ -181,7 +187,8 @@ for (const version of systemdVersions)
     alike('the folder of a journal is read as it is', async () => {
       await machine.run(['journalctl', '--sync']);
       const { status, stdout } = await machine.shell(
-        'auxcred audit --key > /root/keys && cp -r /var/log/journal /root/copy && auxcred audit --verify --public-key=/root/keys --directory=$(echo /root/copy/*)',
+        'auxcred audit --key > /root/keys && cp -r /var/log/journal /root/copy && ' +
+          'auxcred audit --verify --public-key=/root/keys --directory=$(echo /root/copy/*)',
       );
       assert.equal(status, 0, stdout);
       assert.match(stdout, /^unknown {2}what root did without the broker/m);

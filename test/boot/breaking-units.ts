@@ -30,13 +30,15 @@ export const breaking: Readonly<
   },
   'again.service': {
     service:
-      "Type=exec\nRestart=always\nRestartSec=600\nExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'",
+      'Type=exec\nRestart=always\nRestartSec=600\n' +
+      "ExecStart=/bin/sh -c 'test ! -e /run/break || exit 5; exec sleep infinity'",
     reason: 'failed: exit-code, status 5; systemd tries again',
   },
   'fine.service': { unit: 'After=slow.service', service: 'ExecStart=/bin/sleep infinity', reason: '' },
   'slow.service': {
     service:
-      'Type=oneshot\nRemainAfterExit=yes\nExecStartPre=+/usr/bin/env FAKED /usr/bin/auxcred provision\nExecStart=/bin/sleep 1',
+      'Type=oneshot\nRemainAfterExit=yes\nExecStartPre=+/usr/bin/env FAKED /usr/bin/auxcred provision\n' +
+      'ExecStart=/bin/sleep 1',
     reason: '',
   },
 };

@@ -157,9 +157,10 @@ for (const version of systemdVersions)
       await machine.systemctl('restart', unit);
       assert.deepEqual(Object.keys((await probed(machine, unit)) ?? {}).sort(), ['key-one', 'key-template']);
       const before = text((await probed(machine, unit))?.['key-template']);
-      await machine.shell(
-        `sed -i '/"key-template"/a generation = 2' ${manifestPath('web')}; sed -i '/"key-one"/a generation = 2' ${manifestPath('one')}`,
-      );
+      await machine.shell(`
+        sed -i '/"key-template"/a generation = 2' ${manifestPath('web')}
+        sed -i '/"key-one"/a generation = 2' ${manifestPath('one')}
+      `);
       const { stderr } = await machine.run(['auxcred', 'apply']);
       assert.match(stderr, /^auxcred: restart tmpl@one\.service: key-template /m);
       assert.notEqual(text((await probed(machine, unit))?.['key-template']), before);
@@ -172,7 +173,9 @@ for (const version of systemdVersions)
         [
           'useradd mallory; mkdir /srv/mallory; chown mallory /srv/mallory; cd /srv/mallory',
           "echo \"require('fs').writeFileSync('/srv/mallory/ran', String(process.getuid()))\" > run.cjs",
-          'printf "NODE_OPTIONS=--require=/srv/mallory/run.cjs\\nNODE_V8_COVERAGE=/srv/mallory/written\\nLD_DEBUG=files\\nLD_DEBUG_OUTPUT=/srv/mallory/linked\\n" > env; chown mallory *',
+          "printf '%s\\n' NODE_OPTIONS=--require=/srv/mallory/run.cjs NODE_V8_COVERAGE=/srv/mallory/written > env",
+          "printf '%s\\n' LD_DEBUG=files LD_DEBUG_OUTPUT=/srv/mallory/linked >> env",
+          'chown mallory *',
         ].join('\n'),
       );
       await machine.write(
@@ -184,9 +187,12 @@ for (const version of systemdVersions)
       await machine.systemctl('restart', 'a.service');
       assert.match(text((await probed(machine, 'a.service'))?.['key-staged']), /^[0-9a-f-]{36}$/);
       assert.equal((await machine.run(['ls', '/srv/mallory'])).stdout, 'env\nrun.cjs\n');
-      await machine.shell(
-        'rm /etc/systemd/system/a.service.d/10-user.conf; systemctl daemon-reload; rm -r /run/probe/a.service; systemctl restart a.service',
-      );
+      await machine.shell(`
+        rm /etc/systemd/system/a.service.d/10-user.conf
+        systemctl daemon-reload
+        rm -r /run/probe/a.service
+        systemctl restart a.service
+      `);
     });
 
     test('no unit gets anything beyond its own', async () => {
@@ -278,9 +284,13 @@ for (const version of systemdVersions)
     });
 
     test('a broker that read the old snapshot just before a change no longer serves it', async () => {
-      await machine.shell(
-        'systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service',
-      );
+      await machine.shell(`
+        systemctl stop auxcred.service
+        mkdir -p /run/systemd/system/auxcred.service.d
+        printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf
+        systemctl daemon-reload
+        systemctl restart b.service
+      `);
       assert.equal((await machine.properties('auxcred.service', 'ActiveState'))['ActiveState'], 'activating');
       await machine.write(manifestPath('next'), secretToml('key-next', ['b.service']));
       await machine.run(['auxcred', 'apply']);
@@ -289,9 +299,11 @@ for (const version of systemdVersions)
         text((await probed(machine, 'b.service'))?.['key-next']),
         (await machine.run(['auxcred', 'get', 'key-next'])).stdout,
       );
-      await machine.shell(
-        `rm /run/systemd/system/auxcred.service.d/slow.conf ${manifestPath('next')}; systemctl daemon-reload; auxcred apply`,
-      );
+      await machine.shell(`
+        rm /run/systemd/system/auxcred.service.d/slow.conf ${manifestPath('next')}
+        systemctl daemon-reload
+        auxcred apply
+      `);
     });
 
     alike('hundreds of units at once', async () => {
@@ -301,9 +313,12 @@ for (const version of systemdVersions)
         '#!/bin/sh\nmkdir -p /run/many; cat "$CREDENTIALS_DIRECTORY/many" > "/run/many/$1"\n',
         0o755,
       );
-      await machine.shell(
-        `for i in $(seq 0 199); do printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' > /etc/systemd/system/many-$i.service; done`,
-      );
+      await machine.shell(`
+        for i in $(seq 0 199); do
+          printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' \\
+            > /etc/systemd/system/many-$i.service
+        done
+      `);
       await machine.write(manifestPath('many'), secretToml('many', units));
       await machine.run(['auxcred', 'apply']);
       await machine.run(['systemctl', 'start', ...units], { timeoutMs: 120_000 });

@@ -51,9 +51,12 @@ for (const version of systemdVersions)
           .stdout;
         assert.match(told, reason);
       } finally {
-        await machine.shell(
-          `rm -rf ${store} /etc/auxcred; cp -a /root/store ${store}; cp -a /root/etc /etc/auxcred; systemctl start auxcred.socket auxcred-stage.socket`,
-        );
+        await machine.shell(`
+          rm -rf ${store} /etc/auxcred
+          cp -a /root/store ${store}
+          cp -a /root/etc /etc/auxcred
+          systemctl start auxcred.socket auxcred-stage.socket
+        `);
       }
       assert.equal(await start('a.service'), 0, 'it recovers once the damage is undone');
     };
@@ -79,7 +82,8 @@ for (const version of systemdVersions)
     });
     alike('a seed that is not pinned', async () => {
       await refuses(
-        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
+        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && ' +
+          'auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
           `cat /root/other/var/lib/auxcred/seeds.age > ${store}/seeds.age`,
         /the seed of host\/web1 is not the one that this machine expects/,
       );
@@ -137,7 +141,8 @@ for (const version of systemdVersions)
       try {
         await machine.shell('rm -f /run/auxcred/encrypted.sock; systemctl reset-failed || true');
         await forgetProbes(machine);
-        // systemd takes a value that is set where the socket's path does not exist at all: the unit's own one must not be it.
+        // systemd takes a value that is set where the socket's path does not exist at all: the unit's own one must not
+        // be it.
         assert.notEqual((await machine.run(['systemctl', 'restart', 'a.service'], { check: false })).status, 0);
         assert.equal(await probed(machine, 'a.service'), undefined);
       } finally {
@@ -185,7 +190,8 @@ for (const version of systemdVersions)
       // The broker starts as often as it is ended here, which on a fast machine is beyond the limit that its unit has.
       const limit = ['auxcred.service', 'auxcred.socket', 'auxcred-stage.socket'].map(
         (unit) =>
-          `mkdir -p /run/systemd/system/${unit}.d; printf "[Unit]\\nStartLimitIntervalSec=0\\n" > /run/systemd/system/${unit}.d/limit.conf`,
+          `mkdir -p /run/systemd/system/${unit}.d; ` +
+          `printf "[Unit]\\nStartLimitIntervalSec=0\\n" > /run/systemd/system/${unit}.d/limit.conf`,
       );
       await machine.shell(`${limit.join('; ')}; systemctl daemon-reload`);
       const { stdout } = await machine.run(['/usr/local/lib/storm'], { timeoutMs: 600_000 });
@@ -212,9 +218,18 @@ for (const version of systemdVersions)
       );
 
     test('a unit waits for its secret while the broker restarts, and a hanging client blocks nobody', async () => {
-      await machine.shell(
-        'systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2',
-      );
+      await machine.shell(`
+        systemctl reset-failed || true
+        systemctl start auxcred.socket
+        perl -e '
+          use Socket;
+          socket(my $s, AF_UNIX, SOCK_STREAM, 0);
+          bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y"));
+          connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die;
+          sleep 30
+        ' > /dev/null 2>&1 &
+        sleep 0.2
+      `);
       assert.equal(await start('a.service'), 0);
       await machine.systemctl('--no-block', 'restart', 'auxcred.service');
       await machine.systemctl('restart', 'a.service');
@@ -222,9 +237,11 @@ for (const version of systemdVersions)
     });
 
     test('a manifest that was edited after apply and can not be read blocks its units', async () => {
-      await machine.shell(
-        `printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}; systemctl daemon-reload; systemctl stop a.service`,
-      );
+      await machine.shell(`
+        printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}
+        systemctl daemon-reload
+        systemctl stop a.service
+      `);
       await writeProbeUnit(machine, 'new.service', {});
       await machine.systemctl('daemon-reload');
       for (const unit of ['a.service', 'new.service']) {

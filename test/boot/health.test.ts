@@ -7,7 +7,8 @@ import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { explainOtherBoots } from './other-boots.ts';
 
 const service = (...lines: string[]): string =>
-  `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\nExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
+  `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\n` +
+  `ExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
 
 for (const version of thoroughVersions)
   describe(`status and doctor on systemd ${version}`, { skip: cannotBoot }, () => {
@@ -91,9 +92,12 @@ for (const version of thoroughVersions)
       "what a user logs in the broker's name is not believed, and the broker's own entries are shown as text",
       async () => {
         const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
-        await machine.shell(
-          `printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged`,
-        );
+        await machine.shell(`
+          printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\n' > /tmp/forged
+          printf 'AUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\n' >> /tmp/forged
+          printf 'AUXCRED_REASON=\\033[2Jforged\\n' >> /tmp/forged
+          setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged
+        `);
         assert.equal(
           (await machine.journal('-b', `MESSAGE_ID=${id}`, 'AUXCRED_UNIT=web.service')).length,
           1,
@@ -210,9 +214,11 @@ for (const version of thoroughVersions)
         await wrong(),
         /^warning: \S+web\.service\.d\/90\.conf sets its own value for a credential of web\.service: SetCredential=key \[own-credential\]$/m,
       );
-      await machine.shell(
-        `rm ${manifestPath('staged')} ${slow}/90.conf /run/systemd/system/web.service.d/90.conf; auxcred apply; systemctl daemon-reload`,
-      );
+      await machine.shell(`
+        rm ${manifestPath('staged')} ${slow}/90.conf /run/systemd/system/web.service.d/90.conf
+        auxcred apply
+        systemctl daemon-reload
+      `);
       assert.equal(await wrong(), '');
     });
 
@@ -228,9 +234,10 @@ for (const version of thoroughVersions)
       assert.match(stdout, /secret\.alias\.units: www\.service is an alias of web\.service/);
       assert.match(stdout, /secret\.alias\.units: pages\.service is an alias of page\.service/);
       assert.match(await wrong(), /^problem: www\.service is declared, but is an alias of web\.service \[aliases\]$/m);
-      await machine.shell(
-        `rm ${manifestPath('alias')} /etc/systemd/system/www.service /run/systemd/system/page.service; systemctl daemon-reload`,
-      );
+      await machine.shell(`
+        rm ${manifestPath('alias')} /etc/systemd/system/www.service /run/systemd/system/page.service
+        systemctl daemon-reload
+      `);
       assert.equal(await wrong(), '');
     });
 
@@ -252,7 +259,8 @@ for (const version of thoroughVersions)
       assert.match(stdout, /^1 warning: auxcred doctor says what to do$/m);
       assert.equal(
         await wrong(),
-        'warning: web.service failed: exit-code, status 9 [units]\n    it has its secrets, but does not run\n    $ journalctl -b -u web.service\n    or $ systemctl restart web.service\n',
+        'warning: web.service failed: exit-code, status 9 [units]\n    it has its secrets, but does not run\n' +
+          '    $ journalctl -b -u web.service\n    or $ systemctl restart web.service\n',
       );
       await machine.shell(`rm ${file}; systemctl daemon-reload; systemctl restart web.service`);
       assert.equal(await wrong(), '');
@@ -269,9 +277,12 @@ for (const version of thoroughVersions)
       await mend(/auxcred-rotate.timer does not run \[timer\]/);
       await machine.systemctl('stop', 'auxcred.socket', 'auxcred.service');
       await mend(/auxcred.socket does not listen/);
-      await machine.shell(
-        'systemctl mask --now --runtime auxcred-stage.socket 2>&1; systemctl unmask --runtime auxcred-stage.socket 2>&1; systemctl disable auxcred-stage.socket 2>&1; systemctl start auxcred-stage.socket',
-      );
+      await machine.shell(`
+        systemctl mask --now --runtime auxcred-stage.socket 2>&1
+        systemctl unmask --runtime auxcred-stage.socket 2>&1
+        systemctl disable auxcred-stage.socket 2>&1
+        systemctl start auxcred-stage.socket
+      `);
       await mend(/auxcred-stage.socket is not enabled/);
       await machine.write(manifestPath('typo'), secretToml('typo', ['wbe.service', 'wbe@.service']));
       await machine.run(['auxcred', 'apply']);
@@ -293,11 +304,16 @@ for (const version of thoroughVersions)
 
     test('a start limit that was hit', async () => {
       // A busy machine may not manage five starts in ten seconds.
+      await machine.shell(`
+        mkdir -p /run/systemd/system/auxcred.service.d
+        printf "[Unit]\\nStartLimitIntervalSec=300\\nStartLimitBurst=5\\n" > /run/systemd/system/auxcred.service.d/limit.conf
+        systemctl daemon-reload
+      `);
       await machine.shell(
-        'mkdir -p /run/systemd/system/auxcred.service.d; printf "[Unit]\\nStartLimitIntervalSec=300\\nStartLimitBurst=5\\n" > /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload',
-      );
-      await machine.shell(
-        'for i in $(seq 30); do systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done; for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done',
+        `
+        for i in $(seq 30); do systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done
+        for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done
+      `,
         { check: false },
       );
       await machine.run(['systemctl', 'start', 'slow.service', '--no-block'], { check: false });
@@ -308,9 +324,12 @@ for (const version of thoroughVersions)
       );
       await machine.systemctl('stop', 'slow.service');
       await mend(/auxcred.socket failed/);
-      await machine.shell(
-        'rm /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload; systemctl reset-failed; systemctl start auxcred.socket auxcred-stage.socket',
-      );
+      await machine.shell(`
+        rm /run/systemd/system/auxcred.service.d/limit.conf
+        systemctl daemon-reload
+        systemctl reset-failed
+        systemctl start auxcred.socket auxcred-stage.socket
+      `);
       assert.equal(await wrong(), '');
     });
 

@@ -15,7 +15,9 @@ my ($path, $name, $below) = @ARGV;
 if ($below) {
     open(my $own, '<', '/proc/self/cgroup'); my ($group) = grep { s/^0::// } <$own>; chomp $group;
     mkdir "/sys/fs/cgroup$group/$below" or die "mkdir: $!";
-    open(my $procs, '>', "/sys/fs/cgroup$group/$below/cgroup.procs") or die "$below: $!"; print $procs $$; close($procs) or die "move: $!";
+    open(my $procs, '>', "/sys/fs/cgroup$group/$below/cgroup.procs") or die "$below: $!";
+    print $procs $$;
+    close($procs) or die "move: $!";
 }
 socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
 bind($s, pack_sockaddr_un("\\0$name")) or die "bind: $!";
@@ -32,7 +34,14 @@ const forgedName = 'deadbeef/unit/a.service/key-a';
  * and later.
  */
 const judge = `#!/bin/sh
-perl -e 'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; bind($s, pack_sockaddr_un("\\0cafe/unit/judge.service/key-judge")) or die; connect($s, pack_sockaddr_un("${credentialSocket}")) or die; shutdown($s, 1); while (sysread($s, my $part, 65536)) { print $part }' > /run/answer
+perl -e '
+  use Socket;
+  socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
+  bind($s, pack_sockaddr_un("\\0cafe/unit/judge.service/key-judge")) or die;
+  connect($s, pack_sockaddr_un("${credentialSocket}")) or die;
+  shutdown($s, 1);
+  while (sysread($s, my $part, 65536)) { print $part }
+' > /run/answer
 opens() { systemd-creds decrypt "$@" - - 2> /dev/null || echo closed; }
 opens --name=key-judge < /run/answer > /run/judged-whole
 opens --name=key-other < /run/answer > /run/judged-renamed
@@ -164,7 +173,8 @@ for (const version of systemdVersions)
 
     test('nobody but root and the broker can read the store', async () => {
       const { stdout } = await machine.shell(
-        'stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json /run/auxcred/encrypted.sock /run/auxcred/stage.sock',
+        'stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json ' +
+          '/run/auxcred/encrypted.sock /run/auxcred/stage.sock',
       );
       assert.equal(
         stdout.trim(),

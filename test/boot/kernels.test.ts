@@ -49,10 +49,13 @@ for (const version of thoroughVersions)
       await machine.shell('rm -rf /var/kept-boot; cp -a /boot /var/kept-boot');
       await machine.reboot();
       await machine.write('/root/log', bytesOf(firmwareLog));
-      await machine.shell(
-        'mount -t tmpfs none /boot && cp -a /var/kept-boot/. /boot; mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
-          'mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements',
-      );
+      await machine.shell(`
+        mount -t tmpfs none /boot
+        cp -a /var/kept-boot/. /boot
+        mount -t tmpfs none /sys/kernel/security
+        mkdir /sys/kernel/security/tpm0
+        mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements
+      `);
     };
     /** Has the next boots be of a kernel that kernel-install added. */
     const boots = async (kernel: string, release: string): Promise<void> => {

@@ -95,7 +95,8 @@ for (const version of thoroughVersions)
     test('env-file: the unit has the same environment', async () => {
       await machine.write('/etc/default/app', `A="x \\"y\\" \\$z"\n#c\nB='single $B'\nC=\nD=one\\\ntwo  \n`, 0o600);
       const unit = (file: string): string =>
-        `[Service]\nType=oneshot\nEnvironmentFile=${file}\nExecStart=/bin/sh -c 'env | grep "^[A-D]=" | sort > /run/app'\n`;
+        `[Service]\nType=oneshot\nEnvironmentFile=${file}\n` +
+        `ExecStart=/bin/sh -c 'env | grep "^[A-D]=" | sort > /run/app'\n`;
       const variables = async (): Promise<string> => {
         await machine.run(['systemctl', 'daemon-reload']);
         await machine.run(['systemctl', 'start', 'app.service']);

@@ -187,9 +187,10 @@ for (const version of thoroughVersions)
         ].join('\n'),
       );
       await sign();
-      await machine.shell(
-        `auxcred enroll --tpm2-device=${device} > /root/enrollment && auxcred enroll web1 --vault=/root/vault --from=/root/enrollment`,
-      );
+      await machine.shell(`
+        auxcred enroll --tpm2-device=${device} > /root/enrollment
+        auxcred enroll web1 --vault=/root/vault --from=/root/enrollment
+      `);
       const push = async (...args: string[]): Promise<{ status: number; stderr: string }> =>
         await machine.run(['auxcred', 'push', 'web1', '--vault=/root/vault', '--manifest', ...args], { check: false });
       const { status, stderr } = await push();

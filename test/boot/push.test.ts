@@ -48,12 +48,14 @@ for (const version of thoroughVersions) {
       // The standard input of the hosts is recorded.
       await operator.write(
         '/usr/local/bin/tee-ssh',
-        '#!/bin/bash\nexec ssh -T -o BatchMode=yes -o ConnectTimeout=5 "$@" < <(exec tee -a /root/carried 2> /dev/null)\n',
+        '#!/bin/bash\n' +
+          'exec ssh -T -o BatchMode=yes -o ConnectTimeout=5 "$@" < <(exec tee -a /root/carried 2> /dev/null)\n',
         0o755,
       );
       await operator.write(
         '/root/vault/vault.toml',
-        'ssh = ["tee-ssh"]\nidentity = ["/root/identity"]\n[host.web1]\ngroups = ["web"]\n[host.web2]\ngroups = ["web"]\n',
+        'ssh = ["tee-ssh"]\nidentity = ["/root/identity"]\n[host.web1]\ngroups = ["web"]\n' +
+          '[host.web2]\ngroups = ["web"]\n',
       );
       await operator.write('/root/vault/all/web.toml', manifest);
       await operator.shell('mkdir -p /root/.local/share; ln -s /root/vault /root/.local/share/auxcred');
@@ -254,9 +256,10 @@ for (const version of thoroughVersions) {
     alike(
       'ssh refuses a host whose key is not the known one, and auxcred one that is not the enrolled one',
       async () => {
-        await operator.shell(
-          'cp /root/.ssh/known_hosts /root/known; sed -i "s/^web2 .*/$(grep ^web1 /root/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" /root/.ssh/known_hosts',
-        );
+        await operator.shell(`
+          cp /root/.ssh/known_hosts /root/known
+          sed -i "s/^web2 .*/$(grep ^web1 /root/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" /root/.ssh/known_hosts
+        `);
         const wrong = await pushed('--all');
         assert.equal(wrong.status, exitStatus.system);
         assert.match(wrong.stderr, /^auxcred: web2: the ssh host key of web2 changed \(reinstalled\?\)$/m);
@@ -269,9 +272,10 @@ for (const version of thoroughVersions) {
 
         const { status, hosts } = await pushed('root@web2').then(async (result) => {
           assert.equal(result.status, 0);
-          await operator.shell(
-            'cp /root/vault/enrolled/web2.json /root/kept; sed s/web1/web2/ /root/vault/enrolled/web1.json > /root/vault/enrolled/web2.json',
-          );
+          await operator.shell(`
+            cp /root/vault/enrolled/web2.json /root/kept
+            sed s/web1/web2/ /root/vault/enrolled/web1.json > /root/vault/enrolled/web2.json
+          `);
           return await pushed('root@web2');
         });
         assert.equal(status, exitStatus.refused);
@@ -348,7 +352,8 @@ for (const version of thoroughVersions) {
       // At each step it asks the host for the fixed secret.
       await operator.write(
         '/usr/local/bin/nixos-rebuild',
-        '#!/bin/sh\nprintf "%s: " "$*"; ssh -o BatchMode=yes root@web1 auxcred get token < /dev/null; echo\n[ "$1" = build ] || exit 42\n',
+        '#!/bin/sh\nprintf "%s: " "$*"; ssh -o BatchMode=yes root@web1 auxcred get token < /dev/null; echo\n' +
+          '[ "$1" = build ] || exit 42\n',
         0o755,
       );
       const before = (await web1.run(['auxcred', 'get', 'token'])).stdout;

@@ -47,7 +47,8 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       assert.ok(block !== undefined, `${heading} has no block ${String(number)}`);
       done.add(block);
       await shell(
-        `set -o pipefail 2>/dev/null || true\n${block.replaceAll('age1lost...', recipients.lost).replaceAll('age1...', recipients.kept).replaceAll('ssh root@web1 ', '')}`,
+        'set -o pipefail 2>/dev/null || true\n' +
+          `${block.replaceAll('age1lost...', recipients.lost).replaceAll('age1...', recipients.kept).replaceAll('ssh root@web1 ', '')}`,
       );
     };
     const startUnit = async (): Promise<number> => {
@@ -74,9 +75,12 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     };
     /** A freshly installed machine: it has auxcred's program and nothing else of it. */
     const forget = async (): Promise<void> => {
-      await shell(
-        'rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d; mkdir -p /etc/auxcred/secrets.d; systemctl daemon-reload; systemctl stop auxcred.service',
-      );
+      await shell(`
+        rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d
+        mkdir -p /etc/auxcred/secrets.d
+        systemctl daemon-reload
+        systemctl stop auxcred.service
+      `);
     };
     const newBoard = async (): Promise<void> => {
       await machine.shutdown();
@@ -142,9 +146,11 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     });
 
     test('/var was rolled back', async () => {
-      await shell(
-        'cp -a /var/lib/auxcred /root/then; printf "battery staple" | auxcred put wifi --force; auxcred apply --no-restart',
-      );
+      await shell(`
+        cp -a /var/lib/auxcred /root/then
+        printf "battery staple" | auxcred put wifi --force
+        auxcred apply --no-restart
+      `);
       await shell('rm -rf /var/lib/auxcred; cp -a /root/then /var/lib/auxcred');
       await isClosed(
         /the store on this disk is older than the TPM remembers: it is number \d+, and number \d+ was active/,
@@ -205,18 +211,25 @@ for (const version of systemdVersions.filter((one) => one === '257'))
         await forget();
         await newBoard();
         if (number === 1)
-          await shell(
-            'cp -a /mnt/backup/etc/auxcred/secrets.d /etc/auxcred/; mkdir -p /var/lib/auxcred; cp -a /mnt/backup/var/lib/auxcred/fixed /var/lib/auxcred/',
-          );
+          await shell(`
+            cp -a /mnt/backup/etc/auxcred/secrets.d /etc/auxcred/
+            mkdir -p /var/lib/auxcred
+            cp -a /mnt/backup/var/lib/auxcred/fixed /var/lib/auxcred/
+          `);
         await follow('Both died', number);
         await isBack();
       }
       await forget();
       await newBoard();
       await declare();
-      await shell(
-        `auxcred init --recipient=${recipients.kept}; printf "[host.web1]\\n" >> "$HOME/.local/share/auxcred/vault.toml"; export AUXCRED_IDENTITY=/root/recovery.txt; printf token | auxcred put host/web1/wifi; mkdir -p /var/lib/auxcred/fixed/host; cp -a "$HOME/.local/share/auxcred/fixed/host/web1" /var/lib/auxcred/fixed/host/`,
-      );
+      await shell(`
+        auxcred init --recipient=${recipients.kept}
+        printf "[host.web1]\\n" >> "$HOME/.local/share/auxcred/vault.toml"
+        export AUXCRED_IDENTITY=/root/recovery.txt
+        printf token | auxcred put host/web1/wifi
+        mkdir -p /var/lib/auxcred/fixed/host
+        cp -a "$HOME/.local/share/auxcred/fixed/host/web1" /var/lib/auxcred/fixed/host/
+      `);
       await shell('mkdir -p /root/.config/age; cp /root/recovery.txt /root/.config/age/keys.txt');
       await follow('Both died', 2);
       assert.equal(await startUnit(), 0, await told());
@@ -231,9 +244,12 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     });
 
     test('the ssh host key was replaced, and the counter is removed', async () => {
-      await shell(
-        'auxcred reseal --with-key=host; cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key; rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key',
-      );
+      await shell(`
+        auxcred reseal --with-key=host
+        cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key
+        rm /etc/ssh/ssh_host_ed25519_key*
+        ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+      `);
       await isClosed(/none of this machine's keys opens the file/);
       await follow('The ssh host key was replaced');
       await isBack();

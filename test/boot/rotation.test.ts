@@ -81,9 +81,12 @@ for (const version of thoroughVersions)
       await machine.shell(
         'nsenter -t $(systemctl show -P MainPID web.service) -m cat /run/credentials/web.service/app-env > /run/app.env',
       );
-      await machine.shell(
-        'systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env sh -c \'printf %s "$ODD" > /run/odd; printf %s "$URL" > /run/url\'',
-      );
+      await machine.shell(`
+        systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env sh -c '
+          printf %s "$ODD" > /run/odd
+          printf %s "$URL" > /run/url
+        '
+      `);
       assert.equal((await machine.read('/run/odd')).toString(), (await machine.run(['auxcred', 'get', 'odd'])).stdout);
       assert.equal(
         (await machine.read('/run/url')).toString(),
@@ -286,11 +289,11 @@ for (const version of thoroughVersions)
         (await at('2027-02-01 08:00:00', 'auxcred', 'get', 'shared')).stdout,
       );
       assert.equal((await applied()).status, 0);
+      await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
+      await machine.systemctl('daemon-reload');
     });
 
     alike('apply and provision say when all of them run, and do not wait if asked not to', async () => {
-      await machine.run(['rm', '-r', '/run/break', '/run/systemd/system/late.service.d']);
-      await machine.systemctl('daemon-reload');
       await machine.write('/run/more', 'x');
       await machine.run(['systemctl', 'stop', ...Object.keys(breaking)]);
       await machine.systemctl('start', ...Object.keys(breaking));
@@ -313,7 +316,9 @@ for (const version of thoroughVersions)
       );
       await machine.write('/etc/systemd/system/stiff.service', '[Service]\nType=exec\nExecStart=/bin/sleep infinity\n');
       const both = (generation: number): string =>
-        `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\nunits = ["stiff.service"]\n`;
+        `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n` +
+        `[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\n` +
+        'units = ["stiff.service"]\n';
       await machine.write(manifestPath('waited'), both(1));
       assert.equal((await applied()).status, 0);
       await machine.systemctl('start', 'endless.service', 'stiff.service');

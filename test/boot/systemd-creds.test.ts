@@ -82,9 +82,11 @@ for (const version of systemdVersions) {
     });
 
     test('the file is an age file, and systemd-creds has its identity', async () => {
-      await machine.shell(
-        'systemd-creds decrypt --name=sealed-host-key /var/lib/auxcred/host.cred - > /run/identity && age -d -i /run/identity /var/lib/auxcred/seeds.age | grep -q \'"withKey":"systemd-creds"\'; rm /run/identity',
-      );
+      await machine.shell(`
+        systemd-creds decrypt --name=sealed-host-key /var/lib/auxcred/host.cred - > /run/identity && \\
+          age -d -i /run/identity /var/lib/auxcred/seeds.age | grep -q '"withKey":"systemd-creds"'
+        rm /run/identity
+      `);
       assert.equal((await machine.run(['stat', '-c', '%a %U', '/var/lib/auxcred/host.cred'])).stdout, '600 root\n');
     });
 
@@ -138,9 +140,12 @@ for (const version of systemdVersions) {
       const dropIns = '/etc/systemd/system/auxcred.service.d';
       await machine.run(['cp', '/var/lib/auxcred/host.cred', '/root/']);
       await machine.run(['auxcred', 'reseal', '--with-key=host']);
-      await machine.shell(
-        `mv /root/host.cred /var/lib/auxcred/; printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' > ${dropIns}/99.conf; systemctl daemon-reload; rm ${dropIns}/99.conf`,
-      );
+      await machine.shell(`
+        mv /root/host.cred /var/lib/auxcred/
+        printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' > ${dropIns}/99.conf
+        systemctl daemon-reload
+        rm ${dropIns}/99.conf
+      `);
       await machine.run(['auxcred', 'reseal']);
       assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/host.cred'], { check: false })).status, 1);
       assert.equal(await startsAfresh(machine), 0, await told(machine));

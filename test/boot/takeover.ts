@@ -28,9 +28,12 @@ export async function takeOver(machine: Machine): Promise<Takeover> {
       await machine.systemctl('start', 'auxcred.service');
       return await told(machine, 'auxcred.service');
     } finally {
-      await machine.shell(
-        `systemctl stop auxcred.service; rm ${dropIn}; systemctl daemon-reload; systemctl start auxcred.socket auxcred-stage.socket`,
-      );
+      await machine.shell(`
+        systemctl stop auxcred.service
+        rm ${dropIn}
+        systemctl daemon-reload
+        systemctl start auxcred.socket auxcred-stage.socket
+      `);
     }
   });
 }

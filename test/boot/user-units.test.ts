@@ -118,7 +118,9 @@ for (const version of thoroughVersions)
       assert.match((await machine.run(asUser('bob', 'ls /run/auxcred/files'), { check: false })).stderr, /denied/);
       await user(
         'bob',
-        `mkdir -p $XDG_RUNTIME_DIR/systemd/user; printf '[Service]\\nLoadCredential=db:${file}\\nSetCredential=db:mine\\nExecStart=/bin/sleep infinity\\n' > $XDG_RUNTIME_DIR/systemd/user/thief.service
+        `mkdir -p $XDG_RUNTIME_DIR/systemd/user
+        printf '[Service]\\nLoadCredential=db:${file}\\nSetCredential=db:mine\\nExecStart=/bin/sleep infinity\\n' \\
+          > $XDG_RUNTIME_DIR/systemd/user/thief.service
         systemctl --user daemon-reload; systemctl --user start thief.service || true`,
       );
       assert.equal(

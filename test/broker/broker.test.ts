@@ -1,4 +1,6 @@
-/** The broker in this process, on sockets as systemd makes them. Its clients are processes in control groups of units. */
+/**
+ * The broker in this process, on sockets as systemd makes them. Its clients are processes in control groups of units.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { createDecipheriv, createHash } from 'node:crypto';
@@ -26,7 +28,11 @@ const [unixFamily, stream] = [1, 1];
 const client = `
 use Socket; use IO::Handle;
 my ($path, $name, $request, @groups) = @ARGV;
-for my $group (@groups) { open(my $procs, '>', "$group/cgroup.procs") or die "$group: $!"; print $procs $$; close($procs) or die "$group: $!" }
+for my $group (@groups) {
+  open(my $procs, '>', "$group/cgroup.procs") or die "$group: $!";
+  print $procs $$;
+  close($procs) or die "$group: $!";
+}
 socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
 if (length $name) { bind($s, pack_sockaddr_un("\\0$name")) or die "bind: $!" }
 connect($s, pack_sockaddr_un($path)) or die "connect: $!";

@@ -13,7 +13,9 @@ import { auxcred, works } from '../cli.ts';
 import { contents, furnish, listing, manifestIn, stateOf } from './root.ts';
 
 const older = '[secret.a]\nkind = "hex"\nunits = ["a.service"]\n[secret.wifi]\nkind = "fixed"\nunits = ["b.service"]\n';
-const newer = `${older}[secret.b]\nkind = "uuid"\nunits = ["a.service", "b.service", "c.service"]\n[secret.token]\nkind = "fixed"\nunits = ["c.service"]\n`;
+const newer =
+  `${older}[secret.b]\nkind = "uuid"\nunits = ["a.service", "b.service", "c.service"]\n` +
+  '[secret.token]\nkind = "fixed"\nunits = ["c.service"]\n';
 
 let folder = '';
 let root = '';
@@ -158,7 +160,8 @@ describe('nothing changes', () => {
     const wrong: readonly (readonly [string, string, keyof typeof exitStatus, RegExp])[] = [
       [
         'many mistakes',
-        `${newer}[secret.x]\nlenght = 3\n[secret.y]\nkind = "hexx"\nunits = ["y"]\n[secret.z]\nrotate = "monthly"\nperiod = "2026"\n`,
+        `${newer}[secret.x]\nlenght = 3\n[secret.y]\nkind = "hexx"\nunits = ["y"]\n` +
+          '[secret.z]\nrotate = "monthly"\nperiod = "2026"\n',
         'invalid-manifest',
         /the manifest has errors, so nothing was changed/,
       ],

@@ -26,11 +26,14 @@ const stanza = () => {
   do { more = line(); body += more; } while (more.length === 64);
   return { type, args, body: Buffer.from(body, 'base64') };
 };
-const send = (head, body = Buffer.alloc(0)) => writeSync(1, '-> ' + head + '\\n' + body.toString('base64').replace(/=+$/, '') + '\\n');
+const base64 = (bytes) => bytes.toString('base64').replace(/=+$/, '');
+const send = (head, body = Buffer.alloc(0)) => writeSync(1, '-> ' + head + '\\n' + base64(body) + '\\n');
 const turned = (key) => key.map((byte) => byte ^ 255);
 const received = [];
 for (let next = stanza(); next.type !== 'done'; next = stanza()) received.push(next);
-const mine = received.filter(({ type, args }) => type === 'wrap-file-key' || (type === 'recipient-stanza' && args[1] === 'auxtest'));
+const isMine = ({ type, args }) =>
+  type === 'wrap-file-key' || (type === 'recipient-stanza' && args[1] === 'auxtest');
+const mine = received.filter(isMine);
 for (const { type, body } of mine) {
   if (type === 'wrap-file-key') send('recipient-stanza 0 auxtest', turned(body));
   else send('file-key 0', turned(body));

@@ -19,7 +19,9 @@ export const index = (): string => pins().at('tpm2Counter').at('index').text();
 export const counts = (of = index()): number =>
   Number(`0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', of, '-s', '8', of), 'latin1').toString('hex')}`);
 
-/** Starts the TPM for the tests of a `describe`, and after each of them removes the counters and looks for leftovers. */
+/**
+ * Starts the TPM for the tests of a `describe`, and after each of them removes the counters and looks for leftovers.
+ */
 export function useTpm(): void {
   before(async () => {
     swtpm = await startSwtpm();

@@ -104,7 +104,8 @@ describe('auxcred run', () => {
       '--',
       'sh',
       '-c',
-      'tr "\\0" "\\n" < /proc/self/environ; cat /proc/$PPID/cmdline /proc/$PPID/environ 2>/dev/null; ls -l "$CREDENTIALS_DIRECTORY"',
+      'tr "\\0" "\\n" < /proc/self/environ; cat /proc/$PPID/cmdline /proc/$PPID/environ 2>/dev/null; ' +
+        'ls -l "$CREDENTIALS_DIRECTORY"',
     );
     assert.ok(seen.includes('CREDENTIALS_DIRECTORY='));
     assert.ok(!seen.includes(value));
@@ -184,7 +185,8 @@ describe('auxcred run', () => {
       'sh',
       [
         '-c',
-        `(sleep 0.1; while ! grep -q ready ${at('seen')}; do sleep 0.05; done; printf '\\003'; sleep 2) | script -qfc '${line}' ${at('seen')}`,
+        `(sleep 0.1; while ! grep -q ready ${at('seen')}; do sleep 0.05; done; printf '\\003'; sleep 2) |
+        script -qfc '${line}' ${at('seen')}`,
       ],
       { encoding: 'utf8', env: environment() },
     );

@@ -21,7 +21,9 @@ const link = (path: string, target: string): void => {
 const etc = 'etc/systemd/system';
 /** What was applied, with both forms of a credential, whichever one a version renders. */
 const dropIn =
-  '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nLoadCredentialEncrypted=d:/run/d\nSetCredentialEncrypted=d:never\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
+  '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n' +
+  '[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nLoadCredentialEncrypted=d:/run/d\n' +
+  'SetCredentialEncrypted=d:never\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
 const all = ['LoadCredential=a:/run/a', 'LoadCredentialEncrypted=b:/run/b', 'LoadCredentialEncrypted=d:/run/d'];
 
 beforeEach(() => {
@@ -132,7 +134,8 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
   [
     'values of its own',
     `${etc}/web.service`,
-    '[Service]\nSetCredential=a:value\nSetCredentialEncrypted=b:\nSetCredential=c:value\nImportCredential=c*\nImportCredential=a:other\n',
+    '[Service]\nSetCredential=a:value\nSetCredentialEncrypted=b:\nSetCredential=c:value\n' +
+      'ImportCredential=c*\nImportCredential=a:other\n',
     [`web.service sets ${etc}/web.service: SetCredential=a, SetCredentialEncrypted=b`],
   ],
   [

@@ -92,7 +92,8 @@ describe('doctor on secrets', () => {
   test('wanted: one whose name has spaces and quotes', () => {
     writeFileSync(
       at(manifest),
-      `${readFileSync(at(manifest), 'utf8')}[secret.odd]\nkind = "fixed"\npath = "Bob's $HOME"\nunits = ["odd.service"]\n`,
+      `${readFileSync(at(manifest), 'utf8')}[secret.odd]\nkind = "fixed"\npath = "Bob's $HOME"\n` +
+        'units = ["odd.service"]\n',
     );
     const finding = findings().find(({ check }) => check === 'wanted');
     assert.ok(finding);

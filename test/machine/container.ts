@@ -260,7 +260,8 @@ async function run(
   const result = { status: status ?? -1, stdout: bytes.toString(), stderr: Buffer.concat(stderr).toString(), bytes };
   if (result.status !== 0 && options.check !== false)
     throw new Error(
-      `${command.join(' ')}: ${status === undefined ? 'timed out' : `exit status ${status}`}\n${result.stderr}${result.stdout}`,
+      `${command.join(' ')}: ${status === undefined ? 'timed out' : `exit status ${status}`}\n` +
+        `${result.stderr}${result.stdout}`,
     );
   return result;
 }

@@ -30,7 +30,8 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\ndelivery = "file"\nlink = "/"', /has an empty segment/, 3],
   ['[secret.a]\ndelivery = "file"\nneeded-for = "boot"', /"boot" is not known here/, 3],
   [
-    '[secret.a]\ndelivery = "file"\nunits = ["a.service"]\n[secret.b]\ndelivery = "file"\ncredential = "a"\nunits = ["b.service"]',
+    '[secret.a]\ndelivery = "file"\nunits = ["a.service"]\n[secret.b]\ndelivery = "file"\ncredential = "a"\n' +
+      'units = ["b.service"]',
     /a has the file a already/,
     4,
   ],
@@ -72,7 +73,8 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['[secret.a]\nweak = "yes"', /true or false is expected/, 2],
   ['[secret.a]\nkind = "uuid"\nweak = true', /a uuid secret has no key weak/, 3],
   [
-    '[secret.a]\nlength = 4\nweak = true\nalphabet = "abcdefghijklmnopqrstuvwxyzA1!"\nrequire = ["lower", "upper", "digit", "symbol"]',
+    '[secret.a]\nlength = 4\nweak = true\nalphabet = "abcdefghijklmnopqrstuvwxyzA1!"\n' +
+      'require = ["lower", "upper", "digit", "symbol"]',
     /fewer than one in a thousand/,
     5,
   ],
@@ -218,7 +220,8 @@ describe('a mistake', () => {
   test('credstore serves units before the broker, and needs none', () => {
     assert.deepEqual(
       read(
-        '[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n[secret.b]\ndelivery = "credstore"',
+        '[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n' +
+          '[secret.b]\ndelivery = "credstore"',
       ).problems,
       [],
     );

@@ -113,7 +113,10 @@ interface Image {
 /** What guards a real processor costs most on an emulated one: each entry into the kernel would flush its TLB. */
 const withoutGuards = 'mitigations=off no5lvl';
 
-const commandLine = `console=ttyS0 8250.nr_uarts=1 root=PARTLABEL=root rw quiet systemd.show_status=no ${withoutGuards}`;
+const commandLine = [
+  'console=ttyS0 8250.nr_uarts=1 root=PARTLABEL=root rw quiet systemd.show_status=no',
+  withoutGuards,
+].join(' ');
 
 const images = {
   installed: { pcrKey: 'pcr', secureBoot: true },

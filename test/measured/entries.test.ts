@@ -1,4 +1,6 @@
-/** Entries of type 1: from the log of one real boot of an entry to the PCRs of another, and the judgement of bootctl. */
+/**
+ * Entries of type 1: from the log of one real boot of an entry to the PCRs of another, and the judgement of bootctl.
+ */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { commandLineOf, parseLoaderEntry, partsOf } from '../../src/measured/loader-entry.ts';

@@ -1,4 +1,6 @@
-/** nixos/package.nix, evaluated with stand-ins for nixpkgs: what it names has to exist in what `npm run build` makes. */
+/**
+ * nixos/package.nix, evaluated with stand-ins for nixpkgs: what it names has to exist in what `npm run build` makes.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { join, resolve } from 'node:path';

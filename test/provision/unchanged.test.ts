@@ -60,7 +60,8 @@ describe('a run with nothing to do', () => {
 
   test('does not count as one while a hook holds something back', () => {
     const hooked = (generation: number): string =>
-      `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\nhook = ["/bin/test", "-e", "${join(root, 'up')}"]\n`;
+      `[secret.a]\ngeneration = ${String(generation)}\nunits = ["a.service"]\n` +
+      `hook = ["/bin/test", "-e", "${join(root, 'up')}"]\n`;
     put(hooked(1));
     for (let i = 0; i < 2; i++) assert.deepEqual([...put(hooked(2)).held.keys()], ['a']);
     writeFileSync(join(root, 'up'), '');
@@ -80,7 +81,8 @@ test('everything is checked before the first hook runs', () => {
   const snapshot = readFileSync(join(paths().snapshot, 'releases.json'));
   for (const [more, code] of [
     [
-      '[secret.t]\nkind = "template"\ncontent = "{{big}}{{big}}"\nunits = ["b.service"]\n[secret.big]\nkind = "fixed"\n',
+      '[secret.t]\nkind = "template"\ncontent = "{{big}}{{big}}"\nunits = ["b.service"]\n' +
+        '[secret.big]\nkind = "fixed"\n',
       'invalid-manifest',
     ],
     ['[secret.h]\nkind = "crypt"\nof = "lines"\nunits = ["b.service"]\n[secret.lines]\nkind = "fixed"\n', 'malformed'],
@@ -102,7 +104,8 @@ test('everything is checked before the first hook runs', () => {
 describe('going back', () => {
   const at = (month: number): Date => new Date(Date.UTC(2026, month - 1, 10));
   const text = (more = ''): string =>
-    `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n`;
+    `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n` +
+    '[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n';
 
   test('to a period by its name gives its value and the previous one, also in templates, until the key is removed', () => {
     const seen = new Map<number, string>();
@@ -155,7 +158,8 @@ describe('going back', () => {
   test('to an older manifest gives the older secrets', () => {
     const manifests = [
       text(),
-      '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n',
+      '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\n' +
+        'method = "sha512-crypt"\nunits = ["a.service"]\n',
     ];
     const values = (): string[][] =>
       (activeSnapshot(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [

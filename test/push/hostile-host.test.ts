@@ -22,7 +22,7 @@ describe('a hostile host', () => {
   };
 
   test('is shown up to a limit, and given up if it floods', () => {
-    const many = hostile('for i in {1..5000}; do echo "line $i $(printf \'\\e[2J\\xe2\\x80\\xae\')" >&2; done; exit 1');
+    const many = hostile("printf 'line %d \\e[2J\\xe2\\x80\\xae\\n' {1..5000} >&2; exit 1");
     assert.ok(many.stderr.split('\n').length < 530, String(many.stderr.split('\n').length));
     assert.match(many.stderr, /^auxcred: web1: further output is left out$/m);
     assert.match(many.stderr, /^auxcred: web1: line 1 +\[2J$/m);
@@ -65,7 +65,10 @@ describe('a hostile host', () => {
       () => {
         writeFileSync(
           at('bin/hostile-ssh'),
-          `#!/bin/bash\n${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\ncat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
+          '#!/bin/bash\n' +
+            `${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\n` +
+            'cat > /dev/null\n' +
+            `echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
           { mode: 0o755 },
         );
         return auxcred(operator('push', '--json', '--dry-run', 'web1'));
@@ -100,15 +103,18 @@ describe('a hostile host', () => {
 
   test("with an unknown ssh host key is told from one that can't be reached", () => {
     const changed = hostile(
-      'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2; echo "Host key verification failed." >&2; exit 255',
+      'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2\necho "Host key verification failed." >&2\n' +
+        'exit 255',
     ).rows[0]?.failure;
     assert.equal(changed?.message, 'the ssh host key of web1 changed (reinstalled?)');
     assert.equal(
       changed.hint,
-      'if you know that it was: ssh-keygen -R web1; ssh root@web1 auxcred enroll | auxcred enroll web1 --replace --from=-',
+      'if you know that it was: ' +
+        'ssh-keygen -R web1; ssh root@web1 auxcred enroll | auxcred enroll web1 --replace --from=-',
     );
     const unknown = hostile(
-      'echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2; echo "Host key verification failed." >&2; exit 255',
+      'echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2\n' +
+        'echo "Host key verification failed." >&2\nexit 255',
     ).rows[0]?.failure;
     assert.equal(unknown?.message, 'the ssh host key of web1 is not known here');
     const port = withSettings(

@@ -31,7 +31,8 @@ test('a host that is killed at any moment opens its seeds, old or new, and the n
     put('host/web2/round', `round ${String(i)}`);
     writeFileSync(
       at('bin/killed-ssh'),
-      `#!/bin/sh\nTARGET=\${1#*@} PATH='${at('bin')}':$PATH exec timeout -s KILL ${((whole * i) / 10_000).toFixed(3)} sh -c "$2"\n`,
+      '#!/bin/sh\n' +
+        `TARGET=\${1#*@} PATH='${at('bin')}':$PATH exec timeout -s KILL ${((whole * i) / 10_000).toFixed(3)} sh -c "$2"\n`,
       { mode: 0o755 },
     );
     through('near-ssh', 'killed-ssh');
@@ -202,7 +203,8 @@ test('a host that is enrolled with a TPM is sent seeds that only that TPM opens'
     const settings = readFileSync(at('vault/vault.toml'), 'utf8');
     writeFileSync(
       at('bin/tpm-ssh'),
-      `#!/bin/sh\nexport AUXCRED_TCTI='${tpm.device}'\ntee '${at('carried')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`,
+      `#!/bin/sh\nexport AUXCRED_TCTI='${tpm.device}'\n` +
+        `tee '${at('carried')}' | TARGET=\${1#*@} PATH='${at('bin')}':$PATH sh -c "$2"\n`,
     );
     chmodSync(at('bin/tpm-ssh'), 0o755);
     writeFileSync(

@@ -17,7 +17,10 @@ const path = join(folder, 'socket');
 const client = `
 use Socket;
 my ($way, $path, $name) = @ARGV;
-socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die; bind($s, pack_sockaddr_un("\\0$name")) or die; connect($s, pack_sockaddr_un($path)) or die; shutdown($s, 1);
+socket(my $s, AF_UNIX, SOCK_STREAM, 0) or die;
+bind($s, pack_sockaddr_un("\\0$name")) or die;
+connect($s, pack_sockaddr_un($path)) or die;
+shutdown($s, 1);
 if ($way eq 'leaves' && fork == 0) { close STDOUT; <STDIN>; exit 0 }
 <STDIN> if $way eq 'stays';
 `;

@@ -23,6 +23,8 @@ export interface Service {
 }
 
 const patience = 30_000;
+/** Milliseconds between two questions. Some services take a tenth of a second of processor for each answer. */
+const pause = 400;
 
 /** Follows the page as it stands. */
 export function describeService(machine: () => Machine, service: Service): void {
@@ -34,14 +36,17 @@ export function describeService(machine: () => Machine, service: Service): void 
       for (const command of commands) await machine().shell(command);
     };
     const acceptsSoon = async (value: string): Promise<void> => {
-      for (const end = Date.now() + patience; !(await service.accepts(machine(), value)); await sleep(50))
+      for (const end = Date.now() + patience; !(await service.accepts(machine(), value)); await sleep(pause))
         if (Date.now() > end) assert.fail(`${service.name} does not accept its secret\n${await state()}`);
     };
     const state = async (): Promise<string> =>
       (await machine().shell(`systemctl status --no-pager --lines=30 ${service.units.join(' ')} || true`)).stdout;
     const isInNoLog = async (value: string): Promise<void> => {
       const { stdout } = await machine().shell(
-        `cat > /run/value; { journalctl --no-pager -o cat | grep -F -f /run/value; grep -r -F -l -f /run/value /var/log; } || true`,
+        `
+        cat > /run/value
+        { journalctl --no-pager -o cat | grep -F -f /run/value; grep -r -F -l -f /run/value /var/log; } || true
+      `,
         { input: value },
       );
       assert.equal(stdout.replaceAll(value, 'SECRET'), '');

@@ -3,7 +3,9 @@ import type { Service } from './service.ts';
 
 const unit = 'systemd-networkd.service';
 
-/** Whether this kernel has WireGuard. Without it, systemd-networkd gets as far as asking the kernel for the interface. */
+/**
+ * Whether this kernel has WireGuard. Without it, systemd-networkd gets as far as asking the kernel for the interface.
+ */
 export async function kernelHasWireguard(machine: Machine): Promise<boolean> {
   const { status } = await machine.shell('ip link add probe type wireguard && ip link delete probe', { check: false });
   return status === 0;
