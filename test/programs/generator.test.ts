@@ -98,8 +98,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
 
     test('encrypted credentials and files need no broker, and are provisioned first if they were not applied', () => {
       const more =
-        '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n' +
-        '[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
+        '[secret.c]\ndelivery = "credstore"\nunits = ["c.service", "systemd-udevd.service"]\n[secret.f]\ndelivery = "file"\nunits = ["f.service"]\n[secret.u]\ndelivery = "file"\nneeded-for = "users"\n';
       write('etc/auxcred/secrets.d/web.toml', more);
       const rendered = generate();
       assert.match(
@@ -275,8 +274,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
       // Copies a part, then fails, as if the rest had just been removed.
       writeFileSync(
         join(fake, 'cp'),
-        '#!/bin/sh\nmkdir -p "$3/a.service.d" "$3/gone.service.d"\n: > "$3/a.service.d/50-auxcred.conf"\n' +
-          'echo > "$3/gone.service.d/50-auxcred.conf"\nexit 1\n',
+        '#!/bin/sh\nmkdir -p "$3/a.service.d" "$3/gone.service.d"\n: > "$3/a.service.d/50-auxcred.conf"\necho > "$3/gone.service.d/50-auxcred.conf"\nexit 1\n',
       );
       chmodSync(join(fake, 'cp'), 0o755);
       const environment = { PATH: `${fake}:${process.env['PATH'] ?? ''}` };
@@ -351,7 +349,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
     };
     for (const [what, damage] of Object.entries(losses))
       for (const node of nodes)
-        test(`no unit starts without its secret where ${what}, with ${node}`, () => {
+        test(`no unit starts without its secret where ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {
           apply();
           damage();
           const rendered = generate({ node });
@@ -360,7 +358,7 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
 
     for (const [what, bytes] of Object.entries(encodings))
       for (const node of nodes)
-        test(`a file that was never applied blocks what it names, ${what}, with ${node}`, () => {
+        test(`a file that was never applied blocks what it names, ${what}, ${node === noNode ? 'without' : 'with'} Node`, () => {
           apply();
           write('usr/lib/systemd/system/new.service', '[Service]\n');
           write('usr/lib/systemd/system/systemd-networkd.service', '[Service]\n');
