@@ -37,13 +37,16 @@ describeMachine('a machine of a vault', MeasuredMachine.installed, (life) => {
     life.first = await pushInMachine(machine, ['with-key = "tpm2"', 'tpm2-pcrs = "4+7"']);
   });
 
-  test('keeps its seed closed after an update that was not predicted, and another push binds it', async () => {
+  test('keeps its seed closed after an update that was not predicted, and is enrolled again', async () => {
     const { machine, first } = life;
     await machine.off();
     await machine.boots('updated');
     assert.equal(await machine.on(), 'degraded');
     await assertRefused(machine, /PCR 4 \(/);
-    const again = 'auxcred push --vault=/root/vault --timeout=900 --reseal machine';
+    const again = `
+      auxcred enroll > /root/enrollment
+      auxcred enroll machine --vault=/root/vault --from=/root/enrollment
+      auxcred push --vault=/root/vault --timeout=900 --reseal machine`;
     const { stderr } = await machine.run(again, { timeoutMs: 900_000 });
     assert.match(stderr, /sealed the seed of host\/machine to its TPM with PCR 4\+7/);
     await machine.run('systemctl reset-failed; systemctl restart early normal late');
