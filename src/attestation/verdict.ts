@@ -1,5 +1,6 @@
 /** Judges a proven state by a policy. */
 import { createPublicKey, verify, type X509Certificate } from 'node:crypto';
+import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import type { MeasuredLog } from '../measured/measured-log.ts';
 import { type PcrSignature, parsePcrSignatures } from '../tpm2/pcr-signature.ts';
@@ -192,10 +193,8 @@ function signaturesIn(bytes: Uint8Array): PcrSignature[] {
   }
 }
 
-const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('hex');
-
 function valueCheck({ pcrs }: Proof, pcr: number, accepted: ReadonlySet<string>): Check {
-  const value = hex(pcrs.get(pcr));
+  const value = hex(pcrs.get(pcr) ?? new Uint8Array());
   return accepted.has(value)
     ? passed('pcrs', `PCR ${String(pcr)} has a listed value`)
     : failed('pcrs', `PCR ${String(pcr)} is ${value}, which the policy does not list`);
