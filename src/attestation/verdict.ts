@@ -134,18 +134,20 @@ function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmV
   }
 }
 
-/** A TPM without a certificate that was checked may say that anybody made it. */
+/** A TPM without a checked certificate can claim any maker. */
 function uncertifiedChecks(manufacturer: string, policy: AttestationPolicy): Check[] {
   const checks = virtualChecks(manufacturer, policy);
   if (policy.virtualTpm || checks.length > 0) return checks;
-  const text = 'the policy forbids a virtual TPM, and only a certificate of its endorsement key tells that it is none';
+  const text = 'the policy forbids a virtual TPM, and without a checked certificate this one may be virtual';
   return [failed('virtual-tpm', text)];
 }
 
 function virtualChecks(manufacturer: string, { virtualTpm }: AttestationPolicy): Check[] {
   if (!isVirtual(manufacturer)) return [];
-  const text = 'its TPM is virtual: whoever runs its host can make it say anything, and has to be trusted';
-  return [virtualTpm ? noted('virtual-tpm', text) : failed('virtual-tpm', `${text}, which the policy forbids`)];
+  const risk = 'whoever controls the host of that virtual machine can forge its answers';
+  return virtualTpm
+    ? [noted('virtual-tpm', `its TPM is virtual: ${risk}`)]
+    : [failed('virtual-tpm', `its TPM is virtual, which the policy forbids: ${risk}`)];
 }
 
 function secureBootCheck(log: MeasuredLog | undefined, accepted: ReadonlySet<string>): Check {

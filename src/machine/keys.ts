@@ -149,8 +149,8 @@ async function policiesFor(
   for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
   if (policies.some(isWithinReach))
     warn(
-      'whoever boots another system on this machine can extend PCR 11 to a signed value, and open the seed',
-      '--tpm2-pcrs=7 beside the key requires that Secure Boot is as it is now, and went by the same certificates',
+      'another system booted on this machine can bring PCR 11 to a signed value, and then open the seed',
+      'add --tpm2-pcrs=7: then Secure Boot has to be as it is now, and to accept what boots by the same certificates',
     );
   if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
   return policies;
