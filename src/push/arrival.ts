@@ -266,10 +266,10 @@ function refuseLost(
   if (lost.length === 0) return;
   throw new Failure(
     'refused',
-    `${listed(lost.map(nameText))} could no longer be opened: put on the machine itself, under a seed that this ` +
-      'push replaces',
+    `${listed(lost.map(nameText))} could no longer be opened, since this push replaces the seed under which ` +
+      `${lost.length === 1 ? 'it was' : 'they were'} put on the machine itself`,
     {
-      hint: 'auxcred get there, and put what is still needed into the vault; push --replace gives it up',
+      hint: 'read it there with auxcred get, and put what is still needed into the vault; push --replace gives it up',
     },
   );
 }

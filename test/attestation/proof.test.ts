@@ -299,7 +299,7 @@ describe('a verdict', () => {
     const strange = [new X509Certificate(given(other).issuer)];
     assert.match(
       textOf(judged('ek-certificate = true', {}, strange), 'endorsement-key'),
-      /no certificate in ek-ca issued/,
+      /ek-ca in the vault has no certificate of its issuer/,
     );
     assert.equal(resultOf(judged('', {}, strange), 'endorsement-key'), 'noted');
     const bare = { ...endorsement, certificate: undefined };
