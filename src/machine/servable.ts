@@ -33,7 +33,9 @@ function refuseKeyless({ withKey }: Sealing, keys: readonly string[]): void {
     'refused',
     `the seed is sealed with --with-key=${withKey}, but the broker would have access only to ${keys.join(', ')}`,
     {
-      hint: `${moduleOptions.alsoWithKey} = [ "${withKey}" ] until the seed is resealed: auxcred reseal --with-key=${keys[0] ?? ''}`,
+      hint:
+        `${moduleOptions.alsoWithKey} = [ "${withKey}" ] until the seed is resealed: ` +
+        `auxcred reseal --with-key=${keys[0] ?? ''}`,
     },
   );
 }

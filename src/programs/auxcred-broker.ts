@@ -1,4 +1,7 @@
-/** auxcred.service: opens the machine's seeds once, then answers units until it was idle for a minute, or until the next boot. */
+/**
+ * auxcred.service: opens the machine's seeds once, then answers units until it was idle for a minute, or until the next
+ * boot.
+ */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Chain } from '../audit/chain.ts';

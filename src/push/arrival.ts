@@ -118,8 +118,8 @@ function refuseBroken({ problems }: Manifest): void {
 }
 
 /**
- * @throws Failure `malformed` for a file that is damaged, or does not open under its name, `older` for one that is older than the
- * present one
+ * @throws Failure `malformed` for a file that is damaged, or does not open under its name, `older` for one that is older
+ * than the present one
  */
 function judgeFixed(
   folder: FixedFolder,

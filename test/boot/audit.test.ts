@@ -136,7 +136,9 @@ for (const version of systemdVersions)
       for (const unit of ['a.service', 'b.service']) {
         await machine.run(['systemctl', 'restart', unit]);
         await machine.shell(
-          `timeout 60 sh -c 'until journalctl --sync; journalctl -u auxcred.service -o cat --no-pager | tail -n 1 | grep -q "so did the TPM"; do sleep 0.2; done'`,
+          "timeout 60 sh -c 'until journalctl --sync; " +
+            'journalctl -u auxcred.service -o cat --no-pager | tail -n 1 | grep -q "so did the TPM"; ' +
+            "do sleep 0.2; done'",
         );
       }
       await machine.run(['systemctl', 'stop', 'auxcred.service']);
@@ -181,7 +183,8 @@ for (const version of systemdVersions)
     alike('the folder of a journal is read as it is', async () => {
       await machine.run(['journalctl', '--sync']);
       const { status, stdout } = await machine.shell(
-        'auxcred audit --key > /root/keys && cp -r /var/log/journal /root/copy && auxcred audit --verify --public-key=/root/keys --directory=$(echo /root/copy/*)',
+        'auxcred audit --key > /root/keys && cp -r /var/log/journal /root/copy && ' +
+          'auxcred audit --verify --public-key=/root/keys --directory=$(echo /root/copy/*)',
       );
       assert.equal(status, 0, stdout);
       assert.match(stdout, /^unknown {2}what root did without the broker/m);

@@ -172,7 +172,9 @@ for (const version of systemdVersions)
         [
           'useradd mallory; mkdir /srv/mallory; chown mallory /srv/mallory; cd /srv/mallory',
           "echo \"require('fs').writeFileSync('/srv/mallory/ran', String(process.getuid()))\" > run.cjs",
-          'printf "NODE_OPTIONS=--require=/srv/mallory/run.cjs\\nNODE_V8_COVERAGE=/srv/mallory/written\\nLD_DEBUG=files\\nLD_DEBUG_OUTPUT=/srv/mallory/linked\\n" > env; chown mallory *',
+          'printf "NODE_OPTIONS=--require=/srv/mallory/run.cjs\\nNODE_V8_COVERAGE=/srv/mallory/written\\n' +
+            'LD_DEBUG=files\\nLD_DEBUG_OUTPUT=/srv/mallory/linked\\n" > env; ' +
+            'chown mallory *',
         ].join('\n'),
       );
       await machine.write(
@@ -217,7 +219,8 @@ for (const version of systemdVersions)
       assert.notEqual(text(got['old.previous']), text(got['old']));
       assert.equal(
         text(got['text']),
-        `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`,
+        `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" ` +
+          `d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`,
       );
       assert.equal(Object.keys(got).length, kinds.length + 6 + 6);
     });
@@ -279,7 +282,9 @@ for (const version of systemdVersions)
 
     test('a broker that read the old snapshot just before a change no longer serves it', async () => {
       await machine.shell(
-        'systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; systemctl daemon-reload; systemctl restart b.service',
+        'systemctl stop auxcred.service; mkdir -p /run/systemd/system/auxcred.service.d; ' +
+          'printf "[Service]\\nExecStartPost=+/bin/sleep 8\\n" > /run/systemd/system/auxcred.service.d/slow.conf; ' +
+          'systemctl daemon-reload; systemctl restart b.service',
       );
       assert.equal((await machine.properties('auxcred.service', 'ActiveState'))['ActiveState'], 'activating');
       await machine.write(manifestPath('next'), secretToml('key-next', ['b.service']));
@@ -302,7 +307,9 @@ for (const version of systemdVersions)
         0o755,
       );
       await machine.shell(
-        `for i in $(seq 0 199); do printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' > /etc/systemd/system/many-$i.service; done`,
+        'for i in $(seq 0 199); do ' +
+          "printf '[Service]\\nType=oneshot\\nRemainAfterExit=yes\\nExecStart=/usr/local/lib/many %%n\\n' " +
+          '> /etc/systemd/system/many-$i.service; done',
       );
       await machine.write(manifestPath('many'), secretToml('many', units));
       await machine.run(['auxcred', 'apply']);

@@ -52,7 +52,8 @@ for (const version of systemdVersions)
         assert.match(told, reason);
       } finally {
         await machine.shell(
-          `rm -rf ${store} /etc/auxcred; cp -a /root/store ${store}; cp -a /root/etc /etc/auxcred; systemctl start auxcred.socket auxcred-stage.socket`,
+          `rm -rf ${store} /etc/auxcred; cp -a /root/store ${store}; cp -a /root/etc /etc/auxcred; ` +
+            'systemctl start auxcred.socket auxcred-stage.socket',
         );
       }
       assert.equal(await start('a.service'), 0, 'it recovers once the damage is undone');
@@ -79,7 +80,8 @@ for (const version of systemdVersions)
     });
     alike('a seed that is not pinned', async () => {
       await refuses(
-        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
+        'mkdir -p /root/other/etc/ssh && cp /etc/ssh/ssh_host_ed25519_key* /root/other/etc/ssh/ && ' +
+          'auxcred seal --root=/root/other --name=web1 --no-recovery --replace && ' +
           `cat /root/other/var/lib/auxcred/seeds.age > ${store}/seeds.age`,
         /the seed of host\/web1 is not the one that this machine expects/,
       );
@@ -213,7 +215,12 @@ for (const version of systemdVersions)
 
     test('a unit waits for its secret while the broker restarts, and a hanging client blocks nobody', async () => {
       await machine.shell(
-        'systemctl reset-failed || true; systemctl start auxcred.socket; perl -e \'use Socket; socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; sleep 30\' > /dev/null 2>&1 & sleep 0.2',
+        'systemctl reset-failed || true; systemctl start auxcred.socket; ' +
+          "perl -e 'use Socket; " +
+          'socket(my $s, AF_UNIX, SOCK_STREAM, 0); bind($s, pack_sockaddr_un("\\0ab/unit/x.service/y")); ' +
+          'connect($s, pack_sockaddr_un("/run/auxcred/encrypted.sock")) or die; ' +
+          "sleep 30' > /dev/null 2>&1 & " +
+          'sleep 0.2',
       );
       assert.equal(await start('a.service'), 0);
       await machine.systemctl('--no-block', 'restart', 'auxcred.service');
@@ -223,7 +230,8 @@ for (const version of systemdVersions)
 
     test('a manifest that was edited after apply and can not be read blocks its units', async () => {
       await machine.shell(
-        `printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}; systemctl daemon-reload; systemctl stop a.service`,
+        `printf '[secret.key-a\\nunits = ["a.service", "new.service"]\\n' > ${manifestPath('web')}; ` +
+          'systemctl daemon-reload; systemctl stop a.service',
       );
       await writeProbeUnit(machine, 'new.service', {});
       await machine.systemctl('daemon-reload');

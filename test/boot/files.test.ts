@@ -223,7 +223,8 @@ for (const version of thoroughVersions)
       await machine.shell('systemctl stop attack.service; systemctl reset-failed');
       // What an older version, which followed links, left behind is found.
       await machine.shell(
-        `cd /home/bob; rm -rf app hidden; install -d -o bob -g bob app; auxcred apply; rm -r app; ln -s ${aptFolder} app; ln -s ${folder}/bobs app/secret.conf`,
+        'cd /home/bob; rm -rf app hidden; install -d -o bob -g bob app; auxcred apply; rm -r app; ' +
+          `ln -s ${aptFolder} app; ln -s ${folder}/bobs app/secret.conf`,
       );
       const { stdout: doctor } = await machine.run(['auxcred', 'doctor'], { check: false });
       assert.match(

@@ -7,7 +7,8 @@ import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { explainOtherBoots } from './other-boots.ts';
 
 const service = (...lines: string[]): string =>
-  `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\nExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
+  `[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\n${lines.join('\n')}\n` +
+  `ExecStart=/bin/sh -c 'test -s "$$CREDENTIALS_DIRECTORY"/key'\n[Install]\nWantedBy=multi-user.target\n`;
 
 for (const version of thoroughVersions)
   describe(`status and doctor on systemd ${version}`, { skip: cannotBoot }, () => {
@@ -92,7 +93,9 @@ for (const version of thoroughVersions)
       async () => {
         const id = '3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57';
         await machine.shell(
-          `printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\nAUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged`,
+          `printf 'MESSAGE_ID=${id}\\nMESSAGE=refused\\nAUXCRED_OUTCOME=refused\\nAUXCRED_UNIT=web.service\\n` +
+            "AUXCRED_CREDENTIAL=key\\nAUXCRED_REASON=\\033[2Jforged\\n' > /tmp/forged; " +
+            'setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged',
         );
         assert.equal(
           (await machine.journal('-b', `MESSAGE_ID=${id}`, 'AUXCRED_UNIT=web.service')).length,
@@ -252,7 +255,8 @@ for (const version of thoroughVersions)
       assert.match(stdout, /^1 warning: auxcred doctor says what to do$/m);
       assert.equal(
         await wrong(),
-        'warning: web.service failed: exit-code, status 9 [units]\n    it has its secrets, but does not run\n    $ journalctl -b -u web.service\n    or $ systemctl restart web.service\n',
+        'warning: web.service failed: exit-code, status 9 [units]\n    it has its secrets, but does not run\n' +
+          '    $ journalctl -b -u web.service\n    or $ systemctl restart web.service\n',
       );
       await machine.shell(`rm ${file}; systemctl daemon-reload; systemctl restart web.service`);
       assert.equal(await wrong(), '');
@@ -270,7 +274,10 @@ for (const version of thoroughVersions)
       await machine.systemctl('stop', 'auxcred.socket', 'auxcred.service');
       await mend(/auxcred.socket does not listen/);
       await machine.shell(
-        'systemctl mask --now --runtime auxcred-stage.socket 2>&1; systemctl unmask --runtime auxcred-stage.socket 2>&1; systemctl disable auxcred-stage.socket 2>&1; systemctl start auxcred-stage.socket',
+        'systemctl mask --now --runtime auxcred-stage.socket 2>&1; ' +
+          'systemctl unmask --runtime auxcred-stage.socket 2>&1; ' +
+          'systemctl disable auxcred-stage.socket 2>&1; ' +
+          'systemctl start auxcred-stage.socket',
       );
       await mend(/auxcred-stage.socket is not enabled/);
       await machine.write(manifestPath('typo'), secretToml('typo', ['wbe.service', 'wbe@.service']));
@@ -294,10 +301,14 @@ for (const version of thoroughVersions)
     test('a start limit that was hit', async () => {
       // A busy machine may not manage five starts in ten seconds.
       await machine.shell(
-        'mkdir -p /run/systemd/system/auxcred.service.d; printf "[Unit]\\nStartLimitIntervalSec=300\\nStartLimitBurst=5\\n" > /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload',
+        'mkdir -p /run/systemd/system/auxcred.service.d; ' +
+          'printf "[Unit]\\nStartLimitIntervalSec=300\\nStartLimitBurst=5\\n" ' +
+          '> /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload',
       );
       await machine.shell(
-        'for i in $(seq 30); do systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done; for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done',
+        'for i in $(seq 30); do ' +
+          'systemctl start auxcred.service || break; systemctl kill --signal=KILL auxcred.service; done; ' +
+          'for i in 1 2 3; do systemctl start --no-block auxcred.service || true; done',
         { check: false },
       );
       await machine.run(['systemctl', 'start', 'slow.service', '--no-block'], { check: false });
@@ -309,7 +320,8 @@ for (const version of thoroughVersions)
       await machine.systemctl('stop', 'slow.service');
       await mend(/auxcred.socket failed/);
       await machine.shell(
-        'rm /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload; systemctl reset-failed; systemctl start auxcred.socket auxcred-stage.socket',
+        'rm /run/systemd/system/auxcred.service.d/limit.conf; systemctl daemon-reload; systemctl reset-failed; ' +
+          'systemctl start auxcred.socket auxcred-stage.socket',
       );
       assert.equal(await wrong(), '');
     });

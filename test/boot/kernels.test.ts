@@ -50,7 +50,8 @@ for (const version of thoroughVersions)
       await machine.reboot();
       await machine.write('/root/log', bytesOf(firmwareLog));
       await machine.shell(
-        'mount -t tmpfs none /boot && cp -a /var/kept-boot/. /boot; mount -t tmpfs none /sys/kernel/security; mkdir /sys/kernel/security/tpm0; ' +
+        'mount -t tmpfs none /boot && cp -a /var/kept-boot/. /boot; mount -t tmpfs none /sys/kernel/security; ' +
+          'mkdir /sys/kernel/security/tpm0; ' +
           'mv /root/log /sys/kernel/security/tpm0/binary_bios_measurements',
       );
     };

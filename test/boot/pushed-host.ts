@@ -32,7 +32,8 @@ units = ["api.service"]
  * Active only once it has its credentials, and without systemd's limit of five starts in ten seconds.
  */
 export const runsForEver =
-  '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\n';
+  '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n' +
+  '[Install]\nWantedBy=multi-user.target\n';
 
 /** A credential as the running unit reads it. */
 export const credential = async (machine: Machine, unit: string, id: string): Promise<string> => {

@@ -75,7 +75,8 @@ for (const version of systemdVersions.filter((one) => one === '257'))
     /** A freshly installed machine: it has auxcred's program and nothing else of it. */
     const forget = async (): Promise<void> => {
       await shell(
-        'rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d; mkdir -p /etc/auxcred/secrets.d; systemctl daemon-reload; systemctl stop auxcred.service',
+        'rm -rf /var/lib/auxcred/* /etc/auxcred/* /etc/systemd/system/auxcred.service.d; ' +
+          'mkdir -p /etc/auxcred/secrets.d; systemctl daemon-reload; systemctl stop auxcred.service',
       );
     };
     const newBoard = async (): Promise<void> => {
@@ -206,7 +207,8 @@ for (const version of systemdVersions.filter((one) => one === '257'))
         await newBoard();
         if (number === 1)
           await shell(
-            'cp -a /mnt/backup/etc/auxcred/secrets.d /etc/auxcred/; mkdir -p /var/lib/auxcred; cp -a /mnt/backup/var/lib/auxcred/fixed /var/lib/auxcred/',
+            'cp -a /mnt/backup/etc/auxcred/secrets.d /etc/auxcred/; mkdir -p /var/lib/auxcred; ' +
+              'cp -a /mnt/backup/var/lib/auxcred/fixed /var/lib/auxcred/',
           );
         await follow('Both died', number);
         await isBack();
@@ -215,7 +217,11 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await newBoard();
       await declare();
       await shell(
-        `auxcred init --recipient=${recipients.kept}; printf "[host.web1]\\n" >> "$HOME/.local/share/auxcred/vault.toml"; export AUXCRED_IDENTITY=/root/recovery.txt; printf token | auxcred put host/web1/wifi; mkdir -p /var/lib/auxcred/fixed/host; cp -a "$HOME/.local/share/auxcred/fixed/host/web1" /var/lib/auxcred/fixed/host/`,
+        `auxcred init --recipient=${recipients.kept}; ` +
+          'printf "[host.web1]\\n" >> "$HOME/.local/share/auxcred/vault.toml"; ' +
+          'export AUXCRED_IDENTITY=/root/recovery.txt; printf token | auxcred put host/web1/wifi; ' +
+          'mkdir -p /var/lib/auxcred/fixed/host; ' +
+          'cp -a "$HOME/.local/share/auxcred/fixed/host/web1" /var/lib/auxcred/fixed/host/',
       );
       await shell('mkdir -p /root/.config/age; cp /root/recovery.txt /root/.config/age/keys.txt');
       await follow('Both died', 2);
@@ -232,7 +238,8 @@ for (const version of systemdVersions.filter((one) => one === '257'))
 
     test('the ssh host key was replaced, and the counter is removed', async () => {
       await shell(
-        'auxcred reseal --with-key=host; cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key; rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key',
+        'auxcred reseal --with-key=host; cp /etc/ssh/ssh_host_ed25519_key /root/old_ssh_host_ed25519_key; ' +
+          'rm /etc/ssh/ssh_host_ed25519_key*; ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key',
       );
       await isClosed(/none of this machine's keys opens the file/);
       await follow('The ssh host key was replaced');

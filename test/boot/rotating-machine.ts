@@ -124,7 +124,8 @@ export function useRotatingMachine(version: SystemdVersion): void {
     for (const unit of [...units.slice(0, 5), 'stopped.service', 'tmpl@.service']) {
       await machine.write(
         `/etc/systemd/system/${unit}`,
-        '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n',
+        '[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n' +
+          '[Install]\nWantedBy=multi-user.target\nDefaultInstance=one\n',
       );
     }
     await machine.write(

@@ -82,7 +82,8 @@ for (const version of thoroughVersions)
         'nsenter -t $(systemctl show -P MainPID web.service) -m cat /run/credentials/web.service/app-env > /run/app.env',
       );
       await machine.shell(
-        'systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env sh -c \'printf %s "$ODD" > /run/odd; printf %s "$URL" > /run/url\'',
+        'systemd-run --quiet --wait --pipe -p EnvironmentFile=/run/app.env ' +
+          'sh -c \'printf %s "$ODD" > /run/odd; printf %s "$URL" > /run/url\'',
       );
       assert.equal((await machine.read('/run/odd')).toString(), (await machine.run(['auxcred', 'get', 'odd'])).stdout);
       assert.equal(
@@ -313,7 +314,9 @@ for (const version of thoroughVersions)
       );
       await machine.write('/etc/systemd/system/stiff.service', '[Service]\nType=exec\nExecStart=/bin/sleep infinity\n');
       const both = (generation: number): string =>
-        `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\nunits = ["stiff.service"]\n`;
+        `[secret.a]\ngeneration = ${String(generation)}\nunits = ["endless.service"]\n` +
+        `[secret.b]\ngeneration = ${String(generation)}\ndelivery = "file"\nchange = "reload"\n` +
+        'units = ["stiff.service"]\n';
       await machine.write(manifestPath('waited'), both(1));
       assert.equal((await applied()).status, 0);
       await machine.systemctl('start', 'endless.service', 'stiff.service');

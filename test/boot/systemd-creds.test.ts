@@ -83,7 +83,9 @@ for (const version of systemdVersions) {
 
     test('the file is an age file, and systemd-creds has its identity', async () => {
       await machine.shell(
-        'systemd-creds decrypt --name=sealed-host-key /var/lib/auxcred/host.cred - > /run/identity && age -d -i /run/identity /var/lib/auxcred/seeds.age | grep -q \'"withKey":"systemd-creds"\'; rm /run/identity',
+        'systemd-creds decrypt --name=sealed-host-key /var/lib/auxcred/host.cred - > /run/identity && ' +
+          'age -d -i /run/identity /var/lib/auxcred/seeds.age | grep -q \'"withKey":"systemd-creds"\'; ' +
+          'rm /run/identity',
       );
       assert.equal((await machine.run(['stat', '-c', '%a %U', '/var/lib/auxcred/host.cred'])).stdout, '600 root\n');
     });
@@ -139,7 +141,9 @@ for (const version of systemdVersions) {
       await machine.run(['cp', '/var/lib/auxcred/host.cred', '/root/']);
       await machine.run(['auxcred', 'reseal', '--with-key=host']);
       await machine.shell(
-        `mv /root/host.cred /var/lib/auxcred/; printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' > ${dropIns}/99.conf; systemctl daemon-reload; rm ${dropIns}/99.conf`,
+        'mv /root/host.cred /var/lib/auxcred/; ' +
+          "printf '[Service]\\nLoadCredentialEncrypted=sealed-host-key:/var/lib/auxcred/host.cred\\n' " +
+          `> ${dropIns}/99.conf; systemctl daemon-reload; rm ${dropIns}/99.conf`,
       );
       await machine.run(['auxcred', 'reseal']);
       assert.equal((await machine.run(['test', '-e', '/var/lib/auxcred/host.cred'], { check: false })).status, 1);

@@ -18,7 +18,9 @@ async function arrived(path: string, what: RegExp): Promise<string> {
 
 /** This host's curl with its own libraries, as the machine has none. */
 const curl = (host: string): string =>
-  `#!/bin/sh\nexec ${host}/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --library-path ${host}/usr/lib/x86_64-linux-gnu ${host}/usr/bin/curl "$@"\n`;
+  '#!/bin/sh\n' +
+  `exec ${host}/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 --library-path ${host}/usr/lib/x86_64-linux-gnu ` +
+  `${host}/usr/bin/curl "$@"\n`;
 
 /** Listens as ntfy does, and writes down what it is sent. */
 const listener = `require('node:http').createServer((request, response) => {
@@ -123,7 +125,8 @@ export function watchingTests(): void {
     await machine.shell('systemctl start refused.service || true');
     // The same fields, logged by a user.
     await machine.shell(
-      "printf 'MESSAGE_ID=3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57\\nMESSAGE=x\\nAUXCRED_OUTCOME=refused\\n' > /tmp/forged; setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged",
+      "printf 'MESSAGE_ID=3a5f6c0be2ce4f3f8a1f8b3f5d1b9c57\\nMESSAGE=x\\nAUXCRED_OUTCOME=refused\\n' > /tmp/forged; " +
+        'setpriv --reuid=daemon --clear-groups logger --journald < /tmp/forged',
     );
     await machine.run(['journalctl', '--sync']);
     const added = await records('refused');

@@ -243,7 +243,8 @@ describe('vault.toml', () => {
     const { hosts } = vaultOf(
       '/vault',
       Buffer.from(
-        `recipients = ["${one}"]\n[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "14+7"\nrecipients = ["${other}", "${one}", "${plain}"]\n[host.web2]\n`,
+        `recipients = ["${one}"]\n[host.web1]\nwith-key = "tpm2+host"\ntpm2-pcrs = "14+7"\n` +
+          `recipients = ["${other}", "${one}", "${plain}"]\n[host.web2]\n`,
       ),
     );
     const sealing = (name: string): unknown => {

@@ -339,7 +339,8 @@ describe('killed at any system call that changes a file', () => {
         'var/lib/auxcred',
       ];
       const manifest = (generation: number, more: string): string =>
-        `[secret.a]\ngeneration = ${String(generation)}\ndelivery = "credstore"\nunits = ["a.service"]\n[secret.b]\ndelivery = "credstore"\nunits = ["${more}.service"]\n`;
+        `[secret.a]\ngeneration = ${String(generation)}\ndelivery = "credstore"\nunits = ["a.service"]\n` +
+        `[secret.b]\ndelivery = "credstore"\nunits = ["${more}.service"]\n`;
       furnish(root, manifest(1, 'b'));
       writeFileSync(join(root, 'etc/machine-id'), `${'5a'.repeat(16)}\n`);
       works(['seal', '--no-recovery', `--root=${root}`]);

@@ -29,7 +29,9 @@ describe('a machine without a vault', () => {
   test('has fixed secrets of its own, and activates them along with derived ones, hashed and in templates', () => {
     works(on('put', 'wifi'), 'hunter2');
     declare(
-      '[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n',
+      '[secret.wifi]\nkind = "fixed"\nunits = ["iwd.service"]\n[secret.d]\nunits = ["web.service"]\n' +
+        '[secret.t]\nkind = "template"\nunits = ["web.service"]\nenv = { W = "{{wifi | url}}", D = "{{d}}" }\n' +
+        '[secret.h]\nkind = "crypt"\nof = "wifi"\nmethod = "sha512-crypt"\nunits = ["web.service"]\n',
     );
     works(on('apply'));
     assert.equal(works(on('get', 'wifi')), 'hunter2');
@@ -57,7 +59,8 @@ describe('a machine without a vault', () => {
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));
     declare(
-      '[secret.a]\ngeneration = 2\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n[secret.x]\nkind = "vault"\nvault = "pass"\nunits = ["a.service"]\n',
+      '[secret.a]\ngeneration = 2\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n' +
+        '[secret.x]\nkind = "vault"\nvault = "pass"\nunits = ["a.service"]\n',
     );
     const before = works(on('history', 'a'));
     fails(
@@ -131,7 +134,8 @@ describe('a machine without a vault', () => {
   test('says when a secret was removed, and when it came back', () => {
     works(on('put', 'w'), 'kept');
     const all =
-      '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';
+      '[secret.d]\nunits = ["a.service"]\n[secret.k]\nkind = "age"\nunits = ["a.service"]\n' +
+      '[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n';
     declare(all);
     works(on('apply'));
     const [d, k] = [works(on('get', 'd')), works(on('public', 'k'))];

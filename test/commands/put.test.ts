@@ -129,7 +129,8 @@ describe('ls and find', () => {
     assert.equal(
       works(['ls']),
       Buffer.from(
-        `${at('vault/fixed')}\n├── group\n│   └── db\n│       └── token\n└── host\n    └── web1\n        ├── a\n        │   └── x\n        └── b\n`,
+        `${at('vault/fixed')}\n├── group\n│   └── db\n│       └── token\n└── host\n    └── web1\n        ├── a\n` +
+          '        │   └── x\n        └── b\n',
       ).toString('latin1'),
     );
     assert.deepEqual(names(), ['group/db/token', 'host/web1/a', 'host/web1/a/x', 'host/web1/b']);

@@ -184,7 +184,8 @@ describe('auxcred run', () => {
       'sh',
       [
         '-c',
-        `(sleep 0.1; while ! grep -q ready ${at('seen')}; do sleep 0.05; done; printf '\\003'; sleep 2) | script -qfc '${line}' ${at('seen')}`,
+        `(sleep 0.1; while ! grep -q ready ${at('seen')}; do sleep 0.05; done; printf '\\003'; sleep 2) | ` +
+          `script -qfc '${line}' ${at('seen')}`,
       ],
       { encoding: 'utf8', env: environment() },
     );

@@ -21,7 +21,9 @@ const link = (path: string, target: string): void => {
 const etc = 'etc/systemd/system';
 /** What was applied, with both forms of a credential, whichever one a version renders. */
 const dropIn =
-  '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nLoadCredentialEncrypted=d:/run/d\nSetCredentialEncrypted=d:never\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
+  '[Unit]\nWants=auxcred.socket\nAfter=auxcred.socket\nAssertPathExists=/run/auxcred/files/f\n' +
+  '[Service]\nLoadCredential=a:/run/a\nLoadCredentialEncrypted=b:/run/b\nLoadCredentialEncrypted=d:/run/d\n' +
+  'SetCredentialEncrypted=d:never\nExecStartPre=+auxcred stage %n\nRefreshOnReload=credentials\n';
 const all = ['LoadCredential=a:/run/a', 'LoadCredentialEncrypted=b:/run/b', 'LoadCredentialEncrypted=d:/run/d'];
 
 beforeEach(() => {
@@ -100,7 +102,9 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
     `${etc}/web.service.d/50-auxcred.conf`,
     '[Service]\nLoadCredential=a:/etc/b\n',
     [
-      `web.service hides ${etc}/web.service.d/50-auxcred.conf: Wants=auxcred.socket, After=auxcred.socket, AssertPathExists=/run/auxcred/files/f, ${all.join(', ')}, SetCredentialEncrypted=d:never, ExecStartPre=+auxcred stage %n, RefreshOnReload=credentials`,
+      `web.service hides ${etc}/web.service.d/50-auxcred.conf: Wants=auxcred.socket, After=auxcred.socket, ` +
+        `AssertPathExists=/run/auxcred/files/f, ${all.join(', ')}, SetCredentialEncrypted=d:never, ` +
+        'ExecStartPre=+auxcred stage %n, RefreshOnReload=credentials',
     ],
   ],
   [

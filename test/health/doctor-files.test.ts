@@ -113,7 +113,8 @@ describe('doctor on other files of the system', () => {
 
   test('disk, swap: what is unencrypted, by what the kernel says of devices', async () => {
     const table =
-      'Filename\tType\tSize\tUsed\tPriority\n/dev/sda2 partition 1 0 -2\n/dev/zram0 partition 1 0 5\n/dev/dm-1 partition 1 0 -3\n/swap file 1 0 -4\n';
+      'Filename\tType\tSize\tUsed\tPriority\n/dev/sda2 partition 1 0 -2\n/dev/zram0 partition 1 0 5\n' +
+      '/dev/dm-1 partition 1 0 -3\n/swap file 1 0 -4\n';
     assert.deepEqual(
       swapsOnDisk(table, (device) => device === '/dev/dm-1'),
       ['/dev/sda2', '/swap'],

@@ -36,7 +36,8 @@ describe('doctor', () => {
     assert.equal(status, exitStatus.unwell);
     assert.equal(
       stdout,
-      `problem: nothing is active yet [snapshot]\n    declared units get no secret\n    $ ${commandLine('auxcred', 'apply', rootOption())}\n`,
+      'problem: nothing is active yet [snapshot]\n    declared units get no secret\n' +
+        `    $ ${commandLine('auxcred', 'apply', rootOption())}\n`,
     );
     assert.match(stderr, /checks passed; 1 problem\n$/);
   });

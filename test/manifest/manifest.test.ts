@@ -58,7 +58,8 @@ describe('a declaration', () => {
       },
     };
     const fromToml = read(
-      '[secret.key]\nkind = "password"\nlength = 40\nalphabet = "zyx!"\nrequire = ["symbol"]\nunits = ["a.service", "b@.service"]\ncredential = "K"\ndelivery = "stage"\ngeneration = 3\n',
+      '[secret.key]\nkind = "password"\nlength = 40\nalphabet = "zyx!"\nrequire = ["symbol"]\n' +
+        'units = ["a.service", "b@.service"]\ncredential = "K"\ndelivery = "stage"\ngeneration = 3\n',
     ).declarations;
     rmSync(join(root, admin));
     const fromJson = read(JSON.stringify(declared), '/etc/auxcred/secrets.d/web.json').declarations;

@@ -218,7 +218,8 @@ describe('a mistake', () => {
   test('credstore serves units before the broker, and needs none', () => {
     assert.deepEqual(
       read(
-        '[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n[secret.b]\ndelivery = "credstore"',
+        '[secret.a]\ndelivery = "credstore"\nunits = ["systemd-udevd.service", "systemd-sysusers.service"]\n' +
+          '[secret.b]\ndelivery = "credstore"',
       ).problems,
       [],
     );

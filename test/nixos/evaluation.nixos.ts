@@ -180,7 +180,8 @@ describe("the module under NixOS' own modules", () => {
   const bad: readonly (readonly [string, string, RegExp])[] = [
     [
       'a unit and an id that are too long for the socket',
-      `auxcred.secrets.${'x'.repeat(60)} = { kind = "hex"; units = [ "${'u'.repeat(40)}" ]; }; systemd.services.${'u'.repeat(40)}.script = "true";`,
+      `auxcred.secrets.${'x'.repeat(60)} = { kind = "hex"; units = [ "${'u'.repeat(40)}" ]; }; ` +
+        `systemd.services.${'u'.repeat(40)}.script = "true";`,
       /secret\.x{60}/,
     ],
     ['an unknown kind', `auxcred.secrets.db.kind = "hexx";`, /auxcred\.secrets\.db\.kind/],
@@ -191,7 +192,8 @@ describe("the module under NixOS' own modules", () => {
     ],
     [
       'a cycle',
-      `auxcred.templates.a = { content = "{{b}}"; units = [ "web" ]; }; auxcred.templates.b = { content = "{{a}}"; units = [ "web" ]; }; ${web}`,
+      'auxcred.templates.a = { content = "{{b}}"; units = [ "web" ]; }; ' +
+        `auxcred.templates.b = { content = "{{a}}"; units = [ "web" ]; }; ${web}`,
       /secret\.[ab]/,
     ],
     [

@@ -114,7 +114,8 @@ describe('a command', () => {
     ] as const)
       writeFileSync(at(`files/${name}.age`), spawnSync('age', ['-r', recipient], { input: value }).stdout);
     settings(
-      `[vault.files]\nget = ["age", "-d", "-i", "~/identity", "${at('files')}/{name}.age"]\nfile = "${at('files')}/{name}.age"\ntrim = false\n`,
+      `[vault.files]\nget = ["age", "-d", "-i", "~/identity", "${at('files')}/{name}.age"]\n` +
+        `file = "${at('files')}/{name}.age"\ntrim = false\n`,
     );
     assert.equal(vaultGet('files', 'token').stdout, 'abc\n');
     assert.equal(vaultGet('files', 'deep/binary').stdout, '\0\n\n');
@@ -150,7 +151,8 @@ describe('a command', () => {
 
   test('never goes through a shell unless one is asked for', () => {
     settings(
-      '[vault.plain]\nget = ["printf", "%s", "{name}"]\n[vault.shell]\nget = ["sh", "-c", "printf %s \\"$1\\" | tr a-z A-Z", "sh", "{name}"]\n',
+      '[vault.plain]\nget = ["printf", "%s", "{name}"]\n' +
+        '[vault.shell]\nget = ["sh", "-c", "printf %s \\"$1\\" | tr a-z A-Z", "sh", "{name}"]\n',
     );
     for (const name of ['$(touch ran)', '`id`', '; id', '"', '{host}', 'a b', '%s', '../../etc/passwd']) {
       assert.equal(vaultGet('plain', name).stdout, name);
@@ -161,7 +163,12 @@ describe('a command', () => {
 
   test('has limits, and a failure names the vault and what was asked for', () => {
     settings(
-      '[vault.slow]\nget = ["sleep", "100"]\ntimeout = 1\n[vault.big]\nget = ["head", "-c", "131075", "/dev/zero"]\n[vault.full]\nget = ["head", "-c", "131072", "/dev/zero"]\n[vault.bad]\nget = ["sh", "-c", "echo why >&2; exit 7"]\n[vault.killed]\nget = ["sh", "-c", "kill -9 $$"]\n[vault.gone]\nget = ["no-such-program"]\n[vault.empty]\nget = ["echo"]\n',
+      '[vault.slow]\nget = ["sleep", "100"]\ntimeout = 1\n' +
+        '[vault.big]\nget = ["head", "-c", "131075", "/dev/zero"]\n' +
+        '[vault.full]\nget = ["head", "-c", "131072", "/dev/zero"]\n' +
+        '[vault.bad]\nget = ["sh", "-c", "echo why >&2; exit 7"]\n' +
+        '[vault.killed]\nget = ["sh", "-c", "kill -9 $$"]\n' +
+        '[vault.gone]\nget = ["no-such-program"]\n[vault.empty]\nget = ["echo"]\n',
     );
     const says = (vault: string, status: number, message: RegExp): void => {
       const said = vaultGet(vault, 'web/api');
@@ -322,7 +329,10 @@ describe('fetch', () => {
       '[vault.sh]\nget = ["sh", "-c", "printf %s-%s-%s \\"$@\\"", "sh", "{name}", "{host}", "{options.port}"]\n',
     );
     manifest(
-      '[secret.api]\nkind = "vault"\nvault = "pass"\npath = "web/api"\nunits = ["web.service"]\n[secret.shared]\nkind = "vault"\nvault = "pass"\npath = "My Bank/login"\nshare = "db"\n[secret.each]\nkind = "vault"\nvault = "sh"\noptions = { port = 80 }\n[secret.env]\nkind = "template"\nunits = ["web.service"]\nenv = { A = "{{api}}", E = "{{each}}" }\n',
+      '[secret.api]\nkind = "vault"\nvault = "pass"\npath = "web/api"\nunits = ["web.service"]\n' +
+        '[secret.shared]\nkind = "vault"\nvault = "pass"\npath = "My Bank/login"\nshare = "db"\n' +
+        '[secret.each]\nkind = "vault"\nvault = "sh"\noptions = { port = 80 }\n' +
+        '[secret.env]\nkind = "template"\nunits = ["web.service"]\nenv = { A = "{{api}}", E = "{{each}}" }\n',
     );
     assert.match(auxcred(['fetch', '--dry-run']).stderr, /would fetch host\/web1\/api from pass/);
     assert.equal(works(['ls', '--flat']), '');

@@ -149,7 +149,10 @@ for (const systemd of systemdVersions)
       await machine.write('/etc/auxcred/secrets.d/web.toml', '[secret.key]\nkind = "hex"\nunits = ["web.service"]\n');
       await machine.write(
         '/etc/systemd/system/web.service',
-        '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c "wc -c < $${CREDENTIALS_DIRECTORY}/key > /run/web"\n[Install]\nWantedBy=multi-user.target\n',
+        '[Unit]\nStartLimitIntervalSec=0\n' +
+          '[Service]\nType=oneshot\nRemainAfterExit=yes\n' +
+          'ExecStart=/bin/sh -c "wc -c < $${CREDENTIALS_DIRECTORY}/key > /run/web"\n' +
+          '[Install]\nWantedBy=multi-user.target\n',
       );
       await machine.shell('auxcred seal --no-recovery; auxcred apply; systemctl enable web.service');
       assert.equal(await machine.boot(), 'running');
@@ -232,7 +235,8 @@ for (const systemd of systemdVersions)
       await machine.shell(
         [
           "cd /etc/auxcred/rendered; sed -i '/^#/d; / .*units/d' manifest; rm /run/web",
-          "printf '[Service]\\nLoadCredential=key:/run/auxcred/credentials.sock\\nSetCredential=key:fallback\\n' > units/web.service.d/50-auxcred.conf",
+          "printf '[Service]\\nLoadCredential=key:/run/auxcred/credentials.sock\\nSetCredential=key:fallback\\n' " +
+            '> units/web.service.d/50-auxcred.conf',
         ].join('\n'),
       );
       await machine.install(deb);

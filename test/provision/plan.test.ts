@@ -23,7 +23,9 @@ const historyOf = (name: string): string[] =>
       .join(),
   );
 const rotating =
-  '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
+  '[secret.a]\nrotate = "monthly"\nshare = "db"\nunits = ["a.service", "b.service"]\n' +
+  '[secret.b]\nkind = "uuid"\nunits = ["b.service"]\n' +
+  '[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n';
 
 describe('provision', () => {
   test('once more changes nothing', () => {
@@ -213,7 +215,8 @@ describe('plan', () => {
 
   test("a hook that can't run yet keeps its secret unchanged, and everything made from it", () => {
     const hooked = (generation: number): string =>
-      `[secret.a]\ngeneration = ${String(generation)}\nhook = ["/bin/true"]\nunits = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "{{a}}"\nunits = ["t.service"]\n`;
+      `[secret.a]\ngeneration = ${String(generation)}\nhook = ["/bin/true"]\nunits = ["a.service"]\n` +
+      '[secret.t]\nkind = "template"\ncontent = "{{a}}"\nunits = ["t.service"]\n';
     put(hooked(1));
     const future = (hooks: 'run' | 'later'): [string[], string[]] => {
       const {
@@ -288,7 +291,9 @@ describe('a hook', () => {
     return path;
   };
   const manifest = (): string =>
-    `[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\nhook = [${JSON.stringify(script())}, "web"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n`;
+    `[secret.a]\nrotate = "monthly"\nunits = ["a.service"]\nhook = [${JSON.stringify(script())}, "web"]\n` +
+    '[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["c.service"]\n' +
+    '[secret.b]\nrotate = "monthly"\nunits = ["b.service"]\n';
 
   test('is not run for a secret that was never active', () => {
     assert.equal(put(manifest(), { hook: runHook }).held.size, 0);

@@ -73,7 +73,8 @@ describe('a record from before releases had a label of their own', () => {
   const log = (): string => join(root, 'log');
   const hook = (): string => `hook = ["/bin/touch", "${log()}"]\n`;
   const text = (of: string): string =>
-    `[secret.a]\n[secret.f]\nkind = "fixed"\nunits = ["f.service"]\n${hook()}[secret.t]\nkind = "template"\ncontent = "${of}"\nunits = ["t.service"]\n${hook()}`;
+    `[secret.a]\n[secret.f]\nkind = "fixed"\nunits = ["f.service"]\n${hook()}` +
+    `[secret.t]\nkind = "template"\ncontent = "${of}"\nunits = ["t.service"]\n${hook()}`;
   const record = (): string => join(paths().snapshot, 'record.json');
   const bodyOf = (file: string): Record<string, unknown> => JSON.parse(readFileSync(file, 'utf8').slice(65));
 

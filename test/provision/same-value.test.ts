@@ -36,7 +36,8 @@ const sameValue: readonly {
     name: 'a text that moved between a template and a template in it',
     before: '[secret.a]\n[secret.u]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["u.service"]\n',
     after:
-      '[secret.a]\n[secret.inner]\nkind = "template"\ncontent = "x="\n[secret.u]\nkind = "template"\ncontent = "{{inner}}{{a}}"\nunits = ["u.service"]\n',
+      '[secret.a]\n[secret.inner]\nkind = "template"\ncontent = "x="\n' +
+      '[secret.u]\nkind = "template"\ncontent = "{{inner}}{{a}}"\nunits = ["u.service"]\n',
     why: 'text',
   },
   {
@@ -144,7 +145,8 @@ describe('an unchanged fixed file', () => {
 
 describe('what json and env quote', () => {
   const template = (line: string): string =>
-    `[secret.f]\nkind = "fixed"\n[secret.b]\nkind = "bytes"\n[secret.i]\nkind = "template"\ncontent = "{{b}}"\n[secret.t]\nkind = "template"\n${line}\nunits = ["t.service"]\n`;
+    '[secret.f]\nkind = "fixed"\n[secret.b]\nkind = "bytes"\n[secret.i]\nkind = "template"\ncontent = "{{b}}"\n' +
+    `[secret.t]\nkind = "template"\n${line}\nunits = ["t.service"]\n`;
   const refused = (line: string, message: RegExp): void => {
     for (const attempt of [plan, put])
       assert.throws(

@@ -102,7 +102,8 @@ test('everything is checked before the first hook runs', () => {
 describe('going back', () => {
   const at = (month: number): Date => new Date(Date.UTC(2026, month - 1, 10));
   const text = (more = ''): string =>
-    `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n`;
+    `[secret.a]\nrotate = "monthly"\nprevious = true\n${more}units = ["a.service"]\n` +
+    '[secret.t]\nkind = "template"\ncontent = "x={{a}}"\nunits = ["t.service"]\n';
 
   test('to a period by its name gives its value and the previous one, also in templates, until the key is removed', () => {
     const seen = new Map<number, string>();
@@ -155,7 +156,8 @@ describe('going back', () => {
   test('to an older manifest gives the older secrets', () => {
     const manifests = [
       text(),
-      '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n',
+      '[secret.a]\nkind = "uuid"\nunits = ["a.service", "b.service"]\n' +
+        '[secret.h]\nkind = "crypt"\nof = "a"\nmethod = "sha512-crypt"\nunits = ["a.service"]\n',
     ];
     const values = (): string[][] =>
       (activeSnapshot(paths(), scopes)?.releases ?? []).map(({ unit, credential }) => [

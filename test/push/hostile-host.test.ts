@@ -65,7 +65,10 @@ describe('a hostile host', () => {
       () => {
         writeFileSync(
           at('bin/hostile-ssh'),
-          `#!/bin/bash\n${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\ncat > /dev/null; echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
+          '#!/bin/bash\n' +
+            `${offerOf({ fixed: { [name]: { digest: '0'.repeat(64), pushed: true, sequence: 1 } } })}\n` +
+            'cat > /dev/null; ' +
+            `echo '{"protocol":1,"units":[{"action":"restart","unit":"a\\u001b[2J\\u202e.service"}]}'\n`,
           { mode: 0o755 },
         );
         return auxcred(operator('push', '--json', '--dry-run', 'web1'));
@@ -108,7 +111,8 @@ describe('a hostile host', () => {
       'if you know that it was: ssh-keygen -R web1; ssh root@web1 auxcred enroll | auxcred enroll web1 --replace --from=-',
     );
     const unknown = hostile(
-      'echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2; echo "Host key verification failed." >&2; exit 255',
+      'echo "No ED25519 host key is known for web1 and you have requested strict checking." >&2; ' +
+        'echo "Host key verification failed." >&2; exit 255',
     ).rows[0]?.failure;
     assert.equal(unknown?.message, 'the ssh host key of web1 is not known here');
     const port = withSettings(

@@ -36,7 +36,10 @@ export const replaceSeeds = (health: Health): string[] => [
   auxcred(health, 'reseal', '--scopes=FILE-FROM-THE-VAULT'),
 ];
 
-/** Ways back if seeds.age is gone. A recovery key opens only a backup of it, and only the snapshot knows how the seeds were sealed. */
+/**
+ * Ways back if seeds.age is gone. A recovery key opens only a backup of it, and only the snapshot knows how the seeds
+ * were sealed.
+ */
 export function restoreSeeds(health: Health): string[] {
   const { paths, isFromVault, seeds, tpm } = health;
   const hasTpm = tpm?.present === true && tpm.failure?.code !== 'no-tpm';

@@ -29,7 +29,8 @@ async function prepareContainers(machine: Machine): Promise<void> {
       'mkdir -p /run/image/bin',
       'cp /bin/busybox /run/image/bin/',
       'for name in sh cat httpd; do ln -s busybox /run/image/bin/$name; done',
-      `tar -C /run/image -c . | podman import --quiet --change 'STOPSIGNAL KILL' --change 'CMD ["httpd","-f","-p","8080","-h","/www"]' - localhost/app:1`,
+      "tar -C /run/image -c . | podman import --quiet --change 'STOPSIGNAL KILL' " +
+        `--change 'CMD ["httpd","-f","-p","8080","-h","/www"]' - localhost/app:1`,
     ].join('\n'),
   );
 }
