@@ -43,7 +43,7 @@ in
   kernelHook = mkOption {
     type = types.str;
     readOnly = true;
-    description = "The command line that does so, for the installer of another boot loader. It never fails.";
+    description = "The command line that prepares the seed for new kernels, for other boot loaders. It always exits with 0.";
   };
   checkAtBuild = mkOption {
     type = flag;
@@ -197,8 +197,8 @@ in
       default = false;
       example = true;
       description = ''
-        Whether nobody can open the seed until the next boot once the broker has it. A switch that changes secrets is
-        then refused: `nixos-rebuild boot`, and reboot.
+        Whether the seed can't be opened again until the next boot, once the broker has opened it. A switch that
+        changes secrets is then refused: use `nixos-rebuild boot`, and reboot.
       '';
     };
     recipients = mkOption {
@@ -213,7 +213,7 @@ in
       example = literalExpression "./web1.scopes.json";
       description = ''
         The pins of this machine's seeds, as /etc/auxcred/scopes.json has them: a path, or the value itself. With them
-        only these seeds are accepted, whoever can write to the machine's disk. Without them, `auxcred seal` writes
+        only these seeds are accepted, even from somebody who can write to the machine's disk. Without them, `auxcred seal` writes
         the pins on the machine.
       '';
     };

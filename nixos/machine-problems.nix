@@ -52,7 +52,7 @@ map (
   { name, restartUnits, reloadUnits, ... }:
   if restartUnits != [ ] && reloadUnits != [ ] then
     [
-      (error name ".reloadUnits" "a secret is told to its units in one way, and restartUnits names another"
+      (error name ".reloadUnits" "restartUnits is set too, but a change acts on all units of a secret in one way"
         "units = [ ... ] and change = \"restart\" or \"reload\""
       )
     ]

@@ -34,7 +34,7 @@ let
       machine's seed.
     '' "hex";
     generation = unset number ''
-      Another number is another secret, at the next switch. 1 unless it is set.
+      Another number gives another secret, from the next switch on. 1 unless it is set.
     '' 2;
     share = unset text ''
       The group of hosts that share the secret. Without it, the secret is this host's own.
@@ -43,11 +43,11 @@ let
       How often the secret becomes another one, at midnight UTC. A rotation needs no switch.
     '' "monthly";
     period = unset text ''
-      The period that a rotating secret is held in until this is taken out again.
+      Keeps a rotating secret in this period, until the option is removed.
     '' "2026-11";
     previous = unset flag ''
-      Whether the value before this one is delivered beside it, as `ID.previous`. By default it is for a secret that is
-      shared and rotates.
+      Whether the value before this one is delivered beside it, as `ID.previous`. By default, only that of a
+      secret that is shared and rotates.
     '' true;
     length = unset number "Characters of a `password`: 32 unless it is set." 24;
     alphabet = unset text ''
@@ -78,7 +78,7 @@ let
     '' 8;
     vault = unset text "The vault that `auxcred fetch` gets a `vault` secret from." "pass";
     options = unset (types.attrsOf (types.either types.str types.int)) ''
-      What else the vault of a `vault` secret is told.
+      Further settings for the vault of a `vault` secret.
     '' { field = "password"; };
     file = unset text ''
       Where a `fixed` secret lies in the host's or group's part of the fixed folder, or a `vault` secret in its vault: under
@@ -110,8 +110,7 @@ let
       defaultText = literalExpression "<name>";
       example = "web/db";
       description = ''
-        The name, of which all secrets and templates have their own. It is part of the realm: another name is another
-        secret.
+        The name, which no other secret or template has. It is part of the realm: another name gives another secret.
       '';
     };
     units = mkOption {
@@ -149,8 +148,8 @@ let
     mode = unset (types.strMatching "0?[0-7]{3}") "The permission bits of the file: 0400 unless it is set." "0440";
     link = unset text "The absolute path of a symbolic link to the file." "/etc/postgresql/password";
     neededFor = unset (types.enum declaredKinds.needs) ''
-      Before what the file exists: its `units` unless it is set, or `users`, for `users.users.NAME.hashedPasswordFile`. That
-      needs {option}`services.userborn.enable` or {option}`systemd.sysusers.enable`.
+      What starts only after the file is written: its `units` unless it is set, or `users` (the creation of users), for
+      `users.users.NAME.hashedPasswordFile`. That needs {option}`services.userborn.enable` or {option}`systemd.sysusers.enable`.
     '' "users";
     initrdUnits = list ''
       The services of {option}`boot.initrd.systemd.services` that get the secret in the initrd, which receives its encrypted

@@ -37,7 +37,8 @@ export const failureCodes: readonly FailureCode[] = Object.keys(exitStatus).filt
 
 /** The hint for a machine that can't open its own seeds any more. */
 export const resealHint =
-  'auxcred reseal --identity=FILE with a recovery key, --seed-file=- with the 24 words, or --scopes=- with what auxcred scopes prints';
+  'auxcred reseal --identity=FILE with a recovery key, --seed-file=- with the 24 words, or --scopes=- with what ' +
+  'auxcred scopes prints';
 
 /**
  * A failure that the user can act on. The message names the thing, in lower case and without a full stop;

@@ -18,10 +18,7 @@ const usualLogN = 18;
 
 const derive = promisify<Uint8Array, Uint8Array, number, object, Buffer>(scrypt);
 
-/**
- * The wrap key (32 bytes) of a passphrase, which the caller wipes. OpenSSL derives it: JavaScript takes ten times as
- * long.
- */
+/** The wrap key (32 bytes) of a passphrase; the caller wipes it. By OpenSSL: JavaScript takes ten times as long. */
 async function wrapKey(passphrase: string, salt: Uint8Array, logN: number): Promise<Uint8Array> {
   const cost = 2 ** logN;
   const secret = utf8(passphrase);

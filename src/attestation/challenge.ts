@@ -34,7 +34,9 @@ export function challengeTo(
 ): { readonly challenge: Challenge; readonly expected: Expected } {
   if (Buffer.compare(enrolled.ek.public, ek.public) !== 0)
     throw new Failure('refused', `${host} does not have the endorsement key that it is enrolled with`, {
-      hint: `another machine answers, or its TPM was replaced or cleared by its maker's tool; find out why, then auxcred enroll ${host} --replace --from=FILE`,
+      hint:
+        "another machine answers, or its TPM was replaced, or reset with its maker's tool; find out which, then " +
+        `auxcred enroll ${host} --replace --from=FILE`,
     });
   const ak = parseAkPublic(akArea);
   if (typeof ak === 'string')

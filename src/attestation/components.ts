@@ -1,4 +1,5 @@
 /** What was measured into a PCR beside markers, from a log that was replayed. */
+import { hex } from '../bytes.ts';
 import type { MeasuredEvent } from '../measured/event.ts';
 import { type MeasuredLog, measuredInto } from '../measured/measured-log.ts';
 import { isAction, isSeparator } from './markers.ts';
@@ -11,8 +12,6 @@ const actions: Readonly<Record<number, readonly string[]>> = {
 /** The PCRs that every firmware measures a separator into (section 3.3.2.2). */
 const lastOfFirmware = 7;
 
-const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('hex');
-
 /**
  * The digests of the components in a PCR, 64 digits each.
  * @returns what is wrong with it, if the firmware measured nothing into a PCR of its own
@@ -23,5 +22,7 @@ export function componentsOf(log: Pick<MeasuredLog, 'events'>, pcr: number): rea
     return `PCR ${String(pcr)} has no separator, so the firmware did not measure what it started`;
   const isMarker = (event: MeasuredEvent): boolean =>
     (pcr <= lastOfFirmware && isSeparator(event)) || isAction(event, actions[pcr] ?? []);
-  return events.filter((event) => !isMarker(event)).map(({ digests }) => hex(digests.get('sha256')));
+  return events
+    .filter((event) => !isMarker(event))
+    .map(({ digests }) => hex(digests.get('sha256') ?? new Uint8Array()));
 }

@@ -121,7 +121,7 @@ function chainOf(leaf: X509Certificate, issuers: readonly X509Certificate[], at:
   }
   if (chain.length === 0)
     throw refused(
-      `no certificate in ek-ca issued the one of its endorsement key (issuer ${printable(leaf.issuer.replaceAll('\n', ', '), 200)})`,
+      `ek-ca in the vault has no certificate of its issuer, ${printable(leaf.issuer.replaceAll('\n', ', '), 200)}`,
     );
   return chain;
 }

@@ -30,8 +30,11 @@ export interface Proof {
 const imaPcr = 10;
 
 const equal = (one: Uint8Array, other: Uint8Array): boolean => Buffer.compare(one, other) === 0;
-const refused = (host: string, text: string, hint = 'challenge it again, and find out who answers for it'): Failure =>
-  new Failure('refused', `${host} is not attested: ${text}`, { hint });
+const refused = (
+  host: string,
+  text: string,
+  hint = 'challenge it again, and find out which machine answers',
+): Failure => new Failure('refused', `${host} is not attested: ${text}`, { hint });
 
 /**
  * Proves an answer.
@@ -121,7 +124,8 @@ function replay(host: string, answer: Answer): Pick<Proof, 'log' | 'unexplained'
   if (altered.length > 0)
     throw refused(
       host,
-      `its log does not lead to ${altered.map((pcr) => `PCR ${String(pcr)}`).join(', ')}: it was altered, or is of another boot`,
+      `its log does not lead to ${altered.map((pcr) => `PCR ${String(pcr)}`).join(', ')}: ` +
+        'it was altered, or is of another boot',
     );
   return { log, unexplained };
 }

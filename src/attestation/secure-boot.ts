@@ -39,7 +39,7 @@ export function provenAuthorities(log: Pick<MeasuredLog, 'events'>): ProvenAutho
     if (!isProven(event)) return 'the data of an event of PCR 7 is not what was measured';
     if (meaning.kind === 'variable' && meaning.role === 'setting' && !hasSeparator) {
       const next = settings.indexOf(meaning.name);
-      if (next <= place) return `the log has ${JSON.stringify(meaning.name)} where PCR 7 has no such setting`;
+      if (next <= place) return `PCR 7 has the setting ${JSON.stringify(meaning.name)} where it does not belong`;
       place = next;
       if (meaning.name === 'SecureBoot') isOn = meaning.data.length === 1 && meaning.data[0] === 1;
     } else if (isSeparator(event) && !hasSeparator && isOn !== undefined) {

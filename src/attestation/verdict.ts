@@ -1,5 +1,6 @@
 /** Judges a proven state by a policy. */
 import { createPublicKey, verify, type X509Certificate } from 'node:crypto';
+import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import type { MeasuredLog } from '../measured/measured-log.ts';
 import { type PcrSignature, parsePcrSignatures } from '../tpm2/pcr-signature.ts';
@@ -133,18 +134,20 @@ function endorsementChecks({ endorsement, issuers, policy }: Known, vendor: TpmV
   }
 }
 
-/** A TPM without a certificate that was checked may say that anybody made it. */
+/** A TPM without a checked certificate can claim any maker. */
 function uncertifiedChecks(manufacturer: string, policy: AttestationPolicy): Check[] {
   const checks = virtualChecks(manufacturer, policy);
   if (policy.virtualTpm || checks.length > 0) return checks;
-  const text = 'the policy forbids a virtual TPM, and only a certificate of its endorsement key tells that it is none';
+  const text = 'the policy forbids a virtual TPM, and without a checked certificate this one may be virtual';
   return [failed('virtual-tpm', text)];
 }
 
 function virtualChecks(manufacturer: string, { virtualTpm }: AttestationPolicy): Check[] {
   if (!isVirtual(manufacturer)) return [];
-  const text = 'its TPM is virtual: whoever runs its host can make it say anything, and has to be trusted';
-  return [virtualTpm ? noted('virtual-tpm', text) : failed('virtual-tpm', `${text}, which the policy forbids`)];
+  const risk = 'whoever controls the host of that virtual machine can forge its answers';
+  return virtualTpm
+    ? [noted('virtual-tpm', `its TPM is virtual: ${risk}`)]
+    : [failed('virtual-tpm', `its TPM is virtual, which the policy forbids: ${risk}`)];
 }
 
 function secureBootCheck(log: MeasuredLog | undefined, accepted: ReadonlySet<string>): Check {
@@ -192,10 +195,8 @@ function signaturesIn(bytes: Uint8Array): PcrSignature[] {
   }
 }
 
-const hex = (bytes: Uint8Array | undefined): string => Buffer.from(bytes ?? []).toString('hex');
-
 function valueCheck({ pcrs }: Proof, pcr: number, accepted: ReadonlySet<string>): Check {
-  const value = hex(pcrs.get(pcr));
+  const value = hex(pcrs.get(pcr) ?? new Uint8Array());
   return accepted.has(value)
     ? passed('pcrs', `PCR ${String(pcr)} has a listed value`)
     : failed('pcrs', `PCR ${String(pcr)} is ${value}, which the policy does not list`);

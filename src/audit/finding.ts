@@ -37,5 +37,9 @@ export interface Verdict {
 export const recordsText = (from: number, to: number): string =>
   from === to ? `record ${String(from)}` : `records ${String(from)} to ${String(to)}`;
 
+/** That records are missing. @param of - what they are part of, behind their numbers: ` of run 1a2b3c4d` */
+export const missingText = (from: number, to: number, of: string): string =>
+  `${recordsText(from, to)}${of} ${from === to ? 'is' : 'are'} missing`;
+
 /** The short name of a run in texts. */
 export const runText = (run: string): string => `run ${run.slice(0, 8)}`;

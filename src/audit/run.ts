@@ -2,7 +2,7 @@
 import { hex } from '../bytes.ts';
 import type { ChainedEntry } from './entry.ts';
 import { positionIn, textOf } from './entry.ts';
-import { type Finding, recordsText, runText } from './finding.ts';
+import { type Finding, missingText, runText } from './finding.ts';
 import { firstHash, type Position, recordHash } from './record.ts';
 
 /** One run's records in the order of their numbers, each number once. */
@@ -81,13 +81,7 @@ export class Run {
       const before = this.records[i - 1]?.sequence;
       return before === undefined || sequence === before + 1
         ? []
-        : [
-            this.#finding(
-              'missing',
-              before + 1,
-              `${recordsText(before + 1, sequence - 1)} of ${this.#name} ${sequence === before + 2 ? 'is' : 'are'} missing`,
-            ),
-          ];
+        : [this.#finding('missing', before + 1, missingText(before + 1, sequence - 1, ` of ${this.#name}`))];
     });
   }
 

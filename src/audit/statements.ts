@@ -63,7 +63,7 @@ export function compareStatements(statements: readonly Attestation[]): { finding
     const name = `record ${String(after.record.sequence)} of ${runText(after.record.run)}`;
     const resets = resetsBetween(before, after);
     if (after.count <= before.count)
-      wrong(after, `the TPM made its statement in ${name} before the one that precedes it`);
+      wrong(after, `the TPM made its statement in ${name} before the previous statement`);
     else if (resets < 0 || (resets === 0 && after.clock < before.clock))
       wrong(after, `the TPM's clock went back between the statement in ${name} and the one before it`);
     else {

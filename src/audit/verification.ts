@@ -1,7 +1,7 @@
 /** Checks a chain of audit records: against itself, the public keys, and on the machine also against what it knows. */
 import { hex } from '../bytes.ts';
 import { type ChainedEntry, type ListedRecords, textOf } from './entry.ts';
-import { type Finding, recordsText, runText, type Verdict } from './finding.ts';
+import { type Finding, missingText, recordsText, runText, type Verdict } from './finding.ts';
 import { type AuditKeys, isSigned } from './key.ts';
 import type { Position } from './record.ts';
 import { outcomeOf, type Run, runsOf, unwrittenBefore } from './run.ts';
@@ -116,36 +116,34 @@ class Links {
   #begins(run: Run, isFirst: boolean, place: string, missing = 0): void {
     if (isFirst)
       this.limits.push(
-        `what came before ${place} is not in this journal${missing === 0 ? '' : ", so this record can't be compared with it"}`,
+        `what came before ${place} is not in this journal` +
+          (missing === 0 ? '' : ", so this record can't be compared with it"),
       );
-    else if (missing > 0)
-      this.#found(
-        'missing',
-        run,
-        `${recordsText(0, missing - 1)} of ${runText(run.id)} ${missing === 1 ? 'is' : 'are'} missing`,
-      );
+    else if (missing > 0) this.#found('missing', run, missingText(0, missing - 1, ` of ${runText(run.id)}`));
     else this.#found('missing', run, `the run before ${place} is missing`);
   }
 
   #compare(run: Run, before: Run, previous: Position): void {
     const [at, last] = [before.record(previous.sequence), before.last?.sequence ?? -1];
+    const place = `${runText(run.id)} continues from record ${String(previous.sequence)}`;
     if (last < previous.sequence)
       this.#found(
         'missing',
         before,
-        `${recordsText(last + 1, previous.sequence)}, the end of ${runText(before.id)}, ${last + 1 === previous.sequence ? 'is' : 'are'} missing`,
+        missingText(last + 1, previous.sequence, `, the end of ${runText(before.id)},`),
         last + 1,
       );
     else if (at && hex(at.hash) !== hex(previous.hash))
       this.#found(
         'altered',
         before,
-        `${runText(run.id)} continues from a record ${String(previous.sequence)} that is not the one of ${runText(before.id)}`,
+        `${place} of ${runText(before.id)}, but not as it is in this journal`,
         previous.sequence,
       );
     else if (last > previous.sequence)
       this.limits.push(
-        `${runText(run.id)} continues from record ${String(previous.sequence)} of ${runText(before.id)}, though that has later ones: the broker's state was lost in a power cut, or put back`,
+        `${place} of ${runText(before.id)}, which has later records: the broker's state was lost in a power cut, or ` +
+          'an old one was put back',
       );
   }
 
@@ -175,7 +173,9 @@ class Anchors {
           unknown.set(name, {
             kind: 'unknown-key',
             ...finding,
-            text: `${place} is signed with a key that was not given, ${/^[0-9a-f]{16}$/.test(name) ? name : 'without a name'}: of another seed, or somebody else's`,
+            text:
+              `${place} is signed with a key that was not given (${/^[0-9a-f]{16}$/.test(name) ? name : 'no name'}): ` +
+              "it is of another seed, or somebody else's",
           });
         else if (!isSigned(record.hash, Buffer.from(textOf(record.entry, 'AUXCRED_SIGNATURE'), 'base64'), key))
           this.findings.push({
@@ -234,12 +234,14 @@ function outsideOf({ chained, unchained, damaged }: ListedRecords): News {
   if (damaged.length > 0)
     findings.push({
       kind: 'altered',
-      text: `${String(damaged.length)} of the broker's records were altered, so that their place in the chain can't be read`,
+      text: `${String(damaged.length)} of the broker's records were altered: their place in the chain can't be read`,
     });
   if (after.length > 0)
     findings.push({
       kind: 'unchained',
-      text: `${String(after.length)} of the broker's records are no part of the chain: made up, or stripped of their place in it`,
+      text:
+        `${String(after.length)} of the broker's records are not part of the chain: somebody made them up, or ` +
+        'removed their place in it',
     });
   const limits =
     before.length === 0
@@ -279,7 +281,7 @@ function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], { 
         kind: 'cut-off',
         run: state.run,
         sequence: last + 1,
-        text: `${recordsText(last + 1, state.sequence)} of ${runText(state.run)}, the last that the broker wrote, ${last + 1 === state.sequence ? 'is' : 'are'} missing`,
+        text: missingText(last + 1, state.sequence, ` of ${runText(state.run)}, the last that the broker wrote,`),
       });
     else if (at && hex(at.hash) !== hex(state.hash))
       findings.push({

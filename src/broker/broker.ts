@@ -209,7 +209,8 @@ export class Broker {
     if (!mayAskFor(request.unit, peer))
       throw new Failure(
         'refused',
-        `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}, of ${peer.unit ?? 'no unit'}) is not part of ${request.unit}`,
+        `the peer (pid ${String(peer.pid)}, uid ${String(peer.uid)}, of ${peer.unit ?? 'no unit'}) ` +
+          `is not part of ${request.unit}`,
       );
     const book = this.#current();
     const release = book.find(request);

@@ -132,7 +132,8 @@ function warnUnbound({ bootedImage, publicKey }: Paths, canBeSigned: boolean): v
   const isSigned = canBeSigned && (existsSync(publicKey) || existsSync(bootedImage));
   const file = existsSync(publicKey) ? publicKey : 'FILE';
   warn(
-    `no PCR is bound: anything that boots on this machine can open the seed${isSigned ? ', though it booted a measured image' : ''}`,
+    `no PCR is bound: anything that boots on this machine can open the seed` +
+      (isSigned ? ', though it booted a measured image' : ''),
     isSigned ? `--tpm2-public-key=${file}, the public half of ukify's --pcr-private-key=` : '--tpm2-pcrs=4+7',
   );
 }

@@ -12,8 +12,8 @@ import { filesTarget, renderDropIn, renderFilesTarget, type UnitSecret } from '.
 const refreshingVersion = 260;
 
 /**
- * Raised with every change of what the same manifest renders to. Drop-ins of another version may ask where no broker answers any more,
- * so the generator, which has this line too, renders the manifest instead of copying them.
+ * Raised with every change of what the same manifest renders to. Drop-ins of another version may ask where no broker
+ * answers any more, so the generator, which has this line too, renders the manifest instead of copying them.
  */
 export const renderingVersion = '# auxcred rendering 3';
 

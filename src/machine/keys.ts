@@ -149,8 +149,8 @@ async function policiesFor(
   for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
   if (policies.some(isWithinReach))
     warn(
-      'whoever boots another system on this machine can extend PCR 11 to a signed value, and open the seed',
-      '--tpm2-pcrs=7 beside the key requires that Secure Boot is as it is now, and went by the same certificates',
+      'another system booted on this machine can bring PCR 11 to a signed value, and then open the seed',
+      'add --tpm2-pcrs=7: then Secure Boot has to be as it is now, and to accept what boots by the same certificates',
     );
   if (policies.length > 1) warn(`any one of these opens the seed, so the weakest decides: ${policiesText(policies)}`);
   return policies;
@@ -168,7 +168,8 @@ async function judgeBinding(
 ): Promise<void> {
   const pcrs = [...new Set([...literalPcrs(policy), ...(policy.authority?.pcrs ?? [])])];
   if (pcrs.length === 0 || bindingPcrs(await readPcrs(tpm, pcrs), machineId).length > 0) return;
-  const message = `PCR ${pcrs.join('+')} would bind nothing: whatever boots, ${pcrs.length === 1 ? 'it has this value' : 'they have these values'}`;
+  const same = pcrs.length === 1 ? 'it has this value' : 'they have these values';
+  const message = `PCR ${pcrs.join('+')} would bind nothing: whatever boots, ${same}`;
   if (acceptWeak) {
     warn(message);
     return;
@@ -191,8 +192,10 @@ function warnOfPhases(signed: SignedAuthority): void {
   );
   if (length > 0 && length < unitPhases && signed.pcrs.includes(11))
     warn(
-      `only ${String(length)} of the three boot phases in which units start are signed by this key: leave-initrd, sysinit, ready`,
-      'ukify build --pcr-private-key=FILE --phases=enter-initrd:leave-initrd,enter-initrd:leave-initrd:sysinit,enter-initrd:leave-initrd:sysinit:ready',
+      `this key signed only ${String(length)} of the three boot phases in which units start: ` +
+        'leave-initrd, sysinit, ready',
+      'ukify build --pcr-private-key=FILE ' +
+        '--phases=enter-initrd:leave-initrd,enter-initrd:leave-initrd:sysinit,enter-initrd:leave-initrd:sysinit:ready',
     );
 }
 
@@ -202,7 +205,7 @@ const notTheOpener = (error: unknown): unknown =>
         'other-tpm',
         'the TPM that answers now is not the one that opened the seeds, so nothing is sealed to it',
         {
-          hint: `find out what sits between this machine and its TPM; to accept another TPM: ${resealHint}`,
+          hint: `find out what answers in place of its TPM; to accept another TPM: ${resealHint}`,
           cause: error,
         },
       )

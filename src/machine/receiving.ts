@@ -241,18 +241,18 @@ async function sentSeeds(
 }
 
 /**
- * The broker that locked the seeds goes on with those that it has, and none other can open any before the next boot.
+ * The broker that locked the seeds goes on with those that it has, and no other can open any before the next boot.
  * @throws Failure `until-boot`
  */
 function refuseUnknownToBroker(pins: Pins | undefined, coming: readonly Scope[]): void {
   if (pins && samePins(pins.scopes, pinsOf(coming, undefined).scopes)) return;
   throw new Failure(
     'until-boot',
-    'the broker locked its seeds until the next boot, so none could serve other seeds before that; nothing was changed',
+    'the broker locked its seeds until the next boot, and no broker can open others before that; nothing was changed',
     {
       hint:
-        'lock-after-unseal = false for this host in vault.toml, and auxcred push brings them now; with true again, ' +
-        'auxcred push --reseal and a reboot lock them',
+        'lock-after-unseal = false for this host in vault.toml, then auxcred push brings them now; to lock them ' +
+        'again: true, auxcred push --reseal and a reboot',
     },
   );
 }

@@ -47,7 +47,7 @@ export async function unitsStatus(status: number, told: Told, wait: boolean): Pr
 /** The units that do not run as told. @param wait - whether to wait until that is known */
 export async function unitFailures(told: Told, wait: boolean): Promise<readonly UnitFailure[]> {
   const own = wait && told.taken.length > 0 ? unfinishedService() : undefined;
-  if (own !== undefined) say(`not waiting for units: ${own}, which this process belongs to, may be what they wait for`);
+  if (own !== undefined) say(`not waiting for units, since they may wait for ${own}, which this process belongs to`);
   if (!wait || own !== undefined) return [...told.refused].map(([unit, reason]) => ({ unit, reason }));
   return await whileSaying('waiting for units', () =>
     failuresOf(told, (waiting) => {

@@ -17,9 +17,9 @@ export function sayUnconfigured(paths: Paths, pins: Pins): void {
   if (configured && configured.counter?.index === pins.counter?.index && configured.device === pins.device) return;
   say(
     writer === 'auxcred'
-      ? `the pins are in ${file} until the configuration has them, and whoever writes there can replace them; ` +
-          `${moduleOptions.pins} is:`
-      : `the configuration is to pin the TPM that was chosen now; ${moduleOptions.pins} is:`,
+      ? `the pins are in ${file} until the configuration has them, and anyone who can write there can replace them; ` +
+          `set ${moduleOptions.pins} to:`
+      : `the configuration has to pin the TPM that was chosen now; set ${moduleOptions.pins} to:`,
   );
   print(pinsForConfiguration(pins));
 }
@@ -27,12 +27,12 @@ export function sayUnconfigured(paths: Paths, pins: Pins): void {
 /** Says what no longer works on a running system. */
 export function sayLocking({ recovery }: Sealing): void {
   say(
-    'from the next start of the broker on, nobody can open the seed until the next boot: a changed manifest, a new ' +
-      'period and what a push brought become active at a boot, and hooks do not run',
+    'once the broker starts again, nobody can open the seed until the next boot: a changed manifest, a new period ' +
+      'and pushed files become active only at a boot, and hooks do not run',
   );
   if (recovery.length === 0)
     warn(
-      'without a recovery recipient, what needs the seed on a running system needs the 24 words or the vault',
+      'there is no recovery recipient, so what needs the seed on a running system needs the 24 words or the vault',
       'auxcred reseal --add-recipient=age1...',
     );
 }
@@ -49,12 +49,9 @@ export function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
 
 function sealedPolicyText(sealing: Sealing): string {
   const { pcrs, pcrsAtFirstBoot, signed, pcrlock, lock } = sealing;
+  const signer = signed && parseSigningKey(signed.publicKey, 'the public key of the sealing');
   const authorities = [
-    ...(signed
-      ? [
-          `PCR ${signed.pcrs.join('+')} as signed by ${parseSigningKey(signed.publicKey, 'the public key of the sealing').fingerprint.slice(0, 16)}`,
-        ]
-      : []),
+    ...(signed && signer ? [`PCR ${signed.pcrs.join('+')} as signed by ${signer.fingerprint.slice(0, 16)}`] : []),
     ...(pcrlock === undefined ? [] : ['what systemd-pcrlock predicted']),
   ];
   const text = (literal: readonly number[]): string =>

@@ -147,8 +147,8 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
   } catch (error) {
     if (!(error instanceof Failure) || error.code !== 'until-boot' || !first) throw error;
     warn(
-      'the new file could not be test-opened: its lock opens at the next boot. Keep what opened it now until then; if ' +
-        'the running broker ends before, no unit with secrets starts',
+      'the new file could not be test-opened, because its lock opens only at the next boot. Until then, keep the key ' +
+        'or words that opened the seed now; if the broker ends before, no unit with secrets starts',
     );
     return { srk: { srkName: first.srkName, srkTemplate: first.srkTemplate } };
   }
@@ -175,7 +175,7 @@ function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
   if (!gone) return snapshot;
   warn(
     `the file of ${gone.scope}/${gone.form === 'fixed' ? gone.path : gone.name} is gone or damaged, so the ` +
-      'active snapshot does not know of the new seal',
+      'active snapshot still records the old sealing',
     'auxcred provision',
   );
   return undefined;

@@ -31,9 +31,11 @@ function refuseKeyless({ withKey }: Sealing, keys: readonly string[]): void {
   if (keys.length === 0 || keys.includes(withKey)) return;
   throw new Failure(
     'refused',
-    `the seed is sealed with --with-key=${withKey}, and the broker would get ${keys.join(', ')}`,
+    `the seed is sealed with --with-key=${withKey}, but the broker would have access only to ${keys.join(', ')}`,
     {
-      hint: `${moduleOptions.alsoWithKey} = [ "${withKey}" ] until the seed is resealed: auxcred reseal --with-key=${keys[0] ?? ''}`,
+      hint:
+        `${moduleOptions.alsoWithKey} = [ "${withKey}" ] until the seed is resealed: ` +
+        `auxcred reseal --with-key=${keys[0] ?? ''}`,
     },
   );
 }

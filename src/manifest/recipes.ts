@@ -123,7 +123,9 @@ export class Recipes {
     const epoch = this.#standpoint.epochs.get(scope);
     if (epoch === undefined)
       throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not available`, {
-        hint: `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, then auxcred push`,
+        hint:
+          `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, ` +
+          'then auxcred push',
       });
     return { scope, epoch };
   }

@@ -57,7 +57,7 @@ function linuxDoubts(events: readonly MeasuredEvent[], { bank, shape }: Course, 
     ...(unknown === undefined ? [] : each([4, 9, 12], unknown)),
     ...each(
       shape.kind === 'linux' && !measuresAsExpected(events, bank) ? [9] : [],
-      'the kernel of this boot did not measure what it was given, and the next one may',
+      "this boot's kernel did not measure its command line and initrd as expected, and the next one may",
     ),
   ];
 }
@@ -73,7 +73,7 @@ function ukiDoubts(events: readonly MeasuredEvent[], course: Course, uki: Uki): 
     [9, 'the initrd is put together by the stub, with credentials and signatures'],
     ...each(uki.stubVersion === undefined ? [4, 11] : [], "the UKI has a stub that is not systemd's"),
     ...each(uki.dependsOnHardware ? [11] : [], 'the stub chooses sections of the UKI by the hardware'),
-    ...each(isFit ? [] : [11], 'what this boot measured is not the sections of its UKI'),
+    ...each(isFit ? [] : [11], 'this boot did not measure the sections that its UKI has'),
     ...(shape.kind === 'uki' ? stubDoubts(events, next, uki) : []),
     ...each(
       events.some((event) => event.pcr === 12 && event.isMeasured) || next.commandLine !== undefined ? [12] : [],

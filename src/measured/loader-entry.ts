@@ -61,7 +61,11 @@ export function commandLineOf({ initrds, options }: Pick<LoaderEntry, 'initrds' 
 export function partsOf(path: string, id: string): string[] {
   const parts = path.split(/[\\/]/).filter((part) => part !== '' && part !== '.');
   if (parts.length > 0 && !parts.includes('..')) return parts;
-  throw new Failure('malformed', `the boot entry ${id} names no file by ${JSON.stringify(path)}`, {
-    hint: 'its paths start at the top of the partition that it is on',
-  });
+  throw new Failure(
+    'malformed',
+    `the boot entry ${id} has the path ${JSON.stringify(path)}, which is not that of a file on its partition`,
+    {
+      hint: 'its paths start at the top of that partition, and have no ..',
+    },
+  );
 }

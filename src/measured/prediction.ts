@@ -238,7 +238,7 @@ function expectedAuthorities(
     const digest = image && authorityOf(image, secureBoot, bank);
     if (digest) expected.set(position, [digest]);
     else if (secureBoot.usesShim) doubt(course, 7, 'shim decides what accepts the images');
-    else if (image) doubt(course, 7, 'an image is signed with no certificate of db, so Secure Boot would not start it');
+    else if (image) doubt(course, 7, 'no certificate in db signed an image, so Secure Boot would not start it');
     else doubt(course, 7, 'the boot loader was not found, and may be signed with another certificate');
   }
   const seen = new Set<string>();

@@ -89,8 +89,8 @@ export function summaryValue({ locality, events }: Summary, pcr: number): Uint8A
 }
 
 /**
- * What differs in a PCR between two boots, each a phrase such as `the boot loader \EFI\BOOT\BOOTX64.EFI is a different one`.
- * Empty if nothing does.
+ * What differs in a PCR between two boots, each a phrase such as
+ * `the boot loader \EFI\BOOT\BOOTX64.EFI is a different one`. Empty if nothing does.
  */
 export function changesBetween(before: Summary, now: Summary, pcr: number): string[] {
   const [old, fresh] = [before, now].map(({ events }) => events.filter((event) => event.pcr === pcr));

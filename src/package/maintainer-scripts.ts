@@ -28,7 +28,8 @@ done
 
 if [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload > /dev/null || true
-    # Units that start meanwhile wait for the sockets, and the next request starts the new version. The sockets too: their paths may be others.
+    # Units that start meanwhile wait for the sockets, and the next request starts the new version. The sockets are
+    # stopped too: their paths may be others.
     # A broker that holds locked seeds stays: no other one could open them before the next boot.
     if [ -n "$2" ] && [ "$(systemctl show --value --property=RefuseManualStop auxcred.service)" != yes ]; then
         deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
@@ -82,8 +83,9 @@ case $1 in
         rm -rf /var/lib/auxcred-audit
         # The seed may be the only one: no secret can be derived again without it.
         if [ -e /var/lib/auxcred/seeds.age ]; then
-            echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in /etc/auxcred and /etc/systemd/system/auxcred.service.d"
-            echo "auxcred: this removes it for ever, with every secret that comes from it: rm -rf /var/lib/auxcred /etc/auxcred /etc/systemd/system/auxcred.service.d"
+            openers="/etc/auxcred /etc/systemd/system/auxcred.service.d"
+            echo "auxcred: the sealed seed stays in /var/lib/auxcred, and what opens it in $openers"
+            echo "auxcred: this removes it for ever, with every secret that comes from it: rm -rf /var/lib/auxcred $openers"
         else
             rmdir --ignore-fail-on-non-empty /etc/auxcred/secrets.d /etc/auxcred /var/lib/auxcred 2> /dev/null || true
         fi

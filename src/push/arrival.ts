@@ -118,8 +118,8 @@ function refuseBroken({ problems }: Manifest): void {
 }
 
 /**
- * @throws Failure `malformed` for a file that is damaged, or does not open under its name, `older` for one that is older than the
- * present one
+ * @throws Failure `malformed` for a file that is damaged, or does not open under its name, `older` for one that is older
+ * than the present one
  */
 function judgeFixed(
   folder: FixedFolder,
@@ -266,10 +266,10 @@ function refuseLost(
   if (lost.length === 0) return;
   throw new Failure(
     'refused',
-    `${listed(lost.map(nameText))} could no longer be opened: put on the machine itself, under a seed that this ` +
-      'push replaces',
+    `${listed(lost.map(nameText))} could no longer be opened, since this push replaces the seed under which ` +
+      `${lost.length === 1 ? 'it was' : 'they were'} put on the machine itself`,
     {
-      hint: 'auxcred get there, and put what is still needed into the vault; push --replace gives it up',
+      hint: 'read it there with auxcred get, and put what is still needed into the vault; push --replace gives it up',
     },
   );
 }

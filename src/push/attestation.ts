@@ -26,7 +26,9 @@ export function knownOf(
   const { endorsement, srk, device } = enrolled?.tpm ?? {};
   if (!endorsement || !srk)
     throw new Failure('refused', `${name} is enrolled without an endorsement key, so nothing says which TPM it has`, {
-      hint: `ssh ${target} auxcred enroll | auxcred enroll ${name} --from=-, while you are sure that it is ${name} that answers`,
+      hint:
+        `ssh ${target} auxcred enroll | auxcred enroll ${name} --from=-, while you are sure that it is ${name} ` +
+        'that answers',
     });
   const issuers = readEkIssuers(vaultFiles(vault.folder).ekIssuers);
   return { host: name, endorsement, srk, policy, issuers, device };

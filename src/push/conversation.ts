@@ -50,8 +50,8 @@ export interface Shipment {
 }
 
 /**
- * Gets a host's offer, lets `decide` answer it, after questions of its own, and waits for the result. If `decide` throws, the host is told nothing,
- * and changes nothing.
+ * Gets a host's offer, lets `decide` answer it, after questions of its own, and waits for the result. If `decide`
+ * throws, the host is told nothing, and changes nothing.
  * @throws Failure `timeout`, `malformed` for a host that floods, `system` if it can't be reached or disconnects, and
  * whatever `decide` throws
  */
@@ -254,7 +254,7 @@ function unreached(
   const hint = said.find((line) => line.startsWith('hint: '))?.slice('hint: '.length);
   return new Failure(
     code,
-    `${host} offers nothing${status === undefined ? '' : ` (status ${String(status)})`}${lastOf(said)}`,
+    `${host} can't receive a push${status === undefined ? '' : ` (status ${String(status)})`}${lastOf(said)}`,
     hint === undefined ? {} : { hint },
   );
 }

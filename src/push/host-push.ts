@@ -109,7 +109,8 @@ export async function pushTo(
 function sayLocked(host: string, isDryRun: boolean): void {
   tell(
     host,
-    `its broker locked the seeds, so ${isDryRun ? 'the files would become' : 'the files are written, and become'} active at its next boot`,
+    `its broker locked the seeds, so the files ${isDryRun ? 'would' : 'are written, and'} become ` +
+      'active at its next boot',
   );
   tell(host, 'hint: auxcred push --reseal sends the seeds too, and activates everything now');
 }
@@ -202,7 +203,7 @@ class HostPush {
       'refused',
       sshHostKey
         ? `${name} has another ssh-ed25519 host key than the one that it is enrolled with`
-        : `${name} has no ssh-ed25519 host key in place of the one that it is enrolled with`,
+        : `${name} has no ssh-ed25519 host key, but is enrolled with one`,
       {
         hint: `find out why; then ssh ${this.#host.target} auxcred enroll | auxcred enroll ${name} --replace --from=-`,
       },
@@ -229,8 +230,8 @@ class HostPush {
   }
 
   /**
-   * An incomplete vault takes nothing away. @throws Failure `not-found` if fixed secrets would go because the fixed
-   * folder is missing
+   * An incomplete vault takes nothing away.
+   * @throws Failure `not-found` if fixed secrets would go because the fixed folder is missing
    */
   #refuseNoFolder({ removeFixed }: Difference): void {
     const { fixed } = vaultFiles(this.#vault.folder);

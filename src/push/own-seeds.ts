@@ -98,8 +98,8 @@ export function checkSeeds(
 }
 
 const keepHint = ({ pins }: OwnSeeds): string =>
-  `${pins ? '' : 'restore /etc/auxcred/scopes.json there (auxcred doctor there says how); '}auxcred unseal --reveal there shows the seed as ` +
-  'words for paper; push --replace gives it up';
+  (pins ? '' : 'restore /etc/auxcred/scopes.json there (auxcred doctor there says how); ') +
+  'auxcred unseal --reveal there shows the seed as words for paper; push --replace gives it up';
 
 /** Without pins, seeds that do not open may be anybody's. @throws Failure `refused` */
 function refuseUnknown(paths: Paths, scopes: readonly Scope[], own: OwnSeeds): void {

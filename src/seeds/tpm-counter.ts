@@ -34,25 +34,30 @@ export function refuseRewound(counter: TpmCounter | undefined, recorded: number 
       'older',
       `the TPM's counter ${counterText(index)} can't be read, so the store on this disk may be an old one`,
       {
-        hint: 'if an old seeds.age was restored, put the newer one back; auxcred reseal --accept-older accepts it and makes a new counter',
+        hint:
+          'if an old seeds.age was restored, put the newer one back; auxcred reseal --accept-older accepts it and ' +
+          'makes a new counter',
       },
     );
   if (recorded === undefined && value > start)
     throw new Failure(
       'older',
-      `the store on this disk is older than the TPM remembers: number ${String(value)} was active, and nothing here has a number`,
+      `the store on this disk is older than the TPM remembers: number ${String(value)} was active, and ` +
+        'nothing here has a number',
       { hint: `put the newer one back; if this one is meant, ${acceptOlder}` },
     );
   if (recorded !== undefined && recorded < value)
     throw new Failure(
       'older',
-      `the store on this disk is older than the TPM remembers: it is number ${String(recorded)}, and number ${String(value)} was active`,
+      `the store on this disk is older than the TPM remembers: it is number ${String(recorded)}, and ` +
+        `number ${String(value)} was active`,
       { hint: `put the newer one back; if this one is meant, ${acceptOlder}` },
     );
   if (recorded !== undefined && recorded > value + 1)
     throw new Failure(
       'older',
-      `the TPM remembers less than the store on this disk: number ${String(value)}, and number ${String(recorded)} is active`,
+      `the TPM remembers less than the store on this disk: number ${String(value)}, and ` +
+        `number ${String(recorded)} is active`,
       { hint: `the TPM was reset to an earlier state; if you did that, ${acceptOlder}` },
     );
   return value;

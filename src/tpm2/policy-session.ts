@@ -83,7 +83,8 @@ const short = (value: Uint8Array | undefined): string =>
     .slice(0, 16);
 
 /**
- * The failure for PCRs that no literal branch has, or for a lock. Of several branches it takes the one with the fewest differences.
+ * The failure for PCRs that no literal branch has, or for a lock. Of several branches it takes the one with the fewest
+ * differences.
  */
 export function branchMismatch(policy: TpmPolicy, now: PcrValues, hint: string, cause?: unknown): Failure {
   if (policy.lock !== undefined && isLocked(now, policy.lock)) return lockedFailure(policy.lock, cause);
@@ -257,7 +258,8 @@ async function openIndex(tpm: Tpm, { index, name }: PcrlockAuthority): Promise<n
   const gone = (cause?: unknown): Failure =>
     new Failure(
       'pcr-mismatch',
-      `the TPM's NV index ${indexText(index)} is not the one that the seed is sealed to: systemd-pcrlock removed it, or made it again`,
+      `the TPM's NV index ${indexText(index)} is not the one that the seed is sealed to: ` +
+        'systemd-pcrlock removed it, or made it again',
       { hint: 'auxcred reseal with a recovery key seals to the new one', cause },
     );
   try {

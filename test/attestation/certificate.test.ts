@@ -129,7 +129,10 @@ describe('the certificate of an endorsement key', () => {
       issued(pem, [...Object.values(right), '1.2.3.4=critical,DER:0500']),
       /critical extension .* \(1\.2\.3\.4\)/,
     );
-    refused(issued(pem, Object.values(right), 'stranger'), /no certificate in ek-ca issued .*CN=stranger/);
+    refused(
+      issued(pem, Object.values(right), 'stranger'),
+      /ek-ca in the vault has no certificate of its issuer, .*CN=stranger/,
+    );
     refused(issued(pem, Object.values(right)), /is valid from/, Date.now() + 20 * 86_400_000);
     const another = generateKeyPairSync('ec', { namedCurve: 'P-256' }).publicKey;
     refused(

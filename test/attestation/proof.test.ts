@@ -230,7 +230,7 @@ describe('a verdict', () => {
       textOf(verdict, 'endorsement-key'),
       /id:00001014, model swtpm, .*CN=swtpm-localca-rootca > CN=swtpm-localca$/,
     );
-    assert.match(textOf(verdict, 'virtual-tpm'), /whoever runs its host .* has to be trusted/);
+    assert.match(textOf(verdict, 'virtual-tpm'), /virtual: whoever controls the host .* can forge its answers/);
   });
 
   test('says what it rests on if nothing is demanded and nothing vouches', () => {
@@ -279,7 +279,7 @@ describe('a verdict', () => {
     const bare = { ...endorsement, certificate: undefined };
     for (const one of [verdict('virtual-tpm = false', [], bare), verdict('virtual-tpm = false', [])]) {
       assert.ok(!one.attested);
-      assert.match(textOf(one, 'virtual-tpm'), /only a certificate of its endorsement key tells that it is none/);
+      assert.match(textOf(one, 'virtual-tpm'), /without a checked certificate this one may be virtual/);
     }
     assert.ok(verdict('', [], bare).attested);
   });
@@ -299,7 +299,7 @@ describe('a verdict', () => {
     const strange = [new X509Certificate(given(other).issuer)];
     assert.match(
       textOf(judged('ek-certificate = true', {}, strange), 'endorsement-key'),
-      /no certificate in ek-ca issued/,
+      /ek-ca in the vault has no certificate of its issuer/,
     );
     assert.equal(resultOf(judged('', {}, strange), 'endorsement-key'), 'noted');
     const bare = { ...endorsement, certificate: undefined };

@@ -64,7 +64,7 @@ describe('PCR 7 of a boot', () => {
     for (const type of ['action', 'ipl', 'separator', 'authority'] as const)
       problem([event(type, first.data), ...rest, ...events], /does not belong there/);
     problem([...off, ...events], /does not belong there/);
-    problem([first, ...events], /no such setting/);
+    problem([first, ...events], /has the setting "SecureBoot" where it does not belong/);
   });
 
   test('proves nothing without its beginning, or its separator', () => {

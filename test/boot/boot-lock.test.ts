@@ -135,7 +135,7 @@ for (const version of thoroughVersions)
     alike('a recovery key takes the lock away now, and puts it on again', async () => {
       const reseal = async (...args: string[]): Promise<string> =>
         (await machine.run(['auxcred', 'reseal', ...args, '--identity=/root/recovery.txt'])).stderr;
-      assert.match(await reseal(), /could not be test-opened: its lock opens at the next boot/);
+      assert.match(await reseal(), /could not be test-opened, because its lock opens only at the next boot/);
       await reseal('--no-lock-after-unseal');
       await machine.write(manifestPath('newer'), secretToml('newer', ['normal.service']));
       await machine.run(['auxcred', 'apply']);

@@ -223,7 +223,8 @@ for (const version of systemdVersions)
       assert.notEqual(text(got['old.previous']), text(got['old']));
       assert.equal(
         text(got['text']),
-        `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`,
+        `a=${text(got['password'])} b=${text(got['wireguard.pub'])} c="${text(got['hash'])}" ` +
+          `d=${got['old.previous']?.toString('base64') ?? ''} e=hunter2\x01 f=web%2Fapi%20of%20\n`,
       );
       assert.equal(Object.keys(got).length, kinds.length + 6 + 6);
     });

@@ -173,8 +173,8 @@ for (const version of systemdVersions)
 
     test('nobody but root and the broker can read the store', async () => {
       const { stdout } = await machine.shell(
-        'stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age /var/lib/auxcred/provisioned/releases.json ' +
-          '/run/auxcred/encrypted.sock /run/auxcred/stage.sock',
+        'stat -c "%n %U:%G %a" /var/lib/auxcred /var/lib/auxcred/seeds.age ' +
+          '/var/lib/auxcred/provisioned/releases.json /run/auxcred/encrypted.sock /run/auxcred/stage.sock',
       );
       assert.equal(
         stdout.trim(),

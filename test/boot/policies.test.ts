@@ -269,7 +269,7 @@ for (const version of thoroughVersions)
       for (const more of [[], ['--reseal']]) {
         const refused = await push(...more);
         assert.equal(refused.status, exitStatus['until-boot'], refused.said);
-        assert.match(refused.said, /none could serve other seeds before that; nothing was changed/);
+        assert.match(refused.said, /no broker can open others before that; nothing was changed/);
         assert.match(refused.said, /hint: lock-after-unseal = false for this host in vault.toml/);
       }
       assert.equal(await state(), untouched);

@@ -256,10 +256,10 @@ for (const version of thoroughVersions) {
     alike(
       'ssh refuses a host whose key is not the known one, and auxcred one that is not the enrolled one',
       async () => {
-        await operator.shell(`
-          cp /root/.ssh/known_hosts /root/known
-          sed -i "s/^web2 .*/$(grep ^web1 /root/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" /root/.ssh/known_hosts
-        `);
+        await operator.shell(
+          'known=~/.ssh/known_hosts; cp $known ~/known; ' +
+            'sed -i "s/^web2 .*/$(grep ^web1 ~/known | sed s/^web1/web2/ | sed "s,/,\\\\\\\\/,g")/" $known',
+        );
         const wrong = await pushed('--all');
         assert.equal(wrong.status, exitStatus.system);
         assert.match(wrong.stderr, /^auxcred: web2: the ssh host key of web2 changed \(reinstalled\?\)$/m);
@@ -268,14 +268,11 @@ for (const version of thoroughVersions) {
           /: ssh-keygen -R web2; ssh root@web2 auxcred enroll \| auxcred enroll web2 --replace --from=-$/m,
         );
         assert.equal(wrong.hosts[0]?.result, 'nothing to do');
-        await operator.shell('mv /root/known /root/.ssh/known_hosts');
+        await operator.shell('mv ~/known ~/.ssh/known_hosts');
 
         const { status, hosts } = await pushed('root@web2').then(async (result) => {
           assert.equal(result.status, 0);
-          await operator.shell(`
-            cp /root/vault/enrolled/web2.json /root/kept
-            sed s/web1/web2/ /root/vault/enrolled/web1.json > /root/vault/enrolled/web2.json
-          `);
+          await operator.shell('cd ~/vault/enrolled; cp web2.json ~/kept; sed s/web1/web2/ web1.json > web2.json');
           return await pushed('root@web2');
         });
         assert.equal(status, exitStatus.refused);
@@ -283,7 +280,7 @@ for (const version of thoroughVersions) {
           hosts[0]?.failure?.message ?? '',
           /web2 has another ssh-ed25519 host key than the one that it is enrolled with/,
         );
-        await operator.shell('mv /root/kept /root/vault/enrolled/web2.json');
+        await operator.shell('mv ~/kept ~/vault/enrolled/web2.json');
       },
     );
 
@@ -293,7 +290,7 @@ for (const version of thoroughVersions) {
         '#!/bin/sh\nshift\nexec ssh -T -o BatchMode=yes root@web1 "$@"\n',
         0o755,
       );
-      await operator.shell('mv /root/vault/enrolled/web2.json /root/kept');
+      await operator.shell('mv ~/vault/enrolled/web2.json ~/kept');
       const { status, hosts } = await pushed('web2');
       assert.equal(status, exitStatus['not-pinned']);
       assert.match(hosts[0]?.failure?.message ?? '', /web2 is sealed as host\/web1/);

@@ -59,7 +59,8 @@ describe('with a TPM', () => {
         [],
         'older',
         new RegExp(
-          `the store on this disk is older than the TPM remembers: it is number ${String(first)}, and number ${String(first + 2)} was active\\nauxcred: hint: .*--accept-older`,
+          `the store on this disk is older than the TPM remembers: it is number ${String(first)}, ` +
+            `and number ${String(first + 2)} was active\\nauxcred: hint: .*--accept-older`,
         ),
       );
     works('provision', ['--accept-older']);

@@ -34,7 +34,8 @@ describe('seal on a machine that lost its seed', () => {
         ['--no-recovery'],
         'refused',
         new RegExp(
-          `this machine had another seed, .*: with a new seed it would lose ${cost}\\n.*hint: mount .*backup.*--seed-file.*--scopes.*push.*--replace`,
+          `this machine had another seed, .*: with a new seed it would lose ${cost}\\n` +
+            '.*hint: mount .*backup.*--seed-file.*--scopes.*push.*--replace',
         ),
       );
       fails('seal', ['--seed-file=-'], 'refused', /with a new seed it would lose/, `${'abandon '.repeat(23)}art`);

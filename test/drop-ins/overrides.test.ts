@@ -102,7 +102,9 @@ const cases: readonly (readonly [string, string, string, readonly string[]])[] =
     `${etc}/web.service.d/50-auxcred.conf`,
     '[Service]\nLoadCredential=a:/etc/b\n',
     [
-      `web.service hides ${etc}/web.service.d/50-auxcred.conf: Wants=auxcred.socket, After=auxcred.socket, AssertPathExists=/run/auxcred/files/f, ${all.join(', ')}, SetCredentialEncrypted=d:never, ExecStartPre=+auxcred stage %n, RefreshOnReload=credentials`,
+      `web.service hides ${etc}/web.service.d/50-auxcred.conf: Wants=auxcred.socket, After=auxcred.socket, ` +
+        `AssertPathExists=/run/auxcred/files/f, ${all.join(', ')}, SetCredentialEncrypted=d:never, ` +
+        'ExecStartPre=+auxcred stage %n, RefreshOnReload=credentials',
     ],
   ],
   [

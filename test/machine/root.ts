@@ -278,7 +278,8 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     ...local.map((deb) => `--customize-hook=dpkg --root="$1" --install ${deb}`),
     // What is excluded here mustn't be missing from packages that tests install, and every machine gets its own
     // identity.
-    '--customize-hook=rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf',
+    '--customize-hook=rm -f "$1"/etc/dpkg/dpkg.cfg.d/99mmdebstrap "$1"/etc/machine-id ' +
+      '"$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf',
     // The console is a pipe: a login prompt there would be started over and over.
     '--customize-hook=ln -sf /dev/null "$1"/etc/systemd/system/console-getty.service',
     // A machine that somebody should reach by ssh enables it, and has a host key of its own.

@@ -306,7 +306,9 @@ describe('excessive templates', () => {
   test('are refused for a circle of any length, named without its middle', () => {
     const circle = { ...chain(20_000), t0: { kind: 'template', content: '{{t20000}}' } };
     assert.deepEqual(errors(circle), [
-      `secret.t0: it is made of itself: ${['t0', ...Array.from({ length: 9 }, (_, i) => `t${String(20_000 - i)}`)].join(' -> ')} -> 19982 more -> ${Array.from({ length: 10 }, (_, i) => `t${String(9 - i)}`).join(' -> ')}`,
+      'secret.t0: it is made of itself: ' +
+        `${['t0', ...Array.from({ length: 9 }, (_, i) => `t${String(20_000 - i)}`)].join(' -> ')} -> 19982 more -> ` +
+        `${Array.from({ length: 10 }, (_, i) => `t${String(9 - i)}`).join(' -> ')}`,
     ]);
   });
 

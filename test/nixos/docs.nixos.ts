@@ -89,7 +89,8 @@ describe('the pages for NixOS', () => {
     assert.deepEqual(
       await accepted(
         [declared],
-        '{ inherit (config.services.backup) keyFile; path = config.auxcred.pathOf "web" "db-password"; token = config.systemd.services.web.auxcred.token.path; }',
+        '{ inherit (config.services.backup) keyFile; path = config.auxcred.pathOf "web" "db-password"; ' +
+          'token = config.systemd.services.web.auxcred.token.path; }',
       ),
       {
         keyFile: '/run/credentials/backup.service/backup-key',

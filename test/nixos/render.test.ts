@@ -215,7 +215,8 @@ test('broker.nix has the lines that auxcred seal writes', () => {
     ),
   );
   const made = evaluated(
-    `map (import ${resolve('nixos/broker.nix')}) ${nixValue(cases.map((one) => ({ ...one, device: one.device ?? null, signature: one.signature ?? null })))}`,
+    `map (import ${resolve('nixos/broker.nix')}) ` +
+      `${nixValue(cases.map((one) => ({ ...one, device: one.device ?? null, signature: one.signature ?? null })))}`,
   );
   const lists = Json.of(made, 'broker.nix', '')
     .list()

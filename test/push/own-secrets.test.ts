@@ -162,7 +162,7 @@ describe('what a host has of its own', () => {
       for (const options of [[], ['--dry-run']])
         assert.match(
           failureOf(pushed('epoch', ...options))[1],
-          /^host\/epoch\/mine could no longer be opened: put on the machine itself, under a seed that this push replaces$/,
+          /^host\/epoch\/mine could no longer be opened, since this push replaces the seed under which it was put on/,
         );
       assert.equal(works(['get', 'host/epoch/mine', `--root=${at('epoch')}`]), 'mine');
       assert.equal(pushed('epoch', '--replace').rows[0]?.result, 'done');

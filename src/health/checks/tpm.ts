@@ -147,11 +147,13 @@ export const nextBoot: Check = {
             mend: [auxcred(health, 'measured', '--predict')],
           },
         ];
-      const certainty = sure ? 'will' : 'would';
+      const boot = entry === undefined ? 'the next boot' : `the next boot (${entry})`;
       return [
         {
           level: 'warning',
-          message: `the seed ${certainty} not open at the next boot${entry === undefined ? '' : ` (${entry})`}: PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
+          message:
+            `the seed ${sure ? 'will' : 'would'} not open at ${boot}: ` +
+            `PCR ${String(pcr)} changes (${sure ? 'sure' : 'not sure'}: ${why})`,
           mend: [auxcred(health, 'reseal', '--predict'), auxcred(health, 'reseal', '--no-tpm2-pcrs')],
         },
       ];
@@ -169,10 +171,13 @@ export const kernels: Check = {
   faults: (health) => {
     const { unprepared } = health;
     if (!unprepared) return [];
+    const { time: when } = unprepared;
     return [
       {
         level: 'warning',
-        message: `the seed was not prepared for the kernels that are installed${unprepared.time === '' ? '' : ` (${unprepared.time})`}: ${unprepared.message}`,
+        message:
+          `the seed was not prepared for the kernels that are installed${when === '' ? '' : ` (${when})`}: ` +
+          unprepared.message,
         mend: [auxcred(health, 'reseal', '--installed')],
       },
     ];

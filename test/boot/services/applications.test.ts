@@ -39,14 +39,17 @@ describe('the cookbook', { skip: cannotBoot }, () => {
       return [...stdout.matchAll(/^[* ][0-9a-f]{8} +(\S+)/gm)].map(([, user = '']) => user).sort();
     };
     await machine.shell(
-      'echo mine > /run/mine; auxcred run --file=restic -- restic -r /var/backups/restic -p /dev/fd/3 key add --user=recovery --new-password-file=/run/mine',
+      'echo mine > /run/mine; ' +
+        'auxcred run --file=restic -- restic -r /var/backups/restic -p /dev/fd/3 ' +
+        'key add --user=recovery --new-password-file=/run/mine',
     );
     for (const [generation, next] of [
       [2, 3],
       [3, 4],
     ] as const) {
       await machine.shell(
-        `sed -i 's/^generation = ${generation}$/generation = ${next}/' /etc/auxcred/secrets.d/restic.toml; auxcred apply; systemctl start restic-backup.service`,
+        `sed -i 's/^generation = ${generation}$/generation = ${next}/' /etc/auxcred/secrets.d/restic.toml; ` +
+          'auxcred apply; systemctl start restic-backup.service',
       );
       assert.deepEqual(await keys(), ['recovery', 'root', 'root']);
     }
