@@ -292,7 +292,7 @@ for (const version of thoroughVersions)
       await lock(true);
       const locked = await push('--reseal');
       assert.deepEqual([locked.status, locked.result], [0, 'done'], locked.said);
-      assert.match(locked.said, /its lock opens at the next boot/);
+      assert.match(locked.said, /its lock opens only at the next boot/);
       assert.equal((await machine.run(['auxcred', 'unseal'], { check: false })).status, exitStatus['until-boot']);
     });
   });
