@@ -2,6 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { Failure } from '../failure.ts';
+import { patiently } from './patience.ts';
 
 /**
  * Whether standard input is a terminal. Does not touch `process.stdin`, which makes a pipe non-blocking for all
@@ -28,7 +29,7 @@ export function readInput(file: string, most: number, part: 'all' | 'line' = 'al
     let length = 0;
     for (let got = -1; got !== 0 && length < bytes.length; length += got) {
       if (part === 'line' && bytes.subarray(0, length).includes(newline)) break;
-      got = readSome(fd, bytes, length);
+      got = patiently(() => readSync(fd, bytes, length, bytes.length - length, null));
     }
     const wanted = part === 'line' ? firstLine(bytes.subarray(0, length)) : bytes.subarray(0, length);
     if (wanted.length > most)
@@ -44,17 +45,4 @@ export function readInput(file: string, most: number, part: 'all' | 'line' = 'al
 export function firstLine(bytes: Uint8Array): Uint8Array {
   const end = bytes.indexOf(newline);
   return end === -1 ? bytes : bytes.subarray(0, bytes[end - 1] === 0x0d ? end - 1 : end);
-}
-
-/** Reads some bytes. @returns how many; 0 at the end */
-function readSome(fd: number, bytes: Uint8Array, at: number): number {
-  for (;;) {
-    try {
-      return readSync(fd, bytes, at, bytes.length - at, null);
-    } catch (error) {
-      // Another process may have made the pipe non-blocking; wait for its writer.
-      if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    }
-  }
 }

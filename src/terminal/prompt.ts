@@ -1,6 +1,7 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { ReadStream } from 'node:tty';
 import { Failure } from '../failure.ts';
+import { patiently } from '../system/patience.ts';
 
 /**
  * Asks at the terminal, without echoing, even if standard input is not one. The caller wipes the answer.
@@ -16,12 +17,12 @@ export function askSecret(question: string, hint: string): Uint8Array {
   const terminal = new ReadStream(fd);
   const answer = Buffer.alloc(4096);
   try {
-    writeSync(fd, `${question}: `);
     terminal.setRawMode(true);
+    ask(fd, `${question}: `);
     return readLine(fd, answer);
   } finally {
     terminal.setRawMode(false);
-    writeSync(fd, '\n');
+    ask(fd, '\n');
     terminal.destroy();
     answer.fill(0);
     closeQuietly(fd);
@@ -37,17 +38,26 @@ export function askYes(question: string, hint: string): boolean {
     throw new Failure('usage', `there is no terminal to ask: ${question}`, { hint, cause: error });
   }
   try {
-    writeSync(fd, `${question} [y/N] `);
+    ask(fd, `${question} [y/N] `);
     const answer = Buffer.alloc(256);
-    return /^y(?:es)?\s*$/i.test(answer.toString('utf8', 0, readSync(fd, answer)));
+    return /^y(?:es)?\s*$/i.test(
+      answer.toString(
+        'utf8',
+        0,
+        patiently(() => readSync(fd, answer)),
+      ),
+    );
   } finally {
     closeSync(fd);
   }
 }
 
+const ask = (fd: number, text: string): number => patiently(() => writeSync(fd, text));
+
 function readLine(fd: number, answer: Buffer): Uint8Array {
   for (let length = 0; length < answer.length; ) {
-    if (readSync(fd, answer, length, 1, null) === 0) break;
+    const at = length;
+    if (patiently(() => readSync(fd, answer, at, 1, null)) === 0) break;
     const key = answer[length] ?? 0;
     if (key === 0x0d || key === 0x0a) return Uint8Array.from(answer.subarray(0, length));
     if (key === 0x03 || key === 0x04) break;

@@ -4,6 +4,7 @@
  */
 import { fstatSync, fsyncSync, statSync, writeSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { patiently } from '../system/patience.ts';
 import { printable, printableJson } from '../system/printable.ts';
 import { writeAbove } from './progress.ts';
 
@@ -15,13 +16,8 @@ export function print(line: string): void {
 /** Prints requested output, byte for byte. */
 export function printBytes(bytes: Uint8Array): void {
   for (let written = 0; written < bytes.length; ) {
-    try {
-      written += writeSync(1, bytes, written);
-    } catch (error) {
-      // A pipe with a slow reader, which another process made non-blocking.
-      if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    }
+    const from = written;
+    written += patiently(() => writeSync(1, bytes, from));
   }
 }
 

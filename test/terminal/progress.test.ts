@@ -1,47 +1,15 @@
 /** What `plan` and `push` show while they wait. They wait for something that the test holds back. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
 import { closeSync, openSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { commandLine } from '../../src/system/shell.ts';
-import { program } from '../cli.ts';
 import { root, useMachineRoot, works } from '../commands/machine-root.ts';
 import { device, sealedTo, swtpm, useTpm } from '../commands/machine-tpm.ts';
 import { at, environment, operator, useOperator } from '../push/operator.ts';
+import { ended, says, start } from './on-terminal.ts';
 
 const eraseLine = '\r\x1b[K';
-
-/** Starts auxcred, and collects what it writes to either output. */
-function start(
-  terminal: boolean,
-  args: readonly string[],
-  more: NodeJS.ProcessEnv = {},
-): { child: ChildProcess; said: () => string } {
-  const command = [process.execPath, program, ...args];
-  const env = { PATH: process.env['PATH'], TERM: 'xterm', ...more };
-  const [file = '', ...rest] = terminal ? ['script', '-qec', commandLine(...command), '/dev/null'] : command;
-  const child = spawn(file, rest, { stdio: ['pipe', 'pipe', 'pipe'], env });
-  let said = '';
-  for (const stream of [child.stdout, child.stderr])
-    stream.setEncoding('utf8').on('data', (part: string) => {
-      said += part;
-    });
-  return { child, said: () => said };
-}
-
-async function says(what: RegExp, { child, said }: ReturnType<typeof start>): Promise<void> {
-  while (!what.test(said())) {
-    assert.equal(child.exitCode, null, said());
-    await sleep(20);
-  }
-}
-
-async function ended(child: ChildProcess): Promise<void> {
-  const [status] = await once(child, 'close');
-  assert.equal(status, 0);
-}
 
 describe('progress of plan', () => {
   useMachineRoot();
@@ -57,7 +25,7 @@ describe('progress of plan', () => {
     } finally {
       swtpm.signal('SIGCONT');
     }
-    await ended(plan.child);
+    await ended(plan);
     assert.equal(plan.said(), `${eraseLine}auxcred: opening the seeds${eraseLine}auxcred: nothing would change\r\n`);
   });
 
@@ -65,12 +33,12 @@ describe('progress of plan', () => {
     works('seal', ['--with-key=tpm2', '--no-recovery', ...sealedTo()]);
     works('apply', [device()]);
     swtpm.signal('SIGSTOP');
-    const { child, said } = start(false, ['plan', `--root=${root}`, device()]);
+    const plan = start(false, ['plan', `--root=${root}`, device()]);
     // Long enough for a line on a terminal; a slower machine only takes longer to say nothing.
     await sleep(1500);
     swtpm.signal('SIGCONT');
-    await ended(child);
-    assert.equal(said(), 'auxcred: nothing would change\n');
+    await ended(plan);
+    assert.equal(plan.said(), 'auxcred: nothing would change\n');
   });
 });
 
@@ -91,7 +59,7 @@ describe('progress of push', () => {
     const push = start(true, operator('push', '--all', '--manifest'), environment());
     await says(/auxcred: 1 of 2 hosts; web2/, push);
     closeSync(openSync(at('held'), 'w'));
-    await ended(push.child);
+    await ended(push);
     const text = push.said();
     assert.match(text, /\r\x1b\[Kauxcred: 1 of 2 hosts; web2/);
     // The last line of progress is erased before the table.
