@@ -27,7 +27,8 @@ async function wrapKey(passphrase: string, salt: Uint8Array, logN: number): Prom
       cost,
       blockSize,
       parallelization: 1,
-      maxmem: 2 * 128 * cost * blockSize,
+      // What OpenSSL counts: the blocks and three more.
+      maxmem: 128 * blockSize * (cost + 3),
     });
   } finally {
     secret.fill(0);

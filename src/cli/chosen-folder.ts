@@ -1,4 +1,5 @@
 /** Which fixed folder a command works on: the operator's vault's if there is one, else this machine's own. */
+import { hex } from '../bytes.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder, type FolderKeys } from '../fixed/folder.ts';
@@ -115,7 +116,7 @@ export async function withSeeds<T>(place: Place, options: Options, work: (place:
         former: (scope, id) => {
           const epochs = formerEpochs.get(scope) ?? new Map(formerIds(scope, epochOfScope(vault, scope), derive));
           formerEpochs.set(scope, epochs);
-          const epoch = epochs.get(hexOf(id));
+          const epoch = epochs.get(hex(id));
           return epoch === undefined ? undefined : derive(scope, epoch);
         },
       });
@@ -136,13 +137,11 @@ function formerIds(
 ): [string, number][] {
   return Array.from({ length: Math.min(mostFormer, epoch - 1) }, (_, i) => {
     const { seed } = derive(scope, epoch - 1 - i);
-    const id = hexOf(keyId(seed));
+    const id = hex(keyId(seed));
     seed.fill(0);
     return [id, epoch - 1 - i];
   });
 }
-
-const hexOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
 /**
  * Finishes a change of the fixed folder: sweeps it, and commits it with the named files if the vault keeps its history

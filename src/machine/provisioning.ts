@@ -84,9 +84,25 @@ export async function provisionManifest(
   const paths = pathsUnder(root);
   const store = await openPinnedSeeds(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
-    return await provisionWith(root, store, manifest, flags);
+    const activated = await provisionWith(root, store, manifest, flags);
+    if (flags.early && store.payload.sealing.lock !== undefined) await settlePush(paths, activated);
+    return activated;
   } finally {
     wipeScopes(store.payload.scopes);
+  }
+}
+
+/** Only a boot can activate what a push left on a machine that locks its seeds. */
+async function settlePush(paths: Paths, { failures, held, postponed }: Activated): Promise<void> {
+  if (failures.length + held.size + postponed.length > 0) return;
+  // Loaded only here: other machines boot without it.
+  const { finishAtBoot } = await import('../push/arrival.ts');
+  try {
+    finishAtBoot(paths);
+  } catch (error) {
+    // The secrets are active all the same, and the next push reports a damaged record.
+    if (!(error instanceof Failure)) throw error;
+    warn(error.message, error.hint);
   }
 }
 

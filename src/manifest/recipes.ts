@@ -121,12 +121,7 @@ export class Recipes {
   #scopeOf(name: string, share: string | undefined): { scope: string; epoch: number } {
     const scope = share === undefined ? this.#standpoint.host : `group/${share}`;
     const epoch = this.#standpoint.epochs.get(scope);
-    if (epoch === undefined)
-      throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not available`, {
-        hint:
-          `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, ` +
-          'then auxcred push',
-      });
+    if (epoch === undefined) throw withoutSeed(name, scope);
     return { scope, epoch };
   }
 
@@ -144,3 +139,11 @@ export class Recipes {
     return this.of(dependency.name, dependency.part);
   }
 }
+
+/** The failure for a secret of a group (`group/db`) whose seed this machine lacks. */
+export const withoutSeed = (name: string, scope: string): Failure =>
+  new Failure('not-found', `${name} is shared by ${scope}, whose seed is not available`, {
+    hint:
+      `groups = [${JSON.stringify(scope.slice('group/'.length))}] for this host in the operator's vault.toml, ` +
+      'then auxcred push',
+  });

@@ -303,7 +303,10 @@ const units: readonly (readonly [string, string])[] = [
     'Runs before the broker: has systemd-creds create the host secret with which answers are encrypted, if there ' +
       'is none.',
   ],
-  ['auxcred-provision.service', 'Runs at boot, before the broker, if the manifest was changed without auxcred apply.'],
+  [
+    'auxcred-provision.service',
+    'Runs at boot, before the broker, if the manifest was changed without auxcred apply, or the seeds lock after it.',
+  ],
   [
     'auxcred-bind.service',
     'Runs at the first boot after an installation: seals the seed again, to the requested PCRs.',

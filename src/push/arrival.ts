@@ -2,7 +2,7 @@
  * What arrived at a target: all of it is checked before anything is written, and then written in a crash-safe order.
  */
 
-import { lstatSync, mkdirSync, rmSync } from 'node:fs';
+import { lstatSync, mkdirSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
@@ -11,6 +11,7 @@ import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText, pathProblem, splitName } from '../fixed/name.ts';
 import { filesIn, type ManifestFile } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
+import { withoutSeed } from '../manifest/recipes.ts';
 import { withMachineProblems } from '../provision/machine-problems.ts';
 import type { ReleaseChange } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
@@ -23,7 +24,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { sequenceIn } from './offer.ts';
 import type { OwnSeeds } from './own-seeds.ts';
 import type { Arrived, Request } from './protocol.ts';
-import { isPushed, type Pushed, type PushedFiles } from './pushed.ts';
+import { isPushed, type Pushed, type PushedFiles, readPushed, writePushed } from './pushed.ts';
 import { listed, refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
 
 /** The fixed folder as it will be. */
@@ -138,16 +139,17 @@ function judgeFixed(
 }
 
 /**
- * What can be said without the seeds of the fixed secrets that a manifest asks for.
+ * What can be said without the seeds of what a manifest asks for.
  * @throws Failure `not-found` if a file, or the seed of its group, is not there; `malformed` for one of another seed
  */
 function refuseMissing(folder: FixedFolder, { declarations }: Manifest, pins: Pins['scopes']): void {
   const [host = ''] = [...pins.keys()].filter((name) => name.startsWith('host/'));
   for (const { name, content } of declarations) {
-    if (content.form !== 'fixed') continue;
+    if (content.form !== 'fixed' && content.form !== 'derived') continue;
     const scope = content.share === undefined ? host : `group/${content.share}`;
     const pin = pins.get(scope);
-    if (!pin) throw new Failure('not-found', `${name} is shared by ${scope}, whose seed is not there`);
+    if (!pin) throw withoutSeed(name, scope);
+    if (content.form !== 'fixed') continue;
     const file: FixedName = { scope, path: content.path };
     const bytes = folder.read(file);
     if (!bytes)
@@ -351,6 +353,15 @@ export function finished(paths: Paths, pushed: Pushed): Pushed {
     manifest: present(pushed.manifest, (name) => manifestBytes(paths, name)),
     unfinished: false,
   };
+}
+
+/** Finishes a push that left its files for this boot, which activated them. The record's time stays that of the push. */
+export function finishAtBoot(paths: Paths): void {
+  const pushed = readPushed(paths);
+  if (!pushed.unfinished) return;
+  const { atime, mtime } = lstatSync(paths.pushed);
+  writePushed(paths, finished(paths, pushed));
+  utimesSync(paths.pushed, atime, mtime);
 }
 
 /**

@@ -4,12 +4,13 @@ import { type Known, requireAttested } from '../attestation/verdict.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
+import { splitName } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { manifestOf } from '../manifest/manifest.ts';
 import { plannedAfresh } from '../provision/provision.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
 import type { Payload } from '../seeds/payload.ts';
-import { type Scope, wipeScopes } from '../seeds/scope.ts';
+import { type Scope, scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
 import { sealForTransit } from '../seeds/seal.ts';
 import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
@@ -156,6 +157,7 @@ class HostPush {
       ...this.#options,
       keyIdIn: (scope, epoch) => this.#keyIdIn(scope, epoch),
     });
+    this.#refuseUnopened(difference);
     this.hasWork = !isNothing(difference) || offer.unfinished;
     this.#refuseNoFolder(difference);
     this.#sayManifest(offer, difference);
@@ -227,6 +229,19 @@ class HostPush {
     ] as const)
       if (names.length > 0) tell(name, `would ${what} ${listed(names)}`);
     if (unfinished) tell(name, 'would finish what an earlier push or copy began');
+  }
+
+  /**
+   * A host that locked its seeds would notice only at its next boot.
+   * @throws Failure for fixed files that do not open
+   */
+  #refuseUnopened({ fixed }: Difference): void {
+    const folder = new FixedFolder(vaultFiles(this.#vault.folder).fixed);
+    const seedOf = scopeSeedsOf(this.#scopes);
+    for (const text of fixed) {
+      const name = splitName(text);
+      if (name) folder.open(name, seedOf).value.fill(0);
+    }
   }
 
   /**

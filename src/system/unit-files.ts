@@ -71,7 +71,8 @@ export class UnitFiles {
           const found = present.has(folder) ? namesIn(join(path, folder)) : [];
           const coming = has.filter((file) => dirname(file) === join(path, folder)).map((file) => basename(file));
           for (const name of [...found, ...coming])
-            if (name.endsWith('.conf') && !dropIns.has(name)) dropIns.set(name, join(path, folder, name));
+            if (name.endsWith('.conf') && !name.startsWith('.') && !dropIns.has(name))
+              dropIns.set(name, join(path, folder, name));
         }
       }
     }
@@ -172,10 +173,11 @@ export function assignmentsOf(text: string): Assignment[] {
   return assignments;
 }
 
-/** The prefixes of a unit's name: `a-b-.service` and `a-.service` for `a-b-c.service`. */
+/** The prefixes of a unit's name, without its instance: `a-b-.service` and `a-.service` for `a-b-c@d-e.service`. */
 function prefixesOf(unit: string): string[] {
   const dot = unit.lastIndexOf('.');
-  const words = unit.slice(0, dot).split('-');
+  const [name = ''] = unit.slice(0, dot).split('@', 1);
+  const words = name.split('-');
   return words
     .slice(1)
     .map((_, i) => `${words.slice(0, words.length - 1 - i).join('-')}-${unit.slice(dot)}`)

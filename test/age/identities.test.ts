@@ -137,3 +137,13 @@ describe('a file for', () => {
     );
   });
 });
+
+test('a passphrase opens whatever the work factor', async () => {
+  for (const logN of [1, 2, 10]) {
+    const encrypter = new Encrypter();
+    encrypter.setScryptWorkFactor(logN);
+    encrypter.setPassphrase('right');
+    const right: Identities = { identities: [], passphrase: () => Promise.resolve('right') };
+    assert.ok(content.equals(await decryptWith(right, 'seed.age', await encrypter.encrypt(content))), String(logN));
+  }
+});

@@ -8,6 +8,7 @@ import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
 import { pcrlockIndex } from '../tpm2/pcrlock-index.ts';
 import { entry, makeSigner } from '../tpm2/policies.ts';
+import { writeNoSsh } from './pushed-host.ts';
 
 const stub = '/run/systemd/tpm2-pcr-signature.json';
 const pcrlockFile = '/var/lib/systemd/pcrlock.json';
@@ -158,12 +159,7 @@ for (const version of thoroughVersions)
 
     alike('a push seals to the signatures of the image that booted', async () => {
       const device = machine.tpm?.device ?? '';
-      // In ssh's place: it runs what comes after the destination.
-      await machine.write(
-        '/usr/local/bin/no-ssh',
-        `#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nAUXCRED_TCTI=${device} exec sh -c "$1"\n`,
-        0o755,
-      );
+      await writeNoSsh(machine);
       await machine.shell(`
         systemctl stop a.service auxcred.service
         rm -rf /var/lib/auxcred/* /etc/auxcred/scopes.json

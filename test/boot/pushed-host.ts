@@ -35,6 +35,16 @@ export const runsForEver =
   '[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=exec\nExecStart=/bin/sleep infinity\nPrivateMounts=yes\n' +
   '[Install]\nWantedBy=multi-user.target\n';
 
+/** Makes a machine its own operator: `no-ssh`, in ssh's place, runs there what comes after the destination. */
+export async function writeNoSsh(machine: Machine): Promise<void> {
+  const device = machine.tpm?.device ?? '';
+  await machine.write(
+    '/usr/local/bin/no-ssh',
+    `#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\nAUXCRED_TCTI=${device} exec sh -c "$1"\n`,
+    0o755,
+  );
+}
+
 /** A credential as the running unit reads it. */
 export const credential = async (machine: Machine, unit: string, id: string): Promise<string> => {
   const { MainPID: pid } = await machine.properties(unit, 'MainPID');

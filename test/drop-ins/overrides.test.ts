@@ -208,6 +208,16 @@ describe('unit files', () => {
     );
   });
 
+  test('neither hidden drop-ins nor prefixes of an instance count', () => {
+    const counted = ['site-api@.service', 'site-.service.d/a.conf', 'site-api@x-y.service.d/b.conf'];
+    for (const name of [...counted, 'site-api@x-.service.d/c.conf', 'site-api@.service.d/.d.conf'])
+      write(`${etc}/${name}`, '');
+    assert.deepEqual(
+      new UnitFiles(root).of('site-api@x-y.service'),
+      counted.map((name) => join(root, etc, name)),
+    );
+  });
+
   test('aliases, and links that only look like one', () => {
     write(
       'usr/lib/systemd/system/nginx.service',

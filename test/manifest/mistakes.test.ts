@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { readManifest } from '../../src/manifest/manifest.ts';
+import { problemText } from '../../src/manifest/problem-text.ts';
 import { admin, errors, read, root, useRoot, write } from './root.ts';
 
 useRoot();
@@ -225,6 +226,19 @@ describe('a mistake', () => {
       ).problems,
       [],
     );
+  });
+
+  test('shows a terminal nothing that it acts on', () => {
+    const file = '/etc/\u001b[31m\u202e.toml';
+    const text = problemText({
+      file,
+      line: 1,
+      key: 'secret.\u0007',
+      message: 'a\nb',
+      hint: '\u009b',
+      severity: 'error',
+    });
+    assert.equal(text, '/etc/ [31m .toml:1: error: secret. : a b\n     ');
   });
 
   test('is reported along with all others, and does not affect the other files', () => {
