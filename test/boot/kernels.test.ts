@@ -77,6 +77,8 @@ for (const version of thoroughVersions)
       await machine.shell('systemctl daemon-reload; systemctl enable web.service');
       // Paths in an entry start at the mount point of a file system of its own.
       await machine.shell('mount -t tmpfs none /boot; mkdir -p /boot/loader/entries /boot/EFI/BOOT /etc/kernel');
+      // A package of its own in Debian, but not in 254, whose root lacks the Python that it needs.
+      await machine.shell('mkdir -p /etc/kernel/install.d; ln -s /dev/null /etc/kernel/install.d/60-ukify.install');
       await machine.write('/etc/kernel/cmdline', 'root=LABEL=root  quiet\n');
       await machine.write('/etc/kernel/install.conf', 'layout=bls\n');
       await machine.write('/boot/EFI/BOOT/BOOTX64.EFI', read(bootLoader));

@@ -6,7 +6,7 @@ import type { RunResult } from '../machine/container.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { alikeOn, thoroughVersions } from '../machine/root.ts';
 import { probed, writeProbeUnit } from '../machine/units.ts';
-import { writeNoSsh } from './pushed-host.ts';
+import { pushHere, writeNoSsh } from './pushed-host.ts';
 
 const pushedTo = '/var/lib/auxcred/fixed/host/web1/token.sealed';
 
@@ -18,12 +18,7 @@ for (const version of thoroughVersions)
     const put = async (value: string): Promise<void> => {
       await machine.run(['auxcred', 'put', '--vault=/root/vault', '--force', 'host/web1/token'], { input: value });
     };
-    const push = async (): Promise<RunResult & { result: string }> => {
-      const said = await machine.run(['auxcred', 'push', 'web1', '--vault=/root/vault', '--manifest', '--json'], {
-        check: false,
-      });
-      return { ...said, result: /"result": ?"([^"]*)"/.exec(said.stdout)?.[1] ?? '' };
-    };
+    const push = async (): Promise<RunResult & { result: string }> => await pushHere(machine);
     const token = async (unit: string): Promise<string | undefined> =>
       (await probed(machine, unit))?.['token']?.toString();
     const written = async (): Promise<string> => (await machine.run(['cat', '/run/auxcred/files/of-file'])).stdout;

@@ -22,7 +22,7 @@ export interface Service {
   accepts(machine: Machine, value: string): Promise<boolean>;
 }
 
-const patience = 30_000;
+const patience = 120_000;
 /** Milliseconds between two questions. Some services take a tenth of a second of processor for each answer. */
 const pause = 400;
 

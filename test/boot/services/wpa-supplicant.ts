@@ -63,7 +63,7 @@ export const wpaSupplicant: Service = {
       'systemctl stop radius 2>/dev/null || true; systemd-run -q --collect -u radius hostapd /run/radius/hostapd.conf',
     );
     await machine.shell('wpa_cli -i eth0 logoff && wpa_cli -i eth0 logon || true');
-    for (const end = Date.now() + 10_000; Date.now() < end; await sleep(200)) {
+    for (const end = Date.now() + 10_000; Date.now() < end; await sleep(50)) {
       const state = await supplicantState(machine);
       if (state === 'AUTHENTICATED' || state === 'HELD') return state === 'AUTHENTICATED';
     }
