@@ -213,8 +213,8 @@ in
       example = literalExpression "./web1.scopes.json";
       description = ''
         The pins of this machine's seeds, as /etc/auxcred/scopes.json has them: a path, or the value itself. With them
-        only these seeds are accepted, even from somebody who can write to the machine's disk. Without them, `auxcred seal` writes
-        the pins on the machine.
+        only these seeds are accepted, even from somebody who can write to the machine's disk. Without them,
+        `auxcred seal` writes the pins on the machine.
       '';
     };
     command = mkOption {

@@ -1,6 +1,6 @@
 /**
  * What Secure Boot let start, from PCR 7 of a log that was replayed. The replay proves the digests and their order, and
- * nothing else in the log: whoever made it chose the types and the data. So every event of PCR 7 has to be one that the
+ * nothing else in the log: its maker chose the types and the data. So every event of PCR 7 has to be one that the
  * specification has at that place, with data that its digest is of (TCG PC Client Platform Firmware Profile, section
  * 3.3.4.8). Otherwise an event that condemns the boot could be called something else.
  */

@@ -144,7 +144,7 @@ function uncertifiedChecks(manufacturer: string, policy: AttestationPolicy): Che
 
 function virtualChecks(manufacturer: string, { virtualTpm }: AttestationPolicy): Check[] {
   if (!isVirtual(manufacturer)) return [];
-  const risk = 'whoever controls the host of that virtual machine can forge its answers';
+  const risk = 'the host of that virtual machine can forge its answers';
   return virtualTpm
     ? [noted('virtual-tpm', `its TPM is virtual: ${risk}`)]
     : [failed('virtual-tpm', `its TPM is virtual, which the policy forbids: ${risk}`)];

@@ -160,7 +160,7 @@ async function verify(options: Options, journal: ChosenJournal): Promise<number>
     throw new Failure('usage', 'audit --verify of an exported journal needs --public-key=FILE', {
       hint: 'auxcred audit --key prints the keys on the machine itself',
     });
-  const own = file === undefined ? await ownKeys(options) : undefined;
+  const own = file === undefined ? await unlockedKeys(options) : undefined;
   const keys = own?.keys ?? givenKeys(file ?? '');
   let verdict = await check(options, journal, keys, own?.device);
   // The broker may be between counting in the TPM and its record of that.
@@ -234,6 +234,19 @@ async function ownKeys(options: Options): Promise<{ keys: AuditKeys; device: Dev
     return { keys: auditKeys([privateKeyOf(hostScope(opened.payload.scopes).seed)].map(createPublicKey), tpm), device };
   } finally {
     wipeScopes(opened.payload.scopes);
+  }
+}
+
+/** As {@link ownKeys}. @throws Failure; for a locked seed with the way that needs none */
+async function unlockedKeys(options: Options): ReturnType<typeof ownKeys> {
+  try {
+    return await ownKeys(options);
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'until-boot') throw error;
+    throw new Failure(error.code, error.message, {
+      hint: 'auxcred audit --verify --public-key=FILE, with what auxcred audit --key printed before it was locked',
+      cause: error,
+    });
   }
 }
 

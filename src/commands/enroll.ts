@@ -195,8 +195,7 @@ function sayVouching(vault: Vault, name: string, { tpm }: Enrollment): void {
   try {
     const { manufacturer, model, chain } = checkedCertificate(tpm.endorsement, issuers, Date.now());
     say(`the TPM of ${name} is certified: ${manufacturer}, model ${model}, by ${chain.join(' > ')}`);
-    if (isVirtual(manufacturer))
-      say(`it is virtual: whoever controls the host that runs ${name} can forge its answers`);
+    if (isVirtual(manufacturer)) say(`it is virtual: the host that runs ${name} can forge its answers`);
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
     say(`${onlyWay} the TPM of ${name}: ${error.message}`);

@@ -30,6 +30,7 @@ export function sayLocking({ recovery }: Sealing): void {
     'once the broker starts again, nobody can open the seed until the next boot: a changed manifest, a new period ' +
       'and pushed files become active only at a boot, and hooks do not run',
   );
+  say('while it is locked, auxcred audit --verify needs the keys that auxcred audit --key prints now');
   if (recovery.length === 0)
     warn(
       'there is no recovery recipient, so what needs the seed on a running system needs the 24 words or the vault',

@@ -64,8 +64,6 @@ export function partsOf(path: string, id: string): string[] {
   throw new Failure(
     'malformed',
     `the boot entry ${id} has the path ${JSON.stringify(path)}, which is not that of a file on its partition`,
-    {
-      hint: 'its paths start at the top of that partition, and have no ..',
-    },
+    { hint: 'its paths start at the top of that partition, and have no ..' },
   );
 }

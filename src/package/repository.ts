@@ -102,7 +102,7 @@ const listFolder = (architecture: string): string => `${component}/binary-${arch
 const hashFolder = (architecture: string): string => `${listFolder(architecture)}/by-hash/SHA256`;
 
 /**
- * The list, plain and compressed, and each again by its hash: whoever reads the old Release still finds the old list.
+ * The list, plain and compressed, and each again by its hash: a client with the old Release still finds its list.
  */
 function writeIndexes(dist: string, architecture: string, list: string): Index[] {
   mkdirSync(join(dist, hashFolder(architecture)), { recursive: true });

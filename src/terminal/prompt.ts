@@ -40,13 +40,8 @@ export function askYes(question: string, hint: string): boolean {
   try {
     ask(fd, `${question} [y/N] `);
     const answer = Buffer.alloc(256);
-    return /^y(?:es)?\s*$/i.test(
-      answer.toString(
-        'utf8',
-        0,
-        patiently(() => readSync(fd, answer)),
-      ),
-    );
+    const length = patiently(() => readSync(fd, answer));
+    return /^y(?:es)?\s*$/i.test(answer.toString('utf8', 0, length));
   } finally {
     closeSync(fd);
   }

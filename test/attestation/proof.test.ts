@@ -230,7 +230,7 @@ describe('a verdict', () => {
       textOf(verdict, 'endorsement-key'),
       /id:00001014, model swtpm, .*CN=swtpm-localca-rootca > CN=swtpm-localca$/,
     );
-    assert.match(textOf(verdict, 'virtual-tpm'), /virtual: whoever controls the host .* can forge its answers/);
+    assert.match(textOf(verdict, 'virtual-tpm'), /virtual: the host of that virtual machine can forge its answers/);
   });
 
   test('says what it rests on if nothing is demanded and nothing vouches', () => {

@@ -87,6 +87,7 @@ for (const version of thoroughVersions)
       assert.match(stderr, /with PCR 11 as signed by \S+ and PCR 7; PCR 8 locks it until the next boot/);
       assert.match(stderr, /nobody can open the seed until the next boot.* hooks do not run/);
       await machine.run(['auxcred', 'apply', '--no-restart']);
+      await machine.shell('auxcred audit --key > /root/audit.keys');
       await machine.reboot();
     });
     after(async () => {
@@ -111,6 +112,15 @@ for (const version of thoroughVersions)
         /the seed is locked until the next boot, and the broker serves it/,
       );
       assert.equal((await auxcred('status')).status, 0);
+    });
+
+    alike('the audit is checked with the keys that were printed before', async () => {
+      const { status, stderr } = await auxcred('audit', '--verify');
+      assert.equal(status, exitStatus['until-boot']);
+      assert.match(stderr, /hint: auxcred audit --verify --public-key=FILE, with what auxcred audit --key printed/);
+      const given = await auxcred('audit', '--verify', '--public-key=/root/audit.keys');
+      assert.equal(given.status, 0, given.stdout);
+      assert.match(given.stdout, /^intact /m);
     });
 
     test('the broker goes on serving, and nobody stops it by mistake', async () => {

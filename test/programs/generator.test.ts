@@ -175,12 +175,12 @@ for (const shell of process.env['AUXCRED_TEST_QUICK'] === undefined ? ['dash', '
           )
           .join(''),
       );
-      const hash = createHash('sha256')
-        .update(JSON.stringify(Object.entries(generate()).sort()))
-        .digest('hex');
+      // What has the boot provision is written each time, and never copied.
+      const rendered = Object.entries(generate()).filter(([name]) => !name.endsWith('-provision.conf'));
+      const hash = createHash('sha256').update(JSON.stringify(rendered.sort())).digest('hex');
       assert.equal(
         hash,
-        '09b516646235ae5a50d18ed9f6c36b83dea714bbce5ebecd101fb3bac3dd5a24',
+        'b317fd659fd7564cb607cf6f9c0b8bc55e16dbef581d85e4f84ad05d6c43133a',
         'raise renderingVersion, and the line in the generator with it',
       );
     });

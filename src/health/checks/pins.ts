@@ -35,6 +35,6 @@ const besideStore = ({ paths, ways }: Health): Fault => ({
   name: 'pins-place',
   level: 'note',
   message: `the pins are in ${paths.ownPins}, beside what they vouch for`,
-  why: 'whoever writes there can replace the seeds and the pins; in the configuration they are out of reach',
+  why: 'anyone who can write there can replace the seeds and the pins; in the configuration they are out of reach',
   mend: [`${commandLine('cat', paths.ownPins)}    # is ${moduleOptions.pins}; then ${ways.apply}`],
 });
