@@ -9,7 +9,7 @@ import { unitsFailure } from '../provision/unit-jobs.ts';
 import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival.ts';
 import { checkSeeds, type OwnSeeds, ownSealing, ownSeeds } from '../push/own-seeds.ts';
 import type { Arrived, Request, Result } from '../push/protocol.ts';
-import { type Pushed, readPushed, writePushed } from '../push/pushed.ts';
+import { type Pushed, readPushed, writeBegun, writePushed } from '../push/pushed.ts';
 import { type OpenedSeeds, openPinnedSeeds, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf, samePins } from '../seeds/pins.ts';
@@ -125,7 +125,7 @@ async function ownUnlessLocked(paths: Paths, device: string | undefined): Promis
 /** Writes what was judged; the next boot activates it. The push stays unfinished until one finds it active. */
 function leftForNextBoot({ root, request, arrived }: Arrival, pushed: Pushed): Result & { told: Told } {
   const paths = pathsUnder(root);
-  writePushed(paths, begun(pushed, arrived));
+  writeBegun(paths, begun(pushed, arrived));
   writeFiles(paths, request, arrived);
   return { told: nobody, units: [], failure: undefined, atNextBoot: true };
 }
@@ -137,7 +137,7 @@ async function carriedOut(
 ): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
   const under = begun(pushed, arrived);
-  writePushed(paths, under);
+  writeBegun(paths, under);
   // Seeds that are locked from now on do not open again before the next boot.
   const seeds = opened ?? (await sealed(root, payload, { acceptOlder: request.acceptOlder, acceptWeak: true, srk }));
   writeFiles(paths, request, arrived);

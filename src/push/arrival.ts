@@ -2,7 +2,7 @@
  * What arrived at a target: all of it is checked before anything is written, and then written in a crash-safe order.
  */
 
-import { lstatSync, mkdirSync, rmSync, utimesSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, rmSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
@@ -355,10 +355,13 @@ export function finished(paths: Paths, pushed: Pushed): Pushed {
   };
 }
 
-/** Finishes a push that left its files for this boot, which activated them. The record's time stays that of the push. */
+/**
+ * Finishes a push that left its files for this boot, which activated them. Not one that was begun since then: units may
+ * run with what they had before it. The record's time stays that of the push.
+ */
 export function finishAtBoot(paths: Paths): void {
   const pushed = readPushed(paths);
-  if (!pushed.unfinished) return;
+  if (!pushed.unfinished || existsSync(paths.begun)) return;
   const { atime, mtime } = lstatSync(paths.pushed);
   writePushed(paths, finished(paths, pushed));
   utimesSync(paths.pushed, atime, mtime);

@@ -2,11 +2,14 @@
  * `/var/lib/auxcred/pushed.json`: what pushes brought to this machine, so that the next one removes what is gone from
  * the vault, and nothing else.
  */
+import { existsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { digestOf } from '../fixed/file.ts';
-import { readIfPresent, replaceFile } from '../system/files.ts';
+import { ensureFolder, readIfPresent, replaceFile, writeNew } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
+import { systemIsRunning } from '../system/systemctl.ts';
 
 /**
  * Files by name, with the SHA-256 (hexadecimal) that a push gave each; while a push is under way, also the one of the
@@ -56,6 +59,15 @@ const filesIn = (json: Json): PushedFiles =>
 export const writePushed = (paths: Paths, pushed: Pushed): void => {
   replaceFile(paths.pushed, encodePushed(pushed), { mode: 0o600 });
 };
+
+/** Replaces the record with that of a push that begins now, and remembers until the next boot that one did. */
+export function writeBegun(paths: Paths, pushed: Pushed): void {
+  if (systemIsRunning(paths.root) && !existsSync(paths.begun)) {
+    ensureFolder(dirname(paths.begun), { mode: 0o755 });
+    writeNew(paths.begun, new Uint8Array(0), { mode: 0o644 });
+  }
+  writePushed(paths, pushed);
+}
 
 /** Whether these bytes are what a push brought under this name, unchanged. */
 export const isPushed = (files: PushedFiles, name: string, bytes: Uint8Array): boolean =>

@@ -84,6 +84,8 @@ const runtimePaths = (at: (path: string) => string) => ({
   runtime: at('/run/auxcred'),
   /** How many releases and refusals of this boot `status --prometheus` has counted. */
   counted: at('/run/auxcred/counted.json'),
+  /** Exists if a push was begun since the machine booted. */
+  begun: at('/run/auxcred/begun'),
   /**
    * Not the path of earlier versions, which answered in plain text: a unit that still asks there must not mistake an
    * encrypted answer for its secret.

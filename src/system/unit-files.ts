@@ -63,7 +63,7 @@ export class UnitFiles {
   of(unit: string, has: readonly string[] = []): string[] {
     const template = templateOf(unit);
     const [fragment] = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => this.named(name));
-    const names = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => [name, ...prefixesOf(name)]);
+    const names = unitsWithDropInsFor(unit);
     const dropIns = new Map<string, string>();
     for (const dropInFolders of [names.map((name) => `${name}.d`), ['service.d']]) {
       for (const { path, names: present } of this.#folders) {
@@ -173,13 +173,21 @@ export function assignmentsOf(text: string): Assignment[] {
   return assignments;
 }
 
-/** The prefixes of a unit's name, without its instance: `a-b-.service` and `a-.service` for `a-b-c@d-e.service`. */
-function prefixesOf(unit: string): string[] {
+/**
+ * The names whose drop-ins count for a unit, the strongest first, as systemd finds them. `a-b@1.service` also has those
+ * of `a-b@.service`, `a-.service`, `a-@1.service` and `a-@.service`.
+ */
+function unitsWithDropInsFor(unit: string): string[] {
+  const more = [templateOf(unit), prefixOf(unit)].filter((name) => name !== undefined);
+  return [...new Set([unit, ...more.flatMap(unitsWithDropInsFor)])];
+}
+
+/** The next shorter prefix: `a-.service` of `a-b.service` and `a-b@.service`, but `a-@1.service` of `a-b@1.service`. */
+function prefixOf(unit: string): string | undefined {
   const dot = unit.lastIndexOf('.');
-  const [name = ''] = unit.slice(0, dot).split('@', 1);
-  const words = name.split('-');
-  return words
-    .slice(1)
-    .map((_, i) => `${words.slice(0, words.length - 1 - i).join('-')}-${unit.slice(dot)}`)
-    .filter((name) => name !== unit);
+  const [name = '', ...instance] = unit.slice(0, dot).split('@');
+  const dash = name.lastIndexOf('-', name.length - 2);
+  if (dash === -1) return undefined;
+  const given = instance.join('@');
+  return `${name.slice(0, dash + 1)}${given === '' ? '' : `@${given}`}${unit.slice(dot)}`;
 }

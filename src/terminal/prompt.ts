@@ -5,7 +5,7 @@ import { patiently } from '../system/patience.ts';
 
 /**
  * Asks at the terminal, without echoing, even if standard input is not one. The caller wipes the answer.
- * @throws Failure `usage` if there is no terminal, or the question is answered with ^C or ^D
+ * @throws Failure `usage` if there is no terminal, or the question is answered with ^C or ^D, or with too much
  */
 export function askSecret(question: string, hint: string): Uint8Array {
   let fd: number;
@@ -49,19 +49,27 @@ export function askYes(question: string, hint: string): boolean {
 
 const ask = (fd: number, text: string): number => patiently(() => writeSync(fd, text));
 
+/** Reads an answer that is too long to its end too: what is left at the terminal, the shell would show and run. */
 function readLine(fd: number, answer: Buffer): Uint8Array {
-  for (let length = 0; length < answer.length; ) {
+  let isTooLong = false;
+  for (let length = 0; ; ) {
     const at = length;
     if (patiently(() => readSync(fd, answer, at, 1, null)) === 0) break;
     const key = answer[length] ?? 0;
-    if (key === 0x0d || key === 0x0a) return Uint8Array.from(answer.subarray(0, length));
+    if (key === 0x0d || key === 0x0a) {
+      if (!isTooLong) return Uint8Array.from(answer.subarray(0, length));
+      throw new Failure('usage', `the answer is longer than ${String(answer.length - 1)} bytes`);
+    }
     if (key === 0x03 || key === 0x04) break;
     if (key === 0x7f || key === 0x08) {
       // The last character may have several bytes of UTF-8.
       do length = Math.max(0, length - 1);
       while (length > 0 && ((answer[length] ?? 0) & 0xc0) === 0x80);
-    } else if (key === 0x15) length = 0;
-    else length++;
+    } else if (key === 0x15) {
+      length = 0;
+      isTooLong = false;
+    } else if (length < answer.length - 1) length++;
+    else isTooLong = true;
   }
   throw new Failure('usage', 'nothing was entered');
 }

@@ -73,6 +73,33 @@ for (const version of thoroughVersions)
       assert.equal(result, 'nothing to do', stderr);
     });
 
+    alike('a push that failed half-way is not finished by a broker that starts while its units run', async () => {
+      const lock = async (on: boolean): Promise<void> => {
+        await machine.shell(`sed -i 's/^lock.*/lock-after-unseal = ${String(on)}/' /root/vault/vault.toml`);
+      };
+      await lock(false);
+      assert.equal((await pushHere(machine, '--reseal')).result, 'done');
+      await machine.reboot();
+      await lock(true);
+      await put('half');
+      await machine.run(['mkdir', '/var/lib/auxcred/pending.json']);
+      const { result, stdout } = await pushHere(machine, '--reseal');
+      assert.equal(result, 'failed', stdout);
+      await machine.shell(`
+        rmdir /var/lib/auxcred/pending.json
+        systemctl daemon-reload
+        kill "$(systemctl show --property=MainPID --value auxcred.service)"
+        while systemctl --quiet is-active auxcred.service; do sleep 0.1; done
+        systemctl restart asks.service
+      `);
+      assert.equal(await token('reads.service'), 'second');
+      const again = await push();
+      assert.equal(again.result, 'at next boot', again.stderr);
+      await machine.reboot();
+      assert.deepEqual([await token('asks.service'), await token('reads.service')], ['half', 'half']);
+      assert.equal((await push()).result, 'nothing to do');
+    });
+
     alike('what no boot could activate is refused, and nothing is written', async () => {
       await put('third');
       await machine.shell(

@@ -218,6 +218,18 @@ describe('unit files', () => {
     );
   });
 
+  test('drop-ins of the prefixes of an instance, the strongest first', () => {
+    const names = ['a-b@x-y', 'a-b@', 'a-', 'a-@x-y', 'a-@'].map((name) => `${name}.service.d`);
+    for (const [i, name] of names.entries())
+      for (const dropIn of ['all.conf', `${String(i)}.conf`]) write(`${etc}/${name}/${dropIn}`, '');
+    assert.deepEqual(
+      new UnitFiles(root).of('a-b@x-y.service'),
+      [...names.map((name, i) => `${name}/${String(i)}.conf`), `${names[0] ?? ''}/all.conf`].map((name) =>
+        join(root, etc, name),
+      ),
+    );
+  });
+
   test('aliases, and links that only look like one', () => {
     write(
       'usr/lib/systemd/system/nginx.service',

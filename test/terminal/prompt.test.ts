@@ -38,6 +38,14 @@ describe('a question at a terminal', () => {
     assert.doesNotMatch(call.said(), /correct/);
   });
 
+  test('for a secret reads an answer that is too long to its end', async () => {
+    const call = start(true, ['gokey', '-r', 'example.org'], environment());
+    await answers(/master password: /, [...Array<string>(5).fill('x'.repeat(1000)), '\r'], call);
+    await ended(call, 1);
+    assert.match(call.said(), /the answer is longer than 4095 bytes/);
+    assert.doesNotMatch(call.said(), /xx/);
+  });
+
   test('whether to delete waits for a yes', async () => {
     put('group/db/token', 'value');
     const kept = start(true, operator('rm', 'group/db/token'), environment());
