@@ -37,7 +37,8 @@ for (const version of thoroughVersions)
       `);
       await machine.write(
         '/root/vault/vault.toml',
-        'ssh = ["no-ssh"]\nidentity = ["/root/identity"]\n[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7"\nlock-after-unseal = true\n',
+        'ssh = ["no-ssh"]\nidentity = ["/root/identity"]\n' +
+          '[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7"\nlock-after-unseal = true\n',
       );
       const fixed = { kind: 'fixed', path: 'token' };
       await machine.write(
@@ -47,7 +48,8 @@ for (const version of thoroughVersions)
           secretToml('of-file', [], { ...fixed, delivery: 'file' }).replace('units = []\n', ''),
       );
       await machine.shell(
-        `auxcred enroll --tpm2-device=${device} > /root/enrollment && auxcred enroll web1 --vault=/root/vault --from=/root/enrollment`,
+        `auxcred enroll --tpm2-device=${device} > /root/enrollment
+         auxcred enroll web1 --vault=/root/vault --from=/root/enrollment`,
       );
       await put('first');
       const { result, stderr } = await push();
@@ -103,7 +105,8 @@ for (const version of thoroughVersions)
     alike('what no boot could activate is refused, and nothing is written', async () => {
       await put('third');
       await machine.shell(
-        'f=$(find /root/vault -name token.sealed) && printf XXXX | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") - 4)) conv=notrunc',
+        'f=$(find /root/vault -name token.sealed); ' +
+          'printf XXXX | dd of="$f" bs=1 seek=$(($(stat -c %s "$f") - 4)) conv=notrunc',
       );
       const before = await machine.read(pushedTo);
       const damaged = await push();
