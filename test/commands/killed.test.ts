@@ -329,7 +329,7 @@ describe('killed at any system call that changes a file', () => {
     skip: cannotBoot,
   }, async () => {
     // systemd-creds runs in that root, so it has to be a complete system.
-    const layer = createLayer([await debianRoot('257')]);
+    const layer = await createLayer([await debianRoot('257')]);
     try {
       const { root } = layer;
       const kept = [

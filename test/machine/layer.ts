@@ -2,6 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { lock } from './lock.ts';
 
 /**
  * Everything that a machine has on this host, found by the machine's id alone: folder, mounts, control groups.
@@ -24,9 +25,9 @@ export interface Layer {
 }
 
 /** Mounts a tmpfs over folders, the topmost first, so that nothing is copied and nothing reaches the disk. */
-export function createLayer(below: readonly string[]): Layer {
+export async function createLayer(below: readonly string[]): Promise<Layer> {
   mkdirSync(folderOfLayers, { recursive: true, mode: 0o700 });
-  for (const id of [...readdirSync(folderOfLayers), ...networks()]) if (!ownerLives(id)) discardLayer(id);
+  await discardLeft();
 
   const id = `${process.pid}-${startTime(process.pid) ?? 0}-${randomBytes(3).toString('hex')}`;
   const folder = join(folderOfLayers, id);
@@ -49,6 +50,14 @@ export function createLayer(below: readonly string[]): Layer {
     throw error;
   }
   return layer;
+}
+
+/** Discards what killed test runs left. Runs that start at the same time take turns. */
+async function discardLeft(): Promise<void> {
+  const left = () => [...readdirSync(folderOfLayers), ...networks()].filter((id) => !ownerLives(id));
+  if (left().length === 0) return;
+  await using _lock = await lock('/run/auxcred-test.lock');
+  for (const id of left()) discardLayer(id);
 }
 
 /**

@@ -119,6 +119,21 @@ describe('what machines leave on this host', { skip: cannotBoot }, () => {
     await (await createMachine({ systemd: '257' })).destroy();
     assert.deepEqual(traces(child.pid), []);
   });
+
+  test('goes, also when several machines are made at once', async () => {
+    const child = await owner();
+    child.kill('SIGKILL');
+    await once(child, 'exit');
+    const script = `
+      const { createMachine } = await import(${JSON.stringify(new URL('machine.js', import.meta.url).href)});
+      await (await createMachine({ systemd: '257' })).destroy();`;
+    const exits = Array.from({ length: 4 }, async () => {
+      const next = spawn(process.execPath, ['--input-type=module', '--eval', script], { stdio: 'inherit' });
+      return (await once(next, 'exit'))[0];
+    });
+    assert.deepEqual(await Promise.all(exits), [0, 0, 0, 0]);
+    assert.deepEqual(traces(child.pid), []);
+  });
 });
 
 /** A process of its own with a running machine. */

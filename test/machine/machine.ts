@@ -79,7 +79,7 @@ export async function createMachine(options: MachineOptions): Promise<Machine> {
     installed === undefined
       ? []
       : [await installedRoot(options.systemd, installed, async (root) => await installPackage(root, installed))];
-  const layer = createLayer([...above, base]);
+  const layer = await createLayer([...above, base]);
   cleanUpOnExit();
   machines.add(layer);
   if (options.network === true) createNetwork(layer);

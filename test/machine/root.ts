@@ -15,6 +15,7 @@ import {
 import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createLayer, discardLayer, unmountBelow } from './layer.ts';
+import { lock } from './lock.ts';
 import { services } from './services.ts';
 
 /** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
@@ -213,7 +214,7 @@ export async function installedRoot(
   removeOld(base);
   const unfinished = `${folder}.unfinished`;
   rmSync(unfinished, { recursive: true, force: true });
-  const layer = createLayer([base]);
+  const layer = await createLayer([base]);
   try {
     await install(layer.root);
     await execute('cp', ['-a', layer.changed, unfinished]);
@@ -354,22 +355,6 @@ function removeUnused(version: SystemdVersion): void {
     unmountBelow(folder);
     rmSync(folder, { recursive: true, force: true });
   }
-}
-
-/** Holds an exclusive flock(2) in a child process, which ends with this process whatever happens to it. */
-export async function lock(path: string): Promise<AsyncDisposable> {
-  const holder = spawn('flock', ['--exclusive', path, 'sh', '-c', 'echo locked; exec cat'], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  const exited = once(holder, 'exit');
-  const [first] = await Promise.race([once(holder.stdout, 'data'), exited]);
-  if (!Buffer.isBuffer(first)) throw new Error(`${path} can't be locked`);
-  return {
-    async [Symbol.asyncDispose]() {
-      holder.stdin.end();
-      await exited;
-    },
-  };
 }
 
 function scratchFolder(): AsyncDisposable & { path: string } {

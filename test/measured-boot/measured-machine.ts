@@ -2,7 +2,8 @@ import { copyFileSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { debianPackage } from '../auxcred-machine.ts';
-import { cacheFolder, execute, lock } from '../machine/root.ts';
+import { lock } from '../machine/lock.ts';
+import { cacheFolder, execute } from '../machine/root.ts';
 import { startSwtpm } from '../swtpm.ts';
 import { sealInMachine, signedPolicy } from './cases.ts';
 import { cached, fileHash, type ImageName, type MeasuredSystem, measuredSystem, script } from './system.ts';

@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { cacheFolder, debianMirror, execute, lock } from '../machine/root.ts';
+import { lock } from '../machine/lock.ts';
+import { cacheFolder, debianMirror, execute } from '../machine/root.ts';
 
 /** The scripts lie beside the sources, not beside what the compiler made of this file. */
 const scripts = join(dirname(fileURLToPath(import.meta.url)), '../../../test/measured-boot');

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, renameSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { aptOptions, cacheFolder, debianMirror, execute, lock } from '../machine/root.ts';
+import { lock } from '../machine/lock.ts';
+import { aptOptions, cacheFolder, debianMirror, execute } from '../machine/root.ts';
 
 /** Node, and the libraries that it and auxcred load. */
 const packages = [
