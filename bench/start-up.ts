@@ -29,6 +29,8 @@ export async function benchStartUp(): Promise<void> {
     const secrets = Array.from({ length: 20 }, (_, i) => secretToml(`key-${String(i)}`, [`unit-${String(i)}.service`]));
     writeFileSync(join(root, 'etc/auxcred/secrets.d/web.toml'), secrets.join(''));
     const here = `--root=${root}`;
+    // As every installation does.
+    run([process.execPath, 'dist/code-cache.cjs']);
     run(auxcred('seal', '--name=web1', '--no-recovery', here));
     run(auxcred('apply', here));
     compareStarts([

@@ -10,6 +10,9 @@ import { Script } from 'node:vm';
 import { bind } from '../src/system/ffi.ts';
 
 const [folder = '', program = ''] = process.argv.slice(2);
+const parts = join(dirname(program), 'parts');
+/** What the program's own loader loads first: as its parts are kept compiled here, it would only take time. */
+const [firstPart = ''] = readdirSync(parts).filter((name) => name.startsWith('auxcred-'));
 const requests = openSync(join(folder, 'requests'), 'r');
 const answers = openSync(join(folder, 'answers'), 'w');
 const libc = bind('libc.so.6', { dup2: 'i:ii' });
@@ -20,7 +23,7 @@ const scripts = new Map<string, Script>();
 function scriptOf(path: string): Script {
   const known = scripts.get(path);
   if (known) return known;
-  const text = readFileSync(path, 'utf8').replace(/^#!.*/, '');
+  const text = readFileSync(path, 'utf8');
   const parameters = 'exports, require, module, __filename, __dirname';
   const script = new Script(`(function (${parameters}) {${text}\n})`, { filename: path });
   scripts.set(path, script);
@@ -89,7 +92,6 @@ let events: ReadonlySet<string | symbol> = new Set();
 
 function cleanUp(): void {
   for (const event of process.eventNames()) if (!events.has(event)) process.removeAllListeners(event);
-  for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error');
   for (const descriptor of openFiles()) if (!files.has(descriptor)) closeSync(descriptor);
   process.exitCode = undefined;
 }
@@ -106,7 +108,7 @@ function run(line: string): void {
   process.argv = [process.execPath, program, ...args.filter(isText)];
   files = openFiles();
   events = new Set(process.eventNames());
-  load(program, new Map());
+  load(join(parts, firstPart), new Map());
 }
 
 let isRunning = false;

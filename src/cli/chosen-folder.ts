@@ -9,8 +9,8 @@ import { openPinnedSeeds } from '../seeds/open.ts';
 import { readPins } from '../seeds/pins.ts';
 import { scopeSeedsOf, wipeScopes } from '../seeds/scope.ts';
 import { refuseForeign } from '../system/held-folder.ts';
-import { isInputTerminal } from '../system/input.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { askYes } from '../terminal/prompt.ts';
 import { warn } from '../terminal/say.ts';
 import { commitVault, sweepVault } from '../vault/git.ts';
@@ -172,7 +172,7 @@ export function mayWrite({ folder }: Place, name: FixedName, options: Options): 
   const refusal = new Failure('refused', `${nameText(name)} already exists, so nothing was changed`, {
     hint: '--force replaces it',
   });
-  if (!isInputTerminal()) throw refusal;
+  if (!isTerminal(0)) throw refusal;
   if (!askYes(`${nameText(name)} exists; replace it?`, '--force replaces it')) throw refusal;
   return false;
 }

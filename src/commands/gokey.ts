@@ -8,6 +8,7 @@ import { gokey as derive, gokeyTypes } from '../gokey/gokey.ts';
 import { makeSeedFile } from '../gokey/seed-file.ts';
 import { trimSpace } from '../gokey/white-space.ts';
 import { replaceFile } from '../system/files.ts';
+import { writeAbove } from '../terminal/progress.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { printBytes, say } from '../terminal/say.ts';
 
@@ -32,7 +33,7 @@ export async function gokey(argv: readonly string[]): Promise<number> {
   }
   if (!flags) {
     say("gokey's flags");
-    process.stderr.write(`${optionLines('gokey')}\n`);
+    writeAbove(`${optionLines('gokey')}\n`);
     return 0;
   }
   try {

@@ -8,7 +8,8 @@ import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { mostWordBytes, seedOfWords, wordsOf } from '../seeds/words.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
-import { isInputTerminal, readInput } from '../system/input.ts';
+import { readInput } from '../system/input.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { handOut, say, warn } from '../terminal/say.ts';
 import { startRepository, sweepVault } from '../vault/git.ts';
@@ -73,7 +74,7 @@ function showWords(seed: Uint8Array): void {
 }
 
 function givenWords(): string {
-  const bytes = isInputTerminal()
+  const bytes = isTerminal(0)
     ? askSecret('24 words', 'auxcred init --from-words < FILE')
     : readInput('-', mostWordBytes);
   const words = new TextDecoder().decode(bytes);

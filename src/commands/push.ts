@@ -4,6 +4,7 @@ import { withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { type Destination, type Outcome, type PushOptions, pushTo } from '../push/host-push.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { sayProgress } from '../terminal/progress.ts';
 import { printJson, printTable, say } from '../terminal/say.ts';
 import { readVault, type Vault, vaultFolder } from '../vault/vault.ts';
@@ -98,7 +99,7 @@ async function inParallel(
       busy.delete(next.host.name);
       outcomes.set(next, outcome);
       report();
-      if (!process.stderr.isTTY && !outcome.failure && outcome.result !== 'nothing to do')
+      if (!isTerminal(2) && !outcome.failure && outcome.result !== 'nothing to do')
         say(`${outcome.host}: ${outcome.result} (${outcome.seconds.toFixed(1)} s)`);
     }
   };

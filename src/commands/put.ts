@@ -4,7 +4,8 @@ import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 import { nameText } from '../fixed/name.ts';
-import { isInputTerminal, readInput } from '../system/input.ts';
+import { readInput } from '../system/input.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say, warn } from '../terminal/say.ts';
 
@@ -36,7 +37,7 @@ export async function put(argv: readonly string[]): Promise<number> {
 /** The caller wipes it. */
 function givenValue(options: Options, name: string): Uint8Array {
   const file = options.value('file');
-  const isTyped = file === undefined && isInputTerminal();
+  const isTyped = file === undefined && isTerminal(0);
   if (isTyped && !options.flag('multiline')) return askTwice(name);
   if (isTyped) say(`${name}: end the input with ^D on a line of its own`);
   if (options.flag('line')) return readInput(file ?? '-', largestValue, 'line');

@@ -16,7 +16,7 @@ import {
   type Result,
 } from '../push/protocol.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { printBytes, systemFailure } from '../terminal/say.ts';
+import { printBytes, say, systemFailure } from '../terminal/say.ts';
 
 /**
  * `auxcred receive`: run by `auxcred push` on a host. Reports on standard output what the host has, reads what it lacks
@@ -26,8 +26,6 @@ import { printBytes, systemFailure } from '../terminal/say.ts';
 export async function receive(argv: readonly string[]): Promise<number> {
   const options = new Options('receive', argv);
   options.exactly();
-  // The operator may disconnect before it is done: that is no reason to stop halfway.
-  for (const stream of [process.stdout, process.stderr]) stream.removeAllListeners('error').on('error', () => {});
   const root = options.value('root') ?? '/';
   printBytes(encodeOffer(offerOf(pathsUnder(root))));
   const incoming = new Incoming(process.stdin, 'the operator');
@@ -107,7 +105,7 @@ function answer(result: Result): void {
     printBytes(encodeResult(result));
   } catch (error) {
     // Only the host's journal is left to be told.
-    process.stderr.write(`auxcred: the operator disconnected: ${messageOf(error)}\n`);
+    say(`the operator disconnected: ${messageOf(error)}`);
   }
 }
 

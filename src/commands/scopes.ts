@@ -3,6 +3,7 @@ import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
 import { encodeScopes } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { printBytes, printTable, say } from '../terminal/say.ts';
 import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
 
@@ -19,7 +20,7 @@ export async function scopes(argv: readonly string[]): Promise<number> {
     const all = scopesOf(vault, host, fleetSeed);
     try {
       const encoded = encodeScopes(all);
-      if (process.stdout.isTTY && !options.flag('reveal')) {
+      if (isTerminal(1) && !options.flag('reveal')) {
         printTable([
           ['SCOPE', 'EPOCH', 'KEY ID'],
           ...all.map((scope) => [

@@ -22,6 +22,7 @@ import { wordsOf } from '../seeds/words.ts';
 import { isNoLoss, type Loss, lossText, lossUnder } from '../snapshot/loss.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { counted, handOut, say, warn } from '../terminal/say.ts';
 
 /** `auxcred seal`: creates or imports this machine's seed, and seals it to the machine. */
@@ -201,7 +202,7 @@ async function chosenRecovery(
   const missing = new Failure('usage', 'a new seed needs a way to recover it when this machine dies', {
     hint: 'one of --recipient=age1..., --print-words (24 words for paper) and --no-recovery',
   });
-  if (!process.stdin.isTTY) throw missing;
+  if (!isTerminal(0)) throw missing;
   const terminal = createInterface({ input: process.stdin, output: process.stderr });
   try {
     const answer = (await terminal.question('age recipient for recovery (empty: show 24 words once): ')).trim();

@@ -29,6 +29,7 @@ const executables: readonly Executable[] = [
     entry: 'src/programs/auxcred-generator.ts',
     without: commandsOnly,
   },
+  { name: 'code-cache', entry: 'src/package/code-cache.ts', without: commandsOnly },
 ];
 
 const dist = String(mri(process.argv.slice(2), { string: ['dist'], default: { dist: 'dist' } })['dist']);

@@ -21,7 +21,7 @@ import mri from 'mri';
 import { version } from '../version.ts';
 import { architectures, changelog, control, lintianOverrides } from './debian.ts';
 import { debianHooks, install, installDebianHooks } from './layout.ts';
-import { maintainerScripts } from './maintainer-scripts.ts';
+import { maintainerScripts, triggers } from './maintainer-scripts.ts';
 import { nativeFile } from './native-file.ts';
 import { sourceDate } from './source-date.ts';
 
@@ -85,6 +85,7 @@ try {
   mkdirSync(join(folder, 'DEBIAN'));
   writeFileSync(join(folder, 'DEBIAN/control'), control({ version, architecture, kibibytes }));
   writeFileSync(join(folder, 'DEBIAN/md5sums'), sums.join(''));
+  writeFileSync(join(folder, 'DEBIAN/triggers'), triggers);
   writeFileSync(join(folder, 'DEBIAN/conffiles'), debianHooks.map((path) => `${path}\n`).join(''));
   for (const [name, script] of Object.entries(maintainerScripts))
     writeFileSync(join(folder, 'DEBIAN', name), script, { mode: 0o755 });

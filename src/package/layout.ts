@@ -12,8 +12,9 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { completionFiles } from './completion.ts';
-import { nodeOption, partsFolder, shebang } from './executable.ts';
+import { nodeOption, shebang } from './executable.ts';
 import { manPageFiles } from './man-pages.ts';
+import { codeCacheFolder, partsFolder } from './part.ts';
 
 interface InstalledFile {
   readonly source: string;
@@ -105,6 +106,7 @@ const filesFrom = (dist: string, native = join(dist, 'koffi.node')): readonly In
   file(join(dist, 'auxcred.cjs'), `${libraryFolder}/auxcred.cjs`, { mode: 0o755, filled: 'shebang' }),
   file(join(dist, 'auxcred-broker.cjs'), `${libraryFolder}/auxcred-broker.cjs`),
   file(join(dist, 'auxcred-generator.cjs'), `${libraryFolder}/auxcred-generator.cjs`),
+  file(join(dist, 'code-cache.cjs'), `${libraryFolder}/code-cache.cjs`),
   file(native, `${libraryFolder}/koffi.node`),
   file('generators/auxcred-generator', 'lib/systemd/system-generators/auxcred-generator', {
     mode: 0o755,
@@ -152,7 +154,7 @@ export function install({ destination, prefix, dist = 'dist', node, native }: Pl
   const values = placeholders(prefix, node);
   const files = [...filesFrom(dist, native), ...parts(dist)];
   // Those of an earlier version have other names.
-  rmSync(join(destination, prefix, libraryFolder, partsFolder), { recursive: true, force: true });
+  removeParts(join(destination, prefix, libraryFolder));
   for (const entry of files) {
     const path = join(destination, prefix, entry.destination);
     mkdirSync(dirname(path), { recursive: true });
@@ -188,12 +190,16 @@ export function remove({ destination, prefix }: Pick<Place, 'destination' | 'pre
     for (let at = folder; at.length > destination.length && isEmpty(at); at = dirname(at)) rmdirSync(at);
   };
   removeEmpty(join(destination, vendorFolder));
-  rmSync(join(destination, prefix, libraryFolder, partsFolder), { recursive: true, force: true });
+  removeParts(join(destination, prefix, libraryFolder));
   for (const below of [...filesFrom('').map((entry) => entry.destination), link.path]) {
     const path = join(destination, prefix, below);
     rmSync(path, { force: true });
     removeEmpty(dirname(path));
   }
+}
+
+function removeParts(library: string): void {
+  for (const folder of [partsFolder, codeCacheFolder]) rmSync(join(library, folder), { recursive: true, force: true });
 }
 
 function isEmpty(folder: string): boolean {

@@ -1,9 +1,9 @@
 /** The program `auxcred`: finds the verb and runs its module in `commands/`. */
 
 import { isVerb, type Verb } from '../cli/manual.ts';
-import { exitStatus, Failure } from '../failure.ts';
+import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import { print, say, sayFailure } from '../terminal/say.ts';
+import { finalStatus, print, sayFailure } from '../terminal/say.ts';
 import { version } from '../version.ts';
 
 /** One module per verb, loaded only when called, since units wait for `stage`. */
@@ -85,23 +85,11 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
   return await verbs[named](argv);
 }
 
-let isUnwritten = false;
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  // The reader may have seen enough, as in `auxcred graph | head`. `auxcred apply | head` still finishes its work.
-  if (error.code === 'EPIPE' || isUnwritten) return;
-  isUnwritten = true;
-  say(`standard output can't be written: ${error.message}`);
-  process.exitCode = process.exitCode === undefined || process.exitCode === 0 ? exitStatus.system : process.exitCode;
-});
-
-// Whoever read it is gone, as in `auxcred apply 2>&1 | head`: the work is finished all the same.
-process.stderr.on('error', () => undefined);
-
 main(process.argv.slice(2))
   .catch(sayFailure)
   .then(
     (status) => {
-      if (status !== 0 || !isUnwritten) process.exitCode = status;
+      process.exitCode = finalStatus(status);
     },
     () => {
       process.exitCode = 1;

@@ -1,14 +1,7 @@
 /** Reads input from standard input or a named file. */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
-import { isatty } from 'node:tty';
 import { Failure } from '../failure.ts';
 import { patiently } from './patience.ts';
-
-/**
- * Whether standard input is a terminal. Does not touch `process.stdin`, which makes a pipe non-blocking for all
- * processes that share it.
- */
-export const isInputTerminal = (): boolean => isatty(0);
 
 const newline = 0x0a;
 

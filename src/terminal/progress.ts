@@ -1,5 +1,8 @@
 /** The progress of what takes long: one line at the end of the terminal that is replaced, and erased at the end. */
 
+import { writeAll } from '../system/patience.ts';
+import { isTerminal } from '../system/terminals.ts';
+
 /** Milliseconds without a line: most work is done by then. */
 const patience = 1000;
 const eraseLine = '\r\x1b[K';
@@ -14,7 +17,7 @@ let shown = '';
  * since the first call has taken a second. Whoever begins ends it, also if the work fails: {@link whileSaying}.
  */
 export function sayProgress(text: string): void {
-  if (!process.stderr.isTTY) return;
+  if (!isTerminal(2)) return;
   wanted = text;
   if (text === '') {
     clearTimeout(timer);
@@ -40,10 +43,18 @@ export async function whileSaying<T>(text: string, work: () => T | Promise<T>): 
 
 function show(): void {
   shown = wanted === '' ? '' : `auxcred: ${wanted}`.slice(0, (process.stderr.columns || 80) - 1);
-  process.stderr.write(`${eraseLine}${shown}`);
+  write(`${eraseLine}${shown}`);
 }
 
 /** Writes whole lines above the progress. */
 export const writeAbove = (lines: string): void => {
-  process.stderr.write(`${shown === '' ? '' : eraseLine}${lines}${shown}`);
+  write(`${shown === '' ? '' : eraseLine}${lines}${shown}`);
 };
+
+function write(text: string): void {
+  try {
+    writeAll(2, Buffer.from(text));
+  } catch {
+    // Whoever read it is gone, as in `auxcred apply 2>&1 | head`: the work is finished all the same.
+  }
+}

@@ -1,7 +1,7 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
-import { ReadStream } from 'node:tty';
 import { Failure } from '../failure.ts';
 import { patiently } from '../system/patience.ts';
+import { terminals } from '../system/terminals.ts';
 
 /**
  * Asks at the terminal, without echoing, even if standard input is not one. The caller wipes the answer.
@@ -14,7 +14,7 @@ export function askSecret(question: string, hint: string): Uint8Array {
   } catch (error) {
     throw new Failure('usage', `there is no terminal to ask for the ${question}`, { hint, cause: error });
   }
-  const terminal = new ReadStream(fd);
+  const terminal = new (terminals().ReadStream)(fd);
   const answer = Buffer.alloc(4096);
   try {
     terminal.setRawMode(true);

@@ -2,23 +2,33 @@
  * Output to the terminal. What was asked for goes to standard output; everything else goes to standard error after
  * `auxcred: `, lower case, without a full stop.
  */
-import { fstatSync, fsyncSync, statSync, writeSync } from 'node:fs';
+import { fstatSync, fsyncSync, statSync } from 'node:fs';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
-import { patiently } from '../system/patience.ts';
+import { writeAll } from '../system/patience.ts';
 import { printable, printableJson } from '../system/printable.ts';
+import { isTerminal } from '../system/terminals.ts';
 import { writeAbove } from './progress.ts';
 
-/** Prints requested output, one line. */
+let isUnwritten = false;
+
+/** The exit status of work that ended with `status`: another one if some of its output could not be written. */
+export const finalStatus = (status: number): number => (status === 0 && isUnwritten ? exitStatus.system : status);
+
+/** Prints requested output, one line. If it can't be written, the work goes on: {@link finalStatus}. */
 export function print(line: string): void {
-  process.stdout.write(`${line}\n`);
+  try {
+    printBytes(Buffer.from(`${line}\n`));
+  } catch (error) {
+    // The reader may have seen enough, as in `auxcred graph | head`.
+    if (isUnwritten || (error instanceof Error && 'code' in error && error.code === 'EPIPE')) return;
+    isUnwritten = true;
+    say(`standard output can't be written: ${messageOf(error)}`);
+  }
 }
 
-/** Prints requested output, byte for byte. */
+/** Prints requested output, byte for byte. Node's own stream would load sockets and terminals for it. */
 export function printBytes(bytes: Uint8Array): void {
-  for (let written = 0; written < bytes.length; ) {
-    const from = written;
-    written += patiently(() => writeSync(1, bytes, from));
-  }
+  writeAll(1, bytes);
 }
 
 /**
@@ -61,8 +71,7 @@ export function sayFailure(thrown: unknown): number {
   const error = systemFailure(thrown) ?? thrown;
   if (!(error instanceof Failure)) {
     say(`unexpected error: ${messageOf(error)}`);
-    if (error instanceof Error && process.env['AUXCRED_DEBUG'] !== undefined)
-      process.stderr.write(`${error.stack ?? ''}\n`);
+    if (error instanceof Error && process.env['AUXCRED_DEBUG'] !== undefined) writeAbove(`${error.stack ?? ''}\n`);
     return 1;
   }
   say(error.message);
@@ -96,6 +105,6 @@ const colors = { red: 31, yellow: 33, green: 32, bold: 1 } as const;
 
 /** Text for standard output, colored if that is a terminal with colors and NO_COLOR is not set (no-color.org). */
 export function colored(text: string, color: keyof typeof colors): string {
-  const shows = process.stdout.isTTY && process.env['TERM'] !== 'dumb' && (process.env['NO_COLOR'] ?? '') === '';
+  const shows = isTerminal(1) && process.env['TERM'] !== 'dumb' && (process.env['NO_COLOR'] ?? '') === '';
   return shows ? `\x1b[${String(colors[color])}m${text}\x1b[0m` : text;
 }

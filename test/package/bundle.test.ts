@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { bundle } from '../../src/package/executable.ts';
 import { manPageFiles } from '../../src/package/man-pages.ts';
+import { compiled } from '../../src/package/part.ts';
 import { contentOf, filesIn, program, run, scratch, succeed } from './built.ts';
 
 describe('the executables', () => {
@@ -28,6 +29,7 @@ describe('the executables', () => {
         'auxcred-broker.cjs',
         'auxcred-generator.cjs',
         'auxcred.cjs',
+        'code-cache.cjs',
         'completion/_auxcred',
         'completion/auxcred',
         'completion/auxcred.fish',
@@ -72,12 +74,18 @@ describe('the executables', () => {
   function loadedFiles(...args: readonly string[]): string[] {
     const preload = join(first.path, 'preload.cjs');
     const list = join(first.path, 'loaded');
-    const write = `require('node:fs').writeFileSync(${JSON.stringify(list)}, Object.keys(require.cache).join('\\n'))`;
-    writeFileSync(preload, `process.on('exit', () => ${write})`);
+    writeFileSync(
+      preload,
+      `const fs = require('node:fs');
+      const { readFileSync } = fs;
+      const read = [];
+      fs.readFileSync = (path, ...more) => (read.push(path), readFileSync(path, ...more));
+      process.on('exit', () => fs.writeFileSync(${JSON.stringify(list)}, read.join('\\n')));`,
+    );
     run(process.execPath, '--require', preload, join(dist, 'auxcred.cjs'), ...args);
     return readFileSync(list, 'utf8')
       .split('\n')
-      .filter((path) => path.startsWith(dist));
+      .filter((path) => path.startsWith(join(dist, 'parts/')));
   }
 
   test('contain only packages that load fast enough for the boot path', async () => {
@@ -112,7 +120,7 @@ describe('the executables', () => {
     }
     assert.ok(modules.size > parts().length);
     assert.deepEqual(
-      [...modules].filter((module) => !/^(?:node:|\.\/(?:parts\/)?[\w-]+\.cjs$|\.\.\/auxcred\.cjs$)/.test(module)),
+      [...modules].filter((module) => !/^(?:node:|\.\/[\w-]+\.cjs$)/.test(module)),
       [],
     );
   });
@@ -132,5 +140,63 @@ describe('the executables', () => {
     const broker = run(process.execPath, '--jitless', join(dist, 'auxcred-broker.cjs'));
     assert.equal(broker.status, 2);
     assert.match(broker.stderr, /the broker is started by auxcred\.socket/);
+  });
+});
+
+describe('the code cache', () => {
+  const built = scratch();
+  const dist = join(built.path, 'dist');
+  const cache = join(dist, 'code-cache', process.version);
+  const write = (...options: readonly string[]): void => {
+    succeed(process.execPath, ...options, join(dist, 'code-cache.cjs'));
+  };
+  before(() => {
+    succeed(process.execPath, program('bundle'), `--dist=${dist}`);
+  });
+  after(() => {
+    built.remove();
+  });
+
+  test('has a file for each part, which V8 takes in place of compiling it', () => {
+    write();
+    const parts = readdirSync(join(dist, 'parts'));
+    assert.deepEqual(readdirSync(cache), parts);
+    for (const part of parts)
+      assert.equal(compiled(dist, part, readFileSync(join(cache, part))).cachedDataRejected, false, part);
+    assert.equal(statSync(join(cache, parts[0] ?? '')).mode & 0o777, 0o644);
+  });
+
+  test('is replaced as a whole', () => {
+    writeFileSync(join(cache, 'older-00000000.cjs'), '');
+    write();
+    assert.deepEqual(readdirSync(cache), readdirSync(join(dist, 'parts')));
+    assert.deepEqual(readdirSync(join(dist, 'code-cache')), [process.version]);
+  });
+
+  test('has the same bytes again from the Node of the Nix package, if told to', () => {
+    write('--hash-seed=1');
+    const first = contentOf(cache);
+    write('--hash-seed=1');
+    // Later versions differ in a file or two.
+    if (Number(process.versions.node.split('.')[0]) < 24) assert.deepEqual(contentOf(cache), first);
+    assert.equal(Object.keys(first).length, readdirSync(join(dist, 'parts')).length);
+  });
+
+  const says = (...options: readonly string[]): string =>
+    succeed(process.execPath, ...options, join(dist, 'auxcred.cjs'), '--version');
+
+  test('changes nothing if it is of other flags, cut off, empty, something else, or missing', () => {
+    write();
+    const expected = says();
+    assert.equal(says('--jitless'), expected);
+    const files = readdirSync(cache).map((name) => join(cache, name));
+    for (const path of files) truncateSync(path, statSync(path).size - 8);
+    assert.equal(says(), expected);
+    for (const path of files) truncateSync(path, 0);
+    assert.equal(says(), expected);
+    for (const path of files) writeFileSync(path, readFileSync(join(dist, 'auxcred.cjs')));
+    assert.equal(says(), expected);
+    rmSync(cache, { recursive: true });
+    assert.equal(says(), expected);
   });
 });

@@ -94,6 +94,7 @@ describe('the Debian package', () => {
       'postinst',
       'postrm',
       'prerm',
+      'triggers',
     ]);
     const sums = readFileSync(join(unpacked.path, 'DEBIAN/md5sums'), 'utf8')
       .trim()
@@ -112,6 +113,7 @@ describe('the Debian package', () => {
         sum,
         path,
       );
+    assert.equal(readFileSync(join(unpacked.path, 'DEBIAN/triggers'), 'utf8'), 'interest-noawait /usr/bin/node\n');
     for (const script of ['postinst', 'postrm', 'prerm'])
       assert.equal(run('sh', '-n', join(unpacked.path, 'DEBIAN', script)).status, 0, script);
     assert.equal(
@@ -248,6 +250,16 @@ for (const systemd of systemdVersions)
       await machine.systemctl('restart', 'web.service');
       assert.equal((await machine.read('/run/web')).toString().trim(), '64', 'old drop-ins are rendered again');
       await machine.run(['auxcred', 'apply']);
+    });
+
+    alike('it caches its code for the Node that is installed, again when dpkg replaces that one', async () => {
+      const written = 'ls /usr/lib/auxcred/code-cache; ls /usr/lib/auxcred/code-cache/* | wc -l';
+      const expected = (await machine.shell('node --version; ls /usr/lib/auxcred/parts | wc -l')).stdout;
+      assert.equal((await machine.shell(written)).stdout, expected);
+      const replace = 'dpkg-trigger --by-package=nodejs /usr/bin/node; dpkg --triggers-only --pending';
+      await machine.shell(`mv /usr/lib/auxcred/code-cache/v* /usr/lib/auxcred/code-cache/v1; ${replace}`);
+      assert.equal((await machine.shell(written)).stdout, expected);
+      assert.equal((await machine.shell('find /usr/lib/auxcred -perm /022')).stdout, '');
     });
 
     alike('removing and purging it keep the sealed seed', async () => {

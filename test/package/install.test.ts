@@ -27,7 +27,9 @@ const isPart = (path: string): boolean => path.startsWith('usr/lib/auxcred/parts
 const expected = [
   'usr/bin/auxcred',
   ...executables,
-  ...['auxcred-broker.cjs', 'auxcred-generator.cjs', 'koffi.node'].map((name) => `usr/lib/auxcred/${name}`),
+  ...['auxcred-broker.cjs', 'auxcred-generator.cjs', 'code-cache.cjs', 'koffi.node'].map(
+    (name) => `usr/lib/auxcred/${name}`,
+  ),
   ...units.map((unit) => `usr/lib/systemd/system/${unit}`),
   'usr/lib/sysusers.d/auxcred.conf',
   'usr/lib/tmpfiles.d/auxcred.conf',
@@ -145,6 +147,14 @@ describe('installing', () => {
     );
     assert.ok(existsSync(join(other.path, 'usr/lib/auxcred/secrets.d')));
     assert.equal(install(`--destdir=${other.path}`, '--prefix=/usr/local', '--remove').status, 0);
+    assert.deepEqual(readdirSync(other.path), []);
+  });
+
+  test('removes the code cache, too', () => {
+    using other = scratch();
+    assert.equal(install(`--destdir=${other.path}`).status, 0);
+    succeed(process.execPath, join(other.path, 'usr/lib/auxcred/code-cache.cjs'));
+    assert.equal(install(`--destdir=${other.path}`, '--remove').status, 0);
     assert.deepEqual(readdirSync(other.path), []);
   });
 
