@@ -2,8 +2,8 @@
  * Finds files of a unit that override auxcred's drop-in: if one takes the secrets away again, systemd starts the unit
  * without them and says nothing.
  */
-import { basename, join } from 'node:path';
-import { dropInName, type Paths } from '../system/paths.ts';
+import { basename } from 'node:path';
+import { dropInFile, type Paths } from '../system/paths.ts';
 import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
 import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
@@ -31,7 +31,7 @@ export type TextReader = (path: string) => string | undefined;
  */
 export function overridesOn(paths: Paths, read: TextReader): Override[] {
   const rendering = [...readRendering(paths)].filter(([unit]) => unit.endsWith('.service'));
-  const oursFor = (unit: string): string => join(paths.generated, `${unit}.d`, dropInName);
+  const oursFor = (unit: string): string => dropInFile(paths.generated, unit);
   const filesOf = filesOfServices(paths.root, new Set(rendering.map(([unit]) => unit)), (unit) => [oursFor(unit)]);
   return rendering.flatMap(([declared, dropIn]) => {
     const overrides = filesOf(declared).flatMap(([unit, files]) =>

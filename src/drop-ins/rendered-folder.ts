@@ -17,7 +17,7 @@ import {
   syncFolder,
   writeNew,
 } from '../system/files.ts';
-import { dropInName, type Paths, pathsUnder } from '../system/paths.ts';
+import { dropInFile, type Paths, pathsUnder } from '../system/paths.ts';
 import { type Rendering, readRendering, renderingVersion, renderUnits } from './rendering.ts';
 
 /**
@@ -33,7 +33,7 @@ export function renderingSums(files: readonly ManifestFile[], rendering: Renderi
 }
 
 /** A path relative to the root, as the generator writes it. */
-const dropInPath = (unit: string): string => join(pathsUnder('/').rendered.slice(1), 'units', `${unit}.d`, dropInName);
+const dropInPath = (unit: string): string => dropInFile(`${pathsUnder('/').rendered.slice(1)}/units`, unit);
 
 /** A line of sha256sum(1), which escapes names that contain a backslash or a newline. An unreadable file has no sum. */
 function sumLine(path: string, text: string | undefined): string {
@@ -108,7 +108,7 @@ export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
     writeNew(join(folder, 'manifest'), text, { mode: 0o644 });
     for (const [unit, dropIn] of rendering) {
       ensureFolder(join(units, `${unit}.d`), access);
-      writeNew(join(units, `${unit}.d`, dropInName), utf8(dropIn), { mode: 0o644 });
+      writeNew(dropInFile(units, unit), utf8(dropIn), { mode: 0o644 });
       syncFolder(join(units, `${unit}.d`));
     }
     for (const made of [units, folder, parent]) syncFolder(made);

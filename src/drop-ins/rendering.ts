@@ -75,7 +75,7 @@ function dropInsIn(folder: string): Rendering {
     namesIn(folder)
       .filter((name) => name.endsWith('.d'))
       .flatMap((name): [string, string][] => {
-        const text = readIfPresent(join(folder, name, dropInName));
+        const text = readIfPresent(`${folder}/${name}/${dropInName}`);
         return text ? [[name.slice(0, -2), new TextDecoder().decode(text)]] : [];
       }),
   );

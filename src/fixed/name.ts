@@ -1,8 +1,10 @@
 /**
  * Names of fixed secrets: a scope and a path inside it. `host/web1/wifi/home` is the path `wifi/home` of `host/web1`.
  */
+
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
+import { isPlain } from '../system/printable.ts';
 
 /** The name of a fixed secret. */
 export interface FixedName {
@@ -18,8 +20,8 @@ export const longestSegment = 200;
 /** Why `path` can't be a path inside a scope; undefined if it can. */
 export function pathProblem(path: string): string | undefined {
   if (path === '') return 'a name is missing';
-  if (/\p{Surrogate}/u.test(path) || path !== path.normalize('NFC')) return 'it is not Unicode in normal form C';
-  if (/\p{Cc}|\p{Zl}|\p{Zp}/u.test(path)) return 'it has a control character';
+  if (!path.isWellFormed() || path !== path.normalize('NFC')) return 'it is not Unicode in normal form C';
+  if (!isPlain(path) && /\p{Cc}|\p{Zl}|\p{Zp}/u.test(path)) return 'it has a control character';
   for (const segment of path.split('/')) {
     if (segment === '') return 'it begins or ends with a slash, or has two in a row';
     if (segment.startsWith('.')) return 'a part of it begins with a dot';

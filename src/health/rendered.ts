@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { readRendering } from '../drop-ins/rendering.ts';
-import { dropInName, type Paths } from '../system/paths.ts';
+import { dropInFile, type Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
 /** The folder that generators write to (systemd.generator(7)). */
@@ -24,6 +24,6 @@ export interface Rendered {
 export const renderedOn = (readable: ReadableFiles, paths: Paths): Rendered => ({
   hasGenerator: generators.some((folder) => existsSync(join(folder, 'auxcred-generator'))),
   outdated: [...readRendering(paths)]
-    .filter(([unit, dropIn]) => readable.text(join(generated, `${unit}.d`, dropInName)) !== dropIn)
+    .filter(([unit, dropIn]) => readable.text(dropInFile(generated, unit)) !== dropIn)
     .map(([unit]) => unit),
 });

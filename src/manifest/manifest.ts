@@ -2,7 +2,6 @@
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { nearest } from '../nearest.ts';
-import { loneSurrogates } from '../system/json.ts';
 import { isTemplate, socketNameRoom } from '../system/unit-name.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
 import {
@@ -140,7 +139,7 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
 function isUnicode(parsed: unknown): boolean {
   for (const left = [parsed]; left.length > 0; ) {
     const value = left.pop();
-    if (typeof value === 'string' && value.search(loneSurrogates) !== -1) return false;
+    if (typeof value === 'string' && !value.isWellFormed()) return false;
     if (value !== null && typeof value === 'object')
       for (const [key, inner] of Object.entries(value)) left.push(key, inner);
   }

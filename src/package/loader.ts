@@ -3,7 +3,6 @@
  * cache if there is one. Node's `require` would look for each in several places, and compile it at each start.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { codeCacheFolder, compiled, partsFolder, versionFolder } from './part.ts';
 
 /** The name of its file, which the bundler puts in (`executable.ts`). */
@@ -13,8 +12,8 @@ type Part = (exports: object, require: (id: string) => unknown, filename: string
 
 const isPart = (value: unknown): value is Part => typeof value === 'function';
 
-const folder = join(__dirname, partsFolder);
-const cache = join(__dirname, codeCacheFolder, versionFolder);
+const folder = `${__dirname}/${partsFolder}`;
+const cache = `${__dirname}/${codeCacheFolder}/${versionFolder}`;
 const loaded = new Map<string, object>();
 
 function load(name: string): object {
@@ -25,7 +24,7 @@ function load(name: string): object {
   loaded.set(name, exports);
   const part: unknown = compiled(__dirname, name, cached(name)).runInThisContext();
   if (!isPart(part)) throw new TypeError(`${name} is no part of auxcred`);
-  part(exports, required, join(folder, name), folder);
+  part(exports, required, `${folder}/${name}`, folder);
   return exports;
 }
 
@@ -33,7 +32,7 @@ const required = (id: string): unknown => (id.startsWith('./') ? load(id.slice(2
 
 function cached(name: string): Buffer | undefined {
   try {
-    return readFileSync(join(cache, name));
+    return readFileSync(`${cache}/${name}`);
   } catch {
     return undefined;
   }

@@ -1,6 +1,5 @@
 /** A part of the installed command: a module that the command itself compiles, from V8's code cache if there is one. */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { Script } from 'node:vm';
 
 /** The folder of the parts, beside the command. Their names have a hash of their content. */
@@ -19,7 +18,7 @@ export const versionFolder = process.version;
  * @throws Error if there is no such part
  */
 export function compiled(library: string, name: string, cachedData?: Buffer): Script {
-  const filename = join(library, partsFolder, name);
+  const filename = `${library}/${partsFolder}/${name}`;
   const source = readFileSync(filename, 'utf8');
   return new Script(`((exports, require, __filename, __dirname) => {${source}\n})`, {
     filename,

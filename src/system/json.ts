@@ -59,7 +59,7 @@ export class Json {
    */
   text(): string {
     if (typeof this.#value !== 'string') throw this.unexpected('text');
-    return this.#value.replaceAll(loneSurrogates, '\ufffd');
+    return this.#value.toWellFormed();
   }
 
   isText(): boolean {
@@ -108,9 +108,6 @@ function isRecord(value: unknown): value is Record<string, unknown> {
   return value !== null && typeof value === 'object' && !Array.isArray(value);
 }
 
-/** Matches halves of surrogate pairs, which UTF-8 can't hold. */
-export const loneSurrogates = /\p{Surrogate}/gu;
-
 /**
  * The JSON Canonicalization Scheme (RFC 8785), in which equal values have equal bytes: no white space, keys sorted by
  * their UTF-16 code units (section 3.2.3), strings and numbers as ECMAScript writes them (sections 3.2.2.2 and
@@ -129,7 +126,7 @@ export function canonicalJson(value: unknown, omitted: readonly string[] = []): 
 }
 
 function scalar(value: unknown): string {
-  if (typeof value === 'string' && value.search(loneSurrogates) !== -1)
+  if (typeof value === 'string' && !value.isWellFormed())
     throw new RangeError('a text with half a surrogate pair is not Unicode');
   if (typeof value === 'number' && !Number.isFinite(value)) throw new RangeError(`JSON has no number ${String(value)}`);
   const text: string | undefined = JSON.stringify(value);

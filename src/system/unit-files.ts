@@ -65,14 +65,16 @@ export class UnitFiles {
     const [fragment] = [unit, ...(template === undefined ? [] : [template])].flatMap((name) => this.named(name));
     const names = unitsWithDropInsFor(unit);
     const dropIns = new Map<string, string>();
+    const will = has.map((file) => ({ name: basename(file), folder: dirname(file) }));
     for (const dropInFolders of [names.map((name) => `${name}.d`), ['service.d']]) {
       for (const { path, names: present } of this.#folders) {
         for (const folder of dropInFolders) {
-          const found = present.has(folder) ? namesIn(join(path, folder)) : [];
-          const coming = has.filter((file) => dirname(file) === join(path, folder)).map((file) => basename(file));
+          const at = `${path}/${folder}`;
+          const found = present.has(folder) ? namesIn(at) : [];
+          const coming = will.filter((file) => file.folder === at).map(({ name }) => name);
           for (const name of [...found, ...coming])
             if (name.endsWith('.conf') && !name.startsWith('.') && !dropIns.has(name))
-              dropIns.set(name, join(path, folder, name));
+              dropIns.set(name, `${at}/${name}`);
         }
       }
     }

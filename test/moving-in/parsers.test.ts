@@ -10,7 +10,6 @@ import { Failure } from '../../src/failure.ts';
 import { variablesIn } from '../../src/moving-in/env-lines.ts';
 import { manifestName } from '../../src/moving-in/findings.ts';
 import { jsonLeaves } from '../../src/moving-in/json-leaves.ts';
-import { loneSurrogates } from '../../src/system/json.ts';
 
 /** systemd's own library, which has load_env_file(). */
 function sharedLibrary(): string {
@@ -100,12 +99,7 @@ describe('the leaves of JSON', () => {
     if (Array.isArray(value)) return value.flatMap((item: unknown, i) => leavesOf(item, [...path, String(i)]));
     if (typeof value === 'object')
       return Object.entries(value).flatMap(([key, item]: [string, unknown]) => leavesOf(item, [...path, key]));
-    return [
-      [
-        JSON.stringify(path),
-        typeof value === 'string' ? value.replaceAll(loneSurrogates, '\ufffd') : JSON.stringify(value),
-      ],
-    ];
+    return [[JSON.stringify(path), typeof value === 'string' ? value.toWellFormed() : JSON.stringify(value)]];
   };
 
   test('are what JSON.parse finds', () => {
