@@ -4,7 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { codeCacheFolder, compiled, partsFolder, versionFolder } from './part.ts';
+import { buildFolder, codeCacheFolder, compiled, partsFolder } from './part.ts';
 
 /** The name of its file, which the bundler puts in (`executable.ts`). */
 declare const firstPart: string;
@@ -14,7 +14,7 @@ type Part = (exports: object, require: (id: string) => unknown, filename: string
 const isPart = (value: unknown): value is Part => typeof value === 'function';
 
 const folder = join(__dirname, partsFolder);
-const cache = join(__dirname, codeCacheFolder, versionFolder);
+const cache = ifPossible(() => join(__dirname, codeCacheFolder, buildFolder()));
 const loaded = new Map<string, object>();
 
 function load(name: string): object {
@@ -32,8 +32,13 @@ function load(name: string): object {
 const required = (id: string): unknown => (id.startsWith('./') ? load(id.slice(2)) : process.getBuiltinModule(id));
 
 function cached(name: string): Buffer | undefined {
+  return cache === undefined ? undefined : ifPossible(() => readFileSync(join(cache, name)));
+}
+
+/** Nothing about the cache is an error: without it, V8 compiles the part. */
+function ifPossible<T>(work: () => T): T | undefined {
   try {
-    return readFileSync(join(cache, name));
+    return work();
   } catch {
     return undefined;
   }
