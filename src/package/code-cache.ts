@@ -5,6 +5,7 @@
  */
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   mkdirSync,
   mkdtempSync,
@@ -35,7 +36,7 @@ function codeOf(name: string): Buffer {
 
 /** V8 believes what it reads, so a power failure must not leave half a file. */
 function writeCodeTo(folder: string): void {
-  mkdirSync(folder, { recursive: true });
+  mkdirSync(folder);
   for (const name of readdirSync(join(__dirname, partsFolder)))
     writeFileSync(join(folder, name), codeOf(name), { flush: true });
   const fd = openSync(folder, 'r');
@@ -47,7 +48,7 @@ function writeCodeTo(folder: string): void {
 function replaceCache(): void {
   const caches = join(__dirname, codeCacheFolder);
   const build = buildFolder();
-  mkdirSync(caches, { recursive: true });
+  if (!existsSync(caches)) mkdirSync(caches);
   const scratch = mkdtempSync(join(caches, scratchPrefix));
   try {
     writeCodeTo(join(scratch, 'fresh'));
