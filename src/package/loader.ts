@@ -6,7 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { buildFolder, codeCacheFolder, compiled, partsFolder } from './part.ts';
 
-/** The name of its file, which the bundler puts in (`executable.ts`). */
+/** The file name of the first part, which the bundler puts in (`executable.ts`). */
 declare const firstPart: string;
 
 type Part = (exports: object, require: (id: string) => unknown, filename: string, dirname: string) => void;
