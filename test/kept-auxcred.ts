@@ -3,49 +3,41 @@
  * as a process of its own would have them. Its files are evaluated again each time, so nothing of a call is left in its
  * variables. A call is over when a process would end: when nothing is left to wait for.
  */
-import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, writeSync } from 'node:fs';
-import { createRequire } from 'node:module';
-import { dirname, join, resolve } from 'node:path';
-import { Script } from 'node:vm';
+import { closeSync, openSync, readdirSync, readlinkSync, readSync, writeSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Script } from 'node:vm';
+import { compiled, partsFolder } from '../src/package/part.ts';
 import { bind } from '../src/system/ffi.ts';
 
 const [folder = '', program = ''] = process.argv.slice(2);
-const parts = join(dirname(program), 'parts');
+const library = dirname(program);
+const parts = join(library, partsFolder);
 /** What the program's own loader loads first: as its parts are kept compiled here, it would only take time. */
 const [firstPart = ''] = readdirSync(parts).filter((name) => name.startsWith('auxcred-'));
 const requests = openSync(join(folder, 'requests'), 'r');
 const answers = openSync(join(folder, 'answers'), 'w');
 const libc = bind('libc.so.6', { dup2: 'i:ii' });
 
-const node = createRequire(program);
 const scripts = new Map<string, Script>();
 
-function scriptOf(path: string): Script {
-  const known = scripts.get(path);
-  if (known) return known;
-  const text = readFileSync(path, 'utf8');
-  const parameters = 'exports, require, module, __filename, __dirname';
-  const script = new Script(`(function (${parameters}) {${text}\n})`, { filename: path });
-  scripts.set(path, script);
+function scriptOf(part: string): Script {
+  const script = scripts.get(part) ?? compiled(library, part);
+  scripts.set(part, script);
   return script;
 }
 
-interface Loaded {
-  exports: unknown;
-}
-
-/** Evaluates a file of the program, and others as it asks for them: once each for one call. */
-function load(path: string, loaded: Map<string, Loaded>): unknown {
-  const known = loaded.get(path);
-  if (known) return known.exports;
-  const module: Loaded = { exports: {} };
-  loaded.set(path, module);
-  const requires = (name: string): unknown =>
-    name.startsWith('.') ? load(resolve(dirname(path), name), loaded) : node(name);
-  const main: unknown = scriptOf(path).runInThisContext();
-  if (typeof main !== 'function') throw new Error(`${path} is no module`);
-  Reflect.apply(main, undefined, [module.exports, requires, module, path, dirname(path)]);
-  return module.exports;
+/** Runs a part of the program, and others as it asks for them, as `loader.ts` does: once each for one call. */
+function load(part: string, loaded: Map<string, object>): object {
+  const known = loaded.get(part);
+  if (known) return known;
+  const exports = {};
+  loaded.set(part, exports);
+  const required = (id: string): unknown =>
+    id.startsWith('./') ? load(id.slice(2), loaded) : process.getBuiltinModule(id);
+  const main: unknown = scriptOf(part).runInThisContext();
+  if (typeof main !== 'function') throw new Error(`${part} is no part of auxcred`);
+  Reflect.apply(main, undefined, [exports, required, join(parts, part), parts]);
+  return exports;
 }
 
 /** The next line; undefined at the end. */
@@ -108,7 +100,7 @@ function run(line: string): void {
   process.argv = [process.execPath, program, ...args.filter(isText)];
   files = openFiles();
   events = new Set(process.eventNames());
-  load(join(parts, firstPart), new Map());
+  load(firstPart, new Map());
 }
 
 let isRunning = false;

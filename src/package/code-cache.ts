@@ -3,13 +3,28 @@
  * it, and keeps the result for each later start. It is code that root runs, so it lies where the parts do. With
  * `--hash-seed=1` before its name, the same Node (20 and 22) writes the same bytes.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setFlagsFromString } from 'node:v8';
-import { codeCacheFolder, compiled, partsFolder, versionFolder } from './part.ts';
+import { exitStatus, messageOf } from '../failure.ts';
+import { say } from '../terminal/say.ts';
+import { buildFolder, codeCacheFolder, compiled, partsFolder } from './part.ts';
 
 /** V8 refuses code that was made under other flags than those of the process that reads it. */
 const readersFlags = ['--lazy', '--hash-seed=0'];
+
+const scratchPrefix = 'new-';
 
 /** What V8 makes of a part if it compiles all functions at once, not each one when it is first called. */
 function codeOf(name: string): Buffer {
@@ -19,20 +34,47 @@ function codeOf(name: string): Buffer {
   return script.createCachedData();
 }
 
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r');
+/** V8 believes what it reads, so a power failure must not leave half a file. */
+function writeCodeTo(folder: string): void {
+  mkdirSync(folder);
+  for (const name of readdirSync(join(__dirname, partsFolder)))
+    writeFileSync(join(folder, name), codeOf(name), { flush: true });
+  const fd = openSync(folder, 'r');
   fsyncSync(fd);
   closeSync(fd);
 }
 
-const target = join(__dirname, codeCacheFolder);
-const fresh = `${target}.new`;
-const folder = join(fresh, versionFolder);
-rmSync(fresh, { recursive: true, force: true });
-mkdirSync(folder, { mode: 0o755, recursive: true });
-// V8 believes what it reads, so a power failure must not leave half a file.
-for (const name of readdirSync(join(__dirname, partsFolder)))
-  writeFileSync(join(folder, name), codeOf(name), { mode: 0o644, flush: true });
-syncFolder(folder);
-rmSync(target, { recursive: true, force: true });
-renameSync(fresh, target);
+/** Replaces the cache at once: a call that runs meanwhile, and a second writer, find all of it or nothing. */
+function replaceCache(): void {
+  const caches = join(__dirname, codeCacheFolder);
+  const build = buildFolder();
+  if (!existsSync(caches)) mkdirSync(caches);
+  const scratch = mkdtempSync(join(caches, scratchPrefix));
+  try {
+    writeCodeTo(join(scratch, 'fresh'));
+    moveIfAny(join(caches, build), join(scratch, 'former'));
+    renameSync(join(scratch, 'fresh'), join(caches, build));
+  } finally {
+    rmSync(scratch, { recursive: true });
+    // A second writer's folder stays. So does a killed one's, until the next version is installed.
+    const others = readdirSync(caches).filter((name) => name !== build && !name.startsWith(scratchPrefix));
+    for (const name of others) rmSync(join(caches, name), { recursive: true, force: true });
+  }
+}
+
+function moveIfAny(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  }
+}
+
+// Unprivileged users read it too, whoever installs it.
+process.umask(0o022);
+try {
+  replaceCache();
+} catch (error) {
+  say(`the code cache can't be written, so each call of auxcred starts slower: ${messageOf(error)}`);
+  process.exitCode = exitStatus.system;
+}

@@ -3,9 +3,9 @@
  * cache if there is one. Node's `require` would look for each in several places, and compile it at each start.
  */
 import { readFileSync } from 'node:fs';
-import { codeCacheFolder, compiled, partsFolder, versionFolder } from './part.ts';
+import { buildFolder, codeCacheFolder, compiled, partsFolder } from './part.ts';
 
-/** The name of its file, which the bundler puts in (`executable.ts`). */
+/** The file name of the first part, which the bundler puts in (`executable.ts`). */
 declare const firstPart: string;
 
 type Part = (exports: object, require: (id: string) => unknown, filename: string, dirname: string) => void;
@@ -13,7 +13,7 @@ type Part = (exports: object, require: (id: string) => unknown, filename: string
 const isPart = (value: unknown): value is Part => typeof value === 'function';
 
 const folder = `${__dirname}/${partsFolder}`;
-const cache = `${__dirname}/${codeCacheFolder}/${versionFolder}`;
+const cache = ifPossible(() => `${__dirname}/${codeCacheFolder}/${buildFolder()}`);
 const loaded = new Map<string, object>();
 
 function load(name: string): object {
@@ -31,8 +31,13 @@ function load(name: string): object {
 const required = (id: string): unknown => (id.startsWith('./') ? load(id.slice(2)) : process.getBuiltinModule(id));
 
 function cached(name: string): Buffer | undefined {
+  return cache === undefined ? undefined : ifPossible(() => readFileSync(`${cache}/${name}`));
+}
+
+/** Nothing about the cache is an error: without it, V8 compiles the part. */
+function ifPossible<T>(work: () => T): T | undefined {
   try {
-    return readFileSync(`${cache}/${name}`);
+    return work();
   } catch {
     return undefined;
   }

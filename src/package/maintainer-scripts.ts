@@ -10,10 +10,9 @@ const enabled = `${units} auxcred-bind.service`;
 
 const postinst = `#!/bin/sh
 set -e
-# Without the cache each command starts slower, and does the same.
-case $1 in
-    configure | triggered) /usr/bin/node /usr/lib/auxcred/code-cache.cjs || true ;;
-esac
+# Whatever this is called for: prerm has removed the cache, or Node is another one. Without it each command starts slower,
+# and does the same. NODE_OPTIONS of this session would make a cache that calls without them can't use.
+env -u NODE_OPTIONS /usr/bin/node /usr/lib/auxcred/code-cache.cjs || true
 [ "$1" = configure ] || exit 0
 
 systemd-sysusers auxcred.conf
@@ -59,7 +58,7 @@ set -e
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
     deb-systemd-invoke stop ${units} auxcred.service > /dev/null || true
 fi
-rm -rf /usr/lib/auxcred/code-cache /usr/lib/auxcred/code-cache.new
+rm -rf /usr/lib/auxcred/code-cache
 `;
 
 const postrm = `#!/bin/sh

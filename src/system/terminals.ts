@@ -1,6 +1,6 @@
 import { fstatSync } from 'node:fs';
 
-/** Node's terminals, loaded only for one: they load sockets too, and most runs have none. */
+/** Node's module for terminals. It loads sockets too, so a run without a terminal does without it. */
 export const terminals = () => process.getBuiltinModule('node:tty');
 
 /**

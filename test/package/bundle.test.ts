@@ -1,11 +1,45 @@
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  cpSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { bundle } from '../../src/package/executable.ts';
 import { manPageFiles } from '../../src/package/man-pages.ts';
-import { compiled } from '../../src/package/part.ts';
+import { buildFolder, compiled } from '../../src/package/part.ts';
 import { contentOf, filesIn, program, run, scratch, succeed } from './built.ts';
+
+/** The files below a folder that a program of Node reads, of those that are there. */
+function filesRead(scratchFolder: string, [node = '', ...args]: readonly string[], below: string): string[] {
+  const preload = join(scratchFolder, 'preload.cjs');
+  const list = join(scratchFolder, 'read');
+  writeFileSync(
+    preload,
+    `const fs = require('node:fs');
+    const { readFileSync } = fs;
+    const read = [];
+    fs.readFileSync = (path, ...more) => {
+      const content = readFileSync(path, ...more);
+      read.push(path);
+      return content;
+    };
+    process.on('exit', () => fs.writeFileSync(${JSON.stringify(list)}, read.join('\\n')));`,
+  );
+  run(node, '--require', preload, ...args);
+  return readFileSync(list, 'utf8')
+    .split('\n')
+    .filter((path) => path.startsWith(below));
+}
 
 describe('the executables', () => {
   const first = scratch();
@@ -71,22 +105,8 @@ describe('the executables', () => {
   });
 
   /** The files of the program that a process with these arguments loads. */
-  function loadedFiles(...args: readonly string[]): string[] {
-    const preload = join(first.path, 'preload.cjs');
-    const list = join(first.path, 'loaded');
-    writeFileSync(
-      preload,
-      `const fs = require('node:fs');
-      const { readFileSync } = fs;
-      const read = [];
-      fs.readFileSync = (path, ...more) => (read.push(path), readFileSync(path, ...more));
-      process.on('exit', () => fs.writeFileSync(${JSON.stringify(list)}, read.join('\\n')));`,
-    );
-    run(process.execPath, '--require', preload, join(dist, 'auxcred.cjs'), ...args);
-    return readFileSync(list, 'utf8')
-      .split('\n')
-      .filter((path) => path.startsWith(join(dist, 'parts/')));
-  }
+  const loadedFiles = (...args: readonly string[]): string[] =>
+    filesRead(first.path, [process.execPath, join(dist, 'auxcred.cjs'), ...args], join(dist, 'parts/'));
 
   test('contain only packages that load fast enough for the boot path', async () => {
     assert.deepEqual(
@@ -146,7 +166,8 @@ describe('the executables', () => {
 describe('the code cache', () => {
   const built = scratch();
   const dist = join(built.path, 'dist');
-  const cache = join(dist, 'code-cache', process.version);
+  const caches = join(dist, 'code-cache');
+  const cache = join(caches, buildFolder());
   const write = (...options: readonly string[]): void => {
     succeed(process.execPath, ...options, join(dist, 'code-cache.cjs'));
   };
@@ -163,14 +184,63 @@ describe('the code cache', () => {
     assert.deepEqual(readdirSync(cache), parts);
     for (const part of parts)
       assert.equal(compiled(dist, part, readFileSync(join(cache, part))).cachedDataRejected, false, part);
-    assert.equal(statSync(join(cache, parts[0] ?? '')).mode & 0o777, 0o644);
   });
 
-  test('is replaced as a whole', () => {
+  test('is for everybody to read and only for its owner to write, whatever the umask', () => {
+    for (const mask of ['077', '000']) {
+      succeed('sh', '-c', `umask ${mask}; exec "$@"`, 'sh', process.execPath, join(dist, 'code-cache.cjs'));
+      for (const name of ['', ...readdirSync(caches, { recursive: true, encoding: 'utf8' })])
+        assert.equal(statSync(join(caches, name)).mode & 0o777, name.endsWith('.cjs') ? 0o644 : 0o755, name);
+    }
+  });
+
+  test('is replaced as a whole, and is the only one', () => {
     writeFileSync(join(cache, 'older-00000000.cjs'), '');
+    mkdirSync(join(caches, 'v1.0.0'));
     write();
     assert.deepEqual(readdirSync(cache), readdirSync(join(dist, 'parts')));
-    assert.deepEqual(readdirSync(join(dist, 'code-cache')), [process.version]);
+    assert.deepEqual(readdirSync(caches), [buildFolder()]);
+  });
+
+  test('is whole after two writers at the same time', async () => {
+    for (const _ of [1, 2, 3, 4]) {
+      const writers = [1, 2].map(() => spawn(process.execPath, [join(dist, 'code-cache.cjs')], { stdio: 'ignore' }));
+      await Promise.all(writers.map(async (writer) => await once(writer, 'close')));
+      assert.deepEqual(readdirSync(cache), readdirSync(join(dist, 'parts')));
+      assert.deepEqual(readdirSync(caches), [buildFolder()]);
+    }
+  });
+
+  test('is not that of another build of the same version, on whose code V8 crashes', () => {
+    write();
+    const readBy = (node: string): string[] =>
+      filesRead(built.path, [node, join(dist, 'auxcred.cjs'), '--version'], caches);
+    const rebuilt = join(built.path, 'node');
+    cpSync(process.execPath, rebuilt, { preserveTimestamps: true });
+    assert.notEqual(readBy(rebuilt).length, 0, 'a copy of the same build');
+    utimesSync(rebuilt, 1, 1);
+    assert.deepEqual(readBy(rebuilt), []);
+    assert.notEqual(readBy(process.execPath).length, 0);
+  });
+
+  test('leaves nothing behind where there is no room for it, and says so on a line', () => {
+    rmSync(caches, { recursive: true });
+    // As an error of a full disk, which only root could make.
+    const limited = [
+      'sh',
+      '-c',
+      'ulimit -f 64; exec "$@"',
+      'sh',
+      process.execPath,
+      join(dist, 'code-cache.cjs'),
+    ] as const;
+    const { status, stderr } = run(...limited);
+    assert.equal(status, 16);
+    assert.match(
+      stderr,
+      /^auxcred: the code cache can't be written, so each call of auxcred starts slower: EFBIG: .*\n$/,
+    );
+    assert.deepEqual(readdirSync(caches), []);
   });
 
   test('has the same bytes again from the Node of the Nix package, if told to', () => {
