@@ -31,8 +31,8 @@ done
 
 if [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload > /dev/null || true
-    # Units that start meanwhile wait for the sockets, and the next request starts the new version. The sockets are
-    # stopped too: their paths may be others.
+    # The next request starts the new version. The sockets are stopped too, since their paths may be others: a unit whose
+    # request is under way just then fails to start.
     # A broker that holds locked seeds stays: no other one could open them before the next boot.
     if [ -n "$2" ] && [ "$(systemctl show --value --property=RefuseManualStop auxcred.service)" != yes ]; then
         deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
