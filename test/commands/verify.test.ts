@@ -143,4 +143,18 @@ describe('a new epoch', () => {
     fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred can.t edit/);
     assert.equal(settings(), 'host = { web1 = { groups = ["db"] } }\n');
   });
+
+  test('--next changes nothing unless it can raise every scope and open the fleet seed', () => {
+    works(['put', 'host/web1/a'], 'a');
+    const settings = (): string => readFileSync(at('vault/vault.toml'), 'utf8');
+    const before = settings();
+    fails(['rekey', '--next', 'host/web1', 'group/nope'], exitStatus['not-found'], /knows no group nope/);
+    assert.equal(settings(), before);
+    const keyless = auxcred(['rekey', '--next', 'host/web1'], '', { AUXCRED_IDENTITY: at('nowhere') });
+    assert.equal(keyless.status, exitStatus['no-recipient'], keyless.stderr);
+    assert.equal(settings(), before);
+    works(['rekey', '--next', 'host/web1', 'host/web1/']);
+    assert.equal(settings(), before.replace('[host.web1]\n', '[host.web1]\nepoch = 2\n'));
+    works(['verify']);
+  });
 });
