@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
@@ -84,6 +84,70 @@ describe('git', () => {
     writeFileSync(at('vault/vault.toml'), 'git = false\n[host.web1]\n');
     works(['put', 'host/web1/b'], 'x');
     assert.equal(git('log', '--format=%s'), '');
+  });
+});
+
+describe('a merge of two operators', () => {
+  const git = (vault: string, ...args: string[]): string =>
+    spawnSync('git', ['-C', at(vault), ...args], { encoding: 'utf8', env: environment() }).stdout;
+  /** A second clone in which the same things changed, merged into the vault. */
+  const merge = (change: (vault: string) => void): void => {
+    git('vault', 'init', '-q', '-b', 'main');
+    works(['put', 'host/web1/a'], 'x');
+    works(['put', 'group/db/b'], 'x');
+    git('vault', 'add', '-A');
+    git('vault', 'commit', '-q', '-m', 'Start');
+    git('.', 'clone', '-q', at('vault'), 'second');
+    copyFileSync(at('vault/seed.age'), at('second/seed.age'));
+    for (const vault of ['vault', 'second']) {
+      change(vault);
+      git(vault, 'add', '-A');
+      git(vault, 'commit', '-q', '-m', 'Change it');
+    }
+    git('vault', 'pull', '-q', '--no-rebase', at('second'), 'main');
+  };
+
+  test('that conflicts is not settled by the next change', () => {
+    merge((vault) => {
+      for (const name of ['host/web1/a', 'group/db/b'])
+        assert.equal(auxcred(['put', '--force', name], vault, { AUXCRED_VAULT: at(vault) }).status, 0);
+    });
+    const conflicts = 'UU fixed/group/db/b.sealed\nUU fixed/host/web1/a.sealed\n';
+    assert.equal(git('vault', 'status', '--porcelain'), conflicts);
+    const { status, stderr } = auxcred(['put', '--force', 'host/web1/a'], 'settled');
+    assert.equal(status, 0);
+    assert.match(
+      stderr,
+      /git did not commit it: a merge left conflicts in fixed\/group\/db\/b\.sealed, fixed\/host\/web1\/a\.sealed\n/,
+    );
+    assert.equal(git('vault', 'status', '--porcelain'), conflicts);
+    git('vault', 'checkout', '-q', '--theirs', 'fixed/group/db/b.sealed');
+    git('vault', 'add', '-A');
+    git('vault', 'commit', '-q', '-m', 'Merge');
+    assert.equal(works(['get', 'host/web1/a']), 'settled');
+    assert.equal(works(['get', 'group/db/b']), 'second');
+  });
+
+  test('that conflicts in vault.toml or an enrollment is told from a mistake in it', () => {
+    const enrolled = 'enrolled/web1.json';
+    for (const path of ['vault.toml', enrolled]) {
+      rmSync(at('vault/.git'), { recursive: true, force: true });
+      rmSync(at('second'), { recursive: true, force: true });
+      mkdirSync(at('vault/enrolled'), { recursive: true });
+      const before = readFileSync(at('vault/vault.toml'), 'utf8');
+      rmSync(at('vault/fixed'), { recursive: true, force: true });
+      merge((vault) => {
+        mkdirSync(at(`${vault}/enrolled`), { recursive: true });
+        writeFileSync(at(`${vault}/${path}`), `${path === enrolled ? '' : before}# by ${vault}\n`);
+      });
+      fails(
+        ['enroll', 'web1'],
+        exitStatus.malformed,
+        /(?:vault\.toml:6|web1\.json:1): a merge left a conflict here\nauxcred: hint: keep one side, or both/,
+      );
+      git('vault', 'merge', '--abort');
+      writeFileSync(at('vault/vault.toml'), before);
+    }
   });
 });
 
