@@ -773,7 +773,7 @@ export const manual = {
       vault,
     ],
     files: vaultFiles,
-    statuses: { refused: 'a vault already exists' },
+    statuses: { refused: 'the vault has a fleet seed, or what one left: fixed secrets, enrolled hosts' },
   }),
   rewrap: page({
     group: 'operator',

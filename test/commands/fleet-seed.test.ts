@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
-import { at, auxcred, environment, fails, typed, useVault, works } from './vault.ts';
+import { at, auxcred, environment, fails, recipientOf, typed, useVault, works } from './vault.ts';
 
 useVault();
 
@@ -151,6 +151,34 @@ describe('a merge of two operators', () => {
   });
 });
 
+describe('a vault without its fleet seed, such as a clone', () => {
+  const init = (...args: string[]): string[] => ['init', `--recipient=${recipientOf('identity')}`, ...args];
+
+  test('gets no other one', () => {
+    works(['put', 'host/web1/a'], 'x');
+    renameSync(at('vault/seed.age'), at('kept'));
+    fails(['verify'], exitStatus['not-found'], /there is no fleet seed at .*\nauxcred: hint: copy seed\.age from /);
+    fails(init(), exitStatus.refused, /has fixed secrets or hosts of a fleet seed already.*\n.*copy seed\.age from /);
+    const words = works([...init('--print-words'), `--vault=${at('other')}`]);
+    fails(init('--from-words'), exitStatus.refused, /no secret in .* under the fleet seed of these words/, words);
+    assert.equal(existsSync(at('vault/seed.age')), false);
+    renameSync(at('kept'), at('vault/seed.age'));
+    works(['verify']);
+  });
+
+  test('takes it from its words, in a later epoch too', () => {
+    rmSync(at('vault'), { recursive: true });
+    const words = works(init('--print-words'));
+    writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
+    works(['put', 'host/web1/a'], 'x');
+    writeFileSync(at('vault/vault.toml'), '[host.web1]\nepoch = 2\n');
+    rmSync(at('vault/seed.age'));
+    works(init('--from-words'), words);
+    works(['rekey']);
+    assert.equal(works(['get', 'host/web1/a']), 'x');
+  });
+});
+
 describe('the fleet seed', () => {
   const newKey = (name: string): string => {
     spawnSync('age-keygen', ['-o', at(name)]);
@@ -178,6 +206,15 @@ describe('the fleet seed', () => {
       assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
     assert.equal(auxcred(['scopes', 'web1']).status, exitStatus['no-recipient']);
     assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
+  });
+
+  test('is encrypted to an ssh key, which is named by its fingerprint', () => {
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('second')]);
+    const key = readFileSync(at('second.pub'), 'utf8').trim();
+    const { stderr } = auxcred(['rewrap', `--recipient=${recipientOf('identity')}`, `--recipient=${key}`]);
+    const shown = spawnSync('ssh-keygen', ['-lf', at('second.pub')], { encoding: 'utf8' }).stdout.split(' ')[1] ?? '';
+    assert.ok(stderr.includes(`ssh-ed25519 ${shown} now;`), stderr);
+    assert.equal(auxcred(['verify'], '', { AUXCRED_IDENTITY: at('second') }).status, 0);
   });
 
   test('is encrypted to a plugin and other recipients, by the age program', () => {
