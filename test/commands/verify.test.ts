@@ -51,6 +51,18 @@ describe('verify', () => {
   });
 });
 
+test('verify says how to remove what is left of a host that is gone', () => {
+  works(['put', 'host/web2/a'], 'a');
+  writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
+  fails(
+    ['verify'],
+    exitStatus.malformed,
+    /host\/web2\/a can't be judged: .* knows no host web2 \(.*; auxcred rm --recursive host\/web2 if it is gone\)\n/,
+  );
+  works(['rm', '--recursive', '--force', 'host/web2']);
+  works(['verify']);
+});
+
 test('verify names what is not a file, and does not hang', () => {
   for (const name of ['a', 'fifo', 'zero', 'loop']) works(['put', `host/web1/${name}`], name);
   for (const name of ['fifo', 'zero', 'loop']) rmSync(file(`host/web1/${name}`));
