@@ -305,7 +305,12 @@ class HostPush {
     const announced = files.map(({ name, bytes }) => ({ name, length: bytes.length }));
     const request: Request = {
       purpose: withheld ? 'judge-without-seeds' : dryRun ? 'judge' : 'receive',
-      seeds: seeds && { length: seeds.length, keepSealing: !this.#host.withKeyIsChosen, replaces: difference.replaces },
+      seeds: seeds && {
+        length: seeds.length,
+        keepSealing: !this.#host.withKeyIsChosen,
+        device: this.#host.withKey === 'host' ? undefined : this.#enrolled?.tpm?.device,
+        replaces: difference.replaces,
+      },
       fixed: announced.slice(0, difference.fixed.length),
       removeFixed: difference.removeFixed,
       manifest: announced.slice(difference.fixed.length),
