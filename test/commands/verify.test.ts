@@ -105,6 +105,12 @@ describe('import', () => {
     assert.equal(works(['get', 'host/web2/web']), 'hunter2');
   });
 
+  test('has the status of the import itself with --dry-run', () => {
+    works(['import', '--dry-run', at('files'), 'host/web1']);
+    works(['import', at('files'), 'host/web1']);
+    fails(['import', '--dry-run', at('files'), 'host/web1'], exitStatus.vault, /web: host\/web1\/web exists/);
+  });
+
   test('imports no two secrets under one name', () => {
     for (const name of ['u\u0308', '\u00fc']) writeFileSync(at(`files/${name}`), name);
     fails(['import', at('files'), 'host/web1', '--force'], exitStatus.vault, /already became host\/web1\/\u00fc/);
