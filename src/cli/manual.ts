@@ -773,7 +773,7 @@ export const manual = {
       vault,
     ],
     files: vaultFiles,
-    statuses: { refused: 'a vault already exists' },
+    statuses: { refused: 'the vault has a fleet seed, or what one left: fixed secrets, enrolled hosts' },
   }),
   rewrap: page({
     group: 'operator',
@@ -918,6 +918,8 @@ export const manual = {
       'Prints pairs of source and destination: the sealed seeds and the files that go with them, the fixed files ' +
         "and the manifest. With --to= it copies them into DIR, the host's future root, such as one being installed. " +
         'The host has to be enrolled; at its first boot it seals the seeds again, natively.',
+      'A manifest with errors is refused, as by a push. A fixed secret that the vault lacks is a warning: the host may ' +
+        'have it.',
     ],
     options: [
       { name: 'to', value: 'DIR', help: 'copy the files into the system below DIR', choices: 'folder' },

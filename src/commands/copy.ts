@@ -2,15 +2,17 @@ import { chownSync, cpSync, existsSync, mkdirSync, readFileSync, realpathSync, s
 import { dirname, join, normalize } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { placeOf } from '../cli/chosen-folder.ts';
-import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { sound, withFleetSeed } from '../cli/chosen-manifest.ts';
 import { otherVault } from '../cli/chosen-vault.ts';
 import { Options } from '../cli/options.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, splitName } from '../fixed/name.ts';
+import { filesIn } from '../manifest/folder.ts';
+import { manifestOf } from '../manifest/manifest.ts';
 import type { CopyPair } from '../other-vaults/protocol.ts';
-import { brokerGroup } from '../provision/provision.ts';
+import { brokerGroup, plannedAfresh } from '../provision/provision.ts';
 import { type Supplies, type Supply, suppliesOf } from '../push/difference.ts';
 import { encodePushed } from '../push/pushed.ts';
 import { type Enrollment, sealForHost, sealingFor } from '../seeds/enrollment.ts';
@@ -65,6 +67,7 @@ export async function copy(argv: readonly string[]): Promise<number> {
     try {
       // A host's configuration brings its own manifest and units.
       const supplies = suppliesOf(vault, host, scopes, !byConfiguration);
+      if (!byConfiguration) judge(vault, host, scopes);
       const seeds = options.flag('no-seeds') ? [] : await sealedPairs(vault, host, scopes, supplies, to);
       const brought = byConfiguration
         ? seeds.filter(({ destination }) => destination !== pathsUnder('/').brokerDropIn)
@@ -91,6 +94,21 @@ export async function copy(argv: readonly string[]): Promise<number> {
       ]),
     ]);
   return 0;
+}
+
+/**
+ * Judges the manifest as far as that is possible without the host, which may have fixed secrets of its own.
+ * @throws Failure `invalid-manifest` after printing every error: the host would find them at its first boot
+ */
+function judge(vault: Vault, host: VaultHost, scopes: readonly Scope[]): void {
+  const { declarations } = sound(manifestOf(filesIn(host.manifest)), `auxcred check --host=${host.name}`);
+  try {
+    const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
+    plannedAfresh(declarations, scopes, folder, { at: new Date(), acceptEarlier: false });
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    warn(`with these files alone, ${host.name} can't deliver its secrets: ${error.message}`, error.hint);
+  }
 }
 
 const octal = (mode: number): string => mode.toString(8).padStart(4, '0');

@@ -20,6 +20,7 @@ import { tpmFailure } from '../tpm2/response.ts';
 import { readSrkPublic } from '../tpm2/srk.ts';
 import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
+import { enrollCommand } from '../vault/over-ssh.ts';
 import { hostOf, readVault, type Vault, type VaultHost, vaultFiles, vaultFolder } from '../vault/vault.ts';
 
 /**
@@ -268,11 +269,12 @@ function differences(before: Enrollment, now: Enrollment): string[] {
   ];
 }
 
-function show(vault: Vault, { name }: VaultHost, json: boolean): void {
+function show(vault: Vault, host: VaultHost, json: boolean): void {
+  const { name } = host;
   const enrolled = readEnrolled(vault, name);
   if (!enrolled)
     throw new Failure('not-found', `${name} is not enrolled`, {
-      hint: `ssh root@${name} auxcred enroll | auxcred enroll ${name} --from=-`,
+      hint: enrollCommand(host),
     });
   const {
     since,

@@ -9,7 +9,7 @@ import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
 import type { OtherVault } from '../other-vaults/protocol.ts';
 import { readFileWithin } from '../system/files.ts';
 import { firstLine } from '../system/input.ts';
-import { say } from '../terminal/say.ts';
+import { counted, say } from '../terminal/say.ts';
 
 /**
  * `auxcred import VAULT DESTINATION [NAME...]`: imports secrets from another vault, or the files of a folder as they
@@ -41,10 +41,11 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
     options,
     (open) => targets.filter((one) => isTaken(one, { open, taken, source, options })).length,
   );
-  if (options.flag('dry-run')) return 0;
-  say(`imported ${String(done)} of ${String(names.length)} secrets from ${from} to ${to}`);
-  if (done > 0) commit(place, `Import ${String(done)} secrets from ${from}`);
-  return done === names.length ? 0 : exitStatus.vault;
+  const status = done === names.length ? 0 : exitStatus.vault;
+  if (options.flag('dry-run')) return status;
+  say(`imported ${String(done)} of ${counted(names.length, 'secret')} from ${from} to ${to}`);
+  if (done > 0) commit(place, `Import ${counted(done, 'secret')} from ${from}`);
+  return status;
 }
 
 /** The source and the destination of an import. */

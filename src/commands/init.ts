@@ -12,6 +12,7 @@ import { readInput } from '../system/input.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { handOut, say, warn } from '../terminal/say.ts';
+import { refuseNewSeed, refuseOtherSeed } from '../vault/fleet-seed.ts';
 import { startRepository, sweepVault } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 
@@ -43,9 +44,11 @@ export async function init(argv: readonly string[]): Promise<number> {
     throw new Failure('refused', `${files.seed} exists, and a new fleet seed changes every secret of every host`, {
       hint: '--vault=DIR for another vault',
     });
+  if (!options.flag('from-words')) refuseNewSeed(folder);
   const lock = chosenLock(options);
   const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
   try {
+    refuseOtherSeed(folder, seed);
     const sealed = await encryptTo(lock, seed);
     if (options.flag('print-words')) showWords(seed);
     ensureFolder(folder, { mode: 0o700 });

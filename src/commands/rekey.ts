@@ -5,7 +5,7 @@ import { exitStatus, Failure } from '../failure.ts';
 import { decodeFixed, readHeader } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { counted, say, warn } from '../terminal/say.ts';
-import { raiseEpoch } from '../vault/epoch.ts';
+import { type RaisedEpochs, raisedEpochs } from '../vault/epoch.ts';
 import type { Vault } from '../vault/vault.ts';
 
 /**
@@ -14,21 +14,16 @@ import type { Vault } from '../vault/vault.ts';
  */
 export async function rekey(argv: readonly string[]): Promise<number> {
   const options = new Options('rekey', argv);
-  const { vault, folder } = placeOf(options);
+  const present = placeOf(options);
+  const { vault, folder } = present;
   if (!vault) throw new Failure('usage', "only the operator's vault knows earlier epochs", { hint: '--vault=DIR' });
-  const given = options.operands.map((scope) => scope.replace(/\/+$/, ''));
+  const given = [...new Set(options.operands.map((scope) => scope.replace(/\/+$/, '')))];
   for (const scope of given)
     if (!/^(?:host|group)\/[^/]+$/.test(scope))
       throw new Failure('usage', `${scope} is not a scope`, { hint: 'host/web1, group/db' });
   if (options.flag('next') && given.length === 0)
     throw options.lacks('a scope whose epoch to raise', 'auxcred rekey --next host/web1');
-  if (options.flag('next'))
-    for (const scope of given)
-      say(
-        `${scope} is in epoch ${String(raiseEpoch(vault, scope))} now: every secret derived from it is new; ` +
-          'auxcred push sends them to the hosts',
-      );
-  if (options.flag('next')) sayGroups(vault, given);
+  const raised = options.flag('next') ? raisedEpochs(vault, given) : undefined;
   const scopes = given.length > 0 ? given : [...new Set(folder.list().names.map(({ scope }) => scope))];
   let failed = 0;
   const attempt = (work: () => boolean): boolean => {
@@ -41,9 +36,10 @@ export async function rekey(argv: readonly string[]): Promise<number> {
       return false;
     }
   };
-  // Read again: the epochs may have changed.
-  const place = placeOf(options);
+  const place = { ...present, vault: raised?.vault ?? vault };
   const done = await withSeeds(place, options, (open) => {
+    // Written only now: without the fleet seed, files of the former epoch would stay.
+    if (raised) raise(raised);
     const old = scopes.flatMap((scope) => folder.list(scope).names).filter((name) => attempt(() => isOld(open, name)));
     // Said before the work, so that an interrupted run has said it too.
     sayKnown(old);
@@ -52,6 +48,16 @@ export async function rekey(argv: readonly string[]): Promise<number> {
   say(`re-encrypted ${counted(done, 'secret')}`);
   commit(place, `Rekey ${given.join(', ') || 'all scopes'}`, 'vault.toml');
   return failed === 0 ? 0 : exitStatus.malformed;
+}
+
+function raise({ vault, epochs, write }: RaisedEpochs): void {
+  write();
+  for (const [scope, epoch] of epochs)
+    say(
+      `${scope} is in epoch ${String(epoch)} now: every secret derived from it is new; ` +
+        'auxcred push sends them to the hosts',
+    );
+  sayGroups(vault, [...epochs.keys()]);
 }
 
 /** Names the values that a holder of the old seed knows, which re-encryption does not change. */

@@ -21,7 +21,7 @@ import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
-import { type Pins, pinsHint, pinsIn, pinsPlace, readPins, verifyPins } from '../seeds/pins.ts';
+import { type Pins, pinsHint, pinsIn, pinsPlace, readPins, type SeedSource, verifyPins } from '../seeds/pins.ts';
 import { tpmObjects } from '../seeds/policies.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
@@ -182,9 +182,16 @@ function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefin
       },
     );
   const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);
-  verifyPins(scopes, pins);
+  verifyPins(scopes, pins, given);
   return scopes;
 }
+
+const given: SeedSource = {
+  what: 'what was given',
+  hint:
+    'reseal takes the seeds that this machine has, of the same name, groups and epochs: auxcred push from the vault ' +
+    'brings others; auxcred seal --replace seals what is given instead',
+};
 
 function soleScope({ scopes }: Pins, seedFile: string): Scope {
   const [[name, { epoch }] = ['', { epoch: 1 }], ...more] = scopes;

@@ -1,4 +1,4 @@
-import { timingSafeEqual } from 'node:crypto';
+import { createHash, timingSafeEqual } from 'node:crypto';
 import { encryptTo } from '../age/identities.ts';
 import { chosenLock } from '../cli/chosen-lock.ts';
 import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
@@ -33,17 +33,20 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
     sweepVault(vault.folder);
     replaceFile(file, sealed, { mode: 0o600 });
   });
+  const recipients = options.list('recipient').map(recipientText);
   say(
-    `${file} opens with ${
-      options.list('recipient').length > 0
-        ? options
-            .list('recipient')
-            .map((recipient) => recipient.slice(0, 24))
-            .join(', ')
-        : 'the new passphrase'
-    } now; copies of the old file still open as they did`,
+    `${file} opens with ${recipients.join(', ') || 'the new passphrase'} now; copies of the old file still open as ` +
+      'they did',
   );
   return 0;
+}
+
+/** An age recipient by its beginning; an ssh key by its fingerprint, since all keys of a type begin alike. */
+function recipientText(recipient: string): string {
+  const [type = '', key = ''] = recipient.trim().split(/\s+/);
+  if (!type.startsWith('ssh-')) return recipient.slice(0, 24);
+  const digest = createHash('sha256').update(Buffer.from(key, 'base64')).digest('base64');
+  return `${type} SHA256:${digest.replace(/=+$/, '')}`;
 }
 
 /** A file that can't be opened must not replace one that can. @throws Failure `no-recipient` */

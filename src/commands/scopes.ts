@@ -5,6 +5,7 @@ import { encodeScopes } from '../seeds/payload.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { printBytes, printTable, say } from '../terminal/say.ts';
+import { sealCommand } from '../vault/over-ssh.ts';
 import { hostOf, readVault, scopesOf, vaultFolder } from '../vault/vault.ts';
 
 /**
@@ -29,7 +30,7 @@ export async function scopes(argv: readonly string[]): Promise<number> {
             Buffer.from(keyId(scope.seed)).toString('hex'),
           ]),
         ]);
-        say(`seeds are not shown on a terminal: auxcred scopes ${name} | ssh root@${name} auxcred seal --scopes=-`);
+        say(`seeds are not shown on a terminal: ${sealCommand(host)}`);
       } else printBytes(encoded);
       encoded.fill(0);
     } finally {

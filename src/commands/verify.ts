@@ -3,9 +3,10 @@ import { belowIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
-import { nameText } from '../fixed/name.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
 import { isLeftover } from '../system/files.ts';
 import { printJson, say } from '../terminal/say.ts';
+import { epochOfScope, type Vault } from '../vault/vault.ts';
 
 /**
  * `auxcred verify`: opens every fixed secret, and reports those that do not open under their names, and names that
@@ -23,6 +24,7 @@ export async function verify(argv: readonly string[]): Promise<number> {
   const problems = await withSeeds(place, options, ({ folder, seedOf, former }) =>
     names.flatMap((name) => {
       try {
+        if (place.vault) expectScope(place.vault, name);
         folder.open(name, seedOf, former).value.fill(0);
         return [];
       } catch (error) {
@@ -53,4 +55,16 @@ export async function verify(argv: readonly string[]): Promise<number> {
       `names${broken === 0 ? '' : `; ${String(broken)} ${broken === 1 ? 'file does' : 'files do'} not belong`}`,
   );
   return broken === 0 ? 0 : exitStatus.malformed;
+}
+
+/** Tells what is left of a host or group that vault.toml has no more from a file that is broken. @throws Failure */
+function expectScope(vault: Vault, name: FixedName): void {
+  try {
+    epochOfScope(vault, name.scope);
+  } catch (error) {
+    if (!(error instanceof Failure) || error.code !== 'not-found') throw error;
+    throw new Failure('not-found', `${nameText(name)} can't be judged: ${error.message}`, {
+      hint: `${error.hint ?? ''}; auxcred rm --recursive ${name.scope} if it is gone`,
+    });
+  }
 }

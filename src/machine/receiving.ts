@@ -209,7 +209,10 @@ async function sentSeeds(
   const paths = pathsUnder(root);
   const openers = openersOf(paths, givenDevice);
   const pins = pinsIn(paths);
-  const { payload, srk } = await openSeeds(file, { ...openers, device: openers.device ?? pins?.device });
+  const { payload, srk } = await openSeeds(file, {
+    ...openers,
+    device: givenDevice ?? seeds?.device ?? openers.device ?? pins?.device,
+  });
   try {
     const own = await ownSeeds(paths, openers, pins);
     checkSeeds(paths, payload.scopes, own, { replaces: seeds?.replaces ?? new Map(), replace, unfinished });

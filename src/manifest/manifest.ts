@@ -2,6 +2,8 @@
 import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { nearest } from '../nearest.ts';
+import { mergeConflictIn } from '../system/merge-conflict.ts';
+import { notToml } from '../system/toml.ts';
 import { isTemplate, socketNameRoom } from '../system/unit-name.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
 import {
@@ -110,15 +112,9 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
       ? { record }
       : { problem: fileProblem(file, undefined, 'an object is expected', '{"secret": {"NAME": {...}}}') };
   } catch (error) {
-    if (error instanceof TomlError)
-      return {
-        problem: fileProblem(
-          file,
-          error.line,
-          `it is not TOML: ${error.message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`,
-          undefined,
-        ),
-      };
+    const conflict = mergeConflictIn(text);
+    if (conflict) return { problem: fileProblem(file, conflict.line, conflict.message, conflict.hint) };
+    if (error instanceof TomlError) return { problem: fileProblem(file, error.line, notToml(error), undefined) };
     const message = error instanceof Error ? error.message : '';
     const position = Number(/position (\d+)/.exec(message)?.[1]);
     return {

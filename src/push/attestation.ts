@@ -6,6 +6,7 @@ import { type AttestationPolicy, readAttestationPolicy } from '../attestation/po
 import { type Known, type Verdict, verdictOn } from '../attestation/verdict.ts';
 import { Failure } from '../failure.ts';
 import type { Enrollment } from '../seeds/enrollment.ts';
+import { enrollCommand } from '../vault/over-ssh.ts';
 import { type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { encodeQuestion, replyIn } from './protocol.ts';
 
@@ -19,16 +20,15 @@ export type Ask = (line: Uint8Array) => Promise<Uint8Array>;
  */
 export function knownOf(
   vault: Vault,
-  { name, attestation, target }: VaultHost,
+  host: VaultHost,
   enrolled: Enrollment | undefined,
-  policy: AttestationPolicy = readAttestationPolicy(attestation),
+  policy: AttestationPolicy = readAttestationPolicy(host.attestation),
 ): Known {
+  const { name } = host;
   const { endorsement, srk, device } = enrolled?.tpm ?? {};
   if (!endorsement || !srk)
     throw new Failure('refused', `${name} is enrolled without an endorsement key, so nothing says which TPM it has`, {
-      hint:
-        `ssh ${target} auxcred enroll | auxcred enroll ${name} --from=-, while you are sure that it is ${name} ` +
-        'that answers',
+      hint: `${enrollCommand(host)}, while you are sure that it is ${name} that answers`,
     });
   const issuers = readEkIssuers(vaultFiles(vault.folder).ekIssuers);
   return { host: name, endorsement, srk, policy, issuers, device };

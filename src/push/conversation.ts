@@ -6,6 +6,7 @@ import { longestMessage } from '../attestation/messages.ts';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { printable } from '../system/printable.ts';
 import { waysOut } from '../system/ways-out.ts';
+import { enrollCommand, quotedTarget } from '../vault/over-ssh.ts';
 import type { Ask } from './attestation.ts';
 import { Incoming } from './incoming.ts';
 import {
@@ -262,19 +263,16 @@ function unreached(
 /** The failure for an ssh host key that is not in known_hosts: a reinstalled host, or another machine. */
 function strangeKey(host: string, target: string, said: readonly string[]): Failure | undefined {
   if (!said.some((line) => line.startsWith('Host key verification failed'))) return undefined;
-  const enroll = `ssh ${quoted(target)} auxcred enroll | auxcred enroll ${host} --replace --from=-`;
+  const enroll = enrollCommand({ name: host, target }, '--replace');
   const changed = said.some((line) => line.includes('REMOTE HOST IDENTIFICATION HAS CHANGED'));
   if (!changed)
     return new Failure('system', `the ssh host key of ${host} is not known here`, {
-      hint: `ssh ${quoted(target)} once, and compare the fingerprint with what its console shows; then ${enroll}`,
+      hint: `ssh ${quotedTarget(target)} once, and compare the fingerprint with what its console shows; then ${enroll}`,
     });
   return new Failure('system', `the ssh host key of ${host} changed (reinstalled?)`, {
-    hint: `if you know that it was: ssh-keygen -R ${quoted(knownAs(target))}; ${enroll}`,
+    hint: `if you know that it was: ssh-keygen -R ${quotedTarget(knownAs(target))}; ${enroll}`,
   });
 }
-
-/** Quotes for a shell: a destination contains no quotes, but may contain brackets. */
-const quoted = (word: string): string => (/[[\]]/.test(word) ? `'${word}'` : word);
 
 /** A destination's name in known_hosts: `web1`, or `[web1]:2222` for a port, which only `ssh://` can name. */
 function knownAs(target: string): string {

@@ -10,9 +10,10 @@ import { nameText } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
+import { sealCommand } from '../vault/over-ssh.ts';
 import { type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { isManifestName, type Offer } from './protocol.ts';
-import { refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
+import { listed, refuseConflict, refuseOlderFile, refuseOwn } from './refusals.ts';
 
 /** A file of the vault. */
 export interface Supply {
@@ -77,10 +78,15 @@ function manifestSupplies({ name: host, manifest }: VaultHost): Map<string, Supp
   );
 }
 
-/** The manifest files in the vault that differ from the host's; none if the vault's can't be read. */
+/** What sending the manifest would do: `brings a.toml`, `removes b.toml`. Nothing if the vault's can't be read. */
 export function unsentManifest(host: VaultHost, { manifest }: Offer): string[] {
   try {
-    return changed(manifestSupplies(host), manifest);
+    const supplies = manifestSupplies(host);
+    const [brought, removed] = [changed(supplies, manifest), gone(supplies, manifest)];
+    return [
+      ...(brought.length > 0 ? [`brings ${listed(brought)}`] : []),
+      ...(removed.length > 0 ? [`removes ${listed(removed)}`] : []),
+    ];
   } catch (error) {
     if (error instanceof Failure) return [];
     throw error;
@@ -116,13 +122,21 @@ export interface DifferenceOptions {
  * @throws Failure `not-pinned` for a host that is sealed under another name, `refused` for one with seeds of another
  * vault or files of its own, `older` for an epoch or a file that is older than the host's
  */
-export function differenceOf(host: string, offer: Offer, supplies: Supplies, options: DifferenceOptions): Difference {
+export function differenceOf(
+  vaultHost: VaultHost,
+  offer: Offer,
+  supplies: Supplies,
+  options: DifferenceOptions,
+): Difference {
+  const { name: host } = vaultHost;
   const { scopes, fixed, manifest } = supplies;
   const wanted = pinsOf(scopes, undefined).scopes;
   const sealedAs = [...offer.pins.keys()].find((name) => name.startsWith('host/'));
   if (sealedAs !== undefined && sealedAs !== `host/${host}`)
     throw new Failure('not-pinned', `${host} is sealed as ${sealedAs}`, {
-      hint: `push to ${sealedAs.slice('host/'.length)}, or fix target in vault.toml`,
+      hint:
+        `push to ${sealedAs.slice('host/'.length)}, or fix target in vault.toml; if it was renamed: ` +
+        `${sealCommand(vaultHost, '--replace')}, then push again`,
     });
   const replaces = new Map<string, Uint8Array>();
   for (const [name, pin] of offer.pins) {

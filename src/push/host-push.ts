@@ -15,6 +15,7 @@ import { sealForTransit } from '../seeds/seal.ts';
 import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
+import { enrollCommand } from '../vault/over-ssh.ts';
 import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 import { type Ask, attestedBy, knownOf } from './attestation.ts';
 import { converse, type Shipment } from './conversation.ts';
@@ -80,7 +81,7 @@ export async function pushTo(
   });
   const scopes = scopesOf(vault, host, fleetSeed);
   try {
-    const push = new HostPush(vault, host, scopes, options, fleetSeed);
+    const push = new HostPush(vault, { ...host, target }, scopes, options, fleetSeed);
     const hear = (line: string): void => {
       tell(host.name, line);
     };
@@ -153,7 +154,7 @@ class HostPush {
   /** @throws Failure */
   async answer(offer: Offer, ask: Ask): Promise<{ difference: Difference; shipment: Shipment }> {
     this.#checkHostKey(offer);
-    const difference = differenceOf(this.#host.name, offer, this.#supplies, {
+    const difference = differenceOf(this.#host, offer, this.#supplies, {
       ...this.#options,
       keyIdIn: (scope, epoch) => this.#keyIdIn(scope, epoch),
     });
@@ -173,7 +174,13 @@ class HostPush {
       throw new Failure(
         'refused',
         `the seeds of ${this.#host.name} are sealed to its ssh host key, which no TPM vouches for`,
-        { hint: `with-key = "tpm2" of [host.${this.#host.name}] in vault.toml, or require-attestation = false` },
+        {
+          hint:
+            `with-key = "tpm2" of [host.${this.#host.name}] in vault.toml, or ` +
+            (this.#options.requireAttestation
+              ? 'push to it without --require-attestation'
+              : 'require-attestation = false there'),
+        },
       );
     return knownOf(this.#vault, this.#host, this.#enrolled);
   }
@@ -191,7 +198,7 @@ class HostPush {
     const { name } = this.#host;
     if (this.#enrolled || !this.#offered) return false;
     writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offered, tpm: undefined });
-    say(`${name} is enrolled by its ssh host key, as ssh found it; auxcred enroll ${name} adds its TPM`);
+    say(`${name} is enrolled by its ssh host key, as ssh found it; ${enrollCommand(this.#host)} adds its TPM`);
     return true;
   }
 
@@ -207,7 +214,7 @@ class HostPush {
         ? `${name} has another ssh-ed25519 host key than the one that it is enrolled with`
         : `${name} has no ssh-ed25519 host key, but is enrolled with one`,
       {
-        hint: `find out why; then ssh ${this.#host.target} auxcred enroll | auxcred enroll ${name} --replace --from=-`,
+        hint: `find out why; then ${enrollCommand(this.#host, '--replace')}`,
       },
     );
   }
@@ -279,7 +286,7 @@ class HostPush {
     }
     if (supply) return;
     const unsent = unsentManifest(this.#host, offer);
-    if (unsent.length > 0) tell(name, `its manifest is not sent: --manifest brings ${listed(unsent)}`);
+    if (unsent.length > 0) tell(name, `its manifest is not sent: --manifest ${unsent.join(' and ')}`);
     else if (offer.manifest.size === 0)
       tell(name, `it has no manifest in /etc/auxcred/secrets.d, and there is none for it in ${sought}`);
   }
@@ -298,7 +305,12 @@ class HostPush {
     const announced = files.map(({ name, bytes }) => ({ name, length: bytes.length }));
     const request: Request = {
       purpose: withheld ? 'judge-without-seeds' : dryRun ? 'judge' : 'receive',
-      seeds: seeds && { length: seeds.length, keepSealing: !this.#host.withKeyIsChosen, replaces: difference.replaces },
+      seeds: seeds && {
+        length: seeds.length,
+        keepSealing: !this.#host.withKeyIsChosen,
+        device: this.#host.withKey === 'host' ? undefined : this.#enrolled?.tpm?.device,
+        replaces: difference.replaces,
+      },
       fixed: announced.slice(0, difference.fixed.length),
       removeFixed: difference.removeFixed,
       manifest: announced.slice(difference.fixed.length),

@@ -72,6 +72,8 @@ export interface AnnouncedSeeds {
   readonly length: number;
   /** Whether the target keeps its present sealing, whatever the age file says. */
   readonly keepSealing: boolean;
+  /** The TPM that the age file is sealed to, as the host is enrolled with it; undefined for the default one. */
+  readonly device: string | undefined;
   /** Key ids (16 bytes) by scope of the operator's own earlier seeds, which it intends to replace. */
   readonly replaces: ReadonlyMap<string, Uint8Array>;
 }
@@ -197,13 +199,15 @@ export interface Question {
 export const encodeQuestion = ({ device, challenge }: Question): Uint8Array =>
   line({ do: challenge ? 'answer' : 'state', device, challenge: challenge && challengeJson(challenge) });
 
+const deviceIn = (item: Json): string => parseDevice(item.text());
+
 /** Undefined if the line is none. @throws Failure `malformed` */
 export function parseQuestion(bytes: Uint8Array): Question | undefined {
   const json = parsedMessage(bytes, "the operator's request");
   const asked = json.at('do').text();
   if (asked !== 'state' && asked !== 'answer') return undefined;
   return {
-    device: json.at('device').optional((item) => parseDevice(item.text())),
+    device: json.at('device').optional(deviceIn),
     challenge: asked === 'answer' ? challengeIn(json.at('challenge')) : undefined,
   };
 }
@@ -229,6 +233,7 @@ export function parseRequest(bytes: Uint8Array): Request | undefined {
     seeds: json.at('seeds').optional((seeds) => ({
       length: seeds.at('length').whole(1, largestSeeds),
       keepSealing: seeds.at('keepSealing').flag(),
+      device: seeds.at('device').optional(deviceIn),
       replaces: new Map(
         seeds
           .at('replaces')

@@ -176,28 +176,40 @@ export function samePins(one: ReadonlyMap<string, Pin>, other: ReadonlyMap<strin
   );
 }
 
+/** Where seeds come from, and the way out if they are not the pinned ones. */
+export interface SeedSource {
+  readonly what: string;
+  readonly hint: string;
+}
+
 /**
  * Checks that these are exactly the pinned scopes.
  * @throws Failure `not-pinned` that names the scope
  */
-export function verifyPins(scopes: readonly Scope[], { scopes: pins, next, device }: Pins): void {
+export function verifyPins(
+  scopes: readonly Scope[],
+  { scopes: pins, next, device }: Pins,
+  { what, hint: wayOut }: SeedSource = { what: 'seeds.age', hint },
+): void {
   if (next !== undefined && samePins(pinsOf(scopes, device).scopes, next)) return;
   for (const scope of scopes) {
     const pin = pins.get(scopeName(scope));
     if (!pin)
       throw new Failure(
         'not-pinned',
-        `seeds.age holds a seed for ${scopeName(scope)}, which this machine does not expect`,
-        { hint },
+        `${what} holds a seed for ${scopeName(scope)}, which this machine does not expect`,
+        { hint: wayOut },
       );
     if (pin.epoch !== scope.epoch || !timingSafeEqual(pin.keyId, keyId(scope.seed)))
       throw new Failure('not-pinned', `the seed of ${scopeName(scope)} is not the one that this machine expects`, {
-        hint,
+        hint: wayOut,
       });
   }
   for (const name of pins.keys()) {
     if (!scopes.some((scope) => scopeName(scope) === name))
-      throw new Failure('not-pinned', `seeds.age holds no seed for ${name}, which this machine expects`, { hint });
+      throw new Failure('not-pinned', `${what} holds no seed for ${name}, which this machine expects`, {
+        hint: wayOut,
+      });
   }
 }
 

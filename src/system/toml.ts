@@ -3,17 +3,23 @@ import { parse, TomlError } from 'smol-toml';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
 import { Json } from './json.ts';
+import { refuseMergeConflict } from './merge-conflict.ts';
 
 /** Parses TOML. @throws Failure `malformed` that names the line */
 export function tomlIn(bytes: Uint8Array, file: string, hint: string): Json {
+  const text = new TextDecoder().decode(bytes);
   try {
-    return Json.of(parse(new TextDecoder().decode(bytes)), file, hint);
+    return Json.of(parse(text), file, hint);
   } catch (error) {
-    if (error instanceof TomlError)
-      throw new Failure('malformed', `${file}:${String(error.line)}: it is not TOML`, { hint });
-    throw error;
+    if (!(error instanceof TomlError)) throw error;
+    refuseMergeConflict(text, file);
+    throw new Failure('malformed', `${file}:${String(error.line)}: ${notToml(error)}`, { hint });
   }
 }
+
+/** The parser's reason, without the lines of the file that it quotes. */
+export const notToml = ({ message }: TomlError): string =>
+  `it is not TOML: ${message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`;
 
 /** Refuses other keys than these. @throws Failure `malformed` with the nearest one */
 export function allowKeys(table: Json, keys: readonly string[], file: string): void {

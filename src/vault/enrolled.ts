@@ -2,6 +2,7 @@ import { dirname, join } from 'node:path';
 import { Failure } from '../failure.ts';
 import { type Enrolled, type Enrollment, encodeEnrolled, parseEnrolled } from '../seeds/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
+import { refuseMergeConflict } from '../system/merge-conflict.ts';
 import { type Vault, vaultFiles } from './vault.ts';
 
 const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
@@ -10,6 +11,7 @@ const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFile
 export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   const file = enrolledFile(vault, host);
   const bytes = readIfPresent(file);
+  if (bytes) refuseMergeConflict(new TextDecoder().decode(bytes), file);
   const enrolled = bytes && parseEnrolled(bytes, file);
   if (enrolled && enrolled.machine.host !== host)
     throw new Failure('malformed', `${file} is the enrollment of ${enrolled.machine.host}, not of ${host}`, {

@@ -3,24 +3,50 @@ import { utf8 } from '../bytes.ts';
 import { scopeParts } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
-import { epochOfScope, readVault, type Vault, vaultFiles, vaultOf } from './vault.ts';
+import { epochOfScope, type Vault, vaultFiles, vaultOf } from './vault.ts';
+
+/** Scopes in their next epoch, not written yet. */
+export interface RaisedEpochs {
+  /** The vault as it will be. */
+  readonly vault: Vault;
+  /** The new epochs, by scope. */
+  readonly epochs: ReadonlyMap<string, number>;
+  /** @throws Failure `refused` if the file was edited meanwhile */
+  write(): void;
+}
 
 /**
- * Raises a scope's epoch by one in vault.toml. Leaves everything else in the file as it is, comments included.
- * @returns the new epoch
- * @throws Failure
+ * Raises the epochs of scopes by one in vault.toml. Leaves everything else in the file as it is, comments included.
+ * @param scopes - no scope twice
+ * @throws Failure, before anything is written, if one of them can't be raised
  */
-export function raiseEpoch({ folder }: Vault, scope: string): number {
+export function raisedEpochs({ folder }: Vault, scopes: readonly string[]): RaisedEpochs {
   const { settings } = vaultFiles(folder);
-  const epoch = epochOfScope(readVault(folder), scope) + 1;
-  const edited = utf8(withEpoch(readFileSync(settings, 'utf8'), scope, epoch));
-  if (isEpoch(folder, edited, scope, epoch)) {
-    replaceFile(settings, edited, { mode: 0o600 });
-    return epoch;
+  const before = readFileSync(settings, 'utf8');
+  const present = vaultOf(folder, utf8(before));
+  const epochs = new Map<string, number>();
+  let text = before;
+  for (const scope of scopes) {
+    const epoch = epochOfScope(present, scope) + 1;
+    text = withEpoch(text, scope, epoch);
+    if (!isEpoch(folder, utf8(text), scope, epoch))
+      throw new Failure('refused', `${settings} is written in a way that auxcred can't edit, so nothing was changed`, {
+        hint: `set epoch = ${String(epoch)} for ${scope} by hand, then run auxcred rekey ${scope}`,
+      });
+    epochs.set(scope, epoch);
   }
-  throw new Failure('refused', `${settings} is written in a way that auxcred can't edit`, {
-    hint: `set epoch = ${String(epoch)} for ${scope} by hand, then run auxcred rekey ${scope}`,
-  });
+  const edited = utf8(text);
+  return {
+    vault: vaultOf(folder, edited),
+    epochs,
+    write: () => {
+      if (readFileSync(settings, 'utf8') !== before)
+        throw new Failure('refused', `${settings} was edited meanwhile, so nothing was changed`, {
+          hint: 'run it again',
+        });
+      replaceFile(settings, edited, { mode: 0o600 });
+    },
+  };
 }
 
 function isEpoch(folder: string, settings: Uint8Array, scope: string, epoch: number): boolean {

@@ -45,12 +45,32 @@ export function startRepository(folder: string): string | undefined {
   return commitVault(folder, 'Make the vault', ['fixed', 'enrolled', 'vault.toml', '.gitignore']);
 }
 
+/** The files in which a merge left a conflict, by their paths in the repository. */
+function unmergedIn(folder: string): string[] {
+  const { stdout, error } = programs().spawnSync(
+    'git',
+    ['-C', folder, 'diff', '--name-only', '--diff-filter=U', '-z'],
+    {
+      encoding: 'utf8',
+    },
+  );
+  return error ? [] : stdout.split('\0').filter((path) => path !== '');
+}
+
+const mostNamed = 3;
+const conflictText = (paths: readonly string[]): string =>
+  `a merge left conflicts in ${paths.slice(0, mostNamed).join(', ')}` +
+  (paths.length > mostNamed ? ` and ${String(paths.length - mostNamed)} more` : '');
+
 /**
  * Commits the changes in these files or folders, if the vault is a git repository.
  * @returns what went wrong, which costs only the commit; undefined if nothing did
  */
 export function commitVault(folder: string, message: string, files: readonly string[]): string | undefined {
   if (!existsSync(join(folder, '.git'))) return undefined;
+  const conflicts = unmergedIn(folder);
+  // To add a file would settle its conflict in favour of what happens to lie there.
+  if (conflicts.length > 0) return conflictText(conflicts);
   const paths = files.filter(
     (path) => existsSync(join(folder, path)) || git(folder, 'ls-files', '--error-unmatch', '--', path).status === 0,
   );

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { encodeBech32 } from '../../src/age/bech32.ts';
 import { exitStatus } from '../../src/failure.ts';
-import { at, auxcred, environment, fails, typed, useVault, works } from './vault.ts';
+import { at, auxcred, environment, fails, recipientOf, typed, useVault, works } from './vault.ts';
 
 useVault();
 
@@ -87,6 +87,98 @@ describe('git', () => {
   });
 });
 
+describe('a merge of two operators', () => {
+  const git = (vault: string, ...args: string[]): string =>
+    spawnSync('git', ['-C', at(vault), ...args], { encoding: 'utf8', env: environment() }).stdout;
+  /** A second clone in which the same things changed, merged into the vault. */
+  const merge = (change: (vault: string) => void): void => {
+    git('vault', 'init', '-q', '-b', 'main');
+    works(['put', 'host/web1/a'], 'x');
+    works(['put', 'group/db/b'], 'x');
+    git('vault', 'add', '-A');
+    git('vault', 'commit', '-q', '-m', 'Start');
+    git('.', 'clone', '-q', at('vault'), 'second');
+    copyFileSync(at('vault/seed.age'), at('second/seed.age'));
+    for (const vault of ['vault', 'second']) {
+      change(vault);
+      git(vault, 'add', '-A');
+      git(vault, 'commit', '-q', '-m', 'Change it');
+    }
+    git('vault', 'pull', '-q', '--no-rebase', at('second'), 'main');
+  };
+
+  test('that conflicts is not settled by the next change', () => {
+    merge((vault) => {
+      for (const name of ['host/web1/a', 'group/db/b'])
+        assert.equal(auxcred(['put', '--force', name], vault, { AUXCRED_VAULT: at(vault) }).status, 0);
+    });
+    const conflicts = 'UU fixed/group/db/b.sealed\nUU fixed/host/web1/a.sealed\n';
+    assert.equal(git('vault', 'status', '--porcelain'), conflicts);
+    const { status, stderr } = auxcred(['put', '--force', 'host/web1/a'], 'settled');
+    assert.equal(status, 0);
+    assert.match(
+      stderr,
+      /git did not commit it: a merge left conflicts in fixed\/group\/db\/b\.sealed, fixed\/host\/web1\/a\.sealed\n/,
+    );
+    assert.equal(git('vault', 'status', '--porcelain'), conflicts);
+    git('vault', 'checkout', '-q', '--theirs', 'fixed/group/db/b.sealed');
+    git('vault', 'add', '-A');
+    git('vault', 'commit', '-q', '-m', 'Merge');
+    assert.equal(works(['get', 'host/web1/a']), 'settled');
+    assert.equal(works(['get', 'group/db/b']), 'second');
+  });
+
+  test('that conflicts in vault.toml or an enrollment is told from a mistake in it', () => {
+    const enrolled = 'enrolled/web1.json';
+    for (const path of ['vault.toml', enrolled]) {
+      rmSync(at('vault/.git'), { recursive: true, force: true });
+      rmSync(at('second'), { recursive: true, force: true });
+      mkdirSync(at('vault/enrolled'), { recursive: true });
+      const before = readFileSync(at('vault/vault.toml'), 'utf8');
+      rmSync(at('vault/fixed'), { recursive: true, force: true });
+      merge((vault) => {
+        mkdirSync(at(`${vault}/enrolled`), { recursive: true });
+        writeFileSync(at(`${vault}/${path}`), `${path === enrolled ? '' : before}# by ${vault}\n`);
+      });
+      fails(
+        ['enroll', 'web1'],
+        exitStatus.malformed,
+        /(?:vault\.toml:6|web1\.json:1): a merge left a conflict here\nauxcred: hint: keep one side, or both/,
+      );
+      git('vault', 'merge', '--abort');
+      writeFileSync(at('vault/vault.toml'), before);
+    }
+  });
+});
+
+describe('a vault without its fleet seed, such as a clone', () => {
+  const init = (...args: string[]): string[] => ['init', `--recipient=${recipientOf('identity')}`, ...args];
+
+  test('gets no other one', () => {
+    works(['put', 'host/web1/a'], 'x');
+    renameSync(at('vault/seed.age'), at('kept'));
+    fails(['verify'], exitStatus['not-found'], /there is no fleet seed at .*\nauxcred: hint: copy seed\.age from /);
+    fails(init(), exitStatus.refused, /has fixed secrets or hosts of a fleet seed already.*\n.*copy seed\.age from /);
+    const words = works([...init('--print-words'), `--vault=${at('other')}`]);
+    fails(init('--from-words'), exitStatus.refused, /no secret in .* under the fleet seed of these words/, words);
+    assert.equal(existsSync(at('vault/seed.age')), false);
+    renameSync(at('kept'), at('vault/seed.age'));
+    works(['verify']);
+  });
+
+  test('takes it from its words, in a later epoch too', () => {
+    rmSync(at('vault'), { recursive: true });
+    const words = works(init('--print-words'));
+    writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
+    works(['put', 'host/web1/a'], 'x');
+    writeFileSync(at('vault/vault.toml'), '[host.web1]\nepoch = 2\n');
+    rmSync(at('vault/seed.age'));
+    works(init('--from-words'), words);
+    works(['rekey']);
+    assert.equal(works(['get', 'host/web1/a']), 'x');
+  });
+});
+
 describe('the fleet seed', () => {
   const newKey = (name: string): string => {
     spawnSync('age-keygen', ['-o', at(name)]);
@@ -114,6 +206,15 @@ describe('the fleet seed', () => {
       assert.equal(auxcred(['scopes', 'web1'], '', { AUXCRED_IDENTITY: at(identity) }).stdout, scopes);
     assert.equal(auxcred(['scopes', 'web1']).status, exitStatus['no-recipient']);
     assert.equal(auxcred(['get', 'host/web1/a'], '', { AUXCRED_IDENTITY: at('mine') }).stdout, 'x');
+  });
+
+  test('is encrypted to an ssh key, which is named by its fingerprint', () => {
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', at('second')]);
+    const key = readFileSync(at('second.pub'), 'utf8').trim();
+    const { stderr } = auxcred(['rewrap', `--recipient=${recipientOf('identity')}`, `--recipient=${key}`]);
+    const shown = spawnSync('ssh-keygen', ['-lf', at('second.pub')], { encoding: 'utf8' }).stdout.split(' ')[1] ?? '';
+    assert.ok(stderr.includes(`ssh-ed25519 ${shown} now;`), stderr);
+    assert.equal(auxcred(['verify'], '', { AUXCRED_IDENTITY: at('second') }).status, 0);
   });
 
   test('is encrypted to a plugin and other recipients, by the age program', () => {

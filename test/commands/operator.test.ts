@@ -378,7 +378,8 @@ test('a vault.toml with a mistake names it', () => {
   for (const [text, message] of [
     ['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: did you mean groups\?\n$/],
     ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/],
-    ['[host\n', /vault\.toml:1: it is not TOML/],
+    ['[host\n', /vault\.toml:1: it is not TOML: /],
+    ['[host.a]\n[host.a]\n', /vault\.toml:2: it is not TOML: trying to redefine /],
     ['[host.A]\n', /vault\.toml: "A" is not a name/],
   ] as const) {
     writeFileSync(at('bad/vault.toml'), text);

@@ -51,6 +51,18 @@ describe('verify', () => {
   });
 });
 
+test('verify says how to remove what is left of a host that is gone', () => {
+  works(['put', 'host/web2/a'], 'a');
+  writeFileSync(at('vault/vault.toml'), '[host.web1]\n');
+  fails(
+    ['verify'],
+    exitStatus.malformed,
+    /host\/web2\/a can't be judged: .* knows no host web2 \(.*; auxcred rm --recursive host\/web2 if it is gone\)\n/,
+  );
+  works(['rm', '--recursive', '--force', 'host/web2']);
+  works(['verify']);
+});
+
 test('verify names what is not a file, and does not hang', () => {
   for (const name of ['a', 'fifo', 'zero', 'loop']) works(['put', `host/web1/${name}`], name);
   for (const name of ['fifo', 'zero', 'loop']) rmSync(file(`host/web1/${name}`));
@@ -91,6 +103,12 @@ describe('import', () => {
       /empty: the secret is empty\n.*imported 1 of 2/,
     );
     assert.equal(works(['get', 'host/web2/web']), 'hunter2');
+  });
+
+  test('has the status of the import itself with --dry-run', () => {
+    works(['import', '--dry-run', at('files'), 'host/web1']);
+    works(['import', at('files'), 'host/web1']);
+    fails(['import', '--dry-run', at('files'), 'host/web1'], exitStatus.vault, /web: host\/web1\/web exists/);
   });
 
   test('imports no two secrets under one name', () => {
@@ -142,5 +160,19 @@ describe('a new epoch', () => {
     writeFileSync(at('vault/vault.toml'), 'host = { web1 = { groups = ["db"] } }\n');
     fails(['rekey', '--next', 'host/web1'], exitStatus.refused, /is written in a way that auxcred can.t edit/);
     assert.equal(settings(), 'host = { web1 = { groups = ["db"] } }\n');
+  });
+
+  test('--next changes nothing unless it can raise every scope and open the fleet seed', () => {
+    works(['put', 'host/web1/a'], 'a');
+    const settings = (): string => readFileSync(at('vault/vault.toml'), 'utf8');
+    const before = settings();
+    fails(['rekey', '--next', 'host/web1', 'group/nope'], exitStatus['not-found'], /knows no group nope/);
+    assert.equal(settings(), before);
+    const keyless = auxcred(['rekey', '--next', 'host/web1'], '', { AUXCRED_IDENTITY: at('nowhere') });
+    assert.equal(keyless.status, exitStatus['no-recipient'], keyless.stderr);
+    assert.equal(settings(), before);
+    works(['rekey', '--next', 'host/web1', 'host/web1/']);
+    assert.equal(settings(), before.replace('[host.web1]\n', '[host.web1]\nepoch = 2\n'));
+    works(['verify']);
   });
 });

@@ -169,6 +169,7 @@ const mistakes: readonly [string, RegExp, number | undefined][] = [
   ['secret = 3', /a table is expected here/, undefined],
   ['[secret]\na = 3', /a table is expected here/, undefined],
   ['[secret.a]\nunits = [', /it is not TOML/, 2],
+  ['[secret.a]\n<<<<<<< HEAD\nkind = "hex"\n=======\nkind = "uuid"\n>>>>>>> b\n', /a merge left a conflict here/, 2],
   [
     '[secret.a]\nunits = ["a.service"]\n[secret.b]\ncredential = "a"\nunits = ["a.service"]',
     /a.service gets a under the id a already/,

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
+import { enrollCommand, sealCommand } from '../../src/vault/over-ssh.ts';
 import {
   alsoHost,
   at,
@@ -193,9 +194,20 @@ describe('a push without a manifest', () => {
   test('says so, and removes none if its folder is not where vault.toml says', () => {
     makeHost('bare');
     withSettings(alsoHost('bare'), () => {
-      assert.match(pushed('bare').stderr, /bare: its manifest is not sent: --manifest brings web\.toml\n/);
+      const { stderr } = pushed('bare');
+      assert.match(stderr, /bare: its manifest is not sent: --manifest brings web\.toml\n/);
+      assert.match(
+        stderr,
+        /as ssh found it; ssh root@bare auxcred enroll \| auxcred enroll bare --from=- adds its TPM\n/,
+      );
       pushed('bare', '--manifest');
       assert.doesNotMatch(pushed('bare').stderr, /manifest/);
+      mkdirSync(at('vault/hosts/bare'), { recursive: true });
+      writeFileSync(at('vault/hosts/bare/more.toml'), '');
+      pushed('bare', '--manifest');
+      rmSync(at('vault/hosts/bare'), { recursive: true });
+      assert.match(pushed('bare').stderr, /bare: its manifest is not sent: --manifest removes more\.toml\n/);
+      pushed('bare', '--manifest');
     });
     withSettings(alsoHost('bare', 'groups = ["db"]\nmanifest = ["hots/bare"]\n'), () => {
       const [code, message] = failureOf(pushed('bare', '--manifest'));
@@ -213,4 +225,44 @@ describe('a push without a manifest', () => {
       );
     });
   });
+});
+
+test('a renamed host gets the seeds of its new name by the command that the refusal names', () => {
+  makeHost('before');
+  withSettings(alsoHost('before'), () => pushed('before', '--manifest'));
+  renameSync(at('before'), at('after'));
+  writeFileSync(at('after/etc/hostname'), 'after\n');
+  withSettings(alsoHost('after'), () => {
+    const { rows } = pushed('after', '--manifest');
+    assert.equal(rows[0]?.failure?.message, 'after is sealed as host/before');
+    const { hint = '' } = rows[0].failure;
+    assert.match(hint, /auxcred scopes after \| ssh root@after auxcred seal --replace --scopes=-, then push again$/);
+    works(['seal', '--replace', '--scopes=-', `--root=${at('after')}`], works(operator('scopes', 'after')));
+    assert.equal(pushed('after', '--manifest').status, 0);
+    assert.equal(works(['get', 'session', `--root=${at('after')}`]), works(operator('get', 'session', '--host=after')));
+  });
+});
+
+test('a push that was told to attest names the option, not a setting that would not help', () => {
+  const hint = (...args: string[]): string | undefined => pushed('web1', ...args).rows[0]?.failure?.hint;
+  assert.match(hint('--require-attestation') ?? '', /or push to it without --require-attestation$/);
+  withSettings(
+    (text) => `require-attestation = true\n${text}`,
+    () => {
+      assert.match(hint() ?? '', /or require-attestation = false there$/);
+    },
+  );
+});
+
+test('a command for a host goes through sudo if its login is not root, and has what seals it', () => {
+  const host = { name: 'web1', withKey: 'tpm2', pcrs: [4, 7] } as const;
+  assert.equal(
+    enrollCommand({ ...host, target: 'admin@web1' }, '--replace'),
+    'ssh admin@web1 sudo -n auxcred enroll | auxcred enroll web1 --replace --from=-',
+  );
+  assert.equal(
+    sealCommand({ ...host, target: 'ssh://root@[2001:db8::1]:22' }),
+    "auxcred scopes web1 | ssh 'ssh://root@[2001:db8::1]:22' auxcred seal --scopes=- --with-key=tpm2 --tpm2-pcrs=4+7",
+  );
+  assert.match(enrollCommand({ ...host, target: 'web1' }), /^ssh web1 auxcred enroll /);
 });

@@ -80,6 +80,26 @@ describe('copy', () => {
     assert.equal(pushed('web1', '--manifest').rows[0]?.result, 'nothing to do');
   });
 
+  test('refuses a manifest with errors, and warns of a secret that the vault lacks', () => {
+    const more = at('vault/all/more.toml');
+    const copied = (...args: string[]): ReturnType<typeof auxcred> => auxcred(operator('copy', 'web1', ...args));
+    try {
+      mkdirSync(at('unsound'));
+      writeFileSync(more, '[secret.bad]\nkind = "hexx"\n');
+      const { status, stderr } = copied(`--to=${at('unsound')}`);
+      assert.equal(status, exitStatus['invalid-manifest']);
+      assert.match(stderr, /more\.toml:2: .*hexx.*\n.*did you mean hex\?\n(?:.*\n)*.*auxcred check --host=web1/);
+      assert.deepEqual(readdirSync(at('unsound')), []);
+      assert.equal(copied('--by-configuration').status, 0);
+      writeFileSync(more, '[secret.absent]\nkind = "fixed"\nunits = ["web.service"]\n');
+      const lacking = copied();
+      assert.equal(lacking.status, 0, lacking.stderr);
+      assert.match(lacking.stderr, /warning: with these files alone, web1 can't deliver .* no host\/web1\/absent in /);
+    } finally {
+      rmSync(more);
+    }
+  });
+
   test("the new root's own group gets the seeds, and a link out of the root is not followed", () => {
     mkdirSync(at('linked/etc'), { recursive: true });
     writeFileSync(at('linked/etc/group'), `auxcred:x:${String(process.getgid?.() ?? 0)}:\n`);

@@ -124,6 +124,6 @@ describe('a hostile host', () => {
           'echo "REMOTE HOST IDENTIFICATION HAS CHANGED" >&2; echo "Host key verification failed." >&2; exit 255',
         ),
     ).rows[0]?.failure;
-    assert.match(port?.hint ?? '', /ssh-keygen -R '\[web1\]:2222'; ssh ssh:\/\/admin@web1:2222 auxcred enroll/);
+    assert.match(port?.hint ?? '', /ssh-keygen -R '\[web1\]:2222'; ssh ssh:\/\/admin@web1:2222 sudo -n auxcred enroll/);
   });
 });

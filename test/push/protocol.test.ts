@@ -31,7 +31,12 @@ describe('the protocol', () => {
   };
   const request: Request = {
     purpose: 'receive',
-    seeds: { length: 3, keepSealing: true, replaces: new Map([['host/web1', new Uint8Array(16)]]) },
+    seeds: {
+      length: 3,
+      keepSealing: true,
+      device: 'swtpm:path=/run/tpm',
+      replaces: new Map([['host/web1', new Uint8Array(16)]]),
+    },
     fixed: [{ name: 'host/web1/wifi', length: 161 }],
     removeFixed: ['group/db/old'],
     manifest: [{ name: 'web.toml', length: 0 }],

@@ -1,0 +1,27 @@
+/** Commands to type, in the hints about a host of the vault. */
+import type { VaultHost } from './vault.ts';
+
+/** Quotes for a shell: a destination contains no quotes, but may contain brackets. */
+export const quotedTarget = (target: string): string => (/[[\]]/.test(target) ? `'${target}'` : target);
+
+/** A command of auxcred on a host, through sudo if the login is not root's. */
+function overSsh(target: string, command: string): string {
+  const [, user = 'root'] = /^(?:ssh:\/\/)?([^@]+)@/.exec(target) ?? [];
+  return `ssh ${quotedTarget(target)} ${user === 'root' ? '' : 'sudo -n '}auxcred ${command}`;
+}
+
+/** Enrolls a host. */
+export const enrollCommand = ({ name, target }: Pick<VaultHost, 'name' | 'target'>, ...options: string[]): string =>
+  `${overSsh(target, 'enroll')} | auxcred enroll ${[name, ...options].join(' ')} --from=-`;
+
+/** Gives a host its seeds anew, sealed as vault.toml says, as far as a command of one line can. */
+export function sealCommand(
+  { name, target, withKey, pcrs }: Pick<VaultHost, 'name' | 'target' | 'withKey' | 'pcrs'>,
+  ...options: string[]
+): string {
+  const sealing = [
+    ...(withKey === 'host' ? [] : [`--with-key=${withKey}`]),
+    ...(pcrs.length === 0 ? [] : [`--tpm2-pcrs=${pcrs.join('+')}`]),
+  ];
+  return `auxcred scopes ${name} | ${overSsh(target, ['seal', ...options, '--scopes=-', ...sealing].join(' '))}`;
+}
