@@ -4,10 +4,15 @@ import { parseScopes } from '../seeds/payload.ts';
 import type { Scope } from '../seeds/scope.ts';
 import { mostWordBytes, seedOfWords } from '../seeds/words.ts';
 import { readInput } from '../system/input.ts';
+import { isTerminal } from '../system/terminals.ts';
+import { askSecret } from '../terminal/prompt.ts';
 
-/** The seed that `--seed-file=` names; `-` is standard input. The caller wipes it. @throws Failure `usage` */
+/**
+ * The seed that `--seed-file=` names; `-` is standard input. The caller wipes it.
+ * @throws Failure `usage`
+ */
 export function seedIn(file: string): Uint8Array {
-  const bytes = readInput(file, mostWordBytes);
+  const bytes = wordsIn(file, '--seed-file=FILE reads them from a file');
   if (bytes.length === seedLength) return bytes;
   try {
     return seedOfWords(new TextDecoder().decode(bytes));
@@ -15,6 +20,14 @@ export function seedIn(file: string): Uint8Array {
     bytes.fill(0);
   }
 }
+
+/**
+ * What a file has in place of 24 words; `-` is standard input, which is asked for them if it is a terminal. The caller
+ * wipes it.
+ * @throws Failure `usage`
+ */
+export const wordsIn = (file: string, hint: string): Uint8Array =>
+  file === '-' && isTerminal(0) ? askSecret('24 words', hint) : readInput(file, mostWordBytes);
 
 /** The scopes that `--scopes=` names; `-` is standard input. The caller wipes them. @throws Failure `malformed` */
 export function scopesIn(file: string): Scope[] {
