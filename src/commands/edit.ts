@@ -6,6 +6,7 @@ import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
+import { spawnProblem } from '../system/child.ts';
 import { readIfPresent } from '../system/files.ts';
 import { say, warn } from '../terminal/say.ts';
 
@@ -53,7 +54,7 @@ function edited(before: Uint8Array, path: string): Uint8Array {
       stdio: 'inherit',
     });
     if (error)
-      throw new Failure('system', `the editor ${editor} can't be run: ${error.message}`, {
+      throw new Failure('system', `the editor ${editor} can't be run: ${spawnProblem(error)}`, {
         hint: 'EDITOR=nano auxcred edit ...',
       });
     if (status !== 0)

@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
 import { longestMessage } from '../attestation/messages.ts';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
+import { spawnProblem } from '../system/child.ts';
 import { printable } from '../system/printable.ts';
 import { waysOut } from '../system/ways-out.ts';
 import type { Ask } from './attestation.ts';
@@ -168,7 +169,7 @@ class Connection {
 }
 
 const notRun = (program: string, error: unknown): Failure =>
-  new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, {
+  new Failure('system', `${program} can't be run: ${error instanceof Error ? spawnProblem(error) : ''}`, {
     hint: `${waysOut().install('ssh')}, or ssh = ["PROGRAM"] in vault.toml`,
   });
 

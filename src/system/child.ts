@@ -52,13 +52,16 @@ export async function runChild(command: readonly string[], { env, files = [], ou
   }
 }
 
+/** Why a program could not be started. */
+export const spawnProblem = (error: NodeJS.ErrnoException): string =>
+  error.code === 'ENOENT' ? 'there is no such program' : error.message;
+
 /** @throws Failure `not-found`, `system` */
 async function ended(child: ChildProcess, program: string): Promise<Ending> {
   return await new Promise<Ending>((resolve, reject) => {
     child.once('error', (error: NodeJS.ErrnoException) => {
-      const missing = error.code === 'ENOENT';
-      const why = missing ? 'there is no such program' : error.message;
-      reject(new Failure(missing ? 'not-found' : 'system', `${program} can't be run: ${why}`, { cause: error }));
+      const code = error.code === 'ENOENT' ? 'not-found' : 'system';
+      reject(new Failure(code, `${program} can't be run: ${spawnProblem(error)}`, { cause: error }));
     });
     child.once('exit', (status, signal) => {
       resolve(signal === null ? { status: status ?? 1 } : { signal });
