@@ -54,7 +54,9 @@ describe('a question at a terminal', () => {
       ['seal', `--root=${at('web3')}`, '--no-recovery', '--name=web3', '--seed-file=-'],
       environment(),
     );
-    await answers(/24 words: /, [words, '\r'], call);
+    // Pasted from several lines.
+    await answers(/24 words: /, [`${words.slice(0, 40)}\r${words.slice(40, 80)}\r`], call);
+    await answers(/24 words, from word 11 on: /, [words.slice(80), '\r'], call);
     await ended(call);
     assert.doesNotMatch(call.said(), /abandon/);
     assert.equal(works(['unseal', `--root=${at('web3')}`, '--reveal']), `${words}\n`);
