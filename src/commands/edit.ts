@@ -6,8 +6,8 @@ import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
-import { spawnProblem } from '../system/child.ts';
 import { readIfPresent } from '../system/files.ts';
+import { spawnProblem } from '../system/programs.ts';
 import { say, warn } from '../terminal/say.ts';
 
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; creates it if it does not exist. */

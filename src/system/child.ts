@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Failure } from '../failure.ts';
+import { spawnProblem } from './programs.ts';
 
 /** What a user, a service manager or a parent may send, and what a command may have a use for. */
 const passedOn = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGCONT'] as const;
@@ -51,10 +52,6 @@ export async function runChild(command: readonly string[], { env, files = [], ou
     for (const { signal, relay } of relays) process.removeListener(signal, relay);
   }
 }
-
-/** Why a program could not be started. */
-export const spawnProblem = (error: NodeJS.ErrnoException): string =>
-  error.code === 'ENOENT' ? 'there is no such program' : error.message;
 
 /** @throws Failure `not-found`, `system` */
 async function ended(child: ChildProcess, program: string): Promise<Ending> {
