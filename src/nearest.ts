@@ -1,9 +1,10 @@
-/** The hint `did you mean ...?` for the nearest choice, if one is at most two edits away. */
+/** The hint `did you mean ...?` for the nearest choice, if one is at most two edits away; of equally near ones, what goes on from it. */
 export function nearest(word: string, choices: readonly string[]): string | undefined {
+  const continues = (choice: string): boolean => choice.startsWith(word.toLowerCase());
   const [best] = choices
     .map((choice) => ({ choice, distance: edits(word.toLowerCase(), choice) }))
     .filter(({ distance }) => distance <= 2)
-    .sort((a, b) => a.distance - b.distance);
+    .sort((a, b) => a.distance - b.distance || Number(continues(b.choice)) - Number(continues(a.choice)));
   return best && `did you mean ${best.choice}?`;
 }
 

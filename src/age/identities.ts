@@ -106,7 +106,9 @@ async function openWithIdentities(
     try {
       return await openWith(bytes, identity, key);
     } catch (error) {
-      failures.push(`${identity}: ${messageOf(error)}`);
+      // The failure of openAgeFile speaks of this machine's keys.
+      const isOther = error instanceof Failure && error.code === 'no-recipient';
+      failures.push(`${identity}: ${isOther ? "it matches none of the file's recipients" : messageOf(error)}`);
       if (error instanceof Failure && error.code === 'malformed') damage ??= error;
     } finally {
       key.fill(0);

@@ -173,10 +173,14 @@ function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
   return parseReleases(snapshot, hostScope(scopes));
 }
 
-/** Refuses an old seeds.age that somebody restored. @throws Failure `older` */
-export function refuseOldSeeds(counter: number, recorded: number): void {
+/**
+ * Refuses an old seeds.age that somebody restored.
+ * @param way - the command that accepts it
+ * @throws Failure `older`
+ */
+export function refuseOldSeeds(counter: number, recorded: number, way = 'auxcred provision --accept-older'): void {
   if (counter >= recorded) return;
   throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was active`, {
-    hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older',
+    hint: `put the newer one back; if this one is meant, ${way}`,
   });
 }

@@ -7,6 +7,7 @@ import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
 import { readIfPresent } from '../system/files.ts';
+import { spawnProblem } from '../system/programs.ts';
 import { say, warn } from '../terminal/say.ts';
 
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; creates it if it does not exist. */
@@ -53,7 +54,7 @@ function edited(before: Uint8Array, path: string): Uint8Array {
       stdio: 'inherit',
     });
     if (error)
-      throw new Failure('system', `the editor ${editor} can't be run: ${error.message}`, {
+      throw new Failure('system', `the editor ${editor} can't be run: ${spawnProblem(error)}`, {
         hint: 'EDITOR=nano auxcred edit ...',
       });
     if (status !== 0)

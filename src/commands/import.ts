@@ -8,8 +8,8 @@ import { largestValue } from '../fixed/file.ts';
 import { type FixedName, nameText, pathProblem } from '../fixed/name.ts';
 import type { OtherVault } from '../other-vaults/protocol.ts';
 import { readFileWithin } from '../system/files.ts';
-import { firstLine } from '../system/input.ts';
-import { counted, say } from '../terminal/say.ts';
+import { firstLine, isWholeLine } from '../system/input.ts';
+import { counted, say, warn } from '../terminal/say.ts';
 
 /**
  * `auxcred import VAULT DESTINATION [NAME...]`: imports secrets from another vault, or the files of a folder as they
@@ -36,14 +36,22 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
     { scope, path: [path, name.normalize('NFC')].filter((part) => part !== '').join('/') },
   ]);
   const taken = new Map<string, string>();
+  const wholeLines: string[] = [];
   const done = await withSeeds(
     place,
     options,
-    (open) => targets.filter((one) => isTaken(one, { open, taken, source, options })).length,
+    (open) => targets.filter((one) => isTaken(one, { open, taken, wholeLines, source, options })).length,
   );
   const status = done === names.length ? 0 : exitStatus.vault;
   if (options.flag('dry-run')) return status;
   say(`imported ${String(done)} of ${counted(names.length, 'secret')} from ${from} to ${to}`);
+  const [first] = wholeLines;
+  if (first !== undefined)
+    warn(
+      `${first}${wholeLines.length === 1 ? ' is' : ` and ${counted(wholeLines.length - 1, 'other')} are each`} one line that ` +
+        'ends with a newline, which is now part of the secret',
+      '--line --force takes the first line without its newline',
+    );
   if (done > 0) commit(place, `Import ${counted(done, 'secret')} from ${from}`);
   return status;
 }
@@ -53,12 +61,14 @@ interface Import {
   readonly open: OpenPlace;
   /** Secrets imported so far: their names in the vault, by their names here. */
   readonly taken: Map<string, string>;
+  /** Those of them that are a line with its newline. */
+  readonly wholeLines: string[];
   readonly source: Pick<OtherVault, 'get'>;
   readonly options: Options;
 }
 
 /** Imports one secret. @returns false if that failed, after printing why */
-function isTaken([name, target]: [string, FixedName], { open, taken, source, options }: Import): boolean {
+function isTaken([name, target]: [string, FixedName], { open, taken, wholeLines, source, options }: Import): boolean {
   try {
     refuseTarget(target, { open, taken, options });
     taken.set(nameText(target), name);
@@ -69,6 +79,7 @@ function isTaken([name, target]: [string, FixedName], { open, taken, source, opt
     const value = source.get({ name, options: {}, host: undefined });
     try {
       open.folder.write(target, options.flag('line') ? firstLine(value) : value, open);
+      if (!options.flag('line') && isWholeLine(value)) wholeLines.push(nameText(target));
     } finally {
       value.fill(0);
     }
@@ -81,7 +92,7 @@ function isTaken([name, target]: [string, FixedName], { open, taken, source, opt
 }
 
 /** @throws Failure if a secret can't or must not become `target` */
-function refuseTarget(target: FixedName, { open, taken, options }: Omit<Import, 'source'>): void {
+function refuseTarget(target: FixedName, { open, taken, options }: Omit<Import, 'source' | 'wholeLines'>): void {
   const problem = pathProblem(target.path);
   if (problem !== undefined)
     throw new Failure('usage', `its name can't be a fixed secret's: ${problem}`, {

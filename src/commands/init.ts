@@ -3,14 +3,12 @@ import { existsSync } from 'node:fs';
 import { encryptTo } from '../age/identities.ts';
 import { utf8 } from '../bytes.ts';
 import { chosenLock } from '../cli/chosen-lock.ts';
+import { wordsIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
-import { mostWordBytes, seedOfWords, wordsOf } from '../seeds/words.ts';
+import { seedOfWords, wordsOf } from '../seeds/words.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
-import { readInput } from '../system/input.ts';
-import { isTerminal } from '../system/terminals.ts';
-import { askSecret } from '../terminal/prompt.ts';
 import { handOut, say, warn } from '../terminal/say.ts';
 import { refuseNewSeed, refuseOtherSeed } from '../vault/fleet-seed.ts';
 import { startRepository, sweepVault } from '../vault/git.ts';
@@ -77,9 +75,7 @@ function showWords(seed: Uint8Array): void {
 }
 
 function givenWords(): string {
-  const bytes = isTerminal(0)
-    ? askSecret('24 words', 'auxcred init --from-words < FILE')
-    : readInput('-', mostWordBytes);
+  const bytes = wordsIn('-', 'auxcred init --from-words < FILE');
   const words = new TextDecoder().decode(bytes);
   bytes.fill(0);
   return words;

@@ -4,7 +4,7 @@ import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
 import { nameText } from '../fixed/name.ts';
-import { readInput } from '../system/input.ts';
+import { isWholeLine, readInput } from '../system/input.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { say, warn } from '../terminal/say.ts';
@@ -42,8 +42,7 @@ function givenValue(options: Options, name: string): Uint8Array {
   if (isTyped) say(`${name}: end the input with ^D on a line of its own`);
   if (options.flag('line')) return readInput(file ?? '-', largestValue, 'line');
   const bytes = readInput(file ?? '-', largestValue);
-  const lines = bytes.filter((byte) => byte === 0x0a).length;
-  if (lines === 1 && bytes.at(-1) === 0x0a)
+  if (isWholeLine(bytes))
     warn(
       `${name} is one line that ends with a newline, which is now part of it`,
       '--line takes the first line without its newline',

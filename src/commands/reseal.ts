@@ -154,7 +154,9 @@ async function presentSeeds(paths: Paths, options: Options): Promise<Pick<Opened
     return { payload: givenPayload(scopes, activeSnapshot(paths, scopes), options), srk: undefined, policy: undefined };
   if (options.list('identity').length > 0) {
     const { payload, policy } = await recovered(paths, options.list('identity'));
-    if (!acceptOlder) refuseOldSeeds(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
+    // The machine itself may not open them, so provision could not accept them.
+    const way = 'auxcred reseal --accept-older --identity=FILE';
+    if (!acceptOlder) refuseOldSeeds(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0, way);
     return { payload, srk: undefined, policy };
   }
   const { payload, counter, srk, policy } = await openPinnedSeeds(paths, {

@@ -29,7 +29,11 @@ export async function run(argv: readonly string[]): Promise<number> {
   const options = new Options('run', end === -1 ? argv : argv.slice(0, end));
   const command = end === -1 ? [] : argv.slice(end + 1);
   const [operand] = options.operands;
-  if (operand !== undefined) throw options.lacks('-- before its command', `auxcred run -- ${operand}`);
+  if (operand !== undefined && end === -1) throw options.lacks('-- before its command', `auxcred run -- ${operand}`);
+  if (operand !== undefined)
+    throw new Failure('usage', `run takes nothing but options before --, and ${JSON.stringify(operand)} is none`, {
+      hint: `--file=${operand} or --env=NAME=${operand} gives the command a secret of that name`,
+    });
   if (command.length === 0 || command[0] === '') throw options.lacks('a command', 'auxcred run --file=NAME -- COMMAND');
   const files = options.list('file').map((text) => wishIn(text, 'file', text));
   const variables = options.list('env').map((text) => wishIn(text, 'env', undefined));

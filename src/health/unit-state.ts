@@ -1,5 +1,6 @@
 /** The state of units according to systemd: those with secrets, and auxcred's own. */
 import { failureOf, failureProperties } from '../provision/unit-jobs.ts';
+import { journalEntries } from '../system/journal-entries.ts';
 import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 
@@ -38,7 +39,7 @@ export function unitStates(declared: readonly string[]): UnitState[] {
   const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
   const known = unitProperties(
     [...declared.filter((unit) => !isTemplate(unit)), ...instances],
-    ['LoadState', ...failureProperties, 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic'],
+    ['LoadState', ...failureProperties, 'InvocationID', 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic'],
   );
   return [
     ...known.map(({ unit, values }): UnitState => {
@@ -49,7 +50,7 @@ export function unitStates(declared: readonly string[]): UnitState[] {
         declared: declared.includes(unit) ? unit : (templateOf(unit) ?? unit),
         state,
         lacksSecret:
-          ((state === 'failed' || state === 'waits') && lacksSecret(values)) ||
+          ((state === 'failed' || state === 'waits') && (lacksSecret(values) || lackedSecret(unit, values))) ||
           (state === 'stopped' && lacksFile(values)),
         failure: failureOf(unit, values),
       };
@@ -68,6 +69,18 @@ const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
     /auxcred(?:\.cjs)? stage [^;]*;.*?status=[1-9]/.test(before)
   );
 };
+
+/** The `MESSAGE_ID` of the end of a unit's process (systemd's sd-messages.h). */
+const processExit = '98e322203f7a4ed290d09fe03c09fe15';
+
+/** The journal knows how a command before the service ended; systemd forgets it with each daemon-reload. */
+function lackedSecret(unit: string, values: ReadonlyMap<string, string>): boolean {
+  const isKnown = values.get('ExecMainStatus') !== '0' || /status=[1-9]/.test(values.get('ExecStartPre') ?? '');
+  if (isKnown || values.get('Result') !== 'exit-code') return false;
+  const invocation = `INVOCATION_ID=${values.get('InvocationID') ?? ''}`;
+  const ends = journalEntries('--boot', '_PID=1', `MESSAGE_ID=${processExit}`, `UNIT=${unit}`, invocation);
+  return ends.some((entry) => entry.field('EXIT_STATUS') === '243');
+}
 
 /** Its file (`delivery = "file"`) was missing when it was to start: `AssertPathExists=`. */
 const lacksFile = (values: ReadonlyMap<string, string>): boolean =>

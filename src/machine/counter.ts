@@ -44,6 +44,21 @@ export async function counterOf(
   }
 }
 
+/** Whether the TPM has a counter at `index`, which another one may have had; false if that can't be known. */
+export async function hasCounter(device: string | undefined, index: number): Promise<boolean> {
+  try {
+    const tpm = await openTpm(device);
+    try {
+      return (await counterAt(tpm, index, undefined)) !== undefined;
+    } finally {
+      await tpm.close();
+    }
+  } catch (error) {
+    if (!(error instanceof Failure)) throw error;
+    return false;
+  }
+}
+
 async function newCounter(
   tpm: Tpm,
   srk: RecordedSrk | undefined,

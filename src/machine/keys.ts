@@ -11,6 +11,7 @@ import { credsLockOf, type Sealing } from '../seeds/payload.ts';
 import { isWithinReach, policiesOf, policiesText } from '../seeds/policies.ts';
 import type { Locks } from '../seeds/seal.ts';
 import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
+import { isUnderHostSecret } from '../system/host-credential.ts';
 import type { Paths } from '../system/paths.ts';
 import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts';
 import { say, warn } from '../terminal/say.ts';
@@ -48,7 +49,7 @@ export interface SealedIdentity {
 /**
  * This machine's identity, or a new one, encrypted as `sealing` says. An existing identity is kept, so that its newly
  * encrypted file opens both the old and the new seeds.
- * @throws Failure `system`
+ * @throws Failure `system`, and `no-tpm` if PCRs would not be bound
  */
 export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<SealedIdentity> {
   const { sealed } = openersOf(paths, sealing.device).keys;
@@ -58,7 +59,14 @@ export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<Se
   });
   const identity = known ?? utf8(`${await generateX25519Identity()}\n`);
   try {
-    const credential = await encryptCredential(paths.root, hostKeyCredentials.sealed, identity, credsLockOf(sealing));
+    const lock = credsLockOf(sealing);
+    const credential = await encryptCredential(paths.root, hostKeyCredentials.sealed, identity, lock);
+    if (lock.pcrs.length > 0 && isUnderHostSecret(credential))
+      throw new Failure('no-tpm', `systemd-creds finds no TPM, so it would not bind PCR ${lock.pcrs.join('+')}`, {
+        hint:
+          'systemd-analyze has-tpm2 says what it lacks; without --tpm2-pcrs=, for a sealed seed with --no-tpm2-pcrs, ' +
+          "systemd's host key alone opens the seed",
+      });
     const open = async (): Promise<Uint8Array> =>
       await decryptCredential(paths.root, hostKeyCredentials.sealed, credential, sealing.device);
     return { recipient: await identityToRecipient(new TextDecoder().decode(identity).trim()), credential, open };

@@ -37,7 +37,7 @@ import { say, warn } from '../terminal/say.ts';
 import { counterText } from '../tpm2/nv-counter.ts';
 import type { PcrValues } from '../tpm2/policy.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
-import { caughtUp, counterOf, raised } from './counter.ts';
+import { caughtUp, counterOf, hasCounter, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
 import { openersOf } from './openers.ts';
 import { saySealed, sayUnconfigured } from './sealing-report.ts';
@@ -123,12 +123,16 @@ export async function sealMachine(
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
   saySealed(paths, payload);
   sayUnconfigured(paths, pinsOf(scopes, sealing.device, counter && { index: counter.index, start: counter.value }));
-  if (before?.counter && before.counter.index !== counter?.index)
-    say(
-      `the TPM's counter ${counterText(before.counter.index)} is no longer used; tpm2_nvundefine -C o ` +
-        `${counterText(before.counter.index)} removes it`,
-    );
+  if (before?.counter && before.counter.index !== counter?.index) await sayUnused(before.counter.index, before.device);
   return counter && { ...counter, start: counter.value, value: counter.value + raise };
+}
+
+/** Says how to remove a counter, unless it was in a TPM that is no longer here. */
+async function sayUnused(index: number, device: string | undefined): Promise<void> {
+  if (await hasCounter(device, index))
+    say(
+      `the TPM's counter ${counterText(index)} is no longer used; tpm2_nvundefine -C o ${counterText(index)} removes it`,
+    );
 }
 
 /**

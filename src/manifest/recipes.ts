@@ -1,3 +1,4 @@
+import { isKeyKind } from '../derive/kind.ts';
 import { isFirst, parsePeriod, periodAt, periodBefore } from '../derive/period.ts';
 import type { Derived, Fixed, FixedLookup, Hashed, Recipe } from '../derive/recipe.ts';
 import { scopeParts } from '../derive/tree.ts';
@@ -62,11 +63,24 @@ export class Recipes {
     return part === 'public' ? { form: 'public', of: recipe } : previousOf(recipe);
   }
 
+  /** For the id of what a unit gets beside a secret: it has no name of its own. */
+  #partHint(id: string): string | undefined {
+    const [, name = '', part = ''] = /^(.+)\.(pub|public|previous)$/.exec(id) ?? [];
+    const content = this.#declarations.get(name)?.content;
+    if (content?.form !== 'derived') return undefined;
+    if (part === 'previous')
+      return content.rotate === undefined
+        ? `auxcred get ${name} --generation=N prints an earlier value`
+        : `auxcred get ${name} --at=PERIOD prints an earlier value`;
+    return isKeyKind(content.options.kind) ? `auxcred public ${name} prints the public half` : undefined;
+  }
+
   #make(name: string): Recipe {
     const declaration = this.#declarations.get(name);
     if (!declaration)
       throw new Failure('not-found', `no secret ${name} is declared`, {
-        hint: nearest(name, [...this.#declarations.keys()]) ?? 'auxcred ls shows those that are',
+        hint:
+          this.#partHint(name) ?? nearest(name, [...this.#declarations.keys()]) ?? 'auxcred ls shows those that are',
       });
     const { content } = declaration;
     switch (content.form) {

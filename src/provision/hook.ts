@@ -3,7 +3,7 @@ import { configurationOf } from '../system/configuration.ts';
 import { type Objection, objectionTo } from '../system/held-folder.ts';
 import { withMemoryFile } from '../system/memory-file.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { programs } from '../system/programs.ts';
+import { programs, spawnProblem } from '../system/programs.ts';
 import type { Hook } from './provision.ts';
 
 const hookTime = 60_000;
@@ -45,9 +45,13 @@ export const runHook: Hook = ({ name, hook, units }, { before, after }) => {
         timeout: hookTime,
         killSignal: 'SIGKILL',
       });
-      if (error !== undefined) throw new Failure('hook', `${command} can't run: ${error.message}`);
+      if (error !== undefined) throw new Failure('hook', `${command} ${hookProblem(error)}`);
       if (signal !== null) throw new Failure('hook', `${command} was ended by ${signal}`);
       if (status !== 0) throw new Failure('hook', `${command} failed with status ${String(status)}`);
     });
   });
 };
+
+/** Why a hook did not end by itself. */
+export const hookProblem = (error: NodeJS.ErrnoException): string =>
+  error.code === 'ETIMEDOUT' ? `did not end within ${String(hookTime / 1000)} s` : `can't run: ${spawnProblem(error)}`;

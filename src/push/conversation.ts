@@ -5,6 +5,7 @@ import type { Readable, Writable } from 'node:stream';
 import { longestMessage } from '../attestation/messages.ts';
 import { exitStatus, Failure, failureCodes } from '../failure.ts';
 import { printable } from '../system/printable.ts';
+import { spawnProblem } from '../system/programs.ts';
 import { waysOut } from '../system/ways-out.ts';
 import { enrollCommand, quotedTarget } from '../vault/over-ssh.ts';
 import type { Ask } from './attestation.ts';
@@ -169,7 +170,7 @@ class Connection {
 }
 
 const notRun = (program: string, error: unknown): Failure =>
-  new Failure('system', `${program} can't be run: ${error instanceof Error ? error.message : ''}`, {
+  new Failure('system', `${program} can't be run: ${error instanceof Error ? spawnProblem(error) : ''}`, {
     hint: `${waysOut().install('ssh')}, or ssh = ["PROGRAM"] in vault.toml`,
   });
 

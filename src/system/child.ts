@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { constants } from 'node:os';
 import { Failure } from '../failure.ts';
+import { spawnProblem } from './programs.ts';
 
 /** What a user, a service manager or a parent may send, and what a command may have a use for. */
 const passedOn = ['SIGTERM', 'SIGHUP', 'SIGINT', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2', 'SIGCONT'] as const;
@@ -56,9 +57,8 @@ export async function runChild(command: readonly string[], { env, files = [], ou
 async function ended(child: ChildProcess, program: string): Promise<Ending> {
   return await new Promise<Ending>((resolve, reject) => {
     child.once('error', (error: NodeJS.ErrnoException) => {
-      const missing = error.code === 'ENOENT';
-      const why = missing ? 'there is no such program' : error.message;
-      reject(new Failure(missing ? 'not-found' : 'system', `${program} can't be run: ${why}`, { cause: error }));
+      const code = error.code === 'ENOENT' ? 'not-found' : 'system';
+      reject(new Failure(code, `${program} can't be run: ${spawnProblem(error)}`, { cause: error }));
     });
     child.once('exit', (status, signal) => {
       resolve(signal === null ? { status: status ?? 1 } : { signal });

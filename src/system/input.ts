@@ -39,3 +39,7 @@ export function firstLine(bytes: Uint8Array): Uint8Array {
   const end = bytes.indexOf(newline);
   return end === -1 ? bytes : bytes.subarray(0, bytes[end - 1] === 0x0d ? end - 1 : end);
 }
+
+/** Whether it is a line with its newline, as editors and `echo` write it: as a secret it rarely means the newline. */
+export const isWholeLine = (bytes: Uint8Array): boolean =>
+  bytes.length > 0 && bytes.indexOf(newline) === bytes.length - 1;

@@ -83,7 +83,8 @@ export function sayFailure(thrown: unknown): number {
 export function systemFailure(error: unknown): Failure | undefined {
   if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
   const denied = error.code === 'EACCES' || error.code === 'EPERM';
-  return new Failure('system', error.message, denied ? { hint: 'run it as root', cause: error } : { cause: error });
+  const message = error.code === 'ENOENT' && 'path' in error ? `there is no ${String(error.path)}` : error.message;
+  return new Failure('system', message, denied ? { hint: 'run it as root', cause: error } : { cause: error });
 }
 
 /** Rows in aligned columns, the first row a heading. */

@@ -4,6 +4,7 @@ import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { alikeOn, thoroughVersions } from '../machine/root.ts';
+import { doctorOn } from './doctor.ts';
 import { explainOtherBoots } from './other-boots.ts';
 
 const service = (...lines: string[]): string =>
@@ -44,23 +45,7 @@ for (const version of thoroughVersions)
       await machine?.destroy();
     });
 
-    const call = async (...args: string[]): Promise<{ status: number; stdout: string }> => {
-      const { status, stdout, stderr } = await machine.run(['auxcred', ...args], { check: false });
-      assert.ok(status === 0 || status === exitStatus.unwell, `${String(status)}: ${stderr}`);
-      return { status, stdout };
-    };
-    const wrong = async (): Promise<string> => {
-      const { status, stdout } = await call('doctor');
-      assert.equal(status, /^(?:problem|warning)/m.test(stdout) ? exitStatus.unwell : 0);
-      return stdout;
-    };
-    /** Runs the command below a finding. */
-    const mend = async (finding: RegExp): Promise<void> => {
-      const said = await wrong();
-      const block = said.split(/^(?=\w+: )/m).find((text) => finding.test(text));
-      assert.ok(block, said);
-      await machine.shell(/^ {4}\$ (.*)$/m.exec(block)?.[1] ?? 'false');
-    };
+    const { call, wrong, mend } = doctorOn(() => machine);
 
     test('all is well after a boot', async () => {
       assert.equal(await wrong(), '');

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
+import { exitStatus } from '../../src/failure.ts';
 import { auxcredMachine, firmware, manifestPath, nameTpm, secretToml } from '../auxcred-machine.ts';
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { alikeOn, systemdVersions } from '../machine/root.ts';
@@ -166,6 +167,19 @@ for (const version of systemdVersions) {
       // A socket that triggered too often triggers nothing for two seconds (TriggerLimitIntervalSec=).
       await machine.shell('mv /root/credential.secret /var/lib/systemd/credential.secret; sleep 2.1');
       assert.equal(await startsAfresh(machine), 0, await told(machine));
+    });
+
+    test('PCRs that systemd would not bind, as it finds no TPM, are refused', async () => {
+      const before = await machine.read('/var/lib/auxcred/seeds.age');
+      for (const args of [
+        ['seal', '--replace', '--no-recovery', '--with-key=systemd-creds', '--tpm2-pcrs=7'],
+        ['reseal', '--with-key=systemd-creds', '--creds-key=auto', '--tpm2-pcrs=7'],
+      ]) {
+        const { status, stderr } = await machine.run(['auxcred', ...args], { check: false });
+        assert.equal(status, exitStatus['no-tpm'], stderr);
+        assert.match(stderr, /systemd-creds finds no TPM, so it would not bind PCR 7\n.*has-tpm2/);
+      }
+      assert.deepEqual(await machine.read('/var/lib/auxcred/seeds.age'), before);
     });
 
     test('conflicting options are refused', async () => {

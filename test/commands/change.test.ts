@@ -107,7 +107,7 @@ describe('edit', () => {
     assert.equal(auxcred(['edit', 'host/web1/a'], '', editor('echo x > "$1"; exit 3')).status, exitStatus.system);
     assert.match(
       auxcred(['edit', 'host/web1/a'], '', { EDITOR: '/no/such/editor' }).stderr,
-      /the editor \/no\/such\/editor can't be run/,
+      /the editor \/no\/such\/editor can't be run: there is no such program$/m,
     );
     assert.deepEqual(readFileSync(file('host/web1/a')), before);
   });

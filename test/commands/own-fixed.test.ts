@@ -117,6 +117,15 @@ describe('a machine without a vault', () => {
     assert.ok(!/waiting/.test(auxcred(on('apply')).stderr));
   });
 
+  test('says how to print what a unit gets beside a secret', () => {
+    declare('[secret.k]\nkind = "age"\n[secret.r]\nrotate = "daily"\n[secret.g]\ngeneration = 2\n');
+    works(on('apply'));
+    fails(on('get', 'k.pub'), exitStatus['not-found'], /no secret k\.pub is declared\n.*auxcred public k prints/);
+    fails(on('get', 'r.previous'), exitStatus['not-found'], /auxcred get r --at=PERIOD prints/);
+    fails(on('get', 'g.previous'), exitStatus['not-found'], /auxcred get g --generation=N prints/);
+    fails(on('get', 'r.pub'), exitStatus['not-found'], /auxcred ls shows/);
+  });
+
   test('serves what is active, whatever happens to the folder', () => {
     works(on('put', 'w'), 'kept');
     declare('[secret.w]\nkind = "fixed"\nunits = ["a.service"]\n');

@@ -113,6 +113,13 @@ describe('with a TPM', () => {
     }
   });
 
+  test('from a TPM that no longer has the counter: there is none to remove', () => {
+    works('seal', ['--no-recovery', '--with-key=tpm2', ...sealedTo()]);
+    works('apply');
+    swtpm.tool('tpm2_nvundefine', '-C', 'o', index());
+    assert.doesNotMatch(works('reseal', ['--with-key=host', '--accept-older']).stderr, /no longer used/);
+  });
+
   describe('another TPM that takes over in the middle', () => {
     let other: Swtpm;
     before(async () => {

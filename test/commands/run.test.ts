@@ -208,6 +208,7 @@ describe('auxcred run', () => {
 
   test('refuses what is not clear', () => {
     fails(onMachine('true'), 'usage', /needs -- before its command: auxcred run -- true/);
+    fails(onMachine('key', '--', 'true'), 'usage', /before --, and "key" is none\n.*--file=key or --env=NAME=key/);
     fails(onMachine('--'), 'usage', /needs a command/);
     fails(onMachine('--env=X', '--', 'true'), 'usage', /--env=X names no secret/);
     fails(onMachine('--env=1X=key', '--', 'true'), 'usage', /"1X" is not the name of a variable/);

@@ -111,6 +111,19 @@ describe('import', () => {
     fails(['import', '--dry-run', at('files'), 'host/web1'], exitStatus.vault, /web: host\/web1\/web exists/);
   });
 
+  test('warns of files that are one line with its newline, unless --line takes it away', () => {
+    writeFileSync(at('files/a'), 'token\n');
+    writeFileSync(at('files/b'), 'token');
+    const { stderr } = auxcred(['import', at('files'), 'host/web1']);
+    assert.match(stderr, /warning: host\/web1\/a is one line that ends with a newline, .*\n.*hint: --line --force /);
+    writeFileSync(at('files/c'), 'token\n');
+    assert.match(
+      auxcred(['import', at('files'), 'host/web1', '--force']).stderr,
+      /warning: host\/web1\/a and 1 other are each one line/,
+    );
+    assert.doesNotMatch(auxcred(['import', at('files'), 'host/web2', '--line']).stderr, /newline/);
+  });
+
   test('imports no two secrets under one name', () => {
     for (const name of ['u\u0308', '\u00fc']) writeFileSync(at(`files/${name}`), name);
     fails(['import', at('files'), 'host/web1', '--force'], exitStatus.vault, /already became host\/web1\/\u00fc/);

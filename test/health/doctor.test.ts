@@ -105,6 +105,7 @@ describe('doctor', () => {
     );
     const printed = run(['doctor']).stdout;
     assert.ok(!printed.includes('\x1b'), printed);
+    assert.match(printed, /^problem: .+\/record\.json, .+\/settled\.json are not root:root 0600 \[access\]$/m);
     for (const finding of all) spawnSync('sh', ['-c', finding.mend[0] ?? '']);
     assert.deepEqual(findings(), []);
   });

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { generationOf, ingredients, periodOf } from '../../src/derive/recipe.ts';
 import { Failure } from '../../src/failure.ts';
-import { runHook } from '../../src/provision/hook.ts';
+import { hookProblem, runHook } from '../../src/provision/hook.ts';
 import { planOf, type ReleaseChange } from '../../src/provision/plan.ts';
 import { activeSnapshot } from '../../src/provision/preparing.ts';
 import { planned } from '../../src/provision/provision.ts';
@@ -349,6 +349,16 @@ describe('a hook', () => {
   test('that is not a program is a failure, not a crash', () => {
     const missing = manifest().replace(script(), '/nonexistent/hook');
     put(missing, { hook: runHook });
-    assert.match(put(missing, { at: december, hook: runHook }).held.get('a') ?? '', /\/nonexistent\/hook can't run/);
+    assert.match(
+      put(missing, { at: december, hook: runHook }).held.get('a') ?? '',
+      /hook can't run: there is no such program$/,
+    );
+    const text = manifest();
+    writeFileSync(script(), '#!/nonexistent/shell\n');
+    assert.match(
+      put(text, { at: december, hook: runHook }).held.get('a') ?? '',
+      /can't run: there is no interpreter as its first line names it$/,
+    );
+    assert.equal(hookProblem(Object.assign(new Error(), { code: 'ETIMEDOUT' })), 'did not end within 60 s');
   });
 });

@@ -4,7 +4,7 @@ import { writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { exitStatus } from '../../src/failure.ts';
-import { at, auxcred, environment, operator, put, useOperator } from '../push/operator.ts';
+import { at, auxcred, environment, makeHost, operator, put, useOperator, works } from '../push/operator.ts';
 import { ended, type Started, says, start } from './on-terminal.ts';
 
 /** Waits for a question, and answers it piece by piece. */
@@ -44,6 +44,22 @@ describe('a question at a terminal', () => {
     await ended(call, 1);
     assert.match(call.said(), /the answer is longer than 4095 bytes/);
     assert.doesNotMatch(call.said(), /xx/);
+  });
+
+  test('for the words of a seed, which standard input gives otherwise', async () => {
+    makeHost('web3');
+    const words = `${'abandon '.repeat(23)}art`;
+    const call = start(
+      true,
+      ['seal', `--root=${at('web3')}`, '--no-recovery', '--name=web3', '--seed-file=-'],
+      environment(),
+    );
+    // Pasted from several lines.
+    await answers(/24 words: /, [`${words.slice(0, 40)}\r${words.slice(40, 80)}\r`], call);
+    await answers(/24 words, from word 11 on: /, [words.slice(80), '\r'], call);
+    await ended(call);
+    assert.doesNotMatch(call.said(), /abandon/);
+    assert.equal(works(['unseal', `--root=${at('web3')}`, '--reveal']), `${words}\n`);
   });
 
   test('whether to delete waits for a yes', async () => {

@@ -24,7 +24,7 @@ function accessFault(files: readonly [FileFault, ...FileFault[]]): Fault {
   const paths = files.map(({ path }) => path);
   return {
     level: 'problem',
-    message: `${listed(paths)} ${files.length === 1 ? `is ${is}` : 'are'}, not ${should}`,
+    message: `${listed(paths)} ${files.length === 1 ? `is ${is}, not` : 'are not'} ${should}`,
     mend: [`${commandLine('chown', owner, ...paths)} && ${commandLine('chmod', mode, ...paths)}`],
   };
 }

@@ -10,8 +10,11 @@ const ownUnit = ({ system }: Health, name: string): OwnUnit | undefined => syste
 export const sockets: Check = {
   name: 'sockets',
   why: 'units ask there for their secrets',
+  // No socket listens for a masked broker, so only its own finding has a command that works.
   faults: (health) =>
-    health.system ? socketNames.flatMap((name) => socketFaults(name, ownUnit(health, name), health)) : [],
+    health.system && ownUnit(health, 'auxcred.service')?.masked !== true
+      ? socketNames.flatMap((name) => socketFaults(name, ownUnit(health, name), health))
+      : [],
   well: (health) =>
     !health.system || [broker, timer, files].some(({ faults }) => faults(health).length > 0)
       ? undefined
@@ -30,15 +33,17 @@ function socketFaults(name: string, unit: OwnUnit | undefined, { configuration, 
   return fault ? [fault, disabled] : [disabled];
 }
 
+/** Of a unit that systemd does not start, whatever asks for it. */
+const maskedFault = (level: Fault['level'], name: string, thenStart: string): Fault => ({
+  level,
+  message: `${name} is masked`,
+  mend: [`systemctl unmask ${name} && ${thenStart}`],
+});
+
 /** Undefined if it listens. */
 function closedSocket(name: string, unit: OwnUnit | undefined, ways: WaysOut): Fault | undefined {
   const level = 'problem';
-  if (unit?.masked === true)
-    return {
-      level,
-      message: `${name} is masked`,
-      mend: [`systemctl unmask ${name} && ${ways.enable(name)}`],
-    };
+  if (unit?.masked === true) return maskedFault(level, name, ways.enable(name));
   if (unit?.installed !== true) return { level, message: `${name} is not installed`, mend: [ways.install('auxcred')] };
   if (unit.active === 'failed')
     return {
@@ -56,6 +61,17 @@ export const broker: Check = {
   why: 'it could not open the seeds or read the active snapshot when a unit last asked',
   faults: (health) => {
     const service = ownUnit(health, 'auxcred.service');
+    if (service?.masked === true)
+      return [
+        {
+          ...maskedFault(
+            'problem',
+            'auxcred.service',
+            `systemctl reset-failed ${socketNames.join(' ')} && systemctl start ${socketNames.join(' ')}`,
+          ),
+          why: 'it answers the units that ask for their secrets',
+        },
+      ];
     if (service?.active !== 'failed') return [];
     return [
       {
@@ -76,6 +92,8 @@ export const timer: Check = {
       unit?.installed === true && ((!unit.enabled && health.configuration === undefined) || unit.active !== 'active');
     const service = ownUnit(health, 'auxcred-rotate.service');
     const faults: Fault[] = [];
+    if (unit?.masked === true)
+      faults.push(maskedFault('warning', 'auxcred-rotate.timer', health.ways.enable('auxcred-rotate.timer')));
     if (stands)
       faults.push({
         level: 'warning',
@@ -97,11 +115,16 @@ export const files: Check = {
   name: 'files',
   why: 'units whose secrets are files do not start without it',
   faults: (health) =>
-    fileWriters
-      .filter((name) => ownUnit(health, name)?.active === 'failed')
-      .map((name) => ({
-        level: 'problem',
-        message: `${name} failed`,
-        mend: [`journalctl -b -u ${name}`, `systemctl restart ${name}`],
-      })),
+    fileWriters.flatMap((name): Fault[] => {
+      const unit = ownUnit(health, name);
+      if (unit?.masked === true) return [maskedFault('problem', name, `systemctl restart ${name}`)];
+      if (unit?.active !== 'failed') return [];
+      return [
+        {
+          level: 'problem',
+          message: `${name} failed`,
+          mend: [`journalctl -b -u ${name}`, `systemctl restart ${name}`],
+        },
+      ];
+    }),
 };
