@@ -14,6 +14,9 @@ export const esysHandles = { none: 0xfff, password: 0xff, owner: 0x101, endorsem
 
 const startupClear = 0;
 
+/** Milliseconds to wait for room in the TPM. A process that works there needs some tenths of a second. */
+const roomPatience = 3000;
+
 const signatures = {
   Esys_Initialize: 'u:ppp',
   Esys_Finalize: 'v:p',
@@ -163,10 +166,19 @@ export class Tpm {
     this.#context = context;
   }
 
-  /** Makes one ESYS call with the context and `args`. @throws TpmError */
+  /**
+   * Makes one ESYS call with the context and `args`. Waits for room: a TPM without a resource manager may be full of
+   * what another process works with.
+   * @throws TpmError
+   */
   async call(name: keyof typeof signatures, ...args: readonly Argument[]): Promise<void> {
-    const code = Number(await this.#libraries.esys[name].async(this.#context.readBigUInt64LE(), ...args));
-    if (code !== 0) throw new TpmError(name, code);
+    for (const deadline = performance.now() + roomPatience; ; await sleep(20)) {
+      const code = Number(await this.#libraries.esys[name].async(this.#context.readBigUInt64LE(), ...args));
+      if (code === 0) return;
+      const error = new TpmError(name, code);
+      const isFull = error.is('objectMemory') || error.is('sessionMemory');
+      if (!isFull || performance.now() >= deadline) throw error;
+    }
   }
 
   /** Makes a call whose last output is a handle. {@link release} or {@link close} flushes it. @throws TpmError */

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { after, before, describe, test } from 'node:test';
 import { bind, LibraryMissing } from '../../src/system/ffi.ts';
@@ -47,6 +47,27 @@ describe('in a process of its own', () => {
   test('it works without a compiler for machine code, as the hardened units run it', () => {
     const { stdout, stderr } = run(swtpm.device, ['env', 'NODE_OPTIONS=--jitless']);
     assert.equal(stdout, 'unsealed\n', stderr);
+  });
+
+  test('it waits for the room that another process needs for its work', () => {
+    const tools = { ...process.env, TPM2TOOLS_TCTI: swtpm.device };
+    const tpm2 = (command: string): string =>
+      execFileSync('sh', ['-c', command], { encoding: 'utf8', env: tools, stdio: ['ignore', 'pipe', 'pipe'] });
+    const fill = 'for i in 1 2 3; do tpm2_createprimary -Q -C o; done';
+    const flush = 'tpm2_flushcontext --transient-object';
+    try {
+      tpm2(fill);
+      assert.match(
+        run(swtpm.device).stdout,
+        /^tpm: the TPM has no room for another session or object: another program/,
+      );
+      const other = spawn('sh', ['-c', `sleep 0.7; ${flush}`], { env: tools, stdio: 'ignore' });
+      const { stdout, stderr } = run(swtpm.device);
+      assert.equal(stdout, 'unsealed\n', stderr);
+      assert.notEqual(other.pid, undefined);
+    } finally {
+      tpm2(flush);
+    }
   });
 
   test('an unreachable TPM is one failure, and libtss2 prints nothing', () => {
