@@ -66,7 +66,6 @@ buildNpmPackage {
     node build/src/package/install.js --destdir="$PWD/installed" --prefix="$out" --node=${lib.getExe nodejs_22}
     mkdir -p "$out"
     cp -r "installed$out/." "$out"
-    node --hash-seed=1 "$out/lib/auxcred/code-cache.cjs"
     ${lib.concatStringsSep "\n    " (lib.mapAttrsToList link libraries)}
     runHook postInstall
   '';

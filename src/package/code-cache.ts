@@ -1,7 +1,6 @@
 /**
  * `node code-cache.cjs`, after an installation and whenever Node changes: has V8 compile the parts of the command beside
- * it, and keeps the result for each later start. It is code that root runs, so it lies where the parts do. With
- * `--hash-seed=1` before its name, the same Node (20 and 22) writes the same bytes.
+ * it, and keeps the result for each later start. It is code that root runs, so it lies where the parts do.
  */
 import {
   closeSync,
@@ -21,16 +20,14 @@ import { exitStatus, messageOf } from '../failure.ts';
 import { say } from '../terminal/say.ts';
 import { buildFolder, codeCacheFolder, compiled, partsFolder } from './part.ts';
 
-/** V8 refuses code that was made under other flags than those of the process that reads it. */
-const readersFlags = ['--lazy', '--hash-seed=0'];
-
 const scratchPrefix = 'new-';
 
 /** What V8 makes of a part if it compiles all functions at once, not each one when it is first called. */
 function codeOf(name: string): Buffer {
   setFlagsFromString('--no-lazy');
   const script = compiled(__dirname, name);
-  for (const flag of readersFlags) setFlagsFromString(flag);
+  // V8 refuses code that was made under other flags than those of the process that reads it.
+  setFlagsFromString('--lazy');
   return script.createCachedData();
 }
 
