@@ -28,8 +28,11 @@ const tweakOf = (publicKey: Uint8Array): Uint8Array =>
   new Uint8Array(hkdfSync('sha256', new Uint8Array(0), wireKey(publicKey), label, 32));
 
 /** The fingerprint of a public key (32 bytes) as `ssh-keygen -l` shows it. */
-export const sshFingerprint = (publicKey: Uint8Array): string =>
-  `SHA256:${encodeBase64(createHash('sha256').update(wireKey(publicKey)).digest())}`;
+export const sshFingerprint = (publicKey: Uint8Array): string => wireFingerprint(wireKey(publicKey));
+
+/** The same of a key of any type, as the line of its file has it in base64. */
+export const wireFingerprint = (key: Uint8Array): string =>
+  `SHA256:${encodeBase64(createHash('sha256').update(key).digest())}`;
 
 /** Multiplies the shared secret by the tweak. Wipes `shared`. */
 function tweaked(publicKey: Uint8Array, shared: Uint8Array): Uint8Array | undefined {

@@ -30,7 +30,7 @@ export function seedIn(file: string): Uint8Array {
 export const wordsIn = (file: string, hint: string): Uint8Array =>
   file === '-' && isTerminal(0) ? askWords(hint) : readInput(file, mostWordBytes);
 
-/** In any number of lines, as they are on the paper: of those that were left, the shell would make its history. */
+/** Asks until there are 24 words, on any number of lines. Lines left unread would end up in the shell's history. */
 function askWords(hint: string): Uint8Array {
   const lines: Uint8Array[] = [];
   try {

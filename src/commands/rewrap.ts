@@ -1,5 +1,6 @@
-import { createHash, timingSafeEqual } from 'node:crypto';
+import { timingSafeEqual } from 'node:crypto';
 import { encryptTo } from '../age/identities.ts';
+import { wireFingerprint } from '../age/ssh-ed25519.ts';
 import { chosenLock } from '../cli/chosen-lock.ts';
 import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
@@ -45,8 +46,7 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
 function recipientText(recipient: string): string {
   const [type = '', key = ''] = recipient.trim().split(/\s+/);
   if (!type.startsWith('ssh-')) return recipient.slice(0, 24);
-  const digest = createHash('sha256').update(Buffer.from(key, 'base64')).digest('base64');
-  return `${type} SHA256:${digest.replace(/=+$/, '')}`;
+  return `${type} ${wireFingerprint(Buffer.from(key, 'base64'))}`;
 }
 
 /** A file that can't be opened must not replace one that can. @throws Failure `no-recipient` */

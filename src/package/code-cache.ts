@@ -67,7 +67,7 @@ function moveIfAny(from: string, to: string): void {
   }
 }
 
-// Unprivileged users read it too, whoever installs it.
+// Every user reads the cache, so the umask of the one who installs it must not count.
 process.umask(0o022);
 try {
   replaceCache();

@@ -14,7 +14,7 @@ function overSsh(target: string, command: string): string {
 export const enrollCommand = ({ name, target }: Pick<VaultHost, 'name' | 'target'>, ...options: string[]): string =>
   `${overSsh(target, 'enroll')} | auxcred enroll ${[name, ...options].join(' ')} --from=-`;
 
-/** Gives a host its seeds anew, sealed as vault.toml says, as far as a command of one line can. */
+/** Sends a host its seeds again. Has the key and the PCRs of vault.toml, and no other option of sealing. */
 export function sealCommand(
   { name, target, withKey, pcrs }: Pick<VaultHost, 'name' | 'target' | 'withKey' | 'pcrs'>,
   ...options: string[]
