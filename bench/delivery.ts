@@ -18,7 +18,7 @@ const names: readonly Way[] = ['file', 'creds', 'socket', 'stage'];
 
 /** A machine with a seed that is sealed to its host key. */
 export async function withMachine(work: (machine: Machine) => Promise<void>): Promise<void> {
-  const machine = await auxcredMachine({ systemd: '257', name: 'bench' });
+  const machine = await auxcredMachine({ systemd: 'debian13', name: 'bench' });
   try {
     await machine.boot();
     await machine.run(['auxcred', 'seal', '--no-recovery']);

@@ -28,6 +28,9 @@ const states: Readonly<Record<string, UnitState['state']>> = {
   deactivating: 'stopped',
 };
 
+/** Named beside the units that are looked for, since systemctl fails if none of those that it is given exists. */
+const everInstalled = 'systemd-journald.service';
+
 /** The declared services and, for templates, the instances that systemd knows. */
 export function unitStates(declared: readonly string[]): UnitState[] {
   const templates = declared.filter(isTemplate);
@@ -35,8 +38,9 @@ export function unitStates(declared: readonly string[]): UnitState[] {
     templates.length === 0
       ? []
       : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map(instancesOf));
-  // Lists all units: if none of the named ones exists, systemctl fails.
-  const installed = new Set(templates.length === 0 ? [] : listed('list-unit-files', '--full', '--type=service'));
+  const installed = new Set(
+    templates.length === 0 ? [] : listed('list-unit-files', '--full', '--', everInstalled, ...templates),
+  );
   const known = unitProperties(
     [...declared.filter((unit) => !isTemplate(unit)), ...instances],
     ['LoadState', ...failureProperties, 'InvocationID', 'ExecStartPre', 'AssertResult', 'AssertTimestampMonotonic'],

@@ -16,93 +16,9 @@ import { basename, join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { createLayer, discardLayer, unmountBelow } from './layer.ts';
 import { lock } from './lock.ts';
-import { services } from './services.ts';
+import { maskIdle, type Recipe, recipes, type SystemdVersion } from './recipes.ts';
 
-/** Cached Debian installations, one per systemd version under test; machines are thrown-away layers over them. */
-interface Recipe {
-  readonly suite: string;
-  readonly packages: readonly string[];
-  readonly backports?: { readonly suite: string; readonly packages: readonly string[] };
-  /** This Debian's own Node is too old for auxcred: install the official build as Debian package `nodejs`. */
-  readonly officialNode?: true;
-  /** Services that the packages enable are disabled. */
-  readonly disabled?: true;
-}
-
-const everywhere = [
-  'systemd',
-  'systemd-sysv',
-  'dbus',
-  'procps',
-  'socat',
-  'iproute2',
-  'openssh-client',
-  'openssh-server',
-  'age',
-  'tpm2-tools',
-  'libfaketime',
-];
-const tssBookworm = [
-  'libtss2-esys-3.0.2-0',
-  'libtss2-mu0',
-  'libtss2-rc0',
-  'libtss2-tctildr0',
-  'libtss2-tcti-swtpm0',
-  'libtss2-tcti-device0',
-];
-const tssTime64 = [
-  'libtss2-esys-3.0.2-0t64',
-  'libtss2-mu-4.0.1-0t64',
-  'libtss2-rc0t64',
-  'libtss2-tctildr0t64',
-  'libtss2-tcti-swtpm0t64',
-  'libtss2-tcti-device0t64',
-];
-
-const recipes = {
-  '252': { suite: 'bookworm', packages: [...everywhere, ...tssBookworm, 'libstdc++6'], officialNode: true },
-  '254': {
-    suite: 'bookworm',
-    packages: [...everywhere, ...tssBookworm, 'libstdc++6'],
-    officialNode: true,
-    backports: {
-      suite: 'bookworm-backports',
-      packages: ['systemd', 'systemd-sysv', 'libsystemd0', 'libsystemd-shared', 'libpam-systemd', 'udev', 'libudev1'],
-    },
-  },
-  '257': { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs'] },
-  /**
-   * Debian testing: 262 when this was written, later versions as Debian moves on. Its gokey is the first that uses its
-   * seed files.
-   */
-  '262': { suite: 'forky', packages: [...everywhere, ...tssTime64, 'nodejs', 'gokey'] },
-  /** Systemd 257, with the services of the cookbook, docs/services. They are disabled: a test starts what it needs. */
-  services: {
-    suite: 'trixie',
-    packages: [...everywhere, ...tssTime64, 'nodejs', 'curl', ...services],
-    disabled: true,
-  },
-  /** Systemd 257, with the programs that the benchmark holds auxcred against. */
-  peers: { suite: 'trixie', packages: [...everywhere, ...tssTime64, 'nodejs', 'gnupg', 'pass'] },
-  /** Systemd 257, with Nix and what NixOS' own scripts run on. */
-  nixos: {
-    suite: 'trixie',
-    packages: [
-      ...everywhere,
-      ...tssTime64,
-      'nodejs',
-      'nix-bin',
-      'libconfig-inifiles-perl',
-      'libfile-slurp-perl',
-      'libjson-perl',
-      'libnet-dbus-perl',
-      'kmod',
-      'udev',
-    ],
-  },
-} as const satisfies Record<string, Recipe>;
-
-export type SystemdVersion = keyof typeof recipes;
+export type { SystemdVersion };
 
 /** The versions that can be booted, oldest first; `AUXCRED_TEST_SYSTEMD=257` keeps a developer's run to one of them. */
 export const systemdVersions: readonly SystemdVersion[] = (['252', '254', '257', '262'] as const).filter(
@@ -172,10 +88,11 @@ const layout = 3;
  * The folder of a Debian root with this systemd version, built if it isn't there: about 20 s and a mirror.
  * Read-only by convention: put a layer over it. Safe to call from several processes at once.
  */
-export async function debianRoot(version: SystemdVersion): Promise<string> {
+export async function debianRoot(wanted: SystemdVersion): Promise<string> {
+  const version = wanted === '257' && process.env['AUXCRED_TEST_MATRIX'] === 'whole' ? 'debian13' : wanted;
   const recipe: Recipe = recipes[version];
   const hash = createHash('sha256')
-    .update(JSON.stringify([layout, recipe, officialNode, process.arch]))
+    .update(JSON.stringify([layout, recipe, recipe.quiet && maskIdle, officialNode, process.arch]))
     .digest('hex')
     .slice(0, 12);
   const folder = join(cacheFolder, `systemd-${version}-${hash}`);
@@ -285,6 +202,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
     '--customize-hook=ln -sf /dev/null "$1"/etc/systemd/system/console-getty.service',
     // A machine that somebody should reach by ssh enables it, and has a host key of its own.
     '--customize-hook=chroot "$1" systemctl --quiet disable ssh.service ssh.socket; rm -f "$1"/etc/ssh/ssh_host_*',
+    ...(recipe.quiet === undefined ? [] : [`--customize-hook=${maskIdle}`]),
     ...(recipe.disabled === undefined
       ? []
       : [
@@ -297,7 +215,7 @@ async function build(recipe: Recipe, folder: string): Promise<void> {
 }
 
 /** A Debian package `nodejs` with the official binary, kept in the cache. */
-async function nodePackage(): Promise<string> {
+export async function nodePackage(): Promise<string> {
   const arch = process.arch === 'arm64' ? 'arm64' : process.arch === 'x64' ? 'x64' : undefined;
   if (arch === undefined) throw new Error(`no official Node for ${process.arch} is known here`);
   const node = officialNode.builds[arch];

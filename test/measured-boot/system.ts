@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, w
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { lock } from '../machine/lock.ts';
-import { cacheFolder, debianMirror, execute } from '../machine/root.ts';
+import { cacheFolder, debianMirror, execute, nodePackage } from '../machine/root.ts';
 
 /** The scripts lie beside the sources, not beside what the compiler made of this file. */
 const scripts = join(dirname(fileURLToPath(import.meta.url)), '../../../test/measured-boot');
@@ -23,7 +23,7 @@ const packages = [
   'systemd-ukify',
   'python3-pefile',
   'tpm2-tools',
-  'nodejs',
+  'libstdc++6',
   'libtss2-esys-3.0.2-0t64',
   'libtss2-mu-4.0.1-0t64',
   'libtss2-rc0t64',
@@ -32,7 +32,7 @@ const packages = [
 ];
 
 /** Raise it if something changes that neither the list nor the scripts show. */
-const layout = 1;
+const layout = 2;
 
 const hashOf = (...parts: readonly (string | Uint8Array)[]): string => {
   const hash = createHash('sha256');
@@ -87,6 +87,8 @@ async function makeRoot(folder: string): Promise<void> {
     '--dpkgopt=path-exclude=/usr/share/doc/*',
     '--dpkgopt=path-exclude=/usr/share/man/*',
     '--dpkgopt=path-exclude=/usr/share/locale/*',
+    // Debian's own takes three times as long to start: ten seconds of an emulated processor.
+    `--customize-hook=dpkg --root="$1" --install ${await nodePackage()}`,
     // Installed, it would make an initrd of its own.
     `--customize-hook=${script('kernel.sh')} "$1"`,
     `--customize-hook=${script('customize.sh')} "$1" ${scripts}`,
