@@ -65,7 +65,7 @@ function power(base: bigint, exponent: bigint): bigint {
 const inverse = (n: bigint): bigint => power(n, p - 2n);
 
 /** The constant d of the curve -x² + y² = 1 + d x² y² (RFC 8032 section 5.1). */
-const d = modulo(-121665n * inverse(121666n));
+const d = 37095705934669439343138083508754565189542113879843219016388785533085940283555n;
 
 /**
  * Converts an Ed25519 public key (32 bytes) to the X25519 one: u = (1 + y) / (1 - y), RFC 7748 section 4.1.

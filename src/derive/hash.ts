@@ -2,9 +2,9 @@
 
 import { Failure } from '../failure.ts';
 import { cryptHash } from '../system/crypt.ts';
-import { hashRounds, longestPhrase } from './hash-rounds.ts';
+import { type HashMethod, hashRounds, longestPhrase } from './hash-methods.ts';
 import { saltOf, sealHash } from './hash-seal.ts';
-import type { Hashed, HashMethod } from './recipe.ts';
+import type { Hashed } from './recipe.ts';
 import { recipeValue, type Sources } from './value.ts';
 
 const cryptDigits = './0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz';

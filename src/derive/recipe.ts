@@ -4,6 +4,8 @@
 import { createHash } from 'node:crypto';
 import { concat, framed, u32be } from '../bytes.ts';
 import { canonicalJson, sameJson } from '../system/json.ts';
+import type { Escape } from './escape.ts';
+import type { HashMethod } from './hash-methods.ts';
 import { type Derivation, realmOf } from './secret.ts';
 
 /** A secret derived from one of the machine's scopes. */
@@ -44,12 +46,6 @@ export interface PublicHalf {
   readonly of: Derived;
 }
 
-/** The password hashes that can be computed (crypt(5)). */
-export const hashMethods = ['yescrypt', 'sha512-crypt', 'bcrypt'] as const;
-
-/** One password hash. */
-export type HashMethod = (typeof hashMethods)[number];
-
 /** The crypt(5) hash of another secret, for /etc/shadow, htpasswd and the like. */
 export interface Hashed {
   readonly form: 'crypt';
@@ -61,12 +57,6 @@ export interface Hashed {
   /** The hash that `provision` computed, encrypted, in base64; empty before that. */
   readonly sealed: string;
 }
-
-/** How a template can write a secret. `json` and `env` write what stands between double quotes. */
-export const escapes = ['base64', 'url', 'json', 'env'] as const;
-
-/** One escape. */
-export type Escape = (typeof escapes)[number];
 
 /** A secret's place in a template. */
 export interface Slot {

@@ -1,9 +1,8 @@
 /** Reads the content of a secret, which says what it is made of, from its declaration. */
-import { hashRounds } from '../derive/hash-rounds.ts';
+import { hashMethods, hashRounds } from '../derive/hash-methods.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
 import { isFirst, parsePeriod, periodAt, type Rotation, rotations } from '../derive/period.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
-import { hashMethods } from '../derive/recipe.ts';
 import { pathProblem } from '../fixed/name.ts';
 import type { Content, DerivedContent, FixedContent, HashedContent } from './declaration.ts';
 import { optionKeys, readOptions } from './options.ts';

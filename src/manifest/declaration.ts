@@ -1,6 +1,7 @@
+import type { Escape } from '../derive/escape.ts';
+import type { HashMethod } from '../derive/hash-methods.ts';
 import { isKeyKind, type KindOptions } from '../derive/kind.ts';
 import type { Rotation } from '../derive/period.ts';
-import type { Escape, HashMethod } from '../derive/recipe.ts';
 
 /** The ways in which a secret reaches its unit. */
 export const deliveries = ['socket', 'stage', 'credstore', 'file'] as const;

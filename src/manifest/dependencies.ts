@@ -1,7 +1,8 @@
 /** Checks secrets that are made of other secrets: names, circles, sizes and escapes. */
-import { longestPhrase } from '../derive/hash-rounds.ts';
+
+import type { Escape } from '../derive/escape.ts';
+import { longestPhrase } from '../derive/hash-methods.ts';
 import { isKeyKind, type KindOptions } from '../derive/kind.ts';
-import type { Escape } from '../derive/recipe.ts';
 import { nearest } from '../nearest.ts';
 import type { Content, Part, Reference, SecretDeclaration } from './declaration.ts';
 import { largestSecret } from './options.ts';

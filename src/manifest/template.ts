@@ -4,9 +4,8 @@
  */
 
 import { utf8 } from '../bytes.ts';
+import { type Escape, escapers } from '../derive/escape.ts';
 import { namePattern } from '../derive/realm.ts';
-import type { Escape } from '../derive/recipe.ts';
-import { escapers } from '../derive/value.ts';
 import { nearest } from '../nearest.ts';
 import type { Reference, TemplateContent } from './declaration.ts';
 import type { ManifestTable } from './table.ts';

@@ -1,14 +1,9 @@
 /** Encodes the recipes in the snapshot, and parses them strictly. */
+
+import { escapes } from '../derive/escape.ts';
+import { hashMethods } from '../derive/hash-methods.ts';
 import { characterClasses, type KindOptions, kindNames } from '../derive/kind.ts';
-import {
-  type Derived,
-  escapes,
-  type Fixed,
-  hashMethods,
-  type Recipe,
-  type Slot,
-  type Source,
-} from '../derive/recipe.ts';
+import type { Derived, Fixed, Recipe, Slot, Source } from '../derive/recipe.ts';
 import type { Json } from '../system/json.ts';
 
 const most32 = 0xffffffff;

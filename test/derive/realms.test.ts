@@ -1,9 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { hashMethods } from '../../src/derive/hash-methods.ts';
 import { saltOf } from '../../src/derive/hash-seal.ts';
 import { type KindOptions, keyKinds } from '../../src/derive/kind.ts';
-import { type Derived, hashMethods, realmDigest } from '../../src/derive/recipe.ts';
+import { type Derived, realmDigest } from '../../src/derive/recipe.ts';
 import { realmOf } from '../../src/derive/secret.ts';
 import { leafKey, scopeSeed } from '../../src/derive/tree.ts';
 import { canonicalJson } from '../../src/system/json.ts';

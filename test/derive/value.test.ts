@@ -4,12 +4,12 @@ import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
+import { type Escape, escapers } from '../../src/derive/escape.ts';
 import { computeHash } from '../../src/derive/hash.ts';
 import { type KindOptions, keyKinds } from '../../src/derive/kind.ts';
 import {
   type Composed,
   type Derived,
-  type Escape,
   type Hashed,
   ingredients,
   kindOf,
@@ -18,7 +18,7 @@ import {
   sameRecipe,
 } from '../../src/derive/recipe.ts';
 import { derivePublic, deriveSecret } from '../../src/derive/secret.ts';
-import { escapers, recipeValue, type SeedOf, type Sources } from '../../src/derive/value.ts';
+import { recipeValue, type SeedOf, type Sources } from '../../src/derive/value.ts';
 import { Failure } from '../../src/failure.ts';
 import { isFailure } from '../age/expect.ts';
 import { options } from './arbitraries.ts';

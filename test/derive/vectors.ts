@@ -1,8 +1,9 @@
 /** The published vectors, and their notation for bytes. */
 import { readFileSync } from 'node:fs';
+import type { HashMethod } from '../../src/derive/hash-methods.ts';
 import type { KindName, KindOptions } from '../../src/derive/kind.ts';
 import type { Period, Rotation } from '../../src/derive/period.ts';
-import type { Derived, HashMethod } from '../../src/derive/recipe.ts';
+import type { Derived } from '../../src/derive/recipe.ts';
 import type { Derivation } from '../../src/derive/secret.ts';
 import type { ScopeKind } from '../../src/derive/tree.ts';
 

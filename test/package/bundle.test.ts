@@ -95,7 +95,7 @@ describe('the executables', () => {
     for (const [kibibytes, ...args] of [
       [50, '--version'],
       [80, 'stage'],
-      [336, 'names', `--root=${root}`],
+      [337, 'names', `--root=${root}`],
       [338, 'get', 'key', `--root=${root}`],
       [386, 'provision', `--root=${root}`],
     ] as const) {

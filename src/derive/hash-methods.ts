@@ -1,4 +1,8 @@
-import type { HashMethod } from './recipe.ts';
+/** The password hashes that can be computed (crypt(5)). */
+export const hashMethods = ['yescrypt', 'sha512-crypt', 'bcrypt'] as const;
+
+/** One password hash. */
+export type HashMethod = (typeof hashMethods)[number];
 
 /**
  * The most bytes of a phrase that each method hashes: bcrypt's own limit, else CRYPT_MAX_PASSPHRASE_SIZE (libxcrypt's
