@@ -72,6 +72,7 @@ const longest = [
   'boot/rotation',
   'boot/push',
   'boot/tpm',
+  'programs/generator',
 ];
 const rank = (file) => {
   const index = longest.findIndex((name) => file.endsWith(`${name}.test.js`));
