@@ -13,12 +13,15 @@
   shell ? "/bin/sh",
 }:
 let
+  inherit (import ./declarations.nix) completed credentialsOf;
+
   keys = [
     "kind"
     "generation"
     "share"
     "rotate"
     "period"
+    "previous"
     "length"
     "alphabet"
     "require"
@@ -196,10 +199,13 @@ else
     credentials = builtins.groupBy ({ unit, ... }: unit) (
       builtins.concatMap (
         name:
-        map (unit: {
-          unit = safe unit;
-          line = "${flat name}:/run/auxcred/files/${idOf name}";
-        }) (unitsOf name)
+        builtins.concatMap (
+          unit:
+          map (id: {
+            unit = safe unit;
+            line = "${id}:/run/auxcred/files/user.${user}.${id}";
+          }) (credentialsOf (completed name given.${name}))
+        ) (unitsOf name)
       ) names
     );
   }

@@ -36,6 +36,7 @@ function rendered(user: User, secrets: Readonly<Record<string, unknown>>): Rende
 
 const declared = (generation: number): Readonly<Record<string, unknown>> => ({
   db: { units: ['web', 'job@'], generation },
+  key: { kind: 'ssh-ed25519', units: ['web'] },
   live: { units: ['live'], change: 'reload', generation },
   text: { kind: 'template', content: 'p={{db}}\n', units: ['web'], change: 'none' },
 });
@@ -110,6 +111,8 @@ for (const version of thoroughVersions)
         const value = await shown(`user/${name}/db`);
         assert.equal((await machine.read(credential(name))).toString(), value);
         assert.equal((await machine.read(credential(name, 'text'))).toString(), `p=${value}\n`);
+        const { stdout: half } = await machine.run(['auxcred', 'public', `user/${name}/key`]);
+        assert.equal((await machine.read(credential(name, 'key.pub'))).toString().trim(), half.trim());
       }
       assert.notEqual(await shown('user/alice/db'), await shown('user/bob/db'));
     });
