@@ -36,7 +36,13 @@ in
           unit: serviceConfig:
           lib.nameValuePair (lib.removeSuffix ".service" unit) {
             description = "Tells the services of ${serviceConfig.User} of a new secret";
-            wantedBy = [ "multi-user.target" ];
+            # Its file decides whether it starts. Before the first seal there is none, so whoever restarts that service
+            # after it starts this one too.
+            wantedBy = [
+              "multi-user.target"
+              "auxcred-provision.service"
+            ];
+            after = [ "auxcred-provision.service" ];
             path = [ pkgs.coreutils ];
             inherit serviceConfig;
           }

@@ -31,7 +31,9 @@ in
               type = types.listOf types.str;
               default = [ ];
               example = [ "mbsync" ];
-              description = "The user's services that get it, with or without `.service`.";
+              description = ''
+                The user's services that get it, with or without `.service`; a template (`job@`) for all its instances.
+              '';
             };
             change = mkOption {
               type = types.enum [
@@ -40,7 +42,10 @@ in
                 "none"
               ];
               default = "restart";
-              description = "What happens to these services when it changes.";
+              description = ''
+                What happens to these services when it changes. `reload` restarts a service whose reload would leave it
+                with the old value: `RefreshOnReload=credentials` (systemd 260) makes it read the new one.
+              '';
             };
             file = mkOption {
               type = types.str;

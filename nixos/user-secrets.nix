@@ -13,12 +13,15 @@
   shell ? "/bin/sh",
 }:
 let
+  inherit (import ./declarations.nix) completed credentialsOf;
+
   keys = [
     "kind"
     "generation"
     "share"
     "rotate"
     "period"
+    "previous"
     "length"
     "alphabet"
     "require"
@@ -133,10 +136,29 @@ let
   unitsOf = name: map fullName (secrets.${name}.units or [ ]);
   restarted =
     name: if (secrets.${name}.change or "restart") == "none" then [ ] else unitsOf name;
-  verbOf = name: if (secrets.${name}.change or "restart") == "reload" then "try-reload-or-restart" else "try-restart";
+  reloads = name: (secrets.${name}.change or "restart") == "reload";
   safe =
     unit:
     if builtins.match "[A-Za-z0-9:_.@-]+" unit == null then throw "auxcred: ${unit} is not the name of a user's service" else unit;
+  # What `systemctl try-restart` takes: of a template, all of its instances that run.
+  running =
+    unit:
+    let
+      template = builtins.match "([^@]+@)(\\.service)" (safe unit);
+    in
+    if template == null then unit else builtins.concatStringsSep "*" template;
+  # A service sees the new value when it reloads only if its manager then gives it new credentials (systemd 260).
+  # $$ is a $ of the shell.
+  told =
+    name:
+    let
+      units = builtins.concatStringsSep " " (map running (restarted name));
+      tell = verb: "${systemctl} --user --no-block ${verb}";
+    in
+    if reloads name then
+      ''for unit in ${units}; do case "$$(${systemctl} --user show --value --property=RefreshOnReload $$unit)" in *credentials*) ${tell "try-reload-or-restart"} $$unit;; *) ${tell "try-restart"} $$unit;; esac || failed=1; done; exit $${failed:-0}''
+    else
+      "exec ${tell "try-restart"} ${units}";
   # The names of a set in which they are the values.
   names = builtins.attrNames secrets;
   set = list: builtins.listToAttrs list;
@@ -168,7 +190,7 @@ else
           # Of a user's manager that does not answer.
           TimeoutStartSec = "30s";
           ExecStart = "${shell} -c :";
-          ExecReload = "${shell} -c 'export XDG_RUNTIME_DIR=/run/user/$$(id -u); ${systemctl} --user show --property=Version > /dev/null 2>&1 || exit 0; exec ${systemctl} --user --no-block ${verbOf name} ${builtins.concatStringsSep " " (map safe (restarted name))}'";
+          ExecReload = "${shell} -c 'export XDG_RUNTIME_DIR=/run/user/$$(id -u); ${systemctl} --user show --property=Version > /dev/null 2>&1 || exit 0; set -f; ${told name}'";
         };
       }) (builtins.filter (name: restarted name != [ ]) names)
     );
@@ -177,10 +199,13 @@ else
     credentials = builtins.groupBy ({ unit, ... }: unit) (
       builtins.concatMap (
         name:
-        map (unit: {
-          unit = safe unit;
-          line = "${flat name}:/run/auxcred/files/${idOf name}";
-        }) (unitsOf name)
+        builtins.concatMap (
+          unit:
+          map (id: {
+            unit = safe unit;
+            line = "${id}:/run/auxcred/files/user.${user}.${id}";
+          }) (credentialsOf (completed name given.${name}))
+        ) (unitsOf name)
       ) names
     );
   }

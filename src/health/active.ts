@@ -9,6 +9,7 @@ import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import { refusalsOn } from '../provision/machine-problems.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
 import { pendingSteps } from '../provision/pending.ts';
 import { activeRecipe, type ReleaseChange } from '../provision/plan.ts';
@@ -34,6 +35,8 @@ export interface Stale {
 export interface Declared {
   readonly manifest: Manifest;
   readonly errors: number;
+  /** Why this machine refuses a manifest that has no errors by itself. */
+  readonly refusals: readonly string[];
   /**
    * `never` and `changed`: `apply` would write something; `upgraded`: an older auxcred applied it, and the generator
    * renders it again at each boot; `invalid`: `apply` would refuse; `rendered`: by the system's configuration.
@@ -84,6 +87,7 @@ export function declaredOn(
     undefined,
   );
   const errors = manifest.problems.filter(({ severity }) => severity === 'error').length;
+  const refusals = [...new Set(refusalsOn(root, manifest.declarations).map(({ message }) => message))];
   const rendering = renderUnits(manifest.declarations);
   const isRendered = configurationOf(paths) !== undefined;
   const dropIns = isRendered ? [] : changesOf(readRendering(paths), rendering);
@@ -96,9 +100,10 @@ export function declaredOn(
   return {
     manifest,
     errors,
+    refusals,
     dropIns,
     missingHooks: missingHooks(root, manifest.declarations),
-    state: errors > 0 ? 'invalid' : valid,
+    state: errors > 0 || refusals.length > 0 ? 'invalid' : valid,
     next: next && {
       at: next,
       secrets: rotating.filter(({ end }) => end.getTime() === next.getTime()).map(({ name }) => name),

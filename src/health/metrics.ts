@@ -74,7 +74,7 @@ function secretMetrics({ declared, opening, now }: Health): Metric[] {
   const active = opening.state === 'opened' ? opening.active : undefined;
   return [
     gauge('auxcred_secrets', 'Secrets that the manifest declares.', sample(declared.manifest.declarations.length)),
-    gauge('auxcred_manifest_errors', 'Errors in the manifest.', sample(declared.errors)),
+    gauge('auxcred_manifest_errors', 'Errors in the manifest.', sample(declared.errors + declared.refusals.length)),
     gauge('auxcred_credentials', 'Credentials in the active snapshot.', sample(active?.credentials)),
     gauge(
       'auxcred_next_rotation_seconds',

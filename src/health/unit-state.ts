@@ -34,12 +34,13 @@ const everInstalled = 'systemd-journald.service';
 /** The declared services and, for templates, the instances that systemd knows. */
 export function unitStates(declared: readonly string[]): UnitState[] {
   const templates = declared.filter(isTemplate);
-  const instances =
-    templates.length === 0
-      ? []
-      : listed('list-units', '--all', '--plain', '--full', '--', ...templates.map(instancesOf));
+  const patterns = templates.map(instancesOf);
+  const instances = patterns.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...patterns);
+  // An instance can have a file of its own without one of its template.
   const installed = new Set(
-    templates.length === 0 ? [] : listed('list-unit-files', '--full', '--', everInstalled, ...templates),
+    (patterns.length === 0 ? [] : listed('list-unit-files', '--full', '--', everInstalled, ...patterns)).map(
+      (unit) => templateOf(unit) ?? unit,
+    ),
   );
   const known = unitProperties(
     [...declared.filter((unit) => !isTemplate(unit)), ...instances],

@@ -25,6 +25,17 @@ export function withMachineProblems(root: string, manifest: Manifest): Manifest 
   };
 }
 
+/**
+ * Why the machine at `root` refuses these declarations, aliases left out. Empty for a user who is not root, who can't
+ * look at everything.
+ */
+export const refusalsOn = (root: string, declarations: readonly SecretDeclaration[]): Problem[] =>
+  process.geteuid?.() === 0
+    ? [...fileProblems(root, declarations), ...hookProblems(root, declarations)].filter(
+        ({ severity }) => severity === 'error',
+      )
+    : [];
+
 /** Units that are named by an alias: systemd asks under their real name, which the broker would not know. */
 function aliasProblems(root: string, declarations: readonly SecretDeclaration[], files: UnitFiles): Problem[] {
   const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)), files);

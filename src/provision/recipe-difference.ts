@@ -1,19 +1,32 @@
 /** What changed in a recipe, in a few words. */
-import { ingredients, kindOf, periodOf, type Recipe, type Source, sameRecipe } from '../derive/recipe.ts';
+import { generationOf, ingredients, kindOf, periodOf, type Recipe, type Source, sameRecipe } from '../derive/recipe.ts';
 
 /** How a recipe changed, in a few words. */
 export function difference(before: Recipe, after: Recipe): string {
   if (kindOf(before) !== kindOf(after)) return `${kindOf(before)} -> ${kindOf(after)}`;
   if (isSource(before) && isSource(after)) return sourceDifference(before, after);
-  const [old, now] = [before, after].map(
-    (recipe) => new Map(ingredients(recipe).map((source) => [source.name, source])),
-  );
-  const inside = [...(now ?? [])].flatMap(([name, source]) => {
-    const was = old?.get(name);
+  const old = namedIngredients(before);
+  const inside = [...namedIngredients(after)].flatMap(([name, source]) => {
+    const was = old.get(name);
     return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
   });
   return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
 }
+
+/** Ingredients by the names that a template has for them: a secret, and the one before it as `NAME.previous`. */
+function namedIngredients(recipe: Recipe): Map<string, Source> {
+  const named = new Map<string, Source>();
+  for (const source of ingredients(recipe).toSorted(laterFirst)) {
+    const later = named.get(source.name);
+    if (later === undefined) named.set(source.name, source);
+    else if (!sameRecipe(later, source)) named.set(`${source.name}.previous`, source);
+  }
+  return named;
+}
+
+/** The periods of one rotation sort by their names. */
+const laterFirst = (a: Source, b: Source): number =>
+  periodOf(b).localeCompare(periodOf(a)) || generationOf(b) - generationOf(a);
 
 const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
 

@@ -64,6 +64,46 @@ for (const version of thoroughVersions)
       assert.doesNotMatch(await wrong(), /^(?:problem|warning)/m);
     });
 
+    test('templates that do not exist, however the others came to be there', async () => {
+      const there = [
+        'plain@.service',
+        'with\\x2descape@.service',
+        'linked@.service',
+        'masked@.service',
+        'made@.service',
+        'until-boot@.service',
+        'one-instance@.service',
+      ];
+      const file = '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 0\n';
+      for (const path of [
+        '/etc/systemd/system/plain@.service',
+        '/etc/systemd/system/with\\x2descape@.service',
+        '/opt/units/linked@.service',
+        '/run/systemd/system/until-boot@.service',
+        '/etc/systemd/system/one-instance@1.service',
+        '/etc/systemd/system/dropped@.service.d/more.conf',
+      ])
+        await machine.write(path, file);
+      await machine.write(
+        '/etc/systemd/system-generators/made',
+        `#!/bin/sh\nprintf '${file.replaceAll('\n', '\\n')}' > "$1/made@.service"\n`,
+        0o755,
+      );
+      await machine.write(manifestPath('more'), secretToml('more', [...there, 'dropped@.service', 'absent@.service']));
+      await machine.shell('systemctl link /opt/units/linked@.service 2>&1; systemctl mask masked@.service 2>&1');
+      await machine.run(['auxcred', 'apply']);
+      await machine.systemctl('start', 'with\\x2descape@a\\x2db.service', 'made@1.service', 'one-instance@1.service');
+      assert.deepEqual(
+        (await wrong()).match(/^warning: .*\[units\]$/gm),
+        ['warning: absent@.service, dropped@.service are declared, but do not exist on this machine [units]'],
+        'drop-ins alone are no unit',
+      );
+      await machine.shell(`
+        rm ${manifestPath('more')} /etc/systemd/system-generators/made /etc/systemd/system/masked@.service
+        auxcred apply
+      `);
+    });
+
     test('a manifest that was changed, and that a daemon-reload rendered', async () => {
       await machine.write(manifestPath('more'), secretToml('more', ['web.service']));
       await machine.systemctl('daemon-reload');

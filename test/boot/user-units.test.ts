@@ -35,7 +35,9 @@ function rendered(user: User, secrets: Readonly<Record<string, unknown>>): Rende
 }
 
 const declared = (generation: number): Readonly<Record<string, unknown>> => ({
-  db: { units: ['web'], generation },
+  db: { units: ['web', 'job@'], generation },
+  key: { kind: 'ssh-ed25519', units: ['web'] },
+  live: { units: ['live'], change: 'reload', generation },
   text: { kind: 'template', content: 'p={{db}}\n', units: ['web'], change: 'none' },
 });
 
@@ -48,8 +50,12 @@ for (const version of thoroughVersions)
     const user = async (name: User, script: string): Promise<string> =>
       (await machine.run(asUser(name, script))).stdout.trim();
     const shown = async (name: string): Promise<string> => (await machine.run(['auxcred', 'get', name])).stdout;
-    const credential = (name: User, id = 'db'): string =>
-      `/run/user/${String(ids[name])}/credentials/web.service/${id}`;
+    const credential = (name: User, id = 'db', unit = 'web.service'): string =>
+      `/run/user/${String(ids[name])}/credentials/${unit}/${id}`;
+    const holds = async (path: string, value: string): Promise<void> => {
+      const script = `until [ "$(cat ${path} 2> /dev/null)" = ${value} ]; do sleep 0.05; done`;
+      await machine.shell(script, { timeoutMs: 20_000 });
+    };
     const processOf = async (name: User): Promise<string> =>
       await user(name, 'systemctl --user show --value -p MainPID web.service');
     const declare = async (generation: number): Promise<void> => {
@@ -78,11 +84,14 @@ for (const version of thoroughVersions)
           );
           await machine.systemctl('enable', unit);
         }
-        const loads = (credentials['web.service'] ?? []).map(({ line }) => `LoadCredential=${line}`);
-        await machine.write(
-          `/home/${name}/.config/systemd/user/web.service`,
-          ['[Unit]', 'StartLimitIntervalSec=0', '[Service]', 'ExecStart=/bin/sleep infinity', ...loads, ''].join('\n'),
-        );
+        for (const [unit, lines] of Object.entries(credentials)) {
+          const loads = lines.map(({ line }) => `LoadCredential=${line}`);
+          const service = ['[Service]', 'ExecStart=/bin/sleep infinity', 'ExecReload=/bin/true', ...loads, ''];
+          await machine.write(
+            `/home/${name}/.config/systemd/user/${unit}`,
+            ['[Unit]', 'StartLimitIntervalSec=0', ...service].join('\n'),
+          );
+        }
         await machine.run(['chown', '-R', name, `/home/${name}`]);
       }
       await declare(1);
@@ -90,7 +99,7 @@ for (const version of thoroughVersions)
       await machine.boot();
       for (const name of users) {
         await machine.waitFor(`user@${String(ids[name])}.service`, 'active');
-        await user(name, 'systemctl --user start web.service');
+        await user(name, 'systemctl --user start web.service job@one.service live.service');
       }
     });
     after(async () => {
@@ -102,6 +111,8 @@ for (const version of thoroughVersions)
         const value = await shown(`user/${name}/db`);
         assert.equal((await machine.read(credential(name))).toString(), value);
         assert.equal((await machine.read(credential(name, 'text'))).toString(), `p=${value}\n`);
+        const { stdout: half } = await machine.run(['auxcred', 'public', `user/${name}/key`]);
+        assert.equal((await machine.read(credential(name, 'key.pub'))).toString().trim(), half.trim());
       }
       assert.notEqual(await shown('user/alice/db'), await shown('user/bob/db'));
     });
@@ -139,10 +150,12 @@ for (const version of thoroughVersions)
       const value = await shown('user/alice/db');
       assert.notEqual(value, old);
       // The system's unit queues the restart, and does not wait for a user's service.
-      const holds = `until [ "$(cat ${credential('alice')} 2> /dev/null)" = ${value} ]; do sleep 0.05; done`;
-      await machine.shell(holds, { timeoutMs: 20_000 });
+      await holds(credential('alice'), value);
       assert.notEqual(await processOf('alice'), before);
       assert.equal(await processOf('bob'), other);
+      await holds(credential('alice', 'db', 'job@one.service'), value);
+      // Before systemd 260 a reload leaves a service with its old credentials.
+      await holds(credential('alice', 'live', 'live.service'), await shown('user/alice/live'));
     });
 
     test('without its file a service does not start; with a stopped manager a change is no failure', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { exitStatus } from '../../src/failure.ts';
 import { commandLine } from '../../src/system/shell.ts';
 import {
   at,
@@ -8,6 +9,7 @@ import {
   auxcredAt,
   findings,
   fixes,
+  isRoot,
   manifest,
   only,
   rootOption,
@@ -26,6 +28,23 @@ describe('doctor on secrets', () => {
     assert.equal(only('manifest', 'problem', /has 1 error$/).mend[0], commandLine('auxcred', 'check', rootOption()));
     writeFileSync(at('etc/auxcred/secrets.d/bad.toml'), '[secret.x]\nkind = "hex"\nunits = ["x.service"]\n');
     fixes(only('manifest', 'warning', /has changed since it was applied: x.service added/), 0);
+  });
+
+  test('manifest: refused for what this machine lacks, so that nothing rotates any more', { skip: !isRoot }, () => {
+    const missing = ['a', 'b'].map(
+      (name) => `[secret.${name}]\ndelivery = "file"\nowner = "gone"\nneeded-for = "users"\n`,
+    );
+    writeFileSync(at('etc/auxcred/secrets.d/file.toml'), missing.join(''));
+    assert.equal(run(['provision']).status, exitStatus['invalid-manifest']);
+    const { why, mend } = only(
+      'manifest',
+      'problem',
+      /^the manifest is refused: there is no user gone on this machine$/,
+    );
+    assert.equal(why, 'nothing of it becomes active, and no secret rotates');
+    assert.match(run(['check']).stdout, /there is no user gone/);
+    assert.deepEqual(mend, [commandLine('auxcred', 'check', rootOption())]);
+    assert.match(run(['status']).stdout, /the manifest has errors: auxcred check/);
   });
 
   test('snapshot: written by somebody else, of an older store', () => {

@@ -108,14 +108,14 @@ describe('the modules for home-manager', { skip: cannotBoot }, () => {
     await bootSystem(machine, systems[0] ?? '');
     await machine.run(['auxcred', 'seal', '--no-recovery']);
     await machine.run(['auxcred', 'put', 'user/alice/keys/web'], { input: 'key' });
-    await machine.run(['auxcred', 'provision']);
+    await machine.run(['systemctl', 'restart', 'auxcred-provision.service']);
+    await machine.waitFor('auxcred-user.alice.mail.service', 'active');
     const value = async (): Promise<string> => (await machine.run(['auxcred', 'get', 'user/alice/mail'])).stdout.trim();
     const first = await value();
     await user('systemctl --user start mbsync.service; until test -s $XDG_RUNTIME_DIR/mail; do sleep 0.1; done');
     assert.equal(await user('cat $XDG_RUNTIME_DIR/mail'), first);
     assert.equal(await user('cat /run/auxcred/files/user.alice.web_key'), 'key');
 
-    await machine.run(['systemctl', 'start', 'auxcred-user.alice.mail.service']);
     const { status, stderr } = await switchTo(machine, systems[1] ?? '', 'switch');
     assert.equal(status, 0, stderr);
     const second = await value();

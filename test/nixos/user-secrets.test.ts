@@ -11,6 +11,7 @@ type Secrets = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
 interface Rendered {
   readonly declarations: Secrets;
   readonly paths: Readonly<Record<string, string>>;
+  readonly credentials: Readonly<Record<string, readonly { readonly line: string }[]>>;
 }
 
 let folder = '';
@@ -94,6 +95,20 @@ describe("a user's secrets", () => {
       '{{user/alice/db}}{{user/alice/user/bob/db}}{{user/alice/root}}',
     );
     assert.equal(declarations['user/alice/f']?.['path'], 'user/alice/user/bob/db');
+  });
+
+  test('reach a service with what belongs to them: public halves, and the secret before', () => {
+    const { credentials } = rendered('alice', {
+      'mail/key': { kind: 'ssh-ed25519', units: ['mail'] },
+      shared: { share: 'db', rotate: 'monthly', units: ['mail'] },
+      token: { rotate: 'monthly', previous: true, units: ['mail'] },
+      plain: { units: ['mail'] },
+    });
+    const ids = ['mail_key', 'mail_key.pub', 'plain', 'shared', 'shared.previous', 'token', 'token.previous'];
+    assert.deepEqual(
+      credentials['mail.service']?.map(({ line }) => line),
+      ids.map((id) => `${id}:/run/auxcred/files/user.alice.${id}`),
+    );
   });
 
   test('have no key and no kind that acts with the rights of the machine', () => {

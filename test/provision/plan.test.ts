@@ -57,6 +57,20 @@ describe('provision', () => {
     assert.deepEqual(put(rotating, { counter: 4 }).changes, []);
   });
 
+  test('a template with a secret and the one before it says what became of each', () => {
+    const template = (content: string): string =>
+      rotating.replace('"x={{a}}"', JSON.stringify(content)).replace('share = "db"', 'previous = true');
+    put(template('{{a}} {{a.previous}}'));
+    const why = (content: string, at: Date): string | undefined =>
+      put(template(content), { at }).changes.find(({ unit }) => unit === 'c.service')?.why;
+    assert.equal(
+      why('{{a}} {{a.previous}}', december),
+      'a: period 2026-11 -> 2026-12, a.previous: period 2026-10 -> 2026-11',
+    );
+    assert.equal(why('{{a}}', december), 'text');
+    assert.equal(why('{{a.previous}} {{a}} {{a}}', december), 'a.previous: new');
+  });
+
   test('a new period changes what rotates and what is made from it, and nothing else', () => {
     put(rotating);
     const old = activeValue('a.service', 'a');

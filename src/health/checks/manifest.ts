@@ -6,9 +6,18 @@ export const manifest: Check = {
   name: 'manifest',
   why: 'units see the change only when it is applied',
   faults: (health) => {
-    const { errors, state, dropIns } = health.declared;
+    const { errors, refusals, state, dropIns } = health.declared;
     switch (state) {
       case 'invalid':
+        if (errors === 0)
+          return [
+            {
+              level: 'problem',
+              message: `the manifest is refused: ${listed(refusals)}`,
+              why: 'nothing of it becomes active, and no secret rotates',
+              mend: [auxcred(health, 'check')],
+            },
+          ];
         return [
           {
             level: 'problem',

@@ -1,31 +1,58 @@
 /** The units that secrets are for. */
 import { commandLine } from '../../system/shell.ts';
+import { templateOf } from '../../system/unit-name.ts';
+import type { Health } from '../health.ts';
 import type { UnitState } from '../unit-state.ts';
 import { type Check, type Fault, listed } from './check.ts';
+import { auxcred } from './commands.ts';
 
 export const units: Check = {
   name: 'units',
   why: 'the broker refused it, or did not run',
-  faults: ({ system }) => {
-    const states = system?.units ?? [];
-    return [...lacking(states), ...failed(states), ...unknown(states)];
+  faults: (health) => {
+    const states = health.system?.units ?? [];
+    return [...lacking(health, states), ...failed(states), ...unknown(states)];
   },
   well: ({ system }) => (system && system.units.length > 0 ? 'no unit lacks a secret' : undefined),
 };
 
 const namesOf = (states: readonly UnitState[]): string[] => states.map(({ unit }) => unit);
 
-function lacking(states: readonly UnitState[]): Fault[] {
-  const names = namesOf(states.filter(({ lacksSecret }) => lacksSecret));
-  if (names.length === 0) return [];
+function lacking(health: Health, states: readonly UnitState[]): Fault[] {
+  const without = states.filter(({ lacksSecret }) => lacksSecret);
+  const asking = namesOf(without.filter((state) => asksBroker(health, state)));
+  const reading = namesOf(without.filter((state) => !asksBroker(health, state)));
+  const fault = (names: readonly string[], more: Pick<Fault, 'why' | 'mend'>): Fault[] =>
+    names.length === 0
+      ? []
+      : [{ level: 'problem', message: `${listed(names)} did not start for lack of a secret`, ...more }];
   return [
-    {
-      level: 'problem',
-      message: `${listed(names)} did not start for lack of a secret`,
-      mend: ['journalctl -b -u auxcred.service AUXCRED_OUTCOME=refused', commandLine('systemctl', 'restart', ...names)],
-    },
+    ...fault(asking, {
+      mend: [
+        'journalctl -b -u auxcred.service AUXCRED_OUTCOME=refused',
+        commandLine('systemctl', 'restart', ...asking),
+      ],
+    }),
+    ...fault(reading, {
+      why: 'the file with its secret was missing, or did not decrypt',
+      mend: [
+        `${auxcred(health, 'provision')} && ${commandLine('systemctl', 'restart', ...reading)}`,
+        journalOf(reading),
+      ],
+    }),
   ];
 }
+
+/** Whether a unit gets any of its secrets from the broker, and not only from files that were written before. */
+const asksBroker = ({ declared }: Health, { unit, declared: name }: UnitState): boolean =>
+  declared.manifest.declarations.some(
+    ({ units: receivers, delivery }) =>
+      (delivery === 'socket' || delivery === 'stage') &&
+      [unit, name, templateOf(unit) ?? unit].some((one) => receivers.includes(one)),
+  );
+
+const journalOf = (names: readonly string[]): string =>
+  commandLine('journalctl', '-b', ...names.flatMap((name) => ['-u', name]));
 
 function failed(states: readonly UnitState[]): Fault[] {
   const others = states.filter(({ failure, lacksSecret }) => failure !== undefined && !lacksSecret);
@@ -36,10 +63,7 @@ function failed(states: readonly UnitState[]): Fault[] {
       level: 'warning',
       message: listed(others.map(({ unit, failure }) => `${unit} ${failure ?? ''}`)),
       why: 'it has its secrets, but does not run',
-      mend: [
-        commandLine('journalctl', '-b', ...names.flatMap((name) => ['-u', name])),
-        commandLine('systemctl', 'restart', ...names),
-      ],
+      mend: [journalOf(names), commandLine('systemctl', 'restart', ...names)],
     },
   ];
 }
