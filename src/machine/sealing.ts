@@ -5,8 +5,8 @@ import { parseHeader } from '../age/header.ts';
 import { utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
-import { lackingAccess } from '../drop-ins/broker-access.ts';
-import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
+import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
+import { mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { readLog } from '../measured/measured-log.ts';
 import { encodeSummary, summaryOf } from '../measured/summary.ts';
@@ -203,10 +203,7 @@ const firstSnapshot = (paths: Paths, { sealing }: Payload): Snapshot | undefined
 
 /** The lines that auxcred.service needs for this sealing. */
 const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
-  brokerDropIn(sealing, {
-    sshHostKey: existsSync(paths.sshHostKey),
-    tssGroup: groupId(root, 'tss') !== undefined,
-  });
+  dropInFor(root, sealing, existsSync(paths.sshHostKey));
 
 /**
  * @param present - the key of the present seal, which the broker needs until the new one is there
