@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
-import { Failure } from '../failure.ts';
+import { Failure, LaterFormat } from '../failure.ts';
 import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
 import { type Pins, parsePins, pinsPlace, readPins } from '../seeds/pins.ts';
@@ -16,6 +16,8 @@ import type { ReadableFiles } from './readable-files.ts';
 
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
+  /** Whether a later version of auxcred wrote it; its state is `damaged` then, since no more is known of it. */
+  readonly isLater: boolean;
   readonly withKey: KeySource | undefined;
   /** Recipients that open it without this machine. */
   readonly recovery: number;
@@ -40,6 +42,7 @@ export interface SealedSeeds {
 export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds {
   const pins = pinsSeen(readable, paths);
   const none = {
+    isLater: false,
     withKey: undefined,
     recovery: 0,
     hostKey: undefined,
@@ -70,6 +73,7 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
         : 'host';
     return {
       state: 'there',
+      isLater: false,
       withKey,
       pins,
       lost: undefined,
@@ -79,7 +83,8 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
       policies: objects.map(({ policy }) => policy),
     };
   } catch (error) {
-    if (error instanceof Failure && error.code === 'malformed') return { ...none, state: 'damaged' };
+    if (error instanceof Failure && error.code === 'malformed')
+      return { ...none, state: 'damaged', isLater: error instanceof LaterFormat };
     throw error;
   }
 }

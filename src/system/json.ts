@@ -1,4 +1,4 @@
-import { Failure } from '../failure.ts';
+import { Failure, LaterFormat } from '../failure.ts';
 import { printable } from './printable.ts';
 
 /**
@@ -82,6 +82,13 @@ export class Json {
     if (typeof this.#value !== 'number' || !Number.isInteger(this.#value) || this.#value < least || this.#value > most)
       throw this.unexpected(`a whole number from ${String(least)} to ${String(most)}`);
     return this.#value;
+  }
+
+  /** The format of the file, from its key `version`. @throws LaterFormat above `most`; Failure `malformed` */
+  version(least: number, most = least): number {
+    const item = this.at('version');
+    if (typeof item.#value === 'number' && item.#value > most) throw new LaterFormat(this.#file);
+    return item.whole(least, most);
   }
 
   /** `read(this)`; undefined if the key is absent. */
