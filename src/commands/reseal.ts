@@ -80,7 +80,7 @@ async function keptPrepared(paths: Paths, sealAgain: () => Promise<number>): Pro
 async function sealedAgain(root: string, paths: Paths, options: Options, mode: BranchMode): Promise<number> {
   return await oneAtATime(root, 'wait', async () => {
     const { payload, srk, policy } = await presentSeeds(paths, options);
-    const wasClosed = recoveries.some((name) => options.list(name).length > 0);
+    const wasClosed = options.flag('accept-older') || recoveries.some((name) => options.list(name).length > 0);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
       if (options.flag('first-boot') && !existsSync(paths.unbound)) {

@@ -256,6 +256,11 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await follow('The counter in the TPM');
       await shell('! tpm2_getcap handles-nv-index | grep -i 1a0c4ed');
       await isBack();
+      await shell('auxcred reseal --with-key=tpm2 --tpm2-pcrs=7+14; tpm2_nvundefine -C o 0x1a0c4ed');
+      await isClosed(/the TPM's counter 0x1a0c4ed can't be read/);
+      // The broker that refused is still there.
+      await shell('auxcred reseal --accept-older; systemctl start a.service');
+      assert.deepEqual(await received(), expected);
     });
 
     test('every block was run', () => {

@@ -109,6 +109,15 @@ describe('doctor on the TPM', () => {
     assert.ok(findings().every(({ check }) => check !== 'counter'));
   });
 
+  test('snapshot: the counter was removed', () => {
+    const index = /"index": *"(0x[0-9a-f]+)"/.exec(readFileSync(at('etc/auxcred/scopes.json'), 'utf8'))?.[1] ?? '';
+    tpm.tool('tpm2_nvundefine', '-C', 'o', index);
+    const found = findings().find(({ check }) => check === 'snapshot');
+    assert.ok(found);
+    assert.match(found.message, /^the TPM's counter 0x\w+ can't be read/);
+    fixes(found, 1, {}, ['pcrs']);
+  });
+
   test('tpm: none, and another one', async () => {
     await tpm.stop();
     const gone = only('tpm', 'problem', /^the TPM at \S+ can't be opened: IO failure$/);
