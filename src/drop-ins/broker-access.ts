@@ -5,7 +5,7 @@ import { groupId, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
 import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
-import { brokerDropIn } from './broker-drop-in.ts';
+import { brokerDropIn, stubSignatures } from './broker-drop-in.ts';
 
 const service = 'auxcred.service';
 
@@ -15,6 +15,12 @@ const service = 'auxcred.service';
  */
 export const dropInFor = (root: string, sealing: Sealing, sshHostKey: boolean): string =>
   brokerDropIn(sealing, { sshHostKey, tssGroup: groupId(root, 'tss') !== undefined });
+
+/** The lines of that drop-in that no unit file has, and without which these seeds stay closed. */
+export const lackingFor = (paths: Pick<Paths, 'root'>, sealing: Sealing, dropIn: string): string[] =>
+  lackingAccess(paths, dropIn).filter(
+    (line) => sealing.signed !== undefined || line !== `BindReadOnlyPaths=-${stubSignatures}`,
+  );
 
 /** The files of auxcred.service: those that systemd has loaded, else those that it would load. */
 function filesOfBroker({ root }: Pick<Paths, 'root'>): string[] {

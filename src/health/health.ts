@@ -1,7 +1,7 @@
 /** Everything that `status` and `doctor` examine, collected once. */
 import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
-import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
+import { dropInFor, lackingFor } from '../drop-ins/broker-access.ts';
 import { type LackingUnit, lackingUnits } from '../drop-ins/loaded-lines.ts';
 import { type Override, overridesOn } from '../drop-ins/overrides.ts';
 import { Failure } from '../failure.ts';
@@ -177,7 +177,7 @@ export async function lookAt(
     aliases: aliasesAmong(root, new Set(units)),
     strayLinks: strayLinks(readable, paths, declared.manifest.declarations),
     // A configuration's switch refuses to lack the seed's key.
-    brokerLacks: configuration === undefined ? lackingFor(root, opening, seeds) : [],
+    brokerLacks: configuration === undefined ? brokerLacks(root, opening, seeds) : [],
     system: isRunning
       ? runningSystem(readable, paths, units, withKey !== 'tpm2' && seeds.hostKey !== undefined)
       : undefined,
@@ -186,9 +186,9 @@ export async function lookAt(
   };
 }
 
-const lackingFor = (root: string, opening: OpeningAttempt, { hostKey }: SealedSeeds): string[] =>
+const brokerLacks = (root: string, opening: OpeningAttempt, { hostKey }: SealedSeeds): string[] =>
   opening.state === 'opened'
-    ? lackingAccess(pathsUnder(root), dropInFor(root, opening.sealing, hostKey !== undefined))
+    ? lackingFor(pathsUnder(root), opening.sealing, dropInFor(root, opening.sealing, hostKey !== undefined))
     : [];
 
 /**

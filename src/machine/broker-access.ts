@@ -1,7 +1,7 @@
 /** Keeps auxcred.service able to open the seeds: after an upgrade whose unit file hides more, or a lost drop-in. */
 import { dirname } from 'node:path';
 import { utf8 } from '../bytes.ts';
-import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
+import { dropInFor, lackingFor } from '../drop-ins/broker-access.ts';
 import { mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import type { OpenedSeeds } from '../seeds/open.ts';
 import { configurationOf } from '../system/configuration.ts';
@@ -19,7 +19,7 @@ export function restoreBrokerAccess(root: string, { payload, openedBy }: OpenedS
   const lines = new Set(present.split('\n'));
   // The files are read first: nothing is lacking almost always, and systemctl takes longer than all the rest.
   if (wanted.split('\n').every((line) => line.startsWith('#') || lines.has(line))) return;
-  if (lackingAccess(paths, wanted).length === 0) return;
+  if (lackingFor(paths, payload.sealing, wanted).length === 0) return;
   ensureFolder(dirname(paths.brokerDropIn), { mode: 0o755 });
   const text = present === '' ? wanted : mergedDropIn(present, wanted);
   replaceFile(paths.brokerDropIn, utf8(text), { mode: 0o644 });
