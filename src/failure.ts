@@ -56,13 +56,6 @@ export class Failure extends Error {
   }
 }
 
-/** A file of a later version of auxcred. It is whole, so nothing else should take its place. */
-export class LaterFormat extends Failure {
-  constructor(file: string) {
-    super('malformed', `${file} was written by a later version of auxcred`, { hint: 'install that version again' });
-  }
-}
-
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

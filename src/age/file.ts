@@ -1,4 +1,5 @@
-import { Failure, LaterFormat, resealHint } from '../failure.ts';
+import { Failure, resealHint } from '../failure.ts';
+import { LaterFormat } from '../system/json.ts';
 import { fileKeyLength } from './file-key.ts';
 import { type Header, malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
 import { decryptPayload } from './stream.ts';

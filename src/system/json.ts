@@ -1,5 +1,12 @@
-import { Failure, LaterFormat } from '../failure.ts';
+import { Failure } from '../failure.ts';
 import { printable } from './printable.ts';
+
+/** A file of a later version of auxcred. It is whole, so nothing else should take its place. */
+export class LaterFormat extends Failure {
+  constructor(file: string) {
+    super('malformed', `${file} was written by a later version of auxcred`, { hint: 'install that version again' });
+  }
+}
 
 /**
  * A parsed JSON value that knows its place, for strict parsing of files.

@@ -1,4 +1,5 @@
-import { type Failure, type FailureCode, LaterFormat } from '../../failure.ts';
+import type { Failure, FailureCode } from '../../failure.ts';
+import { LaterFormat } from '../../system/json.ts';
 import type { Health } from '../health.ts';
 import type { Check } from './check.ts';
 import { replaceSeeds, reseal } from './commands.ts';

@@ -1,4 +1,4 @@
-import { LaterFormat } from '../../failure.ts';
+import { LaterFormat } from '../../system/json.ts';
 import type { Check } from './check.ts';
 import { auxcred, replaceSeeds, restoreSeeds } from './commands.ts';
 
