@@ -1,4 +1,5 @@
 import { Failure, resealHint } from '../failure.ts';
+import { LaterFormat } from '../system/json.ts';
 import { fileKeyLength } from './file-key.ts';
 import { type Header, malformed, parseHeader, type Stanza, verifyMac } from './header.ts';
 import { decryptPayload } from './stream.ts';
@@ -63,9 +64,9 @@ function decryptedPayload(file: Uint8Array, header: Header, fileKey: Uint8Array)
   }
 }
 
-/** Adds the file's name to a Failure `malformed`; returns any other error as it is. */
+/** Adds the file's name to a Failure `malformed`; returns any other error, and a later format, as it is. */
 export const damagedFile = (path: string, error: unknown): unknown =>
-  error instanceof Failure && error.code === 'malformed'
+  error instanceof Failure && error.code === 'malformed' && !(error instanceof LaterFormat)
     ? new Failure('malformed', `${path} is damaged: ${error.message}`, {
         hint: error.hint ?? 'restore it from a backup',
         cause: error,

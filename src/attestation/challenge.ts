@@ -60,7 +60,7 @@ export const encodeExpected = ({ secret, nonce, ak, vendor, since }: Expected): 
 /** @throws Failure `malformed` */
 export function parseExpected(bytes: Uint8Array, file: string): Expected {
   const json = Json.parse(bytes, file, 'make a new challenge: auxcred attest HOST --from=FILE');
-  json.at('version').whole(1, 1);
+  json.version(1);
   const bytesAt = (key: string): Uint8Array => new Uint8Array(Buffer.from(json.at(key).text(), 'base64'));
   const ak = parseAkPublic(bytesAt('ak'));
   if (typeof ak === 'string') throw json.at('ak').unexpected('an attestation key');

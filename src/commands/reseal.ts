@@ -28,7 +28,6 @@ import { refuseRewound } from '../seeds/tpm-counter.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { stopRunning, systemIsRunning } from '../system/systemctl.ts';
 import { askSecret } from '../terminal/prompt.ts';
 import { counted, say, warn } from '../terminal/say.ts';
 import { literalPcrs } from '../tpm2/policy.ts';
@@ -80,7 +79,7 @@ async function keptPrepared(paths: Paths, sealAgain: () => Promise<number>): Pro
 async function sealedAgain(root: string, paths: Paths, options: Options, mode: BranchMode): Promise<number> {
   return await oneAtATime(root, 'wait', async () => {
     const { payload, srk, policy } = await presentSeeds(paths, options);
-    const wasClosed = recoveries.some((name) => options.list(name).length > 0);
+    const wasClosed = options.flag('accept-older') || recoveries.some((name) => options.list(name).length > 0);
     try {
       const { pcrsAtFirstBoot } = payload.sealing;
       if (options.flag('first-boot') && !existsSync(paths.unbound)) {
@@ -95,6 +94,7 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
         { ...payload, counter, sealing },
         {
           acceptOlder: options.flag('accept-older'),
+          wasClosed,
           // It was chosen when the system was installed, and without it nothing would be bound.
           acceptWeak: options.flag('accept-weak') || options.flag('first-boot'),
           srk,
@@ -103,8 +103,6 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
         },
       );
       sayBranches();
-      // A broker that could not open the seeds keeps refusing for some seconds.
-      if (wasClosed && systemIsRunning(root)) stopRunning('auxcred.service', 'and starting');
       if (sealing.lock !== undefined && payload.sealing.lock === undefined) sayLocking(sealing);
       if (pcrsAtFirstBoot.length > 0 && sealing.pcrs.length > 0)
         say(

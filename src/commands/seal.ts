@@ -96,7 +96,7 @@ async function sealOver(
     await sealMachine(
       root,
       { counter, scopes, sealing },
-      { ...accepted, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) },
+      { ...accepted, wasClosed: true, srk: undefined, ...(printWords ? { beforehand: showWords } : {}) },
     );
   } catch (error) {
     // The seeds' own file may already be in place.

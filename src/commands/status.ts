@@ -103,7 +103,13 @@ const namedBranches = ({ seeds, labels }: Health): string[] =>
 function seedLines(health: Health): string[] {
   const { seeds, opening, isUnbound, withKey, recovery } = health;
   if (seeds.state !== 'there')
-    return [{ missing: 'not sealed', hidden: 'not readable by this user', damaged: 'damaged' }[seeds.state]];
+    return [
+      {
+        missing: 'not sealed',
+        hidden: 'not readable by this user',
+        damaged: seeds.isLater ? 'written by a later version of auxcred' : 'damaged',
+      }[seeds.state],
+    ];
   const isAuthorityLater = opening.state === 'opened' && opening.sealing.authorityAtFirstBoot === true;
   const later = opening.state === 'opened' ? opening.sealing.pcrsAtFirstBoot : [];
   const waiting =

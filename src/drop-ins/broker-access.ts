@@ -1,11 +1,26 @@
 /** Judges whether the unit files of auxcred.service give the broker what a sealing needs. */
 import { existsSync } from 'node:fs';
-import { textIfPresent } from '../system/files.ts';
+import type { Sealing } from '../seeds/payload.ts';
+import { groupId, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
 import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
+import { brokerDropIn, stubSignatures } from './broker-drop-in.ts';
 
 const service = 'auxcred.service';
+
+/**
+ * The drop-in that auxcred.service needs on this machine for a sealing.
+ * @param sshHostKey - whether the machine's own key is the ssh host key, not an age identity
+ */
+export const dropInFor = (root: string, sealing: Sealing, sshHostKey: boolean): string =>
+  brokerDropIn(sealing, { sshHostKey, tssGroup: groupId(root, 'tss') !== undefined });
+
+/** The lines of that drop-in that no unit file has, and without which these seeds stay closed. */
+export const lackingFor = (paths: Pick<Paths, 'root'>, sealing: Sealing, dropIn: string): string[] =>
+  lackingAccess(paths, dropIn).filter(
+    (line) => sealing.signed !== undefined || line !== `BindReadOnlyPaths=-${stubSignatures}`,
+  );
 
 /** The files of auxcred.service: those that systemd has loaded, else those that it would load. */
 function filesOfBroker({ root }: Pick<Paths, 'root'>): string[] {

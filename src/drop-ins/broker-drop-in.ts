@@ -4,7 +4,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 
 /** Where systemd-stub's tmpfiles.d(5) entry puts the signatures of the booted image. */
-const stubSignatures = '/run/systemd/tpm2-pcr-signature.json';
+export const stubSignatures = '/run/systemd/tpm2-pcr-signature.json';
 
 /**
  * A broker that has locked the seeds is the only one until the next boot. `auxcred files` opens them itself, so it comes

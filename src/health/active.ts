@@ -62,6 +62,8 @@ export interface ActiveSecrets {
   readonly refused: Failure | undefined;
   /** Why the broker refuses the store: it is older than what the TPM has seen. */
   readonly older: Failure | undefined;
+  /** Whether the TPM lacks the pinned counter, which only `reseal` makes. */
+  readonly isCounterLost: boolean;
   /** Fixed files that do not open under their names. */
   readonly fixed: readonly { readonly name: string; readonly failure: Failure }[];
   /** Files in the fixed folder that do not belong there. */
@@ -149,6 +151,7 @@ export function activeWith(
     stale: future ? staleIn(future, known) : [],
     pending: pendingSteps(paths, hostScope(scopes)).map(({ unit }) => unit),
     refused: plan instanceof Failure ? plan : undefined,
+    isCounterLost: tpmCounter !== undefined && tpmCounter.value === undefined,
     older: failureOf(() => {
       refuseRewound(tpmCounter, known?.tpmCounter);
       refuseOldSeeds(counter, known?.counter ?? 0);

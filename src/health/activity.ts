@@ -69,7 +69,7 @@ function countedBefore(paths: Paths): Counted | undefined {
   if (!bytes) return undefined;
   try {
     const json = Json.parse(bytes, paths.counted, 'delete it');
-    json.at('version').whole(1, 1);
+    json.version(1);
     return {
       cursor: json.at('cursor').text(),
       released: json.at('released').whole(0, Number.MAX_SAFE_INTEGER),

@@ -9,7 +9,7 @@ import { locked, policies } from './checks/locked.ts';
 import { hooks, manifest } from './checks/manifest.ts';
 import { opening } from './checks/opening.ts';
 import { links, overrides } from './checks/overrides.ts';
-import { broker, files, sockets, timer } from './checks/own-units.ts';
+import { broker, brokerAccess, files, sockets, timer } from './checks/own-units.ts';
 import { pins } from './checks/pins.ts';
 import { recovery } from './checks/recovery.ts';
 import { account, libtss2, node } from './checks/runtime.ts';
@@ -56,6 +56,7 @@ const checks: readonly Check[] = [
   hooks,
   generator,
   sockets,
+  brokerAccess,
   broker,
   timer,
   files,

@@ -1,6 +1,7 @@
 /** Everything that `status` and `doctor` examine, collected once. */
 import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
+import { dropInFor, lackingFor } from '../drop-ins/broker-access.ts';
 import { type LackingUnit, lackingUnits } from '../drop-ins/loaded-lines.ts';
 import { type Override, overridesOn } from '../drop-ins/overrides.ts';
 import { Failure } from '../failure.ts';
@@ -97,6 +98,8 @@ export interface Health {
   /** Declared units that are aliases, and the units that they stand for. */
   readonly aliases: ReadonlyMap<string, string>;
   readonly strayLinks: readonly StrayLink[];
+  /** Lines that auxcred.service needs to open the seeds, and no unit file has; empty if that is not known. */
+  readonly brokerLacks: readonly string[];
   /** Undefined if systemd does not run here. */
   readonly system:
     | {
@@ -173,6 +176,8 @@ export async function lookAt(
     lacking: configuration === undefined ? [] : lackingUnits(paths, declared.manifest, (path) => readable.text(path)),
     aliases: aliasesAmong(root, new Set(units)),
     strayLinks: strayLinks(readable, paths, declared.manifest.declarations),
+    // A configuration's switch refuses to lack the seed's key.
+    brokerLacks: configuration === undefined ? brokerLacks(root, opening, seeds) : [],
     system: isRunning
       ? runningSystem(readable, paths, units, withKey !== 'tpm2' && seeds.hostKey !== undefined)
       : undefined,
@@ -180,6 +185,11 @@ export async function lookAt(
     hangs: hung || tpm instanceof Failure,
   };
 }
+
+const brokerLacks = (root: string, opening: OpeningAttempt, { hostKey }: SealedSeeds): string[] =>
+  opening.state === 'opened'
+    ? lackingFor(pathsUnder(root), opening.sealing, dropInFor(root, opening.sealing, hostKey !== undefined))
+    : [];
 
 /**
  * What is known of this boot, of that of the seal and of the next one. A user who may not read the logs still learns

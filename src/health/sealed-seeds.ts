@@ -9,6 +9,7 @@ import type { KeySource } from '../seeds/payload.ts';
 import { type Pins, parsePins, pinsPlace, readPins } from '../seeds/pins.ts';
 import { tpmObjects } from '../seeds/policies.ts';
 import { isNoLoss, lossText, lossUnder } from '../snapshot/loss.ts';
+import { LaterFormat } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import type { TpmPolicy } from '../tpm2/policy.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
@@ -16,6 +17,8 @@ import type { ReadableFiles } from './readable-files.ts';
 
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
+  /** Whether a later version of auxcred wrote it; its state is `damaged` then, since no more is known of it. */
+  readonly isLater: boolean;
   readonly withKey: KeySource | undefined;
   /** Recipients that open it without this machine. */
   readonly recovery: number;
@@ -40,6 +43,7 @@ export interface SealedSeeds {
 export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds {
   const pins = pinsSeen(readable, paths);
   const none = {
+    isLater: false,
     withKey: undefined,
     recovery: 0,
     hostKey: undefined,
@@ -70,6 +74,7 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
         : 'host';
     return {
       state: 'there',
+      isLater: false,
       withKey,
       pins,
       lost: undefined,
@@ -79,7 +84,8 @@ export function sealedSeeds(readable: ReadableFiles, paths: Paths): SealedSeeds 
       policies: objects.map(({ policy }) => policy),
     };
   } catch (error) {
-    if (error instanceof Failure && error.code === 'malformed') return { ...none, state: 'damaged' };
+    if (error instanceof Failure && error.code === 'malformed')
+      return { ...none, state: 'damaged', isLater: error instanceof LaterFormat };
     throw error;
   }
 }

@@ -30,6 +30,7 @@ import { journal } from '../system/journal.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemdVersion, systemIsRunning } from '../system/systemctl.ts';
 import { print, say, warn } from '../terminal/say.ts';
+import { restoreBrokerAccess } from './broker-access.ts';
 import { caughtUp, raised } from './counter.ts';
 import { openersOf } from './openers.ts';
 
@@ -84,6 +85,7 @@ export async function provisionManifest(
   const paths = pathsUnder(root);
   const store = await openPinnedSeeds(paths, { ...openersOf(paths, device), patience: devicePatience });
   try {
+    if (!flags.early) restoreBrokerAccess(root, store);
     const activated = await provisionWith(root, store, manifest, flags);
     if (flags.early && store.payload.sealing.lock !== undefined) await settlePush(paths, activated);
     return activated;

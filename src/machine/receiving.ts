@@ -73,6 +73,8 @@ interface Sound {
   readonly srk: OpenedSeeds['srk'];
   /** This machine's own store; undefined if other seeds replace it. */
   readonly opened: OpenedSeeds | undefined;
+  /** Whether the broker may have refused the present seeds. */
+  readonly wasClosed: boolean;
   readonly pushed: Pushed;
   readonly judged: Judged;
 }
@@ -106,7 +108,10 @@ async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: W
   try {
     if (opened && !request.acceptOlder) refuseOlderStore(paths, opened);
     const judged = judge(root, request, arrived, { scopes: payload.scopes, pushed, own: sent?.own });
-    return await work.opened({ payload, srk: (opened ?? sent)?.srk, opened, pushed, judged });
+    const closed = sent?.own.closed;
+    // A broker that holds locked seeds is the only one until the next boot.
+    const wasClosed = closed?.code !== 'until-boot' && (request.acceptOlder || closed !== undefined);
+    return await work.opened({ payload, srk: (opened ?? sent)?.srk, opened, wasClosed, pushed, judged });
   } finally {
     wipeScopes(payload.scopes);
   }
@@ -133,13 +138,14 @@ function leftForNextBoot({ root, request, arrived }: Arrival, pushed: Pushed): R
 /** Writes what was judged, in a crash-safe order, and activates it. @throws Failure */
 async function carriedOut(
   { root, request, arrived }: Arrival,
-  { payload, srk, opened, pushed, judged }: Sound,
+  { payload, srk, opened, wasClosed, pushed, judged }: Sound,
 ): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
   const under = begun(pushed, arrived);
   writeBegun(paths, under);
   // Seeds that are locked from now on do not open again before the next boot.
-  const seeds = opened ?? (await sealed(root, payload, { acceptOlder: request.acceptOlder, acceptWeak: true, srk }));
+  const wishes = { acceptOlder: request.acceptOlder, wasClosed, acceptWeak: true, srk };
+  const seeds = opened ?? (await sealed(root, payload, wishes));
   writeFiles(paths, request, arrived);
   const result = await apply(root, seeds, judged.manifest, request.acceptOlder);
   if (result.failure === undefined) writePushed(paths, finished(paths, under));

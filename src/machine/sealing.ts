@@ -5,8 +5,8 @@ import { parseHeader } from '../age/header.ts';
 import { utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
-import { lackingAccess } from '../drop-ins/broker-access.ts';
-import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
+import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
+import { mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { readLog } from '../measured/measured-log.ts';
 import { encodeSummary, summaryOf } from '../measured/summary.ts';
@@ -51,6 +51,8 @@ export interface SealWishes {
    * are new.
    */
   readonly srk: RecordedSrk | undefined;
+  /** Whether the broker may have refused the present seeds: one that did keeps refusing for some seconds. */
+  readonly wasClosed: boolean;
   /** Whether PCRs that nothing was measured into may be all that is bound. */
   readonly acceptWeak?: boolean;
   /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
@@ -73,7 +75,7 @@ export interface SealWishes {
 export async function sealMachine(
   root: string,
   given: Payload,
-  { acceptOlder, acceptWeak = false, srk, branches, beforehand, installed }: SealWishes,
+  { acceptOlder, wasClosed, acceptWeak = false, srk, branches, beforehand, installed }: SealWishes,
 ): Promise<TpmCounter | undefined> {
   const paths = pathsUnder(root);
   const { scopes, sealing: reached } = given;
@@ -117,7 +119,7 @@ export async function sealMachine(
     // A key that is left over: an earlier run was killed before systemd loaded the drop-in that no longer needs it.
     if (dropInChanged || (!sealedKey && existsSync(paths.sealedHostKey))) systemctl('daemon-reload');
     // With the same seeds a broker gives the same answers, and one that is opening them with a TPM must not be stopped.
-    if (!sameSeeds) stopRunning('auxcred.service', 'and starting');
+    if (!sameSeeds || wasClosed) stopRunning('auxcred.service', 'and starting');
   }
   // Only after systemd has loaded the drop-in that no longer needs it.
   if (!sealedKey) rmSync(paths.sealedHostKey, { force: true });
@@ -203,10 +205,7 @@ const firstSnapshot = (paths: Paths, { sealing }: Payload): Snapshot | undefined
 
 /** The lines that auxcred.service needs for this sealing. */
 const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
-  brokerDropIn(sealing, {
-    sshHostKey: existsSync(paths.sshHostKey),
-    tssGroup: groupId(root, 'tss') !== undefined,
-  });
+  dropInFor(root, sealing, existsSync(paths.sshHostKey));
 
 /**
  * @param present - the key of the present seal, which the broker needs until the new one is there

@@ -61,7 +61,7 @@ export const encodeSummary = ({ locality, events }: Summary): Uint8Array =>
 /** Parses a summary. @throws Failure `malformed` */
 export function parseSummary(bytes: Uint8Array, file: string): Summary {
   const json = Json.parse(bytes, file, 'auxcred reseal writes it again');
-  json.at('version').whole(1, 1);
+  json.version(1);
   const events = json.at('events').list();
   if (events.length > mostEvents) throw json.at('events').unexpected(`at most ${String(mostEvents)} events`);
   return {

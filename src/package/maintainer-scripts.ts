@@ -5,11 +5,20 @@
 
 /** Units to start. */
 const units = 'auxcred.socket auxcred-stage.socket auxcred-rotate.timer';
+/** They stay active once they have written the secrets with `delivery = "file"`. */
+const fileWriters = 'auxcred-files.service auxcred-user-files.service';
 /** Units to enable: one of them binds the seed at the first boot of an installation. */
 const enabled = `${units} auxcred-bind.service`;
 
+/** A broker that holds locked seeds stays: no other one could open them before the next boot. */
+const stopBroker = `stop_broker() {
+    [ "$(systemctl show --value --property=RefuseManualStop auxcred.service)" = yes ] ||
+        deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
+}`;
+
 const postinst = `#!/bin/sh
 set -e
+${stopBroker}
 # Whatever this is called for: prerm has removed the cache, or Node is another one. Without it each command starts slower,
 # and does the same. NODE_OPTIONS of this session would make a cache that calls without them can't use.
 env -u NODE_OPTIONS /usr/bin/node /usr/lib/auxcred/code-cache.cjs || true
@@ -33,10 +42,7 @@ if [ -d /run/systemd/system ]; then
     systemctl --system daemon-reload > /dev/null || true
     # The next request starts the new version. The sockets are stopped too, since their paths may be others: a unit whose
     # request is under way just then fails to start.
-    # A broker that holds locked seeds stays: no other one could open them before the next boot.
-    if [ -n "$2" ] && [ "$(systemctl show --value --property=RefuseManualStop auxcred.service)" != yes ]; then
-        deb-systemd-invoke stop auxcred.service auxcred.socket auxcred-stage.socket > /dev/null || true
-    fi
+    [ -z "$2" ] || stop_broker
     deb-systemd-invoke start ${units} > /dev/null || true
 fi
 
@@ -55,8 +61,14 @@ fi
 
 const prerm = `#!/bin/sh
 set -e
+${stopBroker}
 if [ "$1" = remove ] && [ -d /run/systemd/system ]; then
-    deb-systemd-invoke stop ${units} auxcred.service > /dev/null || true
+    # postrm unmounts the files. A unit that needs them has them written again if auxcred is installed again.
+    deb-systemd-invoke stop ${units} auxcred.service ${fileWriters} > /dev/null || true
+fi
+# Version 0.1 has a socket of another name, and its postinst does not restart the one that listens.
+if [ "$1" = upgrade ] && dpkg --compare-versions "$2" lt 0.2 && [ -d /run/systemd/system ]; then
+    stop_broker
 fi
 rm -rf /usr/lib/auxcred/code-cache
 `;

@@ -44,7 +44,7 @@ export function readPushed(paths: Paths): Pushed {
     paths.pushed,
     'delete it: the next push then removes nothing, and overwrites nothing without --replace',
   );
-  json.at('version').whole(version, version);
+  json.version(version);
   return {
     fixed: filesIn(json.at('fixed')),
     manifest: filesIn(json.at('manifest')),

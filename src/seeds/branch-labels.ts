@@ -45,7 +45,7 @@ export const encodeLabels = (labels: BranchLabels): Uint8Array =>
 /** Parses {@link encodeLabels}. @throws Failure `malformed` */
 export function parseLabels(bytes: Uint8Array, file: string): BranchLabels {
   const json = Json.parse(bytes, file, `remove ${file}: auxcred reseal writes it again`);
-  json.at('version').whole(version, version);
+  json.version(version);
   const digestIn = (item: Json, text: string): string => {
     if (!digestPattern.test(text)) throw item.unexpected('a SHA-256 digest');
     return text;

@@ -92,7 +92,7 @@ export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array =>
 export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
   const json = Json.parse(bytes, file, 'auxcred enroll HOST --replace --from=FILE');
   allow(json, 'version', 'since', 'machine');
-  json.at('version').whole(version, version);
+  json.version(version);
   const since = json.at('since').text();
   if (!/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/.test(since)) throw json.at('since').unexpected('a time');
   return { since, machine: enrollmentIn(json.at('machine')) };
@@ -100,7 +100,7 @@ export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
 
 function enrollmentIn(json: Json): Enrollment {
   allow(json, 'version', 'host', 'sshHostKey', 'tpm');
-  json.at('version').whole(version, version);
+  json.version(version);
   const host = json.at('host').text();
   if (!scopeNamePattern.test(host)) throw json.at('host').unexpected('a name');
   return {

@@ -196,7 +196,7 @@ export function parsePayload(bytes: Uint8Array): Payload {
     'the content of seeds.age',
     'restore seeds.age from a backup, or seal again from the recovery words',
   );
-  json.at('version').whole(version, version);
+  json.version(version);
   return {
     counter: json.at('counter').whole(1, most32),
     scopes: json.at('scopes').list().map(parseScope),
@@ -223,7 +223,7 @@ export const encodeScopes = (scopes: readonly Scope[]): Uint8Array =>
  */
 export function parseScopes(bytes: Uint8Array, file: string): Scope[] {
   const json = Json.parse(bytes, file, 'auxcred scopes HOST makes it');
-  json.at('version').whole(version, version);
+  json.version(version);
   const scopes = json.at('scopes').list().map(parseScope);
   const names = new Set(scopes.map(({ kind, name }) => `${kind}/${name}`));
   if (scopes.filter(({ kind }) => kind === 'host').length !== 1 || names.size !== scopes.length)

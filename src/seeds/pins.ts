@@ -122,7 +122,7 @@ const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown =>
  */
 export function parsePins(bytes: Uint8Array, file: string, writer: PinsPlace['writer'] = 'auxcred'): Pins {
   const json = Json.parse(bytes, file, pinsHint);
-  json.at('version').whole(1, 1);
+  json.version(1);
   const next = json.at('next').optional(scopesIn);
   const counter = json.at('tpm2Counter').optional((item) => counterIn(item, writer));
   return {

@@ -55,13 +55,14 @@ export function encodePolicy({ bank, authority, branches, lock }: TpmPolicy): Ui
 /** Parses {@link encodePolicy}. @throws Failure `malformed` */
 export function parsePolicy(bytes: Uint8Array): TpmPolicy {
   const json = Json.parse(bytes, source, hint);
+  json.at('version').optional(() => json.version(versions.unlocked, versions.locked));
   const bank = json.at('bank').oneOf(['sha256'] as const);
   const kind = json.at('kind').optional((item) => item.oneOf(['literal', 'signed', 'pcrlock'] as const));
   if (kind === undefined) {
     const values = valuesIn(json.at('pcrs'));
     return { bank, authority: undefined, branches: values.size === 0 ? [] : [values] };
   }
-  const isLockable = json.at('version').whole(versions.unlocked, versions.locked) === versions.locked;
+  const isLockable = json.version(versions.unlocked, versions.locked) === versions.locked;
   const branches = branchesIn(json.at('branches'));
   return {
     bank,

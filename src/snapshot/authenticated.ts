@@ -50,6 +50,6 @@ export function verified(bytes: Uint8Array, host: Scope): Json {
     throw new Failure('malformed', "the provisioned snapshot was not made with this machine's seed", { hint });
   }
   const json = Json.parse(body, 'the provisioned snapshot', hint);
-  json.at('version').whole(version, version);
+  json.version(version);
   return json;
 }

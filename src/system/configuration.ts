@@ -32,7 +32,7 @@ export const moduleOptions = {
 /** Parses the file. @throws Failure `malformed` */
 export function parseConfiguration(bytes: Uint8Array, file: string): Configuration {
   const json = Json.parse(bytes, file, "the system's configuration writes it: switch to a configuration again");
-  json.at('version').whole(1, 1);
+  json.version(1);
   const command = json.at('switch').text();
   if (!/^[\x20-\x7e]+$/.test(command)) throw json.at('switch').unexpected('a command');
   return {

@@ -1,6 +1,13 @@
 import { Failure } from '../failure.ts';
 import { printable } from './printable.ts';
 
+/** A file of a later version of auxcred. It is whole, so nothing else should take its place. */
+export class LaterFormat extends Failure {
+  constructor(file: string) {
+    super('malformed', `${file} was written by a later version of auxcred`, { hint: 'install that version again' });
+  }
+}
+
 /**
  * A parsed JSON value that knows its place, for strict parsing of files.
  * Every accessor throws a Failure `malformed` that names the file and the place, but never the value.
@@ -82,6 +89,13 @@ export class Json {
     if (typeof this.#value !== 'number' || !Number.isInteger(this.#value) || this.#value < least || this.#value > most)
       throw this.unexpected(`a whole number from ${String(least)} to ${String(most)}`);
     return this.#value;
+  }
+
+  /** The format of the file, from its key `version`. @throws LaterFormat above `most`; Failure `malformed` */
+  version(least: number, most = least): number {
+    const item = this.at('version');
+    if (typeof item.#value === 'number' && item.#value > most) throw new LaterFormat(this.#file);
+    return item.whole(least, most);
   }
 
   /** `read(this)`; undefined if the key is absent. */

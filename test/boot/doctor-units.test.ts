@@ -45,6 +45,14 @@ for (const version of thoroughVersions)
       }
     });
 
+    test('a broker whose drop-in is gone', async () => {
+      await machine.shell('rm -r /etc/systemd/system/auxcred.service.d; systemctl daemon-reload');
+      await machine.systemctl('stop', 'auxcred.service');
+      await mend(/^problem: auxcred\.service may not open the seed: it lacks LoadCredential=ssh-host-key:/);
+      await machine.systemctl('restart', 'web.service');
+      assert.doesNotMatch(await wrong(), /^(?:problem|warning)/m);
+    });
+
     test('a secret that a command before the service lacked, after a daemon-reload too', async () => {
       const file = '/run/systemd/system/web.service.d/before.conf';
       await machine.write(file, '[Service]\nExecStartPre=/bin/true\n');

@@ -9,6 +9,7 @@ import { auxcredMachine, firmware, manifestPath, secretToml } from '../auxcred-m
 import { cannotBoot, type Machine } from '../machine/machine.ts';
 import { systemdVersions } from '../machine/root.ts';
 import { forgetProbes, probed, writeProbeUnit } from '../machine/units.ts';
+import { writeNoSsh } from './pushed-host.ts';
 
 const document = readFileSync('docs/operations.md', 'utf8');
 const done = new Set<string>();
@@ -241,6 +242,19 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await isClosed(/sealed to another TPM, or this one was cleared/);
       await follow('The TPM or the board died, or the TPM was cleared', 2);
       await isBack();
+      await newBoard();
+      await isClosed(/sealed to another TPM, or this one was cleared/);
+      await writeNoSsh(machine);
+      // The broker that refused is still there once the push is over.
+      await shell(`
+        vault="$HOME/.local/share/auxcred"
+        sed -i '1i ssh = ["no-ssh"]' "$vault/vault.toml"
+        printf 'with-key = "tpm2"\\ntpm2-pcrs = "7+14"\\n' >> "$vault/vault.toml"
+        auxcred enroll | auxcred enroll web1 --replace --from=-
+        auxcred push --reseal web1
+        systemctl start a.service
+      `);
+      assert.deepEqual(await received(), expected);
     });
 
     test('the ssh host key was replaced, and the counter is removed', async () => {
@@ -256,6 +270,11 @@ for (const version of systemdVersions.filter((one) => one === '257'))
       await follow('The counter in the TPM');
       await shell('! tpm2_getcap handles-nv-index | grep -i 1a0c4ed');
       await isBack();
+      await shell('auxcred reseal --with-key=tpm2 --tpm2-pcrs=7+14; tpm2_nvundefine -C o 0x1a0c4ed');
+      await isClosed(/the TPM's counter 0x1a0c4ed can't be read/);
+      // The broker that refused is still there.
+      await shell('auxcred reseal --accept-older; systemctl start a.service');
+      assert.deepEqual(await received(), expected);
     });
 
     test('every block was run', () => {

@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { copyFileSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
+import { concat, framed, utf8 } from '../../src/bytes.ts';
+import { exitStatus } from '../../src/failure.ts';
 import { commandLine } from '../../src/system/shell.ts';
 import {
   at,
@@ -54,6 +57,40 @@ describe('doctor on the seed', () => {
     copyFileSync(store('seeds.age'), at('backup'));
     writeFileSync(store('seeds.age'), 'age-encryption.org/v1\n');
     fixes(only('seed', 'problem', /seeds.age is damaged/), 0, { BACKUP: at('backup') });
+  });
+
+  test('seed, opening: of a later version', () => {
+    const later = /was written by a later version of auxcred$/;
+    const bytes = readFileSync(store('seeds.age'));
+    const line = (body: Uint8Array): string =>
+      (
+        Buffer.from(body)
+          .toString('base64')
+          .replaceAll('=', '')
+          .match(/.{1,64}/g) ?? []
+      ).join('\n');
+    const empty = new Uint8Array(0);
+    const policy = utf8('{"bank":"sha3","kind":"approved","version":3}');
+    const body = concat(...[empty, empty, policy, empty, empty].map(framed), new Uint8Array(32));
+    writeFileSync(
+      store('seeds.age'),
+      `age-encryption.org/v1\n-> auxcred/tpm2\n${line(body)}\n--- ${line(new Uint8Array(32))}\n${'x'.repeat(40)}`,
+    );
+    assert.deepEqual(only('seed', 'problem', later).mend, ['apt install --reinstall auxcred']);
+    assert.match(run(['status']).stdout, /^seed {6}written by a later version of auxcred$/m);
+
+    writeFileSync(store('seeds.age'), bytes);
+    const age = ['-R', at('etc/ssh/ssh_host_ed25519_key.pub'), '-r', recipient(), '-o', store('seeds.age')];
+    const { stdout } = spawnSync('age', ['-d', '-i', recoveryKey(), store('seeds.age')], { encoding: 'utf8' });
+    assert.equal(spawnSync('age', age, { input: stdout.replace('"version":1', '"version":2') }).status, 0);
+    assert.deepEqual(only('opening', 'problem', later).mend, ['apt install --reinstall auxcred']);
+    const { status, stderr } = run(['apply']);
+    assert.equal(status, exitStatus.malformed);
+    assert.equal(
+      stderr,
+      'auxcred: the content of seeds.age was written by a later version of auxcred\n' +
+        'auxcred: hint: install that version again\n',
+    );
   });
 
   test('opening: whole on the outside', () => {

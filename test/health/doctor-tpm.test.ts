@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
@@ -107,6 +107,30 @@ describe('doctor on the TPM', () => {
     assert.match(found?.message ?? '', /no TPM counter remembers/);
     auxcred('reseal');
     assert.ok(findings().every(({ check }) => check !== 'counter'));
+  });
+
+  test('broker-access: the drop-in of a version whose broker saw all of /run', () => {
+    const dropIn = at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf');
+    mkdirSync(at('usr/lib/systemd/system'), { recursive: true });
+    writeFileSync(at('usr/lib/systemd/system/auxcred.service'), '[Service]\nExecStart=/bin/true\n');
+    const lines = readFileSync(dropIn, 'utf8').split('\n');
+    const without = (what: RegExp): string => lines.filter((line) => !what.test(line)).join('\n');
+    writeFileSync(dropIn, without(/pcr-signature/));
+    only('pcrs', 'note', /no PCR is bound/);
+    writeFileSync(dropIn, without(/^BindReadOnlyPaths=/));
+    const found = findings().find(({ check }) => check === 'broker-access');
+    assert.ok(found);
+    assert.match(found.message, /it lacks BindReadOnlyPaths=-\S+\/tpm, BindReadOnlyPaths=-\S+\/tpm\.ctrl$/);
+    fixes(found, 0, {}, ['pcrs']);
+  });
+
+  test('snapshot: the counter was removed', () => {
+    const index = /"index": *"(0x[0-9a-f]+)"/.exec(readFileSync(at('etc/auxcred/scopes.json'), 'utf8'))?.[1] ?? '';
+    tpm.tool('tpm2_nvundefine', '-C', 'o', index);
+    const found = findings().find(({ check }) => check === 'snapshot');
+    assert.ok(found);
+    assert.match(found.message, /^the TPM's counter 0x\w+ can't be read/);
+    fixes(found, 1, {}, ['pcrs']);
   });
 
   test('tpm: none, and another one', async () => {

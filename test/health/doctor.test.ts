@@ -1,6 +1,17 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, chownSync, copyFileSync, cpSync, existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
 import { commandLine } from '../../src/system/shell.ts';
@@ -80,6 +91,28 @@ describe('doctor', () => {
     chmodSync(at(`etc/auxcred/secrets.d/${file}`), 0o666);
     fixes(only('access', 'problem', new RegExp(`${file} is 0:0 0666, not root:root 0644`)), 0);
     chmodSync(at('etc/auxcred/secrets.d'), 0o700);
+    assert.deepEqual(findings(), []);
+  });
+
+  test('broker-access: what the broker needs to open the seed, and no unit file gives it', () => {
+    const dropIn = at('etc/systemd/system/auxcred.service.d/50-auxcred-seal.conf');
+    mkdirSync(at('usr/lib/systemd/system'), { recursive: true });
+    writeFileSync(at('usr/lib/systemd/system/auxcred.service'), '[Service]\nExecStart=/bin/true\n');
+    assert.deepEqual(findings(), []);
+    const before = readFileSync(dropIn, 'utf8');
+    rmSync(dropIn);
+    const lost = only('broker-access', 'problem', /lacks LoadCredential=ssh-host-key:/);
+    // An administrator's own file gives as much.
+    writeFileSync(`${dropIn}.own.conf`, before);
+    assert.deepEqual(findings(), []);
+    auxcred('apply');
+    assert.equal(existsSync(dropIn), false);
+    rmSync(`${dropIn}.own.conf`);
+    fixes(lost, 0);
+    assert.equal(readFileSync(dropIn, 'utf8'), before);
+    writeFileSync(dropIn, '[Service]\nNice=1\n');
+    auxcred('apply');
+    assert.match(readFileSync(dropIn, 'utf8'), /^Nice=1$/m, 'it adds, and removes nothing');
     assert.deepEqual(findings(), []);
   });
 

@@ -252,6 +252,17 @@ for (const systemd of systemdVersions)
       await machine.run(['auxcred', 'apply']);
     });
 
+    alike('a version whose socket has another name finds none that listens', async () => {
+      const prerm = async (version: string): Promise<readonly string[]> => {
+        await machine.run(['/var/lib/dpkg/info/auxcred.prerm', 'upgrade', version]);
+        return await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service');
+      };
+      await machine.systemctl('start', 'auxcred.socket', 'auxcred-stage.socket', 'auxcred.service');
+      assert.deepEqual(await prerm('0.2.1'), ['active', 'active', 'active']);
+      assert.deepEqual(await prerm('0.1.0'), ['inactive', 'inactive', 'inactive']);
+      await machine.run(['/var/lib/dpkg/info/auxcred.postinst', 'abort-upgrade', '0.1.0']);
+    });
+
     alike('it caches its code for the Node that is installed, again when dpkg replaces that one', async () => {
       const written = 'ls /usr/lib/auxcred/code-cache | cut -d- -f1; ls /usr/lib/auxcred/code-cache/* | wc -l';
       const expected = (await machine.shell('node --version; ls /usr/lib/auxcred/parts | wc -l')).stdout;
@@ -267,6 +278,23 @@ for (const systemd of systemdVersions)
       await machine.shell('rm -r /usr/lib/auxcred/code-cache; /var/lib/dpkg/info/auxcred.postinst abort-upgrade 0.3.0');
       assert.equal((await machine.shell(written)).stdout, expected);
       assert.equal((await machine.shell('find /usr/lib/auxcred -perm /022')).stdout, '');
+    });
+
+    alike('removed and installed again, it writes the files of a unit that starts', async () => {
+      await machine.write(
+        '/etc/auxcred/secrets.d/file.toml',
+        '[secret.in-file]\nkind = "hex"\ndelivery = "file"\nunits = ["file.service"]\n',
+      );
+      await machine.write('/etc/systemd/system/file.service', '[Service]\nExecStart=sleep infinity\n');
+      await machine.shell('systemctl daemon-reload; auxcred apply; systemctl start auxcred-files.service file.service');
+      const value = (await machine.read('/run/auxcred/files/in-file')).toString();
+      await machine.run(['apt-get', 'remove', '--yes', '--quiet', 'auxcred']);
+      assert.deepEqual(await isActive('file.service', 'auxcred-files.service'), ['active', 'inactive']);
+      assert.equal((await machine.shell('ls /run/auxcred/files')).stdout, '');
+      await machine.install(deb);
+      await machine.systemctl('restart', 'file.service');
+      assert.equal((await machine.read('/run/auxcred/files/in-file')).toString(), value);
+      await machine.shell('systemctl stop file.service; rm /etc/auxcred/secrets.d/file.toml; auxcred apply');
     });
 
     alike('removing and purging it keep the sealed seed', async () => {

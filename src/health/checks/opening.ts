@@ -1,4 +1,5 @@
-import type { FailureCode } from '../../failure.ts';
+import type { Failure, FailureCode } from '../../failure.ts';
+import { LaterFormat } from '../../system/json.ts';
 import type { Health } from '../health.ts';
 import type { Check } from './check.ts';
 import { replaceSeeds, reseal } from './commands.ts';
@@ -30,7 +31,7 @@ export const opening: Check = {
       {
         level: 'problem',
         message: `the seed does not open: ${state.failure.message}`,
-        mend: waysOut(health, state.failure.code),
+        mend: waysOut(health, state.failure),
       },
     ];
   },
@@ -38,7 +39,9 @@ export const opening: Check = {
     state.state === 'opened' ? `the seed opens with ${state.openedBy} in ${String(state.milliseconds)} ms` : undefined,
 };
 
-function waysOut(health: Health, code: FailureCode): string[] {
+function waysOut(health: Health, failure: Failure): string[] {
+  const { code } = failure;
+  if (failure instanceof LaterFormat) return [health.ways.install('auxcred')];
   if (code === 'timeout') return ['systemctl reboot'];
   return code === 'malformed' ? replaceSeeds(health) : reseal(health);
 }

@@ -3,7 +3,8 @@
 import type { WaysOut } from '../../system/ways-out.ts';
 import { fileWriters, type OwnUnit, sockets as socketNames, unitOf } from '../broker-state.ts';
 import type { Health } from '../health.ts';
-import type { Check, Fault } from './check.ts';
+import { type Check, type Fault, listed } from './check.ts';
+import { auxcred } from './commands.ts';
 
 const ownUnit = ({ system }: Health, name: string): OwnUnit | undefined => system && unitOf(system.broker, name);
 
@@ -81,6 +82,21 @@ export const broker: Check = {
       },
     ];
   },
+};
+
+export const brokerAccess: Check = {
+  name: 'broker-access',
+  why: 'units get no secrets, although the seed opens for root',
+  faults: (health) =>
+    health.brokerLacks.length === 0
+      ? []
+      : [
+          {
+            level: 'problem',
+            message: `auxcred.service may not open the seed: it lacks ${listed(health.brokerLacks)}`,
+            mend: [auxcred(health, 'apply')],
+          },
+        ],
 };
 
 export const timer: Check = {

@@ -1,3 +1,4 @@
+import { LaterFormat } from '../../system/json.ts';
 import type { Check } from './check.ts';
 import { auxcred, replaceSeeds, restoreSeeds } from './commands.ts';
 
@@ -5,7 +6,9 @@ export const seed: Check = {
   name: 'seed',
   why: 'no unit with secrets starts',
   faults: (health) => {
-    const { seeds, paths } = health;
+    const { seeds, paths, ways } = health;
+    if (seeds.isLater)
+      return [{ level: 'problem', message: new LaterFormat(paths.seeds).message, mend: [ways.install('auxcred')] }];
     if (seeds.state === 'damaged')
       return [{ level: 'problem', message: `${paths.seeds} is damaged`, mend: replaceSeeds(health) }];
     if (seeds.state !== 'missing') return [];

@@ -24,7 +24,10 @@ export const snapshot: Check = {
           level: 'problem',
           message: active.older.message,
           why: 'somebody may have brought an old store back',
-          mend: [commandLine('cp', 'NEWER', paths.seeds), auxcred(health, 'provision', '--accept-older')],
+          mend: [
+            commandLine('cp', 'NEWER', paths.seeds),
+            auxcred(health, active.isCounterLost ? 'reseal' : 'provision', '--accept-older'),
+          ],
         },
       ];
     if (active.snapshot === 'none' && declared.manifest.declarations.length > 0)
