@@ -49,7 +49,6 @@ const debianPackages = [
     'zsh',
     'fish',
     'strace',
-    'nix-bin',
     'binutils',
     'sbsigntool',
     'pesign',

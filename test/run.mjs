@@ -1,7 +1,7 @@
 // Runs the compiled tests: all of them, or those whose file name contains one of the arguments (`npm test -- broker`).
-// --quick leaves out what boots a machine, starts a TPM or builds the program again; --all runs every case on every
-// version of systemd; --nixos runs the tests of the NixOS module alone, over the nixpkgs that two variables name; --vm
-// runs the measured machines alone, those included that only it runs.
+// --quick leaves out what boots a machine, starts a TPM, builds the program again or starts other programs by the dozen;
+// --all runs every case on every version of systemd; --nixos runs the tests of the NixOS module alone, over the nixpkgs
+// that two variables name; --vm runs the measured machines alone, those included that only it runs.
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { setMaxListeners } from 'node:events';
@@ -35,7 +35,6 @@ const quick = options.includes('--quick');
 const whole = options.includes('--all');
 const measured = options.includes('--vm');
 if (whole) process.env.AUXCRED_TEST_MATRIX = 'whole';
-if (quick) process.env.AUXCRED_TEST_QUICK = '1';
 const underCi = process.env.CI !== undefined;
 
 /** Whether a compiled file imports `target`, directly or through others. */
@@ -51,8 +50,21 @@ const machine = resolve(folder, 'machine', 'machine.js');
 const tpm = resolve(folder, 'swtpm.js');
 const builds = resolve(folder, 'package', 'built.js');
 const boots = (file) => file.startsWith(join(folder, 'measured-boot')) || reaches(resolve(file), machine);
-/** Files that only the whole suite runs: they boot machines, start TPMs, or build the program once more. */
-const isThorough = (file) => boots(file) || reaches(resolve(file), tpm) || reaches(resolve(file), builds);
+/** These start many processes: a host for each push, another project's program, or a shell and Node for each case. */
+const starters = [
+  'formats/second-implementation',
+  'gokey/gokey',
+  'moving-in/moving-in',
+  'programs/generator',
+  'push/checks',
+  'push/own-secrets',
+  'push/push',
+];
+/** Files that only the whole suite runs: they boot machines, start TPMs or many programs, or build the program again. */
+const isThorough = (file) =>
+  boots(file) ||
+  starters.some((name) => file.endsWith(`${name}.test.js`)) ||
+  [tpm, builds].some((module) => reaches(resolve(file), module));
 const measuredFile = /^measured-boot\/.*\.(test|vm)\.js$/;
 const wanted = onNixos ? /\.nixos\.js$/ : measured ? measuredFile : /\.test\.js$/;
 const found = readdirSync(folder, { recursive: true })
