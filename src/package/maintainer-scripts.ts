@@ -84,14 +84,15 @@ case $1 in
         if mountpoint -q /run/auxcred/files; then
             umount -l /run/auxcred/files || true
         fi
+        # The generator copied their drop-ins.
+        bare=$(ls /etc/auxcred/rendered/units 2> /dev/null | sed -n 's/\\.service\\.d$/.service/p' | tr '\\n' ' ')
+        if [ -n "$bare" ]; then
+            echo "auxcred: until it is installed again, these units start without their secrets: $bare"
+        fi
         ;;
     purge)
         if command -v deb-systemd-helper > /dev/null; then
             deb-systemd-helper purge ${enabled} > /dev/null || true
-        fi
-        lost=$(ls /etc/auxcred/rendered/units 2> /dev/null | sed -n 's/\\.service\\.d$/.service/p' | tr '\\n' ' ')
-        if [ -n "$lost" ]; then
-            echo "auxcred: these units no longer get secrets, and those that need them will not start: $lost"
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         rm -f /var/lib/auxcred/lock /etc/credstore.encrypted/auxcred.*
