@@ -5,18 +5,11 @@
 import { characterClasses, kindNames } from '../derive/kind.ts';
 import type { FailureCode } from '../failure.ts';
 
-/** What a shell offers to complete a word: names that `auxcred names` prints, or paths. */
-export type Wanted =
-  | 'secrets'
-  | 'fixed'
-  | 'hosts'
-  | 'groups'
-  | 'scopes'
-  | 'vaults'
-  | 'verbs'
-  | 'examples'
-  | 'file'
-  | 'folder';
+/** The lists of names that `auxcred names` prints. */
+export const nameLists = ['secrets', 'fixed', 'hosts', 'groups', 'scopes', 'vaults', 'verbs', 'examples'] as const;
+
+/** What a shell offers to complete a word: one of these lists, or paths. */
+export type Wanted = (typeof nameLists)[number] | 'file' | 'folder';
 
 export interface OptionEntry {
   /** Without the dashes. */
@@ -1261,8 +1254,8 @@ export const manual = {
   names: page({
     group: 'units',
     summary: 'print names for shell completion, one per line',
-    usage: ['(secrets | fixed | hosts | groups | scopes | vaults | verbs)'],
-    operands: [['secrets', 'fixed', 'hosts', 'groups', 'scopes', 'vaults', 'verbs']],
+    usage: [`(${nameLists.join(' | ')})`],
+    operands: [nameLists],
     text: ['Opens no seed, and prints nothing if there is nothing to read.'],
     options: [host, group, vault, root],
   }),
@@ -1280,8 +1273,16 @@ export function isVerb(text: string): text is Verb {
 /** gokey's flags are gokey's own. */
 export const hasOwnFlags = (verb: Verb): boolean => verb === 'gokey';
 
-/** An option as it is typed: `--root=DIR`, and gokey's `-P FILE`. */
+/** Whether an option has one dash, and its value is the next word: `-n N`, and gokey's flags. */
+export const isShort = (verb: Verb, name: string): boolean => hasOwnFlags(verb) || name.length === 1;
+
+/** An option's name as it is typed: `--root`, `-n`. */
+export const dashed = (verb: Verb, name: string): string => `${isShort(verb, name) ? '-' : '--'}${name}`;
+
+/** An option as it is typed, with its value: `--root=DIR`, `--predict[=ENTRY]`, `-n N`. */
 export function written(verb: Verb, { name, value, optional }: OptionEntry): string {
-  if (hasOwnFlags(verb)) return `-${name}${value === undefined ? '' : ` ${value}`}`;
-  return `--${name}${value === undefined ? '' : optional === true ? `[=${value}]` : `=${value}`}`;
+  const typed = dashed(verb, name);
+  if (value === undefined) return typed;
+  if (isShort(verb, name)) return `${typed} ${value}`;
+  return optional === true ? `${typed}[=${value}]` : `${typed}=${value}`;
 }

@@ -7,6 +7,7 @@ import type { Verdict } from '../audit/finding.ts';
 import { type AuditKeys, auditKeys, keyText, parseKeys, privateKeyOf } from '../audit/key.ts';
 import { type Present, verifyRecords } from '../audit/verification.ts';
 import { auditEntries, brokerRecords, type ChosenJournal, chosenJournal } from '../cli/chosen-journal.ts';
+import { dashed } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { openersOf } from '../machine/openers.ts';
@@ -42,7 +43,7 @@ export async function audit(argv: readonly string[]): Promise<number> {
   if (!verifies) return await list(options, journal);
   const given = selecting.find((name) => options.flag(name) || options.value(name) !== undefined);
   if (given !== undefined)
-    throw new Failure('usage', `--verify checks all records, so it takes no ${given === 'n' ? '-n' : `--${given}`}`);
+    throw new Failure('usage', `--verify checks all records, so it takes no ${dashed('audit', given)}`);
   return await verify(options, journal);
 }
 

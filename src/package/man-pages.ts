@@ -4,7 +4,17 @@
  */
 
 import { statusesOf } from '../cli/help.ts';
-import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
+import {
+  dashed,
+  groups,
+  hasOwnFlags,
+  manual,
+  type OptionEntry,
+  type Verb,
+  type VerbEntry,
+  verbNames,
+  written,
+} from '../cli/manual.ts';
 import { version } from '../version.ts';
 import {
   bold,
@@ -73,11 +83,11 @@ const reference = (text: string): string =>
   text.replace(/^(.*)\((\d)\)$/, (_, name: string, number: string) => `${bold(name)}(${number})`);
 const seeAlso = (...pages: readonly string[]): string => section('see also', lines(pages.map(reference).join(', ')));
 
-function optionTag(verb: Verb, { name, value, optional, repeated }: OptionEntry): string {
-  const tag = hasOwnFlags(verb)
-    ? `${bold(`-${name}`)}${value === undefined ? '' : ` ${italic(value)}`}`
-    : `${bold(`--${name}`)}${value === undefined ? '' : optional === true ? `[=${italic(value)}]` : `=${italic(value)}`}`;
-  return `${tag}${repeated === true ? ' ...' : ''}`;
+function optionTag(verb: Verb, option: OptionEntry): string {
+  const { name, value = '', repeated } = option;
+  const typed = dashed(verb, name);
+  const rest = written(verb, option).slice(typed.length);
+  return `${bold(typed)}${rest.replace(value, () => (value === '' ? '' : italic(value)))}${repeated === true ? ' ...' : ''}`;
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
