@@ -43,9 +43,9 @@ const recoveries = ['identity', 'seed-file', 'scopes'] as const;
 export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
-  refuseTogether(options, recoveries);
-  if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs')))
-    throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs exclude each other');
+  refuseTogether(options, recoveries, 'either of them is enough');
+  for (const name of ['tpm2-pcrs', 'tpm2-public-key', 'tpm2-pcrlock', 'lock-after-unseal'])
+    refuseTogether(options, [`no-${name}`, name], 'leave out one of them');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   const mode = branchMode(options);
@@ -133,12 +133,10 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
 }
 
 /** @throws Failure `usage` */
-function refuseTogether(options: Options, names: readonly string[]): void {
+function refuseTogether(options: Options, names: readonly string[], hint: string): void {
   const [one, other] = names.filter((name) => options.list(name).length > 0);
   if (one !== undefined && other !== undefined)
-    throw new Failure('usage', `--${one} and --${other} exclude each other`, {
-      hint: 'either of them is enough',
-    });
+    throw new Failure('usage', `--${one} and --${other} exclude each other`, { hint });
 }
 
 /**
