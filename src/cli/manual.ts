@@ -57,6 +57,9 @@ export const groups = {
 } as const;
 export type Group = keyof typeof groups;
 
+/** Seconds that a conversation with one host may take, unless `--timeout=` says otherwise. */
+export const usualTimeout = 300;
+
 export const graphFormats = ['text', 'svg', 'dot'] as const;
 
 const json: OptionEntry = { name: 'json', help: 'print JSON for programs' };
@@ -836,7 +839,7 @@ export const manual = {
       dryRun,
       json,
       { name: 'jobs', value: 'N', help: 'hosts in parallel; default: 16' },
-      { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; default: 300' },
+      { name: 'timeout', value: 'SECONDS', help: `how long one host may take; default: ${String(usualTimeout)}` },
       { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml now says' },
       { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that did not come from a push' },
       {
@@ -1198,7 +1201,7 @@ export const manual = {
       {
         name: 'timeout',
         value: 'SECONDS',
-        help: 'how long the push may take; default: 300',
+        help: `how long the push may take; default: ${String(usualTimeout)}`,
       },
       vault,
       identity,

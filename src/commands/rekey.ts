@@ -1,7 +1,7 @@
 import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
-import { exitStatus, Failure } from '../failure.ts';
+import { exitStatus, Failure, failureLine } from '../failure.ts';
 import { decodeFixed, readHeader } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { counted, say, warn } from '../terminal/say.ts';
@@ -32,7 +32,7 @@ export async function rekey(argv: readonly string[]): Promise<number> {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       failed++;
-      say(`${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+      say(failureLine(error));
       return false;
     }
   };
