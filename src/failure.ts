@@ -56,10 +56,6 @@ export class Failure extends Error {
   }
 }
 
-/** A failure on one line: its message, and the hint in parentheses. */
-export const failureLine = ({ message, hint }: Pick<Failure, 'message' | 'hint'>): string =>
-  `${message}${hint === undefined ? '' : ` (${hint})`}`;
-
 /** The message of anything that was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -9,12 +9,31 @@ import type { Options } from './options.ts';
 export const isForMachine = 'is for this machine, but a host of the vault is named';
 export const needsHost = 'needs the name of a host in the vault';
 
+/**
+ * Refuses options that have no meaning in this form of the call.
+ * @param why - goes after the option: {@link needsHost}
+ * @throws Failure `usage`
+ */
+export function refuseGiven(options: Options, names: readonly string[], why: string, hint: string): void {
+  const given = names.find((name) => options.value(name) !== undefined);
+  if (given !== undefined) throw new Failure('usage', `--${given} ${why}`, { hint });
+}
+
+/** The number of an option, from 1 to `most`. @param usual - the number without the option @throws Failure `usage` */
+export function wholeNumber(options: Options, name: string, usual: number, most: number): number {
+  const text = options.value(name) ?? String(usual);
+  const number = Number(text);
+  if (!/^[0-9]+$/.test(text) || number < 1 || number > most)
+    throw new Failure('usage', `--${name}=${text} is not a whole number from 1 to ${String(most)}`);
+  return number;
+}
+
 /** A day, in seconds. */
 const longestTimeout = 86_400;
 
 /** Milliseconds that a conversation with one host may take. @throws Failure `usage` */
 export const chosenTimeout = (options: Options): number =>
-  1000 * options.whole('timeout', usualTimeout, longestTimeout);
+  1000 * wholeNumber(options, 'timeout', usualTimeout, longestTimeout);
 
 /**
  * A host by its name, by its target, or as USER@NAME, which says how it is reached.

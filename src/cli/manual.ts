@@ -227,9 +227,9 @@ export const manual = {
         'auxcred-bind.service binds them at the first boot. --tpm2-device= is then how the installer reaches the TPM, ' +
         'and is not recorded.',
       'A machine that boots signed unified kernel images is best sealed with --tpm2-public-key=: the seed then opens ' +
-        'with every image that the owner of the key signs. --tpm2-pcrs= beside it is required in addition. With both ' +
+        'with every image that the owner of the key signs. If --tpm2-pcrs= is given too, both have to hold. With both ' +
         '--tpm2-public-key= and --tpm2-pcrlock=, either opens the seed, so the weaker decides.',
-      'With --lock-after-unseal the broker extends a PCR as soon as it has the seed, and then stays until the ' +
+      'With --lock-after-unseal the broker extends a PCR as soon as it has the seed, and then runs until the ' +
         'machine reboots. Commands that need the seed fail with status 24 until then: apply, provision, get, and so ' +
         'on. A changed manifest and a new period become active at the next boot. Hooks do not run.',
     ],
@@ -470,7 +470,7 @@ export const manual = {
       { name: 'early', help: 'run in early boot: no hooks, no restarts' },
       {
         name: 'by-configuration',
-        help: 'at boot do as --early; in a switch leave the units that the configuration changed to it',
+        help: 'act as --early at boot; in a switch, leave units that the configuration changed to the switch',
       },
       acceptClock,
       acceptOlder,
@@ -556,9 +556,8 @@ export const manual = {
         'that a program needs nothing else here. It is a link to a descriptor of memory that no disk holds, which is ' +
         'overwritten when COMMAND ends. Programs that COMMAND starts inherit it unless, as sudo does, they close ' +
         'descriptors; another user opens none.',
-      'Programs that read a variable only get one with --env, and hand it to every program that they start: prefer ' +
-        'files.',
-      'SECRET is a name that auxcred get takes. Signals go to COMMAND, and its end is that of auxcred.',
+      '--env is for programs that read nothing but variables. Every program that they start inherits those: prefer files.',
+      'SECRET is a name that auxcred get takes. Signals go to COMMAND, and auxcred ends as it does.',
     ],
     options: [
       { name: 'file', value: 'NAME[=SECRET]', help: 'a file in $CREDENTIALS_DIRECTORY', repeated: true },
@@ -574,7 +573,7 @@ export const manual = {
       },
       { command: 'auxcred run --env=GH_TOKEN=group/dev/github -- gh repo list', says: 'a fixed secret of the vault' },
     ],
-    statuses: { 'not-found': 'no such secret; 127 is no such COMMAND, and 126 one that can not be run' },
+    statuses: { 'not-found': 'no such secret; 127: no such COMMAND; 126: COMMAND can not be run' },
   }),
   public: page({
     group: 'machine',
@@ -693,7 +692,7 @@ export const manual = {
       '--key',
     ],
     text: [
-      'Shows what the broker released and refused, from the journal, by the fields that journald adds itself. Times are ' +
+      'Shows what the broker released and refused, from the journal, selected by fields that only journald sets. Times are ' +
         "in the system's time zone, as in --since. It never shows a value.",
       'The records are a chain: each holds the hash of those before it. In quiet moments the broker signs it with a key ' +
         'that is derived from the seed. If the seed is sealed to a TPM, the TPM signs it too, with a counter and its ' +
@@ -1275,17 +1274,3 @@ export function isVerb(text: string): text is Verb {
 
 /** gokey's flags are gokey's own. */
 export const hasOwnFlags = (verb: Verb): boolean => verb === 'gokey';
-
-/** Whether an option has one dash, and its value is the next word: `-n N`, and gokey's flags. */
-export const isShort = (verb: Verb, name: string): boolean => hasOwnFlags(verb) || name.length === 1;
-
-/** An option's name as it is typed: `--root`, `-n`. */
-export const dashed = (verb: Verb, name: string): string => `${isShort(verb, name) ? '-' : '--'}${name}`;
-
-/** An option as it is typed, with its value: `--root=DIR`, `--predict[=ENTRY]`, `-n N`. */
-export function written(verb: Verb, { name, value, optional }: OptionEntry): string {
-  const typed = dashed(verb, name);
-  if (value === undefined) return typed;
-  if (isShort(verb, name)) return `${typed} ${value}`;
-  return optional === true ? `${typed}[=${value}]` : `${typed}=${value}`;
-}

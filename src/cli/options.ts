@@ -2,7 +2,8 @@ import { statSync } from 'node:fs';
 import mri from 'mri';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import { dashed, manual, type OptionEntry, type Verb, written } from './manual.ts';
+import { manual, type OptionEntry, type Verb } from './manual.ts';
+import { dashed, written } from './option-text.ts';
 
 /** The options of a call, before a verb interprets them. */
 export class Options {
@@ -49,25 +50,6 @@ export class Options {
   /** The value of an option, the first one if it may be repeated. */
   value(name: string): string | undefined {
     return this.list(name)[0];
-  }
-
-  /** The number of an option, from 1 to `most`. @param usual - the number without the option @throws Failure `usage` */
-  whole(name: string, usual: number, most: number): number {
-    const text = this.value(name) ?? String(usual);
-    const number = Number(text);
-    if (!/^[0-9]+$/.test(text) || number < 1 || number > most)
-      throw new Failure('usage', `--${name}=${text} is not a whole number from 1 to ${String(most)}`);
-    return number;
-  }
-
-  /**
-   * Refuses options that have no meaning in this form of the call.
-   * @param why - goes after the option: `needs the name of a host`
-   * @throws Failure `usage`
-   */
-  refuse(names: readonly string[], why: string, hint: string): void {
-    const given = names.find((name) => this.value(name) !== undefined);
-    if (given !== undefined) throw new Failure('usage', `--${given} ${why}`, { hint });
   }
 
   /** All values of an option that may be repeated, in their order. */

@@ -12,7 +12,7 @@ import {
 } from '../attestation/messages.ts';
 import { type AttestationPolicy, attestationPolicyOf, readAttestationPolicy } from '../attestation/policy.ts';
 import { type Known, type Verdict, verdictOn } from '../attestation/verdict.ts';
-import { destinationOf, isForMachine, needsHost } from '../cli/chosen-destination.ts';
+import { destinationOf, isForMachine, needsHost, refuseGiven } from '../cli/chosen-destination.ts';
 import { usualTimeout } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -36,7 +36,7 @@ import { readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.t
 export async function attest(argv: readonly string[]): Promise<number> {
   const options = new Options('attest', argv);
   if (options.operands.length === 0) return await onMachine(options);
-  options.refuse(['challenge', 'root', 'tpm2-device'], isForMachine, twoForms);
+  refuseGiven(options, ['challenge', 'root', 'tpm2-device'], isForMachine, twoForms);
   const [operand = ''] = options.exactly('the name of a host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const destination = destinationOf(vault, operand);
@@ -64,7 +64,7 @@ const twoForms = 'auxcred attest on the machine, auxcred attest HOST here';
 
 /** The machine's side: prints its statement, or its answer to a challenge. */
 async function onMachine(options: Options): Promise<number> {
-  options.refuse(['from', 'verify', 'policy', 'vault'], needsHost, twoForms);
+  refuseGiven(options, ['from', 'verify', 'policy', 'vault'], needsHost, twoForms);
   const paths = pathsUnder(options.value('root') ?? '/');
   const { device } = openersOf(paths, options.value('tpm2-device'));
   const file = options.value('challenge');

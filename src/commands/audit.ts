@@ -7,7 +7,7 @@ import type { Verdict } from '../audit/finding.ts';
 import { type AuditKeys, auditKeys, keyText, parseKeys, privateKeyOf } from '../audit/key.ts';
 import { type Present, verifyRecords } from '../audit/verification.ts';
 import { auditEntries, brokerRecords, type ChosenJournal, chosenJournal } from '../cli/chosen-journal.ts';
-import { dashed } from '../cli/manual.ts';
+import { dashed } from '../cli/option-text.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { openersOf } from '../machine/openers.ts';

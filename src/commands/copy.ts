@@ -8,7 +8,6 @@ import { Options } from '../cli/options.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
-import { type FixedName, splitName } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { manifestOf } from '../manifest/manifest.ts';
 import type { CopyPair } from '../other-vaults/protocol.ts';
@@ -199,10 +198,10 @@ function filePairs({ fixed, manifest }: Supplies): Pair[] {
   } = pathsUnder('/');
   const files = new FixedFolder(folder);
   return [
-    ...[...fixed].map(
-      ([name, { source }]): Pair => ({
+    ...[...fixed.values()].map(
+      ({ name, source }): Pair => ({
         source,
-        destination: files.fileOf(fixedName(name)),
+        destination: files.fileOf(name),
         mode: 0o600,
         owner: 'root:root',
       }),
@@ -211,12 +210,6 @@ function filePairs({ fixed, manifest }: Supplies): Pair[] {
       ([name, { source }]): Pair => ({ source, destination: join(manifests, name), mode: 0o644, owner: 'root:root' }),
     ),
   ];
-}
-
-function fixedName(text: string): FixedName {
-  const name = splitName(text);
-  if (!name) throw new Failure('malformed', `${text} is not the name of a fixed secret`);
-  return name;
 }
 
 /** Files that other vaults need on the host. @throws Failure */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { checkedCertificate, isVirtual, readEkIssuers } from '../attestation/ek-certificate.ts';
 import type { Endorsement } from '../attestation/messages.ts';
-import { isForMachine, needsHost } from '../cli/chosen-destination.ts';
+import { isForMachine, needsHost, refuseGiven } from '../cli/chosen-destination.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { hostName } from '../cli/chosen-sealing.ts';
 import { Options } from '../cli/options.ts';
@@ -31,12 +31,12 @@ import { hostOf, readVault, type Vault, type VaultHost, vaultFiles, vaultFolder 
 export async function enroll(argv: readonly string[]): Promise<number> {
   const options = new Options('enroll', argv);
   if (options.operands.length === 0) {
-    options.refuse(['from', 'vault'], needsHost, 'auxcred enroll web1 --from=FILE');
+    refuseGiven(options, ['from', 'vault'], needsHost, 'auxcred enroll web1 --from=FILE');
     printBytes(encodeEnrollment(await ownEnrollment(options)));
     return 0;
   }
   const [name = ''] = options.exactly('the name of a host');
-  options.refuse(['root', 'name', 'tpm2-device'], isForMachine, 'auxcred enroll, without the host');
+  refuseGiven(options, ['root', 'name', 'tpm2-device'], isForMachine, 'auxcred enroll, without the host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   const from = options.value('from');

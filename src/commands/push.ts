@@ -1,4 +1,4 @@
-import { chosenTimeout, destinationOf } from '../cli/chosen-destination.ts';
+import { chosenTimeout, destinationOf, wholeNumber } from '../cli/chosen-destination.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
@@ -27,7 +27,7 @@ export async function push(argv: readonly string[]): Promise<number> {
     wait: !options.flag('no-wait'),
     timeout: chosenTimeout(options),
   };
-  const jobs = options.whole('jobs', 16, 1000);
+  const jobs = wholeNumber(options, 'jobs', 16, 1000);
   const outcomes = await withFleetSeed(
     vault,
     options,

@@ -1,7 +1,8 @@
 import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { failureLine } from '../cli/failure-line.ts';
 import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
-import { exitStatus, Failure, failureLine } from '../failure.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { decodeFixed, readHeader } from '../fixed/file.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { counted, say, warn } from '../terminal/say.ts';

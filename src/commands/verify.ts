@@ -1,7 +1,8 @@
 import { basename } from 'node:path';
 import { belowIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { failureLine } from '../cli/failure-line.ts';
 import { Options } from '../cli/options.ts';
-import { exitStatus, Failure, failureLine } from '../failure.ts';
+import { exitStatus, Failure } from '../failure.ts';
 import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
 import { isLeftover } from '../system/files.ts';

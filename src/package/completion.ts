@@ -1,8 +1,6 @@
 /** Completion scripts for bash, zsh and fish, generated from the manual. */
 import {
-  dashed,
   hasOwnFlags,
-  isShort,
   manual,
   nameLists,
   type OptionEntry,
@@ -10,6 +8,7 @@ import {
   type VerbEntry,
   verbNames,
 } from '../cli/manual.ts';
+import { dashed, isShort } from '../cli/option-text.ts';
 
 /** Files below share/, where Debian's shells look for them. */
 export const completionFiles = {

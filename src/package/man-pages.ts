@@ -4,17 +4,8 @@
  */
 
 import { statusesOf } from '../cli/help.ts';
-import {
-  dashed,
-  groups,
-  hasOwnFlags,
-  manual,
-  type OptionEntry,
-  type Verb,
-  type VerbEntry,
-  verbNames,
-  written,
-} from '../cli/manual.ts';
+import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
+import { dashed, written } from '../cli/option-text.ts';
 import { version } from '../version.ts';
 import {
   bold,
@@ -321,6 +312,12 @@ const units: readonly (readonly [string, string])[] = [
     'auxcred-bind.service',
     'Runs at the first boot after an installation: seals the seed again, to the requested PCRs.',
   ],
+  [
+    'auxcred-files.service',
+    'Writes secrets with delivery = "file" at boot, before sysinit.target. Enabled by auxcred apply if the manifest ' +
+      'declares any.',
+  ],
+  ['auxcred-user-files.service', 'Writes those with needed-for = "users", before users are made.'],
   [
     'auxcred-rotate.timer',
     'Starts auxcred-rotate.service, which activates the secrets of a new period at its start in UTC. If that fails, ' +

@@ -12,8 +12,8 @@ import {
   type Verb,
   type VerbEntry,
   verbNames,
-  written,
 } from '../../src/cli/manual.ts';
+import { written } from '../../src/cli/option-text.ts';
 import { Options } from '../../src/cli/options.ts';
 import { copy } from '../../src/commands/copy.ts';
 import { edit } from '../../src/commands/edit.ts';

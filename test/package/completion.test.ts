@@ -3,7 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { isShort, manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
+import { manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
+import { isShort } from '../../src/cli/option-text.ts';
 import { program, scratch, succeed } from './built.ts';
 
 /** What each shell offers when TAB is pressed at the end of a line, with the program's real names. */
