@@ -67,7 +67,7 @@ let
     separator = unset text "What stands between the words of a `passphrase`: `-` unless it is set." " ";
     capitalize = unset flag "Whether each word of a `passphrase` begins with a capital." true;
     bytes = unset number "Random bytes of `hex`, `base64` and `bytes`, before they are encoded: 32 unless it is set." 16;
-    comment = unset text "The comment of an `ssh-ed25519` key: none unless it is set." "backup@web1";
+    comment = unset text "The comment of an `ssh-ed25519` key: `NAME@HOST`, or `NAME@GROUP`, unless it is set." "backup@web1";
     of = unset text "The secret that a `crypt` secret is the hash of." "root-password";
     method = unset (types.enum declaredKinds.hashMethods) ''
       How a `crypt` secret is hashed: `yescrypt` unless it is set.

@@ -159,6 +159,12 @@ describe('commands in the documentation', () => {
       for (const [, option = ''] of prose(read(page)).matchAll(/`--([a-z][a-z0-9-]*)/g))
         assert.ok(allOptions.has(option) || others.has(option), `${page}: --${option}`);
     });
+
+  test('docs/guide.md lists the verbs that have --json', () => {
+    const [list = ''] = /[^.:]*\btake\s+`--json`/.exec(chapter(read('docs/guide.md'), 'Look')) ?? [];
+    const listed = [...list.matchAll(/`([a-z][a-z-]*)`/g)].map(([, verb]) => verb);
+    assert.deepEqual(listed.sort(), verbNames.filter((verb) => optionsOf(manual[verb]).includes('json')).sort());
+  });
 });
 
 test('sockets in the documentation are those of the units', () => {

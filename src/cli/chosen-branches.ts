@@ -12,7 +12,7 @@ import { say, warn } from '../terminal/say.ts';
 import { mostBranches, type PcrValues, sameValues, type TpmPolicy } from '../tpm2/policy.ts';
 import type { Options } from './options.ts';
 
-/** How a seed keeps or gets literal branches. */
+/** Which literal branches a reseal adds. All but `this-boot` also keep those that the seed has. */
 export interface BranchMode {
   readonly kind: 'this-boot' | 'add-branch' | 'predict' | 'installed';
   /** What `--predict` names; undefined for what boots by default. */
@@ -55,7 +55,7 @@ export function chosenBranches(
       hint: '--tpm2-pcrs=4+7',
     });
   if (mode.kind !== 'this-boot' && !policy) warn('it is not known which branches the seed had, so none is kept');
-  const log = mode.kind === 'this-boot' || mode.kind === 'add-branch' ? logOf(paths) : neededLog(paths);
+  const log = mode.kind === 'this-boot' || mode.kind === 'add-branch' ? readableLog(paths) : neededLog(paths);
   const installed = installedDigests(paths);
   let labels: BranchLabels = new Map();
   let kept: ChosenBranches['kept'] = [];
@@ -87,8 +87,10 @@ export function chosenBranches(
 export const branchesText = (count: number): string => (count === 1 ? '1 branch' : `${String(count)} branches`);
 
 function sayKept(kept: ChosenBranches['kept']): void {
-  const nameOf = ({ entry = 'a boot without a name', isCurrent }: ChosenBranches['kept'][number]): string =>
-    isCurrent ? `this boot${entry === 'a boot without a name' ? '' : ` (${entry})`}` : entry;
+  const nameOf = ({ entry, isCurrent }: ChosenBranches['kept'][number]): string => {
+    if (!isCurrent) return entry ?? 'a boot without a name';
+    return entry === undefined ? 'this boot' : `this boot (${entry})`;
+  };
   const added = kept.filter(({ isNew }) => isNew);
   if (added.length > 0) say(`added ${branchesText(added.length)}: ${added.map(nameOf).join(', ')}`);
   else say('no branch was added: the seed has them already');
@@ -105,8 +107,8 @@ function sayDropped(entry: string | undefined, isInstalled: boolean): void {
   else say(`${what} is dropped`);
 }
 
-/** The log of this boot, if there is one that can be read: without it branches only have no names. */
-function logOf(paths: Paths): MeasuredLog | undefined {
+/** The log of this boot, if there is one that can be read. Without it, branches have no names. */
+function readableLog(paths: Paths): MeasuredLog | undefined {
   try {
     return readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
   } catch (error) {
@@ -115,7 +117,7 @@ function logOf(paths: Paths): MeasuredLog | undefined {
   }
 }
 
-/** @throws Failure `not-found` */
+/** The log of this boot. @throws Failure `not-found` if there is none, `malformed` if it is damaged */
 function neededLog(paths: Paths): MeasuredLog {
   const log = readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog });
   if (log) return log;

@@ -76,7 +76,7 @@ export const isOperator = (options: Options): boolean =>
 export const opensVault = (options: Options): boolean =>
   isOperator(options) || (isVault(options) && !isMachine(options));
 
-/** @throws Failure `usage` for options of the machine together with options of the operator's side */
+/** The host that `--host=` names. @throws Failure `usage` without the option, `not-found` for an unknown host */
 function hostIn(vault: Vault, options: Options): VaultHost {
   const name = options.value('host');
   if (name === undefined)
@@ -145,7 +145,10 @@ function operatorView(vault: Vault, host: VaultHost, options: Options): View {
   };
 }
 
-/** @throws Failure */
+/**
+ * What is known without a seed of the host that the options name, else of this machine.
+ * @throws Failure, `invalid-manifest` if the manifest has errors
+ */
 export function viewOf(options: Options): View {
   if (isOperator(options)) {
     const { vault, host } = vaultHost(options);
@@ -194,7 +197,10 @@ export async function withHostViews<T>(
   );
 }
 
-/** Opens the seeds for `work`. @throws Failure */
+/**
+ * Does `work` with the open seeds of the host that the options name, else of this machine, and wipes them.
+ * @throws Failure as {@link viewOf}, or if the seeds do not open
+ */
 export async function withOpenView<T>(options: Options, work: (view: OpenView) => T): Promise<T> {
   if (opensVault(options)) {
     const { vault, host } = vaultHost(options);

@@ -58,10 +58,8 @@ async function chosenLock(
   { root }: Paths,
   { lock, pcrs, signed }: WantedPolicy,
 ): Promise<number | undefined> {
-  const isWanted = options.flag('lock-after-unseal');
-  if (isWanted && options.flag('no-lock-after-unseal'))
-    throw new Failure('usage', '--no-lock-after-unseal and --lock-after-unseal exclude each other');
-  if (options.flag('no-lock-after-unseal') || (lock === undefined && !isWanted)) return undefined;
+  if (options.flag('no-lock-after-unseal') || (lock === undefined && !options.flag('lock-after-unseal')))
+    return undefined;
   const taken = [...pcrs, ...(signed?.pcrs ?? [])];
   // The installer's values say nothing about the installed system, which chooses at its first boot.
   if (!systemIsRunning(root)) return lock ?? freeLockPcr(undefined, taken);
@@ -103,8 +101,6 @@ function chosenSigned(options: Options, before: Sealing['signed']): Sealing['sig
     options.value('tpm2-public-key-pcrs'),
     options.value('tpm2-signature'),
   ];
-  if (file !== undefined && options.flag('no-tpm2-public-key'))
-    throw new Failure('usage', '--no-tpm2-public-key and --tpm2-public-key exclude each other');
   const known = options.flag('no-tpm2-public-key') ? undefined : before;
   const publicKey = file === undefined ? known?.publicKey : readSigningKey(file).spki;
   if (!publicKey) {
@@ -118,11 +114,9 @@ function chosenSigned(options: Options, before: Sealing['signed']): Sealing['sig
   return { publicKey, pcrs: signedPcrs, signature: signature === undefined ? known?.signature : resolve(signature) };
 }
 
-/** The path of pcrlock.json. @throws Failure `usage` */
+/** The path of pcrlock.json. */
 function chosenPcrlock(options: Options, before: string | undefined): string | undefined {
   const file = options.value('tpm2-pcrlock');
-  if (file !== undefined && options.flag('no-tpm2-pcrlock'))
-    throw new Failure('usage', '--no-tpm2-pcrlock and --tpm2-pcrlock exclude each other');
   if (file !== undefined) return resolve(file);
   return options.flag('no-tpm2-pcrlock') ? undefined : before;
 }

@@ -8,7 +8,7 @@ import { say, warn } from '../terminal/say.ts';
 import type { OpenView } from './chosen-manifest.ts';
 import type { Options } from './options.ts';
 
-/** @throws Failure `usage` */
+/** The period of `--at=`. @throws Failure `usage` if the text names none */
 export function periodNamed(text: string): Period {
   const period = parsePeriod(text);
   if (!period)
@@ -25,9 +25,9 @@ export const removalOf = ({ snapshot }: OpenView, name: string): string | undefi
 /**
  * The recipe that `--at=` and `--generation=` select. By default the active one or, with a warning, the last one of a
  * removed secret.
- * @throws Failure
+ * @throws Failure `usage` for a period or generation that the secret can't have, `not-found` for an unknown secret
  */
-export function chosen(view: OpenView, name: string, options: Options): Recipe {
+export function chosenRecipe(view: OpenView, name: string, options: Options): Recipe {
   const at = options.value('at');
   const generation = options.value('generation');
   const current = view.activeRecipe(name);

@@ -6,12 +6,13 @@ import { Failure } from '../failure.ts';
 import { pathProblem, splitName } from '../fixed/name.ts';
 import { nameIn, placeOf, withSeeds } from './chosen-folder.ts';
 import { isMachine, isVault, type OpenView, viewOf, withOpenView } from './chosen-manifest.ts';
-import { chosen, removalOf } from './chosen-recipe.ts';
+import { chosenRecipe, removalOf } from './chosen-recipe.ts';
 import type { Options } from './options.ts';
 
 /**
  * Does `work` with the values of `names`, in their order, and wipes them. A name is that of a declared secret, else of
- * a fixed file. Seeds are opened once for each of the three: declared secrets, files of one scope, and `host/web1/wifi`.
+ * a fixed file. Seeds are opened at most three times: for declared secrets, for files that are named without a scope
+ * (`wifi`), and for files that are named with one (`host/web1/wifi`).
  * @throws Failure
  */
 export async function withValues<T>(
@@ -19,21 +20,23 @@ export async function withValues<T>(
   options: Options,
   work: (values: readonly Uint8Array[]) => T | Promise<T>,
 ): Promise<T> {
-  const files = names.filter((name) => isFile(name, options));
-  const groups = [
-    names.filter((name) => !files.includes(name)),
-    files.filter((name) => splitName(name) === undefined),
-    files.filter((name) => splitName(name) !== undefined),
-  ].map((group) => [...new Set(group)]);
+  const unique = [...new Set(names)];
+  const files = unique.filter((name) => isFile(name, options));
+  const declared = unique.filter((name) => !files.includes(name));
   const values = new Map<string, Uint8Array>();
+  const add = async (group: readonly string[], open: () => Promise<Uint8Array[]>): Promise<void> => {
+    if (group.length === 0) return;
+    for (const [i, value] of (await open()).entries()) values.set(group[i] ?? '', value);
+  };
   try {
-    for (const [i, group] of groups.entries()) {
-      if (group.length === 0) continue;
-      const found =
-        i === 0
-          ? await withOpenView(options, (view) => gathered(group, (name) => declaredValue(view, name, options)))
-          : await fixedValues(group, options);
-      for (const [at, name] of group.entries()) values.set(name, found[at] ?? new Uint8Array(0));
+    await add(
+      declared,
+      async () =>
+        await withOpenView(options, (view) => gathered(declared, (name) => declaredValue(view, name, options))),
+    );
+    for (const hasScope of [false, true]) {
+      const group = files.filter((name) => (splitName(name) !== undefined) === hasScope);
+      await add(group, async () => await fixedValues(group, options));
     }
     return await work(names.map((name) => values.get(name) ?? new Uint8Array(0)));
   } finally {
@@ -43,7 +46,7 @@ export async function withValues<T>(
 
 /** The caller wipes it. */
 function declaredValue(view: OpenView, name: string, options: Options): Uint8Array {
-  const recipe = chosen(view, name, options);
+  const recipe = chosenRecipe(view, name, options);
   try {
     return recipeValue(hashed(recipe, view), view.sources);
   } catch (error) {

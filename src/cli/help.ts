@@ -1,15 +1,7 @@
 /** The text of `auxcred --help` and `auxcred VERB --help`. */
 import { exitStatus } from '../failure.ts';
-import {
-  groups,
-  hasOwnFlags,
-  manual,
-  type OptionEntry,
-  type Verb,
-  type VerbEntry,
-  verbNames,
-  written,
-} from './manual.ts';
+import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from './manual.ts';
+import { written } from './option-text.ts';
 
 /** The column at which help is folded. */
 const width = 100;

@@ -152,21 +152,21 @@ function sayPlan(future: Future, root: string, noRestart: boolean): void {
             `${counted(changes.length - others, 'credential')} would be made or delivered differently but keep ` +
               'the same value',
           ]),
-      ...(noRestart ? ['no unit would be touched'] : touched(future, root)),
+      ...(noRestart ? ['no unit would be touched'] : [sayTouched(future, root)]),
     ].join('; '),
   );
 }
 
-/** Which units would be restarted or reloaded: the running ones, if that is known. */
-function touched(future: Future, root: string): string[] {
+/** Says which units would be restarted or reloaded, if it is known which ones run. @returns how many they are, in words */
+function sayTouched(future: Future, root: string): string {
   const steps = stepsOf(future);
   if (!systemIsRunning(root)) {
     const most = steps.filter(({ action }) => action !== 'none').length;
-    if (most === 0) return ['no unit would be restarted or reloaded'];
-    return [`at most ${counted(most, 'unit')} would be restarted or reloaded, if running`];
+    if (most === 0) return 'no unit would be restarted or reloaded';
+    return `at most ${counted(most, 'unit')} would be restarted or reloaded, if running`;
   }
   const running = runningSteps(steps);
   for (const { unit, declared, action } of running)
     say(`would ${action} ${unit}${future.changes.some((change) => change.unit === declared) ? '' : `: ${cutShort}`}`);
-  return [`${counted(running.length, 'unit')} would be restarted or reloaded`];
+  return `${counted(running.length, 'unit')} would be restarted or reloaded`;
 }

@@ -5,18 +5,11 @@
 import { characterClasses, kindNames } from '../derive/kind.ts';
 import type { FailureCode } from '../failure.ts';
 
-/** What a shell offers to complete a word: names that `auxcred names` prints, or paths. */
-export type Wanted =
-  | 'secrets'
-  | 'fixed'
-  | 'hosts'
-  | 'groups'
-  | 'scopes'
-  | 'vaults'
-  | 'verbs'
-  | 'examples'
-  | 'file'
-  | 'folder';
+/** The lists of names that `auxcred names` prints. */
+export const nameLists = ['secrets', 'fixed', 'hosts', 'groups', 'scopes', 'vaults', 'verbs', 'examples'] as const;
+
+/** What a shell offers to complete a word: one of these lists, or paths. */
+export type Wanted = (typeof nameLists)[number] | 'file' | 'folder';
 
 export interface OptionEntry {
   /** Without the dashes. */
@@ -63,6 +56,9 @@ export const groups = {
   units: 'Called by units, shells and auxcred push',
 } as const;
 export type Group = keyof typeof groups;
+
+/** Seconds that a conversation with one host may take, unless `--timeout=` says otherwise. */
+export const usualTimeout = 300;
 
 export const graphFormats = ['text', 'svg', 'dot'] as const;
 
@@ -231,9 +227,9 @@ export const manual = {
         'auxcred-bind.service binds them at the first boot. --tpm2-device= is then how the installer reaches the TPM, ' +
         'and is not recorded.',
       'A machine that boots signed unified kernel images is best sealed with --tpm2-public-key=: the seed then opens ' +
-        'with every image that the owner of the key signs. --tpm2-pcrs= beside it is required in addition. With both ' +
+        'with every image that the owner of the key signs. If --tpm2-pcrs= is given too, both have to hold. With both ' +
         '--tpm2-public-key= and --tpm2-pcrlock=, either opens the seed, so the weaker decides.',
-      'With --lock-after-unseal the broker extends a PCR as soon as it has the seed, and then stays until the ' +
+      'With --lock-after-unseal the broker extends a PCR as soon as it has the seed, and then runs until the ' +
         'machine reboots. Commands that need the seed fail with status 24 until then: apply, provision, get, and so ' +
         'on. A changed manifest and a new period become active at the next boot. Hooks do not run.',
     ],
@@ -474,7 +470,7 @@ export const manual = {
       { name: 'early', help: 'run in early boot: no hooks, no restarts' },
       {
         name: 'by-configuration',
-        help: 'at boot do as --early; in a switch leave the units that the configuration changed to it',
+        help: 'act as --early at boot; in a switch, leave units that the configuration changed to the switch',
       },
       acceptClock,
       acceptOlder,
@@ -560,9 +556,8 @@ export const manual = {
         'that a program needs nothing else here. It is a link to a descriptor of memory that no disk holds, which is ' +
         'overwritten when COMMAND ends. Programs that COMMAND starts inherit it unless, as sudo does, they close ' +
         'descriptors; another user opens none.',
-      'Programs that read a variable only get one with --env, and hand it to every program that they start: prefer ' +
-        'files.',
-      'SECRET is a name that auxcred get takes. Signals go to COMMAND, and its end is that of auxcred.',
+      '--env is for programs that read nothing but variables. Every program that they start inherits those: prefer files.',
+      'SECRET is a name that auxcred get takes. Signals go to COMMAND, and auxcred ends as it does.',
     ],
     options: [
       { name: 'file', value: 'NAME[=SECRET]', help: 'a file in $CREDENTIALS_DIRECTORY', repeated: true },
@@ -578,7 +573,7 @@ export const manual = {
       },
       { command: 'auxcred run --env=GH_TOKEN=group/dev/github -- gh repo list', says: 'a fixed secret of the vault' },
     ],
-    statuses: { 'not-found': 'no such secret; 127 is no such COMMAND, and 126 one that can not be run' },
+    statuses: { 'not-found': 'no such secret; 127: no such COMMAND; 126: COMMAND can not be run' },
   }),
   public: page({
     group: 'machine',
@@ -697,7 +692,7 @@ export const manual = {
       '--key',
     ],
     text: [
-      'Shows what the broker released and refused, from the journal, by the fields that journald adds itself. Times are ' +
+      'Shows what the broker released and refused, from the journal, selected by fields that only journald sets. Times are ' +
         "in the system's time zone, as in --since. It never shows a value.",
       'The records are a chain: each holds the hash of those before it. In quiet moments the broker signs it with a key ' +
         'that is derived from the seed. If the seed is sealed to a TPM, the TPM signs it too, with a counter and its ' +
@@ -843,7 +838,7 @@ export const manual = {
       dryRun,
       json,
       { name: 'jobs', value: 'N', help: 'hosts in parallel; default: 16' },
-      { name: 'timeout', value: 'SECONDS', help: 'how long one host may take; default: 300' },
+      { name: 'timeout', value: 'SECONDS', help: `how long one host may take; default: ${String(usualTimeout)}` },
       { name: 'reseal', help: 'send the seeds again, to be sealed as vault.toml now says' },
       { name: 'replace', help: 'overwrite a seed, fixed secrets and manifest files that did not come from a push' },
       {
@@ -1205,7 +1200,7 @@ export const manual = {
       {
         name: 'timeout',
         value: 'SECONDS',
-        help: 'how long the push may take; default: 300',
+        help: `how long the push may take; default: ${String(usualTimeout)}`,
       },
       vault,
       identity,
@@ -1261,8 +1256,8 @@ export const manual = {
   names: page({
     group: 'units',
     summary: 'print names for shell completion, one per line',
-    usage: ['(secrets | fixed | hosts | groups | scopes | vaults | verbs)'],
-    operands: [['secrets', 'fixed', 'hosts', 'groups', 'scopes', 'vaults', 'verbs']],
+    usage: [`(${nameLists.join(' | ')})`],
+    operands: [nameLists],
     text: ['Opens no seed, and prints nothing if there is nothing to read.'],
     options: [host, group, vault, root],
   }),
@@ -1279,9 +1274,3 @@ export function isVerb(text: string): text is Verb {
 
 /** gokey's flags are gokey's own. */
 export const hasOwnFlags = (verb: Verb): boolean => verb === 'gokey';
-
-/** An option as it is typed: `--root=DIR`, and gokey's `-P FILE`. */
-export function written(verb: Verb, { name, value, optional }: OptionEntry): string {
-  if (hasOwnFlags(verb)) return `-${name}${value === undefined ? '' : ` ${value}`}`;
-  return `--${name}${value === undefined ? '' : optional === true ? `[=${value}]` : `=${value}`}`;
-}

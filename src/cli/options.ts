@@ -2,7 +2,8 @@ import { statSync } from 'node:fs';
 import mri from 'mri';
 import { Failure } from '../failure.ts';
 import { nearest } from '../nearest.ts';
-import { manual, type Verb } from './manual.ts';
+import { manual, type OptionEntry, type Verb } from './manual.ts';
+import { dashed, written } from './option-text.ts';
 
 /** The options of a call, before a verb interprets them. */
 export class Options {
@@ -14,35 +15,20 @@ export class Options {
    * @throws Failure `usage` for an unknown option, a flag with a value, a missing value, or a `--root` without folder
    */
   constructor(verb: Verb, argv: readonly string[]) {
-    const entries = manual[verb].options;
-    const flags = entries.filter(({ value }) => value === undefined).map(({ name }) => name);
-    const values = entries.filter(({ value }) => value !== undefined);
     this.#verb = verb;
-    const known = entries.map(({ name }) => name);
-    for (const name of flags)
-      if (argv.some((argument) => argument.startsWith(`--${name}=`)))
-        throw new Failure('usage', `--${name} of ${verb} takes no value`);
-    const { _: operands, ...parsed } = mri([...argv], {
-      boolean: flags.filter((name) => !name.startsWith('no-')),
-      string: values.map(({ name }) => name),
-    });
-    // mri reads --no-x as x = false; here it is an option of its own.
-    const negated = argv.flatMap((argument) => /^--(no-[^=]*)$/.exec(argument)?.[1] ?? []);
-    const given: Record<string, unknown> = Object.fromEntries([
-      ...Object.entries(parsed).filter(([name]) => !negated.includes(`no-${name}`)),
-      ...negated.map((name) => [name, true]),
-    ]);
-    for (const name of Object.keys(given)) if (!known.includes(name)) throw unknownOption(verb, name, known);
+    const entries: readonly OptionEntry[] = manual[verb].options;
+    const { operands, given } = parsed(verb, entries, argv);
     this.operands = operands;
     this.#given = given;
-    for (const { name, value, optional } of values)
-      if (optional !== true && this.list(name).includes(''))
-        throw new Failure('usage', `--${name} of ${verb} needs a value: auxcred ${verb} --${name}=${value ?? '...'}`);
-    for (const { name, repeated } of values)
-      if (repeated !== true && this.list(name).length > 1)
-        throw new Failure('usage', `--${name} of ${verb} is given more than once`);
+    for (const entry of entries.filter(({ value }) => value !== undefined)) {
+      const values = this.list(entry.name);
+      const option = `${dashed(verb, entry.name)} of ${verb}`;
+      if (entry.optional !== true && values.includes(''))
+        throw new Failure('usage', `${option} needs a value: auxcred ${verb} ${written(verb, entry)}`);
+      if (entry.repeated !== true && values.length > 1) throw new Failure('usage', `${option} is given more than once`);
+    }
     const root = this.value('root');
-    // A folder that is missing would be made, and the system meant left as it is.
+    // Otherwise the work would create that folder, and leave the intended system as it is.
     if (root !== undefined && statSync(root, { throwIfNoEntry: false })?.isDirectory() !== true)
       throw new Failure('usage', `--root=${root} is not a folder`, {
         hint: 'the root folder of a mounted system, as in --root=/mnt',
@@ -56,14 +42,17 @@ export class Options {
     return other;
   }
 
+  /** Whether a flag is given. */
   flag(name: string): boolean {
     return this.#given[name] === true;
   }
 
+  /** The value of an option, the first one if it may be repeated. */
   value(name: string): string | undefined {
     return this.list(name)[0];
   }
 
+  /** All values of an option that may be repeated, in their order. */
   list(name: string): string[] {
     const given = this.#given[name];
     if (given === undefined) return [];
@@ -72,7 +61,7 @@ export class Options {
 
   /**
    * @param names - names of the operands in words: `the name of a secret`
-   * @throws Failure `usage` unless there are exactly as many operands as names.
+   * @throws Failure `usage` unless there are as many operands as names
    */
   exactly(...names: readonly string[]): readonly string[] {
     const extra = this.operands[names.length];
@@ -90,7 +79,7 @@ export class Options {
     return new Failure('usage', `${this.#verb} needs ${what}: ${form}`);
   }
 
-  /** How the verb is called with its operands, without optional options: `auxcred mv FROM TO`. */
+  /** The verb's first usage that is more than optional parts, without these: `auxcred mv FROM TO`. */
   private get form(): string {
     const forms = manual[this.#verb].usage.map((line) =>
       line
@@ -102,8 +91,42 @@ export class Options {
   }
 }
 
-function unknownOption(verb: string, name: string, known: readonly string[]): Failure {
-  const options = known.map((item) => `--${item}`);
+/**
+ * Splits arguments into operands and options. A flag is `true`; an option with a value is a text, or a list of several.
+ * @throws Failure `usage` for an unknown option, or a flag with a value
+ */
+function parsed(
+  verb: Verb,
+  entries: readonly OptionEntry[],
+  argv: readonly string[],
+): { readonly operands: readonly string[]; readonly given: Readonly<Record<string, unknown>> } {
+  const end = argv.indexOf('--');
+  const own = end === -1 ? argv : argv.slice(0, end);
+  const known = entries.map(({ name }) => name);
+  const flags = entries.filter(({ value }) => value === undefined).map(({ name }) => name);
+  for (const name of flags)
+    if (own.some((argument) => argument.startsWith(`--${name}=`)))
+      throw new Failure('usage', `--${name} of ${verb} takes no value`);
+  // Without a value of its own, mri would take the word after a flag. It reads --no-x as the opposite of x, which here
+  // is another option.
+  const explicit = own.map((argument) => {
+    const isFlag = flags.includes(argument.replace(/^--/, ''));
+    return `${argument.replace(/^--no-/, '--NO-')}${isFlag ? '=true' : ''}`;
+  });
+  const { _: operands, ...options } = mri([...explicit, ...argv.slice(own.length)], {
+    boolean: flags.map((name) => name.replace(/^no-/, 'NO-')),
+    string: known.filter((name) => !flags.includes(name)),
+  });
+  const given = Object.entries(options).map(([marked, value]): [string, unknown] => {
+    const name = marked.replace(/^NO-/, 'no-');
+    return [name, flags.includes(name) || value];
+  });
+  for (const [name] of given) if (!known.includes(name)) throw unknownOption(verb, name, known);
+  return { operands, given: Object.fromEntries(given) };
+}
+
+function unknownOption(verb: Verb, name: string, known: readonly string[]): Failure {
+  const options = known.map((item) => dashed(verb, item));
   const near = options.find((option) => option.startsWith(`--${name}`) || `--${name}`.startsWith(option));
   const hint = near === undefined ? nearest(`--${name}`, options) : `did you mean ${near}?`;
   return new Failure('usage', `auxcred ${verb} has no option ${name.length === 1 ? '-' : '--'}${name}`, {

@@ -12,15 +12,15 @@ import {
 } from '../attestation/messages.ts';
 import { type AttestationPolicy, attestationPolicyOf, readAttestationPolicy } from '../attestation/policy.ts';
 import { type Known, type Verdict, verdictOn } from '../attestation/verdict.ts';
-import { destinationOf } from '../cli/chosen-destination.ts';
+import { destinationOf, isForMachine, needsHost, refuseGiven } from '../cli/chosen-destination.ts';
+import { usualTimeout } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { answerTo, statementOf } from '../machine/attesting.ts';
 import { openersOf } from '../machine/openers.ts';
 import { attestedBy, knownOf } from '../push/attestation.ts';
-import { converse } from '../push/conversation.ts';
+import { converse, nothingToDo } from '../push/conversation.ts';
 import type { Destination } from '../push/host-push.ts';
-import { encodeRequest } from '../push/protocol.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { readInput } from '../system/input.ts';
 import { pathsUnder } from '../system/paths.ts';
@@ -35,8 +35,8 @@ import { readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.t
  */
 export async function attest(argv: readonly string[]): Promise<number> {
   const options = new Options('attest', argv);
-  if (options.operands.length === 0) return await answering(options);
-  refuse(options, ['challenge', 'root', 'tpm2-device'], 'is for this machine, but a host of the vault is named');
+  if (options.operands.length === 0) return await onMachine(options);
+  refuseGiven(options, ['challenge', 'root', 'tpm2-device'], isForMachine, twoForms);
   const [operand = ''] = options.exactly('the name of a host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const destination = destinationOf(vault, operand);
@@ -60,17 +60,11 @@ export async function attest(argv: readonly string[]): Promise<number> {
   return verdict.attested ? 0 : exitStatus.refused;
 }
 
-function refuse(options: Options, names: readonly string[], why: string): void {
-  const given = names.find((name) => options.value(name) !== undefined);
-  if (given !== undefined)
-    throw new Failure('usage', `--${given} ${why}`, {
-      hint: 'auxcred attest on the machine, auxcred attest HOST here',
-    });
-}
+const twoForms = 'auxcred attest on the machine, auxcred attest HOST here';
 
-/** The machine's side. */
-async function answering(options: Options): Promise<number> {
-  refuse(options, ['from', 'verify', 'policy', 'vault'], 'needs the name of a host in the vault');
+/** The machine's side: prints its statement, or its answer to a challenge. */
+async function onMachine(options: Options): Promise<number> {
+  refuseGiven(options, ['from', 'verify', 'policy', 'vault'], needsHost, twoForms);
   const paths = pathsUnder(options.value('root') ?? '/');
   const { device } = openersOf(paths, options.value('tpm2-device'));
   const file = options.value('challenge');
@@ -83,10 +77,10 @@ async function answering(options: Options): Promise<number> {
 }
 
 /** The named policy, else the host's own; one that demands nothing if there is none. */
-function policyOf(options: Options, { host: { attestation } }: Destination): AttestationPolicy {
+function policyOf(options: Options, { host: { name, attestation } }: Destination): AttestationPolicy {
   const named = options.value('policy');
   if (named !== undefined || existsSync(attestation)) return readAttestationPolicy(named ?? attestation);
-  say(`there is no ${attestation}, so anything that it booted is accepted`);
+  say(`there is no ${attestation}, so anything that ${name} booted is accepted`);
   return attestationPolicyOf(new Uint8Array(0), attestation);
 }
 
@@ -113,19 +107,19 @@ function answered(vault: Vault, known: Known, bytes: Uint8Array): Verdict {
   return verdictOn(answer, parseExpected(pending, file), known, Date.now());
 }
 
-const timeout = 300_000;
-
 async function attestedOverSsh(vault: Vault, { host: { name }, target }: Destination, known: Known): Promise<Verdict> {
   const found: Verdict[] = [];
   const hear = (line: string): void => {
     say(`${name}: ${printable(line)}`);
   };
-  const { failure } = await converse({ host: name, ssh: vault.ssh, target, timeout, hear }, async (_, ask) => {
+  const conversation = { host: name, ssh: vault.ssh, target, timeout: 1000 * usualTimeout, hear };
+  const { failure } = await converse(conversation, async (_, ask) => {
     found.push(await attestedBy(known, ask));
-    return { request: undefined, bytes: [encodeRequest(undefined)] };
+    return nothingToDo;
   });
+  if (failure) throw failure;
   const [verdict] = found;
-  if (failure ?? !verdict) throw failure ?? new Failure('system', `${name} was not asked`);
+  if (!verdict) throw new Failure('system', `${name} was not asked`);
   return verdict;
 }
 

@@ -7,6 +7,7 @@ import type { Verdict } from '../audit/finding.ts';
 import { type AuditKeys, auditKeys, keyText, parseKeys, privateKeyOf } from '../audit/key.ts';
 import { type Present, verifyRecords } from '../audit/verification.ts';
 import { auditEntries, brokerRecords, type ChosenJournal, chosenJournal } from '../cli/chosen-journal.ts';
+import { dashed } from '../cli/option-text.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { openersOf } from '../machine/openers.ts';
@@ -18,7 +19,7 @@ import { type Paths, pathsUnder } from '../system/paths.ts';
 import { templateOf } from '../system/unit-name.ts';
 import { colored, counted, print, printBytes, printJson, say } from '../terminal/say.ts';
 import { attestedCount, attestingKey } from '../tpm2/attested-counter.ts';
-import { openTpm } from '../tpm2/tpm.ts';
+import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 
 const selecting = ['unit', 'secret', 'refused', 'n'] as const;
 /** In bytes: some hundred keys. */
@@ -42,7 +43,7 @@ export async function audit(argv: readonly string[]): Promise<number> {
   if (!verifies) return await list(options, journal);
   const given = selecting.find((name) => options.flag(name) || options.value(name) !== undefined);
   if (given !== undefined)
-    throw new Failure('usage', `--verify checks all records, so it takes no ${given === 'n' ? '-n' : `--${given}`}`);
+    throw new Failure('usage', `--verify checks all records, so it takes no ${dashed('audit', given)}`);
   return await verify(options, journal);
 }
 
@@ -96,9 +97,7 @@ function wholeNumber(text: string | undefined): number {
   return Number(text);
 }
 
-/**
- * Whether a unit is the wanted one, with or without `.service`, or an instance of it. Several may stand in a record.
- */
+/** Whether one of a record's units is the wanted one, with or without `.service`, or an instance of it. */
 const isOf = (wanted: string, units: string): boolean =>
   units
     .split(' ')
@@ -107,15 +106,20 @@ const isOf = (wanted: string, units: string): boolean =>
 /** The name of the secret: the last word of the realm. A template and a fixed secret have one too. */
 const secretOf = ({ realm }: Row): string => realm.split(' ').at(-1) ?? '';
 
-/** Columns of the table, which fits 100. */
+/** The widths of the table and of its columns, in characters. */
 const [unitWidth, credentialWidth, secretWidth, width] = [26, 18, 31, 100];
+/** `2026-11-26 07:32:42`. */
+const timeWidth = 19;
 
 const clipped = (text: string, most: number): string =>
   (text.length > most ? `${text.slice(0, most - 1)}…` : text).padEnd(most);
 
 function printRows(rows: readonly Row[]): void {
   const line = (when: string, ...cells: readonly [string, string, string]): string =>
-    [when.padEnd(19), ...cells.map((cell, i) => clipped(cell, [unitWidth, credentialWidth, secretWidth][i] ?? 0))]
+    [
+      when.padEnd(timeWidth),
+      ...cells.map((cell, i) => clipped(cell, [unitWidth, credentialWidth, secretWidth][i] ?? 0)),
+    ]
       .join('  ')
       .trimEnd();
   if (rows.length === 0) say('nothing was released or refused');
@@ -124,12 +128,16 @@ function printRows(rows: readonly Row[]): void {
     const [when, unit] = [localTime(row.at), row.unit || 'anyone who may read it'];
     if (row.outcome === 'refused') {
       print(colored(line(when, unit, row.credential, 'refused'), 'red'));
-      for (const part of wrapped(row.reason, width - 21)) print(`${' '.repeat(21)}${part}`);
+      const indent = ' '.repeat(timeWidth + 2);
+      for (const part of wrapped(row.reason, width - indent.length)) print(`${indent}${part}`);
     } else print(line(when, unit, row.credential, versionText(row)));
   }
 }
 
-/** `host/web1 hex key 2026-11 #2`: the realm, with period and generation if they say anything. */
+/**
+ * `host/web1 hex key 2026-11 #2`: the realm, with period and generation if they say anything. Those of a template's
+ * secrets are joined by `+`, so `++` has no period, and `1+1` no generation but the first.
+ */
 const versionText = ({ realm, period, generation }: Row): string =>
   [realm, /[^+]/.test(period) ? period : '', /[^1+]/.test(generation) ? `#${generation}` : '']
     .filter((part) => part !== '')
@@ -212,10 +220,7 @@ async function presentState({ auditState }: Paths, device: Device | undefined): 
   }
 }
 
-async function withTpm<T>(
-  { name }: Device,
-  work: (tpm: Awaited<ReturnType<typeof openTpm>>) => Promise<T>,
-): Promise<T> {
+async function withTpm<T>({ name }: Device, work: (tpm: Tpm) => Promise<T>): Promise<T> {
   const tpm = await openTpm(name);
   try {
     return await work(tpm);
@@ -237,7 +242,7 @@ async function ownKeys(options: Options): Promise<{ keys: AuditKeys; device: Dev
   }
 }
 
-/** As {@link ownKeys}. @throws Failure; for a locked seed with the way that needs none */
+/** As {@link ownKeys}. @throws Failure; if the seed is locked, its hint is the call that needs no seed */
 async function unlockedKeys(options: Options): ReturnType<typeof ownKeys> {
   try {
     return await ownKeys(options);
@@ -251,7 +256,7 @@ async function unlockedKeys(options: Options): ReturnType<typeof ownKeys> {
 }
 
 /** What no check of a chain can find, whatever the records are. */
-const always = [
+const neverKnown = [
   'records that were cut off before the first one here, or after the last that a signature vouches for',
   'what root did without the broker: reading a credential, unsealing the seed, stopping the broker',
 ] as const;
@@ -259,7 +264,7 @@ const always = [
 function printVerdict({ records, runs, vouched, attested, findings, limits }: Verdict): void {
   for (const { text } of findings) print(`${colored('wrong', 'red')}    ${text}`);
   for (const text of limits) print(`${colored('unknown', 'yellow')}  ${text}`);
-  for (const text of always) print(`${colored('unknown', 'yellow')}  ${text}`);
+  for (const text of neverKnown) print(`${colored('unknown', 'yellow')}  ${text}`);
   const amount = `${counted(records, 'record')} of ${counted(runs, 'run')} of the broker`;
   const by = attested === 0 ? '' : `, and ${counted(attested, 'statement')} of the TPM fit`;
   print(

@@ -8,7 +8,6 @@ import { Options } from '../cli/options.ts';
 import { brokerDropIn, mergedDropIn } from '../drop-ins/broker-drop-in.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
-import { type FixedName, splitName } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { manifestOf } from '../manifest/manifest.ts';
 import type { CopyPair } from '../other-vaults/protocol.ts';
@@ -26,6 +25,7 @@ import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { printJson, printTable, say, warn } from '../terminal/say.ts';
 import { readEnrolled } from '../vault/enrolled.ts';
+import { enrollCommand } from '../vault/over-ssh.ts';
 import {
   hostOf,
   readVault,
@@ -69,16 +69,16 @@ export async function copy(argv: readonly string[]): Promise<number> {
       const supplies = suppliesOf(vault, host, scopes, !byConfiguration);
       if (!byConfiguration) judge(vault, host, scopes);
       const seeds = options.flag('no-seeds') ? [] : await sealedPairs(vault, host, scopes, supplies, to);
-      const brought = byConfiguration
+      const copied = byConfiguration
         ? seeds.filter(({ destination }) => destination !== pathsUnder('/').brokerDropIn)
         : seeds;
-      return [...brought, ...filePairs(supplies)];
+      return [...copied, ...filePairs(supplies)];
     } finally {
       wipeScopes(scopes);
     }
   });
   const all = [...pairs, ...otherPairs(vault, host, options)];
-  if (to !== undefined) bring(all, to);
+  if (to !== undefined) copyInto(to, all);
   if (options.flag('json'))
     printJson({
       pairs: all.map(({ mode, ...pair }) => ({ ...pair, ...(mode === undefined ? {} : { mode: octal(mode) }) })),
@@ -177,7 +177,7 @@ async function sealed(
   if (sealing.withKey === 'host' || machine.tpm) return { sealing, bytes: await sealForHost(payload, machine) };
   if (!machine.sshHostKey)
     throw new Failure('no-recipient', `${host.name} is enrolled with neither an ssh-ed25519 host key nor a TPM`, {
-      hint: 'enroll it again',
+      hint: `ssh-keygen -A there makes a host key; then ${enrollCommand(host, '--replace')}`,
     });
   const atFirstBoot: Sealing = {
     ...sealing,
@@ -198,10 +198,10 @@ function filePairs({ fixed, manifest }: Supplies): Pair[] {
   } = pathsUnder('/');
   const files = new FixedFolder(folder);
   return [
-    ...[...fixed].map(
-      ([name, { source }]): Pair => ({
+    ...[...fixed.values()].map(
+      ({ name, source }): Pair => ({
         source,
-        destination: files.fileOf(fixedName(name)),
+        destination: files.fileOf(name),
         mode: 0o600,
         owner: 'root:root',
       }),
@@ -210,12 +210,6 @@ function filePairs({ fixed, manifest }: Supplies): Pair[] {
       ([name, { source }]): Pair => ({ source, destination: join(manifests, name), mode: 0o644, owner: 'root:root' }),
     ),
   ];
-}
-
-function fixedName(text: string): FixedName {
-  const name = splitName(text);
-  if (!name) throw new Failure('malformed', `${text} is not the name of a fixed secret`);
-  return name;
 }
 
 /** Files that other vaults need on the host. @throws Failure */
@@ -231,7 +225,7 @@ function otherPairs(vault: Vault, host: VaultHost, options: Options): Pair[] {
 }
 
 /** Copies all files into the folder that becomes the host's root. @throws Failure */
-function bring(pairs: readonly Pair[], to: string): void {
+function copyInto(to: string, pairs: readonly Pair[]): void {
   if (!statSync(to, { throwIfNoEntry: false })?.isDirectory())
     throw new Failure('not-found', `there is no folder ${to}`, {
       hint: `mkdir ${to}; it becomes the root of the host`,
@@ -247,8 +241,7 @@ function bring(pairs: readonly Pair[], to: string): void {
   ensureFolder(paths.fixed, { mode: 0o700 });
   for (const { source, destination, mode, owner } of pairs) {
     const file = join(to, destination);
-    if (mode === undefined)
-      cpSync(source, file, { recursive: true, preserveTimestamps: true, filter: (_, there) => !refuseLink(there) });
+    if (mode === undefined) cpSync(source, file, { recursive: true, preserveTimestamps: true, filter: withoutLinks });
     else {
       mkdirSync(dirname(file), {
         recursive: true,
@@ -284,10 +277,15 @@ function refuseForeignPlace(to: string, destination: string): void {
   refuseLink(join(to, destination));
 }
 
-/** Copying over a link would write to its target. @returns false @throws Failure `refused` */
-function refuseLink(path: string): false {
+/** Copying over a link would write to its target. @throws Failure `refused` */
+function refuseLink(path: string): void {
   const target = linkTarget(path);
   if (target !== undefined)
     throw new Failure('refused', `${path} is a symbolic link to ${target}`, { hint: `rm ${path}` });
-  return false;
+}
+
+/** The filter of a copy that takes everything. @throws Failure `refused` for a link at a destination */
+function withoutLinks(_source: string, destination: string): true {
+  refuseLink(destination);
+  return true;
 }

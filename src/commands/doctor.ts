@@ -1,4 +1,4 @@
-import { countsOf, left, look } from '../cli/chosen-health.ts';
+import { countsOf, examine, finish } from '../cli/chosen-health.ts';
 import { Options } from '../cli/options.ts';
 import { findingsOf } from '../health/checks.ts';
 import { type Finding, isWell, type Level } from '../health/finding.ts';
@@ -16,7 +16,7 @@ const colorOf: Readonly<Record<Level, 'red' | 'yellow' | 'green' | 'bold'>> = {
 export async function doctor(argv: readonly string[]): Promise<number> {
   const options = new Options('doctor', argv);
   options.exactly();
-  const health = await look(options, true);
+  const health = await examine(options, true);
   const findings = findingsOf(health);
   if (options.flag('json')) printJson({ well: isWell(findings), findings, hidden: health.hidden });
   else {
@@ -27,7 +27,7 @@ export async function doctor(argv: readonly string[]): Promise<number> {
         `passed${isWell(findings) ? '' : `; ${countsOf(findings)}`}`,
     );
   }
-  return left(health, findings);
+  return finish(health, findings);
 }
 
 function printFinding({ check, level, message, why, mend }: Finding): void {

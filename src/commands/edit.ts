@@ -10,6 +10,8 @@ import { readIfPresent } from '../system/files.ts';
 import { spawnProblem } from '../system/programs.ts';
 import { say, warn } from '../terminal/say.ts';
 
+const newline = 0x0a;
+
 /** `auxcred edit NAME`: opens a fixed secret in $VISUAL or $EDITOR, in memory; creates it if it does not exist. */
 export async function edit(argv: readonly string[]): Promise<number> {
   const options = new Options('edit', argv);
@@ -60,18 +62,20 @@ function edited(before: Uint8Array, path: string): Uint8Array {
     if (status !== 0)
       throw new Failure('system', `the editor ended with status ${String(status)}, so nothing was changed`);
     const after = readFileSync(file);
-    // Most editors add a newline at the end.
-    const ended = after.at(-1) === 0x0a && before.at(-1) !== 0x0a;
-    const shorter = after.subarray(0, after.length - 1);
-    const value = Uint8Array.from(
-      ended && (!shorter.includes(0x0a) || Buffer.compare(shorter, before) === 0) ? shorter : after,
-    );
+    const value = Uint8Array.from(withoutAddedNewline(after, before));
     after.fill(0);
     return value;
   } finally {
     overwrite(file);
     rmSync(folder, { recursive: true });
   }
+}
+
+/** A view of a text without the newline that most editors add to a single line, or to a text that was not changed. */
+function withoutAddedNewline(after: Uint8Array, before: Uint8Array): Uint8Array {
+  if (after.at(-1) !== newline || before.at(-1) === newline) return after;
+  const shorter = after.subarray(0, after.length - 1);
+  return !shorter.includes(newline) || Buffer.compare(shorter, before) === 0 ? shorter : after;
 }
 
 /** Arguments that keep an editor from leaving copies in its history, undo files or swap file. */

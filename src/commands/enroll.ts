@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { sshFingerprint } from '../age/ssh-ed25519.ts';
 import { checkedCertificate, isVirtual, readEkIssuers } from '../attestation/ek-certificate.ts';
 import type { Endorsement } from '../attestation/messages.ts';
+import { isForMachine, needsHost, refuseGiven } from '../cli/chosen-destination.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { hostName } from '../cli/chosen-sealing.ts';
 import { Options } from '../cli/options.ts';
@@ -30,17 +31,12 @@ import { hostOf, readVault, type Vault, type VaultHost, vaultFiles, vaultFolder 
 export async function enroll(argv: readonly string[]): Promise<number> {
   const options = new Options('enroll', argv);
   if (options.operands.length === 0) {
-    refuse(options, ['from', 'vault'], 'needs the name of a host in the vault', 'auxcred enroll web1 --from=FILE');
+    refuseGiven(options, ['from', 'vault'], needsHost, 'auxcred enroll web1 --from=FILE');
     printBytes(encodeEnrollment(await ownEnrollment(options)));
     return 0;
   }
   const [name = ''] = options.exactly('the name of a host');
-  refuse(
-    options,
-    ['root', 'name', 'tpm2-device'],
-    'is for this machine, but a host of the vault is named',
-    'auxcred enroll, without the host',
-  );
+  refuseGiven(options, ['root', 'name', 'tpm2-device'], isForMachine, 'auxcred enroll, without the host');
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const host = hostOf(vault, name);
   const from = options.value('from');
@@ -55,13 +51,8 @@ export async function enroll(argv: readonly string[]): Promise<number> {
   return 0;
 }
 
-/** Maximum size of an enrollment. */
+/** Maximum size of an enrollment, in bytes. */
 const mostEnrollmentBytes = 1 << 20;
-
-function refuse(options: Options, names: readonly string[], why: string, hint: string): void {
-  const given = names.find((name) => options.value(name) !== undefined);
-  if (given !== undefined) throw new Failure('usage', `--${given} ${why}`, { hint });
-}
 
 /** @throws Failure */
 async function ownEnrollment(options: Options): Promise<Enrollment> {
@@ -248,6 +239,7 @@ function sayPcrs({ pcrs }: VaultHost, before: EnrolledTpm['pcrs'], now: Enrolled
 }
 
 const none = new Uint8Array(0);
+
 /** SHA-256 of the SubjectPublicKeyInfo, 64 digits. */
 const ekFingerprint = ({ ek: { key } }: Endorsement): string =>
   createHash('sha256')

@@ -1,6 +1,7 @@
 import { commit, type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { viewOf } from '../cli/chosen-manifest.ts';
 import { otherVault } from '../cli/chosen-vault.ts';
+import { failureLine } from '../cli/failure-line.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure, type FailureCode } from '../failure.ts';
 import type { OpenFile } from '../fixed/folder.ts';
@@ -81,7 +82,7 @@ function chosenAmong(wanted: ReadonlyMap<string, Wanted>, operands: readonly str
   const unknown = operands.find((operand) => !all.some((one) => isNamed(one, operand)));
   if (unknown !== undefined)
     throw new Failure('not-found', `no secret ${unknown} of kind "vault" is declared`, {
-      hint: [...wanted.keys()].join(', '),
+      hint: [...wanted.keys()].join(', ') || 'kind = "vault" in a manifest declares one',
     });
   return operands.length === 0 ? all : all.filter((one) => operands.some((operand) => isNamed(one, operand)));
 }
@@ -98,8 +99,7 @@ async function fetchAll(place: Place, chosen: readonly Wanted[], options: Option
       } catch (error) {
         if (!(error instanceof Failure)) throw error;
         failures.push(error.code);
-        const hint = error.hint === undefined ? '' : ` (${error.hint})`;
-        say(`${nameText(one.name)} is unchanged: ${error.message}${hint}`);
+        say(`${nameText(one.name)} is unchanged: ${failureLine(error)}`);
         return false;
       }
     });

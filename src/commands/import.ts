@@ -2,6 +2,7 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { belowIn, commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { otherVault } from '../cli/chosen-vault.ts';
+import { failureLine } from '../cli/failure-line.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
@@ -40,7 +41,7 @@ export async function importCommand(argv: readonly string[]): Promise<number> {
   const done = await withSeeds(
     place,
     options,
-    (open) => targets.filter((one) => isTaken(one, { open, taken, wholeLines, source, options })).length,
+    (open) => targets.filter((one) => importOne(one, { open, taken, wholeLines, source, options })).length,
   );
   const status = done === names.length ? 0 : exitStatus.vault;
   if (options.flag('dry-run')) return status;
@@ -67,8 +68,8 @@ interface Import {
   readonly options: Options;
 }
 
-/** Imports one secret. @returns false if that failed, after printing why */
-function isTaken([name, target]: [string, FixedName], { open, taken, wholeLines, source, options }: Import): boolean {
+/** Imports one secret. @returns whether that worked; if not, it has printed why */
+function importOne([name, target]: [string, FixedName], { open, taken, wholeLines, source, options }: Import): boolean {
   try {
     refuseTarget(target, { open, taken, options });
     taken.set(nameText(target), name);
@@ -86,7 +87,7 @@ function isTaken([name, target]: [string, FixedName], { open, taken, wholeLines,
     return true;
   } catch (error) {
     if (!(error instanceof Failure)) throw error;
-    say(`${name}: ${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+    say(`${name}: ${failureLine(error)}`);
     return false;
   }
 }

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { encryptTo } from '../age/identities.ts';
 import { utf8 } from '../bytes.ts';
-import { chosenLock } from '../cli/chosen-lock.ts';
+import { chosenRecipients } from '../cli/chosen-recipients.ts';
 import { wordsIn } from '../cli/given-seeds.ts';
 import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
@@ -43,11 +43,11 @@ export async function init(argv: readonly string[]): Promise<number> {
       hint: '--vault=DIR for another vault',
     });
   if (!options.flag('from-words')) refuseNewSeed(folder);
-  const lock = chosenLock(options);
+  const recipients = chosenRecipients(options);
   const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
   try {
     refuseOtherSeed(folder, seed);
-    const sealed = await encryptTo(lock, seed);
+    const sealed = await encryptTo(recipients, seed);
     if (options.flag('print-words')) showWords(seed);
     ensureFolder(folder, { mode: 0o700 });
     sweepVault(folder);

@@ -13,7 +13,7 @@ import { passwordStore } from '../moving-in/password-store.ts';
 import { type Form, forms, replacementLines } from '../moving-in/replacement.ts';
 import { sopsNix } from '../moving-in/sops-nix.ts';
 import { systemdCreds } from '../moving-in/systemd-creds.ts';
-import { readInput } from '../system/input.ts';
+import { isWholeLine, readInput } from '../system/input.ts';
 import { counted, print, say, warn } from '../terminal/say.ts';
 
 /** A way to read another program's secrets. */
@@ -43,7 +43,6 @@ const sources: Readonly<Record<string, Source>> = {
 
 /** The sources whose files `--key` opens. */
 const keyed = ['sops-nix', 'agenix', 'ansible-vault'];
-const above = 'the reasons are above';
 
 /** The most bytes of `--declared`. */
 const longestDeclared = 16 << 20;
@@ -116,6 +115,7 @@ async function move(from: string, findings: Findings, { place, scope, options, f
   const unread = [...findings.unread, ...findings.secrets.flatMap((secret) => sizeProblem(secret) ?? [])];
   for (const problem of unread) say(`left alone: ${problem}`);
   const secrets = findings.secrets.filter((secret) => sizeProblem(secret) === undefined);
+  const above = 'the reasons are above';
   if (secrets.length === 0 && unread.length > 0)
     throw new Failure('vault', `no secret of ${from} could be read, so nothing was changed`, {
       hint: keyed.includes(from) && options.list('key').length === 0 ? `${above}; --key=FILE opens them` : above,
@@ -207,7 +207,7 @@ function planLine({ from, target, value, use }: Target, isMissing: boolean, isDr
 
 /** As `auxcred put` does: the newline at the end of a single line is rarely meant. */
 function warnOfNewlines(targets: readonly Target[]): void {
-  const ending = targets.filter(({ value }) => value.indexOf(0x0a) === value.length - 1 && value.length > 1);
+  const ending = targets.filter(({ value }) => isWholeLine(value));
   if (ending.length === 0) return;
   const names = ending.map(({ target }) => target.path).join(', ');
   warn(`one line that ends with a newline, which was kept: ${names}`, 'auxcred put --line takes a line without it');

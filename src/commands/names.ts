@@ -1,12 +1,13 @@
 import { placeOf } from '../cli/chosen-folder.ts';
 import { isMachine, isVault, viewOf } from '../cli/chosen-manifest.ts';
 import { exampleNames, examplesFolder } from '../cli/examples.ts';
-import { verbNames } from '../cli/manual.ts';
+import { nameLists, verbNames } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { nameText } from '../fixed/name.ts';
 import { readPins } from '../seeds/pins.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { print } from '../terminal/say.ts';
+import { knownVaults } from '../vault/settings.ts';
 import { readMachineVaults, readVault, type Vault, vaultFolder } from '../vault/vault.ts';
 
 /** `auxcred names WHAT`: prints what a shell offers on TAB. Opens no seed; if anything goes wrong it prints nothing. */
@@ -16,7 +17,7 @@ export function names(argv: readonly string[]): number {
 }
 
 function namesOf(options: Options): string[] {
-  switch (options.operands[0]) {
+  switch (nameLists.find((known) => known === options.operands[0])) {
     case 'verbs':
       return verbNames;
     case 'examples':
@@ -37,23 +38,20 @@ function namesOf(options: Options): string[] {
           ]
         : pinned(options);
     case 'vaults':
-      return [
-        'pass',
-        'gopass',
-        'passage',
-        ...readable(() => [
-          ...(isVault(options)
-            ? vaultOf(options).others
-            : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults)
-          ).keys(),
-        ]),
-      ];
-    default:
+      return [...Object.keys(knownVaults), ...readable(() => configuredVaults(options))];
+    case undefined:
       return [];
   }
 }
 
 const vaultOf = (options: Options): Vault => readVault(vaultFolder(options.value('vault'), process.env));
+
+const configuredVaults = (options: Options): string[] => {
+  const vaults = isVault(options)
+    ? vaultOf(options).others
+    : readMachineVaults(pathsUnder(options.value('root') ?? '/').vaults);
+  return [...vaults.keys()];
+};
 
 const groupsOf = (options: Options): string[] => [...vaultOf(options).hosts.values()].flatMap(({ groups }) => groups);
 

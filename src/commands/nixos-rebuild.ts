@@ -1,5 +1,5 @@
 import { lstatSync, rmSync } from 'node:fs';
-import { destinationOf } from '../cli/chosen-destination.ts';
+import { chosenTimeout, destinationOf } from '../cli/chosen-destination.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
@@ -96,7 +96,7 @@ async function pushSecrets(vault: Vault, destination: Destination, options: Opti
           reseal: false,
           requireAttestation: false,
           wait: true,
-          timeout: 1000 * secondsOf(options),
+          timeout: chosenTimeout(options),
         },
         fleetSeed,
       ),
@@ -105,14 +105,6 @@ async function pushSecrets(vault: Vault, destination: Destination, options: Opti
   if (failure) return exitStatus[failure.code];
   say(`${host}: secrets: ${result}`);
   return 0;
-}
-
-function secondsOf(options: Options): number {
-  const text = options.value('timeout') ?? '300';
-  const seconds = Number(text);
-  if (!/^[0-9]{1,5}$/.test(text) || seconds < 1 || seconds > 86_400)
-    throw new Failure('usage', `--timeout=${text} is not a whole number from 1 to 86400`);
-  return seconds;
 }
 
 async function deploy({ action, rest, dryRun }: Call): Promise<number> {

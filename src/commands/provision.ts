@@ -32,7 +32,10 @@ export async function provisionCommand(argv: readonly string[]): Promise<number>
     : await activate(options, root, { early, switching: false });
 }
 
-/** @param work - gets whether an earlier switch failed, whose units nobody else restarts any more */
+/**
+ * Does `work` as a part of a switch: if it fails, what the configuration changed is withheld.
+ * @param work - gets whether an earlier switch failed, so that nobody else restarts the units which that one changed
+ */
 async function inSwitch(paths: Paths, work: (isRetry: boolean) => Promise<number>): Promise<number> {
   const isRetry = existsSync(paths.unprovisioned);
   ensureFolder(dirname(paths.unprovisioned), { mode: 0o755 });
@@ -54,7 +57,7 @@ async function inSwitch(paths: Paths, work: (isRetry: boolean) => Promise<number
   }
 }
 
-/** Leaves word for the unit that runs hooks once the machine is up. */
+/** Starts or stops the unit that runs hooks once the machine is up, by the file that is its condition. */
 function notePostponed({ postponed }: Paths, isWaiting: boolean): void {
   if (!isWaiting) rmSync(postponed, { force: true });
   else if (!existsSync(postponed)) {
@@ -93,14 +96,14 @@ async function activate(
       say(`${error.message}: secrets of a new period become active then`);
       return undefined;
     });
-    // The timer's: the next try would find the same.
+    // Not a failure of the timer's unit: to try again before the next boot would find the same lock.
     if (provisioned === undefined) return 0;
     say(
       provisioned.changed
         ? `${counted(provisioned.credentials, 'credential')} now active`
         : 'nothing to do: the manifest is already active',
     );
-    // All that changed since a switch that failed is now told to its units.
+    // Units now get everything that changed since a switch that failed.
     if (!early && !switching) rmSync(pathsUnder(root).unprovisioned, { force: true });
     notePostponed(pathsUnder(root), provisioned.postponed.length > 0);
     if (!early && systemIsRunning(root)) told = tellUnits(root, provisioned, !options.flag('no-restart'));

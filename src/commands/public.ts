@@ -1,5 +1,5 @@
 import { type OpenView, opensVault, withHostViews, withOpenView } from '../cli/chosen-manifest.ts';
-import { chosen } from '../cli/chosen-recipe.ts';
+import { chosenRecipe } from '../cli/chosen-recipe.ts';
 import { Options } from '../cli/options.ts';
 import {
   type PublicKey,
@@ -95,7 +95,7 @@ const keyPairs = ({ manifest }: OpenView): string[] =>
     .sort();
 
 function publicHalf(view: OpenView, name: string, options: Options): PublicKey {
-  const recipe = chosen(view, name, options);
+  const recipe = chosenRecipe(view, name, options);
   if (recipe.form !== 'derived' || !isKeyKind(recipe.options.kind))
     throw new Failure('usage', `${name} has no public half`, {
       hint: `the key pairs are ${keyPairs(view).join(', ') || 'none in this manifest'}`,

@@ -1,4 +1,4 @@
-import { destinationOf } from '../cli/chosen-destination.ts';
+import { chosenTimeout, destinationOf, wholeNumber } from '../cli/chosen-destination.ts';
 import { keep } from '../cli/chosen-folder.ts';
 import { withFleetSeed } from '../cli/chosen-manifest.ts';
 import { Options } from '../cli/options.ts';
@@ -25,9 +25,9 @@ export async function push(argv: readonly string[]): Promise<number> {
     reseal: options.flag('reseal'),
     requireAttestation: options.flag('require-attestation'),
     wait: !options.flag('no-wait'),
-    timeout: 1000 * numberOf(options, 'timeout', 300, 86_400),
+    timeout: chosenTimeout(options),
   };
-  const jobs = numberOf(options, 'jobs', 16, 1000);
+  const jobs = wholeNumber(options, 'jobs', 16, 1000);
   const outcomes = await withFleetSeed(
     vault,
     options,
@@ -71,15 +71,7 @@ function destinationsOf(vault: Vault, options: Options): Destination[] {
   return destinations;
 }
 
-function numberOf(options: Options, name: string, usual: number, most: number): number {
-  const text = options.value(name) ?? String(usual);
-  const number = Number(text);
-  if (!/^[0-9]+$/.test(text) || number < 1 || number > most)
-    throw new Failure('usage', `--${name}=${text} is not a whole number from 1 to ${String(most)}`);
-  return number;
-}
-
-/** Runs `work` for every host, so many at once, and says how far it is. */
+/** Does `work` for every host, `jobs` at a time, and shows the progress. */
 async function inParallel(
   destinations: readonly Destination[],
   jobs: number,
@@ -111,15 +103,16 @@ async function inParallel(
   return destinations.flatMap((destination) => outcomes.get(destination) ?? []);
 }
 
-const counted = (count: number, what: string): string[] => (count === 0 ? [] : [`${String(count)} ${what}`]);
+/** `2 fixed`, or nothing for 0. */
+const ifAny = (count: number, what: string): string[] => (count === 0 ? [] : [`${String(count)} ${what}`]);
 
 function rowOf({ host, result, sent, units, seconds, failure }: Outcome): string[] {
   const parts = sent
     ? [
         ...(sent.seeds ? ['seeds'] : []),
-        ...counted(sent.fixed.length, 'fixed'),
-        ...counted(sent.manifest.length, 'manifest'),
-        ...counted(sent.removeFixed.length + sent.removeManifest.length, 'removed'),
+        ...ifAny(sent.fixed.length, 'fixed'),
+        ...ifAny(sent.manifest.length, 'manifest'),
+        ...ifAny(sent.removeFixed.length + sent.removeManifest.length, 'removed'),
       ]
     : [];
   const names = units.map(({ unit }) => unit);

@@ -1,4 +1,4 @@
-import { timingSafeEqual } from 'node:crypto';
+import { askTwice } from '../cli/asked-twice.ts';
 import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
@@ -6,7 +6,6 @@ import { largestValue } from '../fixed/file.ts';
 import { nameText } from '../fixed/name.ts';
 import { isWholeLine, readInput } from '../system/input.ts';
 import { isTerminal } from '../system/terminals.ts';
-import { askSecret } from '../terminal/prompt.ts';
 import { say, warn } from '../terminal/say.ts';
 
 /**
@@ -38,7 +37,7 @@ export async function put(argv: readonly string[]): Promise<number> {
 function givenValue(options: Options, name: string): Uint8Array {
   const file = options.value('file');
   const isTyped = file === undefined && isTerminal(0);
-  if (isTyped && !options.flag('multiline')) return askTwice(name);
+  if (isTyped && !options.flag('multiline')) return typedValue(name);
   if (isTyped) say(`${name}: end the input with ^D on a line of its own`);
   if (options.flag('line')) return readInput(file ?? '-', largestValue, 'line');
   const bytes = readInput(file ?? '-', largestValue);
@@ -50,15 +49,8 @@ function givenValue(options: Options, name: string): Uint8Array {
   return bytes;
 }
 
-function askTwice(name: string): Uint8Array {
-  const hint = 'use a pipe or --file=FILE';
-  const first = askSecret(name, hint);
-  const second = askSecret(`${name}, again`, hint);
-  try {
-    if (first.length === second.length && timingSafeEqual(first, second)) return first;
-  } finally {
-    second.fill(0);
-  }
-  first.fill(0);
-  throw new Failure('usage', 'the two entries differ, so nothing was changed');
+function typedValue(name: string): Uint8Array {
+  const value = askTwice(name, 'use a pipe or --file=FILE');
+  if (!value) throw new Failure('usage', 'the two entries differ, so nothing was changed');
+  return value;
 }

@@ -1,4 +1,5 @@
 import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { failureLine } from '../cli/failure-line.ts';
 import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
 import { exitStatus, Failure } from '../failure.ts';
@@ -32,7 +33,7 @@ export async function rekey(argv: readonly string[]): Promise<number> {
     } catch (error) {
       if (!(error instanceof Failure)) throw error;
       failed++;
-      say(`${error.message}${error.hint === undefined ? '' : ` (${error.hint})`}`);
+      say(failureLine(error));
       return false;
     }
   };

@@ -32,7 +32,7 @@ import { askSecret } from '../terminal/prompt.ts';
 import { counted, say, warn } from '../terminal/say.ts';
 import { literalPcrs } from '../tpm2/policy.ts';
 
-/** Sources of the seeds if the machine itself can't open them. */
+/** The options that name another source of the seeds than the machine itself. */
 const recoveries = ['identity', 'seed-file', 'scopes'] as const;
 
 /**
@@ -43,9 +43,9 @@ const recoveries = ['identity', 'seed-file', 'scopes'] as const;
 export async function reseal(argv: readonly string[]): Promise<number> {
   const options = new Options('reseal', argv);
   options.exactly();
-  refuseTogether(options, recoveries);
-  if (options.flag('no-tpm2-pcrs') && argv.some((argument) => argument.startsWith('--tpm2-pcrs')))
-    throw new Failure('usage', '--no-tpm2-pcrs and --tpm2-pcrs exclude each other');
+  refuseTogether(options, recoveries, 'either of them is enough');
+  for (const name of ['tpm2-pcrs', 'tpm2-public-key', 'tpm2-pcrlock', 'lock-after-unseal'])
+    refuseTogether(options, [`no-${name}`, name], 'leave out one of them');
   const root = options.value('root') ?? '/';
   const paths = pathsUnder(root);
   const mode = branchMode(options);
@@ -87,7 +87,7 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
         return 0;
       }
       const counter = 1 + Math.max(payload.counter, activeSnapshot(paths, payload.scopes)?.counter ?? 0);
-      const sealing = await changed(payload.sealing, options, paths);
+      const sealing = await changedSealing(payload.sealing, options, paths);
       const { sayBranches, ...branches } = chosenBranches(paths, mode, sealing.pcrs, policy);
       await sealMachine(
         root,
@@ -118,13 +118,7 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
       );
       if (made.length > 0) say(`re-encrypted ${counted(made.length, 'credential')} in ${paths.credstore}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
-      say(
-        sealing.recovery.length === 0
-          ? existsSync(paths.pushed)
-            ? "recovery: the operator's vault has the seed"
-            : 'only this machine can open it: --add-recipient=age1... adds a recovery key'
-          : `recovery: ${sealing.recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`,
-      );
+      say(recoveryText(paths, sealing));
       return failures.length > 0 ? exitStatus.system : 0;
     } finally {
       wipeScopes(payload.scopes);
@@ -132,13 +126,19 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
   });
 }
 
+/** What opens the seed if this machine can't. */
+function recoveryText({ pushed }: Paths, { recovery }: Sealing): string {
+  if (recovery.length > 0) return `recovery: ${recovery.map((recipient) => recipient.slice(0, 24)).join(', ')}`;
+  return existsSync(pushed)
+    ? "recovery: the operator's vault has the seed"
+    : 'only this machine can open it: --add-recipient=age1... adds a recovery key';
+}
+
 /** @throws Failure `usage` */
-function refuseTogether(options: Options, names: readonly string[]): void {
+function refuseTogether(options: Options, names: readonly string[], hint: string): void {
   const [one, other] = names.filter((name) => options.list(name).length > 0);
   if (one !== undefined && other !== undefined)
-    throw new Failure('usage', `--${one} and --${other} exclude each other`, {
-      hint: 'either of them is enough',
-    });
+    throw new Failure('usage', `--${one} and --${other} exclude each other`, { hint });
 }
 
 /**
@@ -182,11 +182,11 @@ function givenScopes(paths: Paths, options: Options): readonly Scope[] | undefin
       },
     );
   const scopes = scopesFile === undefined ? [soleScope(pins, seedFile ?? '')] : scopesIn(scopesFile);
-  verifyPins(scopes, pins, given);
+  verifyPins(scopes, pins, givenSeeds);
   return scopes;
 }
 
-const given: SeedSource = {
+const givenSeeds: SeedSource = {
   what: 'what was given',
   hint:
     'reseal takes the seeds that this machine has, of the same name, groups and epochs: auxcred push from the vault ' +
@@ -249,7 +249,8 @@ async function recovered(
   }
 }
 
-async function changed(sealing: Sealing, options: Options, paths: Paths): Promise<Sealing> {
+/** The sealing that the options ask for; what they leave out stays. @throws Failure as {@link chosenPolicy} */
+async function changedSealing(sealing: Sealing, options: Options, paths: Paths): Promise<Sealing> {
   const device = openersOf(paths, options.value('tpm2-device')).device ?? sealing.device;
   const withKey =
     options.value('with-key') === undefined ? sealing.withKey : chosenKey(options.value('with-key') ?? '', device);

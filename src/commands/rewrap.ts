@@ -1,8 +1,8 @@
 import { timingSafeEqual } from 'node:crypto';
 import { encryptTo } from '../age/identities.ts';
 import { wireFingerprint } from '../age/ssh-ed25519.ts';
-import { chosenLock } from '../cli/chosen-lock.ts';
 import { fleetKeys, withFleetSeed } from '../cli/chosen-manifest.ts';
+import { chosenRecipients } from '../cli/chosen-recipients.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { replaceFile } from '../system/files.ts';
@@ -21,14 +21,14 @@ export async function rewrap(argv: readonly string[]): Promise<number> {
   const vault = readVault(vaultFolder(options.value('vault'), process.env));
   const { seed: file } = vaultFiles(vault.folder);
   await withFleetSeed(vault, options, async (seed) => {
-    const lock = chosenLock(options);
-    const sealed = await encryptTo(lock, seed);
+    const chosen = chosenRecipients(options);
+    const sealed = await encryptTo(chosen, seed);
     if (!options.flag('force'))
       await prove(
         sealed,
         seed,
-        'passphrase' in lock
-          ? { identities: [], passphrase: () => Promise.resolve(lock.passphrase) }
+        'passphrase' in chosen
+          ? { identities: [], passphrase: () => Promise.resolve(chosen.passphrase) }
           : fleetKeys(vault, options),
       );
     sweepVault(vault.folder);

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { withValues } from '../cli/chosen-value.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
+import { variablePattern } from '../manifest/template.ts';
 import { cannotRun, type Ending, endAs, runChild } from '../system/child.ts';
 import { memoryFile, wipeMemoryFile } from '../system/memory-file.ts';
 import { sayFailure } from '../terminal/say.ts';
@@ -15,9 +16,7 @@ interface Wish {
   readonly secret: string;
 }
 
-/** As in a shell. */
-const variablePattern = /^[A-Za-z_][A-Za-z0-9_]*$/;
-/** Credential ids that systemd takes, without those that only it can make sense of. */
+/** Credential ids that systemd takes, without those that begin with a dot, a dash or another sign. */
 const filePattern = /^[A-Za-z0-9_][A-Za-z0-9._@+-]{0,254}$/;
 
 /** The first descriptor after standard input, output and error. */

@@ -8,7 +8,7 @@ import { ensureFolder, replaceFile } from '../system/files.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { waysOut } from '../system/ways-out.ts';
 
-/** The broker has its own time limits; this one only ends the wait for a broker that is stuck. */
+/** Milliseconds. The broker has its own time limits; this one only ends the wait for a broker that is stuck. */
 const answerLimit = 60_000;
 
 /**

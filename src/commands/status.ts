@@ -1,7 +1,7 @@
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { utf8 } from '../bytes.ts';
-import { countsOf, left, look } from '../cli/chosen-health.ts';
+import { countsOf, examine, finish } from '../cli/chosen-health.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { activityOn } from '../health/activity.ts';
@@ -25,7 +25,7 @@ export async function status(argv: readonly string[]): Promise<number> {
   const options = new Options('status', argv);
   options.exactly();
   const output = metricsFile(options);
-  const health = await look(options, !options.flag('no-open'));
+  const health = await examine(options, !options.flag('no-open'));
   const findings = findingsOf(health);
   if (options.flag('prometheus')) return showMetrics(health, findings, output);
   if (options.flag('json'))
@@ -45,7 +45,7 @@ export async function status(argv: readonly string[]): Promise<number> {
     }
     print(verdictOf(health, findings));
   }
-  return left(health, findings);
+  return finish(health, findings);
 }
 
 /** Where metrics go; undefined for standard output. @throws Failure `usage`, `not-found` */
@@ -67,16 +67,14 @@ function metricsFile(options: Options): string | undefined {
 
 /**
  * Writes the metrics. node_exporter, which is not root, always finds a complete file.
- * @returns 0 whatever they say, so that the unit that calls this fails only if there are none; and what `left` does if
- *   the TPM hangs
+ * @returns 0 whatever they say, so that the unit that calls this fails only if there are none
  */
 function showMetrics(health: Health, findings: readonly Finding[], output: string | undefined): number {
   const activity = activityOn(health.paths, health.isRunning && process.geteuid?.() === 0);
   const text = utf8(expositionOf(metricsOf(health, findings, activity)));
   if (output === undefined) printBytes(text);
   else replaceFile(output, text, { mode: 0o644 });
-  left(health, []);
-  return 0;
+  return finish(health, []);
 }
 
 /** The last line. */

@@ -1,5 +1,6 @@
 import { basename } from 'node:path';
 import { belowIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { failureLine } from '../cli/failure-line.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { conflictsIn, conflictText } from '../fixed/future-folder.ts';
@@ -43,8 +44,7 @@ export async function verify(argv: readonly string[]): Promise<number> {
       problems: [...problems, ...conflicts].map(({ message, hint }) => ({ message, hint })),
       strangers,
     });
-  for (const { message, hint } of [...problems, ...conflicts])
-    say(`${message}${hint === undefined ? '' : ` (${hint})`}`);
+  for (const problem of [...problems, ...conflicts]) say(failureLine(problem));
   for (const stranger of strangers) {
     const leftover = 'was left behind by a killed run (the next put removes it)';
     say(`${stranger} ${isLeftover(basename(stranger)) ? leftover : 'is not a fixed secret'}`);

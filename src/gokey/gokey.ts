@@ -31,7 +31,8 @@ export interface GokeyRequest {
   readonly allowUnsafe: boolean;
 }
 
-const nonceLength = 12;
+/** The nonce at the beginning of a seed file, in bytes. */
+export const nonceLength = 12;
 const tagLength = 16;
 /** PBKDF2 rounds, as in every version of gokey. */
 const iterations = 4096;

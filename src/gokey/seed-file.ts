@@ -1,8 +1,7 @@
 import { createCipheriv, randomBytes } from 'node:crypto';
 import { concat } from '../bytes.ts';
-import { passwordKey } from './gokey.ts';
+import { nonceLength, passwordKey } from './gokey.ts';
 
-const nonceLength = 12;
 const bodyLength = 228;
 
 /** Makes a seed file, 256 bytes: nonce (12), 228 random bytes under AES-256-GCM, tag (16). */

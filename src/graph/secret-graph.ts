@@ -48,13 +48,11 @@ export function madeOf(
   { content }: SecretDeclaration,
   byName: ReadonlyMap<string, SecretDeclaration>,
 ): { name: string; part: string }[] {
-  const seen = new Set<string>();
-  return dependenciesOf(content, (name) => byName.has(name)).filter(
-    ({ name, part }) => !seen.has(`${name}.${part}`) && seen.add(`${name}.${part}`),
-  );
+  const dependencies = dependenciesOf(content, (name) => byName.has(name));
+  return [...new Map(dependencies.map((one) => [`${one.name}.${one.part}`, one])).values()];
 }
 
-/** How people read the receivers of a secret that no unit owns. */
+/** The name of a receiver for people: that of the unit, or words for {@link anyUnit}. */
 export const receiverText = (unit: string): string => (unit === anyUnit ? 'anyone who may read it' : unit);
 
 function detailOf(content: Content): string {

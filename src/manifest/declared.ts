@@ -83,9 +83,9 @@ export function digestsIn(files: readonly ManifestFile[]): Digests {
 }
 
 /**
- * Reads what the configuration declares now, again whenever the file is another one.
- * @returns undefined where no configuration renders the manifest; nothing if the file is missing or damaged, so that
- * all of it counts as changed
+ * Reads what the configuration declares now. Each call of the result reads the file again if it was replaced or edited.
+ * @returns a reader, which returns undefined if no configuration renders the manifest, and an empty map if the file is
+ * missing or damaged, so that all of it counts as changed
  */
 export function presentDigests({
   configuration,

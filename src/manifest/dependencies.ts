@@ -63,7 +63,7 @@ export function checkDependencies(declarations: readonly SecretDeclaration[], no
   for (const declaration of ordered) {
     const extent = extentOf(declaration.content, (reference) => {
       const dependency = dependencyOf(reference, (name) => byName.has(name));
-      return (dependency && extents.get(dependency.name)) ?? nothing;
+      return (dependency && extents.get(dependency.name)) ?? leaf;
     });
     const problem =
       declaration.content.form === 'template' && !extent.isNoted && !circular.has(declaration.name)
@@ -86,7 +86,8 @@ interface Extent {
   readonly isNoted: boolean;
 }
 
-const nothing: Extent = { bytes: 0, depth: 0, places: 1, isNoted: false };
+/** A secret that is not made of others: one place, without its bytes. */
+const leaf: Extent = { bytes: 0, depth: 0, places: 1, isNoted: false };
 
 function tooLarge({ bytes, depth, places }: Extent): string | undefined {
   if (depth > deepest) return `templates are nested more than ${String(deepest)} deep in it`;
@@ -98,10 +99,10 @@ function tooLarge({ bytes, depth, places }: Extent): string | undefined {
 
 /** The extent of a secret, computed from those of the secrets in it. */
 function extentOf(content: Content, known: (reference: string) => Extent): Extent {
-  if (content.form === 'derived') return { ...nothing, bytes: mostOf(content.options) };
-  if (content.form === 'crypt') return { ...nothing, bytes: 128 };
+  if (content.form === 'derived') return { ...leaf, bytes: mostOf(content.options) };
+  if (content.form === 'crypt') return { ...leaf, bytes: longestHash };
   // The size of a fixed secret is only known when it becomes active, and is checked then.
-  if (content.form === 'fixed') return nothing;
+  if (content.form === 'fixed') return leaf;
   let [bytes, depth, places, isNoted] = [0, 0, 0, false];
   for (const piece of content.pieces) {
     if (typeof piece === 'string') {
@@ -129,12 +130,13 @@ function inOrder(
   const ordered: SecretDeclaration[] = [];
   const begun = new Set<string>();
   const circular = new Set<string>();
-  const way = new Map<string, { readonly declaration: SecretDeclaration; readonly left: string[] }>();
+  /** The secrets on the path from the start to the present one, each with those that it is made of and are left to visit. */
+  const path = new Map<string, { readonly declaration: SecretDeclaration; readonly left: string[] }>();
   const begin = (name: string): void => {
     const declaration = byName.get(name);
     begun.add(name);
     if (declaration)
-      way.set(name, {
+      path.set(name, {
         declaration,
         left: dependenciesOf(declaration.content, isName)
           .map((dependency) => dependency.name)
@@ -145,19 +147,19 @@ function inOrder(
     if (!begun.has(start)) begin(start);
     // The last one on the path is the innermost.
     for (const names = [start]; ; ) {
-      const here = way.get(names.at(-1) ?? '');
+      const here = path.get(names.at(-1) ?? '');
       if (!here) break;
       const next = here.left.pop();
       if (next === undefined) {
         ordered.push(here.declaration);
-        way.delete(here.declaration.name);
+        path.delete(here.declaration.name);
         names.pop();
-      } else if (way.has(next)) {
+      } else if (path.has(next)) {
         if (circular.has(next) || circular.has(here.declaration.name)) continue;
         const circle = names.slice(names.indexOf(next));
         for (const name of circle) circular.add(name);
         note(
-          way.get(next)?.declaration ?? here.declaration,
+          path.get(next)?.declaration ?? here.declaration,
           `it is made of itself: ${circleText([...circle, next])}`,
           'remove the next secret from one of them',
         );
@@ -216,6 +218,9 @@ function unusable(
 
 /** The most bytes that each escape makes of one. */
 const growth: Readonly<Record<Escape, number>> = { base64: 4 / 3, url: 3, json: 6, env: 2 };
+
+/** No hash of a password has more bytes: sha512-crypt's, the longest, has up to 123. */
+const longestHash = 128;
 
 /** The most bytes of a derived secret or its public half. */
 function mostOf(options: KindOptions): number {

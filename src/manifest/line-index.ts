@@ -1,3 +1,6 @@
+/** How many lines below its name an option of a JSON declaration is searched for: no heading ends the declaration. */
+const jsonTableLines = 40;
+
 /** Finds the line of a key in a manifest file. It searches the text, because the parsers do not give lines. */
 export class LineIndex {
   readonly #lines: readonly string[];
@@ -43,7 +46,7 @@ export class LineIndex {
   #below(header: number, option: string): number | undefined {
     for (let i = header; i < this.#lines.length; i++) {
       const line = this.#lines[i] ?? '';
-      if (this.#json ? i > header + 40 : /^\s*\[/.test(line)) return undefined;
+      if (this.#json ? i > header + jsonTableLines : /^\s*\[/.test(line)) return undefined;
       if (line.replaceAll(/["'{\s]/g, '').startsWith(option)) return i + 1;
     }
     return undefined;

@@ -33,7 +33,7 @@ const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook']
 /**
  * A subset of systemd's credential_name_valid(): without spaces, `\`, `%` and `:`, which some of its versions mangle.
  */
-const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
+export const credentialId = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 const longestId = 200;
 /** The prefix of the files that hold the credentials of single units. */
 const ownPrefix = 'auxcred.';

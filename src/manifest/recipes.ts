@@ -63,7 +63,7 @@ export class Recipes {
     return part === 'public' ? { form: 'public', of: recipe } : previousOf(recipe);
   }
 
-  /** For the id of what a unit gets beside a secret: it has no name of its own. */
+  /** A hint for the name of a credential that holds only a part of a secret, such as `key.pub`: it is not declared. */
   #partHint(id: string): string | undefined {
     const [, name = '', part = ''] = /^(.+)\.(pub|public|previous)$/.exec(id) ?? [];
     const content = this.#declarations.get(name)?.content;

@@ -16,6 +16,9 @@ type Complain = (message: string, hint: string | undefined) => void;
 /** The keys of a template's declaration, one of which it must have. */
 export const templateKeys = ['content', 'env', 'json'] as const;
 
+/** Names of variables, as shells and systemd take them. */
+export const variablePattern = /^[A-Za-z_][A-Za-z0-9_]*$/;
+
 const hint = '{{name}}, {{name.public}}, {{name | url}}; {{"{{"}} stands for two braces';
 /** The escapes that `{{NAME | ...}}` may use. The last two quote a value as a whole. */
 const filters: readonly Escape[] = ['base64', 'url', 'json', 'env'];
@@ -118,7 +121,7 @@ function environment(value: unknown, complain: Complain): Piece[] {
     return [];
   }
   return Object.entries(value).flatMap(([name, content]) => {
-    if (!/^[A-Za-z_][A-Za-z0-9_]*$/.test(name))
+    if (!variablePattern.test(name))
       complain(`${JSON.stringify(name)} is not the name of a variable`, 'letters, digits and _');
     if (typeof content !== 'string' && typeof content !== 'boolean' && typeof content !== 'number') {
       complain(`${name} is neither text nor a number`, undefined);

@@ -7,14 +7,14 @@ import { Json } from '../system/json.ts';
 import { filesIn } from './files.ts';
 import { type Asked, type Findings, type FoundSecret, wipeFindings } from './findings.ts';
 import { nixSecrets } from './nix-configuration.ts';
+import { nixText } from './nix-text.ts';
 import { attempt, outputOf } from './program.ts';
 
 /** The names in secrets.nix, as agenix itself reads them. */
 const attributeNames = (rules: string): string => `builtins.attrNames (import ${nixPath(rules)})`;
 
 /** A path as an expression of Nix that may have any character. */
-const nixPath = (path: string): string =>
-  `(/. + "${resolve(path).replaceAll(/["\\]/g, '\\$&').replaceAll('${', '\\${')}")`;
+const nixPath = (path: string): string => `(/. + ${nixText(resolve(path))})`;
 
 /** Every secret of the folder, or those of a configuration. @throws Failure */
 export function agenix({ from, declared, keys }: Asked): Findings {

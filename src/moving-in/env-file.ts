@@ -1,13 +1,12 @@
 /** Files of `KEY=value`: a secret for each variable, and a template that gives the file back. */
 import { join, resolve } from 'node:path';
 import { largestValue } from '../fixed/file.ts';
+import { variablePattern } from '../manifest/template.ts';
 import { readFileWithin } from '../system/files.ts';
 import { type Variable, variablesIn } from './env-lines.ts';
 import { filesIn, withoutEnding } from './files.ts';
 import { type Asked, type Findings, type FoundEnvironment, type FoundSecret, wipeFindings } from './findings.ts';
 import { type UnitSetting, unitSettings } from './unit-settings.ts';
-
-const variablePattern = /^[A-Za-z_][A-Za-z0-9_]*$/;
 
 /** The variables of the named files. @throws Failure */
 export function envFile({ from, root }: Asked): Findings {

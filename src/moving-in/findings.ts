@@ -1,4 +1,4 @@
-/** What a source has: the secrets of another program, with what their declarations here should say. */
+/** The secrets that another program keeps, with what their declarations here should say. */
 import type { Need } from '../manifest/declaration.ts';
 
 /** The keys of a declaration that replace how the other program delivers a secret. */
@@ -45,7 +45,7 @@ export interface FoundEnvironment {
   readonly use: Use;
 }
 
-/** What a source has, and what it can't read. */
+/** What was found in a source, and what could not be read. */
 export interface Findings {
   readonly secrets: readonly FoundSecret[];
   readonly environments: readonly FoundEnvironment[];

@@ -1,6 +1,7 @@
 /** The configuration that takes the place of the old one: a manifest, or options of the NixOS module. */
 import { printable } from '../system/printable.ts';
 import type { Use } from './findings.ts';
+import { nixText } from './nix-text.ts';
 
 /** A secret in its new place. */
 export interface Moved {
@@ -106,8 +107,6 @@ const toml = ({ name, keys, env }: Declared): string[] => [
 const apart = (lists: readonly (readonly string[])[]): string[] =>
   lists.flatMap((lines, i) => (i === 0 ? lines : ['', ...lines]));
 
-/** A string of Nix, in which `${` begins an expression. */
-const nixText = (text: string): string => `"${text.replaceAll(/["\\]/g, '\\$&').replaceAll('${', '\\${')}"`;
 const nixKeyword = /^(?:assert|else|if|in|inherit|let|or|rec|then|with)$/;
 const nixKey = (key: string): string =>
   /^[A-Za-z_][A-Za-z0-9_-]*$/.test(key) && !nixKeyword.test(key) ? key : nixText(key);

@@ -4,6 +4,7 @@ import { basename, join, resolve } from 'node:path';
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
+import { credentialId } from '../manifest/manifest.ts';
 import { isBeforeTheBroker } from '../manifest/units.ts';
 import { namesIn, readFileWithin } from '../system/files.ts';
 import { decryptCredential } from '../system/systemd-creds.ts';
@@ -22,7 +23,6 @@ const keys = [
 const encryptedStores = ['etc/credstore.encrypted', 'run/credstore.encrypted', 'usr/lib/credstore.encrypted'];
 const plainStores = ['etc/credstore', 'run/credstore', 'usr/lib/credstore'];
 
-const idPattern = /^[A-Za-z0-9_][A-Za-z0-9._@+-]*$/;
 /** An encrypted credential is base64, and longer than its value. */
 const largestCredential = 4 * largestValue;
 
@@ -66,7 +66,7 @@ export async function systemdCreds({ from, root, device }: Asked): Promise<Findi
 
 const filesOf = (folder: string, isEncrypted: boolean): StoredFile[] =>
   namesIn(folder)
-    .filter((name) => idPattern.test(name))
+    .filter((name) => credentialId.test(name))
     .sort()
     .map((name) => ({ name, path: join(folder, name), isEncrypted }));
 
@@ -107,7 +107,7 @@ class Collection {
   /** @returns whether the unit's line has to go */
   #given({ unit, key, file }: UnitSetting, id: string, source: string): boolean {
     const isEncrypted = key.endsWith('Encrypted');
-    if (!idPattern.test(id)) this.unread.push(`${unit}: ${key}=${id} is a name that auxcred can't give it`);
+    if (!credentialId.test(id)) this.unread.push(`${unit}: ${key}=${id} is a name that auxcred can't give it`);
     else if (key.startsWith('Set')) {
       const bytes = isEncrypted ? utf8(source.replaceAll(/\s/g, '')) : unescaped(source);
       return this.#note({ id, from: `${file}: ${key}=${id}`, isEncrypted, bytes: () => bytes }, unit);

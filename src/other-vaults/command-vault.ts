@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { Failure } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Command, type CommandSettings, fromHome } from '../vault/settings.ts';
-import { linesOf, runVault } from './program.ts';
+import { linesOf, nothingGiven, runVault } from './program.ts';
 import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 import { pairsOf } from './protocol-vault.ts';
 
@@ -20,13 +20,9 @@ export class CommandVault implements OtherVault {
 
   get(request: VaultRequest): Uint8Array {
     const value = this.#run(this.#settings.get, request.name, wordsFor(request));
-    const end =
-      this.#settings.trim && value.at(-1) === 0x0a ? value.length - (value.at(-2) === 0x0d ? 2 : 1) : value.length;
-    if (end === 0)
-      throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, {
-        hint: 'a secret must not be empty',
-      });
-    const trimmed = Uint8Array.from(value.subarray(0, end));
+    const length = this.#settings.trim ? lengthWithoutNewline(value) : value.length;
+    if (length === 0) throw nothingGiven(this.#name, request.name);
+    const trimmed = Uint8Array.from(value.subarray(0, length));
     value.fill(0);
     return trimmed;
   }
@@ -71,6 +67,12 @@ export class CommandVault implements OtherVault {
       isList,
     });
   }
+}
+
+/** The length without one `\n` or `\r\n` at the end. */
+function lengthWithoutNewline(value: Uint8Array): number {
+  if (value.at(-1) !== 0x0a) return value.length;
+  return value.length - (value.at(-2) === 0x0d ? 2 : 1);
 }
 
 const wordsFor = ({ name, options, host }: VaultRequest): Record<string, string> => ({

@@ -14,11 +14,13 @@ const longestList = 16 << 20;
 
 /** One run of a vault's command. */
 export interface Run {
-  /** The vault's name, for messages; below, what it is asked for. */
+  /** The vault's name, for messages. */
   readonly vault: string;
+  /** The secret that it is asked for, for messages; empty for a list. */
   readonly asked: string;
   readonly command: readonly string[];
   readonly folder: string;
+  /** Seconds. */
   readonly timeout: number;
   /** Standard input, by default empty. The caller wipes it. */
   readonly input?: Uint8Array;
@@ -83,6 +85,10 @@ export function runVault({ vault, asked, command, folder, timeout, input, protoc
     `its own message is above; the command is ${program}`,
   );
 }
+
+/** The failure of a vault that gives an empty secret. */
+export const nothingGiven = (vault: string, name: string): Failure =>
+  new Failure('vault', `the vault ${vault} gave nothing for ${name}`, { hint: 'a secret must not be empty' });
 
 /** Splits a list of names into lines. */
 export const linesOf = (bytes: Uint8Array): string[] =>

@@ -2,7 +2,7 @@ import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { Json } from '../system/json.ts';
 import type { ProgramSettings } from '../vault/settings.ts';
-import { linesOf, runVault } from './program.ts';
+import { linesOf, nothingGiven, runVault } from './program.ts';
 import type { CopyPair, OtherVault, VaultRequest } from './protocol.ts';
 
 const version = 1;
@@ -21,10 +21,7 @@ export class ProtocolVault implements OtherVault {
 
   get(request: VaultRequest): Uint8Array {
     const value = this.#run('get', request.name, { ...request });
-    if (value.length === 0)
-      throw new Failure('vault', `the vault ${this.#name} gave nothing for ${request.name}`, {
-        hint: 'a secret must not be empty',
-      });
+    if (value.length === 0) throw nothingGiven(this.#name, request.name);
     return value;
   }
 

@@ -11,6 +11,7 @@ import { bundle, type Executable } from './executable.ts';
 import { manPages } from './man-pages.ts';
 import { nativeFile } from './native-file.ts';
 
+/** Packages that only the command may contain: the build fails if another executable comes to need one. */
 const commandsOnly = [
   'age-encryption',
   '@noble/ciphers',

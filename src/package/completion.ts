@@ -1,5 +1,14 @@
 /** Completion scripts for bash, zsh and fish, generated from the manual. */
-import { hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
+import {
+  hasOwnFlags,
+  manual,
+  nameLists,
+  type OptionEntry,
+  type Verb,
+  type VerbEntry,
+  verbNames,
+} from '../cli/manual.ts';
+import { dashed, isShort } from '../cli/option-text.ts';
 
 /** Files below share/, where Debian's shells look for them. */
 export const completionFiles = {
@@ -16,7 +25,6 @@ const header = "# Generated from auxcred's own table of verbs and options.";
 const isOffered = (verb: Verb): boolean => manual[verb].group !== 'units';
 const entryOf = (verb: Verb): VerbEntry => manual[verb];
 const quoted = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
-const dashed = (verb: Verb, name: string): string => `${hasOwnFlags(verb) ? '-' : '--'}${name}`;
 
 /** The completion script of each shell. */
 export const completion: Readonly<Record<Shell, () => string>> = {
@@ -37,7 +45,7 @@ _auxcred_complete() {
         '') ;;
         file) _filedir ;;
         folder) _filedir -d ;;
-        secrets | fixed | hosts | groups | scopes | vaults | verbs)
+        ${nameLists.join(' | ')})
             for word in "\${words[@]}"; do
                 case $word in --host=* | --group=* | --vault=* | --root=*) whose+=("$word") ;; esac
             done
@@ -70,13 +78,11 @@ ${indented(12, cases(choicesOfOptions()))}
 ${indented(
   8,
   cases(
-    verbNames
-      .filter(hasOwnFlags)
-      .flatMap((verb) =>
-        entryOf(verb).options.flatMap(({ name, value, choices }): [string, Choices][] =>
-          value === undefined ? [] : [[`'${verb} -${name}'`, choices ?? []]],
-        ),
+    verbNames.flatMap((verb) =>
+      entryOf(verb).options.flatMap(({ name, value, choices }): [string, Choices][] =>
+        value === undefined || !isShort(verb, name) ? [] : [[`'${verb} ${dashed(verb, name)}'`, choices ?? []]],
       ),
+    ),
   ).map((line) => line.replace(/ ;;$/, '; return ;;')),
 )}
     esac
@@ -213,7 +219,7 @@ const zshChoices = (choices: OptionEntry['choices']): string => {
 function zshOption(verb: Verb, { name, value, optional, help, repeated, choices }: OptionEntry): string {
   const said = `[${help.replaceAll(/[[\]:]/g, '\\$&')}]`;
   if (value === undefined) return quoted(`${dashed(verb, name)}${said}`);
-  const flag = `${repeated === true ? '*' : ''}${dashed(verb, name)}${hasOwnFlags(verb) ? '' : '=-'}`;
+  const flag = `${repeated === true ? '*' : ''}${dashed(verb, name)}${isShort(verb, name) ? '' : '=-'}`;
   const colon = optional === true ? '::' : ':';
   return quoted(`${flag}${said}${colon}${value.replaceAll(':', '\\:')}:${zshChoices(choices)}`);
 }
@@ -230,8 +236,7 @@ function zshArguments(verb: Verb): string {
 /** A verb's options as bash completes them; `=` follows those with a value. */
 function optionWords(verb: Verb): string {
   const options = entryOf(verb).options.map(({ name, value }) => {
-    const takesValue = value !== undefined && !hasOwnFlags(verb);
-    return `${dashed(verb, name)}${takesValue ? '=' : ''}`;
+    return `${dashed(verb, name)}${value === undefined || isShort(verb, name) ? '' : '='}`;
   });
   return [...options, '--help'].join(' ');
 }
@@ -260,7 +265,8 @@ const fishChoices = (choices: OptionEntry['choices']): string => {
 };
 
 function fishOption(verb: Verb, { name, value, help, choices }: OptionEntry): string {
-  const written = hasOwnFlags(verb) ? (name.length === 1 ? `-s ${name}` : `-o ${name}`) : `-l ${name}`;
+  // fish calls a single letter short (-s), and more letters after one dash old (-o).
+  const form = name.length === 1 ? '-s' : hasOwnFlags(verb) ? '-o' : '-l';
   const wanted = value === undefined ? '' : choices === 'file' ? ' -r -F' : ` -x${fishChoices(choices)}`;
-  return `complete -c auxcred -n '__auxcred_verb ${verb}' ${written}${wanted} -d ${fishQuoted(help)}`;
+  return `complete -c auxcred -n '__auxcred_verb ${verb}' ${form} ${name}${wanted} -d ${fishQuoted(help)}`;
 }

@@ -5,6 +5,7 @@
 
 import { statusesOf } from '../cli/help.ts';
 import { groups, hasOwnFlags, manual, type OptionEntry, type Verb, type VerbEntry, verbNames } from '../cli/manual.ts';
+import { dashed, written } from '../cli/option-text.ts';
 import { version } from '../version.ts';
 import {
   bold,
@@ -73,11 +74,11 @@ const reference = (text: string): string =>
   text.replace(/^(.*)\((\d)\)$/, (_, name: string, number: string) => `${bold(name)}(${number})`);
 const seeAlso = (...pages: readonly string[]): string => section('see also', lines(pages.map(reference).join(', ')));
 
-function optionTag(verb: Verb, { name, value, optional, repeated }: OptionEntry): string {
-  const tag = hasOwnFlags(verb)
-    ? `${bold(`-${name}`)}${value === undefined ? '' : ` ${italic(value)}`}`
-    : `${bold(`--${name}`)}${value === undefined ? '' : optional === true ? `[=${italic(value)}]` : `=${italic(value)}`}`;
-  return `${tag}${repeated === true ? ' ...' : ''}`;
+function optionTag(verb: Verb, option: OptionEntry): string {
+  const { name, value = '', repeated } = option;
+  const typed = dashed(verb, name);
+  const rest = written(verb, option).slice(typed.length);
+  return `${bold(typed)}${rest.replace(value, () => (value === '' ? '' : italic(value)))}${repeated === true ? ' ...' : ''}`;
 }
 
 const sentence = (text: string): string => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
@@ -311,6 +312,12 @@ const units: readonly (readonly [string, string])[] = [
     'auxcred-bind.service',
     'Runs at the first boot after an installation: seals the seed again, to the requested PCRs.',
   ],
+  [
+    'auxcred-files.service',
+    'Writes secrets with delivery = "file" at boot, before sysinit.target. Enabled by auxcred apply if the manifest ' +
+      'declares any.',
+  ],
+  ['auxcred-user-files.service', 'Writes those with needed-for = "users", before users are made.'],
   [
     'auxcred-rotate.timer',
     'Starts auxcred-rotate.service, which activates the secrets of a new period at its start in UTC. If that fails, ' +

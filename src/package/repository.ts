@@ -118,7 +118,11 @@ function writeIndexes(dist: string, architecture: string, list: string): Index[]
   });
 }
 
-function releaseText({ date, validDays }: Publication, architectures: readonly string[], indexes: readonly Index[]) {
+function releaseText(
+  { date, validDays }: Publication,
+  architectures: readonly string[],
+  indexes: readonly Index[],
+): string {
   const day = 24 * 60 * 60;
   const text = (seconds: number): string => new Date(seconds * 1000).toUTCString().replace('GMT', 'UTC');
   return [

@@ -96,24 +96,22 @@ export function fromMarkdown(markdown: string): string {
   return blocks.join('\n');
 }
 
+type LineKind = 'gap' | 'code' | 'table' | 'heading' | 'list' | 'text';
+
+function kindOf(line: string): LineKind {
+  if (line === '') return 'gap';
+  if (line.startsWith('    ')) return 'code';
+  if (line.startsWith('|')) return 'table';
+  if (line.startsWith('#')) return 'heading';
+  return /^(?:- |\d+\. )/.test(line) ? 'list' : 'text';
+}
+
 /** Groups lines into blocks: code keeps its empty lines, and a list or a table starts a new block. */
 function blocksOf(markdown: string): string[][] {
   const blocks: string[][] = [];
-  const kindOf = (line: string): string =>
-    line === ''
-      ? 'gap'
-      : line.startsWith('    ')
-        ? 'code'
-        : line.startsWith('|')
-          ? 'table'
-          : line.startsWith('#')
-            ? 'heading'
-            : /^(?:- |\d+\. )/.test(line)
-              ? 'list'
-              : 'text';
-  let last = 'gap';
+  let last: LineKind = 'gap';
   for (const line of markdown.split('\n')) {
-    const kind = last === 'list' && /^ {2,3}\S/.test(line) ? 'list' : kindOf(line);
+    const kind: LineKind = last === 'list' && /^ {2,3}\S/.test(line) ? 'list' : kindOf(line);
     if (kind !== 'gap' && kind === last && kind !== 'heading') blocks.at(-1)?.push(line);
     else if (kind !== 'gap') blocks.push([line]);
     last = kind;
@@ -134,23 +132,15 @@ function items(block: readonly string[]): { mark: string; text: string }[] {
 
 /** A table as terms (the first column) with the other columns, under their headings, as descriptions. */
 function table(block: readonly string[]): string {
-  const rows = rowsOf(block);
-  const [heading = [], ...entries] = rows;
+  const [[, ...headings] = [], ...entries] = rowsOf(block);
+  const described = (cells: readonly string[]): string[] =>
+    cells.flatMap((cell, i) => {
+      if (cell === '') return [];
+      const heading = cells.length === 1 ? '' : (headings[i] ?? '');
+      return [`${heading === '' ? '' : `${italic(heading)}: `}${inline(cell)}`];
+    });
   return entries
-    .map(([tag = '', ...cells]) =>
-      term(
-        tag.includes('`') ? inline(tag) : bold(tag),
-        cells
-          .flatMap((cell, i) =>
-            cell === ''
-              ? []
-              : [
-                  `${(heading[i + 1] ?? '') === '' || cells.length === 1 ? '' : `${italic(heading[i + 1] ?? '')}: `}${inline(cell)}`,
-                ],
-          )
-          .join('; '),
-      ),
-    )
+    .map(([tag = '', ...cells]) => term(tag.includes('`') ? inline(tag) : bold(tag), described(cells).join('; ')))
     .join('\n');
 }
 

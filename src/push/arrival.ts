@@ -21,6 +21,7 @@ import { type Scope, scopeSeedsOf } from '../seeds/scope.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { readIfPresent, replaceFile, syncFolder } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { counted } from '../terminal/say.ts';
 import { sequenceIn } from './offer.ts';
 import type { OwnSeeds } from './own-seeds.ts';
 import type { Arrived, Request } from './protocol.ts';
@@ -112,9 +113,7 @@ function refuseBroken({ problems }: Manifest): void {
   if (!first) return;
   const { file, line, message, hint } = first;
   const place = `${file}${line === undefined ? '' : `:${String(line)}`}`;
-  const text =
-    `the manifest would have ${String(broken.length)} ${broken.length === 1 ? 'error' : 'errors'}; ${place}: ` +
-    `${message}`;
+  const text = `the manifest would have ${counted(broken.length, 'error')}; ${place}: ${message}`;
   throw new Failure('invalid-manifest', text, hint === undefined ? {} : { hint });
 }
 
@@ -139,7 +138,7 @@ function judgeFixed(
 }
 
 /**
- * What can be said without the seeds of what a manifest asks for.
+ * Judges, without the seeds, whether what a manifest asks for is there.
  * @throws Failure `not-found` if a file, or the seed of its group, is not there; `malformed` for one of another seed
  */
 function refuseMissing(folder: FixedFolder, { declarations }: Manifest, pins: Pins['scopes']): void {
@@ -356,8 +355,9 @@ export function finished(paths: Paths, pushed: Pushed): Pushed {
 }
 
 /**
- * Finishes a push that left its files for this boot, which activated them. Not one that was begun since then: units may
- * run with what they had before it. The record's time stays that of the push.
+ * Records that a push whose files waited for this boot is finished, now that the boot activated them. A push that was
+ * begun since the boot stays unfinished: units may still run with what they had before it. The record keeps the time of
+ * the push.
  */
 export function finishAtBoot(paths: Paths): void {
   const pushed = readPushed(paths);

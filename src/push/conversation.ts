@@ -11,6 +11,7 @@ import { enrollCommand, quotedTarget } from '../vault/over-ssh.ts';
 import type { Ask } from './attestation.ts';
 import { Incoming } from './incoming.ts';
 import {
+  encodeRequest,
   longestLine,
   longestResult,
   type Offer,
@@ -23,14 +24,12 @@ import {
 /** Runs as root, or through sudo for other logins. Quoted so that every login shell reads it alike. */
 const remoteCommand = 'sh -c \'test "$(id -u)" -eq 0 && exec auxcred receive; exec sudo -n auxcred receive\'';
 
-/**
- * Limits of a host's standard error: the lines that are passed on, the lines that are held back, the characters of
- * each, and the bytes after which the host is given up.
- */
+/** Limits of a host's standard error: how many lines are passed on, and how many are held back before that. */
 const mostLines = 500;
 const mostHeld = 20;
+/** Characters of a line, and of all lines before the host is given up. */
 const longestSaid = 1000;
-const mostSaid = 4 << 20;
+const floodAfter = 4 << 20;
 
 export interface Conversation {
   /** The host's name, for failures. */
@@ -50,6 +49,9 @@ export interface Shipment {
   readonly request: Request | undefined;
   readonly bytes: readonly Uint8Array[];
 }
+
+/** The shipment for a host that lacks nothing. */
+export const nothingToDo: Shipment = { request: undefined, bytes: [encodeRequest(undefined)] };
 
 /**
  * Gets a host's offer, lets `decide` answer it, after questions of its own, and waits for the result. If `decide`
@@ -216,7 +218,7 @@ function listen(
     rest = (parts.pop() ?? '').slice(0, longestSaid);
     for (const line of parts) take(line);
     length += text.length;
-    if (length > mostSaid) flooded();
+    if (length > floodAfter) flooded();
   });
   stream.on('end', () => {
     take(rest);

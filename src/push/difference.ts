@@ -6,7 +6,7 @@ import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
-import { nameText } from '../fixed/name.ts';
+import { type FixedName, nameText } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
@@ -25,6 +25,7 @@ export interface Supply {
 }
 
 export interface FixedSupply extends Supply {
+  readonly name: FixedName;
   readonly sequence: number;
 }
 
@@ -55,7 +56,7 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
           `${nameText(name)} is not encrypted for epoch ${String(scope.epoch)} of ${name.scope}`,
           { hint: `auxcred rekey ${name.scope}` },
         );
-      return [nameText(name), { source: folder.fileOf(name), bytes, digest: digestOf(bytes), sequence }];
+      return [nameText(name), { name, source: folder.fileOf(name), bytes, digest: digestOf(bytes), sequence }];
     });
   });
   return { scopes, fixed: new Map(fixed), manifest: withManifest ? manifestSupplies(host) : undefined };
@@ -141,17 +142,17 @@ export function differenceOf(
   const replaces = new Map<string, Uint8Array>();
   for (const [name, pin] of offer.pins) {
     const same = wanted.get(name);
-    if (same?.epoch === pin.epoch && equal(same, pin.keyId)) continue;
+    if (same?.epoch === pin.epoch && hasKeyId(same, pin.keyId)) continue;
     if (!options.replace) refuseForeign(host, name, pin, same, options.keyIdIn(name, pin.epoch));
     replaces.set(name, pin.keyId);
   }
-  const sealed =
+  const isSealed =
     [...wanted].every(([name, { epoch, keyId: id }]) => {
       const pin = offer.pins.get(name);
-      return pin?.epoch === epoch && equal(pin, id);
+      return pin?.epoch === epoch && hasKeyId(pin, id);
     }) && offer.pins.size === wanted.size;
   const difference = {
-    seeds: options.reseal || !sealed,
+    seeds: options.reseal || !isSealed,
     replaces,
     fixed: changed(fixed, offer.fixed),
     removeFixed: gone(fixed, offer.fixed),
@@ -173,20 +174,22 @@ export function differenceOf(
 }
 
 /** Files that were changed since a push brought them. */
-const byHand = (changed: readonly string[], there: Offer['manifest']): string[] =>
-  changed.filter((name) => there.get(name)?.pushed === false);
+const byHand = (names: readonly string[], there: Offer['manifest']): string[] =>
+  names.filter((name) => there.get(name)?.pushed === false);
 
-const equal = (pin: Pin, id: Uint8Array): boolean => Buffer.compare(pin.keyId, id) === 0;
+const hasKeyId = (pin: Pin, id: Uint8Array): boolean => Buffer.compare(pin.keyId, id) === 0;
 
 type Digests = ReadonlyMap<string, { readonly digest: string }>;
+/** Names of files that are missing there or differ. */
 const changed = (here: Digests, there: Digests): string[] =>
   [...here].filter(([name, { digest }]) => there.get(name)?.digest !== digest).map(([name]) => name);
+/** Names of files that a push brought there and that are not here. */
 const gone = (here: Digests, there: Offer['manifest']): string[] =>
   [...there].filter(([name, { pushed }]) => pushed && !here.has(name)).map(([name]) => name);
 
 /** A seed that is not an earlier one of this vault belongs to somebody else: what is derived from it would be lost. */
 function refuseForeign(host: string, name: string, pin: Pin, wanted: Pin | undefined, own: Uint8Array): void {
-  if (!equal(pin, own))
+  if (!hasKeyId(pin, own))
     throw new Failure(
       'refused',
       `${host} has a seed for ${name} that is not from this vault, and replacing it changes every secret derived ` +

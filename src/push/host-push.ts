@@ -18,7 +18,7 @@ import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
 import { enrollCommand } from '../vault/over-ssh.ts';
 import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 import { type Ask, attestedBy, knownOf } from './attestation.ts';
-import { converse, type Shipment } from './conversation.ts';
+import { converse, nothingToDo, type Shipment } from './conversation.ts';
 import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from './difference.ts';
 import { encodeRequest, type Offer, type Request, type UnitDone } from './protocol.ts';
 import { listed } from './refusals.ts';
@@ -137,7 +137,8 @@ class HostPush {
   readonly #supplies: Supplies;
   readonly #enrolled: Enrollment | undefined;
   readonly #known: Known | undefined;
-  #offered: Uint8Array | undefined;
+  /** The ssh host key that the host named in its offer. */
+  #offeredKey: Uint8Array | undefined;
 
   /** @throws Failure if the vault is wrong, before the host is asked anything */
   constructor(vault: Vault, host: VaultHost, scopes: readonly Scope[], options: PushOptions, fleetSeed: Uint8Array) {
@@ -162,7 +163,7 @@ class HostPush {
     this.hasWork = !isNothing(difference) || offer.unfinished;
     this.#refuseNoFolder(difference);
     this.#sayManifest(offer, difference);
-    if (!this.hasWork) return { difference, shipment: { request: undefined, bytes: [encodeRequest(undefined)] } };
+    if (!this.hasWork) return { difference, shipment: nothingToDo };
     if (this.#known) await this.#attest(this.#known, ask);
     if (this.#options.dryRun) this.#sayPlan(difference, offer);
     return { difference, shipment: await this.#shipment(difference, offer) };
@@ -196,15 +197,15 @@ class HostPush {
   /** Enrolls a host that was not enrolled by the ssh host key that it offered. @returns whether it did */
   remember(): boolean {
     const { name } = this.#host;
-    if (this.#enrolled || !this.#offered) return false;
-    writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offered, tpm: undefined });
+    if (this.#enrolled || !this.#offeredKey) return false;
+    writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offeredKey, tpm: undefined });
     say(`${name} is enrolled by its ssh host key, as ssh found it; ${enrollCommand(this.#host)} adds its TPM`);
     return true;
   }
 
   /** @throws Failure `refused` if the machine that answers is not the enrolled one */
   #checkHostKey({ sshHostKey }: Offer): void {
-    this.#offered = sshHostKey;
+    this.#offeredKey = sshHostKey;
     const expected = this.#enrolled?.sshHostKey;
     if (!expected || (sshHostKey && Buffer.compare(expected, sshHostKey) === 0)) return;
     const { name } = this.#host;
@@ -299,7 +300,7 @@ class HostPush {
     if (withheld) this.#judgeHere();
     const seeds = difference.seeds && !withheld ? await this.#sealed(offer) : undefined;
     const files = [
-      ...difference.fixed.flatMap((name) => ({ name, bytes: fixed.get(name)?.bytes ?? new Uint8Array(0) })),
+      ...difference.fixed.map((name) => ({ name, bytes: fixed.get(name)?.bytes ?? new Uint8Array(0) })),
       ...difference.manifest.map((name) => ({ name, bytes: manifest?.get(name)?.bytes ?? new Uint8Array(0) })),
     ];
     const announced = files.map(({ name, bytes }) => ({ name, length: bytes.length }));

@@ -18,15 +18,15 @@ import { parseDevice } from '../tpm2/tpm.ts';
 
 const version = 1;
 
-/** Maximum size of the line of an offer or a request: 50,000 fixed files. */
+/** Maximum size of the line of an offer or a request, in bytes: enough for 50,000 fixed files. */
 export const longestLine = 8 << 20;
-/** Maximum size of the line of a result. */
+/** Maximum size of the line of a result, in bytes. */
 export const longestResult = 1 << 20;
 /** Maximum number of JSON values in a line: parsed, `[[],[],` takes many times its bytes. */
 const mostValues = 10 * 50_000;
 /** Maximum number of scopes of a host: the operator derives a seed for each. */
 const mostScopes = 1000;
-/** Maximum size of a seeds.age, of a manifest file, and of all files of a request together. */
+/** Maximum size of a seeds.age, of a manifest file, and of all files of a request together, in bytes. */
 const largestSeeds = 1 << 20;
 const largestManifest = 1 << 20;
 const largestRequest = 512 << 20;

@@ -57,6 +57,10 @@ function isEpoch(folder: string, settings: Uint8Array, scope: string, epoch: num
   }
 }
 
+/**
+ * The text of vault.toml with another epoch: in the line `epoch =` of the scope's table, in a new line after the table's
+ * heading, or in a new table at the end. It does not understand all of TOML, so the caller checks the outcome.
+ */
 function withEpoch(text: string, scope: string, epoch: number): string {
   const { kind, name } = scopeParts(scope);
   const lines = text.split('\n');

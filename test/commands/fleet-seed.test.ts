@@ -267,6 +267,12 @@ describe('the fleet seed', () => {
 
   test('is re-encrypted to a passphrase, and back', () => {
     const scopes = works(['scopes', 'web1']);
+    writeFileSync(at('passphrase'), '\n');
+    const empty = auxcred(['rewrap', `--passphrase-file=${at('passphrase')}`], '', {
+      AUXCRED_IDENTITY: at('identity'),
+    });
+    assert.equal(empty.status, exitStatus.usage);
+    assert.match(empty.stderr, /^auxcred: the passphrase in .*\/passphrase is empty\n/);
     writeFileSync(at('passphrase'), 'correct horse\n');
     works(['rewrap', `--passphrase-file=${at('passphrase')}`]);
     assert.equal(typed(['scopes', 'web1'], 'wrong\n').status, exitStatus['no-recipient']);

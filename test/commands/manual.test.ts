@@ -12,8 +12,8 @@ import {
   type Verb,
   type VerbEntry,
   verbNames,
-  written,
 } from '../../src/cli/manual.ts';
+import { written } from '../../src/cli/option-text.ts';
 import { Options } from '../../src/cli/options.ts';
 import { copy } from '../../src/commands/copy.ts';
 import { edit } from '../../src/commands/edit.ts';
@@ -114,7 +114,27 @@ describe('the manual', () => {
     assert.equal(auxcred(['check', '--no-such-option']).status, exitStatus.usage);
   });
 
+  test('a flag is set however often it is given, and leaves the next word alone', () => {
+    assert.ok(new Options('apply', ['--dry-run', '--dry-run']).flag('dry-run'));
+    for (const word of ['007', 'true', 'false']) {
+      const options = new Options('rm', ['--force', word]);
+      assert.ok(options.flag('force'));
+      assert.deepEqual(options.operands, [word]);
+    }
+  });
+
+  test('an option is known beside its opposite', () => {
+    const options = new Options('reseal', ['--tpm2-pcrlock=/x', '--no-tpm2-pcrlock', '--no-tpm2-pcrlock']);
+    assert.equal(options.value('tpm2-pcrlock'), '/x');
+    assert.ok(options.flag('no-tpm2-pcrlock'));
+  });
+
   test('everything after -- is an operand', () => {
+    assert.deepEqual(new Options('find', ['--', '--json=1', '--no-json', '--json']).operands, [
+      '--json=1',
+      '--no-json',
+      '--json',
+    ]);
     const said = auxcred(['public', '--root=/proc/self', '--', '--help']);
     assert.equal(said.stdout, '', 'no help');
     assert.match(said.stderr, /^auxcred: no seed is sealed on this machine: \/proc\/self\//);

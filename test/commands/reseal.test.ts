@@ -66,7 +66,13 @@ describe('reseal', () => {
       /is not a recovery recipient\nauxcred: hint: there is none/,
     );
     fails('reseal', ['--add-recipient=me@example.org'], 'usage', /is not an age recipient/);
-    fails('reseal', ['--no-tpm2-pcrs', '--tpm2-pcrs=7'], 'usage', /exclude each other/);
+    for (const option of ['tpm2-pcrs=7', 'tpm2-pcrlock=/x', 'tpm2-public-key=/x', 'lock-after-unseal'])
+      fails(
+        'reseal',
+        ['--with-key=tpm2', `--no-${option.replace(/=.*/, '')}`, `--${option}`],
+        'usage',
+        /exclude each other/,
+      );
     fails('reseal', ['--identity=x', '--seed-file=y'], 'usage', /--identity and --seed-file exclude each other/);
     fails('reseal', ['--tpm2-pcrs=7'], 'usage', /--tpm2-pcrs needs a TPM/);
     fails(

@@ -394,5 +394,7 @@ describe('fetch', () => {
     assert.equal(auxcred(['fetch', 'b', '--host=web1']).status, exitStatus.vault);
     works(['fetch', 'c', '--host=web1']);
     assert.equal(auxcred(['fetch', 'zzz']).status, exitStatus['not-found']);
+    manifest('[secret.d]\n', 'hosts/web1');
+    assert.match(auxcred(['fetch', 'a']).stderr, /hint: kind = "vault" in a manifest declares one/);
   });
 });

@@ -4,6 +4,7 @@ import { chmodSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from '
 import { join, resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { manual, type VerbEntry, verbNames } from '../../src/cli/manual.ts';
+import { isShort } from '../../src/cli/option-text.ts';
 import { program, scratch, succeed } from './built.ts';
 
 /** What each shell offers when TAB is pressed at the end of a line, with the program's real names. */
@@ -58,6 +59,7 @@ describe('completion', () => {
     mkdirSync(join(built.path, 'files/folder'), { recursive: true });
     writeFileSync(join(built.path, 'files/file'), '');
     mkdirSync(join(built.path, 'zsh'));
+    symlinkSync(resolve('examples'), join(built.path, 'examples'));
     symlinkSync(join(dist, 'completion/_auxcred'), join(built.path, 'zsh/_auxcred'));
   });
   after(() => {
@@ -143,6 +145,9 @@ zpty -d shell
     assert.deepEqual(bash('vault', 'g'), ['get']);
     assert.deepEqual(bash('vault', 'get', 'b'), ['bao']);
     assert.deepEqual(bash('gokey', '-t', 'x'), ['x25519']);
+    assert.deepEqual(bash('audit', '-n', ''), []);
+    assert.deepEqual(bash('example', 'valk'), ['valkey']);
+    assert.deepEqual(bash('names', 'ex'), ['examples']);
     assert.deepEqual(bash('help', 'un'), ['unseal']);
     assert.deepEqual(bash('stage', 'x'), []);
     assert.deepEqual(
@@ -156,7 +161,12 @@ zpty -d shell
       const { options }: VerbEntry = manual[verb];
       assert.deepEqual(
         offered[index]?.sort(),
-        [...options.map(({ name, value }) => `--${name}${value === undefined ? '' : '='}`), '--help'].sort(),
+        [
+          ...options
+            .filter(({ name }) => !isShort(verb, name))
+            .map(({ name, value }) => `--${name}${value === undefined ? '' : '='}`),
+          '--help',
+        ].sort(),
       );
     }
   });

@@ -60,6 +60,7 @@ describe('the manual pages', () => {
         );
       for (const { command } of examples) assert.ok(text.includes(command), command);
     }
+    assert.match(shown(pageOf('auxcred-audit.1')), /^ +-n N +Only the last/m);
     const overview = shown(pageOf('auxcred.1'));
     for (const verb of verbNames) assert.ok(overview.includes(`auxcred-${verb}(1)`), verb);
     assert.match(overview, /^ +12 \(pcr-mismatch\)/m);
