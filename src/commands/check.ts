@@ -2,9 +2,9 @@ import { isOperator, manifestFor, namedFolders, vaultHost } from '../cli/chosen-
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import type { Unservable } from '../machine/servable.ts';
-import { filesIn } from '../manifest/folder.ts';
-import { type Manifest, manifestOf } from '../manifest/manifest.ts';
+import type { Manifest } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
+import { manifestIn } from '../manifest/unread.ts';
 import { manifestOn } from '../provision/machine-problems.ts';
 import { counted, print, printJson, say } from '../terminal/say.ts';
 
@@ -33,7 +33,7 @@ export async function check(argv: readonly string[]): Promise<number> {
 function chosenManifest(options: Options): Manifest {
   if (isOperator(options)) return manifestFor(vaultHost(options).host, options);
   const folders = namedFolders(options);
-  return folders.length > 0 ? manifestOf(filesIn(folders)) : manifestOn(options.value('root') ?? '/');
+  return folders.length > 0 ? manifestIn(folders) : manifestOn(options.value('root') ?? '/');
 }
 
 async function judged(options: Options, manifest: Manifest): Promise<Unservable[]> {

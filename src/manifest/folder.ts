@@ -50,11 +50,14 @@ export function filesIn(folders: readonly string[], root?: string): ManifestFile
   });
 }
 
+/** Whether a file of this name is read. */
+export const isManifestName = (name: string): boolean => /^[^.].*\.(?:toml|json)$/s.test(name);
+
 /** The names in a folder; none if there is no such folder, undefined if it can't be read. */
 function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder)
-      .filter((name) => /^[^.].*\.(?:toml|json)$/s.test(name))
+      .filter(isManifestName)
       .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   } catch {
     return isAbsent(folder) ? [] : undefined;

@@ -6,6 +6,8 @@ import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { readManifest } from '../../src/manifest/manifest.ts';
 import { mentionsIn } from '../../src/manifest/mentions.ts';
+import { unreadProblems } from '../../src/manifest/unread.ts';
+import { pathsUnder } from '../../src/system/paths.ts';
 import { admin, errors, read, root, useRoot, write } from './root.ts';
 
 useRoot();
@@ -106,6 +108,24 @@ describe('folders', () => {
     assert.deepEqual(readManifest(root).files, []);
     mkdirSync(join(root, '/etc/auxcred/secrets.d/y.toml'));
     assert.deepEqual(errors(readManifest(root)), ["it can't be read"]);
+  });
+
+  test('what is not read for its name is warned of, but for hidden files and copies beside a file', () => {
+    const folder = '/etc/auxcred/secrets.d';
+    for (const name of ['web.toml', 'web.toml~', 'web.toml.dpkg-old', '.web.toml.swp', 'db.conf', 'old.toml~'])
+      write(`${folder}/${name}`, secret('a'));
+    write(`${folder}/sub/x.toml`, secret('a'));
+    write('/run/auxcred/secrets.d/y.TOML', secret('a'));
+    const told = unreadProblems(pathsUnder('/').manifestFolders, root).map(
+      ({ file, message }) => `${file}: ${message}`,
+    );
+    const ending = 'it is not read: its name does not end in .toml or .json';
+    assert.deepEqual(told, [
+      `${folder}/db.conf: ${ending}`,
+      `${folder}/old.toml~: ${ending}`,
+      `${folder}/sub: folders are not read here`,
+      `/run/auxcred/secrets.d/y.TOML: ${ending}`,
+    ]);
   });
 
   test('a secret can not be declared in two files', () => {

@@ -68,6 +68,22 @@ export const manifest: Check = {
       : 'the manifest is the one that was applied',
 };
 
+export const unread: Check = {
+  name: 'unread',
+  why: 'what they declare is missing',
+  faults: (health) => {
+    const { unread: paths } = health.declared;
+    if (paths.length === 0) return [];
+    return [
+      {
+        level: 'note',
+        message: `in the folders of the manifest, not read for their names: ${listed(paths)}`,
+        mend: [auxcred(health, 'check')],
+      },
+    ];
+  },
+};
+
 export const hooks: Check = {
   name: 'hooks',
   why: "the secret keeps its value, since its service can't be told a new one",
