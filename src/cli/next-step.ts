@@ -3,21 +3,31 @@ import { type FixedName, nameText } from '../fixed/name.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { readManifest } from '../manifest/manifest.ts';
 import { configurationOf } from '../system/configuration.ts';
+import type { Paths } from '../system/paths.ts';
 import { commandLine } from '../system/shell.ts';
 import { waysOutWith } from '../system/ways-out.ts';
 import { say, warn } from '../terminal/say.ts';
 import type { Place } from './chosen-folder.ts';
 
+/** The command that makes the secrets of the manifest active. */
+export const activation = (paths: Paths): string =>
+  commandLine(
+    'auxcred',
+    configurationOf(paths) === undefined ? 'apply' : 'provision',
+    ...(paths.root === '/' ? [] : [`--root=${paths.root}`]),
+  );
+
 /** Says which command delivers a secret that was written, or that nothing declares it. Silent in a vault. */
 export function sayNext({ vault, paths }: Place, name: FixedName): void {
   if (vault) return;
   const { declarations, problems } = readManifest(paths.root);
-  const configuration = configurationOf(paths);
   const isDeclared = declarations.some((declaration) => isMadeOf(declaration, name));
   if (isDeclared || problems.some(({ severity }) => severity === 'error')) {
-    const root = paths.root === '/' ? [] : [`--root=${paths.root}`];
-    say(`next: ${commandLine('auxcred', configuration ? 'provision' : 'apply', ...root)}, which delivers it`);
-  } else say(`next: declare a secret of kind "fixed" for it in the manifest, then ${waysOutWith(configuration).apply}`);
+    say(`next: ${activation(paths)}, which delivers it`);
+  } else
+    say(
+      `next: declare a secret of kind "fixed" for it in the manifest, then ${waysOutWith(configurationOf(paths)).apply}`,
+    );
 }
 
 /**
