@@ -83,10 +83,13 @@ function contentAt(path: string): Content {
     if (kind.isFile()) return contentOf(readFileSync(path));
     // A FIFO or /dev/zero would block PID 1.
     return kind.isCharacterDevice() && kind.rdev === statSync('/dev/null').rdev ? { text: '' } : unreadable;
-  } catch {
-    return unreadable;
+  } catch (error) {
+    if (!isDenied(error)) return unreadable;
+    return { text: undefined, fault: { message: 'this user may not read it', hint: 'run it as root' } };
   }
 }
+
+const isDenied = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'EACCES';
 
 /** Decodes the bytes of a manifest file. */
 export function contentOf(bytes: Uint8Array): Content {

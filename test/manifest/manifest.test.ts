@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
@@ -126,6 +126,21 @@ describe('folders', () => {
       `${folder}/sub: folders are not read here`,
       `/run/auxcred/secrets.d/y.TOML: ${ending}`,
     ]);
+  });
+
+  test('one that this user may not read is told from one that nobody can', { skip: process.geteuid?.() !== 0 }, () => {
+    write(admin, secret('a'));
+    chmodSync(root, 0o755);
+    chmodSync(join(root, admin), 0o600);
+    process.seteuid?.(65534);
+    try {
+      assert.deepEqual(
+        readManifest(root).problems.map(({ message, hint }) => [message, hint]),
+        [['this user may not read it', 'run it as root']],
+      );
+    } finally {
+      process.seteuid?.(0);
+    }
   });
 
   test('a secret can not be declared in two files', () => {
