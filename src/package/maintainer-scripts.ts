@@ -77,6 +77,11 @@ const postrm = `#!/bin/sh
 set -e
 case $1 in
     remove)
+        # Their drop-ins went with the generator.
+        lost=$(ls /etc/auxcred/rendered/units 2> /dev/null | sed -n 's/\\.service\\.d$/.service/p' | tr '\\n' ' ')
+        if [ -n "$lost" ]; then
+            echo "auxcred: these units no longer get secrets, and those that need them will not start: $lost"
+        fi
         if [ -d /run/systemd/system ]; then
             systemctl --system daemon-reload > /dev/null || true
         fi
@@ -88,10 +93,6 @@ case $1 in
     purge)
         if command -v deb-systemd-helper > /dev/null; then
             deb-systemd-helper purge ${enabled} > /dev/null || true
-        fi
-        lost=$(ls /etc/auxcred/rendered/units 2> /dev/null | sed -n 's/\\.service\\.d$/.service/p' | tr '\\n' ' ')
-        if [ -n "$lost" ]; then
-            echo "auxcred: these units no longer get secrets, and those that need them will not start: $lost"
         fi
         rm -rf /etc/auxcred/rendered /etc/auxcred/rendered.new /etc/auxcred/.rendered.*
         rm -f /var/lib/auxcred/lock /etc/credstore.encrypted/auxcred.*

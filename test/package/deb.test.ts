@@ -299,7 +299,11 @@ for (const systemd of systemdVersions)
 
     alike('removing and purging it keep the sealed seed', async () => {
       const seeds = await machine.read('/var/lib/auxcred/seeds.age');
-      await machine.run(['apt-get', 'remove', '--yes', '--quiet', 'auxcred']);
+      const removed = await machine.run(['apt-get', 'remove', '--yes', '--quiet', 'auxcred']);
+      assert.match(
+        removed.stdout,
+        /^auxcred: these units no longer get secrets, and those that need them will not start: .*\bweb\.service\b/m,
+      );
       assert.deepEqual(await isActive('auxcred.socket', 'auxcred-stage.socket', 'auxcred.service'), [
         'inactive',
         'inactive',
@@ -316,10 +320,6 @@ for (const systemd of systemdVersions)
       assert.ok(existsSync(join(machine.root, 'etc/auxcred/scopes.json')));
       const { stdout } = await machine.run(['apt-get', 'purge', '--yes', '--quiet', 'auxcred']);
       assert.match(stdout, /the sealed seed stays in \/var\/lib\/auxcred/);
-      assert.match(
-        stdout,
-        /^auxcred: these units no longer get secrets, and those that need them will not start: .*\bweb\.service\b/m,
-      );
       const removal =
         /^auxcred: this removes it for ever, with every secret that comes from it: (rm .*)$/m.exec(stdout)?.[1] ??
         'false';
