@@ -79,7 +79,13 @@ function tableOf(kind: KindName, options: Options): ManifestTable {
     throw new Failure(
       'usage',
       `${key === undefined || key === '' ? '' : `--${key.slice(1)}: `}${message}`,
-      hint === undefined ? {} : { hint: hint.replaceAll(' = ', '=') },
+      hint === undefined ? {} : { hint: asOptions(hint) },
     );
   });
 }
+
+/** A way out in the words of a manifest, as options: `weak = true` is `--weak`. */
+const asOptions = (hint: string): string =>
+  hint.replaceAll(/\b([a-z]+) = (\[[^\]]*\]|"[^"]*"|\w+)/g, (_, key: string, value: string) =>
+    value === 'true' ? `--${key}` : `--${key}=${value.replaceAll(/[[\]" ]/g, '')}`,
+  );

@@ -1,8 +1,6 @@
 /** Problems that a valid manifest has on a particular machine. */
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 import { type Manifest, readManifest } from '../manifest/manifest.ts';
-import { unreadProblems } from '../manifest/unread.ts';
-import { pathsUnder } from '../system/paths.ts';
 import { systemIsRunning, unitProperties } from '../system/systemctl.ts';
 import { UnitFiles } from '../system/unit-files.ts';
 import { isTemplate } from '../system/unit-name.ts';
@@ -102,8 +100,4 @@ export function aliasesAmong(
 }
 
 /** The manifest of the system at `root`, with its problems on that machine added. */
-export function manifestOn(root: string): Manifest {
-  const manifest = withMachineProblems(root, readManifest(root));
-  const unread = unreadProblems(pathsUnder('/').manifestFolders, root);
-  return { ...manifest, problems: [...manifest.problems, ...unread] };
-}
+export const manifestOn = (root: string): Manifest => withMachineProblems(root, readManifest(root));
