@@ -14,7 +14,6 @@ import { filesIn, manifestFiles } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
 import type { Standpoint } from '../manifest/recipes.ts';
-import { manifestIn } from '../manifest/unread.ts';
 import { activeRecipe, standpointOf } from '../provision/plan.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
@@ -119,7 +118,7 @@ export function namedFolders(options: Options): readonly string[] {
 export function manifestFor(host: VaultHost, options: Options): Manifest {
   const named = namedFolders(options);
   const folders = named.length > 0 ? named : host.manifest;
-  const manifest = manifestIn(folders);
+  const manifest = manifestOf(filesIn(folders));
   if (manifest.files.length === 0)
     throw new Failure('not-found', `there is no manifest for ${host.name} in ${folders.join(' or ')}`, {
       hint: '--manifest=DIR, or manifest = ["DIR"] in vault.toml',

@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { messageOf } from '../failure.ts';
 import { pathsUnder } from '../system/paths.ts';
 
 /**
@@ -77,19 +78,17 @@ function isAbsent(path: string): boolean {
 type Content = Pick<ManifestFile, 'text' | 'fault' | 'bytes'>;
 
 function contentAt(path: string): Content {
-  const unreadable = { text: undefined, fault: { message: "it can't be read", hint: 'a manifest is a regular file' } };
+  const unreadable = (hint: string): Content => ({ text: undefined, fault: { message: "it can't be read", hint } });
+  const irregular = 'a manifest is a regular file';
   try {
     const kind = statSync(path);
     if (kind.isFile()) return contentOf(readFileSync(path));
     // A FIFO or /dev/zero would block PID 1.
-    return kind.isCharacterDevice() && kind.rdev === statSync('/dev/null').rdev ? { text: '' } : unreadable;
+    return kind.isCharacterDevice() && kind.rdev === statSync('/dev/null').rdev ? { text: '' } : unreadable(irregular);
   } catch (error) {
-    if (!isDenied(error)) return unreadable;
-    return { text: undefined, fault: { message: 'this user may not read it', hint: 'run it as root' } };
+    return unreadable(messageOf(error).startsWith('EACCES') ? 'run it as root' : irregular);
   }
 }
-
-const isDenied = (error: unknown): boolean => error instanceof Error && 'code' in error && error.code === 'EACCES';
 
 /** Decodes the bytes of a manifest file. */
 export function contentOf(bytes: Uint8Array): Content {

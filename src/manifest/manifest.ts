@@ -29,8 +29,6 @@ export interface Manifest {
   readonly problems: readonly Problem[];
 }
 
-/** Keys of some kinds whose values are tables. */
-const tableKeys = ['env', 'json', 'options'];
 const commonKeys = ['kind', 'units', 'credential', 'delivery', 'change', 'hook'];
 /**
  * A subset of systemd's credential_name_valid(): without spaces, `\`, `%` and `:`, which some of its versions mangle.
@@ -181,9 +179,8 @@ function parseSecret(file: string, name: string, table: ManifestTable): SecretDe
         key,
         `a ${kind} secret has no key ${key}`,
         nearest(key, keys) ??
-          (isTable(table.value(key)) && !tableKeys.includes(key)
-            ? `a name with a dot has quotes: [secret.${JSON.stringify(`${name}.${key}`)}]`
-            : undefined) ??
+          // Other kinds have these tables.
+          (isTable(table.value(key)) && !/^(env|json|options)$/.test(key) ? `[secret."${name}.${key}"]` : undefined) ??
           (placementKeys.some((known) => known === key) ? 'delivery = "file"' : `it has ${keys.join(', ')}`),
       );
   const credential = table.text('credential', name.replaceAll('/', '_'));

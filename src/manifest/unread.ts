@@ -2,8 +2,7 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Problem } from './declaration.ts';
-import { filesIn, isManifestName } from './folder.ts';
-import { type Manifest, manifestOf } from './manifest.ts';
+import { isManifestName } from './folder.ts';
 
 /**
  * Warns of each entry of the folders that is not read for its name. Hidden entries and what begins with the name of a
@@ -31,12 +30,6 @@ export const unreadProblems = (folders: readonly string[], root?: string): Probl
         };
       });
   });
-
-/** Reads the manifest in these folders, as `filesIn` does, with those warnings. */
-export function manifestIn(folders: readonly string[]): Manifest {
-  const manifest = manifestOf(filesIn(folders));
-  return { ...manifest, problems: [...manifest.problems, ...unreadProblems(folders)] };
-}
 
 /** A folder that can't be read is a problem of its own, which the manifest has. */
 function namesIn(folder: string): string[] {

@@ -23,9 +23,8 @@ export const notToml = ({ message }: TomlError): string =>
 
 /** The way out if the line where the parser stopped has a value that lacks its quotes; undefined otherwise. */
 export function quotesFor(line: string): string | undefined {
-  const [, key, value] = /^\s*([\w-]+)\s*=\s*([\w.@/+:-]+)\s*(?:#.*)?$/.exec(line) ?? [];
-  if (key === undefined || value === undefined) return undefined;
-  return `${key} = ${/^(?:true|false)$/i.test(value) ? value.toLowerCase() : JSON.stringify(value)}`;
+  const [, key, value = ''] = /^\s*([\w-]+)\s*=\s*([\w.@/+:-]+)\s*(#|$)/.exec(line) ?? [];
+  return key && `${key} = ${/^(true|false)$/i.test(value) ? value.toLowerCase() : `"${value}"`}`;
 }
 
 /** Refuses other keys than these. @throws Failure `malformed` with the nearest one */

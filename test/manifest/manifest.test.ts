@@ -136,7 +136,7 @@ describe('folders', () => {
     try {
       assert.deepEqual(
         readManifest(root).problems.map(({ message, hint }) => [message, hint]),
-        [['this user may not read it', 'run it as root']],
+        [["it can't be read", 'run it as root']],
       );
     } finally {
       process.seteuid?.(0);
