@@ -24,7 +24,7 @@ export const manifest: Check = {
             message: `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`,
             why:
               health.configuration === undefined
-                ? 'the files with errors are not applied, and their units will not start after the next boot'
+                ? 'the files with errors are not applied, and their units will not start after the next boot or daemon-reload'
                 : 'nothing of it becomes active',
             mend: [auxcred(health, 'check')],
           },
