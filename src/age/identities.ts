@@ -6,6 +6,7 @@ import { spawnSync } from 'node:child_process';
 import type { Encrypter } from 'age-encryption';
 import { Failure, messageOf } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
+import { spawnProblem } from '../system/programs.ts';
 import { waysOut } from '../system/ways-out.ts';
 import { damagedFile, openAgeFile } from './file.ts';
 import { parseHeader } from './header.ts';
@@ -154,7 +155,9 @@ async function openWith(bytes: Uint8Array, identity: string, key: Uint8Array): P
 function runAge(args: readonly string[], input: Uint8Array): Uint8Array {
   const { status, stdout, error } = spawnSync('age', args, { input, stdio: ['pipe', 'pipe', 'inherit'] });
   if (error !== undefined)
-    throw new Failure('system', `the age program can't run: ${error.message}`, { hint: waysOut().install('age') });
+    throw new Failure('system', `the age program can't run: ${spawnProblem(error)}`, {
+      hint: waysOut().install('age'),
+    });
   if (status !== 0) throw new Failure('system', `age ${args[0] ?? ''} failed with status ${String(status)}`);
   return stdout;
 }

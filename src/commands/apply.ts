@@ -5,10 +5,12 @@ import { applyToUnits } from '../machine/applying.ts';
 import { provisionManifest, sayHeld, sayUnsealed, usableManifest } from '../machine/provisioning.ts';
 import { unitsStatus } from '../machine/restarts.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
+import { problemText } from '../manifest/problem-text.ts';
+import { unreadProblems } from '../manifest/unread.ts';
 import { nobody } from '../provision/running-units.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
-import { counted, say } from '../terminal/say.ts';
+import { counted, print, say } from '../terminal/say.ts';
 
 /** @throws Failure `usage` where the configuration does what `apply` does elsewhere */
 function refuseRendered(paths: Paths): void {
@@ -29,6 +31,7 @@ export async function apply(argv: readonly string[]): Promise<number> {
   refuseRendered(pathsUnder(root));
   let told = nobody;
   const status = await oneAtATime(root, 'wait', async () => {
+    for (const problem of unreadProblems(pathsUnder('/').manifestFolders, root)) print(problemText(problem));
     const manifest = usableManifest(root);
     const sealed = existsSync(pathsUnder(root).seeds);
     const provisioned = sealed

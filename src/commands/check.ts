@@ -5,7 +5,9 @@ import type { Unservable } from '../machine/servable.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Manifest, manifestOf } from '../manifest/manifest.ts';
 import { problemText } from '../manifest/problem-text.ts';
+import { unreadProblems } from '../manifest/unread.ts';
 import { manifestOn } from '../provision/machine-problems.ts';
+import { pathsUnder } from '../system/paths.ts';
 import { counted, print, printJson, say } from '../terminal/say.ts';
 
 /**
@@ -31,10 +33,20 @@ export async function check(argv: readonly string[]): Promise<number> {
 
 /** A folder that is named is judged by itself: the system that it is for may have other users and units. */
 function chosenManifest(options: Options): Manifest {
-  if (isOperator(options)) return manifestFor(vaultHost(options).host, options);
-  const folders = namedFolders(options);
-  return folders.length > 0 ? manifestOf(filesIn(folders)) : manifestOn(options.value('root') ?? '/');
+  const named = namedFolders(options);
+  if (isOperator(options)) {
+    const { host } = vaultHost(options);
+    return withUnread(manifestFor(host, options), named.length > 0 ? named : host.manifest);
+  }
+  if (named.length > 0) return withUnread(manifestOf(filesIn(named)), named);
+  const root = options.value('root') ?? '/';
+  return withUnread(manifestOn(root), pathsUnder('/').manifestFolders, root);
 }
+
+const withUnread = (manifest: Manifest, folders: readonly string[], root?: string): Manifest => ({
+  ...manifest,
+  problems: [...manifest.problems, ...unreadProblems(folders, root)],
+});
 
 async function judged(options: Options, manifest: Manifest): Promise<Unservable[]> {
   // A seed is opened only here: builds call this verb too.

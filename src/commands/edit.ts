@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync, statfsSync, statSync, writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { commit, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { sayNext } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
@@ -40,7 +41,9 @@ export async function edit(argv: readonly string[]): Promise<number> {
       ? `${nameText(name)} is unchanged`
       : `${changed === 'Add' ? 'put' : 'replaced'} ${nameText(name)}`,
   );
-  if (changed !== undefined) commit(place, `${changed} ${nameText(name)}`);
+  if (changed === undefined) return 0;
+  commit(place, `${changed} ${nameText(name)}`);
+  sayNext(place, name);
   return 0;
 }
 

@@ -18,6 +18,7 @@ export function example(argv: readonly string[]): number {
     return 0;
   }
   print(['set -eu', ...exampleOf(folder, name).map(written)].join('\n'));
+  say(`what to do with it, command by command: ${pageOf(folder, name)}`);
   return 0;
 }
 

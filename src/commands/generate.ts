@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { sayNext } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';
 import { derivePublic, deriveSecret } from '../derive/secret.ts';
@@ -41,6 +42,7 @@ export async function generate(argv: readonly string[]): Promise<number> {
   say(`generated ${nameText(name)}: ${kind}, ${strengthOf(chosen).toFixed(0)} bits`);
   if (publicHalf) print(new TextDecoder().decode(publicHalf).trimEnd());
   commit(place, `Generate ${nameText(name)}`);
+  sayNext(place, name);
   return 0;
 }
 
@@ -77,7 +79,13 @@ function tableOf(kind: KindName, options: Options): ManifestTable {
     throw new Failure(
       'usage',
       `${key === undefined || key === '' ? '' : `--${key.slice(1)}: `}${message}`,
-      hint === undefined ? {} : { hint: hint.replaceAll(' = ', '=') },
+      hint === undefined ? {} : { hint: asOptions(hint) },
     );
   });
 }
+
+/** A way out in the words of a manifest, as options: `weak = true` is `--weak`. */
+const asOptions = (hint: string): string =>
+  hint.replaceAll(/\b([a-z]+) = (\[[^\]]*\]|"[^"]*"|\w+)/g, (_, key: string, value: string) =>
+    value === 'true' ? `--${key}` : `--${key}=${value.replaceAll(/[[\]" ]/g, '')}`,
+  );

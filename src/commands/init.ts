@@ -11,7 +11,7 @@ import { seedOfWords, wordsOf } from '../seeds/words.ts';
 import { ensureFolder, replaceFile } from '../system/files.ts';
 import { handOut, say, warn } from '../terminal/say.ts';
 import { refuseNewSeed, refuseOtherSeed } from '../vault/fleet-seed.ts';
-import { startRepository, sweepVault } from '../vault/git.ts';
+import { refuseMissingGit, startRepository, sweepVault } from '../vault/git.ts';
 import { vaultFiles, vaultFolder } from '../vault/vault.ts';
 
 const settingsTemplate = `# Hosts and groups of this vault. A new epoch gives a host or a group new secrets.
@@ -43,6 +43,7 @@ export async function init(argv: readonly string[]): Promise<number> {
       hint: '--vault=DIR for another vault',
     });
   if (!options.flag('from-words')) refuseNewSeed(folder);
+  if (options.flag('git')) refuseMissingGit();
   const recipients = chosenRecipients(options);
   const seed = options.flag('from-words') ? seedOfWords(givenWords()) : new Uint8Array(randomBytes(seedLength));
   try {

@@ -1,4 +1,5 @@
 import { belowIn, commit, mayWrite, nameIn, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { warnOfLost } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
@@ -38,6 +39,7 @@ async function transfer(verb: 'mv' | 'cp', argv: readonly string[]): Promise<num
   const instead = replaced.length === 0 ? '' : `, in place of the old ${replaced.join(', ')}`;
   say(`${verb === 'mv' ? 'moved' : 'copied'} ${what}${instead}`);
   commit(place, `${verb === 'mv' ? 'Move' : 'Copy'} ${what}`);
+  if (verb === 'mv') warnOfLost(place, pairs);
   return 0;
 }
 

@@ -1,5 +1,6 @@
 import { askTwice } from '../cli/asked-twice.ts';
 import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { sayNext } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';
@@ -30,6 +31,7 @@ export async function put(argv: readonly string[]): Promise<number> {
   }
   say(`${isNew ? 'put' : 'replaced'} ${nameText(name)}`);
   commit(place, `${isNew ? 'Add' : 'Change'} ${nameText(name)}`);
+  sayNext(place, name);
   return 0;
 }
 

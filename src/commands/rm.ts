@@ -1,4 +1,5 @@
 import { belowIn, commit, nameIn, placeOf } from '../cli/chosen-folder.ts';
+import { warnOfLost } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { nameText } from '../fixed/name.ts';
@@ -26,5 +27,9 @@ export function rm(argv: readonly string[]): number {
   for (const name of names) folder.remove(name);
   say(`deleted ${what}`);
   commit(place, `Remove ${names.length === 1 ? what : operand}`);
+  warnOfLost(
+    place,
+    names.map((name) => [name]),
+  );
   return 0;
 }

@@ -4,6 +4,7 @@ import { createInterface } from 'node:readline/promises';
 import { chosenPolicy } from '../cli/chosen-policy.ts';
 import { checkedRecipient, chosenCredsKey, chosenKey, hostName, installedTpm } from '../cli/chosen-sealing.ts';
 import { scopesIn, seedIn } from '../cli/given-seeds.ts';
+import { activation } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { keyId, seedLength } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
@@ -13,6 +14,7 @@ import { openersOf } from '../machine/openers.ts';
 import { type SealWishes, sealMachine } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
+import { manifestFiles } from '../manifest/folder.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
@@ -20,7 +22,6 @@ import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { wordsOf } from '../seeds/words.ts';
 import { isNoLoss, type Loss, lossText, lossUnder } from '../snapshot/loss.ts';
-import { configurationOf } from '../system/configuration.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { counted, handOut, say, warn } from '../terminal/say.ts';
@@ -64,6 +65,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
       if (sealing.lock !== undefined) sayLocking(sealing);
       if (options.flag('replace')) sayReplaced(paths, scopes, before, loss);
       if (withKey === 'host') sayShared(paths);
+      if (!options.flag('replace')) sayToActivate(paths);
       return 0;
     });
   } finally {
@@ -118,6 +120,11 @@ function sayShared(paths: Paths): void {
   );
 }
 
+/** Drop-ins of a manifest that was applied before the seal ask for secrets that nothing has made active. */
+function sayToActivate(paths: Paths): void {
+  if (manifestFiles(paths.root).length > 0) say(`next: ${activation(paths)}, which activates the declared secrets`);
+}
+
 /** @throws Failure `refused` */
 function refuseExisting(paths: Paths, options: Options): void {
   if (!existsSync(paths.seeds) || options.flag('replace')) return;
@@ -157,7 +164,7 @@ function sayReplaced(paths: Paths, scopes: readonly Scope[], before: Pins | unde
     });
   say(
     `${fresh.length === 0 ? 'the secrets stay the same' : `every secret of ${fresh.join(' and ')} is new`}; ` +
-      `${configurationOf(paths) === undefined ? 'auxcred apply' : 'auxcred provision'} activates them`,
+      `${activation(paths)} activates them`,
   );
   if (loss.fixed > 0)
     warn(

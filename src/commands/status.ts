@@ -210,7 +210,7 @@ function rotationLines({ declared, opening }: Health): string[] {
     next
       ? `next ${minutes(next.at)}: ${few.join(', ')}${more > 0 ? ` and ${String(more)} more` : ''}`
       : 'no secret rotates',
-    ...stale.map(({ secret, why, hook }) => `stale: ${secret} (${why})${hook ? ', its hook did not succeed' : ''}`),
+    ...stale.map(({ secret, why, hook }) => `stale: ${secret} (${why})${hook ? ', its hook has yet to succeed' : ''}`),
   ];
 }
 

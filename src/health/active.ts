@@ -9,6 +9,7 @@ import { FixedFolder } from '../fixed/folder.ts';
 import { nameText } from '../fixed/name.ts';
 import { anyUnit, rotates } from '../manifest/declaration.ts';
 import type { Manifest } from '../manifest/manifest.ts';
+import { unreadProblems } from '../manifest/unread.ts';
 import { refusalsOn } from '../provision/machine-problems.ts';
 import { type MissingHook, missingHooks } from '../provision/missing-hooks.ts';
 import { pendingSteps } from '../provision/pending.ts';
@@ -19,7 +20,7 @@ import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.t
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
-import type { Paths } from '../system/paths.ts';
+import { type Paths, pathsUnder } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
 /** A secret whose active value is not the one that it should have by now. */
@@ -44,6 +45,8 @@ export interface Declared {
   readonly state: 'applied' | 'rendered' | 'changed' | 'upgraded' | 'never' | 'invalid';
   readonly dropIns: readonly UnitChange[];
   readonly missingHooks: readonly MissingHook[];
+  /** Paths in the manifest's folders that are not read for their names. */
+  readonly unread: readonly string[];
   /** The next time at which a secret changes; undefined if none rotates. */
   readonly next: { readonly at: Date; readonly secrets: readonly string[] } | undefined;
 }
@@ -105,6 +108,7 @@ export function declaredOn(
     refusals,
     dropIns,
     missingHooks: missingHooks(root, manifest.declarations),
+    unread: unreadProblems(pathsUnder('/').manifestFolders, root).map(({ file }) => file),
     state: errors > 0 || refusals.length > 0 ? 'invalid' : valid,
     next: next && {
       at: next,

@@ -6,7 +6,7 @@ import { fixed } from './checks/fixed.ts';
 import { generator } from './checks/generator.ts';
 import { hostKey } from './checks/host-key.ts';
 import { locked, policies } from './checks/locked.ts';
-import { hooks, manifest } from './checks/manifest.ts';
+import { hooks, manifest, unread } from './checks/manifest.ts';
 import { opening } from './checks/opening.ts';
 import { links, overrides } from './checks/overrides.ts';
 import { broker, brokerAccess, files, sockets, timer } from './checks/own-units.ts';
@@ -47,6 +47,7 @@ const checks: readonly Check[] = [
   disk,
   swap,
   manifest,
+  unread,
   snapshot,
   clock,
   older,

@@ -1,5 +1,6 @@
 import { lstatSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
+import { messageOf } from '../failure.ts';
 import { pathsUnder } from '../system/paths.ts';
 
 /**
@@ -50,11 +51,14 @@ export function filesIn(folders: readonly string[], root?: string): ManifestFile
   });
 }
 
+/** Whether a file of this name is read. */
+export const isManifestName = (name: string): boolean => /^[^.].*\.(?:toml|json)$/s.test(name);
+
 /** The names in a folder; none if there is no such folder, undefined if it can't be read. */
 function namesIn(folder: string): string[] | undefined {
   try {
     return readdirSync(folder)
-      .filter((name) => /^[^.].*\.(?:toml|json)$/s.test(name))
+      .filter(isManifestName)
       .sort((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   } catch {
     return isAbsent(folder) ? [] : undefined;
@@ -74,14 +78,15 @@ function isAbsent(path: string): boolean {
 type Content = Pick<ManifestFile, 'text' | 'fault' | 'bytes'>;
 
 function contentAt(path: string): Content {
-  const unreadable = { text: undefined, fault: { message: "it can't be read", hint: 'a manifest is a regular file' } };
+  const unreadable = (hint: string): Content => ({ text: undefined, fault: { message: "it can't be read", hint } });
+  const irregular = 'a manifest is a regular file';
   try {
     const kind = statSync(path);
     if (kind.isFile()) return contentOf(readFileSync(path));
     // A FIFO or /dev/zero would block PID 1.
-    return kind.isCharacterDevice() && kind.rdev === statSync('/dev/null').rdev ? { text: '' } : unreadable;
-  } catch {
-    return unreadable;
+    return kind.isCharacterDevice() && kind.rdev === statSync('/dev/null').rdev ? { text: '' } : unreadable(irregular);
+  } catch (error) {
+    return unreadable(messageOf(error).startsWith('EACCES') ? 'run it as root' : irregular);
   }
 }
 

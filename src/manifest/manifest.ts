@@ -3,7 +3,7 @@ import { parse as parseToml, TomlError } from 'smol-toml';
 import { namePattern } from '../derive/realm.ts';
 import { nearest } from '../nearest.ts';
 import { mergeConflictIn } from '../system/merge-conflict.ts';
-import { notToml } from '../system/toml.ts';
+import { notToml, quotesFor } from '../system/toml.ts';
 import { isTemplate, socketNameRoom } from '../system/unit-name.ts';
 import { contentKeys, contentKinds, readContent } from './content.ts';
 import {
@@ -114,7 +114,10 @@ function contentOf(file: string, text: string): { record: Readonly<Record<string
   } catch (error) {
     const conflict = mergeConflictIn(text);
     if (conflict) return { problem: fileProblem(file, conflict.line, conflict.message, conflict.hint) };
-    if (error instanceof TomlError) return { problem: fileProblem(file, error.line, notToml(error), undefined) };
+    if (error instanceof TomlError) {
+      const hint = quotesFor(text.split('\n')[error.line - 1] ?? '');
+      return { problem: fileProblem(file, error.line, notToml(error), hint) };
+    }
     const message = error instanceof Error ? error.message : '';
     const position = Number(/position (\d+)/.exec(message)?.[1]);
     return {
@@ -176,6 +179,8 @@ function parseSecret(file: string, name: string, table: ManifestTable): SecretDe
         key,
         `a ${kind} secret has no key ${key}`,
         nearest(key, keys) ??
+          // Other kinds have these tables.
+          (isTable(table.value(key)) && !/^(env|json|options)$/.test(key) ? `[secret."${name}.${key}"]` : undefined) ??
           (placementKeys.some((known) => known === key) ? 'delivery = "file"' : `it has ${keys.join(', ')}`),
       );
   const credential = table.text('credential', name.replaceAll('/', '_'));
@@ -277,7 +282,7 @@ function checkNames(declarations: readonly SecretDeclaration[], note: Note): voi
     for (const unit of receiversOf(declaration)) {
       for (const { id } of credentialsOf(declaration)) {
         const other = ids.get(`${unit}/${id}`);
-        if (other && other !== declaration) {
+        if (other && other.name !== declaration.name) {
           const receiver = unit || 'the credential store';
           note(declaration, `${receiver} gets ${other.name} under the id ${id} already`, 'credential = "another-id"');
         }

@@ -58,7 +58,10 @@ export async function* journalStream(...matches: readonly string[]): AsyncGenera
     if ((await ended) !== 0 && complaint !== '') throw new Error(complaint);
   } catch (error) {
     const reason = error instanceof Error ? error.message.trim() : String(error);
-    throw new Failure('system', `journalctl failed: ${printable(reason)}`, { cause: error });
+    throw new Failure('system', `journalctl failed: ${printable(reason)}`, {
+      ...(/permission/.test(reason) ? { hint: 'run it as root' } : {}),
+      cause: error,
+    });
   } finally {
     child.kill();
   }

@@ -21,6 +21,12 @@ export function tomlIn(bytes: Uint8Array, file: string, hint: string): Json {
 export const notToml = ({ message }: TomlError): string =>
   `it is not TOML: ${message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`;
 
+/** The way out if the line where the parser stopped has a value that lacks its quotes; undefined otherwise. */
+export function quotesFor(line: string): string | undefined {
+  const [, key, value = ''] = /^\s*([\w-]+)\s*=\s*([\w.@/+:-]+)\s*(#|$)/.exec(line) ?? [];
+  return key && `${key} = ${/^(true|false)$/i.test(value) ? value.toLowerCase() : `"${value}"`}`;
+}
+
 /** Refuses other keys than these. @throws Failure `malformed` with the nearest one */
 export function allowKeys(table: Json, keys: readonly string[], file: string): void {
   for (const [key] of table.entries())

@@ -2,8 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { utf8 } from '../bytes.ts';
+import { Failure } from '../failure.ts';
 import { readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
-import { programs } from '../system/programs.ts';
+import { programs, spawnProblem } from '../system/programs.ts';
 import { vaultFiles } from './vault.ts';
 
 /**
@@ -33,8 +34,17 @@ export function sweepVault(folder: string): string[] {
 
 const git = (folder: string, ...args: string[]): { status: number | null; said: string } => {
   const { status, stderr, stdout, error } = programs().spawnSync('git', ['-C', folder, ...args], { encoding: 'utf8' });
-  return { status, said: error ? error.message : ((stderr || stdout || '').trim().split('\n')[0] ?? '') };
+  return { status, said: error ? spawnProblem(error) : ((stderr || stdout || '').trim().split('\n')[0] ?? '') };
 };
+
+/** @throws Failure `not-found` if there is no git: a vault would be without its history from then on */
+export function refuseMissingGit(): void {
+  const { error } = programs().spawnSync('git', ['--version']);
+  if (error)
+    throw new Failure('not-found', `git can't be run, so nothing was created: ${spawnProblem(error)}`, {
+      hint: 'apt install git; or leave --git out, and git init in the vault later',
+    });
+}
 
 /** Makes the vault a repository, unless it is one already. @returns what went wrong; undefined if nothing did */
 export function startRepository(folder: string): string | undefined {

@@ -333,6 +333,20 @@ for (const version of thoroughVersions)
       await machine.run(['umount', '/var/lib/auxcred']);
     });
 
+    alike('restarted with what provisions them, they are written from the new snapshot', async () => {
+      const both = ['auxcred-provision.service', 'auxcred-files.service'];
+      for (const [generation, units] of [
+        [7, both],
+        [8, both.toReversed()],
+        [9, both.slice(0, 1)],
+      ] as const) {
+        await machine.write(manifestPath('web'), manifest(generation) + bobs);
+        await machine.systemctl('restart', ...units);
+        await machine.waitFor('auxcred-files.service', 'active');
+        assert.equal((await machine.read(`${folder}/db`)).toString(), await shown('db'), units.join(' '));
+      }
+    });
+
     test('what is no longer declared is removed, with its link', async () => {
       await machine.write(
         manifestPath('web'),

@@ -138,7 +138,11 @@ describe('generate', () => {
   });
 
   test('refuses what can be guessed, what a kind does not have, and an overwrite', () => {
-    fails(['generate', 'host/web1/a', '--length=8'], exitStatus.usage, /it can be guessed: it has 48 bits/);
+    fails(
+      ['generate', 'host/web1/a', '--length=8'],
+      exitStatus.usage,
+      /it can be guessed: it has 48 bits.*\n.*; --weak if/,
+    );
     works(['generate', 'host/web1/a', '--length=8', '--weak']);
     fails(['generate', 'host/web1/b', '--kind=uuid', '--length=8'], exitStatus.usage, /a uuid has no --length/);
     fails(['generate', 'host/web1/b', '--kind=pasword'], exitStatus.usage, /--kind=pasword is not known/);

@@ -166,6 +166,14 @@ describe('a vault without its fleet seed, such as a clone', () => {
     works(['verify']);
   });
 
+  test('is not made without the history that was asked for', () => {
+    const call = [...init('--git'), `--vault=${at('other')}`];
+    const { status, stderr } = auxcred(call, '', { PATH: at('bin') });
+    assert.equal(status, exitStatus['not-found'], stderr);
+    assert.match(stderr, /^auxcred: git can't be run, so nothing was created: there is no such program\n/);
+    assert.equal(existsSync(at('other')), false);
+  });
+
   test('takes it from its words, in a later epoch too', () => {
     rmSync(at('vault'), { recursive: true });
     const words = works(init('--print-words'));

@@ -55,6 +55,29 @@ describe('a machine without a vault', () => {
     assert.equal(works(on('get', 'wifi')), 'changed');
   });
 
+  test('says what is left to do after a change', () => {
+    const said = (args: string[], input = ''): string => {
+      const { status, stderr } = auxcred(args, input);
+      assert.equal(status, 0, stderr);
+      return stderr;
+    };
+    const undeclared = /^auxcred: next: declare a secret of kind "fixed" for it in the manifest, then auxcred apply$/m;
+    const apply = `auxcred: next: auxcred apply --root=${at('box')}, which delivers it\n`;
+    assert.match(said(on('put', 'wifi'), 'hunter2'), undeclared);
+    assert.match(said(on('generate', 'pin')), undeclared);
+    declare('[secret.w]\nkind = "fixed"\npath = "wifi"\nunits = ["iwd.service"]\n');
+    assert.ok(said(on('put', 'wifi', '--force'), 'hunter3').endsWith(apply));
+    assert.ok(said(on('generate', 'wifi', '--force')).endsWith(apply));
+    const lost = (hint: string): RegExp =>
+      new RegExp(
+        `a\\.toml declares w of host/box/wifi: without it, no change becomes active\nauxcred: hint: ${hint}\n`,
+      );
+    assert.match(said(on('mv', 'wifi', 'net')), lost('path = "net", or rename it there too'));
+    assert.doesNotMatch(said(on('cp', 'net', 'wifi')), /declares/);
+    assert.match(said(on('rm', 'wifi', '--force')), lost('take it out there too'));
+    assert.doesNotMatch(said(on('rm', 'net', '--force')), /declares/);
+  });
+
   test('names every secret that is missing, and changes nothing', () => {
     declare('[secret.a]\nunits = ["a.service"]\n');
     works(on('apply'));

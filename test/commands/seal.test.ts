@@ -59,6 +59,15 @@ describe('seal', () => {
     assert.ok(!existsSync(at('var/lib/auxcred/seeds.age')));
   });
 
+  test('after a manifest says what activates its secrets', () => {
+    assert.equal(here('apply').status, 0);
+    const { status, stderr } = here('seal', '--no-recovery');
+    assert.equal(status, 0, stderr);
+    assert.ok(stderr.endsWith(`next: auxcred apply --root=${root}, which activates the declared secrets\n`), stderr);
+    for (const folder of ['var/lib/auxcred', 'etc/auxcred']) rmSync(at(folder), { recursive: true });
+    assert.doesNotMatch(here('seal', '--no-recovery').stderr, /next: /);
+  });
+
   test('to the host key, opened again by the age program with that key and with a recovery identity', () => {
     assert.equal(spawnSync('age-keygen', ['-o', at('identity')]).status, 0);
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();

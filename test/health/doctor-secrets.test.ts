@@ -129,6 +129,18 @@ describe('doctor on secrets', () => {
     fixes(finding, 0, { BACKUP: at('backup') });
   });
 
+  test('unread: a manifest file with another ending', () => {
+    writeFileSync(at('etc/auxcred/secrets.d/db.conf'), '[secret.db]\nunits = ["db.service"]\n');
+    only('unread', 'note', /not read for their names: \/etc\/auxcred\/secrets\.d\/db\.conf$/);
+    const warning =
+      /^\/etc\/auxcred\/secrets\.d\/db\.conf: warning: it is not read: its name does not end in \.toml or/m;
+    for (const call of [['check'], ['apply'], ['check', `--manifest=${at('etc/auxcred/secrets.d')}`]]) {
+      const { status, stdout } = run(call);
+      assert.equal(status, 0);
+      assert.match(stdout.replaceAll(at('etc'), '/etc'), warning);
+    }
+  });
+
   test('hooks: one that is missing, and one that is no program', () => {
     const declared = (name: string): string =>
       `[secret.${name}]\nhook = ["/opt/${name}"]\nunits = ["${name}.service"]\n`;

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { Ajv2020 } from 'ajv/dist/2020.js';
 import fc from 'fast-check';
 import { readManifest } from '../../src/manifest/manifest.ts';
 import { mentionsIn } from '../../src/manifest/mentions.ts';
+import { unreadProblems } from '../../src/manifest/unread.ts';
+import { pathsUnder } from '../../src/system/paths.ts';
 import { admin, errors, read, root, useRoot, write } from './root.ts';
 
 useRoot();
@@ -106,6 +108,39 @@ describe('folders', () => {
     assert.deepEqual(readManifest(root).files, []);
     mkdirSync(join(root, '/etc/auxcred/secrets.d/y.toml'));
     assert.deepEqual(errors(readManifest(root)), ["it can't be read"]);
+  });
+
+  test('what is not read for its name is warned of, but for hidden files and copies beside a file', () => {
+    const folder = '/etc/auxcred/secrets.d';
+    for (const name of ['web.toml', 'web.toml~', 'web.toml.dpkg-old', '.web.toml.swp', 'db.conf', 'old.toml~'])
+      write(`${folder}/${name}`, secret('a'));
+    write(`${folder}/sub/x.toml`, secret('a'));
+    write('/run/auxcred/secrets.d/y.TOML', secret('a'));
+    const told = unreadProblems(pathsUnder('/').manifestFolders, root).map(
+      ({ file, message }) => `${file}: ${message}`,
+    );
+    const ending = 'it is not read: its name does not end in .toml or .json';
+    assert.deepEqual(told, [
+      `${folder}/db.conf: ${ending}`,
+      `${folder}/old.toml~: ${ending}`,
+      `${folder}/sub: folders are not read here`,
+      `/run/auxcred/secrets.d/y.TOML: ${ending}`,
+    ]);
+  });
+
+  test('one that this user may not read is told from one that nobody can', { skip: process.geteuid?.() !== 0 }, () => {
+    write(admin, secret('a'));
+    chmodSync(root, 0o755);
+    chmodSync(join(root, admin), 0o600);
+    process.seteuid?.(65534);
+    try {
+      assert.deepEqual(
+        readManifest(root).problems.map(({ message, hint }) => [message, hint]),
+        [["it can't be read", 'run it as root']],
+      );
+    } finally {
+      process.seteuid?.(0);
+    }
   });
 
   test('a secret can not be declared in two files', () => {

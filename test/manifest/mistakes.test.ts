@@ -194,6 +194,25 @@ describe('a mistake', () => {
       assert.deepEqual(declarations, []);
     });
 
+  test('in quotes has a way out', () => {
+    const hint = (text: string): string | undefined => {
+      const [problem, ...others] = read(text).problems.filter(({ severity }) => severity === 'error');
+      assert.deepEqual(others, []);
+      return problem?.hint;
+    };
+    assert.equal(hint('[secret.a]\nkind = hex'), 'kind = "hex"');
+    assert.equal(hint('[secret.a]\ndelivery = "file"\nmode = 0400 # only root'), 'mode = "0400"');
+    assert.equal(hint('[secret.a]\nprevious = True'), 'previous = true');
+    assert.equal(hint('[secret.a]\nunits = ["a.service"'), undefined);
+    assert.equal(hint('[secret.db.main]\nkind = "hex"'), '[secret."db.main"]');
+    assert.match(hint('[secret.a.env]\nA = "x"') ?? '', /^it has kind,/);
+  });
+
+  test('in a name that two files declare is one problem', () => {
+    write('/etc/auxcred/secrets.d/a.toml', '[secret.a]\nunits = ["a.service"]\n');
+    assert.match(errors(read('[secret.a]\nunits = ["a.service"]')).join(), /^a is declared in \S+a\.toml too$/);
+  });
+
   test('in a key has a suggestion', () => {
     assert.equal(read('[secret.a]\nlenght = 3\nunits = ["a.service"]').problems[0]?.hint, 'did you mean length?');
     assert.match(

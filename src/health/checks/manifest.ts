@@ -24,7 +24,7 @@ export const manifest: Check = {
             message: `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`,
             why:
               health.configuration === undefined
-                ? 'the files with errors are not applied, and their units will not start after the next boot'
+                ? 'the files with errors are not applied, and their units will not start after the next boot or daemon-reload'
                 : 'nothing of it becomes active',
             mend: [auxcred(health, 'check')],
           },
@@ -66,6 +66,22 @@ export const manifest: Check = {
     declared.state === 'rendered'
       ? 'the configuration renders the manifest'
       : 'the manifest is the one that was applied',
+};
+
+export const unread: Check = {
+  name: 'unread',
+  why: 'what they declare is missing',
+  faults: (health) => {
+    const { unread: paths } = health.declared;
+    if (paths.length === 0) return [];
+    return [
+      {
+        level: 'note',
+        message: `in the folders of the manifest, not read for their names: ${listed(paths)}`,
+        mend: [auxcred(health, 'check')],
+      },
+    ];
+  },
 };
 
 export const hooks: Check = {
