@@ -16,7 +16,7 @@ import {
   type Result,
 } from '../push/protocol.ts';
 import { pathsUnder } from '../system/paths.ts';
-import { printBytes, say, systemFailure } from '../terminal/say.ts';
+import { say, sendBytes, systemFailure } from '../terminal/say.ts';
 
 /**
  * `auxcred receive`: run by `auxcred push` on a host. Reports on standard output what the host has, reads what it lacks
@@ -27,7 +27,7 @@ export async function receive(argv: readonly string[]): Promise<number> {
   const options = new Options('receive', argv);
   options.exactly();
   const root = options.value('root') ?? '/';
-  printBytes(encodeOffer(offerOf(pathsUnder(root))));
+  sendBytes(encodeOffer(offerOf(pathsUnder(root))));
   const incoming = new Incoming(process.stdin, 'the operator');
   try {
     const line = await requested(incoming, async (question) => await repliedTo(question, options));
@@ -56,7 +56,7 @@ async function requested(
     const line = await incoming.line(longestLine);
     const question = line && asked < mostQuestions ? questionIn(line) : undefined;
     if (!question) return line;
-    printBytes(await reply(question));
+    sendBytes(await reply(question));
   }
 }
 
@@ -102,7 +102,7 @@ async function resultOf(work: () => Promise<Result>): Promise<Result> {
 
 function answer(result: Result): void {
   try {
-    printBytes(encodeResult(result));
+    sendBytes(encodeResult(result));
   } catch (error) {
     // Only the host's journal is left to be told.
     say(`the operator disconnected: ${messageOf(error)}`);

@@ -14,10 +14,15 @@ let isUnwritten = false;
 /** The exit status of work that ended with `status`: another one if some of its output could not be written. */
 export const finalStatus = (status: number): number => (status === 0 && isUnwritten ? exitStatus.system : status);
 
-/** Prints requested output, one line. If it can't be written, the work goes on: {@link finalStatus}. */
+/** Prints requested output, one line: {@link printBytes}. */
 export function print(line: string): void {
+  printBytes(Buffer.from(`${line}\n`));
+}
+
+/** Prints requested output, byte for byte. If it can't be written, the work goes on: {@link finalStatus}. */
+export function printBytes(bytes: Uint8Array): void {
   try {
-    printBytes(Buffer.from(`${line}\n`));
+    sendBytes(bytes);
   } catch (error) {
     // The reader may have seen enough, as in `auxcred graph | head`.
     if (isUnwritten || (error instanceof Error && 'code' in error && error.code === 'EPIPE')) return;
@@ -26,8 +31,11 @@ export function print(line: string): void {
   }
 }
 
-/** Prints requested output, byte for byte. Node's own stream would load sockets and terminals for it. */
-export function printBytes(bytes: Uint8Array): void {
+/**
+ * Writes to a program that waits for it. Node's own stream would load sockets and terminals for it.
+ * @throws if it can't be written
+ */
+export function sendBytes(bytes: Uint8Array): void {
   writeAll(1, bytes);
 }
 
@@ -46,7 +54,7 @@ export function handOut(what: string, text: string): void {
   if (fstatSync(1).rdev === statSync('/dev/null').rdev) throw refused('standard output is closed or /dev/null');
   const bytes = Buffer.from(text);
   try {
-    printBytes(bytes);
+    sendBytes(bytes);
     if (fstatSync(1).isFile()) fsyncSync(1);
   } catch (error) {
     throw refused(messageOf(error), error);
