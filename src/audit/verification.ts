@@ -13,6 +13,8 @@ export interface Present {
   readonly state: Position | undefined;
   /** The TPM's counter. */
   readonly count: number | undefined;
+  /** Whether the records are only those from some time on, so that the last of all may be from before. */
+  readonly isPart?: boolean;
 }
 
 /** The most records that follow each other without a signature while the broker runs (`mostUnsigned` and some). */
@@ -30,7 +32,7 @@ export function verifyRecords(records: ListedRecords, keys: AuditKeys, present?:
   const statements = compareStatements(inOrder(links, anchors.attestations));
   const outside = outsideOf(records);
   const now = present ? atTheEnd(runs, anchors.attestations, present) : noNews;
-  const tail = tailOf(runs, links, vouched);
+  const tail = tailOf(links, vouched);
   const parts = [links, anchors, statements, outside, now, tail];
   const counts = runs.map(
     (run) => run.records.filter(({ sequence }) => sequence <= (vouched.get(run.id) ?? -1)).length,
@@ -52,7 +54,10 @@ interface News {
 
 const noNews: News = { findings: [], limits: [] };
 
-/** How runs follow each other. */
+/**
+ * How runs follow each other. Each names the one before it, so the order of the journal only decides if there are
+ * several beginnings or ends: after a clock was set back at a boot, it lists later runs first.
+ */
 class Links {
   readonly runs: readonly Run[];
   readonly findings: Finding[] = [];
@@ -64,10 +69,16 @@ class Links {
   constructor(runs: readonly Run[]) {
     this.runs = runs;
     this.#byId = new Map(runs.map((run) => [run.id, run]));
-    for (const [i, run] of runs.entries()) this.#link(run, i === 0);
+    const first = runs.find((run) => this.#before(run) === undefined);
+    for (const run of runs) this.#link(run, run === first);
   }
 
-  /** Each run after the one that it continues; that is not the order of the journal if the clock was set back. */
+  /** The run that none continues. If there are several, it is the one that the journal lists last. */
+  get last(): Run | undefined {
+    return this.runs.findLast((run) => this.next(run).length === 0);
+  }
+
+  /** Each run after the one that it continues. */
   get inOrder(): readonly Run[] {
     const depths = new Map<string, number>();
     for (const run of this.runs) {
@@ -78,7 +89,7 @@ class Links {
       while (at && !depths.has(at.id) && !seen.has(at.id)) {
         seen.add(at.id);
         path.push(at);
-        at = at.previous && this.#byId.get(at.previous.run);
+        at = this.#before(at);
       }
       let depth = at === undefined ? 0 : (depths.get(at.id) ?? 0);
       for (const one of path.reverse()) depths.set(one.id, ++depth);
@@ -90,6 +101,11 @@ class Links {
     return this.#next.get(run.id) ?? [];
   }
 
+  /** The run that a run continues; undefined if it is not here. */
+  #before({ previous }: Run): Run | undefined {
+    return previous && this.#byId.get(previous.run);
+  }
+
   #link(run: Run, isFirst: boolean): void {
     const unwritten = run.records.reduce((sum, record) => sum + unwrittenBefore(record), 0);
     if (unwritten > 0)
@@ -99,7 +115,7 @@ class Links {
       return;
     }
     const { previous } = run;
-    const before = previous && this.#byId.get(previous.run);
+    const before = this.#before(run);
     if (!previous && !isFirst)
       this.#found(
         'begun-again',
@@ -251,16 +267,17 @@ function outsideOf({ chained, unchained, damaged }: ListedRecords): News {
 }
 
 /** Records that nobody vouches for: some at the end are normal. */
-function tailOf(runs: readonly Run[], links: Links, vouched: ReadonlyMap<string, number>): News {
+function tailOf(links: Links, vouched: ReadonlyMap<string, number>): News {
   const [findings, limits]: [Finding[], string[]] = [[], []];
-  for (const [i, run] of runs.entries()) {
+  const { last: newest } = links;
+  for (const run of links.runs) {
     const upTo = vouched.get(run.id) ?? -1;
     const tail = run.records.filter(({ sequence }) => sequence > upTo);
     const [first, last] = [tail[0], tail.at(-1)];
     if (!first || !last) continue;
     const releases = tail.filter((record) => outcomeOf(record) === 'released').length;
     const text = `no signature vouches for ${recordsText(first.sequence, last.sequence)} of ${runText(run.id)}`;
-    const isLast = i === runs.length - 1;
+    const isLast = run === newest;
     if (isLast && releases <= longestUnsigned) limits.push(`${text}, the end of the journal`);
     else if (!isLast && (upTo >= 0 || links.next(run).length > 0) && releases <= longestUnsigned)
       limits.push(`${text}: the broker was killed, or the power cut`);
@@ -270,10 +287,16 @@ function tailOf(runs: readonly Run[], links: Links, vouched: ReadonlyMap<string,
 }
 
 /** Compares the end of the journal with what the machine knows. */
-function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], { state, count }: Present): News {
-  const findings: Finding[] = [];
-  if (state) {
-    const run = runs.find(({ id }) => id === state.run);
+function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], present: Present): News {
+  const { state, count, isPart = false } = present;
+  const [findings, limits]: [Finding[], string[]] = [[], []];
+  const run = runs.find(({ id }) => id === state?.run);
+  if (state && !run && isPart)
+    limits.push(
+      `the last record that the broker wrote, ${String(state.sequence)} of ${runText(state.run)}, is not in this part ` +
+        'of the journal: it is from before, or was cut off',
+    );
+  else if (state) {
     const last = run?.last?.sequence ?? -1;
     const at = run?.record(state.sequence);
     if (last < state.sequence)
@@ -291,11 +314,11 @@ function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], { 
         text: `record ${String(state.sequence)} of ${runText(state.run)} is not the one that the broker wrote last`,
       });
   }
-  if (count === undefined) return { findings, limits: [] };
+  if (count === undefined) return { findings, limits };
   const latest = attestations.reduce<Attestation | undefined>(
     (best, one) => (best === undefined || one.count > best.count ? one : best),
     undefined,
   );
   const news = compareWithNow(latest, count);
-  return { findings: [...findings, ...news.findings], limits: news.limits };
+  return { findings: [...findings, ...news.findings], limits: [...limits, ...news.limits] };
 }

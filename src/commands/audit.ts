@@ -169,9 +169,15 @@ async function verify(options: Options, journal: ChosenJournal): Promise<number>
     verdict = await check(options, journal, keys, own?.device);
   }
   if (verdict.records === 0 && verdict.findings.length === 0)
-    throw new Failure('not-found', 'there is no record of an audit chain in this journal', {
-      hint: 'the broker writes one with the next secret that it releases; only root and the group systemd-journal may read it',
-    });
+    throw new Failure(
+      'not-found',
+      `there is no record of an audit chain in this ${journal.isPart ? 'part of the ' : ''}journal`,
+      {
+        hint: journal.isPart
+          ? 'an earlier --since, or none, takes in more'
+          : 'the broker writes one with the next secret that it releases; only root and the group systemd-journal may read it',
+      },
+    );
   if (options.flag('json')) printJson({ version: 1, intact: verdict.findings.length === 0, ...verdict });
   else printVerdict(verdict);
   return verdict.findings.length === 0 ? 0 : exitStatus.unwell;
@@ -193,7 +199,7 @@ async function check(
   const paths = pathsUnder(options.value('root') ?? '/');
   const present = journal.isOwn && journal.isUpToNow ? await presentState(paths, device) : undefined;
   if (paths.root === '/' && journal.isOwn) spawnSync('journalctl', ['--sync'], { stdio: 'ignore' });
-  return verifyRecords(await brokerRecords(journal), keys, present);
+  return verifyRecords(await brokerRecords(journal), keys, present && { ...present, isPart: journal.isPart });
 }
 
 interface Device {

@@ -4,6 +4,7 @@ import { createPublicKey } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { auditKeys, keyText, parseKeys, privateKeyOf, signerWith } from '../../src/audit/key.ts';
+import type { Position } from '../../src/audit/record.ts';
 import { Failure } from '../../src/failure.ts';
 import { type Fields, kindsOf, MemoryJournal, privateKey, release, signer, verify } from './journal.ts';
 
@@ -191,6 +192,16 @@ describe('the audit chain', () => {
   });
 });
 
+/** What the broker keeps of the last of these records. */
+function stateIn(entries: readonly Fields[]): Position {
+  const last = entries.at(-1) ?? {};
+  return {
+    run: last['AUXCRED_RUN'] ?? '',
+    sequence: Number(last['AUXCRED_SEQUENCE']),
+    hash: Buffer.from(last['AUXCRED_HASH'] ?? '', 'hex'),
+  };
+}
+
 describe('the chain across trouble', () => {
   let journal: MemoryJournal;
 
@@ -216,6 +227,68 @@ describe('the chain across trouble', () => {
     });
     const verdict = verify(entries, keys);
     assert.deepEqual([verdict.findings, verdict.limits, verdict.vouched], [[], [], entries.length]);
+  });
+
+  /** Three runs that follow each other, and a fourth that nobody vouches for yet. */
+  const fourRuns = async (): Promise<MemoryJournal> =>
+    await written(async (target) => {
+      for (const isSigned of [true, true, true, false])
+        await target.run((chain) => {
+          chain.record(release('key'));
+          if (isSigned) chain.anchor(signer);
+        });
+    });
+  const lengths = [3, 3, 3, 2];
+  /** The entries with the runs in another order, as a journal lists them after the clock was set back at a boot. */
+  const listed = (entries: readonly Fields[], order: readonly number[]): Fields[] =>
+    order.flatMap((i) => {
+      const begin = lengths.slice(0, i).reduce((sum, length) => sum + length, 0);
+      return entries.slice(begin, begin + (lengths[i] ?? 0));
+    });
+
+  test('a clock that was set back between boots makes nothing wrong, wherever the runs are listed', async () => {
+    const { entries } = await fourRuns();
+    const { findings, limits } = verify(entries, keys);
+    assert.deepEqual([findings, limits.length], [[], 1]);
+    fc.assert(
+      fc.property(fc.shuffledSubarray([0, 1, 2, 3], { minLength: 4 }), (order) => {
+        const verdict = verify(listed(entries, order), keys);
+        assert.deepEqual([verdict.findings, verdict.limits], [[], limits], String(order));
+      }),
+    );
+  });
+
+  test('after that, what journald dropped by age is still told from what was removed', async () => {
+    const { entries } = await fourRuns();
+    const dropped = verify(listed(entries, [2, 3, 1]), keys);
+    assert.deepEqual(dropped.findings, []);
+    assert.match(dropped.limits.join('\n'), /^what came before the start of run [0-9a-f]{8} is not in this journal$/m);
+    for (const [order, kind] of [
+      [[0, 2, 3], 'missing'],
+      [[3, 0, 2], 'missing'],
+      [[2, 3, 0], 'begun-again'],
+    ] as const)
+      assert.ok(kindsOf(verify(listed(entries, order), keys)).includes(kind), String(order));
+  });
+
+  test('a part of the journal from some time on may lack the last record, and says so', async () => {
+    const { entries } = await written(async (target) => {
+      await target.run((chain) => {
+        for (const name of ['one', 'two', 'three']) chain.record(release(name));
+        chain.anchor(signer);
+      });
+    });
+    const part = { state: stateIn(entries), count: undefined, isPart: true };
+    const quiet = verify([], keys, part);
+    assert.deepEqual(quiet.findings, []);
+    assert.match(
+      quiet.limits.join(),
+      /the last record that the broker wrote, 4 of run [0-9a-f]{8}, is not in this part/,
+    );
+    assert.deepEqual(verify(entries.slice(3), keys, part).findings, []);
+    // It begins before the end, so the end would be in it.
+    assert.deepEqual(kindsOf(verify(entries.slice(2, 4), keys, part)), ['cut-off']);
+    assert.deepEqual(kindsOf(verify([], keys, { ...part, isPart: false })), ['cut-off']);
   });
 
   test('records that the journal does not take are counted, and nothing seems to be missing', async () => {
