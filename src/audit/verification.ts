@@ -1,11 +1,11 @@
 /** Checks a chain of audit records: against itself, the public keys, and on the machine also against what it knows. */
 import { hex } from '../bytes.ts';
-import { type ChainedEntry, type ListedRecords, textOf } from './entry.ts';
+import type { Anchor, ChainedEntry, ListedRecords } from './entry.ts';
 import { type Finding, missingText, recordsText, runText, type Verdict } from './finding.ts';
 import { type AuditKeys, isSigned } from './key.ts';
 import type { Position } from './record.ts';
-import { outcomeOf, type Run, runsOf, unwrittenBefore } from './run.ts';
-import { type Attestation, attestationIn, compareStatements, compareWithNow, hasStatement } from './statements.ts';
+import { type Run, runsOf } from './run.ts';
+import { type Attestation, attestationIn, compareStatements, compareWithNow } from './statements.ts';
 
 /** What the machine itself knows about the end of its chain. */
 export interface Present {
@@ -107,7 +107,7 @@ class Links {
   }
 
   #link(run: Run, isFirst: boolean): void {
-    const unwritten = run.records.reduce((sum, record) => sum + unwrittenBefore(record), 0);
+    const unwritten = run.records.reduce((sum, record) => sum + record.unwritten, 0);
     if (unwritten > 0)
       this.limits.push(`journald did not accept ${String(unwritten)} of the records of ${runText(run.id)}`);
     if (run.first > 0) {
@@ -180,8 +180,9 @@ class Anchors {
     const unknown = new Map<string, Finding>();
     for (const run of runs)
       for (const record of run.records) {
-        if (outcomeOf(record) !== 'anchored') continue;
-        const name = textOf(record.entry, 'AUXCRED_KEY');
+        const { anchor } = record;
+        if (!anchor) continue;
+        const name = anchor.key;
         const key = keys.chain.get(name);
         const place = `record ${String(record.sequence)} of ${runText(run.id)}`;
         const finding = { run: run.id, sequence: record.sequence };
@@ -193,13 +194,13 @@ class Anchors {
               `${place} is signed with a key that was not given (${/^[0-9a-f]{16}$/.test(name) ? name : 'no name'}): ` +
               "it is of another seed, or somebody else's",
           });
-        else if (!isSigned(record.hash, Buffer.from(textOf(record.entry, 'AUXCRED_SIGNATURE'), 'base64'), key))
+        else if (!isSigned(record.hash, Buffer.from(anchor.signature, 'base64'), key))
           this.findings.push({
             kind: 'bad-signature',
             ...finding,
             text: `the signature in ${place} does not fit: something before it was altered`,
           });
-        else this.#accept(run, record, keys);
+        else this.#accept(run, record, anchor, keys);
       }
     this.findings.push(...unknown.values());
     if (this.#unknownStatements > 0)
@@ -213,10 +214,10 @@ class Anchors {
     return this.#signed.get(run.id) ?? -1;
   }
 
-  #accept(run: Run, record: ChainedEntry, keys: AuditKeys): void {
+  #accept(run: Run, record: ChainedEntry, { statement }: Anchor, keys: AuditKeys): void {
     this.#signed.set(run.id, record.sequence);
-    if (!hasStatement(record)) return;
-    const attestation = attestationIn(run, record, keys);
+    if (!statement) return;
+    const attestation = attestationIn(run, record, statement, keys);
     if (attestation === 'unknown') this.#unknownStatements++;
     else if ('kind' in attestation) this.findings.push(attestation);
     else this.attestations.push(attestation);
@@ -275,7 +276,7 @@ function tailOf(links: Links, vouched: ReadonlyMap<string, number>): News {
     const tail = run.records.filter(({ sequence }) => sequence > upTo);
     const [first, last] = [tail[0], tail.at(-1)];
     if (!first || !last) continue;
-    const releases = tail.filter((record) => outcomeOf(record) === 'released').length;
+    const releases = tail.filter(({ outcome }) => outcome === 'released').length;
     const text = `no signature vouches for ${recordsText(first.sequence, last.sequence)} of ${runText(run.id)}`;
     const isLast = run === newest;
     if (isLast && releases <= longestUnsigned) limits.push(`${text}, the end of the journal`);

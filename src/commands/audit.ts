@@ -15,6 +15,7 @@ import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { readFileWithin, textIfPresent } from '../system/files.ts';
 import type { JournalEntry } from '../system/journal-entries.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { printableJson } from '../system/printable.ts';
 import { templateOf } from '../system/unit-name.ts';
 import { colored, counted, print, printBytes, printJson, say } from '../terminal/say.ts';
 import { attestedCount, attestingKey } from '../tpm2/attested-counter.ts';
@@ -73,21 +74,51 @@ function rowOf(entry: JournalEntry): Row {
   };
 }
 
+/** Prints rows as they come: a journal may have a million. */
 async function list(options: Options, journal: ChosenJournal): Promise<number> {
-  const rows: Row[] = [];
-  const most = wholeNumber(options.value('n'));
-  const unit = options.value('unit');
+  const rows = lastOf(wantedRows(options, journal), wholeNumber(options.value('n')));
+  await (options.flag('json') ? printJsonRows(rows) : printRows(rows));
+  return 0;
+}
+
+async function* wantedRows(options: Options, journal: ChosenJournal): AsyncGenerator<Row> {
+  const [unit, secret, refused] = [options.value('unit'), options.value('secret'), options.flag('refused')];
   for await (const entry of auditEntries(journal)) {
     const row = rowOf(entry);
-    if (options.flag('refused') && row.outcome !== 'refused') continue;
+    if (refused && row.outcome !== 'refused') continue;
     if (unit !== undefined && !isOf(unit, row.unit)) continue;
-    if (options.value('secret') !== undefined && secretOf(row) !== options.value('secret')) continue;
-    rows.push(row);
-    if (rows.length > most) rows.shift();
+    if (secret !== undefined && secretOf(row) !== secret) continue;
+    yield row;
   }
-  if (options.flag('json')) printJson(rows.map((row) => ({ ...row, at: row.at.toISOString(), secret: secretOf(row) })));
-  else printRows(rows);
-  return 0;
+}
+
+/** The last `most` rows. */
+async function* lastOf(rows: AsyncIterable<Row>, most: number): AsyncGenerator<Row> {
+  let last: Row[] = [];
+  for await (const row of rows)
+    if (most === Number.POSITIVE_INFINITY) yield row;
+    else if (last.push(row) >= 2 * most) last = last.slice(-most);
+  yield* last.slice(-most);
+}
+
+/** Prints a list, whole even if the journal ends with a failure. */
+async function printJsonRows(rows: AsyncIterable<Row>): Promise<void> {
+  let before: Row | undefined;
+  // A comma stands at the end of a line, so each row is printed when the next one is there.
+  const printRow = ({ at, ...row }: Row, comma: string): void => {
+    const text = printableJson({ at: at.toISOString(), ...row, secret: secretOf(row) });
+    print(`${text.replaceAll(/^/gm, '  ')}${comma}`);
+  };
+  try {
+    for await (const row of rows) {
+      if (before) printRow(before, ',');
+      else print('[');
+      before = row;
+    }
+  } finally {
+    if (before) printRow(before, '');
+    print(before ? ']' : '[]');
+  }
 }
 
 function wholeNumber(text: string | undefined): number {
@@ -105,7 +136,7 @@ const isOf = (wanted: string, units: string): boolean =>
     .some((unit) => [unit, templateOf(unit)].some((name) => name === wanted || name === `${wanted}.service`));
 
 /** The name of the secret: the last word of the realm. A template and a fixed secret have one too. */
-const secretOf = ({ realm }: Row): string => realm.split(' ').at(-1) ?? '';
+const secretOf = ({ realm }: Pick<Row, 'realm'>): string => realm.split(' ').at(-1) ?? '';
 
 /** Columns of the table, which fits 100. */
 const [unitWidth, credentialWidth, secretWidth, width] = [26, 18, 31, 100];
@@ -113,20 +144,21 @@ const [unitWidth, credentialWidth, secretWidth, width] = [26, 18, 31, 100];
 const clipped = (text: string, most: number): string =>
   (text.length > most ? `${text.slice(0, most - 1)}…` : text).padEnd(most);
 
-function printRows(rows: readonly Row[]): void {
+async function printRows(rows: AsyncIterable<Row>): Promise<void> {
   const line = (when: string, ...cells: readonly [string, string, string]): string =>
     [when.padEnd(19), ...cells.map((cell, i) => clipped(cell, [unitWidth, credentialWidth, secretWidth][i] ?? 0))]
       .join('  ')
       .trimEnd();
-  if (rows.length === 0) say('nothing was released or refused');
-  else print(colored(line('WHEN', 'UNIT', 'CREDENTIAL', 'SECRET'), 'bold'));
-  for (const row of rows) {
+  let count = 0;
+  for await (const row of rows) {
+    if (count++ === 0) print(colored(line('WHEN', 'UNIT', 'CREDENTIAL', 'SECRET'), 'bold'));
     const [when, unit] = [localTime(row.at), row.unit || 'anyone who may read it'];
     if (row.outcome === 'refused') {
       print(colored(line(when, unit, row.credential, 'refused'), 'red'));
       for (const part of wrapped(row.reason, width - 21)) print(`${' '.repeat(21)}${part}`);
     } else print(line(when, unit, row.credential, versionText(row)));
   }
+  if (count === 0) say('nothing was released or refused');
 }
 
 /** `host/web1 hex key 2026-11 #2`: the realm, with period and generation if they say anything. */
@@ -174,7 +206,7 @@ async function verify(options: Options, journal: ChosenJournal): Promise<number>
       `there is no record of an audit chain in this ${journal.isPart ? 'part of the ' : ''}journal`,
       {
         hint: journal.isPart
-          ? 'an earlier --since, or none, takes in more'
+          ? 'a longer time takes in more'
           : 'the broker writes one with the next secret that it releases; only root and the group systemd-journal may read it',
       },
     );

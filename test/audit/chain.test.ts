@@ -1,6 +1,8 @@
 /** Whatever is done to a journal's records, a check of the chain finds it, or says that it can't. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
+import { resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { auditKeys, keyText, parseKeys, privateKeyOf, signerWith } from '../../src/audit/key.ts';
@@ -330,6 +332,26 @@ describe('the chain across trouble', () => {
       await one(target, 'three');
     });
     assert.deepEqual(verify(back.entries, keys).findings, []);
+  });
+
+  test('a long journal needs little memory', () => {
+    const module = (path: string): string => JSON.stringify(resolve(`build/src/${path}.js`));
+    const code = `
+      const { ListedRecords } = await import(${module('audit/entry')});
+      const { parseEntry } = await import(${module('system/journal-entries')});
+      const records = new ListedRecords();
+      const more = Object.fromEntries(Array.from({ length: 30 }, (_, i) => ['_FIELD_OF_JOURNALD_' + i, 'x'.repeat(30)]));
+      for (let i = 0; i < 30_000; i++)
+        records.add(parseEntry(JSON.stringify({
+          ...more, MESSAGE: 'released key to web.service', AUXCRED_OUTCOME: 'released', AUXCRED_UNIT: 'web.service',
+          AUXCRED_RUN: '0'.repeat(32), AUXCRED_SEQUENCE: String(i), AUXCRED_HASH: '0'.repeat(64),
+        })));
+      console.log(records.chained.length);`;
+    const heap = '--max-old-space-size=48';
+    const { stdout, signal } = spawnSync(process.execPath, [heap, '--input-type=module', '-e', code], {
+      encoding: 'utf8',
+    });
+    assert.deepEqual([stdout, signal], ['30000\n', null]);
   });
 
   test('thousands of runs are no trouble', async () => {
