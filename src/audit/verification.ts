@@ -78,23 +78,27 @@ class Links {
     return this.runs.findLast((run) => this.next(run).length === 0);
   }
 
-  /** Each run after the one that it continues. */
+  /** Each run after the one that it continues; chains that do not continue each other as the journal lists them. */
   get inOrder(): readonly Run[] {
-    const depths = new Map<string, number>();
+    const listed = new Map(this.runs.map((run, i) => [run.id, i]));
+    const places = new Map<string, { readonly chain: number; readonly depth: number }>();
     for (const run of this.runs) {
       const path: Run[] = [];
       // Runs that follow each other in a circle must be forged; each counts once.
       const seen = new Set<string>();
       let at: Run | undefined = run;
-      while (at && !depths.has(at.id) && !seen.has(at.id)) {
+      while (at && !places.has(at.id) && !seen.has(at.id)) {
         seen.add(at.id);
         path.push(at);
         at = this.#before(at);
       }
-      let depth = at === undefined ? 0 : (depths.get(at.id) ?? 0);
-      for (const one of path.reverse()) depths.set(one.id, ++depth);
+      const known = at && places.get(at.id);
+      const chain = known?.chain ?? listed.get(path.at(-1)?.id ?? '') ?? 0;
+      let depth = known?.depth ?? 0;
+      for (const one of path.reverse()) places.set(one.id, { chain, depth: ++depth });
     }
-    return [...this.runs].sort((a, b) => (depths.get(a.id) ?? 0) - (depths.get(b.id) ?? 0));
+    const place = ({ id }: Run): { chain: number; depth: number } => places.get(id) ?? { chain: 0, depth: 0 };
+    return [...this.runs].sort((a, b) => place(a).chain - place(b).chain || place(a).depth - place(b).depth);
   }
 
   next(run: Run): readonly Run[] {
