@@ -124,7 +124,7 @@ class Links {
       this.#found(
         'begun-again',
         run,
-        `the chain begins again with ${runText(run.id)}: the broker's state was lost or removed`,
+        `the chain begins again with ${runText(run.id)}: the broker's state was lost, removed, or could not be kept`,
       );
     if (previous && !before) this.#begins(run, isFirst, `the start of ${runText(run.id)}`);
     if (!previous || !before) return;
@@ -209,7 +209,7 @@ class Anchors {
     this.findings.push(...unknown.values());
     if (this.#unknownStatements > 0)
       this.limits.push(
-        `${String(this.#unknownStatements)} statements of a TPM were not checked, because its public key was not given`,
+        `statements of a TPM were not checked, because its public key was not given: ${String(this.#unknownStatements)}`,
       );
   }
 
@@ -265,9 +265,7 @@ function outsideOf({ chained, unchained, damaged }: ListedRecords): News {
         'removed their place in it',
     });
   const limits =
-    before.length === 0
-      ? []
-      : [`${String(before.length)} records are from before the chain, and nothing vouches for them`];
+    before.length === 0 ? [] : [`nothing vouches for records from before the chain: ${String(before.length)}`];
   return { findings, limits };
 }
 

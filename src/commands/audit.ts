@@ -13,7 +13,7 @@ import { openersOf } from '../machine/openers.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { readFileWithin, textIfPresent } from '../system/files.ts';
-import type { JournalEntry } from '../system/journal-entries.ts';
+import { type JournalEntry, journalReaders } from '../system/journal-entries.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { printableJson } from '../system/printable.ts';
 import { templateOf } from '../system/unit-name.ts';
@@ -77,7 +77,11 @@ function rowOf(entry: JournalEntry): Row {
 /** Prints rows as they come: a journal may have a million. */
 async function list(options: Options, journal: ChosenJournal): Promise<number> {
   const rows = lastOf(wantedRows(options, journal), wholeNumber(options.value('n')));
-  await (options.flag('json') ? printJsonRows(rows) : printRows(rows));
+  const count = await (options.flag('json') ? printJsonRows(rows) : printRows(rows));
+  if (count > 0) return 0;
+  say('nothing was released or refused');
+  // journalctl shows a user his own records, and says nothing of others.
+  if (journal.isOwn && process.getuid?.() !== 0) say(`hint: ${journalReaders}`);
   return 0;
 }
 
@@ -101,8 +105,9 @@ async function* lastOf(rows: AsyncIterable<Row>, most: number): AsyncGenerator<R
   yield* last.slice(-most);
 }
 
-/** Prints a list, whole even if the journal ends with a failure. */
-async function printJsonRows(rows: AsyncIterable<Row>): Promise<void> {
+/** Prints a list, whole even if the journal ends with a failure. @returns how many rows */
+async function printJsonRows(rows: AsyncIterable<Row>): Promise<number> {
+  let count = 0;
   let before: Row | undefined;
   // A comma stands at the end of a line, so each row is printed when the next one is there.
   const printRow = ({ at, ...row }: Row, comma: string): void => {
@@ -114,11 +119,13 @@ async function printJsonRows(rows: AsyncIterable<Row>): Promise<void> {
       if (before) printRow(before, ',');
       else print('[');
       before = row;
+      count++;
     }
   } finally {
     if (before) printRow(before, '');
     print(before ? ']' : '[]');
   }
+  return count;
 }
 
 function wholeNumber(text: string | undefined): number {
@@ -144,7 +151,8 @@ const [unitWidth, credentialWidth, secretWidth, width] = [26, 18, 31, 100];
 const clipped = (text: string, most: number): string =>
   (text.length > most ? `${text.slice(0, most - 1)}…` : text).padEnd(most);
 
-async function printRows(rows: AsyncIterable<Row>): Promise<void> {
+/** @returns how many rows */
+async function printRows(rows: AsyncIterable<Row>): Promise<number> {
   const line = (when: string, ...cells: readonly [string, string, string]): string =>
     [when.padEnd(19), ...cells.map((cell, i) => clipped(cell, [unitWidth, credentialWidth, secretWidth][i] ?? 0))]
       .join('  ')
@@ -158,7 +166,7 @@ async function printRows(rows: AsyncIterable<Row>): Promise<void> {
       for (const part of wrapped(row.reason, width - 21)) print(`${' '.repeat(21)}${part}`);
     } else print(line(when, unit, row.credential, versionText(row)));
   }
-  if (count === 0) say('nothing was released or refused');
+  return count;
 }
 
 /** `host/web1 hex key 2026-11 #2`: the realm, with period and generation if they say anything. */
@@ -207,7 +215,7 @@ async function verify(options: Options, journal: ChosenJournal): Promise<number>
       {
         hint: journal.isPart
           ? 'a longer time takes in more'
-          : 'the broker writes one with the next secret that it releases; only root and the group systemd-journal may read it',
+          : `the broker writes one with the next secret that it releases; ${journalReaders}`,
       },
     );
   if (options.flag('json')) printJson({ version: 1, intact: verdict.findings.length === 0, ...verdict });

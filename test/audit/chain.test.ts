@@ -5,9 +5,11 @@ import { createPublicKey } from 'node:crypto';
 import { resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { auditKeys, keyText, parseKeys, privateKeyOf, signerWith } from '../../src/audit/key.ts';
+import { Chain } from '../../src/audit/chain.ts';
+import { ChainState } from '../../src/audit/chain-state.ts';
+import { auditKeys, privateKeyOf, signerWith } from '../../src/audit/key.ts';
 import type { Position } from '../../src/audit/record.ts';
-import { Failure } from '../../src/failure.ts';
+import { messageOf } from '../../src/failure.ts';
 import { type Fields, kindsOf, MemoryJournal, privateKey, release, signer, verify } from './journal.ts';
 
 const keys = auditKeys([createPublicKey(privateKey)], []);
@@ -164,7 +166,7 @@ describe('the audit chain', () => {
     assert.deepEqual(kindsOf(verify([...entries.slice(0, 3), madeUp, ...entries.slice(3)], keys)), ['unchained']);
     const earlier = verify([madeUp, ...entries], keys);
     assert.deepEqual(earlier.findings, []);
-    assert.match(earlier.limits.join('\n'), /1 records are from before the chain/);
+    assert.match(earlier.limits.join('\n'), /^nothing vouches for records from before the chain: 1$/m);
   });
 
   test('a run that somebody without the key made up is found', async () => {
@@ -334,6 +336,22 @@ describe('the chain across trouble', () => {
     assert.deepEqual(verify(back.entries, keys).findings, []);
   });
 
+  test('a state that the disk does not take stops nothing, and is said once', async () => {
+    const said: string[] = [];
+    let records = 0;
+    const complain = (error: unknown): number => said.push(messageOf(error));
+    assert.equal(ChainState.open('/nowhere/chain', complain), undefined);
+    const state = ChainState.open('/dev/full', complain);
+    const chain = new Chain(state, () => ++records > 0);
+    for (const name of ['one', 'two']) chain.record(release(name));
+    state?.close();
+    assert.equal(records, 3);
+    assert.deepEqual(
+      said.map((text) => text.split(':')[0]),
+      ['ENOENT', 'ENOSPC'],
+    );
+  });
+
   test('a long journal needs little memory', () => {
     const module = (path: string): string => JSON.stringify(resolve(`build/src/${path}.js`));
     const code = `
@@ -364,25 +382,5 @@ describe('the chain across trouble', () => {
     });
     const verdict = verify(entries, keys);
     assert.deepEqual([verdict.findings, verdict.runs, verdict.vouched], [[], 3000, entries.length]);
-  });
-});
-
-describe('the public keys of a chain', () => {
-  test('are read as they are printed', () => {
-    const read = parseKeys(`# web1\n\n${keyText(keys)}`, 'keys');
-    assert.deepEqual([...read.chain.keys()], [signer.keyId]);
-  });
-
-  test('anything else is refused with its line', () => {
-    const refused = (text: string, message: RegExp): void => {
-      assert.throws(
-        () => parseKeys(text, 'keys'),
-        (error) => error instanceof Failure && error.code === 'malformed' && message.test(error.message),
-      );
-    };
-    refused('', /keys holds no public key/);
-    refused(`${keyText(keys)}auxcred-audit AAAA\n`, /keys, line 2,/);
-    refused(keyText(keys).replace('auxcred-audit', 'auxcred-audit-tpm'), /line 1/);
-    refused(`${keyText(keys).trim()} more\n`, /line 1/);
   });
 });

@@ -246,7 +246,7 @@ describe('an audit chain with a TPM', () => {
   test('without the key of the TPM, its statements are said to be unknown', () => {
     const verdict = verify(journal.entries, auditKeys([createPublicKey(privateKey)], []));
     assert.deepEqual(verdict.findings, []);
-    assert.match(verdict.limits.join(), /6 statements of a TPM were not checked/);
+    assert.match(verdict.limits.join(), /statements of a TPM were not checked, .*: 6/);
   });
 
   test('a TPM that hangs keeps neither the signature nor the end of the broker', async () => {
