@@ -3,7 +3,15 @@ import { viewOf } from '../cli/chosen-manifest.ts';
 import { graphFormats } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
-import { madeOf, receiverText, scopeOf, secretGraph } from '../graph/secret-graph.ts';
+import {
+  type GraphEdge,
+  type GraphNode,
+  madeOf,
+  receiverText,
+  type SecretGraph,
+  scopeOf,
+  secretGraph,
+} from '../graph/secret-graph.ts';
 import { svgOf } from '../graph/svg.ts';
 import { credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { print, printBytes } from '../terminal/say.ts';
@@ -18,7 +26,8 @@ export function graph(argv: readonly string[]): number {
   const { host } = standpoint;
   const format = formatOf(options);
   if (format === 'svg') printBytes(utf8(svgOf(secretGraph(declarations, host), `Secrets of ${host}`)));
-  else for (const line of format === 'dot' ? dot(declarations, host) : tree(declarations, host)) print(line);
+  else
+    for (const line of format === 'dot' ? dot(secretGraph(declarations, host)) : tree(declarations, host)) print(line);
   return 0;
 }
 
@@ -68,33 +77,20 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
   });
 }
 
-function dot(declarations: readonly SecretDeclaration[], host: string): string[] {
-  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+/** For Graphviz. A quoted name is as in JSON there, for all that names of secrets and units may have. */
+function dot({ nodes, edges }: SecretGraph): string[] {
   const quoted = (text: string): string => JSON.stringify(text);
-  const node = (name: string): string => quoted(`secret ${name}`);
-  const labelled = (text: string | undefined): string => (text === undefined ? '' : ` [label=${quoted(text)}]`);
+  const shapes = { scope: 'plaintext', secret: 'ellipse', made: 'ellipse', unit: 'box' } as const;
+  const about = ({ name, detail }: GraphNode): string => quoted(detail === '' ? name : `${name}\n${detail}`);
+  const label = ({ from, as }: GraphEdge): string => {
+    const text = as.join(', ');
+    return text === '' || text === from.name ? '' : ` [label=${quoted(text)}]`;
+  };
   return [
     'digraph secrets {',
     '  rankdir=LR;',
-    ...[...new Set(declarations.flatMap((declaration) => declaration.units))]
-      .sort()
-      .map((unit) => `  ${quoted(unit)} [shape=box];`),
-    ...declarations.map(({ name, content }) => {
-      const label = quoted(`${name}\n${kindOfContent(content)}`);
-      return `  ${node(name)} [label=${label}, shape=ellipse];`;
-    }),
-    ...declarations.flatMap((declaration) => {
-      const scope = scopeOf(declaration.content, host);
-      const self = node(declaration.name);
-      const id = declaration.credential === declaration.name ? undefined : declaration.credential;
-      return [
-        ...(scope === undefined ? [] : [`  ${quoted(scope)} -> ${self};`]),
-        ...madeOf(declaration, byName).map(
-          ({ name, part }) => `  ${node(name)} -> ${self}${labelled(part === 'secret' ? undefined : part)};`,
-        ),
-        ...declaration.units.map((unit) => `  ${self} -> ${quoted(unit)}${labelled(id)};`),
-      ];
-    }),
+    ...nodes.map((node) => `  ${quoted(node.id)} [label=${about(node)}, shape=${shapes[node.kind]}];`),
+    ...edges.map((edge) => `  ${quoted(edge.from.id)} -> ${quoted(edge.to.id)}${label(edge)};`),
     '}',
   ];
 }
