@@ -59,22 +59,22 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
         declaration && part === 'secret' ? madeOf(declaration, byName).map((item) => branch(item.name, item.part)) : [],
     };
   };
-  const units = [...new Set(declarations.flatMap(receiversOf))].sort();
-  return units.flatMap((unit) => {
-    const given = declarations
-      .filter((declaration) => receiversOf(declaration).includes(unit))
-      .flatMap((declaration) =>
-        credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })),
-      );
-    return [
-      receiverText(unit),
-      ...drawTree(
-        given.map(({ name, id, part }) =>
-          branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),
-        ),
+  const given = new Map<string, { name: string; id: string; part: string }[]>();
+  for (const declaration of declarations)
+    for (const unit of new Set(receiversOf(declaration))) {
+      const list = given.get(unit) ?? [];
+      given.set(unit, list);
+      for (const { id, part } of credentialsOf(declaration)) list.push({ name: declaration.name, id, part });
+    }
+  const units = [...given].sort(([a], [b]) => (a < b ? -1 : 1));
+  return units.flatMap(([unit, credentials]) => [
+    receiverText(unit),
+    ...drawTree(
+      credentials.map(({ name, id, part }) =>
+        branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),
       ),
-    ];
-  });
+    ),
+  ]);
 }
 
 /** For Graphviz. A quoted name is as in JSON there, for all that names of secrets and units may have. */
