@@ -36,7 +36,10 @@ async function main(): Promise<void> {
   const request = { unit: 'socket-1.service', credential: 'key' };
   const release = book.find(request);
   const record = releaseRecord(request, release);
-  const chain = new Chain(ChainState.open('/run/bench-chain'), () => true);
+  const chain = new Chain(
+    ChainState.open('/run/bench-chain', () => undefined),
+    () => true,
+  );
   const signer = signerWith(privateKeyOf(hostScope(opened.scopes).seed));
   const parts: Readonly<Record<string, () => void>> = {
     'looking for a newer snapshot or host secret': () => [opened.reread(), opened.isOutdated(release), isStale()],

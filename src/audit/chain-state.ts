@@ -19,16 +19,25 @@ export function parseState(text: string): Position | undefined {
 /** The file of the state, kept open: the broker writes it after each record, so a write has to be cheap. */
 export class ChainState {
   readonly #fd: number;
+  readonly #complain: (error: unknown) => void;
+  #hasFailed = false;
 
-  private constructor(fd: number) {
+  private constructor(fd: number, complain: (error: unknown) => void) {
     this.#fd = fd;
+    this.#complain = complain;
   }
 
-  /** Opens or creates the file; undefined if this process may not, or its folder is missing. */
-  static open(path: string): ChainState | undefined {
+  /**
+   * Opens or creates the file.
+   * @param complain - told once if the state can't be kept
+   * @returns undefined if this process may not, or the file's folder is missing
+   */
+  static open(path: string, complain: (error: unknown) => void): ChainState | undefined {
     try {
-      return new ChainState(openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600));
-    } catch {
+      const fd = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o600);
+      return new ChainState(fd, complain);
+    } catch (error) {
+      complain(error);
       return undefined;
     }
   }
@@ -49,8 +58,9 @@ export class ChainState {
   write({ run, sequence, hash }: Position): void {
     try {
       writeSync(this.#fd, `${run} ${String(sequence).padStart(16, '0')} ${hex(hash)}\n`, 0, 'latin1');
-    } catch {
-      // The chain continues without it.
+    } catch (error) {
+      if (!this.#hasFailed) this.#complain(error);
+      this.#hasFailed = true;
     }
   }
 

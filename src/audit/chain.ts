@@ -5,7 +5,7 @@ import type { JournalFields } from '../system/journal.ts';
 import type { Statement } from '../tpm2/attested-counter.ts';
 import type { ChainState } from './chain-state.ts';
 import type { Signer } from './key.ts';
-import { chainMessageIds, firstHash, type Position, recordHash } from './record.ts';
+import { chainMessageIds, coveredBytes, firstHash, type Position, recordHash } from './record.ts';
 
 /** Where records go. @returns whether the journal took it */
 export type Journal = (fields: JournalFields) => boolean;
@@ -102,7 +102,7 @@ export class Chain {
     };
     const hash = recordHash(
       this.#last?.hash ?? before ?? firstHash,
-      new Map(Object.entries(whole).map(([name, value]) => [name, utf8(value)])),
+      coveredBytes(new Map(Object.entries(whole).map(([name, value]) => [name, utf8(value)]))),
     );
     if (!this.#journal({ ...whole, ...more?.(hash), AUXCRED_HASH: hex(hash) })) {
       this.#unwritten++;

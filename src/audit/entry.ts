@@ -1,14 +1,37 @@
 /** Journal entries of releases and refusals, as `auxcred audit` shows and checks them. */
 import type { JournalEntry } from '../system/journal-entries.ts';
-import { isCovered, type Position } from './record.ts';
+import { coveredBytes, isCovered, type Position } from './record.ts';
 
-/** An entry that claims to be part of the chain. */
+/** An entry that claims to be part of the chain. A journal may have a million, so it has only what is checked. */
 export interface ChainedEntry extends Position {
-  readonly entry: JournalEntry;
   /** Its position in the listing, from 0. */
   readonly place: number;
-  /** The fields that the chain covers; undefined if one of them occurs twice. */
-  readonly covered: ReadonlyMap<string, Uint8Array> | undefined;
+  /** `released`, `refused`, `started`, `anchored`. */
+  readonly outcome: string;
+  /** How many records journald did not accept before this one. */
+  readonly unwritten: number;
+  /** {@link coveredBytes}; undefined if one of the fields occurs twice. */
+  readonly covered: Uint8Array | undefined;
+  /** Where the run before ended, as the first record of a run says. */
+  readonly previous: Position | undefined;
+  /** Undefined for a record that is no anchor. */
+  readonly anchor: Anchor | undefined;
+}
+
+/** What vouches for a record and all before it, as it stands there. */
+export interface Anchor {
+  readonly key: string;
+  readonly signature: string;
+  /** Undefined if the TPM did not vouch. */
+  readonly statement: StatementText | undefined;
+}
+
+/** A TPM's statement about a record of the same run, in base64. */
+export interface StatementText {
+  readonly key: string;
+  readonly sequence: string;
+  readonly attest: string;
+  readonly signature: string;
 }
 
 const number = /^(?:0|[1-9][0-9]{0,14})$/;
@@ -32,14 +55,37 @@ export function positionIn(entry: JournalEntry, prefix: 'AUXCRED' | 'AUXCRED_PRE
 export function chainedEntry(entry: JournalEntry, place: number): ChainedEntry | undefined {
   const position = positionIn(entry, 'AUXCRED');
   if (!position) return undefined;
+  const outcome = textOf(entry, 'AUXCRED_OUTCOME');
+  return {
+    ...position,
+    place,
+    outcome,
+    unwritten: Number(textOf(entry, 'AUXCRED_UNWRITTEN')) || 0,
+    covered: coveredIn(entry),
+    previous: position.sequence === 0 ? positionIn(entry, 'AUXCRED_PREVIOUS') : undefined,
+    anchor: outcome === 'anchored' ? anchorIn(entry) : undefined,
+  };
+}
+
+function coveredIn(entry: JournalEntry): Uint8Array | undefined {
   const covered = new Map<string, Uint8Array>();
-  let isWhole = true;
   for (const name of entry.names.filter(isCovered)) {
     const value = entry.bytes(name);
-    if (value) covered.set(name, value);
-    else isWhole = false;
+    if (!value) return undefined;
+    covered.set(name, value);
   }
-  return { ...position, entry, place, covered: isWhole ? covered : undefined };
+  return coveredBytes(covered);
+}
+
+function anchorIn(entry: JournalEntry): Anchor {
+  const field = (name: string): string => textOf(entry, `AUXCRED_${name}`);
+  const attest = field('TPM_ATTEST');
+  const tpm = { key: field('TPM_KEY'), sequence: field('TPM_SEQUENCE'), signature: field('TPM_SIGNATURE') };
+  return {
+    key: field('KEY'),
+    signature: field('SIGNATURE'),
+    statement: attest === '' ? undefined : { attest, ...tpm },
+  };
 }
 
 /** When the broker wrote an entry: the chain covers that, and not what journald says. */

@@ -34,15 +34,17 @@ export const isCovered = (name: string): boolean =>
 
 const measured = (bytes: Uint8Array): Uint8Array => concat(u32be(bytes.length), bytes);
 
-/**
- * The hash (32 bytes) of a record and all before it: SHA-256 of the hash before it and its covered fields in the order
- * of their names, each name and value after its length in 4 bytes.
- */
-export function recordHash(before: Uint8Array, fields: ReadonlyMap<string, Uint8Array>): Uint8Array {
-  const hash = createHash('sha256').update(utf8('auxcred/v1/audit')).update(before);
-  for (const name of [...fields.keys()].filter(isCovered).sort()) {
-    const value = fields.get(name);
-    if (value) hash.update(measured(utf8(name))).update(measured(value));
-  }
-  return hash.digest();
+/** What the hash covers of a record itself: its covered fields by name, each name and value after its length in 4 bytes. */
+export function coveredBytes(fields: ReadonlyMap<string, Uint8Array>): Uint8Array {
+  const names = [...fields.keys()].filter(isCovered).sort();
+  return concat(
+    ...names.flatMap((name) => {
+      const value = fields.get(name);
+      return value ? [measured(utf8(name)), measured(value)] : [];
+    }),
+  );
 }
+
+/** The hash (32 bytes) of a record and all before it: SHA-256 of the hash before it and {@link coveredBytes}. */
+export const recordHash = (before: Uint8Array, covered: Uint8Array): Uint8Array =>
+  createHash('sha256').update(utf8('auxcred/v1/audit')).update(before).update(covered).digest();

@@ -1,7 +1,6 @@
 /** The records of one run of the broker, and whether each follows from the one before it. */
 import { hex } from '../bytes.ts';
 import type { ChainedEntry } from './entry.ts';
-import { positionIn, textOf } from './entry.ts';
 import { type Finding, missingText, runText } from './finding.ts';
 import { firstHash, type Position, recordHash } from './record.ts';
 
@@ -54,8 +53,7 @@ export class Run {
 
   /** Where the run before ended, as this run's start says; undefined if there was none, or the start is missing. */
   get previous(): Position | undefined {
-    const start = this.record(0);
-    return start && positionIn(start.entry, 'AUXCRED_PREVIOUS');
+    return this.record(0)?.previous;
   }
 
   get #name(): string {
@@ -106,9 +104,7 @@ export class Run {
 
 /** Whether two entries have the same covered fields. */
 const isIntact = (one: ChainedEntry, other: ChainedEntry): boolean =>
-  one.covered !== undefined &&
-  other.covered !== undefined &&
-  hex(recordHash(firstHash, one.covered)) === hex(recordHash(firstHash, other.covered));
+  one.covered !== undefined && other.covered !== undefined && Buffer.compare(one.covered, other.covered) === 0;
 
 /** Groups the records of a journal by their runs, in the order in which those appear. */
 export function runsOf(records: readonly ChainedEntry[]): Run[] {
@@ -120,9 +116,3 @@ export function runsOf(records: readonly ChainedEntry[]): Run[] {
   }
   return [...byRun].map(([id, list]) => new Run(id, list));
 }
-
-/** The number of records that journald did not accept before this one. */
-export const unwrittenBefore = ({ entry }: ChainedEntry): number => Number(textOf(entry, 'AUXCRED_UNWRITTEN')) || 0;
-
-/** What kind of record it is: `released`, `refused`, `started`, `anchored`. */
-export const outcomeOf = ({ entry }: ChainedEntry): string => textOf(entry, 'AUXCRED_OUTCOME');

@@ -1,7 +1,7 @@
 /** The TPM's statements in the chain. Its counter and clock only grow, so none can be forged for the past. */
 import { hex } from '../bytes.ts';
 import { type AttestedCount, checkedStatement } from '../tpm2/attested-counter.ts';
-import { type ChainedEntry, textOf } from './entry.ts';
+import type { ChainedEntry, StatementText } from './entry.ts';
 import { type Finding, runText } from './finding.ts';
 import type { AuditKeys } from './key.ts';
 import type { Run } from './run.ts';
@@ -16,21 +16,21 @@ export interface Attestation extends AttestedCount {
 /** After a power cut an orderly counter continues at a multiple of this (MAX_ORDERLY_COUNT + 1 of most TPMs). */
 const orderlyStep = 256;
 
-const bytesOf = (record: ChainedEntry, name: string): Uint8Array => Buffer.from(textOf(record.entry, name), 'base64');
-
-/** Whether an anchor carries a statement. */
-export const hasStatement = ({ entry }: ChainedEntry): boolean => textOf(entry, 'AUXCRED_TPM_ATTEST') !== '';
-
 /**
  * Checks the statement that an anchor carries.
  * @returns a finding if it is not a statement about the record that it names; `unknown` for a key that was not given
  */
-export function attestationIn(run: Run, record: ChainedEntry, keys: AuditKeys): Attestation | Finding | 'unknown' {
-  const key = keys.tpm.get(textOf(record.entry, 'AUXCRED_TPM_KEY'));
+export function attestationIn(
+  run: Run,
+  record: ChainedEntry,
+  statement: StatementText,
+  keys: AuditKeys,
+): Attestation | Finding | 'unknown' {
+  const key = keys.tpm.get(statement.key);
   if (!key) return 'unknown';
-  const [attest, signature] = [bytesOf(record, 'AUXCRED_TPM_ATTEST'), bytesOf(record, 'AUXCRED_TPM_SIGNATURE')];
+  const [attest, signature] = [Buffer.from(statement.attest, 'base64'), Buffer.from(statement.signature, 'base64')];
   const count = checkedStatement({ attest, signature }, key);
-  const sequence = Number(textOf(record.entry, 'AUXCRED_TPM_SEQUENCE'));
+  const sequence = Number(statement.sequence);
   const about = run.record(sequence);
   const wrong = (what: string): Finding => ({
     kind: 'tpm',

@@ -1,11 +1,11 @@
 /** Checks a chain of audit records: against itself, the public keys, and on the machine also against what it knows. */
 import { hex } from '../bytes.ts';
-import { type ChainedEntry, type ListedRecords, textOf } from './entry.ts';
+import type { Anchor, ChainedEntry, ListedRecords } from './entry.ts';
 import { type Finding, missingText, recordsText, runText, type Verdict } from './finding.ts';
 import { type AuditKeys, isSigned } from './key.ts';
 import type { Position } from './record.ts';
-import { outcomeOf, type Run, runsOf, unwrittenBefore } from './run.ts';
-import { type Attestation, attestationIn, compareStatements, compareWithNow, hasStatement } from './statements.ts';
+import { type Run, runsOf } from './run.ts';
+import { type Attestation, attestationIn, compareStatements, compareWithNow } from './statements.ts';
 
 /** What the machine itself knows about the end of its chain. */
 export interface Present {
@@ -13,6 +13,8 @@ export interface Present {
   readonly state: Position | undefined;
   /** The TPM's counter. */
   readonly count: number | undefined;
+  /** Whether the records are only those from some time on, so that the last of all may be from before. */
+  readonly isPart?: boolean;
 }
 
 /** The most records that follow each other without a signature while the broker runs (`mostUnsigned` and some). */
@@ -30,7 +32,7 @@ export function verifyRecords(records: ListedRecords, keys: AuditKeys, present?:
   const statements = compareStatements(inOrder(links, anchors.attestations));
   const outside = outsideOf(records);
   const now = present ? atTheEnd(runs, anchors.attestations, present) : noNews;
-  const tail = tailOf(runs, links, vouched);
+  const tail = tailOf(links, vouched);
   const parts = [links, anchors, statements, outside, now, tail];
   const counts = runs.map(
     (run) => run.records.filter(({ sequence }) => sequence <= (vouched.get(run.id) ?? -1)).length,
@@ -52,7 +54,10 @@ interface News {
 
 const noNews: News = { findings: [], limits: [] };
 
-/** How runs follow each other. */
+/**
+ * How runs follow each other. Each names the one before it, so the order of the journal only decides if there are
+ * several beginnings or ends: after a clock was set back at a boot, it lists later runs first.
+ */
 class Links {
   readonly runs: readonly Run[];
   readonly findings: Finding[] = [];
@@ -64,34 +69,49 @@ class Links {
   constructor(runs: readonly Run[]) {
     this.runs = runs;
     this.#byId = new Map(runs.map((run) => [run.id, run]));
-    for (const [i, run] of runs.entries()) this.#link(run, i === 0);
+    const first = runs.find((run) => this.#before(run) === undefined);
+    for (const run of runs) this.#link(run, run === first);
   }
 
-  /** Each run after the one that it continues; that is not the order of the journal if the clock was set back. */
+  /** The run that none continues. If there are several, it is the one that the journal lists last. */
+  get last(): Run | undefined {
+    return this.runs.findLast((run) => this.next(run).length === 0);
+  }
+
+  /** Each run after the one that it continues; chains that do not continue each other as the journal lists them. */
   get inOrder(): readonly Run[] {
-    const depths = new Map<string, number>();
+    const listed = new Map(this.runs.map((run, i) => [run.id, i]));
+    const places = new Map<string, { readonly chain: number; readonly depth: number }>();
     for (const run of this.runs) {
       const path: Run[] = [];
       // Runs that follow each other in a circle must be forged; each counts once.
       const seen = new Set<string>();
       let at: Run | undefined = run;
-      while (at && !depths.has(at.id) && !seen.has(at.id)) {
+      while (at && !places.has(at.id) && !seen.has(at.id)) {
         seen.add(at.id);
         path.push(at);
-        at = at.previous && this.#byId.get(at.previous.run);
+        at = this.#before(at);
       }
-      let depth = at === undefined ? 0 : (depths.get(at.id) ?? 0);
-      for (const one of path.reverse()) depths.set(one.id, ++depth);
+      const known = at && places.get(at.id);
+      const chain = known?.chain ?? listed.get(path.at(-1)?.id ?? '') ?? 0;
+      let depth = known?.depth ?? 0;
+      for (const one of path.reverse()) places.set(one.id, { chain, depth: ++depth });
     }
-    return [...this.runs].sort((a, b) => (depths.get(a.id) ?? 0) - (depths.get(b.id) ?? 0));
+    const place = ({ id }: Run): { chain: number; depth: number } => places.get(id) ?? { chain: 0, depth: 0 };
+    return [...this.runs].sort((a, b) => place(a).chain - place(b).chain || place(a).depth - place(b).depth);
   }
 
   next(run: Run): readonly Run[] {
     return this.#next.get(run.id) ?? [];
   }
 
+  /** The run that a run continues; undefined if it is not here. */
+  #before({ previous }: Run): Run | undefined {
+    return previous && this.#byId.get(previous.run);
+  }
+
   #link(run: Run, isFirst: boolean): void {
-    const unwritten = run.records.reduce((sum, record) => sum + unwrittenBefore(record), 0);
+    const unwritten = run.records.reduce((sum, record) => sum + record.unwritten, 0);
     if (unwritten > 0)
       this.limits.push(`journald did not accept ${String(unwritten)} of the records of ${runText(run.id)}`);
     if (run.first > 0) {
@@ -99,12 +119,12 @@ class Links {
       return;
     }
     const { previous } = run;
-    const before = previous && this.#byId.get(previous.run);
+    const before = this.#before(run);
     if (!previous && !isFirst)
       this.#found(
         'begun-again',
         run,
-        `the chain begins again with ${runText(run.id)}: the broker's state was lost or removed`,
+        `the chain begins again with ${runText(run.id)}: the broker's state was lost, removed, or could not be kept`,
       );
     if (previous && !before) this.#begins(run, isFirst, `the start of ${runText(run.id)}`);
     if (!previous || !before) return;
@@ -164,8 +184,9 @@ class Anchors {
     const unknown = new Map<string, Finding>();
     for (const run of runs)
       for (const record of run.records) {
-        if (outcomeOf(record) !== 'anchored') continue;
-        const name = textOf(record.entry, 'AUXCRED_KEY');
+        const { anchor } = record;
+        if (!anchor) continue;
+        const name = anchor.key;
         const key = keys.chain.get(name);
         const place = `record ${String(record.sequence)} of ${runText(run.id)}`;
         const finding = { run: run.id, sequence: record.sequence };
@@ -177,18 +198,18 @@ class Anchors {
               `${place} is signed with a key that was not given (${/^[0-9a-f]{16}$/.test(name) ? name : 'no name'}): ` +
               "it is of another seed, or somebody else's",
           });
-        else if (!isSigned(record.hash, Buffer.from(textOf(record.entry, 'AUXCRED_SIGNATURE'), 'base64'), key))
+        else if (!isSigned(record.hash, Buffer.from(anchor.signature, 'base64'), key))
           this.findings.push({
             kind: 'bad-signature',
             ...finding,
             text: `the signature in ${place} does not fit: something before it was altered`,
           });
-        else this.#accept(run, record, keys);
+        else this.#accept(run, record, anchor, keys);
       }
     this.findings.push(...unknown.values());
     if (this.#unknownStatements > 0)
       this.limits.push(
-        `${String(this.#unknownStatements)} statements of a TPM were not checked, because its public key was not given`,
+        `statements of a TPM were not checked, because its public key was not given: ${String(this.#unknownStatements)}`,
       );
   }
 
@@ -197,10 +218,10 @@ class Anchors {
     return this.#signed.get(run.id) ?? -1;
   }
 
-  #accept(run: Run, record: ChainedEntry, keys: AuditKeys): void {
+  #accept(run: Run, record: ChainedEntry, { statement }: Anchor, keys: AuditKeys): void {
     this.#signed.set(run.id, record.sequence);
-    if (!hasStatement(record)) return;
-    const attestation = attestationIn(run, record, keys);
+    if (!statement) return;
+    const attestation = attestationIn(run, record, statement, keys);
     if (attestation === 'unknown') this.#unknownStatements++;
     else if ('kind' in attestation) this.findings.push(attestation);
     else this.attestations.push(attestation);
@@ -244,23 +265,22 @@ function outsideOf({ chained, unchained, damaged }: ListedRecords): News {
         'removed their place in it',
     });
   const limits =
-    before.length === 0
-      ? []
-      : [`${String(before.length)} records are from before the chain, and nothing vouches for them`];
+    before.length === 0 ? [] : [`nothing vouches for records from before the chain: ${String(before.length)}`];
   return { findings, limits };
 }
 
 /** Records that nobody vouches for: some at the end are normal. */
-function tailOf(runs: readonly Run[], links: Links, vouched: ReadonlyMap<string, number>): News {
+function tailOf(links: Links, vouched: ReadonlyMap<string, number>): News {
   const [findings, limits]: [Finding[], string[]] = [[], []];
-  for (const [i, run] of runs.entries()) {
+  const { last: newest } = links;
+  for (const run of links.runs) {
     const upTo = vouched.get(run.id) ?? -1;
     const tail = run.records.filter(({ sequence }) => sequence > upTo);
     const [first, last] = [tail[0], tail.at(-1)];
     if (!first || !last) continue;
-    const releases = tail.filter((record) => outcomeOf(record) === 'released').length;
+    const releases = tail.filter(({ outcome }) => outcome === 'released').length;
     const text = `no signature vouches for ${recordsText(first.sequence, last.sequence)} of ${runText(run.id)}`;
-    const isLast = i === runs.length - 1;
+    const isLast = run === newest;
     if (isLast && releases <= longestUnsigned) limits.push(`${text}, the end of the journal`);
     else if (!isLast && (upTo >= 0 || links.next(run).length > 0) && releases <= longestUnsigned)
       limits.push(`${text}: the broker was killed, or the power cut`);
@@ -270,10 +290,16 @@ function tailOf(runs: readonly Run[], links: Links, vouched: ReadonlyMap<string,
 }
 
 /** Compares the end of the journal with what the machine knows. */
-function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], { state, count }: Present): News {
-  const findings: Finding[] = [];
-  if (state) {
-    const run = runs.find(({ id }) => id === state.run);
+function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], present: Present): News {
+  const { state, count, isPart = false } = present;
+  const [findings, limits]: [Finding[], string[]] = [[], []];
+  const run = runs.find(({ id }) => id === state?.run);
+  if (state && !run && isPart)
+    limits.push(
+      `the last record that the broker wrote, ${String(state.sequence)} of ${runText(state.run)}, is not in this part ` +
+        'of the journal: it is from before, or was cut off',
+    );
+  else if (state) {
     const last = run?.last?.sequence ?? -1;
     const at = run?.record(state.sequence);
     if (last < state.sequence)
@@ -291,11 +317,11 @@ function atTheEnd(runs: readonly Run[], attestations: readonly Attestation[], { 
         text: `record ${String(state.sequence)} of ${runText(state.run)} is not the one that the broker wrote last`,
       });
   }
-  if (count === undefined) return { findings, limits: [] };
+  if (count === undefined) return { findings, limits };
   const latest = attestations.reduce<Attestation | undefined>(
     (best, one) => (best === undefined || one.count > best.count ? one : best),
     undefined,
   );
   const news = compareWithNow(latest, count);
-  return { findings: [...findings, ...news.findings], limits: news.limits };
+  return { findings: [...findings, ...news.findings], limits: [...limits, ...news.limits] };
 }

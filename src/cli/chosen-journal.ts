@@ -12,6 +12,8 @@ export interface ChosenJournal {
   readonly isOwn: boolean;
   /** Whether it reaches up to the last entry. */
   readonly isUpToNow: boolean;
+  /** Whether earlier entries may be left out. */
+  readonly isPart: boolean;
   /** Options for journalctl. */
   readonly selection: readonly string[];
   /** Matches of the broker's entries, and of those that root wrote for secrets with `delivery = "file"`. */
@@ -33,6 +35,7 @@ export function chosenJournal(options: Options): ChosenJournal {
   return {
     isOwn,
     isUpToNow: options.value('until') === undefined && options.value('boot') === undefined,
+    isPart: ['since', 'until', 'boot'].some((name) => options.value(name) !== undefined),
     selection: ['file', 'directory', 'root', 'since', 'until', 'boot'].flatMap(valued),
     broker: [
       '_SYSTEMD_UNIT=auxcred.service',

@@ -538,7 +538,7 @@ export const manual = {
     operands: ['secrets'],
     text: [
       "On a machine, the active value; on the operator's side, today's value. Prints the bytes alone, without a " +
-        'trailing newline.',
+        'trailing newline, and to a terminal only text.',
     ],
     options: [at, inGeneration, group, ...view],
     examples: [
@@ -698,13 +698,13 @@ export const manual = {
         'that is derived from the seed. If the seed is sealed to a TPM, the TPM signs it too, with a counter and its ' +
         "clock. --verify finds a record that was removed, altered, copied or moved, and says what it can't know.",
       "It can't find: records that are missing at the beginning, since journald drops old ones; a few seconds of " +
-        'records at the end, which no signature vouches for yet; a longer missing end, signatures included, in an ' +
+        'records at the end, which no signature vouches for yet; a longer end, signatures included, in an ' +
         'exported journal, or if the seed is not sealed to a TPM and the state in /var/lib/auxcred-audit was put back ' +
         'too; and what root does without the broker. Without a TPM, root has the seed and can sign other records. With ' +
-        "one, that shows in the TPM's statements, since none can be made for the past. After a power cut the last " +
-        'records may be missing, which looks the same as if somebody had removed them.',
+        "one, that shows in the TPM's statements, since none can be made for the past. A power cut may take the last " +
+        'records, which looks the same as if somebody had.',
       'Files that root writes for delivery = "file" are shown, but are not part of the chain.',
-      'An auditor elsewhere needs the journal, and the public keys that --key printed while the machine was trusted.',
+      'An auditor elsewhere needs the journal, and what --key printed while the machine was trusted.',
     ],
     options: [
       { name: 'since', value: 'TIME', help: 'only from then on; as journalctl takes it: yesterday, "2 hours ago"' },

@@ -14,8 +14,9 @@ import { openersOf } from '../machine/openers.ts';
 import { openPinnedSeeds } from '../seeds/open.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { readFileWithin, textIfPresent } from '../system/files.ts';
-import type { JournalEntry } from '../system/journal-entries.ts';
+import { type JournalEntry, journalReaders } from '../system/journal-entries.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
+import { printableJson } from '../system/printable.ts';
 import { templateOf } from '../system/unit-name.ts';
 import { colored, counted, print, printBytes, printJson, say } from '../terminal/say.ts';
 import { attestedCount, attestingKey } from '../tpm2/attested-counter.ts';
@@ -74,21 +75,58 @@ function rowOf(entry: JournalEntry): Row {
   };
 }
 
+/** Prints rows as they come: a journal may have a million. */
 async function list(options: Options, journal: ChosenJournal): Promise<number> {
-  const rows: Row[] = [];
-  const most = wholeNumber(options.value('n'));
-  const unit = options.value('unit');
+  const rows = lastOf(wantedRows(options, journal), wholeNumber(options.value('n')));
+  const count = await (options.flag('json') ? printJsonRows(rows) : printRows(rows));
+  if (count > 0) return 0;
+  say('nothing was released or refused');
+  // journalctl shows a user his own records, and says nothing of others.
+  if (journal.isOwn && process.getuid?.() !== 0) say(`hint: ${journalReaders}`);
+  return 0;
+}
+
+async function* wantedRows(options: Options, journal: ChosenJournal): AsyncGenerator<Row> {
+  const [unit, secret, refused] = [options.value('unit'), options.value('secret'), options.flag('refused')];
   for await (const entry of auditEntries(journal)) {
     const row = rowOf(entry);
-    if (options.flag('refused') && row.outcome !== 'refused') continue;
+    if (refused && row.outcome !== 'refused') continue;
     if (unit !== undefined && !isOf(unit, row.unit)) continue;
-    if (options.value('secret') !== undefined && secretOf(row) !== options.value('secret')) continue;
-    rows.push(row);
-    if (rows.length > most) rows.shift();
+    if (secret !== undefined && secretOf(row) !== secret) continue;
+    yield row;
   }
-  if (options.flag('json')) printJson(rows.map((row) => ({ ...row, at: row.at.toISOString(), secret: secretOf(row) })));
-  else printRows(rows);
-  return 0;
+}
+
+/** The last `most` rows. */
+async function* lastOf(rows: AsyncIterable<Row>, most: number): AsyncGenerator<Row> {
+  let last: Row[] = [];
+  for await (const row of rows)
+    if (most === Number.POSITIVE_INFINITY) yield row;
+    else if (last.push(row) >= 2 * most) last = last.slice(-most);
+  yield* last.slice(-most);
+}
+
+/** Prints a list, whole even if the journal ends with a failure. @returns how many rows */
+async function printJsonRows(rows: AsyncIterable<Row>): Promise<number> {
+  let count = 0;
+  let before: Row | undefined;
+  // A comma stands at the end of a line, so each row is printed when the next one is there.
+  const printRow = ({ at, ...row }: Row, comma: string): void => {
+    const text = printableJson({ at: at.toISOString(), ...row, secret: secretOf(row) });
+    print(`${text.replaceAll(/^/gm, '  ')}${comma}`);
+  };
+  try {
+    for await (const row of rows) {
+      if (before) printRow(before, ',');
+      else print('[');
+      before = row;
+      count++;
+    }
+  } finally {
+    if (before) printRow(before, '');
+    print(before ? ']' : '[]');
+  }
+  return count;
 }
 
 function wholeNumber(text: string | undefined): number {
@@ -104,7 +142,7 @@ const isOf = (wanted: string, units: string): boolean =>
     .some((unit) => [unit, templateOf(unit)].some((name) => name === wanted || name === `${wanted}.service`));
 
 /** The name of the secret: the last word of the realm. A template and a fixed secret have one too. */
-const secretOf = ({ realm }: Row): string => realm.split(' ').at(-1) ?? '';
+const secretOf = ({ realm }: Pick<Row, 'realm'>): string => realm.split(' ').at(-1) ?? '';
 
 /** The widths of the table and of its columns, in characters. */
 const [unitWidth, credentialWidth, secretWidth, width] = [26, 18, 31, 100];
@@ -114,7 +152,8 @@ const timeWidth = 19;
 const clipped = (text: string, most: number): string =>
   (text.length > most ? `${text.slice(0, most - 1)}…` : text).padEnd(most);
 
-function printRows(rows: readonly Row[]): void {
+/** @returns how many rows */
+async function printRows(rows: AsyncIterable<Row>): Promise<number> {
   const line = (when: string, ...cells: readonly [string, string, string]): string =>
     [
       when.padEnd(timeWidth),
@@ -122,9 +161,9 @@ function printRows(rows: readonly Row[]): void {
     ]
       .join('  ')
       .trimEnd();
-  if (rows.length === 0) say('nothing was released or refused');
-  else print(colored(line('WHEN', 'UNIT', 'CREDENTIAL', 'SECRET'), 'bold'));
-  for (const row of rows) {
+  let count = 0;
+  for await (const row of rows) {
+    if (count++ === 0) print(colored(line('WHEN', 'UNIT', 'CREDENTIAL', 'SECRET'), 'bold'));
     const [when, unit] = [localTime(row.at), row.unit || 'anyone who may read it'];
     if (row.outcome === 'refused') {
       print(colored(line(when, unit, row.credential, 'refused'), 'red'));
@@ -132,6 +171,7 @@ function printRows(rows: readonly Row[]): void {
       for (const part of wrapped(row.reason, width - indent.length)) print(`${indent}${part}`);
     } else print(line(when, unit, row.credential, versionText(row)));
   }
+  return count;
 }
 
 /**
@@ -177,9 +217,15 @@ async function verify(options: Options, journal: ChosenJournal): Promise<number>
     verdict = await check(options, journal, keys, own?.device);
   }
   if (verdict.records === 0 && verdict.findings.length === 0)
-    throw new Failure('not-found', 'there is no record of an audit chain in this journal', {
-      hint: 'the broker writes one with the next secret that it releases; only root and the group systemd-journal may read it',
-    });
+    throw new Failure(
+      'not-found',
+      `there is no record of an audit chain in this ${journal.isPart ? 'part of the ' : ''}journal`,
+      {
+        hint: journal.isPart
+          ? 'a longer time takes in more'
+          : `the broker writes one with the next secret that it releases; ${journalReaders}`,
+      },
+    );
   if (options.flag('json')) printJson({ version: 1, intact: verdict.findings.length === 0, ...verdict });
   else printVerdict(verdict);
   return verdict.findings.length === 0 ? 0 : exitStatus.unwell;
@@ -201,7 +247,7 @@ async function check(
   const paths = pathsUnder(options.value('root') ?? '/');
   const present = journal.isOwn && journal.isUpToNow ? await presentState(paths, device) : undefined;
   if (paths.root === '/' && journal.isOwn) spawnSync('journalctl', ['--sync'], { stdio: 'ignore' });
-  return verifyRecords(await brokerRecords(journal), keys, present);
+  return verifyRecords(await brokerRecords(journal), keys, present && { ...present, isPart: journal.isPart });
 }
 
 interface Device {

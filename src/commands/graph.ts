@@ -3,7 +3,15 @@ import { viewOf } from '../cli/chosen-manifest.ts';
 import { graphFormats } from '../cli/manual.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
-import { madeOf, receiverText, scopeOf, secretGraph } from '../graph/secret-graph.ts';
+import {
+  type GraphEdge,
+  type GraphNode,
+  madeOf,
+  receiverText,
+  type SecretGraph,
+  scopeOf,
+  secretGraph,
+} from '../graph/secret-graph.ts';
 import { svgOf } from '../graph/svg.ts';
 import { credentialsOf, kindOfContent, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { print, printBytes } from '../terminal/say.ts';
@@ -18,7 +26,8 @@ export function graph(argv: readonly string[]): number {
   const { host } = standpoint;
   const format = formatOf(options);
   if (format === 'svg') printBytes(utf8(svgOf(secretGraph(declarations, host), `Secrets of ${host}`)));
-  else for (const line of format === 'dot' ? dot(declarations, host) : tree(declarations, host)) print(line);
+  else
+    for (const line of format === 'dot' ? dot(secretGraph(declarations, host)) : tree(declarations, host)) print(line);
   return 0;
 }
 
@@ -50,51 +59,38 @@ function tree(declarations: readonly SecretDeclaration[], host: string): string[
         declaration && part === 'secret' ? madeOf(declaration, byName).map((item) => branch(item.name, item.part)) : [],
     };
   };
-  const units = [...new Set(declarations.flatMap(receiversOf))].sort();
-  return units.flatMap((unit) => {
-    const given = declarations
-      .filter((declaration) => receiversOf(declaration).includes(unit))
-      .flatMap((declaration) =>
-        credentialsOf(declaration).map(({ id, part }) => ({ name: declaration.name, id, part })),
-      );
-    return [
-      receiverText(unit),
-      ...drawTree(
-        given.map(({ name, id, part }) =>
-          branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),
-        ),
+  const given = new Map<string, { name: string; id: string; part: string }[]>();
+  for (const declaration of declarations)
+    for (const unit of new Set(receiversOf(declaration))) {
+      const list = given.get(unit) ?? [];
+      given.set(unit, list);
+      for (const { id, part } of credentialsOf(declaration)) list.push({ name: declaration.name, id, part });
+    }
+  const units = [...given].sort(([a], [b]) => (a < b ? -1 : 1));
+  return units.flatMap(([unit, credentials]) => [
+    receiverText(unit),
+    ...drawTree(
+      credentials.map(({ name, id, part }) =>
+        branch(name, part, id === (part === 'secret' ? name : `${name}.${part}`) ? '' : `${id} = `),
       ),
-    ];
-  });
+    ),
+  ]);
 }
 
-function dot(declarations: readonly SecretDeclaration[], host: string): string[] {
-  const byName = new Map(declarations.map((declaration) => [declaration.name, declaration]));
+/** For Graphviz. A quoted name is as in JSON there, for all that names of secrets and units may have. */
+function dot({ nodes, edges }: SecretGraph): string[] {
   const quoted = (text: string): string => JSON.stringify(text);
-  const node = (name: string): string => quoted(`secret ${name}`);
-  const labelled = (text: string | undefined): string => (text === undefined ? '' : ` [label=${quoted(text)}]`);
+  const shapes = { scope: 'plaintext', secret: 'ellipse', made: 'ellipse', unit: 'box' } as const;
+  const about = ({ name, detail }: GraphNode): string => quoted(detail === '' ? name : `${name}\n${detail}`);
+  const label = ({ from, as }: GraphEdge): string => {
+    const text = as.join(', ');
+    return text === '' || text === from.name ? '' : ` [label=${quoted(text)}]`;
+  };
   return [
     'digraph secrets {',
     '  rankdir=LR;',
-    ...[...new Set(declarations.flatMap((declaration) => declaration.units))]
-      .sort()
-      .map((unit) => `  ${quoted(unit)} [shape=box];`),
-    ...declarations.map(({ name, content }) => {
-      const label = quoted(`${name}\n${kindOfContent(content)}`);
-      return `  ${node(name)} [label=${label}, shape=ellipse];`;
-    }),
-    ...declarations.flatMap((declaration) => {
-      const scope = scopeOf(declaration.content, host);
-      const self = node(declaration.name);
-      const id = declaration.credential === declaration.name ? undefined : declaration.credential;
-      return [
-        ...(scope === undefined ? [] : [`  ${quoted(scope)} -> ${self};`]),
-        ...madeOf(declaration, byName).map(
-          ({ name, part }) => `  ${node(name)} -> ${self}${labelled(part === 'secret' ? undefined : part)};`,
-        ),
-        ...declaration.units.map((unit) => `  ${self} -> ${quoted(unit)}${labelled(id)};`),
-      ];
-    }),
+    ...nodes.map((node) => `  ${quoted(node.id)} [label=${about(node)}, shape=${shapes[node.kind]}];`),
+    ...edges.map((edge) => `  ${quoted(edge.from.id)} -> ${quoted(edge.to.id)}${label(edge)};`),
     '}',
   ];
 }

@@ -152,6 +152,27 @@ function sortedByMean(
     .map(({ place }) => place);
 }
 
+/** How many of the numbers below `size` were added that are above one: a binary indexed tree (Fenwick, 1994). */
+class Tally {
+  readonly #sums: Uint32Array;
+  #total = 0;
+
+  constructor(size: number) {
+    this.#sums = new Uint32Array(size + 1);
+  }
+
+  add(number: number): void {
+    this.#total++;
+    for (let i = number + 1; i < this.#sums.length; i += i & -i) this.#sums[i] = (this.#sums[i] ?? 0) + 1;
+  }
+
+  above(number: number): number {
+    let upTo = 0;
+    for (let i = number + 1; i > 0; i -= i & -i) upTo += this.#sums[i] ?? 0;
+    return this.#total - upTo;
+  }
+}
+
 /** The number of pairs of links that cross between neighbouring columns. */
 export function crossingsOf(
   columns: readonly (readonly Place[])[],
@@ -162,10 +183,10 @@ export function crossingsOf(
     const positions = positionsOf(columns[i + 1] ?? []);
     // Ends on the right, in the order of the left: each that is above an earlier one is a crossing.
     const ends = column.map((place) => (after.get(place) ?? []).flatMap((to) => positions.get(to) ?? []));
-    const seen: number[] = [];
+    const seen = new Tally(positions.size);
     for (const group of ends) {
-      for (const end of group) crossings += seen.filter((other) => other > end).length;
-      seen.push(...group);
+      for (const end of group) crossings += seen.above(end);
+      for (const end of group) seen.add(end);
     }
   }
   return crossings;

@@ -65,8 +65,14 @@ interface Column {
 
 /** The text of an SVG file. @param title - what is shown: `Secrets of web1` */
 export function svgOf(graph: SecretGraph, title: string): string {
-  const rowsOf = ({ id, kind }: GraphNode): readonly GraphEdge[] =>
-    kind === 'unit' || kind === 'made' ? graph.edges.filter(({ to }) => to.id === id) : [];
+  const rows = new Map<string, GraphEdge[]>();
+  for (const edge of graph.edges)
+    if (edge.to.kind === 'unit' || edge.to.kind === 'made') {
+      const list = rows.get(edge.to.id);
+      if (list) list.push(edge);
+      else rows.set(edge.to.id, [edge]);
+    }
+  const rowsOf = ({ id }: GraphNode): readonly GraphEdge[] => rows.get(id) ?? [];
   const heightOf = (node: GraphNode): number =>
     header + (rowsOf(node).length === 0 ? 0 : rowsOf(node).length * row + 6);
   const plan = layout(

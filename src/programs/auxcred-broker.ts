@@ -86,7 +86,11 @@ function givenHostSecret(environment: NodeJS.ProcessEnv): HostSecret {
 
 /** The audit chain, which the seed's key signs, and the TPM too if it opened the seed. */
 function auditingOf(given: Answers): Auditing {
-  const chain = new Chain(ChainState.open(pathsUnder('/').auditState), journal);
+  const state = ChainState.open(pathsUnder('/').auditState, (error) => {
+    const reason = messageOf(error);
+    journal({ MESSAGE: `the next run can't continue the audit chain where this one ends: ${reason}`, PRIORITY: '4' });
+  });
+  const chain = new Chain(state, journal);
   if ('closed' in given) return new Auditing(chain, undefined);
   const { scopes, tpm } = given.opened;
   let signer: Signer | undefined;

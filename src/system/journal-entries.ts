@@ -18,6 +18,9 @@ export interface JournalEntry {
 
 const options = ['--quiet', '--no-pager', '--all', '--output=json'] as const;
 
+/** Who sees the records of the system (systemd-journald.service(8)). */
+export const journalReaders = 'only root and the group systemd-journal may read the records of the system';
+
 /**
  * Entries that match, oldest first; none if there is no journal or this user may not read it. Any user can log any
  * field, `MESSAGE_ID` too. Only fields that begin with `_`, which journald adds itself, tell who wrote an entry
@@ -58,10 +61,8 @@ export async function* journalStream(...matches: readonly string[]): AsyncGenera
     if ((await ended) !== 0 && complaint !== '') throw new Error(complaint);
   } catch (error) {
     const reason = error instanceof Error ? error.message.trim() : String(error);
-    throw new Failure('system', `journalctl failed: ${printable(reason)}`, {
-      ...(/permission/.test(reason) ? { hint: 'run it as root' } : {}),
-      cause: error,
-    });
+    const hint = /permission/i.test(reason) ? { hint: journalReaders } : {};
+    throw new Failure('system', `journalctl failed: ${printable(reason)}`, { ...hint, cause: error });
   } finally {
     child.kill();
   }

@@ -14,21 +14,24 @@ let isUnwritten = false;
 /** The exit status of work that ended with `status`: another one if some of its output could not be written. */
 export const finalStatus = (status: number): number => (status === 0 && isUnwritten ? exitStatus.system : status);
 
-/** Prints requested output, one line. If it can't be written, the work goes on: {@link finalStatus}. */
+/** Prints requested output, one line: {@link printBytes}. */
 export function print(line: string): void {
+  printBytes(Buffer.from(`${line}\n`));
+}
+
+/**
+ * Prints requested output, byte for byte. If it can't be written, the work goes on: {@link finalStatus}. Node's own
+ * stream would load sockets and terminals for it.
+ */
+export function printBytes(bytes: Uint8Array): void {
   try {
-    printBytes(Buffer.from(`${line}\n`));
+    writeAll(1, bytes);
   } catch (error) {
     // The reader may have seen enough, as in `auxcred graph | head`.
     if (isUnwritten || (error instanceof Error && 'code' in error && error.code === 'EPIPE')) return;
     isUnwritten = true;
     say(`standard output can't be written: ${messageOf(error)}`);
   }
-}
-
-/** Prints requested output, byte for byte. Node's own stream would load sockets and terminals for it. */
-export function printBytes(bytes: Uint8Array): void {
-  writeAll(1, bytes);
 }
 
 /**
@@ -46,7 +49,7 @@ export function handOut(what: string, text: string): void {
   if (fstatSync(1).rdev === statSync('/dev/null').rdev) throw refused('standard output is closed or /dev/null');
   const bytes = Buffer.from(text);
   try {
-    printBytes(bytes);
+    writeAll(1, bytes);
     if (fstatSync(1).isFile()) fsyncSync(1);
   } catch (error) {
     throw refused(messageOf(error), error);

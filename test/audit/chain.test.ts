@@ -1,10 +1,15 @@
 /** Whatever is done to a journal's records, a check of the chain finds it, or says that it can't. */
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createPublicKey } from 'node:crypto';
+import { resolve } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
-import { auditKeys, keyText, parseKeys, privateKeyOf, signerWith } from '../../src/audit/key.ts';
-import { Failure } from '../../src/failure.ts';
+import { Chain } from '../../src/audit/chain.ts';
+import { ChainState } from '../../src/audit/chain-state.ts';
+import { auditKeys, privateKeyOf, signerWith } from '../../src/audit/key.ts';
+import type { Position } from '../../src/audit/record.ts';
+import { messageOf } from '../../src/failure.ts';
 import { type Fields, kindsOf, MemoryJournal, privateKey, release, signer, verify } from './journal.ts';
 
 const keys = auditKeys([createPublicKey(privateKey)], []);
@@ -161,7 +166,7 @@ describe('the audit chain', () => {
     assert.deepEqual(kindsOf(verify([...entries.slice(0, 3), madeUp, ...entries.slice(3)], keys)), ['unchained']);
     const earlier = verify([madeUp, ...entries], keys);
     assert.deepEqual(earlier.findings, []);
-    assert.match(earlier.limits.join('\n'), /1 records are from before the chain/);
+    assert.match(earlier.limits.join('\n'), /^nothing vouches for records from before the chain: 1$/m);
   });
 
   test('a run that somebody without the key made up is found', async () => {
@@ -191,6 +196,16 @@ describe('the audit chain', () => {
   });
 });
 
+/** What the broker keeps of the last of these records. */
+function stateIn(entries: readonly Fields[]): Position {
+  const last = entries.at(-1) ?? {};
+  return {
+    run: last['AUXCRED_RUN'] ?? '',
+    sequence: Number(last['AUXCRED_SEQUENCE']),
+    hash: Buffer.from(last['AUXCRED_HASH'] ?? '', 'hex'),
+  };
+}
+
 describe('the chain across trouble', () => {
   let journal: MemoryJournal;
 
@@ -216,6 +231,68 @@ describe('the chain across trouble', () => {
     });
     const verdict = verify(entries, keys);
     assert.deepEqual([verdict.findings, verdict.limits, verdict.vouched], [[], [], entries.length]);
+  });
+
+  /** Three runs that follow each other, and a fourth that nobody vouches for yet. */
+  const fourRuns = async (): Promise<MemoryJournal> =>
+    await written(async (target) => {
+      for (const isSigned of [true, true, true, false])
+        await target.run((chain) => {
+          chain.record(release('key'));
+          if (isSigned) chain.anchor(signer);
+        });
+    });
+  const lengths = [3, 3, 3, 2];
+  /** The entries with the runs in another order, as a journal lists them after the clock was set back at a boot. */
+  const listed = (entries: readonly Fields[], order: readonly number[]): Fields[] =>
+    order.flatMap((i) => {
+      const begin = lengths.slice(0, i).reduce((sum, length) => sum + length, 0);
+      return entries.slice(begin, begin + (lengths[i] ?? 0));
+    });
+
+  test('a clock that was set back between boots makes nothing wrong, wherever the runs are listed', async () => {
+    const { entries } = await fourRuns();
+    const { findings, limits } = verify(entries, keys);
+    assert.deepEqual([findings, limits.length], [[], 1]);
+    fc.assert(
+      fc.property(fc.shuffledSubarray([0, 1, 2, 3], { minLength: 4 }), (order) => {
+        const verdict = verify(listed(entries, order), keys);
+        assert.deepEqual([verdict.findings, verdict.limits], [[], limits], String(order));
+      }),
+    );
+  });
+
+  test('after that, what journald dropped by age is still told from what was removed', async () => {
+    const { entries } = await fourRuns();
+    const dropped = verify(listed(entries, [2, 3, 1]), keys);
+    assert.deepEqual(dropped.findings, []);
+    assert.match(dropped.limits.join('\n'), /^what came before the start of run [0-9a-f]{8} is not in this journal$/m);
+    for (const [order, kind] of [
+      [[0, 2, 3], 'missing'],
+      [[3, 0, 2], 'missing'],
+      [[2, 3, 0], 'begun-again'],
+    ] as const)
+      assert.ok(kindsOf(verify(listed(entries, order), keys)).includes(kind), String(order));
+  });
+
+  test('a part of the journal from some time on may lack the last record, and says so', async () => {
+    const { entries } = await written(async (target) => {
+      await target.run((chain) => {
+        for (const name of ['one', 'two', 'three']) chain.record(release(name));
+        chain.anchor(signer);
+      });
+    });
+    const part = { state: stateIn(entries), count: undefined, isPart: true };
+    const quiet = verify([], keys, part);
+    assert.deepEqual(quiet.findings, []);
+    assert.match(
+      quiet.limits.join(),
+      /the last record that the broker wrote, 4 of run [0-9a-f]{8}, is not in this part/,
+    );
+    assert.deepEqual(verify(entries.slice(3), keys, part).findings, []);
+    // It begins before the end, so the end would be in it.
+    assert.deepEqual(kindsOf(verify(entries.slice(2, 4), keys, part)), ['cut-off']);
+    assert.deepEqual(kindsOf(verify([], keys, { ...part, isPart: false })), ['cut-off']);
   });
 
   test('records that the journal does not take are counted, and nothing seems to be missing', async () => {
@@ -259,6 +336,42 @@ describe('the chain across trouble', () => {
     assert.deepEqual(verify(back.entries, keys).findings, []);
   });
 
+  test('a state that the disk does not take stops nothing, and is said once', async () => {
+    const said: string[] = [];
+    let records = 0;
+    const complain = (error: unknown): number => said.push(messageOf(error));
+    assert.equal(ChainState.open('/nowhere/chain', complain), undefined);
+    const state = ChainState.open('/dev/full', complain);
+    const chain = new Chain(state, () => ++records > 0);
+    for (const name of ['one', 'two']) chain.record(release(name));
+    state?.close();
+    assert.equal(records, 3);
+    assert.deepEqual(
+      said.map((text) => text.split(':')[0]),
+      ['ENOENT', 'ENOSPC'],
+    );
+  });
+
+  test('a long journal needs little memory', () => {
+    const module = (path: string): string => JSON.stringify(resolve(`build/src/${path}.js`));
+    const code = `
+      const { ListedRecords } = await import(${module('audit/entry')});
+      const { parseEntry } = await import(${module('system/journal-entries')});
+      const records = new ListedRecords();
+      const more = Object.fromEntries(Array.from({ length: 30 }, (_, i) => ['_FIELD_OF_JOURNALD_' + i, 'x'.repeat(30)]));
+      for (let i = 0; i < 30_000; i++)
+        records.add(parseEntry(JSON.stringify({
+          ...more, MESSAGE: 'released key to web.service', AUXCRED_OUTCOME: 'released', AUXCRED_UNIT: 'web.service',
+          AUXCRED_RUN: '0'.repeat(32), AUXCRED_SEQUENCE: String(i), AUXCRED_HASH: '0'.repeat(64),
+        })));
+      console.log(records.chained.length);`;
+    const heap = '--max-old-space-size=48';
+    const { stdout, signal } = spawnSync(process.execPath, [heap, '--input-type=module', '-e', code], {
+      encoding: 'utf8',
+    });
+    assert.deepEqual([stdout, signal], ['30000\n', null]);
+  });
+
   test('thousands of runs are no trouble', async () => {
     const { entries } = await written(async (target) => {
       for (let i = 0; i < 3000; i++)
@@ -269,25 +382,5 @@ describe('the chain across trouble', () => {
     });
     const verdict = verify(entries, keys);
     assert.deepEqual([verdict.findings, verdict.runs, verdict.vouched], [[], 3000, entries.length]);
-  });
-});
-
-describe('the public keys of a chain', () => {
-  test('are read as they are printed', () => {
-    const read = parseKeys(`# web1\n\n${keyText(keys)}`, 'keys');
-    assert.deepEqual([...read.chain.keys()], [signer.keyId]);
-  });
-
-  test('anything else is refused with its line', () => {
-    const refused = (text: string, message: RegExp): void => {
-      assert.throws(
-        () => parseKeys(text, 'keys'),
-        (error) => error instanceof Failure && error.code === 'malformed' && message.test(error.message),
-      );
-    };
-    refused('', /keys holds no public key/);
-    refused(`${keyText(keys)}auxcred-audit AAAA\n`, /keys, line 2,/);
-    refused(keyText(keys).replace('auxcred-audit', 'auxcred-audit-tpm'), /line 1/);
-    refused(`${keyText(keys).trim()} more\n`, /line 1/);
   });
 });

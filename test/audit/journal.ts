@@ -35,7 +35,9 @@ export class MemoryJournal {
 
   /** One run of the broker. */
   async run(work: (chain: Chain) => void | Promise<void>): Promise<void> {
-    const state = ChainState.open(this.statePath);
+    const state = ChainState.open(this.statePath, (error) => {
+      throw error;
+    });
     try {
       await work(new Chain(state, (fields) => this.take(fields)));
     } finally {

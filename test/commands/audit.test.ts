@@ -113,6 +113,15 @@ describe('auxcred audit', () => {
     assert.deepEqual(secrets('--since=2100-01-01'), []);
   });
 
+  test('prints JSON that is indented as everywhere, and an empty list if nothing is selected', () => {
+    const json = (...args: string[]): string => works(['audit', '--json', `--file=${file('whole')}`, ...args]).stdout;
+    for (const args of [[], ['-n', '1'], ['--unit=nobody']]) {
+      const text = json(...args);
+      assert.equal(text, `${JSON.stringify(JSON.parse(text), undefined, 2)}\n`);
+    }
+    assert.equal(json('--unit=nobody'), '[]\n');
+  });
+
   test('verifies with public keys alone, and says what it does not know', () => {
     const { stdout } = works(['audit', '--verify', `--file=${file('whole')}`, `--public-key=${join(folder, 'keys')}`]);
     assert.match(stdout, /^intact {3}6 records of 1 run of the broker; signatures vouch for 6$/m);

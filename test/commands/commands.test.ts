@@ -118,6 +118,34 @@ test('standard error that nobody reads, or that is full, stops nothing halfway',
 });
 
 describe('standard output', () => {
+  /** Commands whose whole output is one text, and one that prints line by line. */
+  const whole = [['graph', '--format=svg'], ['status', '--prometheus'], ['audit', '--key'], ['get', 'key'], ['graph']];
+  const redirected = (args: readonly string[], how: string): { status: string; stderr: string } => {
+    const script = `"$@" ${how}`;
+    const command = [process.execPath, 'dist/auxcred.cjs', ...args, `--root=${root}`];
+    const { stdout, stderr } = spawnSync('bash', ['-c', script, 'bash', ...command], { encoding: 'utf8' });
+    return { status: stdout.trim(), stderr };
+  };
+
+  test('that nobody reads any more is no failure, whatever is printed', () => {
+    here('seal', '--no-recovery');
+    here('apply');
+    for (const args of whole) {
+      const said = redirected(args, '| true; echo "${PIPESTATUS[0]}"');
+      assert.deepEqual(said, { status: '0', stderr: '' }, args.join(' '));
+    }
+  });
+
+  test('that is full is named as what is full, whatever is printed', () => {
+    here('seal', '--no-recovery');
+    here('apply');
+    for (const args of whole) {
+      const { status, stderr } = redirected(args, '> /dev/full; echo $?');
+      assert.equal(status, String(exitStatus.system), args.join(' '));
+      assert.match(stderr, /^auxcred: standard output can't be written: ENOSPC.*\n$/, args.join(' '));
+    }
+  });
+
   test('that is full is reported as a failure', () => {
     here('seal', '--no-recovery');
     const { status, stderr } = spawnSync(

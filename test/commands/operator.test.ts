@@ -302,9 +302,11 @@ describe('looking', () => {
     );
     const dot = works(on('web1', 'graph', '--format=dot'));
     assert.match(dot, /^digraph secrets \{/);
-    assert.match(dot, /"secret db-password" -> "secret web-env";/);
-    assert.match(dot, /"secret mesh" -> "secret web-env" \[label="public"\];/);
-    assert.match(dot, /"group\/db" -> "secret mesh";/);
+    assert.match(dot, /"secret db-password" \[label="db-password\\npassword, monthly", shape=ellipse\];/);
+    assert.match(dot, /"secret db-password" -> "made web-env";/);
+    assert.match(dot, /"secret mesh" -> "made web-env" \[label="mesh\.public"\];/);
+    assert.match(dot, /"scope group\/db" -> "secret mesh";/);
+    assert.match(dot, /"secret db-password" -> "unit web\.service" \[label="db-password, db-password\.previous"\];/);
   });
 
   test('plan shows what would change, and changes nothing', () => {
