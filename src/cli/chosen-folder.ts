@@ -157,8 +157,7 @@ export function keep(vault: Vault, message: string, ...files: readonly string[])
   const changed = sweepVault(vault.folder);
   if (!vault.git) return;
   const problem = commitVault(vault.folder, message, [...files, ...changed]);
-  if (problem !== undefined)
-    warn(`the change was made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
+  if (problem) warn(`the change was made, but ${problem.text}`, problem.hint);
 }
 
 /**
