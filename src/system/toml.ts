@@ -21,11 +21,17 @@ export function tomlIn(bytes: Uint8Array, file: string, hint: string): Json {
 export const notToml = ({ message }: TomlError): string =>
   `it is not TOML: ${message.split('\n')[0]?.replace(/^Invalid TOML document: /, '') ?? ''}`;
 
-/** Refuses other keys than these. @throws Failure `malformed` with the nearest one */
-export function allowKeys(table: Json, keys: readonly string[], file: string): void {
-  for (const [key] of table.entries())
+/**
+ * Refuses other keys than these.
+ * @param top - those of the top level, where TOML puts no key that stands below a table's heading
+ * @throws Failure `malformed` with the nearest one
+ */
+export function allowKeys(table: Json, keys: readonly string[], file: string, top: readonly string[] = []): void {
+  for (const [key, { place }] of table.entries())
     if (!keys.includes(key))
-      throw new Failure('malformed', `${file} has no key ${key} there`, {
-        hint: nearest(key, keys) ?? `it has ${keys.join(', ')}`,
+      throw new Failure('malformed', `${file} has no key ${place}`, {
+        hint: top.includes(key)
+          ? `${key} is no key of a table: move it above the first line that begins with [`
+          : (nearest(key, keys) ?? `it has ${keys.join(', ')}`),
       });
 }

@@ -130,18 +130,14 @@ export function readVault(folder: string): Vault {
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
   const top = tomlIn(bytes, settings, hint);
-  allowKeys(
-    top,
-    ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'],
-    settings,
-  );
+  allowKeys(top, ['host', 'group', 'vault', ...topKeys], settings);
   const everywhere = recipientsOf(top);
   const policyFile = (table: Json): string | undefined =>
     table.at('attestation').optional((item) => resolve(folder, fromHome(item.text())));
   const isRequired = (table: Json): boolean | undefined =>
     table.at('require-attestation').optional((item) => item.flag());
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
-    allowKeys(entry, hostKeys, settings);
+    allowKeys(entry, hostKeys, settings, topKeys);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
     return {
       name: checkedName(settings, name),
@@ -166,7 +162,7 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
     };
   });
   const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
-    allowKeys(entry, ['epoch'], settings);
+    allowKeys(entry, ['epoch'], settings, topKeys);
     return [checkedName(settings, name), epochOf(entry)];
   });
   return {
@@ -202,6 +198,7 @@ const recipientsOf = (table: Json): string[] =>
     }),
   ) ?? [];
 
+const topKeys = ['identity', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'];
 const hostKeys = [
   ...['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'],
   ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock', 'lock-after-unseal'],

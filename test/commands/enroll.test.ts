@@ -263,7 +263,7 @@ describe('vault.toml', () => {
     ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n', /tpm2-pcrs is not possible: PCR 11 changes during boot/],
     ['[host.web1]\nrecipients = ["ssh-ed25519 AAAA"]\n', /host\.web1\.recipients\[0\] is not an age recipient/],
     ['recipients = "age1x"\n[host.web1]\n', /recipients is not a list/],
-    ['[host.web1]\nwith_key = "tpm2"\n', /has no key with_key there/],
+    ['[host.web1]\nwith_key = "tpm2"\n', /has no key host\.web1\.with_key\n/],
   ] as const)
     test(`with ${JSON.stringify(text)} is refused`, () => {
       settings(text);

@@ -376,7 +376,11 @@ test('a new epoch of the group gives its hosts new secrets, and says so', () => 
 test('a vault.toml with a mistake names it', () => {
   mkdirSync(at('bad'));
   for (const [text, message] of [
-    ['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: did you mean groups\?\n$/],
+    [
+      '[host.a]\n[group.b]\nssh = ["ssh"]\n',
+      /has no key group\.b\.ssh\nauxcred: hint: ssh is no key of a table: move it above the first line that begins with \[\n$/,
+    ],
+    ['[host.a]\ngruops = []\n', /has no key host\.a\.gruops\nauxcred: hint: did you mean groups\?\n$/],
     ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/],
     ['[host\n', /vault\.toml:1: it is not TOML: /],
     ['[host.a]\n[host.a]\n', /vault\.toml:2: it is not TOML: trying to redefine /],
