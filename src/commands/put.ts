@@ -1,5 +1,6 @@
 import { timingSafeEqual } from 'node:crypto';
-import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { commit } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';

@@ -10,7 +10,7 @@ import { nameText } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
-import { conflictText, unmergedIn } from '../vault/git.ts';
+import { unmergedIn, unmergedText } from '../vault/git.ts';
 import { sealCommand } from '../vault/over-ssh.ts';
 import { type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { isManifestName, type Offer } from './protocol.ts';
@@ -67,7 +67,7 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
 function refuseUnmerged({ folder }: Vault, scopes: readonly Scope[]): void {
   const conflicts = unmergedIn(folder, ...scopes.map((scope) => `fixed/${scopeName(scope)}`));
   if (conflicts.length > 0)
-    throw new Failure('refused', conflictText(conflicts), {
+    throw new Failure('refused', unmergedText(conflicts), {
       hint: `in ${folder}: git checkout --ours FILE, or --theirs, then git add FILE; git status says how to go on`,
     });
 }

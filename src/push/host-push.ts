@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { type Known, requireAttested } from '../attestation/verdict.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
-import { Failure, messageOf } from '../failure.ts';
+import { Failure, type FailureCode, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { splitName } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
@@ -15,7 +15,7 @@ import { sealForTransit } from '../seeds/seal.ts';
 import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
-import { enrollCommand } from '../vault/over-ssh.ts';
+import { enrollCommand, resealCommand } from '../vault/over-ssh.ts';
 import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 import { type Ask, attestedBy, knownOf } from './attestation.ts';
 import { converse, type Shipment } from './conversation.ts';
@@ -93,7 +93,7 @@ export async function pushTo(
         return shipment;
       },
     );
-    if (failure) throw failure;
+    if (failure) throw push.withWayOut(failure);
     if (!options.dryRun) enrolled = push.remember();
     if (!push.hasWork) return outcome('nothing to do', units);
     if (atNextBoot === true) sayLocked(host.name, options.dryRun);
@@ -125,6 +125,9 @@ function sayFailure(host: string, error: unknown): Failure {
   if (failure.hint !== undefined) tell(host, `hint: ${failure.hint}`);
   return failure;
 }
+
+/** The TPM is another one, or the host booted something else than its seeds are sealed to. */
+const closedByTpm: readonly FailureCode[] = ['no-tpm', 'other-tpm', 'pcr-mismatch'];
 
 /** The operator's side of one conversation: what the host is answered. */
 class HostPush {
@@ -200,6 +203,17 @@ class HostPush {
     writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offered, tpm: undefined });
     say(`${name} is enrolled by its ssh host key, as ssh found it; ${enrollCommand(this.#host)} adds its TPM`);
     return true;
+  }
+
+  /** The host's failure. If its TPM does not open its seeds, the hint is for the operator, who has them. */
+  withWayOut(failure: Failure): Failure {
+    if (!closedByTpm.includes(failure.code)) return failure;
+    const { name, withKey } = this.#host;
+    const reseal =
+      withKey === 'host'
+        ? resealCommand(this.#host)
+        : `${enrollCommand(this.#host, '--replace')}, then auxcred push --reseal ${name}`;
+    return new Failure(failure.code, failure.message, { hint: `find out why; then ${reseal}`, cause: failure });
   }
 
   /** @throws Failure `refused` if the machine that answers is not the enrolled one */

@@ -97,7 +97,7 @@ export function unmergedIn(folder: string, ...below: readonly string[]): string[
 
 const mostNamed = 3;
 /** Names the files in which a merge left a conflict. */
-export const conflictText = (paths: readonly string[]): string =>
+export const unmergedText = (paths: readonly string[]): string =>
   `a merge left conflicts in ${paths.slice(0, mostNamed).join(', ')}` +
   (paths.length > mostNamed ? ` and ${String(paths.length - mostNamed)} more` : '');
 
@@ -110,7 +110,7 @@ export function commitVault(folder: string, message: string, files: readonly str
   const conflicts = unmergedIn(folder);
   // To add a file would settle its conflict in favour of what happens to lie there.
   if (conflicts.length > 0)
-    return { text: `git did not commit it: ${conflictText(conflicts)}`, hint: commandIn(folder, 'status') };
+    return { text: `git did not commit it: ${unmergedText(conflicts)}`, hint: commandIn(folder, 'status') };
   const paths = files.filter(
     (path) => existsSync(join(folder, path)) || git(folder, 'ls-files', '--error-unmatch', '--', path).status === 0,
   );

@@ -14,6 +14,10 @@ function overSsh(target: string, command: string): string {
 export const enrollCommand = ({ name, target }: Pick<VaultHost, 'name' | 'target'>, ...options: string[]): string =>
   `${overSsh(target, 'enroll')} | auxcred enroll ${[name, ...options].join(' ')} --from=-`;
 
+/** Seals a host's seeds again as they were sealed, to what it is now. */
+export const resealCommand = ({ name, target }: Pick<VaultHost, 'name' | 'target'>): string =>
+  `auxcred scopes ${name} | ${overSsh(target, 'reseal --scopes=-')}`;
+
 /** Sends a host its seeds again. Has the key and the PCRs of vault.toml, and no other option of sealing. */
 export function sealCommand(
   { name, target, withKey, pcrs }: Pick<VaultHost, 'name' | 'target' | 'withKey' | 'pcrs'>,
