@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { type Known, requireAttested } from '../attestation/verdict.ts';
 import { keyId, scopeParts, scopeSeed } from '../derive/tree.ts';
-import { Failure, type FailureCode, messageOf } from '../failure.ts';
+import { Failure, messageOf } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { splitName } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
@@ -15,8 +15,8 @@ import { sealForTransit } from '../seeds/seal.ts';
 import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
-import { enrollCommand, resealCommand } from '../vault/over-ssh.ts';
-import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
+import { enrollCommand, withWayOut } from '../vault/over-ssh.ts';
+import { scopesOf, tableHeading, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 import { type Ask, attestedBy, knownOf } from './attestation.ts';
 import { converse, type Shipment } from './conversation.ts';
 import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from './difference.ts';
@@ -93,7 +93,7 @@ export async function pushTo(
         return shipment;
       },
     );
-    if (failure) throw push.withWayOut(failure);
+    if (failure) throw withWayOut(failure, host);
     if (!options.dryRun) enrolled = push.remember();
     if (!push.hasWork) return outcome('nothing to do', units);
     if (atNextBoot === true) sayLocked(host.name, options.dryRun);
@@ -125,9 +125,6 @@ function sayFailure(host: string, error: unknown): Failure {
   if (failure.hint !== undefined) tell(host, `hint: ${failure.hint}`);
   return failure;
 }
-
-/** The TPM is another one, or the host booted something else than its seeds are sealed to. */
-const closedByTpm: readonly FailureCode[] = ['no-tpm', 'other-tpm', 'pcr-mismatch'];
 
 /** The operator's side of one conversation: what the host is answered. */
 class HostPush {
@@ -179,7 +176,7 @@ class HostPush {
         `the seeds of ${this.#host.name} are sealed to its ssh host key, which no TPM vouches for`,
         {
           hint:
-            `with-key = "tpm2" of [host.${this.#host.name}] in vault.toml, or ` +
+            `with-key = "tpm2" of ${tableHeading('host', this.#host.name)} in vault.toml, or ` +
             (this.#options.requireAttestation
               ? 'push to it without --require-attestation'
               : 'require-attestation = false there'),
@@ -200,20 +197,19 @@ class HostPush {
   remember(): boolean {
     const { name } = this.#host;
     if (this.#enrolled || !this.#offered) return false;
-    writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offered, tpm: undefined });
+    try {
+      writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offered, tpm: undefined });
+    } catch (error) {
+      const failure = systemFailure(error) ?? error;
+      if (!(failure instanceof Failure)) throw error;
+      const { code, message, hint } = failure;
+      throw new Failure(code, `it has everything now, but is not enrolled here: ${message}`, {
+        ...(hint !== undefined && { hint }),
+        cause: error,
+      });
+    }
     say(`${name} is enrolled by its ssh host key, as ssh found it; ${enrollCommand(this.#host)} adds its TPM`);
     return true;
-  }
-
-  /** The host's failure. If its TPM does not open its seeds, the hint is for the operator, who has them. */
-  withWayOut(failure: Failure): Failure {
-    if (!closedByTpm.includes(failure.code)) return failure;
-    const { name, withKey } = this.#host;
-    const reseal =
-      withKey === 'host'
-        ? resealCommand(this.#host)
-        : `${enrollCommand(this.#host, '--replace')}, then auxcred push --reseal ${name}`;
-    return new Failure(failure.code, failure.message, { hint: `find out why; then ${reseal}`, cause: failure });
   }
 
   /** @throws Failure `refused` if the machine that answers is not the enrolled one */
@@ -294,7 +290,9 @@ class HostPush {
         throw new Failure(
           'not-found',
           `${name} has a manifest that a push brought (${listed(removeManifest)}), and there is no folder ${sought}`,
-          { hint: `manifest = ["DIR"] of [host.${name}] in vault.toml; push --replace takes it away from the host` },
+          {
+            hint: `manifest = ["DIR"] of ${tableHeading('host', name)} in vault.toml; push --replace takes it away from the host`,
+          },
         );
       tell(name, `there is no manifest for it in ${sought}, so none is sent`);
     }

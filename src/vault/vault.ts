@@ -13,7 +13,8 @@ import { absolutePathIn, type RemoteKeySource, recipientPattern, remoteKeySource
 import { type Scope, scopeName } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Json } from '../system/json.ts';
-import { allowKeys, tomlIn } from '../system/toml.ts';
+import { allowKeys } from '../system/known-keys.ts';
+import { tomlIn } from '../system/toml.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { readSigningKey } from '../tpm2/signing-key.ts';
 import { commandOf, fromHome, type OtherVaultSettings, readOtherVaults } from './settings.ts';
@@ -249,20 +250,29 @@ function asMalformed<T>(item: Json, work: () => T): T {
   }
 }
 
+const nameHint = 'lower-case letters, digits and . _ @ + -';
+
 function checkedName(settings: string, name: string): string {
   if (!scopeNamePattern.test(name))
     throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, {
-      hint: 'lower-case letters, digits and . _ @ + -',
+      hint: nameHint,
     });
   return name;
 }
+
+/** The heading of a table in vault.toml, as it is typed: `[host.web1]`, `[host."web1.example.org"]`. */
+export const tableHeading = (kind: ScopeKind, name: string): string =>
+  `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+
+const madeKnown = (name: string, where: string): string =>
+  scopeNamePattern.test(name) ? `${where} in vault.toml makes it known` : nameHint;
 
 /** A host of the vault. @throws Failure `not-found` for an unknown host: a misspelt name would get its own secrets */
 export function hostOf(vault: Vault, name: string): VaultHost {
   const host = vault.hosts.get(name);
   if (!host)
     throw new Failure('not-found', `the vault at ${vault.folder} knows no host ${name}`, {
-      hint: `[host.${name}] in vault.toml makes it known`,
+      hint: madeKnown(name, tableHeading('host', name)),
     });
   return host;
 }
@@ -276,7 +286,7 @@ export function epochOfScope(vault: Vault, scope: string): number {
     ([...vault.hosts.values()].some(({ groups }) => groups.includes(name)) ? 1 : undefined);
   if (known === undefined)
     throw new Failure('not-found', `the vault at ${vault.folder} knows no group ${name}`, {
-      hint: `a host with groups = ["${name}"], or [group.${name}], in vault.toml makes it known`,
+      hint: madeKnown(name, `groups = ["${name}"] of a host, or ${tableHeading('group', name)},`),
     });
   return known;
 }

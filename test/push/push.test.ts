@@ -4,7 +4,19 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
-import { at, auxcred, operator, pushed, put, store, useOperator, vaultToml, works } from './operator.ts';
+import {
+  alsoHost,
+  at,
+  auxcred,
+  operator,
+  pushed,
+  put,
+  store,
+  useOperator,
+  vaultToml,
+  withSettings,
+  works,
+} from './operator.ts';
 
 useOperator();
 
@@ -233,6 +245,9 @@ describe('push', () => {
         ['web1', 'nothing to do'],
       ],
     );
+    withSettings(alsoHost('"web1@rack2"'), () => {
+      assert.equal(pushed('web1@rack2', '--dry-run').rows[0]?.host, 'web1@rack2');
+    });
     for (const [operands, code] of [
       [[], 'usage'],
       [['--all', 'web1'], 'usage'],
