@@ -320,6 +320,7 @@ class HostPush {
       seeds: seeds && {
         length: seeds.length,
         keepSealing: !this.#host.withKeyIsChosen,
+        keepRecipients: !this.#host.recipientsAreChosen,
         device: this.#host.withKey === 'host' ? undefined : this.#enrolled?.tpm?.device,
         replaces: difference.replaces,
       },

@@ -43,6 +43,8 @@ export interface VaultHost {
   readonly locksAfterUnseal: boolean;
   /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
+  /** Whether vault.toml names recipients, even none. Otherwise, a host that is sealed already keeps its own. */
+  readonly recipientsAreChosen: boolean;
   /** The file that says what an attested host may have booted. */
   readonly attestation: string;
   /** Whether a push sends it nothing unless it is attested. */
@@ -140,6 +142,7 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
     allowKeys(entry, hostKeys, settings, topKeys);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
+    const own = recipientsOf(entry);
     return {
       name: checkedName(settings, name),
       epoch: epochOf(entry),
@@ -157,7 +160,8 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
       })),
       pcrlock: entry.at('tpm2-pcrlock').optional((item) => absolutePathIn(withTpm(item, withKey))),
       locksAfterUnseal: entry.at('lock-after-unseal').optional((item) => withTpm(item, withKey).flag()) ?? false,
-      recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
+      recipients: [...new Set([...(everywhere ?? []), ...(own ?? [])])],
+      recipientsAreChosen: (own ?? everywhere) !== undefined,
       attestation: policyFile(entry) ?? policyFile(top) ?? vaultFiles(folder).attestation,
       requireAttestation: isRequired(entry) ?? isRequired(top) ?? false,
     };
@@ -191,13 +195,13 @@ function targetIn(item: Json): string {
 /** A destination of ssh: `web1`, `root@web1.example.org`, `ssh://root@web1:2222`. */
 export const targetPattern = /^[A-Za-z0-9_[][A-Za-z0-9._@:%+/[\]-]*$/;
 
-const recipientsOf = (table: Json): string[] =>
+const recipientsOf = (table: Json): string[] | undefined =>
   table.at('recipients').optional((item) =>
     item.list().map((entry) => {
       if (!recipientPattern.test(entry.text())) throw entry.unexpected('an age recipient');
       return entry.text();
     }),
-  ) ?? [];
+  );
 
 const topKeys = ['identity', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'];
 const hostKeys = [

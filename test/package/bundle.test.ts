@@ -97,7 +97,7 @@ describe('the executables', () => {
       [80, 'stage'],
       [337, 'names', `--root=${root}`],
       [339, 'get', 'key', `--root=${root}`],
-      [389, 'provision', `--root=${root}`],
+      [390, 'provision', `--root=${root}`],
     ] as const) {
       const bytes = loadedFiles(...args).reduce((sum, path) => sum + statSync(path).size, 0);
       assert.ok(bytes < kibibytes * 1024, `auxcred ${args[0]} loads ${String(bytes)} bytes`);

@@ -143,7 +143,25 @@ describe('push', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     works(['reseal', `--root=${at('web2')}`, `--add-recipient=${recipient}`]);
     assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
-    assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status, 0);
+    const opens = (): boolean =>
+      spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status === 0;
+    assert.ok(opens());
+    // A recipient that vault.toml named once, and then does no longer, is told, and goes if it says so.
+    const resealed = (recipients: string): string =>
+      withSettings(
+        (text) => text.replace('[host.web2]\n', `[host.web2]\n${recipients}`),
+        () => pushed('web2', '--reseal').stderr,
+      );
+    assert.doesNotMatch(resealed(`recipients = ["${recipient}"]\n`), /stay open to/);
+    assert.match(
+      resealed(''),
+      new RegExp(
+        `web2: the seeds stay open to ${recipient} too, which vault\\.toml does not name\\n.*hint: recipients = \\[\\] in`,
+      ),
+    );
+    assert.ok(opens());
+    assert.doesNotMatch(resealed('recipients = []\n'), /stay open to/);
+    assert.ok(!opens());
   });
 
   test('a host whose seeds do not open is sealed as vault.toml says, once it does', () => {

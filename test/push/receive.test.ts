@@ -102,7 +102,7 @@ describe('receive', () => {
     );
   const announce = (seeds: Uint8Array): Request => ({
     ...nothing,
-    seeds: { length: seeds.length, keepSealing: false, device: undefined, replaces: new Map() },
+    seeds: { length: seeds.length, keepSealing: false, keepRecipients: true, device: undefined, replaces: new Map() },
   });
 
   test('accepts only the seeds that it is pinned to', async () => {
