@@ -1,6 +1,6 @@
 /** Commands to type, in the hints about a host of the vault. */
 import { Failure, type FailureCode } from '../failure.ts';
-import type { VaultHost } from './vault.ts';
+import { tableHeading, type VaultHost } from './vault.ts';
 
 /** Quotes for a shell: a destination contains no quotes, but may contain brackets. */
 export const quotedTarget = (target: string): string => (/[[\]]/.test(target) ? `'${target}'` : target);
@@ -22,6 +22,13 @@ const closedByTpm: readonly FailureCode[] = ['no-tpm', 'other-tpm', 'pcr-mismatc
 export function withWayOut(failure: Failure, host: Pick<VaultHost, 'name' | 'target' | 'withKey'>): Failure {
   if (!closedByTpm.includes(failure.code)) return failure;
   const { name, target, withKey } = host;
+  if (failure.code === 'no-tpm')
+    return new Failure('no-tpm', failure.message, {
+      hint:
+        `find out why; if it has none any more: with-key = "host" of ${tableHeading('host', name)} in vault.toml, ` +
+        `then auxcred push --reseal ${name}`,
+      cause: failure,
+    });
   const reseal =
     withKey === 'host'
       ? `auxcred scopes ${name} | ${overSsh(target, 'reseal --scopes=-')}`

@@ -241,6 +241,20 @@ test('a host whose seeds do not open is not said to lack nothing', async () => {
     enroll(other, '--replace');
     assert.equal(pushed('tpm2', '--reseal').rows[0]?.result, 'done');
     assert.equal(pushed('tpm2').rows[0]?.result, 'nothing to do');
+
+    plugIn({ device: 'device:/nonexistent' });
+    const without = pushed('tpm2').rows[0]?.failure;
+    assert.deepEqual(
+      [without?.code, without?.hint],
+      [
+        'no-tpm',
+        'find out why; if it has none any more: with-key = "host" of [host.tpm2] in vault.toml, ' +
+          'then auxcred push --reseal tpm2',
+      ],
+    );
+    writeFileSync(at('vault/vault.toml'), `${settings.replace('near-ssh', 'tpm-ssh')}[host.tpm2]\nwith-key = "host"\n`);
+    assert.equal(pushed('tpm2', '--reseal').rows[0]?.result, 'done');
+    assert.equal(pushed('tpm2').rows[0]?.result, 'nothing to do');
   } finally {
     writeFileSync(at('vault/vault.toml'), settings);
     await tpm.stop();
