@@ -250,6 +250,10 @@ function unreached(
     return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, {
       hint: 'target = "root@NAME" in vault.toml, or install sudo there',
     });
+  if (status === 1 && /^: sudo: |\bsudoers\b/.test(lastOf(said)))
+    return new Failure('system', `the login on ${host} is not root's, and may not run auxcred as root${lastOf(said)}`, {
+      hint: 'NOPASSWD: /usr/bin/auxcred receive for it in /etc/sudoers.d there, or target = "root@NAME" in vault.toml',
+    });
   if (status === 127)
     return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });
   const code = failureCodes.find((candidate) => exitStatus[candidate] === status) ?? 'system';

@@ -205,6 +205,15 @@ describe('push', () => {
       settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo sudo: not found >&2; exit 127"]'),
     );
     assert.equal(pushed('web1').rows[0]?.failure?.message, "the login on web1 is not root's, and there is no sudo");
+    for (const said of ['sudo: a password is required', 'web is not in the sudoers file.']) {
+      writeFileSync(
+        at('vault/vault.toml'),
+        settings.replace(/ssh = .*/, `ssh = ["sh", "-c", "echo ${said} >&2; exit 1"]`),
+      );
+      const refused = pushed('web1').rows[0]?.failure;
+      assert.equal(refused?.message, `the login on web1 is not root's, and may not run auxcred as root: ${said}`);
+      assert.match(refused.hint ?? '', /^NOPASSWD: \/usr\/bin\/auxcred receive for it in \/etc\/sudoers\.d there, or /);
+    }
     writeFileSync(
       at('vault/vault.toml'),
       settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo banner >&2; echo no route >&2; exit 255"]'),
