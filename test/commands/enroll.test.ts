@@ -155,7 +155,12 @@ describe('in the vault', () => {
       'refused',
       /that enrollment is for web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
     );
-    works(operator(works(on('web1', device(), '--name=web2')).stdout, 'web2', '--from=-'));
+    const sameKey = /warning: web2 has the same ssh host key as web1: what is sealed to one opens on the other\n/;
+    const copied = works(on('web1', device(), '--name=web2')).stdout;
+    assert.doesNotMatch(works(operator(copied, 'web2', '--from=-')).stderr, /same ssh host key/);
+    works(operator(said, 'web1', '--from=-'));
+    assert.match(works(operator(copied, 'web2', '--from=-')).stderr, sameKey);
+    rmSync(at('vault/enrolled/web1.json'));
     fails(operator(said, 'web3', '--from=-'), 'not-found', /knows no host web3/);
     fails(
       operator('root@web1: permission denied', 'web1', '--from=-'),
