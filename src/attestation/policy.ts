@@ -5,7 +5,8 @@ import { dirname, resolve } from 'node:path';
 import { Failure } from '../failure.ts';
 import { readFileWithin } from '../system/files.ts';
 import type { Json } from '../system/json.ts';
-import { allowKeys, tomlIn } from '../system/toml.ts';
+import { allowKeys } from '../system/known-keys.ts';
+import { tomlIn } from '../system/toml.ts';
 import { readSigningKey, type SigningKey } from '../tpm2/signing-key.ts';
 import { certificatesIn } from './ek-certificate.ts';
 

@@ -42,6 +42,8 @@ export const chosenTimeout = (options: Options): number =>
 export function destinationOf(vault: Vault, operand: string): Destination {
   const byTarget = [...vault.hosts.values()].find(({ target }) => target === operand);
   if (byTarget) return { host: byTarget, target: operand };
+  const byName = vault.hosts.get(operand);
+  if (byName) return { host: byName, target: byName.target };
   const user = operand.slice(0, operand.lastIndexOf('@') + 1);
   const host = hostOf(vault, operand.slice(user.length));
   if (user !== '' && !targetPattern.test(operand)) throw new Failure('usage', `${operand} is not a destination of ssh`);

@@ -12,8 +12,6 @@ import { refuseForeign } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { isTerminal } from '../system/terminals.ts';
 import { askYes } from '../terminal/prompt.ts';
-import { warn } from '../terminal/say.ts';
-import { commitVault, sweepVault } from '../vault/git.ts';
 import { epochOfScope, readVault, type Vault, vaultFiles, vaultFolder } from '../vault/vault.ts';
 import { isVault, withFleetSeed } from './chosen-manifest.ts';
 import type { Options } from './options.ts';
@@ -141,24 +139,6 @@ function formerIds(
     seed.fill(0);
     return [id, epoch - 1 - i];
   });
-}
-
-/**
- * Finishes a change of the fixed folder: sweeps it, and commits it with the named files if the vault keeps its history
- * in git.
- */
-export function commit({ folder, vault }: Place, message: string, ...files: readonly string[]): void {
-  folder.sweep();
-  if (vault) keep(vault, message, 'fixed', ...files);
-}
-
-/** Sweeps the vault, and commits the named files and folders if it keeps its history in git. */
-export function keep(vault: Vault, message: string, ...files: readonly string[]): void {
-  const changed = sweepVault(vault.folder);
-  if (!vault.git) return;
-  const problem = commitVault(vault.folder, message, [...files, ...changed]);
-  if (problem !== undefined)
-    warn(`the change was made, but git did not commit it: ${problem}`, `git -C ${vault.folder} status`);
 }
 
 /**

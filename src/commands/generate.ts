@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
-import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { commit } from '../cli/kept-changes.ts';
 import { sayNext } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { type KindName, kindNames } from '../derive/kind.ts';

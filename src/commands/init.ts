@@ -55,8 +55,7 @@ export async function init(argv: readonly string[]): Promise<number> {
     replaceFile(files.seed, sealed, { mode: 0o600 });
     if (!existsSync(files.settings)) replaceFile(files.settings, utf8(settingsTemplate), { mode: 0o600 });
     const problem = options.flag('git') ? startRepository(folder) : undefined;
-    if (problem !== undefined)
-      warn(`the vault was created, but git did not commit it: ${problem}`, `git -C ${folder} status`);
+    if (problem) warn(`the vault was created, but ${problem.text}`, problem.hint);
     say(`the vault is at ${folder}; key id of the fleet seed ${Buffer.from(keyId(seed)).toString('hex')}`);
     if (!options.flag('print-words') && !options.flag('from-words'))
       say(

@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
-import { commit, type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { type OpenPlace, type Place, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { otherVault } from '../cli/chosen-vault.ts';
+import { commit } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { largestValue } from '../fixed/file.ts';

@@ -1,7 +1,7 @@
 import { lstatSync, rmSync } from 'node:fs';
 import { chosenTimeout, destinationOf } from '../cli/chosen-destination.ts';
-import { keep } from '../cli/chosen-folder.ts';
 import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { keep } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { type Destination, pushTo } from '../push/host-push.ts';

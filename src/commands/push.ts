@@ -1,6 +1,6 @@
 import { chosenTimeout, destinationOf, wholeNumber } from '../cli/chosen-destination.ts';
-import { keep } from '../cli/chosen-folder.ts';
 import { withFleetSeed } from '../cli/chosen-manifest.ts';
+import { keep } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { exitStatus, Failure } from '../failure.ts';
 import { type Destination, type Outcome, type PushOptions, pushTo } from '../push/host-push.ts';

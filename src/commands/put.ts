@@ -1,5 +1,6 @@
 import { askTwice } from '../cli/asked-twice.ts';
-import { commit, mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { mayWrite, nameIn, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { commit } from '../cli/kept-changes.ts';
 import { sayNext } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';

@@ -35,7 +35,11 @@ export async function receive(argv: readonly string[]): Promise<number> {
     if (!line) return 0;
     const result = await resultOf(async () => {
       const request = parseRequest(line);
-      if (request === undefined) return { units: [], failure: undefined };
+      if (request === undefined) {
+        const { proveOpening } = await import('../machine/opening.ts');
+        await proveOpening(root, options.value('tpm2-device'));
+        return { units: [], failure: undefined };
+      }
       const arrived = await arriving(incoming, request);
       // Loaded only here: with nothing to do there is no need to wait for the age library.
       const { received } = await import('../machine/receiving.ts');

@@ -1,5 +1,6 @@
-import { commit, type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
+import { type OpenPlace, placeOf, withSeeds } from '../cli/chosen-folder.ts';
 import { failureLine } from '../cli/failure-line.ts';
+import { commit } from '../cli/kept-changes.ts';
 import { Options } from '../cli/options.ts';
 import { keyId } from '../derive/tree.ts';
 import { exitStatus, Failure } from '../failure.ts';

@@ -1,4 +1,5 @@
-import { belowIn, commit, nameIn, placeOf } from '../cli/chosen-folder.ts';
+import { belowIn, nameIn, placeOf } from '../cli/chosen-folder.ts';
+import { commit } from '../cli/kept-changes.ts';
 import { warnOfLost } from '../cli/next-step.ts';
 import { Options } from '../cli/options.ts';
 import { Failure } from '../failure.ts';

@@ -10,6 +10,7 @@ import { begun, finished, type Judged, judge, writeFiles } from '../push/arrival
 import { checkSeeds, type OwnSeeds, ownSealing, ownSeeds } from '../push/own-seeds.ts';
 import type { Arrived, Request, Result } from '../push/protocol.ts';
 import { type Pushed, readPushed, writeBegun, writePushed } from '../push/pushed.ts';
+import { listed } from '../push/refusals.ts';
 import { type OpenedSeeds, openPinnedSeeds, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { type Pins, pinsIn, pinsOf, samePins } from '../seeds/pins.ts';
@@ -17,6 +18,7 @@ import { type Scope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { say } from '../terminal/say.ts';
 import { applyToUnits } from './applying.ts';
 import { openersOf } from './openers.ts';
 import { provisionWith, sayHeld } from './provisioning.ts';
@@ -227,9 +229,8 @@ async function sentSeeds(
     const keeps = seeds?.keepSealing === true && existsSync(paths.seeds);
     const recorded = isLocked && snapshot ? { ...snapshot, srk: undefined } : undefined;
     const stays = keeps ? (recorded ?? ownSealing(own, payload.scopes)) : undefined;
-    const { recovery } = payload.sealing;
     const sealing = stays
-      ? { ...stays.sealing, recovery: recovery.length > 0 ? recovery : stays.sealing.recovery }
+      ? { ...stays.sealing, recovery: recoveryOf(payload, stays, seeds?.keepRecipients === true) }
       : payload.sealing;
     if (isLocked && sealing.lock !== undefined) refuseUnknownToBroker(pins, payload.scopes);
     const counter = 1 + Math.max(snapshot?.counter ?? 0, stays?.counter ?? 0);
@@ -247,6 +248,19 @@ async function sentSeeds(
     wipeScopes(payload.scopes);
     throw error;
   }
+}
+
+/** The recovery recipients of seeds that keep their sealing. Says which ones the operator did not name. */
+function recoveryOf(
+  { sealing: { recovery } }: Pick<Payload, 'sealing'>,
+  stays: Pick<Payload, 'sealing'>,
+  keeps: boolean,
+): readonly string[] {
+  const own = stays.sealing.recovery;
+  if (recovery.length > 0 || !keeps || own.length === 0) return recovery;
+  say(`the seeds stay open to ${listed(own)} too, which vault.toml does not name`);
+  say('hint: recipients = [] in vault.toml, then auxcred push --reseal, shuts them out');
+  return own;
 }
 
 /**

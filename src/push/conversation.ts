@@ -252,6 +252,10 @@ function unreached(
     return new Failure('system', `the login on ${host} is not root's, and there is no sudo`, {
       hint: 'target = "root@NAME" in vault.toml, or install sudo there',
     });
+  if (status === 1 && /^: sudo: |\bsudoers\b/.test(lastOf(said)))
+    return new Failure('system', `the login on ${host} is not root's, and may not run auxcred as root${lastOf(said)}`, {
+      hint: 'NOPASSWD: /usr/bin/auxcred receive for it in /etc/sudoers.d there, or target = "root@NAME" in vault.toml',
+    });
   if (status === 127)
     return new Failure('system', `auxcred is not installed on ${host}`, { hint: 'install it there first' });
   const code = failureCodes.find((candidate) => exitStatus[candidate] === status) ?? 'system';
@@ -263,19 +267,37 @@ function unreached(
   );
 }
 
-/** The failure for an ssh host key that is not in known_hosts: a reinstalled host, or another machine. */
+/**
+ * The failure for an ssh host key that is not in known_hosts: of a reinstalled host, of another machine, or of one
+ * through which ssh connects.
+ */
 function strangeKey(host: string, target: string, said: readonly string[]): Failure | undefined {
   if (!said.some((line) => line.startsWith('Host key verification failed'))) return undefined;
+  const once = `ssh ${quotedTarget(target)} once, and compare the fingerprint with what its console shows`;
   const enroll = enrollCommand({ name: host, target }, '--replace');
   const changed = said.some((line) => line.includes('REMOTE HOST IDENTIFICATION HAS CHANGED'));
+  const remove = `ssh-keygen -R ${quotedTarget(changedName(said) ?? knownAs(target))}`;
+  if (said.some(isProxyEnd))
+    return changed
+      ? new Failure('system', `the ssh host key of a machine on the way to ${host} changed (reinstalled?)`, {
+          hint: `if you know that it was: ${remove}; then ${once}`,
+        })
+      : new Failure('system', `the ssh host key of a machine on the way to ${host} is not known here`, { hint: once });
   if (!changed)
-    return new Failure('system', `the ssh host key of ${host} is not known here`, {
-      hint: `ssh ${quotedTarget(target)} once, and compare the fingerprint with what its console shows; then ${enroll}`,
-    });
+    return new Failure('system', `the ssh host key of ${host} is not known here`, { hint: `${once}; then ${enroll}` });
   return new Failure('system', `the ssh host key of ${host} changed (reinstalled?)`, {
-    hint: `if you know that it was: ssh-keygen -R ${quotedTarget(knownAs(target))}; ${enroll}`,
+    hint: `if you know that it was: ${remove}; ${enroll}`,
   });
 }
+
+/** What ssh says once the ssh to a machine of `ProxyJump` or `ProxyCommand` has ended. */
+const isProxyEnd = (line: string): boolean => line === 'Connection closed by UNKNOWN port 65535';
+
+/** The name in known_hosts for which ssh found another key: `HostName`, `Port` and `HostKeyAlias` set it too. */
+const changedName = (said: readonly string[]): string | undefined =>
+  said
+    .map((line) => /^Host key for (\[?[\w.:%-]+(?:\]:\d+)?) has changed /.exec(line)?.[1])
+    .find((name) => name !== undefined);
 
 /** A destination's name in known_hosts: `web1`, or `[web1]:2222` for a port, which only `ssh://` can name. */
 function knownAs(target: string): string {

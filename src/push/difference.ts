@@ -10,6 +10,7 @@ import { type FixedName, nameText } from '../fixed/name.ts';
 import { filesIn } from '../manifest/folder.ts';
 import { type Pin, pinsOf } from '../seeds/pins.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
+import { unmergedIn, unmergedText } from '../vault/git.ts';
 import { sealCommand } from '../vault/over-ssh.ts';
 import { type Vault, type VaultHost, vaultFiles } from '../vault/vault.ts';
 import { isManifestName, type Offer } from './protocol.ts';
@@ -40,10 +41,11 @@ export interface Supplies {
 
 /**
  * A host's fixed files, those of its groups, and its manifest.
- * @throws Failure `malformed` for a fixed file of an earlier epoch, `usage` for a manifest file whose name can't be
- * sent
+ * @throws Failure `malformed` for a fixed file of an earlier epoch, `refused` for one in which a merge left a conflict,
+ * `usage` for a manifest file whose name can't be sent
  */
 export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope[], withManifest: boolean): Supplies {
+  refuseUnmerged(vault, scopes);
   const folder = new FixedFolder(vaultFiles(vault.folder).fixed);
   const fixed = scopes.flatMap((scope) => {
     const id = keyId(scope.seed);
@@ -60,6 +62,15 @@ export function suppliesOf(vault: Vault, host: VaultHost, scopes: readonly Scope
     });
   });
   return { scopes, fixed: new Map(fixed), manifest: withManifest ? manifestSupplies(host) : undefined };
+}
+
+/** Git leaves one of the two files there, which would settle the conflict on the host. @throws Failure `refused` */
+function refuseUnmerged({ folder }: Vault, scopes: readonly Scope[]): void {
+  const conflicts = unmergedIn(folder, ...scopes.map((scope) => `fixed/${scopeName(scope)}`));
+  if (conflicts.length > 0)
+    throw new Failure('refused', unmergedText(conflicts), {
+      hint: `in ${folder}: git checkout --ours FILE, or --theirs, then git add FILE; git status says how to go on`,
+    });
 }
 
 /** The effective files of the host's folders; a file hides those of the same name in folders of lower precedence. */

@@ -15,8 +15,8 @@ import { sealForTransit } from '../seeds/seal.ts';
 import { printable } from '../system/printable.ts';
 import { say, systemFailure } from '../terminal/say.ts';
 import { readEnrolled, writeEnrolled } from '../vault/enrolled.ts';
-import { enrollCommand } from '../vault/over-ssh.ts';
-import { scopesOf, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
+import { enrollCommand, withWayOut } from '../vault/over-ssh.ts';
+import { scopesOf, tableHeading, type Vault, type VaultHost, vaultFiles, wantedSealing } from '../vault/vault.ts';
 import { type Ask, attestedBy, knownOf } from './attestation.ts';
 import { converse, nothingToDo, type Shipment } from './conversation.ts';
 import { type Difference, differenceOf, isNothing, type Supplies, suppliesOf, unsentManifest } from './difference.ts';
@@ -93,7 +93,7 @@ export async function pushTo(
         return shipment;
       },
     );
-    if (failure) throw failure;
+    if (failure) throw withWayOut(failure, host);
     if (!options.dryRun) enrolled = push.remember();
     if (!push.hasWork) return outcome('nothing to do', units);
     if (atNextBoot === true) sayLocked(host.name, options.dryRun);
@@ -177,7 +177,7 @@ class HostPush {
         `the seeds of ${this.#host.name} are sealed to its ssh host key, which no TPM vouches for`,
         {
           hint:
-            `with-key = "tpm2" of [host.${this.#host.name}] in vault.toml, or ` +
+            `with-key = "tpm2" of ${tableHeading('host', this.#host.name)} in vault.toml, or ` +
             (this.#options.requireAttestation
               ? 'push to it without --require-attestation'
               : 'require-attestation = false there'),
@@ -198,7 +198,17 @@ class HostPush {
   remember(): boolean {
     const { name } = this.#host;
     if (this.#enrolled || !this.#offeredKey) return false;
-    writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offeredKey, tpm: undefined });
+    try {
+      writeEnrolled(this.#vault, name, { host: name, sshHostKey: this.#offeredKey, tpm: undefined });
+    } catch (error) {
+      const failure = systemFailure(error) ?? error;
+      if (!(failure instanceof Failure)) throw error;
+      const { code, message, hint } = failure;
+      throw new Failure(code, `it has everything now, but is not enrolled here: ${message}`, {
+        ...(hint !== undefined && { hint }),
+        cause: error,
+      });
+    }
     say(`${name} is enrolled by its ssh host key, as ssh found it; ${enrollCommand(this.#host)} adds its TPM`);
     return true;
   }
@@ -281,7 +291,9 @@ class HostPush {
         throw new Failure(
           'not-found',
           `${name} has a manifest that a push brought (${listed(removeManifest)}), and there is no folder ${sought}`,
-          { hint: `manifest = ["DIR"] of [host.${name}] in vault.toml; push --replace takes it away from the host` },
+          {
+            hint: `manifest = ["DIR"] of ${tableHeading('host', name)} in vault.toml; push --replace takes it away from the host`,
+          },
         );
       tell(name, `there is no manifest for it in ${sought}, so none is sent`);
     }
@@ -309,6 +321,7 @@ class HostPush {
       seeds: seeds && {
         length: seeds.length,
         keepSealing: !this.#host.withKeyIsChosen,
+        keepRecipients: !this.#host.recipientsAreChosen,
         device: this.#host.withKey === 'host' ? undefined : this.#enrolled?.tpm?.device,
         replaces: difference.replaces,
       },

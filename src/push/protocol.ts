@@ -72,6 +72,8 @@ export interface AnnouncedSeeds {
   readonly length: number;
   /** Whether the target keeps its present sealing, whatever the age file says. */
   readonly keepSealing: boolean;
+  /** Whether a target that keeps its sealing also keeps its recovery recipients if the age file names none. */
+  readonly keepRecipients: boolean;
   /** The TPM that the age file is sealed to, as the host is enrolled with it; undefined for the default one. */
   readonly device: string | undefined;
   /** Key ids (16 bytes) by scope of the operator's own earlier seeds, which it intends to replace. */
@@ -233,6 +235,8 @@ export function parseRequest(bytes: Uint8Array): Request | undefined {
     seeds: json.at('seeds').optional((seeds) => ({
       length: seeds.at('length').whole(1, largestSeeds),
       keepSealing: seeds.at('keepSealing').flag(),
+      // An earlier version does not say it.
+      keepRecipients: seeds.at('keepRecipients').optional((item) => item.flag()) ?? true,
       device: seeds.at('device').optional(deviceIn),
       replaces: new Map(
         seeds

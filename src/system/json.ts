@@ -104,12 +104,15 @@ export class Json {
   }
 
   unexpected(wanted: string): Failure {
+    return new Failure('malformed', `${this.#file}: ${this.place || 'the top level'} is not ${wanted}`, {
+      hint: this.#hint,
+    });
+  }
+
+  /** Where it is: `host.web1`; nothing for the top level. */
+  get place(): string {
     // The keys are untrusted input.
-    return new Failure(
-      'malformed',
-      `${this.#file}: ${printable(this.#place, 300) || 'the top level'} is not ${wanted}`,
-      { hint: this.#hint },
-    );
+    return printable(this.#place, 300);
   }
 
   #record(): Record<string, unknown> {

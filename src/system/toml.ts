@@ -1,7 +1,6 @@
 /** TOML that people write: parsed strictly, with failures that name the line or the key. */
 import { parse, TomlError } from 'smol-toml';
 import { Failure } from '../failure.ts';
-import { nearest } from '../nearest.ts';
 import { Json } from './json.ts';
 import { refuseMergeConflict } from './merge-conflict.ts';
 
@@ -25,13 +24,4 @@ export const notToml = ({ message }: TomlError): string =>
 export function quotesFor(line: string): string | undefined {
   const [, key, value = ''] = /^\s*([\w-]+)\s*=\s*([\w.@/+:-]+)\s*(#|$)/.exec(line) ?? [];
   return key && `${key} = ${/^(true|false)$/i.test(value) ? value.toLowerCase() : `"${value}"`}`;
-}
-
-/** Refuses other keys than these. @throws Failure `malformed` with the nearest one */
-export function allowKeys(table: Json, keys: readonly string[], file: string): void {
-  for (const [key] of table.entries())
-    if (!keys.includes(key))
-      throw new Failure('malformed', `${file} has no key ${key} there`, {
-        hint: nearest(key, keys) ?? `it has ${keys.join(', ')}`,
-      });
 }

@@ -5,7 +5,7 @@ import { pathsUnder } from './paths.ts';
 import { commandLine } from './shell.ts';
 
 /** Programs and libraries that messages name. */
-type Missing = 'auxcred' | 'node' | 'libtss2' | 'libcrypt' | 'age' | 'ssh';
+type Missing = 'auxcred' | 'node' | 'libtss2' | 'libcrypt' | 'age' | 'ssh' | 'git';
 
 /** The ways out that differ by system. Each is a command, as it is typed. */
 export interface WaysOut {
@@ -28,6 +28,7 @@ const packages: Readonly<Record<Missing, string>> = {
   libcrypt: 'apt install libcrypt1',
   age: 'apt install age',
   ssh: 'apt install openssh-client',
+  git: 'apt install git',
 };
 
 const readOnlyDisk = (mount: string): string =>

@@ -3,6 +3,7 @@ import { Failure } from '../failure.ts';
 import { type Enrolled, type Enrollment, encodeEnrolled, parseEnrolled } from '../seeds/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { refuseMergeConflict } from '../system/merge-conflict.ts';
+import { warn } from '../terminal/say.ts';
 import { type Vault, vaultFiles } from './vault.ts';
 
 const enrolledFile = ({ folder }: Vault, host: string): string => join(vaultFiles(folder).enrolled, `${host}.json`);
@@ -20,9 +21,29 @@ export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
   return enrolled;
 }
 
-/** Writes a host's enrollment, dated now. */
+/**
+ * Writes a host's enrollment, dated now. Warns of other hosts with its ssh host key, as copies of one image have: what
+ * is sealed to one of them opens on the others.
+ */
 export function writeEnrolled(vault: Vault, host: string, machine: Enrollment): void {
   const file = enrolledFile(vault, host);
   ensureFolder(dirname(file), { mode: 0o700 });
   replaceFile(file, encodeEnrolled({ since: `${new Date().toISOString().slice(0, 19)}Z`, machine }), { mode: 0o600 });
+  const twins = [...vault.hosts.keys()].filter((name) => name !== host && hasHostKey(vault, name, machine.sshHostKey));
+  if (twins.length > 0)
+    warn(
+      `${host} has the same ssh host key as ${twins.join(', ')}: what is sealed to one opens on the other`,
+      `rm /etc/ssh/ssh_host_* && ssh-keygen -A on ${host}, then enroll it again with --replace, and push --reseal`,
+    );
+}
+
+function hasHostKey(vault: Vault, host: string, key: Uint8Array | undefined): boolean {
+  try {
+    const other = readEnrolled(vault, host)?.machine.sshHostKey;
+    return key !== undefined && other !== undefined && Buffer.compare(key, other) === 0;
+  } catch (error) {
+    // The next command for that host says what is wrong with its enrollment.
+    if (error instanceof Failure) return false;
+    throw error;
+  }
 }

@@ -1,5 +1,6 @@
 /** Commands to type, in the hints about a host of the vault. */
-import type { VaultHost } from './vault.ts';
+import { Failure, type FailureCode } from '../failure.ts';
+import { tableHeading, type VaultHost } from './vault.ts';
 
 /** Quotes for a shell: a destination contains no quotes, but may contain brackets. */
 export const quotedTarget = (target: string): string => (/[[\]]/.test(target) ? `'${target}'` : target);
@@ -13,6 +14,27 @@ function overSsh(target: string, command: string): string {
 /** Enrolls a host. */
 export const enrollCommand = ({ name, target }: Pick<VaultHost, 'name' | 'target'>, ...options: string[]): string =>
   `${overSsh(target, 'enroll')} | auxcred enroll ${[name, ...options].join(' ')} --from=-`;
+
+/** The TPM is another one, or the host booted something else than its seeds are sealed to. */
+const closedByTpm: readonly FailureCode[] = ['no-tpm', 'other-tpm', 'pcr-mismatch'];
+
+/** A host's failure. If its TPM does not open its seeds, the hint is for the operator, who has them. */
+export function withWayOut(failure: Failure, host: Pick<VaultHost, 'name' | 'target' | 'withKey'>): Failure {
+  if (!closedByTpm.includes(failure.code)) return failure;
+  const { name, target, withKey } = host;
+  if (failure.code === 'no-tpm')
+    return new Failure('no-tpm', failure.message, {
+      hint:
+        `find out why; if it has none any more: with-key = "host" of ${tableHeading('host', name)} in vault.toml, ` +
+        `then auxcred push --reseal ${name}`,
+      cause: failure,
+    });
+  const reseal =
+    withKey === 'host'
+      ? `auxcred scopes ${name} | ${overSsh(target, 'reseal --scopes=-')}`
+      : `${enrollCommand(host, '--replace')}, then auxcred push --reseal ${name}`;
+  return new Failure(failure.code, failure.message, { hint: `find out why; then ${reseal}`, cause: failure });
+}
 
 /** Sends a host its seeds again. Has the key and the PCRs of vault.toml, and no other option of sealing. */
 export function sealCommand(

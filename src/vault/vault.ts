@@ -13,7 +13,8 @@ import { absolutePathIn, type RemoteKeySource, recipientPattern, remoteKeySource
 import { type Scope, scopeName } from '../seeds/scope.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Json } from '../system/json.ts';
-import { allowKeys, tomlIn } from '../system/toml.ts';
+import { allowKeys } from '../system/known-keys.ts';
+import { tomlIn } from '../system/toml.ts';
 import { parsePcrs, pcrAdvice } from '../tpm2/pcr.ts';
 import { readSigningKey } from '../tpm2/signing-key.ts';
 import { commandOf, fromHome, type OtherVaultSettings, readOtherVaults } from './settings.ts';
@@ -42,6 +43,8 @@ export interface VaultHost {
   readonly locksAfterUnseal: boolean;
   /** Age recipients that can open its seeds without it, including those for all hosts. */
   readonly recipients: readonly string[];
+  /** Whether vault.toml names recipients, even none. Otherwise, a host that is sealed already keeps its own. */
+  readonly recipientsAreChosen: boolean;
   /** The file that says what an attested host may have booted. */
   readonly attestation: string;
   /** Whether a push sends it nothing unless it is attested. */
@@ -130,19 +133,16 @@ export function readVault(folder: string): Vault {
 export function vaultOf(folder: string, bytes: Uint8Array): Vault {
   const { settings } = vaultFiles(folder);
   const top = tomlIn(bytes, settings, hint);
-  allowKeys(
-    top,
-    ['host', 'group', 'identity', 'vault', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'],
-    settings,
-  );
+  allowKeys(top, ['host', 'group', 'vault', ...topKeys], settings);
   const everywhere = recipientsOf(top);
   const policyFile = (table: Json): string | undefined =>
     table.at('attestation').optional((item) => resolve(folder, fromHome(item.text())));
   const isRequired = (table: Json): boolean | undefined =>
     table.at('require-attestation').optional((item) => item.flag());
   const hosts = tables(top, 'host').map(([name, entry]): VaultHost => {
-    allowKeys(entry, hostKeys, settings);
+    allowKeys(entry, hostKeys, settings, topKeys);
     const withKey = entry.at('with-key').optional((item) => item.oneOf(remoteKeySources)) ?? 'host';
+    const own = recipientsOf(entry);
     return {
       name: checkedName(settings, name),
       epoch: epochOf(entry),
@@ -160,13 +160,14 @@ export function vaultOf(folder: string, bytes: Uint8Array): Vault {
       })),
       pcrlock: entry.at('tpm2-pcrlock').optional((item) => absolutePathIn(withTpm(item, withKey))),
       locksAfterUnseal: entry.at('lock-after-unseal').optional((item) => withTpm(item, withKey).flag()) ?? false,
-      recipients: [...new Set([...everywhere, ...recipientsOf(entry)])],
+      recipients: [...new Set([...(everywhere ?? []), ...(own ?? [])])],
+      recipientsAreChosen: (own ?? everywhere) !== undefined,
       attestation: policyFile(entry) ?? policyFile(top) ?? vaultFiles(folder).attestation,
       requireAttestation: isRequired(entry) ?? isRequired(top) ?? false,
     };
   });
   const groupEpochs = tables(top, 'group').map(([name, entry]): [string, number] => {
-    allowKeys(entry, ['epoch'], settings);
+    allowKeys(entry, ['epoch'], settings, topKeys);
     return [checkedName(settings, name), epochOf(entry)];
   });
   return {
@@ -194,14 +195,15 @@ function targetIn(item: Json): string {
 /** A destination of ssh: `web1`, `root@web1.example.org`, `ssh://root@web1:2222`. */
 export const targetPattern = /^[A-Za-z0-9_[][A-Za-z0-9._@:%+/[\]-]*$/;
 
-const recipientsOf = (table: Json): string[] =>
+const recipientsOf = (table: Json): string[] | undefined =>
   table.at('recipients').optional((item) =>
     item.list().map((entry) => {
       if (!recipientPattern.test(entry.text())) throw entry.unexpected('an age recipient');
       return entry.text();
     }),
-  ) ?? [];
+  );
 
+const topKeys = ['identity', 'git', 'recipients', 'ssh', 'attestation', 'require-attestation'];
 const hostKeys = [
   ...['epoch', 'groups', 'manifest', 'with-key', 'tpm2-pcrs', 'recipients', 'target'],
   ...['tpm2-public-key', 'tpm2-public-key-pcrs', 'tpm2-pcrlock', 'lock-after-unseal'],
@@ -252,20 +254,29 @@ function asMalformed<T>(item: Json, work: () => T): T {
   }
 }
 
+const nameHint = 'lower-case letters, digits and . _ @ + -';
+
 function checkedName(settings: string, name: string): string {
   if (!scopeNamePattern.test(name))
     throw new Failure('malformed', `${settings}: ${JSON.stringify(name)} is not a name`, {
-      hint: 'lower-case letters, digits and . _ @ + -',
+      hint: nameHint,
     });
   return name;
 }
+
+/** The heading of a table in vault.toml, as it is typed: `[host.web1]`, `[host."web1.example.org"]`. */
+export const tableHeading = (kind: ScopeKind, name: string): string =>
+  `[${kind}.${/^[\w-]+$/.test(name) ? name : JSON.stringify(name)}]`;
+
+const madeKnown = (name: string, where: string): string =>
+  scopeNamePattern.test(name) ? `${where} in vault.toml makes it known` : nameHint;
 
 /** A host of the vault. @throws Failure `not-found` for an unknown host: a misspelt name would get its own secrets */
 export function hostOf(vault: Vault, name: string): VaultHost {
   const host = vault.hosts.get(name);
   if (!host)
     throw new Failure('not-found', `the vault at ${vault.folder} knows no host ${name}`, {
-      hint: `[host.${name}] in vault.toml makes it known`,
+      hint: madeKnown(name, tableHeading('host', name)),
     });
   return host;
 }
@@ -279,7 +290,7 @@ export function epochOfScope(vault: Vault, scope: string): number {
     ([...vault.hosts.values()].some(({ groups }) => groups.includes(name)) ? 1 : undefined);
   if (known === undefined)
     throw new Failure('not-found', `the vault at ${vault.folder} knows no group ${name}`, {
-      hint: `a host with groups = ["${name}"], or [group.${name}], in vault.toml makes it known`,
+      hint: madeKnown(name, `groups = ["${name}"] of a host, or ${tableHeading('group', name)},`),
     });
   return known;
 }

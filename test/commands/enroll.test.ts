@@ -155,7 +155,12 @@ describe('in the vault', () => {
       'refused',
       /that enrollment is for web1, not web2\nauxcred: hint: .*auxcred enroll --name=web2 there/,
     );
-    works(operator(works(on('web1', device(), '--name=web2')).stdout, 'web2', '--from=-'));
+    const sameKey = /warning: web2 has the same ssh host key as web1: what is sealed to one opens on the other\n/;
+    const copied = works(on('web1', device(), '--name=web2')).stdout;
+    assert.doesNotMatch(works(operator(copied, 'web2', '--from=-')).stderr, /same ssh host key/);
+    works(operator(said, 'web1', '--from=-'));
+    assert.match(works(operator(copied, 'web2', '--from=-')).stderr, sameKey);
+    rmSync(at('vault/enrolled/web1.json'));
     fails(operator(said, 'web3', '--from=-'), 'not-found', /knows no host web3/);
     fails(
       operator('root@web1: permission denied', 'web1', '--from=-'),
@@ -263,7 +268,7 @@ describe('vault.toml', () => {
     ['[host.web1]\nwith-key = "tpm2"\ntpm2-pcrs = "7+11"\n', /tpm2-pcrs is not possible: PCR 11 changes during boot/],
     ['[host.web1]\nrecipients = ["ssh-ed25519 AAAA"]\n', /host\.web1\.recipients\[0\] is not an age recipient/],
     ['recipients = "age1x"\n[host.web1]\n', /recipients is not a list/],
-    ['[host.web1]\nwith_key = "tpm2"\n', /has no key with_key there/],
+    ['[host.web1]\nwith_key = "tpm2"\n', /has no key host\.web1\.with_key\n/],
   ] as const)
     test(`with ${JSON.stringify(text)} is refused`, () => {
       settings(text);

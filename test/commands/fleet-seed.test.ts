@@ -87,6 +87,81 @@ describe('git', () => {
   });
 });
 
+describe('a commit that git refuses', () => {
+  const git = (vault: string, ...args: string[]): string => {
+    const { status, stdout, stderr } = spawnSync('git', ['-C', at(vault), ...args], {
+      encoding: 'utf8',
+      env: environment(),
+    });
+    assert.equal(status, 0, stderr);
+    return stdout;
+  };
+  const started = (vault = 'vault'): void => {
+    mkdirSync(at(vault), { recursive: true });
+    git(vault, 'init', '-q', '-b', 'main');
+    git(vault, 'add', '-A');
+    git(vault, 'commit', '-q', '--allow-empty', '-m', 'Start');
+  };
+  const put = (more: NodeJS.ProcessEnv = {}): { hint: string; stderr: string } => {
+    const { status, stderr } = auxcred(['put', '--force', 'host/web1/a'], 'x', more);
+    assert.equal(status, 0, stderr);
+    return { hint: /^auxcred: hint: (.*)$/m.exec(stderr)?.[1] ?? '', stderr };
+  };
+  const runs = (command: string): void => {
+    const { status, stderr } = spawnSync('sh', ['-c', command], {
+      encoding: 'utf8',
+      env: { ...environment(), GIT_EDITOR: 'echo Later >' },
+    });
+    assert.equal(status, 0, stderr);
+  };
+
+  test('is made by the command of the hint, once its reason is gone', () => {
+    started();
+    const hook = at('vault/.git/hooks/pre-commit');
+    writeFileSync(hook, '#!/bin/sh\necho "not on a Friday" >&2\nexit 1\n', { mode: 0o755 });
+    const refused = put();
+    assert.match(refused.stderr, /warning: the change was made, but git did not commit it: not on a Friday\n/);
+    rmSync(hook);
+    runs(refused.hint);
+    assert.equal(git('vault', 'status', '--porcelain'), '');
+
+    writeFileSync(at('vault/.git/index.lock'), '');
+    const locked = put();
+    assert.match(locked.stderr, /git did not commit it: fatal: Unable to create '.*index\.lock': File exists\.\n/);
+    rmSync(at('vault/.git/index.lock'));
+    runs(locked.hint);
+    assert.equal(git('vault', 'status', '--porcelain'), '');
+  });
+
+  test('without git says that git is missing', () => {
+    started();
+    mkdirSync(at('empty'));
+    const { hint, stderr } = put({ PATH: at('empty') });
+    assert.match(stderr, /git did not commit it: git can't be run: there is no such program\n/);
+    assert.equal(hint, 'apt install git');
+  });
+
+  test('is not made in the repository whose hook runs auxcred', () => {
+    started();
+    started('other');
+    const before = git('other', 'rev-parse', 'HEAD');
+    const { stderr } = put({ GIT_DIR: at('other/.git'), GIT_INDEX_FILE: at('other/.git/index') });
+    assert.equal(stderr, 'auxcred: put host/web1/a\n');
+    assert.equal(git('other', 'rev-parse', 'HEAD'), before);
+    assert.equal(git('vault', 'log', '-1', '--format=%s'), 'Add host/web1/a\n');
+  });
+
+  test('is on no branch if HEAD is detached, which is said', () => {
+    started();
+    git('vault', 'checkout', '-q', '--detach');
+    const { hint, stderr } = put();
+    assert.match(stderr, /warning: the change was made, but no branch has its commit, since HEAD is detached\n/);
+    runs(hint.replace(/ gives it one;.*/, ''));
+    assert.equal(git('vault', 'symbolic-ref', '--short', 'HEAD'), 'NAME\n');
+    assert.equal(git('vault', 'log', '-1', '--format=%s'), 'Add host/web1/a\n');
+  });
+});
+
 describe('a merge of two operators', () => {
   const git = (vault: string, ...args: string[]): string =>
     spawnSync('git', ['-C', at(vault), ...args], { encoding: 'utf8', env: environment() }).stdout;
@@ -121,6 +196,12 @@ describe('a merge of two operators', () => {
       /git did not commit it: a merge left conflicts in fixed\/group\/db\/b\.sealed, fixed\/host\/web1\/a\.sealed\n/,
     );
     assert.equal(git('vault', 'status', '--porcelain'), conflicts);
+    // One of the two values lies there, and nobody has chosen it.
+    for (const args of [
+      ['push', 'web1'],
+      ['copy', 'web2', '--no-seeds'],
+    ])
+      fails(args, exitStatus.refused, /a merge left conflicts in fixed\/.*hint: in \S+: git checkout --ours FILE/s);
     git('vault', 'checkout', '-q', '--theirs', 'fixed/group/db/b.sealed');
     git('vault', 'add', '-A');
     git('vault', 'commit', '-q', '-m', 'Merge');

@@ -146,6 +146,11 @@ describe('scopes', () => {
     const { status, stderr } = auxcred(operator('scopes', 'wbe1'));
     assert.equal(status, exitStatus['not-found']);
     assert.match(stderr, /knows no host wbe1\nauxcred: hint: \[host\.wbe1\] in vault\.toml/);
+    for (const [host, hint] of [
+      ['web1.example.org', '[host."web1.example.org"] in vault.toml makes it known'],
+      ['WEB1', 'lower-case letters, digits and . _ @ + -'],
+    ] as const)
+      assert.ok(auxcred(operator('scopes', host)).stderr.endsWith(`auxcred: hint: ${hint}\n`), host);
   });
 
   test('a machine takes nothing but scopes', () => {
@@ -378,7 +383,9 @@ test('a new epoch of the group gives its hosts new secrets, and says so', () => 
 test('a vault.toml with a mistake names it', () => {
   mkdirSync(at('bad'));
   for (const [text, message] of [
-    ['[host.a]\ngruops = []\n', /has no key gruops there\nauxcred: hint: did you mean groups\?\n$/],
+    ['[host.a]\n[group.b]\nssh = ["ssh"]\n', /has no key group\.b\.ssh\n.*: ssh belongs above the first \[table\]\n$/],
+    ['[host.a.example.org]\n', /has no key host\.a\.example\n.*: a name with a dot has quotes: \[host\."web1/],
+    ['[host.a]\ngruops = []\n', /has no key host\.a\.gruops\nauxcred: hint: did you mean groups\?\n$/],
     ['[host.a]\nepoch = 0\n', /host\.a\.epoch is not a whole number/],
     ['[host\n', /vault\.toml:1: it is not TOML: /],
     ['[host.a]\n[host.a]\n', /vault\.toml:2: it is not TOML: trying to redefine /],

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -265,4 +266,21 @@ test('a command for a host goes through sudo if its login is not root, and has w
     "auxcred scopes web1 | ssh 'ssh://root@[2001:db8::1]:22' auxcred seal --scopes=- --with-key=tpm2 --tpm2-pcrs=4+7",
   );
   assert.match(enrollCommand({ ...host, target: 'web1' }), /^ssh web1 auxcred enroll /);
+});
+
+test("a host is told from the vault that can't enroll it", () => {
+  makeHost('web4');
+  const fails = withSettings(alsoHost('web4'), () => {
+    renameSync(at('vault/enrolled'), at('enrolled'));
+    // No file can be made there, as on a read-only disk.
+    assert.equal(spawnSync('ln', ['-s', '/nonexistent/enrolled', at('vault/enrolled')]).status, 0);
+    try {
+      return pushed('web4');
+    } finally {
+      rmSync(at('vault/enrolled'));
+      renameSync(at('enrolled'), at('vault/enrolled'));
+    }
+  });
+  assert.match(failureOf(fails)[1], /^it has everything now, but is not enrolled here: /);
+  works(['unseal', `--root=${at('web4')}`]);
 });

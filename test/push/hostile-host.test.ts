@@ -125,5 +125,32 @@ describe('a hostile host', () => {
         ),
     ).rows[0]?.failure;
     assert.match(port?.hint ?? '', /ssh-keygen -R '\[web1\]:2222'; ssh ssh:\/\/admin@web1:2222 sudo -n auxcred enroll/);
+    const named = hostile(
+      'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2\n' +
+        'echo "Host key for [192.0.2.7]:2222 has changed and you have requested strict checking." >&2\n' +
+        'echo "Host key verification failed." >&2\nexit 255',
+    ).rows[0]?.failure;
+    assert.match(named?.hint ?? '', /: ssh-keygen -R '\[192\.0\.2\.7\]:2222'; ssh root@web1 auxcred enroll \| /);
+    const injected = hostile(
+      'echo "REMOTE HOST IDENTIFICATION HAS CHANGED" >&2; echo "Host key for x;reboot has changed and" >&2\n' +
+        'echo "Host key verification failed." >&2\nexit 255',
+    ).rows[0]?.failure;
+    assert.match(injected?.hint ?? '', /: ssh-keygen -R web1; ssh root@web1 /);
+  });
+
+  test('behind a machine with an unknown ssh host key is not taken for that machine', () => {
+    const ends =
+      'echo "Host key verification failed." >&2\n' +
+      'echo "kex_exchange_identification: Connection closed by remote host" >&2\n' +
+      'echo "Connection closed by UNKNOWN port 65535" >&2\nexit 255';
+    const unknown = hostile(ends).rows[0]?.failure;
+    assert.equal(unknown?.message, 'the ssh host key of a machine on the way to web1 is not known here');
+    assert.equal(unknown.hint, 'ssh root@web1 once, and compare the fingerprint with what its console shows');
+    const changed = hostile(
+      'echo "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @" >&2\n' +
+        `echo "Host key for jump has changed and you have requested strict checking." >&2\n${ends}`,
+    ).rows[0]?.failure;
+    assert.equal(changed?.message, 'the ssh host key of a machine on the way to web1 changed (reinstalled?)');
+    assert.match(changed.hint ?? '', /^if you know that it was: ssh-keygen -R jump; then ssh root@web1 once/);
   });
 });

@@ -34,6 +34,7 @@ describe('the protocol', () => {
     seeds: {
       length: 3,
       keepSealing: true,
+      keepRecipients: true,
       device: 'swtpm:path=/run/tpm',
       replaces: new Map([['host/web1', new Uint8Array(16)]]),
     },

@@ -4,7 +4,19 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, wri
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
-import { at, auxcred, operator, pushed, put, store, useOperator, vaultToml, works } from './operator.ts';
+import {
+  alsoHost,
+  at,
+  auxcred,
+  operator,
+  pushed,
+  put,
+  store,
+  useOperator,
+  vaultToml,
+  withSettings,
+  works,
+} from './operator.ts';
 
 useOperator();
 
@@ -131,7 +143,25 @@ describe('push', () => {
     const recipient = spawnSync('age-keygen', ['-y', at('identity')], { encoding: 'utf8' }).stdout.trim();
     works(['reseal', `--root=${at('web2')}`, `--add-recipient=${recipient}`]);
     assert.equal(pushed('web2', '--reseal').rows[0]?.result, 'done');
-    assert.equal(spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status, 0);
+    const opens = (): boolean =>
+      spawnSync('age', ['-d', '-i', at('identity'), join(store('web2'), 'seeds.age')]).status === 0;
+    assert.ok(opens());
+    // A recipient that vault.toml named once, and then does no longer, is told, and goes if it says so.
+    const resealed = (recipients: string): string =>
+      withSettings(
+        (text) => text.replace('[host.web2]\n', `[host.web2]\n${recipients}`),
+        () => pushed('web2', '--reseal').stderr,
+      );
+    assert.doesNotMatch(resealed(`recipients = ["${recipient}"]\n`), /stay open to/);
+    assert.match(
+      resealed(''),
+      new RegExp(
+        `web2: the seeds stay open to ${recipient} too, which vault\\.toml does not name\\n.*hint: recipients = \\[\\] in`,
+      ),
+    );
+    assert.ok(opens());
+    assert.doesNotMatch(resealed('recipients = []\n'), /stay open to/);
+    assert.ok(!opens());
   });
 
   test('a host whose seeds do not open is sealed as vault.toml says, once it does', () => {
@@ -175,6 +205,15 @@ describe('push', () => {
       settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo sudo: not found >&2; exit 127"]'),
     );
     assert.equal(pushed('web1').rows[0]?.failure?.message, "the login on web1 is not root's, and there is no sudo");
+    for (const said of ['sudo: a password is required', 'web is not in the sudoers file.']) {
+      writeFileSync(
+        at('vault/vault.toml'),
+        settings.replace(/ssh = .*/, `ssh = ["sh", "-c", "echo ${said} >&2; exit 1"]`),
+      );
+      const refused = pushed('web1').rows[0]?.failure;
+      assert.equal(refused?.message, `the login on web1 is not root's, and may not run auxcred as root: ${said}`);
+      assert.match(refused.hint ?? '', /^NOPASSWD: \/usr\/bin\/auxcred receive for it in \/etc\/sudoers\.d there, or /);
+    }
     writeFileSync(
       at('vault/vault.toml'),
       settings.replace(/ssh = .*/, 'ssh = ["sh", "-c", "echo banner >&2; echo no route >&2; exit 255"]'),
@@ -233,6 +272,9 @@ describe('push', () => {
         ['web1', 'nothing to do'],
       ],
     );
+    withSettings(alsoHost('"web1@rack2"'), () => {
+      assert.equal(pushed('web1@rack2', '--dry-run').rows[0]?.host, 'web1@rack2');
+    });
     for (const [operands, code] of [
       [[], 'usage'],
       [['--all', 'web1'], 'usage'],

@@ -102,7 +102,7 @@ describe('receive', () => {
     );
   const announce = (seeds: Uint8Array): Request => ({
     ...nothing,
-    seeds: { length: seeds.length, keepSealing: false, device: undefined, replaces: new Map() },
+    seeds: { length: seeds.length, keepSealing: false, keepRecipients: true, device: undefined, replaces: new Map() },
   });
 
   test('accepts only the seeds that it is pinned to', async () => {
@@ -194,6 +194,72 @@ describe('receive', () => {
     assert.equal(works(['get', 'host/web1/late', `--root=${at('web1')}`]), 'value');
     assert.match(readFileSync(join(store('web1'), 'pushed.json'), 'utf8'), /"unfinished":false/);
   });
+});
+
+test('a host whose seeds do not open is not said to lack nothing', async () => {
+  const [tpm, other] = [
+    await startSwtpm({ pcrs: { 7: ['a7'.repeat(32)] } }),
+    await startSwtpm({ pcrs: { 7: ['b7'.repeat(32)] } }),
+  ];
+  const settings = readFileSync(at('vault/vault.toml'), 'utf8');
+  try {
+    makeHost('tpm2');
+    const plugIn = ({ device }: { device: string }): void => {
+      writeFileSync(
+        at('bin/tpm-ssh'),
+        `#!/bin/sh\nexport AUXCRED_TCTI='${device}'\nTARGET=\${1#*@} PATH='${at('bin')}':$PATH exec sh -c "$2"\n`,
+      );
+      chmodSync(at('bin/tpm-ssh'), 0o755);
+    };
+    const enroll = ({ device }: { device: string }, ...options: string[]): string =>
+      works(
+        ['enroll', 'tpm2', `--vault=${at('vault')}`, ...options, '--from=-'],
+        works(['enroll', `--root=${at('tpm2')}`, `--tpm2-device=${device}`]),
+      );
+    writeFileSync(
+      at('vault/vault.toml'),
+      `${settings.replace('near-ssh', 'tpm-ssh')}[host.tpm2]\nwith-key = "tpm2"\ntpm2-pcrs = "7"\n`,
+    );
+    plugIn(tpm);
+    enroll(tpm);
+    assert.equal(pushed('tpm2').rows[0]?.result, 'done');
+    assert.equal(pushed('tpm2').rows[0]?.result, 'nothing to do');
+
+    plugIn(other);
+    for (const options of [[], ['--dry-run']]) {
+      const { rows, status } = pushed('tpm2', ...options);
+      assert.deepEqual([status, rows[0]?.result], [exitStatus['other-tpm'], 'failed']);
+      assert.match(rows[0]?.failure?.message ?? '', /the seed was sealed to another TPM, or this one was cleared/);
+      assert.equal(
+        rows[0]?.failure?.hint,
+        'find out why; then ssh root@tpm2 auxcred enroll | auxcred enroll tpm2 --replace --from=-, ' +
+          'then auxcred push --reseal tpm2',
+      );
+    }
+    // Sealed to the former TPM, since that is the enrolled one: the way out is the same.
+    assert.match(pushed('tpm2', '--reseal').rows[0]?.failure?.hint ?? '', /auxcred enroll tpm2 --replace --from=-/);
+    enroll(other, '--replace');
+    assert.equal(pushed('tpm2', '--reseal').rows[0]?.result, 'done');
+    assert.equal(pushed('tpm2').rows[0]?.result, 'nothing to do');
+
+    plugIn({ device: 'device:/nonexistent' });
+    const without = pushed('tpm2').rows[0]?.failure;
+    assert.deepEqual(
+      [without?.code, without?.hint],
+      [
+        'no-tpm',
+        'find out why; if it has none any more: with-key = "host" of [host.tpm2] in vault.toml, ' +
+          'then auxcred push --reseal tpm2',
+      ],
+    );
+    writeFileSync(at('vault/vault.toml'), `${settings.replace('near-ssh', 'tpm-ssh')}[host.tpm2]\nwith-key = "host"\n`);
+    assert.equal(pushed('tpm2', '--reseal').rows[0]?.result, 'done');
+    assert.equal(pushed('tpm2').rows[0]?.result, 'nothing to do');
+  } finally {
+    writeFileSync(at('vault/vault.toml'), settings);
+    await tpm.stop();
+    await other.stop();
+  }
 });
 
 test('a host that is enrolled with a TPM is sent seeds that only that TPM opens', async () => {
