@@ -51,8 +51,9 @@ export function parseOpensshKey(file: Uint8Array): SshKeyPair {
         'nobody can type it during boot: remove it with ssh-keygen -p, or seal with another key',
       );
     const pair = parsePrivate(outer.field());
-    if (!outer.atEnd() || !publicKey.equals(pair.publicKey)) throw damaged();
-    return pair;
+    if (outer.atEnd() && publicKey.equals(pair.publicKey)) return pair;
+    pair.seed.fill(0);
+    throw damaged();
   } finally {
     bytes.fill(0);
   }

@@ -31,10 +31,14 @@ import { openersOf } from './openers.ts';
  */
 export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
   const file = readIfPresent(paths.sshHostKey);
-  const pair = file && parseOpensshKey(file);
-  pair?.seed.fill(0);
-  file?.fill(0);
-  return pair?.publicKey;
+  if (!file) return undefined;
+  try {
+    const { publicKey, seed } = parseOpensshKey(file);
+    seed.fill(0);
+    return publicKey;
+  } finally {
+    file.fill(0);
+  }
 }
 
 /** An age identity that only systemd-creds on this machine can decrypt. */

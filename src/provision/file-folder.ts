@@ -11,7 +11,7 @@ import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
-import { groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import { type Access, groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
 import { HeldFolder, objectionTo } from '../system/held-folder.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
@@ -111,17 +111,21 @@ function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: Want
   const path = join(paths.files, id);
   const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
   const value = recipeValue(recipe, sources);
-  const old = readIfPresent(path);
+  let old: Uint8Array | undefined;
   try {
-    const same = old !== undefined && Buffer.compare(old, value) === 0;
-    const { mode, uid, gid } = (same ? statSync(path) : undefined) ?? {};
-    if (!same || (mode ?? 0) % 0o10000 !== access.mode || uid !== access.owner || gid !== access.group)
-      replaceFile(path, value, access);
-    return !same;
+    old = readIfPresent(path);
+    const isSame = old !== undefined && Buffer.compare(old, value) === 0;
+    if (!isSame || !hasAccess(path, access)) replaceFile(path, value, access);
+    return !isSame;
   } finally {
     value.fill(0);
     old?.fill(0);
   }
+}
+
+function hasAccess(path: string, { mode, owner, group }: Access): boolean {
+  const stat = statSync(path);
+  return (stat.mode & 0o7777) === mode && stat.uid === owner && stat.gid === group;
 }
 
 /** @throws Failure `not-found` */

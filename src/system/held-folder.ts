@@ -294,11 +294,16 @@ export class HeldFolder {
       }),
     );
     const descriptor = this.#open(name, path);
-    // By descriptor: if the user exchanged it meanwhile, this only changes another folder of that user.
-    if (descriptor !== undefined && isMade)
+    if (descriptor === undefined || !isMade) return descriptor;
+    try {
+      // By descriptor: if the user exchanged it meanwhile, this only changes another folder of that user.
       this.#as(name, () => {
         chmodSync(`/proc/self/fd/${String(descriptor)}`, 0o755);
       });
+    } catch (error) {
+      closeSync(descriptor);
+      throw error;
+    }
     return descriptor;
   }
 

@@ -43,6 +43,8 @@ const exponent = 65537;
  */
 export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: TpmPolicy): ImportableObject {
   refuseLong(secret);
+  // First: it fails for an SRK that is not usable, and then there is nothing to wipe.
+  const { seed, encryptedSeed } = freshSeed(srk);
   const obfuscation = new Uint8Array(randomBytes(seedLength));
   const publicArea = sealedPublic(
     importedAttributes,
@@ -50,7 +52,6 @@ export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: TpmPol
     createHash('sha256').update(obfuscation).update(secret).digest(),
   );
   const sensitive = sensitiveArea(obfuscation, secret);
-  const { seed, encryptedSeed } = freshSeed(srk);
   try {
     return {
       srkName: srk.name,
