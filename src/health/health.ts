@@ -9,7 +9,7 @@ import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { type BranchLabels, readLabels } from '../seeds/branch-labels.ts';
-import { closedAlternatives, type Openers, openPinnedSeeds } from '../seeds/open.ts';
+import { closedAlternatives, type Openers, openingPatience, openPinnedSeeds } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { policyText } from '../seeds/policies.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -17,6 +17,7 @@ import { type Configuration, configurationOf } from '../system/configuration.ts'
 import { guardMemory } from '../system/memory-guard.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { within } from '../system/time-limit.ts';
 import { type WaysOut, waysOutWith } from '../system/ways-out.ts';
 import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './active.ts';
 import { type BootLogs, bootLogs } from './boot-changes.ts';
@@ -32,9 +33,6 @@ import { type TpmState, tpmState } from './tpm-state.ts';
 import { type UnitState, unitStates } from './unit-state.ts';
 import { readUnprepared, type Unprepared } from './unprepared.ts';
 import { lasting, volatileOf } from './volatile.ts';
-
-/** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
-const patience = 20_000;
 
 export interface OpenedScope {
   readonly scope: string;
@@ -140,7 +138,7 @@ export async function lookAt(
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
   // Also decides whether lost seeds can be sealed to the TPM again.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
-  const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
+  const tpm = !open || hung || !asked ? undefined : await unlessHung(tpmState(device, seeds.object));
   const withKey = opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey;
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
   return {
@@ -215,7 +213,7 @@ async function closedPolicies(
 ): Promise<Health['closed']> {
   const file = readable.read(path);
   if (!file || policies.every(({ authority }) => authority === undefined)) return [];
-  const closed = await within(closedAlternatives(file, openers).catch((error: unknown) => asFailure(error)));
+  const closed = await unlessHung(closedAlternatives(file, openers).catch((error: unknown) => asFailure(error)));
   return closed instanceof Failure ? [] : closed.map(({ policy, failure }) => ({ text: policyText(policy), failure }));
 }
 
@@ -252,7 +250,7 @@ async function attemptToOpen(
   const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
-  const store = await within(openPinnedSeeds(paths, openers).catch((error: unknown) => asFailure(error)));
+  const store = await unlessHung(openPinnedSeeds(paths, openers).catch((error: unknown) => asFailure(error)));
   if (store instanceof Failure) return { state: 'failed', milliseconds: since(), failure: store };
   const milliseconds = since();
   const { payload, openedBy } = store;
@@ -283,17 +281,10 @@ function asFailure(error: unknown): Failure {
   throw error;
 }
 
-/** The result of `work`, or a failure if it takes too long. */
-async function within<T>(work: Promise<T>): Promise<T | Failure> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Failure>((resolve) => {
-    timer = setTimeout(() => {
-      resolve(new Failure('timeout', `the TPM does not answer within ${String(patience / 1000)} s`));
-    }, patience);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+/** The result of `work` with the TPM, or a failure if it takes longer than the broker would wait. */
+const unlessHung = async <T>(work: Promise<T>): Promise<T | Failure> =>
+  await within(
+    openingPatience,
+    work,
+    () => new Failure('timeout', `the TPM does not answer within ${String(openingPatience / 1000)} s`),
+  );

@@ -27,6 +27,9 @@ export const missingKey = 'missing';
 /** Milliseconds to wait during boot for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
 
+/** Milliseconds that opening the seeds may take: a TPM that hangs must not hold up the units that wait. */
+export const openingPatience = 20_000;
+
 /** The machine's own private keys, the first two as files; undefined if there is none. */
 export interface HostKeys {
   /** An OpenSSH ed25519 private key. */
@@ -144,9 +147,15 @@ async function openWith(
   index: number | undefined,
 ): Promise<OpenedSeeds & { value: number | undefined }> {
   const reading: Reading = { index, found: undefined };
-  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading)).catch((error: unknown) => {
-    throw withoutKeys(openers.absent ?? [], error);
-  });
+  const keyFiles = readKeyFiles(openers.keys);
+  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, keyFiles, reading))
+    .catch((error: unknown) => {
+      throw withoutKeys(openers.absent ?? [], error);
+    })
+    .finally(() => {
+      keyFiles.ssh?.fill(0);
+      keyFiles.age?.fill(0);
+    });
   try {
     const { srk, policy, value } = reading.found ?? {};
     return { payload: parsePayload(plaintext), openedBy, srk, policy, value };
@@ -164,19 +173,28 @@ const withoutKeys = (absent: readonly string[], error: unknown): unknown =>
       })
     : error;
 
+/** The bytes of the machine's private keys. The caller wipes them. */
+interface KeyFiles {
+  readonly ssh: Uint8Array | undefined;
+  readonly age: Uint8Array | undefined;
+}
+
+const readKeyFiles = ({ ssh, age }: HostKeys): KeyFiles => ({
+  ssh: ssh === undefined ? undefined : readIfPresent(ssh),
+  age: age === undefined ? undefined : readIfPresent(age),
+});
+
 /** The unwrappers that this machine has, the fastest first. */
-function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): Unwrapper[] {
+function unwrappers({ keys, device, patience = 0 }: Openers, { ssh, age }: KeyFiles, reading: Reading): Unwrapper[] {
   const all: Unwrapper[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
-  const sshKey = keyFile(keys.ssh);
-  const ageKey = keyFile(keys.age);
-  if (sshKey) all.push(sshUnwrapper(sshKey));
-  if (ageKey) all.push(x25519Unwrapper(ageKey));
+  if (ssh) all.push(sshUnwrapper(ssh));
+  if (age) all.push(x25519Unwrapper(age));
   const { sealed } = keys;
   if (sealed) all.push(sealedUnwrapper(async () => await sealed(device)));
   all.push(
-    tpmUnwrapper('auxcred/tpm2', openDevice, sshKey, reading),
-    tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey, reading),
+    tpmUnwrapper('auxcred/tpm2', openDevice, ssh, reading),
+    tpmUnwrapper('auxcred/tpm2+host', openDevice, ssh, reading),
   );
   return all;
 }
@@ -196,9 +214,6 @@ function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
     },
   };
 }
-
-const keyFile = (path: string | undefined): Uint8Array | undefined =>
-  path === undefined ? undefined : readIfPresent(path);
 
 function tpmUnwrapper(
   type: TpmStanzaType,
@@ -295,9 +310,12 @@ function hostSecretOf(stanza: Stanza, sshKey: Uint8Array | undefined): Uint8Arra
       'the seed is sealed to the TPM and the ssh host key, and this machine has no ssh host key',
     );
   const pair = parseOpensshKey(sshKey);
-  const secret = sshSharedSecret(pair, stanza);
-  pair.seed.fill(0);
-  if (secret) return secret;
+  try {
+    const secret = sshSharedSecret(pair, stanza);
+    if (secret) return secret;
+  } finally {
+    pair.seed.fill(0);
+  }
   throw new Failure('no-recipient', 'the seed is sealed to the TPM and another ssh host key', { hint: resealHint });
 }
 

@@ -1,4 +1,5 @@
 import { commandLine } from '../../system/shell.ts';
+import { counted } from '../../terminal/say.ts';
 import type { Check } from './check.ts';
 import { auxcred } from './commands.ts';
 
@@ -43,6 +44,7 @@ export const snapshot: Check = {
   well: ({ opening }) => {
     if (opening.state !== 'opened') return undefined;
     const { credentials, units } = opening.active;
-    return `${String(credentials)} credentials for ${String(units)} units are active`;
+    const are = credentials === 1 ? 'is' : 'are';
+    return `${counted(credentials, 'credential')} for ${counted(units, 'unit')} ${are} active`;
   },
 };
