@@ -1,5 +1,5 @@
 import { hostKeyCredentials, missingKey } from '../seeds/open.ts';
-import type { Sealing } from '../seeds/payload.ts';
+import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 
@@ -35,7 +35,7 @@ export function brokerDropIn(
         ? key('LoadCredential', hostKeyCredentials.ssh, paths.sshHostKey)
         : key('LoadCredential', hostKeyCredentials.age, paths.ageHostKey)),
     );
-  if (withKey === 'tpm2' || withKey === 'tpm2+host') {
+  if (usesTpm(withKey)) {
     // By driver too, not only by path: a node that udev has yet to create can't be allowed by path.
     lines.push(
       'PrivateDevices=no',

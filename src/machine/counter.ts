@@ -1,6 +1,6 @@
 /** The counter in this machine's TPM that records which store is active. */
 import { Failure } from '../failure.ts';
-import type { Sealing } from '../seeds/payload.ts';
+import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import type { PinnedCounter } from '../seeds/pins.ts';
 import type { TpmCounter } from '../seeds/tpm-counter.ts';
 import { say, warn } from '../terminal/say.ts';
@@ -25,7 +25,7 @@ export async function counterOf(
   pinned: PinnedCounter | undefined,
   srk: RecordedSrk | undefined,
 ): Promise<FoundCounter | undefined> {
-  if (withKey === 'host' || withKey === 'systemd-creds') return undefined;
+  if (!usesTpm(withKey)) return undefined;
   const tpm = await openTpm(device);
   try {
     const value = pinned && (await counterAt(tpm, pinned.index, srk));

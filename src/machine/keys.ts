@@ -9,7 +9,7 @@ import { Failure, resealHint } from '../failure.ts';
 import { hostKeyCredentials } from '../seeds/open.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
 import { isWithinReach, policiesOf, policiesText } from '../seeds/policies.ts';
-import type { Locks } from '../seeds/seal.ts';
+import type { SealingKeys } from '../seeds/seal.ts';
 import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
 import { isUnderHostSecret } from '../system/host-credential.ts';
 import type { Paths } from '../system/paths.ts';
@@ -98,11 +98,11 @@ export interface ChosenKeys {
  * Runs `work` with the keys that the machine is sealed to; closes the TPM afterwards.
  * @throws Failure, `other-tpm` for a TPM other than the one that opened the seeds
  */
-export async function withLocks<T>(
+export async function withSealingKeys<T>(
   paths: Paths,
   sealing: Sealing,
   { sealedKey, srk, branches = (current) => [current], acceptWeak = false }: ChosenKeys,
-  work: (locks: Locks) => Promise<T>,
+  work: (keys: SealingKeys) => Promise<T>,
 ): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);

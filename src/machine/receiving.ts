@@ -1,6 +1,5 @@
 /** Checks, seals, writes and activates what arrived from the operator. */
 import { existsSync } from 'node:fs';
-import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
@@ -12,9 +11,9 @@ import type { Arrived, Request, Result } from '../push/protocol.ts';
 import { type Pushed, readPushed, writeBegun, writePushed } from '../push/pushed.ts';
 import { type OpenedSeeds, openPinnedSeeds, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
-import { type Pins, pinsIn, pinsOf, samePins } from '../seeds/pins.ts';
+import { type Pins, pinsOf, samePins, usablePins } from '../seeds/pins.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
-import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { refuseOldSeeds, refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { applyToUnits } from './applying.ts';
@@ -97,7 +96,7 @@ async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: W
   const pushed = readPushed(paths);
   const opened = arrived.seeds ? undefined : await ownUnlessLocked(paths, device);
   if (opened === 'locked') {
-    judge(root, request, arrived, { scopes: undefined, locked: pinsIn(paths)?.scopes, pushed, own: undefined });
+    judge(root, request, arrived, { scopes: undefined, locked: usablePins(paths)?.scopes, pushed, own: undefined });
     return work.locked(pushed);
   }
   const sent = arrived.seeds
@@ -214,7 +213,7 @@ async function sentSeeds(
 ): Promise<Pick<OpenedSeeds, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
   const openers = openersOf(paths, givenDevice);
-  const pins = pinsIn(paths);
+  const pins = usablePins(paths);
   const { payload, srk } = await openSeeds(file, {
     ...openers,
     device: givenDevice ?? seeds?.device ?? openers.device ?? pins?.device,

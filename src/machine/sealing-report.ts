@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { keyId } from '../derive/tree.ts';
 import { isBoundLater, type Payload, type Sealing } from '../seeds/payload.ts';
-import { type Pins, pinsForConfiguration, pinsIn, pinsPlace } from '../seeds/pins.ts';
+import { type Pins, pinsForConfiguration, pinsPlace, usablePins } from '../seeds/pins.ts';
 import { scopeName } from '../seeds/scope.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import type { Paths } from '../system/paths.ts';
@@ -13,7 +13,7 @@ import { parseSigningKey } from '../tpm2/signing-key.ts';
 export function sayUnconfigured(paths: Paths, pins: Pins): void {
   if (configurationOf(paths) === undefined) return;
   const { file, writer } = pinsPlace(paths);
-  const configured = writer === 'configuration' ? pinsIn(paths) : undefined;
+  const configured = writer === 'configuration' ? usablePins(paths) : undefined;
   if (configured && configured.counter?.index === pins.counter?.index && configured.device === pins.device) return;
   say(
     writer === 'auxcred'

@@ -13,15 +13,15 @@ import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { closedAlternatives, type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
-import { isBoundLater, type KeySource, type Payload, type Sealing } from '../seeds/payload.ts';
+import { isBoundLater, type KeySource, type Payload, type Sealing, usesTpm } from '../seeds/payload.ts';
 import {
   establishedPins,
   type PinnedCounter,
   type Pins,
-  pinsIn,
   pinsOf,
   refuseUnpinned,
   samePins,
+  usablePins,
   writePins,
 } from '../seeds/pins.ts';
 import { policyText, tpmObjects } from '../seeds/policies.ts';
@@ -30,7 +30,14 @@ import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound, type TpmCounter } from '../seeds/tpm-counter.ts';
 import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
-import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
+import {
+  ensureFolder,
+  groupId,
+  readIfPresent,
+  removeLeftovers,
+  replaceFile,
+  replaceIfChanged,
+} from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
@@ -38,7 +45,7 @@ import { counterText } from '../tpm2/nv-counter.ts';
 import type { PcrValues } from '../tpm2/policy.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { caughtUp, counterOf, hasCounter, raised } from './counter.ts';
-import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
+import { type SealedIdentity, sealedIdentity, withSealingKeys } from './keys.ts';
 import { openersOf } from './openers.ts';
 import { saySealed, sayUnconfigured } from './sealing-report.ts';
 
@@ -84,15 +91,15 @@ export async function sealMachine(
   refuseUnpinned(paths, pinsOf(scopes, sealing.device));
   const snapshot = activeSnapshot(paths, scopes);
   refuseUnfit(root, paths, sealing, snapshot?.sealing.withKey);
-  const before = pinsIn(paths);
+  const before = usablePins(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const active = snapshot ? recordable(paths, snapshot) : firstSnapshot(paths, payload);
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, reached) : undefined;
-  const sealed = await withLocks(
+  const sealed = await withSealingKeys(
     paths,
     reached,
     { sealedKey, srk, branches, acceptWeak },
-    async (locks) => await sealPayload(payload, locks),
+    async (keys) => await sealPayload(payload, keys),
   );
   const openers = openersOf(paths, reached.device);
   const reopened = await testOpened(
@@ -162,7 +169,7 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
 
 /** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
 function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
-  const isBound = withKey.startsWith('tpm2') && pcrs.length > 0;
+  const isBound = usesTpm(withKey) && pcrs.length > 0;
   try {
     const log = isBound ? readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog }) : undefined;
     if (log) replaceFile(paths.measured, encodeSummary(summaryOf(log)), { mode: 0o600 });
@@ -192,16 +199,16 @@ function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
  * every store needs a number.
  */
 const firstSnapshot = (paths: Paths, { sealing }: Payload): Snapshot | undefined =>
-  configurationOf(paths) === undefined || sealing.withKey === 'host' || sealing.withKey === 'systemd-creds'
-    ? undefined
-    : {
+  configurationOf(paths) !== undefined && usesTpm(sealing.withKey)
+    ? {
         counter: 0,
         sealing,
         releases: [],
         history: new Map(),
         fingerprints: new Map(),
         fingerprintLabel: 'release',
-      };
+      }
+    : undefined;
 
 /** The lines that auxcred.service needs for this sealing. */
 const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
@@ -275,8 +282,7 @@ function install(
   const dropIn = utf8(dropInOf(root, paths, sealing));
   const oldDropIn = readIfPresent(paths.brokerDropIn);
   const write = (file: string, bytes: Uint8Array): void => {
-    if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file))
-      replaceFile(file, bytes, { mode: 0o644 });
+    replaceIfChanged(file, bytes, { mode: 0o644 });
   };
   // Seeds without pins are refused, and can't be sealed over: the pins are written first.
   const established = establishedPins(paths);

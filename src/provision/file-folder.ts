@@ -11,7 +11,15 @@ import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
-import { type Access, groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import {
+  type Access,
+  groupId,
+  linkTarget,
+  readIfPresent,
+  replaceFile,
+  replaceIfChanged,
+  userId,
+} from '../system/files.ts';
 import { HeldFolder, objectionTo } from '../system/held-folder.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
@@ -195,10 +203,8 @@ export function linksIn(list: Uint8Array | undefined): string[] {
 }
 
 function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
-  const bytes = utf8(`${canonicalJson([...links].sort())}\n`);
   if (links.size === 0) rmSync(paths.fileLinks, { force: true });
-  else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0)
-    replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
+  else replaceIfChanged(paths.fileLinks, utf8(`${canonicalJson([...links].sort())}\n`), { mode: 0o600 });
 }
 
 /**

@@ -16,6 +16,7 @@ import type { Digests } from '../manifest/declared.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
+import { acceptOlder } from '../seeds/tpm-counter.ts';
 import { type FingerprintLabel, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
 import { difference } from './recipe-difference.ts';
 
@@ -339,9 +340,7 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
       'older',
       `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ` +
         `${timeOf(was.sequence)}), so nothing was changed`,
-      {
-        hint: 'copy the newer one here; if the old value is intended, auxcred provision --accept-older',
-      },
+      { hint: `copy the newer one here; if the old value is intended, ${acceptOlder}` },
     );
   }
 }

@@ -1,5 +1,4 @@
 /** Works out what activating a manifest would do, and checks everything that could prevent it. */
-import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { checkHashable } from '../derive/hash.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';
@@ -10,6 +9,7 @@ import { fixedValues } from '../fixed/value.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { hostScope, type Scope, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
+import { refuseOldSeeds } from '../seeds/tpm-counter.ts';
 import {
   type FingerprintLabel,
   type Release,

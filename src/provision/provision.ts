@@ -18,9 +18,6 @@ import { inputsOf, isSettled, settledOf } from './unchanged.ts';
 /** The group that may read the store: the broker's. */
 export const brokerGroup = 'auxcred';
 
-/** How many entries of a secret's history are kept. */
-export const longestHistory = 64;
-
 /** Tells a service a secret's old and new value, and throws if that failed. */
 export type Hook = (
   declaration: SecretDeclaration,

@@ -1,5 +1,5 @@
 /**
- * The TPM's counter, which detects that somebody restored an old store. It is incremented each time a snapshot becomes
+ * Detects that somebody restored an old store: by the counter inside seeds.age, and by the TPM's, which is incremented each time a snapshot becomes
  * active, and the snapshot records its value. So an older snapshot, and with it older seeds and fixed files, is
  * noticed.
  *
@@ -18,7 +18,22 @@ export interface TpmCounter extends PinnedCounter {
   increment(): Promise<void>;
 }
 
-const acceptOlder = 'auxcred provision --accept-older';
+/** The command that accepts an older store. */
+export const acceptOlder = 'auxcred provision --accept-older';
+
+/**
+ * Refuses an old seeds.age that somebody restored.
+ * @param counter - its own counter, which counts the seals
+ * @param recorded - the counter of the seeds that the snapshot was made with; 0 without a snapshot
+ * @param way - the command that accepts it
+ * @throws Failure `older`
+ */
+export function refuseOldSeeds(counter: number, recorded: number, way = acceptOlder): void {
+  if (counter >= recorded) return;
+  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was active`, {
+    hint: `put the newer one back; if this one is meant, ${way}`,
+  });
+}
 
 /**
  * Refuses a snapshot that does not match the counter.

@@ -12,7 +12,7 @@ const version = 4;
 const lineLength = 65;
 
 /** The hint for a file that can't be trusted. */
-export const hint = 'run auxcred provision';
+const hint = 'run auxcred provision';
 
 function mac(host: Scope, body: Uint8Array): Uint8Array {
   const key = stateKey(host.seed);

@@ -173,6 +173,12 @@ export function replaceFile(path: string, bytes: Uint8Array, access: Access): vo
   syncFolder(dirname(path));
 }
 
+/** {@link replaceFile}, unless `path` has these bytes already. */
+export function replaceIfChanged(path: string, bytes: Uint8Array, access: Access): void {
+  const present = readIfPresent(path);
+  if (!present || Buffer.compare(present, bytes) !== 0) replaceFile(path, bytes, access);
+}
+
 /** Replaces the symlink `path` in the same way. The caller syncs the folder. */
 export function replaceLink(path: string, target: string): void {
   replace(path, (temporary) => {
