@@ -12,7 +12,7 @@ import { ReadableFiles } from '../health/readable-files.ts';
 import { sealedSeeds } from '../health/sealed-seeds.ts';
 import { clearUnprepared, recordUnprepared } from '../health/unprepared.ts';
 import { openersOf } from '../machine/openers.ts';
-import { layOut } from '../machine/provisioning.ts';
+import { deliverDirectly } from '../machine/provisioning.ts';
 import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
@@ -108,13 +108,9 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
           `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound to this boot's ` +
             `${sealing.pcrs.length === 1 ? 'value' : 'values'}`,
         );
-      const { made, failures } = await layOut(
-        root,
-        paths,
-        { ...payload, sealing },
-        await undelivered(root, paths, { ...payload, sealing }, true),
-        true,
-      );
+      const resealed = { ...payload, sealing };
+      const missing = await undelivered(root, paths, resealed, true);
+      const { made, failures } = await deliverDirectly(root, resealed, { missing, leavesFiles: true });
       if (made.length > 0) say(`re-encrypted ${counted(made.length, 'credential')} in ${paths.credstore}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(

@@ -5,7 +5,7 @@
 import { basename } from 'node:path';
 import { dropInFile, type Paths } from '../system/paths.ts';
 import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
-import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
+import { type Assignment, assignmentsOf, credentialIdOf, lineOf, UnitFiles } from '../system/unit-files.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import { readRendering } from './rendering.ts';
 
@@ -90,10 +90,11 @@ function loadedFiles(declared: readonly string[]): Map<string, readonly string[]
 }
 
 /**
+ * Compares the files of one unit with auxcred's drop-in.
  * @param files - in the order in which systemd reads them
  * @param ours - the path of auxcred's drop-in, and `dropIn` its text
  */
-export function overridesIn(
+function overridesIn(
   unit: string,
   files: readonly string[],
   ours: string,
@@ -111,18 +112,18 @@ export function overridesIn(
   for (const file of files) {
     for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
       const isGone = (other: Assignment): boolean => replaces(assignment, other);
-      // auxcred's own SetCredentialEncrypted= never decrypts, and without it a start without an answer fails too: only
-      // a rival value matters.
+      // auxcred's own SetCredentialEncrypted= never decrypts. Without it, a start without an answer fails too, so only a
+      // rival value matters.
       for (const gone of effective)
         if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
       effective = effective.filter((other) => !isGone(other.assignment));
       if (assignment.value !== '') effective.push({ file, assignment });
     }
   }
-  const credentials = given.flatMap((assignment) => (isLoad(assignment) ? [idOf(assignment)] : []));
+  const credentials = given.flatMap((assignment) => (isLoad(assignment) ? [credentialIdOf(assignment)] : []));
   const rivals = effective.filter(({ file, assignment }) => file !== ours && sets(assignment, credentials));
   const setLine = (assignment: Assignment): string =>
-    isSet(assignment) ? `${assignment.key}=${idOf(assignment)}` : lineOf(assignment);
+    isSet(assignment) ? `${assignment.key}=${credentialIdOf(assignment)}` : lineOf(assignment);
   return [
     ...[...new Set(undone.values())].map(
       (file): Override => ({
@@ -143,8 +144,6 @@ export function overridesIn(
   ];
 }
 
-const lineOf = ({ key, value }: Assignment): string => `${key}=${value}`;
-const idOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
 const isLoad = ({ key }: Assignment): boolean => key === 'LoadCredential' || key === 'LoadCredentialEncrypted';
 const isSet = ({ key }: Assignment): boolean => key === 'SetCredential' || key === 'SetCredentialEncrypted';
 
@@ -166,13 +165,15 @@ export function replaces(later: Assignment, earlier: Assignment): boolean {
   if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier))
     return false;
   if (later.value === '') return true;
-  return isLoad(later) || isSet(later) ? idOf(later) === idOf(earlier) : later.key === 'RefreshOnReload';
+  return isLoad(later) || isSet(later)
+    ? credentialIdOf(later) === credentialIdOf(earlier)
+    : later.key === 'RefreshOnReload';
 }
 
 /** Whether a line sets its own value for one of these credentials. */
 function sets(assignment: Assignment, credentials: readonly string[]): boolean {
   if (assignment.section !== 'Service') return false;
-  if (isSet(assignment)) return credentials.includes(idOf(assignment));
+  if (isSet(assignment)) return credentials.includes(credentialIdOf(assignment));
   return assignment.key === 'ImportCredential' && credentials.some((id) => importPattern(assignment.value).test(id));
 }
 

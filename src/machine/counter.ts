@@ -2,9 +2,9 @@
 import { Failure } from '../failure.ts';
 import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import type { PinnedCounter } from '../seeds/pins.ts';
-import type { TpmCounter } from '../seeds/tpm-counter.ts';
+import { raiseCounter, type TpmCounter } from '../seeds/tpm-counter.ts';
 import { say, warn } from '../terminal/say.ts';
-import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
+import { counterAt, counterText, makeCounter } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 
@@ -35,7 +35,7 @@ export async function counterOf(
       found && {
         ...found,
         increment: async () => {
-          await increment(device, found.index, srk);
+          await raiseCounter({ device }, found.index, srk);
         },
       }
     );
@@ -75,15 +75,6 @@ async function newCounter(
       error.hint,
     );
     return undefined;
-  }
-}
-
-async function increment(device: string | undefined, index: number, srk: RecordedSrk | undefined): Promise<void> {
-  const tpm = await openTpm(device);
-  try {
-    await incrementCounter(tpm, index, srk);
-  } finally {
-    await tpm.close();
   }
 }
 

@@ -25,6 +25,7 @@ import { canonicalJson, Json } from '../system/json.ts';
 import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { secretProblem } from './secret-problem.ts';
 
 /** One file and every unit that gets it. */
 interface WantedFile {
@@ -33,6 +34,7 @@ interface WantedFile {
   readonly releases: readonly [Release, ...Release[]];
 }
 
+/** What {@link writeFiles} did. */
 export interface WrittenFiles {
   /** Releases whose file was missing or had another value. */
   readonly written: readonly Release[];
@@ -136,9 +138,18 @@ function hasAccess(path: string, { mode, owner, group }: Access): boolean {
   return (stat.mode & 0o7777) === mode && stat.uid === owner && stat.gid === group;
 }
 
+type LookUp = (root: string, name: string) => number | undefined;
+
+/** The id of a user or group, given as its number or its name. */
+const numericId = (root: string, text: string, lookUp: LookUp): number | undefined =>
+  /^\d+$/.test(text) ? Number(text) : lookUp(root, text);
+
+/** The id of a file's owner; undefined if there is no such user at `root`. */
+export const ownerId = (root: string, { owner }: Placement): number | undefined => numericId(root, owner, userId);
+
 /** @throws Failure `not-found` */
-function idOf(name: string, lookUp: (root: string, name: string) => number | undefined, what: string): number {
-  const id = /^\d+$/.test(name) ? Number(name) : lookUp('/', name);
+function idOf(name: string, lookUp: LookUp, what: string): number {
+  const id = numericId('/', name, lookUp);
   if (id === undefined)
     throw new Failure('not-found', `there is no ${what} ${name}`, {
       hint: 'use its number, or needed-for = "units", which is later',
@@ -207,24 +218,13 @@ function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
   else replaceIfChanged(paths.fileLinks, utf8(`${canonicalJson([...links].sort())}\n`), { mode: 0o600 });
 }
 
-/**
- * Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. Users may
- * still be created, at the first boot after an installation or in a configuration's switch, but not the owners of a file
- * that is needed before. Local file systems are mounted after local-fs-pre.target, that after
- * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: so what is needed before the last can't
- * wait for the first.
- */
+/** Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. */
 export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
-  return declarations.flatMap(({ name, file, credential, content, placement }): Problem[] => {
+  return declarations.flatMap((declaration): Problem[] => {
+    const { credential, content, placement } = declaration;
     if (!placement) return [];
-    const problem: Complain = (key, message, hint, severity = 'error') => ({
-      severity,
-      file,
-      line: undefined,
-      key: `secret.${name}.${key}`,
-      message,
-      hint,
-    });
+    const problem: Complain = (key, message, hint, severity = 'error') =>
+      secretProblem(declaration, key, { severity, message, hint });
     const ids = credentialsOf({ credential, content }).map(({ id }) => id.slice(credential.length));
     return [
       ...lateProblems(root, placement, problem),
@@ -237,6 +237,10 @@ export function fileProblems(root: string, declarations: readonly SecretDeclarat
 /** A problem of one secret, at one of its keys. */
 type Complain = (key: string, message: string, hint: string, severity?: Problem['severity']) => Problem;
 
+/**
+ * Local file systems are mounted after local-fs-pre.target, that is after systemd-tmpfiles-setup-dev.service, and that is
+ * after systemd-sysusers.service. So what is needed before users are created can't wait for a store on one of them.
+ */
 function lateProblems(root: string, { neededFor }: Placement, problem: Complain): Problem[] {
   if (neededFor !== 'users' || !isOnItsOwnDisk(root)) return [];
   const message =
@@ -245,6 +249,10 @@ function lateProblems(root: string, { neededFor }: Placement, problem: Complain)
   return [problem('needed-for', message, 'needed-for = "units", or x-initrd.mount in fstab', 'warning')];
 }
 
+/**
+ * An owner may still be created, at the first boot after an installation or in a configuration's switch, unless the file
+ * is needed before users are created.
+ */
 function ownerProblems(root: string, placement: Placement, problem: Complain): Problem[] {
   const kinds = [
     ['owner', userId, 'user'],
@@ -256,10 +264,9 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
       : 'create it first, or give its number';
   return kinds.flatMap(([key, lookUp, what]) => {
     const text = placement[key];
-    const isNumber = /^\d+$/.test(text);
     const isMadeLater = !systemIsRunning(root) || configurationOf(pathsUnder(root)) !== undefined;
     const mayComeLater = placement.neededFor === 'units' && isMadeLater;
-    if (isNumber || text === 'root' || mayComeLater || lookUp(root, text) !== undefined) return [];
+    if (mayComeLater || numericId(root, text, lookUp) !== undefined) return [];
     return [problem(key, `there is no ${what} ${text} on this machine`, hint)];
   });
 }
@@ -268,8 +275,7 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
 function linkProblems(root: string, placement: Placement, endings: readonly string[], problem: Complain): Problem[] {
   const { link } = placement;
   if (link === undefined) return [];
-  const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
-  const objection = objectionTo(root, dirname(link), { owner });
+  const objection = objectionTo(root, dirname(link), { owner: ownerId(root, placement) });
   if (objection) return [problem('link', objection.message, objection.hint)];
   const machines = [pathsUnder(root), pathsUnder('/')];
   const isTaken = (path: string): boolean => {

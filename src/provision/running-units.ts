@@ -5,6 +5,7 @@ import { instancesOf, templateOf } from '../system/unit-name.ts';
 import type { ReleaseChange } from './plan.ts';
 import { monotonicNow } from './unit-jobs.ts';
 
+/** What a unit has to do to see what changed. */
 export interface UnitStep {
   readonly unit: string;
   readonly action: UnitAction;

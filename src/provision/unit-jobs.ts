@@ -159,7 +159,7 @@ const milliseconds: Readonly<Record<string, number>> = {
  * Parses a time span of systemctl, `1min 30s` (systemd.time(7)), to milliseconds; undefined for none and for
  * `infinity`.
  */
-export function timespan(text: string): number | undefined {
+function timespan(text: string): number | undefined {
   const parts = [...text.matchAll(/(\d+)([a-z]+)/g)];
   return parts.length === 0
     ? undefined

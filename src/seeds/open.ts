@@ -6,7 +6,7 @@ import { x25519Unwrapper } from '../age/x25519.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
+import { readCounter } from '../tpm2/nv-counter.ts';
 import type { TpmPolicy } from '../tpm2/policy.ts';
 import { type SealedObject, unseal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
@@ -15,7 +15,7 @@ import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
 import { inOrder, tpmObjects } from './policies.ts';
-import type { TpmCounter } from './tpm-counter.ts';
+import { raiseCounter, type TpmCounter } from './tpm-counter.ts';
 import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
@@ -104,7 +104,7 @@ export async function openPinnedSeeds(paths: Paths, openers: Openers): Promise<O
           ...counter,
           value,
           increment: async () => {
-            if (value !== undefined) await raise(known, counter.index, store.srk);
+            if (value !== undefined) await raiseCounter(known, counter.index, store.srk);
           },
         },
       }
@@ -120,15 +120,6 @@ export function missingSeeds(paths: Paths): Failure {
   return new Failure('not-found', `this machine's seed is lost: ${paths.seeds} is missing`, {
     hint: restoreHint(paths),
   });
-}
-
-async function raise({ device, patience = 0 }: Openers, index: number, srk: RecordedSrk | undefined): Promise<void> {
-  const tpm = await openTpm(device, patience);
-  try {
-    await incrementCounter(tpm, index, srk);
-  } finally {
-    await tpm.close();
-  }
 }
 
 /**

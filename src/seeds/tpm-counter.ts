@@ -7,7 +7,9 @@
  * machine may lose power in between.
  */
 import { Failure } from '../failure.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
+import { counterText, incrementCounter } from '../tpm2/nv-counter.ts';
+import type { RecordedSrk } from '../tpm2/srk.ts';
+import { openTpm } from '../tpm2/tpm.ts';
 import type { PinnedCounter } from './pins.ts';
 
 /** The pinned counter, as read while the seeds were opened. */
@@ -76,4 +78,23 @@ export function refuseRewound(counter: TpmCounter | undefined, recorded: number 
       { hint: `the TPM was reset to an earlier state; if you did that, ${acceptOlder}` },
     );
   return value;
+}
+
+/**
+ * Increments the counter of a TPM by one.
+ * @param at - the device in systemd's notation, and the milliseconds to wait for its node
+ * @param srk - the SRK that the TPM must have; undefined for the one that would be sealed to next
+ * @throws Failure, `other-tpm` if the TPM has another SRK, `tpm` if the counter is gone
+ */
+export async function raiseCounter(
+  { device, patience = 0 }: { readonly device: string | undefined; readonly patience?: number },
+  index: number,
+  srk: RecordedSrk | undefined,
+): Promise<void> {
+  const tpm = await openTpm(device, patience);
+  try {
+    await incrementCounter(tpm, index, srk);
+  } finally {
+    await tpm.close();
+  }
 }

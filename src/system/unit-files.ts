@@ -153,6 +153,12 @@ export interface Assignment {
   readonly value: string;
 }
 
+/** An assignment as a line: `KEY=value`. */
+export const lineOf = ({ key, value }: Assignment): string => `${key}=${value}`;
+
+/** The credential's id in an assignment such as `LoadCredential=id:path`. */
+export const credentialIdOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
+
 /** Parses the assignments of a unit file, in order. Joins lines that end in a backslash. */
 export function assignmentsOf(text: string): Assignment[] {
   const assignments: Assignment[] = [];
