@@ -5,7 +5,7 @@
  *     verifier -> machine    challenge: a credential that only that EK opens, beside that AK, and a nonce
  *     machine  -> verifier   answer: the credential's secret, a quote, the SRK certified, and both logs
  */
-import { utf8 } from '../bytes.ts';
+import { base64, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { largestLog } from '../measured/firmware-log.ts';
 import { canonicalJson, Json, valuesIn } from '../system/json.ts';
@@ -64,7 +64,6 @@ const largestSignatures = 1 << 20;
 const version = 1;
 const hint = 'both machines need the same version of auxcred';
 
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 const line = (content: Readonly<Record<string, unknown>>): Uint8Array =>
   utf8(`${canonicalJson({ attestation: version, ...content })}\n`);
 

@@ -67,11 +67,8 @@ export class Run {
   }
 
   #twice(one: ChainedEntry, other: ChainedEntry): Finding {
-    const [isSame, name] = [
-      hex(one.hash) === hex(other.hash) && isIntact(one, other),
-      `record ${String(one.sequence)} of ${this.#name}`,
-    ];
-    return isSame
+    const name = `record ${String(one.sequence)} of ${this.#name}`;
+    return hex(one.hash) === hex(other.hash) && haveSameFields(one, other)
       ? this.#finding('duplicated', one.sequence, `there are two copies of ${name}`)
       : this.#finding('altered', one.sequence, `there are two versions of ${name}`);
   }
@@ -105,7 +102,7 @@ export class Run {
 }
 
 /** Whether two entries have the same covered fields. */
-const isIntact = (one: ChainedEntry, other: ChainedEntry): boolean =>
+const haveSameFields = (one: ChainedEntry, other: ChainedEntry): boolean =>
   one.covered !== undefined &&
   other.covered !== undefined &&
   hex(recordHash(firstHash, one.covered)) === hex(recordHash(firstHash, other.covered));

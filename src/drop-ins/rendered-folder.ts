@@ -4,7 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import type { ManifestFile } from '../manifest/folder.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import {
@@ -99,9 +99,8 @@ export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
   const rendering = renderUnits(manifest.declarations);
   const changes = changesOf(readRendering(paths), rendering);
   const text = utf8(renderingSums(manifest.files, rendering));
-  const current = readIfPresent(sumsPath(paths));
   removeStrayRenderings(paths);
-  if (changes.length === 0 && current && Buffer.compare(current, text) === 0) return changes;
+  if (changes.length === 0 && sameBytes(readIfPresent(sumsPath(paths)), text)) return changes;
 
   const parent = dirname(paths.rendered);
   const active = Number(/(\d+)$/.exec(linkTarget(paths.rendered) ?? '')?.[1] ?? 0);

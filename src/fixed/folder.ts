@@ -2,8 +2,10 @@
  * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file for each secret. Listing it takes no
  * seed.
  */
+
 import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { sameBytes } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { ensureFolder, readFileWithin, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
@@ -112,7 +114,7 @@ export class FixedFolder {
     const bytes = this.bytes(name);
     const header = readHeader(name, bytes);
     const { seed, epoch } = seedOf(name.scope);
-    if (Buffer.compare(header.keyId, keyId(seed)) !== 0) throw this.#foreign(name, header, epoch, former);
+    if (!sameBytes(header.keyId, keyId(seed))) throw this.#foreign(name, header, epoch, former);
     const value = decodeFixed(seed, name.path, bytes);
     if (!value) throw this.#unopened(name, seed, bytes);
     return { ...header, value, bytes, digest: digestOf(bytes), fingerprint: fingerprintOf(seed, name.path, value) };
@@ -179,7 +181,7 @@ export class FixedFolder {
       if (!bytes) return 0;
       const { keyId: id, sequence } = readHeader(name, bytes);
       const { seed } = seedOf(name.scope);
-      older = Buffer.compare(id, keyId(seed)) === 0 ? undefined : former(name.scope, id);
+      older = sameBytes(id, keyId(seed)) ? undefined : former(name.scope, id);
       const value = decodeFixed(older?.seed ?? seed, name.path, bytes);
       value?.fill(0);
       return value ? sequence : 0;

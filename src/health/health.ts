@@ -1,5 +1,7 @@
 /** Everything that `status` and `doctor` examine, collected once. */
+
 import { existsSync } from 'node:fs';
+import { hex } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { dropInFor, lackingFor } from '../drop-ins/broker-access.ts';
 import { type LackingUnit, lackingUnits } from '../drop-ins/loaded-lines.ts';
@@ -263,7 +265,7 @@ async function attemptToOpen(
       scopes: payload.scopes.map((scope) => ({
         scope: scopeName(scope),
         epoch: scope.epoch,
-        keyId: Buffer.from(keyId(scope.seed)).toString('hex'),
+        keyId: hex(keyId(scope.seed)),
       })),
       active: activeWith(paths, manifest, store, {
         now,

@@ -4,9 +4,10 @@ import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import type { PinnedCounter } from '../seeds/pins.ts';
 import { raiseCounter, type TpmCounter } from '../seeds/tpm-counter.ts';
 import { say, warn } from '../terminal/say.ts';
-import { counterAt, counterText, makeCounter } from '../tpm2/nv-counter.ts';
+import { counterAt, makeCounter } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
+import { indexText } from '../tpm2/wire.ts';
 
 /** The counter of the TPM that the seeds are sealed to. */
 interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
@@ -65,7 +66,7 @@ async function newCounter(
 ): Promise<Omit<FoundCounter, 'increment'> | undefined> {
   try {
     const made = await makeCounter(tpm, srk);
-    say(`the TPM's counter ${counterText(made.index)} records which store is active`);
+    say(`the TPM's counter ${indexText(made.index)} records which store is active`);
     return { ...made, isNew: true };
   } catch (error) {
     if (!(error instanceof Failure) || error.code === 'other-tpm') throw error;

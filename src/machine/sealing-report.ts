@@ -1,5 +1,7 @@
 /** What `seal`, `reseal` and `receive` say of seeds that they have sealed. */
+
 import { existsSync } from 'node:fs';
+import { hex } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { isBoundLater, type Payload, type Sealing } from '../seeds/payload.ts';
 import { type Pins, pinsForConfiguration, pinsPlace, usablePins } from '../seeds/pins.ts';
@@ -44,7 +46,7 @@ export function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
   for (const scope of scopes)
     say(
       `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ` +
-        `${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
+        `${keyText(paths, sealing)}${policy}; key id ${hex(keyId(scope.seed))}`,
     );
 }
 

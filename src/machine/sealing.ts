@@ -2,7 +2,7 @@
 import { existsSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseHeader } from '../age/header.ts';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
@@ -41,9 +41,9 @@ import {
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
 import type { PcrValues } from '../tpm2/policy.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
+import { indexText } from '../tpm2/wire.ts';
 import { caughtUp, counterOf, hasCounter, raised } from './counter.ts';
 import { type SealedIdentity, sealedIdentity, withSealingKeys } from './keys.ts';
 import { openersOf } from './openers.ts';
@@ -139,9 +139,7 @@ export async function sealMachine(
 /** Says how to remove a counter, unless it was in a TPM that is no longer here. */
 async function sayUnused(index: number, device: string | undefined): Promise<void> {
   if (await hasCounter(device, index))
-    say(
-      `the TPM's counter ${counterText(index)} is no longer used; tpm2_nvundefine -C o ${counterText(index)} removes it`,
-    );
+    say(`the TPM's counter ${indexText(index)} is no longer used; tpm2_nvundefine -C o ${indexText(index)} removes it`);
 }
 
 /**
@@ -296,8 +294,7 @@ function install(
   const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
   if (!isRendered) write(paths.brokerDropIn, merged);
   // A broker that starts before the end needs access to whatever either of the two needs.
-  if (!isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root))
-    systemctl('daemon-reload');
+  if (!isRendered && !sameBytes(oldDropIn, merged) && systemIsRunning(root)) systemctl('daemon-reload');
   if (isBoundLater(sealing)) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
@@ -307,7 +304,7 @@ function install(
     startAtBoot(paths, sealing.lock !== undefined);
   }
   if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
-  return !isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
+  return !isRendered && !sameBytes(oldDropIn, dropIn);
 }
 
 /** A broker that locks the seeds starts at each boot, whether or not a unit asks for it. */

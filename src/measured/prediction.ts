@@ -3,6 +3,7 @@
  * boot loader, loader.conf, EFI variables. Everything else is assumed to stay as it was logged, and the verdict on each
  * PCR says so.
  */
+import { hex, sameBytes } from '../bytes.ts';
 import { printable } from '../system/printable.ts';
 import { type Bank, digestIn, extended, initialValue } from './bank.ts';
 import {
@@ -80,7 +81,7 @@ export function predictBoot(
   for (const { pcr, digest } of expected)
     values.set(pcr, extended(bank, values.get(pcr) ?? initialValue(bank, pcr), digest));
   for (const [pcr, value] of current ?? [])
-    if (pcr <= 16 && Buffer.compare(value, now.get(pcr) ?? new Uint8Array(0)) !== 0)
+    if (pcr <= 16 && !sameBytes(value, now.get(pcr)))
       doubt(course, pcr, 'the log does not account for the value that the TPM has now');
   for (const [pcr, why] of commonDoubts(events, course)) doubt(course, pcr, why);
   return {
@@ -201,11 +202,10 @@ function variableDigest(
   const value = next.variable?.(variable.guid, variable.name);
   if (next.variable && value === undefined && variable.data.length > 0)
     doubt(course, pcr, `the variable ${printable(variable.name, 60)} is gone, or can't be read`);
-  if (value === undefined || Buffer.compare(value, variable.data) === 0) return undefined;
-  const logged = digests.get(bank) ?? new Uint8Array(0);
-  const is = (bytes: Uint8Array): boolean => Buffer.compare(digestIn(bank, bytes), logged) === 0;
-  if (is(variable.data)) return digestIn(bank, value);
-  if (is(data)) {
+  if (value === undefined || sameBytes(value, variable.data)) return undefined;
+  const isLogged = (bytes: Uint8Array): boolean => sameBytes(digestIn(bank, bytes), digests.get(bank));
+  if (isLogged(variable.data)) return digestIn(bank, value);
+  if (isLogged(data)) {
     const header = data.slice(0, data.length - variable.data.length);
     new DataView(header.buffer).setBigUint64(24, BigInt(value.length), true);
     return digestIn(bank, header, value);
@@ -243,8 +243,9 @@ function expectedAuthorities(
   }
   const seen = new Set<string>();
   const isFirst = (digest: Uint8Array): boolean => {
-    const text = Buffer.from(digest).toString('hex');
-    return !seen.has(text) && seen.add(text).has(text);
+    const { size } = seen;
+    seen.add(hex(digest));
+    return seen.size > size;
   };
   return new Map([...expected].sort(([a], [b]) => a - b).map(([i, digests]) => [i, digests.filter(isFirst)]));
 }

@@ -5,7 +5,7 @@
  */
 import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
@@ -104,7 +104,7 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
   if (!old) return false;
   try {
     const value = recipeValue(recipe, sources);
-    const same = Buffer.compare(old, value) === 0;
+    const same = sameBytes(old, value);
     value.fill(0);
     return same;
   } catch (error) {
@@ -124,7 +124,7 @@ function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: Want
   let old: Uint8Array | undefined;
   try {
     old = readIfPresent(path);
-    const isSame = old !== undefined && Buffer.compare(old, value) === 0;
+    const isSame = sameBytes(old, value);
     if (!isSame || !hasAccess(path, access)) replaceFile(path, value, access);
     return !isSame;
   } finally {

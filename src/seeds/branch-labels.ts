@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { utf8 } from '../bytes.ts';
+import { hex, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
@@ -33,7 +33,7 @@ export const branchId = (values: PcrValues): string =>
     .update(
       [...values]
         .sort(([a], [b]) => a - b)
-        .map(([pcr, value]) => `${String(pcr)}=${Buffer.from(value).toString('hex')}\n`)
+        .map(([pcr, value]) => `${String(pcr)}=${hex(value)}\n`)
         .join(''),
     )
     .digest('hex');

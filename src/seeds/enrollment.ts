@@ -7,17 +7,17 @@
 
 import { keyLength } from '../age/curve25519.ts';
 import { type Endorsement, endorsementIn, endorsementJson } from '../attestation/messages.ts';
-import { hex, utf8 } from '../bytes.ts';
+import { base64, hex, utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { freeLockPcr } from '../tpm2/boot-lock.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
 import { valuesOf } from '../tpm2/pcr.ts';
 import type { PcrlockPrediction } from '../tpm2/pcrlock.ts';
 import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
 import { parseDevice } from '../tpm2/tpm.ts';
+import { indexText } from '../tpm2/wire.ts';
 import { base64In, type Payload, type Sealing } from './payload.ts';
 import { policiesOf } from './policies.ts';
 import { sealPayload, type TpmSealer } from './seal.ts';
@@ -58,7 +58,6 @@ export interface Enrolled {
 
 const version = 1;
 const hint = 'run auxcred enroll on the machine again';
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 
 const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, unknown>> => ({
   version,
@@ -128,7 +127,7 @@ function tpmIn(json: Json): EnrolledTpm {
 }
 
 const pcrlockJson = ({ index, name, pcrs, file }: NonNullable<EnrolledTpm['pcrlock']>): unknown => ({
-  nvIndex: counterText(index),
+  nvIndex: indexText(index),
   name: hex(name),
   pcrs,
   file,

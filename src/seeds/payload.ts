@@ -4,7 +4,7 @@
  * here.
  */
 import { createPublicKey } from 'node:crypto';
-import { utf8 } from '../bytes.ts';
+import { base64, utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
 import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
@@ -110,7 +110,7 @@ const most32 = 0xffffffff;
 const scopeKinds: readonly ScopeKind[] = ['host', 'group'];
 
 const scopesJson = (scopes: readonly Scope[]): unknown =>
-  scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') }));
+  scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: base64(seed) }));
 
 /** Encodes a payload as UTF-8 JSON. The caller wipes it. */
 export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array {
@@ -151,7 +151,7 @@ export const sealingJson = ({
 });
 
 const signedJson = ({ publicKey, pcrs, signature }: Signed): unknown => ({
-  publicKey: Buffer.from(publicKey).toString('base64'),
+  publicKey: base64(publicKey),
   pcrs,
   ...(signature === undefined ? {} : { signature }),
 });
@@ -165,7 +165,7 @@ const signedIn = (json: Json): Signed => ({
 /** Bytes in canonical base64. @throws Failure `malformed` */
 export function base64In(item: Json): Uint8Array {
   const bytes = new Uint8Array(Buffer.from(item.text(), 'base64'));
-  if (Buffer.from(bytes).toString('base64') !== item.text()) throw item.unexpected('base64');
+  if (base64(bytes) !== item.text()) throw item.unexpected('base64');
   return bytes;
 }
 

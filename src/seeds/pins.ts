@@ -11,7 +11,7 @@ import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import { readIfPresent, replaceIfChanged } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
+import { indexText } from '../tpm2/wire.ts';
 import { nvIndexIn } from './payload.ts';
 import { type Scope, scopeName } from './scope.ts';
 
@@ -95,7 +95,7 @@ export const pinsForConfiguration = ({ scopes, device, counter }: Pins): string 
     version: 1,
     scopes: jsonOf(scopes),
     ...(device === undefined ? {} : { tpm2Device: device }),
-    ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index) } }),
+    ...(counter === undefined ? {} : { tpm2Counter: { index: indexText(counter.index) } }),
   });
 
 /** Encodes pins, pretty-printed, because people read this file and keep it in their configuration. */
@@ -106,7 +106,7 @@ export function encodePins({ scopes, next, device, counter }: Pins): Uint8Array 
       scopes: jsonOf(scopes),
       ...(next === undefined ? {} : { next: jsonOf(next) }),
       ...(device === undefined ? {} : { tpm2Device: device }),
-      ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index), start: counter.start } }),
+      ...(counter === undefined ? {} : { tpm2Counter: { index: indexText(counter.index), start: counter.start } }),
     }),
   );
   return utf8(`${JSON.stringify(sorted, undefined, 2)}\n`);

@@ -12,11 +12,12 @@
  *     {"bank":"sha256","branches":[],"kind":"literal","lock":8,"version":2}
  *         PCR 8 locks until the next boot: each branch requires its reset value too. So with every kind
  */
-import { hex, utf8 } from '../bytes.ts';
+import { base64, hex, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { mostBranches, type PcrlockAuthority, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
 import { parseSigningKey } from '../tpm2/signing-key.ts';
+import { indexText } from '../tpm2/wire.ts';
 import { absolutePathIn, damagedHint, nvIndexIn, pcrListIn } from './payload.ts';
 
 /** A policy with a lock has another version, so that an older program says that it can't read it. */
@@ -43,12 +44,12 @@ export function encodePolicy({ bank, authority, branches, lock }: TpmPolicy): Ui
         ...common,
         kind,
         pcrs,
-        publicKey: Buffer.from(authority.key.spki).toString('base64'),
+        publicKey: base64(authority.key.spki),
         ...(authority.signature === undefined ? {} : { signature: authority.signature }),
       }),
     );
   const { index, name, file } = authority;
-  return utf8(canonicalJson({ ...common, kind, pcrs, nvIndex: `0x${index.toString(16)}`, name: hex(name), file }));
+  return utf8(canonicalJson({ ...common, kind, pcrs, nvIndex: indexText(index), name: hex(name), file }));
 }
 
 /** Parses {@link encodePolicy}. @throws Failure `malformed` */

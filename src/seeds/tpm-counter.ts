@@ -7,9 +7,10 @@
  * machine may lose power in between.
  */
 import { Failure } from '../failure.ts';
-import { counterText, incrementCounter } from '../tpm2/nv-counter.ts';
+import { incrementCounter } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm } from '../tpm2/tpm.ts';
+import { indexText } from '../tpm2/wire.ts';
 import type { PinnedCounter } from './pins.ts';
 
 /** The pinned counter, as read while the seeds were opened. */
@@ -49,7 +50,7 @@ export function refuseRewound(counter: TpmCounter | undefined, recorded: number 
   if (value === undefined)
     throw new Failure(
       'older',
-      `the TPM's counter ${counterText(index)} can't be read, so the store on this disk may be an old one`,
+      `the TPM's counter ${indexText(index)} can't be read, so the store on this disk may be an old one`,
       {
         hint:
           'if an old seeds.age was restored, put the newer one back; auxcred reseal --accept-older accepts it and ' +

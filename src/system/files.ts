@@ -20,6 +20,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { writing } from './disk.ts';
 
@@ -175,8 +176,7 @@ export function replaceFile(path: string, bytes: Uint8Array, access: Access): vo
 
 /** {@link replaceFile}, unless `path` has these bytes already. */
 export function replaceIfChanged(path: string, bytes: Uint8Array, access: Access): void {
-  const present = readIfPresent(path);
-  if (!present || Buffer.compare(present, bytes) !== 0) replaceFile(path, bytes, access);
+  if (!sameBytes(readIfPresent(path), bytes)) replaceFile(path, bytes, access);
 }
 
 /** Replaces the symlink `path` in the same way. The caller syncs the folder. */
