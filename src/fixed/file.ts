@@ -36,7 +36,8 @@ export interface FixedHeader {
 }
 
 const shortestFile = headerLength + blockLength + tagLength;
-const again = 'restore it from a backup, or put it again';
+/** The hint for a file that is damaged. */
+export const restoreHint = 'restore it from a backup, or put it again';
 
 /**
  * Reads the header, which takes no key, and refuses files of an impossible length.
@@ -44,7 +45,7 @@ const again = 'restore it from a backup, or put it again';
  * sequence that is not below 2^53
  */
 export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
-  const malformed = (problem: string, hint = again): Failure =>
+  const malformed = (problem: string, hint = restoreHint): Failure =>
     new Failure('malformed', `${nameText(name)} ${problem}`, { hint });
   const start = bytes.subarray(0, magic.length);
   if (!sameBytes(start, magic.subarray(0, start.length))) {

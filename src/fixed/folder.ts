@@ -7,7 +7,7 @@ import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { sameBytes } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { ensureFolder, readFileWithin, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
 import { commandLine } from '../system/shell.ts';
 import {
@@ -18,10 +18,9 @@ import {
   fingerprintOf,
   largestFile,
   readHeader,
+  restoreHint,
 } from './file.ts';
-import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
-
-const ending = '.sealed';
+import { checkedPath, type FixedName, fileEnding, nameText, pathProblem, splitName, withoutEnding } from './name.ts';
 
 /**
  * How many times files that do not open are tried under other names, to find the right one. A limit for all of them
@@ -70,8 +69,9 @@ export class FixedFolder {
     this.path = path;
   }
 
+  /** The path of a secret's file, whether or not there is one. @throws Failure `usage` for an invalid path */
   fileOf({ scope, path }: FixedName): string {
-    return join(this.path, scope, `${checkedPath(path)}${ending}`);
+    return join(this.path, scope, `${checkedPath(path)}${fileEnding}`);
   }
 
   /** Whether there is a file, sound or not, by the secret's name. */
@@ -156,7 +156,7 @@ export class FixedFolder {
         hint: 'auxcred mv renames a secret: its name is part of its key',
       });
     return new Failure('malformed', `${text} does not open: it was changed, or it is the file of a name that is gone`, {
-      hint: 'restore it from a backup, or put it again',
+      hint: restoreHint,
     });
   }
 
@@ -223,11 +223,11 @@ export class FixedFolder {
   refuseLookalike({ scope, path }: FixedName): void {
     const segments = path.split('/');
     segments.forEach((segment, i) => {
-      const wanted = i === segments.length - 1 ? `${segment}${ending}` : segment;
+      const wanted = i === segments.length - 1 ? `${segment}${fileEnding}` : segment;
       const alike = this.#entriesOf(join(this.path, scope, ...segments.slice(0, i))).get(wanted.toLowerCase()) ?? [];
       const like = [...alike].find((name) => name !== wanted);
       if (like === undefined) return;
-      const other = [scope, ...segments.slice(0, i), like.replace(/\.sealed$/, '')].join('/');
+      const other = [scope, ...segments.slice(0, i), withoutEnding(like)].join('/');
       throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} only in case`, {
         hint: 'choose another name',
       });
@@ -253,7 +253,7 @@ export class FixedFolder {
       this.#entries.get(dirname(path))?.get(basename(path).toLowerCase())?.delete(basename(path));
       this.#entries.delete(path);
       path = dirname(path);
-    } while (path.length > this.path.length && isRemoved(path));
+    } while (path.length > this.path.length && removeIfEmpty(path));
   }
 
   /**
@@ -285,7 +285,7 @@ export class FixedFolder {
         const path = below === '' ? name : `${below}/${name}`;
         if (isFolder && !name.startsWith('.')) walk(path);
         else {
-          const known = name.endsWith(ending) ? splitName(path.slice(0, -ending.length)) : undefined;
+          const known = name.endsWith(fileEnding) ? splitName(withoutEnding(path)) : undefined;
           if (known && pathProblem(known.path) === undefined) names.push(known);
           else strangers.push(path);
         }
@@ -307,16 +307,22 @@ function note(entries: Map<string, Set<string>>, name: string): void {
 }
 
 /** Removes a folder unless something is in it. @returns whether it did */
-function isRemoved(folder: string): boolean {
+function removeIfEmpty(folder: string): boolean {
   try {
     rmdirSync(folder);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'EEXIST'))
-      return false;
+    const code = systemCode(error);
+    if (code === 'ENOTEMPTY' || code === 'EEXIST') return false;
     throw error;
   }
 }
+
+/** Why a folder can't be listed, by the system's code. */
+const unlistable: Readonly<Record<string, string>> = {
+  ELOOP: 'is a loop of symbolic links',
+  ENAMETOOLONG: 'is nested too deep to be listed',
+};
 
 function entriesIn(folder: string): { readonly name: string; readonly isFolder: boolean }[] {
   try {
@@ -325,19 +331,10 @@ function entriesIn(folder: string): { readonly name: string; readonly isFolder: 
       isFolder: entry.isDirectory(),
     }));
   } catch (error) {
-    if (!(error instanceof Error) || !('code' in error)) throw error;
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
-    const reason =
-      error.code === 'ELOOP'
-        ? 'is a loop of symbolic links'
-        : error.code === 'ENAMETOOLONG'
-          ? 'is nested too deep to be listed'
-          : undefined;
-    if (reason !== undefined)
-      throw new Failure('malformed', `${folder} ${reason}`, {
-        hint: 'remove it: it can hold no secret',
-        cause: error,
-      });
-    throw error;
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+    const reason = unlistable[code ?? ''];
+    if (reason === undefined) throw error;
+    throw new Failure('malformed', `${folder} ${reason}`, { hint: 'remove it: it can hold no secret', cause: error });
   }
 }

@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
 import { type Pins, parsePins, pinsPlace, readPins } from '../seeds/pins.ts';
@@ -96,7 +96,7 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
     return isNoLoss(loss) ? undefined : { text: lossText(loss), snapshot: loss.snapshot };
   } catch (error) {
     // This user may not read the fixed folder, and so can't count what is in it.
-    if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
+    if (systemCode(error) !== 'EACCES') throw error;
     return hadSeeds(paths) ? { text: 'every secret of this machine', snapshot: false } : undefined;
   }
 }

@@ -21,7 +21,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { sameBytes } from '../bytes.ts';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { writing } from './disk.ts';
 
 /** The owner and mode of a new file or folder. */
@@ -34,10 +34,6 @@ export interface Access {
   readonly group?: number | undefined;
 }
 
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
-}
-
 const remedy = { hint: 'remove it, or restore the file from a backup' };
 
 const notAFile = (path: string): Failure => new Failure('malformed', `${path} is not a regular file`, remedy);
@@ -47,8 +43,9 @@ function ifPresent<T>(path: string, read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
-    if (hasCode(error, 'ELOOP'))
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if (code === 'ELOOP')
       throw new Failure('malformed', `${path} is a loop of symbolic links`, { ...remedy, cause: error });
     throw error;
   }
@@ -210,7 +207,7 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return !hasCode(error, 'ESRCH');
+    return systemCode(error) !== 'ESRCH';
   }
 }
 

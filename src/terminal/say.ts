@@ -3,7 +3,7 @@
  * `auxcred: `, lower case, without a full stop.
  */
 import { fstatSync, fsyncSync, statSync } from 'node:fs';
-import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { exitStatus, Failure, messageOf, systemCode } from '../failure.ts';
 import { writeAll } from '../system/patience.ts';
 import { printable, printableJson } from '../system/printable.ts';
 import { isTerminal } from '../system/terminals.ts';
@@ -20,7 +20,7 @@ export function print(line: string): void {
     printBytes(Buffer.from(`${line}\n`));
   } catch (error) {
     // The reader may have seen enough, as in `auxcred graph | head`.
-    if (isUnwritten || (error instanceof Error && 'code' in error && error.code === 'EPIPE')) return;
+    if (isUnwritten || systemCode(error) === 'EPIPE') return;
     isUnwritten = true;
     say(`standard output can't be written: ${messageOf(error)}`);
   }

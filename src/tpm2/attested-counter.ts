@@ -7,7 +7,7 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { concat, hex, sameBytes, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
-import { counterLength, counterValue } from './nv-data.ts';
+import { counterLength, counterPublic, counterValue } from './nv-data.ts';
 import { tpmFailure } from './response.ts';
 import { createPrimary, nameOfPublic, openPersistent } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
@@ -34,18 +34,11 @@ export const attestedIndex = 0x01a0c5a0;
  */
 const attributes = 0x06040014;
 
-/** TPMS_NV_PUBLIC (part 2, table 218). */
-const nvPublic = (more: number): Uint8Array =>
-  Uint8Array.from([
-    ...u32(attestedIndex),
-    ...u16(algorithms.sha256),
-    ...u32(attributes | more),
-    ...u16(0),
-    ...u16(counterLength),
-  ]);
+/** {@link attributes}, and those of an index that was incremented. */
+const possible = [attributes, attributes | nvWritten];
 
 /** The Name of the index once it was incremented, 34 bytes. No other kind of index has it. */
-const attestedCounterName = (): Uint8Array => nameOfPublic(nvPublic(nvWritten));
+const attestedCounterName = (): Uint8Array => nameOfPublic(counterPublic(attestedIndex, attributes | nvWritten));
 
 /** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign (part 2, table 31). */
 const keyAttributes = 0x00050472;
@@ -150,7 +143,8 @@ function publicKeyIn(area: Uint8Array): KeyObject {
 async function findIndex(tpm: Tpm): Promise<number | undefined> {
   const found = await openPersistent(tpm, attestedIndex);
   if (!found) return undefined;
-  if ([nvWritten, 0].some((more) => sameBytes(found.name, nameOfPublic(nvPublic(more))))) return found.handle;
+  const isOurs = possible.some((bits) => sameBytes(found.name, nameOfPublic(counterPublic(attestedIndex, bits))));
+  if (isOurs) return found.handle;
   const text = indexText(attestedIndex);
   throw new Failure('tpm', `the TPM's index ${text} is not the audit counter`, {
     hint: `tpm2_nvundefine -C o ${text} removes it, if nothing needs it`,
@@ -166,7 +160,7 @@ async function defineIndex(tpm: Tpm): Promise<number> {
       tpm.none,
       tpm.none,
       toStructure('TPM2B_DIGEST', u16(0)),
-      toStructure('TPM2B_NV_PUBLIC', sized(nvPublic(0))),
+      toStructure('TPM2B_NV_PUBLIC', sized(counterPublic(attestedIndex, attributes))),
       slot,
     );
   });

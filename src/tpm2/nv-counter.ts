@@ -6,12 +6,12 @@
 
 import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
-import { counterLength, counterValue } from './nv-data.ts';
+import { counterPublic, counterValue } from './nv-data.ts';
 import { TpmError, tpmFailure } from './response.ts';
 import { sessionTypes, startSession } from './sealed-object.ts';
 import { nameOfPublic, openPersistent, openSrk, type RecordedSrk } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { algorithms, indexText, nvWritten, sized, toStructure, u16, u32 } from './wire.ts';
+import { indexText, nvWritten, sized, toStructure, u16 } from './wire.ts';
 
 /** The first index to try, in the owner's range (TCG Registry of Reserved TPM 2.0 Handles, section 2.2.2). */
 export const firstCounterIndex = 0x01a0c4ed;
@@ -24,18 +24,8 @@ const indices = 16;
  */
 const attributes = 0x02040014;
 
-/** TPMS_NV_PUBLIC (part 2, table 218): SHA-256, no policy, eight bytes. */
-const publicArea = (index: number, more: number): Uint8Array =>
-  Uint8Array.from([
-    ...u32(index),
-    ...u16(algorithms.sha256),
-    ...u32(attributes | more),
-    ...u16(0),
-    ...u16(counterLength),
-  ]);
-
 /** The Name of our counter once it was incremented. Any other kind of index has another Name (part 1, section 16). */
-const nameOfCounter = (index: number): Uint8Array => nameOfPublic(publicArea(index, nvWritten));
+const nameOfCounter = (index: number): Uint8Array => nameOfPublic(counterPublic(index, attributes | nvWritten));
 
 /** The handle of our counter; undefined if `index` is free or holds something else. */
 async function findCounter(tpm: Tpm, index: number): Promise<number | undefined> {
@@ -132,7 +122,7 @@ async function defineCounter(tpm: Tpm, index: number, session: number): Promise<
         tpm.none,
         tpm.none,
         toStructure('TPM2B_DIGEST', u16(0)),
-        toStructure('TPM2B_NV_PUBLIC', sized(publicArea(index, 0))),
+        toStructure('TPM2B_NV_PUBLIC', sized(counterPublic(index, attributes))),
         slot,
       );
     });

@@ -3,7 +3,7 @@ import { concat } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { openPersistent } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { contentOf, fromStructure } from './wire.ts';
+import { algorithms, contentOf, fromStructure, u16, u32 } from './wire.ts';
 
 /** Bytes at a time. Every TPM takes them (MAX_NV_BUFFER_SIZE is 1024 or more on a PC). */
 const step = 512;
@@ -41,6 +41,10 @@ async function sizeOf(tpm: Tpm, handle: number): Promise<number> {
 
 /** Bytes in a counter. */
 export const counterLength = 8;
+
+/** TPMS_NV_PUBLIC of a counter (part 2, table 218): SHA-256, no policy, eight bytes. */
+export const counterPublic = (index: number, attributes: number): Uint8Array =>
+  Uint8Array.from([...u32(index), ...u16(algorithms.sha256), ...u32(attributes), ...u16(0), ...u16(counterLength)]);
 
 /**
  * The value of a counter.
