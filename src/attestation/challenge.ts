@@ -55,7 +55,7 @@ export const encodeExpected = ({ secret, nonce, ak, vendor, since }: Expected): 
     `${canonicalJson({ version: 1, secret: base64(secret), nonce: base64(nonce), ak: base64(ak.public), vendor, since })}\n`,
   );
 
-/** @throws Failure `malformed` */
+/** Parses {@link encodeExpected}. @throws Failure `malformed` */
 export function parseExpected(bytes: Uint8Array, file: string): Expected {
   const json = Json.parse(bytes, file, 'make a new challenge: auxcred attest HOST --from=FILE');
   json.version(1);

@@ -30,7 +30,7 @@ const actions: readonly string[] = ['DMA Protection Disabled'];
 const isProven = ({ digests, data }: MeasuredEvent): boolean =>
   sameBytes(digestIn('sha256', data), digests.get('sha256'));
 
-/** @returns what is wrong with PCR 7 if it proves nothing */
+/** Reads what Secure Boot accepted out of PCR 7. @returns what is wrong with PCR 7 if it proves nothing */
 export function provenAuthorities(log: Pick<MeasuredLog, 'events'>): ProvenAuthorities | string {
   const authorities: string[] = [];
   let isOn: boolean | undefined;

@@ -89,7 +89,7 @@ export function verdictOn(answer: Answer, expected: Expected, known: Known, now:
   return { host, attested: checks.every(({ result }) => result !== 'failed'), checks, proof, vendor };
 }
 
-/** @throws Failure `refused` if it is not attested */
+/** Does nothing for a host that is attested. @throws Failure `refused` with every reason if it is not */
 export function requireAttested({ host, attested, checks }: Verdict): void {
   if (attested) return;
   const failed = checks.filter(({ result }) => result === 'failed').map(({ text }) => text);

@@ -36,6 +36,7 @@ import { type UnitState, unitStates } from './unit-state.ts';
 import { readUnprepared, type Unprepared } from './unprepared.ts';
 import { lasting, volatileOf } from './volatile.ts';
 
+/** A scope whose seed opened. */
 export interface OpenedScope {
   readonly scope: string;
   readonly epoch: number;
@@ -56,6 +57,7 @@ export type OpeningAttempt =
   /** There is nothing to open, this user may not, or it was not asked for. */
   | { readonly state: 'untried' };
 
+/** All facts that the checks judge. */
 export interface Health {
   readonly root: string;
   readonly paths: Paths;

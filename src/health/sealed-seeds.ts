@@ -15,6 +15,7 @@ import type { TpmPolicy } from '../tpm2/policy.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
+/** What is known of seeds.age without opening it. */
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
   /** Whether a later version of auxcred wrote it; its state is `damaged` then, since no more is known of it. */

@@ -19,6 +19,7 @@ export interface FileFault {
   readonly mode: string;
 }
 
+/** The right owner and mode of a path. */
 interface Rule {
   readonly path: string;
   readonly mode: number;
@@ -28,6 +29,7 @@ interface Rule {
   readonly lenient?: true;
 }
 
+/** What is wrong with auxcred's files. */
 export interface StoreFiles {
   /** The id of the broker's group; undefined if there is none. */
   readonly group: number | undefined;

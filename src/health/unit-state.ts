@@ -1,9 +1,10 @@
 /** The state of units according to systemd: those with secrets, and auxcred's own. */
-import { failureOf, failureProperties } from '../provision/unit-jobs.ts';
+import { failureOf, failureProperties, lackedCredentials } from '../provision/unit-jobs.ts';
 import { journalEntries } from '../system/journal-entries.ts';
 import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 
+/** A unit that gets secrets, according to systemd. */
 export interface UnitState {
   readonly unit: string;
   /** The unit's name in the manifest: for an instance, its template. */
@@ -69,8 +70,8 @@ export function unitStates(declared: readonly string[]): UnitState[] {
 const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
   const before = values.get('ExecStartPre') ?? '';
   return (
-    values.get('ExecMainStatus') === '243' ||
-    /status=243\b/.test(before) ||
+    values.get('ExecMainStatus') === lackedCredentials ||
+    new RegExp(`status=${lackedCredentials}\\b`).test(before) ||
     /auxcred(?:\.cjs)? stage [^;]*;.*?status=[1-9]/.test(before)
   );
 };
@@ -84,7 +85,7 @@ function lackedSecret(unit: string, values: ReadonlyMap<string, string>): boolea
   if (isKnown || values.get('Result') !== 'exit-code') return false;
   const invocation = `INVOCATION_ID=${values.get('InvocationID') ?? ''}`;
   const ends = journalEntries('--boot', '_PID=1', `MESSAGE_ID=${processExit}`, `UNIT=${unit}`, invocation);
-  return ends.some((entry) => entry.field('EXIT_STATUS') === '243');
+  return ends.some((entry) => entry.field('EXIT_STATUS') === lackedCredentials);
 }
 
 /** Its file (`delivery = "file"`) was missing when it was to start: `AssertPathExists=`. */

@@ -178,7 +178,7 @@ function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
   }
 }
 
-/** Rewrites the active snapshot if that is possible; else the next provision does. */
+/** The active snapshot, if all its files are there to write it again; else the next provision does that. */
 function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
   const gone = snapshot.releases
     .flatMap(({ recipe }) => ingredients(recipe))
@@ -213,6 +213,7 @@ const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
   dropInFor(root, sealing, existsSync(paths.sshHostKey));
 
 /**
+ * Refuses a sealing that the configuration's unit files do not fit.
  * @param present - the key of the present seal, which the broker needs until the new one is there
  * @throws Failure `refused` if the configuration's unit files keep the broker from opening seeds that are so sealed
  */
@@ -251,6 +252,7 @@ function record(root: string, paths: Paths, { scopes, counter, sealing }: Payloa
   installSnapshot(paths, { before: active, snapshot, host: hostScope(scopes), group, fileOf });
 }
 
+/** What comes with new seeds. */
 interface Succession {
   readonly sealedKey: SealedIdentity | undefined;
   readonly counter: PinnedCounter | undefined;

@@ -50,6 +50,7 @@ export interface PredictedPcr {
   readonly why: string;
 }
 
+/** All PCRs of the next boot, in one bank. */
 export interface Prediction {
   readonly bank: Bank;
   readonly pcrs: ReadonlyMap<number, PredictedPcr>;

@@ -20,6 +20,7 @@ export interface SummaryEvent {
   readonly value: string | undefined;
 }
 
+/** The measurements of one boot. */
 export interface Summary {
   /** The locality that started the TPM, which is where PCR 0 starts. */
   readonly locality: number;

@@ -36,14 +36,13 @@ function generate(folder: string, root: string): void {
 }
 
 /** Units that read provisioned secrets without the broker, and can wait for them. */
-const readers = (declarations: Manifest['declarations']): string[] =>
-  [
-    ...new Set(
-      declarations.flatMap(({ delivery, units }) =>
-        delivery === 'credstore' ? units : delivery === 'file' ? ['auxcred-files.service'] : [],
-      ),
-    ),
-  ].filter((unit) => !isBeforeTheBroker(unit));
+function readers(declarations: Manifest['declarations']): string[] {
+  const found = declarations.flatMap(({ delivery, units }) => {
+    if (delivery === 'file') return ['auxcred-files.service'];
+    return delivery === 'credstore' ? units : [];
+  });
+  return [...new Set(found)].filter((unit) => !isBeforeTheBroker(unit));
+}
 
 function write(folder: string, unit: string, name: string, text: string): void {
   const dropInFolder = join(folder, `${unit}.d`);

@@ -73,7 +73,7 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
   const named = verb === 'help' ? about : verb;
   if (named === undefined || !isVerb(named))
     throw new Failure('usage', `auxcred has no verb ${String(named)}`, {
-      hint: nearest(String(named), Object.keys(verbs)) ?? 'auxcred --help lists all it has',
+      hint: nearest(String(named), Object.keys(verbs)) ?? 'auxcred --help lists them',
     });
   const { asksForHelp, helpOf } = await import('../cli/help.ts');
   if (verb === 'help' || asksForHelp(named, argv)) {

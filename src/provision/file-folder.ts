@@ -116,7 +116,7 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
   }
 }
 
-/** @returns whether its value changed */
+/** Writes one file, unless it is right. @returns whether its value changed */
 function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const path = join(paths.files, id);
   const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
@@ -147,7 +147,7 @@ const numericId = (root: string, text: string, lookUp: LookUp): number | undefin
 /** The id of a file's owner; undefined if there is no such user at `root`. */
 export const ownerId = (root: string, { owner }: Placement): number | undefined => numericId(root, owner, userId);
 
-/** @throws Failure `not-found` */
+/** The id of a user or group of this machine. @throws Failure `not-found` */
 function idOf(name: string, lookUp: LookUp, what: string): number {
   const id = numericId('/', name, lookUp);
   if (id === undefined)
@@ -163,6 +163,7 @@ const leadsToFiles = (paths: Paths, target: string | undefined): boolean =>
   target?.startsWith(`${paths.files}/`) === true;
 
 /**
+ * Makes the link to a file.
  * @throws Failure `refused` if something else is in the way, or if others than root and the owner can change a folder
  * of the path
  */

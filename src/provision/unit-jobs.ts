@@ -209,21 +209,23 @@ export function failureOf(unit: string, state: Properties): string | undefined {
   );
 }
 
+/** The exit status of a unit that did not get its credentials: EXIT_CREDENTIALS (systemd.exec(5)). */
+export const lackedCredentials = '243';
+
+const statusText = (status: string): string =>
+  `, status ${status}${status === lackedCredentials ? ': it did not get its secret' : ''}`;
+
 /** `, status 1`, `, signal 9`: how the main process ended, else the command that failed. */
 function statusOf(unit: string, state: Properties | undefined): string {
   const status = state?.get('ExecMainStatus') ?? '0';
-  if (status !== '0')
-    return state?.get('ExecMainCode') === '1'
-      ? `, status ${status}${status === '243' ? ': it did not get its secret' : ''}`
-      : `, signal ${status}`;
+  if (status !== '0') return state?.get('ExecMainCode') === '1' ? statusText(status) : `, signal ${status}`;
   const [known] = unitProperties([unit], commands);
   const ends = [...(known?.values.values() ?? [])]
     .flatMap((text) => [...text.matchAll(/ ; code=(\w+) ; status=(\d+)/g)])
     .filter(([, , number]) => number !== '0');
   const [, code, number] = ends.at(-1) ?? [];
-  return number === undefined
-    ? ''
-    : `, ${code === 'exited' ? 'status' : 'signal'} ${number}${number === '243' ? ': it did not get its secret' : ''}`;
+  if (number === undefined) return '';
+  return code === 'exited' ? statusText(number) : `, signal ${number}`;
 }
 
 /**

@@ -88,7 +88,7 @@ export const parseEnrollment = (bytes: Uint8Array, file: string): Enrollment =>
 export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array =>
   utf8(`${canonicalJson({ version, since, machine: jsonOf(machine) })}\n`);
 
-/** @throws Failure `malformed` */
+/** Parses {@link encodeEnrolled}. @throws Failure `malformed` */
 export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
   const json = Json.parse(bytes, file, 'auxcred enroll HOST --replace --from=FILE');
   allow(json, 'version', 'since', 'machine');

@@ -105,6 +105,15 @@ export function textIfPresent(path: string): string | undefined {
   return bytes && new TextDecoder().decode(bytes);
 }
 
+/** Reads a file as UTF-8; undefined if there is none, it is no file, or this user may not read it. */
+export function textIfReadable(path: string): string | undefined {
+  try {
+    return textIfPresent(path);
+  } catch {
+    return undefined;
+  }
+}
+
 /** The names in a folder; none if there is no such folder. */
 export function namesIn(folder: string): string[] {
   return ifPresent(folder, () => readdirSync(folder)) ?? [];

@@ -7,21 +7,24 @@ export const systemIsRunning = (root: string): boolean => root === '/' && exists
 
 /** Whether the system at `root` runs and has reached sysinit.target: units of the ordinary boot may start. */
 export function isInitialized(root: string): boolean {
-  if (!systemIsRunning(root)) return false;
-  const { stdout } = programs().spawnSync('systemctl', ['is-active', 'sysinit.target'], { encoding: 'utf8' });
-  return (stdout ?? '').trim() === 'active';
+  return systemIsRunning(root) && activeState('sysinit.target') === 'active';
+}
+
+/** The state of a unit as `systemctl is-active` prints it; empty if systemctl can't run. */
+function activeState(unit: string): string {
+  const { stdout } = programs().spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
+  return (stdout ?? '').trim();
 }
 
 /**
- * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves one
- * alone that has RefuseManualStop=, as a broker that holds locked seeds.
+ * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves a unit
+ * with RefuseManualStop= alone, such as a broker that holds locked seeds.
  * @param starting - whether to stop a unit that is activating too; one whose start is only queued never is
  * @throws Failure `system`
  */
 export function stopRunning(unit: string, starting: 'and starting' | undefined = undefined): void {
-  const { stdout } = programs().spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
   const states = ['active', 'reloading', ...(starting === undefined ? [] : ['activating'])];
-  if (!states.includes((stdout ?? '').trim()) || property(unit, 'RefuseManualStop') === 'yes') return;
+  if (!states.includes(activeState(unit)) || property(unit, 'RefuseManualStop') === 'yes') return;
   systemctl('stop', unit);
 }
 

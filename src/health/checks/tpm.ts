@@ -171,13 +171,11 @@ export const kernels: Check = {
   faults: (health) => {
     const { unprepared } = health;
     if (!unprepared) return [];
-    const { time: when } = unprepared;
+    const { message, time } = unprepared;
     return [
       {
         level: 'warning',
-        message:
-          `the seed was not prepared for the kernels that are installed${when === '' ? '' : ` (${when})`}: ` +
-          unprepared.message,
+        message: `the seed was not prepared for the kernels that are installed${time === '' ? '' : ` (${time})`}: ${message}`,
         mend: [auxcred(health, 'reseal', '--installed')],
       },
     ];
