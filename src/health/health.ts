@@ -140,9 +140,11 @@ export async function lookAt(
       : ({ state: 'untried' } as const);
   const device = openers(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
-  // Also decides whether lost seeds can be sealed to the TPM again.
+  // For lost seeds too: whether they can be sealed to the TPM again.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
-  const tpm = !open || hung || !asked ? undefined : await unlessHung(tpmState(device, seeds.object));
+  const answer = !open || hung || !asked ? undefined : await unlessHung(tpmState(device, seeds.object));
+  const hangs = hung || answer instanceof Failure;
+  const tpm = answer instanceof Failure ? undefined : answer;
   const withKey = opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey;
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
   return {
@@ -165,13 +167,13 @@ export async function lookAt(
       ?.slice('host/'.length),
     files: storeFiles(readable, root, paths),
     platform: runsOn,
-    tpm: tpm instanceof Failure ? undefined : tpm,
+    tpm,
     closed:
-      opening.state === 'untried' || hung || tpm === undefined || tpm instanceof Failure || tpm.failure
+      opening.state === 'untried' || hangs || !tpm || tpm.failure
         ? []
         : await closedPolicies(readable, paths, { ...openers(paths), device }, seeds),
     ...bootFacts(readable, paths, {
-      differs: tpm !== undefined && !(tpm instanceof Failure) && tpm.differences.length > 0,
+      differs: tpm !== undefined && tpm.differences.length > 0,
       sealed: isRunning && opening.state === 'opened' ? seeds.object : undefined,
     }),
     overrides: overridesOn(paths, (path) => readable.text(path)),
@@ -184,7 +186,7 @@ export async function lookAt(
       ? runningSystem(readable, paths, units, withKey !== 'tpm2' && seeds.hostKey !== undefined)
       : undefined,
     hidden: readable.hidden,
-    hangs: hung || tpm instanceof Failure,
+    hangs,
   };
 }
 

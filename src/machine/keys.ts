@@ -79,6 +79,14 @@ export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<Se
   }
 }
 
+/** How the PCRs are bound. */
+interface Binding {
+  /** The literal PCR values that open the seeds, from those of this boot. */
+  readonly branches: (current: PcrValues) => readonly PcrValues[];
+  /** Whether PCRs that nothing was measured into may be all that is bound. */
+  readonly acceptWeak: boolean;
+}
+
 /** The keys of the machine to seal to. */
 export interface ChosenKeys {
   /** The identity under systemd-creds; undefined for the other keys. */
@@ -88,10 +96,10 @@ export interface ChosenKeys {
    * them.
    */
   readonly srk: RecordedSrk | undefined;
-  /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
-  readonly branches?: ((current: PcrValues) => readonly PcrValues[]) | undefined;
-  /** Whether PCRs that nothing was measured into may be all that is bound. */
-  readonly acceptWeak?: boolean;
+  /** By default the values of this boot alone. */
+  readonly branches?: Binding['branches'] | undefined;
+  /** By default not. */
+  readonly acceptWeak?: Binding['acceptWeak'];
 }
 
 /**
@@ -134,21 +142,11 @@ export async function withSealingKeys<T>(
 }
 
 /** The policies of a sealing on this machine. Says what they miss. */
-async function policiesFor(
-  tpm: Tpm,
-  paths: Paths,
-  sealing: Sealing,
-  {
-    branches: branchesFrom,
-    acceptWeak,
-  }: Required<Pick<ChosenKeys, 'acceptWeak'>> & {
-    readonly branches: (current: PcrValues) => readonly PcrValues[];
-  },
-): Promise<TpmPolicy[]> {
+async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, binding: Binding): Promise<TpmPolicy[]> {
   const current = await readPcrs(tpm, sealing.pcrs);
   const machineId = machineIdOf(paths);
   for (const advice of valueAdvice(current, machineId)) warn(advice);
-  const branches = current.size === 0 ? [] : branchesFrom(current).reduce<PcrValues[]>(addBranch, []);
+  const branches = current.size === 0 ? [] : binding.branches(current).reduce<PcrValues[]>(addBranch, []);
   const isLater = sealing.authorityAtFirstBoot === true;
   const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
   const policies = policiesOf(sealing, { branches, pcrlock });
@@ -157,7 +155,7 @@ async function policiesFor(
       `systemd-pcrlock left out PCR ${leftOut(pcrlock).join('+')}: what is measured there may change unnoticed`,
       'systemd-pcrlock log shows why',
     );
-  for (const policy of policies) await judgeBinding(tpm, policy, machineId, acceptWeak);
+  for (const policy of policies) await judgeBinding(tpm, policy, machineId, binding.acceptWeak);
   for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
   if (policies.some(isWithinReach))
     warn(

@@ -80,6 +80,7 @@ interface Sound {
 
 type ActiveSeeds = Pick<OpenedSeeds, 'payload' | 'counter'>;
 
+/** What to do with an arrival, once it is known whether seeds are available. */
 interface Work<T> {
   readonly opened: (sound: Sound) => Promise<T>;
   /** For an arrival without seeds that was judged as far as that goes without them. */
@@ -140,14 +141,14 @@ async function carriedOut(
   { payload, srk, opened, wasClosed, pushed, judged }: Sound,
 ): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
-  const under = begun(pushed, arrived);
-  writeBegun(paths, under);
+  const unfinished = begun(pushed, arrived);
+  writeBegun(paths, unfinished);
   // Seeds that are locked from now on do not open again before the next boot.
   const wishes = { acceptOlder: request.acceptOlder, wasClosed, acceptWeak: true, srk };
   const seeds = opened ?? (await sealed(root, payload, wishes));
   writeFiles(paths, request, arrived);
   const result = await apply(root, seeds, judged.manifest, request.acceptOlder);
-  if (result.failure === undefined) writePushed(paths, finished(paths, under));
+  if (result.failure === undefined) writePushed(paths, finished(paths, unfinished));
   return result;
 }
 
@@ -194,6 +195,7 @@ async function apply(
   };
 }
 
+/** Seeds that were sent. */
 interface Sent {
   readonly request: Request;
   /** An age file that this machine opens. */

@@ -131,10 +131,12 @@ const ofKind: Readonly<Record<NextBoot['started']['kind'], Readonly<Record<numbe
   },
 };
 
+/** Adds a reason why a PCR is not sure. */
 function doubt({ doubts }: Pick<Course, 'doubts'>, pcr: number, why: string): void {
   doubts.set(pcr, [...(doubts.get(pcr) ?? []), why]);
 }
 
+/** The value of a PCR before the first measurement, which a note about the startup locality may set. */
 function startOf(events: readonly MeasuredEvent[], bank: Bank, pcr: number): Uint8Array {
   return (
     replayed(

@@ -64,7 +64,7 @@ export async function failuresOf(
   progress: (waiting: readonly string[]) => void,
 ): Promise<UnitFailure[]> {
   const told = taken.filter(({ unit }) => !refused.has(unit));
-  const states = await settled(
+  const states = await finalStates(
     told.map(({ unit }) => unit),
     since,
     progress,
@@ -82,7 +82,8 @@ export const unitsFailure = (failures: readonly UnitFailure[]): Failure =>
     hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])),
   });
 
-async function settled(
+/** Polls until no unit is under way or on probation, or none makes progress any more. @returns their last states */
+async function finalStates(
   units: readonly string[],
   since: number,
   progress: (waiting: readonly string[]) => void,
