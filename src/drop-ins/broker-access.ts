@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import type { Sealing } from '../seeds/payload.ts';
 import { groupId, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
+import { loadedFiles, systemIsRunning } from '../system/systemctl.ts';
 import { type Assignment, assignmentsOf, credentialIdOf, lineOf, UnitFiles } from '../system/unit-files.ts';
 import { brokerDropIn, stubSignatures } from './broker-drop-in.ts';
 
@@ -23,11 +23,9 @@ export const lackingFor = (paths: Pick<Paths, 'root'>, sealing: Sealing, dropIn:
   );
 
 /** The files of auxcred.service: those that systemd has loaded, else those that it would load. */
-function filesOfBroker({ root }: Pick<Paths, 'root'>): string[] {
+function filesOfBroker({ root }: Pick<Paths, 'root'>): readonly string[] {
   if (!systemIsRunning(root)) return new UnitFiles(root).of(service);
-  const [unit] = unitProperties([service], ['LoadState', 'FragmentPath', 'DropInPaths']);
-  if (unit?.values.get('LoadState') !== 'loaded') return [];
-  return ['FragmentPath', 'DropInPaths'].flatMap((name) => wordsOf(unit.values.get(name) ?? ''));
+  return loadedFiles([service]).get(service) ?? [];
 }
 
 /**

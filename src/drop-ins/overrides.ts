@@ -4,7 +4,7 @@
  */
 import { basename } from 'node:path';
 import { dropInFile, type Paths } from '../system/paths.ts';
-import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
+import { listedUnits, loadedFiles, systemIsRunning } from '../system/systemctl.ts';
 import { type Assignment, assignmentsOf, credentialIdOf, lineOf, UnitFiles } from '../system/unit-files.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import { readRendering } from './rendering.ts';
@@ -53,7 +53,7 @@ export function filesOfServices(
   declared: ReadonlySet<string>,
   has: (unit: string) => readonly string[] = () => [],
 ): (unit: string) => readonly (readonly [string, readonly string[]])[] {
-  const loaded = systemIsRunning(root) ? loadedFiles([...declared]) : new Map<string, readonly string[]>();
+  const loaded = systemIsRunning(root) ? knownFiles([...declared]) : new Map<string, readonly string[]>();
   let files: UnitFiles | undefined;
   return (one) => {
     // An instance with a drop-in of its own does not read its template's.
@@ -64,29 +64,12 @@ export function filesOfServices(
   };
 }
 
-/** The files that systemd has read for each unit that it knows, including instances of templates. */
-function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
+/** The files that systemd has read for each declared unit, and for the instances of templates that it knows. */
+function knownFiles(declared: readonly string[]): Map<string, readonly string[]> {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
-  const instances =
-    patterns.length === 0
-      ? []
-      : systemctlOutput('list-units', '--all', '--plain', '--full', '--no-legend', '--no-pager', '--', ...patterns)
-          .split('\n')
-          .map((line) => line.trim().split(/\s+/)[0] ?? '')
-          .filter((name) => name !== '');
-  const known = unitProperties(
-    [...declared.filter((unit) => !templates.includes(unit)), ...instances],
-    ['LoadState', 'FragmentPath', 'DropInPaths'],
-  );
-  return new Map(
-    known
-      .filter(({ values }) => values.get('LoadState') === 'loaded')
-      .map(({ unit, values }) => [
-        unit,
-        [...wordsOf(values.get('FragmentPath') ?? ''), ...wordsOf(values.get('DropInPaths') ?? '')],
-      ]),
-  );
+  const instances = patterns.length === 0 ? [] : listedUnits('list-units', '--all', '--plain', '--', ...patterns);
+  return loadedFiles([...declared.filter((unit) => !templates.includes(unit)), ...instances]);
 }
 
 /**

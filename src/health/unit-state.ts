@@ -1,7 +1,7 @@
 /** The state of units according to systemd: those with secrets, and auxcred's own. */
 import { failureOf, failureProperties, lackedCredentials } from '../provision/unit-jobs.ts';
 import { journalEntries } from '../system/journal-entries.ts';
-import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
+import { listedUnits, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 
 /** A unit that gets secrets, according to systemd. */
@@ -36,10 +36,10 @@ const everInstalled = 'systemd-journald.service';
 export function unitStates(declared: readonly string[]): UnitState[] {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
-  const instances = patterns.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...patterns);
+  const instances = patterns.length === 0 ? [] : listedUnits('list-units', '--all', '--plain', '--', ...patterns);
   // An instance can have a file of its own without one of its template.
   const installed = new Set(
-    (patterns.length === 0 ? [] : listed('list-unit-files', '--full', '--', everInstalled, ...patterns)).map(
+    (patterns.length === 0 ? [] : listedUnits('list-unit-files', '--', everInstalled, ...patterns)).map(
       (unit) => templateOf(unit) ?? unit,
     ),
   );
@@ -91,9 +91,3 @@ function lackedSecret(unit: string, values: ReadonlyMap<string, string>): boolea
 /** Its file (`delivery = "file"`) was missing when it was to start: `AssertPathExists=`. */
 const lacksFile = (values: ReadonlyMap<string, string>): boolean =>
   values.get('AssertResult') === 'no' && Number(values.get('AssertTimestampMonotonic')) > 0;
-
-const listed = (...command: readonly string[]): string[] =>
-  systemctlOutput('--no-legend', '--no-pager', ...command)
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/)[0] ?? '')
-    .filter((name) => name !== '');

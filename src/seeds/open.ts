@@ -15,6 +15,7 @@ import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
 import { inOrder, tpmObjects } from './policies.ts';
+import { wipeScopes } from './scope.ts';
 import { raiseCounter, type TpmCounter } from './tpm-counter.ts';
 import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
@@ -86,29 +87,25 @@ export async function openPinnedSeeds(paths: Paths, openers: Openers): Promise<O
     throw new Failure(
       'not-pinned',
       `${pinsPlace(paths).file} is missing, so nothing says which seeds this machine expects`,
-      {
-        hint: pinsHint,
-      },
+      { hint: pinsHint },
     );
   const known = { ...openers, device: openers.device ?? pins.device };
   const { counter } = pins;
   const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => {
     throw damagedFile(paths.seeds, error);
   });
-  verifyPins(store.payload.scopes, pins);
+  try {
+    verifyPins(store.payload.scopes, pins);
+  } catch (error) {
+    wipeScopes(store.payload.scopes);
+    throw error;
+  }
   const opened = { ...store, device: known.device };
-  return counter
-    ? {
-        ...opened,
-        counter: {
-          ...counter,
-          value,
-          increment: async () => {
-            if (value !== undefined) await raiseCounter(known, counter.index, store.srk);
-          },
-        },
-      }
-    : opened;
+  if (!counter) return opened;
+  const increment = async (): Promise<void> => {
+    if (value !== undefined) await raiseCounter(known, counter.index, store.srk);
+  };
+  return { ...opened, counter: { ...counter, value, increment } };
 }
 
 /** The failure for a missing seeds.age. A machine that had one needs the same seeds again. */

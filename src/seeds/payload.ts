@@ -202,11 +202,10 @@ export function parseSealing(json: Json): Sealing {
 export function parsePayload(bytes: Uint8Array): Payload {
   const json = Json.parse(bytes, 'the content of seeds.age', damagedHint);
   json.version(version);
-  return {
-    counter: json.at('counter').whole(1, most32),
-    scopes: json.at('scopes').list().map(parseScope),
-    sealing: parseSealing(json),
-  };
+  const counter = json.at('counter').whole(1, most32);
+  // Before the seeds: a failure must not leave them behind.
+  const sealing = parseSealing(json);
+  return { counter, scopes: json.at('scopes').list().map(parseScope), sealing };
 }
 
 /** The member `key`, unless its value is undefined. */

@@ -38,7 +38,7 @@ export function systemdVersion(): number {
 }
 
 /** Runs systemctl. @returns its output @throws Failure `system` with its message */
-export function systemctlOutput(...args: readonly string[]): string {
+function systemctlOutput(...args: readonly string[]): string {
   const { status, stdout, stderr, error } = programs().spawnSync('systemctl', args, {
     encoding: 'utf8',
     maxBuffer: 64 << 20,
@@ -86,6 +86,24 @@ export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string
 export const managerProperty = (name: string): string =>
   systemctlOutput('show', '--value', `--property=${name}`).trim();
 
+/** The names in a list of systemctl. @throws Failure `system` */
+export const listedUnits = (list: 'list-units' | 'list-unit-files', ...more: readonly string[]): string[] =>
+  systemctlOutput(list, '--no-legend', '--no-pager', '--full', ...more)
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/)[0] ?? '')
+    .filter((name) => name !== '');
+
+/** The files that systemd has read for each of these units; units that are not loaded are left out. @throws Failure */
+export const loadedFiles = (units: readonly string[]): Map<string, readonly string[]> =>
+  new Map(
+    unitProperties(units, ['LoadState', 'FragmentPath', 'DropInPaths'])
+      .filter(({ values }) => values.get('LoadState') === 'loaded')
+      .map(({ unit, values }) => [
+        unit,
+        ['FragmentPath', 'DropInPaths'].flatMap((name) => listItemsIn(values.get(name) ?? '')),
+      ]),
+  );
+
 /** Properties of units as `systemctl show` prints them, in the order of the units. @throws Failure `system` */
 export function unitProperties(
   units: readonly string[],
@@ -113,7 +131,7 @@ function propertiesIn(block: string): Map<string, string> {
  * Splits a list as `systemctl show` prints it: separated by spaces, words with special characters quoted and escaped
  * (systemd src/basic/escape.c).
  */
-export const wordsOf = (text: string): string[] =>
+export const listItemsIn = (text: string): string[] =>
   [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
     (quoted ?? bare ?? '').replaceAll(
       /\\x([0-9a-f]{2})|\\(.)/g,
