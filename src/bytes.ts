@@ -14,7 +14,7 @@ export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('h
 /** Base64 (RFC 4648 section 4) with padding. */
 export const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 
-/** Whether both are there and have the same bytes. Takes no constant time: nobody may learn a secret by measuring it. */
+/** Whether both are there and have the same bytes. Not in constant time: nobody may learn a secret by measuring it. */
 export const sameBytes = (one: Uint8Array | undefined, other: Uint8Array | undefined): boolean =>
   one !== undefined && other !== undefined && Buffer.compare(one, other) === 0;
 

@@ -115,9 +115,9 @@ export function sshStanza(publicKey: Uint8Array, fileKey: Uint8Array): Stanza {
 }
 
 /**
- * Opens with the machine's ssh host key, given the bytes of its file, which are parsed only if there is a stanza to open.
- * The caller wipes them.
- * Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed` for a damaged stanza.
+ * Opens with the machine's ssh host key, given the bytes of its file, which are parsed only if there is a stanza to
+ * open. The caller wipes them. Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed`
+ * for a damaged stanza.
  */
 export function sshUnwrapper(file: Uint8Array): Unwrapper {
   return {

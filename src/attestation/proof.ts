@@ -1,6 +1,6 @@
 /**
- * What an answer proves, whatever the policy says: that the enrolled TPM has these PCR values now, and that the SRK that
- * seeds are sealed to is its own. Computed without a TPM.
+ * What an answer proves, whatever the policy says: that the enrolled TPM has these PCR values now, and that the SRK
+ * that seeds are sealed to is its own. Computed without a TPM.
  */
 
 import { createHash } from 'node:crypto';

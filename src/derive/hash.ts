@@ -22,8 +22,10 @@ export function hashSetting(method: HashMethod, rounds: number, salt: Uint8Array
       const [logN, blocks] = rounds <= 2 ? [rounds + 9, '5'] : [rounds + 7, 'T'];
       return `$y$j${cryptDigits[logN - 1] ?? ''}${blocks}$${cryptBase64(salt)}`;
     }
-    case 'sha512-crypt':
-      return `$6$${rounds === hashRounds[method].usual ? '' : `rounds=${String(rounds)}$`}${cryptBase64(salt.subarray(0, 12))}`;
+    case 'sha512-crypt': {
+      const cost = rounds === hashRounds[method].usual ? '' : `rounds=${String(rounds)}$`;
+      return `$6$${cost}${cryptBase64(salt.subarray(0, 12))}`;
+    }
     case 'bcrypt':
       return `$2b$${String(rounds).padStart(2, '0')}$${bcryptBase64(salt)}`;
   }

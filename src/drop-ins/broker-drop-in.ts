@@ -7,8 +7,8 @@ import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 export const stubSignatures = '/run/systemd/tpm2-pcr-signature.json';
 
 /**
- * A broker that has locked the seeds is the only one until the next boot. `auxcred files` opens them itself, so it comes
- * first.
+ * A broker that has locked the seeds is the only one until the next boot. `auxcred files` opens them itself, so it
+ * comes first.
  */
 const lockLines = ['RefuseManualStop=yes', 'After=auxcred-user-files.service', 'After=auxcred-files.service'];
 

@@ -95,8 +95,8 @@ function overridesIn(
   for (const file of files) {
     for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
       const isGone = (other: Assignment): boolean => replaces(assignment, other);
-      // auxcred's own SetCredentialEncrypted= never decrypts. Without it, a start without an answer fails too, so only a
-      // rival value matters.
+      // auxcred's own SetCredentialEncrypted= never decrypts. Without it, a start without an answer fails too, so only
+      // a rival value matters.
       for (const gone of effective)
         if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
       effective = effective.filter((other) => !isGone(other.assignment));

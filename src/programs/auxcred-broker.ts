@@ -21,7 +21,7 @@ import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { within } from '../system/time-limit.ts';
 
-/** Milliseconds for which a broker that can't open the seeds refuses requests before it exits. The next one tries again. */
+/** Milliseconds for which a broker without seeds refuses requests. Then it exits, and the next one tries again. */
 const refusingTime = 3_000;
 /** The credential through which auxcred.service gets systemd's host secret. */
 const hostSecretCredential = 'host-secret';
@@ -56,8 +56,8 @@ async function answers(): Promise<Answers> {
 }
 
 /**
- * Locks the seeds until the next boot, if they are sealed with a lock. A TPM that refuses does not keep units from their
- * secrets.
+ * Locks the seeds until the next boot, if they are sealed with a lock. A TPM that refuses does not keep units from
+ * their secrets.
  * @returns whether nobody may be able to open them again before that: a TPM that did not answer may have locked them
  */
 async function lockSeeds(lock: ServedSecrets['lock']): Promise<boolean> {

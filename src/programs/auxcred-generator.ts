@@ -1,7 +1,7 @@
 /**
  * The slow path of auxcred-generator: renders the drop-ins of a manifest that changed since it was last applied, or of
- * a machine that locks its seeds, and has the broker wait for their secrets. PID 1 waits for it, so it loads nothing but
- * the parser. It must not fail open: an unusable file blocks every unit that it may have meant.
+ * a machine that locks its seeds, and has the broker wait for their secrets. PID 1 waits for it, so it loads nothing
+ * but the parser. It must not fail open: an unusable file blocks every unit that it may have meant.
  *
  * Arguments: the folder to write to (systemd.generator(7) passes two more), then the root, which is empty except in
  * tests.

@@ -239,8 +239,8 @@ export function fileProblems(root: string, declarations: readonly SecretDeclarat
 type Complain = (key: string, message: string, hint: string, severity?: Problem['severity']) => Problem;
 
 /**
- * Local file systems are mounted after local-fs-pre.target, that is after systemd-tmpfiles-setup-dev.service, and that is
- * after systemd-sysusers.service. So what is needed before users are created can't wait for a store on one of them.
+ * Local file systems are mounted after local-fs-pre.target, that is after systemd-tmpfiles-setup-dev.service, and that
+ * is after systemd-sysusers.service. So what is needed before users are created can't wait for a store on one of them.
  */
 function lateProblems(root: string, { neededFor }: Placement, problem: Complain): Problem[] {
   if (neededFor !== 'users' || !isOnItsOwnDisk(root)) return [];
@@ -251,8 +251,8 @@ function lateProblems(root: string, { neededFor }: Placement, problem: Complain)
 }
 
 /**
- * An owner may still be created, at the first boot after an installation or in a configuration's switch, unless the file
- * is needed before users are created.
+ * An owner may still be created, at the first boot after an installation or in a configuration's switch, unless the
+ * file is needed before users are created.
  */
 function ownerProblems(root: string, placement: Placement, problem: Complain): Problem[] {
   const kinds = [

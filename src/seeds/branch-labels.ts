@@ -1,6 +1,6 @@
 /**
- * What the literal branches of a seed are for, in a file beside it. Nothing is opened or refused by it: it decides which
- * branch goes first. A branch is named by its values, so labels that are older or newer than the seed do no harm.
+ * What the literal branches of a seed are for, in a file beside it. Nothing is opened or refused by it: it decides
+ * which branch goes first. A branch is named by its values, so labels that are older or newer than the seed do no harm.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';

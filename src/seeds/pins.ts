@@ -149,8 +149,8 @@ const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
   );
 
 /**
- * Reads this machine's pins; undefined if there are none. What a configuration's pins leave out about the TPM comes from the
- * machine's own record.
+ * Reads this machine's pins; undefined if there are none. What a configuration's pins leave out about the TPM comes
+ * from the machine's own record.
  * @throws Failure `malformed`
  */
 export function readPins(paths: Paths): Pins | undefined {

@@ -1,7 +1,7 @@
 /**
- * Detects that somebody restored an old store: by the counter inside seeds.age, and by the TPM's, which is incremented each time a snapshot becomes
- * active, and the snapshot records its value. So an older snapshot, and with it older seeds and fixed files, is
- * noticed.
+ * Detects that somebody restored an old store, by two counters. The one in seeds.age counts the seals, and the snapshot
+ * records it. The TPM's is incremented each time a snapshot becomes active, and the snapshot records its value: so an
+ * older snapshot, and with it older seeds and fixed files, is noticed.
  *
  * The snapshot is written first, with the next value. So both the counter's value and the next one are valid: the
  * machine may lose power in between.

@@ -17,8 +17,8 @@ function activeState(unit: string): string {
 }
 
 /**
- * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves a unit
- * with RefuseManualStop= alone, such as a broker that holds locked seeds.
+ * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves a
+ * unit with RefuseManualStop= alone, such as a broker that holds locked seeds.
  * @param starting - whether to stop a unit that is activating too; one whose start is only queued never is
  * @throws Failure `system`
  */

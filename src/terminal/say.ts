@@ -81,9 +81,10 @@ export function sayFailure(thrown: unknown): number {
 
 /** The failure for an error of a system call, such as an unreadable file; undefined for any other error. */
 export function systemFailure(error: unknown): Failure | undefined {
-  if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
-  const denied = error.code === 'EACCES' || error.code === 'EPERM';
-  const message = error.code === 'ENOENT' && 'path' in error ? `there is no ${String(error.path)}` : error.message;
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined;
+  const code = systemCode(error);
+  const denied = code === 'EACCES' || code === 'EPERM';
+  const message = code === 'ENOENT' && 'path' in error ? `there is no ${String(error.path)}` : error.message;
   return new Failure('system', message, denied ? { hint: 'run it as root', cause: error } : { cause: error });
 }
 

@@ -1,6 +1,6 @@
 /**
- * The lock until the next boot: a PCR that nothing else uses has its reset value when the seeds are unsealed, the policy
- * requires that value, and the broker then extends the PCR. Only a reset of the TPM brings the value back.
+ * The lock until the next boot: a PCR that nothing else uses has its reset value when the seeds are unsealed, the
+ * policy requires that value, and the broker then extends the PCR. Only a reset of the TPM brings the value back.
  */
 
 import { createHash } from 'node:crypto';

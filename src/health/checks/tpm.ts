@@ -172,10 +172,11 @@ export const kernels: Check = {
     const { unprepared } = health;
     if (!unprepared) return [];
     const { message, time } = unprepared;
+    const when = time === '' ? '' : ` (${time})`;
     return [
       {
         level: 'warning',
-        message: `the seed was not prepared for the kernels that are installed${time === '' ? '' : ` (${time})`}: ${message}`,
+        message: `the seed was not prepared for the kernels that are installed${when}: ${message}`,
         mend: [auxcred(health, 'reseal', '--installed')],
       },
     ];
