@@ -11,6 +11,13 @@ export const utf8 = (text: string): Uint8Array => encoder.encode(text);
 /** Lower-case hexadecimal. */
 export const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 
+/** Base64 (RFC 4648 section 4) with padding. */
+export const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
+
+/** Whether both are there and have the same bytes. Not in constant time: nobody may learn a secret by measuring it. */
+export const sameBytes = (one: Uint8Array | undefined, other: Uint8Array | undefined): boolean =>
+  one !== undefined && other !== undefined && Buffer.compare(one, other) === 0;
+
 /** Joins all parts in one array. */
 export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   const joined = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));

@@ -60,3 +60,9 @@ export class Failure extends Error {
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
+
+/** The code of a system's error, such as `ENOENT`; undefined for anything else, a {@link Failure} included. */
+export const systemCode = (error: unknown): string | undefined =>
+  error instanceof Error && !(error instanceof Failure) && 'code' in error && typeof error.code === 'string'
+    ? error.code
+    : undefined;

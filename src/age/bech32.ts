@@ -40,7 +40,9 @@ export function decodeBech32(prefix: string, text: Uint8Array): Uint8Array | und
 export function encodeBech32(prefix: string, bytes: Uint8Array): Uint8Array {
   const alphabet = Buffer.from(prefix === prefix.toUpperCase() ? digits.toUpperCase() : digits);
   const values = toFiveBits(bytes);
-  const checksum = [...values, 0, 0, 0, 0, 0, 0].reduce(absorb, checksumOf(prefix)) ^ 1;
+  let sum = values.reduce(absorb, checksumOf(prefix));
+  for (let i = 0; i < checksumLength; i++) sum = absorb(sum, 0);
+  const checksum = sum ^ 1;
   const human = Buffer.from(`${prefix}1`);
   const text = new Uint8Array(human.length + values.length + checksumLength);
   text.set(human);

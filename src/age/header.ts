@@ -68,7 +68,7 @@ export function encodeHeader({ stanzas, mac }: Pick<Header, 'stanzas' | 'mac'>):
   return Buffer.from(`${lines.join('\n')}\n--- ${encodeBase64(mac)}\n`, 'latin1');
 }
 
-/** @throws Failure `malformed` unless the header was made with `fileKey` (16 bytes) */
+/** Checks that the header was made with `fileKey` (16 bytes). @throws Failure `malformed` */
 export function verifyMac({ authenticated, mac }: Header, fileKey: Uint8Array): void {
   const key = Buffer.from(hkdfSync('sha256', fileKey, new Uint8Array(0), 'header', 32));
   const expected = createHmac('sha256', key).update(authenticated).digest();

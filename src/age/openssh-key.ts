@@ -1,20 +1,11 @@
-/**
- * Reads OpenSSH's files of an ed25519 key: the private one (openssh PROTOCOL.key) without a passphrase, and the public
- * line.
- */
+/** Reads OpenSSH's file of a private ed25519 key (openssh PROTOCOL.key) without a passphrase. */
 import { Failure } from '../failure.ts';
 import { ed25519PublicKey, keyLength } from './curve25519.ts';
-import { decodeBase64 } from './header.ts';
-
-/** The public half of an ssh-ed25519 key. */
-export interface SshPublicKey {
-  /** 32 bytes. */
-  readonly publicKey: Uint8Array;
-  readonly comment: string;
-}
 
 /** Both halves of an ssh-ed25519 key. */
-export interface SshKeyPair extends SshPublicKey {
+export interface SshKeyPair {
+  /** 32 bytes. */
+  readonly publicKey: Uint8Array;
   /** The Ed25519 seed, 32 bytes (RFC 8032). The caller wipes it. */
   readonly seed: Uint8Array;
 }
@@ -51,8 +42,9 @@ export function parseOpensshKey(file: Uint8Array): SshKeyPair {
         'nobody can type it during boot: remove it with ssh-keygen -p, or seal with another key',
       );
     const pair = parsePrivate(outer.field());
-    if (!outer.atEnd() || !publicKey.equals(pair.publicKey)) throw damaged();
-    return pair;
+    if (outer.atEnd() && publicKey.equals(pair.publicKey)) return pair;
+    pair.seed.fill(0);
+    throw damaged();
   } finally {
     bytes.fill(0);
   }
@@ -65,7 +57,7 @@ function parsePrivate(section: Buffer): SshKeyPair {
   if (check !== again || inner.text() !== keyType) throw damaged();
   const publicKey = Uint8Array.from(inner.field());
   const both = inner.field();
-  const comment = inner.field().toString();
+  inner.skip(1);
   const padding = inner.rest();
   const seed = Uint8Array.from(both.subarray(0, keyLength));
   const whole =
@@ -74,28 +66,9 @@ function parsePrivate(section: Buffer): SshKeyPair {
     section.length % blockLength === 0 &&
     padding.length < blockLength &&
     padding.every((byte, i) => byte === i + 1);
-  if (whole && Buffer.from(ed25519PublicKey(seed)).equals(publicKey)) return { seed, publicKey, comment };
+  if (whole && Buffer.from(ed25519PublicKey(seed)).equals(publicKey)) return { seed, publicKey };
   seed.fill(0);
   throw damaged();
-}
-
-/**
- * Parses the line of a file such as ssh_host_ed25519_key.pub: `ssh-ed25519 AAAA... comment`.
- * @throws Failure `no-recipient` for anything else, with the reason
- */
-export function parseSshPublicKey(line: string): SshPublicKey {
-  const [type = '', encoded = '', ...comment] = line.trimEnd().split(' ');
-  if (type !== keyType)
-    throw unusable(anyType.test(type) ? `it is of type ${type}` : 'it is not an OpenSSH public key');
-  return { publicKey: parseWireKey(fromBase64(encoded)), comment: comment.join(' ') };
-}
-
-function fromBase64(text: string): Buffer {
-  try {
-    return Buffer.from(decodeBase64(text));
-  } catch {
-    throw damaged();
-  }
 }
 
 /** Parses a public key (RFC 8709 section 4). It holds no secret, so messages may name its type. */

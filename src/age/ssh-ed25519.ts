@@ -115,19 +115,17 @@ export function sshStanza(publicKey: Uint8Array, fileKey: Uint8Array): Stanza {
 }
 
 /**
- * Opens with the machine's ssh host key: the pair, or the bytes of its file, which are parsed only if there is a stanza
- * to open.
- * The caller wipes either.
- * Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed` for a damaged stanza.
+ * Opens with the machine's ssh host key, given the bytes of its file, which are parsed only if there is a stanza to
+ * open. The caller wipes them. Unwrapping throws Failure `no-recipient` for a key file that is not usable, `malformed`
+ * for a damaged stanza.
  */
-export function sshUnwrapper(key: SshKeyPair | Uint8Array): Unwrapper {
+export function sshUnwrapper(file: Uint8Array): Unwrapper {
   return {
     name: 'ssh host key',
     unwrap: async (stanzas) => {
       const mine = stanzas.filter(({ args }) => args[0] === type);
       if (mine.length === 0) return undefined;
-      if (!(key instanceof Uint8Array)) return unwrapWith(key, mine);
-      const pair = parseOpensshKey(key);
+      const pair = parseOpensshKey(file);
       try {
         return unwrapWith(pair, mine);
       } finally {

@@ -1,5 +1,5 @@
 /** The extensions of an X.509 certificate (RFC 5280), which Node does not show, and the names in them. */
-import { derValuesIn } from '../der.ts';
+import { type DerValue, derValuesIn } from '../der.ts';
 
 /** An extension of a certificate. */
 export interface Extension {
@@ -16,21 +16,27 @@ function oidText(content: Uint8Array): string {
   for (const byte of content) {
     arc = arc * 128 + (byte & 0x7f);
     if (byte >= 0x80) continue;
-    if (arcs.length === 0) arcs.push(Math.min(2, Math.floor(arc / 40)), arc - 40 * Math.min(2, Math.floor(arc / 40)));
-    else arcs.push(arc);
+    if (arcs.length === 0) {
+      // The first two arcs share a number; the first one is at most 2.
+      const first = Math.min(2, Math.floor(arc / 40));
+      arcs.push(first, arc - 40 * first);
+    } else arcs.push(arc);
     arc = 0;
   }
   return arcs.join('.');
 }
 
+/** The values inside a value; none if it is missing. */
+const inside = (value: DerValue | undefined): DerValue[] => (value ? derValuesIn(value.content) : []);
+
 /** The extensions of a certificate in DER, by object identifier. */
 export function extensionsIn(der: Uint8Array): ReadonlyMap<string, Extension> {
   const [certificate] = derValuesIn(der);
-  const [signed] = derValuesIn(certificate?.content ?? der.subarray(0, 0));
-  const wrapped = derValuesIn(signed?.content ?? der.subarray(0, 0)).find(({ tag }) => tag === tags.extensions);
-  const [list] = derValuesIn(wrapped?.content ?? der.subarray(0, 0));
+  const [signed] = inside(certificate);
+  const wrapped = inside(signed).find(({ tag }) => tag === tags.extensions);
+  const [list] = inside(wrapped);
   return new Map(
-    derValuesIn(list?.content ?? der.subarray(0, 0)).flatMap(({ content }): [string, Extension][] => {
+    inside(list).flatMap(({ content }): [string, Extension][] => {
       const parts = derValuesIn(content);
       const [id, value] = [parts[0], parts.at(-1)];
       if (id?.tag !== tags.oid || !value) return [];
@@ -43,7 +49,7 @@ export function extensionsIn(der: Uint8Array): ReadonlyMap<string, Extension> {
 /** The attributes of the directory names in a SubjectAltName extension (RFC 5280, section 4.2.1.6), as UTF-8 text. */
 export function namesIn({ value }: Extension): ReadonlyMap<string, string> {
   const [general] = derValuesIn(value);
-  const names = derValuesIn(general?.content ?? value.subarray(0, 0))
+  const names = inside(general)
     .filter(({ tag }) => tag === tags.directoryName)
     .flatMap(({ content }) => derValuesIn(content))
     .flatMap(({ content }) => derValuesIn(content))

@@ -1,6 +1,6 @@
 /** The verifier's challenge, and what it remembers until the answer comes. */
 import { randomBytes } from 'node:crypto';
-import { utf8 } from '../bytes.ts';
+import { base64, sameBytes, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { type AkPublic, parseAkPublic } from '../tpm2/attestation-key.ts';
@@ -32,7 +32,7 @@ export function challengeTo(
   enrolled: Endorsement,
   { ek, ak: akArea, vendor }: Statement,
 ): { readonly challenge: Challenge; readonly expected: Expected } {
-  if (Buffer.compare(enrolled.ek.public, ek.public) !== 0)
+  if (!sameBytes(enrolled.ek.public, ek.public))
     throw new Failure('refused', `${host} does not have the endorsement key that it is enrolled with`, {
       hint:
         "another machine answers, or its TPM was replaced, or reset with its maker's tool; find out which, then " +
@@ -49,15 +49,13 @@ export function challengeTo(
   return { challenge: { credential, nonce }, expected: { secret, nonce, ak, vendor, since: Date.now() } };
 }
 
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
-
 /** One line of canonical JSON, for a challenge that is answered later. */
 export const encodeExpected = ({ secret, nonce, ak, vendor, since }: Expected): Uint8Array =>
   utf8(
     `${canonicalJson({ version: 1, secret: base64(secret), nonce: base64(nonce), ak: base64(ak.public), vendor, since })}\n`,
   );
 
-/** @throws Failure `malformed` */
+/** Parses {@link encodeExpected}. @throws Failure `malformed` */
 export function parseExpected(bytes: Uint8Array, file: string): Expected {
   const json = Json.parse(bytes, file, 'make a new challenge: auxcred attest HOST --from=FILE');
   json.version(1);

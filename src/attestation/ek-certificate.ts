@@ -97,7 +97,7 @@ export function checkedCertificate(
   if (manufacturer === undefined || model === undefined || version === undefined)
     throw refused('the certificate does not name the maker, model and version of a TPM');
   checkTime(certificate, at);
-  const chain = chainOf(certificate, issuers, at).map(({ subject }) => printable(subject.replaceAll('\n', ', '), 200));
+  const chain = chainOf(certificate, issuers, at).map(({ subject }) => nameText(subject));
   return {
     chain,
     manufacturer: printable(manufacturer, 100),
@@ -121,16 +121,15 @@ function chainOf(leaf: X509Certificate, issuers: readonly X509Certificate[], at:
   }
   if (chain.length === 0)
     throw refused(
-      `ek-ca in the vault has no certificate of its issuer, ${printable(leaf.issuer.replaceAll('\n', ', '), 200)}`,
+      `ek-ca in the vault has no certificate of its issuer, ${nameText(leaf.issuer)}`,
+      "the maker of the TPM publishes its certificates; put the issuer's and its root's into ek-ca in the vault",
     );
   return chain;
 }
 
 function checkTime({ validFrom, validTo, subject }: X509Certificate, at: number): void {
   if (at < Date.parse(validFrom) || at > Date.parse(validTo))
-    throw refused(
-      `the certificate of ${printable(subject.replaceAll('\n', ', '), 200)} is valid from ${validFrom} to ${validTo}`,
-    );
+    throw refused(`the certificate of ${nameText(subject)} is valid from ${validFrom} to ${validTo}`);
 }
 
 function parsed(der: Uint8Array): X509Certificate | undefined {
@@ -141,10 +140,11 @@ function parsed(der: Uint8Array): X509Certificate | undefined {
   }
 }
 
-const refused = (why: string): Failure =>
-  new Failure('refused', why, {
-    hint: "the maker of the TPM publishes its certificates; put the issuer's and its root's into ek-ca in the vault",
-  });
+const refused = (why: string, hint?: string): Failure =>
+  new Failure('refused', why, hint === undefined ? {} : { hint });
+
+/** A subject or an issuer, which Node writes on several lines, for messages. */
+const nameText = (name: string): string => printable(name.replaceAll('\n', ', '), 200);
 
 /** Vendor ids of TPMs that a hypervisor or an emulator makes (TCG TPM Vendor ID Registry). */
 const virtualVendors: readonly string[] = ['IBM', 'GOOG', 'MSFT', 'AMZN', 'VMW', 'QEMU', 'XEN', 'AAPL'];

@@ -5,7 +5,7 @@
  *     verifier -> machine    challenge: a credential that only that EK opens, beside that AK, and a nonce
  *     machine  -> verifier   answer: the credential's secret, a quote, the SRK certified, and both logs
  */
-import { utf8 } from '../bytes.ts';
+import { base64, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { largestLog } from '../measured/firmware-log.ts';
 import { canonicalJson, Json, valuesIn } from '../system/json.ts';
@@ -64,7 +64,6 @@ const largestSignatures = 1 << 20;
 const version = 1;
 const hint = 'both machines need the same version of auxcred';
 
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 const line = (content: Readonly<Record<string, unknown>>): Uint8Array =>
   utf8(`${canonicalJson({ attestation: version, ...content })}\n`);
 
@@ -78,14 +77,14 @@ export const endorsementJson = ({ ek, certificate }: Endorsement): Readonly<Reco
   ...(certificate && { ekCertificate: base64(certificate) }),
 });
 
-/** @throws Failure `malformed` */
+/** Parses {@link endorsementJson}. @throws Failure `malformed` */
 export function endorsementIn(json: Json): Endorsement {
   const ek = parseEkPublic(bytesIn(json.at('ek'), largestPart));
   if (!ek) throw json.at('ek').unexpected('an endorsement key with a standard template');
   return { ek, certificate: json.at('ekCertificate').optional((item) => bytesIn(item, largestPart)) };
 }
 
-/** @param whose - the sender, for failures @throws Failure `malformed` */
+/** Parses {@link encodeStatement}. @param whose - the sender, for failures @throws Failure `malformed` */
 export function parseStatement(bytes: Uint8Array, whose: string): Statement {
   const json = parsed(bytes, `the statement of ${whose}`);
   const vendor = json.at('vendor');
@@ -106,10 +105,10 @@ export const challengeJson = ({ credential, nonce }: Challenge): Readonly<Record
   nonce: base64(nonce),
 });
 
-/** @throws Failure `malformed` */
+/** Parses {@link encodeChallenge}. @throws Failure `malformed` */
 export const parseChallenge = (bytes: Uint8Array, file: string): Challenge => challengeIn(parsed(bytes, file));
 
-/** @throws Failure `malformed` */
+/** Parses {@link challengeJson}. @throws Failure `malformed` */
 export const challengeIn = (json: Json): Challenge => ({
   credential: {
     blob: bytesIn(json.at('credential').at('blob'), 1024),
@@ -132,7 +131,7 @@ export function encodeAnswer(answer: Answer): Uint8Array {
   });
 }
 
-/** @throws Failure `malformed` */
+/** Parses {@link encodeAnswer}. @param whose - the sender, for failures @throws Failure `malformed` */
 export function parseAnswer(bytes: Uint8Array, whose: string): Answer {
   const json = parsed(bytes, `the attestation of ${whose}`);
   const values = json.at('pcrs').list();

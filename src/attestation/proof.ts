@@ -1,8 +1,10 @@
 /**
- * What an answer proves, whatever the policy says: that the enrolled TPM has these PCR values now, and that the SRK that
- * seeds are sealed to is its own. Computed without a TPM.
+ * What an answer proves, whatever the policy says: that the enrolled TPM has these PCR values now, and that the SRK
+ * that seeds are sealed to is its own. Computed without a TPM.
  */
+
 import { createHash } from 'node:crypto';
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { type MeasuredLog, parseLog, replayed } from '../measured/measured-log.ts';
 import { type CertifyInfo, parseAttest, type QuoteInfo, qualifiedName } from '../tpm2/attest.ts';
@@ -29,7 +31,6 @@ export interface Proof {
 /** PCR 10 belongs to the kernel's IMA, which has a log of its own. */
 const imaPcr = 10;
 
-const equal = (one: Uint8Array, other: Uint8Array): boolean => Buffer.compare(one, other) === 0;
 const refused = (
   host: string,
   text: string,
@@ -55,7 +56,7 @@ export function prove(
     throw refused(host, `the challenge is stale: it was made ${String(minutes)} minutes ago`, 'challenge it again');
   }
   const quoted = quoteIn(host, answer, expected);
-  if (!equal(answer.secret, expected.secret))
+  if (!sameBytes(answer.secret, expected.secret))
     throw refused(host, 'its attestation key is not in the TPM that it is enrolled with (the credential did not open)');
   const certified = statementIn(host, answer.srk, expected, 'certification of its SRK');
   if (certified.kind !== 'certify') throw refused(host, 'the certification of its SRK is of another kind');
@@ -67,16 +68,12 @@ export function prove(
 function quoteIn(host: string, { quote, pcrs }: Answer, expected: Expected): QuoteInfo {
   const info = statementIn(host, quote, expected, 'quote');
   if (info.kind !== 'quote') throw refused(host, 'the quote is a statement of another kind');
-  if (!equal(info.selection, encodeSelection(quotedPcrs)))
+  if (!sameBytes(info.selection, encodeSelection(quotedPcrs)))
     throw refused(host, 'the quote does not cover exactly PCR 0 to 15 of the SHA-256 bank');
-  if (
-    !equal(
-      info.digest,
-      createHash('sha256')
-        .update(Buffer.concat([...pcrs.values()]))
-        .digest(),
-    )
-  )
+  const digest = createHash('sha256')
+    .update(Buffer.concat([...pcrs.values()]))
+    .digest();
+  if (!sameBytes(info.digest, digest))
     throw refused(host, 'the PCR values that it sent are not those that its TPM quoted');
   return info;
 }
@@ -90,16 +87,16 @@ function statementIn(
 ): QuoteInfo | CertifyInfo {
   const info = parseAttest(attest);
   if (!info) throw refused(host, `the ${what} is not a TPM's statement`);
-  if (!equal(info.signer, qualifiedName(ak)))
+  if (!sameBytes(info.signer, qualifiedName(ak)))
     throw refused(host, `the ${what} is not signed by the key that was challenged: another machine made it`);
   if (!verifies(ak, attest, signature)) throw refused(host, `the signature of the ${what} is wrong`);
-  if (!equal(info.extraData, nonce))
+  if (!sameBytes(info.extraData, nonce))
     throw refused(host, `the ${what} answers another challenge: it is a replay, or came too late`);
   return info;
 }
 
 function checkSrk(host: string, { name }: CertifyInfo, srk: SrkPublic): void {
-  if (!equal(name, srk.name))
+  if (!sameBytes(name, srk.name))
     throw refused(
       host,
       'the SRK that seeds would be sealed to is not in the attested TPM',
@@ -109,7 +106,7 @@ function checkSrk(host: string, { name }: CertifyInfo, srk: SrkPublic): void {
 
 /** Whether nothing but the lock until the next boot, which no log has, was measured into a PCR. */
 const isOnlyLocked = (pcr: number, logged: Uint8Array | undefined, value: Uint8Array): boolean =>
-  lockPcrs.includes(pcr) && equal(logged ?? openValue, openValue) && equal(value, lockedValue);
+  lockPcrs.includes(pcr) && sameBytes(logged ?? openValue, openValue) && sameBytes(value, lockedValue);
 
 /** Replays the logs. Without one, only PCR values are known. */
 function replay(host: string, answer: Answer): Pick<Proof, 'log' | 'unexplained'> {
@@ -118,7 +115,7 @@ function replay(host: string, answer: Answer): Pick<Proof, 'log' | 'unexplained'
   const log = parseLog(firmwareLog, userspaceLog);
   const values = replayed(log.events, 'sha256');
   const unexplained = [...pcrs].flatMap(([pcr, value]) =>
-    equal(values.get(pcr) ?? value, value) || isOnlyLocked(pcr, values.get(pcr), value) ? [] : [pcr],
+    sameBytes(values.get(pcr) ?? value, value) || isOnlyLocked(pcr, values.get(pcr), value) ? [] : [pcr],
   );
   const altered = unexplained.filter((pcr) => pcr !== imaPcr);
   if (altered.length > 0)

@@ -4,7 +4,9 @@
  * specification has at that place, with data that its digest is of (TCG PC Client Platform Firmware Profile, section
  * 3.3.4.8). Otherwise an event that condemns the boot could be called something else.
  */
+
 import { createHash } from 'node:crypto';
+import { hex, sameBytes } from '../bytes.ts';
 import { digestIn } from '../measured/bank.ts';
 import type { MeasuredEvent } from '../measured/event.ts';
 import { type MeasuredLog, measuredInto } from '../measured/measured-log.ts';
@@ -26,9 +28,9 @@ const actions: readonly string[] = ['DMA Protection Disabled'];
 
 /** Whether the digest is of the data that the log has beside it. */
 const isProven = ({ digests, data }: MeasuredEvent): boolean =>
-  Buffer.compare(digestIn('sha256', data), digests.get('sha256') ?? new Uint8Array(0)) === 0;
+  sameBytes(digestIn('sha256', data), digests.get('sha256'));
 
-/** @returns what is wrong with PCR 7 if it proves nothing */
+/** Reads what Secure Boot accepted out of PCR 7. @returns what is wrong with PCR 7 if it proves nothing */
 export function provenAuthorities(log: Pick<MeasuredLog, 'events'>): ProvenAuthorities | string {
   const authorities: string[] = [];
   let isOn: boolean | undefined;
@@ -57,7 +59,5 @@ export function provenAuthorities(log: Pick<MeasuredLog, 'events'>): ProvenAutho
 /** EFI_SIGNATURE_DATA: 16 bytes of owner, then a certificate or a SHA-256 digest. */
 function authorityDigest(data: Uint8Array): string {
   const signature = data.subarray(16);
-  return signature.length === 32
-    ? Buffer.from(signature).toString('hex')
-    : createHash('sha256').update(signature).digest('hex');
+  return signature.length === 32 ? hex(signature) : createHash('sha256').update(signature).digest('hex');
 }

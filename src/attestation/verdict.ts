@@ -1,6 +1,6 @@
 /** Judges a proven state by a policy. */
 import { createPublicKey, verify, type X509Certificate } from 'node:crypto';
-import { hex } from '../bytes.ts';
+import { hex, sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import type { MeasuredLog } from '../measured/measured-log.ts';
 import { type PcrSignature, parsePcrSignatures } from '../tpm2/pcr-signature.ts';
@@ -89,7 +89,7 @@ export function verdictOn(answer: Answer, expected: Expected, known: Known, now:
   return { host, attested: checks.every(({ result }) => result !== 'failed'), checks, proof, vendor };
 }
 
-/** @throws Failure `refused` if it is not attested */
+/** Does nothing for a host that is attested. @throws Failure `refused` with every reason if it is not */
 export function requireAttested({ host, attested, checks }: Verdict): void {
   if (attested) return;
   const failed = checks.filter(({ result }) => result === 'failed').map(({ text }) => text);
@@ -168,7 +168,7 @@ function signedPcrCheck({ pcrs }: Proof, { pcrSignatures }: Answer, signers: rea
   const value = pcrs.get(11) ?? startDigest;
   if (pcrSignatures.length === 0) return failed(name, 'it sent no signatures of PCR 11');
   const digest = afterPcrs(startDigest, new Map([[11, value]]));
-  const covering = pcrSignatures.flatMap(signaturesIn).filter(({ policy }) => Buffer.compare(policy, digest) === 0);
+  const covering = pcrSignatures.flatMap(signaturesIn).filter(({ policy }) => sameBytes(policy, digest));
   const signer = signers.find(({ spki }) => {
     const key = createPublicKey({ key: Buffer.from(spki), format: 'der', type: 'spki' });
     return covering.some(({ signature }) => verify('sha256', digest, key, signature));

@@ -1,6 +1,6 @@
 /** Writes the audit chain: every record of the broker holds the hash of those before it. */
 import { randomBytes } from 'node:crypto';
-import { hex, utf8 } from '../bytes.ts';
+import { base64, hex, utf8 } from '../bytes.ts';
 import type { JournalFields } from '../system/journal.ts';
 import type { Statement } from '../tpm2/attested-counter.ts';
 import type { ChainState } from './chain-state.ts';
@@ -113,5 +113,3 @@ export class Chain {
     this.#state?.write(this.#last);
   }
 }
-
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');

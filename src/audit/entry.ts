@@ -52,7 +52,7 @@ export function positionIn(entry: JournalEntry, prefix: 'AUXCRED' | 'AUXCRED_PRE
 }
 
 /** The entry as one of the chain; undefined if it is not. */
-export function chainedEntry(entry: JournalEntry, place: number): ChainedEntry | undefined {
+function chainedEntry(entry: JournalEntry, place: number): ChainedEntry | undefined {
   const position = positionIn(entry, 'AUXCRED');
   if (!position) return undefined;
   const outcome = textOf(entry, 'AUXCRED_OUTCOME');

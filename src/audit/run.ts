@@ -1,5 +1,5 @@
 /** The records of one run of the broker, and whether each follows from the one before it. */
-import { hex } from '../bytes.ts';
+import { hex, sameBytes } from '../bytes.ts';
 import type { ChainedEntry } from './entry.ts';
 import { type Finding, missingText, runText } from './finding.ts';
 import { firstHash, type Position, recordHash } from './record.ts';
@@ -65,11 +65,8 @@ export class Run {
   }
 
   #twice(one: ChainedEntry, other: ChainedEntry): Finding {
-    const [isSame, name] = [
-      hex(one.hash) === hex(other.hash) && isIntact(one, other),
-      `record ${String(one.sequence)} of ${this.#name}`,
-    ];
-    return isSame
+    const name = `record ${String(one.sequence)} of ${this.#name}`;
+    return hex(one.hash) === hex(other.hash) && haveSameFields(one, other)
       ? this.#finding('duplicated', one.sequence, `there are two copies of ${name}`)
       : this.#finding('altered', one.sequence, `there are two versions of ${name}`);
   }
@@ -103,8 +100,8 @@ export class Run {
 }
 
 /** Whether two entries have the same covered fields. */
-const isIntact = (one: ChainedEntry, other: ChainedEntry): boolean =>
-  one.covered !== undefined && other.covered !== undefined && Buffer.compare(one.covered, other.covered) === 0;
+const haveSameFields = (one: ChainedEntry, other: ChainedEntry): boolean =>
+  one.covered !== undefined && other.covered !== undefined && sameBytes(one.covered, other.covered);
 
 /** Groups the records of a journal by their runs, in the order in which those appear. */
 export function runsOf(records: readonly ChainedEntry[]): Run[] {

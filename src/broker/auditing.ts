@@ -3,6 +3,7 @@ import type { Chain } from '../audit/chain.ts';
 import { keyId, type Signer } from '../audit/key.ts';
 import { messageOf } from '../failure.ts';
 import { type JournalFields, journal } from '../system/journal.ts';
+import { within } from '../system/time-limit.ts';
 import { countAndAttest } from '../tpm2/attested-counter.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 
@@ -29,7 +30,7 @@ export class Auditing {
   #quiet: NodeJS.Timeout | undefined;
   #asking: Promise<void> | undefined;
   readonly #patience: number;
-  #hasFailed = false;
+  #hasComplained = false;
   #isOver = false;
 
   /**
@@ -48,7 +49,7 @@ export class Auditing {
     this.#unsigned++;
     this.#unattested++;
     if (this.#unsigned >= mostUnsigned) this.#sign();
-    this.#wait();
+    this.#waitForQuiet();
   }
 
   /** Vouches for the records up to now, without waiting for a quiet moment. */
@@ -65,27 +66,17 @@ export class Auditing {
   async finish(): Promise<boolean> {
     this.#isOver = true;
     clearTimeout(this.#quiet);
-    const answered = await this.#settled();
+    const asking = this.#asking ?? Promise.resolve();
+    const answered = await within(
+      this.#patience,
+      asking.then(() => true),
+      () => false,
+    );
     if (this.#unsigned > 0) this.#sign();
     return answered;
   }
 
-  async #settled(): Promise<boolean> {
-    if (!this.#asking) return true;
-    let timer: NodeJS.Timeout | undefined;
-    const late = new Promise<false>((resolve) => {
-      timer = setTimeout(() => {
-        resolve(false);
-      }, this.#patience);
-    });
-    try {
-      return await Promise.race([this.#asking.then(() => true as const), late]);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-
-  #wait(): void {
+  #waitForQuiet(): void {
     clearTimeout(this.#quiet);
     this.#quiet = setTimeout(() => {
       this.#vouch();
@@ -104,7 +95,7 @@ export class Auditing {
     if (!tpm || this.#asking || this.#unattested === 0) return;
     this.#asking = this.#attest(tpm.device).finally(() => {
       this.#asking = undefined;
-      if (this.#unattested > 0 && !this.#isOver) this.#wait();
+      if (this.#unattested > 0 && !this.#isOver) this.#waitForQuiet();
     });
   }
 
@@ -121,10 +112,10 @@ export class Auditing {
           statement,
           keyId: keyId(key),
         });
+        this.#unsigned = 0;
       } finally {
         await tpm.close();
       }
-      this.#unsigned = 0;
     } catch (error) {
       this.#sign();
       this.#complain(messageOf(error));
@@ -134,8 +125,8 @@ export class Auditing {
 
   /** Says once why the TPM does not vouch. */
   #complain(reason: string): void {
-    if (this.#hasFailed) return;
-    this.#hasFailed = true;
+    if (this.#hasComplained) return;
+    this.#hasComplained = true;
     journal({ MESSAGE: `the TPM does not vouch for the audit chain: ${reason}`, PRIORITY: '4' });
   }
 }

@@ -1,6 +1,6 @@
 import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure } from '../failure.ts';
-import type { Release } from '../snapshot/snapshot.ts';
+import { type Release, releaseKey } from '../snapshot/snapshot.ts';
 import { templateOf } from '../system/unit-name.ts';
 import { waysOut } from '../system/ways-out.ts';
 import type { CredentialRequest } from './request.ts';
@@ -14,7 +14,7 @@ export class ReleaseBook {
   constructor(releases: readonly Release[], sources: Sources) {
     this.#sources = sources;
     for (const release of releases) {
-      this.#releases.set(keyOf(release), release);
+      this.#releases.set(releaseKey(release), release);
       const ofUnit = this.#units.get(release.unit);
       if (ofUnit) ofUnit.push(release);
       else this.#units.set(release.unit, [release]);
@@ -28,8 +28,8 @@ export class ReleaseBook {
   find(request: CredentialRequest): Release {
     const template = templateOf(request.unit);
     const release =
-      this.#releases.get(keyOf(request)) ??
-      (template === undefined ? undefined : this.#releases.get(keyOf({ ...request, unit: template })));
+      this.#releases.get(releaseKey(request)) ??
+      (template === undefined ? undefined : this.#releases.get(releaseKey({ ...request, unit: template })));
     if (!release)
       throw new Failure(
         'refused',
@@ -49,5 +49,3 @@ export class ReleaseBook {
     return names.flatMap((name) => this.#units.get(name) ?? []).filter(({ delivery }) => delivery === 'stage');
   }
 }
-
-const keyOf = ({ unit, credential }: CredentialRequest): string => `${unit}/${credential}`;

@@ -15,7 +15,7 @@ import {
 } from '../seeds/open.ts';
 import { isBoundLater, type Sealing } from '../seeds/payload.ts';
 import { hostScope, type Scope, seedsOf, wipeScopes } from '../seeds/scope.ts';
-import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { acceptOlder, refuseOldSeeds, refuseRewound } from '../seeds/tpm-counter.ts';
 import { parseReleases, type Release, type Releases, readFixedFile, readReleases } from '../snapshot/snapshot.ts';
 import { linkTarget } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -151,7 +151,7 @@ function servedFrom(
 function refuseOlderThan(known: Releases, next: Releases): void {
   if (next.counter >= known.counter && (next.tpmCounter ?? 0) >= (known.tpmCounter ?? 0)) return;
   throw new Failure('older', 'the active snapshot is older than the one before', {
-    hint: 'put the newer one back; if this one is meant, auxcred provision --accept-older',
+    hint: `put the newer one back; if this one is meant, ${acceptOlder}`,
   });
 }
 
@@ -171,16 +171,4 @@ function releasesIn(paths: Paths, scopes: readonly Scope[]): Releases {
   if (!snapshot)
     throw new Failure('not-found', 'nothing is provisioned on this machine yet', { hint: `run ${waysOut().apply}` });
   return parseReleases(snapshot, hostScope(scopes));
-}
-
-/**
- * Refuses an old seeds.age that somebody restored.
- * @param way - the command that accepts it
- * @throws Failure `older`
- */
-export function refuseOldSeeds(counter: number, recorded: number, way = 'auxcred provision --accept-older'): void {
-  if (counter >= recorded) return;
-  throw new Failure('older', `seeds.age has counter ${String(counter)}; counter ${String(recorded)} was active`, {
-    hint: `put the newer one back; if this one is meant, ${way}`,
-  });
 }

@@ -1,8 +1,8 @@
 /** The choice of a journal and of a time in it, for journalctl. */
 import { existsSync } from 'node:fs';
 import { ListedRecords } from '../audit/entry.ts';
+import { brokerMatches } from '../broker/journal-record.ts';
 import { Failure } from '../failure.ts';
-import { userId } from '../system/files.ts';
 import { type JournalEntry, journalStream } from '../system/journal-entries.ts';
 import type { Options } from './options.ts';
 
@@ -29,19 +29,14 @@ export function chosenJournal(options: Options): ChosenJournal {
   for (const path of [...file, ...(directory === undefined ? [] : [directory])])
     if (!/[*?[]/.test(path) && !existsSync(path)) throw new Failure('not-found', `${path} does not exist`);
   const isOwn = file.length === 0 && directory === undefined;
-  // Another machine may have the user under another number.
-  const user = isOwn ? userId(root ?? '/', 'auxcred') : undefined;
   const valued = (name: string): string[] => options.list(name).map((value) => `--${name}=${value}`);
   return {
     isOwn,
     isUpToNow: options.value('until') === undefined && options.value('boot') === undefined,
     isPart: ['since', 'until', 'boot'].some((name) => options.value(name) !== undefined),
     selection: ['file', 'directory', 'root', 'since', 'until', 'boot'].flatMap(valued),
-    broker: [
-      '_SYSTEMD_UNIT=auxcred.service',
-      '_TRANSPORT=journal',
-      ...(user === undefined ? [] : [`_UID=${String(user)}`]),
-    ],
+    // Another machine may have the user under another number.
+    broker: [...brokerMatches(isOwn ? (root ?? '/') : undefined), '_TRANSPORT=journal'],
     files: ['_UID=0', '_TRANSPORT=journal', 'AUXCRED_OUTCOME=released', 'AUXCRED_OUTCOME=refused'],
   };
 }

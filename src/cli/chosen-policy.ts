@@ -4,7 +4,7 @@ import { resolve } from 'node:path';
 import { Failure } from '../failure.ts';
 import { type BoundPolicy, boundWhenRunning, type WantedPolicy } from '../machine/sealing.ts';
 import { devicePatience } from '../seeds/open.ts';
-import type { Sealing } from '../seeds/payload.ts';
+import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { warn } from '../terminal/say.ts';
@@ -35,7 +35,7 @@ export async function chosenPolicy(
   const sealedTo = key.withKey === 'systemd-creds' ? (key.credsKey ?? 'auto') : key.withKey;
   refuseMisplaced(options, key, sealedTo);
   const pcrs = chosenPcrs(options, before?.pcrs ?? []);
-  const isOwn = key.withKey === 'tpm2' || key.withKey === 'tpm2+host';
+  const isOwn = usesTpm(key.withKey);
   const signed = isOwn || isSignable(sealedTo) ? chosenSigned(options, before?.signed) : undefined;
   const pcrlock = isOwn ? chosenPcrlock(options, before?.pcrlock) : undefined;
   if (sealedTo === 'host') return boundWhenRunning({ pcrs: [] }, paths.root);
@@ -81,7 +81,7 @@ function refuseMisplaced(options: Options, { withKey }: Pick<Sealing, 'withKey'>
   const misplaced = givenOwn(options);
   // systemd itself reads the signatures there, from its own folders.
   if (isSignable(sealedTo) && (misplaced === 'tpm2-public-key' || misplaced === 'tpm2-public-key-pcrs')) return;
-  if (misplaced !== undefined && withKey !== 'tpm2' && withKey !== 'tpm2+host')
+  if (misplaced !== undefined && !usesTpm(withKey))
     throw new Failure('usage', `--${misplaced} needs a seed that is sealed to the TPM by auxcred itself`, {
       hint: '--with-key=tpm2 or --with-key=tpm2+host; systemd-creds takes --tpm2-public-key= with --creds-key=tpm2',
     });

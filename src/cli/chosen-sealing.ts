@@ -3,7 +3,7 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import type { SealWishes } from '../machine/sealing.ts';
 import { type KeySource, keySources, recipientPattern } from '../seeds/payload.ts';
-import { pinsIn } from '../seeds/pins.ts';
+import { usablePins } from '../seeds/pins.ts';
 import { type CredsKey, credsKeys } from '../system/creds-lock.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -77,7 +77,7 @@ export function checkedRecipient(text: string): string {
 export function installedTpm(root: string, options: Options): SealWishes['installed'] {
   const device = options.value('installed-tpm2-device');
   if (device !== undefined) parseDevice(device);
-  if (!systemIsRunning(root)) return { device: device ?? pinsIn(pathsUnder(root))?.device };
+  if (!systemIsRunning(root)) return { device: device ?? usablePins(pathsUnder(root))?.device };
   if (device === undefined) return undefined;
   throw new Failure('usage', '--installed-tpm2-device is for a system that does not run yet', {
     hint: '--tpm2-device names the TPM of this one; --root=DIR seals for another',

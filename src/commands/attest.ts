@@ -113,11 +113,11 @@ async function attestedOverSsh(vault: Vault, { host: { name }, target }: Destina
     say(`${name}: ${printable(line)}`);
   };
   const conversation = { host: name, ssh: vault.ssh, target, timeout: 1000 * usualTimeout, hear };
-  const { failure } = await converse(conversation, async (_, ask) => {
+  // The result says whether its seeds open, which the verdict does not depend on.
+  await converse(conversation, async (_, ask) => {
     found.push(await attestedBy(known, ask));
     return nothingToDo;
   });
-  if (failure) throw failure;
   const [verdict] = found;
   if (!verdict) throw new Failure('system', `${name} was not asked`);
   return verdict;

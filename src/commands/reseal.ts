@@ -1,7 +1,6 @@
 import { existsSync } from 'node:fs';
 import { parseHeader } from '../age/header.ts';
 import { decryptWith } from '../age/identities.ts';
-import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { type BranchMode, branchesText, branchMode, chosenBranches, isPrepared } from '../cli/chosen-branches.ts';
 import { chosenPolicy } from '../cli/chosen-policy.ts';
 import { checkedRecipient, chosenCredsKey, chosenKey, installedTpm } from '../cli/chosen-sealing.ts';
@@ -13,7 +12,7 @@ import { ReadableFiles } from '../health/readable-files.ts';
 import { sealedSeeds } from '../health/sealed-seeds.ts';
 import { clearUnprepared, recordUnprepared } from '../health/unprepared.ts';
 import { openersOf } from '../machine/openers.ts';
-import { layOut } from '../machine/provisioning.ts';
+import { deliverDirectly } from '../machine/provisioning.ts';
 import { sealMachine, wantedPolicy, withPolicy } from '../machine/sealing.ts';
 import { sayLocking } from '../machine/sealing-report.ts';
 import { oneAtATime } from '../machine/store-lock.ts';
@@ -21,10 +20,10 @@ import { activeSnapshot } from '../provision/preparing.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { devicePatience, missingSeeds, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import { type Payload, parsePayload, type Sealing } from '../seeds/payload.ts';
-import { type Pins, pinsHint, pinsIn, pinsPlace, readPins, type SeedSource, verifyPins } from '../seeds/pins.ts';
+import { type Pins, pinsHint, pinsPlace, readPins, type SeedSource, usablePins, verifyPins } from '../seeds/pins.ts';
 import { tpmObjects } from '../seeds/policies.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
-import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { refuseOldSeeds, refuseRewound } from '../seeds/tpm-counter.ts';
 import type { Snapshot } from '../snapshot/snapshot.ts';
 import { readIfPresent } from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -109,13 +108,9 @@ async function sealedAgain(root: string, paths: Paths, options: Options, mode: B
           `PCR ${sealing.pcrs.join('+')} ${sealing.pcrs.length === 1 ? 'is' : 'are'} bound to this boot's ` +
             `${sealing.pcrs.length === 1 ? 'value' : 'values'}`,
         );
-      const { made, failures } = await layOut(
-        root,
-        paths,
-        { ...payload, sealing },
-        await undelivered(root, paths, { ...payload, sealing }, true),
-        true,
-      );
+      const resealed = { ...payload, sealing };
+      const missing = await undelivered(root, paths, resealed, true);
+      const { made, failures } = await deliverDirectly(root, resealed, { missing, leavesFiles: true });
       if (made.length > 0) say(`re-encrypted ${counted(made.length, 'credential')} in ${paths.credstore}`);
       for (const failure of failures) warn(failure, 'auxcred provision tries again');
       say(recoveryText(paths, sealing));
@@ -239,7 +234,7 @@ async function recovered(
   );
   try {
     const payload = parsePayload(plaintext);
-    const pins = pinsIn(paths);
+    const pins = usablePins(paths);
     if (pins) verifyPins(payload.scopes, pins);
     // The header is authentic: its MAC is made with the key that opened the file.
     const [policy] = tpmObjects(parseHeader(file).stanzas).map((object) => object.policy);

@@ -18,7 +18,7 @@ import { manifestFiles } from '../manifest/folder.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { restoreHint } from '../seeds/lost-seeds.ts';
 import type { Sealing } from '../seeds/payload.ts';
-import { type Pins, pinsIn, pinsOf } from '../seeds/pins.ts';
+import { type Pins, pinsOf, usablePins } from '../seeds/pins.ts';
 import { type Scope, scopeName, wipeScopes } from '../seeds/scope.ts';
 import { wordsOf } from '../seeds/words.ts';
 import { isNoLoss, type Loss, lossText, lossUnder } from '../snapshot/loss.ts';
@@ -55,7 +55,7 @@ export async function seal(argv: readonly string[]): Promise<number> {
     return await oneAtATime(root, 'wait', async () => {
       refuseExisting(paths, options);
       const loss = refuseLoss(paths, scopes, options);
-      const before = pinsIn(paths);
+      const before = usablePins(paths);
       const accepted = {
         installed,
         acceptOlder: options.flag('accept-older'),

@@ -17,8 +17,8 @@ import { policiesText } from '../seeds/policies.ts';
 import { replaceFile } from '../system/files.ts';
 import { printable } from '../system/printable.ts';
 import { colored, counted, print, printBytes, printJson } from '../terminal/say.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
 import { literalPcrs, type TpmPolicy } from '../tpm2/policy.ts';
+import { indexText } from '../tpm2/wire.ts';
 
 /** `auxcred status`: shows at a glance whether units get their secrets, and what is active. */
 export async function status(argv: readonly string[]): Promise<number> {
@@ -235,7 +235,7 @@ const policyJson = (policy: TpmPolicy): unknown => ({
   kind: policy.authority?.kind ?? 'literal',
   pcrs: policy.authority?.pcrs ?? literalPcrs(policy),
   key: policy.authority?.kind === 'signed' ? policy.authority.key.fingerprint : undefined,
-  nvIndex: policy.authority?.kind === 'pcrlock' ? counterText(policy.authority.index) : undefined,
+  nvIndex: policy.authority?.kind === 'pcrlock' ? indexText(policy.authority.index) : undefined,
   lock: policy.lock,
   branches: policy.branches.map((values) =>
     Object.fromEntries([...values].map(([pcr, value]) => [String(pcr), Buffer.from(value).toString('hex')])),

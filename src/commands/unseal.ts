@@ -6,7 +6,7 @@ import { scopeName, wipeScopes } from '../seeds/scope.ts';
 import { wordsOf } from '../seeds/words.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { print, printJson, printTable, say } from '../terminal/say.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
+import { indexText } from '../tpm2/wire.ts';
 
 /**
  * `auxcred unseal`: proves that the seeds open here, and shows their key ids; `--reveal` prints each seed as 24 words.
@@ -31,7 +31,7 @@ export async function unseal(argv: readonly string[]): Promise<number> {
         counter: payload.counter,
         scopes,
         sealing: payload.sealing,
-        ...(counter === undefined ? {} : { tpmCounter: { index: counterText(counter.index), value: counter.value } }),
+        ...(counter === undefined ? {} : { tpmCounter: { index: indexText(counter.index), value: counter.value } }),
       });
     } else {
       printTable([['SCOPE', 'EPOCH', 'KEY ID'], ...scopes.map((row) => [row.scope, String(row.epoch), row.keyId])]);

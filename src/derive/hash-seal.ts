@@ -4,6 +4,7 @@
  * The key is derived from everything that the hash is computed from. It encrypts this one hash only, so the nonce may
  * be zero.
  */
+import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { decrypt, encrypt, type Sealing } from '../system/chacha20.ts';
 import type { Realm } from './realm.ts';
@@ -21,7 +22,7 @@ function realmFor(type: 'crypt-salt' | 'crypt-hash', { name, method, rounds, of 
     name,
     period: '',
     generation: 1,
-    params: `method=${method}\nof=${Buffer.from(realmDigest(of)).toString('hex')}\nrounds=${String(rounds)}\n`,
+    params: `method=${method}\nof=${hex(realmDigest(of))}\nrounds=${String(rounds)}\n`,
   };
 }
 

@@ -20,17 +20,19 @@ export function hashSetting(method: HashMethod, rounds: number, salt: Uint8Array
       // Flavour j, the logarithm of N less 1, and the block size: 8 for the two lowest costs, else 32, as in
       // crypt_gensalt(3).
       const [logN, blocks] = rounds <= 2 ? [rounds + 9, '5'] : [rounds + 7, 'T'];
-      return `$y$j${cryptDigits[logN - 1] ?? ''}${blocks}$${littleEndian(salt)}`;
+      return `$y$j${cryptDigits[logN - 1] ?? ''}${blocks}$${cryptBase64(salt)}`;
     }
-    case 'sha512-crypt':
-      return `$6$${rounds === hashRounds[method].usual ? '' : `rounds=${String(rounds)}$`}${littleEndian(salt.subarray(0, 12))}`;
+    case 'sha512-crypt': {
+      const cost = rounds === hashRounds[method].usual ? '' : `rounds=${String(rounds)}$`;
+      return `$6$${cost}${cryptBase64(salt.subarray(0, 12))}`;
+    }
     case 'bcrypt':
-      return `$2b$${String(rounds).padStart(2, '0')}$${bigEndian(salt)}`;
+      return `$2b$${String(rounds).padStart(2, '0')}$${bcryptBase64(salt)}`;
   }
 }
 
 /** Crypt's base64: six bits a character, the lowest first, in groups of three bytes. */
-function littleEndian(bytes: Uint8Array): string {
+function cryptBase64(bytes: Uint8Array): string {
   let text = '';
   for (let i = 0; i < bytes.length; i += 3) {
     const group = bytes.subarray(i, i + 3);
@@ -42,7 +44,7 @@ function littleEndian(bytes: Uint8Array): string {
 }
 
 /** Bcrypt's base64: the bit order of RFC 4648, with digits of its own and no padding. */
-function bigEndian(bytes: Uint8Array): string {
+function bcryptBase64(bytes: Uint8Array): string {
   let text = '';
   for (let i = 0; i < bytes.length; i += 3) {
     const group = bytes.subarray(i, i + 3);
@@ -95,6 +97,7 @@ function hashable(sources: Sources, recipe: Omit<Hashed, 'sealed'>): Uint8Array 
   });
 }
 
+/** Why a phrase can't be hashed, as the end of a sentence; undefined if it can. */
 function unhashable(phrase: Uint8Array, method: HashMethod): string | undefined {
   if (phrase.includes(0x0a)) return 'has more than one line';
   if (phrase.includes(0)) return 'holds a zero byte';

@@ -125,7 +125,8 @@ function sshString(content: string | Uint8Array): Uint8Array {
 function opensshPrivate(seed: Uint8Array, check: Uint8Array, comment: string): Uint8Array {
   const point = ed25519PublicKey(seed);
   const pair = concat(seed, point);
-  const fields = concat(check, check, sshString('ssh-ed25519'), sshString(point), sshString(pair), sshString(comment));
+  const pairField = sshString(pair);
+  const fields = concat(check, check, sshString('ssh-ed25519'), sshString(point), pairField, sshString(comment));
   const padding = Uint8Array.from({ length: (8 - (fields.length % 8)) % 8 }, (_, i) => i + 1);
   const secret = concat(u32be(fields.length + padding.length), fields, padding);
   const content = concat(
@@ -138,6 +139,6 @@ function opensshPrivate(seed: Uint8Array, check: Uint8Array, comment: string): U
     secret,
   );
   const text = pem('OPENSSH PRIVATE KEY', content, opensshWidth);
-  for (const bytes of [pair, fields, secret, content]) bytes.fill(0);
+  for (const bytes of [pair, pairField, fields, secret, content]) bytes.fill(0);
   return text;
 }

@@ -55,6 +55,7 @@ export class KeyStream {
     }
   }
 
+  /** Overwrites the key and what was drawn last. Nothing can be drawn afterwards. */
   wipe(): void {
     this.#cipher.final();
     this.#chunk.fill(0);

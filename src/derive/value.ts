@@ -37,14 +37,19 @@ export function recipeValue(recipe: Recipe, sources: Sources): Uint8Array {
     }
     case 'crypt':
       return openHash(seedOf(recipe.of.scope, recipe.of.epoch), recipe);
-    case 'template': {
-      const parts = recipe.pieces.map((piece) =>
-        typeof piece === 'string' ? utf8(piece) : escaped(recipeValue(piece.of, sources), piece.escapes),
-      );
-      const text = concat(...parts);
-      for (const part of parts) part.fill(0);
-      return text;
-    }
+    case 'template':
+      return composed(recipe, sources);
+  }
+}
+
+function composed({ pieces }: Composed, sources: Sources): Uint8Array {
+  const parts: Uint8Array[] = [];
+  try {
+    for (const piece of pieces)
+      parts.push(typeof piece === 'string' ? utf8(piece) : escaped(recipeValue(piece.of, sources), piece.escapes));
+    return concat(...parts);
+  } finally {
+    for (const part of parts) part.fill(0);
   }
 }
 

@@ -1,5 +1,6 @@
-/** The EFF's large word list for passphrases: 6^5 words, in the order of its dice. */
+/** The EFF's large word list for passphrases, in the order of its dice. */
 
+/** The number of words in the list: five dice. */
 export const wordCount = 7776;
 
 let list: readonly string[] | undefined;

@@ -8,7 +8,7 @@ import { templateOf } from '../system/unit-name.ts';
 import { filesOf } from './drop-in.ts';
 import type { Applied } from './rendered-folder.ts';
 
-/** Where unit files are (systemd.unit(5)), and scripts that systemd turns into services. */
+/** The folders of unit files that last (systemd.unit(5)), and of scripts that systemd turns into services. */
 const unitFolders = [
   'etc/systemd/system',
   'run/systemd/system',

@@ -3,8 +3,8 @@ import { existsSync } from 'node:fs';
 import type { Sealing } from '../seeds/payload.ts';
 import { groupId, textIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
-import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
+import { loadedFiles, systemIsRunning } from '../system/systemctl.ts';
+import { type Assignment, assignmentsOf, credentialIdOf, lineOf, UnitFiles } from '../system/unit-files.ts';
 import { brokerDropIn, stubSignatures } from './broker-drop-in.ts';
 
 const service = 'auxcred.service';
@@ -23,11 +23,9 @@ export const lackingFor = (paths: Pick<Paths, 'root'>, sealing: Sealing, dropIn:
   );
 
 /** The files of auxcred.service: those that systemd has loaded, else those that it would load. */
-function filesOfBroker({ root }: Pick<Paths, 'root'>): string[] {
+function filesOfBroker({ root }: Pick<Paths, 'root'>): readonly string[] {
   if (!systemIsRunning(root)) return new UnitFiles(root).of(service);
-  const [unit] = unitProperties([service], ['LoadState', 'FragmentPath', 'DropInPaths']);
-  if (unit?.values.get('LoadState') !== 'loaded') return [];
-  return ['FragmentPath', 'DropInPaths'].flatMap((name) => wordsOf(unit.values.get(name) ?? ''));
+  return loadedFiles([service]).get(service) ?? [];
 }
 
 /**
@@ -40,20 +38,18 @@ export function lackingAccess(paths: Pick<Paths, 'root'>, dropIn: string): strin
   const given = files.flatMap((file) => assignmentsOf(textIfPresent(file) ?? ''));
   return assignmentsOf(dropIn)
     .filter((wanted) => isNeeded(wanted) && !given.some((one) => gives(one, wanted)))
-    .map(({ key, value }) => `${key}=${value}`);
+    .map(lineOf);
 }
 
-/** The group of a TPM's device node differs from system to system, and its number of names too. */
+/** Leaves out what differs from system to system: the group of a TPM's device node, and the names of that node. */
 const isNeeded = ({ key, value }: Assignment): boolean =>
   key !== 'SupplementaryGroups' && key !== 'SetCredential' && !(key === 'DeviceAllow' && value.startsWith('/'));
 
 function gives(given: Assignment, wanted: Assignment): boolean {
   if (given.section !== wanted.section || given.key !== wanted.key) return false;
-  if (wanted.key.startsWith('LoadCredential')) return idOf(given) === idOf(wanted);
+  if (wanted.key.startsWith('LoadCredential')) return credentialIdOf(given) === credentialIdOf(wanted);
   if (wanted.key === 'DeviceAllow') return given.value.includes('tpm');
   if (wanted.key === 'BindReadOnlyPaths' || wanted.key === 'After')
     return given.value.split(/\s+/).includes(wanted.value);
   return given.value === wanted.value || (wanted.value === 'no' && given.value === 'false');
 }
-
-const idOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';

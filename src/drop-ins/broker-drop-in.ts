@@ -1,5 +1,5 @@
 import { hostKeyCredentials, missingKey } from '../seeds/open.ts';
-import type { Sealing } from '../seeds/payload.ts';
+import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import { pathsUnder } from '../system/paths.ts';
 import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 
@@ -7,8 +7,8 @@ import { defaultDevice, nodeOf, socketsOf } from '../tpm2/tpm.ts';
 export const stubSignatures = '/run/systemd/tpm2-pcr-signature.json';
 
 /**
- * A broker that has locked the seeds is the only one until the next boot. `auxcred files` opens them itself, so it comes
- * first.
+ * A broker that has locked the seeds is the only one until the next boot. `auxcred files` opens them itself, so it
+ * comes first.
  */
 const lockLines = ['RefuseManualStop=yes', 'After=auxcred-user-files.service', 'After=auxcred-files.service'];
 
@@ -35,7 +35,7 @@ export function brokerDropIn(
         ? key('LoadCredential', hostKeyCredentials.ssh, paths.sshHostKey)
         : key('LoadCredential', hostKeyCredentials.age, paths.ageHostKey)),
     );
-  if (withKey === 'tpm2' || withKey === 'tpm2+host') {
+  if (usesTpm(withKey)) {
     // By driver too, not only by path: a node that udev has yet to create can't be allowed by path.
     lines.push(
       'PrivateDevices=no',

@@ -17,9 +17,9 @@ const filesHeading = '# From ';
 
 /**
  * Variables with which the dynamic linker, OpenSSL or Node load or write files. Staging runs as root in the environment
- * of the unit, and who writes its `EnvironmentFile=` may be a mere user.
+ * of the unit, and an unprivileged user may be the one who writes its `EnvironmentFile=`.
  */
-const leadingAstray =
+const dangerousVariables =
   'LD_AUDIT LD_DEBUG LD_DEBUG_OUTPUT LD_LIBRARY_PATH LD_ORIGIN_PATH LD_PRELOAD LD_PROFILE LD_PROFILE_OUTPUT ' +
   'LD_TRACE_LOADED_OBJECTS GLIBC_TUNABLES GCONV_PATH LOCPATH MALLOC_TRACE OPENSSL_CONF OPENSSL_ENGINES ' +
   'OPENSSL_MODULES NODE_CHANNEL_FD NODE_COMPILE_CACHE NODE_DEBUG NODE_EXTRA_CA_CERTS NODE_ICU_DATA NODE_OPTIONS ' +
@@ -41,6 +41,9 @@ export function stagedName(unit: string, credential: string): string {
   return `auxcred.${createHash('sha256').update(unit).digest('hex').slice(0, 32)}.${credential}`;
 }
 
+/** Whether a file in a folder of credentials has a {@link stagedName}, which only auxcred makes. */
+export const isStagedName = (name: string): boolean => /^auxcred\.[0-9a-f]{32}\./.test(name);
+
 /**
  * The drop-in that gives a unit its secrets. Equal declarations give identical text.
  * @param canRefresh - whether this systemd gives a running unit its new credentials when it reloads
@@ -56,6 +59,7 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
     secrets.flatMap((secret) => credentialsOf(secret).map(({ id }) => [id, secret.template ?? unit])),
   );
   const fileFor = (id: string): string => stagedName(declaredFor.get(id) ?? unit, id);
+  const { credentialSocket, credstore, files: fileFolder, stageFolder } = pathsUnder('/');
   const socket = ids('socket');
   const staged = ids('stage');
   const stored = ids('credstore');
@@ -72,7 +76,7 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
     // Wants, not Requires: the file itself decides, and a writer that failed over another file must not keep this unit
     // from starting.
     ...writers.flatMap((writer) => [`Wants=${writer}`, `After=${writer}`]),
-    ...ids('file').map((id) => `AssertPathExists=${pathsUnder('/').files}/${id}`),
+    ...ids('file').map((id) => `AssertPathExists=${fileFolder}/${id}`),
     // systemd's host key. A unit that a separate /var waits for has to make do with the TPM.
     ...(stored.length > 0 && !isBeforeTheBroker(unit) ? ['RequiresMountsFor=/var/lib/systemd'] : []),
     '',
@@ -80,21 +84,21 @@ export function renderDropIn(unit: string, secrets: readonly UnitSecret[], canRe
     ...(canRefresh && secrets.some(({ change, delivery }) => change === 'reload' && delivery !== 'file')
       ? ['RefreshOnReload=credentials']
       : []),
-    ...socket.map((id) => `LoadCredentialEncrypted=${id}:${pathsUnder('/').credentialSocket}`),
+    ...socket.map((id) => `LoadCredentialEncrypted=${id}:${credentialSocket}`),
     // If the socket's path is missing, systemd falls back on a value that the unit itself sets, so none may be left.
     ...socket.map((id) => `SetCredentialEncrypted=${id}:${neverOpens}`),
     // Not ImportCredential=: it starts a unit without its secret if the file is missing or, since systemd 259, does not
     // decrypt.
-    ...stored.map((id) => `LoadCredentialEncrypted=${id}:${pathsUnder('/').credstore}/${fileFor(id)}`),
+    ...stored.map((id) => `LoadCredentialEncrypted=${id}:${credstore}/${fileFor(id)}`),
   ];
   if (staged.length > 0) {
-    lines.push(`UnsetEnvironment=${leadingAstray}`);
+    lines.push(`UnsetEnvironment=${dangerousVariables}`);
     // The ids are given because systemd would start a unit without a missing staged file.
     lines.push(`ExecStartPre=+${commandFile()} stage %n ${staged.join(' ')}`);
     // An instance that stops must not remove the file of its siblings.
     const own = isTemplate(unit) ? [] : staged.filter((id) => declaredFor.get(id) === unit);
     if (own.length > 0)
-      lines.push(`ExecStopPost=-+/bin/rm -f ${own.map((id) => `/run/credstore/${fileFor(id)}`).join(' ')}`);
+      lines.push(`ExecStopPost=-+/bin/rm -f ${own.map((id) => `${stageFolder}/${fileFor(id)}`).join(' ')}`);
     lines.push(...staged.map((id) => `LoadCredential=${id}:${fileFor(id)}`));
   }
   return `${lines.join('\n')}\n`;

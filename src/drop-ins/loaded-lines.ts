@@ -1,8 +1,8 @@
-/** Finds what a configuration that renders the drop-ins itself does not give to the units of its manifest. */
+/** Finds the lines that units lack if the system's configuration renders their drop-ins, and leaves some out. */
 import { existsSync } from 'node:fs';
 import type { Manifest } from '../manifest/manifest.ts';
 import type { Paths } from '../system/paths.ts';
-import { type Assignment, assignmentsOf } from '../system/unit-files.ts';
+import { type Assignment, assignmentsOf, lineOf } from '../system/unit-files.ts';
 import { filesOfServices, replaces, type TextReader } from './overrides.ts';
 import { renderUnits } from './rendering.ts';
 
@@ -26,7 +26,7 @@ export function lackingUnits(paths: Paths, { declarations }: Manifest, read: Tex
       const given = effectiveIn(files.map((file) => read(file) ?? ''));
       const lines = assignmentsOf(dropIn)
         .filter((wanted) => isDecisive(wanted) && !given.some((one) => isSame(one, wanted)))
-        .map(({ key, value }) => `${key}=${value}`);
+        .map(lineOf);
       return lines.length === 0 ? [] : [{ unit, lines }];
     });
   });
@@ -46,7 +46,7 @@ function effectiveIn(texts: readonly string[]): Assignment[] {
 const isDecisive = ({ key }: Assignment): boolean =>
   /^(?:LoadCredential|LoadCredentialEncrypted|SetCredentialEncrypted|AssertPathExists|ExecStartPre)$/.test(key);
 
-/** The command's path is the package's. */
+/** A line without the path of the command, which differs by installation. */
 const withoutPath = (value: string): string => value.replace(/\S*\/auxcred(?:\.cjs)?(?= )/, 'auxcred');
 
 const isSame = (given: Assignment, wanted: Assignment): boolean =>

@@ -4,8 +4,8 @@
  */
 import { basename } from 'node:path';
 import { dropInFile, type Paths } from '../system/paths.ts';
-import { systemctlOutput, systemIsRunning, unitProperties, wordsOf } from '../system/systemctl.ts';
-import { type Assignment, assignmentsOf, UnitFiles } from '../system/unit-files.ts';
+import { listedUnits, loadedFiles, systemIsRunning } from '../system/systemctl.ts';
+import { type Assignment, assignmentsOf, credentialIdOf, lineOf, UnitFiles } from '../system/unit-files.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 import { readRendering } from './rendering.ts';
 
@@ -53,7 +53,7 @@ export function filesOfServices(
   declared: ReadonlySet<string>,
   has: (unit: string) => readonly string[] = () => [],
 ): (unit: string) => readonly (readonly [string, readonly string[]])[] {
-  const loaded = systemIsRunning(root) ? loadedFiles([...declared]) : new Map<string, readonly string[]>();
+  const loaded = systemIsRunning(root) ? knownFiles([...declared]) : new Map<string, readonly string[]>();
   let files: UnitFiles | undefined;
   return (one) => {
     // An instance with a drop-in of its own does not read its template's.
@@ -64,36 +64,20 @@ export function filesOfServices(
   };
 }
 
-/** The files that systemd has read for each unit that it knows, including instances of templates. */
-function loadedFiles(declared: readonly string[]): Map<string, readonly string[]> {
+/** The files that systemd has read for each declared unit, and for the instances of templates that it knows. */
+function knownFiles(declared: readonly string[]): Map<string, readonly string[]> {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
-  const instances =
-    patterns.length === 0
-      ? []
-      : systemctlOutput('list-units', '--all', '--plain', '--full', '--no-legend', '--no-pager', '--', ...patterns)
-          .split('\n')
-          .map((line) => line.trim().split(/\s+/)[0] ?? '')
-          .filter((name) => name !== '');
-  const known = unitProperties(
-    [...declared.filter((unit) => !templates.includes(unit)), ...instances],
-    ['LoadState', 'FragmentPath', 'DropInPaths'],
-  );
-  return new Map(
-    known
-      .filter(({ values }) => values.get('LoadState') === 'loaded')
-      .map(({ unit, values }) => [
-        unit,
-        [...wordsOf(values.get('FragmentPath') ?? ''), ...wordsOf(values.get('DropInPaths') ?? '')],
-      ]),
-  );
+  const instances = patterns.length === 0 ? [] : listedUnits('list-units', '--all', '--plain', '--', ...patterns);
+  return loadedFiles([...declared.filter((unit) => !templates.includes(unit)), ...instances]);
 }
 
 /**
+ * Compares the files of one unit with auxcred's drop-in.
  * @param files - in the order in which systemd reads them
  * @param ours - the path of auxcred's drop-in, and `dropIn` its text
  */
-export function overridesIn(
+function overridesIn(
   unit: string,
   files: readonly string[],
   ours: string,
@@ -111,7 +95,7 @@ export function overridesIn(
   for (const file of files) {
     for (const assignment of file === ours ? given : assignmentsOf(read(file) ?? '')) {
       const isGone = (other: Assignment): boolean => replaces(assignment, other);
-      // auxcred's own SetCredentialEncrypted= never decrypts, and without it a start without an answer fails too: only
+      // auxcred's own SetCredentialEncrypted= never decrypts. Without it, a start without an answer fails too, so only
       // a rival value matters.
       for (const gone of effective)
         if (gone.file === ours && !isSet(gone.assignment) && isGone(gone.assignment)) undone.set(gone.assignment, file);
@@ -119,10 +103,10 @@ export function overridesIn(
       if (assignment.value !== '') effective.push({ file, assignment });
     }
   }
-  const credentials = given.flatMap((assignment) => (isLoad(assignment) ? [idOf(assignment)] : []));
+  const credentials = given.flatMap((assignment) => (isLoad(assignment) ? [credentialIdOf(assignment)] : []));
   const rivals = effective.filter(({ file, assignment }) => file !== ours && sets(assignment, credentials));
   const setLine = (assignment: Assignment): string =>
-    isSet(assignment) ? `${assignment.key}=${idOf(assignment)}` : lineOf(assignment);
+    isSet(assignment) ? `${assignment.key}=${credentialIdOf(assignment)}` : lineOf(assignment);
   return [
     ...[...new Set(undone.values())].map(
       (file): Override => ({
@@ -143,8 +127,6 @@ export function overridesIn(
   ];
 }
 
-const lineOf = ({ key, value }: Assignment): string => `${key}=${value}`;
-const idOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
 const isLoad = ({ key }: Assignment): boolean => key === 'LoadCredential' || key === 'LoadCredentialEncrypted';
 const isSet = ({ key }: Assignment): boolean => key === 'SetCredential' || key === 'SetCredentialEncrypted';
 
@@ -166,13 +148,15 @@ export function replaces(later: Assignment, earlier: Assignment): boolean {
   if (later.section !== earlier.section || groupOf(later) === undefined || groupOf(later) !== groupOf(earlier))
     return false;
   if (later.value === '') return true;
-  return isLoad(later) || isSet(later) ? idOf(later) === idOf(earlier) : later.key === 'RefreshOnReload';
+  return isLoad(later) || isSet(later)
+    ? credentialIdOf(later) === credentialIdOf(earlier)
+    : later.key === 'RefreshOnReload';
 }
 
 /** Whether a line sets its own value for one of these credentials. */
 function sets(assignment: Assignment, credentials: readonly string[]): boolean {
   if (assignment.section !== 'Service') return false;
-  if (isSet(assignment)) return credentials.includes(idOf(assignment));
+  if (isSet(assignment)) return credentials.includes(credentialIdOf(assignment));
   return assignment.key === 'ImportCredential' && credentials.some((id) => importPattern(assignment.value).test(id));
 }
 

@@ -4,7 +4,7 @@
  */
 import { rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import type { ManifestFile } from '../manifest/folder.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import {
@@ -18,7 +18,13 @@ import {
   writeNew,
 } from '../system/files.ts';
 import { dropInFile, type Paths, pathsUnder } from '../system/paths.ts';
-import { type Rendering, readRendering, renderingVersion, renderUnits } from './rendering.ts';
+import { type Rendering, readRendering, renderingVersion, renderUnits, unitsFolder } from './rendering.ts';
+
+const sumsFile = 'manifest';
+/** The sums of what was applied last. */
+export const sumsPath = ({ rendered }: Pick<Paths, 'rendered'>): string => join(rendered, sumsFile);
+/** The folder of one rendering is this and a number. */
+const folderPrefix = '.rendered.';
 
 /**
  * The version of the rendering, as a comment, then the output of `sha256sum`, run in the root folder, for the drop-ins,
@@ -33,7 +39,7 @@ export function renderingSums(files: readonly ManifestFile[], rendering: Renderi
 }
 
 /** A path relative to the root, as the generator writes it. */
-const dropInPath = (unit: string): string => dropInFile(`${pathsUnder('/').rendered.slice(1)}/units`, unit);
+const dropInPath = (unit: string): string => dropInFile(`${pathsUnder('/').rendered.slice(1)}/${unitsFolder}`, unit);
 
 /** A line of sha256sum(1), which escapes names that contain a backslash or a newline. An unreadable file has no sum. */
 function sumLine(path: string, text: string | undefined): string {
@@ -54,12 +60,10 @@ export type Applied = ReadonlyMap<string, string | undefined>;
 
 /** Reads what was applied last from the drop-ins and their sums; both may be incomplete. */
 export function readApplied(paths: Pick<Paths, 'rendered'>): Applied {
-  const lines = new TextDecoder()
-    .decode(readIfPresent(join(paths.rendered, 'manifest')) ?? new Uint8Array())
-    .split('\n');
+  const lines = new TextDecoder().decode(readIfPresent(sumsPath(paths)) ?? new Uint8Array()).split('\n');
   const rendering = readRendering(paths);
   const listed = lines.flatMap((line) => /\/units\/([^/]+)\.d\/[^/]+$/.exec(line)?.[1]?.replaceAll('\\\\', '\\') ?? []);
-  const present = namesIn(join(paths.rendered, 'units'))
+  const present = namesIn(join(paths.rendered, unitsFolder))
     .filter((name) => name.endsWith('.d'))
     .map((name) => name.slice(0, -2));
   return new Map(
@@ -73,6 +77,7 @@ export function readApplied(paths: Pick<Paths, 'rendered'>): Applied {
   );
 }
 
+/** A unit whose drop-in changes. */
 export interface UnitChange {
   readonly unit: string;
   readonly change: 'added' | 'changed' | 'removed';
@@ -94,18 +99,18 @@ export function applyRendering(paths: Paths, manifest: Manifest): UnitChange[] {
   const rendering = renderUnits(manifest.declarations);
   const changes = changesOf(readRendering(paths), rendering);
   const text = utf8(renderingSums(manifest.files, rendering));
-  const current = readIfPresent(join(paths.rendered, 'manifest'));
   removeStrayRenderings(paths);
-  if (changes.length === 0 && current && Buffer.compare(current, text) === 0) return changes;
+  if (changes.length === 0 && sameBytes(readIfPresent(sumsPath(paths)), text)) return changes;
 
   const parent = dirname(paths.rendered);
-  const next = `.rendered.${String(Number(/(\d+)$/.exec(linkTarget(paths.rendered) ?? '')?.[1] ?? 0) + 1)}`;
+  const active = Number(/(\d+)$/.exec(linkTarget(paths.rendered) ?? '')?.[1] ?? 0);
+  const next = `${folderPrefix}${String(active + 1)}`;
   const folder = join(parent, next);
-  const units = join(folder, 'units');
+  const units = join(folder, unitsFolder);
   const access = { mode: 0o755 };
   try {
     for (const made of [parent, folder, units]) ensureFolder(made, access);
-    writeNew(join(folder, 'manifest'), text, { mode: 0o644 });
+    writeNew(join(folder, sumsFile), text, { mode: 0o644 });
     for (const [unit, dropIn] of rendering) {
       ensureFolder(join(units, `${unit}.d`), access);
       writeNew(dropInFile(units, unit), utf8(dropIn), { mode: 0o644 });
@@ -128,5 +133,5 @@ function removeStrayRenderings(paths: Paths): void {
   removeLeftovers(parent);
   const current = linkTarget(paths.rendered);
   for (const name of namesIn(parent))
-    if (name.startsWith('.rendered.') && name !== current) rmSync(join(parent, name), { recursive: true, force: true });
+    if (name.startsWith(folderPrefix) && name !== current) rmSync(join(parent, name), { recursive: true, force: true });
 }

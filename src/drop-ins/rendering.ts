@@ -17,6 +17,9 @@ const refreshingVersion = 260;
  */
 export const renderingVersion = '# auxcred rendering 3';
 
+/** The folder of the drop-ins in a rendering. */
+export const unitsFolder = 'units';
+
 /** Drop-in text by unit. */
 export type Rendering = ReadonlyMap<string, string>;
 
@@ -65,7 +68,8 @@ function inherited(
 }
 
 /** The drop-ins that were applied last. */
-export const readRendering = (paths: Pick<Paths, 'rendered'>): Rendering => dropInsIn(join(paths.rendered, 'units'));
+export const readRendering = (paths: Pick<Paths, 'rendered'>): Rendering =>
+  dropInsIn(join(paths.rendered, unitsFolder));
 
 /** The drop-ins that the generator gave to the running systemd. */
 export const readGenerated = (paths: Pick<Paths, 'generated'>): Rendering => dropInsIn(paths.generated);

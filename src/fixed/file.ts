@@ -8,7 +8,7 @@
  * Frozen: `test/vectors/fixed.json` guards every byte.
  */
 import { createHash, createHmac, randomBytes } from 'node:crypto';
-import { concat, framed, u32be, utf8 } from '../bytes.ts';
+import { concat, framed, sameBytes, u32be, utf8 } from '../bytes.ts';
 import { fingerprintKey, fixedKey, keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { decrypt, encrypt, extended } from '../system/chacha20.ts';
@@ -36,7 +36,8 @@ export interface FixedHeader {
 }
 
 const shortestFile = headerLength + blockLength + tagLength;
-const again = 'restore it from a backup, or put it again';
+/** The hint for a file that is damaged. */
+export const restoreHint = 'restore it from a backup, or put it again';
 
 /**
  * Reads the header, which takes no key, and refuses files of an impossible length.
@@ -44,10 +45,10 @@ const again = 'restore it from a backup, or put it again';
  * sequence that is not below 2^53
  */
 export function readHeader(name: FixedName, bytes: Uint8Array): FixedHeader {
-  const malformed = (problem: string, hint = again): Failure =>
+  const malformed = (problem: string, hint = restoreHint): Failure =>
     new Failure('malformed', `${nameText(name)} ${problem}`, { hint });
   const start = bytes.subarray(0, magic.length);
-  if (Buffer.compare(start, magic.subarray(0, start.length)) !== 0) {
+  if (!sameBytes(start, magic.subarray(0, start.length))) {
     throw malformed(
       'is not a file of a fixed folder',
       'auxcred put makes one; auxcred import takes what other programs have',

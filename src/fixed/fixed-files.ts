@@ -1,3 +1,4 @@
+import { sameBytes } from '../bytes.ts';
 import type { Fixed, FixedLookup } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
 import { digestOf, readHeader } from './file.ts';
@@ -44,7 +45,7 @@ export class FixedFiles {
     const id = this.#keyIds.get(name.scope) ?? keyId(seed);
     this.#keyIds.set(name.scope, id);
     const { keyId: actual, sequence } = readHeader(name, bytes);
-    return was.epoch === epoch && Buffer.compare(actual, id) === 0
+    return was.epoch === epoch && sameBytes(actual, id)
       ? { bytes, sequence, file: was.file, fingerprint: was.fingerprint }
       : undefined;
   }

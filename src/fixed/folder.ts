@@ -2,10 +2,12 @@
  * The fixed folder: `host/NAME/PATH.sealed` and `group/NAME/PATH.sealed`, one file for each secret. Listing it takes no
  * seed.
  */
+
 import { lstatSync, readdirSync, rmdirSync, unlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { sameBytes } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { ensureFolder, readFileWithin, removeLeftovers, replaceFile, syncFolder } from '../system/files.ts';
 import { commandLine } from '../system/shell.ts';
 import {
@@ -16,10 +18,9 @@ import {
   fingerprintOf,
   largestFile,
   readHeader,
+  restoreHint,
 } from './file.ts';
-import { checkedPath, type FixedName, nameText, pathProblem, splitName } from './name.ts';
-
-const ending = '.sealed';
+import { checkedPath, type FixedName, fileEnding, nameText, pathProblem, splitName, withoutEnding } from './name.ts';
 
 /**
  * How many times files that do not open are tried under other names, to find the right one. A limit for all of them
@@ -68,8 +69,9 @@ export class FixedFolder {
     this.path = path;
   }
 
+  /** The path of a secret's file, whether or not there is one. @throws Failure `usage` for an invalid path */
   fileOf({ scope, path }: FixedName): string {
-    return join(this.path, scope, `${checkedPath(path)}${ending}`);
+    return join(this.path, scope, `${checkedPath(path)}${fileEnding}`);
   }
 
   /** Whether there is a file, sound or not, by the secret's name. */
@@ -112,7 +114,7 @@ export class FixedFolder {
     const bytes = this.bytes(name);
     const header = readHeader(name, bytes);
     const { seed, epoch } = seedOf(name.scope);
-    if (Buffer.compare(header.keyId, keyId(seed)) !== 0) throw this.#foreign(name, header, epoch, former);
+    if (!sameBytes(header.keyId, keyId(seed))) throw this.#foreign(name, header, epoch, former);
     const value = decodeFixed(seed, name.path, bytes);
     if (!value) throw this.#unopened(name, seed, bytes);
     return { ...header, value, bytes, digest: digestOf(bytes), fingerprint: fingerprintOf(seed, name.path, value) };
@@ -154,7 +156,7 @@ export class FixedFolder {
         hint: 'auxcred mv renames a secret: its name is part of its key',
       });
     return new Failure('malformed', `${text} does not open: it was changed, or it is the file of a name that is gone`, {
-      hint: 'restore it from a backup, or put it again',
+      hint: restoreHint,
     });
   }
 
@@ -179,7 +181,7 @@ export class FixedFolder {
       if (!bytes) return 0;
       const { keyId: id, sequence } = readHeader(name, bytes);
       const { seed } = seedOf(name.scope);
-      older = Buffer.compare(id, keyId(seed)) === 0 ? undefined : former(name.scope, id);
+      older = sameBytes(id, keyId(seed)) ? undefined : former(name.scope, id);
       const value = decodeFixed(older?.seed ?? seed, name.path, bytes);
       value?.fill(0);
       return value ? sequence : 0;
@@ -221,11 +223,11 @@ export class FixedFolder {
   refuseLookalike({ scope, path }: FixedName): void {
     const segments = path.split('/');
     segments.forEach((segment, i) => {
-      const wanted = i === segments.length - 1 ? `${segment}${ending}` : segment;
+      const wanted = i === segments.length - 1 ? `${segment}${fileEnding}` : segment;
       const alike = this.#entriesOf(join(this.path, scope, ...segments.slice(0, i))).get(wanted.toLowerCase()) ?? [];
       const like = [...alike].find((name) => name !== wanted);
       if (like === undefined) return;
-      const other = [scope, ...segments.slice(0, i), like.replace(/\.sealed$/, '')].join('/');
+      const other = [scope, ...segments.slice(0, i), withoutEnding(like)].join('/');
       throw new Failure('refused', `${nameText({ scope, path })} would differ from ${other} only in case`, {
         hint: 'choose another name',
       });
@@ -251,7 +253,7 @@ export class FixedFolder {
       this.#entries.get(dirname(path))?.get(basename(path).toLowerCase())?.delete(basename(path));
       this.#entries.delete(path);
       path = dirname(path);
-    } while (path.length > this.path.length && isRemoved(path));
+    } while (path.length > this.path.length && removeIfEmpty(path));
   }
 
   /**
@@ -283,7 +285,7 @@ export class FixedFolder {
         const path = below === '' ? name : `${below}/${name}`;
         if (isFolder && !name.startsWith('.')) walk(path);
         else {
-          const known = name.endsWith(ending) ? splitName(path.slice(0, -ending.length)) : undefined;
+          const known = name.endsWith(fileEnding) ? splitName(withoutEnding(path)) : undefined;
           if (known && pathProblem(known.path) === undefined) names.push(known);
           else strangers.push(path);
         }
@@ -305,16 +307,22 @@ function note(entries: Map<string, Set<string>>, name: string): void {
 }
 
 /** Removes a folder unless something is in it. @returns whether it did */
-function isRemoved(folder: string): boolean {
+function removeIfEmpty(folder: string): boolean {
   try {
     rmdirSync(folder);
     return true;
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOTEMPTY' || error.code === 'EEXIST'))
-      return false;
+    const code = systemCode(error);
+    if (code === 'ENOTEMPTY' || code === 'EEXIST') return false;
     throw error;
   }
 }
+
+/** Why a folder can't be listed, by the system's code. */
+const unlistable: Readonly<Record<string, string>> = {
+  ELOOP: 'is a loop of symbolic links',
+  ENAMETOOLONG: 'is nested too deep to be listed',
+};
 
 function entriesIn(folder: string): { readonly name: string; readonly isFolder: boolean }[] {
   try {
@@ -323,19 +331,10 @@ function entriesIn(folder: string): { readonly name: string; readonly isFolder: 
       isFolder: entry.isDirectory(),
     }));
   } catch (error) {
-    if (!(error instanceof Error) || !('code' in error)) throw error;
-    if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return [];
-    const reason =
-      error.code === 'ELOOP'
-        ? 'is a loop of symbolic links'
-        : error.code === 'ENAMETOOLONG'
-          ? 'is nested too deep to be listed'
-          : undefined;
-    if (reason !== undefined)
-      throw new Failure('malformed', `${folder} ${reason}`, {
-        hint: 'remove it: it can hold no secret',
-        cause: error,
-      });
-    throw error;
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return [];
+    const reason = unlistable[code ?? ''];
+    if (reason === undefined) throw error;
+    throw new Failure('malformed', `${folder} ${reason}`, { hint: 'remove it: it can hold no secret', cause: error });
   }
 }

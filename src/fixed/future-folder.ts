@@ -3,6 +3,8 @@
  * without seeds or disk.
  */
 
+import { fileEnding, withoutEnding } from './name.ts';
+
 /** Two names that can't be in one folder. */
 export interface NameConflict {
   /** As `host/web1/Wifi`. */
@@ -10,8 +12,6 @@ export interface NameConflict {
   /** The earlier name, or its folder, that differs only in case: `host/web1/wifi`. */
   readonly other: string;
 }
-
-const ending = '.sealed';
 
 /**
  * Finds the names that differ only in case from an earlier one, or from a folder of an earlier one. They would be one
@@ -37,7 +37,7 @@ function differing(entries: readonly string[], known: Map<string, string>): stri
     const folded = entry.toLowerCase();
     const before = known.get(folded);
     if (before === undefined) known.set(folded, entry);
-    else if (before !== entry) found ??= before.endsWith(ending) ? before.slice(0, -ending.length) : before;
+    else if (before !== entry) found ??= withoutEnding(before);
   }
   return found;
 }
@@ -45,7 +45,7 @@ function differing(entries: readonly string[], known: Map<string, string>): stri
 /** The folders of a name and its file: `host`, `host/web1`, `host/web1/wifi.sealed`. */
 function entriesOf(name: string): string[] {
   const segments = name.split('/');
-  return segments.map((_, i) => `${segments.slice(0, i + 1).join('/')}${i === segments.length - 1 ? ending : ''}`);
+  return segments.map((_, i) => `${segments.slice(0, i + 1).join('/')}${i === segments.length - 1 ? fileEnding : ''}`);
 }
 
 /** A conflict in words, for messages. */

@@ -6,6 +6,13 @@ import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { isPlain } from '../system/printable.ts';
 
+/** The end of the names of files in a fixed folder. */
+export const fileEnding = '.sealed';
+
+/** The name of a file or folder without that end. */
+export const withoutEnding = (name: string): string =>
+  name.endsWith(fileEnding) ? name.slice(0, -fileEnding.length) : name;
+
 /** The name of a fixed secret. */
 export interface FixedName {
   /** `host/web1`, `group/db`. */

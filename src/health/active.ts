@@ -1,8 +1,6 @@
 /** Compares what is active with what the manifest asks for now. */
-import { join } from 'node:path';
-import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { periodAt } from '../derive/period.ts';
-import { changesOf, renderingSums, type UnitChange } from '../drop-ins/rendered-folder.ts';
+import { changesOf, renderingSums, sumsPath, type UnitChange } from '../drop-ins/rendered-folder.ts';
 import { readRendering, renderingVersion, renderUnits } from '../drop-ins/rendering.ts';
 import { Failure } from '../failure.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -17,7 +15,7 @@ import { activeRecipe, type ReleaseChange } from '../provision/plan.ts';
 import { type Planned, planned } from '../provision/provision.ts';
 import type { OpenedSeeds } from '../seeds/open.ts';
 import { hostScope, type Scope, scopeName, scopeSeedsOf } from '../seeds/scope.ts';
-import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { refuseOldSeeds, refuseRewound } from '../seeds/tpm-counter.ts';
 import { readSnapshot, type Snapshot } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -81,7 +79,7 @@ export function declaredOn(
   manifest: Manifest,
   now: Date,
 ): Declared {
-  const applied = readable.text(join(paths.rendered, 'manifest'));
+  const applied = readable.text(sumsPath(paths));
   const rotating = manifest.declarations.flatMap(({ name, content }) =>
     content.form === 'derived' && content.rotate !== undefined && rotates(content)
       ? [{ name, end: periodAt(content.rotate, now).end }]

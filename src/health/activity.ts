@@ -1,19 +1,20 @@
 /** What happened on this machine, and how often, for `status --prometheus`. */
 import { lstatSync } from 'node:fs';
-import { messageIds } from '../broker/journal-record.ts';
+import { brokerMatches, messageIds } from '../broker/journal-record.ts';
 import { utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
-import { ensureFolder, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
 import { countEntries } from '../system/journal-entries.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 
-/** Since the boot. */
+/** How many requests were granted and refused since the boot. */
 export interface Outcomes {
   readonly released: number;
   readonly refused: number;
 }
 
+/** What happened on this machine, as far as this user may see it. */
 export interface Activity {
   /** When a push last changed something here; undefined if none did, or this user may not see it. */
   readonly lastPush: Date | undefined;
@@ -23,7 +24,7 @@ export interface Activity {
   readonly outcomes: Outcomes | undefined;
 }
 
-/** @param counts - whether the journal is this system's and may be read */
+/** Collects the activity. @param counts - whether the journal is this system's and may be read */
 export const activityOn = (paths: Paths, counts: boolean): Activity => ({
   lastPush: changedAt(paths.pushed),
   lastProvision: changedAt(paths.snapshot),
@@ -81,17 +82,8 @@ function countedBefore(paths: Paths): Counted | undefined {
   }
 }
 
-/** The broker's records and those of root, who writes files: anybody else can log the same fields. */
+/** Matches the broker's records and those of root, who writes files. */
 function trustedRecords(): string[] {
   const ids = [`MESSAGE_ID=${messageIds.released}`, `MESSAGE_ID=${messageIds.refused}`];
-  const user = userId('/', 'auxcred');
-  return [
-    ...ids,
-    '_SYSTEMD_UNIT=auxcred.service',
-    ...(user === undefined ? [] : [`_UID=${String(user)}`]),
-    '+',
-    ...ids,
-    'SYSLOG_IDENTIFIER=auxcred',
-    '_UID=0',
-  ];
+  return [...ids, ...brokerMatches('/'), '+', ...ids, 'SYSLOG_IDENTIFIER=auxcred', '_UID=0'];
 }

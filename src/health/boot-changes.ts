@@ -1,4 +1,5 @@
 /** Explains PCR values by the logs of two boots: this one's, and that of the seal. */
+import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { parseLog } from '../measured/measured-log.ts';
 import { changesBetween, parseSummary, type Summary, summaryOf, summaryValue } from '../measured/summary.ts';
@@ -38,8 +39,7 @@ export function unlessDamaged<T>(parse: () => T): T | undefined {
  */
 export function changesIn({ sealed, now }: BootLogs, difference: PcrDifference): string[] {
   const { pcr } = difference;
-  const leadsTo = (summary: Summary, value: string): boolean =>
-    Buffer.from(summaryValue(summary, pcr)).toString('hex') === value;
+  const leadsTo = (summary: Summary, value: string): boolean => hex(summaryValue(summary, pcr)) === value;
   if (!sealed || !now || !leadsTo(sealed, difference.sealed) || !leadsTo(now, difference.now)) return [];
   return changesBetween(sealed, now, pcr);
 }

@@ -1,7 +1,7 @@
 /** What can be booted: UKIs and entries on the boot partitions, as systemd-boot finds them. */
 import { existsSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { concat } from '../bytes.ts';
+import { concat, hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { countedName, defaultEntry, inMenuOrder, type MenuEntry, ukiSorting } from '../measured/boot-menu.ts';
 import type { LinuxBoot } from '../measured/boot-shape.ts';
@@ -181,5 +181,5 @@ export function installedDigests(paths: Paths): Set<string> {
 /** The SHA-256 digest, in hexadecimal, of an image as firmware measures it; undefined if it is gone or damaged. */
 function digestOf(file: string): string | undefined {
   const bytes = imageIn(file);
-  return bytes && unlessDamaged(() => Buffer.from(parsePe(bytes, file).digest('sha256')).toString('hex'));
+  return bytes && unlessDamaged(() => hex(parsePe(bytes, file).digest('sha256')));
 }

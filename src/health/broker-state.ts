@@ -1,9 +1,9 @@
 /** auxcred's own units, and the broker's last entries in this boot's journal. */
-import { messageIds } from '../broker/journal-record.ts';
-import { userId } from '../system/files.ts';
+import { brokerMatches, messageIds } from '../broker/journal-record.ts';
 import { journalEntries } from '../system/journal-entries.ts';
 import { unitProperties } from '../system/systemctl.ts';
 
+/** One of auxcred's own units, according to systemd. */
 export interface OwnUnit {
   readonly unit: string;
   readonly installed: boolean;
@@ -14,6 +14,7 @@ export interface OwnUnit {
   readonly result: string;
 }
 
+/** A refusal that the broker recorded. */
 export interface Refusal {
   /** UTC. */
   readonly at: Date;
@@ -22,6 +23,7 @@ export interface Refusal {
   readonly reason: string;
 }
 
+/** The broker and the units around it. */
 export interface BrokerState {
   readonly units: readonly OwnUnit[];
   readonly lastRefusal: Refusal | undefined;
@@ -55,15 +57,8 @@ export function brokerState(): BrokerState {
       result: values.get('Result') ?? '',
     }),
   );
-  // Only the broker's own entries: anybody can log under its MESSAGE_ID.
-  const user = userId('/', 'auxcred');
-  const [entry] = journalEntries(
-    '--boot',
-    '--lines=1',
-    `MESSAGE_ID=${messageIds.refused}`,
-    '_SYSTEMD_UNIT=auxcred.service',
-    ...(user === undefined ? [] : [`_UID=${String(user)}`]),
-  );
+  const refusals = [`MESSAGE_ID=${messageIds.refused}`, ...brokerMatches('/')];
+  const [entry] = journalEntries('--boot', '--lines=1', ...refusals);
   return {
     units,
     lastRefusal: entry && {

@@ -67,4 +67,5 @@ const checks: readonly Check[] = [
   sight,
 ];
 
+/** What doctor finds, in the order of the checks. */
 export const findingsOf = (health: Health): Finding[] => checks.flatMap((check) => findingsBy(check, health));

@@ -8,6 +8,7 @@ export interface Sample {
   readonly value: number;
 }
 
+/** A metric with all its samples. */
 export interface Metric {
   /** Of letters, digits and `_`. */
   readonly name: string;

@@ -2,8 +2,7 @@
 import { readdirSync, readlinkSync, realpathSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { credentialsOf, type SecretDeclaration } from '../manifest/declaration.ts';
-import { linksIn } from '../provision/file-folder.ts';
-import { userId } from '../system/files.ts';
+import { linksIn, ownerId } from '../provision/file-folder.ts';
 import { objectionTo } from '../system/held-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
@@ -30,13 +29,13 @@ export function strayLinks(
 ): StrayLink[] {
   const recorded = linksIn(readable.read(paths.fileLinks));
   const declared = declarations.flatMap(({ credential, content, placement }) => {
-    const { link, owner } = placement ?? {};
-    return link === undefined
-      ? []
-      : credentialsOf({ credential, content }).map(({ id }) => ({
-          link: `${link}${id.slice(credential.length)}`,
-          owner: /^\d+$/.test(owner ?? '') ? Number(owner) : userId(paths.root, owner ?? ''),
-        }));
+    if (placement?.link === undefined) return [];
+    const { link } = placement;
+    const owner = ownerId(paths.root, placement);
+    return credentialsOf({ credential, content }).map(({ id }) => ({
+      link: `${link}${id.slice(credential.length)}`,
+      owner,
+    }));
   });
   const known = new Map<string, number | undefined>([
     ...recorded.map((link): [string, undefined] => [link, undefined]),

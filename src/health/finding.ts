@@ -1,6 +1,7 @@
 /** The result of a check. */
 export type Level = 'ok' | 'note' | 'warning' | 'problem';
 
+/** What a check of doctor says. */
 export interface Finding {
   /** The name of the check, which stays the same. */
   readonly check: string;

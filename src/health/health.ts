@@ -1,5 +1,7 @@
 /** Everything that `status` and `doctor` examine, collected once. */
+
 import { existsSync } from 'node:fs';
+import { hex } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { dropInFor, lackingFor } from '../drop-ins/broker-access.ts';
 import { type LackingUnit, lackingUnits } from '../drop-ins/loaded-lines.ts';
@@ -9,7 +11,7 @@ import { readManifest } from '../manifest/manifest.ts';
 import { aliasesAmong } from '../provision/machine-problems.ts';
 import { undelivered } from '../provision/undelivered.ts';
 import { type BranchLabels, readLabels } from '../seeds/branch-labels.ts';
-import { closedAlternatives, type Openers, openPinnedSeeds } from '../seeds/open.ts';
+import { closedAlternatives, type Openers, openingPatience, openPinnedSeeds } from '../seeds/open.ts';
 import type { KeySource, Sealing } from '../seeds/payload.ts';
 import { policyText } from '../seeds/policies.ts';
 import { scopeName, wipeScopes } from '../seeds/scope.ts';
@@ -17,6 +19,7 @@ import { type Configuration, configurationOf } from '../system/configuration.ts'
 import { guardMemory } from '../system/memory-guard.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { within } from '../system/time-limit.ts';
 import { type WaysOut, waysOutWith } from '../system/ways-out.ts';
 import { type ActiveSecrets, activeWith, type Declared, declaredOn } from './active.ts';
 import { type BootLogs, bootLogs } from './boot-changes.ts';
@@ -33,9 +36,7 @@ import { type UnitState, unitStates } from './unit-state.ts';
 import { readUnprepared, type Unprepared } from './unprepared.ts';
 import { lasting, volatileOf } from './volatile.ts';
 
-/** Milliseconds that opening the seeds, or asking the TPM, may take: as long as the broker waits. */
-const patience = 20_000;
-
+/** A scope whose seed opened. */
 export interface OpenedScope {
   readonly scope: string;
   readonly epoch: number;
@@ -56,6 +57,7 @@ export type OpeningAttempt =
   /** There is nothing to open, this user may not, or it was not asked for. */
   | { readonly state: 'untried' };
 
+/** All facts that the checks judge. */
 export interface Health {
   readonly root: string;
   readonly paths: Paths;
@@ -138,9 +140,11 @@ export async function lookAt(
       : ({ state: 'untried' } as const);
   const device = openers(paths).device ?? (typeof seeds.pins === 'string' ? undefined : seeds.pins.device);
   const hung = opening.state === 'failed' && opening.failure.code === 'timeout';
-  // Also decides whether lost seeds can be sealed to the TPM again.
+  // For lost seeds too: whether they can be sealed to the TPM again.
   const asked = isRunning || seeds.object !== undefined || (seeds.lost !== undefined && hadTpm(seeds));
-  const tpm = !open || hung || !asked ? undefined : await within(tpmState(device, seeds.object));
+  const answer = !open || hung || !asked ? undefined : await unlessHung(tpmState(device, seeds.object));
+  const hangs = hung || answer instanceof Failure;
+  const tpm = answer instanceof Failure ? undefined : answer;
   const withKey = opening.state === 'opened' ? opening.sealing.withKey : seeds.withKey;
   const units = [...new Set(declared.manifest.declarations.flatMap((declaration) => declaration.units))].sort();
   return {
@@ -163,13 +167,13 @@ export async function lookAt(
       ?.slice('host/'.length),
     files: storeFiles(readable, root, paths),
     platform: runsOn,
-    tpm: tpm instanceof Failure ? undefined : tpm,
+    tpm,
     closed:
-      opening.state === 'untried' || hung || tpm === undefined || tpm instanceof Failure || tpm.failure
+      opening.state === 'untried' || hangs || !tpm || tpm.failure
         ? []
         : await closedPolicies(readable, paths, { ...openers(paths), device }, seeds),
     ...bootFacts(readable, paths, {
-      differs: tpm !== undefined && !(tpm instanceof Failure) && tpm.differences.length > 0,
+      differs: tpm !== undefined && tpm.differences.length > 0,
       sealed: isRunning && opening.state === 'opened' ? seeds.object : undefined,
     }),
     overrides: overridesOn(paths, (path) => readable.text(path)),
@@ -182,7 +186,7 @@ export async function lookAt(
       ? runningSystem(readable, paths, units, withKey !== 'tpm2' && seeds.hostKey !== undefined)
       : undefined,
     hidden: readable.hidden,
-    hangs: hung || tpm instanceof Failure,
+    hangs,
   };
 }
 
@@ -215,7 +219,7 @@ async function closedPolicies(
 ): Promise<Health['closed']> {
   const file = readable.read(path);
   if (!file || policies.every(({ authority }) => authority === undefined)) return [];
-  const closed = await within(closedAlternatives(file, openers).catch((error: unknown) => asFailure(error)));
+  const closed = await unlessHung(closedAlternatives(file, openers).catch((error: unknown) => asFailure(error)));
   return closed instanceof Failure ? [] : closed.map(({ policy, failure }) => ({ text: policyText(policy), failure }));
 }
 
@@ -252,7 +256,7 @@ async function attemptToOpen(
   const paths = pathsUnder(root);
   const start = performance.now();
   const since = (): number => Math.round(performance.now() - start);
-  const store = await within(openPinnedSeeds(paths, openers).catch((error: unknown) => asFailure(error)));
+  const store = await unlessHung(openPinnedSeeds(paths, openers).catch((error: unknown) => asFailure(error)));
   if (store instanceof Failure) return { state: 'failed', milliseconds: since(), failure: store };
   const milliseconds = since();
   const { payload, openedBy } = store;
@@ -265,7 +269,7 @@ async function attemptToOpen(
       scopes: payload.scopes.map((scope) => ({
         scope: scopeName(scope),
         epoch: scope.epoch,
-        keyId: Buffer.from(keyId(scope.seed)).toString('hex'),
+        keyId: hex(keyId(scope.seed)),
       })),
       active: activeWith(paths, manifest, store, {
         now,
@@ -283,17 +287,10 @@ function asFailure(error: unknown): Failure {
   throw error;
 }
 
-/** The result of `work`, or a failure if it takes too long. */
-async function within<T>(work: Promise<T>): Promise<T | Failure> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<Failure>((resolve) => {
-    timer = setTimeout(() => {
-      resolve(new Failure('timeout', `the TPM does not answer within ${String(patience / 1000)} s`));
-    }, patience);
-  });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
+/** The result of `work` with the TPM, or a failure if it takes longer than the broker would wait. */
+const unlessHung = async <T>(work: Promise<T>): Promise<T | Failure> =>
+  await within(
+    openingPatience,
+    work,
+    () => new Failure('timeout', `the TPM does not answer within ${String(openingPatience / 1000)} s`),
+  );

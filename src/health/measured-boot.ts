@@ -6,6 +6,7 @@ import { readPresentPcrs } from '../tpm2/pcr.ts';
 import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
 import { openTpm } from '../tpm2/tpm.ts';
 
+/** A PCR of this boot. */
 export interface MeasuredPcr {
   readonly pcr: number;
   /** The value that the log leads to, in hexadecimal. */

@@ -1,5 +1,7 @@
 /** What the next boot will find, read from this machine: the boot partitions and the EFI variables. */
+
 import { join } from 'node:path';
+import { hex, sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { shapeOf } from '../measured/boot-shape.ts';
 import { fileOf, type MeasuredEvent } from '../measured/event.ts';
@@ -91,7 +93,7 @@ export function bootedNow(paths: Paths, { events }: MeasuredLog): { entry: strin
   if (digest === undefined || file === undefined) return undefined;
   return {
     entry: selectedEntry(paths) ?? file.split('\\').at(-1) ?? file,
-    image: Buffer.from(digest).toString('hex'),
+    image: hex(digest),
   };
 }
 
@@ -172,6 +174,5 @@ function loaderNow(paths: Paths, event: MeasuredEvent | undefined): PeImage | un
 function bootedUki(paths: Paths, event: MeasuredEvent | undefined): Uki | undefined {
   const bytes = imageIn(pathNow(paths, event));
   const uki = bytes && unlessDamaged(() => parseUki(bytes, 'the booted UKI'));
-  const measured = event?.digests.get('sha256') ?? new Uint8Array(0);
-  return uki && Buffer.compare(uki.image.digest('sha256'), measured) === 0 ? uki : undefined;
+  return uki && sameBytes(uki.image.digest('sha256'), event?.digests.get('sha256')) ? uki : undefined;
 }

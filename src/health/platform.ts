@@ -6,8 +6,11 @@ import { bind, LibraryMissing } from '../system/ffi.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
 /** As in `engines` of package.json. */
-const oldestNode = { major: 20, minor: 19 };
+const oldest = { major: 20, minor: 19 };
+/** The oldest Node that auxcred runs on: `20.19`. */
+export const oldestNode = `${String(oldest.major)}.${String(oldest.minor)}`;
 
+/** The Node and the libraries that this process runs with. */
 export interface Platform {
   readonly node: string;
   readonly nodeIsTooOld: boolean;
@@ -25,7 +28,7 @@ export function platform(): Platform {
   const [koffi, libtss2] = failures;
   return {
     node,
-    nodeIsTooOld: major < oldestNode.major || (major === oldestNode.major && minor < oldestNode.minor),
+    nodeIsTooOld: major < oldest.major || (major === oldest.major && minor < oldest.minor),
     koffi,
     libtss2: libtss2 instanceof LibraryMissing ? libtss2 : undefined,
   };
@@ -52,21 +55,21 @@ export const swapsOnDisk = (table: string, isEncrypted: (device: string) => bool
 export function isOnEncryptedDisk(readable: ReadableFiles, path: string): boolean | undefined {
   const number = statSync(path, { throwIfNoEntry: false })?.dev;
   if (number === undefined) return undefined;
+  return isEncryptedDevice(readable, blockFolder(number));
+}
+
+/** The folder in sysfs of the block device with this number, as stat(2) has it. */
+function blockFolder(number: number): string {
   // glibc's makedev(3), for numbers as small as these.
   const [major, minor] = [(number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00)];
-  return isEncryptedDevice(readable, `/sys/dev/block/${String(major)}:${String(minor)}`);
+  return `/sys/dev/block/${String(major)}:${String(minor)}`;
 }
 
 /** Whether a swap device, or the device that a swap file is on, is encrypted. */
 export function isEncryptedSwap(readable: ReadableFiles, device: string): boolean {
   const stat = statSync(device, { throwIfNoEntry: false });
   if (stat?.isBlockDevice() !== true) return isOnEncryptedDisk(readable, device) === true;
-  return (
-    isEncryptedDevice(
-      readable,
-      `/sys/dev/block/${String((stat.rdev >> 8) & 0xfff)}:${String((stat.rdev & 0xff) | ((stat.rdev >> 12) & 0xfff00))}`,
-    ) === true
-  );
+  return isEncryptedDevice(readable, blockFolder(stat.rdev)) === true;
 }
 
 /**

@@ -1,9 +1,7 @@
 /** Reads files that this user may not be allowed to read: a hidden file is reported, and never taken for missing. */
 import { lstatSync, type Stats } from 'node:fs';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
-
-const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
 
 /** Reads files for a user who may not see all of them, and remembers the hidden ones. */
 export class ReadableFiles {
@@ -36,7 +34,7 @@ export class ReadableFiles {
     try {
       return look();
     } catch (error) {
-      const code = codeOf(error);
+      const code = systemCode(error);
       const isNoFile = error instanceof Failure && error.code === 'malformed';
       if (code === 'EACCES' || code === 'EPERM') this.#hidden.add(path);
       else if (!isNoFile && code !== 'ENOENT' && code !== 'ENOTDIR' && code !== 'ELOOP') throw error;

@@ -4,8 +4,6 @@ import { readRendering } from '../drop-ins/rendering.ts';
 import { dropInFile, type Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
-/** The folder that generators write to (systemd.generator(7)). */
-const generated = '/run/systemd/generator';
 const generators = [
   '/usr/lib/systemd/system-generators',
   '/usr/local/lib/systemd/system-generators',
@@ -24,6 +22,6 @@ export interface Rendered {
 export const renderedOn = (readable: ReadableFiles, paths: Paths): Rendered => ({
   hasGenerator: generators.some((folder) => existsSync(join(folder, 'auxcred-generator'))),
   outdated: [...readRendering(paths)]
-    .filter(([unit, dropIn]) => readable.text(dropInFile(generated, unit)) !== dropIn)
+    .filter(([unit, dropIn]) => readable.text(dropInFile(paths.generated, unit)) !== dropIn)
     .map(([unit]) => unit),
 });

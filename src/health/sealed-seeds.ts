@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { parseHeader, type Stanza } from '../age/header.ts';
 import { parseOpensshKey } from '../age/openssh-key.ts';
 import { hostKeyTag } from '../age/ssh-ed25519.ts';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { hadSeeds } from '../seeds/lost-seeds.ts';
 import type { KeySource } from '../seeds/payload.ts';
 import { type Pins, parsePins, pinsPlace, readPins } from '../seeds/pins.ts';
@@ -15,6 +15,7 @@ import type { TpmPolicy } from '../tpm2/policy.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
+/** What is known of seeds.age without opening it. */
 export interface SealedSeeds {
   readonly state: 'missing' | 'hidden' | 'damaged' | 'there';
   /** Whether a later version of auxcred wrote it; its state is `damaged` then, since no more is known of it. */
@@ -96,7 +97,7 @@ function lostOn(paths: Paths): SealedSeeds['lost'] {
     return isNoLoss(loss) ? undefined : { text: lossText(loss), snapshot: loss.snapshot };
   } catch (error) {
     // This user may not read the fixed folder, and so can't count what is in it.
-    if (!(error instanceof Error && 'code' in error && error.code === 'EACCES')) throw error;
+    if (systemCode(error) !== 'EACCES') throw error;
     return hadSeeds(paths) ? { text: 'every secret of this machine', snapshot: false } : undefined;
   }
 }

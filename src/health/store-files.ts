@@ -2,6 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { brokerGroup } from '../provision/provision.ts';
+import { snapshotFiles } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { groupId, isLeftover } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
@@ -18,6 +19,7 @@ export interface FileFault {
   readonly mode: string;
 }
 
+/** The right owner and mode of a path. */
 interface Rule {
   readonly path: string;
   readonly mode: number;
@@ -27,6 +29,7 @@ interface Rule {
   readonly lenient?: true;
 }
 
+/** What is wrong with auxcred's files. */
 export interface StoreFiles {
   /** The id of the broker's group; undefined if there is none. */
   readonly group: number | undefined;
@@ -61,9 +64,9 @@ const rulesOf = (paths: Paths): Rule[] => [
   { path: paths.ownPins, mode: 0o644, shared: false },
   { path: paths.fixed, mode: 0o700, shared: false },
   { path: paths.generations, mode: 0o750, shared: true },
-  { path: join(paths.snapshot, 'releases.json'), mode: 0o640, shared: true },
-  { path: join(paths.snapshot, 'record.json'), mode: 0o600, shared: false },
-  { path: join(paths.snapshot, 'settled.json'), mode: 0o600, shared: false },
+  { path: join(paths.snapshot, snapshotFiles.releases), mode: 0o640, shared: true },
+  { path: join(paths.snapshot, snapshotFiles.record), mode: 0o600, shared: false },
+  { path: join(paths.snapshot, snapshotFiles.settled), mode: 0o600, shared: false },
   { path: paths.sealedHostKey, mode: 0o600, shared: false },
   { path: paths.credstoreRecord, mode: 0o600, shared: false },
   { path: paths.fileLinks, mode: 0o600, shared: false },
@@ -75,7 +78,7 @@ const rulesOf = (paths: Paths): Rule[] => [
 const isConfigured = (paths: Paths, { path }: Rule): boolean =>
   configurationOf(paths) !== undefined && [paths.pins, paths.brokerDropIn].includes(path);
 
-/** What its writer becomes root with: a hook in the manifest, a line in a drop-in, a socket of one's own. */
+/** Paths by which their writer could become root: with a hook in the manifest, a line in a drop-in, another socket. */
 const redirecting = (paths: Paths): Rule[] => [
   ...[dirname(paths.pins), dirname(paths.credentialSocket), ...paths.manifestFolders].map(
     (path): Rule => ({ path, mode: 0o755, shared: false, lenient: true }),

@@ -9,6 +9,7 @@ import { reopenSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm, tpmPresent } from '../tpm2/tpm.ts';
 import { isLockedOut, tpmVendor } from '../tpm2/vendor.ts';
 
+/** A PCR whose value is not the sealed one. */
 export interface PcrDifference {
   readonly pcr: number;
   /** Hexadecimal. */
@@ -16,6 +17,7 @@ export interface PcrDifference {
   readonly now: string;
 }
 
+/** What a TPM says, beside what the seed is sealed to. */
 export interface TpmState {
   readonly device: string | undefined;
   readonly present: boolean;

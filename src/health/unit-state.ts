@@ -1,9 +1,10 @@
 /** The state of units according to systemd: those with secrets, and auxcred's own. */
-import { failureOf, failureProperties } from '../provision/unit-jobs.ts';
+import { failureOf, failureProperties, lackedCredentials } from '../provision/unit-jobs.ts';
 import { journalEntries } from '../system/journal-entries.ts';
-import { systemctlOutput, unitProperties } from '../system/systemctl.ts';
+import { listedUnits, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, isTemplate, templateOf } from '../system/unit-name.ts';
 
+/** A unit that gets secrets, according to systemd. */
 export interface UnitState {
   readonly unit: string;
   /** The unit's name in the manifest: for an instance, its template. */
@@ -35,10 +36,10 @@ const everInstalled = 'systemd-journald.service';
 export function unitStates(declared: readonly string[]): UnitState[] {
   const templates = declared.filter(isTemplate);
   const patterns = templates.map(instancesOf);
-  const instances = patterns.length === 0 ? [] : listed('list-units', '--all', '--plain', '--full', '--', ...patterns);
+  const instances = patterns.length === 0 ? [] : listedUnits('list-units', '--all', '--plain', '--', ...patterns);
   // An instance can have a file of its own without one of its template.
   const installed = new Set(
-    (patterns.length === 0 ? [] : listed('list-unit-files', '--full', '--', everInstalled, ...patterns)).map(
+    (patterns.length === 0 ? [] : listedUnits('list-unit-files', '--', everInstalled, ...patterns)).map(
       (unit) => templateOf(unit) ?? unit,
     ),
   );
@@ -69,8 +70,8 @@ export function unitStates(declared: readonly string[]): UnitState[] {
 const lacksSecret = (values: ReadonlyMap<string, string>): boolean => {
   const before = values.get('ExecStartPre') ?? '';
   return (
-    values.get('ExecMainStatus') === '243' ||
-    /status=243\b/.test(before) ||
+    values.get('ExecMainStatus') === lackedCredentials ||
+    new RegExp(`status=${lackedCredentials}\\b`).test(before) ||
     /auxcred(?:\.cjs)? stage [^;]*;.*?status=[1-9]/.test(before)
   );
 };
@@ -84,15 +85,9 @@ function lackedSecret(unit: string, values: ReadonlyMap<string, string>): boolea
   if (isKnown || values.get('Result') !== 'exit-code') return false;
   const invocation = `INVOCATION_ID=${values.get('InvocationID') ?? ''}`;
   const ends = journalEntries('--boot', '_PID=1', `MESSAGE_ID=${processExit}`, `UNIT=${unit}`, invocation);
-  return ends.some((entry) => entry.field('EXIT_STATUS') === '243');
+  return ends.some((entry) => entry.field('EXIT_STATUS') === lackedCredentials);
 }
 
 /** Its file (`delivery = "file"`) was missing when it was to start: `AssertPathExists=`. */
 const lacksFile = (values: ReadonlyMap<string, string>): boolean =>
   values.get('AssertResult') === 'no' && Number(values.get('AssertTimestampMonotonic')) > 0;
-
-const listed = (...command: readonly string[]): string[] =>
-  systemctlOutput('--no-legend', '--no-pager', ...command)
-    .split('\n')
-    .map((line) => line.trim().split(/\s+/)[0] ?? '')
-    .filter((name) => name !== '');

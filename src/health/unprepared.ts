@@ -7,6 +7,7 @@ import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
 import type { ReadableFiles } from './readable-files.ts';
 
+/** Why the seed could not be prepared, and when. */
 export interface Unprepared {
   readonly message: string;
   /** An ISO 8601 date with time. */

@@ -15,17 +15,24 @@ import { findSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
 import { tpmVendor } from '../tpm2/vendor.ts';
 
-/** As often as PCRs or logs may change while they are read. */
+/** How often to read again if PCRs or logs change meanwhile. */
 const retries = 30;
 
-/** @param device - in systemd's notation; undefined for the default one @throws Failure */
+/**
+ * What this machine says about its TPM, for a verifier to challenge.
+ * @param device - in systemd's notation; undefined for the default one
+ * @throws Failure
+ */
 export const statementOf = async (device: string | undefined): Promise<Statement> =>
   await withTpm(device, async (tpm) => {
     const { public: ek, certificate } = await findEk(tpm);
     return { ek, certificate, ak: (await createAk(tpm)).public, vendor: await tpmVendor(tpm) };
   });
 
-/** @throws Failure `refused` for a challenge that is not for this TPM */
+/**
+ * Answers a verifier's challenge.
+ * @throws Failure `refused` for a challenge that is not for this TPM, `tpm` if PCRs change all the time
+ */
 export const answerTo = async (
   { credential, nonce }: Challenge,
   paths: Paths,
@@ -58,7 +65,7 @@ async function quotedState(
   for (let attempt = 1; ; attempt++) {
     const before = await readPcrs(tpm, quotedPcrs);
     const quoted = await quote(tpm, ak, nonce, quotedPcrs);
-    // Whoever measures writes the log after it extended the PCR.
+    // A program that measures extends the PCR first, and then writes the log.
     const logs = {
       firmwareLog: readIfPresent(paths.firmwareLog, 'read'),
       userspaceLog: readIfPresent(paths.userspaceLog, 'read'),

@@ -12,6 +12,7 @@ export interface BranchWish {
   readonly isSure: boolean;
 }
 
+/** What the branches of a seed are chosen from. */
 export interface BranchSources {
   /** This boot; without a name if the log does not say what booted. */
   readonly current: Pick<BranchWish, 'values'> & Partial<BranchWish>;
@@ -22,12 +23,13 @@ export interface BranchSources {
   readonly labels: BranchLabels;
   /** The digests of the images that are installed. */
   readonly installed: ReadonlySet<string>;
-  /** Whether the branches of what is not installed go, also where there is room for them. */
+  /** Whether the branches of what is not installed go, even if there is room for them. */
   readonly prunes: boolean;
   /** Milliseconds since 1970. */
   readonly now: number;
 }
 
+/** The branches to seal to, and what became of each that was considered. */
 export interface ChosenBranches {
   /** At most {@link mostBranches}, this boot's first. */
   readonly branches: readonly PcrValues[];
@@ -51,8 +53,8 @@ interface Candidate {
 }
 
 /**
- * Chooses the branches of a seed. Of more than fit, those of what is not installed go first, then the others that were
- * not wanted, each the oldest first; this boot's and the most important one never.
+ * Chooses the branches of a seed. If there are more than fit, those of what is not installed go first, then those that
+ * were not wanted, the oldest first. This boot's and the most important one never go.
  */
 export function chooseBranches(sources: BranchSources): ChosenBranches {
   const candidates = candidatesFrom(sources);
@@ -66,7 +68,7 @@ export function chooseBranches(sources: BranchSources): ChosenBranches {
     const [victim] = kept
       .filter(({ origin, id }) => origin !== 'current' && id !== idOfFirst(sources))
       .reverse()
-      .sort((a, b) => lasting(a) - lasting(b) || (a.label?.since ?? 0) - (b.label?.since ?? 0));
+      .sort((a, b) => rank(a) - rank(b) || (a.label?.since ?? 0) - (b.label?.since ?? 0));
     if (!victim) break;
     dropped.push(...kept.splice(kept.indexOf(victim), 1));
   }
@@ -84,8 +86,8 @@ export function chooseBranches(sources: BranchSources): ChosenBranches {
 
 const idOfFirst = ({ wanted: [first] }: BranchSources): string | undefined => first && branchId(first.values);
 
-/** The smaller, the sooner a branch goes. */
-const lasting = ({ isInstalled, origin }: Candidate): number => (origin === 'wanted' ? 2 : isInstalled ? 1 : 0);
+/** The lower, the sooner a branch goes. */
+const rank = ({ isInstalled, origin }: Candidate): number => (origin === 'wanted' ? 2 : isInstalled ? 1 : 0);
 
 /** Whether it is sure that the entry of a branch measures something else now, such as another command line. */
 const isReplaced = ({ entry, image }: BranchLabel, { wanted }: BranchSources): boolean =>

@@ -1,12 +1,13 @@
 /** The counter in this machine's TPM that records which store is active. */
 import { Failure } from '../failure.ts';
-import type { Sealing } from '../seeds/payload.ts';
+import { type Sealing, usesTpm } from '../seeds/payload.ts';
 import type { PinnedCounter } from '../seeds/pins.ts';
-import type { TpmCounter } from '../seeds/tpm-counter.ts';
+import { raiseCounter, type TpmCounter } from '../seeds/tpm-counter.ts';
 import { say, warn } from '../terminal/say.ts';
-import { counterAt, counterText, incrementCounter, makeCounter } from '../tpm2/nv-counter.ts';
+import { counterAt, makeCounter } from '../tpm2/nv-counter.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
 import { openTpm, type Tpm } from '../tpm2/tpm.ts';
+import { indexText } from '../tpm2/wire.ts';
 
 /** The counter of the TPM that the seeds are sealed to. */
 interface FoundCounter extends Pick<TpmCounter, 'index' | 'increment'> {
@@ -25,7 +26,7 @@ export async function counterOf(
   pinned: PinnedCounter | undefined,
   srk: RecordedSrk | undefined,
 ): Promise<FoundCounter | undefined> {
-  if (withKey === 'host' || withKey === 'systemd-creds') return undefined;
+  if (!usesTpm(withKey)) return undefined;
   const tpm = await openTpm(device);
   try {
     const value = pinned && (await counterAt(tpm, pinned.index, srk));
@@ -35,7 +36,7 @@ export async function counterOf(
       found && {
         ...found,
         increment: async () => {
-          await increment(device, found.index, srk);
+          await raiseCounter({ device }, found.index, srk);
         },
       }
     );
@@ -65,7 +66,7 @@ async function newCounter(
 ): Promise<Omit<FoundCounter, 'increment'> | undefined> {
   try {
     const made = await makeCounter(tpm, srk);
-    say(`the TPM's counter ${counterText(made.index)} records which store is active`);
+    say(`the TPM's counter ${indexText(made.index)} records which store is active`);
     return { ...made, isNew: true };
   } catch (error) {
     if (!(error instanceof Failure) || error.code === 'other-tpm') throw error;
@@ -75,15 +76,6 @@ async function newCounter(
       error.hint,
     );
     return undefined;
-  }
-}
-
-async function increment(device: string | undefined, index: number, srk: RecordedSrk | undefined): Promise<void> {
-  const tpm = await openTpm(device);
-  try {
-    await incrementCounter(tpm, index, srk);
-  } finally {
-    await tpm.close();
   }
 }
 

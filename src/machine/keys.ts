@@ -9,7 +9,7 @@ import { Failure, resealHint } from '../failure.ts';
 import { hostKeyCredentials } from '../seeds/open.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
 import { isWithinReach, policiesOf, policiesText } from '../seeds/policies.ts';
-import type { Locks } from '../seeds/seal.ts';
+import type { SealingKeys } from '../seeds/seal.ts';
 import { readIfPresent, replaceFile, textIfPresent } from '../system/files.ts';
 import { isUnderHostSecret } from '../system/host-credential.ts';
 import type { Paths } from '../system/paths.ts';
@@ -31,10 +31,14 @@ import { openersOf } from './openers.ts';
  */
 export function sshHostKeyOf(paths: Paths): Uint8Array | undefined {
   const file = readIfPresent(paths.sshHostKey);
-  const pair = file && parseOpensshKey(file);
-  pair?.seed.fill(0);
-  file?.fill(0);
-  return pair?.publicKey;
+  if (!file) return undefined;
+  try {
+    const { publicKey, seed } = parseOpensshKey(file);
+    seed.fill(0);
+    return publicKey;
+  } finally {
+    file.fill(0);
+  }
 }
 
 /** An age identity that only systemd-creds on this machine can decrypt. */
@@ -75,6 +79,14 @@ export async function sealedIdentity(paths: Paths, sealing: Sealing): Promise<Se
   }
 }
 
+/** How the PCRs are bound. */
+interface Binding {
+  /** The literal PCR values that open the seeds, from those of this boot. */
+  readonly branches: (current: PcrValues) => readonly PcrValues[];
+  /** Whether PCRs that nothing was measured into may be all that is bound. */
+  readonly acceptWeak: boolean;
+}
+
 /** The keys of the machine to seal to. */
 export interface ChosenKeys {
   /** The identity under systemd-creds; undefined for the other keys. */
@@ -84,21 +96,21 @@ export interface ChosenKeys {
    * them.
    */
   readonly srk: RecordedSrk | undefined;
-  /** The literal PCR values that open the seeds, from those of this boot; by default these alone. */
-  readonly branches?: ((current: PcrValues) => readonly PcrValues[]) | undefined;
-  /** Whether PCRs that nothing was measured into may be all that is bound. */
-  readonly acceptWeak?: boolean;
+  /** By default the values of this boot alone. */
+  readonly branches?: Binding['branches'] | undefined;
+  /** By default not. */
+  readonly acceptWeak?: Binding['acceptWeak'];
 }
 
 /**
  * Runs `work` with the keys that the machine is sealed to; closes the TPM afterwards.
  * @throws Failure, `other-tpm` for a TPM other than the one that opened the seeds
  */
-export async function withLocks<T>(
+export async function withSealingKeys<T>(
   paths: Paths,
   sealing: Sealing,
   { sealedKey, srk, branches = (current) => [current], acceptWeak = false }: ChosenKeys,
-  work: (locks: Locks) => Promise<T>,
+  work: (keys: SealingKeys) => Promise<T>,
 ): Promise<T> {
   if (sealedKey) return await work({ sshHostKey: undefined, ageHostKey: sealedKey.recipient, tpm: undefined });
   const sshHostKey = sshHostKeyOf(paths);
@@ -130,21 +142,11 @@ export async function withLocks<T>(
 }
 
 /** The policies of a sealing on this machine. Says what they miss. */
-async function policiesFor(
-  tpm: Tpm,
-  paths: Paths,
-  sealing: Sealing,
-  {
-    branches: branchesFrom,
-    acceptWeak,
-  }: Required<Pick<ChosenKeys, 'acceptWeak'>> & {
-    readonly branches: (current: PcrValues) => readonly PcrValues[];
-  },
-): Promise<TpmPolicy[]> {
+async function policiesFor(tpm: Tpm, paths: Paths, sealing: Sealing, binding: Binding): Promise<TpmPolicy[]> {
   const current = await readPcrs(tpm, sealing.pcrs);
   const machineId = machineIdOf(paths);
   for (const advice of valueAdvice(current, machineId)) warn(advice);
-  const branches = current.size === 0 ? [] : branchesFrom(current).reduce<PcrValues[]>(addBranch, []);
+  const branches = current.size === 0 ? [] : binding.branches(current).reduce<PcrValues[]>(addBranch, []);
   const isLater = sealing.authorityAtFirstBoot === true;
   const pcrlock = isLater || sealing.pcrlock === undefined ? undefined : readPcrlock(sealing.pcrlock);
   const policies = policiesOf(sealing, { branches, pcrlock });
@@ -153,7 +155,7 @@ async function policiesFor(
       `systemd-pcrlock left out PCR ${leftOut(pcrlock).join('+')}: what is measured there may change unnoticed`,
       'systemd-pcrlock log shows why',
     );
-  for (const policy of policies) await judgeBinding(tpm, policy, machineId, acceptWeak);
+  for (const policy of policies) await judgeBinding(tpm, policy, machineId, binding.acceptWeak);
   for (const { authority } of policies) if (authority?.kind === 'signed') warnOfPhases(authority);
   if (policies.some(isWithinReach))
     warn(

@@ -1,9 +1,7 @@
 /** Opens the seeds, activates a manifest and writes what units read without the broker. */
 import { existsSync } from 'node:fs';
 import { releaseRecord } from '../broker/journal-record.ts';
-import type { Sources } from '../derive/value.ts';
 import { exitStatus, Failure } from '../failure.ts';
-import { fixedValues } from '../fixed/value.ts';
 import { anyUnit } from '../manifest/declaration.ts';
 import { digestsIn } from '../manifest/declared.ts';
 import type { Manifest } from '../manifest/manifest.ts';
@@ -22,9 +20,9 @@ import { hadSeeds, restoreHint } from '../seeds/lost-seeds.ts';
 import { devicePatience, type OpenedSeeds, openPinnedSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
 import { settlePins } from '../seeds/pins.ts';
-import { hostScope, seedsOf, wipeScopes } from '../seeds/scope.ts';
+import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { refuseRewound } from '../seeds/tpm-counter.ts';
-import { type Release, readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
+import { activeSources, type Release, releaseKey } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
 import { journal } from '../system/journal.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
@@ -34,6 +32,7 @@ import { restoreBrokerAccess } from './broker-access.ts';
 import { caughtUp, raised } from './counter.ts';
 import { openersOf } from './openers.ts';
 
+/** Says that a secret waits for its hook. */
 export const sayPostponed = (name: string): void => {
   say(`${name} is unchanged until its hook can run: auxcred provision, once the machine is up`);
 };
@@ -67,7 +66,9 @@ export interface Activated extends Provisioned {
   readonly pending: readonly UnitStep[];
 }
 
+/** How to provision. */
 export interface ProvisionFlags {
+  /** Whether this is before units start, at boot: hooks can't run, and no unit has to be told. */
   readonly early: boolean;
   /** Whether the switch of a configuration restarts the units whose secrets it has changed. */
   readonly switching?: boolean;
@@ -122,7 +123,7 @@ export async function provisionWith(
   const pending = early || !running ? [] : pendingSteps(paths, host);
   // The units that write files run after this one, at boot and in a switch, which may also make the files' owners.
   const leavesFiles = early || switching;
-  const astray: ReadonlySet<string> = laysOut(paths, manifest)
+  const missing: ReadonlySet<string> = deliversDirectly(paths, manifest)
     ? await undelivered(root, paths, payload, leavesFiles)
     : new Set();
   const note = (changes: readonly ReleaseChange[]): void => {
@@ -137,7 +138,7 @@ export async function provisionWith(
     counter: payload.counter,
     sealing: payload.sealing,
     tpmCounter,
-    undelivered: astray,
+    undelivered: missing,
     declared: configurationOf(paths) === undefined ? undefined : digestsIn(manifest.files),
     acceptEarlier: acceptClock,
     acceptOlder,
@@ -147,8 +148,8 @@ export async function provisionWith(
   if (provisioned.changed) await raised(counter);
   if (provisioned.changed && running) stopRunning('auxcred.service');
   const activated = { ...provisioned, changes: ours(provisioned.changes, switching) };
-  if (!laysOut(paths, manifest)) return { ...activated, failures: [], pending };
-  const { made, failures } = await layOut(root, paths, payload, astray, leavesFiles);
+  if (!deliversDirectly(paths, manifest)) return { ...activated, failures: [], pending };
+  const { made, failures } = await deliverDirectly(root, payload, { missing, leavesFiles });
   if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion)
     warn(
       "this systemd can't import credentials (254 is the first that can), so secrets without units reach nobody",
@@ -175,29 +176,34 @@ function deliveredOf(changes: readonly ReleaseChange[], undeliveredNow: Readonly
 }
 
 /** Whether anything has to be, or still is, where units read it without the broker. */
-const laysOut = (paths: Paths, { declarations }: Manifest): boolean =>
+const deliversDirectly = (paths: Paths, { declarations }: Manifest): boolean =>
   declarations.some(({ delivery }) => delivery === 'credstore' || delivery === 'file') ||
   [paths.credstoreRecord, paths.fileLinks, paths.files].some((path) => existsSync(path));
 
 /** The first systemd with ImportCredential= (systemd.exec(5)). */
 const importingVersion = 254;
 
+/** What {@link deliverDirectly} writes beside what is new. */
+export interface DirectDelivery {
+  /** What {@link undelivered} found before. */
+  readonly missing: ReadonlySet<string>;
+  /** Whether to leave out files, which have units of their own at boot and in a switch. */
+  readonly leavesFiles: boolean;
+}
+
 /**
- * Writes what units read without the broker; with `leavesFiles` except files, which then have units of their own. What
- * can't be written does not stop the rest, and the next run tries again.
- * @param astray - what {@link undelivered} found before
- * @returns the releases that were written again
+ * Writes what units read without the broker: encrypted credentials and files. What can't be written does not stop the
+ * rest, and the next run tries again.
+ * @returns the releases that were written, and why others were not
  */
-export async function layOut(
+export async function deliverDirectly(
   root: string,
-  paths: Paths,
   { scopes, sealing }: Payload,
-  astray: ReadonlySet<string>,
-  leavesFiles: boolean,
+  { missing, leavesFiles }: DirectDelivery,
 ): Promise<{ made: Release[]; failures: string[] }> {
+  const paths = pathsUnder(root);
   const releases = activeSnapshot(paths, scopes)?.releases ?? [];
-  const seedOf = seedsOf(scopes);
-  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
+  const sources = activeSources(paths, scopes);
   const made: Release[] = [];
   const failures: string[] = [];
   const attempt = async (work: () => Promise<void> | void): Promise<void> => {
@@ -209,15 +215,8 @@ export async function layOut(
     }
   };
   await attempt(async () => {
-    made.push(
-      ...(await fillCredentialStore(root, paths, {
-        releases,
-        undelivered: astray,
-        sources,
-        sealing,
-        host: hostScope(scopes),
-      })),
-    );
+    const filling = { releases, undelivered: missing, sources, sealing, host: hostScope(scopes) };
+    made.push(...(await fillCredentialStore(root, paths, filling)));
   });
   if (leavesFiles || !systemIsRunning(root)) return { made, failures };
   await attempt(() => {

@@ -1,6 +1,5 @@
 /** Checks, seals, writes and activates what arrived from the operator. */
 import { existsSync } from 'node:fs';
-import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { Failure } from '../failure.ts';
 import type { Manifest } from '../manifest/manifest.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
@@ -13,9 +12,9 @@ import { type Pushed, readPushed, writeBegun, writePushed } from '../push/pushed
 import { listed } from '../push/refusals.ts';
 import { type OpenedSeeds, openPinnedSeeds, openSeeds } from '../seeds/open.ts';
 import type { Payload } from '../seeds/payload.ts';
-import { type Pins, pinsIn, pinsOf, samePins } from '../seeds/pins.ts';
+import { type Pins, pinsOf, samePins, usablePins } from '../seeds/pins.ts';
 import { type Scope, wipeScopes } from '../seeds/scope.ts';
-import { refuseRewound } from '../seeds/tpm-counter.ts';
+import { refuseOldSeeds, refuseRewound } from '../seeds/tpm-counter.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { say } from '../terminal/say.ts';
@@ -83,6 +82,7 @@ interface Sound {
 
 type ActiveSeeds = Pick<OpenedSeeds, 'payload' | 'counter'>;
 
+/** What to do with an arrival, once it is known whether seeds are available. */
 interface Work<T> {
   readonly opened: (sound: Sound) => Promise<T>;
   /** For an arrival without seeds that was judged as far as that goes without them. */
@@ -99,7 +99,7 @@ async function withSeeds<T>({ root, device, request, arrived }: Arrival, work: W
   const pushed = readPushed(paths);
   const opened = arrived.seeds ? undefined : await ownUnlessLocked(paths, device);
   if (opened === 'locked') {
-    judge(root, request, arrived, { scopes: undefined, locked: pinsIn(paths)?.scopes, pushed, own: undefined });
+    judge(root, request, arrived, { scopes: undefined, locked: usablePins(paths)?.scopes, pushed, own: undefined });
     return work.locked(pushed);
   }
   const sent = arrived.seeds
@@ -143,14 +143,14 @@ async function carriedOut(
   { payload, srk, opened, wasClosed, pushed, judged }: Sound,
 ): Promise<Result & { told: Told }> {
   const paths = pathsUnder(root);
-  const under = begun(pushed, arrived);
-  writeBegun(paths, under);
+  const unfinished = begun(pushed, arrived);
+  writeBegun(paths, unfinished);
   // Seeds that are locked from now on do not open again before the next boot.
   const wishes = { acceptOlder: request.acceptOlder, wasClosed, acceptWeak: true, srk };
   const seeds = opened ?? (await sealed(root, payload, wishes));
   writeFiles(paths, request, arrived);
   const result = await apply(root, seeds, judged.manifest, request.acceptOlder);
-  if (result.failure === undefined) writePushed(paths, finished(paths, under));
+  if (result.failure === undefined) writePushed(paths, finished(paths, unfinished));
   return result;
 }
 
@@ -197,6 +197,7 @@ async function apply(
   };
 }
 
+/** Seeds that were sent. */
 interface Sent {
   readonly request: Request;
   /** An age file that this machine opens. */
@@ -216,7 +217,7 @@ async function sentSeeds(
 ): Promise<Pick<OpenedSeeds, 'payload' | 'srk'> & { own: OwnSeeds }> {
   const paths = pathsUnder(root);
   const openers = openersOf(paths, givenDevice);
-  const pins = pinsIn(paths);
+  const pins = usablePins(paths);
   const { payload, srk } = await openSeeds(file, {
     ...openers,
     device: givenDevice ?? seeds?.device ?? openers.device ?? pins?.device,

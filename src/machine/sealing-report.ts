@@ -1,8 +1,10 @@
 /** What `seal`, `reseal` and `receive` say of seeds that they have sealed. */
+
 import { existsSync } from 'node:fs';
+import { hex } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { isBoundLater, type Payload, type Sealing } from '../seeds/payload.ts';
-import { type Pins, pinsForConfiguration, pinsIn, pinsPlace } from '../seeds/pins.ts';
+import { type Pins, pinsForConfiguration, pinsPlace, usablePins } from '../seeds/pins.ts';
 import { scopeName } from '../seeds/scope.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
 import type { Paths } from '../system/paths.ts';
@@ -13,7 +15,7 @@ import { parseSigningKey } from '../tpm2/signing-key.ts';
 export function sayUnconfigured(paths: Paths, pins: Pins): void {
   if (configurationOf(paths) === undefined) return;
   const { file, writer } = pinsPlace(paths);
-  const configured = writer === 'configuration' ? pinsIn(paths) : undefined;
+  const configured = writer === 'configuration' ? usablePins(paths) : undefined;
   if (configured && configured.counter?.index === pins.counter?.index && configured.device === pins.device) return;
   say(
     writer === 'auxcred'
@@ -44,7 +46,7 @@ export function saySealed(paths: Paths, { scopes, sealing }: Payload): void {
   for (const scope of scopes)
     say(
       `sealed the seed of ${scopeName(scope)}${scope.epoch === 1 ? '' : ` (epoch ${String(scope.epoch)})`} to ` +
-        `${keyText(paths, sealing)}${policy}; key id ${Buffer.from(keyId(scope.seed)).toString('hex')}`,
+        `${keyText(paths, sealing)}${policy}; key id ${hex(keyId(scope.seed))}`,
     );
 }
 

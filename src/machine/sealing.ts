@@ -2,7 +2,7 @@
 import { existsSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { parseHeader } from '../age/header.ts';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import type { Fixed } from '../derive/recipe.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { dropInFor, lackingAccess } from '../drop-ins/broker-access.ts';
@@ -13,15 +13,15 @@ import { encodeSummary, summaryOf } from '../measured/summary.ts';
 import { activeSnapshot } from '../provision/preparing.ts';
 import { brokerGroup } from '../provision/provision.ts';
 import { closedAlternatives, type OpenedSeeds, type Openers, openSeeds } from '../seeds/open.ts';
-import { isBoundLater, type KeySource, type Payload, type Sealing } from '../seeds/payload.ts';
+import { isBoundLater, type KeySource, type Payload, type Sealing, usesTpm } from '../seeds/payload.ts';
 import {
   establishedPins,
   type PinnedCounter,
   type Pins,
-  pinsIn,
   pinsOf,
   refuseUnpinned,
   samePins,
+  usablePins,
   writePins,
 } from '../seeds/pins.ts';
 import { policyText, tpmObjects } from '../seeds/policies.ts';
@@ -30,15 +30,22 @@ import { sealPayload } from '../seeds/seal.ts';
 import { refuseRewound, type TpmCounter } from '../seeds/tpm-counter.ts';
 import { installSnapshot, readFixedFile, type Snapshot } from '../snapshot/snapshot.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
-import { ensureFolder, groupId, readIfPresent, removeLeftovers, replaceFile } from '../system/files.ts';
+import {
+  ensureFolder,
+  groupId,
+  readIfPresent,
+  removeLeftovers,
+  replaceFile,
+  replaceIfChanged,
+} from '../system/files.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { stopRunning, systemctl, systemIsRunning } from '../system/systemctl.ts';
 import { say, warn } from '../terminal/say.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
 import type { PcrValues } from '../tpm2/policy.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
+import { indexText } from '../tpm2/wire.ts';
 import { caughtUp, counterOf, hasCounter, raised } from './counter.ts';
-import { type SealedIdentity, sealedIdentity, withLocks } from './keys.ts';
+import { type SealedIdentity, sealedIdentity, withSealingKeys } from './keys.ts';
 import { openersOf } from './openers.ts';
 import { saySealed, sayUnconfigured } from './sealing-report.ts';
 
@@ -84,15 +91,15 @@ export async function sealMachine(
   refuseUnpinned(paths, pinsOf(scopes, sealing.device));
   const snapshot = activeSnapshot(paths, scopes);
   refuseUnfit(root, paths, sealing, snapshot?.sealing.withKey);
-  const before = pinsIn(paths);
+  const before = usablePins(paths);
   const sameSeeds = before !== undefined && samePins(before.scopes, pinsOf(scopes, undefined).scopes);
   const active = snapshot ? recordable(paths, snapshot) : firstSnapshot(paths, payload);
   const sealedKey = sealing.withKey === 'systemd-creds' ? await sealedIdentity(paths, reached) : undefined;
-  const sealed = await withLocks(
+  const sealed = await withSealingKeys(
     paths,
     reached,
     { sealedKey, srk, branches, acceptWeak },
-    async (locks) => await sealPayload(payload, locks),
+    async (keys) => await sealPayload(payload, keys),
   );
   const openers = openersOf(paths, reached.device);
   const reopened = await testOpened(
@@ -132,9 +139,7 @@ export async function sealMachine(
 /** Says how to remove a counter, unless it was in a TPM that is no longer here. */
 async function sayUnused(index: number, device: string | undefined): Promise<void> {
   if (await hasCounter(device, index))
-    say(
-      `the TPM's counter ${counterText(index)} is no longer used; tpm2_nvundefine -C o ${counterText(index)} removes it`,
-    );
+    say(`the TPM's counter ${indexText(index)} is no longer used; tpm2_nvundefine -C o ${indexText(index)} removes it`);
 }
 
 /**
@@ -162,7 +167,7 @@ async function testOpened(sealed: Uint8Array, openers: Openers): Promise<Pick<Op
 
 /** Keeps what this boot measured, so that `doctor` can say later what changed. Nothing depends on it. */
 function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
-  const isBound = withKey.startsWith('tpm2') && pcrs.length > 0;
+  const isBound = usesTpm(withKey) && pcrs.length > 0;
   try {
     const log = isBound ? readLog({ firmware: paths.firmwareLog, userspace: paths.userspaceLog }) : undefined;
     if (log) replaceFile(paths.measured, encodeSummary(summaryOf(log)), { mode: 0o600 });
@@ -173,7 +178,7 @@ function recordBoot(paths: Paths, { withKey, pcrs }: Sealing): void {
   }
 }
 
-/** Rewrites the active snapshot if that is possible; else the next provision does. */
+/** The active snapshot, if all its files are there to write it again; else the next provision does that. */
 function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
   const gone = snapshot.releases
     .flatMap(({ recipe }) => ingredients(recipe))
@@ -192,22 +197,23 @@ function recordable(paths: Paths, snapshot: Snapshot): Snapshot | undefined {
  * every store needs a number.
  */
 const firstSnapshot = (paths: Paths, { sealing }: Payload): Snapshot | undefined =>
-  configurationOf(paths) === undefined || sealing.withKey === 'host' || sealing.withKey === 'systemd-creds'
-    ? undefined
-    : {
+  configurationOf(paths) !== undefined && usesTpm(sealing.withKey)
+    ? {
         counter: 0,
         sealing,
         releases: [],
         history: new Map(),
         fingerprints: new Map(),
         fingerprintLabel: 'release',
-      };
+      }
+    : undefined;
 
 /** The lines that auxcred.service needs for this sealing. */
 const dropInOf = (root: string, paths: Paths, sealing: Sealing): string =>
   dropInFor(root, sealing, existsSync(paths.sshHostKey));
 
 /**
+ * Refuses a sealing that the configuration's unit files do not fit.
  * @param present - the key of the present seal, which the broker needs until the new one is there
  * @throws Failure `refused` if the configuration's unit files keep the broker from opening seeds that are so sealed
  */
@@ -246,6 +252,7 @@ function record(root: string, paths: Paths, { scopes, counter, sealing }: Payloa
   installSnapshot(paths, { before: active, snapshot, host: hostScope(scopes), group, fileOf });
 }
 
+/** What comes with new seeds. */
 interface Succession {
   readonly sealedKey: SealedIdentity | undefined;
   readonly counter: PinnedCounter | undefined;
@@ -275,8 +282,7 @@ function install(
   const dropIn = utf8(dropInOf(root, paths, sealing));
   const oldDropIn = readIfPresent(paths.brokerDropIn);
   const write = (file: string, bytes: Uint8Array): void => {
-    if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0 || !existsSync(file))
-      replaceFile(file, bytes, { mode: 0o644 });
+    replaceIfChanged(file, bytes, { mode: 0o644 });
   };
   // Seeds without pins are refused, and can't be sealed over: the pins are written first.
   const established = establishedPins(paths);
@@ -290,8 +296,7 @@ function install(
   const merged = utf8(mergedDropIn(new TextDecoder().decode(oldDropIn), new TextDecoder().decode(dropIn)));
   if (!isRendered) write(paths.brokerDropIn, merged);
   // A broker that starts before the end needs access to whatever either of the two needs.
-  if (!isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), merged) !== 0 && systemIsRunning(root))
-    systemctl('daemon-reload');
+  if (!isRendered && !sameBytes(oldDropIn, merged) && systemIsRunning(root)) systemctl('daemon-reload');
   if (isBoundLater(sealing)) write(paths.unbound, utf8(''));
   replaceFile(paths.seeds, sealed, { mode: 0o640, group: groupId(root, brokerGroup) });
   recordIt();
@@ -301,7 +306,7 @@ function install(
     startAtBoot(paths, sealing.lock !== undefined);
   }
   if (!isBoundLater(sealing)) rmSync(paths.unbound, { force: true });
-  return !isRendered && Buffer.compare(oldDropIn ?? new Uint8Array(0), dropIn) !== 0;
+  return !isRendered && !sameBytes(oldDropIn, dropIn);
 }
 
 /** A broker that locks the seeds starts at each boot, whether or not a unit asks for it. */

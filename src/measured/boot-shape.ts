@@ -1,4 +1,5 @@
 /** How a boot went from the firmware to the kernel: through a UKI, or from a boot loader to a kernel itself. */
+import { sameBytes } from '../bytes.ts';
 import { type Bank, digestIn } from './bank.ts';
 import { fileOf, type MeasuredEvent } from './event.ts';
 import type { PeImage } from './pe.ts';
@@ -76,6 +77,7 @@ export function measuresAsExpected(events: readonly MeasuredEvent[], bank: Bank)
   const got = events.find((event) => isTagged(event, kernelTags.commandLine));
   const logged = given?.digests.get(bank);
   if (given?.meaning.kind !== 'text' || logged === undefined) return false;
-  const same = (other: Uint8Array | undefined): boolean => other !== undefined && Buffer.compare(logged, other) === 0;
-  return same(got?.digests.get(bank)) && same(digestIn(bank, loadOptions(given.meaning.text)));
+  return (
+    sameBytes(logged, got?.digests.get(bank)) && sameBytes(logged, digestIn(bank, loadOptions(given.meaning.text)))
+  );
 }

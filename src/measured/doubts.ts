@@ -1,11 +1,11 @@
 /** Why PCRs of the next boot are not sure, if no single event says so. */
-import { utf8 } from '../bytes.ts';
-import { type Bank, digestIn } from './bank.ts';
+import { sameBytes } from '../bytes.ts';
+import type { Bank } from './bank.ts';
 import { isLoaderConf, type LinuxBoot, measuresAsExpected } from './boot-shape.ts';
 import type { MeasuredEvent } from './event.ts';
 import type { Course } from './prediction.ts';
 import { secureBootIn } from './secure-boot.ts';
-import { bootPhases, sectionDigests, type Uki } from './uki.ts';
+import { bootPhases, phaseDigest, sectionDigests, type Uki } from './uki.ts';
 import { isSection } from './words.ts';
 
 /** A PCR, and why it is not sure. */
@@ -97,15 +97,15 @@ function stubDoubts(events: readonly MeasuredEvent[], { variable, booted }: Cour
 function sectionsFit(events: readonly MeasuredEvent[], { bank, next }: Course): boolean {
   if (!next.booted) return true;
   const logged = events.filter(isSection).map(({ digests }) => digests.get(bank) ?? new Uint8Array(0));
-  return Buffer.compare(Buffer.concat(logged), Buffer.concat(sectionDigests(next.booted, bank))) === 0;
+  return sameBytes(Buffer.concat(logged), Buffer.concat(sectionDigests(next.booted, bank)));
 }
 
 const isKnownPhase = ({ digests }: MeasuredEvent, bank: Bank): boolean =>
-  bootPhases.some((phase) => Buffer.compare(digestIn(bank, utf8(phase)), digests.get(bank) ?? new Uint8Array(0)) === 0);
+  bootPhases.some((phase) => sameBytes(phaseDigest(phase, bank), digests.get(bank)));
 
 /** Whether the next UKI has the same stub code as the UKI of this boot. */
 function hasSameStub(uki: Uki, booted: Uki): boolean {
   const code = ({ image }: Uki): Uint8Array =>
     image.sections.find(({ name }) => name === '.text')?.content ?? new Uint8Array(0);
-  return Buffer.compare(code(uki), code(booted)) === 0;
+  return sameBytes(code(uki), code(booted));
 }

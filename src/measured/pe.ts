@@ -23,8 +23,8 @@ export interface PeImage {
   readonly digest: (bank: Bank) => Uint8Array;
 }
 
-/** The largest image that is read. */
-export const largestImage = 1024 * 1024 * 1024;
+/** The most bytes that the sections of an image may take in memory, where each may be larger than in the file. */
+const largestLoaded = 1024 * 1024 * 1024;
 
 const malformed = (file: string, what: string): Failure =>
   new Failure('malformed', `${file} ${what}`, { hint: 'give a UKI, a boot loader or a kernel as a PE file' });
@@ -66,7 +66,7 @@ export function parsePe(bytes: Uint8Array, file: string): PeImage {
   if (sections.reduce((sum, { size }) => sum + size, 0) > bytes.length)
     throw malformed(file, 'has sections that overlap');
   const loaded = sections.reduce((sum, { virtualSize }) => sum + virtualSize, 0);
-  if (loaded > largestImage) throw malformed(file, 'claims to be too large');
+  if (loaded > largestLoaded) throw malformed(file, 'claims to be too large');
   return {
     sections: sections.map((section) => ({ name: section.name, content: contentOf(bytes, section) })),
     certificates: certificatesIn(bytes.subarray(signatures.start, signatures.start + signatures.size)),

@@ -3,6 +3,7 @@
  * boot loader, loader.conf, EFI variables. Everything else is assumed to stay as it was logged, and the verdict on each
  * PCR says so.
  */
+import { hex, sameBytes } from '../bytes.ts';
 import { printable } from '../system/printable.ts';
 import { type Bank, digestIn, extended, initialValue } from './bank.ts';
 import {
@@ -49,6 +50,7 @@ export interface PredictedPcr {
   readonly why: string;
 }
 
+/** All PCRs of the next boot, in one bank. */
 export interface Prediction {
   readonly bank: Bank;
   readonly pcrs: ReadonlyMap<number, PredictedPcr>;
@@ -80,7 +82,7 @@ export function predictBoot(
   for (const { pcr, digest } of expected)
     values.set(pcr, extended(bank, values.get(pcr) ?? initialValue(bank, pcr), digest));
   for (const [pcr, value] of current ?? [])
-    if (pcr <= 16 && Buffer.compare(value, now.get(pcr) ?? new Uint8Array(0)) !== 0)
+    if (pcr <= 16 && !sameBytes(value, now.get(pcr)))
       doubt(course, pcr, 'the log does not account for the value that the TPM has now');
   for (const [pcr, why] of commonDoubts(events, course)) doubt(course, pcr, why);
   return {
@@ -129,10 +131,12 @@ const ofKind: Readonly<Record<NextBoot['started']['kind'], Readonly<Record<numbe
   },
 };
 
+/** Adds a reason why a PCR is not sure. */
 function doubt({ doubts }: Pick<Course, 'doubts'>, pcr: number, why: string): void {
   doubts.set(pcr, [...(doubts.get(pcr) ?? []), why]);
 }
 
+/** The value of a PCR before the first measurement, which a note about the startup locality may set. */
 function startOf(events: readonly MeasuredEvent[], bank: Bank, pcr: number): Uint8Array {
   return (
     replayed(
@@ -201,11 +205,10 @@ function variableDigest(
   const value = next.variable?.(variable.guid, variable.name);
   if (next.variable && value === undefined && variable.data.length > 0)
     doubt(course, pcr, `the variable ${printable(variable.name, 60)} is gone, or can't be read`);
-  if (value === undefined || Buffer.compare(value, variable.data) === 0) return undefined;
-  const logged = digests.get(bank) ?? new Uint8Array(0);
-  const is = (bytes: Uint8Array): boolean => Buffer.compare(digestIn(bank, bytes), logged) === 0;
-  if (is(variable.data)) return digestIn(bank, value);
-  if (is(data)) {
+  if (value === undefined || sameBytes(value, variable.data)) return undefined;
+  const isLogged = (bytes: Uint8Array): boolean => sameBytes(digestIn(bank, bytes), digests.get(bank));
+  if (isLogged(variable.data)) return digestIn(bank, value);
+  if (isLogged(data)) {
     const header = data.slice(0, data.length - variable.data.length);
     new DataView(header.buffer).setBigUint64(24, BigInt(value.length), true);
     return digestIn(bank, header, value);
@@ -243,8 +246,9 @@ function expectedAuthorities(
   }
   const seen = new Set<string>();
   const isFirst = (digest: Uint8Array): boolean => {
-    const text = Buffer.from(digest).toString('hex');
-    return !seen.has(text) && seen.add(text).has(text);
+    const { size } = seen;
+    seen.add(hex(digest));
+    return seen.size > size;
   };
   return new Map([...expected].sort(([a], [b]) => a - b).map(([i, digests]) => [i, digests.filter(isFirst)]));
 }

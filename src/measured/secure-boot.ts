@@ -1,6 +1,6 @@
 /** Secure Boot: its variables, and what it accepts an image by (UEFI specification, section 32.5). */
 import type { X509Certificate } from 'node:crypto';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import { type Bank, digestIn } from './bank.ts';
 import { type MeasuredEvent, type Signature, signaturesIn } from './event.ts';
 import type { PeImage } from './pe.ts';
@@ -59,6 +59,6 @@ export function authorityOf(
 const accepts = (authority: X509Certificate, certificates: readonly X509Certificate[]): boolean =>
   certificates.some(
     (certificate) =>
-      Buffer.compare(certificate.raw, authority.raw) === 0 ||
+      sameBytes(certificate.raw, authority.raw) ||
       (certificate.checkIssued(authority) && certificate.verify(authority.publicKey)),
   );

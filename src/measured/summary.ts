@@ -3,10 +3,10 @@
  * later boot can say which component changed. It is not authenticated and decides nothing: a summary whose
  * digests do not lead to the PCR values of the seal explains nothing.
  */
-import { utf8 } from '../bytes.ts';
+import { hex, sameBytes, utf8 } from '../bytes.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { type Bank, extended, initialValue } from './bank.ts';
-import { type MeasuredLog, measuredInto } from './measured-log.ts';
+import type { MeasuredLog } from './measured-log.ts';
 import { describeAll } from './words.ts';
 
 /** One measurement in a summary. */
@@ -20,6 +20,7 @@ export interface SummaryEvent {
   readonly value: string | undefined;
 }
 
+/** The measurements of one boot. */
 export interface Summary {
   /** The locality that started the TPM, which is where PCR 0 starts. */
   readonly locality: number;
@@ -51,7 +52,7 @@ export const encodeSummary = ({ locality, events }: Summary): Uint8Array =>
       locality,
       events: events.map(({ pcr, digest, subject, value }) => ({
         pcr,
-        digest: Buffer.from(digest).toString('hex'),
+        digest: hex(digest),
         subject,
         value,
       })),
@@ -126,7 +127,7 @@ function paired(old: readonly SummaryEvent[], fresh: readonly SummaryEvent[]): P
       added.splice(added.indexOf(other), 1);
       return [[event, other]];
     });
-  take((a, b) => a.subject === b.subject && Buffer.compare(a.digest, b.digest) === 0);
+  take((a, b) => a.subject === b.subject && sameBytes(a.digest, b.digest));
   const changed = take((a, b) => a.subject === b.subject);
   return [gone, added, changed];
 }
@@ -144,8 +145,4 @@ function changedText({ subject, value: was }: SummaryEvent, { value: is }: Summa
 }
 
 const isReordered = (old: readonly SummaryEvent[], fresh: readonly SummaryEvent[]): boolean =>
-  old.some(({ digest }, i) => Buffer.compare(digest, fresh[i]?.digest ?? new Uint8Array(0)) !== 0);
-
-/** The PCRs that a log measured something into, ascending. */
-export const measuredPcrs = (log: MeasuredLog): number[] =>
-  Array.from({ length: 24 }, (_, pcr) => pcr).filter((pcr) => measuredInto(log, pcr).length > 0);
+  old.some(({ digest }, i) => !sameBytes(digest, fresh[i]?.digest));

@@ -1,5 +1,5 @@
 /** Says in words what was measured. */
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import { printable } from '../system/printable.ts';
 import { type Bank, digestIn } from './bank.ts';
 import {
@@ -206,8 +206,8 @@ function kernelConfig(text: string): Described {
 
 /** Whether the event measured its own name: UTF-8 with a NUL at the end. */
 function digestIsOf({ digests }: MeasuredEvent, text: string): boolean {
-  return [...digests].some(
-    ([bank, digest]: [Bank, Uint8Array]) => Buffer.compare(digestIn(bank, utf8(`${text}\0`)), digest) === 0,
+  return [...digests].some(([bank, digest]: [Bank, Uint8Array]) =>
+    sameBytes(digestIn(bank, utf8(`${text}\0`)), digest),
   );
 }
 

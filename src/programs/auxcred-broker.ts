@@ -11,6 +11,7 @@ import { Auditing } from '../broker/auditing.ts';
 import { type Answers, Broker, socketNames } from '../broker/broker.ts';
 import { givenOpeners, openServedSecrets, type ServedSecrets } from '../broker/served-secrets.ts';
 import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { openingPatience } from '../seeds/open.ts';
 import { hostScope, wipeScopes } from '../seeds/scope.ts';
 import { activatedSockets } from '../system/activation.ts';
 import { HostSecret, hostSecretChange } from '../system/host-credential.ts';
@@ -18,56 +19,51 @@ import { journal } from '../system/journal.ts';
 import { guardMemory } from '../system/memory-guard.ts';
 import { notify } from '../system/notify.ts';
 import { pathsUnder } from '../system/paths.ts';
+import { within } from '../system/time-limit.ts';
 
-/** How long opening the seeds may take: a TPM that hangs must not hold up the units that wait. */
-const openingLimit = 20_000;
-/** How long a broker that can't open the seeds refuses requests before it exits, so that the next one tries again. */
+/** Milliseconds for which a broker without seeds refuses requests. Then it exits, and the next one tries again. */
 const refusingTime = 3_000;
 /** The credential through which auxcred.service gets systemd's host secret. */
 const hostSecretCredential = 'host-secret';
 
-async function within<T>(limit: number, work: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<never>((_, reject) => {
-    timer = setTimeout(() => {
-      reject(
-        new Failure('timeout', `the seeds could not be opened within ${String(limit / 1000)} s`, {
-          hint: 'is the TPM answering? auxcred unseal shows where it hangs',
-        }),
-      );
-    }, limit);
+/** Whether a thread may still wait for a TPM that hangs: it would also block an ordinary exit. */
+let isStuck = false;
+
+/** The result of `work` with the TPM, for which units may be waiting. @throws Failure `timeout` */
+const soon = async <T>(work: Promise<T>, what: string): Promise<T> =>
+  await within(openingPatience, work, () => {
+    isStuck = true;
+    throw new Failure('timeout', `${what} within ${String(openingPatience / 1000)} s`, {
+      hint: 'is the TPM answering? auxcred unseal shows where it hangs',
+    });
   });
-  try {
-    return await Promise.race([work, late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}
 
 /** What the broker answers from; if anything is wrong, that is the reason for its refusals. */
 async function answers(): Promise<Answers> {
   try {
     const isSecretStale = hostSecretChange();
     const secret = givenHostSecret(process.env);
-    const opened = await within(openingLimit, openServedSecrets(pathsUnder('/'), givenOpeners(process.env)));
+    const opening = openServedSecrets(pathsUnder('/'), givenOpeners(process.env));
+    const opened = await soon(opening, 'the seeds could not be opened');
     process.on('exit', () => {
       wipeScopes(opened.scopes);
       secret.wipe();
     });
-    return { opened, secret, isSecretStale, isLast: await locked(opened.lock) };
+    return { opened, secret, isSecretStale, isLast: await lockSeeds(opened.lock) };
   } catch (error) {
     return { closed: error instanceof Failure ? error : new Failure('system', messageOf(error)) };
   }
 }
 
 /**
- * Locks the seeds until the next boot. A TPM that refuses does not keep units from their secrets.
- * @returns whether that was wanted: even if the lock failed, the TPM may have done it
+ * Locks the seeds until the next boot, if they are sealed with a lock. A TPM that refuses does not keep units from
+ * their secrets.
+ * @returns whether nobody may be able to open them again before that: a TPM that did not answer may have locked them
  */
-async function locked(lock: ServedSecrets['lock']): Promise<boolean> {
+async function lockSeeds(lock: ServedSecrets['lock']): Promise<boolean> {
   if (lock === undefined) return false;
   try {
-    await within(openingLimit, lock());
+    await soon(lock(), 'the TPM did not answer');
     journal({ MESSAGE: 'the seeds are locked until the next boot; this broker stays until then', PRIORITY: '6' });
   } catch (error) {
     journal({ MESSAGE: `the seeds could not be locked until the next boot: ${messageOf(error)}`, PRIORITY: '2' });
@@ -97,11 +93,6 @@ function auditingOf(given: Answers): Auditing {
   return new Auditing(chain, { signer: () => (signer ??= signerWith(privateKeyOf(hostScope(scopes).seed))), tpm });
 }
 
-/** A thread that waits for a TPM for ever would also block an ordinary exit. */
-const killItself = (): void => {
-  process.kill(process.pid, 'SIGKILL');
-};
-
 async function main(): Promise<void> {
   guardMemory();
   const sockets = activatedSockets(process.env);
@@ -112,13 +103,12 @@ async function main(): Promise<void> {
       hint: 'systemctl daemon-reload && systemctl restart auxcred.socket',
     });
   const given = await answers();
-  const isStuck = 'closed' in given && given.closed.code === 'timeout';
   const auditing = auditingOf(given);
   const broker = new Broker(
     given,
     (code) => {
       void auditing.finish().then((answered) => {
-        if (isStuck || !answered) killItself();
+        if (isStuck || !answered) process.kill(process.pid, 'SIGKILL');
         process.exit(code);
       });
     },

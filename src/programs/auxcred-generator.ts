@@ -1,7 +1,7 @@
 /**
  * The slow path of auxcred-generator: renders the drop-ins of a manifest that changed since it was last applied, or of
- * a machine that locks its seeds, and has the broker wait for their secrets. PID 1 waits for it, so it loads nothing but
- * the parser. It must not fail open: an unusable file blocks every unit that it may have meant.
+ * a machine that locks its seeds, and has the broker wait for their secrets. PID 1 waits for it, so it loads nothing
+ * but the parser. It must not fail open: an unusable file blocks every unit that it may have meant.
  *
  * Arguments: the folder to write to (systemd.generator(7) passes two more), then the root, which is empty except in
  * tests.
@@ -36,14 +36,13 @@ function generate(folder: string, root: string): void {
 }
 
 /** Units that read provisioned secrets without the broker, and can wait for them. */
-const readers = (declarations: Manifest['declarations']): string[] =>
-  [
-    ...new Set(
-      declarations.flatMap(({ delivery, units }) =>
-        delivery === 'credstore' ? units : delivery === 'file' ? ['auxcred-files.service'] : [],
-      ),
-    ),
-  ].filter((unit) => !isBeforeTheBroker(unit));
+function readers(declarations: Manifest['declarations']): string[] {
+  const found = declarations.flatMap(({ delivery, units }) => {
+    if (delivery === 'file') return ['auxcred-files.service'];
+    return delivery === 'credstore' ? units : [];
+  });
+  return [...new Set(found)].filter((unit) => !isBeforeTheBroker(unit));
+}
 
 function write(folder: string, unit: string, name: string, text: string): void {
   const dropInFolder = join(folder, `${unit}.d`);

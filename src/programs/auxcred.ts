@@ -70,10 +70,10 @@ async function main([verb, ...argv]: readonly string[]): Promise<number> {
     print((await import('../cli/help.ts')).overview());
     return 0;
   }
-  const named = verb === 'help' ? about : verb;
-  if (named === undefined || !isVerb(named))
-    throw new Failure('usage', `auxcred has no verb ${String(named)}`, {
-      hint: nearest(String(named), Object.keys(verbs)) ?? 'auxcred --help lists all it has',
+  const named = verb === 'help' && about !== undefined ? about : verb;
+  if (!isVerb(named))
+    throw new Failure('usage', `auxcred has no verb ${named}`, {
+      hint: nearest(named, Object.keys(verbs)) ?? 'auxcred --help lists them',
     });
   const { asksForHelp, helpOf } = await import('../cli/help.ts');
   if (verb === 'help' || asksForHelp(named, argv)) {

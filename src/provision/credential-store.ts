@@ -12,7 +12,7 @@ import { availableParallelism } from 'node:os';
 import { basename, join } from 'node:path';
 import { recipeText } from '../derive/recipe.ts';
 import { recipeValue, type Sources } from '../derive/value.ts';
-import { stagedName } from '../drop-ins/drop-in.ts';
+import { isStagedName, stagedName } from '../drop-ins/drop-in.ts';
 import { Failure } from '../failure.ts';
 import { anyUnit, credentialsOf, receiversOf, type SecretDeclaration } from '../manifest/declaration.ts';
 import { credsLockOf, type Sealing } from '../seeds/payload.ts';
@@ -33,8 +33,6 @@ import { decryptCredential, encryptCredential } from '../system/systemd-creds.ts
 export const storedName = (unit: string, credential: string): string =>
   unit === anyUnit ? credential : stagedName(unit, credential);
 
-/** Matches the file names of units' own credentials, which only auxcred uses. */
-const ownName = /^auxcred\.[0-9a-f]{32}\./;
 /** Processes at once: more than processors, since each also waits for the disk or the TPM. */
 const processes = 2 * availableParallelism();
 
@@ -117,7 +115,10 @@ function writeRecord(paths: Paths, host: Scope, record: StoreRecord): void {
     });
 }
 
-/** @throws Failure `refused` if a credential would replace a file that auxcred did not make */
+/**
+ * Refuses declarations whose credential would replace a file that auxcred did not make.
+ * @throws Failure `refused`
+ */
 export function refuseForeignCredentials(paths: Paths, declarations: readonly SecretDeclaration[], host: Scope): void {
   const record = readRecord(paths, host);
   for (const declaration of declarations) {
@@ -143,15 +144,9 @@ export async function staleCredentials(
   const lock = credsLockOf(sealing);
   const wanted = wantedOf(releases, lock);
   const stale = staleOf(paths, wanted, readRecord(paths, host));
-  return [
-    ...stale,
-    ...(await unreadable(
-      root,
-      paths,
-      wanted.filter((one) => !stale.includes(one)),
-      lock,
-    )),
-  ].map(({ release }) => release);
+  const others = wanted.filter((one) => !stale.includes(one));
+  const closed = await unreadable(root, paths, others, lock);
+  return [...stale, ...closed].map(({ release }) => release);
 }
 
 const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): Wanted[] =>
@@ -161,8 +156,10 @@ const staleOf = (paths: Paths, wanted: readonly Wanted[], record: StoreRecord): 
     return !bytes || sha256(bytes) !== known?.file;
   });
 
+/** What {@link fillCredentialStore} encrypts, and to what. */
 interface Filling {
   readonly releases: readonly Release[];
+  /** Releases by {@link releaseKey}, whose files are made again even if they look right. */
   readonly undelivered: ReadonlySet<string>;
   readonly sources: Sources;
   readonly sealing: Sealing;
@@ -171,7 +168,6 @@ interface Filling {
 
 /**
  * Brings the credential store in line with the active `releases`, and touches no file that is right.
- * @param undelivered - releases by {@link releaseKey}, whose files are made again even if they look right
  * @returns the releases whose files were made
  * @throws Failure `system` if systemd-creds fails; the old files then stay
  */
@@ -219,7 +215,7 @@ export async function fillCredentialStore(
 /** Files in the store that, by their names, are auxcred's. */
 function storedNames(paths: Paths): string[] {
   try {
-    return readdirSync(paths.credstore).filter((name) => ownName.test(name));
+    return readdirSync(paths.credstore).filter(isStagedName);
   } catch {
     return [];
   }

@@ -5,18 +5,27 @@
  */
 import { lstatSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { utf8 } from '../bytes.ts';
+import { sameBytes, utf8 } from '../bytes.ts';
 import { recipeValue, type Sources } from '../derive/value.ts';
 import { Failure, messageOf } from '../failure.ts';
 import { credentialsOf, type Placement, type Problem, type SecretDeclaration } from '../manifest/declaration.ts';
 import type { Release } from '../snapshot/snapshot.ts';
 import { configurationOf } from '../system/configuration.ts';
-import { groupId, linkTarget, readIfPresent, replaceFile, userId } from '../system/files.ts';
+import {
+  type Access,
+  groupId,
+  linkTarget,
+  readIfPresent,
+  replaceFile,
+  replaceIfChanged,
+  userId,
+} from '../system/files.ts';
 import { HeldFolder, objectionTo } from '../system/held-folder.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { isMounted, mountMemoryFolder } from '../system/memory-folder.ts';
 import { type Paths, pathsUnder } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
+import { secretProblem } from './secret-problem.ts';
 
 /** One file and every unit that gets it. */
 interface WantedFile {
@@ -25,6 +34,7 @@ interface WantedFile {
   readonly releases: readonly [Release, ...Release[]];
 }
 
+/** What {@link writeFiles} did. */
 export interface WrittenFiles {
   /** Releases whose file was missing or had another value. */
   readonly written: readonly Release[];
@@ -94,7 +104,7 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
   if (!old) return false;
   try {
     const value = recipeValue(recipe, sources);
-    const same = Buffer.compare(old, value) === 0;
+    const same = sameBytes(old, value);
     value.fill(0);
     return same;
   } catch (error) {
@@ -106,27 +116,40 @@ function holdsValue(paths: Paths, { id, releases: [{ recipe }] }: WantedFile, so
   }
 }
 
-/** @returns whether its value changed */
+/** Writes one file, unless it is right. @returns whether its value changed */
 function writeFile(paths: Paths, { id, placement, releases: [{ recipe }] }: WantedFile, sources: Sources): boolean {
   const path = join(paths.files, id);
   const access = { mode: placement.mode, owner: ownerOf(placement), group: idOf(placement.group, groupId, 'group') };
   const value = recipeValue(recipe, sources);
-  const old = readIfPresent(path);
+  let old: Uint8Array | undefined;
   try {
-    const same = old !== undefined && Buffer.compare(old, value) === 0;
-    const { mode, uid, gid } = (same ? statSync(path) : undefined) ?? {};
-    if (!same || (mode ?? 0) % 0o10000 !== access.mode || uid !== access.owner || gid !== access.group)
-      replaceFile(path, value, access);
-    return !same;
+    old = readIfPresent(path);
+    const isSame = sameBytes(old, value);
+    if (!isSame || !hasAccess(path, access)) replaceFile(path, value, access);
+    return !isSame;
   } finally {
     value.fill(0);
     old?.fill(0);
   }
 }
 
-/** @throws Failure `not-found` */
-function idOf(name: string, lookUp: (root: string, name: string) => number | undefined, what: string): number {
-  const id = /^\d+$/.test(name) ? Number(name) : lookUp('/', name);
+function hasAccess(path: string, { mode, owner, group }: Access): boolean {
+  const stat = statSync(path);
+  return (stat.mode & 0o7777) === mode && stat.uid === owner && stat.gid === group;
+}
+
+type LookUp = (root: string, name: string) => number | undefined;
+
+/** The id of a user or group, given as its number or its name. */
+const numericId = (root: string, text: string, lookUp: LookUp): number | undefined =>
+  /^\d+$/.test(text) ? Number(text) : lookUp(root, text);
+
+/** The id of a file's owner; undefined if there is no such user at `root`. */
+export const ownerId = (root: string, { owner }: Placement): number | undefined => numericId(root, owner, userId);
+
+/** The id of a user or group of this machine. @throws Failure `not-found` */
+function idOf(name: string, lookUp: LookUp, what: string): number {
+  const id = numericId('/', name, lookUp);
   if (id === undefined)
     throw new Failure('not-found', `there is no ${what} ${name}`, {
       hint: 'use its number, or needed-for = "units", which is later',
@@ -140,6 +163,7 @@ const leadsToFiles = (paths: Paths, target: string | undefined): boolean =>
   target?.startsWith(`${paths.files}/`) === true;
 
 /**
+ * Makes the link to a file.
  * @throws Failure `refused` if something else is in the way, or if others than root and the owner can change a folder
  * of the path
  */
@@ -191,30 +215,17 @@ export function linksIn(list: Uint8Array | undefined): string[] {
 }
 
 function recordLinks(paths: Paths, links: ReadonlySet<string>): void {
-  const bytes = utf8(`${canonicalJson([...links].sort())}\n`);
   if (links.size === 0) rmSync(paths.fileLinks, { force: true });
-  else if (Buffer.compare(readIfPresent(paths.fileLinks) ?? new Uint8Array(0), bytes) !== 0)
-    replaceFile(paths.fileLinks, bytes, { mode: 0o600 });
+  else replaceIfChanged(paths.fileLinks, utf8(`${canonicalJson([...links].sort())}\n`), { mode: 0o600 });
 }
 
-/**
- * Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. Users may
- * still be created, at the first boot after an installation or in a configuration's switch, but not the owners of a file
- * that is needed before. Local file systems are mounted after local-fs-pre.target, that after
- * systemd-tmpfiles-setup-dev.service, and that after systemd-sysusers.service: so what is needed before the last can't
- * wait for the first.
- */
+/** Problems of the declared files on the machine at `root`: unknown owners, and links whose paths are taken. */
 export function fileProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
-  return declarations.flatMap(({ name, file, credential, content, placement }): Problem[] => {
+  return declarations.flatMap((declaration): Problem[] => {
+    const { credential, content, placement } = declaration;
     if (!placement) return [];
-    const problem: Complain = (key, message, hint, severity = 'error') => ({
-      severity,
-      file,
-      line: undefined,
-      key: `secret.${name}.${key}`,
-      message,
-      hint,
-    });
+    const problem: Complain = (key, message, hint, severity = 'error') =>
+      secretProblem(declaration, key, { severity, message, hint });
     const ids = credentialsOf({ credential, content }).map(({ id }) => id.slice(credential.length));
     return [
       ...lateProblems(root, placement, problem),
@@ -227,6 +238,10 @@ export function fileProblems(root: string, declarations: readonly SecretDeclarat
 /** A problem of one secret, at one of its keys. */
 type Complain = (key: string, message: string, hint: string, severity?: Problem['severity']) => Problem;
 
+/**
+ * Local file systems are mounted after local-fs-pre.target, that is after systemd-tmpfiles-setup-dev.service, and that
+ * is after systemd-sysusers.service. So what is needed before users are created can't wait for a store on one of them.
+ */
 function lateProblems(root: string, { neededFor }: Placement, problem: Complain): Problem[] {
   if (neededFor !== 'users' || !isOnItsOwnDisk(root)) return [];
   const message =
@@ -235,6 +250,10 @@ function lateProblems(root: string, { neededFor }: Placement, problem: Complain)
   return [problem('needed-for', message, 'needed-for = "units", or x-initrd.mount in fstab', 'warning')];
 }
 
+/**
+ * An owner may still be created, at the first boot after an installation or in a configuration's switch, unless the
+ * file is needed before users are created.
+ */
 function ownerProblems(root: string, placement: Placement, problem: Complain): Problem[] {
   const kinds = [
     ['owner', userId, 'user'],
@@ -246,10 +265,9 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
       : 'create it first, or give its number';
   return kinds.flatMap(([key, lookUp, what]) => {
     const text = placement[key];
-    const isNumber = /^\d+$/.test(text);
     const isMadeLater = !systemIsRunning(root) || configurationOf(pathsUnder(root)) !== undefined;
     const mayComeLater = placement.neededFor === 'units' && isMadeLater;
-    if (isNumber || text === 'root' || mayComeLater || lookUp(root, text) !== undefined) return [];
+    if (mayComeLater || numericId(root, text, lookUp) !== undefined) return [];
     return [problem(key, `there is no ${what} ${text} on this machine`, hint)];
   });
 }
@@ -258,8 +276,7 @@ function ownerProblems(root: string, placement: Placement, problem: Complain): P
 function linkProblems(root: string, placement: Placement, endings: readonly string[], problem: Complain): Problem[] {
   const { link } = placement;
   if (link === undefined) return [];
-  const owner = /^\d+$/.test(placement.owner) ? Number(placement.owner) : userId(root, placement.owner);
-  const objection = objectionTo(root, dirname(link), { owner });
+  const objection = objectionTo(root, dirname(link), { owner: ownerId(root, placement) });
   if (objection) return [problem('link', objection.message, objection.hint)];
   const machines = [pathsUnder(root), pathsUnder('/')];
   const isTaken = (path: string): boolean => {

@@ -16,7 +16,7 @@ export class Hashes {
   }
 
   #learn(recipe: Recipe): void {
-    for (const hashed of hashesIn(recipe)) this.#known.set(keyOf(hashed), hashed.sealed);
+    for (const hashed of hashesIn(recipe)) this.#known.set(recipeText(hashed), hashed.sealed);
   }
 
   /** The recipe with all its hashes computed. */
@@ -29,17 +29,16 @@ export class Hashes {
         ),
       };
     if (recipe.form !== 'crypt') return recipe;
-    const key = keyOf(recipe);
+    const key = recipeText(recipe);
     const sealed = this.#known.get(key) ?? computeHash(this.#sources, recipe);
     this.#known.set(key, sealed);
     return { ...recipe, sealed };
   }
 }
 
+/** The password hashes in a recipe, those inside a template too. */
 export function hashesIn(recipe: Recipe): Hashed[] {
   if (recipe.form === 'template')
     return recipe.pieces.flatMap((piece) => (typeof piece === 'string' ? [] : hashesIn(piece.of)));
   return recipe.form === 'crypt' ? [recipe] : [];
 }
-
-const keyOf = (recipe: Hashed): string => recipeText(recipe);

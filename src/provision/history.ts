@@ -1,7 +1,9 @@
 /** When each secret was active. */
 import { type Recipe, sameRecipe } from '../derive/recipe.ts';
 import type { History, HistoryEntry } from '../snapshot/snapshot.ts';
-import { longestHistory } from './provision.ts';
+
+/** How many entries of a secret's history are kept. */
+const longestHistory = 64;
 
 /** The history with the secrets that are active now at its end, and the time at which others were removed. */
 export function continued(history: History | undefined, secrets: ReadonlyMap<string, Recipe>): History {

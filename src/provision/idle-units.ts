@@ -2,26 +2,22 @@
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
 import { isIdle, partsOf, servicesStartedBy } from '../system/idle-unit.ts';
 import type { UnitFiles } from '../system/unit-files.ts';
+import { secretProblem } from './secret-problem.ts';
 
 /** Warnings about units that run nothing, with the units that were probably meant. */
 export function idleUnitProblems(files: UnitFiles, declarations: readonly SecretDeclaration[]): Problem[] {
   const named = new Set(declarations.flatMap(({ units }) => units));
   const idle = new Map([...named].filter((unit) => isIdle(files, unit)).map((unit) => [unit, hintFor(files, unit)]));
-  return declarations.flatMap(({ name, file, units }) =>
-    units.flatMap((unit): Problem[] =>
-      idle.has(unit)
-        ? [
-            {
-              severity: 'warning',
-              file,
-              line: undefined,
-              key: `secret.${name}.units`,
-              message: `${unit} runs nothing that could read a secret`,
-              hint: idle.get(unit),
-            },
-          ]
-        : [],
-    ),
+  return declarations.flatMap((declaration) =>
+    declaration.units
+      .filter((unit) => idle.has(unit))
+      .map((unit) =>
+        secretProblem(declaration, 'units', {
+          severity: 'warning',
+          message: `${unit} runs nothing that could read a secret`,
+          hint: idle.get(unit),
+        }),
+      ),
   );
 }
 

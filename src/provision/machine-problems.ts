@@ -8,6 +8,7 @@ import { fileProblems } from './file-folder.ts';
 import { programObjection } from './hook.ts';
 import { idleUnitProblems } from './idle-units.ts';
 import { missingHookProblems } from './missing-hooks.ts';
+import { secretProblem } from './secret-problem.ts';
 
 /** The manifest, with its problems on the machine at `root` added. */
 export function withMachineProblems(root: string, manifest: Manifest): Manifest {
@@ -39,41 +40,24 @@ export const refusalsOn = (root: string, declarations: readonly SecretDeclaratio
 /** Units that are named by an alias: systemd asks under their real name, which the broker would not know. */
 function aliasProblems(root: string, declarations: readonly SecretDeclaration[], files: UnitFiles): Problem[] {
   const aliases = aliasesAmong(root, new Set(declarations.flatMap(({ units }) => units)), files);
-  return declarations.flatMap(({ name, file, units }) =>
-    units.flatMap((unit): Problem[] => {
+  return declarations.flatMap((declaration) =>
+    declaration.units.flatMap((unit) => {
       const target = aliases.get(unit);
-      return target === undefined
-        ? []
-        : [
-            {
-              severity: 'error',
-              file,
-              line: undefined,
-              key: `secret.${name}.units`,
-              message: `${unit} is an alias of ${target}, and systemd asks for secrets only under that name`,
-              hint: `units = ["${target}"]`,
-            },
-          ];
+      if (target === undefined) return [];
+      const message = `${unit} is an alias of ${target}, and systemd asks for secrets only under that name`;
+      return [secretProblem(declaration, 'units', { severity: 'error', message, hint: `units = ["${target}"]` })];
     }),
   );
 }
 
 /** Hooks run as root, so nobody else may be able to replace them. */
 function hookProblems(root: string, declarations: readonly SecretDeclaration[]): Problem[] {
-  return declarations.flatMap(({ name, file, hook: [program] }): Problem[] => {
-    const objection = program?.startsWith('/') === true ? programObjection(root, program) : undefined;
-    return objection
-      ? [
-          {
-            severity: 'error',
-            file,
-            line: undefined,
-            key: `secret.${name}.hook`,
-            message: `${program ?? ''} would run as root: ${objection.message}`,
-            hint: objection.hint,
-          },
-        ]
-      : [];
+  return declarations.flatMap((declaration) => {
+    const [program = ''] = declaration.hook;
+    const objection = program.startsWith('/') ? programObjection(root, program) : undefined;
+    if (!objection) return [];
+    const message = `${program} would run as root: ${objection.message}`;
+    return [secretProblem(declaration, 'hook', { severity: 'error', message, hint: objection.hint })];
   });
 }
 

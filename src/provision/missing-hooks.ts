@@ -2,6 +2,7 @@
 import { lstatSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Problem, SecretDeclaration } from '../manifest/declaration.ts';
+import { secretProblem } from './secret-problem.ts';
 
 /** A secret whose hook can't run. */
 export interface MissingHook {
@@ -21,14 +22,13 @@ export function missingHooks(root: string, declarations: readonly SecretDeclarat
 
 /** Warnings, not errors, about hooks that can't run: their program may be installed later. */
 export const missingHookProblems = (root: string, declarations: readonly SecretDeclaration[]): Problem[] =>
-  missingHooks(root, declarations).map(({ secret, file, problem }) => ({
-    severity: 'warning',
-    file,
-    line: undefined,
-    key: `secret.${secret}.hook`,
-    message: problem,
-    hint: 'the secret is unchanged until its hook can run',
-  }));
+  missingHooks(root, declarations).map(({ secret, file, problem }) =>
+    secretProblem({ name: secret, file }, 'hook', {
+      severity: 'warning',
+      message: problem,
+      hint: 'the secret is unchanged until its hook can run',
+    }),
+  );
 
 /** Links are resolved within the system at `root`: an absolute one is not followed out of it. */
 function programProblem(root: string, command: string): string | undefined {

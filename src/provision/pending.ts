@@ -41,6 +41,7 @@ export function pendingSteps(paths: Paths, host: Scope): UnitStep[] {
   }
 }
 
+/** Writes the note, unless no unit has to do anything. */
 export function notePending(paths: Paths, host: Scope, steps: readonly UnitStep[]): void {
   const units = steps
     .filter(({ action }) => action !== 'none')
@@ -49,6 +50,7 @@ export function notePending(paths: Paths, host: Scope, steps: readonly UnitStep[
     replaceFile(paths.pending, authenticated({ kind: 'pending', boot: bootId(), units }, host), { mode: 0o600 });
 }
 
+/** Removes the note. */
 export const forgetPending = ({ pending }: Paths): void => {
   rmSync(pending, { force: true });
 };

@@ -16,8 +16,9 @@ import type { Digests } from '../manifest/declared.ts';
 import { dependenciesOf } from '../manifest/dependencies.ts';
 import { Recipes, type Standpoint } from '../manifest/recipes.ts';
 import { hostScope, type Scope, scopeName } from '../seeds/scope.ts';
+import { acceptOlder } from '../seeds/tpm-counter.ts';
 import { type FingerprintLabel, type History, type Release, releaseKey, type Snapshot } from '../snapshot/snapshot.ts';
-import { difference } from './recipe-difference.ts';
+import { changedFields, difference, type Field } from './recipe-difference.ts';
 
 /** A unit's credential that will change. */
 export interface ReleaseChange {
@@ -42,6 +43,7 @@ export interface Replacement {
   readonly after: Recipe;
 }
 
+/** What activating a manifest would change, and what is active afterwards. */
 export interface Plan {
   readonly releases: readonly Release[];
   /** The recipe of each secret that a unit gets or that is part of another one. */
@@ -52,6 +54,7 @@ export interface Plan {
   readonly replaced: readonly Replacement[];
 }
 
+/** What a plan depends on beside the manifest, the seeds and what is active. */
 export interface PlanOptions {
   /** The time that determines the periods. */
   readonly at: Date;
@@ -84,6 +87,7 @@ export const activeRecipe = (history: History | undefined, name: string): Recipe
   history?.get(name)?.at(-1)?.recipe;
 
 /**
+ * Plans the activation of these declarations.
  * @param before - what is active; undefined if nothing is
  * @throws Failure `not-found` if a scope's seed or a fixed secret is missing, `clock` if the clock is before a recorded
  * period, `older` for a file that is older than the active one
@@ -220,7 +224,7 @@ class Comparison {
   }
 }
 
-/** Why a release changes that units could not read as it was. */
+/** Why a release is written again although its recipe is the same. */
 export const rewritten = 'rewritten, since it was missing or altered';
 
 /** How a release changes, and whether its unit has to do something to see that; undefined if it does not change. */
@@ -249,20 +253,17 @@ const deliveryText: Readonly<Record<Delivery, string>> = {
   file: 'as a file',
 };
 
-/** How a file changes that stays one. */
+/** What changes about a secret that was a file and stays one. */
 function placementDifference(before: Placement | undefined, after: Placement | undefined): string[] {
   if (!before || !after) return [];
-  const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): [string, string][] => [
+  const fieldsOf = ({ owner, group, mode, link, neededFor }: Placement): Field[] => [
     ['owner', owner],
     ['group', group],
     ['mode', mode.toString(8).padStart(4, '0')],
-    ['link', link ?? 'none'],
+    ['link', link ?? ''],
     ['needed-for', neededFor],
   ];
-  const old = new Map(fieldsOf(before));
-  return fieldsOf(after).flatMap(([field, value]) =>
-    old.get(field) === value ? [] : [`${field} ${old.get(field) ?? ''} -> ${value}`],
-  );
+  return changedFields(fieldsOf(before), fieldsOf(after));
 }
 
 /** A key pair's public half and the previous value are stored next to the secret, and so are the links to them. */
@@ -339,9 +340,7 @@ function refuseOlder(secrets: ReadonlyMap<string, Recipe>, history: History | un
       'older',
       `the file of ${recipe.scope}/${recipe.path} is older than the active one (${timeOf(recipe.sequence)}, ` +
         `${timeOf(was.sequence)}), so nothing was changed`,
-      {
-        hint: 'copy the newer one here; if the old value is intended, auxcred provision --accept-older',
-      },
+      { hint: `copy the newer one here; if the old value is intended, ${acceptOlder}` },
     );
   }
 }

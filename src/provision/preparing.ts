@@ -1,5 +1,4 @@
 /** Works out what activating a manifest would do, and checks everything that could prevent it. */
-import { refuseOldSeeds } from '../broker/served-secrets.ts';
 import { checkHashable } from '../derive/hash.ts';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
 import { checkQuotable, recipeValue, type Sources } from '../derive/value.ts';
@@ -10,6 +9,7 @@ import { fixedValues } from '../fixed/value.ts';
 import type { SecretDeclaration } from '../manifest/declaration.ts';
 import { largestSecret } from '../manifest/options.ts';
 import { hostScope, type Scope, scopeSeedsOf, seedsOf } from '../seeds/scope.ts';
+import { refuseOldSeeds } from '../seeds/tpm-counter.ts';
 import {
   type FingerprintLabel,
   type Release,
@@ -23,17 +23,18 @@ import { withFingerprint } from './fingerprint.ts';
 import { Hashes, hashesIn } from './hashes.ts';
 import { type Plan, type PlanOptions, planOf } from './plan.ts';
 
+/** What a plan depends on beside the manifest and the seeds. */
 export interface PlannedOptions
   extends Pick<PlanOptions, 'at' | 'acceptEarlier' | 'acceptOlder' | 'undelivered' | 'declared'> {
-  /** Of the seeds.age that was opened. */
+  /** The counter of the seeds.age that was opened. */
   readonly counter: number;
   /** The fixed folder as it will be, if it differs from the present one. */
   readonly folder?: FixedFolder;
 }
 
 /**
- * The active snapshot, if this machine's seed authenticates it: after another seed was sealed everything is new.
- * @throws Failure
+ * The active snapshot; undefined before the first provision, and if this machine's seed does not authenticate it: then
+ * everything is new.
  */
 export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot | undefined {
   try {
@@ -44,7 +45,7 @@ export function activeSnapshot(paths: Paths, scopes: readonly Scope[]): Snapshot
   }
 }
 
-/** Works out what activating the manifest would do, and checks everything that could prevent it. Changes nothing. */
+/** A plan that passed all checks, and what its parts are computed with. */
 export interface Prepared {
   readonly plan: Plan;
   readonly before: Snapshot | undefined;
@@ -58,7 +59,13 @@ export interface Prepared {
   fingerprintsOf(plan: Plan): Map<string, string>;
 }
 
-/** @param paths - undefined for a remote machine, of which only the manifest and the fixed folder are known */
+/**
+ * Works out what activating the manifest would do, and checks everything that could prevent it. Changes nothing.
+ * @param paths - undefined for a remote machine, of which only the manifest and the fixed folder are known
+ * @param work - gets the result, whose keys are wiped afterwards
+ * @throws Failure as {@link planOf} does; `older` for old seeds, `invalid-manifest` for a secret that is too long,
+ * `malformed` for one that can't be hashed or quoted or whose file is damaged, and whatever `work` throws
+ */
 export function withPrepared<T>(
   paths: Paths | undefined,
   declarations: readonly SecretDeclaration[],

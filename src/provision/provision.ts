@@ -18,17 +18,15 @@ import { inputsOf, isSettled, settledOf } from './unchanged.ts';
 /** The group that may read the store: the broker's. */
 export const brokerGroup = 'auxcred';
 
-/** How many entries of a secret's history are kept. */
-export const longestHistory = 64;
-
 /** Tells a service a secret's old and new value, and throws if that failed. */
 export type Hook = (
   declaration: SecretDeclaration,
   values: { readonly before: Uint8Array; readonly after: Uint8Array },
 ) => void;
 
+/** What {@link provision} activates a manifest with. */
 export interface ProvisionOptions extends PlannedOptions {
-  /** How it is sealed. */
+  /** How the seeds are sealed. */
   readonly sealing: Sealing;
   /** Called with the changes for units, right before they become active. */
   readonly beforehand?: ((changes: readonly ReleaseChange[]) => void) | undefined;
@@ -49,11 +47,12 @@ interface Hooked {
   readonly untold: readonly Replacement[];
 }
 
-/** What `provision` would do. */
+/** A plan, and what happens to the secrets with a hook. */
 export interface Planned extends Plan {
   readonly hooked: Hooked;
 }
 
+/** What {@link provision} did. */
 export interface Provisioned {
   /** The number of active credentials. */
   readonly credentials: number;
@@ -68,9 +67,9 @@ export interface Provisioned {
 }
 
 /**
- * What `provision` would do now. Changes nothing.
+ * Works out what `provision` would do now. Changes nothing.
  * @param hooks - whether hooks can run; if not, secrets with a hook stay unchanged
- * @throws Failure for anything that would prevent that
+ * @throws Failure for anything that would make `provision` fail
  */
 export function planned(
   paths: Paths,
@@ -102,9 +101,9 @@ const heldBy = (replacements: readonly Replacement[]): Map<string, Recipe> =>
   new Map(replacements.map(({ declaration, before }) => [declaration.name, before]));
 
 /**
- * What `provision` would do on a machine where nothing is active yet. Changes nothing.
+ * Works out what `provision` would do on a machine where nothing is active yet. Changes nothing.
  * @param folder - its fixed folder, or the vault's
- * @throws Failure for anything that would prevent that
+ * @throws Failure for anything that would make `provision` fail
  */
 export function plannedAfresh(
   declarations: readonly SecretDeclaration[],
@@ -120,7 +119,7 @@ export function plannedAfresh(
  * stays unchanged, and the others go on. If killed at any point, it leaves the old snapshot or the new one, and the
  * next run repeats hooks whose change is not active yet.
  * @param hook - runs a hook; `later` leaves secrets that have one unchanged
- * @throws Failure and leaves everything unchanged
+ * @throws Failure, and then nothing has changed
  */
 export function provision(
   root: string,
@@ -200,15 +199,15 @@ function failedHooks(
   return failed;
 }
 
-/** The TPM counter's value, if the active snapshot already has it, else the next one. */
+/** The snapshot with the TPM counter's value if it is active under that number already, else with the next one. */
 function numbered(
   snapshot: Snapshot,
   tpmCounter: number | undefined,
   isActive: (snapshot: Snapshot) => boolean,
 ): Snapshot {
   if (tpmCounter === undefined) return snapshot;
-  const unchanged = { ...snapshot, tpmCounter };
-  return isActive(unchanged) ? unchanged : { ...snapshot, tpmCounter: tpmCounter + 1 };
+  const present = { ...snapshot, tpmCounter };
+  return isActive(present) ? present : { ...snapshot, tpmCounter: tpmCounter + 1 };
 }
 
 const countCredentials = (declarations: readonly SecretDeclaration[]): number =>
@@ -227,6 +226,7 @@ function missing({ scope, path }: Fixed): never {
   throw new Failure('not-found', `the file of ${scope}/${path} is gone`, { hint: 'run auxcred provision' });
 }
 
+/** Runs the hook of one secret. @returns why it failed; undefined if it did not */
 function failureOf(
   hook: Hook,
   { declaration, before, after }: Replacement,
@@ -235,12 +235,12 @@ function failureOf(
 ): string | undefined {
   const values: Uint8Array[] = [];
   try {
-    const [old = new Uint8Array(0), now = new Uint8Array(0)] = [before, hashes.fill(after)].map((recipe) => {
+    const computed = (recipe: Recipe): Uint8Array => {
       const value = recipeValue(recipe, sources);
       values.push(value);
       return value;
-    });
-    hook(declaration, { before: old, after: now });
+    };
+    hook(declaration, { before: computed(before), after: computed(hashes.fill(after)) });
     return undefined;
   } catch (error) {
     return messageOf(error);

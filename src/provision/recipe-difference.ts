@@ -1,4 +1,4 @@
-/** What changed in a recipe, in a few words. */
+/** What changed in a recipe or a file, in a few words. */
 import { generationOf, ingredients, kindOf, periodOf, type Recipe, type Source, sameRecipe } from '../derive/recipe.ts';
 
 /** How a recipe changed, in a few words. */
@@ -11,6 +11,17 @@ export function difference(before: Recipe, after: Recipe): string {
     return was && sameRecipe(was, source) ? [] : [`${name}: ${was ? sourceDifference(was, source) : 'new'}`];
   });
   return inside.length === 0 ? (after.form === 'template' ? 'text' : 'options') : inside.join(', ');
+}
+
+/** The name and the value of a field. */
+export type Field = readonly [name: string, value: string];
+
+/** The fields that changed: `period 2026-10 -> 2026-11`. An empty value is `none`. */
+export function changedFields(before: readonly Field[], after: readonly Field[]): string[] {
+  const old = new Map(before);
+  return after.flatMap(([name, value]) =>
+    old.get(name) === value ? [] : [`${name} ${old.get(name) || 'none'} -> ${value || 'none'}`],
+  );
 }
 
 /** Ingredients by the names that a template has for them: a secret, and the one before it as `NAME.previous`. */
@@ -30,7 +41,7 @@ const laterFirst = (a: Source, b: Source): number =>
 
 const isSource = (recipe: Recipe): recipe is Source => recipe.form === 'derived' || recipe.form === 'fixed';
 
-export const fieldsOf = (source: Source): [string, string][] => [
+const fieldsOf = (source: Source): Field[] => [
   ['scope', source.scope],
   ['epoch', String(source.epoch)],
   ...(source.form === 'derived'
@@ -43,10 +54,7 @@ export const fieldsOf = (source: Source): [string, string][] => [
 
 function sourceDifference(before: Source, after: Source): string {
   if (before.form !== after.form) return `${kindOf(before)} -> ${kindOf(after)}`;
-  const old = new Map(fieldsOf(before));
-  const changed = fieldsOf(after).flatMap(([field, value]) =>
-    old.get(field) === value ? [] : [`${field} ${old.get(field) || 'none'} -> ${value || 'none'}`],
-  );
+  const changed = changedFields(fieldsOf(before), fieldsOf(after));
   if (changed.length > 0) return changed.join(', ');
   return after.form === 'fixed' ? 'value' : 'options';
 }

@@ -1,10 +1,11 @@
 /** Lets running units see their new secrets. */
 import { anyUnit, type UnitAction } from '../manifest/declaration.ts';
-import { queueJobs, systemctlOutput, unitProperties } from '../system/systemctl.ts';
+import { listedUnits, queueJobs, unitProperties } from '../system/systemctl.ts';
 import { instancesOf, templateOf } from '../system/unit-name.ts';
 import type { ReleaseChange } from './plan.ts';
 import { monotonicNow } from './unit-jobs.ts';
 
+/** What a unit has to do to see what changed. */
 export interface UnitStep {
   readonly unit: string;
   readonly action: UnitAction;
@@ -108,21 +109,8 @@ export function runningSteps(steps: readonly UnitStep[]): TakenStep[] {
 }
 
 /** The running ones of these services, and running instances of templates. */
-function runningOf(units: readonly string[]): string[] {
-  const patterns = units.map(instancesOf);
-  return systemctlOutput(
-    'list-units',
-    '--plain',
-    '--no-legend',
-    '--full',
-    '--state=active,activating,reloading',
-    '--',
-    ...patterns,
-  )
-    .split('\n')
-    .map((line) => line.split(' ')[0] ?? '')
-    .filter((name) => name !== '');
-}
+const runningOf = (units: readonly string[]): string[] =>
+  listedUnits('list-units', '--plain', '--state=active,activating,reloading', '--', ...units.map(instancesOf));
 
 /** The units that get their new credentials when they reload. */
 function refreshable(units: readonly string[]): Set<string> {

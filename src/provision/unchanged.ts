@@ -1,5 +1,7 @@
 /** Detects that nothing changed, from a digest of the active snapshot's inputs: most runs have nothing to do. */
+
 import { createHash } from 'node:crypto';
+import { hex } from '../bytes.ts';
 import { periodAt } from '../derive/period.ts';
 import { ingredients } from '../derive/recipe.ts';
 import { keyId } from '../derive/tree.ts';
@@ -34,7 +36,7 @@ export const inputsOf = (
         version,
         counter,
         tpmCounter,
-        scopes: scopes.map((scope) => [scopeName(scope), scope.epoch, Buffer.from(keyId(scope.seed)).toString('hex')]),
+        scopes: scopes.map((scope) => [scopeName(scope), scope.epoch, hex(keyId(scope.seed))]),
         declarations,
         declared: declared && [...declared],
       }),

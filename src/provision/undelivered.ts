@@ -1,9 +1,7 @@
 /** Secrets that units read without the broker, but that are missing there. */
-import type { Sources } from '../derive/value.ts';
-import { fixedValues } from '../fixed/value.ts';
 import type { Payload } from '../seeds/payload.ts';
-import { hostScope, seedsOf } from '../seeds/scope.ts';
-import { readFixedFile, releaseKey } from '../snapshot/snapshot.ts';
+import { hostScope } from '../seeds/scope.ts';
+import { activeSources, releaseKey } from '../snapshot/snapshot.ts';
 import type { Paths } from '../system/paths.ts';
 import { systemIsRunning } from '../system/systemctl.ts';
 import { staleCredentials } from './credential-store.ts';
@@ -23,9 +21,7 @@ export async function undelivered(
   leavesFiles: boolean,
 ): Promise<ReadonlySet<string>> {
   const releases = activeSnapshot(paths, scopes)?.releases ?? [];
-  const seedOf = seedsOf(scopes);
-  const sources: Sources = { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
-  const files = leavesFiles || !systemIsRunning(root) ? [] : staleFiles(paths, releases, sources);
+  const files = leavesFiles || !systemIsRunning(root) ? [] : staleFiles(paths, releases, activeSources(paths, scopes));
   return new Set(
     [...(await staleCredentials(root, paths, releases, sealing, hostScope(scopes))), ...files].map(releaseKey),
   );

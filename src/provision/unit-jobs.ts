@@ -64,7 +64,7 @@ export async function failuresOf(
   progress: (waiting: readonly string[]) => void,
 ): Promise<UnitFailure[]> {
   const told = taken.filter(({ unit }) => !refused.has(unit));
-  const states = await settled(
+  const states = await finalStates(
     told.map(({ unit }) => unit),
     since,
     progress,
@@ -82,7 +82,8 @@ export const unitsFailure = (failures: readonly UnitFailure[]): Failure =>
     hint: commandLine('journalctl', '-b', ...failures.flatMap(({ unit }) => ['-u', unit])),
   });
 
-async function settled(
+/** Polls until no unit is under way or on probation, or none makes progress any more. @returns their last states */
+async function finalStates(
   units: readonly string[],
   since: number,
   progress: (waiting: readonly string[]) => void,
@@ -159,7 +160,7 @@ const milliseconds: Readonly<Record<string, number>> = {
  * Parses a time span of systemctl, `1min 30s` (systemd.time(7)), to milliseconds; undefined for none and for
  * `infinity`.
  */
-export function timespan(text: string): number | undefined {
+function timespan(text: string): number | undefined {
   const parts = [...text.matchAll(/(\d+)([a-z]+)/g)];
   return parts.length === 0
     ? undefined
@@ -209,21 +210,23 @@ export function failureOf(unit: string, state: Properties): string | undefined {
   );
 }
 
+/** The exit status of a unit that did not get its credentials: EXIT_CREDENTIALS (systemd.exec(5)). */
+export const lackedCredentials = '243';
+
+const statusText = (status: string): string =>
+  `, status ${status}${status === lackedCredentials ? ': it did not get its secret' : ''}`;
+
 /** `, status 1`, `, signal 9`: how the main process ended, else the command that failed. */
 function statusOf(unit: string, state: Properties | undefined): string {
   const status = state?.get('ExecMainStatus') ?? '0';
-  if (status !== '0')
-    return state?.get('ExecMainCode') === '1'
-      ? `, status ${status}${status === '243' ? ': it did not get its secret' : ''}`
-      : `, signal ${status}`;
+  if (status !== '0') return state?.get('ExecMainCode') === '1' ? statusText(status) : `, signal ${status}`;
   const [known] = unitProperties([unit], commands);
   const ends = [...(known?.values.values() ?? [])]
     .flatMap((text) => [...text.matchAll(/ ; code=(\w+) ; status=(\d+)/g)])
     .filter(([, , number]) => number !== '0');
   const [, code, number] = ends.at(-1) ?? [];
-  return number === undefined
-    ? ''
-    : `, ${code === 'exited' ? 'status' : 'signal'} ${number}${number === '243' ? ': it did not get its secret' : ''}`;
+  if (number === undefined) return '';
+  return code === 'exited' ? statusText(number) : `, signal ${number}`;
 }
 
 /**

@@ -6,7 +6,7 @@ import { Failure } from '../failure.ts';
 import { digestOf, readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
 import { type FixedName, nameText } from '../fixed/name.ts';
-import { type Pin, pinsIn } from '../seeds/pins.ts';
+import { type Pin, usablePins } from '../seeds/pins.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
 import { isManifestName, type Offer, type OfferedFile, type OfferedFixed } from './protocol.ts';
@@ -62,7 +62,7 @@ function hostKey({ sshHostKey }: Paths): Uint8Array | undefined {
 
 /** The sealed scopes; none if the seeds or their pins are gone or damaged. */
 const sealedPins = (paths: Paths): ReadonlyMap<string, Pin> =>
-  (existsSync(paths.seeds) ? pinsIn(paths)?.scopes : undefined) ?? new Map<string, Pin>();
+  (existsSync(paths.seeds) ? usablePins(paths)?.scopes : undefined) ?? new Map<string, Pin>();
 
 /** Only files that a push could bring. */
 function manifestNames({ manifestFolders: [folder = ''] }: Paths): string[] {

@@ -1,10 +1,10 @@
 /**
- * What the literal branches of a seed are for, in a file beside it. Nothing is opened or refused by it: it decides which
- * branch goes first. A branch is named by its values, so labels that are older or newer than the seed do no harm.
+ * What the literal branches of a seed are for, in a file beside it. Nothing is opened or refused by it: it decides
+ * which branch goes first. A branch is named by its values, so labels that are older or newer than the seed do no harm.
  */
 import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { utf8 } from '../bytes.ts';
+import { hex, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { readIfPresent, replaceFile } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
@@ -33,7 +33,7 @@ export const branchId = (values: PcrValues): string =>
     .update(
       [...values]
         .sort(([a], [b]) => a - b)
-        .map(([pcr, value]) => `${String(pcr)}=${Buffer.from(value).toString('hex')}\n`)
+        .map(([pcr, value]) => `${String(pcr)}=${hex(value)}\n`)
         .join(''),
     )
     .digest('hex');

@@ -5,22 +5,23 @@
  * certificate of the endorsement key proves that it is a TPM's, and `auxcred attest` that the SRK is in that TPM.
  */
 
+import { keyLength } from '../age/curve25519.ts';
 import { type Endorsement, endorsementIn, endorsementJson } from '../attestation/messages.ts';
-import { hex, utf8 } from '../bytes.ts';
+import { base64, hex, utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { freeLockPcr } from '../tpm2/boot-lock.ts';
 import { keyOf, sealForImport } from '../tpm2/duplicate.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
 import { valuesOf } from '../tpm2/pcr.ts';
 import type { PcrlockPrediction } from '../tpm2/pcrlock.ts';
 import { parseSrkPublic, type SrkPublic } from '../tpm2/srk.ts';
 import { parseDevice } from '../tpm2/tpm.ts';
-import type { Payload, Sealing } from './payload.ts';
+import { indexText } from '../tpm2/wire.ts';
+import { base64In, type Payload, type Sealing } from './payload.ts';
 import { policiesOf } from './policies.ts';
-import { sealPayload } from './seal.ts';
-import { predictedIn } from './stanza-policy.ts';
+import { sealPayload, type TpmSealer } from './seal.ts';
+import { pcrValuesIn, predictedIn } from './stanza-policy.ts';
 
 /** The TPM of an enrolled machine. */
 export interface EnrolledTpm {
@@ -57,7 +58,6 @@ export interface Enrolled {
 
 const version = 1;
 const hint = 'run auxcred enroll on the machine again';
-const base64 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64');
 
 const jsonOf = ({ host, sshHostKey, tpm }: Enrollment): Readonly<Record<string, unknown>> => ({
   version,
@@ -88,7 +88,7 @@ export const parseEnrollment = (bytes: Uint8Array, file: string): Enrollment =>
 export const encodeEnrolled = ({ since, machine }: Enrolled): Uint8Array =>
   utf8(`${canonicalJson({ version, since, machine: jsonOf(machine) })}\n`);
 
-/** @throws Failure `malformed` */
+/** Parses {@link encodeEnrolled}. @throws Failure `malformed` */
 export function parseEnrolled(bytes: Uint8Array, file: string): Enrolled {
   const json = Json.parse(bytes, file, 'auxcred enroll HOST --replace --from=FILE');
   allow(json, 'version', 'since', 'machine');
@@ -105,14 +105,14 @@ function enrollmentIn(json: Json): Enrollment {
   if (!scopeNamePattern.test(host)) throw json.at('host').unexpected('a name');
   return {
     host,
-    sshHostKey: json.at('sshHostKey').optional((item) => bytesIn(item, 'base64', 32)),
+    sshHostKey: json.at('sshHostKey').optional(sshKeyIn),
     tpm: json.at('tpm').optional(tpmIn),
   };
 }
 
 function tpmIn(json: Json): EnrolledTpm {
   allow(json, 'device', 'srk', 'ek', 'ekCertificate', 'pcrs', 'pcrlock');
-  const srk = parseSrkPublic(bytesIn(json.at('srk'), 'base64'));
+  const srk = parseSrkPublic(base64In(json.at('srk')));
   if (!srk) throw json.at('srk').unexpected('a storage root key with a standard template');
   keyOf(srk);
   const pcrlock = json.at('pcrlock').optional(pcrlockIn);
@@ -120,14 +120,14 @@ function tpmIn(json: Json): EnrolledTpm {
   return {
     device: json.at('device').optional(deviceIn),
     srk,
-    pcrs: json.at('pcrs').optional(pcrsIn),
+    pcrs: json.at('pcrs').optional(pcrValuesIn),
     ...(endorsement && { endorsement }),
     ...(pcrlock && { pcrlock }),
   };
 }
 
 const pcrlockJson = ({ index, name, pcrs, file }: NonNullable<EnrolledTpm['pcrlock']>): unknown => ({
-  nvIndex: counterText(index),
+  nvIndex: indexText(index),
   name: hex(name),
   pcrs,
   file,
@@ -138,17 +138,6 @@ function pcrlockIn(json: Json): NonNullable<EnrolledTpm['pcrlock']> {
   const { kind: _, ...pcrlock } = predictedIn(json);
   return pcrlock;
 }
-
-const pcrsIn = (json: Json): ReadonlyMap<number, Uint8Array> =>
-  new Map(
-    json
-      .entries()
-      .map(([key, item]): [number, Uint8Array] => {
-        if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw item.unexpected('a PCR');
-        return [Number(key), bytesIn(item, 'hex', 32)];
-      })
-      .sort(([a], [b]) => a - b),
-  );
 
 function deviceIn(item: Json): string {
   const device = item.text();
@@ -161,11 +150,9 @@ function deviceIn(item: Json): string {
   }
 }
 
-function bytesIn(item: Json, encoding: 'base64' | 'hex', length?: number): Uint8Array {
-  const text = item.text();
-  const bytes = new Uint8Array(Buffer.from(text, encoding));
-  if (Buffer.from(bytes).toString(encoding) !== text || bytes.length !== (length ?? bytes.length))
-    throw item.unexpected(length === undefined ? encoding : `${String(length)} bytes in ${encoding}`);
+function sshKeyIn(item: Json): Uint8Array {
+  const bytes = base64In(item);
+  if (bytes.length !== keyLength) throw item.unexpected(`${String(keyLength)} bytes in base64`);
   return bytes;
 }
 
@@ -211,7 +198,7 @@ export function sealingFor(
  * that it lacks
  */
 export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: Enrollment): Promise<Uint8Array> {
-  const { withKey, pcrs } = payload.sealing;
+  const { withKey } = payload.sealing;
   if (withKey !== 'tpm2' && !sshHostKey)
     throw new Failure('no-recipient', `${host} is enrolled without an ssh-ed25519 host key`, {
       hint: 'ssh-keygen -A there makes one; then enroll it again',
@@ -220,18 +207,19 @@ export async function sealForHost(payload: Payload, { host, sshHostKey, tpm }: E
     throw new Failure('no-tpm', `${host} is enrolled without a TPM`, {
       hint: 'enroll it again when its TPM works, or with-key = "host"',
     });
-  const branches =
-    tpm && withKey !== 'host' ? [valuesOf(tpm.pcrs ?? new Map(), pcrs)].filter(({ size }) => size > 0) : [];
   return await sealPayload(payload, {
     sshHostKey,
     ageHostKey: undefined,
-    tpm:
-      tpm && withKey !== 'host'
-        ? {
-            // Without a lock: the machine may be locked when they arrive, and puts it on when it seals them natively.
-            policies: policiesOf({ ...payload.sealing, lock: undefined }, { branches, pcrlock: tpm.pcrlock }),
-            seal: (secret, policy) => sealForImport(tpm.srk, secret, policy),
-          }
-        : undefined,
+    tpm: tpm && withKey !== 'host' ? importingTpm(tpm, payload.sealing) : undefined,
   });
+}
+
+/** Seals in the form that the machine's TPM imports. */
+function importingTpm({ srk, pcrs = new Map(), pcrlock }: EnrolledTpm, sealing: Sealing): TpmSealer {
+  const branches = [valuesOf(pcrs, sealing.pcrs)].filter(({ size }) => size > 0);
+  return {
+    // Without a lock: the machine may be locked when the seeds arrive, and puts it on when it seals them natively.
+    policies: policiesOf({ ...sealing, lock: undefined }, { branches, pcrlock }),
+    seal: (secret, policy) => sealForImport(srk, secret, policy),
+  };
 }

@@ -6,7 +6,7 @@ import { x25519Unwrapper } from '../age/x25519.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { readIfPresent } from '../system/files.ts';
 import type { Paths } from '../system/paths.ts';
-import { incrementCounter, readCounter } from '../tpm2/nv-counter.ts';
+import { readCounter } from '../tpm2/nv-counter.ts';
 import type { TpmPolicy } from '../tpm2/policy.ts';
 import { type SealedObject, unseal } from '../tpm2/sealed-object.ts';
 import type { RecordedSrk } from '../tpm2/srk.ts';
@@ -15,7 +15,8 @@ import { hadSeeds, restoreHint } from './lost-seeds.ts';
 import { type Payload, parsePayload } from './payload.ts';
 import { pinsHint, pinsPlace, readPins, verifyPins } from './pins.ts';
 import { inOrder, tpmObjects } from './policies.ts';
-import type { TpmCounter } from './tpm-counter.ts';
+import { wipeScopes } from './scope.ts';
+import { raiseCounter, type TpmCounter } from './tpm-counter.ts';
 import { type ParsedTpmStanza, parseStanza, type TpmStanzaType, unwrapStanza } from './tpm-stanza.ts';
 
 /** The names under which auxcred.service gets the machine's host keys as credentials. */
@@ -26,6 +27,9 @@ export const missingKey = 'missing';
 
 /** Milliseconds to wait during boot for udev to make the TPM's device node. */
 export const devicePatience = 15_000;
+
+/** Milliseconds that opening the seeds may take: a TPM that hangs must not hold up the units that wait. */
+export const openingPatience = 20_000;
 
 /** The machine's own private keys, the first two as files; undefined if there is none. */
 export interface HostKeys {
@@ -83,29 +87,25 @@ export async function openPinnedSeeds(paths: Paths, openers: Openers): Promise<O
     throw new Failure(
       'not-pinned',
       `${pinsPlace(paths).file} is missing, so nothing says which seeds this machine expects`,
-      {
-        hint: pinsHint,
-      },
+      { hint: pinsHint },
     );
   const known = { ...openers, device: openers.device ?? pins.device };
   const { counter } = pins;
   const { value, ...store } = await openWith(file, known, counter?.index).catch((error: unknown) => {
     throw damagedFile(paths.seeds, error);
   });
-  verifyPins(store.payload.scopes, pins);
+  try {
+    verifyPins(store.payload.scopes, pins);
+  } catch (error) {
+    wipeScopes(store.payload.scopes);
+    throw error;
+  }
   const opened = { ...store, device: known.device };
-  return counter
-    ? {
-        ...opened,
-        counter: {
-          ...counter,
-          value,
-          increment: async () => {
-            if (value !== undefined) await raise(known, counter.index, store.srk);
-          },
-        },
-      }
-    : opened;
+  if (!counter) return opened;
+  const increment = async (): Promise<void> => {
+    if (value !== undefined) await raiseCounter(known, counter.index, store.srk);
+  };
+  return { ...opened, counter: { ...counter, value, increment } };
 }
 
 /** The failure for a missing seeds.age. A machine that had one needs the same seeds again. */
@@ -117,15 +117,6 @@ export function missingSeeds(paths: Paths): Failure {
   return new Failure('not-found', `this machine's seed is lost: ${paths.seeds} is missing`, {
     hint: restoreHint(paths),
   });
-}
-
-async function raise({ device, patience = 0 }: Openers, index: number, srk: RecordedSrk | undefined): Promise<void> {
-  const tpm = await openTpm(device, patience);
-  try {
-    await incrementCounter(tpm, index, srk);
-  } finally {
-    await tpm.close();
-  }
 }
 
 /**
@@ -144,9 +135,15 @@ async function openWith(
   index: number | undefined,
 ): Promise<OpenedSeeds & { value: number | undefined }> {
   const reading: Reading = { index, found: undefined };
-  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, reading)).catch((error: unknown) => {
-    throw withoutKeys(openers.absent ?? [], error);
-  });
+  const keyFiles = readKeyFiles(openers.keys);
+  const { plaintext, openedBy } = await openAgeFile(file, unwrappers(openers, keyFiles, reading))
+    .catch((error: unknown) => {
+      throw withoutKeys(openers.absent ?? [], error);
+    })
+    .finally(() => {
+      keyFiles.ssh?.fill(0);
+      keyFiles.age?.fill(0);
+    });
   try {
     const { srk, policy, value } = reading.found ?? {};
     return { payload: parsePayload(plaintext), openedBy, srk, policy, value };
@@ -164,19 +161,28 @@ const withoutKeys = (absent: readonly string[], error: unknown): unknown =>
       })
     : error;
 
+/** The bytes of the machine's private keys. The caller wipes them. */
+interface KeyFiles {
+  readonly ssh: Uint8Array | undefined;
+  readonly age: Uint8Array | undefined;
+}
+
+const readKeyFiles = ({ ssh, age }: HostKeys): KeyFiles => ({
+  ssh: ssh === undefined ? undefined : readIfPresent(ssh),
+  age: age === undefined ? undefined : readIfPresent(age),
+});
+
 /** The unwrappers that this machine has, the fastest first. */
-function unwrappers({ keys, device, patience = 0 }: Openers, reading: Reading): Unwrapper[] {
+function unwrappers({ keys, device, patience = 0 }: Openers, { ssh, age }: KeyFiles, reading: Reading): Unwrapper[] {
   const all: Unwrapper[] = [];
   const openDevice = async (): Promise<Tpm> => await openTpm(device, patience);
-  const sshKey = keyFile(keys.ssh);
-  const ageKey = keyFile(keys.age);
-  if (sshKey) all.push(sshUnwrapper(sshKey));
-  if (ageKey) all.push(x25519Unwrapper(ageKey));
+  if (ssh) all.push(sshUnwrapper(ssh));
+  if (age) all.push(x25519Unwrapper(age));
   const { sealed } = keys;
   if (sealed) all.push(sealedUnwrapper(async () => await sealed(device)));
   all.push(
-    tpmUnwrapper('auxcred/tpm2', openDevice, sshKey, reading),
-    tpmUnwrapper('auxcred/tpm2+host', openDevice, sshKey, reading),
+    tpmUnwrapper('auxcred/tpm2', openDevice, ssh, reading),
+    tpmUnwrapper('auxcred/tpm2+host', openDevice, ssh, reading),
   );
   return all;
 }
@@ -196,9 +202,6 @@ function sealedUnwrapper(identity: () => Promise<Uint8Array>): Unwrapper {
     },
   };
 }
-
-const keyFile = (path: string | undefined): Uint8Array | undefined =>
-  path === undefined ? undefined : readIfPresent(path);
 
 function tpmUnwrapper(
   type: TpmStanzaType,
@@ -295,9 +298,12 @@ function hostSecretOf(stanza: Stanza, sshKey: Uint8Array | undefined): Uint8Arra
       'the seed is sealed to the TPM and the ssh host key, and this machine has no ssh host key',
     );
   const pair = parseOpensshKey(sshKey);
-  const secret = sshSharedSecret(pair, stanza);
-  pair.seed.fill(0);
-  if (secret) return secret;
+  try {
+    const secret = sshSharedSecret(pair, stanza);
+    if (secret) return secret;
+  } finally {
+    pair.seed.fill(0);
+  }
   throw new Failure('no-recipient', 'the seed is sealed to the TPM and another ssh host key', { hint: resealHint });
 }
 

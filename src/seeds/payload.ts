@@ -4,6 +4,7 @@
  * here.
  */
 import { createPublicKey } from 'node:crypto';
+import { base64, utf8 } from '../bytes.ts';
 import { scopeNamePattern } from '../derive/realm.ts';
 import { type ScopeKind, seedLength } from '../derive/tree.ts';
 import { type CredsKey, type CredsLock, credsKeys } from '../system/creds-lock.ts';
@@ -14,6 +15,10 @@ import type { Scope } from './scope.ts';
 export const keySources = ['host', 'tpm2', 'tpm2+host', 'systemd-creds'] as const;
 /** One of the keys that can open seeds.age at boot. */
 export type KeySource = (typeof keySources)[number];
+
+/** Whether seeds that are sealed to this key open only with the TPM. */
+export const usesTpm = (withKey: KeySource): withKey is 'tpm2' | 'tpm2+host' =>
+  withKey === 'tpm2' || withKey === 'tpm2+host';
 
 /** The keys that an operator can seal to remotely, from the machine's enrollment. */
 export const remoteKeySources = ['host', 'tpm2', 'tpm2+host'] as const satisfies readonly KeySource[];
@@ -97,12 +102,15 @@ export interface Payload {
   readonly sealing: Sealing;
 }
 
+/** The hint for a seeds.age whose content can't be read. */
+export const damagedHint = 'restore seeds.age from a backup, or seal again from the recovery words';
+
 const version = 1;
 const most32 = 0xffffffff;
 const scopeKinds: readonly ScopeKind[] = ['host', 'group'];
 
 const scopesJson = (scopes: readonly Scope[]): unknown =>
-  scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: Buffer.from(seed).toString('base64') }));
+  scopes.map(({ kind, name, epoch, seed }) => ({ kind, name, epoch, seed: base64(seed) }));
 
 /** Encodes a payload as UTF-8 JSON. The caller wipes it. */
 export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array {
@@ -112,7 +120,7 @@ export function encodePayload({ counter, scopes, sealing }: Payload): Uint8Array
     scopes: scopesJson(scopes),
     ...sealingJson(sealing),
   });
-  return new TextEncoder().encode(text);
+  return utf8(text);
 }
 
 /** The two keys that a sealing has in a JSON object. */
@@ -143,7 +151,7 @@ export const sealingJson = ({
 });
 
 const signedJson = ({ publicKey, pcrs, signature }: Signed): unknown => ({
-  publicKey: Buffer.from(publicKey).toString('base64'),
+  publicKey: base64(publicKey),
   pcrs,
   ...(signature === undefined ? {} : { signature }),
 });
@@ -154,9 +162,10 @@ const signedIn = (json: Json): Signed => ({
   signature: json.at('signature').optional(absolutePathIn),
 });
 
-function base64In(item: Json): Uint8Array {
+/** Bytes in canonical base64. @throws Failure `malformed` */
+export function base64In(item: Json): Uint8Array {
   const bytes = new Uint8Array(Buffer.from(item.text(), 'base64'));
-  if (Buffer.from(bytes).toString('base64') !== item.text()) throw item.unexpected('base64');
+  if (base64(bytes) !== item.text()) throw item.unexpected('base64');
   return bytes;
 }
 
@@ -191,17 +200,12 @@ export function parseSealing(json: Json): Sealing {
  * @throws Failure `malformed` for anything that {@link encodePayload} would not write
  */
 export function parsePayload(bytes: Uint8Array): Payload {
-  const json = Json.parse(
-    bytes,
-    'the content of seeds.age',
-    'restore seeds.age from a backup, or seal again from the recovery words',
-  );
+  const json = Json.parse(bytes, 'the content of seeds.age', damagedHint);
   json.version(version);
-  return {
-    counter: json.at('counter').whole(1, most32),
-    scopes: json.at('scopes').list().map(parseScope),
-    sealing: parseSealing(json),
-  };
+  const counter = json.at('counter').whole(1, most32);
+  // Before the seeds: a failure must not leave them behind.
+  const sealing = parseSealing(json);
+  return { counter, scopes: json.at('scopes').list().map(parseScope), sealing };
 }
 
 /** The member `key`, unless its value is undefined. */
@@ -215,7 +219,7 @@ const pcrsOf = (item: Json): number[] => item.list().map((pcr) => pcr.whole(0, 2
 
 /** Encodes the scopes that an operator gives to a host, as UTF-8 JSON and a newline. The caller wipes it. */
 export const encodeScopes = (scopes: readonly Scope[]): Uint8Array =>
-  new TextEncoder().encode(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);
+  utf8(`${canonicalJson({ version, scopes: scopesJson(scopes) })}\n`);
 
 /**
  * Parses {@link encodeScopes}. The caller wipes the scopes.
@@ -234,7 +238,7 @@ export function parseScopes(bytes: Uint8Array, file: string): Scope[] {
 function parseScope(item: Json): Scope {
   const name = item.at('name').text();
   if (!scopeNamePattern.test(name)) throw item.at('name').unexpected('a scope name');
-  const seed = new Uint8Array(Buffer.from(item.at('seed').text(), 'base64'));
+  const seed = base64In(item.at('seed'));
   if (seed.length !== seedLength) throw item.at('seed').unexpected(`${String(seedLength)} bytes`);
   return { kind: item.at('kind').oneOf(scopeKinds), name, epoch: item.at('epoch').whole(1, most32), seed };
 }
@@ -244,6 +248,13 @@ export function pcrListIn(item: Json): number[] {
   const pcrs = item.list().map((pcr) => pcr.whole(0, 23));
   if (pcrs.length === 0 || pcrs.some((pcr, i) => pcr <= (pcrs[i - 1] ?? -1))) throw item.unexpected('ascending PCRs');
   return pcrs;
+}
+
+/** An NV index of the TPM: `0x1930e9e`. @throws Failure `malformed` */
+export function nvIndexIn(item: Json): number {
+  const index = item.text();
+  if (!/^0x1[0-9a-f]{6}$/.test(index)) throw item.unexpected('an NV index');
+  return Number(index);
 }
 
 /** An absolute path. @throws Failure `malformed` */

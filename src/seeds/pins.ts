@@ -4,13 +4,15 @@
  */
 import { timingSafeEqual } from 'node:crypto';
 import { existsSync } from 'node:fs';
+import { hex, utf8 } from '../bytes.ts';
 import { keyId } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { configurationOf, moduleOptions } from '../system/configuration.ts';
-import { readIfPresent, replaceFile } from '../system/files.ts';
+import { readIfPresent, replaceIfChanged } from '../system/files.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import type { Paths } from '../system/paths.ts';
-import { counterText } from '../tpm2/nv-counter.ts';
+import { indexText } from '../tpm2/wire.ts';
+import { nvIndexIn } from './payload.ts';
 import { type Scope, scopeName } from './scope.ts';
 
 /** The epoch and the key id of an accepted scope. */
@@ -53,7 +55,7 @@ export const pinsHint = [
 ].join('; ');
 
 /** The hint for seeds that do not match the pins. */
-const hint =
+const otherSeedsHint =
   'put back the newest /var/lib/auxcred/seeds.age and /etc/auxcred/scopes.json, or bring the seed again: ' +
   'auxcred reseal --scopes=- with what auxcred scopes prints, or --seed-file=-';
 
@@ -73,7 +75,7 @@ export interface PinsPlace {
 }
 
 /**
- * The pins of a machine whose configuration renders everything but them lie beside the store, because /etc may be
+ * Finds the pins. If a configuration renders everything but them, they lie beside the store, because /etc may be
  * read-only or gone after the next boot; a scopes.json in /etc still comes first.
  * @throws Failure `malformed` for a damaged configuration.json
  */
@@ -93,7 +95,7 @@ export const pinsForConfiguration = ({ scopes, device, counter }: Pins): string 
     version: 1,
     scopes: jsonOf(scopes),
     ...(device === undefined ? {} : { tpm2Device: device }),
-    ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index) } }),
+    ...(counter === undefined ? {} : { tpm2Counter: { index: indexText(counter.index) } }),
   });
 
 /** Encodes pins, pretty-printed, because people read this file and keep it in their configuration. */
@@ -104,16 +106,14 @@ export function encodePins({ scopes, next, device, counter }: Pins): Uint8Array 
       scopes: jsonOf(scopes),
       ...(next === undefined ? {} : { next: jsonOf(next) }),
       ...(device === undefined ? {} : { tpm2Device: device }),
-      ...(counter === undefined ? {} : { tpm2Counter: { index: counterText(counter.index), start: counter.start } }),
+      ...(counter === undefined ? {} : { tpm2Counter: { index: indexText(counter.index), start: counter.start } }),
     }),
   );
-  return new TextEncoder().encode(`${JSON.stringify(sorted, undefined, 2)}\n`);
+  return utf8(`${JSON.stringify(sorted, undefined, 2)}\n`);
 }
 
 const jsonOf = (scopes: ReadonlyMap<string, Pin>): unknown =>
-  Object.fromEntries(
-    [...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: Buffer.from(pin.keyId).toString('hex') }]),
-  );
+  Object.fromEntries([...scopes].map(([name, pin]) => [name, { epoch: pin.epoch, keyId: hex(pin.keyId) }]));
 
 /**
  * Parses {@link encodePins}.
@@ -134,10 +134,9 @@ export function parsePins(bytes: Uint8Array, file: string, writer: PinsPlace['wr
 }
 
 function counterIn(item: Json, writer: PinsPlace['writer']): PinnedCounter {
-  const index = item.at('index').text();
-  if (!/^0x1[0-9a-f]{6}$/.test(index)) throw item.at('index').unexpected('an NV index');
-  if (writer === 'configuration') return { index: Number(index), start: 0 };
-  return { index: Number(index), start: item.at('start').whole(0, Number.MAX_SAFE_INTEGER) };
+  const index = nvIndexIn(item.at('index'));
+  const start = writer === 'configuration' ? 0 : item.at('start').whole(0, Number.MAX_SAFE_INTEGER);
+  return { index, start };
 }
 
 const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
@@ -150,8 +149,8 @@ const scopesIn = (item: Json): ReadonlyMap<string, Pin> =>
   );
 
 /**
- * Reads this machine's pins; undefined if there are none. What a configuration's pins do not name of the TPM comes from
- * the machine's own record.
+ * Reads this machine's pins; undefined if there are none. What a configuration's pins leave out about the TPM comes
+ * from the machine's own record.
  * @throws Failure `malformed`
  */
 export function readPins(paths: Paths): Pins | undefined {
@@ -189,7 +188,7 @@ export interface SeedSource {
 export function verifyPins(
   scopes: readonly Scope[],
   { scopes: pins, next, device }: Pins,
-  { what, hint: wayOut }: SeedSource = { what: 'seeds.age', hint },
+  { what, hint }: SeedSource = { what: 'seeds.age', hint: otherSeedsHint },
 ): void {
   if (next !== undefined && samePins(pinsOf(scopes, device).scopes, next)) return;
   for (const scope of scopes) {
@@ -198,23 +197,23 @@ export function verifyPins(
       throw new Failure(
         'not-pinned',
         `${what} holds a seed for ${scopeName(scope)}, which this machine does not expect`,
-        { hint: wayOut },
+        { hint },
       );
     if (pin.epoch !== scope.epoch || !timingSafeEqual(pin.keyId, keyId(scope.seed)))
       throw new Failure('not-pinned', `the seed of ${scopeName(scope)} is not the one that this machine expects`, {
-        hint: wayOut,
+        hint,
       });
   }
   for (const name of pins.keys()) {
     if (!scopes.some((scope) => scopeName(scope) === name))
       throw new Failure('not-pinned', `${what} holds no seed for ${name}, which this machine expects`, {
-        hint: wayOut,
+        hint,
       });
   }
 }
 
 /** Reads the pins; undefined if they are missing or damaged. */
-export function pinsIn(paths: Paths): Pins | undefined {
+export function usablePins(paths: Paths): Pins | undefined {
   const pins = pinsSeen(paths);
   return pins === 'damaged' ? undefined : pins;
 }
@@ -234,7 +233,7 @@ export function establishedPins(paths: Paths): Pins | 'damaged' | undefined {
 }
 
 function pinsSeen(paths: Paths): Pins | 'damaged' | undefined {
-  // A damaged configuration.json is not about the pins.
+  // Outside of the try: a damaged configuration.json is a failure, not damaged pins.
   pinsPlace(paths);
   try {
     return readPins(paths);
@@ -251,9 +250,7 @@ function pinsSeen(paths: Paths): Pins | 'damaged' | undefined {
 export function writePins(paths: Paths, pins: Pins): void {
   const { file, writer } = pinsPlace(paths);
   const written = writer === 'auxcred' ? file : paths.ownPins;
-  const bytes = encodePins(pins);
-  if (Buffer.compare(readIfPresent(written) ?? new Uint8Array(0), bytes) !== 0)
-    replaceFile(written, bytes, { mode: 0o644 });
+  replaceIfChanged(written, encodePins(pins), { mode: 0o644 });
 }
 
 /**
@@ -262,7 +259,7 @@ export function writePins(paths: Paths, pins: Pins): void {
  */
 export function refuseUnpinned(paths: Paths, pins: Pins): void {
   if (pinsPlace(paths).writer === 'auxcred') return;
-  const pinned = pinsIn(paths);
+  const pinned = usablePins(paths);
   if (pinned && samePins(pinned.scopes, pins.scopes)) return;
   throw new Failure(
     'not-pinned',
@@ -275,6 +272,6 @@ export function refuseUnpinned(paths: Paths, pins: Pins): void {
 
 /** Finishes the work of a killed seal: pins only the seeds that opened. The caller holds the lock. */
 export function settlePins(paths: Paths, scopes: readonly Scope[]): void {
-  const pins = pinsIn(paths);
+  const pins = usablePins(paths);
   if (pins?.next !== undefined) writePins(paths, pinsOf(scopes, pins.device, pins.counter));
 }

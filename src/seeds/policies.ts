@@ -5,6 +5,7 @@ import { type PcrlockPrediction, refuseNarrow } from '../tpm2/pcrlock.ts';
 import type { PcrValues, TpmPolicy } from '../tpm2/policy.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
 import { parseSigningKey } from '../tpm2/signing-key.ts';
+import { indexText } from '../tpm2/wire.ts';
 import type { Sealing } from './payload.ts';
 import { parseStanza } from './tpm-stanza.ts';
 
@@ -62,7 +63,7 @@ export function policyText({ authority, branches }: TpmPolicy): string {
       ? undefined
       : authority.kind === 'signed'
         ? `PCR ${authority.pcrs.join('+')} as signed by ${authority.key.fingerprint.slice(0, 16)}`
-        : `PCR ${authority.pcrs.join('+')} as predicted by systemd-pcrlock (0x${authority.index.toString(16)})`;
+        : `PCR ${authority.pcrs.join('+')} as predicted by systemd-pcrlock (${indexText(authority.index)})`;
   return [authorized, literal].filter((part) => part !== undefined).join(', and ');
 }
 

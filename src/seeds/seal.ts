@@ -9,28 +9,28 @@ import { encodePayload, type Payload } from './payload.ts';
 import { freshTpmSecret, wrapStanza } from './tpm-stanza.ts';
 
 /** A TPM, and the alternative policies under which it opens the seeds. */
-export interface TpmLock {
+export interface TpmSealer {
   readonly policies: readonly TpmPolicy[];
   /** Seals K (32 bytes) under one of them. */
   readonly seal: (secret: Uint8Array, policy: TpmPolicy) => SealedObject | Promise<SealedObject>;
 }
 
 /** The keys of this or another machine that seeds can be sealed to. */
-export interface Locks {
+export interface SealingKeys {
   /** The ssh-ed25519 host key's public half, 32 bytes. */
   readonly sshHostKey: Uint8Array | undefined;
   /** The recipient of the age identity that systemd-creds protects, or that replaces a missing ssh host key. */
   readonly ageHostKey: string | undefined;
   /** The machine's TPM. */
-  readonly tpm: TpmLock | undefined;
+  readonly tpm: TpmSealer | undefined;
 }
 
 /**
- * Encrypts a seeds.age for `payload`, whose sealing names the locks to use and the recovery recipients.
- * @throws Failure `no-recipient` or `no-tpm` for a missing lock, `usage` for an invalid recipient
+ * Encrypts a seeds.age for `payload`, whose sealing names the key to use and the recovery recipients.
+ * @throws Failure `no-recipient` or `no-tpm` for a missing key, `usage` for an invalid recipient
  */
-export async function sealPayload(payload: Payload, locks: Locks): Promise<Uint8Array> {
-  return await encrypted(payload, [machineRecipient(payload, locks), ...payload.sealing.recovery]);
+export async function sealPayload(payload: Payload, keys: SealingKeys): Promise<Uint8Array> {
+  return await encrypted(payload, [machineRecipient(payload, keys), ...payload.sealing.recovery]);
 }
 
 /**
@@ -64,7 +64,7 @@ function addRecipient(encrypter: Encrypter, recipient: string | Recipient): void
   }
 }
 
-function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, tpm }: Locks): string | Recipient {
+function machineRecipient({ sealing }: Payload, { sshHostKey, ageHostKey, tpm }: SealingKeys): string | Recipient {
   if (sealing.withKey === 'host' || sealing.withKey === 'systemd-creds') {
     if (sealing.withKey === 'host' && sshHostKey) return wrappingWith((fileKey) => [sshStanza(sshHostKey, fileKey)]);
     if (ageHostKey !== undefined) return ageHostKey;
@@ -102,7 +102,7 @@ interface Share {
 
 /** One stanza for each policy, each with a secret of its own. */
 async function tpmStanzas(
-  { policies, seal }: TpmLock,
+  { policies, seal }: TpmSealer,
   share: () => Share,
   fileKey: Uint8Array,
 ): Promise<ParsedStanza[]> {

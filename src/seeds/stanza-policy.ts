@@ -12,16 +12,16 @@
  *     {"bank":"sha256","branches":[],"kind":"literal","lock":8,"version":2}
  *         PCR 8 locks until the next boot: each branch requires its reset value too. So with every kind
  */
-import { hex, utf8 } from '../bytes.ts';
+import { base64, hex, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { canonicalJson, Json } from '../system/json.ts';
 import { mostBranches, type PcrlockAuthority, type PcrValues, type TpmPolicy } from '../tpm2/policy.ts';
 import { parseSigningKey } from '../tpm2/signing-key.ts';
-import { absolutePathIn, pcrListIn } from './payload.ts';
+import { indexText } from '../tpm2/wire.ts';
+import { absolutePathIn, damagedHint, nvIndexIn, pcrListIn } from './payload.ts';
 
 /** A policy with a lock has another version, so that an older program says that it can't read it. */
 const versions = { unlocked: 1, locked: 2 } as const;
-const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
 const source = 'the TPM policy of seeds.age';
 const valuesJson = (values: PcrValues | undefined): unknown =>
   Object.fromEntries([...(values ?? [])].map(([pcr, value]) => [String(pcr), hex(value)]));
@@ -44,22 +44,22 @@ export function encodePolicy({ bank, authority, branches, lock }: TpmPolicy): Ui
         ...common,
         kind,
         pcrs,
-        publicKey: Buffer.from(authority.key.spki).toString('base64'),
+        publicKey: base64(authority.key.spki),
         ...(authority.signature === undefined ? {} : { signature: authority.signature }),
       }),
     );
   const { index, name, file } = authority;
-  return utf8(canonicalJson({ ...common, kind, pcrs, nvIndex: `0x${index.toString(16)}`, name: hex(name), file }));
+  return utf8(canonicalJson({ ...common, kind, pcrs, nvIndex: indexText(index), name: hex(name), file }));
 }
 
 /** Parses {@link encodePolicy}. @throws Failure `malformed` */
 export function parsePolicy(bytes: Uint8Array): TpmPolicy {
-  const json = Json.parse(bytes, source, hint);
+  const json = Json.parse(bytes, source, damagedHint);
   json.at('version').optional(() => json.version(versions.unlocked, versions.locked));
   const bank = json.at('bank').oneOf(['sha256'] as const);
   const kind = json.at('kind').optional((item) => item.oneOf(['literal', 'signed', 'pcrlock'] as const));
   if (kind === undefined) {
-    const values = valuesIn(json.at('pcrs'));
+    const values = pcrValuesIn(json.at('pcrs'));
     return { bank, authority: undefined, branches: values.size === 0 ? [] : [values] };
   }
   const isLockable = json.version(versions.unlocked, versions.locked) === versions.locked;
@@ -79,7 +79,7 @@ function lockIn(item: Json, branches: readonly PcrValues[]): number {
 }
 
 function branchesIn(item: Json): PcrValues[] {
-  const branches = item.list().map(valuesIn);
+  const branches = item.list().map(pcrValuesIn);
   const [first] = branches;
   const pcrs = first && [...first.keys()].join('+');
   if (
@@ -90,14 +90,15 @@ function branchesIn(item: Json): PcrValues[] {
   return branches;
 }
 
-const valuesIn = (item: Json): PcrValues =>
+/** The values of PCRs, 32 bytes each in hexadecimal, by index. @throws Failure `malformed` */
+export const pcrValuesIn = (item: Json): PcrValues =>
   new Map(
     item
       .entries()
       .map(([key, entry]): [number, Uint8Array] => {
         const value = entry.text();
-        if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key) || !/^[0-9a-f]{64}$/.test(value))
-          throw entry.unexpected('the value of a PCR');
+        if (!/^(?:[0-9]|1[0-9]|2[0-3])$/.test(key)) throw entry.unexpected('a PCR');
+        if (!/^[0-9a-f]{64}$/.test(value)) throw entry.unexpected('32 bytes in hexadecimal');
         return [Number(key), new Uint8Array(Buffer.from(value, 'hex'))];
       })
       .sort(([a], [b]) => a - b),
@@ -125,11 +126,9 @@ const signedIn = (json: Json): TpmPolicy['authority'] => ({
 export function predictedIn(json: Json): PcrlockAuthority {
   const name = json.at('name').text();
   if (!/^000b[0-9a-f]{64}$/.test(name)) throw json.at('name').unexpected('the Name of an NV index');
-  const index = json.at('nvIndex').text();
-  if (!/^0x1[0-9a-f]{6}$/.test(index)) throw json.at('nvIndex').unexpected('an NV index');
   return {
     kind: 'pcrlock',
-    index: Number(index),
+    index: nvIndexIn(json.at('nvIndex')),
     name: new Uint8Array(Buffer.from(name, 'hex')),
     pcrs: pcrListIn(json.at('pcrs')),
     file: absolutePathIn(json.at('file')),

@@ -20,6 +20,7 @@ import type { Stanza } from '../age/header.ts';
 import { concat, framed, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import type { SealedObject } from '../tpm2/sealed-object.ts';
+import { damagedHint } from './payload.ts';
 import { encodePolicy, parsePolicy } from './stanza-policy.ts';
 
 /** The types of the stanzas. */
@@ -27,7 +28,6 @@ export type TpmStanzaType = 'auxcred/tpm2' | 'auxcred/tpm2+host';
 
 const wrappedLength = 16 + 16;
 const zeroNonce = new Uint8Array(12);
-const hint = 'restore seeds.age from a backup, or seal again from the recovery words';
 
 /** A parsed stanza. */
 export interface ParsedTpmStanza {
@@ -107,7 +107,7 @@ export function unwrapStanza(
 /** Draws a new K, 32 bytes. The caller wipes it. */
 export const freshTpmSecret = (): Uint8Array => new Uint8Array(randomBytes(32));
 
-const malformed = (): Failure => new Failure('malformed', 'the TPM stanza is damaged', { hint });
+const malformed = (): Failure => new Failure('malformed', 'the TPM stanza is damaged', { hint: damagedHint });
 
 function unframed(bytes: Uint8Array): Uint8Array[] {
   const fields: Uint8Array[] = [];

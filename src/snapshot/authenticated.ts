@@ -1,6 +1,6 @@
 /** Authenticates the files of a machine's store with a key from the seed of the host's own scope. */
 import { createHmac, timingSafeEqual } from 'node:crypto';
-import { concat, utf8 } from '../bytes.ts';
+import { concat, hex, utf8 } from '../bytes.ts';
 import { stateKey } from '../derive/tree.ts';
 import { Failure } from '../failure.ts';
 import { type Scope, scopeName } from '../seeds/scope.ts';
@@ -12,7 +12,7 @@ const version = 4;
 const lineLength = 65;
 
 /** The hint for a file that can't be trusted. */
-export const hint = 'run auxcred provision';
+const hint = 'run auxcred provision';
 
 function mac(host: Scope, body: Uint8Array): Uint8Array {
   const key = stateKey(host.seed);
@@ -27,8 +27,7 @@ export function authenticated(content: Readonly<Record<string, unknown>>, host: 
   return concat(firstLine(host, body), body);
 }
 
-const firstLine = (host: Scope, body: Uint8Array): Uint8Array =>
-  utf8(`${Buffer.from(mac(host, body)).toString('hex')}\n`);
+const firstLine = (host: Scope, body: Uint8Array): Uint8Array => utf8(`${hex(mac(host, body))}\n`);
 
 /** Whether the bytes have a MAC made with this scope's seed. */
 export function isAuthentic(bytes: Uint8Array, host: Scope): boolean {

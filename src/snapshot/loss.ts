@@ -1,4 +1,5 @@
 /** Tells what a machine would lose if it got other seeds. */
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { readHeader } from '../fixed/file.ts';
 import { FixedFolder } from '../fixed/folder.ts';
@@ -58,7 +59,7 @@ export function lossText({ scopes, pinsAreDamaged, snapshot, fixed }: Loss): str
 }
 
 const isSame = (one: Pin | undefined, other: Pin | undefined): boolean =>
-  one !== undefined && one.epoch === other?.epoch && Buffer.compare(one.keyId, other.keyId) === 0;
+  one !== undefined && one.epoch === other?.epoch && sameBytes(one.keyId, other.keyId);
 
 /** Whether the snapshot does not belong to this host's seed, and not because it was damaged before. */
 function isForeign(
@@ -81,7 +82,7 @@ function foreignFiles(paths: Paths, sealed: ReadonlyMap<string, Pin>, stays: (na
   const folder = new FixedFolder(paths.fixed);
   const isFor = (name: FixedName, pin: Pin): boolean => {
     try {
-      return Buffer.compare(readHeader(name, folder.bytes(name)).keyId, pin.keyId) === 0;
+      return sameBytes(readHeader(name, folder.bytes(name)).keyId, pin.keyId);
     } catch (error) {
       if (error instanceof Failure) return false;
       throw error;

@@ -8,7 +8,7 @@ import type { Json } from '../system/json.ts';
 
 const most32 = 0xffffffff;
 
-/** @throws Failure `malformed` */
+/** Parses a recipe of the snapshot. @throws Failure `malformed` */
 export function parseRecipe(item: Json): Recipe {
   const form = item.at('form').oneOf(['derived', 'fixed', 'public', 'crypt', 'template']);
   switch (form) {

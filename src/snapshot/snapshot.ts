@@ -12,10 +12,12 @@ import { createHash } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type Fixed, ingredients, type Recipe } from '../derive/recipe.ts';
+import type { Sources } from '../derive/value.ts';
+import { fixedValues } from '../fixed/value.ts';
 import { type Delivery, deliveries, needs, type Placement } from '../manifest/declaration.ts';
 import type { Declared } from '../manifest/declared.ts';
 import { parseSealing, type Sealing, sealingJson } from '../seeds/payload.ts';
-import type { Scope } from '../seeds/scope.ts';
+import { type Scope, seedsOf } from '../seeds/scope.ts';
 import {
   type Access,
   ensureFolder,
@@ -23,7 +25,7 @@ import {
   namesIn,
   readIfPresent,
   removeLeftovers,
-  replaceFile,
+  replaceIfChanged,
   replaceLink,
   syncFolder,
   writeNew,
@@ -45,7 +47,7 @@ export interface Release {
   readonly recipe: Recipe;
   /** Defined for `delivery = "file"` only. */
   readonly placement?: Placement;
-  /** Defined where a configuration renders the manifest. */
+  /** Defined if a configuration renders the manifest. */
   readonly declared?: Declared;
 }
 
@@ -98,9 +100,8 @@ export interface Settled {
 export const releaseKey = ({ unit, credential }: Pick<Release, 'unit' | 'credential'>): string =>
   `${unit}/${credential}`;
 
-const releasesFile = 'releases.json';
-const recordFile = 'record.json';
-const settledFile = 'settled.json';
+/** The JSON files of a snapshot. */
+export const snapshotFiles = { releases: 'releases.json', record: 'record.json', settled: 'settled.json' } as const;
 const fixedFolder = 'fixed';
 
 /** The part of the snapshot that the broker reads. */
@@ -197,7 +198,8 @@ function parseEntry(item: Json): HistoryEntry {
 }
 
 /** Reads the bytes of the active broker's file; undefined before the first provision. */
-export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPresent(join(paths.snapshot, releasesFile));
+export const readReleases = (paths: Paths): Uint8Array | undefined =>
+  readIfPresent(join(paths.snapshot, snapshotFiles.releases));
 
 /**
  * Reads the active snapshot; undefined before the first provision.
@@ -205,7 +207,7 @@ export const readReleases = (paths: Paths): Uint8Array | undefined => readIfPres
  */
 export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
   const releases = readReleases(paths);
-  const record = readIfPresent(join(paths.snapshot, recordFile));
+  const record = readIfPresent(join(paths.snapshot, snapshotFiles.record));
   if (!releases || !record) return undefined;
   return { ...parseReleases(releases, host), ...parseRecord(record, host) };
 }
@@ -215,10 +217,9 @@ export function readSnapshot(paths: Paths, host: Scope): Snapshot | undefined {
  * damaged.
  */
 export function readSettled(paths: Paths, host: Scope): Settled | undefined {
-  const [settled, ...others] = [settledFile, releasesFile, recordFile].map((name) =>
-    readIfPresent(join(paths.snapshot, name)),
-  );
-  if (!settled || ![settled, ...others].every((bytes) => bytes && isAuthentic(bytes, host))) return undefined;
+  const files = Object.values(snapshotFiles).map((name) => readIfPresent(join(paths.snapshot, name)));
+  const settled = readIfPresent(join(paths.snapshot, snapshotFiles.settled));
+  if (!settled || !files.every((bytes) => bytes && isAuthentic(bytes, host))) return undefined;
   const json = verified(settled, host);
   json.at('kind').oneOf(['settled']);
   const time = (key: string): number => json.at(key).whole(0, Number.MAX_SAFE_INTEGER);
@@ -241,6 +242,12 @@ const encodeSettled = (settled: Settled, host: Scope): Uint8Array =>
 export function readFixedFile(paths: Paths, { file }: Pick<Fixed, 'file'>): Uint8Array | undefined {
   const bytes = readIfPresent(join(paths.snapshot, fixedFolder, file));
   return bytes && createHash('sha256').update(bytes).digest('hex') === file ? bytes : undefined;
+}
+
+/** The sources of the active releases' values. `scopes` are the seeds that the snapshot was made with. */
+export function activeSources(paths: Paths, scopes: readonly Scope[]): Sources {
+  const seedOf = seedsOf(scopes);
+  return { seedOf, fixedValue: fixedValues(seedOf, (recipe) => readFixedFile(paths, recipe)) };
 }
 
 /** The fixed secrets of a snapshot, by the SHA-256 of their files. */
@@ -309,9 +316,9 @@ function writeGeneration(paths: Paths, folder: string, { snapshot, settled, host
   const access: Access = { mode: 0o750, group };
   const fixed = fixedIn(snapshot);
   for (const path of [paths.store, paths.generations, folder]) ensureFolder(path, access);
-  writeNew(join(folder, releasesFile), encodeReleases(snapshot, host), { mode: 0o640, group });
-  writeNew(join(folder, recordFile), encodeRecord(snapshot, host), { mode: 0o600 });
-  if (settled) writeNew(join(folder, settledFile), encodeSettled(settled, host), { mode: 0o600 });
+  writeNew(join(folder, snapshotFiles.releases), encodeReleases(snapshot, host), { mode: 0o640, group });
+  writeNew(join(folder, snapshotFiles.record), encodeRecord(snapshot, host), { mode: 0o600 });
+  if (settled) writeNew(join(folder, snapshotFiles.settled), encodeSettled(settled, host), { mode: 0o600 });
   if (fixed.size > 0) {
     ensureFolder(join(folder, fixedFolder), access);
     for (const [digest, recipe] of fixed)
@@ -327,9 +334,7 @@ function writeGeneration(paths: Paths, folder: string, { snapshot, settled, host
  * seeds.
  */
 function replaceSettled(paths: Paths, settled: Settled, host: Scope): void {
-  const file = join(paths.snapshot, settledFile);
-  const bytes = encodeSettled(settled, host);
-  if (Buffer.compare(readIfPresent(file) ?? new Uint8Array(0), bytes) !== 0) replaceFile(file, bytes, { mode: 0o600 });
+  replaceIfChanged(join(paths.snapshot, snapshotFiles.settled), encodeSettled(settled, host), { mode: 0o600 });
 }
 
 function sameSnapshot(a: Snapshot, b: Snapshot): boolean {

@@ -13,6 +13,7 @@ const fromTerminal: readonly string[] = ['SIGINT', 'SIGQUIT'];
 /** The exit statuses of shells, env(1) and nohup(1) for a command that can't be run. */
 export const cannotRun = { missing: 127, refused: 126 } as const;
 
+/** What a command is started with. */
 export interface ChildOptions {
   readonly env: NodeJS.ProcessEnv;
   /** Descriptors that the command gets as 3, 4 and so on. */
@@ -53,7 +54,7 @@ export async function runChild(command: readonly string[], { env, files = [], ou
   }
 }
 
-/** @throws Failure `not-found`, `system` */
+/** Waits for the end of a command. @throws Failure `not-found`, `system` */
 async function ended(child: ChildProcess, program: string): Promise<Ending> {
   return await new Promise<Ending>((resolve, reject) => {
     child.once('error', (error: NodeJS.ErrnoException) => {

@@ -3,13 +3,16 @@
  * `seal` write elsewhere: the manifest, the units' drop-ins, the broker's drop-in, enabled units, and, if it says so,
  * the pins. auxcred never writes these there.
  */
+
 import { readFileSync } from 'node:fs';
+import { systemCode } from '../failure.ts';
 import { Json } from './json.ts';
 import type { Paths } from './paths.ts';
 
 /** The kinds of systems whose configuration can render auxcred's files. */
 export const renderingSystems = ['nixos'] as const;
 
+/** The content of configuration.json. */
 export interface Configuration {
   readonly system: (typeof renderingSystems)[number];
   /** The command that activates a changed configuration, such as `nixos-rebuild switch`. */
@@ -55,8 +58,8 @@ export function configurationOf({ configuration }: Pick<Paths, 'configuration'>)
   try {
     bytes = readFileSync(configuration);
   } catch (error) {
-    if (error instanceof Error && 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR'))
-      return undefined;
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
     throw error;
   }
   return parseConfiguration(bytes, configuration);

@@ -1,7 +1,7 @@
 /** Explains write errors of a full or read-only disk: names the disk and the fix. */
 import { readFileSync, realpathSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { waysOut } from './ways-out.ts';
 
 const troubles: Readonly<
@@ -28,10 +28,7 @@ export function writing<T>(path: string, work: () => T): T {
 }
 
 function diskFailure(error: unknown, path: string): Failure | undefined {
-  const trouble =
-    error instanceof Error && 'code' in error && typeof error.code === 'string' && Object.hasOwn(troubles, error.code)
-      ? troubles[error.code]
-      : undefined;
+  const trouble = troubles[systemCode(error) ?? ''];
   if (trouble === undefined) return undefined;
   const { mount, source } = diskOf(path);
   const { what, hint } = trouble(mount, path);

@@ -20,7 +20,8 @@ import {
   writeSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { Failure } from '../failure.ts';
+import { sameBytes } from '../bytes.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { writing } from './disk.ts';
 
 /** The owner and mode of a new file or folder. */
@@ -33,10 +34,6 @@ export interface Access {
   readonly group?: number | undefined;
 }
 
-function hasCode(error: unknown, code: string): boolean {
-  return error instanceof Error && 'code' in error && error.code === code;
-}
-
 const remedy = { hint: 'remove it, or restore the file from a backup' };
 
 const notAFile = (path: string): Failure => new Failure('malformed', `${path} is not a regular file`, remedy);
@@ -46,8 +43,9 @@ function ifPresent<T>(path: string, read: () => T): T | undefined {
   try {
     return read();
   } catch (error) {
-    if (hasCode(error, 'ENOENT') || hasCode(error, 'ENOTDIR')) return undefined;
-    if (hasCode(error, 'ELOOP'))
+    const code = systemCode(error);
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
+    if (code === 'ELOOP')
       throw new Failure('malformed', `${path} is a loop of symbolic links`, { ...remedy, cause: error });
     throw error;
   }
@@ -105,6 +103,15 @@ export function readFileWithin(path: string, most: number): Uint8Array | undefin
 export function textIfPresent(path: string): string | undefined {
   const bytes = readIfPresent(path);
   return bytes && new TextDecoder().decode(bytes);
+}
+
+/** Reads a file as UTF-8; undefined if there is none, it is no file, or this user may not read it. */
+export function textIfReadable(path: string): string | undefined {
+  try {
+    return textIfPresent(path);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The names in a folder; none if there is no such folder. */
@@ -173,6 +180,11 @@ export function replaceFile(path: string, bytes: Uint8Array, access: Access): vo
   syncFolder(dirname(path));
 }
 
+/** {@link replaceFile}, unless `path` has these bytes already. */
+export function replaceIfChanged(path: string, bytes: Uint8Array, access: Access): void {
+  if (!sameBytes(readIfPresent(path), bytes)) replaceFile(path, bytes, access);
+}
+
 /** Replaces the symlink `path` in the same way. The caller syncs the folder. */
 export function replaceLink(path: string, target: string): void {
   replace(path, (temporary) => {
@@ -204,7 +216,7 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0);
     return true;
   } catch (error) {
-    return !hasCode(error, 'ESRCH');
+    return systemCode(error) !== 'ESRCH';
   }
 }
 

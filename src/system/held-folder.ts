@@ -24,7 +24,7 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { join, relative } from 'node:path';
-import { Failure } from '../failure.ts';
+import { Failure, systemCode } from '../failure.ts';
 import { writing } from './disk.ts';
 import { withRightsOf } from './user-rights.ts';
 
@@ -156,7 +156,7 @@ function entryAt(path: string): Stats | undefined {
   try {
     return lstatSync(path, { throwIfNoEntry: false });
   } catch (error) {
-    if (codeOf(error) === 'EACCES') return undefined;
+    if (systemCode(error) === 'EACCES') return undefined;
     throw error;
   }
 }
@@ -177,15 +177,13 @@ export function refuseForeign(root: string, paths: readonly string[]): void {
 
 const refusal = ({ message, hint }: Objection): Failure => new Failure('refused', message, { hint });
 
-const codeOf = (error: unknown): unknown => (error instanceof Error && 'code' in error ? error.code : undefined);
-
 /** Does `work`. @returns false if it failed with the error `code` */
 function unless(code: string, work: () => void): boolean {
   try {
     work();
     return true;
   } catch (error) {
-    if (codeOf(error) === code) return false;
+    if (systemCode(error) === code) return false;
     throw error;
   }
 }
@@ -249,9 +247,8 @@ export class HeldFolder {
     try {
       return withRightsOf(this.#rights, () => writing(path, work));
     } catch (error) {
-      const code = codeOf(error);
-      if (!(error instanceof Error) || error instanceof Failure || typeof code !== 'string' || expected.includes(code))
-        throw error;
+      const code = systemCode(error);
+      if (!(error instanceof Error) || code === undefined || expected.includes(code)) throw error;
       throw new Failure(
         'system',
         `${path} can't be reached or changed as user ${String(this.#rights.uid)}: ${error.message.split(',', 1)[0] ?? code}`,
@@ -279,8 +276,8 @@ export class HeldFolder {
     try {
       return this.#as(name, () => openSync(this.#at(name), folderFlags), ['ENOENT', 'ENOTDIR', 'ELOOP']);
     } catch (error) {
-      if (codeOf(error) === 'ENOENT') return undefined;
-      if (codeOf(error) !== 'ENOTDIR' && codeOf(error) !== 'ELOOP') throw error;
+      if (systemCode(error) === 'ENOENT') return undefined;
+      if (systemCode(error) !== 'ENOTDIR' && systemCode(error) !== 'ELOOP') throw error;
       const target = this.link(name)?.target;
       throw refusal(target === undefined ? noFolder(path) : linkObjection(path, target));
     }
@@ -294,11 +291,16 @@ export class HeldFolder {
       }),
     );
     const descriptor = this.#open(name, path);
-    // By descriptor: if the user exchanged it meanwhile, this only changes another folder of that user.
-    if (descriptor !== undefined && isMade)
+    if (descriptor === undefined || !isMade) return descriptor;
+    try {
+      // By descriptor: if the user exchanged it meanwhile, this only changes another folder of that user.
       this.#as(name, () => {
         chmodSync(`/proc/self/fd/${String(descriptor)}`, 0o755);
       });
+    } catch (error) {
+      closeSync(descriptor);
+      throw error;
+    }
     return descriptor;
   }
 
@@ -308,8 +310,8 @@ export class HeldFolder {
       try {
         return { target: readlinkSync(this.#at(name)) };
       } catch (error) {
-        if (codeOf(error) === 'ENOENT') return undefined;
-        if (codeOf(error) === 'EINVAL') return { target: undefined };
+        if (systemCode(error) === 'ENOENT') return undefined;
+        if (systemCode(error) === 'EINVAL') return { target: undefined };
         throw error;
       }
     });

@@ -9,14 +9,6 @@ import { Failure } from '../failure.ts';
 
 /** CRED_AES256_GCM_BY_HOST in systemd's src/shared/creds-util.h. */
 const encryptedByHost = Buffer.from('5a1c6a86df9d4096b1d5a65e0862f19a', 'hex');
-/**
- * Whether the file of a credential (base64) is encrypted under the host secret alone, whatever else was asked for: with
- * `--with-key=auto`, systemd-creds does without a TPM that it does not find, and then binds no PCR.
- */
-export const isUnderHostSecret = (credential: Uint8Array): boolean =>
-  Buffer.from(Buffer.from(credential).toString('latin1'), 'base64')
-    .subarray(0, encryptedByHost.length)
-    .equals(encryptedByHost);
 const keyLength = 32;
 /** EVP_CIPHER_block_size() of AES-GCM, which is a stream cipher. */
 const blockLength = 1;
@@ -48,6 +40,15 @@ export function hostSecretChange(path = hostSecretFile): () => boolean {
   const before = identity();
   return () => identity() !== before;
 }
+
+/**
+ * Whether the file of a credential (base64) is encrypted under the host secret alone, whatever else was asked for: with
+ * `--with-key=auto`, systemd-creds does without a TPM that it does not find, and then binds no PCR.
+ */
+export const isUnderHostSecret = (credential: Uint8Array): boolean =>
+  Buffer.from(Buffer.from(credential).toString('latin1'), 'base64')
+    .subarray(0, encryptedByHost.length)
+    .equals(encryptedByHost);
 
 const aligned = (length: number): number => Math.ceil(length / 8) * 8;
 
@@ -112,6 +113,7 @@ export class HostSecret {
     return Buffer.from(whole.toString('base64'), 'latin1');
   }
 
+  /** Overwrites the key. Nothing can be encrypted afterwards. */
   wipe(): void {
     this.#key.fill(0);
   }

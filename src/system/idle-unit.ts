@@ -1,7 +1,7 @@
 /** Units that run nothing, and so read no secret: a shell around others, or a service without a program. */
 import { readlinkSync } from 'node:fs';
 import { basename } from 'node:path';
-import { namesIn, readIfPresent } from './files.ts';
+import { namesIn, textIfReadable } from './files.ts';
 import { dropInName } from './paths.ts';
 import { assignmentsOf, type UnitFiles } from './unit-files.ts';
 
@@ -11,8 +11,8 @@ const commandKeys = ['ExecCondition', 'ExecStartPre', 'ExecStart', 'ExecStartPos
 const doesNothing = /^[-@:+!|]*(?:(?:\/usr)?\/bin\/)?true(?:\s|$)/;
 
 /**
- * Whether a service runs nothing but true(1), by its unit files. auxcred's own drop-in does not
- * count. One that is not on the machine, that is masked, or whose files this user may not read, is not idle.
+ * Whether a service runs nothing but true(1), by its unit files without auxcred's own drop-in. A service that is not on
+ * the machine, that is masked, or whose files this user may not read, is not idle.
  */
 export function isIdle(files: UnitFiles, unit: string): boolean {
   const commands = new Map<string, string[]>();
@@ -20,7 +20,7 @@ export function isIdle(files: UnitFiles, unit: string): boolean {
   // systemd gives a masked unit no other files.
   if (fragment === undefined || isLinkToNothing(fragment)) return false;
   for (const path of [fragment, ...dropIns.filter((path) => !path.endsWith(`/${dropInName}`))]) {
-    const text = textOf(path);
+    const text = textIfReadable(path);
     if (text === undefined) return false;
     for (const { section, key, value } of assignmentsOf(text)) {
       if (section !== 'Service' || !commandKeys.includes(key)) continue;
@@ -43,7 +43,7 @@ export function partsOf(files: UnitFiles, unit: string): string[] {
   const parts = files
     .services()
     .filter((path) =>
-      assignmentsOf(textOf(path) ?? '').some(
+      assignmentsOf(textIfReadable(path) ?? '').some(
         ({ section, key, value }) => section === 'Unit' && key === 'PartOf' && value.split(/\s+/).includes(unit),
       ),
     );
@@ -55,14 +55,5 @@ function isLinkToNothing(path: string): boolean {
     return readlinkSync(path) === '/dev/null';
   } catch {
     return false;
-  }
-}
-
-function textOf(path: string): string | undefined {
-  try {
-    const bytes = readIfPresent(path);
-    return bytes === undefined ? undefined : new TextDecoder().decode(bytes);
-  } catch {
-    return undefined;
   }
 }

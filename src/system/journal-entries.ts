@@ -96,8 +96,8 @@ export interface EntryCounts {
  * @returns undefined if there is no journal
  */
 export function countEntries(field: string, matches: readonly string[], after?: string): EntryCounts | undefined {
-  // Before systemd 254 --after-cursor= also skips an entry if the one of the cursor is gone, so it is told by its
-  // cursor.
+  // Before systemd 254, --after-cursor= skips one entry too many if the cursor's own is gone. So this starts at the
+  // cursor, and leaves out the entry that has it.
   const from = after === undefined ? ['--output=cat', '--show-cursor'] : ['--output=export', `--cursor=${after}`];
   const { status, stdout } = spawnSync(
     'journalctl',

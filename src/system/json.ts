@@ -40,6 +40,7 @@ export class Json {
     return new Json(value, file, '', hint);
   }
 
+  /** The value at a key of an object, absent or not: see {@link optional}. */
   at(key: string): Json {
     const record = this.#record();
     return new Json(
@@ -50,10 +51,12 @@ export class Json {
     );
   }
 
+  /** The keys and values of an object. */
   entries(): [string, Json][] {
     return Object.keys(this.#record()).map((key) => [key, this.at(key)]);
   }
 
+  /** The items of a list. */
   list(): Json[] {
     if (!Array.isArray(this.#value)) throw this.unexpected('a list');
     return this.#value.map(
@@ -69,10 +72,12 @@ export class Json {
     return this.#value.toWellFormed();
   }
 
+  /** Whether {@link text} would return a string. */
   isText(): boolean {
     return typeof this.#value === 'string';
   }
 
+  /** A boolean. */
   flag(): boolean {
     if (typeof this.#value !== 'boolean') throw this.unexpected('true or false');
     return this.#value;
@@ -85,6 +90,7 @@ export class Json {
     return choice;
   }
 
+  /** A whole number from `least` to `most`. */
   whole(least: number, most: number): number {
     if (typeof this.#value !== 'number' || !Number.isInteger(this.#value) || this.#value < least || this.#value > most)
       throw this.unexpected(`a whole number from ${String(least)} to ${String(most)}`);
@@ -103,6 +109,7 @@ export class Json {
     return this.#value === undefined ? undefined : read(this);
   }
 
+  /** The failure for a value of another kind: `FILE: PLACE is not WANTED`. */
   unexpected(wanted: string): Failure {
     return new Failure('malformed', `${this.#file}: ${this.place || 'the top level'} is not ${wanted}`, {
       hint: this.#hint,

@@ -20,7 +20,7 @@ export function mergeConflictIn(text: string): MergeConflict | undefined {
   };
 }
 
-/** @throws Failure `malformed` if there is a conflict in the text */
+/** Refuses a text with a conflict. @throws Failure `malformed` */
 export function refuseMergeConflict(text: string, file: string): void {
   const conflict = mergeConflictIn(text);
   if (!conflict) return;

@@ -1,4 +1,5 @@
 import { writeSync } from 'node:fs';
+import { systemCode } from '../failure.ts';
 
 /**
  * Repeats a read or write of a file descriptor until it is possible. A descriptor may be non-blocking because another
@@ -10,7 +11,7 @@ export function patiently<T>(call: () => T): T {
     try {
       return call();
     } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EAGAIN')) throw error;
+      if (systemCode(error) !== 'EAGAIN') throw error;
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     }
   }

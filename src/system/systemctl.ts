@@ -7,21 +7,24 @@ export const systemIsRunning = (root: string): boolean => root === '/' && exists
 
 /** Whether the system at `root` runs and has reached sysinit.target: units of the ordinary boot may start. */
 export function isInitialized(root: string): boolean {
-  if (!systemIsRunning(root)) return false;
-  const { stdout } = programs().spawnSync('systemctl', ['is-active', 'sysinit.target'], { encoding: 'utf8' });
-  return (stdout ?? '').trim() === 'active';
+  return systemIsRunning(root) && activeState('sysinit.target') === 'active';
+}
+
+/** The state of a unit as `systemctl is-active` prints it; empty if systemctl can't run. */
+function activeState(unit: string): string {
+  const { stdout } = programs().spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
+  return (stdout ?? '').trim();
 }
 
 /**
- * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves one
- * alone that has RefuseManualStop=, as a broker that holds locked seeds.
+ * Stops a unit only if it runs: otherwise a stop would cancel a start that may be waiting for this process. Leaves a
+ * unit with RefuseManualStop= alone, such as a broker that holds locked seeds.
  * @param starting - whether to stop a unit that is activating too; one whose start is only queued never is
  * @throws Failure `system`
  */
 export function stopRunning(unit: string, starting: 'and starting' | undefined = undefined): void {
-  const { stdout } = programs().spawnSync('systemctl', ['is-active', unit], { encoding: 'utf8' });
   const states = ['active', 'reloading', ...(starting === undefined ? [] : ['activating'])];
-  if (!states.includes((stdout ?? '').trim()) || property(unit, 'RefuseManualStop') === 'yes') return;
+  if (!states.includes(activeState(unit)) || property(unit, 'RefuseManualStop') === 'yes') return;
   systemctl('stop', unit);
 }
 
@@ -35,7 +38,7 @@ export function systemdVersion(): number {
 }
 
 /** Runs systemctl. @returns its output @throws Failure `system` with its message */
-export function systemctlOutput(...args: readonly string[]): string {
+function systemctlOutput(...args: readonly string[]): string {
   const { status, stdout, stderr, error } = programs().spawnSync('systemctl', args, {
     encoding: 'utf8',
     maxBuffer: 64 << 20,
@@ -83,6 +86,24 @@ export function queueJobs(verb: 'try-restart' | 'reload', units: readonly string
 export const managerProperty = (name: string): string =>
   systemctlOutput('show', '--value', `--property=${name}`).trim();
 
+/** The names in a list of systemctl. @throws Failure `system` */
+export const listedUnits = (list: 'list-units' | 'list-unit-files', ...more: readonly string[]): string[] =>
+  systemctlOutput(list, '--no-legend', '--no-pager', '--full', ...more)
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/)[0] ?? '')
+    .filter((name) => name !== '');
+
+/** The files that systemd has read for each of these units; units that are not loaded are left out. @throws Failure */
+export const loadedFiles = (units: readonly string[]): Map<string, readonly string[]> =>
+  new Map(
+    unitProperties(units, ['LoadState', 'FragmentPath', 'DropInPaths'])
+      .filter(({ values }) => values.get('LoadState') === 'loaded')
+      .map(({ unit, values }) => [
+        unit,
+        ['FragmentPath', 'DropInPaths'].flatMap((name) => listItemsIn(values.get(name) ?? '')),
+      ]),
+  );
+
 /** Properties of units as `systemctl show` prints them, in the order of the units. @throws Failure `system` */
 export function unitProperties(
   units: readonly string[],
@@ -110,7 +131,7 @@ function propertiesIn(block: string): Map<string, string> {
  * Splits a list as `systemctl show` prints it: separated by spaces, words with special characters quoted and escaped
  * (systemd src/basic/escape.c).
  */
-export const wordsOf = (text: string): string[] =>
+export const listItemsIn = (text: string): string[] =>
   [...text.matchAll(/"((?:[^"\\]|\\.)*)"|(\S+)/g)].map(([, quoted, bare]) =>
     (quoted ?? bare ?? '').replaceAll(
       /\\x([0-9a-f]{2})|\\(.)/g,

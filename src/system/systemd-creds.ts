@@ -52,7 +52,7 @@ export async function decryptCredential(
   );
 }
 
-/** @param descriptor - becomes the program's descriptor 3 */
+/** Runs systemd-creds with `input`, and returns its output. @param descriptor - becomes the program's descriptor 3 */
 async function systemdCreds(
   root: string,
   args: readonly string[],

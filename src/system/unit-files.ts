@@ -2,7 +2,7 @@
 
 import { lstatSync, readlinkSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { namesIn, readIfPresent } from './files.ts';
+import { namesIn, textIfReadable } from './files.ts';
 import { templateOf } from './unit-name.ts';
 
 /** The unit load path, the strongest first. The folders in /run are empty except in the running system. */
@@ -129,21 +129,12 @@ export class UnitFiles {
 function installedAliases(services: readonly string[]): Map<string, string> {
   const aliases = new Map<string, string>();
   for (const path of services)
-    for (const { section, key, value } of assignmentsOf(textOf(path))) {
+    for (const { section, key, value } of assignmentsOf(textIfReadable(path) ?? '')) {
       if (section !== 'Install' || key !== 'Alias') continue;
       for (const alias of value.split(/\s+/))
         if (alias !== basename(path) && !aliases.has(alias)) aliases.set(alias, basename(path));
     }
   return aliases;
-}
-
-function textOf(path: string): string {
-  try {
-    return new TextDecoder().decode(readIfPresent(path));
-  } catch {
-    // A folder, or a file that this user may not read.
-    return '';
-  }
 }
 
 /** One `Key=value` of a unit file. */
@@ -152,6 +143,12 @@ export interface Assignment {
   readonly key: string;
   readonly value: string;
 }
+
+/** An assignment as a line: `KEY=value`. */
+export const lineOf = ({ key, value }: Assignment): string => `${key}=${value}`;
+
+/** The credential's id in an assignment such as `LoadCredential=id:path`. */
+export const credentialIdOf = ({ value }: Assignment): string => value.split(':', 1)[0] ?? '';
 
 /** Parses the assignments of a unit file, in order. Joins lines that end in a backslash. */
 export function assignmentsOf(text: string): Assignment[] {

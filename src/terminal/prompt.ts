@@ -18,13 +18,14 @@ export function askSecret(question: string, hint: string): Uint8Array {
   const answer = Buffer.alloc(4096);
   try {
     terminal.setRawMode(true);
-    ask(fd, `${question}: `);
+    show(fd, `${question}: `);
     return readLine(fd, answer);
   } finally {
-    terminal.setRawMode(false);
-    ask(fd, '\n');
-    terminal.destroy();
+    // First: a terminal that is gone takes no more calls.
     answer.fill(0);
+    terminal.setRawMode(false);
+    show(fd, '\n');
+    terminal.destroy();
     closeQuietly(fd);
   }
 }
@@ -38,7 +39,7 @@ export function askYes(question: string, hint: string): boolean {
     throw new Failure('usage', `there is no terminal to ask: ${question}`, { hint, cause: error });
   }
   try {
-    ask(fd, `${question} [y/N] `);
+    show(fd, `${question} [y/N] `);
     const answer = Buffer.alloc(256);
     const length = patiently(() => readSync(fd, answer));
     return /^y(?:es)?\s*$/i.test(answer.toString('utf8', 0, length));
@@ -47,7 +48,7 @@ export function askYes(question: string, hint: string): boolean {
   }
 }
 
-const ask = (fd: number, text: string): number => patiently(() => writeSync(fd, text));
+const show = (fd: number, text: string): number => patiently(() => writeSync(fd, text));
 
 /** Reads an answer that is too long to its end too: what is left at the terminal, the shell would show and run. */
 function readLine(fd: number, answer: Buffer): Uint8Array {

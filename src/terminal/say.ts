@@ -3,7 +3,7 @@
  * `auxcred: `, lower case, without a full stop.
  */
 import { fstatSync, fsyncSync, statSync } from 'node:fs';
-import { exitStatus, Failure, messageOf } from '../failure.ts';
+import { exitStatus, Failure, messageOf, systemCode } from '../failure.ts';
 import { writeAll } from '../system/patience.ts';
 import { printable, printableJson } from '../system/printable.ts';
 import { isTerminal } from '../system/terminals.ts';
@@ -28,7 +28,7 @@ export function printBytes(bytes: Uint8Array): void {
     writeAll(1, bytes);
   } catch (error) {
     // The reader may have seen enough, as in `auxcred graph | head`.
-    if (isUnwritten || (error instanceof Error && 'code' in error && error.code === 'EPIPE')) return;
+    if (isUnwritten || systemCode(error) === 'EPIPE') return;
     isUnwritten = true;
     say(`standard output can't be written: ${messageOf(error)}`);
   }
@@ -84,9 +84,10 @@ export function sayFailure(thrown: unknown): number {
 
 /** The failure for an error of a system call, such as an unreadable file; undefined for any other error. */
 export function systemFailure(error: unknown): Failure | undefined {
-  if (!(error instanceof Error) || !('syscall' in error) || !('code' in error)) return undefined;
-  const denied = error.code === 'EACCES' || error.code === 'EPERM';
-  const message = error.code === 'ENOENT' && 'path' in error ? `there is no ${String(error.path)}` : error.message;
+  if (!(error instanceof Error) || !('syscall' in error)) return undefined;
+  const code = systemCode(error);
+  const denied = code === 'EACCES' || code === 'EPERM';
+  const message = code === 'ENOENT' && 'path' in error ? `there is no ${String(error.path)}` : error.message;
   return new Failure('system', message, denied ? { hint: 'run it as root', cause: error } : { cause: error });
 }
 

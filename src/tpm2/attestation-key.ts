@@ -2,12 +2,13 @@
  * The attestation key (AK): a restricted signing key, which signs only what the TPM itself states. It is a primary key
  * of the endorsement hierarchy, so the TPM makes the same one again from the template and nothing has to be kept.
  */
+
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
-import { padded } from './endorsement-key.ts';
+import { sameBytes } from '../bytes.ts';
 import { TpmError } from './response.ts';
 import { createPrimary, nameOfPublic, readPublic } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { algorithms, contentOf, contentsIn, nistP256, sized, u16, u32 } from './wire.ts';
+import { algorithms, contentOf, contentsIn, nistP256, padded, sized, u16, u32 } from './wire.ts';
 
 /** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign (part 2, table 31). */
 const attributes = 0x00050472;
@@ -47,7 +48,7 @@ export interface AkPublic {
  */
 export function parseAkPublic(publicArea: Uint8Array): AkPublic | string {
   const area = contentOf(publicArea);
-  if (area.length < 8 || Buffer.compare(sized(area), publicArea) !== 0) return 'is damaged';
+  if (area.length < 8 || !sameBytes(sized(area), publicArea)) return 'is damaged';
   const given = Buffer.from(area).readUInt32BE(attributesAt);
   if ((given & required.restricted) === 0)
     return 'is not restricted: it would sign whatever is put before it, such as a quote that no TPM made';
@@ -55,7 +56,7 @@ export function parseAkPublic(publicArea: Uint8Array): AkPublic | string {
     return 'was not made in the TPM, or may leave it';
   if ((given & required.sign) === 0) return 'is not a key that signs';
   for (const { fixed, unique: count } of templates) {
-    if (Buffer.compare(area.subarray(0, fixed.length), fixed) !== 0) continue;
+    if (!sameBytes(area.subarray(0, fixed.length), fixed)) continue;
     const unique = contentsIn(area.subarray(fixed.length));
     const key = unique?.length === count ? keyIn(unique) : undefined;
     if (key) return { public: publicArea, name: nameOfPublic(area), key };
@@ -100,7 +101,7 @@ export async function createAk(tpm: Tpm): Promise<{ readonly handle: number; rea
 export function verifies({ key }: AkPublic, message: Uint8Array, signature: Uint8Array): boolean {
   const isEcc = key.asymmetricKeyType === 'ec';
   const header = Uint8Array.from([...u16(isEcc ? algorithms.ecdsa : algorithms.rsassa), ...u16(algorithms.sha256)]);
-  if (Buffer.compare(signature.subarray(0, header.length), header) !== 0) return false;
+  if (!sameBytes(signature.subarray(0, header.length), header)) return false;
   const [first, second, ...more] = contentsIn(signature.subarray(header.length)) ?? [];
   if (!first || more.length > 0 || isEcc !== (second !== undefined)) return false;
   if (!second) return verify('sha256', message, key, first);

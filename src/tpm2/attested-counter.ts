@@ -5,12 +5,25 @@
  * the latter two back, also takes the key away (part 3, section 24.6).
  */
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
-import { utf8 } from '../bytes.ts';
+import { concat, hex, sameBytes, utf8 } from '../bytes.ts';
 import { Failure } from '../failure.ts';
-import { TpmError, tpmFailure } from './response.ts';
-import { createPrimary, nameOf, nameOfPublic } from './srk.ts';
+import { counterLength, counterPublic, counterValue } from './nv-data.ts';
+import { tpmFailure } from './response.ts';
+import { createPrimary, nameOfPublic, openPersistent } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { algorithms, contentOf, fromStructure, nistP256, sized, toStructure, u16, u32 } from './wire.ts';
+import {
+  algorithms,
+  contentOf,
+  fromStructure,
+  indexText,
+  nistP256,
+  nvWritten,
+  padded,
+  sized,
+  toStructure,
+  u16,
+  u32,
+} from './wire.ts';
 
 /** In the owner's range (TCG Registry of Reserved TPM 2.0 Handles, section 2.2.2), apart from the store's counters. */
 export const attestedIndex = 0x01a0c5a0;
@@ -20,21 +33,12 @@ export const attestedIndex = 0x01a0c5a0;
  * increments. After a power cut it continues at the next multiple (part 1, section 37.2.4.3).
  */
 const attributes = 0x06040014;
-const written = 0x20000000;
-const counterLength = 8;
 
-/** TPMS_NV_PUBLIC (part 2, table 218). */
-const nvPublic = (more: number): Uint8Array =>
-  Uint8Array.from([
-    ...u32(attestedIndex),
-    ...u16(algorithms.sha256),
-    ...u32(attributes | more),
-    ...u16(0),
-    ...u16(counterLength),
-  ]);
+/** {@link attributes}, and those of an index that was incremented. */
+const possible = [attributes, attributes | nvWritten];
 
 /** The Name of the index once it was incremented, 34 bytes. No other kind of index has it. */
-export const attestedCounterName = (): Uint8Array => nameOfPublic(nvPublic(written));
+const attestedCounterName = (): Uint8Array => nameOfPublic(counterPublic(attestedIndex, attributes | nvWritten));
 
 /** fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign (part 2, table 31). */
 const keyAttributes = 0x00050472;
@@ -119,14 +123,7 @@ export async function attestedCount(tpm: Tpm): Promise<number | undefined> {
   try {
     const index = await findIndex(tpm);
     if (index === undefined) return undefined;
-    const value = await tpm.outputs(
-      1,
-      async (slot) => {
-        await tpm.call('Esys_NV_Read', index, index, esysHandles.password, tpm.none, tpm.none, counterLength, 0, slot);
-      },
-      ([pointer = 0n]) => contentOf(fromStructure('TPM2B_MAX_NV_BUFFER', pointer)),
-    );
-    return Number(Buffer.from(value).readBigUInt64BE());
+    return await counterValue(tpm, index, esysHandles.password);
   } catch (error) {
     throw tpmFailure(error);
   }
@@ -136,7 +133,7 @@ export async function attestedCount(tpm: Tpm): Promise<number | undefined> {
 function publicKeyIn(area: Uint8Array): KeyObject {
   const reader = new Bytes(area.subarray(keyTemplate.length - 2 - (2 + coordinateLength)));
   const [x, y] = [reader.sized(), reader.sized()].map((bytes) =>
-    Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - bytes.length)), bytes]).toString('base64url'),
+    Buffer.from(padded(bytes, coordinateLength)).toString('base64url'),
   );
   if (x === undefined || y === undefined) throw new Failure('tpm', 'the TPM returned no public key');
   return createPublicKey({ format: 'jwk', key: { kty: 'EC', crv: 'P-256', x, y } });
@@ -144,22 +141,15 @@ function publicKeyIn(area: Uint8Array): KeyObject {
 
 /** The handle of the counter; undefined if there is none. @throws Failure `tpm` if something else has the index */
 async function findIndex(tpm: Tpm): Promise<number | undefined> {
-  try {
-    const handle = await tpm.persistentHandle(async (slot) => {
-      await tpm.call('Esys_TR_FromTPMPublic', attestedIndex, tpm.none, tpm.none, tpm.none, slot);
-    });
-    const name = await nameOf(tpm, handle);
-    if ([written, 0].some((more) => Buffer.compare(name, nameOfPublic(nvPublic(more))) === 0)) return handle;
-    throw new Failure('tpm', `the TPM's index ${indexText} is not the audit counter`, {
-      hint: `tpm2_nvundefine -C o ${indexText} removes it, if nothing needs it`,
-    });
-  } catch (error) {
-    if (error instanceof TpmError && error.is('handle')) return undefined;
-    throw error;
-  }
+  const found = await openPersistent(tpm, attestedIndex);
+  if (!found) return undefined;
+  const isOurs = possible.some((bits) => sameBytes(found.name, nameOfPublic(counterPublic(attestedIndex, bits))));
+  if (isOurs) return found.handle;
+  const text = indexText(attestedIndex);
+  throw new Failure('tpm', `the TPM's index ${text} is not the audit counter`, {
+    hint: `tpm2_nvundefine -C o ${text} removes it, if nothing needs it`,
+  });
 }
-
-const indexText = `0x${attestedIndex.toString(16)}`;
 
 async function defineIndex(tpm: Tpm): Promise<number> {
   return await tpm.persistentHandle(async (slot) => {
@@ -170,7 +160,7 @@ async function defineIndex(tpm: Tpm): Promise<number> {
       tpm.none,
       tpm.none,
       toStructure('TPM2B_DIGEST', u16(0)),
-      toStructure('TPM2B_NV_PUBLIC', sized(nvPublic(0))),
+      toStructure('TPM2B_NV_PUBLIC', sized(counterPublic(attestedIndex, attributes))),
       slot,
     );
   });
@@ -215,10 +205,8 @@ export function checkedStatement({ attest, signature }: Statement, key: KeyObjec
   try {
     const signed = new Bytes(signature);
     if (signed.number(2) !== algorithms.ecdsa || signed.number(2) !== algorithms.sha256) return undefined;
-    const rs = [signed.sized(), signed.sized()].map((part) =>
-      Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - part.length)), part]),
-    );
-    if (!signed.isEmpty || !verify('sha256', attest, { key, dsaEncoding: 'ieee-p1363' }, Buffer.concat(rs)))
+    const parts = [signed.sized(), signed.sized()].map((part) => padded(part, coordinateLength));
+    if (!signed.isEmpty || !verify('sha256', attest, { key, dsaEncoding: 'ieee-p1363' }, concat(...parts)))
       return undefined;
     const reader = new Bytes(attest);
     if (reader.number(4) !== generated || reader.number(2) !== attestNv) return undefined;
@@ -229,7 +217,7 @@ export function checkedStatement({ attest, signature }: Statement, key: KeyObjec
     const name = reader.sized();
     const offset = reader.number(2);
     const count = new Bytes(reader.sized()).number(8);
-    const isOurs = Buffer.compare(name, attestedCounterName()) === 0 && offset === 0 && reader.isEmpty;
+    const isOurs = sameBytes(name, attestedCounterName()) && offset === 0 && reader.isEmpty;
     return isOurs ? { digest, count, clock, resets } : undefined;
   } catch (error) {
     if (error instanceof RangeError) return undefined;
@@ -258,7 +246,7 @@ class Bytes {
 
   /** @throws RangeError also for a number that is not safe */
   number(length: number): number {
-    const value = Number(BigInt(`0x${Buffer.from(this.take(length)).toString('hex')}`));
+    const value = Number(BigInt(`0x${hex(this.take(length))}`));
     if (!Number.isSafeInteger(value)) throw new RangeError('the number is too large');
     return value;
   }

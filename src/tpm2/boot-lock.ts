@@ -1,8 +1,10 @@
 /**
- * The lock until the next boot: a PCR that nothing else uses has its reset value when the seeds are unsealed, the policy
- * requires that value, and the broker then extends the PCR. Only a reset of the TPM brings the value back.
+ * The lock until the next boot: a PCR that nothing else uses has its reset value when the seeds are unsealed, the
+ * policy requires that value, and the broker then extends the PCR. Only a reset of the TPM brings the value back.
  */
+
 import { createHash } from 'node:crypto';
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { readPcrs } from './pcr.ts';
 import { type PcrValues, startDigest } from './policy.ts';
@@ -27,8 +29,7 @@ export const lockedValue: Uint8Array = new Uint8Array(
   createHash('sha256').update(openValue).update(createHash('sha256').update(event).digest()).digest(),
 );
 
-const has = (values: PcrValues, pcr: number, wanted: Uint8Array): boolean =>
-  Buffer.compare(values.get(pcr) ?? new Uint8Array(0), wanted) === 0;
+const has = (values: PcrValues, pcr: number, wanted: Uint8Array): boolean => sameBytes(values.get(pcr), wanted);
 
 /** Whether {@link lockUntilBoot} was called since the TPM was reset. */
 export const isLocked = (values: PcrValues, pcr: number): boolean => has(values, pcr, lockedValue);

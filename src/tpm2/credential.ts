@@ -13,9 +13,9 @@ import {
   randomBytes,
 } from 'node:crypto';
 import { concat } from '../bytes.ts';
-import { type EkPublic, padded } from './endorsement-key.ts';
+import type { EkPublic } from './endorsement-key.ts';
 import { kdfaWith, kdfeWith, nameHashLengths, noContext } from './key-derivation.ts';
-import { sized } from './wire.ts';
+import { padded, sized } from './wire.ts';
 
 /** A credential, as TPM2_ActivateCredential takes it. */
 export interface Credential {

@@ -22,7 +22,7 @@ import { kdfa, kdfe, noContext } from './key-derivation.ts';
 import type { TpmPolicy } from './policy.ts';
 import { type ImportableObject, refuseLong, sealedPublic } from './sealed-object.ts';
 import { nameOfPublic, type SrkPublic } from './srk.ts';
-import { algorithms, contentOf, sized, u16 } from './wire.ts';
+import { algorithms, contentOf, padded, sized, u16 } from './wire.ts';
 
 /**
  * noDA only: an imported object can't have fixedTPM or fixedParent. It still can't be duplicated, because that takes a
@@ -43,6 +43,8 @@ const exponent = 65537;
  */
 export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: TpmPolicy): ImportableObject {
   refuseLong(secret);
+  // First: it fails for an SRK that is not usable, and then there is nothing to wipe.
+  const { seed, encryptedSeed } = freshSeed(srk);
   const obfuscation = new Uint8Array(randomBytes(seedLength));
   const publicArea = sealedPublic(
     importedAttributes,
@@ -50,7 +52,6 @@ export function sealForImport(srk: SrkPublic, secret: Uint8Array, policy: TpmPol
     createHash('sha256').update(obfuscation).update(secret).digest(),
   );
   const sensitive = sensitiveArea(obfuscation, secret);
-  const { seed, encryptedSeed } = freshSeed(srk);
   try {
     return {
       srkName: srk.name,
@@ -159,15 +160,14 @@ const unusable = (cause?: unknown): Failure =>
  */
 export function keyOf({ unique: [first = new Uint8Array(0), second] }: Pick<SrkPublic, 'unique'>): KeyObject {
   const base64url = (bytes: Uint8Array): string => Buffer.from(bytes).toString('base64url');
-  const padded = (coordinate: Uint8Array): string =>
-    base64url(Buffer.concat([Buffer.alloc(Math.max(0, coordinateLength - coordinate.length)), coordinate]));
+  const coordinate = (bytes: Uint8Array): string => base64url(padded(bytes, coordinateLength));
   const isModulus = first.length === modulusLength && (first[0] ?? 0) >= 0x80 && (first.at(-1) ?? 0) % 2 === 1;
   if (second ? first.length > coordinateLength || second.length > coordinateLength : !isModulus) throw unusable();
   try {
     return createPublicKey({
       format: 'jwk',
       key: second
-        ? { kty: 'EC', crv: 'P-256', x: padded(first), y: padded(second) }
+        ? { kty: 'EC', crv: 'P-256', x: coordinate(first), y: coordinate(second) }
         : {
             kty: 'RSA',
             n: base64url(first),

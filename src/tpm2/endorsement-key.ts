@@ -2,7 +2,9 @@
  * The endorsement key (EK), which the maker of a TPM certifies, and the certificate that the TPM stores beside it (TCG
  * EK Credential Profile for TPM Family 2.0, annex B; TCG Registry of Reserved TPM 2.0 Handles, section 2.2.1.4).
  */
+
 import { createPublicKey, type KeyObject, X509Certificate } from 'node:crypto';
+import { sameBytes } from '../bytes.ts';
 import { derValuesIn } from '../der.ts';
 import { Failure } from '../failure.ts';
 import type { NameHash } from './key-derivation.ts';
@@ -18,6 +20,7 @@ import {
   contentsIn,
   nistP256,
   nistP384,
+  padded,
   sized,
   u16,
   u32,
@@ -103,10 +106,10 @@ const persistentHandles = [0x81010001, 0x81010002, 0x81010016];
 /** Parses a TPM2B_PUBLIC; undefined unless it is a usable key with exactly the template of an EK. */
 export function parseEkPublic(publicArea: Uint8Array): EkPublic | undefined {
   const content = contentOf(publicArea);
-  if (Buffer.compare(sized(content), publicArea) !== 0) return undefined;
+  if (!sameBytes(sized(content), publicArea)) return undefined;
   for (const candidate of ekKinds) {
     const fixed = contentOf(candidate.template).subarray(0, candidate.fixed);
-    if (Buffer.compare(content.subarray(0, fixed.length), fixed) !== 0) continue;
+    if (!sameBytes(content.subarray(0, fixed.length), fixed)) continue;
     const unique = contentsIn(content.subarray(fixed.length));
     const key = unique && keyIn(candidate, unique);
     if (key) return { kind: candidate, public: publicArea, unique, key };
@@ -132,17 +135,10 @@ function keyIn({ name }: EkKind, [first, second, ...more]: readonly Uint8Array[]
   }
 }
 
-/** A number in `length` bytes, big-endian: a TPM may leave out zeros in front. */
-export function padded(number: Uint8Array, length: number): Uint8Array {
-  const bytes = new Uint8Array(Math.max(length, number.length));
-  bytes.set(number, bytes.length - number.length);
-  return bytes;
-}
-
 /** Whether two public keys are the same. */
 export const sameKey = (one: KeyObject, other: KeyObject): boolean =>
   one.asymmetricKeyType === other.asymmetricKeyType &&
-  Buffer.compare(one.export({ format: 'der', type: 'spki' }), other.export({ format: 'der', type: 'spki' })) === 0;
+  sameBytes(one.export({ format: 'der', type: 'spki' }), other.export({ format: 'der', type: 'spki' }));
 
 /** An EK in a TPM. */
 export interface Ek {

@@ -2,8 +2,9 @@
 import { createHash, createHmac } from 'node:crypto';
 import { concat, u32be, utf8 } from '../bytes.ts';
 
-/** A name algorithm, and the bytes of its digests. */
+/** A name algorithm. */
 export type NameHash = 'sha256' | 'sha384';
+/** Bytes in the digests of a name algorithm. */
 export const nameHashLengths: Readonly<Record<NameHash, number>> = { sha256: 32, sha384: 48 };
 
 /** The two parties or contexts that go into a key beside the secret. Each may be empty. */

@@ -3,48 +3,34 @@
  * every value that a counter of this TPM ever had (part 3, section 31.3). So what it numbers can be replaced, but an
  * old version can't come back unnoticed.
  */
-import { createHash } from 'node:crypto';
+
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
+import { counterPublic, counterValue } from './nv-data.ts';
 import { TpmError, tpmFailure } from './response.ts';
 import { sessionTypes, startSession } from './sealed-object.ts';
-import { nameOf, openSrk, type RecordedSrk } from './srk.ts';
+import { nameOfPublic, openPersistent, openSrk, type RecordedSrk } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { contentOf, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
+import { indexText, nvWritten, sized, toStructure, u16 } from './wire.ts';
 
 /** The first index to try, in the owner's range (TCG Registry of Reserved TPM 2.0 Handles, section 2.2.2). */
 export const firstCounterIndex = 0x01a0c4ed;
 /** The number of indices to try: one for each system that shares the TPM. */
 const indices = 16;
 
-const sha256 = 0x000b;
 /**
  * AUTHWRITE, TPM_NT_COUNTER, AUTHREAD and NO_DA (part 2, table 217): the empty authorization can read and increment,
  * and nothing can write, lock or reset it.
  */
 const attributes = 0x02040014;
-/** TPMA_NV_WRITTEN: it was incremented once, and so has a value. */
-const written = 0x20000000;
-const counterLength = 8;
-
-/** TPMS_NV_PUBLIC (part 2, table 218): SHA-256, no policy, eight bytes. */
-const publicArea = (index: number, more: number): Uint8Array =>
-  Uint8Array.from([...u32(index), ...u16(sha256), ...u32(attributes | more), ...u16(0), ...u16(counterLength)]);
 
 /** The Name of our counter once it was incremented. Any other kind of index has another Name (part 1, section 16). */
-const nameOfCounter = (index: number): Uint8Array =>
-  Uint8Array.from([...u16(sha256), ...createHash('sha256').update(publicArea(index, written)).digest()]);
+const nameOfCounter = (index: number): Uint8Array => nameOfPublic(counterPublic(index, attributes | nvWritten));
 
 /** The handle of our counter; undefined if `index` is free or holds something else. */
 async function findCounter(tpm: Tpm, index: number): Promise<number | undefined> {
-  try {
-    const handle = await tpm.persistentHandle(async (slot) => {
-      await tpm.call('Esys_TR_FromTPMPublic', index, tpm.none, tpm.none, tpm.none, slot);
-    });
-    return Buffer.compare(await nameOf(tpm, handle), nameOfCounter(index)) === 0 ? handle : undefined;
-  } catch (error) {
-    if (error instanceof TpmError && error.is('handle')) return undefined;
-    throw error;
-  }
+  const found = await openPersistent(tpm, index);
+  return found && sameBytes(found.name, nameOfCounter(index)) ? found.handle : undefined;
 }
 
 /**
@@ -59,19 +45,6 @@ export async function readCounter(tpm: Tpm, index: number, session: number): Pro
   return handle === undefined ? undefined : await counterValue(tpm, handle, session);
 }
 
-async function counterValue(tpm: Tpm, handle: number, session: number): Promise<number> {
-  const wire = await tpm.outputs(
-    1,
-    async (slot) => {
-      await tpm.call('Esys_NV_Read', handle, handle, session, tpm.none, tpm.none, counterLength, 0, slot);
-    },
-    ([pointer = 0n]) => contentOf(fromStructure('TPM2B_MAX_NV_BUFFER', pointer)),
-  );
-  const value = wire.length === counterLength ? Number(Buffer.from(wire).readBigUInt64BE()) : Number.NaN;
-  if (!Number.isSafeInteger(value)) throw new Failure('tpm', "the value of the TPM's counter is out of range");
-  return value;
-}
-
 /**
  * Increments the counter by one.
  * @param srk - the SRK that the TPM must have; undefined for the one that would be sealed to next
@@ -81,7 +54,7 @@ export async function incrementCounter(tpm: Tpm, index: number, srk: RecordedSrk
   await salted(tpm, srk, async (session) => {
     const handle = await findCounter(tpm, index);
     if (handle === undefined)
-      throw new Failure('tpm', `the TPM's counter ${counterText(index)} is gone`, {
+      throw new Failure('tpm', `the TPM's counter ${indexText(index)} is gone`, {
         hint: 'auxcred reseal makes a new one',
       });
     await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
@@ -113,7 +86,7 @@ export async function makeCounter(
       await tpm.call('Esys_NV_Increment', handle, handle, session, tpm.none, tpm.none);
       return { index, value: await counterValue(tpm, handle, session) };
     }
-    throw new Failure('tpm', `all of the TPM's indices from ${counterText(firstCounterIndex)} on are taken`, {
+    throw new Failure('tpm', `all of the TPM's indices from ${indexText(firstCounterIndex)} on are taken`, {
       hint: 'tpm2_nvundefine -C o INDEX removes one that no system uses any more',
     });
   });
@@ -149,7 +122,7 @@ async function defineCounter(tpm: Tpm, index: number, session: number): Promise<
         tpm.none,
         tpm.none,
         toStructure('TPM2B_DIGEST', u16(0)),
-        toStructure('TPM2B_NV_PUBLIC', sized(publicArea(index, 0))),
+        toStructure('TPM2B_NV_PUBLIC', sized(counterPublic(index, attributes))),
         slot,
       );
     });
@@ -163,6 +136,3 @@ async function defineCounter(tpm: Tpm, index: number, session: number): Promise<
     throw error;
   }
 }
-
-/** An index as tpm2-tools write it: `0x1a0c4ed`. */
-export const counterText = (index: number): string => `0x${index.toString(16)}`;

@@ -5,6 +5,7 @@
  *
  * `pol` is the digest after PolicyPCR, `sig` an RSASSA-PKCS1-v1_5 signature over it with SHA-256.
  */
+import { hex, sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { readFileWithin } from '../system/files.ts';
 import { Json } from '../system/json.ts';
@@ -71,7 +72,7 @@ export function readPcrSignatures(
   return { signatures: found.flatMap(({ signatures }) => signatures), from: found.map(({ file }) => file) };
 }
 
-const short = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex').slice(0, 16);
+const short = (bytes: Uint8Array): string => hex(bytes).slice(0, 16);
 
 /**
  * Chooses the signature by key, PCRs and the digest that the PCRs have now.
@@ -103,7 +104,7 @@ export function chosenSignature(
     throw new Failure('pcr-mismatch', `${from.join(', ')} has no signature of exactly ${pcrs}`, {
       hint: 'auxcred reseal --tpm2-public-key-pcrs= names the PCRs that are signed',
     });
-  const chosen = covering.find(({ policy }) => Buffer.compare(policy, digest) === 0);
+  const chosen = covering.find(({ policy }) => sameBytes(policy, digest));
   if (!chosen)
     throw new Failure(
       'pcr-mismatch',

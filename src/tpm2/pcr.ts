@@ -1,5 +1,7 @@
 /** Platform configuration registers, which hold the measurements of the boot chain. */
+
 import { createHash } from 'node:crypto';
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { encodeSelection, type PcrValues } from './policy.ts';
 import { tpmFailure } from './response.ts';
@@ -73,7 +75,7 @@ export function valueAdvice(values: PcrValues, machineId: string | undefined): s
 const isPublic = (fifteen: Uint8Array | undefined, machineId: string | undefined): boolean =>
   fifteen !== undefined &&
   machineId !== undefined &&
-  Buffer.compare(fifteen, extended(new Uint8Array(digestLength), `machine-id:${machineId}`)) === 0;
+  sameBytes(fifteen, extended(new Uint8Array(digestLength), `machine-id:${machineId}`));
 
 /** The PCRs whose values tell one boot from another: something was measured into them that is not public. */
 export function bindingPcrs(values: PcrValues, machineId: string | undefined): number[] {

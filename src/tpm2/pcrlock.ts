@@ -3,12 +3,14 @@
  * `pcrlock.json` has the values that the policy was computed from (`tpm2_pcrlock_policy_from_json()` in systemd's
  * src/shared/tpm2-util.c).
  */
-import { createHash } from 'node:crypto';
+
+import { sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { readFileWithin } from '../system/files.ts';
 import { Json } from '../system/json.ts';
 import { afterOr, afterPcrs, type PcrlockAuthority, type PcrValues, startDigest } from './policy.ts';
-import { algorithms, contentOf, u16, u32 } from './wire.ts';
+import { nameOfPublic } from './srk.ts';
+import { contentOf, nvWritten, u32 } from './wire.ts';
 
 /** The values that systemd-pcrlock predicted, and the index that has the policy. */
 export interface PcrlockPrediction extends Omit<PcrlockAuthority, 'kind'> {
@@ -20,8 +22,6 @@ export interface PcrlockPrediction extends Omit<PcrlockAuthority, 'kind'> {
 export const pcrlockFile = '/var/lib/systemd/pcrlock.json';
 /** What systemd-pcrlock predicts unless told otherwise. */
 const defaultPcrs = [0, 1, 2, 3, 4, 5, 7, 11, 13, 14, 15];
-/** TPMA_NV_WRITTEN (part 2, table 217), which pcrlock.json records as it was before the first write. */
-const written = 0x20000000;
 /** Bytes of the index and name algorithm, before the attributes in TPMS_NV_PUBLIC (part 2, table 218). */
 const attributesAt = 6;
 const longestFile = 1 << 20;
@@ -46,13 +46,14 @@ export function parsePcrlock(bytes: Uint8Array, file: string): PcrlockPrediction
   if (empty) throw json.at('pcrValues').unexpected(`one to eight values of PCR ${String(empty[0])}`);
   const index = json.at('nvIndex').whole(0x01000000, 0x01ffffff);
   const area = new Uint8Array(contentOf(Buffer.from(json.at('nvPublic').text(), 'base64')));
-  if (area.length < attributesAt + 4 || Buffer.compare(area.subarray(0, 4), u32(index)) !== 0)
+  if (area.length < attributesAt + 4 || !sameBytes(area.subarray(0, 4), u32(index)))
     throw json.at('nvPublic').unexpected('the public area of the NV index');
+  // pcrlock.json has the index as it was before the first write.
   const attributes = Buffer.from(area).readUInt32BE(attributesAt);
-  area.set(u32((attributes | written) >>> 0), attributesAt);
+  area.set(u32((attributes | nvWritten) >>> 0), attributesAt);
   return {
     index,
-    name: Uint8Array.from([...u16(algorithms.sha256), ...createHash('sha256').update(area).digest()]),
+    name: nameOfPublic(area),
     pcrs: values.map(([pcr]) => pcr),
     file,
     values: new Map(values),
@@ -122,8 +123,4 @@ export function predictionSteps({ values }: Pick<PcrlockPrediction, 'values'>): 
 
 /** The PCRs with a value that was not predicted, ascending. */
 export const unpredicted = ({ values }: Pick<PcrlockPrediction, 'values'>, now: PcrValues): number[] =>
-  [...values]
-    .filter(
-      ([pcr, list]) => !list.some((value) => Buffer.compare(value, now.get(pcr) ?? startDigest.subarray(0, 0)) === 0),
-    )
-    .map(([pcr]) => pcr);
+  [...values].filter(([pcr, list]) => !list.some((value) => sameBytes(value, now.get(pcr)))).map(([pcr]) => pcr);

@@ -1,5 +1,7 @@
 /** Satisfies the policy of a sealed object in a policy session, or says why the machine's state does not. */
+
 import { createHash } from 'node:crypto';
+import { hex, sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { isLocked, lockedFailure } from './boot-lock.ts';
 import { readPcrs } from './pcr.ts';
@@ -20,9 +22,9 @@ import {
   type TpmPolicy,
 } from './policy.ts';
 import { TpmError } from './response.ts';
-import { nameOf } from './srk.ts';
+import { openPersistent } from './srk.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
-import { algorithms, fromStructure, sized, toStructure, u16, u32 } from './wire.ts';
+import { algorithms, fromStructure, indexText, sized, toStructure, u16, u32 } from './wire.ts';
 
 /** A PCR changed while the policy was being satisfied, so it has to be tried again with the new values. */
 export class PcrsMoved extends Error {
@@ -69,18 +71,15 @@ async function satisfyLiteral(
 ): Promise<void> {
   const branches = requiredBranches(policy);
   if (branches.length === 0) return;
-  const has = (values: PcrValues): boolean =>
-    [...values].every(([pcr, value]) => Buffer.compare(value, now.get(pcr) ?? startDigest.subarray(0, 0)) === 0);
+  const has = (values: PcrValues): boolean => [...values].every(([pcr, value]) => sameBytes(value, now.get(pcr)));
   if (!branches.some(has)) throw branchMismatch(policy, now, hint);
   await policyPcr(tpm, session, requiredPcrs(policy));
   const digests = branchDigests(policy);
   if (digests.length > 1) await policyOr(tpm, session, digests);
 }
 
-const short = (value: Uint8Array | undefined): string =>
-  Buffer.from(value ?? [])
-    .toString('hex')
-    .slice(0, 16);
+/** The beginning of a digest, for messages. */
+const short = (value: Uint8Array | undefined): string => hex(value ?? new Uint8Array(0)).slice(0, 16);
 
 /**
  * The failure for PCRs that no literal branch has, or for a lock. Of several branches it takes the one with the fewest
@@ -90,9 +89,7 @@ export function branchMismatch(policy: TpmPolicy, now: PcrValues, hint: string, 
   if (policy.lock !== undefined && isLocked(now, policy.lock)) return lockedFailure(policy.lock, cause);
   const branches = requiredBranches(policy);
   const differences = branches
-    .map((values) =>
-      [...values].filter(([pcr, value]) => Buffer.compare(value, now.get(pcr) ?? startDigest.subarray(0, 0)) !== 0),
-    )
+    .map((values) => [...values].filter(([pcr, value]) => !sameBytes(value, now.get(pcr))))
     .sort((a, b) => a.length - b.length);
   const changed = (differences[0] ?? []).map(
     ([pcr, value]) => `PCR ${String(pcr)} (sealed at ${short(value)}, now ${short(now.get(pcr))})`,
@@ -217,8 +214,6 @@ function predictionFor({ file, index }: PcrlockAuthority): Prediction {
   return prediction;
 }
 
-const indexText = (index: number): string => `0x${index.toString(16)}`;
-
 interface Predicted {
   readonly authority: PcrlockAuthority;
   readonly prediction: Prediction;
@@ -255,23 +250,14 @@ const contentCodes = ['value', 'policyFail', 'nvUninitialized'] as const;
 
 /** The handle of systemd-pcrlock's index, with the Name that the object is sealed to. */
 async function openIndex(tpm: Tpm, { index, name }: PcrlockAuthority): Promise<number> {
-  const gone = (cause?: unknown): Failure =>
-    new Failure(
-      'pcr-mismatch',
-      `the TPM's NV index ${indexText(index)} is not the one that the seed is sealed to: ` +
-        'systemd-pcrlock removed it, or made it again',
-      { hint: 'auxcred reseal with a recovery key seals to the new one', cause },
-    );
-  try {
-    const handle = await tpm.persistentHandle(async (slot) => {
-      await tpm.call('Esys_TR_FromTPMPublic', index, tpm.none, tpm.none, tpm.none, slot);
-    });
-    if (Buffer.compare(await nameOf(tpm, handle), name) === 0) return handle;
-  } catch (error) {
-    if (error instanceof TpmError && error.is('handle')) throw gone(error);
-    throw error;
-  }
-  throw gone();
+  const found = await openPersistent(tpm, index);
+  if (found && sameBytes(found.name, name)) return found.handle;
+  throw new Failure(
+    'pcr-mismatch',
+    `the TPM's NV index ${indexText(index)} is not the one that the seed is sealed to: ` +
+      'systemd-pcrlock removed it, or made it again',
+    { hint: 'auxcred reseal with a recovery key seals to the new one' },
+  );
 }
 
 /** The digest of a session, 32 bytes. */

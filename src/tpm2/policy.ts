@@ -8,7 +8,7 @@
  * PolicyAuthorize and PolicyAuthorizeNV each replace the digest, so one policy has at most one of them.
  */
 import { createHash } from 'node:crypto';
-import { concat } from '../bytes.ts';
+import { concat, sameBytes } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import type { SigningKey } from './signing-key.ts';
 import { algorithms, u16, u32 } from './wire.ts';
@@ -139,8 +139,7 @@ export const pcrsOfPolicy = (policy: TpmPolicy): number[] =>
 
 /** Whether two sets of PCR values are the same. */
 export const sameValues = (one: PcrValues, other: PcrValues): boolean =>
-  one.size === other.size &&
-  [...one].every(([pcr, value]) => Buffer.compare(value, other.get(pcr) ?? startDigest.subarray(0, 0)) === 0);
+  one.size === other.size && [...one].every(([pcr, value]) => sameBytes(value, other.get(pcr)));
 
 /**
  * Adds a branch to literal ones; one that is there already changes nothing.

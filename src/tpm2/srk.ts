@@ -1,5 +1,7 @@
 /** The storage root key (SRK), the parent of all sealed objects. */
+
 import { createHash } from 'node:crypto';
+import { sameBytes } from '../bytes.ts';
 import { Failure, resealHint } from '../failure.ts';
 import { TpmError } from './response.ts';
 import { esysHandles, type Tpm } from './tpm.ts';
@@ -75,13 +77,12 @@ export interface SrkPublic extends Pick<Srk, 'name' | 'template'> {
 /** Parses a TPM2B_PUBLIC; undefined unless it has exactly the attributes and algorithms of a standard SRK. */
 export function parseSrkPublic(publicArea: Uint8Array): SrkPublic | undefined {
   const area = contentOf(publicArea);
-  if (Buffer.compare(sized(area), publicArea) !== 0) return undefined;
+  if (!sameBytes(sized(area), publicArea)) return undefined;
   for (const { template: standard, fields } of standardTemplates) {
     const common = contentOf(standard).subarray(0, -2 * fields);
-    const unique =
-      Buffer.compare(area.subarray(0, common.length), common) === 0
-        ? contentsIn(area.subarray(common.length))
-        : undefined;
+    const unique = sameBytes(area.subarray(0, common.length), common)
+      ? contentsIn(area.subarray(common.length))
+      : undefined;
     if (unique?.length === fields) return { name: nameOfPublic(area), template: standard, public: publicArea, unique };
   }
   return undefined;
@@ -98,7 +99,7 @@ export async function readSrkPublic(tpm: Tpm): Promise<SrkPublic> {
   const { handle, name } = await findSrk(tpm);
   try {
     const srk = parseSrkPublic(await readPublic(tpm, handle));
-    if (!srk || Buffer.compare(srk.name, name) !== 0)
+    if (!srk || !sameBytes(srk.name, name))
       throw new Failure('tpm', 'the SRK of this TPM is not the one that was asked for');
     return srk;
   } finally {
@@ -130,9 +131,9 @@ export async function findSrk(tpm: Tpm): Promise<Srk> {
  */
 export async function reopenSrk(tpm: Tpm, name: Uint8Array, recorded: Uint8Array): Promise<Srk> {
   const persistent = await openPersistent(tpm, persistentSrk);
-  if (persistent && Buffer.compare(persistent.name, name) === 0) return { ...persistent, template: recorded };
+  if (persistent && sameBytes(persistent.name, name)) return { ...persistent, template: recorded };
   const made = await recreateSrk(tpm, recorded);
-  if (made && Buffer.compare(made.name, name) === 0) return made;
+  if (made && sameBytes(made.name, name)) return made;
   if (made) await tpm.release(made.handle);
   throw new Failure('other-tpm', 'the seed was sealed to another TPM, or this one was cleared', { hint: resealHint });
 }

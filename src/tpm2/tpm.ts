@@ -81,8 +81,9 @@ function loadLibraries(): Libraries {
 }
 
 /**
- * Parses a device in systemd's notation: `device:/dev/tpmrm0`, `/dev/tpmrm0`, `swtpm:path=/run/swtpm.sock`.
- * @returns its TCTI Nothing is probed: a root process must never fall through to somebody's socket.
+ * Parses a device in systemd's notation: `device:/dev/tpmrm0`, `/dev/tpmrm0`, `swtpm:path=/run/swtpm.sock`. Probes
+ * nothing: a root process must never fall through to somebody's socket.
+ * @returns its TCTI
  * @throws Failure `usage`
  */
 export function parseDevice(text: string): string {

@@ -104,6 +104,16 @@ export const nistP384 = 0x0004;
 export const aes128Cfb = Uint8Array.from([...u16(algorithms.aes), ...u16(128), ...u16(algorithms.cfb)]);
 /** The same of AES-256-CFB. */
 export const aes256Cfb = Uint8Array.from([...u16(algorithms.aes), ...u16(256), ...u16(algorithms.cfb)]);
+/** TPMA_NV_WRITTEN (part 2, table 217): the index has been written or incremented, and so has a value. */
+export const nvWritten = 0x20000000;
+/** A handle or NV index as tpm2-tools write it: `0x1a0c4ed`. */
+export const indexText = (index: number): string => `0x${index.toString(16)}`;
+/** A number in `length` bytes, big-endian: a TPM may leave out zeros in front. */
+export function padded(number: Uint8Array, length: number): Uint8Array {
+  const bytes = new Uint8Array(Math.max(length, number.length));
+  bytes.set(number, bytes.length - number.length);
+  return bytes;
+}
 /** A TPM2B: two bytes of size, then the content. */
 export const sized = (content: Uint8Array): Uint8Array => Uint8Array.from([...u16(content.length), ...content]);
 /** The content of a TPM2B. */

@@ -7,3 +7,7 @@ export const isFailure =
     error instanceof Failure && error.code === code && message.test(error.message);
 
 export const latin1 = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1');
+
+/** The public half, 32 bytes, in a line of ssh-keygen: the last field of its base64. */
+export const sshPublicKeyIn = (line: string): Uint8Array =>
+  new Uint8Array(Buffer.from(line.split(' ')[1] ?? '', 'base64').subarray(-32));

@@ -15,10 +15,10 @@ import fc from 'fast-check';
 import { basePoint, ed25519PublicKey, montgomeryPoint, x25519 } from '../../src/age/curve25519.ts';
 import { openAgeFile } from '../../src/age/file.ts';
 import { encodeHeader, parseHeader, type Stanza } from '../../src/age/header.ts';
-import { parseOpensshKey, parseSshPublicKey, type SshKeyPair } from '../../src/age/openssh-key.ts';
+import { parseOpensshKey, type SshKeyPair } from '../../src/age/openssh-key.ts';
 import { sshEphemeralSecret, sshSharedSecret, sshStanza, sshUnwrapper } from '../../src/age/ssh-ed25519.ts';
 import { Failure } from '../../src/failure.ts';
-import { isFailure, latin1 } from './expect.ts';
+import { isFailure, latin1, sshPublicKeyIn } from './expect.ts';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');
 const seeds = fc.uint8Array({ minLength: 32, maxLength: 32 });
@@ -46,23 +46,19 @@ after(() => {
 });
 
 describe('a key file', () => {
-  test('holds the key and comment that ssh-keygen wrote', () => {
-    const { seed, publicKey, comment } = key();
-    assert.equal(comment, 'root@web1 näme');
+  test('holds the key that ssh-keygen wrote', () => {
+    const { seed, publicKey } = key();
     assert.equal(hex(ed25519PublicKey(seed)), hex(publicKey));
-    for (const line of [run('ssh-keygen', ['-y', '-f', 'key']).toString(), read('key.pub').toString()]) {
-      assert.deepEqual(
-        { ...parseSshPublicKey(line), publicKey: hex(publicKey) },
-        { publicKey: hex(parseSshPublicKey(line).publicKey), comment },
-      );
-    }
-    assert.equal(parseSshPublicKey(read('key.pub').toString().split(' ').slice(0, 2).join(' ')).comment, '');
+    for (const line of [run('ssh-keygen', ['-y', '-f', 'key']).toString(), read('key.pub').toString()])
+      assert.equal(hex(sshPublicKeyIn(line)), hex(publicKey));
   });
 
   test('is read with a comment of any length, which changes the padding', () => {
     for (let length = 0; length < 9; length++) {
       run('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'c'.repeat(length), '-f', `c${String(length)}`]);
-      assert.equal(parseOpensshKey(read(`c${String(length)}`)).comment, 'c'.repeat(length));
+      const name = `c${String(length)}`;
+      const line = read(`${name}.pub`).toString();
+      assert.equal(hex(parseOpensshKey(read(name)).publicKey), hex(sshPublicKeyIn(line)));
     }
   });
 
@@ -106,17 +102,6 @@ describe('a key file', () => {
     refused(() => parseOpensshKey(read('pem')), /it is not an OpenSSH private key$/);
     refused(() => parseOpensshKey(read('key.pub')), /it is not an OpenSSH private key$/);
     refused(() => parseOpensshKey(new Uint8Array(0)), /it is not an OpenSSH private key$/);
-    refused(() => parseSshPublicKey(read('ecdsa.pub').toString()), /it is of type ecdsa-sha2-nistp256$/);
-    refused(() => parseSshPublicKey(read('key').toString()), /it is not an OpenSSH public key$/);
-    const line = read('key.pub').toString();
-    for (const damaged of [
-      line.replace('AAAA', 'AAAB'),
-      line.slice(0, 60),
-      line.replace(/ (A{4}\S+)/, ' $1AAAA'),
-      'ssh-ed25519',
-      `ssh-ed25519 ${line.split(' ')[1] ?? ''}=`,
-    ])
-      refused(() => parseSshPublicKey(damaged), /it is damaged$/);
   });
 
   test('whose halves belong to different keys is refused', () => {
@@ -272,15 +257,13 @@ describe('from Ed25519 to X25519', () => {
 });
 
 describe('the ssh-ed25519 stanza', () => {
-  test('opens what the age program encrypts, with the pair or with its file', async () => {
+  test('opens what the age program encrypts', async () => {
     for (const size of [0, 1, 65_535, 65_536, 65_537, 131_072, 200_000]) {
       const content = randomBytes(size);
       const file = run('age', ['-R', 'other.pub', '-R', 'key.pub'], content);
-      for (const way of [key(), read('key')]) {
-        const { plaintext, openedBy } = await openAgeFile(file, [sshUnwrapper(way)]);
-        assert.ok(content.equals(plaintext), String(size));
-        assert.equal(openedBy, 'ssh host key');
-      }
+      const { plaintext, openedBy } = await openAgeFile(file, [sshUnwrapper(read('key'))]);
+      assert.ok(content.equals(plaintext), String(size));
+      assert.equal(openedBy, 'ssh host key');
       const header = parseHeader(file);
       assert.equal(latin1(encodeHeader(header)), latin1(file.subarray(0, header.length)));
     }
@@ -302,7 +285,7 @@ describe('the ssh-ed25519 stanza', () => {
   test('opens with the age program if it was made here', async () => {
     const encrypter = new Encrypter();
     for (const name of ['other.pub', 'key.pub']) {
-      const { publicKey } = parseSshPublicKey(read(name).toString());
+      const publicKey = sshPublicKeyIn(read(name).toString());
       encrypter.addRecipient({
         wrapFileKey: (fileKey) => {
           const { args, body } = sshStanza(publicKey, fileKey);
@@ -322,7 +305,6 @@ describe('the ssh-ed25519 stanza', () => {
         const [pair, other] = [seed, otherSeed].map((bytes) => ({
           seed: bytes,
           publicKey: ed25519PublicKey(bytes),
-          comment: '',
         }));
         if (!pair || !other) return;
         const { tag, share, secret } = sshEphemeralSecret(pair.publicKey);
@@ -357,14 +339,18 @@ describe('the ssh-ed25519 stanza', () => {
         stanzas: [{ args: ['ssh-ed25519', ...args], body: randomBytes(length) }],
         mac: randomBytes(32),
       });
-      await assert.rejects(openAgeFile(file, [sshUnwrapper(key())]), isFailure('malformed', reason), args.join(' '));
+      await assert.rejects(
+        openAgeFile(file, [sshUnwrapper(read('key'))]),
+        isFailure('malformed', reason),
+        args.join(' '),
+      );
     }
   });
 
   test('is not opened if it is for others', async () => {
     const file = run('age', ['-R', 'other.pub'], Buffer.from('x'));
     await assert.rejects(
-      openAgeFile(file, [sshUnwrapper(key())]),
+      openAgeFile(file, [sshUnwrapper(read('key'))]),
       isFailure('no-recipient', /which is for ssh-ed25519$/),
     );
   });
@@ -387,12 +373,16 @@ describe('the ssh-ed25519 stanza', () => {
       await assert.rejects(
         openAgeFile(
           Uint8Array.from(file, (byte, at) => (at === i ? byte ^ 1 : byte)),
-          [sshUnwrapper(key())],
+          [sshUnwrapper(read('key'))],
         ),
         Failure,
         `byte ${String(i)}`,
       );
-      await assert.rejects(openAgeFile(file.subarray(0, i), [sshUnwrapper(key())]), Failure, `length ${String(i)}`);
+      await assert.rejects(
+        openAgeFile(file.subarray(0, i), [sshUnwrapper(read('key'))]),
+        Failure,
+        `length ${String(i)}`,
+      );
     }
   });
 });

@@ -12,7 +12,7 @@ useRoot();
 /** The arguments, the exit status, and what standard error says. */
 const mistakes: readonly [readonly string[], keyof typeof exitStatus, RegExp][] = [
   [['sael'], 'usage', /^auxcred: auxcred has no verb sael\nauxcred: hint: did you mean seal\?\n$/],
-  [['encrypt'], 'usage', /no verb encrypt\nauxcred: hint: auxcred --help lists all it has\n$/],
+  [['encrypt'], 'usage', /no verb encrypt\nauxcred: hint: auxcred --help lists them\n$/],
   [['seal', '--with-kay=host'], 'usage', /no option --with-kay\nauxcred: hint: did you mean --with-key\?\n$/],
   [['seal', '--unknown'], 'usage', /no option --unknown\nauxcred: hint: it takes --with-key, /],
   [['seal', '--no-recovery=yes'], 'usage', /no option --no-recovery|takes no value/],

@@ -10,6 +10,7 @@ import { type KindOptions, keyKinds } from '../../src/derive/kind.ts';
 import {
   type Composed,
   type Derived,
+  type Fixed,
   type Hashed,
   ingredients,
   kindOf,
@@ -133,6 +134,23 @@ describe('the value of a recipe', () => {
         isFailure('malformed', /^the hash shadow is not a hash of db-password$/),
       );
     }
+  });
+
+  test('of a template leaves nothing behind if a later part fails', () => {
+    const chosen = Uint8Array.from(Buffer.from('chosen'));
+    const pin: Fixed = {
+      form: 'fixed',
+      name: 'pin',
+      scope: 'host/web1',
+      epoch: 1,
+      path: 'pin',
+      sequence: 1,
+      file: '',
+      fingerprint: '',
+    };
+    const broken = template(slot(pin), slot({ ...password, epoch: 1 }));
+    assert.throws(() => recipeValue(broken, { seedOf, fixedValue: () => chosen }), isFailure('not-found'));
+    assert.deepEqual(chosen, new Uint8Array(6));
   });
 
   test('leaves the seeds as they are', () => {

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { overridesOn } from '../../src/drop-ins/overrides.ts';
 import { textIfPresent } from '../../src/system/files.ts';
 import { pathsUnder } from '../../src/system/paths.ts';
-import { wordsOf } from '../../src/system/systemctl.ts';
+import { listItemsIn } from '../../src/system/systemctl.ts';
 import { assignmentsOf, UnitFiles } from '../../src/system/unit-files.ts';
 
 let root = '';
@@ -286,12 +286,12 @@ describe('unit files', () => {
   });
 
   test('lists of systemctl show', () => {
-    assert.deepEqual(wordsOf('/a/b.conf "/c d/\\"e.conf" /f\\x5cx2dg "foo*"'), [
+    assert.deepEqual(listItemsIn('/a/b.conf "/c d/\\"e.conf" /f\\x5cx2dg "foo*"'), [
       '/a/b.conf',
       '/c d/"e.conf',
       '/f\\x2dg',
       'foo*',
     ]);
-    assert.deepEqual(wordsOf(''), []);
+    assert.deepEqual(listItemsIn(''), []);
   });
 });

@@ -38,7 +38,15 @@ describe('doctor', () => {
     const { status, stdout, stderr } = run(['doctor']);
     assert.deepEqual([status, stdout], [0, '']);
     assert.match(stderr, /^auxcred: (\d+) of \1 checks passed\n$/);
-    assert.match(auxcred('doctor', '--all'), /^ok: the seed opens with ssh host key in \d+ ms$/m);
+    const all = auxcred('doctor', '--all');
+    assert.match(all, /^ok: the seed opens with ssh host key in \d+ ms$/m);
+    assert.match(all, /^ok: 2 credentials for 2 units are active$/m);
+  });
+
+  test('counts one credential of one unit', () => {
+    writeFileSync(at(manifest), '[secret.only]\nkind = "hex"\nunits = ["web.service"]\n');
+    auxcred('apply');
+    assert.match(run(['doctor', '--all']).stdout, /^ok: 1 credential for 1 unit is active$/m);
   });
 
   test('prints what is wrong, why, and the command', () => {

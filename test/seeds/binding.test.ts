@@ -4,7 +4,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { withLocks } from '../../src/machine/keys.ts';
+import { withSealingKeys } from '../../src/machine/keys.ts';
 import { closedAlternatives } from '../../src/seeds/open.ts';
 import type { Sealing } from '../../src/seeds/payload.ts';
 import { sealPayload } from '../../src/seeds/seal.ts';
@@ -37,7 +37,7 @@ describe('what the bound PCRs hold decides', () => {
       scopes: [{ kind: 'host' as const, name: 'web1', epoch: 1, seed: new Uint8Array(32).fill(7) }],
       sealing: how,
     };
-    return await withLocks(
+    return await withSealingKeys(
       pathsUnder(root),
       how,
       { sealedKey: undefined, srk: undefined, acceptWeak },

@@ -6,7 +6,6 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import fc from 'fast-check';
 import { parseHeader, type Stanza } from '../../src/age/header.ts';
-import { parseSshPublicKey } from '../../src/age/openssh-key.ts';
 import { Failure, type FailureCode } from '../../src/failure.ts';
 import {
   type Enrollment,
@@ -27,6 +26,7 @@ import { literalPolicy } from '../../src/tpm2/policy.ts';
 import { unseal } from '../../src/tpm2/sealed-object.ts';
 import { readSrkPublic } from '../../src/tpm2/srk.ts';
 import { openTpm } from '../../src/tpm2/tpm.ts';
+import { sshPublicKeyIn } from '../age/expect.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
 
@@ -52,7 +52,7 @@ before(async () => {
   try {
     machine = {
       host: 'web1',
-      sshHostKey: Uint8Array.from(parseSshPublicKey(readFileSync(join(folder, 'host.pub'), 'utf8')).publicKey),
+      sshHostKey: sshPublicKeyIn(readFileSync(join(folder, 'host.pub'), 'utf8')),
       tpm: { device: swtpm.device, srk: await readSrkPublic(tpm), pcrs: await readPresentPcrs(tpm) },
     };
   } finally {

@@ -1,18 +1,12 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, afterEach, before, describe, test } from 'node:test';
-import {
-  counterAt,
-  counterText,
-  firstCounterIndex,
-  incrementCounter,
-  makeCounter,
-  readCounter,
-} from '../../src/tpm2/nv-counter.ts';
+import { counterAt, firstCounterIndex, incrementCounter, makeCounter, readCounter } from '../../src/tpm2/nv-counter.ts';
 import { readPcrs } from '../../src/tpm2/pcr.ts';
 import { literalPolicy } from '../../src/tpm2/policy.ts';
 import { TpmError } from '../../src/tpm2/response.ts';
 import { seal, unseal } from '../../src/tpm2/sealed-object.ts';
+import { indexText } from '../../src/tpm2/wire.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
 import { startTpmProxy } from '../tpm-proxy.ts';
 import {
@@ -44,7 +38,7 @@ describe('a counter in the TPM', () => {
       .map(([index]) => Number(index))
       .filter((index) => index >>> 16 === firstCounterIndex >>> 16);
   afterEach(() => {
-    for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
+    for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', indexText(index));
     assert.equal(leftIn(swtpm), '');
   });
   const make = async () => await withTpm(swtpm.device, async (tpm) => await makeCounter(tpm, undefined));
@@ -76,18 +70,18 @@ describe('a counter in the TPM', () => {
   };
   const readByTool = (index: number): number =>
     Number(
-      `0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', counterText(index), '-s', '8', counterText(index)), 'latin1').toString('hex')}`,
+      `0x${Buffer.from(swtpm.tool('tpm2_nvread', '-C', indexText(index), '-s', '8', indexText(index)), 'latin1').toString('hex')}`,
     );
 
   test('agrees with tpm2-tools, and counts as they read', async () => {
     const { index, value } = await make();
     assert.equal(index, firstCounterIndex);
-    assert.match(swtpm.tool('tpm2_nvreadpublic', counterText(index)), friendly);
+    assert.match(swtpm.tool('tpm2_nvreadpublic', indexText(index)), friendly);
     assert.equal(readByTool(index), value);
     await raise(index);
     assert.equal(readByTool(index), value + 1);
     assert.equal(await read(index), value + 1);
-    swtpm.tool('tpm2_nvincrement', '-C', counterText(index), counterText(index));
+    swtpm.tool('tpm2_nvincrement', '-C', indexText(index), indexText(index));
     assert.equal(await read(index), value + 2);
     assert.equal(await withTpm(swtpm.device, async (tpm) => await counterAt(tpm, index, undefined)), value + 2);
   });
@@ -96,8 +90,8 @@ describe('a counter in the TPM', () => {
     const { index } = await make();
     for (let i = 0; i < 5; i++) await raise(index);
     const value = (await read(index)) ?? Number.NaN;
-    assert.throws(() => swtpm.tool('tpm2_nvwrite', '-C', 'o', '-i', '/proc/version', counterText(index)));
-    swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
+    assert.throws(() => swtpm.tool('tpm2_nvwrite', '-C', 'o', '-i', '/proc/version', indexText(index)));
+    swtpm.tool('tpm2_nvundefine', '-C', 'o', indexText(index));
     assert.equal(await read(index), undefined);
     await assert.rejects(raise(index), failsWith('tpm', /counter 0x1a0c4ed is gone/));
     const again = await make();
@@ -106,7 +100,7 @@ describe('a counter in the TPM', () => {
   });
 
   test("leaves existing indices alone, and mistakes none for auxcred's counter", async () => {
-    swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|no_da', counterText(firstCounterIndex));
+    swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite|no_da', indexText(firstCounterIndex));
     swtpm.tool(
       'tpm2_nvdefine',
       '-C',
@@ -115,9 +109,9 @@ describe('a counter in the TPM', () => {
       '8',
       '-a',
       'authread|authwrite|ownerwrite|no_da|nt=counter',
-      counterText(firstCounterIndex + 1),
+      indexText(firstCounterIndex + 1),
     );
-    swtpm.tool('tpm2_nvincrement', '-C', 'o', counterText(firstCounterIndex + 1));
+    swtpm.tool('tpm2_nvincrement', '-C', 'o', indexText(firstCounterIndex + 1));
     for (const index of [firstCounterIndex, firstCounterIndex + 1]) assert.equal(await read(index), undefined);
     assert.equal((await make()).index, firstCounterIndex + 2);
     assert.equal((await make()).index, firstCounterIndex + 3, "another system's counter is left to it");
@@ -134,9 +128,9 @@ describe('a counter in the TPM', () => {
       removePersistent(swtpm);
     }
     for (let i = 0; i < 16; i++)
-      swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite', counterText(firstCounterIndex + i));
+      swtpm.tool('tpm2_nvdefine', '-C', 'o', '-s', '8', '-a', 'authread|authwrite', indexText(firstCounterIndex + i));
     await assert.rejects(make(), failsWith('tpm', /all of the TPM's indices from 0x1a0c4ed on are taken/));
-    for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', counterText(index));
+    for (const index of indices()) swtpm.tool('tpm2_nvundefine', '-C', 'o', indexText(index));
     const proxy = await startTpmProxy(swtpm.device, undefined, undefined, (code, response) =>
       code === commandCodes.nvDefineSpace ? failing(0x14b) : response,
     );
@@ -162,9 +156,9 @@ describe('a counter in the TPM', () => {
       '8',
       '-a',
       'authread|authwrite|ownerwrite|no_da|nt=counter',
-      counterText(other),
+      indexText(other),
     );
-    swtpm.tool('tpm2_nvincrement', '-C', 'o', counterText(other));
+    swtpm.tool('tpm2_nvincrement', '-C', 'o', indexText(other));
     let kept: Buffer | undefined;
     const lies: Record<string, (code: number, response: Buffer) => Buffer> = {
       'another value': (code, response) =>

@@ -2,6 +2,7 @@
 import type { Finding, Level } from '../finding.ts';
 import type { Health } from '../health.ts';
 
+/** One check of doctor. */
 export interface Check {
   /** As findings show it; the name stays the same. */
   readonly name: string;
@@ -13,6 +14,7 @@ export interface Check {
   readonly well?: (health: Health) => string | undefined;
 }
 
+/** What a check finds wrong. */
 export interface Fault {
   /** The name of its finding, if that is not the check's. */
   readonly name?: string;

@@ -1,4 +1,5 @@
 /** The manifest, without the seed. */
+import { counted } from '../../terminal/say.ts';
 import { type Check, listed } from './check.ts';
 import { auxcred } from './commands.ts';
 
@@ -21,7 +22,7 @@ export const manifest: Check = {
         return [
           {
             level: 'problem',
-            message: `the manifest has ${String(errors)} ${errors === 1 ? 'error' : 'errors'}`,
+            message: `the manifest has ${counted(errors, 'error')}`,
             why:
               health.configuration === undefined
                 ? 'the files with errors are not applied, and their units will not start after the next boot or daemon-reload'

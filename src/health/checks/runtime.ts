@@ -1,4 +1,5 @@
 /** What auxcred itself needs to run. */
+import { oldestNode } from '../platform.ts';
 import type { Check } from './check.ts';
 
 export const node: Check = {
@@ -10,7 +11,7 @@ export const node: Check = {
         {
           level: 'problem',
           message: `Node ${platform.node} is too old`,
-          why: 'auxcred needs 20.19 or later',
+          why: `auxcred needs ${oldestNode} or later`,
           mend: [ways.install('node')],
         },
       ];

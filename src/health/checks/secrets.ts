@@ -1,5 +1,6 @@
 /** What the manifest asks for, beside what is active. */
 import type { Failure } from '../../failure.ts';
+import { anyUnit } from '../../manifest/declaration.ts';
 import { rewritten } from '../../provision/plan.ts';
 import type { ActiveSecrets } from '../active.ts';
 import type { Health } from '../health.ts';
@@ -76,7 +77,7 @@ export const stale: Check = {
   faults: (health) => {
     const active = judged(health);
     if (!active) return [];
-    return [...replaced(health, active), ...undeclared(health, active), ...astray(health, active)];
+    return [...replaced(health, active), ...addedOrRemoved(health, active), ...astray(health, active)];
   },
   well: (health) =>
     judged(health)?.snapshot === 'sound' && isCurrent(health) && !refusal(health)
@@ -96,7 +97,7 @@ const replaced = (health: Health, { stale: secrets }: ActiveSecrets): Fault[] =>
     }));
 
 /** Credentials that the applied manifest adds or removes. */
-function undeclared(health: Health, { snapshot, changes }: ActiveSecrets): Fault[] {
+function addedOrRemoved(health: Health, { snapshot, changes }: ActiveSecrets): Fault[] {
   const other = changes.filter(({ why }) => why === 'new' || why === 'removed');
   if (other.length === 0 || snapshot !== 'sound' || !isCurrent(health)) return [];
   return [
@@ -113,7 +114,7 @@ function undeclared(health: Health, { snapshot, changes }: ActiveSecrets): Fault
 function astray(health: Health, { changes }: ActiveSecrets): Fault[] {
   const missing = changes.filter(({ why }) => why === rewritten);
   if (missing.length === 0) return [];
-  const names = missing.map(({ unit, credential }) => (unit === '' ? credential : `${credential} of ${unit}`));
+  const names = missing.map(({ unit, credential }) => (unit === anyUnit ? credential : `${credential} of ${unit}`));
   return [
     {
       level: 'warning',

@@ -44,6 +44,7 @@ export const snapshot: Check = {
   well: ({ opening }) => {
     if (opening.state !== 'opened') return undefined;
     const { credentials, units } = opening.active;
-    return `${counted(credentials, 'credential')} for ${counted(units, 'unit')} ${credentials === 1 ? 'is' : 'are'} active`;
+    const are = credentials === 1 ? 'is' : 'are';
+    return `${counted(credentials, 'credential')} for ${counted(units, 'unit')} ${are} active`;
   },
 };

@@ -171,13 +171,12 @@ export const kernels: Check = {
   faults: (health) => {
     const { unprepared } = health;
     if (!unprepared) return [];
-    const { time: when } = unprepared;
+    const { message, time } = unprepared;
+    const when = time === '' ? '' : ` (${time})`;
     return [
       {
         level: 'warning',
-        message:
-          `the seed was not prepared for the kernels that are installed${when === '' ? '' : ` (${when})`}: ` +
-          unprepared.message,
+        message: `the seed was not prepared for the kernels that are installed${when}: ${message}`,
         mend: [auxcred(health, 'reseal', '--installed')],
       },
     ];
