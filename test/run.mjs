@@ -50,13 +50,17 @@ const machine = resolve(folder, 'machine', 'machine.js');
 const tpm = resolve(folder, 'swtpm.js');
 const builds = resolve(folder, 'package', 'built.js');
 const boots = (file) => file.startsWith(join(folder, 'measured-boot')) || reaches(resolve(file), machine);
-/** These start many processes: a host for each push, another project's program, or a shell and Node for each case. */
+/** These start many processes: hosts that are pushed to, other projects' programs, a shell and Node for each case. */
 const starters = [
+  'commands/fleet-seed',
+  'commands/nixos-rebuild',
   'formats/second-implementation',
   'gokey/gokey',
   'moving-in/moving-in',
   'programs/generator',
   'push/checks',
+  'push/copy',
+  'push/hostile-host',
   'push/own-secrets',
   'push/push',
 ];
