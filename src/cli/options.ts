@@ -91,6 +91,8 @@ export class Options {
   }
 }
 
+const hidden = '\0';
+
 /**
  * Splits arguments into operands and options. A flag is `true`; an option with a value is a text, or a list of several.
  * @throws Failure `usage` for an unknown option, or a flag with a value
@@ -108,17 +110,17 @@ function parsed(
     if (own.some((argument) => argument.startsWith(`--${name}=`)))
       throw new Failure('usage', `--${name} of ${verb} takes no value`);
   // Without a value of its own, mri would take the word after a flag. It reads --no-x as the opposite of x, which here
-  // is another option.
-  const explicit = own.map((argument) => {
-    const isFlag = flags.includes(argument.replace(/^--/, ''));
-    return `${argument.replace(/^--no-/, '--NO-')}${isFlag ? '=true' : ''}`;
-  });
+  // is another option, so its name is hidden behind a character that no argument can have.
+  const typedFlags = flags.map((name) => `--${name}`);
+  const explicit = own.map(
+    (argument) => argument.replace(/^--no-/, `--${hidden}no-`) + (typedFlags.includes(argument) ? '=true' : ''),
+  );
   const { _: operands, ...options } = mri([...explicit, ...argv.slice(own.length)], {
-    boolean: flags.map((name) => name.replace(/^no-/, 'NO-')),
+    boolean: flags.map((name) => name.replace(/^no-/, `${hidden}no-`)),
     string: known.filter((name) => !flags.includes(name)),
   });
   const given = Object.entries(options).map(([marked, value]): [string, unknown] => {
-    const name = marked.replace(/^NO-/, 'no-');
+    const name = marked.replace(hidden, '');
     return [name, flags.includes(name) || value];
   });
   for (const [name] of given) if (!known.includes(name)) throw unknownOption(verb, name, known);

@@ -123,6 +123,13 @@ describe('the manual', () => {
     }
   });
 
+  test('a word that is the name of a flag is no flag', () => {
+    const moved = new Options('mv', ['force', 'json', '--force', '--vault', 'force']);
+    assert.deepEqual([moved.operands, moved.value('vault')], [['force', 'json'], 'force']);
+    assert.deepEqual(new Options('ls', ['fixed']).operands, ['fixed']);
+    assert.throws(() => new Options('apply', ['--NO-restart']), /has no option --NO-restart/);
+  });
+
   test('an option is known beside its opposite', () => {
     const options = new Options('reseal', ['--tpm2-pcrlock=/x', '--no-tpm2-pcrlock', '--no-tpm2-pcrlock']);
     assert.equal(options.value('tpm2-pcrlock'), '/x');
