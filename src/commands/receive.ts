@@ -31,14 +31,18 @@ export async function receive(argv: readonly string[]): Promise<number> {
   send(encodeOffer(offerOf(pathsUnder(root))));
   const incoming = new Incoming(process.stdin, 'the operator');
   try {
-    const line = await requested(incoming, async (question) => await repliedTo(question, options));
+    const { line, isAttested } = await requested(incoming, async (question) => await repliedTo(question, options));
     if (!line) return 0;
+    let isProved = false;
     const result = await resultOf(async () => {
       const request = parseRequest(line);
       if (request === undefined) {
+        // Who asks about the TPM and then for nothing wants no more than the answers: there may be no seeds yet.
+        if (isAttested) return nothingDone;
+        isProved = true;
         const { proveOpening } = await import('../machine/opening.ts');
         await proveOpening(root, options.value('tpm2-device'));
-        return { units: [], failure: undefined };
+        return nothingDone;
       }
       const arrived = await arriving(incoming, request);
       // Loaded only here: with nothing to do there is no need to wait for the age library.
@@ -46,21 +50,25 @@ export async function receive(argv: readonly string[]): Promise<number> {
       return await received({ root, device: options.value('tpm2-device'), request, arrived });
     });
     answer(result);
+    // A thread that waits for the TPM would block an ordinary exit.
+    if (isProved && result.failure?.code === 'timeout') process.kill(process.pid, 'SIGKILL');
     return result.failure === undefined ? 0 : exitStatus[result.failure.code];
   } finally {
     incoming.close();
   }
 }
 
+const nothingDone: Result = { units: [], failure: undefined };
+
 /** The request's line, after the questions before it are answered; undefined if the operator disconnects. */
 async function requested(
   incoming: Incoming,
   reply: (question: Question) => Promise<Uint8Array>,
-): Promise<Uint8Array | undefined> {
+): Promise<{ readonly line: Uint8Array | undefined; readonly isAttested: boolean }> {
   for (let asked = 0; ; asked++) {
     const line = await incoming.line(longestLine);
     const question = line && asked < mostQuestions ? questionIn(line) : undefined;
-    if (!question) return line;
+    if (!question) return { line, isAttested: asked > 0 };
     send(await reply(question));
   }
 }
@@ -89,7 +97,7 @@ async function repliedTo(question: Question, options: Options): Promise<Uint8Arr
       question.challenge === undefined
         ? encodeStatement(await statementOf(device))
         : encodeAnswer(await answerTo(question.challenge, paths, device));
-    return { units: [], failure: undefined };
+    return nothingDone;
   });
   return said ?? encodeResult(result);
 }

@@ -371,9 +371,14 @@ for (const version of thoroughVersions)
       await machine.run(['systemctl', 'stop', 'auxcred.service'], { check: false });
       power.tpm?.signal('SIGSTOP');
       try {
-        const { status, stdout } = await machine.run(['auxcred', 'status'], { check: false, timeoutMs: 60_000 });
+        const limits = { check: false, timeoutMs: 60_000 };
+        const [{ status, stdout }, received] = await Promise.all([
+          machine.run(['auxcred', 'status'], limits),
+          machine.run(['auxcred', 'receive'], { ...limits, input: '{"do":"nothing","protocol":1}\n' }),
+        ]);
         assert.notEqual(status, 0);
         assert.match(stdout, /the TPM does not answer within 20 s/);
+        assert.match(received.stdout, /"the seeds could not be opened within 20 s"/);
       } finally {
         power.tpm?.signal('SIGCONT');
       }

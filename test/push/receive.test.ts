@@ -8,7 +8,8 @@ import { describe, test } from 'node:test';
 import { parseOpensshKey } from '../../src/age/openssh-key.ts';
 import { exitStatus, type Failure } from '../../src/failure.ts';
 import { encodeFixed } from '../../src/fixed/file.ts';
-import { encodeRequest, parseResult, type Request } from '../../src/push/protocol.ts';
+import { proveOpening } from '../../src/machine/opening.ts';
+import { encodeQuestion, encodeRequest, parseResult, type Request } from '../../src/push/protocol.ts';
 import { type Scope, scopeName } from '../../src/seeds/scope.ts';
 import { sealForTransit } from '../../src/seeds/seal.ts';
 import { startSwtpm } from '../swtpm.ts';
@@ -194,6 +195,36 @@ describe('receive', () => {
     assert.equal(works(['get', 'host/web1/late', `--root=${at('web1')}`]), 'value');
     assert.match(readFileSync(join(store('web1'), 'pushed.json'), 'utf8'), /"unfinished":false/);
   });
+});
+
+test('a host that was only attested does not open seeds, which it may not have yet', async () => {
+  const tpm = await startSwtpm();
+  try {
+    makeHost('attested');
+    const question = encodeQuestion({ device: tpm.device, challenge: undefined });
+    const asked = (...lines: readonly Uint8Array[]): [number | null, Failure | undefined] => {
+      const { status, stdout } = auxcred(['receive', `--root=${at('attested')}`], Buffer.concat(lines));
+      return [status, parseResult(Buffer.from(stdout.trimEnd().split('\n').at(-1) ?? ''), 'attested').failure];
+    };
+    assert.deepEqual(asked(question, encodeRequest(undefined)), [0, undefined]);
+    assert.equal(asked(encodeRequest(undefined))[1]?.code, 'not-found');
+  } finally {
+    await tpm.stop();
+  }
+});
+
+test('a host with a TPM that does not answer is not waited for', async () => {
+  const tpm = await startSwtpm();
+  try {
+    makeHost('stuck');
+    works(['seal', `--root=${at('stuck')}`, '--with-key=tpm2', '--no-recovery', `--tpm2-device=${tpm.device}`]);
+    await proveOpening(at('stuck'), tpm.device);
+    tpm.signal('SIGSTOP');
+    await assert.rejects(proveOpening(at('stuck'), tpm.device, 300), { code: 'timeout' });
+  } finally {
+    tpm.signal('SIGCONT');
+    await tpm.stop();
+  }
 });
 
 test('a host whose seeds do not open is not said to lack nothing', async () => {
