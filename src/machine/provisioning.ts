@@ -150,7 +150,8 @@ export async function provisionWith(
   const activated = { ...provisioned, changes: ours(provisioned.changes, switching) };
   if (!deliversDirectly(paths, manifest)) return { ...activated, failures: [], pending };
   const { made, failures } = await deliverDirectly(root, payload, { missing, leavesFiles });
-  if (made.some(({ unit }) => unit === anyUnit) && running && systemdVersion() < importingVersion)
+  const isImported = made.some(({ unit, delivery }) => unit === anyUnit && delivery === 'credstore');
+  if (isImported && running && systemdVersion() < importingVersion)
     warn(
       "this systemd can't import credentials (254 is the first that can), so secrets without units reach nobody",
       'units = ["web.service"]',

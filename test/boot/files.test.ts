@@ -273,12 +273,14 @@ for (const version of thoroughVersions)
     });
 
     alike('an altered file is planned to be rewritten, and is', async () => {
-      await machine.shell(`echo x > ${folder}/text`);
+      await machine.shell(`echo x | tee ${folder}/text ${folder}/pair`);
       assert.match(
         (await machine.run(['auxcred', 'plan'])).stdout,
         /^other\.service +text +rewritten, since it was missing or altered +restart$/m,
       );
-      assert.match(await apply(), /restart other\.service: text \(rewritten/);
+      const stderr = await apply();
+      assert.match(stderr, /restart other\.service: text \(rewritten/);
+      assert.doesNotMatch(stderr, /warning/, 'a file without units needs no ImportCredential=');
       assert.equal((await machine.read(`${folder}/text`)).toString(), await shown('text'));
       assert.match((await machine.run(['auxcred', 'plan'])).stderr, /nothing would change/);
     });
