@@ -1,5 +1,5 @@
 /** Finds what lies in a manifest folder and is no manifest file, so that a mistyped ending is not silent. */
-import { lstatSync, readdirSync } from 'node:fs';
+import { type Dirent, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Problem } from './declaration.ts';
 import { isManifestName } from './folder.ts';
@@ -11,30 +11,34 @@ import { isManifestName } from './folder.ts';
  */
 export const unreadProblems = (folders: readonly string[], root?: string): Problem[] =>
   folders.flatMap((folder) => {
-    const names = namesIn(root === undefined ? folder : join(root, folder));
-    const read = names.filter(isManifestName);
-    return names
-      .filter((name) => !name.startsWith('.') && !read.some((other) => name.startsWith(other)))
-      .map((name): Problem => {
-        const file = join(folder, name);
-        const isFolder = lstatSync(join(root ?? '', file), { throwIfNoEntry: false })?.isDirectory() === true;
-        return {
+    const entries = entriesIn(root === undefined ? folder : join(root, folder));
+    const read = entries.map(({ name }) => name).filter(isManifestName);
+    return entries
+      .filter(({ name }) => !name.startsWith('.') && !read.some((other) => name.startsWith(other)))
+      .map(
+        (entry): Problem => ({
           severity: 'warning',
-          file,
+          file: join(folder, entry.name),
           line: undefined,
           key: undefined,
-          message: isFolder ? 'folders are not read here' : 'it is not read: its name does not end in .toml or .json',
-          hint: isFolder
-            ? 'its files belong beside it'
-            : 'rename it, or begin its name with a dot if nothing should read it',
-        };
-      });
+          ...(entry.isDirectory() ? aboutFolder : aboutName),
+        }),
+      );
   });
 
-/** A folder that can't be read is a problem of its own, which the manifest has. */
-function namesIn(folder: string): string[] {
+const aboutFolder = { message: 'folders are not read here', hint: 'its files belong beside it' };
+const aboutName = {
+  message: 'it is not read: its name does not end in .toml or .json',
+  hint: 'rename it, or begin its name with a dot if nothing should read it',
+};
+
+/**
+ * The entries of a folder, by name. One that can't be read is a problem of its own, which the manifest has. Asks for no
+ * entry itself: this user may be allowed to list a folder, and no more.
+ */
+function entriesIn(folder: string): Dirent[] {
   try {
-    return readdirSync(folder).sort();
+    return readdirSync(folder, { withFileTypes: true }).sort((a, b) => (a.name < b.name ? -1 : 1));
   } catch {
     return [];
   }

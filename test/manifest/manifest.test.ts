@@ -143,6 +143,21 @@ describe('folders', () => {
     }
   });
 
+  test('a folder that this user may list but not enter is no failure', { skip: process.geteuid?.() !== 0 }, () => {
+    write('/etc/auxcred/secrets.d/sub/x.toml', secret('a'));
+    chmodSync(root, 0o755);
+    chmodSync(join(root, '/etc/auxcred/secrets.d'), 0o744);
+    process.setegid?.(65534);
+    process.seteuid?.(65534);
+    try {
+      const [found] = unreadProblems(['/etc/auxcred/secrets.d'], root);
+      assert.equal(found?.message, 'folders are not read here');
+    } finally {
+      process.seteuid?.(0);
+      process.setegid?.(0);
+    }
+  });
+
   test('a secret can not be declared in two files', () => {
     write('/etc/auxcred/secrets.d/x.toml', secret('a'));
     write('/usr/lib/auxcred/secrets.d/y.toml', secret('a'));
