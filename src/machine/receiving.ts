@@ -231,7 +231,7 @@ async function sentSeeds(
     const recorded = isLocked && snapshot ? { ...snapshot, srk: undefined } : undefined;
     const stays = keeps ? (recorded ?? ownSealing(own, payload.scopes)) : undefined;
     const sealing = stays
-      ? { ...stays.sealing, recovery: recoveryOf(payload, stays, seeds?.keepRecipients === true) }
+      ? { ...stays.sealing, recovery: recoveryOf(payload, stays, seeds?.keepRecipients) }
       : payload.sealing;
     if (isLocked && sealing.lock !== undefined) refuseUnknownToBroker(pins, payload.scopes);
     const counter = 1 + Math.max(snapshot?.counter ?? 0, stays?.counter ?? 0);
@@ -255,12 +255,13 @@ async function sentSeeds(
 function recoveryOf(
   { sealing: { recovery } }: Pick<Payload, 'sealing'>,
   stays: Pick<Payload, 'sealing'>,
-  keeps: boolean,
+  keeps: boolean | undefined,
 ): readonly string[] {
   const own = stays.sealing.recovery;
-  if (recovery.length > 0 || !keeps || own.length === 0) return recovery;
+  if (recovery.length > 0 || keeps === false || own.length === 0) return recovery;
   say(`the seeds stay open to ${listed(own)} too, which vault.toml does not name`);
-  say('hint: recipients = [] in vault.toml, then auxcred push --reseal, shuts them out');
+  const version = keeps === undefined ? ' of version 0.2 or later' : '';
+  say(`hint: recipients = [] in vault.toml, then auxcred push --reseal${version}, shuts them out`);
   return own;
 }
 

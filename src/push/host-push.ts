@@ -304,6 +304,15 @@ class HostPush {
       tell(name, `it has no manifest in /etc/auxcred/secrets.d, and there is none for it in ${sought}`);
   }
 
+  /** Says that the host may keep recipients that vault.toml takes away. */
+  #sayRecipients({ dropsRecipients, pins }: Offer): void {
+    const { name, withKeyIsChosen, recipients, recipientsAreChosen } = this.#host;
+    const takesAway = !withKeyIsChosen && recipientsAreChosen && recipients.length === 0;
+    if (dropsRecipients || pins.size === 0 || !takesAway) return;
+    tell(name, 'its version of auxcred keeps the recovery recipients that its seeds have, whatever vault.toml says');
+    tell(name, `hint: install this version there, then auxcred push --reseal ${name}`);
+  }
+
   async #shipment(difference: Difference, offer: Offer): Promise<Shipment> {
     const { fixed, manifest } = this.#supplies;
     const { dryRun } = this.#options;
@@ -311,6 +320,7 @@ class HostPush {
     const withheld = dryRun && difference.seeds && !this.#enrolled;
     if (withheld) this.#judgeHere();
     const seeds = difference.seeds && !withheld ? await this.#sealed(offer) : undefined;
+    if (seeds) this.#sayRecipients(offer);
     const files = [
       ...difference.fixed.map((name) => ({ name, bytes: fixed.get(name)?.bytes ?? new Uint8Array(0) })),
       ...difference.manifest.map((name) => ({ name, bytes: manifest?.get(name)?.bytes ?? new Uint8Array(0) })),

@@ -41,6 +41,7 @@ export function offerOf(paths: Paths): Offer {
     fixed: new Map(fixed),
     manifest: new Map(manifest),
     unfinished: pushed.unfinished,
+    dropsRecipients: true,
   };
 }
 

@@ -58,6 +58,8 @@ export interface Offer {
   readonly manifest: ReadonlyMap<string, OfferedFile>;
   /** Whether an earlier push was interrupted. */
   readonly unfinished: boolean;
+  /** Whether it heeds {@link AnnouncedSeeds.keepRecipients}: version 0.1.0 always keeps them. */
+  readonly dropsRecipients: boolean;
 }
 
 /** A file whose bytes follow the request. */
@@ -72,8 +74,11 @@ export interface AnnouncedSeeds {
   readonly length: number;
   /** Whether the target keeps its present sealing, whatever the age file says. */
   readonly keepSealing: boolean;
-  /** Whether a target that keeps its sealing also keeps its recovery recipients if the age file names none. */
-  readonly keepRecipients: boolean;
+  /**
+   * Whether a target that keeps its sealing also keeps its recovery recipients if the age file names none. Undefined of
+   * an operator with version 0.1.0, who can't say: it does.
+   */
+  readonly keepRecipients: boolean | undefined;
   /** The TPM that the age file is sealed to, as the host is enrolled with it; undefined for the default one. */
   readonly device: string | undefined;
   /** Key ids (16 bytes) by scope of the operator's own earlier seeds, which it intends to replace. */
@@ -133,12 +138,13 @@ const line = (content: Readonly<Record<string, unknown>>): Uint8Array =>
   utf8(`${canonicalJson({ protocol: version, ...content })}\n`);
 
 /** The offer's line. */
-export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished }: Offer): Uint8Array {
+export function encodeOffer({ sshHostKey, pins, fixed, manifest, unfinished, dropsRecipients }: Offer): Uint8Array {
   return line({
     ...(sshHostKey && { sshHostKey: hex(sshHostKey) }),
     fixed: Object.fromEntries(fixed),
     manifest: Object.fromEntries(manifest),
     unfinished,
+    dropsRecipients,
     pins: Object.fromEntries([...pins].map(([name, { epoch, keyId }]) => [name, { epoch, keyId: hex(keyId) }])),
   });
 }
@@ -174,6 +180,7 @@ export function parseOffer(bytes: Uint8Array, host: string): Offer {
         .map(([name, file]) => [checkedManifest(file, name), offeredFile(file)]),
     ),
     unfinished: json.at('unfinished').flag(),
+    dropsRecipients: json.at('dropsRecipients').optional((item) => item.flag()) ?? false,
   };
 }
 
@@ -235,8 +242,7 @@ export function parseRequest(bytes: Uint8Array): Request | undefined {
     seeds: json.at('seeds').optional((seeds) => ({
       length: seeds.at('length').whole(1, largestSeeds),
       keepSealing: seeds.at('keepSealing').flag(),
-      // An earlier version does not say it.
-      keepRecipients: seeds.at('keepRecipients').optional((item) => item.flag()) ?? true,
+      keepRecipients: seeds.at('keepRecipients').optional((item) => item.flag()),
       device: seeds.at('device').optional(deviceIn),
       replaces: new Map(
         seeds

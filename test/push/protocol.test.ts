@@ -28,6 +28,7 @@ describe('the protocol', () => {
     fixed: new Map([['host/web1/wifi', { digest, pushed: true, sequence: 9 }]]),
     manifest: new Map([['web.toml', { digest, pushed: false }]]),
     unfinished: true,
+    dropsRecipients: true,
   };
   const request: Request = {
     purpose: 'receive',

@@ -160,7 +160,21 @@ describe('push', () => {
       ),
     );
     assert.ok(opens());
-    assert.doesNotMatch(resealed('recipients = []\n'), /stay open to/);
+    // Version 0.1.0 does not offer to.
+    writeFileSync(
+      at('bin/early-ssh'),
+      `#!/bin/sh\n'${at('bin/near-ssh')}' "$@" | sed -u 's/"dropsRecipients":true,//'\n`,
+      { mode: 0o755 },
+    );
+    withSettings(
+      (text) => text.replace('near-ssh', 'early-ssh'),
+      () => {
+        assert.match(resealed('recipients = []\n'), /web2: its version of auxcred keeps the recovery recipients/);
+        assert.doesNotMatch(resealed(''), /its version/);
+      },
+    );
+    works(['reseal', `--root=${at('web2')}`, `--add-recipient=${recipient}`]);
+    assert.doesNotMatch(resealed('recipients = []\n'), /stay open to|its version/);
     assert.ok(!opens());
   });
 
