@@ -1,4 +1,5 @@
 import { dirname, join } from 'node:path';
+import { hex } from '../bytes.ts';
 import { Failure } from '../failure.ts';
 import { type Enrolled, type Enrollment, encodeEnrolled, parseEnrolled } from '../seeds/enrollment.ts';
 import { ensureFolder, readIfPresent, replaceFile } from '../system/files.ts';
@@ -26,10 +27,13 @@ export function readEnrolled(vault: Vault, host: string): Enrolled | undefined {
  * is sealed to one of them opens on the others.
  */
 export function writeEnrolled(vault: Vault, host: string, machine: Enrollment): void {
+  const keys = hostKeysOf(vault);
   const file = enrolledFile(vault, host);
   ensureFolder(dirname(file), { mode: 0o700 });
   replaceFile(file, encodeEnrolled({ since: `${new Date().toISOString().slice(0, 19)}Z`, machine }), { mode: 0o600 });
-  const twins = [...vault.hosts.keys()].filter((name) => name !== host && hasHostKey(vault, name, machine.sshHostKey));
+  const key = machine.sshHostKey && hex(machine.sshHostKey);
+  const twins = [...vault.hosts.keys()].filter((name) => name !== host && key !== undefined && keys.get(name) === key);
+  keys.set(host, key);
   if (twins.length > 0)
     warn(
       `${host} has the same ssh host key as ${twins.join(', ')}: what is sealed to one opens on the other`,
@@ -37,13 +41,27 @@ export function writeEnrolled(vault: Vault, host: string, machine: Enrollment): 
     );
 }
 
-function hasHostKey(vault: Vault, host: string, key: Uint8Array | undefined): boolean {
+/** The ssh host keys of the enrolled hosts, in hexadecimal. */
+type HostKeys = Map<string, string | undefined>;
+
+/** Read once for each vault: the first push to a fleet enrolls all its hosts. */
+const hostKeys = new WeakMap<Vault, HostKeys>();
+
+function hostKeysOf(vault: Vault): HostKeys {
+  const known = hostKeys.get(vault);
+  if (known) return known;
+  const keys: HostKeys = new Map([...vault.hosts.keys()].map((host) => [host, hostKeyOf(vault, host)]));
+  hostKeys.set(vault, keys);
+  return keys;
+}
+
+function hostKeyOf(vault: Vault, host: string): string | undefined {
   try {
-    const other = readEnrolled(vault, host)?.machine.sshHostKey;
-    return key !== undefined && other !== undefined && Buffer.compare(key, other) === 0;
+    const key = readEnrolled(vault, host)?.machine.sshHostKey;
+    return key && hex(key);
   } catch (error) {
     // The next command for that host says what is wrong with its enrollment.
-    if (error instanceof Failure) return false;
+    if (error instanceof Failure) return undefined;
     throw error;
   }
 }

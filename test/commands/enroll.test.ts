@@ -1,11 +1,13 @@
 /** `auxcred enroll`, on a machine that is being installed and in the operator's vault. */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import fs, { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { syncBuiltinESMExports } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, afterEach, before, beforeEach, describe, test } from 'node:test';
 import { exitStatus } from '../../src/failure.ts';
+import { writeEnrolled } from '../../src/vault/enrolled.ts';
 import { vaultOf } from '../../src/vault/vault.ts';
 import * as cli from '../cli.ts';
 import { type Swtpm, startSwtpm } from '../swtpm.ts';
@@ -146,6 +148,21 @@ describe('in the vault', () => {
     assert.match(stderr, /replaced: its ssh host key is SHA256:/);
     assert.ok(!stderr.includes(`enrolled web1: ssh host key ${old}`));
     assert.match(works(operator('', 'web1')).stdout, /^web1 +SHA256:\S+ +none /m);
+  });
+
+  test('the first push to a fleet reads no enrollment for each of the others', (t) => {
+    const names = Array.from({ length: 30 }, (_, i) => `h${String(i)}`);
+    const vault = vaultOf(at('fleet'), Buffer.from(names.map((name) => `[host.${name}]\n`).join('')));
+    const { mock } = t.mock.method(fs, 'readFileSync');
+    syncBuiltinESMExports();
+    try {
+      for (const [i, host] of names.entries())
+        writeEnrolled(vault, host, { host, sshHostKey: new Uint8Array(32).fill(i), tpm: undefined });
+      assert.ok(mock.callCount() <= 2 * names.length, String(mock.callCount()));
+    } finally {
+      mock.restore();
+      syncBuiltinESMExports();
+    }
   });
 
   test('refuses an enrollment of another host, and what is not one', () => {
