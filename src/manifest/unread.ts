@@ -4,9 +4,13 @@ import { join } from 'node:path';
 import type { Problem } from './declaration.ts';
 import { isManifestName } from './folder.ts';
 
+/** Matches hidden files, and the names of dpkg, ucf, rpm and pacman for a configuration file that is not in use. */
+const putAside = /^\.|\.(?:dpkg-[a-z]+|ucf-[a-z]+|rpm(?:new|orig|save)|pac(?:new|orig|save))$/;
+
 /**
- * Warns of each entry of the folders that is not read for its name. Hidden entries and what begins with the name of a
- * manifest file beside it, such as an editor's `web.toml~`, are meant to be left alone.
+ * Warns of each entry of the folders that is not read for its name. Hidden entries, what begins with the name of a
+ * manifest file beside it, such as an editor's `web.toml~`, and what a package manager puts aside are meant to be left
+ * alone.
  * @param root - the folders are below it; without it they are paths as the caller of the program writes them
  */
 export const unreadProblems = (folders: readonly string[], root?: string): Problem[] =>
@@ -14,7 +18,7 @@ export const unreadProblems = (folders: readonly string[], root?: string): Probl
     const entries = entriesIn(root === undefined ? folder : join(root, folder));
     const read = entries.map(({ name }) => name).filter(isManifestName);
     return entries
-      .filter(({ name }) => !name.startsWith('.') && !read.some((other) => name.startsWith(other)))
+      .filter(({ name }) => !putAside.test(name) && !read.some((other) => name.startsWith(other)))
       .map(
         (entry): Problem => ({
           severity: 'warning',

@@ -114,6 +114,9 @@ describe('folders', () => {
     const folder = '/etc/auxcred/secrets.d';
     for (const name of ['web.toml', 'web.toml~', 'web.toml.dpkg-old', '.web.toml.swp', 'db.conf', 'old.toml~'])
       write(`${folder}/${name}`, secret('a'));
+    // The manifest files of packages that were removed.
+    for (const ending of ['dpkg-bak', 'dpkg-remove', 'ucf-old', 'rpmsave', 'pacsave'])
+      write(`${folder}/gone.toml.${ending}`, secret('a'));
     write(`${folder}/sub/x.toml`, secret('a'));
     write('/run/auxcred/secrets.d/y.TOML', secret('a'));
     const told = unreadProblems(pathsUnder('/').manifestFolders, root).map(
