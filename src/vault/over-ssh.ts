@@ -15,12 +15,12 @@ function overSsh(target: string, command: string): string {
 export const enrollCommand = ({ name, target }: Pick<VaultHost, 'name' | 'target'>, ...options: string[]): string =>
   `${overSsh(target, 'enroll')} | auxcred enroll ${[name, ...options].join(' ')} --from=-`;
 
-/** The TPM is another one, or the host booted something else than its seeds are sealed to. */
-const closedByTpm: readonly FailureCode[] = ['no-tpm', 'other-tpm', 'pcr-mismatch'];
+/** The TPM or the ssh host key is another one, or the host booted something else than its seeds are sealed to. */
+const closed: readonly FailureCode[] = ['no-tpm', 'other-tpm', 'pcr-mismatch', 'no-recipient'];
 
-/** A host's failure. If its TPM does not open its seeds, the hint is for the operator, who has them. */
+/** A host's failure. If the host does not open its own seeds, the hint is for the operator, who has them. */
 export function withWayOut(failure: Failure, host: Pick<VaultHost, 'name' | 'target' | 'withKey'>): Failure {
-  if (!closedByTpm.includes(failure.code)) return failure;
+  if (!closed.includes(failure.code)) return failure;
   const { name, target, withKey } = host;
   if (failure.code === 'no-tpm')
     return new Failure('no-tpm', failure.message, {
