@@ -284,3 +284,28 @@ test("a host is told from the vault that can't enroll it", () => {
   assert.match(failureOf(fails)[1], /^it has everything now, but is not enrolled here: /);
   works(['unseal', `--root=${at('web4')}`]);
 });
+
+test('a host with another ssh host key gets its seeds again as the push says', () => {
+  makeHost('rekeyed');
+  const enroll = (...options: string[]): string =>
+    works(
+      ['enroll', 'rekeyed', `--vault=${at('vault')}`, ...options, '--from=-'],
+      works(['enroll', `--root=${at('rekeyed')}`]),
+    );
+  withSettings(alsoHost('rekeyed'), () => {
+    assert.equal(pushed('rekeyed').rows[0]?.result, 'done');
+    rmSync(at('rekeyed/etc/ssh'), { recursive: true });
+    makeHost('rekeyed');
+    enroll('--replace');
+    const { status, rows } = pushed('rekeyed');
+    assert.deepEqual(
+      [status, rows[0]?.failure?.hint],
+      [
+        exitStatus['no-recipient'],
+        'find out why; then auxcred scopes rekeyed | ssh root@rekeyed auxcred reseal --scopes=-',
+      ],
+    );
+    works(['reseal', `--root=${at('rekeyed')}`, '--scopes=-'], works(operator('scopes', 'rekeyed', '--reveal')));
+    assert.equal(pushed('rekeyed').rows[0]?.result, 'nothing to do');
+  });
+});

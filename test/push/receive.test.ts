@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { parseOpensshKey } from '../../src/age/openssh-key.ts';
@@ -15,20 +15,7 @@ import { sealForTransit } from '../../src/seeds/seal.ts';
 import { startSwtpm } from '../swtpm.ts';
 import { startSwappingProxy } from '../tpm-proxy.ts';
 import { commandCodes, leftIn } from '../tpm2/sealing.ts';
-import {
-  alsoHost,
-  at,
-  auxcred,
-  environment,
-  makeHost,
-  operator,
-  pushed,
-  put,
-  store,
-  useOperator,
-  withSettings,
-  works,
-} from './operator.ts';
+import { at, auxcred, environment, makeHost, operator, pushed, put, store, useOperator, works } from './operator.ts';
 
 useOperator('pushed');
 
@@ -304,31 +291,6 @@ test('a host whose seeds do not open is not said to lack nothing', async () => {
     await tpm.stop();
     await other.stop();
   }
-});
-
-test('a host with another ssh host key gets its seeds again as the push says', () => {
-  makeHost('rekeyed');
-  const enroll = (...options: string[]): string =>
-    works(
-      ['enroll', 'rekeyed', `--vault=${at('vault')}`, ...options, '--from=-'],
-      works(['enroll', `--root=${at('rekeyed')}`]),
-    );
-  withSettings(alsoHost('rekeyed'), () => {
-    assert.equal(pushed('rekeyed').rows[0]?.result, 'done');
-    rmSync(at('rekeyed/etc/ssh'), { recursive: true });
-    makeHost('rekeyed');
-    enroll('--replace');
-    const { status, rows } = pushed('rekeyed');
-    assert.deepEqual(
-      [status, rows[0]?.failure?.hint],
-      [
-        exitStatus['no-recipient'],
-        'find out why; then auxcred scopes rekeyed | ssh root@rekeyed auxcred reseal --scopes=-',
-      ],
-    );
-    works(['reseal', `--root=${at('rekeyed')}`, '--scopes=-'], works(operator('scopes', 'rekeyed', '--reveal')));
-    assert.equal(pushed('rekeyed').rows[0]?.result, 'nothing to do');
-  });
 });
 
 test('a host that is enrolled with a TPM is sent seeds that only that TPM opens', async () => {
